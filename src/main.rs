@@ -1,1 +1,2 @@
-fn main(){}
+//! main
+fn main() {}

@@ -1,0 +1,203 @@
+//! Owns who is calling ([`Principal`]) and what a service method is told about the call
+//! ([`CallContext`]: who, when, under which request id).
+//!
+//! The rights check is [`CallContext::require`], the first line of every service method.
+
+use time::OffsetDateTime;
+
+use crate::domain::error::{Error, Result};
+use crate::domain::names::{TenantId, TokenId, UserId};
+use crate::domain::{Permission, Role};
+
+/// A proven caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// Nobody: a public call, such as a login.
+    Anonymous,
+    /// The holder of the root token.
+    Root,
+    /// The operator at the command line, who holds the database's own credentials.
+    Operator,
+    /// A user with an access token.
+    User {
+        /// Who.
+        id: UserId,
+        /// The role that holds everywhere; most users have none.
+        platform_role: Option<Role>,
+        /// The role in each tenant.
+        memberships: Vec<Membership>,
+    },
+    /// The holder of an API token.
+    Token {
+        /// Which.
+        id: TokenId,
+        /// What it may do, and nothing else.
+        permissions: Vec<Permission>,
+        /// The one tenant that it works in, where it is bound to one.
+        tenant: Option<TenantId>,
+    },
+}
+
+/// A user's role in one tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    /// Where.
+    pub tenant: TenantId,
+    /// As what.
+    pub role: Role,
+}
+
+/// What a permission reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Every tenant, and what lies outside of all.
+    Everything,
+    /// These tenants alone.
+    Tenants(Vec<TenantId>),
+}
+
+impl Principal {
+    /// Whether the principal holds the permission everywhere.
+    #[must_use]
+    pub fn may(&self, permission: Permission) -> bool {
+        matches!(self.reach(permission), Some(Reach::Everything))
+    }
+
+    /// Whether the principal holds the permission in this tenant.
+    #[must_use]
+    pub fn may_in(&self, permission: Permission, tenant: TenantId) -> bool {
+        match self.reach(permission) {
+            Some(Reach::Everything) => true,
+            Some(Reach::Tenants(tenants)) => tenants.contains(&tenant),
+            None => false,
+        }
+    }
+
+    /// How far the permission goes, `None` where the principal lacks it.
+    #[must_use]
+    pub fn reach(&self, permission: Permission) -> Option<Reach> {
+        match self {
+            Self::Anonymous => None,
+            Self::Root | Self::Operator => Some(Reach::Everything),
+            Self::Token { permissions, .. } if !permissions.contains(&permission) => None,
+            Self::Token { tenant: None, .. } => Some(Reach::Everything),
+            Self::Token { tenant: Some(tenant), .. } => Some(Reach::Tenants(vec![*tenant])),
+            Self::User { platform_role: Some(role), .. } if role.grants(permission) => {
+                Some(Reach::Everything)
+            }
+            Self::User { memberships, .. } => {
+                let tenants: Vec<_> =
+                    memberships.iter().filter(|m| m.role.grants(permission)).map(|m| m.tenant).collect();
+                (!tenants.is_empty()).then_some(Reach::Tenants(tenants))
+            }
+        }
+    }
+
+    /// Whether the principal may work inside this tenant at all: its members, tokens bound to it,
+    /// platform users of any role, and the root.
+    #[must_use]
+    pub fn may_enter(&self, tenant: TenantId) -> bool {
+        match self {
+            Self::Anonymous => false,
+            Self::Root | Self::Operator => true,
+            Self::User { platform_role, memberships, .. } => {
+                platform_role.is_some() || memberships.iter().any(|m| m.tenant == tenant)
+            }
+            Self::Token { tenant: bound, .. } => *bound == Some(tenant),
+        }
+    }
+
+    /// The principal in one word and an id, for the audit trail and the idempotency scope.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Anonymous => "anonymous".to_owned(),
+            Self::Root => "root".to_owned(),
+            Self::Operator => "operator".to_owned(),
+            Self::User { id, .. } => format!("user:{id}"),
+            Self::Token { id, .. } => format!("token:{id}"),
+        }
+    }
+}
+
+/// What every service method is called with.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// Who calls.
+    pub principal: Principal,
+    /// Links the answer, the log lines and the audit events of one request.
+    pub request_id: String,
+    /// The time of the call; nothing below reads a clock.
+    pub now: OffsetDateTime,
+}
+
+impl CallContext {
+    /// Refuses unless the caller holds the permission everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for nobody, [`Error::Forbidden`] naming the permission for anybody else.
+    pub fn require(&self, permission: Permission) -> Result<()> {
+        self.require_authenticated()?;
+        if self.principal.may(permission) { Ok(()) } else { Err(Error::missing(permission)) }
+    }
+
+    /// Refuses unless the caller holds the permission somewhere; tells where.
+    ///
+    /// # Errors
+    /// As [`CallContext::require`].
+    pub fn reach(&self, permission: Permission) -> Result<Reach> {
+        self.require_authenticated()?;
+        self.principal.reach(permission).ok_or_else(|| Error::missing(permission))
+    }
+
+    /// Refuses nobody-at-all.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`].
+    pub fn require_authenticated(&self) -> Result<()> {
+        match self.principal {
+            Principal::Anonymous => Err(Error::Unauthenticated(crate::domain::error::AuthProblem::Missing)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(n: u128) -> TenantId {
+        TenantId::new(uuid::Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn a_membership_reaches_its_own_tenant_only() {
+        let member = Principal::User {
+            id: UserId::new(uuid::Uuid::nil()),
+            platform_role: None,
+            memberships: vec![
+                Membership { tenant: tenant(1), role: Role::Admin },
+                Membership { tenant: tenant(2), role: Role::Viewer },
+            ],
+        };
+        assert_eq!(member.reach(Permission::ViewTenants), Some(Reach::Tenants(vec![tenant(1)])));
+        assert!(!member.may(Permission::ViewTenants));
+        assert!(member.may_in(Permission::ManageApiKeys, tenant(1)));
+        assert!(!member.may_in(Permission::ManageApiKeys, tenant(2)));
+        assert_eq!(member.reach(Permission::CreateTenant), None);
+        assert!(member.may_enter(tenant(2)) && !member.may_enter(tenant(3)));
+    }
+
+    #[test]
+    fn a_bound_token_never_leaves_its_tenant() {
+        let token = Principal::Token {
+            id: TokenId::new(uuid::Uuid::nil()),
+            permissions: vec![Permission::ViewUsers],
+            tenant: Some(tenant(1)),
+        };
+        assert!(token.may_in(Permission::ViewUsers, tenant(1)));
+        assert!(!token.may_in(Permission::ViewUsers, tenant(2)));
+        assert!(!token.may_in(Permission::ViewTenants, tenant(1)));
+        assert!(token.may_enter(tenant(1)) && !token.may_enter(tenant(2)));
+    }
+}

@@ -1,0 +1,391 @@
+//! Owns the newtypes of everything that has a name: parsed once, valid for ever after.
+//!
+//! Promises: a value can be stored in PostgreSQL, compared, and logged without harm ([`Password`]
+//! redacts itself). [`SchemaName`] can be made from a [`TenantId`] and from nothing else, which is why
+//! no user text ever becomes an SQL identifier.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use uuid::Uuid;
+use validator::ValidateEmail;
+
+use super::error::Rule;
+
+/// Longest name of a tenant or a person, in characters.
+pub const NAME_MAX: usize = 255;
+/// Longest slug: it must fit one label of a host name (RFC 1035, 2.3.4).
+pub const SLUG_MAX: usize = 63;
+/// Longest e-mail address (RFC 5321, 4.5.3.1.3).
+pub const EMAIL_MAX: usize = 254;
+/// Shortest password, in characters (NIST SP 800-63B).
+pub const PASSWORD_MIN: usize = 8;
+/// Longest password, in bytes: the hash must not be a way to keep us busy.
+pub const PASSWORD_MAX: usize = 1024;
+
+/// Slugs that mean something in a host name, in a path or to PostgreSQL.
+pub const RESERVED_SLUGS: &[&str] = &[
+    "admin",
+    "api",
+    "app",
+    "auth",
+    "console",
+    "control",
+    "default",
+    "docs",
+    "extensions",
+    "ftp",
+    "health",
+    "healthz",
+    "information-schema",
+    "internal",
+    "localhost",
+    "login",
+    "mail",
+    "main",
+    "metrics",
+    "ns1",
+    "ns2",
+    "public",
+    "readyz",
+    "root",
+    "rowhouse",
+    "smtp",
+    "static",
+    "status",
+    "support",
+    "system",
+    "tenant",
+    "tenants",
+    "v1",
+    "v2",
+    "www",
+];
+
+/// Words that PostgreSQL keeps for itself at the start of a name.
+const RESERVED_SLUG_PREFIXES: &[&str] = &["pg-", "pg_"];
+
+/// Makes an id newtype over a UUID that we generate.
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Wraps a UUID that came from our own tables or was made just now.
+            #[must_use]
+            pub const fn new(id: Uuid) -> Self {
+                Self(id)
+            }
+
+            /// A fresh one, in order of time, so that indexes grow at their end.
+            #[must_use]
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+
+            /// The UUID inside.
+            #[must_use]
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id!(
+    /// Names a tenant for ever, whatever its slug becomes.
+    TenantId
+);
+id!(
+    /// Names a user.
+    UserId
+);
+id!(
+    /// Names an API token; not the token itself.
+    TokenId
+);
+
+/// The schema (and, where each tenant has a role, the role) of one tenant: `tenant_` and the id's 32
+/// hex digits. Needs no quoting, fits PostgreSQL's 63 bytes, holds nothing a user wrote.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SchemaName(String);
+
+impl SchemaName {
+    /// The schema of a tenant.
+    #[must_use]
+    pub fn of(tenant: TenantId) -> Self {
+        Self(format!("tenant_{}", tenant.uuid().simple()))
+    }
+
+    /// The identifier, safe to write into SQL as it is.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SchemaName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SchemaName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Makes a text newtype with the usual reading methods.
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text inside.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// Takes what our own tables hold; it was parsed before it was stored.
+            #[must_use]
+            pub fn stored(text: String) -> Self {
+                Self(text)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text!(
+    /// A tenant's url-friendly unique name: lower-case ASCII letters, digits and single hyphens, a
+    /// letter or digit at both ends, at most 63 characters, none of the reserved words.
+    Slug
+);
+text!(
+    /// The name of a tenant that people read: 1 to 255 characters of any script, kept as given.
+    TenantName
+);
+text!(
+    /// A given or family name: 1 to 255 characters of any script, kept as given.
+    PersonName
+);
+text!(
+    /// An e-mail address, trimmed and in lower case: addresses that differ only in case are one.
+    Email
+);
+
+impl Slug {
+    /// Reads a slug.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn parse(given: &str) -> Result<Self, Rule> {
+        if given.is_empty() {
+            return Err(Rule::Required);
+        }
+        if given.chars().count() > SLUG_MAX {
+            return Err(Rule::TooLong(SLUG_MAX));
+        }
+        if RESERVED_SLUGS.contains(&given)
+            || RESERVED_SLUG_PREFIXES.iter().any(|p| given.starts_with(p))
+        {
+            return Err(Rule::Reserved);
+        }
+        let bytes = given.as_bytes();
+        let allowed = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+        let well_formed = bytes.iter().all(allowed)
+            && !given.starts_with('-')
+            && !given.ends_with('-')
+            && !given.contains("--");
+        if well_formed { Ok(Self(given.to_owned())) } else { Err(Rule::SlugFormat) }
+    }
+}
+
+impl TenantName {
+    /// Reads a tenant's name.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn parse(given: &str) -> Result<Self, Rule> {
+        visible_name(given).map(Self)
+    }
+}
+
+impl PersonName {
+    /// Reads a given or family name.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn parse(given: &str) -> Result<Self, Rule> {
+        visible_name(given).map(Self)
+    }
+}
+
+impl Email {
+    /// Reads an e-mail address, by the rule of the HTML standard (`validator`).
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn parse(given: &str) -> Result<Self, Rule> {
+        let email = given.trim().to_lowercase();
+        if email.is_empty() {
+            Err(Rule::Required)
+        } else if email.chars().count() > EMAIL_MAX {
+            Err(Rule::TooLong(EMAIL_MAX))
+        } else if email.validate_email() {
+            Ok(Self(email))
+        } else {
+            Err(Rule::EmailFormat)
+        }
+    }
+}
+
+/// A password in clear: wiped from memory when dropped, redacted wherever it might be printed.
+#[derive(Clone)]
+pub struct Password(SecretString);
+
+impl Password {
+    /// Reads a password: at least 8 characters, at most 1,024 bytes, any characters but NUL.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn parse(given: &str) -> Result<Self, Rule> {
+        if given.is_empty() {
+            Err(Rule::Required)
+        } else if given.chars().count() < PASSWORD_MIN {
+            Err(Rule::TooShort(PASSWORD_MIN))
+        } else if given.len() > PASSWORD_MAX {
+            Err(Rule::TooLong(PASSWORD_MAX))
+        } else if given.contains('\0') {
+            Err(Rule::ControlCharacter)
+        } else {
+            Ok(Self(SecretString::from(given)))
+        }
+    }
+
+    /// The clear text, for the hash and for nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(redacted)")
+    }
+}
+
+/// A name that people read: something visible, of a sane length, without control characters.
+fn visible_name(given: &str) -> Result<String, Rule> {
+    if given.trim().is_empty() {
+        Err(Rule::Required)
+    } else if given.chars().count() > NAME_MAX {
+        Err(Rule::TooLong(NAME_MAX))
+    } else if given.chars().any(char::is_control) {
+        Err(Rule::ControlCharacter)
+    } else {
+        Ok(given.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_url_friendly_or_refused_with_the_rule() {
+        for good in ["a", "acme-corp", "page123", "test-site-1", "0x", &"a".repeat(63)] {
+            assert_eq!(Slug::parse(good).map(|s| s.as_str().to_owned()), Ok(good.to_owned()));
+        }
+        for (bad, rule) in [
+            ("", Rule::Required),
+            (&"a".repeat(64)[..], Rule::TooLong(63)),
+            ("Acme", Rule::SlugFormat),
+            ("my page", Rule::SlugFormat),
+            ("-mypage", Rule::SlugFormat),
+            ("mypage-", Rule::SlugFormat),
+            ("my--page", Rule::SlugFormat),
+            ("page.qrweb.mn", Rule::SlugFormat),
+            ("аcme", Rule::SlugFormat), // the first letter is Cyrillic
+            ("acme\0", Rule::SlugFormat),
+            ("a'; DROP SCHEMA public; --", Rule::SlugFormat),
+            ("public", Rule::Reserved),
+            ("www", Rule::Reserved),
+            ("api", Rule::Reserved),
+            ("admin", Rule::Reserved),
+            ("pg_toast", Rule::Reserved),
+            ("pg-x", Rule::Reserved),
+        ] {
+            assert_eq!(Slug::parse(bad), Err(rule), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn emails_are_compared_without_case_and_space() {
+        assert_eq!(Email::parse(" Admin@Acme.COM ").unwrap().as_str(), "admin@acme.com");
+        for bad in ["admin", "@acme.com", "admin@", "a b@acme.com", "a\0@acme.com", "a@b@c.com"] {
+            assert_eq!(Email::parse(bad), Err(Rule::EmailFormat), "{bad:?}");
+        }
+        assert_eq!(Email::parse(""), Err(Rule::Required));
+        assert_eq!(Email::parse(&format!("a@{}.com", "b".repeat(260))), Err(Rule::TooLong(254)));
+    }
+
+    #[test]
+    fn names_in_any_script_are_kept_as_given() {
+        for name in
+            ["Acme Corp", "株式会社アクメ", "  padded  ", "O'Brien\"; --", "Ægir 🏠", "عقار"]
+        {
+            assert_eq!(TenantName::parse(name).unwrap().as_str(), name);
+        }
+        assert_eq!(PersonName::parse(" \t "), Err(Rule::Required));
+        assert_eq!(PersonName::parse("a\0b"), Err(Rule::ControlCharacter));
+        assert_eq!(TenantName::parse(&"é".repeat(256)), Err(Rule::TooLong(255)));
+        assert!(TenantName::parse(&"é".repeat(255)).is_ok());
+    }
+
+    #[test]
+    fn passwords_have_a_floor_in_characters_and_a_ceiling_in_bytes() {
+        assert_eq!(Password::parse("1234567").err(), Some(Rule::TooShort(8)));
+        assert!(Password::parse("ééééé888").is_ok());
+        assert!(Password::parse(&"x".repeat(1024)).is_ok());
+        assert_eq!(Password::parse(&"x".repeat(1025)).err(), Some(Rule::TooLong(1024)));
+        assert_eq!(Password::parse("1234567\0").err(), Some(Rule::ControlCharacter));
+        assert_eq!(
+            format!("{:?}", Password::parse("correct horse").unwrap()),
+            "Password(redacted)"
+        );
+    }
+
+    #[test]
+    fn a_schema_is_named_by_the_id_alone() {
+        let id = TenantId::new(Uuid::from_u128(0x660e_8400_e29b_41d4_a716_4466_5544_0000));
+        assert_eq!(SchemaName::of(id).as_str(), "tenant_660e8400e29b41d4a716446655440000");
+    }
+}

@@ -1,0 +1,19 @@
+//! Owns what a user is: someone who can log in. (A person's record inside a tenant is a profile.)
+
+use super::access::Role;
+use super::names::{Email, PersonName, UserId};
+
+/// Someone who can log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Never changes.
+    pub id: UserId,
+    /// Unique, compared without regard to case.
+    pub email: Email,
+    /// Given name, as given.
+    pub first_name: PersonName,
+    /// Family name, as given.
+    pub last_name: PersonName,
+    /// The role that holds in every tenant and outside of all; most users have none.
+    pub platform_role: Option<Role>,
+}
