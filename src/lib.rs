@@ -1,2 +1,4 @@
 //! lib
+pub mod auth;
 pub mod domain;
+pub mod pg;

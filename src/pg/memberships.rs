@@ -1,0 +1,61 @@
+//! Statements on `public.memberships`, and the look-up behind every access token.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::error::During;
+use super::scope::PublicTx;
+use super::users;
+use crate::domain::error::Result;
+use crate::domain::names::{TenantId, UserId};
+use crate::domain::{Permission, Role};
+
+/// Links a user to a tenant.
+pub async fn insert(tx: &PublicTx, tenant: TenantId, user: UserId, role: Role, now: OffsetDateTime) -> Result<()> {
+    tx.execute(
+        "INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)",
+        &[&tenant, &user, &role.as_str(), &now],
+    )
+    .await
+    .during("insert membership row")?;
+    Ok(())
+}
+
+/// The roles of a user whose session is alive; `None` where the user or the session is gone.
+pub struct Standing {
+    /// The role that holds everywhere.
+    pub platform_role: Option<Role>,
+    /// The role in each tenant that is there.
+    pub memberships: Vec<(TenantId, Role)>,
+}
+
+/// Reads what the bearer of an access token may do now, in one query: a removed user, an ended session
+/// and a changed role take effect at once.
+pub async fn find_standing(tx: PublicTx, user: UserId, session: Uuid) -> Result<Option<Standing>> {
+    let rows = tx
+        .query_and_commit(
+            "SELECT u.platform_role, m.tenant_id, m.role
+               FROM users u
+               JOIN sessions s ON s.user_id = u.id AND s.id = $2 AND s.revoked_at IS NULL
+               LEFT JOIN memberships m ON m.user_id = u.id
+              WHERE u.id = $1",
+            &[&user, &session],
+        )
+        .await
+        .during("read the roles of a user")?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let platform_role = users::role(first.get(0))?;
+    let mut memberships = Vec::new();
+    for row in &rows {
+        if let (Some(tenant), Some(role)) = (row.get::<_, Option<TenantId>>(1), users::role(row.get(2))?) {
+            memberships.push((tenant, role));
+        }
+    }
+    Ok(Some(Standing { platform_role, memberships }))
+}
+
+/// Reads permissions that a column holds. A name that this program does not know grants nothing.
+pub(super) fn permissions(names: &[String]) -> Vec<Permission> {
+    names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+

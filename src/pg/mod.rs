@@ -1,0 +1,36 @@
+//! Speaks SQL: pools, scopes, schemas, roles, migrations, and one file a noun of statements.
+//!
+//! Promises: nothing outside of this folder holds a raw connection. A query runs in a
+//! [`PublicTx`](scope::PublicTx) or a [`TenantTx`](scope::TenantTx) and in nothing else; functions for
+//! control tables take the one, functions for tenant tables the other, so mixing them up does not
+//! compile. Must not know: HTTP, permissions, who is calling.
+//!
+//! To add a query: a function in the file of its noun, one statement each, explicit columns, types bound
+//! through [`Param`](param::Param), `.during("read tenant row")` on its failure. A new noun is a new file.
+
+pub mod bootstrap;
+//EMB #[cfg(feature = "embedded-postgres")]
+//EMB pub mod embedded;
+pub mod error;
+pub mod migrations;
+pub mod param;
+pub mod pool;
+pub mod schemas;
+pub mod scope;
+//TLS pub mod tls;
+//TLS pub mod url;
+
+pub mod audit_events;
+pub mod idempotency;
+pub mod memberships;
+pub mod sessions;
+pub mod signing_keys;
+pub mod tenants;
+pub mod tokens;
+pub mod users;
+
+pub use error::{During, Failure};
+pub use param::Param;
+pub use pool::Db;
+pub use scope::{PublicTx, TenantTx};
+pub use tokio_postgres::Row;

@@ -1,0 +1,108 @@
+//! Owns how a Rust value becomes a typed SQL parameter.
+//!
+//! Statements go unnamed by default, which takes one round trip and is right behind every pooler, but
+//! asks for the type of each parameter up front. [`Param`] knows it, so that a query still reads
+//! `tx.query(SQL, &[&id, &name])`.
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
+
+use crate::domain::names::{Email, PersonName, Slug, TenantId, TenantName, TokenId, UserId};
+
+/// A value that can be bound to a statement. Implemented for the types that tables hold; a library
+/// user's own type implements it by naming its PostgreSQL type.
+pub trait Param: Sync {
+    /// The value as tokio-postgres takes it.
+    fn as_sql(&self) -> &(dyn ToSql + Sync);
+    /// The PostgreSQL type that it is sent as.
+    fn sql_type(&self) -> Type;
+}
+
+/// `Param` for a type that tokio-postgres knows, and for `Option` of it.
+macro_rules! params {
+    ($($rust:ty => $pg:ident,)+) => {$(
+        impl Param for $rust {
+            fn as_sql(&self) -> &(dyn ToSql + Sync) {
+                self
+            }
+            fn sql_type(&self) -> Type {
+                Type::$pg
+            }
+        }
+
+        impl Param for Option<$rust> {
+            fn as_sql(&self) -> &(dyn ToSql + Sync) {
+                self
+            }
+            fn sql_type(&self) -> Type {
+                Type::$pg
+            }
+        }
+    )+};
+}
+
+params! {
+    bool => BOOL,
+    i16 => INT2,
+    i32 => INT4,
+    i64 => INT8,
+    f64 => FLOAT8,
+    &str => TEXT,
+    String => TEXT,
+    &[u8] => BYTEA,
+    Vec<u8> => BYTEA,
+    Uuid => UUID,
+    OffsetDateTime => TIMESTAMPTZ,
+    Value => JSONB,
+    Vec<String> => TEXT_ARRAY,
+    Vec<&str> => TEXT_ARRAY,
+    Vec<Uuid> => UUID_ARRAY,
+    Vec<i64> => INT8_ARRAY,
+}
+
+/// `Param`, and reading from a row, for our newtypes: they travel as what they wrap.
+macro_rules! newtypes {
+    ($($newtype:ty, $inner:ty, $make:path, $pg:ident;)+) => {$(
+        impl ToSql for $newtype {
+            fn to_sql(
+                &self,
+                ty: &Type,
+                out: &mut bytes::BytesMut,
+            ) -> Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
+                newtypes!(@inner self, $pg).to_sql(ty, out)
+            }
+
+            fn accepts(ty: &Type) -> bool {
+                <$inner as ToSql>::accepts(ty)
+            }
+
+            tokio_postgres::types::to_sql_checked!();
+        }
+
+        impl<'a> tokio_postgres::types::FromSql<'a> for $newtype {
+            fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+                Ok($make(<$inner as tokio_postgres::types::FromSql>::from_sql(ty, raw)?))
+            }
+
+            fn accepts(ty: &Type) -> bool {
+                <$inner as tokio_postgres::types::FromSql>::accepts(ty)
+            }
+        }
+
+        params! { $newtype => $pg, }
+    )+};
+    (@inner $value:ident, UUID) => { $value.uuid() };
+    (@inner $value:ident, TEXT) => { $value.as_str() };
+}
+
+newtypes! {
+    TenantId, Uuid, TenantId::new, UUID;
+    UserId, Uuid, UserId::new, UUID;
+    TokenId, Uuid, TokenId::new, UUID;
+    Slug, String, Slug::stored, TEXT;
+    TenantName, String, TenantName::stored, TEXT;
+    PersonName, String, PersonName::stored, TEXT;
+    Email, String, Email::stored, TEXT;
+}

@@ -1,0 +1,90 @@
+//! Owns the DDL of tenants: making a schema with its role, migrating it.
+//!
+//! Every identifier here comes from a [`SchemaName`] and so from an id of ours. What runs here runs as
+//! the owner, inside the caller's transaction: nothing is committed, so that a schema is there if and
+//! only if its tenant is.
+
+use super::bootstrap::RUNTIME_LOGIN;
+use super::error::Failure;
+use super::migrations::{HISTORY_TABLE, MigrationError, MigrationSet};
+use super::pool::{Isolation, Rules};
+use super::scope::{self, PublicTx};
+use crate::domain::names::SchemaName;
+
+/// Makes the schema, and under [`Isolation::Role`] the role of the same name, with rights on what the
+/// migrations will create in it and on nothing else.
+///
+/// # Errors
+/// [`Failure`], and the transaction is lost.
+pub async fn create(tx: &PublicTx, schema: &SchemaName, rules: &Rules, server_version: u32) -> Result<(), Failure> {
+    let entrant = entrant(schema, rules.isolation);
+    let role = match rules.isolation {
+        // From PostgreSQL 16 on a grant says whether it is for SET ROLE or for inheritance; before, the
+        // login's own NOINHERIT says so.
+        Isolation::Role if server_version >= 160_000 => format!(
+            "CREATE ROLE {schema} NOLOGIN NOINHERIT; \
+             GRANT {schema} TO {RUNTIME_LOGIN} WITH INHERIT FALSE, SET TRUE;"
+        ),
+        Isolation::Role => {
+            format!("CREATE ROLE {schema} NOLOGIN NOINHERIT; GRANT {schema} TO {RUNTIME_LOGIN};")
+        }
+        Isolation::SearchPath => String::new(),
+    };
+    tx.batch(&format!(
+        "{role}
+         CREATE SCHEMA {schema};
+         GRANT USAGE ON SCHEMA {schema} TO {entrant};
+         ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}
+             GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {entrant};
+         ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}
+             GRANT USAGE, SELECT ON SEQUENCES TO {entrant};"
+    ))
+    .await
+}
+
+/// Brings a tenant's schema up to date with the set and tells which files were applied.
+///
+/// Two runners on one schema wait for each other, since refinery takes no lock of its own.
+///
+/// # Errors
+/// The file that failed, or how the schema differs from the set; the transaction is then lost.
+pub async fn migrate(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    set: &MigrationSet,
+    rules: &Rules,
+) -> Result<Vec<String>, MigrationError> {
+    scope::enter_schema(tx, schema, &rules.limits).await?;
+    lock(tx, schema.as_str()).await?;
+    let applied = set.apply(tx).await?;
+    if !applied.is_empty() {
+        // The default privileges cover refinery's table too, and its history is not the tenant's to edit.
+        let entrant = entrant(schema, rules.isolation);
+        tx.batch(&format!("REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}")).await?;
+    }
+    scope::leave_schema(tx, &rules.limits).await?;
+    Ok(applied)
+}
+
+/// Holds everyone else who wants the same lock until the transaction ends.
+pub(super) async fn lock(tx: &PublicTx, name: &str) -> Result<(), Failure> {
+    tx.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&name]).await?;
+    Ok(())
+}
+
+/// Takes a lock for the rest of the transaction if nobody holds it.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn try_lock(tx: &PublicTx, name: &str) -> Result<bool, Failure> {
+    let row = tx.query_one("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&name]).await?;
+    Ok(row.get(0))
+}
+
+/// Who works in the schema: the tenant's role, or the shared login.
+fn entrant(schema: &SchemaName, isolation: Isolation) -> &str {
+    match isolation {
+        Isolation::Role => schema.as_str(),
+        Isolation::SearchPath => RUNTIME_LOGIN,
+    }
+}

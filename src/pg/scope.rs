@@ -1,0 +1,450 @@
+//! Hands out transactions that can see exactly one place: the control plane or one tenant.
+//!
+//! A [`TenantTx`] is the only way to a tenant's tables. Role, search path and time limits are set with
+//! `SET LOCAL`, in the same message as `BEGIN`, and that message travels together with the first query:
+//! one round trip, and nothing that outlives the transaction. A session-level `SET` would survive into
+//! the next request that borrows the connection, and would reach a stranger behind a pooler.
+//!
+//! Three rules keep the door shut whatever happens behind it:
+//! - the guard is armed before `BEGIN` is sent: dropped without a commit (an error, a panic, a cancelled
+//!   request) it queues a `ROLLBACK` ahead of whatever the next borrower sends;
+//! - dropped with a query still in flight, the connection is given up and the query cancelled, because
+//!   the next borrower would have to wait for it;
+//! - a tenant's statements go through the extended protocol, one a message, and start with one of
+//!   [`ALLOWED`]: nothing stacks, and nothing that could change the role ever reaches the server.
+//!
+//! `public` is left out of a tenant's path on purpose. A tenant query that needs a shared table is two
+//! queries. Nothing else in the crate enters a tenant; `tests/api/isolation.rs` tries to get around this
+//! file in every way we could think of. Found another? Add it there first.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use deadpool_postgres::Object;
+use futures_util::FutureExt;
+use futures_util::future::join;
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error::Failure;
+use super::param::Param;
+use super::pool::{Rules, Statements, TimeLimits, write_limits};
+use crate::domain::names::SchemaName;
+
+/// The words that a statement in a tenant may start with. `SET`, `RESET`, `DO`, `COPY`, `CALL`,
+/// `EXPLAIN`, `PREPARE` and transaction control are none of them.
+pub const ALLOWED: [&str; 8] = ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE"];
+
+/// Ends a transaction. `COMMIT` alone answers OK even where the transaction has failed and is rolled
+/// back; the `SELECT` in front makes that an error.
+const COMMIT: &str = "SELECT 1; COMMIT";
+
+/// A transaction inside one tenant: its role, its schema, nothing else.
+///
+/// Dropped without [`commit`](TenantTx::commit) it rolls back.
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct TenantTx(Tx);
+
+/// A transaction on the control plane, as the owner.
+///
+/// Dropped without [`commit`](PublicTx::commit) it rolls back.
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct PublicTx(Tx);
+
+impl TenantTx {
+    pub(super) fn new(connection: Object, schema: &SchemaName, rules: &Rules, tls: MakeRustlsConnect) -> Self {
+        let mut preamble = String::with_capacity(256);
+        preamble.push_str("BEGIN");
+        if rules.isolation == super::pool::Isolation::Role {
+            let _ = write!(preamble, "; SET LOCAL ROLE {schema}");
+        }
+        let _ = write!(preamble, "; SET LOCAL search_path = {schema}, extensions, pg_temp");
+        write_limits(&mut preamble, &rules.limits);
+        Self(Tx::new(connection, preamble, rules.statements, tls))
+    }
+
+    /// Runs a query and gives its rows.
+    ///
+    /// # Errors
+    /// [`Failure`]; the transaction can then only be dropped.
+    pub async fn query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+        check_allowed(sql)?;
+        self.0.query(sql, params).await
+    }
+
+    /// Runs a query that gives exactly one row.
+    ///
+    /// # Errors
+    /// As [`TenantTx::query`], and [`Failure::RowCount`].
+    pub async fn query_one(&self, sql: &str, params: &[&dyn Param]) -> Result<Row, Failure> {
+        exactly_one(self.query(sql, params).await?)
+    }
+
+    /// Runs a query that gives at most one row.
+    ///
+    /// # Errors
+    /// As [`TenantTx::query`], and [`Failure::RowCount`].
+    pub async fn query_opt(&self, sql: &str, params: &[&dyn Param]) -> Result<Option<Row>, Failure> {
+        at_most_one(self.query(sql, params).await?)
+    }
+
+    /// Runs a statement and gives the number of rows that it touched.
+    ///
+    /// # Errors
+    /// As [`TenantTx::query`].
+    pub async fn execute(&self, sql: &str, params: &[&dyn Param]) -> Result<u64, Failure> {
+        check_allowed(sql)?;
+        self.0.execute(sql, params).await
+    }
+
+    /// Runs one last query and commits, in a single round trip. As a transaction's only query it is the
+    /// cheapest way to read or write inside a tenant.
+    ///
+    /// # Errors
+    /// As [`TenantTx::query`]; nothing is then committed.
+    pub async fn query_and_commit(self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+        check_allowed(sql)?;
+        self.0.query_and_commit(sql, params).await
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// Where a statement had failed before: the transaction was rolled back.
+    pub async fn commit(self) -> Result<(), Failure> {
+        self.0.commit().await
+    }
+}
+
+impl PublicTx {
+    pub(super) fn new(connection: Object, rules: &Rules, tls: MakeRustlsConnect) -> Self {
+        let mut preamble = String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
+        write_limits(&mut preamble, &rules.limits);
+        Self(Tx::new(connection, preamble, Statements::Unnamed, tls))
+    }
+
+    /// Runs a query and gives its rows.
+    pub(crate) async fn query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+        self.0.query(sql, params).await
+    }
+
+    /// Runs a query that gives at most one row.
+    pub(crate) async fn query_opt(&self, sql: &str, params: &[&dyn Param]) -> Result<Option<Row>, Failure> {
+        at_most_one(self.query(sql, params).await?)
+    }
+
+    /// Runs a query that gives exactly one row.
+    pub(crate) async fn query_one(&self, sql: &str, params: &[&dyn Param]) -> Result<Row, Failure> {
+        exactly_one(self.query(sql, params).await?)
+    }
+
+    /// Runs a statement and gives the number of rows that it touched.
+    pub(crate) async fn execute(&self, sql: &str, params: &[&dyn Param]) -> Result<u64, Failure> {
+        self.0.execute(sql, params).await
+    }
+
+    /// Runs one last query and commits, in a single round trip.
+    pub(crate) async fn query_and_commit(self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+        self.0.query_and_commit(sql, params).await
+    }
+
+    /// Runs several statements in one message; for DDL, whose identifiers come from [`SchemaName`].
+    pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
+        self.0.run(self.0.client().batch_execute(sql)).await
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// Where a statement had failed before: the transaction was rolled back.
+    pub(crate) async fn commit(self) -> Result<(), Failure> {
+        self.0.commit().await
+    }
+}
+
+/// Points a control-plane transaction at a tenant's schema while migrations run, as the owner.
+pub(super) async fn enter_schema(tx: &PublicTx, schema: &SchemaName, limits: &TimeLimits) -> Result<(), Failure> {
+    // A migration may take long; a lock that it waits for may not.
+    let sql = format!(
+        "SET LOCAL search_path = {schema}, extensions, pg_temp; SET LOCAL statement_timeout = 0; \
+         SET LOCAL lock_timeout = {}",
+        limits.lock.as_millis()
+    );
+    tx.batch(&sql).await
+}
+
+/// Points it back.
+pub(super) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> Result<(), Failure> {
+    let sql = format!(
+        "SET LOCAL search_path = public, extensions, pg_temp; SET LOCAL statement_timeout = {}",
+        limits.statement.as_millis()
+    );
+    tx.batch(&sql).await
+}
+
+/// The machinery under both scopes.
+struct Tx {
+    /// Gone once committed, rolled back or given up.
+    connection: Option<Object>,
+    /// `BEGIN` and the settings, sent with the first query.
+    preamble: String,
+    /// Whether the preamble was sent.
+    begun: AtomicBool,
+    /// Queries sent and not yet answered.
+    in_flight: AtomicUsize,
+    statements: Statements,
+    tls: MakeRustlsConnect,
+}
+
+impl Tx {
+    fn new(connection: Object, preamble: String, statements: Statements, tls: MakeRustlsConnect) -> Self {
+        Self {
+            connection: Some(connection),
+            preamble,
+            begun: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            statements,
+            tls,
+        }
+    }
+
+    fn client(&self) -> &Object {
+        self.connection.as_ref().expect("the connection is there until the transaction ends, which consumes it")
+    }
+
+    /// Runs `work`, with the preamble in front of it where this is the first. Both are polled together
+    /// and in this order, so that they travel together and in this order.
+    ///
+    /// Where the preamble fails (the role is gone, say) `BEGIN` has opened a transaction all the same,
+    /// now a failed one, so `work` is refused by the server rather than run outside of the guard.
+    async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let outcome = if self.begun.swap(true, Ordering::Relaxed) {
+            work.await
+        } else {
+            let (began, outcome) = join(self.client().batch_execute(&self.preamble), work).await;
+            began.and(outcome)
+        };
+        // Not reached where the future is dropped half-way: the count stays up, and `drop` knows.
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Ok(outcome?)
+    }
+
+    async fn query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+        self.run(self.send_query(sql, params)).await
+    }
+
+    async fn execute(&self, sql: &str, params: &[&dyn Param]) -> Result<u64, Failure> {
+        let client = self.client();
+        self.run(async {
+            match self.statements {
+                Statements::Unnamed => client.execute_typed(sql, &typed(params)).await,
+                Statements::Cached => {
+                    let statement = client.prepare_typed_cached(sql, &types(params)).await?;
+                    let outcome = client.execute(&statement, &values(params)).await;
+                    self.forget_if_stale(outcome.as_ref().err(), sql, params);
+                    outcome
+                }
+            }
+        })
+        .await
+    }
+
+    async fn send_query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let client = self.client();
+        match self.statements {
+            Statements::Unnamed => client.query_typed(sql, &typed(params)).await,
+            Statements::Cached => {
+                let statement = client.prepare_typed_cached(sql, &types(params)).await?;
+                let outcome = client.query(&statement, &values(params)).await;
+                self.forget_if_stale(outcome.as_ref().err(), sql, params);
+                outcome
+            }
+        }
+    }
+
+    /// The last query and the commit, together. A statement that is not yet prepared is prepared first:
+    /// were the commit already on its way, the query would run outside of the transaction.
+    async fn query_and_commit(mut self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+        let rows = self
+            .run(async {
+                let client = self.client();
+                let (rows, committed) = match self.statements {
+                    Statements::Unnamed => {
+                        let parameters = typed(params);
+                        join(client.query_typed(sql, &parameters), client.batch_execute(COMMIT)).await
+                    }
+                    Statements::Cached => {
+                        let statement = client.prepare_typed_cached(sql, &types(params)).await?;
+                        let parameters = values(params);
+                        join(client.query(&statement, &parameters), client.batch_execute(COMMIT)).await
+                    }
+                };
+                self.forget_if_stale(rows.as_ref().err(), sql, params);
+                let rows = rows?;
+                committed?;
+                Ok(rows)
+            })
+            .await;
+        match rows {
+            Ok(rows) => {
+                self.connection = None; // clean: back to the pool, nothing to roll back
+                Ok(rows)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn commit(mut self) -> Result<(), Failure> {
+        if self.begun.load(Ordering::Relaxed) {
+            self.run(self.client().batch_execute(COMMIT)).await?;
+        }
+        self.connection = None;
+        Ok(())
+    }
+
+    /// A cached plan whose tables have changed under it is of no more use; the next try prepares anew.
+    fn forget_if_stale(&self, error: Option<&tokio_postgres::Error>, sql: &str, params: &[&dyn Param]) {
+        if error.and_then(tokio_postgres::Error::code) == Some(&SqlState::FEATURE_NOT_SUPPORTED) {
+            self.client().statement_cache.remove(sql, &types(params));
+        }
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if !*self.begun.get_mut() {
+            return; // nothing was sent
+        }
+        if *self.in_flight.get_mut() == 0 {
+            // Polled once, it is queued in front of whatever the next borrower sends.
+            let _ = connection.batch_execute("ROLLBACK").now_or_never();
+            return;
+        }
+        let cancel = connection.cancel_token();
+        let tls = self.tls.clone();
+        drop(Object::take(connection));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = cancel.cancel_query(tls).await {
+                    tracing::debug!(error = %error, "a query that nobody waits for could not be cancelled");
+                }
+            });
+        }
+    }
+}
+
+fn typed<'a>(params: &[&'a dyn Param]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    params.iter().map(|param| (param.as_sql(), param.sql_type())).collect()
+}
+
+fn types(params: &[&dyn Param]) -> Vec<Type> {
+    params.iter().map(|param| param.sql_type()).collect()
+}
+
+fn values<'a>(params: &[&'a dyn Param]) -> Vec<&'a (dyn ToSql + Sync)> {
+    params.iter().map(|param| param.as_sql()).collect()
+}
+
+fn exactly_one(mut rows: Vec<Row>) -> Result<Row, Failure> {
+    if rows.len() == 1 { rows.pop().ok_or(Failure::RowCount) } else { Err(Failure::RowCount) }
+}
+
+fn at_most_one(mut rows: Vec<Row>) -> Result<Option<Row>, Failure> {
+    if rows.len() > 1 { Err(Failure::RowCount) } else { Ok(rows.pop()) }
+}
+
+/// Refuses a statement that does not start with one of [`ALLOWED`].
+fn check_allowed(sql: &str) -> Result<(), Failure> {
+    let word = first_word(sql);
+    if ALLOWED.iter().any(|allowed| word.eq_ignore_ascii_case(allowed)) {
+        Ok(())
+    } else {
+        Err(Failure::NotAllowed(word.to_owned()))
+    }
+}
+
+/// The first word of a statement, behind white space, comments and opening brackets.
+fn first_word(sql: &str) -> &str {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '(');
+        if let Some(comment) = rest.strip_prefix("--") {
+            rest = comment.split_once('\n').map_or("", |(_, after)| after);
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            rest = after_block_comment(comment);
+        } else {
+            let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+            return rest.split_at(end).0;
+        }
+    }
+}
+
+/// What follows a block comment; PostgreSQL nests them.
+fn after_block_comment(mut inside: &str) -> &str {
+    let mut depth = 1_usize;
+    while depth > 0 {
+        let (open, close) = (inside.find("/*"), inside.find("*/"));
+        let next = match (open, close) {
+            (_, None) => return "",
+            (Some(open), Some(close)) if open < close => {
+                depth += 1;
+                open
+            }
+            (_, Some(close)) => {
+                depth -= 1;
+                close
+            }
+        };
+        inside = inside.split_at(next + 2).1;
+    }
+    inside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_statements_that_cannot_change_the_scope_are_let_through() {
+        for good in [
+            "SELECT 1",
+            "  select 1",
+            "(SELECT 1)",
+            "-- why\nSELECT 1",
+            "/* a /* nested */ comment */ WITH x AS (SELECT 1) TABLE x",
+            "insert into t values (1)",
+            "VALUES (1)",
+        ] {
+            assert!(check_allowed(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "SET ROLE other",
+            "set local search_path = other",
+            "RESET ROLE",
+            "DO $$ BEGIN END $$",
+            "COMMIT",
+            "COPY t TO STDOUT",
+            "EXPLAIN ANALYZE SELECT 1",
+            "PREPARE x AS SELECT 1",
+            "EXECUTE x",
+            "CALL p()",
+            "CREATE TABLE t (a int)",
+            "LISTEN x",
+            "DISCARD ALL",
+            "SELECTED",
+            "-- SELECT\nSET ROLE other",
+            "/* SELECT */ SET ROLE other",
+            "/* /* */ SELECT */ SET ROLE other",
+            "/* SELECT",
+            "-- SELECT",
+            "\u{feff}SELECT 1",
+            "",
+        ] {
+            assert!(check_allowed(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Statements on `public.sessions` and `public.refresh_tokens`.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::error::During;
+use super::scope::PublicTx;
+use crate::domain::error::Result;
+use crate::domain::names::UserId;
+
+/// A refresh token as it was found.
+pub struct Refresh {
+    /// Its family.
+    pub session: Uuid,
+    /// Whose it is.
+    pub user: UserId,
+    /// When it ends.
+    pub expires_at: OffsetDateTime,
+    /// When it was used, if it was.
+    pub used_at: Option<OffsetDateTime>,
+    /// When the family ended, if it did.
+    pub revoked_at: Option<OffsetDateTime>,
+}
+
+/// Opens a session.
+pub async fn insert(tx: &PublicTx, id: Uuid, user: UserId, now: OffsetDateTime) -> Result<()> {
+    tx.execute("INSERT INTO sessions (id, user_id, created_at) VALUES ($1, $2, $3)", &[&id, &user, &now])
+        .await
+        .during("insert session row")?;
+    Ok(())
+}
+
+/// Remembers a refresh token that is about to be given out.
+pub async fn insert_refresh(
+    tx: &PublicTx,
+    digest: &[u8],
+    session: Uuid,
+    now: OffsetDateTime,
+    expires_at: OffsetDateTime,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO refresh_tokens (digest, session_id, issued_at, expires_at) VALUES ($1, $2, $3, $4)",
+        &[&digest, &session, &now, &expires_at],
+    )
+    .await
+    .during("insert refresh token row")?;
+    Ok(())
+}
+
+/// Finds a refresh token and holds its session until the transaction ends, so that of two that come at
+/// once the second sees what the first did.
+pub async fn find_refresh_for_update(tx: &PublicTx, digest: &[u8]) -> Result<Option<Refresh>> {
+    let row = tx
+        .query_opt(
+            "SELECT r.session_id, s.user_id, r.expires_at, r.used_at, s.revoked_at
+               FROM refresh_tokens r
+               JOIN sessions s ON s.id = r.session_id
+              WHERE r.digest = $1
+                FOR UPDATE",
+            &[&digest],
+        )
+        .await
+        .during("read refresh token row")?;
+    Ok(row.map(|row| Refresh {
+        session: row.get(0),
+        user: row.get(1),
+        expires_at: row.get(2),
+        used_at: row.get(3),
+        revoked_at: row.get(4),
+    }))
+}
+
+/// Marks a refresh token as used.
+pub async fn mark_used(tx: &PublicTx, digest: &[u8], now: OffsetDateTime) -> Result<()> {
+    tx.execute("UPDATE refresh_tokens SET used_at = $2 WHERE digest = $1", &[&digest, &now])
+        .await
+        .during("mark refresh token as used")?;
+    Ok(())
+}
+
+/// Ends a session and with it the whole family.
+pub async fn revoke(tx: &PublicTx, id: Uuid, now: OffsetDateTime) -> Result<()> {
+    tx.execute("UPDATE sessions SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", &[&id, &now])
+        .await
+        .during("end session")?;
+    Ok(())
+}
+
+/// Forgets the sessions of a user whose every refresh token has run out.
+pub async fn delete_expired(tx: &PublicTx, user: UserId, now: OffsetDateTime) -> Result<()> {
+    tx.execute(
+        "DELETE FROM sessions s
+          WHERE s.user_id = $1
+            AND NOT EXISTS (SELECT FROM refresh_tokens r WHERE r.session_id = s.id AND r.expires_at > $2)",
+        &[&user, &now],
+    )
+    .await
+    .during("forget old sessions")?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Statements on `public.tokens`.
+
+use time::{Duration, OffsetDateTime};
+
+use super::error::{During, Failure};
+use super::memberships::permissions;
+use super::scope::PublicTx;
+use crate::domain::Permission;
+use crate::domain::error::{Error, Noun, Result};
+use crate::domain::names::{TenantId, TokenId};
+
+/// How fresh `last_used_at` is kept; a write for each use would cost more than it tells.
+const LAST_USED_GRAIN: Duration = Duration::minutes(1);
+
+/// An API token as it is listed: everything but the token.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// Names it.
+    pub id: TokenId,
+    /// Its first characters.
+    pub hint: String,
+    /// What it is for, in its maker's words.
+    pub name: String,
+    /// What it may do.
+    pub permissions: Vec<Permission>,
+    /// The one tenant that it works in.
+    pub tenant: Option<TenantId>,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created_at: OffsetDateTime,
+    /// When it ends.
+    pub expires_at: Option<OffsetDateTime>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<OffsetDateTime>,
+    /// When it was revoked.
+    pub revoked_at: Option<OffsetDateTime>,
+}
+
+/// Writes a new token's row.
+///
+/// # Errors
+/// [`Noun::Tenant`] not found, where it is bound to one that is not there.
+pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
+    let names: Vec<&str> = token.permissions.iter().map(|p| p.as_str()).collect();
+    tx.execute(
+        "INSERT INTO tokens (id, digest, hint, name, permissions, tenant_id, created_by, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        &[
+            &token.id,
+            &digest,
+            &token.hint,
+            &token.name,
+            &names,
+            &token.tenant,
+            &token.created_by,
+            &token.created_at,
+            &token.expires_at,
+        ],
+    )
+    .await
+    .map(|_| ())
+    .map_err(|failure| {
+        if failure.violates("tokens_tenant_id_fkey") {
+            Error::NotFound(Noun::Tenant)
+        } else {
+            failure.during("insert token row")
+        }
+    })
+}
+
+/// Finds a token by its digest, whether or not it is still good, and notes that it was used.
+pub async fn use_by_digest(tx: PublicTx, digest: &[u8], now: OffsetDateTime) -> Result<Option<Token>> {
+    let rows = tx
+        .query_and_commit(
+            "WITH used AS (
+                 UPDATE tokens SET last_used_at = $2
+                  WHERE digest = $1 AND revoked_at IS NULL
+                    AND (last_used_at IS NULL OR last_used_at < $3)
+             )
+             SELECT id, hint, name, permissions, tenant_id, created_by, created_at, expires_at, last_used_at,
+                    revoked_at
+               FROM tokens
+              WHERE digest = $1",
+            &[&digest, &now, &(now - LAST_USED_GRAIN)],
+        )
+        .await
+        .during("read token row")?;
+    Ok(rows.first().map(from_row))
+}
+
+/// All tokens, oldest first.
+pub async fn list(tx: &PublicTx) -> Result<Vec<Token>> {
+    let rows = tx
+        .query(
+            "SELECT id, hint, name, permissions, tenant_id, created_by, created_at, expires_at, last_used_at,
+                    revoked_at
+               FROM tokens
+              ORDER BY created_at, id",
+            &[],
+        )
+        .await
+        .during("list token rows")?;
+    Ok(rows.iter().map(from_row).collect())
+}
+
+/// Revokes a token; once revoked it stays so from its first time on. Tells whether there is such a token.
+pub async fn revoke(tx: &PublicTx, id: TokenId, now: OffsetDateTime) -> Result<bool> {
+    match tx
+        .execute("UPDATE tokens SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", &[&id, &now])
+        .await
+        .during("revoke token")?
+    {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Failure::RowCount.during("revoke token")),
+    }
+}
+
+fn from_row(row: &super::Row) -> Token {
+    let names: Vec<String> = row.get(3);
+    Token {
+        id: row.get(0),
+        hint: row.get(1),
+        name: row.get(2),
+        permissions: permissions(&names),
+        tenant: row.get(4),
+        created_by: row.get(5),
+        created_at: row.get(6),
+        expires_at: row.get(7),
+        last_used_at: row.get(8),
+        revoked_at: row.get(9),
+    }
+}

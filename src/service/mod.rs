@@ -1,0 +1,39 @@
+//! The use cases: rights check first, then a readable list of steps, then one commit.
+//!
+//! Promises: every public method takes a [`CallContext`](crate::auth::CallContext) and begins with its
+//! rights check, so that HTTP and the command line share it; a method either does all that it says or
+//! changes nothing. Must not know: which dialect asks, what a status code is.
+//!
+//! To add a use case: a method on the service of its noun, a command struct where it takes more than two
+//! values, an audit event in the same transaction where it changes anything.
+
+pub mod fleet;
+pub mod identity;
+pub mod provisioning;
+pub mod sessions;
+pub mod tenants;
+pub mod tokens;
+
+pub use fleet::Fleet;
+pub use identity::Identity;
+pub use provisioning::Provisioning;
+pub use sessions::Sessions;
+pub use tenants::Tenants;
+pub use tokens::Tokens;
+
+/// All use cases over one set of pools. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    /// Who is calling.
+    pub identity: Identity,
+    /// Making tenants.
+    pub provisioning: Provisioning,
+    /// Logging in and staying so.
+    pub sessions: Sessions,
+    /// Reading tenants.
+    pub tenants: Tenants,
+    /// API tokens.
+    pub tokens: Tokens,
+    /// All tenants at once.
+    pub fleet: Fleet,
+}
