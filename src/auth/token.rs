@@ -1,0 +1,363 @@
+//! Owns the opaque credentials: API tokens, refresh tokens and the root token.
+//!
+//! Promises: a token is shown once and kept as a digest; whoever reads the tables cannot log in. A
+//! token has 256 random bits, so that a plain SHA-256 is enough: there is no dictionary to try.
+//! Must not know: which table holds a digest, which header carries a token.
+//!
+//! To add a kind: a variant of [`Kind`] with a prefix of its own, and, where it may be presented as a
+//! bearer token, a variant of [`Presented`].
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::domain::error::Rule;
+
+/// Random bytes in a token.
+const RANDOM_LEN: usize = 32;
+/// The same in base64 without padding.
+const RANDOM_TEXT_LEN: usize = 43;
+/// Characters of the random part in a hint: enough to tell a list of tokens apart, and it leaves 232
+/// bits to guess.
+const HINT_LEN: usize = 4;
+
+/// What an opaque token is good for. The prefix tells scanners of leaked secrets what they found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Calls the API.
+    Api,
+    /// Is exchanged for the next access token, and calls nothing.
+    Refresh,
+}
+
+impl Kind {
+    /// What tokens of this kind begin with. None is the beginning of another.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Api => "rh_",
+            Self::Refresh => "rhr_",
+        }
+    }
+
+    /// Whether the text has the form of a token of this kind.
+    fn has_form(self, text: &str) -> bool {
+        let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        text.strip_prefix(self.prefix()).is_some_and(|random| {
+            random.len() == RANDOM_TEXT_LEN && random.bytes().all(in_alphabet)
+        })
+    }
+}
+
+/// A token in clear, as it is handed out: wiped from memory when dropped, redacted wherever it might
+/// be printed.
+pub struct OpaqueToken {
+    kind: Kind,
+    text: SecretString,
+}
+
+impl OpaqueToken {
+    /// A fresh one: the kind's prefix and 43 random characters.
+    #[must_use]
+    pub fn generate(kind: Kind) -> Self {
+        let mut random = Zeroizing::new([0_u8; RANDOM_LEN]);
+        fill(&mut *random);
+        // Sized beforehand: growing would leave a copy behind that nobody wipes.
+        let mut text = String::with_capacity(kind.prefix().len() + RANDOM_TEXT_LEN);
+        text.push_str(kind.prefix());
+        URL_SAFE_NO_PAD.encode_string(*random, &mut text);
+        Self { kind, text: SecretString::from(text) }
+    }
+
+    /// The token itself, to be shown once.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.text.expose_secret()
+    }
+
+    /// What is stored in its place.
+    #[must_use]
+    pub fn digest(&self) -> TokenDigest {
+        TokenDigest::of(self.expose())
+    }
+
+    /// The beginning, by which its owner knows it again in a listing: `rh_ab12…`.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let shown = self.kind.prefix().len() + HINT_LEN;
+        self.expose().chars().take(shown).chain(['…']).collect()
+    }
+}
+
+impl fmt::Debug for OpaqueToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpaqueToken(redacted)")
+    }
+}
+
+/// The SHA-256 of a token. Equality takes the same time wherever two digests differ.
+#[derive(Clone, Copy)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// The digest of a token as somebody presents it, byte for byte.
+    #[must_use]
+    pub fn of(presented: &str) -> Self {
+        Self(Sha256::digest(presented).into())
+    }
+
+    /// Takes what our own tables hold.
+    #[must_use]
+    pub const fn stored(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for storage and look-up.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq for TokenDigest {
+    fn eq(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for TokenDigest {}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(redacted)")
+    }
+}
+
+/// The operator's credential: a UUID, because that is the form in which Databunker's clients send it.
+pub struct RootToken {
+    text: SecretString,
+    digest: TokenDigest,
+}
+
+impl RootToken {
+    /// A fresh one: 122 random bits.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self::of(Uuid::new_v4())
+    }
+
+    /// Reads what the operator set, in any form that a UUID is written in. The nil and the max UUID
+    /// are refused: they are what a placeholder looks like.
+    ///
+    /// # Errors
+    /// [`Rule::UuidFormat`].
+    pub fn parse(given: &str) -> Result<Self, Rule> {
+        match Uuid::try_parse(given) {
+            Ok(id) if !id.is_nil() && !id.is_max() => Ok(Self::of(id)),
+            _ => Err(Rule::UuidFormat),
+        }
+    }
+
+    fn of(id: Uuid) -> Self {
+        let text = SecretString::from(id.hyphenated().to_string());
+        let digest = TokenDigest::of(text.expose_secret());
+        Self { text, digest }
+    }
+
+    /// Whether this is the token, in any form that a UUID is written in.
+    #[must_use]
+    pub fn matches(&self, presented: &str) -> bool {
+        Uuid::try_parse(presented).is_ok_and(|id| Self::of(id).digest == self.digest)
+    }
+
+    /// The token in lower case with hyphens, to be shown once or written to its file.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.text.expose_secret()
+    }
+}
+
+impl fmt::Debug for RootToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RootToken(redacted)")
+    }
+}
+
+/// What a presented credential is by its form; nothing is proven yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presented {
+    /// A UUID: the root token, or Databunker's word for an opaque token, an xtoken.
+    Uuid,
+    /// An API token.
+    Api,
+    /// An access token, signed.
+    AccessToken,
+    /// None that can be presented. Refresh tokens are among these: they open no door.
+    Unknown,
+}
+
+impl Presented {
+    /// Tells the forms apart, so that each credential is looked up in one place.
+    #[must_use]
+    pub fn classify(presented: &str) -> Self {
+        if Kind::Api.has_form(presented) {
+            Self::Api
+        } else if looks_like_jwt(presented) {
+            Self::AccessToken
+        } else if Uuid::try_parse(presented).is_ok() {
+            Self::Uuid
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// Three parts with a dot between each, none of them empty.
+fn looks_like_jwt(text: &str) -> bool {
+    let mut parts = text.split('.');
+    let three = parts.by_ref().take(3).filter(|part| !part.is_empty()).count() == 3;
+    three && parts.next().is_none()
+}
+
+/// Random bytes from the operating system.
+fn fill(bytes: &mut [u8]) {
+    aws_lc_rs::rand::fill(bytes)
+        .expect("aws-lc ends the process rather than return without entropy");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const ROOT: &str = "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f";
+
+    #[test]
+    fn a_token_is_its_prefix_and_256_random_bits() {
+        for kind in [Kind::Api, Kind::Refresh] {
+            let tokens: Vec<_> = (0..100).map(|_| OpaqueToken::generate(kind)).collect();
+            for token in &tokens {
+                let random = token.expose().strip_prefix(kind.prefix()).unwrap();
+                assert_eq!(random.len(), 43);
+                assert_eq!(URL_SAFE_NO_PAD.decode(random).unwrap().len(), 32);
+            }
+            let different: HashSet<_> = tokens.iter().map(OpaqueToken::expose).collect();
+            assert_eq!(different.len(), tokens.len());
+        }
+    }
+
+    #[test]
+    fn a_digest_is_the_sha256_of_what_was_presented() {
+        // FIPS 180-2, B.1
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hex::encode(TokenDigest::of("abc").as_bytes()), abc);
+        let token = OpaqueToken::generate(Kind::Api);
+        assert_eq!(token.digest(), TokenDigest::of(token.expose()));
+    }
+
+    #[test]
+    fn digests_are_equal_only_in_all_their_bytes() {
+        let digest = TokenDigest::of("rh_x");
+        let same: [u8; 32] = digest.as_bytes().try_into().unwrap();
+        assert_eq!(digest, TokenDigest::stored(same));
+        for position in 0..32 {
+            let mut bytes = same;
+            bytes[position] ^= 1;
+            assert_ne!(digest, TokenDigest::stored(bytes), "byte {position}");
+        }
+    }
+
+    #[test]
+    fn a_hint_shows_four_characters_of_the_secret_part() {
+        for (kind, length) in [(Kind::Api, 7), (Kind::Refresh, 8)] {
+            let token = OpaqueToken::generate(kind);
+            let hint = token.hint();
+            let shown = hint.strip_suffix('…').unwrap();
+            assert_eq!(shown.len(), length);
+            assert!(token.expose().starts_with(shown));
+        }
+    }
+
+    #[test]
+    fn the_root_token_is_the_same_in_every_form_of_a_uuid_and_no_other() {
+        let root = RootToken::parse(&ROOT.to_uppercase()).unwrap();
+        assert_eq!(root.expose(), ROOT);
+        for same in [ROOT.to_owned(), ROOT.to_uppercase(), ROOT.replace('-', "")] {
+            assert!(root.matches(&same), "{same:?}");
+        }
+        for other in [
+            "",
+            "root",
+            "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6e",
+            "7f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f",
+            &format!(" {ROOT}"),
+            &format!("{ROOT}\n"),
+            ROOT.strip_suffix('f').unwrap(),
+            &hex::encode(TokenDigest::of(ROOT).as_bytes()),
+        ] {
+            assert!(!root.matches(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_root_token_is_a_uuid_and_no_placeholder() {
+        for bad in [
+            "",
+            "secret",
+            "DEMO",
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            &format!("{ROOT} "),
+        ] {
+            assert_eq!(RootToken::parse(bad).err(), Some(Rule::UuidFormat), "{bad:?}");
+        }
+        let (one, two) = (RootToken::generate(), RootToken::generate());
+        assert!(RootToken::parse(one.expose()).unwrap().matches(one.expose()));
+        assert!(!one.matches(two.expose()));
+    }
+
+    #[test]
+    fn a_credential_is_told_by_its_form() {
+        let api = OpaqueToken::generate(Kind::Api);
+        let refresh = OpaqueToken::generate(Kind::Refresh);
+        let longer = format!("{}a", api.expose());
+        let padded = format!("{} ", api.expose());
+        let random = api.expose().replace("rh_", "");
+        for (presented, form) in [
+            (ROOT, Presented::Uuid),
+            ("6F2C1F6E3A5B4D0C9B1E0A2B3C4D5E6F", Presented::Uuid),
+            (api.expose(), Presented::Api),
+            ("eyJh.eyJz.c2ln", Presented::AccessToken),
+            (refresh.expose(), Presented::Unknown),
+            (&longer, Presented::Unknown),
+            (&padded, Presented::Unknown),
+            (&random, Presented::Unknown),
+            ("rh_", Presented::Unknown),
+            ("rh_ééééééééééééééééééééé1", Presented::Unknown),
+            ("", Presented::Unknown),
+            ("..", Presented::Unknown),
+            ("a.b", Presented::Unknown),
+            ("a.b.", Presented::Unknown),
+            ("a..c", Presented::Unknown),
+            ("a.b.c.d", Presented::Unknown),
+            ("a.b.c.", Presented::Unknown),
+            ("Bearer", Presented::Unknown),
+        ] {
+            assert_eq!(Presented::classify(presented), form, "{presented:?}");
+        }
+    }
+
+    #[test]
+    fn no_credential_is_printed() {
+        let token = OpaqueToken::generate(Kind::Api);
+        let printed =
+            format!("{token:?} {:?} {:?}", token.digest(), RootToken::parse(ROOT).unwrap());
+        assert_eq!(printed, "OpaqueToken(redacted) TokenDigest(redacted) RootToken(redacted)");
+    }
+}
