@@ -1,4 +1,4 @@
-//! Builds anew when a migration file is added: the macro that embeds them does not notice by itself.
+//! Makes a new migration file a reason to build again; Cargo does not see what a macro has read.
 
 fn main() {
     println!("cargo::rerun-if-changed=public_migrations");

@@ -1,0 +1,754 @@
+//! Holds up the walls of the house: reads `src/` and fails on what a layer may not do.
+//!
+//! - **Imports go downward.** [`LAYERS`] says for each layer which ones it may name. A path counts
+//!   wherever it stands: in a `use` with nested groups, in an expression, in a type, inside a macro
+//!   call or in the text of an attribute (`with = "crate::.."`); `crate::`, `super::`, `self::` and
+//!   the crate's own name are all followed. Dialects do not know each other.
+//! - **One door.** [`DOOR`] lists the files whose SQL may name the search path or change the role.
+//! - **No lint is allowed away**; an exception is an `#[expect]` with a reason.
+//! - **Foreign crates stay in their layer** ([`FOREIGN`]): nobody above `pg` holds a connection.
+//!
+//! Tests inside `src/` may reach over a layer, never up. Comments do not count.
+//!
+//! It works on tokens rather than on a syntax tree, because a syntax tree has holes where the macro
+//! calls are. A new layer or a new exception is one line in a table here, with its reason. What the
+//! checker must catch stands below it as snippets: add yours first when you find a way around it.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// A top-level module of the crate, or one of its two roots.
+struct Layer {
+    name: &'static str,
+    /// What its code may import, beside itself. Tests in it may import whatever these may, too.
+    may_import: &'static [&'static str],
+}
+
+/// From the ground up. Only `service` and `app` know `pg`: a handler or a command that reaches it
+/// directly has gone round the rights check, which is the first line of a service method.
+const LAYERS: &[Layer] = &[
+    Layer { name: "domain", may_import: &[] },
+    // Beside the domain, not above: pools, services and handlers all count and trace.
+    Layer { name: "telemetry", may_import: &["domain"] },
+    Layer { name: "auth", may_import: &["domain", "telemetry"] },
+    Layer { name: "pg", may_import: &["domain", "telemetry"] },
+    Layer { name: "service", may_import: &["auth", "pg", "domain", "telemetry"] },
+    Layer { name: "http", may_import: &["service", "auth", "domain", "telemetry"] },
+    // Fills the small settings structs that each layer owns, so no layer below `app` reads it.
+    Layer { name: "config", may_import: &["http", "service", "auth", "pg", "domain", "telemetry"] },
+    Layer {
+        name: "app",
+        may_import: &["config", "http", "service", "auth", "pg", "domain", "telemetry"],
+    },
+    Layer { name: "cli", may_import: &["app", "config", "service", "auth", "domain", "telemetry"] },
+    Layer { name: "main", may_import: &["cli", "app", "config", "domain", "telemetry"] },
+    // The map of the crate: declares the modules and may give them a shorter name.
+    Layer {
+        name: "lib",
+        may_import: &[
+            "cli",
+            "app",
+            "config",
+            "http",
+            "service",
+            "auth",
+            "pg",
+            "domain",
+            "telemetry",
+        ],
+    },
+];
+
+/// Folders of `http` that do not know each other.
+const DIALECTS: &[&str] = &["reten", "databunker", "webfluss", "control", "console"];
+
+/// The crate's name, under which `main.rs` sees the library.
+const CRATE: &str = "rowhouse";
+
+/// A foreign crate and the only layers that may name it.
+struct Foreign {
+    name: &'static str,
+    layers: &'static [&'static str],
+}
+
+const FOREIGN: &[Foreign] = &[
+    // Whoever holds a raw connection can leave the tenant.
+    Foreign { name: "tokio_postgres", layers: &["pg"] },
+    Foreign { name: "deadpool_postgres", layers: &["pg"] },
+    Foreign { name: "tokio_postgres_rustls", layers: &["pg"] },
+    // Wire forms end at `http`; `app` binds the listener, `telemetry` traces requests.
+    Foreign { name: "actix_web", layers: &["http", "app", "telemetry"] },
+    Foreign { name: "tracing_actix_web", layers: &["http", "app", "telemetry"] },
+    // The domain does no I/O.
+    Foreign {
+        name: "tokio",
+        layers: &["telemetry", "auth", "pg", "service", "http", "app", "cli", "main"],
+    },
+];
+
+/// Files that may say `search_path` or change the role in SQL, and why each may.
+const DOOR: &[(&str, &str)] = &[
+    ("pg/scope.rs", "the door: enters a tenant for the length of one transaction"),
+    ("pg/schemas.rs", "the builder: runs a tenant's migrations as the owner, inside its schema"),
+    ("pg/bootstrap.rs", "makes the roles, and takes set_config away from them"),
+    (
+        "pg/migrations.rs",
+        "refuses files that would move themselves, and looks after each if one did",
+    ),
+];
+
+/// SQL that moves a session into another schema or role, in lower case with single spaces.
+const DOOR_SQL: &[&str] = &[
+    "search_path",
+    "set_config(",
+    // Another name for the search path.
+    "set schema",
+    "set local schema",
+    "set role",
+    "set local role",
+    "set session role",
+    "reset role",
+    "set session authorization",
+    "set local session authorization",
+];
+
+// ---- the rules on the real tree ----------------------------------------------------------------
+
+#[test]
+fn every_import_goes_downward() {
+    assert_eq!(breaches_in_src(Rule::Imports), Vec::<String>::new());
+}
+
+#[test]
+fn only_the_door_names_the_search_path_or_a_role() {
+    assert_eq!(breaches_in_src(Rule::Door), Vec::<String>::new());
+}
+
+#[test]
+fn no_lint_is_allowed_away() {
+    assert_eq!(breaches_in_src(Rule::Lints), Vec::<String>::new());
+}
+
+#[test]
+fn every_foreign_crate_stays_in_its_layer() {
+    assert_eq!(breaches_in_src(Rule::Foreign), Vec::<String>::new());
+}
+
+/// Every breach of one rule in `src/`, one line each.
+fn breaches_in_src(rule: Rule) -> Vec<String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect_rust_files(&src, "", &mut files);
+    assert!(files.iter().any(|file| file == "lib.rs"), "the walk did not even find lib.rs");
+    files
+        .iter()
+        .flat_map(|file| {
+            let source = fs::read_to_string(src.join(file)).expect("a listed file can be read");
+            check(file, &source)
+        })
+        .filter(|breach| breach.rule == rule)
+        .map(|breach| format!("src/{}:{}: {}", breach.file, breach.line, breach.what))
+        .collect()
+}
+
+/// Adds every `.rs` file below `folder`, named relative to `src/` with forward slashes.
+fn collect_rust_files(folder: &Path, prefix: &str, files: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("src can be listed") {
+        let entry = entry.expect("src can be listed");
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            collect_rust_files(&entry.path(), &format!("{name}/"), files);
+        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
+            files.push(name);
+        }
+    }
+    files.sort();
+}
+
+// ---- the checker -------------------------------------------------------------------------------
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Imports,
+    Door,
+    Lints,
+    Foreign,
+}
+
+#[derive(Debug)]
+struct Breach {
+    rule: Rule,
+    file: String,
+    line: usize,
+    what: String,
+}
+
+/// Reads one file; `file` is its path below `src/`.
+fn check(file: &str, source: &str) -> Vec<Breach> {
+    let module = module_of(file);
+    let name = match file {
+        "lib.rs" => "lib",
+        "main.rs" => "main",
+        _ => module.first().map_or("", String::as_str),
+    };
+    let Some(layer) = layer(name) else {
+        let what = format!("`{name}` is no layer: give it a line in LAYERS, or a place in one");
+        return vec![Breach { rule: Rule::Imports, file: file.to_owned(), line: 1, what }];
+    };
+    let tokens: TokenStream = source.parse().expect("what compiles is made of tokens");
+    let mut checker =
+        Checker { file, layer, dialect: dialect_of(&module), line: None, breaches: Vec::new() };
+    // `#[cfg(test)] mod tests;` is declared in another file; its name is what tells here.
+    let in_tests = module.iter().any(|name| name == "tests");
+    checker.scan(&tokens.into_iter().collect::<Vec<_>>(), &module, in_tests);
+    checker.breaches
+}
+
+/// `pg/scope.rs` is `[pg, scope]`, `http/mod.rs` is `[http]`, the two roots are `[]`.
+fn module_of(file: &str) -> Vec<String> {
+    let stem = file.strip_suffix(".rs").unwrap_or(file);
+    let mut module: Vec<String> = stem.split('/').map(str::to_owned).collect();
+    let last = module.last().map_or("", String::as_str);
+    if last == "mod" || module == ["lib"] || module == ["main"] {
+        module.pop();
+    }
+    module
+}
+
+fn layer(name: &str) -> Option<&'static Layer> {
+    LAYERS.iter().find(|layer| layer.name == name)
+}
+
+/// Everything that `layer` stands on, however deep.
+fn below(layer: &Layer) -> BTreeSet<&'static str> {
+    let mut all = BTreeSet::new();
+    let mut open: Vec<&'static str> = layer.may_import.to_vec();
+    while let Some(name) = open.pop() {
+        if all.insert(name) {
+            open.extend(self::layer(name).map_or(&[][..], |layer| layer.may_import));
+        }
+    }
+    all
+}
+
+fn dialect_of(module: &[String]) -> Option<&'static str> {
+    match module {
+        [http, folder, ..] if http == "http" => {
+            DIALECTS.iter().copied().find(|dialect| dialect == folder)
+        }
+        _ => None,
+    }
+}
+
+struct Checker<'a> {
+    file: &'a str,
+    layer: &'static Layer,
+    dialect: Option<&'static str>,
+    /// The line of the attribute whose text is being read; such text has no lines of its own.
+    line: Option<usize>,
+    breaches: Vec<Breach>,
+}
+
+impl Checker<'_> {
+    /// Walks the tokens of one block, in order; `module` is where paths in it start from.
+    fn scan(&mut self, tokens: &[TokenTree], module: &[String], in_tests: bool) {
+        let mut in_tests = in_tests;
+        // An attribute has marked what follows as test code, up to its body or its semicolon.
+        let mut marked = false;
+        let mut at = 0;
+        while let Some(token) = tokens.get(at) {
+            if let Some(attribute) = attribute_at(tokens, at) {
+                self.attribute(&attribute.tokens, module, in_tests || marked);
+                marked |= attribute.is_test && !attribute.is_inner;
+                in_tests |= attribute.is_test && attribute.is_inner;
+                at += attribute.length;
+                continue;
+            }
+            if let Some((targets, next)) = path_at(tokens, at, module) {
+                let line = self.line.unwrap_or(token.span().start().line);
+                for target in targets {
+                    self.import(&target, line, in_tests || marked);
+                }
+                at = next;
+                continue;
+            }
+            match token {
+                TokenTree::Ident(ident) => self.ident(&ident.to_string(), token, in_tests | marked),
+                TokenTree::Literal(text) => {
+                    self.literal(&text.to_string(), token, in_tests | marked);
+                }
+                TokenTree::Group(group) => {
+                    let inner: Vec<_> = group.stream().into_iter().collect();
+                    let mut within = module.to_vec();
+                    within.extend(inline_module_at(tokens, at));
+                    self.scan(&inner, &within, in_tests || marked);
+                    marked &= group.delimiter() != Delimiter::Brace;
+                }
+                TokenTree::Punct(punct) => marked &= punct.as_char() != ';',
+            }
+            at += 1;
+        }
+    }
+
+    /// Judges the path `target`, counted from the crate's root.
+    fn import(&mut self, target: &[String], line: usize, in_tests: bool) {
+        if matches!(self.layer.name, "lib" | "main") {
+            let known = target.first().and_then(|first| layer(first));
+            let forbidden = known.filter(|known| !self.layer.may_import.contains(&known.name));
+            if let Some(known) = forbidden {
+                self.breach(Rule::Imports, line, format!("main imports {}", known.name));
+            }
+            return;
+        }
+        let from = self.layer.name;
+        let path = target.join("::");
+        let Some(to) = target.first().and_then(|first| layer(first)) else {
+            let what = format!("`crate::{path}` hides its layer: import it from where it lives");
+            return self.breach(Rule::Imports, line, what);
+        };
+        if to.name == from {
+            return self.between_dialects(target, line);
+        }
+        let allowed = if in_tests {
+            below(self.layer).contains(to.name)
+        } else {
+            self.layer.may_import.contains(&to.name)
+        };
+        if !allowed {
+            let what = format!("{from} may not import {} (crate::{path})", to.name);
+            self.breach(Rule::Imports, line, what);
+        }
+    }
+
+    /// A dialect may use what all of `http` shares, and nothing that belongs to another dialect.
+    fn between_dialects(&mut self, target: &[String], line: usize) {
+        let Some(own) = self.dialect else { return };
+        let what = match target.get(1).map(String::as_str) {
+            None | Some("*") => format!("{own} imports all of http: name what it needs"),
+            Some(other) if other != own && DIALECTS.contains(&other) => {
+                format!("{own} may not import {other}: what both need belongs to http itself")
+            }
+            Some(_) => return,
+        };
+        self.breach(Rule::Imports, line, what);
+    }
+
+    fn ident(&mut self, name: &str, token: &TokenTree, in_tests: bool) {
+        let foreign = FOREIGN.iter().find(|foreign| foreign.name == name);
+        let Some(foreign) = foreign.filter(|_| !in_tests) else { return };
+        if !foreign.layers.contains(&self.layer.name) {
+            let what = format!(
+                "{} may not use {name}: it belongs to {}",
+                self.layer.name,
+                foreign.layers.join(", ")
+            );
+            self.breach(Rule::Foreign, token.span().start().line, what);
+        }
+    }
+
+    fn literal(&mut self, text: &str, token: &TokenTree, in_tests: bool) {
+        // Attributes hold help texts and messages, not SQL; their text is read for paths only.
+        let reads_paths = self.line.is_some();
+        let is_at_the_door = DOOR.iter().any(|(file, _)| *file == self.file);
+        if in_tests || reads_paths || is_at_the_door {
+            return;
+        }
+        if let Some(sql) = door_sql(text) {
+            let what = format!("says `{sql}` in a string: only pg::scope and its like may (DOOR)");
+            self.breach(Rule::Door, token.span().start().line, what);
+        }
+    }
+
+    fn attribute(&mut self, tokens: &[TokenTree], module: &[String], in_tests: bool) {
+        let Some(first) = tokens.first() else { return };
+        let line = self.line.unwrap_or(first.span().start().line);
+        let name = first.to_string();
+        if name == "doc" {
+            return;
+        }
+        if name == "allow" || (name == "cfg_attr" && mentions(tokens, "allow")) {
+            let what = "allows a lint away: use #[expect(.., reason = \"..\")]".to_owned();
+            self.breach(Rule::Lints, line, what);
+        }
+        let outer = self.line.replace(line);
+        self.scan(tokens, module, in_tests);
+        for text in texts(tokens) {
+            // `#[serde(with = "crate::http::time")]` is an import in disguise.
+            if let Ok(path) = text.trim_matches('"').parse::<TokenStream>() {
+                self.scan(&path.into_iter().collect::<Vec<_>>(), module, in_tests);
+            }
+        }
+        self.line = outer;
+    }
+
+    fn breach(&mut self, rule: Rule, line: usize, what: String) {
+        self.breaches.push(Breach { rule, file: self.file.to_owned(), line, what });
+    }
+}
+
+struct Attribute {
+    tokens: Vec<TokenTree>,
+    /// `#![..]`: speaks of everything after it.
+    is_inner: bool,
+    is_test: bool,
+    /// How many tokens it takes, its `#` included.
+    length: usize,
+}
+
+fn attribute_at(tokens: &[TokenTree], at: usize) -> Option<Attribute> {
+    if !is_punct(tokens.get(at), '#') {
+        return None;
+    }
+    let is_inner = is_punct(tokens.get(at + 1), '!');
+    let length = if is_inner { 3 } else { 2 };
+    let Some(TokenTree::Group(group)) = tokens.get(at + length - 1) else { return None };
+    if group.delimiter() != Delimiter::Bracket {
+        return None;
+    }
+    let text: String =
+        group.stream().to_string().chars().filter(|letter| !letter.is_whitespace()).collect();
+    let name = text.split('(').next().unwrap_or_default();
+    let is_test = name == "test"
+        || name.ends_with("::test")
+        || text == "cfg(test)"
+        || text.starts_with("cfg(all(test,");
+    Some(Attribute { tokens: group.stream().into_iter().collect(), is_inner, is_test, length })
+}
+
+/// The name of the module whose body stands at `at`, if one does: `mod name { .. }`.
+fn inline_module_at(tokens: &[TokenTree], at: usize) -> Option<String> {
+    let [TokenTree::Ident(keyword), TokenTree::Ident(name), TokenTree::Group(_)] =
+        tokens.get(at.checked_sub(2)?..=at)?
+    else {
+        return None;
+    };
+    (keyword == "mod").then(|| name.to_string())
+}
+
+/// The paths that start at `at`, counted from the crate's root, and the token after them. More than
+/// one where a group follows: `crate::{pg, auth::token}`.
+fn path_at(
+    tokens: &[TokenTree],
+    at: usize,
+    module: &[String],
+) -> Option<(Vec<Vec<String>>, usize)> {
+    let TokenTree::Ident(first) = tokens.get(at)? else { return None };
+    let first = first.to_string();
+    let base = match first.as_str() {
+        "crate" | CRATE => Vec::new(),
+        "self" => module.to_vec(),
+        "super" => parent(module),
+        _ => return None,
+    };
+    if is_separator(tokens, at + 1) {
+        let mut paths = Vec::new();
+        let next = follow(tokens, at + 3, base, &mut paths);
+        return Some((paths, next));
+    }
+    let is_renamed = matches!(tokens.get(at + 1), Some(TokenTree::Ident(word)) if word == "as");
+    (is_renamed && first != "self").then(|| (vec![base], at + 1))
+}
+
+/// Follows a path from the segment at `at` to its ends; returns the token after it.
+fn follow(
+    tokens: &[TokenTree],
+    mut at: usize,
+    mut base: Vec<String>,
+    paths: &mut Vec<Vec<String>>,
+) -> usize {
+    loop {
+        match tokens.get(at) {
+            Some(TokenTree::Ident(segment)) => match segment.to_string().as_str() {
+                "super" => base = parent(&base),
+                "self" => {}
+                name => base.push(name.to_owned()),
+            },
+            Some(TokenTree::Punct(star)) if star.as_char() == '*' => {
+                base.push("*".to_owned());
+                paths.push(base);
+                return at + 1;
+            }
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
+                let inner: Vec<_> = group.stream().into_iter().collect();
+                for branch in inner.split(|token| is_punct(Some(token), ',')) {
+                    if !branch.is_empty() {
+                        follow(branch, 0, base.clone(), paths);
+                    }
+                }
+                return at + 1;
+            }
+            _ => {
+                paths.push(base);
+                return at;
+            }
+        }
+        at += 1;
+        if !is_separator(tokens, at) {
+            paths.push(base);
+            return at;
+        }
+        at += 2;
+    }
+}
+
+fn parent(module: &[String]) -> Vec<String> {
+    module.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec())
+}
+
+fn is_punct(token: Option<&TokenTree>, wanted: char) -> bool {
+    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == wanted)
+}
+
+fn is_separator(tokens: &[TokenTree], at: usize) -> bool {
+    is_punct(tokens.get(at), ':') && is_punct(tokens.get(at + 1), ':')
+}
+
+/// Whether the word stands anywhere in the tokens, groups included.
+fn mentions(tokens: &[TokenTree], word: &str) -> bool {
+    tokens.iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == word,
+        TokenTree::Group(group) => mentions(&group.stream().into_iter().collect::<Vec<_>>(), word),
+        _ => false,
+    })
+}
+
+/// The texts anywhere in the tokens, groups included, each as it is written.
+fn texts(tokens: &[TokenTree]) -> Vec<String> {
+    let of = |token: &TokenTree| match token {
+        TokenTree::Literal(text) => vec![text.to_string()],
+        TokenTree::Group(group) => texts(&group.stream().into_iter().collect::<Vec<_>>()),
+        _ => Vec::new(),
+    };
+    tokens.iter().flat_map(of).collect()
+}
+
+/// The first thing in a literal that only the door may say.
+fn door_sql(literal: &str) -> Option<&'static str> {
+    // The bare word is the value of a setting (`isolation`), not SQL.
+    if literal == "\"search_path\"" {
+        return None;
+    }
+    let spaced = literal.replace("\\n", " ").replace("\\t", " ").replace('\\', " ").to_lowercase();
+    let text = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
+    let says = |sql: &str| {
+        text.match_indices(sql).filter_map(|(at, _)| text.get(at + sql.len()..)).any(|rest| {
+            // `UPDATE memberships SET role = $1` writes a column of that name.
+            let is_longer_word =
+                rest.starts_with(|next: char| next.is_alphanumeric() || next == '_');
+            let is_column = rest.trim_start().starts_with('=') && text.contains("update ");
+            !(sql.ends_with("role") && (is_longer_word || is_column))
+        })
+    };
+    DOOR_SQL.iter().copied().find(|sql| says(sql))
+}
+
+// ---- the checker, checked ----------------------------------------------------------------------
+
+/// What the checker says about a snippet, without file and line.
+fn verdicts(file: &str, source: &str) -> Vec<String> {
+    check(file, source).into_iter().map(|breach| breach.what).collect()
+}
+
+#[test]
+fn no_layer_stands_on_itself() {
+    for layer in LAYERS {
+        for name in layer.may_import {
+            assert!(self::layer(name).is_some(), "{} imports {name}, no layer", layer.name);
+        }
+        assert!(!below(layer).contains(layer.name), "{} stands on itself", layer.name);
+    }
+    assert!(!below(layer("auth").expect("auth is a layer")).contains("pg"));
+    assert!(!below(layer("pg").expect("pg is a layer")).contains("auth"));
+}
+
+#[test]
+fn an_upward_import_is_caught_however_it_is_written() {
+    let cases = [
+        ("domain/names.rs", "use crate::pg::scope::TenantTx;"),
+        ("domain/mod.rs", "pub use crate::http;"),
+        ("domain/names.rs", "use crate::{domain::Slug, telemetry};"),
+        ("auth/token.rs", "use crate::pg::tokens;"),
+        ("pg/users.rs", "use crate::auth::Principal;"),
+        ("pg/mod.rs", "use crate::{domain::{Slug, names::{self, Email}}, service::{tenants}};"),
+        ("pg/deep/er.rs", "use super::super::super::service::Tenants;"),
+        ("pg/users.rs", "use super::super::{domain::Email, http::extract};"),
+        ("service/users.rs", "use super::super::http::*;"),
+        ("service/users.rs", "mod inner { mod more { use super::super::super::super::app; } }"),
+        ("service/users.rs", "use self::super::super::app::App;"),
+        ("service/users.rs", "fn f() -> crate::http::Reply { todo() }"),
+        ("service/users.rs", "fn f() { let _ = <crate::cli::Grammar as Parse>::parse(); }"),
+        ("service/users.rs", "fn f() { log!(\"{}\", deep[crate::app::NAME]); }"),
+        ("service/users.rs", "macro_rules! m { () => { $crate::http::ok() } }"),
+        ("service/users.rs", "#[serde(with = \"crate::http::time\")] struct A;"),
+        ("service/users.rs", "#[path(body = crate::http::Body)] fn a() {}"),
+        ("service/users.rs", "use rowhouse::http::Reply;"),
+        ("service/users.rs", "pub(in crate::http) fn f() {}"),
+        ("service/users.rs", "#[cfg(test)] mod tests { use crate::http::Reply; }"),
+        ("http/mod.rs", "use crate::app::App;"),
+        ("http/mod.rs", "use crate::config::Config;"),
+        ("http/reten/users.rs", "use crate::pg::users;"),
+        ("cli/tenant.rs", "use crate::pg::tenants;"),
+        ("app.rs", "use super::cli;"),
+        ("main.rs", "fn main() { rowhouse::pg::open(); }"),
+    ];
+    for (file, source) in cases {
+        let found = verdicts(file, source);
+        assert_eq!(found.len(), 1, "{file}: {source}: {found:?}");
+        let caught = found.iter().all(|what| what.contains(" import"));
+        assert!(caught, "{file}: {source}: {found:?}");
+    }
+}
+
+#[test]
+fn each_branch_of_a_group_is_judged_by_itself() {
+    let source = "use crate::{domain::Slug, http::{self, reten::{Body, Reply}}, app::App, pg};";
+    let found = verdicts("service/users.rs", source);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(found.iter().any(|what| what.contains("crate::http::reten::Reply")), "{found:?}");
+}
+
+#[test]
+fn a_path_through_the_crate_root_is_caught() {
+    for source in ["use crate::App;", "use crate::*;", "use crate as house;", "crate::stop!();"] {
+        let found = verdicts("service/users.rs", source);
+        assert!(found.iter().any(|what| what.contains("hides its layer")), "{source}: {found:?}");
+    }
+}
+
+#[test]
+fn a_folder_without_a_layer_is_caught() {
+    let found = verdicts("util/strings.rs", "fn f() {}");
+    assert!(found.iter().any(|what| what.contains("`util` is no layer")), "{found:?}");
+}
+
+#[test]
+fn dialects_do_not_know_each_other() {
+    let cases = [
+        ("http/reten/users.rs", "use crate::http::databunker::Reply;", 1),
+        ("http/reten/users.rs", "use super::super::{extract, webfluss};", 1),
+        ("http/control/mod.rs", "use super::console::page;", 1),
+        ("http/console/mod.rs", "use crate::http;", 1),
+        ("http/webfluss/mod.rs", "use super::*;", 1),
+        ("http/reten/users.rs", "use crate::http::{extract::Caller, reten::error};", 0),
+        ("http/reten/users.rs", "#[cfg(test)] mod tests { use super::*; }", 0),
+        ("http/mod.rs", "use self::{reten, databunker};", 0),
+    ];
+    for (file, source, breaches) in cases {
+        let found = verdicts(file, source);
+        assert_eq!(found.len(), breaches, "{file}: {source}: {found:?}");
+    }
+}
+
+#[test]
+fn a_downward_import_passes() {
+    let cases = [
+        ("domain/tenant.rs", "use super::names::Slug; use crate::domain::{Error, names::*};"),
+        ("auth/mod.rs", "use crate::{domain::Error, telemetry::Metrics};"),
+        ("service/tenants.rs", "use crate::{auth::CallContext, pg::{scope::PublicTx, tenants}};"),
+        (
+            "http/mod.rs",
+            "pub(crate) mod reten; pub(super) fn f(self) { self.x; crate::auth::ok() }",
+        ),
+        ("app.rs", "use crate::{config::Config, http, pg};"),
+        ("cli/serve.rs", "use crate::app::App; // use crate::pg;"),
+        ("service/users.rs", "//! [`crate::http`] calls this.\n/// See `crate::app`.\nfn f() {}"),
+        ("service/users.rs", "fn f() { say(\"crate::http is above\") }"),
+        ("lib.rs", "pub mod app; pub use app::App; pub use crate::pg::scope;"),
+        ("main.rs", "use rowhouse::cli; fn main() { crate::inner() } mod t { use super::*; }"),
+        ("service/users.rs", "#[cfg(test)] mod tests { use super::super::super::domain; }"),
+    ];
+    for (file, source) in cases {
+        assert_eq!(verdicts(file, source), Vec::<String>::new(), "{file}: {source}");
+    }
+}
+
+#[test]
+fn a_test_may_reach_over_a_layer_and_the_code_around_it_may_not() {
+    let reach = "use crate::pg::users; use tokio_postgres::Row;";
+    let tests = format!("#[cfg(test)]\nmod tests {{ {reach} }}");
+    assert_eq!(verdicts("http/extract.rs", &tests), Vec::<String>::new());
+    assert_eq!(verdicts("http/extract.rs", &format!("{tests} {reach}")).len(), 2);
+    assert_eq!(verdicts("http/extract/tests.rs", reach), Vec::<String>::new());
+    assert_eq!(verdicts("http/extract/tests.rs", "use crate::app::App;").len(), 1);
+    let function = format!("#[tokio::test] async fn works() {{ {reach} }} fn f() {{ {reach} }}");
+    assert_eq!(verdicts("http/extract.rs", &function).len(), 2);
+    assert_eq!(
+        verdicts("http/extract.rs", &format!("#[cfg(not(test))] mod a {{ {reach} }}")).len(),
+        2
+    );
+    assert_eq!(verdicts("http/extract.rs", &format!("#[cfg(test)] mod a; {reach}")).len(), 2);
+}
+
+#[test]
+fn sql_that_leaves_its_place_is_caught_outside_the_door() {
+    let caught = [
+        "fn f() { run(\"SET LOCAL search_path = tenant_x\") }",
+        "fn f() { run(\"set   Local\\n ROLE x\") }",
+        "fn f() { run(r#\"SELECT 1;\n  RESET\n  ROLE\"#) }",
+        "fn f() { run(format!(\"SET ROLE {role}\")) }",
+        "fn f() { run(\"SET ROLE = x\") }",
+        "fn f() { run([\"SET ROLE \", role].concat()) }",
+        "fn f() { run(\"SET \\\n   SESSION AUTHORIZATION x\") }",
+        "fn f() { run(b\"SELECT set_config($1, $2, true)\") }",
+        "fn f() { run(\"SET SCHEMA 'tenant_x'\") }",
+        "const A: &str = \"options=-csearch_path=x\";",
+        "fn f() { run(\"SELECT current_setting('search_path')\") }",
+    ];
+    for source in caught {
+        assert_eq!(verdicts("pg/tenants.rs", source).len(), 1, "{source}");
+        for (file, _) in DOOR {
+            assert_eq!(verdicts(file, source), Vec::<String>::new(), "{file}: {source}");
+        }
+    }
+    let passes = [
+        "/// Sets `search_path`.\nfn f() {} // SET LOCAL ROLE",
+        "fn f() { parse(\"search_path\") }",
+        "fn f() { run(\"UPDATE tenants SET role_name = $1\") }",
+        "fn f() { run(\"UPDATE memberships\n SET role = $1\") }",
+        "#[arg(help = \"role or search_path\")] struct A;",
+        "#[cfg(test)] mod tests { fn f() { run(\"SHOW search_path\") } }",
+    ];
+    for source in passes {
+        assert_eq!(verdicts("pg/tenants.rs", source), Vec::<String>::new(), "{source}");
+    }
+}
+
+#[test]
+fn a_lint_allowed_away_is_caught() {
+    let caught = [
+        "#![allow(dead_code)]",
+        "#[allow(clippy::unwrap_used)] fn f() {}",
+        "#[cfg_attr(test, allow(dead_code))] fn f() {}",
+        "fn f() { #[allow(unused)] let x = 1; }",
+    ];
+    for source in caught {
+        assert_eq!(verdicts("pg/tenants.rs", source).len(), 1, "{source}");
+    }
+    let passes = "#[expect(dead_code, reason = \"allow(nothing)\")] fn allow() { allow(1) }";
+    assert_eq!(verdicts("pg/tenants.rs", passes), Vec::<String>::new());
+}
+
+#[test]
+fn a_foreign_crate_outside_its_layer_is_caught() {
+    let cases = [
+        ("service/users.rs", "use tokio_postgres::Row;", 1),
+        ("app.rs", "fn f(pool: deadpool_postgres::Pool) {}", 1),
+        ("service/users.rs", "use {std::fmt, actix_web as web};", 1),
+        ("domain/names.rs", "async fn f() { tokio::fs::read(\"x\").await }", 1),
+        ("pg/pool.rs", "use {deadpool_postgres::Pool, tokio_postgres::Row};", 0),
+        ("http/mod.rs", "use actix_web::web;", 0),
+        ("telemetry.rs", "const QUIET: &str = \"tokio_postgres=warn\";", 0),
+    ];
+    for (file, source, breaches) in cases {
+        let found = verdicts(file, source);
+        assert_eq!(found.len(), breaches, "{file}: {source}: {found:?}");
+    }
+}
+
+#[test]
+fn a_breach_names_its_file_and_line() {
+    let found = check("pg/users.rs", "\nuse crate::domain;\n\nuse crate::http;\n");
+    let places: Vec<_> = found.iter().map(|breach| (breach.file.as_str(), breach.line)).collect();
+    assert_eq!(places, [("pg/users.rs", 4)]);
+}
