@@ -5,8 +5,8 @@
 //! service method is called with. Must not know: HTTP, SQL, where a secret is kept.
 
 pub mod context;
-//AUTH pub mod jwt;
-//AUTH pub mod password;
-//AUTH pub mod token;
+pub mod jwt;
+pub mod password;
+pub mod token;
 
 pub use context::{CallContext, Membership, Principal};

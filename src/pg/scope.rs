@@ -49,7 +49,8 @@ pub struct TenantTx(Tx);
 
 /// A transaction on the control plane, as the owner.
 ///
-/// Dropped without [`commit`](PublicTx::commit) it rolls back.
+/// Dropped without [`commit`](PublicTx::commit) it rolls back, without waiting: what only reads is best
+/// dropped.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct PublicTx(Tx);
 

@@ -50,9 +50,7 @@ impl Fleet {
     pub async fn behind(&self, ctx: &CallContext) -> Result<Vec<Tenant>> {
         ctx.require(Permission::MigrateFleet)?;
         let tx = self.db.public().await.during("list tenants that are behind")?;
-        let behind = tenants::list_behind(&tx, &self.set).await?;
-        tx.commit().await.during("list tenants that are behind")?;
-        Ok(behind)
+        tenants::list_behind(&tx, &self.set).await
     }
 
     /// Migrates one tenant. Its failure is an outcome and not an error of the call.

@@ -8,6 +8,8 @@ use crate::domain::tenant::TenantStatus;
 use crate::domain::{Permission, Tenant};
 use crate::pg::{Db, During, tenants};
 
+pub use crate::pg::TenantTx;
+
 /// Reads tenants.
 #[derive(Clone)]
 pub struct Tenants {
@@ -38,12 +40,10 @@ impl Tenants {
     pub async fn list(&self, ctx: &CallContext) -> Result<Vec<Tenant>> {
         let reach = ctx.reach(Permission::ViewTenants)?;
         let tx = self.db.public().await.during("list tenants")?;
-        let list = match &reach {
-            Reach::Everything => tenants::list(&tx, None).await?,
-            Reach::Tenants(ids) => tenants::list(&tx, Some(ids)).await?,
-        };
-        tx.commit().await.during("list tenants")?;
-        Ok(list)
+        match &reach {
+            Reach::Everything => tenants::list(&tx, None).await,
+            Reach::Tenants(ids) => tenants::list(&tx, Some(ids)).await,
+        }
     }
 
     /// The active tenants that the calling user is a member of, oldest first. A token that is bound to a
@@ -54,13 +54,13 @@ impl Tenants {
     pub async fn list_mine(&self, ctx: &CallContext) -> Result<Vec<Tenant>> {
         ctx.require_authenticated()?;
         let tx = self.db.public().await.during("list a caller's tenants")?;
-        let list = match &ctx.principal {
-            Principal::User { id, .. } => tenants::list_of_user(&tx, *id).await?,
-            Principal::Token { tenant: Some(tenant), .. } => tenants::list(&tx, Some(&[*tenant])).await?,
-            Principal::Token { .. } | Principal::Root | Principal::Operator | Principal::Anonymous => Vec::new(),
-        };
-        tx.commit().await.during("list a caller's tenants")?;
-        Ok(list)
+        match &ctx.principal {
+            Principal::User { id, .. } => tenants::list_of_user(&tx, *id).await,
+            Principal::Token { tenant: Some(tenant), .. } => tenants::list(&tx, Some(&[*tenant])).await,
+            Principal::Token { .. } | Principal::Root | Principal::Operator | Principal::Anonymous => {
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// One tenant that the caller may view.
@@ -94,13 +94,20 @@ impl Tenants {
         }
     }
 
+    /// A transaction inside the tenant that a request wants to work in; see [`Tenants::enter`].
+    ///
+    /// # Errors
+    /// Those of [`Tenants::enter`] and of the database.
+    pub async fn open(&self, ctx: &CallContext, which: &TenantRef) -> Result<TenantTx> {
+        let tenant = self.enter(ctx, which).await?;
+        self.db.tenant(tenant.id).await.during("open a tenant transaction")
+    }
+
     async fn find(&self, which: &TenantRef) -> Result<Option<Tenant>> {
         let tx = self.db.public().await.during("read tenant row")?;
-        let tenant = match which {
-            TenantRef::Id(id) => tenants::lookup(&tx, *id).await?,
-            TenantRef::Slug(slug) => tenants::find_by_slug(&tx, slug).await?,
-        };
-        tx.commit().await.during("read tenant row")?;
-        Ok(tenant)
+        match which {
+            TenantRef::Id(id) => tenants::lookup(&tx, *id).await,
+            TenantRef::Slug(slug) => tenants::find_by_slug(&tx, slug).await,
+        }
     }
 }

@@ -1,0 +1,436 @@
+//! Owns the settings: where they come from, what they may be, what they are called.
+//!
+//! A flag beats the environment, the environment beats the file, the file beats the default. In the
+//! environment a setting is `ROWHOUSE_<SECTION>__<KEY>` (`ROWHOUSE_DATABASE__ISOLATION`), in the file
+//! `rowhouse.toml` it is `key` under `[section]`. Every bad value is named at once, an unknown key too, and
+//! secrets print as `redacted`.
+//!
+//! To add a setting: a line in [`KEYS`], a field, a line in [`Settings::read`].
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::domain::names::{Email, Password};
+
+/// Every setting there is, as it is called in the file, with what it means. The README's table and the
+/// check for unknown keys both come from here.
+pub const KEYS: &[(&str, &str, &str)] = &[
+    ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
+    ("data_dir", ".rowhouse", "where the embedded server and the generated secrets live"),
+    ("root_token", "", "a UUID that may do everything; generated into the data dir where it is needed and not set"),
+    ("admin_email", "", "a SUPER_ADMIN who can log in; the settings are the truth at every start"),
+    ("admin_password", "", "that user's password"),
+    ("tenant_migrations", "", "a folder that replaces the built-in tenant migrations"),
+    ("base_domain", "", "tenants are resolved from <slug>.<base domain>"),
+    ("database.url", "", "the owner's login; also DATABASE_URL. Without one, PostgreSQL is embedded"),
+    ("database.runtime_url", "", "the runtime login, where it is not derived from the owner's URL"),
+    ("database.bin_dir", "", "folder of the PostgreSQL server binaries for the embedded server"),
+    ("database.isolation", "role", "role or search_path"),
+    ("database.statements", "unnamed", "unnamed or cached"),
+    ("database.max_connections", "40", "connections of this process, all pools together; at least 10"),
+    ("database.connect_timeout", "5s", "longest wait for a connection"),
+    ("database.statement_timeout", "30s", "longest single statement"),
+    ("database.lock_timeout", "5s", "longest wait for a lock"),
+    ("database.idle_in_transaction_timeout", "30s", "longest pause inside a transaction"),
+    ("auth.issuer", "rowhouse", "the iss of access tokens"),
+    ("auth.audience", "rowhouse", "the aud of access tokens"),
+    ("auth.access_lifetime", "15m", "how long an access token is good"),
+    ("auth.refresh_lifetime", "7d", "how long a refresh cookie is good"),
+    ("auth.cookie_secure", "auto", "true, false, or auto: true unless listening on a loopback address"),
+    ("auth.hash_memory_kib", "19456", "argon2id memory (OWASP)"),
+    ("auth.hash_iterations", "2", "argon2id passes (OWASP)"),
+    ("auth.hash_queue", "256", "password hashes that may wait; beyond it the answer is 503"),
+    ("http.workers", "", "threads that serve requests; the number of cores by default"),
+    ("http.max_body_bytes", "1048576", "largest request body"),
+    ("http.request_timeout", "30s", "longest time for one request; beyond it the answer is 503"),
+    ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
+    ("log.format", "text", "text or json"),
+    ("log.filter", "info", "such as info,rowhouse=debug"),
+];
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// Where the embedded server and the generated secrets live.
+    pub data_dir: PathBuf,
+    /// Whether the data dir was chosen and is not the default one.
+    pub data_dir_is_set: bool,
+    /// The root token as it was given.
+    pub root_token: Option<SecretString>,
+    /// The admin who must exist.
+    pub admin: Option<Admin>,
+    /// The folder that replaces the built-in tenant migrations.
+    pub tenant_migrations: Option<PathBuf>,
+    /// The domain whose subdomains are tenants.
+    pub base_domain: Option<String>,
+    /// The database side.
+    pub database: Database,
+    /// Proofs of identity.
+    pub auth: Auth,
+    /// The listening side.
+    pub http: Http,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// The admin who must exist.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Address.
+    pub email: Email,
+    /// Password.
+    pub password: Password,
+}
+
+/// The database side.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The owner's login; none means embedded.
+    pub url: Option<SecretString>,
+    /// The runtime login, where it is not derived.
+    pub runtime_url: Option<SecretString>,
+    /// Folder of the server binaries.
+    pub bin_dir: Option<PathBuf>,
+    /// Keep tenants apart by roles (or by search path alone).
+    pub isolation_by_role: bool,
+    /// Cache prepared statements.
+    pub cached_statements: bool,
+    /// Connections of this process.
+    pub max_connections: usize,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest single statement.
+    pub statement_timeout: Duration,
+    /// Longest wait for a lock.
+    pub lock_timeout: Duration,
+    /// Longest pause inside a transaction.
+    pub idle_in_transaction_timeout: Duration,
+}
+
+/// Proofs of identity.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The `iss` of access tokens.
+    pub issuer: String,
+    /// The `aud` of access tokens.
+    pub audience: String,
+    /// How long an access token is good.
+    pub access_lifetime: Duration,
+    /// How long a refresh cookie is good.
+    pub refresh_lifetime: Duration,
+    /// Whether the cookie is sent over TLS alone.
+    pub cookie_secure: bool,
+    /// argon2id memory in KiB.
+    pub hash_memory_kib: u32,
+    /// argon2id passes.
+    pub hash_iterations: u32,
+    /// Password hashes that may wait.
+    pub hash_queue: usize,
+}
+
+/// The listening side.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// Largest request body in bytes.
+    pub max_body_bytes: usize,
+    /// Longest time for one request.
+    pub request_timeout: Duration,
+    /// How long requests may finish after a stop signal.
+    pub shutdown_timeout: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// One JSON object a line instead of text.
+    pub json: bool,
+    /// Such as `info,rowhouse=debug`.
+    pub filter: String,
+}
+
+/// What the command line says; beats everything else.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// The file to read instead of `rowhouse.toml`.
+    pub file: Option<PathBuf>,
+    /// Pairs of a key from [`KEYS`] and its value.
+    pub values: Vec<(&'static str, String)>,
+}
+
+/// The settings cannot be used. Lists everything that is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("the settings cannot be used:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+pub struct SettingsError(pub Vec<String>);
+
+impl Settings {
+    /// Reads flags, environment, file and defaults, in this order of precedence.
+    ///
+    /// # Errors
+    /// Every bad value and every unknown key, at once.
+    pub fn load(overrides: &Overrides) -> Result<Self, SettingsError> {
+        let file = overrides.file.clone().unwrap_or_else(|| PathBuf::from("rowhouse.toml"));
+        let must_exist = overrides.file.is_some();
+        let fail = |what: String| SettingsError(vec![what]);
+        let from_file = config::Config::builder()
+            .add_source(config::File::from(file.clone()).format(config::FileFormat::Toml).required(must_exist))
+            .build()
+            .map_err(|error| fail(format!("{}: {error}", file.display())))?;
+        let mut builder = config::Config::builder();
+        for (key, default, _) in KEYS {
+            if !default.is_empty() {
+                builder = builder.set_default(key, *default).map_err(|error| fail(error.to_string()))?;
+            }
+        }
+        let environment = config::Environment::with_prefix("ROWHOUSE").prefix_separator("_").separator("__");
+        builder = builder.add_source(from_file.clone()).add_source(database_url()).add_source(environment);
+        for (key, value) in &overrides.values {
+            builder = builder.set_override(key, value.as_str()).map_err(|error| fail(error.to_string()))?;
+        }
+        let merged = builder.build().map_err(|error| fail(error.to_string()))?;
+        let mut reader = Reader { merged, problems: unknown_keys(&from_file, &file) };
+        let settings = Self::read(&mut reader);
+        match (settings, reader.problems.is_empty()) {
+            (Some(settings), true) => Ok(settings),
+            (_, _) => Err(SettingsError(reader.problems)),
+        }
+    }
+
+    fn read(r: &mut Reader) -> Option<Self> {
+        let listen = r.parsed::<SocketAddr>("listen", "an address and a port, such as 127.0.0.1:8080");
+        let admin_email = r.text("admin_email");
+        let admin_password = r.text("admin_password");
+        let admin = read_admin(r, admin_email, admin_password);
+        let isolation_by_role = r.choice("database.isolation", &["role", "search_path"]) == Some(0);
+        let cached_statements = r.choice("database.statements", &["unnamed", "cached"]) == Some(1);
+        let cookie_secure = match r.choice("auth.cookie_secure", &["true", "false", "auto"]) {
+            Some(2) => !listen.is_some_and(|at| at.ip().is_loopback()),
+            chosen => chosen == Some(0),
+        };
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let data_dir = r.text("data_dir").map(PathBuf::from)?;
+        let database = Database {
+            url: r.text("database.url").map(SecretString::from),
+            runtime_url: r.text("database.runtime_url").map(SecretString::from),
+            bin_dir: r.text("database.bin_dir").map(PathBuf::from),
+            isolation_by_role,
+            cached_statements,
+            max_connections: r.number("database.max_connections", 10, 10_000),
+            connect_timeout: r.duration("database.connect_timeout"),
+            statement_timeout: r.duration("database.statement_timeout"),
+            lock_timeout: r.duration("database.lock_timeout"),
+            idle_in_transaction_timeout: r.duration("database.idle_in_transaction_timeout"),
+        };
+        let auth = Auth {
+            issuer: r.text("auth.issuer").unwrap_or_default(),
+            audience: r.text("auth.audience").unwrap_or_default(),
+            access_lifetime: r.duration("auth.access_lifetime"),
+            refresh_lifetime: r.duration("auth.refresh_lifetime"),
+            cookie_secure,
+            hash_memory_kib: r.number("auth.hash_memory_kib", 8, 1 << 22),
+            hash_iterations: r.number("auth.hash_iterations", 1, 100),
+            hash_queue: r.number("auth.hash_queue", 1, 1_000_000),
+        };
+        let http = Http {
+            workers: if r.text("http.workers").is_some() { r.number("http.workers", 1, 1024) } else { cores },
+            max_body_bytes: r.number("http.max_body_bytes", 1024, 1 << 30),
+            request_timeout: r.duration("http.request_timeout"),
+            shutdown_timeout: r.duration("http.shutdown_timeout"),
+        };
+        let log = Log {
+            json: r.choice("log.format", &["text", "json"]) == Some(1),
+            filter: r.text("log.filter").unwrap_or_default(),
+        };
+        Some(Self {
+            listen: listen?,
+            data_dir_is_set: data_dir != PathBuf::from(".rowhouse"),
+            data_dir,
+            root_token: r.text("root_token").map(SecretString::from),
+            admin,
+            tenant_migrations: r.text("tenant_migrations").map(PathBuf::from),
+            base_domain: r.text("base_domain").map(|domain| domain.trim_matches('.').to_lowercase()),
+            database,
+            auth,
+            http,
+            log,
+        })
+    }
+
+    /// The owner's URL in clear, for the connection and for nothing else.
+    #[must_use]
+    pub fn database_url(&self) -> Option<&str> {
+        self.database.url.as_ref().map(ExposeSecret::expose_secret)
+    }
+}
+
+/// `DATABASE_URL`, which other tools set too; our own variable beats it.
+fn database_url() -> config::Environment {
+    config::Environment::default().source(
+        #[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
+        std::env::var("DATABASE_URL")
+            .ok()
+            .filter(|url| !url.is_empty())
+            .map(|url| std::iter::once(("database.url".to_owned(), url)).collect()),
+    )
+}
+
+fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -> Option<Admin> {
+    match (email, password) {
+        (None, None) => None,
+        (Some(_), None) => {
+            r.problems.push("admin_password: is needed beside admin_email".to_owned());
+            None
+        }
+        (None, Some(_)) => {
+            r.problems.push("admin_email: is needed beside admin_password".to_owned());
+            None
+        }
+        (Some(email), Some(password)) => {
+            let email = Email::parse(&email)
+                .map_err(|rule| r.problems.push(format!("admin_email: is no e-mail address ({})", rule.code())));
+            let password = Password::parse(&password)
+                .map_err(|rule| r.problems.push(format!("admin_password: is not fit for use ({})", rule.code())));
+            Some(Admin { email: email.ok()?, password: password.ok()? })
+        }
+    }
+}
+
+/// Reads one value after the other and remembers what is wrong with each.
+struct Reader {
+    merged: config::Config,
+    problems: Vec<String>,
+}
+
+impl Reader {
+    fn text(&self, key: &str) -> Option<String> {
+        self.merged.get_string(key).ok().filter(|text| !text.is_empty())
+    }
+
+    fn parsed<T: FromStr>(&mut self, key: &str, expected: &str) -> Option<T> {
+        let text = self.text(key).unwrap_or_default();
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.problems.push(format!("{key}: {text:?} is not {expected}"));
+        }
+        value
+    }
+
+    fn number<T>(&mut self, key: &str, min: T, max: T) -> T
+    where
+        T: FromStr + PartialOrd + Copy + std::fmt::Display,
+    {
+        let text = self.text(key).unwrap_or_default();
+        match text.parse::<T>() {
+            Ok(number) if number >= min && number <= max => number,
+            _ => {
+                self.problems.push(format!("{key}: {text:?} is not a whole number from {min} to {max}"));
+                min
+            }
+        }
+    }
+
+    fn duration(&mut self, key: &str) -> Duration {
+        let text = self.text(key).unwrap_or_default();
+        match humantime::parse_duration(&text) {
+            Ok(duration) if !duration.is_zero() => duration,
+            _ => {
+                self.problems.push(format!("{key}: {text:?} is not a length of time, such as 500ms, 30s or 15m"));
+                Duration::from_secs(1)
+            }
+        }
+    }
+
+    fn choice(&mut self, key: &str, choices: &[&str]) -> Option<usize> {
+        let text = self.text(key).unwrap_or_default();
+        let chosen = choices.iter().position(|choice| *choice == text);
+        if chosen.is_none() {
+            self.problems.push(format!("{key}: {text:?} is none of {}", choices.join(", ")));
+        }
+        chosen
+    }
+}
+
+/// The keys of the file that are no settings; most are slips of the pen.
+fn unknown_keys(from_file: &config::Config, file: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(table) = from_file.clone().try_deserialize::<serde_json::Value>() {
+        flatten("", &table, &mut found);
+    }
+    found
+        .into_iter()
+        .filter(|key| !KEYS.iter().any(|(known, ..)| known == key))
+        .map(|key| format!("{key}: there is no such setting ({})", file.display()))
+        .collect()
+}
+
+fn flatten(prefix: &str, value: &serde_json::Value, out: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(table) => {
+            for (key, inner) in table {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&path, inner, out);
+            }
+        }
+        _ => out.push(prefix.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rowhouse.toml");
+        std::fs::write(&file, toml).unwrap();
+        let values = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Settings::load(&Overrides { file: Some(file), values })
+    }
+
+    #[test]
+    fn the_defaults_are_good() {
+        let settings = load("", &[]).unwrap();
+        assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
+        assert!(settings.database.isolation_by_role && !settings.database.cached_statements);
+        assert_eq!(settings.auth.access_lifetime, Duration::from_secs(15 * 60));
+        assert!(!settings.auth.cookie_secure);
+    }
+
+    #[test]
+    fn a_flag_beats_the_file() {
+        let settings = load("listen = '0.0.0.0:1'", &[("listen", "127.0.0.1:0")]).unwrap();
+        assert_eq!(settings.listen.port(), 0);
+        assert!(load("listen = '0.0.0.0:1'", &[]).unwrap().auth.cookie_secure);
+    }
+
+    #[test]
+    fn every_bad_value_is_named_at_once() {
+        let toml = "listen = 'here'\nlisten_to = 1\n[database]\nisolation = 'none'\nmax_connections = 3\n\
+                    [auth]\naccess_lifetime = 'soon'";
+        let error = load(toml, &[("admin_email", "a@b.c")]).unwrap_err().to_string();
+        for name in
+            ["listen:", "listen_to:", "database.isolation", "database.max_connections", "auth.access_lifetime", "admin_password"]
+        {
+            assert!(error.contains(name), "{name} is missing from {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let settings = load(
+            "root_token = 'f47ac10b-58cc-4372-a567-0e02b2c3d479'\n[database]\nurl = 'postgres://u:hunter22@h/d'",
+            &[("admin_email", "a@b.co"), ("admin_password", "hunter22")],
+        )
+        .unwrap();
+        let printed = format!("{settings:?}");
+        assert!(!printed.contains("hunter22") && !printed.contains("f47ac10b"), "{printed}");
+    }
+}

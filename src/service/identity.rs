@@ -1,0 +1,81 @@
+//! Finds out who is calling from what was presented.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::auth::context::Membership;
+use crate::auth::jwt::Issuer;
+use crate::auth::token::{Presented, RootToken, TokenDigest};
+use crate::auth::Principal;
+use crate::domain::error::{AuthProblem, Error, Result};
+use crate::pg::{Db, During, memberships, tokens};
+
+/// Recognises callers.
+#[derive(Clone)]
+pub struct Identity {
+    db: Db,
+    issuer: Issuer,
+    root: Option<Arc<RootToken>>,
+}
+
+impl Identity {
+    /// Recognises access tokens of `issuer`, the root token where there is one, and the API tokens in `db`.
+    #[must_use]
+    pub fn new(db: Db, issuer: Issuer, root: Option<Arc<RootToken>>) -> Self {
+        Self { db, issuer, root }
+    }
+
+    /// The principal behind a bearer token. The database is asked each time, so that a revoked token, a
+    /// removed user and a changed role take effect at once.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], which does not tell apart what was wrong, except that it was good once.
+    pub async fn of_bearer(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
+        match Presented::classify(presented) {
+            Presented::Uuid => match &self.root {
+                Some(root) if root.matches(presented) => Ok(Principal::Root),
+                _ => Err(refused()),
+            },
+            Presented::Api => self.of_api_token(presented, now).await,
+            Presented::AccessToken => self.of_access_token(presented, now).await,
+            Presented::Unknown => Err(refused()),
+        }
+    }
+
+    async fn of_api_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
+        let tx = self.db.public().await.during("read token row")?;
+        let digest = TokenDigest::of(presented);
+        let token = tokens::use_by_digest(tx, digest.as_bytes(), now).await?.ok_or_else(refused)?;
+        if token.revoked_at.is_some() {
+            return Err(refused());
+        }
+        if token.expires_at.is_some_and(|end| end <= now) {
+            return Err(Error::Unauthenticated(AuthProblem::Expired));
+        }
+        Ok(Principal::Token { id: token.id, permissions: token.permissions, tenant: token.tenant })
+    }
+
+    async fn of_access_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
+        let claims = self.issuer.check(presented, now)?;
+        let tx = self.db.public().await.during("read the roles of a user")?;
+        let standing =
+            memberships::find_standing(tx, claims.user, claims.session).await?.ok_or_else(refused)?;
+        let memberships = standing
+            .memberships
+            .into_iter()
+            .map(|(tenant, role)| Membership { tenant, role })
+            .collect();
+        Ok(Principal::User { id: claims.user, platform_role: standing.platform_role, memberships })
+    }
+
+    /// The keys that access tokens are signed with, as a JSON Web Key Set.
+    #[must_use]
+    pub fn jwks(&self) -> serde_json::Value {
+        self.issuer.jwks()
+    }
+}
+
+fn refused() -> Error {
+    Error::Unauthenticated(AuthProblem::Invalid)
+}

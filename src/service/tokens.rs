@@ -1,0 +1,149 @@
+//! Makes, lists and revokes API tokens.
+//!
+//! The token is shown to its maker once; what is kept is its digest.
+
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::auth::CallContext;
+use crate::auth::token::{Kind, OpaqueToken};
+use crate::domain::Permission;
+use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::names::{NAME_MAX, TenantId, TokenId};
+use crate::pg::audit_events::Event;
+use crate::pg::{Db, During, PublicTx, audit_events, tokens};
+
+pub use crate::pg::tokens::Token;
+
+/// API tokens.
+#[derive(Clone)]
+pub struct Tokens {
+    db: Db,
+}
+
+/// The wish for a token.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// What it is for.
+    pub name: String,
+    /// What it may do; the maker must hold each.
+    pub permissions: Vec<Permission>,
+    /// When it ends, if it does.
+    pub expires_at: Option<OffsetDateTime>,
+    /// The one tenant that it works in.
+    pub tenant: Option<TenantId>,
+}
+
+impl Tokens {
+    /// Works through `db`.
+    #[must_use]
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// Makes a token that can do no more than its maker.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] naming what the maker lacks; [`Error::Invalid`] for a bad name, no permission
+    /// or an end in the past; [`Noun::Tenant`] not found.
+    pub async fn create(&self, ctx: &CallContext, wish: NewToken) -> Result<(Token, OpaqueToken)> {
+        require_in(ctx, Permission::ManageApiKeys, wish.tenant)?;
+        let lacking: Vec<_> = wish
+            .permissions
+            .iter()
+            .copied()
+            .filter(|permission| require_in(ctx, *permission, wish.tenant).is_err())
+            .collect();
+        if !lacking.is_empty() {
+            return Err(Error::Forbidden { missing: lacking });
+        }
+        check(&wish, ctx.now)?;
+        let secret = OpaqueToken::generate(Kind::Api);
+        let token = Token {
+            id: TokenId::generate(),
+            hint: secret.hint(),
+            name: wish.name,
+            permissions: wish.permissions,
+            tenant: wish.tenant,
+            created_by: ctx.principal.label(),
+            created_at: ctx.now,
+            expires_at: wish.expires_at,
+            last_used_at: None,
+            revoked_at: None,
+        };
+        let tx = self.db.public().await.during("create token")?;
+        tokens::insert(&tx, &token, secret.digest().as_bytes()).await?;
+        note(&tx, ctx, "token.create", token.id, token.tenant).await?;
+        tx.commit().await.during("create token")?;
+        Ok((token, secret))
+    }
+
+    /// All tokens, oldest first, without their secrets.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn list(&self, ctx: &CallContext) -> Result<Vec<Token>> {
+        ctx.require(Permission::ManageApiKeys)?;
+        let tx = self.db.public().await.during("list tokens")?;
+        tokens::list(&tx).await
+    }
+
+    /// Ends a token at once, in every process. Revoking twice is as good as once.
+    ///
+    /// # Errors
+    /// [`Noun::Token`] not found.
+    pub async fn revoke(&self, ctx: &CallContext, id: TokenId) -> Result<()> {
+        ctx.require(Permission::ManageApiKeys)?;
+        let tx = self.db.public().await.during("revoke token")?;
+        if !tokens::revoke(&tx, id, ctx.now).await? {
+            return Err(Error::NotFound(Noun::Token));
+        }
+        note(&tx, ctx, "token.revoke", id, None).await?;
+        tx.commit().await.during("revoke token")
+    }
+}
+
+/// Refuses unless the caller holds the permission where the token is to work.
+fn require_in(ctx: &CallContext, permission: Permission, tenant: Option<TenantId>) -> Result<()> {
+    match tenant {
+        Some(tenant) if ctx.principal.may_in(permission, tenant) => Ok(()),
+        Some(_) | None => ctx.require(permission),
+    }
+}
+
+fn check(wish: &NewToken, now: OffsetDateTime) -> Result<()> {
+    if wish.name.trim().is_empty() {
+        return Err(Error::invalid("name", Rule::Required));
+    }
+    if wish.name.chars().count() > NAME_MAX {
+        return Err(Error::invalid("name", Rule::TooLong(NAME_MAX)));
+    }
+    if wish.name.chars().any(char::is_control) {
+        return Err(Error::invalid("name", Rule::ControlCharacter));
+    }
+    if wish.permissions.is_empty() {
+        return Err(Error::invalid("permissions", Rule::Required));
+    }
+    if wish.expires_at.is_some_and(|end| end <= now) {
+        return Err(Error::invalid("expiresAt", Rule::Past));
+    }
+    Ok(())
+}
+
+async fn note(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    action: &'static str,
+    token: TokenId,
+    tenant: Option<TenantId>,
+) -> Result<()> {
+    let event = Event {
+        at: ctx.now,
+        actor: &ctx.principal.label(),
+        action,
+        tenant,
+        request_id: &ctx.request_id,
+        details: json!({ "token": token }),
+    };
+    audit_events::insert(tx, &event).await
+}
