@@ -1,2 +1,3 @@
 //! lib
 pub mod domain;
+pub mod pg;

@@ -1,0 +1,3 @@
+//! Everything that speaks to PostgreSQL.
+
+pub mod url;
