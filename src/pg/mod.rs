@@ -17,8 +17,8 @@ pub mod param;
 pub mod pool;
 pub mod schemas;
 pub mod scope;
-//TLS pub mod tls;
-//TLS pub mod url;
+pub mod tls;
+pub mod url;
 
 pub mod audit_events;
 pub mod idempotency;

@@ -1,0 +1,736 @@
+//! Reads `DATABASE_URL` once: where the database is, who logs in, and how far TLS must go.
+//!
+//! Takes both forms that libpq takes (`postgres://` URLs and `key=value` strings) and means by them
+//! what libpq means. The text is taken apart here rather than in `tokio_postgres`, which knows three of
+//! the six SSL modes, splits a URL at the first `@` wherever it stands, and adds a second `host` to the
+//! first instead of replacing it.
+//!
+//! Promises: no error, no [`DatabaseUrl::redacted`] and no `Debug` shows a password or a piece of one;
+//! every error names the parameter to mend. A character that would move part of an unencoded password
+//! into the host or the database name is refused instead.
+//!
+//! Where we differ from libpq, on purpose:
+//! - nothing is read from `PG*` variables, `~/.pgpass`, `~/.postgresql` or service files; a host and a
+//!   database are named or refused (the database may be left to be the user's name);
+//! - `verify-ca` and `verify-full` without `sslrootcert` use the system's roots;
+//! - `allow` is `prefer`: libpq would try without TLS first, which only ever buys less safety;
+//! - `prefer` goes on without TLS where the server has none, and not, as libpq would, after a handshake
+//!   or a login that failed with it;
+//! - a given `sslrootcert` file is always checked against, in `prefer` too; `disable` never looks at it;
+//! - `options` is refused: it is session state, and lost or refused behind a transaction pooler.
+//!
+//! To take one more parameter that `tokio_postgres` knows, add its line to [`PASSED_ON`].
+
+mod text;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{self, Host};
+
+/// What PostgreSQL listens on when no port is named.
+const DEFAULT_PORT: u16 = 5432;
+
+/// Parameters that `tokio_postgres` reads for us, with what their value must be.
+const PASSED_ON: &[(&str, &str)] = &[
+    ("application_name", "a name"),
+    ("channel_binding", "disable, prefer or require"),
+    ("connect_timeout", "a number of seconds"),
+    ("dbname", "the name of a database"),
+    ("host", "host names or socket directories, separated by commas"),
+    ("hostaddr", "IP addresses, separated by commas"),
+    ("keepalives", "0 or 1"),
+    ("keepalives_idle", "a number of seconds"),
+    ("keepalives_interval", "a number of seconds"),
+    ("keepalives_retries", "a number of probes"),
+    ("load_balance_hosts", "disable or random"),
+    ("port", "port numbers, separated by commas"),
+    ("sslnegotiation", "postgres or direct"),
+    ("target_session_attrs", "any, read-write or read-only"),
+    ("user", "the name of a login"),
+];
+
+/// Parameters that are read here.
+const OUR_OWN: &[&str] =
+    &["password", "sslcert", "sslkey", "sslmode", "sslrootcert", "tcp_user_timeout"];
+
+/// How much TLS the operator asks for, in libpq's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// The same as [`SslMode::Prefer`] here.
+    Allow,
+    /// Where the server offers it.
+    Prefer,
+    /// Always; any certificate will do, unless a root is named.
+    Require,
+    /// Always, with a certificate that a trusted root has signed, whatever name it bears.
+    VerifyCa,
+    /// Always, with a certificate that a trusted root has signed for this very host.
+    VerifyFull,
+}
+
+impl SslMode {
+    /// Every mode, from the weakest to the strongest.
+    pub const ALL: [Self; 6] =
+        [Self::Disable, Self::Allow, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
+
+    /// The word in a URL.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
+    fn parse(word: &str) -> Result<Self, UrlError> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == word).ok_or(UrlError::Value {
+            parameter: "sslmode",
+            expected: "disable, allow, prefer, require, verify-ca or verify-full",
+        })
+    }
+}
+
+impl fmt::Display for SslMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whose signature under the server's certificate counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roots {
+    /// The system's store, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name, as with OpenSSL.
+    System,
+    /// A PEM file of certificates.
+    File(PathBuf),
+}
+
+/// The PEM files with which we prove who we are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// `sslcert`: our certificate, then those between it and the server's root.
+    pub certificate: PathBuf,
+    /// `sslkey`: its private key, not encrypted.
+    pub key: PathBuf,
+}
+
+/// What must be true of the server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verification {
+    /// Nothing, but that the server holds its key.
+    Possession,
+    /// A trusted root has signed it.
+    Chain,
+    /// A trusted root has signed it, and it bears the host's name.
+    ChainAndName,
+}
+
+/// The TLS part of a [`DatabaseUrl`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SslSettings {
+    mode: SslMode,
+    roots: Option<Roots>,
+    client: Option<ClientFiles>,
+}
+
+impl SslSettings {
+    /// The mode, as the operator wrote it.
+    #[must_use]
+    pub const fn mode(&self) -> SslMode {
+        self.mode
+    }
+
+    /// Where the trusted roots are; `None` where no certificate is checked.
+    #[must_use]
+    pub const fn roots(&self) -> Option<&Roots> {
+        self.roots.as_ref()
+    }
+
+    /// Our own certificate, if there is one.
+    #[must_use]
+    pub const fn client(&self) -> Option<&ClientFiles> {
+        self.client.as_ref()
+    }
+
+    /// What must be true of the server's certificate, where TLS is used at all.
+    #[must_use]
+    pub const fn verification(&self) -> Verification {
+        match (self.mode, &self.roots) {
+            (SslMode::VerifyFull, _) => Verification::ChainAndName,
+            (SslMode::VerifyCa, _) | (_, Some(_)) => Verification::Chain,
+            (_, None) => Verification::Possession,
+        }
+    }
+
+    fn take(parameters: &mut Parameters) -> Result<Self, UrlError> {
+        let mode = parameters.remove("sslmode").map(|word| SslMode::parse(&word)).transpose()?;
+        let roots = match parameters.remove("sslrootcert") {
+            Some(word) if word == "system" => Some(Roots::System),
+            Some(path) => Some(Roots::File(PathBuf::from(path))),
+            None => None,
+        };
+        let client = client_files(parameters.remove("sslcert"), parameters.remove("sslkey"))?;
+
+        // The system's roots sign for anybody; without the name they prove nothing (libpq 16).
+        let system = roots == Some(Roots::System);
+        let mode = mode.unwrap_or(if system { SslMode::VerifyFull } else { SslMode::Prefer });
+        if system && mode != SslMode::VerifyFull {
+            return Err(UrlError::WeakForSystemRoots { mode });
+        }
+
+        let roots = match mode {
+            SslMode::Disable => None,
+            SslMode::VerifyCa | SslMode::VerifyFull => roots.or(Some(Roots::System)),
+            SslMode::Allow | SslMode::Prefer | SslMode::Require => roots,
+        };
+        Ok(Self { mode, roots, client })
+    }
+}
+
+fn client_files(
+    certificate: Option<String>,
+    key: Option<String>,
+) -> Result<Option<ClientFiles>, UrlError> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some(ClientFiles { certificate: certificate.into(), key: key.into() }))
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(UrlError::Missing {
+            parameter: "sslkey",
+            hint: "`sslcert` needs the file of its private key",
+        }),
+        (None, Some(_)) => Err(UrlError::Missing {
+            parameter: "sslcert",
+            hint: "`sslkey` needs the file of its certificate",
+        }),
+    }
+}
+
+/// Why a database URL was refused. Holds names of parameters, never their values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// The text as a whole cannot be taken apart.
+    #[error("the database URL cannot be read: {0}")]
+    Syntax(&'static str),
+    /// Nobody here knows this parameter.
+    #[error("the database URL has a parameter that is not known here: `{parameter}`; remove it")]
+    Unknown {
+        /// Its name.
+        parameter: String,
+    },
+    /// The value is not one that the parameter takes.
+    #[error("the database URL's `{parameter}` must be {expected}")]
+    Value {
+        /// Its name.
+        parameter: &'static str,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// Something that must be there is not.
+    #[error("the database URL has no `{parameter}`: {hint}")]
+    Missing {
+        /// Its name.
+        parameter: &'static str,
+        /// What to write.
+        hint: &'static str,
+    },
+    /// Two lists that belong together differ in length.
+    #[error("the database URL's `{parameter}` must have one entry for each host")]
+    Count {
+        /// The list that does not fit `host`.
+        parameter: &'static str,
+    },
+    /// `options` sets session state.
+    #[error(
+        "the database URL's `options` sets session state, which is lost behind a transaction \
+         pooler: set statement_timeout, lock_timeout and idle_in_transaction_session_timeout in \
+         Rowhouse's own settings, anything else with ALTER ROLE .. SET or ALTER DATABASE .. SET"
+    )]
+    Options,
+    /// Certificates of the system's roots are only worth something with the name checked.
+    #[error(
+        "the database URL's `sslmode` is {mode}, too weak for sslrootcert=system: use verify-full"
+    )]
+    WeakForSystemRoots {
+        /// The mode that was asked for.
+        mode: SslMode,
+    },
+    /// Direct negotiation leaves a server without TLS no way to say so.
+    #[error(
+        "the database URL's `sslmode` is {mode}, too weak for sslnegotiation=direct: use require, \
+         verify-ca or verify-full"
+    )]
+    WeakForDirectNegotiation {
+        /// The mode that was asked for.
+        mode: SslMode,
+    },
+}
+
+/// A database, a login and the TLS between: parsed once, whole from then on.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    config: Config,
+    /// The same without the password, because a `Config` cannot forget one.
+    bare: Config,
+    ssl: SslSettings,
+}
+
+impl DatabaseUrl {
+    /// Reads a `postgres://` URL or a `key=value` string.
+    ///
+    /// # Errors
+    /// Names the first parameter that is wrong, missing or not known. Files are not opened yet; that
+    /// is for [`Connector::new`](super::tls::Connector::new).
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let mut parameters = collect(text::read(text)?)?;
+        let password = parameters.remove("password");
+        let ssl = SslSettings::take(&mut parameters)?;
+        let bare = build(parameters, ssl.mode)?;
+
+        let mut config = bare.clone();
+        if let Some(password) = password {
+            config.password(password);
+        }
+        Ok(Self { config, bare, ssl })
+    }
+
+    /// What `tokio_postgres` and the pool need. Its `ssl_mode` goes with [`DatabaseUrl::ssl`]; use both.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What TLS must prove, for [`Connector::new`](super::tls::Connector::new).
+    #[must_use]
+    pub const fn ssl(&self) -> &SslSettings {
+        &self.ssl
+    }
+
+    /// The same server, database and TLS (a client certificate too) for another login.
+    #[must_use]
+    pub fn with_login(&self, user: &str, password: Option<&str>) -> Self {
+        let mut bare = self.bare.clone();
+        bare.user(user);
+        let mut config = bare.clone();
+        if let Some(password) = password {
+            config.password(password);
+        }
+        Self { config, bare, ssl: self.ssl.clone() }
+    }
+
+    /// The same server and login, another database.
+    #[must_use]
+    pub fn with_database(&self, name: &str) -> Self {
+        let mut other = self.clone();
+        other.config.dbname(name);
+        other.bare.dbname(name);
+        other
+    }
+
+    /// The URL without its password, for logs and errors.
+    #[must_use]
+    pub fn redacted(&self) -> String {
+        let mut shown = "postgres://".to_owned();
+        if let Some(user) = self.bare.get_user() {
+            shown.push_str(&text::encode(user));
+            shown.push('@');
+        }
+        let (authority, query) = self.places();
+        shown.push_str(&authority);
+        shown.push('/');
+        shown.push_str(&text::encode(self.bare.get_dbname().unwrap_or_default()));
+        shown.push('?');
+        shown.push_str(&query);
+        shown.push_str("sslmode=");
+        shown.push_str(self.ssl.mode.as_str());
+        shown
+    }
+
+    /// Hosts and ports, before the path where a URL can say so, as parameters where sockets are
+    /// involved.
+    fn places(&self) -> (String, String) {
+        let hosts = self.bare.get_hosts();
+        let ports = (0..hosts.len()).map(|index| self.port_of(index));
+        if hosts.iter().all(|host| matches!(host, Host::Tcp(_))) {
+            let places = hosts.iter().zip(ports).map(|(host, port)| match host {
+                Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
+                host => format!("{}:{port}", host_text(host)),
+            });
+            (places.collect::<Vec<_>>().join(","), String::new())
+        } else {
+            let hosts = hosts.iter().map(host_text).collect::<Vec<_>>().join(",");
+            let ports = ports.map(|port| port.to_string()).collect::<Vec<_>>().join(",");
+            (String::new(), format!("host={hosts}&port={ports}&"))
+        }
+    }
+
+    fn port_of(&self, index: usize) -> u16 {
+        let ports = self.bare.get_ports();
+        ports.get(index).or_else(|| ports.first()).copied().unwrap_or(DEFAULT_PORT)
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DatabaseUrl").field(&self.redacted()).finish()
+    }
+}
+
+type Parameters = BTreeMap<&'static str, String>;
+
+/// Checks every name; the last of two equal ones wins, and an empty value means none.
+fn collect(pairs: Vec<text::Pair>) -> Result<Parameters, UrlError> {
+    let mut parameters = Parameters::new();
+    let mut after_password = false;
+    for (name, value) in pairs {
+        let known = match name.as_str() {
+            "options" if value.is_empty() => continue,
+            "options" => return Err(UrlError::Options),
+            // libpq's word for what tokio_postgres calls retries.
+            "keepalives_count" => Some("keepalives_retries"),
+            name => PASSED_ON
+                .iter()
+                .map(|(known, _)| *known)
+                .chain(OUR_OWN.iter().copied())
+                .find(|known| *known == name),
+        };
+        let Some(known) = known else { return Err(unknown(name, after_password)) };
+        after_password = known == "password";
+        parameters.insert(known, value);
+    }
+    parameters.retain(|_, value| !value.is_empty());
+    Ok(parameters)
+}
+
+/// A name is repeated to the operator only if it cannot be the rest of an unquoted password.
+fn unknown(name: String, after_password: bool) -> UrlError {
+    let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if after_password {
+        UrlError::Syntax(
+            "an unknown parameter stands after `password`; a password with spaces must be quoted, \
+             in a URL percent-encoded",
+        )
+    } else if is_word {
+        UrlError::Unknown { parameter: name }
+    } else {
+        UrlError::Syntax("the name of a parameter has characters that no parameter has")
+    }
+}
+
+fn build(mut parameters: Parameters, mode: SslMode) -> Result<Config, UrlError> {
+    settle_names(&mut parameters)?;
+
+    let tcp_user_timeout = parameters.remove("tcp_user_timeout");
+    // Grown by one parameter at a time, so that the one that is refused can be named.
+    let mut accepted = String::new();
+    let mut config = Config::new();
+    for (name, expected) in PASSED_ON {
+        let Some(value) = parameters.get(name) else { continue };
+        let is_list_with_a_gap =
+            matches!(*name, "host" | "hostaddr") && value.split(',').any(str::is_empty);
+        accepted = format!("{accepted} {name}={}", text::quote(value));
+        config = match accepted.parse() {
+            Ok(config) if !is_list_with_a_gap => config,
+            _ => return Err(UrlError::Value { parameter: name, expected }),
+        };
+    }
+
+    if let Some(value) = tcp_user_timeout {
+        config.tcp_user_timeout(milliseconds(&value)?);
+    }
+    check_counts(&config)?;
+    config.ssl_mode(wire_mode(&config, mode)?);
+    Ok(config)
+}
+
+/// Fills in the names that libpq would.
+fn settle_names(parameters: &mut Parameters) -> Result<(), UrlError> {
+    if !parameters.contains_key("host") {
+        // An address alone is its own name: this is what a certificate is then compared with.
+        let address = parameters.remove("hostaddr").ok_or(UrlError::Missing {
+            parameter: "host",
+            hint: "name a host, or the directory of a socket (host=/var/run/postgresql)",
+        })?;
+        parameters.insert("host", address);
+    }
+    if !parameters.contains_key("dbname") {
+        // Written down, so that another login does not mean another database.
+        let user = parameters.get("user").cloned().ok_or(UrlError::Missing {
+            parameter: "dbname",
+            hint: "name a database, or a user to whose name it defaults",
+        })?;
+        parameters.insert("dbname", user);
+    }
+    Ok(())
+}
+
+fn check_counts(config: &Config) -> Result<(), UrlError> {
+    let hosts = config.get_hosts().len();
+    if ![0, hosts].contains(&config.get_hostaddrs().len()) {
+        return Err(UrlError::Count { parameter: "hostaddr" });
+    }
+    if ![0, 1, hosts].contains(&config.get_ports().len()) {
+        return Err(UrlError::Count { parameter: "port" });
+    }
+    Ok(())
+}
+
+/// The three modes that `tokio_postgres` tells apart: whether to ask for TLS, and whether to insist.
+fn wire_mode(config: &Config, mode: SslMode) -> Result<config::SslMode, UrlError> {
+    // No server offers TLS on a socket, and libpq does not ask there, whatever the mode.
+    let only_sockets = config.get_hostaddrs().is_empty()
+        && config.get_hosts().iter().all(|host| !matches!(host, Host::Tcp(_)));
+    let wire = match mode {
+        _ if only_sockets => config::SslMode::Disable,
+        SslMode::Disable => config::SslMode::Disable,
+        SslMode::Allow | SslMode::Prefer => config::SslMode::Prefer,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => config::SslMode::Require,
+    };
+    let direct = config.get_ssl_negotiation() == config::SslNegotiation::Direct;
+    if direct && !only_sockets && wire != config::SslMode::Require {
+        return Err(UrlError::WeakForDirectNegotiation { mode });
+    }
+    Ok(wire)
+}
+
+/// libpq counts this one in milliseconds; `tokio_postgres` reads seconds.
+fn milliseconds(value: &str) -> Result<Duration, UrlError> {
+    let expected = "a number of milliseconds";
+    let wrong = UrlError::Value { parameter: "tcp_user_timeout", expected };
+    value.parse().map(Duration::from_millis).or(Err(wrong))
+}
+
+fn host_text(host: &Host) -> String {
+    match host {
+        Host::Tcp(name) => name.clone(),
+        #[cfg(unix)]
+        Host::Unix(path) => Path::display(path).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> DatabaseUrl {
+        DatabaseUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn refuse(text: &str) -> String {
+        match DatabaseUrl::parse(text) {
+            Ok(url) => panic!("{text} was taken as {url:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn both_forms_say_the_same() {
+        let cases = [
+            ("postgres://u:p@h:6543/d", "host=h port=6543 user=u password=p dbname=d"),
+            ("postgresql://u@h/d", " host = h  user='u' dbname=d "),
+            ("postgres://u@h", "host=h user=u"),
+            ("postgres://h/d", "host=h dbname=d"),
+            ("postgres://u:%40%2F%3a%25@h/d", "host=h user=u dbname=d password=@/:%"),
+            ("postgres://u:it's%20%5C@h/d", r"host=h user=u dbname=d password='it\'s \\'"),
+            ("postgres://u:a?b@h/d", "host=h user=u dbname=d password=a?b"),
+            ("postgres://h/d?user=u&password=p@ss", "host=h user=u password=p@ss dbname=d"),
+            ("postgres://u@[::1]:1/d", "host=::1 port=1 user=u dbname=d"),
+            ("postgres://u@a:1,b/d", "host=a,b port=1, user=u dbname=d"),
+            ("postgres://u@%2Frun%2Fpg/d", "host=/run/pg user=u dbname=d"),
+            ("postgres://u@/d?host=/run/pg&port=7", "host=/run/pg port=7 user=u dbname=d"),
+            ("postgres://u@localhost/d?host=/run/pg", "host=/run/pg user=u dbname=d"),
+            ("postgres://u@h/d?ssl=true", "host=h user=u dbname=d sslmode=require"),
+            ("postgres://u@h/d?sslmode=&connect_timeout=", "host=h user=u dbname=d"),
+            ("postgres://u@h/d?keepalives_count=3", "host=h user=u dbname=d keepalives_retries=3"),
+            ("postgres://u@/d?hostaddr=127.0.0.1", "host=127.0.0.1 user=u dbname=d"),
+        ];
+        for (url, pairs) in cases {
+            let (url, pairs) = (parse(url), parse(pairs));
+            let named = |url: &DatabaseUrl| {
+                let ports = (0..url.config.get_hosts().len()).map(|n| url.port_of(n));
+                (ports.collect::<Vec<_>>(), url.redacted(), url.ssl.clone())
+            };
+            assert_eq!(named(&url), named(&pairs));
+            assert_eq!(url.config.get_password(), pairs.config.get_password());
+            assert_eq!(url.config.get_keepalives_retries(), pairs.config.get_keepalives_retries());
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_parameter() {
+        let cases = [
+            ("postgres://u@h/d?pgbouncer=true", "`pgbouncer`"),
+            ("host=h user=u sslcrl=/x", "`sslcrl`"),
+            ("postgres://u@h/d?options=-csearch_path%3Dx", "`options`"),
+            ("host=h user=u options='-c statement_timeout=5s'", "statement_timeout"),
+            ("postgres://u@h/d?sslmode=verify", "`sslmode` must be disable, allow"),
+            ("postgres://u@h/d?sslmode=require&sslrootcert=system", "`sslmode` is require"),
+            ("postgres://u@h/d?sslmode=verify-ca&sslrootcert=system", "`sslmode` is verify-ca"),
+            ("postgres://u@h/d?sslnegotiation=direct", "sslnegotiation=direct: use require"),
+            ("postgres://u@h/d?sslcert=/x", "no `sslkey`"),
+            ("postgres://u@h/d?sslkey=/x", "no `sslcert`"),
+            ("postgres://u@h:x/d", "`port` must be port numbers"),
+            ("postgres://u@h:70000/d", "`port` must be port numbers"),
+            ("postgres://u@h/d?connect_timeout=soon", "`connect_timeout` must be a number"),
+            ("postgres://u@h/d?tcp_user_timeout=-1", "`tcp_user_timeout` must be a number"),
+            ("postgres://u@h/d?hostaddr=h", "`hostaddr` must be IP addresses"),
+            ("postgres://u@a,,b/d", "`host` must be host names"),
+            ("postgres://u@a,b/d?hostaddr=::1", "`hostaddr` must have one entry"),
+            ("postgres://u@a,b,c/d?port=1,2", "`port` must have one entry"),
+            ("postgres:///d", "no `host`"),
+            ("postgres://h", "no `dbname`"),
+            ("", "no `host`"),
+            ("mysql://u@h/d", "must begin with postgres://"),
+            ("localhost", "neither a postgres:// URL nor"),
+            ("postgres://u@::1/d", "in brackets"),
+            ("postgres://u@[::1/d", "no `]`"),
+            ("postgres://u@h/d?sslmode", "no `=`"),
+            ("host=h user='u", "no end"),
+            ("postgres://u:100%@h/d", "%25"),
+            ("postgres://u:%ff@h/d", "UTF-8"),
+        ];
+        for (text, part) in cases {
+            let message = refuse(text);
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn no_refusal_repeats_a_password() {
+        let cases = [
+            "postgres://u:hunter2@h:x/d",
+            "postgres://u:x@hunter2@h/d",
+            "postgres://u:x/hunter2@h/d",
+            "postgres://u:5432/hunter2@h/d",
+            "postgres://u:5432/a/hunter2@h/d?sslmode=require",
+            "postgres://u:%hunter2@h/d",
+            "postgres://h?password=hunter2@x",
+            "postgres://u@h/d?password=hunter2&hunter2=x",
+            "postgres://u@h/d?password=x&hunter2=x",
+            "host=h user=u password=hunter2 options=x",
+            "host=h user=u password=x hunter2",
+            "host=h user=u password=x hunter2=x",
+            "host=h user=u password='hunter2",
+            "hunter2",
+            "mysql://u:hunter2@h/d",
+        ];
+        for text in cases {
+            let message = refuse(text);
+            assert!(!message.contains("hunter2"), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_has_no_password() {
+        let cases = [
+            ("postgres://u:hunter2@h/d", "postgres://u@h:5432/d?sslmode=prefer"),
+            ("host=h user=u password=hunter2", "postgres://u@h:5432/u?sslmode=prefer"),
+            ("postgres://u:hunter2@[::1]:1,b:2/d", "postgres://u@[::1]:1,b:2/d?sslmode=prefer"),
+            (
+                "postgres://u%20v:hunter2@/d%2Fe?host=/run/pg&sslmode=require",
+                "postgres://u%20v@/d%2Fe?host=/run/pg&port=5432&sslmode=require",
+            ),
+            ("postgres://h/d?password=hunter2", "postgres://h:5432/d?sslmode=prefer"),
+        ];
+        for (text, shown) in cases {
+            let url = parse(text);
+            assert_eq!(url.redacted(), shown);
+            assert_eq!(format!("{url:?}"), format!("DatabaseUrl({shown:?})"));
+            assert_eq!(url.config.get_password(), Some(b"hunter2".as_slice()));
+            assert_eq!(parse(shown).redacted(), shown, "what is shown can be read again");
+        }
+    }
+
+    #[test]
+    fn a_mode_decides_what_is_asked_and_what_is_checked() {
+        use self::config::SslMode as Wire;
+        use SslMode::{Allow, Disable, Prefer, Require, VerifyCa, VerifyFull};
+        use Verification::{Chain, ChainAndName, Possession};
+
+        let file = || Some(Roots::File("/r".into()));
+        let system = || Some(Roots::System);
+        let cases = [
+            ("", Prefer, Wire::Prefer, None, Possession),
+            ("sslmode=disable", Disable, Wire::Disable, None, Possession),
+            ("sslmode=disable&sslrootcert=/r", Disable, Wire::Disable, None, Possession),
+            ("sslmode=allow", Allow, Wire::Prefer, None, Possession),
+            ("sslmode=prefer", Prefer, Wire::Prefer, None, Possession),
+            ("sslmode=prefer&sslrootcert=/r", Prefer, Wire::Prefer, file(), Chain),
+            ("sslmode=require", Require, Wire::Require, None, Possession),
+            ("sslmode=require&sslrootcert=/r", Require, Wire::Require, file(), Chain),
+            ("sslmode=verify-ca", VerifyCa, Wire::Require, system(), Chain),
+            ("sslmode=verify-ca&sslrootcert=/r", VerifyCa, Wire::Require, file(), Chain),
+            ("sslmode=verify-full", VerifyFull, Wire::Require, system(), ChainAndName),
+            ("sslmode=verify-full&sslrootcert=/r", VerifyFull, Wire::Require, file(), ChainAndName),
+            ("sslrootcert=system", VerifyFull, Wire::Require, system(), ChainAndName),
+        ];
+        for (query, mode, wire, roots, verification) in cases {
+            let url = parse(&format!("postgres://u@h/d?{query}"));
+            assert_eq!(url.ssl.mode(), mode, "{query}");
+            assert_eq!(url.config.get_ssl_mode(), wire, "{query}");
+            assert_eq!(url.ssl.roots(), roots.as_ref(), "{query}");
+            assert_eq!(url.ssl.verification(), verification, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_socket_has_no_tls_whatever_the_mode() {
+        for mode in SslMode::ALL {
+            let url = parse(&format!("host=/run/pg user=u sslmode={mode}"));
+            assert_eq!(url.config.get_ssl_mode(), config::SslMode::Disable, "{mode}");
+        }
+    }
+
+    #[test]
+    fn a_client_certificate_is_two_files() {
+        let url = parse("postgres://u@h/d?sslmode=require&sslcert=/c&sslkey=/k");
+        let files = ClientFiles { certificate: "/c".into(), key: "/k".into() };
+        assert_eq!(url.ssl.client(), Some(&files));
+    }
+
+    #[test]
+    fn another_login_keeps_the_server_the_database_and_the_tls() {
+        let url = parse("postgres://u:p@h:1/?sslmode=require");
+        let other = url.with_login("v", None);
+        assert_eq!(other.redacted(), "postgres://v@h:1/u?sslmode=require");
+        assert_eq!(other.config.get_password(), None, "the owner's password is not the other's");
+        assert_eq!(other.config.get_ssl_mode(), config::SslMode::Require);
+        assert_eq!(other.ssl(), url.ssl());
+        let with_password = url.with_login("v", Some("q"));
+        assert_eq!(with_password.config.get_password(), Some(b"q".as_slice()));
+    }
+
+    #[test]
+    fn another_database_keeps_the_login() {
+        let other = parse("postgres://u:p@h/d").with_database("e");
+        assert_eq!(other.redacted(), "postgres://u@h:5432/e?sslmode=prefer");
+        assert_eq!(other.config.get_password(), Some(b"p".as_slice()));
+        assert_eq!(other.with_login("v", None).config.get_dbname(), Some("e"));
+    }
+
+    #[test]
+    fn other_settings_reach_the_driver() {
+        let url = parse(
+            "host=h user=u connect_timeout=3 tcp_user_timeout=1500 application_name='a b' \
+             channel_binding=require target_session_attrs=read-write keepalives=0",
+        );
+        let config = url.config();
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_millis(1500)));
+        assert_eq!(config.get_application_name(), Some("a b"));
+        assert_eq!(config.get_channel_binding(), config::ChannelBinding::Require);
+        assert_eq!(config.get_target_session_attrs(), config::TargetSessionAttrs::ReadWrite);
+        assert!(!config.get_keepalives());
+    }
+}

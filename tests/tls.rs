@@ -1,0 +1,478 @@
+//! Connects to real servers with and without TLS, in every `sslmode`.
+//!
+//! The servers start once for the whole run and go with it. `localhost` is the right name of all of
+//! them, `127.0.0.1` reaches them under a wrong one.
+
+#![cfg(test)]
+
+use std::error::Error as _;
+use std::path::Path;
+
+use rowhouse::pg::tls::{Connector, TlsError};
+use rowhouse::pg::url::{DatabaseUrl, SslMode};
+use servers::{House, Server, house};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+/// A right and a wrong name for the same server.
+const RIGHT: &str = "localhost";
+const WRONG: &str = "127.0.0.1";
+
+async fn open(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let url = DatabaseUrl::parse(url).expect("a URL that can be read");
+    let connector = Connector::new(url.ssl()).expect("files that can be read");
+    let (client, connection) = connector.connect(url.config()).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn connect(server: &Server, host: &str, query: &str) -> Result<Client, String> {
+    let url = format!("postgres://owner@{host}:{}/postgres?{query}", server.port);
+    open(&url).await.map_err(|error| in_full(&error))
+}
+
+/// The error and its cause.
+fn in_full(error: &tokio_postgres::Error) -> String {
+    format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default())
+}
+
+/// Whether the server sees TLS on this connection.
+async fn is_encrypted(client: &Client) -> bool {
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    client.query_one(sql, &[]).await.expect("read pg_stat_ssl").get(0)
+}
+
+async fn assert_encrypted(server: &Server, host: &str, query: &str) {
+    let client = connect(server, host, query).await;
+    let client = client.unwrap_or_else(|error| panic!("{query} at {host}: {error}"));
+    assert!(is_encrypted(&client).await, "{query} at {host}");
+}
+
+async fn assert_refused(server: &Server, host: &str, query: &str, why: &str) {
+    match connect(server, host, query).await {
+        Ok(_) => panic!("{query} at {host} was let in"),
+        Err(error) => assert!(error.contains(why), "{query} at {host}: {error}"),
+    }
+}
+
+fn root(mode: &str, path: &Path) -> String {
+    format!("sslmode={mode}&sslrootcert={}", path.display())
+}
+
+#[tokio::test]
+async fn disable_never_uses_tls() {
+    for server in [&house().signed, &house().plain] {
+        let client = connect(server, RIGHT, "sslmode=disable").await.expect("connect");
+        assert!(!is_encrypted(&client).await);
+    }
+}
+
+#[tokio::test]
+async fn prefer_uses_tls_where_the_server_has_it() {
+    let House { signed, self_signed, plain, .. } = house();
+    for query in ["", "sslmode=prefer", "sslmode=allow"] {
+        assert_encrypted(signed, WRONG, query).await;
+        assert_encrypted(self_signed, WRONG, query).await;
+        let client = connect(plain, RIGHT, query).await.expect("connect");
+        assert!(!is_encrypted(&client).await);
+    }
+}
+
+#[tokio::test]
+async fn prefer_does_not_shrug_at_a_certificate_that_fails_the_check() {
+    let query = root("prefer", &house().others.pem);
+    assert_refused(&house().signed, RIGHT, &query, "UnknownIssuer").await;
+}
+
+#[tokio::test]
+async fn from_require_on_a_server_without_tls_is_refused() {
+    let House { plain, ours, .. } = house();
+    assert_refused(plain, RIGHT, "sslmode=require", "does not support TLS").await;
+    for mode in ["require", "verify-ca", "verify-full"] {
+        assert_refused(plain, RIGHT, &root(mode, &ours.pem), "does not support TLS").await;
+    }
+}
+
+#[tokio::test]
+async fn require_accepts_any_certificate() {
+    assert_encrypted(&house().self_signed, WRONG, "sslmode=require").await;
+    assert_encrypted(&house().signed, WRONG, "sslmode=require").await;
+}
+
+#[tokio::test]
+async fn require_with_a_root_is_verify_ca() {
+    let House { signed, ours, others, .. } = house();
+    assert_encrypted(signed, WRONG, &root("require", &ours.pem)).await;
+    assert_refused(signed, RIGHT, &root("require", &others.pem), "UnknownIssuer").await;
+}
+
+#[tokio::test]
+async fn verify_ca_wants_the_authority_and_not_the_name() {
+    let House { signed, self_signed, ours, others, .. } = house();
+    assert_encrypted(signed, RIGHT, &root("verify-ca", &ours.pem)).await;
+    assert_encrypted(signed, WRONG, &root("verify-ca", &ours.pem)).await;
+    assert_refused(signed, RIGHT, &root("verify-ca", &others.pem), "UnknownIssuer").await;
+    assert_refused(self_signed, RIGHT, &root("verify-ca", &ours.pem), "invalid peer cert").await;
+}
+
+#[tokio::test]
+async fn verify_full_wants_the_authority_and_the_name() {
+    let House { signed, ours, others, .. } = house();
+    let query = root("verify-full", &ours.pem);
+    assert_encrypted(signed, RIGHT, &query).await;
+    assert_refused(signed, WRONG, &query, "not valid for name \"127.0.0.1\"").await;
+    assert_refused(signed, RIGHT, &root("verify-full", &others.pem), "UnknownIssuer").await;
+}
+
+#[tokio::test]
+async fn the_name_to_verify_is_the_host_and_not_its_address() {
+    let House { signed, ours, .. } = house();
+    let query = root("verify-full", &ours.pem);
+    assert_encrypted(signed, RIGHT, &format!("{query}&hostaddr=127.0.0.1")).await;
+    let other = format!("{query}&hostaddr=127.0.0.1");
+    assert_refused(signed, "elsewhere.example", &other, "not valid for name").await;
+}
+
+#[tokio::test]
+async fn the_system_does_not_vouch_for_our_own_authority() {
+    for query in ["sslmode=verify-ca", "sslmode=verify-full", "sslrootcert=system"] {
+        assert_refused(&house().signed, RIGHT, query, "UnknownIssuer").await;
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
+    let server = &house().self_signed;
+    let named = server.folder.join("server.crt");
+    assert_encrypted(server, WRONG, &root("verify-ca", &named)).await;
+    assert_encrypted(server, RIGHT, &root("verify-full", &named)).await;
+    assert_refused(server, WRONG, &root("verify-full", &named), "not valid for name").await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_version_1_will_do_where_none_is_checked() {
+    let Some(server) = &house().version_1 else {
+        eprintln!("skipped: there is no openssl that makes one");
+        return;
+    };
+    assert_encrypted(server, WRONG, "sslmode=prefer").await;
+    assert_encrypted(server, WRONG, "sslmode=require").await;
+    let named = server.folder.join("server.crt");
+    assert_refused(server, RIGHT, &root("verify-ca", &named), "invalid peer cert").await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_opens_a_login() {
+    let House { signed, ours, others, .. } = house();
+    let log_in = async |name: &str, files: &str| {
+        let query = format!("{}{files}", root("verify-full", &ours.pem));
+        let url = format!("postgres://{name}@localhost:{}/postgres?{query}", signed.port);
+        open(&url).await
+    };
+    let client = log_in("certified", &house().client(ours, "certified")).await.expect("log in");
+    assert!(is_encrypted(&client).await);
+
+    let without = log_in("certified", "").await.expect_err("no certificate, no login");
+    assert_eq!(without.code(), Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION));
+    let name = log_in("certified", &house().client(ours, "someone")).await;
+    assert!(name.is_err(), "a certificate opens the login that it names");
+    let issuer = log_in("certified", &house().client(others, "certified")).await;
+    assert!(issuer.is_err(), "a certificate counts where the server trusts its issuer");
+}
+
+#[tokio::test]
+async fn a_password_can_be_bound_to_the_channel() {
+    let at = |server: &Server, password: &str, mode: SslMode| {
+        let place = format!("bound:{password}@localhost:{}/postgres", server.port);
+        format!("postgres://{place}?channel_binding=require&sslmode={mode}")
+    };
+    for server in [&house().signed, &house().self_signed] {
+        let client = open(&at(server, "secret", SslMode::Require)).await.expect("log in");
+        assert!(is_encrypted(&client).await);
+        let wrong = open(&at(server, "wrong", SslMode::Require)).await.expect_err("wrong password");
+        assert_eq!(wrong.code(), Some(&SqlState::INVALID_PASSWORD));
+        assert!(open(&at(server, "secret", SslMode::Disable)).await.is_err(), "nothing to bind to");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_needs_no_tls_in_any_mode() {
+    let server = &house().signed;
+    for mode in SslMode::ALL {
+        let folder = server.folder.display();
+        let url =
+            format!("host={folder} port={} user=owner dbname=postgres sslmode={mode}", server.port);
+        let client = open(&url).await.expect("connect");
+        assert!(!is_encrypted(&client).await, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_can_be_cancelled_over_tls() {
+    let House { signed, ours, .. } = house();
+    let query = root("verify-full", &ours.pem);
+    let url = format!("postgres://owner@localhost:{}/postgres?{query}", signed.port);
+    let connector = Connector::new(DatabaseUrl::parse(&url).unwrap().ssl()).expect("files");
+    let client = open(&url).await.expect("connect");
+    let token = client.cancel_token();
+    let cancel = async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        token.cancel_query(connector.make_tls()).await.expect("send the cancel request");
+    };
+    let (outcome, ()) = tokio::join!(client.simple_query("SELECT pg_sleep(30)"), cancel);
+    assert_eq!(outcome.expect_err("cancelled").code(), Some(&SqlState::QUERY_CANCELED));
+}
+
+#[test]
+fn a_missing_root_file_is_named_with_its_parameter() {
+    let url = DatabaseUrl::parse("postgres://u@h/d?sslmode=verify-full&sslrootcert=/nowhere/r.pem");
+    let error = Connector::new(url.unwrap().ssl()).err().expect("there is no such file");
+    assert!(matches!(error, TlsError::Read { .. }));
+    assert_eq!(error.to_string(), "failed to read `sslrootcert` from /nowhere/r.pem");
+}
+
+/// A small launcher for this file alone.
+mod servers {
+    use std::fs::{self, Permissions};
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, Command, Stdio};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    };
+
+    /// Everyone gets in on their word alone, but for one by certificate and one by password.
+    const HBA: &str = "\
+        local   all all       trust\n\
+        hostssl all certified 127.0.0.1/32 cert\n\
+        host    all bound     127.0.0.1/32 scram-sha-256\n\
+        host    all owner     127.0.0.1/32 trust\n";
+
+    const LOGINS: &str =
+        "CREATE ROLE certified LOGIN;\nCREATE ROLE bound LOGIN PASSWORD 'secret';\n";
+
+    /// Keeps the servers while our end of its pipe is open, then sweeps, however we ended.
+    const KEEPER: &str = r#"
+        trap '' INT
+        bin=$1 house=$2; shift 2
+        for name; do
+            "$bin/pg_ctl" start -w -D "$house/$name" -l "$house/$name/log" >"$house/out" 2>&1 \
+                || { cat "$house/$name/log"; echo failed; }
+        done
+        echo ready
+        read -r _
+        for name; do "$bin/pg_ctl" stop -m immediate -D "$house/$name" >"$house/out" 2>&1; done
+        cd / && rm -rf "$house"
+    "#;
+
+    pub(crate) struct Server {
+        pub(crate) port: u16,
+        pub(crate) folder: PathBuf,
+    }
+
+    pub(crate) struct Authority {
+        pub(crate) pem: PathBuf,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    struct Identity {
+        certificate: String,
+        key: String,
+    }
+
+    pub(crate) struct House {
+        pub(crate) ours: Authority,
+        pub(crate) others: Authority,
+        /// Has a certificate of `ours` for `localhost`.
+        pub(crate) signed: Server,
+        /// Has a certificate for `localhost` that has signed itself and is marked as a CA.
+        pub(crate) self_signed: Server,
+        /// Has what `openssl x509 -req` makes without extensions.
+        pub(crate) version_1: Option<Server>,
+        /// Has no TLS.
+        pub(crate) plain: Server,
+        folder: PathBuf,
+        _keeper: Child,
+    }
+
+    /// The servers, started by whoever asks first.
+    pub(crate) fn house() -> &'static House {
+        static HOUSE: OnceLock<House> = OnceLock::new();
+        HOUSE.get_or_init(build)
+    }
+
+    fn build() -> House {
+        // The keeper sweeps it; a static is never dropped.
+        let folder = tempfile::Builder::new().prefix("rowhouse-tls-").tempdir().unwrap().keep();
+        give_away(&folder);
+        let ours = authority(&folder, "ours");
+        let others = authority(&folder, "others");
+        make_template(&folder);
+
+        let prepare = |name, identity| prepare(&folder, name, identity, &ours);
+        let plain = prepare("plain", None);
+        let signed = prepare("signed", Some(signed_by(&ours, "server")));
+        let self_signed = prepare("self_signed", Some(self_signed_authority()));
+        let version_1 = version_1(&folder).map(|identity| prepare("version_1", Some(identity)));
+        let started = [Some(&plain), Some(&signed), Some(&self_signed), version_1.as_ref()];
+        let keeper = keep(&folder, started.into_iter().flatten());
+        House { ours, others, signed, self_signed, version_1, plain, folder, _keeper: keeper }
+    }
+
+    impl House {
+        /// A client's certificate and key, as the parameters that name them.
+        pub(crate) fn client(&self, authority: &Authority, name: &str) -> String {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let certificate = self.folder.join(format!("client-{number}.crt"));
+            let key = certificate.with_extension("key");
+            let identity = signed_by(authority, name);
+            fs::write(&certificate, identity.certificate).unwrap();
+            fs::write(&key, identity.key).unwrap();
+            format!("&sslcert={}&sslkey={}", certificate.display(), key.display())
+        }
+    }
+
+    fn authority(folder: &Path, name: &str) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let pem = folder.join(format!("{name}.pem"));
+        fs::write(&pem, params.self_signed(&key).unwrap().pem()).unwrap();
+        Authority { pem, issuer: Issuer::new(params, key) }
+    }
+
+    fn signed_by(authority: &Authority, name: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    fn self_signed_authority() -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// `rcgen` makes version 3 alone.
+    fn version_1(folder: &Path) -> Option<Identity> {
+        let openssl = |words: &str| {
+            let mut command = Command::new("openssl");
+            let output = command.args(words.split(' ')).current_dir(folder).output().ok()?;
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        openssl("req -new -newkey rsa:2048 -nodes -keyout v1.key -out v1.csr -subj /CN=localhost")?;
+        openssl("x509 -req -in v1.csr -signkey v1.key -days 2 -out v1.crt")?;
+        let is_version_1 = openssl("x509 -in v1.crt -noout -text")?.contains("Version: 1 ");
+        let read = |name| fs::read_to_string(folder.join(name)).unwrap();
+        is_version_1.then(|| Identity { certificate: read("v1.crt"), key: read("v1.key") })
+    }
+
+    fn make_template(folder: &Path) {
+        let template = folder.join("template");
+        let mut initdb = as_server(folder, &binaries().join("initdb"));
+        initdb.args(["--no-sync", "-U", "owner", "-A", "trust", "-D"]).arg(&template);
+        let output = initdb.output().expect("run initdb");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+        let mut single = as_server(folder, &binaries().join("postgres"));
+        single.args(["--single", "-F", "-D"]).arg(&template).arg("postgres");
+        let mut single = single
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        single.stdin.take().unwrap().write_all(LOGINS.as_bytes()).unwrap();
+        assert!(single.wait().unwrap().success());
+    }
+
+    fn prepare(
+        folder: &Path,
+        name: &str,
+        identity: Option<Identity>,
+        trusted: &Authority,
+    ) -> Server {
+        let data = folder.join(name);
+        let mut copy = as_server(folder, Path::new("cp"));
+        assert!(copy.arg("-a").arg(folder.join("template")).arg(&data).status().unwrap().success());
+
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let socket = data.display();
+        let mut settings = format!(
+            "listen_addresses = '127.0.0.1'\nport = {port}\n\
+             unix_socket_directories = '{socket}'\nfsync = off\n"
+        );
+        if let Some(identity) = identity {
+            let trusted = trusted.pem.display();
+            settings = format!("{settings}ssl = on\nssl_ca_file = '{trusted}'\n");
+            fs::write(data.join("server.crt"), identity.certificate).unwrap();
+            fs::write(data.join("server.key"), identity.key).unwrap();
+            fs::set_permissions(data.join("server.key"), Permissions::from_mode(0o600)).unwrap();
+            give_away(&data.join("server.key"));
+        }
+        fs::write(data.join("postgresql.conf"), settings).unwrap();
+        fs::write(data.join("pg_hba.conf"), HBA).unwrap();
+        Server { port, folder: data }
+    }
+
+    fn keep<'a>(folder: &Path, servers: impl Iterator<Item = &'a Server>) -> Child {
+        let mut command = as_server(folder, Path::new("sh"));
+        command.args(["-c", KEEPER, "keeper"]).arg(binaries()).arg(folder);
+        command.args(servers.map(|server| server.folder.file_name().unwrap()));
+        let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let said: Vec<_> = lines.take_while(|line| line != "ready").collect();
+        assert!(said.is_empty(), "the servers did not start:\n{}", said.join("\n"));
+        keeper
+    }
+
+    fn binaries() -> PathBuf {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        std::env::split_paths(&path)
+            .chain(debian.map(|version| version.path().join("bin")))
+            .find(|folder| folder.join("initdb").exists() && folder.join("pg_ctl").exists())
+            .expect("PostgreSQL's server binaries, on the PATH or where Debian keeps them")
+    }
+
+    /// PostgreSQL does not run as root; where we do, it runs as the user that it was installed with.
+    fn server_user(folder: &Path) -> Option<(u32, u32)> {
+        let id = |flag| {
+            let output = Command::new("id").args([flag, "postgres"]).output().expect("run id");
+            String::from_utf8_lossy(&output.stdout).trim().parse::<u32>().expect("a postgres user")
+        };
+        // The parent of the folder may be anybody's, the files that we made in it are ours.
+        let made = folder.join("made-by");
+        fs::write(&made, "").unwrap();
+        (fs::metadata(made).unwrap().uid() == 0).then(|| (id("-u"), id("-g")))
+    }
+
+    fn as_server(folder: &Path, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(folder);
+        if let Some((user, group)) = server_user(folder) {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    fn give_away(path: &Path) {
+        let folder = if path.is_dir() { path } else { path.parent().unwrap() };
+        if let Some((user, group)) = server_user(folder) {
+            chown(path, Some(user), Some(group)).unwrap();
+        }
+    }
+}
