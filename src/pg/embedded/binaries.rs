@@ -112,7 +112,7 @@ fn find_among(
     let install =
         || install_command(|program| on_path().any(|folder| folder.join(program).is_file()));
     Err(match (unfit, made_by, named) {
-        (Some(Binaries { version, folder, .. }), Some(made_by), _) => {
+        (Some(Binaries { version, folder, major }), Some(made_by), _) if made_by != major => {
             EmbeddedError::OtherMajorVersion {
                 cluster: cluster.to_path_buf(),
                 made_by,
@@ -120,7 +120,7 @@ fn find_among(
                 folder,
             }
         }
-        (Some(Binaries { version, folder, .. }), None, _) => {
+        (Some(Binaries { version, folder, .. }), ..) => {
             EmbeddedError::TooOld { version, folder, install: install() }
         }
         (None, _, Some(folder)) => EmbeddedError::BinariesNotThere { folder: folder.to_path_buf() },

@@ -45,7 +45,8 @@ pub(super) async fn ensure(
     binaries: &Binaries,
     durability: Durability,
 ) -> Result<(), EmbeddedError> {
-    sweep(&places.home)?;
+    let home = places.home.clone();
+    super::blocking(move || sweep(&home)).await?;
     if places.cluster.join("PG_VERSION").exists() {
         return Ok(());
     }
@@ -113,6 +114,8 @@ fn command(
     command.arg("-D").arg(folder).current_dir(folder).env_clear();
     // Messages are read by us; and on macOS a server without a locale refuses to start.
     command.env("LC_ALL", "C");
+    // initdb writes the zone into the settings: the same on every machine.
+    command.env("TZ", "UTC");
     let for_errors = log.try_clone().context("share", places.log_file())?;
     command.stdin(Stdio::null()).stdout(log).stderr(for_errors);
     os::detach(&mut command, places.account);

@@ -10,7 +10,8 @@
 //! since the folder's rights have asked already; on TCP, opened only on request, a password decides.
 //!
 //! The rooms: [`binaries`] finds programs, [`places`] folders and accounts, [`holder`] whoever was
-//! here before, [`cluster`] makes the data, [`process`] keeps the child, [`os`] has the unsafe calls.
+//! here before, [`cluster`] makes the data and the command lines, [`process`] keeps the child, [`quote`]
+//! prints for people, and [`os`] has the unsafe calls, all of them.
 
 mod binaries;
 mod cluster;
