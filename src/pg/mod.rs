@@ -9,8 +9,8 @@
 //! through [`Param`](param::Param), `.during("read tenant row")` on its failure. A new noun is a new file.
 
 pub mod bootstrap;
-//EMB #[cfg(feature = "embedded-postgres")]
-//EMB pub mod embedded;
+#[cfg(feature = "embedded-postgres")]
+pub mod embedded;
 pub mod error;
 pub mod migrations;
 pub mod param;
