@@ -22,17 +22,29 @@ use crate::domain::names::{Email, Password};
 pub const KEYS: &[(&str, &str, &str)] = &[
     ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
     ("data_dir", ".rowhouse", "where the embedded server and the generated secrets live"),
-    ("root_token", "", "a UUID that may do everything; generated into the data dir where it is needed and not set"),
+    (
+        "root_token",
+        "",
+        "a UUID that may do everything; generated into the data dir where it is needed and not set",
+    ),
     ("admin_email", "", "a SUPER_ADMIN who can log in; the settings are the truth at every start"),
     ("admin_password", "", "that user's password"),
     ("tenant_migrations", "", "a folder that replaces the built-in tenant migrations"),
     ("base_domain", "", "tenants are resolved from <slug>.<base domain>"),
-    ("database.url", "", "the owner's login; also DATABASE_URL. Without one, PostgreSQL is embedded"),
+    (
+        "database.url",
+        "",
+        "the owner's login; also DATABASE_URL. Without one, PostgreSQL is embedded",
+    ),
     ("database.runtime_url", "", "the runtime login, where it is not derived from the owner's URL"),
     ("database.bin_dir", "", "folder of the PostgreSQL server binaries for the embedded server"),
-    ("database.isolation", "role", "role or search_path"),
+    ("database.isolation", "role", "a role for each tenant, or one shared role and the path alone"),
     ("database.statements", "unnamed", "unnamed or cached"),
-    ("database.max_connections", "40", "connections of this process, all pools together; at least 10"),
+    (
+        "database.max_connections",
+        "40",
+        "connections of this process, all pools together; at least 10",
+    ),
     ("database.connect_timeout", "5s", "longest wait for a connection"),
     ("database.statement_timeout", "30s", "longest single statement"),
     ("database.lock_timeout", "5s", "longest wait for a lock"),
@@ -41,7 +53,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("auth.audience", "rowhouse", "the aud of access tokens"),
     ("auth.access_lifetime", "15m", "how long an access token is good"),
     ("auth.refresh_lifetime", "7d", "how long a refresh cookie is good"),
-    ("auth.cookie_secure", "auto", "true, false, or auto: true unless listening on a loopback address"),
+    (
+        "auth.cookie_secure",
+        "auto",
+        "true, false, or auto: true unless listening on a loopback address",
+    ),
     ("auth.hash_memory_kib", "19456", "argon2id memory (OWASP)"),
     ("auth.hash_iterations", "2", "argon2id passes (OWASP)"),
     ("auth.hash_queue", "256", "password hashes that may wait; beyond it the answer is 503"),
@@ -50,7 +66,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("http.request_timeout", "30s", "longest time for one request; beyond it the answer is 503"),
     ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
     ("log.format", "text", "text or json"),
-    ("log.filter", "info", "such as info,rowhouse=debug"),
+    ("log.filter", "info,refinery_core=warn,actix_server=warn", "such as info,rowhouse=debug"),
 ];
 
 /// Everything that can be set, checked.
@@ -168,7 +184,7 @@ pub struct Overrides {
 
 /// The settings cannot be used. Lists everything that is wrong.
 #[derive(Debug, thiserror::Error)]
-#[error("the settings cannot be used:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+#[error("the settings cannot be used:{}", .0.iter().fold(String::new(), |all, problem| all + "\n  " + problem))]
 pub struct SettingsError(pub Vec<String>);
 
 impl Settings {
@@ -179,24 +195,45 @@ impl Settings {
     pub fn load(overrides: &Overrides) -> Result<Self, SettingsError> {
         let file = overrides.file.clone().unwrap_or_else(|| PathBuf::from("rowhouse.toml"));
         let must_exist = overrides.file.is_some();
-        let fail = |what: String| SettingsError(vec![what]);
         let from_file = config::Config::builder()
-            .add_source(config::File::from(file.clone()).format(config::FileFormat::Toml).required(must_exist))
+            .add_source(
+                config::File::from(file.clone())
+                    .format(config::FileFormat::Toml)
+                    .required(must_exist),
+            )
             .build()
             .map_err(|error| fail(format!("{}: {error}", file.display())))?;
-        let mut builder = config::Config::builder();
-        for (key, default, _) in KEYS {
-            if !default.is_empty() {
-                builder = builder.set_default(key, *default).map_err(|error| fail(error.to_string()))?;
-            }
-        }
-        let environment = config::Environment::with_prefix("ROWHOUSE").prefix_separator("_").separator("__");
-        builder = builder.add_source(from_file.clone()).add_source(database_url()).add_source(environment);
-        for (key, value) in &overrides.values {
-            builder = builder.set_override(key, value.as_str()).map_err(|error| fail(error.to_string()))?;
+        let mut builder = defaults()?;
+        let environment =
+            config::Environment::with_prefix("ROWHOUSE").prefix_separator("_").separator("__");
+        builder = builder
+            .add_source(from_file.clone())
+            .add_source(database_url())
+            .add_source(environment);
+        Self::finish(builder, &overrides.values, unknown_keys(&from_file, &file))
+    }
+
+    /// Takes these values and the defaults, whatever the file and the environment say; for tests, and
+    /// for programs that have settings of their own.
+    ///
+    /// # Errors
+    /// Every bad value at once.
+    pub fn from_values(values: &[(&'static str, String)]) -> Result<Self, SettingsError> {
+        Self::finish(defaults()?, values, Vec::new())
+    }
+
+    fn finish(
+        mut builder: Builder,
+        values: &[(&'static str, String)],
+        problems: Vec<String>,
+    ) -> Result<Self, SettingsError> {
+        for (key, value) in values {
+            builder = builder
+                .set_override(key, value.as_str())
+                .map_err(|error| fail(error.to_string()))?;
         }
         let merged = builder.build().map_err(|error| fail(error.to_string()))?;
-        let mut reader = Reader { merged, problems: unknown_keys(&from_file, &file) };
+        let mut reader = Reader { merged, problems };
         let settings = Self::read(&mut reader);
         match (settings, reader.problems.is_empty()) {
             (Some(settings), true) => Ok(settings),
@@ -204,8 +241,10 @@ impl Settings {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a flat list: one line a setting, best read whole")]
     fn read(r: &mut Reader) -> Option<Self> {
-        let listen = r.parsed::<SocketAddr>("listen", "an address and a port, such as 127.0.0.1:8080");
+        let listen =
+            r.parsed::<SocketAddr>("listen", "an address and a port, such as 127.0.0.1:8080");
         let admin_email = r.text("admin_email");
         let admin_password = r.text("admin_password");
         let admin = read_admin(r, admin_email, admin_password);
@@ -240,7 +279,11 @@ impl Settings {
             hash_queue: r.number("auth.hash_queue", 1, 1_000_000),
         };
         let http = Http {
-            workers: if r.text("http.workers").is_some() { r.number("http.workers", 1, 1024) } else { cores },
+            workers: if r.text("http.workers").is_some() {
+                r.number("http.workers", 1, 1024)
+            } else {
+                cores
+            },
             max_body_bytes: r.number("http.max_body_bytes", 1024, 1 << 30),
             request_timeout: r.duration("http.request_timeout"),
             shutdown_timeout: r.duration("http.shutdown_timeout"),
@@ -251,12 +294,14 @@ impl Settings {
         };
         Some(Self {
             listen: listen?,
-            data_dir_is_set: data_dir != PathBuf::from(".rowhouse"),
+            data_dir_is_set: data_dir.as_os_str() != ".rowhouse",
             data_dir,
             root_token: r.text("root_token").map(SecretString::from),
             admin,
             tenant_migrations: r.text("tenant_migrations").map(PathBuf::from),
-            base_domain: r.text("base_domain").map(|domain| domain.trim_matches('.').to_lowercase()),
+            base_domain: r
+                .text("base_domain")
+                .map(|domain| domain.trim_matches('.').to_lowercase()),
             database,
             auth,
             http,
@@ -271,10 +316,27 @@ impl Settings {
     }
 }
 
+type Builder = config::ConfigBuilder<config::builder::DefaultState>;
+
+fn fail(what: String) -> SettingsError {
+    SettingsError(vec![what])
+}
+
+fn defaults() -> Result<Builder, SettingsError> {
+    let mut builder = config::Config::builder();
+    for (key, default, _) in KEYS.iter().filter(|(_, default, _)| !default.is_empty()) {
+        builder = builder.set_default(key, *default).map_err(|error| fail(error.to_string()))?;
+    }
+    Ok(builder)
+}
+
 /// `DATABASE_URL`, which other tools set too; our own variable beats it.
 fn database_url() -> config::Environment {
     config::Environment::default().source(
-        #[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the file that reads the environment"
+        )]
         std::env::var("DATABASE_URL")
             .ok()
             .filter(|url| !url.is_empty())
@@ -294,10 +356,12 @@ fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -
             None
         }
         (Some(email), Some(password)) => {
-            let email = Email::parse(&email)
-                .map_err(|rule| r.problems.push(format!("admin_email: is no e-mail address ({})", rule.code())));
-            let password = Password::parse(&password)
-                .map_err(|rule| r.problems.push(format!("admin_password: is not fit for use ({})", rule.code())));
+            let email = Email::parse(&email).map_err(|rule| {
+                r.problems.push(format!("admin_email: is no e-mail address ({})", rule.code()));
+            });
+            let password = Password::parse(&password).map_err(|rule| {
+                r.problems.push(format!("admin_password: is not fit for use ({})", rule.code()));
+            });
             Some(Admin { email: email.ok()?, password: password.ok()? })
         }
     }
@@ -331,7 +395,8 @@ impl Reader {
         match text.parse::<T>() {
             Ok(number) if number >= min && number <= max => number,
             _ => {
-                self.problems.push(format!("{key}: {text:?} is not a whole number from {min} to {max}"));
+                self.problems
+                    .push(format!("{key}: {text:?} is not a whole number from {min} to {max}"));
                 min
             }
         }
@@ -342,7 +407,9 @@ impl Reader {
         match humantime::parse_duration(&text) {
             Ok(duration) if !duration.is_zero() => duration,
             _ => {
-                self.problems.push(format!("{key}: {text:?} is not a length of time, such as 500ms, 30s or 15m"));
+                self.problems.push(format!(
+                    "{key}: {text:?} is not a length of time, such as 500ms, 30s or 15m"
+                ));
                 Duration::from_secs(1)
             }
         }
@@ -400,7 +467,7 @@ mod tests {
         let settings = load("", &[]).unwrap();
         assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
         assert!(settings.database.isolation_by_role && !settings.database.cached_statements);
-        assert_eq!(settings.auth.access_lifetime, Duration::from_secs(15 * 60));
+        assert_eq!(settings.auth.access_lifetime, Duration::from_mins(15));
         assert!(!settings.auth.cookie_secure);
     }
 
@@ -416,9 +483,14 @@ mod tests {
         let toml = "listen = 'here'\nlisten_to = 1\n[database]\nisolation = 'none'\nmax_connections = 3\n\
                     [auth]\naccess_lifetime = 'soon'";
         let error = load(toml, &[("admin_email", "a@b.c")]).unwrap_err().to_string();
-        for name in
-            ["listen:", "listen_to:", "database.isolation", "database.max_connections", "auth.access_lifetime", "admin_password"]
-        {
+        for name in [
+            "listen:",
+            "listen_to:",
+            "database.isolation",
+            "database.max_connections",
+            "auth.access_lifetime",
+            "admin_password",
+        ] {
             assert!(error.contains(name), "{name} is missing from {error}");
         }
     }

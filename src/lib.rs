@@ -1,6 +1,57 @@
-//! lib
+//! Rowhouse: a schema-per-tenant SaaS backend for PostgreSQL.
+//!
+//! Tenants share the walls of one database and each has a house of its own: a schema `tenant_<id>`,
+//! entered through one door.
+//!
+//! # The map
+//!
+//! A request falls straight down and its answer climbs straight back. Imports run only downward;
+//! `tests/layering.rs` reads `src/` and fails on one that does not.
+//!
+//! ```text
+//!              main ── cli ──┐
+//!                            v
+//!                           app             composition root: builds everything once
+//!                            |
+//!    ┌───────────────────────v────────────────────────┐
+//!    |  http     one folder a dialect: wire forms, status codes
+//!    └───────────────────────┬────────────────────────┘
+//!                            v
+//!                         service           use cases, rights checks, order of steps, transaction borders
+//!                       /         \
+//!                      v           v
+//!                    auth          pg       proofs of identity | SQL, schemas, roles, scopes
+//!                       \         /
+//!                        v       v
+//!                         domain            names, rules, the one error; no I/O
+//! ```
+//!
+//! # The invariants
+//!
+//! - **Whole or not at all.** A tenant's row, schema, role, tables, admin and audit event are made in one
+//!   transaction ([`service::provisioning`]).
+//! - **One door.** A tenant's tables are reached through a [`TenantTx`] and through nothing else; it
+//!   becomes the tenant's role and sees the tenant's schema for the length of one transaction
+//!   ([`pg::scope`]).
+//! - **Identifiers are ours.** An SQL identifier comes from a
+//!   [`SchemaName`](domain::SchemaName), which is made from an id that we generated.
+//! - **The rights check is the first line** of a service method, so that HTTP and the command line share it.
+//! - **Time is handed in**; nothing below [`app`] reads a clock.
+//!
+//! # How to add ..
+//!
+//! .. an endpoint: see [`http`]. A use case: see [`service`]. A query: see [`pg`]. A tenant table: see
+//! [`pg::migrations`]. A setting: see [`config`]. An application of your own on top: mount your routes
+//! through [`app::Options`], take a [`TenantTx`] in your handlers, return a [`Problem`].
+
+pub mod app;
 pub mod auth;
 pub mod config;
 pub mod domain;
+pub mod http;
 pub mod pg;
 pub mod service;
+pub mod telemetry;
+
+pub use http::reten::Problem;
+pub use pg::{Param, Row, TenantTx};

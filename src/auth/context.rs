@@ -79,15 +79,18 @@ impl Principal {
         match self {
             Self::Anonymous => None,
             Self::Root | Self::Operator => Some(Reach::Everything),
-            Self::Token { permissions, .. } if !permissions.contains(&permission) => None,
-            Self::Token { tenant: None, .. } => Some(Reach::Everything),
-            Self::Token { tenant: Some(tenant), .. } => Some(Reach::Tenants(vec![*tenant])),
+            Self::Token { permissions, tenant, .. } => permissions
+                .contains(&permission)
+                .then(|| tenant.map_or(Reach::Everything, |tenant| Reach::Tenants(vec![tenant]))),
             Self::User { platform_role: Some(role), .. } if role.grants(permission) => {
                 Some(Reach::Everything)
             }
             Self::User { memberships, .. } => {
-                let tenants: Vec<_> =
-                    memberships.iter().filter(|m| m.role.grants(permission)).map(|m| m.tenant).collect();
+                let tenants: Vec<_> = memberships
+                    .iter()
+                    .filter(|m| m.role.grants(permission))
+                    .map(|m| m.tenant)
+                    .collect();
                 (!tenants.is_empty()).then_some(Reach::Tenants(tenants))
             }
         }
@@ -156,7 +159,9 @@ impl CallContext {
     /// [`Error::Unauthenticated`].
     pub fn require_authenticated(&self) -> Result<()> {
         match self.principal {
-            Principal::Anonymous => Err(Error::Unauthenticated(crate::domain::error::AuthProblem::Missing)),
+            Principal::Anonymous => {
+                Err(Error::Unauthenticated(crate::domain::error::AuthProblem::Missing))
+            }
             _ => Ok(()),
         }
     }

@@ -326,7 +326,7 @@ mod tests {
         }
         for (bad, rule) in [
             ("", Rule::Required),
-            (&"a".repeat(64)[..], Rule::TooLong(63)),
+            ("a".repeat(64).as_str(), Rule::TooLong(63)),
             ("Acme", Rule::SlugFormat),
             ("my page", Rule::SlugFormat),
             ("-mypage", Rule::SlugFormat),

@@ -112,7 +112,11 @@ pub struct Posture {
 ///
 /// # Errors
 /// What stands in the way, with the statement that would mend it.
-pub async fn prepare(owner: &Endpoint, runtime: &Endpoint, isolation: Isolation) -> Result<Posture, BootstrapError> {
+pub async fn prepare(
+    owner: &Endpoint,
+    runtime: &Endpoint,
+    isolation: Isolation,
+) -> Result<Posture, BootstrapError> {
     let client = connect(owner).await.map_err(|error| BootstrapError::Connect {
         at: describe(&owner.config),
         reason: words(&error),
@@ -180,32 +184,41 @@ impl Facts {
 }
 
 /// Makes the runtime login where there is none, and sees that one can log in as it.
-async fn runtime_login(client: &Client, facts: &Facts, runtime: &Endpoint) -> Result<(), BootstrapError> {
+async fn runtime_login(
+    client: &Client,
+    facts: &Facts,
+    runtime: &Endpoint,
+) -> Result<(), BootstrapError> {
     // The verifier is computed here, so that the password never travels or reaches a server's log.
     let password = runtime.config.get_password().map(postgres_protocol::password::scram_sha_256);
-    let password = password.map_or_else(|| "PASSWORD NULL".to_owned(), |verifier| format!("PASSWORD '{verifier}'"));
+    let password = password
+        .map_or_else(|| "PASSWORD NULL".to_owned(), |verifier| format!("PASSWORD '{verifier}'"));
     if !facts.runtime_exists {
         if !facts.may_create_roles {
             return Err(BootstrapError::NoRuntimeLogin { owner: facts.owner.clone() });
         }
-        let create = format!("CREATE ROLE {RUNTIME_LOGIN} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE {password}");
+        let create = format!(
+            "CREATE ROLE {RUNTIME_LOGIN} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE {password}"
+        );
         match client.batch_execute(&create).await {
             Ok(()) => {}
             Err(error) if lost_race(&error) => {}
             Err(error) => return Err(step("create the runtime login")(error)),
         }
     }
-    let refused = match connect(runtime).await {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
-    };
+    let Err(refused) = connect(runtime).await else { return Ok(()) };
     let is_ours = runtime.config.get_user() == Some(RUNTIME_LOGIN);
     let wrong_password = refused.code() == Some(&SqlState::INVALID_PASSWORD);
     if is_ours && wrong_password && facts.may_create_roles {
         // The owner's password was changed, and ours with it.
         let alter = format!("ALTER ROLE {RUNTIME_LOGIN} {password}");
-        client.batch_execute(&alter).await.map_err(step("set the password of the runtime login"))?;
-        connect(runtime).await.map_err(|error| BootstrapError::RuntimeLogin { reason: words(&error) })?;
+        client
+            .batch_execute(&alter)
+            .await
+            .map_err(step("set the password of the runtime login"))?;
+        connect(runtime)
+            .await
+            .map_err(|error| BootstrapError::RuntimeLogin { reason: words(&error) })?;
         return Ok(());
     }
     Err(BootstrapError::RuntimeLogin { reason: words(&refused) })
@@ -233,8 +246,16 @@ async fn revoke(client: &Client, facts: &Facts) -> Result<Vec<String>, Bootstrap
             format!("REVOKE TEMP ON DATABASE {database} FROM PUBLIC"),
             "tenants may create temporary tables",
         ),
-        (public, "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(), "tenants may look into the schema public"),
-        (!connect, format!("GRANT CONNECT ON DATABASE {database} TO {RUNTIME_LOGIN}"), "the runtime login may not connect"),
+        (
+            public,
+            "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
+            "tenants may look into the schema public",
+        ),
+        (
+            !connect,
+            format!("GRANT CONNECT ON DATABASE {database} TO {RUNTIME_LOGIN}"),
+            "the runtime login may not connect",
+        ),
     ] {
         if needed {
             attempt(client, &statement, without_it, &mut open).await?;
@@ -297,7 +318,11 @@ async fn extensions(client: &Client) -> Result<(), BootstrapError> {
     if there.get::<_, bool>(0) {
         return Ok(());
     }
-    match client.batch_execute("BEGIN; CREATE SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO PUBLIC; COMMIT").await
+    match client
+        .batch_execute(
+            "BEGIN; CREATE SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO PUBLIC; COMMIT",
+        )
+        .await
     {
         Ok(()) => Ok(()),
         Err(error) if lost_race(&error) => Ok(()),
@@ -364,4 +389,12 @@ impl From<Failure> for BootstrapError {
     fn from(failure: Failure) -> Self {
         Self::Migrate(failure.into())
     }
+}
+
+/// The runtime login's password where none is set: derived from the owner's, so that every process on
+/// every database of the server comes to the same one and nobody has to keep it.
+#[must_use]
+pub fn runtime_password(owners: &[u8]) -> String {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, owners);
+    hex::encode(aws_lc_rs::hmac::sign(&key, RUNTIME_LOGIN.as_bytes()))
 }

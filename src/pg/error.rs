@@ -19,7 +19,9 @@ pub enum Failure {
     #[error("no database connection could be had")]
     Pool(#[from] deadpool_postgres::PoolError),
     /// The door does not let this kind of statement through.
-    #[error("a tenant transaction runs SELECT, INSERT, UPDATE, DELETE, MERGE, WITH, VALUES and TABLE, not {0:?}")]
+    #[error(
+        "a tenant transaction runs SELECT, INSERT, UPDATE, DELETE, MERGE, WITH, VALUES and TABLE, not {0:?}"
+    )]
     NotAllowed(String),
     /// The query was to give one row and gave another number.
     #[error("expected one row")]
@@ -31,8 +33,9 @@ impl Failure {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
-            Self::Postgres(error) => error.code(),
-            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error.code(),
+            Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
+                error.code()
+            }
             Self::Pool(_) | Self::NotAllowed(_) | Self::RowCount => None,
         }
     }
@@ -47,9 +50,9 @@ impl Failure {
         let names_it = |name: &str| {
             name.strip_prefix(constraint).is_some_and(|rest| {
                 rest.is_empty()
-                    || rest
-                        .strip_prefix('_')
-                        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+                    || rest.strip_prefix('_').is_some_and(|digits| {
+                        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+                    })
             })
         };
         is_violation

@@ -23,11 +23,18 @@ pub struct Record {
 
 /// Holds the key until the transaction ends; false where a request with it is still running.
 pub async fn try_lock(tx: &PublicTx, principal: &str, key: &str) -> Result<bool> {
-    super::schemas::try_lock(tx, &format!("idempotency {principal} {key}")).await.during("lock idempotency key")
+    super::schemas::try_lock(tx, &format!("idempotency {principal} {key}"))
+        .await
+        .during("lock idempotency key")
 }
 
 /// Finds what was answered under a key, unless it has run out.
-pub async fn find(tx: &PublicTx, principal: &str, key: &str, now: OffsetDateTime) -> Result<Option<Record>> {
+pub async fn find(
+    tx: &PublicTx,
+    principal: &str,
+    key: &str,
+    now: OffsetDateTime,
+) -> Result<Option<Record>> {
     let row = tx
         .query_opt(
             "SELECT request_digest, secret_hash, outcome
@@ -47,7 +54,12 @@ pub async fn find(tx: &PublicTx, principal: &str, key: &str, now: OffsetDateTime
 }
 
 /// Writes what was answered, and forgets what has run out.
-pub async fn insert(tx: &PublicTx, record: &Record, now: OffsetDateTime, expires_at: OffsetDateTime) -> Result<()> {
+pub async fn insert(
+    tx: &PublicTx,
+    record: &Record,
+    now: OffsetDateTime,
+    expires_at: OffsetDateTime,
+) -> Result<()> {
     tx.execute("DELETE FROM idempotency_keys WHERE expires_at <= $1", &[&now])
         .await
         .during("forget old idempotency keys")?;

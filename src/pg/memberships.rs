@@ -11,7 +11,13 @@ use crate::domain::names::{TenantId, UserId};
 use crate::domain::{Permission, Role};
 
 /// Links a user to a tenant.
-pub async fn insert(tx: &PublicTx, tenant: TenantId, user: UserId, role: Role, now: OffsetDateTime) -> Result<()> {
+pub async fn insert(
+    tx: &PublicTx,
+    tenant: TenantId,
+    user: UserId,
+    role: Role,
+    now: OffsetDateTime,
+) -> Result<()> {
     tx.execute(
         "INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)",
         &[&tenant, &user, &role.as_str(), &now],
@@ -47,7 +53,9 @@ pub async fn find_standing(tx: PublicTx, user: UserId, session: Uuid) -> Result<
     let platform_role = users::role(first.get(0))?;
     let mut memberships = Vec::new();
     for row in &rows {
-        if let (Some(tenant), Some(role)) = (row.get::<_, Option<TenantId>>(1), users::role(row.get(2))?) {
+        if let (Some(tenant), Some(role)) =
+            (row.get::<_, Option<TenantId>>(1), users::role(row.get(2))?)
+        {
             memberships.push((tenant, role));
         }
     }
@@ -58,4 +66,3 @@ pub async fn find_standing(tx: PublicTx, user: UserId, session: Uuid) -> Result<
 pub(super) fn permissions(names: &[String]) -> Vec<Permission> {
     names.iter().filter_map(|name| name.parse().ok()).collect()
 }
-

@@ -86,7 +86,9 @@ pub enum MigrationError {
         reason: String,
     },
     /// The database was migrated by a newer program.
-    #[error("the schema is at version {found}, this program knows up to {known}; start a newer one")]
+    #[error(
+        "the schema is at version {found}, this program knows up to {known}; start a newer one"
+    )]
     Ahead {
         /// Version in the schema.
         found: i32,
@@ -137,15 +139,16 @@ impl MigrationSet {
         let mut migrations = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let file =
+                path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             // Notes and dot files may lie beside the migrations; an SQL file that is none may not.
             if path.extension().is_none_or(|extension| extension != "sql") {
                 continue;
             }
             let sql = std::fs::read_to_string(&path).map_err(unreadable)?;
             let stem = file.trim_end_matches(".sql");
-            let migration =
-                Migration::unapplied(stem, &sql).map_err(|_unnamed| MigrationError::Name { file: file.clone() })?;
+            let migration = Migration::unapplied(stem, &sql)
+                .map_err(|_unnamed| MigrationError::Name { file: file.clone() })?;
             if *migration.prefix().to_string() != *"V" {
                 return Err(MigrationError::Name { file });
             }
@@ -206,7 +209,10 @@ impl MigrationSet {
     /// The file that failed, or how the schema differs from the set; the transaction is then lost.
     pub(super) async fn apply(&self, tx: &PublicTx) -> Result<Vec<String>, MigrationError> {
         let mut inside = Inside { tx, here: None };
-        let report = Runner::new(&self.migrations).run_async(&mut inside).await.map_err(|e| self.explain(&e))?;
+        let report = Runner::new(&self.migrations)
+            .run_async(&mut inside)
+            .await
+            .map_err(|e| self.explain(&e))?;
         Ok(report.applied_migrations().iter().map(file_name).collect())
     }
 
@@ -270,11 +276,14 @@ impl Refused {
     /// The line in the file, where the server gave a position inside it.
     fn line_in(&self, sql: &str) -> Option<usize> {
         let Self::Failed(Failure::Postgres(error)) = self else { return None };
-        let Some(tokio_postgres::error::ErrorPosition::Original(at)) = error.as_db_error()?.position() else {
+        let Some(tokio_postgres::error::ErrorPosition::Original(at)) =
+            error.as_db_error()?.position()
+        else {
             return None;
         };
         let at = usize::try_from(*at).ok()?;
-        (at <= sql.chars().count()).then(|| 1 + sql.chars().take(at.saturating_sub(1)).filter(|c| *c == '\n').count())
+        (at <= sql.chars().count())
+            .then(|| 1 + sql.chars().take(at.saturating_sub(1)).filter(|c| *c == '\n').count())
     }
 }
 
@@ -319,7 +328,8 @@ impl AsyncQuery<Vec<Migration>> for Inside<'_> {
         Ok(rows
             .iter()
             .map(|row| {
-                let applied_on = OffsetDateTime::parse(row.get(2), &Rfc3339).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+                let applied_on = OffsetDateTime::parse(row.get(2), &Rfc3339)
+                    .unwrap_or(OffsetDateTime::UNIX_EPOCH);
                 // A checksum that is no number cannot equal one: refinery then reports the divergence.
                 let checksum = row.get::<_, &str>(3).parse().unwrap_or(0);
                 Migration::applied(row.get(0), row.get(1), applied_on, checksum)
@@ -339,9 +349,10 @@ const LEAKS: &str = "it would outlive the transaction; write SET LOCAL";
 /// # Errors
 /// The first such statement, with its line.
 pub fn check(file: &str, sql: &str) -> Result<(), MigrationError> {
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
-        .tokenize_with_location()
-        .map_err(|error| MigrationError::Syntax { file: file.to_owned(), reason: error.to_string() })?;
+    let tokens =
+        Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
+            MigrationError::Syntax { file: file.to_owned(), reason: error.to_string() }
+        })?;
     let mut words: Vec<String> = Vec::new();
     let mut line = 0;
     let mut body = 0_usize; // depth inside a BEGIN ATOMIC body, whose semicolons end nothing
@@ -384,14 +395,18 @@ pub fn check(file: &str, sql: &str) -> Result<(), MigrationError> {
 fn refuse(words: &[String]) -> Option<&'static str> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT"] | ["PREPARE", "TRANSACTION"] => Some(ENDS),
-        ["SET", "LOCAL" | "SESSION", "SEARCH_PATH" | "ROLE" | "SCHEMA"]
+        ["BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT"]
+        | ["PREPARE", "TRANSACTION"] => Some(ENDS),
+        [
+            "SET",
+            "LOCAL" | "SESSION",
+            "SEARCH_PATH" | "ROLE" | "SCHEMA" | "AUTHORIZATION" | "SESSION",
+        ]
         | ["SET", "SEARCH_PATH" | "ROLE" | "SCHEMA"]
-        | ["SET", "SESSION" | "LOCAL", "AUTHORIZATION" | "SESSION"]
         | ["RESET", "SEARCH_PATH" | "ROLE" | "ALL" | "SESSION"]
         | ["DISCARD"] => Some(SCOPE),
         ["SET", "LOCAL" | "CONSTRAINTS" | "SESSION"] => None,
-        ["SET", _] | ["SET", "SESSION", _] => Some(LEAKS),
+        ["SET", _] => Some(LEAKS),
         _ => None,
     }
 }
@@ -422,7 +437,9 @@ mod tests {
             ("SET statement_timeout = 0", 1),
         ] {
             match check("V1__x.sql", sql) {
-                Err(MigrationError::Refused { line: found, .. }) => assert_eq!(found, line, "{sql}"),
+                Err(MigrationError::Refused { line: found, .. }) => {
+                    assert_eq!(found, line, "{sql}")
+                }
                 other => panic!("{sql}: {other:?}"),
             }
         }

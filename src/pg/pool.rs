@@ -198,7 +198,11 @@ impl Database {
     }
 }
 
-fn build(endpoint: &Endpoint, size: usize, limits: TimeLimits) -> Result<Pool, deadpool_postgres::BuildError> {
+fn build(
+    endpoint: &Endpoint,
+    size: usize,
+    limits: TimeLimits,
+) -> Result<Pool, deadpool_postgres::BuildError> {
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(endpoint.config.clone(), endpoint.tls.clone(), config);
     Pool::builder(manager)
@@ -255,7 +259,10 @@ impl Db {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the scopes take their connections here and nowhere else")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the scopes take their connections here and nowhere else"
+)]
 async fn take(pool: &Pool) -> Result<Object, Failure> {
     Ok(pool.get().await?)
 }

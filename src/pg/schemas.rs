@@ -16,7 +16,12 @@ use crate::domain::names::SchemaName;
 ///
 /// # Errors
 /// [`Failure`], and the transaction is lost.
-pub async fn create(tx: &PublicTx, schema: &SchemaName, rules: &Rules, server_version: u32) -> Result<(), Failure> {
+pub async fn create(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    rules: &Rules,
+    server_version: u32,
+) -> Result<(), Failure> {
     let entrant = entrant(schema, rules.isolation);
     let role = match rules.isolation {
         // From PostgreSQL 16 on a grant says whether it is for SET ROLE or for inheritance; before, the
@@ -77,7 +82,8 @@ pub(super) async fn lock(tx: &PublicTx, name: &str) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure`].
 pub async fn try_lock(tx: &PublicTx, name: &str) -> Result<bool, Failure> {
-    let row = tx.query_one("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&name]).await?;
+    let row =
+        tx.query_one("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&name]).await?;
     Ok(row.get(0))
 }
 

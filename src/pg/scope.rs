@@ -35,7 +35,8 @@ use crate::domain::names::SchemaName;
 
 /// The words that a statement in a tenant may start with. `SET`, `RESET`, `DO`, `COPY`, `CALL`,
 /// `EXPLAIN`, `PREPARE` and transaction control are none of them.
-pub const ALLOWED: [&str; 8] = ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE"];
+pub const ALLOWED: [&str; 8] =
+    ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE"];
 
 /// Ends a transaction. `COMMIT` alone answers OK even where the transaction has failed and is rolled
 /// back; the `SELECT` in front makes that an error.
@@ -55,7 +56,12 @@ pub struct TenantTx(Tx);
 pub struct PublicTx(Tx);
 
 impl TenantTx {
-    pub(super) fn new(connection: Object, schema: &SchemaName, rules: &Rules, tls: MakeRustlsConnect) -> Self {
+    pub(super) fn new(
+        connection: Object,
+        schema: &SchemaName,
+        rules: &Rules,
+        tls: MakeRustlsConnect,
+    ) -> Self {
         let mut preamble = String::with_capacity(256);
         preamble.push_str("BEGIN");
         if rules.isolation == super::pool::Isolation::Role {
@@ -87,7 +93,11 @@ impl TenantTx {
     ///
     /// # Errors
     /// As [`TenantTx::query`], and [`Failure::RowCount`].
-    pub async fn query_opt(&self, sql: &str, params: &[&dyn Param]) -> Result<Option<Row>, Failure> {
+    pub async fn query_opt(
+        &self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Option<Row>, Failure> {
         at_most_one(self.query(sql, params).await?)
     }
 
@@ -105,7 +115,11 @@ impl TenantTx {
     ///
     /// # Errors
     /// As [`TenantTx::query`]; nothing is then committed.
-    pub async fn query_and_commit(self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+    pub async fn query_and_commit(
+        self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Vec<Row>, Failure> {
         check_allowed(sql)?;
         self.0.query_and_commit(sql, params).await
     }
@@ -121,18 +135,27 @@ impl TenantTx {
 
 impl PublicTx {
     pub(super) fn new(connection: Object, rules: &Rules, tls: MakeRustlsConnect) -> Self {
-        let mut preamble = String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
+        let mut preamble =
+            String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
         write_limits(&mut preamble, &rules.limits);
         Self(Tx::new(connection, preamble, Statements::Unnamed, tls))
     }
 
     /// Runs a query and gives its rows.
-    pub(crate) async fn query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+    pub(crate) async fn query(
+        &self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Vec<Row>, Failure> {
         self.0.query(sql, params).await
     }
 
     /// Runs a query that gives at most one row.
-    pub(crate) async fn query_opt(&self, sql: &str, params: &[&dyn Param]) -> Result<Option<Row>, Failure> {
+    pub(crate) async fn query_opt(
+        &self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Option<Row>, Failure> {
         at_most_one(self.query(sql, params).await?)
     }
 
@@ -147,7 +170,11 @@ impl PublicTx {
     }
 
     /// Runs one last query and commits, in a single round trip.
-    pub(crate) async fn query_and_commit(self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+    pub(crate) async fn query_and_commit(
+        self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Vec<Row>, Failure> {
         self.0.query_and_commit(sql, params).await
     }
 
@@ -166,7 +193,11 @@ impl PublicTx {
 }
 
 /// Points a control-plane transaction at a tenant's schema while migrations run, as the owner.
-pub(super) async fn enter_schema(tx: &PublicTx, schema: &SchemaName, limits: &TimeLimits) -> Result<(), Failure> {
+pub(super) async fn enter_schema(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    limits: &TimeLimits,
+) -> Result<(), Failure> {
     // A migration may take long; a lock that it waits for may not.
     let sql = format!(
         "SET LOCAL search_path = {schema}, extensions, pg_temp; SET LOCAL statement_timeout = 0; \
@@ -200,7 +231,12 @@ struct Tx {
 }
 
 impl Tx {
-    fn new(connection: Object, preamble: String, statements: Statements, tls: MakeRustlsConnect) -> Self {
+    fn new(
+        connection: Object,
+        preamble: String,
+        statements: Statements,
+        tls: MakeRustlsConnect,
+    ) -> Self {
         Self {
             connection: Some(connection),
             preamble,
@@ -212,7 +248,9 @@ impl Tx {
     }
 
     fn client(&self) -> &Object {
-        self.connection.as_ref().expect("the connection is there until the transaction ends, which consumes it")
+        self.connection
+            .as_ref()
+            .expect("the connection is there until the transaction ends, which consumes it")
     }
 
     /// Runs `work`, with the preamble in front of it where this is the first. Both are polled together
@@ -220,7 +258,10 @@ impl Tx {
     ///
     /// Where the preamble fails (the role is gone, say) `BEGIN` has opened a transaction all the same,
     /// now a failed one, so `work` is refused by the server rather than run outside of the guard.
-    async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
+    async fn run<T>(
+        &self,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Failure> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let outcome = if self.begun.swap(true, Ordering::Relaxed) {
             work.await
@@ -253,7 +294,11 @@ impl Tx {
         .await
     }
 
-    async fn send_query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    async fn send_query(
+        &self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let client = self.client();
         match self.statements {
             Statements::Unnamed => client.query_typed(sql, &typed(params)).await,
@@ -268,19 +313,25 @@ impl Tx {
 
     /// The last query and the commit, together. A statement that is not yet prepared is prepared first:
     /// were the commit already on its way, the query would run outside of the transaction.
-    async fn query_and_commit(mut self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
+    async fn query_and_commit(
+        mut self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Vec<Row>, Failure> {
         let rows = self
             .run(async {
                 let client = self.client();
                 let (rows, committed) = match self.statements {
                     Statements::Unnamed => {
                         let parameters = typed(params);
-                        join(client.query_typed(sql, &parameters), client.batch_execute(COMMIT)).await
+                        join(client.query_typed(sql, &parameters), client.batch_execute(COMMIT))
+                            .await
                     }
                     Statements::Cached => {
                         let statement = client.prepare_typed_cached(sql, &types(params)).await?;
                         let parameters = values(params);
-                        join(client.query(&statement, &parameters), client.batch_execute(COMMIT)).await
+                        join(client.query(&statement, &parameters), client.batch_execute(COMMIT))
+                            .await
                     }
                 };
                 self.forget_if_stale(rows.as_ref().err(), sql, params);
@@ -307,7 +358,12 @@ impl Tx {
     }
 
     /// A cached plan whose tables have changed under it is of no more use; the next try prepares anew.
-    fn forget_if_stale(&self, error: Option<&tokio_postgres::Error>, sql: &str, params: &[&dyn Param]) {
+    fn forget_if_stale(
+        &self,
+        error: Option<&tokio_postgres::Error>,
+        sql: &str,
+        params: &[&dyn Param],
+    ) {
         if error.and_then(tokio_postgres::Error::code) == Some(&SqlState::FEATURE_NOT_SUPPORTED) {
             self.client().statement_cache.remove(sql, &types(params));
         }

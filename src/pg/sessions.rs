@@ -24,9 +24,12 @@ pub struct Refresh {
 
 /// Opens a session.
 pub async fn insert(tx: &PublicTx, id: Uuid, user: UserId, now: OffsetDateTime) -> Result<()> {
-    tx.execute("INSERT INTO sessions (id, user_id, created_at) VALUES ($1, $2, $3)", &[&id, &user, &now])
-        .await
-        .during("insert session row")?;
+    tx.execute(
+        "INSERT INTO sessions (id, user_id, created_at) VALUES ($1, $2, $3)",
+        &[&id, &user, &now],
+    )
+    .await
+    .during("insert session row")?;
     Ok(())
 }
 
@@ -80,9 +83,12 @@ pub async fn mark_used(tx: &PublicTx, digest: &[u8], now: OffsetDateTime) -> Res
 
 /// Ends a session and with it the whole family.
 pub async fn revoke(tx: &PublicTx, id: Uuid, now: OffsetDateTime) -> Result<()> {
-    tx.execute("UPDATE sessions SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", &[&id, &now])
-        .await
-        .during("end session")?;
+    tx.execute(
+        "UPDATE sessions SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1",
+        &[&id, &now],
+    )
+    .await
+    .during("end session")?;
     Ok(())
 }
 

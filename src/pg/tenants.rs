@@ -55,7 +55,10 @@ pub async fn lookup(tx: &PublicTx, id: TenantId) -> Result<Option<Tenant>> {
 /// Reads a tenant by slug.
 pub async fn find_by_slug(tx: &PublicTx, slug: &Slug) -> Result<Option<Tenant>> {
     let row = tx
-        .query_opt("SELECT id, slug, name, status, created_at FROM tenants WHERE slug = $1", &[slug])
+        .query_opt(
+            "SELECT id, slug, name, status, created_at FROM tenants WHERE slug = $1",
+            &[slug],
+        )
         .await
         .during("read tenant row")?;
     row.map(|row| from_row(&row)).transpose()
@@ -109,7 +112,12 @@ pub async fn list_behind(tx: &PublicTx, set: &MigrationSet) -> Result<Vec<Tenant
 }
 
 /// Remembers what a tenant's schema was migrated to.
-pub async fn set_migrated(tx: &PublicTx, id: TenantId, set: &MigrationSet, now: OffsetDateTime) -> Result<()> {
+pub async fn set_migrated(
+    tx: &PublicTx,
+    id: TenantId,
+    set: &MigrationSet,
+    now: OffsetDateTime,
+) -> Result<()> {
     let touched = tx
         .execute(
             "UPDATE tenants
@@ -119,7 +127,11 @@ pub async fn set_migrated(tx: &PublicTx, id: TenantId, set: &MigrationSet, now: 
         )
         .await
         .during("record the migration of a tenant")?;
-    if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("record the migration of a tenant")) }
+    if touched == 1 {
+        Ok(())
+    } else {
+        Err(Failure::RowCount.during("record the migration of a tenant"))
+    }
 }
 
 /// How many tenants there are.
@@ -130,5 +142,11 @@ pub async fn count(tx: &PublicTx) -> Result<i64> {
 fn from_row(row: &super::Row) -> Result<Tenant> {
     let status: &str = row.get(3);
     let status: TenantStatus = status.parse().map_err(|e| Error::internal("read tenant row", e))?;
-    Ok(Tenant { id: row.get(0), slug: row.get(1), name: row.get(2), status, created_at: row.get(4) })
+    Ok(Tenant {
+        id: row.get(0),
+        slug: row.get(1),
+        name: row.get(2),
+        status,
+        created_at: row.get(4),
+    })
 }

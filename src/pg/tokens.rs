@@ -70,7 +70,11 @@ pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
 }
 
 /// Finds a token by its digest, whether or not it is still good, and notes that it was used.
-pub async fn use_by_digest(tx: PublicTx, digest: &[u8], now: OffsetDateTime) -> Result<Option<Token>> {
+pub async fn use_by_digest(
+    tx: PublicTx,
+    digest: &[u8],
+    now: OffsetDateTime,
+) -> Result<Option<Token>> {
     let rows = tx
         .query_and_commit(
             "WITH used AS (
@@ -107,7 +111,10 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<Token>> {
 /// Revokes a token; once revoked it stays so from its first time on. Tells whether there is such a token.
 pub async fn revoke(tx: &PublicTx, id: TokenId, now: OffsetDateTime) -> Result<bool> {
     match tx
-        .execute("UPDATE tokens SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", &[&id, &now])
+        .execute(
+            "UPDATE tokens SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1",
+            &[&id, &now],
+        )
         .await
         .during("revoke token")?
     {

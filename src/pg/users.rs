@@ -50,7 +50,10 @@ pub async fn insert_if_absent(
 
 /// The id behind an address.
 pub async fn find_id_by_email(tx: &PublicTx, email: &Email) -> Result<Option<UserId>> {
-    let row = tx.query_opt("SELECT id FROM users WHERE email = $1", &[email]).await.during("read user row")?;
+    let row = tx
+        .query_opt("SELECT id FROM users WHERE email = $1", &[email])
+        .await
+        .during("read user row")?;
     Ok(row.map(|row| row.get(0)))
 }
 
@@ -86,7 +89,13 @@ pub async fn set_password_and_role(
 }
 
 /// Replaces a stored hash, unless it was replaced meanwhile.
-pub async fn replace_hash(tx: &PublicTx, id: UserId, old: &str, new: &str, now: OffsetDateTime) -> Result<()> {
+pub async fn replace_hash(
+    tx: &PublicTx,
+    id: UserId,
+    old: &str,
+    new: &str,
+    now: OffsetDateTime,
+) -> Result<()> {
     tx.execute(
         "UPDATE users SET password_hash = $3, updated_at = $4 WHERE id = $1 AND password_hash = $2",
         &[&id, &old, &new, &now],

@@ -66,7 +66,11 @@ impl Fleet {
         Ok(Migrated { id: tenant.id, slug: tenant.slug.clone(), outcome })
     }
 
-    async fn run(&self, ctx: &CallContext, tenant: TenantId) -> Result<Vec<String>, MigrationError> {
+    async fn run(
+        &self,
+        ctx: &CallContext,
+        tenant: TenantId,
+    ) -> Result<Vec<String>, MigrationError> {
         let tx = self.db.public().await?;
         let schema = SchemaName::of(tenant);
         let applied = schemas::migrate(&tx, &schema, &self.set, self.db.rules()).await?;
@@ -81,7 +85,9 @@ impl Fleet {
 /// Sorts a failed migration by remedy: the database's own failures keep their kind.
 pub(super) fn to_error(during: &'static str, error: MigrationError) -> Error {
     match error {
-        MigrationError::Database(failure @ (Failure::Pool(_) | Failure::Postgres(_))) => failure.during(during),
+        MigrationError::Database(failure @ (Failure::Pool(_) | Failure::Postgres(_))) => {
+            failure.during(during)
+        }
         other => Error::internal(during, other),
     }
 }

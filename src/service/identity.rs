@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
+use crate::auth::Principal;
 use crate::auth::context::Membership;
 use crate::auth::jwt::Issuer;
 use crate::auth::token::{Presented, RootToken, TokenDigest};
-use crate::auth::Principal;
 use crate::domain::error::{AuthProblem, Error, Result};
 use crate::pg::{Db, During, memberships, tokens};
 
@@ -59,8 +59,9 @@ impl Identity {
     async fn of_access_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
         let claims = self.issuer.check(presented, now)?;
         let tx = self.db.public().await.during("read the roles of a user")?;
-        let standing =
-            memberships::find_standing(tx, claims.user, claims.session).await?.ok_or_else(refused)?;
+        let standing = memberships::find_standing(tx, claims.user, claims.session)
+            .await?
+            .ok_or_else(refused)?;
         let memberships = standing
             .memberships
             .into_iter()

@@ -8,6 +8,7 @@
 //! values, an audit event in the same transaction where it changes anything.
 
 pub mod fleet;
+pub mod health;
 pub mod identity;
 pub mod provisioning;
 pub mod sessions;
@@ -15,6 +16,7 @@ pub mod tenants;
 pub mod tokens;
 
 pub use fleet::Fleet;
+pub use health::Health;
 pub use identity::Identity;
 pub use provisioning::Provisioning;
 pub use sessions::Sessions;
@@ -36,4 +38,6 @@ pub struct Services {
     pub tokens: Tokens,
     /// All tenants at once.
     pub fleet: Fleet,
+    /// Whether this process can serve.
+    pub health: Health,
 }

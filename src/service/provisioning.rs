@@ -14,11 +14,15 @@ use tokio::runtime::Handle;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::domain::error::{Conflict, Error, Result};
-use crate::domain::names::{Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, UserId};
+use crate::domain::names::{
+    Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, UserId,
+};
 use crate::domain::{Permission, Role, Tenant, TenantStatus, User};
 use crate::pg::audit_events::Event;
 use crate::pg::migrations::MigrationSet;
-use crate::pg::{Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenants, users};
+use crate::pg::{
+    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenants, users,
+};
 
 /// How long an idempotency key is remembered.
 const KEY_LIFETIME: Duration = Duration::hours(24);
@@ -80,7 +84,13 @@ pub struct Provisioned {
 impl Provisioning {
     /// Makes tenants through `db`, whose pools belong to `runtime`.
     #[must_use]
-    pub fn new(runtime: Handle, db: Db, hasher: Hasher, set: Arc<MigrationSet>, server_version: u32) -> Self {
+    pub fn new(
+        runtime: Handle,
+        db: Db,
+        hasher: Hasher,
+        set: Arc<MigrationSet>,
+        server_version: u32,
+    ) -> Self {
         Self { runtime, db, hasher, set, server_version }
     }
 
@@ -160,7 +170,8 @@ impl Provisioning {
             details: json!({ "slug": tenant.slug, "name": tenant.name }),
         };
         audit_events::insert(&tx, &event).await?;
-        let made = Provisioned { id: tenant.id, name: tenant.name, slug: tenant.slug, replayed: false };
+        let made =
+            Provisioned { id: tenant.id, name: tenant.name, slug: tenant.slug, replayed: false };
         if let Some(key) = &wish.idempotency_key {
             let record = idempotency::Record {
                 principal: actor,
@@ -179,7 +190,9 @@ impl Provisioning {
     async fn make_schema(&self, tx: &PublicTx, tenant: TenantId) -> Result<()> {
         let schema = SchemaName::of(tenant);
         let rules = self.db.rules();
-        schemas::create(tx, &schema, rules, self.server_version).await.during("create tenant schema")?;
+        schemas::create(tx, &schema, rules, self.server_version)
+            .await
+            .during("create tenant schema")?;
         schemas::migrate(tx, &schema, &self.set, rules)
             .await
             .map_err(|error| super::fleet::to_error("migrate new tenant schema", error))?;
@@ -187,7 +200,11 @@ impl Provisioning {
     }
 
     /// What was answered to the same key before, if anything was.
-    async fn answered_before(&self, ctx: &CallContext, wish: &ProvisionTenant) -> Result<Option<Provisioned>> {
+    async fn answered_before(
+        &self,
+        ctx: &CallContext,
+        wish: &ProvisionTenant,
+    ) -> Result<Option<Provisioned>> {
         let Some(key) = &wish.idempotency_key else { return Ok(None) };
         let tx = self.db.public().await.during("look for an earlier answer")?;
         let found = idempotency::find(&tx, &ctx.principal.label(), key, ctx.now).await?;
@@ -260,7 +277,9 @@ impl Provisioned {
                 Error::internal("read an earlier answer", format!("the stored answer has no {key}"))
             })
         };
-        let id = text("id")?.parse().map_err(|error| Error::internal("read an earlier answer", error))?;
+        let id = text("id")?
+            .parse()
+            .map_err(|error| Error::internal("read an earlier answer", error))?;
         Ok(Self {
             id: TenantId::new(id),
             name: TenantName::stored(text("name")?),

@@ -7,10 +7,10 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::auth::CallContext;
 use crate::auth::jwt::Issuer;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
-use crate::auth::CallContext;
 use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::names::{Email, Password, PersonName, UserId};
 use crate::domain::{Role, User};
@@ -65,9 +65,10 @@ impl Sessions {
         let (Some(found), Some(hash), true) = (found, hash, matches) else {
             return Err(Error::Unauthenticated(AuthProblem::WrongPassword));
         };
-        let fresh_hash = match self.hasher.needs_rehash(&hash) {
-            true => Some(self.hasher.hash(password).await?),
-            false => None,
+        let fresh_hash = if self.hasher.needs_rehash(&hash) {
+            Some(self.hasher.hash(password).await?)
+        } else {
+            None
         };
         let tx = self.db.public().await.during("open session")?;
         if let Some(fresh) = &fresh_hash {
@@ -108,11 +109,16 @@ impl Sessions {
         Ok(tokens)
     }
 
-    /// Makes sure of a SUPER_ADMIN with this address and password; the settings are the truth.
+    /// Makes sure of a `SUPER_ADMIN` with this address and password; the settings are the truth.
     ///
     /// # Errors
     /// Those of the database and of the hash.
-    pub async fn ensure_admin(&self, ctx: &CallContext, email: &Email, password: &Password) -> Result<()> {
+    pub async fn ensure_admin(
+        &self,
+        ctx: &CallContext,
+        email: &Email,
+        password: &Password,
+    ) -> Result<()> {
         let found = self.find(email).await?;
         if let Some(found) = &found {
             let hash = found.password_hash.clone().map(PasswordHash::stored);
@@ -143,10 +149,23 @@ impl Sessions {
         users::find_credentials(&tx, email).await
     }
 
-    async fn issue(&self, tx: &PublicTx, ctx: &CallContext, user: UserId, session: Uuid) -> Result<Tokens> {
+    async fn issue(
+        &self,
+        tx: &PublicTx,
+        ctx: &CallContext,
+        user: UserId,
+        session: Uuid,
+    ) -> Result<Tokens> {
         let refresh = OpaqueToken::generate(Kind::Refresh);
         let refresh_expires_at = ctx.now + self.refresh_lifetime;
-        sessions::insert_refresh(tx, refresh.digest().as_bytes(), session, ctx.now, refresh_expires_at).await?;
+        sessions::insert_refresh(
+            tx,
+            refresh.digest().as_bytes(),
+            session,
+            ctx.now,
+            refresh_expires_at,
+        )
+        .await?;
         let access = self.issuer.issue(user, session, ctx.now)?;
         Ok(Tokens { access, refresh, refresh_expires_at })
     }

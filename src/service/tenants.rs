@@ -56,10 +56,13 @@ impl Tenants {
         let tx = self.db.public().await.during("list a caller's tenants")?;
         match &ctx.principal {
             Principal::User { id, .. } => tenants::list_of_user(&tx, *id).await,
-            Principal::Token { tenant: Some(tenant), .. } => tenants::list(&tx, Some(&[*tenant])).await,
-            Principal::Token { .. } | Principal::Root | Principal::Operator | Principal::Anonymous => {
-                Ok(Vec::new())
+            Principal::Token { tenant: Some(tenant), .. } => {
+                tenants::list(&tx, Some(&[*tenant])).await
             }
+            Principal::Token { .. }
+            | Principal::Root
+            | Principal::Operator
+            | Principal::Anonymous => Ok(Vec::new()),
         }
     }
 

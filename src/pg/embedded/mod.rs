@@ -103,6 +103,22 @@ impl std::fmt::Debug for Tcp {
     }
 }
 
+/// How to connect to the server that another process of ours keeps on this data dir, if one runs: so
+/// that the command line works beside `serve`.
+#[must_use]
+pub fn running(data_dir: &Path, database: &str) -> Option<Config> {
+    let text = std::fs::read_to_string(data_dir.join("postgres").join("postmaster.pid")).ok()?;
+    // Line 4 is the port, line 5 the folder of the socket (PostgreSQL, src/include/utils/pidfile.h).
+    let mut lines = text.lines().skip(3);
+    let (port, socket_dir) = (lines.next()?.trim().parse().ok()?, lines.next()?.trim());
+    let socket = Path::new(socket_dir).join(format!(".s.PGSQL.{port}"));
+    // A stale file outlives its server; a socket that takes connections does not.
+    std::os::unix::net::UnixStream::connect(socket).ok()?;
+    let mut config = Config::new();
+    config.host_path(socket_dir).port(port).user(SUPERUSER).dbname(database);
+    Some(config)
+}
+
 impl Server {
     /// Starts a server on the data dir, making the cluster and the database if they are not there,
     /// and returns when it answers.

@@ -1,0 +1,211 @@
+//! Finds out, before a handler runs, who calls and in which tenant.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+
+use super::Site;
+use super::middleware::RequestId;
+use super::reten::Problem;
+use crate::auth::{CallContext, Principal};
+use crate::domain::Permission;
+use crate::domain::error::{AuthProblem, Error, Malformed, Result, Rule};
+use crate::domain::names::{Slug, TenantId};
+use crate::service::tenants::{TenantRef, TenantTx};
+
+/// Names the tenant of a request by its id.
+pub const TENANT_HEADER: &str = "x-tenant-id";
+
+/// Whoever calls, with the context that service methods want. Somebody without a credential is
+/// [`Principal::Anonymous`]; somebody with a bad one is refused here.
+pub struct Caller(pub CallContext);
+
+impl Caller {
+    /// The context, for a caller who holds the permission somewhere. Lets a handler refuse before it
+    /// looks at the body; the service asks again, and that is the check that counts.
+    ///
+    /// # Errors
+    /// As [`CallContext::require`].
+    pub fn with(&self, permission: Permission) -> Result<&CallContext> {
+        self.0.reach(permission)?;
+        Ok(&self.0)
+    }
+}
+
+/// A context for routes that need no credential and ignore one that is sent.
+pub struct PublicCall(pub CallContext);
+
+type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, actix_web::Error>>>>;
+
+impl FromRequest for PublicCall {
+    type Error = actix_web::Error;
+    type Future = std::future::Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(Ok(Self(context(request, Principal::Anonymous))))
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = actix_web::Error;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(identify(&request).await.map(Self).map_err(Problem)?) })
+    }
+}
+
+/// A transaction inside the caller's tenant: the way for an application's handlers to its tables.
+///
+/// The tenant is the one that `x-tenant-id` names, else the one that the caller's token is bound to, else
+/// the one that the host name says. Without one the request fails: there is no default. A tenant that
+/// the caller does not belong to, one that is suspended and one that does not exist all answer 404.
+///
+/// ```no_run
+/// use actix_web::{HttpResponse, get};
+/// use rowhouse::{Problem, TenantTx};
+///
+/// #[get("/notes")]
+/// async fn notes(tx: TenantTx) -> Result<HttpResponse, Problem> {
+///     let rows = tx.query_and_commit("SELECT body FROM notes ORDER BY id", &[]).await?;
+///     let notes: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+///     Ok(HttpResponse::Ok().json(notes))
+/// }
+/// ```
+impl FromRequest for TenantTx {
+    type Error = actix_web::Error;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(open(&request).await.map_err(Problem)?) })
+    }
+}
+
+/// The bytes of a body, up to the limit of the settings; refused in the dialect's own form.
+pub struct Body(pub web::Bytes);
+
+impl FromRequest for Body {
+    type Error = actix_web::Error;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let limit = site(request).settings.max_body_bytes;
+        let bytes = web::Bytes::from_request(request, payload);
+        Box::pin(async move {
+            let refused = |error: actix_web::Error| {
+                Problem(Error::Malformed(match error.as_error::<PayloadError>() {
+                    Some(PayloadError::Overflow) => Malformed::TooLarge { limit },
+                    _ => Malformed::Body,
+                }))
+            };
+            Ok(bytes.await.map(Self).map_err(refused)?)
+        })
+    }
+}
+
+async fn open(request: &HttpRequest) -> Result<TenantTx> {
+    let ctx = identify(request).await?;
+    ctx.require_authenticated()?;
+    let site = site(request);
+    let tenant = resolve(request, &ctx.principal, site.settings.base_domain.as_deref())?;
+    site.services.tenants.open(&ctx, &tenant).await
+}
+
+async fn identify(request: &HttpRequest) -> Result<CallContext> {
+    let site = site(request);
+    let principal = match bearer(request)? {
+        None => Principal::Anonymous,
+        Some(token) => site.services.identity.of_bearer(token, site.clock.now()).await?,
+    };
+    Ok(context(request, principal))
+}
+
+fn site(request: &HttpRequest) -> &web::Data<Site> {
+    request.app_data().expect("the site is mounted with the routes")
+}
+
+fn context(request: &HttpRequest, principal: Principal) -> CallContext {
+    let request_id =
+        request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    CallContext { principal, request_id, now: site(request).clock.now() }
+}
+
+/// The token of an `Authorization: Bearer` header. Another scheme is a credential that we do not know.
+fn bearer(request: &HttpRequest) -> Result<Option<&str>> {
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let refused = || Error::Unauthenticated(AuthProblem::Invalid);
+    let (scheme, token) =
+        value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(refused)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(refused()) }
+}
+
+/// Which tenant a request wants to work in.
+fn resolve(
+    request: &HttpRequest,
+    principal: &Principal,
+    base_domain: Option<&str>,
+) -> Result<TenantRef> {
+    if let Some(value) = request.headers().get(TENANT_HEADER) {
+        let id = value.to_str().ok().and_then(|text| text.parse().ok());
+        return id
+            .map(|id| TenantRef::Id(TenantId::new(id)))
+            .ok_or(Error::Malformed(Malformed::Header(TENANT_HEADER)));
+    }
+    if let Principal::Token { tenant: Some(tenant), .. } = principal {
+        return Ok(TenantRef::Id(*tenant));
+    }
+    slug_of_host(request.connection_info().host(), base_domain)
+        .map(TenantRef::Slug)
+        .ok_or_else(|| Error::invalid(TENANT_HEADER, Rule::Required))
+}
+
+/// The tenant in a host name: what stands before the base domain, or without a base domain the first of
+/// at least two labels. An address names no tenant.
+fn slug_of_host(host: &str, base_domain: Option<&str>) -> Option<Slug> {
+    let name = match host.strip_prefix('[') {
+        Some(_) => return None, // an IPv6 address
+        None => host.split(':').next().unwrap_or_default().trim_end_matches('.').to_lowercase(),
+    };
+    if name.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let label = match base_domain {
+        Some(base) => name.strip_suffix(base)?.strip_suffix('.')?,
+        None => name.split_once('.')?.0,
+    };
+    Slug::parse(label).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_names_a_tenant_only_where_it_has_a_label_to_spare() {
+        for (host, base, tenant) in [
+            ("acme.example.com", Some("example.com"), Some("acme")),
+            ("ACME.Example.com:8080", Some("example.com"), Some("acme")),
+            ("acme.example.com.", Some("example.com"), Some("acme")),
+            ("a.b.example.com", Some("example.com"), None),
+            ("example.com", Some("example.com"), None),
+            ("notexample.com", Some("example.com"), None),
+            ("acme.elsewhere.com", Some("example.com"), None),
+            ("acme.localhost:8080", None, Some("acme")),
+            ("localhost:8080", None, None),
+            ("127.0.0.1:8080", None, None),
+            ("127.0.0.1", Some("0.0.1"), None),
+            ("[::1]:8080", None, None),
+            ("www.example.com", Some("example.com"), None), // reserved
+        ] {
+            let found = slug_of_host(host, base);
+            assert_eq!(found.as_ref().map(Slug::as_str), tenant, "{host} under {base:?}");
+        }
+    }
+}

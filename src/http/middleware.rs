@@ -1,0 +1,137 @@
+//! What every request passes before it is routed and every answer after it is made.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage, web};
+use futures_util::FutureExt;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{Site, refuse, reten};
+use crate::domain::error::Error;
+
+/// Links an answer to its log lines. Taken from the caller where it is sane, made up otherwise.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest request id that is taken from a caller.
+const REQUEST_ID_MAX: usize = 128;
+
+/// The id of the request that is being answered.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Gives the request an id and a log span, counts the answer, logs its error once.
+///
+/// # Errors
+/// Whatever came from below, with the request id on it.
+pub async fn observe<B: MessageBody + 'static>(
+    site: web::Data<Site>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let id = request_id(&request);
+    let method = known_method(request.method());
+    let path = request.path().to_owned();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let span =
+        tracing::info_span!("request", request.id = %id, http.method = method, http.path = %path);
+    let started = Instant::now();
+    let outcome = next.call(request).instrument(span.clone()).await;
+    let took = started.elapsed();
+    let value = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unprintable"));
+    span.in_scope(|| match outcome {
+        Ok(mut answer) => {
+            let route = answer.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+            site.metrics.count_request(method, route, answer.status().as_u16(), took);
+            log_answer(answer.response().error(), answer.status().as_u16(), took);
+            answer.headers_mut().insert(REQUEST_ID, value);
+            Ok(answer)
+        }
+        // Cut off before or outside of a handler: there is no request left to answer to, so the answer
+        // travels inside of the error.
+        Err(error) => {
+            let mut answer = error.error_response();
+            let status = answer.status().as_u16();
+            site.metrics.count_request(method, "unmatched".to_owned(), status, took);
+            log_answer(Some(&error), status, took);
+            answer.headers_mut().insert(REQUEST_ID, value);
+            Err(InternalError::from_response("refused", answer).into())
+        }
+    })
+}
+
+/// Ends a request that takes too long or panics, in the form of its dialect. What it had begun in the
+/// database is rolled back as its future is dropped.
+///
+/// # Errors
+/// [`Error::Unavailable`] or [`Error::Internal`], as the answer of the dialect.
+pub async fn guard<B: MessageBody + 'static>(
+    site: web::Data<Site>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let path = request.path().to_owned();
+    let work = AssertUnwindSafe(next.call(request)).catch_unwind();
+    let error = match tokio::time::timeout(site.settings.request_timeout, work).await {
+        Ok(Ok(outcome)) => return outcome.map(ServiceResponse::map_into_left_body),
+        Ok(Err(_panic)) => Error::internal("answer a request", "the handler panicked"),
+        Err(elapsed) => Error::unavailable("answer a request in time", elapsed),
+    };
+    tracing::error!(error = %error.chain(), "failed to answer a request");
+    Err(InternalError::from_response("cut off", refuse(&path, error)).into())
+}
+
+/// Logs an error where it is answered, and only there. `error!` means that someone must look.
+fn log_answer(error: Option<&actix_web::Error>, status: u16, took: std::time::Duration) {
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    match error.and_then(actix_web::Error::as_error::<reten::Problem>).map(|problem| &problem.0) {
+        Some(error @ Error::Internal { .. }) => {
+            tracing::error!(http.status = status, duration_ms, error = %error.chain(), "failed to answer a request");
+        }
+        Some(error @ Error::Unavailable { .. }) => {
+            tracing::warn!(http.status = status, duration_ms, error = %error.chain(), "could not answer a request now");
+        }
+        Some(error) => {
+            tracing::debug!(
+                http.status = status,
+                duration_ms,
+                error.code = error.code(),
+                "refused"
+            );
+        }
+        None => tracing::debug!(http.status = status, duration_ms, "answered"),
+    }
+}
+
+fn request_id(request: &ServiceRequest) -> String {
+    let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id)
+            if (1..=REQUEST_ID_MAX).contains(&id.len())
+                && id.bytes().all(|b| b.is_ascii_graphic()) =>
+        {
+            id.to_owned()
+        }
+        _ => Uuid::now_v7().to_string(),
+    }
+}
+
+/// Methods as labels; whatever a caller makes up is "other".
+fn known_method(method: &actix_web::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}

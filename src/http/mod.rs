@@ -1,0 +1,160 @@
+//! Speaks HTTP: routes, wire forms, status codes.
+//!
+//! A request passes, in this order: [`observe`](middleware::observe) (request id, log span, metrics),
+//! [`guard`](middleware::guard) (time limit, panics), routing, extraction (who calls, in which tenant),
+//! the handler. It may be refused at each of these stations, always in the form of the dialect whose path
+//! it came in on. A handler unpacks, calls one service method and wraps the answer; where it has an `if`,
+//! that is probably a rule and belongs below.
+//!
+//! Each dialect is a folder of its own and knows none of the others: its envelope, its sentences, its wire
+//! types, one exhaustive `match` over [`domain::Error`](crate::domain::Error).
+//!
+//! To add an endpoint: a handler with `#[utoipa::path]` in the file of its noun, a line in the dialect's
+//! `mount`, a line in `tests/api/unauthorized.rs`.
+
+pub mod extract;
+pub mod fields;
+pub mod health;
+pub mod middleware;
+pub mod reten;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::Method;
+use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa::OpenApi;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::domain::Clock;
+use crate::domain::error::{Error, Malformed, Noun};
+use crate::service::Services;
+use crate::telemetry::Metrics;
+
+/// What the HTTP side is told at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Largest request body in bytes.
+    pub max_body_bytes: usize,
+    /// Longest time for one request.
+    pub request_timeout: Duration,
+    /// Whether cookies are sent over TLS alone.
+    pub cookie_secure: bool,
+    /// The domain whose subdomains are tenants.
+    pub base_domain: Option<String>,
+}
+
+/// What every handler can reach. One a worker.
+#[derive(Clone)]
+pub struct Site {
+    /// The use cases, over this worker's pools.
+    pub services: Services,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
+    /// What was told at start.
+    pub settings: Arc<Settings>,
+}
+
+/// The document that describes all routes; the routes themselves are collected as they are mounted.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Rowhouse",
+        description = "A schema-per-tenant SaaS backend for PostgreSQL. Tenants are made whole or not at all."
+    ),
+    modifiers(&Credentials),
+)]
+pub struct ApiDoc;
+
+/// The ways to say who is calling.
+struct Credentials;
+
+impl utoipa::Modify for Credentials {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{
+            ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
+        };
+        let components = document.components.get_or_insert_with(Default::default);
+        let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        bearer.description =
+            Some("An access token, an API token (`rh_..`) or the root token.".to_owned());
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let cookie = ApiKeyValue::new(reten::auth::REFRESH_COOKIE);
+        components.add_security_scheme("refresh", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    }
+}
+
+/// Mounts every dialect.
+pub fn mount(config: &mut ServiceConfig<'_>) {
+    config.configure(health::mount).configure(reten::mount);
+}
+
+/// The OpenAPI document of all routes.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    use utoipa_actix_web::AppExt;
+    let app = actix_web::App::new().into_utoipa_app().openapi(ApiDoc::openapi()).configure(mount);
+    app.split_for_parts().1
+}
+
+/// The paths that are served and the methods that each answers to, to tell a wrong method from a wrong
+/// path. Read off the document, so that it cannot fall behind.
+pub struct Routes(Vec<(actix_web::dev::ResourceDef, Vec<Method>)>);
+
+impl Routes {
+    /// Reads the routes off the document.
+    #[must_use]
+    pub fn of(document: &utoipa::openapi::OpenApi) -> Self {
+        let methods = |item: &utoipa::openapi::PathItem| {
+            let mut methods = Vec::new();
+            for (operation, method) in [
+                (&item.get, Method::GET),
+                (&item.put, Method::PUT),
+                (&item.post, Method::POST),
+                (&item.delete, Method::DELETE),
+                (&item.patch, Method::PATCH),
+            ] {
+                if operation.is_some() {
+                    methods.push(method);
+                }
+            }
+            methods
+        };
+        let routes = document.paths.paths.iter();
+        Self(
+            routes
+                .map(|(path, item)| {
+                    (actix_web::dev::ResourceDef::new(path.as_str()), methods(item))
+                })
+                .collect(),
+        )
+    }
+
+    fn allowed(&self, path: &str) -> Option<&[Method]> {
+        self.0.iter().find(|(route, _)| route.is_match(path)).map(|(_, methods)| methods.as_slice())
+    }
+}
+
+/// Answers what no route answers: a wrong method on a path that is there, or a path that is not.
+pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
+    match routes.allowed(request.path()) {
+        Some(methods) => {
+            let mut answer = refuse(request.path(), Error::Malformed(Malformed::Method));
+            let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            if let Ok(allow) = allow.parse() {
+                answer.headers_mut().insert(actix_web::http::header::ALLOW, allow);
+            }
+            answer
+        }
+        None => refuse(request.path(), Error::NotFound(Noun::Route)),
+    }
+}
+
+/// Refuses in the form of the dialect that the path belongs to. Reten's is the native one.
+#[must_use]
+pub fn refuse(_path: &str, error: Error) -> HttpResponse {
+    use actix_web::ResponseError;
+    reten::Problem(error).error_response()
+}

@@ -1,0 +1,130 @@
+//! Logging in and staying so: `/api/auth/login`, `/api/auth/refresh` ("Login", "Refresh Token").
+
+use actix_web::cookie::{Cookie, SameSite};
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{ErrorBody, Problem};
+use crate::auth::CallContext;
+use crate::domain::User;
+use crate::domain::error::{AuthProblem, Error, Rule};
+use crate::domain::names::{EMAIL_MAX, Password};
+use crate::http::Site;
+use crate::http::extract::{Body, PublicCall};
+use crate::http::fields::{Fields, Text, read_object};
+use crate::service::sessions::Tokens;
+
+/// The cookie that keeps a browser logged in.
+pub const REFRESH_COOKIE: &str = "refreshToken";
+
+/// Where the cookie is sent to, and nowhere else.
+const COOKIE_PATH: &str = "/api/auth";
+
+/// What a log-in sends.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct LoginBody {
+    /// The user's e-mail address.
+    #[serde(default)]
+    #[schema(value_type = String, example = "admin@acme.com")]
+    identifier: Text,
+    /// The user's password, 8 characters or more.
+    #[serde(default)]
+    #[schema(value_type = String, min_length = 8, example = "SecurePass123!")]
+    password: Text,
+}
+
+/// What a log-in answers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginAnswer {
+    /// Good as a bearer token for a quarter of an hour.
+    access_token: String,
+    /// Who logged in.
+    user: UserAnswer,
+}
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserAnswer {
+    id: uuid::Uuid,
+    email: String,
+    first_name: String,
+    last_name: String,
+}
+
+/// What a refresh answers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefreshAnswer {
+    /// A fresh one.
+    access_token: String,
+}
+
+/// Logs a user in: an access token in the body, a refresh token in an HTTP-only cookie.
+#[utoipa::path(tag = "auth", request_body = LoginBody, responses(
+    (status = 200, description = "Logged in", body = LoginAnswer),
+    (status = 400, description = "Validation failed", body = ErrorBody),
+    (status = 401, description = "Invalid email or password", body = ErrorBody),
+))]
+#[post("/api/auth/login")]
+pub(super) async fn login(
+    site: web::Data<Site>,
+    call: PublicCall,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let body: LoginBody = read_object(&body.0)?;
+    let mut fields = Fields::default();
+    let identifier = fields.required("identifier", &body.identifier, |text| match text.len() {
+        0 => Err(Rule::Required),
+        1..=EMAIL_MAX => Ok(text.to_owned()),
+        _ => Err(Rule::TooLong(EMAIL_MAX)),
+    });
+    let password = fields.required("password", &body.password, Password::parse);
+    let (identifier, password) = fields.finish(identifier.zip(password))?;
+    let (user, tokens) = site.services.sessions.log_in(&call.0, &identifier, &password).await?;
+    let cookie = refresh_cookie(&site, &call.0, &tokens);
+    Ok(HttpResponse::Ok()
+        .cookie(cookie)
+        .json(LoginAnswer { access_token: tokens.access, user: user.into() }))
+}
+
+/// Trades the refresh cookie for a fresh access token and a fresh cookie. A cookie is good once.
+#[utoipa::path(tag = "auth", security(("refresh" = [])), responses(
+    (status = 200, description = "Refreshed", body = RefreshAnswer),
+    (status = 401, description = "The cookie is missing, used, expired or unknown", body = ErrorBody),
+))]
+#[post("/api/auth/refresh")]
+pub(super) async fn refresh(
+    site: web::Data<Site>,
+    call: PublicCall,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let cookie =
+        request.cookie(REFRESH_COOKIE).ok_or(Error::Unauthenticated(AuthProblem::Missing))?;
+    let tokens = site.services.sessions.refresh(&call.0, cookie.value()).await?;
+    let cookie = refresh_cookie(&site, &call.0, &tokens);
+    Ok(HttpResponse::Ok().cookie(cookie).json(RefreshAnswer { access_token: tokens.access }))
+}
+
+fn refresh_cookie(site: &Site, ctx: &CallContext, tokens: &Tokens) -> Cookie<'static> {
+    Cookie::build(REFRESH_COOKIE, tokens.refresh.expose().to_owned())
+        .path(COOKIE_PATH)
+        .http_only(true)
+        .secure(site.settings.cookie_secure)
+        .same_site(SameSite::Lax)
+        .max_age(time::Duration::seconds((tokens.refresh_expires_at - ctx.now).whole_seconds()))
+        .finish()
+}
+
+impl From<User> for UserAnswer {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id.uuid(),
+            email: user.email.to_string(),
+            first_name: user.first_name.to_string(),
+            last_name: user.last_name.to_string(),
+        }
+    }
+}

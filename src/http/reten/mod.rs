@@ -1,0 +1,200 @@
+//! Reten's dialect, which is the native one: set-up, log-in, tenant lists.
+//!
+//! Contract: Reten's documentation pages "Getting Started", "Setup Tenant", "Login", "Refresh Token",
+//! "List Tenants", "My Tenants". An error is `{"statusCode", "message", "error"}`; beside the documented
+//! `"message": "Validation failed"` we list every bad field under `errors`, and 429 and 503 say when to
+//! come back in `Retry-After`.
+//!
+//! Quirks: `identifier` at log-in is documented as "username or email"; users here have no username, so
+//! what is no address matches nobody. `GET /api/tenant` shows an ADMIN of some tenants those, where
+//! Reten's page does not say.
+
+pub mod auth;
+pub mod tenants;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::domain::error::{AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+
+/// Mounts the routes of this dialect.
+pub fn mount(config: &mut ServiceConfig<'_>) {
+    config
+        .service(tenants::setup)
+        .service(tenants::mine)
+        .service(tenants::list)
+        .service(auth::login)
+        .service(auth::refresh);
+}
+
+/// An error on its way out, in Reten's form. Application handlers return it too; `?` makes one of a
+/// domain error or of a failed query.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Problem(pub Error);
+
+impl<E: Into<Error>> From<E> for Problem {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+/// Reten's error body.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorBody {
+    /// The HTTP status again.
+    pub status_code: u16,
+    /// What happened, for people.
+    pub message: String,
+    /// The status in words.
+    pub error: &'static str,
+    /// Every bad field, where fields are bad.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// One bad field.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Its name, as in the request.
+    pub field: String,
+    /// The rule it breaks, for machines.
+    pub code: &'static str,
+    /// The rule it breaks, for people.
+    pub message: String,
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        match &self.0 {
+            Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
+            Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
+            Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Error::NotFound(_) => StatusCode::NOT_FOUND,
+            Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
+            Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        let errors = match &self.0 {
+            Error::Invalid(problems) => problems.iter().map(field_error).collect(),
+            _ => Vec::new(),
+        };
+        let mut answer = HttpResponse::build(status);
+        let retry_after = match &self.0 {
+            Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
+                Some(retry_after.as_secs().max(1))
+            }
+            Error::Conflict(Conflict::StillRunning | Conflict::Concurrent) => Some(1),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            answer.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        answer.json(ErrorBody {
+            status_code: status.as_u16(),
+            message: message(&self.0),
+            error: status.canonical_reason().unwrap_or("Error"),
+            errors,
+        })
+    }
+}
+
+/// What a person reads; says nothing that the caller may not know.
+fn message(error: &Error) -> String {
+    match error {
+        Error::Malformed(problem) => malformed(*problem),
+        Error::Invalid(_) => "Validation failed".to_owned(),
+        Error::Unauthenticated(AuthProblem::WrongPassword) => {
+            "Invalid email or password".to_owned()
+        }
+        Error::Unauthenticated(AuthProblem::Missing) => {
+            "Unauthorized: send an Authorization header with a bearer token".to_owned()
+        }
+        Error::Unauthenticated(AuthProblem::Invalid) => {
+            "Unauthorized: the token is not valid".to_owned()
+        }
+        Error::Unauthenticated(AuthProblem::Expired) => {
+            "Unauthorized: the token has expired".to_owned()
+        }
+        Error::Forbidden { missing } if missing.is_empty() => "You may not do this".to_owned(),
+        Error::Forbidden { missing } => {
+            let names = missing.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
+            format!("Missing permission: {names}")
+        }
+        Error::NotFound(noun) => match noun {
+            Noun::Route => "There is no such path".to_owned(),
+            Noun::Tenant => "Tenant not found".to_owned(),
+            Noun::User => "User not found".to_owned(),
+            Noun::Token => "API key not found".to_owned(),
+        },
+        Error::Conflict(conflict) => match conflict {
+            Conflict::SlugTaken => "Slug already exists".to_owned(),
+            Conflict::TenantNotActive => "The tenant is not active".to_owned(),
+            Conflict::StillRunning => {
+                "A request with this Idempotency-Key is still running".to_owned()
+            }
+            Conflict::KeyReused => "This Idempotency-Key was used with another body".to_owned(),
+            Conflict::Concurrent => {
+                "Somebody else changed the same thing at the same moment; try again".to_owned()
+            }
+        },
+        Error::TooMany { .. } => "Too many requests".to_owned(),
+        Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
+        Error::Internal { .. } => "Internal server error".to_owned(),
+    }
+}
+
+fn malformed(problem: Malformed) -> String {
+    match problem {
+        Malformed::Json { line, column } => {
+            format!("The body is not valid JSON (line {line}, column {column})")
+        }
+        Malformed::NotAnObject => "The body must be a JSON object".to_owned(),
+        Malformed::TooLarge { limit } => format!("The body is larger than {limit} bytes"),
+        Malformed::Body => "The body could not be read".to_owned(),
+        Malformed::Method => "This path does not answer to this method; see Allow".to_owned(),
+        Malformed::Header(name) => format!("The header {name} cannot be used as it is"),
+    }
+}
+
+fn field_error(problem: &FieldProblem) -> FieldError {
+    let field = &problem.field;
+    let rule = match problem.rule {
+        Rule::Required => "should not be empty".to_owned(),
+        Rule::Type(expected) => format!("must be a {expected}"),
+        Rule::TooShort(min) => format!("must be longer than or equal to {min} characters"),
+        Rule::TooLong(max) if field.to_lowercase().contains("password") => {
+            format!("must be shorter than or equal to {max} bytes")
+        }
+        Rule::TooLong(max) => format!("must be shorter than or equal to {max} characters"),
+        Rule::SlugFormat => {
+            "must hold only lower-case letters, digits and single hyphens, and begin and end with a letter or digit"
+                .to_owned()
+        }
+        Rule::EmailFormat => "must be an email".to_owned(),
+        Rule::UuidFormat => "must be a UUID".to_owned(),
+        Rule::ControlCharacter => "must not hold control characters".to_owned(),
+        Rule::Reserved => "is a reserved word".to_owned(),
+        Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
+        Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
+        Rule::Past => "must lie in the future".to_owned(),
+    };
+    FieldError {
+        field: field.to_string(),
+        code: problem.rule.code(),
+        message: format!("{field} {rule}"),
+    }
+}

@@ -1,0 +1,178 @@
+//! Setting tenants up and listing them: `/api/tenant/setup`, `/api/tenant`, `/api/tenant/mine`.
+
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::{ErrorBody, Problem};
+use crate::domain::error::{Error, Malformed, Result};
+use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
+use crate::domain::{Permission, Tenant};
+use crate::http::Site;
+use crate::http::extract::{Body, Caller};
+use crate::http::fields::{Fields, Text, read_object};
+use crate::service::provisioning::{NewAdmin, ProvisionTenant, Provisioned};
+
+/// Makes a retry safe: the same key and body are answered as the first time.
+pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+/// Longest key that is taken.
+const IDEMPOTENCY_KEY_MAX: usize = 255;
+
+/// What a set-up sends ("Setup Tenant").
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SetupBody {
+    /// The name people read, in any script.
+    #[serde(default)]
+    #[schema(value_type = String, min_length = 1, max_length = 255, example = "Acme Corp")]
+    name: Text,
+    /// The unique url-friendly name.
+    #[serde(default)]
+    #[schema(value_type = String, min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", example = "acme-corp")]
+    slug: Text,
+    /// Who will run the tenant. A user who has the address already is linked, password untouched.
+    #[serde(default)]
+    #[schema(value_type = String, format = "email", example = "admin@acme.com")]
+    admin_email: Text,
+    /// A new admin's password: at least 8 characters, at most 1,024 bytes.
+    #[serde(default)]
+    #[schema(value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
+    admin_password: Text,
+    /// A new admin's given name.
+    #[serde(default)]
+    #[schema(value_type = String, min_length = 1, max_length = 255, example = "Acme")]
+    admin_first_name: Text,
+    /// A new admin's family name.
+    #[serde(default)]
+    #[schema(value_type = String, min_length = 1, max_length = 255, example = "Admin")]
+    admin_last_name: Text,
+}
+
+/// A tenant, as set-up and `mine` answer it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TenantAnswer {
+    id: uuid::Uuid,
+    name: String,
+    slug: String,
+}
+
+/// A tenant, as it is listed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedTenant {
+    id: uuid::Uuid,
+    name: String,
+    slug: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+/// Makes a tenant: its row, its admin, its schema with all migrations, the admin's link. All or nothing.
+#[utoipa::path(tag = "tenants", request_body = SetupBody, security(("bearer" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours")),
+    responses(
+        (status = 201, description = "Made", body = TenantAnswer),
+        (status = 400, description = "Validation failed; every bad field is listed", body = ErrorBody),
+        (status = 401, description = "No valid token", body = ErrorBody),
+        (status = 403, description = "CREATE_TENANT is missing", body = ErrorBody),
+        (status = 409, description = "Slug already exists, or the same key is still running", body = ErrorBody),
+        (status = 422, description = "The Idempotency-Key was used with another body", body = ErrorBody),
+    )
+)]
+#[post("/api/tenant/setup")]
+pub(super) async fn setup(
+    site: web::Data<Site>,
+    caller: Caller,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let ctx = caller.with(Permission::CreateTenant)?;
+    let idempotency_key = idempotency_key(&request)?;
+    let wish = read_object::<SetupBody>(&body.0)?.into_wish(idempotency_key)?;
+    let made = site.services.provisioning.provision(ctx, wish).await?;
+    if !made.replayed {
+        site.metrics.count_provisioned();
+    }
+    Ok(HttpResponse::Created().json(TenantAnswer::from(made)))
+}
+
+/// The tenants that the caller may view, oldest first; all of them, never a part.
+#[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
+    (status = 200, description = "Tenants", body = Vec<ListedTenant>),
+    (status = 401, description = "No valid token", body = ErrorBody),
+    (status = 403, description = "VIEW_TENANTS is missing", body = ErrorBody),
+))]
+#[get("/api/tenant")]
+pub(super) async fn list(site: web::Data<Site>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let tenants = site.services.tenants.list(&caller.0).await?;
+    Ok(HttpResponse::Ok().json(tenants.into_iter().map(ListedTenant::from).collect::<Vec<_>>()))
+}
+
+/// The active tenants that the caller is a member of, oldest first.
+#[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
+    (status = 200, description = "Tenants", body = Vec<TenantAnswer>),
+    (status = 401, description = "No valid token", body = ErrorBody),
+))]
+#[get("/api/tenant/mine")]
+pub(super) async fn mine(site: web::Data<Site>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let tenants = site.services.tenants.list_mine(&caller.0).await?;
+    Ok(HttpResponse::Ok().json(tenants.into_iter().map(TenantAnswer::from).collect::<Vec<_>>()))
+}
+
+impl SetupBody {
+    fn into_wish(self, idempotency_key: Option<String>) -> Result<ProvisionTenant> {
+        let mut fields = Fields::default();
+        let name = fields.required("name", &self.name, TenantName::parse);
+        let slug = fields.required("slug", &self.slug, Slug::parse);
+        let email = fields.required("adminEmail", &self.admin_email, Email::parse);
+        let password = fields.required("adminPassword", &self.admin_password, Password::parse);
+        let first_name =
+            fields.required("adminFirstName", &self.admin_first_name, PersonName::parse);
+        let last_name = fields.required("adminLastName", &self.admin_last_name, PersonName::parse);
+        let wish = || {
+            let admin = NewAdmin {
+                email: email?,
+                password: password?,
+                first_name: first_name?,
+                last_name: last_name?,
+            };
+            Some(ProvisionTenant { name: name?, slug: slug?, admin: Some(admin), idempotency_key })
+        };
+        fields.finish(wish())
+    }
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>> {
+    let Some(value) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    value
+        .to_str()
+        .ok()
+        .filter(|key| (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()))
+        .map(|key| Some(key.to_owned()))
+        .ok_or(Error::Malformed(Malformed::Header(IDEMPOTENCY_KEY)))
+}
+
+impl From<Provisioned> for TenantAnswer {
+    fn from(made: Provisioned) -> Self {
+        Self { id: made.id.uuid(), name: made.name.to_string(), slug: made.slug.to_string() }
+    }
+}
+
+impl From<Tenant> for TenantAnswer {
+    fn from(tenant: Tenant) -> Self {
+        Self { id: tenant.id.uuid(), name: tenant.name.to_string(), slug: tenant.slug.to_string() }
+    }
+}
+
+impl From<Tenant> for ListedTenant {
+    fn from(tenant: Tenant) -> Self {
+        Self {
+            id: tenant.id.uuid(),
+            name: tenant.name.to_string(),
+            slug: tenant.slug.to_string(),
+            created_at: tenant.created_at,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Tells whether the process can serve, and how busy it is.
+
+use crate::auth::password::Hasher;
+use crate::domain::error::Result;
+use crate::pg::migrations::HISTORY_TABLE;
+use crate::pg::pool::Database;
+use crate::pg::{Db, During};
+use crate::telemetry::Metrics;
+
+/// Readiness and load.
+#[derive(Clone)]
+pub struct Health {
+    db: Db,
+    database: Database,
+    hasher: Hasher,
+    public_version: i32,
+}
+
+impl Health {
+    /// Watches `db`, whose control plane is to be at `public_version`.
+    #[must_use]
+    pub fn new(db: Db, database: Database, hasher: Hasher, public_version: i32) -> Self {
+        Self { db, database, hasher, public_version }
+    }
+
+    /// Whether the database answers and its control plane is at the version that this process knows.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn ready(&self) -> Result<bool> {
+        let tx = self.db.public().await.during("reach the database")?;
+        let sql = format!("SELECT max(version) FROM {HISTORY_TABLE}");
+        let rows =
+            tx.query_and_commit(&sql, &[]).await.during("read the version of the control plane")?;
+        let version: Option<i32> = rows.first().and_then(|row| row.get(0));
+        Ok(version == Some(self.public_version))
+    }
+
+    /// Writes what only a look can tell into the metrics.
+    pub fn measure(&self, metrics: &Metrics) {
+        for pool in self.database.status() {
+            let purpose = pool.purpose.as_str();
+            metrics.set_connections(purpose, "budget", pool.budget);
+            metrics.set_connections(purpose, "open", pool.open);
+            metrics.set_connections(purpose, "idle", pool.idle);
+            metrics.set_connections(purpose, "waiting", pool.waiting);
+        }
+        let load = self.hasher.load();
+        metrics.set_hashes("running", load.running);
+        metrics.set_hashes("waiting", load.waiting);
+    }
+}

@@ -1,0 +1,156 @@
+//! Owns the log's format, the metrics and what is never in either.
+//!
+//! A log line is one sentence with dotted fields (`tenant.id`, `request.id`, `duration_ms`); an error is
+//! logged once, where it is answered. Passwords, tokens, addresses and bodies are in no line and in no
+//! label. Labels come from fixed sets (route patterns, not paths), so that they cannot grow without bound.
+
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+
+/// Upper bounds of the latency histogram, in seconds: from a guarded read to a slow set-up.
+const LATENCY_BOUNDS: [f64; 11] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// The filter is no list of `target=level`.
+#[derive(Debug, thiserror::Error)]
+#[error("log.filter: {0}")]
+pub struct BadFilter(String);
+
+/// Starts logging to stderr; stdout belongs to data. Where a logger is there already, it stays.
+///
+/// # Errors
+/// [`BadFilter`].
+pub fn start(json: bool, filter: &str) -> Result<(), BadFilter> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| BadFilter(error.to_string()))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start, as in a test, keeps the first.
+    let _ = if json {
+        builder.json().flatten_event(true).try_init()
+    } else {
+        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        builder.with_ansi(ansi).with_target(false).try_init()
+    };
+    Ok(())
+}
+
+/// Labels of one kind of request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
+
+/// Labels of the connections of one purpose in one state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConnectionLabels {
+    purpose: &'static str,
+    state: &'static str,
+}
+
+/// Labels of the password hasher.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HashLabels {
+    state: &'static str,
+}
+
+/// Everything that is counted in this process.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    latency: Histogram,
+    provisioned: Counter,
+    connections: Family<ConnectionLabels, Gauge>,
+    hashes: Family<HashLabels, Gauge>,
+    started_at: Gauge<f64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::default();
+        registry.register("http_requests", "Requests answered", requests.clone());
+        let latency = Histogram::new(LATENCY_BOUNDS);
+        registry.register(
+            "http_request_duration_seconds",
+            "Time to answer a request",
+            latency.clone(),
+        );
+        let provisioned = Counter::default();
+        registry.register(
+            "rowhouse_tenants_provisioned",
+            "Tenants made by this process",
+            provisioned.clone(),
+        );
+        let connections = Family::default();
+        registry.register(
+            "rowhouse_db_connections",
+            "Database connections by purpose: budget, open, idle; and callers waiting for one",
+            connections.clone(),
+        );
+        let hashes = Family::default();
+        registry.register(
+            "rowhouse_password_hashes",
+            "Password hashes running and waiting",
+            hashes.clone(),
+        );
+        let started_at = Gauge::default();
+        registry.register(
+            "process_start_time_seconds",
+            "When this process started",
+            started_at.clone(),
+        );
+        Self { registry, requests, latency, provisioned, connections, hashes, started_at }
+    }
+}
+
+impl Metrics {
+    /// Remembers when the process started, in seconds since 1970.
+    pub fn set_started_at(&self, unix_seconds: f64) {
+        self.started_at.set(unix_seconds);
+    }
+
+    /// Counts an answered request. `route` is a pattern, never a path.
+    pub fn count_request(&self, method: &'static str, route: String, status: u16, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+        self.latency.observe(took.as_secs_f64());
+    }
+
+    /// Counts a tenant that was made.
+    pub fn count_provisioned(&self) {
+        self.provisioned.inc();
+    }
+
+    /// Notes how many connections of a purpose are in a state.
+    pub fn set_connections(&self, purpose: &'static str, state: &'static str, count: usize) {
+        let labels = ConnectionLabels { purpose, state };
+        self.connections.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many password hashes are in a state.
+    pub fn set_hashes(&self, state: &'static str, count: usize) {
+        self.hashes
+            .get_or_create(&HashLabels { state })
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// All of it, in Prometheus' text form.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            let _ = write!(text, "# the metrics could not be written");
+        }
+        text
+    }
+}

@@ -1,0 +1,223 @@
+//! What every test starts from: a server of its own on a database of its own.
+//!
+//! [`TestApp::spawn`] goes through the same `App::build` as production. When it is dropped, its
+//! database and the roles of its tenants go too.
+
+pub mod callers;
+pub mod postgres;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use rowhouse::app::{App, Options, Routes};
+use rowhouse::config::Settings;
+use rowhouse::domain::Clock;
+use serde_json::json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub use callers::{Answer, Caller};
+pub use postgres::TestDatabase;
+
+/// The password of every user that a test makes.
+pub const PASSWORD: &str = "SecurePass123!";
+
+/// A clock that tests can turn forward.
+#[derive(Clone, Default)]
+pub struct TestClock(Arc<AtomicI64>);
+
+impl TestClock {
+    /// Lets time pass.
+    pub fn advance(&self, by: time::Duration) {
+        self.0.fetch_add(by.whole_seconds(), Ordering::SeqCst);
+    }
+
+    fn clock(&self) -> Clock {
+        let offset = Arc::clone(&self.0);
+        let system = Clock::system();
+        Clock::from_fn(move || -> OffsetDateTime {
+            system.now() + time::Duration::seconds(offset.load(Ordering::SeqCst))
+        })
+    }
+}
+
+/// A running server.
+pub struct TestApp {
+    pub address: String,
+    pub clock: TestClock,
+    pub root_token: String,
+    pub database: TestDatabase,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// A tenant that a test made.
+#[derive(Debug, Clone)]
+pub struct TestTenant {
+    pub id: Uuid,
+    pub slug: String,
+    pub admin_email: String,
+}
+
+impl TestTenant {
+    /// The name of its schema and of its role.
+    pub fn schema(&self) -> String {
+        format!("tenant_{}", self.id.simple())
+    }
+}
+
+/// What a test wants to be different.
+#[derive(Default)]
+pub struct TestAppBuilder {
+    values: Vec<(&'static str, String)>,
+    routes: Option<Routes>,
+    database: Option<TestDatabase>,
+}
+
+impl TestAppBuilder {
+    /// Overrides a setting.
+    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.values.push((key, value.into()));
+        self
+    }
+
+    /// Mounts routes of the application.
+    pub fn with_routes(mut self, routes: Routes) -> Self {
+        self.routes = Some(routes);
+        self
+    }
+
+    /// Starts on a database that is there already, as after a restart.
+    pub fn on(mut self, database: TestDatabase) -> Self {
+        self.database = Some(database);
+        self
+    }
+
+    pub async fn spawn(self) -> TestApp {
+        let database = match self.database {
+            Some(database) => database,
+            None => TestDatabase::create().await,
+        };
+        let clock = TestClock::default();
+        let root_token = Uuid::new_v4().to_string();
+        let mut values = settings_for(&database.url());
+        values.push(("root_token", root_token.clone()));
+        values.extend(self.values);
+        let settings = Settings::from_values(&values).expect("the settings of a test are good");
+        let options = Options { clock: Some(clock.clock()), routes: self.routes };
+        let app = App::build(settings, options).await.expect("the server of a test starts");
+        let address = format!("http://{}", app.addr());
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            app.run_until_stopped(async {
+                let _ = stopped.await;
+            })
+            .await
+            .expect("the server of a test stops in order");
+        });
+        TestApp { address, clock, root_token, database, stop: Some(stop), task: Some(task) }
+    }
+}
+
+/// Settings for a server under test: a free port, few connections, a hash that costs nothing.
+pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
+    [
+        ("listen", "127.0.0.1:0"),
+        ("database.url", database_url),
+        ("database.max_connections", "10"),
+        ("http.workers", "1"),
+        ("http.shutdown_timeout", "2s"),
+        ("auth.hash_memory_kib", "8"),
+        ("auth.hash_iterations", "1"),
+    ]
+    .map(|(key, value)| (key, value.to_owned()))
+    .to_vec()
+}
+
+impl TestApp {
+    /// A server with the usual settings.
+    pub async fn spawn() -> Self {
+        Self::builder().spawn().await
+    }
+
+    pub fn builder() -> TestAppBuilder {
+        TestAppBuilder::default()
+    }
+
+    /// Stops the server and keeps its database.
+    pub async fn stop(mut self) -> TestDatabase {
+        self.halt().await;
+        self.database.clone()
+    }
+
+    async fn halt(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(task) = self.task.take() {
+            task.await.expect("the server of a test stops without a panic");
+        }
+    }
+
+    /// Somebody without a credential.
+    pub fn anonymous(&self) -> Caller {
+        Caller::new(&self.address, None)
+    }
+
+    /// The holder of the root token.
+    pub fn root(&self) -> Caller {
+        self.bearer(&self.root_token)
+    }
+
+    /// The holder of some token.
+    pub fn bearer(&self, token: &str) -> Caller {
+        Caller::new(&self.address, Some(token))
+    }
+
+    /// The body of a set-up that is good as it is.
+    pub fn setup_body(slug: &str) -> serde_json::Value {
+        json!({
+            "name": format!("Tenant {slug}"),
+            "slug": slug,
+            "adminEmail": format!("admin@{slug}.example.com"),
+            "adminPassword": PASSWORD,
+            "adminFirstName": "Ada",
+            "adminLastName": "Admin",
+        })
+    }
+
+    /// Sets a tenant up, as root.
+    pub async fn set_up(&self, slug: &str) -> TestTenant {
+        let answer = self.root().post("/api/tenant/setup", &Self::setup_body(slug)).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let id = answer.body["id"]
+            .as_str()
+            .expect("the answer has an id")
+            .parse()
+            .expect("the id is a UUID");
+        TestTenant { id, slug: slug.to_owned(), admin_email: format!("admin@{slug}.example.com") }
+    }
+
+    /// Logs a user in, with the password that tests use.
+    pub async fn log_in(&self, email: &str) -> Caller {
+        let body = json!({ "identifier": email, "password": PASSWORD });
+        let answer = self.anonymous().post("/api/auth/login", &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        self.bearer(answer.body["accessToken"].as_str().expect("the answer has a token"))
+    }
+
+    /// A connection as the owner, to look behind the answers.
+    pub async fn sql(&self) -> tokio_postgres::Client {
+        self.database.connect().await
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        // Nobody waits for the server of a test that is over; its connections end with the database.
+        drop(self.stop.take());
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A PostgreSQL server for the whole run, and a database of its own for each test.
+//!
+//! `TEST_DATABASE_URL` names a server; without it an embedded one is started once, without durability,
+//! under the target folder. Databases are cloned from a template that is bootstrapped and migrated once.
+//! Names carry a prefix and the time, so that what a crashed run left can be swept.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rowhouse::app::{Backend, Options};
+use rowhouse::config::Settings;
+use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+
+use super::settings_for;
+
+const PREFIX: &str = "rowhouse_test_";
+
+/// What a crashed run left is swept when it is this old, in seconds.
+const STALE_AFTER: u64 = 3600;
+
+static GROUND: OnceCell<Ground> = OnceCell::const_new();
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// The server, and the template on it.
+struct Ground {
+    /// A URL whose database can be replaced.
+    base: String,
+    template: String,
+}
+
+/// A database that is dropped with the last of its handles.
+#[derive(Clone)]
+pub struct TestDatabase(Arc<Inner>);
+
+struct Inner {
+    name: String,
+}
+
+impl TestDatabase {
+    /// Clones the template.
+    pub async fn create() -> Self {
+        let ground = ground().await;
+        let name = unique_name();
+        let admin = connect(&with_database(&ground.base, "postgres")).await;
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {}", ground.template);
+        admin.batch_execute(&sql).await.expect("a test database can be cloned");
+        Self(Arc::new(Inner { name }))
+    }
+
+    /// An empty one, not even bootstrapped.
+    pub async fn create_empty() -> Self {
+        let name = unique_name();
+        let admin = connect(&with_database(&ground().await.base, "postgres")).await;
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await
+            .expect("a test database can be created");
+        Self(Arc::new(Inner { name }))
+    }
+
+    /// The owner's URL.
+    pub fn url(&self) -> String {
+        let ground = GROUND.get().expect("a database exists, so its server does");
+        with_database(&ground.base, &self.0.name)
+    }
+
+    /// A connection as the owner.
+    pub async fn connect(&self) -> Client {
+        connect(&self.url()).await
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Some(ground) = GROUND.get() else { return };
+        let (base, name) = (ground.base.clone(), self.name.clone());
+        // A runtime of its own: the test's may be shutting down.
+        let cleaner = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be built").block_on(drop_database(&base, &name));
+        });
+        if cleaner.join().is_err() {
+            eprintln!("the database {} could not be dropped", self.name);
+        }
+    }
+}
+
+/// Drops a database and the roles of the tenants in it.
+async fn drop_database(base: &str, name: &str) {
+    let inside = connect(&with_database(base, name)).await;
+    let rows = inside
+        .query(r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_[0-9a-f]{32}$'", &[])
+        .await
+        .expect("schemas can be listed");
+    drop(inside);
+    let admin = connect(&with_database(base, "postgres")).await;
+    admin
+        .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        .await
+        .expect("a test database can be dropped");
+    for row in rows {
+        let role: String = row.get(0);
+        // Best effort: a role may be needed by another test's database only if ids repeat.
+        let _ = admin.batch_execute(&format!("DROP ROLE IF EXISTS {role}")).await;
+    }
+}
+
+async fn ground() -> &'static Ground {
+    GROUND
+        .get_or_init(|| async {
+            #[expect(clippy::disallowed_methods, reason = "the one setting of the test suite")]
+            let base = match std::env::var("TEST_DATABASE_URL") {
+                Ok(url) if !url.is_empty() => url,
+                _ => start_server(),
+            };
+            sweep(&base).await;
+            let template = format!("{}_template", unique_name());
+            let admin = connect(&with_database(&base, "postgres")).await;
+            admin
+                .batch_execute(&format!("CREATE DATABASE {template}"))
+                .await
+                .expect("a template can be created");
+            let values = settings_for(&with_database(&base, &template));
+            let settings = Settings::from_values(&values).expect("the settings of a test are good");
+            let backend = Backend::open(&settings, &Options::default())
+                .await
+                .expect("a template can be bootstrapped");
+            backend.close().await;
+            wait_until_unused(&admin, &template).await;
+            Ground { base, template }
+        })
+        .await
+}
+
+/// Cloning needs a template that nobody is connected to; connections end a moment after they are closed.
+async fn wait_until_unused(admin: &Client, template: &str) {
+    for _ in 0..500 {
+        let row = admin
+            .query_one("SELECT count(*) FROM pg_stat_activity WHERE datname = $1", &[&template])
+            .await
+            .expect("activity can be read");
+        if row.get::<_, i64>(0) == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("somebody stays connected to {template}");
+}
+
+/// Starts the embedded server on a thread that keeps it for the whole run; it goes with this process.
+fn start_server() -> String {
+    let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    sweep_folders(&home);
+    let settings = ServerSettings {
+        data_dir: home.join(format!("postgres-{}", std::process::id())),
+        bin_dir: None,
+        durability: Durability::None,
+        listen_tcp: None,
+        max_connections: 300,
+    };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime can be built").block_on(async {
+            let server = Server::start(&settings).await.unwrap_or_else(|error| panic!("{error}"));
+            sender.send(server.database_url("postgres")).expect("somebody waits for the server");
+            std::future::pending::<()>().await;
+        });
+    });
+    receiver.recv().expect("the embedded server starts")
+}
+
+/// Removes the folders of runs whose process is gone.
+fn sweep_folders(home: &std::path::Path) {
+    let Ok(entries) = std::fs::read_dir(home) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix("postgres-") else { continue };
+        if !std::path::Path::new("/proc").join(pid).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Drops the databases of runs that crashed long ago.
+async fn sweep(base: &str) {
+    let admin = connect(&with_database(base, "postgres")).await;
+    let rows = admin
+        .query("SELECT datname FROM pg_database WHERE datname LIKE 'rowhouse\\_test\\_%'", &[])
+        .await
+        .expect("databases can be listed");
+    for row in rows {
+        let name: String = row.get(0);
+        let made_at: Option<u64> =
+            name.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next()?.parse().ok());
+        if made_at.is_some_and(|at| at + STALE_AFTER < now()) {
+            drop_database(base, &name).await;
+        }
+    }
+}
+
+fn unique_name() -> String {
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("{PREFIX}{}_{}_{number}", now(), std::process::id())
+}
+
+fn now() -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the names of test databases carry the real time"
+    )]
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// The URL with another database in its path.
+fn with_database(base: &str, database: &str) -> String {
+    let (before, query) =
+        base.split_once('?').map_or((base, None), |(before, query)| (before, Some(query)));
+    let scheme = before.find("://").map_or(0, |at| at + 3);
+    let authority = before[scheme..].find('/').map_or(before.len(), |at| scheme + at);
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}/{database}{query}", &before[..authority])
+}
+
+/// A connection as whoever the URL says.
+pub async fn connect(url: &str) -> Client {
+    let (client, connection) =
+        tokio_postgres::connect(url, NoTls).await.unwrap_or_else(|e| panic!("{url}: {e:?}"));
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    client
+}
