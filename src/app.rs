@@ -32,7 +32,9 @@ use crate::pg::pool::{Database, Endpoint, Isolation, PoolSizes, Rules, Statement
 use crate::pg::tls::{Connector, TlsError};
 use crate::pg::url::{DatabaseUrl, UrlError};
 use crate::pg::{Db, signing_keys};
-use crate::service::{Fleet, Health, Identity, Provisioning, Services, Sessions, Tenants, Tokens};
+use crate::service::{
+    Fleet, Health, Identity, Profiles, Provisioning, Services, Sessions, System, Tenants, Tokens,
+};
 use crate::telemetry::Metrics;
 
 /// The database of an embedded server.
@@ -144,6 +146,8 @@ impl Parts {
             ),
             tenants: Tenants::new(db.clone()),
             tokens: Tokens::new(db.clone()),
+            profiles: Profiles::new(db.clone()),
+            system: System::new(db.clone(), Profiles::new(db.clone())),
             fleet: Fleet::new(db.clone(), Arc::clone(&self.tenant_set)),
             health: Health::new(
                 db.clone(),

@@ -3,15 +3,16 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
-use super::Site;
 use super::middleware::RequestId;
 use super::reten::Problem;
+use super::{Settings, Site};
 use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Error, Malformed, Result, Rule};
@@ -96,18 +97,21 @@ impl FromRequest for Body {
     type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let limit = site(request).settings.max_body_bytes;
+        let settings = Arc::clone(&site(request).settings);
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
-            let refused = |error: actix_web::Error| {
-                Problem(Error::Malformed(match error.as_error::<PayloadError>() {
-                    Some(PayloadError::Overflow) => Malformed::TooLarge { limit },
-                    _ => Malformed::Body,
-                }))
-            };
+            let refused = |error: actix_web::Error| Problem(body_error(&error, &settings));
             Ok(bytes.await.map(Self).map_err(refused)?)
         })
     }
+}
+
+/// Why a body could not be read.
+pub(super) fn body_error(error: &actix_web::Error, settings: &Settings) -> Error {
+    Error::Malformed(match error.as_error::<PayloadError>() {
+        Some(PayloadError::Overflow) => Malformed::TooLarge { limit: settings.max_body_bytes },
+        _ => Malformed::Body,
+    })
 }
 
 async fn open(request: &HttpRequest) -> Result<TenantTx> {
@@ -127,11 +131,11 @@ async fn identify(request: &HttpRequest) -> Result<CallContext> {
     Ok(context(request, principal))
 }
 
-fn site(request: &HttpRequest) -> &web::Data<Site> {
+pub(super) fn site(request: &HttpRequest) -> &web::Data<Site> {
     request.app_data().expect("the site is mounted with the routes")
 }
 
-fn context(request: &HttpRequest, principal: Principal) -> CallContext {
+pub(super) fn context(request: &HttpRequest, principal: Principal) -> CallContext {
     let request_id =
         request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     CallContext { principal, request_id, now: site(request).clock.now() }
@@ -168,7 +172,7 @@ fn resolve(
 
 /// The tenant in a host name: what stands before the base domain, or without a base domain the first of
 /// at least two labels. An address names no tenant.
-fn slug_of_host(host: &str, base_domain: Option<&str>) -> Option<Slug> {
+pub(super) fn slug_of_host(host: &str, base_domain: Option<&str>) -> Option<Slug> {
     let name = match host.strip_prefix('[') {
         Some(_) => return None, // an IPv6 address
         None => host.split(':').next().unwrap_or_default().trim_end_matches('.').to_lowercase(),

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Site, refuse, reten};
+use super::{Site, cause_of, refuse};
 use crate::domain::error::Error;
 
 /// Links an answer to its log lines. Taken from the caller where it is sane, made up otherwise.
@@ -90,7 +90,7 @@ pub async fn guard<B: MessageBody + 'static>(
 /// Logs an error where it is answered, and only there. `error!` means that someone must look.
 fn log_answer(error: Option<&actix_web::Error>, status: u16, took: std::time::Duration) {
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    match error.and_then(actix_web::Error::as_error::<reten::Problem>).map(|problem| &problem.0) {
+    match error.and_then(cause_of) {
         Some(error @ Error::Internal { .. }) => {
             tracing::error!(http.status = status, duration_ms, error = %error.chain(), "failed to answer a request");
         }

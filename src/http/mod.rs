@@ -12,6 +12,7 @@
 //! To add an endpoint: a handler with `#[utoipa::path]` in the file of its noun, a line in the dialect's
 //! `mount`, a line in `tests/api/unauthorized.rs`.
 
+pub mod databunker;
 pub mod extract;
 pub mod fields;
 pub mod health;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use utoipa::OpenApi;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -81,6 +82,8 @@ impl utoipa::Modify for Credentials {
         bearer.description =
             Some("An access token, an API token (`rh_..`) or the root token.".to_owned());
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let xtoken = ApiKeyValue::new("X-Bunker-Token");
+        components.add_security_scheme("xtoken", SecurityScheme::ApiKey(ApiKey::Header(xtoken)));
         let cookie = ApiKeyValue::new(reten::auth::REFRESH_COOKIE);
         components.add_security_scheme("refresh", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }
@@ -88,7 +91,7 @@ impl utoipa::Modify for Credentials {
 
 /// Mounts every dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.configure(health::mount).configure(reten::mount);
+    config.configure(health::mount).configure(reten::mount).configure(databunker::mount);
 }
 
 /// The OpenAPI document of all routes.
@@ -154,7 +157,16 @@ pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpRe
 
 /// Refuses in the form of the dialect that the path belongs to. Reten's is the native one.
 #[must_use]
-pub fn refuse(_path: &str, error: Error) -> HttpResponse {
-    use actix_web::ResponseError;
-    reten::Problem(error).error_response()
+pub fn refuse(path: &str, error: Error) -> HttpResponse {
+    if databunker::owns(path) {
+        databunker::Problem(error).error_response()
+    } else {
+        reten::Problem(error).error_response()
+    }
+}
+
+/// The error of ours inside of an answer, whichever dialect it went out in.
+fn cause_of(error: &actix_web::Error) -> Option<&Error> {
+    let reten = error.as_error::<reten::Problem>().map(|problem| &problem.0);
+    reten.or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
 }

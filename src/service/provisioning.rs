@@ -13,19 +13,24 @@ use tokio::runtime::Handle;
 
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
+use crate::auth::token::{Kind, OpaqueToken};
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{
-    Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, UserId,
+    Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, TokenId, UserId,
 };
 use crate::domain::{Permission, Role, Tenant, TenantStatus, User};
 use crate::pg::audit_events::Event;
 use crate::pg::migrations::MigrationSet;
+use crate::pg::tokens::Token;
 use crate::pg::{
-    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenants, users,
+    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenants, tokens, users,
 };
 
 /// How long an idempotency key is remembered.
 const KEY_LIFETIME: Duration = Duration::hours(24);
+
+/// Slug and name of the main tenant; a reserved word, so that nobody else can have it.
+const MAIN: &str = "main";
 
 /// How often a transaction is sent again that lost a race against another.
 const TRIES: u32 = 3;
@@ -50,6 +55,12 @@ pub struct ProvisionTenant {
     pub slug: Slug,
     /// Who will run it; none where the caller's own credential does.
     pub admin: Option<NewAdmin>,
+    /// The organisation behind it, where the dialect asks for one.
+    pub org: Option<String>,
+    /// How to reach that organisation.
+    pub contact: Option<Email>,
+    /// Whether the answer carries a token that may do everything in the tenant.
+    pub with_token: bool,
     /// The caller's key for safe retries.
     pub idempotency_key: Option<String>,
 }
@@ -69,10 +80,14 @@ pub struct NewAdmin {
 }
 
 /// What was made, or had been made under the same key before.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Provisioned {
     /// The tenant's id.
     pub id: TenantId,
+    /// The tenant's number.
+    pub number: i64,
+    /// The tenant's own token, to be shown once; a replayed answer has none.
+    pub token: Option<OpaqueToken>,
     /// Its name at the time.
     pub name: TenantName,
     /// Its slug at the time.
@@ -150,12 +165,14 @@ impl Provisioning {
         }
         let tenant = Tenant {
             id: TenantId::generate(),
+            number: tenants::next_number(&tx).await?,
             slug: wish.slug.clone(),
             name: wish.name.clone(),
+            org: wish.org.clone(),
             status: TenantStatus::Active,
             created_at: ctx.now,
         };
-        tenants::insert(&tx, &tenant, &self.set).await?;
+        tenants::insert(&tx, &tenant, wish.contact.as_ref(), &self.set).await?;
         self.make_schema(&tx, tenant.id).await?;
         if let Some(admin) = &wish.admin {
             let user = create_or_link(&tx, ctx, admin, hash).await?;
@@ -170,8 +187,16 @@ impl Provisioning {
             details: json!({ "slug": tenant.slug, "name": tenant.name }),
         };
         audit_events::insert(&tx, &event).await?;
-        let made =
-            Provisioned { id: tenant.id, name: tenant.name, slug: tenant.slug, replayed: false };
+        let token =
+            if wish.with_token { Some(make_token(&tx, ctx, tenant.id).await?) } else { None };
+        let made = Provisioned {
+            id: tenant.id,
+            number: tenant.number,
+            token,
+            name: tenant.name,
+            slug: tenant.slug,
+            replayed: false,
+        };
         if let Some(key) = &wish.idempotency_key {
             let record = idempotency::Record {
                 principal: actor,
@@ -184,6 +209,44 @@ impl Provisioning {
         }
         tx.commit().await.during("commit provisioning")?;
         Ok(Some(made))
+    }
+
+    /// The main tenant, where Databunker's clients work when they name none. It is made when it is first
+    /// needed, so that a house that never speaks that dialect has none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn main_tenant(&self, ctx: &CallContext) -> Result<Tenant> {
+        if let Some(tenant) = self.find_main().await? {
+            return Ok(tenant);
+        }
+        let tenant = Tenant {
+            id: TenantId::generate(),
+            number: tenants::MAIN_NUMBER,
+            slug: Slug::stored(MAIN.to_owned()),
+            name: TenantName::stored(MAIN.to_owned()),
+            org: None,
+            status: TenantStatus::Active,
+            created_at: ctx.now,
+        };
+        let tx = self.db.public().await.during("make the main tenant")?;
+        match tenants::insert(&tx, &tenant, None, &self.set).await {
+            Ok(()) => {
+                self.make_schema(&tx, tenant.id).await?;
+                tx.commit().await.during("make the main tenant")?;
+                Ok(tenant)
+            }
+            // Another request was first.
+            Err(Error::Conflict(Conflict::SlugTaken)) => {
+                self.find_main().await?.ok_or(Error::Conflict(Conflict::Concurrent))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find_main(&self) -> Result<Option<Tenant>> {
+        let tx = self.db.public().await.during("read the main tenant")?;
+        tenants::find_by_number(&tx, tenants::MAIN_NUMBER).await
     }
 
     /// Makes the schema, its role and its tables.
@@ -222,6 +285,26 @@ impl Provisioning {
         }
         Provisioned::from_json(&record.outcome).map(Some)
     }
+}
+
+/// Makes the token that may do everything in the tenant and nothing outside of it. It never expires.
+async fn make_token(tx: &PublicTx, ctx: &CallContext, tenant: TenantId) -> Result<OpaqueToken> {
+    let secret = OpaqueToken::generate(Kind::Uuid);
+    let token = Token {
+        id: TokenId::generate(),
+        hint: secret.hint(),
+        name: "the tenant's own".to_owned(),
+        permissions: Permission::ALL.to_vec(),
+        tenant: Some(tenant),
+        profile: None,
+        created_by: ctx.principal.label(),
+        created_at: ctx.now,
+        expires_at: None,
+        last_used_at: None,
+        revoked_at: None,
+    };
+    tokens::insert(tx, &token, secret.digest().as_bytes()).await?;
+    Ok(secret)
 }
 
 /// Creates the admin, or finds the user that has the address.
@@ -268,7 +351,7 @@ impl ProvisionTenant {
 
 impl Provisioned {
     fn to_json(&self) -> Value {
-        json!({ "id": self.id, "name": self.name, "slug": self.slug })
+        json!({ "id": self.id, "number": self.number, "name": self.name, "slug": self.slug })
     }
 
     fn from_json(value: &Value) -> Result<Self> {
@@ -282,6 +365,8 @@ impl Provisioned {
             .map_err(|error| Error::internal("read an earlier answer", error))?;
         Ok(Self {
             id: TenantId::new(id),
+            number: value.get("number").and_then(Value::as_i64).unwrap_or_default(),
+            token: None,
             name: TenantName::stored(text("name")?),
             slug: Slug::stored(text("slug")?),
             replayed: true,

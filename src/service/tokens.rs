@@ -65,6 +65,7 @@ impl Tokens {
             name: wish.name,
             permissions: wish.permissions,
             tenant: wish.tenant,
+            profile: None,
             created_by: ctx.principal.label(),
             created_at: ctx.now,
             expires_at: wish.expires_at,

@@ -126,6 +126,7 @@ fn message(error: &Error) -> String {
         Error::Unauthenticated(AuthProblem::Invalid) => {
             "Unauthorized: the token is not valid".to_owned()
         }
+        Error::Unauthenticated(AuthProblem::Unlock) => "The unlock is not valid".to_owned(),
         Error::Unauthenticated(AuthProblem::Expired) => {
             "Unauthorized: the token has expired".to_owned()
         }
@@ -139,9 +140,13 @@ fn message(error: &Error) -> String {
             Noun::Tenant => "Tenant not found".to_owned(),
             Noun::User => "User not found".to_owned(),
             Noun::Token => "API key not found".to_owned(),
+            Noun::Profile => "Profile not found".to_owned(),
+            Noun::AuditEvent => "Audit event not found".to_owned(),
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),
+            Conflict::KeyTaken(kind) => format!("Another profile has this {}", kind.as_str()),
+            Conflict::MainTenant => "The main tenant cannot be deleted".to_owned(),
             Conflict::TenantNotActive => "The tenant is not active".to_owned(),
             Conflict::StillRunning => {
                 "A request with this Idempotency-Key is still running".to_owned()
@@ -185,12 +190,15 @@ fn field_error(problem: &FieldProblem) -> FieldError {
                 .to_owned()
         }
         Rule::EmailFormat => "must be an email".to_owned(),
-        Rule::UuidFormat => "must be a UUID".to_owned(),
+        Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
         Rule::ControlCharacter => "must not hold control characters".to_owned(),
         Rule::Reserved => "is a reserved word".to_owned(),
         Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
         Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
         Rule::Past => "must lie in the future".to_owned(),
+        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
+        Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
+        Rule::TooDeep => "must not be nested so deeply".to_owned(),
     };
     FieldError {
         field: field.to_string(),

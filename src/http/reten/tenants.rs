@@ -138,7 +138,15 @@ impl SetupBody {
                 first_name: first_name?,
                 last_name: last_name?,
             };
-            Some(ProvisionTenant { name: name?, slug: slug?, admin: Some(admin), idempotency_key })
+            Some(ProvisionTenant {
+                name: name?,
+                slug: slug?,
+                admin: Some(admin),
+                org: None,
+                contact: None,
+                with_token: false,
+                idempotency_key,
+            })
         };
         fields.finish(wish())
     }
