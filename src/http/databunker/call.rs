@@ -87,9 +87,8 @@ impl Call {
     /// not there is such a tenant. The root works in the tenant that is named, or in the main one.
     pub(super) async fn tenant(&self) -> Result<Tenant> {
         let named = match &self.named {
-            None => None,
             // An empty header is as good as none; a name that can be nobody's is nobody's.
-            Some(Err(Rule::Required)) => None,
+            None | Some(Err(Rule::Required)) => None,
             Some(Err(_)) => Some(None),
             Some(Ok(slug)) => {
                 Some(self.services().tenants.find(&TenantRef::Slug(slug.clone())).await?)

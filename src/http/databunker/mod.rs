@@ -58,6 +58,7 @@ async fn status() -> &'static str {
 type Answer = Result<HttpResponse, Problem>;
 
 /// `{"status": "ok"}` and these fields.
+#[expect(clippy::unnecessary_wraps, reason = "it is the last line of every handler")]
 fn ok(fields: Value) -> Answer {
     let mut body = json!({ "status": "ok" });
     if let (Value::Object(body), Value::Object(fields)) = (&mut body, fields) {
@@ -118,16 +119,16 @@ fn message(error: &Error) -> String {
         Error::Unauthenticated(AuthProblem::Unlock) => {
             "The unlockuuid value was not found or is not valid".to_owned()
         }
-        Error::Unauthenticated(
+        Error::Forbidden { missing } if missing.iter().any(|p| MAIN_ONLY.contains(p)) => {
+            "Only the main tenant admin can do this".to_owned()
+        }
+        Error::Forbidden { .. }
+        | Error::Unauthenticated(
             AuthProblem::Missing
             | AuthProblem::Invalid
             | AuthProblem::Expired
             | AuthProblem::WrongPassword,
         ) => "Access denied".to_owned(),
-        Error::Forbidden { missing } if missing.iter().any(|p| MAIN_ONLY.contains(p)) => {
-            "Only the main tenant admin can do this".to_owned()
-        }
-        Error::Forbidden { .. } => "Access denied".to_owned(),
         Error::NotFound(Noun::Tenant) => "The tenant was not found".to_owned(),
         Error::NotFound(Noun::User | Noun::Profile) => "The user record was not found".to_owned(),
         Error::NotFound(Noun::Token) => "The token was not found".to_owned(),

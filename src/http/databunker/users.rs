@@ -62,7 +62,7 @@ async fn create_bulk(call: Call) -> Answer {
         };
         match stored {
             Ok(profile) => {
-                created.push(json!({ "token": profile.id, "profile": profile.document }))
+                created.push(json!({ "token": profile.id, "profile": profile.document }));
             }
             Err(error @ (Error::Invalid(_) | Error::Conflict(_))) => {
                 errors.push(json!({ "profile": given, "reason": message(&error) }));

@@ -101,7 +101,7 @@ async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
         Value::Object(fields) if fields.is_empty() => {
             return Err(Error::invalid("profile", Rule::Required).into());
         }
-        patch @ Value::Array(_) => Change::Patch(patch),
+        operations @ Value::Array(_) => Change::Patch(operations),
         fields => Change::Merge(fields),
     };
     let profile = services.profiles.change(&ctx, &tenant, &identity, &change).await?;
