@@ -578,6 +578,7 @@ fn listen(
         request_timeout: settings.http.request_timeout,
         cookie_secure: settings.auth.cookie_secure,
         base_domain: settings.base_domain.clone(),
+        default_owner: settings.default_owner.clone(),
     });
     let workers = settings.http.workers;
     let sizes = worker_pools(settings.database.max_connections, workers);

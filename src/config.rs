@@ -86,6 +86,8 @@ pub struct Settings {
     pub tenant_migrations: Option<PathBuf>,
     /// The domain whose subdomains are tenants.
     pub base_domain: Option<String>,
+    /// Who owns a tenant that is created without an owner.
+    pub default_owner: Option<Email>,
     /// The database side.
     pub database: Database,
     /// Proofs of identity.
@@ -248,6 +250,8 @@ impl Settings {
         let admin_email = r.text("admin_email");
         let admin_password = r.text("admin_password");
         let admin = read_admin(r, admin_email, admin_password);
+        let default_owner =
+            read_email(r, "default_owner").or_else(|| admin.as_ref().map(|a| a.email.clone()));
         let isolation_by_role = r.choice("database.isolation", &["role", "search_path"]) == Some(0);
         let cached_statements = r.choice("database.statements", &["unnamed", "cached"]) == Some(1);
         let cookie_secure = match r.choice("auth.cookie_secure", &["true", "false", "auto"]) {
@@ -298,6 +302,7 @@ impl Settings {
             data_dir,
             root_token: r.text("root_token").map(SecretString::from),
             admin,
+            default_owner,
             tenant_migrations: r.text("tenant_migrations").map(PathBuf::from),
             base_domain: r
                 .text("base_domain")
@@ -342,6 +347,13 @@ fn database_url() -> config::Environment {
             .filter(|url| !url.is_empty())
             .map(|url| std::iter::once(("database.url".to_owned(), url)).collect()),
     )
+}
+
+fn read_email(r: &mut Reader, key: &str) -> Option<Email> {
+    let email = Email::parse(&r.text(key)?);
+    email
+        .map_err(|rule| r.problems.push(format!("{key}: is no e-mail address ({})", rule.code())))
+        .ok()
 }
 
 fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -> Option<Admin> {

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
+use actix_web::error::{InternalError, PayloadError};
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::middleware::RequestId;
 use super::reten::Problem;
-use super::{Settings, Site};
+use super::{Settings, Site, refuse};
 use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Error, Malformed, Result, Rule};
@@ -97,10 +97,15 @@ impl FromRequest for Body {
     type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let settings = Arc::clone(&site(request).settings);
+        let (settings, path) = (Arc::clone(&site(request).settings), request.path().to_owned());
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
-            let refused = |error: actix_web::Error| Problem(body_error(&error, &settings));
+            let refused = |error: actix_web::Error| {
+                InternalError::from_response(
+                    "no body",
+                    refuse(&path, body_error(&error, &settings)),
+                )
+            };
             Ok(bytes.await.map(Self).map_err(refused)?)
         })
     }
@@ -122,7 +127,7 @@ async fn open(request: &HttpRequest) -> Result<TenantTx> {
     site.services.tenants.open(&ctx, &tenant).await
 }
 
-async fn identify(request: &HttpRequest) -> Result<CallContext> {
+pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
     let site = site(request);
     let principal = match bearer(request)? {
         None => Principal::Anonymous,

@@ -18,6 +18,7 @@ pub mod fields;
 pub mod health;
 pub mod middleware;
 pub mod reten;
+pub mod webfluss;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::domain::Clock;
 use crate::domain::error::{Error, Malformed, Noun};
+use crate::domain::names::Email;
 use crate::service::Services;
 use crate::telemetry::Metrics;
 
@@ -43,6 +45,8 @@ pub struct Settings {
     pub cookie_secure: bool,
     /// The domain whose subdomains are tenants.
     pub base_domain: Option<String>,
+    /// Who owns a tenant that is created without an owner.
+    pub default_owner: Option<Email>,
 }
 
 /// What every handler can reach. One a worker.
@@ -91,7 +95,11 @@ impl utoipa::Modify for Credentials {
 
 /// Mounts every dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.configure(health::mount).configure(reten::mount).configure(databunker::mount);
+    config
+        .configure(health::mount)
+        .configure(reten::mount)
+        .configure(databunker::mount)
+        .configure(webfluss::mount);
 }
 
 /// The OpenAPI document of all routes.
@@ -160,6 +168,8 @@ pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpRe
 pub fn refuse(path: &str, error: Error) -> HttpResponse {
     if databunker::owns(path) {
         databunker::Problem(error).error_response()
+    } else if webfluss::owns(path) {
+        webfluss::Problem(error).error_response()
     } else {
         reten::Problem(error).error_response()
     }
@@ -168,5 +178,7 @@ pub fn refuse(path: &str, error: Error) -> HttpResponse {
 /// The error of ours inside of an answer, whichever dialect it went out in.
 fn cause_of(error: &actix_web::Error) -> Option<&Error> {
     let reten = error.as_error::<reten::Problem>().map(|problem| &problem.0);
-    reten.or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
+    reten
+        .or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
+        .or_else(|| error.as_error::<webfluss::Problem>().map(|problem| &problem.0))
 }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken};
-use crate::domain::error::{Conflict, Error, Result};
+use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{
     Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, TokenId, UserId,
 };
@@ -53,8 +53,8 @@ pub struct ProvisionTenant {
     pub name: TenantName,
     /// The unique url-friendly name.
     pub slug: Slug,
-    /// Who will run it; none where the caller's own credential does.
-    pub admin: Option<NewAdmin>,
+    /// Who will run it.
+    pub admin: Admin,
     /// The organisation behind it, where the dialect asks for one.
     pub org: Option<String>,
     /// How to reach that organisation.
@@ -65,8 +65,29 @@ pub struct ProvisionTenant {
     pub idempotency_key: Option<String>,
 }
 
-/// The person who will run the tenant. Where the address has a user already, that user is linked as it
-/// is, password and names untouched.
+/// Who will run a tenant.
+#[derive(Debug, Clone)]
+pub enum Admin {
+    /// No user; a credential of its own does.
+    Nobody,
+    /// The user who has this address already.
+    Existing(Email),
+    /// The user who has this address, or a new one.
+    NewOrExisting(NewAdmin),
+}
+
+impl Admin {
+    /// The password of whoever may be new.
+    const fn password(&self) -> Option<&Password> {
+        match self {
+            Self::NewOrExisting(admin) => Some(&admin.password),
+            Self::Nobody | Self::Existing(_) => None,
+        }
+    }
+}
+
+/// A person who will run a tenant. Where the address has a user already, that user is linked as it is,
+/// password and names untouched.
 #[derive(Debug, Clone)]
 pub struct NewAdmin {
     /// Address, which is how they log in.
@@ -127,8 +148,8 @@ impl Provisioning {
         if let Some(answer) = self.answered_before(ctx, wish).await? {
             return Ok(answer);
         }
-        let hash = match &wish.admin {
-            Some(admin) => Some(self.hasher.hash(&admin.password).await?),
+        let hash = match wish.admin.password() {
+            Some(password) => Some(self.hasher.hash(password).await?),
             None => None,
         };
         let mut attempt = 1;
@@ -163,6 +184,15 @@ impl Provisioning {
                 return Ok(None);
             }
         }
+        // Before the schema: an owner who is not there must cost nothing.
+        let owner = match &wish.admin {
+            Admin::Nobody => None,
+            Admin::Existing(email) => {
+                let found = users::find_id_by_email(&tx, email).await?;
+                Some(found.ok_or(Error::NotFound(Noun::User))?)
+            }
+            Admin::NewOrExisting(admin) => Some(create_or_link(&tx, ctx, admin, hash).await?),
+        };
         let tenant = Tenant {
             id: TenantId::generate(),
             number: tenants::next_number(&tx).await?,
@@ -174,8 +204,7 @@ impl Provisioning {
         };
         tenants::insert(&tx, &tenant, wish.contact.as_ref(), &self.set).await?;
         self.make_schema(&tx, tenant.id).await?;
-        if let Some(admin) = &wish.admin {
-            let user = create_or_link(&tx, ctx, admin, hash).await?;
+        if let Some(user) = owner {
             memberships::insert(&tx, tenant.id, user, Role::Admin, ctx.now).await?;
         }
         let event = Event {
@@ -273,9 +302,9 @@ impl Provisioning {
         let found = idempotency::find(&tx, &ctx.principal.label(), key, ctx.now).await?;
         drop(tx); // a read needs no commit, and the hash below no connection
         let Some(record) = found else { return Ok(None) };
-        let same_secret = match (&wish.admin, record.secret_hash) {
-            (Some(admin), Some(hash)) => {
-                self.hasher.verify(&admin.password, Some(&PasswordHash::stored(hash))).await?
+        let same_secret = match (wish.admin.password(), record.secret_hash) {
+            (Some(password), Some(hash)) => {
+                self.hasher.verify(password, Some(&PasswordHash::stored(hash))).await?
             }
             (None, None) => true,
             _ => false,
@@ -340,10 +369,14 @@ impl ProvisionTenant {
         };
         add(self.name.as_str());
         add(self.slug.as_str());
-        if let Some(admin) = &self.admin {
-            add(admin.email.as_str());
-            add(admin.first_name.as_str());
-            add(admin.last_name.as_str());
+        match &self.admin {
+            Admin::Nobody => {}
+            Admin::Existing(email) => add(email.as_str()),
+            Admin::NewOrExisting(admin) => {
+                add(admin.email.as_str());
+                add(admin.first_name.as_str());
+                add(admin.last_name.as_str());
+            }
         }
         hash.finalize().to_vec()
     }

@@ -7,3 +7,4 @@
 
 mod setup;
 mod support;
+mod webfluss;

@@ -12,7 +12,7 @@ use crate::domain::{Permission, Tenant};
 use crate::http::Site;
 use crate::http::extract::{Body, Caller};
 use crate::http::fields::{Fields, Text, read_object};
-use crate::service::provisioning::{NewAdmin, ProvisionTenant, Provisioned};
+use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 
 /// Makes a retry safe: the same key and body are answered as the first time.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -141,7 +141,7 @@ impl SetupBody {
             Some(ProvisionTenant {
                 name: name?,
                 slug: slug?,
-                admin: Some(admin),
+                admin: Admin::NewOrExisting(admin),
                 org: None,
                 contact: None,
                 with_token: false,
