@@ -185,14 +185,7 @@ impl Provisioning {
             }
         }
         // Before the schema: an owner who is not there must cost nothing.
-        let owner = match &wish.admin {
-            Admin::Nobody => None,
-            Admin::Existing(email) => {
-                let found = users::find_id_by_email(&tx, email).await?;
-                Some(found.ok_or(Error::NotFound(Noun::User))?)
-            }
-            Admin::NewOrExisting(admin) => Some(create_or_link(&tx, ctx, admin, hash).await?),
-        };
+        let owner = find_or_create(&tx, ctx, &wish.admin, hash).await?;
         let tenant = Tenant {
             id: TenantId::generate(),
             number: tenants::next_number(&tx).await?,
@@ -334,6 +327,23 @@ async fn make_token(tx: &PublicTx, ctx: &CallContext, tenant: TenantId) -> Resul
     };
     tokens::insert(tx, &token, secret.digest().as_bytes()).await?;
     Ok(secret)
+}
+
+/// The user who will run the tenant, if a user will.
+async fn find_or_create(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    admin: &Admin,
+    hash: Option<&PasswordHash>,
+) -> Result<Option<UserId>> {
+    match admin {
+        Admin::Nobody => Ok(None),
+        Admin::Existing(email) => {
+            let found = users::find_id_by_email(tx, email).await?;
+            found.map(Some).ok_or(Error::NotFound(Noun::User))
+        }
+        Admin::NewOrExisting(admin) => create_or_link(tx, ctx, admin, hash).await.map(Some),
+    }
 }
 
 /// Creates the admin, or finds the user that has the address.

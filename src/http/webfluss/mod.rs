@@ -283,10 +283,10 @@ fn sentences(problems: &[FieldProblem]) -> Vec<(String, String)> {
             Rule::Required => say(format!("The {field} field is required.")),
             Rule::Type(expected) => say(format!("The {field} field must be a {expected}.")),
             Rule::TooShort(min) => {
-                say(format!("The {field} field must be at least {min} characters."))
+                say(format!("The {field} field must be at least {min} characters."));
             }
             Rule::TooLong(max) => {
-                say(format!("The {field} field must not be greater than {max} characters."))
+                say(format!("The {field} field must not be greater than {max} characters."));
             }
             Rule::EmailFormat => {
                 say(format!("The {field} field must be a valid email address."));
