@@ -136,11 +136,13 @@ fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
 /// of the terminal's history.
 fn example(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
     let mut text = String::new();
-    let token = match (&settings.root_token_command, &first.root_token, &settings.root_token) {
-        (Some(command), ..) => format!("$({command})"),
-        (None, Some((path, _)), _) => format!("$(cat {})", shell_word(&absolute(path))),
-        (None, None, Some(_)) => "$ROWHOUSE_ROOT_TOKEN".to_owned(),
-        (None, None, None) => {
+    let token = match (&first.root_token, &settings.root_token) {
+        (Some((path, _)), _) => match &settings.root_token_command {
+            Some(command) => format!("$({command})"),
+            None => format!("$(cat {})", shell_word(&absolute(path))),
+        },
+        (None, Some(_)) => "$ROWHOUSE_ROOT_TOKEN".to_owned(),
+        (None, None) => {
             let program = std::env::current_exe()
                 .map_or_else(|_| "rowhouse".to_owned(), |path| shell_word(&path.to_string_lossy()));
             let _ = writeln!(

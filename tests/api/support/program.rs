@@ -72,6 +72,13 @@ impl Program {
         self.with("ROWHOUSE_DATA_DIR", &folder)
     }
 
+    /// Lets the account that runs PostgreSQL for root into folders below this one.
+    pub fn open_to_all(self) -> Self {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(self.folder(), open).expect("a folder of ours can be opened");
+        self
+    }
+
     /// Sets a variable; the last one of a name holds.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
