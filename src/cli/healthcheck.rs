@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{Exit, Failure, Output, output};
 use crate::config::Settings;
 
-/// Docker's and our own image's patience is 5 s, and a probe should answer before it is killed.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Our image gives a probe 5 s, its start included, and it should answer before it is killed.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> {
     if settings.listen.port() == 0 {
