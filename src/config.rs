@@ -27,6 +27,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "",
         "a UUID that may do everything; generated into the data dir where it is needed and not set",
     ),
+    (
+        "root_token_command",
+        "",
+        "how a shell prints the root token, for the curl line that serve prints; for containers, whose data \
+         dir the shell outside does not see",
+    ),
     ("admin_email", "", "a SUPER_ADMIN who can log in; the settings are the truth at every start"),
     ("admin_password", "", "that user's password"),
     ("tenant_migrations", "", "a folder that replaces the built-in tenant migrations"),
@@ -66,7 +72,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("http.request_timeout", "30s", "longest time for one request; beyond it the answer is 503"),
     ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
     ("log.format", "text", "text or json"),
-    ("log.filter", "info,refinery_core=warn,actix_server=warn", "such as info,rowhouse=debug"),
+    (
+        "log.filter",
+        "info,refinery_core=warn,actix_server=warn,tokio_postgres=warn",
+        "such as info,rowhouse=debug",
+    ),
 ];
 
 /// Everything that can be set, checked.
@@ -80,6 +90,8 @@ pub struct Settings {
     pub data_dir_is_set: bool,
     /// The root token as it was given.
     pub root_token: Option<SecretString>,
+    /// How a shell prints the root token, where that is not `cat` on the data dir.
+    pub root_token_command: Option<String>,
     /// The admin who must exist.
     pub admin: Option<Admin>,
     /// The folder that replaces the built-in tenant migrations.
@@ -175,6 +187,17 @@ pub struct Log {
     pub filter: String,
 }
 
+impl Log {
+    /// What a command that ends by itself logs: its own output says the rest, and names the tenants
+    /// that failed. A filter that somebody chose holds for all.
+    #[must_use]
+    pub fn filter_of_commands(&self) -> &str {
+        let is_default =
+            KEYS.iter().any(|(key, default, _)| *key == "log.filter" && *default == self.filter);
+        if is_default { "warn,rowhouse::service::fleet=error" } else { &self.filter }
+    }
+}
+
 /// What the command line says; beats everything else.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
@@ -206,8 +229,11 @@ impl Settings {
             .build()
             .map_err(|error| fail(format!("{}: {error}", file.display())))?;
         let mut builder = defaults()?;
-        let environment =
-            config::Environment::with_prefix("ROWHOUSE").prefix_separator("_").separator("__");
+        // Empty is unset: it is what `NAME=` in an env file and a bare name in a compose file give.
+        let environment = config::Environment::with_prefix("ROWHOUSE")
+            .prefix_separator("_")
+            .separator("__")
+            .ignore_empty(true);
         builder = builder
             .add_source(from_file.clone())
             .add_source(database_url())
@@ -301,6 +327,7 @@ impl Settings {
             data_dir_is_set: data_dir.as_os_str() != ".rowhouse",
             data_dir,
             root_token: r.text("root_token").map(SecretString::from),
+            root_token_command: r.text("root_token_command"),
             admin,
             default_owner,
             tenant_migrations: r.text("tenant_migrations").map(PathBuf::from),
@@ -337,16 +364,22 @@ fn defaults() -> Result<Builder, SettingsError> {
 
 /// `DATABASE_URL`, which other tools set too; our own variable beats it.
 fn database_url() -> config::Environment {
-    config::Environment::default().source(
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the file that reads the environment"
-        )]
-        std::env::var("DATABASE_URL")
-            .ok()
-            .filter(|url| !url.is_empty())
-            .map(|url| std::iter::once(("database.url".to_owned(), url)).collect()),
-    )
+    // Without a source of its own it would read every variable there is as a setting, LISTEN and
+    // DATA_DIR among them.
+    let source = variable("DATABASE_URL").map(|url| ("database.url".to_owned(), url));
+    config::Environment::default().source(Some(source.into_iter().collect()))
+}
+
+/// The password for the admin of `tenant create`, which must not stand on a command line. It belongs to
+/// one command and is no setting.
+#[must_use]
+pub fn tenant_admin_password() -> Option<SecretString> {
+    variable("ROWHOUSE_TENANT_ADMIN_PASSWORD").map(SecretString::from)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn read_email(r: &mut Reader, key: &str) -> Option<Email> {

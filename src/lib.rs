@@ -46,6 +46,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;
@@ -55,3 +56,8 @@ pub mod telemetry;
 
 pub use http::reten::Problem;
 pub use pg::{Param, Row, TenantTx};
+
+/// Compiles the Rust of the README. The other examples are run by `tests/api/readme.rs`.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,13 +5,14 @@
 //! Roles belong to the server and not to the database, so two databases of one server may bootstrap at
 //! the same moment: what one has made meanwhile, the other finds.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 
 use super::error::Failure;
-use super::migrations::{MigrationError, MigrationSet};
+use super::migrations::{HISTORY_TABLE, MigrationError, MigrationSet};
 use super::pool::{Db, Endpoint, Isolation};
 use super::schemas;
 
@@ -82,6 +83,24 @@ pub enum BootstrapError {
         /// What the server said.
         reason: String,
     },
+    /// Nothing of ours is in the database.
+    #[error(
+        "the database at {at} holds no control plane yet; `rowhouse migrate` makes one, and so does `rowhouse serve`"
+    )]
+    NotPrepared {
+        /// Where, without the password.
+        at: String,
+    },
+    /// The control plane is older than this program.
+    #[error(
+        "the control plane is at version {found}, this program works on {known}; `rowhouse migrate` brings it there"
+    )]
+    Behind {
+        /// Version in the database.
+        found: i32,
+        /// Highest version in the set.
+        known: i32,
+    },
     /// The control plane's tables could not be brought up to date.
     #[error("cannot migrate the control plane: {0}")]
     Migrate(#[from] MigrationError),
@@ -132,6 +151,47 @@ pub async fn prepare(
     let open = revoke(&client, &facts).await?;
     extensions(&client).await?;
     Ok(Posture { server_version: facts.version, isolation, open, applied: Vec::new() })
+}
+
+/// Looks whether [`prepare`] and [`migrate`] have been here, and changes nothing: a command that lists
+/// tenants must not turn a mistyped URL into a control plane, nor migrate one that older processes serve.
+///
+/// # Errors
+/// What stands in the way, and which command would mend it.
+pub async fn inspect(
+    owner: &Endpoint,
+    isolation: Isolation,
+    set: &MigrationSet,
+) -> Result<Posture, BootstrapError> {
+    let at = describe(&owner.config);
+    let client = connect(owner)
+        .await
+        .map_err(|error| BootstrapError::Connect { at: at.clone(), reason: words(&error) })?;
+    let failed = step("read the version of the control plane");
+    let facts = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int4, to_regclass($1::text) IS NOT NULL",
+            &[&format!("public.{HISTORY_TABLE}")],
+        )
+        .await
+        .map_err(&failed)?;
+    let (server_version, is_there): (i32, bool) = (facts.get(0), facts.get(1));
+    if !is_there {
+        return Err(BootstrapError::NotPrepared { at });
+    }
+    let history = format!("SELECT COALESCE(max(version), 0) FROM public.{HISTORY_TABLE}");
+    let found: i32 = client.query_one(&history, &[]).await.map_err(&failed)?.get(0);
+    let known = set.version();
+    match found.cmp(&known) {
+        Ordering::Less => Err(BootstrapError::Behind { found, known }),
+        Ordering::Greater => Err(MigrationError::Ahead { found, known }.into()),
+        Ordering::Equal => Ok(Posture {
+            server_version: u32::try_from(server_version).unwrap_or(0),
+            isolation,
+            open: Vec::new(),
+            applied: Vec::new(),
+        }),
+    }
 }
 
 /// Migrates the control plane; the second half.

@@ -5,6 +5,8 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod cli;
+mod readme;
 mod setup;
 mod support;
 mod webfluss;

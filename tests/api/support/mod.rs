@@ -5,6 +5,7 @@
 
 pub mod callers;
 pub mod postgres;
+pub mod program;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 pub use callers::{Answer, Caller};
 pub use postgres::TestDatabase;
+pub use program::{Program, Ran};
 
 /// The password of every user that a test makes.
 pub const PASSWORD: &str = "SecurePass123!";
