@@ -230,9 +230,6 @@ impl Backend {
                 bootstrap::inspect(&ground.owner, rules.isolation, &public_set).await?
             }
         };
-        for open in &posture.open {
-            tracing::warn!("{open}: the database login may not revoke it");
-        }
         let database = Database::new(ground.owner, ground.runtime, rules);
         let main = PoolSizes {
             control: settings.database.max_connections / PROVISIONING_SHARE,
@@ -241,6 +238,10 @@ impl Backend {
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, &public_set).await?;
+            posture.open.extend(bootstrap::self_test(&db).await?);
+            for open in &posture.open {
+                tracing::warn!("{open}");
+            }
         }
         let root = match purpose {
             Purpose::Serve => root_token(settings, ground.embedded, &mut first_start)?,

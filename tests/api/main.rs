@@ -6,6 +6,7 @@
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
 mod cli;
+mod isolation;
 mod readme;
 mod setup;
 mod support;
