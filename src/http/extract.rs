@@ -26,13 +26,13 @@ pub const TENANT_HEADER: &str = "x-tenant-id";
 pub struct Caller(pub CallContext);
 
 impl Caller {
-    /// The context, for a caller who holds the permission somewhere. Lets a handler refuse before it
+    /// The context, for a caller who holds the permission everywhere. Lets a handler refuse before it
     /// looks at the body; the service asks again, and that is the check that counts.
     ///
     /// # Errors
     /// As [`CallContext::require`].
     pub fn with(&self, permission: Permission) -> Result<&CallContext> {
-        self.0.reach(permission)?;
+        self.0.require(permission)?;
         Ok(&self.0)
     }
 }

@@ -72,6 +72,28 @@ impl TestDatabase {
         connect(&self.url()).await
     }
 
+    /// A connection to the same server, beside this database.
+    pub async fn connect_beside(&self) -> Client {
+        connect(&with_database(&ground().await.base, "postgres")).await
+    }
+
+    /// Lets nobody in and throws everybody out, as if the server were away.
+    pub async fn close(&self) {
+        let (admin, name) = (self.connect_beside().await, self.name());
+        let sql = format!(
+            "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        admin.batch_execute(&sql).await.expect("a test database can be closed");
+    }
+
+    /// Lets everybody in again.
+    pub async fn open(&self) {
+        let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name());
+        let admin = self.connect_beside().await;
+        admin.batch_execute(&sql).await.expect("a test database can be opened");
+    }
+
     pub fn name(&self) -> &str {
         &self.0.name
     }
