@@ -76,17 +76,22 @@ impl Failure {
         })
     }
 
-    /// Sorts the failure by remedy, with what was being done in the present tense.
+    /// Whether the server is away, going, full or too slow: not our fault, and over one day.
     #[must_use]
-    pub fn during(self, during: &'static str) -> Error {
-        let away = match &self {
+    pub fn is_away(&self) -> bool {
+        match self {
             Self::Pool(_) => true,
             Self::Postgres(error) => error.is_closed() || error.code().is_none_or(means_away),
             Self::NotAllowed(_) | Self::RowCount => false,
-        };
+        }
+    }
+
+    /// Sorts the failure by remedy, with what was being done in the present tense.
+    #[must_use]
+    pub fn during(self, during: &'static str) -> Error {
         if self.is_retryable() {
             Error::Conflict(Conflict::Concurrent)
-        } else if away {
+        } else if self.is_away() {
             Error::Unavailable { during, retry_after: Duration::from_secs(1), source: self.into() }
         } else {
             Error::Internal { during, source: self.into() }

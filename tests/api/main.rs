@@ -5,5 +5,7 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod idempotency;
+mod provisioning;
 mod setup;
 mod support;

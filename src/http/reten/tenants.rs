@@ -145,11 +145,15 @@ impl SetupBody {
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>> {
-    let Some(value) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
+    let Some(value) = values.next() else { return Ok(None) };
     value
         .to_str()
         .ok()
         .filter(|key| (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()))
+        .filter(|key| key.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+        // Of two keys nobody could tell which one counts.
+        .filter(|_| values.next().is_none())
         .map(|key| Some(key.to_owned()))
         .ok_or(Error::Malformed(Malformed::Header(IDEMPOTENCY_KEY)))
 }
