@@ -89,6 +89,7 @@ pub struct Metrics {
     provisioned: Counter,
     connections: Family<ConnectionLabels, Gauge>,
     hashes: Family<HashLabels, Gauge>,
+    hashes_computed: Gauge,
     started_at: Gauge<f64, AtomicU64>,
 }
 
@@ -121,13 +122,28 @@ impl Default for Metrics {
             "Password hashes running and waiting",
             hashes.clone(),
         );
+        let hashes_computed = Gauge::default();
+        registry.register(
+            "rowhouse_password_hashes_computed",
+            "Password hashes computed since the start",
+            hashes_computed.clone(),
+        );
         let started_at = Gauge::default();
         registry.register(
             "process_start_time_seconds",
             "When this process started",
             started_at.clone(),
         );
-        Self { registry, requests, latency, provisioned, connections, hashes, started_at }
+        Self {
+            registry,
+            requests,
+            latency,
+            provisioned,
+            connections,
+            hashes,
+            hashes_computed,
+            started_at,
+        }
     }
 }
 
@@ -159,6 +175,11 @@ impl Metrics {
         self.hashes
             .get_or_create(&HashLabels { state })
             .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many password hashes were computed.
+    pub fn set_hashes_computed(&self, count: u64) {
+        self.hashes_computed.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All of it, in Prometheus' text form.

@@ -5,7 +5,10 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod auth;
 mod idempotency;
 mod provisioning;
 mod setup;
 mod support;
+mod tenants;
+mod tokens;
