@@ -88,24 +88,33 @@ impl FromRequest for TenantTx {
     }
 }
 
-/// The bytes of a body, up to the limit of the settings; refused in the dialect's own form.
-pub struct Body(pub web::Bytes);
+/// The body of a request, not read yet: a caller who is refused has nothing of it buffered.
+pub struct Body {
+    bytes: <web::Bytes as FromRequest>::Future,
+    limit: usize,
+}
 
 impl FromRequest for Body {
     type Error = actix_web::Error;
-    type Future = Extraction<Self>;
+    type Future = std::future::Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let limit = site(request).settings.max_body_bytes;
-        let bytes = web::Bytes::from_request(request, payload);
-        Box::pin(async move {
-            let refused = |error: actix_web::Error| {
-                Problem(Error::Malformed(match error.as_error::<PayloadError>() {
-                    Some(PayloadError::Overflow) => Malformed::TooLarge { limit },
-                    _ => Malformed::Body,
-                }))
-            };
-            Ok(bytes.await.map(Self).map_err(refused)?)
+        std::future::ready(Ok(Self { bytes: web::Bytes::from_request(request, payload), limit }))
+    }
+}
+
+impl Body {
+    /// Reads it, up to the limit of the settings; a packed one is unpacked.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLarge`]; [`Malformed::Body`] where it breaks off or cannot be unpacked.
+    pub async fn read(self) -> Result<web::Bytes> {
+        self.bytes.await.map_err(|error| {
+            Error::Malformed(match error.as_error::<PayloadError>() {
+                Some(PayloadError::Overflow) => Malformed::TooLarge { limit: self.limit },
+                _ => Malformed::Body,
+            })
         })
     }
 }

@@ -6,9 +6,13 @@
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
 mod auth;
+mod bad_input;
 mod idempotency;
+mod operations;
 mod provisioning;
 mod setup;
 mod support;
 mod tenants;
 mod tokens;
+mod unauthorized;
+mod unhealthy;

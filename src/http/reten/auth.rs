@@ -74,7 +74,7 @@ pub(super) async fn login(
     call: PublicCall,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let body: LoginBody = read_object(&body.0)?;
+    let body: LoginBody = read_object(&body.read().await?)?;
     let mut fields = Fields::default();
     let identifier = fields.required("identifier", &body.identifier, |text| match text.len() {
         0 => Err(Rule::Required),

@@ -90,7 +90,7 @@ pub(super) async fn setup(
 ) -> Result<HttpResponse, Problem> {
     let ctx = caller.with(Permission::CreateTenant)?;
     let idempotency_key = idempotency_key(&request)?;
-    let wish = read_object::<SetupBody>(&body.0)?.into_wish(idempotency_key)?;
+    let wish = read_object::<SetupBody>(&body.read().await?)?.into_wish(idempotency_key)?;
     let made = site.services.provisioning.provision(ctx, wish).await?;
     if !made.replayed {
         site.metrics.count_provisioned();
