@@ -26,27 +26,27 @@ const IDEMPOTENCY_KEY_MAX: usize = 255;
 pub struct SetupBody {
     /// The name people read, in any script.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "Acme Corp")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "Acme Corp")]
     name: Text,
     /// The unique url-friendly name.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", example = "acme-corp")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", example = "acme-corp")]
     slug: Text,
     /// Who will run the tenant. A user who has the address already is linked, password untouched.
     #[serde(default)]
-    #[schema(value_type = String, format = "email", example = "admin@acme.com")]
+    #[schema(required = true, value_type = String, format = "email", example = "admin@acme.com")]
     admin_email: Text,
     /// A new admin's password: at least 8 characters, at most 1,024 bytes.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
+    #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
     admin_password: Text,
     /// A new admin's given name.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "Acme")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "Acme")]
     admin_first_name: Text,
     /// A new admin's family name.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "Admin")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "Admin")]
     admin_last_name: Text,
 }
 
