@@ -76,15 +76,9 @@ async fn read_wish(wish: CreateTenant) -> Result<ProvisionTenant, Failure> {
     let mut arguments = Arguments::default();
     let password = arguments.read("the admin's password", given.expose_secret(), Password::parse);
     let password = arguments.finish(password)?;
-    Ok(ProvisionTenant {
-        name,
-        slug,
-        admin: Admin::NewOrExisting(NewAdmin { email, password, first_name, last_name }),
-        org: None,
-        contact: None,
-        with_token: false,
-        idempotency_key: wish.idempotency_key,
-    })
+    let admin = Admin::NewOrExisting(NewAdmin { email, password, first_name, last_name });
+    let idempotency_key = wish.idempotency_key;
+    Ok(ProvisionTenant { idempotency_key, ..ProvisionTenant::new(name, slug, admin) })
 }
 
 fn idempotency_key(given: &str) -> Result<(), Rule> {

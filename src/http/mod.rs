@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use utoipa::OpenApi;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -112,55 +113,58 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// The paths that are served and the methods that each answers to, to tell a wrong method from a wrong
 /// path. Read off the document, so that it cannot fall behind.
-pub struct Routes(Vec<(actix_web::dev::ResourceDef, Vec<Method>)>);
+pub struct Routes(Vec<Route>);
+
+struct Route {
+    path: actix_web::dev::ResourceDef,
+    /// The value of `Allow`.
+    allow: HeaderValue,
+}
 
 impl Routes {
     /// Reads the routes off the document.
     #[must_use]
     pub fn of(document: &utoipa::openapi::OpenApi) -> Self {
-        let methods = |item: &utoipa::openapi::PathItem| {
-            let mut methods = Vec::new();
-            for (operation, method) in [
-                (&item.get, Method::GET),
-                (&item.put, Method::PUT),
-                (&item.post, Method::POST),
-                (&item.delete, Method::DELETE),
-                (&item.patch, Method::PATCH),
-            ] {
-                if operation.is_some() {
-                    methods.push(method);
-                }
+        let route = |(path, item): (&String, &utoipa::openapi::PathItem)| {
+            let methods = [
+                (item.get.is_some(), "GET, HEAD"),
+                (item.put.is_some(), "PUT"),
+                (item.post.is_some(), "POST"),
+                (item.delete.is_some(), "DELETE"),
+                (item.patch.is_some(), "PATCH"),
+                (true, "OPTIONS"),
+            ];
+            let allow: Vec<_> = methods.iter().filter(|(on, _)| *on).map(|(_, m)| *m).collect();
+            Route {
+                path: actix_web::dev::ResourceDef::new(path.as_str()),
+                allow: HeaderValue::from_str(&allow.join(", "))
+                    .expect("names of methods are ASCII"),
             }
-            methods
         };
-        let routes = document.paths.paths.iter();
-        Self(
-            routes
-                .map(|(path, item)| {
-                    (actix_web::dev::ResourceDef::new(path.as_str()), methods(item))
-                })
-                .collect(),
-        )
+        Self(document.paths.paths.iter().map(route).collect())
     }
 
-    fn allowed(&self, path: &str) -> Option<&[Method]> {
-        self.0.iter().find(|(route, _)| route.is_match(path)).map(|(_, methods)| methods.as_slice())
+    fn find(&self, path: &str) -> Option<&Route> {
+        self.0.iter().find(|route| route.path.is_match(path))
+    }
+
+    /// The pattern that a path matches, for labels.
+    fn pattern(&self, path: &str) -> Option<&str> {
+        self.find(path)?.path.pattern()
     }
 }
 
-/// Answers what no route answers: a wrong method on a path that is there, or a path that is not.
+/// Answers what no route answers: `OPTIONS`, a wrong method on a path that is there, a path that is not.
 pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
-    match routes.allowed(request.path()) {
-        Some(methods) => {
-            let mut answer = refuse(request.path(), Error::Malformed(Malformed::Method));
-            let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-            if let Ok(allow) = allow.parse() {
-                answer.headers_mut().insert(actix_web::http::header::ALLOW, allow);
-            }
-            answer
-        }
-        None => refuse(request.path(), Error::NotFound(Noun::Route)),
-    }
+    let Some(route) = routes.find(request.path()) else {
+        return refuse(request.path(), Error::NotFound(Noun::Route));
+    };
+    let mut answer = match *request.method() {
+        Method::OPTIONS => HttpResponse::NoContent().finish(),
+        _ => refuse(request.path(), Error::Malformed(Malformed::Method)),
+    };
+    answer.headers_mut().insert(ALLOW, route.allow.clone());
+    answer
 }
 
 /// Refuses in the form of the dialect that the path belongs to. Reten's is the native one.

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::Duration;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
@@ -138,10 +140,10 @@ impl Provisioning {
     pub async fn provision(&self, ctx: &CallContext, wish: ProvisionTenant) -> Result<Provisioned> {
         ctx.require(Permission::CreateTenant)?;
         let (this, ctx) = (self.clone(), ctx.clone());
-        self.runtime
-            .spawn(async move { this.run(&ctx, &wish).await })
-            .await
-            .map_err(|panicked| Error::internal("provision a tenant", panicked))?
+        let work = async move { this.run(&ctx, &wish).await };
+        let task = self.runtime.spawn(work.in_current_span());
+        let _end = EndWithCaller(task.abort_handle());
+        task.await.map_err(|panicked| Error::internal("provision a tenant", panicked))?
     }
 
     async fn run(&self, ctx: &CallContext, wish: &ProvisionTenant) -> Result<Provisioned> {
@@ -230,6 +232,7 @@ impl Provisioning {
             idempotency::insert(&tx, &record, ctx.now, ctx.now + KEY_LIFETIME).await?;
         }
         tx.commit().await.during("commit provisioning")?;
+        tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %ctx.principal.label(), "made a tenant");
         Ok(Some(made))
     }
 
@@ -346,6 +349,16 @@ async fn find_or_create(
     }
 }
 
+/// Ends the work with the call that waits for it. A caller who was told that it took too long may try
+/// again with the same slug, so that nothing may be made behind their back.
+struct EndWithCaller(AbortHandle);
+
+impl Drop for EndWithCaller {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Creates the admin, or finds the user that has the address.
 async fn create_or_link(
     tx: &PublicTx,
@@ -370,6 +383,20 @@ async fn create_or_link(
 }
 
 impl ProvisionTenant {
+    /// The least that makes a tenant; what else a dialect asks for is set on it.
+    #[must_use]
+    pub const fn new(name: TenantName, slug: Slug, admin: Admin) -> Self {
+        Self {
+            name,
+            slug,
+            admin,
+            org: None,
+            contact: None,
+            with_token: false,
+            idempotency_key: None,
+        }
+    }
+
     /// A digest of all that was asked, except the password: a fast digest of that must not be kept.
     fn digest(&self) -> Vec<u8> {
         let mut hash = Sha256::new();

@@ -5,9 +5,18 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod auth;
+mod bad_input;
 mod cli;
+mod idempotency;
 mod isolation;
+mod operations;
+mod provisioning;
 mod readme;
 mod setup;
 mod support;
+mod tenants;
+mod tokens;
+mod unauthorized;
+mod unhealthy;
 mod webfluss;

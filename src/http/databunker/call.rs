@@ -17,7 +17,7 @@ use crate::domain::names::Slug;
 use crate::domain::profile::{Document, Identity, Lifetime, MonthOrMinute, parse_length};
 use crate::domain::{Tenant, TenantId, TenantStatus};
 use crate::http::Site;
-use crate::http::extract;
+use crate::http::extract::{self, Body};
 use crate::service::Services;
 use crate::service::tenants::TenantRef;
 
@@ -50,7 +50,7 @@ impl FromRequest for Call {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let request = request.clone();
-        let bytes = web::Bytes::from_request(&request, payload);
+        let body = Body::of(&request, payload);
         Box::pin(async move {
             let site = extract::site(&request).clone();
             let presented = header(request.headers(), TOKEN_HEADER).unwrap_or_default();
@@ -66,7 +66,7 @@ impl FromRequest for Call {
                 let base = site.settings.base_domain.as_deref();
                 extract::slug_of_host(request.connection_info().host(), base).map(Ok)
             };
-            let bytes = bytes.await.map_err(|error| extract::body_error(&error, &site.settings))?;
+            let bytes = body.read().await?;
             Ok(Self { ctx, params: Params::read(&bytes)?, site, named, by_header })
         })
     }

@@ -91,14 +91,12 @@ async fn delete(call: Call) -> Answer {
 
 /// Creates a tenant for either version of the API.
 pub(super) async fn create_with(call: &Call, slug: Slug, org: String) -> Result<Provisioned> {
+    let name = TenantName::stored(slug.to_string());
     let wish = ProvisionTenant {
-        name: TenantName::stored(slug.to_string()),
-        slug,
-        admin: Admin::Nobody,
         org: Some(org),
         contact: contact(&call.params)?,
         with_token: true,
-        idempotency_key: None,
+        ..ProvisionTenant::new(name, slug, Admin::Nobody)
     };
     call.services().provisioning.provision(&call.ctx, wish).await
 }

@@ -26,11 +26,11 @@ const COOKIE_PATH: &str = "/api/auth";
 pub struct LoginBody {
     /// The user's e-mail address.
     #[serde(default)]
-    #[schema(value_type = String, example = "admin@acme.com")]
+    #[schema(required = true, value_type = String, example = "admin@acme.com")]
     identifier: Text,
     /// The user's password, 8 characters or more.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 8, example = "SecurePass123!")]
+    #[schema(required = true, value_type = String, min_length = 8, example = "SecurePass123!")]
     password: Text,
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn login(
     call: PublicCall,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let body: LoginBody = read_object(&body.0)?;
+    let body: LoginBody = read_object(&body.read().await?)?;
     let mut fields = Fields::default();
     let identifier = fields.required("identifier", &body.identifier, |text| match text.len() {
         0 => Err(Rule::Required),

@@ -13,7 +13,7 @@ pub mod auth;
 pub mod tenants;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -103,12 +103,27 @@ impl ResponseError for Problem {
         if let Some(seconds) = retry_after {
             answer.insert_header((RETRY_AFTER, seconds.to_string()));
         }
+        if let Error::Unauthenticated(problem) = &self.0 {
+            answer.insert_header((WWW_AUTHENTICATE, challenge(*problem)));
+        }
         answer.json(ErrorBody {
             status_code: status.as_u16(),
             message: message(&self.0),
             error: status.canonical_reason().unwrap_or("Error"),
             errors,
         })
+    }
+}
+
+/// Which credential would help (RFC 6750, 3).
+fn challenge(problem: AuthProblem) -> &'static str {
+    match problem {
+        AuthProblem::Missing | AuthProblem::WrongPassword | AuthProblem::Unlock => {
+            "Bearer realm=\"rowhouse\""
+        }
+        AuthProblem::Invalid | AuthProblem::Expired => {
+            "Bearer realm=\"rowhouse\", error=\"invalid_token\""
+        }
     }
 }
 

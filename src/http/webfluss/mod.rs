@@ -76,10 +76,11 @@ struct CreateBody {
 #[post("/api/tenants")]
 async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpResponse, Problem> {
     call.0.require(Permission::CreateTenant)?;
-    let body: CreateBody = if body.0.iter().all(u8::is_ascii_whitespace) {
+    let bytes = body.read().await?;
+    let body: CreateBody = if bytes.iter().all(u8::is_ascii_whitespace) {
         CreateBody::default()
     } else {
-        read_object(&body.0)?
+        read_object(&bytes)?
     };
     let wish = body.into_wish(&site.settings)?;
     let made = site.services.provisioning.provision(&call.0, wish).await?;
@@ -126,15 +127,9 @@ impl CreateBody {
         }
         let slug = slug.unwrap_or_else(random_slug);
         let owner = email.or_else(|| settings.default_owner.clone());
-        Ok(ProvisionTenant {
-            name: name.unwrap_or_else(|| TenantName::stored(format!("Organization {slug}"))),
-            slug,
-            admin: owner.map_or(Admin::Nobody, Admin::Existing),
-            org: None,
-            contact: None,
-            with_token: false,
-            idempotency_key: None,
-        })
+        let name = name.unwrap_or_else(|| TenantName::stored(format!("Organization {slug}")));
+        let admin = owner.map_or(Admin::Nobody, Admin::Existing);
+        Ok(ProvisionTenant::new(name, slug, admin))
     }
 }
 
