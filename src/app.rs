@@ -244,7 +244,7 @@ impl Backend {
             }
         }
         let root = match purpose {
-            Purpose::Serve => root_token(settings, ground.embedded, &mut first_start)?,
+            Purpose::Serve => Some(root_token(settings, &mut first_start)?),
             // The operator holds the database; nobody else is recognised through this backend.
             Purpose::Migrate | Purpose::Operate => None,
         };
@@ -314,7 +314,8 @@ impl Backend {
     ) -> Result<Self, BuildError> {
         let admin = match &settings.admin {
             Some(admin) => Some((admin.email.clone(), admin.password.clone())),
-            None if embedded || settings.data_dir_is_set => {
+            // Whoever chose a root token for a database of theirs runs the users as well.
+            None if embedded || settings.root_token.is_none() => {
                 Some(secrets::admin(&settings.data_dir, &mut self.first_start)?)
             }
             None => None,
@@ -470,19 +471,15 @@ async fn signing_keys(db: &Db, clock: &Clock) -> Result<Vec<SigningKey>, BuildEr
 /// The root token of the settings, or the one in the data dir, or on an embedded database a fresh one.
 fn root_token(
     settings: &Settings,
-    embedded: bool,
     first_start: &mut FirstStart,
-) -> Result<Option<Arc<RootToken>>, BuildError> {
+) -> Result<Arc<RootToken>, BuildError> {
     match &settings.root_token {
         Some(token) => {
             let token =
                 RootToken::parse(token.expose_secret()).map_err(|_rule| BuildError::RootToken)?;
-            Ok(Some(Arc::new(token)))
+            Ok(Arc::new(token))
         }
-        None if embedded || settings.data_dir_is_set => {
-            secrets::root_token(&settings.data_dir, first_start).map(Some)
-        }
-        None => Ok(None),
+        None => secrets::root_token(&settings.data_dir, first_start),
     }
 }
 

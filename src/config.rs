@@ -86,8 +86,6 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the embedded server and the generated secrets live.
     pub data_dir: PathBuf,
-    /// Whether the data dir was chosen and is not the default one.
-    pub data_dir_is_set: bool,
     /// The root token as it was given.
     pub root_token: Option<SecretString>,
     /// How a shell prints the root token, where that is not `cat` on the data dir.
@@ -324,7 +322,6 @@ impl Settings {
         };
         Some(Self {
             listen: listen?,
-            data_dir_is_set: data_dir.as_os_str() != ".rowhouse",
             data_dir,
             root_token: r.text("root_token").map(SecretString::from),
             root_token_command: r.text("root_token_command"),

@@ -51,7 +51,6 @@ async fn a_body_that_is_no_json_object_is_refused() {
         b"{\"name\":\"\xed\xa0\x80\"}",
         b"{\"name\":\"\\ud800\"}",
         b"{\"name\":\"\\x41\"}",
-        b"{\"x\":1e999}",
         b"\xef\xbb\xbf{}",
         &utf16,
         deep.as_bytes(),

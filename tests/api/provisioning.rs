@@ -143,6 +143,7 @@ async fn an_owner_who_may_no_longer_create_roles_makes_nothing() {
          GRANT CREATE, CONNECT, TEMP ON DATABASE {database} TO {login};
          GRANT ALL ON SCHEMA public TO {login};
          GRANT ALL ON ALL TABLES IN SCHEMA public TO {login};
+         GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {login};
          GRANT rowhouse_runtime TO {login} WITH ADMIN OPTION",
         database = app.database.name()
     );
