@@ -5,6 +5,7 @@
 //! label. Labels come from fixed sets (route patterns, not paths), so that they cannot grow without bound.
 
 use std::fmt::Write as _;
+use std::str::FromStr as _;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 
 /// Upper bounds of the latency histogram, in seconds: from a guarded read to a slow set-up.
 const LATENCY_BOUNDS: [f64; 11] =
@@ -32,6 +34,9 @@ pub struct BadFilter(String);
 /// [`BadFilter`].
 pub fn start(json: bool, filter: &str) -> Result<(), BadFilter> {
     let filter = EnvFilter::try_new(filter).map_err(|error| BadFilter(error.to_string()))?;
+    // From debug on it prints statements with their parameters: mail addresses, digests, documents.
+    let quiet = Directive::from_str("tokio_postgres=info");
+    let filter = filter.add_directive(quiet.map_err(|error| BadFilter(error.to_string()))?);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start, as in a test, keeps the first.
     let _ = if json {

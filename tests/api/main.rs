@@ -5,6 +5,8 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod bootstrap;
 mod isolation;
+mod library;
 mod setup;
 mod support;
