@@ -442,8 +442,9 @@ async fn check_runtime_login(
     facts: &Facts,
     as_runtime: &Client,
 ) -> Result<(), BootstrapError> {
-    let row = as_runtime
-        .query_one(
+    // Unnamed: a pooler may stand before the runtime login.
+    let rows = as_runtime
+        .query_typed(
             "SELECT rolname::text, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolreplication,
                     rolbypassrls
                FROM pg_catalog.pg_roles
@@ -452,6 +453,9 @@ async fn check_runtime_login(
         )
         .await
         .map_err(step("read what the runtime login may do"))?;
+    let Some(row) = rows.first() else {
+        return Err(BootstrapError::OtherRuntimeLogin { found: "a role that is gone".to_owned() });
+    };
     let name: String = row.get(0);
     if name != RUNTIME_LOGIN {
         return Err(BootstrapError::OtherRuntimeLogin { found: name });
@@ -643,10 +647,9 @@ async fn extensions(client: &Client) -> Result<(), BootstrapError> {
     if there.get::<_, bool>(0) {
         return Ok(());
     }
+    // One message is one transaction; a BEGIN of ours would leave a failed one open where the race is lost.
     match client
-        .batch_execute(
-            "BEGIN; CREATE SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO PUBLIC; COMMIT",
-        )
+        .batch_execute("CREATE SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO PUBLIC")
         .await
     {
         Ok(()) => Ok(()),

@@ -3,7 +3,8 @@
 //! A [`TenantTx`] is the only way to a tenant's tables. Role, search path and time limits are set with
 //! `SET LOCAL`, in the same message as `BEGIN`, and that message travels together with the first query:
 //! one round trip, and nothing that outlives the transaction. A session-level `SET` would survive into
-//! the next request that borrows the connection, and would reach a stranger behind a pooler.
+//! the next request that borrows the connection, and would reach a stranger behind a pooler. (An unnamed
+//! query that this process has not met before takes one round trip more: [`PlainStatements`].)
 //!
 //! Three rules keep the door shut whatever happens behind it:
 //! - the guard is armed before `BEGIN` is sent: dropped without a commit (an error, a panic, a cancelled

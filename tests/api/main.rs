@@ -7,9 +7,11 @@
 
 mod auth;
 mod bad_input;
+mod bootstrap;
 mod cli;
 mod idempotency;
 mod isolation;
+mod library;
 mod operations;
 mod provisioning;
 mod readme;
