@@ -1,4 +1,4 @@
-//! Rowhouse: a schema-per-tenant SaaS backend for PostgreSQL.
+//! Rowhouse: a schema-per-tenant `SaaS` backend for PostgreSQL.
 //!
 //! Tenants share the walls of one database and each has a house of its own: a schema `tenant_<id>`,
 //! entered through one door.

@@ -475,7 +475,7 @@ mod tests {
         ] {
             match check("V1__x.sql", sql) {
                 Err(MigrationError::Refused { line: found, .. }) => {
-                    assert_eq!(found, line, "{sql}")
+                    assert_eq!(found, line, "{sql}");
                 }
                 other => panic!("{sql}: {other:?}"),
             }

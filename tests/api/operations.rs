@@ -105,14 +105,14 @@ async fn metrics_count_requests_by_pattern_and_show_pools_and_hashes() {
         r#"http_requests_total{method="GET",route="unmatched",status="404"} 1"#,
         r#"http_requests_total{method="DELETE",route="/api/tenant",status="405"} 1"#,
         r#"http_requests_total{method="other",route="unmatched",status="404"} 1"#,
-        r#"rowhouse_tenants_provisioned_total 1"#,
+        "rowhouse_tenants_provisioned_total 1",
         r#"rowhouse_db_connections{purpose="control",state="budget"}"#,
         // The self-test at the start took one.
         r#"rowhouse_db_connections{purpose="runtime",state="open"} 1"#,
         r#"rowhouse_db_connections{purpose="control",state="waiting"} 0"#,
         r#"rowhouse_password_hashes{state="running"} 0"#,
         r#"rowhouse_password_hashes{state="waiting"} 0"#,
-        r#"rowhouse_password_hashes_computed 1"#,
+        "rowhouse_password_hashes_computed 1",
         "# TYPE http_request_duration_seconds histogram",
         "process_start_time_seconds ",
         "# EOF",
@@ -132,15 +132,13 @@ async fn metrics_count_requests_by_pattern_and_show_pools_and_hashes() {
 
 /// Routes of an application that hang, panic and fail.
 fn application() -> Routes {
-    #[expect(clippy::unused_async, reason = "a handler is async")]
     async fn panics() -> HttpResponse {
         panic!("the handler of a test panics on purpose")
     }
     async fn sleeps() -> HttpResponse {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         HttpResponse::Ok().finish()
     }
-    #[expect(clippy::unused_async, reason = "a handler is async")]
     async fn keeps() -> HttpResponse {
         HttpResponse::Ok().insert_header(("Cache-Control", "max-age=60")).body("kept")
     }
@@ -210,12 +208,11 @@ async fn a_full_queue_for_hashes_is_a_503_that_says_when_to_come_back() {
     });
     drop(busy);
     let after = Snapshot::of(&app).await;
-    match setup.status {
-        201 => assert_eq!(after.count("tenants"), 1),
-        _ => {
-            setup.refusal(503);
-            assert_eq!(after, before);
-        }
+    if setup.status == 201 {
+        assert_eq!(after.count("tenants"), 1);
+    } else {
+        setup.refusal(503);
+        assert_eq!(after, before);
     }
     root.post(LOGIN, &login).await.refusal(401);
 }
@@ -476,7 +473,7 @@ fn fits(document: &Value, schema: &str, object: &Value) {
     let members = object.as_object().unwrap_or_else(|| panic!("{object} is no object"));
     for required in schema["required"].as_array().into_iter().flatten() {
         assert!(
-            members.contains_key(required.as_str().unwrap()),
+            members.contains_key(required.as_str().expect("it is a name")),
             "{required} is missing in {object}"
         );
     }

@@ -319,7 +319,7 @@ async fn whole_or_absent(app: &TestApp) -> bool {
     let busy = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()";
     for _ in 0..500 {
-        if sql.query_one(busy, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        if sql.query_one(busy, &[]).await.expect("it can be read").get::<_, i64>(0) == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

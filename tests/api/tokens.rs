@@ -95,7 +95,8 @@ async fn the_last_use_is_kept_to_the_minute() {
 }
 
 async fn last_used_at(app: &TestApp) -> Option<OffsetDateTime> {
-    app.sql().await.query_one("SELECT last_used_at FROM tokens", &[]).await.unwrap().get(0)
+    let row = app.sql().await.query_one("SELECT last_used_at FROM tokens", &[]).await;
+    row.expect("there is one token").get(0)
 }
 
 #[tokio::test]
@@ -149,6 +150,7 @@ async fn what_looks_like_a_token_and_is_none_is_refused() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one caller after the other, best read whole")]
 async fn nobody_makes_a_token_that_can_do_more_than_they() {
     let app = TestApp::spawn().await;
     let (a, b) = (app.set_up("a").await, app.set_up("b").await);
