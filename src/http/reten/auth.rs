@@ -67,6 +67,8 @@ pub struct RefreshAnswer {
     (status = 200, description = "Logged in", body = LoginAnswer),
     (status = 400, description = "Validation failed", body = ErrorBody),
     (status = 401, description = "Invalid email or password", body = ErrorBody),
+    (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
+    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]
 #[post("/api/auth/login")]
 pub(super) async fn login(
@@ -94,6 +96,7 @@ pub(super) async fn login(
 #[utoipa::path(tag = "auth", security(("refresh" = [])), responses(
     (status = 200, description = "Refreshed", body = RefreshAnswer),
     (status = 401, description = "The cookie is missing, used, expired or unknown", body = ErrorBody),
+    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]
 #[post("/api/auth/refresh")]
 pub(super) async fn refresh(

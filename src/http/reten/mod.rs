@@ -7,7 +7,9 @@
 //!
 //! Quirks: `identifier` at log-in is documented as "username or email"; users here have no username, so
 //! what is no address matches nobody. `GET /api/tenant` shows an ADMIN of some tenants those, where
-//! Reten's page does not say.
+//! Reten's page does not say. Beside the documented codes there are 405 with `Allow`, 413 for a body over
+//! the limit, 422 for an idempotency key of another body, 429 and 503; 401 carries `WWW-Authenticate`
+//! (RFC 9110, 11.6.1).
 
 pub mod auth;
 pub mod tenants;

@@ -78,7 +78,9 @@ pub struct ListedTenant {
         (status = 401, description = "No valid token", body = ErrorBody),
         (status = 403, description = "CREATE_TENANT is missing", body = ErrorBody),
         (status = 409, description = "Slug already exists, or the same key is still running", body = ErrorBody),
+        (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
         (status = 422, description = "The Idempotency-Key was used with another body", body = ErrorBody),
+        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
     )
 )]
 #[post("/api/tenant/setup")]
@@ -103,6 +105,7 @@ pub(super) async fn setup(
     (status = 200, description = "Tenants", body = Vec<ListedTenant>),
     (status = 401, description = "No valid token", body = ErrorBody),
     (status = 403, description = "VIEW_TENANTS is missing", body = ErrorBody),
+    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]
 #[get("/api/tenant")]
 pub(super) async fn list(site: web::Data<Site>, caller: Caller) -> Result<HttpResponse, Problem> {
@@ -114,6 +117,7 @@ pub(super) async fn list(site: web::Data<Site>, caller: Caller) -> Result<HttpRe
 #[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
     (status = 200, description = "Tenants", body = Vec<TenantAnswer>),
     (status = 401, description = "No valid token", body = ErrorBody),
+    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]
 #[get("/api/tenant/mine")]
 pub(super) async fn mine(site: web::Data<Site>, caller: Caller) -> Result<HttpResponse, Problem> {
