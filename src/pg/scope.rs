@@ -31,7 +31,7 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use futures_util::future::join;
 use futures_util::{FutureExt, poll};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -287,6 +287,8 @@ struct Tx {
     /// Whether the server has refused it. Nothing is sent after that: where it was `BEGIN` itself that
     /// failed, there is no transaction to hold it.
     refused: AtomicBool,
+    /// Whether the server has ended the connection, which closes a moment after it says so.
+    ended: AtomicBool,
     /// Queries sent and not yet answered.
     in_flight: AtomicUsize,
     statements: Statements,
@@ -312,6 +314,7 @@ impl Tx {
             begun: AtomicBool::new(false),
             entered: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             statements,
             patience,
@@ -348,6 +351,9 @@ impl Tx {
         // Not reached where the future is dropped half-way or `work` panics: the count stays up, and
         // `drop` knows.
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if outcome.as_ref().is_err_and(ends_connection) {
+            self.ended.store(true, Ordering::Relaxed);
+        }
         Ok(outcome?)
     }
 
@@ -487,6 +493,11 @@ impl Drop for Tx {
         if !*self.begun.get_mut() {
             return; // nothing was sent
         }
+        if *self.ended.get_mut() {
+            // Lent once more before it is seen to be closed, it would fail somebody who did nothing.
+            drop(Object::take(connection));
+            return;
+        }
         if *self.in_flight.get_mut() == 0 {
             // Polled once, it is queued in front of whatever the next borrower sends.
             let _ = connection.batch_execute("ROLLBACK").now_or_never();
@@ -513,6 +524,14 @@ impl Drop for Tx {
             }
         });
     }
+}
+
+/// Whether nothing more can come over the connection after this.
+fn ends_connection(error: &tokio_postgres::Error) -> bool {
+    error.is_closed()
+        || error.as_db_error().is_some_and(|db| {
+            matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+        })
 }
 
 fn typed<'a>(params: &[&'a dyn Param]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {

@@ -299,8 +299,6 @@ async fn a_client_who_hangs_up_leaves_a_whole_tenant_or_none() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         gate.kill_waiting().await;
         gate.wait_for(0).await;
-        // Until the pool has noticed that a connection is dead, it may lend it once more.
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let mut stream = wire::connect(&app).await;
     stream.write_all(request.as_bytes()).await.unwrap();
