@@ -144,6 +144,8 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
     [
         ("listen", "127.0.0.1:0"),
         ("database.url", database_url),
+        // Given, so that none is made and kept in the folder that the tests run in.
+        ("root_token", "0c1f6b1e-7a53-4d1c-9d53-1f0b6d0f7a11"),
         ("database.max_connections", "10"),
         ("http.workers", "1"),
         ("http.shutdown_timeout", "2s"),
