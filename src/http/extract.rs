@@ -100,18 +100,19 @@ impl FromRequest for Body {
         let settings = Arc::clone(&site(request).settings);
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
-            let refused = |error: actix_web::Error| Problem(body_error(&error, &settings));
+            let refused =
+                |error: actix_web::Error| Problem(Error::Malformed(why_no_body(&error, &settings)));
             Ok(bytes.await.map(Self).map_err(refused)?)
         })
     }
 }
 
 /// Why a body could not be read.
-pub(super) fn body_error(error: &actix_web::Error, settings: &Settings) -> Error {
-    Error::Malformed(match error.as_error::<PayloadError>() {
+pub(super) fn why_no_body(error: &actix_web::Error, settings: &Settings) -> Malformed {
+    match error.as_error::<PayloadError>() {
         Some(PayloadError::Overflow) => Malformed::TooLarge { limit: settings.max_body_bytes },
         _ => Malformed::Body,
-    })
+    }
 }
 
 async fn open(request: &HttpRequest) -> Result<TenantTx> {
