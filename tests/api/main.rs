@@ -5,5 +5,6 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod databunker_tenants;
 mod setup;
 mod support;
