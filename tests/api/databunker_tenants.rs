@@ -206,7 +206,7 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
 
 async fn row_of(app: &TestApp, number: i64) -> (&'static str, &'static str, &'static str) {
     let sql = "SELECT slug, org, coalesce(contact_email, '-') FROM tenants WHERE number = $1";
-    let row = app.sql().await.query_one(sql, &[&number]).await.unwrap();
+    let row = app.sql().await.query_one(sql, &[&number]).await.expect("the tenant has a row");
     let text = |at| -> &'static str { Box::leak(row.get::<_, String>(at).into_boxed_str()) };
     (text(0), text(1), text(2))
 }

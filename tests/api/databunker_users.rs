@@ -258,6 +258,7 @@ async fn updates_at_the_same_moment_lose_nothing() {
     assert_eq!(app.count(&tenant.schema(), "profile_versions").await, 21);
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases, best read whole")]
 #[tokio::test]
 async fn a_patch_is_applied_whole_or_not_at_all() {
     let app = TestApp::spawn().await;
@@ -401,7 +402,7 @@ async fn every_change_is_a_version_with_its_number_time_and_digest() {
 }
 
 async fn column(sql: &Client, query: &str) -> Vec<String> {
-    sql.query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    sql.query(query, &[]).await.expect("it can be read").iter().map(|row| row.get(0)).collect()
 }
 
 #[tokio::test]
@@ -845,6 +846,7 @@ async fn two_people(app: &TestApp) -> (BunkerTenant, String, String) {
     (tenant, ada, bob)
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases, best read whole")]
 #[tokio::test]
 async fn a_persons_token_reads_its_own_record_and_does_nothing_else() {
     let app = TestApp::spawn().await;

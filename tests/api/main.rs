@@ -5,7 +5,10 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod databunker_rules;
+mod databunker_system;
 mod databunker_tenants;
 mod databunker_users;
+mod databunker_v1;
 mod setup;
 mod support;

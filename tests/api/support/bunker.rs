@@ -57,6 +57,11 @@ impl Bunker {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
+    /// Whether both have one credential.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.token == other.token
+    }
+
     /// Calls `/v2/<name>`.
     pub async fn call(&self, name: &str, body: Value) -> Answer {
         send(self.request(Method::POST, &format!("/v2/{name}")).json(&body)).await
