@@ -288,11 +288,7 @@ impl Backend {
     /// A context for work that the operator does.
     #[must_use]
     pub fn operator(&self) -> CallContext {
-        CallContext {
-            principal: Principal::Operator,
-            request_id: uuid::Uuid::now_v7().to_string(),
-            now: self.clock.now(),
-        }
+        operator(&self.clock)
     }
 
     /// Closes the pools and stops the embedded server, if this process started one.
@@ -575,6 +571,7 @@ pub struct App {
     addr: SocketAddr,
     backend: Backend,
     server: actix_web::dev::Server,
+    erase_interval: Duration,
 }
 
 impl App {
@@ -590,7 +587,7 @@ impl App {
         let addr = listener.local_addr().map_err(cannot_listen)?;
         let backend = Backend::open(&settings, &options).await?;
         let server = listen(&settings, &backend, options, listener).map_err(cannot_listen)?;
-        Ok(Self { addr, backend, server })
+        Ok(Self { addr, backend, server, erase_interval: settings.erase_interval })
     }
 
     /// The address that it listens on.
@@ -611,6 +608,11 @@ impl App {
     /// # Errors
     /// Where the listener breaks.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+        let eraser = tokio::spawn(erase_expired(
+            self.backend.services.profiles.clone(),
+            self.backend.clock.clone(),
+            self.erase_interval,
+        ));
         let handle = self.server.handle();
         let mut server = std::pin::pin!(self.server);
         let outcome = tokio::select! {
@@ -621,8 +623,32 @@ impl App {
                 outcome
             }
         };
+        eraser.abort();
         self.backend.close().await;
         outcome
+    }
+}
+
+/// Erases what has run out, again and again. What has run out is not served before that either.
+async fn erase_expired(profiles: Profiles, clock: Clock, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        match profiles.erase_expired(&operator(&clock)).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "erased profiles that have run out"),
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "failed to erase what has run out");
+            }
+        }
+    }
+}
+
+/// A context for work that nobody asked for.
+fn operator(clock: &Clock) -> CallContext {
+    CallContext {
+        principal: Principal::Operator,
+        request_id: uuid::Uuid::now_v7().to_string(),
+        now: clock.now(),
     }
 }
 

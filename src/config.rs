@@ -71,6 +71,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("http.max_body_bytes", "1048576", "largest request body"),
     ("http.request_timeout", "30s", "longest time for one request; beyond it the answer is 503"),
     ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
+    ("profiles.erase_interval", "10m", "how often profiles that have run out are erased"),
     ("log.format", "text", "text or json"),
     (
         "log.filter",
@@ -104,6 +105,8 @@ pub struct Settings {
     pub auth: Auth,
     /// The listening side.
     pub http: Http,
+    /// How often profiles that have run out are erased.
+    pub erase_interval: Duration,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -334,6 +337,7 @@ impl Settings {
             database,
             auth,
             http,
+            erase_interval: r.duration("profiles.erase_interval"),
             log,
         })
     }

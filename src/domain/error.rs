@@ -290,6 +290,8 @@ pub enum Conflict {
     SlugTaken,
     /// Another profile of the tenant has this key.
     KeyTaken(KeyKind),
+    /// The profile is there, and what was asked is for one that was deleted.
+    NotDeleted,
     /// The tenant is one that must stay.
     MainTenant,
     /// The tenant exists and does not answer in its present state.
@@ -309,6 +311,7 @@ impl Conflict {
         match self {
             Self::SlugTaken => "the slug is taken",
             Self::KeyTaken(_) => "another profile has this key",
+            Self::NotDeleted => "the profile is not deleted",
             Self::MainTenant => "the main tenant stays",
             Self::TenantNotActive => "the tenant is not active",
             Self::StillRunning => "a request with this idempotency key is still running",

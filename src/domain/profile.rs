@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use json_patch::PatchOperation;
 use md5::{Digest, Md5};
 use serde::Serialize;
 use serde_json::Value;
@@ -18,6 +19,17 @@ pub const KEY_MAX: usize = 512;
 
 /// Deepest nesting of a document. PostgreSQL and serde stop not far beyond, each in its own way.
 pub const DEPTH_MAX: usize = 64;
+
+/// Largest document, in bytes of its text. A request body has a limit of its own; this one holds for what
+/// changes add up to, since every version is kept.
+pub const SIZE_MAX: usize = 1 << 20;
+
+/// Most operations of a JSON patch.
+const PATCH_MAX: usize = 1000;
+
+/// Most that the operations of one JSON patch may copy and move about, in values and bytes of text. A
+/// few dozen copies of a document into itself would otherwise fill the memory.
+const PATCH_WEIGHT_MAX: usize = 4 * SIZE_MAX;
 
 /// Names a profile within its tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -82,7 +94,7 @@ impl KeyKind {
     #[must_use]
     pub fn normalize(self, given: &str) -> String {
         match self {
-            Self::Email => given.trim().to_lowercase(),
+            Self::Email => given.trim().chars().flat_map(fold).collect(),
             Self::Login | Self::Custom => given.trim().to_owned(),
             Self::Phone => {
                 given.chars().filter(|c| !c.is_whitespace() && !"-().".contains(*c)).collect()
@@ -137,6 +149,9 @@ impl Document {
             return Err(Rule::Type("object"));
         }
         check(&value, 0)?;
+        if size(&value) > SIZE_MAX {
+            return Err(Rule::TooLong(SIZE_MAX));
+        }
         Ok(Self(value))
     }
 
@@ -175,8 +190,16 @@ impl Document {
     pub fn patched(&self, patch: &Value) -> Result<Self, Rule> {
         let patch: json_patch::Patch =
             serde_json::from_value(patch.clone()).map_err(|_no_patch| Rule::Patch)?;
-        let mut value = self.0.clone();
-        json_patch::patch(&mut value, &patch).map_err(|_does_not_apply| Rule::Patch)?;
+        if patch.len() > PATCH_MAX {
+            return Err(Rule::Patch);
+        }
+        let (mut value, mut left) = (self.0.clone(), PATCH_WEIGHT_MAX);
+        for operation in patch.iter() {
+            bound(&value, operation, &mut left)?;
+            // One at a time and on a copy: what fails half-way is thrown away.
+            json_patch::patch_unsafe(&mut value, std::slice::from_ref(operation))
+                .map_err(|_does_not_apply| Rule::Patch)?;
+        }
         Self::parse(value)
     }
 
@@ -223,6 +246,19 @@ pub struct Keys {
     pub phone: Option<String>,
     /// Anything else.
     pub custom: Option<String>,
+}
+
+impl Keys {
+    /// The keys that there are.
+    pub fn iter(&self) -> impl Iterator<Item = (KeyKind, String)> {
+        let all = [
+            (KeyKind::Email, &self.email),
+            (KeyKind::Login, &self.login),
+            (KeyKind::Phone, &self.phone),
+            (KeyKind::Custom, &self.custom),
+        ];
+        all.into_iter().filter_map(|(kind, key)| Some((kind, key.clone()?)))
+    }
 }
 
 /// How long a profile lives, in the caller's words and in ours.
@@ -321,6 +357,66 @@ fn readable_key(kind: KeyKind, given: &str) -> Result<Option<String>, Rule> {
     Ok((!key.is_empty()).then_some(key))
 }
 
+/// A character of an address without its case. A letter outside of ASCII that would become one inside (the
+/// Kelvin sign, a k) stays as it is: folded, a look-alike would be somebody else's address.
+fn fold(c: char) -> impl Iterator<Item = char> {
+    let crosses = !c.is_ascii() && c.to_lowercase().any(|lower| lower.is_ascii());
+    let folded = (!crosses).then(|| c.to_lowercase());
+    folded.into_iter().flatten().chain(crosses.then_some(c))
+}
+
+/// The length of a value's text, in bytes.
+fn size(value: &Value) -> usize {
+    struct Counter(usize);
+
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut counter = Counter(0);
+    serde_json::to_writer(&mut counter, value).map_or(usize::MAX, |()| counter.0)
+}
+
+/// Refuses an operation that would nest the document too deeply, or copy and move more than is `left`.
+fn bound(document: &Value, operation: &PatchOperation, left: &mut usize) -> Result<(), Rule> {
+    let (placed, costs) = match operation {
+        PatchOperation::Add(add) => (Some(&add.value), false),
+        PatchOperation::Replace(replace) => (Some(&replace.value), false),
+        PatchOperation::Copy(copy) => (document.pointer(copy.from.as_str()), true),
+        PatchOperation::Move(moved) => (document.pointer(moved.from.as_str()), true),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => (None, false),
+    };
+    // Where there is nothing to place, applying the operation tells so.
+    let Some(placed) = placed else { return Ok(()) };
+    let mut plenty = usize::MAX;
+    weigh(placed, operation.path().tokens().count(), if costs { left } else { &mut plenty })
+}
+
+/// Takes the weight of a value that stands so deep off what is left.
+fn weigh(value: &Value, depth: usize, left: &mut usize) -> Result<(), Rule> {
+    if depth > DEPTH_MAX {
+        return Err(Rule::TooDeep);
+    }
+    let text = match value {
+        Value::String(text) => text.len(),
+        Value::Object(fields) => fields.keys().map(String::len).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => 0,
+    };
+    *left = left.checked_sub(1 + text).ok_or(Rule::TooLong(SIZE_MAX))?;
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| weigh(item, depth + 1, left)),
+        Value::Object(fields) => fields.values().try_for_each(|item| weigh(item, depth + 1, left)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
 /// Refuses what PostgreSQL could not give back: NUL in a text, and nesting that it or we would choke on.
 fn check(value: &Value, depth: usize) -> Result<(), Rule> {
     if depth > DEPTH_MAX {
@@ -363,6 +459,18 @@ mod tests {
     }
 
     #[test]
+    fn a_look_alike_of_an_address_is_another_address() {
+        let same = |one: &str, other: &str| {
+            KeyKind::Email.normalize(one) == KeyKind::Email.normalize(other)
+        };
+        assert!(same("MIKE@example.com", "mike@EXAMPLE.com"));
+        assert!(same("JOSÉ@example.com", "josé@example.com"));
+        assert!(!same("mi\u{212a}e@example.com", "mike@example.com")); // the Kelvin sign
+        assert!(!same("M\u{130}KE@example.com", "mike@example.com")); // an I with a dot
+        assert!(!same("m\u{131}ke@example.com", "mike@example.com")); // an i without one
+    }
+
+    #[test]
     fn keys_of_a_wrong_type_or_size_are_named() {
         for (value, field, rule) in [
             (json!({ "email": 5 }), "email", Rule::Type("string")),
@@ -390,7 +498,9 @@ mod tests {
 
     #[test]
     fn documents_are_kept_as_given() {
-        let text = r#"{"z":1.0,"a":12345678901234567890.123,"e":1e400,"nested":{"b":[],"a":null}}"#;
+        // An exponent gains its sign, and is otherwise as long as it was.
+        let text =
+            r#"{"z":1.0,"a":12345678901234567890.123,"e":1e+400,"nested":{"b":[],"a":null}}"#;
         let document = document(serde_json::from_str(text).unwrap());
         assert_eq!(document.as_value().to_string(), text);
     }
@@ -423,6 +533,46 @@ mod tests {
         assert_eq!(
             before.patched(&json!([{ "op": "replace", "path": "", "value": 1 }])),
             Err(Rule::Type("object"))
+        );
+    }
+
+    #[test]
+    fn numbers_in_a_patch_keep_their_digits() {
+        let number = "[{\"op\":\"add\",\"path\":\"/n\",\"value\":12345678901234567890.1230}]";
+        let patched = document(json!({ "a": 1 })).patched(&serde_json::from_str(number).unwrap());
+        let text = patched.unwrap().as_value().to_string();
+        assert_eq!(text, r#"{"a":1,"n":12345678901234567890.1230}"#);
+    }
+
+    #[test]
+    fn a_patch_cannot_blow_a_document_up() {
+        let small = document(json!({ "a": "x".repeat(1000), "list": [] }));
+        let copies = |from: &str, path: &str, times: usize| {
+            Value::Array(vec![json!({ "op": "copy", "from": from, "path": path }); times])
+        };
+        assert!(small.patched(&copies("/a", "/list/-", 100)).is_ok());
+        // Each doubles the document.
+        assert_eq!(small.patched(&copies("", "/list/-", 60)), Err(Rule::TooLong(SIZE_MAX)));
+        assert_eq!(small.patched(&copies("/a", "/b", 1001)), Err(Rule::Patch));
+        // Each nests it twice as deeply.
+        let deeper: Vec<Value> = (0..12)
+            .map(|power| {
+                let path = format!("{}/n", "/n".repeat((1 << power) - 1));
+                json!({ "op": "copy", "from": "", "path": path })
+            })
+            .collect();
+        assert_eq!(document(json!({})).patched(&Value::Array(deeper)), Err(Rule::TooDeep));
+    }
+
+    #[test]
+    fn changes_do_not_add_up_to_more_than_a_document_may_hold() {
+        let half = "x".repeat(SIZE_MAX / 2);
+        let one = document(json!({ "a": half }));
+        assert_eq!(one.merged(&json!({ "b": half })), Err(Rule::TooLong(SIZE_MAX)));
+        assert!(one.merged(&json!({ "a": null, "b": half })).is_ok());
+        assert_eq!(
+            Document::parse(json!({ "a": "é".repeat(SIZE_MAX / 2) })),
+            Err(Rule::TooLong(SIZE_MAX))
         );
     }
 

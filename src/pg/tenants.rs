@@ -130,6 +130,9 @@ fn slug_taken_or(during: &'static str) -> impl Fn(Failure) -> Error {
     move |failure| {
         if failure.violates("tenants_slug_key") {
             Error::Conflict(Conflict::SlugTaken)
+        } else if failure.violates("tenants_number_key") {
+            // Only the main tenant's number is not fresh: another process makes it at the same moment.
+            Error::Conflict(Conflict::Concurrent)
         } else {
             failure.during(during)
         }

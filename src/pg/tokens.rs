@@ -128,6 +128,13 @@ pub async fn count(tx: &PublicTx, now: OffsetDateTime) -> Result<i64> {
     Ok(row.get(0))
 }
 
+/// Forgets the tokens of people that have run out.
+pub async fn delete_expired_of_profiles(tx: &PublicTx, now: OffsetDateTime) -> Result<u64> {
+    tx.execute("DELETE FROM tokens WHERE profile_id IS NOT NULL AND expires_at <= $1", &[&now])
+        .await
+        .during("forget tokens of people")
+}
+
 /// Revokes a token; once revoked it stays so from its first time on. `None` where there is no such token.
 pub async fn revoke(tx: &PublicTx, id: TokenId, now: OffsetDateTime) -> Result<Option<Token>> {
     let row = tx

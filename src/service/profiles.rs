@@ -3,6 +3,8 @@
 //! Every statement runs inside the tenant's own transaction. A profile's own bearer may read it and
 //! nothing else.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use time::Duration;
 use uuid::Uuid;
@@ -11,11 +13,11 @@ use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
 use crate::domain::error::{Conflict, Error, FieldProblem, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
-use crate::domain::profile::{Document, Identity, Keys, Lifetime, ProfileId};
+use crate::domain::profile::{Document, Identity, KeyKind, Keys, Lifetime, ProfileId};
 use crate::domain::{Permission, Tenant};
 use crate::pg::profiles::{self, Author};
 use crate::pg::tokens::Token;
-use crate::pg::{Db, During, TenantTx, tokens};
+use crate::pg::{Db, During, TenantTx, tenants, tokens};
 
 pub use crate::pg::profiles::{Event, Profile, Version};
 
@@ -24,6 +26,9 @@ const OWN_TOKEN_LIFETIME: Duration = Duration::minutes(10);
 
 /// Most rows that a search gives.
 const SEARCH_LIMIT: i64 = 100;
+
+/// How often a change is tried that loses races against others.
+const TRIES: u32 = 3;
 
 /// Profiles.
 #[derive(Clone)]
@@ -80,6 +85,52 @@ impl Profiles {
         Ok(profile)
     }
 
+    /// Stores many profiles with one lifetime: in one transaction, so that whoever is cut off has stored
+    /// none. Gives for each document, in their order, the profile or why it was not stored.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database, and then nothing is stored.
+    pub async fn create_many(
+        &self,
+        ctx: &CallContext,
+        tenant: &Tenant,
+        documents: Vec<Document>,
+        lifetime: &Lifetime,
+    ) -> Result<Vec<Result<Profile>>> {
+        require(ctx, Permission::WriteProfiles, tenant.id)?;
+        let expires_at = lifetime.expires_at(ctx.now);
+        let wishes: Vec<Result<(Profile, Keys)>> = documents
+            .into_iter()
+            .map(|document| {
+                let keys = document.keys().map_err(one)?;
+                let (id, lifetime) = (ProfileId::generate(), lifetime.clone());
+                Ok((Profile { id, document, version: 1, lifetime, expires_at }, keys))
+            })
+            .collect();
+        let good: Vec<(Profile, Keys)> =
+            wishes.iter().filter_map(|wish| wish.as_ref().ok().cloned()).collect();
+        profiles::delete_expired(self.open(tenant.id).await?, ctx.now).await?;
+        let mut attempt = 1;
+        let (written, taken) = loop {
+            match self.insert_many(ctx, tenant.id, &good).await {
+                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
+                outcome => break outcome?,
+            }
+        };
+        let outcome = |wish: Result<(Profile, Keys)>| {
+            let (profile, keys) = wish?;
+            if written.contains(&profile.id) {
+                return Ok(profile);
+            }
+            let taken = keys.iter().find(|key| taken.contains(key));
+            // Whoever had the key is gone again; whoever asked may ask again.
+            Err(Error::Conflict(
+                taken.map_or(Conflict::Concurrent, |(kind, _)| Conflict::KeyTaken(kind)),
+            ))
+        };
+        Ok(wishes.into_iter().map(outcome).collect())
+    }
+
     /// Reads a profile, which counts as its use.
     ///
     /// # Errors
@@ -95,10 +146,15 @@ impl Profiles {
             require(ctx, Permission::ReadProfiles, tenant.id)?;
         }
         let found = profiles::find(self.open(tenant.id).await?, identity, ctx.now).await?;
-        let mut profile = found.ok_or(Error::NotFound(Noun::Profile))?;
-        if own.is_some_and(|own| own != profile.id) {
-            return Err(Error::missing(Permission::ReadProfiles));
-        }
+        let is_own = |id| own.is_none_or(|own| own == id);
+        let mut profile = match found {
+            Some(profile) if is_own(profile.id) => profile,
+            None if matches!(identity, Identity::Id(id) if is_own(*id)) || own.is_none() => {
+                return Err(Error::NotFound(Noun::Profile));
+            }
+            // A person learns nothing about others, not even whether they are there.
+            Some(_) | None => return Err(Error::missing(Permission::ReadProfiles)),
+        };
         if profile.lifetime.sliding_seconds.is_some() {
             profile.expires_at = profile.lifetime.expires_at(ctx.now);
             profiles::slide(self.open(tenant.id).await?, profile.id, profile.expires_at).await?;
@@ -137,7 +193,27 @@ impl Profiles {
         change: &Change,
     ) -> Result<Profile> {
         require(ctx, Permission::WriteProfiles, tenant.id)?;
-        let tx = self.open(tenant.id).await?;
+        let mut attempt = 1;
+        loop {
+            match self.change_once(ctx, tenant.id, identity, change).await {
+                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => {}
+                Err(Error::Conflict(Conflict::KeyTaken(_))) if attempt == 1 => {
+                    profiles::delete_expired(self.open(tenant.id).await?, ctx.now).await?;
+                }
+                outcome => return outcome,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn change_once(
+        &self,
+        ctx: &CallContext,
+        tenant: TenantId,
+        identity: &Identity,
+        change: &Change,
+    ) -> Result<Profile> {
+        let tx = self.open(tenant).await?;
         let found = profiles::find_for_update(&tx, identity, ctx.now).await?;
         let mut profile = found.ok_or(Error::NotFound(Noun::Profile))?;
         profile.document = match change {
@@ -170,7 +246,28 @@ impl Profiles {
         gone.first().copied().ok_or(Error::NotFound(Noun::Profile))
     }
 
-    /// Finds the profiles that a text is part of.
+    /// Deletes many profiles at once; who is unknown is passed over. Tells how many were there.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database, and then nothing is deleted.
+    pub async fn delete_many(
+        &self,
+        ctx: &CallContext,
+        tenant: &Tenant,
+        identities: &[Identity],
+    ) -> Result<usize> {
+        require(ctx, Permission::WriteProfiles, tenant.id)?;
+        let mut attempt = 1;
+        loop {
+            let tx = self.open(tenant.id).await?;
+            match profiles::delete_many(tx, identities, &author(ctx)).await {
+                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Finds the profiles that a text is part of, a hundred at most, and tells how many there are.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -179,7 +276,7 @@ impl Profiles {
         ctx: &CallContext,
         tenant: &Tenant,
         text: &str,
-    ) -> Result<Vec<Profile>> {
+    ) -> Result<(i64, Vec<Profile>)> {
         require(ctx, Permission::BulkProfiles, tenant.id)?;
         profiles::search(self.open(tenant.id).await?, text, ctx.now, SEARCH_LIMIT).await
     }
@@ -300,24 +397,52 @@ impl Profiles {
         Ok((profile.id, secret))
     }
 
-    /// Puts a deleted profile back as it last was, under the id that it had.
+    /// Erases the profiles of all tenants that have run out, with their versions, and the tokens of people
+    /// that have. A tenant that cannot be reached is passed over until the next time.
     ///
     /// # Errors
-    /// [`Noun::Profile`] not found where there is no history; [`Conflict::KeyTaken`] where somebody has
-    /// taken one of its keys meanwhile; [`Conflict::Concurrent`] where it is not deleted.
+    /// Those of the rights check, and of the database where it is away altogether.
+    pub async fn erase_expired(&self, ctx: &CallContext) -> Result<usize> {
+        ctx.require(Permission::CrossTenant)?;
+        let tx = self.db.public().await.during("list tenants")?;
+        let everywhere = tenants::list_everywhere(&tx).await?;
+        tokens::delete_expired_of_profiles(&tx, ctx.now).await?;
+        tx.commit().await.during("erase tokens of people")?;
+        let mut count = 0;
+        // One after the other: nobody waits for it.
+        for tenant in everywhere {
+            let erased = match self.open(tenant.id).await {
+                Ok(tx) => profiles::delete_expired(tx, ctx.now).await,
+                Err(error) => Err(error),
+            };
+            match erased {
+                Ok(erased) => count += erased,
+                Err(error) => {
+                    tracing::warn!(tenant.id = %tenant.id, error = %error.chain(), "failed to erase what has run out");
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Puts a deleted profile back as it last was, under the id that it had and with the end that it had.
+    ///
+    /// # Errors
+    /// [`Noun::Profile`] not found where there is no history, or its end has passed;
+    /// [`Conflict::KeyTaken`] where somebody has taken one of its keys meanwhile;
+    /// [`Conflict::NotDeleted`].
     pub(super) async fn restore(
         &self,
         ctx: &CallContext,
         tenant: TenantId,
         id: ProfileId,
     ) -> Result<Profile> {
-        let tx = self.open(tenant).await?;
-        let last = profiles::find_last_version(&tx, id).await?;
-        let (version, document) = last.ok_or(Error::NotFound(Noun::Profile))?;
-        drop(tx);
-        let keys = document.keys().map_err(one)?;
-        let profile =
-            Profile { id, document, version, lifetime: Lifetime::default(), expires_at: None };
+        // One that has run out and is not erased yet must not come back.
+        profiles::delete_expired(self.open(tenant).await?, ctx.now).await?;
+        let last = profiles::find_last_version(self.open(tenant).await?, id, ctx.now).await?;
+        let mut profile = last.ok_or(Error::NotFound(Noun::Profile))?;
+        profile.expires_at = profile.lifetime.expires_at(ctx.now);
+        let keys = profile.document.keys().map_err(one)?;
         self.insert(ctx, tenant, &profile, &keys, "profile.restore").await?;
         Ok(profile)
     }
@@ -333,17 +458,41 @@ impl Profiles {
         action: &'static str,
     ) -> Result<()> {
         let author = author(ctx);
-        let first =
-            profiles::insert(self.open(tenant).await?, profile, keys, &author, action).await;
-        match first {
-            Err(Error::Conflict(Conflict::KeyTaken(kind))) => {
-                if profiles::delete_expired(self.open(tenant).await?, ctx.now).await? == 0 {
-                    return Err(Error::Conflict(Conflict::KeyTaken(kind)));
+        let mut attempt = 1;
+        loop {
+            let tx = self.open(tenant).await?;
+            match profiles::insert(tx, profile, keys, &author, action).await {
+                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => {}
+                Err(Error::Conflict(Conflict::KeyTaken(_))) if attempt == 1 => {
+                    profiles::delete_expired(self.open(tenant).await?, ctx.now).await?;
                 }
-                profiles::insert(self.open(tenant).await?, profile, keys, &author, action).await
+                outcome => return outcome,
             }
-            other => other,
+            attempt += 1;
         }
+    }
+
+    /// Writes the profiles whose keys are free, and tells which keys the others found taken.
+    async fn insert_many(
+        &self,
+        ctx: &CallContext,
+        tenant: TenantId,
+        wishes: &[(Profile, Keys)],
+    ) -> Result<(HashSet<ProfileId>, HashSet<(KeyKind, String)>)> {
+        let tx = self.open(tenant).await?;
+        let written: HashSet<ProfileId> =
+            profiles::insert_many(&tx, wishes, &author(ctx)).await?.into_iter().collect();
+        let refused: Vec<&Keys> = wishes
+            .iter()
+            .filter(|(profile, _)| !written.contains(&profile.id))
+            .map(|(_, keys)| keys)
+            .collect();
+        let taken = match refused.as_slice() {
+            [] => HashSet::new(),
+            refused => profiles::find_taken(&tx, refused).await?,
+        };
+        tx.commit().await.during("commit profile rows")?;
+        Ok((written, taken))
     }
 
     pub(super) async fn open(&self, tenant: TenantId) -> Result<TenantTx> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
@@ -242,9 +242,33 @@ impl Provisioning {
     /// # Errors
     /// Those of the database.
     pub async fn main_tenant(&self, ctx: &CallContext) -> Result<Tenant> {
-        if let Some(tenant) = self.find_main().await? {
-            return Ok(tenant);
+        ctx.require_authenticated()?;
+        let (this, now) = (self.clone(), ctx.now);
+        self.runtime
+            .spawn(async move { this.find_or_make_main(now).await })
+            .await
+            .map_err(|panicked| Error::internal("make the main tenant", panicked))?
+    }
+
+    async fn find_or_make_main(&self, now: OffsetDateTime) -> Result<Tenant> {
+        let mut attempt = 1;
+        loop {
+            if let Some(tenant) = self.find_main().await? {
+                return Ok(tenant);
+            }
+            match self.make_main(now).await {
+                // Another request was first, or is at it.
+                Err(Error::Conflict(Conflict::SlugTaken | Conflict::Concurrent))
+                    if attempt < TRIES =>
+                {
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
         }
+    }
+
+    async fn make_main(&self, now: OffsetDateTime) -> Result<Tenant> {
         let tenant = Tenant {
             id: TenantId::generate(),
             number: tenants::MAIN_NUMBER,
@@ -252,21 +276,13 @@ impl Provisioning {
             name: TenantName::stored(MAIN.to_owned()),
             org: None,
             status: TenantStatus::Active,
-            created_at: ctx.now,
+            created_at: now,
         };
         let tx = self.db.public().await.during("make the main tenant")?;
-        match tenants::insert(&tx, &tenant, None, &self.set).await {
-            Ok(()) => {
-                self.make_schema(&tx, tenant.id).await?;
-                tx.commit().await.during("make the main tenant")?;
-                Ok(tenant)
-            }
-            // Another request was first.
-            Err(Error::Conflict(Conflict::SlugTaken)) => {
-                self.find_main().await?.ok_or(Error::Conflict(Conflict::Concurrent))
-            }
-            Err(error) => Err(error),
-        }
+        tenants::insert(&tx, &tenant, None, &self.set).await?;
+        self.make_schema(&tx, tenant.id).await?;
+        tx.commit().await.during("make the main tenant")?;
+        Ok(tenant)
     }
 
     async fn find_main(&self) -> Result<Option<Tenant>> {

@@ -9,11 +9,10 @@ use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::domain::tenant::TenantStatus;
 use crate::domain::{Permission, Tenant};
 use crate::pg::audit_events::Event;
-use crate::pg::tenants::MAIN_NUMBER;
 use crate::pg::{Db, During, PublicTx, audit_events, schemas, tenants};
 
 pub use crate::pg::TenantTx;
-pub use crate::pg::tenants::Changes;
+pub use crate::pg::tenants::{Changes, MAIN_NUMBER};
 
 /// Reads tenants.
 #[derive(Clone)]

@@ -7,6 +7,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::call::{Call, identity_of};
 use super::users::row;
 use super::{Answer, ok};
+use crate::domain::Permission;
 use crate::domain::error::{Error, FieldProblem, Result, Rule};
 use crate::domain::profile::Identity;
 
@@ -30,10 +31,11 @@ async fn unlock(call: Call) -> Answer {
 ))]
 #[post("/v2/BulkListUsers")]
 async fn list_some(call: Call) -> Answer {
-    call.services().system.check_unlock(&call.ctx, &call.params.unlock()?).await?;
-    let identities = call.params.list("users")?.iter().map(by_key).collect::<Result<Vec<_>>>()?;
-    let found =
-        call.services().profiles.list_some(&call.ctx, &call.tenant().await?, &identities).await?;
+    let tenant = call.tenant_for(Permission::BulkProfiles).await?;
+    call.unlocked().await?;
+    let identities =
+        call.params()?.list("users")?.iter().map(by_key).collect::<Result<Vec<_>>>()?;
+    let found = call.services().profiles.list_some(&call.ctx, &tenant, &identities).await?;
     ok(json!({ "total": found.len(), "rows": found.iter().map(row).collect::<Vec<_>>() }))
 }
 
@@ -43,9 +45,9 @@ async fn list_some(call: Call) -> Answer {
 ))]
 #[post("/v2/BulkListAllUsers")]
 async fn list_all(call: Call) -> Answer {
-    call.services().system.check_unlock(&call.ctx, &call.params.unlock()?).await?;
-    let (offset, limit) = call.params.page()?;
-    let tenant = call.tenant().await?;
+    let tenant = call.tenant_for(Permission::BulkProfiles).await?;
+    call.unlocked().await?;
+    let (offset, limit) = call.params()?.page()?;
     let (total, found) =
         call.services().profiles.list_all(&call.ctx, &tenant, offset, limit).await?;
     ok(json!({ "total": total, "rows": found.iter().map(row).collect::<Vec<_>>() }))

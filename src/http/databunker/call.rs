@@ -14,12 +14,12 @@ use super::Problem;
 use crate::auth::CallContext;
 use crate::domain::error::{AuthProblem, Error, FieldProblem, Malformed, Noun, Result, Rule};
 use crate::domain::names::Slug;
-use crate::domain::profile::{Document, Identity, Lifetime, MonthOrMinute, parse_length};
-use crate::domain::{Tenant, TenantId, TenantStatus};
+use crate::domain::profile::{Document, Identity, KEY_MAX, Lifetime, MonthOrMinute, parse_length};
+use crate::domain::{Permission, Tenant, TenantStatus};
 use crate::http::Site;
 use crate::http::extract::{self, Body};
 use crate::service::Services;
-use crate::service::tenants::TenantRef;
+use crate::service::tenants::{MAIN_NUMBER, TenantRef};
 
 /// The credential.
 const TOKEN_HEADER: &str = "x-bunker-token";
@@ -33,15 +33,24 @@ const PAGE: i64 = 10;
 /// Most rows on a page, and what a limit that makes no sense becomes.
 const PAGE_MAX: i64 = 100;
 
-/// A request with a credential that was recognised.
+/// A request with a credential that was recognised. What it asks for is looked at after who asks: a caller
+/// who may not is told that, whatever the body holds.
 pub(super) struct Call {
     pub(super) ctx: CallContext,
-    pub(super) params: Params,
+    params: Result<Params, Malformed>,
     site: web::Data<Site>,
-    /// The tenant that the request names, by header or host.
-    named: Option<Result<Slug, Rule>>,
-    /// Whether the header names it, which is meant; a host may be called anything.
-    by_header: bool,
+    /// The tenant that the request names.
+    named: Named,
+}
+
+/// How a request names its tenant.
+enum Named {
+    /// By the header, which means what it says. A name that can be nobody's is `None`.
+    Header(Option<Slug>),
+    /// By the host, which may be called anything.
+    Host(Slug),
+    /// Not at all.
+    Nowhere,
 }
 
 impl FromRequest for Call {
@@ -59,16 +68,35 @@ impl FromRequest for Call {
                 token => site.services.identity.of_xtoken(token, site.clock.now()).await?,
             };
             let ctx = extract::context(&request, principal);
-            let by_header = request.headers().contains_key(TENANT_HEADER);
-            let named = if by_header {
-                Some(Slug::parse(header(request.headers(), TENANT_HEADER).unwrap_or_default()))
-            } else {
-                let base = site.settings.base_domain.as_deref();
-                extract::slug_of_host(request.connection_info().host(), base).map(Ok)
+            // An empty header is as good as none.
+            let named = match header(request.headers(), TENANT_HEADER).unwrap_or("?") {
+                "" => of_host(&request, &site),
+                _ if !request.headers().contains_key(TENANT_HEADER) => of_host(&request, &site),
+                name => Named::Header(find_by(name)),
             };
-            let bytes = body.read().await?;
-            Ok(Self { ctx, params: Params::read(&bytes)?, site, named, by_header })
+            let params = match body.read().await {
+                Ok(bytes) => Params::read(&bytes),
+                Err(Error::Malformed(malformed)) => Err(malformed),
+                Err(error) => return Err(Problem(error)),
+            };
+            Ok(Self { ctx, params, site, named })
         })
+    }
+}
+
+fn of_host(request: &HttpRequest, site: &Site) -> Named {
+    let base = site.settings.base_domain.as_deref();
+    let slug = extract::slug_of_host(request.connection_info().host(), base);
+    slug.map_or(Named::Nowhere, Named::Host)
+}
+
+/// The slug to look for under a name; none where no tenant can have it. The main tenant's is a reserved
+/// word, which our own answers give as its name.
+fn find_by(name: &str) -> Option<Slug> {
+    match Slug::parse(name) {
+        Ok(slug) => Some(slug),
+        Err(Rule::Reserved) => Some(Slug::stored(name.to_owned())),
+        Err(_) => None,
     }
 }
 
@@ -81,27 +109,39 @@ impl Call {
         &self.site.services
     }
 
+    /// The parameters.
+    pub(super) fn params(&self) -> Result<&Params> {
+        self.params.as_ref().map_err(|why| Error::Malformed(*why))
+    }
+
     /// The tenant that the call works in.
     ///
     /// A bound credential never leaves its tenant: beside another tenant's name it is refused, whether or
     /// not there is such a tenant. The root works in the tenant that is named, or in the main one.
     pub(super) async fn tenant(&self) -> Result<Tenant> {
-        let named = match &self.named {
-            // An empty header is as good as none; a name that can be nobody's is nobody's.
-            None | Some(Err(Rule::Required)) => None,
-            Some(Err(_)) => Some(None),
-            Some(Ok(slug)) => {
-                Some(self.services().tenants.find(&TenantRef::Slug(slug.clone())).await?)
-            }
+        let tenants = &self.services().tenants;
+        let refused = || Error::Forbidden { missing: Vec::new() };
+        let slug = match &self.named {
+            Named::Header(slug) => slug.as_ref(),
+            Named::Host(slug) => Some(slug),
+            Named::Nowhere => None,
         };
-        let tenant = match (self.ctx.principal.home(), named) {
-            (Some(home), Some(Some(named))) if named.id == home => named,
-            // The host may be called anything; a header means what it says.
-            (Some(home), None) => self.by_id(home).await?,
-            (Some(home), Some(None)) if !self.by_header => self.by_id(home).await?,
-            (Some(_), _) => return Err(Error::Forbidden { missing: Vec::new() }),
-            (None, Some(named)) => named.ok_or(Error::NotFound(Noun::Tenant))?,
-            (None, None) => self.services().provisioning.main_tenant(&self.ctx).await?,
+        let found = match slug {
+            Some(slug) => tenants.find(&TenantRef::Slug(slug.clone())).await?,
+            None => None,
+        };
+        let tenant = match (self.ctx.principal.home(), &self.named, found) {
+            (Some(home), _, Some(named)) if named.id == home => named,
+            (Some(home), Named::Nowhere | Named::Host(_), None) => {
+                let found = tenants.find(&TenantRef::Id(home)).await?;
+                found.ok_or(Error::Unauthenticated(AuthProblem::Invalid))?
+            }
+            (Some(_), ..) => return Err(refused()),
+            (None, _, Some(named)) => named,
+            (None, Named::Nowhere, None) => self.main_tenant().await?,
+            (None, Named::Header(_) | Named::Host(_), None) => {
+                return Err(Error::NotFound(Noun::Tenant));
+            }
         };
         if tenant.status == TenantStatus::Active {
             Ok(tenant)
@@ -110,19 +150,33 @@ impl Call {
         }
     }
 
-    async fn by_id(&self, id: TenantId) -> Result<Tenant> {
-        let found = self.services().tenants.find(&TenantRef::Id(id)).await?;
-        found.ok_or(Error::Unauthenticated(AuthProblem::Invalid))
+    /// The tenant that the call works in, for a caller with this permission there. The service asks again,
+    /// and that is the check that counts.
+    pub(super) async fn tenant_for(&self, permission: Permission) -> Result<Tenant> {
+        self.ctx.reach(permission)?;
+        let tenant = self.tenant().await?;
+        if self.ctx.principal.may_in(permission, tenant.id) {
+            Ok(tenant)
+        } else {
+            Err(Error::missing(permission))
+        }
+    }
+
+    async fn main_tenant(&self) -> Result<Tenant> {
+        match self.services().tenants.find(&TenantRef::Number(MAIN_NUMBER)).await? {
+            Some(tenant) => Ok(tenant),
+            None => self.services().provisioning.main_tenant(&self.ctx).await,
+        }
     }
 
     /// The tenant that the parameters name by `tenantid` or `tenantname`, if they do.
     pub(super) async fn tenant_param(&self) -> Result<Option<Tenant>> {
-        let which = match (self.params.integer("tenantid")?, self.params.text("tenantname")?) {
+        let params = self.params()?;
+        let which = match (params.integer("tenantid")?, params.text("tenantname")?) {
             (Some(number), _) => TenantRef::Number(number),
-            (None, Some(name)) => match Slug::parse(&name) {
-                Ok(slug) => TenantRef::Slug(slug),
-                Err(rule) => return Err(Error::invalid("tenantname", rule)),
-            },
+            (None, Some(name)) => {
+                TenantRef::Slug(find_by(&name).ok_or(Error::NotFound(Noun::Tenant))?)
+            }
             (None, None) => return Ok(None),
         };
         self.services().tenants.find(&which).await?.ok_or(Error::NotFound(Noun::Tenant)).map(Some)
@@ -130,7 +184,19 @@ impl Call {
 
     /// Whether a header or the host names a tenant.
     pub(super) const fn names_a_tenant(&self) -> bool {
-        self.named.is_some()
+        !matches!(self.named, Named::Nowhere)
+    }
+
+    /// Refuses who may not list in bulk, then an unlock that is missing or not good.
+    pub(super) async fn unlocked(&self) -> Result<()> {
+        let unlock = self.params.as_ref().ok().and_then(Params::unlock);
+        self.services().system.check_unlock(&self.ctx, unlock).await
+    }
+
+    /// Takes the call apart, for handlers to whom the parameters as a whole are a document.
+    pub(super) fn into_parts(self) -> (CallContext, Services, Result<Value>) {
+        let params = self.params.map(|params| params.0).map_err(Error::Malformed);
+        (self.ctx, self.site.services.clone(), params)
     }
 }
 
@@ -139,24 +205,16 @@ pub(super) struct Params(Value);
 
 impl Params {
     /// Reads a body; none at all is an empty object.
-    fn read(body: &[u8]) -> Result<Self> {
+    fn read(body: &[u8]) -> Result<Self, Malformed> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(Value::Object(serde_json::Map::new())));
         }
         match serde_json::from_slice(body) {
             // A list is a JSON patch in v1; anywhere else every parameter is missing from it.
             Ok(params @ (Value::Object(_) | Value::Array(_))) => Ok(Self(params)),
-            Ok(_) => Err(Error::Malformed(Malformed::NotAnObject)),
-            Err(error) => Err(Error::Malformed(Malformed::Json {
-                line: error.line(),
-                column: error.column(),
-            })),
+            Ok(_) => Err(Malformed::NotAnObject),
+            Err(error) => Err(Malformed::Json { line: error.line(), column: error.column() }),
         }
-    }
-
-    /// All of them; v1 sends the profile itself.
-    pub(super) fn into_value(self) -> Value {
-        self.0
     }
 
     /// A parameter, unless it is absent or null.
@@ -270,8 +328,23 @@ impl Params {
 
     /// The unlock that a bulk call must carry. What is no UUID at all is answered like one that is not
     /// good: it opens nothing.
-    pub(super) fn unlock(&self) -> Result<String> {
-        self.required("unlockuuid")
+    pub(super) fn unlock(&self) -> Option<&str> {
+        self.value("unlockuuid").and_then(Value::as_str)
+    }
+
+    /// The text of a fuzzy search.
+    pub(super) fn searchable(&self) -> Result<String> {
+        let text = self.required("identity")?;
+        if text.chars().count() > KEY_MAX {
+            return Err(Error::invalid("identity", Rule::TooLong(KEY_MAX)));
+        }
+        if text.contains('\0') {
+            return Err(Error::invalid("identity", Rule::ControlCharacter));
+        }
+        match text.trim() {
+            "" => Err(Error::invalid("identity", Rule::Required)),
+            trimmed => Ok(trimmed.to_owned()),
+        }
     }
 }
 

@@ -135,6 +135,7 @@ fn message(error: &Error) -> String {
         Error::NotFound(Noun::AuditEvent) => "The audit event was not found".to_owned(),
         Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
         Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
+        Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
         Error::Conflict(Conflict::MainTenant) => "The main tenant cannot be deleted".to_owned(),
         Error::Conflict(Conflict::TenantNotActive) => "The tenant is not active".to_owned(),
         Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent) => {

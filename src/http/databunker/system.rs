@@ -6,12 +6,11 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::bulk::KEY_MODES;
 use super::call::Call;
-use super::users::searchable;
 use super::{Answer, ok};
 use crate::domain::Tenant;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Identity, ProfileId};
-use crate::service::system::{Action, Found, Outcome, Pass};
+use crate::service::system::{Action, Found, Outcome, Pass, Unasked};
 
 pub(super) fn mount(config: &mut ServiceConfig<'_>) {
     config.service(find).service(search).service(delete).service(restore).service(stats);
@@ -26,7 +25,7 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 #[post("/v2/SystemGetUserProfiles")]
 async fn find(call: Call) -> Answer {
     let pass = pass(&call, Action::GetProfiles).await?;
-    let identity = call.params.identity().and_then(by_key)?;
+    let identity = call.params()?.identity().and_then(by_key)?;
     let outcome = call.services().system.find(&call.ctx, pass, &identity).await?;
     ok(found(&outcome))
 }
@@ -39,7 +38,7 @@ async fn find(call: Call) -> Answer {
 #[post("/v2/SystemSearchUserProfiles")]
 async fn search(call: Call) -> Answer {
     let pass = pass(&call, Action::SearchProfiles).await?;
-    let text = searchable(&call)?;
+    let text = call.params()?.searchable()?;
     let outcome = call.services().system.search(&call.ctx, pass, &text).await?;
     ok(found(&outcome))
 }
@@ -53,7 +52,7 @@ async fn search(call: Call) -> Answer {
 #[post("/v2/SystemDeleteUserProfiles")]
 async fn delete(call: Call) -> Answer {
     let pass = pass(&call, Action::DeleteProfiles).await?;
-    let (identity, tenant) = (call.params.identity()?, call.tenant_param().await?);
+    let (identity, tenant) = (call.params()?.identity()?, call.tenant_param().await?);
     if matches!(identity, Identity::Id(_)) && tenant.is_none() {
         // An id means something within its tenant only.
         return Err(Error::invalid("tenantid", Rule::Required).into());
@@ -62,7 +61,7 @@ async fn delete(call: Call) -> Answer {
         call.services().system.delete(&call.ctx, pass, &identity, tenant.as_ref()).await?;
     let row = |(tenant, id): &(Tenant, ProfileId)| json!({ "token": id, "tenantid": tenant.number, "tenantname": tenant.slug });
     let rows: Vec<Value> = outcome.found.iter().map(row).collect();
-    ok(with_errors(json!({ "total": rows.len(), "rows": rows }), &outcome.failed))
+    ok(with_errors(json!({ "total": rows.len(), "rows": rows }), &outcome.unasked))
 }
 
 /// Puts a deleted record back, under the token that it had.
@@ -75,7 +74,8 @@ async fn delete(call: Call) -> Answer {
 #[post("/v2/SystemRestoreUserProfile")]
 async fn restore(call: Call) -> Answer {
     let pass = pass(&call, Action::RestoreProfile).await?;
-    let (id, tenant) = (call.params.uuid("token").map(ProfileId::new)?, call.tenant_param().await?);
+    let id = call.params()?.uuid("token").map(ProfileId::new)?;
+    let tenant = call.tenant_param().await?;
     let tenant = tenant.ok_or_else(|| Error::invalid("tenantid", Rule::Required))?;
     let profile = call.services().system.restore(&call.ctx, pass, &tenant, id).await?;
     ok(json!({ "result": "restored", "token": profile.id, "profile": profile.document }))
@@ -88,20 +88,21 @@ async fn restore(call: Call) -> Answer {
 ))]
 #[post("/v2/SystemGetSystemStats")]
 async fn stats(call: Call) -> Answer {
-    let stats = call.services().system.stats(&call.ctx).await?;
-    ok(json!({ "stats": {
+    let (stats, unasked) = call.services().system.stats(&call.ctx).await?;
+    let body = json!({ "stats": {
         "numusers": stats.profile_count,
         "numtenants": stats.tenant_count,
         "numtokens": stats.token_count,
         "numsessions": stats.session_count,
         "totalnumrecords": stats.profile_count,
-    } }))
+    } });
+    ok(with_errors(body, &unasked))
 }
 
 /// Passes the three gates, before the other parameters are looked at.
 async fn pass(call: &Call, action: Action) -> Result<Pass> {
-    let unlock = call.params.text("unlockuuid").ok().flatten().unwrap_or_default();
-    call.services().system.pass(&call.ctx, &unlock, action).await
+    let unlock = call.params().ok().and_then(|params| params.unlock());
+    call.services().system.pass(&call.ctx, unlock, action).await
 }
 
 fn by_key(identity: Identity) -> Result<Identity> {
@@ -121,14 +122,20 @@ fn found(outcome: &Outcome<Found>) -> Value {
         })
     };
     let rows: Vec<Value> = outcome.found.iter().map(row).collect();
-    with_errors(json!({ "total": rows.len(), "rows": rows }), &outcome.failed)
+    with_errors(json!({ "total": outcome.total, "rows": rows }), &outcome.unasked)
 }
 
-/// Names the tenants that could not be asked.
-fn with_errors(mut body: Value, failed: &[Tenant]) -> Value {
-    if !failed.is_empty() {
-        let row = |tenant: &Tenant| json!({ "tenantid": tenant.number, "tenantname": tenant.slug, "message": "The tenant could not be asked" });
-        body["errors"] = failed.iter().map(row).collect();
+/// Names the tenants that were not asked.
+fn with_errors(mut body: Value, unasked: &[(Tenant, Unasked)]) -> Value {
+    let row = |(tenant, why): &(Tenant, Unasked)| {
+        let message = match why {
+            Unasked::NotActive => "The tenant is not active",
+            Unasked::Failed => "The tenant could not be asked",
+        };
+        json!({ "tenantid": tenant.number, "tenantname": tenant.slug, "message": message })
+    };
+    if !unasked.is_empty() {
+        body["errors"] = unasked.iter().map(row).collect();
     }
     body
 }

@@ -26,10 +26,11 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 #[post("/v2/TenantCreate")]
 async fn create(call: Call) -> Answer {
     call.ctx.require(Permission::CreateTenant)?;
-    call.params.require_all(&["tenantname", "tenantorg"])?;
-    let name = tenant_name(&call.params.required("tenantname")?, "tenantname")?;
-    let org = org(&call.params, "tenantorg")?
-        .ok_or_else(|| Error::invalid("tenantorg", Rule::Required))?;
+    let params = call.params()?;
+    params.require_all(&["tenantname", "tenantorg"])?;
+    let name = tenant_name(&params.required("tenantname")?, "tenantname")?;
+    let org =
+        org(params, "tenantorg")?.ok_or_else(|| Error::invalid("tenantorg", Rule::Required))?;
     let made = create_with(&call, name, org).await?;
     let token = made.token.as_ref().map(|token| token.expose().to_owned());
     ok(json!({ "xtoken": token, "tenantid": made.number }))
@@ -42,7 +43,7 @@ async fn create(call: Call) -> Answer {
 ))]
 #[post("/v2/TenantGet")]
 async fn read(call: Call) -> Answer {
-    let tenant = named_or_own(&call).await?;
+    let tenant = named_or_own(&call, Permission::ViewTenants).await?;
     ok(json!({ "tenantname": tenant.slug, "tenantorg": tenant.org.unwrap_or_default() }))
 }
 
@@ -54,10 +55,11 @@ async fn read(call: Call) -> Answer {
 ))]
 #[post("/v2/TenantUpdate")]
 async fn update(call: Call) -> Answer {
-    let slug =
-        call.params.text("tenantname")?.map(|name| tenant_name(&name, "tenantname")).transpose()?;
-    let (org, contact) = (org(&call.params, "tenantorg")?, contact(&call.params)?);
-    let tenant = named_or_own(&call).await?;
+    let tenant = named_or_own(&call, Permission::UpdateTenant).await?;
+    let params = call.params()?;
+    let name = params.text("tenantname")?;
+    let slug = name.map(|name| tenant_name(&name, "tenantname")).transpose()?;
+    let (org, contact) = (org(params, "tenantorg")?, contact(params)?);
     rename(&call, &tenant, slug, org, contact).await?;
     ok(json!({}))
 }
@@ -69,7 +71,8 @@ async fn update(call: Call) -> Answer {
 ))]
 #[post("/v2/TenantListTenants")]
 async fn list(call: Call) -> Answer {
-    let (offset, limit) = call.params.page()?;
+    call.ctx.require(Permission::CrossTenant)?;
+    let (offset, limit) = call.params()?.page()?;
     let (total, tenants) = call.services().tenants.page(&call.ctx, offset, limit).await?;
     let row = |tenant: Tenant| json!({ "tenantid": tenant.number, "tenantname": tenant.slug, "tenantorg": tenant.org.unwrap_or_default() });
     ok(json!({ "total": total, "rows": tenants.into_iter().map(row).collect::<Vec<_>>() }))
@@ -94,7 +97,7 @@ pub(super) async fn create_with(call: &Call, slug: Slug, org: String) -> Result<
     let name = TenantName::stored(slug.to_string());
     let wish = ProvisionTenant {
         org: Some(org),
-        contact: contact(&call.params)?,
+        contact: contact(call.params()?)?,
         with_token: true,
         ..ProvisionTenant::new(name, slug, Admin::Nobody)
     };
@@ -118,17 +121,16 @@ pub(super) async fn rename(
 
 /// The tenant with the `tenantid` of the parameters, or without one the caller's own. A bound caller may
 /// name none but its own.
-async fn named_or_own(call: &Call) -> Result<Tenant> {
-    let number = call.params.integer("tenantid")?;
+pub(super) async fn named_or_own(call: &Call, permission: Permission) -> Result<Tenant> {
     if call.ctx.principal.home().is_some() {
-        let own = call.tenant().await?;
-        return match number {
+        let own = call.tenant_for(permission).await?;
+        return match call.params()?.integer("tenantid")? {
             Some(number) if number != own.number => Err(Error::Forbidden { missing: Vec::new() }),
             _ => Ok(own),
         };
     }
-    call.ctx.require(Permission::UpdateTenant)?;
-    match number {
+    call.ctx.require(permission)?;
+    match call.params()?.integer("tenantid")? {
         Some(number) => {
             let found = call.services().tenants.find(&TenantRef::Number(number)).await?;
             found.ok_or(Error::NotFound(Noun::Tenant))

@@ -6,7 +6,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::call::{Call, identity_of};
 use super::{Answer, message, ok};
-use crate::domain::error::{Error, FieldProblem, Result, Rule};
+use crate::domain::Permission;
+use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Document, Identity};
 use crate::service::profiles::{Change, Event, NewProfile, Profile};
 
@@ -35,11 +36,11 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 ))]
 #[post("/v2/UserCreate")]
 async fn create(call: Call) -> Answer {
-    let wish = NewProfile {
-        document: call.params.document("profile")?,
-        lifetime: call.params.lifetime(call.ctx.now)?,
-    };
-    let profile = call.services().profiles.create(&call.ctx, &call.tenant().await?, wish).await?;
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let params = call.params()?;
+    let (document, lifetime) = (params.document("profile")?, params.lifetime(call.ctx.now)?);
+    let wish = NewProfile { document, lifetime };
+    let profile = call.services().profiles.create(&call.ctx, &tenant, wish).await?;
     ok(json!({ "token": profile.id }))
 }
 
@@ -49,29 +50,39 @@ async fn create(call: Call) -> Answer {
 ))]
 #[post("/v2/UserCreateBulk")]
 async fn create_bulk(call: Call) -> Answer {
-    let (tenant, lifetime) = (call.tenant().await?, call.params.lifetime(call.ctx.now)?);
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let lifetime = call.params()?.lifetime(call.ctx.now)?;
+    let given: Vec<Value> = call
+        .params()?
+        .list("records")?
+        .iter()
+        .map(|record| record.get("profile").cloned().unwrap_or(Value::Null))
+        .collect();
+    // Refused here are the shapes, by the service the keys; the answer lists both in their order.
+    let parsed: Vec<Result<Document>> = given.iter().map(document).collect();
+    let good = parsed.iter().filter_map(|parsed| parsed.as_ref().ok().cloned()).collect();
+    let stored = call.services().profiles.create_many(&call.ctx, &tenant, good, &lifetime).await?;
+    let mut stored = stored.into_iter();
     let (mut created, mut errors) = (Vec::new(), Vec::new());
-    for record in call.params.list("records")? {
-        let given = record.get("profile").cloned().unwrap_or(Value::Null);
-        let stored = match Document::parse(given.clone()) {
-            Ok(document) => {
-                let wish = NewProfile { document, lifetime: lifetime.clone() };
-                call.services().profiles.create(&call.ctx, &tenant, wish).await
-            }
-            Err(rule) => Err(Error::Invalid(vec![FieldProblem::new("profile", rule)])),
+    for (given, parsed) in given.into_iter().zip(parsed) {
+        let outcome = match parsed {
+            Ok(_) => stored.next(),
+            Err(error) => Some(Err(error)),
         };
-        match stored {
-            Ok(profile) => {
-                created.push(json!({ "token": profile.id, "profile": profile.document }));
-            }
-            Err(error @ (Error::Invalid(_) | Error::Conflict(_))) => {
+        match outcome {
+            Some(Ok(profile)) => created.push(json!({ "token": profile.id, "profile": given })),
+            Some(Err(error)) => {
                 errors.push(json!({ "profile": given, "reason": message(&error) }));
             }
-            // Not one record's fault: the caller may not, or the database is away.
-            Err(error) => return Err(error.into()),
+            None => {}
         }
     }
     ok(json!({ "created": created, "errors": errors }))
+}
+
+fn document(given: &Value) -> Result<Document> {
+    let missing = |rule| if given.is_null() { Rule::Required } else { rule };
+    Document::parse(given.clone()).map_err(|rule| Error::invalid("profile", missing(rule)))
 }
 
 /// Reads a person's record, as it is or as it was in a version.
@@ -82,10 +93,10 @@ async fn create_bulk(call: Call) -> Answer {
 ))]
 #[post("/v2/UserGet")]
 async fn read(call: Call) -> Answer {
-    let identity = call.params.identity()?;
-    let tenant = call.tenant().await?;
+    let (tenant, params) = (call.tenant().await?, call.params()?);
+    let identity = params.identity()?;
     let profiles = &call.services().profiles;
-    let profile = match call.params.integer("version")? {
+    let profile = match params.integer("version")? {
         None | Some(0) => profiles.read(&call.ctx, &tenant, &identity).await?,
         Some(version) => {
             let version = i32::try_from(version).map_err(|_too_large| {
@@ -104,9 +115,10 @@ async fn read(call: Call) -> Answer {
 ))]
 #[post("/v2/UserUpdate")]
 async fn update(call: Call) -> Answer {
-    let identity = call.params.identity()?;
-    let change = Change::Merge(call.params.document("profile")?.into_value());
-    call.services().profiles.change(&call.ctx, &call.tenant().await?, &identity, &change).await?;
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let identity = call.params()?.identity()?;
+    let change = Change::Merge(call.params()?.document("profile")?.into_value());
+    call.services().profiles.change(&call.ctx, &tenant, &identity, &change).await?;
     ok(json!({}))
 }
 
@@ -118,9 +130,10 @@ async fn update(call: Call) -> Answer {
 ))]
 #[post("/v2/UserPatch")]
 async fn patch(call: Call) -> Answer {
-    let identity = call.params.identity()?;
-    let change = Change::Patch(Value::Array(call.params.list("patch")?.clone()));
-    call.services().profiles.change(&call.ctx, &call.tenant().await?, &identity, &change).await?;
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let identity = call.params()?.identity()?;
+    let change = Change::Patch(Value::Array(call.params()?.list("patch")?.clone()));
+    call.services().profiles.change(&call.ctx, &tenant, &identity, &change).await?;
     ok(json!({}))
 }
 
@@ -131,45 +144,42 @@ async fn patch(call: Call) -> Answer {
 ))]
 #[post("/v2/UserDelete")]
 async fn delete(call: Call) -> Answer {
-    let identity = call.params.identity()?;
-    call.services().profiles.delete(&call.ctx, &call.tenant().await?, &identity).await?;
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let identity = call.params()?.identity()?;
+    call.services().profiles.delete(&call.ctx, &tenant, &identity).await?;
     ok(json!({}))
 }
 
-/// Deletes many records; one that is not there is not an error.
+/// Deletes many records at once; one that is not there is not an error.
 #[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"), (status = 403, description = "Access denied"),
+    (status = 200, description = "`status`, `deleted_count`"), (status = 403, description = "Access denied"),
 ))]
 #[post("/v2/UserDeleteBulk")]
 async fn delete_bulk(call: Call) -> Answer {
-    let unlock = call.params.text("unlockuuid")?;
-    if let Some(unlock) = unlock {
-        call.services().system.check_unlock(&call.ctx, &unlock).await?;
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    // No client sends an unlock here; one that is sent must be good.
+    if call.params()?.value("unlockuuid").is_some() {
+        call.unlocked().await?;
     }
-    let identities =
-        call.params.list("users")?.iter().map(identity_of).collect::<Result<Vec<Identity>>>()?;
-    let tenant = call.tenant().await?;
-    for identity in &identities {
-        match call.services().profiles.delete(&call.ctx, &tenant, identity).await {
-            Ok(_) | Err(Error::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    ok(json!({}))
+    let users = call.params()?.list("users")?;
+    let identities = users.iter().map(identity_of).collect::<Result<Vec<Identity>>>()?;
+    let count = call.services().profiles.delete_many(&call.ctx, &tenant, &identities).await?;
+    ok(json!({ "deleted_count": count }))
 }
 
 /// Finds records that a text is part of: of the e-mail address where it has an `@`, of any other key
 /// otherwise.
 #[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `rows`"), (status = 403, description = "Access denied or bad unlock"),
+    (status = 200, description = "`status`, `total`, `rows`, of which there are a hundred at most"),
+    (status = 403, description = "Access denied or bad unlock"),
 ))]
 #[post("/v2/UserSearch")]
 async fn search(call: Call) -> Answer {
-    let identity = searchable(&call)?;
-    call.services().system.check_unlock(&call.ctx, &call.params.unlock()?).await?;
-    let found =
-        call.services().profiles.search(&call.ctx, &call.tenant().await?, &identity).await?;
-    ok(json!({ "rows": found.iter().map(row).collect::<Vec<_>>() }))
+    let tenant = call.tenant_for(Permission::BulkProfiles).await?;
+    call.unlocked().await?;
+    let text = call.params()?.searchable()?;
+    let (total, found) = call.services().profiles.search(&call.ctx, &tenant, &text).await?;
+    ok(json!({ "total": total, "rows": found.iter().map(row).collect::<Vec<_>>() }))
 }
 
 /// Lists the versions of a record, oldest first.
@@ -179,9 +189,8 @@ async fn search(call: Call) -> Answer {
 ))]
 #[post("/v2/UserListVersions")]
 async fn versions(call: Call) -> Answer {
-    let identity = call.params.identity()?;
-    let versions =
-        call.services().profiles.versions(&call.ctx, &call.tenant().await?, &identity).await?;
+    let (tenant, identity) = (call.tenant().await?, call.params()?.identity()?);
+    let versions = call.services().profiles.versions(&call.ctx, &tenant, &identity).await?;
     let rows: Vec<Value> = versions
         .iter()
         .map(|v| json!({ "version": v.version, "optime": v.created_at.unix_timestamp(), "md5": v.md5 }))
@@ -196,8 +205,8 @@ async fn versions(call: Call) -> Answer {
 ))]
 #[post("/v2/XTokenCreateForUser")]
 async fn create_xtoken(call: Call) -> Answer {
-    let (identity, lifetime) = (call.params.identity()?, call.params.credential_lifetime()?);
-    let tenant = call.tenant().await?;
+    let (tenant, params) = (call.tenant_for(Permission::WriteProfiles).await?, call.params()?);
+    let (identity, lifetime) = (params.identity()?, params.credential_lifetime()?);
     let (id, secret) =
         call.services().profiles.create_own_token(&call.ctx, &tenant, &identity, lifetime).await?;
     ok(json!({ "xtoken": secret.expose(), "token": id }))
@@ -210,8 +219,8 @@ async fn create_xtoken(call: Call) -> Answer {
 ))]
 #[post("/v2/AuditListUserEvents")]
 async fn list_events(call: Call) -> Answer {
-    let (identity, (offset, limit)) = (call.params.identity()?, call.params.page()?);
-    let tenant = call.tenant().await?;
+    let (tenant, params) = (call.tenant_for(Permission::ViewAudit).await?, call.params()?);
+    let (identity, (offset, limit)) = (params.identity()?, params.page()?);
     let (total, events) =
         call.services().profiles.events(&call.ctx, &tenant, &identity, offset, limit).await?;
     let row = |event: &Event| json!({ "auditeventuuid": event.id, "eventtype": event.action, "timestamp": event.at.unix_timestamp() });
@@ -225,8 +234,9 @@ async fn list_events(call: Call) -> Answer {
 ))]
 #[post("/v2/AuditGetEvent")]
 async fn read_event(call: Call) -> Answer {
-    let id = call.params.uuid("auditeventuuid")?;
-    let event = call.services().profiles.event(&call.ctx, &call.tenant().await?, id).await?;
+    let tenant = call.tenant_for(Permission::ViewAudit).await?;
+    let id = call.params()?.uuid("auditeventuuid")?;
+    let event = call.services().profiles.event(&call.ctx, &tenant, id).await?;
     ok(json!({
         "auditeventuuid": event.id,
         "eventtype": event.action,
@@ -250,19 +260,4 @@ pub(super) fn row(profile: &Profile) -> Value {
         row["expirationtime"] = json!(expires_at.unix_timestamp());
     }
     row
-}
-
-/// The text of a fuzzy search.
-pub(super) fn searchable(call: &Call) -> Result<String> {
-    let text = call.params.required("identity")?;
-    if text.chars().count() > crate::domain::profile::KEY_MAX {
-        return Err(Error::invalid("identity", Rule::TooLong(crate::domain::profile::KEY_MAX)));
-    }
-    if text.contains('\0') {
-        return Err(Error::invalid("identity", Rule::ControlCharacter));
-    }
-    match text.trim() {
-        "" => Err(Error::invalid("identity", Rule::Required)),
-        trimmed => Ok(trimmed.to_owned()),
-    }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::call::Call;
-use super::tenants::{create_with, org, rename, tenant_name};
+use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
 use super::{Answer, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result, Rule};
@@ -31,8 +31,9 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 #[post("/v1/tenant")]
 async fn create_tenant(call: Call) -> Answer {
     call.ctx.require(Permission::CreateTenant)?;
-    let name = tenant_name(&call.params.required("name")?, "name")?;
-    let org = org(&call.params, "org")?.unwrap_or_default();
+    let params = call.params()?;
+    let name = tenant_name(&params.required("name")?, "name")?;
+    let org = org(params, "org")?.unwrap_or_default();
     let made = create_with(&call, name, org).await?;
     let token = made.token.as_ref().map(|token| token.expose().to_owned());
     ok(json!({ "xtoken": token }))
@@ -45,9 +46,10 @@ async fn create_tenant(call: Call) -> Answer {
 ))]
 #[put("/v1/tenant")]
 async fn rename_tenant(call: Call) -> Answer {
-    let slug = tenant_name(&call.params.required("name")?, "name")?;
-    let org = org(&call.params, "org")?;
-    let tenant = call.tenant().await?;
+    let tenant = named_or_own(&call, Permission::UpdateTenant).await?;
+    let params = call.params()?;
+    let slug = tenant_name(&params.required("name")?, "name")?;
+    let org = org(params, "org")?;
     rename(&call, &tenant, Some(slug), org, None).await?;
     ok(json!({}))
 }
@@ -80,9 +82,8 @@ async fn create_user_slash(call: Call) -> Answer {
 ))]
 #[get("/v1/user/{mode}/{identity}")]
 async fn read_user(call: Call, path: web::Path<(String, String)>) -> Answer {
-    let identity = identity(&path)?;
-    let profile =
-        call.services().profiles.read(&call.ctx, &call.tenant().await?, &identity).await?;
+    let (tenant, identity) = (call.tenant().await?, identity(&path)?);
+    let profile = call.services().profiles.read(&call.ctx, &tenant, &identity).await?;
     ok(json!({ "token": profile.id, "data": profile.document }))
 }
 
@@ -94,10 +95,10 @@ async fn read_user(call: Call, path: web::Path<(String, String)>) -> Answer {
 ))]
 #[put("/v1/user/{mode}/{identity}")]
 async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let (ctx, services, params) = call.into_parts();
     let identity = identity(&path)?;
-    let tenant = call.tenant().await?;
-    let (ctx, services) = (call.ctx.clone(), call.services().clone());
-    let change = match call.params.into_value() {
+    let change = match params? {
         Value::Object(fields) if fields.is_empty() => {
             return Err(Error::invalid("profile", Rule::Required).into());
         }
@@ -116,16 +117,15 @@ async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
 ))]
 #[delete("/v1/user/{mode}/{identity}")]
 async fn delete_user(call: Call, path: web::Path<(String, String)>) -> Answer {
-    let identity = identity(&path)?;
-    call.services().profiles.delete(&call.ctx, &call.tenant().await?, &identity).await?;
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    call.services().profiles.delete(&call.ctx, &tenant, &identity(&path)?).await?;
     ok(json!({ "result": "done" }))
 }
 
 async fn store(call: Call) -> Answer {
-    let tenant = call.tenant().await?;
-    let (ctx, services) = (call.ctx.clone(), call.services().clone());
-    let document = Document::parse(call.params.into_value())
-        .map_err(|rule| Error::invalid("profile", rule))?;
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let (ctx, services, params) = call.into_parts();
+    let document = Document::parse(params?).map_err(|rule| Error::invalid("profile", rule))?;
     if document.as_value().as_object().is_some_and(serde_json::Map::is_empty) {
         return Err(Error::invalid("profile", Rule::Required).into());
     }

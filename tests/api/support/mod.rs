@@ -3,6 +3,7 @@
 //! [`TestApp::spawn`] goes through the same `App::build` as production. When it is dropped, its
 //! database and the roles of its tenants go too.
 
+pub mod bunker;
 pub mod callers;
 pub mod gate;
 pub mod postgres;
@@ -24,6 +25,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use bunker::{Bunker, BunkerTenant};
 pub use callers::{Answer, Caller};
 pub use gate::Gate;
 pub use postgres::TestDatabase;
