@@ -25,7 +25,9 @@ mod v1;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, ResponseError, get};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::domain::Permission;
@@ -48,10 +50,20 @@ pub fn owns(path: &str) -> bool {
 }
 
 /// The process is alive, in the word that this dialect's installers wait for.
-#[utoipa::path(tag = "databunker", responses((status = 200, description = "OK", content_type = "text/plain")))]
+#[utoipa::path(tag = "databunker", operation_id = "DatabunkerStatus", responses((status = 200, description = "OK", content_type = "text/plain")))]
 #[get("/status")]
 async fn status() -> &'static str {
     "OK"
+}
+
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DatabunkerError)]
+struct ErrorBody {
+    /// Always `error`.
+    status: &'static str,
+    /// What happened, for people.
+    message: String,
 }
 
 /// What a handler answers.
@@ -96,7 +108,7 @@ impl ResponseError for Problem {
         if let Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } = &self.0 {
             answer.insert_header((RETRY_AFTER, retry_after.as_secs().max(1).to_string()));
         }
-        answer.json(json!({ "status": "error", "message": message(&self.0) }))
+        answer.json(ErrorBody { status: "error", message: message(&self.0) })
     }
 }
 
