@@ -25,7 +25,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "root_token",
         "",
-        "a UUID that may do everything; generated into the data dir where it is needed and not set",
+        "a UUID that may do everything; where it is not set, one is made and kept in the data dir",
     ),
     (
         "root_token_command",
