@@ -1,8 +1,10 @@
+CREATE SEQUENCE tenant_numbers START 2;
+
 -- One row a tenant. The schema is named by the id, so that a rename touches this row and nothing else.
 CREATE TABLE tenants (
     id uuid NOT NULL CONSTRAINT tenants_pkey PRIMARY KEY,
     -- What Databunker's clients call tenantid. The main tenant is 1; a number is never given twice.
-    number bigint NOT NULL CONSTRAINT tenants_number_key UNIQUE,
+    number bigint NOT NULL DEFAULT nextval('tenant_numbers') CONSTRAINT tenants_number_key UNIQUE,
     slug text NOT NULL CONSTRAINT tenants_slug_key UNIQUE,
     name text NOT NULL,
     -- The organisation behind the tenant and how to reach it, where a dialect asks for them.
@@ -19,8 +21,6 @@ CREATE TABLE tenants (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL
 );
-
-CREATE SEQUENCE tenant_numbers START 2;
 
 -- Lists are in order of creation, the id breaking ties.
 CREATE INDEX tenants_created_at_idx ON tenants (created_at, id);

@@ -3,16 +3,15 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
+use super::Site;
 use super::middleware::RequestId;
 use super::reten::Problem;
-use super::{Settings, Site};
 use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Error, Malformed, Result, Rule};
@@ -27,13 +26,13 @@ pub const TENANT_HEADER: &str = "x-tenant-id";
 pub struct Caller(pub CallContext);
 
 impl Caller {
-    /// The context, for a caller who holds the permission somewhere. Lets a handler refuse before it
+    /// The context, for a caller who holds the permission everywhere. Lets a handler refuse before it
     /// looks at the body; the service asks again, and that is the check that counts.
     ///
     /// # Errors
     /// As [`CallContext::require`].
     pub fn with(&self, permission: Permission) -> Result<&CallContext> {
-        self.0.reach(permission)?;
+        self.0.require(permission)?;
         Ok(&self.0)
     }
 }
@@ -89,29 +88,39 @@ impl FromRequest for TenantTx {
     }
 }
 
-/// The bytes of a body, up to the limit of the settings; refused in the dialect's own form.
-pub struct Body(pub web::Bytes);
+/// The body of a request, not read yet: a caller who is refused has nothing of it buffered.
+pub struct Body {
+    bytes: <web::Bytes as FromRequest>::Future,
+    limit: usize,
+}
 
 impl FromRequest for Body {
     type Error = actix_web::Error;
-    type Future = Extraction<Self>;
+    type Future = std::future::Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let settings = Arc::clone(&site(request).settings);
-        let bytes = web::Bytes::from_request(request, payload);
-        Box::pin(async move {
-            let refused =
-                |error: actix_web::Error| Problem(Error::Malformed(why_no_body(&error, &settings)));
-            Ok(bytes.await.map(Self).map_err(refused)?)
-        })
+        std::future::ready(Ok(Self::of(request, payload)))
     }
 }
 
-/// Why a body could not be read.
-pub(super) fn why_no_body(error: &actix_web::Error, settings: &Settings) -> Malformed {
-    match error.as_error::<PayloadError>() {
-        Some(PayloadError::Overflow) => Malformed::TooLarge { limit: settings.max_body_bytes },
-        _ => Malformed::Body,
+impl Body {
+    /// The body of this request.
+    pub(super) fn of(request: &HttpRequest, payload: &mut Payload) -> Self {
+        let limit = site(request).settings.max_body_bytes;
+        Self { bytes: web::Bytes::from_request(request, payload), limit }
+    }
+
+    /// Reads it, up to the limit of the settings; a packed one is unpacked.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLarge`]; [`Malformed::Body`] where it breaks off or cannot be unpacked.
+    pub async fn read(self) -> Result<web::Bytes> {
+        self.bytes.await.map_err(|error| {
+            Error::Malformed(match error.as_error::<PayloadError>() {
+                Some(PayloadError::Overflow) => Malformed::TooLarge { limit: self.limit },
+                _ => Malformed::Body,
+            })
+        })
     }
 }
 
@@ -123,7 +132,7 @@ async fn open(request: &HttpRequest) -> Result<TenantTx> {
     site.services.tenants.open(&ctx, &tenant).await
 }
 
-async fn identify(request: &HttpRequest) -> Result<CallContext> {
+pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
     let site = site(request);
     let principal = match bearer(request)? {
         None => Principal::Anonymous,

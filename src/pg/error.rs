@@ -3,11 +3,9 @@
 //! SQLSTATE first; a constraint's name is optional and may carry a suffix `_<digits>`, which a
 //! distributed engine adds to the names on its shards.
 
-use std::time::Duration;
-
 use tokio_postgres::error::SqlState;
 
-use crate::domain::error::{Conflict, Error};
+use crate::domain::error::{Cause, Conflict, Error};
 
 /// A query or a connection that failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +21,9 @@ pub enum Failure {
         "a tenant transaction runs SELECT, INSERT, UPDATE, DELETE, MERGE, WITH, VALUES and TABLE, not {0:?}"
     )]
     NotAllowed(String),
+    /// The transaction could not enter its scope, and nothing runs outside of it.
+    #[error("the transaction did not begin")]
+    NotEntered,
     /// The query was to give one row and gave another number.
     #[error("expected one row")]
     RowCount,
@@ -36,7 +37,7 @@ impl Failure {
             Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
                 error.code()
             }
-            Self::Pool(_) | Self::NotAllowed(_) | Self::RowCount => None,
+            Self::Pool(_) | Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => None,
         }
     }
 
@@ -76,20 +77,34 @@ impl Failure {
         })
     }
 
+    /// Whether the server is away, going, full or too slow: not our fault, and over one day.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Pool(_) => true,
+            Self::Postgres(error) => error.is_closed() || error.code().is_none_or(means_away),
+            Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => false,
+        }
+    }
+
     /// Sorts the failure by remedy, with what was being done in the present tense.
     #[must_use]
     pub fn during(self, during: &'static str) -> Error {
-        let away = match &self {
-            Self::Pool(_) => true,
-            Self::Postgres(error) => error.is_closed() || error.code().is_none_or(means_away),
-            Self::NotAllowed(_) | Self::RowCount => false,
-        };
         if self.is_retryable() {
             Error::Conflict(Conflict::Concurrent)
-        } else if away {
-            Error::Unavailable { during, retry_after: Duration::from_secs(1), source: self.into() }
+        } else if self.is_away() {
+            Error::unavailable(during, self.without_rows())
         } else {
-            Error::Internal { during, source: self.into() }
+            Error::internal(during, self.without_rows())
+        }
+    }
+
+    /// The failure in words for the log. PostgreSQL's detail is left out: it quotes the failing row, and
+    /// addresses and password hashes with it.
+    fn without_rows(self) -> Cause {
+        match &self {
+            Self::Postgres(error) => format!("{self}: {}", super::bootstrap::words(error)).into(),
+            Self::Pool(_) | Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => self.into(),
         }
     }
 }

@@ -62,9 +62,10 @@ pub async fn migrate(
     scope::enter_schema(tx, schema, &rules.limits).await?;
     lock(tx, schema.as_str()).await?;
     let applied = set.apply(tx).await?;
-    if !applied.is_empty() {
-        // The default privileges cover refinery's table too, and its history is not the tenant's to edit.
-        let entrant = entrant(schema, rules.isolation);
+    // The default privileges cover refinery's table too, and its history is not the tenant's to edit. It
+    // is there even after a set without files.
+    let entrant = entrant(schema, rules.isolation);
+    if !applied.is_empty() || may_edit_history(tx, schema, entrant).await? {
         tx.batch(&format!("REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}")).await?;
     }
     scope::leave_schema(tx, &rules.limits).await?;
@@ -82,6 +83,16 @@ pub async fn drop(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Result<(
         Isolation::SearchPath => String::new(),
     };
     tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role}")).await
+}
+
+async fn may_edit_history(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    entrant: &str,
+) -> Result<bool, Failure> {
+    let sql = "SELECT has_table_privilege($1, $2, 'INSERT')";
+    let row = tx.query_one(sql, &[&entrant, &format!("{schema}.{HISTORY_TABLE}")]).await?;
+    Ok(row.get(0))
 }
 
 /// Holds everyone else who wants the same lock until the transaction ends.

@@ -2,7 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::error::{During, Failure};
+use super::error::During;
 use super::scope::PublicTx;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
@@ -76,7 +76,7 @@ pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
     })
 }
 
-/// Finds a token by its digest, whether or not it is still good, and notes that it was used.
+/// Finds a token by its digest, whether or not it is still good; where it is, notes that it was used.
 pub async fn use_by_digest(
     tx: PublicTx,
     digest: &[u8],
@@ -86,7 +86,7 @@ pub async fn use_by_digest(
         .query_and_commit(
             "WITH used AS (
                  UPDATE tokens SET last_used_at = $2
-                  WHERE digest = $1 AND revoked_at IS NULL
+                  WHERE digest = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
                     AND (last_used_at IS NULL OR last_used_at < $3)
              )
              SELECT id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
@@ -135,20 +135,19 @@ pub async fn delete_expired_of_profiles(tx: &PublicTx, now: OffsetDateTime) -> R
         .during("forget tokens of people")
 }
 
-/// Revokes a token; once revoked it stays so from its first time on. Tells whether there is such a token.
-pub async fn revoke(tx: &PublicTx, id: TokenId, now: OffsetDateTime) -> Result<bool> {
-    match tx
-        .execute(
-            "UPDATE tokens SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1",
+/// Revokes a token; once revoked it stays so from its first time on. `None` where there is no such token.
+pub async fn revoke(tx: &PublicTx, id: TokenId, now: OffsetDateTime) -> Result<Option<Token>> {
+    let row = tx
+        .query_opt(
+            "UPDATE tokens SET revoked_at = coalesce(revoked_at, $2)
+              WHERE id = $1
+          RETURNING id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
+                    expires_at, last_used_at, revoked_at",
             &[&id, &now],
         )
         .await
-        .during("revoke token")?
-    {
-        0 => Ok(false),
-        1 => Ok(true),
-        _ => Err(Failure::RowCount.during("revoke token")),
-    }
+        .during("revoke token")?;
+    Ok(row.map(|row| from_row(&row)))
 }
 
 fn from_row(row: &super::Row) -> Token {

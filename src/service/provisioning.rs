@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken};
-use crate::domain::error::{Conflict, Error, Result};
+use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{
     Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, TokenId, UserId,
 };
@@ -53,8 +55,8 @@ pub struct ProvisionTenant {
     pub name: TenantName,
     /// The unique url-friendly name.
     pub slug: Slug,
-    /// Who will run it; none where the caller's own credential does.
-    pub admin: Option<NewAdmin>,
+    /// Who will run it.
+    pub admin: Admin,
     /// The organisation behind it, where the dialect asks for one.
     pub org: Option<String>,
     /// How to reach that organisation.
@@ -65,8 +67,29 @@ pub struct ProvisionTenant {
     pub idempotency_key: Option<String>,
 }
 
-/// The person who will run the tenant. Where the address has a user already, that user is linked as it
-/// is, password and names untouched.
+/// Who will run a tenant.
+#[derive(Debug, Clone)]
+pub enum Admin {
+    /// No user; a credential of its own does.
+    Nobody,
+    /// The user who has this address already.
+    Existing(Email),
+    /// The user who has this address, or a new one.
+    NewOrExisting(NewAdmin),
+}
+
+impl Admin {
+    /// The password of whoever may be new.
+    const fn password(&self) -> Option<&Password> {
+        match self {
+            Self::NewOrExisting(admin) => Some(&admin.password),
+            Self::Nobody | Self::Existing(_) => None,
+        }
+    }
+}
+
+/// A person who will run a tenant. Where the address has a user already, that user is linked as it is,
+/// password and names untouched.
 #[derive(Debug, Clone)]
 pub struct NewAdmin {
     /// Address, which is how they log in.
@@ -117,18 +140,18 @@ impl Provisioning {
     pub async fn provision(&self, ctx: &CallContext, wish: ProvisionTenant) -> Result<Provisioned> {
         ctx.require(Permission::CreateTenant)?;
         let (this, ctx) = (self.clone(), ctx.clone());
-        self.runtime
-            .spawn(async move { this.run(&ctx, &wish).await })
-            .await
-            .map_err(|panicked| Error::internal("provision a tenant", panicked))?
+        let work = async move { this.run(&ctx, &wish).await };
+        let task = self.runtime.spawn(work.in_current_span());
+        let _end = EndWithCaller(task.abort_handle());
+        task.await.map_err(|panicked| Error::internal("provision a tenant", panicked))?
     }
 
     async fn run(&self, ctx: &CallContext, wish: &ProvisionTenant) -> Result<Provisioned> {
         if let Some(answer) = self.answered_before(ctx, wish).await? {
             return Ok(answer);
         }
-        let hash = match &wish.admin {
-            Some(admin) => Some(self.hasher.hash(&admin.password).await?),
+        let hash = match wish.admin.password() {
+            Some(password) => Some(self.hasher.hash(password).await?),
             None => None,
         };
         let mut attempt = 1;
@@ -163,6 +186,8 @@ impl Provisioning {
                 return Ok(None);
             }
         }
+        // Before the schema: an owner who is not there must cost nothing.
+        let owner = find_or_create(&tx, ctx, &wish.admin, hash).await?;
         let tenant = Tenant {
             id: TenantId::generate(),
             number: tenants::next_number(&tx).await?,
@@ -174,8 +199,7 @@ impl Provisioning {
         };
         tenants::insert(&tx, &tenant, wish.contact.as_ref(), &self.set).await?;
         self.make_schema(&tx, tenant.id).await?;
-        if let Some(admin) = &wish.admin {
-            let user = create_or_link(&tx, ctx, admin, hash).await?;
+        if let Some(user) = owner {
             memberships::insert(&tx, tenant.id, user, Role::Admin, ctx.now).await?;
         }
         let event = Event {
@@ -208,6 +232,7 @@ impl Provisioning {
             idempotency::insert(&tx, &record, ctx.now, ctx.now + KEY_LIFETIME).await?;
         }
         tx.commit().await.during("commit provisioning")?;
+        tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %ctx.principal.label(), "made a tenant");
         Ok(Some(made))
     }
 
@@ -289,9 +314,9 @@ impl Provisioning {
         let found = idempotency::find(&tx, &ctx.principal.label(), key, ctx.now).await?;
         drop(tx); // a read needs no commit, and the hash below no connection
         let Some(record) = found else { return Ok(None) };
-        let same_secret = match (&wish.admin, record.secret_hash) {
-            (Some(admin), Some(hash)) => {
-                self.hasher.verify(&admin.password, Some(&PasswordHash::stored(hash))).await?
+        let same_secret = match (wish.admin.password(), record.secret_hash) {
+            (Some(password), Some(hash)) => {
+                self.hasher.verify(password, Some(&PasswordHash::stored(hash))).await?
             }
             (None, None) => true,
             _ => false,
@@ -323,6 +348,33 @@ async fn make_token(tx: &PublicTx, ctx: &CallContext, tenant: TenantId) -> Resul
     Ok(secret)
 }
 
+/// The user who will run the tenant, if a user will.
+async fn find_or_create(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    admin: &Admin,
+    hash: Option<&PasswordHash>,
+) -> Result<Option<UserId>> {
+    match admin {
+        Admin::Nobody => Ok(None),
+        Admin::Existing(email) => {
+            let found = users::find_id_by_email(tx, email).await?;
+            found.map(Some).ok_or(Error::NotFound(Noun::User))
+        }
+        Admin::NewOrExisting(admin) => create_or_link(tx, ctx, admin, hash).await.map(Some),
+    }
+}
+
+/// Ends the work with the call that waits for it. A caller who was told that it took too long may try
+/// again with the same slug, so that nothing may be made behind their back.
+struct EndWithCaller(AbortHandle);
+
+impl Drop for EndWithCaller {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Creates the admin, or finds the user that has the address.
 async fn create_or_link(
     tx: &PublicTx,
@@ -347,6 +399,20 @@ async fn create_or_link(
 }
 
 impl ProvisionTenant {
+    /// The least that makes a tenant; what else a dialect asks for is set on it.
+    #[must_use]
+    pub const fn new(name: TenantName, slug: Slug, admin: Admin) -> Self {
+        Self {
+            name,
+            slug,
+            admin,
+            org: None,
+            contact: None,
+            with_token: false,
+            idempotency_key: None,
+        }
+    }
+
     /// A digest of all that was asked, except the password: a fast digest of that must not be kept.
     fn digest(&self) -> Vec<u8> {
         let mut hash = Sha256::new();
@@ -356,10 +422,14 @@ impl ProvisionTenant {
         };
         add(self.name.as_str());
         add(self.slug.as_str());
-        if let Some(admin) = &self.admin {
-            add(admin.email.as_str());
-            add(admin.first_name.as_str());
-            add(admin.last_name.as_str());
+        match &self.admin {
+            Admin::Nobody => {}
+            Admin::Existing(email) => add(email.as_str()),
+            Admin::NewOrExisting(admin) => {
+                add(admin.email.as_str());
+                add(admin.first_name.as_str());
+                add(admin.last_name.as_str());
+            }
         }
         hash.finalize().to_vec()
     }

@@ -63,7 +63,8 @@ impl Tenants {
         match &ctx.principal {
             Principal::User { id, .. } => tenants::list_of_user(&tx, *id).await,
             Principal::Token { tenant: Some(tenant), .. } => {
-                tenants::list(&tx, Some(&[*tenant])).await
+                let tenant = tenants::lookup(&tx, *tenant).await?;
+                Ok(tenant.into_iter().filter(|t| t.status == TenantStatus::Active).collect())
             }
             Principal::Token { .. }
             | Principal::Profile { .. }

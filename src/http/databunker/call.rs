@@ -17,7 +17,7 @@ use crate::domain::names::Slug;
 use crate::domain::profile::{Document, Identity, KEY_MAX, Lifetime, MonthOrMinute, parse_length};
 use crate::domain::{Permission, Tenant, TenantStatus};
 use crate::http::Site;
-use crate::http::extract;
+use crate::http::extract::{self, Body};
 use crate::service::Services;
 use crate::service::tenants::{MAIN_NUMBER, TenantRef};
 
@@ -59,7 +59,7 @@ impl FromRequest for Call {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let request = request.clone();
-        let bytes = web::Bytes::from_request(&request, payload);
+        let body = Body::of(&request, payload);
         Box::pin(async move {
             let site = extract::site(&request).clone();
             let presented = header(request.headers(), TOKEN_HEADER).unwrap_or_default();
@@ -74,9 +74,10 @@ impl FromRequest for Call {
                 _ if !request.headers().contains_key(TENANT_HEADER) => of_host(&request, &site),
                 name => Named::Header(find_by(name)),
             };
-            let params = match bytes.await {
+            let params = match body.read().await {
                 Ok(bytes) => Params::read(&bytes),
-                Err(error) => Err(extract::why_no_body(&error, &site.settings)),
+                Err(Error::Malformed(malformed)) => Err(malformed),
+                Err(error) => return Err(Problem(error)),
             };
             Ok(Self { ctx, params, site, named })
         })

@@ -9,7 +9,7 @@ use super::{Answer, ok};
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{Email, NAME_MAX, SLUG_MAX, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
-use crate::service::provisioning::{ProvisionTenant, Provisioned};
+use crate::service::provisioning::{Admin, ProvisionTenant, Provisioned};
 use crate::service::tenants::{Changes, TenantRef};
 
 pub(super) fn mount(config: &mut ServiceConfig<'_>) {
@@ -94,14 +94,12 @@ async fn delete(call: Call) -> Answer {
 
 /// Creates a tenant for either version of the API.
 pub(super) async fn create_with(call: &Call, slug: Slug, org: String) -> Result<Provisioned> {
+    let name = TenantName::stored(slug.to_string());
     let wish = ProvisionTenant {
-        name: TenantName::stored(slug.to_string()),
-        slug,
-        admin: None,
         org: Some(org),
         contact: contact(call.params()?)?,
         with_token: true,
-        idempotency_key: None,
+        ..ProvisionTenant::new(name, slug, Admin::Nobody)
     };
     call.services().provisioning.provision(&call.ctx, wish).await
 }

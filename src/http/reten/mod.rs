@@ -7,13 +7,15 @@
 //!
 //! Quirks: `identifier` at log-in is documented as "username or email"; users here have no username, so
 //! what is no address matches nobody. `GET /api/tenant` shows an ADMIN of some tenants those, where
-//! Reten's page does not say.
+//! Reten's page does not say. Beside the documented codes there are 405 with `Allow`, 413 for a body over
+//! the limit, 422 for an idempotency key of another body, 429 and 503; 401 carries `WWW-Authenticate`
+//! (RFC 9110, 11.6.1).
 
 pub mod auth;
 pub mod tenants;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -103,12 +105,27 @@ impl ResponseError for Problem {
         if let Some(seconds) = retry_after {
             answer.insert_header((RETRY_AFTER, seconds.to_string()));
         }
+        if let Error::Unauthenticated(problem) = &self.0 {
+            answer.insert_header((WWW_AUTHENTICATE, challenge(*problem)));
+        }
         answer.json(ErrorBody {
             status_code: status.as_u16(),
             message: message(&self.0),
             error: status.canonical_reason().unwrap_or("Error"),
             errors,
         })
+    }
+}
+
+/// Which credential would help (RFC 6750, 3).
+fn challenge(problem: AuthProblem) -> &'static str {
+    match problem {
+        AuthProblem::Missing | AuthProblem::WrongPassword | AuthProblem::Unlock => {
+            "Bearer realm=\"rowhouse\""
+        }
+        AuthProblem::Invalid | AuthProblem::Expired => {
+            "Bearer realm=\"rowhouse\", error=\"invalid_token\""
+        }
     }
 }
 
