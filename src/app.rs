@@ -33,7 +33,8 @@ use crate::pg::tls::{Connector, TlsError};
 use crate::pg::url::{DatabaseUrl, UrlError};
 use crate::pg::{Db, signing_keys};
 use crate::service::{
-    Fleet, Health, Identity, Profiles, Provisioning, Services, Sessions, System, Tenants, Tokens,
+    Fleet, Health, Identity, Lifecycle, Profiles, Provisioning, Registry, Services, Sessions,
+    System, Tenants, Tokens,
 };
 use crate::telemetry::Metrics;
 
@@ -131,6 +132,7 @@ struct Parts {
     public_version: i32,
     refresh_lifetime: time::Duration,
     provisioning: Provisioning,
+    grace_period: time::Duration,
 }
 
 impl Parts {
@@ -145,6 +147,8 @@ impl Parts {
                 self.refresh_lifetime,
             ),
             tenants: Tenants::new(db.clone()),
+            registry: Registry::new(db.clone(), self.provisioning.clone()),
+            lifecycle: Lifecycle::new(db.clone(), self.grace_period),
             tokens: Tokens::new(db.clone()),
             profiles: Profiles::new(db.clone()),
             system: System::new(db.clone(), Profiles::new(db.clone())),
@@ -219,6 +223,8 @@ impl Backend {
             refresh_lifetime: time::Duration::try_from(settings.auth.refresh_lifetime)
                 .unwrap_or(time::Duration::WEEK),
             provisioning,
+            grace_period: time::Duration::try_from(settings.tenants.grace_period)
+                .unwrap_or(time::Duration::WEEK),
         };
         first_start.psql = ground.psql;
         let backend = Self {
@@ -241,6 +247,19 @@ impl Backend {
             principal: Principal::Operator,
             request_id: uuid::Uuid::now_v7().to_string(),
             now: self.clock.now(),
+        }
+    }
+
+    /// Purges deleted tenants when their time has come, for ever. Dropped in the middle of a purge it
+    /// leaves one that any process takes up.
+    async fn purge_for_ever(&self, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.services.lifecycle.purge_due(&self.operator()).await {
+                tracing::warn!(error = %error.chain(), "could not look for tenants to purge");
+            }
         }
     }
 
@@ -510,6 +529,7 @@ pub struct App {
     addr: SocketAddr,
     backend: Backend,
     server: actix_web::dev::Server,
+    purge_interval: Duration,
 }
 
 impl App {
@@ -525,7 +545,7 @@ impl App {
         let addr = listener.local_addr().map_err(cannot_listen)?;
         let backend = Backend::open(&settings, &options).await?;
         let server = listen(&settings, &backend, options, listener).map_err(cannot_listen)?;
-        Ok(Self { addr, backend, server })
+        Ok(Self { addr, backend, server, purge_interval: settings.tenants.purge_interval })
     }
 
     /// The address that it listens on.
@@ -550,6 +570,7 @@ impl App {
         let mut server = std::pin::pin!(self.server);
         let outcome = tokio::select! {
             outcome = &mut server => outcome,
+            () = self.backend.purge_for_ever(self.purge_interval) => Ok(()),
             () = stop => {
                 // The server must go on being polled while it stops.
                 let (outcome, ()) = tokio::join!(server, handle.stop(true));

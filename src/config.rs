@@ -65,6 +65,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("http.max_body_bytes", "1048576", "largest request body"),
     ("http.request_timeout", "30s", "longest time for one request; beyond it the answer is 503"),
     ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
+    (
+        "tenants.grace_period",
+        "7d",
+        "how long a deleted tenant can be restored; after it, it is purged",
+    ),
+    ("tenants.purge_interval", "1m", "how often it is looked for tenants to purge"),
     ("log.format", "text", "text or json"),
     ("log.filter", "info,refinery_core=warn,actix_server=warn", "such as info,rowhouse=debug"),
 ];
@@ -92,6 +98,8 @@ pub struct Settings {
     pub auth: Auth,
     /// The listening side.
     pub http: Http,
+    /// The lives of tenants.
+    pub tenants: Tenants,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -162,6 +170,15 @@ pub struct Http {
     pub request_timeout: Duration,
     /// How long requests may finish after a stop signal.
     pub shutdown_timeout: Duration,
+}
+
+/// The lives of tenants.
+#[derive(Debug, Clone)]
+pub struct Tenants {
+    /// How long a deleted one can be restored.
+    pub grace_period: Duration,
+    /// How often it is looked for some to purge.
+    pub purge_interval: Duration,
 }
 
 /// What is logged, and how.
@@ -288,6 +305,10 @@ impl Settings {
             request_timeout: r.duration("http.request_timeout"),
             shutdown_timeout: r.duration("http.shutdown_timeout"),
         };
+        let tenants = Tenants {
+            grace_period: r.duration("tenants.grace_period"),
+            purge_interval: r.duration("tenants.purge_interval"),
+        };
         let log = Log {
             json: r.choice("log.format", &["text", "json"]) == Some(1),
             filter: r.text("log.filter").unwrap_or_default(),
@@ -305,6 +326,7 @@ impl Settings {
             database,
             auth,
             http,
+            tenants,
             log,
         })
     }

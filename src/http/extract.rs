@@ -122,7 +122,7 @@ async fn open(request: &HttpRequest) -> Result<TenantTx> {
     site.services.tenants.open(&ctx, &tenant).await
 }
 
-async fn identify(request: &HttpRequest) -> Result<CallContext> {
+pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
     let site = site(request);
     let principal = match bearer(request)? {
         None => Principal::Anonymous,

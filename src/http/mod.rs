@@ -12,6 +12,7 @@
 //! To add an endpoint: a handler with `#[utoipa::path]` in the file of its noun, a line in the dialect's
 //! `mount`, a line in `tests/api/unauthorized.rs`.
 
+pub mod control;
 pub mod databunker;
 pub mod extract;
 pub mod fields;
@@ -91,7 +92,11 @@ impl utoipa::Modify for Credentials {
 
 /// Mounts every dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.configure(health::mount).configure(reten::mount).configure(databunker::mount);
+    config
+        .configure(health::mount)
+        .configure(reten::mount)
+        .configure(databunker::mount)
+        .configure(control::mount);
 }
 
 /// The OpenAPI document of all routes.
@@ -158,7 +163,9 @@ pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpRe
 /// Refuses in the form of the dialect that the path belongs to. Reten's is the native one.
 #[must_use]
 pub fn refuse(path: &str, error: Error) -> HttpResponse {
-    if databunker::owns(path) {
+    if control::owns(path) {
+        control::Problem(error).error_response()
+    } else if databunker::owns(path) {
         databunker::Problem(error).error_response()
     } else {
         reten::Problem(error).error_response()
@@ -168,5 +175,7 @@ pub fn refuse(path: &str, error: Error) -> HttpResponse {
 /// The error of ours inside of an answer, whichever dialect it went out in.
 fn cause_of(error: &actix_web::Error) -> Option<&Error> {
     let reten = error.as_error::<reten::Problem>().map(|problem| &problem.0);
-    reten.or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
+    reten
+        .or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
+        .or_else(|| error.as_error::<control::Problem>().map(|problem| &problem.0))
 }

@@ -26,6 +26,7 @@ pub mod memberships;
 pub mod profiles;
 pub mod sessions;
 pub mod signing_keys;
+pub mod tenant_records;
 pub mod tenants;
 pub mod tokens;
 pub mod unlocks;

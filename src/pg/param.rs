@@ -9,7 +9,9 @@ use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use crate::domain::names::{Email, PersonName, Slug, TenantId, TenantName, TokenId, UserId};
+use crate::domain::names::{
+    Email, ExternalId, PersonName, Slug, TenantId, TenantName, TokenId, UserId,
+};
 use crate::domain::profile::{Document, ProfileId};
 
 /// A value that can be bound to a statement. Implemented for the types that tables hold; a library
@@ -105,6 +107,7 @@ newtypes! {
     TokenId, Uuid, TokenId::new, UUID;
     Slug, String, Slug::stored, TEXT;
     TenantName, String, TenantName::stored, TEXT;
+    ExternalId, String, ExternalId::stored, TEXT;
     PersonName, String, PersonName::stored, TEXT;
     Email, String, Email::stored, TEXT;
 }

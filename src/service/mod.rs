@@ -10,8 +10,10 @@
 pub mod fleet;
 pub mod health;
 pub mod identity;
+pub mod lifecycle;
 pub mod profiles;
 pub mod provisioning;
+pub mod registry;
 pub mod sessions;
 pub mod system;
 pub mod tenants;
@@ -20,8 +22,10 @@ pub mod tokens;
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
+pub use lifecycle::Lifecycle;
 pub use profiles::Profiles;
 pub use provisioning::Provisioning;
+pub use registry::Registry;
 pub use sessions::Sessions;
 pub use system::System;
 pub use tenants::Tenants;
@@ -38,6 +42,10 @@ pub struct Services {
     pub sessions: Sessions,
     /// Reading tenants.
     pub tenants: Tenants,
+    /// Tenants as the control plane shows and changes them.
+    pub registry: Registry,
+    /// Suspending, deleting, purging tenants.
+    pub lifecycle: Lifecycle,
     /// API tokens.
     pub tokens: Tokens,
     /// People inside tenants.

@@ -14,16 +14,18 @@ use tokio::runtime::Handle;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken};
-use crate::domain::error::{Conflict, Error, Result};
+use crate::domain::error::{Conflict, Error, Result, Rule};
 use crate::domain::names::{
-    Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, TokenId, UserId,
+    Email, ExternalId, Password, PersonName, SchemaName, Slug, TenantId, TenantName, TokenId,
+    UserId,
 };
-use crate::domain::{Permission, Role, Tenant, TenantStatus, User};
+use crate::domain::{Document, Permission, Role, Tenant, TenantStatus, User};
 use crate::pg::audit_events::Event;
 use crate::pg::migrations::MigrationSet;
 use crate::pg::tokens::Token;
 use crate::pg::{
-    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenants, tokens, users,
+    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenant_records, tenants,
+    tokens, users,
 };
 
 /// How long an idempotency key is remembered.
@@ -79,6 +81,24 @@ pub struct NewAdmin {
     pub last_name: PersonName,
 }
 
+/// What the control plane alone gives a new tenant.
+#[derive(Debug, Clone)]
+pub struct Extras {
+    /// What its maker's own system calls it.
+    pub external_id: Option<ExternalId>,
+    /// Its first settings.
+    pub settings: Document,
+    /// The address of a user who is there and will run the tenant, instead of a new admin.
+    pub existing_admin: Option<Email>,
+}
+
+impl Default for Extras {
+    fn default() -> Self {
+        let settings = Document::stored(json!({}));
+        Self { external_id: None, settings, existing_admin: None }
+    }
+}
+
 /// What was made, or had been made under the same key before.
 #[derive(Debug)]
 pub struct Provisioned {
@@ -116,15 +136,34 @@ impl Provisioning {
     /// idempotency key came along.
     pub async fn provision(&self, ctx: &CallContext, wish: ProvisionTenant) -> Result<Provisioned> {
         ctx.require(Permission::CreateTenant)?;
+        self.provision_with(ctx, wish, Extras::default()).await
+    }
+
+    /// Makes a tenant with what only the control plane gives it.
+    ///
+    /// # Errors
+    /// As [`Provisioning::provision`]; [`Conflict::ExternalIdTaken`], [`Rule::UnknownUser`].
+    pub async fn provision_with(
+        &self,
+        ctx: &CallContext,
+        wish: ProvisionTenant,
+        extras: Extras,
+    ) -> Result<Provisioned> {
+        ctx.require(Permission::CreateTenant)?;
         let (this, ctx) = (self.clone(), ctx.clone());
         self.runtime
-            .spawn(async move { this.run(&ctx, &wish).await })
+            .spawn(async move { this.run(&ctx, &wish, &extras).await })
             .await
             .map_err(|panicked| Error::internal("provision a tenant", panicked))?
     }
 
-    async fn run(&self, ctx: &CallContext, wish: &ProvisionTenant) -> Result<Provisioned> {
-        if let Some(answer) = self.answered_before(ctx, wish).await? {
+    async fn run(
+        &self,
+        ctx: &CallContext,
+        wish: &ProvisionTenant,
+        extras: &Extras,
+    ) -> Result<Provisioned> {
+        if let Some(answer) = self.answered_before(ctx, wish, extras).await? {
             return Ok(answer);
         }
         let hash = match &wish.admin {
@@ -133,11 +172,11 @@ impl Provisioning {
         };
         let mut attempt = 1;
         loop {
-            match self.make(ctx, wish, hash.as_ref()).await {
+            match self.make(ctx, wish, extras, hash.as_ref()).await {
                 Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
                 // The same request got there first, and its answer is ours.
                 Ok(None) => {
-                    let answer = self.answered_before(ctx, wish).await?;
+                    let answer = self.answered_before(ctx, wish, extras).await?;
                     return answer.ok_or(Error::Conflict(Conflict::StillRunning));
                 }
                 Ok(Some(made)) => return Ok(made),
@@ -151,6 +190,7 @@ impl Provisioning {
         &self,
         ctx: &CallContext,
         wish: &ProvisionTenant,
+        extras: &Extras,
         hash: Option<&PasswordHash>,
     ) -> Result<Option<Provisioned>> {
         let tx = self.db.public().await.during("begin provisioning")?;
@@ -178,6 +218,7 @@ impl Provisioning {
             let user = create_or_link(&tx, ctx, admin, hash).await?;
             memberships::insert(&tx, tenant.id, user, Role::Admin, ctx.now).await?;
         }
+        extras.give(&tx, ctx, tenant.id).await?;
         let event = Event {
             at: ctx.now,
             actor: &actor,
@@ -201,7 +242,7 @@ impl Provisioning {
             let record = idempotency::Record {
                 principal: actor,
                 key: key.clone(),
-                request_digest: wish.digest(),
+                request_digest: wish.digest(extras),
                 secret_hash: hash.map(|hash| hash.as_str().to_owned()),
                 outcome: made.to_json(),
             };
@@ -267,6 +308,7 @@ impl Provisioning {
         &self,
         ctx: &CallContext,
         wish: &ProvisionTenant,
+        extras: &Extras,
     ) -> Result<Option<Provisioned>> {
         let Some(key) = &wish.idempotency_key else { return Ok(None) };
         let tx = self.db.public().await.during("look for an earlier answer")?;
@@ -280,7 +322,7 @@ impl Provisioning {
             (None, None) => true,
             _ => false,
         };
-        if record.request_digest != wish.digest() || !same_secret {
+        if record.request_digest != wish.digest(extras) || !same_secret {
             return Err(Error::Conflict(Conflict::KeyReused));
         }
         Provisioned::from_json(&record.outcome).map(Some)
@@ -330,9 +372,30 @@ async fn create_or_link(
         .ok_or(Error::Conflict(Conflict::Concurrent))
 }
 
+impl Extras {
+    fn is_empty(&self) -> bool {
+        let no_settings =
+            self.settings.as_value().as_object().is_none_or(serde_json::Map::is_empty);
+        self.external_id.is_none() && self.existing_admin.is_none() && no_settings
+    }
+
+    /// Writes them beside a tenant that was made in this transaction.
+    async fn give(&self, tx: &PublicTx, ctx: &CallContext, tenant: TenantId) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        tenant_records::complete(tx, tenant, self.external_id.as_ref(), &self.settings).await?;
+        let Some(email) = &self.existing_admin else { return Ok(()) };
+        let user = users::find_id_by_email(tx, email)
+            .await?
+            .ok_or_else(|| Error::invalid("admin/email", Rule::UnknownUser))?;
+        memberships::insert(tx, tenant, user, Role::Admin, ctx.now).await
+    }
+}
+
 impl ProvisionTenant {
     /// A digest of all that was asked, except the password: a fast digest of that must not be kept.
-    fn digest(&self) -> Vec<u8> {
+    fn digest(&self, extras: &Extras) -> Vec<u8> {
         let mut hash = Sha256::new();
         let mut add = |part: &str| {
             hash.update(part.len().to_be_bytes());
@@ -344,6 +407,11 @@ impl ProvisionTenant {
             add(admin.email.as_str());
             add(admin.first_name.as_str());
             add(admin.last_name.as_str());
+        }
+        if !extras.is_empty() {
+            add(extras.external_id.as_ref().map_or("", ExternalId::as_str));
+            add(extras.existing_admin.as_ref().map_or("", Email::as_str));
+            add(&extras.settings.as_value().to_string());
         }
         hash.finalize().to_vec()
     }

@@ -5,5 +5,7 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod control_lifecycle;
+mod control_tenants;
 mod setup;
 mod support;

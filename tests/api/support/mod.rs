@@ -4,6 +4,7 @@
 //! database and the roles of its tenants go too.
 
 pub mod callers;
+pub mod control;
 pub mod postgres;
 
 use std::sync::Arc;
