@@ -33,8 +33,8 @@ use crate::pg::tls::{Connector, TlsError};
 use crate::pg::url::{DatabaseUrl, UrlError};
 use crate::pg::{Db, signing_keys};
 use crate::service::{
-    Fleet, Health, Identity, Lifecycle, Profiles, Provisioning, Registry, Services, Sessions,
-    System, Tenants, Tokens,
+    Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
+    Sessions, System, Tenants, Tokens,
 };
 use crate::telemetry::Metrics;
 
@@ -149,6 +149,7 @@ impl Parts {
             tenants: Tenants::new(db.clone()),
             registry: Registry::new(db.clone(), self.provisioning.clone()),
             lifecycle: Lifecycle::new(db.clone(), self.grace_period),
+            members: Members::new(db.clone(), self.hasher.clone()),
             tokens: Tokens::new(db.clone()),
             profiles: Profiles::new(db.clone()),
             system: System::new(db.clone(), Profiles::new(db.clone())),

@@ -22,6 +22,7 @@ pub mod url;
 
 pub mod audit_events;
 pub mod idempotency;
+pub mod members;
 pub mod memberships;
 pub mod profiles;
 pub mod sessions;

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod health;
 pub mod identity;
 pub mod lifecycle;
+pub mod members;
 pub mod profiles;
 pub mod provisioning;
 pub mod registry;
@@ -23,6 +24,7 @@ pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
 pub use lifecycle::Lifecycle;
+pub use members::Members;
 pub use profiles::Profiles;
 pub use provisioning::Provisioning;
 pub use registry::Registry;
@@ -46,6 +48,8 @@ pub struct Services {
     pub registry: Registry,
     /// Suspending, deleting, purging tenants.
     pub lifecycle: Lifecycle,
+    /// Who belongs to a tenant, and as what.
+    pub members: Members,
     /// API tokens.
     pub tokens: Tokens,
     /// People inside tenants.

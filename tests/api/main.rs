@@ -6,6 +6,8 @@
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
 mod control_lifecycle;
+mod control_members;
 mod control_tenants;
+mod control_tokens;
 mod setup;
 mod support;

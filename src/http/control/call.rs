@@ -173,6 +173,11 @@ impl Fields {
         self.problems.push(FieldProblem::new(format!("{}{name}", self.at), rule));
     }
 
+    /// Refuses one element of an array.
+    pub(super) fn refuse_inside(&mut self, name: &str, place: usize, rule: Rule) {
+        self.problems.push(FieldProblem::new(format!("{}{name}/{place}", self.at), rule));
+    }
+
     /// Whether there is such a field, be it null.
     pub(super) fn has(&self, name: &str) -> bool {
         self.given.contains_key(name)

@@ -11,7 +11,9 @@
 //! To add an endpoint: a handler that takes a [`Call`](call::Call), in the file of its noun.
 
 mod call;
+mod members;
 mod tenants;
+mod tokens;
 
 use std::fmt::Write as _;
 
@@ -30,6 +32,8 @@ use crate::domain::error::{
 /// Mounts the routes of this dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
     tenants::mount(config);
+    members::mount(config);
+    tokens::mount(config);
 }
 
 /// Whether a path belongs to this dialect.
