@@ -33,7 +33,7 @@ use crate::pg::tls::{Connector, TlsError};
 use crate::pg::url::{DatabaseUrl, UrlError};
 use crate::pg::{Db, signing_keys};
 use crate::service::{
-    Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
+    Audit, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
     Sessions, System, Tenants, Tokens,
 };
 use crate::telemetry::Metrics;
@@ -153,6 +153,7 @@ impl Parts {
             tokens: Tokens::new(db.clone()),
             profiles: Profiles::new(db.clone()),
             system: System::new(db.clone(), Profiles::new(db.clone())),
+            audit: Audit::new(db.clone()),
             fleet: Fleet::new(db.clone(), Arc::clone(&self.tenant_set)),
             health: Health::new(
                 db.clone(),
@@ -251,15 +252,18 @@ impl Backend {
         }
     }
 
-    /// Purges deleted tenants when their time has come, for ever. Dropped in the middle of a purge it
-    /// leaves one that any process takes up.
-    async fn purge_for_ever(&self, every: Duration) {
+    /// Purges deleted tenants when their time has come and seals audit events, for ever. Dropped in the
+    /// middle of either it leaves what any process takes up.
+    async fn keep_house_for_ever(&self, every: Duration) {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             if let Err(error) = self.services.lifecycle.purge_due(&self.operator()).await {
                 tracing::warn!(error = %error.chain(), "could not look for tenants to purge");
+            }
+            if let Err(error) = self.services.audit.seal(&self.operator()).await {
+                tracing::warn!(error = %error.chain(), "could not seal audit events");
             }
         }
     }
@@ -571,7 +575,7 @@ impl App {
         let mut server = std::pin::pin!(self.server);
         let outcome = tokio::select! {
             outcome = &mut server => outcome,
-            () = self.backend.purge_for_ever(self.purge_interval) => Ok(()),
+            () = self.backend.keep_house_for_ever(self.purge_interval) => Ok(()),
             () = stop => {
                 // The server must go on being polled while it stops.
                 let (outcome, ()) = tokio::join!(server, handle.stop(true));

@@ -20,6 +20,7 @@ pub mod scope;
 pub mod tls;
 pub mod url;
 
+pub mod audit_chain;
 pub mod audit_events;
 pub mod idempotency;
 pub mod members;

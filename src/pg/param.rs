@@ -63,6 +63,7 @@ params! {
     Vec<&str> => TEXT_ARRAY,
     Vec<Uuid> => UUID_ARRAY,
     Vec<i64> => INT8_ARRAY,
+    Vec<Vec<u8>> => BYTEA_ARRAY,
 }
 
 /// `Param`, and reading from a row, for our newtypes: they travel as what they wrap.

@@ -7,6 +7,7 @@
 //! To add a use case: a method on the service of its noun, a command struct where it takes more than two
 //! values, an audit event in the same transaction where it changes anything.
 
+pub mod audit;
 pub mod fleet;
 pub mod health;
 pub mod identity;
@@ -20,6 +21,7 @@ pub mod system;
 pub mod tenants;
 pub mod tokens;
 
+pub use audit::Audit;
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
@@ -56,6 +58,8 @@ pub struct Services {
     pub profiles: Profiles,
     /// Unlocks, and people across tenants.
     pub system: System,
+    /// Who did what.
+    pub audit: Audit,
     /// All tenants at once.
     pub fleet: Fleet,
     /// Whether this process can serve.

@@ -5,6 +5,7 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod control_audit;
 mod control_lifecycle;
 mod control_members;
 mod control_tenants;

@@ -17,7 +17,7 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
     config.service(list).service(add).service(set_role).service(remove);
 }
 
-/// The roles that a member can have; SUPER_ADMIN is held everywhere or not at all.
+/// The roles that a member can have; `SUPER_ADMIN` is held everywhere or not at all.
 const ROLES: &[&str] = &["ADMIN", "FDE", "VIEWER"];
 
 /// A member, as this dialect answers it.

@@ -10,6 +10,7 @@
 //!
 //! To add an endpoint: a handler that takes a [`Call`](call::Call), in the file of its noun.
 
+mod audit;
 mod call;
 mod members;
 mod tenants;
@@ -34,6 +35,7 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
     tenants::mount(config);
     members::mount(config);
     tokens::mount(config);
+    audit::mount(config);
 }
 
 /// Whether a path belongs to this dialect.
