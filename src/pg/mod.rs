@@ -20,12 +20,15 @@ pub mod scope;
 pub mod tls;
 pub mod url;
 
+pub mod audit_chain;
 pub mod audit_events;
 pub mod idempotency;
+pub mod members;
 pub mod memberships;
 pub mod profiles;
 pub mod sessions;
 pub mod signing_keys;
+pub mod tenant_records;
 pub mod tenants;
 pub mod tokens;
 pub mod unlocks;

@@ -96,7 +96,7 @@ impl ResponseError for Problem {
             Error::Malformed(Malformed::Method) | Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::Unauthenticated(_) | Error::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -142,7 +142,9 @@ fn message(error: &Error) -> String {
             | AuthProblem::WrongPassword,
         ) => "Access denied".to_owned(),
         Error::NotFound(Noun::Tenant) => "The tenant was not found".to_owned(),
-        Error::NotFound(Noun::User | Noun::Profile) => "The user record was not found".to_owned(),
+        Error::NotFound(Noun::User | Noun::Profile | Noun::Member) => {
+            "The user record was not found".to_owned()
+        }
         Error::NotFound(Noun::Token) => "The token was not found".to_owned(),
         Error::NotFound(Noun::AuditEvent) => "The audit event was not found".to_owned(),
         Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
@@ -150,7 +152,18 @@ fn message(error: &Error) -> String {
         Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
         Error::Conflict(Conflict::MainTenant) => "The main tenant cannot be deleted".to_owned(),
         Error::Conflict(Conflict::TenantNotActive) => "The tenant is not active".to_owned(),
-        Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent) => {
+        // The control API's own conflicts: what this dialect asks for meets none of them.
+        Error::Conflict(
+            conflict @ (Conflict::ExternalIdTaken
+            | Conflict::ExternalIdDiffers
+            | Conflict::IllegalMove(_)
+            | Conflict::PurgeStarted
+            | Conflict::GraceOver
+            | Conflict::AlreadyMember
+            | Conflict::LastAdmin),
+        ) => format!("Conflict: {}", conflict.as_str()),
+        Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
+        | Error::Precondition(_) => {
             "The record was changed at the same moment; try again".to_owned()
         }
         Error::TooMany { .. } => "Too many requests".to_owned(),
@@ -190,6 +203,11 @@ fn invalid(problems: &[FieldProblem]) -> String {
         | Rule::Range(..)
         | Rule::OneOf(_)
         | Rule::Past
+        | Rule::Unknown
+        | Rule::UnknownUser
+        | Rule::Cursor
+        | Rule::Timestamp
+        | Rule::Permission
         | Rule::Lifetime => format!("The {field} parameter has an incorrect format"),
     }
 }

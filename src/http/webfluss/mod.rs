@@ -239,7 +239,7 @@ impl ResponseError for Problem {
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
-            Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -309,7 +309,12 @@ fn sentences(problems: &[FieldProblem]) -> Vec<(String, String)> {
             | Rule::TokenUuid
             | Rule::Lifetime
             | Rule::Patch
-            | Rule::TooDeep => say(format!("The {field} field format is invalid.")),
+            | Rule::TooDeep
+            | Rule::Unknown
+            | Rule::UnknownUser
+            | Rule::Cursor
+            | Rule::Timestamp
+            | Rule::Permission => say(format!("The {field} field format is invalid.")),
         }
     }
     all
@@ -329,9 +334,16 @@ fn message(error: &Error) -> &'static str {
         Error::Forbidden { .. } => "This action is unauthorized.",
         Error::NotFound(Noun::User) => "User not found",
         Error::NotFound(
-            Noun::Route | Noun::Tenant | Noun::Token | Noun::Profile | Noun::AuditEvent,
+            Noun::Route
+            | Noun::Tenant
+            | Noun::Token
+            | Noun::Profile
+            | Noun::AuditEvent
+            | Noun::Member,
         ) => "Not found",
-        Error::Conflict(_) => "The request clashes with another; try again.",
+        Error::Conflict(_) | Error::Precondition(_) => {
+            "The request clashes with another; try again."
+        }
         Error::TooMany { .. } => "Too Many Attempts.",
         Error::Unavailable { .. } => "Service Unavailable",
         Error::Internal { .. } => "Server Error",
