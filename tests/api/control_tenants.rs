@@ -365,7 +365,7 @@ async fn an_unknown_path_and_a_wrong_method_answer_in_this_form_too() {
     assert_problem(&app.root().get("/control/v1/nothing").await, 404, "route_not_found");
     let wrong = send(app.root().request(Method::DELETE, TENANTS)).await;
     assert_problem(&wrong, 405, "method_not_allowed");
-    assert_eq!(wrong.header("allow"), Some("GET, POST"));
+    assert_eq!(wrong.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
 }
 
 #[tokio::test]

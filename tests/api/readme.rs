@@ -134,7 +134,7 @@ async fn its_table_of_routes_is_that_of_the_server() {
             served.push(format!("| {} | `{path}` |", method.to_uppercase()));
         }
     }
-    let starts = ["| GET |", "| POST |", "| PUT |", "| DELETE |"];
+    let starts = ["| GET |", "| POST |", "| PUT |", "| PATCH |", "| DELETE |"];
     for row in README.lines().filter(|line| starts.iter().any(|start| line.starts_with(start))) {
         let row: String = row.split_inclusive('|').take(3).collect();
         assert!(served.contains(&row), "the server has no {row}");

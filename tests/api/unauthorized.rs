@@ -85,6 +85,28 @@ const DATABUNKER: &[(&str, &str, Xtoken)] = &[
     ("POST", "/v2/XTokenCreateForUser", Xtoken::Tenant),
 ];
 
+/// `control_*.rs` try their wrong callers; here is who may.
+const CONTROL: &[(&str, &str, Permission)] = &[
+    ("GET", "/control/v1/tenants", Permission::ViewTenants),
+    ("POST", "/control/v1/tenants", Permission::CreateTenant),
+    ("GET", "/control/v1/tenants/{tenant}", Permission::ViewTenants),
+    ("PATCH", "/control/v1/tenants/{tenant}", Permission::UpdateTenant),
+    ("DELETE", "/control/v1/tenants/{tenant}", Permission::DeleteTenant),
+    ("PUT", "/control/v1/tenants/by-external-id/{external_id}", Permission::CreateTenant),
+    ("POST", "/control/v1/tenants/{tenant}/suspend", Permission::UpdateTenant),
+    ("POST", "/control/v1/tenants/{tenant}/resume", Permission::UpdateTenant),
+    ("POST", "/control/v1/tenants/{tenant}/restore", Permission::DeleteTenant),
+    ("POST", "/control/v1/tenants/{tenant}/purge", Permission::DeleteTenant),
+    ("GET", "/control/v1/tenants/{tenant}/members", Permission::ViewUsers),
+    ("POST", "/control/v1/tenants/{tenant}/members", Permission::ManageMembers),
+    ("PATCH", "/control/v1/tenants/{tenant}/members/{user_id}", Permission::ManageMembers),
+    ("DELETE", "/control/v1/tenants/{tenant}/members/{user_id}", Permission::ManageMembers),
+    ("GET", "/control/v1/tokens", Permission::ManageApiKeys),
+    ("POST", "/control/v1/tokens", Permission::ManageApiKeys),
+    ("POST", "/control/v1/tokens/{id}/revoke", Permission::ManageApiKeys),
+    ("GET", "/control/v1/audit-events", Permission::ViewAudit),
+];
+
 /// `webfluss.rs` tries their wrong callers.
 const WEBFLUSS: &[(&str, &str)] = &[("POST", "/api/tenants"), ("GET", "/api/tenants/{tenantUuid}")];
 
@@ -107,6 +129,7 @@ fn every_route_says_here_who_may_call_it() {
     let databunker = DATABUNKER.iter().map(|(method, path, _)| (*method, *path));
     let known: BTreeSet<_> = reten
         .chain(databunker)
+        .chain(CONTROL.iter().map(|(method, path, _)| (*method, *path)))
         .chain(WEBFLUSS.iter().copied())
         .map(|(method, path)| (method.to_owned(), path.to_owned()))
         .collect();
@@ -310,4 +333,41 @@ async fn no_databunker_route_serves_a_wrong_caller() {
     assert_eq!(after.count("tenants"), before.count("tenants"));
     assert_eq!(after.count("tokens"), before.count("tokens"));
     assert_eq!(after.tenant_schemas(), before.tenant_schemas());
+}
+
+#[tokio::test]
+async fn no_control_route_serves_a_wrong_caller() {
+    let app = TestApp::spawn().await;
+    let tenant = app.set_up("acme").await;
+    let nobodies = nobodies(&app).await;
+    let before = Snapshot::of(&app).await;
+    for (method, path, permission) in CONTROL {
+        let id = tenant.id.to_string();
+        let path = path.replace("{tenant}", &id).replace("{external_id}", "x");
+        let path = path.replace("{user_id}", &id).replace("{id}", &id);
+        let others: Vec<_> =
+            Permission::ALL.iter().copied().filter(|other| other != permission).collect();
+        let (_, weak) = app.add_token(&others, None, None).await;
+        for (what, caller, status) in nobodies
+            .iter()
+            .map(|(what, caller)| (*what, caller, 401))
+            .chain([("a token without the permission", &weak, 403)])
+        {
+            let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+            let answer = send(caller.request(method, &path)).await;
+            assert_eq!(answer.status, status, "{path}: {what}: {answer:?}");
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
+            if status == 403 {
+                assert_eq!(
+                    answer.body["missing"],
+                    json!([permission.as_str()]),
+                    "{path}: {answer:?}"
+                );
+            }
+        }
+    }
+    let after = Snapshot::of(&app).await;
+    for table in ["tenants", "users", "memberships"] {
+        assert_eq!(after.count(table), before.count(table), "{table}");
+    }
 }

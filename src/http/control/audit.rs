@@ -46,7 +46,7 @@ pub(super) struct EventList {
 }
 
 /// The audit events that the caller may see, newest first.
-#[utoipa::path(tag = "control", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "ControlListAuditEvents", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),

@@ -66,7 +66,7 @@ pub(super) struct MemberPatchBody {
 }
 
 /// The members of a tenant, those of longest standing first.
-#[utoipa::path(tag = "control", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "ControlListMember", security(("bearer" = [])),
     params(
         ("tenant" = String, Path, description = "Its id or its slug"),
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
@@ -94,7 +94,7 @@ async fn list(call: Call) -> Answer {
 }
 
 /// Makes a user a member, and makes the user where there is none and the body says how.
-#[utoipa::path(tag = "control", security(("bearer" = [])), request_body = NewMemberBody,
+#[utoipa::path(tag = "control", operation_id = "ControlAddMember", security(("bearer" = [])), request_body = NewMemberBody,
     params(("tenant" = String, Path, description = "Its id or its slug")),
     responses(
         (status = 201, description = "The member", body = MemberAnswer),
@@ -115,7 +115,7 @@ async fn add(call: Call) -> Answer {
 }
 
 /// Changes a member's role.
-#[utoipa::path(tag = "control", security(("bearer" = [])), request_body = MemberPatchBody,
+#[utoipa::path(tag = "control", operation_id = "ControlSetRoleMember", security(("bearer" = [])), request_body = MemberPatchBody,
     params(
         ("tenant" = String, Path, description = "Its id or its slug"),
         ("user_id" = uuid::Uuid, Path, description = "Who"),
@@ -141,7 +141,7 @@ async fn set_role(call: Call) -> Answer {
 }
 
 /// Takes a user out of a tenant, at once. The user stays.
-#[utoipa::path(tag = "control", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "ControlRemoveMember", security(("bearer" = [])),
     params(
         ("tenant" = String, Path, description = "Its id or its slug"),
         ("user_id" = uuid::Uuid, Path, description = "Who"),

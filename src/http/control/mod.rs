@@ -85,6 +85,7 @@ pub struct ProblemBody {
 
 /// One bad field.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProblemField)]
 pub struct FieldError {
     /// Where it is: a JSON pointer into the body, or `?` and the name of a query parameter.
     pointer: String,

@@ -34,6 +34,7 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 
 /// A tenant, as this dialect answers it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ControlTenant)]
 pub(super) struct TenantAnswer {
     /// Never changes.
     id: uuid::Uuid,
@@ -114,7 +115,7 @@ pub(super) struct TenantPatchBody {
 }
 
 /// The tenants that the caller may view, oldest first.
-#[utoipa::path(tag = "control", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "ControlListTenant", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
@@ -155,7 +156,7 @@ async fn list(call: Call) -> Answer {
 }
 
 /// One tenant, by id or slug.
-#[utoipa::path(tag = "control", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "ControlReadTenant", security(("bearer" = [])),
     params(("tenant" = String, Path, description = "Its id or its slug")),
     responses(
         (status = 200, description = "The tenant; its revision is the ETag", body = TenantAnswer),
@@ -172,7 +173,7 @@ async fn read(call: Call) -> Answer {
 }
 
 /// Makes a tenant, whole or not at all.
-#[utoipa::path(tag = "control", security(("bearer" = [])), request_body = NewTenantBody,
+#[utoipa::path(tag = "control", operation_id = "ControlCreateTenant", security(("bearer" = [])), request_body = NewTenantBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours")),
     responses(
         (status = 201, description = "Made, now or under the same key before", body = TenantAnswer),
@@ -199,7 +200,7 @@ async fn create(call: Call) -> Answer {
 
 /// Makes a tenant unless your own id for it has one. Safe to repeat: the same body finds the same tenant. A
 /// tenant that is there is never changed by it; where its name or slug are others by now, the answer is 409.
-#[utoipa::path(tag = "control", security(("bearer" = [])), request_body = NewTenantBody,
+#[utoipa::path(tag = "control", operation_id = "ControlEnsureTenant", security(("bearer" = [])), request_body = NewTenantBody,
     params(("external_id" = String, Path, description = "What your own system calls it")),
     responses(
         (status = 200, description = "It was there", body = TenantAnswer),
@@ -228,7 +229,7 @@ async fn ensure(call: Call) -> Answer {
 }
 
 /// Renames a tenant or changes its settings, if it is still in the revision that `If-Match` names.
-#[utoipa::path(tag = "control", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "ControlUpdateTenant", security(("bearer" = [])),
     request_body(content = TenantPatchBody, content_type = "application/merge-patch+json"),
     params(
         ("tenant" = String, Path, description = "Its id or its slug"),
@@ -265,7 +266,7 @@ async fn update(call: Call) -> Answer {
 macro_rules! steps {
     ($($(#[$doc:meta])* $name:ident, $method:ident $path:literal, $permission:ident $wire:literal;)+) => {$(
         $(#[$doc])*
-        #[utoipa::path(tag = "control", security(("bearer" = [])),
+        #[utoipa::path(tag = "control", operation_id = concat!("Control", stringify!($name), "Tenant"), security(("bearer" = [])),
             params(
                 ("tenant" = String, Path, description = "Its id or its slug"),
                 ("If-Match" = String, Header, description = "The ETag that was read, or *"),
@@ -304,7 +305,7 @@ steps! {
 }
 
 /// Destroys a deleted tenant now, whatever is left of its grace period.
-#[utoipa::path(tag = "control", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "ControlPurgeTenant", security(("bearer" = [])),
     params(
         ("tenant" = String, Path, description = "Its id or its slug"),
         ("If-Match" = String, Header, description = "The ETag that was read, or *"),

@@ -69,7 +69,7 @@ pub(super) struct NewTokenBody {
 }
 
 /// The tokens that the caller may manage, oldest first, revoked ones too.
-#[utoipa::path(tag = "control", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "ControlListToken", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
@@ -94,7 +94,7 @@ async fn list(call: Call) -> Answer {
 }
 
 /// Makes a token that can do no more than its maker, and answers it this once.
-#[utoipa::path(tag = "control", security(("bearer" = [])), request_body = NewTokenBody, responses(
+#[utoipa::path(tag = "control", operation_id = "ControlCreateToken", security(("bearer" = [])), request_body = NewTokenBody, responses(
     (status = 201, description = "The token", body = TokenAnswer),
     (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
     (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
@@ -115,7 +115,7 @@ async fn create(call: Call) -> Answer {
 }
 
 /// Ends a token at once, in every process. Revoking twice is as good as once.
-#[utoipa::path(tag = "control", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "ControlRevokeToken", security(("bearer" = [])),
     params(("id" = uuid::Uuid, Path, description = "The token's id")),
     responses(
         (status = 200, description = "The token, revoked", body = TokenAnswer),
