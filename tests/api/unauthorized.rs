@@ -316,7 +316,7 @@ async fn no_databunker_route_serves_a_wrong_caller() {
             Xtoken::Main => wrong.extend([tenant.as_str(), person.as_str()]),
             Xtoken::Tenant => wrong.push(&person),
             Xtoken::Person => {
-                assert_eq!(bunker_call(&app, &person, method, path).await.status, 200, "{path}")
+                assert_eq!(bunker_call(&app, &person, method, path).await.status, 200, "{path}");
             }
         }
         for token in wrong {
