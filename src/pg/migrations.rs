@@ -11,6 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::future::join;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use refinery_core::{Migration, Runner};
 use sha2::{Digest, Sha256};
@@ -310,8 +311,11 @@ impl AsyncTransaction for Inside<'_> {
     ) -> Result<usize, Self::Error> {
         let statements: Vec<&str> = queries.collect();
         // A line of its own for each, so that a comment at the end of one does not swallow the next.
-        self.tx.batch(&statements.join("\n;\n")).await?;
-        let here: String = self.tx.query_one(HERE, &[]).await?.get(0);
+        let batch = statements.join("\n;\n");
+        // Sent together, answered in this order: a batch that failed or escaped is told before.
+        let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(HERE, &[])).await;
+        ran?;
+        let here: String = here?.get(0);
         match &self.here {
             Some(before) if *before != here => Err(Refused::Escaped),
             _ => {
