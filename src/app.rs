@@ -185,9 +185,6 @@ impl Backend {
         let rules = rules(settings);
         let mut posture =
             bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?;
-        for open in &posture.open {
-            tracing::warn!("{open}: the database login may not revoke it");
-        }
         let database = Database::new(ground.owner, ground.runtime, rules);
         let main = PoolSizes {
             control: settings.database.max_connections / PROVISIONING_SHARE,
@@ -195,6 +192,10 @@ impl Backend {
         };
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         posture.applied = bootstrap::migrate(&db, &public_set).await?;
+        posture.open.extend(bootstrap::self_test(&db).await?);
+        for open in &posture.open {
+            tracing::warn!("{open}");
+        }
         let root = root_token(settings, ground.embedded, &mut first_start)?;
         let hasher = hasher(settings)?;
         let issuer = Issuer::new(jwt_settings(settings), signing_keys(&db, &clock).await?)?;

@@ -4,6 +4,10 @@
 //!
 //! Roles belong to the server and not to the database, so two databases of one server may bootstrap at
 //! the same moment: what one has made meanwhile, the other finds.
+//!
+//! What could not be restricted is told in words ([`Posture::open`]), and found out by looking again: a
+//! `REVOKE` by somebody who may not is a warning of the server's and no error. The [`self_test`] then does
+//! not ask who may do what, but tries.
 
 use std::time::Duration;
 
@@ -14,6 +18,7 @@ use super::error::Failure;
 use super::migrations::{MigrationError, MigrationSet};
 use super::pool::{Db, Endpoint, Isolation};
 use super::schemas;
+use crate::domain::names::{SchemaName, TenantId};
 
 /// The login that requests work through: owns nothing, may read no table of `public`, can only become
 /// the role of a tenant.
@@ -22,19 +27,37 @@ pub const RUNTIME_LOGIN: &str = "rowhouse_runtime";
 /// Oldest server that we run on (PostgreSQL 15 took CREATE on `public` away from everybody).
 const OLDEST_SERVER: u32 = 150_000;
 
-/// The functions that are taken from everybody where the owner may. `set_config` is the one function
-/// with which a query could change its own role or path; a session-level advisory lock would outlive
-/// the transaction that took it.
-const REVOKED_FUNCTIONS: [&str; 9] = [
-    "pg_catalog.set_config(text, text, boolean)",
-    "pg_catalog.pg_advisory_lock(bigint)",
-    "pg_catalog.pg_advisory_lock(integer, integer)",
-    "pg_catalog.pg_advisory_lock_shared(bigint)",
-    "pg_catalog.pg_advisory_lock_shared(integer, integer)",
-    "pg_catalog.pg_try_advisory_lock(bigint)",
-    "pg_catalog.pg_try_advisory_lock(integer, integer)",
-    "pg_catalog.pg_try_advisory_lock_shared(bigint)",
-    "pg_catalog.pg_try_advisory_lock_shared(integer, integer)",
+/// What a tenant could do with functions that everybody may call by default. They are taken from
+/// everybody and given back to the owner.
+const REVOKED_FUNCTIONS: [(&str, &str); 4] = [
+    // The one function with which a query can change its own role or path.
+    (
+        "SQL that gets into a query could become another tenant by set_config",
+        "pg_catalog.set_config(text, text, boolean)",
+    ),
+    // Those that end with the transaction stay.
+    (
+        "a tenant could hold an advisory lock longer than its transaction",
+        "pg_catalog.pg_advisory_lock(bigint), pg_catalog.pg_advisory_lock(integer, integer), \
+         pg_catalog.pg_advisory_lock_shared(bigint), \
+         pg_catalog.pg_advisory_lock_shared(integer, integer), \
+         pg_catalog.pg_try_advisory_lock(bigint), \
+         pg_catalog.pg_try_advisory_lock(integer, integer), \
+         pg_catalog.pg_try_advisory_lock_shared(bigint), \
+         pg_catalog.pg_try_advisory_lock_shared(integer, integer)",
+    ),
+    // They belong to no schema, would outlive the tenant and keep its role from being dropped.
+    (
+        "a tenant could make large objects, which lie outside of its schema",
+        "pg_catalog.lo_creat(integer), pg_catalog.lo_create(oid), \
+         pg_catalog.lo_from_bytea(oid, bytea)",
+    ),
+    // All tenants come in by one login, and a login may end its own sessions.
+    (
+        "under isolation = search_path, a tenant could end the queries of the others",
+        "pg_catalog.pg_cancel_backend(integer), \
+         pg_catalog.pg_terminate_backend(integer, bigint)",
+    ),
 ];
 
 /// Why a database cannot be used.
@@ -82,6 +105,31 @@ pub enum BootstrapError {
         /// What the server said.
         reason: String,
     },
+    /// The runtime URL leads to another login than the one that the tenants' roles are granted to.
+    #[error(
+        "ROWHOUSE_DATABASE__RUNTIME_URL logs in as {found}, and must log in as {RUNTIME_LOGIN}: it is the \
+         login that can become each tenant and nobody else"
+    )]
+    OtherRuntimeLogin {
+        /// Who we are with that URL.
+        found: String,
+    },
+    /// The runtime login may do what would make the walls between tenants worthless.
+    #[error("the login {RUNTIME_LOGIN} is {found}; let a superuser run: {statement}")]
+    RuntimeLoginTooStrong {
+        /// The words of `CREATE ROLE` that it should not have.
+        found: String,
+        /// What mends it.
+        statement: String,
+    },
+    /// The self-test got where no tenant may get.
+    #[error("the walls do not hold: {who} could run {statement}; nothing is served like this")]
+    Crossed {
+        /// As whom.
+        who: String,
+        /// What should have been refused.
+        statement: String,
+    },
     /// The control plane's tables could not be brought up to date.
     #[error("cannot migrate the control plane: {0}")]
     Migrate(#[from] MigrationError),
@@ -122,16 +170,28 @@ pub async fn prepare(
         reason: words(&error),
     })?;
     let facts = Facts::read(&client).await?;
-    if facts.version < OLDEST_SERVER {
-        return Err(BootstrapError::TooOld { found: facts.version_text });
-    }
+    check_version(facts.version, &facts.version_text)?;
     if isolation == Isolation::Role && !facts.may_create_roles {
         return Err(BootstrapError::MayNotCreateRoles { owner: facts.owner });
     }
     runtime_login(&client, &facts, runtime).await?;
-    let open = revoke(&client, &facts).await?;
     extensions(&client).await?;
+    let mut open = revoke(&client, &facts).await?;
+    open.extend(other_roles(&client).await?);
+    if isolation == Isolation::SearchPath {
+        open.push(
+            "isolation = search_path: a query that names another tenant's schema is not refused"
+                .to_owned(),
+        );
+    }
     Ok(Posture { server_version: facts.version, isolation, open, applied: Vec::new() })
+}
+
+fn check_version(version: u32, text: &str) -> Result<(), BootstrapError> {
+    if version < OLDEST_SERVER {
+        return Err(BootstrapError::TooOld { found: text.to_owned() });
+    }
+    Ok(())
 }
 
 /// Migrates the control plane; the second half.
@@ -140,10 +200,83 @@ pub async fn prepare(
 /// The file that failed, or that the database is newer than this program.
 pub async fn migrate(db: &Db, set: &MigrationSet) -> Result<Vec<String>, BootstrapError> {
     let tx = db.public().await.map_err(MigrationError::from)?;
+    // Another process may be at it, and a migration may take long; a table's lock it may not wait for.
+    tx.batch("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
     schemas::lock(&tx, "rowhouse control plane").await.map_err(MigrationError::from)?;
+    let limit = db.rules().limits.lock.as_millis();
+    tx.batch(&format!("SET LOCAL lock_timeout = {limit}")).await?;
     let applied = set.apply(&tx).await?;
     tx.commit().await.map_err(MigrationError::from)?;
     Ok(applied)
+}
+
+/// Tries what nobody may: as the runtime login to read the control plane and a tenant, and from inside of
+/// one tenant to read another. A handful of short queries; where there are no tenants yet, one. Tells
+/// what was found besides.
+///
+/// # Errors
+/// [`BootstrapError::Crossed`] where something was not refused.
+pub async fn self_test(db: &Db) -> Result<Vec<String>, BootstrapError> {
+    let tenants = two_tenants(db).await?;
+    let bare = db.bare_for_self_test().await?;
+    let statement = "SELECT FROM public.users LIMIT 1";
+    let outcome = bare.query_typed(statement, &[]).await;
+    must_be_refused(RUNTIME_LOGIN, statement, outcome.map_err(Failure::from))?;
+    if db.rules().isolation == Isolation::SearchPath {
+        return Ok(Vec::new()); // the shared login reads every tenant: that is what it is for
+    }
+    let [(_, table), rest @ ..] = tenants.as_slice() else { return Ok(Vec::new()) };
+    let statement = format!("SELECT FROM {table} LIMIT 1");
+    let outcome = bare.query_typed(&statement, &[]).await;
+    must_be_refused(RUNTIME_LOGIN, &statement, outcome.map_err(Failure::from))?;
+    drop(bare);
+    let [(other, _)] = rest else { return Ok(Vec::new()) };
+    let outcome = db.tenant(*other).await?.query(&statement, &[]).await;
+    if outcome.as_ref().is_err_and(|f| f.sqlstate() == Some(&SqlState::INVALID_PARAMETER_VALUE)) {
+        return Ok(vec![format!(
+            "the tenant {other} has no role and cannot be entered; was it made under isolation = search_path?"
+        )]);
+    }
+    must_be_refused(SchemaName::of(*other).as_str(), &statement, outcome)?;
+    Ok(Vec::new())
+}
+
+/// The oldest two tenants that have a schema, each with a table in it.
+async fn two_tenants(db: &Db) -> Result<Vec<(TenantId, String)>, BootstrapError> {
+    let tx = db.public().await?;
+    let rows = tx
+        .query_and_commit(
+            "SELECT t.id, format('%I.%I', n.nspname, c.relname)
+               FROM (SELECT id, created_at FROM tenants ORDER BY created_at, id LIMIT 2) t
+               JOIN pg_catalog.pg_namespace n
+                 ON n.nspname = 'tenant_' || replace(t.id::text, '-', '')
+              CROSS JOIN LATERAL (
+                    SELECT relname FROM pg_catalog.pg_class
+                     WHERE relnamespace = n.oid AND relkind IN ('r', 'p')
+                     ORDER BY relname = 'refinery_schema_history', relname
+                     LIMIT 1) c
+              ORDER BY t.created_at, t.id",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+fn must_be_refused<T>(
+    who: &str,
+    statement: &str,
+    outcome: Result<T, Failure>,
+) -> Result<(), BootstrapError> {
+    match outcome {
+        Err(f) if f.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
+        Err(Failure::Postgres(error)) => {
+            Err(step("try whether the walls between tenants hold")(error))
+        }
+        Err(other) => Err(other.into()),
+        Ok(_) => {
+            Err(BootstrapError::Crossed { who: who.to_owned(), statement: statement.to_owned() })
+        }
+    }
 }
 
 /// What the server says of itself and of us.
@@ -151,8 +284,8 @@ struct Facts {
     version: u32,
     version_text: String,
     owner: String,
-    superuser: bool,
     may_create_roles: bool,
+    database: String,
     runtime_exists: bool,
 }
 
@@ -163,8 +296,8 @@ impl Facts {
                 "SELECT current_setting('server_version_num')::int4,
                         current_setting('server_version'),
                         quote_ident(current_user),
-                        rolsuper,
                         rolsuper OR rolcreaterole,
+                        quote_ident(current_database()),
                         EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)
                    FROM pg_catalog.pg_roles
                   WHERE rolname = current_user",
@@ -176,8 +309,8 @@ impl Facts {
             version: u32::try_from(row.get::<_, i32>(0)).unwrap_or(0),
             version_text: row.get(1),
             owner: row.get(2),
-            superuser: row.get(3),
-            may_create_roles: row.get(4),
+            may_create_roles: row.get(3),
+            database: row.get(4),
             runtime_exists: row.get(5),
         })
     }
@@ -206,107 +339,239 @@ async fn runtime_login(
             Err(error) => return Err(step("create the runtime login")(error)),
         }
     }
-    let Err(refused) = connect(runtime).await else { return Ok(()) };
+    // CONNECT is everybody's by default, and the first thing that a careful operator revokes.
+    let may_connect = client
+        .query_one(
+            "SELECT has_database_privilege($1, current_database(), 'CONNECT')",
+            &[&RUNTIME_LOGIN],
+        )
+        .await
+        .map_err(step("read who may connect"))?;
+    if !may_connect.get::<_, bool>(0) {
+        let grant = format!("GRANT CONNECT ON DATABASE {} TO {RUNTIME_LOGIN}", facts.database);
+        alter(client, &grant).await.map_err(step("let the runtime login connect"))?;
+    }
+    let refused = match connect(runtime).await {
+        Ok(as_runtime) => return check_runtime_login(client, facts, &as_runtime).await,
+        Err(refused) => refused,
+    };
+    let no_entry =
+        |error: &tokio_postgres::Error| BootstrapError::RuntimeLogin { reason: words(error) };
     let is_ours = runtime.config.get_user() == Some(RUNTIME_LOGIN);
     let wrong_password = refused.code() == Some(&SqlState::INVALID_PASSWORD);
-    if is_ours && wrong_password && facts.may_create_roles {
-        // The owner's password was changed, and ours with it.
-        let alter = format!("ALTER ROLE {RUNTIME_LOGIN} {password}");
-        client
-            .batch_execute(&alter)
-            .await
-            .map_err(step("set the password of the runtime login"))?;
-        connect(runtime)
-            .await
-            .map_err(|error| BootstrapError::RuntimeLogin { reason: words(&error) })?;
+    if !(is_ours && wrong_password && facts.may_create_roles) {
+        return Err(no_entry(&refused));
+    }
+    // The owner's password was changed, and ours with it.
+    match alter(client, &format!("ALTER ROLE {RUNTIME_LOGIN} {password}")).await {
+        Ok(()) => {}
+        // Made by somebody else, who alone may change it (from PostgreSQL 16 on).
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            return Err(no_entry(&refused));
+        }
+        Err(error) => return Err(step("set the password of the runtime login")(error)),
+    }
+    let as_runtime = connect(runtime).await.map_err(|error| no_entry(&error))?;
+    check_runtime_login(client, facts, &as_runtime).await
+}
+
+/// Sees that the runtime login is the one that we mean, and as weak as we made it: somebody may have made
+/// it by hand.
+async fn check_runtime_login(
+    client: &Client,
+    facts: &Facts,
+    as_runtime: &Client,
+) -> Result<(), BootstrapError> {
+    let row = as_runtime
+        .query_one(
+            "SELECT rolname::text, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolreplication,
+                    rolbypassrls
+               FROM pg_catalog.pg_roles
+              WHERE rolname = session_user",
+            &[],
+        )
+        .await
+        .map_err(step("read what the runtime login may do"))?;
+    let name: String = row.get(0);
+    if name != RUNTIME_LOGIN {
+        return Err(BootstrapError::OtherRuntimeLogin { found: name });
+    }
+    // From PostgreSQL 16 on it is each grant that says whether it is inherited, and ours say no.
+    let inherit_matters = facts.version < 160_000;
+    let found: Vec<&str> =
+        ["SUPERUSER", "INHERIT", "CREATEROLE", "CREATEDB", "REPLICATION", "BYPASSRLS"]
+            .into_iter()
+            .enumerate()
+            .filter(|(at, word)| {
+                row.get::<_, bool>(at + 1) && (*word != "INHERIT" || inherit_matters)
+            })
+            .map(|(_, word)| word)
+            .collect();
+    if found.is_empty() {
         return Ok(());
     }
-    Err(BootstrapError::RuntimeLogin { reason: words(&refused) })
+    let statement = format!("ALTER ROLE {RUNTIME_LOGIN} NO{}", found.join(" NO"));
+    match alter(client, &statement).await {
+        Ok(()) => Ok(()),
+        Err(_refused) => {
+            Err(BootstrapError::RuntimeLoginTooStrong { found: found.join(", "), statement })
+        }
+    }
+}
+
+/// Something that everybody may do by default and no tenant shall.
+struct Restriction {
+    /// What a tenant could do, for people.
+    open: String,
+    /// An expression: whether it can still be done.
+    check: String,
+    /// What takes it away.
+    statement: String,
 }
 
 /// Takes from everybody what no tenant may have, and tells what could not be taken.
 async fn revoke(client: &Client, facts: &Facts) -> Result<Vec<String>, BootstrapError> {
-    let row = client
-        .query_one(
-            "SELECT has_database_privilege('public', current_database(), 'TEMP'),
-                    has_schema_privilege('public', 'public', 'USAGE')
-                        OR has_schema_privilege('public', 'public', 'CREATE'),
-                    quote_ident(current_database()),
-                    has_database_privilege($1, current_database(), 'CONNECT')",
-            &[&RUNTIME_LOGIN],
-        )
-        .await
-        .map_err(step("read who may do what"))?;
-    let (temp, public, database, connect): (bool, bool, String, bool) =
-        (row.get(0), row.get(1), row.get(2), row.get(3));
-    let mut open = Vec::new();
-    for (needed, statement, without_it) in [
-        (
-            temp,
-            format!("REVOKE TEMP ON DATABASE {database} FROM PUBLIC"),
-            "tenants may create temporary tables",
-        ),
-        (
-            public,
-            "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
-            "tenants may look into the schema public",
-        ),
-        (
-            !connect,
-            format!("GRANT CONNECT ON DATABASE {database} TO {RUNTIME_LOGIN}"),
-            "the runtime login may not connect",
-        ),
-    ] {
-        if needed {
-            attempt(client, &statement, without_it, &mut open).await?;
-        }
+    let restrictions = restrictions(facts);
+    let before = still_open(client, &restrictions).await?;
+    if before.is_empty() {
+        return Ok(Vec::new());
     }
-    for function in REVOKED_FUNCTIONS {
-        let row = client
-            .query_one("SELECT has_function_privilege('public', $1, 'EXECUTE')", &[&function])
-            .await
-            .map_err(step("read who may call what"))?;
-        if !row.get::<_, bool>(0) {
-            continue;
-        }
-        let name = function.split('(').next().unwrap_or(function).trim_start_matches("pg_catalog.");
-        let without_it = format!("tenants may call {name}");
-        if facts.superuser {
-            let owner = &facts.owner;
-            let statement = format!(
-                "REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC; GRANT EXECUTE ON FUNCTION {function} TO {owner}"
-            );
-            attempt(client, &statement, &without_it, &mut open).await?;
-        } else if !open.contains(&without_it) {
-            open.push(without_it);
-        }
-    }
-    Ok(open)
-}
-
-/// Runs a statement that the owner may not be allowed to run; what then stays open is noted.
-async fn attempt(
-    client: &Client,
-    statement: &str,
-    without_it: &str,
-    open: &mut Vec<String>,
-) -> Result<(), BootstrapError> {
-    const TRIES: u32 = 10;
-    for attempt in 1..=TRIES {
-        match client.batch_execute(statement).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                open.push(without_it.to_owned());
-                return Ok(());
-            }
-            // Somebody else is making the same change: "tuple concurrently updated".
-            Err(error) if attempt < TRIES && error.code() == Some(&SqlState::INTERNAL_ERROR) => {
-                tokio::time::sleep(Duration::from_millis(20 * u64::from(attempt))).await;
-            }
+    for restriction in &before {
+        match alter(client, &restriction.statement).await {
+            Ok(()) => {}
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
             Err(error) => return Err(step("restrict what everybody may do")(error)),
         }
     }
-    Ok(())
+    // Looked at again, because a REVOKE by somebody who may not is a warning and no error.
+    let after = still_open(client, &before).await?;
+    Ok(after
+        .iter()
+        .map(|r| {
+            format!(
+                "{}; {} may not prevent it, a superuser may: {}",
+                r.open, facts.owner, r.statement
+            )
+        })
+        .collect())
+}
+
+fn restrictions(facts: &Facts) -> Vec<Restriction> {
+    let Facts { owner, database, .. } = facts;
+    let mut all: Vec<Restriction> = [
+        (
+            "a tenant could make temporary tables",
+            "has_database_privilege('public', current_database(), 'TEMP')",
+            format!("REVOKE TEMP ON DATABASE {database} FROM PUBLIC"),
+        ),
+        (
+            "a tenant could look into the schema public",
+            "has_schema_privilege('public', 'public', 'USAGE') \
+             OR has_schema_privilege('public', 'public', 'CREATE')",
+            "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
+        ),
+        (
+            "a tenant could put its own objects into every tenant's path",
+            "has_schema_privilege('public', 'extensions', 'CREATE')",
+            "REVOKE CREATE ON SCHEMA extensions FROM PUBLIC".to_owned(),
+        ),
+        (
+            "a DO block that got past the door could become another tenant",
+            "EXISTS (SELECT FROM pg_catalog.pg_language \
+                      WHERE lanname = 'plpgsql' AND has_language_privilege('public', oid, 'USAGE'))",
+            format!(
+                "REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC; \
+                 GRANT USAGE ON LANGUAGE plpgsql TO {owner}"
+            ),
+        ),
+    ]
+    .into_iter()
+    .map(|(open, check, statement)| Restriction {
+        open: open.to_owned(),
+        check: check.to_owned(),
+        statement,
+    })
+    .collect();
+    for (open, functions) in REVOKED_FUNCTIONS {
+        let checks: Vec<String> = functions
+            .split("), ")
+            .map(|f| {
+                format!(
+                    "has_function_privilege('public', '{})', 'EXECUTE')",
+                    f.trim_end_matches(')')
+                )
+            })
+            .collect();
+        all.push(Restriction {
+            open: open.to_owned(),
+            check: checks.join(" OR "),
+            statement: format!(
+                "REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC; \
+                 GRANT EXECUTE ON FUNCTION {functions} TO {owner}"
+            ),
+        });
+    }
+    all
+}
+
+/// Those that are not in place, found out in one query.
+async fn still_open<'a, R: std::borrow::Borrow<Restriction>>(
+    client: &Client,
+    restrictions: &'a [R],
+) -> Result<Vec<&'a Restriction>, BootstrapError> {
+    let checks: Vec<&str> = restrictions.iter().map(|r| r.borrow().check.as_str()).collect();
+    let row = client
+        .query_one(&format!("SELECT {}", checks.join(", ")), &[])
+        .await
+        .map_err(step("read what everybody may do"))?;
+    Ok(restrictions
+        .iter()
+        .map(std::borrow::Borrow::borrow)
+        .enumerate()
+        .filter(|(at, _)| row.get::<_, bool>(*at))
+        .map(|(_, restriction)| restriction)
+        .collect())
+}
+
+/// The roles that are no tenant's and that the runtime login could become all the same.
+async fn other_roles(client: &Client) -> Result<Vec<String>, BootstrapError> {
+    let rows = client
+        .query(
+            "SELECT quote_ident(granted.rolname)
+               FROM pg_catalog.pg_auth_members m
+               JOIN pg_catalog.pg_roles member ON member.oid = m.member
+               JOIN pg_catalog.pg_roles granted ON granted.oid = m.roleid
+              WHERE member.rolname = $1 AND granted.rolname !~ '^tenant_[0-9a-f]{32}$'",
+            &[&RUNTIME_LOGIN],
+        )
+        .await
+        .map_err(step("read what the runtime login can become"))?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let role: String = row.get(0);
+            format!(
+                "the login {RUNTIME_LOGIN} can become {role}, which is no tenant; somebody granted it, and \
+                 should run: REVOKE {role} FROM {RUNTIME_LOGIN}"
+            )
+        })
+        .collect())
+}
+
+/// Runs a statement that changes a role or a privilege, again where somebody else was making the same
+/// change: the server then says "tuple concurrently updated".
+async fn alter(client: &Client, statement: &str) -> Result<(), tokio_postgres::Error> {
+    const TRIES: u32 = 10;
+    let mut attempt = 1;
+    loop {
+        match client.batch_execute(statement).await {
+            Err(error) if attempt < TRIES && error.code() == Some(&SqlState::INTERNAL_ERROR) => {
+                tokio::time::sleep(Duration::from_millis(20 * u64::from(attempt))).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The schema that extensions are installed into, seen from every tenant and writable from none.
@@ -397,4 +662,25 @@ impl From<Failure> for BootstrapError {
 pub fn runtime_password(owners: &[u8]) -> String {
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, owners);
     hex::encode(aws_lc_rs::hmac::sign(&key, RUNTIME_LOGIN.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused_by_its_version() {
+        assert!(check_version(150_000, "15.0").is_ok());
+        assert!(check_version(180_004, "18.4").is_ok());
+        let error = check_version(140_022, "14.22 (Debian)").unwrap_err().to_string();
+        assert_eq!(error, "the server is PostgreSQL 14.22 (Debian); rowhouse needs 15 or newer");
+    }
+
+    #[test]
+    fn the_runtime_password_follows_the_owners() {
+        let first = runtime_password(b"one");
+        assert_eq!(first, runtime_password(b"one"));
+        assert_ne!(first, runtime_password(b"two"));
+        assert_eq!(first.len(), 64);
+    }
 }

@@ -23,6 +23,9 @@ pub enum Failure {
         "a tenant transaction runs SELECT, INSERT, UPDATE, DELETE, MERGE, WITH, VALUES and TABLE, not {0:?}"
     )]
     NotAllowed(String),
+    /// The transaction could not enter its scope, and nothing runs outside of it.
+    #[error("the transaction did not begin")]
+    NotEntered,
     /// The query was to give one row and gave another number.
     #[error("expected one row")]
     RowCount,
@@ -36,7 +39,7 @@ impl Failure {
             Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
                 error.code()
             }
-            Self::Pool(_) | Self::NotAllowed(_) | Self::RowCount => None,
+            Self::Pool(_) | Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => None,
         }
     }
 
@@ -82,7 +85,7 @@ impl Failure {
         let away = match &self {
             Self::Pool(_) => true,
             Self::Postgres(error) => error.is_closed() || error.code().is_none_or(means_away),
-            Self::NotAllowed(_) | Self::RowCount => false,
+            Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => false,
         };
         if self.is_retryable() {
             Error::Conflict(Conflict::Concurrent)

@@ -16,7 +16,7 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, R
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Failure;
-use super::scope::{PublicTx, TenantTx};
+use super::scope::{PlainStatements, PublicTx, TenantTx};
 use crate::domain::names::{SchemaName, TenantId};
 
 /// How a tenant is kept apart from the others.
@@ -103,6 +103,7 @@ struct Shared {
     owner: Endpoint,
     runtime: Endpoint,
     rules: Arc<Rules>,
+    plain: Arc<PlainStatements>,
     pools: Mutex<Vec<(Purpose, Pool)>>,
 }
 
@@ -145,7 +146,13 @@ impl Database {
     /// Remembers how to connect; opens nothing yet.
     #[must_use]
     pub fn new(owner: Endpoint, runtime: Endpoint, rules: Rules) -> Self {
-        Self(Arc::new(Shared { owner, runtime, rules: Arc::new(rules), pools: Mutex::default() }))
+        Self(Arc::new(Shared {
+            owner,
+            runtime,
+            rules: Arc::new(rules),
+            plain: Arc::default(),
+            pools: Mutex::default(),
+        }))
     }
 
     /// Pools for the runtime that calls this. Connections open when first needed.
@@ -160,7 +167,8 @@ impl Database {
         pools.push((Purpose::Control, control.clone()));
         pools.push((Purpose::Runtime, runtime.clone()));
         let tls = self.0.runtime.tls.clone();
-        Ok(Db { control, runtime, rules: Arc::clone(&self.0.rules), tls })
+        let (rules, plain) = (Arc::clone(&self.0.rules), Arc::clone(&self.0.plain));
+        Ok(Db { control, runtime, rules, tls, plain })
     }
 
     /// The rules that all transactions follow.
@@ -220,6 +228,7 @@ pub struct Db {
     runtime: Pool,
     rules: Arc<Rules>,
     tls: MakeRustlsConnect,
+    plain: Arc<PlainStatements>,
 }
 
 impl Db {
@@ -241,7 +250,13 @@ impl Db {
     /// [`Failure::Pool`] where no connection can be had.
     pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx, Failure> {
         let connection = take(&self.runtime).await?;
-        Ok(TenantTx::new(connection, &SchemaName::of(tenant), &self.rules, self.tls.clone()))
+        let (schema, plain) = (SchemaName::of(tenant), Arc::clone(&self.plain));
+        Ok(TenantTx::new(connection, &schema, &self.rules, self.tls.clone(), plain))
+    }
+
+    /// A bare connection of the runtime login, to try what it may not do.
+    pub(super) async fn bare_for_self_test(&self) -> Result<Object, Failure> {
+        take(&self.runtime).await
     }
 
     /// The rules that all transactions follow.

@@ -8,8 +8,8 @@
 //! Three rules keep the door shut whatever happens behind it:
 //! - the guard is armed before `BEGIN` is sent: dropped without a commit (an error, a panic, a cancelled
 //!   request) it queues a `ROLLBACK` ahead of whatever the next borrower sends;
-//! - dropped with a query still in flight, the connection is given up and the query cancelled, because
-//!   the next borrower would have to wait for it;
+//! - dropped with a query still in flight, or after a panic in the middle of a message, the connection is
+//!   given up and the query cancelled, because the next borrower would have to wait for it;
 //! - a tenant's statements go through the extended protocol, one a message, and start with one of
 //!   [`ALLOWED`]: nothing stacks, and nothing that could change the role ever reaches the server.
 //!
@@ -17,15 +17,22 @@
 //! queries. Nothing else in the crate enters a tenant; `tests/api/isolation.rs` tries to get around this
 //! file in every way we could think of. Found another? Add it there first.
 
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
+use std::hash::BuildHasher;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::Poll;
+use std::time::Duration;
 
 use deadpool_postgres::Object;
-use futures_util::FutureExt;
 use futures_util::future::join;
-use tokio_postgres::Row;
+use futures_util::{FutureExt, poll};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Failure;
@@ -41,6 +48,17 @@ pub const ALLOWED: [&str; 8] =
 /// Ends a transaction. `COMMIT` alone answers OK even where the transaction has failed and is rolled
 /// back; the `SELECT` in front makes that an error.
 const COMMIT: &str = "SELECT 1; COMMIT";
+
+/// How long a cancel request waits where the server has not yet said that the transaction began. One
+/// that overtook `BEGIN` would let the query behind it run outside of the transaction.
+const CANCEL_GRACE: Duration = Duration::from_millis(100);
+
+/// Statements that one connection keeps prepared. Fixed SQL never gets there; SQL that is put together at
+/// run time would otherwise grow without bound, here and in the server.
+const MAX_CACHED: usize = 1_000;
+
+/// Texts that [`PlainStatements`] remembers.
+const MAX_PLAIN: usize = 10_000;
 
 /// A transaction inside one tenant: its role, its schema, nothing else.
 ///
@@ -61,6 +79,7 @@ impl TenantTx {
         schema: &SchemaName,
         rules: &Rules,
         tls: MakeRustlsConnect,
+        plain: Arc<PlainStatements>,
     ) -> Self {
         let mut preamble = String::with_capacity(256);
         preamble.push_str("BEGIN");
@@ -69,7 +88,14 @@ impl TenantTx {
         }
         let _ = write!(preamble, "; SET LOCAL search_path = {schema}, extensions, pg_temp");
         write_limits(&mut preamble, &rules.limits);
-        Self(Tx::new(connection, preamble, rules.statements, tls))
+        Self(Tx::new(
+            connection,
+            preamble,
+            rules.statements,
+            rules.limits.connect,
+            tls,
+            Some(plain),
+        ))
     }
 
     /// Runs a query and gives its rows.
@@ -114,7 +140,8 @@ impl TenantTx {
     /// cheapest way to read or write inside a tenant.
     ///
     /// # Errors
-    /// As [`TenantTx::query`]; nothing is then committed.
+    /// As [`TenantTx::query`]; nothing is then committed. Where the connection broke
+    /// ([`Failure::sqlstate`] is none) the outcome is unknown, as with every commit.
     pub async fn query_and_commit(
         self,
         sql: &str,
@@ -138,7 +165,7 @@ impl PublicTx {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
         write_limits(&mut preamble, &rules.limits);
-        Self(Tx::new(connection, preamble, Statements::Unnamed, tls))
+        Self(Tx::new(connection, preamble, Statements::Unnamed, rules.limits.connect, tls, None))
     }
 
     /// Runs a query and gives its rows.
@@ -216,6 +243,36 @@ pub(super) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> Result<(
     tx.batch(&sql).await
 }
 
+/// Unnamed statements that give columns of built-in types and no others, by a digest of their text.
+///
+/// tokio-postgres looks an unknown type (an enum, `citext`) up on the same connection before it reads the
+/// rows, and so waits for ever behind a result that fills its buffers (rust-postgres#1348). A statement
+/// that is not known to be plain is therefore described first, in a round trip of its own.
+#[derive(Default)]
+pub(super) struct PlainStatements {
+    digests: RwLock<HashSet<u64>>,
+    hasher: RandomState,
+}
+
+impl PlainStatements {
+    fn contains(&self, sql: &str) -> bool {
+        let digests = self.digests.read().unwrap_or_else(PoisonError::into_inner);
+        digests.contains(&self.hasher.hash_one(sql))
+    }
+
+    fn learn(&self, sql: &str, statement: &Statement) {
+        let is_plain =
+            statement.columns().iter().all(|c| Type::from_oid(c.type_().oid()).is_some());
+        if is_plain {
+            let mut digests = self.digests.write().unwrap_or_else(PoisonError::into_inner);
+            if digests.len() >= MAX_PLAIN {
+                digests.clear();
+            }
+            digests.insert(self.hasher.hash_one(sql));
+        }
+    }
+}
+
 /// The machinery under both scopes.
 struct Tx {
     /// Gone once committed, rolled back or given up.
@@ -224,10 +281,19 @@ struct Tx {
     preamble: String,
     /// Whether the preamble was sent.
     begun: AtomicBool,
+    /// Whether the server has accepted it.
+    entered: AtomicBool,
+    /// Whether the server has refused it. Nothing is sent after that: where it was `BEGIN` itself that
+    /// failed, there is no transaction to hold it.
+    refused: AtomicBool,
     /// Queries sent and not yet answered.
     in_flight: AtomicUsize,
     statements: Statements,
+    /// Longest wait for a cancel request to be delivered.
+    patience: Duration,
     tls: MakeRustlsConnect,
+    /// None where all statements are ours and plain.
+    plain: Option<Arc<PlainStatements>>,
 }
 
 impl Tx {
@@ -235,15 +301,21 @@ impl Tx {
         connection: Object,
         preamble: String,
         statements: Statements,
+        patience: Duration,
         tls: MakeRustlsConnect,
+        plain: Option<Arc<PlainStatements>>,
     ) -> Self {
         Self {
             connection: Some(connection),
             preamble,
             begun: AtomicBool::new(false),
+            entered: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             statements,
+            patience,
             tls,
+            plain,
         }
     }
 
@@ -262,29 +334,45 @@ impl Tx {
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Failure> {
+        if self.refused.load(Ordering::Relaxed) {
+            return Err(Failure::NotEntered);
+        }
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let outcome = if self.begun.swap(true, Ordering::Relaxed) {
             work.await
         } else {
-            let (began, outcome) = join(self.client().batch_execute(&self.preamble), work).await;
+            let (began, outcome) = join(self.enter(), work).await;
             began.and(outcome)
         };
-        // Not reached where the future is dropped half-way: the count stays up, and `drop` knows.
+        // Not reached where the future is dropped half-way or `work` panics: the count stays up, and
+        // `drop` knows.
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         Ok(outcome?)
     }
 
+    async fn enter(&self) -> Result<(), tokio_postgres::Error> {
+        let began = self.client().batch_execute(&self.preamble).await;
+        let which = if began.is_ok() { &self.entered } else { &self.refused };
+        which.store(true, Ordering::Relaxed);
+        began
+    }
+
     async fn query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
-        self.run(self.send_query(sql, params)).await
+        self.run(async {
+            let statement = self.prepare(sql, params).await?;
+            self.send_query(statement.as_ref(), sql, params).await
+        })
+        .await
     }
 
     async fn execute(&self, sql: &str, params: &[&dyn Param]) -> Result<u64, Failure> {
         let client = self.client();
         self.run(async {
             match self.statements {
+                // Unlike a query it looks at no column, and so needs no [`PlainStatements`].
                 Statements::Unnamed => client.execute_typed(sql, &typed(params)).await,
                 Statements::Cached => {
-                    let statement = client.prepare_typed_cached(sql, &types(params)).await?;
+                    let statement = self.prepare_cached(sql, params).await?;
                     let outcome = client.execute(&statement, &values(params)).await;
                     self.forget_if_stale(outcome.as_ref().err(), sql, params);
                     outcome
@@ -294,21 +382,51 @@ impl Tx {
         .await
     }
 
+    /// The statement in the cache, where statements are cached. Where they are not, none, but the types
+    /// of its columns are known afterwards.
+    async fn prepare(
+        &self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Option<Statement>, tokio_postgres::Error> {
+        match (self.statements, &self.plain) {
+            (Statements::Cached, _) => self.prepare_cached(sql, params).await.map(Some),
+            (Statements::Unnamed, Some(plain)) if !plain.contains(sql) => {
+                let statement = self.client().prepare_typed(sql, &types(params)).await?;
+                plain.learn(sql, &statement);
+                // Dropped here and so closed inside of the transaction: a pooler may give the next one
+                // to another server.
+                Ok(None)
+            }
+            (Statements::Unnamed, _) => Ok(None),
+        }
+    }
+
+    async fn prepare_cached(
+        &self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Statement, tokio_postgres::Error> {
+        let client = self.client();
+        if client.statement_cache.size() >= MAX_CACHED {
+            client.statement_cache.clear();
+        }
+        client.prepare_typed_cached(sql, &types(params)).await
+    }
+
     async fn send_query(
         &self,
+        statement: Option<&Statement>,
         sql: &str,
         params: &[&dyn Param],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let client = self.client();
-        match self.statements {
-            Statements::Unnamed => client.query_typed(sql, &typed(params)).await,
-            Statements::Cached => {
-                let statement = client.prepare_typed_cached(sql, &types(params)).await?;
-                let outcome = client.query(&statement, &values(params)).await;
-                self.forget_if_stale(outcome.as_ref().err(), sql, params);
-                outcome
-            }
-        }
+        let outcome = match statement {
+            None => client.query_typed(sql, &typed(params)).await,
+            Some(statement) => client.query(statement, &values(params)).await,
+        };
+        self.forget_if_stale(outcome.as_ref().err(), sql, params);
+        outcome
     }
 
     /// The last query and the commit, together. A statement that is not yet prepared is prepared first:
@@ -320,33 +438,23 @@ impl Tx {
     ) -> Result<Vec<Row>, Failure> {
         let rows = self
             .run(async {
-                let client = self.client();
-                let (rows, committed) = match self.statements {
-                    Statements::Unnamed => {
-                        let parameters = typed(params);
-                        join(client.query_typed(sql, &parameters), client.batch_execute(COMMIT))
-                            .await
-                    }
-                    Statements::Cached => {
-                        let statement = client.prepare_typed_cached(sql, &types(params)).await?;
-                        let parameters = values(params);
-                        join(client.query(&statement, &parameters), client.batch_execute(COMMIT))
-                            .await
-                    }
+                let statement = self.prepare(sql, params).await?;
+                let mut query = pin!(self.send_query(statement.as_ref(), sql, params));
+                let commit = self.client().batch_execute(COMMIT);
+                let (rows, committed) = match poll!(query.as_mut()) {
+                    // A parameter that cannot be encoded: the query was never sent, and the commit of
+                    // what came before it must not be either.
+                    Poll::Ready(Err(error)) => return Err(error),
+                    Poll::Ready(Ok(rows)) => (Ok(rows), commit.await),
+                    Poll::Pending => join(query, commit).await,
                 };
-                self.forget_if_stale(rows.as_ref().err(), sql, params);
                 let rows = rows?;
                 committed?;
                 Ok(rows)
             })
-            .await;
-        match rows {
-            Ok(rows) => {
-                self.connection = None; // clean: back to the pool, nothing to roll back
-                Ok(rows)
-            }
-            Err(failure) => Err(failure),
-        }
+            .await?;
+        self.connection = None; // clean: back to the pool, nothing to roll back
+        Ok(rows)
     }
 
     async fn commit(mut self) -> Result<(), Failure> {
@@ -357,14 +465,16 @@ impl Tx {
         Ok(())
     }
 
-    /// A cached plan whose tables have changed under it is of no more use; the next try prepares anew.
+    /// A statement whose tables have changed under it, or that the server has lost, is of no more use;
+    /// the next try prepares anew.
     fn forget_if_stale(
         &self,
         error: Option<&tokio_postgres::Error>,
         sql: &str,
         params: &[&dyn Param],
     ) {
-        if error.and_then(tokio_postgres::Error::code) == Some(&SqlState::FEATURE_NOT_SUPPORTED) {
+        let stale = [&SqlState::FEATURE_NOT_SUPPORTED, &SqlState::INVALID_SQL_STATEMENT_NAME];
+        if error.and_then(tokio_postgres::Error::code).is_some_and(|code| stale.contains(&code)) {
             self.client().statement_cache.remove(sql, &types(params));
         }
     }
@@ -382,15 +492,25 @@ impl Drop for Tx {
             return;
         }
         let cancel = connection.cancel_token();
-        let tls = self.tls.clone();
         drop(Object::take(connection));
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = cancel.cancel_query(tls).await {
+        // Without a runtime to send it from, the statement's own time limit ends the query.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (tls, patience) = (self.tls.clone(), self.patience);
+        let entered = *self.entered.get_mut();
+        runtime.spawn(async move {
+            if !entered {
+                tokio::time::sleep(CANCEL_GRACE).await;
+            }
+            match tokio::time::timeout(patience, cancel.cancel_query(tls)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
                     tracing::debug!(error = %error, "a query that nobody waits for could not be cancelled");
                 }
-            });
-        }
+                Err(_elapsed) => {
+                    tracing::debug!("a query that nobody waits for could not be cancelled in time");
+                }
+            }
+        });
     }
 }
 
@@ -430,7 +550,8 @@ fn first_word(sql: &str) -> &str {
     loop {
         rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '(');
         if let Some(comment) = rest.strip_prefix("--") {
-            rest = comment.split_once('\n').map_or("", |(_, after)| after);
+            // A carriage return ends it too (PostgreSQL, src/backend/parser/scan.l: non_newline).
+            rest = comment.split_once(['\n', '\r']).map_or("", |(_, after)| after);
         } else if let Some(comment) = rest.strip_prefix("/*") {
             rest = after_block_comment(comment);
         } else {
@@ -475,6 +596,9 @@ mod tests {
             "/* a /* nested */ comment */ WITH x AS (SELECT 1) TABLE x",
             "insert into t values (1)",
             "VALUES (1)",
+            "--\rSELECT 1",
+            "\u{c}\r\n\tSELECT 1",
+            "/**/SELECT/**/1",
         ] {
             assert!(check_allowed(good).is_ok(), "{good}");
         }
@@ -498,7 +622,17 @@ mod tests {
             "/* /* */ SELECT */ SET ROLE other",
             "/* SELECT",
             "-- SELECT",
+            "--\rSET ROLE other /*\nSELECT */",
+            "-- x\r\nSET ROLE other",
+            ";SET ROLE other",
+            "/**/SET ROLE other /* SELECT */",
+            "/*/ SELECT */ SET ROLE other",
+            "/*/**/*/SET ROLE other",
+            "/*/*/ SELECT */*/SET ROLE other",
             "\u{feff}SELECT 1",
+            "\u{a0}SELECT 1",
+            "\u{2003}SET ROLE other",
+            "\u{b}SELECT 1", // white space from PostgreSQL 16 on, refused everywhere
             "",
         ] {
             assert!(check_allowed(bad).is_err(), "{bad}");

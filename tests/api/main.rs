@@ -6,5 +6,6 @@
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
 mod crash;
+mod isolation;
 mod setup;
 mod support;

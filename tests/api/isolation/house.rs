@@ -1,0 +1,182 @@
+//! A database with tenants in it, and the connections to break in with.
+
+use std::path::PathBuf;
+
+use rowhouse::app::{Backend, Options};
+use rowhouse::config::Settings;
+use rowhouse::domain::names::{Slug, TenantId, TenantName};
+use rowhouse::pg::Db;
+use rowhouse::pg::bootstrap::{self, RUNTIME_LOGIN};
+use rowhouse::pg::pool::{Database, Endpoint, Isolation, PoolSizes, Rules, Statements, TimeLimits};
+use rowhouse::pg::tls::Connector;
+use rowhouse::pg::url::DatabaseUrl;
+use rowhouse::service::provisioning::ProvisionTenant;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::support::{TestDatabase, settings_for};
+
+/// Both ways in which statements travel.
+pub const MODES: [Statements; 2] = [Statements::Unnamed, Statements::Cached];
+
+/// The sample application's tables.
+pub fn notes() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/notes")
+}
+
+/// Tenants of the sample application, each with some notes whose body is its own [`secret`].
+pub struct House {
+    pub database: TestDatabase,
+    pub isolation: Isolation,
+    pub tenants: Vec<TenantId>,
+    pub owner: Client,
+}
+
+/// What is written in each note of a tenant.
+pub fn secret(tenant: TenantId) -> String {
+    format!("SECRET-{}", tenant.uuid().simple())
+}
+
+/// The schema of a tenant, which is also the name of its role.
+pub fn schema(tenant: TenantId) -> String {
+    format!("tenant_{}", tenant.uuid().simple())
+}
+
+/// One login on the database.
+pub fn endpoint(url: &str, login: Option<&str>) -> Endpoint {
+    let owner = DatabaseUrl::parse(url).expect("the URL of a test database is good");
+    let url = match login {
+        Some(login) => {
+            let password = owner.config().get_password().map(bootstrap::runtime_password);
+            owner.with_login(login, password.as_deref())
+        }
+        None => owner,
+    };
+    let tls = Connector::new(url.ssl()).expect("a connector can be made").make_tls();
+    Endpoint { config: url.config().clone(), tls }
+}
+
+impl House {
+    pub async fn build(isolation: Isolation, tenants: usize) -> Self {
+        let database = TestDatabase::create().await;
+        let mut values = settings_for(&database.url());
+        values.push(("tenant_migrations", notes().display().to_string()));
+        if isolation == Isolation::SearchPath {
+            values.push(("database.isolation", "search_path".to_owned()));
+        }
+        let settings = Settings::from_values(&values).expect("the settings of a test are good");
+        let backend = Backend::open(&settings, &Options::default()).await.expect("a house opens");
+        let owner = database.connect().await;
+        let mut made = Vec::new();
+        for number in 0..tenants {
+            let wish = ProvisionTenant {
+                name: TenantName::parse(&format!("Tenant {number}")).expect("a good name"),
+                slug: Slug::parse(&format!("tenant-no-{number}")).expect("a good slug"),
+                admin: None,
+                idempotency_key: None,
+            };
+            let provisioned =
+                backend.services.provisioning.provision(&backend.operator(), wish).await;
+            made.push(provisioned.expect("a tenant is made").id);
+        }
+        backend.close().await;
+        let house = Self { database, isolation, tenants: made, owner };
+        for tenant in &house.tenants {
+            house.seed(*tenant).await;
+        }
+        house
+    }
+
+    /// Puts a tenant's notes back as they were.
+    pub async fn seed(&self, tenant: TenantId) {
+        let (schema, secret) = (schema(tenant), secret(tenant));
+        self.owner
+            .batch_execute(&format!(
+                "DELETE FROM {schema}.notes;
+                 INSERT INTO {schema}.notes (id, body)
+                     SELECT md5(n::text)::uuid, '{secret}' FROM generate_series(1, 3) n;
+                 ANALYZE {schema}.notes"
+            ))
+            .await
+            .expect("notes can be written");
+    }
+
+    pub fn rules(&self, statements: Statements) -> Rules {
+        Rules { isolation: self.isolation, statements, limits: TimeLimits::default() }
+    }
+
+    /// The door, over this many connections of the runtime login.
+    pub fn door(&self, statements: Statements, connections: usize) -> Db {
+        let url = self.database.url();
+        let (owner, runtime) = (endpoint(&url, None), endpoint(&url, Some(RUNTIME_LOGIN)));
+        Database::new(owner, runtime, self.rules(statements))
+            .pools(PoolSizes { control: 1, runtime: connections })
+            .expect("pools can be made")
+    }
+
+    /// The runtime login, with no door before it.
+    pub async fn raw(&self) -> Client {
+        let runtime = endpoint(&self.database.url(), Some(RUNTIME_LOGIN));
+        bootstrap::connect(&runtime).await.expect("the runtime login may connect")
+    }
+
+    /// What a tenant's transaction does first, by hand.
+    pub fn entrance(&self, tenant: TenantId) -> String {
+        let schema = schema(tenant);
+        let role = match self.isolation {
+            Isolation::Role => format!("SET LOCAL ROLE {schema}; "),
+            Isolation::SearchPath => String::new(),
+        };
+        format!("BEGIN; {role}SET LOCAL search_path = {schema}, extensions, pg_temp")
+    }
+
+    /// One value, as the owner.
+    pub async fn ask(&self, sql: &str) -> String {
+        text(&self.owner.simple_query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")))
+    }
+}
+
+/// All that came back, as text.
+pub fn text(messages: &[SimpleQueryMessage]) -> String {
+    let mut all = Vec::new();
+    for message in messages {
+        if let SimpleQueryMessage::Row(row) = message {
+            for column in 0..row.len() {
+                all.push(row.get(column).unwrap_or("NULL").to_owned());
+            }
+        }
+    }
+    all.join("\n")
+}
+
+/// What a borrower finds who sends this as its first message. A failed transaction answers with an
+/// error, an open one with another time; what a session keeps beyond a transaction is all there.
+const FOUND: &str = "SELECT current_user, session_user, current_setting('search_path'),
+    now() = statement_timestamp() AS outside_of_a_transaction,
+    (SELECT string_agg(name || '=' || setting, ', ' ORDER BY name) FROM pg_settings
+      WHERE source IN ('session', 'override') AND name NOT IN ('transaction_isolation')) AS settings,
+    (SELECT count(*) FROM pg_prepared_statements WHERE name !~ '^s[0-9]+$') AS strange_statements,
+    (SELECT count(*) FROM pg_cursors) AS cursors,
+    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks,
+    (SELECT count(*) FROM pg_listening_channels()) AS channels,
+    pg_my_temp_schema() AS temporary";
+
+/// The cheap half of [`FOUND`], for loops.
+const FOUND_QUICKLY: &str = "SELECT current_user, session_user, current_setting('search_path'),
+    now() = statement_timestamp(), current_setting('role'), current_setting('statement_timeout'),
+    current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')";
+
+/// What the next borrower of a connection finds.
+pub async fn next_borrower_finds(db: &Db) -> String {
+    borrow(db, FOUND).await
+}
+
+/// The same in short.
+pub async fn next_borrower_finds_quickly(db: &Db) -> String {
+    borrow(db, FOUND_QUICKLY).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "a borrower with no guard sees what is really there")]
+async fn borrow(db: &Db, sql: &str) -> String {
+    let connection = db.unguarded_for_benchmarks().get().await.expect("a connection can be had");
+    text(&connection.simple_query(sql).await.unwrap_or_else(|e| panic!("left in a state: {e:?}")))
+}
