@@ -182,9 +182,10 @@ impl Backend {
         });
         let mut first_start = FirstStart::default();
         let ground = Ground::find(settings).await?;
-        let rules = rules(settings);
+        let mut rules = rules(settings);
         let mut posture =
             bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?;
+        rules.limits_stand = bootstrap::standing_limits(&ground.runtime, rules.limits).await?;
         let database = Database::new(ground.owner, ground.runtime, rules);
         let main = PoolSizes {
             control: settings.database.max_connections / PROVISIONING_SHARE,
@@ -366,6 +367,7 @@ fn rules(settings: &Settings) -> Rules {
             lock: database.lock_timeout,
             idle_in_transaction: database.idle_in_transaction_timeout,
         },
+        limits_stand: false, // until the bootstrap has looked
     }
 }
 
