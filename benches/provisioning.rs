@@ -19,8 +19,8 @@ use rowhouse::app::Backend;
 use rowhouse::pg::migrations::MigrationSet;
 use rowhouse::service::provisioning::ProvisionTenant;
 use support::proxy::Proxy;
-use support::report::Args;
-use support::{Contender, Goal, Ground, Report, WEAKEST_HASH, fill, interleave, machine, ms, wish};
+use support::report::{Args, Goal};
+use support::{Contender, Ground, Report, WEAKEST_HASH, fill, interleave, machine, ms, wish};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -134,18 +134,19 @@ struct Floor {
 impl Floor {
     fn new() -> Self {
         let set = MigrationSet::tenant().expect("the built-in set is good");
-        let history = set
+        let rows: Vec<String> = set
             .files()
             .iter()
-            .enumerate()
-            .map(|(at, file)| {
-                let (version, name) = (at + 1, file.trim_end_matches(".sql"));
-                format!(
-                    "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
-                     VALUES ({version}, '{name}', '2026-01-01T00:00:00Z', '1234567890123456789');"
-                )
+            .zip(1..)
+            .map(|(file, version)| {
+                let name = file.trim_end_matches(".sql");
+                format!("({version}, '{name}', '2026-01-01T00:00:00Z', '1234567890123456789')")
             })
             .collect();
+        // One statement each, as refinery writes them.
+        let insert =
+            "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES ";
+        let history = format!("{insert}{}", rows.join(&format!("; {insert}")));
         Self { migrations: set.script_for_benchmarks(), history }
     }
 
@@ -173,7 +174,7 @@ impl Floor {
              CREATE TABLE refinery_schema_history (version int4 PRIMARY KEY, name varchar(255),
                  applied_on varchar(255), checksum varchar(255));
              {migrations};
-             {history}
+             {history};
              REVOKE ALL ON {schema}.refinery_schema_history FROM {schema};
              SET LOCAL search_path = public, extensions, pg_temp;
              INSERT INTO users

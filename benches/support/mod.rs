@@ -19,10 +19,11 @@ use rowhouse::domain::names::{
 };
 use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
 use rowhouse::service::provisioning::{NewAdmin, ProvisionTenant};
+use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-pub use report::{Goal, Report};
+pub use report::Report;
 
 /// The embedded server's database.
 const DATABASE: &str = "rowhouse";
@@ -54,7 +55,7 @@ impl Ground {
             listen_tcp: None,
             max_connections: MAX_CONNECTIONS,
         };
-        let server = Server::start(&settings).await.unwrap_or_else(|error| panic!("{error}"));
+        let server = Server::start(&settings).await.expect("PostgreSQL starts");
         Self { server, folder }
     }
 
@@ -80,7 +81,7 @@ impl Ground {
     /// The house without its front door.
     pub async fn backend(&self, values: &[(&'static str, &str)]) -> Backend {
         let backend = Backend::open(&self.settings(values), &Options::default()).await;
-        backend.unwrap_or_else(|error| panic!("{error}"))
+        backend.expect("the database can be used")
     }
 
     pub async fn stop(self) {
@@ -122,6 +123,16 @@ pub fn wish() -> ProvisionTenant {
     }
 }
 
+/// The same over HTTP.
+pub fn setup_body() -> Value {
+    let wish = wish();
+    let slug = wish.slug.as_str();
+    json!({
+        "name": "Bench", "slug": slug, "adminEmail": format!("admin@{slug}.example.com"),
+        "adminPassword": "SecurePass123!", "adminFirstName": "Ada", "adminLastName": "Admin",
+    })
+}
+
 /// Makes tenants until there are so many, and gives all their ids.
 pub async fn fill(backend: &Backend, sql: &Client, wanted: usize) -> Vec<TenantId> {
     let there = tenants(sql).await.len();
@@ -137,7 +148,8 @@ pub async fn fill(backend: &Backend, sql: &Client, wanted: usize) -> Vec<TenantI
     tenants(sql).await
 }
 
-async fn tenants(sql: &Client) -> Vec<TenantId> {
+/// The ids of all tenants, oldest first.
+pub async fn tenants(sql: &Client) -> Vec<TenantId> {
     let rows = sql.query("SELECT id FROM tenants ORDER BY id", &[]).await;
     rows.expect("tenants can be listed").iter().map(|row| row.get(0)).collect()
 }

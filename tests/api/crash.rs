@@ -207,7 +207,7 @@ impl Campaign {
         let exceptions = clients.exceptions.lock().expect("no client panicked").clone();
         let (begun, whole) = (clients.begun.load(Ordering::SeqCst), audit.tenants.len());
         let hits = clients.hits.load(Ordering::SeqCst);
-        println!(
+        eprintln!(
             "{} set-ups by {CLIENTS} clients, {} answered, {} of them after more than one try; \
              {} tenants whole, {} absent",
             begun,
@@ -216,12 +216,12 @@ impl Campaign {
             whole,
             begun - whole,
         );
-        println!(
+        eprintln!(
             "{} kills: {} with a set-up in flight, {} inside of a transaction; open ones by last statement:",
             kills.total, kills.with_a_request, hits
         );
         for (statement, count) in &kills.open_transactions {
-            println!("  {count:4} {statement}");
+            eprintln!("  {count:4} {statement}");
         }
         assert_eq!(exceptions, Vec::<String>::new(), "answers that a set-up never gets");
         assert_eq!(audit.halves, Vec::<String>::new(), "halves of tenants");
@@ -326,16 +326,16 @@ impl Clients {
     /// likely as any other, on a fast machine and on a slow one.
     async fn reach_the_moment(&self) {
         let count = || self.answered.lock().expect("no client panicked").len();
-        let goal = count() + random(ANSWERS_BETWEEN_KILLS as u64 + 1) as usize;
+        let goal = count() + random(ANSWERS_BETWEEN_KILLS + 1);
         while count() < goal {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         while self.in_flight.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_micros(100)).await;
         }
-        let took = self.median_time().as_micros();
-        let part = random(u64::try_from(took).expect("a set-up takes less than an age"));
-        tokio::time::sleep(Duration::from_micros(part)).await;
+        // In thousandths, so that the draw is as fine as the clock.
+        let part = u32::try_from(random(1000)).expect("below a thousand");
+        tokio::time::sleep(self.median_time() * part / 1000).await;
     }
 
     fn median_time(&self) -> Duration {
@@ -371,7 +371,7 @@ fn key(number: usize) -> Option<String> {
 }
 
 /// A number below the bound.
-fn random(bound: u64) -> u64 {
-    let (high, low) = Uuid::new_v4().as_u64_pair();
-    (high ^ low) % bound.max(1)
+fn random(bound: usize) -> usize {
+    let bytes = Uuid::new_v4().into_bytes();
+    bytes.iter().fold(0, |sum, byte| (sum * 256 + usize::from(*byte)) % bound)
 }
