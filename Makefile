@@ -6,11 +6,11 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt fmt-check clippy layering doc deny ci migrate bench crash image \
+.PHONY: help run test test-clients lint fmt fmt-check clippy layering doc deny ci migrate bench crash image \
 	cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 # A development build: the wait between this command and a server is the build, and an optimised one
 # takes several times as long, for a first look that does not need it. Password hashing and SCRAM
@@ -21,6 +21,10 @@ run: cargo postgres-to-run ## start a server, with a PostgreSQL of its own unles
 
 test: cargo postgres-to-test ## run all tests, on a PostgreSQL of their own unless TEST_DATABASE_URL names one
 	$(CARGO) test $(ARGS)
+
+test-clients: cargo ## drive the published Databunker clients against a server of this checkout
+	@.ci/ensure-postgres
+	tests/clients/run
 
 lint: fmt-check layering clippy ## what a reviewer should not have to say
 

@@ -161,8 +161,8 @@ impl Floor {
         format!(
             "BEGIN;
              INSERT INTO tenants
-                 (id, slug, name, status, cluster, migrations_version, migrations_fingerprint, created_at, updated_at)
-             VALUES ('{tenant}', 'floor-{tenant}', 'Floor', 'active', 'default', 2, 'f', now(), now());
+                 (id, number, slug, name, org, contact_email, status, cluster, migrations_version, migrations_fingerprint, created_at, updated_at)
+             VALUES ('{tenant}', nextval('tenant_numbers'), 'floor-{tenant}', 'Floor', NULL, NULL, 'active', 'default', 2, 'f', now(), now());
              CREATE ROLE {schema} NOLOGIN NOINHERIT;
              GRANT {schema} TO rowhouse_runtime;
              CREATE SCHEMA {schema};

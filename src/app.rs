@@ -21,6 +21,7 @@ use crate::auth::password::{Hasher, Params};
 use crate::auth::token::RootToken;
 use crate::auth::{CallContext, Principal};
 use crate::config::Settings;
+use crate::domain::names::Password;
 use crate::domain::{Clock, Error};
 use crate::http::{self, Site};
 use crate::pg::bootstrap::{self, BootstrapError, Posture, RUNTIME_LOGIN};
@@ -32,7 +33,9 @@ use crate::pg::pool::{Database, Endpoint, Isolation, PoolSizes, Rules, Statement
 use crate::pg::tls::{Connector, TlsError};
 use crate::pg::url::{DatabaseUrl, UrlError};
 use crate::pg::{Db, signing_keys};
-use crate::service::{Fleet, Health, Identity, Provisioning, Services, Sessions, Tenants, Tokens};
+use crate::service::{
+    Fleet, Health, Identity, Profiles, Provisioning, Services, Sessions, System, Tenants, Tokens,
+};
 use crate::telemetry::Metrics;
 
 /// The database of an embedded server.
@@ -57,6 +60,16 @@ pub enum BuildError {
     #[cfg(feature = "embedded-postgres")]
     #[error(transparent)]
     Embedded(#[from] embedded::EmbeddedError),
+    /// There is no embedded database yet, and the command is not one that makes it.
+    #[error(
+        "there is no database in {} yet: `rowhouse serve` and `rowhouse migrate` make one, --data-dir names \
+         another folder, DATABASE_URL a server of your own",
+        .data_dir.display()
+    )]
+    NoData {
+        /// Where it was looked for.
+        data_dir: PathBuf,
+    },
     /// No database was named, and this program was built without an embedded one.
     #[error("no database: set DATABASE_URL, or build with the feature embedded-postgres")]
     NoDatabase,
@@ -93,6 +106,17 @@ pub enum BuildError {
     Step(#[from] Error),
 }
 
+/// What a backend is opened for, and so what opening it may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Prepares the database, makes the secrets that are missing and sees to the first admin.
+    Serve,
+    /// Prepares the database.
+    Migrate,
+    /// Changes nothing, and refuses a database that is not prepared.
+    Operate,
+}
+
 /// The house without its front door.
 pub struct Backend {
     /// The use cases, over the main runtime's pools.
@@ -113,8 +137,8 @@ pub struct Backend {
 pub struct FirstStart {
     /// The file with the root token, and the token if it is new.
     pub root_token: Option<(PathBuf, Option<Arc<RootToken>>)>,
-    /// The file with the first admin's password, the address, and whether it is new.
-    pub admin: Option<(PathBuf, String, bool)>,
+    /// The file with the first admin's password, the address, and the password if it is new.
+    pub admin: Option<(PathBuf, String, Option<Password>)>,
     /// How to reach the embedded server with `psql`.
     pub psql: Option<String>,
 }
@@ -144,6 +168,8 @@ impl Parts {
             ),
             tenants: Tenants::new(db.clone()),
             tokens: Tokens::new(db.clone()),
+            profiles: Profiles::new(db.clone()),
+            system: System::new(db.clone(), Profiles::new(db.clone())),
             fleet: Fleet::new(db.clone(), Arc::clone(&self.tenant_set)),
             health: Health::new(
                 db.clone(),
@@ -173,6 +199,19 @@ impl Backend {
     /// # Errors
     /// What stands in the way, and what to do about it.
     pub async fn open(settings: &Settings, options: &Options) -> Result<Self, BuildError> {
+        Self::open_for(Purpose::Serve, settings, options).await
+    }
+
+    /// As [`Backend::open`], and changes no more than the purpose needs.
+    ///
+    /// # Errors
+    /// What stands in the way, and what to do about it.
+    #[expect(clippy::too_many_lines, reason = "a flat list of steps, best read whole")]
+    pub async fn open_for(
+        purpose: Purpose,
+        settings: &Settings,
+        options: &Options,
+    ) -> Result<Self, BuildError> {
         let clock = options.clock.clone().unwrap_or_else(Clock::system);
         // Read before anything is started: a bad file must not leave a running server behind.
         let public_set = MigrationSet::public()?;
@@ -181,23 +220,38 @@ impl Backend {
             None => MigrationSet::tenant()?,
         });
         let mut first_start = FirstStart::default();
-        let ground = Ground::find(settings).await?;
+        let ground = Ground::find(settings, purpose).await?;
         let mut rules = rules(settings);
-        let mut posture =
-            bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?;
-        rules.limits_stand = bootstrap::standing_limits(&ground.runtime, rules.limits).await?;
+        let mut posture = match purpose {
+            Purpose::Serve | Purpose::Migrate => {
+                bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?
+            }
+            Purpose::Operate => {
+                bootstrap::inspect(&ground.owner, rules.isolation, &public_set).await?
+            }
+        };
+        if purpose != Purpose::Operate {
+            let (runtime, limits) = (&ground.runtime, rules.limits);
+            rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
+        }
         let database = Database::new(ground.owner, ground.runtime, rules);
         let main = PoolSizes {
             control: settings.database.max_connections / PROVISIONING_SHARE,
             runtime: 2,
         };
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
-        posture.applied = bootstrap::migrate(&db, &public_set).await?;
-        posture.open.extend(bootstrap::self_test(&db).await?);
-        for open in &posture.open {
-            tracing::warn!("{open}");
+        if purpose != Purpose::Operate {
+            posture.applied = bootstrap::migrate(&db, &public_set).await?;
+            posture.open.extend(bootstrap::self_test(&db).await?);
+            for open in &posture.open {
+                tracing::warn!("{open}");
+            }
         }
-        let root = root_token(settings, ground.embedded, &mut first_start)?;
+        let root = match purpose {
+            Purpose::Serve => Some(root_token(settings, &mut first_start)?),
+            // The operator holds the database; nobody else is recognised through this backend.
+            Purpose::Migrate | Purpose::Operate => None,
+        };
         let hasher = hasher(settings)?;
         let issuer = Issuer::new(jwt_settings(settings), signing_keys(&db, &clock).await?)?;
         let version = posture.server_version;
@@ -229,17 +283,16 @@ impl Backend {
             #[cfg(feature = "embedded-postgres")]
             embedded: ground.server,
         };
-        backend.ensure_admin(settings, ground.embedded).await
+        match purpose {
+            Purpose::Serve => backend.ensure_admin(settings, ground.embedded).await,
+            Purpose::Migrate | Purpose::Operate => Ok(backend),
+        }
     }
 
     /// A context for work that the operator does.
     #[must_use]
     pub fn operator(&self) -> CallContext {
-        CallContext {
-            principal: Principal::Operator,
-            request_id: uuid::Uuid::now_v7().to_string(),
-            now: self.clock.now(),
-        }
+        operator(&self.clock)
     }
 
     /// Closes the pools and stops the embedded server, if this process started one.
@@ -261,7 +314,8 @@ impl Backend {
     ) -> Result<Self, BuildError> {
         let admin = match &settings.admin {
             Some(admin) => Some((admin.email.clone(), admin.password.clone())),
-            None if embedded || settings.data_dir_is_set => {
+            // Whoever chose a root token for a database of theirs runs the users as well.
+            None if embedded || settings.root_token.is_none() => {
                 Some(secrets::admin(&settings.data_dir, &mut self.first_start)?)
             }
             None => None,
@@ -284,10 +338,10 @@ struct Ground {
 }
 
 impl Ground {
-    async fn find(settings: &Settings) -> Result<Self, BuildError> {
+    async fn find(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
         match settings.database_url() {
             Some(url) => Self::at(settings, &DatabaseUrl::parse(url)?),
-            None => Self::embed(settings).await,
+            None => Self::embed(settings, purpose).await,
         }
     }
 
@@ -309,9 +363,12 @@ impl Ground {
         })
     }
 
-    /// A database of our own: the one that another process of ours keeps, or one that we start.
+    /// A database of our own: the one that a running `serve` keeps, or one that we start.
+    ///
+    /// `serve` always starts its own. A server that it borrowed would stop with the command that it
+    /// belongs to, and after a kill the old one may still be on its way out.
     #[cfg(feature = "embedded-postgres")]
-    async fn embed(settings: &Settings) -> Result<Self, BuildError> {
+    async fn embed(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
         let max_connections = settings.database.max_connections + EMBEDDED_SPARE_CONNECTIONS;
         let embedded_settings = embedded::Settings {
             data_dir: settings.data_dir.clone(),
@@ -320,13 +377,18 @@ impl Ground {
             listen_tcp: None,
             max_connections: u16::try_from(max_connections).unwrap_or(u16::MAX),
         };
-        let (config, server) =
-            if let Some(config) = embedded::running(&settings.data_dir, EMBEDDED_DATABASE) {
-                (config, None)
-            } else {
+        if purpose == Purpose::Operate && !embedded::has_cluster(&settings.data_dir) {
+            return Err(BuildError::NoData { data_dir: settings.data_dir.clone() });
+        }
+        let (config, server) = match purpose {
+            Purpose::Serve => {
                 let server = embedded::Server::start(&embedded_settings).await?;
                 (server.connect_config(EMBEDDED_DATABASE), Some(server))
-            };
+            }
+            Purpose::Migrate | Purpose::Operate => {
+                embedded::reach_or_start(&embedded_settings, EMBEDDED_DATABASE).await?
+            }
+        };
         let plain = Connector::new(
             DatabaseUrl::parse("postgres://localhost/x?sslmode=disable&user=x")?.ssl(),
         )?;
@@ -342,7 +404,7 @@ impl Ground {
     }
 
     #[cfg(not(feature = "embedded-postgres"))]
-    async fn embed(_: &Settings) -> Result<Self, BuildError> {
+    async fn embed(_: &Settings, _: Purpose) -> Result<Self, BuildError> {
         Err(BuildError::NoDatabase)
     }
 }
@@ -410,19 +472,15 @@ async fn signing_keys(db: &Db, clock: &Clock) -> Result<Vec<SigningKey>, BuildEr
 /// The root token of the settings, or the one in the data dir, or on an embedded database a fresh one.
 fn root_token(
     settings: &Settings,
-    embedded: bool,
     first_start: &mut FirstStart,
-) -> Result<Option<Arc<RootToken>>, BuildError> {
+) -> Result<Arc<RootToken>, BuildError> {
     match &settings.root_token {
         Some(token) => {
             let token =
                 RootToken::parse(token.expose_secret()).map_err(|_rule| BuildError::RootToken)?;
-            Ok(Some(Arc::new(token)))
+            Ok(Arc::new(token))
         }
-        None if embedded || settings.data_dir_is_set => {
-            secrets::root_token(&settings.data_dir, first_start).map(Some)
-        }
-        None => Ok(None),
+        None => secrets::root_token(&settings.data_dir, first_start),
     }
 }
 
@@ -473,7 +531,8 @@ mod secrets {
                 format!("it holds no password ({})", rule.code()),
             ),
         })?;
-        first_start.admin = Some((path, ADMIN_EMAIL.to_owned(), is_new));
+        let new = is_new.then(|| password.clone());
+        first_start.admin = Some((path, ADMIN_EMAIL.to_owned(), new));
         Ok((Email::stored(ADMIN_EMAIL.to_owned()), password))
     }
 
@@ -504,11 +563,20 @@ mod secrets {
     }
 }
 
+/// The `OpenAPI` document of all routes, in JSON; for those who may not import `http`.
+///
+/// # Errors
+/// None that we know of: the document holds nothing that JSON cannot.
+pub fn openapi_document() -> serde_json::Result<String> {
+    http::openapi().to_pretty_json()
+}
+
 /// A server that listens.
 pub struct App {
     addr: SocketAddr,
     backend: Backend,
     server: actix_web::dev::Server,
+    erase_interval: Duration,
 }
 
 impl App {
@@ -524,7 +592,7 @@ impl App {
         let addr = listener.local_addr().map_err(cannot_listen)?;
         let backend = Backend::open(&settings, &options).await?;
         let server = listen(&settings, &backend, options, listener).map_err(cannot_listen)?;
-        Ok(Self { addr, backend, server })
+        Ok(Self { addr, backend, server, erase_interval: settings.erase_interval })
     }
 
     /// The address that it listens on.
@@ -545,6 +613,11 @@ impl App {
     /// # Errors
     /// Where the listener breaks.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+        let eraser = tokio::spawn(erase_expired(
+            self.backend.services.profiles.clone(),
+            self.backend.clock.clone(),
+            self.erase_interval,
+        ));
         let handle = self.server.handle();
         let mut server = std::pin::pin!(self.server);
         let outcome = tokio::select! {
@@ -555,8 +628,32 @@ impl App {
                 outcome
             }
         };
+        eraser.abort();
         self.backend.close().await;
         outcome
+    }
+}
+
+/// Erases what has run out, again and again. What has run out is not served before that either.
+async fn erase_expired(profiles: Profiles, clock: Clock, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        match profiles.erase_expired(&operator(&clock)).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "erased profiles that have run out"),
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "failed to erase what has run out");
+            }
+        }
+    }
+}
+
+/// A context for work that nobody asked for.
+fn operator(clock: &Clock) -> CallContext {
+    CallContext {
+        principal: Principal::Operator,
+        request_id: uuid::Uuid::now_v7().to_string(),
+        now: clock.now(),
     }
 }
 
@@ -577,6 +674,7 @@ fn listen(
         request_timeout: settings.http.request_timeout,
         cookie_secure: settings.auth.cookie_secure,
         base_domain: settings.base_domain.clone(),
+        default_owner: settings.default_owner.clone(),
     });
     let workers = settings.http.workers;
     let sizes = worker_pools(settings.database.max_connections, workers);

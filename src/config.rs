@@ -25,7 +25,13 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "root_token",
         "",
-        "a UUID that may do everything; generated into the data dir where it is needed and not set",
+        "a UUID that may do everything; where it is not set, one is made and kept in the data dir",
+    ),
+    (
+        "root_token_command",
+        "",
+        "how a shell prints the root token, for the curl line that serve prints; for containers, whose data \
+         dir the shell outside does not see",
     ),
     ("admin_email", "", "a SUPER_ADMIN who can log in; the settings are the truth at every start"),
     ("admin_password", "", "that user's password"),
@@ -65,8 +71,13 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("http.max_body_bytes", "1048576", "largest request body"),
     ("http.request_timeout", "30s", "longest time for one request; beyond it the answer is 503"),
     ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
+    ("profiles.erase_interval", "10m", "how often profiles that have run out are erased"),
     ("log.format", "text", "text or json"),
-    ("log.filter", "info,refinery_core=warn,actix_server=warn", "such as info,rowhouse=debug"),
+    (
+        "log.filter",
+        "info,refinery_core=warn,actix_server=warn,tokio_postgres=warn",
+        "such as info,rowhouse=debug",
+    ),
 ];
 
 /// Everything that can be set, checked.
@@ -76,22 +87,26 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the embedded server and the generated secrets live.
     pub data_dir: PathBuf,
-    /// Whether the data dir was chosen and is not the default one.
-    pub data_dir_is_set: bool,
     /// The root token as it was given.
     pub root_token: Option<SecretString>,
+    /// How a shell prints the root token, where that is not `cat` on the data dir.
+    pub root_token_command: Option<String>,
     /// The admin who must exist.
     pub admin: Option<Admin>,
     /// The folder that replaces the built-in tenant migrations.
     pub tenant_migrations: Option<PathBuf>,
     /// The domain whose subdomains are tenants.
     pub base_domain: Option<String>,
+    /// Who owns a tenant that is created without an owner.
+    pub default_owner: Option<Email>,
     /// The database side.
     pub database: Database,
     /// Proofs of identity.
     pub auth: Auth,
     /// The listening side.
     pub http: Http,
+    /// How often profiles that have run out are erased.
+    pub erase_interval: Duration,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -173,6 +188,17 @@ pub struct Log {
     pub filter: String,
 }
 
+impl Log {
+    /// What a command that ends by itself logs: its own output says the rest, and names the tenants
+    /// that failed. A filter that somebody chose holds for all.
+    #[must_use]
+    pub fn filter_of_commands(&self) -> &str {
+        let is_default =
+            KEYS.iter().any(|(key, default, _)| *key == "log.filter" && *default == self.filter);
+        if is_default { "warn,rowhouse::service::fleet=error" } else { &self.filter }
+    }
+}
+
 /// What the command line says; beats everything else.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
@@ -204,8 +230,11 @@ impl Settings {
             .build()
             .map_err(|error| fail(format!("{}: {error}", file.display())))?;
         let mut builder = defaults()?;
-        let environment =
-            config::Environment::with_prefix("ROWHOUSE").prefix_separator("_").separator("__");
+        // Empty is unset: it is what `NAME=` in an env file and a bare name in a compose file give.
+        let environment = config::Environment::with_prefix("ROWHOUSE")
+            .prefix_separator("_")
+            .separator("__")
+            .ignore_empty(true);
         builder = builder
             .add_source(from_file.clone())
             .add_source(database_url())
@@ -248,6 +277,8 @@ impl Settings {
         let admin_email = r.text("admin_email");
         let admin_password = r.text("admin_password");
         let admin = read_admin(r, admin_email, admin_password);
+        let default_owner =
+            read_email(r, "default_owner").or_else(|| admin.as_ref().map(|a| a.email.clone()));
         let isolation_by_role = r.choice("database.isolation", &["role", "search_path"]) == Some(0);
         let cached_statements = r.choice("database.statements", &["unnamed", "cached"]) == Some(1);
         let cookie_secure = match r.choice("auth.cookie_secure", &["true", "false", "auto"]) {
@@ -294,10 +325,11 @@ impl Settings {
         };
         Some(Self {
             listen: listen?,
-            data_dir_is_set: data_dir.as_os_str() != ".rowhouse",
             data_dir,
             root_token: r.text("root_token").map(SecretString::from),
+            root_token_command: r.text("root_token_command"),
             admin,
+            default_owner,
             tenant_migrations: r.text("tenant_migrations").map(PathBuf::from),
             base_domain: r
                 .text("base_domain")
@@ -305,6 +337,7 @@ impl Settings {
             database,
             auth,
             http,
+            erase_interval: r.duration("profiles.erase_interval"),
             log,
         })
     }
@@ -332,16 +365,29 @@ fn defaults() -> Result<Builder, SettingsError> {
 
 /// `DATABASE_URL`, which other tools set too; our own variable beats it.
 fn database_url() -> config::Environment {
-    config::Environment::default().source(
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the file that reads the environment"
-        )]
-        std::env::var("DATABASE_URL")
-            .ok()
-            .filter(|url| !url.is_empty())
-            .map(|url| std::iter::once(("database.url".to_owned(), url)).collect()),
-    )
+    // Without a source of its own it would read every variable there is as a setting, LISTEN and
+    // DATA_DIR among them.
+    let source = variable("DATABASE_URL").map(|url| ("database.url".to_owned(), url));
+    config::Environment::default().source(Some(source.into_iter().collect()))
+}
+
+/// The password for the admin of `tenant create`, which must not stand on a command line. It belongs to
+/// one command and is no setting.
+#[must_use]
+pub fn tenant_admin_password() -> Option<SecretString> {
+    variable("ROWHOUSE_TENANT_ADMIN_PASSWORD").map(SecretString::from)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn read_email(r: &mut Reader, key: &str) -> Option<Email> {
+    let email = Email::parse(&r.text(key)?);
+    email
+        .map_err(|rule| r.problems.push(format!("{key}: is no e-mail address ({})", rule.code())))
+        .ok()
 }
 
 fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -> Option<Admin> {

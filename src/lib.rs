@@ -1,4 +1,4 @@
-//! Rowhouse: a schema-per-tenant SaaS backend for PostgreSQL.
+//! Rowhouse: a schema-per-tenant `SaaS` backend for PostgreSQL.
 //!
 //! Tenants share the walls of one database and each has a house of its own: a schema `tenant_<id>`,
 //! entered through one door.
@@ -46,6 +46,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;
@@ -55,3 +56,8 @@ pub mod telemetry;
 
 pub use http::reten::Problem;
 pub use pg::{Param, Row, TenantTx};
+
+/// Compiles the Rust of the README. The other examples are run by `tests/api/readme.rs`.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

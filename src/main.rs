@@ -1,27 +1,30 @@
-//! main
-use rowhouse::app::{App, Options};
-use rowhouse::config::{Overrides, Settings};
-#[tokio::main]
-async fn main() {
-    rowhouse::telemetry::start(false, "info").unwrap();
-    let settings = match Settings::load(&Overrides::default()) {
-        Ok(s) => s,
-        Err(e) => {
-            eprintln!("{e}");
-            return;
-        }
-    };
-    let app = match App::build(settings, Options::default()).await {
-        Ok(a) => a,
-        Err(e) => {
-            eprintln!("{e}");
-            return;
-        }
-    };
-    println!("listening on http://{}", app.addr());
-    app.run_until_stopped(async {
-        let _ = tokio::signal::ctrl_c().await;
-    })
-    .await
-    .unwrap();
+//! The program: parses, starts the log, runs the command, turns the result into an exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use rowhouse::cli::{Cli, Exit, Failure};
+use rowhouse::telemetry;
+
+fn main() -> ExitCode {
+    let exit = run(Cli::parse()).unwrap_or_else(|failure| {
+        // Where nobody reads stderr, the exit code still tells.
+        let _ = writeln!(std::io::stderr().lock(), "rowhouse: {failure}");
+        failure.exit()
+    });
+    exit.into()
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let settings = cli.settings()?;
+    telemetry::start(settings.log.json, cli.log_filter(&settings))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::Io { during: "start the threads", source })?;
+    let outcome = runtime.block_on(cli.run(settings));
+    // Not by dropping it, which waits for blocking work: for a terminal that nobody types at, say.
+    runtime.shutdown_background();
+    outcome
 }

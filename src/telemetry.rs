@@ -26,13 +26,30 @@ const LATENCY_BOUNDS: [f64; 11] =
 #[error("log.filter: {0}")]
 pub struct BadFilter(String);
 
+/// The driver prints each statement with its parameters from `debug` on, and addresses, digests and
+/// password hashes are among them.
+const DRIVER_LEVEL: &str = "tokio_postgres=info";
+
 /// Starts logging to stderr; stdout belongs to data. Where a logger is there already, it stays.
 ///
 /// # Errors
 /// [`BadFilter`].
 pub fn start(json: bool, filter: &str) -> Result<(), BadFilter> {
+    start_on(json, filter, std::io::stderr)
+}
+
+/// Starts logging to somewhere else; for tests that read the log.
+///
+/// # Errors
+/// [`BadFilter`].
+pub fn start_on<W>(json: bool, filter: &str, writer: W) -> Result<(), BadFilter>
+where
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_new(filter).map_err(|error| BadFilter(error.to_string()))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let driver = DRIVER_LEVEL.parse().map_err(|_unparsed| BadFilter(DRIVER_LEVEL.to_owned()))?;
+    let filter = filter.add_directive(driver);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A second start, as in a test, keeps the first.
     let _ = if json {
         builder.json().flatten_event(true).try_init()
@@ -72,6 +89,7 @@ pub struct Metrics {
     provisioned: Counter,
     connections: Family<ConnectionLabels, Gauge>,
     hashes: Family<HashLabels, Gauge>,
+    hashes_computed: Gauge,
     started_at: Gauge<f64, AtomicU64>,
 }
 
@@ -104,13 +122,28 @@ impl Default for Metrics {
             "Password hashes running and waiting",
             hashes.clone(),
         );
+        let hashes_computed = Gauge::default();
+        registry.register(
+            "rowhouse_password_hashes_computed",
+            "Password hashes computed since the start",
+            hashes_computed.clone(),
+        );
         let started_at = Gauge::default();
         registry.register(
             "process_start_time_seconds",
             "When this process started",
             started_at.clone(),
         );
-        Self { registry, requests, latency, provisioned, connections, hashes, started_at }
+        Self {
+            registry,
+            requests,
+            latency,
+            provisioned,
+            connections,
+            hashes,
+            hashes_computed,
+            started_at,
+        }
     }
 }
 
@@ -142,6 +175,11 @@ impl Metrics {
         self.hashes
             .get_or_create(&HashLabels { state })
             .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many password hashes were computed.
+    pub fn set_hashes_computed(&self, count: u64) {
+        self.hashes_computed.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All of it, in Prometheus' text form.

@@ -18,7 +18,7 @@ use rowhouse::domain::names::{
     Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName,
 };
 use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
-use rowhouse::service::provisioning::{NewAdmin, ProvisionTenant};
+use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -73,7 +73,12 @@ impl Ground {
 
     /// Settings on this server, these values on top.
     pub fn settings(&self, values: &[(&'static str, &str)]) -> Settings {
-        let mut all = vec![("database.url", self.url()), ("listen", "127.0.0.1:0".to_owned())];
+        let mut all = vec![
+            ("database.url", self.url()),
+            ("listen", "127.0.0.1:0".to_owned()),
+            // Given, so that none is made and kept in the folder that this runs in.
+            ("root_token", Uuid::new_v4().to_string()),
+        ];
         all.extend(values.iter().map(|(key, value)| (*key, (*value).to_owned())));
         Settings::from_values(&all).expect("the settings of a benchmark are good")
     }
@@ -115,12 +120,9 @@ pub fn wish() -> ProvisionTenant {
         first_name: PersonName::parse("Ada").expect("a name"),
         last_name: PersonName::parse("Admin").expect("a name"),
     };
-    ProvisionTenant {
-        name: TenantName::parse("Bench").expect("a name"),
-        slug: Slug::parse(&format!("bench-{id}")).expect("a slug"),
-        admin: Some(admin),
-        idempotency_key: None,
-    }
+    let name = TenantName::parse("Bench").expect("a name");
+    let slug = Slug::parse(&format!("bench-{id}")).expect("a slug");
+    ProvisionTenant::new(name, slug, Admin::NewOrExisting(admin))
 }
 
 /// The same over HTTP.
@@ -154,16 +156,13 @@ pub async fn tenants(sql: &Client) -> Vec<TenantId> {
     rows.expect("tenants can be listed").iter().map(|row| row.get(0)).collect()
 }
 
-/// Puts one profile into each tenant, readable by the runtime login itself: with no guard it has no
-/// tenant's role to read it with.
+/// Puts one profile into each tenant.
 pub async fn furnish(sql: &Client, tenants: &[TenantId], row: Uuid) {
     for tenant in tenants {
         let schema = SchemaName::of(*tenant);
         let script = format!(
             "INSERT INTO {schema}.profiles (id, profile, email, version, created_at, updated_at)
-             VALUES ('{row}', '{{}}', 'a@example.com', 1, now(), now()) ON CONFLICT DO NOTHING;
-             GRANT USAGE ON SCHEMA {schema} TO rowhouse_runtime;
-             GRANT SELECT ON {schema}.profiles TO rowhouse_runtime;"
+             VALUES ('{row}', '{{}}', 'a@example.com', 1, now(), now())"
         );
         sql.batch_execute(&script).await.expect("a profile can be written");
     }

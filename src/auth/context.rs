@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{TenantId, TokenId, UserId};
-use crate::domain::{Permission, Role};
+use crate::domain::{Permission, ProfileId, Role};
 
 /// A proven caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,15 @@ pub enum Principal {
         permissions: Vec<Permission>,
         /// The one tenant that it works in, where it is bound to one.
         tenant: Option<TenantId>,
+    },
+    /// The person behind a profile, with a token for reading it.
+    Profile {
+        /// Which token.
+        id: TokenId,
+        /// Where.
+        tenant: TenantId,
+        /// Which profile.
+        profile: ProfileId,
     },
 }
 
@@ -77,7 +86,7 @@ impl Principal {
     #[must_use]
     pub fn reach(&self, permission: Permission) -> Option<Reach> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Profile { .. } => None,
             Self::Root | Self::Operator => Some(Reach::Everything),
             Self::Token { permissions, tenant, .. } => permissions
                 .contains(&permission)
@@ -101,12 +110,23 @@ impl Principal {
     #[must_use]
     pub fn may_enter(&self, tenant: TenantId) -> bool {
         match self {
-            Self::Anonymous => false,
+            // A person reads their own profile and has no way to the tables.
+            Self::Anonymous | Self::Profile { .. } => false,
             Self::Root | Self::Operator => true,
             Self::User { platform_role, memberships, .. } => {
                 platform_role.is_some() || memberships.iter().any(|m| m.tenant == tenant)
             }
             Self::Token { tenant: bound, .. } => *bound == Some(tenant),
+        }
+    }
+
+    /// The one tenant that the principal is bound to, if it is.
+    #[must_use]
+    pub const fn home(&self) -> Option<TenantId> {
+        match self {
+            Self::Token { tenant, .. } => *tenant,
+            Self::Profile { tenant, .. } => Some(*tenant),
+            Self::Anonymous | Self::Root | Self::Operator | Self::User { .. } => None,
         }
     }
 
@@ -119,6 +139,7 @@ impl Principal {
             Self::Operator => "operator".to_owned(),
             Self::User { id, .. } => format!("user:{id}"),
             Self::Token { id, .. } => format!("token:{id}"),
+            Self::Profile { profile, .. } => format!("profile:{profile}"),
         }
     }
 }

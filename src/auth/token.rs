@@ -33,15 +33,18 @@ pub enum Kind {
     Api,
     /// Is exchanged for the next access token, and calls nothing.
     Refresh,
+    /// Calls the API in Databunker's dialect, whose clients expect a UUID: an xtoken, an unlock.
+    Uuid,
 }
 
 impl Kind {
-    /// What tokens of this kind begin with. None is the beginning of another.
+    /// What tokens of this kind begin with. A UUID begins with nothing and is told by its form.
     #[must_use]
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Api => "rh_",
             Self::Refresh => "rhr_",
+            Self::Uuid => "",
         }
     }
 
@@ -62,9 +65,12 @@ pub struct OpaqueToken {
 }
 
 impl OpaqueToken {
-    /// A fresh one: the kind's prefix and 43 random characters.
+    /// A fresh one: the kind's prefix and 43 random characters, or a random UUID.
     #[must_use]
     pub fn generate(kind: Kind) -> Self {
+        if kind == Kind::Uuid {
+            return Self { kind, text: SecretString::from(Uuid::new_v4().to_string()) };
+        }
         let mut random = Zeroizing::new([0_u8; RANDOM_LEN]);
         fill(&mut *random);
         // Sized beforehand: growing would leave a copy behind that nobody wipes.
@@ -105,10 +111,13 @@ impl fmt::Debug for OpaqueToken {
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    /// The digest of a token as somebody presents it, byte for byte.
+    /// The digest of a token as somebody presents it: byte for byte, but a UUID however it is written.
     #[must_use]
     pub fn of(presented: &str) -> Self {
-        Self(Sha256::digest(presented).into())
+        match Uuid::try_parse(presented) {
+            Ok(uuid) => Self(Sha256::digest(uuid.hyphenated().to_string()).into()),
+            Err(_not_a_uuid) => Self(Sha256::digest(presented).into()),
+        }
     }
 
     /// Takes what our own tables hold.

@@ -53,6 +53,14 @@ permissions! {
     MigrateFleet = "MIGRATE_FLEET", from SuperAdmin;
     /// Read the audit events.
     ViewAudit = "VIEW_AUDIT", from Admin;
+    /// Read the profiles of a tenant.
+    ReadProfiles = "READ_PROFILES", from Viewer;
+    /// Create, change and delete the profiles of a tenant.
+    WriteProfiles = "WRITE_PROFILES", from Fde;
+    /// List the profiles of a tenant in bulk; needs an unlock as well.
+    BulkProfiles = "BULK_PROFILES", from Admin;
+    /// Look for a person across all tenants; needs an unlock as well.
+    CrossTenant = "CROSS_TENANT", from SuperAdmin;
 }
 
 impl fmt::Display for Permission {

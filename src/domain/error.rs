@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::access::Permission;
+use super::profile::KeyKind;
 
 /// What every fallible function above `domain` returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -161,6 +162,14 @@ pub enum Rule {
     OneOf(&'static [&'static str]),
     /// A time in the future.
     Past,
+    /// A token UUID, which a mode of its own asks for.
+    TokenUuid,
+    /// A length of time, such as `30d`.
+    Lifetime,
+    /// A JSON patch that can be applied.
+    Patch,
+    /// JSON that is not nested too deeply.
+    TooDeep,
 }
 
 impl Rule {
@@ -180,6 +189,10 @@ impl Rule {
             Self::Range(..) => "out_of_range",
             Self::OneOf(_) => "not_one_of",
             Self::Past => "in_the_past",
+            Self::TokenUuid => "token_uuid",
+            Self::Lifetime => "lifetime",
+            Self::Patch => "patch",
+            Self::TooDeep => "too_deep",
         }
     }
 }
@@ -220,6 +233,8 @@ pub enum AuthProblem {
     Expired,
     /// Identifier or password do not match a user.
     WrongPassword,
+    /// The unlock is unknown, expired or somebody else's.
+    Unlock,
 }
 
 impl AuthProblem {
@@ -231,6 +246,7 @@ impl AuthProblem {
             Self::Invalid => "invalid",
             Self::Expired => "expired",
             Self::WrongPassword => "wrong password",
+            Self::Unlock => "bad unlock",
         }
     }
 }
@@ -246,6 +262,10 @@ pub enum Noun {
     User,
     /// An API token.
     Token,
+    /// A person's record inside a tenant.
+    Profile,
+    /// An event in the audit trail.
+    AuditEvent,
 }
 
 impl Noun {
@@ -257,6 +277,8 @@ impl Noun {
             Self::Tenant => "tenant",
             Self::User => "user",
             Self::Token => "token",
+            Self::Profile => "profile",
+            Self::AuditEvent => "audit event",
         }
     }
 }
@@ -266,6 +288,12 @@ impl Noun {
 pub enum Conflict {
     /// Another tenant has the slug.
     SlugTaken,
+    /// Another profile of the tenant has this key.
+    KeyTaken(KeyKind),
+    /// The profile is there, and what was asked is for one that was deleted.
+    NotDeleted,
+    /// The tenant is one that must stay.
+    MainTenant,
     /// The tenant exists and does not answer in its present state.
     TenantNotActive,
     /// A request with the same idempotency key is still running.
@@ -282,6 +310,9 @@ impl Conflict {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SlugTaken => "the slug is taken",
+            Self::KeyTaken(_) => "another profile has this key",
+            Self::NotDeleted => "the profile is not deleted",
+            Self::MainTenant => "the main tenant stays",
             Self::TenantNotActive => "the tenant is not active",
             Self::StillRunning => "a request with this idempotency key is still running",
             Self::KeyReused => "the idempotency key was used with another body",

@@ -10,6 +10,7 @@ pub mod access;
 pub mod clock;
 pub mod error;
 pub mod names;
+pub mod profile;
 pub mod tenant;
 pub mod user;
 
@@ -17,5 +18,6 @@ pub use access::{Permission, Role};
 pub use clock::Clock;
 pub use error::{Error, FieldProblem, Result, Rule};
 pub use names::{Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, UserId};
+pub use profile::{Document, Identity, ProfileId};
 pub use tenant::{Tenant, TenantStatus};
 pub use user::User;

@@ -253,8 +253,13 @@ impl Email {
     /// # Errors
     /// The rule that it breaks.
     pub fn parse(given: &str) -> Result<Self, Rule> {
+        // Checked before the case is folded: KELVIN SIGN becomes a plain k, and would make of a look-alike
+        // the address of somebody else. In the domain the two are the same name (UTS 46).
+        let local = given.rsplit_once('@').map_or(given, |(local, _)| local).trim();
         let email = given.trim().to_lowercase();
-        if email.is_empty() {
+        if !local.is_ascii() {
+            Err(Rule::EmailFormat)
+        } else if email.is_empty() {
             Err(Rule::Required)
         } else if email.chars().count() > EMAIL_MAX {
             Err(Rule::TooLong(EMAIL_MAX))
@@ -352,6 +357,10 @@ mod tests {
         assert_eq!(Email::parse(" Admin@Acme.COM ").unwrap().as_str(), "admin@acme.com");
         for bad in ["admin", "@acme.com", "admin@", "a b@acme.com", "a\0@acme.com", "a@b@c.com"] {
             assert_eq!(Email::parse(bad), Err(Rule::EmailFormat), "{bad:?}");
+        }
+        // The k is a Kelvin sign, the i has no dot: neither is the address without.
+        for alike in ["mi\u{212a}e@acme.com", "m\u{131}ke@acme.com"] {
+            assert_eq!(Email::parse(alike), Err(Rule::EmailFormat), "{alike:?}");
         }
         assert_eq!(Email::parse(""), Err(Rule::Required));
         assert_eq!(Email::parse(&format!("a@{}.com", "b".repeat(260))), Err(Rule::TooLong(254)));

@@ -11,10 +11,14 @@ use super::names::{Slug, TenantId, TenantName};
 pub struct Tenant {
     /// Never changes; the schema is named by it.
     pub id: TenantId,
+    /// What some clients know it by instead of the id; the main tenant is 1. Never changes, never comes twice.
+    pub number: i64,
     /// Url-friendly unique name; may change.
     pub slug: Slug,
     /// The name people read; any script.
     pub name: TenantName,
+    /// The organisation behind it, where a dialect asked for one.
+    pub org: Option<String>,
     /// Whether it answers.
     pub status: TenantStatus,
     /// When it was set up.

@@ -26,13 +26,13 @@ pub const TENANT_HEADER: &str = "x-tenant-id";
 pub struct Caller(pub CallContext);
 
 impl Caller {
-    /// The context, for a caller who holds the permission somewhere. Lets a handler refuse before it
+    /// The context, for a caller who holds the permission everywhere. Lets a handler refuse before it
     /// looks at the body; the service asks again, and that is the check that counts.
     ///
     /// # Errors
     /// As [`CallContext::require`].
     pub fn with(&self, permission: Permission) -> Result<&CallContext> {
-        self.0.reach(permission)?;
+        self.0.require(permission)?;
         Ok(&self.0)
     }
 }
@@ -88,24 +88,38 @@ impl FromRequest for TenantTx {
     }
 }
 
-/// The bytes of a body, up to the limit of the settings; refused in the dialect's own form.
-pub struct Body(pub web::Bytes);
+/// The body of a request, not read yet: a caller who is refused has nothing of it buffered.
+pub struct Body {
+    bytes: <web::Bytes as FromRequest>::Future,
+    limit: usize,
+}
 
 impl FromRequest for Body {
     type Error = actix_web::Error;
-    type Future = Extraction<Self>;
+    type Future = std::future::Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        std::future::ready(Ok(Self::of(request, payload)))
+    }
+}
+
+impl Body {
+    /// The body of this request.
+    pub(super) fn of(request: &HttpRequest, payload: &mut Payload) -> Self {
         let limit = site(request).settings.max_body_bytes;
-        let bytes = web::Bytes::from_request(request, payload);
-        Box::pin(async move {
-            let refused = |error: actix_web::Error| {
-                Problem(Error::Malformed(match error.as_error::<PayloadError>() {
-                    Some(PayloadError::Overflow) => Malformed::TooLarge { limit },
-                    _ => Malformed::Body,
-                }))
-            };
-            Ok(bytes.await.map(Self).map_err(refused)?)
+        Self { bytes: web::Bytes::from_request(request, payload), limit }
+    }
+
+    /// Reads it, up to the limit of the settings; a packed one is unpacked.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLarge`]; [`Malformed::Body`] where it breaks off or cannot be unpacked.
+    pub async fn read(self) -> Result<web::Bytes> {
+        self.bytes.await.map_err(|error| {
+            Error::Malformed(match error.as_error::<PayloadError>() {
+                Some(PayloadError::Overflow) => Malformed::TooLarge { limit: self.limit },
+                _ => Malformed::Body,
+            })
         })
     }
 }
@@ -118,7 +132,7 @@ async fn open(request: &HttpRequest) -> Result<TenantTx> {
     site.services.tenants.open(&ctx, &tenant).await
 }
 
-async fn identify(request: &HttpRequest) -> Result<CallContext> {
+pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
     let site = site(request);
     let principal = match bearer(request)? {
         None => Principal::Anonymous,
@@ -127,11 +141,11 @@ async fn identify(request: &HttpRequest) -> Result<CallContext> {
     Ok(context(request, principal))
 }
 
-fn site(request: &HttpRequest) -> &web::Data<Site> {
+pub(super) fn site(request: &HttpRequest) -> &web::Data<Site> {
     request.app_data().expect("the site is mounted with the routes")
 }
 
-fn context(request: &HttpRequest, principal: Principal) -> CallContext {
+pub(super) fn context(request: &HttpRequest, principal: Principal) -> CallContext {
     let request_id =
         request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     CallContext { principal, request_id, now: site(request).clock.now() }
@@ -168,7 +182,7 @@ fn resolve(
 
 /// The tenant in a host name: what stands before the base domain, or without a base domain the first of
 /// at least two labels. An address names no tenant.
-fn slug_of_host(host: &str, base_domain: Option<&str>) -> Option<Slug> {
+pub(super) fn slug_of_host(host: &str, base_domain: Option<&str>) -> Option<Slug> {
     let name = match host.strip_prefix('[') {
         Some(_) => return None, // an IPv6 address
         None => host.split(':').next().unwrap_or_default().trim_end_matches('.').to_lowercase(),

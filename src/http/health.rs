@@ -6,6 +6,9 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Site;
 
+/// Readers ask again every few minutes, and so learn of a new key long before an old one goes.
+const JWKS_CACHE: (&str, &str) = ("Cache-Control", "public, max-age=300");
+
 /// Mounts the routes of this file.
 pub fn mount(config: &mut ServiceConfig<'_>) {
     config.service(healthz).service(readyz).service(metrics).service(openapi).service(jwks);
@@ -59,5 +62,5 @@ async fn openapi(document: web::Data<utoipa::openapi::OpenApi>) -> impl Responde
 #[utoipa::path(tag = "operations", responses((status = 200, description = "A JSON Web Key Set")))]
 #[get("/.well-known/jwks.json")]
 async fn jwks(site: web::Data<Site>) -> impl Responder {
-    web::Json(site.services.identity.jwks())
+    HttpResponse::Ok().insert_header(JWKS_CACHE).json(site.services.identity.jwks())
 }

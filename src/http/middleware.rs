@@ -6,14 +6,17 @@ use std::time::Instant;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::Method;
+use actix_web::http::header::{
+    CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
 use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Site, refuse, reten};
+use super::{Routes, Site, cause_of, refuse};
 use crate::domain::error::Error;
 
 /// Links an answer to its log lines. Taken from the caller where it is sane, made up otherwise.
@@ -26,18 +29,23 @@ const REQUEST_ID_MAX: usize = 128;
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
-/// Gives the request an id and a log span, counts the answer, logs its error once.
+/// Gives the request an id and a log span, counts the answer, logs its error once. `HEAD` is routed as
+/// `GET`; the protocol leaves the body out.
 ///
 /// # Errors
 /// Whatever came from below, with the request id on it.
 pub async fn observe<B: MessageBody + 'static>(
     site: web::Data<Site>,
-    request: ServiceRequest,
+    routes: web::Data<Routes>,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, actix_web::Error> {
     let id = request_id(&request);
     let method = known_method(request.method());
     let path = request.path().to_owned();
+    if request.method() == Method::HEAD {
+        request.head_mut().method = Method::GET;
+    }
     request.extensions_mut().insert(RequestId(id.clone()));
     let span =
         tracing::info_span!("request", request.id = %id, http.method = method, http.path = %path);
@@ -50,7 +58,7 @@ pub async fn observe<B: MessageBody + 'static>(
             let route = answer.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
             site.metrics.count_request(method, route, answer.status().as_u16(), took);
             log_answer(answer.response().error(), answer.status().as_u16(), took);
-            answer.headers_mut().insert(REQUEST_ID, value);
+            finish(answer.headers_mut(), value);
             Ok(answer)
         }
         // Cut off before or outside of a handler: there is no request left to answer to, so the answer
@@ -58,12 +66,23 @@ pub async fn observe<B: MessageBody + 'static>(
         Err(error) => {
             let mut answer = error.error_response();
             let status = answer.status().as_u16();
-            site.metrics.count_request(method, "unmatched".to_owned(), status, took);
+            let route = routes.pattern(&path).unwrap_or("unmatched").to_owned();
+            site.metrics.count_request(method, route, status, took);
             log_answer(Some(&error), status, took);
-            answer.headers_mut().insert(REQUEST_ID, value);
+            finish(answer.headers_mut(), value);
             Err(InternalError::from_response("refused", answer).into())
         }
     })
+}
+
+/// What every answer carries: its request id; that it is what its type says; and, unless its handler
+/// knows better, that nobody keeps a copy, since most hold a credential or a tenant's words.
+fn finish(headers: &mut HeaderMap, request_id: HeaderValue) {
+    headers.insert(REQUEST_ID, request_id);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
 }
 
 /// Ends a request that takes too long or panics, in the form of its dialect. What it had begun in the
@@ -90,7 +109,7 @@ pub async fn guard<B: MessageBody + 'static>(
 /// Logs an error where it is answered, and only there. `error!` means that someone must look.
 fn log_answer(error: Option<&actix_web::Error>, status: u16, took: std::time::Duration) {
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    match error.and_then(actix_web::Error::as_error::<reten::Problem>).map(|problem| &problem.0) {
+    match error.and_then(cause_of) {
         Some(error @ Error::Internal { .. }) => {
             tracing::error!(http.status = status, duration_ms, error = %error.chain(), "failed to answer a request");
         }
@@ -123,7 +142,7 @@ fn request_id(request: &ServiceRequest) -> String {
 }
 
 /// Methods as labels; whatever a caller makes up is "other".
-fn known_method(method: &actix_web::http::Method) -> &'static str {
+fn known_method(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "POST" => "POST",

@@ -12,22 +12,26 @@
 //! To add an endpoint: a handler with `#[utoipa::path]` in the file of its noun, a line in the dialect's
 //! `mount`, a line in `tests/api/unauthorized.rs`.
 
+pub mod databunker;
 pub mod extract;
 pub mod fields;
 pub mod health;
 pub mod middleware;
 pub mod reten;
+pub mod webfluss;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use utoipa::OpenApi;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::domain::Clock;
 use crate::domain::error::{Error, Malformed, Noun};
+use crate::domain::names::Email;
 use crate::service::Services;
 use crate::telemetry::Metrics;
 
@@ -42,6 +46,8 @@ pub struct Settings {
     pub cookie_secure: bool,
     /// The domain whose subdomains are tenants.
     pub base_domain: Option<String>,
+    /// Who owns a tenant that is created without an owner.
+    pub default_owner: Option<Email>,
 }
 
 /// What every handler can reach. One a worker.
@@ -81,6 +87,8 @@ impl utoipa::Modify for Credentials {
         bearer.description =
             Some("An access token, an API token (`rh_..`) or the root token.".to_owned());
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let xtoken = ApiKeyValue::new("X-Bunker-Token");
+        components.add_security_scheme("xtoken", SecurityScheme::ApiKey(ApiKey::Header(xtoken)));
         let cookie = ApiKeyValue::new(reten::auth::REFRESH_COOKIE);
         components.add_security_scheme("refresh", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }
@@ -88,7 +96,11 @@ impl utoipa::Modify for Credentials {
 
 /// Mounts every dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.configure(health::mount).configure(reten::mount);
+    config
+        .configure(health::mount)
+        .configure(reten::mount)
+        .configure(databunker::mount)
+        .configure(webfluss::mount);
 }
 
 /// The OpenAPI document of all routes.
@@ -101,60 +113,74 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// The paths that are served and the methods that each answers to, to tell a wrong method from a wrong
 /// path. Read off the document, so that it cannot fall behind.
-pub struct Routes(Vec<(actix_web::dev::ResourceDef, Vec<Method>)>);
+pub struct Routes(Vec<Route>);
+
+struct Route {
+    path: actix_web::dev::ResourceDef,
+    /// The value of `Allow`.
+    allow: String,
+}
 
 impl Routes {
     /// Reads the routes off the document.
     #[must_use]
     pub fn of(document: &utoipa::openapi::OpenApi) -> Self {
-        let methods = |item: &utoipa::openapi::PathItem| {
-            let mut methods = Vec::new();
-            for (operation, method) in [
-                (&item.get, Method::GET),
-                (&item.put, Method::PUT),
-                (&item.post, Method::POST),
-                (&item.delete, Method::DELETE),
-                (&item.patch, Method::PATCH),
-            ] {
-                if operation.is_some() {
-                    methods.push(method);
-                }
-            }
-            methods
+        let route = |(path, item): (&String, &utoipa::openapi::PathItem)| {
+            let methods = [
+                (item.get.is_some(), "GET, HEAD"),
+                (item.put.is_some(), "PUT"),
+                (item.post.is_some(), "POST"),
+                (item.delete.is_some(), "DELETE"),
+                (item.patch.is_some(), "PATCH"),
+                (true, "OPTIONS"),
+            ];
+            let allow: Vec<_> = methods.iter().filter(|(on, _)| *on).map(|(_, m)| *m).collect();
+            Route { path: actix_web::dev::ResourceDef::new(path.as_str()), allow: allow.join(", ") }
         };
-        let routes = document.paths.paths.iter();
-        Self(
-            routes
-                .map(|(path, item)| {
-                    (actix_web::dev::ResourceDef::new(path.as_str()), methods(item))
-                })
-                .collect(),
-        )
+        Self(document.paths.paths.iter().map(route).collect())
     }
 
-    fn allowed(&self, path: &str) -> Option<&[Method]> {
-        self.0.iter().find(|(route, _)| route.is_match(path)).map(|(_, methods)| methods.as_slice())
+    fn find(&self, path: &str) -> Option<&Route> {
+        self.0.iter().find(|route| route.path.is_match(path))
+    }
+
+    /// The pattern that a path matches, for labels.
+    fn pattern(&self, path: &str) -> Option<&str> {
+        self.find(path)?.path.pattern()
     }
 }
 
-/// Answers what no route answers: a wrong method on a path that is there, or a path that is not.
+/// Answers what no route answers: `OPTIONS`, a wrong method on a path that is there, a path that is not.
 pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
-    match routes.allowed(request.path()) {
-        Some(methods) => {
-            let mut answer = refuse(request.path(), Error::Malformed(Malformed::Method));
-            let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-            if let Ok(allow) = allow.parse() {
-                answer.headers_mut().insert(actix_web::http::header::ALLOW, allow);
-            }
-            answer
-        }
-        None => refuse(request.path(), Error::NotFound(Noun::Route)),
+    let Some(route) = routes.find(request.path()) else {
+        return refuse(request.path(), Error::NotFound(Noun::Route));
+    };
+    let mut answer = match *request.method() {
+        Method::OPTIONS => HttpResponse::NoContent().finish(),
+        _ => refuse(request.path(), Error::Malformed(Malformed::Method)),
+    };
+    if let Ok(allow) = HeaderValue::from_str(&route.allow) {
+        answer.headers_mut().insert(ALLOW, allow);
     }
+    answer
 }
 
 /// Refuses in the form of the dialect that the path belongs to. Reten's is the native one.
 #[must_use]
-pub fn refuse(_path: &str, error: Error) -> HttpResponse {
-    use actix_web::ResponseError;
-    reten::Problem(error).error_response()
+pub fn refuse(path: &str, error: Error) -> HttpResponse {
+    if databunker::owns(path) {
+        databunker::Problem(error).error_response()
+    } else if webfluss::owns(path) {
+        webfluss::Problem(error).error_response()
+    } else {
+        reten::Problem(error).error_response()
+    }
+}
+
+/// The error of ours inside of an answer, whichever dialect it went out in.
+fn cause_of(error: &actix_web::Error) -> Option<&Error> {
+    let reten = error.as_error::<reten::Problem>().map(|problem| &problem.0);
+    reten
+        .or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
+        .or_else(|| error.as_error::<webfluss::Problem>().map(|problem| &problem.0))
 }

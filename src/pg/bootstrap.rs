@@ -9,13 +9,14 @@
 //! `REVOKE` by somebody who may not is a warning of the server's and no error. The [`self_test`] then does
 //! not ask who may do what, but tries.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 
 use super::error::Failure;
-use super::migrations::{MigrationError, MigrationSet};
+use super::migrations::{HISTORY_TABLE, MigrationError, MigrationSet};
 use super::pool::{Db, Endpoint, Isolation, TimeLimits};
 use super::schemas;
 use crate::domain::names::{SchemaName, TenantId};
@@ -105,6 +106,24 @@ pub enum BootstrapError {
         /// What the server said.
         reason: String,
     },
+    /// Nothing of ours is in the database.
+    #[error(
+        "the database at {at} holds no control plane yet; `rowhouse migrate` makes one, and so does `rowhouse serve`"
+    )]
+    NotPrepared {
+        /// Where, without the password.
+        at: String,
+    },
+    /// The control plane is older than this program.
+    #[error(
+        "the control plane is at version {found}, this program works on {known}; `rowhouse migrate` brings it there"
+    )]
+    Behind {
+        /// Version in the database.
+        found: i32,
+        /// Highest version in the set.
+        known: i32,
+    },
     /// The runtime URL leads to another login than the one that the tenants' roles are granted to.
     #[error(
         "ROWHOUSE_DATABASE__RUNTIME_URL logs in as {found}, and must log in as {RUNTIME_LOGIN}: it is the \
@@ -185,6 +204,47 @@ pub async fn prepare(
         );
     }
     Ok(Posture { server_version: facts.version, isolation, open, applied: Vec::new() })
+}
+
+/// Looks whether [`prepare`] and [`migrate`] have been here, and changes nothing: a command that lists
+/// tenants must not turn a mistyped URL into a control plane, nor migrate one that older processes serve.
+///
+/// # Errors
+/// What stands in the way, and which command would mend it.
+pub async fn inspect(
+    owner: &Endpoint,
+    isolation: Isolation,
+    set: &MigrationSet,
+) -> Result<Posture, BootstrapError> {
+    let at = describe(&owner.config);
+    let client = connect(owner)
+        .await
+        .map_err(|error| BootstrapError::Connect { at: at.clone(), reason: words(&error) })?;
+    let failed = step("read the version of the control plane");
+    let facts = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int4, to_regclass($1::text) IS NOT NULL",
+            &[&format!("public.{HISTORY_TABLE}")],
+        )
+        .await
+        .map_err(&failed)?;
+    let (server_version, is_there): (i32, bool) = (facts.get(0), facts.get(1));
+    if !is_there {
+        return Err(BootstrapError::NotPrepared { at });
+    }
+    let history = format!("SELECT COALESCE(max(version), 0) FROM public.{HISTORY_TABLE}");
+    let found: i32 = client.query_one(&history, &[]).await.map_err(&failed)?.get(0);
+    let known = set.version();
+    match found.cmp(&known) {
+        Ordering::Less => Err(BootstrapError::Behind { found, known }),
+        Ordering::Greater => Err(MigrationError::Ahead { found, known }.into()),
+        Ordering::Equal => Ok(Posture {
+            server_version: u32::try_from(server_version).unwrap_or(0),
+            isolation,
+            open: Vec::new(),
+            applied: Vec::new(),
+        }),
+    }
 }
 
 fn check_version(version: u32, text: &str) -> Result<(), BootstrapError> {
@@ -440,8 +500,9 @@ async fn check_runtime_login(
     facts: &Facts,
     as_runtime: &Client,
 ) -> Result<(), BootstrapError> {
-    let row = as_runtime
-        .query_one(
+    // Unnamed: a pooler may stand before the runtime login.
+    let rows = as_runtime
+        .query_typed(
             "SELECT rolname::text, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolreplication,
                     rolbypassrls
                FROM pg_catalog.pg_roles
@@ -450,6 +511,9 @@ async fn check_runtime_login(
         )
         .await
         .map_err(step("read what the runtime login may do"))?;
+    let Some(row) = rows.first() else {
+        return Err(BootstrapError::OtherRuntimeLogin { found: "a role that is gone".to_owned() });
+    };
     let name: String = row.get(0);
     if name != RUNTIME_LOGIN {
         return Err(BootstrapError::OtherRuntimeLogin { found: name });
@@ -641,10 +705,9 @@ async fn extensions(client: &Client) -> Result<(), BootstrapError> {
     if there.get::<_, bool>(0) {
         return Ok(());
     }
+    // One message is one transaction; a BEGIN of ours would leave a failed one open where the race is lost.
     match client
-        .batch_execute(
-            "BEGIN; CREATE SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO PUBLIC; COMMIT",
-        )
+        .batch_execute("CREATE SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO PUBLIC")
         .await
     {
         Ok(()) => Ok(()),

@@ -3,11 +3,9 @@
 //! SQLSTATE first; a constraint's name is optional and may carry a suffix `_<digits>`, which a
 //! distributed engine adds to the names on its shards.
 
-use std::time::Duration;
-
 use tokio_postgres::error::SqlState;
 
-use crate::domain::error::{Conflict, Error};
+use crate::domain::error::{Cause, Conflict, Error};
 
 /// A query or a connection that failed.
 #[derive(Debug, thiserror::Error)]
@@ -79,20 +77,34 @@ impl Failure {
         })
     }
 
-    /// Sorts the failure by remedy, with what was being done in the present tense.
+    /// Whether the server is away, going, full or too slow: not our fault, and over one day.
     #[must_use]
-    pub fn during(self, during: &'static str) -> Error {
-        let away = match &self {
+    pub fn is_away(&self) -> bool {
+        match self {
             Self::Pool(_) => true,
             Self::Postgres(error) => error.is_closed() || error.code().is_none_or(means_away),
             Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => false,
-        };
+        }
+    }
+
+    /// Sorts the failure by remedy, with what was being done in the present tense.
+    #[must_use]
+    pub fn during(self, during: &'static str) -> Error {
         if self.is_retryable() {
             Error::Conflict(Conflict::Concurrent)
-        } else if away {
-            Error::Unavailable { during, retry_after: Duration::from_secs(1), source: self.into() }
+        } else if self.is_away() {
+            Error::unavailable(during, self.without_rows())
         } else {
-            Error::Internal { during, source: self.into() }
+            Error::internal(during, self.without_rows())
+        }
+    }
+
+    /// The failure in words for the log. PostgreSQL's detail is left out: it quotes the failing row, and
+    /// addresses and password hashes with it.
+    fn without_rows(self) -> Cause {
+        match &self {
+            Self::Postgres(error) => format!("{self}: {}", super::bootstrap::words(error)).into(),
+            Self::Pool(_) | Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => self.into(),
         }
     }
 }

@@ -6,9 +6,9 @@ use uuid::Uuid;
 use super::error::During;
 use super::scope::PublicTx;
 use super::users;
+use crate::domain::Role;
 use crate::domain::error::Result;
 use crate::domain::names::{TenantId, UserId};
-use crate::domain::{Permission, Role};
 
 /// Links a user to a tenant.
 pub async fn insert(
@@ -60,9 +60,4 @@ pub async fn find_standing(tx: PublicTx, user: UserId, session: Uuid) -> Result<
         }
     }
     Ok(Some(Standing { platform_role, memberships }))
-}
-
-/// Reads permissions that a column holds. A name that this program does not know grants nothing.
-pub(super) fn permissions(names: &[String]) -> Vec<Permission> {
-    names.iter().filter_map(|name| name.parse().ok()).collect()
 }

@@ -106,6 +106,14 @@ pub enum MigrationError {
         /// What the server said.
         message: String,
     },
+    /// The server went away, or did not give a lock, while a file ran: the file is not to blame.
+    #[error("{file}: {}", describe(.failure))]
+    Interrupted {
+        /// Which file.
+        file: String,
+        /// What happened.
+        failure: Failure,
+    },
     /// Applied and known migrations differ.
     #[error("{0}")]
     Diverged(String),
@@ -209,24 +217,40 @@ impl MigrationSet {
     /// # Errors
     /// The file that failed, or how the schema differs from the set; the transaction is then lost.
     pub(super) async fn apply(&self, tx: &PublicTx) -> Result<Vec<String>, MigrationError> {
-        let mut inside = Inside { tx, here: None };
-        let report = Runner::new(&self.migrations)
-            .run_async(&mut inside)
-            .await
-            .map_err(|e| self.explain(&e))?;
+        let mut inside = Inside { tx, here: None, interrupted: None };
+        let outcome = Runner::new(&self.migrations).run_async(&mut inside).await;
+        let report = outcome.map_err(|error| match inside.interrupted.take() {
+            Some(failure) => self.interrupted(&error, failure),
+            None => self.explain(&error),
+        })?;
         Ok(report.applied_migrations().iter().map(file_name).collect())
+    }
+
+    /// The file that refinery was applying when `what` happened, if it was applying one.
+    fn applying(&self, what: &str) -> Option<&Migration> {
+        let applying =
+            |migration: &&Migration| what == format!("error applying migration {migration}");
+        self.migrations.iter().find(applying)
+    }
+
+    fn interrupted(&self, error: &refinery_core::Error, failure: Failure) -> MigrationError {
+        use refinery_core::error::Kind;
+        let applying = match error.kind() {
+            Kind::Connection(what, _) => self.applying(what),
+            _ => None,
+        };
+        match applying {
+            Some(migration) => MigrationError::Interrupted { file: file_name(migration), failure },
+            None => failure.into(),
+        }
     }
 
     fn explain(&self, error: &refinery_core::Error) -> MigrationError {
         use refinery_core::error::Kind;
         match error.kind() {
             Kind::Connection(what, source) => {
-                let applying = self
-                    .migrations
-                    .iter()
-                    .find(|migration| *what == format!("error applying migration {migration}"));
                 let postgres = source.downcast_ref::<Refused>();
-                match (applying, postgres) {
+                match (self.applying(what), postgres) {
                     (Some(migration), Some(refused)) => MigrationError::Failed {
                         file: file_name(migration),
                         line: refused.line_in(migration.sql().unwrap_or_default()),
@@ -262,6 +286,8 @@ struct Inside<'a> {
     tx: &'a PublicTx,
     /// Transaction id and path at the start, which each file must leave as they were.
     here: Option<String>,
+    /// Kept beside the error, because refinery lets out a reference alone.
+    interrupted: Option<Failure>,
 }
 
 /// What the server said about a batch.
@@ -269,6 +295,8 @@ struct Inside<'a> {
 enum Refused {
     #[error("{}", describe(.0))]
     Failed(#[from] Failure),
+    #[error("the database went away or did not give a lock")]
+    Interrupted,
     #[error("the file ended the transaction or changed the schema that it runs in")]
     Escaped,
 }
@@ -312,10 +340,19 @@ impl AsyncTransaction for Inside<'_> {
         let statements: Vec<&str> = queries.collect();
         // A line of its own for each, so that a comment at the end of one does not swallow the next.
         let batch = statements.join("\n;\n");
-        // Sent together, answered in this order: a batch that failed or escaped is told before.
-        let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(HERE, &[])).await;
-        ran?;
-        let here: String = here?.get(0);
+        let here = async {
+            // Sent together, answered in this order: a batch that failed is told before.
+            let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(HERE, &[])).await;
+            ran?;
+            Ok::<String, Failure>(here?.get(0))
+        };
+        let here = match here.await {
+            Err(failure) if failure.is_away() || failure.is_retryable() => {
+                self.interrupted = Some(failure);
+                return Err(Refused::Interrupted);
+            }
+            other => other?,
+        };
         match &self.here {
             Some(before) if *before != here => Err(Refused::Escaped),
             _ => {
@@ -442,7 +479,7 @@ mod tests {
         ] {
             match check("V1__x.sql", sql) {
                 Err(MigrationError::Refused { line: found, .. }) => {
-                    assert_eq!(found, line, "{sql}")
+                    assert_eq!(found, line, "{sql}");
                 }
                 other => panic!("{sql}: {other:?}"),
             }

@@ -23,10 +23,12 @@ pub mod url;
 pub mod audit_events;
 pub mod idempotency;
 pub mod memberships;
+pub mod profiles;
 pub mod sessions;
 pub mod signing_keys;
 pub mod tenants;
 pub mod tokens;
+pub mod unlocks;
 pub mod users;
 
 pub use error::{During, Failure};

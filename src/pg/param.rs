@@ -10,6 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::domain::names::{Email, PersonName, Slug, TenantId, TenantName, TokenId, UserId};
+use crate::domain::profile::{Document, ProfileId};
 
 /// A value that can be bound to a statement. Implemented for the types that tables hold; a library
 /// user's own type implements it by naming its PostgreSQL type.
@@ -99,10 +100,22 @@ macro_rules! newtypes {
 
 newtypes! {
     TenantId, Uuid, TenantId::new, UUID;
+    ProfileId, Uuid, ProfileId::new, UUID;
     UserId, Uuid, UserId::new, UUID;
     TokenId, Uuid, TokenId::new, UUID;
     Slug, String, Slug::stored, TEXT;
     TenantName, String, TenantName::stored, TEXT;
     PersonName, String, PersonName::stored, TEXT;
     Email, String, Email::stored, TEXT;
+}
+
+/// A document travels as text and comes back letter for letter, which `jsonb` would not do.
+impl Param for Document {
+    fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        self.as_value()
+    }
+
+    fn sql_type(&self) -> Type {
+        Type::JSON
+    }
 }

@@ -81,6 +81,19 @@ pub async fn migrate(
     Ok(applied)
 }
 
+/// Drops the schema and all in it, and the role.
+///
+/// # Errors
+/// [`Failure`], and the transaction is lost.
+pub async fn drop(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Result<(), Failure> {
+    let role = match rules.isolation {
+        // What the role was given elsewhere, a large object of its own say, goes with it.
+        Isolation::Role => format!("DROP OWNED BY {schema} CASCADE; DROP ROLE {schema};"),
+        Isolation::SearchPath => String::new(),
+    };
+    tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role}")).await
+}
+
 async fn may_edit_history(
     tx: &PublicTx,
     schema: &SchemaName,

@@ -3,7 +3,8 @@
 //! A [`TenantTx`] is the only way to a tenant's tables. Role, search path and time limits are set with
 //! `SET LOCAL`, in the same message as `BEGIN`, and that message travels together with the first query:
 //! one round trip, and nothing that outlives the transaction. A session-level `SET` would survive into
-//! the next request that borrows the connection, and would reach a stranger behind a pooler.
+//! the next request that borrows the connection, and would reach a stranger behind a pooler. (An unnamed
+//! query that this process has not met before takes one round trip more: [`PlainStatements`].)
 //!
 //! Three rules keep the door shut whatever happens behind it:
 //! - the guard is armed before `BEGIN` is sent: dropped without a commit (an error, a panic, a cancelled
@@ -30,7 +31,7 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use futures_util::future::join;
 use futures_util::{FutureExt, poll};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -294,6 +295,8 @@ struct Tx {
     /// Whether the server has refused it. Nothing is sent after that: where it was `BEGIN` itself that
     /// failed, there is no transaction to hold it.
     refused: AtomicBool,
+    /// Whether the server has ended the connection, which closes a moment after it says so.
+    ended: AtomicBool,
     /// Queries sent and not yet answered.
     in_flight: AtomicUsize,
     statements: Statements,
@@ -319,6 +322,7 @@ impl Tx {
             begun: AtomicBool::new(false),
             entered: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             statements,
             patience,
@@ -355,6 +359,9 @@ impl Tx {
         // Not reached where the future is dropped half-way or `work` panics: the count stays up, and
         // `drop` knows.
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if outcome.as_ref().is_err_and(ends_connection) {
+            self.ended.store(true, Ordering::Relaxed);
+        }
         Ok(outcome?)
     }
 
@@ -494,6 +501,11 @@ impl Drop for Tx {
         if !*self.begun.get_mut() {
             return; // nothing was sent
         }
+        if *self.ended.get_mut() {
+            // Lent once more before it is seen to be closed, it would fail somebody who did nothing.
+            drop(Object::take(connection));
+            return;
+        }
         if *self.in_flight.get_mut() == 0 {
             // Polled once, it is queued in front of whatever the next borrower sends.
             let _ = connection.batch_execute("ROLLBACK").now_or_never();
@@ -520,6 +532,14 @@ impl Drop for Tx {
             }
         });
     }
+}
+
+/// Whether nothing more can come over the connection after this.
+fn ends_connection(error: &tokio_postgres::Error) -> bool {
+    error.is_closed()
+        || error.as_db_error().is_some_and(|db| {
+            matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+        })
 }
 
 fn typed<'a>(params: &[&'a dyn Param]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {

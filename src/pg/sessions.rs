@@ -104,3 +104,18 @@ pub async fn delete_expired(tx: &PublicTx, user: UserId, now: OffsetDateTime) ->
     .during("forget old sessions")?;
     Ok(())
 }
+
+/// How many sessions can still be refreshed.
+pub async fn count(tx: &PublicTx, now: OffsetDateTime) -> Result<i64> {
+    let row = tx
+        .query_one(
+            "SELECT count(*)
+               FROM sessions s
+              WHERE s.revoked_at IS NULL
+                AND EXISTS (SELECT FROM refresh_tokens r WHERE r.session_id = s.id AND r.expires_at > $1)",
+            &[&now],
+        )
+        .await
+        .during("count sessions")?;
+    Ok(row.get(0))
+}

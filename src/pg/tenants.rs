@@ -6,25 +6,44 @@ use super::error::{During, Failure};
 use super::migrations::MigrationSet;
 use super::scope::PublicTx;
 use crate::domain::error::{Conflict, Error, Result};
-use crate::domain::names::{Slug, TenantId, UserId};
+use crate::domain::names::{Email, Slug, TenantId, TenantName, UserId};
 use crate::domain::tenant::{Tenant, TenantStatus};
 
 /// The database that a new tenant's schema is made in; there is one so far.
 const CLUSTER: &str = "default";
 
+/// The number of the main tenant, which Databunker's clients work in when they name none.
+pub const MAIN_NUMBER: i64 = 1;
+
+/// A number that no tenant had before.
+pub async fn next_number(tx: &PublicTx) -> Result<i64> {
+    let row =
+        tx.query_one("SELECT nextval('tenant_numbers')", &[]).await.during("number a tenant")?;
+    Ok(row.get(0))
+}
+
 /// Writes a new tenant's row.
 ///
 /// # Errors
 /// [`Conflict::SlugTaken`].
-pub async fn insert(tx: &PublicTx, tenant: &Tenant, set: &MigrationSet) -> Result<()> {
+pub async fn insert(
+    tx: &PublicTx,
+    tenant: &Tenant,
+    contact: Option<&Email>,
+    set: &MigrationSet,
+) -> Result<()> {
     tx.execute(
         "INSERT INTO tenants
-             (id, slug, name, status, cluster, migrations_version, migrations_fingerprint, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)",
+             (id, number, slug, name, org, contact_email, status, cluster, migrations_version,
+              migrations_fingerprint, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
         &[
             &tenant.id,
+            &tenant.number,
             &tenant.slug,
             &tenant.name,
+            &tenant.org,
+            &contact.cloned(),
             &tenant.status.as_str(),
             &CLUSTER,
             &set.version(),
@@ -34,19 +53,99 @@ pub async fn insert(tx: &PublicTx, tenant: &Tenant, set: &MigrationSet) -> Resul
     )
     .await
     .map(|_| ())
-    .map_err(|failure| {
+    .map_err(slug_taken_or("insert tenant row"))
+}
+
+/// What is to change of a tenant's row; what is `None` stays.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// A new slug, and with it a new name where the dialect knows one word for both.
+    pub slug: Option<Slug>,
+    /// A new name.
+    pub name: Option<TenantName>,
+    /// A new organisation.
+    pub org: Option<String>,
+    /// A new contact address.
+    pub contact: Option<Email>,
+}
+
+/// Changes a tenant's row; tells whether there is one.
+///
+/// # Errors
+/// [`Conflict::SlugTaken`].
+pub async fn update(
+    tx: &PublicTx,
+    id: TenantId,
+    changes: &Changes,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    let touched = tx
+        .execute(
+            "UPDATE tenants
+                SET slug = coalesce($2, slug), name = coalesce($3, name), org = coalesce($4, org),
+                    contact_email = coalesce($5, contact_email), updated_at = $6
+              WHERE id = $1",
+            &[&id, &changes.slug, &changes.name, &changes.org, &changes.contact, &now],
+        )
+        .await
+        .map_err(slug_taken_or("update tenant row"))?;
+    Ok(touched == 1)
+}
+
+/// Removes a tenant's row, and with it its memberships and tokens; tells whether there was one.
+pub async fn delete(tx: &PublicTx, id: TenantId) -> Result<bool> {
+    Ok(tx.execute("DELETE FROM tenants WHERE id = $1", &[&id]).await.during("delete tenant row")?
+        == 1)
+}
+
+/// Reads a tenant by number.
+pub async fn find_by_number(tx: &PublicTx, number: i64) -> Result<Option<Tenant>> {
+    let row = tx
+        .query_opt(
+            "SELECT id, number, slug, name, org, status, created_at FROM tenants WHERE number = $1",
+            &[&number],
+        )
+        .await
+        .during("read tenant row")?;
+    row.map(|row| from_row(&row)).transpose()
+}
+
+/// One page of all tenants by number, and how many there are.
+pub async fn page(tx: &PublicTx, offset: i64, limit: i64) -> Result<(i64, Vec<Tenant>)> {
+    let total = count(tx).await?;
+    let rows = tx
+        .query(
+            "SELECT id, number, slug, name, org, status, created_at
+               FROM tenants
+              ORDER BY number
+             OFFSET $1 LIMIT $2",
+            &[&offset, &limit],
+        )
+        .await
+        .during("list tenant rows")?;
+    Ok((total, rows.iter().map(from_row).collect::<Result<_>>()?))
+}
+
+fn slug_taken_or(during: &'static str) -> impl Fn(Failure) -> Error {
+    move |failure| {
         if failure.violates("tenants_slug_key") {
             Error::Conflict(Conflict::SlugTaken)
+        } else if failure.violates("tenants_number_key") {
+            // Only the main tenant's number is not fresh: another process makes it at the same moment.
+            Error::Conflict(Conflict::Concurrent)
         } else {
-            failure.during("insert tenant row")
+            failure.during(during)
         }
-    })
+    }
 }
 
 /// Reads a tenant by id.
 pub async fn lookup(tx: &PublicTx, id: TenantId) -> Result<Option<Tenant>> {
     let row = tx
-        .query_opt("SELECT id, slug, name, status, created_at FROM tenants WHERE id = $1", &[&id])
+        .query_opt(
+            "SELECT id, number, slug, name, org, status, created_at FROM tenants WHERE id = $1",
+            &[&id],
+        )
         .await
         .during("read tenant row")?;
     row.map(|row| from_row(&row)).transpose()
@@ -56,7 +155,7 @@ pub async fn lookup(tx: &PublicTx, id: TenantId) -> Result<Option<Tenant>> {
 pub async fn find_by_slug(tx: &PublicTx, slug: &Slug) -> Result<Option<Tenant>> {
     let row = tx
         .query_opt(
-            "SELECT id, slug, name, status, created_at FROM tenants WHERE slug = $1",
+            "SELECT id, number, slug, name, org, status, created_at FROM tenants WHERE slug = $1",
             &[slug],
         )
         .await
@@ -64,16 +163,29 @@ pub async fn find_by_slug(tx: &PublicTx, slug: &Slug) -> Result<Option<Tenant>> 
     row.map(|row| from_row(&row)).transpose()
 }
 
-/// Reads all tenants, oldest first, or of these ids alone.
+/// Reads all tenants but the main one, oldest first, or of these ids alone. The main tenant is where
+/// Databunker's clients work when they name none; it is nobody's customer.
 pub async fn list(tx: &PublicTx, only: Option<&[TenantId]>) -> Result<Vec<Tenant>> {
     let only: Option<Vec<uuid::Uuid>> = only.map(|ids| ids.iter().map(|id| id.uuid()).collect());
     let rows = tx
         .query(
-            "SELECT id, slug, name, status, created_at
+            "SELECT id, number, slug, name, org, status, created_at
                FROM tenants
-              WHERE $1::uuid[] IS NULL OR id = ANY ($1)
+              WHERE number <> $2 AND ($1::uuid[] IS NULL OR id = ANY ($1))
               ORDER BY created_at, id",
-            &[&only],
+            &[&only, &MAIN_NUMBER],
+        )
+        .await
+        .during("list tenant rows")?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Reads all tenants, the main one too, by number.
+pub async fn list_everywhere(tx: &PublicTx) -> Result<Vec<Tenant>> {
+    let rows = tx
+        .query(
+            "SELECT id, number, slug, name, org, status, created_at FROM tenants ORDER BY number",
+            &[],
         )
         .await
         .during("list tenant rows")?;
@@ -84,7 +196,7 @@ pub async fn list(tx: &PublicTx, only: Option<&[TenantId]>) -> Result<Vec<Tenant
 pub async fn list_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<Tenant>> {
     let rows = tx
         .query(
-            "SELECT t.id, t.slug, t.name, t.status, t.created_at
+            "SELECT t.id, t.number, t.slug, t.name, t.org, t.status, t.created_at
                FROM tenants t
                JOIN memberships m ON m.tenant_id = t.id
               WHERE m.user_id = $1 AND t.status = 'active'
@@ -100,7 +212,7 @@ pub async fn list_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<Tenant>> {
 pub async fn list_behind(tx: &PublicTx, set: &MigrationSet) -> Result<Vec<Tenant>> {
     let rows = tx
         .query(
-            "SELECT id, slug, name, status, created_at
+            "SELECT id, number, slug, name, org, status, created_at
                FROM tenants
               WHERE migrations_fingerprint <> $1
               ORDER BY created_at, id",
@@ -140,13 +252,15 @@ pub async fn count(tx: &PublicTx) -> Result<i64> {
 }
 
 fn from_row(row: &super::Row) -> Result<Tenant> {
-    let status: &str = row.get(3);
+    let status: &str = row.get(5);
     let status: TenantStatus = status.parse().map_err(|e| Error::internal("read tenant row", e))?;
     Ok(Tenant {
         id: row.get(0),
-        slug: row.get(1),
-        name: row.get(2),
+        number: row.get(1),
+        slug: row.get(2),
+        name: row.get(3),
+        org: row.get(4),
         status,
-        created_at: row.get(4),
+        created_at: row.get(6),
     })
 }

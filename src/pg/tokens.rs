@@ -2,12 +2,12 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::error::{During, Failure};
-use super::memberships::permissions;
+use super::error::During;
 use super::scope::PublicTx;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
+use crate::domain::profile::ProfileId;
 
 /// How fresh `last_used_at` is kept; a write for each use would cost more than it tells.
 const LAST_USED_GRAIN: Duration = Duration::minutes(1);
@@ -25,6 +25,8 @@ pub struct Token {
     pub permissions: Vec<Permission>,
     /// The one tenant that it works in.
     pub tenant: Option<TenantId>,
+    /// The one profile in that tenant that it may read, where it is a person's own.
+    pub profile: Option<ProfileId>,
     /// Who made it.
     pub created_by: String,
     /// When.
@@ -42,10 +44,14 @@ pub struct Token {
 /// # Errors
 /// [`Noun::Tenant`] not found, where it is bound to one that is not there.
 pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
-    let names: Vec<&str> = token.permissions.iter().map(|p| p.as_str()).collect();
+    let names: Vec<&str> = if token.permissions == Permission::ALL {
+        vec![ALL]
+    } else {
+        token.permissions.iter().map(|p| p.as_str()).collect()
+    };
     tx.execute(
-        "INSERT INTO tokens (id, digest, hint, name, permissions, tenant_id, created_by, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "INSERT INTO tokens (id, digest, hint, name, permissions, tenant_id, profile_id, created_by, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         &[
             &token.id,
             &digest,
@@ -53,6 +59,7 @@ pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
             &token.name,
             &names,
             &token.tenant,
+            &token.profile,
             &token.created_by,
             &token.created_at,
             &token.expires_at,
@@ -69,7 +76,7 @@ pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
     })
 }
 
-/// Finds a token by its digest, whether or not it is still good, and notes that it was used.
+/// Finds a token by its digest, whether or not it is still good; where it is, notes that it was used.
 pub async fn use_by_digest(
     tx: PublicTx,
     digest: &[u8],
@@ -79,11 +86,11 @@ pub async fn use_by_digest(
         .query_and_commit(
             "WITH used AS (
                  UPDATE tokens SET last_used_at = $2
-                  WHERE digest = $1 AND revoked_at IS NULL
+                  WHERE digest = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
                     AND (last_used_at IS NULL OR last_used_at < $3)
              )
-             SELECT id, hint, name, permissions, tenant_id, created_by, created_at, expires_at, last_used_at,
-                    revoked_at
+             SELECT id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
+                    expires_at, last_used_at, revoked_at
                FROM tokens
               WHERE digest = $1",
             &[&digest, &now, &(now - LAST_USED_GRAIN)],
@@ -93,13 +100,14 @@ pub async fn use_by_digest(
     Ok(rows.first().map(from_row))
 }
 
-/// All tokens, oldest first.
+/// All tokens, oldest first, but those of people in tenants, which are many and end soon.
 pub async fn list(tx: &PublicTx) -> Result<Vec<Token>> {
     let rows = tx
         .query(
-            "SELECT id, hint, name, permissions, tenant_id, created_by, created_at, expires_at, last_used_at,
-                    revoked_at
+            "SELECT id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
+                    expires_at, last_used_at, revoked_at
                FROM tokens
+              WHERE profile_id IS NULL
               ORDER BY created_at, id",
             &[],
         )
@@ -108,20 +116,38 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<Token>> {
     Ok(rows.iter().map(from_row).collect())
 }
 
-/// Revokes a token; once revoked it stays so from its first time on. Tells whether there is such a token.
-pub async fn revoke(tx: &PublicTx, id: TokenId, now: OffsetDateTime) -> Result<bool> {
-    match tx
-        .execute(
-            "UPDATE tokens SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1",
+/// How many tokens are good.
+pub async fn count(tx: &PublicTx, now: OffsetDateTime) -> Result<i64> {
+    let row = tx
+        .query_one(
+            "SELECT count(*) FROM tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)",
+            &[&now],
+        )
+        .await
+        .during("count tokens")?;
+    Ok(row.get(0))
+}
+
+/// Forgets the tokens of people that have run out.
+pub async fn delete_expired_of_profiles(tx: &PublicTx, now: OffsetDateTime) -> Result<u64> {
+    tx.execute("DELETE FROM tokens WHERE profile_id IS NOT NULL AND expires_at <= $1", &[&now])
+        .await
+        .during("forget tokens of people")
+}
+
+/// Revokes a token; once revoked it stays so from its first time on. `None` where there is no such token.
+pub async fn revoke(tx: &PublicTx, id: TokenId, now: OffsetDateTime) -> Result<Option<Token>> {
+    let row = tx
+        .query_opt(
+            "UPDATE tokens SET revoked_at = coalesce(revoked_at, $2)
+              WHERE id = $1
+          RETURNING id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
+                    expires_at, last_used_at, revoked_at",
             &[&id, &now],
         )
         .await
-        .during("revoke token")?
-    {
-        0 => Ok(false),
-        1 => Ok(true),
-        _ => Err(Failure::RowCount.during("revoke token")),
-    }
+        .during("revoke token")?;
+    Ok(row.map(|row| from_row(&row)))
 }
 
 fn from_row(row: &super::Row) -> Token {
@@ -132,10 +158,22 @@ fn from_row(row: &super::Row) -> Token {
         name: row.get(2),
         permissions: permissions(&names),
         tenant: row.get(4),
-        created_by: row.get(5),
-        created_at: row.get(6),
-        expires_at: row.get(7),
-        last_used_at: row.get(8),
-        revoked_at: row.get(9),
+        profile: row.get(5),
+        created_by: row.get(6),
+        created_at: row.get(7),
+        expires_at: row.get(8),
+        last_used_at: row.get(9),
+        revoked_at: row.get(10),
     }
+}
+
+/// Stands for every permission, those of later versions included.
+const ALL: &str = "*";
+
+/// Reads the permissions of a column. A name that this program does not know grants nothing.
+fn permissions(names: &[String]) -> Vec<Permission> {
+    if names.iter().any(|name| name == ALL) {
+        return Permission::ALL.to_vec();
+    }
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }

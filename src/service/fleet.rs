@@ -85,9 +85,8 @@ impl Fleet {
 /// Sorts a failed migration by remedy: the database's own failures keep their kind.
 pub(super) fn to_error(during: &'static str, error: MigrationError) -> Error {
     match error {
-        MigrationError::Database(failure @ (Failure::Pool(_) | Failure::Postgres(_))) => {
-            failure.during(during)
-        }
+        MigrationError::Database(failure @ (Failure::Pool(_) | Failure::Postgres(_)))
+        | MigrationError::Interrupted { failure, .. } => failure.during(during),
         other => Error::internal(during, other),
     }
 }

@@ -48,5 +48,6 @@ impl Health {
         let load = self.hasher.load();
         metrics.set_hashes("running", load.running);
         metrics.set_hashes("waiting", load.waiting);
+        metrics.set_hashes_computed(load.computed);
     }
 }

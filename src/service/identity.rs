@@ -43,6 +43,18 @@ impl Identity {
         }
     }
 
+    /// The principal behind an xtoken, which is a UUID: the root, a tenant's admin or a person.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], as of a bearer token.
+    pub async fn of_xtoken(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
+        match (Presented::classify(presented), &self.root) {
+            (Presented::Uuid, Some(root)) if root.matches(presented) => Ok(Principal::Root),
+            (Presented::Uuid, _) => self.of_api_token(presented, now).await,
+            (Presented::Api | Presented::AccessToken | Presented::Unknown, _) => Err(refused()),
+        }
+    }
+
     async fn of_api_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
         let tx = self.db.public().await.during("read token row")?;
         let digest = TokenDigest::of(presented);
@@ -53,7 +65,12 @@ impl Identity {
         if token.expires_at.is_some_and(|end| end <= now) {
             return Err(Error::Unauthenticated(AuthProblem::Expired));
         }
-        Ok(Principal::Token { id: token.id, permissions: token.permissions, tenant: token.tenant })
+        Ok(match (token.tenant, token.profile) {
+            (Some(tenant), Some(profile)) => Principal::Profile { id: token.id, tenant, profile },
+            (tenant, _) => {
+                Principal::Token { id: token.id, permissions: token.permissions, tenant }
+            }
+        })
     }
 
     async fn of_access_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {

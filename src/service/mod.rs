@@ -10,16 +10,20 @@
 pub mod fleet;
 pub mod health;
 pub mod identity;
+pub mod profiles;
 pub mod provisioning;
 pub mod sessions;
+pub mod system;
 pub mod tenants;
 pub mod tokens;
 
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
+pub use profiles::Profiles;
 pub use provisioning::Provisioning;
 pub use sessions::Sessions;
+pub use system::System;
 pub use tenants::Tenants;
 pub use tokens::Tokens;
 
@@ -36,6 +40,10 @@ pub struct Services {
     pub tenants: Tenants,
     /// API tokens.
     pub tokens: Tokens,
+    /// People inside tenants.
+    pub profiles: Profiles,
+    /// Unlocks, and people across tenants.
+    pub system: System,
     /// All tenants at once.
     pub fleet: Fleet,
     /// Whether this process can serve.

@@ -8,24 +8,31 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
-use crate::domain::error::{Conflict, Error, Result};
+use crate::auth::token::{Kind, OpaqueToken};
+use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{
-    Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, UserId,
+    Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, TokenId, UserId,
 };
 use crate::domain::{Permission, Role, Tenant, TenantStatus, User};
 use crate::pg::audit_events::Event;
 use crate::pg::migrations::MigrationSet;
+use crate::pg::tokens::Token;
 use crate::pg::{
-    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenants, users,
+    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenants, tokens, users,
 };
 
 /// How long an idempotency key is remembered.
 const KEY_LIFETIME: Duration = Duration::hours(24);
+
+/// Slug and name of the main tenant; a reserved word, so that nobody else can have it.
+const MAIN: &str = "main";
 
 /// How often a transaction is sent again that lost a race against another.
 const TRIES: u32 = 3;
@@ -48,14 +55,41 @@ pub struct ProvisionTenant {
     pub name: TenantName,
     /// The unique url-friendly name.
     pub slug: Slug,
-    /// Who will run it; none where the caller's own credential does.
-    pub admin: Option<NewAdmin>,
+    /// Who will run it.
+    pub admin: Admin,
+    /// The organisation behind it, where the dialect asks for one.
+    pub org: Option<String>,
+    /// How to reach that organisation.
+    pub contact: Option<Email>,
+    /// Whether the answer carries a token that may do everything in the tenant.
+    pub with_token: bool,
     /// The caller's key for safe retries.
     pub idempotency_key: Option<String>,
 }
 
-/// The person who will run the tenant. Where the address has a user already, that user is linked as it
-/// is, password and names untouched.
+/// Who will run a tenant.
+#[derive(Debug, Clone)]
+pub enum Admin {
+    /// No user; a credential of its own does.
+    Nobody,
+    /// The user who has this address already.
+    Existing(Email),
+    /// The user who has this address, or a new one.
+    NewOrExisting(NewAdmin),
+}
+
+impl Admin {
+    /// The password of whoever may be new.
+    const fn password(&self) -> Option<&Password> {
+        match self {
+            Self::NewOrExisting(admin) => Some(&admin.password),
+            Self::Nobody | Self::Existing(_) => None,
+        }
+    }
+}
+
+/// A person who will run a tenant. Where the address has a user already, that user is linked as it is,
+/// password and names untouched.
 #[derive(Debug, Clone)]
 pub struct NewAdmin {
     /// Address, which is how they log in.
@@ -69,10 +103,14 @@ pub struct NewAdmin {
 }
 
 /// What was made, or had been made under the same key before.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Provisioned {
     /// The tenant's id.
     pub id: TenantId,
+    /// The tenant's number.
+    pub number: i64,
+    /// The tenant's own token, to be shown once; a replayed answer has none.
+    pub token: Option<OpaqueToken>,
     /// Its name at the time.
     pub name: TenantName,
     /// Its slug at the time.
@@ -102,18 +140,18 @@ impl Provisioning {
     pub async fn provision(&self, ctx: &CallContext, wish: ProvisionTenant) -> Result<Provisioned> {
         ctx.require(Permission::CreateTenant)?;
         let (this, ctx) = (self.clone(), ctx.clone());
-        self.runtime
-            .spawn(async move { this.run(&ctx, &wish).await })
-            .await
-            .map_err(|panicked| Error::internal("provision a tenant", panicked))?
+        let work = async move { this.run(&ctx, &wish).await };
+        let task = self.runtime.spawn(work.in_current_span());
+        let _end = EndWithCaller(task.abort_handle());
+        task.await.map_err(|panicked| Error::internal("provision a tenant", panicked))?
     }
 
     async fn run(&self, ctx: &CallContext, wish: &ProvisionTenant) -> Result<Provisioned> {
         if let Some(answer) = self.answered_before(ctx, wish).await? {
             return Ok(answer);
         }
-        let hash = match &wish.admin {
-            Some(admin) => Some(self.hasher.hash(&admin.password).await?),
+        let hash = match wish.admin.password() {
+            Some(password) => Some(self.hasher.hash(password).await?),
             None => None,
         };
         let mut attempt = 1;
@@ -148,17 +186,20 @@ impl Provisioning {
                 return Ok(None);
             }
         }
+        // Before the schema: an owner who is not there must cost nothing.
+        let owner = find_or_create(&tx, ctx, &wish.admin, hash).await?;
         let tenant = Tenant {
             id: TenantId::generate(),
+            number: tenants::next_number(&tx).await?,
             slug: wish.slug.clone(),
             name: wish.name.clone(),
+            org: wish.org.clone(),
             status: TenantStatus::Active,
             created_at: ctx.now,
         };
-        tenants::insert(&tx, &tenant, &self.set).await?;
+        tenants::insert(&tx, &tenant, wish.contact.as_ref(), &self.set).await?;
         self.make_schema(&tx, tenant.id).await?;
-        if let Some(admin) = &wish.admin {
-            let user = create_or_link(&tx, ctx, admin, hash).await?;
+        if let Some(user) = owner {
             memberships::insert(&tx, tenant.id, user, Role::Admin, ctx.now).await?;
         }
         let event = Event {
@@ -170,8 +211,16 @@ impl Provisioning {
             details: json!({ "slug": tenant.slug, "name": tenant.name }),
         };
         audit_events::insert(&tx, &event).await?;
-        let made =
-            Provisioned { id: tenant.id, name: tenant.name, slug: tenant.slug, replayed: false };
+        let token =
+            if wish.with_token { Some(make_token(&tx, ctx, tenant.id).await?) } else { None };
+        let made = Provisioned {
+            id: tenant.id,
+            number: tenant.number,
+            token,
+            name: tenant.name,
+            slug: tenant.slug,
+            replayed: false,
+        };
         if let Some(key) = &wish.idempotency_key {
             let record = idempotency::Record {
                 principal: actor,
@@ -183,7 +232,62 @@ impl Provisioning {
             idempotency::insert(&tx, &record, ctx.now, ctx.now + KEY_LIFETIME).await?;
         }
         tx.commit().await.during("commit provisioning")?;
+        tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %ctx.principal.label(), "made a tenant");
         Ok(Some(made))
+    }
+
+    /// The main tenant, where Databunker's clients work when they name none. It is made when it is first
+    /// needed, so that a house that never speaks that dialect has none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn main_tenant(&self, ctx: &CallContext) -> Result<Tenant> {
+        ctx.require_authenticated()?;
+        let (this, now) = (self.clone(), ctx.now);
+        self.runtime
+            .spawn(async move { this.find_or_make_main(now).await })
+            .await
+            .map_err(|panicked| Error::internal("make the main tenant", panicked))?
+    }
+
+    async fn find_or_make_main(&self, now: OffsetDateTime) -> Result<Tenant> {
+        let mut attempt = 1;
+        loop {
+            if let Some(tenant) = self.find_main().await? {
+                return Ok(tenant);
+            }
+            match self.make_main(now).await {
+                // Another request was first, or is at it.
+                Err(Error::Conflict(Conflict::SlugTaken | Conflict::Concurrent))
+                    if attempt < TRIES =>
+                {
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn make_main(&self, now: OffsetDateTime) -> Result<Tenant> {
+        let tenant = Tenant {
+            id: TenantId::generate(),
+            number: tenants::MAIN_NUMBER,
+            slug: Slug::stored(MAIN.to_owned()),
+            name: TenantName::stored(MAIN.to_owned()),
+            org: None,
+            status: TenantStatus::Active,
+            created_at: now,
+        };
+        let tx = self.db.public().await.during("make the main tenant")?;
+        tenants::insert(&tx, &tenant, None, &self.set).await?;
+        self.make_schema(&tx, tenant.id).await?;
+        tx.commit().await.during("make the main tenant")?;
+        Ok(tenant)
+    }
+
+    async fn find_main(&self) -> Result<Option<Tenant>> {
+        let tx = self.db.public().await.during("read the main tenant")?;
+        tenants::find_by_number(&tx, tenants::MAIN_NUMBER).await
     }
 
     /// Makes the schema, its role and its tables.
@@ -210,9 +314,9 @@ impl Provisioning {
         let found = idempotency::find(&tx, &ctx.principal.label(), key, ctx.now).await?;
         drop(tx); // a read needs no commit, and the hash below no connection
         let Some(record) = found else { return Ok(None) };
-        let same_secret = match (&wish.admin, record.secret_hash) {
-            (Some(admin), Some(hash)) => {
-                self.hasher.verify(&admin.password, Some(&PasswordHash::stored(hash))).await?
+        let same_secret = match (wish.admin.password(), record.secret_hash) {
+            (Some(password), Some(hash)) => {
+                self.hasher.verify(password, Some(&PasswordHash::stored(hash))).await?
             }
             (None, None) => true,
             _ => false,
@@ -221,6 +325,53 @@ impl Provisioning {
             return Err(Error::Conflict(Conflict::KeyReused));
         }
         Provisioned::from_json(&record.outcome).map(Some)
+    }
+}
+
+/// Makes the token that may do everything in the tenant and nothing outside of it. It never expires.
+async fn make_token(tx: &PublicTx, ctx: &CallContext, tenant: TenantId) -> Result<OpaqueToken> {
+    let secret = OpaqueToken::generate(Kind::Uuid);
+    let token = Token {
+        id: TokenId::generate(),
+        hint: secret.hint(),
+        name: "the tenant's own".to_owned(),
+        permissions: Permission::ALL.to_vec(),
+        tenant: Some(tenant),
+        profile: None,
+        created_by: ctx.principal.label(),
+        created_at: ctx.now,
+        expires_at: None,
+        last_used_at: None,
+        revoked_at: None,
+    };
+    tokens::insert(tx, &token, secret.digest().as_bytes()).await?;
+    Ok(secret)
+}
+
+/// The user who will run the tenant, if a user will.
+async fn find_or_create(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    admin: &Admin,
+    hash: Option<&PasswordHash>,
+) -> Result<Option<UserId>> {
+    match admin {
+        Admin::Nobody => Ok(None),
+        Admin::Existing(email) => {
+            let found = users::find_id_by_email(tx, email).await?;
+            found.map(Some).ok_or(Error::NotFound(Noun::User))
+        }
+        Admin::NewOrExisting(admin) => create_or_link(tx, ctx, admin, hash).await.map(Some),
+    }
+}
+
+/// Ends the work with the call that waits for it. A caller who was told that it took too long may try
+/// again with the same slug, so that nothing may be made behind their back.
+struct EndWithCaller(AbortHandle);
+
+impl Drop for EndWithCaller {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -248,6 +399,20 @@ async fn create_or_link(
 }
 
 impl ProvisionTenant {
+    /// The least that makes a tenant; what else a dialect asks for is set on it.
+    #[must_use]
+    pub const fn new(name: TenantName, slug: Slug, admin: Admin) -> Self {
+        Self {
+            name,
+            slug,
+            admin,
+            org: None,
+            contact: None,
+            with_token: false,
+            idempotency_key: None,
+        }
+    }
+
     /// A digest of all that was asked, except the password: a fast digest of that must not be kept.
     fn digest(&self) -> Vec<u8> {
         let mut hash = Sha256::new();
@@ -257,10 +422,14 @@ impl ProvisionTenant {
         };
         add(self.name.as_str());
         add(self.slug.as_str());
-        if let Some(admin) = &self.admin {
-            add(admin.email.as_str());
-            add(admin.first_name.as_str());
-            add(admin.last_name.as_str());
+        match &self.admin {
+            Admin::Nobody => {}
+            Admin::Existing(email) => add(email.as_str()),
+            Admin::NewOrExisting(admin) => {
+                add(admin.email.as_str());
+                add(admin.first_name.as_str());
+                add(admin.last_name.as_str());
+            }
         }
         hash.finalize().to_vec()
     }
@@ -268,7 +437,7 @@ impl ProvisionTenant {
 
 impl Provisioned {
     fn to_json(&self) -> Value {
-        json!({ "id": self.id, "name": self.name, "slug": self.slug })
+        json!({ "id": self.id, "number": self.number, "name": self.name, "slug": self.slug })
     }
 
     fn from_json(value: &Value) -> Result<Self> {
@@ -282,6 +451,8 @@ impl Provisioned {
             .map_err(|error| Error::internal("read an earlier answer", error))?;
         Ok(Self {
             id: TenantId::new(id),
+            number: value.get("number").and_then(Value::as_i64).unwrap_or_default(),
+            token: None,
             name: TenantName::stored(text("name")?),
             slug: Slug::stored(text("slug")?),
             replayed: true,

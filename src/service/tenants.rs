@@ -1,14 +1,18 @@
 //! Reads tenants, for those who may.
 
+use serde_json::{Value, json};
+
 use crate::auth::context::Reach;
 use crate::auth::{CallContext, Principal};
-use crate::domain::error::{AuthProblem, Error, Noun, Result};
-use crate::domain::names::{Slug, TenantId};
+use crate::domain::error::{AuthProblem, Conflict, Error, Noun, Result};
+use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::domain::tenant::TenantStatus;
 use crate::domain::{Permission, Tenant};
-use crate::pg::{Db, During, tenants};
+use crate::pg::audit_events::Event;
+use crate::pg::{Db, During, PublicTx, audit_events, schemas, tenants};
 
 pub use crate::pg::TenantTx;
+pub use crate::pg::tenants::{Changes, MAIN_NUMBER};
 
 /// Reads tenants.
 #[derive(Clone)]
@@ -23,6 +27,8 @@ pub enum TenantRef {
     Id(TenantId),
     /// By its slug.
     Slug(Slug),
+    /// By its number.
+    Number(i64),
 }
 
 impl Tenants {
@@ -57,9 +63,11 @@ impl Tenants {
         match &ctx.principal {
             Principal::User { id, .. } => tenants::list_of_user(&tx, *id).await,
             Principal::Token { tenant: Some(tenant), .. } => {
-                tenants::list(&tx, Some(&[*tenant])).await
+                let tenant = tenants::lookup(&tx, *tenant).await?;
+                Ok(tenant.into_iter().filter(|t| t.status == TenantStatus::Active).collect())
             }
             Principal::Token { .. }
+            | Principal::Profile { .. }
             | Principal::Root
             | Principal::Operator
             | Principal::Anonymous => Ok(Vec::new()),
@@ -106,11 +114,84 @@ impl Tenants {
         self.db.tenant(tenant.id).await.during("open a tenant transaction")
     }
 
-    async fn find(&self, which: &TenantRef) -> Result<Option<Tenant>> {
+    /// One page of all tenants by number, the main one too, and how many there are.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn page(
+        &self,
+        ctx: &CallContext,
+        offset: i64,
+        limit: i64,
+    ) -> Result<(i64, Vec<Tenant>)> {
+        ctx.require(Permission::CrossTenant)?;
+        let tx = self.db.public().await.during("list tenants")?;
+        tenants::page(&tx, offset, limit).await
+    }
+
+    /// Changes a tenant's row. A new slug holds at once, in every process: nothing remembers the old one.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`] not found, [`Conflict::SlugTaken`](crate::domain::error::Conflict::SlugTaken).
+    pub async fn update(&self, ctx: &CallContext, id: TenantId, changes: &Changes) -> Result<()> {
+        ctx.require_authenticated()?;
+        if !ctx.principal.may_in(Permission::UpdateTenant, id) {
+            return Err(Error::missing(Permission::UpdateTenant));
+        }
+        let tx = self.db.public().await.during("update tenant")?;
+        if !tenants::update(&tx, id, changes, ctx.now).await? {
+            return Err(Error::NotFound(Noun::Tenant));
+        }
+        let details = json!({ "slug": changes.slug, "name": changes.name });
+        note(&tx, ctx, "tenant.update", id, details).await?;
+        tx.commit().await.during("update tenant")
+    }
+
+    /// Removes a tenant: its row, memberships, tokens, schema and role, in one transaction.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`] not found; [`Conflict::MainTenant`](crate::domain::error::Conflict::MainTenant).
+    pub async fn remove(&self, ctx: &CallContext, tenant: &Tenant) -> Result<()> {
+        ctx.require(Permission::DeleteTenant)?;
+        if tenant.number == MAIN_NUMBER {
+            return Err(Error::Conflict(Conflict::MainTenant));
+        }
+        let tx = self.db.public().await.during("delete tenant")?;
+        if !tenants::delete(&tx, tenant.id).await? {
+            return Err(Error::NotFound(Noun::Tenant));
+        }
+        schemas::drop(&tx, &SchemaName::of(tenant.id), self.db.rules())
+            .await
+            .during("drop tenant schema")?;
+        note(&tx, ctx, "tenant.delete", tenant.id, json!({ "slug": tenant.slug })).await?;
+        tx.commit().await.during("delete tenant")
+    }
+
+    /// Finds a tenant, whoever asks; what may be done with it is for the caller's next step to check.
+    pub(crate) async fn find(&self, which: &TenantRef) -> Result<Option<Tenant>> {
         let tx = self.db.public().await.during("read tenant row")?;
         match which {
             TenantRef::Id(id) => tenants::lookup(&tx, *id).await,
             TenantRef::Slug(slug) => tenants::find_by_slug(&tx, slug).await,
+            TenantRef::Number(number) => tenants::find_by_number(&tx, *number).await,
         }
     }
+}
+
+async fn note(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    action: &'static str,
+    tenant: TenantId,
+    details: Value,
+) -> Result<()> {
+    let event = Event {
+        at: ctx.now,
+        actor: &ctx.principal.label(),
+        action,
+        tenant: Some(tenant),
+        request_id: &ctx.request_id,
+        details,
+    };
+    audit_events::insert(tx, &event).await
 }

@@ -65,6 +65,7 @@ impl Tokens {
             name: wish.name,
             permissions: wish.permissions,
             tenant: wish.tenant,
+            profile: None,
             created_by: ctx.principal.label(),
             created_at: ctx.now,
             expires_at: wish.expires_at,
@@ -95,10 +96,8 @@ impl Tokens {
     pub async fn revoke(&self, ctx: &CallContext, id: TokenId) -> Result<()> {
         ctx.require(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("revoke token")?;
-        if !tokens::revoke(&tx, id, ctx.now).await? {
-            return Err(Error::NotFound(Noun::Token));
-        }
-        note(&tx, ctx, "token.revoke", id, None).await?;
+        let token = tokens::revoke(&tx, id, ctx.now).await?.ok_or(Error::NotFound(Noun::Token))?;
+        note(&tx, ctx, "token.revoke", id, token.tenant).await?;
         tx.commit().await.during("revoke token")
     }
 }

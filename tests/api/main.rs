@@ -5,7 +5,26 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod auth;
+mod bad_input;
+mod bootstrap;
+mod cli;
 mod crash;
+mod databunker_rules;
+mod databunker_system;
+mod databunker_tenants;
+mod databunker_users;
+mod databunker_v1;
+mod idempotency;
 mod isolation;
+mod library;
+mod operations;
+mod provisioning;
+mod readme;
 mod setup;
 mod support;
+mod tenants;
+mod tokens;
+mod unauthorized;
+mod unhealthy;
+mod webfluss;

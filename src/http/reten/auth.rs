@@ -26,11 +26,11 @@ const COOKIE_PATH: &str = "/api/auth";
 pub struct LoginBody {
     /// The user's e-mail address.
     #[serde(default)]
-    #[schema(value_type = String, example = "admin@acme.com")]
+    #[schema(required = true, value_type = String, example = "admin@acme.com")]
     identifier: Text,
     /// The user's password, 8 characters or more.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 8, example = "SecurePass123!")]
+    #[schema(required = true, value_type = String, min_length = 8, example = "SecurePass123!")]
     password: Text,
 }
 
@@ -67,6 +67,8 @@ pub struct RefreshAnswer {
     (status = 200, description = "Logged in", body = LoginAnswer),
     (status = 400, description = "Validation failed", body = ErrorBody),
     (status = 401, description = "Invalid email or password", body = ErrorBody),
+    (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
+    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]
 #[post("/api/auth/login")]
 pub(super) async fn login(
@@ -74,7 +76,7 @@ pub(super) async fn login(
     call: PublicCall,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let body: LoginBody = read_object(&body.0)?;
+    let body: LoginBody = read_object(&body.read().await?)?;
     let mut fields = Fields::default();
     let identifier = fields.required("identifier", &body.identifier, |text| match text.len() {
         0 => Err(Rule::Required),
@@ -94,6 +96,7 @@ pub(super) async fn login(
 #[utoipa::path(tag = "auth", security(("refresh" = [])), responses(
     (status = 200, description = "Refreshed", body = RefreshAnswer),
     (status = 401, description = "The cookie is missing, used, expired or unknown", body = ErrorBody),
+    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]
 #[post("/api/auth/refresh")]
 pub(super) async fn refresh(

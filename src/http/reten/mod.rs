@@ -7,13 +7,15 @@
 //!
 //! Quirks: `identifier` at log-in is documented as "username or email"; users here have no username, so
 //! what is no address matches nobody. `GET /api/tenant` shows an ADMIN of some tenants those, where
-//! Reten's page does not say.
+//! Reten's page does not say. Beside the documented codes there are 405 with `Allow`, 413 for a body over
+//! the limit, 422 for an idempotency key of another body, 429 and 503; 401 carries `WWW-Authenticate`
+//! (RFC 9110, 11.6.1).
 
 pub mod auth;
 pub mod tenants;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -103,12 +105,27 @@ impl ResponseError for Problem {
         if let Some(seconds) = retry_after {
             answer.insert_header((RETRY_AFTER, seconds.to_string()));
         }
+        if let Error::Unauthenticated(problem) = &self.0 {
+            answer.insert_header((WWW_AUTHENTICATE, challenge(*problem)));
+        }
         answer.json(ErrorBody {
             status_code: status.as_u16(),
             message: message(&self.0),
             error: status.canonical_reason().unwrap_or("Error"),
             errors,
         })
+    }
+}
+
+/// Which credential would help (RFC 6750, 3).
+fn challenge(problem: AuthProblem) -> &'static str {
+    match problem {
+        AuthProblem::Missing | AuthProblem::WrongPassword | AuthProblem::Unlock => {
+            "Bearer realm=\"rowhouse\""
+        }
+        AuthProblem::Invalid | AuthProblem::Expired => {
+            "Bearer realm=\"rowhouse\", error=\"invalid_token\""
+        }
     }
 }
 
@@ -126,6 +143,7 @@ fn message(error: &Error) -> String {
         Error::Unauthenticated(AuthProblem::Invalid) => {
             "Unauthorized: the token is not valid".to_owned()
         }
+        Error::Unauthenticated(AuthProblem::Unlock) => "The unlock is not valid".to_owned(),
         Error::Unauthenticated(AuthProblem::Expired) => {
             "Unauthorized: the token has expired".to_owned()
         }
@@ -139,9 +157,14 @@ fn message(error: &Error) -> String {
             Noun::Tenant => "Tenant not found".to_owned(),
             Noun::User => "User not found".to_owned(),
             Noun::Token => "API key not found".to_owned(),
+            Noun::Profile => "Profile not found".to_owned(),
+            Noun::AuditEvent => "Audit event not found".to_owned(),
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),
+            Conflict::KeyTaken(kind) => format!("Another profile has this {}", kind.as_str()),
+            Conflict::NotDeleted => "The profile is not deleted".to_owned(),
+            Conflict::MainTenant => "The main tenant cannot be deleted".to_owned(),
             Conflict::TenantNotActive => "The tenant is not active".to_owned(),
             Conflict::StillRunning => {
                 "A request with this Idempotency-Key is still running".to_owned()
@@ -185,12 +208,15 @@ fn field_error(problem: &FieldProblem) -> FieldError {
                 .to_owned()
         }
         Rule::EmailFormat => "must be an email".to_owned(),
-        Rule::UuidFormat => "must be a UUID".to_owned(),
+        Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
         Rule::ControlCharacter => "must not hold control characters".to_owned(),
         Rule::Reserved => "is a reserved word".to_owned(),
         Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
         Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
         Rule::Past => "must lie in the future".to_owned(),
+        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
+        Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
+        Rule::TooDeep => "must not be nested so deeply".to_owned(),
     };
     FieldError {
         field: field.to_string(),

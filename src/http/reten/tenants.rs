@@ -12,7 +12,7 @@ use crate::domain::{Permission, Tenant};
 use crate::http::Site;
 use crate::http::extract::{Body, Caller};
 use crate::http::fields::{Fields, Text, read_object};
-use crate::service::provisioning::{NewAdmin, ProvisionTenant, Provisioned};
+use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 
 /// Makes a retry safe: the same key and body are answered as the first time.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -26,27 +26,27 @@ const IDEMPOTENCY_KEY_MAX: usize = 255;
 pub struct SetupBody {
     /// The name people read, in any script.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "Acme Corp")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "Acme Corp")]
     name: Text,
     /// The unique url-friendly name.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", example = "acme-corp")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", example = "acme-corp")]
     slug: Text,
     /// Who will run the tenant. A user who has the address already is linked, password untouched.
     #[serde(default)]
-    #[schema(value_type = String, format = "email", example = "admin@acme.com")]
+    #[schema(required = true, value_type = String, format = "email", example = "admin@acme.com")]
     admin_email: Text,
     /// A new admin's password: at least 8 characters, at most 1,024 bytes.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
+    #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
     admin_password: Text,
     /// A new admin's given name.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "Acme")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "Acme")]
     admin_first_name: Text,
     /// A new admin's family name.
     #[serde(default)]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "Admin")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "Admin")]
     admin_last_name: Text,
 }
 
@@ -78,7 +78,9 @@ pub struct ListedTenant {
         (status = 401, description = "No valid token", body = ErrorBody),
         (status = 403, description = "CREATE_TENANT is missing", body = ErrorBody),
         (status = 409, description = "Slug already exists, or the same key is still running", body = ErrorBody),
+        (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
         (status = 422, description = "The Idempotency-Key was used with another body", body = ErrorBody),
+        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
     )
 )]
 #[post("/api/tenant/setup")]
@@ -90,7 +92,7 @@ pub(super) async fn setup(
 ) -> Result<HttpResponse, Problem> {
     let ctx = caller.with(Permission::CreateTenant)?;
     let idempotency_key = idempotency_key(&request)?;
-    let wish = read_object::<SetupBody>(&body.0)?.into_wish(idempotency_key)?;
+    let wish = read_object::<SetupBody>(&body.read().await?)?.into_wish(idempotency_key)?;
     let made = site.services.provisioning.provision(ctx, wish).await?;
     if !made.replayed {
         site.metrics.count_provisioned();
@@ -103,6 +105,7 @@ pub(super) async fn setup(
     (status = 200, description = "Tenants", body = Vec<ListedTenant>),
     (status = 401, description = "No valid token", body = ErrorBody),
     (status = 403, description = "VIEW_TENANTS is missing", body = ErrorBody),
+    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]
 #[get("/api/tenant")]
 pub(super) async fn list(site: web::Data<Site>, caller: Caller) -> Result<HttpResponse, Problem> {
@@ -114,6 +117,7 @@ pub(super) async fn list(site: web::Data<Site>, caller: Caller) -> Result<HttpRe
 #[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
     (status = 200, description = "Tenants", body = Vec<TenantAnswer>),
     (status = 401, description = "No valid token", body = ErrorBody),
+    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]
 #[get("/api/tenant/mine")]
 pub(super) async fn mine(site: web::Data<Site>, caller: Caller) -> Result<HttpResponse, Problem> {
@@ -138,18 +142,23 @@ impl SetupBody {
                 first_name: first_name?,
                 last_name: last_name?,
             };
-            Some(ProvisionTenant { name: name?, slug: slug?, admin: Some(admin), idempotency_key })
+            let wish = ProvisionTenant::new(name?, slug?, Admin::NewOrExisting(admin));
+            Some(ProvisionTenant { idempotency_key, ..wish })
         };
         fields.finish(wish())
     }
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>> {
-    let Some(value) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
+    let Some(value) = values.next() else { return Ok(None) };
     value
         .to_str()
         .ok()
         .filter(|key| (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()))
+        .filter(|key| key.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+        // Of two keys nobody could tell which one counts.
+        .filter(|_| values.next().is_none())
         .map(|key| Some(key.to_owned()))
         .ok_or(Error::Malformed(Malformed::Header(IDEMPOTENCY_KEY)))
 }

@@ -103,20 +103,53 @@ impl std::fmt::Debug for Tcp {
     }
 }
 
-/// How to connect to the server that another process of ours keeps on this data dir, if one runs: so
+/// How to connect to the server that another process of ours keeps on this data dir, if one is ready: so
 /// that the command line works beside `serve`.
 #[must_use]
 pub fn running(data_dir: &Path, database: &str) -> Option<Config> {
     let text = std::fs::read_to_string(data_dir.join("postgres").join("postmaster.pid")).ok()?;
-    // Line 4 is the port, line 5 the folder of the socket (PostgreSQL, src/include/utils/pidfile.h).
-    let mut lines = text.lines().skip(3);
-    let (port, socket_dir) = (lines.next()?.trim().parse().ok()?, lines.next()?.trim());
+    // Line 4 is the port, line 5 the folder of the socket, line 8 what the server is doing (PostgreSQL,
+    // src/include/utils/pidfile.h). One that is starting or stopping refuses us.
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let (port, socket_dir) = (lines.get(3)?.parse().ok()?, *lines.get(4)?);
+    if *lines.get(7)? != "ready" {
+        return None;
+    }
     let socket = Path::new(socket_dir).join(format!(".s.PGSQL.{port}"));
     // A stale file outlives its server; a socket that takes connections does not.
     std::os::unix::net::UnixStream::connect(socket).ok()?;
     let mut config = Config::new();
     config.host_path(socket_dir).port(port).user(SUPERUSER).dbname(database);
     Some(config)
+}
+
+/// How to connect to the server that another process keeps on this data dir, or to one started here, which
+/// is then the caller's to stop.
+///
+/// # Errors
+/// Those of [`Server::start`].
+pub async fn reach_or_start(
+    settings: &Settings,
+    database: &str,
+) -> Result<(Config, Option<Server>), EmbeddedError> {
+    let mut attempts = 1;
+    loop {
+        if let Some(config) = running(&settings.data_dir, database) {
+            return Ok((config, None));
+        }
+        match Server::start(settings).await {
+            Ok(server) => return Ok((server.connect_config(database), Some(server))),
+            // Another process was starting one at the same moment.
+            Err(EmbeddedError::AlreadyRunning { .. }) if attempts < ATTEMPTS => attempts += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether a data dir has data in it, be its server running or not.
+#[must_use]
+pub fn has_cluster(data_dir: &Path) -> bool {
+    Places::cluster_in(data_dir).join("PG_VERSION").exists()
 }
 
 impl Server {

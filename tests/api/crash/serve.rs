@@ -54,7 +54,7 @@ impl Ground {
         if let Some(url) = &self.database_url {
             return postgres::connect(url).await;
         }
-        let config = embedded::running(&self.data_dir(), "rowhouse").expect("the server runs");
+        let config = embedded::running(self.data_dir(), "rowhouse").expect("the server runs");
         let (client, connection) = config.connect(NoTls).await.expect("the server takes us");
         tokio::spawn(connection);
         client
@@ -68,8 +68,9 @@ impl Ground {
         signal("KILL", pid.trim().parse().expect("the first line is a number"));
     }
 
-    fn data_dir(&self) -> std::path::PathBuf {
-        self.folder.path().join("data")
+    /// The folder itself: it is the one that an unprivileged server may be let into.
+    fn data_dir(&self) -> &Path {
+        self.folder.path()
     }
 
     fn log(&self) -> std::path::PathBuf {

@@ -10,7 +10,7 @@ use rowhouse::pg::bootstrap::{self, RUNTIME_LOGIN};
 use rowhouse::pg::pool::{Database, Endpoint, Isolation, PoolSizes, Rules, Statements, TimeLimits};
 use rowhouse::pg::tls::Connector;
 use rowhouse::pg::url::DatabaseUrl;
-use rowhouse::service::provisioning::ProvisionTenant;
+use rowhouse::service::provisioning::{Admin, ProvisionTenant};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::support::{TestDatabase, settings_for};
@@ -68,12 +68,9 @@ impl House {
         let owner = database.connect().await;
         let mut made = Vec::new();
         for number in 0..tenants {
-            let wish = ProvisionTenant {
-                name: TenantName::parse(&format!("Tenant {number}")).expect("a good name"),
-                slug: Slug::parse(&format!("tenant-no-{number}")).expect("a good slug"),
-                admin: None,
-                idempotency_key: None,
-            };
+            let name = TenantName::parse(&format!("Tenant {number}")).expect("a good name");
+            let slug = Slug::parse(&format!("tenant-no-{number}")).expect("a good slug");
+            let wish = ProvisionTenant::new(name, slug, Admin::Nobody);
             let provisioned =
                 backend.services.provisioning.provision(&backend.operator(), wish).await;
             made.push(provisioned.expect("a tenant is made").id);

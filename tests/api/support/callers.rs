@@ -30,6 +30,32 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// Fails unless this is a refusal in Reten's form; gives its message.
+    #[track_caller]
+    pub fn refusal(&self, status: u16) -> &str {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        assert_eq!(self.body["statusCode"], status, "{self:?}");
+        let reason = reqwest::StatusCode::from_u16(status).expect("it is a status");
+        assert_eq!(self.body["error"].as_str(), reason.canonical_reason(), "{self:?}");
+        self.body["message"].as_str().unwrap_or_else(|| panic!("there is no message in {self:?}"))
+    }
+
+    /// Fails unless it says when to come back.
+    #[track_caller]
+    pub fn retry_after(&self) -> u64 {
+        let seconds = self.header("retry-after").and_then(|text| text.parse().ok());
+        seconds.unwrap_or_else(|| panic!("it does not say when to come back: {self:?}"))
+    }
+
+    /// Pairs of field and rule that the answer finds bad, in order.
+    pub fn bad_rules(&self) -> Vec<(&str, &str)> {
+        let errors = self.body["errors"].as_array().into_iter().flatten();
+        errors
+            .map(|e| (e["field"].as_str().unwrap_or("?"), e["code"].as_str().unwrap_or("?")))
+            .collect()
+    }
+
     /// The names of the fields that the answer finds bad, in order.
     pub fn bad_fields(&self) -> Vec<&str> {
         self.body["errors"]

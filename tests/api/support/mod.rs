@@ -3,21 +3,34 @@
 //! [`TestApp::spawn`] goes through the same `App::build` as production. When it is dropped, its
 //! database and the roles of its tenants go too.
 
+pub mod bunker;
 pub mod callers;
+pub mod gate;
 pub mod postgres;
+pub mod program;
+pub mod snapshot;
+pub mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use rowhouse::app::{App, Options, Routes};
+use rowhouse::auth::{CallContext, Principal};
 use rowhouse::config::Settings;
-use rowhouse::domain::Clock;
+use rowhouse::domain::names::{TenantId, TokenId};
+use rowhouse::domain::{Clock, Password, Permission};
+use rowhouse::service::Services;
+use rowhouse::service::tokens::NewToken;
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use bunker::{Bunker, BunkerTenant};
 pub use callers::{Answer, Caller};
+pub use gate::Gate;
 pub use postgres::TestDatabase;
+pub use program::{Program, Ran};
+pub use snapshot::{Snapshot, StrayRoles};
 
 /// The password of every user that a test makes.
 pub const PASSWORD: &str = "SecurePass123!";
@@ -30,6 +43,11 @@ impl TestClock {
     /// Lets time pass.
     pub fn advance(&self, by: time::Duration) {
         self.0.fetch_add(by.whole_seconds(), Ordering::SeqCst);
+    }
+
+    /// What the server takes for the time.
+    pub fn now(&self) -> OffsetDateTime {
+        self.clock().now()
     }
 
     fn clock(&self) -> Clock {
@@ -47,6 +65,8 @@ pub struct TestApp {
     pub clock: TestClock,
     pub root_token: String,
     pub database: TestDatabase,
+    /// The use cases without HTTP before them.
+    pub services: Services,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     task: Option<tokio::task::JoinHandle<()>>,
 }
@@ -107,6 +127,7 @@ impl TestAppBuilder {
         let options = Options { clock: Some(clock.clock()), routes: self.routes };
         let app = App::build(settings, options).await.expect("the server of a test starts");
         let address = format!("http://{}", app.addr());
+        let services = app.backend().services.clone();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             app.run_until_stopped(async {
@@ -115,7 +136,8 @@ impl TestAppBuilder {
             .await
             .expect("the server of a test stops in order");
         });
-        TestApp { address, clock, root_token, database, stop: Some(stop), task: Some(task) }
+        let (stop, task) = (Some(stop), Some(task));
+        TestApp { address, clock, root_token, database, services, stop, task }
     }
 }
 
@@ -124,6 +146,8 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
     [
         ("listen", "127.0.0.1:0"),
         ("database.url", database_url),
+        // Given, so that none is made and kept in the folder that the tests run in.
+        ("root_token", "0c1f6b1e-7a53-4d1c-9d53-1f0b6d0f7a11"),
         ("database.max_connections", "10"),
         ("http.workers", "1"),
         ("http.shutdown_timeout", "2s"),
@@ -204,6 +228,49 @@ impl TestApp {
         let answer = self.anonymous().post("/api/auth/login", &body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         self.bearer(answer.body["accessToken"].as_str().expect("the answer has a token"))
+    }
+
+    /// A context for work that the operator does.
+    pub fn operator(&self) -> CallContext {
+        let request_id = Uuid::new_v4().to_string();
+        CallContext { principal: Principal::Operator, request_id, now: self.clock.now() }
+    }
+
+    /// Makes a user who can log in with the password that tests use.
+    pub async fn add_user(&self, email: &str, platform_role: Option<&str>) -> Uuid {
+        let hasher = rowhouse::auth::password::Hasher::new(
+            rowhouse::auth::password::Params::weakest_for_tests(),
+            1,
+            1,
+        );
+        let password = Password::parse(PASSWORD).expect("the password of tests is good");
+        let hash = hasher.expect("the weakest parameters are accepted").hash(&password).await;
+        let id = Uuid::new_v4();
+        let sql = "INSERT INTO users (id, email, first_name, last_name, password_hash, platform_role, created_at, updated_at)
+                   VALUES ($1, $2, 'Una', 'User', $3, $4, now(), now())";
+        let hash = hash.expect("a password can be hashed");
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&id, &email, &hash.as_str(), &platform_role];
+        self.sql().await.execute(sql, &params).await.expect("a user can be written");
+        id
+    }
+
+    /// Makes an API token, by the operator.
+    pub async fn add_token(
+        &self,
+        permissions: &[Permission],
+        tenant: Option<Uuid>,
+        lifetime: Option<time::Duration>,
+    ) -> (TokenId, Caller) {
+        let wish = NewToken {
+            name: "a test's".to_owned(),
+            permissions: permissions.to_vec(),
+            expires_at: lifetime.map(|lifetime| self.clock.now() + lifetime),
+            tenant: tenant.map(TenantId::new),
+        };
+        let made = self.services.tokens.create(&self.operator(), wish).await;
+        let (token, secret) = made.expect("the operator may make a token");
+        (token.id, self.bearer(secret.expose()))
     }
 
     /// A connection as the owner, to look behind the answers.

@@ -72,6 +72,43 @@ impl TestDatabase {
         connect(&self.url()).await
     }
 
+    /// The URL of another login.
+    pub fn url_of(&self, login: &str, password: &str) -> String {
+        let url = self.url();
+        let authority = url.find("://").map_or(0, |at| at + 3);
+        let host = url[authority..].find('@').map_or(authority, |at| authority + at + 1);
+        format!("{}{login}:{password}@{}", &url[..authority], &url[host..])
+    }
+
+    /// The URL of the runtime login, as the server derives it from the owner's.
+    pub fn runtime_url(&self) -> String {
+        let config: tokio_postgres::Config = self.url().parse().expect("it is a URL");
+        let password = config.get_password().map(rowhouse::pg::bootstrap::runtime_password);
+        self.url_of(rowhouse::pg::bootstrap::RUNTIME_LOGIN, &password.unwrap_or_default())
+    }
+
+    /// A connection to the same server, beside this database.
+    pub async fn connect_beside(&self) -> Client {
+        connect(&with_database(&ground().await.base, "postgres")).await
+    }
+
+    /// Lets nobody in and throws everybody out, as if the server were away.
+    pub async fn close(&self) {
+        let (admin, name) = (self.connect_beside().await, self.name());
+        let sql = format!(
+            "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        admin.batch_execute(&sql).await.expect("a test database can be closed");
+    }
+
+    /// Lets everybody in again.
+    pub async fn open(&self) {
+        let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name());
+        let admin = self.connect_beside().await;
+        admin.batch_execute(&sql).await.expect("a test database can be opened");
+    }
+
     pub fn name(&self) -> &str {
         &self.0.name
     }

@@ -1,0 +1,167 @@
+//! How a command ends: the exit codes, and the words for what went wrong.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::app::BuildError;
+use crate::config::SettingsError;
+use crate::domain::error::{Error, Rule};
+use crate::telemetry::BadFilter;
+
+/// What the exit code tells a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All of it is done.
+    Done = 0,
+    /// It failed; the same call may work later.
+    Failed = 1,
+    /// It was called wrongly, by its arguments or its settings; the same call will not work later.
+    Usage = 2,
+    /// A part is done, and the output says which.
+    Partly = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Some settings are bad.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The log filter is bad.
+    #[error(transparent)]
+    Filter(#[from] BadFilter),
+    /// Some arguments are bad; lists them all.
+    #[error("{}", .0.join("\n  "))]
+    Usage(Vec<String>),
+    /// The database could not be opened.
+    #[error("{}", chain(.0))]
+    Build(#[from] BuildError),
+    /// A service refused.
+    #[error("{}", .0.chain())]
+    Service(#[from] Error),
+    /// Something between us and the operating system.
+    #[error("cannot {during}: {source}")]
+    Io {
+        /// What was being done, in the present tense.
+        during: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Anything else that ends a command, in words of its own.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    /// One bad argument.
+    pub(super) fn usage(what: impl Into<String>) -> Self {
+        Self::Usage(vec![what.into()])
+    }
+
+    /// Adds what was being done to an I/O error.
+    pub(super) fn io(during: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { during, source }
+    }
+
+    /// The code to end with.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Settings(_) | Self::Filter(_) | Self::Usage(_) => Exit::Usage,
+            Self::Build(_) | Self::Service(_) | Self::Io { .. } | Self::Other(_) => Exit::Failed,
+        }
+    }
+}
+
+/// The whole chain in one line, without what a message already quotes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !line.contains(&words) {
+            line = format!("{line}: {words}");
+        }
+        cause = inner.source();
+    }
+    line
+}
+
+/// Reads the arguments of a command that become names of the domain, and remembers what is wrong with each.
+#[derive(Default)]
+pub(super) struct Arguments(Vec<String>);
+
+impl Arguments {
+    /// Reads one; `flag` is how it is called on the command line.
+    pub(super) fn read<T>(
+        &mut self,
+        flag: &str,
+        given: &str,
+        parse: impl FnOnce(&str) -> Result<T, Rule>,
+    ) -> Option<T> {
+        parse(given).map_err(|rule| self.0.push(format!("{flag} {}", sentence(rule)))).ok()
+    }
+
+    /// What was read, or everything that was wrong.
+    pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, Failure> {
+        match read {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(Failure::Usage(self.0)),
+        }
+    }
+}
+
+/// A broken rule in words. The value is not repeated: it may be a password.
+fn sentence(rule: Rule) -> String {
+    match rule {
+        Rule::Required => "must not be empty".to_owned(),
+        Rule::Type(expected) => format!("must be a {expected}"),
+        Rule::TooShort(min) => format!("must have at least {min} characters"),
+        Rule::TooLong(max) => format!("must have at most {max} characters"),
+        Rule::SlugFormat => {
+            "must be of lower-case letters, digits and single hyphens, with a letter or digit at both ends".to_owned()
+        }
+        Rule::EmailFormat => "must be an e-mail address".to_owned(),
+        Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
+        Rule::ControlCharacter => "must not hold control characters".to_owned(),
+        Rule::Reserved => "is a reserved word".to_owned(),
+        Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
+        Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
+        Rule::Past => "must lie in the future".to_owned(),
+        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
+        Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
+        Rule::TooDeep => "must not be nested so deeply".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_those_of_the_readme() {
+        let codes = [Exit::Done, Exit::Failed, Exit::Usage, Exit::Partly].map(|exit| exit as u8);
+        assert_eq!(codes, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn every_bad_argument_is_named_at_once() {
+        let mut arguments = Arguments::default();
+        let slug = arguments.read("--slug", "Acme", |_| Err::<(), _>(Rule::SlugFormat));
+        let name = arguments.read("--name", "", |_| Err::<(), _>(Rule::Required));
+        let failure = arguments.finish(slug.zip(name)).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        let text = failure.to_string();
+        assert!(
+            text.contains("--slug must be of lower-case")
+                && text.contains("--name must not be empty")
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Prints: data to stdout, words to stderr, tables for people, JSON for programs.
+//!
+//! Whoever reads may stop reading (`| head`): a closed pipe is no failure and needs no words.
+
+use std::io::{self, ErrorKind, Write};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Failure, Output};
+use crate::app::{Backend, Options, Purpose};
+use crate::config::Settings;
+
+/// Writes data, with a line end.
+pub(super) fn data(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Io { during: "write to stdout", source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes words for whoever watches. Where nobody does, nothing is lost.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes a value as JSON, or as its text.
+pub(super) fn print(
+    output: Output,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if output.json { data(&to_json(value)?) } else { data(&text()) }
+}
+
+/// Writes a list as JSON, or as a table. An empty table is a remark on stderr instead, so that stdout
+/// has a line for each thing and for nothing else.
+pub(super) fn print_list<T: Serialize>(
+    output: Output,
+    list: &[T],
+    header: &[&str],
+    row: impl Fn(&T) -> Vec<String>,
+    when_empty: &str,
+) -> Result<(), Failure> {
+    if output.json {
+        return data(&to_json(list)?);
+    }
+    if list.is_empty() {
+        say(when_empty);
+        return Ok(());
+    }
+    data(&table(Some(header), list.iter().map(row)))
+}
+
+/// Lines up columns: no frame and no colour, so that `awk` and eyes both find their way.
+pub(super) fn table(
+    header: Option<&[&str]>,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).add_rows(rows);
+    if let Some(header) = header {
+        table.set_header(header);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::Other(format!("cannot write JSON: {error}")))
+}
+
+/// A time for people and for programs: UTC, whole seconds.
+pub(super) fn time(at: OffsetDateTime) -> String {
+    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}
+
+/// Opens a backend, works on it and closes it again, whatever became of the work.
+pub(super) async fn on_backend<T>(
+    purpose: Purpose,
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Backend) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let backend = Backend::open_for(purpose, settings, &Options::default()).await?;
+    let outcome = work(&backend).await;
+    backend.close().await;
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_lines_have_no_tail() {
+        let rows = [["acme-corp", "Acme"], ["b", "Bé"]].map(|row| row.map(str::to_owned).to_vec());
+        let text = table(Some(&["SLUG", "NAME"]), rows);
+        assert_eq!(text, "SLUG       NAME\nacme-corp  Acme\nb          Bé");
+    }
+}

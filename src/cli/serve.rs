@@ -1,0 +1,237 @@
+//! `serve`: starts the server, says where it is, and stops it in order.
+//!
+//! The first signal lets running requests finish, the second stops at once. What was committed is safe
+//! either way.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::healthcheck::reachable;
+use super::{Exit, Failure, output};
+use crate::app::{App, FirstStart, Options};
+use crate::config::Settings;
+
+/// What the pools and an embedded server get to stop in, once the requests are done. With the default
+/// `http.shutdown_timeout` the whole stop takes less than the ten seconds that container engines wait.
+const LAST_STEPS: Duration = Duration::from_millis(1500);
+
+/// The body of the example call, as in the set-up's documentation.
+const EXAMPLE_TENANT: &str = r#"{"name":"Acme Corp","slug":"acme-corp","adminEmail":"admin@acme.com","adminPassword":"SecurePass123!","adminFirstName":"Acme","adminLastName":"Admin"}"#;
+
+pub(super) async fn run(settings: Settings) -> Result<Exit, Failure> {
+    let mut stops = StopSignals::watch()?;
+    let app = tokio::select! {
+        built = App::build(settings.clone(), Options::default()) => built?,
+        () = stops.next() => return Err(Failure::Other("stopped before it was ready".to_owned())),
+    };
+    output::data(&format!("listening on http://{}", app.addr()))?;
+    welcome(&settings, app.addr(), &app.backend().first_start);
+    serve_until_stopped(app, &mut stops, settings.http.shutdown_timeout + LAST_STEPS).await
+}
+
+async fn serve_until_stopped(
+    app: App,
+    stops: &mut StopSignals,
+    patience: Duration,
+) -> Result<Exit, Failure> {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut serving = std::pin::pin!(app.run_until_stopped(async {
+        let _ = stopped.await;
+    }));
+    let failed = Failure::io("serve");
+    tokio::select! {
+        outcome = &mut serving => return outcome.map(|()| Exit::Done).map_err(failed),
+        () = stops.next() => {}
+    }
+    tracing::info!("stopping: running requests may finish; a second signal stops at once");
+    drop(stop);
+    tokio::select! {
+        outcome = &mut serving => outcome.map(|()| Exit::Done).map_err(failed),
+        () = stops.next() => Err(Failure::Other("stopped at once, by a second signal".to_owned())),
+        () = tokio::time::sleep(patience) => {
+            tracing::warn!("the last steps took too long and were left to the operating system");
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// The two signals that mean *stop*, from Ctrl-C and from whoever runs services.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn watch() -> Result<Self, Failure> {
+        let watch = |kind| signal(kind).map_err(Failure::io("watch for signals"));
+        Ok(Self {
+            interrupt: watch(SignalKind::interrupt())?,
+            terminate: watch(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Tells whoever started it what there is now. A log that machines read gets the places and no secret:
+/// it is kept, and by others.
+fn welcome(settings: &Settings, addr: SocketAddr, first: &FirstStart) {
+    if !settings.log.json {
+        output::say(&notice(settings, addr, first));
+        return;
+    }
+    if let Some((path, _)) = &first.root_token {
+        tracing::info!(path = %path.display(), "the root token is kept in a file");
+    }
+    if let Some((path, ..)) = &first.admin {
+        tracing::info!(path = %path.display(), "the admin's password is kept in a file");
+    }
+}
+
+fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
+    let mut text = String::from("\n");
+    let mut line = |key: &str, value: &str| {
+        let _ = writeln!(text, "  {key:<11} {value}");
+    };
+    match (&first.root_token, &settings.root_token) {
+        (Some((path, new)), _) => {
+            line("root token", &format!("in {}", absolute(path)));
+            if let Some(token) = new {
+                line("", &format!("{} (new, shown this once)", token.expose()));
+            }
+        }
+        (None, Some(_)) => line("root token", "as set in ROWHOUSE_ROOT_TOKEN"),
+        (None, None) => line("root token", "none is set"),
+    }
+    match (&first.admin, &settings.admin) {
+        (Some((path, email, new)), _) => {
+            line("admin", &format!("{email}, password in {}", absolute(path)));
+            if let Some(password) = new {
+                line("", &format!("{} (new, shown this once)", password.expose()));
+            }
+        }
+        (None, Some(admin)) => {
+            line("admin", &format!("{}, password as set in ROWHOUSE_ADMIN_PASSWORD", admin.email));
+        }
+        (None, None) => {}
+    }
+    if let Some(psql) = &first.psql {
+        line("database", psql);
+    }
+    let _ = write!(text, "\nTo create a tenant, paste this into another terminal:\n\n");
+    let _ = write!(text, "{}", example(settings, addr, first));
+    text
+}
+
+/// The call that creates a tenant. The token comes from its file when the line runs, so that it stays out
+/// of the terminal's history.
+fn example(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
+    let mut text = String::new();
+    let token = match (&first.root_token, &settings.root_token) {
+        (Some((path, _)), _) => match &settings.root_token_command {
+            Some(command) => format!("$({command})"),
+            None => format!("$(cat {})", shell_word(&absolute(path))),
+        },
+        (None, Some(_)) => "$ROWHOUSE_ROOT_TOKEN".to_owned(),
+        (None, None) => {
+            let program = std::env::current_exe()
+                .map_or_else(|_| "rowhouse".to_owned(), |path| shell_word(&path.to_string_lossy()));
+            let _ = writeln!(
+                text,
+                "TOKEN=$({program} token create --name first --permission CREATE_TENANT)"
+            );
+            "$TOKEN".to_owned()
+        }
+    };
+    let _ = writeln!(
+        text,
+        "curl -X POST 'http://{}/api/tenant/setup' -H \"Authorization: Bearer {token}\" \
+         -H 'Content-Type: application/json' -d '{EXAMPLE_TENANT}'",
+        reachable(addr)
+    );
+    text
+}
+
+/// The path as it is from every folder.
+fn absolute(path: &Path) -> String {
+    let whole = std::path::absolute(path);
+    whole.as_deref().unwrap_or(path).display().to_string()
+}
+
+/// A word that a shell reads as it is, also inside `"$(..)"`.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::auth::token::RootToken;
+
+    fn settings(values: &[(&'static str, &str)]) -> Settings {
+        let values: Vec<_> =
+            values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Settings::from_values(&values).unwrap()
+    }
+
+    fn with_token(path: &str, new: bool) -> (FirstStart, Arc<RootToken>) {
+        let token = Arc::new(RootToken::generate());
+        let shown = new.then(|| Arc::clone(&token));
+        let first =
+            FirstStart { root_token: Some((PathBuf::from(path), shown)), ..FirstStart::default() };
+        (first, token)
+    }
+
+    #[test]
+    fn a_new_root_token_is_shown_and_an_old_one_is_not() {
+        let addr = "127.0.0.1:8080".parse().unwrap();
+        for new in [true, false] {
+            let (first, token) = with_token("/data/root-token", new);
+            let text = notice(&settings(&[]), addr, &first);
+            assert_eq!(text.contains(token.expose()), new, "{text}");
+            assert!(text.contains("in /data/root-token"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_example_reads_the_token_when_it_runs() {
+        let addr = "0.0.0.0:81".parse().unwrap();
+        let (kept, _) = with_token("/my data/root-token", true);
+        let nothing = FirstStart::default();
+        for (values, first, token) in [
+            (&[][..], &kept, "Bearer $(cat '/my data/root-token')\""),
+            (
+                &[("root_token_command", "docker exec x cat y")],
+                &kept,
+                "Bearer $(docker exec x cat y)\"",
+            ),
+            (
+                &[("root_token", "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f")],
+                &nothing,
+                "Bearer $ROWHOUSE_ROOT_TOKEN\"",
+            ),
+            (&[], &nothing, "Bearer $TOKEN\""),
+        ] {
+            let text = example(&settings(values), addr, first);
+            assert!(text.contains(token), "{text}");
+            assert!(text.contains("'http://127.0.0.1:81/api/tenant/setup'"), "{text}");
+        }
+    }
+}

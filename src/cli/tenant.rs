@@ -1,0 +1,183 @@
+//! `tenant`: create, list, show.
+
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::failure::Arguments;
+use super::{CreateTenant, Exit, Failure, Output, output, password};
+use crate::app::Purpose;
+use crate::config::Settings;
+use crate::domain::error::{Error, Noun, Rule};
+use crate::domain::names::{Email, PersonName, SchemaName, Slug, TenantId, TenantName};
+use crate::domain::{Password, Tenant};
+use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
+use crate::service::tenants::TenantRef;
+
+/// Longest idempotency key, as over HTTP.
+const IDEMPOTENCY_KEY_MAX: usize = 255;
+
+/// A tenant as programs read it; the names are those of the HTTP API.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TenantView {
+    id: String,
+    slug: String,
+    name: String,
+    status: &'static str,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    schema: String,
+}
+
+/// What became of a wish for a tenant.
+#[derive(Debug, Serialize)]
+struct ProvisionedView {
+    id: String,
+    name: String,
+    slug: String,
+    /// Whether it was made by an earlier call with the same key.
+    replayed: bool,
+}
+
+pub(super) async fn create(settings: &Settings, wish: CreateTenant) -> Result<Exit, Failure> {
+    let output = wish.output;
+    let wish = read_wish(wish).await?;
+    let made = output::on_backend(Purpose::Operate, settings, async |backend| {
+        Ok(backend.services.provisioning.provision(&backend.operator(), wish).await?)
+    })
+    .await?;
+    let view = ProvisionedView::from(made);
+    output::print(output, &view, || {
+        let rows = [("id", &view.id), ("slug", &view.slug), ("name", &view.name)];
+        output::table(None, rows.map(|(key, value)| vec![key.to_owned(), value.clone()]))
+    })?;
+    if view.replayed && !output.json {
+        output::say("made by an earlier call with the same idempotency key");
+    }
+    Ok(Exit::Done)
+}
+
+/// Reads the arguments, and names everything that is wrong with them before a password is asked for.
+async fn read_wish(wish: CreateTenant) -> Result<ProvisionTenant, Failure> {
+    let mut arguments = Arguments::default();
+    let name = arguments.read("--name", &wish.name, TenantName::parse);
+    let slug = arguments.read("--slug", &wish.slug, Slug::parse);
+    let email = arguments.read("--admin-email", &wish.admin_email, Email::parse);
+    let first_name =
+        arguments.read("--admin-first-name", &wish.admin_first_name, PersonName::parse);
+    let last_name = arguments.read("--admin-last-name", &wish.admin_last_name, PersonName::parse);
+    if let Some(key) = &wish.idempotency_key {
+        arguments.read("--idempotency-key", key, idempotency_key);
+    }
+    let names = || Some((name?, slug?, email?, first_name?, last_name?));
+    let (name, slug, email, first_name, last_name) = arguments.finish(names())?;
+    let given = password::of_admin(wish.admin_password_stdin).await?;
+    let mut arguments = Arguments::default();
+    let password = arguments.read("the admin's password", given.expose_secret(), Password::parse);
+    let password = arguments.finish(password)?;
+    let admin = Admin::NewOrExisting(NewAdmin { email, password, first_name, last_name });
+    let idempotency_key = wish.idempotency_key;
+    Ok(ProvisionTenant { idempotency_key, ..ProvisionTenant::new(name, slug, admin) })
+}
+
+fn idempotency_key(given: &str) -> Result<(), Rule> {
+    if given.is_empty() {
+        Err(Rule::Required)
+    } else if given.len() > IDEMPOTENCY_KEY_MAX {
+        Err(Rule::TooLong(IDEMPOTENCY_KEY_MAX))
+    } else if given.chars().any(char::is_control) {
+        Err(Rule::ControlCharacter)
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+    let tenants = output::on_backend(Purpose::Operate, settings, async |backend| {
+        Ok(backend.services.tenants.list(&backend.operator()).await?)
+    })
+    .await?;
+    let views: Vec<TenantView> = tenants.into_iter().map(TenantView::from).collect();
+    let row = |view: &TenantView| {
+        let name = view.name.clone();
+        vec![
+            view.slug.clone(),
+            view.id.clone(),
+            view.status.to_owned(),
+            output::time(view.created_at),
+            name,
+        ]
+    };
+    let header = ["SLUG", "ID", "STATUS", "CREATED AT", "NAME"];
+    output::print_list(output, &views, &header, row, "there are no tenants yet")?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn show(
+    settings: &Settings,
+    tenant: &str,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let which = tenant_ref(tenant)?;
+    let found = output::on_backend(Purpose::Operate, settings, async |backend| {
+        let found = backend.services.tenants.read(&backend.operator(), &which).await;
+        found.map_err(|error| not_found(error, tenant))
+    })
+    .await?;
+    let view = TenantView::from(found);
+    output::print(output, &view, || {
+        let rows = [
+            ("id", view.id.as_str()),
+            ("slug", &view.slug),
+            ("name", &view.name),
+            ("status", view.status),
+            ("created at", &output::time(view.created_at)),
+            ("schema", &view.schema),
+        ];
+        output::table(None, rows.map(|(key, value)| vec![key.to_owned(), value.to_owned()]))
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Reads how the command line names a tenant. An id first: a UUID has the form of a slug, too.
+pub(super) fn tenant_ref(given: &str) -> Result<TenantRef, Failure> {
+    if let Ok(id) = given.parse() {
+        return Ok(TenantRef::Id(TenantId::new(id)));
+    }
+    Slug::parse(given)
+        .map(TenantRef::Slug)
+        .map_err(|_rule| Failure::usage(format!("{given:?} is neither a tenant's slug nor an id")))
+}
+
+/// Says which tenant there is not.
+pub(super) fn not_found(error: Error, tenant: &str) -> Failure {
+    match error {
+        Error::NotFound(Noun::Tenant) => Failure::Other(format!("no such tenant: {tenant}")),
+        error => error.into(),
+    }
+}
+
+impl From<Tenant> for TenantView {
+    fn from(tenant: Tenant) -> Self {
+        Self {
+            id: tenant.id.to_string(),
+            slug: tenant.slug.to_string(),
+            name: tenant.name.to_string(),
+            status: tenant.status.as_str(),
+            created_at: tenant.created_at,
+            schema: SchemaName::of(tenant.id).to_string(),
+        }
+    }
+}
+
+impl From<Provisioned> for ProvisionedView {
+    fn from(made: Provisioned) -> Self {
+        Self {
+            id: made.id.to_string(),
+            name: made.name.to_string(),
+            slug: made.slug.to_string(),
+            replayed: made.replayed,
+        }
+    }
+}

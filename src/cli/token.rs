@@ -1,0 +1,149 @@
+//! `token`: create, list, revoke.
+
+use serde::Serialize;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::tenant::{not_found, tenant_ref};
+use super::{CreateToken, Exit, Failure, Output, output};
+use crate::app::Purpose;
+use crate::config::Settings;
+use crate::domain::Permission;
+use crate::domain::error::{Error, Noun};
+use crate::domain::names::TokenId;
+use crate::service::tokens::{NewToken, Token};
+
+/// A token as programs read it: everything but the token itself, except when it is made.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenView {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    hint: String,
+    name: String,
+    permissions: Vec<Permission>,
+    tenant_id: Option<String>,
+    created_by: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_used_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    revoked_at: Option<OffsetDateTime>,
+}
+
+pub(super) async fn create(settings: &Settings, wish: CreateToken) -> Result<Exit, Failure> {
+    let output = wish.output;
+    let which = wish.tenant.as_deref().map(tenant_ref).transpose()?;
+    let (token, secret) = output::on_backend(Purpose::Operate, settings, async |backend| {
+        let ctx = backend.operator();
+        let tenant = match &which {
+            Some(which) => {
+                let found = backend.services.tenants.read(&ctx, which).await;
+                let named = wish.tenant.as_deref().unwrap_or_default();
+                Some(found.map_err(|error| not_found(error, named))?.id)
+            }
+            None => None,
+        };
+        let new = NewToken {
+            name: wish.name,
+            permissions: wish.permissions,
+            expires_at: wish.expires.map(|lifetime| end(ctx.now, lifetime)).transpose()?,
+            tenant,
+        };
+        Ok(backend.services.tokens.create(&ctx, new).await?)
+    })
+    .await?;
+    let mut view = TokenView::from(token);
+    if output.json {
+        view.token = Some(secret.expose().to_owned());
+        return output::print(output, &view, String::new).map(|()| Exit::Done);
+    }
+    // The token alone, so that `TOKEN=$(rowhouse token create ..)` holds it and nothing else.
+    output::data(secret.expose())?;
+    let until = view
+        .expires_at
+        .map_or_else(|| "for ever".to_owned(), |end| format!("until {}", output::time(end)));
+    output::say(&format!("token {} is good {until}; it is shown this once", view.id));
+    Ok(Exit::Done)
+}
+
+/// When a token ends that is made now.
+fn end(now: OffsetDateTime, lifetime: std::time::Duration) -> Result<OffsetDateTime, Failure> {
+    time::Duration::try_from(lifetime)
+        .ok()
+        .filter(|lifetime| lifetime.is_positive())
+        .and_then(|lifetime| now.checked_add(lifetime))
+        .ok_or_else(|| Failure::usage("--expires must be a length of time, such as 12h, 30d or 1y"))
+}
+
+pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+    let tokens = output::on_backend(Purpose::Operate, settings, async |backend| {
+        Ok(backend.services.tokens.list(&backend.operator()).await?)
+    })
+    .await?;
+    let views: Vec<TokenView> = tokens.into_iter().map(TokenView::from).collect();
+    let row = |view: &TokenView| {
+        let permissions = view.permissions.iter().map(|permission| permission.as_str());
+        let or = |at: Option<OffsetDateTime>, never: &str| {
+            at.map_or_else(|| never.to_owned(), output::time)
+        };
+        vec![
+            view.id.clone(),
+            view.hint.clone(),
+            permissions.collect::<Vec<_>>().join(","),
+            view.tenant_id.clone().unwrap_or_else(|| "all".to_owned()),
+            or(view.expires_at, "never"),
+            or(view.last_used_at, "never"),
+            or(view.revoked_at, "no"),
+            view.name.clone(),
+        ]
+    };
+    let header =
+        ["ID", "TOKEN", "PERMISSIONS", "TENANT", "EXPIRES AT", "LAST USED AT", "REVOKED", "NAME"];
+    output::print_list(output, &views, &header, row, "there are no tokens yet")?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn revoke(
+    settings: &Settings,
+    id: uuid::Uuid,
+    output: Output,
+) -> Result<Exit, Failure> {
+    output::on_backend(Purpose::Operate, settings, async |backend| {
+        match backend.services.tokens.revoke(&backend.operator(), TokenId::new(id)).await {
+            Err(Error::NotFound(Noun::Token)) => {
+                Err(Failure::Other(format!("no such token: {id}")))
+            }
+            revoked => Ok(revoked?),
+        }
+    })
+    .await?;
+    if output.json {
+        output::print(output, &json!({ "id": id, "revoked": true }), String::new)?;
+    } else {
+        output::say(&format!("token {id} is revoked"));
+    }
+    Ok(Exit::Done)
+}
+
+impl From<Token> for TokenView {
+    fn from(token: Token) -> Self {
+        Self {
+            id: token.id.to_string(),
+            token: None,
+            hint: token.hint,
+            name: token.name,
+            permissions: token.permissions,
+            tenant_id: token.tenant.map(|tenant| tenant.to_string()),
+            created_by: token.created_by,
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+            last_used_at: token.last_used_at,
+            revoked_at: token.revoked_at,
+        }
+    }
+}

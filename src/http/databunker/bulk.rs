@@ -1,0 +1,67 @@
+//! Many records at once, behind an unlock: `BulkListUnlock`, `BulkListUsers`, `BulkListAllUsers`.
+
+use actix_web::post;
+use serde_json::{Value, json};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::call::{Call, identity_of};
+use super::users::row;
+use super::{Answer, ErrorBody, ok};
+use crate::domain::Permission;
+use crate::domain::error::{Error, FieldProblem, Result, Rule};
+use crate::domain::profile::Identity;
+
+pub(super) fn mount(config: &mut ServiceConfig<'_>) {
+    config.service(unlock).service(list_some).service(list_all);
+}
+
+/// Takes an unlock, good for 60 seconds and as often as needed within them.
+#[utoipa::path(tag = "databunker", operation_id = "BulkListUnlock", security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `unlockuuid`"), (status = 403, description = "Access denied", body = ErrorBody),
+))]
+#[post("/v2/BulkListUnlock")]
+async fn unlock(call: Call) -> Answer {
+    let unlock = call.services().system.unlock(&call.ctx).await?;
+    ok(json!({ "unlockuuid": unlock.expose() }))
+}
+
+/// Lists the records of these people; who is unknown is left out.
+#[utoipa::path(tag = "databunker", operation_id = "BulkListUsers", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
+))]
+#[post("/v2/BulkListUsers")]
+async fn list_some(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::BulkProfiles).await?;
+    call.unlocked().await?;
+    let identities =
+        call.params()?.list("users")?.iter().map(by_key).collect::<Result<Vec<_>>>()?;
+    let found = call.services().profiles.list_some(&call.ctx, &tenant, &identities).await?;
+    ok(json!({ "total": found.len(), "rows": found.iter().map(row).collect::<Vec<_>>() }))
+}
+
+/// Lists a page of all records of the tenant, oldest first.
+#[utoipa::path(tag = "databunker", operation_id = "BulkListAllUsers", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
+))]
+#[post("/v2/BulkListAllUsers")]
+async fn list_all(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::BulkProfiles).await?;
+    call.unlocked().await?;
+    let (offset, limit) = call.params()?.page()?;
+    let (total, found) =
+        call.services().profiles.list_all(&call.ctx, &tenant, offset, limit).await?;
+    ok(json!({ "total": total, "rows": found.iter().map(row).collect::<Vec<_>>() }))
+}
+
+/// A person by one of the keys: bulk calls do not take ids.
+pub(super) fn by_key(entry: &Value) -> Result<Identity> {
+    match identity_of(entry)? {
+        key @ Identity::Key(..) => Ok(key),
+        Identity::Id(_) => {
+            Err(Error::Invalid(vec![FieldProblem::new("mode", Rule::OneOf(KEY_MODES))]))
+        }
+    }
+}
+
+/// The modes that name a person by a key.
+pub(super) const KEY_MODES: &[&str] = &["login", "email", "phone", "custom"];

@@ -1,0 +1,357 @@
+//! Reads a request of this dialect: who calls, in which tenant, with which parameters.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::HeaderMap;
+use actix_web::{FromRequest, HttpRequest, web};
+use serde_json::Value;
+use time::Duration;
+use uuid::Uuid;
+
+use super::Problem;
+use crate::auth::CallContext;
+use crate::domain::error::{AuthProblem, Error, FieldProblem, Malformed, Noun, Result, Rule};
+use crate::domain::names::Slug;
+use crate::domain::profile::{Document, Identity, KEY_MAX, Lifetime, MonthOrMinute, parse_length};
+use crate::domain::{Permission, Tenant, TenantStatus};
+use crate::http::Site;
+use crate::http::extract::{self, Body};
+use crate::service::Services;
+use crate::service::tenants::{MAIN_NUMBER, TenantRef};
+
+/// The credential.
+const TOKEN_HEADER: &str = "x-bunker-token";
+
+/// The tenant, by name.
+const TENANT_HEADER: &str = "x-bunker-tenant";
+
+/// Rows on a page where nobody says.
+const PAGE: i64 = 10;
+
+/// Most rows on a page, and what a limit that makes no sense becomes.
+const PAGE_MAX: i64 = 100;
+
+/// A request with a credential that was recognised. What it asks for is looked at after who asks: a caller
+/// who may not is told that, whatever the body holds.
+pub(super) struct Call {
+    pub(super) ctx: CallContext,
+    params: Result<Params, Malformed>,
+    site: web::Data<Site>,
+    /// The tenant that the request names.
+    named: Named,
+}
+
+/// How a request names its tenant.
+enum Named {
+    /// By the header, which means what it says. A name that can be nobody's is `None`.
+    Header(Option<Slug>),
+    /// By the host, which may be called anything.
+    Host(Slug),
+    /// Not at all.
+    Nowhere,
+}
+
+impl FromRequest for Call {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        let body = Body::of(&request, payload);
+        Box::pin(async move {
+            let site = extract::site(&request).clone();
+            let presented = header(request.headers(), TOKEN_HEADER).unwrap_or_default();
+            let principal = match presented {
+                "" => return Err(Problem(Error::Unauthenticated(AuthProblem::Missing))),
+                token => site.services.identity.of_xtoken(token, site.clock.now()).await?,
+            };
+            let ctx = extract::context(&request, principal);
+            // An empty header is as good as none.
+            let named = match header(request.headers(), TENANT_HEADER).unwrap_or("?") {
+                "" => of_host(&request, &site),
+                _ if !request.headers().contains_key(TENANT_HEADER) => of_host(&request, &site),
+                name => Named::Header(find_by(name)),
+            };
+            let params = match body.read().await {
+                Ok(bytes) => Params::read(&bytes),
+                Err(Error::Malformed(malformed)) => Err(malformed),
+                Err(error) => return Err(Problem(error)),
+            };
+            Ok(Self { ctx, params, site, named })
+        })
+    }
+}
+
+fn of_host(request: &HttpRequest, site: &Site) -> Named {
+    let base = site.settings.base_domain.as_deref();
+    let slug = extract::slug_of_host(request.connection_info().host(), base);
+    slug.map_or(Named::Nowhere, Named::Host)
+}
+
+/// The slug to look for under a name; none where no tenant can have it. The main tenant's is a reserved
+/// word, which our own answers give as its name.
+fn find_by(name: &str) -> Option<Slug> {
+    match Slug::parse(name) {
+        Ok(slug) => Some(slug),
+        Err(Rule::Reserved) => Some(Slug::stored(name.to_owned())),
+        Err(_) => None,
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+}
+
+impl Call {
+    pub(super) fn services(&self) -> &Services {
+        &self.site.services
+    }
+
+    /// The parameters.
+    pub(super) fn params(&self) -> Result<&Params> {
+        self.params.as_ref().map_err(|why| Error::Malformed(*why))
+    }
+
+    /// The tenant that the call works in.
+    ///
+    /// A bound credential never leaves its tenant: beside another tenant's name it is refused, whether or
+    /// not there is such a tenant. The root works in the tenant that is named, or in the main one.
+    pub(super) async fn tenant(&self) -> Result<Tenant> {
+        let tenants = &self.services().tenants;
+        let refused = || Error::Forbidden { missing: Vec::new() };
+        let slug = match &self.named {
+            Named::Header(slug) => slug.as_ref(),
+            Named::Host(slug) => Some(slug),
+            Named::Nowhere => None,
+        };
+        let found = match slug {
+            Some(slug) => tenants.find(&TenantRef::Slug(slug.clone())).await?,
+            None => None,
+        };
+        let tenant = match (self.ctx.principal.home(), &self.named, found) {
+            (Some(home), _, Some(named)) if named.id == home => named,
+            (Some(home), Named::Nowhere | Named::Host(_), None) => {
+                let found = tenants.find(&TenantRef::Id(home)).await?;
+                found.ok_or(Error::Unauthenticated(AuthProblem::Invalid))?
+            }
+            (Some(_), ..) => return Err(refused()),
+            (None, _, Some(named)) => named,
+            (None, Named::Nowhere, None) => self.main_tenant().await?,
+            (None, Named::Header(_) | Named::Host(_), None) => {
+                return Err(Error::NotFound(Noun::Tenant));
+            }
+        };
+        if tenant.status == TenantStatus::Active {
+            Ok(tenant)
+        } else {
+            Err(Error::NotFound(Noun::Tenant))
+        }
+    }
+
+    /// The tenant that the call works in, for a caller with this permission there. The service asks again,
+    /// and that is the check that counts.
+    pub(super) async fn tenant_for(&self, permission: Permission) -> Result<Tenant> {
+        self.ctx.reach(permission)?;
+        let tenant = self.tenant().await?;
+        if self.ctx.principal.may_in(permission, tenant.id) {
+            Ok(tenant)
+        } else {
+            Err(Error::missing(permission))
+        }
+    }
+
+    async fn main_tenant(&self) -> Result<Tenant> {
+        match self.services().tenants.find(&TenantRef::Number(MAIN_NUMBER)).await? {
+            Some(tenant) => Ok(tenant),
+            None => self.services().provisioning.main_tenant(&self.ctx).await,
+        }
+    }
+
+    /// The tenant that the parameters name by `tenantid` or `tenantname`, if they do.
+    pub(super) async fn tenant_param(&self) -> Result<Option<Tenant>> {
+        let params = self.params()?;
+        let which = match (params.integer("tenantid")?, params.text("tenantname")?) {
+            (Some(number), _) => TenantRef::Number(number),
+            (None, Some(name)) => {
+                TenantRef::Slug(find_by(&name).ok_or(Error::NotFound(Noun::Tenant))?)
+            }
+            (None, None) => return Ok(None),
+        };
+        self.services().tenants.find(&which).await?.ok_or(Error::NotFound(Noun::Tenant)).map(Some)
+    }
+
+    /// Whether a header or the host names a tenant.
+    pub(super) const fn names_a_tenant(&self) -> bool {
+        !matches!(self.named, Named::Nowhere)
+    }
+
+    /// Refuses who may not list in bulk, then an unlock that is missing or not good.
+    pub(super) async fn unlocked(&self) -> Result<()> {
+        let unlock = self.params.as_ref().ok().and_then(Params::unlock);
+        self.services().system.check_unlock(&self.ctx, unlock).await
+    }
+
+    /// Takes the call apart, for handlers to whom the parameters as a whole are a document.
+    pub(super) fn into_parts(self) -> (CallContext, Services, Result<Value>) {
+        let params = self.params.map(|params| params.0).map_err(Error::Malformed);
+        (self.ctx, self.site.services.clone(), params)
+    }
+}
+
+/// The parameters of a call.
+pub(super) struct Params(Value);
+
+impl Params {
+    /// Reads a body; none at all is an empty object.
+    fn read(body: &[u8]) -> Result<Self, Malformed> {
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self(Value::Object(serde_json::Map::new())));
+        }
+        match serde_json::from_slice(body) {
+            // A list is a JSON patch in v1; anywhere else every parameter is missing from it.
+            Ok(params @ (Value::Object(_) | Value::Array(_))) => Ok(Self(params)),
+            Ok(_) => Err(Malformed::NotAnObject),
+            Err(error) => Err(Malformed::Json { line: error.line(), column: error.column() }),
+        }
+    }
+
+    /// A parameter, unless it is absent or null.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A text.
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<String>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(Error::invalid(name, Rule::Type("string"))),
+        }
+    }
+
+    /// A text that must be there.
+    pub(super) fn required(&self, name: &'static str) -> Result<String> {
+        self.text(name)?
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| Error::invalid(name, Rule::Required))
+    }
+
+    /// Names every parameter that is missing, at once.
+    pub(super) fn require_all(&self, names: &[&'static str]) -> Result<()> {
+        let missing: Vec<_> = names
+            .iter()
+            .filter(|name| self.value(name).is_none())
+            .map(|name| FieldProblem::new(*name, Rule::Required))
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(Error::Invalid(missing)) }
+    }
+
+    /// A whole number, also as a text of digits.
+    pub(super) fn integer(&self, name: &'static str) -> Result<Option<i64>> {
+        let number = match self.value(name) {
+            None => return Ok(None),
+            Some(Value::Number(number)) => number.as_i64(),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(_) => None,
+        };
+        number.map(Some).ok_or_else(|| Error::invalid(name, Rule::Type("number")))
+    }
+
+    /// A list that must be there and hold something.
+    pub(super) fn list(&self, name: &'static str) -> Result<&Vec<Value>> {
+        match self.value(name) {
+            Some(Value::Array(items)) if !items.is_empty() => Ok(items),
+            None | Some(Value::Array(_)) => Err(Error::invalid(name, Rule::Required)),
+            Some(_) => Err(Error::invalid(name, Rule::Type("array"))),
+        }
+    }
+
+    /// Where a page begins and how long it is: 10 rows by default, 100 where the limit makes no sense.
+    pub(super) fn page(&self) -> Result<(i64, i64)> {
+        let offset = self.integer("offset")?.unwrap_or(0).max(0);
+        let limit = self.integer("limit")?.unwrap_or(PAGE);
+        Ok((offset, if (1..=PAGE_MAX).contains(&limit) { limit } else { PAGE_MAX }))
+    }
+
+    /// The person that `mode` and `identity` name. A number is as good as its text: that is how some
+    /// clients send telephone numbers.
+    pub(super) fn identity(&self) -> Result<Identity> {
+        let mode = self.text("mode")?.ok_or_else(|| Error::invalid("mode", Rule::Required))?;
+        let identity = match self.value("identity") {
+            Some(Value::Number(number)) => number.to_string(),
+            _ => {
+                self.text("identity")?.ok_or_else(|| Error::invalid("identity", Rule::Required))?
+            }
+        };
+        Identity::parse(&mode, &identity).map_err(|problem| Error::Invalid(vec![problem]))
+    }
+
+    /// The document under a name.
+    pub(super) fn document(&self, name: &'static str) -> Result<Document> {
+        let value = self.value(name).ok_or_else(|| Error::invalid(name, Rule::Required))?;
+        Document::parse(value.clone()).map_err(|rule| Error::invalid(name, rule))
+    }
+
+    /// How long a record is to live.
+    pub(super) fn lifetime(&self, now: time::OffsetDateTime) -> Result<Lifetime> {
+        let (final_time, sliding_time) = (self.length("finaltime")?, self.length("slidingtime")?);
+        Lifetime::parse(final_time, sliding_time, now)
+            .map_err(|problem| Error::Invalid(vec![problem]))
+    }
+
+    /// How long a credential is to live: its end or its sliding time, whichever is given.
+    pub(super) fn credential_lifetime(&self) -> Result<Option<Duration>> {
+        for name in ["finaltime", "slidingtime"] {
+            if let Some(text) = self.length(name)? {
+                let length = parse_length(&text, MonthOrMinute::Minute);
+                return length.map(Some).ok_or_else(|| Error::invalid(name, Rule::Lifetime));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A length of time as a text; a number is one of seconds, an empty text is none.
+    fn length(&self, name: &'static str) -> Result<Option<String>> {
+        match self.value(name) {
+            Some(Value::Number(number)) => Ok(Some(number.to_string())),
+            _ => Ok(self.text(name)?.filter(|text| !text.trim().is_empty())),
+        }
+    }
+
+    /// A UUID that must be there.
+    pub(super) fn uuid(&self, name: &'static str) -> Result<Uuid> {
+        Uuid::try_parse(&self.required(name)?)
+            .map_err(|_no_uuid| Error::invalid(name, Rule::TokenUuid))
+    }
+
+    /// The unlock that a bulk call must carry. What is no UUID at all is answered like one that is not
+    /// good: it opens nothing.
+    pub(super) fn unlock(&self) -> Option<&str> {
+        self.value("unlockuuid").and_then(Value::as_str)
+    }
+
+    /// The text of a fuzzy search.
+    pub(super) fn searchable(&self) -> Result<String> {
+        let text = self.required("identity")?;
+        if text.chars().count() > KEY_MAX {
+            return Err(Error::invalid("identity", Rule::TooLong(KEY_MAX)));
+        }
+        if text.contains('\0') {
+            return Err(Error::invalid("identity", Rule::ControlCharacter));
+        }
+        match text.trim() {
+            "" => Err(Error::invalid("identity", Rule::Required)),
+            trimmed => Ok(trimmed.to_owned()),
+        }
+    }
+}
+
+/// The person that an entry of a list names.
+pub(super) fn identity_of(entry: &Value) -> Result<Identity> {
+    match entry {
+        Value::Object(_) => Params(entry.clone()).identity(),
+        _ => Err(Error::Invalid(vec![FieldProblem::new("users", Rule::Type("object"))])),
+    }
+}

@@ -1,0 +1,195 @@
+//! Databunker Pro's dialect: `/v2/<Name>`, all `POST`, and the older `/v1/tenant`, `/v1/user`.
+//!
+//! Contract: the vendor's pages "Multi-tenancy", "Authentication", "Errors", "Pagination", their OpenAPI
+//! document, and what their clients send. An answer always has `"status": "ok"`, an error is
+//! `{"status": "error", "message": ".."}`; the codes are 400, 403, 404, 409 and 5xx, and never 401, 201 or
+//! 422. Here a *user* is a profile and a *token* is a profile's id; a credential is an *xtoken*.
+//!
+//! Quirks:
+//! - JSON is read whatever the `Content-Type` says (curl's default label is the form's); no body is `{}`;
+//!   unknown keys and `request_metadata` are ignored; null is as good as absent; `tenantid` may be a text.
+//! - No `X-Bunker-Tenant` and no subdomain means a tenant's own tenant for its token, the main tenant
+//!   (number 1) for root. A tenant's token beside another tenant's name is refused.
+//! - A bare `m` in `finaltime` and `slidingtime` is a month; in the lifetime of an xtoken, a minute.
+//! - `SystemGetUserProfiles` without a match answers an empty list. Tenants that could not be asked are
+//!   listed under `errors`, a key that the vendor's answer does not have.
+//! - v1 errors carry the codes of v2, where the open-source v1 server answered 405 to nearly everything.
+
+mod bulk;
+mod call;
+mod system;
+mod tenants;
+mod users;
+mod v1;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::{HttpResponse, ResponseError, get};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::domain::Permission;
+use crate::domain::error::{AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+
+/// Mounts the routes of this dialect.
+pub fn mount(config: &mut ServiceConfig<'_>) {
+    config.service(status);
+    tenants::mount(config);
+    users::mount(config);
+    bulk::mount(config);
+    system::mount(config);
+    v1::mount(config);
+}
+
+/// Whether a path belongs to this dialect.
+#[must_use]
+pub fn owns(path: &str) -> bool {
+    path.starts_with("/v2/") || path.starts_with("/v1/") || path == "/v1" || path == "/v2"
+}
+
+/// The process is alive, in the word that this dialect's installers wait for.
+#[utoipa::path(tag = "databunker", operation_id = "DatabunkerStatus", responses((status = 200, description = "OK", content_type = "text/plain")))]
+#[get("/status")]
+async fn status() -> &'static str {
+    "OK"
+}
+
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DatabunkerError)]
+struct ErrorBody {
+    /// Always `error`.
+    status: &'static str,
+    /// What happened, for people.
+    message: String,
+}
+
+/// What a handler answers.
+type Answer = Result<HttpResponse, Problem>;
+
+/// `{"status": "ok"}` and these fields.
+#[expect(clippy::unnecessary_wraps, reason = "it is the last line of every handler")]
+fn ok(fields: Value) -> Answer {
+    let mut body = json!({ "status": "ok" });
+    if let (Value::Object(body), Value::Object(fields)) = (&mut body, fields) {
+        body.extend(fields);
+    }
+    Ok(HttpResponse::Ok().json(body))
+}
+
+/// An error on its way out, in this dialect's form.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Problem(pub Error);
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        match &self.0 {
+            Error::Malformed(Malformed::Method) | Error::NotFound(_) => StatusCode::NOT_FOUND,
+            Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
+            Error::Unauthenticated(_) | Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status_code());
+        if let Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } = &self.0 {
+            answer.insert_header((RETRY_AFTER, retry_after.as_secs().max(1).to_string()));
+        }
+        answer.json(ErrorBody { status: "error", message: message(&self.0) })
+    }
+}
+
+/// What a person reads. The vendor's own sentences where they are known.
+fn message(error: &Error) -> String {
+    match error {
+        Error::Malformed(Malformed::TooLarge { limit }) => {
+            format!("The request body is larger than {limit} bytes")
+        }
+        Error::Malformed(Malformed::Method) | Error::NotFound(Noun::Route) => {
+            "The API request was not found".to_owned()
+        }
+        Error::Malformed(Malformed::Header(name)) => {
+            format!("The header {name} has an incorrect format")
+        }
+        Error::Malformed(Malformed::Json { .. } | Malformed::NotAnObject | Malformed::Body) => {
+            "Failed to decode the request body".to_owned()
+        }
+        Error::Invalid(problems) => invalid(problems),
+        Error::Unauthenticated(AuthProblem::Unlock) => {
+            "The unlockuuid value was not found or is not valid".to_owned()
+        }
+        Error::Forbidden { missing } if missing.iter().any(|p| MAIN_ONLY.contains(p)) => {
+            "Only the main tenant admin can do this".to_owned()
+        }
+        Error::Forbidden { .. }
+        | Error::Unauthenticated(
+            AuthProblem::Missing
+            | AuthProblem::Invalid
+            | AuthProblem::Expired
+            | AuthProblem::WrongPassword,
+        ) => "Access denied".to_owned(),
+        Error::NotFound(Noun::Tenant) => "The tenant was not found".to_owned(),
+        Error::NotFound(Noun::User | Noun::Profile) => "The user record was not found".to_owned(),
+        Error::NotFound(Noun::Token) => "The token was not found".to_owned(),
+        Error::NotFound(Noun::AuditEvent) => "The audit event was not found".to_owned(),
+        Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
+        Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
+        Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
+        Error::Conflict(Conflict::MainTenant) => "The main tenant cannot be deleted".to_owned(),
+        Error::Conflict(Conflict::TenantNotActive) => "The tenant is not active".to_owned(),
+        Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent) => {
+            "The record was changed at the same moment; try again".to_owned()
+        }
+        Error::TooMany { .. } => "Too many requests".to_owned(),
+        Error::Unavailable { .. } => "The service is not available right now; try again".to_owned(),
+        Error::Internal { .. } => "Internal error".to_owned(),
+    }
+}
+
+/// The permissions that only the main tenant's admin holds.
+const MAIN_ONLY: [Permission; 3] =
+    [Permission::CrossTenant, Permission::CreateTenant, Permission::DeleteTenant];
+
+fn invalid(problems: &[FieldProblem]) -> String {
+    let missing: Vec<&str> =
+        problems.iter().filter(|p| p.rule == Rule::Required).map(|p| p.field.as_ref()).collect();
+    if !missing.is_empty() {
+        return format!("Missing API request parameters: {}", missing.join(", "));
+    }
+    let Some(FieldProblem { field, rule }) = problems.first() else {
+        return "Failed to decode the request body".to_owned();
+    };
+    match rule {
+        Rule::TokenUuid => "Bad UUID".to_owned(),
+        Rule::TooLong(max) => format!("The {field} parameter is longer than {max} characters"),
+        Rule::TooDeep => format!("The {field} parameter is nested too deeply"),
+        Rule::ControlCharacter => {
+            format!("The {field} parameter holds characters that cannot be stored")
+        }
+        Rule::Patch => "The patch could not be applied".to_owned(),
+        Rule::Reserved => format!("The {field} parameter is a reserved word"),
+        Rule::Required
+        | Rule::Type(_)
+        | Rule::TooShort(_)
+        | Rule::SlugFormat
+        | Rule::EmailFormat
+        | Rule::UuidFormat
+        | Rule::Range(..)
+        | Rule::OneOf(_)
+        | Rule::Past
+        | Rule::Lifetime => format!("The {field} parameter has an incorrect format"),
+    }
+}

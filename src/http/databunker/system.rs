@@ -1,0 +1,141 @@
+//! A person across all tenants: the System operations. For the main tenant's admin, behind an unlock.
+
+use actix_web::post;
+use serde_json::{Value, json};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::bulk::KEY_MODES;
+use super::call::Call;
+use super::{Answer, ErrorBody, ok};
+use crate::domain::Tenant;
+use crate::domain::error::{Error, Result, Rule};
+use crate::domain::profile::{Identity, ProfileId};
+use crate::service::system::{Action, Found, Outcome, Pass, Unasked};
+
+pub(super) fn mount(config: &mut ServiceConfig<'_>) {
+    config.service(find).service(search).service(delete).service(restore).service(stats);
+}
+
+/// Finds all records of a person, in every tenant.
+#[utoipa::path(tag = "databunker", operation_id = "SystemGetUserProfiles", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows` of `tenantid`, `tenantname`, `token`, `profile`"),
+    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
+))]
+#[post("/v2/SystemGetUserProfiles")]
+async fn find(call: Call) -> Answer {
+    let pass = pass(&call, Action::GetProfiles).await?;
+    let identity = call.params()?.identity().and_then(by_key)?;
+    let outcome = call.services().system.find(&call.ctx, pass, &identity).await?;
+    ok(found(&outcome))
+}
+
+/// Finds all records that a text is part of, in every tenant.
+#[utoipa::path(tag = "databunker", operation_id = "SystemSearchUserProfiles", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows`"),
+    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
+))]
+#[post("/v2/SystemSearchUserProfiles")]
+async fn search(call: Call) -> Answer {
+    let pass = pass(&call, Action::SearchProfiles).await?;
+    let text = call.params()?.searchable()?;
+    let outcome = call.services().system.search(&call.ctx, pass, &text).await?;
+    ok(found(&outcome))
+}
+
+/// Deletes all records of a person, in every tenant or in the one that is named.
+#[utoipa::path(tag = "databunker", operation_id = "SystemDeleteUserProfiles", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows` of `token`, `tenantid`, `tenantname`"),
+    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
+    (status = 404, description = "The tenant was not found", body = ErrorBody),
+))]
+#[post("/v2/SystemDeleteUserProfiles")]
+async fn delete(call: Call) -> Answer {
+    let pass = pass(&call, Action::DeleteProfiles).await?;
+    let (identity, tenant) = (call.params()?.identity()?, call.tenant_param().await?);
+    if matches!(identity, Identity::Id(_)) && tenant.is_none() {
+        // An id means something within its tenant only.
+        return Err(Error::invalid("tenantid", Rule::Required).into());
+    }
+    let outcome =
+        call.services().system.delete(&call.ctx, pass, &identity, tenant.as_ref()).await?;
+    let row = |(tenant, id): &(Tenant, ProfileId)| json!({ "token": id, "tenantid": tenant.number, "tenantname": tenant.slug });
+    let rows: Vec<Value> = outcome.found.iter().map(row).collect();
+    ok(with_errors(json!({ "total": rows.len(), "rows": rows }), &outcome.unasked))
+}
+
+/// Puts a deleted record back, under the token that it had.
+#[utoipa::path(tag = "databunker", operation_id = "SystemRestoreUserProfile", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `result`, `token`, `profile`"),
+    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
+    (status = 404, description = "No such tenant, or no history of the record", body = ErrorBody),
+    (status = 409, description = "One of its keys is taken, or it is not deleted", body = ErrorBody),
+))]
+#[post("/v2/SystemRestoreUserProfile")]
+async fn restore(call: Call) -> Answer {
+    let pass = pass(&call, Action::RestoreProfile).await?;
+    let id = call.params()?.uuid("token").map(ProfileId::new)?;
+    let tenant = call.tenant_param().await?;
+    let tenant = tenant.ok_or_else(|| Error::invalid("tenantid", Rule::Required))?;
+    let profile = call.services().system.restore(&call.ctx, pass, &tenant, id).await?;
+    ok(json!({ "result": "restored", "token": profile.id, "profile": profile.document }))
+}
+
+/// Counts what the whole house holds.
+#[utoipa::path(tag = "databunker", operation_id = "SystemGetSystemStats", security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `stats`"),
+    (status = 403, description = "Only the main tenant admin can do this", body = ErrorBody),
+))]
+#[post("/v2/SystemGetSystemStats")]
+async fn stats(call: Call) -> Answer {
+    let (stats, unasked) = call.services().system.stats(&call.ctx).await?;
+    let body = json!({ "stats": {
+        "numusers": stats.profile_count,
+        "numtenants": stats.tenant_count,
+        "numtokens": stats.token_count,
+        "numsessions": stats.session_count,
+        "totalnumrecords": stats.profile_count,
+    } });
+    ok(with_errors(body, &unasked))
+}
+
+/// Passes the three gates, before the other parameters are looked at.
+async fn pass(call: &Call, action: Action) -> Result<Pass> {
+    let unlock = call.params().ok().and_then(|params| params.unlock());
+    call.services().system.pass(&call.ctx, unlock, action).await
+}
+
+fn by_key(identity: Identity) -> Result<Identity> {
+    match identity {
+        key @ Identity::Key(..) => Ok(key),
+        Identity::Id(_) => Err(Error::invalid("mode", Rule::OneOf(KEY_MODES))),
+    }
+}
+
+fn found(outcome: &Outcome<Found>) -> Value {
+    let row = |found: &Found| {
+        json!({
+            "tenantid": found.tenant.number,
+            "tenantname": found.tenant.slug,
+            "token": found.profile.id,
+            "profile": found.profile.document,
+        })
+    };
+    let rows: Vec<Value> = outcome.found.iter().map(row).collect();
+    with_errors(json!({ "total": outcome.total, "rows": rows }), &outcome.unasked)
+}
+
+/// Names the tenants that were not asked.
+fn with_errors(mut body: Value, unasked: &[(Tenant, Unasked)]) -> Value {
+    let row = |(tenant, why): &(Tenant, Unasked)| {
+        let message = match why {
+            Unasked::NotActive => "The tenant is not active",
+            Unasked::Failed => "The tenant could not be asked",
+        };
+        json!({ "tenantid": tenant.number, "tenantname": tenant.slug, "message": message })
+    };
+    if !unasked.is_empty() {
+        body["errors"] = unasked.iter().map(row).collect();
+    }
+    body
+}

@@ -1,0 +1,171 @@
+//! Tenants: `TenantCreate`, `TenantGet`, `TenantUpdate`, `TenantListTenants`, `TenantDelete`.
+
+use actix_web::post;
+use serde_json::json;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::call::{Call, Params};
+use super::{Answer, ErrorBody, ok};
+use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::names::{Email, NAME_MAX, SLUG_MAX, Slug, TenantName};
+use crate::domain::{Permission, Tenant};
+use crate::service::provisioning::{Admin, ProvisionTenant, Provisioned};
+use crate::service::tenants::{Changes, TenantRef};
+
+pub(super) fn mount(config: &mut ServiceConfig<'_>) {
+    config.service(create).service(read).service(update).service(list).service(delete);
+}
+
+/// Creates a tenant and answers its token, which is shown this once.
+#[utoipa::path(tag = "databunker", operation_id = "TenantCreate", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `xtoken`, `tenantid`"),
+    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate tenant name", body = ErrorBody),
+))]
+#[post("/v2/TenantCreate")]
+async fn create(call: Call) -> Answer {
+    call.ctx.require(Permission::CreateTenant)?;
+    let params = call.params()?;
+    params.require_all(&["tenantname", "tenantorg"])?;
+    let name = tenant_name(&params.required("tenantname")?, "tenantname")?;
+    let org =
+        org(params, "tenantorg")?.ok_or_else(|| Error::invalid("tenantorg", Rule::Required))?;
+    let made = create_with(&call, name, org).await?;
+    let token = made.token.as_ref().map(|token| token.expose().to_owned());
+    ok(json!({ "xtoken": token, "tenantid": made.number }))
+}
+
+/// Reads a tenant.
+#[utoipa::path(tag = "databunker", operation_id = "TenantGet", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `tenantname`, `tenantorg`"),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
+))]
+#[post("/v2/TenantGet")]
+async fn read(call: Call) -> Answer {
+    let tenant = named_or_own(&call, Permission::ViewTenants).await?;
+    ok(json!({ "tenantname": tenant.slug, "tenantorg": tenant.org.unwrap_or_default() }))
+}
+
+/// Renames a tenant, or changes its organisation: the caller's own, or for root the one with `tenantid`.
+#[utoipa::path(tag = "databunker", operation_id = "TenantUpdate", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
+    (status = 409, description = "Duplicate tenant name", body = ErrorBody),
+))]
+#[post("/v2/TenantUpdate")]
+async fn update(call: Call) -> Answer {
+    let tenant = named_or_own(&call, Permission::UpdateTenant).await?;
+    let params = call.params()?;
+    let name = params.text("tenantname")?;
+    let slug = name.map(|name| tenant_name(&name, "tenantname")).transpose()?;
+    let (org, contact) = (org(params, "tenantorg")?, contact(params)?);
+    rename(&call, &tenant, slug, org, contact).await?;
+    ok(json!({}))
+}
+
+/// Lists all tenants by number.
+#[utoipa::path(tag = "databunker", operation_id = "TenantListTenants", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows`"),
+    (status = 403, description = "Only the main tenant admin can do this", body = ErrorBody),
+))]
+#[post("/v2/TenantListTenants")]
+async fn list(call: Call) -> Answer {
+    call.ctx.require(Permission::CrossTenant)?;
+    let (offset, limit) = call.params()?.page()?;
+    let (total, tenants) = call.services().tenants.page(&call.ctx, offset, limit).await?;
+    let row = |tenant: Tenant| json!({ "tenantid": tenant.number, "tenantname": tenant.slug, "tenantorg": tenant.org.unwrap_or_default() });
+    ok(json!({ "total": total, "rows": tenants.into_iter().map(row).collect::<Vec<_>>() }))
+}
+
+/// Deletes a tenant and all that is in it.
+#[utoipa::path(tag = "databunker", operation_id = "TenantDelete", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
+))]
+#[post("/v2/TenantDelete")]
+async fn delete(call: Call) -> Answer {
+    call.ctx.require(Permission::DeleteTenant)?;
+    let tenant =
+        call.tenant_param().await?.ok_or_else(|| Error::invalid("tenantid", Rule::Required))?;
+    call.services().tenants.remove(&call.ctx, &tenant).await?;
+    ok(json!({}))
+}
+
+/// Creates a tenant for either version of the API.
+pub(super) async fn create_with(call: &Call, slug: Slug, org: String) -> Result<Provisioned> {
+    let name = TenantName::stored(slug.to_string());
+    let wish = ProvisionTenant {
+        org: Some(org),
+        contact: contact(call.params()?)?,
+        with_token: true,
+        ..ProvisionTenant::new(name, slug, Admin::Nobody)
+    };
+    call.services().provisioning.provision(&call.ctx, wish).await
+}
+
+/// Renames a tenant for either version of the API.
+pub(super) async fn rename(
+    call: &Call,
+    tenant: &Tenant,
+    slug: Option<Slug>,
+    org: Option<String>,
+    contact: Option<Email>,
+) -> Result<()> {
+    let name = slug.as_ref().map(|slug| TenantName::stored(slug.to_string()));
+    call.services()
+        .tenants
+        .update(&call.ctx, tenant.id, &Changes { slug, name, org, contact })
+        .await
+}
+
+/// The tenant with the `tenantid` of the parameters, or without one the caller's own. A bound caller may
+/// name none but its own.
+pub(super) async fn named_or_own(call: &Call, permission: Permission) -> Result<Tenant> {
+    if call.ctx.principal.home().is_some() {
+        let own = call.tenant_for(permission).await?;
+        return match call.params()?.integer("tenantid")? {
+            Some(number) if number != own.number => Err(Error::Forbidden { missing: Vec::new() }),
+            _ => Ok(own),
+        };
+    }
+    call.ctx.require(permission)?;
+    match call.params()?.integer("tenantid")? {
+        Some(number) => {
+            let found = call.services().tenants.find(&TenantRef::Number(number)).await?;
+            found.ok_or(Error::NotFound(Noun::Tenant))
+        }
+        // The main tenant is never meant by saying nothing.
+        None if call.names_a_tenant() => call.tenant().await,
+        None => Err(Error::invalid("tenantid", Rule::Required)),
+    }
+}
+
+/// A tenant's name in this dialect: `[a-z0-9]+`, whole.
+pub(super) fn tenant_name(given: &str, field: &'static str) -> Result<Slug> {
+    if given.len() > SLUG_MAX {
+        return Err(Error::invalid(field, Rule::TooLong(SLUG_MAX)));
+    }
+    if given.is_empty() || !given.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+        return Err(Error::invalid(field, Rule::SlugFormat));
+    }
+    Slug::parse(given).map_err(|rule| Error::invalid(field, rule))
+}
+
+pub(super) fn org(params: &Params, field: &'static str) -> Result<Option<String>> {
+    let Some(org) = params.text(field)? else { return Ok(None) };
+    if org.chars().count() > NAME_MAX {
+        return Err(Error::invalid(field, Rule::TooLong(NAME_MAX)));
+    }
+    if org.chars().any(char::is_control) {
+        return Err(Error::invalid(field, Rule::ControlCharacter));
+    }
+    Ok(Some(org))
+}
+
+fn contact(params: &Params) -> Result<Option<Email>> {
+    let given = params.text("email")?.filter(|email| !email.is_empty());
+    given
+        .map(|email| Email::parse(&email).map_err(|rule| Error::invalid("email", rule)))
+        .transpose()
+}

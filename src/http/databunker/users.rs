@@ -1,0 +1,263 @@
+//! People inside a tenant. A *user* of this dialect is a [`Profile`]; its *token* is the profile's id.
+
+use actix_web::post;
+use serde_json::{Value, json};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::call::{Call, identity_of};
+use super::{Answer, ErrorBody, message, ok};
+use crate::domain::Permission;
+use crate::domain::error::{Error, Result, Rule};
+use crate::domain::profile::{Document, Identity};
+use crate::service::profiles::{Change, Event, NewProfile, Profile};
+
+pub(super) fn mount(config: &mut ServiceConfig<'_>) {
+    config
+        .service(create)
+        .service(create_bulk)
+        .service(read)
+        .service(update)
+        .service(patch)
+        .service(delete)
+        .service(delete_bulk)
+        .service(search)
+        .service(versions)
+        .service(create_xtoken)
+        .service(list_events)
+        .service(read_event);
+}
+
+/// Stores a person's record.
+#[utoipa::path(tag = "databunker", operation_id = "UserCreate", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `token`"),
+    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate index: email, login, phone or custom", body = ErrorBody),
+))]
+#[post("/v2/UserCreate")]
+async fn create(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let params = call.params()?;
+    let (document, lifetime) = (params.document("profile")?, params.lifetime(call.ctx.now)?);
+    let wish = NewProfile { document, lifetime };
+    let profile = call.services().profiles.create(&call.ctx, &tenant, wish).await?;
+    ok(json!({ "token": profile.id }))
+}
+
+/// Stores many records; those that cannot be stored are listed with the reason.
+#[utoipa::path(tag = "databunker", operation_id = "UserCreateBulk", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `created`, `errors`"), (status = 403, description = "Access denied", body = ErrorBody),
+))]
+#[post("/v2/UserCreateBulk")]
+async fn create_bulk(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let lifetime = call.params()?.lifetime(call.ctx.now)?;
+    let given: Vec<Value> = call
+        .params()?
+        .list("records")?
+        .iter()
+        .map(|record| record.get("profile").cloned().unwrap_or(Value::Null))
+        .collect();
+    // Refused here are the shapes, by the service the keys; the answer lists both in their order.
+    let parsed: Vec<Result<Document>> = given.iter().map(document).collect();
+    let good = parsed.iter().filter_map(|parsed| parsed.as_ref().ok().cloned()).collect();
+    let stored = call.services().profiles.create_many(&call.ctx, &tenant, good, &lifetime).await?;
+    let mut stored = stored.into_iter();
+    let (mut created, mut errors) = (Vec::new(), Vec::new());
+    for (given, parsed) in given.into_iter().zip(parsed) {
+        let outcome = match parsed {
+            Ok(_) => stored.next(),
+            Err(error) => Some(Err(error)),
+        };
+        match outcome {
+            Some(Ok(profile)) => created.push(json!({ "token": profile.id, "profile": given })),
+            Some(Err(error)) => {
+                errors.push(json!({ "profile": given, "reason": message(&error) }));
+            }
+            None => {}
+        }
+    }
+    ok(json!({ "created": created, "errors": errors }))
+}
+
+fn document(given: &Value) -> Result<Document> {
+    let missing = |rule| if given.is_null() { Rule::Required } else { rule };
+    Document::parse(given.clone()).map_err(|rule| Error::invalid("profile", missing(rule)))
+}
+
+/// Reads a person's record, as it is or as it was in a version.
+#[utoipa::path(tag = "databunker", operation_id = "UserGet", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `token`, `profile`, `version`, and when it ends"),
+    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The user record was not found", body = ErrorBody),
+))]
+#[post("/v2/UserGet")]
+async fn read(call: Call) -> Answer {
+    let (tenant, params) = (call.tenant().await?, call.params()?);
+    let identity = params.identity()?;
+    let profiles = &call.services().profiles;
+    let profile = match params.integer("version")? {
+        None | Some(0) => profiles.read(&call.ctx, &tenant, &identity).await?,
+        Some(version) => {
+            let version = i32::try_from(version).map_err(|_too_large| {
+                Error::invalid("version", Rule::Range(1, i64::from(i32::MAX)))
+            })?;
+            profiles.read_version(&call.ctx, &tenant, &identity, version).await?
+        }
+    };
+    ok(row(&profile))
+}
+
+/// Changes a record by merging fields into it; null removes a field.
+#[utoipa::path(tag = "databunker", operation_id = "UserUpdate", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody), (status = 409, description = "Duplicate index", body = ErrorBody),
+))]
+#[post("/v2/UserUpdate")]
+async fn update(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let identity = call.params()?.identity()?;
+    let change = Change::Merge(call.params()?.document("profile")?.into_value());
+    call.services().profiles.change(&call.ctx, &tenant, &identity, &change).await?;
+    ok(json!({}))
+}
+
+/// Changes a record by a JSON patch, all of it or nothing.
+#[utoipa::path(tag = "databunker", operation_id = "UserPatch", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"), (status = 400, description = "The patch could not be applied", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The user record was not found", body = ErrorBody),
+    (status = 409, description = "Duplicate index", body = ErrorBody),
+))]
+#[post("/v2/UserPatch")]
+async fn patch(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let identity = call.params()?.identity()?;
+    let change = Change::Patch(Value::Array(call.params()?.list("patch")?.clone()));
+    call.services().profiles.change(&call.ctx, &tenant, &identity, &change).await?;
+    ok(json!({}))
+}
+
+/// Deletes a record.
+#[utoipa::path(tag = "databunker", operation_id = "UserDelete", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
+))]
+#[post("/v2/UserDelete")]
+async fn delete(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let identity = call.params()?.identity()?;
+    call.services().profiles.delete(&call.ctx, &tenant, &identity).await?;
+    ok(json!({}))
+}
+
+/// Deletes many records at once; one that is not there is not an error.
+#[utoipa::path(tag = "databunker", operation_id = "UserDeleteBulk", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `deleted_count`"), (status = 403, description = "Access denied", body = ErrorBody),
+))]
+#[post("/v2/UserDeleteBulk")]
+async fn delete_bulk(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    // No client sends an unlock here; one that is sent must be good.
+    if call.params()?.value("unlockuuid").is_some() {
+        call.unlocked().await?;
+    }
+    let users = call.params()?.list("users")?;
+    let identities = users.iter().map(identity_of).collect::<Result<Vec<Identity>>>()?;
+    let count = call.services().profiles.delete_many(&call.ctx, &tenant, &identities).await?;
+    ok(json!({ "deleted_count": count }))
+}
+
+/// Finds records that a text is part of: of the e-mail address where it has an `@`, of any other key
+/// otherwise.
+#[utoipa::path(tag = "databunker", operation_id = "UserSearch", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows`, of which there are a hundred at most"),
+    (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
+))]
+#[post("/v2/UserSearch")]
+async fn search(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::BulkProfiles).await?;
+    call.unlocked().await?;
+    let text = call.params()?.searchable()?;
+    let (total, found) = call.services().profiles.search(&call.ctx, &tenant, &text).await?;
+    ok(json!({ "total": total, "rows": found.iter().map(row).collect::<Vec<_>>() }))
+}
+
+/// Lists the versions of a record, oldest first.
+#[utoipa::path(tag = "databunker", operation_id = "UserListVersions", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `versions`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
+))]
+#[post("/v2/UserListVersions")]
+async fn versions(call: Call) -> Answer {
+    let (tenant, identity) = (call.tenant().await?, call.params()?.identity()?);
+    let versions = call.services().profiles.versions(&call.ctx, &tenant, &identity).await?;
+    let rows: Vec<Value> = versions
+        .iter()
+        .map(|v| json!({ "version": v.version, "optime": v.created_at.unix_timestamp(), "md5": v.md5 }))
+        .collect();
+    ok(json!({ "versions": rows }))
+}
+
+/// Makes a credential for the person behind a record, good for reading it, for ten minutes by default.
+#[utoipa::path(tag = "databunker", operation_id = "XTokenCreateForUser", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `xtoken`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
+))]
+#[post("/v2/XTokenCreateForUser")]
+async fn create_xtoken(call: Call) -> Answer {
+    let (tenant, params) = (call.tenant_for(Permission::WriteProfiles).await?, call.params()?);
+    let (identity, lifetime) = (params.identity()?, params.credential_lifetime()?);
+    let (id, secret) =
+        call.services().profiles.create_own_token(&call.ctx, &tenant, &identity, lifetime).await?;
+    ok(json!({ "xtoken": secret.expose(), "token": id }))
+}
+
+/// Lists what happened to a record, newest first.
+#[utoipa::path(tag = "databunker", operation_id = "AuditListUserEvents", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
+))]
+#[post("/v2/AuditListUserEvents")]
+async fn list_events(call: Call) -> Answer {
+    let (tenant, params) = (call.tenant_for(Permission::ViewAudit).await?, call.params()?);
+    let (identity, (offset, limit)) = (params.identity()?, params.page()?);
+    let (total, events) =
+        call.services().profiles.events(&call.ctx, &tenant, &identity, offset, limit).await?;
+    let row = |event: &Event| json!({ "auditeventuuid": event.id, "eventtype": event.action, "timestamp": event.at.unix_timestamp() });
+    ok(json!({ "total": total, "rows": events.iter().map(row).collect::<Vec<_>>() }))
+}
+
+/// Reads one thing that happened.
+#[utoipa::path(tag = "databunker", operation_id = "AuditGetEvent", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `eventtype`, `timestamp`, `details`"),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The audit event was not found", body = ErrorBody),
+))]
+#[post("/v2/AuditGetEvent")]
+async fn read_event(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::ViewAudit).await?;
+    let id = call.params()?.uuid("auditeventuuid")?;
+    let event = call.services().profiles.event(&call.ctx, &tenant, id).await?;
+    ok(json!({
+        "auditeventuuid": event.id,
+        "eventtype": event.action,
+        "timestamp": event.at.unix_timestamp(),
+        "details": { "token": event.profile, "actor": event.actor, "requestid": event.request_id },
+    }))
+}
+
+/// A record as it is answered.
+pub(super) fn row(profile: &Profile) -> Value {
+    let mut row =
+        json!({ "token": profile.id, "profile": profile.document, "version": profile.version });
+    let lifetime = &profile.lifetime;
+    if let Some(final_time) = &lifetime.final_time {
+        row["finaltime"] = json!(final_time);
+    }
+    if let Some(sliding_time) = &lifetime.sliding_time {
+        row["slidingtime"] = json!(sliding_time);
+    }
+    if let Some(expires_at) = profile.expires_at {
+        row["expirationtime"] = json!(expires_at.unix_timestamp());
+    }
+    row
+}

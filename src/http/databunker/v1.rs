@@ -1,0 +1,139 @@
+//! The older API: `/v1/tenant` and `/v1/user`. The profile travels flat, and comes back under `data`.
+
+use actix_web::{delete, get, post, put, web};
+use serde_json::{Value, json};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::call::Call;
+use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
+use super::{Answer, ErrorBody, ok};
+use crate::domain::Permission;
+use crate::domain::error::{Error, Result, Rule};
+use crate::domain::profile::{Document, Identity, Lifetime};
+use crate::service::profiles::{Change, NewProfile};
+
+pub(super) fn mount(config: &mut ServiceConfig<'_>) {
+    config
+        .service(create_tenant)
+        .service(rename_tenant)
+        .service(create_user)
+        .service(create_user_slash)
+        .service(read_user)
+        .service(update_user)
+        .service(delete_user);
+}
+
+/// Creates a tenant and answers its token, which is shown this once.
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateTenant", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `xtoken`"), (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 409, description = "Duplicate tenant name", body = ErrorBody),
+))]
+#[post("/v1/tenant")]
+async fn create_tenant(call: Call) -> Answer {
+    call.ctx.require(Permission::CreateTenant)?;
+    let params = call.params()?;
+    let name = tenant_name(&params.required("name")?, "name")?;
+    let org = org(params, "org")?.unwrap_or_default();
+    let made = create_with(&call, name, org).await?;
+    let token = made.token.as_ref().map(|token| token.expose().to_owned());
+    ok(json!({ "xtoken": token }))
+}
+
+/// Renames the caller's tenant.
+#[utoipa::path(tag = "databunker", operation_id = "V1UpdateTenant", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate tenant name", body = ErrorBody),
+))]
+#[put("/v1/tenant")]
+async fn rename_tenant(call: Call) -> Answer {
+    let tenant = named_or_own(&call, Permission::UpdateTenant).await?;
+    let params = call.params()?;
+    let slug = tenant_name(&params.required("name")?, "name")?;
+    let org = org(params, "org")?;
+    rename(&call, &tenant, Some(slug), org, None).await?;
+    ok(json!({}))
+}
+
+/// Stores a person's record; the body is the record.
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateUser", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate index", body = ErrorBody),
+))]
+#[post("/v1/user")]
+async fn create_user(call: Call) -> Answer {
+    store(call).await
+}
+
+/// The same path as some clients write it.
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateUserSlash", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate index", body = ErrorBody),
+))]
+#[post("/v1/user/")]
+async fn create_user_slash(call: Call) -> Answer {
+    store(call).await
+}
+
+/// Reads a person's record.
+#[utoipa::path(tag = "databunker", operation_id = "V1ReadUser", security(("xtoken" = [])),
+    params(("mode" = String, Path), ("identity" = String, Path)), responses(
+    (status = 200, description = "`status`, `token`, `data`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
+))]
+#[get("/v1/user/{mode}/{identity}")]
+async fn read_user(call: Call, path: web::Path<(String, String)>) -> Answer {
+    let (tenant, identity) = (call.tenant().await?, identity(&path)?);
+    let profile = call.services().profiles.read(&call.ctx, &tenant, &identity).await?;
+    ok(json!({ "token": profile.id, "data": profile.document }))
+}
+
+/// Changes a person's record: the body is merged into it.
+#[utoipa::path(tag = "databunker", operation_id = "V1UpdateUser", request_body = Value, security(("xtoken" = [])),
+    params(("mode" = String, Path), ("identity" = String, Path)), responses(
+    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody), (status = 409, description = "Duplicate index", body = ErrorBody),
+))]
+#[put("/v1/user/{mode}/{identity}")]
+async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let (ctx, services, params) = call.into_parts();
+    let identity = identity(&path)?;
+    let change = match params? {
+        Value::Object(fields) if fields.is_empty() => {
+            return Err(Error::invalid("profile", Rule::Required).into());
+        }
+        operations @ Value::Array(_) => Change::Patch(operations),
+        fields => Change::Merge(fields),
+    };
+    let profile = services.profiles.change(&ctx, &tenant, &identity, &change).await?;
+    ok(json!({ "token": profile.id }))
+}
+
+/// Deletes a person's record.
+#[utoipa::path(tag = "databunker", operation_id = "V1DeleteUser", security(("xtoken" = [])),
+    params(("mode" = String, Path), ("identity" = String, Path)), responses(
+    (status = 200, description = "`status`, `result`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
+))]
+#[delete("/v1/user/{mode}/{identity}")]
+async fn delete_user(call: Call, path: web::Path<(String, String)>) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    call.services().profiles.delete(&call.ctx, &tenant, &identity(&path)?).await?;
+    ok(json!({ "result": "done" }))
+}
+
+async fn store(call: Call) -> Answer {
+    let tenant = call.tenant_for(Permission::WriteProfiles).await?;
+    let (ctx, services, params) = call.into_parts();
+    let document = Document::parse(params?).map_err(|rule| Error::invalid("profile", rule))?;
+    if document.as_value().as_object().is_some_and(serde_json::Map::is_empty) {
+        return Err(Error::invalid("profile", Rule::Required).into());
+    }
+    let wish = NewProfile { document, lifetime: Lifetime::default() };
+    let profile = services.profiles.create(&ctx, &tenant, wish).await?;
+    ok(json!({ "token": profile.id }))
+}
+
+fn identity(path: &(String, String)) -> Result<Identity> {
+    Identity::parse(&path.0, &path.1).map_err(|problem| Error::Invalid(vec![problem]))
+}

@@ -1,0 +1,339 @@
+//! WebFluss's dialect: `POST /api/tenants`, `GET /api/tenants/{uuid}`, errors as Laravel words them.
+//!
+//! Contract: WebFluss's pages "Create Tenant" and "Get Tenant Details". Success is 200, a broken rule 422
+//! with `{"message": "<first> (and N more errors)", "errors": {field: [..]}}`, fields in the order of the
+//! page; 401 is `{"message": "Unauthorized"}`.
+//!
+//! Quirks:
+//! - An empty or blank text is as good as none, as Laravel's middleware makes it.
+//! - A malformed address breaks two rules (it is no address, and nobody has it); a well-formed one that
+//!   nobody has is 404 `User not found`.
+//! - A body that is no JSON is 400; Laravel would read it as empty and create a tenant of that.
+//! - Without an owner in the request and in the settings a tenant has none.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, get, post, web};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
+use uuid::Uuid;
+
+use super::extract::{self, Body};
+use super::fields::{Text, read_object};
+use super::{Settings, Site};
+use crate::auth::CallContext;
+use crate::domain::error::{Conflict, Error, FieldProblem, Malformed, Noun, Result, Rule};
+use crate::domain::names::{Email, Slug, TenantId, TenantName};
+use crate::domain::{Permission, Tenant};
+use crate::service::provisioning::{Admin, ProvisionTenant};
+use crate::service::tenants::TenantRef;
+
+/// Shortest subdomain.
+const SUBDOMAIN_MIN: usize = 3;
+
+/// Mounts the routes of this dialect.
+pub fn mount(config: &mut ServiceConfig<'_>) {
+    config.service(create).service(show);
+}
+
+/// Whether a path belongs to this dialect.
+#[must_use]
+pub fn owns(path: &str) -> bool {
+    path == "/api/tenants" || path.starts_with("/api/tenants/")
+}
+
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebflussError)]
+struct ErrorBody {
+    /// What happened, for people.
+    message: String,
+    /// The sentences by field, where fields are bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    errors: Option<Map<String, Value>>,
+}
+
+/// What a creation sends; every field may be left out, and the body too.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+struct CreateBody {
+    /// Address of the user who will own the tenant; must have a user.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = "email")]
+    email: Text,
+    /// The name people read; made up where there is none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 255, example = "My Organization")]
+    name: Text,
+    /// The subdomain; made up where there is none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, min_length = 3, max_length = 63, example = "my-organization")]
+    subdomain: Text,
+}
+
+/// Creates a tenant.
+#[utoipa::path(tag = "webfluss", operation_id = "WebflussCreateTenant", request_body = CreateBody, security(("bearer" = [])), responses(
+    (status = 200, description = "`tenant_id`"),
+    (status = 401, description = "Unauthorized", body = ErrorBody),
+    (status = 403, description = "The token may not create tenants", body = ErrorBody),
+    (status = 404, description = "User not found", body = ErrorBody),
+    (status = 422, description = "The body breaks a rule", body = ErrorBody),
+))]
+#[post("/api/tenants")]
+async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpResponse, Problem> {
+    call.0.require(Permission::CreateTenant)?;
+    let bytes = body.read().await?;
+    let body: CreateBody = if bytes.iter().all(u8::is_ascii_whitespace) {
+        CreateBody::default()
+    } else {
+        read_object(&bytes)?
+    };
+    let wish = body.into_wish(&site.settings)?;
+    let made = site.services.provisioning.provision(&call.0, wish).await?;
+    site.metrics.count_provisioned();
+    Ok(HttpResponse::Ok().json(json!({ "tenant_id": made.id })))
+}
+
+/// Shows a tenant.
+#[utoipa::path(tag = "webfluss", operation_id = "WebflussShowTenant", params(("tenantUuid" = Uuid, Path)), security(("bearer" = [])), responses(
+    (status = 200, description = "`tenant_id`, `organization_name`, `domains`"),
+    (status = 401, description = "Unauthorized", body = ErrorBody),
+    (status = 404, description = "There is no such tenant", body = ErrorBody),
+))]
+#[get("/api/tenants/{tenantUuid}")]
+async fn show(
+    site: web::Data<Site>,
+    call: Call,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    call.0.reach(Permission::ViewTenants)?;
+    let missing = || no_such_tenant(&path);
+    let Ok(id) = Uuid::try_parse(&path) else { return Ok(missing()) };
+    match site.services.tenants.read(&call.0, &TenantRef::Id(TenantId::new(id))).await {
+        Ok(tenant) => {
+            Ok(HttpResponse::Ok().json(details(&tenant, site.settings.base_domain.as_deref())))
+        }
+        Err(Error::NotFound(Noun::Tenant)) => Ok(missing()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl CreateBody {
+    fn into_wish(self, settings: &Settings) -> Result<ProvisionTenant> {
+        let mut problems = Vec::new();
+        let email = optional("email", &self.email, &mut problems, |text| {
+            Email::parse(text).map_err(|rule| vec![rule])
+        });
+        let name = optional("name", &self.name, &mut problems, |text| {
+            TenantName::parse(text).map_err(|rule| vec![rule])
+        });
+        let slug = optional("subdomain", &self.subdomain, &mut problems, subdomain);
+        if !problems.is_empty() {
+            return Err(Error::Invalid(problems));
+        }
+        let slug = slug.unwrap_or_else(random_slug);
+        let owner = email.or_else(|| settings.default_owner.clone());
+        let name = name.unwrap_or_else(|| TenantName::stored(format!("Organization {slug}")));
+        let admin = owner.map_or(Admin::Nobody, Admin::Existing);
+        Ok(ProvisionTenant::new(name, slug, admin))
+    }
+}
+
+/// A field that may be left out, and every rule that it breaks.
+fn optional<T>(
+    field: &'static str,
+    text: &Text,
+    problems: &mut Vec<FieldProblem>,
+    parse: impl FnOnce(&str) -> Result<T, Vec<Rule>>,
+) -> Option<T> {
+    let broken = match text {
+        Text::Missing => return None,
+        Text::Given(text) if text.trim().is_empty() => return None,
+        Text::WrongType => vec![Rule::Type("string")],
+        Text::Given(text) => match parse(text) {
+            Ok(value) => return Some(value),
+            Err(rules) => rules,
+        },
+    };
+    problems.extend(broken.into_iter().map(|rule| FieldProblem::new(field, rule)));
+    None
+}
+
+fn subdomain(text: &str) -> Result<Slug, Vec<Rule>> {
+    let mut broken = Vec::new();
+    if text.chars().count() < SUBDOMAIN_MIN {
+        broken.push(Rule::TooShort(SUBDOMAIN_MIN));
+    }
+    match Slug::parse(text) {
+        Ok(slug) if broken.is_empty() => return Ok(slug),
+        Ok(_) => {}
+        Err(rule) => broken.push(rule),
+    }
+    Err(broken)
+}
+
+/// A subdomain that nobody thought of. Random enough that two never meet.
+fn random_slug() -> Slug {
+    Slug::stored(format!("site-{}", Uuid::new_v4().simple()))
+}
+
+fn details(tenant: &Tenant, base_domain: Option<&str>) -> Value {
+    let host = base_domain
+        .map_or_else(|| tenant.slug.to_string(), |base| format!("{}.{base}", tenant.slug));
+    json!({
+        "tenant_id": tenant.id,
+        "organization_name": tenant.name,
+        "domains": { "base": base_domain, "custom": null, "subdomain": host },
+    })
+}
+
+/// Laravel's words, class name and all: its clients may look for them.
+fn no_such_tenant(given: &str) -> HttpResponse {
+    let message = format!("No query results for model [App\\Models\\Tenant] {given}");
+    HttpResponse::NotFound().json(json!({ "message": message }))
+}
+
+/// A caller, refused in this dialect's form.
+struct Call(CallContext);
+
+impl FromRequest for Call {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let ctx = extract::identify(&request).await?;
+            ctx.require_authenticated()?;
+            Ok(Self(ctx))
+        })
+    }
+}
+
+/// An error on its way out, in this dialect's form.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Problem(pub Error);
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        match &self.0 {
+            Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
+            Error::Malformed(_) => StatusCode::BAD_REQUEST,
+            Error::Invalid(_) | Error::Conflict(Conflict::SlugTaken) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Error::NotFound(_) => StatusCode::NOT_FOUND,
+            Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status_code());
+        if let Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } = &self.0 {
+            answer.insert_header((RETRY_AFTER, retry_after.as_secs().max(1).to_string()));
+        }
+        answer.json(match &self.0 {
+            Error::Invalid(problems) => validation(&sentences(problems)),
+            Error::Conflict(Conflict::SlugTaken) => validation(&[(
+                "subdomain".to_owned(),
+                "The subdomain has already been taken.".to_owned(),
+            )]),
+            other => ErrorBody { message: message(other).to_owned(), errors: None },
+        })
+    }
+}
+
+/// Laravel's validation body: the first sentence, how many more there are, and all by field.
+fn validation(sentences: &[(String, String)]) -> ErrorBody {
+    let first =
+        sentences.first().map_or("The given data was invalid.", |(_, sentence)| sentence.as_str());
+    let message = match sentences.len().saturating_sub(1) {
+        0 => first.to_owned(),
+        1 => format!("{first} (and 1 more error)"),
+        more => format!("{first} (and {more} more errors)"),
+    };
+    let mut errors = Map::new();
+    for (field, sentence) in sentences {
+        let list = errors.entry(field.clone()).or_insert_with(|| json!([]));
+        if let Value::Array(list) = list {
+            list.push(json!(sentence));
+        }
+    }
+    ErrorBody { message, errors: Some(errors) }
+}
+
+/// The sentences of all problems, in order; a malformed address has two.
+fn sentences(problems: &[FieldProblem]) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for FieldProblem { field, rule } in problems {
+        let mut say = |sentence: String| all.push((field.to_string(), sentence));
+        match rule {
+            Rule::Required => say(format!("The {field} field is required.")),
+            Rule::Type(expected) => say(format!("The {field} field must be a {expected}.")),
+            Rule::TooShort(min) => {
+                say(format!("The {field} field must be at least {min} characters."));
+            }
+            Rule::TooLong(max) => {
+                say(format!("The {field} field must not be greater than {max} characters."));
+            }
+            Rule::EmailFormat => {
+                say(format!("The {field} field must be a valid email address."));
+                say(format!("The selected {field} is invalid."));
+            }
+            Rule::Reserved => say(format!("The selected {field} is invalid.")),
+            Rule::SlugFormat
+            | Rule::UuidFormat
+            | Rule::ControlCharacter
+            | Rule::Range(..)
+            | Rule::OneOf(_)
+            | Rule::Past
+            | Rule::TokenUuid
+            | Rule::Lifetime
+            | Rule::Patch
+            | Rule::TooDeep => say(format!("The {field} field format is invalid.")),
+        }
+    }
+    all
+}
+
+fn message(error: &Error) -> &'static str {
+    match error {
+        Error::Malformed(Malformed::Json { .. }) => "The body is not valid JSON.",
+        Error::Malformed(Malformed::NotAnObject) => "The body must be a JSON object.",
+        Error::Malformed(Malformed::TooLarge { .. }) => "The body is too large.",
+        Error::Malformed(Malformed::Method) => "The method is not supported for this route.",
+        Error::Malformed(Malformed::Body | Malformed::Header(_)) => {
+            "The request could not be read."
+        }
+        Error::Invalid(_) => "The given data was invalid.",
+        Error::Unauthenticated(_) => "Unauthorized",
+        Error::Forbidden { .. } => "This action is unauthorized.",
+        Error::NotFound(Noun::User) => "User not found",
+        Error::NotFound(
+            Noun::Route | Noun::Tenant | Noun::Token | Noun::Profile | Noun::AuditEvent,
+        ) => "Not found",
+        Error::Conflict(_) => "The request clashes with another; try again.",
+        Error::TooMany { .. } => "Too Many Attempts.",
+        Error::Unavailable { .. } => "Service Unavailable",
+        Error::Internal { .. } => "Server Error",
+    }
+}

@@ -1,0 +1,407 @@
+//! What holds for every call of Databunker's dialect: who calls, in which tenant, in which form.
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::bunker::{raw, schemas};
+use crate::support::callers::send;
+use crate::support::{Answer, Bunker, TestApp};
+
+/// Every call of the second version.
+const CALLS: [&str; 25] = [
+    "TenantCreate",
+    "TenantGet",
+    "TenantUpdate",
+    "TenantListTenants",
+    "TenantDelete",
+    "UserCreate",
+    "UserGet",
+    "UserUpdate",
+    "UserPatch",
+    "UserDelete",
+    "UserDeleteBulk",
+    "UserCreateBulk",
+    "UserSearch",
+    "UserListVersions",
+    "XTokenCreateForUser",
+    "AuditListUserEvents",
+    "AuditGetEvent",
+    "BulkListUnlock",
+    "BulkListUsers",
+    "BulkListAllUsers",
+    "SystemGetUserProfiles",
+    "SystemSearchUserProfiles",
+    "SystemDeleteUserProfiles",
+    "SystemRestoreUserProfile",
+    "SystemGetSystemStats",
+];
+
+#[tokio::test]
+async fn a_call_without_a_good_token_is_403_access_denied() {
+    let app = TestApp::spawn().await;
+    app.bunker_tenant("acme").await;
+    let nobody = app.bunker_anonymous();
+    let stranger = uuid::Uuid::new_v4().to_string();
+    let root_in_capitals = app.root_token.to_uppercase();
+    let bad = [
+        nobody.clone(),
+        nobody.with(""),
+        nobody.with(" "),
+        nobody.with("DEMO"),
+        nobody.with(&stranger),
+        nobody.with(&root_in_capitals[1..]),
+        nobody.with("rh_0123456789"),
+        nobody.with("' OR 1=1 --"),
+        nobody.with(&"x".repeat(4000)),
+    ];
+    for call in CALLS {
+        for caller in [&bad[0], &bad[4]] {
+            assert_eq!(caller.call(call, json!({})).await.error(403), "Access denied", "{call}");
+        }
+    }
+    for caller in &bad {
+        let path = "/v2/UserGet";
+        for body in ["{}", "{", ""] {
+            assert_eq!(
+                caller.send(path, "application/json", body).await.error(403),
+                "Access denied"
+            );
+        }
+        assert_eq!(
+            caller.beside("acme").call("UserGet", json!({})).await.error(403),
+            "Access denied"
+        );
+    }
+    // Reten's way to say who calls is none here.
+    let bearer = app.root().post("/v2/TenantListTenants", &json!({})).await;
+    assert_eq!(bearer.error(403), "Access denied");
+    let bytes = "POST /v2/UserGet HTTP/1.1\r\nHost: x\r\nX-Bunker-Token: \u{fffd}\r\nConnection: close\r\n\r\n";
+    assert_eq!(raw(&app, bytes).await.0, 403);
+}
+
+#[tokio::test]
+async fn an_unknown_call_or_another_method_is_a_404_in_form() {
+    let app = TestApp::spawn().await;
+    let root = app.bunker_root();
+    for caller in [&root, &app.bunker_anonymous()] {
+        for (method, path) in [
+            (Method::POST, "/v2/NoSuchCall"),
+            (Method::POST, "/v2/usercreate"),
+            (Method::POST, "/v2/UserCreate/"),
+            (Method::POST, "/v2/"),
+            (Method::POST, "/v2"),
+            (Method::GET, "/v2/UserCreate"),
+            (Method::PUT, "/v2/UserCreate"),
+            (Method::DELETE, "/v2/TenantCreate"),
+            (Method::GET, "/v1/nothing"),
+            (Method::GET, "/v1/user"),
+            (Method::PATCH, "/v1/tenant"),
+            (Method::GET, "/v1/userapp/email/ada@example.com/app"),
+            (Method::POST, "/v2/UserPrelogin"),
+        ] {
+            let answer = send(caller.request(method.clone(), path)).await;
+            assert_eq!(answer.error(404), "The API request was not found", "{method} {path}");
+        }
+        let answer = send(caller.request(Method::HEAD, "/v2/UserGet")).await;
+        assert_eq!((answer.status, answer.text.as_str()), (404, ""));
+        let answer = send(caller.request(Method::HEAD, "/v2/NoSuchCall")).await;
+        assert_eq!((answer.status, answer.text.as_str()), (404, ""));
+    }
+    // Each of them is served, and says so by asking for what is missing or by doing it.
+    for call in CALLS {
+        let answer = root.call(call, json!({})).await;
+        assert_ne!(answer.status, 404, "{call}: {answer:?}");
+        assert!(answer.body["status"] == "ok" || answer.body["status"] == "error", "{call}");
+        let options = send(root.request(Method::OPTIONS, &format!("/v2/{call}"))).await;
+        assert!(options.header("allow").is_some_and(|allow| allow.contains("POST")), "{call}");
+    }
+}
+
+#[tokio::test]
+async fn json_is_read_whatever_its_label_says() {
+    let app = TestApp::spawn().await;
+    let tenant = app.bunker_tenant("acme").await;
+    for (n, label) in [
+        "application/json",
+        "application/json;charset=UTF-8",
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "application/octet-stream",
+        "multipart/form-data; boundary=x",
+        "nonsense",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = format!("\r\n {{\"profile\":{{\"login\":\"u{n}\"}}}}\n");
+        tenant.admin.send("/v2/UserCreate", label, body).await.ok();
+        tenant.admin.about("UserGet", "login", &format!("u{n}")).await.ok();
+    }
+    // And without one.
+    let body = "{\"profile\":{\"login\":\"none\"}}";
+    send(tenant.admin.request(Method::POST, "/v2/UserCreate").body(body)).await.ok();
+}
+
+#[tokio::test]
+async fn no_body_at_all_is_as_good_as_an_empty_object() {
+    let app = TestApp::spawn().await;
+    let root = &app.root_token;
+    for (call, headers) in [
+        ("BulkListUnlock", ""), // curl: no length at all
+        ("BulkListUnlock", "Content-Type: application/json\r\nContent-Length: 0\r\n"),
+        ("SystemGetSystemStats", "Content-Type: application/json\r\nContent-Length: 0\r\n"),
+        ("TenantListTenants", "Content-Type: application/x-www-form-urlencoded\r\n"),
+        ("BulkListUnlock", "Transfer-Encoding: chunked\r\n"),
+    ] {
+        let body = if headers.contains("chunked") { "0\r\n\r\n" } else { "" };
+        let request = format!(
+            "POST /v2/{call} HTTP/1.1\r\nHost: localhost:3000\r\nX-Bunker-Token: {root}\r\n{headers}Connection: close\r\n\r\n{body}"
+        );
+        let (status, body) = raw(&app, request).await;
+        assert_eq!(status, 200, "{call} {headers}: {body}");
+        assert!(body.contains("\"status\":\"ok\""), "{body}");
+    }
+    let blank = app.bunker_root().send("/v2/BulkListUnlock", "application/json", " \r\n\t").await;
+    blank.ok();
+    // Where something must be said, it is named.
+    let nothing = app.bunker_root().send("/v2/UserCreate", "application/json", "").await;
+    assert_eq!(nothing.error(400), "Missing API request parameters: profile");
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_a_400_in_form() {
+    let app = TestApp::spawn().await;
+    let tenant = app.bunker_tenant("acme").await;
+    let deep = "[".repeat(200_000);
+    for body in [
+        &b"{"[..],
+        b"{\"profile\":}",
+        b"{\"profile\":{}} and more",
+        b"{'profile':{}}",
+        b"{\"a\":\"\xff\"}",
+        b"\xef\xbb\xbf{\"profile\":{}}",
+        b"profile=x&y=z",
+        b"\"text\"",
+        b"5",
+        b"true",
+        b"null",
+        deep.as_bytes(),
+    ] {
+        let answer = tenant.admin.send("/v2/UserCreate", "application/json", body.to_vec()).await;
+        assert_eq!(answer.error(400), "Failed to decode the request body");
+    }
+    let list = tenant.admin.send("/v2/UserCreate", "application/json", "[1]").await;
+    assert_eq!(list.error(400), "Missing API request parameters: profile");
+    let large =
+        tenant.admin.send("/v2/UserCreate", "application/json", vec![b' '; (1 << 20) + 1]).await;
+    assert_eq!(large.error(400), "The request body is larger than 1048576 bytes");
+    // It said more than it sent.
+    let cut = format!(
+        "POST /v2/UserCreate HTTP/1.1\r\nHost: x\r\nX-Bunker-Token: {}\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno gzip!!",
+        tenant.xtoken
+    );
+    let (status, body) = raw(&app, cut).await;
+    assert_eq!((status, body.contains("Failed to decode")), (400, true), "{body}");
+    assert_eq!(app.count(&tenant.schema(), "profiles").await, 0);
+}
+
+#[tokio::test]
+async fn unknown_keys_nulls_and_metadata_are_passed_over() {
+    let app = TestApp::spawn().await;
+    // What the vendor's own JavaScript example sends.
+    let made = app
+        .bunker_root()
+        .call(
+            "TenantCreate",
+            json!({ "0": "n", "1": "e", "tenantname": "acme", "tenantorg": "x", "email": null }),
+        )
+        .await;
+    let admin = app.bunker(made.ok()["xtoken"].as_str().unwrap());
+    let body = json!({
+        "profile": { "login": "ada" }, "finaltime": null, "slidingtime": null, "groupname": null, "groupid": 7,
+        "rolename": "x", "roleid": null, "request_metadata": { "any": ["thing", null, { "profile": 1 }] },
+        "constructor": {}, "__proto__": null, "": 1,
+    });
+    admin.call("UserCreate", body).await.ok();
+    let read =
+        json!({ "mode": "login", "identity": "ada", "version": null, "request_metadata": "text" });
+    let read = admin.call("UserGet", read).await;
+    assert_eq!(read.ok()["profile"], json!({ "login": "ada" }));
+    assert!(read.body.get("finaltime").is_none(), "{read:?}");
+    let update = json!({ "0": "n", "tenantid": made.body["tenantid"].to_string(), "tenantname": "beta", "request_metadata": {} });
+    admin.call("TenantUpdate", update).await.ok();
+}
+
+#[tokio::test]
+async fn escapes_and_raw_text_are_the_same_text() {
+    let app = TestApp::spawn().await;
+    let tenant = app.bunker_tenant("acme").await;
+    let escaped = r#"{"profile":{"login":"zo\u00eb \ud83c\udfe0","a\/b":"\u0041"}}"#; // as Python sends it
+    tenant.admin.send("/v2/UserCreate", "application/json", escaped).await.ok();
+    let raw = r#"{"mode":"login","identity":"zoë 🏠"}"#; // as JavaScript does
+    let answer = tenant.admin.send("/v2/UserGet", "application/json", raw).await;
+    assert_eq!(answer.ok()["profile"], json!({ "login": "zoë 🏠", "a/b": "A" }));
+}
+
+fn found_in(answer: &Answer) -> (u16, Value) {
+    (answer.status, answer.body["profile"]["of"].clone())
+}
+
+#[expect(clippy::too_many_lines, reason = "a table of cases, best read whole")]
+#[tokio::test]
+async fn the_tenant_is_the_headers_else_the_hosts_else_the_main_one() {
+    let by_domain = TestApp::builder().with("base_domain", "databunker.example.com").spawn().await;
+    let by_label = TestApp::builder()
+        .with("root_token", by_domain.root_token.clone())
+        .on(by_domain.database.clone())
+        .spawn()
+        .await;
+    let (acme, beta) =
+        (by_domain.bunker_tenant("acme").await, by_domain.bunker_tenant("beta").await);
+    acme.add(json!({ "login": "ada", "of": "acme" })).await;
+    beta.add(json!({ "login": "ada", "of": "beta" })).await;
+    let root = by_domain.bunker_root();
+    let in_main = json!({ "profile": { "login": "ada", "of": "main" } });
+    root.call("UserCreate", in_main).await.ok();
+
+    // What the header says, the host, and what is found where a base domain is set and where none is.
+    for (header, host, with_domain, without) in [
+        (None, Some("acme.databunker.example.com"), "acme", "acme"),
+        (None, Some("ACME.databunker.example.com:3000"), "acme", "acme"),
+        (None, Some("acme.databunker.example.com."), "acme", "acme"),
+        (Some("beta"), Some("acme.databunker.example.com"), "beta", "beta"),
+        (Some("  beta "), Some("localhost"), "beta", "beta"),
+        (Some(""), Some("acme.databunker.example.com"), "acme", "acme"),
+        (Some(" "), Some("localhost"), "main", "main"),
+        (Some("main"), Some("acme.databunker.example.com"), "main", "main"),
+        (None, Some("localhost"), "main", "main"),
+        (None, Some("localhost:3000"), "main", "main"),
+        (None, Some("127.0.0.1"), "main", "main"),
+        (None, Some("127.0.0.1:3000"), "main", "main"),
+        (None, Some("[::1]:3000"), "main", "main"),
+        (None, Some("bunker"), "main", "main"),
+        (None, Some("databunker.example.com"), "main", "404"),
+        (None, Some("acme.elsewhere.example.com"), "main", "acme"),
+        (None, Some("a.b.databunker.example.com"), "main", "404"),
+        (None, Some("www.databunker.example.com"), "main", "main"),
+        (None, Some("nobody.databunker.example.com"), "404", "404"),
+        (Some("nobody"), Some("acme.databunker.example.com"), "404", "404"),
+        (Some("No Body"), Some("acme.databunker.example.com"), "404", "404"),
+        (Some("ACME"), None, "404", "404"),
+        (None, None, "main", "main"),
+    ] {
+        for (app, expected) in [(&by_domain, with_domain), (&by_label, without)] {
+            let mut caller: Bunker = app.bunker(&by_domain.root_token);
+            if let Some(header) = header {
+                caller = caller.beside(header);
+            }
+            if let Some(host) = host {
+                caller = caller.at(host);
+            }
+            let answer = caller.about("UserGet", "login", "ada").await;
+            let found = match found_in(&answer) {
+                (200, of) => of.as_str().unwrap_or_default().to_owned(),
+                (404, _) => {
+                    assert_eq!(answer.error(404), "The tenant was not found");
+                    "404".to_owned()
+                }
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, expected, "{header:?} {host:?}");
+        }
+    }
+    // A tenant's token needs no name, and takes no other's.
+    for (caller, expected) in [
+        (acme.admin.clone(), 200),
+        (acme.admin.at("127.0.0.1"), 200),
+        (acme.admin.at("nobody.databunker.example.com"), 200),
+        (acme.admin.beside("acme"), 200),
+        (acme.admin.beside(""), 200),
+        (acme.admin.beside("beta"), 403),
+        (acme.admin.beside("main"), 403),
+        (acme.admin.beside("nobody"), 403),
+        (acme.admin.beside("No Body"), 403),
+        (acme.admin.at("beta.databunker.example.com"), 403),
+    ] {
+        let answer = caller.about("UserGet", "login", "ada").await;
+        assert_eq!(answer.status, expected, "{answer:?}");
+        if expected == 200 {
+            assert_eq!(answer.body["profile"]["of"], "acme");
+        } else {
+            assert_eq!(answer.error(403), "Access denied");
+        }
+    }
+}
+
+#[tokio::test]
+async fn first_uses_of_the_main_tenant_at_once_make_exactly_one() {
+    let here = TestApp::spawn().await;
+    let there = TestApp::builder()
+        .with("root_token", here.root_token.clone())
+        .on(here.database.clone())
+        .spawn()
+        .await;
+    let (one, other) = (here.bunker_root(), there.bunker(&here.root_token));
+    let create = |n: usize| {
+        let caller = if n.is_multiple_of(2) { one.clone() } else { other.clone() };
+        async move {
+            caller.call("UserCreate", json!({ "profile": { "login": format!("u{n}") } })).await
+        }
+    };
+    for answer in join_all((0..24).map(create)).await {
+        answer.ok();
+    }
+    let sql = here.sql().await;
+    let row =
+        sql.query_one("SELECT count(*), min(number), min(slug) FROM tenants", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, &str>(2)), (1, 1, "main"));
+    let schemas = schemas(&sql).await;
+    assert_eq!(schemas.len(), 1);
+    assert_eq!(here.count(&schemas[0], "profiles").await, 24);
+}
+
+#[tokio::test]
+async fn installers_and_monitors_need_no_token() {
+    let app = TestApp::spawn().await;
+    let status = app.anonymous().get("/status").await;
+    assert_eq!((status.status, status.text.as_str()), (200, "OK"));
+    let metrics = app.anonymous().get("/metrics").await;
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.text.contains("http_requests_total"), "{}", metrics.text);
+}
+
+#[tokio::test]
+async fn people_are_served_in_every_mode_of_isolation_and_of_statements() {
+    for (isolation, statements) in
+        [("role", "cached"), ("search_path", "unnamed"), ("search_path", "cached")]
+    {
+        let app = TestApp::builder()
+            .with("database.isolation", isolation)
+            .with("database.statements", statements)
+            .spawn()
+            .await;
+        let (a, b) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
+        for tenant in [&a, &b, &a, &b] {
+            let profile = json!({ "email": "ada@example.com", "n": 1.50 });
+            let token = tenant.add(profile.clone()).await;
+            let records = json!({ "records": [{ "profile": { "email": "ADA@example.com" } }, { "profile": { "phone": 1 } }] });
+            let bulk = tenant.admin.call("UserCreateBulk", records).await;
+            assert_eq!(bulk.ok()["errors"][0]["reason"], "Duplicate index: email");
+            let patch = json!([{ "op": "add", "path": "/x", "value": null }]);
+            let person = json!({ "mode": "email", "identity": "ada@example.com", "patch": patch });
+            tenant.admin.call("UserPatch", person).await.ok();
+            let unlockuuid = tenant.admin.unlock().await;
+            let found = json!({ "identity": "ada@", "unlockuuid": unlockuuid });
+            assert_eq!(tenant.admin.call("UserSearch", found).await.ok()["total"], 1);
+            let users = json!([{ "mode": "phone", "identity": "1" }, { "mode": "token", "identity": token }]);
+            let gone = tenant.admin.call("UserDeleteBulk", json!({ "users": users })).await;
+            assert_eq!(gone.ok()["deleted_count"], 2);
+            let root = app.bunker_root();
+            let restore = json!({ "token": token, "tenantid": tenant.number, "unlockuuid": root.unlock().await });
+            let restored = root.call("SystemRestoreUserProfile", restore).await;
+            assert_eq!(restored.ok()["profile"]["n"], profile["n"], "{isolation} {statements}");
+            tenant.admin.about("UserDelete", "token", &token).await.ok();
+        }
+    }
+}

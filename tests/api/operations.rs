@@ -1,0 +1,503 @@
+//! What operators and their tools rely on: health, metrics, request ids, the log, the OpenAPI document,
+//! limits, and a stop that loses nothing.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpResponse, web};
+use futures_util::future::join_all;
+use reqwest::Method;
+use reqwest::header::HeaderValue;
+use rowhouse::app::Routes;
+use rowhouse::domain::Permission;
+use rowhouse::domain::names::{Email, Password, PersonName, Slug, TenantName};
+use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::callers::send;
+use crate::support::{Answer, Gate, PASSWORD, Snapshot, TestApp};
+
+const SETUP: &str = "/api/tenant/setup";
+const LOGIN: &str = "/api/auth/login";
+
+#[tokio::test]
+async fn health_is_told_to_everybody() {
+    let app = TestApp::spawn().await;
+    for path in ["/healthz", "/readyz"] {
+        let answer = app.anonymous().get(path).await;
+        assert_eq!((answer.status, answer.body), (200, json!({ "status": "ok" })), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_control_plane_of_another_version_is_not_ready() {
+    let app = TestApp::spawn().await;
+    let newer = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+                 VALUES (1000000, 'of_a_newer_program', '', '0')";
+    app.sql().await.execute(newer, &[]).await.unwrap();
+    let answer = app.anonymous().get("/readyz").await;
+    assert_eq!((answer.status, answer.retry_after()), (503, 1), "{answer:?}");
+    assert_eq!(app.anonymous().get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn every_answer_carries_a_request_id_the_callers_own_where_it_is_sane() {
+    let app = TestApp::spawn().await;
+    let with_id = async |id: &[u8], path: &str| {
+        let value = HeaderValue::from_bytes(id).expect("it can be sent");
+        let request = app.root().request(Method::GET, path).header("x-request-id", value);
+        let answer = send(request).await;
+        answer.header("x-request-id").expect("every answer has one").to_owned()
+    };
+    let longest = "x".repeat(128);
+    for path in ["/api/tenant", "/healthz", "/nowhere", SETUP] {
+        for good in ["abc-123", "0af7651916cd43dd8448eb211c80319c", "a/b+c=d:e", &longest] {
+            assert_eq!(with_id(good.as_bytes(), path).await, good);
+        }
+        let too_long = "x".repeat(129);
+        for bad in [&b""[..], b"a b", b"caf\xc3\xa9", b"\xff", b"a\tb", too_long.as_bytes()] {
+            let made = with_id(bad, path).await;
+            assert!(made.parse::<Uuid>().is_ok(), "{made:?} for {bad:?}");
+        }
+    }
+    let (one, two) = (app.root().get("/api/tenant").await, app.root().get("/api/tenant").await);
+    assert_ne!(one.header("x-request-id"), two.header("x-request-id"));
+}
+
+#[tokio::test]
+async fn no_answer_is_kept_or_taken_for_something_else() {
+    let app = TestApp::spawn().await;
+    let login = json!({ "identifier": "x@example.com", "password": PASSWORD });
+    for answer in [
+        app.root().get("/api/tenant").await,
+        app.anonymous().get("/api/tenant").await,
+        app.root().post(SETUP, &TestApp::setup_body("acme")).await,
+        app.anonymous().post(LOGIN, &login).await,
+        app.anonymous().get("/nowhere").await,
+        app.anonymous().get("/healthz").await,
+    ] {
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+        assert_eq!(answer.header("server"), None, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_count_requests_by_pattern_and_show_pools_and_hashes() {
+    let app = TestApp::builder().with_routes(application()).spawn().await;
+    app.set_up("acme").await;
+    app.root().get("/api/tenant?page=1").await;
+    app.anonymous().get("/api/tenant").await;
+    app.anonymous().get("/secret-path-7").await;
+    app.root().request(Method::DELETE, "/api/tenant").send().await.unwrap();
+    app.root().request(Method::from_bytes(b"BREW").unwrap(), "/").send().await.unwrap();
+    app.anonymous().get("/panic/alice").await;
+    let answer = app.anonymous().get("/metrics").await;
+    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    let metrics = answer.text;
+    for line in [
+        r#"http_requests_total{method="POST",route="/api/tenant/setup",status="201"} 1"#,
+        r#"http_requests_total{method="GET",route="/api/tenant",status="200"} 1"#,
+        r#"http_requests_total{method="GET",route="/api/tenant",status="401"} 1"#,
+        r#"http_requests_total{method="GET",route="unmatched",status="404"} 1"#,
+        r#"http_requests_total{method="DELETE",route="/api/tenant",status="405"} 1"#,
+        r#"http_requests_total{method="other",route="unmatched",status="404"} 1"#,
+        "rowhouse_tenants_provisioned_total 1",
+        r#"rowhouse_db_connections{purpose="control",state="budget"}"#,
+        // The self-test at the start took one.
+        r#"rowhouse_db_connections{purpose="runtime",state="open"} 1"#,
+        r#"rowhouse_db_connections{purpose="control",state="waiting"} 0"#,
+        r#"rowhouse_password_hashes{state="running"} 0"#,
+        r#"rowhouse_password_hashes{state="waiting"} 0"#,
+        "rowhouse_password_hashes_computed 1",
+        "# TYPE http_request_duration_seconds histogram",
+        "process_start_time_seconds ",
+        "# EOF",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing from\n{metrics}");
+    }
+    for never in ["secret-path-7", "page=1", "alice", "acme", "BREW"] {
+        assert!(!metrics.contains(never), "{never} is in\n{metrics}");
+    }
+    let budget = |purpose: &str| -> usize {
+        let line = format!("rowhouse_db_connections{{purpose=\"{purpose}\",state=\"budget\"}} ");
+        let count = metrics.lines().find_map(|l| l.strip_prefix(&line)).expect("it is there");
+        count.parse().expect("it is a number")
+    };
+    assert!(budget("control") + budget("runtime") <= 10, "the budget of the settings is kept");
+}
+
+/// Routes of an application that hang, panic and fail.
+fn application() -> Routes {
+    async fn panics() -> HttpResponse {
+        panic!("the handler of a test panics on purpose")
+    }
+    async fn sleeps() -> HttpResponse {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        HttpResponse::Ok().finish()
+    }
+    async fn keeps() -> HttpResponse {
+        HttpResponse::Ok().insert_header(("Cache-Control", "max-age=60")).body("kept")
+    }
+    Arc::new(|config| {
+        config
+            .route("/panic/{name}", web::get().to(panics))
+            .route("/sleep", web::get().to(sleeps))
+            .route("/keep", web::get().to(keeps));
+    })
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_in_form_and_the_server_goes_on() {
+    let app = TestApp::builder().with_routes(application()).spawn().await;
+    for _ in 0..3 {
+        let answer = app.root().get("/panic/alice").await;
+        assert_eq!(answer.refusal(500), "Internal server error");
+        assert!(answer.header("x-request-id").is_some());
+        assert!(!answer.text.contains("purpose"), "{answer:?}");
+    }
+    assert_eq!(app.root().get("/api/tenant").await.status, 200);
+    let kept = app.root().get("/keep").await;
+    assert_eq!(kept.header("cache-control"), Some("max-age=60"), "an application knows better");
+}
+
+#[tokio::test]
+async fn a_request_over_its_time_is_a_503_in_form() {
+    let app = TestApp::builder().with("http.request_timeout", "300ms").with_routes(application());
+    let app = app.spawn().await;
+    let started = Instant::now();
+    let answer = app.root().get("/sleep").await;
+    answer.refusal(503);
+    assert!(answer.retry_after() >= 1);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(app.root().get("/api/tenant").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_full_queue_for_hashes_is_a_503_that_says_when_to_come_back() {
+    // Slow hashes, and room for one who waits.
+    let app = TestApp::builder()
+        .with("auth.hash_memory_kib", "32768")
+        .with("auth.hash_iterations", "4")
+        .with("auth.hash_queue", "1")
+        .spawn()
+        .await;
+    let (root, login) = (app.anonymous(), json!({ "identifier": "x", "password": PASSWORD }));
+    let answers = join_all((0..30).map(|_| root.post(LOGIN, &login))).await;
+    let turned_away: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert!(!turned_away.is_empty(), "nobody was turned away");
+    for answer in &answers {
+        match answer.status {
+            503 => {
+                answer.refusal(503);
+                assert!(answer.retry_after() >= 1);
+            }
+            _ => assert_eq!(answer.refusal(401), "Invalid email or password"),
+        }
+    }
+    assert!(turned_away.len() < answers.len(), "somebody was served");
+    // A set-up in the same straits makes nothing.
+    let before = Snapshot::of(&app).await;
+    let (busy, setup) = tokio::join!(join_all((0..30).map(|_| root.post(LOGIN, &login))), async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        app.root().post(SETUP, &TestApp::setup_body("acme")).await
+    });
+    drop(busy);
+    let after = Snapshot::of(&app).await;
+    if setup.status == 201 {
+        assert_eq!(after.count("tenants"), 1);
+    } else {
+        setup.refusal(503);
+        assert_eq!(after, before);
+    }
+    root.post(LOGIN, &login).await.refusal(401);
+}
+
+#[tokio::test]
+async fn a_stop_lets_a_running_request_finish_and_takes_no_new_ones() {
+    let (app, gate) = Gate::before(TestApp::builder().with("http.shutdown_timeout", "10s")).await;
+    let root = app.root();
+    let running = tokio::spawn({
+        let root = root.clone();
+        async move { root.post(SETUP, &TestApp::setup_body("acme")).await }
+    });
+    gate.wait_for(1).await;
+    let stopped = tokio::spawn(app.stop());
+    // The listener closes although the request still runs.
+    let address = root.request(Method::GET, "/healthz");
+    let mut refused = false;
+    for _ in 0..200 {
+        let probe =
+            address.try_clone().expect("it has no body").timeout(Duration::from_millis(200));
+        if probe.send().await.is_err() {
+            refused = true;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(refused, "a stopping server takes no new connections");
+    assert!(!running.is_finished() && !stopped.is_finished());
+    gate.open().await;
+    assert_eq!(running.await.expect("the request ends").status, 201);
+    let database = stopped.await.expect("the server stops");
+    assert_eq!(Snapshot::take(&database.connect().await).await.count("tenants"), 1);
+    // The next start continues where it was.
+    let next = TestApp::builder().on(database).spawn().await;
+    next.log_in("admin@acme.example.com").await;
+}
+
+/// The log of this whole process from the first call on, as JSON lines.
+fn log() -> Arc<Mutex<Vec<u8>>> {
+    static LOG: OnceLock<Arc<Mutex<Vec<u8>>>> = OnceLock::new();
+    let log = LOG.get_or_init(|| {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&log);
+        // As chatty as an operator may make it.
+        let filter = "debug,rowhouse=trace,tokio_postgres=trace,mio=off,hyper_util=off";
+        rowhouse::telemetry::start_on(true, filter, move || Sink(Arc::clone(&sink)))
+            .expect("the filter is good");
+        log
+    });
+    Arc::clone(log)
+}
+
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn log_text() -> String {
+    String::from_utf8_lossy(&log().lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+}
+
+/// The lines that belong to a request.
+fn lines_of(answer: &Answer) -> Vec<Value> {
+    let id = answer.header("x-request-id").expect("every answer has one");
+    log_text()
+        .lines()
+        .filter(|line| line.contains(id))
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_request_can_be_found_in_the_log_by_its_id() {
+    log();
+    let app = TestApp::builder().with_routes(application()).spawn().await;
+    let made = app.root().post(SETUP, &TestApp::setup_body("findable")).await;
+    let lines = lines_of(&made);
+    let told = lines.iter().find(|line| line["message"] == "made a tenant").expect("it is told");
+    assert_eq!((&told["tenant.slug"], &told["level"]), (&json!("findable"), &json!("INFO")));
+    assert_eq!(told["span"]["http.path"], SETUP);
+
+    let panicked = app.root().get("/panic/alice").await;
+    let errors: Vec<_> =
+        lines_of(&panicked).into_iter().filter(|line| line["level"] == "ERROR").collect();
+    assert_eq!(errors.len(), 1, "an error is told once: {errors:?}");
+
+    app.sql().await.batch_execute("ALTER TABLE tenants RENAME TO away").await.unwrap();
+    let failed = app.root().get("/api/tenant").await;
+    failed.refusal(500);
+    let errors: Vec<_> =
+        lines_of(&failed).into_iter().filter(|line| line["level"] == "ERROR").collect();
+    assert_eq!(errors.len(), 1, "an error is told once: {errors:?}");
+    let why = errors[0]["error"].as_str().unwrap_or_default();
+    assert!(why.contains("list tenant rows") && why.contains("42P01"), "{why}");
+}
+
+#[tokio::test]
+async fn no_secret_and_no_address_is_in_the_log() {
+    log();
+    let app = TestApp::spawn().await;
+    let secret = || Uuid::new_v4().simple().to_string();
+    let (password, wrong, email) = (secret(), secret(), format!("{}@example.com", secret()));
+    let mut body = TestApp::setup_body("acme");
+    body["adminEmail"] = email.as_str().into();
+    body["adminPassword"] = password.as_str().into();
+    let request = app.root().request(Method::POST, SETUP).header("Idempotency-Key", secret());
+    assert_eq!(send(request.json(&body)).await.status, 201);
+    let login = json!({ "identifier": email, "password": password });
+    let answer = app.anonymous().post(LOGIN, &login).await;
+    let access = answer.body["accessToken"].as_str().expect("there is a token").to_owned();
+    let set_cookie = answer.header("set-cookie").expect("there is a cookie").to_owned();
+    let refresh = set_cookie.split(['=', ';']).nth(1).expect("it has a value").to_owned();
+    app.bearer(&access).get("/api/tenant").await;
+    let again = app.anonymous().request(Method::POST, "/api/auth/refresh");
+    let again = again.header("cookie", format!("refreshToken={refresh}"));
+    assert_eq!(send(again.try_clone().expect("it has no body")).await.status, 200);
+    send(again).await.refusal(401);
+    let (_, api) = app.add_token(&[Permission::ViewTenants], None, None).await;
+    api.get("/api/tenant").await;
+    let bad = json!({ "identifier": email, "password": wrong });
+    app.anonymous().post(LOGIN, &bad).await.refusal(401);
+    let broken = format!("{{\"adminEmail\":\"{email}\",\"adminPassword\":\"{wrong}\",}}");
+    app.root().post_raw(SETUP, broken).await.refusal(400);
+
+    // An error of the database that quotes the row: the detail of a check that fails.
+    let sql = app.sql().await;
+    let nobody = "ALTER TABLE users ADD CONSTRAINT nobody CHECK (false) NOT VALID";
+    sql.batch_execute(nobody).await.unwrap();
+    let (new_password, new_email) = (secret(), format!("{}@example.com", secret()));
+    body["slug"] = "other".into();
+    body["adminEmail"] = new_email.as_str().into();
+    body["adminPassword"] = new_password.as_str().into();
+    let failed = app.root().post(SETUP, &body).await;
+    failed.refusal(500);
+    let told = lines_of(&failed).iter().any(|line| line["level"] == "ERROR");
+    assert!(told, "the log is written, or this test shows nothing");
+
+    let hash: String = sql.query_one("SELECT password_hash FROM users", &[]).await.unwrap().get(0);
+    let log = log_text();
+    for (what, text) in [
+        ("a password", &password),
+        ("a wrong password", &wrong),
+        ("the password of a set-up that failed", &new_password),
+        ("an address", &email),
+        ("the address of a set-up that failed", &new_email),
+        ("a password's hash", &hash),
+        ("an access token", &access),
+        ("a refresh token", &refresh),
+        ("an API token", &api.token().to_owned()),
+        ("the root token", &app.root_token),
+        ("the database's URL", &app.database.url()),
+    ] {
+        let line = log.lines().find(|line| line.contains(text.as_str()));
+        assert_eq!(line, None, "{what} is in the log");
+    }
+    assert!(!log.contains("$argon2id$"), "a hash is in the log");
+}
+
+#[test]
+fn no_secret_is_in_what_is_printed_for_debugging() {
+    let admin = NewAdmin {
+        email: Email::parse("a@example.com").unwrap(),
+        password: Password::parse("SecurePass123!").unwrap(),
+        first_name: PersonName::parse("Ada").unwrap(),
+        last_name: PersonName::parse("Admin").unwrap(),
+    };
+    let (name, slug) = (TenantName::parse("Acme").unwrap(), Slug::parse("acme").unwrap());
+    let wish = ProvisionTenant::new(name, slug, Admin::NewOrExisting(admin));
+    assert!(!format!("{wish:?}").contains("SecurePass"), "{wish:?}");
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_whole_and_true() {
+    let app = TestApp::spawn().await;
+    let served = app.anonymous().get("/openapi.json").await;
+    let document = serde_json::to_value(rowhouse::http::openapi()).unwrap();
+    assert_eq!(served.body, document, "what is served is what the library says");
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")));
+    for key in ["title", "version"] {
+        assert!(document["info"][key].as_str().is_some_and(|text| !text.is_empty()), "{key}");
+    }
+    let mut references = Vec::new();
+    find_references(&document, &mut references);
+    assert!(!references.is_empty());
+    for reference in references {
+        let pointer = reference.strip_prefix('#').expect("it points into the document");
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().expect("there are paths") {
+        for (method, operation) in item.as_object().expect("a path has methods") {
+            let here = format!("{method} {path}");
+            assert!(operation["summary"].as_str().is_some(), "{here} has no summary");
+            let id = operation["operationId"].as_str().expect("an operation has an id");
+            assert!(ids.insert(id.to_owned()), "{id} twice");
+            let responses = operation["responses"].as_object().expect("there are responses");
+            assert!(responses.keys().any(|status| status.starts_with('2')), "{here}");
+            for (status, response) in responses {
+                assert!(response["description"].is_string(), "{here} {status}");
+                let has_body = response["content"].is_object();
+                assert!(has_body || !status.starts_with('4'), "{here} {status} has no form");
+            }
+            for requirement in operation["security"].as_array().into_iter().flatten() {
+                for scheme in requirement.as_object().expect("a requirement is an object").keys() {
+                    assert!(
+                        document["components"]["securitySchemes"][scheme].is_object(),
+                        "{here}"
+                    );
+                }
+            }
+            let secured = operation["security"].is_array();
+            // Databunker's dialect answers 403 to a caller whom it does not know.
+            let refuses = responses.contains_key("401") || responses.contains_key("403");
+            assert_eq!(secured, refuses && id != "login", "{here}");
+        }
+    }
+    // The bodies that it promises are the ones that are sent.
+    let answer = app.root().post(SETUP, &TestApp::setup_body("acme")).await;
+    fits(&document, "TenantAnswer", &answer.body);
+    fits(&document, "ListedTenant", &app.root().get("/api/tenant").await.body[0]);
+    fits(&document, "ErrorBody", &app.anonymous().get("/api/tenant").await.body);
+    let bad = app.root().post(SETUP, &json!({})).await;
+    fits(&document, "ErrorBody", &bad.body);
+    fits(&document, "FieldError", &bad.body["errors"][0]);
+    let login = json!({ "identifier": "admin@acme.example.com", "password": PASSWORD });
+    let login = app.anonymous().post(LOGIN, &login).await;
+    fits(&document, "LoginAnswer", &login.body);
+    fits(&document, "UserAnswer", &login.body["user"]);
+    let fields = &document["components"]["schemas"]["SetupBody"]["required"];
+    assert_eq!(fields.as_array().map(Vec::len), Some(6), "all six are required: {fields}");
+    let fields = &document["components"]["schemas"]["LoginBody"]["required"];
+    assert_eq!(fields, &json!(["identifier", "password"]));
+}
+
+fn find_references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member.as_str() {
+                    Some(reference) if name == "$ref" => found.push(reference),
+                    _ => find_references(member, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| find_references(item, found)),
+        _ => {}
+    }
+}
+
+/// Fails unless the object has every required member of the schema and no unknown one, each of its type.
+fn fits(document: &Value, schema: &str, object: &Value) {
+    let schema = &document["components"]["schemas"][schema];
+    let members = object.as_object().unwrap_or_else(|| panic!("{object} is no object"));
+    for required in schema["required"].as_array().into_iter().flatten() {
+        assert!(
+            members.contains_key(required.as_str().expect("it is a name")),
+            "{required} is missing in {object}"
+        );
+    }
+    for (name, member) in members {
+        let property = &schema["properties"][name];
+        let matches = match property["type"].as_str() {
+            Some("string") => member.is_string(),
+            Some("integer") => member.is_u64(),
+            Some("array") => member.is_array(),
+            _ => property["$ref"].is_string() && member.is_object(),
+        };
+        assert!(matches, "{name} in {object} is not {property}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_packed_for_whoever_can_unpack_it() {
+    let app = TestApp::spawn().await;
+    let get = app.anonymous().request(Method::GET, "/openapi.json");
+    let packed = get.header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    let packed = packed.bytes().await.unwrap();
+    assert_eq!(&packed[..2], [0x1f, 0x8b]);
+    assert!(packed.len() < app.anonymous().get("/openapi.json").await.text.len());
+}

@@ -1,0 +1,358 @@
+//! A tenant is made whole or not at all, whatever fails half-way.
+//!
+//! A failing step is brought about from outside, in the database: a constraint that nothing can satisfy, a
+//! table that is away, a right that was taken, a connection that ends. After each, the database is as it
+//! was, and once the obstacle is gone the same request succeeds.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+use crate::support::gate::with_migrations;
+use crate::support::{Answer, Gate, Snapshot, StrayRoles, TestApp, wire};
+
+const SETUP: &str = "/api/tenant/setup";
+
+async fn set_up(app: &TestApp, slug: &str) -> Answer {
+    app.root().post(SETUP, &TestApp::setup_body(slug)).await
+}
+
+/// How a step is made to fail, how that is undone, and what the caller is then told.
+struct Obstacle {
+    step: &'static str,
+    put: &'static str,
+    remove: &'static str,
+    status: u16,
+}
+
+/// One for each statement of a set-up that can fail, in their order.
+const OBSTACLES: &[Obstacle] = &[
+    Obstacle {
+        step: "take the idempotency key",
+        put: "ALTER TABLE idempotency_keys RENAME TO away",
+        remove: "ALTER TABLE away RENAME TO idempotency_keys",
+        status: 500,
+    },
+    Obstacle {
+        step: "insert the tenant",
+        put: "ALTER TABLE tenants ADD CONSTRAINT nobody CHECK (false) NOT VALID",
+        remove: "ALTER TABLE tenants DROP CONSTRAINT nobody",
+        status: 500,
+    },
+    Obstacle {
+        step: "create the schema",
+        put: "CREATE EVENT TRIGGER nobody ON ddl_command_start WHEN TAG IN ('CREATE SCHEMA') EXECUTE FUNCTION refuse()",
+        remove: "DROP EVENT TRIGGER nobody",
+        status: 500,
+    },
+    Obstacle {
+        step: "grant rights on the schema",
+        put: "CREATE EVENT TRIGGER nobody ON ddl_command_end WHEN TAG IN ('ALTER DEFAULT PRIVILEGES') EXECUTE FUNCTION refuse()",
+        remove: "DROP EVENT TRIGGER nobody",
+        status: 500,
+    },
+    Obstacle {
+        step: "migrate the schema",
+        put: "CREATE EVENT TRIGGER nobody ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
+        remove: "DROP EVENT TRIGGER nobody",
+        status: 500,
+    },
+    Obstacle {
+        step: "take the history from the tenant",
+        put: "CREATE EVENT TRIGGER nobody ON ddl_command_end WHEN TAG IN ('REVOKE') EXECUTE FUNCTION refuse()",
+        remove: "DROP EVENT TRIGGER nobody",
+        status: 500,
+    },
+    Obstacle {
+        step: "insert the admin",
+        put: "ALTER TABLE users ADD CONSTRAINT nobody CHECK (false) NOT VALID",
+        remove: "ALTER TABLE users DROP CONSTRAINT nobody",
+        status: 500,
+    },
+    Obstacle {
+        step: "insert the membership",
+        put: "ALTER TABLE memberships RENAME COLUMN role TO away",
+        remove: "ALTER TABLE memberships RENAME COLUMN away TO role",
+        status: 500,
+    },
+    Obstacle {
+        step: "insert the audit event",
+        put: "ALTER TABLE audit_events ADD CONSTRAINT nobody CHECK (action <> 'tenant.create') NOT VALID",
+        remove: "ALTER TABLE audit_events DROP CONSTRAINT nobody",
+        status: 500,
+    },
+    Obstacle {
+        step: "insert the idempotency record",
+        put: "ALTER TABLE idempotency_keys ADD CONSTRAINT nobody CHECK (false) NOT VALID",
+        remove: "ALTER TABLE idempotency_keys DROP CONSTRAINT nobody",
+        status: 500,
+    },
+    Obstacle {
+        step: "commit",
+        put: "ALTER TABLE tenants ADD CONSTRAINT nobody FOREIGN KEY (id) REFERENCES users (id)
+                  DEFERRABLE INITIALLY DEFERRED NOT VALID",
+        remove: "ALTER TABLE tenants DROP CONSTRAINT nobody",
+        status: 500,
+    },
+];
+
+#[tokio::test]
+async fn each_step_that_fails_leaves_a_clean_slate() {
+    let app = TestApp::spawn().await;
+    let sql = app.sql().await;
+    let refuse = "CREATE SCHEMA obstacles;
+        CREATE FUNCTION obstacles.refuse() RETURNS event_trigger LANGUAGE plpgsql
+            AS $$ BEGIN RAISE EXCEPTION 'not today, schema tenant_secret'; END $$;
+        ALTER DATABASE current SET search_path = public, obstacles";
+    let refuse = refuse.replace("current", app.database.name());
+    sql.batch_execute(&refuse).await.unwrap();
+    let sql = app.sql().await;
+    let strays = StrayRoles::of(&app).await;
+    for (number, obstacle) in OBSTACLES.iter().enumerate() {
+        let (step, slug) = (obstacle.step, format!("t{number}"));
+        let before = Snapshot::of(&app).await;
+        sql.batch_execute(obstacle.put).await.unwrap_or_else(|error| panic!("{step}: {error:?}"));
+        let answer = with_key(&app, &slug).await;
+        let message = answer.refusal(obstacle.status).to_owned();
+        assert_eq!(message, "Internal server error", "{step}");
+        assert!(!answer.text.contains("tenant_"), "{step} tells of the inside: {answer:?}");
+        sql.batch_execute(obstacle.remove)
+            .await
+            .unwrap_or_else(|error| panic!("{step}: {error:?}"));
+        assert_eq!(Snapshot::of(&app).await, before, "{step}");
+
+        let answer = with_key(&app, &slug).await;
+        assert_eq!(answer.status, 201, "after {step} failed: {answer:?}");
+    }
+    strays.assert_no_more(&app).await;
+}
+
+async fn with_key(app: &TestApp, slug: &str) -> Answer {
+    let request = app.root().request(reqwest::Method::POST, SETUP).header("Idempotency-Key", slug);
+    crate::support::callers::send(request.json(&TestApp::setup_body(slug))).await
+}
+
+#[tokio::test]
+async fn an_owner_who_may_no_longer_create_roles_makes_nothing() {
+    let app = TestApp::spawn().await;
+    let sql = app.sql().await;
+    let login = format!("owner_of_{}", app.database.name());
+    let create = format!(
+        "CREATE ROLE {login} LOGIN CREATEROLE PASSWORD 'of-a-test';
+         GRANT CREATE, CONNECT, TEMP ON DATABASE {database} TO {login};
+         GRANT ALL ON SCHEMA public TO {login};
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO {login};
+         GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {login};
+         GRANT rowhouse_runtime TO {login} WITH ADMIN OPTION",
+        database = app.database.name()
+    );
+    sql.batch_execute(&create).await.unwrap();
+    let weaker = TestApp::builder()
+        .on(app.database.clone())
+        .with("database.url", app.database.url_of(&login, "of-a-test"))
+        .with("database.runtime_url", app.database.runtime_url())
+        .spawn()
+        .await;
+    assert_eq!(set_up(&weaker, "first").await.status, 201);
+    let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
+
+    for (take, give) in [
+        (format!("ALTER ROLE {login} NOCREATEROLE"), format!("ALTER ROLE {login} CREATEROLE")),
+        (
+            format!("REVOKE CREATE ON DATABASE {} FROM {login}", app.database.name()),
+            format!("GRANT CREATE ON DATABASE {} TO {login}", app.database.name()),
+        ),
+        (
+            format!("REVOKE INSERT ON users FROM {login}"),
+            format!("GRANT INSERT ON users TO {login}"),
+        ),
+    ] {
+        sql.batch_execute(&take).await.unwrap();
+        assert_eq!(set_up(&weaker, "second").await.refusal(500), "Internal server error", "{take}");
+        assert_eq!(Snapshot::of(&app).await, before, "{take}");
+        sql.batch_execute(&give).await.unwrap();
+    }
+    assert_eq!(set_up(&weaker, "second").await.status, 201);
+    strays.assert_no_more(&app).await;
+    drop(weaker.stop().await);
+    let drop_login = format!(
+        "REASSIGN OWNED BY {login} TO CURRENT_USER; DROP OWNED BY {login}; DROP ROLE {login}"
+    );
+    sql.batch_execute(&drop_login).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_migration_leaves_no_schema_behind() {
+    let app = with_migrations(
+        TestApp::builder(),
+        &[
+            ("V1__create_notes.sql", "CREATE TABLE notes (id uuid PRIMARY KEY)"),
+            (
+                "V2__create_tags.sql",
+                "CREATE TABLE tags (id uuid PRIMARY KEY); INSERT INTO tags VALUES (NULL)",
+            ),
+        ],
+    )
+    .await;
+    let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
+    for _ in 0..2 {
+        let answer = set_up(&app, "acme").await;
+        assert_eq!(answer.refusal(500), "Internal server error");
+        assert!(!answer.text.contains("tags"), "{answer:?}");
+    }
+    assert_eq!(Snapshot::of(&app).await, before);
+    strays.assert_no_more(&app).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_in_the_middle_leaves_nothing_and_says_to_come_back() {
+    let (app, gate) = Gate::before(TestApp::builder()).await;
+    let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
+    let set_up_and_kill = async {
+        let answer = tokio::spawn({
+            let root = app.root();
+            async move { root.post(SETUP, &TestApp::setup_body("acme")).await }
+        });
+        gate.wait_for(1).await;
+        gate.kill_waiting().await;
+        answer.await.expect("the request ends")
+    };
+    let answer = set_up_and_kill.await;
+    answer.refusal(503);
+    assert!(answer.retry_after() >= 1);
+    assert_eq!(Snapshot::of(&app).await, before);
+    strays.assert_no_more(&app).await;
+    gate.open().await;
+    assert_eq!(set_up(&app, "acme").await.status, 201);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_given_up_is_a_conflict_that_leaves_nothing() {
+    let app = TestApp::builder().with("database.lock_timeout", "100ms").spawn().await;
+    let before = Snapshot::of(&app).await;
+    for table in ["tenants", "users", "memberships", "audit_events"] {
+        let mut sql = app.sql().await;
+        let held = sql.transaction().await.unwrap();
+        held.batch_execute(&format!("LOCK TABLE {table} IN SHARE MODE")).await.unwrap();
+        let answer = set_up(&app, "acme").await;
+        answer.refusal(409);
+        assert!(answer.retry_after() >= 1, "{table}");
+        held.rollback().await.unwrap();
+        assert_eq!(Snapshot::of(&app).await, before, "{table}");
+    }
+    assert_eq!(set_up(&app, "acme").await.status, 201);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_given_up_soon_is_waited_for() {
+    let app = TestApp::builder().with("database.lock_timeout", "200ms").spawn().await;
+    let mut sql = app.sql().await;
+    let held = sql.transaction().await.unwrap();
+    held.batch_execute("LOCK TABLE audit_events IN SHARE MODE").await.unwrap();
+    let body = TestApp::setup_body("acme");
+    let root = app.root();
+    // Longer than one try takes: the transaction is sent again.
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        held.rollback().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(root.post(SETUP, &body), release);
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_request_over_its_time_is_refused_and_makes_nothing_behind_its_callers_back() {
+    let (app, gate) = Gate::before(TestApp::builder().with("http.request_timeout", "500ms")).await;
+    let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
+    let answer = set_up(&app, "acme").await;
+    answer.refusal(503);
+    assert!(answer.retry_after() >= 1);
+    assert!(answer.header("x-request-id").is_some());
+    gate.wait_for(0).await; // the statement is cancelled too
+    gate.open().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(Snapshot::of(&app).await, before);
+    strays.assert_no_more(&app).await;
+    assert_eq!(set_up(&app, "acme").await.status, 201, "the slug is free");
+}
+
+#[tokio::test]
+async fn a_client_who_hangs_up_leaves_a_whole_tenant_or_none() {
+    let (app, gate) = Gate::before(TestApp::builder()).await;
+    let strays = StrayRoles::of(&app).await;
+    let body = TestApp::setup_body("acme").to_string();
+    let request = format!(
+        "POST {SETUP} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
+        app.root_token,
+        body.len()
+    );
+    // One says goodbye, the other breaks off.
+    for reset in [false, true] {
+        let mut stream = wire::connect(&app).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        gate.wait_for(1).await;
+        if reset {
+            stream.set_zero_linger().expect("the option can be set");
+        }
+        drop(stream);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        gate.kill_waiting().await;
+        gate.wait_for(0).await;
+    }
+    let mut stream = wire::connect(&app).await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    gate.wait_for(1).await;
+    drop(stream);
+    gate.open().await;
+    let whole = whole_or_absent(&app).await;
+    strays.assert_no_more(&app).await;
+    let answer = set_up(&app, "acme").await;
+    assert_eq!(answer.status, if whole { 409 } else { 201 });
+}
+
+/// Waits until nothing runs any more, then fails unless there is one whole tenant or nothing of it.
+async fn whole_or_absent(app: &TestApp) -> bool {
+    let sql = app.sql().await;
+    let busy = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()";
+    for _ in 0..500 {
+        if sql.query_one(busy, &[]).await.expect("it can be read").get::<_, i64>(0) == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let after = Snapshot::of(app).await;
+    let parts = ["tenants", "users", "memberships", "audit_events"].map(|table| after.count(table));
+    assert!(parts == [1; 4] || parts == [0; 4], "{parts:?}");
+    assert_eq!(i64::try_from(after.tenant_schemas()), Ok(parts[0]));
+    parts[0] == 1
+}
+
+#[tokio::test]
+async fn setups_go_on_beside_one_that_hangs() {
+    let (app, gate) = Gate::before(TestApp::builder().with("database.max_connections", "40")).await;
+    let hanging: Vec<_> = ["a", "b"]
+        .map(|slug| {
+            let root = app.root();
+            tokio::spawn(async move { root.post(SETUP, &TestApp::setup_body(slug)).await })
+        })
+        .into();
+    gate.wait_for(2).await;
+    // Whoever wants a slug that a running set-up holds waits for its end, and then learns it is taken.
+    let waiting = tokio::spawn({
+        let root = app.root();
+        async move { root.post(SETUP, &TestApp::setup_body("a")).await }
+    });
+    let list = app.root().get("/api/tenant").await;
+    assert_eq!(
+        (list.status, &list.body),
+        (200, &Value::Array(Vec::new())),
+        "nothing is seen early"
+    );
+    gate.open().await;
+    for answer in hanging {
+        assert_eq!(answer.await.expect("the request ends").status, 201);
+    }
+    assert_eq!(waiting.await.expect("the request ends").refusal(409), "Slug already exists");
+}

@@ -1,0 +1,299 @@
+//! The built program, run the way a person or a script runs it: an environment that holds nothing but what
+//! a test put there, a folder of its own, and a limit on everything that might hang.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::TestDatabase;
+
+/// Nothing that ends by itself takes this long, however busy the machine.
+const LIMIT: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(10);
+
+/// A program with its surroundings.
+pub struct Program {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Ran {
+    /// What stdout holds, which must be one JSON document.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Insists on an exit code.
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+}
+
+impl Program {
+    /// Without a database: the embedded one.
+    pub fn embedded() -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let program = Self { folder, environment: Vec::new() };
+        let path = inherited("PATH").unwrap_or_default();
+        // Hashes that cost nothing, and few connections: neither is what these tests are about.
+        program
+            .with("PATH", &path)
+            .with("ROWHOUSE_LISTEN", "127.0.0.1:0")
+            .with("ROWHOUSE_AUTH__HASH_MEMORY_KIB", "8")
+            .with("ROWHOUSE_AUTH__HASH_ITERATIONS", "1")
+            .with("ROWHOUSE_DATABASE__MAX_CONNECTIONS", "10")
+            .with("ROWHOUSE_HTTP__WORKERS", "1")
+            .in_its_folder()
+    }
+
+    /// On a database of one's own.
+    pub fn on(database: &TestDatabase) -> Self {
+        Self::embedded().with("DATABASE_URL", &database.url())
+    }
+
+    /// The data dir is the folder itself: it is the one that an unprivileged server may be let into.
+    fn in_its_folder(self) -> Self {
+        let folder = self.folder().display().to_string();
+        self.with("ROWHOUSE_DATA_DIR", &folder)
+    }
+
+    /// Lets the account that runs PostgreSQL for root into folders below this one.
+    pub fn open_to_all(self) -> Self {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(self.folder(), open).expect("a folder of ours can be opened");
+        self
+    }
+
+    /// Sets a variable; the last one of a name holds.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Where it runs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A command in these surroundings that is not started yet.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(self.folder())
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the program to its end, with nothing on stdin.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        finish(self.command(env!("CARGO_BIN_EXE_rowhouse"), arguments), None)
+    }
+
+    /// Runs the program to its end, with this on stdin.
+    pub fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Ran {
+        finish(self.command(env!("CARGO_BIN_EXE_rowhouse"), arguments), Some(stdin))
+    }
+
+    /// Runs a script in a shell that finds the program under its name.
+    pub fn shell(&self, script: &str) -> Ran {
+        let program = Path::new(env!("CARGO_BIN_EXE_rowhouse"));
+        let folder = program.parent().expect("a program lies in a folder").display();
+        let path = format!("{folder}:{}", inherited("PATH").unwrap_or_default());
+        let mut command = self.command("sh", &["-c", script]);
+        command.env("PATH", path);
+        finish(command, None)
+    }
+
+    /// Starts the server and waits for its address.
+    pub fn serve(&self, arguments: &[&str]) -> Serving {
+        let mut all = vec!["serve"];
+        all.extend(arguments);
+        Serving::start(self.command(env!("CARGO_BIN_EXE_rowhouse"), &all))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test must find the programs that a shell finds")]
+fn inherited(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// A server that runs in a process of its own, and is killed with this.
+pub struct Serving {
+    child: Child,
+    stdout: Stream,
+    stderr: Stream,
+    /// Such as `http://127.0.0.1:40123`.
+    pub address: String,
+}
+
+impl Serving {
+    fn start(mut command: Command) -> Self {
+        let started = Instant::now();
+        let mut child = command.spawn().expect("the program starts");
+        let stdout = Stream::follow(child.stdout.take().expect("stdout is piped"));
+        let stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
+        let mut serving = Self { child, stdout, stderr, address: String::new() };
+        loop {
+            if let Some(line) = serving.stdout.text().strip_suffix('\n') {
+                let address = line.strip_prefix("listening on ");
+                address
+                    .unwrap_or_else(|| panic!("{line:?} is no address"))
+                    .clone_into(&mut serving.address);
+                return serving;
+            }
+            let gone = serving.child.try_wait().expect("a child can be asked");
+            let stderr = serving.stderr.text();
+            assert!(gone.is_none(), "the server ended with {gone:?}: {stderr}");
+            assert!(started.elapsed() < LIMIT, "the server does not start: {stderr}");
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// What it wrote to stderr, once that holds a text.
+    pub fn stderr_with(&self, text: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let stderr = self.stderr.text();
+            if stderr.contains(text) {
+                return stderr;
+            }
+            assert!(began.elapsed() < LIMIT, "{text:?} is not in {stderr}");
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// The host and the port.
+    pub fn authority(&self) -> &str {
+        self.address.strip_prefix("http://").expect("the address is a URL")
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
+    }
+
+    /// Sends a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
+        assert!(status.success(), "{kill}");
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Ran {
+        let began = Instant::now();
+        let code = wait(&mut self.child).code();
+        let took = began.elapsed();
+        Ran { code, stdout: self.stdout.finish(), stderr: self.stderr.finish(), took }
+    }
+
+    /// Stops it by a signal and waits for its end.
+    pub fn stop(self, signal: &str) -> Ran {
+        self.signal(signal);
+        self.wait()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn finish(mut command: Command, stdin: Option<&str>) -> Ran {
+    let began = Instant::now();
+    if stdin.is_some() {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command.spawn().expect("the program starts");
+    if let Some((text, mut pipe)) = stdin.zip(child.stdin.take()) {
+        // It fails where the program does not want to hear all of it.
+        let _ = pipe.write_all(text.as_bytes());
+    }
+    let mut stdout = Stream::follow(child.stdout.take().expect("stdout is piped"));
+    let mut stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
+    let code = wait(&mut child).code();
+    Ran { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
+}
+
+/// Runs a command whose stdin stays open and silent, as in a terminal that nobody types at.
+pub fn finish_with_open_stdin(mut command: Command) -> Ran {
+    let began = Instant::now();
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
+    let held: Option<ChildStdin> = child.stdin.take();
+    let mut stdout = Stream::follow(child.stdout.take().expect("stdout is piped"));
+    let mut stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
+    let code = wait(&mut child).code();
+    drop(held);
+    Ran { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
+}
+
+/// Waits, but not for ever.
+fn wait(child: &mut Child) -> std::process::ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child can be asked") {
+            return status;
+        }
+        if began.elapsed() > LIMIT {
+            let _ = child.kill();
+            panic!("the program hangs");
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// What a program has written so far.
+struct Stream {
+    text: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    fn follow(pipe: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                let mut text = written.lock().expect("nobody panics with the text in hand");
+                text.push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().expect("nobody panics with the text in hand").clone()
+    }
+
+    fn finish(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("a reader does not panic");
+        }
+        self.text()
+    }
+}

@@ -1,0 +1,89 @@
+//! What stands in a database, to tell whether a request changed anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::TestApp;
+
+/// Every table of the control plane by the digest of its rows, and every schema by its name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    tables: BTreeMap<String, (i64, String)>,
+    schemas: BTreeSet<String>,
+}
+
+impl Snapshot {
+    pub async fn of(app: &TestApp) -> Self {
+        Self::take(&app.sql().await).await
+    }
+
+    pub async fn take(sql: &Client) -> Self {
+        let names = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
+        let mut tables = BTreeMap::new();
+        for row in sql.query(names, &[]).await.expect("tables can be listed") {
+            let name: String = row.get(0);
+            // When a token was last used is no change that a request makes.
+            let rows = format!(
+                "SELECT count(*), md5(coalesce(string_agg(r, E'\\n' ORDER BY r), ''))
+                   FROM (SELECT (to_jsonb(t) - 'last_used_at')::text AS r FROM public.{name} t) rows"
+            );
+            let row = sql.query_one(&rows, &[]).await.expect("a table can be read");
+            tables.insert(name, (row.get(0), row.get(1)));
+        }
+        let schemas = sql.query("SELECT nspname::text FROM pg_namespace", &[]).await;
+        let schemas = schemas.expect("schemas can be listed");
+        // The server makes the two for temporary tables whenever it likes.
+        let of_ours = |name: &String| !name.starts_with("pg_t");
+        Self { tables, schemas: schemas.iter().map(|row| row.get(0)).filter(of_ours).collect() }
+    }
+
+    /// How many rows a table of the control plane has.
+    pub fn count(&self, table: &str) -> i64 {
+        self.tables.get(table).unwrap_or_else(|| panic!("there is no table {table}")).0
+    }
+
+    /// How many schemas of tenants there are.
+    pub fn tenant_schemas(&self) -> usize {
+        self.schemas.iter().filter(|name| name.starts_with("tenant_")).count()
+    }
+}
+
+/// The roles of tenants that no schema of any database knows. Roles belong to the server and other
+/// tests make and drop theirs meanwhile, so what counts is what was not there before and stays.
+pub struct StrayRoles(BTreeSet<String>);
+
+impl StrayRoles {
+    pub async fn of(app: &TestApp) -> Self {
+        Self(stray_roles(&app.sql().await).await)
+    }
+
+    /// Fails where there is one that was not there before.
+    pub async fn assert_no_more(&self, app: &TestApp) {
+        let sql = app.sql().await;
+        let mut left = &stray_roles(&sql).await - &self.0;
+        for _ in 0..100 {
+            if left.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            left = &left & &stray_roles(&sql).await;
+        }
+        panic!("roles were left over: {left:?}");
+    }
+}
+
+async fn stray_roles(sql: &Client) -> BTreeSet<String> {
+    let rows = sql
+        .query(
+            r"SELECT rolname::text
+                FROM pg_roles r
+               WHERE rolname ~ '^tenant_[0-9a-f]{32}$'
+                 AND NOT EXISTS (SELECT FROM pg_shdepend d
+                                  WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.dbid <> 0)",
+            &[],
+        )
+        .await;
+    rows.expect("roles can be listed").iter().map(|row| row.get(0)).collect()
+}

@@ -1,0 +1,61 @@
+//! Requests byte for byte, for what a well-behaved client does not send.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::TestApp;
+
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection that nothing was sent on.
+pub async fn connect(app: &TestApp) -> TcpStream {
+    let address = app.address.trim_start_matches("http://");
+    TcpStream::connect(address).await.expect("the server listens")
+}
+
+/// Sends these bytes and reads until there is a whole answer head and body, or the connection ends.
+pub async fn exchange(app: &TestApp, request: &[u8]) -> String {
+    let mut stream = connect(app).await;
+    stream.write_all(request).await.expect("the server reads");
+    read_answer(&mut stream).await
+}
+
+/// Reads one answer: its head, and as much body as `Content-Length` says.
+pub async fn read_answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = async {
+        let mut chunk = [0; 4096];
+        while !is_whole(&answer) {
+            match stream.read(&mut chunk).await {
+                Ok(0) => break,
+                Ok(count) => answer.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                Err(error) => panic!("the connection broke after {:?}: {error}", text(&answer)),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("the server answers in time");
+    text(&answer)
+}
+
+/// The status of an answer.
+#[track_caller]
+pub fn status(answer: &str) -> u16 {
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.unwrap_or_else(|| panic!("that is no answer: {answer:?}"))
+}
+
+fn is_whole(answer: &[u8]) -> bool {
+    let answer = text(answer);
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| {
+        line.to_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok()
+    });
+    length.is_some_and(|length| body.len() >= length)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,313 @@
+//! Every route with every wrong caller. A route that stands in the OpenAPI document and not in [`ROUTES`]
+//! fails the test, so that none goes out without somebody having said who may call it.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use rowhouse::domain::Permission;
+use serde_json::json;
+
+use crate::support::callers::send;
+use crate::support::{Caller, Snapshot, TestApp};
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy)]
+enum Access {
+    /// Everybody; a credential is not looked at.
+    Public,
+    /// Whoever has the refresh cookie; a bearer token is not looked at.
+    Cookie,
+    /// Whoever is known.
+    Known,
+    /// Whoever holds the permission.
+    Holder(Permission),
+}
+
+const ROUTES: &[(&str, &str, Access)] = &[
+    ("GET", "/.well-known/jwks.json", Access::Public),
+    ("GET", "/healthz", Access::Public),
+    ("GET", "/metrics", Access::Public),
+    ("GET", "/openapi.json", Access::Public),
+    ("GET", "/readyz", Access::Public),
+    ("POST", "/api/auth/login", Access::Public),
+    ("POST", "/api/auth/refresh", Access::Cookie),
+    ("GET", "/api/tenant", Access::Holder(Permission::ViewTenants)),
+    ("GET", "/api/tenant/mine", Access::Known),
+    ("POST", "/api/tenant/setup", Access::Holder(Permission::CreateTenant)),
+];
+
+/// Who may call a route of Databunker's dialect, whose callers carry an xtoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Xtoken {
+    /// Nobody is asked.
+    Public,
+    /// The main tenant's admin.
+    Main,
+    /// A tenant's admin.
+    Tenant,
+    /// A person may read their own record.
+    Person,
+}
+
+const DATABUNKER: &[(&str, &str, Xtoken)] = &[
+    ("GET", "/status", Xtoken::Public),
+    ("POST", "/v1/tenant", Xtoken::Main),
+    ("PUT", "/v1/tenant", Xtoken::Tenant),
+    ("POST", "/v1/user", Xtoken::Tenant),
+    ("POST", "/v1/user/", Xtoken::Tenant),
+    ("GET", "/v1/user/{mode}/{identity}", Xtoken::Person),
+    ("PUT", "/v1/user/{mode}/{identity}", Xtoken::Tenant),
+    ("DELETE", "/v1/user/{mode}/{identity}", Xtoken::Tenant),
+    ("POST", "/v2/AuditGetEvent", Xtoken::Tenant),
+    ("POST", "/v2/AuditListUserEvents", Xtoken::Tenant),
+    ("POST", "/v2/BulkListAllUsers", Xtoken::Tenant),
+    ("POST", "/v2/BulkListUnlock", Xtoken::Tenant),
+    ("POST", "/v2/BulkListUsers", Xtoken::Tenant),
+    ("POST", "/v2/SystemDeleteUserProfiles", Xtoken::Main),
+    ("POST", "/v2/SystemGetSystemStats", Xtoken::Main),
+    ("POST", "/v2/SystemGetUserProfiles", Xtoken::Main),
+    ("POST", "/v2/SystemRestoreUserProfile", Xtoken::Main),
+    ("POST", "/v2/SystemSearchUserProfiles", Xtoken::Main),
+    ("POST", "/v2/TenantCreate", Xtoken::Main),
+    ("POST", "/v2/TenantDelete", Xtoken::Main),
+    ("POST", "/v2/TenantGet", Xtoken::Tenant),
+    ("POST", "/v2/TenantListTenants", Xtoken::Main),
+    ("POST", "/v2/TenantUpdate", Xtoken::Tenant),
+    ("POST", "/v2/UserCreate", Xtoken::Tenant),
+    ("POST", "/v2/UserCreateBulk", Xtoken::Tenant),
+    ("POST", "/v2/UserDelete", Xtoken::Tenant),
+    ("POST", "/v2/UserDeleteBulk", Xtoken::Tenant),
+    ("POST", "/v2/UserGet", Xtoken::Person),
+    ("POST", "/v2/UserListVersions", Xtoken::Person),
+    ("POST", "/v2/UserPatch", Xtoken::Tenant),
+    ("POST", "/v2/UserSearch", Xtoken::Tenant),
+    ("POST", "/v2/UserUpdate", Xtoken::Tenant),
+    ("POST", "/v2/XTokenCreateForUser", Xtoken::Tenant),
+];
+
+/// `webfluss.rs` tries their wrong callers.
+const WEBFLUSS: &[(&str, &str)] = &[("POST", "/api/tenants"), ("GET", "/api/tenants/{tenantUuid}")];
+
+/// The routes of the document, as method and path.
+fn documented() -> BTreeSet<(String, String)> {
+    let document = serde_json::to_value(rowhouse::http::openapi()).expect("it is JSON");
+    let paths = document["paths"].as_object().expect("the document has paths");
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().expect("a path has methods").keys();
+            methods.map(|method| (method.to_uppercase(), path.clone()))
+        })
+        .collect()
+}
+
+#[test]
+fn every_route_says_here_who_may_call_it() {
+    let reten = ROUTES.iter().map(|(method, path, _)| (*method, *path));
+    let databunker = DATABUNKER.iter().map(|(method, path, _)| (*method, *path));
+    let known: BTreeSet<_> = reten
+        .chain(databunker)
+        .chain(WEBFLUSS.iter().copied())
+        .map(|(method, path)| (method.to_owned(), path.to_owned()))
+        .collect();
+    assert_eq!(documented(), known, "left: the OpenAPI document; right: the table of this test");
+}
+
+/// Each one who is nobody to us, by what is wrong with them.
+async fn nobodies(app: &TestApp) -> Vec<(&'static str, Caller)> {
+    let lifetime = Some(time::Duration::hours(1));
+    app.add_user("super@example.com", Some("SUPER_ADMIN")).await;
+    let expired_access = app.log_in("super@example.com").await;
+    let (_, expired_api) = app.add_token(Permission::ALL, None, lifetime).await;
+    let (revoked, revoked_api) = app.add_token(Permission::ALL, None, None).await;
+    app.services.tokens.revoke(&app.operator(), revoked).await.expect("the operator may");
+    app.clock.advance(time::Duration::hours(2));
+    vec![
+        ("garbage", app.bearer("garbage")),
+        ("a token of the right form", app.bearer(&format!("rh_{}", "A".repeat(43)))),
+        ("an unknown UUID", app.bearer("6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f")),
+        ("an expired access token", expired_access),
+        ("an expired API token", expired_api),
+        ("a revoked API token", revoked_api),
+        ("no credential", app.anonymous()),
+    ]
+}
+
+async fn call(caller: &Caller, method: &str, path: &str) -> crate::support::Answer {
+    let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+    let request = caller.request(method.clone(), path);
+    // Good in its form, so that it is the caller who is refused.
+    let body = match path {
+        "/api/auth/login" => json!({ "identifier": "x@example.com", "password": "SecurePass123!" }),
+        _ => TestApp::setup_body("acme"),
+    };
+    send(if method == Method::POST { request.json(&body) } else { request }).await
+}
+
+#[tokio::test]
+async fn no_route_serves_a_caller_whom_nobody_knows() {
+    let app = TestApp::spawn().await;
+    let nobodies = nobodies(&app).await;
+    let before = Snapshot::of(&app).await;
+    for (method, path, access) in ROUTES {
+        for (what, nobody) in &nobodies {
+            let answer = call(nobody, method, path).await;
+            match access {
+                Access::Public if *path == "/api/auth/login" => {
+                    assert_eq!(answer.refusal(401), "Invalid email or password", "{what}");
+                }
+                Access::Public => assert_eq!(answer.status, 200, "{path}: {what}: {answer:?}"),
+                Access::Cookie | Access::Known | Access::Holder(_) => {
+                    let message = answer.refusal(401);
+                    assert!(message.starts_with("Unauthorized: "), "{path}: {what}: {message}");
+                    assert!(answer.header("www-authenticate").is_some(), "{path}: {what}");
+                }
+            }
+        }
+    }
+    assert_eq!(Snapshot::of(&app).await, before);
+}
+
+#[tokio::test]
+async fn no_route_serves_a_caller_without_its_permission() {
+    let app = TestApp::spawn().await;
+    app.add_user("viewer@example.com", Some("VIEWER")).await;
+    let viewer = app.log_in("viewer@example.com").await;
+    let (_, strong) = app.add_token(Permission::ALL, None, None).await;
+    for (method, path, access) in ROUTES {
+        let Access::Holder(permission) = access else { continue };
+        let others: Vec<_> =
+            Permission::ALL.iter().copied().filter(|other| other != permission).collect();
+        let (_, weak) = app.add_token(&others, None, None).await;
+        let before = Snapshot::of(&app).await;
+        for caller in [&weak, &viewer] {
+            let answer = call(caller, method, path).await;
+            assert_eq!(answer.refusal(403), format!("Missing permission: {permission}"), "{path}");
+        }
+        assert_eq!(Snapshot::of(&app).await, before);
+        let answer = call(&strong, method, path).await;
+        assert!(answer.status < 300, "{path} with the permission: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_which_ones_there_are() {
+    let app = TestApp::spawn().await;
+    for (method, path, _) in ROUTES {
+        let allowed = if *method == "GET" { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" };
+        for wrong in ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"] {
+            if wrong == *method {
+                continue;
+            }
+            // Whoever asks, and without a look at the credential.
+            for caller in [app.anonymous(), app.root(), app.bearer("garbage")] {
+                let request = caller.request(Method::from_bytes(wrong.as_bytes()).unwrap(), path);
+                let answer = send(request).await;
+                answer.refusal(405);
+                assert_eq!(answer.header("allow"), Some(allowed), "{wrong} {path}");
+            }
+        }
+        let options = send(app.anonymous().request(Method::OPTIONS, path)).await;
+        assert_eq!((options.status, options.header("allow")), (204, Some(allowed)), "{path}");
+        assert_eq!(options.text, "");
+        let head = send(app.root().request(Method::HEAD, path)).await;
+        if *method == "GET" {
+            let get = app.root().get(path).await;
+            assert_eq!((head.status, head.text.as_str()), (get.status, ""), "{path}");
+            assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+        } else {
+            assert_eq!((head.status, head.header("allow")), (405, Some(allowed)), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_not_found_in_the_form_of_the_dialect() {
+    let app = TestApp::spawn().await;
+    for path in [
+        "/",
+        "/api",
+        "/api/",
+        "/api/tenant/",
+        "/api/tenant/setup/",
+        "/api/tenant/nobody",
+        "/API/TENANT",
+        "/api//tenant",
+        "/api/tenant%2Fsetup",
+        "/api/../api/tenant%00",
+        "/healthz/x",
+        "/.env",
+        "/%ff%fe",
+        "/<script>",
+    ] {
+        for method in [Method::GET, Method::POST, Method::OPTIONS] {
+            let answer = send(app.root().request(method, path)).await;
+            assert_eq!(answer.refusal(404), "There is no such path", "{path}");
+        }
+    }
+}
+
+/// A call that is good in its form, so that it is the caller who is refused.
+async fn bunker_call(
+    app: &TestApp,
+    token: &str,
+    method: &str,
+    path: &str,
+) -> crate::support::Answer {
+    let path = path.replace("{mode}", "email").replace("{identity}", "ada@example.com");
+    let body = json!({
+        "mode": "email", "identity": "ada@example.com", "profile": { "email": "x@example.com" },
+        "records": [{ "profile": { "email": "y@example.com" } }],
+        "users": [{ "mode": "email", "identity": "ada@example.com" }],
+        "patch": [{ "op": "add", "path": "/x", "value": 1 }],
+        "tenantname": "other", "tenantorg": "org", "name": "other", "org": "org",
+        "unlockuuid": "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f",
+        "auditeventuuid": "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f",
+        "token": "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f",
+    });
+    let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+    let request = app.anonymous().request(method.clone(), &path);
+    let request = if token.is_empty() { request } else { request.header("x-bunker-token", token) };
+    send(if method == Method::GET { request } else { request.json(&body) }).await
+}
+
+#[tokio::test]
+async fn no_databunker_route_serves_a_wrong_caller() {
+    let app = TestApp::spawn().await;
+    let made = bunker_call(&app, &app.root_token, "POST", "/v2/TenantCreate").await;
+    let tenant = made.body["xtoken"].as_str().expect("a tenant has a token").to_owned();
+    let body = json!({ "profile": { "email": "ada@example.com" } });
+    let request =
+        app.anonymous().request(Method::POST, "/v2/UserCreate").header("x-bunker-token", &tenant);
+    assert_eq!(send(request.json(&body)).await.status, 200);
+    let made = bunker_call(&app, &tenant, "POST", "/v2/XTokenCreateForUser").await;
+    let person = made.body["xtoken"].as_str().expect("a person has a token").to_owned();
+    let before = Snapshot::of(&app).await;
+    for (method, path, who) in DATABUNKER {
+        let mut wrong = vec!["", "garbage", "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f"];
+        match who {
+            Xtoken::Public => {
+                assert_eq!(bunker_call(&app, "garbage", method, path).await.status, 200);
+                continue;
+            }
+            Xtoken::Main => wrong.extend([tenant.as_str(), person.as_str()]),
+            Xtoken::Tenant => wrong.push(&person),
+            Xtoken::Person => {
+                assert_eq!(bunker_call(&app, &person, method, path).await.status, 200, "{path}")
+            }
+        }
+        for token in wrong {
+            let answer = bunker_call(&app, token, method, path).await;
+            assert_eq!(
+                (answer.status, &answer.body["status"]),
+                (403, &json!("error")),
+                "{path}: {answer:?}"
+            );
+        }
+    }
+    // Refused System calls leave their audit event, and nothing else.
+    let after = Snapshot::of(&app).await;
+    assert_eq!(after.count("tenants"), before.count("tenants"));
+    assert_eq!(after.count("tokens"), before.count("tokens"));
+    assert_eq!(after.tenant_schemas(), before.tenant_schemas());
+}
