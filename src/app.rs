@@ -227,7 +227,7 @@ impl Backend {
         });
         let mut first_start = FirstStart::default();
         let ground = Ground::find(settings, purpose).await?;
-        let rules = rules(settings);
+        let mut rules = rules(settings);
         let mut posture = match purpose {
             Purpose::Serve | Purpose::Migrate => {
                 bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?
@@ -236,6 +236,10 @@ impl Backend {
                 bootstrap::inspect(&ground.owner, rules.isolation, &public_set).await?
             }
         };
+        if purpose != Purpose::Operate {
+            let (runtime, limits) = (&ground.runtime, rules.limits);
+            rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
+        }
         let database = Database::new(ground.owner, ground.runtime, rules);
         let main = PoolSizes {
             control: settings.database.max_connections / PROVISIONING_SHARE,
@@ -449,6 +453,7 @@ fn rules(settings: &Settings) -> Rules {
             lock: database.lock_timeout,
             idle_in_transaction: database.idle_in_transaction_timeout,
         },
+        limits_stand: false, // until the bootstrap has looked
     }
 }
 

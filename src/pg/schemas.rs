@@ -4,6 +4,8 @@
 //! the owner, inside the caller's transaction: nothing is committed, so that a schema is there if and
 //! only if its tenant is.
 
+use futures_util::future::join;
+
 use super::bootstrap::RUNTIME_LOGIN;
 use super::error::Failure;
 use super::migrations::{HISTORY_TABLE, MigrationError, MigrationSet};
@@ -59,16 +61,23 @@ pub async fn migrate(
     set: &MigrationSet,
     rules: &Rules,
 ) -> Result<Vec<String>, MigrationError> {
-    scope::enter_schema(tx, schema, &rules.limits).await?;
-    lock(tx, schema.as_str()).await?;
+    // Statements that are joined share a round trip. The server takes them in this order, and refuses the
+    // second where the first has failed.
+    let entering = scope::enter_schema(tx, schema, &rules.limits);
+    let (entered, locked) = join(entering, lock(tx, schema.as_str())).await;
+    entered.and(locked)?;
     let applied = set.apply(tx).await?;
+    let leaving = scope::leave_schema(tx, &rules.limits);
     // The default privileges cover refinery's table too, and its history is not the tenant's to edit. It
     // is there even after a set without files.
     let entrant = entrant(schema, rules.isolation);
-    if !applied.is_empty() || may_edit_history(tx, schema, entrant).await? {
-        tx.batch(&format!("REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}")).await?;
+    if applied.is_empty() && !may_edit_history(tx, schema, entrant).await? {
+        leaving.await?;
+        return Ok(applied);
     }
-    scope::leave_schema(tx, &rules.limits).await?;
+    let revoke = format!("REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}");
+    let (revoked, left) = join(tx.batch(&revoke), leaving).await;
+    revoked.and(left)?;
     Ok(applied)
 }
 

@@ -14,6 +14,7 @@ mod control_lifecycle;
 mod control_members;
 mod control_tenants;
 mod control_tokens;
+mod crash;
 mod databunker_rules;
 mod databunker_system;
 mod databunker_tenants;
