@@ -1,0 +1,330 @@
+//! The house without its front door: database, keys, services. The command line works on one, [`App`]
+//! puts a listener in front of one.
+//!
+//! [`App`]: super::App
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::runtime::Handle;
+
+use super::ground::Ground;
+use super::{BuildError, Options, secrets};
+use crate::auth::jwt::{self, Issuer, SigningKey};
+use crate::auth::password::{Hasher, Params};
+use crate::auth::token::RootToken;
+use crate::auth::{CallContext, Principal};
+use crate::config::Settings;
+use crate::domain::Clock;
+use crate::domain::names::Password;
+use crate::pg::bootstrap::{self, Posture};
+#[cfg(feature = "embedded-postgres")]
+use crate::pg::embedded;
+use crate::pg::error::During;
+use crate::pg::migrations::MigrationSet;
+use crate::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLimits};
+use crate::pg::{Db, signing_keys};
+use crate::service::{
+    Audit, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
+    Sessions, System, Tenants, Tokens,
+};
+
+/// Of the connection budget, the part that the main runtime's control pool gets, which provisions.
+pub(super) const PROVISIONING_SHARE: usize = 5;
+
+/// What a backend is opened for, and so what opening it may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Prepares the database, makes the secrets that are missing and sees to the first admin.
+    Serve,
+    /// Prepares the database.
+    Migrate,
+    /// Changes nothing, and refuses a database that is not prepared.
+    Operate,
+}
+
+/// The house without its front door.
+pub struct Backend {
+    /// The use cases, over the main runtime's pools.
+    pub services: Services,
+    /// What the bootstrap found.
+    pub posture: Posture,
+    /// Secrets that were made just now, where they are kept.
+    pub first_start: FirstStart,
+    pub(super) clock: Clock,
+    pub(super) database: Database,
+    pub(super) parts: Parts,
+    #[cfg(feature = "embedded-postgres")]
+    embedded: Option<embedded::Server>,
+}
+
+/// What was made at the first start and is to be shown once.
+#[derive(Default)]
+pub struct FirstStart {
+    /// The file with the root token, and the token if it is new.
+    pub root_token: Option<(PathBuf, Option<Arc<RootToken>>)>,
+    /// The file with the first admin's password, the address, and the password if it is new.
+    pub admin: Option<(PathBuf, String, Option<Password>)>,
+    /// How to reach the embedded server with `psql`.
+    pub psql: Option<String>,
+}
+
+/// What the services of each worker are built from.
+#[derive(Clone)]
+pub(super) struct Parts {
+    hasher: Hasher,
+    issuer: Issuer,
+    root: Option<Arc<RootToken>>,
+    tenant_set: Arc<MigrationSet>,
+    public_version: i32,
+    refresh_lifetime: time::Duration,
+    provisioning: Provisioning,
+    grace_period: time::Duration,
+}
+
+impl Parts {
+    pub(super) fn services(&self, db: &Db, database: &Database) -> Services {
+        Services {
+            identity: Identity::new(db.clone(), self.issuer.clone(), self.root.clone()),
+            provisioning: self.provisioning.clone(),
+            sessions: Sessions::new(
+                db.clone(),
+                self.hasher.clone(),
+                self.issuer.clone(),
+                self.refresh_lifetime,
+            ),
+            tenants: Tenants::new(db.clone()),
+            registry: Registry::new(db.clone(), self.provisioning.clone()),
+            lifecycle: Lifecycle::new(db.clone(), self.grace_period),
+            members: Members::new(db.clone(), self.hasher.clone()),
+            tokens: Tokens::new(db.clone()),
+            profiles: Profiles::new(db.clone()),
+            system: System::new(db.clone(), Profiles::new(db.clone())),
+            audit: Audit::new(db.clone()),
+            fleet: Fleet::new(db.clone(), Arc::clone(&self.tenant_set)),
+            health: Health::new(
+                db.clone(),
+                database.clone(),
+                self.hasher.clone(),
+                self.public_version,
+            ),
+        }
+    }
+}
+impl Backend {
+    /// Starts or reaches the database, makes it fit for use and builds the services.
+    ///
+    /// # Errors
+    /// What stands in the way, and what to do about it.
+    pub async fn open(settings: &Settings, options: &Options) -> Result<Self, BuildError> {
+        Self::open_for(Purpose::Serve, settings, options).await
+    }
+
+    /// As [`Backend::open`], and changes no more than the purpose needs.
+    ///
+    /// # Errors
+    /// What stands in the way, and what to do about it.
+    #[expect(clippy::too_many_lines, reason = "a flat list of steps, best read whole")]
+    pub async fn open_for(
+        purpose: Purpose,
+        settings: &Settings,
+        options: &Options,
+    ) -> Result<Self, BuildError> {
+        let clock = options.clock.clone().unwrap_or_else(Clock::system);
+        // Read before anything is started: a bad file must not leave a running server behind.
+        let public_set = MigrationSet::public()?;
+        let tenant_set = Arc::new(match &settings.tenant_migrations {
+            Some(folder) => MigrationSet::load(folder)?,
+            None => MigrationSet::tenant()?,
+        });
+        let mut first_start = FirstStart::default();
+        let ground = Ground::find(settings, purpose).await?;
+        let mut rules = rules(settings);
+        let mut posture = match purpose {
+            Purpose::Serve | Purpose::Migrate => {
+                bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?
+            }
+            Purpose::Operate => {
+                bootstrap::inspect(&ground.owner, rules.isolation, &public_set).await?
+            }
+        };
+        if purpose != Purpose::Operate {
+            let (runtime, limits) = (&ground.runtime, rules.limits);
+            rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
+        }
+        let database = Database::new(ground.owner, ground.runtime, rules);
+        let main = PoolSizes {
+            control: settings.database.max_connections / PROVISIONING_SHARE,
+            runtime: 2,
+        };
+        let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
+        if purpose != Purpose::Operate {
+            posture.applied = bootstrap::migrate(&db, &public_set).await?;
+            posture.open.extend(bootstrap::self_test(&db).await?);
+            for open in &posture.open {
+                tracing::warn!("{open}");
+            }
+        }
+        let root = match purpose {
+            Purpose::Serve => Some(secrets::root_token(settings, &mut first_start)?),
+            // The operator holds the database; nobody else is recognised through this backend.
+            Purpose::Migrate | Purpose::Operate => None,
+        };
+        let hasher = hasher(settings)?;
+        let issuer = Issuer::new(jwt_settings(settings), signing_keys(&db, &clock).await?)?;
+        let version = posture.server_version;
+        let provisioning = Provisioning::new(
+            Handle::current(),
+            db.clone(),
+            hasher.clone(),
+            Arc::clone(&tenant_set),
+            version,
+        );
+        let parts = Parts {
+            hasher,
+            issuer,
+            root,
+            tenant_set,
+            public_version: public_set.version(),
+            refresh_lifetime: time::Duration::try_from(settings.auth.refresh_lifetime)
+                .unwrap_or(time::Duration::WEEK),
+            provisioning,
+            grace_period: time::Duration::try_from(settings.tenants.grace_period)
+                .unwrap_or(time::Duration::WEEK),
+        };
+        first_start.psql = ground.psql;
+        let backend = Self {
+            services: parts.services(&db, &database),
+            posture,
+            first_start,
+            clock,
+            database,
+            parts,
+            #[cfg(feature = "embedded-postgres")]
+            embedded: ground.server,
+        };
+        match purpose {
+            Purpose::Serve => backend.ensure_admin(settings, ground.embedded).await,
+            Purpose::Migrate | Purpose::Operate => Ok(backend),
+        }
+    }
+
+    /// A context for work that the operator does.
+    #[must_use]
+    pub fn operator(&self) -> CallContext {
+        operator(&self.clock)
+    }
+
+    /// Purges deleted tenants when their time has come and seals audit events, for ever. Dropped in the
+    /// middle of either it leaves what any process takes up.
+    pub(super) async fn keep_house_for_ever(&self, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.services.lifecycle.purge_due(&self.operator()).await {
+                tracing::warn!(error = %error.chain(), "could not look for tenants to purge");
+            }
+            if let Err(error) = self.services.audit.seal(&self.operator()).await {
+                tracing::warn!(error = %error.chain(), "could not seal audit events");
+            }
+        }
+    }
+
+    /// Closes the pools and stops the embedded server, if this process started one.
+    pub async fn close(self) {
+        self.database.close();
+        #[cfg(feature = "embedded-postgres")]
+        if let Some(server) = self.embedded
+            && let Err(error) = server.stop().await
+        {
+            tracing::error!(error = %error, "failed to stop the embedded PostgreSQL server");
+        }
+    }
+
+    /// The admin of the settings; on a fresh embedded database, one of our making.
+    async fn ensure_admin(
+        mut self,
+        settings: &Settings,
+        embedded: bool,
+    ) -> Result<Self, BuildError> {
+        let admin = match &settings.admin {
+            Some(admin) => Some((admin.email.clone(), admin.password.clone())),
+            // Whoever chose a root token for a database of theirs runs the users as well.
+            None if embedded || settings.root_token.is_none() => {
+                Some(secrets::admin(&settings.data_dir, &mut self.first_start)?)
+            }
+            None => None,
+        };
+        if let Some((email, password)) = admin {
+            self.services.sessions.ensure_admin(&self.operator(), &email, &password).await?;
+        }
+        Ok(self)
+    }
+}
+fn rules(settings: &Settings) -> Rules {
+    let database = &settings.database;
+    Rules {
+        isolation: if database.isolation_by_role { Isolation::Role } else { Isolation::SearchPath },
+        statements: if database.cached_statements {
+            Statements::Cached
+        } else {
+            Statements::Unnamed
+        },
+        limits: TimeLimits {
+            connect: database.connect_timeout,
+            statement: database.statement_timeout,
+            lock: database.lock_timeout,
+            idle_in_transaction: database.idle_in_transaction_timeout,
+        },
+        limits_stand: false, // until the bootstrap has looked
+    }
+}
+
+fn hasher(settings: &Settings) -> Result<Hasher, BuildError> {
+    let params = Params {
+        memory_kib: settings.auth.hash_memory_kib,
+        iterations: settings.auth.hash_iterations,
+        ..Params::default()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Ok(Hasher::new(params, cores, settings.auth.hash_queue)?)
+}
+
+fn jwt_settings(settings: &Settings) -> jwt::Settings {
+    let defaults = jwt::Settings::new(&settings.auth.issuer, &settings.auth.audience);
+    jwt::Settings { access_lifetime: settings.auth.access_lifetime, ..defaults }
+}
+
+/// The keys that sign access tokens; the first process on a database makes the first one.
+async fn signing_keys(db: &Db, clock: &Clock) -> Result<Vec<SigningKey>, BuildError> {
+    let tx = db.public().await.during("read signing keys")?;
+    signing_keys::lock(&tx).await?;
+    let mut stored = signing_keys::list(&tx).await?;
+    if stored.is_empty() {
+        let key = SigningKey::generate()?.to_stored();
+        let key = signing_keys::StoredKey {
+            kid: key.kid,
+            private_key: key.private.expose_secret().to_vec(),
+        };
+        signing_keys::insert(&tx, &key, clock.now()).await?;
+        stored.push(key);
+    }
+    tx.commit().await.during("write signing key")?;
+    Ok(stored
+        .iter()
+        .map(|key| SigningKey::from_stored(&key.kid, &key.private_key))
+        .collect::<Result<_, _>>()?)
+}
+
+/// A context for work that nobody asked for.
+pub(super) fn operator(clock: &Clock) -> CallContext {
+    CallContext {
+        principal: Principal::Operator,
+        request_id: uuid::Uuid::now_v7().to_string(),
+        now: clock.now(),
+    }
+}
