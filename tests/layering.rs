@@ -91,7 +91,9 @@ const FOREIGN: &[Foreign] = &[
 const DOOR: &[(&str, &str)] = &[
     ("pg/scope.rs", "the door: enters a tenant for the length of one transaction"),
     ("pg/schemas.rs", "the builder: runs a tenant's migrations as the owner, inside its schema"),
-    ("pg/bootstrap.rs", "makes the roles, and takes set_config away from them"),
+    ("pg/bootstrap/mod.rs", "says what an isolation by search path alone leaves open"),
+    ("pg/bootstrap/error.rs", "names the settings that would mend a start"),
+    ("pg/bootstrap/revoke.rs", "takes set_config away from everybody"),
     (
         "pg/migrations.rs",
         "refuses files that would move themselves, and looks after each if one did",

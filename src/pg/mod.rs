@@ -17,6 +17,7 @@ pub mod param;
 pub mod pool;
 pub mod schemas;
 pub mod scope;
+pub mod statement;
 pub mod tls;
 pub mod url;
 

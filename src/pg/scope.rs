@@ -12,7 +12,7 @@
 //! - dropped with a query still in flight, or after a panic in the middle of a message, the connection is
 //!   given up and the query cancelled, because the next borrower would have to wait for it;
 //! - a tenant's statements go through the extended protocol, one a message, and start with one of
-//!   [`ALLOWED`]: nothing stacks, and nothing that could change the role ever reaches the server.
+//!   [`ALLOWED`](super::statement::ALLOWED): nothing stacks, and nothing that could change the role ever reaches the server.
 //!
 //! `public` is left out of a tenant's path on purpose. A tenant query that needs a shared table is two
 //! queries. Nothing else in the crate enters a tenant; `tests/api/isolation.rs` tries to get around this
@@ -39,12 +39,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::error::Failure;
 use super::param::Param;
 use super::pool::{Rules, Statements, TimeLimits, write_limits};
+use super::statement::check_allowed;
 use crate::domain::names::SchemaName;
-
-/// The words that a statement in a tenant may start with. `SET`, `RESET`, `DO`, `COPY`, `CALL`,
-/// `EXPLAIN`, `PREPARE` and transaction control are none of them.
-pub const ALLOWED: [&str; 8] =
-    ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE"];
 
 /// Ends a transaction. `COMMIT` alone answers OK even where the transaction has failed and is rolled
 /// back; the `SELECT` in front makes that an error.
@@ -560,110 +556,4 @@ fn exactly_one(mut rows: Vec<Row>) -> Result<Row, Failure> {
 
 fn at_most_one(mut rows: Vec<Row>) -> Result<Option<Row>, Failure> {
     if rows.len() > 1 { Err(Failure::RowCount) } else { Ok(rows.pop()) }
-}
-
-/// Refuses a statement that does not start with one of [`ALLOWED`].
-fn check_allowed(sql: &str) -> Result<(), Failure> {
-    let word = first_word(sql);
-    if ALLOWED.iter().any(|allowed| word.eq_ignore_ascii_case(allowed)) {
-        Ok(())
-    } else {
-        Err(Failure::NotAllowed(word.to_owned()))
-    }
-}
-
-/// The first word of a statement, behind white space, comments and opening brackets.
-fn first_word(sql: &str) -> &str {
-    let mut rest = sql;
-    loop {
-        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '(');
-        if let Some(comment) = rest.strip_prefix("--") {
-            // A carriage return ends it too (PostgreSQL, src/backend/parser/scan.l: non_newline).
-            rest = comment.split_once(['\n', '\r']).map_or("", |(_, after)| after);
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            rest = after_block_comment(comment);
-        } else {
-            let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-            return rest.split_at(end).0;
-        }
-    }
-}
-
-/// What follows a block comment; PostgreSQL nests them.
-fn after_block_comment(mut inside: &str) -> &str {
-    let mut depth = 1_usize;
-    while depth > 0 {
-        let (open, close) = (inside.find("/*"), inside.find("*/"));
-        let next = match (open, close) {
-            (_, None) => return "",
-            (Some(open), Some(close)) if open < close => {
-                depth += 1;
-                open
-            }
-            (_, Some(close)) => {
-                depth -= 1;
-                close
-            }
-        };
-        inside = inside.split_at(next + 2).1;
-    }
-    inside
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_statements_that_cannot_change_the_scope_are_let_through() {
-        for good in [
-            "SELECT 1",
-            "  select 1",
-            "(SELECT 1)",
-            "-- why\nSELECT 1",
-            "/* a /* nested */ comment */ WITH x AS (SELECT 1) TABLE x",
-            "insert into t values (1)",
-            "VALUES (1)",
-            "--\rSELECT 1",
-            "\u{c}\r\n\tSELECT 1",
-            "/**/SELECT/**/1",
-        ] {
-            assert!(check_allowed(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "SET ROLE other",
-            "set local search_path = other",
-            "RESET ROLE",
-            "DO $$ BEGIN END $$",
-            "COMMIT",
-            "COPY t TO STDOUT",
-            "EXPLAIN ANALYZE SELECT 1",
-            "PREPARE x AS SELECT 1",
-            "EXECUTE x",
-            "CALL p()",
-            "CREATE TABLE t (a int)",
-            "LISTEN x",
-            "DISCARD ALL",
-            "SELECTED",
-            "-- SELECT\nSET ROLE other",
-            "/* SELECT */ SET ROLE other",
-            "/* /* */ SELECT */ SET ROLE other",
-            "/* SELECT",
-            "-- SELECT",
-            "--\rSET ROLE other /*\nSELECT */",
-            "-- x\r\nSET ROLE other",
-            ";SET ROLE other",
-            "/**/SET ROLE other /* SELECT */",
-            "/*/ SELECT */ SET ROLE other",
-            "/*/**/*/SET ROLE other",
-            "/*/*/ SELECT */*/SET ROLE other",
-            "\u{feff}SELECT 1",
-            "\u{a0}SELECT 1",
-            "\u{2003}SET ROLE other",
-            "\u{b}SELECT 1", // white space from PostgreSQL 16 on, refused everywhere
-            "",
-        ] {
-            assert!(check_allowed(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -1,0 +1,329 @@
+//! Makes a database fit for use: the runtime login, the `extensions` schema, the revokes, the control
+//! plane's tables. May run again at any time, by several processes at once; writes only what is not yet
+//! as it should be.
+//!
+//! Roles belong to the server and not to the database, so two databases of one server may bootstrap at
+//! the same moment: what one has made meanwhile, the other finds.
+//!
+//! What could not be restricted is told in words ([`Posture::open`]), and found out by looking again: a
+//! `REVOKE` by somebody who may not is a warning of the server's and no error. The [`self_test`] then does
+//! not ask who may do what, but tries.
+
+mod error;
+mod login;
+mod revoke;
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use self::error::{describe, step};
+use super::error::Failure;
+use super::migrations::{HISTORY_TABLE, MigrationError, MigrationSet};
+use super::pool::{Db, Endpoint, Isolation};
+use super::schemas;
+use crate::domain::names::{SchemaName, TenantId};
+
+pub use error::{BootstrapError, words};
+pub use login::{runtime_password, standing_limits};
+
+/// The login that requests work through: owns nothing, may read no table of `public`, can only become
+/// the role of a tenant.
+pub const RUNTIME_LOGIN: &str = "rowhouse_runtime";
+
+/// Oldest server that we run on (PostgreSQL 15 took CREATE on `public` away from everybody).
+const OLDEST_SERVER: u32 = 150_000;
+
+/// What was found and done; for the log, `doctor` and the metrics.
+#[derive(Debug, Clone)]
+pub struct Posture {
+    /// Such as 150018.
+    pub server_version: u32,
+    /// How tenants are kept apart.
+    pub isolation: Isolation,
+    /// What stays open, one sentence each; empty where nothing does.
+    pub open: Vec<String>,
+    /// The migrations of the control plane that were applied just now.
+    pub applied: Vec<String>,
+}
+
+/// Makes roles and revokes; the first half of the bootstrap, before any pool is used.
+///
+/// # Errors
+/// What stands in the way, with the statement that would mend it.
+pub async fn prepare(
+    owner: &Endpoint,
+    runtime: &Endpoint,
+    isolation: Isolation,
+) -> Result<Posture, BootstrapError> {
+    let client = connect(owner).await.map_err(|error| BootstrapError::Connect {
+        at: describe(&owner.config),
+        reason: words(&error),
+    })?;
+    let facts = Facts::read(&client).await?;
+    check_version(facts.version, &facts.version_text)?;
+    if isolation == Isolation::Role && !facts.may_create_roles {
+        return Err(BootstrapError::MayNotCreateRoles { owner: facts.owner });
+    }
+    login::runtime_login(&client, &facts, runtime).await?;
+    extensions(&client).await?;
+    let mut open = revoke::revoke(&client, &facts).await?;
+    open.extend(revoke::other_roles(&client).await?);
+    if isolation == Isolation::SearchPath {
+        open.push(
+            "isolation = search_path: a query that names another tenant's schema is not refused"
+                .to_owned(),
+        );
+    }
+    Ok(Posture { server_version: facts.version, isolation, open, applied: Vec::new() })
+}
+
+/// Looks whether [`prepare`] and [`migrate`] have been here, and changes nothing: a command that lists
+/// tenants must not turn a mistyped URL into a control plane, nor migrate one that older processes serve.
+///
+/// # Errors
+/// What stands in the way, and which command would mend it.
+pub async fn inspect(
+    owner: &Endpoint,
+    isolation: Isolation,
+    set: &MigrationSet,
+) -> Result<Posture, BootstrapError> {
+    let at = describe(&owner.config);
+    let client = connect(owner)
+        .await
+        .map_err(|error| BootstrapError::Connect { at: at.clone(), reason: words(&error) })?;
+    let failed = step("read the version of the control plane");
+    let facts = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int4, to_regclass($1::text) IS NOT NULL",
+            &[&format!("public.{HISTORY_TABLE}")],
+        )
+        .await
+        .map_err(&failed)?;
+    let (server_version, is_there): (i32, bool) = (facts.get(0), facts.get(1));
+    if !is_there {
+        return Err(BootstrapError::NotPrepared { at });
+    }
+    let history = format!("SELECT COALESCE(max(version), 0) FROM public.{HISTORY_TABLE}");
+    let found: i32 = client.query_one(&history, &[]).await.map_err(&failed)?.get(0);
+    let known = set.version();
+    match found.cmp(&known) {
+        Ordering::Less => Err(BootstrapError::Behind { found, known }),
+        Ordering::Greater => Err(MigrationError::Ahead { found, known }.into()),
+        Ordering::Equal => Ok(Posture {
+            server_version: u32::try_from(server_version).unwrap_or(0),
+            isolation,
+            open: Vec::new(),
+            applied: Vec::new(),
+        }),
+    }
+}
+
+fn check_version(version: u32, text: &str) -> Result<(), BootstrapError> {
+    if version < OLDEST_SERVER {
+        return Err(BootstrapError::TooOld { found: text.to_owned() });
+    }
+    Ok(())
+}
+
+/// Migrates the control plane; the second half.
+///
+/// # Errors
+/// The file that failed, or that the database is newer than this program.
+pub async fn migrate(db: &Db, set: &MigrationSet) -> Result<Vec<String>, BootstrapError> {
+    let tx = db.public().await.map_err(MigrationError::from)?;
+    // Another process may be at it, and a migration may take long; a table's lock it may not wait for.
+    tx.batch("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
+    schemas::lock(&tx, "rowhouse control plane").await.map_err(MigrationError::from)?;
+    let limit = db.rules().limits.lock.as_millis();
+    tx.batch(&format!("SET LOCAL lock_timeout = {limit}")).await?;
+    let applied = set.apply(&tx).await?;
+    tx.commit().await.map_err(MigrationError::from)?;
+    Ok(applied)
+}
+
+/// Tries what nobody may: as the runtime login to read the control plane and a tenant, and from inside of
+/// one tenant to read another. A handful of short queries; where there are no tenants yet, one. Tells
+/// what was found besides.
+///
+/// # Errors
+/// [`BootstrapError::Crossed`] where something was not refused.
+pub async fn self_test(db: &Db) -> Result<Vec<String>, BootstrapError> {
+    let tenants = two_tenants(db).await?;
+    let bare = db.bare_for_self_test().await?;
+    let statement = "SELECT FROM public.users LIMIT 1";
+    let outcome = bare.query_typed(statement, &[]).await;
+    must_be_refused(RUNTIME_LOGIN, statement, outcome.map_err(Failure::from))?;
+    if db.rules().isolation == Isolation::SearchPath {
+        return Ok(Vec::new()); // the shared login reads every tenant: that is what it is for
+    }
+    let [(_, table), rest @ ..] = tenants.as_slice() else { return Ok(Vec::new()) };
+    let statement = format!("SELECT FROM {table} LIMIT 1");
+    let outcome = bare.query_typed(&statement, &[]).await;
+    must_be_refused(RUNTIME_LOGIN, &statement, outcome.map_err(Failure::from))?;
+    drop(bare);
+    let [(other, _)] = rest else { return Ok(Vec::new()) };
+    let outcome = db.tenant(*other).await?.query(&statement, &[]).await;
+    if outcome.as_ref().is_err_and(|f| f.sqlstate() == Some(&SqlState::INVALID_PARAMETER_VALUE)) {
+        return Ok(vec![format!(
+            "the tenant {other} has no role and cannot be entered; was it made under isolation = search_path?"
+        )]);
+    }
+    must_be_refused(SchemaName::of(*other).as_str(), &statement, outcome)?;
+    Ok(Vec::new())
+}
+
+/// The oldest two tenants that have a schema, each with a table in it.
+async fn two_tenants(db: &Db) -> Result<Vec<(TenantId, String)>, BootstrapError> {
+    let tx = db.public().await?;
+    let rows = tx
+        .query_and_commit(
+            "SELECT t.id, format('%I.%I', n.nspname, c.relname)
+               FROM (SELECT id, created_at FROM tenants ORDER BY created_at, id LIMIT 2) t
+               JOIN pg_catalog.pg_namespace n
+                 ON n.nspname = 'tenant_' || replace(t.id::text, '-', '')
+              CROSS JOIN LATERAL (
+                    SELECT relname FROM pg_catalog.pg_class
+                     WHERE relnamespace = n.oid AND relkind IN ('r', 'p')
+                     ORDER BY relname = 'refinery_schema_history', relname
+                     LIMIT 1) c
+              ORDER BY t.created_at, t.id",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+fn must_be_refused<T>(
+    who: &str,
+    statement: &str,
+    outcome: Result<T, Failure>,
+) -> Result<(), BootstrapError> {
+    match outcome {
+        Err(f) if f.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
+        Err(Failure::Postgres(error)) => {
+            Err(step("try whether the walls between tenants hold")(error))
+        }
+        Err(other) => Err(other.into()),
+        Ok(_) => {
+            Err(BootstrapError::Crossed { who: who.to_owned(), statement: statement.to_owned() })
+        }
+    }
+}
+
+/// What the server says of itself and of us.
+struct Facts {
+    version: u32,
+    version_text: String,
+    owner: String,
+    may_create_roles: bool,
+    database: String,
+    runtime_exists: bool,
+}
+
+impl Facts {
+    async fn read(client: &Client) -> Result<Self, BootstrapError> {
+        let row = client
+            .query_one(
+                "SELECT current_setting('server_version_num')::int4,
+                        current_setting('server_version'),
+                        quote_ident(current_user),
+                        rolsuper OR rolcreaterole,
+                        quote_ident(current_database()),
+                        EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)
+                   FROM pg_catalog.pg_roles
+                  WHERE rolname = current_user",
+                &[&RUNTIME_LOGIN],
+            )
+            .await
+            .map_err(step("read what the server is"))?;
+        Ok(Self {
+            version: u32::try_from(row.get::<_, i32>(0)).unwrap_or(0),
+            version_text: row.get(1),
+            owner: row.get(2),
+            may_create_roles: row.get(3),
+            database: row.get(4),
+            runtime_exists: row.get(5),
+        })
+    }
+}
+
+/// Runs a statement that changes a role or a privilege, again where somebody else was making the same
+/// change: the server then says "tuple concurrently updated".
+async fn alter(client: &Client, statement: &str) -> Result<(), tokio_postgres::Error> {
+    const TRIES: u32 = 10;
+    let mut attempt = 1;
+    loop {
+        match client.batch_execute(statement).await {
+            Err(error) if attempt < TRIES && error.code() == Some(&SqlState::INTERNAL_ERROR) => {
+                tokio::time::sleep(Duration::from_millis(20 * u64::from(attempt))).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The schema that extensions are installed into, seen from every tenant and writable from none.
+async fn extensions(client: &Client) -> Result<(), BootstrapError> {
+    let there = client
+        .query_one("SELECT to_regnamespace('extensions') IS NOT NULL", &[])
+        .await
+        .map_err(step("look for the schema extensions"))?;
+    if there.get::<_, bool>(0) {
+        return Ok(());
+    }
+    // One message is one transaction; a BEGIN of ours would leave a failed one open where the race is lost.
+    match client
+        .batch_execute("CREATE SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO PUBLIC")
+        .await
+    {
+        Ok(()) => Ok(()),
+        Err(error) if lost_race(&error) => Ok(()),
+        Err(error) => Err(step("create the schema extensions")(error)),
+    }
+}
+
+/// Opens one connection and drives it in the background until the client is dropped.
+///
+/// # Errors
+/// What the server or the network said.
+pub async fn connect(endpoint: &Endpoint) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = endpoint.config.connect(endpoint.tls.clone()).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = %error, "a database connection ended");
+        }
+    });
+    Ok(client)
+}
+
+/// Whether somebody else made the same thing at the same moment.
+fn lost_race(error: &tokio_postgres::Error) -> bool {
+    [&SqlState::DUPLICATE_OBJECT, &SqlState::DUPLICATE_SCHEMA, &SqlState::UNIQUE_VIOLATION]
+        .iter()
+        .any(|state| error.code() == Some(state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused_by_its_version() {
+        assert!(check_version(150_000, "15.0").is_ok());
+        assert!(check_version(180_004, "18.4").is_ok());
+        let error = check_version(140_022, "14.22 (Debian)").unwrap_err().to_string();
+        assert_eq!(error, "the server is PostgreSQL 14.22 (Debian); rowhouse needs 15 or newer");
+    }
+
+    #[test]
+    fn the_runtime_password_follows_the_owners() {
+        let first = runtime_password(b"one");
+        assert_eq!(first, runtime_password(b"one"));
+        assert_ne!(first, runtime_password(b"two"));
+        assert_eq!(first.len(), 64);
+    }
+}
