@@ -5,6 +5,11 @@
 //! database share the machine. Contenders run in turns within each round; a ratio is the median of the
 //! rounds' ratios. A request is two transactions: who calls and in which tenant, and the profile; `pgbench`
 //! sends the same two, each as one message, on one connection for each client.
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and stops where it cannot go on"
+)]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
