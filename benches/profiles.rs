@@ -1,151 +1,141 @@
 //! Profiles over HTTP against the same statements sent by `pgbench` to the same database, and a person
 //! looked for across all tenants.
 //!
-//! `cargo bench --bench profiles`, and with `-- --quick` only to see that it runs. Server, clients, pgbench and
-//! database share the machine. Contenders run in turns within each round; a ratio is the median of the
-//! rounds' ratios. A request is two transactions: who calls and in which tenant, and the profile; `pgbench`
-//! sends the same two, each as one message, on one connection for each client.
+//! Server, clients, pgbench and PostgreSQL share the machine's cores. A request is two transactions: who
+//! calls and in which tenant, and the profile; `pgbench` sends the same two, each as one message, on one
+//! connection for each client.
+#![expect(
+    unreachable_pub,
+    reason = "a benchmark exports nothing; `pub` means shared between its files"
+)]
 #![expect(
     clippy::panic,
     clippy::print_stdout,
-    reason = "a benchmark prints, and stops where it cannot go on"
+    reason = "printing figures is what it is for, and it stops where it cannot go on"
 )]
+
+#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+mod support;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rowhouse::app::{App, Options};
-use rowhouse::config::Settings;
+use futures_util::future::join_all;
+use rowhouse::app::{App, Backend, Options};
 use rowhouse::domain::names::{Slug, TenantName};
-use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
+use rowhouse::pg::bootstrap::RUNTIME_LOGIN;
 use rowhouse::service::provisioning::{Admin, ProvisionTenant};
 use serde_json::{Value, json};
+use support::report::{Args, Goal};
+use support::{Contender, Ground, Report, Samples, interleave, machine, ms};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio_postgres::{Client, NoTls};
+use tokio::sync::oneshot;
+use tokio_postgres::Client;
 
+/// The embedded server's database.
 const DATABASE: &str = "rowhouse";
+
 const ROOT_TOKEN: &str = "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f";
+
+/// Clients at the same time, over HTTP and of `pgbench`.
 const CLIENTS: usize = 16;
+
+/// How many tenants are made at the same time.
+const MAKERS: usize = 4;
+
+/// Whom every tenth tenant knows.
 const ADA: &str = "ada@example.com";
+
+/// Longest time that looking through a thousand tenants should take, in milliseconds.
+const GOAL_MS: f64 = 1000.0;
 
 /// What differs between a measurement and a look whether it runs.
 struct Sizes {
     rounds: usize,
     seconds: u64,
-    /// Tenants of the second and of the third part.
     many: usize,
     very_many: usize,
 }
 
 #[tokio::main]
 async fn main() {
-    let quick = std::env::args().any(|arg| arg == "--quick");
-    let sizes = if quick {
-        Sizes { rounds: 1, seconds: 1, many: 20, very_many: 40 }
+    let args = Args::read();
+    let sizes = if args.quick {
+        Sizes { rounds: 2, seconds: 1, many: 20, very_many: 40 }
     } else {
         Sizes { rounds: 5, seconds: 4, many: 1000, very_many: 5000 }
     };
     let ground = Ground::start().await;
-    println!("profiles, on {}", machine(&ground.sql).await);
-    println!("command: cargo bench --bench profiles{}", if quick { " -- --quick" } else { "" });
-    if quick {
-        println!("quick: shows that it runs; the figures mean nothing");
-    }
-    ground.fill(1, 1000).await;
-    ground.compare(&sizes, 1, 1000).await;
-    ground.fill(sizes.many, 10).await;
-    ground.compare(&sizes, sizes.many, 10).await;
-    ground.look_everywhere(&sizes, sizes.many).await;
-    ground.fill(sizes.very_many, 10).await;
-    ground.look_everywhere(&sizes, sizes.very_many).await;
+    let site = Site::start(&ground).await;
+    let mut report = Report::begin(args, "profiles", machine::line(&site.sql).await);
+    site.fill(1, 1000).await;
+    site.compare(&mut report, &sizes, (1, 1000)).await;
+    site.fill(sizes.many, 10).await;
+    site.compare(&mut report, &sizes, (sizes.many, 10)).await;
+    site.look_everywhere(&mut report, &sizes, sizes.many).await;
+    site.fill(sizes.very_many, 10).await;
+    site.look_everywhere(&mut report, &sizes, sizes.very_many).await;
+    report.end();
+    site.stop().await;
     ground.stop().await;
 }
 
-/// A server under load, on a database of its own.
-struct Ground {
-    postgres: Server,
-    folder: PathBuf,
+/// A server under load.
+struct Site<'a> {
+    ground: &'a Ground,
     sql: Client,
+    backend: Backend,
     address: String,
-    services: rowhouse::service::Services,
-    stop: tokio::sync::oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
+    scripts: tempfile::TempDir,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-impl Ground {
-    async fn start() -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("bench-{}", std::process::id()));
-        let settings = ServerSettings {
-            data_dir: folder.clone(),
-            bin_dir: None,
-            durability: Durability::Full,
-            listen_tcp: None,
-            max_connections: 120,
-        };
-        let postgres = Server::start(&settings).await.unwrap_or_else(|error| panic!("{error}"));
-        let settings = Settings::from_values(&[
-            ("listen", "127.0.0.1:0".to_owned()),
-            ("database.url", postgres.database_url(DATABASE)),
-            ("root_token", ROOT_TOKEN.to_owned()),
-            ("log.filter", "off".to_owned()),
-        ]);
-        let app = App::build(settings.expect("the settings are good"), Options::default()).await;
-        let app = app.unwrap_or_else(|error| panic!("{error}"));
-        let (address, services) = (app.addr().to_string(), app.backend().services.clone());
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let task = tokio::spawn(async move {
-            let stopped = async {
-                let _ = stopped.await;
-            };
-            app.run_until_stopped(stopped).await.expect("the server stops in order");
-        });
-        let (sql, connection) =
-            postgres.connect_config(DATABASE).connect(NoTls).await.expect("the database takes us");
-        tokio::spawn(connection);
-        Self { postgres, folder, sql, address, services, stop, task }
+impl<'a> Site<'a> {
+    async fn start(ground: &'a Ground) -> Self {
+        let settings = ground.settings(&[("root_token", ROOT_TOKEN)]);
+        let app = App::build(settings, Options::default()).await.expect("the server starts");
+        let address = app.addr().to_string();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(app.run_until_stopped(async {
+            let _ = stopped.await;
+        }));
+        let (sql, backend) = (ground.connect().await, ground.backend(&[]).await);
+        let scripts = tempfile::tempdir().expect("a folder can be made");
+        Self { ground, sql, backend, address, scripts, stop, task }
     }
 
     async fn stop(self) {
         let _ = self.stop.send(());
-        self.task.await.expect("the server stops without a panic");
-        self.postgres.stop().await.expect("the database stops");
-        let _ = std::fs::remove_dir_all(&self.folder);
+        self.task.await.expect("the server does not panic").expect("the server stops in order");
+        self.backend.close().await;
     }
 
     /// Makes tenants until there are so many, and gives each new one people, of whom every tenth tenant
     /// has Ada. Tenants and their tokens are known by a running number, for `pgbench` to draw one by.
     async fn fill(&self, wanted: usize, people: usize) {
         let there = self.tenants().await.len();
-        let next = std::sync::atomic::AtomicUsize::new(there);
+        let next = AtomicUsize::new(there);
         let maker = || async {
             loop {
-                let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let n = next.fetch_add(1, Ordering::Relaxed);
                 if n >= wanted {
                     break;
                 }
                 let slug = Slug::parse(&format!("b{n}")).expect("it is a slug");
                 let name = TenantName::parse("Bench").expect("it is a name");
-                let wish = ProvisionTenant {
-                    with_token: true,
-                    ..ProvisionTenant::new(name, slug, Admin::Nobody)
-                };
-                let operator = rowhouse::auth::CallContext {
-                    principal: rowhouse::auth::Principal::Operator,
-                    request_id: String::new(),
-                    now: rowhouse::domain::Clock::system().now(),
-                };
-                self.services
-                    .provisioning
-                    .provision(&operator, wish)
-                    .await
-                    .expect("a tenant is made");
+                let wish = ProvisionTenant::new(name, slug, Admin::Nobody);
+                let wish = ProvisionTenant { with_token: true, ..wish };
+                let operator = self.backend.operator();
+                let made = self.backend.services.provisioning.provision(&operator, wish).await;
+                made.expect("a tenant can be made");
             }
         };
-        futures_util::future::join_all((0..4).map(|_| maker())).await;
+        join_all((0..MAKERS).map(|_| maker())).await;
         let token = "'00000000-0000-4000-8000-' || lpad(substr(t.slug, 2), 12, '0')";
         self.batch(&format!(
             "UPDATE tokens k SET digest = sha256(convert_to({token}, 'UTF8')) FROM tenants t WHERE t.id = k.tenant_id"
@@ -182,30 +172,24 @@ impl Ground {
     }
 
     /// Reads and creates over HTTP and by `pgbench`, in turns.
-    async fn compare(&self, sizes: &Sizes, tenants: usize, people: usize) {
-        println!("\n{tenants} tenant(s), {CLIENTS} clients, requests a second");
+    async fn compare(&self, report: &mut Report, sizes: &Sizes, (tenants, people): (usize, usize)) {
+        let plural = if tenants == 1 { "tenant" } else { "tenants" };
+        report.section(&format!("{tenants} {plural}, {CLIENTS} clients: requests a second"));
         for what in [What::Read, What::Create] {
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            for round in 0..=sizes.rounds {
-                let http = self.http(what, tenants, people, sizes.seconds);
-                let (http, pgbench) = if round % 2 == 0 {
-                    let http = http.await;
-                    (http, self.pgbench(what, tenants, people, sizes.seconds).await)
-                } else {
-                    let pgbench = self.pgbench(what, tenants, people, sizes.seconds).await;
-                    (http.await, pgbench)
-                };
-                // The first round warms up.
-                if round > 0 {
-                    ours.push(http);
-                    theirs.push(pgbench);
-                }
+            let contenders = [
+                Contender::new("over HTTP", || self.http(what, tenants, people, sizes.seconds)),
+                Contender::new("by pgbench", || self.pgbench(what, tenants, people, sizes.seconds)),
+            ];
+            let samples = interleave(sizes.rounds, &contenders).await;
+            for (contender, samples) in contenders.iter().zip(&samples) {
+                report.measured(
+                    &format!("{}, {}", what.word(), contender.name),
+                    samples,
+                    "a second",
+                );
             }
-            let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
-            let word = what.word();
-            report(&format!("{word}, HTTP"), ours);
-            report(&format!("{word}, pgbench"), theirs);
-            report(&format!("{word}, HTTP / pgbench"), ratios);
+            let [http, pgbench] = &samples[..] else { continue };
+            report.ratio(&format!("{}: HTTP / pgbench", what.word()), &http.against(pgbench), None);
         }
     }
 
@@ -236,16 +220,16 @@ impl Ground {
             }
             count
         };
-        let counts = futures_util::future::join_all((0..CLIENTS).map(client)).await;
+        let counts = join_all((0..CLIENTS).map(client)).await;
         f64::from(counts.into_iter().sum::<u32>()) / started.elapsed().as_secs_f64()
     }
 
     /// The same statements by `pgbench`, transactions a second.
     async fn pgbench(&self, what: What, tenants: usize, people: usize, seconds: u64) -> f64 {
-        let script = self.folder.with_extension("sql");
+        let script = self.scripts.path().join("script.sql");
         std::fs::write(&script, script_of(what, tenants, people)).expect("a script can be written");
-        let config = self.postgres.connect_config(DATABASE);
-        let mut command = Command::new(pgbench_path(&self.postgres));
+        let config = self.ground.server.connect_config(DATABASE);
+        let mut command = Command::new(pgbench_path(self.ground));
         command
             .args([
                 "--no-vacuum",
@@ -256,8 +240,8 @@ impl Ground {
             ])
             .args(["--time", &seconds.to_string(), "--file"])
             .arg(&script)
-            .args(["--host", &self.postgres.socket_dir().display().to_string()])
-            .args(["--port", &self.postgres.port().to_string()])
+            .args(["--host", &self.ground.server.socket_dir().display().to_string()])
+            .args(["--port", &self.ground.server.port().to_string()])
             .args(["--username", config.get_user().unwrap_or("postgres"), DATABASE]);
         let output = tokio::task::spawn_blocking(move || command.output())
             .await
@@ -272,48 +256,36 @@ impl Ground {
     }
 
     /// `SystemGetUserProfiles`, its time and what it does to the memory.
-    async fn look_everywhere(&self, sizes: &Sizes, tenants: usize) {
+    async fn look_everywhere(&self, report: &mut Report, sizes: &Sizes, tenants: usize) {
+        report.section(&format!("{tenants} tenants: a person looked for in all of them"));
         let mut connection = Connection::open(&self.address).await;
         let unlock = connection.call("BulkListUnlock", ROOT_TOKEN, &json!({})).await;
         let unlock: Value = serde_json::from_str(&unlock).expect("the answer is JSON");
         let body = json!({ "mode": "email", "identity": ADA, "unlockuuid": unlock["unlockuuid"] });
-        println!("\n{tenants} tenants, SystemGetUserProfiles");
-        let (mut times, mut ours, mut first) = (Vec::new(), Vec::new(), 0.0);
-        for round in 0..=sizes.rounds.max(2) * 2 {
+        let (mut times, mut resident) = (Vec::new(), Vec::new());
+        for _ in 0..=sizes.rounds * 2 {
             let started = Instant::now();
             let answer = connection.call("SystemGetUserProfiles", ROOT_TOKEN, &body).await;
-            let took = started.elapsed().as_secs_f64() * 1000.0;
+            times.push(ms(started.elapsed()));
             let answer: Value = serde_json::from_str(&answer).expect("the answer is JSON");
             assert_eq!(answer["total"], tenants.div_ceil(10), "{answer}");
             assert!(answer.get("errors").is_none(), "{}", answer["errors"]);
-            ours.push(resident(std::process::id()));
-            if round == 0 {
-                first = took;
-            } else {
-                times.push(took);
-            }
+            resident.extend(machine::memory(std::process::id()).map(|(resident, _)| resident));
         }
-        println!("  {:40} {first:10.1} ms", "the first call");
-        report("the calls after it, ms", times);
-        let (start, end) =
-            (ours.first().copied().unwrap_or_default(), ours.last().copied().unwrap_or_default());
-        println!(
-            "  {:40} {start:10.1} MiB after the first call, {end:.1} after the last",
-            "this process"
-        );
-        let pids = "SELECT pid FROM pg_stat_activity WHERE usename = 'rowhouse_runtime'";
-        let pids = self.sql.query(pids, &[]).await.expect("activity can be read");
-        let backends: Vec<f64> = pids
-            .iter()
-            .filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok())
-            .map(own_memory)
-            .collect();
-        println!(
-            "  {:40} {:10.1} MiB at most, {} of them",
-            "a database backend's own memory",
-            backends.iter().copied().fold(0.0, f64::max),
-            backends.len()
-        );
+        report.figure("the first call", times.remove(0), "ms");
+        let times = Samples(times);
+        report.measured("SystemGetUserProfiles", &times, "ms");
+        let seconds = Samples(times.0.iter().map(|time| time / GOAL_MS).collect());
+        let goal = (tenants == 1000).then_some(Goal::AtMost(1.0));
+        report.ratio("SystemGetUserProfiles / 1 s", &seconds, goal);
+        if let (Some(first), Some(last)) = (resident.first(), resident.last()) {
+            report.figure("resident in this process, after the first call", *first, "MiB");
+            report.figure("resident in this process, after the last", *last, "MiB");
+        }
+        let backends = machine::backends(&self.sql, RUNTIME_LOGIN).await;
+        let own = backends.iter().filter_map(|pid| machine::memory(*pid)).map(|(_, own)| own);
+        let note = format!("memory of a database backend's own, the largest of {}", backends.len());
+        report.figure(&note, own.fold(0.0, f64::max), "MiB");
     }
 }
 
@@ -436,57 +408,8 @@ impl Dice {
 }
 
 /// Beside the server's other programs, or on the path.
-fn pgbench_path(server: &Server) -> PathBuf {
-    let line = server.psql_line(DATABASE);
+fn pgbench_path(ground: &Ground) -> PathBuf {
+    let line = ground.server.psql_line(DATABASE);
     let beside = line.split(' ').next().map(|psql| PathBuf::from(psql).with_file_name("pgbench"));
     beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("pgbench"))
-}
-
-/// Prints a median and how far the rounds lie apart.
-fn report(what: &str, mut figures: Vec<f64>) {
-    figures.sort_by(f64::total_cmp);
-    let (low, high) = (figures[(figures.len() - 1) / 2], figures[figures.len() / 2]);
-    let (least, most) = (figures[0], figures[figures.len() - 1]);
-    println!(
-        "  {what:40} {:10.2} ({least:.2} to {most:.2}, {} rounds)",
-        f64::midpoint(low, high),
-        figures.len()
-    );
-}
-
-/// Cores, processor, memory, server and build in one line.
-async fn machine(sql: &Client) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let first = |path: &str, key: &str| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with(key)).map(str::to_owned);
-        line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned())).unwrap_or_default()
-    };
-    let row = sql.query_one("SHOW server_version", &[]).await.expect("the server has a version");
-    let server: String = row.get(0);
-    let build = if cfg!(debug_assertions) { "debug" } else { "optimised" };
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default().to_owned();
-    format!(
-        "{cores} cores ({}), {} memory, PostgreSQL {server}, fsync on, {build} build, load {load} at the start",
-        first("/proc/cpuinfo", "model name"),
-        first("/proc/meminfo", "MemTotal")
-    )
-}
-
-/// Resident memory of a process in MiB.
-fn resident(pid: u32) -> f64 {
-    status_of(pid, "VmRSS:")
-}
-
-/// The part of it that is its alone: no files, no shared buffers.
-fn own_memory(pid: u32) -> f64 {
-    status_of(pid, "RssAnon:")
-}
-
-fn status_of(pid: u32, key: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(key));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok())
-        .map_or(0.0, |kib| kib / 1024.0)
 }

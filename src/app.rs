@@ -34,7 +34,8 @@ use crate::pg::tls::{Connector, TlsError};
 use crate::pg::url::{DatabaseUrl, UrlError};
 use crate::pg::{Db, signing_keys};
 use crate::service::{
-    Fleet, Health, Identity, Profiles, Provisioning, Services, Sessions, System, Tenants, Tokens,
+    Audit, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
+    Sessions, System, Tenants, Tokens,
 };
 use crate::telemetry::Metrics;
 
@@ -153,6 +154,7 @@ struct Parts {
     public_version: i32,
     refresh_lifetime: time::Duration,
     provisioning: Provisioning,
+    grace_period: time::Duration,
 }
 
 impl Parts {
@@ -167,9 +169,13 @@ impl Parts {
                 self.refresh_lifetime,
             ),
             tenants: Tenants::new(db.clone()),
+            registry: Registry::new(db.clone(), self.provisioning.clone()),
+            lifecycle: Lifecycle::new(db.clone(), self.grace_period),
+            members: Members::new(db.clone(), self.hasher.clone()),
             tokens: Tokens::new(db.clone()),
             profiles: Profiles::new(db.clone()),
             system: System::new(db.clone(), Profiles::new(db.clone())),
+            audit: Audit::new(db.clone()),
             fleet: Fleet::new(db.clone(), Arc::clone(&self.tenant_set)),
             health: Health::new(
                 db.clone(),
@@ -221,7 +227,7 @@ impl Backend {
         });
         let mut first_start = FirstStart::default();
         let ground = Ground::find(settings, purpose).await?;
-        let rules = rules(settings);
+        let mut rules = rules(settings);
         let mut posture = match purpose {
             Purpose::Serve | Purpose::Migrate => {
                 bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?
@@ -230,6 +236,10 @@ impl Backend {
                 bootstrap::inspect(&ground.owner, rules.isolation, &public_set).await?
             }
         };
+        if purpose != Purpose::Operate {
+            let (runtime, limits) = (&ground.runtime, rules.limits);
+            rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
+        }
         let database = Database::new(ground.owner, ground.runtime, rules);
         let main = PoolSizes {
             control: settings.database.max_connections / PROVISIONING_SHARE,
@@ -267,6 +277,8 @@ impl Backend {
             refresh_lifetime: time::Duration::try_from(settings.auth.refresh_lifetime)
                 .unwrap_or(time::Duration::WEEK),
             provisioning,
+            grace_period: time::Duration::try_from(settings.tenants.grace_period)
+                .unwrap_or(time::Duration::WEEK),
         };
         first_start.psql = ground.psql;
         let backend = Self {
@@ -289,6 +301,22 @@ impl Backend {
     #[must_use]
     pub fn operator(&self) -> CallContext {
         operator(&self.clock)
+    }
+
+    /// Purges deleted tenants when their time has come and seals audit events, for ever. Dropped in the
+    /// middle of either it leaves what any process takes up.
+    async fn keep_house_for_ever(&self, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.services.lifecycle.purge_due(&self.operator()).await {
+                tracing::warn!(error = %error.chain(), "could not look for tenants to purge");
+            }
+            if let Err(error) = self.services.audit.seal(&self.operator()).await {
+                tracing::warn!(error = %error.chain(), "could not seal audit events");
+            }
+        }
     }
 
     /// Closes the pools and stops the embedded server, if this process started one.
@@ -425,6 +453,7 @@ fn rules(settings: &Settings) -> Rules {
             lock: database.lock_timeout,
             idle_in_transaction: database.idle_in_transaction_timeout,
         },
+        limits_stand: false, // until the bootstrap has looked
     }
 }
 
@@ -572,6 +601,7 @@ pub struct App {
     backend: Backend,
     server: actix_web::dev::Server,
     erase_interval: Duration,
+    purge_interval: Duration,
 }
 
 impl App {
@@ -587,7 +617,9 @@ impl App {
         let addr = listener.local_addr().map_err(cannot_listen)?;
         let backend = Backend::open(&settings, &options).await?;
         let server = listen(&settings, &backend, options, listener).map_err(cannot_listen)?;
-        Ok(Self { addr, backend, server, erase_interval: settings.erase_interval })
+        let (erase_interval, purge_interval) =
+            (settings.erase_interval, settings.tenants.purge_interval);
+        Ok(Self { addr, backend, server, erase_interval, purge_interval })
     }
 
     /// The address that it listens on.
@@ -617,6 +649,7 @@ impl App {
         let mut server = std::pin::pin!(self.server);
         let outcome = tokio::select! {
             outcome = &mut server => outcome,
+            () = self.backend.keep_house_for_ever(self.purge_interval) => Ok(()),
             () = stop => {
                 // The server must go on being polled while it stops.
                 let (outcome, ()) = tokio::join!(server, handle.stop(true));

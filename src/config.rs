@@ -25,7 +25,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "root_token",
         "",
-        "a UUID that may do everything; generated into the data dir where it is needed and not set",
+        "a UUID that may do everything; where it is not set, one is made and kept in the data dir",
     ),
     (
         "root_token_command",
@@ -72,6 +72,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("http.request_timeout", "30s", "longest time for one request; beyond it the answer is 503"),
     ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
     ("profiles.erase_interval", "10m", "how often profiles that have run out are erased"),
+    (
+        "tenants.grace_period",
+        "7d",
+        "how long a deleted tenant can be restored; after it, it is purged",
+    ),
+    ("tenants.purge_interval", "1m", "how often it is looked for tenants to purge"),
     ("log.format", "text", "text or json"),
     (
         "log.filter",
@@ -107,6 +113,8 @@ pub struct Settings {
     pub http: Http,
     /// How often profiles that have run out are erased.
     pub erase_interval: Duration,
+    /// The lives of tenants.
+    pub tenants: Tenants,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -177,6 +185,15 @@ pub struct Http {
     pub request_timeout: Duration,
     /// How long requests may finish after a stop signal.
     pub shutdown_timeout: Duration,
+}
+
+/// The lives of tenants.
+#[derive(Debug, Clone)]
+pub struct Tenants {
+    /// How long a deleted one can be restored.
+    pub grace_period: Duration,
+    /// How often it is looked for some to purge.
+    pub purge_interval: Duration,
 }
 
 /// What is logged, and how.
@@ -319,6 +336,10 @@ impl Settings {
             request_timeout: r.duration("http.request_timeout"),
             shutdown_timeout: r.duration("http.shutdown_timeout"),
         };
+        let tenants = Tenants {
+            grace_period: r.duration("tenants.grace_period"),
+            purge_interval: r.duration("tenants.purge_interval"),
+        };
         let log = Log {
             json: r.choice("log.format", &["text", "json"]) == Some(1),
             filter: r.text("log.filter").unwrap_or_default(),
@@ -338,6 +359,7 @@ impl Settings {
             auth,
             http,
             erase_interval: r.duration("profiles.erase_interval"),
+            tenants,
             log,
         })
     }

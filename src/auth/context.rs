@@ -65,6 +65,26 @@ pub enum Reach {
     Tenants(Vec<TenantId>),
 }
 
+impl Reach {
+    /// Whether this tenant is within it.
+    #[must_use]
+    pub fn covers(&self, tenant: TenantId) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Tenants(ids) => ids.contains(&tenant),
+        }
+    }
+
+    /// The tenants that it is limited to; none where it is not.
+    #[must_use]
+    pub fn limits(&self) -> Option<&[TenantId]> {
+        match self {
+            Self::Everything => None,
+            Self::Tenants(ids) => Some(ids),
+        }
+    }
+}
+
 impl Principal {
     /// Whether the principal holds the permission everywhere.
     #[must_use]

@@ -8,12 +8,12 @@
 //! Must not know: where a hash is stored, how many cores there are.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use argon2::password_hash;
 use argon2::password_hash::phc::{self, Output, ParamsString, Salt};
-use argon2::password_hash::{self, PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, RECOMMENDED_SALT_LEN, Version};
+use argon2::{Algorithm, Argon2, Block, RECOMMENDED_SALT_LEN, Version};
 use tokio::sync::Semaphore;
 
 use crate::domain::error::{Error, Result};
@@ -98,6 +98,10 @@ struct Inner {
     /// One permit for each caller inside, computing or waiting.
     room: Arc<Semaphore>,
     computed: AtomicU64,
+    /// Memory to hash in, from one hash to the next: at most one piece for each that may run. Given back
+    /// to the allocator, it would be kept once for each thread that has ever hashed, and blocking threads
+    /// come and go: 700 MB after a hundred set-ups.
+    memory: Mutex<Vec<Vec<Block>>>,
 }
 
 /// What the hasher is busy with, for the metrics.
@@ -137,6 +141,7 @@ impl Hasher {
             running: Arc::new(Semaphore::new(concurrency)),
             room: Arc::new(Semaphore::new(room_size)),
             computed: AtomicU64::new(0),
+            memory: Mutex::default(),
         })))
     }
 
@@ -146,13 +151,10 @@ impl Hasher {
     /// [`Error::Unavailable`] when too many wait already.
     pub async fn hash(&self, password: &Password) -> Result<PasswordHash> {
         let (hasher, password) = (self.clone(), password.clone());
-        self.run(HASH, move || {
-            hasher.0.computed.fetch_add(1, Ordering::Relaxed);
-            hasher.0.argon2.hash_password(password.expose().as_bytes())
-        })
-        .await?
-        .map(|hash| PasswordHash(hash.to_string()))
-        .map_err(|e| Error::internal(HASH, e))
+        self.run(HASH, move || hasher.0.hash(password.expose().as_bytes()))
+            .await?
+            .map(|hash| PasswordHash(hash.to_string()))
+            .map_err(|e| Error::internal(HASH, e))
     }
 
     /// Whether the password is the one that was hashed, with the parameters that it was hashed with.
@@ -165,15 +167,10 @@ impl Hasher {
         let known = stored.is_some();
         let hash = stored.map_or_else(|| Ok(self.0.dummy.clone()), PasswordHash::parts)?;
         let (hasher, password) = (self.clone(), password.clone());
-        let verdict = self.run(VERIFY, move || {
-            hasher.0.computed.fetch_add(1, Ordering::Relaxed);
-            hasher.0.argon2.verify_password(password.expose().as_bytes(), &hash)
-        });
-        match verdict.await? {
-            Ok(()) => Ok(known),
-            Err(password_hash::Error::PasswordInvalid) => Ok(false),
-            Err(e) => Err(Error::internal(VERIFY, e)),
-        }
+        let verdict =
+            self.run(VERIFY, move || hasher.0.verify(password.expose().as_bytes(), &hash));
+        let matches = verdict.await?.map_err(|e| Error::internal(VERIFY, e))?;
+        Ok(matches && known)
     }
 
     /// Whether a hash was made in another way than [`Hasher::hash`] would make it today. Asked after a
@@ -232,6 +229,50 @@ impl Hasher {
     }
 }
 
+impl Inner {
+    fn hash(&self, password: &[u8]) -> password_hash::Result<phc::PasswordHash> {
+        let mut salt = [0; RECOMMENDED_SALT_LEN];
+        fill_randomly(&mut salt)?;
+        let salt = Salt::new(&salt)?;
+        let length = argon2::Params::DEFAULT_OUTPUT_LEN;
+        let output = self.compute(&self.argon2, password, &salt, length)?;
+        Ok(phc::PasswordHash { salt: Some(salt), hash: Some(output), ..self.dummy.clone() })
+    }
+
+    fn verify(&self, password: &[u8], stored: &phc::PasswordHash) -> password_hash::Result<bool> {
+        let (Some(salt), Some(expected)) = (&stored.salt, &stored.hash) else { return Ok(false) };
+        let algorithm = Algorithm::try_from(stored.algorithm.as_str())?;
+        let version = stored.version.map_or(Ok(Version::default()), Version::try_from)?;
+        let argon2 = Argon2::new(algorithm, version, argon2::Params::try_from(stored)?);
+        // Outputs are compared in constant time.
+        Ok(self.compute(&argon2, password, salt, expected.len())? == *expected)
+    }
+
+    /// Computes a hash in memory that was used before, where there is some.
+    fn compute(
+        &self,
+        argon2: &Argon2<'_>,
+        password: &[u8],
+        salt: &[u8],
+        length: usize,
+    ) -> password_hash::Result<Output> {
+        self.computed.fetch_add(1, Ordering::Relaxed);
+        let spare = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = spare().pop().unwrap_or_default();
+        let needed = argon2.params().block_count();
+        if memory.len() < needed {
+            memory.resize(needed, Block::new());
+        }
+        let mut output = [0; Output::MAX_LENGTH];
+        let output = output.get_mut(..length).ok_or(password_hash::Error::OutputSize)?;
+        let outcome = argon2.hash_password_into_with_memory(password, salt, output, &mut memory);
+        // Not wiped, as argon2 does not wipe its own: who can read our memory reads the passwords, too.
+        spare().push(memory);
+        outcome?;
+        Output::new(output).map_err(Into::into)
+    }
+}
+
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hasher").field("load", &self.load()).finish_non_exhaustive()
@@ -242,11 +283,8 @@ impl fmt::Debug for Hasher {
 /// computed: to compare against it costs the same.
 fn dummy(params: &argon2::Params) -> password_hash::Result<phc::PasswordHash> {
     let (mut salt, mut hash) = ([0; RECOMMENDED_SALT_LEN], [0; argon2::Params::DEFAULT_OUTPUT_LEN]);
-    for bytes in [&mut salt[..], &mut hash[..]] {
-        if aws_lc_rs::rand::fill(bytes).is_err() {
-            return Err(password_hash::Error::RngFailure);
-        }
-    }
+    fill_randomly(&mut salt)?;
+    fill_randomly(&mut hash)?;
     Ok(phc::PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),
@@ -256,12 +294,18 @@ fn dummy(params: &argon2::Params) -> password_hash::Result<phc::PasswordHash> {
     })
 }
 
+fn fill_randomly(bytes: &mut [u8]) -> password_hash::Result<()> {
+    aws_lc_rs::rand::fill(bytes).map_err(|_unspecified| password_hash::Error::RngFailure)
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::Future;
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
     use std::time::Duration;
+
+    use argon2::PasswordHasher;
 
     use super::*;
 

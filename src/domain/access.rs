@@ -47,6 +47,8 @@ permissions! {
     ViewUsers = "VIEW_USERS", from Fde;
     /// Set another user's password.
     ResetUserPassword = "RESET_USER_PASSWORD", from Admin;
+    /// Add members to a tenant, change their roles, remove them.
+    ManageMembers = "MANAGE_MEMBERS", from Admin;
     /// Make, list and revoke API tokens.
     ManageApiKeys = "MANAGE_API_KEYS", from Admin;
     /// Run and watch migrations over all tenants.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::access::Permission;
 use super::profile::KeyKind;
+use super::tenant::TenantStatus;
 
 /// What every fallible function above `domain` returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -40,6 +41,9 @@ pub enum Error {
     /// The request clashes with what is there; choose another value or wait.
     #[error("{}", .0.as_str())]
     Conflict(Conflict),
+    /// The request is bound to one revision of a thing; read it again and decide anew.
+    #[error("{}", .0.as_str())]
+    Precondition(Precondition),
     /// Too much at once; come back after the given time.
     #[error("too many requests")]
     TooMany {
@@ -99,6 +103,7 @@ impl Error {
             Self::Forbidden { .. } => "forbidden",
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
+            Self::Precondition(_) => "precondition",
             Self::TooMany { .. } => "too_many",
             Self::Unavailable { .. } => "unavailable",
             Self::Internal { .. } => "internal",
@@ -170,6 +175,16 @@ pub enum Rule {
     Patch,
     /// JSON that is not nested too deeply.
     TooDeep,
+    /// There is no such field or parameter, or it was given twice.
+    Unknown,
+    /// The address of a user who exists.
+    UnknownUser,
+    /// A cursor that was answered before.
+    Cursor,
+    /// A point in time, as RFC 3339 writes it.
+    Timestamp,
+    /// The name of a permission.
+    Permission,
 }
 
 impl Rule {
@@ -193,6 +208,11 @@ impl Rule {
             Self::Lifetime => "lifetime",
             Self::Patch => "patch",
             Self::TooDeep => "too_deep",
+            Self::Unknown => "unknown_field",
+            Self::UnknownUser => "unknown_user",
+            Self::Cursor => "cursor",
+            Self::Timestamp => "timestamp",
+            Self::Permission => "unknown_permission",
         }
     }
 }
@@ -266,6 +286,8 @@ pub enum Noun {
     Profile,
     /// An event in the audit trail.
     AuditEvent,
+    /// A user's place in a tenant.
+    Member,
 }
 
 impl Noun {
@@ -279,6 +301,7 @@ impl Noun {
             Self::Token => "token",
             Self::Profile => "profile",
             Self::AuditEvent => "audit event",
+            Self::Member => "member",
         }
     }
 }
@@ -302,6 +325,20 @@ pub enum Conflict {
     KeyReused,
     /// The same work was done by somebody else at the same moment; try again.
     Concurrent,
+    /// Another tenant has the caller's own id for it.
+    ExternalIdTaken,
+    /// The tenant with the caller's own id is there under another name or slug.
+    ExternalIdDiffers,
+    /// The tenant's status does not allow the move.
+    IllegalMove(TenantStatus),
+    /// What is being purged does not come back.
+    PurgeStarted,
+    /// The grace period of a deleted tenant is over.
+    GraceOver,
+    /// The user is a member already.
+    AlreadyMember,
+    /// A tenant that has an admin keeps one.
+    LastAdmin,
 }
 
 impl Conflict {
@@ -317,6 +354,35 @@ impl Conflict {
             Self::StillRunning => "a request with this idempotency key is still running",
             Self::KeyReused => "the idempotency key was used with another body",
             Self::Concurrent => "somebody else changed the same thing at the same moment",
+            Self::ExternalIdTaken => "another tenant has this external id",
+            Self::ExternalIdDiffers => "the tenant with this external id has another name or slug",
+            Self::IllegalMove(TenantStatus::Active) => "the tenant is active",
+            Self::IllegalMove(TenantStatus::Suspended) => "the tenant is suspended",
+            Self::IllegalMove(TenantStatus::Deleting) => "the tenant is being deleted",
+            Self::PurgeStarted => "the tenant is being purged",
+            Self::GraceOver => "the grace period is over",
+            Self::AlreadyMember => "the user is a member already",
+            Self::LastAdmin => "a tenant keeps its last admin",
+        }
+    }
+}
+
+/// Why a request that is bound to a revision was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// It must say which revision it means, and does not.
+    Required,
+    /// The thing has changed since.
+    Failed,
+}
+
+impl Precondition {
+    /// A sentence for logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "the request must say which revision it means",
+            Self::Failed => "the revision is not the current one",
         }
     }
 }

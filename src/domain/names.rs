@@ -196,6 +196,10 @@ text!(
     PersonName
 );
 text!(
+    /// What a caller's own system calls a tenant: 1 to 255 characters of any script, kept as given.
+    ExternalId
+);
+text!(
     /// An e-mail address, trimmed and in lower case: addresses that differ only in case are one.
     Email
 );
@@ -229,6 +233,16 @@ impl Slug {
 
 impl TenantName {
     /// Reads a tenant's name.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn parse(given: &str) -> Result<Self, Rule> {
+        visible_name(given).map(Self)
+    }
+}
+
+impl ExternalId {
+    /// Reads a caller's own id.
     ///
     /// # Errors
     /// The rule that it breaks.

@@ -29,6 +29,18 @@ const REQUEST_ID_MAX: usize = 128;
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
+tokio::task_local! {
+    /// The id of the request that this task answers, for a dialect that writes it into its errors: an
+    /// error knows nothing of the request that it came up in.
+    static ANSWERING: String;
+}
+
+/// The id of the request that is being answered, within [`observe`].
+#[must_use]
+pub fn current_request_id() -> Option<String> {
+    ANSWERING.try_with(Clone::clone).ok()
+}
+
 /// Gives the request an id and a log span, counts the answer, logs its error once. `HEAD` is routed as
 /// `GET`; the protocol leaves the body out.
 ///
@@ -50,7 +62,8 @@ pub async fn observe<B: MessageBody + 'static>(
     let span =
         tracing::info_span!("request", request.id = %id, http.method = method, http.path = %path);
     let started = Instant::now();
-    let outcome = next.call(request).instrument(span.clone()).await;
+    let work = ANSWERING.scope(id.clone(), next.call(request));
+    let outcome = work.instrument(span.clone()).await;
     let took = started.elapsed();
     let value = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unprintable"));
     span.in_scope(|| match outcome {

@@ -12,6 +12,7 @@
 //! To add an endpoint: a handler with `#[utoipa::path]` in the file of its noun, a line in the dialect's
 //! `mount`, a line in `tests/api/unauthorized.rs`.
 
+pub mod control;
 pub mod databunker;
 pub mod extract;
 pub mod fields;
@@ -100,7 +101,8 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .configure(health::mount)
         .configure(reten::mount)
         .configure(databunker::mount)
-        .configure(webfluss::mount);
+        .configure(webfluss::mount)
+        .configure(control::mount);
 }
 
 /// The OpenAPI document of all routes.
@@ -168,7 +170,9 @@ pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpRe
 /// Refuses in the form of the dialect that the path belongs to. Reten's is the native one.
 #[must_use]
 pub fn refuse(path: &str, error: Error) -> HttpResponse {
-    if databunker::owns(path) {
+    if control::owns(path) {
+        control::Problem(error).error_response()
+    } else if databunker::owns(path) {
         databunker::Problem(error).error_response()
     } else if webfluss::owns(path) {
         webfluss::Problem(error).error_response()
@@ -183,4 +187,5 @@ fn cause_of(error: &actix_web::Error) -> Option<&Error> {
     reten
         .or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
         .or_else(|| error.as_error::<webfluss::Problem>().map(|problem| &problem.0))
+        .or_else(|| error.as_error::<control::Problem>().map(|problem| &problem.0))
 }

@@ -11,6 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::future::join;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use refinery_core::{Migration, Runner};
 use sha2::{Digest, Sha256};
@@ -338,9 +339,12 @@ impl AsyncTransaction for Inside<'_> {
     ) -> Result<usize, Self::Error> {
         let statements: Vec<&str> = queries.collect();
         // A line of its own for each, so that a comment at the end of one does not swallow the next.
+        let batch = statements.join("\n;\n");
         let here = async {
-            self.tx.batch(&statements.join("\n;\n")).await?;
-            Ok::<String, Failure>(self.tx.query_one(HERE, &[]).await?.get(0))
+            // Sent together, answered in this order: a batch that failed is told before.
+            let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(HERE, &[])).await;
+            ran?;
+            Ok::<String, Failure>(here?.get(0))
         };
         let here = match here.await {
             Err(failure) if failure.is_away() || failure.is_retryable() => {

@@ -1,12 +1,12 @@
 //! Speaks SQL: pools, scopes, schemas, roles, migrations, and one file a noun of statements.
 //!
 //! Promises: nothing outside of this folder holds a raw connection. A query runs in a
-//! [`PublicTx`](scope::PublicTx) or a [`TenantTx`](scope::TenantTx) and in nothing else; functions for
+//! [`PublicTx`] or a [`TenantTx`] and in nothing else; functions for
 //! control tables take the one, functions for tenant tables the other, so mixing them up does not
 //! compile. Must not know: HTTP, permissions, who is calling.
 //!
 //! To add a query: a function in the file of its noun, one statement each, explicit columns, types bound
-//! through [`Param`](param::Param), `.during("read tenant row")` on its failure. A new noun is a new file.
+//! through [`Param`], `.during("read tenant row")` on its failure. A new noun is a new file.
 
 pub mod bootstrap;
 #[cfg(feature = "embedded-postgres")]
@@ -20,12 +20,15 @@ pub mod scope;
 pub mod tls;
 pub mod url;
 
+pub mod audit_chain;
 pub mod audit_events;
 pub mod idempotency;
+pub mod members;
 pub mod memberships;
 pub mod profiles;
 pub mod sessions;
 pub mod signing_keys;
+pub mod tenant_records;
 pub mod tenants;
 pub mod tokens;
 pub mod unlocks;

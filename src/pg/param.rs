@@ -9,7 +9,9 @@ use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use crate::domain::names::{Email, PersonName, Slug, TenantId, TenantName, TokenId, UserId};
+use crate::domain::names::{
+    Email, ExternalId, PersonName, Slug, TenantId, TenantName, TokenId, UserId,
+};
 use crate::domain::profile::{Document, ProfileId};
 
 /// A value that can be bound to a statement. Implemented for the types that tables hold; a library
@@ -61,6 +63,7 @@ params! {
     Vec<&str> => TEXT_ARRAY,
     Vec<Uuid> => UUID_ARRAY,
     Vec<i64> => INT8_ARRAY,
+    Vec<Vec<u8>> => BYTEA_ARRAY,
 }
 
 /// `Param`, and reading from a row, for our newtypes: they travel as what they wrap.
@@ -105,6 +108,7 @@ newtypes! {
     TokenId, Uuid, TokenId::new, UUID;
     Slug, String, Slug::stored, TEXT;
     TenantName, String, TenantName::stored, TEXT;
+    ExternalId, String, ExternalId::stored, TEXT;
     PersonName, String, PersonName::stored, TEXT;
     Email, String, Email::stored, TEXT;
 }

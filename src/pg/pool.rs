@@ -42,7 +42,8 @@ pub enum Statements {
     Cached,
 }
 
-/// Time limits of the database side, all of them part of each transaction's settings.
+/// Time limits of the database side. They hold in each transaction: by its own settings, or where the
+/// runtime login has the same limits by itself, by those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimits {
     /// Longest wait for a free connection, and for a new one to open.
@@ -93,6 +94,10 @@ pub struct Rules {
     pub statements: Statements,
     /// Time limits.
     pub limits: TimeLimits,
+    /// Whether every session of the runtime login has these limits by itself, so that a tenant's
+    /// transaction need not set them; see
+    /// [`bootstrap::standing_limits`](super::bootstrap::standing_limits).
+    pub limits_stand: bool,
 }
 
 /// The database as the whole process sees it; makes a [`Db`] for each runtime.

@@ -83,7 +83,8 @@ pub async fn update(
         .execute(
             "UPDATE tenants
                 SET slug = coalesce($2, slug), name = coalesce($3, name), org = coalesce($4, org),
-                    contact_email = coalesce($5, contact_email), updated_at = $6
+                    contact_email = coalesce($5, contact_email), revision = revision + 1,
+                    updated_at = $6
               WHERE id = $1",
             &[&id, &changes.slug, &changes.name, &changes.org, &changes.contact, &now],
         )
@@ -214,7 +215,7 @@ pub async fn list_behind(tx: &PublicTx, set: &MigrationSet) -> Result<Vec<Tenant
         .query(
             "SELECT id, number, slug, name, org, status, created_at
                FROM tenants
-              WHERE migrations_fingerprint <> $1
+              WHERE migrations_fingerprint <> $1 AND purge_started_at IS NULL
               ORDER BY created_at, id",
             &[&set.fingerprint()],
         )
@@ -223,7 +224,8 @@ pub async fn list_behind(tx: &PublicTx, set: &MigrationSet) -> Result<Vec<Tenant
     rows.iter().map(from_row).collect()
 }
 
-/// Remembers what a tenant's schema was migrated to.
+/// Remembers what a tenant's schema was migrated to. A tenant whose purge has begun is not migrated: the
+/// error takes back what the migration made between two steps of the purge.
 pub async fn set_migrated(
     tx: &PublicTx,
     id: TenantId,
@@ -233,8 +235,9 @@ pub async fn set_migrated(
     let touched = tx
         .execute(
             "UPDATE tenants
-                SET migrations_version = $2, migrations_fingerprint = $3, updated_at = $4
-              WHERE id = $1",
+                SET migrations_version = $2, migrations_fingerprint = $3, revision = revision + 1,
+                    updated_at = $4
+              WHERE id = $1 AND purge_started_at IS NULL",
             &[&id, &set.version(), &set.fingerprint(), &now],
         )
         .await

@@ -7,6 +7,7 @@ use super::scope::PublicTx;
 use super::tenants;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
+use crate::domain::page::Window;
 use crate::domain::profile::ProfileId;
 use crate::domain::{Permission, Tenant};
 
@@ -124,6 +125,47 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<Token>> {
         .await
         .during("list token rows")?;
     Ok(rows.iter().map(from_row).collect())
+}
+
+/// One part of the tokens, oldest first, of these tenants alone where some are given; but those of people
+/// in tenants, as in [`list`].
+pub async fn page(tx: &PublicTx, only: Option<&[TenantId]>, window: &Window) -> Result<Vec<Token>> {
+    let only: Option<Vec<uuid::Uuid>> = only.map(|ids| ids.iter().map(|id| id.uuid()).collect());
+    let rows = tx
+        .query(
+            "SELECT id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
+                    expires_at, last_used_at, revoked_at
+               FROM tokens
+              WHERE profile_id IS NULL
+                AND ($1::uuid[] IS NULL OR tenant_id = ANY ($1))
+                AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3))
+              ORDER BY created_at, id
+              LIMIT $4",
+            &[
+                &only,
+                &window.after.map(|cursor| cursor.at),
+                &window.after.map(|cursor| cursor.id),
+                &window.rows_to_read(),
+            ],
+        )
+        .await
+        .during("list token rows")?;
+    Ok(rows.iter().map(from_row).collect())
+}
+
+/// Reads a token, but not that of a person in a tenant.
+pub async fn lookup(tx: &PublicTx, id: TokenId) -> Result<Option<Token>> {
+    let row = tx
+        .query_opt(
+            "SELECT id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
+                    expires_at, last_used_at, revoked_at
+               FROM tokens
+              WHERE id = $1 AND profile_id IS NULL",
+            &[&id],
+        )
+        .await
+        .during("read token row")?;
+    Ok(row.as_ref().map(from_row))
 }
 
 /// How many tokens are good.

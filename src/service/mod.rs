@@ -7,21 +7,29 @@
 //! To add a use case: a method on the service of its noun, a command struct where it takes more than two
 //! values, an audit event in the same transaction where it changes anything.
 
+pub mod audit;
 pub mod fleet;
 pub mod health;
 pub mod identity;
+pub mod lifecycle;
+pub mod members;
 pub mod profiles;
 pub mod provisioning;
+pub mod registry;
 pub mod sessions;
 pub mod system;
 pub mod tenants;
 pub mod tokens;
 
+pub use audit::Audit;
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
+pub use lifecycle::Lifecycle;
+pub use members::Members;
 pub use profiles::Profiles;
 pub use provisioning::Provisioning;
+pub use registry::Registry;
 pub use sessions::Sessions;
 pub use system::System;
 pub use tenants::Tenants;
@@ -38,12 +46,20 @@ pub struct Services {
     pub sessions: Sessions,
     /// Reading tenants.
     pub tenants: Tenants,
+    /// Tenants as the control plane shows and changes them.
+    pub registry: Registry,
+    /// Suspending, deleting, purging tenants.
+    pub lifecycle: Lifecycle,
+    /// Who belongs to a tenant, and as what.
+    pub members: Members,
     /// API tokens.
     pub tokens: Tokens,
     /// People inside tenants.
     pub profiles: Profiles,
     /// Unlocks, and people across tenants.
     pub system: System,
+    /// Who did what.
+    pub audit: Audit,
     /// All tenants at once.
     pub fleet: Fleet,
     /// Whether this process can serve.

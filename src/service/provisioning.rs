@@ -18,14 +18,16 @@ use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{
-    Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, TokenId, UserId,
+    Email, ExternalId, Password, PersonName, SchemaName, Slug, TenantId, TenantName, TokenId,
+    UserId,
 };
-use crate::domain::{Permission, Role, Tenant, TenantStatus, User};
+use crate::domain::{Document, Permission, Role, Tenant, TenantStatus, User};
 use crate::pg::audit_events::Event;
 use crate::pg::migrations::MigrationSet;
 use crate::pg::tokens::Token;
 use crate::pg::{
-    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenants, tokens, users,
+    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenant_records, tenants,
+    tokens, users,
 };
 
 /// How long an idempotency key is remembered.
@@ -102,6 +104,22 @@ pub struct NewAdmin {
     pub last_name: PersonName,
 }
 
+/// What the control plane alone gives a new tenant.
+#[derive(Debug, Clone)]
+pub struct Extras {
+    /// What its maker's own system calls it.
+    pub external_id: Option<ExternalId>,
+    /// Its first settings.
+    pub settings: Document,
+}
+
+impl Default for Extras {
+    fn default() -> Self {
+        let settings = Document::stored(json!({}));
+        Self { external_id: None, settings }
+    }
+}
+
 /// What was made, or had been made under the same key before.
 #[derive(Debug)]
 pub struct Provisioned {
@@ -139,15 +157,34 @@ impl Provisioning {
     /// idempotency key came along.
     pub async fn provision(&self, ctx: &CallContext, wish: ProvisionTenant) -> Result<Provisioned> {
         ctx.require(Permission::CreateTenant)?;
+        self.provision_with(ctx, wish, Extras::default()).await
+    }
+
+    /// Makes a tenant with what only the control plane gives it.
+    ///
+    /// # Errors
+    /// As [`Provisioning::provision`]; [`Conflict::ExternalIdTaken`].
+    pub async fn provision_with(
+        &self,
+        ctx: &CallContext,
+        wish: ProvisionTenant,
+        extras: Extras,
+    ) -> Result<Provisioned> {
+        ctx.require(Permission::CreateTenant)?;
         let (this, ctx) = (self.clone(), ctx.clone());
-        let work = async move { this.run(&ctx, &wish).await };
+        let work = async move { this.run(&ctx, &wish, &extras).await };
         let task = self.runtime.spawn(work.in_current_span());
         let _end = EndWithCaller(task.abort_handle());
         task.await.map_err(|panicked| Error::internal("provision a tenant", panicked))?
     }
 
-    async fn run(&self, ctx: &CallContext, wish: &ProvisionTenant) -> Result<Provisioned> {
-        if let Some(answer) = self.answered_before(ctx, wish).await? {
+    async fn run(
+        &self,
+        ctx: &CallContext,
+        wish: &ProvisionTenant,
+        extras: &Extras,
+    ) -> Result<Provisioned> {
+        if let Some(answer) = self.answered_before(ctx, wish, extras).await? {
             return Ok(answer);
         }
         let hash = match wish.admin.password() {
@@ -156,11 +193,11 @@ impl Provisioning {
         };
         let mut attempt = 1;
         loop {
-            match self.make(ctx, wish, hash.as_ref()).await {
+            match self.make(ctx, wish, extras, hash.as_ref()).await {
                 Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
                 // The same request got there first, and its answer is ours.
                 Ok(None) => {
-                    let answer = self.answered_before(ctx, wish).await?;
+                    let answer = self.answered_before(ctx, wish, extras).await?;
                     return answer.ok_or(Error::Conflict(Conflict::StillRunning));
                 }
                 Ok(Some(made)) => return Ok(made),
@@ -174,6 +211,7 @@ impl Provisioning {
         &self,
         ctx: &CallContext,
         wish: &ProvisionTenant,
+        extras: &Extras,
         hash: Option<&PasswordHash>,
     ) -> Result<Option<Provisioned>> {
         let tx = self.db.public().await.during("begin provisioning")?;
@@ -202,6 +240,7 @@ impl Provisioning {
         if let Some(user) = owner {
             memberships::insert(&tx, tenant.id, user, Role::Admin, ctx.now).await?;
         }
+        extras.give(&tx, tenant.id).await?;
         let event = Event {
             at: ctx.now,
             actor: &actor,
@@ -225,7 +264,7 @@ impl Provisioning {
             let record = idempotency::Record {
                 principal: actor,
                 key: key.clone(),
-                request_digest: wish.digest(),
+                request_digest: wish.digest(extras),
                 secret_hash: hash.map(|hash| hash.as_str().to_owned()),
                 outcome: made.to_json(),
             };
@@ -308,6 +347,7 @@ impl Provisioning {
         &self,
         ctx: &CallContext,
         wish: &ProvisionTenant,
+        extras: &Extras,
     ) -> Result<Option<Provisioned>> {
         let Some(key) = &wish.idempotency_key else { return Ok(None) };
         let tx = self.db.public().await.during("look for an earlier answer")?;
@@ -321,7 +361,7 @@ impl Provisioning {
             (None, None) => true,
             _ => false,
         };
-        if record.request_digest != wish.digest() || !same_secret {
+        if record.request_digest != wish.digest(extras) || !same_secret {
             return Err(Error::Conflict(Conflict::KeyReused));
         }
         Provisioned::from_json(&record.outcome).map(Some)
@@ -398,6 +438,22 @@ async fn create_or_link(
         .ok_or(Error::Conflict(Conflict::Concurrent))
 }
 
+impl Extras {
+    fn is_empty(&self) -> bool {
+        let no_settings =
+            self.settings.as_value().as_object().is_none_or(serde_json::Map::is_empty);
+        self.external_id.is_none() && no_settings
+    }
+
+    /// Writes them beside a tenant that was made in this transaction.
+    async fn give(&self, tx: &PublicTx, tenant: TenantId) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        tenant_records::complete(tx, tenant, self.external_id.as_ref(), &self.settings).await
+    }
+}
+
 impl ProvisionTenant {
     /// The least that makes a tenant; what else a dialect asks for is set on it.
     #[must_use]
@@ -414,7 +470,7 @@ impl ProvisionTenant {
     }
 
     /// A digest of all that was asked, except the password: a fast digest of that must not be kept.
-    fn digest(&self) -> Vec<u8> {
+    fn digest(&self, extras: &Extras) -> Vec<u8> {
         let mut hash = Sha256::new();
         let mut add = |part: &str| {
             hash.update(part.len().to_be_bytes());
@@ -430,6 +486,10 @@ impl ProvisionTenant {
                 add(admin.first_name.as_str());
                 add(admin.last_name.as_str());
             }
+        }
+        if !extras.is_empty() {
+            add(extras.external_id.as_ref().map_or("", ExternalId::as_str));
+            add(&extras.settings.as_value().to_string());
         }
         hash.finalize().to_vec()
     }

@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
+use super::Lifecycle;
 use crate::auth::context::Reach;
 use crate::auth::{CallContext, Principal};
-use crate::domain::error::{AuthProblem, Conflict, Error, Noun, Result};
-use crate::domain::names::{SchemaName, Slug, TenantId};
+use crate::domain::error::{AuthProblem, Error, Noun, Result};
+use crate::domain::names::{Slug, TenantId};
 use crate::domain::tenant::TenantStatus;
 use crate::domain::{Permission, Tenant};
 use crate::pg::audit_events::Event;
-use crate::pg::{Db, During, PublicTx, audit_events, schemas, tenants};
+use crate::pg::{Db, During, PublicTx, audit_events, tenants};
 
 pub use crate::pg::TenantTx;
 pub use crate::pg::tenants::{Changes, MAIN_NUMBER};
@@ -147,24 +148,13 @@ impl Tenants {
         tx.commit().await.during("update tenant")
     }
 
-    /// Removes a tenant: its row, memberships, tokens, schema and role, in one transaction.
+    /// Removes a tenant for good and at once: its row, memberships, tokens, schema and role.
     ///
     /// # Errors
     /// [`Noun::Tenant`] not found; [`Conflict::MainTenant`](crate::domain::error::Conflict::MainTenant).
     pub async fn remove(&self, ctx: &CallContext, tenant: &Tenant) -> Result<()> {
         ctx.require(Permission::DeleteTenant)?;
-        if tenant.number == MAIN_NUMBER {
-            return Err(Error::Conflict(Conflict::MainTenant));
-        }
-        let tx = self.db.public().await.during("delete tenant")?;
-        if !tenants::delete(&tx, tenant.id).await? {
-            return Err(Error::NotFound(Noun::Tenant));
-        }
-        schemas::drop(&tx, &SchemaName::of(tenant.id), self.db.rules())
-            .await
-            .during("drop tenant schema")?;
-        note(&tx, ctx, "tenant.delete", tenant.id, json!({ "slug": tenant.slug })).await?;
-        tx.commit().await.during("delete tenant")
+        Lifecycle::new(self.db.clone(), time::Duration::ZERO).remove(ctx, tenant.id).await
     }
 
     /// Finds a tenant, whoever asks; what may be done with it is for the caller's next step to check.

@@ -6,10 +6,12 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::auth::CallContext;
+use crate::auth::context::Reach;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{NAME_MAX, TenantId, TokenId};
+use crate::domain::page::{Cursor, Page, Window};
 use crate::pg::audit_events::Event;
 use crate::pg::{Db, During, PublicTx, audit_events, tokens};
 
@@ -87,6 +89,40 @@ impl Tokens {
         ctx.require(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("list tokens")?;
         tokens::list(&tx).await
+    }
+
+    /// A part of the tokens that the caller may manage, oldest first, without their secrets: all of them,
+    /// or for the admin of some tenants those that are bound to one of these.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn page(&self, ctx: &CallContext, window: &Window) -> Result<Page<Token>> {
+        let reach = ctx.reach(Permission::ManageApiKeys)?;
+        let tx = self.db.public().await.during("list tokens")?;
+        let rows = tokens::page(&tx, reach.limits(), window).await?;
+        Ok(Page::cut(rows, window, |token| Cursor { at: token.created_at, id: token.id.uuid() }))
+    }
+
+    /// Ends a token that the caller may manage, as [`Tokens::revoke`] does; answers it.
+    ///
+    /// # Errors
+    /// [`Noun::Token`] not found, also where it exists and the caller may not know.
+    pub async fn end(&self, ctx: &CallContext, id: TokenId) -> Result<Token> {
+        let reach = ctx.reach(Permission::ManageApiKeys)?;
+        let tx = self.db.public().await.during("revoke token")?;
+        let within = |token: &Token| match token.tenant {
+            Some(tenant) => reach.covers(tenant),
+            None => reach == Reach::Everything,
+        };
+        let token = tokens::lookup(&tx, id).await?.filter(within);
+        let token = token.ok_or(Error::NotFound(Noun::Token))?;
+        if token.revoked_at.is_some() {
+            return Ok(token);
+        }
+        tokens::revoke(&tx, id, ctx.now).await?;
+        note(&tx, ctx, "token.revoke", id, token.tenant).await?;
+        tx.commit().await.during("revoke token")?;
+        Ok(Token { revoked_at: Some(ctx.now), ..token })
     }
 
     /// Ends a token at once, in every process. Revoking twice is as good as once.

@@ -14,6 +14,7 @@ use rowhouse::pg::bootstrap::{RUNTIME_LOGIN, runtime_password};
 use rowhouse::pg::embedded::{Durability, EmbeddedError, Server, Settings as ServerSettings};
 use rowhouse::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLimits};
 use rowhouse::service::provisioning::{Admin, ProvisionTenant};
+use rowhouse::service::tenants::TenantRef;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -48,7 +49,12 @@ async fn provision(backend: &Backend, slug: &str) -> TenantId {
 
 /// The door to a database, without the house around it.
 fn door(url: &str, isolation: Isolation) -> Db {
-    let rules = Rules { isolation, statements: Statements::Unnamed, limits: TimeLimits::default() };
+    let rules = Rules {
+        isolation,
+        statements: Statements::Unnamed,
+        limits: TimeLimits::default(),
+        limits_stand: false,
+    };
     Database::new(endpoint(url, None), endpoint(url, Some(RUNTIME_LOGIN)), rules)
         .pools(PoolSizes { control: 1, runtime: 1 })
         .expect("pools can be made")
@@ -224,6 +230,45 @@ async fn a_start_refuses_to_serve_where_one_tenant_reads_another() {
     owner.batch_execute(&open_up).await.expect("an operator may do so");
     let error = start(&database.url(), &[]).await.expect_err("the wall is open");
     assert!(error.contains("the walls do not hold: rowhouse_runtime could run"), "{error}");
+}
+
+/// The three time limits in a fresh session of the runtime login, and inside of a tenant.
+async fn limits(url: &str, backend: &Backend, tenant: TenantId) -> [String; 2] {
+    const LIMITS: &str = "SELECT concat_ws(' ', current_setting('statement_timeout'),
+        current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'))";
+    let runtime = endpoint(url, Some(RUNTIME_LOGIN));
+    let client = rowhouse::pg::bootstrap::connect(&runtime).await.expect("the login works");
+    let alone = client.query_one(LIMITS, &[]).await.expect("a session has settings").get(0);
+    let (ctx, which) = (backend.operator(), TenantRef::Id(tenant));
+    let tx = backend.services.tenants.open(&ctx, &which).await.expect("the tenant is there");
+    [alone, tx.query_one(LIMITS, &[]).await.expect("a query runs").get(0)]
+}
+
+#[tokio::test]
+async fn the_runtime_login_has_the_time_limits_by_itself() {
+    let database = TestDatabase::create().await;
+    let backend = open(&database.url(), &[]).await.expect("it starts");
+    let tenant = provision(&backend, "acme").await;
+    assert_eq!(limits(&database.url(), &backend, tenant).await, ["30s 5s 30s", "30s 5s 30s"]);
+    backend.close().await;
+}
+
+#[tokio::test]
+async fn time_limits_that_somebody_chose_stay_and_each_transaction_sets_its_own() {
+    let database = TestDatabase::create().await;
+    let sql = format!(
+        "ALTER ROLE {RUNTIME_LOGIN} IN DATABASE {} SET statement_timeout = '7s'",
+        database.name()
+    );
+    database.connect().await.batch_execute(&sql).await.expect("the owner may");
+    let backend = open(&database.url(), &[]).await.expect("it starts");
+    let tenant = provision(&backend, "acme").await;
+    assert_eq!(limits(&database.url(), &backend, tenant).await, ["7s 0 0", "30s 5s 30s"]);
+    backend.close().await;
+    // So it is between processes with different settings: the first one's are the login's.
+    let other = open(&database.url(), &[("database.lock_timeout", "2s")]).await.expect("it starts");
+    assert_eq!(limits(&database.url(), &other, tenant).await, ["7s 0 0", "30s 2s 30s"]);
+    other.close().await;
 }
 
 #[tokio::test]

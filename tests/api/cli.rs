@@ -125,17 +125,14 @@ async fn the_line_that_is_printed_creates_a_tenant_when_pasted() {
 }
 
 #[tokio::test]
-async fn without_a_root_token_the_printed_lines_make_a_token_first() {
+async fn a_root_token_is_made_beside_a_database_of_ones_own_too() {
     let database = TestDatabase::create().await;
-    // The default data dir, beside a database of one's own: nothing is generated there.
     let program = Program::on(&database).with("ROWHOUSE_DATA_DIR", ".rowhouse");
     let server = program.serve(&[]);
     let notice = server.stderr_with("curl");
-    assert!(!program.folder().join(".rowhouse").exists());
-    let lines: Vec<&str> =
-        notice.lines().filter(|l| l.starts_with("TOKEN=") || l.starts_with("curl")).collect();
-    let pasted = program.shell(&lines.join("\n")).expect(0);
-    assert_eq!(pasted.json()["slug"], "acme-corp", "{pasted:?}");
+    assert!(program.folder().join(".rowhouse/root-token").exists());
+    let line = notice.lines().find(|line| line.starts_with("curl")).expect("there is a line");
+    assert_eq!(program.shell(line).expect(0).json()["slug"], "acme-corp");
 }
 
 #[tokio::test]

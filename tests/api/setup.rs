@@ -67,7 +67,15 @@ async fn setup_makes_row_schema_role_tables_admin_membership_and_audit_event() {
     let applied = format!("SELECT name FROM {schema}.refinery_schema_history ORDER BY version");
     let applied = sql.query(&applied, &[]).await.unwrap();
     let applied: Vec<&str> = applied.iter().map(|row| row.get(0)).collect();
-    assert_eq!(applied, ["create_profiles", "create_profile_versions", "create_profile_events"]);
+    assert_eq!(
+        applied,
+        [
+            "create_profiles",
+            "create_profile_versions",
+            "create_profile_events",
+            "add_lifetime_to_profile_versions",
+        ]
+    );
     let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = $1";
     let tables = sql.query(tables, &[&schema]).await.unwrap();
     let tables: BTreeSet<&str> = tables.iter().map(|row| row.get(0)).collect();

@@ -36,6 +36,80 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/api/tenant/setup", Access::Holder(Permission::CreateTenant)),
 ];
 
+/// Who may call a route of Databunker's dialect, whose callers carry an xtoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Xtoken {
+    /// Nobody is asked.
+    Public,
+    /// The main tenant's admin.
+    Main,
+    /// A tenant's admin.
+    Tenant,
+    /// A person may read their own record.
+    Person,
+}
+
+const DATABUNKER: &[(&str, &str, Xtoken)] = &[
+    ("GET", "/status", Xtoken::Public),
+    ("POST", "/v1/tenant", Xtoken::Main),
+    ("PUT", "/v1/tenant", Xtoken::Tenant),
+    ("POST", "/v1/user", Xtoken::Tenant),
+    ("POST", "/v1/user/", Xtoken::Tenant),
+    ("GET", "/v1/user/{mode}/{identity}", Xtoken::Person),
+    ("PUT", "/v1/user/{mode}/{identity}", Xtoken::Tenant),
+    ("DELETE", "/v1/user/{mode}/{identity}", Xtoken::Tenant),
+    ("POST", "/v2/AuditGetEvent", Xtoken::Tenant),
+    ("POST", "/v2/AuditListUserEvents", Xtoken::Tenant),
+    ("POST", "/v2/BulkListAllUsers", Xtoken::Tenant),
+    ("POST", "/v2/BulkListUnlock", Xtoken::Tenant),
+    ("POST", "/v2/BulkListUsers", Xtoken::Tenant),
+    ("POST", "/v2/SystemDeleteUserProfiles", Xtoken::Main),
+    ("POST", "/v2/SystemGetSystemStats", Xtoken::Main),
+    ("POST", "/v2/SystemGetUserProfiles", Xtoken::Main),
+    ("POST", "/v2/SystemRestoreUserProfile", Xtoken::Main),
+    ("POST", "/v2/SystemSearchUserProfiles", Xtoken::Main),
+    ("POST", "/v2/TenantCreate", Xtoken::Main),
+    ("POST", "/v2/TenantDelete", Xtoken::Main),
+    ("POST", "/v2/TenantGet", Xtoken::Tenant),
+    ("POST", "/v2/TenantListTenants", Xtoken::Main),
+    ("POST", "/v2/TenantUpdate", Xtoken::Tenant),
+    ("POST", "/v2/UserCreate", Xtoken::Tenant),
+    ("POST", "/v2/UserCreateBulk", Xtoken::Tenant),
+    ("POST", "/v2/UserDelete", Xtoken::Tenant),
+    ("POST", "/v2/UserDeleteBulk", Xtoken::Tenant),
+    ("POST", "/v2/UserGet", Xtoken::Person),
+    ("POST", "/v2/UserListVersions", Xtoken::Person),
+    ("POST", "/v2/UserPatch", Xtoken::Tenant),
+    ("POST", "/v2/UserSearch", Xtoken::Tenant),
+    ("POST", "/v2/UserUpdate", Xtoken::Tenant),
+    ("POST", "/v2/XTokenCreateForUser", Xtoken::Tenant),
+];
+
+/// `control_*.rs` try their wrong callers; here is who may.
+const CONTROL: &[(&str, &str, Permission)] = &[
+    ("GET", "/control/v1/tenants", Permission::ViewTenants),
+    ("POST", "/control/v1/tenants", Permission::CreateTenant),
+    ("GET", "/control/v1/tenants/{tenant}", Permission::ViewTenants),
+    ("PATCH", "/control/v1/tenants/{tenant}", Permission::UpdateTenant),
+    ("DELETE", "/control/v1/tenants/{tenant}", Permission::DeleteTenant),
+    ("PUT", "/control/v1/tenants/by-external-id/{external_id}", Permission::CreateTenant),
+    ("POST", "/control/v1/tenants/{tenant}/suspend", Permission::UpdateTenant),
+    ("POST", "/control/v1/tenants/{tenant}/resume", Permission::UpdateTenant),
+    ("POST", "/control/v1/tenants/{tenant}/restore", Permission::DeleteTenant),
+    ("POST", "/control/v1/tenants/{tenant}/purge", Permission::DeleteTenant),
+    ("GET", "/control/v1/tenants/{tenant}/members", Permission::ViewUsers),
+    ("POST", "/control/v1/tenants/{tenant}/members", Permission::ManageMembers),
+    ("PATCH", "/control/v1/tenants/{tenant}/members/{user_id}", Permission::ManageMembers),
+    ("DELETE", "/control/v1/tenants/{tenant}/members/{user_id}", Permission::ManageMembers),
+    ("GET", "/control/v1/tokens", Permission::ManageApiKeys),
+    ("POST", "/control/v1/tokens", Permission::ManageApiKeys),
+    ("POST", "/control/v1/tokens/{id}/revoke", Permission::ManageApiKeys),
+    ("GET", "/control/v1/audit-events", Permission::ViewAudit),
+];
+
+/// `webfluss.rs` tries their wrong callers.
+const WEBFLUSS: &[(&str, &str)] = &[("POST", "/api/tenants"), ("GET", "/api/tenants/{tenantUuid}")];
+
 /// The routes of the document, as method and path.
 fn documented() -> BTreeSet<(String, String)> {
     let document = serde_json::to_value(rowhouse::http::openapi()).expect("it is JSON");
@@ -51,8 +125,14 @@ fn documented() -> BTreeSet<(String, String)> {
 
 #[test]
 fn every_route_says_here_who_may_call_it() {
-    let known: BTreeSet<_> =
-        ROUTES.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
+    let reten = ROUTES.iter().map(|(method, path, _)| (*method, *path));
+    let databunker = DATABUNKER.iter().map(|(method, path, _)| (*method, *path));
+    let known: BTreeSet<_> = reten
+        .chain(databunker)
+        .chain(CONTROL.iter().map(|(method, path, _)| (*method, *path)))
+        .chain(WEBFLUSS.iter().copied())
+        .map(|(method, path)| (method.to_owned(), path.to_owned()))
+        .collect();
     assert_eq!(documented(), known, "left: the OpenAPI document; right: the table of this test");
 }
 
@@ -187,5 +267,107 @@ async fn an_unknown_path_is_not_found_in_the_form_of_the_dialect() {
             let answer = send(app.root().request(method, path)).await;
             assert_eq!(answer.refusal(404), "There is no such path", "{path}");
         }
+    }
+}
+
+/// A call that is good in its form, so that it is the caller who is refused.
+async fn bunker_call(
+    app: &TestApp,
+    token: &str,
+    method: &str,
+    path: &str,
+) -> crate::support::Answer {
+    let path = path.replace("{mode}", "email").replace("{identity}", "ada@example.com");
+    let body = json!({
+        "mode": "email", "identity": "ada@example.com", "profile": { "email": "x@example.com" },
+        "records": [{ "profile": { "email": "y@example.com" } }],
+        "users": [{ "mode": "email", "identity": "ada@example.com" }],
+        "patch": [{ "op": "add", "path": "/x", "value": 1 }],
+        "tenantname": "other", "tenantorg": "org", "name": "other", "org": "org",
+        "unlockuuid": "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f",
+        "auditeventuuid": "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f",
+        "token": "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f",
+    });
+    let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+    let request = app.anonymous().request(method.clone(), &path);
+    let request = if token.is_empty() { request } else { request.header("x-bunker-token", token) };
+    send(if method == Method::GET { request } else { request.json(&body) }).await
+}
+
+#[tokio::test]
+async fn no_databunker_route_serves_a_wrong_caller() {
+    let app = TestApp::spawn().await;
+    let made = bunker_call(&app, &app.root_token, "POST", "/v2/TenantCreate").await;
+    let tenant = made.body["xtoken"].as_str().expect("a tenant has a token").to_owned();
+    let body = json!({ "profile": { "email": "ada@example.com" } });
+    let request =
+        app.anonymous().request(Method::POST, "/v2/UserCreate").header("x-bunker-token", &tenant);
+    assert_eq!(send(request.json(&body)).await.status, 200);
+    let made = bunker_call(&app, &tenant, "POST", "/v2/XTokenCreateForUser").await;
+    let person = made.body["xtoken"].as_str().expect("a person has a token").to_owned();
+    let before = Snapshot::of(&app).await;
+    for (method, path, who) in DATABUNKER {
+        let mut wrong = vec!["", "garbage", "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f"];
+        match who {
+            Xtoken::Public => {
+                assert_eq!(bunker_call(&app, "garbage", method, path).await.status, 200);
+                continue;
+            }
+            Xtoken::Main => wrong.extend([tenant.as_str(), person.as_str()]),
+            Xtoken::Tenant => wrong.push(&person),
+            Xtoken::Person => {
+                assert_eq!(bunker_call(&app, &person, method, path).await.status, 200, "{path}");
+            }
+        }
+        for token in wrong {
+            let answer = bunker_call(&app, token, method, path).await;
+            assert_eq!(
+                (answer.status, &answer.body["status"]),
+                (403, &json!("error")),
+                "{path}: {answer:?}"
+            );
+        }
+    }
+    // Refused System calls leave their audit event, and nothing else.
+    let after = Snapshot::of(&app).await;
+    assert_eq!(after.count("tenants"), before.count("tenants"));
+    assert_eq!(after.count("tokens"), before.count("tokens"));
+    assert_eq!(after.tenant_schemas(), before.tenant_schemas());
+}
+
+#[tokio::test]
+async fn no_control_route_serves_a_wrong_caller() {
+    let app = TestApp::spawn().await;
+    let tenant = app.set_up("acme").await;
+    let nobodies = nobodies(&app).await;
+    let before = Snapshot::of(&app).await;
+    for (method, path, permission) in CONTROL {
+        let id = tenant.id.to_string();
+        let path = path.replace("{tenant}", &id).replace("{external_id}", "x");
+        let path = path.replace("{user_id}", &id).replace("{id}", &id);
+        let others: Vec<_> =
+            Permission::ALL.iter().copied().filter(|other| other != permission).collect();
+        let (_, weak) = app.add_token(&others, None, None).await;
+        for (what, caller, status) in nobodies
+            .iter()
+            .map(|(what, caller)| (*what, caller, 401))
+            .chain([("a token without the permission", &weak, 403)])
+        {
+            let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+            let answer = send(caller.request(method, &path)).await;
+            assert_eq!(answer.status, status, "{path}: {what}: {answer:?}");
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
+            if status == 403 {
+                assert_eq!(
+                    answer.body["missing"],
+                    json!([permission.as_str()]),
+                    "{path}: {answer:?}"
+                );
+            }
+        }
+    }
+    let after = Snapshot::of(&app).await;
+    for table in ["tenants", "users", "memberships"] {
+        assert_eq!(after.count(table), before.count(table), "{table}");
     }
 }

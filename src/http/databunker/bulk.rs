@@ -6,7 +6,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::call::{Call, identity_of};
 use super::users::row;
-use super::{Answer, ok};
+use super::{Answer, ErrorBody, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, FieldProblem, Result, Rule};
 use crate::domain::profile::Identity;
@@ -16,8 +16,8 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 }
 
 /// Takes an unlock, good for 60 seconds and as often as needed within them.
-#[utoipa::path(tag = "databunker", security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `unlockuuid`"), (status = 403, description = "Access denied"),
+#[utoipa::path(tag = "databunker", operation_id = "BulkListUnlock", security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `unlockuuid`"), (status = 403, description = "Access denied", body = ErrorBody),
 ))]
 #[post("/v2/BulkListUnlock")]
 async fn unlock(call: Call) -> Answer {
@@ -26,8 +26,8 @@ async fn unlock(call: Call) -> Answer {
 }
 
 /// Lists the records of these people; who is unknown is left out.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied or bad unlock"),
+#[utoipa::path(tag = "databunker", operation_id = "BulkListUsers", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
 ))]
 #[post("/v2/BulkListUsers")]
 async fn list_some(call: Call) -> Answer {
@@ -40,8 +40,8 @@ async fn list_some(call: Call) -> Answer {
 }
 
 /// Lists a page of all records of the tenant, oldest first.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied or bad unlock"),
+#[utoipa::path(tag = "databunker", operation_id = "BulkListAllUsers", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
 ))]
 #[post("/v2/BulkListAllUsers")]
 async fn list_all(call: Call) -> Answer {

@@ -33,7 +33,9 @@ mod v1;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, ResponseError, get};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::domain::Permission;
@@ -56,10 +58,20 @@ pub fn owns(path: &str) -> bool {
 }
 
 /// The process is alive, in the word that this dialect's installers wait for.
-#[utoipa::path(tag = "databunker", responses((status = 200, description = "OK", content_type = "text/plain")))]
+#[utoipa::path(tag = "databunker", operation_id = "DatabunkerStatus", responses((status = 200, description = "OK", content_type = "text/plain")))]
 #[get("/status")]
 async fn status() -> &'static str {
     "OK"
+}
+
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DatabunkerError)]
+struct ErrorBody {
+    /// Always `error`.
+    status: &'static str,
+    /// What happened, for people.
+    message: String,
 }
 
 /// What a handler answers.
@@ -92,7 +104,7 @@ impl ResponseError for Problem {
             Error::Malformed(Malformed::Method) | Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::Unauthenticated(_) | Error::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -104,7 +116,7 @@ impl ResponseError for Problem {
         if let Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } = &self.0 {
             answer.insert_header((RETRY_AFTER, retry_after.as_secs().max(1).to_string()));
         }
-        answer.json(json!({ "status": "error", "message": message(&self.0) }))
+        answer.json(ErrorBody { status: "error", message: message(&self.0) })
     }
 }
 
@@ -138,7 +150,9 @@ fn message(error: &Error) -> String {
             | AuthProblem::WrongPassword,
         ) => "Access denied".to_owned(),
         Error::NotFound(Noun::Tenant) => "The tenant was not found".to_owned(),
-        Error::NotFound(Noun::User | Noun::Profile) => "The user record was not found".to_owned(),
+        Error::NotFound(Noun::User | Noun::Profile | Noun::Member) => {
+            "The user record was not found".to_owned()
+        }
         Error::NotFound(Noun::Token) => "The token was not found".to_owned(),
         Error::NotFound(Noun::AuditEvent) => "The audit event was not found".to_owned(),
         Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
@@ -146,7 +160,18 @@ fn message(error: &Error) -> String {
         Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
         Error::Conflict(Conflict::MainTenant) => "The main tenant cannot be deleted".to_owned(),
         Error::Conflict(Conflict::TenantNotActive) => "The tenant is not active".to_owned(),
-        Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent) => {
+        // The control API's own conflicts: what this dialect asks for meets none of them.
+        Error::Conflict(
+            conflict @ (Conflict::ExternalIdTaken
+            | Conflict::ExternalIdDiffers
+            | Conflict::IllegalMove(_)
+            | Conflict::PurgeStarted
+            | Conflict::GraceOver
+            | Conflict::AlreadyMember
+            | Conflict::LastAdmin),
+        ) => format!("Conflict: {}", conflict.as_str()),
+        Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
+        | Error::Precondition(_) => {
             "The record was changed at the same moment; try again".to_owned()
         }
         Error::TooMany { .. } => "Too many requests".to_owned(),
@@ -186,6 +211,11 @@ fn invalid(problems: &[FieldProblem]) -> String {
         | Rule::Range(..)
         | Rule::OneOf(_)
         | Rule::Past
+        | Rule::Unknown
+        | Rule::UnknownUser
+        | Rule::Cursor
+        | Rule::Timestamp
+        | Rule::Permission
         | Rule::Lifetime => format!("The {field} parameter has an incorrect format"),
     }
 }

@@ -6,7 +6,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::bulk::KEY_MODES;
 use super::call::Call;
-use super::{Answer, ok};
+use super::{Answer, ErrorBody, ok};
 use crate::domain::Tenant;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Identity, ProfileId};
@@ -17,10 +17,10 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 }
 
 /// Finds all records of a person, in every tenant.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "SystemGetUserProfiles", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `total`, `rows` of `tenantid`, `tenantname`, `token`, `profile`"),
-    (status = 400, description = "A parameter is missing or has an incorrect format"),
-    (status = 403, description = "Only the main tenant admin can do this, or bad unlock"),
+    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
 ))]
 #[post("/v2/SystemGetUserProfiles")]
 async fn find(call: Call) -> Answer {
@@ -31,9 +31,9 @@ async fn find(call: Call) -> Answer {
 }
 
 /// Finds all records that a text is part of, in every tenant.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "SystemSearchUserProfiles", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `total`, `rows`"),
-    (status = 403, description = "Only the main tenant admin can do this, or bad unlock"),
+    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
 ))]
 #[post("/v2/SystemSearchUserProfiles")]
 async fn search(call: Call) -> Answer {
@@ -44,10 +44,10 @@ async fn search(call: Call) -> Answer {
 }
 
 /// Deletes all records of a person, in every tenant or in the one that is named.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "SystemDeleteUserProfiles", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `total`, `rows` of `token`, `tenantid`, `tenantname`"),
-    (status = 403, description = "Only the main tenant admin can do this, or bad unlock"),
-    (status = 404, description = "The tenant was not found"),
+    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
+    (status = 404, description = "The tenant was not found", body = ErrorBody),
 ))]
 #[post("/v2/SystemDeleteUserProfiles")]
 async fn delete(call: Call) -> Answer {
@@ -65,11 +65,11 @@ async fn delete(call: Call) -> Answer {
 }
 
 /// Puts a deleted record back, under the token that it had.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "SystemRestoreUserProfile", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `result`, `token`, `profile`"),
-    (status = 403, description = "Only the main tenant admin can do this, or bad unlock"),
-    (status = 404, description = "No such tenant, or no history of the record"),
-    (status = 409, description = "One of its keys is taken, or it is not deleted"),
+    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
+    (status = 404, description = "No such tenant, or no history of the record", body = ErrorBody),
+    (status = 409, description = "One of its keys is taken, or it is not deleted", body = ErrorBody),
 ))]
 #[post("/v2/SystemRestoreUserProfile")]
 async fn restore(call: Call) -> Answer {
@@ -82,9 +82,9 @@ async fn restore(call: Call) -> Answer {
 }
 
 /// Counts what the whole house holds.
-#[utoipa::path(tag = "databunker", security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "SystemGetSystemStats", security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `stats`"),
-    (status = 403, description = "Only the main tenant admin can do this"),
+    (status = 403, description = "Only the main tenant admin can do this", body = ErrorBody),
 ))]
 #[post("/v2/SystemGetSystemStats")]
 async fn stats(call: Call) -> Answer {

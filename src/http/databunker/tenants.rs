@@ -5,7 +5,7 @@ use serde_json::json;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::call::{Call, Params};
-use super::{Answer, ok};
+use super::{Answer, ErrorBody, ok};
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{Email, NAME_MAX, SLUG_MAX, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
@@ -17,11 +17,11 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 }
 
 /// Creates a tenant and answers its token, which is shown this once.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "TenantCreate", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `xtoken`, `tenantid`"),
-    (status = 400, description = "A parameter is missing or has an incorrect format"),
-    (status = 403, description = "Access denied"),
-    (status = 409, description = "Duplicate tenant name"),
+    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate tenant name", body = ErrorBody),
 ))]
 #[post("/v2/TenantCreate")]
 async fn create(call: Call) -> Answer {
@@ -37,9 +37,9 @@ async fn create(call: Call) -> Answer {
 }
 
 /// Reads a tenant.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "TenantGet", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `tenantname`, `tenantorg`"),
-    (status = 403, description = "Access denied"), (status = 404, description = "No such tenant"),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
 ))]
 #[post("/v2/TenantGet")]
 async fn read(call: Call) -> Answer {
@@ -48,10 +48,10 @@ async fn read(call: Call) -> Answer {
 }
 
 /// Renames a tenant, or changes its organisation: the caller's own, or for root the one with `tenantid`.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "TenantUpdate", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`"),
-    (status = 403, description = "Access denied"), (status = 404, description = "No such tenant"),
-    (status = 409, description = "Duplicate tenant name"),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
+    (status = 409, description = "Duplicate tenant name", body = ErrorBody),
 ))]
 #[post("/v2/TenantUpdate")]
 async fn update(call: Call) -> Answer {
@@ -65,9 +65,9 @@ async fn update(call: Call) -> Answer {
 }
 
 /// Lists all tenants by number.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "TenantListTenants", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `total`, `rows`"),
-    (status = 403, description = "Only the main tenant admin can do this"),
+    (status = 403, description = "Only the main tenant admin can do this", body = ErrorBody),
 ))]
 #[post("/v2/TenantListTenants")]
 async fn list(call: Call) -> Answer {
@@ -79,9 +79,9 @@ async fn list(call: Call) -> Answer {
 }
 
 /// Deletes a tenant and all that is in it.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "TenantDelete", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`"),
-    (status = 403, description = "Access denied"), (status = 404, description = "No such tenant"),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
 ))]
 #[post("/v2/TenantDelete")]
 async fn delete(call: Call) -> Answer {

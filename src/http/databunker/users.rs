@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::call::{Call, identity_of};
-use super::{Answer, message, ok};
+use super::{Answer, ErrorBody, message, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Document, Identity};
@@ -28,11 +28,11 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 }
 
 /// Stores a person's record.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "UserCreate", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `token`"),
-    (status = 400, description = "A parameter is missing or has an incorrect format"),
-    (status = 403, description = "Access denied"),
-    (status = 409, description = "Duplicate index: email, login, phone or custom"),
+    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate index: email, login, phone or custom", body = ErrorBody),
 ))]
 #[post("/v2/UserCreate")]
 async fn create(call: Call) -> Answer {
@@ -45,8 +45,8 @@ async fn create(call: Call) -> Answer {
 }
 
 /// Stores many records; those that cannot be stored are listed with the reason.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `created`, `errors`"), (status = 403, description = "Access denied"),
+#[utoipa::path(tag = "databunker", operation_id = "UserCreateBulk", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `created`, `errors`"), (status = 403, description = "Access denied", body = ErrorBody),
 ))]
 #[post("/v2/UserCreateBulk")]
 async fn create_bulk(call: Call) -> Answer {
@@ -86,10 +86,10 @@ fn document(given: &Value) -> Result<Document> {
 }
 
 /// Reads a person's record, as it is or as it was in a version.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "UserGet", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `token`, `profile`, `version`, and when it ends"),
-    (status = 400, description = "A parameter is missing or has an incorrect format"),
-    (status = 403, description = "Access denied"), (status = 404, description = "The user record was not found"),
+    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[post("/v2/UserGet")]
 async fn read(call: Call) -> Answer {
@@ -109,9 +109,9 @@ async fn read(call: Call) -> Answer {
 }
 
 /// Changes a record by merging fields into it; null removes a field.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"), (status = 403, description = "Access denied"),
-    (status = 404, description = "The user record was not found"), (status = 409, description = "Duplicate index"),
+#[utoipa::path(tag = "databunker", operation_id = "UserUpdate", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody), (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
 #[post("/v2/UserUpdate")]
 async fn update(call: Call) -> Answer {
@@ -123,10 +123,10 @@ async fn update(call: Call) -> Answer {
 }
 
 /// Changes a record by a JSON patch, all of it or nothing.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"), (status = 400, description = "The patch could not be applied"),
-    (status = 403, description = "Access denied"), (status = 404, description = "The user record was not found"),
-    (status = 409, description = "Duplicate index"),
+#[utoipa::path(tag = "databunker", operation_id = "UserPatch", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"), (status = 400, description = "The patch could not be applied", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The user record was not found", body = ErrorBody),
+    (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
 #[post("/v2/UserPatch")]
 async fn patch(call: Call) -> Answer {
@@ -138,9 +138,9 @@ async fn patch(call: Call) -> Answer {
 }
 
 /// Deletes a record.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"), (status = 403, description = "Access denied"),
-    (status = 404, description = "The user record was not found"),
+#[utoipa::path(tag = "databunker", operation_id = "UserDelete", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[post("/v2/UserDelete")]
 async fn delete(call: Call) -> Answer {
@@ -151,8 +151,8 @@ async fn delete(call: Call) -> Answer {
 }
 
 /// Deletes many records at once; one that is not there is not an error.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `deleted_count`"), (status = 403, description = "Access denied"),
+#[utoipa::path(tag = "databunker", operation_id = "UserDeleteBulk", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `deleted_count`"), (status = 403, description = "Access denied", body = ErrorBody),
 ))]
 #[post("/v2/UserDeleteBulk")]
 async fn delete_bulk(call: Call) -> Answer {
@@ -169,9 +169,9 @@ async fn delete_bulk(call: Call) -> Answer {
 
 /// Finds records that a text is part of: of the e-mail address where it has an `@`, of any other key
 /// otherwise.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "UserSearch", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `total`, `rows`, of which there are a hundred at most"),
-    (status = 403, description = "Access denied or bad unlock"),
+    (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
 ))]
 #[post("/v2/UserSearch")]
 async fn search(call: Call) -> Answer {
@@ -183,9 +183,9 @@ async fn search(call: Call) -> Answer {
 }
 
 /// Lists the versions of a record, oldest first.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `versions`"), (status = 403, description = "Access denied"),
-    (status = 404, description = "The user record was not found"),
+#[utoipa::path(tag = "databunker", operation_id = "UserListVersions", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `versions`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[post("/v2/UserListVersions")]
 async fn versions(call: Call) -> Answer {
@@ -199,9 +199,9 @@ async fn versions(call: Call) -> Answer {
 }
 
 /// Makes a credential for the person behind a record, good for reading it, for ten minutes by default.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `xtoken`, `token`"), (status = 403, description = "Access denied"),
-    (status = 404, description = "The user record was not found"),
+#[utoipa::path(tag = "databunker", operation_id = "XTokenCreateForUser", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `xtoken`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[post("/v2/XTokenCreateForUser")]
 async fn create_xtoken(call: Call) -> Answer {
@@ -213,9 +213,9 @@ async fn create_xtoken(call: Call) -> Answer {
 }
 
 /// Lists what happened to a record, newest first.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied"),
-    (status = 404, description = "The user record was not found"),
+#[utoipa::path(tag = "databunker", operation_id = "AuditListUserEvents", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[post("/v2/AuditListUserEvents")]
 async fn list_events(call: Call) -> Answer {
@@ -228,9 +228,9 @@ async fn list_events(call: Call) -> Answer {
 }
 
 /// Reads one thing that happened.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "AuditGetEvent", request_body = Value, security(("xtoken" = [])), responses(
     (status = 200, description = "`status`, `eventtype`, `timestamp`, `details`"),
-    (status = 403, description = "Access denied"), (status = 404, description = "The audit event was not found"),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The audit event was not found", body = ErrorBody),
 ))]
 #[post("/v2/AuditGetEvent")]
 async fn read_event(call: Call) -> Answer {

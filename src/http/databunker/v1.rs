@@ -6,7 +6,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::call::Call;
 use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
-use super::{Answer, ok};
+use super::{Answer, ErrorBody, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Document, Identity, Lifetime};
@@ -24,9 +24,9 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 }
 
 /// Creates a tenant and answers its token, which is shown this once.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `xtoken`"), (status = 400, description = "A parameter is missing or has an incorrect format"),
-    (status = 403, description = "Access denied"), (status = 409, description = "Duplicate tenant name"),
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateTenant", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `xtoken`"), (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+    (status = 403, description = "Access denied", body = ErrorBody), (status = 409, description = "Duplicate tenant name", body = ErrorBody),
 ))]
 #[post("/v1/tenant")]
 async fn create_tenant(call: Call) -> Answer {
@@ -40,9 +40,9 @@ async fn create_tenant(call: Call) -> Answer {
 }
 
 /// Renames the caller's tenant.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"), (status = 403, description = "Access denied"),
-    (status = 409, description = "Duplicate tenant name"),
+#[utoipa::path(tag = "databunker", operation_id = "V1UpdateTenant", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate tenant name", body = ErrorBody),
 ))]
 #[put("/v1/tenant")]
 async fn rename_tenant(call: Call) -> Answer {
@@ -55,9 +55,9 @@ async fn rename_tenant(call: Call) -> Answer {
 }
 
 /// Stores a person's record; the body is the record.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied"),
-    (status = 409, description = "Duplicate index"),
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateUser", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
 #[post("/v1/user")]
 async fn create_user(call: Call) -> Answer {
@@ -65,9 +65,9 @@ async fn create_user(call: Call) -> Answer {
 }
 
 /// The same path as some clients write it.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied"),
-    (status = 409, description = "Duplicate index"),
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateUserSlash", request_body = Value, security(("xtoken" = [])), responses(
+    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
 #[post("/v1/user/")]
 async fn create_user_slash(call: Call) -> Answer {
@@ -75,10 +75,10 @@ async fn create_user_slash(call: Call) -> Answer {
 }
 
 /// Reads a person's record.
-#[utoipa::path(tag = "databunker", security(("xtoken" = [])),
+#[utoipa::path(tag = "databunker", operation_id = "V1ReadUser", security(("xtoken" = [])),
     params(("mode" = String, Path), ("identity" = String, Path)), responses(
-    (status = 200, description = "`status`, `token`, `data`"), (status = 403, description = "Access denied"),
-    (status = 404, description = "The user record was not found"),
+    (status = 200, description = "`status`, `token`, `data`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[get("/v1/user/{mode}/{identity}")]
 async fn read_user(call: Call, path: web::Path<(String, String)>) -> Answer {
@@ -88,10 +88,10 @@ async fn read_user(call: Call, path: web::Path<(String, String)>) -> Answer {
 }
 
 /// Changes a person's record: the body is merged into it.
-#[utoipa::path(tag = "databunker", request_body = Value, security(("xtoken" = [])),
+#[utoipa::path(tag = "databunker", operation_id = "V1UpdateUser", request_body = Value, security(("xtoken" = [])),
     params(("mode" = String, Path), ("identity" = String, Path)), responses(
-    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied"),
-    (status = 404, description = "The user record was not found"), (status = 409, description = "Duplicate index"),
+    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody), (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
 #[put("/v1/user/{mode}/{identity}")]
 async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
@@ -110,10 +110,10 @@ async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
 }
 
 /// Deletes a person's record.
-#[utoipa::path(tag = "databunker", security(("xtoken" = [])),
+#[utoipa::path(tag = "databunker", operation_id = "V1DeleteUser", security(("xtoken" = [])),
     params(("mode" = String, Path), ("identity" = String, Path)), responses(
-    (status = 200, description = "`status`, `result`"), (status = 403, description = "Access denied"),
-    (status = 404, description = "The user record was not found"),
+    (status = 200, description = "`status`, `result`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[delete("/v1/user/{mode}/{identity}")]
 async fn delete_user(call: Call, path: web::Path<(String, String)>) -> Answer {

@@ -21,7 +21,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::domain::error::{AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+use crate::domain::error::{
+    AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
+};
 
 /// Mounts the routes of this dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
@@ -82,6 +84,8 @@ impl ResponseError for Problem {
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::Precondition(Precondition::Required) => StatusCode::PRECONDITION_REQUIRED,
+            Error::Precondition(Precondition::Failed) => StatusCode::PRECONDITION_FAILED,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -159,6 +163,7 @@ fn message(error: &Error) -> String {
             Noun::Token => "API key not found".to_owned(),
             Noun::Profile => "Profile not found".to_owned(),
             Noun::AuditEvent => "Audit event not found".to_owned(),
+            Noun::Member => "Member not found".to_owned(),
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),
@@ -173,7 +178,16 @@ fn message(error: &Error) -> String {
             Conflict::Concurrent => {
                 "Somebody else changed the same thing at the same moment; try again".to_owned()
             }
+            // Asked for through the control API alone.
+            Conflict::ExternalIdTaken
+            | Conflict::ExternalIdDiffers
+            | Conflict::IllegalMove(_)
+            | Conflict::PurgeStarted
+            | Conflict::GraceOver
+            | Conflict::AlreadyMember
+            | Conflict::LastAdmin => format!("Conflict: {}", conflict.as_str()),
         },
+        Error::Precondition(problem) => format!("Not done: {}", problem.as_str()),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
         Error::Internal { .. } => "Internal server error".to_owned(),
@@ -217,6 +231,11 @@ fn field_error(problem: &FieldProblem) -> FieldError {
         Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
         Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
         Rule::TooDeep => "must not be nested so deeply".to_owned(),
+        Rule::Unknown => "is not known here, or was given twice".to_owned(),
+        Rule::UnknownUser => "must be the email of a user".to_owned(),
+        Rule::Cursor => "must be a cursor that was answered before".to_owned(),
+        Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
+        Rule::Permission => "must be the name of a permission".to_owned(),
     };
     FieldError {
         field: field.to_string(),

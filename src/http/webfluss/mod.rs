@@ -18,7 +18,7 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, get, post, web};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -48,6 +48,18 @@ pub fn owns(path: &str) -> bool {
     path == "/api/tenants" || path.starts_with("/api/tenants/")
 }
 
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebflussError)]
+struct ErrorBody {
+    /// What happened, for people.
+    message: String,
+    /// The sentences by field, where fields are bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    errors: Option<Map<String, Value>>,
+}
+
 /// What a creation sends; every field may be left out, and the body too.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 struct CreateBody {
@@ -66,12 +78,12 @@ struct CreateBody {
 }
 
 /// Creates a tenant.
-#[utoipa::path(tag = "webfluss", request_body = CreateBody, security(("bearer" = [])), responses(
+#[utoipa::path(tag = "webfluss", operation_id = "WebflussCreateTenant", request_body = CreateBody, security(("bearer" = [])), responses(
     (status = 200, description = "`tenant_id`"),
-    (status = 401, description = "Unauthorized"),
-    (status = 403, description = "The token may not create tenants"),
-    (status = 404, description = "User not found"),
-    (status = 422, description = "The body breaks a rule"),
+    (status = 401, description = "Unauthorized", body = ErrorBody),
+    (status = 403, description = "The token may not create tenants", body = ErrorBody),
+    (status = 404, description = "User not found", body = ErrorBody),
+    (status = 422, description = "The body breaks a rule", body = ErrorBody),
 ))]
 #[post("/api/tenants")]
 async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpResponse, Problem> {
@@ -89,10 +101,10 @@ async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpRes
 }
 
 /// Shows a tenant.
-#[utoipa::path(tag = "webfluss", params(("tenantUuid" = Uuid, Path)), security(("bearer" = [])), responses(
+#[utoipa::path(tag = "webfluss", operation_id = "WebflussShowTenant", params(("tenantUuid" = Uuid, Path)), security(("bearer" = [])), responses(
     (status = 200, description = "`tenant_id`, `organization_name`, `domains`"),
-    (status = 401, description = "Unauthorized"),
-    (status = 404, description = "There is no such tenant"),
+    (status = 401, description = "Unauthorized", body = ErrorBody),
+    (status = 404, description = "There is no such tenant", body = ErrorBody),
 ))]
 #[get("/api/tenants/{tenantUuid}")]
 async fn show(
@@ -227,7 +239,7 @@ impl ResponseError for Problem {
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
-            Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -245,13 +257,13 @@ impl ResponseError for Problem {
                 "subdomain".to_owned(),
                 "The subdomain has already been taken.".to_owned(),
             )]),
-            other => json!({ "message": message(other) }),
+            other => ErrorBody { message: message(other).to_owned(), errors: None },
         })
     }
 }
 
 /// Laravel's validation body: the first sentence, how many more there are, and all by field.
-fn validation(sentences: &[(String, String)]) -> Value {
+fn validation(sentences: &[(String, String)]) -> ErrorBody {
     let first =
         sentences.first().map_or("The given data was invalid.", |(_, sentence)| sentence.as_str());
     let message = match sentences.len().saturating_sub(1) {
@@ -266,7 +278,7 @@ fn validation(sentences: &[(String, String)]) -> Value {
             list.push(json!(sentence));
         }
     }
-    json!({ "message": message, "errors": errors })
+    ErrorBody { message, errors: Some(errors) }
 }
 
 /// The sentences of all problems, in order; a malformed address has two.
@@ -297,7 +309,12 @@ fn sentences(problems: &[FieldProblem]) -> Vec<(String, String)> {
             | Rule::TokenUuid
             | Rule::Lifetime
             | Rule::Patch
-            | Rule::TooDeep => say(format!("The {field} field format is invalid.")),
+            | Rule::TooDeep
+            | Rule::Unknown
+            | Rule::UnknownUser
+            | Rule::Cursor
+            | Rule::Timestamp
+            | Rule::Permission => say(format!("The {field} field format is invalid.")),
         }
     }
     all
@@ -317,9 +334,16 @@ fn message(error: &Error) -> &'static str {
         Error::Forbidden { .. } => "This action is unauthorized.",
         Error::NotFound(Noun::User) => "User not found",
         Error::NotFound(
-            Noun::Route | Noun::Tenant | Noun::Token | Noun::Profile | Noun::AuditEvent,
+            Noun::Route
+            | Noun::Tenant
+            | Noun::Token
+            | Noun::Profile
+            | Noun::AuditEvent
+            | Noun::Member,
         ) => "Not found",
-        Error::Conflict(_) => "The request clashes with another; try again.",
+        Error::Conflict(_) | Error::Precondition(_) => {
+            "The request clashes with another; try again."
+        }
         Error::TooMany { .. } => "Too Many Attempts.",
         Error::Unavailable { .. } => "Service Unavailable",
         Error::Internal { .. } => "Server Error",

@@ -98,7 +98,12 @@ impl House {
     }
 
     pub fn rules(&self, statements: Statements) -> Rules {
-        Rules { isolation: self.isolation, statements, limits: TimeLimits::default() }
+        Rules {
+            isolation: self.isolation,
+            statements,
+            limits: TimeLimits::default(),
+            limits_stand: false,
+        }
     }
 
     /// The door, over this many connections of the runtime login.

@@ -5,6 +5,7 @@
 
 pub mod bunker;
 pub mod callers;
+pub mod control;
 pub mod gate;
 pub mod postgres;
 pub mod program;

@@ -1,0 +1,58 @@
+//! What the machine is, and what it says of processes: CPU time and memory, from `/proc` where there is
+//! one. Elsewhere those figures are left out.
+
+use std::fs;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+/// Cores, processor, memory, server and build in one line.
+pub async fn line(sql: &Client) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let first = |path: &str, key: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let processor = first("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned());
+    let memory = first("/proc/meminfo", "MemTotal")
+        .and_then(|kib| kib.trim_end_matches(" kB").parse::<u64>().ok())
+        .map_or(String::new(), |kib| format!(", {} GiB", kib / (1 << 20)));
+    let row = sql.query_one("SHOW server_version", &[]).await.expect("the server has a version");
+    let server: String = row.get(0);
+    let build = if cfg!(debug_assertions) { "debug" } else { "optimised" };
+    format!("{cores} cores ({processor}){memory}, PostgreSQL {server}, fsync on, {build} build")
+}
+
+/// CPU time of the thread that asks.
+pub fn cpu_time_of_this_thread() -> Option<Duration> {
+    on_cpu("/proc/thread-self/schedstat")
+}
+
+/// CPU time of several processes of one thread each, as PostgreSQL's are.
+pub fn cpu_time_of(pids: &[u32]) -> Option<Duration> {
+    pids.iter().map(|pid| on_cpu(&format!("/proc/{pid}/schedstat"))).sum()
+}
+
+fn on_cpu(path: &str) -> Option<Duration> {
+    let text = fs::read_to_string(path).ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+}
+
+/// The processes that serve the connections of one login.
+pub async fn backends(sql: &Client, login: &str) -> Vec<u32> {
+    let query = "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()";
+    let rows = sql.query(query, &[&login]).await.expect("activity can be read");
+    rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect()
+}
+
+/// A process's memory in MiB: all that is resident, and the part that is its alone (no files, no shared
+/// buffers).
+pub fn memory(pid: u32) -> Option<(f64, f64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mib = |key: &str| {
+        let line = status.lines().find(|line| line.starts_with(key))?;
+        line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+    };
+    Some((mib("VmRSS:")?, mib("RssAnon:")?))
+}

@@ -1,0 +1,232 @@
+//! What all benchmarks share: a PostgreSQL to measure on, rounds, medians, and one way to report.
+//!
+//! The server is an embedded one with full durability, on a folder under `target`. Contenders run in
+//! turns within each round, in an order that rotates, so that whatever else the machine does falls on all
+//! of them; a ratio is the median of the rounds' ratios, never one of two medians.
+
+pub mod machine;
+pub mod proxy;
+pub mod report;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use rowhouse::app::{Backend, Options};
+use rowhouse::config::Settings;
+use rowhouse::domain::names::{
+    Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName,
+};
+use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
+use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
+use serde_json::{Value, json};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+pub use report::Report;
+
+/// The embedded server's database.
+const DATABASE: &str = "rowhouse";
+
+/// Connections that the embedded server allows.
+const MAX_CONNECTIONS: u16 = 120;
+
+/// What the folders of benchmarks are called, before the number of the process.
+const FOLDER: &str = "bench-";
+
+/// How many tenants are made at the same time, where only their number matters.
+const MAKERS: usize = 4;
+
+/// A server of the benchmark's own.
+pub struct Ground {
+    pub server: Server,
+    folder: PathBuf,
+}
+
+impl Ground {
+    pub async fn start() -> Self {
+        let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        sweep(&home);
+        let folder = home.join(format!("{FOLDER}{}", std::process::id()));
+        let settings = ServerSettings {
+            data_dir: folder.clone(),
+            bin_dir: None,
+            durability: Durability::Full,
+            listen_tcp: None,
+            max_connections: MAX_CONNECTIONS,
+        };
+        let server = Server::start(&settings).await.expect("PostgreSQL starts");
+        Self { server, folder }
+    }
+
+    pub fn url(&self) -> String {
+        self.server.database_url(DATABASE)
+    }
+
+    /// A connection as the owner.
+    pub async fn connect(&self) -> Client {
+        let config = self.server.connect_config(DATABASE);
+        let (client, connection) = config.connect(NoTls).await.expect("the server takes us");
+        tokio::spawn(connection);
+        client
+    }
+
+    /// Settings on this server, these values on top.
+    pub fn settings(&self, values: &[(&'static str, &str)]) -> Settings {
+        let mut all = vec![
+            ("database.url", self.url()),
+            ("listen", "127.0.0.1:0".to_owned()),
+            // Given, so that none is made and kept in the folder that this runs in.
+            ("root_token", Uuid::new_v4().to_string()),
+        ];
+        all.extend(values.iter().map(|(key, value)| (*key, (*value).to_owned())));
+        Settings::from_values(&all).expect("the settings of a benchmark are good")
+    }
+
+    /// The house without its front door.
+    pub async fn backend(&self, values: &[(&'static str, &str)]) -> Backend {
+        let backend = Backend::open(&self.settings(values), &Options::default()).await;
+        backend.expect("the database can be used")
+    }
+
+    pub async fn stop(self) {
+        self.server.stop().await.expect("the server stops");
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Removes the folders of benchmarks that did not come to their end.
+fn sweep(home: &Path) {
+    for entry in std::fs::read_dir(home).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(pid) = name.strip_prefix(FOLDER)
+            && !Path::new("/proc").join(pid).exists()
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// The cheapest password hash there is, where hashing is not what is measured.
+pub const WEAKEST_HASH: [(&str, &str); 2] =
+    [("auth.hash_memory_kib", "8"), ("auth.hash_iterations", "1")];
+
+/// The wish for a tenant that nobody has wished for before.
+pub fn wish() -> ProvisionTenant {
+    let id = Uuid::now_v7().simple().to_string();
+    let admin = NewAdmin {
+        email: Email::parse(&format!("admin@{id}.example.com")).expect("an address"),
+        password: Password::parse("SecurePass123!").expect("a password"),
+        first_name: PersonName::parse("Ada").expect("a name"),
+        last_name: PersonName::parse("Admin").expect("a name"),
+    };
+    let name = TenantName::parse("Bench").expect("a name");
+    let slug = Slug::parse(&format!("bench-{id}")).expect("a slug");
+    ProvisionTenant::new(name, slug, Admin::NewOrExisting(admin))
+}
+
+/// The same over HTTP.
+pub fn setup_body() -> Value {
+    let wish = wish();
+    let slug = wish.slug.as_str();
+    json!({
+        "name": "Bench", "slug": slug, "adminEmail": format!("admin@{slug}.example.com"),
+        "adminPassword": "SecurePass123!", "adminFirstName": "Ada", "adminLastName": "Admin",
+    })
+}
+
+/// Makes tenants until there are so many, and gives all their ids.
+pub async fn fill(backend: &Backend, sql: &Client, wanted: usize) -> Vec<TenantId> {
+    let there = tenants(sql).await.len();
+    let left = std::sync::atomic::AtomicUsize::new(wanted.saturating_sub(there));
+    let maker = || async {
+        use std::sync::atomic::Ordering::Relaxed;
+        while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            let made = backend.services.provisioning.provision(&backend.operator(), wish()).await;
+            made.expect("a tenant can be made");
+        }
+    };
+    futures_util::future::join_all((0..MAKERS).map(|_| maker())).await;
+    tenants(sql).await
+}
+
+/// The ids of all tenants, oldest first.
+pub async fn tenants(sql: &Client) -> Vec<TenantId> {
+    let rows = sql.query("SELECT id FROM tenants ORDER BY id", &[]).await;
+    rows.expect("tenants can be listed").iter().map(|row| row.get(0)).collect()
+}
+
+/// Puts one profile into each tenant.
+pub async fn furnish(sql: &Client, tenants: &[TenantId], row: Uuid) {
+    for tenant in tenants {
+        let schema = SchemaName::of(*tenant);
+        let script = format!(
+            "INSERT INTO {schema}.profiles (id, profile, email, version, created_at, updated_at)
+             VALUES ('{row}', '{{}}', 'a@example.com', 1, now(), now())"
+        );
+        sql.batch_execute(&script).await.expect("a profile can be written");
+    }
+    sql.batch_execute("CHECKPOINT").await.expect("a checkpoint can be made");
+}
+
+/// One of those that are measured against each other: a name, and one round's figure.
+pub struct Contender<'a> {
+    pub name: &'static str,
+    pub run: Box<dyn Fn() -> LocalBoxFuture<'a, f64> + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    pub fn new<F>(name: &'static str, run: impl Fn() -> F + 'a) -> Self
+    where
+        F: Future<Output = f64> + 'a,
+    {
+        Self { name, run: Box::new(move || Box::pin(run())) }
+    }
+}
+
+/// Lets each contender run once a round, in an order that rotates, and gives the figures of each in the
+/// order of the contenders. One more round comes first and does not count.
+pub async fn interleave(rounds: usize, contenders: &[Contender<'_>]) -> Vec<Samples> {
+    let mut figures = vec![Vec::with_capacity(rounds); contenders.len()];
+    for round in 0..=rounds {
+        for turn in 0..contenders.len() {
+            let at = (turn + round) % contenders.len();
+            let figure = (contenders[at].run)().await;
+            if round > 0 {
+                figures[at].push(figure);
+            }
+        }
+    }
+    figures.into_iter().map(Samples).collect()
+}
+
+/// The figures of one contender, a round each.
+#[derive(Debug, Clone)]
+pub struct Samples(pub Vec<f64>);
+
+impl Samples {
+    pub fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (low, high) = (sorted.len().saturating_sub(1) / 2, sorted.len() / 2);
+        f64::midpoint(sorted[low], sorted[high])
+    }
+
+    pub fn least(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    pub fn most(&self) -> f64 {
+        self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// This against that, round by round.
+    pub fn against(&self, baseline: &Self) -> Self {
+        Self(self.0.iter().zip(&baseline.0).map(|(ours, theirs)| ours / theirs).collect())
+    }
+}
+
+/// Milliseconds, to fractions of a microsecond.
+pub fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,210 @@
+//! The members of a tenant: list, add, change role, remove.
+
+use actix_web::{HttpResponse, delete, get, patch, post};
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::call::{Call, Fields, write_cursor};
+use super::{Answer, ProblemBody};
+use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::names::{Email, Password, PersonName, UserId};
+use crate::domain::{Permission, Role};
+use crate::service::members::{Member, NewMember, NewPerson};
+
+pub(super) fn mount(config: &mut ServiceConfig<'_>) {
+    config.service(list).service(add).service(set_role).service(remove);
+}
+
+/// The roles that a member can have; `SUPER_ADMIN` is held everywhere or not at all.
+const ROLES: &[&str] = &["ADMIN", "FDE", "VIEWER"];
+
+/// A member, as this dialect answers it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MemberAnswer {
+    user_id: uuid::Uuid,
+    email: String,
+    first_name: String,
+    last_name: String,
+    /// `ADMIN`, `FDE` or `VIEWER`.
+    role: Role,
+    /// Since when they are a member.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+/// A part of the members.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MemberList {
+    data: Vec<MemberAnswer>,
+    /// Ask with it as `cursor` for what follows; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// What makes a member. An email alone means a user who is there; with the other fields, a user is made
+/// where the address has none (where it has one, that user stays as it is).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub(super) struct NewMemberBody {
+    #[schema(format = "email")]
+    email: String,
+    /// `ADMIN`, `FDE` or `VIEWER`.
+    role: Role,
+    #[schema(min_length = 8, max_length = 1024)]
+    password: Option<String>,
+    first_name: Option<String>,
+    last_name: Option<String>,
+}
+
+/// What changes a member.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub(super) struct MemberPatchBody {
+    /// `ADMIN`, `FDE` or `VIEWER`.
+    role: Role,
+}
+
+/// The members of a tenant, those of longest standing first.
+#[utoipa::path(tag = "control", operation_id = "ControlListMember", security(("bearer" = [])),
+    params(
+        ("tenant" = String, Path, description = "Its id or its slug"),
+        ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
+    ),
+    responses(
+        (status = 200, description = "Members", body = MemberList),
+        (status = 400, description = "A parameter is unknown or not valid", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "VIEW_USERS is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[get("/control/v1/tenants/{tenant}/members")]
+async fn list(call: Call) -> Answer {
+    call.ctx.reach(Permission::ViewUsers)?;
+    let mut query = call.query()?;
+    let window = query.window();
+    let window = query.finish(Some(window))?;
+    let tenant = call.path("tenant")?;
+    let page = call.services().members.list(&call.ctx, &tenant, &window).await?;
+    Ok(HttpResponse::Ok().json(MemberList {
+        next_cursor: page.next.map(write_cursor),
+        data: page.rows.into_iter().map(MemberAnswer::from).collect(),
+    }))
+}
+
+/// Makes a user a member, and makes the user where there is none and the body says how.
+#[utoipa::path(tag = "control", operation_id = "ControlAddMember", security(("bearer" = [])), request_body = NewMemberBody,
+    params(("tenant" = String, Path, description = "Its id or its slug")),
+    responses(
+        (status = 201, description = "The member", body = MemberAnswer),
+        (status = 400, description = "The body is not valid, or the address has no user", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "MANAGE_MEMBERS is missing, or something that the role grants", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "A member already, or the tenant is being deleted", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[post("/control/v1/tenants/{tenant}/members")]
+async fn add(call: Call) -> Answer {
+    call.ctx.reach(Permission::ManageMembers)?;
+    call.query()?.finish(Some(()))?;
+    let wish = wish(call.body()?)?;
+    let tenant = call.path("tenant")?;
+    let member = call.services().members.add(&call.ctx, &tenant, &wish).await?;
+    Ok(HttpResponse::Created().json(MemberAnswer::from(member)))
+}
+
+/// Changes a member's role.
+#[utoipa::path(tag = "control", operation_id = "ControlSetRoleMember", security(("bearer" = [])), request_body = MemberPatchBody,
+    params(
+        ("tenant" = String, Path, description = "Its id or its slug"),
+        ("user_id" = uuid::Uuid, Path, description = "Who"),
+    ),
+    responses(
+        (status = 200, description = "The member as it is now", body = MemberAnswer),
+        (status = 400, description = "The body is not valid", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "MANAGE_MEMBERS is missing, or something that either role grants", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such tenant or member", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The last admin stays, or the tenant is being deleted", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[patch("/control/v1/tenants/{tenant}/members/{user_id}")]
+async fn set_role(call: Call) -> Answer {
+    call.ctx.reach(Permission::ManageMembers)?;
+    call.query()?.finish(Some(()))?;
+    let mut body = call.body()?;
+    let role = body.required("role", role);
+    let role = body.finish(role)?;
+    let (tenant, user) = (call.path("tenant")?, user(&call)?);
+    let member = call.services().members.set_role(&call.ctx, &tenant, user, role).await?;
+    Ok(HttpResponse::Ok().json(MemberAnswer::from(member)))
+}
+
+/// Takes a user out of a tenant, at once. The user stays.
+#[utoipa::path(tag = "control", operation_id = "ControlRemoveMember", security(("bearer" = [])),
+    params(
+        ("tenant" = String, Path, description = "Its id or its slug"),
+        ("user_id" = uuid::Uuid, Path, description = "Who"),
+    ),
+    responses(
+        (status = 204, description = "No member any more"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "MANAGE_MEMBERS is missing, or something that the role grants", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such tenant or member", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The last admin stays, or the tenant is being deleted", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[delete("/control/v1/tenants/{tenant}/members/{user_id}")]
+async fn remove(call: Call) -> Answer {
+    call.ctx.reach(Permission::ManageMembers)?;
+    call.nothing_else()?;
+    let (tenant, user) = (call.path("tenant")?, user(&call)?);
+    call.services().members.remove(&call.ctx, &tenant, user).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn wish(mut body: Fields) -> Result<NewMember> {
+    let is_new = ["password", "first_name", "last_name"].iter().any(|name| body.has(name));
+    let email = body.required("email", Email::parse);
+    let role = body.required("role", role);
+    let person = if is_new {
+        let password = body.required("password", Password::parse);
+        let first_name = body.required("first_name", PersonName::parse);
+        let last_name = body.required("last_name", PersonName::parse);
+        let person = || {
+            Some(NewPerson { password: password?, first_name: first_name?, last_name: last_name? })
+        };
+        person()
+    } else {
+        None
+    };
+    let wish = || Some(NewMember { email: email?, role: role?, person });
+    let wish = wish();
+    body.finish(wish)
+}
+
+fn role(text: &str) -> Result<Role, Rule> {
+    if ROLES.contains(&text) {
+        text.parse().map_err(|_no_role| Rule::OneOf(ROLES))
+    } else {
+        Err(Rule::OneOf(ROLES))
+    }
+}
+
+/// Who the path means; what is no id is nobody's.
+fn user(call: &Call) -> Result<UserId> {
+    let id = call.path("user_id")?.parse();
+    id.map(UserId::new).map_err(|_no_id| Error::NotFound(Noun::Member))
+}
+
+impl From<Member> for MemberAnswer {
+    fn from(member: Member) -> Self {
+        Self {
+            user_id: member.user.uuid(),
+            email: member.email.to_string(),
+            first_name: member.first_name.to_string(),
+            last_name: member.last_name.to_string(),
+            role: member.role,
+            created_at: member.since,
+        }
+    }
+}

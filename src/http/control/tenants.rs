@@ -1,0 +1,413 @@
+//! Tenants: list, read, make, change, and the steps of their lives.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ETAG, LOCATION};
+use actix_web::{HttpResponse, delete, get, patch, post, put};
+use serde::Serialize;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::call::{Call, Fields, timestamp, write_cursor};
+use super::{Answer, ProblemBody};
+use crate::domain::error::{FieldProblem, Result, Rule};
+use crate::domain::names::{Email, ExternalId, Password, PersonName, Slug, TenantName};
+use crate::domain::tenant::{TenantRecord, TenantStatus};
+use crate::domain::{Document, Permission};
+use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
+use crate::service::registry::{Changes, Filter, Origin};
+
+pub(super) fn mount(config: &mut ServiceConfig<'_>) {
+    config
+        .service(list)
+        .service(read)
+        .service(create)
+        .service(ensure)
+        .service(update)
+        .service(suspend)
+        .service(resume)
+        .service(delete)
+        .service(restore)
+        .service(purge);
+}
+
+/// A tenant, as this dialect answers it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ControlTenant)]
+pub(super) struct TenantAnswer {
+    /// Never changes.
+    id: uuid::Uuid,
+    /// Url-friendly and unique.
+    slug: String,
+    /// The name people read.
+    name: String,
+    /// What its maker's own system calls it.
+    external_id: Option<String>,
+    /// `active`, `suspended` or `deleting`.
+    status: &'static str,
+    /// Whatever the application keeps here.
+    #[schema(value_type = Object)]
+    settings: Value,
+    /// Goes up with every change; the `ETag`, in quotes.
+    revision: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+    /// When the grace period of a deleted tenant ends.
+    #[serde(with = "time::serde::rfc3339::option")]
+    purge_after: Option<OffsetDateTime>,
+}
+
+/// A part of the tenants.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TenantList {
+    data: Vec<TenantAnswer>,
+    /// Ask with it as `cursor` for what follows; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// What makes a tenant. The fields are read by hand, so that every bad one is named.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub(super) struct NewTenantBody {
+    /// The name people read, in any script.
+    #[schema(min_length = 1, max_length = 255)]
+    name: String,
+    /// Url-friendly and unique.
+    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    slug: String,
+    /// What your own system calls it; not in a PUT, whose path says it.
+    #[schema(min_length = 1, max_length = 255)]
+    external_id: Option<String>,
+    /// Whatever the application keeps here, up to 64 KiB.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
+    /// Who will run it.
+    admin: Option<NewAdminBody>,
+}
+
+/// Who will run a tenant. An email alone means a user who is there; with the other fields, a user is made
+/// where the address has none (where it has one, that user is linked and stays as it is).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub(super) struct NewAdminBody {
+    #[schema(format = "email")]
+    email: String,
+    #[schema(min_length = 8, max_length = 1024)]
+    password: Option<String>,
+    first_name: Option<String>,
+    last_name: Option<String>,
+}
+
+/// What changes a tenant: a JSON merge patch (RFC 7396).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub(super) struct TenantPatchBody {
+    #[schema(min_length = 1, max_length = 255)]
+    name: Option<String>,
+    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    slug: Option<String>,
+    /// Merged into the settings; a member that is null is removed, null as a whole empties them.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
+}
+
+/// The tenants that the caller may view, oldest first.
+#[utoipa::path(tag = "control", operation_id = "ControlListTenant", security(("bearer" = [])),
+    params(
+        ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
+        ("status" = Option<String>, Query, description = "active, suspended or deleting"),
+        ("slug" = Option<String>, Query, description = "Exactly this slug"),
+        ("name" = Option<String>, Query, description = "Exactly this name"),
+        ("created_after" = Option<String>, Query, description = "Made at this time or later", format = "date-time"),
+        ("created_before" = Option<String>, Query, description = "Made before this time", format = "date-time"),
+        ("q" = Option<String>, Query, description = "This text in the name or the slug, whatever its case"),
+    ),
+    responses(
+        (status = 200, description = "Tenants", body = TenantList),
+        (status = 400, description = "A parameter is unknown or not valid", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "VIEW_TENANTS is missing", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[get("/control/v1/tenants")]
+async fn list(call: Call) -> Answer {
+    call.ctx.reach(Permission::ViewTenants)?;
+    let mut query = call.query()?;
+    let window = query.window();
+    let filter = Filter {
+        status: query.optional("status", |text| {
+            text.parse().map_err(|_no_status| Rule::OneOf(TenantStatus::WORDS))
+        }),
+        slug: query.optional("slug", |text| Ok(text.to_owned())),
+        name: query.optional("name", |text| Ok(text.to_owned())),
+        created_after: query.optional("created_after", timestamp),
+        created_before: query.optional("created_before", timestamp),
+        q: query.optional("q", |text| Ok(text.to_owned())),
+    };
+    let window = query.finish(Some(window))?;
+    let page = call.services().registry.list(&call.ctx, &filter, &window).await?;
+    Ok(HttpResponse::Ok().json(TenantList {
+        next_cursor: page.next.map(write_cursor),
+        data: page.rows.into_iter().map(TenantAnswer::from).collect(),
+    }))
+}
+
+/// One tenant, by id or slug.
+#[utoipa::path(tag = "control", operation_id = "ControlReadTenant", security(("bearer" = [])),
+    params(("tenant" = String, Path, description = "Its id or its slug")),
+    responses(
+        (status = 200, description = "The tenant; its revision is the ETag", body = TenantAnswer),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "VIEW_TENANTS is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such tenant, or none that the caller may know of", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[get("/control/v1/tenants/{tenant}")]
+async fn read(call: Call) -> Answer {
+    call.ctx.reach(Permission::ViewTenants)?;
+    call.nothing_else()?;
+    let record = call.services().registry.read(&call.ctx, &call.path("tenant")?).await?;
+    Ok(answer(StatusCode::OK, record))
+}
+
+/// Makes a tenant, whole or not at all.
+#[utoipa::path(tag = "control", operation_id = "ControlCreateTenant", security(("bearer" = [])), request_body = NewTenantBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours")),
+    responses(
+        (status = 201, description = "Made, now or under the same key before", body = TenantAnswer),
+        (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "CREATE_TENANT is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "The tenant that was made under the same key is gone", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The slug or the external id is taken, or the same key is still running", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used with another body", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[post("/control/v1/tenants")]
+async fn create(call: Call) -> Answer {
+    call.ctx.require(Permission::CreateTenant)?;
+    call.query()?.finish(Some(()))?;
+    let mut body = call.body()?;
+    let external_id = body.optional("external_id", ExternalId::parse);
+    let (mut wish, extras) = wish(body)?;
+    wish.idempotency_key = call.idempotency_key()?;
+    let extras = Extras { external_id, ..extras };
+    let (record, origin) = call.services().registry.create(&call.ctx, wish, extras).await?;
+    count(&call, origin);
+    Ok(answer(StatusCode::CREATED, record))
+}
+
+/// Makes a tenant unless your own id for it has one. Safe to repeat: the same body finds the same tenant. A
+/// tenant that is there is never changed by it; where its name or slug are others by now, the answer is 409.
+#[utoipa::path(tag = "control", operation_id = "ControlEnsureTenant", security(("bearer" = [])), request_body = NewTenantBody,
+    params(("external_id" = String, Path, description = "What your own system calls it")),
+    responses(
+        (status = 200, description = "It was there", body = TenantAnswer),
+        (status = 201, description = "Made", body = TenantAnswer),
+        (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "CREATE_TENANT is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The slug is taken, or the tenant has another name or slug", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[put("/control/v1/tenants/by-external-id/{external_id}")]
+async fn ensure(call: Call) -> Answer {
+    call.ctx.require(Permission::CreateTenant)?;
+    call.query()?.finish(Some(()))?;
+    let external_id = ExternalId::parse(&call.path("external_id")?).map_err(|rule| {
+        crate::domain::Error::Invalid(vec![FieldProblem::new("external_id", rule)])
+    })?;
+    let (wish, extras) = wish(call.body()?)?;
+    let registry = &call.services().registry;
+    let (record, origin) = registry.ensure(&call.ctx, external_id, wish, extras).await?;
+    count(&call, origin);
+    let status = match origin {
+        Origin::Made => StatusCode::CREATED,
+        Origin::Found => StatusCode::OK,
+    };
+    Ok(answer(status, record))
+}
+
+/// Renames a tenant or changes its settings, if it is still in the revision that `If-Match` names.
+#[utoipa::path(tag = "control", operation_id = "ControlUpdateTenant", security(("bearer" = [])),
+    request_body(content = TenantPatchBody, content_type = "application/merge-patch+json"),
+    params(
+        ("tenant" = String, Path, description = "Its id or its slug"),
+        ("If-Match" = String, Header, description = "The ETag that was read, or *"),
+    ),
+    responses(
+        (status = 200, description = "The tenant as it is now", body = TenantAnswer),
+        (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "UPDATE_TENANT is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The slug is taken, or the tenant is being deleted", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "It has changed since", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 428, description = "If-Match is missing", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[patch("/control/v1/tenants/{tenant}")]
+async fn update(call: Call) -> Answer {
+    call.ctx.reach(Permission::UpdateTenant)?;
+    let expected = call.if_match()?;
+    call.query()?.finish(Some(()))?;
+    let mut body = call.body()?;
+    let changes = Changes {
+        name: not_null(&mut body, "name", TenantName::parse),
+        slug: not_null(&mut body, "slug", Slug::parse),
+        settings: body.value_or_null("settings"),
+    };
+    let changes = body.finish(Some(changes))?;
+    let named = call.path("tenant")?;
+    let record = call.services().registry.update(&call.ctx, &named, &expected, changes).await?;
+    Ok(answer(StatusCode::OK, record))
+}
+
+/// Declares the routes of the steps in a tenant's life, which differ in a word each.
+macro_rules! steps {
+    ($($(#[$doc:meta])* $name:ident, $method:ident $path:literal, $permission:ident $wire:literal;)+) => {$(
+        $(#[$doc])*
+        #[utoipa::path(tag = "control", operation_id = concat!("Control", stringify!($name), "Tenant"), security(("bearer" = [])),
+            params(
+                ("tenant" = String, Path, description = "Its id or its slug"),
+                ("If-Match" = String, Header, description = "The ETag that was read, or *"),
+            ),
+            responses(
+                (status = 200, description = "The tenant as it is now", body = TenantAnswer),
+                (status = 400, description = "The request holds what is not known here", body = ProblemBody, content_type = "application/problem+json"),
+                (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+                (status = 403, description = $wire, body = ProblemBody, content_type = "application/problem+json"),
+                (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
+                (status = 409, description = "The tenant's status does not allow it", body = ProblemBody, content_type = "application/problem+json"),
+                (status = 412, description = "It has changed since", body = ProblemBody, content_type = "application/problem+json"),
+                (status = 428, description = "If-Match is missing", body = ProblemBody, content_type = "application/problem+json"),
+            ))]
+        #[$method($path)]
+        async fn $name(call: Call) -> Answer {
+            call.ctx.reach(Permission::$permission)?;
+            let expected = call.if_match()?;
+            call.nothing_else()?;
+            let named = call.path("tenant")?;
+            let record = call.services().lifecycle.$name(&call.ctx, &named, &expected).await?;
+            Ok(answer(StatusCode::OK, record))
+        }
+    )+};
+}
+
+steps! {
+    /// Makes an active tenant answer nothing, in every process at once, until it is resumed.
+    suspend, post "/control/v1/tenants/{tenant}/suspend", UpdateTenant "UPDATE_TENANT is missing";
+    /// Makes a suspended tenant answer again.
+    resume, post "/control/v1/tenants/{tenant}/resume", UpdateTenant "UPDATE_TENANT is missing";
+    /// Deletes a tenant: it answers nothing, can be restored until `purge_after`, and is then purged.
+    delete, delete "/control/v1/tenants/{tenant}", DeleteTenant "DELETE_TENANT is missing";
+    /// Brings a deleted tenant back as what it was, active or suspended.
+    restore, post "/control/v1/tenants/{tenant}/restore", DeleteTenant "DELETE_TENANT is missing";
+}
+
+/// Destroys a deleted tenant now, whatever is left of its grace period.
+#[utoipa::path(tag = "control", operation_id = "ControlPurgeTenant", security(("bearer" = [])),
+    params(
+        ("tenant" = String, Path, description = "Its id or its slug"),
+        ("If-Match" = String, Header, description = "The ETag that was read, or *"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 400, description = "The request holds what is not known here", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "DELETE_TENANT is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is not deleted, or somebody inside does not let go; ask again", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "It has changed since", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 428, description = "If-Match is missing", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[post("/control/v1/tenants/{tenant}/purge")]
+async fn purge(call: Call) -> Answer {
+    call.ctx.reach(Permission::DeleteTenant)?;
+    let expected = call.if_match()?;
+    call.nothing_else()?;
+    let named = call.path("tenant")?;
+    call.services().lifecycle.purge(&call.ctx, &named, &expected).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// What a body asks for, without what stands elsewhere in the request.
+fn wish(mut body: Fields) -> Result<(ProvisionTenant, Extras)> {
+    let name = body.required("name", TenantName::parse);
+    let slug = body.required("slug", Slug::parse);
+    let settings = body.value("settings").unwrap_or_else(|| json!({}));
+    let settings = Document::parse(settings).map_err(|rule| body.refuse("settings", rule)).ok();
+    let admin = admin(&mut body);
+    let wish = || {
+        let wish = ProvisionTenant::new(name?, slug?, admin?);
+        Some((wish, Extras { external_id: None, settings: settings? }))
+    };
+    let wish = wish();
+    body.finish(wish)
+}
+
+/// Who will run the tenant: nobody, somebody new, or the address of somebody who is there.
+fn admin(body: &mut Fields) -> Option<Admin> {
+    let Some(mut fields) = body.object("admin") else { return Some(Admin::Nobody) };
+    let is_new = ["password", "first_name", "last_name"].iter().any(|name| fields.has(name));
+    let email = fields.required("email", Email::parse);
+    let chosen = if is_new {
+        let password = fields.required("password", Password::parse);
+        let first_name = fields.required("first_name", PersonName::parse);
+        let last_name = fields.required("last_name", PersonName::parse);
+        let admin = || {
+            Some(NewAdmin {
+                email: email?,
+                password: password?,
+                first_name: first_name?,
+                last_name: last_name?,
+            })
+        };
+        admin().map(Admin::NewOrExisting)
+    } else {
+        email.map(Admin::Existing)
+    };
+    body.merge(fields);
+    chosen
+}
+
+/// A text that may be absent but not null: a merge patch would remove by null, and this must stay.
+fn not_null<T>(
+    body: &mut Fields,
+    name: &str,
+    parse: impl FnOnce(&str) -> Result<T, Rule>,
+) -> Option<T> {
+    if body.has(name) { body.required(name, parse) } else { None }
+}
+
+fn count(call: &Call, origin: Origin) {
+    if origin == Origin::Made {
+        call.site().metrics.count_provisioned();
+    }
+}
+
+/// A tenant with its revision as the `ETag`, and its place where it was made.
+fn answer(status: StatusCode, record: TenantRecord) -> HttpResponse {
+    let mut answer = HttpResponse::build(status);
+    answer.insert_header((ETAG, format!("\"{}\"", record.revision)));
+    if status == StatusCode::CREATED {
+        answer.insert_header((LOCATION, format!("/control/v1/tenants/{}", record.tenant.id)));
+    }
+    answer.json(TenantAnswer::from(record))
+}
+
+impl From<TenantRecord> for TenantAnswer {
+    fn from(record: TenantRecord) -> Self {
+        Self {
+            id: record.tenant.id.uuid(),
+            slug: record.tenant.slug.to_string(),
+            name: record.tenant.name.to_string(),
+            external_id: record.external_id.map(|id| id.to_string()),
+            status: record.tenant.status.as_str(),
+            settings: record.settings.into_value(),
+            revision: record.revision,
+            created_at: record.tenant.created_at,
+            updated_at: record.updated_at,
+            purge_after: record.purge_after,
+        }
+    }
+}

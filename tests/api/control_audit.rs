@@ -1,0 +1,173 @@
+//! `/control/v1/audit-events`, and the chain that makes a changed or removed event show.
+
+use rowhouse::app::{Backend, Options};
+use rowhouse::config::Settings;
+use rowhouse::service::audit::{Break, Verdict};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::control::{assert_problem, pointers, step, token_with};
+use crate::support::{Caller, TestApp, settings_for};
+
+const EVENTS: &str = "/control/v1/audit-events";
+
+async fn actions(caller: &Caller, query: &str) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = caller.get(&format!("{EVENTS}?{query}{cursor}")).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let rows = page.body["data"].as_array().expect("there is data");
+        found.extend(rows.iter().map(|row| row["action"].as_str().expect("a text").to_owned()));
+        match page.body["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return found,
+        }
+    }
+}
+
+async fn backend(app: &TestApp) -> Backend {
+    let settings = Settings::from_values(&settings_for(&app.database.url()));
+    Backend::open(&settings.expect("the settings are good"), &Options::default())
+        .await
+        .expect("a backend opens")
+}
+
+async fn verify(backend: &Backend) -> Verdict {
+    backend.services.audit.verify(&backend.operator()).await.expect("a chain can be checked")
+}
+
+#[tokio::test]
+async fn events_are_listed_newest_first_filtered_and_within_reach() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
+    for verb in ["suspend", "resume"] {
+        assert_eq!(step(&root, "acme", verb).await.status, 200);
+    }
+    let all = ["tenant.resume", "tenant.suspend", "tenant.create", "tenant.create"];
+    assert_eq!(actions(&root, "limit=1").await, all);
+    let event = root.get(&format!("{EVENTS}?limit=1")).await.body["data"][0].clone();
+    assert_eq!(event["actor"], "root");
+    assert_eq!(event["tenant_id"], json!(acme.id));
+    assert_eq!(event["details"], json!({ "slug": "acme", "from": "suspended", "to": "active" }));
+    let at = event["created_at"].as_str().unwrap();
+    for (query, found) in [
+        ("action=tenant.suspend".to_owned(), &all[1..2]),
+        ("actor=root&action=tenant.create".to_owned(), &all[2..]),
+        ("actor=nobody".to_owned(), &[]),
+        (format!("tenant={}", other.id), &all[2..3]),
+        (format!("created_after={at}"), &all[..1]),
+        (format!("created_before={at}"), &all[1..]),
+    ] {
+        assert_eq!(actions(&root, &query).await, found, "{query}");
+    }
+    let admin = app.log_in(&acme.admin_email).await;
+    assert_eq!(actions(&admin, "limit=2").await, all[..3]);
+    let foreign = admin.get(&format!("{EVENTS}?tenant={}", other.id)).await;
+    let nowhere = admin.get(&format!("{EVENTS}?tenant={}", Uuid::new_v4())).await;
+    assert_problem(&foreign, 404, "tenant_not_found");
+    assert_problem(&nowhere, 404, "tenant_not_found");
+}
+
+#[tokio::test]
+async fn the_wrong_caller_and_bad_parameters_are_refused() {
+    let app = TestApp::spawn().await;
+    let viewer = token_with(&app, &["VIEW_TENANTS"], None).await;
+    let refused = viewer.get(EVENTS).await;
+    assert_problem(&refused, 403, "forbidden");
+    assert_eq!(refused.body["missing"], json!(["VIEW_AUDIT"]));
+    assert_problem(&app.anonymous().get(EVENTS).await, 401, "unauthenticated");
+    let bad = app.root().get(&format!("{EVENTS}?tenant=acme&created_after=now&who=me")).await;
+    assert_problem(&bad, 400, "invalid");
+    assert_eq!(
+        pointers(&bad),
+        ["?tenant: uuid_format", "?created_after: timestamp", "?who: unknown_field"]
+    );
+}
+
+#[tokio::test]
+async fn a_changed_a_removed_and_a_cut_off_event_are_found() {
+    let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
+    for slug in ["one", "two", "three", "four"] {
+        app.set_up(slug).await;
+    }
+    let backend = backend(&app).await;
+    let whole = verify(&backend).await;
+    assert_eq!((whole.events, whole.broken), (4, None));
+    app.set_up("five").await;
+    let longer = verify(&backend).await;
+    assert_eq!((longer.events, longer.broken), (5, None));
+    assert_ne!(longer.head, whole.head);
+    let sql = app.sql().await;
+    for (harm, mend, found) in [
+        (
+            "UPDATE audit_events SET actor = 'nobody' WHERE position = 2",
+            "UPDATE audit_events SET actor = 'root' WHERE position = 2",
+            Break::Changed(2),
+        ),
+        (
+            "UPDATE audit_events SET tenant_id = NULL WHERE position = 1",
+            "UPDATE audit_events e SET tenant_id = t.id FROM tenants t WHERE e.position = 1 AND t.slug = 'one'",
+            Break::Changed(1),
+        ),
+        (
+            "CREATE TABLE kept AS SELECT * FROM audit_events WHERE position = 3; DELETE FROM audit_events WHERE position = 3",
+            "INSERT INTO audit_events SELECT * FROM kept; DROP TABLE kept",
+            Break::Missing(3),
+        ),
+        (
+            "CREATE TABLE kept AS SELECT * FROM audit_events WHERE position = 5; DELETE FROM audit_events WHERE position = 5",
+            "INSERT INTO audit_events SELECT * FROM kept; DROP TABLE kept",
+            Break::Missing(5),
+        ),
+    ] {
+        sql.batch_execute(harm).await.unwrap();
+        assert_eq!(verify(&backend).await.broken, Some(found), "{harm}");
+        sql.batch_execute(mend).await.unwrap();
+        assert_eq!(verify(&backend).await, longer, "{mend}");
+    }
+    backend.close().await;
+}
+
+#[tokio::test]
+async fn writers_and_several_sealers_at_once_make_one_chain_without_waiting() {
+    let app = TestApp::builder().with("tenants.purge_interval", "20ms").spawn().await;
+    let second = TestApp::builder()
+        .on(app.database.clone())
+        .with("tenants.purge_interval", "20ms")
+        .spawn()
+        .await;
+    app.set_up("acme").await;
+    let (root, there) = (app.root(), second.root());
+    let sealing = app.sql().await;
+    // Somebody is sealing for a long time: writers do not wait for the lock.
+    sealing
+        .batch_execute(
+            "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('seal audit events', 0))",
+        )
+        .await
+        .unwrap();
+    for n in 0..10 {
+        let caller = if n % 2 == 0 { &root } else { &there };
+        let verb = if n % 2 == 0 { "suspend" } else { "resume" };
+        assert_eq!(step(caller, "acme", verb).await.status, 200);
+    }
+    sealing.batch_execute("ROLLBACK").await.unwrap();
+    let slugs: Vec<String> = (0..6).map(|n| format!("many-{n}")).collect();
+    futures_util::future::join_all(slugs.iter().map(|slug| app.set_up(slug))).await;
+    let backend = backend(&app).await;
+    let verdict = verify(&backend).await;
+    assert_eq!((verdict.events, verdict.broken), (17, None));
+    let row = app
+        .sql()
+        .await
+        .query_one(
+            "SELECT count(DISTINCT position), max(position), count(*) FROM audit_events",
+            &[],
+        )
+        .await
+        .unwrap();
+    let counts: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
+    assert_eq!(counts, [17, 17, 17]);
+    backend.close().await;
+}

@@ -1,0 +1,440 @@
+//! The steps of a tenant's life: suspend, resume, delete, restore, purge.
+
+use std::sync::Arc;
+
+use actix_web::{HttpResponse, web};
+use reqwest::Method;
+use rowhouse::app::Routes;
+use rowhouse::{Problem, TenantTx};
+use serde_json::json;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::support::callers::send;
+use crate::support::control::{assert_problem, events, send_if, step, token_with};
+use crate::support::{Caller, TestApp, TestTenant};
+
+fn path(tenant: impl std::fmt::Display) -> String {
+    format!("/control/v1/tenants/{tenant}")
+}
+
+/// A route of an application: counts the profiles of the tenant.
+fn routes() -> Routes {
+    async fn count(tx: TenantTx) -> Result<HttpResponse, Problem> {
+        let rows = tx.query_and_commit("SELECT count(*) FROM profiles", &[]).await?;
+        let count: i64 = rows.first().map_or(0, |row| row.get(0));
+        Ok(HttpResponse::Ok().json(count))
+    }
+    Arc::new(|config| {
+        config.route("/count", web::get().to(count));
+    })
+}
+
+async fn enter(caller: &Caller, tenant: &TestTenant) -> u16 {
+    send(caller.request(Method::GET, "/count").header("x-tenant-id", tenant.id.to_string()))
+        .await
+        .status
+}
+
+/// What is left of a tenant: row, schema, role, tables in the schema, memberships, tokens.
+async fn left(sql: &Client, tenant: &TestTenant) -> [i64; 6] {
+    let row = sql
+        .query_one(
+            "SELECT (SELECT count(*) FROM tenants WHERE id = $1),
+                    (SELECT count(*) FROM pg_namespace WHERE nspname = $2),
+                    (SELECT count(*) FROM pg_roles WHERE rolname = $2),
+                    (SELECT count(*) FROM pg_tables WHERE schemaname = $2),
+                    (SELECT count(*) FROM memberships WHERE tenant_id = $1),
+                    (SELECT count(*) FROM tokens WHERE tenant_id = $1)",
+            &[&tenant.id, &tenant.schema()],
+        )
+        .await
+        .expect("what is left can be counted");
+    [row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5)]
+}
+
+/// Puts tables into a tenant's schema, and things that hang on them.
+async fn furnish(sql: &Client, tenant: &TestTenant, tables: usize) {
+    let schema = tenant.schema();
+    sql.batch_execute(&format!(
+        "CREATE TYPE {schema}.mood AS ENUM ('good', 'bad');
+         CREATE DOMAIN {schema}.age AS int CHECK (VALUE > 0);
+         CREATE TYPE {schema}.pair AS (a int, b text);
+         CREATE TYPE {schema}.span AS RANGE (subtype = int);
+         CREATE FUNCTION {schema}.twice(x {schema}.age) RETURNS int LANGUAGE sql AS 'SELECT x * 2';
+         CREATE SEQUENCE {schema}.numbers;
+         CREATE TABLE {schema}.\"Odd \"\"name\" (id int GENERATED ALWAYS AS IDENTITY, s serial, m {schema}.mood);
+         CREATE TABLE {schema}.parts (id int, at int) PARTITION BY RANGE (at);
+         CREATE TABLE {schema}.parts_low PARTITION OF {schema}.parts FOR VALUES FROM (0) TO (10) PARTITION BY LIST (id);
+         CREATE TABLE {schema}.parts_low_one PARTITION OF {schema}.parts_low FOR VALUES IN (1);
+         DO $$ BEGIN FOR n IN 1..{tables} LOOP
+             EXECUTE format('CREATE TABLE {schema}.t_%s (id uuid PRIMARY KEY, other uuid UNIQUE, text text NOT NULL CHECK (text <> ''''))', n);
+             IF n > 1 THEN
+                 EXECUTE format('ALTER TABLE {schema}.t_%s ADD FOREIGN KEY (other) REFERENCES {schema}.t_%s (id)', n, n - 1);
+             END IF;
+         END LOOP; END $$;
+         CREATE VIEW {schema}.seen AS SELECT id FROM {schema}.t_1;
+         CREATE MATERIALIZED VIEW {schema}.kept AS SELECT id FROM {schema}.t_1;"
+    ))
+    .await
+    .expect("a tenant can be furnished");
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_answers_nothing_in_any_process_at_once() {
+    let first = TestApp::builder().with_routes(routes()).spawn().await;
+    let second = TestApp::builder().with_routes(routes()).on(first.database.clone()).spawn().await;
+    let acme = first.set_up("acme").await;
+    let admin = first.log_in(&acme.admin_email).await;
+    let elsewhere = second.bearer(admin.token());
+    for round in 0..3 {
+        for caller in [&admin, &elsewhere] {
+            assert_eq!(enter(caller, &acme).await, 200, "round {round}");
+        }
+        let suspended = step(&first.root(), "acme", "suspend").await;
+        assert_eq!((suspended.status, &suspended.body["status"]), (200, &json!("suspended")));
+        for caller in [&elsewhere, &admin] {
+            assert_eq!(enter(caller, &acme).await, 404, "round {round}");
+        }
+        let resumed = step(&second.root(), "acme", "resume").await;
+        assert_eq!((resumed.status, &resumed.body["status"]), (200, &json!("active")));
+    }
+    assert_eq!(step(&second.root(), "acme", "delete").await.status, 200);
+    for caller in [&admin, &elsewhere] {
+        assert_eq!(enter(caller, &acme).await, 404);
+    }
+    assert_eq!(events(&first, acme.id, "tenant.suspend").await, 3);
+    assert_eq!(events(&first, acme.id, "tenant.resume").await, 3);
+    assert_eq!(events(&first, acme.id, "tenant.delete").await, 1);
+}
+
+#[tokio::test]
+async fn no_request_begun_after_a_suspension_is_served_under_load() {
+    let first = TestApp::builder().with_routes(routes()).spawn().await;
+    let second = TestApp::builder().with_routes(routes()).on(first.database.clone()).spawn().await;
+    let acme = first.set_up("acme").await;
+    let admin = first.log_in(&acme.admin_email).await;
+    let suspended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let callers = (0..4).map(|n| {
+        let caller = if n % 2 == 0 { admin.clone() } else { second.bearer(admin.token()) };
+        let (acme, suspended) = (acme.clone(), Arc::clone(&suspended));
+        tokio::spawn(async move {
+            let (mut served, mut refused) = (0, 0);
+            while refused < 5 {
+                let began_after = suspended.load(std::sync::atomic::Ordering::SeqCst);
+                match enter(&caller, &acme).await {
+                    200 => {
+                        assert!(!began_after, "served although it was suspended");
+                        served += 1;
+                    }
+                    404 => refused += 1,
+                    status => panic!("{status}"),
+                }
+            }
+            served
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(step(&first.root(), "acme", "suspend").await.status, 200);
+    suspended.store(true, std::sync::atomic::Ordering::SeqCst);
+    for caller in callers {
+        assert!(caller.await.expect("nobody was served too late") > 0);
+    }
+}
+
+#[tokio::test]
+async fn only_legal_moves_are_made_and_each_names_its_revision() {
+    let app = TestApp::spawn().await;
+    app.set_up("acme").await;
+    let root = app.root();
+    for (verb, status) in [
+        ("resume", "active"),
+        ("restore", "active"),
+        ("purge", "active"),
+        ("suspend", ""),
+        ("suspend", "suspended"),
+        ("restore", "suspended"),
+        ("purge", "suspended"),
+        ("delete", ""),
+        ("suspend", "deleting"),
+        ("resume", "deleting"),
+        ("delete", "deleting"),
+        ("restore", ""),
+    ] {
+        let answer = step(&root, "acme", verb).await;
+        if status.is_empty() {
+            assert_eq!(answer.status, 200, "{verb}: {answer:?}");
+        } else {
+            assert_problem(&answer, 409, "illegal_move");
+            assert_eq!(root.get(&path("acme")).await.body["status"], status, "{verb}");
+        }
+    }
+    let now = root.get(&path("acme")).await;
+    assert_eq!(now.body["status"], "suspended", "restored to what it was");
+    assert_eq!(now.header("etag"), Some("\"4\""));
+    assert_eq!(now.body["purge_after"], json!(null));
+    for verb in ["suspend", "resume", "restore", "purge"] {
+        let target = format!("{}/{verb}", path("acme"));
+        let bare = send(root.request(Method::POST, &target)).await;
+        assert_problem(&bare, 428, "precondition_required");
+        let stale = send_if(&root, Method::POST, &target, "\"3\"", None).await;
+        assert_problem(&stale, 412, "precondition_failed");
+        let body =
+            send_if(&root, Method::POST, &target, "\"4\"", Some(&json!({ "force": true }))).await;
+        assert_problem(&body, 400, "invalid");
+    }
+    assert_problem(
+        &send(root.request(Method::DELETE, &path("acme"))).await,
+        428,
+        "precondition_required",
+    );
+    let resumed =
+        send_if(&root, Method::POST, &format!("{}/resume", path("acme")), "\"4\"", None).await;
+    assert_eq!((resumed.status, resumed.header("etag")), (200, Some("\"5\"")));
+}
+
+#[tokio::test]
+async fn the_wrong_caller_moves_no_tenant() {
+    let app = TestApp::spawn().await;
+    let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
+    let admin = app.log_in(&acme.admin_email).await;
+    let bound = token_with(&app, &["UPDATE_TENANT", "DELETE_TENANT"], Some(acme.id)).await;
+    for (verb, missing) in [
+        ("suspend", "UPDATE_TENANT"),
+        ("resume", "UPDATE_TENANT"),
+        ("delete", "DELETE_TENANT"),
+        ("restore", "DELETE_TENANT"),
+        ("purge", "DELETE_TENANT"),
+    ] {
+        assert_problem(&step(&app.anonymous(), "acme", verb).await, 401, "unauthenticated");
+        let refused = step(&admin, "acme", verb).await;
+        assert_problem(&refused, 403, "forbidden");
+        assert_eq!(refused.body["missing"], json!([missing]));
+        for stranger in [other.id.to_string(), "other".to_owned(), Uuid::new_v4().to_string()] {
+            assert_problem(&step(&bound, &stranger, verb).await, 404, "tenant_not_found");
+        }
+    }
+    assert_eq!(step(&bound, "acme", "suspend").await.status, 200);
+    assert_eq!(app.root().get(&path("other")).await.body["status"], "active");
+}
+
+#[tokio::test]
+async fn a_deleted_tenant_can_be_restored_until_its_grace_period_ends_and_is_then_purged() {
+    let app = TestApp::builder()
+        .with("tenants.grace_period", "1h")
+        .with("tenants.purge_interval", "100ms")
+        .spawn()
+        .await;
+    let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
+    let root = app.root();
+    let sql = app.sql().await;
+    assert_eq!(step(&root, "acme", "delete").await.status, 200);
+    let patched =
+        send_if(&root, Method::PATCH, &path("acme"), "*", Some(&json!({ "name": "x" }))).await;
+    assert_problem(&patched, 409, "tenant_not_active");
+    app.clock.advance(time::Duration::minutes(59));
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(step(&root, "acme", "restore").await.body["status"], "active");
+    assert_eq!(left(&sql, &acme).await, [1, 1, 1, 4, 1, 0]);
+
+    assert_eq!(step(&root, "acme", "delete").await.status, 200);
+    assert_eq!(step(&root, "other", "delete").await.status, 200);
+    assert_eq!(step(&root, "other", "restore").await.status, 200);
+    app.clock.advance(time::Duration::minutes(61));
+    for _ in 0..100 {
+        if left(&sql, &acme).await == [0; 6] {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(left(&sql, &acme).await, [0; 6]);
+    assert_eq!(left(&sql, &other).await, [1, 1, 1, 4, 1, 0]);
+    let event = sql
+        .query_one("SELECT actor, details FROM audit_events WHERE action = 'tenant.purge'", &[])
+        .await
+        .unwrap();
+    assert_eq!(event.get::<_, &str>(0), "operator");
+    assert_eq!(event.get::<_, serde_json::Value>(1)["slug"], "acme");
+    assert_eq!(root.get(&path("acme")).await.status, 404);
+    app.set_up("acme").await; // the slug is free again
+}
+
+#[tokio::test]
+async fn a_restoration_after_the_grace_period_comes_too_late() {
+    let app = TestApp::builder().with("tenants.grace_period", "1h").spawn().await;
+    app.set_up("acme").await;
+    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
+    app.clock.advance(time::Duration::hours(1));
+    assert_problem(&step(&app.root(), "acme", "restore").await, 409, "grace_over");
+}
+
+#[tokio::test]
+async fn a_purge_of_two_hundred_tables_holds_few_locks_and_is_taken_up_where_it_broke_off() {
+    let app = TestApp::builder().with("database.lock_timeout", "1s").spawn().await;
+    let acme = app.set_up("acme").await;
+    let (sql, mut guest) = (app.sql().await, app.sql().await);
+    furnish(&sql, &acme, 200).await;
+    let _token = token_with(&app, &["VIEW_TENANTS"], Some(acme.id)).await;
+    let root = app.root();
+    assert_eq!(step(&root, "acme", "delete").await.status, 200);
+    let before = left(&sql, &acme).await[3];
+    assert!(before > 200);
+
+    // Somebody reads the last table and does not let go.
+    let reading = guest.transaction().await.unwrap();
+    reading.batch_execute(&format!("SELECT 1 FROM {}.t_150", acme.schema())).await.unwrap();
+    let purging = {
+        let root = root.clone();
+        tokio::spawn(async move { step(&root, "acme", "purge").await })
+    };
+    let mut most = 0_i64;
+    while !purging.is_finished() {
+        let row = sql
+            .query_one(
+                "SELECT coalesce(max(n), 0) FROM (
+                     SELECT count(*) n FROM pg_locks
+                      WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                        AND mode = 'AccessExclusiveLock' AND granted
+                      GROUP BY pid) held",
+                &[],
+            )
+            .await
+            .unwrap();
+        most = most.max(row.get(0));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_problem(&purging.await.unwrap(), 409, "concurrent");
+    assert!((1..=600).contains(&most), "{most} locks at once");
+    let [row, schema, role, tables, ..] = left(&sql, &acme).await;
+    assert_eq!((row, schema, role), (1, 1, 1), "whole or not at all, to the last step");
+    assert!((50..before - 100).contains(&tables), "{tables} of {before} are left");
+    assert_eq!(root.get(&path("acme")).await.body["status"], "deleting");
+    assert_problem(&step(&root, "acme", "restore").await, 409, "purge_started");
+    assert_eq!(events(&app, acme.id, "tenant.purge").await, 0);
+
+    reading.rollback().await.unwrap();
+    let done = step(&root, "acme", "purge").await;
+    assert_eq!((done.status, done.text.as_str()), (204, ""), "{done:?}");
+    assert_eq!(left(&sql, &acme).await, [0; 6]);
+    assert_eq!(events(&app, acme.id, "tenant.purge").await, 1);
+    assert_problem(&step(&root, "acme", "purge").await, 404, "tenant_not_found");
+}
+
+#[tokio::test]
+async fn a_purge_that_broke_off_is_taken_up_by_the_next_process() {
+    let app = TestApp::spawn().await;
+    let acme = app.set_up("acme").await;
+    let sql = app.sql().await;
+    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
+    // What a killed process leaves: begun, some tables gone, long before the grace period ends.
+    sql.batch_execute(&format!(
+        "UPDATE tenants SET purge_started_at = now() WHERE slug = 'acme'; DROP TABLE {}.profiles CASCADE",
+        acme.schema()
+    ))
+    .await
+    .unwrap();
+    let database = app.stop().await;
+    let next =
+        TestApp::builder().on(database).with("tenants.purge_interval", "100ms").spawn().await;
+    for _ in 0..100 {
+        if left(&sql, &acme).await == [0; 6] {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(left(&sql, &acme).await, [0; 6]);
+    assert_eq!(events(&next, acme.id, "tenant.purge").await, 1);
+}
+
+#[tokio::test]
+async fn two_purges_at_once_leave_one_record() {
+    let first = TestApp::spawn().await;
+    let second = TestApp::builder().on(first.database.clone()).spawn().await;
+    let acme = first.set_up("acme").await;
+    let sql = first.sql().await;
+    furnish(&sql, &acme, 60).await;
+    assert_eq!(step(&first.root(), "acme", "delete").await.status, 200);
+    let (here, there) = (first.root(), second.root());
+    let (one, two) = tokio::join!(step(&here, "acme", "purge"), step(&there, "acme", "purge"));
+    for answer in [&one, &two] {
+        assert!([204, 404].contains(&answer.status), "{answer:?}");
+    }
+    assert_eq!(left(&sql, &acme).await, [0; 6]);
+    assert_eq!(events(&first, acme.id, "tenant.purge").await, 1);
+}
+
+#[tokio::test]
+async fn databunkers_delete_goes_the_same_way() {
+    let app = TestApp::spawn().await;
+    let acme = app.set_up("acme").await;
+    let sql = app.sql().await;
+    furnish(&sql, &acme, 50).await;
+    let body = json!({ "tenantname": "acme" });
+    let delete = || {
+        let request = app.anonymous().request(Method::POST, "/v2/TenantDelete").json(&body);
+        send(request.header("X-Bunker-Token", &app.root_token))
+    };
+    let gone = delete().await;
+    assert_eq!(gone.status, 200, "{gone:?}");
+    assert_eq!(left(&sql, &acme).await, [0; 6]);
+    assert_eq!(events(&app, acme.id, "tenant.delete").await, 1);
+    assert_eq!(events(&app, acme.id, "tenant.purge").await, 1);
+    assert_eq!(delete().await.status, 404);
+}
+
+#[tokio::test]
+async fn the_main_tenant_is_neither_deleted_nor_purged() {
+    let app = TestApp::spawn().await;
+    // Databunker's clients work in it when they name none; the first of them makes it.
+    let request = app.anonymous().request(Method::POST, "/v2/UserCreate");
+    let made = send(
+        request
+            .header("X-Bunker-Token", &app.root_token)
+            .json(&json!({ "profile": { "login": "ada" } })),
+    )
+    .await;
+    assert_eq!(made.status, 200, "{made:?}");
+    let main = app.root().get("/control/v1/tenants").await.body["data"][0]["id"].clone();
+    let main = main.as_str().expect("the main tenant is listed").to_owned();
+    assert_problem(&step(&app.root(), &main, "delete").await, 409, "main_tenant");
+    assert_problem(&step(&app.root(), &main, "purge").await, 409, "illegal_move");
+}
+
+#[tokio::test]
+async fn a_migration_does_not_bring_back_what_a_purge_has_dropped() {
+    let app = TestApp::spawn().await;
+    let acme = app.set_up("acme").await;
+    let sql = app.sql().await;
+    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
+    sql.batch_execute(&format!(
+        "UPDATE tenants SET purge_started_at = now(), migrations_fingerprint = 'old';
+         DROP TABLE {0}.profiles CASCADE; DROP TABLE {0}.refinery_schema_history",
+        acme.schema()
+    ))
+    .await
+    .unwrap();
+    let settings =
+        rowhouse::config::Settings::from_values(&crate::support::settings_for(&app.database.url()));
+    let backend =
+        rowhouse::app::Backend::open(&settings.unwrap(), &rowhouse::app::Options::default())
+            .await
+            .unwrap();
+    let ctx = backend.operator();
+    assert!(backend.services.fleet.behind(&ctx).await.unwrap().is_empty());
+    // Listed just before the purge began.
+    let tenant = rowhouse::domain::Tenant {
+        id: rowhouse::domain::TenantId::new(acme.id),
+        number: 2,
+        slug: rowhouse::domain::Slug::stored("acme".to_owned()),
+        name: rowhouse::domain::TenantName::stored("acme".to_owned()),
+        org: None,
+        status: rowhouse::domain::TenantStatus::Deleting,
+        created_at: ctx.now,
+    };
+    let before = left(&sql, &acme).await;
+    let migrated = backend.services.fleet.migrate(&ctx, &tenant).await.unwrap();
+    assert!(migrated.outcome.is_err(), "{migrated:?}");
+    assert_eq!(left(&sql, &acme).await, before);
+    backend.close().await;
+}
