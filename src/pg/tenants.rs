@@ -255,15 +255,20 @@ pub async fn count(tx: &PublicTx) -> Result<i64> {
 }
 
 fn from_row(row: &super::Row) -> Result<Tenant> {
-    let status: &str = row.get(5);
+    from_row_at(row, 0)
+}
+
+/// Reads a tenant off a row that holds `id, number, slug, name, org, status, created_at` from there on.
+pub(super) fn from_row_at(row: &super::Row, first: usize) -> Result<Tenant> {
+    let status: &str = row.get(first + 5);
     let status: TenantStatus = status.parse().map_err(|e| Error::internal("read tenant row", e))?;
     Ok(Tenant {
-        id: row.get(0),
-        number: row.get(1),
-        slug: row.get(2),
-        name: row.get(3),
-        org: row.get(4),
+        id: row.get(first),
+        number: row.get(first + 1),
+        slug: row.get(first + 2),
+        name: row.get(first + 3),
+        org: row.get(first + 4),
         status,
-        created_at: row.get(6),
+        created_at: row.get(first + 6),
     })
 }

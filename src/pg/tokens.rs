@@ -4,11 +4,12 @@ use time::{Duration, OffsetDateTime};
 
 use super::error::During;
 use super::scope::PublicTx;
-use crate::domain::Permission;
+use super::tenants;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
 use crate::domain::page::Window;
 use crate::domain::profile::ProfileId;
+use crate::domain::{Permission, Tenant};
 
 /// How fresh `last_used_at` is kept; a write for each use would cost more than it tells.
 const LAST_USED_GRAIN: Duration = Duration::minutes(1);
@@ -77,12 +78,13 @@ pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
     })
 }
 
-/// Finds a token by its digest, whether or not it is still good; where it is, notes that it was used.
+/// Finds a token by its digest, whether or not it is still good; where it is, notes that it was used. With
+/// it comes the tenant that it is bound to: whoever shows such a token works there.
 pub async fn use_by_digest(
     tx: PublicTx,
     digest: &[u8],
     now: OffsetDateTime,
-) -> Result<Option<Token>> {
+) -> Result<Option<(Token, Option<Tenant>)>> {
     let rows = tx
         .query_and_commit(
             "WITH used AS (
@@ -90,15 +92,23 @@ pub async fn use_by_digest(
                   WHERE digest = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
                     AND (last_used_at IS NULL OR last_used_at < $3)
              )
-             SELECT id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
-                    expires_at, last_used_at, revoked_at
-               FROM tokens
-              WHERE digest = $1",
+             SELECT k.id, k.hint, k.name, k.permissions, k.tenant_id, k.profile_id, k.created_by,
+                    k.created_at, k.expires_at, k.last_used_at, k.revoked_at,
+                    t.id, t.number, t.slug, t.name, t.org, t.status, t.created_at
+               FROM tokens k
+               LEFT JOIN tenants t ON t.id = k.tenant_id
+              WHERE k.digest = $1",
             &[&digest, &now, &(now - LAST_USED_GRAIN)],
         )
         .await
         .during("read token row")?;
-    Ok(rows.first().map(from_row))
+    let Some(row) = rows.first() else { return Ok(None) };
+    let token = from_row(row);
+    let tenant = match token.tenant {
+        Some(_) => Some(tenants::from_row_at(row, 11)?),
+        None => None,
+    };
+    Ok(Some((token, tenant)))
 }
 
 /// All tokens, oldest first, but those of people in tenants, which are many and end soon.

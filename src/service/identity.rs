@@ -8,6 +8,7 @@ use crate::auth::Principal;
 use crate::auth::context::Membership;
 use crate::auth::jwt::Issuer;
 use crate::auth::token::{Presented, RootToken, TokenDigest};
+use crate::domain::Tenant;
 use crate::domain::error::{AuthProblem, Error, Result};
 use crate::pg::{Db, During, memberships, tokens};
 
@@ -37,40 +38,51 @@ impl Identity {
                 Some(root) if root.matches(presented) => Ok(Principal::Root),
                 _ => Err(refused()),
             },
-            Presented::Api => self.of_api_token(presented, now).await,
+            Presented::Api => Ok(self.of_token(presented, now).await?.0),
             Presented::AccessToken => self.of_access_token(presented, now).await,
             Presented::Unknown => Err(refused()),
         }
     }
 
-    /// The principal behind an xtoken, which is a UUID: the root, a tenant's admin or a person.
+    /// The principal behind an xtoken, which is a UUID: the root, a tenant's admin or a person; and the
+    /// tenant that it is bound to, as it is now.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], as of a bearer token.
-    pub async fn of_xtoken(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
+    pub async fn of_xtoken(
+        &self,
+        presented: &str,
+        now: OffsetDateTime,
+    ) -> Result<(Principal, Option<Tenant>)> {
         match (Presented::classify(presented), &self.root) {
-            (Presented::Uuid, Some(root)) if root.matches(presented) => Ok(Principal::Root),
-            (Presented::Uuid, _) => self.of_api_token(presented, now).await,
+            (Presented::Uuid, Some(root)) if root.matches(presented) => Ok((Principal::Root, None)),
+            (Presented::Uuid, _) => self.of_token(presented, now).await,
             (Presented::Api | Presented::AccessToken | Presented::Unknown, _) => Err(refused()),
         }
     }
 
-    async fn of_api_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
+    async fn of_token(
+        &self,
+        presented: &str,
+        now: OffsetDateTime,
+    ) -> Result<(Principal, Option<Tenant>)> {
         let tx = self.db.public().await.during("read token row")?;
         let digest = TokenDigest::of(presented);
-        let token = tokens::use_by_digest(tx, digest.as_bytes(), now).await?.ok_or_else(refused)?;
+        let found = tokens::use_by_digest(tx, digest.as_bytes(), now).await?;
+        let (token, home) = found.ok_or_else(refused)?;
         if token.revoked_at.is_some() {
             return Err(refused());
         }
         if token.expires_at.is_some_and(|end| end <= now) {
             return Err(Error::Unauthenticated(AuthProblem::Expired));
         }
-        Ok(match (token.tenant, token.profile) {
+        let principal = match (token.tenant, token.profile) {
             (Some(tenant), Some(profile)) => Principal::Profile { id: token.id, tenant, profile },
             (tenant, _) => {
                 Principal::Token { id: token.id, permissions: token.permissions, tenant }
             }
-        })
+        };
+        Ok((principal, home))
     }
 
     async fn of_access_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {

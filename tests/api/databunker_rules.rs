@@ -405,3 +405,47 @@ async fn people_are_served_in_every_mode_of_isolation_and_of_statements() {
         }
     }
 }
+
+#[tokio::test]
+async fn refused_calls_leave_no_transaction_open() {
+    let app = TestApp::spawn().await;
+    let tenant = app.bunker_tenant("acme").await;
+    tenant.add(json!({ "login": "ada" })).await;
+    tenant.add(json!({ "login": "bob" })).await;
+    let ada = |extra: Value| {
+        let mut body = json!({ "mode": "login", "identity": "ada" });
+        body.as_object_mut()
+            .expect("it is one")
+            .extend(extra.as_object().cloned().expect("it is one"));
+        body
+    };
+    let refused = [
+        ("UserPatch", ada(json!({ "patch": [{ "op": "remove", "path": "/x" }] })), 400),
+        ("UserUpdate", ada(json!({ "profile": { "login": "bob" } })), 409),
+        ("UserUpdate", ada(json!({ "profile": { "email": 5 } })), 400),
+        ("UserUpdate", json!({ "mode": "login", "identity": "x", "profile": {} }), 404),
+        ("UserCreate", json!({ "profile": { "login": "ada" } }), 409),
+        ("UserGet", ada(json!({ "version": 9 })), 404),
+        ("TenantUpdate", json!({ "tenantid": 99 }), 403),
+    ];
+    let admin = &tenant.admin;
+    let calls = (0..20).flat_map(|_| &refused).map(|case| async move {
+        let (call, body, status) = case;
+        let answer = admin.call(call, body.clone()).await;
+        assert_eq!(answer.status, *status, "{call}: {answer:?}");
+    });
+    join_all(calls).await;
+    admin.about("UserGet", "login", "ada").await.ok();
+    let open = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'";
+    let sql = app.sql().await;
+    let mut left = -1_i64;
+    for _ in 0..100 {
+        left = sql.query_one(open, &[]).await.expect("activity can be read").get(0);
+        if left == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(left, 0, "sessions that are not idle");
+}

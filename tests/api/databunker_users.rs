@@ -737,7 +737,10 @@ async fn bad_profiles_are_refused_in_form_and_nothing_is_stored() {
     }
     let deep = format!("{{\"profile\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     let half_a_character = r#"{"profile":{"a":"\ud800"}}"#.to_owned();
-    for body in [deep, half_a_character, "{\"profile\":{\"a\":1e}}".to_owned()] {
+    // How numbers of any length travel inside of the program; from outside it is a number or nothing.
+    let smuggled = r#"{"profile":{"a":{"$serde_json::private::Number":"1,\"login\":\"x\""}}}"#;
+    for body in [deep, half_a_character, smuggled.to_owned(), "{\"profile\":{\"a\":1e}}".to_owned()]
+    {
         let answer = tenant.admin.send("/v2/UserCreate", "application/json", body).await;
         assert_eq!(answer.error(400), "Failed to decode the request body");
     }

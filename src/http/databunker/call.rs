@@ -39,6 +39,8 @@ pub(super) struct Call {
     pub(super) ctx: CallContext,
     params: Result<Params, Malformed>,
     site: web::Data<Site>,
+    /// The tenant that the credential is bound to.
+    home: Option<Tenant>,
     /// The tenant that the request names.
     named: Named,
 }
@@ -63,7 +65,7 @@ impl FromRequest for Call {
         Box::pin(async move {
             let site = extract::site(&request).clone();
             let presented = header(request.headers(), TOKEN_HEADER).unwrap_or_default();
-            let principal = match presented {
+            let (principal, home) = match presented {
                 "" => return Err(Problem(Error::Unauthenticated(AuthProblem::Missing))),
                 token => site.services.identity.of_xtoken(token, site.clock.now()).await?,
             };
@@ -79,7 +81,7 @@ impl FromRequest for Call {
                 Err(Error::Malformed(malformed)) => Err(malformed),
                 Err(error) => return Err(Problem(error)),
             };
-            Ok(Self { ctx, params, site, named })
+            Ok(Self { ctx, params, site, home, named })
         })
     }
 }
@@ -119,35 +121,40 @@ impl Call {
     /// A bound credential never leaves its tenant: beside another tenant's name it is refused, whether or
     /// not there is such a tenant. The root works in the tenant that is named, or in the main one.
     pub(super) async fn tenant(&self) -> Result<Tenant> {
-        let tenants = &self.services().tenants;
-        let refused = || Error::Forbidden { missing: Vec::new() };
-        let slug = match &self.named {
-            Named::Header(slug) => slug.as_ref(),
-            Named::Host(slug) => Some(slug),
-            Named::Nowhere => None,
-        };
-        let found = match slug {
-            Some(slug) => tenants.find(&TenantRef::Slug(slug.clone())).await?,
-            None => None,
-        };
-        let tenant = match (self.ctx.principal.home(), &self.named, found) {
-            (Some(home), _, Some(named)) if named.id == home => named,
-            (Some(home), Named::Nowhere | Named::Host(_), None) => {
-                let found = tenants.find(&TenantRef::Id(home)).await?;
-                found.ok_or(Error::Unauthenticated(AuthProblem::Invalid))?
-            }
-            (Some(_), ..) => return Err(refused()),
-            (None, _, Some(named)) => named,
-            (None, Named::Nowhere, None) => self.main_tenant().await?,
-            (None, Named::Header(_) | Named::Host(_), None) => {
-                return Err(Error::NotFound(Noun::Tenant));
-            }
+        let tenant = match &self.home {
+            Some(home) => self.at_home(home).await?.clone(),
+            None => self.anywhere().await?,
         };
         if tenant.status == TenantStatus::Active {
             Ok(tenant)
         } else {
             Err(Error::NotFound(Noun::Tenant))
         }
+    }
+
+    /// The tenant of a bound credential, unless the request names another.
+    async fn at_home<'a>(&self, home: &'a Tenant) -> Result<&'a Tenant> {
+        let another = match &self.named {
+            Named::Nowhere => false,
+            Named::Header(slug) => slug.as_ref() != Some(&home.slug),
+            // The host may be called anything, so long as it is not another tenant's.
+            Named::Host(slug) => slug != &home.slug && self.find(slug).await?.is_some(),
+        };
+        if another { Err(Error::Forbidden { missing: Vec::new() }) } else { Ok(home) }
+    }
+
+    /// The tenant that is named, or the main one.
+    async fn anywhere(&self) -> Result<Tenant> {
+        let found = match &self.named {
+            Named::Nowhere => return self.main_tenant().await,
+            Named::Header(None) => None,
+            Named::Header(Some(slug)) | Named::Host(slug) => self.find(slug).await?,
+        };
+        found.ok_or(Error::NotFound(Noun::Tenant))
+    }
+
+    async fn find(&self, slug: &Slug) -> Result<Option<Tenant>> {
+        self.services().tenants.find(&TenantRef::Slug(slug.clone())).await
     }
 
     /// The tenant that the call works in, for a caller with this permission there. The service asks again,

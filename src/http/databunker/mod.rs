@@ -8,11 +8,19 @@
 //! Quirks:
 //! - JSON is read whatever the `Content-Type` says (curl's default label is the form's); no body is `{}`;
 //!   unknown keys and `request_metadata` are ignored; null is as good as absent; `tenantid` may be a text.
-//! - No `X-Bunker-Tenant` and no subdomain means a tenant's own tenant for its token, the main tenant
-//!   (number 1) for root. A tenant's token beside another tenant's name is refused.
+//! - No `X-Bunker-Tenant` (or an empty one) and no subdomain means a tenant's own tenant for its token, the
+//!   main tenant (number 1, called `main`) for root. A tenant's token beside another tenant's name is refused,
+//!   whether or not there is such a tenant; a host that is nobody's name does not bother it.
+//! - Who may not is told 403 before the parameters are looked at, and a body that cannot be read is a 400 only
+//!   for who may.
+//! - A name of digits alone is a name to headers and hosts; in parameters the clients send it as `tenantid`,
+//!   where it is a number.
 //! - A bare `m` in `finaltime` and `slidingtime` is a month; in the lifetime of an xtoken, a minute.
-//! - `SystemGetUserProfiles` without a match answers an empty list. Tenants that could not be asked are
-//!   listed under `errors`, a key that the vendor's answer does not have.
+//! - A deleted record can be restored until its `finaltime`; one that has run out is erased, versions and all.
+//! - `UserSearch` and `SystemSearchUserProfiles` answer a `total` that may be more than the rows: a hundred of
+//!   a tenant at most, a thousand of all. `UserDeleteBulk` answers `deleted_count`.
+//! - `SystemGetUserProfiles` without a match answers an empty list. Tenants that are suspended or could not be
+//!   asked are listed under `errors`, a key that the vendor's answer does not have.
 //! - v1 errors carry the codes of v2, where the open-source v1 server answered 405 to nearly everything.
 
 mod bulk;
