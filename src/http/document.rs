@@ -8,7 +8,7 @@ use actix_web::http::header::RETRY_AFTER;
 use utoipa::OpenApi;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 
 use super::{control, databunker, reten, webfluss};
@@ -92,6 +92,11 @@ fn complete(path: &str, operation: &mut Operation) {
         ]);
         operation.parameters.get_or_insert_with(Vec::new).push(RefOr::T(tenant_header()));
     }
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            not_null(parameter);
+        }
+    }
     for (status, description) in common {
         let response = || {
             let mut response = error(path, description);
@@ -108,6 +113,18 @@ fn error(path: &str, description: &str) -> Response {
     let (schema, media) = error_form(path);
     let content = Content::new(Some(Ref::from_schema_name(schema)));
     ResponseBuilder::new().description(description).content(media, content).build()
+}
+
+/// A parameter that may be left out is never null: there is no way to write it.
+fn not_null(parameter: &mut Parameter) {
+    if let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+        && let SchemaType::Array(types) = &mut schema.schema_type
+    {
+        types.retain(|kind| *kind != Type::Null);
+        if let [only] = types.as_slice() {
+            schema.schema_type = SchemaType::Type(only.clone());
+        }
+    }
 }
 
 /// Names the tenant that a call of Databunker's dialect works in.
