@@ -6,6 +6,7 @@
 pub mod bunker;
 pub mod callers;
 pub mod control;
+pub mod documented;
 pub mod gate;
 pub mod postgres;
 pub mod program;
