@@ -32,8 +32,11 @@
 //! Everything is in this process's memory, within a fixed size ([`table`]), and forgotten at a restart; `n`
 //! processes allow `n` times as much. A limit for the whole of a fleet belongs in front of it.
 
+mod document;
 mod rate;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 
 use std::net::IpAddr;
@@ -42,8 +45,6 @@ use std::time::Duration;
 
 use governor::clock::Clock as _;
 use governor::nanos::Nanos;
-use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::{OpenApi, RefOr, ResponseBuilder, Schema, schema};
 
 use self::rate::Bucket;
 use self::table::{Key, Keys, Table};
@@ -55,6 +56,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::names::TenantId;
 use crate::telemetry::Metrics;
 
+pub(super) use document::describe;
 pub use rate::{Limit, Rate};
 
 /// How long an address is remembered from which a person has logged in.
@@ -284,7 +286,7 @@ impl Limits {
         self.metrics.count_limited(gate.name);
         // One line a minute for each: a flood of requests must not be a flood of lines.
         if self.notes.take(self.keys.of((gate.name, key))).is_ok() {
-            tracing::warn!(limit = gate.name, %whom, "refused what was too much");
+            tracing::warn!(limit.name = gate.name, limit.whom = %whom, "refused what was too much");
         }
         Err(Error::TooMany { retry_after: whole_seconds(wait) })
     }
@@ -329,32 +331,4 @@ fn home_of(principal: &Principal) -> Option<TenantId> {
 /// Rounded up: whoever comes back on the second must not be too early.
 fn whole_seconds(wait: Duration) -> Duration {
     Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
-}
-
-/// Writes the 429 into the document, for every operation that takes a credential or tries a password:
-/// those that can refuse a caller, in the form of their other refusals.
-pub(super) fn describe(document: &mut OpenApi) {
-    for item in document.paths.paths.values_mut() {
-        let methods =
-            [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
-        for operation in methods.into_iter().flatten() {
-            let responses = &mut operation.responses.responses;
-            let refusal = ["401", "403"].into_iter().find_map(|status| responses.get(status));
-            let Some(RefOr::T(refusal)) = refusal else { continue };
-            let mut answer = ResponseBuilder::new()
-                .description("Too many requests, or too many wrong credentials")
-                .header("Retry-After", retry_after())
-                .build();
-            answer.content.clone_from(&refusal.content);
-            responses.entry("429".to_owned()).or_insert(RefOr::T(answer));
-        }
-    }
-}
-
-fn retry_after() -> utoipa::openapi::Header {
-    let seconds = schema::ObjectBuilder::new().schema_type(schema::Type::Integer).build();
-    HeaderBuilder::new()
-        .schema(Some(Schema::Object(seconds)))
-        .description(Some("Seconds to wait"))
-        .build()
 }
