@@ -540,7 +540,7 @@ impl Reader {
     }
 
     fn limit(&mut self, key: &str) -> Limit {
-        let expected = "a number a minute and a number at once, such as 60/120, nor 0 for no limit";
+        let expected = "a number a minute and a number at once, each up to a million, such as 60/120, nor 0 for no limit";
         self.parsed(key, expected).unwrap_or(Limit(None))
     }
 

@@ -13,6 +13,9 @@ use governor::{Quota, RateLimiter};
 use super::table::{Buckets, Key, Table};
 use super::time::Steady;
 
+/// Largest number in a rate. What it would take to fill a bucket must fit the clock's nanoseconds.
+const MOST: u32 = 1_000_000;
+
 /// So many a minute, and so many at once after a rest. In the settings `60/120`; `60` alone means `60/60`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -30,7 +33,10 @@ impl FromStr for Limit {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let number = |text: &str| text.trim().parse::<u32>().map_err(|_no_number| ());
+        let number = |text: &str| {
+            let number = text.trim().parse::<u32>().ok();
+            number.filter(|number| *number <= MOST).ok_or(())
+        };
         let (per_minute, at_once) = match text.split_once('/') {
             None => (number(text)?, number(text)?),
             Some((per_minute, at_once)) => (number(per_minute)?, number(at_once)?),
@@ -108,6 +114,9 @@ mod tests {
             ("-1", None),
             ("5/5/5", None),
             ("many", None),
+            ("1000000", Some(Some((1_000_000, 1_000_000)))),
+            ("1000001", None),
+            ("1/4294967295", None),
             ("", None),
         ] {
             let found = text.parse::<Limit>().ok();
@@ -143,6 +152,17 @@ mod tests {
         assert_eq!(bucket.take(key), Ok(()));
         bucket.give_back(Keys::default().of("somebody else's"));
         assert_eq!(bucket.take(key), Err(Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn the_largest_rates_can_be_kept_to() {
+        for rate in ["1/1000000", "1000000/1", "1000000"] {
+            let (bucket, pass) = bucket(rate);
+            let key = Keys::default().of("one");
+            assert_eq!(bucket.take(key), Ok(()), "{rate}");
+            pass(100 * 365 * 24 * 3600);
+            assert_eq!(bucket.take(key), Ok(()), "{rate}");
+        }
     }
 
     #[test]
