@@ -193,8 +193,14 @@ fn asked_to_serve() -> Option<(String, String)> {
 }
 
 async fn serve(url: String, token: String) {
-    let values =
-        [("database.url", url), ("root_token", token), ("listen", "127.0.0.1:0".to_owned())];
+    let values = [
+        ("database.url", url),
+        ("root_token", token),
+        ("listen", "127.0.0.1:0".to_owned()),
+        // One caller is all the load there is.
+        ("limits.requests_token", "0".to_owned()),
+        ("limits.requests_tenant", "0".to_owned()),
+    ];
     let settings = Settings::from_values(&values).expect("the settings of a benchmark are good");
     let routes = |config: &mut web::ServiceConfig| {
         config.route("/bench/profile", web::get().to(profile));

@@ -16,6 +16,9 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::names::{Email, Password};
+use crate::http::client_address::{ForwardedHeader, Proxies};
+use crate::http::cors;
+use crate::http::limits::{self, Limit};
 
 /// Every setting there is, as it is called in the file, with what it means. The README's table and the
 /// check for unknown keys both come from here.
@@ -71,6 +74,40 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("http.max_body_bytes", "1048576", "largest request body"),
     ("http.request_timeout", "30s", "longest time for one request; beyond it the answer is 503"),
     ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
+    (
+        "http.trusted_proxies",
+        "",
+        "networks, with commas between, whose word about a client's address is taken; nobody's by default",
+    ),
+    (
+        "http.forwarded_header",
+        "x-forwarded-for",
+        "the header that they write: x-forwarded-for or forwarded",
+    ),
+    (
+        "http.cors_origins",
+        "",
+        "origins, with commas between, whose pages may call from a browser; none by default",
+    ),
+    ("http.cors_max_age", "1h", "how long a browser may remember that it was let in"),
+    (
+        "limits.login_pair",
+        "3/10",
+        "wrong passwords for one account from one address: so many a minute / at once; 0 is no limit",
+    ),
+    (
+        "limits.login_account",
+        "6/30",
+        "wrong passwords for one account from addresses where nobody has logged in to it",
+    ),
+    ("limits.login_address", "60/120", "wrong passwords from one address"),
+    (
+        "limits.token_address",
+        "60/120",
+        "wrong tokens, API keys and refresh cookies from one address",
+    ),
+    ("limits.requests_token", "30000/3000", "requests of one token or user"),
+    ("limits.requests_tenant", "60000/6000", "requests of one tenant's tokens and users together"),
     ("profiles.erase_interval", "10m", "how often profiles that have run out are erased"),
     (
         "tenants.grace_period",
@@ -111,6 +148,8 @@ pub struct Settings {
     pub auth: Auth,
     /// The listening side.
     pub http: Http,
+    /// How often is too often.
+    pub limits: limits::Settings,
     /// How often profiles that have run out are erased.
     pub erase_interval: Duration,
     /// The lives of tenants.
@@ -185,6 +224,10 @@ pub struct Http {
     pub request_timeout: Duration,
     /// How long requests may finish after a stop signal.
     pub shutdown_timeout: Duration,
+    /// Whose word about a client's address is taken.
+    pub proxies: Proxies,
+    /// Whose pages may call from a browser.
+    pub cors: cors::Settings,
 }
 
 /// The lives of tenants.
@@ -335,6 +378,25 @@ impl Settings {
             max_body_bytes: r.number("http.max_body_bytes", 1024, 1 << 30),
             request_timeout: r.duration("http.request_timeout"),
             shutdown_timeout: r.duration("http.shutdown_timeout"),
+            proxies: Proxies {
+                trusted: r.list("http.trusted_proxies"),
+                header: match r.choice("http.forwarded_header", &["x-forwarded-for", "forwarded"]) {
+                    Some(1) => ForwardedHeader::Forwarded,
+                    _ => ForwardedHeader::XForwardedFor,
+                },
+            },
+            cors: cors::Settings {
+                origins: r.list("http.cors_origins"),
+                max_age: r.duration("http.cors_max_age"),
+            },
+        };
+        let limits = limits::Settings {
+            login_pair: r.limit("limits.login_pair"),
+            login_account: r.limit("limits.login_account"),
+            login_address: r.limit("limits.login_address"),
+            token_address: r.limit("limits.token_address"),
+            requests_token: r.limit("limits.requests_token"),
+            requests_tenant: r.limit("limits.requests_tenant"),
         };
         let tenants = Tenants {
             grace_period: r.duration("tenants.grace_period"),
@@ -358,6 +420,7 @@ impl Settings {
             database,
             auth,
             http,
+            limits,
             erase_interval: r.duration("profiles.erase_interval"),
             tenants,
             log,
@@ -468,6 +531,17 @@ impl Reader {
                 min
             }
         }
+    }
+
+    /// A list that says itself what is wrong with it.
+    fn list<T: FromStr<Err = String> + Default>(&mut self, key: &str) -> T {
+        let list = self.text(key).unwrap_or_default().parse();
+        list.map_err(|problem| self.problems.push(format!("{key}: {problem}"))).unwrap_or_default()
+    }
+
+    fn limit(&mut self, key: &str) -> Limit {
+        let expected = "a number a minute and a number at once, each up to a million, such as 60/120, nor 0 for no limit";
+        self.parsed(key, expected).unwrap_or(Limit(None))
     }
 
     fn duration(&mut self, key: &str) -> Duration {

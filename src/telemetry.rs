@@ -1,8 +1,8 @@
 //! Owns the log's format, the metrics and what is never in either.
 //!
 //! A log line is one sentence with dotted fields (`tenant.id`, `request.id`, `duration_ms`); an error is
-//! logged once, where it is answered. Passwords, tokens, addresses and bodies are in no line and in no
-//! label. Labels come from fixed sets (route patterns, not paths), so that they cannot grow without bound.
+//! logged once, where it is answered. Passwords, tokens, e-mail addresses and bodies are in no line and in no
+//! label; a client's network address only where a limit refuses it. Labels come from fixed sets (route patterns, not paths), so that they cannot grow without bound.
 
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
@@ -81,11 +81,18 @@ struct HashLabels {
     state: &'static str,
 }
 
+/// Labels of what a limit refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
 /// Everything that is counted in this process.
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     latency: Histogram,
+    limited: Family<LimitLabels, Counter>,
     provisioned: Counter,
     connections: Family<ConnectionLabels, Gauge>,
     hashes: Family<HashLabels, Gauge>,
@@ -103,6 +110,12 @@ impl Default for Metrics {
             "http_request_duration_seconds",
             "Time to answer a request",
             latency.clone(),
+        );
+        let limited = Family::default();
+        registry.register(
+            "rowhouse_limited_requests",
+            "Requests refused by a limit",
+            limited.clone(),
         );
         let provisioned = Counter::default();
         registry.register(
@@ -138,6 +151,7 @@ impl Default for Metrics {
             registry,
             requests,
             latency,
+            limited,
             provisioned,
             connections,
             hashes,
@@ -157,6 +171,11 @@ impl Metrics {
     pub fn count_request(&self, method: &'static str, route: String, status: u16, took: Duration) {
         self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
         self.latency.observe(took.as_secs_f64());
+    }
+
+    /// Counts a request that a limit refused; `limit` is the setting's name.
+    pub fn count_limited(&self, limit: &'static str) {
+        self.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// Counts a tenant that was made.

@@ -80,6 +80,10 @@ const FOREIGN: &[Foreign] = &[
     // Wire forms end at `http`; `app` binds the listener, `telemetry` traces requests.
     Foreign { name: "actix_web", layers: &["http", "app", "telemetry"] },
     Foreign { name: "tracing_actix_web", layers: &["http", "app", "telemetry"] },
+    Foreign { name: "actix_cors", layers: &["http"] },
+    // Limits are a matter of who calls from where, which nobody below knows.
+    Foreign { name: "governor", layers: &["http"] },
+    Foreign { name: "ipnet", layers: &["http"] },
     // The domain does no I/O.
     Foreign {
         name: "tokio",

@@ -78,6 +78,9 @@ impl Ground {
             ("listen", "127.0.0.1:0".to_owned()),
             // Given, so that none is made and kept in the folder that this runs in.
             ("root_token", Uuid::new_v4().to_string()),
+            // One caller is all the load there is.
+            ("limits.requests_token", "0".to_owned()),
+            ("limits.requests_tenant", "0".to_owned()),
         ];
         all.extend(values.iter().map(|(key, value)| (*key, (*value).to_owned())));
         Settings::from_values(&all).expect("the settings of a benchmark are good")

@@ -139,13 +139,12 @@ fn listen(
         reason = "seconds since 1970 fit an f64 for the next million years"
     )]
     metrics.set_started_at(backend.clock.now().unix_timestamp() as f64);
-    let http_settings = Arc::new(http::Settings {
-        max_body_bytes: settings.http.max_body_bytes,
-        request_timeout: settings.http.request_timeout,
-        cookie_secure: settings.auth.cookie_secure,
-        base_domain: settings.base_domain.clone(),
-        default_owner: settings.default_owner.clone(),
-    });
+    let http_settings = Arc::new(http_settings(settings));
+    let limits = Arc::new(http::limits::Limits::new(
+        &settings.limits,
+        backend.clock.clone(),
+        Arc::clone(&metrics),
+    ));
     let workers = settings.http.workers;
     let sizes = worker_pools(settings.database.max_connections, workers);
     let (database, parts, clock) =
@@ -161,6 +160,7 @@ fn listen(
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
             settings: Arc::clone(&http_settings),
+            limits: Arc::clone(&limits),
         };
         let (app, _) = actix_web::App::new()
             .into_utoipa_app()
@@ -174,6 +174,7 @@ fn listen(
             .app_data(web::PayloadConfig::new(http_settings.max_body_bytes))
             .default_service(web::to(http::fallback))
             .wrap(middleware::from_fn(http::middleware::guard))
+            .wrap(http::cors::layer(&http_settings.cors))
             .wrap(middleware::from_fn(http::middleware::observe))
             .wrap(middleware::Compress::default());
         match &options.routes {
@@ -187,6 +188,18 @@ fn listen(
         .disable_signals()
         .listen(listener)?;
     Ok(server.run())
+}
+
+fn http_settings(settings: &Settings) -> http::Settings {
+    http::Settings {
+        max_body_bytes: settings.http.max_body_bytes,
+        request_timeout: settings.http.request_timeout,
+        cookie_secure: settings.auth.cookie_secure,
+        base_domain: settings.base_domain.clone(),
+        default_owner: settings.default_owner.clone(),
+        proxies: settings.http.proxies.clone(),
+        cors: settings.http.cors.clone(),
+    }
 }
 
 /// What each worker's pools may open, so that all pools together stay within the budget.

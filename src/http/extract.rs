@@ -129,16 +129,41 @@ async fn open(request: &HttpRequest) -> Result<TenantTx> {
     ctx.require_authenticated()?;
     let site = site(request);
     let tenant = resolve(request, &ctx.principal, site.settings.base_domain.as_deref())?;
-    site.services.tenants.open(&ctx, &tenant).await
+    let (tenant, tx) = site.services.tenants.open(&ctx, &tenant).await?;
+    // Not before it is known that the caller may enter: a stranger uses up nobody's share. Nothing has
+    // been sent on the transaction yet.
+    site.limits.request_inside(&ctx.principal, tenant)?;
+    Ok(tx)
 }
 
 pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
     let site = site(request);
     let principal = match bearer(request)? {
         None => Principal::Anonymous,
-        Some(token) => site.services.identity.of_bearer(token, site.clock.now()).await?,
+        Some(token) => {
+            let found = site.services.identity.of_bearer(token, site.clock.now());
+            recognise(request, token, found).await?
+        }
     };
+    site.limits.request(&principal)?;
     Ok(context(request, principal))
+}
+
+/// Looks a credential up, unless too many wrong ones came from where it comes from.
+pub(super) async fn recognise<T>(
+    request: &HttpRequest,
+    presented: &str,
+    look_up: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let guess = site(request).limits.credential(presented, client(request))?;
+    let found = look_up.await;
+    guess.settle(&found);
+    found
+}
+
+/// The client's address, which is the proxy's where no proxy is trusted.
+pub(super) fn client(request: &HttpRequest) -> Option<IpAddr> {
+    site(request).settings.proxies.client_of(request.head())
 }
 
 pub(super) fn site(request: &HttpRequest) -> &web::Data<Site> {

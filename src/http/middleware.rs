@@ -8,7 +8,9 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::Method;
 use actix_web::http::header::{
-    CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
@@ -88,13 +90,28 @@ pub async fn observe<B: MessageBody + 'static>(
     })
 }
 
-/// What every answer carries: its request id; that it is what its type says; and, unless its handler
-/// knows better, that nobody keeps a copy, since most hold a credential or a tenant's words.
+/// What an answer carries unless its handler knows better: that nobody keeps a copy, since most hold a
+/// credential or a tenant's words; that no page shows it in a frame; and that a link in it, be it an id,
+/// tells nobody where it stood. That all of it must come over TLS is for the proxy to say that speaks TLS.
+const UNLESS_SAID: [(HeaderName, HeaderValue); 3] = [
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
+
+/// What every answer carries: its request id; that it is what its type says; and [`UNLESS_SAID`].
 fn finish(headers: &mut HeaderMap, request_id: HeaderValue) {
     headers.insert(REQUEST_ID, request_id);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if !headers.contains_key(CACHE_CONTROL) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for (name, value) in UNLESS_SAID {
+        if !headers.contains_key(&name) {
+            headers.insert(name, value);
+        }
+    }
+    // The rest of what is said to pages of other origins is for those that are let in.
+    if !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Speaks HTTP: routes, wire forms, status codes.
 //!
 //! A request passes, in this order: [`observe`](middleware::observe) (request id, log span, metrics),
-//! [`guard`](middleware::guard) (time limit, panics), routing, extraction (who calls, in which tenant),
-//! the handler. It may be refused at each of these stations, always in the form of the dialect whose path
+//! [`cors`] (pages of other origins), [`guard`](middleware::guard) (time limit, panics), routing, extraction
+//! (who calls, in which tenant, and whether too often: [`limits`]), the handler. It may be refused at each of these stations, always in the form of the dialect whose path
 //! it came in on. A handler unpacks, calls one service method and wraps the answer; where it has an `if`,
 //! that is probably a rule and belongs below.
 //!
@@ -12,12 +12,15 @@
 //! To add an endpoint: a handler with `#[utoipa::path]` in the file of its noun, a line in the dialect's
 //! `mount`, a line in `tests/api/unauthorized.rs`.
 
+pub mod client_address;
 pub mod control;
+pub mod cors;
 pub mod databunker;
 pub mod document;
 pub mod extract;
 pub mod fields;
 pub mod health;
+pub mod limits;
 pub mod middleware;
 pub mod reten;
 pub mod webfluss;
@@ -51,6 +54,10 @@ pub struct Settings {
     pub base_domain: Option<String>,
     /// Who owns a tenant that is created without an owner.
     pub default_owner: Option<Email>,
+    /// Whose word about a client's address is taken.
+    pub proxies: client_address::Proxies,
+    /// Whose pages may call.
+    pub cors: cors::Settings,
 }
 
 /// What every handler can reach. One a worker.
@@ -64,6 +71,8 @@ pub struct Site {
     pub clock: Clock,
     /// What was told at start.
     pub settings: Arc<Settings>,
+    /// How often is too often; one for all workers.
+    pub limits: Arc<limits::Limits>,
 }
 
 /// Mounts every dialect.

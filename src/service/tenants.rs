@@ -106,13 +106,15 @@ impl Tenants {
         }
     }
 
-    /// A transaction inside the tenant that a request wants to work in; see [`Tenants::enter`].
+    /// A transaction inside the tenant that a request wants to work in, and which that is; see
+    /// [`Tenants::enter`].
     ///
     /// # Errors
     /// Those of [`Tenants::enter`] and of the database.
-    pub async fn open(&self, ctx: &CallContext, which: &TenantRef) -> Result<TenantTx> {
+    pub async fn open(&self, ctx: &CallContext, which: &TenantRef) -> Result<(TenantId, TenantTx)> {
         let tenant = self.enter(ctx, which).await?;
-        self.db.tenant(tenant.id).await.during("open a tenant transaction")
+        let tx = self.db.tenant(tenant.id).await.during("open a tenant transaction")?;
+        Ok((tenant.id, tx))
     }
 
     /// One page of all tenants by number, the main one too, and how many there are.

@@ -240,7 +240,7 @@ async fn limits(url: &str, backend: &Backend, tenant: TenantId) -> [String; 2] {
     let client = rowhouse::pg::bootstrap::connect(&runtime).await.expect("the login works");
     let alone = client.query_one(LIMITS, &[]).await.expect("a session has settings").get(0);
     let (ctx, which) = (backend.operator(), TenantRef::Id(tenant));
-    let tx = backend.services.tenants.open(&ctx, &which).await.expect("the tenant is there");
+    let (_, tx) = backend.services.tenants.open(&ctx, &which).await.expect("the tenant is there");
     [alone, tx.query_one(LIMITS, &[]).await.expect("a query runs").get(0)]
 }
 

@@ -67,8 +67,12 @@ impl FromRequest for Call {
             let presented = header(request.headers(), TOKEN_HEADER).unwrap_or_default();
             let (principal, home) = match presented {
                 "" => return Err(Problem(Error::Unauthenticated(AuthProblem::Missing))),
-                token => site.services.identity.of_xtoken(token, site.clock.now()).await?,
+                token => {
+                    let found = site.services.identity.of_xtoken(token, site.clock.now());
+                    extract::recognise(&request, token, found).await?
+                }
             };
+            site.limits.request(&principal)?;
             let ctx = extract::context(&request, principal);
             // An empty header is as good as none.
             let named = match header(request.headers(), TENANT_HEADER).unwrap_or("?") {

@@ -11,7 +11,7 @@ use crate::domain::User;
 use crate::domain::error::{AuthProblem, Error, Rule};
 use crate::domain::names::{EMAIL_MAX, Password};
 use crate::http::Site;
-use crate::http::extract::{Body, PublicCall};
+use crate::http::extract::{self, Body, PublicCall};
 use crate::http::fields::{Fields, Text, read_object};
 use crate::service::sessions::Tokens;
 
@@ -74,6 +74,7 @@ pub struct RefreshAnswer {
 pub(super) async fn login(
     site: web::Data<Site>,
     call: PublicCall,
+    request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let body: LoginBody = read_object(&body.read().await?)?;
@@ -85,7 +86,11 @@ pub(super) async fn login(
     });
     let password = fields.required("password", &body.password, Password::parse);
     let (identifier, password) = fields.finish(identifier.zip(password))?;
-    let (user, tokens) = site.services.sessions.log_in(&call.0, &identifier, &password).await?;
+    let guess = site.limits.password(&identifier, extract::client(&request))?;
+    let outcome = site.services.sessions.log_in(&call.0, &identifier, &password).await;
+    guess.settle(&outcome);
+    let (user, tokens) = outcome?;
+    expect(&site, &tokens);
     let cookie = refresh_cookie(&site, &call.0, &tokens);
     Ok(HttpResponse::Ok()
         .cookie(cookie)
@@ -106,9 +111,17 @@ pub(super) async fn refresh(
 ) -> Result<HttpResponse, Problem> {
     let cookie =
         request.cookie(REFRESH_COOKIE).ok_or(Error::Unauthenticated(AuthProblem::Missing))?;
-    let tokens = site.services.sessions.refresh(&call.0, cookie.value()).await?;
+    let refreshed = site.services.sessions.refresh(&call.0, cookie.value());
+    let tokens = extract::recognise(&request, cookie.value(), refreshed).await?;
+    expect(&site, &tokens);
     let cookie = refresh_cookie(&site, &call.0, &tokens);
     Ok(HttpResponse::Ok().cookie(cookie).json(RefreshAnswer { access_token: tokens.access }))
+}
+
+/// What was just handed out is not taken for a guess when it comes back.
+fn expect(site: &Site, tokens: &Tokens) {
+    site.limits.expect(&tokens.access);
+    site.limits.expect(tokens.refresh.expose());
 }
 
 fn refresh_cookie(site: &Site, ctx: &CallContext, tokens: &Tokens) -> Cookie<'static> {

@@ -37,14 +37,17 @@ pub use snapshot::{Snapshot, StrayRoles};
 /// The password of every user that a test makes.
 pub const PASSWORD: &str = "SecurePass123!";
 
-/// A clock that tests can turn forward.
+/// A clock that tests can turn forward, and that can stand still between.
 #[derive(Clone, Default)]
-pub struct TestClock(Arc<AtomicI64>);
+pub struct TestClock {
+    offset: Arc<AtomicI64>,
+    stopped_at: Option<OffsetDateTime>,
+}
 
 impl TestClock {
     /// Lets time pass.
     pub fn advance(&self, by: time::Duration) {
-        self.0.fetch_add(by.whole_seconds(), Ordering::SeqCst);
+        self.offset.fetch_add(by.whole_seconds(), Ordering::SeqCst);
     }
 
     /// What the server takes for the time.
@@ -53,10 +56,12 @@ impl TestClock {
     }
 
     fn clock(&self) -> Clock {
-        let offset = Arc::clone(&self.0);
+        let offset = Arc::clone(&self.offset);
         let system = Clock::system();
+        let stopped_at = self.stopped_at;
         Clock::from_fn(move || -> OffsetDateTime {
-            system.now() + time::Duration::seconds(offset.load(Ordering::SeqCst))
+            let now = stopped_at.unwrap_or_else(|| system.now());
+            now + time::Duration::seconds(offset.load(Ordering::SeqCst))
         })
     }
 }
@@ -94,9 +99,16 @@ pub struct TestAppBuilder {
     values: Vec<(&'static str, String)>,
     routes: Option<Routes>,
     database: Option<TestDatabase>,
+    clock: TestClock,
 }
 
 impl TestAppBuilder {
+    /// Time stands still unless the test turns it, however slow the machine is.
+    pub fn at_a_standstill(mut self) -> Self {
+        self.clock.stopped_at = Some(Clock::system().now());
+        self
+    }
+
     /// Overrides a setting.
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.values.push((key, value.into()));
@@ -120,7 +132,7 @@ impl TestAppBuilder {
             Some(database) => database,
             None => TestDatabase::create().await,
         };
-        let clock = TestClock::default();
+        let clock = self.clock;
         let root_token = Uuid::new_v4().to_string();
         let mut values = settings_for(&database.url());
         values.push(("root_token", root_token.clone()));
@@ -143,7 +155,8 @@ impl TestAppBuilder {
     }
 }
 
-/// Settings for a server under test: a free port, few connections, a hash that costs nothing.
+/// Settings for a server under test: a free port, few connections, a hash that costs nothing, and no limits:
+/// a test that is about one sets it.
 pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
     [
         ("listen", "127.0.0.1:0"),
@@ -155,6 +168,12 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
         ("http.shutdown_timeout", "2s"),
         ("auth.hash_memory_kib", "8"),
         ("auth.hash_iterations", "1"),
+        ("limits.login_pair", "0"),
+        ("limits.login_account", "0"),
+        ("limits.login_address", "0"),
+        ("limits.token_address", "0"),
+        ("limits.requests_token", "0"),
+        ("limits.requests_tenant", "0"),
     ]
     .map(|(key, value)| (key, value.to_owned()))
     .to_vec()

@@ -1,0 +1,269 @@
+//! Finds the address of the client, which a proxy in front of us hides behind its own.
+//!
+//! A header that names a client is written by whoever likes to. It is believed only as far as the
+//! connection comes from a proxy that the settings trust: the list is walked from the right, from the hop
+//! next to us outwards, for as long as each hop was reported by a trusted one. The first address that is no
+//! trusted proxy's is the client; what stands to the left of it is the client's own tale. Nobody is trusted
+//! by default.
+//!
+//! One header counts, the one that the settings name. To read both would let a client send the one that
+//! the proxy neither writes nor removes.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use actix_web::dev::RequestHead;
+use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
+use ipnet::IpNet;
+
+/// Which bits of an IPv6 address tell one client from another: a household or a server gets a /64, and
+/// may use every address in it.
+const IPV6_CLIENT_BITS: u32 = 64;
+
+/// Whose word about the client's address is taken, and which word.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    /// The proxies that are believed.
+    pub trusted: Networks,
+    /// The header that they write.
+    pub header: ForwardedHeader,
+}
+
+/// Some networks, in the settings `10.0.0.0/8, fd00::/8, 192.0.2.7`.
+#[derive(Debug, Clone, Default)]
+pub struct Networks(Vec<IpNet>);
+
+/// The header in which proxies name the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For: client, proxy`, which nearly all of them write.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded: for=client, for=proxy` (RFC 7239).
+    Forwarded,
+}
+
+impl Networks {
+    fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl FromStr for Networks {
+    type Err = String;
+
+    /// # Errors
+    /// The first part that is neither a network nor an address, with what is wrong.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let network: IpNet = text.parse().map_err(|_no_network| {
+        format!("{text:?} is no network, such as 10.0.0.0/8, and no address")
+    })?;
+    // A slip of the pen, and most likely too wide.
+    if network == network.trunc() {
+        Ok(network)
+    } else {
+        Err(format!("{text:?} has bits behind its prefix; {} may be meant", network.trunc()))
+    }
+}
+
+impl Proxies {
+    /// The client's address; none where the connection has none.
+    #[must_use]
+    pub fn client_of(&self, head: &RequestHead) -> Option<IpAddr> {
+        let peer = head.peer_addr.map(|peer| peer.ip().to_canonical())?;
+        Some(self.walk(peer, head.headers()))
+    }
+
+    fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut nearest = peer;
+        if !self.trusted.contain(peer) {
+            return peer;
+        }
+        for hop in self.header.hops(headers).into_iter().rev() {
+            // What cannot be read came through a proxy that is trusted; the proxy answers for it.
+            let Some(address) = hop else { return nearest };
+            nearest = address;
+            if !self.trusted.contain(address) {
+                return address;
+            }
+        }
+        nearest
+    }
+}
+
+impl ForwardedHeader {
+    fn name(self) -> HeaderName {
+        match self {
+            Self::XForwardedFor => X_FORWARDED_FOR,
+            Self::Forwarded => FORWARDED,
+        }
+    }
+
+    /// The hops from left to right, over all lines of the header; none for one that cannot be read.
+    fn hops(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+        let mut hops = Vec::new();
+        for line in headers.get_all(self.name()) {
+            match line.to_str() {
+                Ok(line) => hops.extend(line.split(',').map(|element| self.hop(element))),
+                Err(_no_text) => hops.push(None),
+            }
+        }
+        hops
+    }
+
+    fn hop(self, element: &str) -> Option<IpAddr> {
+        match self {
+            Self::XForwardedFor => node(element),
+            // A comma or semicolon inside quotes belongs to no address: such an element is unreadable.
+            Self::Forwarded => element
+                .split(';')
+                .filter_map(|pair| pair.trim().split_once('='))
+                .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
+                .and_then(|(_, value)| node(value.trim().trim_matches('"'))),
+        }
+    }
+}
+
+/// An address as proxies write it: with or without a port, IPv6 with or without brackets.
+fn node(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let address = text
+        .parse::<IpAddr>()
+        .ok()
+        .or_else(|| bracketed().map(IpAddr::V6))
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))?;
+    Some(address.to_canonical())
+}
+
+/// What stands for the client where clients are counted.
+#[must_use]
+pub fn counted_as(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX << (u128::BITS - IPV6_CLIENT_BITS);
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    const TRUSTED: &str = "10.0.0.0/8, fd00::/8, 192.0.2.7";
+
+    fn client(
+        header: ForwardedHeader,
+        trusted: &str,
+        peer: &str,
+        lines: &[(&'static str, &str)],
+    ) -> String {
+        let proxies = Proxies { trusted: trusted.parse().unwrap(), header };
+        let mut request = TestRequest::get().peer_addr(format!("{peer}:4711").parse().unwrap());
+        for line in lines {
+            request = request.append_header(*line);
+        }
+        let request = request.to_srv_request();
+        proxies.client_of(request.head()).unwrap().to_string()
+    }
+
+    #[test]
+    fn by_default_nobody_is_believed() {
+        let lines = [("x-forwarded-for", "198.51.100.1"), ("forwarded", "for=198.51.100.1")];
+        for header in [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded] {
+            assert_eq!(client(header, "", "10.0.0.1", &lines), "10.0.0.1");
+            assert_eq!(client(header, TRUSTED, "203.0.113.9", &lines), "203.0.113.9");
+        }
+    }
+
+    #[test]
+    fn the_list_is_walked_from_the_right_as_far_as_it_is_trusted() {
+        for (list, expected) in [
+            ("198.51.100.1", "198.51.100.1"),
+            ("198.51.100.1, 10.1.1.1", "198.51.100.1"),
+            // What the client wrote itself stands to the left.
+            ("127.0.0.1, 198.51.100.1", "198.51.100.1"),
+            ("127.0.0.1, 10.9.9.9, 198.51.100.1, 192.0.2.7, 10.1.1.1", "198.51.100.1"),
+            ("10.1.1.1, 10.1.1.2", "10.1.1.1"),
+            ("198.51.100.1:1234", "198.51.100.1"),
+            ("[2001:db8::1]:1234", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("::ffff:198.51.100.1", "198.51.100.1"),
+            ("nonsense", "10.0.0.1"),
+            ("198.51.100.1, nonsense, 10.1.1.1", "10.1.1.1"),
+            ("", "10.0.0.1"),
+        ] {
+            let lines = [("x-forwarded-for", list)];
+            let found = client(ForwardedHeader::XForwardedFor, TRUSTED, "10.0.0.1", &lines);
+            assert_eq!(found, expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        let lines = [("x-forwarded-for", "127.0.0.1"), ("x-forwarded-for", "198.51.100.1")];
+        let found = client(ForwardedHeader::XForwardedFor, TRUSTED, "10.0.0.1", &lines);
+        assert_eq!(found, "198.51.100.1");
+    }
+
+    #[test]
+    fn the_standard_header_is_read_where_the_settings_say_so() {
+        for (list, expected) in [
+            ("for=198.51.100.1", "198.51.100.1"),
+            ("For=\"[2001:db8::1]:4711\";proto=https", "2001:db8::1"),
+            ("by=10.0.0.1; for=198.51.100.1, for=10.2.2.2", "198.51.100.1"),
+            ("for=127.0.0.1, for=_hidden", "10.0.0.1"),
+            ("for=unknown", "10.0.0.1"),
+            ("proto=https", "10.0.0.1"),
+        ] {
+            let lines = [("forwarded", list), ("x-forwarded-for", "203.0.113.200")];
+            let found = client(ForwardedHeader::Forwarded, TRUSTED, "10.0.0.1", &lines);
+            assert_eq!(found, expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_peer_is_the_address_that_it_maps() {
+        let lines = [("x-forwarded-for", "198.51.100.1")];
+        let found = client(ForwardedHeader::XForwardedFor, TRUSTED, "[::ffff:10.0.0.1]", &lines);
+        assert_eq!(found, "198.51.100.1");
+    }
+
+    #[test]
+    fn a_network_that_is_none_is_named() {
+        for (text, part) in [
+            ("10.0.0.0/8, here", "\"here\""),
+            ("10.0.0.0/40", "\"10.0.0.0/40\""),
+            ("10.1.2.3/8", "10.0.0.0/8 may be meant"),
+        ] {
+            let error = text.parse::<Networks>().unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        assert!("".parse::<Networks>().unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_client_is_counted_by_its_network() {
+        for (address, expected) in [
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:3:3:4:5:6", "2001:db8:1:3::"),
+            ("198.51.100.77", "198.51.100.77"),
+        ] {
+            assert_eq!(counted_as(address.parse().unwrap()).to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! How often something may be done: a rate as the settings write it, and the bucket that keeps to it.
+
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::Clock as _;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::{Quota, RateLimiter};
+
+use super::table::{Buckets, Key, Table};
+use super::time::Steady;
+
+/// Largest number in a rate. What it would take to fill a bucket must fit the clock's nanoseconds.
+const MOST: u32 = 1_000_000;
+
+/// So many a minute, and so many at once after a rest. In the settings `60/120`; `60` alone means `60/60`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// In the long run.
+    pub per_minute: NonZeroU32,
+    /// After a rest.
+    pub at_once: NonZeroU32,
+}
+
+/// A [`Rate`], or none: `0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<Rate>);
+
+impl FromStr for Limit {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let number = |text: &str| {
+            let number = text.trim().parse::<u32>().ok();
+            number.filter(|number| *number <= MOST).ok_or(())
+        };
+        let (per_minute, at_once) = match text.split_once('/') {
+            None => (number(text)?, number(text)?),
+            Some((per_minute, at_once)) => (number(per_minute)?, number(at_once)?),
+        };
+        match (NonZeroU32::new(per_minute), NonZeroU32::new(at_once)) {
+            (Some(per_minute), Some(at_once)) => Ok(Self(Some(Rate { per_minute, at_once }))),
+            (None, None) => Ok(Self(None)),
+            // One of the two is a slip of the pen, and nobody can tell which.
+            _ => Err(()),
+        }
+    }
+}
+
+/// A bucket of cells for each key. Cells come back with time, up to as many as may be taken at once.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    limiter: RateLimiter<Key, Buckets, Steady, NoOpMiddleware<Nanos>>,
+    buckets: Buckets,
+}
+
+impl Bucket {
+    pub(super) fn new(rate: Rate, time: Steady) -> Self {
+        let quota = Quota::per_minute(rate.per_minute).allow_burst(rate.at_once);
+        let cell = Nanos::from(quota.replenish_interval());
+        let buckets = Buckets { table: Arc::new(Table::default()), cell };
+        Self { limiter: RateLimiter::new(quota, buckets.clone(), time), buckets }
+    }
+
+    /// Takes a cell. Being refused costs nothing: whoever goes on trying waits no longer for it.
+    ///
+    /// # Errors
+    /// How long until there is one.
+    pub(super) fn take(&self, key: Key) -> Result<(), Duration> {
+        let taken = self.limiter.check_key(&key);
+        taken.map_err(|until| until.wait_time_from(self.limiter.clock().now()))
+    }
+
+    /// Puts a cell back that was taken.
+    pub(super) fn give_back(&self, key: Key) {
+        self.buckets.table.shorten(key, self.buckets.cell);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::super::table::Keys;
+    use super::*;
+    use crate::domain::Clock;
+
+    fn bucket(rate: &str) -> (Bucket, impl Fn(i64)) {
+        let seconds = Arc::new(AtomicI64::new(0));
+        let reading = Arc::clone(&seconds);
+        let clock = Clock::from_fn(move || {
+            time::OffsetDateTime::from_unix_timestamp(reading.load(Ordering::SeqCst)).unwrap()
+        });
+        let Limit(Some(rate)) = rate.parse().unwrap() else { panic!("{rate} is no rate") };
+        let bucket = Bucket::new(rate, Steady::new(clock));
+        (bucket, move |by| {
+            seconds.fetch_add(by, Ordering::SeqCst);
+        })
+    }
+
+    #[test]
+    fn a_rate_is_a_number_a_minute_and_a_number_at_once() {
+        for (text, expected) in [
+            ("60/120", Some(Some((60, 120)))),
+            (" 6 / 30 ", Some(Some((6, 30)))),
+            ("60", Some(Some((60, 60)))),
+            ("0", Some(None)),
+            ("0/0", Some(None)),
+            ("0/5", None),
+            ("5/0", None),
+            ("-1", None),
+            ("5/5/5", None),
+            ("many", None),
+            ("1000000", Some(Some((1_000_000, 1_000_000)))),
+            ("1000001", None),
+            ("1/4294967295", None),
+            ("", None),
+        ] {
+            let found = text.parse::<Limit>().ok();
+            let numbers =
+                found.map(|limit| limit.0.map(|rate| (rate.per_minute.get(), rate.at_once.get())));
+            assert_eq!(numbers, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn cells_are_taken_at_once_and_come_back_with_time() {
+        let (bucket, pass) = bucket("6/3");
+        let key = Keys::default().of("one");
+        assert_eq!([(); 4].map(|()| bucket.take(key).is_ok()), [true, true, true, false]);
+        assert_eq!(bucket.take(key), Err(Duration::from_secs(10)));
+        pass(4);
+        assert_eq!(bucket.take(key), Err(Duration::from_secs(6)), "trying costs nothing");
+        pass(6);
+        assert_eq!([(); 2].map(|()| bucket.take(key).is_ok()), [true, false]);
+        pass(3600);
+        assert_eq!([(); 4].map(|()| bucket.take(key).is_ok()), [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_cell_that_is_given_back_can_be_taken_again() {
+        let (bucket, pass) = bucket("1/1");
+        let key = Keys::default().of("one");
+        for _ in 0..100 {
+            assert_eq!(bucket.take(key), Ok(()));
+            bucket.give_back(key);
+        }
+        pass(7);
+        assert_eq!(bucket.take(key), Ok(()));
+        bucket.give_back(Keys::default().of("somebody else's"));
+        assert_eq!(bucket.take(key), Err(Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn the_largest_rates_can_be_kept_to() {
+        for rate in ["1/1000000", "1000000/1", "1000000"] {
+            let (bucket, pass) = bucket(rate);
+            let key = Keys::default().of("one");
+            assert_eq!(bucket.take(key), Ok(()), "{rate}");
+            pass(100 * 365 * 24 * 3600);
+            assert_eq!(bucket.take(key), Ok(()), "{rate}");
+        }
+    }
+
+    #[test]
+    fn keys_do_not_wait_for_each_other() {
+        let (bucket, _) = bucket("1/1");
+        let keys = Keys::default();
+        for key in 0..100 {
+            assert_eq!(bucket.take(keys.of(key)), Ok(()));
+            assert!(bucket.take(keys.of(key)).is_err());
+        }
+    }
+}

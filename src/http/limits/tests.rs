@@ -1,0 +1,107 @@
+//! What a guess costs, however it ends.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use ::time::OffsetDateTime;
+
+use super::*;
+use crate::domain::error::AuthProblem;
+
+const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+
+/// One of each at once, and one a minute.
+fn limits() -> (Limits, impl Fn(i64)) {
+    let seconds = Arc::new(AtomicI64::new(0));
+    let reading = Arc::clone(&seconds);
+    let clock = Clock::from_fn(move || {
+        OffsetDateTime::from_unix_timestamp(reading.load(Ordering::SeqCst)).unwrap()
+    });
+    let one = "1/1".parse().unwrap();
+    let settings = Settings {
+        login_pair: one,
+        login_account: one,
+        login_address: one,
+        token_address: one,
+        requests_token: one,
+        requests_tenant: one,
+    };
+    let pass = move |by| {
+        seconds.fetch_add(by, Ordering::SeqCst);
+    };
+    (Limits::new(&settings, clock, Arc::new(Metrics::default())), pass)
+}
+
+fn wrong() -> Result<()> {
+    Err(Error::Unauthenticated(AuthProblem::WrongPassword))
+}
+
+#[test]
+fn a_guess_that_is_dropped_was_a_guess() {
+    let (limits, pass) = limits();
+    drop(limits.password("una", HERE).unwrap());
+    assert!(limits.password("una", HERE).is_err());
+    drop(limits.credential("a token", HERE).unwrap());
+    assert!(limits.credential("a token", HERE).is_err());
+    pass(60);
+    assert!(limits.password("una", HERE).is_ok());
+}
+
+#[test]
+fn what_fails_through_no_fault_of_the_caller_costs_nothing() {
+    let (limits, _) = limits();
+    for _ in 0..5 {
+        let away: Result<()> = Err(Error::unavailable("read user row", "the database is away"));
+        limits.password("una", HERE).unwrap().settle(&away);
+        limits.credential("a token", HERE).unwrap().settle(&away);
+    }
+}
+
+#[test]
+fn who_is_refused_by_one_bucket_pays_into_none() {
+    let (limits, _) = limits();
+    limits.password("una", HERE).unwrap().settle(&wrong());
+    // The address has used up its share; these accounts have not.
+    for account in ["bob", "carol", "bob", "carol"] {
+        assert!(limits.password(account, HERE).is_err());
+    }
+    let elsewhere = "198.51.100.1".parse().ok();
+    limits.password("bob", elsewhere).unwrap().settle(&Ok(()));
+    limits.password("carol", elsewhere).unwrap().settle(&wrong());
+    assert!(limits.password("carol", elsewhere).is_err());
+}
+
+#[test]
+fn a_home_is_remembered_for_a_month() {
+    let (limits, pass) = limits();
+    let (home, away) = (HERE, "198.51.100.1".parse().ok());
+    limits.password("una", home).unwrap().settle(&Ok(()));
+    limits.password("una", away).unwrap().settle(&wrong());
+    limits.password("una", home).unwrap().settle(&Ok(()));
+    pass(31 * 24 * 3600);
+    limits.password("una", away).unwrap().settle(&wrong());
+    assert!(limits.password("una", home).is_err());
+}
+
+#[test]
+fn who_waits_as_told_is_not_too_early() {
+    let (limits, pass) = limits();
+    limits.request(&Principal::Root).unwrap();
+    pass(1);
+    let Err(Error::TooMany { retry_after }) = limits.request(&Principal::Root) else {
+        panic!("the second request is let through")
+    };
+    assert_eq!(retry_after, Duration::from_secs(59));
+    pass(59);
+    limits.request(&Principal::Root).unwrap();
+    assert_eq!(whole_seconds(Duration::from_millis(1)), Duration::from_secs(1));
+    assert_eq!(whole_seconds(Duration::from_secs(2)), Duration::from_secs(2));
+}
+
+#[test]
+fn the_command_line_and_strangers_without_a_credential_are_not_counted() {
+    let (limits, _) = limits();
+    for _ in 0..3 {
+        limits.request(&Principal::Operator).unwrap();
+        limits.request(&Principal::Anonymous).unwrap();
+    }
+}

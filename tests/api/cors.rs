@@ -1,0 +1,203 @@
+//! Pages of other origins: which may call, and what their browser is told.
+
+use actix_web::web;
+use reqwest::header::HeaderName;
+use reqwest::{Method, RequestBuilder};
+use rowhouse::app::Routes;
+use rowhouse::config::Settings;
+use serde_json::json;
+
+use crate::support::callers::send;
+use crate::support::{Answer, Caller, TestApp};
+
+const APP: &str = "https://app.example.com";
+const LOCAL: &str = "http://localhost:5173";
+
+async fn open_to_some() -> TestApp {
+    TestApp::builder().with("http.cors_origins", format!("{APP}, {LOCAL}")).spawn().await
+}
+
+fn from(caller: &Caller, origin: &str, method: Method, path: &str) -> RequestBuilder {
+    caller.request(method, path).header("origin", origin)
+}
+
+/// Asks as a browser does before it sends a request that no form could send.
+async fn preflight(app: &TestApp, origin: &str, path: &str, method: &str, headers: &str) -> Answer {
+    let request = from(&app.anonymous(), origin, Method::OPTIONS, path)
+        .header("access-control-request-method", method)
+        .header("access-control-request-headers", headers);
+    send(request).await
+}
+
+/// The words of a list, whatever their order and case.
+fn words(answer: &Answer, header: &str) -> Vec<String> {
+    let list = answer.header(header).unwrap_or_else(|| panic!("no {header} in {answer:?}"));
+    let mut words: Vec<_> = list.split(',').map(|word| word.trim().to_lowercase()).collect();
+    words.sort();
+    words
+}
+
+#[track_caller]
+fn is_open_to(answer: &Answer, origin: &str) {
+    assert_eq!(answer.header("access-control-allow-origin"), Some(origin), "{answer:?}");
+    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"), "{answer:?}");
+    assert!(words(answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
+}
+
+#[tokio::test]
+async fn by_default_no_other_origin_is_let_in() {
+    let app = TestApp::spawn().await;
+    let asked = preflight(&app, APP, "/api/tenant", "GET", "authorization").await;
+    assert_eq!(asked.status, 204);
+    let got = send(from(&app.root(), APP, Method::GET, "/api/tenant")).await;
+    assert_eq!(got.status, 200);
+    for answer in [asked, got] {
+        let found: Vec<_> = answer.headers.keys().map(HeaderName::as_str).collect();
+        assert!(!found.iter().any(|name| name.starts_with("access-control")), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_without_a_credential() {
+    let app = open_to_some().await;
+    for (path, method) in [
+        ("/api/auth/login", "POST"),
+        ("/api/tenant", "GET"),
+        ("/v2/TenantCreate", "POST"),
+        ("/api/tenants", "POST"),
+        ("/control/v1/tenants/00000000-0000-0000-0000-000000000000", "PATCH"),
+    ] {
+        let sent = "authorization, content-type, x-tenant-id, x-api-key, idempotency-key, if-match, \
+                    x-bunker-token, x-bunker-tenant, x-request-id";
+        let answer = preflight(&app, APP, path, method, sent).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        is_open_to(&answer, APP);
+        assert_eq!(answer.header("access-control-max-age"), Some("3600"));
+        let allowed = words(&answer, "access-control-allow-headers");
+        for header in sent.split(", ") {
+            assert!(allowed.contains(&header.to_owned()), "{header} is not among {allowed:?}");
+        }
+        let methods = words(&answer, "access-control-allow-methods");
+        assert_eq!(methods, ["delete", "get", "head", "patch", "post", "put"]);
+        assert!(answer.header("x-request-id").is_some(), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_is_no_attempt_and_no_request() {
+    let app = TestApp::builder()
+        .at_a_standstill()
+        .with("http.cors_origins", APP)
+        .with("limits.login_pair", "1/1")
+        .with("limits.login_address", "1/1")
+        .with("limits.token_address", "1/1")
+        .spawn()
+        .await;
+    for _ in 0..5 {
+        let answer = preflight(&app, APP, "/api/auth/login", "POST", "content-type").await;
+        assert_eq!(answer.status, 200);
+    }
+    let body = json!({ "identifier": "a@example.com", "password": "wrong-password" });
+    let request = from(&app.anonymous(), APP, Method::POST, "/api/auth/login");
+    assert_eq!(send(request.json(&body)).await.status, 401);
+}
+
+#[tokio::test]
+async fn every_answer_can_be_read_by_the_page_that_asked() {
+    let app = TestApp::builder()
+        .at_a_standstill()
+        .with("http.cors_origins", format!("{APP},{LOCAL}"))
+        .with("http.max_body_bytes", "1024")
+        .with("limits.token_address", "1/1")
+        .with_routes(broken())
+        .spawn()
+        .await;
+    let (root, nobody, liar) = (app.root(), app.anonymous(), app.bearer("a lie"));
+    let large = || web::Bytes::from(vec![b'x'; 4096]);
+    for (status, request) in [
+        (200, from(&root, LOCAL, Method::GET, "/api/tenant")),
+        (401, from(&nobody, LOCAL, Method::GET, "/api/tenant")),
+        (401, from(&liar, LOCAL, Method::GET, "/api/tenant")),
+        (429, from(&liar, LOCAL, Method::GET, "/api/tenant")),
+        (404, from(&root, LOCAL, Method::GET, "/nowhere")),
+        (405, from(&root, LOCAL, Method::DELETE, "/api/tenant")),
+        (400, from(&root, LOCAL, Method::POST, "/api/tenant/setup").body("{")),
+        (413, from(&root, LOCAL, Method::POST, "/api/tenant/setup").body(large())),
+        (403, from(&nobody, LOCAL, Method::POST, "/v2/TenantGet").body("{}")),
+        (401, from(&nobody, LOCAL, Method::GET, "/api/tenants/x")),
+        (401, from(&nobody, LOCAL, Method::GET, "/control/v1/tenants")),
+        (500, from(&root, LOCAL, Method::GET, "/panics")),
+    ] {
+        let answer = send(request).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        can_be_read(&answer);
+    }
+    let app = TestApp::builder()
+        .with("http.cors_origins", LOCAL)
+        .with("http.request_timeout", "300ms")
+        .with_routes(broken())
+        .spawn()
+        .await;
+    let answer = send(from(&app.anonymous(), LOCAL, Method::GET, "/forever")).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    can_be_read(&answer);
+}
+
+#[track_caller]
+fn can_be_read(answer: &Answer) {
+    is_open_to(answer, LOCAL);
+    let exposed = words(answer, "access-control-expose-headers");
+    for header in ["etag", "location", "retry-after", "x-request-id"] {
+        assert!(exposed.contains(&header.to_owned()), "{header} is not among {exposed:?}");
+    }
+    assert!(answer.header("x-request-id").is_some(), "{answer:?}");
+}
+
+/// Handlers that never come to an answer.
+fn broken() -> Routes {
+    std::sync::Arc::new(|config| {
+        config.route("/forever", web::get().to(async || std::future::pending::<String>().await));
+        config.route("/panics", web::get().to(panics));
+    })
+}
+
+async fn panics() -> String {
+    panic!("a test's")
+}
+
+#[tokio::test]
+async fn another_origin_is_not_let_in() {
+    let app = open_to_some().await;
+    for stranger in [
+        "https://evil.example.com",
+        "http://app.example.com",
+        "https://app.example.com:8443",
+        "https://app.example.com.evil.org",
+        "null",
+    ] {
+        let asked = preflight(&app, stranger, "/api/tenant", "GET", "authorization").await;
+        assert_eq!(asked.header("access-control-allow-origin"), None, "{asked:?}");
+        let got = send(from(&app.root(), stranger, Method::GET, "/api/tenant")).await;
+        assert_eq!(got.status, 200, "what a caller may do is the credential's matter");
+        let told: Vec<_> = got.headers.keys().map(HeaderName::as_str).collect();
+        assert!(!told.iter().any(|name| name.starts_with("access-control")), "{got:?}");
+        assert!(words(&got, "vary").contains(&"origin".to_owned()), "{got:?}");
+    }
+    let header = preflight(&app, APP, "/api/tenant", "GET", "x-unheard-of").await;
+    assert_eq!(header.header("access-control-allow-origin"), None, "{header:?}");
+    // Somebody who is no browser.
+    assert_eq!(app.root().get("/api/tenant").await.status, 200);
+}
+
+#[test]
+fn an_origin_that_is_none_is_named_at_the_start() {
+    for (value, part) in [
+        ("*", "wildcard"),
+        ("https://good.example.com, https://app.example.com/", "https://app.example.com/"),
+        ("app.example.com", "\"app.example.com\""),
+    ] {
+        let values = [("http.cors_origins", value.to_owned())];
+        let error = Settings::from_values(&values).unwrap_err().to_string();
+        assert!(error.contains("http.cors_origins") && error.contains(part), "{error}");
+    }
+}
