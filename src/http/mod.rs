@@ -88,6 +88,11 @@ impl utoipa::Modify for Credentials {
         bearer.description =
             Some("An access token, an API token (`rh_..`) or the root token.".to_owned());
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let key = ApiKeyValue::with_description(
+            extract::API_KEY_HEADER,
+            "An API key (`rtn_sk_..`), which works in one tenant; good wherever a bearer token is.",
+        );
+        components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
         let xtoken = ApiKeyValue::new("X-Bunker-Token");
         components.add_security_scheme("xtoken", SecurityScheme::ApiKey(ApiKey::Header(xtoken)));
         let cookie = ApiKeyValue::new(reten::auth::REFRESH_COOKIE);

@@ -63,7 +63,7 @@ impl Tenants {
         let tx = self.db.public().await.during("list a caller's tenants")?;
         match &ctx.principal {
             Principal::User { id, .. } => tenants::list_of_user(&tx, *id).await,
-            Principal::Token { tenant: Some(tenant), .. } => {
+            Principal::Token { tenant: Some(tenant), .. } | Principal::ApiKey { tenant, .. } => {
                 let tenant = tenants::lookup(&tx, *tenant).await?;
                 Ok(tenant.into_iter().filter(|t| t.status == TenantStatus::Active).collect())
             }
@@ -165,6 +165,14 @@ impl Tenants {
             TenantRef::Slug(slug) => tenants::find_by_slug(&tx, slug).await,
             TenantRef::Number(number) => tenants::find_by_number(&tx, *number).await,
         }
+    }
+}
+
+/// Refuses where there is no such tenant, or none that answers.
+pub(super) async fn require_active(tx: &PublicTx, tenant: TenantId) -> Result<()> {
+    match tenants::lookup(tx, tenant).await? {
+        Some(Tenant { status: TenantStatus::Active, .. }) => Ok(()),
+        Some(_) | None => Err(Error::NotFound(Noun::Tenant)),
     }
 }
 

@@ -5,9 +5,9 @@
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::auth::CallContext;
 use crate::auth::context::Reach;
 use crate::auth::token::{Kind, OpaqueToken};
+use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{NAME_MAX, TenantId, TokenId};
@@ -50,6 +50,7 @@ impl Tokens {
     /// or an end in the past; [`Noun::Tenant`] not found.
     pub async fn create(&self, ctx: &CallContext, wish: NewToken) -> Result<(Token, OpaqueToken)> {
         require_in(ctx, Permission::ManageApiKeys, wish.tenant)?;
+        require_no_api_key(ctx)?;
         let lacking: Vec<_> = wish
             .permissions
             .iter()
@@ -143,6 +144,14 @@ fn require_in(ctx: &CallContext, permission: Permission, tenant: Option<TenantId
     match tenant {
         Some(tenant) if ctx.principal.may_in(permission, tenant) => Ok(()),
         Some(_) | None => ctx.require(permission),
+    }
+}
+
+/// Refuses a caller with an API key: what one made would stay when it is revoked, or when its person leaves.
+pub(super) fn require_no_api_key(ctx: &CallContext) -> Result<()> {
+    match ctx.principal {
+        Principal::ApiKey { .. } => Err(Error::Forbidden { missing: Vec::new() }),
+        _ => Ok(()),
     }
 }
 

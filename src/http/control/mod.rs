@@ -253,6 +253,7 @@ fn unauthenticated(problem: AuthProblem) -> Face {
         AuthProblem::Expired => "The token has expired",
         AuthProblem::WrongPassword => "Email or password are wrong",
         AuthProblem::Unlock => "The unlock is not valid",
+        AuthProblem::Several => "Send a bearer token or an x-api-key, not both",
     };
     Face {
         status: StatusCode::UNAUTHORIZED,
@@ -276,6 +277,7 @@ fn not_found(noun: Noun) -> Face {
     Face { status: StatusCode::NOT_FOUND, code, title, detail }
 }
 
+#[expect(clippy::too_many_lines, reason = "a flat table: one entry a conflict")]
 fn conflict(conflict: Conflict) -> Face {
     let (code, title, detail) = match conflict {
         Conflict::SlugTaken => ("slug_taken", "The slug is taken", "Choose another slug"),
@@ -330,6 +332,9 @@ fn conflict(conflict: Conflict) -> Face {
         }
         Conflict::LastAdmin => {
             ("last_admin", "The tenant keeps its last admin", "Make another member ADMIN first")
+        }
+        Conflict::AlreadyRevoked => {
+            ("already_revoked", "The API key is revoked already", "There is nothing left to do")
         }
     };
     let status = match conflict {

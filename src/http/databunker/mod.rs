@@ -147,7 +147,8 @@ fn message(error: &Error) -> String {
             AuthProblem::Missing
             | AuthProblem::Invalid
             | AuthProblem::Expired
-            | AuthProblem::WrongPassword,
+            | AuthProblem::WrongPassword
+            | AuthProblem::Several,
         ) => "Access denied".to_owned(),
         Error::NotFound(Noun::Tenant) => "The tenant was not found".to_owned(),
         Error::NotFound(Noun::User | Noun::Profile | Noun::Member) => {
@@ -168,7 +169,8 @@ fn message(error: &Error) -> String {
             | Conflict::PurgeStarted
             | Conflict::GraceOver
             | Conflict::AlreadyMember
-            | Conflict::LastAdmin),
+            | Conflict::LastAdmin
+            | Conflict::AlreadyRevoked),
         ) => format!("Conflict: {}", conflict.as_str()),
         Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
         | Error::Precondition(_) => {

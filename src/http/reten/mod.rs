@@ -1,9 +1,13 @@
-//! Reten's dialect, which is the native one: set-up, log-in, tenant lists.
+//! Reten's dialect, which is the native one: set-up, log-in, tenant lists, users, API keys.
 //!
 //! Contract: Reten's documentation pages "Getting Started", "Setup Tenant", "Login", "Refresh Token",
-//! "List Tenants", "My Tenants". An error is `{"statusCode", "message", "error"}`; beside the documented
+//! "List Tenants", "My Tenants", "List Tenant Users", "Reset User Password", "API Keys". An error is `{"statusCode", "message", "error"}`; beside the documented
 //! `"message": "Validation failed"` we list every bad field under `errors`, and 429 and 503 say when to
 //! come back in `Retry-After`.
+//!
+//! A credential is a bearer token, or an API key in `x-api-key`; both at once are refused, since nobody could tell
+//! who calls. On routes inside of a tenant a bearer token comes with `x-tenant-id`; a key has its own tenant, and
+//! another one in the header is refused.
 //!
 //! Quirks: `identifier` at log-in is documented as "username or email"; users here have no username, so
 //! what is no address matches nobody. `GET /api/tenant` shows an ADMIN of some tenants those, where
@@ -11,8 +15,12 @@
 //! the limit, 422 for an idempotency key of another body, 429 and 503; 401 carries `WWW-Authenticate`
 //! (RFC 9110, 11.6.1).
 
+pub mod api_keys;
 pub mod auth;
+pub mod passwords;
+mod scoped;
 pub mod tenants;
+pub mod users;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -32,7 +40,12 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .service(tenants::mine)
         .service(tenants::list)
         .service(auth::login)
-        .service(auth::refresh);
+        .service(auth::refresh)
+        .service(passwords::reset)
+        .service(users::tenant_users)
+        .service(api_keys::create)
+        .service(api_keys::list)
+        .service(api_keys::revoke);
 }
 
 /// An error on its way out, in Reten's form. Application handlers return it too; `?` makes one of a
@@ -78,7 +91,10 @@ impl ResponseError for Problem {
         match &self.0 {
             Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
-            Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
+            // The last as Reten's page "Revoke API Key" says.
+            Error::Malformed(_) | Error::Invalid(_) | Error::Conflict(Conflict::AlreadyRevoked) => {
+                StatusCode::BAD_REQUEST
+            }
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
@@ -124,9 +140,10 @@ impl ResponseError for Problem {
 /// Which credential would help (RFC 6750, 3).
 fn challenge(problem: AuthProblem) -> &'static str {
     match problem {
-        AuthProblem::Missing | AuthProblem::WrongPassword | AuthProblem::Unlock => {
-            "Bearer realm=\"rowhouse\""
-        }
+        AuthProblem::Missing
+        | AuthProblem::WrongPassword
+        | AuthProblem::Unlock
+        | AuthProblem::Several => "Bearer realm=\"rowhouse\"",
         AuthProblem::Invalid | AuthProblem::Expired => {
             "Bearer realm=\"rowhouse\", error=\"invalid_token\""
         }
@@ -146,6 +163,9 @@ fn message(error: &Error) -> String {
         }
         Error::Unauthenticated(AuthProblem::Invalid) => {
             "Unauthorized: the token is not valid".to_owned()
+        }
+        Error::Unauthenticated(AuthProblem::Several) => {
+            "Unauthorized: send a bearer token or an x-api-key, not both".to_owned()
         }
         Error::Unauthenticated(AuthProblem::Unlock) => "The unlock is not valid".to_owned(),
         Error::Unauthenticated(AuthProblem::Expired) => {
@@ -178,6 +198,7 @@ fn message(error: &Error) -> String {
             Conflict::Concurrent => {
                 "Somebody else changed the same thing at the same moment; try again".to_owned()
             }
+            Conflict::AlreadyRevoked => "API key is already revoked".to_owned(),
             // Asked for through the control API alone.
             Conflict::ExternalIdTaken
             | Conflict::ExternalIdDiffers
@@ -211,6 +232,7 @@ fn field_error(problem: &FieldProblem) -> FieldError {
     let field = &problem.field;
     let rule = match problem.rule {
         Rule::Required => "should not be empty".to_owned(),
+        Rule::Type(expected @ ("array" | "object")) => format!("must be an {expected}"),
         Rule::Type(expected) => format!("must be a {expected}"),
         Rule::TooShort(min) => format!("must be longer than or equal to {min} characters"),
         Rule::TooLong(max) if field.to_lowercase().contains("password") => {
