@@ -236,6 +236,8 @@ pub enum Malformed {
     },
     /// The body broke off or could not be decoded.
     Body,
+    /// The body did not come in the time that a request has.
+    TooSlow,
     /// The method is not one that this path answers to.
     Method,
     /// A header cannot be used as it stands; names the header.

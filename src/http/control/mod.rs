@@ -230,6 +230,12 @@ fn malformed(problem: Malformed) -> Face {
             "The body could not be read",
             "It broke off or could not be decoded".to_owned(),
         ),
+        Malformed::TooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "The body did not come in time",
+            "Send all of it at once".to_owned(),
+        ),
         Malformed::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",

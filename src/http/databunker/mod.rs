@@ -126,6 +126,7 @@ fn message(error: &Error) -> String {
         Error::Malformed(Malformed::TooLarge { limit }) => {
             format!("The request body is larger than {limit} bytes")
         }
+        Error::Malformed(Malformed::TooSlow) => "The request body did not come in time".to_owned(),
         Error::Malformed(Malformed::Method) | Error::NotFound(Noun::Route) => {
             "The API request was not found".to_owned()
         }

@@ -85,6 +85,7 @@ pub struct MadeKeyAnswer {
         (status = 401, description = "No valid credential", body = ErrorBody),
         (status = 403, description = "MANAGE_API_KEYS is missing in this tenant, or something that the key would be allowed; or the caller is a key itself", body = ErrorBody),
         (status = 404, description = "No such tenant, or it does not answer", body = ErrorBody),
+        (status = 408, description = "The body did not come in time", body = ErrorBody),
         (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
         (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
     )

@@ -11,7 +11,7 @@
 //!
 //! Quirks: `identifier` at log-in is documented as "username or email"; users here have no username, so
 //! what is no address matches nobody. `GET /api/tenant` shows an ADMIN of some tenants those, where
-//! Reten's page does not say. Beside the documented codes there are 405 with `Allow`, 413 for a body over
+//! Reten's page does not say. Beside the documented codes there are 405 with `Allow`, 408 for a body that comes too slowly, 413 for a body over
 //! the limit, 422 for an idempotency key of another body, 429 and 503; 401 carries `WWW-Authenticate`
 //! (RFC 9110, 11.6.1).
 
@@ -90,6 +90,7 @@ impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match &self.0 {
             Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Malformed(Malformed::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
             // The last as Reten's page "Revoke API Key" says.
             Error::Malformed(_) | Error::Invalid(_) | Error::Conflict(Conflict::AlreadyRevoked) => {
@@ -223,7 +224,8 @@ fn malformed(problem: Malformed) -> String {
         Malformed::NotAnObject => "The body must be a JSON object".to_owned(),
         Malformed::TooLarge { limit } => format!("The body is larger than {limit} bytes"),
         Malformed::Body => "The body could not be read".to_owned(),
-        Malformed::Method => "This path does not answer to this method; see Allow".to_owned(),
+        Malformed::TooSlow => "The body did not come in time".to_owned(),
+        Malformed::Method => "This path does not answer to this method".to_owned(),
         Malformed::Header(name) => format!("The header {name} cannot be used as it is"),
     }
 }

@@ -45,6 +45,7 @@ pub struct DoneAnswer {
         (status = 401, description = "No valid credential", body = ErrorBody),
         (status = 403, description = "RESET_USER_PASSWORD is missing in this tenant, or the user is not below the caller, everywhere", body = ErrorBody),
         (status = 404, description = "No such tenant, or no such user in it", body = ErrorBody),
+        (status = 408, description = "The body did not come in time", body = ErrorBody),
         (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
         (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
     )

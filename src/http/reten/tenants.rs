@@ -78,6 +78,7 @@ pub struct ListedTenant {
         (status = 401, description = "No valid token", body = ErrorBody),
         (status = 403, description = "CREATE_TENANT is missing", body = ErrorBody),
         (status = 409, description = "Slug already exists, or the same key is still running", body = ErrorBody),
+        (status = 408, description = "The body did not come in time", body = ErrorBody),
         (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
         (status = 422, description = "The Idempotency-Key was used with another body", body = ErrorBody),
         (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
