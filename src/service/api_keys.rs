@@ -8,7 +8,7 @@
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::registry::note;
+use super::audit::note;
 use super::tenants::require_active;
 use super::tokens::require_no_api_key;
 use crate::auth::token::{Kind, OpaqueToken};

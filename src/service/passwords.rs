@@ -6,7 +6,7 @@
 
 use serde_json::json;
 
-use super::registry::note;
+use super::audit::note;
 use super::tenants::require_active;
 use crate::auth::CallContext;
 use crate::auth::context::Membership;

@@ -7,6 +7,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::note_as;
 use crate::auth::CallContext;
 use crate::auth::jwt::Issuer;
 use crate::auth::password::{Hasher, PasswordHash};
@@ -14,8 +15,7 @@ use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
 use crate::domain::error::{AuthProblem, Conflict, Error, Result};
 use crate::domain::names::{Email, Password, PersonName, UserId};
 use crate::domain::{Role, User};
-use crate::pg::audit_events::Event;
-use crate::pg::{Db, During, PublicTx, audit_events, sessions, users};
+use crate::pg::{Db, During, PublicTx, sessions, users};
 
 /// Opens and refreshes sessions.
 #[derive(Clone)]
@@ -192,14 +192,7 @@ impl Sessions {
     }
 }
 
+/// Tells what somebody did who is not known by a credential yet.
 async fn note(tx: &PublicTx, ctx: &CallContext, user: UserId, action: &'static str) -> Result<()> {
-    let event = Event {
-        at: ctx.now,
-        actor: &format!("user:{user}"),
-        action,
-        tenant: None,
-        request_id: &ctx.request_id,
-        details: json!({}),
-    };
-    audit_events::insert(tx, &event).await
+    note_as(tx, ctx, &format!("user:{user}"), action, None, json!({})).await
 }

@@ -5,6 +5,7 @@
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::audit::note;
 use crate::auth::context::Reach;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
@@ -12,8 +13,7 @@ use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{NAME_MAX, TenantId, TokenId};
 use crate::domain::page::{Cursor, Page, Window};
-use crate::pg::audit_events::Event;
-use crate::pg::{Db, During, PublicTx, audit_events, tokens};
+use crate::pg::{Db, During, tokens};
 
 pub use crate::pg::tokens::Token;
 
@@ -77,7 +77,7 @@ impl Tokens {
         };
         let tx = self.db.public().await.during("create token")?;
         tokens::insert(&tx, &token, secret.digest().as_bytes()).await?;
-        note(&tx, ctx, "token.create", token.id, token.tenant).await?;
+        note(&tx, ctx, "token.create", token.tenant, json!({ "token": token.id })).await?;
         tx.commit().await.during("create token")?;
         Ok((token, secret))
     }
@@ -121,7 +121,7 @@ impl Tokens {
             return Ok(token);
         }
         tokens::revoke(&tx, id, ctx.now).await?;
-        note(&tx, ctx, "token.revoke", id, token.tenant).await?;
+        note(&tx, ctx, "token.revoke", token.tenant, json!({ "token": id })).await?;
         tx.commit().await.during("revoke token")?;
         Ok(Token { revoked_at: Some(ctx.now), ..token })
     }
@@ -134,7 +134,7 @@ impl Tokens {
         ctx.require(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("revoke token")?;
         let token = tokens::revoke(&tx, id, ctx.now).await?.ok_or(Error::NotFound(Noun::Token))?;
-        note(&tx, ctx, "token.revoke", id, token.tenant).await?;
+        note(&tx, ctx, "token.revoke", token.tenant, json!({ "token": id })).await?;
         tx.commit().await.during("revoke token")
     }
 }
@@ -172,22 +172,4 @@ fn check(wish: &NewToken, now: OffsetDateTime) -> Result<()> {
         return Err(Error::invalid("expiresAt", Rule::Past));
     }
     Ok(())
-}
-
-async fn note(
-    tx: &PublicTx,
-    ctx: &CallContext,
-    action: &'static str,
-    token: TokenId,
-    tenant: Option<TenantId>,
-) -> Result<()> {
-    let event = Event {
-        at: ctx.now,
-        actor: &ctx.principal.label(),
-        action,
-        tenant,
-        request_id: &ctx.request_id,
-        details: json!({ "token": token }),
-    };
-    audit_events::insert(tx, &event).await
 }
