@@ -11,7 +11,9 @@
 //!
 //! Quirks: `identifier` at log-in is documented as "username or email"; users here have no username, so
 //! what is no address matches nobody. `GET /api/tenant` shows an ADMIN of some tenants those, where
-//! Reten's page does not say. Beside the documented codes there are 405 with `Allow`, 408 for a body that comes too slowly, 413 for a body over
+//! Reten's page does not say. Another tenant's key is not found, where that page says 403: a stranger learns
+//! nothing of it. `userId` of a key that no user made is null. Permissions are read in either case and answered in
+//! upper case. `limit` is 100 at most and refused beyond. Beside the documented codes there are 405 with `Allow`, 408 for a body that comes too slowly, 413 for a body over
 //! the limit, 422 for an idempotency key of another body, 429 and 503; 401 carries `WWW-Authenticate`
 //! (RFC 9110, 11.6.1).
 
