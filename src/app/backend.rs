@@ -28,8 +28,8 @@ use crate::pg::migrations::MigrationSet;
 use crate::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLimits};
 use crate::pg::{Db, signing_keys};
 use crate::service::{
-    Audit, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
-    Sessions, System, Tenants, Tokens,
+    ApiKeys, Audit, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles, Provisioning,
+    Registry, Services, Sessions, System, Tenants, Tokens,
 };
 
 /// Of the connection budget, the part that the main runtime's control pool gets, which provisions.
@@ -101,6 +101,8 @@ impl Parts {
             lifecycle: Lifecycle::new(db.clone(), self.grace_period),
             members: Members::new(db.clone(), self.hasher.clone()),
             tokens: Tokens::new(db.clone()),
+            api_keys: ApiKeys::new(db.clone()),
+            passwords: Passwords::new(db.clone(), self.hasher.clone()),
             profiles: Profiles::new(db.clone()),
             system: System::new(db.clone(), Profiles::new(db.clone())),
             audit: Audit::new(db.clone()),

@@ -36,6 +36,17 @@ pub enum Principal {
         /// The one tenant that it works in, where it is bound to one.
         tenant: Option<TenantId>,
     },
+    /// The holder of an API key, which works in one tenant for the person who made it.
+    ApiKey {
+        /// Which.
+        id: TokenId,
+        /// For whom; nobody where no user made it.
+        user: Option<UserId>,
+        /// What it may do: what it was given, and no more than its person may do there now.
+        permissions: Vec<Permission>,
+        /// Where.
+        tenant: TenantId,
+    },
     /// The person behind a profile, with a token for reading it.
     Profile {
         /// Which token.
@@ -111,6 +122,9 @@ impl Principal {
             Self::Token { permissions, tenant, .. } => permissions
                 .contains(&permission)
                 .then(|| tenant.map_or(Reach::Everything, |tenant| Reach::Tenants(vec![tenant]))),
+            Self::ApiKey { permissions, tenant, .. } => {
+                permissions.contains(&permission).then(|| Reach::Tenants(vec![*tenant]))
+            }
             Self::User { platform_role: Some(role), .. } if role.grants(permission) => {
                 Some(Reach::Everything)
             }
@@ -137,7 +151,27 @@ impl Principal {
                 platform_role.is_some() || memberships.iter().any(|m| m.tenant == tenant)
             }
             Self::Token { tenant: bound, .. } => *bound == Some(tenant),
+            Self::ApiKey { tenant: bound, .. } => *bound == tenant,
         }
+    }
+
+    /// Whether the principal stands above somebody with these roles, wherever they hold: it holds all that
+    /// each of them grants there, and more. So an admin of one tenant does not stand above a person who is
+    /// anything at all in another. The root and the operator stand above everybody.
+    #[must_use]
+    pub fn outranks(&self, platform_role: Option<Role>, memberships: &[Membership]) -> bool {
+        if matches!(self, Self::Root | Self::Operator) {
+            return true;
+        }
+        let above = |role: Role, holds: &dyn Fn(Permission) -> bool| {
+            let all = Permission::ALL.iter().copied();
+            all.clone().all(|permission| !role.grants(permission) || holds(permission))
+                && all.clone().any(|permission| !role.grants(permission) && holds(permission))
+        };
+        platform_role.is_none_or(|role| above(role, &|permission| self.may(permission)))
+            && memberships
+                .iter()
+                .all(|m| above(m.role, &|permission| self.may_in(permission, m.tenant)))
     }
 
     /// The one tenant that the principal is bound to, if it is.
@@ -145,7 +179,7 @@ impl Principal {
     pub const fn home(&self) -> Option<TenantId> {
         match self {
             Self::Token { tenant, .. } => *tenant,
-            Self::Profile { tenant, .. } => Some(*tenant),
+            Self::ApiKey { tenant, .. } | Self::Profile { tenant, .. } => Some(*tenant),
             Self::Anonymous | Self::Root | Self::Operator | Self::User { .. } => None,
         }
     }
@@ -158,7 +192,7 @@ impl Principal {
             Self::Root => "root".to_owned(),
             Self::Operator => "operator".to_owned(),
             Self::User { id, .. } => format!("user:{id}"),
-            Self::Token { id, .. } => format!("token:{id}"),
+            Self::Token { id, .. } | Self::ApiKey { id, .. } => format!("token:{id}"),
             Self::Profile { profile, .. } => format!("profile:{profile}"),
         }
     }
@@ -183,6 +217,19 @@ impl CallContext {
     pub fn require(&self, permission: Permission) -> Result<()> {
         self.require_authenticated()?;
         if self.principal.may(permission) { Ok(()) } else { Err(Error::missing(permission)) }
+    }
+
+    /// Refuses unless the caller holds the permission in this tenant.
+    ///
+    /// # Errors
+    /// As [`CallContext::require`].
+    pub fn require_in(&self, permission: Permission, tenant: TenantId) -> Result<()> {
+        self.require_authenticated()?;
+        if self.principal.may_in(permission, tenant) {
+            Ok(())
+        } else {
+            Err(Error::missing(permission))
+        }
     }
 
     /// Refuses unless the caller holds the permission somewhere; tells where.
@@ -245,5 +292,68 @@ mod tests {
         assert!(!token.may_in(Permission::ViewUsers, tenant(2)));
         assert!(!token.may_in(Permission::ViewTenants, tenant(1)));
         assert!(token.may_enter(tenant(1)) && !token.may_enter(tenant(2)));
+    }
+
+    fn memberships(roles: &[(u128, Role)]) -> Vec<Membership> {
+        roles.iter().map(|(n, role)| Membership { tenant: tenant(*n), role: *role }).collect()
+    }
+
+    #[test]
+    fn whoever_stands_above_somebody_holds_more_wherever_that_one_is_anything() {
+        let user = |platform_role, roles: &[(u128, Role)]| Principal::User {
+            id: UserId::new(uuid::Uuid::nil()),
+            platform_role,
+            memberships: memberships(roles),
+        };
+        let admin = user(None, &[(1, Role::Admin), (2, Role::Fde)]);
+        let token = |permissions: &[Permission], tenant| Principal::Token {
+            id: TokenId::new(uuid::Uuid::nil()),
+            permissions: permissions.to_vec(),
+            tenant,
+        };
+        let reset = Permission::ResetUserPassword;
+        let all = token(Permission::ALL, None);
+        for (principal, platform_role, roles, outranks) in [
+            (&admin, None, &[][..], true),
+            (&admin, None, &[(1, Role::Fde)], true),
+            (&admin, None, &[(1, Role::Admin)], false),
+            (&admin, None, &[(1, Role::Fde), (2, Role::Viewer)], true),
+            (&admin, None, &[(1, Role::Viewer), (2, Role::Fde)], false),
+            (&admin, None, &[(1, Role::Viewer), (3, Role::Viewer)], false),
+            (&admin, Some(Role::Viewer), &[(1, Role::Viewer)], false),
+            (&user(Some(Role::Admin), &[]), None, &[(3, Role::Fde)], true),
+            (&user(Some(Role::Admin), &[]), None, &[(3, Role::Admin)], false),
+            (&user(Some(Role::Admin), &[]), Some(Role::Fde), &[(3, Role::Fde)], true),
+            (&user(Some(Role::Admin), &[]), Some(Role::Admin), &[], false),
+            (&user(Some(Role::SuperAdmin), &[]), Some(Role::Admin), &[(3, Role::Admin)], true),
+            (&user(Some(Role::SuperAdmin), &[]), Some(Role::SuperAdmin), &[], false),
+            (&token(&[reset], None), None, &[(1, Role::Viewer)], false),
+            (&token(&[reset, Permission::ReadProfiles], None), None, &[(1, Role::Viewer)], true),
+            (&token(&[Permission::ReadProfiles], None), None, &[(1, Role::Viewer)], false),
+            (&token(Permission::ALL, Some(tenant(1))), None, &[(1, Role::Admin)], true),
+            (&token(Permission::ALL, Some(tenant(1))), None, &[(2, Role::Viewer)], false),
+            (&all, Some(Role::Admin), &[(1, Role::Admin)], true),
+            (&all, Some(Role::SuperAdmin), &[], false),
+            (&Principal::Root, Some(Role::SuperAdmin), &[(1, Role::Admin)], true),
+            (&Principal::Anonymous, None, &[(1, Role::Viewer)], false),
+        ] {
+            let found = principal.outranks(platform_role, &memberships(roles));
+            assert_eq!(found, outranks, "{principal:?} over {platform_role:?} {roles:?}");
+        }
+    }
+
+    #[test]
+    fn an_api_key_never_leaves_its_tenant() {
+        let key = Principal::ApiKey {
+            id: TokenId::new(uuid::Uuid::nil()),
+            user: None,
+            permissions: vec![Permission::ViewUsers],
+            tenant: tenant(1),
+        };
+        assert!(key.may_in(Permission::ViewUsers, tenant(1)));
+        assert!(!key.may(Permission::ViewUsers));
+        assert!(!key.may_in(Permission::ViewUsers, tenant(2)));
+        assert!(key.may_enter(tenant(1)) && !key.may_enter(tenant(2)));
+        assert_eq!(key.home(), Some(tenant(1)));
     }
 }

@@ -25,12 +25,16 @@ const RANDOM_TEXT_LEN: usize = 43;
 /// Characters of the random part in a hint: enough to tell a list of tokens apart, and it leaves 232
 /// bits to guess.
 const HINT_LEN: usize = 4;
+/// The same for an API key, of which Reten's clients show so many; it leaves 208 bits.
+const API_KEY_HINT_LEN: usize = 8;
 
 /// What an opaque token is good for. The prefix tells scanners of leaked secrets what they found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Calls the API.
     Api,
+    /// Calls the API in one tenant, in a header of its own: Reten's API key.
+    ApiKey,
     /// Is exchanged for the next access token, and calls nothing.
     Refresh,
     /// Calls the API in Databunker's dialect, whose clients expect a UUID: an xtoken, an unlock.
@@ -43,6 +47,7 @@ impl Kind {
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Api => "rh_",
+            Self::ApiKey => "rtn_sk_",
             Self::Refresh => "rhr_",
             Self::Uuid => "",
         }
@@ -95,7 +100,11 @@ impl OpaqueToken {
     /// The beginning, by which its owner knows it again in a listing: `rh_ab12…`.
     #[must_use]
     pub fn hint(&self) -> String {
-        let shown = self.kind.prefix().len() + HINT_LEN;
+        let of_the_random_part = match self.kind {
+            Kind::ApiKey => API_KEY_HINT_LEN,
+            Kind::Api | Kind::Refresh | Kind::Uuid => HINT_LEN,
+        };
+        let shown = self.kind.prefix().len() + of_the_random_part;
         self.expose().chars().take(shown).chain(['…']).collect()
     }
 }
@@ -204,6 +213,8 @@ pub enum Presented {
     Uuid,
     /// An API token.
     Api,
+    /// An API key of Reten's.
+    ApiKey,
     /// An access token, signed.
     AccessToken,
     /// None that can be presented. Refresh tokens are among these: they open no door.
@@ -216,6 +227,8 @@ impl Presented {
     pub fn classify(presented: &str) -> Self {
         if Kind::Api.has_form(presented) {
             Self::Api
+        } else if Kind::ApiKey.has_form(presented) {
+            Self::ApiKey
         } else if looks_like_jwt(presented) {
             Self::AccessToken
         } else if Uuid::try_parse(presented).is_ok() {
@@ -249,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_token_is_its_prefix_and_256_random_bits() {
-        for kind in [Kind::Api, Kind::Refresh] {
+        for kind in [Kind::Api, Kind::ApiKey, Kind::Refresh] {
             let tokens: Vec<_> = (0..100).map(|_| OpaqueToken::generate(kind)).collect();
             for token in &tokens {
                 let random = token.expose().strip_prefix(kind.prefix()).unwrap();
@@ -283,8 +296,8 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_shows_four_characters_of_the_secret_part() {
-        for (kind, length) in [(Kind::Api, 7), (Kind::Refresh, 8)] {
+    fn a_hint_shows_a_few_characters_of_the_secret_part() {
+        for (kind, length) in [(Kind::Api, 7), (Kind::ApiKey, 15), (Kind::Refresh, 8)] {
             let token = OpaqueToken::generate(kind);
             let hint = token.hint();
             let shown = hint.strip_suffix('…').unwrap();
@@ -334,6 +347,7 @@ mod tests {
     #[test]
     fn a_credential_is_told_by_its_form() {
         let api = OpaqueToken::generate(Kind::Api);
+        let key = OpaqueToken::generate(Kind::ApiKey);
         let refresh = OpaqueToken::generate(Kind::Refresh);
         let longer = format!("{}a", api.expose());
         let padded = format!("{} ", api.expose());
@@ -342,6 +356,7 @@ mod tests {
             (ROOT, Presented::Uuid),
             ("6F2C1F6E3A5B4D0C9B1E0A2B3C4D5E6F", Presented::Uuid),
             (api.expose(), Presented::Api),
+            (key.expose(), Presented::ApiKey),
             ("eyJh.eyJz.c2ln", Presented::AccessToken),
             (refresh.expose(), Presented::Unknown),
             (&longer, Presented::Unknown),

@@ -236,6 +236,8 @@ pub enum Malformed {
     },
     /// The body broke off or could not be decoded.
     Body,
+    /// The body did not come in the time that a request has.
+    TooSlow,
     /// The method is not one that this path answers to.
     Method,
     /// A header cannot be used as it stands; names the header.
@@ -255,6 +257,8 @@ pub enum AuthProblem {
     WrongPassword,
     /// The unlock is unknown, expired or somebody else's.
     Unlock,
+    /// More than one was sent, and nobody could tell which one counts.
+    Several,
 }
 
 impl AuthProblem {
@@ -267,6 +271,7 @@ impl AuthProblem {
             Self::Expired => "expired",
             Self::WrongPassword => "wrong password",
             Self::Unlock => "bad unlock",
+            Self::Several => "several",
         }
     }
 }
@@ -339,6 +344,8 @@ pub enum Conflict {
     AlreadyMember,
     /// A tenant that has an admin keeps one.
     LastAdmin,
+    /// The API key was revoked before.
+    AlreadyRevoked,
 }
 
 impl Conflict {
@@ -363,6 +370,7 @@ impl Conflict {
             Self::GraceOver => "the grace period is over",
             Self::AlreadyMember => "the user is a member already",
             Self::LastAdmin => "a tenant keeps its last admin",
+            Self::AlreadyRevoked => "the API key is revoked already",
         }
     }
 }

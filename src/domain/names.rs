@@ -200,6 +200,10 @@ text!(
     ExternalId
 );
 text!(
+    /// What a token is for, in its maker's words: 1 to 255 characters of any script.
+    TokenName
+);
+text!(
     /// An e-mail address, trimmed and in lower case: addresses that differ only in case are one.
     Email
 );
@@ -243,6 +247,16 @@ impl TenantName {
 
 impl ExternalId {
     /// Reads a caller's own id.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn parse(given: &str) -> Result<Self, Rule> {
+        visible_name(given).map(Self)
+    }
+}
+
+impl TokenName {
+    /// Reads what a token is for.
     ///
     /// # Errors
     /// The rule that it breaks.

@@ -11,7 +11,7 @@ use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn,
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 
-use super::{control, databunker, reten, webfluss};
+use super::{control, databunker, extract, reten, webfluss};
 
 /// The document that describes all routes; the routes themselves are collected as they are mounted.
 #[derive(OpenApi)]
@@ -37,6 +37,11 @@ impl utoipa::Modify for Credentials {
         bearer.description =
             Some("An access token, an API token (`rh_..`) or the root token.".to_owned());
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let key = ApiKeyValue::with_description(
+            extract::API_KEY_HEADER,
+            "An API key (`rtn_sk_..`), which works in one tenant; good wherever a bearer token is.",
+        );
+        components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
         let xtoken = ApiKeyValue::new("X-Bunker-Token");
         components.add_security_scheme("xtoken", SecurityScheme::ApiKey(ApiKey::Header(xtoken)));
         let cookie = ApiKeyValue::new(reten::auth::REFRESH_COOKIE);

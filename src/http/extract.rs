@@ -21,6 +21,9 @@ use crate::service::tenants::{TenantRef, TenantTx};
 /// Names the tenant of a request by its id.
 pub const TENANT_HEADER: &str = "x-tenant-id";
 
+/// Carries an API key, in the place of a bearer token.
+pub const API_KEY_HEADER: &str = "x-api-key";
+
 /// Whoever calls, with the context that service methods want. Somebody without a credential is
 /// [`Principal::Anonymous`]; somebody with a bad one is refused here.
 pub struct Caller(pub CallContext);
@@ -63,8 +66,8 @@ impl FromRequest for Caller {
 
 /// A transaction inside the caller's tenant: the way for an application's handlers to its tables.
 ///
-/// The tenant is the one that `x-tenant-id` names, else the one that the caller's token is bound to, else
-/// the one that the host name says. Without one the request fails: there is no default. A tenant that
+/// The tenant is the one that `x-tenant-id` names, else the one that the caller's token or API key is bound
+/// to, else the one that the host name says. Without one the request fails: there is no default. A tenant that
 /// the caller does not belong to, one that is suspended and one that does not exist all answer 404.
 ///
 /// ```no_run
@@ -138,12 +141,13 @@ async fn open(request: &HttpRequest) -> Result<TenantTx> {
 
 pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
     let site = site(request);
-    let principal = match bearer(request)? {
-        None => Principal::Anonymous,
-        Some(token) => {
-            let found = site.services.identity.of_bearer(token, site.clock.now());
-            recognise(request, token, found).await?
-        }
+    let (identity, now) = (&site.services.identity, site.clock.now());
+    let principal = match (bearer(request)?, api_key(request)?) {
+        (None, None) => Principal::Anonymous,
+        (Some(token), None) => recognise(request, token, identity.of_bearer(token, now)).await?,
+        (None, Some(key)) => recognise(request, key, identity.of_api_key(key, now)).await?,
+        // Of two callers nobody could tell which one it is.
+        (Some(_), Some(_)) => return Err(Error::Unauthenticated(AuthProblem::Several)),
     };
     site.limits.request(&principal)?;
     Ok(context(request, principal))
@@ -185,20 +189,38 @@ fn bearer(request: &HttpRequest) -> Result<Option<&str>> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(refused()) }
 }
 
+/// The API key in its header; there is one at most.
+fn api_key(request: &HttpRequest) -> Result<Option<&str>> {
+    let mut values = request.headers().get_all(API_KEY_HEADER);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::Unauthenticated(AuthProblem::Several));
+    }
+    let text = value.to_str().map_err(|_no_text| Error::Unauthenticated(AuthProblem::Invalid))?;
+    Ok(Some(text.trim()))
+}
+
+/// The tenant that the header names, where it names one.
+pub(super) fn named_tenant(request: &HttpRequest) -> Result<Option<TenantId>> {
+    let mut values = request.headers().get_all(TENANT_HEADER);
+    let Some(value) = values.next() else { return Ok(None) };
+    // Of two nobody could tell which one counts.
+    if values.next().is_some() {
+        return Err(Error::Malformed(Malformed::Header(TENANT_HEADER)));
+    }
+    let id = value.to_str().ok().and_then(|text| text.parse().ok());
+    let id = id.ok_or_else(|| Error::invalid(TENANT_HEADER, Rule::UuidFormat))?;
+    Ok(Some(TenantId::new(id)))
+}
+
 /// Which tenant a request wants to work in.
 fn resolve(
     request: &HttpRequest,
     principal: &Principal,
     base_domain: Option<&str>,
 ) -> Result<TenantRef> {
-    if let Some(value) = request.headers().get(TENANT_HEADER) {
-        let id = value.to_str().ok().and_then(|text| text.parse().ok());
-        return id
-            .map(|id| TenantRef::Id(TenantId::new(id)))
-            .ok_or(Error::Malformed(Malformed::Header(TENANT_HEADER)));
-    }
-    if let Principal::Token { tenant: Some(tenant), .. } = principal {
-        return Ok(TenantRef::Id(*tenant));
+    if let Some(tenant) = named_tenant(request)?.or_else(|| principal.home()) {
+        return Ok(TenantRef::Id(tenant));
     }
     slug_of_host(request.connection_info().host(), base_domain)
         .map(TenantRef::Slug)

@@ -4,6 +4,8 @@
 //! anything and remembers what it was, and [`Fields`] collects the problems while each is parsed into the
 //! newtype that the service wants.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -32,6 +34,29 @@ impl From<Option<Value>> for Text {
     }
 }
 
+/// A list field as it came: a list, nothing, or something else.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Option<Value>")]
+pub enum List {
+    /// Absent or null.
+    #[default]
+    Missing,
+    /// A JSON array.
+    Given(Vec<Value>),
+    /// Another JSON type.
+    WrongType,
+}
+
+impl From<Option<Value>> for List {
+    fn from(value: Option<Value>) -> Self {
+        match value {
+            None | Some(Value::Null) => Self::Missing,
+            Some(Value::Array(values)) => Self::Given(values),
+            Some(_) => Self::WrongType,
+        }
+    }
+}
+
 /// Collects the problems of a body.
 #[derive(Debug, Default)]
 pub struct Fields {
@@ -52,6 +77,25 @@ impl Fields {
             Text::Given(text) => parse(text),
         };
         parsed.map_err(|rule| self.problems.push(FieldProblem::new(name, rule))).ok()
+    }
+
+    /// Parses a field that may be left out; the outcome is `None` then, too.
+    pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        text: &Text,
+        parse: impl FnOnce(&str) -> Result<T, Rule>,
+    ) -> Option<T> {
+        match text {
+            Text::Missing => None,
+            given => self.required(name, given, parse),
+        }
+    }
+
+    /// Says that a field breaks a rule; there is no value then.
+    pub fn refuse<T>(&mut self, name: impl Into<Cow<'static, str>>, rule: Rule) -> Option<T> {
+        self.problems.push(FieldProblem::new(name, rule));
+        None
     }
 
     /// Ends the reading: all fields, or all problems.

@@ -18,8 +18,9 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::slow_body::Waiting;
 use super::{Routes, Site, cause_of, refuse};
-use crate::domain::error::Error;
+use crate::domain::error::{Error, Malformed};
 
 /// Links an answer to its log lines. Taken from the caller where it is sane, made up otherwise.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -115,21 +116,28 @@ fn finish(headers: &mut HeaderMap, request_id: HeaderValue) {
     }
 }
 
-/// Ends a request that takes too long or panics, in the form of its dialect. What it had begun in the
+/// Ends a request that takes too long or panics, in the form of its dialect; one whose body is still awaited
+/// when its time is over was too slow itself. What it had begun in the
 /// database is rolled back as its future is dropped.
 ///
 /// # Errors
-/// [`Error::Unavailable`] or [`Error::Internal`], as the answer of the dialect.
+/// [`Error::Unavailable`], [`Malformed::TooSlow`] or [`Error::Internal`], as the answer of the dialect.
 pub async fn guard<B: MessageBody + 'static>(
     site: web::Data<Site>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let path = request.path().to_owned();
+    let waiting = Waiting::watch(&mut request);
     let work = AssertUnwindSafe(next.call(request)).catch_unwind();
     let error = match tokio::time::timeout(site.settings.request_timeout, work).await {
         Ok(Ok(outcome)) => return outcome.map(ServiceResponse::map_into_left_body),
         Ok(Err(_panic)) => Error::internal("answer a request", "the handler panicked"),
+        Err(_elapsed) if waiting.is_on() => {
+            tracing::debug!("the body of a request came too slowly");
+            let error = Error::Malformed(Malformed::TooSlow);
+            return Err(InternalError::from_response("too slow", refuse(&path, error)).into());
+        }
         Err(elapsed) => Error::unavailable("answer a request in time", elapsed),
     };
     tracing::error!(error = %error.chain(), "failed to answer a request");

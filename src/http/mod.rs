@@ -23,6 +23,7 @@ pub mod health;
 pub mod limits;
 pub mod middleware;
 pub mod reten;
+mod slow_body;
 pub mod webfluss;
 
 use std::sync::Arc;
@@ -124,10 +125,17 @@ impl Routes {
     }
 }
 
-/// Answers what no route answers: `OPTIONS`, a wrong method on a path that is there, a path that is not.
+/// Answers what no route answers: `OPTIONS`, a wrong method on a path that is there, a path that is not. Of an
+/// application's paths we know that they are there, and not for which methods: `Allow` is missing there.
 pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
     let Some(route) = routes.find(request.path()) else {
-        return refuse(request.path(), Error::NotFound(Noun::Route));
+        let is_there = request.resource_map().has_resource(request.path());
+        let error = if is_there {
+            Error::Malformed(Malformed::Method)
+        } else {
+            Error::NotFound(Noun::Route)
+        };
+        return refuse(request.path(), error);
     };
     let mut answer = match *request.method() {
         Method::OPTIONS => HttpResponse::NoContent().finish(),

@@ -50,6 +50,34 @@ pub async fn list(tx: &PublicTx, tenant: TenantId, window: &Window) -> Result<Ve
     rows.iter().map(from_row).collect()
 }
 
+/// A page of a tenant's members, those of longest standing first, each with the role that they hold
+/// everywhere, and how many members there are.
+pub async fn page(
+    tx: &PublicTx,
+    tenant: TenantId,
+    offset: i64,
+    limit: i64,
+) -> Result<(i64, Vec<(Member, Option<Role>)>)> {
+    let total = tx
+        .query_one("SELECT count(*) FROM memberships WHERE tenant_id = $1", &[&tenant])
+        .await
+        .during("count members")?;
+    let rows = tx
+        .query(
+            "SELECT m.user_id, u.email, u.first_name, u.last_name, m.role, m.created_at, u.platform_role
+               FROM memberships m
+               JOIN users u ON u.id = m.user_id
+              WHERE m.tenant_id = $1
+              ORDER BY m.created_at, m.user_id
+             OFFSET $2 LIMIT $3",
+            &[&tenant, &offset, &limit],
+        )
+        .await
+        .during("list members")?;
+    let rows = rows.iter().map(|row| Ok((from_row(row)?, users::role(row.get(6))?)));
+    Ok((total.get(0), rows.collect::<Result<_>>()?))
+}
+
 /// Reads one member.
 pub async fn lookup(tx: &PublicTx, tenant: TenantId, user: UserId) -> Result<Option<Member>> {
     let row = tx

@@ -7,7 +7,7 @@ use super::error::During;
 use super::scope::PublicTx;
 use super::users;
 use crate::domain::Role;
-use crate::domain::error::Result;
+use crate::domain::error::{Error, Result};
 use crate::domain::names::{TenantId, UserId};
 
 /// Links a user to a tenant.
@@ -25,6 +25,26 @@ pub async fn insert(
     .await
     .during("insert membership row")?;
     Ok(())
+}
+
+/// The roles of a user in all tenants, whatever their status, held until the transaction ends.
+pub async fn lock_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<(TenantId, Role)>> {
+    let rows = tx
+        .query(
+            "SELECT tenant_id, role FROM memberships WHERE user_id = $1 ORDER BY tenant_id FOR UPDATE",
+            &[&user],
+        )
+        .await
+        .during("lock membership rows")?;
+    rows.iter()
+        .map(|row| {
+            let role = users::role(row.get(1))?;
+            let role = role.ok_or_else(|| {
+                Error::internal("lock membership rows", "a membership without a role")
+            })?;
+            Ok((row.get(0), role))
+        })
+        .collect()
 }
 
 /// The roles of a user whose session is alive; `None` where the user or the session is gone.

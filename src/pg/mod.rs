@@ -21,6 +21,7 @@ pub mod statement;
 pub mod tls;
 pub mod url;
 
+pub mod api_keys;
 pub mod audit_chain;
 pub mod audit_events;
 pub mod idempotency;

@@ -22,15 +22,24 @@ pub struct Refresh {
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-/// Opens a session.
-pub async fn insert(tx: &PublicTx, id: Uuid, user: UserId, now: OffsetDateTime) -> Result<()> {
-    tx.execute(
-        "INSERT INTO sessions (id, user_id, created_at) VALUES ($1, $2, $3)",
-        &[&id, &user, &now],
-    )
-    .await
-    .during("insert session row")?;
-    Ok(())
+/// Opens a session for a user whose password has this hash, and tells whether it did. A new password that
+/// is being written is waited for, and then this hash is not theirs any more.
+pub async fn insert(
+    tx: &PublicTx,
+    id: Uuid,
+    user: UserId,
+    password_hash: &str,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    let written = tx
+        .execute(
+            "INSERT INTO sessions (id, user_id, created_at)
+             SELECT $1, id, $4 FROM users WHERE id = $2 AND password_hash = $3 FOR SHARE",
+            &[&id, &user, &password_hash, &now],
+        )
+        .await
+        .during("insert session row")?;
+    Ok(written == 1)
 }
 
 /// Remembers a refresh token that is about to be given out.
@@ -90,6 +99,16 @@ pub async fn revoke(tx: &PublicTx, id: Uuid, now: OffsetDateTime) -> Result<()> 
     .await
     .during("end session")?;
     Ok(())
+}
+
+/// Ends all sessions of a user; tells how many there were.
+pub async fn revoke_all(tx: &PublicTx, user: UserId, now: OffsetDateTime) -> Result<u64> {
+    tx.execute(
+        "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL",
+        &[&user, &now],
+    )
+    .await
+    .during("end sessions")
 }
 
 /// Forgets the sessions of a user whose every refresh token has run out.

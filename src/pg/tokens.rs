@@ -12,7 +12,7 @@ use crate::domain::profile::ProfileId;
 use crate::domain::{Permission, Tenant};
 
 /// How fresh `last_used_at` is kept; a write for each use would cost more than it tells.
-const LAST_USED_GRAIN: Duration = Duration::minutes(1);
+pub(super) const LAST_USED_GRAIN: Duration = Duration::minutes(1);
 
 /// An API token as it is listed: everything but the token.
 #[derive(Debug, Clone)]
@@ -223,7 +223,7 @@ fn from_row(row: &super::Row) -> Token {
 const ALL: &str = "*";
 
 /// Reads the permissions of a column. A name that this program does not know grants nothing.
-fn permissions(names: &[String]) -> Vec<Permission> {
+pub(super) fn permissions(names: &[String]) -> Vec<Permission> {
     if names.iter().any(|name| name == ALL) {
         return Permission::ALL.to_vec();
     }

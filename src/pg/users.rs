@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use time::OffsetDateTime;
 
-use super::error::During;
+use super::error::{During, Failure};
 use super::scope::PublicTx;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{Email, UserId};
@@ -86,6 +86,33 @@ pub async fn set_password_and_role(
     .await
     .during("update user row")?;
     Ok(())
+}
+
+/// Reads a user's platform role, if they have one, and holds the user until the transaction ends: nobody
+/// changes them meanwhile, or makes them a member of anything. `None` where there is no such user.
+pub async fn lock_platform_role(tx: &PublicTx, id: UserId) -> Result<Option<Option<Role>>> {
+    let row = tx
+        .query_opt("SELECT platform_role FROM users WHERE id = $1 FOR UPDATE", &[&id])
+        .await
+        .during("lock user row")?;
+    row.map(|row| role(row.get(0))).transpose()
+}
+
+/// Gives a user a password.
+pub async fn set_password(
+    tx: &PublicTx,
+    id: UserId,
+    password_hash: &str,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let touched = tx
+        .execute(
+            "UPDATE users SET password_hash = $2, updated_at = $3 WHERE id = $1",
+            &[&id, &password_hash, &now],
+        )
+        .await
+        .during("set a password")?;
+    if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("set a password")) }
 }
 
 /// Replaces a stored hash, unless it was replaced meanwhile.

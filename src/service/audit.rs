@@ -1,4 +1,4 @@
-//! Reads the audit trail, and makes a changed or removed event show.
+//! Writes and reads the audit trail, and makes a changed or removed event show.
 //!
 //! Every event is sealed with a hash of itself and of the seal before it, so that a changed event no longer
 //! fits its seal, a removed one leaves a gap, and one missing from the end falls short of the head, which is
@@ -12,14 +12,17 @@
 //! same task seals), or until [`Audit::verify`], which seals first. And whoever may write the tables can
 //! make a whole new chain: note the head that `verify` answers in another place, and compare.
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
+use crate::domain::names::TenantId;
 use crate::domain::page::{Cursor, Page, Window};
 use crate::pg::audit_chain::{self, Head, Link};
-use crate::pg::{Db, During};
+use crate::pg::audit_events::Event;
+use crate::pg::{Db, During, PublicTx, audit_events};
 
 pub use crate::pg::audit_chain::{Entry, Filter};
 
@@ -186,4 +189,28 @@ fn seal_of(before: &Head, link: &Link) -> Vec<u8> {
     add(link.request_id.as_bytes());
     add(link.details.as_bytes());
     hash.finalize().to_vec()
+}
+
+/// Writes what the caller does into the audit trail, in the transaction that does it.
+pub(super) async fn note(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    action: &'static str,
+    tenant: impl Into<Option<TenantId>>,
+    details: Value,
+) -> Result<()> {
+    note_as(tx, ctx, &ctx.principal.label(), action, tenant.into(), details).await
+}
+
+/// As [`note`], for what somebody does whom the context does not name: a user who is logging in.
+pub(super) async fn note_as(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    actor: &str,
+    action: &'static str,
+    tenant: Option<TenantId>,
+    details: Value,
+) -> Result<()> {
+    let event = Event { at: ctx.now, actor, action, tenant, request_id: &ctx.request_id, details };
+    audit_events::insert(tx, &event).await
 }

@@ -10,7 +10,8 @@ use crate::auth::jwt::Issuer;
 use crate::auth::token::{Presented, RootToken, TokenDigest};
 use crate::domain::Tenant;
 use crate::domain::error::{AuthProblem, Error, Result};
-use crate::pg::{Db, During, memberships, tokens};
+use crate::pg::api_keys::Shown;
+use crate::pg::{Db, During, api_keys, memberships, tokens};
 
 /// Recognises callers.
 #[derive(Clone)]
@@ -40,8 +41,35 @@ impl Identity {
             },
             Presented::Api => Ok(self.of_token(presented, now).await?.0),
             Presented::AccessToken => self.of_access_token(presented, now).await,
-            Presented::Unknown => Err(refused()),
+            // An API key has a header of its own.
+            Presented::ApiKey | Presented::Unknown => Err(refused()),
         }
+    }
+
+    /// The principal behind an API key. It may do what it was given and its user may do in its tenant now;
+    /// where that user is nothing there any more, it is good for nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], as of a bearer token.
+    pub async fn of_api_key(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
+        if Presented::classify(presented) != Presented::ApiKey {
+            return Err(refused());
+        }
+        let tx = self.db.public().await.during("read API key row")?;
+        let digest = TokenDigest::of(presented);
+        let shown = api_keys::use_by_digest(tx, digest.as_bytes(), now).await?;
+        let Shown { key, role } = shown.ok_or_else(refused)?;
+        if key.revoked_at.is_some() || (key.user.is_some() && role.is_none()) {
+            return Err(refused());
+        }
+        if key.expires_at.is_some_and(|end| end <= now) {
+            return Err(Error::Unauthenticated(AuthProblem::Expired));
+        }
+        let mut permissions = key.permissions;
+        if key.user.is_some() {
+            permissions.retain(|permission| role.is_some_and(|role| role.grants(*permission)));
+        }
+        Ok(Principal::ApiKey { id: key.id, user: key.user, permissions, tenant: key.tenant })
     }
 
     /// The principal behind an xtoken, which is a UUID: the root, a tenant's admin or a person; and the
@@ -57,7 +85,10 @@ impl Identity {
         match (Presented::classify(presented), &self.root) {
             (Presented::Uuid, Some(root)) if root.matches(presented) => Ok((Principal::Root, None)),
             (Presented::Uuid, _) => self.of_token(presented, now).await,
-            (Presented::Api | Presented::AccessToken | Presented::Unknown, _) => Err(refused()),
+            (
+                Presented::Api | Presented::ApiKey | Presented::AccessToken | Presented::Unknown,
+                _,
+            ) => Err(refused()),
         }
     }
 

@@ -8,6 +8,7 @@
 use serde_json::json;
 
 use super::registry::{locate, lock, note, require_kept};
+use super::tenants::require_active;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::domain::error::{Conflict, Error, Noun, Result, Rule};
@@ -69,6 +70,25 @@ impl Members {
         let tenant = locate(&tx, &reach, tenant).await?.tenant.id;
         let rows = members::list(&tx, tenant, window).await?;
         Ok(Page::cut(rows, window, |member| Cursor { at: member.since, id: member.user.uuid() }))
+    }
+
+    /// A page of a tenant's members by number, from 1, each with the role that they hold everywhere, and how
+    /// many there are.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`] not found, also where it does not answer.
+    pub async fn page(
+        &self,
+        ctx: &CallContext,
+        tenant: TenantId,
+        page: u32,
+        limit: u32,
+    ) -> Result<(i64, Vec<(Member, Option<Role>)>)> {
+        ctx.require_in(Permission::ViewUsers, tenant)?;
+        let tx = self.db.public().await.during("list members")?;
+        require_active(&tx, tenant).await?;
+        let offset = i64::from(page.saturating_sub(1)) * i64::from(limit);
+        members::page(&tx, tenant, offset, i64::from(limit)).await
     }
 
     /// Makes a user a member.

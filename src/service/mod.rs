@@ -7,12 +7,14 @@
 //! To add a use case: a method on the service of its noun, a command struct where it takes more than two
 //! values, an audit event in the same transaction where it changes anything.
 
+pub mod api_keys;
 pub mod audit;
 pub mod fleet;
 pub mod health;
 pub mod identity;
 pub mod lifecycle;
 pub mod members;
+pub mod passwords;
 pub mod profiles;
 pub mod provisioning;
 pub mod registry;
@@ -21,12 +23,14 @@ pub mod system;
 pub mod tenants;
 pub mod tokens;
 
+pub use api_keys::ApiKeys;
 pub use audit::Audit;
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
 pub use lifecycle::Lifecycle;
 pub use members::Members;
+pub use passwords::Passwords;
 pub use profiles::Profiles;
 pub use provisioning::Provisioning;
 pub use registry::Registry;
@@ -54,6 +58,10 @@ pub struct Services {
     pub members: Members,
     /// API tokens.
     pub tokens: Tokens,
+    /// API keys, which work in one tenant.
+    pub api_keys: ApiKeys,
+    /// Other people's passwords.
+    pub passwords: Passwords,
     /// People inside tenants.
     pub profiles: Profiles,
     /// Unlocks, and people across tenants.

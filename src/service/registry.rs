@@ -19,9 +19,9 @@ use crate::domain::names::{ExternalId, Slug, TenantId, TenantName};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::tenant::{TenantRecord, TenantStatus};
 use crate::domain::{Document, FieldProblem, Permission};
-use crate::pg::audit_events::Event;
-use crate::pg::{Db, During, PublicTx, audit_events, tenant_records};
+use crate::pg::{Db, During, PublicTx, tenant_records};
 
+pub(super) use super::audit::note;
 pub use crate::pg::tenant_records::Filter;
 
 /// Largest settings of a tenant, in bytes of their text.
@@ -235,25 +235,6 @@ pub(super) fn require_kept(record: &TenantRecord) -> Result<()> {
         TenantStatus::Active | TenantStatus::Suspended => Ok(()),
         TenantStatus::Deleting => Err(Error::Conflict(Conflict::TenantNotActive)),
     }
-}
-
-/// Writes what was done to a tenant into the audit trail.
-pub(super) async fn note(
-    tx: &PublicTx,
-    ctx: &CallContext,
-    action: &'static str,
-    tenant: TenantId,
-    details: Value,
-) -> Result<()> {
-    let event = Event {
-        at: ctx.now,
-        actor: &ctx.principal.label(),
-        action,
-        tenant: Some(tenant),
-        request_id: &ctx.request_id,
-        details,
-    };
-    audit_events::insert(tx, &event).await
 }
 
 fn merge(settings: &Document, patch: &Value) -> Result<Document> {

@@ -7,15 +7,15 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::audit::note_as;
 use crate::auth::CallContext;
 use crate::auth::jwt::Issuer;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
-use crate::domain::error::{AuthProblem, Error, Result};
+use crate::domain::error::{AuthProblem, Conflict, Error, Result};
 use crate::domain::names::{Email, Password, PersonName, UserId};
 use crate::domain::{Role, User};
-use crate::pg::audit_events::Event;
-use crate::pg::{Db, During, PublicTx, audit_events, sessions, users};
+use crate::pg::{Db, During, PublicTx, sessions, users};
 
 /// Opens and refreshes sessions.
 #[derive(Clone)]
@@ -56,31 +56,52 @@ impl Sessions {
         identifier: &str,
         password: &Password,
     ) -> Result<(User, Tokens)> {
-        let found = match Email::parse(identifier) {
-            Ok(email) => self.find(&email).await?,
-            Err(_no_address) => None,
+        let email = Email::parse(identifier).ok();
+        // Twice, in case the password's hash is replaced between the look at it and the session.
+        for _ in 0..2 {
+            let opened = self.try_log_in(ctx, email.as_ref(), password).await?;
+            if let Some(opened) = opened {
+                return Ok(opened);
+            }
+        }
+        Err(Error::Conflict(Conflict::Concurrent))
+    }
+
+    /// As [`Sessions::log_in`]; `None` where somebody else replaced the hash meanwhile.
+    async fn try_log_in(
+        &self,
+        ctx: &CallContext,
+        email: Option<&Email>,
+        password: &Password,
+    ) -> Result<Option<(User, Tokens)>> {
+        let found = match email {
+            Some(email) => self.find(email).await?,
+            None => None,
         };
         let hash = found.as_ref().and_then(|c| c.password_hash.clone()).map(PasswordHash::stored);
         let matches = self.hasher.verify(password, hash.as_ref()).await?;
         let (Some(found), Some(hash), true) = (found, hash, matches) else {
             return Err(Error::Unauthenticated(AuthProblem::WrongPassword));
         };
-        let fresh_hash = if self.hasher.needs_rehash(&hash) {
+        let fresh = if self.hasher.needs_rehash(&hash) {
             Some(self.hasher.hash(password).await?)
         } else {
             None
         };
         let tx = self.db.public().await.during("open session")?;
-        if let Some(fresh) = &fresh_hash {
+        if let Some(fresh) = &fresh {
             users::replace_hash(&tx, found.user.id, hash.as_str(), fresh.as_str(), ctx.now).await?;
         }
         sessions::delete_expired(&tx, found.user.id, ctx.now).await?;
         let session = Uuid::now_v7();
-        sessions::insert(&tx, session, found.user.id, ctx.now).await?;
+        let hash = fresh.as_ref().unwrap_or(&hash).as_str();
+        if !sessions::insert(&tx, session, found.user.id, hash, ctx.now).await? {
+            return Ok(None);
+        }
         let tokens = self.issue(&tx, ctx, found.user.id, session).await?;
         note(&tx, ctx, found.user.id, "session.open").await?;
         tx.commit().await.during("open session")?;
-        Ok((found.user, tokens))
+        Ok(Some((found.user, tokens)))
     }
 
     /// Trades a refresh token for a fresh pair.
@@ -171,14 +192,7 @@ impl Sessions {
     }
 }
 
+/// Tells what somebody did who is not known by a credential yet.
 async fn note(tx: &PublicTx, ctx: &CallContext, user: UserId, action: &'static str) -> Result<()> {
-    let event = Event {
-        at: ctx.now,
-        actor: &format!("user:{user}"),
-        action,
-        tenant: None,
-        request_id: &ctx.request_id,
-        details: json!({}),
-    };
-    audit_events::insert(tx, &event).await
+    note_as(tx, ctx, &format!("user:{user}"), action, None, json!({})).await
 }

@@ -1,16 +1,16 @@
 //! Reads tenants, for those who may.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Lifecycle;
+use super::audit::note;
 use crate::auth::context::Reach;
 use crate::auth::{CallContext, Principal};
 use crate::domain::error::{AuthProblem, Error, Noun, Result};
 use crate::domain::names::{Slug, TenantId};
 use crate::domain::tenant::TenantStatus;
 use crate::domain::{Permission, Tenant};
-use crate::pg::audit_events::Event;
-use crate::pg::{Db, During, PublicTx, audit_events, tenants};
+use crate::pg::{Db, During, PublicTx, tenants};
 
 pub use crate::pg::TenantTx;
 pub use crate::pg::tenants::{Changes, MAIN_NUMBER};
@@ -63,7 +63,7 @@ impl Tenants {
         let tx = self.db.public().await.during("list a caller's tenants")?;
         match &ctx.principal {
             Principal::User { id, .. } => tenants::list_of_user(&tx, *id).await,
-            Principal::Token { tenant: Some(tenant), .. } => {
+            Principal::Token { tenant: Some(tenant), .. } | Principal::ApiKey { tenant, .. } => {
                 let tenant = tenants::lookup(&tx, *tenant).await?;
                 Ok(tenant.into_iter().filter(|t| t.status == TenantStatus::Active).collect())
             }
@@ -170,20 +170,10 @@ impl Tenants {
     }
 }
 
-async fn note(
-    tx: &PublicTx,
-    ctx: &CallContext,
-    action: &'static str,
-    tenant: TenantId,
-    details: Value,
-) -> Result<()> {
-    let event = Event {
-        at: ctx.now,
-        actor: &ctx.principal.label(),
-        action,
-        tenant: Some(tenant),
-        request_id: &ctx.request_id,
-        details,
-    };
-    audit_events::insert(tx, &event).await
+/// Refuses where there is no such tenant, or none that answers.
+pub(super) async fn require_active(tx: &PublicTx, tenant: TenantId) -> Result<()> {
+    match tenants::lookup(tx, tenant).await? {
+        Some(Tenant { status: TenantStatus::Active, .. }) => Ok(()),
+        Some(_) | None => Err(Error::NotFound(Noun::Tenant)),
+    }
 }

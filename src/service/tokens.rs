@@ -5,15 +5,15 @@
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::auth::CallContext;
+use super::audit::note;
 use crate::auth::context::Reach;
 use crate::auth::token::{Kind, OpaqueToken};
+use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{NAME_MAX, TenantId, TokenId};
 use crate::domain::page::{Cursor, Page, Window};
-use crate::pg::audit_events::Event;
-use crate::pg::{Db, During, PublicTx, audit_events, tokens};
+use crate::pg::{Db, During, tokens};
 
 pub use crate::pg::tokens::Token;
 
@@ -50,6 +50,7 @@ impl Tokens {
     /// or an end in the past; [`Noun::Tenant`] not found.
     pub async fn create(&self, ctx: &CallContext, wish: NewToken) -> Result<(Token, OpaqueToken)> {
         require_in(ctx, Permission::ManageApiKeys, wish.tenant)?;
+        require_no_api_key(ctx)?;
         let lacking: Vec<_> = wish
             .permissions
             .iter()
@@ -76,7 +77,7 @@ impl Tokens {
         };
         let tx = self.db.public().await.during("create token")?;
         tokens::insert(&tx, &token, secret.digest().as_bytes()).await?;
-        note(&tx, ctx, "token.create", token.id, token.tenant).await?;
+        note(&tx, ctx, "token.create", token.tenant, json!({ "token": token.id })).await?;
         tx.commit().await.during("create token")?;
         Ok((token, secret))
     }
@@ -120,7 +121,7 @@ impl Tokens {
             return Ok(token);
         }
         tokens::revoke(&tx, id, ctx.now).await?;
-        note(&tx, ctx, "token.revoke", id, token.tenant).await?;
+        note(&tx, ctx, "token.revoke", token.tenant, json!({ "token": id })).await?;
         tx.commit().await.during("revoke token")?;
         Ok(Token { revoked_at: Some(ctx.now), ..token })
     }
@@ -133,7 +134,7 @@ impl Tokens {
         ctx.require(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("revoke token")?;
         let token = tokens::revoke(&tx, id, ctx.now).await?.ok_or(Error::NotFound(Noun::Token))?;
-        note(&tx, ctx, "token.revoke", id, token.tenant).await?;
+        note(&tx, ctx, "token.revoke", token.tenant, json!({ "token": id })).await?;
         tx.commit().await.during("revoke token")
     }
 }
@@ -143,6 +144,14 @@ fn require_in(ctx: &CallContext, permission: Permission, tenant: Option<TenantId
     match tenant {
         Some(tenant) if ctx.principal.may_in(permission, tenant) => Ok(()),
         Some(_) | None => ctx.require(permission),
+    }
+}
+
+/// Refuses a caller with an API key: what one made would stay when it is revoked, or when its person leaves.
+pub(super) fn require_no_api_key(ctx: &CallContext) -> Result<()> {
+    match ctx.principal {
+        Principal::ApiKey { .. } => Err(Error::Forbidden { missing: Vec::new() }),
+        _ => Ok(()),
     }
 }
 
@@ -163,22 +172,4 @@ fn check(wish: &NewToken, now: OffsetDateTime) -> Result<()> {
         return Err(Error::invalid("expiresAt", Rule::Past));
     }
     Ok(())
-}
-
-async fn note(
-    tx: &PublicTx,
-    ctx: &CallContext,
-    action: &'static str,
-    token: TokenId,
-    tenant: Option<TenantId>,
-) -> Result<()> {
-    let event = Event {
-        at: ctx.now,
-        actor: &ctx.principal.label(),
-        action,
-        tenant,
-        request_id: &ctx.request_id,
-        details: json!({ "token": token }),
-    };
-    audit_events::insert(tx, &event).await
 }

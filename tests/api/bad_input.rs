@@ -1,5 +1,8 @@
 //! What is no good request is told so in Reten's form, by the field that is wrong, and changes nothing.
 
+use std::sync::Arc;
+
+use actix_web::{HttpResponse, guard, web};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -362,7 +365,7 @@ async fn a_length_that_lies_makes_nothing() {
     let short =
         format!("{}{body}", head(&app, &format!("Content-Length: {}\r\n", body.len() + 10)));
     let answer = wire::exchange(&app, short.as_bytes()).await;
-    assert_eq!(wire::status(&answer), 503, "{answer}");
+    assert_eq!(wire::status(&answer), 408, "{answer}");
     let mut stream = wire::connect(&app).await;
     stream.write_all(short.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
@@ -381,6 +384,76 @@ async fn a_length_that_lies_makes_nothing() {
         assert_eq!(wire::status(&answer), 400, "{length}: {answer}");
     }
     assert_eq!(Snapshot::of(&app).await, before);
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_told_so_in_the_form_of_the_dialect() {
+    async fn reads(_: web::Json<Value>) -> HttpResponse {
+        HttpResponse::Ok().finish()
+    }
+    async fn sleeps(_: web::Bytes) -> HttpResponse {
+        tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+        HttpResponse::Ok().finish()
+    }
+    let app = TestApp::builder().with("http.request_timeout", "1s");
+    let app = app.with_routes(Arc::new(|config| {
+        config.route("/reads", web::post().to(reads)).route("/sleeps", web::post().to(sleeps));
+    }));
+    let app = app.spawn().await;
+    let before = Snapshot::of(&app).await;
+    let start = |path: &str, length: usize| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nX-Bunker-Token: {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{{}}",
+            token = app.root_token
+        )
+    };
+    for (path, status, form) in [
+        (SETUP, 408, "\"statusCode\":408"),
+        (LOGIN, 408, "\"message\":\"The body did not come in time\""),
+        ("/control/v1/tenants", 408, "\"code\":\"body_too_slow\""),
+        ("/api/tenants", 408, "\"message\":\"The body did not come in time.\""),
+        ("/v2/TenantCreate", 400, "\"message\":\"The request body did not come in time\""),
+        // An application's own, whoever reads the body there.
+        ("/reads", 408, "\"statusCode\":408"),
+    ] {
+        let answer = wire::exchange(&app, start(path, 100).as_bytes()).await;
+        assert_eq!(wire::status(&answer), status, "{path}: {answer}");
+        assert!(answer.contains(form), "{path}: {answer}");
+    }
+    // With the body whole it is we who are slow.
+    let answer = wire::exchange(&app, start("/sleeps", 2).as_bytes()).await;
+    assert_eq!(wire::status(&answer), 503, "{answer}");
+    assert_eq!(Snapshot::of(&app).await, before);
+}
+
+#[tokio::test]
+async fn a_wrong_method_on_a_path_of_the_application_is_a_wrong_method() {
+    async fn fine() -> HttpResponse {
+        HttpResponse::Ok().finish()
+    }
+    let app = TestApp::builder().with_routes(Arc::new(|config| {
+        config
+            .service(web::resource("/own").guard(guard::Get()).to(fine))
+            .service(web::resource("/own/{id}").guard(guard::Get()).to(fine))
+            .service(web::scope("/inside").route("/deep", web::get().to(fine)));
+    }));
+    let app = app.spawn().await;
+    for path in ["/own", "/own/7", "/inside/deep"] {
+        assert_eq!(app.anonymous().get(path).await.status, 200, "{path}");
+        for wrong in [Method::POST, Method::PUT, Method::DELETE] {
+            let answer = send(app.anonymous().request(wrong, path)).await;
+            assert_eq!(answer.status, 405, "{path}: {answer:?}");
+        }
+    }
+    let answer = app.anonymous().post("/own", &json!({})).await;
+    assert_eq!(answer.refusal(405), "This path does not answer to this method");
+    for path in ["/own/", "/own/7/8", "/inside", "/inside/", "/inside/other", "/ow"] {
+        for method in [Method::GET, Method::POST] {
+            let answer = send(app.anonymous().request(method, path)).await;
+            assert_eq!(answer.refusal(404), "There is no such path", "{path}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::isolation::house;
 use crate::support::callers::send;
+use crate::support::scoped::{make_key, plaintext};
 use crate::support::{Answer, Caller, TestApp, TestTenant};
 
 #[get("/notes")]
@@ -232,6 +233,25 @@ async fn a_token_that_is_bound_to_a_tenant_enters_that_one_and_no_other() {
     assert_eq!(answer.body, json!(["a note of acme-corp"]), "{answer:?}");
     assert_eq!(site.read(&caller, &site.acme).await.status, 200);
     assert_eq!(site.read(&caller, &site.globex).await.status, 404);
+}
+
+#[tokio::test]
+async fn an_api_key_enters_its_tenant_by_itself_and_no_other() {
+    let site = Site::open().await;
+    let admin = site.app.log_in(&site.acme.admin_email).await;
+    let made = make_key(&admin, site.acme.id, &["VIEW_USERS"]).await;
+    let key = site.app.keyed(&plaintext(&made));
+    assert_eq!(key.get("/notes").await.body, json!(["a note of acme-corp"]));
+    assert_eq!(site.read(&key, &site.acme).await.status, 200);
+    assert_eq!(site.read(&key, &site.globex).await.status, 404);
+    let request = key.request(Method::GET, "/notes");
+    let twice = request.header("x-tenant-id", site.acme.id.to_string());
+    let twice = send(twice.header("x-tenant-id", site.globex.id.to_string())).await;
+    assert_eq!(twice.status, 400, "{twice:?}");
+    // With its person gone from the tenant it is good for nothing.
+    let leave = "DELETE FROM memberships WHERE tenant_id = $1";
+    site.app.sql().await.execute(leave, &[&site.acme.id]).await.expect("a member can be removed");
+    assert_eq!(key.get("/notes").await.status, 401);
 }
 
 /// An API token, by the same service that the command line calls.

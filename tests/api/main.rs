@@ -5,6 +5,7 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
 
+mod api_keys;
 mod auth;
 mod bad_input;
 mod bootstrap;
@@ -31,8 +32,10 @@ mod limits;
 mod operations;
 mod provisioning;
 mod readme;
+mod reset_password;
 mod setup;
 mod support;
+mod tenant_users;
 mod tenants;
 mod tokens;
 mod unauthorized;

@@ -8,7 +8,7 @@ use rowhouse::domain::Permission;
 use serde_json::json;
 
 use crate::support::callers::send;
-use crate::support::{Caller, Snapshot, TestApp};
+use crate::support::{Caller, Snapshot, TestApp, TestTenant};
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,11 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/readyz", Access::Public),
     ("POST", "/api/auth/login", Access::Public),
     ("POST", "/api/auth/refresh", Access::Cookie),
+    ("POST", "/api/auth/reset-user-password", Access::Holder(Permission::ResetUserPassword)),
+    ("GET", "/api/api-keys", Access::Holder(Permission::ManageApiKeys)),
+    ("POST", "/api/api-keys", Access::Holder(Permission::ManageApiKeys)),
+    ("POST", "/api/api-keys/{id}/revoke", Access::Holder(Permission::ManageApiKeys)),
+    ("GET", "/api/user/tenant-users", Access::Holder(Permission::ViewUsers)),
     ("GET", "/api/tenant", Access::Holder(Permission::ViewTenants)),
     ("GET", "/api/tenant/mine", Access::Known),
     ("POST", "/api/tenant/setup", Access::Holder(Permission::CreateTenant)),
@@ -152,6 +157,7 @@ async fn nobodies(app: &TestApp) -> Vec<(&'static str, Caller)> {
         ("an expired access token", expired_access),
         ("an expired API token", expired_api),
         ("a revoked API token", revoked_api),
+        ("an API key as a bearer token", app.bearer(&format!("rtn_sk_{}", "A".repeat(43)))),
         ("no credential", app.anonymous()),
     ]
 }
@@ -165,6 +171,42 @@ async fn call(caller: &Caller, method: &str, path: &str) -> crate::support::Answ
         _ => TestApp::setup_body("acme"),
     };
     send(if method == Method::POST { request.json(&body) } else { request }).await
+}
+
+/// What a call inside of a tenant names.
+struct Inside {
+    tenant: String,
+    user: String,
+    key: String,
+}
+
+impl Inside {
+    async fn of(app: &TestApp, tenant: &TestTenant) -> Self {
+        let tenant = tenant.id.to_string();
+        let get = app.root().request(Method::GET, "/api/user/tenant-users");
+        let users = send(get.header("x-tenant-id", &tenant)).await;
+        let user = users.body["data"][0]["id"].as_str().expect("there is an admin").to_owned();
+        let post = app.root().request(Method::POST, "/api/api-keys");
+        let body = json!({ "name": "x", "permissions": ["VIEW_USERS"] });
+        let made = send(post.header("x-tenant-id", &tenant).json(&body)).await;
+        let key = made.body["id"].as_str().expect("a key has an id").to_owned();
+        Self { tenant, user, key }
+    }
+
+    /// A call that is good in its form, and names the tenant where that means something.
+    async fn call(&self, caller: &Caller, method: &str, path: &str) -> crate::support::Answer {
+        let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+        let request = caller.request(method.clone(), &path.replace("{id}", &self.key));
+        let request = request.header("x-tenant-id", &self.tenant);
+        let body = match path {
+            "/api/api-keys" => json!({ "name": "x", "permissions": ["VIEW_USERS"] }),
+            "/api/auth/reset-user-password" => {
+                json!({ "userId": self.user, "newPassword": "NewSecurePass456!" })
+            }
+            _ => TestApp::setup_body("acme"),
+        };
+        send(if method == Method::POST { request.json(&body) } else { request }).await
+    }
 }
 
 #[tokio::test]
@@ -197,6 +239,8 @@ async fn no_route_serves_a_caller_without_its_permission() {
     app.add_user("viewer@example.com", Some("VIEWER")).await;
     let viewer = app.log_in("viewer@example.com").await;
     let (_, strong) = app.add_token(Permission::ALL, None, None).await;
+    let tenant = app.set_up("inside").await;
+    let inside = Inside::of(&app, &tenant).await;
     for (method, path, access) in ROUTES {
         let Access::Holder(permission) = access else { continue };
         let others: Vec<_> =
@@ -206,9 +250,11 @@ async fn no_route_serves_a_caller_without_its_permission() {
         for caller in [&weak, &viewer] {
             let answer = call(caller, method, path).await;
             assert_eq!(answer.refusal(403), format!("Missing permission: {permission}"), "{path}");
+            let answer = inside.call(caller, method, path).await;
+            assert_eq!(answer.refusal(403), format!("Missing permission: {permission}"), "{path}");
         }
         assert_eq!(Snapshot::of(&app).await, before);
-        let answer = call(&strong, method, path).await;
+        let answer = inside.call(&strong, method, path).await;
         assert!(answer.status < 300, "{path} with the permission: {answer:?}");
     }
 }
@@ -216,10 +262,15 @@ async fn no_route_serves_a_caller_without_its_permission() {
 #[tokio::test]
 async fn a_wrong_method_is_told_which_ones_there_are() {
     let app = TestApp::spawn().await;
-    for (method, path, _) in ROUTES {
-        let allowed = if *method == "GET" { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" };
+    for (_, path, _) in ROUTES {
+        let takes = |method: &str| ROUTES.iter().any(|(m, p, _)| (m, p) == (&method, path));
+        let allowed = match (takes("GET"), takes("POST")) {
+            (true, true) => "GET, HEAD, POST, OPTIONS",
+            (true, false) => "GET, HEAD, OPTIONS",
+            (false, _) => "POST, OPTIONS",
+        };
         for wrong in ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"] {
-            if wrong == *method {
+            if takes(wrong) {
                 continue;
             }
             // Whoever asks, and without a look at the credential.
@@ -234,7 +285,7 @@ async fn a_wrong_method_is_told_which_ones_there_are() {
         assert_eq!((options.status, options.header("allow")), (204, Some(allowed)), "{path}");
         assert_eq!(options.text, "");
         let head = send(app.root().request(Method::HEAD, path)).await;
-        if *method == "GET" {
+        if takes("GET") {
             let get = app.root().get(path).await;
             assert_eq!((head.status, head.text.as_str()), (get.status, ""), "{path}");
             assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");

@@ -230,6 +230,12 @@ fn malformed(problem: Malformed) -> Face {
             "The body could not be read",
             "It broke off or could not be decoded".to_owned(),
         ),
+        Malformed::TooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "The body did not come in time",
+            "Send all of it at once".to_owned(),
+        ),
         Malformed::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
@@ -253,6 +259,7 @@ fn unauthenticated(problem: AuthProblem) -> Face {
         AuthProblem::Expired => "The token has expired",
         AuthProblem::WrongPassword => "Email or password are wrong",
         AuthProblem::Unlock => "The unlock is not valid",
+        AuthProblem::Several => "Send a bearer token or an x-api-key, not both",
     };
     Face {
         status: StatusCode::UNAUTHORIZED,
@@ -276,6 +283,7 @@ fn not_found(noun: Noun) -> Face {
     Face { status: StatusCode::NOT_FOUND, code, title, detail }
 }
 
+#[expect(clippy::too_many_lines, reason = "a flat table: one entry a conflict")]
 fn conflict(conflict: Conflict) -> Face {
     let (code, title, detail) = match conflict {
         Conflict::SlugTaken => ("slug_taken", "The slug is taken", "Choose another slug"),
@@ -330,6 +338,9 @@ fn conflict(conflict: Conflict) -> Face {
         }
         Conflict::LastAdmin => {
             ("last_admin", "The tenant keeps its last admin", "Make another member ADMIN first")
+        }
+        Conflict::AlreadyRevoked => {
+            ("already_revoked", "The API key is revoked already", "There is nothing left to do")
         }
     };
     let status = match conflict {

@@ -132,6 +132,7 @@ fn message(error: &Error) -> String {
         Error::Malformed(Malformed::TooLarge { limit }) => {
             format!("The request body is larger than {limit} bytes")
         }
+        Error::Malformed(Malformed::TooSlow) => "The request body did not come in time".to_owned(),
         Error::Malformed(Malformed::Method) | Error::NotFound(Noun::Route) => {
             "The API request was not found".to_owned()
         }
@@ -153,7 +154,8 @@ fn message(error: &Error) -> String {
             AuthProblem::Missing
             | AuthProblem::Invalid
             | AuthProblem::Expired
-            | AuthProblem::WrongPassword,
+            | AuthProblem::WrongPassword
+            | AuthProblem::Several,
         ) => "Access denied".to_owned(),
         Error::NotFound(Noun::Tenant) => "The tenant was not found".to_owned(),
         Error::NotFound(Noun::User | Noun::Profile | Noun::Member) => {
@@ -174,7 +176,8 @@ fn message(error: &Error) -> String {
             | Conflict::PurgeStarted
             | Conflict::GraceOver
             | Conflict::AlreadyMember
-            | Conflict::LastAdmin),
+            | Conflict::LastAdmin
+            | Conflict::AlreadyRevoked),
         ) => format!("Conflict: {}", conflict.as_str()),
         Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
         | Error::Precondition(_) => {

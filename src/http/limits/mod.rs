@@ -226,9 +226,9 @@ impl Limits {
             Principal::Anonymous | Principal::Operator => return Ok(()),
             Principal::Root => self.keys.of("root"),
             Principal::User { id, .. } => self.keys.of(("user", id)),
-            Principal::Token { id, .. } | Principal::Profile { id, .. } => {
-                self.keys.of(("token", id))
-            }
+            Principal::Token { id, .. }
+            | Principal::ApiKey { id, .. }
+            | Principal::Profile { id, .. } => self.keys.of(("token", id)),
         };
         self.take(&self.requests_token, key, Whom::Caller(principal))?;
         match home_of(principal) {
@@ -249,6 +249,7 @@ impl Limits {
             | Principal::Operator
             | Principal::Root
             | Principal::Token { .. }
+            | Principal::ApiKey { .. }
             | Principal::Profile { .. } => Ok(()),
         }
     }
@@ -319,7 +320,7 @@ impl std::fmt::Display for Whom<'_> {
 fn home_of(principal: &Principal) -> Option<TenantId> {
     match principal {
         Principal::Token { tenant, .. } => *tenant,
-        Principal::Profile { tenant, .. } => Some(*tenant),
+        Principal::ApiKey { tenant, .. } | Principal::Profile { tenant, .. } => Some(*tenant),
         Principal::Anonymous | Principal::Operator | Principal::Root | Principal::User { .. } => {
             None
         }

@@ -67,6 +67,7 @@ pub struct RefreshAnswer {
     (status = 200, description = "Logged in", body = LoginAnswer),
     (status = 400, description = "Validation failed", body = ErrorBody),
     (status = 401, description = "Invalid email or password", body = ErrorBody),
+    (status = 408, description = "The body did not come in time", body = ErrorBody),
     (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
     (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]

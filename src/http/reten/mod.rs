@@ -1,18 +1,28 @@
-//! Reten's dialect, which is the native one: set-up, log-in, tenant lists.
+//! Reten's dialect, which is the native one: set-up, log-in, tenant lists, users, API keys.
 //!
 //! Contract: Reten's documentation pages "Getting Started", "Setup Tenant", "Login", "Refresh Token",
-//! "List Tenants", "My Tenants". An error is `{"statusCode", "message", "error"}`; beside the documented
+//! "List Tenants", "My Tenants", "List Tenant Users", "Reset User Password", "API Keys". An error is `{"statusCode", "message", "error"}`; beside the documented
 //! `"message": "Validation failed"` we list every bad field under `errors`, and 429 and 503 say when to
 //! come back in `Retry-After`.
 //!
+//! A credential is a bearer token, or an API key in `x-api-key`; both at once are refused, since nobody could tell
+//! who calls. On routes inside of a tenant a bearer token comes with `x-tenant-id`; a key has its own tenant, and
+//! another one in the header is refused.
+//!
 //! Quirks: `identifier` at log-in is documented as "username or email"; users here have no username, so
 //! what is no address matches nobody. `GET /api/tenant` shows an ADMIN of some tenants those, where
-//! Reten's page does not say. Beside the documented codes there are 405 with `Allow`, 413 for a body over
+//! Reten's page does not say. Another tenant's key is not found, where that page says 403: a stranger learns
+//! nothing of it. `userId` of a key that no user made is null. Permissions are read in either case and answered in
+//! upper case. `limit` is 100 at most and refused beyond. Beside the documented codes there are 405 with `Allow`, 408 for a body that comes too slowly, 413 for a body over
 //! the limit, 422 for an idempotency key of another body, 429 and 503; 401 carries `WWW-Authenticate`
 //! (RFC 9110, 11.6.1).
 
+pub mod api_keys;
 pub mod auth;
+pub mod passwords;
+mod scoped;
 pub mod tenants;
+pub mod users;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -32,7 +42,12 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .service(tenants::mine)
         .service(tenants::list)
         .service(auth::login)
-        .service(auth::refresh);
+        .service(auth::refresh)
+        .service(passwords::reset)
+        .service(users::tenant_users)
+        .service(api_keys::create)
+        .service(api_keys::list)
+        .service(api_keys::revoke);
 }
 
 /// An error on its way out, in Reten's form. Application handlers return it too; `?` makes one of a
@@ -77,8 +92,12 @@ impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match &self.0 {
             Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Malformed(Malformed::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
-            Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
+            // The last as Reten's page "Revoke API Key" says.
+            Error::Malformed(_) | Error::Invalid(_) | Error::Conflict(Conflict::AlreadyRevoked) => {
+                StatusCode::BAD_REQUEST
+            }
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
@@ -124,9 +143,10 @@ impl ResponseError for Problem {
 /// Which credential would help (RFC 6750, 3).
 fn challenge(problem: AuthProblem) -> &'static str {
     match problem {
-        AuthProblem::Missing | AuthProblem::WrongPassword | AuthProblem::Unlock => {
-            "Bearer realm=\"rowhouse\""
-        }
+        AuthProblem::Missing
+        | AuthProblem::WrongPassword
+        | AuthProblem::Unlock
+        | AuthProblem::Several => "Bearer realm=\"rowhouse\"",
         AuthProblem::Invalid | AuthProblem::Expired => {
             "Bearer realm=\"rowhouse\", error=\"invalid_token\""
         }
@@ -146,6 +166,9 @@ fn message(error: &Error) -> String {
         }
         Error::Unauthenticated(AuthProblem::Invalid) => {
             "Unauthorized: the token is not valid".to_owned()
+        }
+        Error::Unauthenticated(AuthProblem::Several) => {
+            "Unauthorized: send a bearer token or an x-api-key, not both".to_owned()
         }
         Error::Unauthenticated(AuthProblem::Unlock) => "The unlock is not valid".to_owned(),
         Error::Unauthenticated(AuthProblem::Expired) => {
@@ -178,6 +201,7 @@ fn message(error: &Error) -> String {
             Conflict::Concurrent => {
                 "Somebody else changed the same thing at the same moment; try again".to_owned()
             }
+            Conflict::AlreadyRevoked => "API key is already revoked".to_owned(),
             // Asked for through the control API alone.
             Conflict::ExternalIdTaken
             | Conflict::ExternalIdDiffers
@@ -202,7 +226,8 @@ fn malformed(problem: Malformed) -> String {
         Malformed::NotAnObject => "The body must be a JSON object".to_owned(),
         Malformed::TooLarge { limit } => format!("The body is larger than {limit} bytes"),
         Malformed::Body => "The body could not be read".to_owned(),
-        Malformed::Method => "This path does not answer to this method; see Allow".to_owned(),
+        Malformed::TooSlow => "The body did not come in time".to_owned(),
+        Malformed::Method => "This path does not answer to this method".to_owned(),
         Malformed::Header(name) => format!("The header {name} cannot be used as it is"),
     }
 }
@@ -211,6 +236,7 @@ fn field_error(problem: &FieldProblem) -> FieldError {
     let field = &problem.field;
     let rule = match problem.rule {
         Rule::Required => "should not be empty".to_owned(),
+        Rule::Type(expected @ ("array" | "object")) => format!("must be an {expected}"),
         Rule::Type(expected) => format!("must be a {expected}"),
         Rule::TooShort(min) => format!("must be longer than or equal to {min} characters"),
         Rule::TooLong(max) if field.to_lowercase().contains("password") => {

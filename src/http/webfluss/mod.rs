@@ -263,6 +263,7 @@ impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match &self.0 {
             Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Malformed(Malformed::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
             Error::Malformed(_) => StatusCode::BAD_REQUEST,
             Error::Invalid(_) | Error::Conflict(Conflict::SlugTaken) => {
@@ -357,6 +358,7 @@ fn message(error: &Error) -> &'static str {
         Error::Malformed(Malformed::Json { .. }) => "The body is not valid JSON.",
         Error::Malformed(Malformed::NotAnObject) => "The body must be a JSON object.",
         Error::Malformed(Malformed::TooLarge { .. }) => "The body is too large.",
+        Error::Malformed(Malformed::TooSlow) => "The body did not come in time.",
         Error::Malformed(Malformed::Method) => "The method is not supported for this route.",
         Error::Malformed(Malformed::Body | Malformed::Header(_)) => {
             "The request could not be read."

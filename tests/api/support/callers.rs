@@ -14,6 +14,7 @@ pub struct Caller {
     address: String,
     client: reqwest::Client,
     token: Option<String>,
+    api_key: Option<String>,
 }
 
 /// An answer, read to its end.
@@ -75,7 +76,13 @@ impl Caller {
             .timeout(Duration::from_mins(1))
             .build()
             .expect("a client without TLS can always be built");
-        Self { address: address.to_owned(), client, token: token.map(str::to_owned) }
+        let token = token.map(str::to_owned);
+        Self { address: address.to_owned(), client, token, api_key: None }
+    }
+
+    /// Somebody with an API key.
+    pub fn keyed(address: &str, key: &str) -> Self {
+        Self { api_key: Some(key.to_owned()), ..Self::new(address, None) }
     }
 
     /// The credential.
@@ -86,9 +93,10 @@ impl Caller {
     /// A request that is not sent yet, for headers of one's own.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.address));
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
+        match (&self.token, &self.api_key) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, Some(key)) => request.header("x-api-key", key),
+            (None, None) => request,
         }
     }
 

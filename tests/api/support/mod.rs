@@ -10,6 +10,7 @@ pub mod documented;
 pub mod gate;
 pub mod postgres;
 pub mod program;
+pub mod scoped;
 pub mod snapshot;
 pub mod wire;
 
@@ -227,6 +228,11 @@ impl TestApp {
     /// The holder of some token.
     pub fn bearer(&self, token: &str) -> Caller {
         Caller::new(&self.address, Some(token))
+    }
+
+    /// The holder of some API key.
+    pub fn keyed(&self, key: &str) -> Caller {
+        Caller::keyed(&self.address, key)
     }
 
     /// The body of a set-up that is good as it is.

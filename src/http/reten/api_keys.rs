@@ -1,0 +1,216 @@
+//! API keys: `/api/api-keys` ("Create API Key", "List API Keys", "Revoke API Key"). A key is answered once,
+//! when it is made.
+
+use actix_web::{HttpResponse, get, post, web};
+use serde::{Deserialize, Serialize};
+use time::format_description::well_known::{Iso8601, Rfc3339};
+use time::{Date, OffsetDateTime};
+use utoipa::ToSchema;
+
+use super::passwords::DoneAnswer;
+use super::scoped::Scoped;
+use super::{ErrorBody, Problem};
+use crate::domain::Permission;
+use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::names::{TokenId, TokenName, UserId};
+use crate::http::Site;
+use crate::http::extract::Body;
+use crate::http::fields::{Fields, List, Text, read_object};
+use crate::service::api_keys::{ApiKey, NewApiKey};
+
+/// What makes a key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = NewApiKey)]
+pub struct NewKeyBody {
+    /// What it is for.
+    #[serde(default)]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "CI/CD Pipeline Key")]
+    name: Text,
+    /// What it may do, by name in either case; no more than its maker.
+    #[serde(default)]
+    #[schema(required = true, value_type = Vec<String>, min_items = 1, example = json!(["VIEW_USERS"]))]
+    permissions: List,
+    /// When it ends, if it does; a day means its first moment in UTC.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "2999-12-31T23:59:59Z")]
+    expires_at: Text,
+}
+
+/// A key, as it is listed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ApiKey)]
+pub struct KeyAnswer {
+    id: uuid::Uuid,
+    name: String,
+    /// Its first characters.
+    key_prefix: String,
+    /// Whom it works for; null where no user made it.
+    user_id: Option<uuid::Uuid>,
+    /// Where it works.
+    tenant_id: uuid::Uuid,
+    /// False once it is revoked.
+    is_active: bool,
+    permissions: Vec<Permission>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    /// To the minute.
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_used_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    revoked_at: Option<OffsetDateTime>,
+}
+
+/// A key that was made just now.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = MadeApiKey)]
+pub struct MadeKeyAnswer {
+    #[serde(flatten)]
+    key: KeyAnswer,
+    /// The key itself, this once.
+    #[schema(example = "rtn_sk_…")]
+    plaintext_key: String,
+}
+
+/// Makes a key that can do no more than its maker, in one tenant, and answers it this once.
+#[utoipa::path(tag = "api-keys", operation_id = "RetenCreateApiKey", request_body = NewKeyBody, security(("bearer" = [])),
+    params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; a token that is bound to one has its own")),
+    responses(
+        (status = 201, description = "The key", body = MadeKeyAnswer),
+        (status = 400, description = "The tenant is not named, or a field is not valid; every bad one is listed", body = ErrorBody),
+        (status = 401, description = "No valid credential", body = ErrorBody),
+        (status = 403, description = "MANAGE_API_KEYS is missing in this tenant, or something that the key would be allowed; or the caller is a key itself", body = ErrorBody),
+        (status = 404, description = "No such tenant, or it does not answer", body = ErrorBody),
+        (status = 408, description = "The body did not come in time", body = ErrorBody),
+        (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
+        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
+    )
+)]
+#[post("/api/api-keys")]
+pub(super) async fn create(
+    site: web::Data<Site>,
+    call: Scoped,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let (ctx, tenant) = call.with(Permission::ManageApiKeys)?;
+    let wish = read_object::<NewKeyBody>(&body.read().await?)?.into_wish(ctx.now)?;
+    let (key, secret) = site.services.api_keys.create(&ctx, tenant, wish).await?;
+    let plaintext_key = secret.expose().to_owned();
+    Ok(HttpResponse::Created().json(MadeKeyAnswer { key: key.into(), plaintext_key }))
+}
+
+/// The caller's keys in the tenant, newest first, revoked ones too; all of them, never a part. The root and
+/// an operator's token see those of all users.
+#[utoipa::path(tag = "api-keys", operation_id = "RetenListApiKeys", security(("bearer" = []), ("apiKey" = [])),
+    params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own")),
+    responses(
+        (status = 200, description = "Keys, without the keys themselves", body = Vec<KeyAnswer>),
+        (status = 400, description = "The tenant is not named", body = ErrorBody),
+        (status = 401, description = "No valid credential", body = ErrorBody),
+        (status = 403, description = "MANAGE_API_KEYS is missing in this tenant", body = ErrorBody),
+        (status = 404, description = "No such tenant, or it does not answer", body = ErrorBody),
+        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
+    )
+)]
+#[get("/api/api-keys")]
+pub(super) async fn list(site: web::Data<Site>, call: Scoped) -> Result<HttpResponse, Problem> {
+    let (ctx, tenant) = call.with(Permission::ManageApiKeys)?;
+    let keys = site.services.api_keys.list(&ctx, tenant).await?;
+    Ok(HttpResponse::Ok().json(keys.into_iter().map(KeyAnswer::from).collect::<Vec<_>>()))
+}
+
+/// Ends a key at once, in every process.
+#[utoipa::path(tag = "api-keys", operation_id = "RetenRevokeApiKey", security(("bearer" = []), ("apiKey" = [])),
+    params(
+        ("id" = uuid::Uuid, Path, description = "The key's id"),
+        ("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own"),
+    ),
+    responses(
+        (status = 200, description = "Revoked", body = DoneAnswer),
+        (status = 400, description = "It is revoked already, or the tenant is not named", body = ErrorBody),
+        (status = 401, description = "No valid credential", body = ErrorBody),
+        (status = 403, description = "MANAGE_API_KEYS is missing in this tenant, or the key is another user's", body = ErrorBody),
+        (status = 404, description = "No such tenant, or no such key in it", body = ErrorBody),
+        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
+    )
+)]
+#[post("/api/api-keys/{id}/revoke")]
+pub(super) async fn revoke(
+    site: web::Data<Site>,
+    call: Scoped,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let (ctx, tenant) = call.with(Permission::ManageApiKeys)?;
+    let id = id.parse().map_err(|_no_id| Error::NotFound(Noun::Token))?;
+    site.services.api_keys.revoke(&ctx, tenant, TokenId::new(id)).await?;
+    Ok(HttpResponse::Ok().json(DoneAnswer { message: "API key revoked successfully" }))
+}
+
+impl NewKeyBody {
+    fn into_wish(self, now: OffsetDateTime) -> Result<NewApiKey> {
+        let mut fields = Fields::default();
+        let name = fields.required("name", &self.name, TokenName::parse);
+        let permissions = permissions(&mut fields, &self.permissions);
+        let expires_at = fields.optional("expiresAt", &self.expires_at, |text| {
+            end(text).and_then(|end| if end > now { Ok(end) } else { Err(Rule::Past) })
+        });
+        let wish = || Some(NewApiKey { name: name?, permissions: permissions?, expires_at });
+        let wish = wish();
+        fields.finish(wish)
+    }
+}
+
+/// The permissions of a body, each once; one that is none is named by its place.
+fn permissions(fields: &mut Fields, given: &List) -> Option<Vec<Permission>> {
+    let values = match given {
+        List::Given(values) if values.is_empty() => {
+            return fields.refuse("permissions", Rule::Required);
+        }
+        List::Given(values) => values,
+        List::Missing => return fields.refuse("permissions", Rule::Required),
+        List::WrongType => return fields.refuse("permissions", Rule::Type("array")),
+    };
+    let mut permissions = Vec::new();
+    for (place, value) in values.iter().enumerate() {
+        let field = || format!("permissions.{place}");
+        match value.as_str().map(str::parse) {
+            Some(Ok(permission)) if permissions.contains(&permission) => {}
+            Some(Ok(permission)) => permissions.push(permission),
+            Some(Err(_)) => return fields.refuse(field(), Rule::Permission),
+            None => return fields.refuse(field(), Rule::Type("string")),
+        }
+    }
+    Some(permissions)
+}
+
+/// A point in time, or a day.
+fn end(text: &str) -> Result<OffsetDateTime, Rule> {
+    let parsed = if text.len() == "2999-12-31".len() {
+        Date::parse(text, &Iso8601::DATE).map(|day| day.midnight().assume_utc())
+    } else {
+        OffsetDateTime::parse(text, &Rfc3339)
+    };
+    parsed.map_err(|_no_time| Rule::Timestamp)
+}
+
+impl From<ApiKey> for KeyAnswer {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id.uuid(),
+            name: key.name,
+            key_prefix: key.hint.trim_end_matches('…').to_owned(),
+            user_id: key.user.map(UserId::uuid),
+            tenant_id: key.tenant.uuid(),
+            is_active: key.revoked_at.is_none(),
+            permissions: key.permissions,
+            expires_at: key.expires_at,
+            last_used_at: key.last_used_at,
+            created_at: key.created_at,
+            revoked_at: key.revoked_at,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Sets other people's passwords.
+//!
+//! Whoever knows somebody's password is that person in every tenant. So it is not enough to stand above them in
+//! the tenant that the request names: the caller must stand above them wherever they are anything, or an
+//! admin of one tenant could take over another by way of a member whom both share.
+
+use serde_json::json;
+
+use super::audit::note;
+use super::tenants::require_active;
+use crate::auth::CallContext;
+use crate::auth::context::Membership;
+use crate::auth::password::Hasher;
+use crate::domain::Permission;
+use crate::domain::error::{Error, Noun, Result};
+use crate::domain::names::{Password, TenantId, UserId};
+use crate::pg::{Db, During, PublicTx, memberships, sessions, users};
+
+/// Sets passwords.
+#[derive(Clone)]
+pub struct Passwords {
+    db: Db,
+    hasher: Hasher,
+}
+
+impl Passwords {
+    /// Works through `db`.
+    #[must_use]
+    pub fn new(db: Db, hasher: Hasher) -> Self {
+        Self { db, hasher }
+    }
+
+    /// Gives a user of a tenant a new password and ends all their sessions, at once, in every process.
+    /// Whoever may do so everywhere may do it for users of no tenant, too.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`] not found, also where it does not answer; [`Noun::User`] not found, also where they
+    /// are no member of the tenant; [`Error::Forbidden`] unless the caller stands above them, everywhere.
+    pub async fn reset(
+        &self,
+        ctx: &CallContext,
+        tenant: TenantId,
+        user: UserId,
+        password: &Password,
+    ) -> Result<()> {
+        ctx.require_in(Permission::ResetUserPassword, tenant)?;
+        let tx = self.db.public().await.during("reset a password")?;
+        require_active(&tx, tenant).await?;
+        require_above(&tx, ctx, tenant, user).await?;
+        drop(tx); // the hash below needs no connection
+        let hash = self.hasher.hash(password).await?;
+        let tx = self.db.public().await.during("reset a password")?;
+        require_active(&tx, tenant).await?;
+        // Again, now that nobody can change it: the user may have become an admin somewhere meanwhile.
+        require_above(&tx, ctx, tenant, user).await?;
+        users::set_password(&tx, user, hash.as_str(), ctx.now).await?;
+        let ended = sessions::revoke_all(&tx, user, ctx.now).await?;
+        let details = json!({ "user": user, "sessions_ended": ended });
+        note(&tx, ctx, "user.reset_password", tenant, details).await?;
+        tx.commit().await.during("reset a password")
+    }
+}
+
+/// Refuses unless the caller stands above the user wherever that one is anything. Holds the user and their
+/// memberships until the transaction ends, so that what was found stays so.
+async fn require_above(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<()> {
+    let not_found = || Error::NotFound(Noun::User);
+    // The user first: who is made a member of something meanwhile waits, and is seen by the next statement.
+    let platform_role = users::lock_platform_role(tx, user).await?.ok_or_else(not_found)?;
+    let roles = memberships::lock_of_user(tx, user).await?;
+    let is_member = roles.iter().any(|(place, _)| *place == tenant);
+    if !is_member && !ctx.principal.may(Permission::ResetUserPassword) {
+        return Err(not_found());
+    }
+    let roles: Vec<_> =
+        roles.into_iter().map(|(tenant, role)| Membership { tenant, role }).collect();
+    if ctx.principal.outranks(platform_role, &roles) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden { missing: Vec::new() })
+    }
+}
