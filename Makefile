@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-clients lint fmt fmt-check clippy layering doc deny ci migrate bench crash image \
+.PHONY: help run test test-clients test-pooler lint fmt fmt-check clippy layering doc deny ci migrate bench crash image \
 	cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -25,6 +25,9 @@ test: cargo postgres-to-test ## run all tests, on a PostgreSQL of their own unle
 test-clients: cargo ## drive the published Databunker clients against a server of this checkout
 	@.ci/ensure-postgres
 	tests/clients/run
+
+test-pooler: cargo postgres-to-test ## run the tests with PgBouncer, pooling transactions, before the server's connections
+	tests/pooler/run $(ARGS)
 
 lint: fmt-check layering clippy ## what a reviewer should not have to say
 
@@ -72,5 +75,6 @@ cargo:
 postgres-to-run:
 	@test -n "$$DATABASE_URL" || .ci/ensure-postgres DATABASE_URL
 
+# Also beside a server that runs already: some tests start servers of their own, to kill them.
 postgres-to-test:
-	@test -n "$$TEST_DATABASE_URL" || .ci/ensure-postgres TEST_DATABASE_URL
+	@.ci/ensure-postgres

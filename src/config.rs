@@ -118,7 +118,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("log.format", "text", "text or json"),
     (
         "log.filter",
-        "info,refinery_core=warn,actix_server=warn,tokio_postgres=warn",
+        "info,refinery_core=warn,actix_http=off,actix_server=warn,tokio_postgres=warn",
         "such as info,rowhouse=debug",
     ),
 ];

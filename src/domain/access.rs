@@ -13,6 +13,7 @@ macro_rules! permissions {
     ($($(#[$doc:meta])* $variant:ident = $wire:literal, from $role:ident;)+) => {
         /// One right. The wire name is what tokens, errors and the command line say.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        #[schema(rename_all = "SCREAMING_SNAKE_CASE")]
         pub enum Permission { $($(#[$doc])* #[serde(rename = $wire)] $variant,)+ }
 
         impl Permission {

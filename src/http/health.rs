@@ -1,10 +1,12 @@
 //! What operators and their tools ask: alive, ready, how busy, which routes, which keys.
 
 use actix_web::{HttpResponse, Responder, get, web};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Site;
+use super::reten::ErrorBody;
 
 /// Readers ask again every few minutes, and so learn of a new key long before an old one goes.
 const JWKS_CACHE: (&str, &str) = ("Cache-Control", "public, max-age=300");
@@ -14,22 +16,58 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
     config.service(healthz).service(readyz).service(metrics).service(openapi).service(jwks);
 }
 
+/// All is well.
+#[derive(Serialize, ToSchema)]
+struct Healthy {
+    /// Always `ok`.
+    #[schema(pattern = "^ok$")]
+    status: &'static str,
+}
+
+const HEALTHY: Healthy = Healthy { status: "ok" };
+
+/// All is not well.
+#[derive(Serialize, ToSchema)]
+struct Unready {
+    /// Always `unavailable`.
+    #[schema(pattern = "^unavailable$")]
+    status: &'static str,
+    /// What is missing, for people.
+    reason: &'static str,
+}
+
+/// Why it does not serve: it knows a reason, or it could not even find out in time.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the answer in the OpenAPI document")]
+#[serde(untagged)]
+enum NotReady {
+    Known(Unready),
+    CutOff(ErrorBody),
+}
+
+/// A JSON Web Key Set (RFC 7517).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the answer in the OpenAPI document")]
+struct KeySet {
+    keys: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
 /// The process is alive.
-#[utoipa::path(tag = "operations", responses((status = 200, description = "The process is alive")))]
+#[utoipa::path(tag = "operations", responses((status = 200, description = "The process is alive", body = Healthy)))]
 #[get("/healthz")]
 async fn healthz() -> impl Responder {
-    web::Json(json!({ "status": "ok" }))
+    web::Json(HEALTHY)
 }
 
 /// The process can serve: the database answers and its control plane is up to date.
 #[utoipa::path(tag = "operations", responses(
-    (status = 200, description = "Ready"),
-    (status = 503, description = "The database is away, or its control plane is at another version"),
+    (status = 200, description = "Ready", body = Healthy),
+    (status = 503, description = "The database is away, or its control plane is at another version", body = NotReady),
 ))]
 #[get("/readyz")]
 async fn readyz(site: web::Data<Site>) -> HttpResponse {
     let reason = match site.services.health.ready().await {
-        Ok(true) => return HttpResponse::Ok().json(json!({ "status": "ok" })),
+        Ok(true) => return HttpResponse::Ok().json(HEALTHY),
         Ok(false) => "the control plane is at another version than this program",
         Err(error) => {
             tracing::warn!(error = %error.chain(), "not ready");
@@ -38,11 +76,11 @@ async fn readyz(site: web::Data<Site>) -> HttpResponse {
     };
     HttpResponse::ServiceUnavailable()
         .insert_header(("Retry-After", "1"))
-        .json(json!({ "status": "unavailable", "reason": reason }))
+        .json(Unready { status: "unavailable", reason })
 }
 
 /// What is counted, for Prometheus.
-#[utoipa::path(tag = "operations", responses((status = 200, description = "Metrics", content_type = "text/plain")))]
+#[utoipa::path(tag = "operations", responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text")))]
 #[get("/metrics")]
 async fn metrics(site: web::Data<Site>) -> HttpResponse {
     site.services.health.measure(&site.metrics);
@@ -52,14 +90,14 @@ async fn metrics(site: web::Data<Site>) -> HttpResponse {
 }
 
 /// This document.
-#[utoipa::path(tag = "operations", responses((status = 200, description = "The routes of this server")))]
+#[utoipa::path(tag = "operations", responses((status = 200, description = "The routes of this server", body = Object)))]
 #[get("/openapi.json")]
 async fn openapi(document: web::Data<utoipa::openapi::OpenApi>) -> impl Responder {
     web::Json(document)
 }
 
 /// The keys that access tokens are signed with.
-#[utoipa::path(tag = "operations", responses((status = 200, description = "A JSON Web Key Set")))]
+#[utoipa::path(tag = "operations", responses((status = 200, description = "The keys", body = KeySet)))]
 #[get("/.well-known/jwks.json")]
 async fn jwks(site: web::Data<Site>) -> impl Responder {
     HttpResponse::Ok().insert_header(JWKS_CACHE).json(site.services.identity.jwks())

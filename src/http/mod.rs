@@ -2,8 +2,8 @@
 //!
 //! A request passes, in this order: [`observe`](middleware::observe) (request id, log span, metrics),
 //! [`cors`] (pages of other origins), [`guard`](middleware::guard) (time limit, panics), routing, extraction
-//! (who calls, in which tenant, and whether too often: [`limits`]), the handler. It may be refused at each of these stations, always in the form of the dialect whose path
-//! it came in on. A handler unpacks, calls one service method and wraps the answer; where it has an `if`,
+//! (who calls, in which tenant, and whether too often: [`limits`]), the handler. It may be refused at each of
+//! these stations, always in the form of the dialect whose path it came in on. A handler unpacks, calls one service method and wraps the answer; where it has an `if`,
 //! that is probably a rule and belongs below.
 //!
 //! Each dialect is a folder of its own and knows none of the others: its envelope, its sentences, its wire
@@ -16,6 +16,7 @@ pub mod client_address;
 pub mod control;
 pub mod cors;
 pub mod databunker;
+pub mod document;
 pub mod extract;
 pub mod fields;
 pub mod health;
@@ -30,7 +31,6 @@ use std::time::Duration;
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
-use utoipa::OpenApi;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::domain::Clock;
@@ -38,6 +38,8 @@ use crate::domain::error::{Error, Malformed, Noun};
 use crate::domain::names::Email;
 use crate::service::Services;
 use crate::telemetry::Metrics;
+
+pub use document::{ApiDoc, openapi};
 
 /// What the HTTP side is told at start.
 #[derive(Debug, Clone)]
@@ -73,37 +75,6 @@ pub struct Site {
     pub limits: Arc<limits::Limits>,
 }
 
-/// The document that describes all routes; the routes themselves are collected as they are mounted.
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Rowhouse",
-        description = "A schema-per-tenant SaaS backend for PostgreSQL. Tenants are made whole or not at all."
-    ),
-    modifiers(&Credentials),
-)]
-pub struct ApiDoc;
-
-/// The ways to say who is calling.
-struct Credentials;
-
-impl utoipa::Modify for Credentials {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{
-            ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
-        };
-        let components = document.components.get_or_insert_with(Default::default);
-        let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        bearer.description =
-            Some("An access token, an API token (`rh_..`) or the root token.".to_owned());
-        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-        let xtoken = ApiKeyValue::new("X-Bunker-Token");
-        components.add_security_scheme("xtoken", SecurityScheme::ApiKey(ApiKey::Header(xtoken)));
-        let cookie = ApiKeyValue::new(reten::auth::REFRESH_COOKIE);
-        components.add_security_scheme("refresh", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
-    }
-}
-
 /// Mounts every dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
     config
@@ -112,16 +83,6 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .configure(databunker::mount)
         .configure(webfluss::mount)
         .configure(control::mount);
-}
-
-/// The OpenAPI document of all routes.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    use utoipa_actix_web::AppExt;
-    let app = actix_web::App::new().into_utoipa_app().openapi(ApiDoc::openapi()).configure(mount);
-    let mut document = app.split_for_parts().1;
-    limits::describe(&mut document);
-    document
 }
 
 /// The paths that are served and the methods that each answers to, to tell a wrong method from a wrong

@@ -507,10 +507,10 @@ impl Drop for Tx {
             let _ = connection.batch_execute("ROLLBACK").now_or_never();
             return;
         }
-        let cancel = connection.cancel_token();
-        drop(Object::take(connection));
+        let given_up = Object::take(connection);
         // Without a runtime to send it from, the statement's own time limit ends the query.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let cancel = given_up.cancel_token();
         let (tls, patience) = (self.tls.clone(), self.patience);
         let entered = *self.entered.get_mut();
         runtime.spawn(async move {
@@ -526,6 +526,8 @@ impl Drop for Tx {
                     tracing::debug!("a query that nobody waits for could not be cancelled in time");
                 }
             }
+            // Not before: a pooler knows whose query to cancel for as long as the client is there.
+            drop(given_up);
         });
     }
 }

@@ -11,7 +11,7 @@ use rowhouse::config::Settings;
 use rowhouse::domain::names::{Slug, TenantId, TenantName};
 use rowhouse::pg::Db;
 use rowhouse::pg::bootstrap::{RUNTIME_LOGIN, runtime_password};
-use rowhouse::pg::embedded::{Durability, EmbeddedError, Server, Settings as ServerSettings};
+use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
 use rowhouse::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLimits};
 use rowhouse::service::provisioning::{Admin, ProvisionTenant};
 use rowhouse::service::tenants::TenantRef;
@@ -303,17 +303,16 @@ struct Castle {
 }
 
 impl Castle {
-    /// None where no server programs are installed (the tests then run on `TEST_DATABASE_URL` alone).
-    async fn take() -> Option<Self> {
+    async fn take() -> Self {
         static TURN: Mutex<()> = Mutex::const_new(());
-        static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+        static SERVER: OnceLock<Server> = OnceLock::new();
         let turn = TURN.lock().await;
         let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(build_server)).await;
-        let server = server.expect("no panic").as_ref()?;
+        let server = server.expect("a server whose logins we choose can be started");
         let admin = connect(&server.database_url("postgres")).await;
         let castle = Self { server, admin, _one_at_a_time: turn };
         castle.clean().await;
-        Some(castle)
+        castle
     }
 
     /// Removes what the test before left, so that a failing one does not take others with it.
@@ -358,7 +357,7 @@ impl Castle {
     }
 }
 
-fn build_server() -> Option<Server> {
+fn build_server() -> Server {
     let home = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     for entry in std::fs::read_dir(home).expect("the folder for tests is there").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -380,14 +379,7 @@ fn build_server() -> Option<Server> {
     let started = runtime.block_on(Server::start(&settings));
     // It watches over the server for as long as the tests run.
     std::mem::forget(runtime);
-    match started {
-        Ok(server) => Some(server),
-        Err(EmbeddedError::BinariesNotFound { .. }) => {
-            eprintln!("skipped: no PostgreSQL server programs are installed");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    started.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The SQLSTATE with which a login is refused; none where it is let in.
@@ -406,7 +398,7 @@ fn runtime_url(owner_url: &str, owner: &str, owners_password: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_databases_of_one_fresh_server_come_up_at_the_same_time() {
-    let Some(castle) = Castle::take().await else { return };
+    let castle = Castle::take().await;
     let (one, other) = (castle.database("of_one").await, castle.database("of_two").await);
     let starts = [one.clone(), one, other.clone(), other];
     let starts = starts.map(|url| tokio::spawn(async move { start(&url, &[]).await }));
@@ -417,7 +409,7 @@ async fn two_databases_of_one_fresh_server_come_up_at_the_same_time() {
 
 #[tokio::test]
 async fn an_owner_who_is_no_superuser_makes_tenants_and_derives_the_runtime_password() {
-    let Some(castle) = Castle::take().await else { return };
+    let castle = Castle::take().await;
     let url = castle.keep("keeper", "CREATEROLE", "one").await;
     let backend = open(&url, &[]).await.expect("CREATEROLE is enough");
     let tenant = provision(&backend, "acme").await;
@@ -449,7 +441,7 @@ async fn an_owner_who_is_no_superuser_makes_tenants_and_derives_the_runtime_pass
 
 #[tokio::test]
 async fn what_a_non_superuser_could_not_revoke_is_named_really_open_and_mended_as_told() {
-    let Some(castle) = Castle::take().await else { return };
+    let castle = Castle::take().await;
     let url = castle.keep("keeper", "CREATEROLE", "one").await;
     let backend = open(&url, &[]).await.expect("CREATEROLE is enough");
     let (mine, other) = (provision(&backend, "acme").await, provision(&backend, "globex").await);
@@ -483,7 +475,7 @@ async fn what_a_non_superuser_could_not_revoke_is_named_really_open_and_mended_a
 
 #[tokio::test]
 async fn a_revoke_that_the_server_only_warns_about_is_not_taken_for_done() {
-    let Some(castle) = Castle::take().await else { return };
+    let castle = Castle::take().await;
     let url = castle.keep("keeper", "CREATEROLE", "one").await;
     castle.sql("ALTER DATABASE of_keeper OWNER TO rowhouse").await;
     castle.sql("GRANT CREATE ON DATABASE of_keeper TO keeper").await;
@@ -496,8 +488,17 @@ async fn a_revoke_that_the_server_only_warns_about_is_not_taken_for_done() {
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_hold_every_text_is_refused_with_what_mends_it() {
+    let database =
+        TestDatabase::create_with("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
+    let error = start(&database.url(), &[]).await.expect_err("its encoding is refused");
+    assert!(error.contains("keeps text as LATIN1"), "{error}");
+    assert!(error.contains("ENCODING 'UTF8' TEMPLATE template0"), "{error}");
+}
+
+#[tokio::test]
 async fn an_owner_who_may_not_create_roles_is_refused_with_what_mends_it() {
-    let Some(castle) = Castle::take().await else { return };
+    let castle = Castle::take().await;
     let url = castle.keep("plain", "", "one").await;
     let error = start(&url, &[]).await.expect_err("it may not create roles");
     assert!(error.contains("ALTER ROLE plain CREATEROLE"), "{error}");
@@ -528,7 +529,7 @@ async fn an_owner_who_may_not_create_roles_is_refused_with_what_mends_it() {
 
 #[tokio::test]
 async fn a_runtime_login_that_is_too_strong_is_mended_or_refused() {
-    let Some(castle) = Castle::take().await else { return };
+    let castle = Castle::take().await;
     let keeper = castle.keep("keeper", "CREATEROLE", "one").await;
     let derived = runtime_password(b"one");
     castle.sql(&format!("CREATE ROLE rowhouse_runtime LOGIN SUPERUSER PASSWORD '{derived}'")).await;
@@ -558,7 +559,7 @@ async fn a_runtime_login_that_is_too_strong_is_mended_or_refused() {
 
 #[tokio::test]
 async fn a_runtime_url_of_another_login_is_refused() {
-    let Some(castle) = Castle::take().await else { return };
+    let castle = Castle::take().await;
     let url = castle.keep("keeper", "CREATEROLE", "one").await;
     let error = start(&url, &[("database.runtime_url", &url)]).await.expect_err("it is the owner");
     assert!(error.contains("logs in as keeper") && error.contains("rowhouse_runtime"), "{error}");
@@ -566,7 +567,7 @@ async fn a_runtime_url_of_another_login_is_refused() {
 
 #[tokio::test]
 async fn the_runtime_login_is_let_in_where_not_everybody_may_connect() {
-    let Some(castle) = Castle::take().await else { return };
+    let castle = Castle::take().await;
     let url = castle.keep("keeper", "CREATEROLE", "one").await;
     castle.sql("REVOKE CONNECT ON DATABASE of_keeper FROM PUBLIC").await;
     start(&url, &[]).await.expect("it lets its own login in");
@@ -574,7 +575,7 @@ async fn the_runtime_login_is_let_in_where_not_everybody_may_connect() {
 
 #[tokio::test]
 async fn a_wrong_password_is_told_without_it() {
-    let Some(castle) = Castle::take().await else { return };
+    let castle = Castle::take().await;
     castle.keep("keeper", "CREATEROLE", "one").await;
     let error = start(&castle.url("keeper", "hunter22"), &[]).await.expect_err("it is wrong");
     assert!(error.contains("password authentication failed"), "{error}");

@@ -81,7 +81,7 @@ async fn a_call_without_a_good_token_is_403_access_denied() {
 }
 
 #[tokio::test]
-async fn an_unknown_call_or_another_method_is_a_404_in_form() {
+async fn an_unknown_call_is_a_404_and_another_method_a_405_in_form() {
     let app = TestApp::spawn().await;
     let root = app.bunker_root();
     for caller in [&root, &app.bunker_anonymous()] {
@@ -91,20 +91,26 @@ async fn an_unknown_call_or_another_method_is_a_404_in_form() {
             (Method::POST, "/v2/UserCreate/"),
             (Method::POST, "/v2/"),
             (Method::POST, "/v2"),
-            (Method::GET, "/v2/UserCreate"),
-            (Method::PUT, "/v2/UserCreate"),
-            (Method::DELETE, "/v2/TenantCreate"),
             (Method::GET, "/v1/nothing"),
-            (Method::GET, "/v1/user"),
-            (Method::PATCH, "/v1/tenant"),
             (Method::GET, "/v1/userapp/email/ada@example.com/app"),
             (Method::POST, "/v2/UserPrelogin"),
         ] {
             let answer = send(caller.request(method.clone(), path)).await;
             assert_eq!(answer.error(404), "The API request was not found", "{method} {path}");
         }
+        for (method, path, allowed) in [
+            (Method::GET, "/v2/UserCreate", "POST, OPTIONS"),
+            (Method::PUT, "/v2/UserCreate", "POST, OPTIONS"),
+            (Method::DELETE, "/v2/TenantCreate", "POST, OPTIONS"),
+            (Method::GET, "/v1/user", "POST, OPTIONS"),
+            (Method::PATCH, "/v1/tenant", "PUT, POST, OPTIONS"),
+        ] {
+            let answer = send(caller.request(method.clone(), path)).await;
+            assert_eq!(answer.error(405), "The API request was not found", "{method} {path}");
+            assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
+        }
         let answer = send(caller.request(Method::HEAD, "/v2/UserGet")).await;
-        assert_eq!((answer.status, answer.text.as_str()), (404, ""));
+        assert_eq!((answer.status, answer.text.as_str()), (405, ""));
         let answer = send(caller.request(Method::HEAD, "/v2/NoSuchCall")).await;
         assert_eq!((answer.status, answer.text.as_str()), (404, ""));
     }

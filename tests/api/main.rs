@@ -22,6 +22,7 @@ mod databunker_system;
 mod databunker_tenants;
 mod databunker_users;
 mod databunker_v1;
+mod document;
 mod headers;
 mod idempotency;
 mod isolation;

@@ -436,18 +436,6 @@ async fn the_openapi_document_is_whole_and_true() {
             assert_eq!(secured, refuses && id != "login", "{here}");
         }
     }
-    // The bodies that it promises are the ones that are sent.
-    let answer = app.root().post(SETUP, &TestApp::setup_body("acme")).await;
-    fits(&document, "TenantAnswer", &answer.body);
-    fits(&document, "ListedTenant", &app.root().get("/api/tenant").await.body[0]);
-    fits(&document, "ErrorBody", &app.anonymous().get("/api/tenant").await.body);
-    let bad = app.root().post(SETUP, &json!({})).await;
-    fits(&document, "ErrorBody", &bad.body);
-    fits(&document, "FieldError", &bad.body["errors"][0]);
-    let login = json!({ "identifier": "admin@acme.example.com", "password": PASSWORD });
-    let login = app.anonymous().post(LOGIN, &login).await;
-    fits(&document, "LoginAnswer", &login.body);
-    fits(&document, "UserAnswer", &login.body["user"]);
     let fields = &document["components"]["schemas"]["SetupBody"]["required"];
     assert_eq!(fields.as_array().map(Vec::len), Some(6), "all six are required: {fields}");
     let fields = &document["components"]["schemas"]["LoginBody"]["required"];
@@ -466,28 +454,6 @@ fn find_references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         }
         Value::Array(items) => items.iter().for_each(|item| find_references(item, found)),
         _ => {}
-    }
-}
-
-/// Fails unless the object has every required member of the schema and no unknown one, each of its type.
-fn fits(document: &Value, schema: &str, object: &Value) {
-    let schema = &document["components"]["schemas"][schema];
-    let members = object.as_object().unwrap_or_else(|| panic!("{object} is no object"));
-    for required in schema["required"].as_array().into_iter().flatten() {
-        assert!(
-            members.contains_key(required.as_str().expect("it is a name")),
-            "{required} is missing in {object}"
-        );
-    }
-    for (name, member) in members {
-        let property = &schema["properties"][name];
-        let matches = match property["type"].as_str() {
-            Some("string") => member.is_string(),
-            Some("integer") => member.is_u64(),
-            Some("array") => member.is_array(),
-            _ => property["$ref"].is_string() && member.is_object(),
-        };
-        assert!(matches, "{name} in {object} is not {property}");
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) struct EventList {
 #[utoipa::path(tag = "control", operation_id = "ControlListAuditEvents", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
         ("actor" = Option<String>, Query, description = "By exactly this actor"),
         ("action" = Option<String>, Query, description = "Of exactly this action"),
         ("tenant" = Option<uuid::Uuid>, Query, description = "About the tenant with this id, also where it is gone"),

@@ -281,6 +281,10 @@ fn parse_cursor(text: &str) -> Result<Cursor, Rule> {
     let (micros, id) = bytes.split_first_chunk::<8>().ok_or(Rule::Cursor)?;
     let nanos = i128::from(i64::from_be_bytes(*micros)) * 1000;
     let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_no_time| Rule::Cursor)?;
+    // Nothing here is older, and PostgreSQL's calendar does not reach as far back as this one.
+    if nanos < 0 {
+        return Err(Rule::Cursor);
+    }
     let id = Uuid::from_slice(id).map_err(|_no_id| Rule::Cursor)?;
     Ok(Cursor { at, id })
 }
@@ -314,10 +318,12 @@ mod tests {
         for bad in ["", "x", "AAAA", "not base64!", &URL_SAFE_NO_PAD.encode([0xff_u8; 25])] {
             assert_eq!(parse_cursor(bad), Err(Rule::Cursor), "{bad:?}");
         }
-        // A time that no calendar has.
-        let mut bytes = i64::MAX.to_be_bytes().to_vec();
-        bytes.extend_from_slice(&[0; 16]);
-        assert_eq!(parse_cursor(&URL_SAFE_NO_PAD.encode(bytes)), Err(Rule::Cursor));
+        // Times that no calendar has, or none of ours.
+        for micros in [i64::MAX, -1, -377_705_116_800_000_000] {
+            let mut bytes = micros.to_be_bytes().to_vec();
+            bytes.extend_from_slice(&[0; 16]);
+            assert_eq!(parse_cursor(&URL_SAFE_NO_PAD.encode(bytes)), Err(Rule::Cursor), "{micros}");
+        }
     }
 
     #[test]

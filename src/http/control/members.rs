@@ -20,6 +20,19 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 /// The roles that a member can have; `SUPER_ADMIN` is held everywhere or not at all.
 const ROLES: &[&str] = &["ADMIN", "FDE", "VIEWER"];
 
+/// The role of a member.
+#[derive(ToSchema)]
+#[schema(rename_all = "UPPERCASE")]
+#[expect(dead_code, reason = "describes a field in the OpenAPI document")]
+pub(super) enum MemberRole {
+    /// Runs the tenant.
+    Admin,
+    /// Works inside it.
+    Fde,
+    /// Looks, touches nothing.
+    Viewer,
+}
+
 /// A member, as this dialect answers it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MemberAnswer {
@@ -27,7 +40,7 @@ pub(super) struct MemberAnswer {
     email: String,
     first_name: String,
     last_name: String,
-    /// `ADMIN`, `FDE` or `VIEWER`.
+    #[schema(value_type = MemberRole)]
     role: Role,
     /// Since when they are a member.
     #[serde(with = "time::serde::rfc3339")]
@@ -42,27 +55,57 @@ pub(super) struct MemberList {
     next_cursor: Option<String>,
 }
 
-/// What makes a member. An email alone means a user who is there; with the other fields, a user is made
-/// where the address has none (where it has one, that user stays as it is).
+/// What makes a member.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
-pub(super) struct NewMemberBody {
-    #[schema(format = "email")]
+#[serde(untagged)]
+pub(super) enum MemberBody {
+    /// A user who is there.
+    Existing(ExistingMemberBody),
+    /// A user who is made where the address has none; where it has one, that user stays as it is.
+    New(NewMemberBody),
+}
+
+/// A user who is there.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExistingMemberBody {
+    #[schema(format = "email", max_length = 254)]
     email: String,
-    /// `ADMIN`, `FDE` or `VIEWER`.
-    role: Role,
+    role: MemberRole,
+}
+
+/// A user who is made.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewMemberBody {
+    #[schema(format = "email", max_length = 254)]
+    email: String,
+    role: MemberRole,
     #[schema(min_length = 8, max_length = 1024)]
-    password: Option<String>,
-    first_name: Option<String>,
-    last_name: Option<String>,
+    password: String,
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    first_name: String,
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    last_name: String,
 }
 
 /// What changes a member.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
 pub(super) struct MemberPatchBody {
-    /// `ADMIN`, `FDE` or `VIEWER`.
-    role: Role,
+    role: MemberRole,
 }
 
 /// The members of a tenant, those of longest standing first.
@@ -70,7 +113,7 @@ pub(super) struct MemberPatchBody {
     params(
         ("tenant" = String, Path, description = "Its id or its slug"),
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
     ),
     responses(
         (status = 200, description = "Members", body = MemberList),
@@ -94,7 +137,7 @@ async fn list(call: Call) -> Answer {
 }
 
 /// Makes a user a member, and makes the user where there is none and the body says how.
-#[utoipa::path(tag = "control", operation_id = "ControlAddMember", security(("bearer" = [])), request_body = NewMemberBody,
+#[utoipa::path(tag = "control", operation_id = "ControlAddMember", security(("bearer" = [])), request_body = MemberBody,
     params(("tenant" = String, Path, description = "Its id or its slug")),
     responses(
         (status = 201, description = "The member", body = MemberAnswer),

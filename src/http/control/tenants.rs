@@ -71,43 +71,116 @@ pub(super) struct TenantList {
 /// What makes a tenant. The fields are read by hand, so that every bad one is named.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
 pub(super) struct NewTenantBody {
     /// The name people read, in any script.
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     name: String,
     /// Url-friendly and unique.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
     slug: String,
-    /// What your own system calls it; not in a PUT, whose path says it.
-    #[schema(min_length = 1, max_length = 255)]
+    /// What your own system calls it.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     external_id: Option<String>,
     /// Whatever the application keeps here, up to 64 KiB.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
     /// Who will run it.
-    admin: Option<NewAdminBody>,
+    admin: Option<AdminBody>,
 }
 
-/// Who will run a tenant. An email alone means a user who is there; with the other fields, a user is made
-/// where the address has none (where it has one, that user is linked and stays as it is).
+/// What makes a tenant whose external id stands in the path.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct EnsuredTenantBody {
+    /// The name people read, in any script.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    name: String,
+    /// Url-friendly and unique.
+    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    slug: String,
+    /// Whatever the application keeps here, up to 64 KiB.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
+    /// Who will run it.
+    admin: Option<AdminBody>,
+}
+
+/// Who will run a tenant.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(untagged)]
+pub(super) enum AdminBody {
+    /// A user who is there.
+    Existing(ExistingAdminBody),
+    /// A user who is made where the address has none; where it has one, that user is linked and stays as
+    /// it is.
+    New(NewAdminBody),
+}
+
+/// A user who is there.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExistingAdminBody {
+    #[schema(format = "email", max_length = 254)]
+    email: String,
+}
+
+/// A user who is made.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
 pub(super) struct NewAdminBody {
-    #[schema(format = "email")]
+    #[schema(format = "email", max_length = 254)]
     email: String,
     #[schema(min_length = 8, max_length = 1024)]
-    password: Option<String>,
-    first_name: Option<String>,
-    last_name: Option<String>,
+    password: String,
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    first_name: String,
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    last_name: String,
 }
 
 /// What changes a tenant: a JSON merge patch (RFC 7396).
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
 pub(super) struct TenantPatchBody {
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     name: Option<String>,
-    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 63,
+        pattern = "^[a-z0-9]+(-[a-z0-9]+)*$"
+    )]
     slug: Option<String>,
     /// Merged into the settings; a member that is null is removed, null as a whole empties them.
     #[schema(value_type = Option<Object>)]
@@ -118,8 +191,8 @@ pub(super) struct TenantPatchBody {
 #[utoipa::path(tag = "control", operation_id = "ControlListTenant", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
-        ("status" = Option<String>, Query, description = "active, suspended or deleting"),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
+        ("status" = Option<String>, Query, description = "active, suspended or deleting", pattern = "^(active|suspended|deleting)$"),
         ("slug" = Option<String>, Query, description = "Exactly this slug"),
         ("name" = Option<String>, Query, description = "Exactly this name"),
         ("created_after" = Option<String>, Query, description = "Made at this time or later", format = "date-time"),
@@ -174,7 +247,7 @@ async fn read(call: Call) -> Answer {
 
 /// Makes a tenant, whole or not at all.
 #[utoipa::path(tag = "control", operation_id = "ControlCreateTenant", security(("bearer" = [])), request_body = NewTenantBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
     responses(
         (status = 201, description = "Made, now or under the same key before", body = TenantAnswer),
         (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
@@ -200,8 +273,8 @@ async fn create(call: Call) -> Answer {
 
 /// Makes a tenant unless your own id for it has one. Safe to repeat: the same body finds the same tenant. A
 /// tenant that is there is never changed by it; where its name or slug are others by now, the answer is 409.
-#[utoipa::path(tag = "control", operation_id = "ControlEnsureTenant", security(("bearer" = [])), request_body = NewTenantBody,
-    params(("external_id" = String, Path, description = "What your own system calls it")),
+#[utoipa::path(tag = "control", operation_id = "ControlEnsureTenant", security(("bearer" = [])), request_body = EnsuredTenantBody,
+    params(("external_id" = String, Path, description = "What your own system calls it", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")),
     responses(
         (status = 200, description = "It was there", body = TenantAnswer),
         (status = 201, description = "Made", body = TenantAnswer),
@@ -233,7 +306,7 @@ async fn ensure(call: Call) -> Answer {
     request_body(content = TenantPatchBody, content_type = "application/merge-patch+json"),
     params(
         ("tenant" = String, Path, description = "Its id or its slug"),
-        ("If-Match" = String, Header, description = "The ETag that was read, or *"),
+        ("If-Match" = String, Header, description = "The ETag that was read, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
     ),
     responses(
         (status = 200, description = "The tenant as it is now", body = TenantAnswer),
@@ -269,7 +342,7 @@ macro_rules! steps {
         #[utoipa::path(tag = "control", operation_id = concat!("Control", stringify!($name), "Tenant"), security(("bearer" = [])),
             params(
                 ("tenant" = String, Path, description = "Its id or its slug"),
-                ("If-Match" = String, Header, description = "The ETag that was read, or *"),
+                ("If-Match" = String, Header, description = "The ETag that was read, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
             ),
             responses(
                 (status = 200, description = "The tenant as it is now", body = TenantAnswer),
@@ -308,7 +381,7 @@ steps! {
 #[utoipa::path(tag = "control", operation_id = "ControlPurgeTenant", security(("bearer" = [])),
     params(
         ("tenant" = String, Path, description = "Its id or its slug"),
-        ("If-Match" = String, Header, description = "The ETag that was read, or *"),
+        ("If-Match" = String, Header, description = "The ETag that was read, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
     ),
     responses(
         (status = 204, description = "It is gone"),

@@ -54,9 +54,14 @@ pub(super) struct TokenList {
 /// What makes a token.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
 pub(super) struct NewTokenBody {
     /// What it is for.
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     name: String,
     /// What it may do; no more than its maker.
     #[schema(min_items = 1)]
@@ -72,7 +77,7 @@ pub(super) struct NewTokenBody {
 #[utoipa::path(tag = "control", operation_id = "ControlListToken", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
     ),
     responses(
         (status = 200, description = "Tokens", body = TokenList),

@@ -1,11 +1,12 @@
 //! Many records at once, behind an unlock: `BulkListUnlock`, `BulkListUsers`, `BulkListAllUsers`.
 
 use actix_web::post;
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::answers::{Status, Unlock, UserPage};
 use super::call::{Call, identity_of};
-use super::users::row;
+use super::requests::{BulkPageAsked, UsersAsked};
 use super::{Answer, ErrorBody, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, FieldProblem, Result, Rule};
@@ -17,17 +18,17 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 
 /// Takes an unlock, good for 60 seconds and as often as needed within them.
 #[utoipa::path(tag = "databunker", operation_id = "BulkListUnlock", security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `unlockuuid`"), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 200, description = "The unlock", body = Unlock), (status = 403, description = "Access denied", body = ErrorBody),
 ))]
 #[post("/v2/BulkListUnlock")]
 async fn unlock(call: Call) -> Answer {
     let unlock = call.services().system.unlock(&call.ctx).await?;
-    ok(json!({ "unlockuuid": unlock.expose() }))
+    ok(Unlock { status: Status::Ok, unlockuuid: unlock.expose().to_owned() })
 }
 
 /// Lists the records of these people; who is unknown is left out.
-#[utoipa::path(tag = "databunker", operation_id = "BulkListUsers", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "BulkListUsers", request_body = UsersAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "The records", body = UserPage), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
 ))]
 #[post("/v2/BulkListUsers")]
 async fn list_some(call: Call) -> Answer {
@@ -36,12 +37,12 @@ async fn list_some(call: Call) -> Answer {
     let identities =
         call.params()?.list("users")?.iter().map(by_key).collect::<Result<Vec<_>>>()?;
     let found = call.services().profiles.list_some(&call.ctx, &tenant, &identities).await?;
-    ok(json!({ "total": found.len(), "rows": found.iter().map(row).collect::<Vec<_>>() }))
+    ok(UserPage::new(i64::try_from(found.len()).unwrap_or(i64::MAX), &found))
 }
 
 /// Lists a page of all records of the tenant, oldest first.
-#[utoipa::path(tag = "databunker", operation_id = "BulkListAllUsers", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "BulkListAllUsers", request_body = BulkPageAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "The records", body = UserPage), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
 ))]
 #[post("/v2/BulkListAllUsers")]
 async fn list_all(call: Call) -> Answer {
@@ -50,7 +51,7 @@ async fn list_all(call: Call) -> Answer {
     let (offset, limit) = call.params()?.page()?;
     let (total, found) =
         call.services().profiles.list_all(&call.ctx, &tenant, offset, limit).await?;
-    ok(json!({ "total": total, "rows": found.iter().map(row).collect::<Vec<_>>() }))
+    ok(UserPage::new(total, &found))
 }
 
 /// A person by one of the keys: bulk calls do not take ids.

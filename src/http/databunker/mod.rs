@@ -21,10 +21,14 @@
 //!   a tenant at most, a thousand of all. `UserDeleteBulk` answers `deleted_count`.
 //! - `SystemGetUserProfiles` without a match answers an empty list. Tenants that are suspended or could not be
 //!   asked are listed under `errors`, a key that the vendor's answer does not have.
+//! - A wrong method on a path that is there is 405 with `Allow`, as the open-source server answers; the
+//!   vendor's page knows paths alone.
 //! - v1 errors carry the codes of v2, where the open-source v1 server answered 405 to nearly everything.
 
+mod answers;
 mod bulk;
 mod call;
+mod requests;
 mod system;
 mod tenants;
 mod users;
@@ -34,7 +38,6 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, ResponseError, get};
 use serde::Serialize;
-use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -58,7 +61,7 @@ pub fn owns(path: &str) -> bool {
 }
 
 /// The process is alive, in the word that this dialect's installers wait for.
-#[utoipa::path(tag = "databunker", operation_id = "DatabunkerStatus", responses((status = 200, description = "OK", content_type = "text/plain")))]
+#[utoipa::path(tag = "databunker", operation_id = "DatabunkerStatus", responses((status = 200, description = "OK", body = String, content_type = "text/plain")))]
 #[get("/status")]
 async fn status() -> &'static str {
     "OK"
@@ -69,6 +72,7 @@ async fn status() -> &'static str {
 #[schema(as = DatabunkerError)]
 struct ErrorBody {
     /// Always `error`.
+    #[schema(pattern = "^error$")]
     status: &'static str,
     /// What happened, for people.
     message: String,
@@ -77,14 +81,15 @@ struct ErrorBody {
 /// What a handler answers.
 type Answer = Result<HttpResponse, Problem>;
 
-/// `{"status": "ok"}` and these fields.
+/// One of the [`answers`].
 #[expect(clippy::unnecessary_wraps, reason = "it is the last line of every handler")]
-fn ok(fields: Value) -> Answer {
-    let mut body = json!({ "status": "ok" });
-    if let (Value::Object(body), Value::Object(fields)) = (&mut body, fields) {
-        body.extend(fields);
-    }
-    Ok(HttpResponse::Ok().json(body))
+fn ok(answer: impl Serialize) -> Answer {
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+/// Done, and nothing to tell of it.
+fn done() -> Answer {
+    ok(answers::Done { status: answers::Status::Ok })
 }
 
 /// An error on its way out, in this dialect's form.
@@ -101,7 +106,8 @@ impl From<Error> for Problem {
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match &self.0 {
-            Error::Malformed(Malformed::Method) | Error::NotFound(_) => StatusCode::NOT_FOUND,
+            Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
+            Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::Unauthenticated(_) | Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::Conflict(_) | Error::Precondition(_) => StatusCode::CONFLICT,

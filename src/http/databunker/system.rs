@@ -1,24 +1,27 @@
 //! A person across all tenants: the System operations. For the main tenant's admin, behind an unlock.
 
 use actix_web::post;
-use serde_json::{Value, json};
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::answers::{
+    DeletedPage, DeletedRow, FoundPage, Restored, Stats, StatsRead, Status, UnaskedRow,
+};
 use super::bulk::KEY_MODES;
 use super::call::Call;
+use super::requests::{ErasureAsked, PersonAsked, RestoreAsked, SearchAsked};
 use super::{Answer, ErrorBody, ok};
 use crate::domain::Tenant;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Identity, ProfileId};
-use crate::service::system::{Action, Found, Outcome, Pass, Unasked};
+use crate::service::system::{Action, Found, Outcome, Pass};
 
 pub(super) fn mount(config: &mut ServiceConfig<'_>) {
     config.service(find).service(search).service(delete).service(restore).service(stats);
 }
 
 /// Finds all records of a person, in every tenant.
-#[utoipa::path(tag = "databunker", operation_id = "SystemGetUserProfiles", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows` of `tenantid`, `tenantname`, `token`, `profile`"),
+#[utoipa::path(tag = "databunker", operation_id = "SystemGetUserProfiles", request_body = PersonAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "The records", body = FoundPage),
     (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
     (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
 ))]
@@ -31,8 +34,8 @@ async fn find(call: Call) -> Answer {
 }
 
 /// Finds all records that a text is part of, in every tenant.
-#[utoipa::path(tag = "databunker", operation_id = "SystemSearchUserProfiles", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows`"),
+#[utoipa::path(tag = "databunker", operation_id = "SystemSearchUserProfiles", request_body = SearchAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "The records, a thousand at most", body = FoundPage),
     (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
 ))]
 #[post("/v2/SystemSearchUserProfiles")]
@@ -44,10 +47,11 @@ async fn search(call: Call) -> Answer {
 }
 
 /// Deletes all records of a person, in every tenant or in the one that is named.
-#[utoipa::path(tag = "databunker", operation_id = "SystemDeleteUserProfiles", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows` of `token`, `tenantid`, `tenantname`"),
+#[utoipa::path(tag = "databunker", operation_id = "SystemDeleteUserProfiles", request_body = ErasureAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "The records that are gone", body = DeletedPage),
     (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
     (status = 404, description = "The tenant was not found", body = ErrorBody),
+    (status = 409, description = "The tenant is not active", body = ErrorBody),
 ))]
 #[post("/v2/SystemDeleteUserProfiles")]
 async fn delete(call: Call) -> Answer {
@@ -59,14 +63,19 @@ async fn delete(call: Call) -> Answer {
     }
     let outcome =
         call.services().system.delete(&call.ctx, pass, &identity, tenant.as_ref()).await?;
-    let row = |(tenant, id): &(Tenant, ProfileId)| json!({ "token": id, "tenantid": tenant.number, "tenantname": tenant.slug });
-    let rows: Vec<Value> = outcome.found.iter().map(row).collect();
-    ok(with_errors(json!({ "total": rows.len(), "rows": rows }), &outcome.unasked))
+    let row = |(tenant, id): &(Tenant, ProfileId)| DeletedRow {
+        token: id.uuid(),
+        tenantid: tenant.number,
+        tenantname: tenant.slug.to_string(),
+    };
+    let rows: Vec<DeletedRow> = outcome.found.iter().map(row).collect();
+    let errors = UnaskedRow::all(&outcome.unasked);
+    ok(DeletedPage { status: Status::Ok, total: rows.len(), rows, errors })
 }
 
 /// Puts a deleted record back, under the token that it had.
-#[utoipa::path(tag = "databunker", operation_id = "SystemRestoreUserProfile", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `result`, `token`, `profile`"),
+#[utoipa::path(tag = "databunker", operation_id = "SystemRestoreUserProfile", request_body = RestoreAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "The record", body = Restored),
     (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
     (status = 404, description = "No such tenant, or no history of the record", body = ErrorBody),
     (status = 409, description = "One of its keys is taken, or it is not deleted", body = ErrorBody),
@@ -78,25 +87,30 @@ async fn restore(call: Call) -> Answer {
     let tenant = call.tenant_param().await?;
     let tenant = tenant.ok_or_else(|| Error::invalid("tenantid", Rule::Required))?;
     let profile = call.services().system.restore(&call.ctx, pass, &tenant, id).await?;
-    ok(json!({ "result": "restored", "token": profile.id, "profile": profile.document }))
+    ok(Restored {
+        status: Status::Ok,
+        result: "restored",
+        token: profile.id.uuid(),
+        profile: profile.document.into_value(),
+    })
 }
 
 /// Counts what the whole house holds.
 #[utoipa::path(tag = "databunker", operation_id = "SystemGetSystemStats", security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `stats`"),
+    (status = 200, description = "The counts", body = StatsRead),
     (status = 403, description = "Only the main tenant admin can do this", body = ErrorBody),
 ))]
 #[post("/v2/SystemGetSystemStats")]
 async fn stats(call: Call) -> Answer {
     let (stats, unasked) = call.services().system.stats(&call.ctx).await?;
-    let body = json!({ "stats": {
-        "numusers": stats.profile_count,
-        "numtenants": stats.tenant_count,
-        "numtokens": stats.token_count,
-        "numsessions": stats.session_count,
-        "totalnumrecords": stats.profile_count,
-    } });
-    ok(with_errors(body, &unasked))
+    let stats = Stats {
+        numusers: stats.profile_count,
+        numtenants: stats.tenant_count,
+        numtokens: stats.token_count,
+        numsessions: stats.session_count,
+        totalnumrecords: stats.profile_count,
+    };
+    ok(StatsRead { status: Status::Ok, stats, errors: UnaskedRow::all(&unasked) })
 }
 
 /// Passes the three gates, before the other parameters are looked at.
@@ -112,30 +126,11 @@ fn by_key(identity: Identity) -> Result<Identity> {
     }
 }
 
-fn found(outcome: &Outcome<Found>) -> Value {
-    let row = |found: &Found| {
-        json!({
-            "tenantid": found.tenant.number,
-            "tenantname": found.tenant.slug,
-            "token": found.profile.id,
-            "profile": found.profile.document,
-        })
-    };
-    let rows: Vec<Value> = outcome.found.iter().map(row).collect();
-    with_errors(json!({ "total": outcome.total, "rows": rows }), &outcome.unasked)
-}
-
-/// Names the tenants that were not asked.
-fn with_errors(mut body: Value, unasked: &[(Tenant, Unasked)]) -> Value {
-    let row = |(tenant, why): &(Tenant, Unasked)| {
-        let message = match why {
-            Unasked::NotActive => "The tenant is not active",
-            Unasked::Failed => "The tenant could not be asked",
-        };
-        json!({ "tenantid": tenant.number, "tenantname": tenant.slug, "message": message })
-    };
-    if !unasked.is_empty() {
-        body["errors"] = unasked.iter().map(row).collect();
+fn found(outcome: &Outcome<Found>) -> FoundPage {
+    FoundPage {
+        status: Status::Ok,
+        total: outcome.total,
+        rows: outcome.found.iter().map(Into::into).collect(),
+        errors: UnaskedRow::all(&outcome.unasked),
     }
-    body
 }

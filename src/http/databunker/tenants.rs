@@ -1,11 +1,12 @@
 //! Tenants: `TenantCreate`, `TenantGet`, `TenantUpdate`, `TenantListTenants`, `TenantDelete`.
 
 use actix_web::post;
-use serde_json::json;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::answers::{Done, Status, TenantMade, TenantPage, TenantRead};
 use super::call::{Call, Params};
-use super::{Answer, ErrorBody, ok};
+use super::requests::{PageAsked, TenantAsked, TenantChange, TenantNamed, TenantWish};
+use super::{Answer, ErrorBody, done, ok};
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{Email, NAME_MAX, SLUG_MAX, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
@@ -17,8 +18,8 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 }
 
 /// Creates a tenant and answers its token, which is shown this once.
-#[utoipa::path(tag = "databunker", operation_id = "TenantCreate", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `xtoken`, `tenantid`"),
+#[utoipa::path(tag = "databunker", operation_id = "TenantCreate", request_body = TenantWish, security(("xtoken" = [])), responses(
+    (status = 200, description = "Made", body = TenantMade),
     (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
     (status = 403, description = "Access denied", body = ErrorBody),
     (status = 409, description = "Duplicate tenant name", body = ErrorBody),
@@ -33,23 +34,27 @@ async fn create(call: Call) -> Answer {
         org(params, "tenantorg")?.ok_or_else(|| Error::invalid("tenantorg", Rule::Required))?;
     let made = create_with(&call, name, org).await?;
     let token = made.token.as_ref().map(|token| token.expose().to_owned());
-    ok(json!({ "xtoken": token, "tenantid": made.number }))
+    ok(TenantMade { status: Status::Ok, xtoken: token, tenantid: made.number })
 }
 
 /// Reads a tenant.
-#[utoipa::path(tag = "databunker", operation_id = "TenantGet", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `tenantname`, `tenantorg`"),
+#[utoipa::path(tag = "databunker", operation_id = "TenantGet", request_body = Option<TenantAsked>, security(("xtoken" = [])), responses(
+    (status = 200, description = "The tenant", body = TenantRead),
     (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
 ))]
 #[post("/v2/TenantGet")]
 async fn read(call: Call) -> Answer {
     let tenant = named_or_own(&call, Permission::ViewTenants).await?;
-    ok(json!({ "tenantname": tenant.slug, "tenantorg": tenant.org.unwrap_or_default() }))
+    ok(TenantRead {
+        status: Status::Ok,
+        tenantname: tenant.slug.to_string(),
+        tenantorg: tenant.org.unwrap_or_default(),
+    })
 }
 
 /// Renames a tenant, or changes its organisation: the caller's own, or for root the one with `tenantid`.
-#[utoipa::path(tag = "databunker", operation_id = "TenantUpdate", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"),
+#[utoipa::path(tag = "databunker", operation_id = "TenantUpdate", request_body = Option<TenantChange>, security(("xtoken" = [])), responses(
+    (status = 200, description = "Done", body = Done),
     (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
     (status = 409, description = "Duplicate tenant name", body = ErrorBody),
 ))]
@@ -61,12 +66,12 @@ async fn update(call: Call) -> Answer {
     let slug = name.map(|name| tenant_name(&name, "tenantname")).transpose()?;
     let (org, contact) = (org(params, "tenantorg")?, contact(params)?);
     rename(&call, &tenant, slug, org, contact).await?;
-    ok(json!({}))
+    done()
 }
 
 /// Lists all tenants by number.
-#[utoipa::path(tag = "databunker", operation_id = "TenantListTenants", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows`"),
+#[utoipa::path(tag = "databunker", operation_id = "TenantListTenants", request_body = Option<PageAsked>, security(("xtoken" = [])), responses(
+    (status = 200, description = "A page of tenants", body = TenantPage),
     (status = 403, description = "Only the main tenant admin can do this", body = ErrorBody),
 ))]
 #[post("/v2/TenantListTenants")]
@@ -74,14 +79,15 @@ async fn list(call: Call) -> Answer {
     call.ctx.require(Permission::CrossTenant)?;
     let (offset, limit) = call.params()?.page()?;
     let (total, tenants) = call.services().tenants.page(&call.ctx, offset, limit).await?;
-    let row = |tenant: Tenant| json!({ "tenantid": tenant.number, "tenantname": tenant.slug, "tenantorg": tenant.org.unwrap_or_default() });
-    ok(json!({ "total": total, "rows": tenants.into_iter().map(row).collect::<Vec<_>>() }))
+    let rows = tenants.into_iter().map(Into::into).collect();
+    ok(TenantPage { status: Status::Ok, total, rows })
 }
 
 /// Deletes a tenant and all that is in it.
-#[utoipa::path(tag = "databunker", operation_id = "TenantDelete", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"),
+#[utoipa::path(tag = "databunker", operation_id = "TenantDelete", request_body = TenantNamed, security(("xtoken" = [])), responses(
+    (status = 200, description = "Done", body = Done),
     (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
+    (status = 409, description = "The main tenant cannot be deleted", body = ErrorBody),
 ))]
 #[post("/v2/TenantDelete")]
 async fn delete(call: Call) -> Answer {
@@ -89,7 +95,7 @@ async fn delete(call: Call) -> Answer {
     let tenant =
         call.tenant_param().await?.ok_or_else(|| Error::invalid("tenantid", Rule::Required))?;
     call.services().tenants.remove(&call.ctx, &tenant).await?;
-    ok(json!({}))
+    done()
 }
 
 /// Creates a tenant for either version of the API.

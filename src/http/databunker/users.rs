@@ -1,15 +1,23 @@
 //! People inside a tenant. A *user* of this dialect is a [`Profile`]; its *token* is the profile's id.
 
 use actix_web::post;
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::answers::{
+    BulkMade, Deleted, Done, EventPage, EventRead, Made, NotMade, Status, Token, UserPage,
+    UserRead, Versions, XtokenMade,
+};
 use super::call::{Call, identity_of};
-use super::{Answer, ErrorBody, message, ok};
+use super::requests::{
+    EventAsked, EventsAsked, Person, PersonsGone, RecordAsked, RecordChange, RecordPatch,
+    RecordWish, RecordsWish, SearchAsked, XtokenWish,
+};
+use super::{Answer, ErrorBody, done, message, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Document, Identity};
-use crate::service::profiles::{Change, Event, NewProfile, Profile};
+use crate::service::profiles::{Change, NewProfile};
 
 pub(super) fn mount(config: &mut ServiceConfig<'_>) {
     config
@@ -28,8 +36,8 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 }
 
 /// Stores a person's record.
-#[utoipa::path(tag = "databunker", operation_id = "UserCreate", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `token`"),
+#[utoipa::path(tag = "databunker", operation_id = "UserCreate", request_body = RecordWish, security(("xtoken" = [])), responses(
+    (status = 200, description = "The record's token", body = Token),
     (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
     (status = 403, description = "Access denied", body = ErrorBody),
     (status = 409, description = "Duplicate index: email, login, phone or custom", body = ErrorBody),
@@ -41,12 +49,12 @@ async fn create(call: Call) -> Answer {
     let (document, lifetime) = (params.document("profile")?, params.lifetime(call.ctx.now)?);
     let wish = NewProfile { document, lifetime };
     let profile = call.services().profiles.create(&call.ctx, &tenant, wish).await?;
-    ok(json!({ "token": profile.id }))
+    ok(Token { status: Status::Ok, token: profile.id.uuid() })
 }
 
 /// Stores many records; those that cannot be stored are listed with the reason.
-#[utoipa::path(tag = "databunker", operation_id = "UserCreateBulk", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `created`, `errors`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "UserCreateBulk", request_body = RecordsWish, security(("xtoken" = [])), responses(
+    (status = 200, description = "What was stored and what was not", body = BulkMade), (status = 403, description = "Access denied", body = ErrorBody),
 ))]
 #[post("/v2/UserCreateBulk")]
 async fn create_bulk(call: Call) -> Answer {
@@ -70,14 +78,12 @@ async fn create_bulk(call: Call) -> Answer {
             Err(error) => Some(Err(error)),
         };
         match outcome {
-            Some(Ok(profile)) => created.push(json!({ "token": profile.id, "profile": given })),
-            Some(Err(error)) => {
-                errors.push(json!({ "profile": given, "reason": message(&error) }));
-            }
+            Some(Ok(profile)) => created.push(Made { token: profile.id.uuid(), profile: given }),
+            Some(Err(error)) => errors.push(NotMade { profile: given, reason: message(&error) }),
             None => {}
         }
     }
-    ok(json!({ "created": created, "errors": errors }))
+    ok(BulkMade { status: Status::Ok, created, errors })
 }
 
 fn document(given: &Value) -> Result<Document> {
@@ -86,8 +92,8 @@ fn document(given: &Value) -> Result<Document> {
 }
 
 /// Reads a person's record, as it is or as it was in a version.
-#[utoipa::path(tag = "databunker", operation_id = "UserGet", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `token`, `profile`, `version`, and when it ends"),
+#[utoipa::path(tag = "databunker", operation_id = "UserGet", request_body = RecordAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "The record", body = UserRead),
     (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
     (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
@@ -105,12 +111,12 @@ async fn read(call: Call) -> Answer {
             profiles.read_version(&call.ctx, &tenant, &identity, version).await?
         }
     };
-    ok(row(&profile))
+    ok(UserRead::from(&profile))
 }
 
 /// Changes a record by merging fields into it; null removes a field.
-#[utoipa::path(tag = "databunker", operation_id = "UserUpdate", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "UserUpdate", request_body = RecordChange, security(("xtoken" = [])), responses(
+    (status = 200, description = "Done", body = Done), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 404, description = "The user record was not found", body = ErrorBody), (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
 #[post("/v2/UserUpdate")]
@@ -119,12 +125,12 @@ async fn update(call: Call) -> Answer {
     let identity = call.params()?.identity()?;
     let change = Change::Merge(call.params()?.document("profile")?.into_value());
     call.services().profiles.change(&call.ctx, &tenant, &identity, &change).await?;
-    ok(json!({}))
+    done()
 }
 
 /// Changes a record by a JSON patch, all of it or nothing.
-#[utoipa::path(tag = "databunker", operation_id = "UserPatch", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"), (status = 400, description = "The patch could not be applied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "UserPatch", request_body = RecordPatch, security(("xtoken" = [])), responses(
+    (status = 200, description = "Done", body = Done), (status = 400, description = "The patch could not be applied", body = ErrorBody),
     (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The user record was not found", body = ErrorBody),
     (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
@@ -134,12 +140,12 @@ async fn patch(call: Call) -> Answer {
     let identity = call.params()?.identity()?;
     let change = Change::Patch(Value::Array(call.params()?.list("patch")?.clone()));
     call.services().profiles.change(&call.ctx, &tenant, &identity, &change).await?;
-    ok(json!({}))
+    done()
 }
 
 /// Deletes a record.
-#[utoipa::path(tag = "databunker", operation_id = "UserDelete", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "UserDelete", request_body = Person, security(("xtoken" = [])), responses(
+    (status = 200, description = "Done", body = Done), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[post("/v2/UserDelete")]
@@ -147,12 +153,12 @@ async fn delete(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     let identity = call.params()?.identity()?;
     call.services().profiles.delete(&call.ctx, &tenant, &identity).await?;
-    ok(json!({}))
+    done()
 }
 
 /// Deletes many records at once; one that is not there is not an error.
-#[utoipa::path(tag = "databunker", operation_id = "UserDeleteBulk", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `deleted_count`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "UserDeleteBulk", request_body = PersonsGone, security(("xtoken" = [])), responses(
+    (status = 200, description = "How many were deleted", body = Deleted), (status = 403, description = "Access denied", body = ErrorBody),
 ))]
 #[post("/v2/UserDeleteBulk")]
 async fn delete_bulk(call: Call) -> Answer {
@@ -164,13 +170,13 @@ async fn delete_bulk(call: Call) -> Answer {
     let users = call.params()?.list("users")?;
     let identities = users.iter().map(identity_of).collect::<Result<Vec<Identity>>>()?;
     let count = call.services().profiles.delete_many(&call.ctx, &tenant, &identities).await?;
-    ok(json!({ "deleted_count": count }))
+    ok(Deleted { status: Status::Ok, deleted_count: count })
 }
 
 /// Finds records that a text is part of: of the e-mail address where it has an `@`, of any other key
 /// otherwise.
-#[utoipa::path(tag = "databunker", operation_id = "UserSearch", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows`, of which there are a hundred at most"),
+#[utoipa::path(tag = "databunker", operation_id = "UserSearch", request_body = SearchAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "The records, a hundred at most", body = UserPage),
     (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
 ))]
 #[post("/v2/UserSearch")]
@@ -179,28 +185,25 @@ async fn search(call: Call) -> Answer {
     call.unlocked().await?;
     let text = call.params()?.searchable()?;
     let (total, found) = call.services().profiles.search(&call.ctx, &tenant, &text).await?;
-    ok(json!({ "total": total, "rows": found.iter().map(row).collect::<Vec<_>>() }))
+    ok(UserPage::new(total, &found))
 }
 
 /// Lists the versions of a record, oldest first.
-#[utoipa::path(tag = "databunker", operation_id = "UserListVersions", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `versions`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "UserListVersions", request_body = Person, security(("xtoken" = [])), responses(
+    (status = 200, description = "The versions", body = Versions), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[post("/v2/UserListVersions")]
 async fn versions(call: Call) -> Answer {
     let (tenant, identity) = (call.tenant().await?, call.params()?.identity()?);
     let versions = call.services().profiles.versions(&call.ctx, &tenant, &identity).await?;
-    let rows: Vec<Value> = versions
-        .iter()
-        .map(|v| json!({ "version": v.version, "optime": v.created_at.unix_timestamp(), "md5": v.md5 }))
-        .collect();
-    ok(json!({ "versions": rows }))
+    let versions = versions.iter().map(Into::into).collect();
+    ok(Versions { status: Status::Ok, versions })
 }
 
 /// Makes a credential for the person behind a record, good for reading it, for ten minutes by default.
-#[utoipa::path(tag = "databunker", operation_id = "XTokenCreateForUser", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `xtoken`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "XTokenCreateForUser", request_body = XtokenWish, security(("xtoken" = [])), responses(
+    (status = 200, description = "The credential", body = XtokenMade), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[post("/v2/XTokenCreateForUser")]
@@ -209,12 +212,13 @@ async fn create_xtoken(call: Call) -> Answer {
     let (identity, lifetime) = (params.identity()?, params.credential_lifetime()?);
     let (id, secret) =
         call.services().profiles.create_own_token(&call.ctx, &tenant, &identity, lifetime).await?;
-    ok(json!({ "xtoken": secret.expose(), "token": id }))
+    let xtoken = secret.expose().to_owned();
+    ok(XtokenMade { status: Status::Ok, xtoken, token: id.uuid() })
 }
 
 /// Lists what happened to a record, newest first.
-#[utoipa::path(tag = "databunker", operation_id = "AuditListUserEvents", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `total`, `rows`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "AuditListUserEvents", request_body = EventsAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "What happened", body = EventPage), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[post("/v2/AuditListUserEvents")]
@@ -223,13 +227,13 @@ async fn list_events(call: Call) -> Answer {
     let (identity, (offset, limit)) = (params.identity()?, params.page()?);
     let (total, events) =
         call.services().profiles.events(&call.ctx, &tenant, &identity, offset, limit).await?;
-    let row = |event: &Event| json!({ "auditeventuuid": event.id, "eventtype": event.action, "timestamp": event.at.unix_timestamp() });
-    ok(json!({ "total": total, "rows": events.iter().map(row).collect::<Vec<_>>() }))
+    let rows = events.iter().map(Into::into).collect();
+    ok(EventPage { status: Status::Ok, total, rows })
 }
 
 /// Reads one thing that happened.
-#[utoipa::path(tag = "databunker", operation_id = "AuditGetEvent", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `eventtype`, `timestamp`, `details`"),
+#[utoipa::path(tag = "databunker", operation_id = "AuditGetEvent", request_body = EventAsked, security(("xtoken" = [])), responses(
+    (status = 200, description = "What happened", body = EventRead),
     (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The audit event was not found", body = ErrorBody),
 ))]
 #[post("/v2/AuditGetEvent")]
@@ -237,27 +241,5 @@ async fn read_event(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::ViewAudit).await?;
     let id = call.params()?.uuid("auditeventuuid")?;
     let event = call.services().profiles.event(&call.ctx, &tenant, id).await?;
-    ok(json!({
-        "auditeventuuid": event.id,
-        "eventtype": event.action,
-        "timestamp": event.at.unix_timestamp(),
-        "details": { "token": event.profile, "actor": event.actor, "requestid": event.request_id },
-    }))
-}
-
-/// A record as it is answered.
-pub(super) fn row(profile: &Profile) -> Value {
-    let mut row =
-        json!({ "token": profile.id, "profile": profile.document, "version": profile.version });
-    let lifetime = &profile.lifetime;
-    if let Some(final_time) = &lifetime.final_time {
-        row["finaltime"] = json!(final_time);
-    }
-    if let Some(sliding_time) = &lifetime.sliding_time {
-        row["slidingtime"] = json!(sliding_time);
-    }
-    if let Some(expires_at) = profile.expires_at {
-        row["expirationtime"] = json!(expires_at.unix_timestamp());
-    }
-    row
+    ok(EventRead::from(event))
 }

@@ -1,12 +1,14 @@
 //! The older API: `/v1/tenant` and `/v1/user`. The profile travels flat, and comes back under `data`.
 
 use actix_web::{delete, get, post, put, web};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::answers::{Done, Status, Token, V1Deleted, V1TenantMade, V1UserRead};
 use super::call::Call;
+use super::requests::{Mode, V1Change, V1Profile, V1TenantChange, V1TenantWish};
 use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
-use super::{Answer, ErrorBody, ok};
+use super::{Answer, ErrorBody, done, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Document, Identity, Lifetime};
@@ -24,8 +26,8 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
 }
 
 /// Creates a tenant and answers its token, which is shown this once.
-#[utoipa::path(tag = "databunker", operation_id = "V1CreateTenant", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `xtoken`"), (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateTenant", request_body = V1TenantWish, security(("xtoken" = [])), responses(
+    (status = 200, description = "Made", body = V1TenantMade), (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
     (status = 403, description = "Access denied", body = ErrorBody), (status = 409, description = "Duplicate tenant name", body = ErrorBody),
 ))]
 #[post("/v1/tenant")]
@@ -36,12 +38,12 @@ async fn create_tenant(call: Call) -> Answer {
     let org = org(params, "org")?.unwrap_or_default();
     let made = create_with(&call, name, org).await?;
     let token = made.token.as_ref().map(|token| token.expose().to_owned());
-    ok(json!({ "xtoken": token }))
+    ok(V1TenantMade { status: Status::Ok, xtoken: token })
 }
 
 /// Renames the caller's tenant.
-#[utoipa::path(tag = "databunker", operation_id = "V1UpdateTenant", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "V1UpdateTenant", request_body = V1TenantChange, security(("xtoken" = [])), responses(
+    (status = 200, description = "Done", body = Done), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 409, description = "Duplicate tenant name", body = ErrorBody),
 ))]
 #[put("/v1/tenant")]
@@ -51,12 +53,12 @@ async fn rename_tenant(call: Call) -> Answer {
     let slug = tenant_name(&params.required("name")?, "name")?;
     let org = org(params, "org")?;
     rename(&call, &tenant, Some(slug), org, None).await?;
-    ok(json!({}))
+    done()
 }
 
 /// Stores a person's record; the body is the record.
-#[utoipa::path(tag = "databunker", operation_id = "V1CreateUser", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateUser", request_body = V1Profile, security(("xtoken" = [])), responses(
+    (status = 200, description = "The record's token", body = Token), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
 #[post("/v1/user")]
@@ -65,8 +67,8 @@ async fn create_user(call: Call) -> Answer {
 }
 
 /// The same path as some clients write it.
-#[utoipa::path(tag = "databunker", operation_id = "V1CreateUserSlash", request_body = Value, security(("xtoken" = [])), responses(
-    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateUserSlash", request_body = V1Profile, security(("xtoken" = [])), responses(
+    (status = 200, description = "The record's token", body = Token), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
 #[post("/v1/user/")]
@@ -76,21 +78,25 @@ async fn create_user_slash(call: Call) -> Answer {
 
 /// Reads a person's record.
 #[utoipa::path(tag = "databunker", operation_id = "V1ReadUser", security(("xtoken" = [])),
-    params(("mode" = String, Path), ("identity" = String, Path)), responses(
-    (status = 200, description = "`status`, `token`, `data`"), (status = 403, description = "Access denied", body = ErrorBody),
+    params(("mode" = inline(Mode), Path, description = "What the identity is"), ("identity" = String, Path, description = "Who", min_length = 1, max_length = 512)), responses(
+    (status = 200, description = "The record", body = V1UserRead), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[get("/v1/user/{mode}/{identity}")]
 async fn read_user(call: Call, path: web::Path<(String, String)>) -> Answer {
     let (tenant, identity) = (call.tenant().await?, identity(&path)?);
     let profile = call.services().profiles.read(&call.ctx, &tenant, &identity).await?;
-    ok(json!({ "token": profile.id, "data": profile.document }))
+    ok(V1UserRead {
+        status: Status::Ok,
+        token: profile.id.uuid(),
+        data: profile.document.into_value(),
+    })
 }
 
 /// Changes a person's record: the body is merged into it.
-#[utoipa::path(tag = "databunker", operation_id = "V1UpdateUser", request_body = Value, security(("xtoken" = [])),
-    params(("mode" = String, Path), ("identity" = String, Path)), responses(
-    (status = 200, description = "`status`, `token`"), (status = 403, description = "Access denied", body = ErrorBody),
+#[utoipa::path(tag = "databunker", operation_id = "V1UpdateUser", request_body = V1Change, security(("xtoken" = [])),
+    params(("mode" = inline(Mode), Path, description = "What the identity is"), ("identity" = String, Path, description = "Who", min_length = 1, max_length = 512)), responses(
+    (status = 200, description = "The record's token", body = Token), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 404, description = "The user record was not found", body = ErrorBody), (status = 409, description = "Duplicate index", body = ErrorBody),
 ))]
 #[put("/v1/user/{mode}/{identity}")]
@@ -106,20 +112,20 @@ async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
         fields => Change::Merge(fields),
     };
     let profile = services.profiles.change(&ctx, &tenant, &identity, &change).await?;
-    ok(json!({ "token": profile.id }))
+    ok(Token { status: Status::Ok, token: profile.id.uuid() })
 }
 
 /// Deletes a person's record.
 #[utoipa::path(tag = "databunker", operation_id = "V1DeleteUser", security(("xtoken" = [])),
-    params(("mode" = String, Path), ("identity" = String, Path)), responses(
-    (status = 200, description = "`status`, `result`"), (status = 403, description = "Access denied", body = ErrorBody),
+    params(("mode" = inline(Mode), Path, description = "What the identity is"), ("identity" = String, Path, description = "Who", min_length = 1, max_length = 512)), responses(
+    (status = 200, description = "It is gone", body = V1Deleted), (status = 403, description = "Access denied", body = ErrorBody),
     (status = 404, description = "The user record was not found", body = ErrorBody),
 ))]
 #[delete("/v1/user/{mode}/{identity}")]
 async fn delete_user(call: Call, path: web::Path<(String, String)>) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     call.services().profiles.delete(&call.ctx, &tenant, &identity(&path)?).await?;
-    ok(json!({ "result": "done" }))
+    ok(V1Deleted { status: Status::Ok, result: "done" })
 }
 
 async fn store(call: Call) -> Answer {
@@ -131,7 +137,7 @@ async fn store(call: Call) -> Answer {
     }
     let wish = NewProfile { document, lifetime: Lifetime::default() };
     let profile = services.profiles.create(&ctx, &tenant, wish).await?;
-    ok(json!({ "token": profile.id }))
+    ok(Token { status: Status::Ok, token: profile.id.uuid() })
 }
 
 fn identity(path: &(String, String)) -> Result<Identity> {

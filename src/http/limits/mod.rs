@@ -32,7 +32,6 @@
 //! Everything is in this process's memory, within a fixed size ([`table`]), and forgotten at a restart; `n`
 //! processes allow `n` times as much. A limit for the whole of a fleet belongs in front of it.
 
-mod document;
 mod rate;
 mod table;
 #[cfg(test)]
@@ -56,7 +55,6 @@ use crate::domain::error::{Error, Result};
 use crate::domain::names::TenantId;
 use crate::telemetry::Metrics;
 
-pub(super) use document::describe;
 pub use rate::{Limit, Rate};
 
 /// How long an address is remembered from which a person has logged in.
@@ -233,7 +231,7 @@ impl Limits {
             }
         };
         self.take(&self.requests_token, key, Whom::Caller(principal))?;
-        match home_of(principal) {
+        match principal.home() {
             Some(tenant) => self.inside(tenant),
             None => Ok(()),
         }
@@ -313,17 +311,6 @@ impl std::fmt::Display for Whom<'_> {
             Self::Address(None) => f.write_str("address:unknown"),
             Self::Caller(principal) => f.write_str(&principal.label()),
             Self::Tenant(tenant) => write!(f, "tenant:{tenant}"),
-        }
-    }
-}
-
-/// The tenant that a token is bound to.
-fn home_of(principal: &Principal) -> Option<TenantId> {
-    match principal {
-        Principal::Token { tenant, .. } => *tenant,
-        Principal::Profile { tenant, .. } => Some(*tenant),
-        Principal::Anonymous | Principal::Operator | Principal::Root | Principal::User { .. } => {
-            None
         }
     }
 }

@@ -71,7 +71,7 @@ pub struct ListedTenant {
 
 /// Makes a tenant: its row, its admin, its schema with all migrations, the admin's link. All or nothing.
 #[utoipa::path(tag = "tenants", request_body = SetupBody, security(("bearer" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
     responses(
         (status = 201, description = "Made", body = TenantAnswer),
         (status = 400, description = "Validation failed; every bad field is listed", body = ErrorBody),

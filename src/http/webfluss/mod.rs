@@ -77,9 +77,40 @@ struct CreateBody {
     subdomain: Text,
 }
 
+/// What a creation answers.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebflussCreated)]
+struct Created {
+    tenant_id: Uuid,
+}
+
+/// A tenant.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebflussTenant)]
+struct Details {
+    tenant_id: Uuid,
+    organization_name: String,
+    domains: Domains,
+}
+
+/// Where a tenant is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebflussDomains)]
+struct Domains {
+    /// The domain that its own is under, where the server has one.
+    #[schema(required)]
+    base: Option<String>,
+    /// Always null.
+    #[schema(required)]
+    custom: Option<String>,
+    /// Its own.
+    subdomain: String,
+}
+
 /// Creates a tenant.
 #[utoipa::path(tag = "webfluss", operation_id = "WebflussCreateTenant", request_body = CreateBody, security(("bearer" = [])), responses(
-    (status = 200, description = "`tenant_id`"),
+    (status = 200, description = "Created", body = Created),
+    (status = 400, description = "The body is no JSON object", body = ErrorBody),
     (status = 401, description = "Unauthorized", body = ErrorBody),
     (status = 403, description = "The token may not create tenants", body = ErrorBody),
     (status = 404, description = "User not found", body = ErrorBody),
@@ -97,12 +128,13 @@ async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpRes
     let wish = body.into_wish(&site.settings)?;
     let made = site.services.provisioning.provision(&call.0, wish).await?;
     site.metrics.count_provisioned();
-    Ok(HttpResponse::Ok().json(json!({ "tenant_id": made.id })))
+    Ok(HttpResponse::Ok().json(Created { tenant_id: made.id.uuid() }))
 }
 
 /// Shows a tenant.
 #[utoipa::path(tag = "webfluss", operation_id = "WebflussShowTenant", params(("tenantUuid" = Uuid, Path)), security(("bearer" = [])), responses(
-    (status = 200, description = "`tenant_id`, `organization_name`, `domains`"),
+    (status = 200, description = "The tenant", body = Details),
+    (status = 403, description = "The token may not view tenants", body = ErrorBody),
     (status = 401, description = "Unauthorized", body = ErrorBody),
     (status = 404, description = "There is no such tenant", body = ErrorBody),
 ))]
@@ -183,20 +215,20 @@ fn random_slug() -> Slug {
     Slug::stored(format!("site-{}", Uuid::new_v4().simple()))
 }
 
-fn details(tenant: &Tenant, base_domain: Option<&str>) -> Value {
+fn details(tenant: &Tenant, base_domain: Option<&str>) -> Details {
     let host = base_domain
         .map_or_else(|| tenant.slug.to_string(), |base| format!("{}.{base}", tenant.slug));
-    json!({
-        "tenant_id": tenant.id,
-        "organization_name": tenant.name,
-        "domains": { "base": base_domain, "custom": null, "subdomain": host },
-    })
+    Details {
+        tenant_id: tenant.id.uuid(),
+        organization_name: tenant.name.to_string(),
+        domains: Domains { base: base_domain.map(str::to_owned), custom: None, subdomain: host },
+    }
 }
 
 /// Laravel's words, class name and all: its clients may look for them.
 fn no_such_tenant(given: &str) -> HttpResponse {
     let message = format!("No query results for model [App\\Models\\Tenant] {given}");
-    HttpResponse::NotFound().json(json!({ "message": message }))
+    HttpResponse::NotFound().json(ErrorBody { message, errors: None })
 }
 
 /// A caller, refused in this dialect's form.

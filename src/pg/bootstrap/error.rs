@@ -23,6 +23,18 @@ pub enum BootstrapError {
         /// Its version.
         found: String,
     },
+    /// The database cannot hold every text.
+    #[error(
+        "the database keeps text as {found}, which cannot hold every name in the world; make one with: \
+         CREATE DATABASE {database} ENCODING 'UTF8' TEMPLATE template0, under another name if this one \
+         must stay"
+    )]
+    Encoding {
+        /// What it keeps text as.
+        found: String,
+        /// Its name, quoted where it must be.
+        database: String,
+    },
     /// The owner may not make roles, which isolation by role needs.
     #[error(
         "the login {owner} may not create roles, and isolation = role makes one for each tenant; let a \

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::error::{BootstrapError, step, words};
 use super::{Facts, RUNTIME_LOGIN, alter, connect, lost_race};
@@ -32,9 +33,9 @@ pub(super) async fn runtime_login(
     }
     // CONNECT is everybody's by default, and the first thing that a careful operator revokes.
     let may_connect = client
-        .query_one(
+        .query_typed_one(
             "SELECT has_database_privilege($1, current_database(), 'CONNECT')",
-            &[&RUNTIME_LOGIN],
+            &[(&RUNTIME_LOGIN, Type::TEXT)],
         )
         .await
         .map_err(step("read who may connect"))?;
@@ -73,7 +74,6 @@ async fn check_runtime_login(
     facts: &Facts,
     as_runtime: &Client,
 ) -> Result<(), BootstrapError> {
-    // Unnamed: a pooler may stand before the runtime login.
     let rows = as_runtime
         .query_typed(
             "SELECT rolname::text, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolreplication,
@@ -141,7 +141,7 @@ pub async fn standing_limits(
     if chosen || found == wanted {
         return Ok(found == wanted);
     }
-    let row = client.query_one("SELECT quote_ident(current_database())", &[]).await;
+    let row = client.query_typed_one("SELECT quote_ident(current_database())", &[]).await;
     let database: String = row.map_err(step("read the name of the database"))?.get(0);
     let statements = wanted.each_ref().map(|(name, limit)| {
         format!("ALTER ROLE {RUNTIME_LOGIN} IN DATABASE {database} SET {name} = {limit}")
@@ -159,7 +159,7 @@ pub async fn standing_limits(
 /// in this database.
 async fn default_limits(client: &Client) -> Result<(Vec<(String, String)>, bool), BootstrapError> {
     let rows = client
-        .query(
+        .query_typed(
             "SELECT name, setting, source = 'database user'
                FROM pg_catalog.pg_settings
               WHERE name IN ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout')

@@ -8,6 +8,8 @@
 //! What could not be restricted is told in words ([`Posture::open`]), and found out by looking again: a
 //! `REVOKE` by somebody who may not is a warning of the server's and no error. The [`self_test`] then does
 //! not ask who may do what, but tries.
+//!
+//! Questions are asked by unnamed statements, since a pooler may stand before either login.
 
 mod error;
 mod login;
@@ -18,6 +20,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use self::error::{describe, step};
 use super::error::Failure;
@@ -64,6 +67,10 @@ pub async fn prepare(
     })?;
     let facts = Facts::read(&client).await?;
     check_version(facts.version, &facts.version_text)?;
+    if facts.encoding != "UTF8" {
+        let (found, database) = (facts.encoding, facts.database);
+        return Err(BootstrapError::Encoding { found, database });
+    }
     if isolation == Isolation::Role && !facts.may_create_roles {
         return Err(BootstrapError::MayNotCreateRoles { owner: facts.owner });
     }
@@ -96,9 +103,9 @@ pub async fn inspect(
         .map_err(|error| BootstrapError::Connect { at: at.clone(), reason: words(&error) })?;
     let failed = step("read the version of the control plane");
     let facts = client
-        .query_one(
-            "SELECT current_setting('server_version_num')::int4, to_regclass($1::text) IS NOT NULL",
-            &[&format!("public.{HISTORY_TABLE}")],
+        .query_typed_one(
+            "SELECT current_setting('server_version_num')::int4, to_regclass($1) IS NOT NULL",
+            &[(&format!("public.{HISTORY_TABLE}"), Type::TEXT)],
         )
         .await
         .map_err(&failed)?;
@@ -107,7 +114,7 @@ pub async fn inspect(
         return Err(BootstrapError::NotPrepared { at });
     }
     let history = format!("SELECT COALESCE(max(version), 0) FROM public.{HISTORY_TABLE}");
-    let found: i32 = client.query_one(&history, &[]).await.map_err(&failed)?.get(0);
+    let found: i32 = client.query_typed_one(&history, &[]).await.map_err(&failed)?.get(0);
     let known = set.version();
     match found.cmp(&known) {
         Ordering::Less => Err(BootstrapError::Behind { found, known }),
@@ -217,6 +224,7 @@ fn must_be_refused<T>(
 struct Facts {
     version: u32,
     version_text: String,
+    encoding: String,
     owner: String,
     may_create_roles: bool,
     database: String,
@@ -226,16 +234,17 @@ struct Facts {
 impl Facts {
     async fn read(client: &Client) -> Result<Self, BootstrapError> {
         let row = client
-            .query_one(
+            .query_typed_one(
                 "SELECT current_setting('server_version_num')::int4,
                         current_setting('server_version'),
                         quote_ident(current_user),
                         rolsuper OR rolcreaterole,
                         quote_ident(current_database()),
-                        EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)
+                        EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1),
+                        current_setting('server_encoding')
                    FROM pg_catalog.pg_roles
                   WHERE rolname = current_user",
-                &[&RUNTIME_LOGIN],
+                &[(&RUNTIME_LOGIN, Type::TEXT)],
             )
             .await
             .map_err(step("read what the server is"))?;
@@ -246,6 +255,7 @@ impl Facts {
             may_create_roles: row.get(3),
             database: row.get(4),
             runtime_exists: row.get(5),
+            encoding: row.get(6),
         })
     }
 }
@@ -269,7 +279,7 @@ async fn alter(client: &Client, statement: &str) -> Result<(), tokio_postgres::E
 /// The schema that extensions are installed into, seen from every tenant and writable from none.
 async fn extensions(client: &Client) -> Result<(), BootstrapError> {
     let there = client
-        .query_one("SELECT to_regnamespace('extensions') IS NOT NULL", &[])
+        .query_typed_one("SELECT to_regnamespace('extensions') IS NOT NULL", &[])
         .await
         .map_err(step("look for the schema extensions"))?;
     if there.get::<_, bool>(0) {

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::error::{BootstrapError, step};
 use super::{Facts, RUNTIME_LOGIN, alter};
@@ -141,7 +142,7 @@ async fn still_open<'a, R: std::borrow::Borrow<Restriction>>(
 ) -> Result<Vec<&'a Restriction>, BootstrapError> {
     let checks: Vec<&str> = restrictions.iter().map(|r| r.borrow().check.as_str()).collect();
     let row = client
-        .query_one(&format!("SELECT {}", checks.join(", ")), &[])
+        .query_typed_one(&format!("SELECT {}", checks.join(", ")), &[])
         .await
         .map_err(step("read what everybody may do"))?;
     Ok(restrictions
@@ -156,13 +157,13 @@ async fn still_open<'a, R: std::borrow::Borrow<Restriction>>(
 /// The roles that are no tenant's and that the runtime login could become all the same.
 pub(super) async fn other_roles(client: &Client) -> Result<Vec<String>, BootstrapError> {
     let rows = client
-        .query(
+        .query_typed(
             "SELECT quote_ident(granted.rolname)
                FROM pg_catalog.pg_auth_members m
                JOIN pg_catalog.pg_roles member ON member.oid = m.member
                JOIN pg_catalog.pg_roles granted ON granted.oid = m.roleid
               WHERE member.rolname = $1 AND granted.rolname !~ '^tenant_[0-9a-f]{32}$'",
-            &[&RUNTIME_LOGIN],
+            &[(&RUNTIME_LOGIN, Type::TEXT)],
         )
         .await
         .map_err(step("read what the runtime login can become"))?;

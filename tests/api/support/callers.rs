@@ -6,6 +6,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
+use super::documented;
+
 /// A caller with one credential or none.
 #[derive(Clone)]
 pub struct Caller {
@@ -105,11 +107,16 @@ impl Caller {
     }
 }
 
-/// Sends a request and reads its answer.
+/// Sends a request and reads its answer, which must be as the OpenAPI document says.
 pub async fn send(request: RequestBuilder) -> Answer {
-    let response = request.send().await.expect("the server answers");
+    let (client, request) = request.build_split();
+    let request = request.expect("it is a request");
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await.expect("the server answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let text = response.text().await.expect("the answer has an end");
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-    Answer { status, headers, text, body }
+    let answer = Answer { status, headers, text, body };
+    documented::check(&method, &path, &answer);
+    answer
 }

@@ -6,6 +6,7 @@
 pub mod bunker;
 pub mod callers;
 pub mod control;
+pub mod documented;
 pub mod gate;
 pub mod postgres;
 pub mod program;
@@ -159,7 +160,7 @@ impl TestAppBuilder {
 pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
     [
         ("listen", "127.0.0.1:0"),
-        ("database.url", database_url),
+        ("database.url", through_pooler(database_url).as_str()),
         // Given, so that none is made and kept in the folder that the tests run in.
         ("root_token", "0c1f6b1e-7a53-4d1c-9d53-1f0b6d0f7a11"),
         ("database.max_connections", "10"),
@@ -176,6 +177,16 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
     ]
     .map(|(key, value)| (key, value.to_owned()))
     .to_vec()
+}
+
+/// The same database as the server under test reaches it: through the pooler of `TEST_POOLER`, where that
+/// names one by host and port. What a test looks at by itself, it looks at directly.
+fn through_pooler(database_url: &str) -> String {
+    #[expect(clippy::disallowed_methods, reason = "a setting of the test suite")]
+    let Ok(pooler) = std::env::var("TEST_POOLER") else { return database_url.to_owned() };
+    let (before, after) = database_url.split_once('@').expect("the URL of a test has a user");
+    let (_host, database) = after.split_once('/').expect("the URL of a test has a database");
+    format!("{before}@{pooler}/{database}")
 }
 
 impl TestApp {

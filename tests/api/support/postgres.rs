@@ -52,10 +52,15 @@ impl TestDatabase {
 
     /// An empty one, not even bootstrapped.
     pub async fn create_empty() -> Self {
+        Self::create_with("").await
+    }
+
+    /// An empty one with options of `CREATE DATABASE`.
+    pub async fn create_with(options: &str) -> Self {
         let name = unique_name();
         let admin = connect(&with_database(&ground().await.base, "postgres")).await;
         admin
-            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .batch_execute(&format!("CREATE DATABASE {name} {options}"))
             .await
             .expect("a test database can be created");
         Self(Arc::new(Inner { name }))
