@@ -231,7 +231,7 @@ impl Limits {
             | Principal::Profile { id, .. } => self.keys.of(("token", id)),
         };
         self.take(&self.requests_token, key, Whom::Caller(principal))?;
-        match home_of(principal) {
+        match principal.home() {
             Some(tenant) => self.inside(tenant),
             None => Ok(()),
         }
@@ -312,17 +312,6 @@ impl std::fmt::Display for Whom<'_> {
             Self::Address(None) => f.write_str("address:unknown"),
             Self::Caller(principal) => f.write_str(&principal.label()),
             Self::Tenant(tenant) => write!(f, "tenant:{tenant}"),
-        }
-    }
-}
-
-/// The tenant that a token is bound to.
-fn home_of(principal: &Principal) -> Option<TenantId> {
-    match principal {
-        Principal::Token { tenant, .. } => *tenant,
-        Principal::ApiKey { tenant, .. } | Principal::Profile { tenant, .. } => Some(*tenant),
-        Principal::Anonymous | Principal::Operator | Principal::Root | Principal::User { .. } => {
-            None
         }
     }
 }

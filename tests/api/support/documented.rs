@@ -147,6 +147,7 @@ fn validator(at: &str, schema: &Value) -> Arc<Validator> {
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
+            join_parts(members);
             members.values_mut().for_each(close);
             let lists = members.get("properties").is_some_and(Value::is_object);
             if lists && !members.contains_key("additionalProperties") {
@@ -156,6 +157,34 @@ fn close(schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(close),
         _ => {}
     }
+}
+
+/// Makes one object of those that an `allOf` puts together, since each of them, closed, would refuse the
+/// members of the others.
+fn join_parts(members: &mut Map<String, Value>) {
+    let Some(parts) = members.get("allOf").and_then(Value::as_array) else { return };
+    let parts: Vec<&Value> = parts.iter().map(resolved).collect();
+    if !parts.iter().all(|part| part["properties"].is_object()) {
+        return;
+    }
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for part in parts {
+        properties.extend(part["properties"].as_object().into_iter().flatten().map(pair));
+        required.extend(part["required"].as_array().into_iter().flatten().cloned());
+    }
+    members.remove("allOf");
+    members.insert("properties".to_owned(), Value::Object(properties));
+    members.insert("required".to_owned(), Value::Array(required));
+}
+
+fn pair((name, schema): (&String, &Value)) -> (String, Value) {
+    (name.clone(), schema.clone())
+}
+
+/// The schema that a reference leads to; a schema that is none is itself.
+fn resolved(schema: &Value) -> &Value {
+    let pointer = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+    pointer.and_then(|pointer| DOCUMENT.pointer(pointer)).unwrap_or(schema)
 }
 
 /// The templates that a path matches, the most literal first.
