@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-clients lint fmt fmt-check clippy layering doc deny ci migrate bench crash image \
+.PHONY: help run test test-clients fuzz lint fmt fmt-check clippy layering doc deny ci migrate bench crash image \
 	cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -25,6 +25,10 @@ test: cargo postgres-to-test ## run all tests, on a PostgreSQL of their own unle
 test-clients: cargo ## drive the published Databunker clients against a server of this checkout
 	@.ci/ensure-postgres
 	tests/clients/run
+
+fuzz: cargo ## try every operation of the OpenAPI document with made-up requests (ARGS="--include-tag control")
+	@.ci/ensure-postgres
+	tests/fuzz/run $(ARGS)
 
 lint: fmt-check layering clippy ## what a reviewer should not have to say
 
