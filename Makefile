@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-clients test-pooler lint fmt fmt-check clippy layering doc deny ci migrate bench crash image \
+.PHONY: help run test test-clients test-pooler fuzz lint fmt fmt-check clippy layering doc deny ci migrate bench crash image \
 	cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -28,6 +28,10 @@ test-clients: cargo ## drive the published Databunker clients against a server o
 
 test-pooler: cargo postgres-to-test ## run the tests with PgBouncer, pooling transactions, before the server's connections
 	tests/pooler/run $(ARGS)
+
+fuzz: cargo ## try every operation of the OpenAPI document with made-up requests (ARGS="--include-tag control")
+	@.ci/ensure-postgres
+	tests/fuzz/run $(ARGS)
 
 lint: fmt-check layering clippy ## what a reviewer should not have to say
 

@@ -102,6 +102,9 @@ fn complete(path: &str, operation: &mut Operation) {
             not_null(parameter);
         }
     }
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.content.values_mut().for_each(only_form);
+    }
     for (status, description) in common {
         let response = || {
             let mut response = error(path, description);
@@ -129,6 +132,17 @@ fn not_null(parameter: &mut Parameter) {
         if let [only] = types.as_slice() {
             schema.schema_type = SchemaType::Type(only.clone());
         }
+    }
+}
+
+/// A body that may be left out is never null either.
+fn only_form(content: &mut RefOr<Content>) {
+    if let RefOr::T(Content { schema: Some(schema), .. }) = content
+        && let RefOr::T(Schema::OneOf(any)) = schema
+        && any.items.len() == 2
+        && let Some(form) = any.items.iter().find(|item| matches!(item, RefOr::Ref(_))).cloned()
+    {
+        *schema = form;
     }
 }
 

@@ -117,7 +117,12 @@ impl Call {
 
     /// The parameters.
     pub(super) fn params(&self) -> Result<&Params> {
-        self.params.as_ref().map_err(|why| Error::Malformed(*why))
+        match &self.params {
+            // A list is a document to some handlers, and no parameters to the others.
+            Ok(Params(Value::Array(_))) => Err(Error::Malformed(Malformed::NotAnObject)),
+            Ok(params) => Ok(params),
+            Err(why) => Err(Error::Malformed(*why)),
+        }
     }
 
     /// The tenant that the call works in.
@@ -221,7 +226,7 @@ impl Params {
             return Ok(Self(Value::Object(serde_json::Map::new())));
         }
         match serde_json::from_slice(body) {
-            // A list is a JSON patch in v1; anywhere else every parameter is missing from it.
+            // A list is a JSON patch in v1, and refused anywhere else.
             Ok(params @ (Value::Object(_) | Value::Array(_))) => Ok(Self(params)),
             Ok(_) => Err(Malformed::NotAnObject),
             Err(error) => Err(Malformed::Json { line: error.line(), column: error.column() }),
@@ -263,7 +268,7 @@ impl Params {
     pub(super) fn integer(&self, name: &'static str) -> Result<Option<i64>> {
         let number = match self.value(name) {
             None => return Ok(None),
-            Some(Value::Number(number)) => number.as_i64(),
+            Some(Value::Number(number)) => whole(number),
             Some(Value::String(text)) => text.trim().parse().ok(),
             Some(_) => None,
         };
@@ -326,7 +331,10 @@ impl Params {
     /// A length of time as a text; a number is one of seconds, an empty text is none.
     fn length(&self, name: &'static str) -> Result<Option<String>> {
         match self.value(name) {
-            Some(Value::Number(number)) => Ok(Some(number.to_string())),
+            Some(Value::Number(number)) => Ok(Some(match whole(number) {
+                Some(seconds) => seconds.to_string(),
+                None => number.to_string(),
+            })),
             _ => Ok(self.text(name)?.filter(|text| !text.trim().is_empty())),
         }
     }
@@ -357,6 +365,16 @@ impl Params {
             trimmed => Ok(trimmed.to_owned()),
         }
     }
+}
+
+/// A whole number, also as JavaScript may write it: 53.0 is 53.
+fn whole(number: &serde_json::Number) -> Option<i64> {
+    /// From here on not every whole number is a float.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    number.as_i64().or_else(|| {
+        let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT)?;
+        format!("{float:.0}").parse().ok()
+    })
 }
 
 /// The person that an entry of a list names.

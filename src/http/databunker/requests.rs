@@ -26,14 +26,20 @@ pub(super) enum Mode {
     Custom,
 }
 
-/// What names a person by a key.
+/// What names a person by a key that is compared as it is.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerKeyMode, rename_all = "lowercase")]
-pub(super) enum KeyMode {
+enum KeyMode {
     Login,
     Email,
-    Phone,
     Custom,
+}
+
+/// The mode whose identity is a telephone number.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerPhoneMode, rename_all = "lowercase")]
+enum PhoneMode {
+    Phone,
 }
 
 /// The mode whose identity is a record's token.
@@ -52,6 +58,19 @@ pub(super) enum Person {
     Token(PersonByToken),
     /// By a key.
     Key(PersonByKey),
+    /// By the telephone number.
+    Phone(PersonByPhone),
+}
+
+/// A person, by a key.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerKeyedPerson)]
+#[serde(untagged)]
+pub(super) enum KeyedPerson {
+    /// By a key.
+    Key(PersonByKey),
+    /// By the telephone number.
+    Phone(PersonByPhone),
 }
 
 /// A person, by the record's token.
@@ -68,6 +87,15 @@ pub(super) struct PersonByToken {
 pub(super) struct PersonByKey {
     mode: KeyMode,
     #[schema(schema_with = key)]
+    identity: String,
+}
+
+/// A person, by the telephone number.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerPersonByPhone)]
+pub(super) struct PersonByPhone {
+    mode: PhoneMode,
+    #[schema(schema_with = phone)]
     identity: String,
 }
 
@@ -322,7 +350,7 @@ pub(super) struct SearchAsked {
 #[schema(as = DatabunkerUsersAsked)]
 pub(super) struct UsersAsked {
     #[schema(min_items = 1)]
-    users: Vec<PersonByKey>,
+    users: Vec<KeyedPerson>,
     unlockuuid: Uuid,
 }
 
@@ -342,19 +370,41 @@ pub(super) struct BulkPageAsked {
 #[schema(as = DatabunkerPersonAsked)]
 pub(super) struct PersonAsked {
     #[serde(flatten)]
-    person: PersonByKey,
+    person: KeyedPerson,
     unlockuuid: Uuid,
 }
 
-/// Whose records go, in all tenants or in one, behind an unlock. A token needs a tenant.
+/// Whose records go, behind an unlock.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerErasureAsked)]
-pub(super) struct ErasureAsked {
+#[serde(untagged)]
+pub(super) enum ErasureAsked {
+    /// In all tenants, or in one.
+    Everywhere(ErasureByKey),
+    /// In one tenant, without which a token means nothing.
+    There(ErasureByToken),
+}
+
+/// Whose records go, in all tenants or in one.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerErasureByKey)]
+pub(super) struct ErasureByKey {
     #[serde(flatten)]
-    person: Person,
+    person: KeyedPerson,
     #[schema(schema_with = optional_number)]
     tenantid: Option<i64>,
     tenantname: Option<String>,
+    unlockuuid: Uuid,
+}
+
+/// Which record goes.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerErasureByToken)]
+pub(super) struct ErasureByToken {
+    #[serde(flatten)]
+    person: PersonByToken,
+    #[serde(flatten)]
+    tenant: TenantNamed,
     unlockuuid: Uuid,
 }
 
@@ -460,8 +510,14 @@ fn optional_version() -> Schema {
     any_of([whole(min, max), text().pattern(Some("^\\s*[+-]?[0-9]{1,9}\\s*$")), nothing()])
 }
 
-/// A key of which something is left without spaces and punctuation; a number is as good as its text.
+/// A key of which something is left without space around it; a number is as good as its text.
 fn key() -> Schema {
+    let text = text().min_length(Some(1)).max_length(Some(512)).pattern(Some("\\S"));
+    any_of([text, ObjectBuilder::new().schema_type(Type::Number)])
+}
+
+/// A telephone number, of which something is left without spaces and punctuation.
+fn phone() -> Schema {
     let text = text().min_length(Some(1)).max_length(Some(512)).pattern(Some("[^\\s().-]"));
     any_of([text, ObjectBuilder::new().schema_type(Type::Number)])
 }

@@ -26,11 +26,11 @@ const COOKIE_PATH: &str = "/api/auth";
 pub struct LoginBody {
     /// The user's e-mail address.
     #[serde(default)]
-    #[schema(required = true, value_type = String, example = "admin@acme.com")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 254, example = "admin@acme.com")]
     identifier: Text,
     /// The user's password, 8 characters or more.
     #[serde(default)]
-    #[schema(required = true, value_type = String, min_length = 8, example = "SecurePass123!")]
+    #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
     password: Text,
 }
 
@@ -80,11 +80,12 @@ pub(super) async fn login(
 ) -> Result<HttpResponse, Problem> {
     let body: LoginBody = read_object(&body.read().await?)?;
     let mut fields = Fields::default();
-    let identifier = fields.required("identifier", &body.identifier, |text| match text.len() {
-        0 => Err(Rule::Required),
-        1..=EMAIL_MAX => Ok(text.to_owned()),
-        _ => Err(Rule::TooLong(EMAIL_MAX)),
-    });
+    let identifier =
+        fields.required("identifier", &body.identifier, |text| match text.chars().count() {
+            0 => Err(Rule::Required),
+            1..=EMAIL_MAX => Ok(text.to_owned()),
+            _ => Err(Rule::TooLong(EMAIL_MAX)),
+        });
     let password = fields.required("password", &body.password, Password::parse);
     let (identifier, password) = fields.finish(identifier.zip(password))?;
     let guess = site.limits.password(&identifier, extract::client(&request))?;

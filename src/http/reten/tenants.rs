@@ -26,7 +26,7 @@ const IDEMPOTENCY_KEY_MAX: usize = 255;
 pub struct SetupBody {
     /// The name people read, in any script.
     #[serde(default)]
-    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "Acme Corp")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Acme Corp")]
     name: Text,
     /// The unique url-friendly name.
     #[serde(default)]
@@ -34,7 +34,7 @@ pub struct SetupBody {
     slug: Text,
     /// Who will run the tenant. A user who has the address already is linked, password untouched.
     #[serde(default)]
-    #[schema(required = true, value_type = String, format = "email", example = "admin@acme.com")]
+    #[schema(required = true, value_type = String, format = "email", max_length = 254, example = "admin@acme.com")]
     admin_email: Text,
     /// A new admin's password: at least 8 characters, at most 1,024 bytes.
     #[serde(default)]
@@ -42,11 +42,11 @@ pub struct SetupBody {
     admin_password: Text,
     /// A new admin's given name.
     #[serde(default)]
-    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "Acme")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Acme")]
     admin_first_name: Text,
     /// A new admin's family name.
     #[serde(default)]
-    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "Admin")]
+    #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Admin")]
     admin_last_name: Text,
 }
 

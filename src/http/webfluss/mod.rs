@@ -21,6 +21,8 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, get, post
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Type};
+use utoipa::openapi::{Schema, SchemaFormat};
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
@@ -65,16 +67,36 @@ struct ErrorBody {
 struct CreateBody {
     /// Address of the user who will own the tenant; must have a user.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = "email")]
+    #[schema(schema_with = owner_schema)]
     email: Text,
     /// The name people read; made up where there is none.
     #[serde(default)]
-    #[schema(value_type = Option<String>, max_length = 255, example = "My Organization")]
+    #[schema(value_type = Option<String>, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "My Organization")]
     name: Text,
     /// The subdomain; made up where there is none.
     #[serde(default)]
-    #[schema(value_type = Option<String>, min_length = 3, max_length = 63, example = "my-organization")]
+    #[schema(schema_with = subdomain_schema)]
     subdomain: Text,
+}
+
+/// An address; a blank text is as good as none.
+fn owner_schema() -> Schema {
+    let email = SchemaFormat::KnownFormat(KnownFormat::Email);
+    or_none(ObjectBuilder::new().format(Some(email)).max_length(Some(254)))
+}
+
+/// A subdomain; a blank text is as good as none.
+fn subdomain_schema() -> Schema {
+    let pattern = "^[a-z0-9]+(-[a-z0-9]+)*$";
+    let slug = ObjectBuilder::new().min_length(Some(3)).max_length(Some(63));
+    or_none(slug.pattern(Some(pattern)).examples(["my-organization"]))
+}
+
+fn or_none(text: ObjectBuilder) -> Schema {
+    let blank = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^\\s*$"));
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    let any = AnyOfBuilder::new().item(text.schema_type(Type::String)).item(blank).item(null);
+    any.into()
 }
 
 /// What a creation answers.
@@ -108,7 +130,7 @@ struct Domains {
 }
 
 /// Creates a tenant.
-#[utoipa::path(tag = "webfluss", operation_id = "WebflussCreateTenant", request_body = CreateBody, security(("bearer" = [])), responses(
+#[utoipa::path(tag = "webfluss", operation_id = "WebflussCreateTenant", request_body = Option<CreateBody>, security(("bearer" = [])), responses(
     (status = 200, description = "Created", body = Created),
     (status = 400, description = "The body is no JSON object", body = ErrorBody),
     (status = 401, description = "Unauthorized", body = ErrorBody),
