@@ -17,6 +17,7 @@
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 mod support;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -386,9 +387,8 @@ impl Reader {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the baseline is the pool with no guard at all")]
-    async fn connection(&self) -> deadpool_postgres::Object {
-        self.db.unguarded_for_benchmarks().get().await.expect("a connection is free")
+    async fn connection(&self) -> impl Deref<Target = deadpool_postgres::Object> {
+        self.db.unguarded_for_benchmarks().await.expect("a connection is free")
     }
 
     async fn plain(&self, client: &deadpool_postgres::Object, target: &Target) -> Vec<Row> {

@@ -51,6 +51,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "40",
         "connections of this process, all pools together; at least 10",
     ),
+    (
+        "database.tenants_per_connection",
+        "500",
+        "distinct tenants that a connection serves before a new one takes its place, since PostgreSQL keeps \
+         memory for each; 0 for no end",
+    ),
     ("database.connect_timeout", "5s", "longest wait for a connection"),
     ("database.statement_timeout", "30s", "longest single statement"),
     ("database.lock_timeout", "5s", "longest wait for a lock"),
@@ -143,6 +149,8 @@ pub struct Database {
     pub cached_statements: bool,
     /// Connections of this process.
     pub max_connections: usize,
+    /// Distinct tenants that a connection serves before another takes its place; none: no end.
+    pub tenants_per_connection: Option<NonZeroUsize>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest single statement.
@@ -311,6 +319,11 @@ impl Settings {
             isolation_by_role,
             cached_statements,
             max_connections: r.number("database.max_connections", 10, 10_000),
+            tenants_per_connection: NonZeroUsize::new(r.number(
+                "database.tenants_per_connection",
+                0,
+                1_000_000,
+            )),
             connect_timeout: r.duration("database.connect_timeout"),
             statement_timeout: r.duration("database.statement_timeout"),
             lock_timeout: r.duration("database.lock_timeout"),

@@ -9,6 +9,7 @@ mod auth;
 mod bad_input;
 mod bootstrap;
 mod cli;
+mod connections;
 mod control_audit;
 mod control_lifecycle;
 mod control_members;
