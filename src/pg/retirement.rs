@@ -93,12 +93,13 @@ impl Lanes {
     pub(super) fn settle(&self, state: &mut State) -> Option<LetGo> {
         let successor = state.successor.take()?;
         let most = self.common.sharing.tenants_per_connection;
-        let mut due = state.lanes.iter_mut().filter(|lane| lane.is_due(most)).peekable();
-        if due.peek().is_none() {
+        if !state.lanes.iter().any(|lane| lane.is_due(most)) {
             // The one that it was for broke meanwhile.
             return Some(LetGo { pool: successor.pool, _reserve: successor.reserve });
         }
-        if let Some(lane) = due.find(|lane| !lane.is_busy) {
+        let idle = state.lanes.iter_mut().filter(|lane| lane.is_due(most) && !lane.is_busy);
+        // With the first that is found, others could be passed over for ever.
+        if let Some(lane) = idle.max_by_key(|lane| lane.served.len()) {
             let served = lane.served.len();
             let pool = lane.renew(successor.pool);
             self.common.counts.note_retired();

@@ -238,6 +238,32 @@ async fn the_old_connection_serves_until_there_is_a_new_one() {
 }
 
 #[tokio::test]
+async fn the_connection_with_the_most_tenants_is_replaced_first() {
+    let shared = Shared::between(5, 2, 1).await;
+    let homes = shared.open_connections(2).await;
+    shared.house.database.refuse_newcomers().await;
+    // The one with the most comes second in the order in which lanes are looked at.
+    let held = shared.enter(1).await;
+    assert_eq!(pid(&held).await, homes[1]);
+    for number in [2, 3] {
+        assert_eq!(shared.serve(number).await, homes[0]);
+    }
+    drop(held);
+    let held = shared.enter(0).await;
+    assert_eq!(pid(&held).await, homes[0]);
+    assert_eq!(shared.serve(4).await, homes[1]);
+    held.commit().await.expect("it commits");
+    // Two tenants here and three there, both are due.
+    assert_eq!(shared.database.sharing_status().tenants, 5);
+    shared.house.database.open().await;
+    while shared.database.sharing_status().retired == 0 {
+        tokio::task::yield_now().await; // between the two there is a new connection to wait for
+    }
+    let status = shared.database.sharing_status();
+    assert_eq!((status.retired, status.tenants_at_most), (1, 2));
+}
+
+#[tokio::test]
 async fn a_busy_connection_is_replaced_when_its_transaction_ends() {
     let shared = Shared::between(2, 1, 1).await;
     let (first, second) = (shared.serve(0).await, shared.serve(1).await);
