@@ -17,6 +17,7 @@
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 mod support;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,13 +25,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join, join_all};
 use rowhouse::domain::names::{SchemaName, TenantId};
 use rowhouse::pg::bootstrap::{RUNTIME_LOGIN, standing_limits};
-use rowhouse::pg::pool::{Database, Endpoint, Isolation, PoolSizes, Rules, Statements, TimeLimits};
-use rowhouse::pg::tls::Connector;
-use rowhouse::pg::url::DatabaseUrl;
+use rowhouse::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLimits};
 use rowhouse::pg::{Db, Row};
 use support::proxy::Proxy;
 use support::report::{Args, Goal};
-use support::{Ground, Report, Samples, WEAKEST_HASH, fill, furnish, machine};
+use support::{Dice, Ground, Report, Samples, WEAKEST_HASH, endpoints, fill, furnish, machine};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -136,13 +135,7 @@ struct Databases {
 
 impl Databases {
     async fn new(owner: tokio_postgres::Config, statements: Statements) -> Self {
-        let url = "postgres://localhost/x?sslmode=disable&user=x";
-        let url = DatabaseUrl::parse(url).expect("a URL");
-        let tls = Connector::new(url.ssl()).expect("TLS can be left out").make_tls();
-        let mut runtime = owner.clone();
-        runtime.user(RUNTIME_LOGIN);
-        let endpoint = |config| Endpoint { config, tls: tls.clone() };
-        let (owner, runtime) = (endpoint(owner), endpoint(runtime));
+        let (owner, runtime) = endpoints(owner);
         let limits = TimeLimits::default();
         let stand = standing_limits(&runtime, limits).await.expect("the runtime login works");
         assert!(stand, "on a server of our own the limits stand");
@@ -334,7 +327,7 @@ impl Worker {
     fn run(&self, unit: Unit, targets: &[Target], until: &Until) -> (usize, Duration) {
         let client = || async {
             let mut units = 0;
-            let mut dice = Dice(Uuid::new_v4().as_u64_pair().0 | 1);
+            let mut dice = Dice::new();
             while until.goes_on() {
                 self.reader.run(unit, &targets[dice.below(targets.len())]).await;
                 units += 1;
@@ -386,9 +379,8 @@ impl Reader {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the baseline is the pool with no guard at all")]
-    async fn connection(&self) -> deadpool_postgres::Object {
-        self.db.unguarded_for_benchmarks().get().await.expect("a connection is free")
+    async fn connection(&self) -> impl Deref<Target = deadpool_postgres::Object> {
+        self.db.unguarded_for_benchmarks().await.expect("a connection is free")
     }
 
     async fn plain(&self, client: &deadpool_postgres::Object, target: &Target) -> Vec<Row> {
@@ -424,17 +416,4 @@ async fn guarded(db: &Db, target: &Target, queries: u32) {
 
 fn check(rows: &[Row]) {
     assert!(rows.len() == 1 && rows[0].get::<_, Uuid>(0) == ROW, "the one row that is there");
-}
-
-/// Xorshift: cheap, and good enough to pick tenants.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let bound = u64::try_from(bound).expect("a usize fits");
-        usize::try_from(self.0 % bound).expect("below a usize")
-    }
 }

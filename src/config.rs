@@ -2,8 +2,8 @@
 //!
 //! A flag beats the environment, the environment beats the file, the file beats the default. In the
 //! environment a setting is `ROWHOUSE_<SECTION>__<KEY>` (`ROWHOUSE_DATABASE__ISOLATION`), in the file
-//! `rowhouse.toml` it is `key` under `[section]`. Every bad value is named at once, an unknown key too, and
-//! secrets print as `redacted`.
+//! `rowhouse.toml` it is `key` under `[section]`. Every bad value, unknown key and unknown variable is
+//! named at once, and secrets print as `redacted`.
 //!
 //! To add a setting: a line in [`KEYS`], a field, a line in [`Settings::read`].
 
@@ -40,6 +40,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("admin_password", "", "that user's password"),
     ("tenant_migrations", "", "a folder that replaces the built-in tenant migrations"),
     ("base_domain", "", "tenants are resolved from <slug>.<base domain>"),
+    ("default_owner", "", "who owns a WebFluss tenant that names no owner; else the admin above"),
     (
         "database.url",
         "",
@@ -53,6 +54,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "database.max_connections",
         "40",
         "connections of this process, all pools together; at least 10",
+    ),
+    (
+        "database.tenants_per_connection",
+        "500",
+        "distinct tenants that a connection serves before a new one takes its place, since PostgreSQL keeps \
+         memory for each; 0 for no end",
     ),
     ("database.connect_timeout", "5s", "longest wait for a connection"),
     ("database.statement_timeout", "30s", "longest single statement"),
@@ -182,6 +189,8 @@ pub struct Database {
     pub cached_statements: bool,
     /// Connections of this process.
     pub max_connections: usize,
+    /// Distinct tenants that a connection serves before another takes its place; none: no end.
+    pub tenants_per_connection: Option<NonZeroUsize>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest single statement.
@@ -277,7 +286,7 @@ impl Settings {
     /// Reads flags, environment, file and defaults, in this order of precedence.
     ///
     /// # Errors
-    /// Every bad value and every unknown key, at once.
+    /// Every bad value, every unknown key and every unknown variable of ours, at once.
     pub fn load(overrides: &Overrides) -> Result<Self, SettingsError> {
         let file = overrides.file.clone().unwrap_or_else(|| PathBuf::from("rowhouse.toml"));
         let must_exist = overrides.file.is_some();
@@ -299,7 +308,12 @@ impl Settings {
             .add_source(from_file.clone())
             .add_source(database_url())
             .add_source(environment);
-        Self::finish(builder, &overrides.values, unknown_keys(&from_file, &file))
+        let mut problems = unknown_keys(&from_file, &file);
+        problems.extend(unknown_variables(std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            (!value.is_empty()).then_some(name)
+        })));
+        Self::finish(builder, &overrides.values, problems)
     }
 
     /// Takes these values and the defaults, whatever the file and the environment say; for tests, and
@@ -354,6 +368,11 @@ impl Settings {
             isolation_by_role,
             cached_statements,
             max_connections: r.number("database.max_connections", 10, 10_000),
+            tenants_per_connection: NonZeroUsize::new(r.number(
+                "database.tenants_per_connection",
+                0,
+                1_000_000,
+            )),
             connect_timeout: r.duration("database.connect_timeout"),
             statement_timeout: r.duration("database.statement_timeout"),
             lock_timeout: r.duration("database.lock_timeout"),
@@ -580,6 +599,63 @@ fn unknown_keys(from_file: &config::Config, file: &std::path::Path) -> Vec<Strin
         .collect()
 }
 
+/// Variables that begin like ours and are no settings, and whose they are.
+const OTHER_VARIABLES: &[&str] = &[
+    // One command's; see [`tenant_admin_password`].
+    "ROWHOUSE_TENANT_ADMIN_PASSWORD",
+    // `make crash`.
+    "ROWHOUSE_CRASH_SETUPS",
+];
+
+/// The test suite's begin with this.
+const TEST_VARIABLES: &str = "ROWHOUSE_TEST_";
+
+/// The variables that begin like ours and are no settings. One that is misspelt must not leave the default
+/// in force, which for a database's URL is a database of another kind.
+fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let known: Vec<_> = KEYS.iter().map(|(key, ..)| variable_of(key)).collect();
+    let mut unknown: Vec<_> = names
+        .filter(|name| {
+            // The case does not count, here or where they are read.
+            let name = name.to_ascii_uppercase();
+            name.starts_with("ROWHOUSE_")
+                && !known.contains(&name)
+                && !OTHER_VARIABLES.contains(&name.as_str())
+                && !name.starts_with(TEST_VARIABLES)
+                && !is_of_an_orchestrator(&name)
+        })
+        .collect();
+    unknown.sort();
+    unknown
+        .into_iter()
+        .map(|name| {
+            let distance = |known: &&String| {
+                strsim::damerau_levenshtein(known.as_str(), &name.to_ascii_uppercase())
+            };
+            let nearest = known.iter().min_by_key(distance);
+            match nearest.filter(|known| distance(known) <= name.len() / 4) {
+                Some(known) => format!("{name}: there is no such setting; is it {known}?"),
+                None => format!("{name}: there is no such setting (environment)"),
+            }
+        })
+        .collect()
+}
+
+/// The variable of a setting.
+fn variable_of(key: &str) -> String {
+    format!("ROWHOUSE_{}", key.replace('.', "__").to_uppercase())
+}
+
+/// Whether a container engine says with this variable where a service is: Kubernetes puts such names for each
+/// service `rowhouse` or `rowhouse-..` into every container, and `compose.yaml` takes `ROWHOUSE_PORT`.
+fn is_of_an_orchestrator(name: &str) -> bool {
+    let port_of = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
+    name.ends_with("_PORT")
+        || name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT_")
+        || name.split_once("_PORT_").is_some_and(port_of)
+}
+
 fn flatten(prefix: &str, value: &serde_json::Value, out: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(table) => {
@@ -635,6 +711,50 @@ mod tests {
         ] {
             assert!(error.contains(name), "{name} is missing from {error}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_named_with_the_one_that_is_meant() {
+        let given = [
+            "ROWHOUSE_DATABASE_URL",
+            "ROWHOUSE_LISTN",
+            "rowhouse_auth__isuer",
+            "ROWHOUSE_SOMETHING_ELSE_ALTOGETHER",
+        ];
+        let problems = unknown_variables(given.iter().map(|name| (*name).to_owned())).join("\n");
+        for (name, meant) in [
+            ("ROWHOUSE_DATABASE_URL", "is it ROWHOUSE_DATABASE__URL?"),
+            ("ROWHOUSE_LISTN", "is it ROWHOUSE_LISTEN?"),
+            ("rowhouse_auth__isuer", "is it ROWHOUSE_AUTH__ISSUER?"),
+            ("ROWHOUSE_SOMETHING_ELSE_ALTOGETHER", "(environment)"),
+        ] {
+            let line = problems.lines().find(|line| line.starts_with(name));
+            assert!(line.is_some_and(|line| line.ends_with(meant)), "{name} in {problems}");
+        }
+    }
+
+    #[test]
+    fn settings_and_the_variables_of_others_are_no_mistakes() {
+        let settings = KEYS.iter().map(|(key, ..)| variable_of(key));
+        let others = [
+            "ROWHOUSE_TENANT_ADMIN_PASSWORD",
+            "ROWHOUSE_CRASH_SETUPS",
+            "ROWHOUSE_TEST_PARENT_DIR",
+            "ROWHOUSE_PORT",
+            "ROWHOUSE_SERVICE_HOST",
+            "ROWHOUSE_SERVICE_PORT",
+            "ROWHOUSE_SERVICE_PORT_HTTP",
+            "ROWHOUSE_PORT_8080_TCP",
+            "ROWHOUSE_PORT_8080_TCP_ADDR",
+            "ROWHOUSE_DB_SERVICE_HOST",
+            "ROWHOUSE_DB_PORT_5432_TCP_PROTO",
+            "rowhouse_listen",
+            "ROWHOUSELISTEN",
+            "DATABASE_URL",
+            "PATH",
+        ];
+        let all = settings.chain(others.iter().map(|name| (*name).to_owned()));
+        assert_eq!(unknown_variables(all), Vec::<String>::new());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! label; a client's network address only where a limit refuses it. Labels come from fixed sets (route patterns, not paths), so that they cannot grow without bound.
 
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -75,6 +75,24 @@ struct ConnectionLabels {
     state: &'static str,
 }
 
+/// Labels of the connections that tenants got.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AffinityLabels {
+    served: &'static str,
+}
+
+/// Labels of the replacement of connections.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RetirementLabels {
+    outcome: &'static str,
+}
+
+/// Labels of a figure over all connections.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantsLabels {
+    connections: &'static str,
+}
+
 /// Labels of the password hasher.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HashLabels {
@@ -95,6 +113,7 @@ pub struct Metrics {
     limited: Family<LimitLabels, Counter>,
     provisioned: Counter,
     connections: Family<ConnectionLabels, Gauge>,
+    sharing: Sharing,
     hashes: Family<HashLabels, Gauge>,
     hashes_computed: Gauge,
     started_at: Gauge<f64, AtomicU64>,
@@ -129,6 +148,7 @@ impl Default for Metrics {
             "Database connections by purpose: budget, open, idle; and callers waiting for one",
             connections.clone(),
         );
+        let sharing = Sharing::register(&mut registry);
         let hashes = Family::default();
         registry.register(
             "rowhouse_password_hashes",
@@ -154,10 +174,43 @@ impl Default for Metrics {
             limited,
             provisioned,
             connections,
+            sharing,
             hashes,
             hashes_computed,
             started_at,
         }
+    }
+}
+
+/// How tenants share connections.
+struct Sharing {
+    transactions: Family<AffinityLabels, Counter>,
+    retired: Family<RetirementLabels, Counter>,
+    tenants: Family<TenantsLabels, Gauge>,
+}
+
+impl Sharing {
+    fn register(registry: &mut Registry) -> Self {
+        let transactions = Family::default();
+        registry.register(
+            "rowhouse_db_tenant_transactions",
+            "Transactions inside tenants, by when their connection had served the tenant: last of all, earlier, \
+             or never",
+            transactions.clone(),
+        );
+        let retired = Family::default();
+        registry.register(
+            "rowhouse_db_connection_retirements",
+            "Connections that were replaced because they had served many tenants (done), and tries that failed",
+            retired.clone(),
+        );
+        let tenants = Family::default();
+        registry.register(
+            "rowhouse_db_tenants_served",
+            "Distinct tenants that an open connection has served: of all added up, and of the one with the most",
+            tenants.clone(),
+        );
+        Self { transactions, retired, tenants }
     }
 }
 
@@ -189,6 +242,25 @@ impl Metrics {
         self.connections.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Notes how many transactions found a connection that had served their tenant `last`, `earlier` or
+    /// `never`.
+    pub fn set_affinity(&self, served: &'static str, count: u64) {
+        set(&self.sharing.transactions.get_or_create(&AffinityLabels { served }), count);
+    }
+
+    /// Notes how many connections were replaced because they had served many tenants (`done`), and how
+    /// many tries `failed`.
+    pub fn set_retired(&self, outcome: &'static str, count: u64) {
+        set(&self.sharing.retired.get_or_create(&RetirementLabels { outcome }), count);
+    }
+
+    /// Notes how many distinct tenants open connections have served: `all` of them, added up, or the one
+    /// with the `most`.
+    pub fn set_tenants_served(&self, connections: &'static str, count: usize) {
+        let labels = TenantsLabels { connections };
+        self.sharing.tenants.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Notes how many password hashes are in a state.
     pub fn set_hashes(&self, state: &'static str, count: usize) {
         self.hashes
@@ -210,4 +282,9 @@ impl Metrics {
         }
         text
     }
+}
+
+/// Sets a counter to what was counted elsewhere. It never goes back, also where two look at once.
+fn set(counter: &Counter, count: u64) {
+    counter.inner().fetch_max(count, Ordering::Relaxed);
 }

@@ -17,7 +17,11 @@ use rowhouse::config::Settings;
 use rowhouse::domain::names::{
     Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName,
 };
+use rowhouse::pg::bootstrap::RUNTIME_LOGIN;
 use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
+use rowhouse::pg::pool::Endpoint;
+use rowhouse::pg::tls::Connector;
+use rowhouse::pg::url::DatabaseUrl;
 use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
@@ -170,6 +174,34 @@ pub async fn furnish(sql: &Client, tenants: &[TenantId], row: Uuid) {
         sql.batch_execute(&script).await.expect("a profile can be written");
     }
     sql.batch_execute("CHECKPOINT").await.expect("a checkpoint can be made");
+}
+
+/// Xorshift: cheap, and good enough to pick tenants.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new() -> Self {
+        Self(Uuid::new_v4().as_u64_pair().0 | 1)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let bound = u64::try_from(bound).expect("a usize fits");
+        usize::try_from(self.0 % bound).expect("below a usize")
+    }
+}
+
+/// Both logins on a server that trusts whoever reaches its socket: the owner, whose this is, and the runtime
+/// login.
+pub fn endpoints(owner: tokio_postgres::Config) -> (Endpoint, Endpoint) {
+    let url = DatabaseUrl::parse("postgres://localhost/x?sslmode=disable&user=x").expect("a URL");
+    let tls = Connector::new(url.ssl()).expect("TLS can be left out").make_tls();
+    let mut runtime = owner.clone();
+    runtime.user(RUNTIME_LOGIN);
+    let endpoint = |config| Endpoint { config, tls: tls.clone() };
+    (endpoint(owner), endpoint(runtime))
 }
 
 /// One of those that are measured against each other: a name, and one round's figure.

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
 use super::ground::Ground;
-use super::{BuildError, Options, secrets};
+use super::{BuildError, Options, secrets, shares};
 use crate::auth::jwt::{self, Issuer, SigningKey};
 use crate::auth::password::{Hasher, Params};
 use crate::auth::token::RootToken;
@@ -25,15 +25,12 @@ use crate::pg::bootstrap::{self, Posture};
 use crate::pg::embedded;
 use crate::pg::error::During;
 use crate::pg::migrations::MigrationSet;
-use crate::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLimits};
+use crate::pg::pool::{Database, Isolation, Rules, Sharing, Statements, TimeLimits};
 use crate::pg::{Db, signing_keys};
 use crate::service::{
     ApiKeys, Audit, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles, Provisioning,
     Registry, Services, Sessions, System, Tenants, Tokens,
 };
-
-/// Of the connection budget, the part that the main runtime's control pool gets, which provisions.
-pub(super) const PROVISIONING_SHARE: usize = 5;
 
 /// What a backend is opened for, and so what opening it may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,11 +154,9 @@ impl Backend {
             let (runtime, limits) = (&ground.runtime, rules.limits);
             rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
         }
-        let database = Database::new(ground.owner, ground.runtime, rules);
-        let main = PoolSizes {
-            control: settings.database.max_connections / PROVISIONING_SHARE,
-            runtime: 2,
-        };
+        let (owner, runtime) = (ground.owner, ground.runtime);
+        let database = Database::with_sharing(owner, runtime, rules, sharing(settings));
+        let main = shares::main(settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, &public_set).await?;
@@ -284,6 +279,11 @@ fn rules(settings: &Settings) -> Rules {
         },
         limits_stand: false, // until the bootstrap has looked
     }
+}
+
+pub(super) fn sharing(settings: &Settings) -> Sharing {
+    let tenants_per_connection = settings.database.tenants_per_connection;
+    Sharing { tenants_per_connection, ..Sharing::default() }
 }
 
 fn hasher(settings: &Settings) -> Result<Hasher, BuildError> {

@@ -8,6 +8,7 @@ mod backend;
 mod error;
 mod ground;
 mod secrets;
+mod shares;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use actix_web::{HttpServer, middleware, web};
 use utoipa::OpenApi;
 use utoipa_actix_web::AppExt;
 
-use self::backend::{PROVISIONING_SHARE, operator};
+use self::backend::operator;
 use crate::config::Settings;
 use crate::domain::Clock;
 use crate::http::{self, Site};
@@ -145,8 +146,7 @@ fn listen(
         backend.clock.clone(),
         Arc::clone(&metrics),
     ));
-    let workers = settings.http.workers;
-    let sizes = worker_pools(settings.database.max_connections, workers);
+    let (workers, sizes) = worker_pools(settings);
     let (database, parts, clock) =
         (backend.database.clone(), backend.parts.clone(), backend.clock.clone());
     let document = web::Data::new(http::openapi());
@@ -202,12 +202,16 @@ fn http_settings(settings: &Settings) -> http::Settings {
     }
 }
 
-/// What each worker's pools may open, so that all pools together stay within the budget.
-fn worker_pools(budget: usize, workers: usize) -> PoolSizes {
-    let each = budget.saturating_sub(budget / PROVISIONING_SHARE + 2) / workers.max(1);
-    // Recognising the caller takes one short query on a control connection, the rest of a request is on
-    // the tenant's side.
-    PoolSizes { control: (each / 3).max(1), runtime: (each - each / 3).max(2) }
+/// The workers that there are connections for, and the pools of each.
+fn worker_pools(settings: &Settings) -> (usize, PoolSizes) {
+    let (budget, wished) = (settings.database.max_connections, settings.http.workers);
+    let (workers, sizes) = shares::workers(budget, backend::sharing(settings).reserve(), wished);
+    if workers < wished {
+        tracing::warn!(
+            "http.workers is {workers} and not {wished}: database.max_connections ({budget}) has room for no more"
+        );
+    }
+    (workers, sizes)
 }
 
 fn whole_seconds(duration: Duration) -> u64 {

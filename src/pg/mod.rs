@@ -12,9 +12,11 @@ pub mod bootstrap;
 #[cfg(feature = "embedded-postgres")]
 pub mod embedded;
 pub mod error;
+mod lanes;
 pub mod migrations;
 pub mod param;
 pub mod pool;
+mod retirement;
 pub mod schemas;
 pub mod scope;
 pub mod statement;

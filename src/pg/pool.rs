@@ -6,18 +6,27 @@
 //! another; the main runtime has pools of its own for provisioning and jobs. All of them are counted
 //! against one budget and seen in one list, for the metrics.
 //!
+//! Control-plane statements run on any connection of a pool. Which one of the runtime login's a tenant
+//! gets, and when one has served enough of them, is decided in [`lanes`](super::lanes) and
+//! [`retirement`](super::retirement).
+//!
 //! The raw pools are private to `pg`: everything else asks [`Db`] for a scope.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio::sync::Semaphore;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Failure;
-use super::scope::{PlainStatements, PublicTx, TenantTx};
-use crate::domain::names::{SchemaName, TenantId};
+use super::lanes::{Common, Counts, Lanes, Loan};
+use super::retirement::Opener;
+use super::scope::{PublicTx, TenantTx};
+use crate::domain::names::TenantId;
 
 /// How a tenant is kept apart from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -76,6 +85,32 @@ pub struct PoolSizes {
     pub runtime: usize,
 }
 
+/// How tenants share the connections of the runtime login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharing {
+    /// Distinct tenants that a connection serves before another takes its place; none: it is kept, and
+    /// its backend's memory grows with every tenant.
+    pub tenants_per_connection: Option<NonZeroUsize>,
+    /// Whether a tenant gets, where one is idle, a connection that served it before. Always, but for the
+    /// benchmark that measures what it is good for.
+    #[doc(hidden)]
+    pub by_affinity: bool,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { tenants_per_connection: None, by_affinity: true }
+    }
+}
+
+impl Sharing {
+    /// Connections of the budget that are kept free for the replacement of others.
+    #[must_use]
+    pub fn reserve(self) -> usize {
+        usize::from(self.tenants_per_connection.is_some())
+    }
+}
+
 /// One login on one server.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -106,10 +141,14 @@ pub struct Database(Arc<Shared>);
 
 struct Shared {
     owner: Endpoint,
-    runtime: Endpoint,
-    rules: Arc<Rules>,
-    plain: Arc<PlainStatements>,
-    pools: Mutex<Vec<(Purpose, Pool)>>,
+    common: Arc<Common>,
+    pools: Mutex<Pools>,
+}
+
+#[derive(Default)]
+struct Pools {
+    control: Vec<Pool>,
+    runtime: Vec<Arc<Lanes>>,
 }
 
 /// What a pool is for.
@@ -147,17 +186,59 @@ pub struct PoolStatus {
     pub waiting: usize,
 }
 
+impl PoolStatus {
+    pub(super) const fn none(purpose: Purpose) -> Self {
+        Self { purpose, budget: 0, open: 0, idle: 0, waiting: 0 }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.budget += other.budget;
+        self.open += other.open;
+        self.idle += other.idle;
+        self.waiting += other.waiting;
+    }
+}
+
+/// How well connections and tenants find each other, in all runtimes of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharingStatus {
+    /// Transactions on the connection that served their tenant last.
+    pub on_last: u64,
+    /// Transactions on one that had served their tenant before, the last one being busy.
+    pub on_earlier: u64,
+    /// Transactions on one that had not.
+    pub on_other: u64,
+    /// Connections that were replaced because they had served many tenants.
+    pub retired: u64,
+    /// Tries to do so that failed: the database took no new connection. The old one serves on.
+    pub not_retired: u64,
+    /// Distinct tenants that each open connection has served, added up.
+    pub tenants: usize,
+    /// The same of the connection with the most.
+    pub tenants_at_most: usize,
+}
+
 impl Database {
-    /// Remembers how to connect; opens nothing yet.
+    /// Remembers how to connect; opens nothing yet. Connections are kept, however many tenants they
+    /// serve.
     #[must_use]
     pub fn new(owner: Endpoint, runtime: Endpoint, rules: Rules) -> Self {
-        Self(Arc::new(Shared {
-            owner,
-            runtime,
-            rules: Arc::new(rules),
-            plain: Arc::default(),
-            pools: Mutex::default(),
-        }))
+        Self::with_sharing(owner, runtime, rules, Sharing::default())
+    }
+
+    /// As [`Database::new`], and says how tenants share connections.
+    #[must_use]
+    pub fn with_sharing(
+        owner: Endpoint,
+        runtime: Endpoint,
+        rules: Rules,
+        sharing: Sharing,
+    ) -> Self {
+        let patience = rules.limits.connect;
+        let opener = Opener { endpoint: runtime, rules: Arc::new(rules), plain: Arc::default() };
+        let reserve = Arc::new(Semaphore::new(sharing.reserve()));
+        let common = Common { opener, sharing, patience, counts: Counts::default(), reserve };
+        Self(Arc::new(Shared { owner, common: Arc::new(common), pools: Mutex::default() }))
     }
 
     /// Pools for the runtime that calls this. Connections open when first needed.
@@ -165,53 +246,81 @@ impl Database {
     /// # Errors
     /// Only where a pool cannot be configured.
     pub fn pools(&self, sizes: PoolSizes) -> Result<Db, deadpool_postgres::BuildError> {
-        let limits = self.0.rules.limits;
-        let control = build(&self.0.owner, sizes.control, limits)?;
-        let runtime = build(&self.0.runtime, sizes.runtime, limits)?;
-        let mut pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.push((Purpose::Control, control.clone()));
-        pools.push((Purpose::Runtime, runtime.clone()));
-        let tls = self.0.runtime.tls.clone();
-        let (rules, plain) = (Arc::clone(&self.0.rules), Arc::clone(&self.0.plain));
-        Ok(Db { control, runtime, rules, tls, plain })
+        let common = &self.0.common;
+        let control = build(&self.0.owner, sizes.control, self.rules().limits)?;
+        let lanes = (0..sizes.runtime).map(|_| common.opener.lane()).collect::<Result<_, _>>()?;
+        let runtime = Lanes::new(Arc::clone(common), lanes);
+        let mut pools = self.lock();
+        pools.control.push(control.clone());
+        pools.runtime.push(Arc::clone(&runtime));
+        Ok(Db { control, runtime, common: Arc::clone(common) })
     }
 
     /// The rules that all transactions follow.
     #[must_use]
     pub fn rules(&self) -> &Rules {
-        &self.0.rules
+        &self.0.common.opener.rules
     }
 
     /// Adds up the pools by purpose.
     #[must_use]
     pub fn status(&self) -> Vec<PoolStatus> {
-        let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        [Purpose::Control, Purpose::Runtime]
-            .into_iter()
-            .map(|purpose| {
-                let mut sum = PoolStatus { purpose, budget: 0, open: 0, idle: 0, waiting: 0 };
-                for (_, pool) in pools.iter().filter(|(p, _)| *p == purpose) {
-                    let status = pool.status();
-                    sum.budget += status.max_size;
-                    sum.open += status.size;
-                    sum.idle += status.available;
-                    sum.waiting += status.waiting;
-                }
-                sum
-            })
-            .collect()
+        let pools = self.lock();
+        let mut control = PoolStatus::none(Purpose::Control);
+        for pool in &pools.control {
+            let status = pool.status();
+            control.add(PoolStatus {
+                purpose: Purpose::Control,
+                budget: status.max_size,
+                open: status.size,
+                idle: status.available,
+                waiting: status.waiting,
+            });
+        }
+        let mut runtime = PoolStatus::none(Purpose::Runtime);
+        runtime.budget = self.0.common.sharing.reserve();
+        for lanes in &pools.runtime {
+            runtime.add(lanes.status());
+        }
+        vec![control, runtime]
+    }
+
+    /// How well connections and tenants find each other.
+    #[must_use]
+    pub fn sharing_status(&self) -> SharingStatus {
+        let pools = self.lock();
+        let served: Vec<_> =
+            pools.runtime.iter().flat_map(|lanes| lanes.tenants_served()).collect();
+        let counts = &self.0.common.counts;
+        SharingStatus {
+            on_last: counts.last.load(Ordering::Relaxed),
+            on_earlier: counts.earlier.load(Ordering::Relaxed),
+            on_other: counts.none.load(Ordering::Relaxed),
+            retired: counts.retired.load(Ordering::Relaxed),
+            not_retired: counts.not_retired.load(Ordering::Relaxed),
+            tenants: served.iter().sum(),
+            tenants_at_most: served.iter().copied().max().unwrap_or_default(),
+        }
     }
 
     /// Closes every idle connection, and each busy one when it comes back.
     pub fn close(&self) {
-        let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, pool) in pools.iter() {
+        self.0.common.reserve.close();
+        let pools = self.lock();
+        for pool in &pools.control {
             pool.close();
         }
+        for lanes in &pools.runtime {
+            lanes.close();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pools> {
+        self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn build(
+pub(super) fn build(
     endpoint: &Endpoint,
     size: usize,
     limits: TimeLimits,
@@ -230,10 +339,8 @@ fn build(
 #[derive(Clone)]
 pub struct Db {
     control: Pool,
-    runtime: Pool,
-    rules: Arc<Rules>,
-    tls: MakeRustlsConnect,
-    plain: Arc<PlainStatements>,
+    runtime: Arc<Lanes>,
+    common: Arc<Common>,
 }
 
 impl Db {
@@ -242,8 +349,9 @@ impl Db {
     /// # Errors
     /// [`Failure::Pool`] where no connection can be had.
     pub async fn public(&self) -> Result<PublicTx, Failure> {
-        let connection = take(&self.control).await?;
-        Ok(PublicTx::new(connection, &self.rules, self.tls.clone()))
+        let connection = Loan::of_no_lane(take(&self.control).await?);
+        let tls = self.common.opener.endpoint.tls.clone();
+        Ok(PublicTx::new(connection, self.rules(), tls))
     }
 
     /// A transaction that sees one tenant and nothing else.
@@ -254,28 +362,29 @@ impl Db {
     /// # Errors
     /// [`Failure::Pool`] where no connection can be had.
     pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx, Failure> {
-        let connection = take(&self.runtime).await?;
-        let (schema, plain) = (SchemaName::of(tenant), Arc::clone(&self.plain));
-        Ok(TenantTx::new(connection, &schema, &self.rules, self.tls.clone(), plain))
+        let connection = self.runtime.take(Some(tenant)).await?;
+        Ok(self.common.opener.enter(connection, tenant))
     }
 
     /// A bare connection of the runtime login, to try what it may not do.
-    pub(super) async fn bare_for_self_test(&self) -> Result<Object, Failure> {
-        take(&self.runtime).await
+    pub(super) async fn bare_for_self_test(&self) -> Result<Loan, Failure> {
+        self.runtime.take(None).await
     }
 
     /// The rules that all transactions follow.
     #[must_use]
     pub fn rules(&self) -> &Rules {
-        &self.rules
+        &self.common.opener.rules
     }
 
-    /// The runtime pool with no guard at all, as the baseline that the benchmark measures the guard
-    /// against. Not for use: nothing keeps what runs here inside a tenant.
+    /// A connection of the runtime login with no guard at all, as the baseline that the benchmark
+    /// measures the guard against. Not for use: nothing keeps what runs here inside a tenant.
+    ///
+    /// # Errors
+    /// [`Failure::Pool`] where no connection can be had.
     #[doc(hidden)]
-    #[must_use]
-    pub fn unguarded_for_benchmarks(&self) -> &Pool {
-        &self.runtime
+    pub async fn unguarded_for_benchmarks(&self) -> Result<Loan, Failure> {
+        self.runtime.take(None).await
     }
 }
 
@@ -283,7 +392,7 @@ impl Db {
     clippy::disallowed_methods,
     reason = "the scopes take their connections here and nowhere else"
 )]
-async fn take(pool: &Pool) -> Result<Object, Failure> {
+pub(super) async fn take(pool: &Pool) -> Result<Object, Failure> {
     Ok(pool.get().await?)
 }
 

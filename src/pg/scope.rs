@@ -28,7 +28,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use deadpool_postgres::Object;
 use futures_util::future::join;
 use futures_util::{FutureExt, poll};
 use tokio_postgres::error::{Severity, SqlState};
@@ -37,6 +36,7 @@ use tokio_postgres::{Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Failure;
+use super::lanes::Loan;
 use super::param::Param;
 use super::pool::{Rules, Statements, TimeLimits, write_limits};
 use super::statement::check_allowed;
@@ -78,7 +78,7 @@ pub struct PublicTx(Tx);
 
 impl TenantTx {
     pub(super) fn new(
-        connection: Object,
+        connection: Loan,
         schema: &SchemaName,
         rules: &Rules,
         tls: MakeRustlsConnect,
@@ -166,7 +166,7 @@ impl TenantTx {
 }
 
 impl PublicTx {
-    pub(super) fn new(connection: Object, rules: &Rules, tls: MakeRustlsConnect) -> Self {
+    pub(super) fn new(connection: Loan, rules: &Rules, tls: MakeRustlsConnect) -> Self {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
         write_limits(&mut preamble, &rules.limits);
@@ -281,7 +281,7 @@ impl PlainStatements {
 /// The machinery under both scopes.
 struct Tx {
     /// Gone once committed, rolled back or given up.
-    connection: Option<Object>,
+    connection: Option<Loan>,
     /// `BEGIN` and the settings, sent with the first query.
     preamble: String,
     /// Whether the preamble was sent.
@@ -305,7 +305,7 @@ struct Tx {
 
 impl Tx {
     fn new(
-        connection: Object,
+        connection: Loan,
         preamble: String,
         statements: Statements,
         patience: Duration,
@@ -327,7 +327,7 @@ impl Tx {
         }
     }
 
-    fn client(&self) -> &Object {
+    fn client(&self) -> &Loan {
         self.connection
             .as_ref()
             .expect("the connection is there until the transaction ends, which consumes it")
@@ -499,7 +499,7 @@ impl Drop for Tx {
         }
         if *self.ended.get_mut() {
             // Lent once more before it is seen to be closed, it would fail somebody who did nothing.
-            drop(Object::take(connection));
+            drop(connection.give_up());
             return;
         }
         if *self.in_flight.get_mut() == 0 {
@@ -507,7 +507,7 @@ impl Drop for Tx {
             let _ = connection.batch_execute("ROLLBACK").now_or_never();
             return;
         }
-        let given_up = Object::take(connection);
+        let given_up = connection.give_up();
         // Without a runtime to send it from, the statement's own time limit ends the query.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let cancel = given_up.cancel_token();

@@ -45,6 +45,14 @@ impl Health {
             metrics.set_connections(purpose, "idle", pool.idle);
             metrics.set_connections(purpose, "waiting", pool.waiting);
         }
+        let sharing = self.database.sharing_status();
+        metrics.set_affinity("last", sharing.on_last);
+        metrics.set_affinity("earlier", sharing.on_earlier);
+        metrics.set_affinity("never", sharing.on_other);
+        metrics.set_retired("done", sharing.retired);
+        metrics.set_retired("failed", sharing.not_retired);
+        metrics.set_tenants_served("all", sharing.tenants);
+        metrics.set_tenants_served("most", sharing.tenants_at_most);
         let load = self.hasher.load();
         metrics.set_hashes("running", load.running);
         metrics.set_hashes("waiting", load.waiting);

@@ -589,3 +589,14 @@ fn help_and_version_go_to_stdout() {
     let version = program.run(&["--version"]).expect(0);
     assert_eq!(version.stdout, format!("rowhouse {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn a_misspelt_variable_is_a_wrong_call_and_an_empty_one_is_none() {
+    let program = Program::embedded().with("ROWHOUSE_DATABASE_URL", "postgres://u:hunter22@h/d");
+    let refused = program.run(&["tenant", "list"]).expect(2);
+    assert!(refused.stderr.contains("is it ROWHOUSE_DATABASE__URL?"), "{refused:?}");
+    assert!(!refused.stderr.contains("hunter22"), "{refused:?}");
+    let program = Program::embedded().with("ROWHOUSE_DATABASE_URL", "");
+    let ran = program.run(&["tenant", "list"]);
+    assert!(!ran.stderr.contains("ROWHOUSE_DATABASE_URL"), "{ran:?}");
+}

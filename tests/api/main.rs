@@ -11,6 +11,7 @@ mod bad_input;
 mod bootstrap;
 mod cli;
 mod client_address;
+mod connections;
 mod control_audit;
 mod control_lifecycle;
 mod control_members;

@@ -142,9 +142,8 @@ async fn a_statement_that_the_server_has_lost_works_at_the_next_try() {
     assert_eq!(body(&db, house.tenants[0]).await.expect("a query runs"), secret(house.tenants[0]));
 }
 
-#[expect(clippy::disallowed_methods, reason = "what an old pooler does, done by hand")]
 async fn forget_everything(db: &Db) {
-    let connection = db.unguarded_for_benchmarks().get().await.expect("a connection can be had");
+    let connection = db.unguarded_for_benchmarks().await.expect("a connection can be had");
     connection.batch_execute("DEALLOCATE ALL").await.expect("statements can be dropped");
 }
 

@@ -7,7 +7,9 @@ use rowhouse::config::Settings;
 use rowhouse::domain::names::{Slug, TenantId, TenantName};
 use rowhouse::pg::Db;
 use rowhouse::pg::bootstrap::{self, RUNTIME_LOGIN};
-use rowhouse::pg::pool::{Database, Endpoint, Isolation, PoolSizes, Rules, Statements, TimeLimits};
+use rowhouse::pg::pool::{
+    Database, Endpoint, Isolation, PoolSizes, Rules, Sharing, Statements, TimeLimits,
+};
 use rowhouse::pg::tls::Connector;
 use rowhouse::pg::url::DatabaseUrl;
 use rowhouse::service::provisioning::{Admin, ProvisionTenant};
@@ -108,11 +110,16 @@ impl House {
 
     /// The door, over this many connections of the runtime login.
     pub fn door(&self, statements: Statements, connections: usize) -> Db {
-        let url = self.database.url();
-        let (owner, runtime) = (endpoint(&url, None), endpoint(&url, Some(RUNTIME_LOGIN)));
-        Database::new(owner, runtime, self.rules(statements))
+        self.shared(statements, Sharing::default())
             .pools(PoolSizes { control: 1, runtime: connections })
             .expect("pools can be made")
+    }
+
+    /// The database, for as many doors as a test wants, and how tenants share its connections.
+    pub fn shared(&self, statements: Statements, sharing: Sharing) -> Database {
+        let url = self.database.url();
+        let (owner, runtime) = (endpoint(&url, None), endpoint(&url, Some(RUNTIME_LOGIN)));
+        Database::with_sharing(owner, runtime, self.rules(statements), sharing)
     }
 
     /// The runtime login, with no door before it.
@@ -177,8 +184,7 @@ pub async fn next_borrower_finds_quickly(db: &Db) -> String {
     borrow(db, FOUND_QUICKLY).await
 }
 
-#[expect(clippy::disallowed_methods, reason = "a borrower with no guard sees what is really there")]
 async fn borrow(db: &Db, sql: &str) -> String {
-    let connection = db.unguarded_for_benchmarks().get().await.expect("a connection can be had");
+    let connection = db.unguarded_for_benchmarks().await.expect("a connection can be had");
     text(&connection.simple_query(sql).await.unwrap_or_else(|e| panic!("left in a state: {e:?}")))
 }

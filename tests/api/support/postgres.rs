@@ -107,6 +107,13 @@ impl TestDatabase {
         admin.batch_execute(&sql).await.expect("a test database can be closed");
     }
 
+    /// Lets nobody in any more; who is in stays.
+    pub async fn refuse_newcomers(&self) {
+        let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name());
+        let admin = self.connect_beside().await;
+        admin.batch_execute(&sql).await.expect("a test database can be shut");
+    }
+
     /// Lets everybody in again.
     pub async fn open(&self) {
         let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name());

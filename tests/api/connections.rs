@@ -1,0 +1,404 @@
+//! Which connection a tenant gets, and when a connection has served enough tenants.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use futures_util::future::{join_all, poll_immediate};
+use rowhouse::domain::names::TenantId;
+use rowhouse::pg::bootstrap::RUNTIME_LOGIN;
+use rowhouse::pg::pool::{
+    Database, Isolation, PoolSizes, PoolStatus, Purpose, Sharing, Statements,
+};
+use rowhouse::pg::{Db, TenantTx};
+use serde_json::json;
+
+use crate::isolation::house::House;
+use crate::support::TestApp;
+
+/// How often a test looks for what is to happen soon, and how long it waits between two looks.
+const LOOKS: u32 = 3_000;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+const PID: &str = "SELECT pg_backend_pid()";
+
+/// Tenants, and some connections that they share.
+struct Shared {
+    house: House,
+    database: Database,
+    db: Db,
+}
+
+impl Shared {
+    async fn between(tenants: usize, connections: usize, tenants_per_connection: usize) -> Self {
+        let house = House::build(Isolation::Role, tenants).await;
+        let tenants_per_connection = NonZeroUsize::new(tenants_per_connection);
+        let sharing = Sharing { tenants_per_connection, ..Sharing::default() };
+        let database = house.shared(Statements::Unnamed, sharing);
+        let db = pools(&database, connections);
+        Self { house, database, db }
+    }
+
+    fn tenant(&self, number: usize) -> TenantId {
+        self.house.tenants[number]
+    }
+
+    async fn enter(&self, number: usize) -> TenantTx {
+        self.db.tenant(self.tenant(number)).await.expect("a connection can be had")
+    }
+
+    /// The process that serves one whole transaction of a tenant.
+    async fn serve(&self, number: usize) -> i32 {
+        let rows = self.enter(number).await.query_and_commit(PID, &[]).await;
+        rows.expect("a query runs")[0].get(0)
+    }
+
+    fn status(&self) -> PoolStatus {
+        let all = self.database.status();
+        all.into_iter().find(|pool| pool.purpose == Purpose::Runtime).expect("there is one")
+    }
+
+    /// Lets this many transactions be there at once, so that as many connections are open.
+    async fn open_connections(&self, count: usize) -> Vec<i32> {
+        let held = join_all((0..count).map(|number| self.enter(number))).await;
+        let mut pids = Vec::new();
+        for tx in held {
+            pids.push(pid(&tx).await);
+            tx.commit().await.expect("it commits");
+        }
+        pids
+    }
+
+    /// The server's processes for the runtime login in this database.
+    async fn backends(&self) -> HashSet<i32> {
+        let sql =
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = $1";
+        let rows = self.house.owner.query(sql, &[&RUNTIME_LOGIN]).await;
+        rows.expect("activity can be read").iter().map(|row| row.get(0)).collect()
+    }
+}
+
+fn pools(database: &Database, connections: usize) -> Db {
+    database.pools(PoolSizes { control: 1, runtime: connections }).expect("pools can be made")
+}
+
+async fn pid(tx: &TenantTx) -> i32 {
+    tx.query_one(PID, &[]).await.expect("a query runs").get(0)
+}
+
+/// Waits for what has no moment of its own.
+async fn soon(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..LOOKS {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+    panic!("{what}: not so in {:?}", BETWEEN_LOOKS * LOOKS);
+}
+
+#[tokio::test]
+async fn a_tenant_gets_the_connection_that_served_it_last() {
+    let shared = Shared::between(3, 3, 0).await;
+    let homes = shared.open_connections(3).await;
+    assert_eq!(homes.iter().collect::<HashSet<_>>().len(), 3, "three at once are three");
+    for number in [0, 1, 0, 2, 2, 1, 0, 0, 2, 1] {
+        assert_eq!(shared.serve(number).await, homes[number], "tenant {number}");
+    }
+    let status = shared.database.sharing_status();
+    assert_eq!((status.on_last, status.on_earlier, status.on_other), (10, 0, 3));
+    assert_eq!((status.tenants, status.tenants_at_most, status.retired), (3, 1, 0));
+}
+
+#[tokio::test]
+async fn a_tenant_that_nobody_knows_gets_an_open_connection_with_few_tenants() {
+    let shared = Shared::between(4, 3, 0).await;
+    let homes = shared.open_connections(2).await;
+    let (third, fourth) = (shared.serve(2).await, shared.serve(3).await);
+    assert_eq!(HashSet::from([third, fourth]), homes.iter().copied().collect());
+    assert_eq!(shared.status().open, 2, "none is opened while one is idle");
+    assert_eq!(shared.database.sharing_status().tenants_at_most, 2, "they spread evenly");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_busy_connection_while_another_is_idle() {
+    let shared = Shared::between(2, 2, 0).await;
+    let homes = shared.open_connections(2).await;
+    let held = shared.enter(0).await;
+    assert_eq!(pid(&held).await, homes[0]);
+    // Were it to wait it would wait for us.
+    assert_eq!(shared.serve(0).await, homes[1]);
+    assert_eq!(shared.serve(0).await, homes[1]);
+    held.commit().await.expect("it commits");
+    // The other one is now the last that served it; where that is busy, there is still the first.
+    let held = shared.enter(0).await;
+    assert_eq!(pid(&held).await, homes[1]);
+    assert_eq!(shared.serve(0).await, homes[0]);
+    held.commit().await.expect("it commits");
+    let status = shared.database.sharing_status();
+    assert_eq!((status.on_last, status.on_earlier, status.on_other), (3, 1, 3));
+}
+
+#[tokio::test]
+async fn whoever_waits_gets_the_first_connection_that_comes_back_in_order() {
+    let shared = Shared::between(2, 2, 0).await;
+    let (first, second) = (shared.enter(0).await, shared.enter(1).await);
+    let (first_pid, second_pid) = (pid(&first).await, pid(&second).await);
+    let (mut early, mut late) = (Box::pin(shared.serve(0)), Box::pin(shared.serve(0)));
+    assert!(
+        poll_immediate(&mut early).await.is_none() && poll_immediate(&mut late).await.is_none()
+    );
+    assert_eq!(shared.status().waiting, 2);
+    // The one that the two would like best does not come back first.
+    second.commit().await.expect("it commits");
+    assert!(poll_immediate(&mut late).await.is_none(), "it is not its turn");
+    assert_eq!(early.await, second_pid);
+    first.commit().await.expect("it commits");
+    assert!([first_pid, second_pid].contains(&late.await));
+    let status = shared.status();
+    assert_eq!((status.waiting, status.open, status.idle), (0, 2, 2));
+}
+
+#[tokio::test]
+async fn a_connection_given_up_is_forgotten_and_its_room_is_free_again() {
+    let shared = Shared::between(1, 1, 0).await;
+    let tx = shared.enter(0).await;
+    let gone = pid(&tx).await;
+    {
+        let mut sleeping = Box::pin(tx.query("SELECT pg_sleep(60)", &[]));
+        assert!(poll_immediate(&mut sleeping).await.is_none());
+    }
+    drop(tx);
+    assert_ne!(shared.serve(0).await, gone);
+    let status = shared.database.sharing_status();
+    assert_eq!((status.on_other, status.on_last), (2, 0), "a new connection knows nobody");
+    assert_eq!((shared.status().open, shared.status().idle), (1, 1));
+}
+
+#[tokio::test]
+async fn a_connection_is_replaced_after_so_many_tenants_and_no_sooner() {
+    let shared = Shared::between(3, 1, 2).await;
+    let first = shared.serve(0).await;
+    for number in [1, 0, 0, 1, 1, 0] {
+        assert_eq!(
+            shared.serve(number).await,
+            first,
+            "two tenants are not too many, however often"
+        );
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(shared.database.sharing_status().retired, 0);
+    assert_eq!(shared.serve(2).await, first, "the third is served by it still");
+    soon("it is replaced", async || shared.database.sharing_status().retired == 1).await;
+    let second = shared.serve(2).await;
+    assert_ne!(second, first);
+    soon("the old one ends", async || shared.backends().await == HashSet::from([second])).await;
+    let status = shared.database.sharing_status();
+    assert_eq!((status.tenants, status.tenants_at_most, status.not_retired), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn with_no_bound_a_connection_is_kept() {
+    let shared = Shared::between(5, 1, 0).await;
+    let pids = [0, 1, 2, 3, 4, 0].map(|number| shared.serve(number));
+    let mut seen = HashSet::new();
+    for pid in pids {
+        seen.insert(pid.await);
+    }
+    tokio::task::yield_now().await;
+    assert_eq!((seen.len(), shared.database.sharing_status().retired), (1, 0));
+    assert_eq!(shared.status().budget, 1, "nothing is kept free");
+}
+
+#[tokio::test]
+async fn the_old_connection_serves_until_there_is_a_new_one() {
+    let shared = Shared::between(2, 1, 1).await;
+    let old = shared.serve(0).await;
+    shared.house.database.refuse_newcomers().await;
+    assert_eq!(shared.serve(1).await, old);
+    // It is due now, and cannot be replaced. A request that were to wait for a new one would fail.
+    soon("it is tried", async || {
+        assert_eq!(shared.serve(0).await, old);
+        shared.database.sharing_status().not_retired > 0
+    })
+    .await;
+    for number in [1, 0, 1, 0] {
+        assert_eq!(shared.serve(number).await, old);
+    }
+    assert_eq!(shared.database.sharing_status().retired, 0);
+    shared.house.database.open().await;
+    soon("it is replaced", async || {
+        let pid = shared.serve(0).await;
+        let is_retired = shared.database.sharing_status().retired > 0;
+        assert!(is_retired || pid == old);
+        is_retired
+    })
+    .await;
+    assert_ne!(shared.serve(0).await, old);
+}
+
+#[tokio::test]
+async fn the_connection_with_the_most_tenants_is_replaced_first() {
+    let shared = Shared::between(5, 2, 1).await;
+    let homes = shared.open_connections(2).await;
+    shared.house.database.refuse_newcomers().await;
+    // The one with the most comes second in the order in which lanes are looked at.
+    let held = shared.enter(1).await;
+    assert_eq!(pid(&held).await, homes[1]);
+    for number in [2, 3] {
+        assert_eq!(shared.serve(number).await, homes[0]);
+    }
+    drop(held);
+    let held = shared.enter(0).await;
+    assert_eq!(pid(&held).await, homes[0]);
+    assert_eq!(shared.serve(4).await, homes[1]);
+    held.commit().await.expect("it commits");
+    // Two tenants here and three there, both are due.
+    assert_eq!(shared.database.sharing_status().tenants, 5);
+    shared.house.database.open().await;
+    while shared.database.sharing_status().retired == 0 {
+        tokio::task::yield_now().await; // between the two there is a new connection to wait for
+    }
+    let status = shared.database.sharing_status();
+    assert_eq!((status.retired, status.tenants_at_most), (1, 2));
+}
+
+#[tokio::test]
+async fn a_busy_connection_is_replaced_when_its_transaction_ends() {
+    let shared = Shared::between(2, 1, 1).await;
+    let (first, second) = (shared.serve(0).await, shared.serve(1).await);
+    assert_eq!(first, second);
+    // Lets the replacement begin, and takes the connection before it can be there.
+    tokio::task::yield_now().await;
+    let held = shared.enter(0).await;
+    assert_eq!(pid(&held).await, first);
+    soon("a new one is ready", async || shared.status().open == 2).await;
+    assert_eq!(shared.status().budget, 2, "it has a place in the budget");
+    assert_eq!(pid(&held).await, first, "what has begun ends where it began");
+    held.commit().await.expect("it commits");
+    assert_ne!(shared.serve(0).await, first);
+    assert_eq!((shared.status().open, shared.database.sharing_status().retired), (1, 1));
+}
+
+#[tokio::test]
+async fn a_new_connection_whose_old_one_broke_is_let_go() {
+    let shared = Shared::between(2, 1, 1).await;
+    let (first, _) = (shared.serve(0).await, shared.serve(1).await);
+    tokio::task::yield_now().await;
+    let held = shared.enter(0).await;
+    assert_eq!(pid(&held).await, first);
+    soon("a new one is ready", async || shared.status().open == 2).await;
+    {
+        let mut sleeping = Box::pin(held.query("SELECT pg_sleep(60)", &[]));
+        assert!(poll_immediate(&mut sleeping).await.is_none());
+    }
+    drop(held); // the old one is given up
+    assert_eq!(shared.status().open, 0);
+    let third = shared.serve(0).await;
+    soon("one is left", async || shared.backends().await == HashSet::from([third])).await;
+    // The place in the budget is free: the next replacement has room.
+    shared.serve(1).await;
+    soon("it is replaced", async || shared.database.sharing_status().retired == 1).await;
+}
+
+#[tokio::test]
+async fn connections_stay_within_the_budget_while_many_are_replaced() {
+    const CONNECTIONS: usize = 2;
+    let shared = Shared::between(6, CONNECTIONS, 1).await;
+    let other = pools(&shared.database, CONNECTIONS);
+    let budget = shared.status().budget;
+    assert_eq!(budget, 2 * CONNECTIONS + 1);
+    let work = async |task: usize| {
+        let db = if task.is_multiple_of(2) { &shared.db } else { &other };
+        for turn in 0..40 {
+            let tx = db.tenant(shared.tenant((task + turn) % 6)).await.expect("no one fails");
+            tx.query_and_commit("SELECT count(*) FROM notes", &[]).await.expect("no one fails");
+            let status = shared.status();
+            assert!(status.open <= budget, "{status:?}");
+        }
+    };
+    let load = join_all((0..8).map(work));
+    let watch = async {
+        loop {
+            // A process that was let go leaves by itself in a moment; one too many would stay.
+            let mut stay = shared.backends().await;
+            for _ in 0..LOOKS {
+                if stay.len() <= budget {
+                    break;
+                }
+                stay = stay.intersection(&shared.backends().await).copied().collect();
+            }
+            assert!(stay.len() <= budget, "{} processes, and the budget is {budget}", stay.len());
+        }
+    };
+    tokio::select! {
+        _ = load => {}
+        () = watch => {}
+    }
+    assert!(shared.database.sharing_status().retired > 0);
+    // Without requests it comes to rest, with nothing left over.
+    soon("nothing is left over", async || {
+        shared.status().open <= 2 * CONNECTIONS
+            && shared.backends().await.len() == shared.status().open
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn closed_pools_leave_no_connection_behind_not_even_a_new_one() {
+    let shared = Shared::between(2, 1, 1).await;
+    shared.serve(0).await;
+    shared.serve(1).await;
+    tokio::task::yield_now().await;
+    let held = shared.enter(0).await;
+    pid(&held).await;
+    soon("a new one is ready", async || shared.status().open == 2).await;
+    shared.database.close();
+    assert!(shared.db.tenant(shared.tenant(0)).await.is_err(), "nobody is let in any more");
+    held.commit().await.expect("what has begun may end");
+    soon("all are gone", async || shared.backends().await.is_empty()).await;
+    // And where one was being opened at that moment:
+    let shared = Shared::between(2, 1, 1).await;
+    shared.serve(0).await;
+    shared.serve(1).await;
+    tokio::task::yield_now().await;
+    shared.database.close();
+    soon("all are gone", async || shared.backends().await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn metrics_tell_how_tenants_share_connections() {
+    let app = TestApp::builder().with("database.tenants_per_connection", "1").spawn().await;
+    let tenants = [app.bunker_tenant("acme").await, app.bunker_tenant("globex").await];
+    for tenant in &tenants {
+        tenant.add(json!({ "email": "ada@example.com" })).await;
+    }
+    let figure = async |line: &str| -> u64 {
+        let text = app.anonymous().get("/metrics").await.text;
+        let found = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("{line} is missing from\n{text}")).parse().expect("a number")
+    };
+    soon("one is replaced", async || {
+        figure(r#"rowhouse_db_connection_retirements_total{outcome="done"}"#).await > 0
+    })
+    .await;
+    let served = async |when: &str| {
+        figure(&format!("rowhouse_db_tenant_transactions_total{{served=\"{when}\"}}")).await
+    };
+    assert!(served("never").await >= 2);
+    let before = served("last").await;
+    for number in 0..3 {
+        tenants[1].add(json!({ "email": format!("no-{number}@example.com") })).await;
+    }
+    assert!(served("last").await >= before + 2, "one after the other on one connection");
+    assert!(figure(r#"rowhouse_db_tenants_served{connections="most"}"#).await >= 1);
+    assert!(figure(r#"rowhouse_db_tenants_served{connections="all"}"#).await >= 1);
+    assert_eq!(figure(r#"rowhouse_db_connection_retirements_total{outcome="failed"}"#).await, 0);
+    let budget: u64 = [
+        figure(r#"rowhouse_db_connections{purpose="control",state="budget"}"#).await,
+        figure(r#"rowhouse_db_connections{purpose="runtime",state="budget"}"#).await,
+    ]
+    .iter()
+    .sum();
+    assert_eq!(budget, 10, "all of the settings' budget, the place for a new one among it");
+}
