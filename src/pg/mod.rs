@@ -23,6 +23,7 @@ pub mod url;
 
 pub mod audit_chain;
 pub mod audit_events;
+pub mod belongings;
 pub mod idempotency;
 pub mod members;
 pub mod memberships;
