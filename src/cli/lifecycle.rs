@@ -222,6 +222,7 @@ async fn lose(settings: &Settings, wish: Destruction, loss: Loss) -> Result<Exit
         let expected = if wish.yes {
             wish.change.expected()
         } else {
+            wish.change.require_revision(&found, named.as_str())?;
             ask(settings, backend, &found, loss).await?
         };
         carry_out(backend, found, &expected, loss, named.as_str()).await
@@ -284,7 +285,7 @@ fn warning(record: &TenantRecord, holds: Belongings, loss: Loss, grace: &str) ->
     let (tenant, schema) = (&record.tenant, SchemaName::of(record.tenant.id));
     let Belongings { tables, bytes, members, tokens } = holds;
     let what = format!(
-        "  its schema {schema} with {tables} tables, {size} on disk\n  the membership of {members} users, {tokens} API tokens",
+        "  its schema {schema} with {tables} tables, {size} on disk\n  the memberships of its users: {members}\n  its API tokens: {tokens}",
         size = size(bytes)
     );
     match loss {
@@ -329,14 +330,26 @@ fn refused(error: Error, named: &str) -> Failure {
             };
             Failure::Usage(problems.into_iter().map(word).collect())
         }
-        Error::Precondition(_) => Failure::Other(format!(
-            "tenant {named} has changed meanwhile: look at it again before you decide"
-        )),
+        Error::Precondition(_) => changed(named),
         error => not_found(error, named),
     }
 }
 
+fn changed(named: &str) -> Failure {
+    Failure::Other(format!(
+        "tenant {named} has changed meanwhile: look at it again before you decide"
+    ))
+}
+
 impl Change {
+    /// Refuses before anybody is asked where the revision is not the one that was given.
+    fn require_revision(&self, found: &TenantRecord, named: &str) -> Result<(), Failure> {
+        match self.if_revision {
+            Some(revision) if revision != found.revision => Err(changed(named)),
+            _ => Ok(()),
+        }
+    }
+
     fn expected(&self) -> Expected {
         self.if_revision.map_or(Expected::Any, |revision| Expected::OneOf(vec![revision]))
     }

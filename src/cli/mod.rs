@@ -14,6 +14,7 @@ mod confirm;
 mod failure;
 mod healthcheck;
 mod lifecycle;
+mod lint;
 mod member;
 mod migrate;
 mod openapi;
@@ -87,7 +88,14 @@ enum Command {
     ///
     /// Tenants are migrated one after another, each in a transaction of its own. One that fails is left as
     /// it was and named, and the others go on; the exit code is then 3. Running it again continues.
-    Migrate(Output),
+    Migrate {
+        /// Change nothing and need no database: read the tenant migrations for what a distributed engine, a
+        /// rolling deploy or traffic would not survive; exits with 1 where there is anything
+        #[arg(long)]
+        lint: bool,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Create tenants, look at them, change them, delete them
     #[command(subcommand, after_help = TENANT_EXAMPLES)]
     Tenant(TenantVerb),
@@ -253,7 +261,8 @@ impl Cli {
     pub async fn run(self, settings: Settings) -> Result<Exit, Failure> {
         match self.command {
             None | Some(Command::Serve) => serve::run(settings).await,
-            Some(Command::Migrate(output)) => migrate::run(&settings, output).await,
+            Some(Command::Migrate { lint: true, output }) => lint::run(&settings, output),
+            Some(Command::Migrate { lint: false, output }) => migrate::run(&settings, output).await,
             Some(Command::Tenant(TenantVerb::Create(wish))) => {
                 tenant::create(&settings, wish).await
             }

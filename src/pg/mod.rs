@@ -12,6 +12,7 @@ pub mod bootstrap;
 #[cfg(feature = "embedded-postgres")]
 pub mod embedded;
 pub mod error;
+pub mod lint;
 pub mod migrations;
 pub mod param;
 pub mod pool;

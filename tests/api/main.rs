@@ -10,6 +10,7 @@ mod bad_input;
 mod bootstrap;
 mod cli;
 mod cli_audit;
+mod cli_lint;
 mod cli_member;
 mod cli_tenant;
 mod control_audit;
