@@ -33,7 +33,7 @@ pub(super) enum Verb {
     Resume(Change),
     /// Delete a tenant; it can be restored until the grace period ends
     ///
-    /// It answers nothing from now on. When the grace period (tenants.grace_period) is over it is purged.
+    /// It answers nothing from now on. When the grace period is over it is purged.
     Delete(Destruction),
     /// Bring a deleted tenant back as what it was, active or suspended
     Restore(Change),

@@ -35,12 +35,13 @@ impl Allowances {
             match token.token {
                 Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => {
                     let words = comment.trim().strip_prefix("rowhouse:").map(str::trim);
+                    let words = words.and_then(|words| words.strip_prefix("allow"));
                     open.extend(words.map(|words| (line, words.to_owned())));
                 }
                 Token::Whitespace(_) => {}
                 _ => {
                     for (at, words) in open.drain(..) {
-                        let rule = words.strip_prefix("allow ").and_then(read);
+                        let rule = words.strip_prefix(' ').and_then(read);
                         all.push(Allowance {
                             line: at,
                             target: Target::Line(line),

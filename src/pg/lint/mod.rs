@@ -105,6 +105,10 @@ struct Broken {
 struct Memory {
     /// Tables and other relations that this file has made.
     made_here: BTreeSet<String>,
+    /// Those that files before it have made.
+    made_before: BTreeSet<String>,
+    /// Constraints, by table and name, that this file has added without a look at the rows.
+    added_here: BTreeSet<(String, String)>,
     /// Tables of this file that have no primary key yet, with their line.
     keyless: HashMap<String, u64>,
     /// Checks that a column is not null: by table and constraint, the column and whether all rows are
@@ -134,7 +138,8 @@ impl Look<'_> {
 }
 
 fn check_file(sql: &str, memory: &mut Memory, statements: &mut usize) -> BTreeSet<Broken> {
-    memory.made_here.clear();
+    memory.made_before.append(&mut memory.made_here);
+    memory.added_here.clear();
     let mut broken = BTreeSet::new();
     // A set is lexed when it is loaded; what cannot be is refused there.
     let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location() else {

@@ -3,8 +3,8 @@
 use sqlparser::ast::{
     AlterColumnOperation, AlterTable, AlterTableOperation, ColumnDef, ColumnOption,
     ConstraintCharacteristics, CreateFunction, CreateIndex, CreateTable, DataType,
-    DeferrableInitial, Expr, FunctionBehavior, Ident, ObjectName, ObjectType, Spanned, Statement,
-    TableConstraint,
+    DeferrableInitial, Expr, FunctionBehavior, Ident, ObjectName, ObjectType, RenameTableNameKind,
+    Spanned, Statement, TableConstraint,
 };
 use sqlparser::tokenizer::TokenWithSpan;
 
@@ -45,6 +45,7 @@ pub(super) fn check(look: &mut Look<'_>, statement: &Statement, tokens: &[TokenW
 
 fn create_table(look: &mut Look<'_>, create: &CreateTable) {
     let table = relation(&create.name);
+    let is_there = create.if_not_exists && look.memory.made_before.contains(&table);
     let mut has_key = create.temporary || create.partition_of.is_some();
     for column in &create.columns {
         has_key |= column_def(look, column);
@@ -56,7 +57,9 @@ fn create_table(look: &mut Look<'_>, create: &CreateTable) {
     if !has_key {
         look.memory.keyless.insert(table.clone(), look.line);
     }
-    look.memory.made_here.insert(table);
+    if !is_there {
+        look.memory.made_here.insert(table);
+    }
 }
 
 /// Judges a column of a new table or a new column; tells whether it is the primary key.
@@ -144,12 +147,24 @@ fn alter_operation(look: &mut Look<'_>, table: &str, operation: &AlterTableOpera
         }
         AlterTableOperation::ValidateConstraint { name } => {
             let key = (table.to_owned(), folded(name));
+            if !is_new && look.memory.added_here.contains(&key) {
+                // The lock of the first lasts until the transaction ends, so while this reads the table.
+                look.find(Rule::AddConstraint, name.span.start.line);
+            }
             if let Some((_, is_valid)) = look.memory.not_null.get_mut(&key) {
                 *is_valid = true;
             }
         }
         AlterTableOperation::DropConstraint { name, .. } => {
             look.memory.not_null.remove(&(table.to_owned(), folded(name)));
+        }
+        AlterTableOperation::RenameTable {
+            table_name: RenameTableNameKind::As(name) | RenameTableNameKind::To(name),
+        } if is_new => {
+            if let Some(line) = look.memory.keyless.remove(table) {
+                look.memory.keyless.insert(relation(name), line);
+            }
+            look.memory.made_here.insert(relation(name));
         }
         _ if is_new => {} // nobody knows the table yet, and it is empty
         AlterTableOperation::DropColumn { column_names, .. } => {
@@ -223,14 +238,21 @@ fn add_constraint(look: &mut Look<'_>, table: &str, added: &TableConstraint, not
     let is_new = look.is_new(table);
     let blocks = match added {
         TableConstraint::Check(check) => {
-            if let (Some(name), Some(column)) = (&check.name, column_that_is_not_null(&check.expr))
-            {
+            if let Some(name) = &check.name {
                 let key = (table.to_owned(), folded(name));
-                look.memory.not_null.insert(key, (column, !not_valid));
+                if let Some(column) = column_that_is_not_null(&check.expr) {
+                    look.memory.not_null.insert(key.clone(), (column, !not_valid));
+                }
+                look.memory.added_here.insert(key);
             }
             !not_valid
         }
-        TableConstraint::ForeignKey(_) => !not_valid,
+        TableConstraint::ForeignKey(key) => {
+            if let Some(name) = &key.name {
+                look.memory.added_here.insert((table.to_owned(), folded(name)));
+            }
+            !not_valid
+        }
         TableConstraint::PrimaryKey(_) => {
             look.memory.keyless.remove(table);
             true

@@ -46,7 +46,7 @@ pub(super) fn check(look: &mut Look<'_>, tokens: &[TokenWithSpan]) {
         ["CREATE", "TRIGGER", ..] | ["CREATE", "CONSTRAINT" | "EVENT", "TRIGGER", ..] => {
             look.find(Rule::Trigger, line);
         }
-        ["CREATE" | "ALTER", "DOMAIN", ..] | ["CREATE" | "ALTER", "TYPE", ..] => {
+        ["CREATE" | "ALTER", "DOMAIN" | "TYPE", ..] => {
             look.find(Rule::OwnType, line);
         }
         ["CREATE" | "ALTER", "SEQUENCE", ..] => look.find(Rule::Sequence, line),
