@@ -271,6 +271,7 @@ fn what_keeps_a_table_locked() {
         ("CREATE INDEX CONCURRENTLY old_a_idx ON old (a)", &[]),
         ("REINDEX TABLE old", &["reindex-blocking"]),
         ("REINDEX TABLE CONCURRENTLY old", &[]),
+        ("DROP INDEX CONCURRENTLY old_a_idx", &[]),
         ("ALTER TABLE old ALTER COLUMN a TYPE varchar(10)", &["alter-column-type"]),
         ("ALTER TABLE old ALTER a SET DATA TYPE int USING a::int", &["alter-column-type"]),
         ("ALTER TABLE old SET UNLOGGED", &["table-rewrite"]),

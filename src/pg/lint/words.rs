@@ -41,7 +41,8 @@ pub(super) fn check(look: &mut Look<'_>, tokens: &[TokenWithSpan]) {
         ["REFRESH", "MATERIALIZED", "VIEW", "CONCURRENTLY"] | ["VACUUM" | "ANALYZE", ..] => {}
         ["REFRESH", ..] => look.find(Rule::Refresh, line),
         ["REINDEX", ..] if !has("CONCURRENTLY") => look.find(Rule::Reindex, line),
-        ["REINDEX", ..] => {}
+        // Neither keeps others waiting for long.
+        ["REINDEX", ..] | ["DROP", "INDEX", ..] => {}
         ["CREATE", "RULE", ..] => look.find(Rule::RewriteRule, line),
         ["CREATE", "TRIGGER", ..] | ["CREATE", "CONSTRAINT" | "EVENT", "TRIGGER", ..] => {
             look.find(Rule::Trigger, line);
