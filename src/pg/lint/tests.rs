@@ -1,3 +1,5 @@
+//! Each rule with statements that break it and statements that do not; how findings are allowed.
+
 use super::*;
 
 /// The ids of the rules that a file breaks, each with its line; the tables `old` and `other` were made by a
