@@ -10,6 +10,7 @@
 //! `tests/api/cli.rs` or in `cli_<noun>.rs` beside it.
 
 mod audit;
+mod completions;
 mod confirm;
 mod failure;
 mod healthcheck;
@@ -112,6 +113,11 @@ enum Command {
     Healthcheck(Output),
     /// Print the OpenAPI document
     Openapi,
+    /// Print a script that completes these commands in a shell
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// How to print.
@@ -238,8 +244,8 @@ impl Cli {
     /// Everything that is wrong with them, at once.
     pub fn settings(&self) -> Result<Settings, Failure> {
         let settings = match &self.command {
-            // The document is the same under all settings.
-            Some(Command::Openapi) => Settings::from_values(&[])?,
+            // What they print is the same under all settings.
+            Some(Command::Openapi | Command::Completions { .. }) => Settings::from_values(&[])?,
             _ => Settings::load(&self.settings.overrides())?,
         };
         Ok(settings)
@@ -284,6 +290,7 @@ impl Cli {
             }
             Some(Command::Healthcheck(output)) => healthcheck::run(&settings, output),
             Some(Command::Openapi) => openapi::run(),
+            Some(Command::Completions { shell }) => completions::run(shell),
         }
     }
 }
