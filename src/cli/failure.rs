@@ -119,7 +119,7 @@ impl Arguments {
 }
 
 /// A broken rule in words. The value is not repeated: it may be a password.
-fn sentence(rule: Rule) -> String {
+pub(super) fn sentence(rule: Rule) -> String {
     match rule {
         Rule::Required => "must not be empty".to_owned(),
         Rule::Type(expected) => format!("must be a {expected}"),

@@ -1,14 +1,22 @@
-//! The grammar of the command line: nouns, verbs and flags, and which file answers to each.
+//! The grammar of the command line: nouns, verbs and flags, and which file answers to each. A noun with
+//! many verbs keeps their flags in its own file.
 //!
 //! Promises: data goes to stdout and everything else to stderr; nothing is asked for where no terminal
 //! is there to answer; the exit code tells a script what to do next ([`Exit`]). A verb parses what it was
 //! given, opens a [`Backend`](crate::app::Backend) for as little as it needs, calls one service method
 //! as the operator and prints the answer. Must not know: SQL, HTTP.
 //!
-//! To add a verb: a variant here, a function in the file of its noun, a test in `tests/api/cli.rs`.
+//! To add a verb: a variant here or in the file of its noun, a function in that file, a test in
+//! `tests/api/cli.rs` or in `cli_<noun>.rs` beside it.
 
+mod audit;
+mod completions;
+mod confirm;
 mod failure;
 mod healthcheck;
+mod lifecycle;
+mod lint;
+mod member;
 mod migrate;
 mod openapi;
 mod output;
@@ -81,10 +89,23 @@ enum Command {
     ///
     /// Tenants are migrated one after another, each in a transaction of its own. One that fails is left as
     /// it was and named, and the others go on; the exit code is then 3. Running it again continues.
-    Migrate(Output),
-    /// Create and look at tenants
-    #[command(subcommand)]
+    Migrate {
+        /// Change nothing and need no database: read the tenant migrations for what a distributed engine, a
+        /// rolling deploy or traffic would not survive; exits with 1 where there is anything
+        #[arg(long)]
+        lint: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Create tenants, look at them, change them, delete them
+    #[command(subcommand, after_help = TENANT_EXAMPLES)]
     Tenant(TenantVerb),
+    /// Say who belongs to a tenant, and as what
+    #[command(subcommand, after_help = MEMBER_EXAMPLES)]
+    Member(member::Verb),
+    /// Read who did what, and check that nobody changed the record of it
+    #[command(subcommand, after_help = AUDIT_EXAMPLES)]
+    Audit(audit::Verb),
     /// Create, list and revoke API tokens
     #[command(subcommand)]
     Token(TokenVerb),
@@ -92,6 +113,11 @@ enum Command {
     Healthcheck(Output),
     /// Print the OpenAPI document
     Openapi,
+    /// Print a script that completes these commands in a shell
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// How to print.
@@ -110,12 +136,34 @@ enum TenantVerb {
     List(Output),
     /// Show one tenant
     Show {
-        /// Its slug or its id
-        tenant: String,
+        #[command(flatten)]
+        which: tenant::Which,
         #[command(flatten)]
         output: Output,
     },
+    #[command(flatten)]
+    Change(lifecycle::Verb),
 }
+
+const TENANT_EXAMPLES: &str = "\
+Examples:
+  rowhouse tenant show acme-corp --json
+  rowhouse tenant rename acme-corp --name 'Acme Ltd' --slug acme
+  echo '{\"plan\": \"pro\"}' | rowhouse tenant settings acme --patch -
+  rowhouse tenant suspend --external-id crm-4711
+  rowhouse tenant delete acme --yes";
+
+const MEMBER_EXAMPLES: &str = "\
+Examples:
+  rowhouse member add acme-corp ada@acme.com --role FDE
+  rowhouse member set-role acme-corp ada@acme.com ADMIN
+  rowhouse member remove acme-corp ada@acme.com";
+
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  rowhouse audit list --tenant acme-corp --since 7d
+  rowhouse audit list --action tenant.purge --limit 1000 --json
+  rowhouse audit verify || echo 'somebody was here'";
 
 const PASSWORD_HELP: &str = "\
 The admin's password is never an argument: everybody on the machine can read command lines, and shells keep \
@@ -196,8 +244,8 @@ impl Cli {
     /// Everything that is wrong with them, at once.
     pub fn settings(&self) -> Result<Settings, Failure> {
         let settings = match &self.command {
-            // The document is the same under all settings.
-            Some(Command::Openapi) => Settings::from_values(&[])?,
+            // What they print is the same under all settings.
+            Some(Command::Openapi | Command::Completions { .. }) => Settings::from_values(&[])?,
             _ => Settings::load(&self.settings.overrides())?,
         };
         Ok(settings)
@@ -219,16 +267,22 @@ impl Cli {
     pub async fn run(self, settings: Settings) -> Result<Exit, Failure> {
         match self.command {
             None | Some(Command::Serve) => serve::run(settings).await,
-            Some(Command::Migrate(output)) => migrate::run(&settings, output).await,
+            Some(Command::Migrate { lint: true, output }) => lint::run(&settings, output),
+            Some(Command::Migrate { lint: false, output }) => migrate::run(&settings, output).await,
             Some(Command::Tenant(TenantVerb::Create(wish))) => {
                 tenant::create(&settings, wish).await
             }
             Some(Command::Tenant(TenantVerb::List(output))) => {
                 tenant::list(&settings, output).await
             }
-            Some(Command::Tenant(TenantVerb::Show { tenant, output })) => {
-                tenant::show(&settings, &tenant, output).await
+            Some(Command::Tenant(TenantVerb::Show { which, output })) => {
+                tenant::show(&settings, &which, output).await
             }
+            Some(Command::Tenant(TenantVerb::Change(verb))) => {
+                lifecycle::run(&settings, verb).await
+            }
+            Some(Command::Member(verb)) => member::run(&settings, verb).await,
+            Some(Command::Audit(verb)) => audit::run(&settings, verb).await,
             Some(Command::Token(TokenVerb::Create(wish))) => token::create(&settings, wish).await,
             Some(Command::Token(TokenVerb::List(output))) => token::list(&settings, output).await,
             Some(Command::Token(TokenVerb::Revoke { id, output })) => {
@@ -236,6 +290,7 @@ impl Cli {
             }
             Some(Command::Healthcheck(output)) => healthcheck::run(&settings, output),
             Some(Command::Openapi) => openapi::run(),
+            Some(Command::Completions { shell }) => completions::run(shell),
         }
     }
 }

@@ -12,22 +12,41 @@ use crate::domain::names::PASSWORD_MAX;
 const NONE_GIVEN: &str = "no password for the admin: give it on stdin with --admin-password-stdin, \
                           or in ROWHOUSE_TENANT_ADMIN_PASSWORD";
 
+const NONE_GIVEN_FOR_MEMBER: &str =
+    "no password for the member: give it on stdin with --password-stdin";
+
 /// The password of a new tenant's admin: from stdin where that was asked for, else from the environment,
 /// else from a person at a terminal.
 pub(super) async fn of_admin(from_stdin: bool) -> Result<SecretString, Failure> {
-    let at_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
     if from_stdin && !io::stdin().is_terminal() {
         return read_line();
     }
     if !from_stdin && let Some(password) = config::tenant_admin_password() {
         return Ok(password);
     }
-    if at_terminal { prompt().await } else { Err(Failure::usage(NONE_GIVEN)) }
+    if at_terminal() { prompt("the admin").await } else { Err(Failure::usage(NONE_GIVEN)) }
+}
+
+/// The password of a user who is made as a member: from stdin where that was asked for, else from a person
+/// at a terminal.
+pub(super) async fn of_member(from_stdin: bool) -> Result<SecretString, Failure> {
+    if from_stdin && !io::stdin().is_terminal() {
+        return read_line();
+    }
+    if at_terminal() {
+        prompt("the member").await
+    } else {
+        Err(Failure::usage(NONE_GIVEN_FOR_MEMBER))
+    }
+}
+
+fn at_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Asks twice, since what is typed cannot be seen.
-async fn prompt() -> Result<SecretString, Failure> {
-    let first = ask("Password for the admin: ").await?;
+async fn prompt(whose: &str) -> Result<SecretString, Failure> {
+    let first = ask(&format!("Password for {whose}: ")).await?;
     let second = ask("The same again: ").await?;
     if first.expose_secret() == second.expose_secret() {
         Ok(first)
@@ -75,7 +94,7 @@ impl Hidden {
         if stty("-echo") {
             Ok(Self)
         } else {
-            Err(Failure::Other("cannot hide what is typed: use --admin-password-stdin".to_owned()))
+            Err(Failure::Other("cannot hide what is typed: give the password on stdin".to_owned()))
         }
     }
 }

@@ -1,15 +1,19 @@
-//! `tenant`: create, list, show.
+//! `tenant`: create, list, show; and how every verb names a tenant and shows one. What changes a tenant is in
+//! [`super::lifecycle`].
 
+use clap::Args;
 use secrecy::ExposeSecret;
 use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::failure::Arguments;
 use super::{CreateTenant, Exit, Failure, Output, output, password};
-use crate::app::Purpose;
+use crate::app::{Backend, Purpose};
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun, Rule};
-use crate::domain::names::{Email, PersonName, SchemaName, Slug, TenantId, TenantName};
+use crate::domain::names::{Email, ExternalId, PersonName, SchemaName, Slug, TenantId, TenantName};
+use crate::domain::tenant::TenantRecord;
 use crate::domain::{Password, Tenant};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 use crate::service::tenants::TenantRef;
@@ -27,6 +31,47 @@ struct TenantView {
     status: &'static str,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
+    schema: String,
+}
+
+/// Which tenant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Which {
+    /// Its slug or its id
+    tenant: Option<String>,
+    /// Instead: what your own system calls it
+    #[arg(long, value_name = "ID")]
+    external_id: Option<String>,
+}
+
+/// A tenant as it was named, in good form.
+pub(super) enum Named {
+    /// By its slug or its id.
+    Tenant(String),
+    /// By what its maker's own system calls it.
+    ExternalId(ExternalId),
+}
+
+/// All that there is to see of a tenant from outside, as programs read it; the names are those of the HTTP
+/// API, in this command line's case.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RecordView {
+    id: String,
+    slug: String,
+    name: String,
+    status: &'static str,
+    external_id: Option<String>,
+    settings: Value,
+    revision: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+    /// When the grace period of a deleted tenant ends.
+    #[serde(with = "time::serde::rfc3339::option")]
+    purge_after: Option<OffsetDateTime>,
     schema: String,
 }
 
@@ -116,27 +161,14 @@ pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Fa
 
 pub(super) async fn show(
     settings: &Settings,
-    tenant: &str,
+    which: &Which,
     output: Output,
 ) -> Result<Exit, Failure> {
-    let which = tenant_ref(tenant)?;
-    let found = output::on_backend(Purpose::Operate, settings, async |backend| {
-        let found = backend.services.tenants.read(&backend.operator(), &which).await;
-        found.map_err(|error| not_found(error, tenant))
-    })
-    .await?;
-    let view = TenantView::from(found);
-    output::print(output, &view, || {
-        let rows = [
-            ("id", view.id.as_str()),
-            ("slug", &view.slug),
-            ("name", &view.name),
-            ("status", view.status),
-            ("created at", &output::time(view.created_at)),
-            ("schema", &view.schema),
-        ];
-        output::table(None, rows.map(|(key, value)| vec![key.to_owned(), value.to_owned()]))
-    })?;
+    let named = which.read()?;
+    let find = async |backend: &Backend| named.find(backend).await;
+    let record = output::on_backend(Purpose::Operate, settings, find).await?;
+    let view = RecordView::from(record);
+    output::print(output, &view, || view.table())?;
     Ok(Exit::Done)
 }
 
@@ -155,6 +187,83 @@ pub(super) fn not_found(error: Error, tenant: &str) -> Failure {
     match error {
         Error::NotFound(Noun::Tenant) => Failure::Other(format!("no such tenant: {tenant}")),
         error => error.into(),
+    }
+}
+
+impl Which {
+    /// Reads the arguments, before anything is opened.
+    pub(super) fn read(&self) -> Result<Named, Failure> {
+        match (&self.tenant, &self.external_id) {
+            (_, Some(id)) => {
+                let mut arguments = Arguments::default();
+                let id = arguments.read("--external-id", id, ExternalId::parse);
+                Ok(Named::ExternalId(arguments.finish(id)?))
+            }
+            (Some(tenant), None) => {
+                tenant_ref(tenant)?;
+                Ok(Named::Tenant(tenant.clone()))
+            }
+            // The grammar lets no such call through.
+            (None, None) => Err(Failure::usage("name a tenant")),
+        }
+    }
+}
+
+impl Named {
+    /// The name as it was given.
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Tenant(tenant) => tenant,
+            Self::ExternalId(id) => id.as_ref(),
+        }
+    }
+
+    /// Finds the tenant. A change goes on by the id that is found: between two steps somebody may rename one
+    /// tenant and give its slug to another.
+    pub(super) async fn find(&self, backend: &Backend) -> Result<TenantRecord, Failure> {
+        let (registry, ctx) = (&backend.services.registry, backend.operator());
+        let found = match self {
+            Self::Tenant(tenant) => registry.read(&ctx, tenant).await,
+            Self::ExternalId(id) => registry.read_by_external_id(&ctx, id).await,
+        };
+        found.map_err(|error| not_found(error, self.as_str()))
+    }
+}
+
+impl RecordView {
+    /// For people: what there is to tell, and not the settings, which may be large and secret.
+    pub(super) fn table(&self) -> String {
+        let rows = [
+            ("id", Some(self.id.clone())),
+            ("slug", Some(self.slug.clone())),
+            ("name", Some(self.name.clone())),
+            ("external id", self.external_id.clone()),
+            ("status", Some(self.status.to_owned())),
+            ("created at", Some(output::time(self.created_at))),
+            ("updated at", Some(output::time(self.updated_at))),
+            ("purge after", self.purge_after.map(output::time)),
+            ("schema", Some(self.schema.clone())),
+        ];
+        let told = |(key, value): (&str, Option<String>)| Some(vec![key.to_owned(), value?]);
+        output::table(None, rows.into_iter().filter_map(told))
+    }
+}
+
+impl From<TenantRecord> for RecordView {
+    fn from(record: TenantRecord) -> Self {
+        Self {
+            id: record.tenant.id.to_string(),
+            slug: record.tenant.slug.to_string(),
+            name: record.tenant.name.to_string(),
+            status: record.tenant.status.as_str(),
+            external_id: record.external_id.map(|id| id.to_string()),
+            settings: record.settings.into_value(),
+            revision: record.revision,
+            created_at: record.tenant.created_at,
+            updated_at: record.updated_at,
+            purge_after: record.purge_after,
+            schema: SchemaName::of(record.tenant.id).to_string(),
+        }
     }
 }
 

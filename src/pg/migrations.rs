@@ -204,6 +204,14 @@ impl MigrationSet {
         self.migrations.iter().map(file_name).collect()
     }
 
+    /// The files with their texts, lowest version first.
+    #[must_use]
+    pub fn texts(&self) -> Vec<(String, &str)> {
+        let text =
+            |migration| (file_name(migration), Migration::sql(migration).unwrap_or_default());
+        self.migrations.iter().map(text).collect()
+    }
+
     /// The same files as one script, as the floor that the benchmark measures provisioning against.
     #[doc(hidden)]
     #[must_use]

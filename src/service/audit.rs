@@ -20,11 +20,11 @@ use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::TenantId;
 use crate::domain::page::{Cursor, Page, Window};
-use crate::pg::audit_chain::{self, Head, Link};
+use crate::pg::audit_chain::{self, Head};
 use crate::pg::audit_events::Event;
 use crate::pg::{Db, During, PublicTx, audit_events};
 
-pub use crate::pg::audit_chain::{Entry, Filter};
+pub use crate::pg::audit_chain::{Entry, Filter, Link};
 
 /// Events that are sealed or checked in one go.
 const EVENTS_AT_ONCE: i64 = 1000;
@@ -132,6 +132,18 @@ impl Audit {
             broken = Some(Break::Changed(end.position));
         }
         Ok(Verdict { events: end.position, head: hex::encode(&end.seal), broken })
+    }
+
+    /// The sealed event that stands in this place, or the next one behind it: what there is to see where
+    /// [`Audit::verify`] found a break.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn sealed_from(&self, ctx: &CallContext, position: i64) -> Result<Option<Link>> {
+        ctx.require(Permission::ViewAudit)?;
+        let tx = self.db.public().await.during("read a sealed audit event")?;
+        let mut links = audit_chain::list_sealed(&tx, position - 1, 1).await?;
+        Ok(links.pop())
     }
 
     async fn seal_some(&self) -> Result<usize> {

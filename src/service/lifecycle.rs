@@ -21,7 +21,9 @@ use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::domain::tenant::{Move, Tenant, TenantRecord, TenantStatus};
 use crate::pg::tenants::MAIN_NUMBER;
-use crate::pg::{Db, During, schemas, tenant_records, tenants};
+use crate::pg::{Db, During, belongings, schemas, tenant_records, tenants};
+
+pub use crate::pg::belongings::Belongings;
 
 /// How many purges are taken up in one go; the next go comes soon.
 const PURGES_AT_ONCE: i64 = 100;
@@ -66,6 +68,22 @@ impl Lifecycle {
     ) -> Result<TenantRecord> {
         let reach = ctx.reach(Permission::UpdateTenant)?;
         self.shift(ctx, &reach, named, expected, Move::Resume).await
+    }
+
+    /// A tenant and what it holds, for whoever is about to delete or to purge it.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`] not found.
+    pub async fn read_belongings(
+        &self,
+        ctx: &CallContext,
+        named: &str,
+    ) -> Result<(TenantRecord, Belongings)> {
+        let reach = ctx.reach(Permission::DeleteTenant)?;
+        let tx = self.db.public().await.during("count what a tenant holds")?;
+        let record = registry::locate(&tx, &reach, named).await?;
+        let belongings = belongings::count(&tx, record.tenant.id).await?;
+        Ok((record, belongings))
     }
 
     /// Makes a tenant answer nothing, and be purged when the grace period ends.

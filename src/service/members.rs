@@ -91,6 +91,19 @@ impl Members {
         members::page(&tx, tenant, offset, i64::from(limit)).await
     }
 
+    /// The member with this address.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`] or [`Noun::Member`] not found.
+    pub async fn find(&self, ctx: &CallContext, tenant: &str, email: &Email) -> Result<Member> {
+        let reach = ctx.reach(Permission::ViewUsers)?;
+        let tx = self.db.public().await.during("read member")?;
+        let tenant = locate(&tx, &reach, tenant).await?.tenant.id;
+        let missing = Error::NotFound(Noun::Member);
+        let Some(user) = users::find_id_by_email(&tx, email).await? else { return Err(missing) };
+        members::lookup(&tx, tenant, user).await?.ok_or(missing)
+    }
+
     /// Makes a user a member.
     ///
     /// # Errors

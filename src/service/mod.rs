@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod health;
 pub mod identity;
 pub mod lifecycle;
+pub mod lint;
 pub mod members;
 pub mod passwords;
 pub mod profiles;

@@ -99,6 +99,20 @@ impl Registry {
         locate(&tx, &reach, named).await
     }
 
+    /// The tenant that the caller's own system calls so, if the caller may view it.
+    ///
+    /// # Errors
+    /// As [`Registry::read`].
+    pub async fn read_by_external_id(
+        &self,
+        ctx: &CallContext,
+        external_id: &ExternalId,
+    ) -> Result<TenantRecord> {
+        let reach = ctx.reach(Permission::ViewTenants)?;
+        let found = self.find_by_external_id(external_id).await?;
+        found.filter(|record| reach.covers(record.tenant.id)).ok_or(Error::NotFound(Noun::Tenant))
+    }
+
     /// Makes a tenant, or answers what was made before under the same idempotency key.
     ///
     /// # Errors

@@ -570,6 +570,20 @@ async fn openapi_prints_what_the_server_serves_and_needs_no_settings() {
 }
 
 #[test]
+fn completions_know_every_noun_in_every_shell_and_need_no_settings() {
+    let program = Program::embedded().with("ROWHOUSE_LISTEN", "nowhere");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = program.run(&["completions", shell]).expect(0).stdout;
+        for word in ["migrate", "tenant", "purge", "member", "audit", "--external-id"] {
+            // fish leaves the dashes of a flag away.
+            let is_known = script.contains(word) || script.contains(word.trim_start_matches('-'));
+            assert!(is_known, "{shell} does not know {word}");
+        }
+    }
+    program.run(&["completions", "cmd"]).expect(2);
+}
+
+#[test]
 fn a_reader_that_stops_reading_is_no_failure() {
     let program = Program::embedded();
     let mut command = program.command(env!("CARGO_BIN_EXE_rowhouse"), &["openapi"]);

@@ -1,0 +1,477 @@
+//! Tokens that are taken, and all the ways in which one is not.
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use time::macros::datetime;
+
+use super::*;
+
+const NOW: OffsetDateTime = datetime!(2031-02-03 04:05:06.789 UTC);
+const SESSION: Uuid = Uuid::from_u128(0x5e55);
+
+fn user() -> UserId {
+    UserId::new(Uuid::from_u128(0x1234))
+}
+
+fn issuer(keys: Vec<SigningKey>) -> Issuer {
+    Issuer::new(Settings::new("https://rowhouse.test", "rowhouse-api"), keys).unwrap()
+}
+
+fn copy(key: &SigningKey) -> SigningKey {
+    let stored = key.to_stored();
+    SigningKey::from_stored(&stored.kid, stored.private.expose_secret()).unwrap()
+}
+
+fn problem(verdict: Result<AccessClaims>) -> AuthProblem {
+    match verdict {
+        Err(Error::Unauthenticated(problem)) => problem,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A workshop that makes any token at all by hand, and the issuer that it tries to deceive.
+struct Forge {
+    key: SigningKey,
+    issuer: Issuer,
+}
+
+impl Forge {
+    fn new() -> Self {
+        let key = SigningKey::generate().unwrap();
+        Self { issuer: issuer(vec![copy(&key)]), key }
+    }
+
+    fn header(&self) -> Value {
+        json!({"typ": "at+jwt", "alg": "EdDSA", "kid": self.key.kid()})
+    }
+
+    fn claims() -> Value {
+        let now = NOW.unix_timestamp();
+        json!({
+            "iss": "https://rowhouse.test", "aud": "rowhouse-api",
+            "sub": user().uuid(), "sid": SESSION, "jti": Uuid::from_u128(7),
+            "iat": now, "nbf": now, "exp": now + 900,
+        })
+    }
+
+    fn public(&self) -> Vec<u8> {
+        self.key.decoding.try_get_as_bytes().unwrap().to_vec()
+    }
+
+    fn signed(&self, header: &Value, claims: &Value) -> String {
+        token(&header.to_string(), &claims.to_string(), |m| ed25519(&self.key, m))
+    }
+
+    fn with_header(&self, name: &str, value: Value) -> String {
+        self.signed(&changed(self.header(), name, value), &Self::claims())
+    }
+
+    fn with_claim(&self, name: &str, value: Value) -> String {
+        self.signed(&self.header(), &changed(Self::claims(), name, value))
+    }
+
+    fn problem(&self, token: &str) -> AuthProblem {
+        problem(self.issuer.check(token, NOW))
+    }
+}
+
+/// The same with one member set, or, with null, without it.
+fn changed(mut object: Value, name: &str, value: Value) -> Value {
+    let members = object.as_object_mut().unwrap();
+    if value.is_null() {
+        members.remove(name).expect("it was there");
+    } else {
+        members.insert(name.to_owned(), value);
+    }
+    object
+}
+
+fn token(header: &str, claims: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let message = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
+    let signature = encode(&sign(message.as_bytes()));
+    format!("{message}.{signature}")
+}
+
+fn ed25519(key: &SigningKey, message: &[u8]) -> Vec<u8> {
+    let pair = Ed25519KeyPair::from_pkcs8(key.encoding.as_bytes()).unwrap();
+    pair.sign(message).as_ref().to_vec()
+}
+
+fn hs256(secret: &[u8], message: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_vec()
+}
+
+#[test]
+fn a_token_says_who_and_from_when_to_when() {
+    let issuer = issuer(vec![SigningKey::generate().unwrap()]);
+    let token = issuer.issue(user(), SESSION, NOW).unwrap();
+    assert_eq!(
+        issuer.check(&token, NOW).unwrap(),
+        AccessClaims {
+            user: user(),
+            session: SESSION,
+            issued_at: datetime!(2031-02-03 04:05:06 UTC),
+            expires_at: datetime!(2031-02-03 04:20:06 UTC),
+        }
+    );
+    assert_eq!(issuer.access_lifetime(), Duration::from_mins(15));
+    assert!(token.len() < 600, "{}", token.len());
+}
+
+#[test]
+fn a_token_carries_these_members_and_no_others() {
+    let key = SigningKey::generate().unwrap();
+    let (kid, issuer) = (key.kid().to_owned(), issuer(vec![key]));
+    let tokens: Vec<_> = (0..2).map(|_| issuer.issue(user(), SESSION, NOW).unwrap()).collect();
+    let part = |token: &str, n: usize| -> Value {
+        let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(n).unwrap()).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    assert_eq!(part(&tokens[0], 0), json!({"typ": "at+jwt", "alg": "EdDSA", "kid": kid}));
+    let claims = part(&tokens[0], 1);
+    let jti = claims["jti"].clone();
+    assert_eq!(claims, changed(Forge::claims(), "jti", jti.clone()));
+    assert_ne!(part(&tokens[1], 1)["jti"], jti, "each token has an id of its own");
+}
+
+/// jsonwebtoken panics at the first use where its features leave the choice of a backend open.
+/// Whatever ran in this process before could have made the choice, so a new one tries.
+#[test]
+fn a_fresh_process_can_sign() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "auth::jwt::tests::a_token_says_who_and_from_when_to_when"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn a_token_made_by_hand_is_accepted_if_nothing_is_wrong_with_it() {
+    let forge = Forge::new();
+    let token = forge.signed(&forge.header(), &Forge::claims());
+    assert_eq!(forge.issuer.check(&token, NOW).unwrap().user, user());
+    let more = forge.with_claim("note", json!("x"));
+    assert!(forge.issuer.check(&more, NOW).is_ok(), "members that we do not know are passed over");
+}
+
+#[test]
+fn no_algorithm_but_ours_is_accepted() {
+    let forge = Forge::new();
+    let claims = Forge::claims().to_string();
+    let named = |alg: &str| changed(forge.header(), "alg", json!(alg)).to_string();
+    let public = forge.public();
+    let as_text = URL_SAFE_NO_PAD.encode(&public);
+    let in_jwks = forge.issuer.jwks()["keys"][0].to_string();
+    for secret in [&public[..], as_text.as_bytes(), in_jwks.as_bytes(), b""] {
+        let forged = token(&named("HS256"), &claims, |m| hs256(secret, m));
+        assert_eq!(forge.problem(&forged), AuthProblem::Invalid);
+    }
+    for alg in ["none", "None", "NONE", "", "HS256", "ES256", "RS256", "eddsa", "Ed25519"] {
+        let unsigned = token(&named(alg), &claims, |_| Vec::new());
+        assert_eq!(forge.problem(&unsigned), AuthProblem::Invalid, "{alg}, unsigned");
+        let signed = token(&named(alg), &claims, |m| ed25519(&forge.key, m));
+        assert_eq!(forge.problem(&signed), AuthProblem::Invalid, "{alg}, signed");
+    }
+    let without = forge.with_header("alg", Value::Null);
+    assert_eq!(forge.problem(&without), AuthProblem::Invalid);
+}
+
+#[test]
+fn no_key_but_ours_is_accepted() {
+    let forge = Forge::new();
+    let stranger = SigningKey::generate().unwrap();
+    let claims = Forge::claims().to_string();
+    let by_stranger =
+        |header: &Value| token(&header.to_string(), &claims, |m| ed25519(&stranger, m));
+
+    let under_our_name = by_stranger(&forge.header());
+    let under_its_own = by_stranger(&changed(forge.header(), "kid", json!(stranger.kid())));
+    let brought_along = changed(forge.header(), "jwk", json!(stranger.public));
+    let nameless = changed(brought_along.clone(), "kid", Value::Null);
+    let elsewhere = changed(forge.header(), "jku", json!("https://evil.test/jwks.json"));
+    for forged in [
+        under_our_name,
+        under_its_own,
+        by_stranger(&brought_along),
+        by_stranger(&nameless),
+        by_stranger(&elsewhere),
+        forge.with_header("kid", Value::Null),
+        forge.with_header("kid", json!("")),
+        forge.with_header("kid", json!(["a"])),
+        forge.with_header("kid", json!(stranger.kid())),
+    ] {
+        assert_eq!(forge.problem(&forged), AuthProblem::Invalid, "{forged}");
+    }
+}
+
+#[test]
+fn a_token_of_another_type_or_with_critical_extensions_is_none_of_ours() {
+    let forge = Forge::new();
+    for (name, value) in [
+        ("typ", json!("JWT")),
+        ("typ", json!("AT+JWT")),
+        ("typ", Value::Null),
+        ("crit", json!(["exp"])),
+        ("crit", json!([])),
+    ] {
+        let forged = forge.with_header(name, value.clone());
+        assert_eq!(forge.problem(&forged), AuthProblem::Invalid, "{name}: {value}");
+    }
+}
+
+#[test]
+fn every_claim_is_required_and_must_be_of_its_form() {
+    let forge = Forge::new();
+    let now = NOW.unix_timestamp();
+    for name in ["iss", "aud", "sub", "sid", "iat", "nbf", "exp", "jti"] {
+        let forged = forge.with_claim(name, Value::Null);
+        assert_eq!(forge.problem(&forged), AuthProblem::Invalid, "without {name}");
+        let forged = forge.with_claim(name, json!({}));
+        assert_eq!(forge.problem(&forged), AuthProblem::Invalid, "{name}: {{}}");
+    }
+    for (name, value) in [
+        ("iss", json!("https://evil.test")),
+        ("iss", json!("https://rowhouse.test/")),
+        ("iss", json!(["https://rowhouse.test"])),
+        ("aud", json!("another-api")),
+        ("aud", json!(["rowhouse-api", "another-api"])),
+        ("aud", json!([])),
+        ("sub", json!("admin")),
+        ("sid", json!("")),
+        ("exp", json!((now + 900).to_string())),
+        ("exp", json!(-1)),
+        ("exp", json!(i64::MAX)),
+        ("exp", json!(1e300)),
+        ("iat", json!(i64::MIN)),
+        ("nbf", json!("now")),
+    ] {
+        let forged = forge.with_claim(name, value.clone());
+        assert_eq!(forge.problem(&forged), AuthProblem::Invalid, "{name}: {value}");
+    }
+    let twice = Forge::claims().to_string().replacen('{', r#"{"exp":9999999999,"#, 1);
+    let forged = token(&forge.header().to_string(), &twice, |m| ed25519(&forge.key, m));
+    assert_eq!(forge.problem(&forged), AuthProblem::Invalid, "a claim twice");
+}
+
+#[test]
+fn a_token_that_was_touched_is_refused() {
+    let forge = Forge::new();
+    let good = forge.issuer.issue(user(), SESSION, NOW).unwrap();
+    let parts: Vec<_> = good.split('.').collect();
+    let [header, claims, signature] = parts[..] else { panic!("{good}") };
+    let other = changed(Forge::claims(), "sub", json!(Uuid::from_u128(1))).to_string();
+    let other = URL_SAFE_NO_PAD.encode(other);
+    // 64 bytes leave the lowest 4 bits of the last character unused, and they must be 0.
+    let (rest, last) = signature.split_at(85);
+    let spare = char::from(last.as_bytes()[0] + 1);
+    for forged in [
+        String::new(),
+        ".".to_owned(),
+        "..".to_owned(),
+        "a.b.c".to_owned(),
+        format!("{header}.{claims}"),
+        format!("{header}.{claims}."),
+        format!("{header}..{signature}"),
+        format!(".{claims}.{signature}"),
+        format!("{header}.{other}.{signature}"),
+        format!("{header}.{claims}.{signature}."),
+        format!("{header}.{claims}.{signature}.x"),
+        format!("{header}.{claims}.{signature}="),
+        format!("{header}.{claims}.{rest}{spare}"),
+        format!("{header}.{claims}.{rest}"),
+        format!(" {good}"),
+        format!("{good}\n"),
+        "é.é.é".to_owned(),
+        "\0".to_owned(),
+    ] {
+        assert_eq!(forge.problem(&forged), AuthProblem::Invalid, "{forged:?}");
+    }
+    assert!(forge.issuer.check(&good, NOW).is_ok());
+}
+
+#[test]
+fn a_token_that_is_too_long_is_not_even_read() {
+    let forge = Forge::new();
+    let sized = |filler: usize| forge.with_claim("note", json!("x".repeat(filler)));
+    // Three more bytes of JSON are four of base64.
+    let longest = (2500..3000).map(sized).rfind(|token| token.len() <= TOKEN_MAX);
+    let longest = longest.unwrap();
+    assert!(longest.len() > TOKEN_MAX - 4, "{}", longest.len());
+    assert!(forge.issuer.check(&longest, NOW).is_ok());
+    let longer = sized(3000);
+    assert!(longer.len() > TOKEN_MAX);
+    assert_eq!(forge.problem(&longer), AuthProblem::Invalid);
+}
+
+#[test]
+fn a_token_lives_from_its_first_second_to_its_last_give_or_take_the_leeway() {
+    let forge = Forge::new();
+    let token = forge.issuer.issue(user(), SESSION, NOW).unwrap();
+    let verdict = |seconds: i64| {
+        let then = NOW + time::Duration::seconds(seconds);
+        forge.issuer.check(&token, then).map(|_| ()).map_err(|e| problem(Err(e)))
+    };
+    for (seconds, expected) in [
+        (-31, Err(AuthProblem::Invalid)),
+        (-30, Ok(())),
+        (0, Ok(())),
+        (900, Ok(())),
+        (929, Ok(())),
+        (930, Err(AuthProblem::Expired)),
+        (1_000_000, Err(AuthProblem::Expired)),
+    ] {
+        assert_eq!(verdict(seconds), expected, "{seconds} s after the issue");
+    }
+}
+
+#[test]
+fn the_time_is_the_one_given_whatever_the_machine_says() {
+    let issuer = issuer(vec![SigningKey::generate().unwrap()]);
+    for now in [datetime!(1999-12-31 23:59:59 UTC), datetime!(2999-12-31 23:59:59 UTC)] {
+        let token = issuer.issue(user(), SESSION, now).unwrap();
+        assert_eq!(issuer.check(&token, now).unwrap().issued_at, now);
+    }
+}
+
+#[test]
+fn only_a_token_of_ours_can_be_called_expired() {
+    let forge = Forge::new();
+    let past = json!(NOW.unix_timestamp() - 1000);
+    let expired = changed(Forge::claims(), "exp", past);
+    assert_eq!(forge.problem(&forge.signed(&forge.header(), &expired)), AuthProblem::Expired);
+    for (name, value) in [("iss", "https://evil.test"), ("aud", "another-api")] {
+        let foreign = changed(expired.clone(), name, json!(value));
+        let foreign = forge.signed(&forge.header(), &foreign);
+        assert_eq!(forge.problem(&foreign), AuthProblem::Invalid, "{name}");
+    }
+    let stranger = SigningKey::generate().unwrap();
+    let header = forge.header().to_string();
+    let forged = token(&header, &expired.to_string(), |m| ed25519(&stranger, m));
+    assert_eq!(forge.problem(&forged), AuthProblem::Invalid);
+}
+
+#[test]
+fn the_settings_decide_over_lifetime_and_leeway() {
+    let mut settings = Settings::new("i", "a");
+    settings.access_lifetime = Duration::from_secs(10);
+    settings.leeway = Duration::ZERO;
+    let issuer = Issuer::new(settings, vec![SigningKey::generate().unwrap()]).unwrap();
+    let token = issuer.issue(user(), SESSION, NOW).unwrap();
+    let after = |seconds| issuer.check(&token, NOW + time::Duration::seconds(seconds));
+    assert!(after(9).is_ok());
+    assert_eq!(problem(after(10)), AuthProblem::Expired);
+    assert_eq!(problem(after(-1)), AuthProblem::Invalid);
+}
+
+#[test]
+fn a_retired_key_still_verifies_until_it_is_taken_away() {
+    let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+    let before = issuer(vec![copy(&old)]);
+    let during = issuer(vec![copy(&new), copy(&old)]);
+    let after = issuer(vec![copy(&new)]);
+    let (of_old, of_new) =
+        (before.issue(user(), SESSION, NOW).unwrap(), during.issue(user(), SESSION, NOW).unwrap());
+    assert!(during.check(&of_old, NOW).is_ok());
+    assert!(after.check(&of_new, NOW).is_ok(), "the first key signs");
+    assert_eq!(problem(after.check(&of_old, NOW)), AuthProblem::Invalid);
+    assert_eq!(problem(before.check(&of_new, NOW)), AuthProblem::Invalid);
+    assert_eq!(during.jwks()["keys"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn without_a_key_there_is_no_issuer() {
+    let none = Issuer::new(Settings::new("i", "a"), Vec::new());
+    assert!(matches!(none, Err(Error::Internal { .. })));
+}
+
+#[test]
+fn others_can_check_a_token_with_the_published_keys() {
+    let keys = vec![SigningKey::generate().unwrap(), SigningKey::generate().unwrap()];
+    let issuer = issuer(keys);
+    let token = issuer.issue(user(), SESSION, NOW).unwrap();
+    let published: JwkSet = serde_json::from_value(issuer.jwks()).unwrap();
+    let kid = jsonwebtoken::decode_header(&token).unwrap().kid.unwrap();
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.set_audience(&["rowhouse-api"]);
+    validation.validate_exp = false;
+    let read = |jwk: &Jwk| {
+        let key = DecodingKey::from_jwk(jwk).unwrap();
+        jsonwebtoken::decode::<Value>(&token, &key, &validation)
+    };
+    let claims = read(published.find(&kid).unwrap()).unwrap().claims;
+    assert_eq!(claims["sub"], json!(user().uuid()));
+    assert!(
+        read(published.keys.iter().find(|k| k.common.key_id != Some(kid.clone())).unwrap())
+            .is_err()
+    );
+}
+
+#[test]
+fn the_published_keys_hold_the_public_half_alone() {
+    let key = SigningKey::generate().unwrap();
+    let x = URL_SAFE_NO_PAD.encode(key.decoding.try_get_as_bytes().unwrap());
+    let expected = json!({"keys": [{
+        "kty": "OKP", "crv": "Ed25519", "x": x, "kid": key.kid(), "use": "sig", "alg": "EdDSA",
+    }]});
+    assert_eq!(issuer(vec![key]).jwks(), expected);
+}
+
+/// PKCS#8, version 1, around a seed of 32 bytes.
+fn pkcs8(seed: &str) -> Vec<u8> {
+    hex::decode(format!("302e020100300506032b657004220420{seed}")).unwrap()
+}
+
+const SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+
+#[test]
+fn a_key_is_named_by_its_thumbprint() {
+    // RFC 8037, A.1 and A.3
+    let kid = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
+    assert_eq!(SigningKey::from_stored(kid, &pkcs8(SEED)).unwrap().kid(), kid);
+    let wrong = SigningKey::from_stored("another", &pkcs8(SEED)).unwrap_err();
+    assert!(matches!(wrong, Error::Internal { during: READ_KEY, .. }));
+}
+
+#[test]
+fn a_key_survives_storage_in_either_version_of_its_form() {
+    let key = SigningKey::generate().unwrap();
+    let stored = key.to_stored();
+    assert_eq!((stored.kid.as_str(), stored.private.expose_secret().len()), (key.kid(), 48));
+    let pair = Ed25519KeyPair::from_pkcs8(stored.private.expose_secret()).unwrap();
+    let version_2 = pair.to_pkcs8().unwrap();
+    assert_ne!(version_2.as_ref(), stored.private.expose_secret());
+    let original = issuer(vec![copy(&key)]);
+    for form in [stored.private.expose_secret(), version_2.as_ref()] {
+        let read = issuer(vec![SigningKey::from_stored(&stored.kid, form).unwrap()]);
+        let token = read.issue(user(), SESSION, NOW).unwrap();
+        assert!(original.check(&token, NOW).is_ok());
+    }
+    for broken in [&[][..], b"key", &stored.private.expose_secret()[..47]] {
+        let error = SigningKey::from_stored(&stored.kid, broken).unwrap_err();
+        assert!(matches!(error, Error::Internal { during: READ_KEY, .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn nothing_of_a_private_key_is_printed() {
+    let private = pkcs8(SEED);
+    let kid = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
+    let key = SigningKey::from_stored(kid, &private).unwrap();
+    assert_eq!(format!("{key:?}"), format!("SigningKey {{ kid: {kid:?}, .. }}"));
+    let printed = format!("{:?} {:?}", key.to_stored(), issuer(vec![copy(&key)]));
+    for form in [
+        SEED.to_owned(),
+        URL_SAFE_NO_PAD.encode(&private),
+        "157, 97".to_owned(), // the seed's first bytes, as a list prints
+        "0x9d".to_owned(),
+    ] {
+        assert!(!printed.to_lowercase().contains(&form.to_lowercase()), "{printed}");
+    }
+    let broken = SigningKey::from_stored(kid, &private[..47]).unwrap_err();
+    assert!(!format!("{broken:?}").contains("157, 97"));
+}

@@ -1,0 +1,142 @@
+//! `rowhouse member list|add|set-role|remove`, and what the HTTP API sees of it.
+
+use serde_json::json;
+
+use crate::support::control::events;
+use crate::support::{PASSWORD, Program, Ran, TestApp, TestTenant};
+
+const ADDRESS: &str = "una@example.com";
+
+async fn house() -> (TestApp, Program, TestTenant) {
+    let app = TestApp::spawn().await;
+    let program = Program::on(&app.database);
+    let acme = app.set_up("acme").await;
+    (app, program, acme)
+}
+
+fn member(program: &Program, arguments: &[&str]) -> Ran {
+    program.run(&[&["member"], arguments].concat())
+}
+
+/// The members as the control plane answers them, each as `address: role`.
+async fn seen(app: &TestApp) -> Vec<String> {
+    let answer = app.root().get("/control/v1/tenants/acme/members").await;
+    let rows = answer.body["data"].as_array().expect("there is data").clone();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    rows.iter().map(|row| format!("{}: {}", text(&row["email"]), text(&row["role"]))).collect()
+}
+
+#[tokio::test]
+async fn a_user_becomes_a_member_changes_role_and_leaves() {
+    let (app, program, acme) = house().await;
+    let user = app.add_user(ADDRESS, None).await;
+    let id = user.to_string();
+    let added = member(&program, &["add", "acme", "UNA@example.com", "--role", "viewer", "--json"]);
+    let added = added.expect(0).json();
+    assert_eq!(
+        (&added["userId"], &added["email"], &added["role"], &added["firstName"]),
+        (&json!(user), &json!(ADDRESS), &json!("VIEWER"), &json!("Una"))
+    );
+    let admin = format!("{}: ADMIN", acme.admin_email);
+    assert_eq!(seen(&app).await, [admin.clone(), format!("{ADDRESS}: VIEWER")]);
+    let twice = member(&program, &["add", "acme", ADDRESS, "--role", "ADMIN"]).expect(1);
+    assert!(twice.stderr.contains("a member of acme already"), "{twice:?}");
+
+    let raised = member(&program, &["set-role", "acme", ADDRESS, "FDE", "--json"]).expect(0).json();
+    assert_eq!(raised["role"], "FDE");
+    let by_id = acme.id.to_string();
+    member(&program, &["set-role", &by_id, &id, "FDE"]).expect(0);
+    assert_eq!(seen(&app).await, [admin.clone(), format!("{ADDRESS}: FDE")]);
+    let list = member(&program, &["list", "acme", "--json"]).expect(0).json();
+    assert_eq!((&list[0]["email"], &list[1]["role"]), (&json!(acme.admin_email), &json!("FDE")));
+    let table = member(&program, &["list", "acme"]).expect(0).stdout;
+    assert!(table.starts_with("EMAIL") && table.contains(&id), "{table}");
+
+    let removed = member(&program, &["remove", "acme", &id, "--json"]).expect(0).json();
+    assert_eq!(removed, json!({ "userId": user, "removed": true }));
+    assert_eq!(seen(&app).await, [admin]);
+    for who in [ADDRESS, &id] {
+        let twice = member(&program, &["remove", "acme", who]).expect(1);
+        assert_eq!(twice.stderr, format!("rowhouse: tenant acme has no such member: {who}\n"));
+    }
+    for action in ["member.add", "member.set_role", "member.remove"] {
+        assert_eq!(events(&app, acme.id, action).await, 1, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_made_with_a_password_from_stdin_and_an_existing_one_keeps_theirs() {
+    let (app, program, _) = house().await;
+    let wish = [
+        "member",
+        "add",
+        "acme",
+        ADDRESS,
+        "--role",
+        "FDE",
+        "--first-name",
+        "Una",
+        "--last-name",
+        "User",
+    ];
+    let nobody = program.run(&wish).expect(2);
+    assert!(nobody.stderr.contains("--password-stdin"), "{nobody:?}");
+    let short =
+        program.run_with_stdin(&[&wish[..], &["--password-stdin"]].concat(), "x\n").expect(2);
+    assert!(short.stderr.contains("the member's password must have"), "{short:?}");
+    assert!(!seen(&app).await.iter().any(|row| row.contains(ADDRESS)));
+
+    let with_password = |password: &str| {
+        let line = format!("{password}\n");
+        program.run_with_stdin(&[&wish[..], &["--password-stdin"]].concat(), &line)
+    };
+    let made = with_password(PASSWORD).expect(0);
+    assert!(!made.stdout.contains(PASSWORD) && !made.stderr.contains(PASSWORD), "{made:?}");
+    app.log_in(ADDRESS).await;
+    member(&program, &["remove", "acme", ADDRESS]).expect(0);
+    with_password("another password").expect(0);
+    app.log_in(ADDRESS).await;
+}
+
+#[tokio::test]
+async fn the_last_admin_stays_and_nobody_unknown_comes_in() {
+    let (app, program, acme) = house().await;
+    let admin = acme.admin_email.as_str();
+    for last in [&["remove", "acme", admin][..], &["set-role", "acme", admin, "VIEWER"]] {
+        let ran = member(&program, last).expect(1);
+        assert_eq!(ran.stderr, "rowhouse: a tenant keeps its last admin\n");
+    }
+    let unknown = member(&program, &["add", "acme", "no@body.com", "--role", "FDE"]).expect(1);
+    assert!(unknown.stderr.contains("no user has the address no@body.com"), "{unknown:?}");
+    for nowhere in [
+        &["list", "nobody"][..],
+        &["add", "nobody", admin, "--role", "FDE"],
+        &["set-role", "nobody", admin, "FDE"],
+        &["remove", "nobody", admin],
+    ] {
+        let ran = member(&program, nowhere).expect(1);
+        assert_eq!(ran.stderr, "rowhouse: no such tenant: nobody\n", "{nowhere:?}");
+    }
+    assert_eq!(seen(&app).await, [format!("{admin}: ADMIN")]);
+}
+
+#[test]
+fn a_wrong_call_is_told_before_a_database_is_looked_for() {
+    let program = Program::embedded();
+    for arguments in [
+        &["list"][..],
+        &["list", "No Slug"],
+        &["add", "acme", "una", "--role", "FDE"],
+        &["add", "acme", ADDRESS],
+        &["add", "acme", ADDRESS, "--role", "SUPER_ADMIN"],
+        &["add", "acme", ADDRESS, "--role", "FDE", "--first-name", "Una"],
+        &["add", "acme", ADDRESS, "--role", "FDE", "--password-stdin"],
+        &["set-role", "acme", ADDRESS, "BOSS"],
+        &["set-role", "acme", "una", "FDE"],
+        &["remove", "acme"],
+        &["remove", "No Slug", ADDRESS],
+    ] {
+        let ran = member(&program, arguments).expect(2);
+        assert!(ran.stdout.is_empty() && !ran.stderr.is_empty(), "{arguments:?}: {ran:?}");
+    }
+}

@@ -1,0 +1,249 @@
+//! `rowhouse tenant rename|settings|suspend|resume|delete|restore|purge`, and what the HTTP API sees of it.
+
+use serde_json::{Value, json};
+
+use crate::support::control::{events, put};
+use crate::support::program::finish_with_open_stdin;
+use crate::support::{Program, Ran, TestApp, TestTenant};
+
+/// A server, a program beside it on the same database, and a tenant.
+async fn house() -> (TestApp, Program, TestTenant) {
+    let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
+    let program = Program::on(&app.database);
+    let acme = app.set_up("acme").await;
+    (app, program, acme)
+}
+
+fn tenant(program: &Program, arguments: &[&str]) -> Ran {
+    program.run(&[&["tenant"], arguments].concat())
+}
+
+/// The tenant as the control plane answers it; null where it answers none.
+async fn seen(app: &TestApp, named: impl std::fmt::Display) -> Value {
+    let answer = app.root().get(&format!("/control/v1/tenants/{named}")).await;
+    if answer.status == 200 { answer.body } else { Value::Null }
+}
+
+#[tokio::test]
+async fn a_tenant_is_shown_with_all_that_the_control_plane_keeps() {
+    let (app, program, acme) = house().await;
+    let shown = tenant(&program, &["show", "acme", "--json"]).expect(0).json();
+    let seen = seen(&app, acme.id).await;
+    for (ours, theirs) in [
+        ("id", "id"),
+        ("slug", "slug"),
+        ("name", "name"),
+        ("status", "status"),
+        ("externalId", "external_id"),
+        ("settings", "settings"),
+        ("revision", "revision"),
+        ("createdAt", "created_at"),
+        ("updatedAt", "updated_at"),
+        ("purgeAfter", "purge_after"),
+    ] {
+        assert_eq!(shown[ours], seen[theirs], "{shown} {seen}");
+    }
+    assert_eq!(shown["schema"], acme.schema());
+    let table = tenant(&program, &["show", "acme"]).expect(0).stdout;
+    assert!(table.contains(&acme.id.to_string()) && table.contains("active"), "{table}");
+}
+
+#[tokio::test]
+async fn a_rename_holds_at_once_and_twice_is_as_good_as_once() {
+    let (app, program, acme) = house().await;
+    let wish = ["rename", "acme", "--name", "Acme Ltd", "--slug", "acme-ltd", "--json"];
+    let renamed = tenant(&program, &wish).expect(0).json();
+    assert_eq!((&renamed["slug"], &renamed["name"]), (&json!("acme-ltd"), &json!("Acme Ltd")));
+    assert_eq!(seen(&app, "acme-ltd").await["id"], json!(acme.id));
+    assert_eq!(seen(&app, "acme").await, Value::Null);
+    let gone = tenant(&program, &wish).expect(1);
+    assert_eq!(gone.stderr, "rowhouse: no such tenant: acme\n");
+    let id = acme.id.to_string();
+    let again = tenant(&program, &["rename", &id, "--slug", "acme-ltd", "--json"]).expect(0);
+    assert_eq!(again.json()["revision"], renamed["revision"], "nothing changed");
+    assert_eq!(events(&app, acme.id, "tenant.update").await, 1);
+
+    app.set_up("other").await;
+    let taken = tenant(&program, &["rename", "other", "--slug", "acme-ltd"]).expect(1);
+    assert_eq!(
+        (taken.stdout.as_str(), taken.stderr.as_str()),
+        ("", "rowhouse: the slug is taken\n")
+    );
+}
+
+#[tokio::test]
+async fn settings_are_printed_and_merged_and_a_bad_patch_changes_nothing() {
+    let (app, program, acme) = house().await;
+    assert_eq!(tenant(&program, &["settings", "acme"]).expect(0).json(), json!({}));
+    let patch = |text: &str| {
+        program.run_with_stdin(&["tenant", "settings", "acme", "--patch", "-", "--json"], text)
+    };
+    let made = patch(r#"{"plan": "pro", "limits": {"seats": 5, "disk": 1}}"#).expect(0).json();
+    assert_eq!(made, json!({ "plan": "pro", "limits": { "seats": 5, "disk": 1 } }));
+    std::fs::write(program.folder().join("patch.json"), r#"{"plan": null, "limits": {"disk": 2}}"#)
+        .expect("a file can be written");
+    let merged = tenant(&program, &["settings", "acme", "--patch", "patch.json"]).expect(0).json();
+    assert_eq!(merged, json!({ "limits": { "seats": 5, "disk": 2 } }));
+    let large = format!(r#"{{"text": "{}"}}"#, "x".repeat(70_000));
+    for bad in ["", "null", "[1]", "\"text\"", "{\"plan\": }", "{\"a\": \"\\u0000\"}", &large] {
+        let ran = patch(bad).expect(2);
+        let refused = ran.stderr.contains("--patch") || ran.stderr.contains("settings must");
+        assert!(refused && ran.stdout.is_empty(), "{bad}: {ran:?}");
+    }
+    tenant(&program, &["settings", "acme", "--patch", "no-such-file.json"]).expect(2);
+    assert_eq!(seen(&app, "acme").await["settings"], merged);
+    assert_eq!(events(&app, acme.id, "tenant.update").await, 2);
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_answers_nothing_until_it_is_resumed() {
+    let (app, program, acme) = house().await;
+    let admin = app.log_in(&acme.admin_email).await;
+    let mine = async || admin.get("/api/tenant/mine").await.body;
+    assert_eq!(mine().await[0]["slug"], "acme");
+
+    let suspended = tenant(&program, &["suspend", "acme", "--json"]).expect(0).json();
+    assert_eq!(suspended["status"], "suspended");
+    assert_eq!(seen(&app, "acme").await["status"], "suspended");
+    assert_eq!(mine().await, json!([]));
+    let twice = tenant(&program, &["suspend", "acme"]).expect(1);
+    assert_eq!(twice.stderr, "rowhouse: the tenant is suspended\n");
+
+    tenant(&program, &["resume", "acme"]).expect(0);
+    assert_eq!(mine().await[0]["slug"], "acme");
+    let twice = tenant(&program, &["resume", "acme"]).expect(1);
+    assert_eq!(twice.stderr, "rowhouse: the tenant is active\n");
+    for (action, count) in [("tenant.suspend", 1), ("tenant.resume", 1)] {
+        assert_eq!(events(&app, acme.id, action).await, count, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_tenant_comes_back_as_what_it_was_and_a_purged_one_does_not() {
+    let (app, program, acme) = house().await;
+    tenant(&program, &["suspend", "acme"]).expect(0);
+    let early = tenant(&program, &["purge", "acme", "--yes"]).expect(1);
+    assert_eq!(
+        early.stderr,
+        "rowhouse: tenant acme is not deleted: delete it before you purge it\n"
+    );
+
+    let deleted = tenant(&program, &["delete", "acme", "--yes", "--json"]).expect(0).json();
+    assert_eq!(deleted["status"], "deleting");
+    assert!(deleted["purgeAfter"].is_string(), "{deleted}");
+    let twice = tenant(&program, &["delete", "acme", "--yes"]).expect(1);
+    assert_eq!(twice.stderr, "rowhouse: the tenant is being deleted\n");
+    let restored = tenant(&program, &["restore", "acme", "--json"]).expect(0).json();
+    assert_eq!((&restored["status"], &restored["purgeAfter"]), (&json!("suspended"), &Value::Null));
+
+    tenant(&program, &["delete", "acme", "--yes"]).expect(0);
+    let purged = tenant(&program, &["purge", "acme", "--yes", "--json"]).expect(0).json();
+    assert_eq!(purged, json!({ "id": acme.id, "slug": "acme", "purged": true }));
+    assert_eq!(seen(&app, acme.id).await, Value::Null);
+    let left: i64 = app
+        .sql()
+        .await
+        .query_one(
+            "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = $1)
+                  + (SELECT count(*) FROM pg_roles WHERE rolname = $1)",
+            &[&acme.schema()],
+        )
+        .await
+        .expect("what is left can be counted")
+        .get(0);
+    assert_eq!(left, 0);
+    assert_eq!(events(&app, acme.id, "tenant.purge").await, 1);
+    let twice = tenant(&program, &["purge", "acme", "--yes"]).expect(1);
+    assert_eq!(twice.stderr, "rowhouse: no such tenant: acme\n");
+}
+
+#[tokio::test]
+async fn what_destroys_is_refused_where_nobody_can_be_asked() {
+    let (app, program, _) = house().await;
+    tenant(&program, &["suspend", "acme"]).expect(0);
+    let binary = env!("CARGO_BIN_EXE_rowhouse");
+    for verb in ["delete", "purge"] {
+        for ran in [
+            tenant(&program, &[verb, "acme"]),
+            // An answer that does not come from a terminal is none.
+            program.run_with_stdin(&["tenant", verb, "acme"], "acme\n"),
+            finish_with_open_stdin(program.command(binary, &["tenant", verb, "acme"])),
+        ] {
+            let ran = ran.expect(2);
+            assert!(ran.stderr.contains("give --yes") && ran.stdout.is_empty(), "{ran:?}");
+        }
+    }
+    assert_eq!(seen(&app, "acme").await["status"], "suspended");
+}
+
+#[tokio::test]
+async fn a_change_may_be_bound_to_the_revision_that_it_was_decided_on() {
+    let (app, program, acme) = house().await;
+    let revision = |ran: Ran| ran.expect(0).json()["revision"].to_string();
+    let old = revision(tenant(&program, &["show", "acme", "--json"]));
+    let new = revision(tenant(&program, &["rename", "acme", "--name", "New", "--json"]));
+    assert_ne!(old, new);
+    for verb in [
+        &["suspend", "acme"][..],
+        &["delete", "acme", "--yes"],
+        &["rename", "acme", "--name", "Newer"],
+    ] {
+        let late = tenant(&program, &[verb, &["--if-revision", &old]].concat()).expect(1);
+        assert!(late.stderr.contains("tenant acme has changed meanwhile"), "{late:?}");
+    }
+    assert_eq!(seen(&app, acme.id).await["name"], "New");
+    tenant(&program, &["suspend", "acme", "--if-revision", &new]).expect(0);
+}
+
+#[tokio::test]
+async fn a_tenant_is_found_by_slug_by_id_and_by_its_external_id() {
+    let (app, program, acme) = house().await;
+    let body = json!({ "name": "Globex", "slug": "globex" });
+    let path = "/control/v1/tenants/by-external-id/crm%204711";
+    assert_eq!(put(&app.root(), path, &body).await.status, 201);
+    let by_own_id = ["suspend", "--external-id", "crm 4711", "--json"];
+    assert_eq!(tenant(&program, &by_own_id).expect(0).json()["slug"], "globex");
+    let id = acme.id.to_string();
+    assert_eq!(tenant(&program, &["suspend", &id, "--json"]).expect(0).json()["slug"], "acme");
+    for nobody in [
+        &["show", "nobody"][..],
+        &["show", "--external-id", "nobody"],
+        &["rename", "nobody", "--name", "x"],
+        &["settings", "nobody"],
+        &["suspend", "nobody"],
+        &["resume", "nobody"],
+        &["delete", "nobody", "--yes"],
+        &["restore", "nobody"],
+        &["purge", "nobody", "--yes"],
+    ] {
+        let ran = tenant(&program, nobody).expect(1);
+        assert_eq!(ran.stdout, "", "{nobody:?}");
+        assert_eq!(ran.stderr, "rowhouse: no such tenant: nobody\n", "{nobody:?}");
+    }
+}
+
+#[test]
+fn a_wrong_call_is_told_before_a_database_is_looked_for() {
+    let program = Program::embedded();
+    for arguments in [
+        &["rename", "acme"][..],
+        &["rename", "acme", "--slug", "No Slug"],
+        &["rename", "acme", "--name", ""],
+        &["suspend"],
+        &["suspend", "No Slug"],
+        &["suspend", "acme", "--external-id", "x"],
+        &["suspend", "--external-id", ""],
+        &["suspend", "acme", "--if-revision", "old"],
+        &["settings", "acme", "--if-revision", "1"],
+        &["delete", "acme"],
+        &["purge", "acme"],
+        &["delete", "No Slug", "--yes"],
+    ] {
+        let ran = tenant(&program, arguments).expect(2);
+        assert!(ran.stdout.is_empty() && !ran.stderr.is_empty(), "{arguments:?}: {ran:?}");
+    }
+    let both = tenant(&program, &["rename", "acme", "--slug", "No Slug", "--name", ""]).expect(2);
+    assert!(both.stderr.contains("--slug") && both.stderr.contains("--name"), "{both:?}");
+    let entries = std::fs::read_dir(program.folder()).expect("a folder can be listed");
+    assert_eq!(entries.count(), 0);
+}
