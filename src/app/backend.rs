@@ -29,7 +29,7 @@ use crate::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLim
 use crate::pg::{Db, signing_keys};
 use crate::service::{
     Audit, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
-    Sessions, System, Tenants, Tokens,
+    Sessions, System, Tenants, Tokens, Vacancies,
 };
 
 /// Of the connection budget, the part that the main runtime's control pool gets, which provisions.
@@ -82,6 +82,7 @@ pub(super) struct Parts {
     public_version: i32,
     refresh_lifetime: time::Duration,
     provisioning: Provisioning,
+    vacancies: Vacancies,
     grace_period: time::Duration,
 }
 
@@ -90,6 +91,7 @@ impl Parts {
         Services {
             identity: Identity::new(db.clone(), self.issuer.clone(), self.root.clone()),
             provisioning: self.provisioning.clone(),
+            vacancies: self.vacancies.clone(),
             sessions: Sessions::new(
                 db.clone(),
                 self.hasher.clone(),
@@ -176,12 +178,15 @@ impl Backend {
         let hasher = hasher(settings)?;
         let issuer = Issuer::new(jwt_settings(settings), signing_keys(&db, &clock).await?)?;
         let version = posture.server_version;
+        let wanted = settings.tenants.vacancies;
+        let vacancies = Vacancies::new(db.clone(), Arc::clone(&tenant_set), version, wanted);
         let provisioning = Provisioning::new(
             Handle::current(),
             db.clone(),
             hasher.clone(),
             Arc::clone(&tenant_set),
             version,
+            vacancies.clone(),
         );
         let parts = Parts {
             hasher,
@@ -192,6 +197,7 @@ impl Backend {
             refresh_lifetime: time::Duration::try_from(settings.auth.refresh_lifetime)
                 .unwrap_or(time::Duration::WEEK),
             provisioning,
+            vacancies,
             grace_period: time::Duration::try_from(settings.tenants.grace_period)
                 .unwrap_or(time::Duration::WEEK),
         };

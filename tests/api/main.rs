@@ -32,4 +32,5 @@ mod tenants;
 mod tokens;
 mod unauthorized;
 mod unhealthy;
+mod vacancies;
 mod webfluss;
