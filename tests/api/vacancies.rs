@@ -16,7 +16,7 @@ use rowhouse::{Problem, TenantTx};
 use uuid::Uuid;
 
 use self::house::{Process, catalog, has_role, schema, schemas, vacancies, wish};
-use crate::support::{TestApp, TestDatabase};
+use crate::support::{Program, TestApp, TestDatabase};
 
 const FIRST: (&str, &str) =
     ("V1__create_notes.sql", "CREATE TABLE notes (id uuid CONSTRAINT notes_pkey PRIMARY KEY)");
@@ -406,7 +406,7 @@ async fn two_versions_of_the_program_do_not_fight_over_the_stock() {
     }
 }
 
-// ---- a server ----------------------------------------------------------------------------------
+// ---- a server, and the command line ------------------------------------------------------------
 
 /// Waits until a server has so many.
 async fn wait_for_stock(app: &TestApp, wanted: usize) -> Vec<Uuid> {
@@ -446,4 +446,32 @@ async fn a_server_keeps_its_stock_by_itself_and_shows_it() {
     let keepers = "SELECT count(*) FROM vacancy_keepers";
     let row = database.connect().await.query_one(keepers, &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 0, "it has said goodbye");
+}
+
+#[tokio::test]
+async fn the_command_line_shows_fills_and_drops_the_stock() {
+    let database = TestDatabase::create().await;
+    let sql = database.connect().await;
+    let program = Program::on(&database).with("ROWHOUSE_TENANTS__VACANCIES", "2");
+    let shown = program.run(&["vacancies", "--json"]).expect(0).json();
+    assert_eq!((&shown["wantedCount"], &shown["readyCount"]), (&2.into(), &0.into()), "{shown}");
+    assert!(shown["oldestAt"].is_null() && shown["oldestAgeSeconds"].is_null(), "{shown}");
+    let filled = program.run(&["vacancies", "fill", "--json"]).expect(0).json();
+    assert_eq!(filled["builtCount"], 2, "{filled}");
+    let text = program.run(&["vacancies"]).expect(0).stdout;
+    let line = |key: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(key));
+        value.unwrap_or_else(|| panic!("{key}: {text}")).trim().to_owned()
+    };
+    assert_eq!(
+        (line("wanted"), line("ready"), line("stale")),
+        ("2".into(), "2".into(), "0".into())
+    );
+    assert!(line("oldest").ends_with('Z'), "{text}");
+    assert_eq!(schemas(&sql).await, 2);
+    let dropped = program.run(&["vacancies", "drop"]).expect(0).stdout;
+    assert_eq!(dropped, "vacancies: 0 built, 0 migrated, 2 dropped\n");
+    assert_eq!(schemas(&sql).await, 0);
+    let again = program.run(&["vacancies", "drop", "--json"]).expect(0).json();
+    assert_eq!(again["droppedCount"], 0, "{again}");
 }
