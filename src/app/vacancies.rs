@@ -14,7 +14,7 @@ const GATHER: Duration = Duration::from_millis(100);
 /// The pause after a first failure, doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
-const LAST_PAUSE: Duration = Duration::from_mins(5);
+const LAST_PAUSE: Duration = Duration::from_mins(1);
 /// How long the end of a server waits for its last word to the other keepers, who notice anyway.
 const LAST_WORD: Duration = Duration::from_millis(500);
 

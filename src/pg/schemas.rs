@@ -2,7 +2,7 @@
 //!
 //! Every identifier here comes from a [`SchemaName`] and so from an id of ours. What runs here runs as
 //! the owner, inside the caller's transaction: nothing is committed, so that a schema is there if and
-//! only if its tenant is.
+//! only if its tenant is, or the vacancy ([`super::vacancies`]) that will be a tenant.
 
 use futures_util::future::join;
 
