@@ -93,11 +93,7 @@ async fn provision(backend: &Backend, wish: ProvisionTenant) {
 async fn where_the_rest_goes(report: &mut Report, ground: &Ground, sql: &Client) {
     const TIMES: u32 = 1000;
     let proxy = Proxy::start(ground.server.socket_dir(), ground.server.port());
-    let through = format!(
-        "postgres://rowhouse@/rowhouse?host={}&port={}",
-        proxy.socket_dir().display().to_string().replace('/', "%2F"),
-        ground.server.port()
-    );
+    let through = ground.url_through(&proxy);
     let backend = ground
         .backend(&[WEAKEST_HASH[0], WEAKEST_HASH[1], ("database.url", through.as_str())])
         .await;

@@ -122,6 +122,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "how long a deleted tenant can be restored; after it, it is purged",
     ),
     ("tenants.purge_interval", "1m", "how often it is looked for tenants to purge"),
+    (
+        "tenants.vacancies",
+        "8",
+        "schemas that are built ahead of time, so that a set-up need not wait for one; 0 for none",
+    ),
     ("log.format", "text", "text or json"),
     (
         "log.filter",
@@ -246,6 +251,8 @@ pub struct Tenants {
     pub grace_period: Duration,
     /// How often it is looked for some to purge.
     pub purge_interval: Duration,
+    /// How many schemas are built ahead of time.
+    pub vacancies: usize,
 }
 
 /// What is logged, and how.
@@ -420,6 +427,7 @@ impl Settings {
         let tenants = Tenants {
             grace_period: r.duration("tenants.grace_period"),
             purge_interval: r.duration("tenants.purge_interval"),
+            vacancies: r.number("tenants.vacancies", 0, 1000),
         };
         let log = Log {
             json: r.choice("log.format", &["text", "json"]) == Some(1),

@@ -29,7 +29,8 @@
 //! # The invariants
 //!
 //! - **Whole or not at all.** A tenant's row, schema, role, tables, admin and audit event are made in one
-//!   transaction ([`service::provisioning`]).
+//!   transaction ([`service::provisioning`]), which may take a schema that was built whole before
+//!   ([`service::vacancies`]).
 //! - **One door.** A tenant's tables are reached through a [`TenantTx`] and through nothing else; it
 //!   becomes the tenant's role and sees the tenant's schema for the length of one transaction
 //!   ([`pg::scope`]).

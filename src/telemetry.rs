@@ -105,6 +105,18 @@ struct LimitLabels {
     limit: &'static str,
 }
 
+/// Labels of vacancies in one state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VacancyLabels {
+    state: &'static str,
+}
+
+/// Labels of set-ups by whether they found a vacancy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClaimLabels {
+    outcome: &'static str,
+}
+
 /// Everything that is counted in this process.
 pub struct Metrics {
     registry: Registry,
@@ -117,6 +129,38 @@ pub struct Metrics {
     hashes: Family<HashLabels, Gauge>,
     hashes_computed: Gauge,
     started_at: Gauge<f64, AtomicU64>,
+    vacancies: VacancyMetrics,
+}
+
+/// What is known of schemas that are built ahead of time.
+struct VacancyMetrics {
+    count: Family<VacancyLabels, Gauge>,
+    oldest_age: Gauge,
+    claims: Family<ClaimLabels, Gauge>,
+}
+
+impl VacancyMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let count = Family::default();
+        registry.register(
+            "rowhouse_vacancies",
+            "Schemas built ahead of time, by state, as this process last saw them; and how many it wants",
+            count.clone(),
+        );
+        let oldest_age = Gauge::default();
+        registry.register(
+            "rowhouse_vacancies_oldest_age_seconds",
+            "Age of the oldest vacancy that can be taken; 0 where there is none",
+            oldest_age.clone(),
+        );
+        let claims = Family::default();
+        registry.register(
+            "rowhouse_vacancy_claims",
+            "Tenants that this process made in a vacancy, and those it made while there was none",
+            claims.clone(),
+        );
+        Self { count, oldest_age, claims }
+    }
 }
 
 impl Default for Metrics {
@@ -167,6 +211,7 @@ impl Default for Metrics {
             "When this process started",
             started_at.clone(),
         );
+        let vacancies = VacancyMetrics::register(&mut registry);
         Self {
             registry,
             requests,
@@ -178,6 +223,7 @@ impl Default for Metrics {
             hashes,
             hashes_computed,
             started_at,
+            vacancies,
         }
     }
 }
@@ -271,6 +317,23 @@ impl Metrics {
     /// Notes how many password hashes were computed.
     pub fn set_hashes_computed(&self, count: u64) {
         self.hashes_computed.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many vacancies are in a state.
+    pub fn set_vacancies(&self, state: &'static str, count: usize) {
+        let gauge = self.vacancies.count.get_or_create(&VacancyLabels { state });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes the age of the oldest vacancy, in seconds.
+    pub fn set_vacancy_age(&self, seconds: i64) {
+        self.vacancies.oldest_age.set(seconds);
+    }
+
+    /// Notes how many set-ups found a vacancy (`claimed`) or found none (`missed`).
+    pub fn set_vacancy_claims(&self, outcome: &'static str, count: u64) {
+        let gauge = self.vacancies.claims.get_or_create(&ClaimLabels { outcome });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All of it, in Prometheus' text form.

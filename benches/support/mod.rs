@@ -7,6 +7,7 @@
 pub mod machine;
 pub mod proxy;
 pub mod report;
+pub mod site;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,9 +50,14 @@ pub struct Ground {
 
 impl Ground {
     pub async fn start() -> Self {
+        Self::start_beside("").await
+    }
+
+    /// One more beside others of this process; `name` sets its folder apart.
+    pub async fn start_beside(name: &str) -> Self {
         let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         sweep(&home);
-        let folder = home.join(format!("{FOLDER}{}", std::process::id()));
+        let folder = home.join(format!("{FOLDER}{}{name}", std::process::id()));
         let settings = ServerSettings {
             data_dir: folder.clone(),
             bin_dir: None,
@@ -65,6 +71,12 @@ impl Ground {
 
     pub fn url(&self) -> String {
         self.server.database_url(DATABASE)
+    }
+
+    /// The same server, reached through a proxy.
+    pub fn url_through(&self, proxy: &proxy::Proxy) -> String {
+        let socket = proxy.socket_dir().display().to_string().replace('/', "%2F");
+        format!("postgres://rowhouse@/{DATABASE}?host={socket}&port={}", self.server.port())
     }
 
     /// A connection as the owner.
@@ -85,6 +97,8 @@ impl Ground {
             // One caller is all the load there is.
             ("limits.requests_token", "0".to_owned()),
             ("limits.requests_tenant", "0".to_owned()),
+            // What is built in the background would be measured with the rest.
+            ("tenants.vacancies", "0".to_owned()),
         ];
         all.extend(values.iter().map(|(key, value)| (*key, (*value).to_owned())));
         Settings::from_values(&all).expect("the settings of a benchmark are good")
@@ -106,7 +120,8 @@ impl Ground {
 fn sweep(home: &Path) {
     for entry in std::fs::read_dir(home).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(pid) = name.strip_prefix(FOLDER)
+        if let Some(rest) = name.strip_prefix(FOLDER)
+            && let pid = rest.trim_end_matches(|c: char| !c.is_ascii_digit())
             && !Path::new("/proc").join(pid).exists()
         {
             let _ = std::fs::remove_dir_all(entry.path());

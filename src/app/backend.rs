@@ -29,7 +29,7 @@ use crate::pg::pool::{Database, Isolation, Rules, Sharing, Statements, TimeLimit
 use crate::pg::{Db, signing_keys};
 use crate::service::{
     ApiKeys, Audit, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles, Provisioning,
-    Registry, Services, Sessions, System, Tenants, Tokens,
+    Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
 };
 
 /// What a backend is opened for, and so what opening it may change.
@@ -79,6 +79,7 @@ pub(super) struct Parts {
     public_version: i32,
     refresh_lifetime: time::Duration,
     provisioning: Provisioning,
+    vacancies: Vacancies,
     grace_period: time::Duration,
 }
 
@@ -87,6 +88,7 @@ impl Parts {
         Services {
             identity: Identity::new(db.clone(), self.issuer.clone(), self.root.clone()),
             provisioning: self.provisioning.clone(),
+            vacancies: self.vacancies.clone(),
             sessions: Sessions::new(
                 db.clone(),
                 self.hasher.clone(),
@@ -173,12 +175,15 @@ impl Backend {
         let hasher = hasher(settings)?;
         let issuer = Issuer::new(jwt_settings(settings), signing_keys(&db, &clock).await?)?;
         let version = posture.server_version;
+        let wanted = settings.tenants.vacancies;
+        let vacancies = Vacancies::new(db.clone(), Arc::clone(&tenant_set), version, wanted);
         let provisioning = Provisioning::new(
             Handle::current(),
             db.clone(),
             hasher.clone(),
             Arc::clone(&tenant_set),
             version,
+            vacancies.clone(),
         );
         let parts = Parts {
             hasher,
@@ -189,6 +194,7 @@ impl Backend {
             refresh_lifetime: time::Duration::try_from(settings.auth.refresh_lifetime)
                 .unwrap_or(time::Duration::WEEK),
             provisioning,
+            vacancies,
             grace_period: time::Duration::try_from(settings.tenants.grace_period)
                 .unwrap_or(time::Duration::WEEK),
         };

@@ -9,6 +9,7 @@ mod error;
 mod ground;
 mod secrets;
 mod shares;
+mod vacancies;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -103,6 +104,7 @@ impl App {
         let outcome = tokio::select! {
             outcome = &mut server => outcome,
             () = self.backend.keep_house_for_ever(self.purge_interval) => Ok(()),
+            () = vacancies::keep_for_ever(&self.backend) => Ok(()),
             () = stop => {
                 // The server must go on being polled while it stops.
                 let (outcome, ()) = tokio::join!(server, handle.stop(true));
@@ -110,6 +112,7 @@ impl App {
             }
         };
         eraser.abort();
+        vacancies::retire(&self.backend).await;
         self.backend.close().await;
         outcome
     }

@@ -24,6 +24,7 @@ mod password;
 mod serve;
 mod tenant;
 mod token;
+mod vacancies;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -109,6 +110,18 @@ enum Command {
     /// Create, list and revoke API tokens
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Show how many schemas are built ahead of time, and how old the oldest is
+    ///
+    /// A server keeps a stock of them (tenants.vacancies), so that a set-up takes one instead of building
+    /// it. Stale ones are for other migrations and are brought up to date by a server that is ahead; those
+    /// that are ahead are for a later version than this one.
+    #[command(args_conflicts_with_subcommands = true)]
+    Vacancies {
+        #[command(subcommand)]
+        verb: Option<VacancyVerb>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Ask the server at the listen address whether it is ready; exits with 0 or 1
     Healthcheck(Output),
     /// Print the OpenAPI document
@@ -214,6 +227,14 @@ enum TokenVerb {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum VacancyVerb {
+    /// Bring the stock up to date, and up to the number that the settings ask for
+    Fill(Output),
+    /// Tear all of them down; a running server builds new ones
+    Drop(Output),
+}
+
 #[derive(Debug, Args)]
 struct CreateToken {
     /// What it is for, in your words
@@ -287,6 +308,15 @@ impl Cli {
             Some(Command::Token(TokenVerb::List(output))) => token::list(&settings, output).await,
             Some(Command::Token(TokenVerb::Revoke { id, output })) => {
                 token::revoke(&settings, id, output).await
+            }
+            Some(Command::Vacancies { verb: None, output }) => {
+                vacancies::show(&settings, output).await
+            }
+            Some(Command::Vacancies { verb: Some(VacancyVerb::Fill(output)), .. }) => {
+                vacancies::fill(&settings, output).await
+            }
+            Some(Command::Vacancies { verb: Some(VacancyVerb::Drop(output)), .. }) => {
+                vacancies::drop_all(&settings, output).await
             }
             Some(Command::Healthcheck(output)) => healthcheck::run(&settings, output),
             Some(Command::Openapi) => openapi::run(),

@@ -1,9 +1,11 @@
 //! Statements on `public.idempotency_keys`.
 
+use futures_util::future::join;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::error::During;
+use super::param::Param;
 use super::scope::PublicTx;
 use crate::domain::error::Result;
 
@@ -53,31 +55,33 @@ pub async fn find(
     }))
 }
 
-/// Writes what was answered, and forgets what has run out.
+/// Writes what was answered, and forgets what has run out. The two share a round trip.
 pub async fn insert(
     tx: &PublicTx,
     record: &Record,
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
 ) -> Result<()> {
-    tx.execute("DELETE FROM idempotency_keys WHERE expires_at <= $1", &[&now])
-        .await
-        .during("forget old idempotency keys")?;
-    tx.execute(
-        "INSERT INTO idempotency_keys
-             (principal, key, request_digest, secret_hash, outcome, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        &[
-            &record.principal,
-            &record.key,
-            &record.request_digest,
-            &record.secret_hash,
-            &record.outcome,
-            &now,
-            &expires_at,
-        ],
+    let params: [&dyn Param; 7] = [
+        &record.principal,
+        &record.key,
+        &record.request_digest,
+        &record.secret_hash,
+        &record.outcome,
+        &now,
+        &expires_at,
+    ];
+    let (forgotten, written) = join(
+        tx.execute("DELETE FROM idempotency_keys WHERE expires_at <= $1", &[&now]),
+        tx.execute(
+            "INSERT INTO idempotency_keys
+                 (principal, key, request_digest, secret_hash, outcome, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            &params,
+        ),
     )
-    .await
-    .during("insert idempotency key")?;
+    .await;
+    forgotten.during("forget old idempotency keys")?;
+    written.during("insert idempotency key")?;
     Ok(())
 }

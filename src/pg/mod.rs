@@ -39,6 +39,7 @@ pub mod tenants;
 pub mod tokens;
 pub mod unlocks;
 pub mod users;
+pub mod vacancies;
 
 pub use error::{During, Failure};
 pub use param::Param;

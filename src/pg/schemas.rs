@@ -2,7 +2,7 @@
 //!
 //! Every identifier here comes from a [`SchemaName`] and so from an id of ours. What runs here runs as
 //! the owner, inside the caller's transaction: nothing is committed, so that a schema is there if and
-//! only if its tenant is.
+//! only if its tenant is, or the vacancy ([`super::vacancies`]) that will be a tenant.
 
 use futures_util::future::join;
 
@@ -24,8 +24,39 @@ pub async fn create(
     rules: &Rules,
     server_version: u32,
 ) -> Result<(), Failure> {
-    let entrant = entrant(schema, rules.isolation);
-    let role = match rules.isolation {
+    let role = role_ddl(schema, rules.isolation, server_version);
+    tx.batch(&format!("{role}{}", schema_ddl(schema, rules.isolation))).await
+}
+
+/// Makes the roles of several schemas that [`create_without_role`] makes later. Each transaction that
+/// makes a role costs every backend its knowledge of who may become whom, so roles are made together.
+///
+/// # Errors
+/// [`Failure`], and the transaction is lost.
+pub async fn create_roles(
+    tx: &PublicTx,
+    schemas: &[SchemaName],
+    rules: &Rules,
+    server_version: u32,
+) -> Result<(), Failure> {
+    let ddl = schemas.iter().map(|schema| role_ddl(schema, rules.isolation, server_version));
+    tx.batch(&ddl.collect::<String>()).await
+}
+
+/// Makes the rest of what [`create`] makes, where the role is there.
+///
+/// # Errors
+/// [`Failure`], and the transaction is lost.
+pub async fn create_without_role(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    rules: &Rules,
+) -> Result<(), Failure> {
+    tx.batch(&schema_ddl(schema, rules.isolation)).await
+}
+
+fn role_ddl(schema: &SchemaName, isolation: Isolation, server_version: u32) -> String {
+    match isolation {
         // From PostgreSQL 16 on a grant says whether it is for SET ROLE or for inheritance; before, the
         // login's own NOINHERIT says so.
         Isolation::Role if server_version >= 160_000 => format!(
@@ -36,17 +67,19 @@ pub async fn create(
             format!("CREATE ROLE {schema} NOLOGIN NOINHERIT; GRANT {schema} TO {RUNTIME_LOGIN};")
         }
         Isolation::SearchPath => String::new(),
-    };
-    tx.batch(&format!(
-        "{role}
-         CREATE SCHEMA {schema};
+    }
+}
+
+fn schema_ddl(schema: &SchemaName, isolation: Isolation) -> String {
+    let entrant = entrant(schema, isolation);
+    format!(
+        "CREATE SCHEMA {schema};
          GRANT USAGE ON SCHEMA {schema} TO {entrant};
          ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}
              GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {entrant};
          ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}
              GRANT USAGE, SELECT ON SEQUENCES TO {entrant};"
-    ))
-    .await
+    )
 }
 
 /// Brings a tenant's schema up to date with the set and tells which files were applied.
@@ -148,12 +181,29 @@ pub async fn drop_some(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failu
 /// # Errors
 /// [`Failure`], and the transaction is lost.
 pub async fn drop(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Result<(), Failure> {
-    let role = match rules.isolation {
+    let role = drop_role_ddl(schema, rules.isolation);
+    tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role}")).await
+}
+
+/// As [`drop`], for a schema that may not have been made yet, and whatever isolation it was made for.
+///
+/// # Errors
+/// [`Failure`], and the transaction is lost.
+pub async fn drop_unfinished(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    isolation: Isolation,
+) -> Result<(), Failure> {
+    let role = drop_role_ddl(schema, isolation);
+    tx.batch(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; {role}")).await
+}
+
+fn drop_role_ddl(schema: &SchemaName, isolation: Isolation) -> String {
+    match isolation {
         // What the role was given elsewhere, a large object of its own say, goes with it.
         Isolation::Role => format!("DROP OWNED BY {schema} CASCADE; DROP ROLE {schema};"),
         Isolation::SearchPath => String::new(),
-    };
-    tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role}")).await
+    }
 }
 
 async fn may_edit_history(

@@ -222,6 +222,17 @@ impl PublicTx {
     pub(crate) async fn commit(self) -> Result<(), Failure> {
         self.0.commit().await
     }
+
+    /// Commits behind statements that are polled together with this one and before it, in their round
+    /// trip: `join!(tx.execute(..), tx.execute(..), tx.commit_behind())`. The server takes them in this
+    /// order, and commits only if all of them went well. Where one could not even be sent, neither is the
+    /// commit; and nothing is sent after it.
+    ///
+    /// # Errors
+    /// Where anything has failed, before or together with it: the transaction is rolled back.
+    pub(crate) async fn commit_behind(&self) -> Result<(), Failure> {
+        self.0.commit_behind().await
+    }
 }
 
 /// Points a control-plane transaction at a tenant's schema while migrations run, as the owner.
@@ -291,6 +302,12 @@ struct Tx {
     /// Whether the server has refused it. Nothing is sent after that: where it was `BEGIN` itself that
     /// failed, there is no transaction to hold it.
     refused: AtomicBool,
+    /// Whether anything was refused, by the server or before it was sent.
+    failed: AtomicBool,
+    /// Whether a commit was sent, behind which nothing may run.
+    committing: AtomicBool,
+    /// Whether the server has committed.
+    committed: AtomicBool,
     /// Whether the server has ended the connection, which closes a moment after it says so.
     ended: AtomicBool,
     /// Queries sent and not yet answered.
@@ -318,6 +335,9 @@ impl Tx {
             begun: AtomicBool::new(false),
             entered: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            committing: AtomicBool::new(false),
+            committed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             statements,
@@ -342,7 +362,7 @@ impl Tx {
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Failure> {
-        if self.refused.load(Ordering::Relaxed) {
+        if self.refused.load(Ordering::Relaxed) || self.committing.load(Ordering::Relaxed) {
             return Err(Failure::NotEntered);
         }
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -355,8 +375,11 @@ impl Tx {
         // Not reached where the future is dropped half-way or `work` panics: the count stays up, and
         // `drop` knows.
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if outcome.as_ref().is_err_and(ends_connection) {
-            self.ended.store(true, Ordering::Relaxed);
+        if let Err(error) = &outcome {
+            self.failed.store(true, Ordering::Relaxed);
+            if ends_connection(error) {
+                self.ended.store(true, Ordering::Relaxed);
+            }
         }
         Ok(outcome?)
     }
@@ -476,6 +499,20 @@ impl Tx {
         Ok(())
     }
 
+    async fn commit_behind(&self) -> Result<(), Failure> {
+        // What cannot be encoded has failed by now, unsent: it must not be left out of a commit.
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(Failure::NotEntered);
+        }
+        let committed = self.run(async {
+            self.committing.store(true, Ordering::Relaxed);
+            self.client().batch_execute(COMMIT).await
+        });
+        committed.await?;
+        self.committed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// A statement whose tables have changed under it, or that the server has lost, is of no more use;
     /// the next try prepares anew.
     fn forget_if_stale(
@@ -494,8 +531,8 @@ impl Tx {
 impl Drop for Tx {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        if !*self.begun.get_mut() {
-            return; // nothing was sent
+        if !*self.begun.get_mut() || *self.committed.get_mut() {
+            return; // nothing was sent, or all of it is over
         }
         if *self.ended.get_mut() {
             // Lent once more before it is seen to be closed, it would fail somebody who did nothing.

@@ -10,7 +10,7 @@ use crate::domain::names::{Email, Slug, TenantId, TenantName, UserId};
 use crate::domain::tenant::{Tenant, TenantStatus};
 
 /// The database that a new tenant's schema is made in; there is one so far.
-const CLUSTER: &str = "default";
+pub(super) const CLUSTER: &str = "default";
 
 /// The number of the main tenant, which Databunker's clients work in when they name none.
 pub const MAIN_NUMBER: i64 = 1;

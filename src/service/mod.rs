@@ -23,6 +23,7 @@ pub mod sessions;
 pub mod system;
 pub mod tenants;
 pub mod tokens;
+pub mod vacancies;
 
 pub use api_keys::ApiKeys;
 pub use audit::Audit;
@@ -39,6 +40,7 @@ pub use sessions::Sessions;
 pub use system::System;
 pub use tenants::Tenants;
 pub use tokens::Tokens;
+pub use vacancies::Vacancies;
 
 /// All use cases over one set of pools. Cheap to clone.
 #[derive(Clone)]
@@ -47,6 +49,8 @@ pub struct Services {
     pub identity: Identity,
     /// Making tenants.
     pub provisioning: Provisioning,
+    /// Houses that are built ahead of time.
+    pub vacancies: Vacancies,
     /// Logging in and staying so.
     pub sessions: Sessions,
     /// Reading tenants.

@@ -2,10 +2,14 @@
 //! one transaction. There is no state in between to clean up: killed at any point, the database holds a
 //! whole tenant or none.
 //!
+//! The schema is a vacancy ([`super::vacancies`]) where there is one that fits: then all of it is plain DML
+//! in two round trips. Where there is none it is built in the same transaction.
+//!
 //! The password is hashed before a connection is taken, since it costs more time than all the rest.
 
 use std::sync::Arc;
 
+use futures_util::join;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -13,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
+use super::vacancies::Vacancies;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken};
@@ -48,6 +53,7 @@ pub struct Provisioning {
     hasher: Hasher,
     set: Arc<MigrationSet>,
     server_version: u32,
+    vacancies: Vacancies,
 }
 
 /// The wish for a tenant, the same from every dialect.
@@ -138,7 +144,7 @@ pub struct Provisioned {
 }
 
 impl Provisioning {
-    /// Makes tenants through `db`, whose pools belong to `runtime`.
+    /// Makes tenants through `db`, whose pools belong to `runtime`, in `vacancies` while there are any.
     #[must_use]
     pub fn new(
         runtime: Handle,
@@ -146,8 +152,9 @@ impl Provisioning {
         hasher: Hasher,
         set: Arc<MigrationSet>,
         server_version: u32,
+        vacancies: Vacancies,
     ) -> Self {
-        Self { runtime, db, hasher, set, server_version }
+        Self { runtime, db, hasher, set, server_version, vacancies }
     }
 
     /// Makes a tenant, whole or not at all.
@@ -191,9 +198,11 @@ impl Provisioning {
             Some(password) => Some(self.hasher.hash(password).await?),
             None => None,
         };
+        let hash = hash.as_ref();
+        let order = Order { ctx, actor: ctx.principal.label(), wish, extras, hash };
         let mut attempt = 1;
         loop {
-            match self.make(ctx, wish, extras, hash.as_ref()).await {
+            match self.make(&order).await {
                 Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
                 // The same request got there first, and its answer is ours.
                 Ok(None) => {
@@ -206,73 +215,91 @@ impl Provisioning {
         }
     }
 
-    /// The transaction. `None` where the idempotency key turns out to be answered.
-    async fn make(
-        &self,
-        ctx: &CallContext,
-        wish: &ProvisionTenant,
-        extras: &Extras,
-        hash: Option<&PasswordHash>,
-    ) -> Result<Option<Provisioned>> {
+    /// The transaction. `None` where the idempotency key turns out to be answered. Statements that are
+    /// joined share a round trip; the server takes them in the order in which they stand.
+    async fn make(&self, order: &Order<'_>) -> Result<Option<Provisioned>> {
         let tx = self.db.public().await.during("begin provisioning")?;
-        let actor = ctx.principal.label();
+        let Order { ctx, wish, hash, .. } = order;
         if let Some(key) = &wish.idempotency_key {
-            if !idempotency::try_lock(&tx, &actor, key).await? {
+            let (free, answered) = join!(
+                idempotency::try_lock(&tx, &order.actor, key),
+                idempotency::find(&tx, &order.actor, key, ctx.now)
+            );
+            if !free? {
                 return Err(Error::Conflict(Conflict::StillRunning));
             }
-            if idempotency::find(&tx, &actor, key, ctx.now).await?.is_some() {
+            if answered?.is_some() {
                 return Ok(None);
             }
         }
-        // Before the schema: an owner who is not there must cost nothing.
-        let owner = find_or_create(&tx, ctx, &wish.admin, hash).await?;
+        // An owner who is not there must cost nothing, so they are asked for before a schema is made.
+        let (vacancy, number, owner) = join!(
+            self.vacancies.claim(&tx),
+            tenants::next_number(&tx),
+            find_or_create(&tx, ctx, &wish.admin, *hash)
+        );
+        let (vacancy, number, owner) = (vacancy?, number?, owner?);
         let tenant = Tenant {
-            id: TenantId::generate(),
-            number: tenants::next_number(&tx).await?,
+            id: vacancy.unwrap_or_else(TenantId::generate),
+            number,
             slug: wish.slug.clone(),
             name: wish.name.clone(),
             org: wish.org.clone(),
             status: TenantStatus::Active,
             created_at: ctx.now,
         };
-        tenants::insert(&tx, &tenant, wish.contact.as_ref(), &self.set).await?;
-        self.make_schema(&tx, tenant.id).await?;
-        if let Some(user) = owner {
-            memberships::insert(&tx, tenant.id, user, Role::Admin, ctx.now).await?;
+        if vacancy.is_none() {
+            // Before the schema, again: a slug that is taken must cost nothing.
+            tenants::insert(&tx, &tenant, wish.contact.as_ref(), &self.set).await?;
+            self.make_schema(&tx, tenant.id).await?;
         }
-        extras.give(&tx, tenant.id).await?;
-        let event = Event {
-            at: ctx.now,
-            actor: &actor,
-            action: "tenant.create",
-            tenant: Some(tenant.id),
-            request_id: &ctx.request_id,
-            details: json!({ "slug": tenant.slug, "name": tenant.name }),
-        };
-        audit_events::insert(&tx, &event).await?;
-        let token =
-            if wish.with_token { Some(make_token(&tx, ctx, tenant.id).await?) } else { None };
-        let made = Provisioned {
-            id: tenant.id,
-            number: tenant.number,
-            token,
-            name: tenant.name,
-            slug: tenant.slug,
-            replayed: false,
-        };
-        if let Some(key) = &wish.idempotency_key {
-            let record = idempotency::Record {
-                principal: actor,
-                key: key.clone(),
-                request_digest: wish.digest(extras),
-                secret_hash: hash.map(|hash| hash.as_str().to_owned()),
-                outcome: made.to_json(),
-            };
-            idempotency::insert(&tx, &record, ctx.now, ctx.now + KEY_LIFETIME).await?;
-        }
-        tx.commit().await.during("commit provisioning")?;
-        tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %ctx.principal.label(), "made a tenant");
+        // Seven statements at once are too much for the stack of every caller.
+        let made = Box::pin(self.finish(&tx, order, tenant, owner, vacancy.is_none())).await?;
+        drop(tx); // committed: the connection is free again before anything is told
+        self.vacancies.note_set_up(vacancy.is_some());
+        tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %order.actor, "made a tenant");
         Ok(Some(made))
+    }
+
+    /// Writes what is left to write of a tenant that has its house, and commits, all in one round trip.
+    async fn finish(
+        &self,
+        tx: &PublicTx,
+        order: &Order<'_>,
+        tenant: Tenant,
+        owner: Option<UserId>,
+        has_row: bool,
+    ) -> Result<Provisioned> {
+        let Order { ctx, wish, extras, .. } = order;
+        let made = Provisioned::of(&tenant);
+        let inserting = async {
+            if has_row {
+                return Ok(());
+            }
+            tenants::insert(tx, &tenant, wish.contact.as_ref(), &self.set).await
+        };
+        let linking = async {
+            let Some(user) = owner else { return Ok(()) };
+            memberships::insert(tx, tenant.id, user, Role::Admin, ctx.now).await
+        };
+        let giving_token = async {
+            if wish.with_token { make_token(tx, ctx, tenant.id).await.map(Some) } else { Ok(None) }
+        };
+        let (inserted, linked, given, noted, token, kept, committed) = join!(
+            inserting,
+            linking,
+            extras.give(tx, tenant.id),
+            order.note(tx, &tenant),
+            giving_token,
+            order.keep_answer(tx, &made),
+            tx.commit_behind()
+        );
+        // The first that failed is the cause; behind it everything fails.
+        inserted.and(linked).and(given).and(noted)?;
+        let token = token?;
+        kept?;
+        committed.during("commit provisioning")?;
+        Ok(Provisioned { token, ..made })
     }
 
     /// The main tenant, where Databunker's clients work when they name none. It is made when it is first
@@ -368,6 +395,45 @@ impl Provisioning {
     }
 }
 
+/// What a set-up goes by.
+struct Order<'a> {
+    ctx: &'a CallContext,
+    /// Who asks, as the audit trail and the idempotency keys say it.
+    actor: String,
+    wish: &'a ProvisionTenant,
+    extras: &'a Extras,
+    /// The password of whoever may be new.
+    hash: Option<&'a PasswordHash>,
+}
+
+impl Order<'_> {
+    async fn note(&self, tx: &PublicTx, tenant: &Tenant) -> Result<()> {
+        let event = Event {
+            at: self.ctx.now,
+            actor: &self.actor,
+            action: "tenant.create",
+            tenant: Some(tenant.id),
+            request_id: &self.ctx.request_id,
+            details: json!({ "slug": tenant.slug, "name": tenant.name }),
+        };
+        audit_events::insert(tx, &event).await
+    }
+
+    /// Writes the answer down, where a key says that it may be asked for again.
+    async fn keep_answer(&self, tx: &PublicTx, made: &Provisioned) -> Result<()> {
+        let Some(key) = &self.wish.idempotency_key else { return Ok(()) };
+        let now = self.ctx.now;
+        let record = idempotency::Record {
+            principal: self.actor.clone(),
+            key: key.clone(),
+            request_digest: self.wish.digest(self.extras),
+            secret_hash: self.hash.map(|hash| hash.as_str().to_owned()),
+            outcome: made.to_json(),
+        };
+        idempotency::insert(tx, &record, now, now + KEY_LIFETIME).await
+    }
+}
+
 /// Makes the token that may do everything in the tenant and nothing outside of it. It never expires.
 async fn make_token(tx: &PublicTx, ctx: &CallContext, tenant: TenantId) -> Result<OpaqueToken> {
     let secret = OpaqueToken::generate(Kind::Uuid);
@@ -429,11 +495,14 @@ async fn create_or_link(
         last_name: admin.last_name.clone(),
         platform_role: None,
     };
-    if users::insert_if_absent(tx, &user, hash.map(PasswordHash::as_str), ctx.now).await? {
+    let (is_new, found) = join!(
+        users::insert_if_absent(tx, &user, hash.map(PasswordHash::as_str), ctx.now),
+        users::find_id_by_email(tx, &admin.email)
+    );
+    if is_new? {
         return Ok(user.id);
     }
-    users::find_id_by_email(tx, &admin.email)
-        .await?
+    found?
         // Removed between the two statements: whoever asked may ask again.
         .ok_or(Error::Conflict(Conflict::Concurrent))
 }
@@ -496,6 +565,17 @@ impl ProvisionTenant {
 }
 
 impl Provisioned {
+    fn of(tenant: &Tenant) -> Self {
+        Self {
+            id: tenant.id,
+            number: tenant.number,
+            token: None,
+            name: tenant.name.clone(),
+            slug: tenant.slug.clone(),
+            replayed: false,
+        }
+    }
+
     fn to_json(&self) -> Value {
         json!({ "id": self.id, "number": self.number, "name": self.name, "slug": self.slug })
     }

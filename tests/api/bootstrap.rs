@@ -115,12 +115,14 @@ async fn processes_that_start_at_once_on_a_fresh_database_all_come_up() {
     let row = client
         .query_one(
             "SELECT (SELECT count(*) FROM public.signing_keys),
-                    (SELECT count(*) = max(version) FROM public.refinery_schema_history)",
+                    (SELECT count(*) FROM public.refinery_schema_history)",
             &[],
         )
         .await
         .expect("the control plane is there");
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, bool>(1)), (1, true));
+    let files = rowhouse::pg::migrations::MigrationSet::public().expect("the set is good").files();
+    let applied = i64::try_from(files.len()).expect("a few dozen");
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, applied));
 }
 
 #[tokio::test]

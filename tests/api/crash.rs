@@ -55,6 +55,16 @@ async fn a_server_killed_during_set_ups_leaves_whole_tenants_and_nothing_else() 
     drop(database);
 }
 
+/// Most set-ups take a vacancy, some find none, and the kills meet those that build and those that refill.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_among_its_vacancies_leaves_whole_ones_and_whole_tenants() {
+    let database = TestDatabase::create().await;
+    let mut ground = Ground::on(database.url());
+    ground.vacancies = 6;
+    Campaign::new(ground, wanted_setups()).run(Victim::always_ours).await;
+    drop(database);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_server_killed_with_us_or_before_us_recovers_what_was_answered() {
     let ground = Ground::embedded();

@@ -45,4 +45,5 @@ mod tenants;
 mod tokens;
 mod unauthorized;
 mod unhealthy;
+mod vacancies;
 mod webfluss;

@@ -11,20 +11,35 @@ use uuid::Uuid;
 const PATIENCE: u32 = 1000;
 const POLL: Duration = Duration::from_millis(10);
 
-/// Each query lists halves of one kind, one text a row. `$1` is the number of migrations.
-const HALVES: [(&str, &str); 7] = [
+/// Each query lists halves of one kind, one text a row. A vacancy that says it is ready is as whole as a
+/// tenant; one that says it is being built has a role and no schema.
+const HALVES: [(&str, &str); 8] = [
     (
-        "a tenant without its schema, or a schema without its tenant",
+        "a tenant or vacancy without its schema, or a schema without either",
         "SELECT coalesce(t.slug, n.nspname)
-           FROM (SELECT slug, 'tenant_' || replace(id::text, '-', '') AS schema FROM tenants) t
+           FROM (SELECT slug, 'tenant_' || replace(id::text, '-', '') AS schema FROM tenants
+                  UNION ALL
+                 SELECT 'vacancy', 'tenant_' || replace(id::text, '-', '') FROM vacancies
+                  WHERE state = 'ready') t
            FULL JOIN (SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_[0-9a-f]{32}$') n
              ON n.nspname = t.schema
           WHERE t.slug IS NULL OR n.nspname IS NULL",
     ),
     (
+        "a tenant that is a vacancy, too; a vacancy without a role",
+        "SELECT v.id::text
+           FROM vacancies v
+          WHERE EXISTS (SELECT FROM tenants t WHERE t.id = v.id)
+             OR NOT EXISTS (SELECT FROM pg_roles
+                             WHERE rolname = 'tenant_' || replace(v.id::text, '-', ''))",
+    ),
+    (
         "a tenant without its role, or whose role the runtime login cannot become or which cannot read",
         "SELECT slug
-           FROM (SELECT slug, 'tenant_' || replace(id::text, '-', '') AS name FROM tenants) t
+           FROM (SELECT slug, 'tenant_' || replace(id::text, '-', '') AS name FROM tenants
+                  UNION ALL
+                 SELECT 'vacancy', 'tenant_' || replace(id::text, '-', '') FROM vacancies
+                  WHERE state = 'ready') t
            LEFT JOIN pg_roles r ON r.rolname = t.name
           WHERE r.oid IS NULL
              OR NOT pg_has_role('rowhouse_runtime', r.oid, 'MEMBER')
@@ -130,7 +145,10 @@ pub async fn loose_roles(sql: &Client) -> BTreeSet<String> {
                    WHERE rolname ~ '^tenant_[0-9a-f]{32}$'
                      AND NOT EXISTS (SELECT FROM pg_shdepend
                                       WHERE refclassid = 'pg_authid'::regclass AND refobjid = r.oid
-                                        AND dbid <> 0)";
+                                        AND dbid <> 0)
+                     AND NOT EXISTS (SELECT FROM vacancies
+                                      WHERE state = 'building'
+                                        AND rolname = 'tenant_' || replace(id::text, '-', ''))";
     let rows = sql.query(query, &[]).await.expect("roles can be listed");
     rows.iter().map(|row| row.get(0)).collect()
 }

@@ -18,6 +18,8 @@ const START_PATIENCE: Duration = Duration::from_mins(1);
 /// What outlives the server: its database, its folder, its root token.
 pub struct Ground {
     pub root_token: String,
+    /// How many schemas the server builds ahead of time.
+    pub vacancies: usize,
     folder: tempfile::TempDir,
     /// None where the server brings its own.
     database_url: Option<String>,
@@ -42,7 +44,8 @@ impl Ground {
     /// A data dir for an embedded server, with full durability as `serve` always has it.
     pub fn embedded() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        Self { root_token: Uuid::new_v4().to_string(), folder, database_url: None }
+        let root_token = Uuid::new_v4().to_string();
+        Self { root_token, vacancies: 0, folder, database_url: None }
     }
 
     pub fn is_embedded(&self) -> bool {
@@ -101,6 +104,7 @@ impl Serve {
             // A set-up should be in its transaction, not in a hash, most of the time.
             .env("ROWHOUSE_AUTH__HASH_MEMORY_KIB", "8")
             .env("ROWHOUSE_AUTH__HASH_ITERATIONS", "1")
+            .env("ROWHOUSE_TENANTS__VACANCIES", ground.vacancies.to_string())
             // No rowhouse.toml lies here.
             .current_dir(ground.folder.path())
             .stdin(Stdio::null())

@@ -58,6 +58,7 @@ impl Program {
             .with("ROWHOUSE_AUTH__HASH_ITERATIONS", "1")
             .with("ROWHOUSE_DATABASE__MAX_CONNECTIONS", "10")
             .with("ROWHOUSE_HTTP__WORKERS", "1")
+            .with("ROWHOUSE_TENANTS__VACANCIES", "0")
             .in_its_folder()
     }
 

@@ -1,0 +1,291 @@
+//! Whether ten thousand tenants cost more than ten: the time of a set-up, the time of a guarded read, the
+//! memory of the server.
+//!
+//! Two PostgreSQL servers, one with few tenants and one with many, are measured in turns: roles belong to
+//! a server, so two databases on one would share what is to be told apart. `ROWHOUSE_BENCH_TENANTS` says
+//! how many are many. They are made by `Provisioning::provision` without waiting for the disk, and then as
+//! far as `VACUUM ANALYZE` and a checkpoint take them.
+//!
+//! Each role that is made costs every backend its knowledge of which roles the runtime login may become; the
+//! next `SET ROLE` reads it anew, for all tenants, and before PostgreSQL 16 in time that grows with the
+//! square of their number. That is the server's own and shows in the first read after a set-up that makes
+//! a role. A set-up with a vacancy makes none, and neither goal meets it.
+#![expect(
+    unreachable_pub,
+    reason = "a benchmark exports nothing; `pub` means shared between its files"
+)]
+#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+
+#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+mod support;
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use rowhouse::app::Backend;
+use rowhouse::domain::names::TenantId;
+use rowhouse::pg::Db;
+use rowhouse::pg::bootstrap::RUNTIME_LOGIN;
+use rowhouse::pg::pool::{Database, Endpoint, Isolation, PoolSizes, Rules, Statements, TimeLimits};
+use rowhouse::pg::tls::Connector;
+use rowhouse::pg::url::DatabaseUrl;
+use support::report::{Args, Goal};
+use support::site::{self, CLIENTS, ROW, Site};
+use support::{
+    Contender, Ground, Report, Samples, WEAKEST_HASH, fill, furnish, interleave, machine, ms, wish,
+};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+const FEW: usize = 10;
+/// Set-ups of one contender in a round.
+const SETUPS: usize = 5;
+/// Twice what a round takes and more, so that none finds the stock empty.
+const STOCK: &str = "20";
+
+struct Scale {
+    many: usize,
+    rounds: usize,
+    /// Guarded reads of each client in a round.
+    reads: usize,
+    /// Reads over HTTP before the server's memory is read.
+    requests: usize,
+}
+
+impl Scale {
+    fn of(args: Args) -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "how large a benchmark is is no setting of ours"
+        )]
+        let wanted = std::env::var("ROWHOUSE_BENCH_TENANTS").ok();
+        let wanted = wanted.map(|text| text.parse().expect("ROWHOUSE_BENCH_TENANTS is a number"));
+        if args.quick {
+            Self { many: wanted.unwrap_or(50), rounds: 2, reads: 20, requests: 100 }
+        } else {
+            Self { many: wanted.unwrap_or(10_000), rounds: 21, reads: 200, requests: 20_000 }
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    if site::serves().await {
+        return;
+    }
+    let args = Args::read();
+    let scale = Scale::of(args);
+    let few = Side::prepare("-few", FEW).await;
+    let mut report = Report::begin(args, "scale", machine::line(&few.sql).await);
+    let many = Side::prepare("-many", scale.many).await;
+    measure(&mut report, &few, &many, &scale).await;
+    after_a_role(&mut report, &few, &many).await;
+    memory(&mut report, &few, &many, &scale).await;
+    report.end();
+    few.stop().await;
+    many.stop().await;
+}
+
+/// One server with its tenants.
+struct Side {
+    ground: Ground,
+    sql: Client,
+    /// Takes vacancies.
+    backend: Backend,
+    /// Takes none.
+    builder: Backend,
+    /// How tenants are read.
+    db: Db,
+    tenants: Vec<TenantId>,
+}
+
+impl Side {
+    async fn prepare(name: &str, count: usize) -> Self {
+        let ground = Ground::start_beside(name).await;
+        let sql = ground.connect().await;
+        let database = "ALTER DATABASE rowhouse";
+        sql.batch_execute(&format!("{database} SET synchronous_commit = off"))
+            .await
+            .expect("quick");
+        let maker = ground.backend(&WEAKEST_HASH).await;
+        let tenants = fill(&maker, &sql, count).await;
+        maker.close().await;
+        // Connections of the measurement wait for the disk again.
+        sql.batch_execute(&format!("{database} RESET synchronous_commit")).await.expect("safe");
+        furnish(&sql, &tenants, ROW).await;
+        sql.batch_execute("VACUUM ANALYZE").await.expect("a fair start");
+        sql.batch_execute("CHECKPOINT").await.expect("a fair start");
+        let hash = WEAKEST_HASH;
+        let backend = ground.backend(&[hash[0], hash[1], ("tenants.vacancies", STOCK)]).await;
+        let builder = ground.backend(&hash).await;
+        let db = reader(&ground);
+        Self { ground, sql, backend, builder, db, tenants }
+    }
+
+    async fn set_up_with_a_vacancy(&self) -> f64 {
+        let filled = self.backend.services.vacancies.fill(&self.backend.operator()).await;
+        filled.expect("the stock can be filled");
+        set_ups(&self.backend).await
+    }
+
+    /// The median of the times of single reads, by all clients at once, of tenants at random.
+    async fn read(&self, reads: usize) -> f64 {
+        // The first `SET ROLE` after a set-up is told by itself.
+        self.read_by_all().await;
+        let took = RefCell::new(Vec::new());
+        let client = async || {
+            for _ in 0..reads {
+                let begin = Instant::now();
+                self.read_one(random(self.tenants.len())).await;
+                took.borrow_mut().push(ms(begin.elapsed()));
+            }
+        };
+        join_all((0..CLIENTS).map(|_| client())).await;
+        Samples(took.into_inner()).median()
+    }
+
+    /// One read on each connection.
+    async fn read_by_all(&self) {
+        join_all((0..CLIENTS).map(|_| self.read_one(0))).await;
+    }
+
+    async fn read_one(&self, at: usize) {
+        let tx = self.db.tenant(self.tenants[at]).await.expect("a connection is free");
+        let query = "SELECT id, email, version FROM profiles WHERE id = $1";
+        let rows = tx.query_and_commit(query, &[&ROW]).await.expect("a tenant can be read");
+        assert_eq!(rows.len(), 1);
+    }
+
+    async fn stop(self) {
+        self.backend.close().await;
+        self.builder.close().await;
+        drop(self.db);
+        drop(self.sql);
+        self.ground.stop().await;
+    }
+}
+
+/// Milliseconds for one of several set-ups in a row.
+async fn set_ups(backend: &Backend) -> f64 {
+    let mut took = Vec::new();
+    for _ in 0..SETUPS {
+        let begin = Instant::now();
+        let made = backend.services.provisioning.provision(&backend.operator(), wish()).await;
+        made.expect("a tenant can be made");
+        took.push(ms(begin.elapsed()));
+    }
+    Samples(took).median()
+}
+
+async fn measure(report: &mut Report, few: &Side, many: &Side, scale: &Scale) {
+    report.section(&format!("{} tenants against {FEW}, median time of one", many.tenants.len()));
+    let contenders = [
+        Contender::new("set-up with a vacancy, few", || few.set_up_with_a_vacancy()),
+        Contender::new("set-up with a vacancy, many", || many.set_up_with_a_vacancy()),
+        Contender::new("set-up that builds, few", || set_ups(&few.builder)),
+        Contender::new("set-up that builds, many", || set_ups(&many.builder)),
+        Contender::new("guarded read, 8 clients, few", || few.read(scale.reads)),
+        Contender::new("guarded read, 8 clients, many", || many.read(scale.reads)),
+    ];
+    let samples = interleave(scale.rounds, &contenders).await;
+    for (contender, samples) in contenders.iter().zip(&samples) {
+        report.measured(contender.name, samples, "ms");
+    }
+    let [claimed, claimed_many, built, built_many, read, read_many] = &samples[..] else { return };
+    let goal = Some(Goal::AtMost(1.5));
+    report.ratio("set-up with a vacancy: many / few", &claimed_many.against(claimed), goal);
+    report.ratio("set-up that builds: many / few", &built_many.against(built), goal);
+    report.ratio("guarded read: many / few", &read_many.against(read), goal);
+}
+
+/// The first read of a connection after a set-up, which made a role or took a vacancy.
+async fn after_a_role(report: &mut Report, few: &Side, many: &Side) {
+    const ROUNDS: usize = 5;
+    let first_read = async |side: &Side, makes_role: bool| {
+        if !makes_role {
+            side.set_up_with_a_vacancy().await; // so that the stock is refilled before, not after
+        }
+        side.read_by_all().await;
+        set_ups(if makes_role { &side.builder } else { &side.backend }).await;
+        let begin = Instant::now();
+        side.read_one(0).await;
+        ms(begin.elapsed())
+    };
+    let contenders = [
+        Contender::new("after a vacancy was taken, few", || first_read(few, false)),
+        Contender::new("after a vacancy was taken, many", || first_read(many, false)),
+        Contender::new("after a role was made, few", || first_read(few, true)),
+        Contender::new("after a role was made, many", || first_read(many, true)),
+    ];
+    report.section("the next read of a connection");
+    let samples = interleave(ROUNDS, &contenders).await;
+    for (contender, samples) in contenders.iter().zip(&samples) {
+        report.measured(contender.name, samples, "ms");
+    }
+    report.ratio("after a vacancy was taken: many / few", &samples[1].against(&samples[0]), None);
+    report.ratio("after a role was made: many / few", &samples[3].against(&samples[2]), None);
+    let version: i32 = version(&many.sql).await;
+    let whose = if version < 160_000 {
+        "before 16 it looks each role up in a list of all"
+    } else {
+        "from 16 on it looks them up by a filter"
+    };
+    report.note(&format!("PostgreSQL {}: {whose}", version / 10_000));
+}
+
+async fn version(sql: &Client) -> i32 {
+    let row = sql.query_one("SELECT current_setting('server_version_num')::int4", &[]).await;
+    row.expect("the server has a version").get(0)
+}
+
+/// A library user's server on each side, after as many reads of tenants at random.
+async fn memory(report: &mut Report, few: &Side, many: &Side, scale: &Scale) {
+    report.section(&format!(
+        "a server's memory after {} reads over HTTP by {CLIENTS} clients",
+        scale.requests
+    ));
+    let mut own = Vec::new();
+    for (name, side) in [("few", few), ("many", many)] {
+        let site = Site::start_with_route(&side.ground).await;
+        let tenants = &side.tenants;
+        site.by_all_clients(scale.requests, |_| site.read(tenants[random(tenants.len())])).await;
+        site::note_memory(report, name, site.pid());
+        own.extend(machine::memory(site.pid()).map(|(resident, _)| resident));
+        let backends = machine::backends(&side.sql, RUNTIME_LOGIN).await;
+        let theirs = backends.iter().filter_map(|pid| machine::memory(*pid)).map(|(_, own)| own);
+        report.note(&format!(
+            "    PostgreSQL's {} backends beside it: {:.0} MiB of their own",
+            backends.len(),
+            theirs.sum::<f64>()
+        ));
+    }
+    if let [few, many] = own[..] {
+        let ratio = Samples(vec![many / few]);
+        report.ratio("resident: many / few", &ratio, Some(Goal::AtMost(1.5)));
+    }
+}
+
+/// A number below the bound.
+fn random(bound: usize) -> usize {
+    let (high, _) = Uuid::new_v4().as_u64_pair();
+    usize::try_from(high % bound as u64).expect("below the bound")
+}
+
+/// The door to the tenants, with a connection for each client and the time limits that are the login's own.
+fn reader(ground: &Ground) -> Db {
+    let url = DatabaseUrl::parse("postgres://localhost/x?sslmode=disable&user=x").expect("a URL");
+    let tls = Connector::new(url.ssl()).expect("TLS can be left out").make_tls();
+    let owner = ground.server.connect_config("rowhouse");
+    let mut runtime = owner.clone();
+    runtime.user(RUNTIME_LOGIN);
+    let endpoint = |config| Endpoint { config, tls: tls.clone() };
+    let rules = Rules {
+        isolation: Isolation::Role,
+        statements: Statements::Unnamed,
+        limits: TimeLimits::default(),
+        limits_stand: true,
+    };
+    let database = Database::new(endpoint(owner), endpoint(runtime), rules);
+    database.pools(PoolSizes { control: 1, runtime: CLIENTS }).expect("pools can be made")
+}

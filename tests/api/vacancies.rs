@@ -1,0 +1,477 @@
+//! Houses that are built ahead of time: whole, out of reach, taken once, and never more than are wanted.
+
+mod house;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use futures_util::future::join_all;
+use reqwest::Method;
+use rowhouse::domain::error::{Conflict, Error};
+use rowhouse::domain::names::TenantId;
+use rowhouse::service::vacancies::{Tended, Work};
+use rowhouse::{Problem, TenantTx};
+use uuid::Uuid;
+
+use self::house::{Process, catalog, has_role, schema, schemas, vacancies, wish};
+use crate::support::{Program, TestApp, TestDatabase};
+
+const FIRST: (&str, &str) =
+    ("V1__create_notes.sql", "CREATE TABLE notes (id uuid CONSTRAINT notes_pkey PRIMARY KEY)");
+const SECOND: (&str, &str) = ("V2__add_body.sql", "ALTER TABLE notes ADD COLUMN body text");
+
+// ---- taking one --------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_set_up_takes_the_oldest_vacancy_and_runs_no_ddl() {
+    let database = TestDatabase::create().await;
+    let (process, sql) = (Process::on(&database, 3).await, database.connect().await);
+    process.fill().await;
+    let stock = vacancies(&sql, "ready").await;
+    assert_eq!(stock.len(), 3);
+    sql.batch_execute(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql
+             AS $$ BEGIN RAISE EXCEPTION 'no DDL today'; END $$;
+         CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse()",
+    )
+    .await
+    .unwrap();
+    for (number, expected) in stock.iter().enumerate() {
+        assert_eq!(process.set_up(&format!("acme-{number}")).await, *expected);
+        assert_eq!(vacancies(&sql, "ready").await, stock[number + 1..]);
+    }
+    assert!(process.try_to_set_up("one-too-many").await.is_err(), "it would have to be built");
+    process.close().await;
+}
+
+#[tokio::test]
+async fn a_claimed_house_is_no_different_from_one_that_was_built_for_its_tenant() {
+    for isolation in ["role", "search_path"] {
+        let database = TestDatabase::create().await;
+        let values = [("database.isolation", isolation), ("tenant_migrations", notes())];
+        let process = Process::start(&database, 1, None, &values).await;
+        let sql = database.connect().await;
+        process.fill().await;
+        let stock = vacancies(&sql, "ready").await;
+        let claimed = process.set_up("claimed").await;
+        assert_eq!(stock, [claimed]);
+        let built = process.set_up("built").await;
+        let (claimed, built) = (catalog(&sql, claimed).await, catalog(&sql, built).await);
+        assert!(claimed.len() > 20, "{claimed:?}");
+        assert_eq!(claimed, built, "{isolation}");
+        process.close().await;
+    }
+}
+
+const fn notes() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/notes")
+}
+
+#[tokio::test]
+async fn a_set_up_that_fails_gives_its_vacancy_back() {
+    let database = TestDatabase::create().await;
+    let (process, sql) = (Process::on(&database, 1).await, database.connect().await);
+    process.set_up("taken").await;
+    process.fill().await;
+    let stock = vacancies(&sql, "ready").await;
+    let failed = process.try_to_set_up("taken").await;
+    assert!(matches!(failed, Err(Error::Conflict(Conflict::SlugTaken))), "{failed:?}");
+    let refuse = "ADD CONSTRAINT nobody CHECK (false) NOT VALID";
+    for (table, put) in [
+        ("users", refuse),
+        ("tenants", refuse),
+        ("memberships", refuse),
+        ("audit_events", refuse),
+        ("idempotency_keys", refuse),
+        // At the commit.
+        (
+            "tenants",
+            "ADD CONSTRAINT nobody FOREIGN KEY (id) REFERENCES users (id)
+                 DEFERRABLE INITIALLY DEFERRED NOT VALID",
+        ),
+    ] {
+        let before = crate::support::Snapshot::take(&sql).await;
+        sql.batch_execute(&format!("ALTER TABLE {table} {put}")).await.unwrap();
+        let mut wish = wish("acme");
+        wish.idempotency_key = Some("a key".to_owned());
+        let provisioning = &process.backend.services.provisioning;
+        let failed = provisioning.provision(&process.operator(), wish).await;
+        assert!(matches!(failed, Err(Error::Internal { .. })), "{table}: {failed:?}");
+        sql.batch_execute(&format!("ALTER TABLE {table} DROP CONSTRAINT nobody")).await.unwrap();
+        assert_eq!(crate::support::Snapshot::take(&sql).await, before, "{table}");
+    }
+    assert_eq!(vacancies(&sql, "ready").await, stock);
+    assert_eq!(process.set_up("acme").await, stock[0]);
+    process.close().await;
+}
+
+#[tokio::test]
+async fn no_two_set_ups_take_the_same_vacancy() {
+    let database = TestDatabase::create().await;
+    let processes = [Process::on(&database, 6).await, Process::on(&database, 6).await];
+    let sql = database.connect().await;
+    processes[0].fill().await;
+    let stock: BTreeSet<Uuid> = vacancies(&sql, "ready").await.into_iter().collect();
+    let set_up = |number: usize| {
+        let process = &processes[number % 2];
+        async move { process.set_up(&format!("t-{number}")).await }
+    };
+    let made: BTreeSet<Uuid> = join_all((0..10).map(set_up)).await.into_iter().collect();
+    assert_eq!(made.len(), 10);
+    assert!(stock.is_subset(&made), "{stock:?} {made:?}");
+    assert_eq!(schemas(&sql).await, 10);
+    assert_eq!(processes[1].standing().await.ready, 0);
+    for process in processes {
+        process.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_set_up_that_repeats_its_key_is_answered_with_the_vacancy_that_it_took() {
+    let database = TestDatabase::create().await;
+    let (process, sql) = (Process::on(&database, 2).await, database.connect().await);
+    process.fill().await;
+    let mut keyed = wish("acme");
+    keyed.idempotency_key = Some("a key".to_owned());
+    let provisioning = &process.backend.services.provisioning;
+    let ctx = process.operator();
+    let first = provisioning.provision(&ctx, keyed.clone()).await.expect("a tenant is made");
+    let again = provisioning.provision(&ctx, keyed).await.expect("the answer is repeated");
+    assert!(again.replayed && again.id == first.id, "{again:?}");
+    assert_eq!(vacancies(&sql, "ready").await.len(), 1);
+    process.close().await;
+}
+
+#[tokio::test]
+async fn an_empty_stock_and_one_for_other_migrations_fall_back_to_building() {
+    let database = TestDatabase::create().await;
+    let process = Process::with_files(&database, 1, &[FIRST]).await;
+    let other = Process::with_files(&database, 1, &[FIRST, SECOND]).await;
+    let by_path = [("database.isolation", "search_path")];
+    let elsewhere = Process::start(&database, 1, Some(&[FIRST]), &by_path).await;
+    let sql = database.connect().await;
+    process.set_up("empty").await;
+    process.fill().await;
+    let stock = vacancies(&sql, "ready").await;
+    let built = [other.set_up("other-files").await, elsewhere.set_up("other-isolation").await];
+    assert!(!built.contains(&stock[0]));
+    assert_eq!(vacancies(&sql, "ready").await, stock);
+    assert_eq!(process.set_up("fitting").await, stock[0]);
+    for process in [process, other, elsewhere] {
+        process.close().await;
+    }
+}
+
+// ---- out of reach ------------------------------------------------------------------------------
+
+async fn inside(tx: TenantTx) -> Result<HttpResponse, Problem> {
+    let rows = tx.query("SELECT current_schema()::text", &[]).await?;
+    Ok(HttpResponse::Ok().body(rows[0].get::<_, String>(0)))
+}
+
+#[tokio::test]
+async fn nobody_enters_a_vacancy_or_finds_it_among_the_tenants() {
+    let routes = |config: &mut web::ServiceConfig| {
+        config.route("/inside", web::get().to(inside));
+    };
+    let builder = TestApp::builder().with_routes(Arc::new(routes)).with("tenants.vacancies", "1");
+    let app = builder.spawn().await;
+    let id = wait_for_stock(&app, 1).await[0];
+    let enter = async |id: Uuid| {
+        let request = app.root().request(Method::GET, "/inside");
+        crate::support::callers::send(request.header("x-tenant-id", id.to_string())).await
+    };
+    assert_eq!(enter(id).await.status, 404);
+    let of_a_tenant = [
+        (Method::GET, format!("/control/v1/tenants/{id}")),
+        (Method::GET, format!("/control/v1/tenants/{id}/members")),
+        (Method::GET, format!("/api/tenants/{id}")),
+        (Method::POST, format!("/control/v1/tenants/{id}/suspend")),
+        (Method::DELETE, format!("/control/v1/tenants/{id}")),
+        (Method::POST, format!("/control/v1/tenants/{id}/purge")),
+    ];
+    let ask = async |method: &Method, path: &str| {
+        let request = app.root().request(method.clone(), path).header("If-Match", "*");
+        crate::support::callers::send(request).await
+    };
+    for (method, path) in &of_a_tenant {
+        let answer = ask(method, path).await;
+        assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
+    }
+    for list in ["/api/tenant", "/control/v1/tenants"] {
+        let answer = app.root().get(list).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(!answer.text.contains(&id.to_string()), "{answer:?}");
+    }
+    // The same question of its tenant, once it has one.
+    let tenant = app.set_up("acme").await;
+    assert_eq!(tenant.id, id);
+    assert_eq!(enter(id).await.text, schema(id));
+    for (method, path) in &of_a_tenant {
+        let answer = ask(method, path).await;
+        assert!(matches!(answer.status, 200 | 204), "{method} {path}: {answer:?}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_in_a_former_vacancy_is_purged_like_any_other() {
+    let database = TestDatabase::create().await;
+    let (process, sql) = (Process::on(&database, 1).await, database.connect().await);
+    process.fill().await;
+    let stock = vacancies(&sql, "ready").await;
+    let id = process.set_up("acme").await;
+    assert_eq!(stock, [id]);
+    let lifecycle = &process.backend.services.lifecycle;
+    lifecycle.remove(&process.operator(), TenantId::new(id)).await.expect("a tenant can be purged");
+    assert_eq!(schemas(&sql).await, 0);
+    assert!(!has_role(&sql, id).await);
+    process.close().await;
+}
+
+// ---- the stock ---------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn processes_that_fill_at_once_do_not_overshoot() {
+    let database = TestDatabase::create().await;
+    let processes = [Process::on(&database, 5).await, Process::on(&database, 5).await];
+    tokio::join!(processes[0].fill(), processes[1].fill());
+    let standing = processes[0].standing().await;
+    assert_eq!((standing.ready, standing.building), (5, 0));
+    assert_eq!(schemas(&database.connect().await).await, 5);
+    for process in processes {
+        process.close().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_finds_another_at_work_on_the_stock_leaves_it_to_them() {
+    let database = TestDatabase::create().await;
+    let process = Process::on(&database, 1).await;
+    let mut sql = database.connect().await;
+    let other = sql.transaction().await.unwrap();
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('rowhouse vacancies', 0))";
+    other.execute(lock, &[]).await.unwrap();
+    assert_eq!(process.tend().await, Tended::Busy);
+    other.rollback().await.unwrap();
+    process.tend_to_the_end().await;
+    assert_eq!(process.standing().await.ready, 1);
+    process.close().await;
+}
+
+#[tokio::test]
+async fn what_a_dead_process_has_begun_is_finished_by_the_next() {
+    let database = TestDatabase::create().await;
+    let (dead, sql) = (Process::on(&database, 3).await, database.connect().await);
+    // It says that it lives, makes the roles, builds one.
+    for _ in 0..3 {
+        assert_eq!(dead.tend().await, Tended::Worked);
+    }
+    dead.close().await;
+    let (ready, begun) = (vacancies(&sql, "ready").await, vacancies(&sql, "building").await);
+    assert_eq!((ready.len(), begun.len(), schemas(&sql).await), (1, 2, 1));
+    assert!(has_role(&sql, begun[0]).await);
+
+    let next = Process::on(&database, 3).await;
+    assert_eq!(next.set_up("acme").await, ready[0], "what is begun is not taken");
+    next.tend_to_the_end().await;
+    assert_eq!(vacancies(&sql, "ready").await, begun);
+    next.close().await;
+}
+
+#[tokio::test]
+async fn a_build_that_fails_leaves_nothing_but_its_beginning() {
+    let database = TestDatabase::create().await;
+    let (process, sql) = (Process::on(&database, 1).await, database.connect().await);
+    sql.batch_execute(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql
+             AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;
+         CREATE EVENT TRIGGER refuse ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+             EXECUTE FUNCTION refuse()",
+    )
+    .await
+    .unwrap();
+    let vacancies_of = &process.backend.services.vacancies;
+    for _ in 0..2 {
+        vacancies_of.fill(&process.operator()).await.expect_err("no table can be made");
+        assert_eq!((vacancies(&sql, "building").await.len(), schemas(&sql).await), (1, 0));
+    }
+    sql.batch_execute("DROP EVENT TRIGGER refuse").await.unwrap();
+    process.fill().await;
+    assert_eq!(vacancies(&sql, "ready").await.len(), 1);
+    process.close().await;
+}
+
+#[tokio::test]
+async fn with_none_wanted_a_set_up_takes_none_and_what_is_left_goes() {
+    let database = TestDatabase::create().await;
+    let (before, sql) = (Process::on(&database, 2).await, database.connect().await);
+    before.tend_to_the_end().await;
+    let stock = vacancies(&sql, "ready").await;
+    let after = Process::on(&database, 0).await;
+    let made = after.set_up("acme").await;
+    assert!(!stock.contains(&made));
+    after.tend_to_the_end().await;
+    assert_eq!(vacancies(&sql, "ready").await, stock, "another process keeps them");
+    before.backend.services.vacancies.retire(&before.operator()).await.expect("it says goodbye");
+    after.tend_to_the_end().await;
+    assert_eq!((after.standing().await.ready, schemas(&sql).await), (0, 1));
+    assert!(!has_role(&sql, stock[0]).await && !has_role(&sql, stock[1]).await);
+    for process in [before, after] {
+        process.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_ended_without_a_word_is_forgotten() {
+    let database = TestDatabase::create().await;
+    let (dead, sql) = (Process::on(&database, 2).await, database.connect().await);
+    dead.tend_to_the_end().await;
+    dead.close().await;
+    let next = Process::on(&database, 0).await;
+    next.tend_to_the_end().await;
+    assert_eq!(next.standing().await.ready, 2);
+    next.clock.advance(time::Duration::minutes(6));
+    next.tend_to_the_end().await;
+    assert_eq!((next.standing().await.ready, schemas(&sql).await), (0, 0));
+    next.close().await;
+}
+
+// ---- deployments -------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn after_a_deployment_vacancies_are_brought_up_to_date() {
+    let database = TestDatabase::create().await;
+    let old = Process::with_files(&database, 2, &[FIRST]).await;
+    let sql = database.connect().await;
+    old.fill().await;
+    let stock = vacancies(&sql, "ready").await;
+    let new = Process::with_files(&database, 2, &[FIRST, SECOND]).await;
+    assert_eq!((new.standing().await.stale, new.standing().await.ready), (2, 0));
+    let work = new.backend.services.vacancies.rebuild_stale(&new.operator()).await;
+    assert_eq!(work.unwrap(), Work { migrated: 2, ..Work::default() });
+    assert_eq!((new.standing().await.stale, new.standing().await.ready), (0, 2));
+    assert_eq!(old.standing().await.ahead, 2);
+    assert_eq!(new.set_up("migrated").await, stock[0]);
+    new.backend.services.vacancies.drop_all(&new.operator()).await.unwrap();
+    let built = new.set_up("built").await;
+    assert_eq!(catalog(&sql, stock[0]).await, catalog(&sql, built).await);
+    for process in [old, new] {
+        process.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_vacancy_that_cannot_be_migrated_is_built_anew() {
+    let database = TestDatabase::create().await;
+    let old = Process::with_files(&database, 1, &[FIRST]).await;
+    let sql = database.connect().await;
+    old.fill().await;
+    let stock = vacancies(&sql, "ready").await;
+    let edited = (FIRST.0, "CREATE TABLE notes (id uuid PRIMARY KEY, title text)");
+    let new = Process::with_files(&database, 1, &[edited, SECOND]).await;
+    new.fill().await;
+    let rebuilt = vacancies(&sql, "ready").await;
+    assert_eq!((rebuilt.len(), new.standing().await.ready, schemas(&sql).await), (1, 1, 1));
+    assert_ne!(rebuilt, stock);
+    assert!(!has_role(&sql, stock[0]).await);
+    for process in [old, new] {
+        process.close().await;
+    }
+}
+
+#[tokio::test]
+async fn two_versions_of_the_program_do_not_fight_over_the_stock() {
+    let database = TestDatabase::create().await;
+    let old = Process::with_files(&database, 3, &[FIRST]).await;
+    let new = Process::with_files(&database, 2, &[FIRST, SECOND]).await;
+    let sql = database.connect().await;
+    old.tend_to_the_end().await;
+    assert_eq!(vacancies(&sql, "ready").await.len(), 3);
+    new.tend_to_the_end().await;
+    let stock = vacancies(&sql, "ready").await;
+    assert_eq!((stock.len(), new.standing().await.ready), (2, 2));
+    for _ in 0..3 {
+        old.tend_to_the_end().await;
+        new.tend_to_the_end().await;
+        assert_eq!(vacancies(&sql, "ready").await, stock, "neither undoes what the other did");
+    }
+    let built = old.set_up("by-the-old-one").await;
+    assert!(!stock.contains(&built));
+    assert_eq!(new.set_up("by-the-new-one").await, stock[0]);
+    for process in [old, new] {
+        process.close().await;
+    }
+}
+
+// ---- a server, and the command line ------------------------------------------------------------
+
+/// Waits until a server has so many.
+async fn wait_for_stock(app: &TestApp, wanted: usize) -> Vec<Uuid> {
+    let sql = app.sql().await;
+    for _ in 0..3000 {
+        let ready = vacancies(&sql, "ready").await;
+        if ready.len() == wanted {
+            return ready;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("there are no {wanted}: {:?}", vacancies(&sql, "ready").await);
+}
+
+#[tokio::test]
+async fn a_server_keeps_its_stock_by_itself_and_shows_it() {
+    let app = TestApp::builder().with("tenants.vacancies", "4").spawn().await;
+    let stock = wait_for_stock(&app, 4).await;
+    for number in 0..2 {
+        assert!(stock.contains(&app.set_up(&format!("acme-{number}")).await.id));
+    }
+    // Half of them are gone: that is when it makes new ones.
+    wait_for_stock(&app, 4).await;
+    app.services.vacancies.standing(&app.operator()).await.unwrap();
+    let metrics = app.anonymous().get("/metrics").await.text;
+    for line in [
+        "rowhouse_vacancies{state=\"wanted\"} 4",
+        "rowhouse_vacancies{state=\"ready\"} 4",
+        "rowhouse_vacancies{state=\"stale\"} 0",
+        "rowhouse_vacancy_claims{outcome=\"claimed\"} 2",
+        "rowhouse_vacancy_claims{outcome=\"missed\"} 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
+    }
+    assert!(metrics.contains("\nrowhouse_vacancies_oldest_age_seconds "), "{metrics}");
+    let database = app.stop().await;
+    let keepers = "SELECT count(*) FROM vacancy_keepers";
+    let row = database.connect().await.query_one(keepers, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 0, "it has said goodbye");
+}
+
+#[tokio::test]
+async fn the_command_line_shows_fills_and_drops_the_stock() {
+    let database = TestDatabase::create().await;
+    let sql = database.connect().await;
+    let program = Program::on(&database).with("ROWHOUSE_TENANTS__VACANCIES", "2");
+    let shown = program.run(&["vacancies", "--json"]).expect(0).json();
+    assert_eq!((&shown["wantedCount"], &shown["readyCount"]), (&2.into(), &0.into()), "{shown}");
+    assert!(shown["oldestAt"].is_null() && shown["oldestAgeSeconds"].is_null(), "{shown}");
+    let filled = program.run(&["vacancies", "fill", "--json"]).expect(0).json();
+    assert_eq!(filled["builtCount"], 2, "{filled}");
+    let text = program.run(&["vacancies"]).expect(0).stdout;
+    let line = |key: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(key));
+        value.unwrap_or_else(|| panic!("{key}: {text}")).trim().to_owned()
+    };
+    assert_eq!(
+        (line("wanted"), line("ready"), line("stale")),
+        ("2".into(), "2".into(), "0".into())
+    );
+    assert!(line("oldest").ends_with('Z'), "{text}");
+    assert_eq!(schemas(&sql).await, 2);
+    let dropped = program.run(&["vacancies", "drop"]).expect(0).stdout;
+    assert_eq!(dropped, "vacancies: 0 built, 0 migrated, 2 dropped\n");
+    assert_eq!(schemas(&sql).await, 0);
+    let again = program.run(&["vacancies", "drop", "--json"]).expect(0).json();
+    assert_eq!(again["droppedCount"], 0, "{again}");
+}
