@@ -27,8 +27,9 @@ use crate::pg::error::During;
 use crate::pg::migrations::MigrationSet;
 use crate::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLimits};
 use crate::pg::{Db, signing_keys};
+use crate::service::doctor::Budget;
 use crate::service::{
-    Audit, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
+    Audit, Doctor, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
     Sessions, System, Tenants, Tokens,
 };
 
@@ -83,6 +84,8 @@ pub(super) struct Parts {
     refresh_lifetime: time::Duration,
     provisioning: Provisioning,
     grace_period: time::Duration,
+    server_version: u32,
+    budget: Budget,
 }
 
 impl Parts {
@@ -105,6 +108,12 @@ impl Parts {
             system: System::new(db.clone(), Profiles::new(db.clone())),
             audit: Audit::new(db.clone()),
             fleet: Fleet::new(db.clone(), Arc::clone(&self.tenant_set)),
+            doctor: Doctor::new(
+                db.clone(),
+                Arc::clone(&self.tenant_set),
+                self.server_version,
+                self.budget.clone(),
+            ),
             health: Health::new(
                 db.clone(),
                 database.clone(),
@@ -194,6 +203,12 @@ impl Backend {
             provisioning,
             grace_period: time::Duration::try_from(settings.tenants.grace_period)
                 .unwrap_or(time::Duration::WEEK),
+            server_version: version,
+            budget: Budget {
+                connections: settings.database.max_connections,
+                setups_at_once: main.control,
+                tenants_per_connection: None,
+            },
         };
         first_start.psql = ground.psql;
         let backend = Self {

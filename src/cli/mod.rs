@@ -7,6 +7,7 @@
 //!
 //! To add a verb: a variant here, a function in the file of its noun, a test in `tests/api/cli.rs`.
 
+mod doctor;
 mod failure;
 mod healthcheck;
 mod migrate;
@@ -82,6 +83,13 @@ enum Command {
     /// Tenants are migrated one after another, each in a transaction of its own. One that fails is left as
     /// it was and named, and the others go on; the exit code is then 3. Running it again continues.
     Migrate(Output),
+    /// Look whether everything is as it should be, and mend what can be mended safely
+    ///
+    /// Compares every tenant's schema with what the migrations make, its role and its rights; tries whether one
+    /// tenant gets into another; names schemas and roles that are nobody's; warns before the server runs out
+    /// of locks, connections or memory. Exits with 0 where nothing is wrong (warnings are not), with 1 where
+    /// something is, with 3 where a part of it was mended.
+    Doctor(Examine),
     /// Create and look at tenants
     #[command(subcommand)]
     Tenant(TenantVerb),
@@ -92,6 +100,24 @@ enum Command {
     Healthcheck(Output),
     /// Print the OpenAPI document
     Openapi,
+}
+
+#[derive(Debug, Args)]
+struct Examine {
+    /// Look at this tenant alone, by slug or id; repeat it for more than one
+    #[arg(long = "tenant", value_name = "TENANT", num_args = 1..)]
+    tenants: Vec<String>,
+    /// Put roles, owners, rights and recorded versions right; structure and data stay as they are
+    #[arg(long)]
+    fix: bool,
+    /// Drop schemas and roles that belong to no tenant, with all that is in them
+    #[arg(long, requires = "fix", requires = "yes", conflicts_with = "tenants")]
+    drop_orphans: bool,
+    /// Do not ask whether to drop
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// How to print.
@@ -220,6 +246,7 @@ impl Cli {
         match self.command {
             None | Some(Command::Serve) => serve::run(settings).await,
             Some(Command::Migrate(output)) => migrate::run(&settings, output).await,
+            Some(Command::Doctor(wish)) => doctor::run(&settings, wish).await,
             Some(Command::Tenant(TenantVerb::Create(wish))) => {
                 tenant::create(&settings, wish).await
             }

@@ -8,6 +8,7 @@
 //! values, an audit event in the same transaction where it changes anything.
 
 pub mod audit;
+pub mod doctor;
 pub mod fleet;
 pub mod health;
 pub mod identity;
@@ -22,6 +23,7 @@ pub mod tenants;
 pub mod tokens;
 
 pub use audit::Audit;
+pub use doctor::Doctor;
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
@@ -62,6 +64,8 @@ pub struct Services {
     pub audit: Audit,
     /// All tenants at once.
     pub fleet: Fleet,
+    /// Whether all is as it should be.
+    pub doctor: Doctor,
     /// Whether this process can serve.
     pub health: Health,
 }

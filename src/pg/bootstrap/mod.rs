@@ -12,6 +12,7 @@
 mod error;
 mod login;
 mod revoke;
+pub mod walls;
 
 use std::cmp::Ordering;
 use std::time::Duration;

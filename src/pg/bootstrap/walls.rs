@@ -1,0 +1,75 @@
+//! Looks at what a start would restrict, without a start: for `doctor`.
+
+use super::RUNTIME_LOGIN;
+use super::revoke::{OTHER_ROLES, restrictions, which_are_open};
+use crate::pg::error::Failure;
+use crate::pg::scope::PublicTx;
+
+/// Something that stays open and should not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breach {
+    /// What could be done, for people.
+    pub open: String,
+    /// The statement that closes it.
+    pub statement: String,
+}
+
+/// Everything that a start would restrict and that stands open now: what everybody may do, what the runtime
+/// login is, what it can become.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn breaches(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
+    let names = "SELECT quote_ident(current_user), quote_ident(current_database())";
+    let names = tx.query_one(names, &[]).await?;
+    let restrictions = restrictions(names.get(0), names.get(1));
+    let open = tx.query_one(&which_are_open(&restrictions), &[]).await?;
+    let mut breaches: Vec<Breach> = restrictions
+        .into_iter()
+        .enumerate()
+        .filter(|(at, _)| open.get::<_, bool>(*at))
+        .map(|(_, restriction)| Breach { open: restriction.open, statement: restriction.statement })
+        .collect();
+    breaches.extend(too_strong(tx).await?);
+    for row in tx.query(OTHER_ROLES, &[&RUNTIME_LOGIN]).await? {
+        let role: &str = row.get(0);
+        breaches.push(Breach {
+            open: format!("the login {RUNTIME_LOGIN} can become {role}, which is no tenant"),
+            statement: format!("REVOKE {role} FROM {RUNTIME_LOGIN}"),
+        });
+    }
+    Ok(breaches)
+}
+
+/// Closes one, in a transaction of the caller's.
+///
+/// # Errors
+/// [`Failure`]. Where the owner may not, the server may only warn: look again.
+pub async fn close(tx: &PublicTx, breach: &Breach) -> Result<(), Failure> {
+    tx.batch(&breach.statement).await
+}
+
+/// What the runtime login is that would make the walls worthless.
+async fn too_strong(tx: &PublicTx) -> Result<Option<Breach>, Failure> {
+    // From PostgreSQL 16 on it is each grant that says whether it is inherited.
+    let row = tx
+        .query_opt(
+            "SELECT concat_ws(' ', CASE WHEN rolsuper THEN 'NOSUPERUSER' END,
+                              CASE WHEN rolinherit AND current_setting('server_version_num')::int < 160000
+                                   THEN 'NOINHERIT' END,
+                              CASE WHEN rolcreaterole THEN 'NOCREATEROLE' END,
+                              CASE WHEN rolcreatedb THEN 'NOCREATEDB' END,
+                              CASE WHEN rolreplication THEN 'NOREPLICATION' END,
+                              CASE WHEN rolbypassrls THEN 'NOBYPASSRLS' END)
+               FROM pg_catalog.pg_roles
+              WHERE rolname = $1",
+            &[&RUNTIME_LOGIN],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let words: &str = row.get(0);
+    Ok((!words.is_empty()).then(|| Breach {
+        open: format!("the login {RUNTIME_LOGIN} is {}", words.replace("NO", "").replace(' ', ", ")),
+        statement: format!("ALTER ROLE {RUNTIME_LOGIN} {words}"),
+    }))
+}
