@@ -219,7 +219,7 @@ impl MigrationSet {
     /// The history that the files leave in a schema when all are applied, one line a file: `version name
     /// checksum`, lowest version first.
     #[must_use]
-    pub fn history(&self) -> String {
+    pub fn trail(&self) -> String {
         let lines = self.migrations.iter().map(|file| {
             format!("{} {} {}", file.version(), file.name(), file.checksum())
         });

@@ -20,7 +20,7 @@ pub enum History {
     /// It is there and cannot be read: in the server's words.
     Unreadable(String),
     /// What was applied, one line a file: `version name checksum`, lowest version first. As
-    /// [`MigrationSet::history`](super::super::migrations::MigrationSet::history) writes it.
+    /// [`MigrationSet::trail`](super::super::migrations::MigrationSet::trail) writes it.
     Applied(String),
 }
 

@@ -24,7 +24,10 @@ pub enum Holder {
     /// A tenant.
     Tenant(Recorded),
     /// The stock of schemas that are built ahead.
-    Vacancy,
+    Vacancy {
+        /// Whether it is whole and kept apart as tenants are now, so that it can be compared with one.
+        is_ready: bool,
+    },
     /// Nobody: an orphan.
     Nobody,
 }
@@ -43,11 +46,15 @@ pub struct Recorded {
 }
 
 /// All tenants, vacancies and schemas named like either, or these alone; in the order of their ids, which is
-/// that of their making. One statement, and so one moment: a tenant's row and its schema come and go together.
+/// that of their making. `with_roles` tells whether tenants have roles of their own. One statement, and so one moment: a tenant's row and its schema come and go together.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn list(tx: &PublicTx, only: Option<&[TenantId]>) -> Result<Vec<House>, Failure> {
+pub async fn list(
+    tx: &PublicTx,
+    only: Option<&[TenantId]>,
+    with_roles: bool,
+) -> Result<Vec<House>, Failure> {
     let only: Option<Vec<String>> =
         only.map(|ids| ids.iter().map(|id| id.uuid().to_string()).collect());
     let sql = format!(
@@ -62,7 +69,7 @@ pub async fn list(tx: &PublicTx, only: Option<&[TenantId]>) -> Result<Vec<House>
            FULL JOIN schema s ON s.id = h.id
           WHERE $1::text[] IS NULL OR coalesce(h.id, s.id) = ANY ($1::uuid[])
           ORDER BY 1",
-        held = held(tx).await?,
+        held = held(tx, with_roles).await?,
     );
     let rows = tx.query(&sql, &[&only]).await?;
     Ok(rows
@@ -75,7 +82,7 @@ pub async fn list(tx: &PublicTx, only: Option<&[TenantId]>) -> Result<Vec<House>
                     fingerprint: row.get(4),
                     is_purging: row.get(5),
                 }),
-                (true, None) => Holder::Vacancy,
+                (true, None) => Holder::Vacancy { is_ready: !row.get::<_, bool>(5) },
                 (false, _) => Holder::Nobody,
             };
             House { id: row.get(0), holder, has_schema: row.get(6) }
@@ -104,14 +111,15 @@ pub async fn orphan_roles(tx: &PublicTx) -> Result<Vec<TenantId>, Failure> {
                                AND d.dbid NOT IN (0, (SELECT oid FROM pg_catalog.pg_database
                                                        WHERE datname = current_database())))
           ORDER BY 1",
-        held = held(tx).await?,
+        held = held(tx, true).await?,
     );
     Ok(tx.query(&sql, &[]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// A query that names everybody who may have a schema: `id, slug, version, fingerprint, is_purging`, all but
-/// the id null for a vacancy. A database that was never asked for vacancies has no table of them.
-async fn held(tx: &PublicTx) -> Result<String, Failure> {
+/// A query that names everybody who may have a schema: `id, slug, version, fingerprint, is_purging`. A vacancy
+/// has an id, and is purging where it cannot be compared: not yet or no longer whole, or kept apart in another
+/// way than tenants are now. A control plane that knows no vacancies has no table of them.
+async fn held(tx: &PublicTx, with_roles: bool) -> Result<String, Failure> {
     let there = tx.query_one("SELECT to_regclass('public.vacancies') IS NOT NULL", &[]).await?;
     let mut sql = "SELECT id, slug, migrations_version AS version, migrations_fingerprint AS fingerprint,
                           purge_started_at IS NOT NULL AS is_purging
@@ -119,9 +127,11 @@ async fn held(tx: &PublicTx) -> Result<String, Failure> {
         .to_owned();
     if there.get(0) {
         sql.push_str(
-            " UNION ALL SELECT v.id, NULL, NULL, NULL, NULL FROM vacancies v
-               WHERE NOT EXISTS (SELECT FROM tenants t WHERE t.id = v.id)",
+            " UNION ALL
+             SELECT v.id, NULL, NULL, NULL, v.state <> 'ready' OR (v.isolation = 'role') <> ",
         );
+        sql.push_str(if with_roles { "true" } else { "false" });
+        sql.push_str(" FROM vacancies v WHERE NOT EXISTS (SELECT FROM tenants t WHERE t.id = v.id)");
     }
     Ok(sql)
 }

@@ -152,12 +152,16 @@ pub fn has_owner(object: &Object) -> bool {
 /// # Errors
 /// [`Failure`], and the transaction is lost.
 pub async fn drop_orphan(tx: &PublicTx, schema: &SchemaName) -> Result<(), Failure> {
-    let there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)";
-    let role = match tx.query_one(there, &[&schema.as_str()]).await?.get(0) {
-        true => format!("DROP OWNED BY {schema} CASCADE; DROP ROLE {schema};"),
-        false => String::new(),
-    };
-    tx.batch(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; {role}")).await
+    let there = "SELECT to_regnamespace($1) IS NOT NULL, to_regrole($1) IS NOT NULL";
+    let there = tx.query_one(there, &[&schema.as_str()]).await?;
+    let mut statements = Vec::new();
+    if there.get(0) {
+        statements.push(format!("DROP SCHEMA {schema} CASCADE"));
+    }
+    if there.get(1) {
+        statements.push(format!("DROP OWNED BY {schema} CASCADE; DROP ROLE {schema}"));
+    }
+    tx.batch(&statements.join("; ")).await
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl<'a> Exam<'a> {
         let houses = {
             let tx = self.public().await?;
             catalog::unhurried(&tx).await.during("read the catalogs")?;
-            houses::list(&tx, named.as_deref()).await.during("list schemas")?
+            houses::list(&tx, named.as_deref(), self.with_roles()).await.during("list schemas")?
         };
         let mut findings = self.drift(&houses).await?;
         if named.is_none() {
@@ -66,7 +66,7 @@ impl<'a> Exam<'a> {
         let count = |of: fn(&Holder) -> bool| houses.iter().filter(|h| of(&h.holder)).count();
         let mut report = Report {
             tenants: count(|holder| matches!(holder, Holder::Tenant(_))),
-            vacancies: count(|holder| matches!(holder, Holder::Vacancy)),
+            vacancies: count(|holder| matches!(holder, Holder::Vacancy { .. })),
             findings,
         };
         report.sort();
@@ -77,7 +77,7 @@ impl<'a> Exam<'a> {
         self.doctor.db.public().await.during("examine the database")
     }
 
-    fn with_roles(&self) -> bool {
+    pub(super) fn with_roles(&self) -> bool {
         self.doctor.db.rules().isolation == Isolation::Role
     }
 
@@ -165,7 +165,7 @@ impl<'a> Exam<'a> {
         for (id, had) in ids.iter().zip(had) {
             if had { held.push(*id) } else { busy.push(*id) }
         }
-        for house in houses::list(&tx, Some(&busy)).await.during("list schemas")? {
+        for house in houses::list(&tx, Some(&busy), self.with_roles()).await.during("list schemas")? {
             if is_examined(&house) {
                 let what = "somebody works on the schema at this moment (a migration or a purge), so it was \
                             not looked at";
@@ -192,7 +192,7 @@ impl<'a> Exam<'a> {
         histories: &HashMap<String, History>,
     ) -> Result<Vec<Finding>> {
         let names: Vec<SchemaName> = ids.iter().copied().map(SchemaName::of).collect();
-        let houses = houses::list(tx, Some(ids)).await.during("list schemas")?;
+        let houses = houses::list(tx, Some(ids), self.with_roles()).await.during("list schemas")?;
         let objects = catalog::objects(tx, &names, self.with_roles()).await;
         let objects = objects.during("read the catalogs")?;
         let mut findings = Vec::new();
@@ -279,10 +279,10 @@ impl<'a> Exam<'a> {
         };
         let set = &self.doctor.set;
         match (history, &house.holder) {
-            (History::Applied(applied), _) => match version_of(applied, &set.history()) {
+            (History::Applied(applied), _) => match version_of(applied, &set.trail()) {
                 Some(version) => Standing::At(version),
                 None => astray(
-                    first_difference(applied, &set.history()),
+                    first_difference(applied, &set.trail()),
                     "use the program, or the folder of migrations, that the schema was migrated with; a \
                      migration is never edited once applied",
                 ),
@@ -427,7 +427,7 @@ impl<'a> Exam<'a> {
 fn is_examined(house: &House) -> bool {
     match &house.holder {
         Holder::Tenant(recorded) => !recorded.is_purging,
-        Holder::Vacancy => true,
+        Holder::Vacancy { is_ready } => *is_ready,
         Holder::Nobody => false,
     }
 }
@@ -446,7 +446,7 @@ fn finding(
 ) -> Finding {
     let slug = match &house.holder {
         Holder::Tenant(recorded) => Some(recorded.slug.clone()),
-        Holder::Vacancy | Holder::Nobody => None,
+        Holder::Vacancy { .. } | Holder::Nobody => None,
     };
     Finding::new(area, gravity, Some(&Subject { slug, id: house.id }), what, next)
 }

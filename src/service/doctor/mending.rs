@@ -179,7 +179,7 @@ async fn drop_schema(doctor: &Doctor, ctx: &CallContext, id: TenantId) -> Result
     loop {
         let tx = doctor.db.public().await.during(DURING)?;
         schemas::lock(&tx, schema.as_str()).await.during(DURING)?;
-        let found = houses::list(&tx, Some(&[id])).await.during(DURING)?;
+        let found = houses::list(&tx, Some(&[id]), true).await.during(DURING)?;
         match found.first().map(|house| &house.holder) {
             Some(Holder::Nobody) => {}
             Some(_) => return Err(Error::internal(DURING, "somebody has it by now")),
