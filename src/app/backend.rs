@@ -29,8 +29,8 @@ use crate::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLim
 use crate::pg::{Db, signing_keys};
 use crate::service::doctor::Budget;
 use crate::service::{
-    Audit, Doctor, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
-    Sessions, System, Tenants, Tokens,
+    Audit, Doctor, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry,
+    Services, Sessions, System, Tenants, Tokens,
 };
 
 /// Of the connection budget, the part that the main runtime's control pool gets, which provisions.

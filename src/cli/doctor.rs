@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Examine, Exit, Failure, output, tenant};
 use crate::app::{Backend, Purpose};
 use crate::config::Settings;
+use crate::domain::names::TenantId;
 use crate::service::doctor::{Area, Finding, Gravity, Orphans, Outcome, Report, Wish};
 
 /// Tenants that are named where many have the same.
@@ -51,11 +52,11 @@ struct FindingView {
 pub(super) async fn run(settings: &Settings, wish: Examine) -> Result<Exit, Failure> {
     let tenants = wish.tenants.iter().map(|t| tenant::tenant_ref(t)).collect::<Result<_, _>>()?;
     let asked = Wish { tenants };
-    let orphans = if wish.drop_orphans { Orphans::Drop } else { Orphans::Keep };
+    let orphans = orphans(wish.drop_orphans.as_deref())?;
     let look = async |backend: &Backend| {
         let (doctor, operator) = (&backend.services.doctor, backend.operator());
         let report = if wish.fix {
-            doctor.mend(&operator, &asked, orphans).await
+            doctor.mend(&operator, &asked, &orphans).await
         } else {
             doctor.examine(&operator, &asked).await
         };
@@ -64,6 +65,21 @@ pub(super) async fn run(settings: &Settings, wish: Examine) -> Result<Exit, Fail
     let report = output::on_backend(Purpose::Operate, settings, look).await?;
     output::print(wish.output, &ReportView::from(&report), || text(&report))?;
     Ok(exit(&report))
+}
+
+/// What to drop, by the names of schemas or roles, or by the ids in them.
+fn orphans(named: Option<&[String]>) -> Result<Orphans, Failure> {
+    let Some(named) = named else { return Ok(Orphans::Keep) };
+    if named.is_empty() {
+        return Ok(Orphans::Drop);
+    }
+    let id = |name: &String| {
+        let id = name.strip_prefix("tenant_").unwrap_or(name).parse().map(TenantId::new);
+        id.map_err(|_| {
+            Failure::usage(format!("{name:?} is not the name of a tenant's schema or role"))
+        })
+    };
+    Ok(Orphans::DropThese(named.iter().map(id).collect::<Result<_, _>>()?))
 }
 
 /// Warnings alone are no failure: a script that runs this every night should not wake anybody for them.

@@ -107,12 +107,13 @@ struct Examine {
     /// Look at this tenant alone, by slug or id; repeat it for more than one
     #[arg(long = "tenant", value_name = "TENANT", num_args = 1..)]
     tenants: Vec<String>,
-    /// Put roles, owners, rights and recorded versions right; structure and data stay as they are
+    /// Put roles, owners, rights and recorded versions right, and take rights away that no migration gives;
+    /// structure and data stay as they are
     #[arg(long)]
     fix: bool,
-    /// Drop schemas and roles that belong to no tenant, with all that is in them
-    #[arg(long, requires = "fix", requires = "yes", conflicts_with = "tenants")]
-    drop_orphans: bool,
+    /// Drop these schemas and roles that belong to no tenant, with all that is in them; all such without a name
+    #[arg(long, requires = "fix", requires = "yes", conflicts_with = "tenants", num_args = 0.., value_name = "NAME")]
+    drop_orphans: Option<Vec<String>>,
     /// Do not ask whether to drop
     #[arg(long)]
     yes: bool,

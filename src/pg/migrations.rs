@@ -220,9 +220,10 @@ impl MigrationSet {
     /// checksum`, lowest version first.
     #[must_use]
     pub fn trail(&self) -> String {
-        let lines = self.migrations.iter().map(|file| {
-            format!("{} {} {}", file.version(), file.name(), file.checksum())
-        });
+        let lines = self
+            .migrations
+            .iter()
+            .map(|file| format!("{} {} {}", file.version(), file.name(), file.checksum()));
         lines.collect::<Vec<_>>().join("\n")
     }
 

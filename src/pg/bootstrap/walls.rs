@@ -31,6 +31,7 @@ pub async fn breaches(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
         .map(|(_, restriction)| Breach { open: restriction.open, statement: restriction.statement })
         .collect();
     breaches.extend(too_strong(tx).await?);
+    breaches.extend(rights_on_the_control_plane(tx).await?);
     for row in tx.query(OTHER_ROLES, &[&RUNTIME_LOGIN]).await? {
         let role: &str = row.get(0);
         breaches.push(Breach {
@@ -47,6 +48,44 @@ pub async fn breaches(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
 /// [`Failure`]. Where the owner may not, the server may only warn: look again.
 pub async fn close(tx: &PublicTx, breach: &Breach) -> Result<(), Failure> {
     tx.batch(&breach.statement).await
+}
+
+/// What the runtime login, a tenant's role or everybody was given in the control plane by name.
+async fn rights_on_the_control_plane(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
+    let rows = tx
+        .query(
+            "WITH granted AS (
+                 SELECT format('%I.%I', 'public', c.relname) AS place, a.grantee
+                   FROM pg_catalog.pg_class c, aclexplode(c.relacl) a
+                  WHERE c.relnamespace = 'public'::regnamespace
+                 UNION
+                 SELECT format('%I.%I', 'public', c.relname), a.grantee
+                   FROM pg_catalog.pg_class c
+                   JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid AND t.attacl IS NOT NULL
+                  CROSS JOIN aclexplode(t.attacl) a
+                  WHERE c.relnamespace = 'public'::regnamespace
+                 UNION
+                 SELECT 'SCHEMA ' || quote_ident(n.nspname), a.grantee
+                   FROM pg_catalog.pg_namespace n, aclexplode(n.nspacl) a
+                  WHERE a.grantee <> 0
+                    AND (n.nspname = 'public' OR (n.nspname = 'extensions' AND a.privilege_type = 'CREATE'))
+             )
+             SELECT g.place, coalesce(quote_ident(r.rolname), 'PUBLIC')
+               FROM granted g
+               LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
+              WHERE g.grantee = 0 OR r.rolname = $1 OR r.rolname ~ '^tenant_[0-9a-f]{32}$'
+              ORDER BY 1, 2",
+            &[&RUNTIME_LOGIN],
+        )
+        .await?;
+    let breach = |place: &str, who: &str| Breach {
+        open: format!(
+            "{who} has rights on {}, which is the control plane's",
+            place.replace("SCHEMA", "the schema")
+        ),
+        statement: format!("REVOKE ALL ON {place} FROM {who} CASCADE"),
+    };
+    Ok(rows.iter().map(|row| breach(row.get(0), row.get(1))).collect())
 }
 
 /// What the runtime login is that would make the walls worthless.
@@ -69,7 +108,10 @@ async fn too_strong(tx: &PublicTx) -> Result<Option<Breach>, Failure> {
     let Some(row) = row else { return Ok(None) };
     let words: &str = row.get(0);
     Ok((!words.is_empty()).then(|| Breach {
-        open: format!("the login {RUNTIME_LOGIN} is {}", words.replace("NO", "").replace(' ', ", ")),
+        open: format!(
+            "the login {RUNTIME_LOGIN} is {}",
+            words.replace("NO", "").replace(' ', ", ")
+        ),
         statement: format!("ALTER ROLE {RUNTIME_LOGIN} {words}"),
     }))
 }

@@ -34,7 +34,9 @@ pub async fn read_all(
 ) -> Result<HashMap<String, History>, Failure> {
     let mut all = HashMap::new();
     for some in schemas.chunks(READ_AT_ONCE) {
-        match read(&db.public().await?, some).await {
+        // Bound, so that its connection is free for what follows.
+        let found = read(&db.public().await?, some).await;
+        match found {
             Ok(found) => all.extend(found),
             Err(failure) if failure.is_away() => return Err(failure),
             // One of them is not what it should be, or went away meanwhile.

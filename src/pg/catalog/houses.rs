@@ -121,17 +121,20 @@ pub async fn orphan_roles(tx: &PublicTx) -> Result<Vec<TenantId>, Failure> {
 /// way than tenants are now. A control plane that knows no vacancies has no table of them.
 async fn held(tx: &PublicTx, with_roles: bool) -> Result<String, Failure> {
     let there = tx.query_one("SELECT to_regclass('public.vacancies') IS NOT NULL", &[]).await?;
-    let mut sql = "SELECT id, slug, migrations_version AS version, migrations_fingerprint AS fingerprint,
+    let mut sql =
+        "SELECT id, slug, migrations_version AS version, migrations_fingerprint AS fingerprint,
                           purge_started_at IS NOT NULL AS is_purging
                      FROM tenants"
-        .to_owned();
+            .to_owned();
     if there.get(0) {
         sql.push_str(
             " UNION ALL
              SELECT v.id, NULL, NULL, NULL, v.state <> 'ready' OR (v.isolation = 'role') <> ",
         );
         sql.push_str(if with_roles { "true" } else { "false" });
-        sql.push_str(" FROM vacancies v WHERE NOT EXISTS (SELECT FROM tenants t WHERE t.id = v.id)");
+        sql.push_str(
+            " FROM vacancies v WHERE NOT EXISTS (SELECT FROM tenants t WHERE t.id = v.id)",
+        );
     }
     Ok(sql)
 }

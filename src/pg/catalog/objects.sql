@@ -60,7 +60,7 @@ WITH me AS MATERIALIZED (
                                 WHEN 'T' THEN 'types' ELSE d.defaclobjtype::text END
            || CASE WHEN d.defaclrole = (SELECT oid FROM me) THEN ''
                    ELSE ' of ' || quote_ident(pg_get_userbyid(d.defaclrole)) END,
-           0::oid, a.grantee, a.privilege_type, a.is_grantable
+           NULL::oid, a.grantee, a.privilege_type, a.is_grantable
       FROM house h
       JOIN pg_catalog.pg_default_acl d ON d.defaclnamespace = h.oid
      CROSS JOIN aclexplode(d.defaclacl) a
@@ -99,7 +99,12 @@ WITH me AS MATERIALIZED (
       FROM relation r
      WHERE r.kind IN ('view', 'materialized view')
     UNION ALL
-    SELECT r.house, r.kind, '', r.name, r.owner,
+    -- One that belongs to a column has the owner of its table, which is told there.
+    SELECT r.house, r.kind, '', r.name,
+           CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend d
+                              WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = r.oid
+                                AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i'))
+                THEN (SELECT oid FROM me) ELSE r.owner END,
            ARRAY[format('%s start %s increment %s minimum %s maximum %s cache %s%s', format_type(s.seqtypid, NULL),
                         s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
                         CASE WHEN s.seqcycle THEN ' cycle' ELSE '' END)]
@@ -197,7 +202,7 @@ WITH me AS MATERIALIZED (
            ARRAY[string_agg(privilege || CASE WHEN is_grantable THEN '*' ELSE '' END, chr(30)
                             ORDER BY privilege COLLATE "C")]
       FROM granted
-     WHERE grantee <> owner
+     WHERE grantee IS DISTINCT FROM owner
      GROUP BY house, kind, parent, grantee
     UNION ALL
     SELECT h.oid, 'role', '', '', NULL,

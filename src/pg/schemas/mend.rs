@@ -73,12 +73,11 @@ fn statements(mend: &Mend, schema: &SchemaName, server_version: u32) -> Vec<Stri
             vec![format!("ALTER ROLE {schema} {}", words.join(" "))]
         }
         // Given anew, so that options that somebody added are gone.
-        Mend::LetIn => vec![
-            format!("REVOKE {schema} FROM {RUNTIME_LOGIN}"),
-            let_in(schema, server_version),
-        ],
-        Mend::Expel(member) => vec![format!("REVOKE {schema} FROM {member}")],
-        Mend::Leave(role) => vec![format!("REVOKE {role} FROM {schema}")],
+        Mend::LetIn => {
+            vec![format!("REVOKE {schema} FROM {RUNTIME_LOGIN}"), let_in(schema, server_version)]
+        }
+        Mend::Expel(member) => vec![format!("REVOKE {schema} FROM {member} CASCADE")],
+        Mend::Leave(role) => vec![format!("REVOKE {role} FROM {schema} CASCADE")],
         Mend::Own(kind, name) => {
             let word = kind.as_str().to_uppercase();
             vec![format!("ALTER {word} {} OWNER TO CURRENT_USER", place(*kind, name, schema))]
@@ -106,17 +105,11 @@ fn statements(mend: &Mend, schema: &SchemaName, server_version: u32) -> Vec<Stri
     }
 }
 
-/// Takes all rights away and gives back those that should be: first the plain ones, then those that the role
-/// may hand on.
-fn regrant(
-    before: &str,
-    on: &str,
-    role: &str,
-    rights: &str,
-    schema: &SchemaName,
-) -> Vec<String> {
+/// Takes all rights away, with those that were handed on, and gives back those that should be: first the plain
+/// ones, then those that the role may hand on.
+fn regrant(before: &str, on: &str, role: &str, rights: &str, schema: &SchemaName) -> Vec<String> {
     let role = role.replace(TENANT, schema.as_str());
-    let mut statements = vec![format!("{before}REVOKE ALL {on} FROM {role}")];
+    let mut statements = vec![format!("{before}REVOKE ALL {on} FROM {role} CASCADE")];
     let rights: Vec<&str> = rights.split(BETWEEN_RIGHTS).filter(|r| !r.is_empty()).collect();
     let (to_hand_on, plain): (Vec<&str>, Vec<&str>) =
         rights.into_iter().partition(|right| right.ends_with('*'));
@@ -181,7 +174,7 @@ mod tests {
         assert_eq!(
             statements(&mend, &schema, 150_000),
             [
-                format!("REVOKE ALL {on} FROM {schema}"),
+                format!("REVOKE ALL {on} FROM {schema} CASCADE"),
                 format!("GRANT SELECT, UPDATE (a) {on} TO {schema}"),
                 format!("GRANT INSERT {on} TO {schema} WITH GRANT OPTION"),
             ]
@@ -194,7 +187,7 @@ mod tests {
         assert_eq!(
             statements(&mend, &schema, 150_000),
             [format!(
-                "ALTER DEFAULT PRIVILEGES FOR ROLE alice IN SCHEMA {schema} REVOKE ALL ON TABLES FROM PUBLIC"
+                "ALTER DEFAULT PRIVILEGES FOR ROLE alice IN SCHEMA {schema} REVOKE ALL ON TABLES FROM PUBLIC CASCADE"
             )]
         );
     }

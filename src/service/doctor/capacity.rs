@@ -53,12 +53,7 @@ pub(super) fn judge(facts: &Facts, budget: &Budget, setup_locks: i64) -> Vec<Fin
     all
 }
 
-fn locks(
-    facts: &Facts,
-    budget: &Budget,
-    setup_locks: i64,
-    warn: &mut impl FnMut(String, String),
-) {
+fn locks(facts: &Facts, budget: &Budget, setup_locks: i64, warn: &mut impl FnMut(String, String)) {
     let holders = facts.max_connections + facts.max_prepared_transactions;
     let slots = facts.max_locks_per_transaction * holders;
     let raise_for = |locks: i64| {
@@ -88,7 +83,8 @@ fn locks(
             "locks: pg_dump of the whole database locks {} tables at once, and the server has {slots} locks",
             facts.dumped
         );
-        let next = format!("dump tenant by tenant (pg_dump --schema), or {}", raise_for(facts.dumped));
+        let next =
+            format!("dump tenant by tenant (pg_dump --schema), or {}", raise_for(facts.dumped));
         warn(what, next);
     }
 }
@@ -120,7 +116,8 @@ fn memory(facts: &Facts, budget: &Budget, warn: &mut impl FnMut(String, String))
         return;
     }
     let each = facts.in_schemas / facts.schemas * BYTES_OF_A_RELATION;
-    let tenants = budget.tenants_per_connection.map_or(facts.schemas, |n| facts.schemas.min(whole(n)));
+    let tenants =
+        budget.tenants_per_connection.map_or(facts.schemas, |n| facts.schemas.min(whole(n)));
     let backend = each * tenants;
     let all = backend * whole(budget.connections);
     if all > facts.effective_cache_size / 2 {
@@ -171,7 +168,8 @@ fn catalogs(facts: &Facts, warn: &mut impl FnMut(String, String)) {
         warn(what, "upgrade the server to PostgreSQL 16 or newer".to_owned());
     }
     if !facts.autovacuum {
-        let what = "autovacuum is off: the catalogs grow with each set-up, migration and purge".to_owned();
+        let what =
+            "autovacuum is off: the catalogs grow with each set-up, migration and purge".to_owned();
         warn(what, "set autovacuum and track_counts to on".to_owned());
     } else if facts.dead_percent > DEAD_PERCENT_MANY && facts.catalog_bytes > CATALOGS_LARGE {
         let what = format!(
@@ -291,7 +289,12 @@ mod tests {
         assert_eq!(warnings(&facts, &budget(), 60), Vec::<String>::new());
         let facts = Facts { dead_percent: 101, ..small() };
         assert_eq!(warnings(&facts, &budget(), 60), Vec::<String>::new());
-        let facts = Facts { dead_percent: 101, catalog_bytes: 65 * MIB, shared_buffers: 512 * MIB, ..small() };
+        let facts = Facts {
+            dead_percent: 101,
+            catalog_bytes: 65 * MIB,
+            shared_buffers: 512 * MIB,
+            ..small()
+        };
         assert_eq!(warnings(&facts, &budget(), 60), ["autovacuum"]);
         let facts = Facts { autovacuum: false, ..small() };
         assert_eq!(warnings(&facts, &budget(), 60), ["autovacuum is off"]);

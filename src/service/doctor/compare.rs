@@ -50,9 +50,8 @@ pub(super) fn compare(found: &[Object], wanted: &[Object]) -> Vec<Difference> {
         }
         match (found.get(&key), wanted.get(&key)) {
             (Some(found), Some(wanted)) => {
-                let columns_differ = kind == Kind::Table && {
-                    other_columns.contains(found.label().as_str())
-                };
+                let columns_differ =
+                    kind == Kind::Table && { other_columns.contains(found.label().as_str()) };
                 all.extend(properties(found, wanted, columns_differ));
             }
             (Some(object), None) => all.push(extra(object)),
@@ -123,15 +122,27 @@ fn properties(found: &Object, wanted: &Object, columns_differ: bool) -> Vec<Diff
                 rights_of(what, vec![Mend::WeakenRole(gained)])
             }
             Kind::Member => rights_of(
-                format!("{} can become the tenant's role: {name} are {is}, should be {should}", found.name),
+                format!(
+                    "{} can become the tenant's role: {name} are {is}, should be {should}",
+                    found.name
+                ),
                 if found.name == RUNTIME_LOGIN { vec![Mend::LetIn] } else { Vec::new() },
             ),
             kind if *name == "owner" && has_owner(found) => Difference {
                 is: Some(is.clone()),
                 should: Some(should.clone()),
                 ..rights_of(
-                    format!("{}: owner is {}, should be {}", subject(found), owner(is), owner(should)),
-                    if should.is_empty() { vec![Mend::Own(kind, found.name.clone())] } else { Vec::new() },
+                    format!(
+                        "{}: owner is {}, should be {}",
+                        subject(found),
+                        owner(is),
+                        owner(should)
+                    ),
+                    if should.is_empty() {
+                        vec![Mend::Own(kind, found.name.clone())]
+                    } else {
+                        Vec::new()
+                    },
                 )
             },
             _ => differs(&subject(found), name, is, should),
@@ -170,11 +181,7 @@ fn rights(object: &Object, is: &str, should: &str) -> Difference {
         Kind::DefaultGrant => Mend::DefaultGrant { on, role, rights },
         _ => Mend::Grant { on, role, rights },
     };
-    Difference {
-        is: Some(words(is)),
-        should: Some(words(should)),
-        ..rights_of(what, vec![mend])
-    }
+    Difference { is: Some(words(is)), should: Some(words(should)), ..rights_of(what, vec![mend]) }
 }
 
 fn owner(name: &str) -> &str {

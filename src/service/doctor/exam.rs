@@ -24,8 +24,7 @@ const LOOKED_AT_ONCE: usize = 50;
 
 const MIGRATE: &str = "run `rowhouse migrate`";
 const FIX: &str = "run `rowhouse doctor --fix`";
-const DROP: &str =
-    "see what is in it; `rowhouse doctor --fix --drop-orphans --yes` drops it with all that it holds";
+const DROP: &str = "see what is in it; `rowhouse doctor --fix --drop-orphans --yes` drops it with all that it holds";
 const BY_HAND: &str = "see what was done by hand and undo it, or write a migration that expects it; \
                        nothing here changes structure or data";
 
@@ -119,7 +118,8 @@ impl<'a> Exam<'a> {
             let prints = catalog::scan(db, &schemas, self.with_roles()).await;
             let prints = prints.during("read the catalogs")?;
             for (house, schema) in crowd.iter().zip(&schemas) {
-                let (history, print) = (histories.get(schema.as_str()), prints.get(schema.as_str()));
+                let (history, print) =
+                    (histories.get(schema.as_str()), prints.get(schema.as_str()));
                 match self.is_sound(house, history, print).await? {
                     Some(findings_of_it) => findings.extend(findings_of_it),
                     None => suspects.push(house.id),
@@ -165,11 +165,19 @@ impl<'a> Exam<'a> {
         for (id, had) in ids.iter().zip(had) {
             if had { held.push(*id) } else { busy.push(*id) }
         }
-        for house in houses::list(&tx, Some(&busy), self.with_roles()).await.during("list schemas")? {
+        for house in
+            houses::list(&tx, Some(&busy), self.with_roles()).await.during("list schemas")?
+        {
             if is_examined(&house) {
                 let what = "somebody works on the schema at this moment (a migration or a purge), so it was \
                             not looked at";
-                findings.push(finding(&house, Area::Structure, Gravity::Warning, what, "look again"));
+                findings.push(finding(
+                    &house,
+                    Area::Structure,
+                    Gravity::Warning,
+                    what,
+                    "look again",
+                ));
             }
         }
         let histories = self.histories(&held).await?;
@@ -200,7 +208,9 @@ impl<'a> Exam<'a> {
         for house in houses.iter().filter(|house| is_examined(house)) {
             let schema = SchemaName::of(house.id);
             match objects.get(schema.as_str()) {
-                None if matches!(house.holder, Holder::Tenant(_)) => findings.push(no_schema(house)),
+                None if matches!(house.holder, Holder::Tenant(_)) => {
+                    findings.push(no_schema(house))
+                }
                 None => {}
                 Some(objects) => {
                     let history = histories.get(schema.as_str()).unwrap_or(&History::Absent);
@@ -332,7 +342,9 @@ impl<'a> Exam<'a> {
         };
         (!(is_right && *said == version)).then(|| {
             let what = if *said == version {
-                format!("version {version} is recorded as made by other files than its history says")
+                format!(
+                    "version {version} is recorded as made by other files than its history says"
+                )
             } else {
                 format!("version {said} is recorded, its history is at {version}")
             };
@@ -477,7 +489,12 @@ fn first_difference(applied: &str, whole: &str) -> String {
             Some(known) if file(known) == file(line) => {
                 return format!("{} was applied with another text than it has now", file(line));
             }
-            _ => return format!("{} was applied, and is not in its place among the files", file(line)),
+            _ => {
+                return format!(
+                    "{} was applied, and is not in its place among the files",
+                    file(line)
+                );
+            }
         }
     }
     "its history does not follow the files".to_owned()
@@ -516,6 +533,8 @@ mod tests {
             say("1 create_a 11\n3 create_x 5"),
             "V3__create_x.sql was applied, and is not in its place among the files"
         );
-        assert!(say(&format!("{FILES}\n11 create_d 44")).starts_with("V11__create_d.sql was applied"));
+        assert!(
+            say(&format!("{FILES}\n11 create_d 44")).starts_with("V11__create_d.sql was applied")
+        );
     }
 }

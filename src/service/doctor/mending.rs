@@ -24,12 +24,11 @@ const ROUNDS: usize = 3;
 pub(super) async fn mend(
     exam: &mut Exam<'_>,
     ctx: &CallContext,
-    orphans: Orphans,
+    orphans: &Orphans,
     report: &mut Report,
 ) -> Result<()> {
-    let of_tenants = |finding: &&Finding| {
-        matches!(finding.remedy, Remedy::Mends(_) | Remedy::Record(_))
-    };
+    let of_tenants =
+        |finding: &&Finding| matches!(finding.remedy, Remedy::Mends(_) | Remedy::Record(_));
     let schemas: BTreeSet<TenantId> = report
         .findings
         .iter()
@@ -45,10 +44,10 @@ pub(super) async fn mend(
         let id = finding.subject.as_ref().map(|subject| subject.id);
         let outcome = match (&finding.remedy, id) {
             (Remedy::Close(breach), _) => close(exam.doctor, ctx, breach).await,
-            (Remedy::DropSchema, Some(id)) if orphans == Orphans::Drop => {
+            (Remedy::DropSchema, Some(id)) if orphans.drops(id) => {
                 drop_schema(exam.doctor, ctx, id).await
             }
-            (Remedy::DropRole, Some(id)) if orphans == Orphans::Drop => {
+            (Remedy::DropRole, Some(id)) if orphans.drops(id) => {
                 drop_role(exam.doctor, ctx, id).await
             }
             _ => continue,
@@ -103,11 +102,7 @@ fn note_schema(report: &mut Report, id: TenantId, outcome: Result<Vec<Finding>, 
 }
 
 /// Mends one schema in one transaction, and gives what is still to be said of it.
-async fn mend_schema(
-    exam: &mut Exam<'_>,
-    ctx: &CallContext,
-    id: TenantId,
-) -> Result<Vec<Finding>> {
+async fn mend_schema(exam: &mut Exam<'_>, ctx: &CallContext, id: TenantId) -> Result<Vec<Finding>> {
     const DURING: &str = "mend a schema";
     let schema = SchemaName::of(id);
     let tx = exam.public().await?;
@@ -190,7 +185,8 @@ async fn drop_schema(doctor: &Doctor, ctx: &CallContext, id: TenantId) -> Result
             continue;
         }
         mend::drop_orphan(&tx, &schema).await.during(DURING)?;
-        note(&tx, ctx, "doctor.drop_orphan", Some(id), json!({ "schema": schema.as_str() })).await?;
+        note(&tx, ctx, "doctor.drop_orphan", Some(id), json!({ "schema": schema.as_str() }))
+            .await?;
         return tx.commit().await.during(DURING);
     }
 }

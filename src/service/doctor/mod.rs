@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::Result;
+use crate::domain::names::TenantId;
 use crate::pg::Db;
 use crate::pg::migrations::MigrationSet;
 use crate::service::tenants::TenantRef;
@@ -58,12 +59,24 @@ pub struct Wish {
 }
 
 /// What to do with schemas and roles that are nobody's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Orphans {
     /// Name them.
     Keep,
-    /// Drop them with all that is in them.
+    /// Drop all of them with all that is in them.
     Drop,
+    /// Drop those with these ids in their names.
+    DropThese(Vec<TenantId>),
+}
+
+impl Orphans {
+    fn drops(&self, id: TenantId) -> bool {
+        match self {
+            Self::Keep => false,
+            Self::Drop => true,
+            Self::DropThese(ids) => ids.contains(&id),
+        }
+    }
 }
 
 impl Doctor {
@@ -87,9 +100,9 @@ impl Doctor {
     ///
     /// # Errors
     /// As [`Doctor::examine`]. A mend that fails is told in the report.
-    pub async fn mend(&self, ctx: &CallContext, wish: &Wish, orphans: Orphans) -> Result<Report> {
+    pub async fn mend(&self, ctx: &CallContext, wish: &Wish, orphans: &Orphans) -> Result<Report> {
         ctx.require(Permission::MigrateFleet)?;
-        if orphans == Orphans::Drop {
+        if *orphans != Orphans::Keep {
             ctx.require(Permission::DeleteTenant)?;
         }
         let mut exam = exam::Exam::new(self);
