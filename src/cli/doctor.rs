@@ -75,7 +75,7 @@ fn orphans(named: Option<&[String]>) -> Result<Orphans, Failure> {
     }
     let id = |name: &String| {
         let id = name.strip_prefix("tenant_").unwrap_or(name).parse().map(TenantId::new);
-        id.map_err(|_| {
+        id.map_err(|_no_id| {
             Failure::usage(format!("{name:?} is not the name of a tenant's schema or role"))
         })
     };
@@ -156,8 +156,8 @@ fn whose(group: &[&Finding]) -> String {
         0 => String::new(),
         count if count <= NAMED_MAX => format!("{}: ", names.join(", ")),
         count => {
-            let named = names.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>();
-            format!("{} and {} more: ", named.join(", "), count - NAMED_MAX)
+            let first = names.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>();
+            format!("{} and {} more: ", first.join(", "), count - NAMED_MAX)
         }
     }
 }

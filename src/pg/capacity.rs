@@ -48,6 +48,7 @@ pub struct Facts {
 ///
 /// # Errors
 /// [`Failure`].
+#[expect(clippy::too_many_lines, reason = "a flat list: one line a figure, best read whole")]
 pub async fn read(tx: &PublicTx) -> Result<Facts, Failure> {
     let row = tx
         .query_one(

@@ -153,17 +153,22 @@ pub async fn fingerprints(
     schemas: &[SchemaName],
     with_roles: bool,
 ) -> Result<HashMap<String, Fingerprint>, Failure> {
-    let sql = format!(
-        "SELECT house, count(*), sum(hashtextextended(
-                    concat_ws(chr(31), kind, parent, name, properties) COLLATE \"C\", 0))::text
-           FROM ({OBJECTS}) objects
-          GROUP BY house"
-    );
+    let sql = digests(OBJECTS);
     let rows = tx.query(&sql, &[&names(schemas), &with_roles]).await?;
     Ok(rows
         .iter()
         .map(|row| (row.get(0), Fingerprint { objects: row.get(1), sum: row.get(2) }))
         .collect())
+}
+
+/// A query that digests the rows of another, schema by schema.
+fn digests(objects: &str) -> String {
+    format!(
+        "SELECT house, count(*), sum(hashtextextended(
+                    concat_ws(chr(31), kind, parent, name, properties) COLLATE \"C\", 0))::text
+           FROM ({objects}) objects
+          GROUP BY house"
+    )
 }
 
 /// The fingerprints of one crowd, by a connection that is given up afterwards.
@@ -219,5 +224,5 @@ pub fn bare_pass_for_benchmarks() -> String {
     let everybody = "(SELECT array_agg(nspname::text) FROM pg_catalog.pg_namespace \
                        WHERE nspname ~ '^tenant_[0-9a-f]{32}$')::text[]";
     let objects = OBJECTS.replace("$1", everybody).replace("$2", "true");
-    format!("SELECT count(*) FROM ({objects}) objects")
+    digests(&objects)
 }

@@ -40,7 +40,7 @@ enum Standing {
     /// The files up to this version were applied, and no others.
     At(i32),
     /// That cannot be told; what was found instead.
-    Astray(Finding),
+    Astray(Box<Finding>),
 }
 
 impl<'a> Exam<'a> {
@@ -209,7 +209,7 @@ impl<'a> Exam<'a> {
             let schema = SchemaName::of(house.id);
             match objects.get(schema.as_str()) {
                 None if matches!(house.holder, Holder::Tenant(_)) => {
-                    findings.push(no_schema(house))
+                    findings.push(no_schema(house));
                 }
                 None => {}
                 Some(objects) => {
@@ -230,7 +230,7 @@ impl<'a> Exam<'a> {
     ) -> Result<Vec<Finding>> {
         let version = match self.standing(house, history) {
             Standing::At(version) => version,
-            Standing::Astray(finding) => return Ok(vec![finding]),
+            Standing::Astray(finding) => return Ok(vec![*finding]),
         };
         let mut findings: Vec<Finding> = self.behind(house, version).into_iter().collect();
         if matches!(history, History::Applied(_)) {
@@ -285,7 +285,7 @@ impl<'a> Exam<'a> {
     /// By what a schema was made.
     fn standing(&self, house: &House, history: &History) -> Standing {
         let astray = |what: String, next: &str| {
-            Standing::Astray(finding(house, Area::History, Gravity::Wrong, what, next))
+            Standing::Astray(Box::new(finding(house, Area::History, Gravity::Wrong, what, next)))
         };
         let set = &self.doctor.set;
         match (history, &house.holder) {

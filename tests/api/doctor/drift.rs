@@ -1,6 +1,7 @@
 //! Each kind of drift, made by hand: it is named, with whose it is, and nothing else is.
 
-use rowhouse::service::doctor::{Gravity, Wish};
+use rowhouse::domain::names::Slug;
+use rowhouse::service::doctor::{Finding, Gravity, Wish};
 use rowhouse::service::tenants::TenantRef;
 
 use super::{Clinic, ISOLATIONS, lines, workshop, workshop_up_to};
@@ -255,20 +256,10 @@ async fn restart(database: TestDatabase, version: usize) -> (TestApp, tempfile::
 }
 
 async fn found(app: &TestApp, only: &str) -> Vec<(Gravity, String)> {
-    let slug = only.parse_slug();
-    let wish = Wish { tenants: vec![slug] };
+    let slug = Slug::parse(only).expect("a good slug");
+    let wish = Wish { tenants: vec![TenantRef::Slug(slug)] };
     let report = app.services.doctor.examine(&app.operator(), &wish).await.expect("an examination");
     report.findings.into_iter().map(|finding| (finding.gravity, finding.what)).collect()
-}
-
-trait ParseSlug {
-    fn parse_slug(&self) -> TenantRef;
-}
-
-impl ParseSlug for str {
-    fn parse_slug(&self) -> TenantRef {
-        TenantRef::Slug(rowhouse::domain::names::Slug::parse(self).expect("a good slug"))
-    }
 }
 
 #[tokio::test]
@@ -352,8 +343,8 @@ async fn more_tenants_than_one_look_takes_are_all_told() {
     let mut bent = Vec::new();
     for number in 0..53 {
         let tenant = app.set_up(&format!("tenant-{number:02}")).await;
-        let bend = format!("ALTER TABLE {}.items DROP COLUMN share", tenant.schema());
-        sql.batch_execute(&bend).await.unwrap();
+        let script = format!("ALTER TABLE {}.items DROP COLUMN share", tenant.schema());
+        sql.batch_execute(&script).await.unwrap();
         bent.push(tenant.slug);
     }
     app.set_up("untouched").await;

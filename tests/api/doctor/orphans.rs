@@ -9,13 +9,13 @@ use super::{Clinic, lines, standing};
 const EVICT: &str = "DELETE FROM tenants WHERE slug = 'acme-corp'";
 
 async fn exists(clinic: &Clinic, what: &str) -> bool {
-    let row = clinic.sql.query_one(&format!("SELECT {what} IS NOT NULL"), &[]).await.unwrap();
-    row.get(0)
+    let row = clinic.sql.query_one(&format!("SELECT {what} IS NOT NULL"), &[]).await;
+    row.expect("the catalogs can be read").get(0)
 }
 
 async fn events(clinic: &Clinic) -> i64 {
     let count = "SELECT count(*) FROM audit_events WHERE action = 'doctor.drop_orphan'";
-    clinic.sql.query_one(count, &[]).await.unwrap().get(0)
+    clinic.sql.query_one(count, &[]).await.expect("events can be counted").get(0)
 }
 
 #[tokio::test]
