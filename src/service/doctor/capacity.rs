@@ -161,7 +161,7 @@ fn catalogs(facts: &Facts, warn: &mut impl FnMut(String, String)) {
     }
     if facts.server_version < ROLES_FAST_SINCE && facts.roles > ROLES_MANY {
         let what = format!(
-            "roles: the server has {}, and before PostgreSQL 16 the first SET ROLE of a connection takes time \
+            "roles: the server has {}, and before PostgreSQL 16 entering a tenant takes a fresh connection time \
              with their square",
             facts.roles
         );

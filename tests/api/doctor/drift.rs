@@ -349,8 +349,7 @@ async fn more_tenants_than_one_look_takes_are_all_told() {
     }
     app.set_up("untouched").await;
     let report = app.services.doctor.examine(&app.operator(), &Wish::default()).await.unwrap();
-    let missing =
-        |f: &&rowhouse::service::doctor::Finding| f.what == "table items: column share is missing";
+    let missing = |f: &&Finding| f.what == "table items: column share is missing";
     let mut told: Vec<String> = report
         .findings
         .iter()
