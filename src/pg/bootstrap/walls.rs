@@ -12,6 +12,9 @@ pub struct Breach {
     pub open: String,
     /// The statement that closes it.
     pub statement: String,
+    /// Whether this login may run it. An owner who is no superuser cannot take from everybody what the
+    /// server gives; a start only warns then.
+    pub may_close: bool,
 }
 
 /// Everything that a start would restrict and that stands open now: what everybody may do, what the runtime
@@ -20,15 +23,38 @@ pub struct Breach {
 /// # Errors
 /// [`Failure`].
 pub async fn breaches(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
-    let names = "SELECT quote_ident(current_user), quote_ident(current_database())";
-    let names = tx.query_one(names, &[]).await?;
-    let restrictions = restrictions(names.get(0), names.get(1));
+    let facts = tx
+        .query_one(
+            "SELECT quote_ident(current_user), quote_ident(current_database()),
+                    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+                    (SELECT pg_has_role(datdba, 'USAGE') FROM pg_catalog.pg_database
+                      WHERE datname = current_database()),
+                    (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'public'),
+                    (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace
+                      WHERE nspname = 'extensions')",
+            &[],
+        )
+        .await?;
+    let may_close = |statement: &str| {
+        facts.get(match statement {
+            s if s.contains(" ON DATABASE ") => 3,
+            s if s.contains(" ON SCHEMA public ") => 4,
+            s if s.contains(" ON SCHEMA extensions ") => 5,
+            // Functions and languages are the server's own.
+            _ => 2,
+        })
+    };
+    let restrictions = restrictions(facts.get(0), facts.get(1));
     let open = tx.query_one(&which_are_open(&restrictions), &[]).await?;
     let mut breaches: Vec<Breach> = restrictions
         .into_iter()
         .enumerate()
         .filter(|(at, _)| open.get::<_, bool>(*at))
-        .map(|(_, restriction)| Breach { open: restriction.open, statement: restriction.statement })
+        .map(|(_, restriction)| Breach {
+            may_close: may_close(&restriction.statement),
+            open: restriction.open,
+            statement: restriction.statement,
+        })
         .collect();
     breaches.extend(too_strong(tx).await?);
     breaches.extend(rights_on_the_control_plane(tx).await?);
@@ -37,6 +63,7 @@ pub async fn breaches(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
         breaches.push(Breach {
             open: format!("the login {RUNTIME_LOGIN} can become {role}, which is no tenant"),
             statement: format!("REVOKE {role} FROM {RUNTIME_LOGIN}"),
+            may_close: true,
         });
     }
     Ok(breaches)
@@ -84,6 +111,7 @@ async fn rights_on_the_control_plane(tx: &PublicTx) -> Result<Vec<Breach>, Failu
             place.replace("SCHEMA", "the schema")
         ),
         statement: format!("REVOKE ALL ON {place} FROM {who} CASCADE"),
+        may_close: true,
     };
     Ok(rows.iter().map(|row| breach(row.get(0), row.get(1))).collect())
 }
@@ -113,5 +141,6 @@ async fn too_strong(tx: &PublicTx) -> Result<Option<Breach>, Failure> {
             words.replace("NO", "").replace(' ', ", ")
         ),
         statement: format!("ALTER ROLE {RUNTIME_LOGIN} {words}"),
+        may_close: true,
     }))
 }

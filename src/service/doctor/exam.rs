@@ -365,8 +365,16 @@ impl<'a> Exam<'a> {
         let mut findings: Vec<Finding> = breaches
             .into_iter()
             .map(|breach| {
-                let next = format!("{FIX}, or as a superuser: {}", breach.statement);
-                wrong(breach.open.clone(), next).with_remedy(Remedy::Close(breach))
+                if breach.may_close {
+                    let next = format!("{FIX}, or: {}", breach.statement);
+                    return wrong(breach.open.clone(), next).with_remedy(Remedy::Close(breach));
+                }
+                // Known at each start, and nothing that this login could change.
+                let next = format!(
+                    "this login may not prevent it; let a superuser run: {}",
+                    breach.statement
+                );
+                Finding::new(Area::Walls, Gravity::Warning, None, breach.open, next)
             })
             .collect();
         // What else it tells, that a tenant has no role, is told with the tenant.
