@@ -27,9 +27,10 @@ use crate::pg::error::During;
 use crate::pg::migrations::MigrationSet;
 use crate::pg::pool::{Database, Isolation, Rules, Sharing, Statements, TimeLimits};
 use crate::pg::{Db, signing_keys};
+use crate::service::doctor::Budget;
 use crate::service::{
-    ApiKeys, Audit, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles, Provisioning,
-    Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
+    ApiKeys, Audit, Doctor, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles,
+    Provisioning, Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
 };
 
 /// What a backend is opened for, and so what opening it may change.
@@ -81,6 +82,8 @@ pub(super) struct Parts {
     provisioning: Provisioning,
     vacancies: Vacancies,
     grace_period: time::Duration,
+    server_version: u32,
+    budget: Budget,
 }
 
 impl Parts {
@@ -106,6 +109,12 @@ impl Parts {
             system: System::new(db.clone(), Profiles::new(db.clone())),
             audit: Audit::new(db.clone()),
             fleet: Fleet::new(db.clone(), Arc::clone(&self.tenant_set)),
+            doctor: Doctor::new(
+                db.clone(),
+                Arc::clone(&self.tenant_set),
+                self.server_version,
+                self.budget.clone(),
+            ),
             health: Health::new(
                 db.clone(),
                 database.clone(),
@@ -197,6 +206,15 @@ impl Backend {
             vacancies,
             grace_period: time::Duration::try_from(settings.tenants.grace_period)
                 .unwrap_or(time::Duration::WEEK),
+            server_version: version,
+            budget: Budget {
+                connections: settings.database.max_connections,
+                setups_at_once: main.control,
+                tenants_per_connection: settings
+                    .database
+                    .tenants_per_connection
+                    .map(NonZeroUsize::get),
+            },
         };
         first_start.psql = ground.psql;
         let backend = Self {

@@ -12,6 +12,7 @@
 mod audit;
 mod completions;
 mod confirm;
+mod doctor;
 mod failure;
 mod healthcheck;
 mod lifecycle;
@@ -98,6 +99,13 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Look whether everything is as it should be, and mend what can be mended safely
+    ///
+    /// Compares every tenant's schema with what the migrations make, its role and its rights; tries whether one
+    /// tenant gets into another; names schemas and roles that are nobody's; warns before the server runs out
+    /// of locks, connections or memory. Exits with 0 where nothing is wrong (warnings are not), with 1 where
+    /// something is, with 3 where a part of it was mended.
+    Doctor(Examine),
     /// Create tenants, look at them, change them, delete them
     #[command(subcommand, after_help = TENANT_EXAMPLES)]
     Tenant(TenantVerb),
@@ -131,6 +139,25 @@ enum Command {
         /// For which shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Args)]
+struct Examine {
+    /// Look at this tenant alone, by slug or id; repeat it for more than one
+    #[arg(long = "tenant", value_name = "TENANT", num_args = 1..)]
+    tenants: Vec<String>,
+    /// Put roles, owners, rights and recorded versions right, and take rights away that no migration gives;
+    /// structure and data stay as they are
+    #[arg(long)]
+    fix: bool,
+    /// Drop these schemas and roles that belong to no tenant, with all that is in them; all such without a name
+    #[arg(long, requires = "fix", requires = "yes", conflicts_with = "tenants", num_args = 0.., value_name = "NAME")]
+    drop_orphans: Option<Vec<String>>,
+    /// Do not ask whether to drop
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// How to print.
@@ -290,6 +317,7 @@ impl Cli {
             None | Some(Command::Serve) => serve::run(settings).await,
             Some(Command::Migrate { lint: true, output }) => lint::run(&settings, output),
             Some(Command::Migrate { lint: false, output }) => migrate::run(&settings, output).await,
+            Some(Command::Doctor(wish)) => doctor::run(&settings, wish).await,
             Some(Command::Tenant(TenantVerb::Create(wish))) => {
                 tenant::create(&settings, wish).await
             }

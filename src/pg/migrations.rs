@@ -212,6 +212,29 @@ impl MigrationSet {
         self.migrations.iter().map(text).collect()
     }
 
+    /// The first files of the set, up to this version: what a schema that stands there was made by. None
+    /// where no file has that version; version 0 stands before the first.
+    #[must_use]
+    pub fn up_to(&self, version: i32) -> Option<Self> {
+        let count = self.migrations.iter().filter(|file| file.version() <= version).count();
+        let migrations = self.migrations.get(..count)?.to_vec();
+        let found = migrations.last().map_or(0, Migration::version);
+        (found == version).then_some(())?;
+        // A part of a set that was found good is good.
+        Self::new(migrations).ok()
+    }
+
+    /// The history that the files leave in a schema when all are applied, one line a file: `version name
+    /// checksum`, lowest version first.
+    #[must_use]
+    pub fn trail(&self) -> String {
+        let lines = self
+            .migrations
+            .iter()
+            .map(|file| format!("{} {} {}", file.version(), file.name(), file.checksum()));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// The same files as one script, as the floor that the benchmark measures provisioning against.
     #[doc(hidden)]
     #[must_use]

@@ -9,6 +9,8 @@
 //! through [`Param`], `.during("read tenant row")` on its failure. A new noun is a new file.
 
 pub mod bootstrap;
+pub mod capacity;
+pub mod catalog;
 #[cfg(feature = "embedded-postgres")]
 pub mod embedded;
 pub mod error;

@@ -4,6 +4,8 @@
 //! the owner, inside the caller's transaction: nothing is committed, so that a schema is there if and
 //! only if its tenant is, or the vacancy ([`super::vacancies`]) that will be a tenant.
 
+pub mod mend;
+
 use futures_util::future::join;
 
 use super::bootstrap::RUNTIME_LOGIN;
@@ -57,14 +59,8 @@ pub async fn create_without_role(
 
 fn role_ddl(schema: &SchemaName, isolation: Isolation, server_version: u32) -> String {
     match isolation {
-        // From PostgreSQL 16 on a grant says whether it is for SET ROLE or for inheritance; before, the
-        // login's own NOINHERIT says so.
-        Isolation::Role if server_version >= 160_000 => format!(
-            "CREATE ROLE {schema} NOLOGIN NOINHERIT; \
-             GRANT {schema} TO {RUNTIME_LOGIN} WITH INHERIT FALSE, SET TRUE;"
-        ),
         Isolation::Role => {
-            format!("CREATE ROLE {schema} NOLOGIN NOINHERIT; GRANT {schema} TO {RUNTIME_LOGIN};")
+            format!("CREATE ROLE {schema} NOLOGIN NOINHERIT; {};", let_in(schema, server_version))
         }
         Isolation::SearchPath => String::new(),
     }
@@ -80,6 +76,13 @@ fn schema_ddl(schema: &SchemaName, isolation: Isolation) -> String {
          ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}
              GRANT USAGE, SELECT ON SEQUENCES TO {entrant};"
     )
+}
+
+/// The statement that lets the runtime login become the tenant's role. From PostgreSQL 16 on a grant says
+/// whether it is for SET ROLE or for inheritance; before, the login's own NOINHERIT says so.
+fn let_in(schema: &SchemaName, server_version: u32) -> String {
+    let how = if server_version >= 160_000 { " WITH INHERIT FALSE, SET TRUE" } else { "" };
+    format!("GRANT {schema} TO {RUNTIME_LOGIN}{how}")
 }
 
 /// Brings a tenant's schema up to date with the set and tells which files were applied.
@@ -217,7 +220,7 @@ async fn may_edit_history(
 }
 
 /// Holds everyone else who wants the same lock until the transaction ends.
-pub(super) async fn lock(tx: &PublicTx, name: &str) -> Result<(), Failure> {
+pub async fn lock(tx: &PublicTx, name: &str) -> Result<(), Failure> {
     tx.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&name]).await?;
     Ok(())
 }
@@ -230,6 +233,23 @@ pub async fn try_lock(tx: &PublicTx, name: &str) -> Result<bool, Failure> {
     let row =
         tx.query_one("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&name]).await?;
     Ok(row.get(0))
+}
+
+/// As [`try_lock`] for many; tells of each whether it was had.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn try_locks(tx: &PublicTx, schemas: &[SchemaName]) -> Result<Vec<bool>, Failure> {
+    let names: Vec<String> = schemas.iter().map(SchemaName::to_string).collect();
+    let rows = tx
+        .query(
+            "SELECT pg_try_advisory_xact_lock(hashtextextended(name, 0))
+               FROM unnest($1) WITH ORDINALITY AS schemas (name, place)
+              ORDER BY place",
+            &[&names],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Who works in the schema: the tenant's role, or the shared login.

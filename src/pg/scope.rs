@@ -210,6 +210,21 @@ impl PublicTx {
         self.0.query_and_commit(sql, params).await
     }
 
+    /// Rolls back and waits for it, where what comes next may look at what is left.
+    pub(super) async fn roll_back(mut self) -> Result<(), Failure> {
+        self.0.run(self.0.client().batch_execute("ROLLBACK")).await?;
+        self.0.connection = None;
+        Ok(())
+    }
+
+    /// Rolls back by giving the connection up: its backend has looked at so many tables that it would keep
+    /// their descriptions in memory for ever.
+    pub(super) fn give_up(mut self) {
+        if let Some(connection) = self.0.connection.take() {
+            drop(connection.give_up());
+        }
+    }
+
     /// Runs several statements in one message; for DDL, whose identifiers come from [`SchemaName`].
     pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
         self.0.run(self.0.client().batch_execute(sql)).await

@@ -9,6 +9,7 @@
 
 pub mod api_keys;
 pub mod audit;
+pub mod doctor;
 pub mod fleet;
 pub mod health;
 pub mod identity;
@@ -27,6 +28,7 @@ pub mod vacancies;
 
 pub use api_keys::ApiKeys;
 pub use audit::Audit;
+pub use doctor::Doctor;
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
@@ -75,6 +77,8 @@ pub struct Services {
     pub audit: Audit,
     /// All tenants at once.
     pub fleet: Fleet,
+    /// Whether all is as it should be.
+    pub doctor: Doctor,
     /// Whether this process can serve.
     pub health: Health,
 }

@@ -28,6 +28,7 @@ mod databunker_system;
 mod databunker_tenants;
 mod databunker_users;
 mod databunker_v1;
+mod doctor;
 mod document;
 mod headers;
 mod idempotency;

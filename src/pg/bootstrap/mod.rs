@@ -14,6 +14,7 @@
 mod error;
 mod login;
 mod revoke;
+pub mod walls;
 
 use std::cmp::Ordering;
 use std::time::Duration;

@@ -41,18 +41,18 @@ const REVOKED_FUNCTIONS: [(&str, &str); 4] = [
 ];
 
 /// Something that everybody may do by default and no tenant shall.
-struct Restriction {
+pub(super) struct Restriction {
     /// What a tenant could do, for people.
-    open: String,
+    pub(super) open: String,
     /// An expression: whether it can still be done.
-    check: String,
+    pub(super) check: String,
     /// What takes it away.
-    statement: String,
+    pub(super) statement: String,
 }
 
 /// Takes from everybody what no tenant may have, and tells what could not be taken.
 pub(super) async fn revoke(client: &Client, facts: &Facts) -> Result<Vec<String>, BootstrapError> {
-    let restrictions = restrictions(facts);
+    let restrictions = restrictions(&facts.owner, &facts.database);
     let before = still_open(client, &restrictions).await?;
     if before.is_empty() {
         return Ok(Vec::new());
@@ -77,8 +77,8 @@ pub(super) async fn revoke(client: &Client, facts: &Facts) -> Result<Vec<String>
         .collect())
 }
 
-fn restrictions(facts: &Facts) -> Vec<Restriction> {
-    let Facts { owner, database, .. } = facts;
+/// All of them, for an owner and a database whose names are quoted as SQL needs them.
+pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
     let mut all: Vec<Restriction> = [
         (
             "a tenant could make temporary tables",
@@ -140,9 +140,8 @@ async fn still_open<'a, R: std::borrow::Borrow<Restriction>>(
     client: &Client,
     restrictions: &'a [R],
 ) -> Result<Vec<&'a Restriction>, BootstrapError> {
-    let checks: Vec<&str> = restrictions.iter().map(|r| r.borrow().check.as_str()).collect();
     let row = client
-        .query_typed_one(&format!("SELECT {}", checks.join(", ")), &[])
+        .query_typed_one(&which_are_open(restrictions), &[])
         .await
         .map_err(step("read what everybody may do"))?;
     Ok(restrictions
@@ -154,17 +153,24 @@ async fn still_open<'a, R: std::borrow::Borrow<Restriction>>(
         .collect())
 }
 
+/// A query that gives one truth a restriction: whether what it forbids can still be done.
+pub(super) fn which_are_open<R: std::borrow::Borrow<Restriction>>(restrictions: &[R]) -> String {
+    let checks: Vec<&str> = restrictions.iter().map(|r| r.borrow().check.as_str()).collect();
+    format!("SELECT {}", checks.join(", "))
+}
+
+/// Gives the roles, quoted, that are no tenant's and that `$1`, the runtime login, could become all the same.
+pub(super) const OTHER_ROLES: &str = "
+    SELECT quote_ident(granted.rolname)
+      FROM pg_catalog.pg_auth_members m
+      JOIN pg_catalog.pg_roles member ON member.oid = m.member
+      JOIN pg_catalog.pg_roles granted ON granted.oid = m.roleid
+     WHERE member.rolname = $1 AND granted.rolname !~ '^tenant_[0-9a-f]{32}$'";
+
 /// The roles that are no tenant's and that the runtime login could become all the same.
 pub(super) async fn other_roles(client: &Client) -> Result<Vec<String>, BootstrapError> {
     let rows = client
-        .query_typed(
-            "SELECT quote_ident(granted.rolname)
-               FROM pg_catalog.pg_auth_members m
-               JOIN pg_catalog.pg_roles member ON member.oid = m.member
-               JOIN pg_catalog.pg_roles granted ON granted.oid = m.roleid
-              WHERE member.rolname = $1 AND granted.rolname !~ '^tenant_[0-9a-f]{32}$'",
-            &[(&RUNTIME_LOGIN, Type::TEXT)],
-        )
+        .query_typed(OTHER_ROLES, &[(&RUNTIME_LOGIN, Type::TEXT)])
         .await
         .map_err(step("read what the runtime login can become"))?;
     Ok(rows

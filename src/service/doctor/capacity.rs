@@ -1,0 +1,302 @@
+//! Warns before the server runs out of something that grows with the number of tenants. Pure.
+
+use super::Budget;
+use super::report::{Area, Finding, Gravity};
+use crate::pg::capacity::Facts;
+
+/// The part of the lock table that our own work may come to need. The rest is for requests: each takes a
+/// dozen locks or so.
+const LOCKS_SHARE: i64 = 2;
+
+/// The least locks a table takes when it is dropped: itself, its TOAST table and the index of that, its key,
+/// its type (measured: a schema of 200 tables, dropped in one transaction, held 2,204).
+const LOCKS_TO_DROP_A_TABLE: i64 = 11;
+
+/// Tables that one transaction of a purge drops.
+const DROPPED_AT_ONCE: i64 = 20;
+
+/// What a backend comes to keep for ever of a tenant, by relations of its schema, in bytes. Measured: with 37
+/// relations a tenant, writes over several tables kept 139 MB of 1,000 tenants and 670 MB of 5,000. A read of
+/// one table keeps a sixth of that: this is what it may come to.
+const BYTES_OF_A_RELATION: i64 = 4 * 1024;
+
+/// Relations in one database. Each is a file or several, a row in each of a handful of catalogs, and a visit
+/// of autovacuum's; 10,000 tenants of the built-in tables have about 300,000.
+const RELATIONS_MANY: i64 = 1_000_000;
+
+/// The part of `shared_buffers` that the catalogs may fill before they push the tenants' own pages out.
+const CATALOG_SHARE: i64 = 4;
+
+/// Roles from which on a server before PostgreSQL 16 is slow to `SET ROLE`: the look-up is quadratic, and
+/// 10,000 roles took 260 to 310 ms at the first of each backend; 4,000 take about 45.
+const ROLES_MANY: i64 = 4_000;
+
+/// The first version that looks roles up in less than quadratic time.
+const ROLES_FAST_SINCE: u32 = 160_000;
+
+/// Dead rows in the catalogs, in hundredths of the live ones. Autovacuum starts at 20.
+const DEAD_PERCENT_MANY: i64 = 100;
+
+/// Catalogs of this size, in bytes, are worth a look at their dead rows; smaller ones are read in no time.
+const CATALOGS_LARGE: i64 = 64 << 20;
+
+/// What the server will run out of first. `setup_locks` is what the making of one tenant was seen to hold.
+pub(super) fn judge(facts: &Facts, budget: &Budget, setup_locks: i64) -> Vec<Finding> {
+    let mut all = Vec::new();
+    let mut warn = |what: String, next: String| {
+        all.push(Finding::new(Area::Capacity, Gravity::Warning, None, what, next));
+    };
+    locks(facts, budget, setup_locks, &mut warn);
+    connections(facts, budget, &mut warn);
+    memory(facts, budget, &mut warn);
+    catalogs(facts, &mut warn);
+    all
+}
+
+fn locks(facts: &Facts, budget: &Budget, setup_locks: i64, warn: &mut impl FnMut(String, String)) {
+    let holders = facts.max_connections + facts.max_prepared_transactions;
+    let slots = facts.max_locks_per_transaction * holders;
+    let raise_for = |locks: i64| {
+        let per_holder = (locks * LOCKS_SHARE + holders - 1) / holders.max(1);
+        format!("set max_locks_per_transaction to {per_holder} or more and restart the server")
+    };
+    let setups = setup_locks * whole(budget.setups_at_once);
+    let purge = LOCKS_TO_DROP_A_TABLE * DROPPED_AT_ONCE;
+    let (needed, by) = [
+        (setups, format!("{} set-ups at once", budget.setups_at_once)),
+        (facts.largest_schema, "a migration of the largest schema".to_owned()),
+        (purge, "a step of a purge".to_owned()),
+    ]
+    .into_iter()
+    .max()
+    .unwrap_or_default();
+    if needed > slots / LOCKS_SHARE {
+        let what = format!(
+            "locks: {by} may hold {needed}, and the server has {slots} for everybody \
+             (max_locks_per_transaction {} times {holders} connections)",
+            facts.max_locks_per_transaction
+        );
+        warn(what, raise_for(needed));
+    }
+    if facts.dumped > slots {
+        let what = format!(
+            "locks: pg_dump of the whole database locks {} tables at once, and the server has {slots} locks",
+            facts.dumped
+        );
+        let next =
+            format!("dump tenant by tenant (pg_dump --schema), or {}", raise_for(facts.dumped));
+        warn(what, next);
+    }
+}
+
+fn connections(facts: &Facts, budget: &Budget, warn: &mut impl FnMut(String, String)) {
+    let free = facts.max_connections - facts.reserved_connections;
+    let free = facts.own_connection_limit.map_or(free, |limit| free.min(limit));
+    let ours = whole(budget.connections);
+    if ours > free {
+        let what = format!(
+            "connections: one process may open {ours}, and the server gives {free} (max_connections {}, of \
+             which {} are reserved{})",
+            facts.max_connections,
+            facts.reserved_connections,
+            facts.own_connection_limit.map_or(String::new(), |limit| format!(
+                "; the database or the runtime login is limited to {limit}"
+            ))
+        );
+        let next = format!(
+            "set database.max_connections to {free} divided by the number of processes, or raise \
+             max_connections"
+        );
+        warn(what, next);
+    }
+}
+
+fn memory(facts: &Facts, budget: &Budget, warn: &mut impl FnMut(String, String)) {
+    if facts.schemas == 0 {
+        return;
+    }
+    let each = facts.in_schemas / facts.schemas * BYTES_OF_A_RELATION;
+    let tenants =
+        budget.tenants_per_connection.map_or(facts.schemas, |n| facts.schemas.min(whole(n)));
+    let backend = each * tenants;
+    let all = backend * whole(budget.connections);
+    if all > facts.effective_cache_size / 2 {
+        let retired = match budget.tenants_per_connection {
+            Some(_) => "and is then retired",
+            None => "and is never retired",
+        };
+        let what = format!(
+            "memory: a connection may come to touch {tenants} tenants {retired}, its backend then keeps up to \
+             {}; {} of them are {}, and effective_cache_size says that the machine has {}",
+            bytes(backend),
+            budget.connections,
+            bytes(all),
+            bytes(facts.effective_cache_size)
+        );
+        let next = "lower database.tenants_per_connection or database.max_connections; where the machine has \
+                    more memory, say so by effective_cache_size";
+        warn(what, next.to_owned());
+    }
+}
+
+fn catalogs(facts: &Facts, warn: &mut impl FnMut(String, String)) {
+    if facts.relations > RELATIONS_MANY {
+        let what = format!(
+            "relations: the database has {} in {} schemas, {RELATIONS_MANY} is a sensible limit",
+            facts.relations, facts.schemas
+        );
+        warn(what, "put further tenants into a second database".to_owned());
+    }
+    if facts.catalog_bytes > facts.shared_buffers / CATALOG_SHARE {
+        let what = format!(
+            "catalogs: they are {} on disk, and shared_buffers is {}",
+            bytes(facts.catalog_bytes),
+            bytes(facts.shared_buffers)
+        );
+        let next = format!(
+            "set shared_buffers to {} or more and restart the server",
+            bytes(facts.catalog_bytes * CATALOG_SHARE)
+        );
+        warn(what, next);
+    }
+    if facts.server_version < ROLES_FAST_SINCE && facts.roles > ROLES_MANY {
+        let what = format!(
+            "roles: the server has {}, and before PostgreSQL 16 entering a tenant takes a fresh connection time \
+             with their square",
+            facts.roles
+        );
+        warn(what, "upgrade the server to PostgreSQL 16 or newer".to_owned());
+    }
+    if !facts.autovacuum {
+        let what =
+            "autovacuum is off: the catalogs grow with each set-up, migration and purge".to_owned();
+        warn(what, "set autovacuum and track_counts to on".to_owned());
+    } else if facts.dead_percent > DEAD_PERCENT_MANY && facts.catalog_bytes > CATALOGS_LARGE {
+        let what = format!(
+            "autovacuum: the catalogs have {} dead rows to 100 live ones",
+            facts.dead_percent
+        );
+        let next = "look for a transaction that stays open (pg_stat_activity), and raise \
+                    autovacuum_vacuum_cost_limit";
+        warn(what, next.to_owned());
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Bytes for people, whole and in the unit of the server's settings.
+fn bytes(bytes: i64) -> String {
+    const MIB: i64 = 1 << 20;
+    match bytes / MIB {
+        0 => format!("{} kB", bytes / 1024),
+        mib if mib < 10 * 1024 => format!("{mib} MB"),
+        mib => format!("{} GB", mib / 1024),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: i64 = 1 << 20;
+
+    /// A server as it comes, with ten tenants.
+    fn small() -> Facts {
+        Facts {
+            server_version: 150_000,
+            max_locks_per_transaction: 64,
+            max_connections: 100,
+            max_prepared_transactions: 0,
+            reserved_connections: 3,
+            own_connection_limit: None,
+            shared_buffers: 128 * MIB,
+            effective_cache_size: 4096 * MIB,
+            autovacuum: true,
+            schemas: 10,
+            relations: 800,
+            dumped: 60,
+            largest_schema: 24,
+            in_schemas: 240,
+            catalog_bytes: 8 * MIB,
+            dead_percent: 10,
+            roles: 20,
+        }
+    }
+
+    fn budget() -> Budget {
+        Budget { connections: 40, setups_at_once: 8, tenants_per_connection: None }
+    }
+
+    /// The first words of the warnings.
+    fn warnings(facts: &Facts, budget: &Budget, setup_locks: i64) -> Vec<String> {
+        let all = judge(facts, budget, setup_locks);
+        assert!(all.iter().all(|f| f.gravity == Gravity::Warning && !f.next.is_empty()));
+        let first = |f: &Finding| f.what.split(':').next().unwrap_or_default().to_owned();
+        all.iter().map(first).collect()
+    }
+
+    #[test]
+    fn a_small_house_on_a_server_as_it_comes_has_room() {
+        assert_eq!(warnings(&small(), &budget(), 60), Vec::<String>::new());
+    }
+
+    #[test]
+    fn set_ups_at_once_may_not_need_half_of_the_lock_table() {
+        // 6,400 slots, of which 3,200 may be ours: 8 set-ups of 400 fit, of 401 do not.
+        assert_eq!(warnings(&small(), &budget(), 400), Vec::<String>::new());
+        let found = judge(&small(), &budget(), 401);
+        assert!(found[0].what.contains("8 set-ups at once may hold 3208"), "{}", found[0].what);
+        assert!(found[0].next.contains("max_locks_per_transaction to 65"), "{}", found[0].next);
+        let facts = Facts { max_prepared_transactions: 100, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 401), Vec::<String>::new());
+        let facts = Facts { largest_schema: 3_201, ..small() };
+        assert!(judge(&facts, &budget(), 60)[0].what.contains("largest schema may hold 3201"));
+        let facts = Facts { dumped: 6_401, ..small() };
+        assert!(judge(&facts, &budget(), 60)[0].what.contains("pg_dump"));
+    }
+
+    #[test]
+    fn one_process_may_not_open_more_connections_than_there_are() {
+        let facts = Facts { max_connections: 43, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 60), Vec::<String>::new());
+        let facts = Facts { max_connections: 42, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 60), ["connections"]);
+        let facts = Facts { own_connection_limit: Some(39), ..small() };
+        let found = judge(&facts, &budget(), 60);
+        assert!(found[0].what.contains("limited to 39"), "{}", found[0].what);
+    }
+
+    #[test]
+    fn backends_that_are_never_retired_may_fill_the_memory() {
+        // 24 relations of 4 KiB are 96 KiB a tenant; 40 backends of 1,000 tenants are 3.7 GiB.
+        let facts = Facts { schemas: 1_000, in_schemas: 24_000, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 60), ["memory"]);
+        let retired = Budget { tenants_per_connection: Some(100), ..budget() };
+        assert_eq!(warnings(&facts, &retired, 60), Vec::<String>::new());
+    }
+
+    #[test]
+    fn catalogs_roles_and_dead_rows_have_their_limits() {
+        let facts = Facts { catalog_bytes: 33 * MIB, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 60), ["catalogs"]);
+        let facts = Facts { relations: 1_000_001, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 60), ["relations"]);
+        let facts = Facts { roles: 4_001, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 60), ["roles"]);
+        let facts = Facts { roles: 4_001, server_version: 160_000, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 60), Vec::<String>::new());
+        let facts = Facts { dead_percent: 101, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 60), Vec::<String>::new());
+        let facts = Facts {
+            dead_percent: 101,
+            catalog_bytes: 65 * MIB,
+            shared_buffers: 512 * MIB,
+            ..small()
+        };
+        assert_eq!(warnings(&facts, &budget(), 60), ["autovacuum"]);
+        let facts = Facts { autovacuum: false, ..small() };
+        assert_eq!(warnings(&facts, &budget(), 60), ["autovacuum is off"]);
+    }
+}

@@ -1,0 +1,277 @@
+//! `--fix`: what it puts right stays right, what it must not touch stays as it is, and each mend is told.
+
+use rowhouse::service::doctor::{Orphans, Outcome};
+
+use super::{Clinic, lines, standing};
+
+/// What is bent and mended, and what is said of it before.
+const MENDED: &[(&str, &str)] = &[
+    (
+        "REVOKE DELETE ON {acme}.items FROM {acme}",
+        "acme-corp: table items: the tenant's role has INSERT, SELECT, UPDATE, and should have DELETE, INSERT, \
+         SELECT, UPDATE",
+    ),
+    (
+        "GRANT SELECT ON {acme}.items TO {globex} WITH GRANT OPTION",
+        "acme-corp: table items: {globex} has SELECT*, and should have no rights",
+    ),
+    (
+        "GRANT UPDATE (name) ON {acme}.items TO PUBLIC",
+        "acme-corp: table items: PUBLIC has UPDATE (name), and should have no rights",
+    ),
+    (
+        "REVOKE ALL ON {acme}.tickets FROM {acme}",
+        "acme-corp: sequence tickets: the tenant's role has no rights, and should have SELECT, USAGE",
+    ),
+    (
+        "REVOKE SELECT ON {acme}.stormy FROM {acme}",
+        "acme-corp: view stormy: the tenant's role has DELETE, INSERT, UPDATE, and should have DELETE, INSERT, \
+         SELECT, UPDATE",
+    ),
+    ("GRANT ALL ON {acme}.counts TO PUBLIC", "acme-corp: materialized view counts: PUBLIC has"),
+    (
+        "REVOKE EXECUTE ON FUNCTION {acme}.mood_of FROM PUBLIC",
+        "acme-corp: routine mood_of(n integer, fallback {tenant}.mood): PUBLIC has no rights, and should have EXECUTE",
+    ),
+    (
+        "GRANT EXECUTE ON FUNCTION {acme}.touch() TO PUBLIC",
+        "acme-corp: routine touch(): PUBLIC has EXECUTE, and should have no rights",
+    ),
+    (
+        "REVOKE USAGE ON TYPE {acme}.percent FROM PUBLIC",
+        "acme-corp: type percent: PUBLIC has no rights, and should have USAGE",
+    ),
+    (
+        "GRANT INSERT ON {acme}.refinery_schema_history TO {acme}",
+        "acme-corp: table refinery_schema_history: the tenant's role has INSERT, and should have no rights",
+    ),
+    (
+        "REVOKE USAGE ON SCHEMA {acme} FROM {acme}",
+        "acme-corp: schema: the tenant's role has no rights, and should have USAGE",
+    ),
+    (
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA {acme} REVOKE INSERT ON TABLES FROM {acme}",
+        "acme-corp: future tables: the tenant's role will have DELETE, SELECT, UPDATE, and should have DELETE, INSERT, \
+         SELECT, UPDATE",
+    ),
+    (
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA {acme} GRANT SELECT ON SEQUENCES TO PUBLIC",
+        "acme-corp: future sequences: PUBLIC will have SELECT, and should have no rights",
+    ),
+    (
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {globex} IN SCHEMA {acme} GRANT SELECT ON TABLES TO PUBLIC",
+        "acme-corp: future tables of {globex}: PUBLIC will have SELECT, and should have no rights",
+    ),
+    ("ALTER SCHEMA {acme} OWNER TO {globex}", "acme-corp: schema: owner is {globex}, should be"),
+    (
+        "ALTER TABLE {acme}.items OWNER TO {globex}",
+        "acme-corp: table items: owner is {globex}, should be",
+    ),
+    (
+        "ALTER VIEW {acme}.stormy OWNER TO {globex}",
+        "acme-corp: view stormy: owner is {globex}, should be",
+    ),
+    (
+        "ALTER MATERIALIZED VIEW {acme}.counts OWNER TO {globex}",
+        "acme-corp: materialized view counts: owner is {globex}, should be",
+    ),
+    (
+        "ALTER SEQUENCE {acme}.tickets OWNER TO {globex}",
+        "acme-corp: sequence tickets: owner is {globex}, should be",
+    ),
+    (
+        "ALTER FUNCTION {acme}.mood_of OWNER TO {globex}",
+        "acme-corp: routine mood_of(n integer, fallback {tenant}.mood): owner is {globex}, should be",
+    ),
+    (
+        "ALTER PROCEDURE {acme}.do_nothing OWNER TO {globex}",
+        "acme-corp: routine do_nothing(): owner is {globex}",
+    ),
+    (
+        "ALTER AGGREGATE {acme}.total (integer) OWNER TO {globex}",
+        "acme-corp: routine total(integer): owner is {globex}",
+    ),
+    (
+        "ALTER TYPE {acme}.mood OWNER TO {globex}",
+        "acme-corp: type mood: owner is {globex}, should be",
+    ),
+    (
+        "ALTER DOMAIN {acme}.percent OWNER TO {globex}",
+        "acme-corp: type percent: owner is {globex}, should be",
+    ),
+    (
+        "ALTER TYPE {acme}.point_of_sale OWNER TO {globex}",
+        "acme-corp: type point_of_sale: owner is {globex}, should be",
+    ),
+    ("ALTER ROLE {acme} LOGIN INHERIT", "acme-corp: the tenant's role is INHERIT, LOGIN"),
+    (
+        "REVOKE {acme} FROM rowhouse_runtime",
+        "acme-corp: rowhouse_runtime cannot become the tenant's role",
+    ),
+    ("GRANT {acme} TO {globex}", "acme-corp: {globex} can become the tenant's role"),
+    (
+        "GRANT pg_read_all_data TO {acme}",
+        "acme-corp: the tenant's role can become pg_read_all_data",
+    ),
+    (
+        "UPDATE tenants SET migrations_version = 2 WHERE slug = 'acme-corp'",
+        "acme-corp: version 2 is recorded, its history is at 3",
+    ),
+    (
+        "UPDATE tenants SET migrations_fingerprint = 'x' WHERE slug = 'acme-corp'",
+        "acme-corp: version 3 is recorded as made by other files than its history says",
+    ),
+    ("GRANT TEMP ON DATABASE {database} TO PUBLIC", "a tenant could make temporary tables"),
+    (
+        "GRANT SELECT (email) ON public.users TO {globex}",
+        "{globex} has rights on public.users, which is the control plane's",
+    ),
+    ("GRANT USAGE ON SCHEMA public TO PUBLIC", "a tenant could look into the schema public"),
+    (
+        "GRANT EXECUTE ON FUNCTION set_config(text, text, boolean) TO PUBLIC",
+        "SQL that gets into a query could become another tenant by set_config",
+    ),
+];
+
+#[tokio::test]
+async fn what_can_be_mended_is_and_a_second_look_finds_nothing() {
+    let clinic = Clinic::open().await;
+    let database = clinic.app.database.name().to_owned();
+    for (bend, expected) in MENDED {
+        clinic.run(&bend.replace("{database}", &database)).await;
+        let expected = expected.replace("{globex}", &clinic.globex.schema());
+        let report = clinic.mend(Orphans::Keep).await;
+        let told: Vec<String> =
+            lines(&report).into_iter().filter(|line| line.starts_with(&expected)).collect();
+        assert_eq!(told.len(), 1, "{bend}: {:?}", lines(&report));
+        // A role that can become another is found from both sides, and so is who reads a schema of another.
+        let strangers: Vec<String> = lines(&report)
+            .into_iter()
+            .filter(|line| !line.starts_with(&expected) && line.starts_with("acme-corp"))
+            .collect();
+        assert_eq!(strangers, Vec::<String>::new(), "{bend}");
+        assert_eq!(standing(&report), Vec::<String>::new(), "{bend}");
+        assert_eq!(clinic.found().await, Vec::<String>::new(), "{bend}");
+    }
+    // The walls stand again, and the tenant works.
+    let admin = clinic.app.log_in(&clinic.acme.admin_email).await;
+    assert_eq!(admin.get("/api/tenant/mine").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_role_that_is_gone_comes_back_with_all_its_rights() {
+    let clinic = Clinic::open().await;
+    clinic.run("DROP OWNED BY {acme}; DROP ROLE {acme}").await;
+    assert_eq!(clinic.found().await, ["acme-corp: the tenant's role is missing"]);
+    let report = clinic.mend(Orphans::Keep).await;
+    assert_eq!(standing(&report), Vec::<String>::new());
+    assert_eq!(clinic.found().await, Vec::<String>::new());
+    let schema = clinic.acme.schema();
+    let inside = format!(
+        "BEGIN; SET LOCAL ROLE {schema}; SET LOCAL search_path = {schema};
+         INSERT INTO items (id, name) SELECT md5('x')::uuid, 'x' WHERE false; COMMIT"
+    );
+    clinic.run(&inside).await;
+}
+
+#[tokio::test]
+async fn structure_and_data_stay_as_they_are() {
+    let clinic = Clinic::open().await;
+    clinic
+        .run(
+            "INSERT INTO {acme}.items (id, name, mood) VALUES (md5('a')::uuid, 'a', 'stormy');
+             ALTER TABLE {acme}.items ADD COLUMN note text DEFAULT 'kept';
+             CREATE TABLE {acme}.mine (id uuid PRIMARY KEY);
+             DROP INDEX {acme}.items_shelf_idx;
+             REVOKE DELETE ON {acme}.items FROM {acme}",
+        )
+        .await;
+    let before = clinic.examine().await;
+    let report = clinic.mend(Orphans::Keep).await;
+    assert_eq!((before.wrong_count(), report.wrong_count(), report.mended_count()), (4, 3, 1));
+    let row = clinic
+        .sql
+        .query_one(&format!("SELECT note FROM {}.items", clinic.acme.schema()), &[])
+        .await;
+    assert_eq!(row.unwrap().get::<_, &str>(0), "kept");
+    assert_eq!(standing(&report), lines(&clinic.examine().await));
+}
+
+#[tokio::test]
+async fn a_mend_is_told_in_the_audit_trail_and_none_where_nothing_was_mended() {
+    let clinic = Clinic::open().await;
+    clinic
+        .run("REVOKE DELETE ON {acme}.items FROM {acme}; DROP INDEX {globex}.items_shelf_idx")
+        .await;
+    clinic.mend(Orphans::Keep).await;
+    clinic.mend(Orphans::Keep).await;
+    let rows = clinic
+        .sql
+        .query(
+            "SELECT actor, tenant_id, details->'mended'->>0 FROM audit_events WHERE action LIKE 'doctor.%'",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0].get::<_, &str>(0), "operator");
+    assert_eq!(rows[0].get::<_, uuid::Uuid>(1), clinic.acme.id);
+    assert!(rows[0].get::<_, &str>(2).starts_with("table items: the tenant's role has INSERT"));
+}
+
+#[tokio::test]
+async fn a_mend_that_fails_is_told_with_its_reason_and_the_others_are_done() {
+    let clinic = Clinic::open().await;
+    clinic
+        .run("REVOKE DELETE ON {acme}.items FROM {acme}; REVOKE DELETE ON {globex}.items FROM {globex}")
+        .await;
+    // The server refuses to give rights on one tenant's tables.
+    let refuse = format!(
+        "CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF current_query() LIKE '%{}%' THEN RAISE EXCEPTION 'not today'; END IF;
+         END $$;
+         CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('GRANT', 'REVOKE')
+             EXECUTE FUNCTION public.refuse()",
+        clinic.acme.schema()
+    );
+    clinic.run(&refuse).await;
+    let report = clinic.mend(Orphans::Keep).await;
+    assert_eq!((report.mended_count(), report.wrong_count()), (1, 1), "{:?}", lines(&report));
+    for finding in &report.findings {
+        let id = finding.subject.as_ref().unwrap().id.uuid();
+        match &finding.outcome {
+            Outcome::Mended => assert_eq!(id, clinic.globex.id),
+            Outcome::NotMended(reason) => {
+                assert_eq!(id, clinic.acme.id);
+                assert!(reason.contains("not today"), "{reason}");
+            }
+            Outcome::Stands => panic!("{finding:?} was not tried"),
+        }
+    }
+    clinic.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
+    assert_eq!(clinic.mend(Orphans::Keep).await.wrong_count(), 0);
+    assert_eq!(clinic.found().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn two_who_mend_at_once_do_no_harm() {
+    let clinic = Clinic::open().await;
+    clinic.run("DROP OWNED BY {acme}; DROP ROLE {acme}").await;
+    let (first, second) =
+        futures_util::future::join(clinic.mend(Orphans::Keep), clinic.mend(Orphans::Keep)).await;
+    assert_eq!(first.wrong_count() + second.wrong_count(), 0);
+    assert_eq!(clinic.found().await, Vec::<String>::new());
+    let events = "SELECT count(*) FROM audit_events WHERE action = 'doctor.mend'";
+    let row = clinic.sql.query_one(events, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
+async fn a_look_changes_nothing_that_a_mend_would() {
+    let clinic = Clinic::open().await;
+    clinic.run("REVOKE DELETE ON {acme}.items FROM {acme}").await;
+    let first = clinic.found().await;
+    assert_eq!(clinic.found().await, first);
+    assert_eq!(first.len(), 1);
+}
