@@ -14,6 +14,7 @@
 
 pub mod control;
 pub mod databunker;
+pub mod docs;
 pub mod document;
 pub mod extract;
 pub mod fields;
@@ -70,6 +71,7 @@ pub struct Site {
 pub fn mount(config: &mut ServiceConfig<'_>) {
     config
         .configure(health::mount)
+        .configure(docs::mount)
         .configure(reten::mount)
         .configure(databunker::mount)
         .configure(webfluss::mount)

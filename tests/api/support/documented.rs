@@ -34,6 +34,13 @@ pub struct Operation {
     pub template: String,
 }
 
+impl Operation {
+    /// What the document says of it.
+    pub fn described(&self) -> &'static Value {
+        &DOCUMENT["paths"][&self.template][self.method.to_lowercase()]
+    }
+}
+
 /// All operations of the document.
 pub fn operations() -> Vec<Operation> {
     let paths = DOCUMENT["paths"].as_object().expect("the document has paths");
