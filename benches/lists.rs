@@ -47,8 +47,7 @@ impl Ask {
 #[tokio::main]
 async fn main() {
     let args = Args::read();
-    let given = std::env::var("ROWHOUSE_BENCH_TENANTS").ok().and_then(|count| count.parse().ok());
-    let tenants: i32 = given.unwrap_or(if args.quick { 500 } else { 10_000 });
+    let tenants = wanted().unwrap_or(if args.quick { 500 } else { 10_000 });
     let rounds = if args.quick { 2 } else { 21 };
     let ground = Ground::start().await;
     let site = Site::start(&ground).await;
@@ -62,6 +61,15 @@ async fn main() {
     report.end();
     drop(sql);
     ground.stop().await;
+}
+
+/// How many tenants the environment asks for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark's own switch, and no setting of the server"
+)]
+fn wanted() -> Option<i32> {
+    std::env::var("ROWHOUSE_BENCH_TENANTS").ok()?.parse().ok()
 }
 
 /// Writes the rows: tenants a second apart, each with five events, which have a place in the chain already so

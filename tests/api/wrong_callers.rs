@@ -135,12 +135,11 @@ impl House {
             };
             let value = match (of_tenant, known) {
                 (Some(tenant), _) if names => tenant,
-                (Some(_), _) => continue,
                 (None, Some(value)) if needed || name == "tenant" => value,
                 (None, None) if needed => {
                     panic!("{here}: this walk has no value for the parameter {name}")
                 }
-                (None, _) => continue,
+                _ => continue,
             };
             match parameter["in"].as_str() {
                 Some("path") => path = path.replace(&format!("{{{name}}}"), &value),
