@@ -115,7 +115,8 @@ async fn processes_that_start_at_once_on_a_fresh_database_all_come_up() {
     let row = client
         .query_one(
             "SELECT (SELECT count(*) FROM public.signing_keys),
-                    (SELECT count(*) = max(version) FROM public.refinery_schema_history)",
+                    (SELECT count(*) > 0 AND count(*) = count(DISTINCT version)
+                       FROM public.refinery_schema_history)",
             &[],
         )
         .await
