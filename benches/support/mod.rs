@@ -110,6 +110,11 @@ impl Ground {
         backend.expect("the database can be used")
     }
 
+    /// The server's log, so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("postgres.log")).expect("the server has a log")
+    }
+
     pub async fn stop(self) {
         self.server.stop().await.expect("the server stops");
         let _ = std::fs::remove_dir_all(&self.folder);

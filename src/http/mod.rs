@@ -16,6 +16,7 @@ pub mod client_address;
 pub mod control;
 pub mod cors;
 pub mod databunker;
+pub mod docs;
 pub mod document;
 pub mod extract;
 pub mod fields;
@@ -80,6 +81,7 @@ pub struct Site {
 pub fn mount(config: &mut ServiceConfig<'_>) {
     config
         .configure(health::mount)
+        .configure(docs::mount)
         .configure(reten::mount)
         .configure(databunker::mount)
         .configure(webfluss::mount)

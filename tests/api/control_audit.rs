@@ -10,6 +10,7 @@ use crate::support::control::{assert_problem, pointers, step, token_with};
 use crate::support::{Caller, TestApp, settings_for};
 
 const EVENTS: &str = "/control/v1/audit-events";
+const VERIFY: &str = "/control/v1/audit-events/verify";
 
 async fn actions(caller: &Caller, query: &str) -> Vec<String> {
     let (mut found, mut cursor) = (Vec::new(), String::new());
@@ -77,6 +78,10 @@ async fn the_wrong_caller_and_bad_parameters_are_refused() {
     assert_problem(&refused, 403, "forbidden");
     assert_eq!(refused.body["missing"], json!(["VIEW_AUDIT"]));
     assert_problem(&app.anonymous().get(EVENTS).await, 401, "unauthenticated");
+    // The chain is everybody's: who may look at one tenant's events may not have all of it checked.
+    let admin = app.log_in(&app.set_up("acme").await.admin_email).await;
+    assert_problem(&admin.post(VERIFY, &json!({})).await, 403, "forbidden");
+    assert_problem(&app.root().post(VERIFY, &json!({ "from": 1 })).await, 400, "invalid");
     let bad = app.root().get(&format!("{EVENTS}?tenant=acme&created_after=now&who=me")).await;
     assert_problem(&bad, 400, "invalid");
     assert_eq!(
@@ -94,6 +99,9 @@ async fn a_changed_a_removed_and_a_cut_off_event_are_found() {
     let backend = backend(&app).await;
     let whole = verify(&backend).await;
     assert_eq!((whole.events, whole.broken), (4, None));
+    let told = app.root().post(VERIFY, &json!({})).await;
+    let intact = json!({ "intact": true, "event_count": 4, "head": whole.head, "broken": null });
+    assert_eq!((told.status, told.body), (200, intact));
     app.set_up("five").await;
     let longer = verify(&backend).await;
     assert_eq!((longer.events, longer.broken), (5, None));
@@ -123,6 +131,13 @@ async fn a_changed_a_removed_and_a_cut_off_event_are_found() {
     ] {
         sql.batch_execute(harm).await.unwrap();
         assert_eq!(verify(&backend).await.broken, Some(found), "{harm}");
+        let told = app.root().post(VERIFY, &json!({})).await;
+        let broken = match found {
+            Break::Missing(position) => json!({ "position": position, "fault": "missing" }),
+            Break::Changed(position) => json!({ "position": position, "fault": "changed" }),
+        };
+        assert_eq!((told.status, &told.body["intact"]), (200, &json!(false)), "{harm}");
+        assert_eq!(told.body["broken"], broken, "{harm}");
         sql.batch_execute(mend).await.unwrap();
         assert_eq!(verify(&backend).await, longer, "{mend}");
     }

@@ -198,7 +198,7 @@ async fn a_body_that_cannot_be_read_is_a_400_in_form() {
         assert_eq!(answer.error(400), "Failed to decode the request body");
     }
     let list = tenant.admin.send("/v2/UserCreate", "application/json", "[1]").await;
-    assert_eq!(list.error(400), "Missing API request parameters: profile");
+    assert_eq!(list.error(400), "Failed to decode the request body");
     let large =
         tenant.admin.send("/v2/UserCreate", "application/json", vec![b' '; (1 << 20) + 1]).await;
     assert_eq!(large.error(400), "The request body is larger than 1048576 bytes");

@@ -75,6 +75,6 @@ async fn a_client_that_never_ends_its_body_is_let_go() {
     let app = TestApp::builder().with("http.request_timeout", "1s").spawn().await;
     let half = b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
     let answer = wire::exchange(&app, half).await;
-    assert_eq!(wire::status(&answer), 503);
+    assert_eq!(wire::status(&answer), 408);
     assert!(answer.contains("connection: close"), "{answer}");
 }

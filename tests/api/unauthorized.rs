@@ -25,6 +25,8 @@ enum Access {
 
 const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/.well-known/jwks.json", Access::Public),
+    ("GET", "/docs", Access::Public),
+    ("GET", "/docs/{file}", Access::Public),
     ("GET", "/healthz", Access::Public),
     ("GET", "/metrics", Access::Public),
     ("GET", "/openapi.json", Access::Public),
@@ -110,6 +112,7 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("POST", "/control/v1/tokens", Permission::ManageApiKeys),
     ("POST", "/control/v1/tokens/{id}/revoke", Permission::ManageApiKeys),
     ("GET", "/control/v1/audit-events", Permission::ViewAudit),
+    ("POST", "/control/v1/audit-events/verify", Permission::ViewAudit),
 ];
 
 /// `webfluss.rs` tries their wrong callers.
@@ -164,7 +167,7 @@ async fn nobodies(app: &TestApp) -> Vec<(&'static str, Caller)> {
 
 async fn call(caller: &Caller, method: &str, path: &str) -> crate::support::Answer {
     let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
-    let request = caller.request(method.clone(), path);
+    let request = caller.request(method.clone(), &path.replace("{file}", "index.css"));
     // Good in its form, so that it is the caller who is refused.
     let body = match path {
         "/api/auth/login" => json!({ "identifier": "x@example.com", "password": "SecurePass123!" }),

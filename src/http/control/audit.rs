@@ -1,6 +1,6 @@
-//! The audit trail: who did what to which tenant, newest first.
+//! The audit trail: who did what to which tenant, newest first, and whether it is still what was written.
 
-use actix_web::{HttpResponse, get};
+use actix_web::{HttpResponse, get, post};
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -12,10 +12,10 @@ use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::Rule;
 use crate::domain::names::TenantId;
-use crate::service::audit::{Entry, Filter};
+use crate::service::audit::{Break, Entry, Filter, Verdict};
 
 pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(list);
+    config.service(list).service(verify);
 }
 
 /// An audit event, as this dialect answers it.
@@ -83,6 +83,79 @@ async fn list(call: Call) -> Answer {
         next_cursor: page.next.map(write_cursor),
         data: page.rows.into_iter().map(EventAnswer::from).collect(),
     }))
+}
+
+/// What a check of the chain of audit events found.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditVerification)]
+pub(super) struct VerificationAnswer {
+    /// Whether every event is what was sealed, in its place, to the end.
+    intact: bool,
+    /// How many events the chain has.
+    event_count: i64,
+    /// The last seal, in hex; note it elsewhere to find a chain that was made anew.
+    head: String,
+    /// The first place where the chain does not hold; null where it does.
+    #[schema(required)]
+    broken: Option<BreakAnswer>,
+}
+
+/// Where and how a chain does not hold.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditBreak)]
+pub(super) struct BreakAnswer {
+    /// The place in the chain, from 1.
+    position: i64,
+    /// What is wrong there.
+    fault: Fault,
+}
+
+/// What is wrong with an event.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditFault)]
+#[serde(rename_all = "lowercase")]
+enum Fault {
+    /// It is gone.
+    Missing,
+    /// It is not what was sealed.
+    Changed,
+}
+
+/// Checks the whole chain of audit events, after sealing what is not yet in it. A chain that does not hold
+/// is an answer, and no error.
+#[utoipa::path(tag = "control", operation_id = "ControlVerifyAuditEvents", security(("bearer" = [])),
+    responses(
+        (status = 200, description = "What was found", body = VerificationAnswer),
+        (status = 400, description = "The request holds what is not known here", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "VIEW_AUDIT is missing, or held in some tenants alone", body = ProblemBody, content_type = "application/problem+json"),
+    ))]
+#[post("/control/v1/audit-events/verify")]
+async fn verify(call: Call) -> Answer {
+    call.ctx.require(Permission::ViewAudit)?;
+    call.nothing_else()?;
+    let verdict = call.services().audit.verify(&call.ctx).await?;
+    Ok(HttpResponse::Ok().json(VerificationAnswer::from(verdict)))
+}
+
+impl From<Verdict> for VerificationAnswer {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            intact: verdict.broken.is_none(),
+            event_count: verdict.events,
+            head: verdict.head,
+            broken: verdict.broken.map(BreakAnswer::from),
+        }
+    }
+}
+
+impl From<Break> for BreakAnswer {
+    fn from(found: Break) -> Self {
+        match found {
+            Break::Missing(position) => Self { position, fault: Fault::Missing },
+            Break::Changed(position) => Self { position, fault: Fault::Changed },
+        }
+    }
 }
 
 impl From<Entry> for EventAnswer {

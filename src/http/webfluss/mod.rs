@@ -134,7 +134,7 @@ struct Domains {
     (status = 200, description = "Created", body = Created),
     (status = 400, description = "The body is no JSON object", body = ErrorBody),
     (status = 401, description = "Unauthorized", body = ErrorBody),
-    (status = 403, description = "The token may not create tenants", body = ErrorBody),
+    (status = 403, description = "CREATE_TENANT is missing", body = ErrorBody),
     (status = 404, description = "User not found", body = ErrorBody),
     (status = 422, description = "The body breaks a rule", body = ErrorBody),
 ))]
@@ -156,7 +156,7 @@ async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpRes
 /// Shows a tenant.
 #[utoipa::path(tag = "webfluss", operation_id = "WebflussShowTenant", params(("tenantUuid" = Uuid, Path)), security(("bearer" = [])), responses(
     (status = 200, description = "The tenant", body = Details),
-    (status = 403, description = "The token may not view tenants", body = ErrorBody),
+    (status = 403, description = "VIEW_TENANTS is missing", body = ErrorBody),
     (status = 401, description = "Unauthorized", body = ErrorBody),
     (status = 404, description = "There is no such tenant", body = ErrorBody),
 ))]
