@@ -78,6 +78,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "how long a deleted tenant can be restored; after it, it is purged",
     ),
     ("tenants.purge_interval", "1m", "how often it is looked for tenants to purge"),
+    (
+        "fleet.workers",
+        "4",
+        "tenants that a fleet migration works on at the same time; a server gives it at most a tenth of \
+         database.max_connections",
+    ),
+    (
+        "fleet.lease",
+        "15s",
+        "how long after its last sign of life whoever runs a fleet migration is taken for gone",
+    ),
     ("log.format", "text", "text or json"),
     (
         "log.filter",
@@ -115,6 +126,8 @@ pub struct Settings {
     pub erase_interval: Duration,
     /// The lives of tenants.
     pub tenants: Tenants,
+    /// Fleet migrations.
+    pub fleet: Fleet,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -194,6 +207,15 @@ pub struct Tenants {
     pub grace_period: Duration,
     /// How often it is looked for some to purge.
     pub purge_interval: Duration,
+}
+
+/// Fleet migrations.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    /// Tenants at the same time.
+    pub workers: usize,
+    /// How long a runner that says nothing keeps an operation.
+    pub lease: Duration,
 }
 
 /// What is logged, and how.
@@ -340,6 +362,8 @@ impl Settings {
             grace_period: r.duration("tenants.grace_period"),
             purge_interval: r.duration("tenants.purge_interval"),
         };
+        let fleet =
+            Fleet { workers: r.number("fleet.workers", 1, 1024), lease: r.duration("fleet.lease") };
         let log = Log {
             json: r.choice("log.format", &["text", "json"]) == Some(1),
             filter: r.text("log.filter").unwrap_or_default(),
@@ -360,6 +384,7 @@ impl Settings {
             http,
             erase_interval: r.duration("profiles.erase_interval"),
             tenants,
+            fleet,
             log,
         })
     }

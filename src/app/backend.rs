@@ -26,7 +26,8 @@ use crate::pg::embedded;
 use crate::pg::error::During;
 use crate::pg::migrations::MigrationSet;
 use crate::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLimits};
-use crate::pg::{Db, signing_keys};
+use crate::pg::{Db, migration_sets, signing_keys};
+use crate::service::fleet::{Engine, Limits};
 use crate::service::{
     Audit, Fleet, Health, Identity, Lifecycle, Members, Profiles, Provisioning, Registry, Services,
     Sessions, System, Tenants, Tokens,
@@ -78,10 +79,10 @@ pub(super) struct Parts {
     hasher: Hasher,
     issuer: Issuer,
     root: Option<Arc<RootToken>>,
-    tenant_set: Arc<MigrationSet>,
     public_version: i32,
     refresh_lifetime: time::Duration,
     provisioning: Provisioning,
+    fleet: Arc<Engine>,
     grace_period: time::Duration,
 }
 
@@ -104,7 +105,7 @@ impl Parts {
             profiles: Profiles::new(db.clone()),
             system: System::new(db.clone(), Profiles::new(db.clone())),
             audit: Audit::new(db.clone()),
-            fleet: Fleet::new(db.clone(), Arc::clone(&self.tenant_set)),
+            fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),
             health: Health::new(
                 db.clone(),
                 database.clone(),
@@ -156,10 +157,7 @@ impl Backend {
             rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
         }
         let database = Database::new(ground.owner, ground.runtime, rules);
-        let main = PoolSizes {
-            control: settings.database.max_connections / PROVISIONING_SHARE,
-            runtime: 2,
-        };
+        let main = main_pools(purpose, settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, &public_set).await?;
@@ -167,6 +165,12 @@ impl Backend {
             for open in &posture.open {
                 tracing::warn!("{open}");
             }
+        }
+        if purpose != Purpose::Operate {
+            let tx = db.public().await.during("record the tenant migrations")?;
+            let (set, now) = (&tenant_set, clock.now());
+            migration_sets::record(&tx, set.fingerprint(), &set.history(), now).await?;
+            tx.commit().await.during("record the tenant migrations")?;
         }
         let root = match purpose {
             Purpose::Serve => Some(secrets::root_token(settings, &mut first_start)?),
@@ -183,11 +187,20 @@ impl Backend {
             Arc::clone(&tenant_set),
             version,
         );
+        let fleet = Engine::new(
+            Handle::current(),
+            db.clone(),
+            database.clone(),
+            tenant_set,
+            clock.clone(),
+            fleet_limits(purpose, settings, main),
+            super::host::name(),
+        );
         let parts = Parts {
             hasher,
             issuer,
             root,
-            tenant_set,
+            fleet: Arc::new(fleet),
             public_version: public_set.version(),
             refresh_lifetime: time::Duration::try_from(settings.auth.refresh_lifetime)
                 .unwrap_or(time::Duration::WEEK),
@@ -234,8 +247,9 @@ impl Backend {
         }
     }
 
-    /// Closes the pools and stops the embedded server, if this process started one.
+    /// Lets go of fleet migrations that run here, closes the pools and stops the embedded server, if this process started one.
     pub async fn close(self) {
+        self.parts.fleet.stop().await;
         self.database.close();
         #[cfg(feature = "embedded-postgres")]
         if let Some(server) = self.embedded
@@ -265,6 +279,25 @@ impl Backend {
         Ok(self)
     }
 }
+/// A command that migrates has nobody else to care for.
+fn main_pools(purpose: Purpose, budget: usize) -> PoolSizes {
+    let control = match purpose {
+        Purpose::Migrate => budget.saturating_sub(2),
+        Purpose::Serve | Purpose::Operate => budget / PROVISIONING_SHARE,
+    };
+    PoolSizes { control, runtime: 2 }
+}
+
+/// Set-ups of a server go on beside a fleet migration, and both need a connection to tell that they live.
+fn fleet_limits(purpose: Purpose, settings: &Settings, main: PoolSizes) -> Limits {
+    let most_workers = match purpose {
+        Purpose::Migrate => main.control.saturating_sub(2),
+        Purpose::Serve | Purpose::Operate => main.control / 2,
+    };
+    let fleet = &settings.fleet;
+    Limits { workers: fleet.workers, most_workers: most_workers.max(1), lease: fleet.lease }
+}
+
 fn rules(settings: &Settings) -> Rules {
     let database = &settings.database;
     Rules {

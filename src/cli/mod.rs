@@ -78,10 +78,7 @@ enum Command {
     /// Start the server; so does `rowhouse` alone
     Serve,
     /// Bring the control plane and then every tenant up to date
-    ///
-    /// Tenants are migrated one after another, each in a transaction of its own. One that fails is left as
-    /// it was and named, and the others go on; the exit code is then 3. Running it again continues.
-    Migrate(Output),
+    Migrate(migrate::Migrate),
     /// Create and look at tenants
     #[command(subcommand)]
     Tenant(TenantVerb),
@@ -219,7 +216,7 @@ impl Cli {
     pub async fn run(self, settings: Settings) -> Result<Exit, Failure> {
         match self.command {
             None | Some(Command::Serve) => serve::run(settings).await,
-            Some(Command::Migrate(output)) => migrate::run(&settings, output).await,
+            Some(Command::Migrate(migrate)) => migrate::run(&settings, migrate).await,
             Some(Command::Tenant(TenantVerb::Create(wish))) => {
                 tenant::create(&settings, wish).await
             }

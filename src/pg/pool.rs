@@ -182,6 +182,11 @@ impl Database {
         &self.0.rules
     }
 
+    /// The owner's login, for what needs a connection of its own.
+    pub(super) fn owner(&self) -> &Endpoint {
+        &self.0.owner
+    }
+
     /// Adds up the pools by purpose.
     #[must_use]
     pub fn status(&self) -> Vec<PoolStatus> {

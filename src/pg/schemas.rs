@@ -4,11 +4,14 @@
 //! the owner, inside the caller's transaction: nothing is committed, so that a schema is there if and
 //! only if its tenant is.
 
-use futures_util::future::join;
+use futures_util::future::{join, join4};
+use time::OffsetDateTime;
+use tokio_postgres::error::SqlState;
 
 use super::bootstrap::RUNTIME_LOGIN;
 use super::error::Failure;
-use super::migrations::{HISTORY_TABLE, MigrationError, MigrationSet};
+use super::migration_sets;
+use super::migrations::{Applied, HERE, HISTORY_TABLE, MigrationError, MigrationSet, Pending};
 use super::pool::{Isolation, Rules};
 use super::scope::{self, PublicTx};
 use crate::domain::names::SchemaName;
@@ -79,6 +82,93 @@ pub async fn migrate(
     let (revoked, left) = join(tx.batch(&revoke), leaving).await;
     revoked.and(left)?;
     Ok(applied)
+}
+
+/// What a schema says of itself when a migration enters it.
+#[derive(Debug)]
+pub struct Entered {
+    /// What was applied to it before.
+    pub applied: Vec<Applied>,
+    /// Where the transaction stands.
+    here: String,
+    /// Whether the tenant could edit its history.
+    history_is_open: bool,
+}
+
+/// Enters a schema that is in use, for [`catch_up`], and reads its history. Two that enter one schema wait
+/// for each other, as long as a lock may be waited for.
+///
+/// # Errors
+/// [`MigrationError::Diverged`] where it has no history; the transaction is then lost.
+pub async fn enter(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    rules: &Rules,
+) -> Result<Entered, MigrationError> {
+    let history = format!("SELECT version, name, checksum FROM {schema}.{HISTORY_TABLE}");
+    let about = format!(
+        "{HERE}, has_table_privilege('{}', '{schema}.{HISTORY_TABLE}', 'INSERT')",
+        entrant(schema, rules.isolation)
+    );
+    // One round trip. The history is read after the lock is had, by a query that begins after it.
+    let (entered, locked, about, history) = join4(
+        scope::enter_schema(tx, schema, &rules.limits),
+        lock(tx, schema.as_str()),
+        tx.query_one(&about, &[]),
+        tx.query(&history, &[]),
+    )
+    .await;
+    entered.and(locked)?;
+    let none =
+        [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME, &SqlState::UNDEFINED_OBJECT];
+    let about = about.map_err(|failure| match failure.sqlstate() {
+        Some(state) if none.contains(&state) => MigrationError::Diverged(
+            "the schema, its role or its history of migrations is not there".to_owned(),
+        ),
+        _ => failure.into(),
+    })?;
+    Ok(Entered {
+        applied: history?.iter().map(migration_sets::applied).collect(),
+        here: about.get(0),
+        history_is_open: about.get(1),
+    })
+}
+
+/// Runs files in the schema that was entered, points the transaction back at the control plane and has
+/// `records` written there, in the same round trip as the last of the files.
+///
+/// # Errors
+/// The file that failed; the transaction is then lost.
+#[expect(clippy::too_many_arguments, reason = "what, where, by which rules, when, and what else")]
+pub async fn catch_up(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    entered: &Entered,
+    set: &MigrationSet,
+    files: &Pending,
+    rules: &Rules,
+    now: OffsetDateTime,
+    records: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), MigrationError> {
+    let (head, files) = files.split();
+    for some in head {
+        set.run(tx, schema, &some, &entered.here, now).await?;
+    }
+    let entrant = entrant(schema, rules.isolation);
+    let mend = async {
+        if entered.history_is_open {
+            tx.batch(&format!("REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}")).await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    // Polled in this order and so sent in this order: each sends all that it has when it is first polled.
+    let running = set.run(tx, schema, &files, &entered.here, now);
+    let leaving = scope::leave_schema(tx, &rules.limits);
+    let (ran, mended, left, recorded) = join4(running, mend, leaving, records).await;
+    ran?;
+    mended?;
+    left?;
+    Ok(recorded?)
 }
 
 /// How many tables (or types, or routines) one transaction drops. A drop locks whatever it touches until

@@ -209,44 +209,36 @@ pub async fn list_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<Tenant>> {
     rows.iter().map(from_row).collect()
 }
 
-/// The tenants whose schema was not made by this set of migrations, oldest first.
-pub async fn list_behind(tx: &PublicTx, set: &MigrationSet) -> Result<Vec<Tenant>> {
-    let rows = tx
-        .query(
-            "SELECT id, number, slug, name, org, status, created_at
-               FROM tenants
-              WHERE migrations_fingerprint <> $1 AND purge_started_at IS NULL
-              ORDER BY created_at, id",
-            &[&set.fingerprint()],
-        )
-        .await
-        .during("list tenants that are behind")?;
-    rows.iter().map(from_row).collect()
-}
-
-/// Remembers what a tenant's schema was migrated to. A tenant whose purge has begun is not migrated: the
-/// error takes back what the migration made between two steps of the purge.
+/// Remembers what a tenant's schema was migrated to. A tenant that is being deleted is not migrated: the wrong
+/// row count takes back what the migration made, be it between two steps of a purge.
+///
+/// # Errors
+/// [`Failure`].
 pub async fn set_migrated(
     tx: &PublicTx,
     id: TenantId,
     set: &MigrationSet,
     now: OffsetDateTime,
-) -> Result<()> {
+) -> Result<(), Failure> {
     let touched = tx
         .execute(
             "UPDATE tenants
                 SET migrations_version = $2, migrations_fingerprint = $3, revision = revision + 1,
                     updated_at = $4
-              WHERE id = $1 AND purge_started_at IS NULL",
+              WHERE id = $1 AND status <> 'deleting'",
             &[&id, &set.version(), &set.fingerprint(), &now],
         )
-        .await
-        .during("record the migration of a tenant")?;
-    if touched == 1 {
-        Ok(())
-    } else {
-        Err(Failure::RowCount.during("record the migration of a tenant"))
-    }
+        .await?;
+    if touched == 1 { Ok(()) } else { Err(Failure::RowCount) }
+}
+
+/// Whether a tenant is there, and not being deleted.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn is_kept(tx: &PublicTx, id: TenantId) -> Result<bool, Failure> {
+    let sql = "SELECT EXISTS (SELECT FROM tenants WHERE id = $1 AND status <> 'deleting')";
+    Ok(tx.query_one(sql, &[&id]).await?.get(0))
 }
 
 /// How many tenants there are.

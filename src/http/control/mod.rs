@@ -171,6 +171,12 @@ fn face(error: &Error) -> Face {
         }
         Error::NotFound(noun) => not_found(*noun),
         Error::Conflict(conflict) => self::conflict(*conflict),
+        Error::Fleet(problem) => new(
+            StatusCode::CONFLICT,
+            problem.code(),
+            "The fleet is not in a state for this",
+            &problem.to_string(),
+        ),
         Error::Precondition(Precondition::Required) => new(
             StatusCode::PRECONDITION_REQUIRED,
             "precondition_required",
@@ -271,6 +277,7 @@ fn not_found(noun: Noun) -> Face {
         Noun::Profile => ("profile_not_found", "There is no such profile"),
         Noun::AuditEvent => ("audit_event_not_found", "There is no such audit event"),
         Noun::Member => ("member_not_found", "There is no such member"),
+        Noun::Operation => ("operation_not_found", "There is no such operation"),
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
     Face { status: StatusCode::NOT_FOUND, code, title, detail }
@@ -364,6 +371,7 @@ fn field_error(problem: &FieldProblem) -> FieldError {
             "must be the address of a user; send password, first_name and last_name to make one"
                 .to_owned()
         }
+        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
         Rule::Cursor => "must be the next_cursor of an earlier answer".to_owned(),
         Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),

@@ -104,7 +104,7 @@ impl ResponseError for Problem {
             Error::Malformed(Malformed::Method) | Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::Unauthenticated(_) | Error::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Error::Conflict(_) | Error::Precondition(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -155,6 +155,7 @@ fn message(error: &Error) -> String {
         }
         Error::NotFound(Noun::Token) => "The token was not found".to_owned(),
         Error::NotFound(Noun::AuditEvent) => "The audit event was not found".to_owned(),
+        Error::NotFound(Noun::Operation) => "The operation was not found".to_owned(),
         Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
         Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
         Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
@@ -170,6 +171,7 @@ fn message(error: &Error) -> String {
             | Conflict::AlreadyMember
             | Conflict::LastAdmin),
         ) => format!("Conflict: {}", conflict.as_str()),
+        Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
         | Error::Precondition(_) => {
             "The record was changed at the same moment; try again".to_owned()
@@ -213,6 +215,7 @@ fn invalid(problems: &[FieldProblem]) -> String {
         | Rule::Past
         | Rule::Unknown
         | Rule::UnknownUser
+        | Rule::UnknownTenant
         | Rule::Cursor
         | Rule::Timestamp
         | Rule::Permission
