@@ -75,6 +75,12 @@ struct ConnectionLabels {
     state: &'static str,
 }
 
+/// Labels of the tenants that fleet migrations came to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FleetLabels {
+    state: &'static str,
+}
+
 /// Labels of the password hasher.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HashLabels {
@@ -90,6 +96,8 @@ pub struct Metrics {
     connections: Family<ConnectionLabels, Gauge>,
     hashes: Family<HashLabels, Gauge>,
     hashes_computed: Gauge,
+    fleet_runs: Gauge,
+    fleet_tenants: Family<FleetLabels, Gauge>,
     started_at: Gauge<f64, AtomicU64>,
 }
 
@@ -128,6 +136,18 @@ impl Default for Metrics {
             "Password hashes computed since the start",
             hashes_computed.clone(),
         );
+        let fleet_runs = Gauge::default();
+        registry.register(
+            "rowhouse_fleet_runs",
+            "Fleet migrations that this process runs",
+            fleet_runs.clone(),
+        );
+        let fleet_tenants = Family::default();
+        registry.register(
+            "rowhouse_fleet_tenants",
+            "Tenants that this process migrated (done), could not migrate (failed), or tried again (again)",
+            fleet_tenants.clone(),
+        );
         let started_at = Gauge::default();
         registry.register(
             "process_start_time_seconds",
@@ -142,6 +162,8 @@ impl Default for Metrics {
             connections,
             hashes,
             hashes_computed,
+            fleet_runs,
+            fleet_tenants,
             started_at,
         }
     }
@@ -180,6 +202,17 @@ impl Metrics {
     /// Notes how many password hashes were computed.
     pub fn set_hashes_computed(&self, count: u64) {
         self.hashes_computed.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many fleet migrations run here.
+    pub fn set_fleet_runs(&self, count: usize) {
+        self.fleet_runs.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many tenants fleet migrations here have brought into a state.
+    pub fn set_fleet_tenants(&self, state: &'static str, count: usize) {
+        let labels = FleetLabels { state };
+        self.fleet_tenants.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All of it, in Prometheus' text form.

@@ -46,6 +46,7 @@ async fn readyz(site: web::Data<Site>) -> HttpResponse {
 #[get("/metrics")]
 async fn metrics(site: web::Data<Site>) -> HttpResponse {
     site.services.health.measure(&site.metrics);
+    site.services.fleet.measure(&site.metrics);
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
         .body(site.metrics.render())

@@ -46,7 +46,7 @@ fn create(program: &Program, slug: &str, more: &[&str]) -> Ran {
 fn slugs(list: &Ran) -> Vec<String> {
     let list = list.json();
     let tenants = list.as_array().expect("a list is an array");
-    let slug = |tenant: &serde_json::Value| tenant["slug"].as_str().map(str::to_owned);
+    let slug = |tenant: &Value| tenant["slug"].as_str().map(str::to_owned);
     tenants.iter().filter_map(slug).collect()
 }
 
@@ -105,7 +105,7 @@ async fn a_log_for_machines_holds_lines_of_json_and_no_secret() {
     let program = Program::on(&database);
     let ran = program.serve(&["--log-format", "json"]).stop("TERM").expect(0);
     for line in ran.stderr.lines() {
-        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));
     }
     for file in ["root-token", "admin-password"] {
         let secret = std::fs::read_to_string(program.folder().join(file)).unwrap();

@@ -20,6 +20,7 @@ mod databunker_system;
 mod databunker_tenants;
 mod databunker_users;
 mod databunker_v1;
+mod fleet;
 mod idempotency;
 mod isolation;
 mod library;

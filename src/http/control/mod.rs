@@ -13,6 +13,7 @@
 mod audit;
 mod call;
 mod members;
+mod migrations;
 mod tenants;
 mod tokens;
 
@@ -36,6 +37,7 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
     members::mount(config);
     tokens::mount(config);
     audit::mount(config);
+    migrations::mount(config);
 }
 
 /// Whether a path belongs to this dialect.

@@ -19,6 +19,7 @@ mod run;
 mod tenant;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -37,10 +38,12 @@ use crate::pg::migrations::{MigrationError, MigrationSet};
 use crate::pg::operation_tenants::Choice;
 use crate::pg::pool::Database;
 use crate::pg::{Db, PublicTx, migration_sets, operation_tenants, operations};
+use crate::telemetry::Metrics;
 
 pub use self::plan::{Behind, Plan};
 pub use self::rehearse::Rehearsal;
-pub use self::run::{Event, Events, Tally};
+use self::run::Tally;
+pub use self::run::{Event, Events};
 pub use crate::pg::operation_tenants::{End, Work};
 pub use crate::pg::operations::{Counts, Record};
 
@@ -144,10 +147,13 @@ impl Fleet {
         self.engine.stop().await;
     }
 
-    /// What this process has done so far.
-    #[must_use]
-    pub fn tally(&self) -> &Tally {
-        &self.engine.tally
+    /// Writes what this process has done so far into the metrics.
+    pub fn measure(&self, metrics: &Metrics) {
+        let tally = &self.engine.tally;
+        metrics.set_fleet_runs(tally.running.load(Relaxed));
+        metrics.set_fleet_tenants("done", tally.done.load(Relaxed));
+        metrics.set_fleet_tenants("failed", tally.failed.load(Relaxed));
+        metrics.set_fleet_tenants("again", tally.again.load(Relaxed));
     }
 
     /// Who is behind and by what, of these tenants alone where some are named.

@@ -73,15 +73,15 @@ pub type Events = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// What this process has done, for the metrics.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     /// Operations that run now.
-    pub running: AtomicUsize,
+    pub(super) running: AtomicUsize,
     /// Tenants that were migrated.
-    pub done: AtomicUsize,
+    pub(super) done: AtomicUsize,
     /// Tenants that could not be migrated.
-    pub failed: AtomicUsize,
+    pub(super) failed: AtomicUsize,
     /// Tries that were made again.
-    pub again: AtomicUsize,
+    pub(super) again: AtomicUsize,
 }
 
 /// Why a run begins no more tenants.
