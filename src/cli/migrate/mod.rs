@@ -29,12 +29,14 @@ pub(super) struct Migrate {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::doc_markdown, reason = "clap prints these comments, and backticks with them")]
 struct Flags {
     /// Tell who is behind and by what, and change nothing
     #[arg(long, conflicts_with_all = ["rehearse", "retry_failed", "canary", "canary_tenants"])]
     plan: bool,
     /// Try it on one tenant (the first that is behind, or the one named) and take it back
     #[arg(long, value_name = "TENANT", num_args = 0..=1, conflicts_with_all = ["retry_failed", "canary", "canary_tenants", "tenants"])]
+    #[expect(clippy::option_option, reason = "how clap says: a flag with a value or without")]
     rehearse: Option<Option<String>>,
     /// Migrate this tenant alone, by slug or id; repeat it for more than one
     #[arg(long = "tenant", value_name = "TENANT")]
@@ -89,14 +91,14 @@ pub(super) async fn run(settings: &Settings, migrate: Migrate) -> Result<Exit, F
         Some(Verb::Cancel(which)) => look::cancel(settings, which.id, which.output).await,
         Some(Verb::Resume(which)) => run::resume(settings, which.id, which.output).await,
         None if flags.plan => look::plan(settings, &flags.tenants, flags.output).await,
-        None => match &flags.rehearse {
-            Some(tenant) => look::rehearse(settings, tenant.as_deref(), flags.output).await,
-            None => {
-                if flags.go_on && flags.canary.is_none() && flags.canary_tenants.is_empty() {
-                    return Err(Failure::usage("--go-on needs --canary or --canary-tenant"));
-                }
-                run::all(settings, flags).await
+        None => {
+            if let Some(tenant) = &flags.rehearse {
+                return look::rehearse(settings, tenant.as_deref(), flags.output).await;
             }
-        },
+            if flags.go_on && flags.canary.is_none() && flags.canary_tenants.is_empty() {
+                return Err(Failure::usage("--go-on needs --canary or --canary-tenant"));
+            }
+            run::all(settings, flags).await
+        }
     }
 }

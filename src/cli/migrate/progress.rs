@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::{Output, output};
+use crate::domain::operation::PauseReason;
 use crate::service::fleet::{End, Event, Events, Record};
 
 /// As many tenants have a line each; of more, one in so many of them has.
@@ -127,7 +128,7 @@ pub(super) fn operation(record: &Record) -> Value {
     json!({
         "id": record.id,
         "state": record.state.as_str(),
-        "pauseReason": record.pause_reason.map(|reason| reason.as_str()),
+        "pauseReason": record.pause_reason.map(PauseReason::as_str),
         "isHeld": record.is_held,
         "holder": record.holder.as_ref().map(|holder| json!({
             "host": holder.host, "pid": holder.pid, "since": output::time(holder.since),

@@ -17,7 +17,7 @@ use super::call::{Call, Fields, write_cursor};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
-use crate::domain::operation::{OperationState, Then, WorkState};
+use crate::domain::operation::{OperationState, PauseReason, Then, WorkState};
 use crate::service::fleet::{Behind, Canary, Plan, Record, Wish, Work};
 
 pub(super) fn mount(config: &mut ServiceConfig<'_>) {
@@ -459,7 +459,7 @@ impl From<Record> for MigrationAnswer {
         Self {
             id: record.id,
             state: record.state.as_str(),
-            pause_reason: record.pause_reason.map(|reason| reason.as_str()),
+            pause_reason: record.pause_reason.map(PauseReason::as_str),
             runner: record.holder.map(|holder| RunnerAnswer {
                 host: holder.host,
                 pid: holder.pid,

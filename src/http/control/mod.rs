@@ -30,6 +30,7 @@ use super::middleware::current_request_id;
 use crate::domain::error::{
     AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
 };
+use crate::domain::operation::FleetProblem;
 
 /// Mounts the routes of this dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
@@ -173,12 +174,7 @@ fn face(error: &Error) -> Face {
         }
         Error::NotFound(noun) => not_found(*noun),
         Error::Conflict(conflict) => self::conflict(*conflict),
-        Error::Fleet(problem) => new(
-            StatusCode::CONFLICT,
-            problem.code(),
-            "The fleet is not in a state for this",
-            &problem.to_string(),
-        ),
+        Error::Fleet(problem) => fleet(problem),
         Error::Precondition(Precondition::Required) => new(
             StatusCode::PRECONDITION_REQUIRED,
             "precondition_required",
@@ -346,6 +342,12 @@ fn conflict(conflict: Conflict) -> Face {
         _ => StatusCode::CONFLICT,
     };
     Face { status, code, title, detail: detail.to_owned() }
+}
+
+fn fleet(problem: &FleetProblem) -> Face {
+    let title = "The fleet is not in a state for this";
+    let (status, code) = (StatusCode::CONFLICT, problem.code());
+    Face { status, code, title, detail: problem.to_string() }
 }
 
 fn field_error(problem: &FieldProblem) -> FieldError {

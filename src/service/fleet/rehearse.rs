@@ -29,17 +29,14 @@ pub(super) async fn on_tenant(
     now: OffsetDateTime,
 ) -> Result<Option<Rehearsal>> {
     let tx = db.public().await.during("rehearse a migration")?;
-    let tenant = match named {
-        Some(named) => {
-            let found = migration_sets::resolve(&tx, &[named.to_owned()]).await?;
-            let id = found.get(named).copied();
-            Some(id.map(TenantId::new).ok_or(Error::NotFound(Noun::Tenant))?)
-        }
-        None => {
-            let groups = migration_sets::groups(&tx, None).await?;
-            let behind = groups.iter().find(|g| g.fingerprint != engine.set.fingerprint());
-            behind.map(|group| group.first)
-        }
+    let tenant = if let Some(named) = named {
+        let found = migration_sets::resolve(&tx, &[named.to_owned()]).await?;
+        let id = found.get(named).copied();
+        Some(id.map(TenantId::new).ok_or(Error::NotFound(Noun::Tenant))?)
+    } else {
+        let groups = migration_sets::groups(&tx, None).await?;
+        let behind = groups.iter().find(|g| g.fingerprint != engine.set.fingerprint());
+        behind.map(|group| group.first)
     };
     drop(tx);
     match tenant {

@@ -5,13 +5,14 @@
 //! runner that was taken for gone and is not can commit nothing more. Where a lock or a connection could not
 //! be had, a tenant is tried again after a pause, during which others take its place.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use super::tenant::Job;
@@ -150,9 +151,7 @@ struct Shared {
     engine: Arc<Engine>,
     operation: Uuid,
     runner: Uuid,
-    permits: Semaphore,
-    /// Tenants that wait for their next try, and stand in nobody's way.
-    resting: AtomicUsize,
+    permits: Arc<Semaphore>,
     failures: AtomicUsize,
     max_failures: Option<usize>,
     halt: watch::Sender<Option<Halt>>,
@@ -234,8 +233,7 @@ impl Engine {
             engine: Arc::clone(&self),
             operation: id,
             runner,
-            permits: Semaphore::new(go.workers),
-            resting: AtomicUsize::new(0),
+            permits: Arc::new(Semaphore::new(go.workers)),
             failures: AtomicUsize::new(0),
             max_failures: go.max_failures,
             halt: go.halt.clone(),
@@ -328,7 +326,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -360,73 +358,114 @@ async fn beat(engine: Arc<Engine>, id: Uuid, runner: Uuid, stop: watch::Sender<O
 }
 
 /// Works until nothing is left or somebody says stop; gives what was claimed and not begun.
+///
+/// Tenants are begun in order. The next ones are claimed while these are worked on.
 async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: bool) -> Vec<Uuid> {
-    let mut tasks = JoinSet::new();
-    let mut left = Vec::new();
     let batch = workers * CLAIMED_AHEAD;
+    let mut halted = shared.halted.clone();
+    let mut tasks = JoinSet::new();
+    let mut queue = VecDeque::new();
+    let mut claiming = None;
     let mut is_dry = false;
+    let mut left = Vec::new();
     loop {
-        let is_halted = shared.halted.borrow().is_some();
-        let ready = tasks.len().saturating_sub(shared.resting.load(Ordering::Relaxed));
-        if is_halted || is_dry || ready > batch / 2 {
-            match tasks.join_next().await {
-                Some(Ok(not_begun)) => left.extend(not_begun),
-                // A bug of ours: the row stays with this runner, and the next one takes it back.
-                Some(Err(panicked)) => halt(&shared.halt, Halt::Away(panicked.to_string())),
-                None => return left,
-            }
-            continue;
+        if claiming.is_none() && !is_dry && queue.len() <= batch / 2 {
+            let shared = Arc::clone(shared);
+            claiming = Some(tokio::spawn(async move { shared.claim(batch, canary_only).await }));
         }
-        match claim(shared, batch, canary_only).await {
-            Ok(claimed) => {
+        if claiming.is_none() && queue.is_empty() && tasks.is_empty() {
+            return left;
+        }
+        tokio::select! {
+            biased;
+            _ = halted.wait_for(Option::is_some) => break,
+            claimed = taken(&mut claiming), if claiming.is_some() => {
+                claiming = None;
                 is_dry = claimed.len() < batch;
-                for (tenant, slug, attempts) in claimed {
+                queue.extend(claimed);
+            }
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => shared.note_end(ended, &mut left),
+            Ok(permit) = Arc::clone(&shared.permits).acquire_owned(), if !queue.is_empty() => {
+                if let Some((tenant, slug, attempts)) = queue.pop_front() {
                     let shared = Arc::clone(shared);
-                    tasks.spawn(async move { shared.see_to(tenant, slug, attempts).await });
+                    tasks.spawn(async move { shared.see_to(permit, tenant, slug, attempts).await });
                 }
             }
-            Err(failure) => halt(&shared.halt, Halt::Away(failure.to_string())),
         }
     }
+    queue.extend(taken(&mut claiming).await);
+    left.extend(queue.into_iter().map(|(tenant, ..)| tenant.uuid()));
+    while let Some(ended) = tasks.join_next().await {
+        shared.note_end(ended, &mut left);
+    }
+    left
 }
 
-async fn claim(
-    shared: &Shared,
-    batch: usize,
-    canary_only: bool,
-) -> Result<Vec<(TenantId, Slug, i32)>, Failure> {
-    let mut tries = 0;
-    loop {
-        let claimed = async {
-            let tx = shared.engine.db.public().await?;
-            let limit = i64::try_from(batch).unwrap_or(i64::MAX);
-            let (operation, runner) = (shared.operation, shared.runner);
-            let now = shared.engine.clock.now();
-            operation_tenants::claim(tx, operation, runner, canary_only, limit, now).await
-        };
-        match claimed.await {
-            Err(failure) if tries < TRIES && may_pass(&failure) => {
-                tries += 1;
-                tokio::time::sleep(pause_after(tries)).await;
-            }
-            outcome => return outcome,
-        }
+type Claimed = Vec<(TenantId, Slug, i32)>;
+
+/// What is being claimed, once it is. A claim that failed has said so.
+async fn taken(claiming: &mut Option<JoinHandle<Claimed>>) -> Claimed {
+    match claiming {
+        Some(task) => task.await.unwrap_or_default(),
+        None => Vec::new(),
     }
 }
 
 impl Shared {
+    /// Claims some tenants; none where there are no more, or the ledger cannot be written.
+    async fn claim(&self, batch: usize, canary_only: bool) -> Claimed {
+        let mut tries = 0;
+        loop {
+            let claimed = async {
+                let tx = self.engine.db.public().await?;
+                let limit = i64::try_from(batch).unwrap_or(i64::MAX);
+                let (operation, runner) = (self.operation, self.runner);
+                let now = self.engine.clock.now();
+                operation_tenants::claim(tx, operation, runner, canary_only, limit, now).await
+            };
+            match claimed.await {
+                Ok(claimed) => return claimed,
+                Err(failure) if tries < TRIES && may_pass(&failure) => {
+                    tries += 1;
+                    tokio::time::sleep(pause_after(tries)).await;
+                }
+                Err(failure) => {
+                    halt(&self.halt, Halt::Away(failure.to_string()));
+                    return Vec::new();
+                }
+            }
+        }
+    }
+
+    fn note_end(&self, ended: Result<Option<Uuid>, JoinError>, left: &mut Vec<Uuid>) {
+        match ended {
+            Ok(not_begun) => left.extend(not_begun),
+            // A bug of ours: the row stays with this runner, and the next one takes it back.
+            Err(panicked) => halt(&self.halt, Halt::Away(panicked.to_string())),
+        }
+    }
+
     /// Migrates a tenant, if need be after some tries; gives it back where it was not begun.
-    async fn see_to(&self, tenant: TenantId, slug: Slug, claimed: i32) -> Option<Uuid> {
+    async fn see_to(
+        &self,
+        permit: OwnedSemaphorePermit,
+        tenant: TenantId,
+        slug: Slug,
+        claimed: i32,
+    ) -> Option<Uuid> {
+        let mut permit = Some(permit);
         let mut tries = 1;
         loop {
-            let Ok(permit) = self.permits.acquire().await else { return Some(tenant.uuid()) };
+            if permit.is_none() {
+                permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+            }
             if self.halted.borrow().is_some() {
                 return Some(tenant.uuid());
             }
             let attempts = claimed + i32::try_from(tries).unwrap_or(i32::MAX) - 1;
             let (operation, runner) = (self.operation, self.runner);
             let job = Job { operation, runner, tenant, attempts };
-            let error = match self.engine.migrate(job).await {
+            let error = match Box::pin(self.engine.migrate(job)).await {
                 Ok(applied) => {
                     self.engine.tally.done.fetch_add(1, Ordering::Relaxed);
                     self.tell(tenant, slug, End::Done(applied), attempts);
@@ -435,7 +474,7 @@ impl Shared {
                 Err(error) => error,
             };
             if tries < TRIES && is_worth_another_try(&error) {
-                drop(permit);
+                drop(permit.take());
                 self.engine.tally.again.fetch_add(1, Ordering::Relaxed);
                 (self.events)(&Event::Again { slug: slug.clone(), reason: error.to_string() });
                 self.rest(pause_after(tries)).await;
@@ -453,10 +492,8 @@ impl Shared {
 
     /// A pause that ends early where nothing more is to be begun.
     async fn rest(&self, pause: Duration) {
-        self.resting.fetch_add(1, Ordering::Relaxed);
         let mut halted = self.halted.clone();
         let _ = tokio::time::timeout(pause, halted.wait_for(Option::is_some)).await;
-        self.resting.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn count_failure(&self, tenant: TenantId, slug: Slug, end: End, attempts: i32) {

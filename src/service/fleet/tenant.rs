@@ -48,16 +48,16 @@ impl Engine {
                         .await;
                         migrated.and(ended)
                     };
-                    schemas::catch_up(
+                    Box::pin(schemas::catch_up(
                         &tx, &schema, &entered, &self.set, files, rules, now, records,
-                    )
+                    ))
                     .await?;
                     tx.commit().await?;
                     return Ok(names);
                 }
                 [Segment::Inside(files), ..] => {
                     let nothing_more = async { Ok::<(), Failure>(()) };
-                    schemas::catch_up(
+                    Box::pin(schemas::catch_up(
                         &tx,
                         &schema,
                         &entered,
@@ -66,7 +66,7 @@ impl Engine {
                         rules,
                         now,
                         nothing_more,
-                    )
+                    ))
                     .await?;
                     tx.commit().await?;
                 }

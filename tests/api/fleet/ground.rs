@@ -6,6 +6,7 @@ use std::time::Duration;
 use rowhouse::app::{Backend, Options, Purpose};
 use rowhouse::config::Settings;
 use rowhouse::domain::names::{Email, Password, PersonName, Slug, TenantName};
+use rowhouse::domain::operation::PauseReason;
 use rowhouse::service::fleet::{Event, Events, Record, Wish};
 use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use tempfile::TempDir;
@@ -145,7 +146,7 @@ pub fn outcome(record: &Record) -> (&'static str, Option<&'static str>, [i64; 4]
     let counts = record.counts;
     (
         record.state.as_str(),
-        record.pause_reason.map(|reason| reason.as_str()),
+        record.pause_reason.map(PauseReason::as_str),
         [counts.pending, counts.done, counts.failed, counts.skipped],
     )
 }

@@ -56,13 +56,13 @@ async fn a_process_killed_while_it_migrates_leaves_every_tenant_migrated_once_or
         ground.write(file);
     }
     let sql = ground.sql().await;
+    let program = ground.program();
     let (mut hits, mut misses) = (0, 0);
     while hits < kills {
         assert!(misses < 10 * kills, "no kill met an open transaction: nothing was shown");
         let done = count(&sql, "SELECT count(*) FROM operation_tenants WHERE state = 'done'").await;
-        let mut process = ground
-            .program()
-            .command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "2"]);
+        let mut process =
+            program.command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "2"]);
         process.env("ROWHOUSE_FLEET__LEASE", "300ms").stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = process.spawn().expect("the program starts");
         let goal = done + 1 + random(MOST_BEFORE_A_KILL);

@@ -11,7 +11,7 @@ use super::ground::{GATED, Gate, Ground, SECOND, migrate, outcome, quiet, wait_f
 pub async fn heard_twice(sql: &Client) {
     for _ in 0..2 {
         let lease = "SELECT lease_until::text FROM operations";
-        let before: String = sql.query_one(lease, &[]).await.unwrap().get(0);
+        let before: String = sql.query_one(lease, &[]).await.expect("it is held").get(0);
         wait_for(sql, &format!("SELECT lease_until::text <> '{before}' FROM operations")).await;
     }
 }
