@@ -212,3 +212,26 @@ async fn only_the_tenants_that_are_named_are_migrated() {
     assert_eq!((problems[0].field.as_ref(), problems[0].rule), ("/tenants/1", Rule::UnknownTenant));
     backend.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_costs_a_try_and_no_tenant() {
+    let ground = Ground::with(2).await;
+    ground.write(GATED);
+    let gate = Gate::shut(&ground).await;
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
+        gate.reached(&ground).await;
+        let kill = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                     WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
+        assert_eq!(ground.sql().await.query(kill, &[]).await.unwrap().len(), 1);
+        gate.open().await;
+    });
+    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
+    assert_eq!(ground.runs().await, [1; 2]);
+    let work = fleet.tenants(&ctx, made.id, None, &EVERYBODY).await.unwrap();
+    let attempts: i32 = work.rows.iter().map(|row| row.attempts).sum();
+    assert_eq!(attempts, 3, "{work:?}");
+    backend.close().await;
+}
