@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::{During, Failure};
+use super::migrations::{HERE, MigrationSet};
 use super::scope::PublicTx;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{Slug, TenantId};
@@ -188,6 +189,58 @@ pub async fn end(
         )
         .await?;
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount) }
+}
+
+/// Writes down in one statement, from inside of a schema, what [`super::tenants`] and the ledger say of a tenant
+/// that was migrated, and looks whether the transaction still stands where it was entered (`here`).
+///
+/// # Errors
+/// [`Failure::RowCount`] where the tenant is being deleted, or somebody else has it by now;
+/// [`Failure::NotEntered`] where a file moved the transaction. Nothing may then be committed.
+pub async fn end_inside(
+    tx: &PublicTx,
+    key: &Key,
+    attempts: i32,
+    applied: Vec<String>,
+    set: &MigrationSet,
+    here: &str,
+    now: OffsetDateTime,
+) -> Result<(), Failure> {
+    let sql = format!(
+        "WITH migrated AS (
+             UPDATE public.tenants
+                SET migrations_version = $5, migrations_fingerprint = $6, revision = revision + 1,
+                    updated_at = $4
+              WHERE id = $3 AND status <> 'deleting'
+          RETURNING id),
+         ended AS (
+             UPDATE public.operation_tenants
+                SET state = 'done', applied = $7, error = NULL, ended_at = $4, attempts = $8,
+                    runner = NULL
+              WHERE operation_id = $1 AND tenant_id = $3 AND runner = $2 AND state = 'running'
+          RETURNING tenant_id)
+         {HERE}, (SELECT count(*) FROM migrated) + (SELECT count(*) FROM ended)"
+    );
+    let (version, fingerprint) = (set.version(), set.fingerprint());
+    let row = tx
+        .query_one(
+            &sql,
+            &[
+                &key.operation,
+                &key.runner,
+                &key.tenant,
+                &now,
+                &version,
+                &fingerprint,
+                &applied,
+                &attempts,
+            ],
+        )
+        .await?;
+    if row.get::<_, &str>(0) != here {
+        return Err(Failure::NotEntered);
+    }
+    if row.get::<_, i64>(1) == 2 { Ok(()) } else { Err(Failure::RowCount) }
 }
 
 /// Puts those that failed back among those that are not begun; tells how many.

@@ -251,6 +251,12 @@ impl Db {
         Ok(PublicTx::new(connection, &self.rules, self.tls.clone()))
     }
 
+    /// A transaction of the owner's that begins inside of a schema.
+    pub(super) async fn inside(&self, schema: &SchemaName) -> Result<PublicTx, Failure> {
+        let connection = take(&self.control).await?;
+        Ok(PublicTx::inside(connection, schema, &self.rules, self.tls.clone()))
+    }
+
     /// A transaction that sees one tenant and nothing else.
     ///
     /// The tenant's id must come from a caller who was found entitled to it: this is the inside of the

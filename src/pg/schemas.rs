@@ -4,7 +4,7 @@
 //! the owner, inside the caller's transaction: nothing is committed, so that a schema is there if and
 //! only if its tenant is.
 
-use futures_util::future::{join, join4};
+use futures_util::future::{join, join3};
 use time::OffsetDateTime;
 use tokio_postgres::error::SqlState;
 
@@ -12,7 +12,7 @@ use super::bootstrap::RUNTIME_LOGIN;
 use super::error::Failure;
 use super::migration_sets;
 use super::migrations::{Applied, HERE, HISTORY_TABLE, MigrationError, MigrationSet, Pending};
-use super::pool::{Isolation, Rules};
+use super::pool::{Db, Isolation, Rules};
 use super::scope::{self, PublicTx};
 use crate::domain::names::SchemaName;
 
@@ -84,41 +84,34 @@ pub async fn migrate(
     Ok(applied)
 }
 
-/// What a schema says of itself when a migration enters it.
-#[derive(Debug)]
+/// A schema that a migration has entered.
 pub struct Entered {
+    /// The transaction, which sees the schema; the control plane's tables by their full names alone.
+    pub tx: PublicTx,
     /// What was applied to it before.
     pub applied: Vec<Applied>,
-    /// Where the transaction stands.
-    here: String,
+    /// Where the transaction stands, as [`HERE`] says it.
+    pub here: String,
     /// Whether the tenant could edit its history.
     history_is_open: bool,
 }
 
-/// Enters a schema that is in use, for [`catch_up`], and reads its history. Two that enter one schema wait
-/// for each other, as long as a lock may be waited for.
+/// Enters a schema that is in use, for [`catch_up`], and reads its history, in one round trip. Two that enter
+/// one schema wait for each other, as long as a lock may be waited for.
 ///
 /// # Errors
-/// [`MigrationError::Diverged`] where it has no history; the transaction is then lost.
-pub async fn enter(
-    tx: &PublicTx,
-    schema: &SchemaName,
-    rules: &Rules,
-) -> Result<Entered, MigrationError> {
+/// [`MigrationError::Diverged`] where it has no history.
+pub async fn enter(db: &Db, schema: &SchemaName) -> Result<Entered, MigrationError> {
+    let tx = db.inside(schema).await?;
     let history = format!("SELECT version, name, checksum FROM {schema}.{HISTORY_TABLE}");
     let about = format!(
-        "{HERE}, has_table_privilege('{}', '{schema}.{HISTORY_TABLE}', 'INSERT')",
-        entrant(schema, rules.isolation)
+        "{HERE}, has_table_privilege('{}', '{schema}.{HISTORY_TABLE}', 'INSERT'),
+         pg_advisory_xact_lock(hashtextextended($1, 0))",
+        entrant(schema, db.rules().isolation)
     );
-    // One round trip. The history is read after the lock is had, by a query that begins after it.
-    let (entered, locked, about, history) = join4(
-        scope::enter_schema(tx, schema, &rules.limits),
-        lock(tx, schema.as_str()),
-        tx.query_one(&about, &[]),
-        tx.query(&history, &[]),
-    )
-    .await;
-    entered.and(locked)?;
+    // The history is read after the lock is had, by a query that begins after it.
+    let (about, history) =
+        join(tx.query_one(&about, &[&schema.as_str()]), tx.query(&history, &[])).await;
     let none =
         [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME, &SqlState::UNDEFINED_OBJECT];
     let about = about.map_err(|failure| match failure.sqlstate() {
@@ -127,32 +120,29 @@ pub async fn enter(
         ),
         _ => failure.into(),
     })?;
-    Ok(Entered {
-        applied: history?.iter().map(migration_sets::applied).collect(),
-        here: about.get(0),
-        history_is_open: about.get(1),
-    })
+    let applied = history?.iter().map(migration_sets::applied).collect();
+    let (here, history_is_open) = (about.get(0), about.get(1));
+    Ok(Entered { tx, applied, here, history_is_open })
 }
 
-/// Runs files in the schema that was entered, points the transaction back at the control plane and has
-/// `records` written there, in the same round trip as the last of the files.
+/// Runs files in the schema that was entered, and has `records` written in the same round trip as the last of
+/// them; they name the control plane's tables in full. Nothing is committed.
 ///
 /// # Errors
 /// The file that failed; the transaction is then lost.
-#[expect(clippy::too_many_arguments, reason = "what, where, by which rules, when, and what else")]
 pub async fn catch_up(
-    tx: &PublicTx,
-    schema: &SchemaName,
     entered: &Entered,
+    schema: &SchemaName,
     set: &MigrationSet,
     files: &Pending,
     rules: &Rules,
     now: OffsetDateTime,
     records: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), MigrationError> {
+    let tx = &entered.tx;
     let (head, files) = files.split();
     for some in head {
-        set.run(tx, schema, &some, &entered.here, now).await?;
+        set.run(tx, schema, &some, now).await?;
     }
     let entrant = entrant(schema, rules.isolation);
     let mend = async {
@@ -162,13 +152,28 @@ pub async fn catch_up(
         Ok::<(), Failure>(())
     };
     // Polled in this order and so sent in this order: each sends all that it has when it is first polled.
-    let running = set.run(tx, schema, &files, &entered.here, now);
-    let leaving = scope::leave_schema(tx, &rules.limits);
-    let (ran, mended, left, recorded) = join4(running, mend, leaving, records).await;
+    let running = set.run(tx, schema, &files, now);
+    let (ran, mended, recorded) = join3(running, mend, records).await;
     ran?;
     mended?;
-    left?;
-    Ok(recorded?)
+    recorded.map_err(|failure| match failure {
+        Failure::NotEntered => MigrationError::Failed {
+            file: set.names(&files).join(", "),
+            line: None,
+            message: "a file ended the transaction or changed the schema that it runs in"
+                .to_owned(),
+        },
+        other => other.into(),
+    })
+}
+
+/// Whether the transaction still stands where it was entered.
+///
+/// # Errors
+/// [`Failure::NotEntered`] where a file moved it.
+pub async fn check_place(entered: &Entered) -> Result<(), Failure> {
+    let row = entered.tx.query_one(HERE, &[]).await?;
+    if row.get::<_, &str>(0) == entered.here { Ok(()) } else { Err(Failure::NotEntered) }
 }
 
 /// How many tables (or types, or routines) one transaction drops. A drop locks whatever it touches until

@@ -173,6 +173,19 @@ impl PublicTx {
         Self(Tx::new(connection, preamble, Statements::Unnamed, rules.limits.connect, tls, None))
     }
 
+    /// One that begins inside of a schema, as the owner, for migrations of a tenant that is there already. A
+    /// migration may take long; a lock that it waits for may not.
+    pub(super) fn inside(
+        connection: Object,
+        schema: &SchemaName,
+        rules: &Rules,
+        tls: MakeRustlsConnect,
+    ) -> Self {
+        let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
+        write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
+        Self(Tx::new(connection, preamble, Statements::Unnamed, rules.limits.connect, tls, None))
+    }
+
     /// Runs a query and gives its rows.
     pub(crate) async fn query(
         &self,

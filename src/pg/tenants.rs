@@ -209,29 +209,6 @@ pub async fn list_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<Tenant>> {
     rows.iter().map(from_row).collect()
 }
 
-/// Remembers what a tenant's schema was migrated to. A tenant that is being deleted is not migrated: the wrong
-/// row count takes back what the migration made, be it between two steps of a purge.
-///
-/// # Errors
-/// [`Failure`].
-pub async fn set_migrated(
-    tx: &PublicTx,
-    id: TenantId,
-    set: &MigrationSet,
-    now: OffsetDateTime,
-) -> Result<(), Failure> {
-    let touched = tx
-        .execute(
-            "UPDATE tenants
-                SET migrations_version = $2, migrations_fingerprint = $3, revision = revision + 1,
-                    updated_at = $4
-              WHERE id = $1 AND status <> 'deleting'",
-            &[&id, &set.version(), &set.fingerprint(), &now],
-        )
-        .await?;
-    if touched == 1 { Ok(()) } else { Err(Failure::RowCount) }
-}
-
 /// Whether a tenant is there, and not being deleted.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::{Engine, to_error};
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, TenantId};
-use crate::pg::error::{During, Failure};
+use crate::pg::error::During;
 use crate::pg::migrations::MigrationError;
 use crate::pg::{Db, migration_sets, schemas};
 
@@ -68,12 +68,11 @@ async fn attempt(
     schema: &SchemaName,
     now: OffsetDateTime,
 ) -> Result<Vec<String>, MigrationError> {
-    let tx = db.public().await?;
-    let entered = schemas::enter(&tx, schema, db.rules()).await?;
-    let files = engine.set.pending(&entered.applied)?;
-    let nothing_more = async { Ok::<(), Failure>(()) };
-    schemas::catch_up(&tx, schema, &entered, &engine.set, &files, db.rules(), now, nothing_more)
-        .await?;
-    drop(tx); // and with it everything that was done
-    Ok(engine.set.names(&files))
+    let entered = schemas::enter(db, schema).await?;
+    let (set, rules) = (&engine.set, db.rules());
+    let files = set.pending(&entered.applied)?;
+    let check = schemas::check_place(&entered);
+    Box::pin(schemas::catch_up(&entered, schema, set, &files, rules, now, check)).await?;
+    drop(entered); // and with it everything that was done
+    Ok(set.names(&files))
 }

@@ -4,15 +4,17 @@
 //! file that runs outside of a transaction comes between two of them, and the journal of its statements
 //! stands for it until the last transaction.
 
-use futures_util::future::join;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Engine;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::Failure;
-use crate::pg::migrations::{MigrationError, Segment};
+use crate::pg::migrations::{MigrationError, Pending, Segment};
 use crate::pg::operation_tenants::{self, End};
-use crate::pg::{schemas, tenants};
+use crate::pg::pool::Rules;
+use crate::pg::schemas::{self, Entered};
+use crate::pg::tenants;
 
 /// Which tenant of which operation, for whom.
 #[derive(Debug, Clone, Copy)]
@@ -30,53 +32,52 @@ impl Engine {
         let schema = SchemaName::of(job.tenant);
         let mut names = None;
         loop {
-            let tx = self.db.public().await?;
-            let entered = schemas::enter(&tx, &schema, self.db.rules()).await?;
+            let entered = schemas::enter(&self.db, &schema).await?;
             let files = self.set.pending(&entered.applied)?;
             let names = names.get_or_insert_with(|| self.set.names(&files)).clone();
-            let now = self.clock.now();
-            let rules = self.db.rules();
+            let (now, rules) = (self.clock.now(), self.db.rules());
             let segments = self.set.segments(&files);
             match segments.as_slice() {
                 [Segment::Inside(files)] => {
-                    let end = End::Done(names.clone());
-                    let records = async {
-                        let (migrated, ended) = join(
-                            tenants::set_migrated(&tx, job.tenant, &self.set, now),
-                            operation_tenants::end(&tx, &job.key(), job.attempts, &end, now),
-                        )
-                        .await;
-                        migrated.and(ended)
-                    };
-                    Box::pin(schemas::catch_up(
-                        &tx, &schema, &entered, &self.set, files, rules, now, records,
-                    ))
-                    .await?;
-                    tx.commit().await?;
+                    let key = job.key();
+                    let records = operation_tenants::end_inside(
+                        &entered.tx,
+                        &key,
+                        job.attempts,
+                        names.clone(),
+                        &self.set,
+                        &entered.here,
+                        now,
+                    );
+                    self.catch_up(&entered, &schema, files, rules, now, records).await?;
+                    entered.tx.commit().await?;
                     return Ok(names);
                 }
                 [Segment::Inside(files), ..] => {
-                    let nothing_more = async { Ok::<(), Failure>(()) };
-                    Box::pin(schemas::catch_up(
-                        &tx,
-                        &schema,
-                        &entered,
-                        &self.set,
-                        files,
-                        rules,
-                        now,
-                        nothing_more,
-                    ))
-                    .await?;
-                    tx.commit().await?;
+                    let check = schemas::check_place(&entered);
+                    self.catch_up(&entered, &schema, files, rules, now, check).await?;
+                    entered.tx.commit().await?;
                 }
                 [Segment::Outside(file), ..] => {
-                    drop(tx);
+                    drop(entered);
                     self.set.run_outside(&self.database, &self.db, job.tenant, *file, now).await?;
                 }
                 [] => return Ok(names),
             }
         }
+    }
+
+    async fn catch_up(
+        &self,
+        entered: &Entered,
+        schema: &SchemaName,
+        files: &Pending,
+        rules: &Rules,
+        now: OffsetDateTime,
+        records: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<(), MigrationError> {
+        let set = &self.set;
+        Box::pin(schemas::catch_up(entered, schema, set, files, rules, now, records)).await
     }
 
     /// Writes down that a tenant was not migrated. One that is gone or going was not to be.

@@ -235,3 +235,23 @@ async fn a_connection_that_breaks_costs_a_try_and_no_tenant() {
     assert_eq!(attempts, 3, "{work:?}");
     backend.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_moves_itself_out_of_its_schema_is_taken_back() {
+    let ground = Ground::with(1).await;
+    ground.write((
+        "V2__move.sql",
+        "UPDATE notes SET runs = 7; SELECT set_config('search_path', 'public', true);",
+    ));
+    let backend = ground.backend(&[]).await;
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    let error = work.rows[0].error.as_deref().unwrap();
+    assert!(error.contains("V2__move.sql: a file ended the transaction or changed"), "{error}");
+    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    let rehearsed = fleet.rehearse(&ctx, None).await.unwrap().unwrap().outcome;
+    assert!(rehearsed.unwrap_err().contains("V2__move.sql"));
+    backend.close().await;
+}
