@@ -62,8 +62,9 @@ migrate: cargo postgres-to-run ## migrate the control plane and the fleet
 bench: cargo postgres-to-test ## measure
 	$(CARGO) bench $(ARGS)
 
-crash: cargo postgres-to-test ## kill the server in the middle of 200 set-ups, and look for halves
+crash: cargo postgres-to-test ## kill it in the middle of 200 set-ups and of 20 fleet migrations, and look for halves
 	ROWHOUSE_CRASH_SETUPS=200 $(CARGO) test --test api crash -- --nocapture $(ARGS)
+	ROWHOUSE_FLEET_KILLS=20 $(CARGO) test --test api fleet::kills -- --nocapture $(ARGS)
 
 image: ## build the container image
 	docker build -t rowhouse .

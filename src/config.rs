@@ -127,6 +127,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "8",
         "schemas that are built ahead of time, so that a set-up need not wait for one; 0 for none",
     ),
+    (
+        "fleet.workers",
+        "4",
+        "tenants that a fleet migration works on at the same time; a server gives it at most a tenth of \
+         database.max_connections",
+    ),
+    (
+        "fleet.lease",
+        "15s",
+        "how long after its last sign of life whoever runs a fleet migration is taken for gone",
+    ),
     ("log.format", "text", "text or json"),
     (
         "log.filter",
@@ -166,6 +177,8 @@ pub struct Settings {
     pub erase_interval: Duration,
     /// The lives of tenants.
     pub tenants: Tenants,
+    /// Fleet migrations.
+    pub fleet: Fleet,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -253,6 +266,15 @@ pub struct Tenants {
     pub purge_interval: Duration,
     /// How many schemas are built ahead of time.
     pub vacancies: usize,
+}
+
+/// Fleet migrations.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    /// Tenants at the same time.
+    pub workers: usize,
+    /// How long a runner that says nothing keeps an operation.
+    pub lease: Duration,
 }
 
 /// What is logged, and how.
@@ -429,6 +451,8 @@ impl Settings {
             purge_interval: r.duration("tenants.purge_interval"),
             vacancies: r.number("tenants.vacancies", 0, 1000),
         };
+        let fleet =
+            Fleet { workers: r.number("fleet.workers", 1, 1024), lease: r.duration("fleet.lease") };
         let log = Log {
             json: r.choice("log.format", &["text", "json"]) == Some(1),
             filter: r.text("log.filter").unwrap_or_default(),
@@ -450,6 +474,7 @@ impl Settings {
             limits,
             erase_interval: r.duration("profiles.erase_interval"),
             tenants,
+            fleet,
             log,
         })
     }

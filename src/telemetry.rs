@@ -93,6 +93,12 @@ struct TenantsLabels {
     connections: &'static str,
 }
 
+/// Labels of the tenants that fleet migrations came to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FleetLabels {
+    state: &'static str,
+}
+
 /// Labels of the password hasher.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HashLabels {
@@ -128,6 +134,8 @@ pub struct Metrics {
     sharing: Sharing,
     hashes: Family<HashLabels, Gauge>,
     hashes_computed: Gauge,
+    fleet_runs: Gauge,
+    fleet_tenants: Family<FleetLabels, Gauge>,
     started_at: Gauge<f64, AtomicU64>,
     vacancies: VacancyMetrics,
 }
@@ -164,6 +172,7 @@ impl VacancyMetrics {
 }
 
 impl Default for Metrics {
+    #[expect(clippy::too_many_lines, reason = "a flat list: one registration a metric")]
     fn default() -> Self {
         let mut registry = Registry::default();
         let requests = Family::default();
@@ -205,6 +214,18 @@ impl Default for Metrics {
             "Password hashes computed since the start",
             hashes_computed.clone(),
         );
+        let fleet_runs = Gauge::default();
+        registry.register(
+            "rowhouse_fleet_runs",
+            "Fleet migrations that this process runs",
+            fleet_runs.clone(),
+        );
+        let fleet_tenants = Family::default();
+        registry.register(
+            "rowhouse_fleet_tenants",
+            "Tenants that this process migrated (done), could not migrate (failed), or tried again (again)",
+            fleet_tenants.clone(),
+        );
         let started_at = Gauge::default();
         registry.register(
             "process_start_time_seconds",
@@ -222,6 +243,8 @@ impl Default for Metrics {
             sharing,
             hashes,
             hashes_computed,
+            fleet_runs,
+            fleet_tenants,
             started_at,
             vacancies,
         }
@@ -334,6 +357,17 @@ impl Metrics {
     pub fn set_vacancy_claims(&self, outcome: &'static str, count: u64) {
         let gauge = self.vacancies.claims.get_or_create(&ClaimLabels { outcome });
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many fleet migrations run here.
+    pub fn set_fleet_runs(&self, count: usize) {
+        self.fleet_runs.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many tenants fleet migrations here have brought into a state.
+    pub fn set_fleet_tenants(&self, state: &'static str, count: usize) {
+        let labels = FleetLabels { state };
+        self.fleet_tenants.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All of it, in Prometheus' text form.

@@ -98,10 +98,8 @@ const DOOR: &[(&str, &str)] = &[
     ("pg/bootstrap/mod.rs", "says what an isolation by search path alone leaves open"),
     ("pg/bootstrap/error.rs", "names the settings that would mend a start"),
     ("pg/bootstrap/revoke.rs", "takes set_config away from everybody"),
-    (
-        "pg/migrations.rs",
-        "refuses files that would move themselves, and looks after each if one did",
-    ),
+    ("pg/migrations/check.rs", "refuses files that would move themselves"),
+    ("pg/migrations/run.rs", "looks after each file if it moved itself"),
 ];
 
 /// SQL that moves a session into another schema or role, in lower case with single spaces.

@@ -25,9 +25,10 @@ use crate::pg::bootstrap::{self, Posture};
 use crate::pg::embedded;
 use crate::pg::error::During;
 use crate::pg::migrations::MigrationSet;
-use crate::pg::pool::{Database, Isolation, Rules, Sharing, Statements, TimeLimits};
-use crate::pg::{Db, signing_keys};
+use crate::pg::pool::{Database, Isolation, PoolSizes, Rules, Sharing, Statements, TimeLimits};
+use crate::pg::{Db, migration_sets, signing_keys};
 use crate::service::doctor::Budget;
+use crate::service::fleet::{Engine, Limits};
 use crate::service::{
     ApiKeys, Audit, Doctor, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles,
     Provisioning, Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
@@ -76,11 +77,12 @@ pub(super) struct Parts {
     hasher: Hasher,
     issuer: Issuer,
     root: Option<Arc<RootToken>>,
-    tenant_set: Arc<MigrationSet>,
     public_version: i32,
     refresh_lifetime: time::Duration,
     provisioning: Provisioning,
     vacancies: Vacancies,
+    fleet: Arc<Engine>,
+    tenant_set: Arc<MigrationSet>,
     grace_period: time::Duration,
     server_version: u32,
     budget: Budget,
@@ -108,7 +110,7 @@ impl Parts {
             profiles: Profiles::new(db.clone()),
             system: System::new(db.clone(), Profiles::new(db.clone())),
             audit: Audit::new(db.clone()),
-            fleet: Fleet::new(db.clone(), Arc::clone(&self.tenant_set)),
+            fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),
             doctor: Doctor::new(
                 db.clone(),
                 Arc::clone(&self.tenant_set),
@@ -167,7 +169,7 @@ impl Backend {
         }
         let (owner, runtime) = (ground.owner, ground.runtime);
         let database = Database::with_sharing(owner, runtime, rules, sharing(settings));
-        let main = shares::main(settings.database.max_connections);
+        let main = main_pools(purpose, settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, &public_set).await?;
@@ -175,6 +177,12 @@ impl Backend {
             for open in &posture.open {
                 tracing::warn!("{open}");
             }
+        }
+        if purpose != Purpose::Operate {
+            let tx = db.public().await.during("record the tenant migrations")?;
+            let (set, now) = (&tenant_set, clock.now());
+            migration_sets::record(&tx, set.fingerprint(), &set.history(), now).await?;
+            tx.commit().await.during("record the tenant migrations")?;
         }
         let root = match purpose {
             Purpose::Serve => Some(secrets::root_token(settings, &mut first_start)?),
@@ -194,10 +202,20 @@ impl Backend {
             version,
             vacancies.clone(),
         );
+        let fleet = Engine::new(
+            Handle::current(),
+            db.clone(),
+            database.clone(),
+            Arc::clone(&tenant_set),
+            clock.clone(),
+            fleet_limits(purpose, settings, main),
+            super::host::name(),
+        );
         let parts = Parts {
             hasher,
             issuer,
             root,
+            fleet: Arc::new(fleet),
             tenant_set,
             public_version: public_set.version(),
             refresh_lifetime: time::Duration::try_from(settings.auth.refresh_lifetime)
@@ -255,8 +273,9 @@ impl Backend {
         }
     }
 
-    /// Closes the pools and stops the embedded server, if this process started one.
+    /// Lets go of fleet migrations that run here, closes the pools and stops the embedded server, if this process started one.
     pub async fn close(self) {
+        self.parts.fleet.stop().await;
         self.database.close();
         #[cfg(feature = "embedded-postgres")]
         if let Some(server) = self.embedded
@@ -286,6 +305,25 @@ impl Backend {
         Ok(self)
     }
 }
+/// A command that migrates has nobody else to care for.
+fn main_pools(purpose: Purpose, budget: usize) -> PoolSizes {
+    let main = shares::main(budget);
+    match purpose {
+        Purpose::Migrate => PoolSizes { control: budget.saturating_sub(main.runtime), ..main },
+        Purpose::Serve | Purpose::Operate => main,
+    }
+}
+
+/// Set-ups of a server go on beside a fleet migration, and both need a connection to tell that they live.
+fn fleet_limits(purpose: Purpose, settings: &Settings, main: PoolSizes) -> Limits {
+    let most_workers = match purpose {
+        Purpose::Migrate => main.control.saturating_sub(2),
+        Purpose::Serve | Purpose::Operate => main.control / 2,
+    };
+    let fleet = &settings.fleet;
+    Limits { workers: fleet.workers, most_workers: most_workers.max(1), lease: fleet.lease }
+}
+
 fn rules(settings: &Settings) -> Rules {
     let database = &settings.database;
     Rules {

@@ -7,6 +7,7 @@
 mod backend;
 mod error;
 mod ground;
+mod host;
 mod secrets;
 mod shares;
 mod vacancies;

@@ -140,6 +140,7 @@ pub(super) fn sentence(rule: Rule) -> String {
         Rule::TooDeep => "must not be nested so deeply".to_owned(),
         Rule::Unknown => "is not known here, or was given twice".to_owned(),
         Rule::UnknownUser => "must be the address of a user".to_owned(),
+        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
         Rule::Cursor => "must be a cursor that was answered before".to_owned(),
         Rule::Timestamp => "must be a time, such as 2026-11-21T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),

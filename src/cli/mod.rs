@@ -88,17 +88,7 @@ enum Command {
     /// Start the server; so does `rowhouse` alone
     Serve,
     /// Bring the control plane and then every tenant up to date
-    ///
-    /// Tenants are migrated one after another, each in a transaction of its own. One that fails is left as
-    /// it was and named, and the others go on; the exit code is then 3. Running it again continues.
-    Migrate {
-        /// Change nothing and need no database: read the tenant migrations for what a distributed engine, a
-        /// rolling deploy or traffic would not survive; exits with 1 where there is anything
-        #[arg(long)]
-        lint: bool,
-        #[command(flatten)]
-        output: Output,
-    },
+    Migrate(migrate::Migrate),
     /// Look whether everything is as it should be, and mend what can be mended safely
     ///
     /// Compares every tenant's schema with what the migrations make, its role and its rights; tries whether one
@@ -315,8 +305,7 @@ impl Cli {
     pub async fn run(self, settings: Settings) -> Result<Exit, Failure> {
         match self.command {
             None | Some(Command::Serve) => serve::run(settings).await,
-            Some(Command::Migrate { lint: true, output }) => lint::run(&settings, output),
-            Some(Command::Migrate { lint: false, output }) => migrate::run(&settings, output).await,
+            Some(Command::Migrate(migrate)) => migrate::run(&settings, migrate).await,
             Some(Command::Doctor(wish)) => doctor::run(&settings, wish).await,
             Some(Command::Tenant(TenantVerb::Create(wish))) => {
                 tenant::create(&settings, wish).await

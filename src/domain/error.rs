@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::access::Permission;
+use super::operation::FleetProblem;
 use super::profile::KeyKind;
 use super::tenant::TenantStatus;
 
@@ -41,6 +42,9 @@ pub enum Error {
     /// The request clashes with what is there; choose another value or wait.
     #[error("{}", .0.as_str())]
     Conflict(Conflict),
+    /// Work on the whole fleet does not begin, or does not move as asked; the message says what would help.
+    #[error("{0}")]
+    Fleet(Box<FleetProblem>),
     /// The request is bound to one revision of a thing; read it again and decide anew.
     #[error("{}", .0.as_str())]
     Precondition(Precondition),
@@ -103,6 +107,7 @@ impl Error {
             Self::Forbidden { .. } => "forbidden",
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
+            Self::Fleet(_) => "fleet",
             Self::Precondition(_) => "precondition",
             Self::TooMany { .. } => "too_many",
             Self::Unavailable { .. } => "unavailable",
@@ -121,6 +126,12 @@ impl Error {
             cause = inner.source();
         }
         line
+    }
+}
+
+impl From<FleetProblem> for Error {
+    fn from(problem: FleetProblem) -> Self {
+        Self::Fleet(Box::new(problem))
     }
 }
 
@@ -179,6 +190,8 @@ pub enum Rule {
     Unknown,
     /// The address of a user who exists.
     UnknownUser,
+    /// The slug or the id of a tenant that exists.
+    UnknownTenant,
     /// A cursor that was answered before.
     Cursor,
     /// A point in time, as RFC 3339 writes it.
@@ -210,6 +223,7 @@ impl Rule {
             Self::TooDeep => "too_deep",
             Self::Unknown => "unknown_field",
             Self::UnknownUser => "unknown_user",
+            Self::UnknownTenant => "unknown_tenant",
             Self::Cursor => "cursor",
             Self::Timestamp => "timestamp",
             Self::Permission => "unknown_permission",
@@ -293,6 +307,8 @@ pub enum Noun {
     AuditEvent,
     /// A user's place in a tenant.
     Member,
+    /// A piece of work on the whole fleet.
+    Operation,
 }
 
 impl Noun {
@@ -307,6 +323,7 @@ impl Noun {
             Self::Profile => "profile",
             Self::AuditEvent => "audit event",
             Self::Member => "member",
+            Self::Operation => "operation",
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod access;
 pub mod clock;
 pub mod error;
 pub mod names;
+pub mod operation;
 pub mod page;
 pub mod profile;
 pub mod tenant;

@@ -26,7 +26,7 @@ use super::error::Failure;
 use super::lanes::{Common, Counts, Lanes, Loan};
 use super::retirement::Opener;
 use super::scope::{PublicTx, TenantTx};
-use crate::domain::names::TenantId;
+use crate::domain::names::{SchemaName, TenantId};
 
 /// How a tenant is kept apart from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -262,6 +262,11 @@ impl Database {
         &self.0.common.opener.rules
     }
 
+    /// The owner's login, for what needs a connection of its own.
+    pub(super) fn owner(&self) -> &Endpoint {
+        &self.0.owner
+    }
+
     /// Adds up the pools by purpose.
     #[must_use]
     pub fn status(&self) -> Vec<PoolStatus> {
@@ -352,6 +357,13 @@ impl Db {
         let connection = Loan::of_no_lane(take(&self.control).await?);
         let tls = self.common.opener.endpoint.tls.clone();
         Ok(PublicTx::new(connection, self.rules(), tls))
+    }
+
+    /// A transaction of the owner's that begins inside of a schema.
+    pub(super) async fn inside(&self, schema: &SchemaName) -> Result<PublicTx, Failure> {
+        let connection = Loan::of_no_lane(take(&self.control).await?);
+        let tls = self.common.opener.endpoint.tls.clone();
+        Ok(PublicTx::inside(connection, schema, self.rules(), tls))
     }
 
     /// A transaction that sees one tenant and nothing else.

@@ -6,12 +6,15 @@
 
 pub mod mend;
 
-use futures_util::future::join;
+use futures_util::future::{join, join3};
+use time::OffsetDateTime;
+use tokio_postgres::error::SqlState;
 
 use super::bootstrap::RUNTIME_LOGIN;
 use super::error::Failure;
-use super::migrations::{HISTORY_TABLE, MigrationError, MigrationSet};
-use super::pool::{Isolation, Rules};
+use super::migration_sets;
+use super::migrations::{Applied, HERE, HISTORY_TABLE, MigrationError, MigrationSet, Pending};
+use super::pool::{Db, Isolation, Rules};
 use super::scope::{self, PublicTx};
 use crate::domain::names::SchemaName;
 
@@ -115,6 +118,98 @@ pub async fn migrate(
     let (revoked, left) = join(tx.batch(&revoke), leaving).await;
     revoked.and(left)?;
     Ok(applied)
+}
+
+/// A schema that a migration has entered.
+pub struct Entered {
+    /// The transaction, which sees the schema; the control plane's tables by their full names alone.
+    pub tx: PublicTx,
+    /// What was applied to it before.
+    pub applied: Vec<Applied>,
+    /// Where the transaction stands, as [`HERE`] says it.
+    pub here: String,
+    /// Whether the tenant could edit its history.
+    history_is_open: bool,
+}
+
+/// Enters a schema that is in use, for [`catch_up`], and reads its history, in one round trip. Two that enter
+/// one schema wait for each other, as long as a lock may be waited for.
+///
+/// # Errors
+/// [`MigrationError::Diverged`] where it has no history.
+pub async fn enter(db: &Db, schema: &SchemaName) -> Result<Entered, MigrationError> {
+    let tx = db.inside(schema).await?;
+    let history = format!("SELECT version, name, checksum FROM {schema}.{HISTORY_TABLE}");
+    let about = format!(
+        "{HERE}, has_table_privilege('{}', '{schema}.{HISTORY_TABLE}', 'INSERT'),
+         pg_advisory_xact_lock(hashtextextended($1, 0))",
+        entrant(schema, db.rules().isolation)
+    );
+    // The history is read after the lock is had, by a query that begins after it.
+    let (about, history) =
+        join(tx.query_one(&about, &[&schema.as_str()]), tx.query(&history, &[])).await;
+    let none =
+        [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME, &SqlState::UNDEFINED_OBJECT];
+    let about = about.map_err(|failure| match failure.sqlstate() {
+        Some(state) if none.contains(&state) => MigrationError::Diverged(
+            "the schema, its role or its history of migrations is not there".to_owned(),
+        ),
+        _ => failure.into(),
+    })?;
+    let applied = history?.iter().map(migration_sets::applied).collect();
+    let (here, history_is_open) = (about.get(0), about.get(1));
+    Ok(Entered { tx, applied, here, history_is_open })
+}
+
+/// Runs files in the schema that was entered, and has `records` written in the same round trip as the last of
+/// them; they name the control plane's tables in full. Nothing is committed.
+///
+/// # Errors
+/// The file that failed; the transaction is then lost.
+pub async fn catch_up(
+    entered: &Entered,
+    schema: &SchemaName,
+    set: &MigrationSet,
+    files: &Pending,
+    rules: &Rules,
+    now: OffsetDateTime,
+    records: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), MigrationError> {
+    let tx = &entered.tx;
+    let (head, files) = files.split();
+    for some in head {
+        set.run(tx, schema, &some, now).await?;
+    }
+    let entrant = entrant(schema, rules.isolation);
+    let mend = async {
+        if entered.history_is_open {
+            tx.batch(&format!("REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}")).await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    // Polled in this order and so sent in this order: each sends all that it has when it is first polled.
+    let running = set.run(tx, schema, &files, now);
+    let (ran, mended, recorded) = join3(running, mend, records).await;
+    ran?;
+    mended?;
+    recorded.map_err(|failure| match failure {
+        Failure::NotEntered => MigrationError::Failed {
+            file: set.names(&files).join(", "),
+            line: None,
+            message: "a file ended the transaction or changed the schema that it runs in"
+                .to_owned(),
+        },
+        other => other.into(),
+    })
+}
+
+/// Whether the transaction still stands where it was entered.
+///
+/// # Errors
+/// [`Failure::NotEntered`] where a file moved it.
+pub async fn check_place(entered: &Entered) -> Result<(), Failure> {
+    let row = entered.tx.query_one(HERE, &[]).await?;
+    if row.get::<_, &str>(0) == entered.here { Ok(()) } else { Err(Failure::NotEntered) }
 }
 
 /// How many tables (or types, or routines) one transaction drops. A drop locks whatever it touches until

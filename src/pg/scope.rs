@@ -173,6 +173,19 @@ impl PublicTx {
         Self(Tx::new(connection, preamble, Statements::Unnamed, rules.limits.connect, tls, None))
     }
 
+    /// One that begins inside of a schema, as the owner, for migrations of a tenant that is there already. A
+    /// migration may take long; a lock that it waits for may not.
+    pub(super) fn inside(
+        connection: Loan,
+        schema: &SchemaName,
+        rules: &Rules,
+        tls: MakeRustlsConnect,
+    ) -> Self {
+        let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
+        write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
+        Self(Tx::new(connection, preamble, Statements::Unnamed, rules.limits.connect, tls, None))
+    }
+
     /// Runs a query and gives its rows.
     pub(crate) async fn query(
         &self,
@@ -272,6 +285,53 @@ pub(super) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> Result<(
         limits.statement.as_millis()
     );
     tx.batch(&sql).await
+}
+
+/// A connection of its own for what PostgreSQL runs outside of a transaction alone, as the owner. It sees one
+/// schema from its first moment to its last: the path is part of how it connects, nothing is set on it, and
+/// it is closed rather than lent again. A pooler does not take the path, or does not keep it; both show.
+pub(super) struct Lone(tokio_postgres::Client);
+
+impl Lone {
+    pub(super) async fn open(
+        endpoint: &super::pool::Endpoint,
+        schema: &SchemaName,
+        limits: &TimeLimits,
+    ) -> Result<Self, super::migrations::MigrationError> {
+        use super::migrations::MigrationError;
+        let path = format!("{schema},extensions,pg_temp");
+        let before = endpoint.config.get_options().unwrap_or_default();
+        let mut config = endpoint.config.clone();
+        config.options(format!(
+            "{before} -c search_path={path} -c statement_timeout=0 -c lock_timeout={}",
+            limits.lock.as_millis()
+        ));
+        let connecting = config.connect(endpoint.tls.clone());
+        let (client, connection) = match connecting.await {
+            Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
+                return Err(MigrationError::NotDirect);
+            }
+            outcome => outcome.map_err(Failure::from)?,
+        };
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %error, "a connection of its own broke");
+            }
+        });
+        let row = client.query_typed("SELECT current_setting('search_path')", &[]).await;
+        let found = row.map_err(Failure::from)?;
+        let found = found.first().map(|row| row.get::<_, String>(0)).unwrap_or_default();
+        if found.replace(' ', "") == path {
+            Ok(Self(client))
+        } else {
+            Err(MigrationError::NotDirect)
+        }
+    }
+
+    /// Runs one statement in a message of its own.
+    pub(super) async fn run(&self, sql: &str) -> Result<(), Failure> {
+        Ok(self.0.batch_execute(sql).await?)
+    }
 }
 
 /// Unnamed statements that give columns of built-in types and no others, by a digest of their text.

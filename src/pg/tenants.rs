@@ -209,23 +209,16 @@ pub async fn list_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<Tenant>> {
     rows.iter().map(from_row).collect()
 }
 
-/// The tenants whose schema was not made by this set of migrations, oldest first.
-pub async fn list_behind(tx: &PublicTx, set: &MigrationSet) -> Result<Vec<Tenant>> {
-    let rows = tx
-        .query(
-            "SELECT id, number, slug, name, org, status, created_at
-               FROM tenants
-              WHERE migrations_fingerprint <> $1 AND purge_started_at IS NULL
-              ORDER BY created_at, id",
-            &[&set.fingerprint()],
-        )
-        .await
-        .during("list tenants that are behind")?;
-    rows.iter().map(from_row).collect()
+/// Whether a tenant is there, and not being deleted.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn is_kept(tx: &PublicTx, id: TenantId) -> Result<bool, Failure> {
+    let sql = "SELECT EXISTS (SELECT FROM tenants WHERE id = $1 AND status <> 'deleting')";
+    Ok(tx.query_one(sql, &[&id]).await?.get(0))
 }
 
-/// Remembers what a tenant's schema was migrated to. A tenant whose purge has begun is not migrated: the
-/// error takes back what the migration made between two steps of the purge.
+/// Remembers what a tenant's schema turned out to be migrated to.
 pub async fn set_migrated(
     tx: &PublicTx,
     id: TenantId,

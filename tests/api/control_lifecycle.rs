@@ -421,20 +421,18 @@ async fn a_migration_does_not_bring_back_what_a_purge_has_dropped() {
             .await
             .unwrap();
     let ctx = backend.operator();
-    assert!(backend.services.fleet.behind(&ctx).await.unwrap().is_empty());
-    // Listed just before the purge began.
-    let tenant = rowhouse::domain::Tenant {
-        id: rowhouse::domain::TenantId::new(acme.id),
-        number: 2,
-        slug: rowhouse::domain::Slug::stored("acme".to_owned()),
-        name: rowhouse::domain::TenantName::stored("acme".to_owned()),
-        org: None,
-        status: rowhouse::domain::TenantStatus::Deleting,
-        created_at: ctx.now,
-    };
+    let fleet = &backend.services.fleet;
+    let plan = fleet.plan(&ctx, &[]).await.unwrap();
+    assert_eq!((plan.behind_count(), plan.deleting_count), (0, 1));
+    // Listed just before the deletion.
+    sql.batch_execute("UPDATE tenants SET status = 'active'").await.unwrap();
+    let wish = rowhouse::service::fleet::Wish::default();
+    let operation = fleet.start(&ctx, &wish).await.unwrap();
+    assert_eq!(operation.counts.pending, 1);
+    sql.batch_execute("UPDATE tenants SET status = 'deleting'").await.unwrap();
     let before = left(&sql, &acme).await;
-    let migrated = backend.services.fleet.migrate(&ctx, &tenant).await.unwrap();
-    assert!(migrated.outcome.is_err(), "{migrated:?}");
+    let ran = fleet.run(&ctx, operation.id, Arc::new(|_| {})).await.unwrap();
+    assert_eq!((ran.state.as_str(), ran.counts.skipped), ("done", 1));
     assert_eq!(left(&sql, &acme).await, before);
     backend.close().await;
 }

@@ -31,6 +31,7 @@ mod databunker_v1;
 mod docs;
 mod doctor;
 mod document;
+mod fleet;
 mod headers;
 mod idempotency;
 mod isolation;

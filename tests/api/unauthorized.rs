@@ -113,6 +113,14 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("POST", "/control/v1/tokens/{id}/revoke", Permission::ManageApiKeys),
     ("GET", "/control/v1/audit-events", Permission::ViewAudit),
     ("POST", "/control/v1/audit-events/verify", Permission::ViewAudit),
+    ("GET", "/control/v1/migrations", Permission::MigrateFleet),
+    ("POST", "/control/v1/migrations", Permission::MigrateFleet),
+    ("GET", "/control/v1/migrations/{id}", Permission::MigrateFleet),
+    ("GET", "/control/v1/migrations/{id}/tenants", Permission::MigrateFleet),
+    ("POST", "/control/v1/migrations/{id}/pause", Permission::MigrateFleet),
+    ("POST", "/control/v1/migrations/{id}/resume", Permission::MigrateFleet),
+    ("POST", "/control/v1/migrations/{id}/cancel", Permission::MigrateFleet),
+    ("POST", "/control/v1/migrations/{id}/retry", Permission::MigrateFleet),
 ];
 
 /// `webfluss.rs` tries their wrong callers.

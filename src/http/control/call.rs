@@ -176,6 +176,11 @@ impl Fields {
         self.problems.push(FieldProblem::new(format!("{}{name}/{place}", self.at), rule));
     }
 
+    /// Whether something was refused so far.
+    pub(super) fn is_refused(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
     /// Whether there is such a field, be it null.
     pub(super) fn has(&self, name: &str) -> bool {
         self.given.contains_key(name)

@@ -13,6 +13,7 @@
 mod audit;
 mod call;
 mod members;
+mod migrations;
 mod tenants;
 mod tokens;
 
@@ -29,6 +30,7 @@ use super::middleware::current_request_id;
 use crate::domain::error::{
     AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
 };
+use crate::domain::operation::FleetProblem;
 
 /// Mounts the routes of this dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
@@ -36,6 +38,7 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
     members::mount(config);
     tokens::mount(config);
     audit::mount(config);
+    migrations::mount(config);
 }
 
 /// Whether a path belongs to this dialect.
@@ -171,6 +174,7 @@ fn face(error: &Error) -> Face {
         }
         Error::NotFound(noun) => not_found(*noun),
         Error::Conflict(conflict) => self::conflict(*conflict),
+        Error::Fleet(problem) => fleet(problem),
         Error::Precondition(Precondition::Required) => new(
             StatusCode::PRECONDITION_REQUIRED,
             "precondition_required",
@@ -278,6 +282,7 @@ fn not_found(noun: Noun) -> Face {
         Noun::Profile => ("profile_not_found", "There is no such profile"),
         Noun::AuditEvent => ("audit_event_not_found", "There is no such audit event"),
         Noun::Member => ("member_not_found", "There is no such member"),
+        Noun::Operation => ("operation_not_found", "There is no such operation"),
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
     Face { status: StatusCode::NOT_FOUND, code, title, detail }
@@ -350,6 +355,12 @@ fn conflict(conflict: Conflict) -> Face {
     Face { status, code, title, detail: detail.to_owned() }
 }
 
+fn fleet(problem: &FleetProblem) -> Face {
+    let title = "The fleet is not in a state for this";
+    let (status, code) = (StatusCode::CONFLICT, problem.code());
+    Face { status, code, title, detail: problem.to_string() }
+}
+
 fn field_error(problem: &FieldProblem) -> FieldError {
     let message = match problem.rule {
         Rule::Required => "must be there".to_owned(),
@@ -375,6 +386,7 @@ fn field_error(problem: &FieldProblem) -> FieldError {
             "must be the address of a user; send password, first_name and last_name to make one"
                 .to_owned()
         }
+        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
         Rule::Cursor => "must be the next_cursor of an earlier answer".to_owned(),
         Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),

@@ -110,7 +110,7 @@ impl ResponseError for Problem {
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::Unauthenticated(_) | Error::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Error::Conflict(_) | Error::Precondition(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -163,6 +163,7 @@ fn message(error: &Error) -> String {
         }
         Error::NotFound(Noun::Token) => "The token was not found".to_owned(),
         Error::NotFound(Noun::AuditEvent) => "The audit event was not found".to_owned(),
+        Error::NotFound(Noun::Operation) => "The operation was not found".to_owned(),
         Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
         Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
         Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
@@ -179,6 +180,7 @@ fn message(error: &Error) -> String {
             | Conflict::LastAdmin
             | Conflict::AlreadyRevoked),
         ) => format!("Conflict: {}", conflict.as_str()),
+        Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
         | Error::Precondition(_) => {
             "The record was changed at the same moment; try again".to_owned()
@@ -222,6 +224,7 @@ fn invalid(problems: &[FieldProblem]) -> String {
         | Rule::Past
         | Rule::Unknown
         | Rule::UnknownUser
+        | Rule::UnknownTenant
         | Rule::Cursor
         | Rule::Timestamp
         | Rule::Permission

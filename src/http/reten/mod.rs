@@ -102,7 +102,7 @@ impl ResponseError for Problem {
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
-            Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Fleet(_) => StatusCode::CONFLICT,
             Error::Precondition(Precondition::Required) => StatusCode::PRECONDITION_REQUIRED,
             Error::Precondition(Precondition::Failed) => StatusCode::PRECONDITION_FAILED,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -187,6 +187,7 @@ fn message(error: &Error) -> String {
             Noun::Profile => "Profile not found".to_owned(),
             Noun::AuditEvent => "Audit event not found".to_owned(),
             Noun::Member => "Member not found".to_owned(),
+            Noun::Operation => "Operation not found".to_owned(),
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),
@@ -211,6 +212,8 @@ fn message(error: &Error) -> String {
             | Conflict::AlreadyMember
             | Conflict::LastAdmin => format!("Conflict: {}", conflict.as_str()),
         },
+        // Asked for through the control API alone.
+        Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(problem) => format!("Not done: {}", problem.as_str()),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
@@ -259,6 +262,7 @@ fn field_error(problem: &FieldProblem) -> FieldError {
         Rule::TooDeep => "must not be nested so deeply".to_owned(),
         Rule::Unknown => "is not known here, or was given twice".to_owned(),
         Rule::UnknownUser => "must be the email of a user".to_owned(),
+        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
         Rule::Cursor => "must be a cursor that was answered before".to_owned(),
         Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),

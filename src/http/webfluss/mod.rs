@@ -294,7 +294,7 @@ impl ResponseError for Problem {
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
-            Error::Conflict(_) | Error::Precondition(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -367,6 +367,7 @@ fn sentences(problems: &[FieldProblem]) -> Vec<(String, String)> {
             | Rule::TooDeep
             | Rule::Unknown
             | Rule::UnknownUser
+            | Rule::UnknownTenant
             | Rule::Cursor
             | Rule::Timestamp
             | Rule::Permission => say(format!("The {field} field format is invalid.")),
@@ -395,9 +396,10 @@ fn message(error: &Error) -> &'static str {
             | Noun::Token
             | Noun::Profile
             | Noun::AuditEvent
-            | Noun::Member,
+            | Noun::Member
+            | Noun::Operation,
         ) => "Not found",
-        Error::Conflict(_) | Error::Precondition(_) => {
+        Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => {
             "The request clashes with another; try again."
         }
         Error::TooMany { .. } => "Too Many Attempts.",

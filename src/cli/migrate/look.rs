@@ -1,0 +1,174 @@
+//! Looks at the fleet and at operations, and stops them, beside whoever runs them.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::progress;
+use super::run::summary;
+use super::{Exit, Failure, Output};
+use crate::app::{Backend, Purpose};
+use crate::cli::output;
+use crate::config::Settings;
+use crate::domain::error::{Error, Noun};
+use crate::service::fleet::{Behind, Plan, Record};
+
+pub(super) async fn plan(
+    settings: &Settings,
+    tenants: &[String],
+    output: Output,
+) -> Result<Exit, Failure> {
+    output::on_backend(Purpose::Operate, settings, async |backend| {
+        let plan = backend.services.fleet.plan(&backend.operator(), tenants).await?;
+        if output.json {
+            progress::line(&plan_in_json(&plan));
+        } else {
+            output::data(&plan_in_words(&plan))?;
+        }
+        plan.require_fit().map_err(Error::from)?;
+        Ok(Exit::Done)
+    })
+    .await
+}
+
+fn plan_in_json(plan: &Plan) -> serde_json::Value {
+    let behind = |group: &Behind| {
+        json!({
+            "fingerprint": group.fingerprint, "version": group.version, "tenantCount": group.count,
+            "slugs": group.slugs, "files": group.files,
+        })
+    };
+    json!({
+        "targetVersion": plan.target_version,
+        "targetFingerprint": plan.target_fingerprint,
+        "currentCount": plan.current_count,
+        "behindCount": plan.behind_count(),
+        "deletingCount": plan.deleting_count,
+        "behind": plan.behind.iter().map(behind).collect::<Vec<_>>(),
+        "ahead": plan.ahead,
+        "diverged": plan.diverged,
+    })
+}
+
+fn plan_in_words(plan: &Plan) -> String {
+    let mut lines =
+        vec![format!("tenants: {} current, {} behind", plan.current_count, plan.behind_count())];
+    for group in &plan.behind {
+        let mut who = group.slugs.join(", ");
+        if usize::try_from(group.count).is_ok_and(|count| count > group.slugs.len()) {
+            who.push_str(", ..");
+        }
+        let files = match group.files.as_slice() {
+            [] => "nothing but the record of it".to_owned(),
+            files => files.join(", "),
+        };
+        lines.push(format!("  {} at version {} lack {files} ({who})", group.count, group.version));
+    }
+    if plan.deleting_count > 0 {
+        lines.push(format!("  {} are being deleted and stay as they are", plan.deleting_count));
+    }
+    lines.join("\n")
+}
+
+pub(super) async fn rehearse(
+    settings: &Settings,
+    tenant: Option<&str>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    output::on_backend(Purpose::Operate, settings, async |backend| {
+        let rehearsed = backend.services.fleet.rehearse(&backend.operator(), tenant).await;
+        let Some(rehearsal) = rehearsed? else {
+            if output.json {
+                progress::line(&json!({ "schema": null, "applied": [], "error": null }));
+                return Ok(Exit::Done);
+            }
+            return output::data("tenants: nothing to do").map(|()| Exit::Done);
+        };
+        let schema = rehearsal.schema.as_str();
+        let (applied, error) = match &rehearsal.outcome {
+            Ok(files) => (Some(files), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        if output.json {
+            progress::line(&json!({ "schema": schema, "applied": applied, "error": error }));
+        } else if let Some(files) = applied {
+            let files = if files.is_empty() { "nothing".to_owned() } else { files.join(", ") };
+            output::data(&format!("{schema}: would apply {files}; all of it was taken back"))?;
+        } else if let Some(reason) = error {
+            output::data(&format!("{schema}: would fail: {reason}"))?;
+        }
+        Ok(if error.is_some() { Exit::Failed } else { Exit::Done })
+    })
+    .await
+}
+
+pub(super) async fn status(
+    settings: &Settings,
+    id: Option<Uuid>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    output::on_backend(Purpose::Operate, settings, async |backend| {
+        let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+        let record = match id {
+            Some(id) => fleet.read(&ctx, id).await?,
+            None => match open(backend).await {
+                Ok(record) => record,
+                Err(_none) => {
+                    fleet.find_newest(&ctx).await?.ok_or(Error::NotFound(Noun::Operation))?
+                }
+            },
+        };
+        show(backend, &record, output).await.map(|()| Exit::Done)
+    })
+    .await
+}
+
+pub(super) async fn pause(
+    settings: &Settings,
+    id: Option<Uuid>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    output::on_backend(Purpose::Operate, settings, async |backend| {
+        let id = which(backend, id).await?;
+        let record = backend.services.fleet.pause(&backend.operator(), id).await?;
+        show(backend, &record, output).await.map(|()| Exit::Done)
+    })
+    .await
+}
+
+pub(super) async fn cancel(
+    settings: &Settings,
+    id: Option<Uuid>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    output::on_backend(Purpose::Operate, settings, async |backend| {
+        let id = which(backend, id).await?;
+        let record = backend.services.fleet.cancel(&backend.operator(), id).await?;
+        show(backend, &record, output).await.map(|()| Exit::Done)
+    })
+    .await
+}
+
+async fn which(backend: &Backend, id: Option<Uuid>) -> Result<Uuid, Failure> {
+    match id {
+        Some(id) => Ok(id),
+        None => open(backend).await.map(|record| record.id),
+    }
+}
+
+async fn open(backend: &Backend) -> Result<Record, Failure> {
+    let open = backend.services.fleet.find_open(&backend.operator()).await?;
+    Ok(open.ok_or(Error::NotFound(Noun::Operation))?)
+}
+
+async fn show(backend: &Backend, record: &Record, output: Output) -> Result<(), Failure> {
+    if output.json {
+        progress::line(&progress::operation(record));
+        return Ok(());
+    }
+    let mut text = format!("operation {}: {}", record.id, record.state);
+    if let Some(holder) = record.holder.as_ref().filter(|_| record.is_held) {
+        let since = output::time(holder.since);
+        text = format!("{text}, process {} on {} since {since}", holder.pid, holder.host);
+    }
+    output::data(&format!("{text}\n{}", summary(backend, record).await?))
+}

@@ -1,0 +1,265 @@
+//! Brings a schema that is in use up to date, in as few round trips as it takes: refinery's own driver asks
+//! several questions a file, and with thousands of tenants it is the questions that cost.
+//!
+//! What refinery would refuse is refused here too, and what is written into its history table is what it
+//! would write, so that either may go on after the other.
+
+use futures_util::future::join_all;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::error::{MigrationError, describe};
+use super::run::line_of;
+use super::{HISTORY_TABLE, MigrationSet, file_name};
+use crate::domain::names::SchemaName;
+use crate::pg::error::Failure;
+use crate::pg::scope::PublicTx;
+
+/// Files that travel together. They are polled in order and so sent in order, which holds for as many.
+const FILES_AT_ONCE: usize = 16;
+
+/// A row of a history table: a file that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Its number.
+    pub version: i32,
+    /// What it does, as its name says.
+    pub name: String,
+    /// refinery's checksum of number, name and text.
+    pub checksum: String,
+}
+
+impl Applied {
+    fn file(&self) -> String {
+        format!("V{}__{}.sql", self.version, self.name)
+    }
+}
+
+/// Files of a set that a schema has not seen, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pending(pub(super) Vec<usize>);
+
+impl Pending {
+    /// As many as can be sent together, from the end, and what goes before, part by part.
+    pub(in crate::pg) fn split(&self) -> (Vec<Self>, Self) {
+        let mut parts: Vec<Self> =
+            self.0.chunks(FILES_AT_ONCE).map(|part| Self(part.to_vec())).collect();
+        let last = parts.pop().unwrap_or_default();
+        (parts, last)
+    }
+}
+
+/// Files of [`Pending`] that are run in the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// In one transaction.
+    Inside(Pending),
+    /// A file that runs statement by statement.
+    Outside(OutsideFile),
+}
+
+/// A file that runs statement by statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutsideFile(pub(super) usize);
+
+impl MigrationSet {
+    /// What each file would leave in a history table.
+    #[must_use]
+    pub fn history(&self) -> Vec<Applied> {
+        let row = |migration: &refinery_core::Migration| Applied {
+            version: migration.version(),
+            name: migration.name().to_owned(),
+            checksum: migration.checksum().to_string(),
+        };
+        self.migrations.iter().map(row).collect()
+    }
+
+    /// What is to be applied where this was applied before, lowest number first.
+    ///
+    /// # Errors
+    /// [`MigrationError::Ahead`], or [`MigrationError::Diverged`] with the file.
+    pub fn pending(&self, applied: &[Applied]) -> Result<Pending, MigrationError> {
+        let known = self.history();
+        for row in applied {
+            match known.iter().find(|file| file.version == row.version) {
+                Some(file) if file == row => {}
+                Some(file) => {
+                    return Err(MigrationError::Diverged(format!(
+                        "{} was applied with another text than {} has now; a migration is never edited once applied",
+                        row.file(),
+                        file.file()
+                    )));
+                }
+                None if row.version > self.version() => {
+                    let (found, known) = (row.version, self.version());
+                    return Err(MigrationError::Ahead { found, known });
+                }
+                None => {
+                    let file = row.file();
+                    return Err(MigrationError::Diverged(format!(
+                        "{file} was applied and is not among the files"
+                    )));
+                }
+            }
+        }
+        let newest = applied.iter().map(|row| row.version).max().unwrap_or(i32::MIN);
+        let is_new = |file: &Applied| applied.iter().all(|row| row.version != file.version);
+        let pending: Vec<usize> =
+            known.iter().enumerate().filter(|(_, file)| is_new(file)).map(|(at, _)| at).collect();
+        if let Some(late) = pending.iter().map(|at| &known[*at]).find(|file| file.version < newest)
+        {
+            return Err(MigrationError::Diverged(format!(
+                "{} is new and has a lower number than one that was applied; renumber it",
+                late.file()
+            )));
+        }
+        Ok(Pending(pending))
+    }
+
+    /// The names of files.
+    #[must_use]
+    pub fn names(&self, files: &Pending) -> Vec<String> {
+        files.0.iter().map(|at| file_name(&self.migrations[*at])).collect()
+    }
+
+    /// The files by how they are run, in order. One segment where none of them runs outside of a transaction,
+    /// also where there is no file at all.
+    #[must_use]
+    pub fn segments(&self, files: &Pending) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        let mut open = Vec::new();
+        for at in &files.0 {
+            if self.outside[*at].is_none() {
+                open.push(*at);
+                continue;
+            }
+            if !open.is_empty() {
+                segments.push(Segment::Inside(Pending(std::mem::take(&mut open))));
+            }
+            segments.push(Segment::Outside(OutsideFile(*at)));
+        }
+        // What is written down at the end needs a transaction in any case.
+        segments.push(Segment::Inside(Pending(open)));
+        segments
+    }
+
+    /// Runs files in the schema that `tx` has entered, all of them sent together, and writes them into its
+    /// history. Whoever commits asks first whether the transaction still stands where it did.
+    ///
+    /// # Errors
+    /// The file that failed; the transaction is then lost.
+    pub(in crate::pg) async fn run(
+        &self,
+        tx: &PublicTx,
+        schema: &SchemaName,
+        files: &Pending,
+        now: OffsetDateTime,
+    ) -> Result<(), MigrationError> {
+        let batches: Vec<String> =
+            files.0.iter().map(|at| self.batch_of(*at, schema, now)).collect();
+        // Sent together, answered in this order: what failed first is told first.
+        let ran = join_all(batches.iter().map(|batch| tx.batch(batch))).await;
+        for (at, outcome) in files.0.iter().zip(ran) {
+            outcome.map_err(|failure| self.failed(*at, failure))?;
+        }
+        Ok(())
+    }
+
+    fn batch_of(&self, at: usize, schema: &SchemaName, now: OffsetDateTime) -> String {
+        let sql = match &self.outside[at] {
+            Some(outside) => &outside.inside,
+            None => self.migrations[at].sql().unwrap_or_default(),
+        };
+        // A line of its own, so that a comment at the end of the file does not swallow it.
+        format!("{sql}\n;\n{}", self.history_row(at, schema, now))
+    }
+
+    /// The statement by which a file enters the history. Version and checksum are numbers, the name is made
+    /// of letters, digits and underscores.
+    pub(super) fn history_row(
+        &self,
+        at: usize,
+        schema: &SchemaName,
+        now: OffsetDateTime,
+    ) -> String {
+        let migration = &self.migrations[at];
+        format!(
+            "INSERT INTO {schema}.{HISTORY_TABLE} (version, name, applied_on, checksum) \
+             VALUES ({}, '{}', '{}', '{}')",
+            migration.version(),
+            migration.name(),
+            now.format(&Rfc3339).unwrap_or_default(),
+            migration.checksum()
+        )
+    }
+
+    /// A file's failure: the server's, with the line, or that of the way there.
+    pub(super) fn failed(&self, at: usize, failure: Failure) -> MigrationError {
+        let migration = &self.migrations[at];
+        let file = file_name(migration);
+        if failure.is_away() || failure.is_retryable() {
+            return MigrationError::Interrupted { file, failure };
+        }
+        let line = line_of(&failure, migration.sql().unwrap_or_default());
+        MigrationError::Failed { file, line, message: describe(&failure) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::migrations::MARK;
+
+    fn set(files: &[(&str, &str)]) -> MigrationSet {
+        let files =
+            files.iter().map(|(name, sql)| refinery_core::Migration::unapplied(name, sql).unwrap());
+        MigrationSet::new(files.collect()).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_and_what_is_new_is_pending() {
+        let one = ("V1__one", "SELECT 1");
+        let two = ("V2__two", "SELECT 2");
+        let three = ("V3__three", "SELECT 3");
+        let here = set(&[one, two, three]);
+        let pending = |before: &[(&str, &str)]| {
+            here.pending(&set(before).history()).map(|files| here.names(&files))
+        };
+        assert_eq!(pending(&[]).unwrap(), ["V1__one.sql", "V2__two.sql", "V3__three.sql"]);
+        assert_eq!(pending(&[one]).unwrap(), ["V2__two.sql", "V3__three.sql"]);
+        assert_eq!(pending(&[one, two, three]).unwrap(), Vec::<String>::new());
+        for (before, words) in [
+            (&[one, two, three, ("V4__four", "")][..], "version 4, this program knows up to 3"),
+            (&[("V1__one", "SELECT 1 ")], "V1__one.sql was applied with another text"),
+            (
+                &[("V1__uno", "SELECT 1")],
+                "V1__uno.sql was applied with another text than V1__one.sql",
+            ),
+            (&[one, three], "V2__two.sql is new and has a lower number"),
+        ] {
+            let error = pending(before).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let here = set(&[one, three]);
+        let error = here.pending(&set(&[one, two]).history()).unwrap_err().to_string();
+        assert!(error.contains("V2__two.sql was applied and is not among the files"), "{error}");
+    }
+
+    #[test]
+    fn a_marked_file_stands_by_itself_and_a_transaction_comes_last() {
+        let marked = format!("{MARK}\nCREATE INDEX CONCURRENTLY i ON t (a)");
+        let here = set(&[("V1__a", ""), ("V2__b", &marked), ("V3__c", ""), ("V4__d", &marked)]);
+        let all = here.pending(&[]).unwrap();
+        assert_eq!(
+            here.segments(&all),
+            [
+                Segment::Inside(Pending(vec![0])),
+                Segment::Outside(OutsideFile(1)),
+                Segment::Inside(Pending(vec![2])),
+                Segment::Outside(OutsideFile(3)),
+                Segment::Inside(Pending(Vec::new())),
+            ]
+        );
+        assert_eq!(here.segments(&Pending::default()), [Segment::Inside(Pending::default())]);
+    }
+}

@@ -1,0 +1,319 @@
+//! Statements on `public.operation_tenants`: one row a tenant of an operation.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::error::{During, Failure};
+use super::migrations::{HERE, MigrationSet};
+use super::scope::PublicTx;
+use crate::domain::error::{Error, Result};
+use crate::domain::names::{Slug, TenantId};
+use crate::domain::operation::WorkState;
+use crate::domain::page::Window;
+
+/// A tenant of an operation.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Which.
+    pub tenant: TenantId,
+    /// Its slug when the operation was made.
+    pub slug: Slug,
+    /// Whether it belongs to the canary.
+    pub is_canary: bool,
+    /// Where it is.
+    pub state: WorkState,
+    /// How often it was begun.
+    pub attempts: i32,
+    /// What was applied.
+    pub applied: Option<Vec<String>>,
+    /// What went wrong, or why it was left out.
+    pub error: Option<String>,
+    /// When it was last begun.
+    pub started_at: Option<OffsetDateTime>,
+    /// When that ended.
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// Which tenants an operation is about, and which of them come first.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// These alone; all that are behind where there are none.
+    pub only: Option<Vec<Uuid>>,
+    /// So many come first, as the canary.
+    pub canary_count: i64,
+    /// These come first, as the canary.
+    pub canary: Vec<Uuid>,
+}
+
+/// Writes a row for each tenant that is not on the set, the canary first and then the oldest; tells how many.
+/// One that is being deleted is left out: where it is restored, it is behind, and the next operation finds it.
+pub async fn insert(
+    tx: &PublicTx,
+    operation: Uuid,
+    fingerprint: &str,
+    choice: &Choice,
+) -> Result<u64> {
+    tx.execute(
+        "INSERT INTO operation_tenants
+             (operation_id, tenant_id, slug, position, is_canary, state, attempts)
+         SELECT $1, id, slug, row_number() OVER (ORDER BY is_canary DESC, created_at, id), is_canary,
+                'pending', 0
+           FROM (SELECT id, slug, created_at,
+                        id = ANY ($4) OR row_number() OVER (ORDER BY created_at, id) <= $5 AS is_canary
+                   FROM tenants
+                  WHERE migrations_fingerprint <> $2 AND status <> 'deleting'
+                    AND ($3::uuid[] IS NULL OR id = ANY ($3))) behind",
+        &[&operation, &fingerprint, &choice.only, &choice.canary, &choice.canary_count],
+    )
+    .await
+    .during("insert tenants of an operation")
+}
+
+/// Gives some tenants that nobody has begun to a runner who has the operation, in order.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn claim(
+    tx: PublicTx,
+    operation: Uuid,
+    runner: Uuid,
+    canary_only: bool,
+    limit: i64,
+    now: OffsetDateTime,
+) -> Result<Vec<(TenantId, Slug, i32)>, Failure> {
+    let sql = "UPDATE operation_tenants t
+                  SET state = 'running', runner = $2, attempts = t.attempts + 1, started_at = $5,
+                      ended_at = NULL, error = NULL
+                 FROM (SELECT tenant_id
+                         FROM operation_tenants
+                        WHERE operation_id = $1 AND state = 'pending' AND (is_canary OR NOT $3)
+                        ORDER BY position
+                        LIMIT $4
+                          FOR UPDATE SKIP LOCKED) next
+                WHERE t.operation_id = $1 AND t.tenant_id = next.tenant_id
+                  AND EXISTS (SELECT FROM operations WHERE id = $1 AND state = 'running' AND runner = $2)
+            RETURNING t.tenant_id, t.slug, t.attempts, t.position";
+    let rows = tx.query_and_commit(sql, &[&operation, &runner, &canary_only, &limit, &now]).await?;
+    let mut rows: Vec<(i64, _)> =
+        rows.iter().map(|row| (row.get(3), (row.get(0), row.get(1), row.get(2)))).collect();
+    rows.sort_by_key(|(position, _)| *position);
+    Ok(rows.into_iter().map(|(_, work)| work).collect())
+}
+
+/// Takes back what a runner was given and did not begin.
+pub async fn give_back(
+    tx: &PublicTx,
+    operation: Uuid,
+    runner: Uuid,
+    tenants: Vec<Uuid>,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE operation_tenants
+            SET state = CASE (SELECT state FROM operations WHERE id = $1)
+                             WHEN 'cancelled' THEN 'skipped' ELSE 'pending' END,
+                runner = NULL, attempts = attempts - 1
+          WHERE operation_id = $1 AND runner = $2 AND state = 'running' AND tenant_id = ANY ($3)",
+        &[&operation, &runner, &tenants],
+    )
+    .await
+    .map(drop)
+    .during("give tenants of an operation back")
+}
+
+/// Takes back what a runner had who is gone. What it had committed is `done`; the rest never happened.
+pub async fn reclaim(tx: &PublicTx, operation: Uuid, runner: Uuid) -> Result<()> {
+    tx.execute(
+        "UPDATE operation_tenants SET state = 'pending', runner = NULL
+          WHERE operation_id = $1 AND state = 'running' AND runner <> $2",
+        &[&operation, &runner],
+    )
+    .await
+    .map(drop)
+    .during("take back tenants of an operation")
+}
+
+/// A row, as long as a runner has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Of this operation.
+    pub operation: Uuid,
+    /// Given to this runner.
+    pub runner: Uuid,
+    /// About this tenant.
+    pub tenant: TenantId,
+}
+
+/// How a tenant ended.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// These files were applied.
+    Done(Vec<String>),
+    /// For this reason.
+    Failed(String),
+    /// For this reason.
+    Skipped(String),
+}
+
+/// Writes down how a tenant ended, unless somebody else has it by now: then the row count is wrong, and what
+/// was done in this transaction must not be committed.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn end(
+    tx: &PublicTx,
+    key: &Key,
+    attempts: i32,
+    end: &End,
+    now: OffsetDateTime,
+) -> Result<(), Failure> {
+    let (state, applied, error) = match end {
+        End::Done(applied) => (WorkState::Done, Some(applied.clone()), None),
+        End::Failed(reason) => (WorkState::Failed, None, Some(reason.clone())),
+        End::Skipped(reason) => (WorkState::Skipped, None, Some(reason.clone())),
+    };
+    let touched = tx
+        .execute(
+            "UPDATE operation_tenants
+                SET state = $4, applied = $5, error = $6, ended_at = $7, attempts = $8, runner = NULL
+              WHERE operation_id = $1 AND tenant_id = $3 AND runner = $2 AND state = 'running'",
+            &[
+                &key.operation,
+                &key.runner,
+                &key.tenant,
+                &state.as_str(),
+                &applied,
+                &error,
+                &now,
+                &attempts,
+            ],
+        )
+        .await?;
+    if touched == 1 { Ok(()) } else { Err(Failure::RowCount) }
+}
+
+/// Writes down in one statement, from inside of a schema, what [`super::tenants`] and the ledger say of a tenant
+/// that was migrated, and looks whether the transaction still stands where it was entered (`here`).
+///
+/// # Errors
+/// [`Failure::RowCount`] where the tenant is being deleted, or somebody else has it by now;
+/// [`Failure::NotEntered`] where a file moved the transaction. Nothing may then be committed.
+pub async fn end_inside(
+    tx: &PublicTx,
+    key: &Key,
+    attempts: i32,
+    applied: Vec<String>,
+    set: &MigrationSet,
+    here: &str,
+    now: OffsetDateTime,
+) -> Result<(), Failure> {
+    let sql = format!(
+        "WITH migrated AS (
+             UPDATE public.tenants
+                SET migrations_version = $5, migrations_fingerprint = $6, revision = revision + 1,
+                    updated_at = $4
+              WHERE id = $3 AND status <> 'deleting'
+          RETURNING id),
+         ended AS (
+             UPDATE public.operation_tenants
+                SET state = 'done', applied = $7, error = NULL, ended_at = $4, attempts = $8,
+                    runner = NULL
+              WHERE operation_id = $1 AND tenant_id = $3 AND runner = $2 AND state = 'running'
+          RETURNING tenant_id)
+         {HERE}, (SELECT count(*) FROM migrated) + (SELECT count(*) FROM ended)"
+    );
+    let (version, fingerprint) = (set.version(), set.fingerprint());
+    let row = tx
+        .query_one(
+            &sql,
+            &[
+                &key.operation,
+                &key.runner,
+                &key.tenant,
+                &now,
+                &version,
+                &fingerprint,
+                &applied,
+                &attempts,
+            ],
+        )
+        .await?;
+    if row.get::<_, &str>(0) != here {
+        return Err(Failure::NotEntered);
+    }
+    if row.get::<_, i64>(1) == 2 { Ok(()) } else { Err(Failure::RowCount) }
+}
+
+/// Puts those that failed back among those that are not begun; tells how many.
+pub async fn retry(tx: &PublicTx, operation: Uuid) -> Result<u64> {
+    let sql = "UPDATE operation_tenants SET state = 'pending', error = NULL, ended_at = NULL
+                WHERE operation_id = $1 AND state = 'failed'";
+    tx.execute(sql, &[&operation]).await.during("retry tenants of an operation")
+}
+
+/// Leaves out what nobody has begun, and with `orphans` what a runner had who is gone.
+pub async fn skip(
+    tx: &PublicTx,
+    operation: Uuid,
+    orphans: bool,
+    now: OffsetDateTime,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE operation_tenants
+            SET state = 'skipped', error = 'the operation was cancelled', runner = NULL, ended_at = $3
+          WHERE operation_id = $1 AND (state = 'pending' OR ($2 AND state = 'running'))",
+        &[&operation, &orphans, &now],
+    )
+    .await
+    .map(drop)
+    .during("skip tenants of an operation")
+}
+
+/// Whether a tenant of the canary failed.
+pub async fn canary_failed(tx: &PublicTx, operation: Uuid) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM operation_tenants
+                               WHERE operation_id = $1 AND is_canary AND state = 'failed')";
+    Ok(tx.query_one(sql, &[&operation]).await.during("look at the canary")?.get(0))
+}
+
+/// One part of an operation's tenants, in order of their ids.
+pub async fn list(
+    tx: &PublicTx,
+    operation: Uuid,
+    state: Option<WorkState>,
+    window: &Window,
+) -> Result<Vec<Work>> {
+    let rows = tx
+        .query(
+            "SELECT tenant_id, slug, is_canary, state, attempts, applied, error, started_at, ended_at
+               FROM operation_tenants
+              WHERE operation_id = $1
+                AND ($2::uuid IS NULL OR tenant_id > $2)
+                AND ($3::text IS NULL OR state = $3)
+              ORDER BY tenant_id
+              LIMIT $4",
+            &[
+                &operation,
+                &window.after.map(|cursor| cursor.id),
+                &state.map(|state| state.as_str().to_owned()),
+                &window.rows_to_read(),
+            ],
+        )
+        .await
+        .during("list tenants of an operation")?;
+    rows.iter()
+        .map(|row| {
+            let state: &str = row.get(3);
+            Ok(Work {
+                tenant: row.get(0),
+                slug: row.get(1),
+                is_canary: row.get(2),
+                state: state.parse().map_err(|e| Error::internal("read tenant of operation", e))?,
+                attempts: row.get(4),
+                applied: row.get(5),
+                error: row.get(6),
+                started_at: row.get(7),
+                ended_at: row.get(8),
+            })
+        })
+        .collect()
+}

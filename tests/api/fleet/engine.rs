@@ -1,0 +1,257 @@
+//! A run: every tenant once, each by itself.
+
+use rowhouse::domain::operation::{FleetProblem, WorkState};
+use rowhouse::domain::page::Window;
+use rowhouse::domain::{Error, Rule};
+use rowhouse::service::fleet::Wish;
+
+use super::ground::{GATED, Gate, Ground, SECOND, migrate, outcome, provision, quiet};
+
+const EVERYBODY: Window = Window { after: None, limit: 100 };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_migrates_every_tenant_once_and_writes_each_down() {
+    let ground = Ground::with(5).await;
+    ground.write(SECOND);
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let plan = fleet.plan(&ctx, &[]).await.unwrap();
+    assert_eq!((plan.behind_count(), plan.current_count), (5, 0));
+    assert_eq!(plan.behind[0].files, ["V2__add_mood.sql"]);
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("done", None, [0, 5, 0, 0]));
+    assert!(record.ended_at.is_some() && !record.is_held);
+    assert_eq!(ground.runs().await, [1; 5]);
+    assert_eq!(ground.versions(0).await, [1, 2]);
+    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    for row in &work.rows {
+        assert_eq!((row.state, row.attempts, row.error.as_deref()), (WorkState::Done, 1, None));
+        assert_eq!(row.applied.as_deref(), Some(&["V2__add_mood.sql".to_owned()][..]));
+        assert!(row.started_at.is_some() && row.ended_at.is_some());
+    }
+    assert_eq!(work.rows.len(), 5);
+    // Once more there is nothing to do, and a run over nothing is done.
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("done", None, [0, 0, 0, 0]));
+    let events = "SELECT count(*) FROM audit_events WHERE action = 'migration.start'";
+    let events: i64 = ground.sql().await.query_one(events, &[]).await.unwrap().get(0);
+    assert_eq!(events, 2);
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_tenant_and_a_locked_one_never_stop_the_others() {
+    let ground = Ground::with(5).await;
+    ground.write(SECOND);
+    let sql = ground.sql().await;
+    sql.batch_execute(&format!("ALTER TABLE {}.notes RENAME TO lost", ground.schema(1)))
+        .await
+        .unwrap();
+    let holder = ground.sql().await;
+    holder.batch_execute(&format!("BEGIN; LOCK TABLE {}.notes", ground.schema(3))).await.unwrap();
+    let backend = ground.backend(&[("database.lock_timeout", "50ms")]).await;
+    let record = migrate(&backend, &Wish { workers: Some(1), ..Wish::default() }).await;
+    assert_eq!(outcome(&record), ("failed", None, [0, 3, 2, 0]));
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let failed = fleet.tenants(&ctx, record.id, Some(WorkState::Failed), &EVERYBODY).await.unwrap();
+    let of = |slug: &str| failed.rows.iter().find(|row| row.slug.as_str() == slug).unwrap();
+    let (broken, locked) = (of("t1"), of("t3"));
+    assert_eq!(broken.attempts, 1, "its file is to blame, and not tried again");
+    let error = broken.error.as_deref().unwrap();
+    assert!(error.contains("V2__add_mood.sql") && error.contains("42P01"), "{error}");
+    assert!(locked.attempts > 1, "{locked:?}");
+    let error = locked.error.as_deref().unwrap();
+    assert!(error.contains("V2__add_mood.sql") && error.contains("55P03"), "{error}");
+    assert_eq!(ground.versions(1).await, [1], "it is as it was");
+
+    // Mended, they are all that is tried.
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    sql.batch_execute(&format!("ALTER TABLE {}.lost RENAME TO notes", ground.schema(1)))
+        .await
+        .unwrap();
+    let again = fleet.retry(&ctx, record.id).await.unwrap();
+    assert_eq!(outcome(&again), ("planned", None, [2, 3, 0, 0]));
+    let record = fleet.run(&ctx, again.id, quiet()).await.unwrap();
+    assert_eq!(outcome(&record), ("done", None, [0, 5, 0, 0]));
+    assert_eq!(ground.runs().await, [1; 5]);
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_is_let_go_in_time_costs_a_try_and_no_tenant() {
+    let ground = Ground::with(1).await;
+    ground.write(SECOND);
+    let holder = ground.sql().await;
+    let lock = format!("BEGIN; LOCK TABLE {}.notes", ground.schema(0));
+    holder.batch_execute(&lock).await.unwrap();
+    let backend = ground.backend(&[("database.lock_timeout", "50ms")]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let made = fleet.start(&ctx, &Wish::default()).await.unwrap();
+    let (told, tried) = tokio::sync::oneshot::channel();
+    let told = std::sync::Mutex::new(Some(told));
+    let events: rowhouse::service::fleet::Events = std::sync::Arc::new(move |event| {
+        if matches!(event, rowhouse::service::fleet::Event::Again { .. })
+            && let Some(told) = told.lock().unwrap().take()
+        {
+            let _ = told.send(());
+        }
+    });
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, events), async {
+        tried.await.unwrap();
+        holder.batch_execute("ROLLBACK").await.unwrap();
+    });
+    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 1, 0, 0]));
+    let work = fleet.tenants(&ctx, made.id, None, &EVERYBODY).await.unwrap();
+    assert!(work.rows[0].attempts > 1, "{work:?}");
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_of_two_runs_is_told_who_has_the_first() {
+    let ground = Ground::with(2).await;
+    ground.write(GATED);
+    let gate = Gate::shut(&ground).await;
+    let (one, two) = (ground.backend(&[]).await, ground.backend(&[]).await);
+    let ctx = one.operator();
+    let made = one.services.fleet.start(&ctx, &Wish::default()).await.unwrap();
+    let (ran, ()) = tokio::join!(one.services.fleet.run(&ctx, made.id, quiet()), async {
+        gate.reached(&ground).await;
+        let fleet = &two.services.fleet;
+        for refused in [
+            fleet.start(&ctx, &Wish::default()).await.map(drop),
+            fleet.run(&ctx, made.id, quiet()).await.map(drop),
+        ] {
+            let Err(Error::Fleet(problem)) = refused else { panic!("{refused:?}") };
+            let FleetProblem::Held(holder) = *problem else { panic!("{problem:?}") };
+            assert_eq!(holder.operation, made.id);
+            assert_eq!(holder.pid.unsigned_abs(), std::process::id());
+            assert!(!holder.host.is_empty());
+        }
+        gate.open().await;
+    });
+    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
+    assert_eq!(ground.runs().await, [1; 2]);
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_that_lost_its_lease_commits_nothing_more() {
+    let ground = Ground::with(2).await;
+    ground.write(GATED);
+    let gate = Gate::shut(&ground).await;
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
+        gate.reached(&ground).await;
+        // As another process does that takes it up.
+        let sql = ground.sql().await;
+        sql.batch_execute(
+            "UPDATE operations SET runner = gen_random_uuid(), runner_host = 'elsewhere';
+             UPDATE operation_tenants SET runner = gen_random_uuid() WHERE state = 'running'",
+        )
+        .await
+        .unwrap();
+        gate.open().await;
+    });
+    let Err(Error::Fleet(problem)) = ran else { panic!("{ran:?}") };
+    assert!(problem.to_string().contains("on elsewhere since"), "{problem}");
+    assert_eq!(ground.runs().await, [0; 2]);
+    assert_eq!(ground.versions(0).await, [1]);
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn suspended_tenants_are_migrated_and_deleted_ones_are_not() {
+    let ground = Ground::with(3).await;
+    ground.write(SECOND);
+    let sql = ground.sql().await;
+    sql.batch_execute(
+        "UPDATE tenants SET status = 'suspended' WHERE slug = 't1';
+         UPDATE tenants SET status = 'deleting', purge_after = now() + interval '1 day' WHERE slug = 't2'",
+    )
+    .await
+    .unwrap();
+    let backend = ground.backend(&[]).await;
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
+    assert_eq!(ground.runs().await, [1, 1, 0]);
+    // Restored, it is behind, and found.
+    sql.batch_execute("UPDATE tenants SET status = 'active', purge_after = NULL").await.unwrap();
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
+    assert_eq!(ground.runs().await, [1; 3]);
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_is_made_meanwhile_is_current_from_its_first_moment() {
+    let ground = Ground::with(1).await;
+    ground.write(SECOND);
+    let backend = ground.backend(&[]).await;
+    provision(&backend, "new").await;
+    let plan = backend.services.fleet.plan(&backend.operator(), &[]).await.unwrap();
+    assert_eq!((plan.current_count, plan.behind_count()), (1, 1));
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_tenants_that_are_named_are_migrated() {
+    let ground = Ground::with(3).await;
+    ground.write(SECOND);
+    let backend = ground.backend(&[]).await;
+    let named = vec!["t2".to_owned(), ground.tenants[0].to_string()];
+    let record = migrate(&backend, &Wish { tenants: named, ..Wish::default() }).await;
+    assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
+    assert_eq!(ground.runs().await, [1, 0, 1]);
+    let wish = Wish { tenants: vec!["t1".to_owned(), "nobody".to_owned()], ..Wish::default() };
+    let refused = backend.services.fleet.start(&backend.operator(), &wish).await;
+    let Err(Error::Invalid(problems)) = refused else { panic!("{refused:?}") };
+    assert_eq!(problems.len(), 1);
+    assert_eq!((problems[0].field.as_ref(), problems[0].rule), ("/tenants/1", Rule::UnknownTenant));
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_costs_a_try_and_no_tenant() {
+    let ground = Ground::with(2).await;
+    ground.write(GATED);
+    let gate = Gate::shut(&ground).await;
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
+        gate.reached(&ground).await;
+        let kill = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                     WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
+        assert_eq!(ground.sql().await.query(kill, &[]).await.unwrap().len(), 1);
+        gate.open().await;
+    });
+    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
+    assert_eq!(ground.runs().await, [1; 2]);
+    let work = fleet.tenants(&ctx, made.id, None, &EVERYBODY).await.unwrap();
+    let attempts: i32 = work.rows.iter().map(|row| row.attempts).sum();
+    assert_eq!(attempts, 3, "{work:?}");
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_moves_itself_out_of_its_schema_is_taken_back() {
+    let ground = Ground::with(1).await;
+    ground.write((
+        "V2__move.sql",
+        "UPDATE notes SET runs = 7; SELECT set_config('search_path', 'public', true);",
+    ));
+    let backend = ground.backend(&[]).await;
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    let error = work.rows[0].error.as_deref().unwrap();
+    assert!(error.contains("V2__move.sql: a file ended the transaction or changed"), "{error}");
+    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    let rehearsed = fleet.rehearse(&ctx, None).await.unwrap().unwrap().outcome;
+    assert!(rehearsed.unwrap_err().contains("V2__move.sql"));
+    backend.close().await;
+}
