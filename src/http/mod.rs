@@ -11,6 +11,7 @@
 //!
 //! To add an endpoint: a handler with `#[utoipa::path]` in the file of its noun, a line in the dialect's
 //! `mount`, a line in `tests/api/unauthorized.rs`.
+//! What it answers must be what it documents: the tests hold each answer against [`document`].
 
 pub mod client_address;
 pub mod control;
