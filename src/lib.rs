@@ -39,6 +39,18 @@
 //! - **The rights check is the first line** of a service method, so that HTTP and the command line share it.
 //! - **Time is handed in**; nothing below [`app`] reads a clock.
 //!
+//! # Where we left the first design, and why
+//!
+//! - A tenant has no status `provisioning` or `failed`: set-up is one transaction, so nobody could see them.
+//! - The time limits of a tenant's transaction are defaults of the runtime login in the database where it may
+//!   set them ([`pg::bootstrap::standing_limits`]), and in each transaction's own settings only where it may not:
+//!   it saves about a fifth of what the guard costs, and is as right behind a pooler.
+//! - A connection of the runtime login is a deadpool pool of one, a lane, so that a tenant can be given the one
+//!   that knows it (`pg/lanes.rs`); deadpool by itself gives out any.
+//! - The advisory lock of a fleet migration is a lease in its row: a session lock would be lost behind a pooler.
+//! - Roles of vacancies are made in a transaction before their schemas, several at once, because each change of
+//!   roles costs every backend its knowledge of all of them.
+//!
 //! # How to add ..
 //!
 //! .. an endpoint: see [`http`]. A use case: see [`service`]. A query: see [`pg`]. A tenant table: see

@@ -83,6 +83,12 @@ impl Proxies {
         Some(self.walk(peer, head.headers()))
     }
 
+    /// Whether the connection comes from a proxy whose word is taken.
+    #[must_use]
+    pub fn believe(&self, head: &RequestHead) -> bool {
+        head.peer_addr.is_some_and(|peer| self.trusted.contain(peer.ip().to_canonical()))
+    }
+
     fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut nearest = peer;
         if !self.trusted.contain(peer) {

@@ -222,9 +222,20 @@ fn resolve(
     if let Some(tenant) = named_tenant(request)?.or_else(|| principal.home()) {
         return Ok(TenantRef::Id(tenant));
     }
-    slug_of_host(request.connection_info().host(), base_domain)
+    slug_of_host(&host(request), base_domain)
         .map(TenantRef::Slug)
         .ok_or_else(|| Error::invalid(TENANT_HEADER, Rule::Required))
+}
+
+/// The host that the client asked for. What a proxy says of it counts where the proxy is trusted: of a
+/// stranger's `X-Forwarded-Host` nothing may hang.
+pub(super) fn host(request: &HttpRequest) -> String {
+    if site(request).settings.proxies.believe(request.head()) {
+        return request.connection_info().host().to_owned();
+    }
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = || request.uri().authority().map(actix_web::http::uri::Authority::as_str);
+    named.or_else(authority).unwrap_or_default().to_owned()
 }
 
 /// The tenant in a host name: what stands before the base domain, or without a base domain the first of

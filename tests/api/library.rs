@@ -184,6 +184,18 @@ async fn a_handler_sees_the_tenant_that_the_host_names() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_says_of_the_host_counts_where_it_is_trusted() {
+    for (trusted, status) in [("", 400), ("127.0.0.1", 200)] {
+        let more = [("base_domain", "example.com"), ("http.trusted_proxies", trusted)];
+        let site = open_with(&more).await;
+        let admin = site.app.log_in(&site.acme.admin_email).await;
+        let request = admin.request(Method::GET, "/notes").header("host", "inside:8080");
+        let answer = send(request.header("x-forwarded-host", "acme-corp.example.com")).await;
+        assert_eq!(answer.status, status, "{trusted:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_tenant_the_request_fails_and_says_what_is_missing() {
     let site = Site::open().await;
     let admin = site.app.log_in(&site.acme.admin_email).await;

@@ -363,6 +363,26 @@ async fn after_a_deployment_vacancies_are_brought_up_to_date() {
     }
 }
 
+// A thread beside this one, which waits for the program, says the last words of the process before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_of_the_fleet_brings_vacancies_up_to_date_too() {
+    let database = TestDatabase::create().await;
+    let old = Process::with_files(&database, 2, &[FIRST]).await;
+    old.fill().await;
+    old.close().await;
+    let program = Program::on(&database).with("ROWHOUSE_TENANTS__VACANCIES", "2");
+    let files = program.folder().join("next");
+    std::fs::create_dir(&files).expect("a folder can be made");
+    for (name, sql) in [FIRST, SECOND] {
+        std::fs::write(files.join(name), sql).expect("a file can be written");
+    }
+    let program = program.with("ROWHOUSE_TENANT_MIGRATIONS", &files.to_string_lossy());
+    let ran = program.run(&["migrate"]).expect(0);
+    assert!(ran.stderr.contains("vacancies: 2 migrated, 0 dropped"), "{}", ran.stderr);
+    let shown = program.run(&["vacancies", "--json"]).expect(0).json();
+    assert_eq!((&shown["readyCount"], &shown["staleCount"]), (&2.into(), &0.into()), "{shown}");
+}
+
 #[tokio::test]
 async fn a_vacancy_that_cannot_be_migrated_is_built_anew() {
     let database = TestDatabase::create().await;

@@ -53,6 +53,11 @@ impl House {
         let secretive = "UPDATE tenants SET name = $2, external_id = 'alpha-id' WHERE id = $1";
         sql.execute(secretive, &[&alpha.id, &SECRET]).await.expect("Alpha can be renamed");
         let (token, _) = app.add_token(&[Permission::ViewTenants], Some(alpha.id), None).await;
+        let admin = app.log_in(alphas).await;
+        let key = json!({ "name": SECRET, "permissions": ["VIEW_USERS"] });
+        let request = admin.request(Method::POST, "/api/api-keys").json(&key);
+        let made = send(request.header("x-tenant-id", alpha.id.to_string())).await;
+        assert_eq!(made.status, 201, "{made:?}");
         let unlock = beta.admin.unlock().await;
         Self { app, alpha, beta, record, event, token: token.uuid(), user, unlock }
     }
@@ -91,7 +96,7 @@ impl House {
             "tenant" | "tenant_id" | "tenantUuid" => json!(self.alpha.id),
             "tenantid" => json!(self.alpha.number),
             "external_id" => json!("alpha-id"),
-            "user_id" => json!(self.user),
+            "user_id" | "userId" => json!(self.user),
             "id" => json!(self.token),
             "token" => json!(self.record),
             "auditeventuuid" => json!(self.event),
@@ -109,7 +114,7 @@ impl House {
             "slug" | "tenantname" | "subdomain" => json!("other"),
             "tenantorg" | "org" => json!("org"),
             "email" | "adminEmail" | "identifier" => json!("new@example.com"),
-            "password" | "adminPassword" => json!(PASSWORD),
+            "password" | "adminPassword" | "newPassword" => json!(PASSWORD),
             "role" => json!("VIEWER"),
             "permissions" => json!(["VIEW_TENANTS"]),
             _ => return None,
@@ -217,9 +222,12 @@ fn scheme(of: &Operation) -> Option<&'static str> {
 /// the caller's credential reaches.
 const IN_NO_TENANT: &str = "/v2/BulkListUnlock";
 
+/// What is done to all tenants at once; its ids are those of operations.
+const OF_THE_FLEET: &str = "/control/v1/migrations";
+
 /// Whether a call can only mean Alpha: its path, its headers or its query say so.
 fn names_alpha(of: &Operation) -> bool {
-    if of.template == IN_NO_TENANT {
+    if of.template == IN_NO_TENANT || of.template.starts_with(OF_THE_FLEET) {
         return false;
     }
     let mut parameters = of.described()["parameters"].as_array().into_iter().flatten();

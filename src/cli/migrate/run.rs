@@ -63,10 +63,9 @@ pub(super) async fn all(settings: &Settings, flags: Flags) -> Result<Exit, Failu
 /// would do it later, and a set-up can do without: whatever is in the way here is no failure.
 async fn rebuild_vacancies(backend: &Backend) {
     match backend.services.vacancies.rebuild_stale(&backend.operator()).await {
-        Ok(work) if work.migrated + work.dropped > 0 => output::say(&format!(
-            "vacancies: {} migrated, {} dropped",
-            work.migrated, work.dropped
-        )),
+        Ok(work) if work.migrated + work.dropped > 0 => {
+            output::say(&format!("vacancies: {} migrated, {} dropped", work.migrated, work.dropped))
+        }
         Ok(_) => {}
         Err(error) => output::say(&format!("vacancies: left to the servers: {}", error.chain())),
     }

@@ -92,7 +92,7 @@ impl FromRequest for Call {
 
 fn of_host(request: &HttpRequest, site: &Site) -> Named {
     let base = site.settings.base_domain.as_deref();
-    let slug = extract::slug_of_host(request.connection_info().host(), base);
+    let slug = extract::slug_of_host(&extract::host(request), base);
     slug.map_or(Named::Nowhere, Named::Host)
 }
 
