@@ -30,6 +30,7 @@ pub(super) struct Migrate {
 
 #[derive(Debug, Args)]
 #[expect(clippy::doc_markdown, reason = "clap prints these comments, and backticks with them")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag on the command line")]
 struct Flags {
     /// Tell who is behind and by what, and change nothing
     #[arg(long, conflicts_with_all = ["rehearse", "retry_failed", "canary", "canary_tenants"])]

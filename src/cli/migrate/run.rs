@@ -64,7 +64,8 @@ pub(super) async fn all(settings: &Settings, flags: Flags) -> Result<Exit, Failu
 async fn rebuild_vacancies(backend: &Backend) {
     match backend.services.vacancies.rebuild_stale(&backend.operator()).await {
         Ok(work) if work.migrated + work.dropped > 0 => {
-            output::say(&format!("vacancies: {} migrated, {} dropped", work.migrated, work.dropped))
+            let (migrated, dropped) = (work.migrated, work.dropped);
+            output::say(&format!("vacancies: {migrated} migrated, {dropped} dropped"));
         }
         Ok(_) => {}
         Err(error) => output::say(&format!("vacancies: left to the servers: {}", error.chain())),

@@ -158,22 +158,7 @@ fn message(error: &Error) -> String {
     match error {
         Error::Malformed(problem) => malformed(*problem),
         Error::Invalid(_) => "Validation failed".to_owned(),
-        Error::Unauthenticated(AuthProblem::WrongPassword) => {
-            "Invalid email or password".to_owned()
-        }
-        Error::Unauthenticated(AuthProblem::Missing) => {
-            "Unauthorized: send an Authorization header with a bearer token".to_owned()
-        }
-        Error::Unauthenticated(AuthProblem::Invalid) => {
-            "Unauthorized: the token is not valid".to_owned()
-        }
-        Error::Unauthenticated(AuthProblem::Several) => {
-            "Unauthorized: send a bearer token or an x-api-key, not both".to_owned()
-        }
-        Error::Unauthenticated(AuthProblem::Unlock) => "The unlock is not valid".to_owned(),
-        Error::Unauthenticated(AuthProblem::Expired) => {
-            "Unauthorized: the token has expired".to_owned()
-        }
+        Error::Unauthenticated(problem) => unauthenticated(*problem).to_owned(),
         Error::Forbidden { missing } if missing.is_empty() => "You may not do this".to_owned(),
         Error::Forbidden { missing } => {
             let names = missing.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
@@ -218,6 +203,17 @@ fn message(error: &Error) -> String {
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
         Error::Internal { .. } => "Internal server error".to_owned(),
+    }
+}
+
+const fn unauthenticated(problem: AuthProblem) -> &'static str {
+    match problem {
+        AuthProblem::WrongPassword => "Invalid email or password",
+        AuthProblem::Missing => "Unauthorized: send an Authorization header with a bearer token",
+        AuthProblem::Invalid => "Unauthorized: the token is not valid",
+        AuthProblem::Several => "Unauthorized: send a bearer token or an x-api-key, not both",
+        AuthProblem::Unlock => "The unlock is not valid",
+        AuthProblem::Expired => "Unauthorized: the token has expired",
     }
 }
 
