@@ -167,6 +167,7 @@ pub(super) struct BehindAnswer {
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 pub(super) struct NewMigration {
     /// These tenants alone, by slug or id.
+    #[schema(min_items = 1)]
     tenants: Option<Vec<String>>,
     canary: Option<NewCanary>,
     /// Tenants at the same time; the server may do fewer.
@@ -188,8 +189,10 @@ pub(super) struct NewCanary {
     #[schema(minimum = 1, maximum = 1_000_000)]
     count: Option<u32>,
     /// These, by slug or id.
+    #[schema(min_items = 1)]
     tenants: Option<Vec<String>>,
     /// What follows if they went well: `pause` (the default) or `continue`.
+    #[schema(pattern = "^(pause|continue)$")]
     then: Option<String>,
 }
 
@@ -197,7 +200,7 @@ pub(super) struct NewCanary {
 #[utoipa::path(tag = "control", operation_id = "ControlListMigrations", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
         ("state" = Option<String>, Query, description = "In this state: planned, running, paused, done, failed or cancelled"),
     ),
     responses(
@@ -267,7 +270,7 @@ async fn read(call: Call) -> Answer {
     params(
         ("id" = Uuid, Path, description = "The migration's id"),
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before"),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
         ("state" = Option<String>, Query, description = "In this state: pending, running, done, failed or skipped"),
     ),
     responses(
