@@ -27,8 +27,9 @@ const LATENCY_BOUNDS: [f64; 11] =
 pub struct BadFilter(String);
 
 /// The driver prints each statement with its parameters from `debug` on, and addresses, digests and
-/// password hashes are among them.
-const DRIVER_LEVEL: &str = "tokio_postgres=info";
+/// password hashes are among them; at `info` it repeats every notice of the server's, which says nothing to
+/// whoever runs a command.
+const DRIVER_LEVEL: &str = "tokio_postgres=warn";
 
 /// Starts logging to stderr; stdout belongs to data. Where a logger is there already, it stays.
 ///

