@@ -201,7 +201,7 @@ pub(super) struct NewCanary {
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("state" = Option<String>, Query, description = "In this state: planned, running, paused, done, failed or cancelled"),
+        ("state" = Option<String>, Query, description = "In this state: planned, running, paused, done, failed or cancelled", pattern = "^(planned|running|paused|done|failed|cancelled)$"),
     ),
     responses(
         (status = 200, description = "Migrations", body = MigrationList),
@@ -271,7 +271,7 @@ async fn read(call: Call) -> Answer {
         ("id" = Uuid, Path, description = "The migration's id"),
         ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("state" = Option<String>, Query, description = "In this state: pending, running, done, failed or skipped"),
+        ("state" = Option<String>, Query, description = "In this state: pending, running, done, failed or skipped", pattern = "^(pending|running|done|failed|skipped)$"),
     ),
     responses(
         (status = 200, description = "Tenants", body = MigrationTenantList),
