@@ -13,7 +13,8 @@
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-use super::registry::{self, Expected, note};
+use super::audit::note;
+use super::registry::{self, Expected};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
 use crate::domain::Permission;

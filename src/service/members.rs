@@ -7,7 +7,8 @@
 
 use serde_json::json;
 
-use super::registry::{locate, lock, note, require_kept};
+use super::audit::note;
+use super::registry::{locate, lock, require_kept};
 use super::tenants::require_active;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
+use super::audit::note;
 use super::vacancies::Vacancies;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
@@ -27,12 +28,10 @@ use crate::domain::names::{
     UserId,
 };
 use crate::domain::{Document, Permission, Role, Tenant, TenantStatus, User};
-use crate::pg::audit_events::Event;
 use crate::pg::migrations::MigrationSet;
 use crate::pg::tokens::Token;
 use crate::pg::{
-    Db, During, PublicTx, audit_events, idempotency, memberships, schemas, tenant_records, tenants,
-    tokens, users,
+    Db, During, PublicTx, idempotency, memberships, schemas, tenant_records, tenants, tokens, users,
 };
 
 /// How long an idempotency key is remembered.
@@ -408,15 +407,8 @@ struct Order<'a> {
 
 impl Order<'_> {
     async fn note(&self, tx: &PublicTx, tenant: &Tenant) -> Result<()> {
-        let event = Event {
-            at: self.ctx.now,
-            actor: &self.actor,
-            action: "tenant.create",
-            tenant: Some(tenant.id),
-            request_id: &self.ctx.request_id,
-            details: json!({ "slug": tenant.slug, "name": tenant.name }),
-        };
-        audit_events::insert(tx, &event).await
+        let details = json!({ "slug": tenant.slug, "name": tenant.name });
+        note(tx, self.ctx, "tenant.create", tenant.id, details).await
     }
 
     /// Writes the answer down, where a key says that it may be asked for again.

@@ -11,6 +11,7 @@
 
 use serde_json::{Value, json};
 
+use super::audit::note;
 use super::provisioning::{Extras, ProvisionTenant, Provisioning};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
@@ -21,7 +22,6 @@ use crate::domain::tenant::{TenantRecord, TenantStatus};
 use crate::domain::{Document, FieldProblem, Permission};
 use crate::pg::{Db, During, PublicTx, tenant_records};
 
-pub(super) use super::audit::note;
 pub use crate::pg::tenant_records::Filter;
 
 /// Largest settings of a tenant, in bytes of their text.

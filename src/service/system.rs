@@ -9,14 +9,15 @@ use futures_util::stream::{self, StreamExt};
 use serde_json::json;
 use time::Duration;
 
+use super::audit::note;
 use super::profiles::{Profile, Profiles, author};
 use crate::auth::CallContext;
 use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
 use crate::domain::error::{AuthProblem, Conflict, Error, Result};
+use crate::domain::names::TenantId;
 use crate::domain::profile::{Identity, ProfileId};
 use crate::domain::{Permission, Tenant, TenantStatus};
-use crate::pg::audit_events::Event;
-use crate::pg::{Db, During, TenantTx, audit_events, profiles, sessions, tenants, tokens, unlocks};
+use crate::pg::{Db, During, TenantTx, profiles, sessions, tenants, tokens, unlocks};
 
 /// How long an unlock is good.
 pub const UNLOCK_LIFETIME: Duration = Duration::seconds(60);
@@ -262,16 +263,9 @@ impl System {
             refused => refused,
         };
         let refusal = verdict.as_ref().err().map(Error::code);
-        let event = Event {
-            at: ctx.now,
-            actor: &ctx.principal.label(),
-            action: action.as_str(),
-            tenant: None,
-            request_id: &ctx.request_id,
-            details: json!({ "allowed": refusal.is_none(), "refusal": refusal }),
-        };
+        let details = json!({ "allowed": refusal.is_none(), "refusal": refusal });
         let tx = self.db.public().await.during("write audit event")?;
-        audit_events::insert(&tx, &event).await?;
+        note(&tx, ctx, action.as_str(), None::<TenantId>, details).await?;
         tx.commit().await.during("write audit event")?;
         verdict.map(|()| Pass(()))
     }

@@ -10,11 +10,11 @@ use super::{Doctor, Orphans};
 use crate::auth::CallContext;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
-use crate::pg::audit_events::{self, Event};
 use crate::pg::bootstrap::walls::{self, Breach};
 use crate::pg::catalog::houses::{self, Holder};
 use crate::pg::schemas::mend::{self, Mend};
-use crate::pg::{During, PublicTx, catalog, schemas, tenants};
+use crate::pg::{During, catalog, schemas, tenants};
+use crate::service::audit::note;
 
 /// How often a schema is looked at and mended. The rights of a role that was missing show only once there is
 /// one again, and the rights of an object that had another owner only once it has ours.
@@ -162,7 +162,8 @@ async fn close(doctor: &Doctor, ctx: &CallContext, breach: &Breach) -> Result<()
         let reason = format!("this login may not; let a superuser run: {}", breach.statement);
         return Err(Error::internal(DURING, reason));
     }
-    note(&tx, ctx, "doctor.restrict", None, json!({ "statement": breach.statement })).await?;
+    note(&tx, ctx, "doctor.restrict", None::<TenantId>, json!({ "statement": breach.statement }))
+        .await?;
     tx.commit().await.during(DURING)
 }
 
@@ -204,22 +205,4 @@ async fn drop_role(doctor: &Doctor, ctx: &CallContext, id: TenantId) -> Result<(
     mend::drop_orphan(&tx, &schema).await.during(DURING)?;
     note(&tx, ctx, "doctor.drop_orphan", Some(id), json!({ "role": schema.as_str() })).await?;
     tx.commit().await.during(DURING)
-}
-
-async fn note(
-    tx: &PublicTx,
-    ctx: &CallContext,
-    action: &'static str,
-    tenant: Option<TenantId>,
-    details: serde_json::Value,
-) -> Result<()> {
-    let event = Event {
-        at: ctx.now,
-        actor: &ctx.principal.label(),
-        action,
-        tenant,
-        request_id: &ctx.request_id,
-        details,
-    };
-    audit_events::insert(tx, &event).await
 }

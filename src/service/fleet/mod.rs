@@ -26,13 +26,13 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::audit;
 use crate::auth::CallContext;
 use crate::domain::error::{Error, FieldProblem, Noun, Result, Rule};
 use crate::domain::names::TenantId;
 use crate::domain::operation::{FleetProblem, OperationState, PauseReason, Step, Then, WorkState};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::{Clock, Permission};
-use crate::pg::audit_events::{self, Event as AuditEvent};
 use crate::pg::error::{During, Failure};
 use crate::pg::migrations::{MigrationError, MigrationSet};
 use crate::pg::operation_tenants::Choice;
@@ -445,15 +445,7 @@ async fn note(
     mut details: Value,
 ) -> Result<()> {
     details["operation"] = json!(operation);
-    let event = AuditEvent {
-        at: ctx.now,
-        actor: &ctx.principal.label(),
-        action,
-        tenant: None::<TenantId>,
-        request_id: &ctx.request_id,
-        details,
-    };
-    audit_events::insert(tx, &event).await
+    audit::note(tx, ctx, action, None::<TenantId>, details).await
 }
 
 /// Sorts a failed migration by remedy: the database's own failures keep their kind.
