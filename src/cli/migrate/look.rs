@@ -110,11 +110,9 @@ pub(super) async fn status(
         let (fleet, ctx) = (&backend.services.fleet, backend.operator());
         let record = match id {
             Some(id) => fleet.read(&ctx, id).await?,
-            None => match open(backend).await {
-                Ok(record) => record,
-                Err(_none) => {
-                    fleet.find_newest(&ctx).await?.ok_or(Error::NotFound(Noun::Operation))?
-                }
+            None => match open(backend).await? {
+                Some(record) => record,
+                None => fleet.find_newest(&ctx).await?.ok_or(Error::NotFound(Noun::Operation))?,
             },
         };
         show(backend, &record, output).await.map(|()| Exit::Done)
@@ -148,16 +146,17 @@ pub(super) async fn cancel(
     .await
 }
 
-async fn which(backend: &Backend, id: Option<Uuid>) -> Result<Uuid, Failure> {
+/// The operation that is meant: the one that is named, or else the open one.
+pub(super) async fn which(backend: &Backend, id: Option<Uuid>) -> Result<Uuid, Failure> {
     match id {
         Some(id) => Ok(id),
-        None => open(backend).await.map(|record| record.id),
+        None => Ok(open(backend).await?.ok_or(Error::NotFound(Noun::Operation))?.id),
     }
 }
 
-async fn open(backend: &Backend) -> Result<Record, Failure> {
-    let open = backend.services.fleet.find_open(&backend.operator()).await?;
-    Ok(open.ok_or(Error::NotFound(Noun::Operation))?)
+/// The operation that has not ended, where there is one.
+pub(super) async fn open(backend: &Backend) -> Result<Option<Record>, Failure> {
+    Ok(backend.services.fleet.find_open(&backend.operator()).await?)
 }
 
 async fn show(backend: &Backend, record: &Record, output: Output) -> Result<(), Failure> {

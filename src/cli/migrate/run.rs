@@ -3,6 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
+use super::look::{open, which};
 use super::progress::{self, Progress};
 use super::{Exit, Failure, Flags, Output};
 use crate::app::{Backend, Purpose};
@@ -78,10 +79,7 @@ pub(super) async fn resume(
     output: Output,
 ) -> Result<Exit, Failure> {
     output::on_backend(Purpose::Migrate, settings, async |backend| {
-        let id = match id {
-            Some(id) => id,
-            None => open(backend).await?.ok_or(Error::NotFound(Noun::Operation))?.id,
-        };
+        let id = which(backend, id).await?;
         follow(backend, id, output).await
     })
     .await
@@ -119,10 +117,6 @@ async fn choose(backend: &Backend, flags: &Flags) -> Result<Option<Uuid>, Failur
         return Ok(None);
     }
     Ok(Some(fleet.start(&ctx, &wish).await.map_err(in_flags)?.id))
-}
-
-async fn open(backend: &Backend) -> Result<Option<Record>, Failure> {
-    Ok(backend.services.fleet.find_open(&backend.operator()).await?)
 }
 
 /// Names the flag where a tenant is not there.
