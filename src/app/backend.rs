@@ -25,7 +25,7 @@ use crate::pg::bootstrap::{self, Posture};
 use crate::pg::embedded;
 use crate::pg::error::During;
 use crate::pg::migrations::MigrationSet;
-use crate::pg::pool::{Database, Isolation, PoolSizes, Rules, Sharing, Statements, TimeLimits};
+use crate::pg::pool::{Database, Isolation, Rules, Sharing, Statements, TimeLimits};
 use crate::pg::{Db, migration_sets, signing_keys};
 use crate::service::doctor::Budget;
 use crate::service::fleet::{Engine, Limits};
@@ -169,7 +169,7 @@ impl Backend {
         }
         let (owner, runtime) = (ground.owner, ground.runtime);
         let database = Database::with_sharing(owner, runtime, rules, sharing(settings));
-        let main = main_pools(purpose, settings.database.max_connections);
+        let main = shares::main_for(purpose, settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, &public_set).await?;
@@ -208,7 +208,11 @@ impl Backend {
             database.clone(),
             Arc::clone(&tenant_set),
             clock.clone(),
-            fleet_limits(purpose, settings, main),
+            Limits {
+                workers: settings.fleet.workers,
+                most_workers: shares::fleet_workers(purpose, main),
+                lease: settings.fleet.lease,
+            },
             super::host::name(),
         );
         let parts = Parts {
@@ -273,7 +277,8 @@ impl Backend {
         }
     }
 
-    /// Lets go of fleet migrations that run here, closes the pools and stops the embedded server, if this process started one.
+    /// Lets go of fleet migrations that run here, closes the pools and stops the embedded server, if this
+    /// process started one.
     pub async fn close(self) {
         self.parts.fleet.stop().await;
         self.database.close();
@@ -304,24 +309,6 @@ impl Backend {
         }
         Ok(self)
     }
-}
-/// A command that migrates has nobody else to care for.
-fn main_pools(purpose: Purpose, budget: usize) -> PoolSizes {
-    let main = shares::main(budget);
-    match purpose {
-        Purpose::Migrate => PoolSizes { control: budget.saturating_sub(main.runtime), ..main },
-        Purpose::Serve | Purpose::Operate => main,
-    }
-}
-
-/// Set-ups of a server go on beside a fleet migration, and both need a connection to tell that they live.
-fn fleet_limits(purpose: Purpose, settings: &Settings, main: PoolSizes) -> Limits {
-    let most_workers = match purpose {
-        Purpose::Migrate => main.control.saturating_sub(2),
-        Purpose::Serve | Purpose::Operate => main.control / 2,
-    };
-    let fleet = &settings.fleet;
-    Limits { workers: fleet.workers, most_workers: most_workers.max(1), lease: fleet.lease }
 }
 
 fn rules(settings: &Settings) -> Rules {

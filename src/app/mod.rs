@@ -17,15 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpServer, middleware, web};
-use utoipa::OpenApi;
 use utoipa_actix_web::AppExt;
 
-use self::backend::operator;
 use crate::config::Settings;
 use crate::domain::Clock;
 use crate::http::{self, Site};
 use crate::pg::pool::PoolSizes;
-use crate::service::Profiles;
 use crate::telemetry::Metrics;
 
 pub use backend::{Backend, FirstStart, Purpose};
@@ -42,6 +39,7 @@ pub struct Options {
 
 /// Mounts an application's routes.
 pub type Routes = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
+
 /// The `OpenAPI` document of all routes, in JSON; for those who may not import `http`.
 ///
 /// # Errors
@@ -95,15 +93,11 @@ impl App {
     /// # Errors
     /// Where the listener breaks.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
-        let eraser = tokio::spawn(erase_expired(
-            self.backend.services.profiles.clone(),
-            self.backend.clock.clone(),
-            self.erase_interval,
-        ));
         let handle = self.server.handle();
         let mut server = std::pin::pin!(self.server);
         let outcome = tokio::select! {
             outcome = &mut server => outcome,
+            () = erase_expired_for_ever(&self.backend, self.erase_interval) => Ok(()),
             () = self.backend.keep_house_for_ever(self.purge_interval) => Ok(()),
             () = vacancies::keep_for_ever(&self.backend) => Ok(()),
             () = stop => {
@@ -112,18 +106,18 @@ impl App {
                 outcome
             }
         };
-        eraser.abort();
         vacancies::retire(&self.backend).await;
         self.backend.close().await;
         outcome
     }
 }
 
-/// Erases what has run out, again and again. What has run out is not served before that either.
-async fn erase_expired(profiles: Profiles, clock: Clock, interval: Duration) {
+/// Erases what has run out, again and again. What has run out is not served before that either. Dropped in the
+/// middle it leaves the rest to the next time.
+async fn erase_expired_for_ever(backend: &Backend, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
-        match profiles.erase_expired(&operator(&clock)).await {
+        match Box::pin(backend.services.profiles.erase_expired(&backend.operator())).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "erased profiles that have run out"),
             Err(error) => {
@@ -132,6 +126,7 @@ async fn erase_expired(profiles: Profiles, clock: Clock, interval: Duration) {
         }
     }
 }
+
 fn listen(
     settings: &Settings,
     backend: &Backend,
@@ -166,11 +161,8 @@ fn listen(
             settings: Arc::clone(&http_settings),
             limits: Arc::clone(&limits),
         };
-        let (app, _) = actix_web::App::new()
-            .into_utoipa_app()
-            .openapi(http::ApiDoc::openapi())
-            .configure(http::mount)
-            .split_for_parts();
+        let (app, _) =
+            actix_web::App::new().into_utoipa_app().configure(http::mount).split_for_parts();
         let app = app
             .app_data(web::Data::new(site))
             .app_data(document.clone())

@@ -1,6 +1,7 @@
 //! How the connection budget is shared out: to the main runtime, to each worker, and one connection that is
 //! kept free for the replacement of another.
 
+use super::Purpose;
 use crate::pg::pool::PoolSizes;
 
 /// Of the connection budget, the part that the main runtime's control pool gets, which provisions.
@@ -12,9 +13,29 @@ const MAIN_RUNTIME: usize = 2;
 /// The least that a worker can serve with.
 const LEAST: PoolSizes = PoolSizes { control: 1, runtime: 2 };
 
-/// The pools of the main runtime.
-pub(super) const fn main(budget: usize) -> PoolSizes {
+/// The pools of the main runtime of a server.
+const fn main(budget: usize) -> PoolSizes {
     PoolSizes { control: budget / PROVISIONING_SHARE, runtime: MAIN_RUNTIME }
+}
+
+/// The pools of the main runtime, which a command that migrates need share with nobody.
+pub(super) const fn main_for(purpose: Purpose, budget: usize) -> PoolSizes {
+    match purpose {
+        Purpose::Migrate => {
+            PoolSizes { control: budget.saturating_sub(MAIN_RUNTIME), runtime: MAIN_RUNTIME }
+        }
+        Purpose::Serve | Purpose::Operate => main(budget),
+    }
+}
+
+/// How many tenants a fleet migration may work on at the same time, by the main runtime's pools. Set-ups of a
+/// server go on beside it, and both need a connection to tell that they live.
+pub(super) fn fleet_workers(purpose: Purpose, main: PoolSizes) -> usize {
+    let most = match purpose {
+        Purpose::Migrate => main.control.saturating_sub(2),
+        Purpose::Serve | Purpose::Operate => main.control / 2,
+    };
+    most.max(1)
 }
 
 /// How many of the workers that are wished for there are connections for, and the pools of each. `reserve`

@@ -22,7 +22,7 @@ use super::{control, databunker, extract, reten, webfluss};
     ),
     modifiers(&Credentials),
 )]
-pub struct ApiDoc;
+struct ApiDoc;
 
 /// The ways to say who is calling.
 struct Credentials;

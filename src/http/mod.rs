@@ -42,7 +42,7 @@ use crate::domain::names::Email;
 use crate::service::Services;
 use crate::telemetry::Metrics;
 
-pub use document::{ApiDoc, openapi};
+pub use document::openapi;
 
 /// What the HTTP side is told at start.
 #[derive(Debug, Clone)]
