@@ -7,18 +7,22 @@
 //!
 //! To add a setting: a line in [`KEYS`], a field, a line in [`Settings::read`].
 
+mod reader;
+mod unknown;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use self::reader::Reader;
+use self::unknown::{unknown_keys, unknown_variables};
 use crate::domain::names::{Email, Password};
 use crate::http::client_address::{ForwardedHeader, Proxies};
 use crate::http::cors;
-use crate::http::limits::{self, Limit};
+use crate::http::limits;
 
 /// Every setting there is, as it is called in the file, with what it means. The README's table and the
 /// check for unknown keys both come from here.
@@ -550,254 +554,5 @@ fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -
     }
 }
 
-/// Reads one value after the other and remembers what is wrong with each.
-struct Reader {
-    merged: config::Config,
-    problems: Vec<String>,
-}
-
-impl Reader {
-    fn text(&self, key: &str) -> Option<String> {
-        self.merged.get_string(key).ok().filter(|text| !text.is_empty())
-    }
-
-    fn parsed<T: FromStr>(&mut self, key: &str, expected: &str) -> Option<T> {
-        let text = self.text(key).unwrap_or_default();
-        let value = text.parse().ok();
-        if value.is_none() {
-            self.problems.push(format!("{key}: {text:?} is not {expected}"));
-        }
-        value
-    }
-
-    fn number<T>(&mut self, key: &str, min: T, max: T) -> T
-    where
-        T: FromStr + PartialOrd + Copy + std::fmt::Display,
-    {
-        let text = self.text(key).unwrap_or_default();
-        match text.parse::<T>() {
-            Ok(number) if number >= min && number <= max => number,
-            _ => {
-                self.problems
-                    .push(format!("{key}: {text:?} is not a whole number from {min} to {max}"));
-                min
-            }
-        }
-    }
-
-    /// A list that says itself what is wrong with it.
-    fn list<T: FromStr<Err = String> + Default>(&mut self, key: &str) -> T {
-        let list = self.text(key).unwrap_or_default().parse();
-        list.map_err(|problem| self.problems.push(format!("{key}: {problem}"))).unwrap_or_default()
-    }
-
-    fn limit(&mut self, key: &str) -> Limit {
-        let expected = "a number a minute and a number at once, each up to a million, such as 60/120, nor 0 for no limit";
-        self.parsed(key, expected).unwrap_or(Limit(None))
-    }
-
-    fn duration(&mut self, key: &str) -> Duration {
-        let text = self.text(key).unwrap_or_default();
-        match humantime::parse_duration(&text) {
-            Ok(duration) if !duration.is_zero() => duration,
-            _ => {
-                self.problems.push(format!(
-                    "{key}: {text:?} is not a length of time, such as 500ms, 30s or 15m"
-                ));
-                Duration::from_secs(1)
-            }
-        }
-    }
-
-    fn choice(&mut self, key: &str, choices: &[&str]) -> Option<usize> {
-        let text = self.text(key).unwrap_or_default();
-        let chosen = choices.iter().position(|choice| *choice == text);
-        if chosen.is_none() {
-            self.problems.push(format!("{key}: {text:?} is none of {}", choices.join(", ")));
-        }
-        chosen
-    }
-}
-
-/// The keys of the file that are no settings; most are slips of the pen.
-fn unknown_keys(from_file: &config::Config, file: &std::path::Path) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Ok(table) = from_file.clone().try_deserialize::<serde_json::Value>() {
-        flatten("", &table, &mut found);
-    }
-    found
-        .into_iter()
-        .filter(|key| !KEYS.iter().any(|(known, ..)| known == key))
-        .map(|key| format!("{key}: there is no such setting ({})", file.display()))
-        .collect()
-}
-
-/// Variables that begin like ours and are no settings, and whose they are.
-const OTHER_VARIABLES: &[&str] = &[
-    // One command's; see [`tenant_admin_password`].
-    "ROWHOUSE_TENANT_ADMIN_PASSWORD",
-    // `make crash`.
-    "ROWHOUSE_CRASH_SETUPS",
-];
-
-/// The test suite's begin with this.
-const TEST_VARIABLES: &str = "ROWHOUSE_TEST_";
-
-/// The variables that begin like ours and are no settings. One that is misspelt must not leave the default
-/// in force, which for a database's URL is a database of another kind.
-fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
-    let known: Vec<_> = KEYS.iter().map(|(key, ..)| variable_of(key)).collect();
-    let mut unknown: Vec<_> = names
-        .filter(|name| {
-            // The case does not count, here or where they are read.
-            let name = name.to_ascii_uppercase();
-            name.starts_with("ROWHOUSE_")
-                && !known.contains(&name)
-                && !OTHER_VARIABLES.contains(&name.as_str())
-                && !name.starts_with(TEST_VARIABLES)
-                && !is_of_an_orchestrator(&name)
-        })
-        .collect();
-    unknown.sort();
-    unknown
-        .into_iter()
-        .map(|name| {
-            let distance = |known: &&String| {
-                strsim::damerau_levenshtein(known.as_str(), &name.to_ascii_uppercase())
-            };
-            let nearest = known.iter().min_by_key(distance);
-            match nearest.filter(|known| distance(known) <= name.len() / 4) {
-                Some(known) => format!("{name}: there is no such setting; is it {known}?"),
-                None => format!("{name}: there is no such setting (environment)"),
-            }
-        })
-        .collect()
-}
-
-/// The variable of a setting.
-fn variable_of(key: &str) -> String {
-    format!("ROWHOUSE_{}", key.replace('.', "__").to_uppercase())
-}
-
-/// Whether a container engine says with this variable where a service is: Kubernetes puts such names for each
-/// service `rowhouse` or `rowhouse-..` into every container, and `compose.yaml` takes `ROWHOUSE_PORT`.
-fn is_of_an_orchestrator(name: &str) -> bool {
-    let port_of = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
-    name.ends_with("_PORT")
-        || name.ends_with("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT_")
-        || name.split_once("_PORT_").is_some_and(port_of)
-}
-
-fn flatten(prefix: &str, value: &serde_json::Value, out: &mut Vec<String>) {
-    match value {
-        serde_json::Value::Object(table) => {
-            for (key, inner) in table {
-                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                flatten(&path, inner, out);
-            }
-        }
-        _ => out.push(prefix.to_owned()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("rowhouse.toml");
-        std::fs::write(&file, toml).unwrap();
-        let values = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-        Settings::load(&Overrides { file: Some(file), values })
-    }
-
-    #[test]
-    fn the_defaults_are_good() {
-        let settings = load("", &[]).unwrap();
-        assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
-        assert!(settings.database.isolation_by_role && !settings.database.cached_statements);
-        assert_eq!(settings.auth.access_lifetime, Duration::from_mins(15));
-        assert!(!settings.auth.cookie_secure);
-    }
-
-    #[test]
-    fn a_flag_beats_the_file() {
-        let settings = load("listen = '0.0.0.0:1'", &[("listen", "127.0.0.1:0")]).unwrap();
-        assert_eq!(settings.listen.port(), 0);
-        assert!(load("listen = '0.0.0.0:1'", &[]).unwrap().auth.cookie_secure);
-    }
-
-    #[test]
-    fn every_bad_value_is_named_at_once() {
-        let toml = "listen = 'here'\nlisten_to = 1\n[database]\nisolation = 'none'\nmax_connections = 3\n\
-                    [auth]\naccess_lifetime = 'soon'";
-        let error = load(toml, &[("admin_email", "a@b.c")]).unwrap_err().to_string();
-        for name in [
-            "listen:",
-            "listen_to:",
-            "database.isolation",
-            "database.max_connections",
-            "auth.access_lifetime",
-            "admin_password",
-        ] {
-            assert!(error.contains(name), "{name} is missing from {error}");
-        }
-    }
-
-    #[test]
-    fn a_misspelt_variable_is_named_with_the_one_that_is_meant() {
-        let given = [
-            "ROWHOUSE_DATABASE_URL",
-            "ROWHOUSE_LISTN",
-            "rowhouse_auth__isuer",
-            "ROWHOUSE_SOMETHING_ELSE_ALTOGETHER",
-        ];
-        let problems = unknown_variables(given.iter().map(|name| (*name).to_owned())).join("\n");
-        for (name, meant) in [
-            ("ROWHOUSE_DATABASE_URL", "is it ROWHOUSE_DATABASE__URL?"),
-            ("ROWHOUSE_LISTN", "is it ROWHOUSE_LISTEN?"),
-            ("rowhouse_auth__isuer", "is it ROWHOUSE_AUTH__ISSUER?"),
-            ("ROWHOUSE_SOMETHING_ELSE_ALTOGETHER", "(environment)"),
-        ] {
-            let line = problems.lines().find(|line| line.starts_with(name));
-            assert!(line.is_some_and(|line| line.ends_with(meant)), "{name} in {problems}");
-        }
-    }
-
-    #[test]
-    fn settings_and_the_variables_of_others_are_no_mistakes() {
-        let settings = KEYS.iter().map(|(key, ..)| variable_of(key));
-        let others = [
-            "ROWHOUSE_TENANT_ADMIN_PASSWORD",
-            "ROWHOUSE_CRASH_SETUPS",
-            "ROWHOUSE_TEST_PARENT_DIR",
-            "ROWHOUSE_PORT",
-            "ROWHOUSE_SERVICE_HOST",
-            "ROWHOUSE_SERVICE_PORT",
-            "ROWHOUSE_SERVICE_PORT_HTTP",
-            "ROWHOUSE_PORT_8080_TCP",
-            "ROWHOUSE_PORT_8080_TCP_ADDR",
-            "ROWHOUSE_DB_SERVICE_HOST",
-            "ROWHOUSE_DB_PORT_5432_TCP_PROTO",
-            "rowhouse_listen",
-            "ROWHOUSELISTEN",
-            "DATABASE_URL",
-            "PATH",
-        ];
-        let all = settings.chain(others.iter().map(|name| (*name).to_owned()));
-        assert_eq!(unknown_variables(all), Vec::<String>::new());
-    }
-
-    #[test]
-    fn secrets_are_not_printed() {
-        let settings = load(
-            "root_token = 'f47ac10b-58cc-4372-a567-0e02b2c3d479'\n[database]\nurl = 'postgres://u:hunter22@h/d'",
-            &[("admin_email", "a@b.co"), ("admin_password", "hunter22")],
-        )
-        .unwrap();
-        let printed = format!("{settings:?}");
-        assert!(!printed.contains("hunter22") && !printed.contains("f47ac10b"), "{printed}");
-    }
-}
+mod tests;

@@ -1,0 +1,76 @@
+//! Reads values by their keys, each into its type, and gathers what is wrong with any of them. Must not know:
+//! which settings there are.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::http::limits::Limit;
+
+/// Reads one value after the other and remembers what is wrong with each.
+pub(super) struct Reader {
+    pub(super) merged: config::Config,
+    pub(super) problems: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.merged.get_string(key).ok().filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn parsed<T: FromStr>(&mut self, key: &str, expected: &str) -> Option<T> {
+        let text = self.text(key).unwrap_or_default();
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.problems.push(format!("{key}: {text:?} is not {expected}"));
+        }
+        value
+    }
+
+    pub(super) fn number<T>(&mut self, key: &str, min: T, max: T) -> T
+    where
+        T: FromStr + PartialOrd + Copy + std::fmt::Display,
+    {
+        let text = self.text(key).unwrap_or_default();
+        match text.parse::<T>() {
+            Ok(number) if number >= min && number <= max => number,
+            _ => {
+                self.problems
+                    .push(format!("{key}: {text:?} is not a whole number from {min} to {max}"));
+                min
+            }
+        }
+    }
+
+    /// A list that says itself what is wrong with it.
+    pub(super) fn list<T: FromStr<Err = String> + Default>(&mut self, key: &str) -> T {
+        let list = self.text(key).unwrap_or_default().parse();
+        list.map_err(|problem| self.problems.push(format!("{key}: {problem}"))).unwrap_or_default()
+    }
+
+    pub(super) fn limit(&mut self, key: &str) -> Limit {
+        let expected = "a number a minute and a number at once, each up to a million, such as 60/120, nor 0 for no limit";
+        self.parsed(key, expected).unwrap_or(Limit(None))
+    }
+
+    pub(super) fn duration(&mut self, key: &str) -> Duration {
+        let text = self.text(key).unwrap_or_default();
+        match humantime::parse_duration(&text) {
+            Ok(duration) if !duration.is_zero() => duration,
+            _ => {
+                self.problems.push(format!(
+                    "{key}: {text:?} is not a length of time, such as 500ms, 30s or 15m"
+                ));
+                Duration::from_secs(1)
+            }
+        }
+    }
+
+    pub(super) fn choice(&mut self, key: &str, choices: &[&str]) -> Option<usize> {
+        let text = self.text(key).unwrap_or_default();
+        let chosen = choices.iter().position(|choice| *choice == text);
+        if chosen.is_none() {
+            self.problems.push(format!("{key}: {text:?} is none of {}", choices.join(", ")));
+        }
+        chosen
+    }
+}
