@@ -22,6 +22,9 @@ const OTHER_VARIABLES: &[&str] = &[
     "ROWHOUSE_TENANT_ADMIN_PASSWORD",
     // `make crash`.
     "ROWHOUSE_CRASH_SETUPS",
+    "ROWHOUSE_FLEET_KILLS",
+    // The benchmarks.
+    "ROWHOUSE_BENCH_TENANTS",
 ];
 
 /// The test suite's begin with this.
