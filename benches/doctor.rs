@@ -19,7 +19,7 @@ use rowhouse::app::Backend;
 use rowhouse::pg::catalog;
 use rowhouse::service::doctor::{Gravity, Orphans, Wish};
 use support::report::Args;
-use support::{Contender, Ground, Report, WEAKEST_HASH, fill, interleave, machine, ms};
+use support::{Contender, Ground, Report, WEAKEST_HASH, fill, interleave, machine, ms, tidy};
 use tokio_postgres::Client;
 
 /// Tenants that are bent, for the examination that has something to tell.
@@ -35,7 +35,7 @@ async fn main() {
     let mut report = Report::begin(args, "doctor", machine::line(&sql).await);
     for count in existing {
         let tenants = fill(&backend, &sql, count).await;
-        sql.batch_execute("ANALYZE; CHECKPOINT").await.expect("a fair start");
+        tidy(&sql).await;
         measure(&mut report, &ground, &backend, &format!("{count} tenants"), rounds, 0).await;
         for tenant in tenants.iter().take(BENT) {
             let schema = rowhouse::domain::SchemaName::of(*tenant);

@@ -3,8 +3,8 @@
 //!
 //! Two PostgreSQL servers, one with few tenants and one with many, are measured in turns: roles belong to
 //! a server, so two databases on one would share what is to be told apart. `ROWHOUSE_BENCH_TENANTS` says
-//! how many are many. They are made by `Provisioning::provision` without waiting for the disk, and then as
-//! far as `VACUUM ANALYZE` and a checkpoint take them.
+//! how many are many. They are made by `Provisioning::provision` without waiting for the disk; what all
+//! tenants share is tidied then, and all of it written to disk.
 //!
 //! Each role that is made costs every backend its knowledge of which roles the runtime login may become; the
 //! next `SET ROLE` reads it anew, for all tenants, and before PostgreSQL 16 in time that grows with the
@@ -33,7 +33,8 @@ use rowhouse::pg::url::DatabaseUrl;
 use support::report::{Args, Goal};
 use support::site::{self, CLIENTS, ROW, Site};
 use support::{
-    Contender, Ground, Report, Samples, WEAKEST_HASH, fill, furnish, interleave, machine, ms, wish,
+    Contender, Ground, Report, Samples, WEAKEST_HASH, fill, furnish, interleave, machine, ms, tidy,
+    wish,
 };
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -114,8 +115,7 @@ impl Side {
         // Connections of the measurement wait for the disk again.
         sql.batch_execute(&format!("{database} RESET synchronous_commit")).await.expect("safe");
         furnish(&sql, &tenants, ROW).await;
-        sql.batch_execute("VACUUM ANALYZE").await.expect("a fair start");
-        sql.batch_execute("CHECKPOINT").await.expect("a fair start");
+        tidy(&sql).await;
         let hash = WEAKEST_HASH;
         let backend = ground.backend(&[hash[0], hash[1], ("tenants.vacancies", STOCK)]).await;
         let builder = ground.backend(&hash).await;
