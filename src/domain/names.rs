@@ -23,6 +23,8 @@ pub const EMAIL_MAX: usize = 254;
 pub const PASSWORD_MIN: usize = 8;
 /// Longest password, in bytes: the hash must not be a way to keep us busy.
 pub const PASSWORD_MAX: usize = 1024;
+/// Longest key that makes a retry safe, in bytes.
+pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// Slugs that mean something in a host name, in a path or to PostgreSQL.
 pub const RESERVED_SLUGS: &[&str] = &[

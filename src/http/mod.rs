@@ -22,6 +22,7 @@ pub mod document;
 pub mod extract;
 pub mod fields;
 pub mod health;
+mod idempotency;
 pub mod limits;
 pub mod middleware;
 pub mod reten;
