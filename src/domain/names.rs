@@ -20,14 +20,14 @@ pub const SLUG_MAX: usize = 63;
 /// Longest e-mail address (RFC 5321, 4.5.3.1.3).
 pub const EMAIL_MAX: usize = 254;
 /// Shortest password, in characters (NIST SP 800-63B).
-pub const PASSWORD_MIN: usize = 8;
+const PASSWORD_MIN: usize = 8;
 /// Longest password, in bytes: the hash must not be a way to keep us busy.
 pub const PASSWORD_MAX: usize = 1024;
 /// Longest key that makes a retry safe, in bytes.
 pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// Slugs that mean something in a host name, in a path or to PostgreSQL.
-pub const RESERVED_SLUGS: &[&str] = &[
+const RESERVED_SLUGS: &[&str] = &[
     "admin",
     "api",
     "app",
