@@ -84,7 +84,7 @@ pub enum Verification {
     ChainAndName,
 }
 
-/// The TLS part of a [`DatabaseUrl`].
+/// The TLS part of a [`DatabaseUrl`](super::DatabaseUrl).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SslSettings {
     mode: SslMode,
