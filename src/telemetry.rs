@@ -2,7 +2,8 @@
 //!
 //! A log line is one sentence with dotted fields (`tenant.id`, `request.id`, `duration_ms`); an error is
 //! logged once, where it is answered. Passwords, tokens, e-mail addresses and bodies are in no line and in no
-//! label; a client's network address only where a limit refuses it. Labels come from fixed sets (route patterns, not paths), so that they cannot grow without bound.
+//! label; a client's network address only where a limit refuses it. Labels come from fixed sets (route patterns,
+//! not paths), so that they cannot grow without bound.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};

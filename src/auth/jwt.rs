@@ -29,9 +29,9 @@ use crate::domain::names::UserId;
 
 /// How long an access token lives unless the settings say otherwise: a revoked session stays good for
 /// as long as this at most, and a client renews four times an hour.
-pub const ACCESS_LIFETIME: Duration = Duration::from_mins(15);
+const ACCESS_LIFETIME: Duration = Duration::from_mins(15);
 /// How far apart the clocks of two of our processes may be.
-pub const LEEWAY: Duration = Duration::from_secs(30);
+const LEEWAY: Duration = Duration::from_secs(30);
 /// Longest token that is read at all; ours have about 500 bytes.
 pub const TOKEN_MAX: usize = 4096;
 

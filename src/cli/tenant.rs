@@ -12,14 +12,13 @@ use super::{CreateTenant, Exit, Failure, Output, output, password};
 use crate::app::{Backend, Purpose};
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun, Rule};
-use crate::domain::names::{Email, ExternalId, PersonName, SchemaName, Slug, TenantId, TenantName};
+use crate::domain::names::{
+    Email, ExternalId, IDEMPOTENCY_KEY_MAX, PersonName, SchemaName, Slug, TenantId, TenantName,
+};
 use crate::domain::tenant::TenantRecord;
 use crate::domain::{Password, Tenant};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 use crate::service::tenants::TenantRef;
-
-/// Longest idempotency key, as over HTTP.
-const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// A tenant as programs read it; the names are those of the HTTP API.
 #[derive(Debug, Serialize)]

@@ -1,3 +1,5 @@
+//! What beats what, what is refused by name, and what is never printed.
+
 use super::unknown::variable_of;
 use super::*;
 

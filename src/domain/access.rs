@@ -27,8 +27,7 @@ macro_rules! permissions {
             }
 
             /// The lowest role that holds it; every higher role does too.
-            #[must_use]
-            pub const fn lowest_role(self) -> Role {
+            const fn lowest_role(self) -> Role {
                 match self { $(Permission::$variant => Role::$role,)+ }
             }
         }

@@ -3,11 +3,11 @@
 //! A request passes, in this order: [`observe`](middleware::observe) (request id, log span, metrics),
 //! [`cors`] (pages of other origins), [`guard`](middleware::guard) (time limit, panics), routing, extraction
 //! (who calls, in which tenant, and whether too often: [`limits`]), the handler. It may be refused at each of
-//! these stations, always in the form of the dialect whose path it came in on. A handler unpacks, calls one service method and wraps the answer; where it has an `if`,
-//! that is probably a rule and belongs below.
+//! these stations, always in the form of the dialect whose path it came in on. A handler unpacks, calls one
+//! service method and wraps the answer; where it has an `if`, that is probably a rule and belongs below.
 //!
 //! Each dialect is a folder of its own and knows none of the others: its envelope, its sentences, its wire
-//! types, one exhaustive `match` over [`domain::Error`](crate::domain::Error).
+//! types, one exhaustive `match` over [`domain::Error`](crate::domain::Error) in its `problem.rs`.
 //!
 //! To add an endpoint: a handler with `#[utoipa::path]` in the file of its noun, a line in the dialect's
 //! `mount`, a line in `tests/api/unauthorized.rs`.
@@ -22,6 +22,7 @@ pub mod document;
 pub mod extract;
 pub mod fields;
 pub mod health;
+mod idempotency;
 pub mod limits;
 pub mod middleware;
 pub mod reten;

@@ -1,19 +1,20 @@
-//! Keeps the profiles of a tenant: create, read, change, delete, find, restore, and what happened to them.
+//! Keeps the profiles of a tenant, one at a time: create, read, change, delete, restore. Many at once are in
+//! `bulk`, what they were and what happened to them in `history`.
 //!
 //! Every statement runs inside the tenant's own transaction. A profile's own bearer may read it and
 //! nothing else.
 
-use std::collections::HashSet;
+mod bulk;
+mod history;
 
 use serde_json::Value;
 use time::Duration;
-use uuid::Uuid;
 
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
 use crate::domain::error::{Conflict, Error, FieldProblem, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
-use crate::domain::profile::{Document, Identity, KeyKind, Keys, Lifetime, ProfileId};
+use crate::domain::profile::{Document, Identity, Keys, Lifetime, ProfileId};
 use crate::domain::{Permission, Tenant};
 use crate::pg::profiles::{self, Author};
 use crate::pg::tokens::Token;
@@ -23,9 +24,6 @@ pub use crate::pg::profiles::{Event, Profile, Version};
 
 /// How long a person's own token is good where nobody says.
 const OWN_TOKEN_LIFETIME: Duration = Duration::minutes(10);
-
-/// Most rows that a search gives.
-const SEARCH_LIMIT: i64 = 100;
 
 /// How often a change is tried that loses races against others.
 const TRIES: u32 = 3;
@@ -85,52 +83,6 @@ impl Profiles {
         Ok(profile)
     }
 
-    /// Stores many profiles with one lifetime: in one transaction, so that whoever is cut off has stored
-    /// none. Gives for each document, in their order, the profile or why it was not stored.
-    ///
-    /// # Errors
-    /// Those of the rights check and of the database, and then nothing is stored.
-    pub async fn create_many(
-        &self,
-        ctx: &CallContext,
-        tenant: &Tenant,
-        documents: Vec<Document>,
-        lifetime: &Lifetime,
-    ) -> Result<Vec<Result<Profile>>> {
-        require(ctx, Permission::WriteProfiles, tenant.id)?;
-        let expires_at = lifetime.expires_at(ctx.now);
-        let wishes: Vec<Result<(Profile, Keys)>> = documents
-            .into_iter()
-            .map(|document| {
-                let keys = document.keys().map_err(one)?;
-                let (id, lifetime) = (ProfileId::generate(), lifetime.clone());
-                Ok((Profile { id, document, version: 1, lifetime, expires_at }, keys))
-            })
-            .collect();
-        let good: Vec<(Profile, Keys)> =
-            wishes.iter().filter_map(|wish| wish.as_ref().ok().cloned()).collect();
-        profiles::delete_expired(self.open(tenant.id).await?, ctx.now).await?;
-        let mut attempt = 1;
-        let (written, taken) = loop {
-            match self.insert_many(ctx, tenant.id, &good).await {
-                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
-                outcome => break outcome?,
-            }
-        };
-        let outcome = |wish: Result<(Profile, Keys)>| {
-            let (profile, keys) = wish?;
-            if written.contains(&profile.id) {
-                return Ok(profile);
-            }
-            let taken = keys.iter().find(|key| taken.contains(key));
-            // Whoever had the key is gone again; whoever asked may ask again.
-            Err(Error::Conflict(
-                taken.map_or(Conflict::Concurrent, |(kind, _)| Conflict::KeyTaken(kind)),
-            ))
-        };
-        Ok(wishes.into_iter().map(outcome).collect())
-    }
-
     /// Reads a profile, which counts as its use.
     ///
     /// # Errors
@@ -160,24 +112,6 @@ impl Profiles {
             profiles::slide(self.open(tenant.id).await?, profile.id, profile.expires_at).await?;
         }
         Ok(profile)
-    }
-
-    /// Reads a profile as it was in one of its versions.
-    ///
-    /// # Errors
-    /// [`Noun::Profile`] not found, also where it has no such version.
-    pub async fn read_version(
-        &self,
-        ctx: &CallContext,
-        tenant: &Tenant,
-        identity: &Identity,
-        version: i32,
-    ) -> Result<Profile> {
-        let profile = self.read(ctx, tenant, identity).await?;
-        let found =
-            profiles::find_version(self.open(tenant.id).await?, profile.id, version).await?;
-        let document = found.ok_or(Error::NotFound(Noun::Profile))?;
-        Ok(Profile { document, version, ..profile })
     }
 
     /// Changes a profile; the new state is its next version.
@@ -244,117 +178,6 @@ impl Profiles {
         require(ctx, Permission::WriteProfiles, tenant.id)?;
         let gone = profiles::delete(self.open(tenant.id).await?, identity, &author(ctx)).await?;
         gone.first().copied().ok_or(Error::NotFound(Noun::Profile))
-    }
-
-    /// Deletes many profiles at once; who is unknown is passed over. Tells how many were there.
-    ///
-    /// # Errors
-    /// Those of the rights check and of the database, and then nothing is deleted.
-    pub async fn delete_many(
-        &self,
-        ctx: &CallContext,
-        tenant: &Tenant,
-        identities: &[Identity],
-    ) -> Result<usize> {
-        require(ctx, Permission::WriteProfiles, tenant.id)?;
-        let mut attempt = 1;
-        loop {
-            let tx = self.open(tenant.id).await?;
-            match profiles::delete_many(tx, identities, &author(ctx)).await {
-                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// Finds the profiles that a text is part of, a hundred at most, and tells how many there are.
-    ///
-    /// # Errors
-    /// Those of the rights check and of the database.
-    pub async fn search(
-        &self,
-        ctx: &CallContext,
-        tenant: &Tenant,
-        text: &str,
-    ) -> Result<(i64, Vec<Profile>)> {
-        require(ctx, Permission::BulkProfiles, tenant.id)?;
-        profiles::search(self.open(tenant.id).await?, text, ctx.now, SEARCH_LIMIT).await
-    }
-
-    /// Finds the profiles behind some identities; who is unknown is left out.
-    ///
-    /// # Errors
-    /// Those of the rights check and of the database.
-    pub async fn list_some(
-        &self,
-        ctx: &CallContext,
-        tenant: &Tenant,
-        identities: &[Identity],
-    ) -> Result<Vec<Profile>> {
-        require(ctx, Permission::BulkProfiles, tenant.id)?;
-        profiles::find_all(self.open(tenant.id).await?, identities, ctx.now).await
-    }
-
-    /// One page of all profiles, oldest first, and how many there are.
-    ///
-    /// # Errors
-    /// Those of the rights check and of the database.
-    pub async fn list_all(
-        &self,
-        ctx: &CallContext,
-        tenant: &Tenant,
-        offset: i64,
-        limit: i64,
-    ) -> Result<(i64, Vec<Profile>)> {
-        require(ctx, Permission::BulkProfiles, tenant.id)?;
-        profiles::list(self.open(tenant.id).await?, ctx.now, offset, limit).await
-    }
-
-    /// The versions of a profile, oldest first.
-    ///
-    /// # Errors
-    /// [`Noun::Profile`] not found.
-    pub async fn versions(
-        &self,
-        ctx: &CallContext,
-        tenant: &Tenant,
-        identity: &Identity,
-    ) -> Result<Vec<Version>> {
-        let profile = self.read(ctx, tenant, identity).await?;
-        profiles::list_versions(self.open(tenant.id).await?, profile.id).await
-    }
-
-    /// One page of what happened to a profile, newest first, and how much there is.
-    ///
-    /// # Errors
-    /// [`Noun::Profile`] not found.
-    pub async fn events(
-        &self,
-        ctx: &CallContext,
-        tenant: &Tenant,
-        identity: &Identity,
-        offset: i64,
-        limit: i64,
-    ) -> Result<(i64, Vec<Event>)> {
-        require(ctx, Permission::ViewAudit, tenant.id)?;
-        let id = match identity {
-            // By its id the story of a deleted profile can still be told.
-            Identity::Id(id) => *id,
-            Identity::Key(..) => self.read(ctx, tenant, identity).await?.id,
-        };
-        let (total, events) =
-            profiles::list_events(self.open(tenant.id).await?, id, offset, limit).await?;
-        if total == 0 { Err(Error::NotFound(Noun::Profile)) } else { Ok((total, events)) }
-    }
-
-    /// One thing that happened to a profile.
-    ///
-    /// # Errors
-    /// [`Noun::AuditEvent`] not found.
-    pub async fn event(&self, ctx: &CallContext, tenant: &Tenant, id: Uuid) -> Result<Event> {
-        require(ctx, Permission::ViewAudit, tenant.id)?;
-        let found = profiles::find_event(self.open(tenant.id).await?, id).await?;
-        found.ok_or(Error::NotFound(Noun::AuditEvent))
     }
 
     /// Makes a token for the person behind a profile: good for reading it, for a while.
@@ -470,29 +293,6 @@ impl Profiles {
             }
             attempt += 1;
         }
-    }
-
-    /// Writes the profiles whose keys are free, and tells which keys the others found taken.
-    async fn insert_many(
-        &self,
-        ctx: &CallContext,
-        tenant: TenantId,
-        wishes: &[(Profile, Keys)],
-    ) -> Result<(HashSet<ProfileId>, HashSet<(KeyKind, String)>)> {
-        let tx = self.open(tenant).await?;
-        let written: HashSet<ProfileId> =
-            profiles::insert_many(&tx, wishes, &author(ctx)).await?.into_iter().collect();
-        let refused: Vec<&Keys> = wishes
-            .iter()
-            .filter(|(profile, _)| !written.contains(&profile.id))
-            .map(|(_, keys)| keys)
-            .collect();
-        let taken = match refused.as_slice() {
-            [] => HashSet::new(),
-            refused => profiles::find_taken(&tx, refused).await?,
-        };
-        tx.commit().await.during("commit profile rows")?;
-        Ok((written, taken))
     }
 
     pub(super) async fn open(&self, tenant: TenantId) -> Result<TenantTx> {

@@ -20,7 +20,7 @@ use crate::domain::{Permission, Tenant, TenantStatus};
 use crate::pg::{Db, During, TenantTx, profiles, sessions, tenants, tokens, unlocks};
 
 /// How long an unlock is good.
-pub const UNLOCK_LIFETIME: Duration = Duration::seconds(60);
+const UNLOCK_LIFETIME: Duration = Duration::seconds(60);
 
 /// How many tenants are asked at once.
 const TENANTS_AT_ONCE: usize = 8;

@@ -12,13 +12,11 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use rowhouse::app::Routes;
 use rowhouse::domain::Permission;
-use rowhouse::domain::names::{Email, Password, PersonName, Slug, TenantName};
-use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::{Answer, Gate, PASSWORD, Snapshot, TestApp};
+use crate::support::{Answer, Gate, PASSWORD, Snapshot, TestApp, wish};
 
 const SETUP: &str = "/api/tenant/setup";
 const LOGIN: &str = "/api/auth/login";
@@ -380,15 +378,8 @@ async fn no_secret_and_no_address_is_in_the_log() {
 
 #[test]
 fn no_secret_is_in_what_is_printed_for_debugging() {
-    let admin = NewAdmin {
-        email: Email::parse("a@example.com").unwrap(),
-        password: Password::parse("SecurePass123!").unwrap(),
-        first_name: PersonName::parse("Ada").unwrap(),
-        last_name: PersonName::parse("Admin").unwrap(),
-    };
-    let (name, slug) = (TenantName::parse("Acme").unwrap(), Slug::parse("acme").unwrap());
-    let wish = ProvisionTenant::new(name, slug, Admin::NewOrExisting(admin));
-    assert!(!format!("{wish:?}").contains("SecurePass"), "{wish:?}");
+    let wish = wish("acme");
+    assert!(!format!("{wish:?}").contains(PASSWORD), "{wish:?}");
 }
 
 #[tokio::test]

@@ -19,14 +19,9 @@ use crate::domain::error::{Error, FieldProblem, Malformed, Noun, Precondition, R
 use crate::domain::page::{Cursor, Window};
 use crate::http::Site;
 use crate::http::extract::{self, Body};
+use crate::http::idempotency;
 use crate::service::Services;
 use crate::service::registry::Expected;
-
-/// Makes a retry safe: the same key and body are answered as the first time.
-const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-
-/// Longest idempotency key that is taken.
-const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// Rows of a list where the caller does not say how many.
 const LIMIT: u16 = 50;
@@ -139,13 +134,7 @@ impl Call {
     }
 
     pub(super) fn idempotency_key(&self) -> Result<Option<String>> {
-        let Some(value) = self.request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
-        value
-            .to_str()
-            .ok()
-            .filter(|key| (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()))
-            .map(|key| Some(key.to_owned()))
-            .ok_or(Error::Malformed(Malformed::Header(IDEMPOTENCY_KEY)))
+        idempotency::key(&self.request)
     }
 }
 

@@ -1,22 +1,25 @@
 //! Tenants: list, read, make, change, and the steps of their lives.
 
+mod bodies;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, LOCATION};
 use actix_web::{HttpResponse, delete, get, patch, post, put};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::call::{Call, Fields, timestamp, write_cursor};
+use self::bodies::{EnsuredTenantBody, NewTenantBody, TenantPatchBody};
+use super::call::{Call, timestamp, write_cursor};
 use super::{Answer, ProblemBody};
-use crate::domain::error::{FieldProblem, Result, Rule};
-use crate::domain::names::{Email, ExternalId, Password, PersonName, Slug, TenantName};
+use crate::domain::Permission;
+use crate::domain::error::{FieldProblem, Rule};
+use crate::domain::names::ExternalId;
 use crate::domain::tenant::{TenantRecord, TenantStatus};
-use crate::domain::{Document, Permission};
-use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
-use crate::service::registry::{Changes, Filter, Origin};
+use crate::service::provisioning::Extras;
+use crate::service::registry::{Filter, Origin};
 
 pub(super) fn mount(config: &mut ServiceConfig<'_>) {
     config
@@ -66,125 +69,6 @@ pub(super) struct TenantList {
     data: Vec<TenantAnswer>,
     /// Ask with it as `cursor` for what follows; null at the end.
     next_cursor: Option<String>,
-}
-
-/// What makes a tenant. The fields are read by hand, so that every bad one is named.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewTenantBody {
-    /// The name people read, in any script.
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    name: String,
-    /// Url-friendly and unique.
-    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
-    slug: String,
-    /// What your own system calls it.
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    external_id: Option<String>,
-    /// Whatever the application keeps here, up to 64 KiB.
-    #[schema(value_type = Option<Object>)]
-    settings: Option<Value>,
-    /// Who will run it.
-    admin: Option<AdminBody>,
-}
-
-/// What makes a tenant whose external id stands in the path.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
-#[serde(deny_unknown_fields)]
-pub(super) struct EnsuredTenantBody {
-    /// The name people read, in any script.
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    name: String,
-    /// Url-friendly and unique.
-    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
-    slug: String,
-    /// Whatever the application keeps here, up to 64 KiB.
-    #[schema(value_type = Option<Object>)]
-    settings: Option<Value>,
-    /// Who will run it.
-    admin: Option<AdminBody>,
-}
-
-/// Who will run a tenant.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
-#[serde(untagged)]
-pub(super) enum AdminBody {
-    /// A user who is there.
-    Existing(ExistingAdminBody),
-    /// A user who is made where the address has none; where it has one, that user is linked and stays as
-    /// it is.
-    New(NewAdminBody),
-}
-
-/// A user who is there.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExistingAdminBody {
-    #[schema(format = "email", max_length = 254)]
-    email: String,
-}
-
-/// A user who is made.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewAdminBody {
-    #[schema(format = "email", max_length = 254)]
-    email: String,
-    #[schema(min_length = 8, max_length = 1024)]
-    password: String,
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    first_name: String,
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    last_name: String,
-}
-
-/// What changes a tenant: a JSON merge patch (RFC 7396).
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
-#[serde(deny_unknown_fields)]
-pub(super) struct TenantPatchBody {
-    #[schema(
-        nullable = false,
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    name: Option<String>,
-    #[schema(
-        nullable = false,
-        min_length = 1,
-        max_length = 63,
-        pattern = "^[a-z0-9]+(-[a-z0-9]+)*$"
-    )]
-    slug: Option<String>,
-    /// Merged into the settings; a member that is null is removed, null as a whole empties them.
-    #[schema(value_type = Option<Object>)]
-    settings: Option<Value>,
 }
 
 /// The tenants that the caller may view, oldest first.
@@ -263,7 +147,7 @@ async fn create(call: Call) -> Answer {
     call.query()?.finish(Some(()))?;
     let mut body = call.body()?;
     let external_id = body.optional("external_id", ExternalId::parse);
-    let (mut wish, extras) = wish(body)?;
+    let (mut wish, extras) = bodies::wish(body)?;
     wish.idempotency_key = call.idempotency_key()?;
     let extras = Extras { external_id, ..extras };
     let (record, origin) = call.services().registry.create(&call.ctx, wish, extras).await?;
@@ -290,7 +174,7 @@ async fn ensure(call: Call) -> Answer {
     let external_id = ExternalId::parse(&call.path("external_id")?).map_err(|rule| {
         crate::domain::Error::Invalid(vec![FieldProblem::new("external_id", rule)])
     })?;
-    let (wish, extras) = wish(call.body()?)?;
+    let (wish, extras) = bodies::wish(call.body()?)?;
     let registry = &call.services().registry;
     let (record, origin) = registry.ensure(&call.ctx, external_id, wish, extras).await?;
     count(&call, origin);
@@ -323,13 +207,7 @@ async fn update(call: Call) -> Answer {
     call.ctx.reach(Permission::UpdateTenant)?;
     let expected = call.if_match()?;
     call.query()?.finish(Some(()))?;
-    let mut body = call.body()?;
-    let changes = Changes {
-        name: not_null(&mut body, "name", TenantName::parse),
-        slug: not_null(&mut body, "slug", Slug::parse),
-        settings: body.value_or_null("settings"),
-    };
-    let changes = body.finish(Some(changes))?;
+    let changes = bodies::changes(call.body()?)?;
     let named = call.path("tenant")?;
     let record = call.services().registry.update(&call.ctx, &named, &expected, changes).await?;
     Ok(answer(StatusCode::OK, record))
@@ -401,55 +279,6 @@ async fn purge(call: Call) -> Answer {
     let named = call.path("tenant")?;
     call.services().lifecycle.purge(&call.ctx, &named, &expected).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// What a body asks for, without what stands elsewhere in the request.
-fn wish(mut body: Fields) -> Result<(ProvisionTenant, Extras)> {
-    let name = body.required("name", TenantName::parse);
-    let slug = body.required("slug", Slug::parse);
-    let settings = body.value("settings").unwrap_or_else(|| json!({}));
-    let settings = Document::parse(settings).map_err(|rule| body.refuse("settings", rule)).ok();
-    let admin = admin(&mut body);
-    let wish = || {
-        let wish = ProvisionTenant::new(name?, slug?, admin?);
-        Some((wish, Extras { external_id: None, settings: settings? }))
-    };
-    let wish = wish();
-    body.finish(wish)
-}
-
-/// Who will run the tenant: nobody, somebody new, or the address of somebody who is there.
-fn admin(body: &mut Fields) -> Option<Admin> {
-    let Some(mut fields) = body.object("admin") else { return Some(Admin::Nobody) };
-    let is_new = ["password", "first_name", "last_name"].iter().any(|name| fields.has(name));
-    let email = fields.required("email", Email::parse);
-    let chosen = if is_new {
-        let password = fields.required("password", Password::parse);
-        let first_name = fields.required("first_name", PersonName::parse);
-        let last_name = fields.required("last_name", PersonName::parse);
-        let admin = || {
-            Some(NewAdmin {
-                email: email?,
-                password: password?,
-                first_name: first_name?,
-                last_name: last_name?,
-            })
-        };
-        admin().map(Admin::NewOrExisting)
-    } else {
-        email.map(Admin::Existing)
-    };
-    body.merge(fields);
-    chosen
-}
-
-/// A text that may be absent but not null: a merge patch would remove by null, and this must stay.
-fn not_null<T>(
-    body: &mut Fields,
-    name: &str,
-    parse: impl FnOnce(&str) -> Result<T, Rule>,
-) -> Option<T> {
-    if body.has(name) { body.required(name, parse) } else { None }
 }
 
 fn count(call: &Call, origin: Origin) {

@@ -4,9 +4,11 @@ use actix_web::post;
 use serde_json::Value;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::answers::{Status, Unlock, UserPage};
+use super::answers::Status;
+use super::answers::system::Unlock;
+use super::answers::users::UserPage;
 use super::call::{Call, identity_of};
-use super::requests::{BulkPageAsked, UsersAsked};
+use super::requests::unlocked::{BulkPageAsked, UsersAsked};
 use super::{Answer, ErrorBody, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, FieldProblem, Result, Rule};

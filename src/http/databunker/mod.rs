@@ -28,21 +28,19 @@
 mod answers;
 mod bulk;
 mod call;
+mod problem;
 mod requests;
 mod system;
 mod tenants;
 mod users;
 mod v1;
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
-use actix_web::{HttpResponse, ResponseError, get};
+use actix_web::{HttpResponse, get};
 use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::domain::Permission;
-use crate::domain::error::{AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+pub use problem::Problem;
+use problem::{ErrorBody, message};
 
 /// Mounts the routes of this dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
@@ -67,17 +65,6 @@ async fn status() -> &'static str {
     "OK"
 }
 
-/// The body of an error.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DatabunkerError)]
-struct ErrorBody {
-    /// Always `error`.
-    #[schema(pattern = "^error$")]
-    status: &'static str,
-    /// What happened, for people.
-    message: String,
-}
-
 /// What a handler answers.
 type Answer = Result<HttpResponse, Problem>;
 
@@ -90,144 +77,4 @@ fn ok(answer: impl Serialize) -> Answer {
 /// Done, and nothing to tell of it.
 fn done() -> Answer {
     ok(answers::Done { status: answers::Status::Ok })
-}
-
-/// An error on its way out, in this dialect's form.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Problem(pub Error);
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        Self(error)
-    }
-}
-
-impl ResponseError for Problem {
-    fn status_code(&self) -> StatusCode {
-        match &self.0 {
-            Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
-            Error::NotFound(_) => StatusCode::NOT_FOUND,
-            Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
-            Error::Unauthenticated(_) | Error::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
-            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        let mut answer = HttpResponse::build(self.status_code());
-        if let Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } = &self.0 {
-            answer.insert_header((RETRY_AFTER, retry_after.as_secs().max(1).to_string()));
-        }
-        answer.json(ErrorBody { status: "error", message: message(&self.0) })
-    }
-}
-
-/// What a person reads. The vendor's own sentences where they are known.
-fn message(error: &Error) -> String {
-    match error {
-        Error::Malformed(Malformed::TooLarge { limit }) => {
-            format!("The request body is larger than {limit} bytes")
-        }
-        Error::Malformed(Malformed::TooSlow) => "The request body did not come in time".to_owned(),
-        Error::Malformed(Malformed::Method) | Error::NotFound(Noun::Route) => {
-            "The API request was not found".to_owned()
-        }
-        Error::Malformed(Malformed::Header(name)) => {
-            format!("The header {name} has an incorrect format")
-        }
-        Error::Malformed(Malformed::Json { .. } | Malformed::NotAnObject | Malformed::Body) => {
-            "Failed to decode the request body".to_owned()
-        }
-        Error::Invalid(problems) => invalid(problems),
-        Error::Unauthenticated(AuthProblem::Unlock) => {
-            "The unlockuuid value was not found or is not valid".to_owned()
-        }
-        Error::Forbidden { missing } if missing.iter().any(|p| MAIN_ONLY.contains(p)) => {
-            "Only the main tenant admin can do this".to_owned()
-        }
-        Error::Forbidden { .. }
-        | Error::Unauthenticated(
-            AuthProblem::Missing
-            | AuthProblem::Invalid
-            | AuthProblem::Expired
-            | AuthProblem::WrongPassword
-            | AuthProblem::Several,
-        ) => "Access denied".to_owned(),
-        Error::NotFound(Noun::Tenant) => "The tenant was not found".to_owned(),
-        Error::NotFound(Noun::User | Noun::Profile | Noun::Member) => {
-            "The user record was not found".to_owned()
-        }
-        Error::NotFound(Noun::Token) => "The token was not found".to_owned(),
-        Error::NotFound(Noun::AuditEvent) => "The audit event was not found".to_owned(),
-        Error::NotFound(Noun::Operation) => "The operation was not found".to_owned(),
-        Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
-        Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
-        Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
-        Error::Conflict(Conflict::MainTenant) => "The main tenant cannot be deleted".to_owned(),
-        Error::Conflict(Conflict::TenantNotActive) => "The tenant is not active".to_owned(),
-        // The control API's own conflicts: what this dialect asks for meets none of them.
-        Error::Conflict(
-            conflict @ (Conflict::ExternalIdTaken
-            | Conflict::ExternalIdDiffers
-            | Conflict::IllegalMove(_)
-            | Conflict::PurgeStarted
-            | Conflict::GraceOver
-            | Conflict::AlreadyMember
-            | Conflict::LastAdmin
-            | Conflict::AlreadyRevoked),
-        ) => format!("Conflict: {}", conflict.as_str()),
-        Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
-        Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
-        | Error::Precondition(_) => {
-            "The record was changed at the same moment; try again".to_owned()
-        }
-        Error::TooMany { .. } => "Too many requests".to_owned(),
-        Error::Unavailable { .. } => "The service is not available right now; try again".to_owned(),
-        Error::Internal { .. } => "Internal error".to_owned(),
-    }
-}
-
-/// The permissions that only the main tenant's admin holds.
-const MAIN_ONLY: [Permission; 3] =
-    [Permission::CrossTenant, Permission::CreateTenant, Permission::DeleteTenant];
-
-fn invalid(problems: &[FieldProblem]) -> String {
-    let missing: Vec<&str> =
-        problems.iter().filter(|p| p.rule == Rule::Required).map(|p| p.field.as_ref()).collect();
-    if !missing.is_empty() {
-        return format!("Missing API request parameters: {}", missing.join(", "));
-    }
-    let Some(FieldProblem { field, rule }) = problems.first() else {
-        return "Failed to decode the request body".to_owned();
-    };
-    match rule {
-        Rule::TokenUuid => "Bad UUID".to_owned(),
-        Rule::TooLong(max) => format!("The {field} parameter is longer than {max} characters"),
-        Rule::TooDeep => format!("The {field} parameter is nested too deeply"),
-        Rule::ControlCharacter => {
-            format!("The {field} parameter holds characters that cannot be stored")
-        }
-        Rule::Patch => "The patch could not be applied".to_owned(),
-        Rule::Reserved => format!("The {field} parameter is a reserved word"),
-        Rule::Required
-        | Rule::Type(_)
-        | Rule::TooShort(_)
-        | Rule::SlugFormat
-        | Rule::EmailFormat
-        | Rule::UuidFormat
-        | Rule::Range(..)
-        | Rule::OneOf(_)
-        | Rule::Past
-        | Rule::Unknown
-        | Rule::UnknownUser
-        | Rule::UnknownTenant
-        | Rule::Cursor
-        | Rule::Timestamp
-        | Rule::Permission
-        | Rule::Lifetime => format!("The {field} parameter has an incorrect format"),
-    }
 }

@@ -3,12 +3,13 @@
 use actix_web::post;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::answers::{
-    DeletedPage, DeletedRow, FoundPage, Restored, Stats, StatsRead, Status, UnaskedRow,
+use super::answers::Status;
+use super::answers::system::{
+    DeletedPage, DeletedRow, FoundPage, Restored, Stats, StatsRead, UnaskedRow,
 };
 use super::bulk::KEY_MODES;
 use super::call::Call;
-use super::requests::{ErasureAsked, PersonAsked, RestoreAsked, SearchAsked};
+use super::requests::unlocked::{ErasureAsked, PersonAsked, RestoreAsked, SearchAsked};
 use super::{Answer, ErrorBody, ok};
 use crate::domain::Tenant;
 use crate::domain::error::{Error, Result, Rule};

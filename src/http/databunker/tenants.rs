@@ -3,9 +3,10 @@
 use actix_web::post;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::answers::{Done, Status, TenantMade, TenantPage, TenantRead};
+use super::answers::tenants::{TenantMade, TenantPage, TenantRead};
+use super::answers::{Done, Status};
 use super::call::{Call, Params};
-use super::requests::{PageAsked, TenantAsked, TenantChange, TenantNamed, TenantWish};
+use super::requests::tenants::{PageAsked, TenantAsked, TenantChange, TenantNamed, TenantWish};
 use super::{Answer, ErrorBody, done, ok};
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{Email, NAME_MAX, SLUG_MAX, Slug, TenantName};

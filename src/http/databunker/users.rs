@@ -4,14 +4,17 @@ use actix_web::post;
 use serde_json::Value;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::answers::{
-    BulkMade, Deleted, Done, EventPage, EventRead, Made, NotMade, Status, Token, UserPage,
-    UserRead, Versions, XtokenMade,
+use super::answers::users::{
+    BulkMade, Deleted, EventPage, EventRead, Made, NotMade, Token, UserPage, UserRead, Versions,
+    XtokenMade,
 };
+use super::answers::{Done, Status};
 use super::call::{Call, identity_of};
-use super::requests::{
-    EventAsked, EventsAsked, Person, PersonsGone, RecordAsked, RecordChange, RecordPatch,
-    RecordWish, RecordsWish, SearchAsked, XtokenWish,
+use super::requests::persons::Person;
+use super::requests::unlocked::SearchAsked;
+use super::requests::users::{
+    EventAsked, EventsAsked, PersonsGone, RecordAsked, RecordChange, RecordPatch, RecordWish,
+    RecordsWish, XtokenWish,
 };
 use super::{Answer, ErrorBody, done, message, ok};
 use crate::domain::Permission;

@@ -4,9 +4,12 @@ use actix_web::{delete, get, post, put, web};
 use serde_json::Value;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::answers::{Done, Status, Token, V1Deleted, V1TenantMade, V1UserRead};
+use super::answers::users::Token;
+use super::answers::v1::{V1Deleted, V1TenantMade, V1UserRead};
+use super::answers::{Done, Status};
 use super::call::Call;
-use super::requests::{Mode, V1Change, V1Profile, V1TenantChange, V1TenantWish};
+use super::requests::persons::Mode;
+use super::requests::v1::{V1Change, V1Profile, V1TenantChange, V1TenantWish};
 use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
 use super::{Answer, ErrorBody, done, ok};
 use crate::domain::Permission;

@@ -1,9 +1,9 @@
 //! Reten's dialect, which is the native one: set-up, log-in, tenant lists, users, API keys.
 //!
 //! Contract: Reten's documentation pages "Getting Started", "Setup Tenant", "Login", "Refresh Token",
-//! "List Tenants", "My Tenants", "List Tenant Users", "Reset User Password", "API Keys". An error is `{"statusCode", "message", "error"}`; beside the documented
-//! `"message": "Validation failed"` we list every bad field under `errors`, and 429 and 503 say when to
-//! come back in `Retry-After`.
+//! "List Tenants", "My Tenants", "List Tenant Users", "Reset User Password", "API Keys". An error is
+//! `{"statusCode", "message", "error"}`; beside the documented `"message": "Validation failed"` we list every
+//! bad field under `errors`, and 429 and 503 say when to come back in `Retry-After`.
 //!
 //! A credential is a bearer token, or an API key in `x-api-key`; both at once are refused, since nobody could tell
 //! who calls. On routes inside of a tenant a bearer token comes with `x-tenant-id`; a key has its own tenant, and
@@ -13,27 +13,21 @@
 //! what is no address matches nobody. `GET /api/tenant` shows an ADMIN of some tenants those, where
 //! Reten's page does not say. Another tenant's key is not found, where that page says 403: a stranger learns
 //! nothing of it. `userId` of a key that no user made is null. Permissions are read in either case and answered in
-//! upper case. `limit` is 100 at most and refused beyond. Beside the documented codes there are 405 with `Allow`, 408 for a body that comes too slowly, 413 for a body over
-//! the limit, 422 for an idempotency key of another body, 429 and 503; 401 carries `WWW-Authenticate`
-//! (RFC 9110, 11.6.1).
+//! upper case. `limit` is 100 at most and refused beyond. Beside the documented codes there are 405 with `Allow`,
+//! 408 for a body that comes too slowly, 413 for a body over the limit, 422 for an idempotency key of another
+//! body, 429 and 503; 401 carries `WWW-Authenticate` (RFC 9110, 11.6.1).
 
 pub mod api_keys;
 pub mod auth;
 pub mod passwords;
+mod problem;
 mod scoped;
 pub mod tenants;
 pub mod users;
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use actix_web::{HttpResponse, ResponseError};
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::domain::error::{
-    AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
-};
+pub use problem::{ErrorBody, FieldError, Problem};
 
 /// Mounts the routes of this dialect.
 pub fn mount(config: &mut ServiceConfig<'_>) {
@@ -48,224 +42,4 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .service(api_keys::create)
         .service(api_keys::list)
         .service(api_keys::revoke);
-}
-
-/// An error on its way out, in Reten's form. Application handlers return it too; `?` makes one of a
-/// domain error or of a failed query.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Problem(pub Error);
-
-impl<E: Into<Error>> From<E> for Problem {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-/// Reten's error body.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ErrorBody {
-    /// The HTTP status again.
-    pub status_code: u16,
-    /// What happened, for people.
-    pub message: String,
-    /// The status in words.
-    pub error: &'static str,
-    /// Every bad field, where fields are bad.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<FieldError>,
-}
-
-/// One bad field.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct FieldError {
-    /// Its name, as in the request.
-    pub field: String,
-    /// The rule it breaks, for machines.
-    pub code: &'static str,
-    /// The rule it breaks, for people.
-    pub message: String,
-}
-
-impl ResponseError for Problem {
-    fn status_code(&self) -> StatusCode {
-        match &self.0 {
-            Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Error::Malformed(Malformed::TooSlow) => StatusCode::REQUEST_TIMEOUT,
-            Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
-            // The last as Reten's page "Revoke API Key" says.
-            Error::Malformed(_) | Error::Invalid(_) | Error::Conflict(Conflict::AlreadyRevoked) => {
-                StatusCode::BAD_REQUEST
-            }
-            Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Error::NotFound(_) => StatusCode::NOT_FOUND,
-            Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
-            Error::Conflict(_) | Error::Fleet(_) => StatusCode::CONFLICT,
-            Error::Precondition(Precondition::Required) => StatusCode::PRECONDITION_REQUIRED,
-            Error::Precondition(Precondition::Failed) => StatusCode::PRECONDITION_FAILED,
-            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        let status = self.status_code();
-        let errors = match &self.0 {
-            Error::Invalid(problems) => problems.iter().map(field_error).collect(),
-            _ => Vec::new(),
-        };
-        let mut answer = HttpResponse::build(status);
-        let retry_after = match &self.0 {
-            Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
-                Some(retry_after.as_secs().max(1))
-            }
-            Error::Conflict(Conflict::StillRunning | Conflict::Concurrent) => Some(1),
-            _ => None,
-        };
-        if let Some(seconds) = retry_after {
-            answer.insert_header((RETRY_AFTER, seconds.to_string()));
-        }
-        if let Error::Unauthenticated(problem) = &self.0 {
-            answer.insert_header((WWW_AUTHENTICATE, challenge(*problem)));
-        }
-        answer.json(ErrorBody {
-            status_code: status.as_u16(),
-            message: message(&self.0),
-            error: status.canonical_reason().unwrap_or("Error"),
-            errors,
-        })
-    }
-}
-
-/// Which credential would help (RFC 6750, 3).
-fn challenge(problem: AuthProblem) -> &'static str {
-    match problem {
-        AuthProblem::Missing
-        | AuthProblem::WrongPassword
-        | AuthProblem::Unlock
-        | AuthProblem::Several => "Bearer realm=\"rowhouse\"",
-        AuthProblem::Invalid | AuthProblem::Expired => {
-            "Bearer realm=\"rowhouse\", error=\"invalid_token\""
-        }
-    }
-}
-
-/// What a person reads; says nothing that the caller may not know.
-fn message(error: &Error) -> String {
-    match error {
-        Error::Malformed(problem) => malformed(*problem),
-        Error::Invalid(_) => "Validation failed".to_owned(),
-        Error::Unauthenticated(problem) => unauthenticated(*problem).to_owned(),
-        Error::Forbidden { missing } if missing.is_empty() => "You may not do this".to_owned(),
-        Error::Forbidden { missing } => {
-            let names = missing.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
-            format!("Missing permission: {names}")
-        }
-        Error::NotFound(noun) => match noun {
-            Noun::Route => "There is no such path".to_owned(),
-            Noun::Tenant => "Tenant not found".to_owned(),
-            Noun::User => "User not found".to_owned(),
-            Noun::Token => "API key not found".to_owned(),
-            Noun::Profile => "Profile not found".to_owned(),
-            Noun::AuditEvent => "Audit event not found".to_owned(),
-            Noun::Member => "Member not found".to_owned(),
-            Noun::Operation => "Operation not found".to_owned(),
-        },
-        Error::Conflict(conflict) => match conflict {
-            Conflict::SlugTaken => "Slug already exists".to_owned(),
-            Conflict::KeyTaken(kind) => format!("Another profile has this {}", kind.as_str()),
-            Conflict::NotDeleted => "The profile is not deleted".to_owned(),
-            Conflict::MainTenant => "The main tenant cannot be deleted".to_owned(),
-            Conflict::TenantNotActive => "The tenant is not active".to_owned(),
-            Conflict::StillRunning => {
-                "A request with this Idempotency-Key is still running".to_owned()
-            }
-            Conflict::KeyReused => "This Idempotency-Key was used with another body".to_owned(),
-            Conflict::Concurrent => {
-                "Somebody else changed the same thing at the same moment; try again".to_owned()
-            }
-            Conflict::AlreadyRevoked => "API key is already revoked".to_owned(),
-            // Asked for through the control API alone.
-            Conflict::ExternalIdTaken
-            | Conflict::ExternalIdDiffers
-            | Conflict::IllegalMove(_)
-            | Conflict::PurgeStarted
-            | Conflict::GraceOver
-            | Conflict::AlreadyMember
-            | Conflict::LastAdmin => format!("Conflict: {}", conflict.as_str()),
-        },
-        // Asked for through the control API alone.
-        Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
-        Error::Precondition(problem) => format!("Not done: {}", problem.as_str()),
-        Error::TooMany { .. } => "Too many requests".to_owned(),
-        Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
-        Error::Internal { .. } => "Internal server error".to_owned(),
-    }
-}
-
-const fn unauthenticated(problem: AuthProblem) -> &'static str {
-    match problem {
-        AuthProblem::WrongPassword => "Invalid email or password",
-        AuthProblem::Missing => "Unauthorized: send an Authorization header with a bearer token",
-        AuthProblem::Invalid => "Unauthorized: the token is not valid",
-        AuthProblem::Several => "Unauthorized: send a bearer token or an x-api-key, not both",
-        AuthProblem::Unlock => "The unlock is not valid",
-        AuthProblem::Expired => "Unauthorized: the token has expired",
-    }
-}
-
-fn malformed(problem: Malformed) -> String {
-    match problem {
-        Malformed::Json { line, column } => {
-            format!("The body is not valid JSON (line {line}, column {column})")
-        }
-        Malformed::NotAnObject => "The body must be a JSON object".to_owned(),
-        Malformed::TooLarge { limit } => format!("The body is larger than {limit} bytes"),
-        Malformed::Body => "The body could not be read".to_owned(),
-        Malformed::TooSlow => "The body did not come in time".to_owned(),
-        Malformed::Method => "This path does not answer to this method".to_owned(),
-        Malformed::Header(name) => format!("The header {name} cannot be used as it is"),
-    }
-}
-
-fn field_error(problem: &FieldProblem) -> FieldError {
-    let field = &problem.field;
-    let rule = match problem.rule {
-        Rule::Required => "should not be empty".to_owned(),
-        Rule::Type(expected @ ("array" | "object")) => format!("must be an {expected}"),
-        Rule::Type(expected) => format!("must be a {expected}"),
-        Rule::TooShort(min) => format!("must be longer than or equal to {min} characters"),
-        Rule::TooLong(max) if field.to_lowercase().contains("password") => {
-            format!("must be shorter than or equal to {max} bytes")
-        }
-        Rule::TooLong(max) => format!("must be shorter than or equal to {max} characters"),
-        Rule::SlugFormat => {
-            "must hold only lower-case letters, digits and single hyphens, and begin and end with a letter or digit"
-                .to_owned()
-        }
-        Rule::EmailFormat => "must be an email".to_owned(),
-        Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
-        Rule::ControlCharacter => "must not hold control characters".to_owned(),
-        Rule::Reserved => "is a reserved word".to_owned(),
-        Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
-        Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
-        Rule::Past => "must lie in the future".to_owned(),
-        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
-        Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
-        Rule::TooDeep => "must not be nested so deeply".to_owned(),
-        Rule::Unknown => "is not known here, or was given twice".to_owned(),
-        Rule::UnknownUser => "must be the email of a user".to_owned(),
-        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
-        Rule::Cursor => "must be a cursor that was answered before".to_owned(),
-        Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
-        Rule::Permission => "must be the name of a permission".to_owned(),
-    };
-    FieldError {
-        field: field.to_string(),
-        code: problem.rule.code(),
-        message: format!("{field} {rule}"),
-    }
 }

@@ -6,19 +6,14 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::{ErrorBody, Problem};
-use crate::domain::error::{Error, Malformed, Result};
+use crate::domain::error::Result;
 use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
 use crate::http::Site;
 use crate::http::extract::{Body, Caller};
 use crate::http::fields::{Fields, Text, read_object};
+use crate::http::idempotency;
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
-
-/// Makes a retry safe: the same key and body are answered as the first time.
-pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-
-/// Longest key that is taken.
-const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// What a set-up sends ("Setup Tenant").
 #[derive(Debug, Deserialize, ToSchema)]
@@ -92,7 +87,7 @@ pub(super) async fn setup(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let ctx = caller.with(Permission::CreateTenant)?;
-    let idempotency_key = idempotency_key(&request)?;
+    let idempotency_key = idempotency::key(&request)?;
     let wish = read_object::<SetupBody>(&body.read().await?)?.into_wish(idempotency_key)?;
     let made = site.services.provisioning.provision(ctx, wish).await?;
     if !made.replayed {
@@ -148,20 +143,6 @@ impl SetupBody {
         };
         fields.finish(wish())
     }
-}
-
-fn idempotency_key(request: &HttpRequest) -> Result<Option<String>> {
-    let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
-    let Some(value) = values.next() else { return Ok(None) };
-    value
-        .to_str()
-        .ok()
-        .filter(|key| (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()))
-        .filter(|key| key.bytes().all(|byte| matches!(byte, b' '..=b'~')))
-        // Of two keys nobody could tell which one counts.
-        .filter(|_| values.next().is_none())
-        .map(|key| Some(key.to_owned()))
-        .ok_or(Error::Malformed(Malformed::Header(IDEMPOTENCY_KEY)))
 }
 
 impl From<Provisioned> for TenantAnswer {

@@ -11,30 +11,32 @@
 //! - A body that is no JSON is 400; Laravel would read it as empty and create a tenant of that.
 //! - Without an owner in the request and in the settings a tenant has none.
 
+mod problem;
+
 use std::future::Future;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, get, post, web};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, get, post, web};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Type};
 use utoipa::openapi::{Schema, SchemaFormat};
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
+use self::problem::ErrorBody;
 use super::extract::{self, Body};
 use super::fields::{Text, read_object};
 use super::{Settings, Site};
 use crate::auth::CallContext;
-use crate::domain::error::{Conflict, Error, FieldProblem, Malformed, Noun, Result, Rule};
+use crate::domain::error::{Error, FieldProblem, Noun, Result, Rule};
 use crate::domain::names::{Email, Slug, TenantId, TenantName};
 use crate::domain::{Permission, Tenant};
 use crate::service::provisioning::{Admin, ProvisionTenant};
 use crate::service::tenants::TenantRef;
+
+pub use self::problem::Problem;
 
 /// Shortest subdomain.
 const SUBDOMAIN_MIN: usize = 3;
@@ -48,18 +50,6 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 #[must_use]
 pub fn owns(path: &str) -> bool {
     path == "/api/tenants" || path.starts_with("/api/tenants/")
-}
-
-/// The body of an error.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = WebflussError)]
-struct ErrorBody {
-    /// What happened, for people.
-    message: String,
-    /// The sentences by field, where fields are bad.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    errors: Option<Map<String, Value>>,
 }
 
 /// What a creation sends; every field may be left out, and the body too.
@@ -267,143 +257,5 @@ impl FromRequest for Call {
             ctx.require_authenticated()?;
             Ok(Self(ctx))
         })
-    }
-}
-
-/// An error on its way out, in this dialect's form.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Problem(pub Error);
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        Self(error)
-    }
-}
-
-impl ResponseError for Problem {
-    fn status_code(&self) -> StatusCode {
-        match &self.0 {
-            Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Error::Malformed(Malformed::TooSlow) => StatusCode::REQUEST_TIMEOUT,
-            Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
-            Error::Malformed(_) => StatusCode::BAD_REQUEST,
-            Error::Invalid(_) | Error::Conflict(Conflict::SlugTaken) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Error::NotFound(_) => StatusCode::NOT_FOUND,
-            Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
-            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        let mut answer = HttpResponse::build(self.status_code());
-        if let Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } = &self.0 {
-            answer.insert_header((RETRY_AFTER, retry_after.as_secs().max(1).to_string()));
-        }
-        answer.json(match &self.0 {
-            Error::Invalid(problems) => validation(&sentences(problems)),
-            Error::Conflict(Conflict::SlugTaken) => validation(&[(
-                "subdomain".to_owned(),
-                "The subdomain has already been taken.".to_owned(),
-            )]),
-            other => ErrorBody { message: message(other).to_owned(), errors: None },
-        })
-    }
-}
-
-/// Laravel's validation body: the first sentence, how many more there are, and all by field.
-fn validation(sentences: &[(String, String)]) -> ErrorBody {
-    let first =
-        sentences.first().map_or("The given data was invalid.", |(_, sentence)| sentence.as_str());
-    let message = match sentences.len().saturating_sub(1) {
-        0 => first.to_owned(),
-        1 => format!("{first} (and 1 more error)"),
-        more => format!("{first} (and {more} more errors)"),
-    };
-    let mut errors = Map::new();
-    for (field, sentence) in sentences {
-        let list = errors.entry(field.clone()).or_insert_with(|| json!([]));
-        if let Value::Array(list) = list {
-            list.push(json!(sentence));
-        }
-    }
-    ErrorBody { message, errors: Some(errors) }
-}
-
-/// The sentences of all problems, in order; a malformed address has two.
-fn sentences(problems: &[FieldProblem]) -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    for FieldProblem { field, rule } in problems {
-        let mut say = |sentence: String| all.push((field.to_string(), sentence));
-        match rule {
-            Rule::Required => say(format!("The {field} field is required.")),
-            Rule::Type(expected) => say(format!("The {field} field must be a {expected}.")),
-            Rule::TooShort(min) => {
-                say(format!("The {field} field must be at least {min} characters."));
-            }
-            Rule::TooLong(max) => {
-                say(format!("The {field} field must not be greater than {max} characters."));
-            }
-            Rule::EmailFormat => {
-                say(format!("The {field} field must be a valid email address."));
-                say(format!("The selected {field} is invalid."));
-            }
-            Rule::Reserved => say(format!("The selected {field} is invalid.")),
-            Rule::SlugFormat
-            | Rule::UuidFormat
-            | Rule::ControlCharacter
-            | Rule::Range(..)
-            | Rule::OneOf(_)
-            | Rule::Past
-            | Rule::TokenUuid
-            | Rule::Lifetime
-            | Rule::Patch
-            | Rule::TooDeep
-            | Rule::Unknown
-            | Rule::UnknownUser
-            | Rule::UnknownTenant
-            | Rule::Cursor
-            | Rule::Timestamp
-            | Rule::Permission => say(format!("The {field} field format is invalid.")),
-        }
-    }
-    all
-}
-
-fn message(error: &Error) -> &'static str {
-    match error {
-        Error::Malformed(Malformed::Json { .. }) => "The body is not valid JSON.",
-        Error::Malformed(Malformed::NotAnObject) => "The body must be a JSON object.",
-        Error::Malformed(Malformed::TooLarge { .. }) => "The body is too large.",
-        Error::Malformed(Malformed::TooSlow) => "The body did not come in time.",
-        Error::Malformed(Malformed::Method) => "The method is not supported for this route.",
-        Error::Malformed(Malformed::Body | Malformed::Header(_)) => {
-            "The request could not be read."
-        }
-        Error::Invalid(_) => "The given data was invalid.",
-        Error::Unauthenticated(_) => "Unauthorized",
-        Error::Forbidden { .. } => "This action is unauthorized.",
-        Error::NotFound(Noun::User) => "User not found",
-        Error::NotFound(
-            Noun::Route
-            | Noun::Tenant
-            | Noun::Token
-            | Noun::Profile
-            | Noun::AuditEvent
-            | Noun::Member
-            | Noun::Operation,
-        ) => "Not found",
-        Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => {
-            "The request clashes with another; try again."
-        }
-        Error::TooMany { .. } => "Too Many Attempts.",
-        Error::Unavailable { .. } => "Service Unavailable",
-        Error::Internal { .. } => "Server Error",
     }
 }

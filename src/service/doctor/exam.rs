@@ -1,21 +1,23 @@
-//! One examination: the pass over all schemas, the second look at those that differ, the walls, what is
-//! nobody's, what the server has room for.
+//! One examination: the pass over all schemas and the second look at those that differ. What version a schema
+//! is compared at is in `standing`, what is examined beside the schemas in `surroundings`.
+
+mod standing;
+mod surroundings;
 
 use std::collections::HashMap;
 
-use super::capacity::judge;
+use self::standing::Standing;
 use super::compare::compare;
 use super::report::{Area, Finding, Gravity, Remedy, Report, Subject};
 use super::{Doctor, Wish};
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, TenantId};
-use crate::pg::bootstrap::{self, BootstrapError, walls};
 use crate::pg::catalog::history::{self, History};
-use crate::pg::catalog::houses::{self, Holder, House, Recorded};
+use crate::pg::catalog::houses::{self, Holder, House};
 use crate::pg::catalog::reference::{self, Reference};
 use crate::pg::catalog::{self, Fingerprint, Object};
 use crate::pg::pool::Isolation;
-use crate::pg::{During, PublicTx, capacity, schemas, tenants};
+use crate::pg::{During, PublicTx, schemas, tenants};
 use crate::service::fleet;
 use crate::service::tenants::TenantRef;
 
@@ -33,14 +35,6 @@ pub(super) struct Exam<'a> {
     pub(super) doctor: &'a Doctor,
     /// How a schema looks at each version that was met; the reason where it cannot be made any more.
     references: HashMap<i32, Result<Reference, String>>,
-}
-
-/// What a schema is to be compared with.
-enum Standing {
-    /// The files up to this version were applied, and no others.
-    At(i32),
-    /// That cannot be told; what was found instead.
-    Astray(Box<Finding>),
 }
 
 impl<'a> Exam<'a> {
@@ -281,165 +275,6 @@ impl<'a> Exam<'a> {
         let made = self.references.get(&version);
         made.ok_or_else(|| Error::internal("make a schema to compare with", "it is not there"))
     }
-
-    /// By what a schema was made.
-    fn standing(&self, house: &House, history: &History) -> Standing {
-        let astray = |what: String, next: &str| {
-            Standing::Astray(Box::new(finding(house, Area::History, Gravity::Wrong, what, next)))
-        };
-        let set = &self.doctor.set;
-        match (history, &house.holder) {
-            (History::Applied(applied), _) => match version_of(applied, &set.trail()) {
-                Some(version) => Standing::At(version),
-                None => astray(
-                    first_difference(applied, &set.trail()),
-                    "use the program, or the folder of migrations, that the schema was migrated with; a \
-                     migration is never edited once applied",
-                ),
-            },
-            // The comparison then tells that the table is missing.
-            (History::Absent, Holder::Tenant(recorded)) => match set.up_to(recorded.version) {
-                Some(set) if set.fingerprint() == recorded.fingerprint => {
-                    Standing::At(recorded.version)
-                }
-                _ => astray(
-                    format!(
-                        "it has no migration history, and the recorded version {} is of other files than \
-                         this program's",
-                        recorded.version
-                    ),
-                    BY_HAND,
-                ),
-            },
-            (History::Absent, _) => Standing::At(set.version()),
-            (History::Unreadable(reason), _) => {
-                astray(format!("its migration history cannot be read: {reason}"), BY_HAND)
-            }
-        }
-    }
-
-    /// That a schema lacks some files.
-    fn behind(&self, house: &House, version: i32) -> Option<Finding> {
-        let known = self.doctor.set.version();
-        // A vacancy that is behind is built anew by itself.
-        let is_tenant = matches!(house.holder, Holder::Tenant(_));
-        (is_tenant && version < known).then(|| {
-            let what = format!("it is behind: at version {version}, the files go up to {known}");
-            finding(house, Area::History, Gravity::Warning, what, MIGRATE)
-        })
-    }
-
-    /// That the tenant's row says something else than the history.
-    fn misrecorded(&self, house: &House, version: i32) -> Option<Finding> {
-        let Holder::Tenant(Recorded { version: said, fingerprint, .. }) = &house.holder else {
-            return None;
-        };
-        let set = &self.doctor.set;
-        let is_right = if version == set.version() {
-            set.fingerprint() == fingerprint
-        } else {
-            set.up_to(version).is_some_and(|set| set.fingerprint() == fingerprint)
-        };
-        (!(is_right && *said == version)).then(|| {
-            let what = if *said == version {
-                format!(
-                    "version {version} is recorded as made by other files than its history says"
-                )
-            } else {
-                format!("version {said} is recorded, its history is at {version}")
-            };
-            finding(house, Area::History, Gravity::Wrong, what, FIX)
-                .with_remedy(Remedy::Record(version))
-        })
-    }
-
-    /// What a tenant could do beyond its own schema.
-    async fn walls(&self) -> Result<Vec<Finding>> {
-        let wrong = |what: String, next: String| {
-            Finding::new(Area::Walls, Gravity::Wrong, None, what, next)
-        };
-        let breaches = {
-            let tx = self.public().await?;
-            walls::breaches(&tx).await.during("read what everybody may do")?
-        };
-        let mut findings: Vec<Finding> = breaches
-            .into_iter()
-            .map(|breach| {
-                if breach.may_close {
-                    let next = format!("{FIX}, or: {}", breach.statement);
-                    return wrong(breach.open.clone(), next).with_remedy(Remedy::Close(breach));
-                }
-                // Known at each start, and nothing that this login could change.
-                let next = format!(
-                    "this login may not prevent it; let a superuser run: {}",
-                    breach.statement
-                );
-                Finding::new(Area::Walls, Gravity::Warning, None, breach.open, next)
-            })
-            .collect();
-        // What else it tells, that a tenant has no role, is told with the tenant.
-        if let Err(error) = bootstrap::self_test(&self.doctor.db).await {
-            let next = match error {
-                BootstrapError::Crossed { .. } => {
-                    "see who granted it, and take it back; `rowhouse serve` refuses to start like this"
-                }
-                _ => "see that the runtime login works; `rowhouse serve` sets it up",
-            };
-            findings.push(wrong(error.to_string(), next.to_owned()));
-        }
-        Ok(findings)
-    }
-
-    /// Schemas and roles that are nobody's.
-    async fn orphans(&self, houses: &[House]) -> Result<Vec<Finding>> {
-        let mut findings: Vec<Finding> = houses
-            .iter()
-            .filter(|house| matches!(house.holder, Holder::Nobody))
-            .map(|house| {
-                let what = format!("the schema {} belongs to no tenant", SchemaName::of(house.id));
-                finding(house, Area::Orphans, Gravity::Wrong, what, DROP)
-                    .with_remedy(Remedy::DropSchema)
-            })
-            .collect();
-        if self.with_roles() {
-            let tx = self.public().await?;
-            for id in houses::orphan_roles(&tx).await.during("list roles")? {
-                let subject = Subject { slug: None, id };
-                let what = format!("the role {} belongs to no tenant", SchemaName::of(id));
-                // Before PostgreSQL 16 many roles are slow; otherwise it harms nobody.
-                let gravity = Gravity::Warning;
-                findings.push(
-                    Finding::new(Area::Orphans, gravity, Some(&subject), what, DROP)
-                        .with_remedy(Remedy::DropRole),
-                );
-            }
-        }
-        Ok(findings)
-    }
-
-    /// What the server will run out of.
-    async fn capacity(&mut self) -> Result<Vec<Finding>> {
-        let facts = {
-            let tx = self.public().await?;
-            catalog::unhurried(&tx).await.during("read the server's settings")?;
-            capacity::read(&tx).await.during("read the server's settings")?
-        };
-        let version = self.doctor.set.version();
-        let locks = match self.reference(version).await? {
-            Ok(reference) => reference.locks,
-            Err(reason) => {
-                let what = format!("no tenant can be made: {reason}");
-                return Ok(vec![Finding::new(
-                    Area::Structure,
-                    Gravity::Wrong,
-                    None,
-                    what,
-                    "mend the tenant migrations",
-                )]);
-            }
-        };
-        Ok(judge(&facts, &self.doctor.budget, locks))
-    }
 }
 
 /// Whether a schema is compared at all: one that is nobody's is compared with nothing, and one that is being
@@ -469,80 +304,4 @@ fn finding(
         Holder::Vacancy { .. } | Holder::Nobody => None,
     };
     Finding::new(area, gravity, Some(&Subject { slug, id: house.id }), what, next)
-}
-
-/// The version that a history stands at, if it is the beginning of what the files leave.
-fn version_of(applied: &str, whole: &str) -> Option<i32> {
-    let rest = whole.strip_prefix(applied)?;
-    let ends_a_line = applied.is_empty() || rest.is_empty() || rest.starts_with('\n');
-    if !ends_a_line {
-        return None;
-    }
-    match applied.lines().last() {
-        None => Some(0),
-        Some(line) => line.split(' ').next()?.parse().ok(),
-    }
-}
-
-/// In words where a history leaves what the files say.
-fn first_difference(applied: &str, whole: &str) -> String {
-    let file = |line: &str| {
-        let mut words = line.split(' ');
-        format!("V{}__{}.sql", words.next().unwrap_or("?"), words.next().unwrap_or("?"))
-    };
-    let mut files = whole.lines();
-    for line in applied.lines() {
-        match files.next() {
-            Some(known) if known == line => {}
-            Some(known) if file(known) == file(line) => {
-                return format!("{} was applied with another text than it has now", file(line));
-            }
-            _ => {
-                return format!(
-                    "{} was applied, and is not in its place among the files",
-                    file(line)
-                );
-            }
-        }
-    }
-    "its history does not follow the files".to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILES: &str = "1 create_a 11\n2 create_b 22\n10 create_c 33";
-
-    #[test]
-    fn a_history_stands_at_a_version_if_it_is_the_beginning_of_the_files() {
-        for (applied, version) in [
-            ("", Some(0)),
-            ("1 create_a 11", Some(1)),
-            ("1 create_a 11\n2 create_b 22", Some(2)),
-            (FILES, Some(10)),
-            ("1 create_a 1", None),
-            ("1 create_a 12", None),
-            ("2 create_b 22", None),
-            ("1 create_a 11\n2 create_b 22\n10 create_c 33\n11 create_d 44", None),
-        ] {
-            assert_eq!(version_of(applied, FILES), version, "{applied:?}");
-        }
-    }
-
-    #[test]
-    fn a_history_that_leaves_the_files_says_where() {
-        let say = |applied| first_difference(applied, FILES);
-        assert_eq!(
-            say("1 create_a 11\n2 create_b 99"),
-            "V2__create_b.sql was applied with another text than it has now"
-        );
-        assert_eq!(
-            say("1 create_a 11\n3 create_x 5"),
-            "V3__create_x.sql was applied, and is not in its place among the files"
-        );
-        assert!(
-            say(&format!("{FILES}\n11 create_d 44")).starts_with("V11__create_d.sql was applied")
-        );
-    }
 }

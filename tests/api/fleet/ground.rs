@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use rowhouse::app::{Backend, Options, Purpose};
 use rowhouse::config::Settings;
-use rowhouse::domain::names::{Email, Password, PersonName, Slug, TenantName};
 use rowhouse::domain::operation::PauseReason;
 use rowhouse::service::fleet::{Event, Events, Record, Wish};
-use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::support::{PASSWORD, Program, TestDatabase, settings_for};
+use crate::support::{Program, TestDatabase, settings_for, wish};
 
 /// What every tenant begins with: a table, and a row that counts how often a migration came by.
 pub const FIRST: (&str, &str) = (
@@ -116,16 +114,8 @@ impl Ground {
 }
 
 pub async fn provision(backend: &Backend, slug: &str) -> Uuid {
-    let admin = NewAdmin {
-        email: Email::parse(&format!("admin@{slug}.example.com")).expect("an address"),
-        password: Password::parse(PASSWORD).expect("a password"),
-        first_name: PersonName::parse("Ada").expect("a name"),
-        last_name: PersonName::parse("Admin").expect("a name"),
-    };
-    let name = TenantName::parse(slug).expect("a name");
-    let slug = Slug::parse(slug).expect("a slug");
-    let wish = ProvisionTenant::new(name, slug, Admin::NewOrExisting(admin));
-    let made = backend.services.provisioning.provision(&backend.operator(), wish).await;
+    let provisioning = &backend.services.provisioning;
+    let made = provisioning.provision(&backend.operator(), wish(slug)).await;
     made.expect("a tenant can be made").id.uuid()
 }
 

@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use rowhouse::app::{App, Options, Routes};
 use rowhouse::auth::{CallContext, Principal};
 use rowhouse::config::Settings;
-use rowhouse::domain::names::{TenantId, TokenId};
+use rowhouse::domain::names::{Email, PersonName, Slug, TenantId, TenantName, TokenId};
 use rowhouse::domain::{Clock, Password, Permission};
 use rowhouse::service::Services;
+use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use rowhouse::service::tokens::NewToken;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -37,6 +38,19 @@ pub use snapshot::{Snapshot, StrayRoles};
 
 /// The password of every user that a test makes.
 pub const PASSWORD: &str = "SecurePass123!";
+
+/// The wish for a tenant with an admin of its own.
+pub fn wish(slug: &str) -> ProvisionTenant {
+    let admin = NewAdmin {
+        email: Email::parse(&format!("admin@{slug}.example.com")).expect("an address"),
+        password: Password::parse(PASSWORD).expect("a password"),
+        first_name: PersonName::parse("Ada").expect("a name"),
+        last_name: PersonName::parse("Admin").expect("a name"),
+    };
+    let name = TenantName::parse(slug).expect("a name");
+    let slug = Slug::parse(slug).expect("a slug");
+    ProvisionTenant::new(name, slug, Admin::NewOrExisting(admin))
+}
 
 /// A clock that tests can turn forward, and that can stand still between.
 #[derive(Clone, Default)]

@@ -4,15 +4,16 @@
 use rowhouse::app::{Backend, Options};
 use rowhouse::auth::CallContext;
 use rowhouse::config::Settings;
+use rowhouse::domain::Clock;
 use rowhouse::domain::error::Error;
-use rowhouse::domain::names::{Email, PersonName, Slug, TenantId, TenantName};
-use rowhouse::domain::{Clock, Password};
-use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
+use rowhouse::domain::names::TenantId;
+use rowhouse::service::provisioning::Provisioned;
 use rowhouse::service::vacancies::{Standing, Tended};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::support::{PASSWORD, TestClock, TestDatabase, settings_for};
+pub use crate::support::wish;
+use crate::support::{TestClock, TestDatabase, settings_for};
 
 /// A process of its own, on a database that others may be on as well.
 pub struct Process {
@@ -107,18 +108,6 @@ impl Process {
     pub async fn close(self) {
         self.backend.close().await;
     }
-}
-
-pub fn wish(slug: &str) -> ProvisionTenant {
-    let admin = NewAdmin {
-        email: Email::parse(&format!("admin@{slug}.example.com")).expect("an address"),
-        password: Password::parse(PASSWORD).expect("a password"),
-        first_name: PersonName::parse("Ada").expect("a name"),
-        last_name: PersonName::parse("Admin").expect("a name"),
-    };
-    let name = TenantName::parse(slug).expect("a name");
-    let slug = Slug::parse(slug).expect("a slug");
-    ProvisionTenant::new(name, slug, Admin::NewOrExisting(admin))
 }
 
 /// The vacancies in a state, oldest first.

@@ -1,0 +1,126 @@
+//! The settings by section, once they are checked. Must not know: where they came from.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::KEYS;
+use crate::domain::names::{Email, Password};
+use crate::http::client_address::Proxies;
+use crate::http::cors;
+
+/// The admin who must exist.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Address.
+    pub email: Email,
+    /// Password.
+    pub password: Password,
+}
+
+/// The database side.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The owner's login; none means embedded.
+    pub url: Option<SecretString>,
+    /// The runtime login, where it is not derived.
+    pub runtime_url: Option<SecretString>,
+    /// Folder of the server binaries.
+    pub bin_dir: Option<PathBuf>,
+    /// Keep tenants apart by roles (or by search path alone).
+    pub isolation_by_role: bool,
+    /// Cache prepared statements.
+    pub cached_statements: bool,
+    /// Connections of this process.
+    pub max_connections: usize,
+    /// Distinct tenants that a connection serves before another takes its place; none: no end.
+    pub tenants_per_connection: Option<NonZeroUsize>,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest single statement.
+    pub statement_timeout: Duration,
+    /// Longest wait for a lock.
+    pub lock_timeout: Duration,
+    /// Longest pause inside a transaction.
+    pub idle_in_transaction_timeout: Duration,
+}
+
+/// Proofs of identity.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The `iss` of access tokens.
+    pub issuer: String,
+    /// The `aud` of access tokens.
+    pub audience: String,
+    /// How long an access token is good.
+    pub access_lifetime: Duration,
+    /// How long a refresh cookie is good.
+    pub refresh_lifetime: Duration,
+    /// Whether the cookie is sent over TLS alone.
+    pub cookie_secure: bool,
+    /// argon2id memory in KiB.
+    pub hash_memory_kib: u32,
+    /// argon2id passes.
+    pub hash_iterations: u32,
+    /// Password hashes that may wait.
+    pub hash_queue: usize,
+}
+
+/// The listening side.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// Largest request body in bytes.
+    pub max_body_bytes: usize,
+    /// Longest time for one request.
+    pub request_timeout: Duration,
+    /// How long requests may finish after a stop signal.
+    pub shutdown_timeout: Duration,
+    /// Whose word about a client's address is taken.
+    pub proxies: Proxies,
+    /// Whose pages may call from a browser.
+    pub cors: cors::Settings,
+}
+
+/// The lives of tenants.
+#[derive(Debug, Clone)]
+pub struct Tenants {
+    /// How long a deleted one can be restored.
+    pub grace_period: Duration,
+    /// How often it is looked for some to purge.
+    pub purge_interval: Duration,
+    /// How many schemas are built ahead of time.
+    pub vacancies: usize,
+}
+
+/// Fleet migrations.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    /// Tenants at the same time.
+    pub workers: usize,
+    /// How long a runner that says nothing keeps an operation.
+    pub lease: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// One JSON object a line instead of text.
+    pub json: bool,
+    /// Such as `info,rowhouse=debug`.
+    pub filter: String,
+}
+
+impl Log {
+    /// What a command that ends by itself logs: its own output says the rest, and names the tenants
+    /// that failed. A filter that somebody chose holds for all.
+    #[must_use]
+    pub fn filter_of_commands(&self) -> &str {
+        let is_default =
+            KEYS.iter().any(|(key, default, _)| *key == "log.filter" && *default == self.filter);
+        if is_default { "warn,rowhouse::service::fleet=error" } else { &self.filter }
+    }
+}

@@ -1,0 +1,143 @@
+//! Keys and documents: what is taken, what is refused, and how much a change may add up to.
+
+use serde_json::{Value, json};
+
+use super::document::{DEPTH_MAX, SIZE_MAX};
+use super::*;
+
+fn document(value: Value) -> Document {
+    Document::parse(value).unwrap()
+}
+
+#[test]
+fn keys_are_normalised_the_same_way_stored_and_looked_for() {
+    let keys = document(json!({
+        "email": " Ada@Example.COM ", "login": " ada ", "phone": "+44 (0)20-7946.0000", "custom": 42
+    }))
+    .keys()
+    .unwrap();
+    assert_eq!(keys.email.as_deref(), Some("ada@example.com"));
+    assert_eq!(keys.login.as_deref(), Some("ada"));
+    assert_eq!(keys.phone.as_deref(), Some("+4402079460000"));
+    assert_eq!(keys.custom.as_deref(), Some("42"));
+    assert_eq!(
+        Identity::parse("phone", "+44 (0)20 7946 0000"),
+        Ok(Identity::Key(KeyKind::Phone, "+4402079460000".to_owned()))
+    );
+}
+
+#[test]
+fn a_look_alike_of_an_address_is_another_address() {
+    let same =
+        |one: &str, other: &str| KeyKind::Email.normalize(one) == KeyKind::Email.normalize(other);
+    assert!(same("MIKE@example.com", "mike@EXAMPLE.com"));
+    assert!(same("JOSÉ@example.com", "josé@example.com"));
+    assert!(!same("mi\u{212a}e@example.com", "mike@example.com")); // the Kelvin sign
+    assert!(!same("M\u{130}KE@example.com", "mike@example.com")); // an I with a dot
+    assert!(!same("m\u{131}ke@example.com", "mike@example.com")); // an i without one
+}
+
+#[test]
+fn keys_of_a_wrong_type_or_size_are_named() {
+    for (value, field, rule) in [
+        (json!({ "email": 5 }), "email", Rule::Type("string")),
+        (json!({ "login": ["a"] }), "login", Rule::Type("string")),
+        (json!({ "phone": true }), "phone", Rule::Type("string")),
+        (json!({ "custom": "x".repeat(513) }), "custom", Rule::TooLong(512)),
+    ] {
+        assert_eq!(document(value).keys(), Err(FieldProblem::new(field, rule)));
+    }
+    let empty = document(json!({ "email": "", "login": null, "Email": "x" })).keys().unwrap();
+    assert_eq!(empty, Keys::default());
+}
+
+#[test]
+fn modes_and_identities_are_read_or_refused_with_the_field() {
+    let problem = |mode: &str, identity: &str| Identity::parse(mode, identity).unwrap_err().field;
+    assert_eq!(problem("Email", "a@b"), "mode");
+    assert_eq!(problem("", "a@b"), "mode");
+    assert_eq!(problem("token", "not a uuid"), "identity");
+    assert_eq!(problem("email", "  "), "identity");
+    assert_eq!(problem("email", "a\0b"), "identity");
+    assert!(Identity::parse("login", "100%_'\"").is_ok());
+}
+
+#[test]
+fn documents_are_kept_as_given() {
+    // An exponent gains its sign, and is otherwise as long as it was.
+    let text = r#"{"z":1.0,"a":12345678901234567890.123,"e":1e+400,"nested":{"b":[],"a":null}}"#;
+    let document = document(serde_json::from_str(text).unwrap());
+    assert_eq!(document.as_value().to_string(), text);
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused() {
+    assert_eq!(Document::parse(json!([])), Err(Rule::Type("object")));
+    assert_eq!(Document::parse(json!({ "a": ["x\0"] })), Err(Rule::ControlCharacter));
+    assert_eq!(Document::parse(json!({ "a\0": 1 })), Err(Rule::ControlCharacter));
+    let mut deep = json!(1);
+    for _ in 0..=DEPTH_MAX {
+        deep = json!([deep]);
+    }
+    assert_eq!(Document::parse(json!({ "a": deep })), Err(Rule::TooDeep));
+}
+
+#[test]
+fn a_merge_removes_by_null_and_a_patch_applies_whole_or_not_at_all() {
+    let before = document(json!({ "a": 1, "b": { "c": 2 } }));
+    assert_eq!(
+        before.merged(&json!({ "a": null, "b": { "d": 3 } })).unwrap().into_value(),
+        json!({ "b": { "c": 2, "d": 3 } })
+    );
+    assert_eq!(before.merged(&json!(5)), Err(Rule::Type("object")));
+    let good =
+        json!([{ "op": "replace", "path": "/a", "value": 9 }, { "op": "remove", "path": "/b" }]);
+    assert_eq!(before.patched(&good).unwrap().into_value(), json!({ "a": 9 }));
+    let half = json!([{ "op": "replace", "path": "/a", "value": 9 }, { "op": "remove", "path": "/nowhere" }]);
+    assert_eq!(before.patched(&half), Err(Rule::Patch));
+    assert_eq!(before.patched(&json!({ "op": "add" })), Err(Rule::Patch));
+    assert_eq!(
+        before.patched(&json!([{ "op": "replace", "path": "", "value": 1 }])),
+        Err(Rule::Type("object"))
+    );
+}
+
+#[test]
+fn numbers_in_a_patch_keep_their_digits() {
+    let number = "[{\"op\":\"add\",\"path\":\"/n\",\"value\":12345678901234567890.1230}]";
+    let patched = document(json!({ "a": 1 })).patched(&serde_json::from_str(number).unwrap());
+    let text = patched.unwrap().as_value().to_string();
+    assert_eq!(text, r#"{"a":1,"n":12345678901234567890.1230}"#);
+}
+
+#[test]
+fn a_patch_cannot_blow_a_document_up() {
+    let small = document(json!({ "a": "x".repeat(1000), "list": [] }));
+    let copies = |from: &str, path: &str, times: usize| {
+        Value::Array(vec![json!({ "op": "copy", "from": from, "path": path }); times])
+    };
+    assert!(small.patched(&copies("/a", "/list/-", 100)).is_ok());
+    // Each doubles the document.
+    assert_eq!(small.patched(&copies("", "/list/-", 60)), Err(Rule::TooLong(SIZE_MAX)));
+    assert_eq!(small.patched(&copies("/a", "/b", 1001)), Err(Rule::Patch));
+    // Each nests it twice as deeply.
+    let deeper: Vec<Value> = (0..12)
+        .map(|power| {
+            let path = format!("{}/n", "/n".repeat((1 << power) - 1));
+            json!({ "op": "copy", "from": "", "path": path })
+        })
+        .collect();
+    assert_eq!(document(json!({})).patched(&Value::Array(deeper)), Err(Rule::TooDeep));
+}
+
+#[test]
+fn changes_do_not_add_up_to_more_than_a_document_may_hold() {
+    let half = "x".repeat(SIZE_MAX / 2);
+    let one = document(json!({ "a": half }));
+    assert_eq!(one.merged(&json!({ "b": half })), Err(Rule::TooLong(SIZE_MAX)));
+    assert!(one.merged(&json!({ "a": null, "b": half })).is_ok());
+    assert_eq!(
+        Document::parse(json!({ "a": "é".repeat(SIZE_MAX / 2) })),
+        Err(Rule::TooLong(SIZE_MAX))
+    );
+}

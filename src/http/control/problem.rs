@@ -1,0 +1,379 @@
+//! Errors in this dialect's form: the status, the code, the sentences and the bad fields of each.
+//!
+//! To add an error: its line in the `match` that no longer compiles. A code, once given out, stays.
+
+use std::fmt::Write as _;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::error::{
+    AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
+};
+use crate::domain::operation::FleetProblem;
+use crate::http::middleware::current_request_id;
+
+/// An error on its way out, in this dialect's form.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Problem(pub Error);
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+/// The body of an error (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemBody {
+    /// Names the kind of problem; `urn:rowhouse:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind of problem, for people.
+    title: &'static str,
+    /// The HTTP status again.
+    status: u16,
+    /// What happened this time, for people.
+    detail: String,
+    /// The kind of problem, for machines.
+    code: &'static str,
+    /// Links the answer to the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    /// Every bad field, where fields are bad.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// The permissions that the caller would need, where some are missing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<&'static str>,
+}
+
+/// One bad field.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProblemField)]
+pub struct FieldError {
+    /// Where it is: a JSON pointer into the body, or `?` and the name of a query parameter.
+    pointer: String,
+    /// The rule that it breaks, for machines.
+    code: &'static str,
+    /// The rule that it breaks, for people.
+    message: String,
+}
+
+/// What an error looks like from outside.
+struct Face {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        face(&self.0).status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let face = face(&self.0);
+        let mut answer = HttpResponse::build(face.status);
+        answer.insert_header((CONTENT_TYPE, "application/problem+json"));
+        let retry_after = match &self.0 {
+            Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
+                Some(retry_after.as_secs().max(1))
+            }
+            Error::Conflict(Conflict::StillRunning | Conflict::Concurrent) => Some(1),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            answer.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        if face.status == StatusCode::UNAUTHORIZED {
+            answer.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        let (errors, missing) = match &self.0 {
+            Error::Invalid(problems) => (problems.iter().map(field_error).collect(), Vec::new()),
+            Error::Forbidden { missing } => {
+                (Vec::new(), missing.iter().map(|permission| permission.as_str()).collect())
+            }
+            _ => (Vec::new(), Vec::new()),
+        };
+        answer.json(ProblemBody {
+            kind: format!("urn:rowhouse:problem:{}", face.code),
+            title: face.title,
+            status: face.status.as_u16(),
+            detail: face.detail,
+            code: face.code,
+            request_id: current_request_id(),
+            errors,
+            missing,
+        })
+    }
+}
+
+fn face(error: &Error) -> Face {
+    let new =
+        |status, code, title, detail: &str| Face { status, code, title, detail: detail.to_owned() };
+    match error {
+        Error::Malformed(problem) => malformed(*problem),
+        Error::Invalid(problems) => new(
+            StatusCode::BAD_REQUEST,
+            "invalid",
+            "Some fields are not valid",
+            &problems.iter().map(field_error).fold(String::new(), |mut all, field| {
+                let separator = if all.is_empty() { "" } else { "; " };
+                let _ = write!(all, "{separator}{} {}", field.pointer, field.message);
+                all
+            }),
+        ),
+        Error::Unauthenticated(problem) => unauthenticated(*problem),
+        Error::Forbidden { missing } => {
+            let names: Vec<_> = missing.iter().map(|p| p.as_str()).collect();
+            let detail = match names.as_slice() {
+                [] => "You may not do this".to_owned(),
+                names => format!("You would need {}", names.join(", ")),
+            };
+            new(StatusCode::FORBIDDEN, "forbidden", "Not permitted", &detail)
+        }
+        Error::NotFound(noun) => not_found(*noun),
+        Error::Conflict(conflict) => self::conflict(*conflict),
+        Error::Fleet(problem) => fleet(problem),
+        Error::Precondition(Precondition::Required) => new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "precondition_required",
+            "If-Match is missing",
+            "Send the ETag that you have read as If-Match, or * to change whatever is there",
+        ),
+        Error::Precondition(Precondition::Failed) => new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition_failed",
+            "It has changed since",
+            "The ETag in If-Match is not the current one; read it again and decide anew",
+        ),
+        Error::TooMany { .. } => new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many",
+            "Too many requests",
+            "Come back after the time in Retry-After",
+        ),
+        Error::Unavailable { .. } => new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Not available right now",
+            "Something below is away or overloaded; try again after the time in Retry-After",
+        ),
+        Error::Internal { .. } => new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal server error",
+            "Our fault; the request id leads to the cause in the log",
+        ),
+    }
+}
+
+fn malformed(problem: Malformed) -> Face {
+    let (status, code, title, detail) = match problem {
+        Malformed::Json { line, column } => (
+            StatusCode::BAD_REQUEST,
+            "malformed_json",
+            "The body is not valid JSON",
+            format!("It breaks off or goes wrong at line {line}, column {column}"),
+        ),
+        Malformed::NotAnObject => (
+            StatusCode::BAD_REQUEST,
+            "not_an_object",
+            "The body is not a JSON object",
+            "Send an object, {..}".to_owned(),
+        ),
+        Malformed::TooLarge { limit } => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "The body is too large",
+            format!("At most {limit} bytes are read"),
+        ),
+        Malformed::Body => (
+            StatusCode::BAD_REQUEST,
+            "malformed_body",
+            "The body could not be read",
+            "It broke off or could not be decoded".to_owned(),
+        ),
+        Malformed::TooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "The body did not come in time",
+            "Send all of it at once".to_owned(),
+        ),
+        Malformed::Method => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This path does not answer to this method",
+            "Allow lists the methods that it answers to".to_owned(),
+        ),
+        Malformed::Header(name) => (
+            StatusCode::BAD_REQUEST,
+            "malformed_header",
+            "A header cannot be used as it is",
+            format!("The header {name} has an incorrect format"),
+        ),
+    };
+    Face { status, code, title, detail }
+}
+
+fn unauthenticated(problem: AuthProblem) -> Face {
+    let detail = match problem {
+        AuthProblem::Missing => "Send an Authorization header with a bearer token",
+        AuthProblem::Invalid => "The token is not valid",
+        AuthProblem::Expired => "The token has expired",
+        AuthProblem::WrongPassword => "Email or password are wrong",
+        AuthProblem::Unlock => "The unlock is not valid",
+        AuthProblem::Several => "Send a bearer token or an x-api-key, not both",
+    };
+    Face {
+        status: StatusCode::UNAUTHORIZED,
+        code: "unauthenticated",
+        title: "No valid credential",
+        detail: detail.to_owned(),
+    }
+}
+
+fn not_found(noun: Noun) -> Face {
+    let (code, title) = match noun {
+        Noun::Route => ("route_not_found", "There is no such path"),
+        Noun::Tenant => ("tenant_not_found", "There is no such tenant"),
+        Noun::User => ("user_not_found", "There is no such user"),
+        Noun::Token => ("token_not_found", "There is no such token"),
+        Noun::Profile => ("profile_not_found", "There is no such profile"),
+        Noun::AuditEvent => ("audit_event_not_found", "There is no such audit event"),
+        Noun::Member => ("member_not_found", "There is no such member"),
+        Noun::Operation => ("operation_not_found", "There is no such operation"),
+    };
+    let detail = "It does not exist, or you may not know of it".to_owned();
+    Face { status: StatusCode::NOT_FOUND, code, title, detail }
+}
+
+#[expect(clippy::too_many_lines, reason = "a flat table: one entry a conflict")]
+fn conflict(conflict: Conflict) -> Face {
+    let (code, title, detail) = match conflict {
+        Conflict::SlugTaken => ("slug_taken", "The slug is taken", "Choose another slug"),
+        Conflict::KeyTaken(_) => ("key_taken", "The key is taken", "Another profile has this key"),
+        Conflict::NotDeleted => {
+            ("not_deleted", "The profile is there", "Only a deleted one can be restored")
+        }
+        Conflict::MainTenant => {
+            ("main_tenant", "The main tenant stays", "It cannot be deleted or purged")
+        }
+        Conflict::TenantNotActive => (
+            "tenant_not_active",
+            "The tenant does not take changes",
+            "It is being deleted; restore it first",
+        ),
+        Conflict::StillRunning => (
+            "still_running",
+            "The same request is still running",
+            "Ask again for its answer after the time in Retry-After",
+        ),
+        Conflict::KeyReused => (
+            "idempotency_key_reused",
+            "The Idempotency-Key was used before",
+            "It stands for a request with another body; choose another key",
+        ),
+        Conflict::Concurrent => (
+            "concurrent",
+            "Somebody else changed the same thing",
+            "Nothing was changed; try again after the time in Retry-After",
+        ),
+        Conflict::ExternalIdTaken => {
+            ("external_id_taken", "The external id is taken", "Another tenant has it")
+        }
+        Conflict::ExternalIdDiffers => (
+            "external_id_differs",
+            "The tenant with this external id is a different one",
+            "Its name or slug are not those of the request; PATCH changes them",
+        ),
+        Conflict::IllegalMove(_) => (
+            "illegal_move",
+            "The tenant's status does not allow this",
+            conflict.as_str(), // names the status
+        ),
+        Conflict::PurgeStarted => {
+            ("purge_started", "The tenant is being purged", "What is purged does not come back")
+        }
+        Conflict::GraceOver => {
+            ("grace_over", "The grace period is over", "The tenant is about to be purged")
+        }
+        Conflict::AlreadyMember => {
+            ("already_member", "The user is a member already", "PATCH changes a member's role")
+        }
+        Conflict::LastAdmin => {
+            ("last_admin", "The tenant keeps its last admin", "Make another member ADMIN first")
+        }
+        Conflict::AlreadyRevoked => {
+            ("already_revoked", "The API key is revoked already", "There is nothing left to do")
+        }
+    };
+    let status = match conflict {
+        Conflict::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::CONFLICT,
+    };
+    Face { status, code, title, detail: detail.to_owned() }
+}
+
+fn fleet(problem: &FleetProblem) -> Face {
+    let title = "The fleet is not in a state for this";
+    let (status, code) = (StatusCode::CONFLICT, problem.code());
+    Face { status, code, title, detail: problem.to_string() }
+}
+
+fn field_error(problem: &FieldProblem) -> FieldError {
+    let message = match problem.rule {
+        Rule::Required => "must be there".to_owned(),
+        Rule::Type(expected) => format!("must be of the type {expected}"),
+        Rule::TooShort(min) => format!("must have at least {min} characters"),
+        Rule::TooLong(max) => format!("must not be longer than {max}"),
+        Rule::SlugFormat => {
+            "must hold only lower-case letters, digits and single hyphens, and begin and end with a letter or digit"
+                .to_owned()
+        }
+        Rule::EmailFormat => "must be an email address".to_owned(),
+        Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
+        Rule::ControlCharacter => "must not hold control characters".to_owned(),
+        Rule::Reserved => "is a reserved word".to_owned(),
+        Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
+        Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
+        Rule::Past => "must lie in the future".to_owned(),
+        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
+        Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
+        Rule::TooDeep => "must not be nested so deeply".to_owned(),
+        Rule::Unknown => "is not known here, or was given twice".to_owned(),
+        Rule::UnknownUser => {
+            "must be the address of a user; send password, first_name and last_name to make one"
+                .to_owned()
+        }
+        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
+        Rule::Cursor => "must be the next_cursor of an earlier answer".to_owned(),
+        Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
+        Rule::Permission => "must be the name of a permission".to_owned(),
+    };
+    FieldError { pointer: pointer(&problem.field), code: problem.rule.code(), message }
+}
+
+/// Where a field is. Services name a field of theirs by its bare name.
+fn pointer(field: &str) -> String {
+    if field.starts_with(['/', '?']) {
+        return field.to_owned();
+    }
+    let mut pointer = String::from("/");
+    for c in field.chars() {
+        if c.is_ascii_uppercase() {
+            pointer.push('_');
+        }
+        pointer.push(c.to_ascii_lowercase());
+    }
+    pointer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! What makes and changes a tenant: the bodies as the OpenAPI document tells them, and as they are read.
+
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::domain::Document;
+use crate::domain::error::{Result, Rule};
+use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
+use crate::http::control::call::Fields;
+use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
+use crate::service::registry::Changes;
+
+/// What makes a tenant. The fields are read by hand, so that every bad one is named.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewTenantBody {
+    /// The name people read, in any script.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    name: String,
+    /// Url-friendly and unique.
+    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    slug: String,
+    /// What your own system calls it.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    external_id: Option<String>,
+    /// Whatever the application keeps here, up to 64 KiB.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
+    /// Who will run it.
+    admin: Option<AdminBody>,
+}
+
+/// What makes a tenant whose external id stands in the path.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct EnsuredTenantBody {
+    /// The name people read, in any script.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    name: String,
+    /// Url-friendly and unique.
+    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
+    slug: String,
+    /// Whatever the application keeps here, up to 64 KiB.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
+    /// Who will run it.
+    admin: Option<AdminBody>,
+}
+
+/// Who will run a tenant.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(untagged)]
+pub(super) enum AdminBody {
+    /// A user who is there.
+    Existing(ExistingAdminBody),
+    /// A user who is made where the address has none; where it has one, that user is linked and stays as
+    /// it is.
+    New(NewAdminBody),
+}
+
+/// A user who is there.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExistingAdminBody {
+    #[schema(format = "email", max_length = 254)]
+    email: String,
+}
+
+/// A user who is made.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewAdminBody {
+    #[schema(format = "email", max_length = 254)]
+    email: String,
+    #[schema(min_length = 8, max_length = 1024)]
+    password: String,
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    first_name: String,
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    last_name: String,
+}
+
+/// What changes a tenant: a JSON merge patch (RFC 7396).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantPatchBody {
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    name: Option<String>,
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 63,
+        pattern = "^[a-z0-9]+(-[a-z0-9]+)*$"
+    )]
+    slug: Option<String>,
+    /// Merged into the settings; a member that is null is removed, null as a whole empties them.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Value>,
+}
+
+/// What a body asks for, without what stands elsewhere in the request.
+pub(super) fn wish(mut body: Fields) -> Result<(ProvisionTenant, Extras)> {
+    let name = body.required("name", TenantName::parse);
+    let slug = body.required("slug", Slug::parse);
+    let settings = body.value("settings").unwrap_or_else(|| json!({}));
+    let settings = Document::parse(settings).map_err(|rule| body.refuse("settings", rule)).ok();
+    let admin = admin(&mut body);
+    let wish = || {
+        let wish = ProvisionTenant::new(name?, slug?, admin?);
+        Some((wish, Extras { external_id: None, settings: settings? }))
+    };
+    let wish = wish();
+    body.finish(wish)
+}
+
+/// Who will run the tenant: nobody, somebody new, or the address of somebody who is there.
+fn admin(body: &mut Fields) -> Option<Admin> {
+    let Some(mut fields) = body.object("admin") else { return Some(Admin::Nobody) };
+    let is_new = ["password", "first_name", "last_name"].iter().any(|name| fields.has(name));
+    let email = fields.required("email", Email::parse);
+    let chosen = if is_new {
+        let password = fields.required("password", Password::parse);
+        let first_name = fields.required("first_name", PersonName::parse);
+        let last_name = fields.required("last_name", PersonName::parse);
+        let admin = || {
+            Some(NewAdmin {
+                email: email?,
+                password: password?,
+                first_name: first_name?,
+                last_name: last_name?,
+            })
+        };
+        admin().map(Admin::NewOrExisting)
+    } else {
+        email.map(Admin::Existing)
+    };
+    body.merge(fields);
+    chosen
+}
+
+/// What a merge patch changes.
+pub(super) fn changes(mut body: Fields) -> Result<Changes> {
+    let changes = Changes {
+        name: not_null(&mut body, "name", TenantName::parse),
+        slug: not_null(&mut body, "slug", Slug::parse),
+        settings: body.value_or_null("settings"),
+    };
+    body.finish(Some(changes))
+}
+
+/// A text that may be absent but not null: a merge patch would remove by null, and this must stay.
+fn not_null<T>(
+    body: &mut Fields,
+    name: &str,
+    parse: impl FnOnce(&str) -> Result<T, Rule>,
+) -> Option<T> {
+    if body.has(name) { body.required(name, parse) } else { None }
+}

@@ -1,0 +1,137 @@
+//! What unlocks and the calls across tenants answer.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::Status;
+use crate::domain::Tenant;
+use crate::service::system::{Found, Unasked};
+
+/// An unlock.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerUnlock)]
+pub(crate) struct Unlock {
+    pub(crate) status: Status,
+    /// Good for 60 seconds.
+    pub(crate) unlockuuid: String,
+}
+
+/// A person's records in all tenants.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerFound)]
+pub(crate) struct FoundPage {
+    pub(crate) status: Status,
+    /// How many there are; it may be more than the rows.
+    pub(crate) total: i64,
+    pub(crate) rows: Vec<FoundRow>,
+    /// The tenants that were not asked, if any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub(crate) errors: Vec<UnaskedRow>,
+}
+
+/// A person's record in a tenant.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerFoundRow)]
+pub(crate) struct FoundRow {
+    tenantid: i64,
+    tenantname: String,
+    token: Uuid,
+    #[schema(value_type = Object, additional_properties = true)]
+    profile: Value,
+}
+
+impl From<&Found> for FoundRow {
+    fn from(found: &Found) -> Self {
+        Self {
+            tenantid: found.tenant.number,
+            tenantname: found.tenant.slug.to_string(),
+            token: found.profile.id.uuid(),
+            profile: found.profile.document.as_value().clone(),
+        }
+    }
+}
+
+/// A tenant that was not asked.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerUnasked)]
+pub(crate) struct UnaskedRow {
+    tenantid: i64,
+    tenantname: String,
+    /// Why not, for people.
+    message: &'static str,
+}
+
+impl UnaskedRow {
+    pub(crate) fn all(unasked: &[(Tenant, Unasked)]) -> Vec<Self> {
+        let row = |(tenant, why): &(Tenant, Unasked)| Self {
+            tenantid: tenant.number,
+            tenantname: tenant.slug.to_string(),
+            message: match why {
+                Unasked::NotActive => "The tenant is not active",
+                Unasked::Failed => "The tenant could not be asked",
+            },
+        };
+        unasked.iter().map(row).collect()
+    }
+}
+
+/// The records that were deleted.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerErased)]
+pub(crate) struct DeletedPage {
+    pub(crate) status: Status,
+    pub(crate) total: usize,
+    pub(crate) rows: Vec<DeletedRow>,
+    /// The tenants that were not asked, if any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub(crate) errors: Vec<UnaskedRow>,
+}
+
+/// A record that was deleted.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerErasedRow)]
+pub(crate) struct DeletedRow {
+    pub(crate) token: Uuid,
+    pub(crate) tenantid: i64,
+    pub(crate) tenantname: String,
+}
+
+/// A record that was put back.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerRestored)]
+pub(crate) struct Restored {
+    pub(crate) status: Status,
+    /// Always `restored`.
+    pub(crate) result: &'static str,
+    /// The same as before.
+    pub(crate) token: Uuid,
+    #[schema(value_type = Object, additional_properties = true)]
+    pub(crate) profile: Value,
+}
+
+/// What the whole house holds.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerStats)]
+pub(crate) struct StatsRead {
+    pub(crate) status: Status,
+    pub(crate) stats: Stats,
+    /// The tenants that were not asked, if any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub(crate) errors: Vec<UnaskedRow>,
+}
+
+/// Counts.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerCounts)]
+pub(crate) struct Stats {
+    pub(crate) numusers: i64,
+    pub(crate) numtenants: i64,
+    pub(crate) numtokens: i64,
+    pub(crate) numsessions: i64,
+    pub(crate) totalnumrecords: i64,
+}

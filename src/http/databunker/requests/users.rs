@@ -1,0 +1,167 @@
+//! What the calls about records send; a "user" of this dialect is a profile.
+
+#![expect(dead_code, reason = "describes the bodies in the OpenAPI document")]
+
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::fields::{length, optional_key, optional_number, optional_version};
+use super::persons::Person;
+
+/// A new record.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerRecordWish)]
+pub(crate) struct RecordWish {
+    profile: Profile,
+    #[schema(schema_with = length)]
+    finaltime: Option<String>,
+    #[schema(schema_with = length)]
+    slidingtime: Option<String>,
+}
+
+/// A person's record: an object with any members. These four are the keys that it is found by, each unique
+/// within the tenant.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerProfile)]
+pub(crate) struct Profile {
+    #[schema(max_length = 512)]
+    email: Option<String>,
+    #[schema(schema_with = optional_key)]
+    login: Option<String>,
+    #[schema(schema_with = optional_key)]
+    phone: Option<String>,
+    #[schema(schema_with = optional_key)]
+    custom: Option<String>,
+}
+
+/// Many new records.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerRecordsWish)]
+pub(crate) struct RecordsWish {
+    /// Each an object with a `profile`; what is none is answered under `errors`.
+    #[schema(value_type = Vec<Value>, min_items = 1)]
+    records: Vec<Value>,
+    #[schema(schema_with = length)]
+    finaltime: Option<String>,
+    #[schema(schema_with = length)]
+    slidingtime: Option<String>,
+}
+
+/// Which record.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerRecordAsked)]
+pub(crate) struct RecordAsked {
+    #[serde(flatten)]
+    person: Person,
+    /// As it was in this version; as it is now where none is said.
+    #[schema(schema_with = optional_version)]
+    version: Option<i32>,
+}
+
+/// What changes of a record.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerRecordChange)]
+pub(crate) struct RecordChange {
+    #[serde(flatten)]
+    person: Person,
+    /// Merged into the record; a member that is null is removed.
+    profile: Profile,
+}
+
+/// What changes of a record, as a JSON patch (RFC 6902).
+#[derive(ToSchema)]
+#[schema(as = DatabunkerRecordPatch)]
+pub(crate) struct RecordPatch {
+    #[serde(flatten)]
+    person: Person,
+    #[schema(min_items = 1, max_items = 1000)]
+    patch: Vec<PatchOperation>,
+}
+
+/// A step of a JSON patch.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerPatchOperation)]
+#[serde(untagged)]
+pub(crate) enum PatchOperation {
+    /// With a value.
+    Value(PatchWithValue),
+    /// From another place.
+    From(PatchFrom),
+    /// Takes away.
+    Remove(PatchRemove),
+}
+
+/// A step with a value.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerPatchWithValue)]
+pub(crate) struct PatchWithValue {
+    #[schema(pattern = "^(add|replace|test)$")]
+    op: String,
+    #[schema(pattern = "^(/([^~/]|~0|~1)*)*$")]
+    path: String,
+    value: Value,
+}
+
+/// A step that copies or moves.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerPatchFrom)]
+pub(crate) struct PatchFrom {
+    #[schema(pattern = "^(copy|move)$")]
+    op: String,
+    #[schema(pattern = "^(/([^~/]|~0|~1)*)*$")]
+    path: String,
+    #[schema(pattern = "^(/([^~/]|~0|~1)*)*$")]
+    from: String,
+}
+
+/// A step that takes away.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerPatchRemove)]
+pub(crate) struct PatchRemove {
+    #[schema(pattern = "^remove$")]
+    op: String,
+    #[schema(pattern = "^(/([^~/]|~0|~1)*)*$")]
+    path: String,
+}
+
+/// Whose records go.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerPersonsGone)]
+pub(crate) struct PersonsGone {
+    #[schema(min_items = 1)]
+    users: Vec<Person>,
+    /// Not needed; one that is sent must be good.
+    unlockuuid: Option<Uuid>,
+}
+
+/// Whose credential, and how long it is good: ten minutes where it is not said.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerXtokenWish)]
+pub(crate) struct XtokenWish {
+    #[serde(flatten)]
+    person: Person,
+    #[schema(schema_with = length)]
+    finaltime: Option<String>,
+    #[schema(schema_with = length)]
+    slidingtime: Option<String>,
+}
+
+/// Whose events.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerEventsAsked)]
+pub(crate) struct EventsAsked {
+    #[serde(flatten)]
+    person: Person,
+    #[schema(schema_with = optional_number)]
+    offset: Option<i64>,
+    #[schema(schema_with = optional_number)]
+    limit: Option<i64>,
+}
+
+/// Which event.
+#[derive(ToSchema)]
+#[schema(as = DatabunkerEventAsked)]
+pub(crate) struct EventAsked {
+    auditeventuuid: Uuid,
+}

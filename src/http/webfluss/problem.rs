@@ -1,0 +1,160 @@
+//! Errors in this dialect's form: the status of each, and Laravel's sentences.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use crate::domain::error::{Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebflussError)]
+pub(super) struct ErrorBody {
+    /// What happened, for people.
+    pub(super) message: String,
+    /// The sentences by field, where fields are bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub(super) errors: Option<Map<String, Value>>,
+}
+
+/// An error on its way out, in this dialect's form.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Problem(pub Error);
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        match &self.0 {
+            Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Malformed(Malformed::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+            Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
+            Error::Malformed(_) => StatusCode::BAD_REQUEST,
+            Error::Invalid(_) | Error::Conflict(Conflict::SlugTaken) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Error::NotFound(_) => StatusCode::NOT_FOUND,
+            Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
+            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status_code());
+        if let Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } = &self.0 {
+            answer.insert_header((RETRY_AFTER, retry_after.as_secs().max(1).to_string()));
+        }
+        answer.json(match &self.0 {
+            Error::Invalid(problems) => validation(&sentences(problems)),
+            Error::Conflict(Conflict::SlugTaken) => validation(&[(
+                "subdomain".to_owned(),
+                "The subdomain has already been taken.".to_owned(),
+            )]),
+            other => ErrorBody { message: message(other).to_owned(), errors: None },
+        })
+    }
+}
+
+/// Laravel's validation body: the first sentence, how many more there are, and all by field.
+fn validation(sentences: &[(String, String)]) -> ErrorBody {
+    let first =
+        sentences.first().map_or("The given data was invalid.", |(_, sentence)| sentence.as_str());
+    let message = match sentences.len().saturating_sub(1) {
+        0 => first.to_owned(),
+        1 => format!("{first} (and 1 more error)"),
+        more => format!("{first} (and {more} more errors)"),
+    };
+    let mut errors = Map::new();
+    for (field, sentence) in sentences {
+        let list = errors.entry(field.clone()).or_insert_with(|| json!([]));
+        if let Value::Array(list) = list {
+            list.push(json!(sentence));
+        }
+    }
+    ErrorBody { message, errors: Some(errors) }
+}
+
+/// The sentences of all problems, in order; a malformed address has two.
+fn sentences(problems: &[FieldProblem]) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for FieldProblem { field, rule } in problems {
+        let mut say = |sentence: String| all.push((field.to_string(), sentence));
+        match rule {
+            Rule::Required => say(format!("The {field} field is required.")),
+            Rule::Type(expected) => say(format!("The {field} field must be a {expected}.")),
+            Rule::TooShort(min) => {
+                say(format!("The {field} field must be at least {min} characters."));
+            }
+            Rule::TooLong(max) => {
+                say(format!("The {field} field must not be greater than {max} characters."));
+            }
+            Rule::EmailFormat => {
+                say(format!("The {field} field must be a valid email address."));
+                say(format!("The selected {field} is invalid."));
+            }
+            Rule::Reserved => say(format!("The selected {field} is invalid.")),
+            Rule::SlugFormat
+            | Rule::UuidFormat
+            | Rule::ControlCharacter
+            | Rule::Range(..)
+            | Rule::OneOf(_)
+            | Rule::Past
+            | Rule::TokenUuid
+            | Rule::Lifetime
+            | Rule::Patch
+            | Rule::TooDeep
+            | Rule::Unknown
+            | Rule::UnknownUser
+            | Rule::UnknownTenant
+            | Rule::Cursor
+            | Rule::Timestamp
+            | Rule::Permission => say(format!("The {field} field format is invalid.")),
+        }
+    }
+    all
+}
+
+fn message(error: &Error) -> &'static str {
+    match error {
+        Error::Malformed(Malformed::Json { .. }) => "The body is not valid JSON.",
+        Error::Malformed(Malformed::NotAnObject) => "The body must be a JSON object.",
+        Error::Malformed(Malformed::TooLarge { .. }) => "The body is too large.",
+        Error::Malformed(Malformed::TooSlow) => "The body did not come in time.",
+        Error::Malformed(Malformed::Method) => "The method is not supported for this route.",
+        Error::Malformed(Malformed::Body | Malformed::Header(_)) => {
+            "The request could not be read."
+        }
+        Error::Invalid(_) => "The given data was invalid.",
+        Error::Unauthenticated(_) => "Unauthorized",
+        Error::Forbidden { .. } => "This action is unauthorized.",
+        Error::NotFound(Noun::User) => "User not found",
+        Error::NotFound(
+            Noun::Route
+            | Noun::Tenant
+            | Noun::Token
+            | Noun::Profile
+            | Noun::AuditEvent
+            | Noun::Member
+            | Noun::Operation,
+        ) => "Not found",
+        Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => {
+            "The request clashes with another; try again."
+        }
+        Error::TooMany { .. } => "Too Many Attempts.",
+        Error::Unavailable { .. } => "Service Unavailable",
+        Error::Internal { .. } => "Server Error",
+    }
+}
