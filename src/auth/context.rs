@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     fn tenant(n: u128) -> TenantId {
-        TenantId::new(uuid::Uuid::from_u128(n))
+        TenantId::new(Uuid::from_u128(n))
     }
 
     #[test]
@@ -365,7 +365,6 @@ mod tests {
     fn an_api_key_never_leaves_its_tenant() {
         let key = Principal::ApiKey {
             id: TokenId::new(Uuid::nil()),
-            user: None,
             user: None,
             permissions: vec![Permission::ViewUsers],
             tenant: tenant(1),
