@@ -73,7 +73,7 @@ impl Ground {
         let (config, host) = match purpose {
             Purpose::Serve => {
                 let server = embedded::Server::start_to_stay(&embedded_settings).await?;
-                (server.connect_config(EMBEDDED_DATABASE), embedded::Host::Own(server))
+                (server.connect_config(EMBEDDED_DATABASE), embedded::Host::Own(Box::new(server)))
             }
             Purpose::Migrate | Purpose::Operate => {
                 embedded::reach_or_start(&embedded_settings, EMBEDDED_DATABASE).await?

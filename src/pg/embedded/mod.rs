@@ -133,7 +133,7 @@ pub fn running(data_dir: &Path, database: &str) -> Option<Config> {
 #[derive(Debug)]
 pub enum Host {
     /// Its own, to be stopped by it. [`Server::stop`] waits for the guests that came meanwhile.
-    Own(Server),
+    Own(Box<Server>),
     /// Another process's, which keeps it running until this is dropped.
     Other(Guest),
 }
@@ -167,7 +167,7 @@ pub async fn reach_or_start(
                 match Server::start(settings).await {
                     Ok(mut server) => {
                         server.brief = Some(brief);
-                        return Ok((server.connect_config(database), Host::Own(server)));
+                        return Ok((server.connect_config(database), Host::Own(Box::new(server))));
                     }
                     // A `serve` was starting one at the same moment.
                     Err(EmbeddedError::AlreadyRunning { .. })

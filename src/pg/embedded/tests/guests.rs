@@ -10,7 +10,7 @@ async fn reached(data_dir: &Path) -> (Config, crate::pg::embedded::Host) {
 /// The server of the one who started it.
 fn own(host: crate::pg::embedded::Host) -> Server {
     match host {
-        crate::pg::embedded::Host::Own(server) => server,
+        crate::pg::embedded::Host::Own(server) => *server,
         crate::pg::embedded::Host::Other(_) => panic!("it is another's server"),
     }
 }
