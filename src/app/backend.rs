@@ -57,7 +57,7 @@ pub struct Backend {
     pub(super) database: Database,
     pub(super) parts: Parts,
     #[cfg(feature = "embedded-postgres")]
-    embedded: Option<embedded::Server>,
+    embedded: Option<embedded::Host>,
 }
 
 /// What was made at the first start and is to be shown once.
@@ -139,28 +139,56 @@ impl Backend {
     ///
     /// # Errors
     /// What stands in the way, and what to do about it.
-    #[expect(clippy::too_many_lines, reason = "a flat list of steps, best read whole")]
     pub async fn open_for(
         purpose: Purpose,
         settings: &Settings,
         options: &Options,
     ) -> Result<Self, BuildError> {
-        let clock = options.clock.clone().unwrap_or_else(Clock::system);
         // Read before anything is started: a bad file must not leave a running server behind.
         let public_set = MigrationSet::public()?;
         let tenant_set = Arc::new(match &settings.tenant_migrations {
             Some(folder) => MigrationSet::load(folder)?,
             None => MigrationSet::tenant()?,
         });
+        #[cfg_attr(
+            not(feature = "embedded-postgres"),
+            expect(unused_mut, reason = "there is no server to take out of it")
+        )]
+        let mut ground = Ground::find(settings, purpose).await?;
+        #[cfg(feature = "embedded-postgres")]
+        let host = ground.host.take();
+        let built =
+            Self::build_on(ground, purpose, settings, options, &public_set, tenant_set).await;
+        #[cfg(feature = "embedded-postgres")]
+        let built = match built {
+            Ok(backend) => Ok(Self { embedded: host, ..backend }),
+            // Others may work on the server by now.
+            Err(error) => {
+                stop(host).await;
+                Err(error)
+            }
+        };
+        built
+    }
+
+    #[expect(clippy::too_many_lines, reason = "a flat list of steps, best read whole")]
+    async fn build_on(
+        ground: Ground,
+        purpose: Purpose,
+        settings: &Settings,
+        options: &Options,
+        public_set: &MigrationSet,
+        tenant_set: Arc<MigrationSet>,
+    ) -> Result<Self, BuildError> {
+        let clock = options.clock.clone().unwrap_or_else(Clock::system);
         let mut first_start = FirstStart::default();
-        let ground = Ground::find(settings, purpose).await?;
         let mut rules = rules(settings);
         let mut posture = match purpose {
             Purpose::Serve | Purpose::Migrate => {
                 bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?
             }
             Purpose::Operate => {
-                bootstrap::inspect(&ground.owner, rules.isolation, &public_set).await?
+                bootstrap::inspect(&ground.owner, rules.isolation, public_set).await?
             }
         };
         if purpose != Purpose::Operate {
@@ -172,7 +200,7 @@ impl Backend {
         let main = shares::main_for(purpose, settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
-            posture.applied = bootstrap::migrate(&db, &public_set).await?;
+            posture.applied = bootstrap::migrate(&db, public_set).await?;
             posture.open.extend(bootstrap::self_test(&db).await?);
             for open in &posture.open {
                 tracing::warn!("{open}");
@@ -247,7 +275,7 @@ impl Backend {
             database,
             parts,
             #[cfg(feature = "embedded-postgres")]
-            embedded: ground.server,
+            embedded: None,
         };
         match purpose {
             Purpose::Serve => backend.ensure_admin(settings, ground.embedded).await,
@@ -278,16 +306,12 @@ impl Backend {
     }
 
     /// Lets go of fleet migrations that run here, closes the pools and stops the embedded server, if this
-    /// process started one.
+    /// process started one; a command of another process that works on it is waited for.
     pub async fn close(self) {
         self.parts.fleet.stop().await;
         self.database.close();
         #[cfg(feature = "embedded-postgres")]
-        if let Some(server) = self.embedded
-            && let Err(error) = server.stop().await
-        {
-            tracing::error!(error = %error, "failed to stop the embedded PostgreSQL server");
-        }
+        stop(self.embedded).await;
     }
 
     /// The admin of the settings; on a fresh embedded database, one of our making.
@@ -308,6 +332,16 @@ impl Backend {
             self.services.sessions.ensure_admin(&self.operator(), &email, &password).await?;
         }
         Ok(self)
+    }
+}
+
+/// Stops the embedded server if it is ours; leaves it if it is another process's.
+#[cfg(feature = "embedded-postgres")]
+async fn stop(host: Option<embedded::Host>) {
+    if let Some(embedded::Host::Own(server)) = host
+        && let Err(error) = server.stop().await
+    {
+        tracing::error!(error = %error, "failed to stop the embedded PostgreSQL server");
     }
 }
 

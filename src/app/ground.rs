@@ -24,7 +24,7 @@ pub(super) struct Ground {
     pub(super) embedded: bool,
     pub(super) psql: Option<String>,
     #[cfg(feature = "embedded-postgres")]
-    pub(super) server: Option<embedded::Server>,
+    pub(super) host: Option<embedded::Host>,
 }
 
 impl Ground {
@@ -49,14 +49,14 @@ impl Ground {
             embedded: false,
             psql: None,
             #[cfg(feature = "embedded-postgres")]
-            server: None,
+            host: None,
         })
     }
 
     /// A database of our own: the one that a running `serve` keeps, or one that we start.
     ///
-    /// `serve` always starts its own. A server that it borrowed would stop with the command that it
-    /// belongs to, and after a kill the old one may still be on its way out.
+    /// `serve` always starts its own: the server of a command stops when its guests are done, and `serve` never
+    /// is; and after a kill the old one may still be on its way out.
     #[cfg(feature = "embedded-postgres")]
     async fn embed(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
         let max_connections = settings.database.max_connections + EMBEDDED_SPARE_CONNECTIONS;
@@ -70,10 +70,10 @@ impl Ground {
         if purpose == Purpose::Operate && !embedded::has_cluster(&settings.data_dir) {
             return Err(BuildError::NoData { data_dir: settings.data_dir.clone() });
         }
-        let (config, server) = match purpose {
+        let (config, host) = match purpose {
             Purpose::Serve => {
-                let server = embedded::Server::start(&embedded_settings).await?;
-                (server.connect_config(EMBEDDED_DATABASE), Some(server))
+                let server = embedded::Server::start_to_stay(&embedded_settings).await?;
+                (server.connect_config(EMBEDDED_DATABASE), embedded::Host::Own(Box::new(server)))
             }
             Purpose::Migrate | Purpose::Operate => {
                 embedded::reach_or_start(&embedded_settings, EMBEDDED_DATABASE).await?
@@ -88,8 +88,11 @@ impl Ground {
             owner: Endpoint { config, tls: plain.make_tls() },
             runtime: Endpoint { config: runtime, tls: plain.make_tls() },
             embedded: true,
-            psql: server.as_ref().map(|server| server.psql_line(EMBEDDED_DATABASE)),
-            server,
+            psql: match &host {
+                embedded::Host::Own(server) => Some(server.psql_line(EMBEDDED_DATABASE)),
+                embedded::Host::Other(_) => None,
+            },
+            host: Some(host),
         })
     }
 

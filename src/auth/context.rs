@@ -4,6 +4,7 @@
 //! The rights check is [`CallContext::require`], the first line of every service method.
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{TenantId, TokenId, UserId};
@@ -22,6 +23,8 @@ pub enum Principal {
     User {
         /// Who.
         id: UserId,
+        /// The log-in that the access token comes from.
+        session: Uuid,
         /// The role that holds everywhere; most users have none.
         platform_role: Option<Role>,
         /// The role in each tenant.
@@ -31,7 +34,9 @@ pub enum Principal {
     Token {
         /// Which.
         id: TokenId,
-        /// What it may do, and nothing else.
+        /// For whom; nobody where no user made it.
+        user: Option<UserId>,
+        /// What it may do, and nothing else: what it was given, and no more than its user may do now.
         permissions: Vec<Permission>,
         /// The one tenant that it works in, where it is bound to one.
         tenant: Option<TenantId>,
@@ -174,6 +179,16 @@ impl Principal {
                 .all(|m| above(m.role, &|permission| self.may_in(permission, m.tenant)))
     }
 
+    /// The user whom the principal is, or works for.
+    #[must_use]
+    pub const fn user(&self) -> Option<UserId> {
+        match self {
+            Self::User { id, .. } => Some(*id),
+            Self::Token { user, .. } | Self::ApiKey { user, .. } => *user,
+            Self::Anonymous | Self::Root | Self::Operator | Self::Profile { .. } => None,
+        }
+    }
+
     /// The one tenant that the principal is bound to, if it is.
     #[must_use]
     pub const fn home(&self) -> Option<TenantId> {
@@ -260,13 +275,14 @@ mod tests {
     use super::*;
 
     fn tenant(n: u128) -> TenantId {
-        TenantId::new(uuid::Uuid::from_u128(n))
+        TenantId::new(Uuid::from_u128(n))
     }
 
     #[test]
     fn a_membership_reaches_its_own_tenant_only() {
         let member = Principal::User {
-            id: UserId::new(uuid::Uuid::nil()),
+            id: UserId::new(Uuid::nil()),
+            session: Uuid::nil(),
             platform_role: None,
             memberships: vec![
                 Membership { tenant: tenant(1), role: Role::Admin },
@@ -284,7 +300,8 @@ mod tests {
     #[test]
     fn a_bound_token_never_leaves_its_tenant() {
         let token = Principal::Token {
-            id: TokenId::new(uuid::Uuid::nil()),
+            id: TokenId::new(Uuid::nil()),
+            user: None,
             permissions: vec![Permission::ViewUsers],
             tenant: Some(tenant(1)),
         };
@@ -301,13 +318,15 @@ mod tests {
     #[test]
     fn whoever_stands_above_somebody_holds_more_wherever_that_one_is_anything() {
         let user = |platform_role, roles: &[(u128, Role)]| Principal::User {
-            id: UserId::new(uuid::Uuid::nil()),
+            id: UserId::new(Uuid::nil()),
+            session: Uuid::nil(),
             platform_role,
             memberships: memberships(roles),
         };
         let admin = user(None, &[(1, Role::Admin), (2, Role::Fde)]);
         let token = |permissions: &[Permission], tenant| Principal::Token {
-            id: TokenId::new(uuid::Uuid::nil()),
+            id: TokenId::new(Uuid::nil()),
+            user: None,
             permissions: permissions.to_vec(),
             tenant,
         };
@@ -345,7 +364,7 @@ mod tests {
     #[test]
     fn an_api_key_never_leaves_its_tenant() {
         let key = Principal::ApiKey {
-            id: TokenId::new(uuid::Uuid::nil()),
+            id: TokenId::new(Uuid::nil()),
             user: None,
             permissions: vec![Permission::ViewUsers],
             tenant: tenant(1),

@@ -9,6 +9,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 
 use super::{control, databunker, extract, reten, webfluss};
@@ -39,7 +40,7 @@ impl utoipa::Modify for Credentials {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         let key = ApiKeyValue::with_description(
             extract::API_KEY_HEADER,
-            "An API key (`rtn_sk_..`), which works in one tenant; good wherever a bearer token is.",
+            "An API key (`rtn_sk_..`), which works in one tenant; good wherever an operation names it, with what its maker may do in that tenant.",
         );
         components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
         let xtoken = ApiKeyValue::new("X-Bunker-Token");
@@ -48,6 +49,9 @@ impl utoipa::Modify for Credentials {
         components.add_security_scheme("refresh", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }
 }
+
+/// The operations that refuse an API key: what one made would stay when it is revoked.
+const MAKE_CREDENTIALS: [&str; 2] = ["ControlCreateToken", "RetenCreateApiKey"];
 
 /// The OpenAPI document of all routes.
 #[must_use]
@@ -87,6 +91,9 @@ fn complete(path: &str, operation: &mut Operation) {
         ("503", "Not available right now; Retry-After says when to come back"),
     ];
     if operation.request_body.is_some() {
+        if !databunker::owns(path) {
+            common.push(("408", "The body did not come in time"));
+        }
         common.push((too_large, "The body is larger than the server reads"));
     }
     if databunker::owns(path) && operation.security.is_some() {
@@ -97,6 +104,7 @@ fn complete(path: &str, operation: &mut Operation) {
         ]);
         operation.parameters.get_or_insert_with(Vec::new).push(RefOr::T(tenant_header()));
     }
+    also_by_api_key(operation);
     for parameter in operation.parameters.iter_mut().flatten() {
         if let RefOr::T(parameter) = parameter {
             not_null(parameter);
@@ -114,6 +122,21 @@ fn complete(path: &str, operation: &mut Operation) {
             RefOr::T(response)
         };
         operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
+    }
+}
+
+/// Whoever may show a bearer token may show an API key instead, since all routes read both by the same
+/// [`identify`](extract::identify); but not where a credential is made.
+fn also_by_api_key(operation: &mut Operation) {
+    let none = || std::iter::empty::<String>();
+    let bearer = SecurityRequirement::new("bearer", none());
+    let makes_credential =
+        operation.operation_id.as_deref().is_some_and(|id| MAKE_CREDENTIALS.contains(&id));
+    if let Some(security) = &mut operation.security
+        && security.contains(&bearer)
+        && !makes_credential
+    {
+        security.push(SecurityRequirement::new("apiKey", none()));
     }
 }
 

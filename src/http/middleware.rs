@@ -18,8 +18,9 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::routes::{Routes, in_form};
 use super::slow_body::Waiting;
-use super::{Routes, Site, cause_of, refuse};
+use super::{Site, cause_of, refuse};
 use crate::domain::error::{Error, Malformed};
 
 /// Links an answer to its log lines. Taken from the caller where it is sane, made up otherwise.
@@ -131,7 +132,7 @@ pub async fn guard<B: MessageBody + 'static>(
     let waiting = Waiting::watch(&mut request);
     let work = AssertUnwindSafe(next.call(request)).catch_unwind();
     let error = match tokio::time::timeout(site.settings.request_timeout, work).await {
-        Ok(Ok(outcome)) => return outcome.map(ServiceResponse::map_into_left_body),
+        Ok(Ok(outcome)) => return outcome.map(in_form),
         Ok(Err(_panic)) => Error::internal("answer a request", "the handler panicked"),
         Err(_elapsed) if waiting.is_on() => {
             tracing::debug!("the body of a request came too slowly");

@@ -26,24 +26,24 @@ mod idempotency;
 pub mod limits;
 pub mod middleware;
 pub mod reten;
+mod routes;
 mod slow_body;
 pub mod webfluss;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::Method;
-use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{HttpResponse, ResponseError};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::domain::Clock;
-use crate::domain::error::{Error, Malformed, Noun};
+use crate::domain::error::Error;
 use crate::domain::names::Email;
 use crate::service::Services;
 use crate::telemetry::Metrics;
 
 pub use document::openapi;
+pub use routes::{Routes, fallback};
 
 /// What the HTTP side is told at start.
 #[derive(Debug, Clone)]
@@ -88,67 +88,6 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .configure(databunker::mount)
         .configure(webfluss::mount)
         .configure(control::mount);
-}
-
-/// The paths that are served and the methods that each answers to, to tell a wrong method from a wrong
-/// path. Read off the document, so that it cannot fall behind.
-pub struct Routes(Vec<Route>);
-
-struct Route {
-    path: actix_web::dev::ResourceDef,
-    /// The value of `Allow`.
-    allow: String,
-}
-
-impl Routes {
-    /// Reads the routes off the document.
-    #[must_use]
-    pub fn of(document: &utoipa::openapi::OpenApi) -> Self {
-        let route = |(path, item): (&String, &utoipa::openapi::PathItem)| {
-            let methods = [
-                (item.get.is_some(), "GET, HEAD"),
-                (item.put.is_some(), "PUT"),
-                (item.post.is_some(), "POST"),
-                (item.delete.is_some(), "DELETE"),
-                (item.patch.is_some(), "PATCH"),
-                (true, "OPTIONS"),
-            ];
-            let allow: Vec<_> = methods.iter().filter(|(on, _)| *on).map(|(_, m)| *m).collect();
-            Route { path: actix_web::dev::ResourceDef::new(path.as_str()), allow: allow.join(", ") }
-        };
-        Self(document.paths.paths.iter().map(route).collect())
-    }
-
-    fn find(&self, path: &str) -> Option<&Route> {
-        self.0.iter().find(|route| route.path.is_match(path))
-    }
-
-    /// The pattern that a path matches, for labels.
-    fn pattern(&self, path: &str) -> Option<&str> {
-        self.find(path)?.path.pattern()
-    }
-}
-
-/// Answers what no route answers: `OPTIONS`, a wrong method on a path that is there, a path that is not. Of an
-/// application's paths we know that they are there, and not for which methods: `Allow` is missing there.
-pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
-    let Some(route) = routes.find(request.path()) else {
-        let is_there = request.resource_map().has_resource(request.path());
-        let error = if is_there {
-            Error::Malformed(Malformed::Method)
-        } else {
-            Error::NotFound(Noun::Route)
-        };
-        return refuse(request.path(), error);
-    };
-    let mut answer = match *request.method() {
-        Method::OPTIONS => HttpResponse::NoContent().finish(),
-        _ => refuse(request.path(), Error::Malformed(Malformed::Method)),
-    };
-    if let Ok(allow) = HeaderValue::from_str(&route.allow) {
-        answer.headers_mut().insert(ALLOW, allow);
-    }
-    answer
 }
 
 /// Refuses in the form of the dialect that the path belongs to. Reten's is the native one.

@@ -47,6 +47,26 @@ pub async fn lock_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<(TenantId, 
         .collect()
 }
 
+/// The highest role that a user has in a tenant, or outside of all; `None` where they have none.
+pub async fn role_in(
+    tx: &PublicTx,
+    user: UserId,
+    tenant: Option<TenantId>,
+) -> Result<Option<Role>> {
+    let row = tx
+        .query_opt(
+            "SELECT u.platform_role, m.role
+               FROM users u
+               LEFT JOIN memberships m ON m.user_id = u.id AND m.tenant_id = $2
+              WHERE u.id = $1",
+            &[&user, &tenant],
+        )
+        .await
+        .during("read the role of a user")?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(users::role(row.get(0))?.max(users::role(row.get(1))?))
+}
+
 /// The roles of a user whose session is alive; `None` where the user or the session is gone.
 pub struct Standing {
     /// The role that holds everywhere.

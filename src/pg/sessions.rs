@@ -101,6 +101,15 @@ pub async fn revoke(tx: &PublicTx, id: Uuid, now: OffsetDateTime) -> Result<()> 
     Ok(())
 }
 
+/// Whether a session is there and has not been ended.
+pub async fn is_open(tx: &PublicTx, id: Uuid) -> Result<bool> {
+    let row = tx
+        .query_opt("SELECT id FROM sessions WHERE id = $1 AND revoked_at IS NULL", &[&id])
+        .await
+        .during("read session row")?;
+    Ok(row.is_some())
+}
+
 /// Ends all sessions of a user; tells how many there were.
 pub async fn revoke_all(tx: &PublicTx, user: UserId, now: OffsetDateTime) -> Result<u64> {
     tx.execute(

@@ -99,6 +99,16 @@ pub async fn delete(tx: &PublicTx, id: TenantId) -> Result<bool> {
         == 1)
 }
 
+/// Holds a tenant's row until the transaction ends: it is not removed meanwhile, and nobody changes its members.
+/// Tells whether it is there.
+pub async fn hold(tx: &PublicTx, id: TenantId) -> Result<bool> {
+    let row = tx
+        .query_opt("SELECT id FROM tenants WHERE id = $1 FOR KEY SHARE", &[&id])
+        .await
+        .during("hold tenant row")?;
+    Ok(row.is_some())
+}
+
 /// Reads a tenant by number.
 pub async fn find_by_number(tx: &PublicTx, number: i64) -> Result<Option<Tenant>> {
     let row = tx

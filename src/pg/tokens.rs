@@ -4,12 +4,12 @@ use time::{Duration, OffsetDateTime};
 
 use super::error::During;
 use super::scope::PublicTx;
-use super::tenants;
+use super::{tenants, users};
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::names::{TenantId, TokenId};
+use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::domain::page::Window;
 use crate::domain::profile::ProfileId;
-use crate::domain::{Permission, Tenant};
+use crate::domain::{Permission, Role, Tenant};
 
 /// How fresh `last_used_at` is kept; a write for each use would cost more than it tells.
 pub(super) const LAST_USED_GRAIN: Duration = Duration::minutes(1);
@@ -29,6 +29,8 @@ pub struct Token {
     pub tenant: Option<TenantId>,
     /// The one profile in that tenant that it may read, where it is a person's own.
     pub profile: Option<ProfileId>,
+    /// Whom it works for: it may do no more than they may there now. Nobody where no user made it.
+    pub user: Option<UserId>,
     /// Who made it.
     pub created_by: String,
     /// When.
@@ -44,7 +46,7 @@ pub struct Token {
 /// Writes a new token's row.
 ///
 /// # Errors
-/// [`Noun::Tenant`] not found, where it is bound to one that is not there.
+/// [`Noun::Tenant`] not found, where it is bound to one that is not there; [`Noun::User`] not found.
 pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
     let names: Vec<&str> = if token.permissions == Permission::ALL {
         vec![ALL]
@@ -52,8 +54,8 @@ pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
         token.permissions.iter().map(|p| p.as_str()).collect()
     };
     tx.execute(
-        "INSERT INTO tokens (id, digest, hint, name, permissions, tenant_id, profile_id, created_by, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO tokens (id, digest, hint, name, permissions, tenant_id, profile_id, user_id, created_by, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         &[
             &token.id,
             &digest,
@@ -62,6 +64,7 @@ pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
             &names,
             &token.tenant,
             &token.profile,
+            &token.user,
             &token.created_by,
             &token.created_at,
             &token.expires_at,
@@ -72,19 +75,31 @@ pub async fn insert(tx: &PublicTx, token: &Token, digest: &[u8]) -> Result<()> {
     .map_err(|failure| {
         if failure.violates("tokens_tenant_id_fkey") {
             Error::NotFound(Noun::Tenant)
+        } else if failure.violates("tokens_user_id_fkey") {
+            Error::NotFound(Noun::User)
         } else {
             failure.during("insert token row")
         }
     })
 }
 
-/// Finds a token by its digest, whether or not it is still good; where it is, notes that it was used. With
-/// it comes the tenant that it is bound to: whoever shows such a token works there.
+/// A token that somebody shows.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The token.
+    pub token: Token,
+    /// The tenant that it is bound to: whoever shows it works there.
+    pub tenant: Option<Tenant>,
+    /// The highest role that its user has now where it works; none where they have none, or there is no user.
+    pub role: Option<Role>,
+}
+
+/// Finds a token by its digest, whether or not it is still good; where it is, notes that it was used.
 pub async fn use_by_digest(
     tx: PublicTx,
     digest: &[u8],
     now: OffsetDateTime,
-) -> Result<Option<(Token, Option<Tenant>)>> {
+) -> Result<Option<Shown>> {
     let rows = tx
         .query_and_commit(
             "WITH used AS (
@@ -93,10 +108,13 @@ pub async fn use_by_digest(
                     AND (last_used_at IS NULL OR last_used_at < $3)
              )
              SELECT k.id, k.hint, k.name, k.permissions, k.tenant_id, k.profile_id, k.created_by,
-                    k.created_at, k.expires_at, k.last_used_at, k.revoked_at,
+                    k.created_at, k.expires_at, k.last_used_at, k.revoked_at, k.user_id,
+                    u.platform_role, m.role,
                     t.id, t.number, t.slug, t.name, t.org, t.status, t.created_at
                FROM tokens k
                LEFT JOIN tenants t ON t.id = k.tenant_id
+               LEFT JOIN users u ON u.id = k.user_id
+               LEFT JOIN memberships m ON m.user_id = k.user_id AND m.tenant_id = k.tenant_id
               WHERE k.digest = $1",
             &[&digest, &now, &(now - LAST_USED_GRAIN)],
         )
@@ -105,10 +123,11 @@ pub async fn use_by_digest(
     let Some(row) = rows.first() else { return Ok(None) };
     let token = from_row(row);
     let tenant = match token.tenant {
-        Some(_) => Some(tenants::from_row_at(row, 11)?),
+        Some(_) => Some(tenants::from_row_at(row, 14)?),
         None => None,
     };
-    Ok(Some((token, tenant)))
+    let role = users::role(row.get(12))?.max(users::role(row.get(13))?);
+    Ok(Some(Shown { token, tenant, role }))
 }
 
 /// All tokens, oldest first, but those of people in tenants, which are many and end soon.
@@ -116,7 +135,7 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<Token>> {
     let rows = tx
         .query(
             "SELECT id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
-                    expires_at, last_used_at, revoked_at
+                    expires_at, last_used_at, revoked_at, user_id
                FROM tokens
               WHERE profile_id IS NULL
               ORDER BY created_at, id",
@@ -134,7 +153,7 @@ pub async fn page(tx: &PublicTx, only: Option<&[TenantId]>, window: &Window) -> 
     let rows = tx
         .query(
             "SELECT id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
-                    expires_at, last_used_at, revoked_at
+                    expires_at, last_used_at, revoked_at, user_id
                FROM tokens
               WHERE profile_id IS NULL
                 AND ($1::uuid[] IS NULL OR tenant_id = ANY ($1))
@@ -158,7 +177,7 @@ pub async fn lookup(tx: &PublicTx, id: TokenId) -> Result<Option<Token>> {
     let row = tx
         .query_opt(
             "SELECT id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
-                    expires_at, last_used_at, revoked_at
+                    expires_at, last_used_at, revoked_at, user_id
                FROM tokens
               WHERE id = $1 AND profile_id IS NULL",
             &[&id],
@@ -194,12 +213,54 @@ pub async fn revoke(tx: &PublicTx, id: TokenId, now: OffsetDateTime) -> Result<O
             "UPDATE tokens SET revoked_at = coalesce(revoked_at, $2)
               WHERE id = $1
           RETURNING id, hint, name, permissions, tenant_id, profile_id, created_by, created_at,
-                    expires_at, last_used_at, revoked_at",
+                    expires_at, last_used_at, revoked_at, user_id",
             &[&id, &now],
         )
         .await
         .during("revoke token")?;
     Ok(row.map(|row| from_row(&row)))
+}
+
+/// A token or an API key that was ended together with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub id: TokenId,
+    /// The one tenant that it worked in.
+    pub tenant: Option<TenantId>,
+    /// Whether it was an API key.
+    pub is_api_key: bool,
+}
+
+/// Revokes the tokens and API keys that work for a user, in one tenant or wherever they do. Whoever calls it
+/// holds the user, or one that is just being made would be missed.
+pub async fn revoke_of_user(
+    tx: &PublicTx,
+    user: UserId,
+    only: Option<TenantId>,
+    now: OffsetDateTime,
+) -> Result<Vec<Ended>> {
+    let rows = tx
+        .query(
+            "UPDATE tokens SET revoked_at = $3
+              WHERE user_id = $1 AND ($2::uuid IS NULL OR tenant_id = $2) AND revoked_at IS NULL
+          RETURNING id, tenant_id, kind = 'api_key'",
+            &[&user, &only, &now],
+        )
+        .await
+        .during("revoke the tokens of a user")?;
+    let ended =
+        |row: &super::Row| Ended { id: row.get(0), tenant: row.get(1), is_api_key: row.get(2) };
+    Ok(rows.iter().map(ended).collect())
+}
+
+/// Whether a token or API key is there and not revoked.
+pub async fn is_kept(tx: &PublicTx, id: TokenId) -> Result<bool> {
+    let row = tx
+        .query_opt("SELECT id FROM tokens WHERE id = $1 AND revoked_at IS NULL", &[&id])
+        .await
+        .during("read token row")?;
+    Ok(row.is_some())
 }
 
 fn from_row(row: &super::Row) -> Token {
@@ -216,6 +277,7 @@ fn from_row(row: &super::Row) -> Token {
         expires_at: row.get(8),
         last_used_at: row.get(9),
         revoked_at: row.get(10),
+        user: row.get(11),
     }
 }
 

@@ -98,6 +98,16 @@ pub async fn lock_platform_role(tx: &PublicTx, id: UserId) -> Result<Option<Opti
     row.map(|row| role(row.get(0))).transpose()
 }
 
+/// Holds a user until the transaction ends, beside others who do the same: nobody changes them meanwhile.
+/// Tells whether they are there.
+pub async fn hold(tx: &PublicTx, id: UserId) -> Result<bool> {
+    let row = tx
+        .query_opt("SELECT id FROM users WHERE id = $1 FOR SHARE", &[&id])
+        .await
+        .during("hold user row")?;
+    Ok(row.is_some())
+}
+
 /// Gives a user a password.
 pub async fn set_password(
     tx: &PublicTx,

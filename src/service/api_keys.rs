@@ -10,12 +10,12 @@ use time::OffsetDateTime;
 
 use super::audit::note;
 use super::tenants::require_active;
-use super::tokens::require_no_api_key;
+use super::tokens::{hold_maker, require_no_api_key};
+use crate::auth::CallContext;
 use crate::auth::token::{Kind, OpaqueToken};
-use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Noun, Result, Rule};
-use crate::domain::names::{TenantId, TokenId, TokenName, UserId};
+use crate::domain::names::{TenantId, TokenId, TokenName};
 use crate::pg::{Db, During, api_keys};
 
 pub use crate::pg::api_keys::ApiKey;
@@ -79,13 +79,14 @@ impl ApiKeys {
             name: wish.name.to_string(),
             permissions: wish.permissions,
             tenant,
-            user: person(ctx),
+            user: ctx.principal.user(),
             created_at: ctx.now,
             expires_at: wish.expires_at,
             last_used_at: None,
             revoked_at: None,
         };
         let tx = self.db.public().await.during("create API key")?;
+        hold_maker(&tx, ctx, Some(tenant), &key.permissions).await?;
         require_active(&tx, tenant).await?;
         let label = ctx.principal.label();
         api_keys::insert(&tx, &key, &label, secret.digest().as_bytes()).await?;
@@ -104,7 +105,7 @@ impl ApiKeys {
         ctx.require_in(Permission::ManageApiKeys, tenant)?;
         let tx = self.db.public().await.during("list API keys")?;
         require_active(&tx, tenant).await?;
-        api_keys::list(&tx, tenant, person(ctx)).await
+        api_keys::list(&tx, tenant, ctx.principal.user()).await
     }
 
     /// Ends a key at once, in every process.
@@ -117,7 +118,7 @@ impl ApiKeys {
         let tx = self.db.public().await.during("revoke API key")?;
         require_active(&tx, tenant).await?;
         let key = api_keys::lookup(&tx, tenant, id).await?.ok_or(Error::NotFound(Noun::Token))?;
-        if person(ctx).is_some_and(|user| key.user != Some(user)) {
+        if ctx.principal.user().is_some_and(|user| key.user != Some(user)) {
             return Err(Error::Forbidden { missing: Vec::new() });
         }
         if !api_keys::revoke(&tx, tenant, id, ctx.now).await? {
@@ -125,18 +126,5 @@ impl ApiKeys {
         }
         note(&tx, ctx, "api_key.revoke", tenant, json!({ "token": id })).await?;
         tx.commit().await.during("revoke API key")
-    }
-}
-
-/// The user whom the caller is, or acts for.
-fn person(ctx: &CallContext) -> Option<UserId> {
-    match &ctx.principal {
-        Principal::User { id, .. } => Some(*id),
-        Principal::ApiKey { user, .. } => *user,
-        Principal::Anonymous
-        | Principal::Root
-        | Principal::Operator
-        | Principal::Token { .. }
-        | Principal::Profile { .. } => None,
     }
 }

@@ -10,6 +10,7 @@ use crate::auth::jwt::Issuer;
 use crate::auth::token::{Presented, RootToken, TokenDigest};
 use crate::domain::Tenant;
 use crate::domain::error::{AuthProblem, Error, Result};
+use crate::domain::{Permission, Role};
 use crate::pg::api_keys::Shown;
 use crate::pg::{Db, During, api_keys, memberships, tokens};
 
@@ -29,7 +30,8 @@ impl Identity {
     }
 
     /// The principal behind a bearer token. The database is asked each time, so that a revoked token, a
-    /// removed user and a changed role take effect at once.
+    /// removed user and a changed role take effect at once: on a user's own access tokens, and on the tokens
+    /// that they made.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], which does not tell apart what was wrong, except that it was good once.
@@ -65,10 +67,7 @@ impl Identity {
         if key.expires_at.is_some_and(|end| end <= now) {
             return Err(Error::Unauthenticated(AuthProblem::Expired));
         }
-        let mut permissions = key.permissions;
-        if key.user.is_some() {
-            permissions.retain(|permission| role.is_some_and(|role| role.grants(*permission)));
-        }
+        let permissions = held(key.permissions, key.user.is_some(), role);
         Ok(Principal::ApiKey { id: key.id, user: key.user, permissions, tenant: key.tenant })
     }
 
@@ -100,8 +99,8 @@ impl Identity {
         let tx = self.db.public().await.during("read token row")?;
         let digest = TokenDigest::of(presented);
         let found = tokens::use_by_digest(tx, digest.as_bytes(), now).await?;
-        let (token, home) = found.ok_or_else(refused)?;
-        if token.revoked_at.is_some() {
+        let tokens::Shown { token, tenant: home, role } = found.ok_or_else(refused)?;
+        if token.revoked_at.is_some() || (token.user.is_some() && role.is_none()) {
             return Err(refused());
         }
         if token.expires_at.is_some_and(|end| end <= now) {
@@ -110,7 +109,8 @@ impl Identity {
         let principal = match (token.tenant, token.profile) {
             (Some(tenant), Some(profile)) => Principal::Profile { id: token.id, tenant, profile },
             (tenant, _) => {
-                Principal::Token { id: token.id, permissions: token.permissions, tenant }
+                let permissions = held(token.permissions, token.user.is_some(), role);
+                Principal::Token { id: token.id, user: token.user, permissions, tenant }
             }
         };
         Ok((principal, home))
@@ -127,7 +127,12 @@ impl Identity {
             .into_iter()
             .map(|(tenant, role)| Membership { tenant, role })
             .collect();
-        Ok(Principal::User { id: claims.user, platform_role: standing.platform_role, memberships })
+        Ok(Principal::User {
+            id: claims.user,
+            session: claims.session,
+            platform_role: standing.platform_role,
+            memberships,
+        })
     }
 
     /// The keys that access tokens are signed with, as a JSON Web Key Set.
@@ -135,6 +140,12 @@ impl Identity {
     pub fn jwks(&self) -> serde_json::Value {
         self.issuer.jwks()
     }
+}
+
+/// What a credential may do: what it was given, and where it works for a user, what their role grants now.
+fn held(given: Vec<Permission>, has_user: bool, role: Option<Role>) -> Vec<Permission> {
+    let grants = |permission: &Permission| role.is_some_and(|role| role.grants(*permission));
+    given.into_iter().filter(|permission| !has_user || grants(permission)).collect()
 }
 
 fn refused() -> Error {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::audit::note;
 use super::registry::{locate, lock, require_kept};
 use super::tenants::require_active;
+use super::tokens::end_of_user;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::domain::error::{Conflict, Error, Noun, Result, Rule};
@@ -162,7 +163,8 @@ impl Members {
         Ok(Member { role, ..member })
     }
 
-    /// Takes a user out of a tenant; at once, since every request reads the roles anew.
+    /// Takes a user out of a tenant; at once, since every request reads the roles anew. The tokens and API keys
+    /// that they made for this tenant end, and do not come back with them.
     ///
     /// # Errors
     /// As [`Members::set_role`].
@@ -172,11 +174,15 @@ impl Members {
         let record = lock(&tx, &reach, tenant).await?;
         require_kept(&record)?;
         let id = record.tenant.id;
+        // Nobody makes a token for them meanwhile, which would come back with them.
+        users::lock_platform_role(&tx, user).await?;
         let member = members::lookup(&tx, id, user).await?.ok_or(Error::NotFound(Noun::Member))?;
         require_rank(ctx, id, member.role)?;
         require_another_admin(&tx, id, &member).await?;
         members::delete(&tx, id, user).await?;
-        note(&tx, ctx, "member.remove", id, json!({ "user": user, "role": member.role })).await?;
+        let ended = end_of_user(&tx, ctx, user, Some(id), "member.remove").await?;
+        let details = json!({ "user": user, "role": member.role, "tokens_ended": ended });
+        note(&tx, ctx, "member.remove", id, details).await?;
         tx.commit().await.during("remove member")
     }
 }

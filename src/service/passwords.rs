@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::audit::note;
 use super::tenants::require_active;
+use super::tokens::end_of_user;
 use crate::auth::CallContext;
 use crate::auth::context::Membership;
 use crate::auth::password::Hasher;
@@ -30,7 +31,9 @@ impl Passwords {
         Self { db, hasher }
     }
 
-    /// Gives a user of a tenant a new password and ends all their sessions, at once, in every process.
+    /// Gives a user of a tenant a new password and ends all that was got with the old one: their sessions, and
+    /// the tokens and API keys that they made, everywhere, at once, in every process. It is the remedy for an
+    /// account that was taken over, and whoever took it may have made themselves a key.
     /// Whoever may do so everywhere may do it for users of no tenant, too.
     ///
     /// # Errors
@@ -55,7 +58,8 @@ impl Passwords {
         require_above(&tx, ctx, tenant, user).await?;
         users::set_password(&tx, user, hash.as_str(), ctx.now).await?;
         let ended = sessions::revoke_all(&tx, user, ctx.now).await?;
-        let details = json!({ "user": user, "sessions_ended": ended });
+        let tokens = end_of_user(&tx, ctx, user, None, "user.reset_password").await?;
+        let details = json!({ "user": user, "sessions_ended": ended, "tokens_ended": tokens });
         note(&tx, ctx, "user.reset_password", tenant, details).await?;
         tx.commit().await.during("reset a password")
     }

@@ -201,6 +201,7 @@ impl Profiles {
             permissions: Vec::new(),
             tenant: Some(tenant.id),
             profile: Some(profile.id),
+            user: None,
             created_by: ctx.principal.label(),
             created_at: ctx.now,
             expires_at: ctx.now.checked_add(lifetime.unwrap_or(OWN_TOKEN_LIFETIME)),

@@ -436,6 +436,8 @@ async fn make_token(tx: &PublicTx, ctx: &CallContext, tenant: TenantId) -> Resul
         permissions: Permission::ALL.to_vec(),
         tenant: Some(tenant),
         profile: None,
+        // It is the tenant's, and stays when whoever set it up leaves.
+        user: None,
         created_by: ctx.principal.label(),
         created_at: ctx.now,
         expires_at: None,

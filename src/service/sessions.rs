@@ -130,7 +130,9 @@ impl Sessions {
         Ok(tokens)
     }
 
-    /// Makes sure of a `SUPER_ADMIN` with this address and password; the settings are the truth.
+    /// Makes sure of a `SUPER_ADMIN` with this address and password; the settings are the truth. A new password
+    /// ends the sessions that were opened with the old one. Tokens and API keys stay: a secret is renewed as a
+    /// matter of routine, and nothing says that the account was taken over.
     ///
     /// # Errors
     /// Those of the database and of the hash.
@@ -141,10 +143,11 @@ impl Sessions {
         password: &Password,
     ) -> Result<()> {
         let found = self.find(email).await?;
+        let mut keeps_password = false;
         if let Some(found) = &found {
             let hash = found.password_hash.clone().map(PasswordHash::stored);
-            let is_super = found.user.platform_role == Some(Role::SuperAdmin);
-            if is_super && hash.is_some() && self.hasher.verify(password, hash.as_ref()).await? {
+            keeps_password = hash.is_some() && self.hasher.verify(password, hash.as_ref()).await?;
+            if keeps_password && found.user.platform_role == Some(Role::SuperAdmin) {
                 return Ok(());
             }
         }
@@ -160,6 +163,9 @@ impl Sessions {
         if !users::insert_if_absent(&tx, &admin, Some(hash.as_str()), ctx.now).await? {
             let id = users::find_id_by_email(&tx, email).await?.unwrap_or(admin.id);
             users::set_password_and_role(&tx, id, hash.as_str(), Role::SuperAdmin, ctx.now).await?;
+            if !keeps_password {
+                sessions::revoke_all(&tx, id, ctx.now).await?;
+            }
         }
         note(&tx, ctx, admin.id, "user.ensure_admin").await?;
         tx.commit().await.during("write the admin of the settings")

@@ -1,6 +1,12 @@
 //! Makes, lists and revokes API tokens.
 //!
 //! The token is shown to its maker once; what is kept is its digest.
+//!
+//! A token that a user makes, also by way of another token, works for that user: it never may do more than
+//! they may now, and ends when they leave the tenant that it is bound to or when somebody resets their
+//! password. One that the root or the operator makes works for nobody and stays. Both ways to end hold the
+//! user's row before they look for tokens, and whoever makes one holds it too ([`hold_maker`]), so that none
+//! slips through between.
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -10,10 +16,10 @@ use crate::auth::context::Reach;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
-use crate::domain::error::{Error, Noun, Result, Rule};
-use crate::domain::names::{NAME_MAX, TenantId, TokenId};
+use crate::domain::error::{AuthProblem, Error, Noun, Result, Rule};
+use crate::domain::names::{NAME_MAX, TenantId, TokenId, UserId};
 use crate::domain::page::{Cursor, Page, Window};
-use crate::pg::{Db, During, tokens};
+use crate::pg::{Db, During, PublicTx, memberships, sessions, tenants, tokens, users};
 
 pub use crate::pg::tokens::Token;
 
@@ -69,6 +75,7 @@ impl Tokens {
             permissions: wish.permissions,
             tenant: wish.tenant,
             profile: None,
+            user: ctx.principal.user(),
             created_by: ctx.principal.label(),
             created_at: ctx.now,
             expires_at: wish.expires_at,
@@ -76,6 +83,7 @@ impl Tokens {
             revoked_at: None,
         };
         let tx = self.db.public().await.during("create token")?;
+        hold_maker(&tx, ctx, token.tenant, &token.permissions).await?;
         tokens::insert(&tx, &token, secret.digest().as_bytes()).await?;
         note(&tx, ctx, "token.create", token.tenant, json!({ "token": token.id })).await?;
         tx.commit().await.during("create token")?;
@@ -153,6 +161,66 @@ pub(super) fn require_no_api_key(ctx: &CallContext) -> Result<()> {
         Principal::ApiKey { .. } => Err(Error::Forbidden { missing: Vec::new() }),
         _ => Ok(()),
     }
+}
+
+/// Holds the tenant and the user for whom a credential is being made until the transaction ends, and refuses
+/// where the maker's own credential has ended or their role has changed since the request came: what ends
+/// credentials would not see one that is written later.
+///
+/// # Errors
+/// [`Error::Unauthenticated`], [`Error::Forbidden`] naming what is lacking, [`Noun::Tenant`] not found.
+pub(super) async fn hold_maker(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    tenant: Option<TenantId>,
+    permissions: &[Permission],
+) -> Result<()> {
+    let Some(user) = ctx.principal.user() else { return Ok(()) };
+    let ended = || Error::Unauthenticated(AuthProblem::Invalid);
+    // The tenant first, as those do who remove a member.
+    if let Some(tenant) = tenant
+        && !tenants::hold(tx, tenant).await?
+    {
+        return Err(Error::NotFound(Noun::Tenant));
+    }
+    if !users::hold(tx, user).await? {
+        return Err(ended());
+    }
+    let is_good = match &ctx.principal {
+        Principal::User { session, .. } => sessions::is_open(tx, *session).await?,
+        Principal::Token { id, .. } | Principal::ApiKey { id, .. } => {
+            tokens::is_kept(tx, *id).await?
+        }
+        Principal::Anonymous
+        | Principal::Root
+        | Principal::Operator
+        | Principal::Profile { .. } => true,
+    };
+    if !is_good {
+        return Err(ended());
+    }
+    let role = memberships::role_in(tx, user, tenant).await?;
+    let grants = |permission: &Permission| role.is_some_and(|role| role.grants(*permission));
+    let missing: Vec<_> = permissions.iter().copied().filter(|p| !grants(p)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::Forbidden { missing }) }
+}
+
+/// Ends the tokens and API keys that work for a user, in one tenant or everywhere, and says so of each; tells
+/// how many there were. The user is to be held.
+pub(super) async fn end_of_user(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    user: UserId,
+    only: Option<TenantId>,
+    reason: &'static str,
+) -> Result<usize> {
+    let ended = tokens::revoke_of_user(tx, user, only, ctx.now).await?;
+    for token in &ended {
+        let action = if token.is_api_key { "api_key.revoke" } else { "token.revoke" };
+        let details = json!({ "token": token.id, "user": user, "reason": reason });
+        note(tx, ctx, action, token.tenant, details).await?;
+    }
+    Ok(ended.len())
 }
 
 fn check(wish: &NewToken, now: OffsetDateTime) -> Result<()> {

@@ -436,18 +436,32 @@ async fn a_wrong_method_on_a_path_of_the_application_is_a_wrong_method() {
         config
             .service(web::resource("/own").guard(guard::Get()).to(fine))
             .service(web::resource("/own/{id}").guard(guard::Get()).to(fine))
-            .service(web::scope("/inside").route("/deep", web::get().to(fine)));
+            .service(
+                web::scope("/inside")
+                    .route("/deep", web::get().to(fine))
+                    .route("/deep", web::patch().to(fine)),
+            )
+            .service(web::resource("/both").route(web::get().to(fine)).route(web::patch().to(fine)))
+            .service(web::resource("/hosted").guard(guard::Host("other.example")).to(fine));
     }));
     let app = app.spawn().await;
-    for path in ["/own", "/own/7", "/inside/deep"] {
+    for (path, allow) in [
+        ("/own", "GET, HEAD, OPTIONS"),
+        ("/own/7", "GET, HEAD, OPTIONS"),
+        ("/inside/deep", "GET, HEAD, PATCH, OPTIONS"),
+        ("/both", "GET, HEAD, PATCH, OPTIONS"),
+    ] {
         assert_eq!(app.anonymous().get(path).await.status, 200, "{path}");
         for wrong in [Method::POST, Method::PUT, Method::DELETE] {
             let answer = send(app.anonymous().request(wrong, path)).await;
-            assert_eq!(answer.status, 405, "{path}: {answer:?}");
+            assert_eq!(answer.refusal(405), "This path does not answer to this method", "{path}");
+            assert_eq!(answer.header("allow"), Some(allow), "{path}");
         }
+        let asked = send(app.anonymous().request(Method::OPTIONS, path)).await;
+        assert_eq!((asked.status, asked.header("allow")), (204, Some(allow)), "{path}");
     }
-    let answer = app.anonymous().post("/own", &json!({})).await;
-    assert_eq!(answer.refusal(405), "This path does not answer to this method");
+    // It is not the method that is wrong there.
+    assert_eq!(app.anonymous().get("/hosted").await.status, 404);
     for path in ["/own/", "/own/7/8", "/inside", "/inside/", "/inside/other", "/ow"] {
         for method in [Method::GET, Method::POST] {
             let answer = send(app.anonymous().request(method, path)).await;

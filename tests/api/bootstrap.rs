@@ -22,7 +22,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::isolation::house::{endpoint, schema};
 use crate::support::postgres::connect;
-use crate::support::{TestDatabase, settings_for};
+use crate::support::{Program, TestDatabase, settings_for};
 
 /// Opens a database as `serve` does.
 async fn open(url: &str, more: &[(&'static str, &str)]) -> Result<Backend, String> {
@@ -439,6 +439,22 @@ async fn an_owner_who_is_no_superuser_makes_tenants_and_derives_the_runtime_pass
     assert_eq!(refused(&login).await.as_deref(), Some("28P01"));
     let tx = door(&url, Isolation::Role).tenant(tenant).await.expect("a connection");
     tx.query("SELECT FROM profiles", &[]).await.expect("the tenant is served as before");
+}
+
+#[tokio::test]
+async fn two_owners_on_one_server_are_told_why_they_take_turns() {
+    let castle = Castle::take().await;
+    let one = castle.keep("keeper", "SUPERUSER", "one").await;
+    let other = castle.keep("warden", "SUPERUSER", "two").await;
+    let start =
+        |url: &str| Program::embedded().with("DATABASE_URL", url).run(&["migrate"]).expect(0);
+    let told = "give all of them one ROWHOUSE_DATABASE__RUNTIME_URL";
+    assert!(!start(&one).stderr.contains(told), "nobody has made the login before");
+    assert!(!start(&one).stderr.contains(told), "nothing has changed");
+    for url in [&other, &one] {
+        let ran = start(url);
+        assert!(ran.stderr.contains(told), "{ran:?}");
+    }
 }
 
 #[tokio::test]

@@ -218,6 +218,45 @@ async fn a_command_works_beside_a_running_server_and_without_one() {
 }
 
 #[tokio::test]
+async fn commands_at_once_on_one_folder_share_its_server_and_nobody_stops_it_under_another() {
+    let program = Program::embedded();
+    let at_once = |arguments: &[&str]| {
+        let start = |_| program.command(env!("CARGO_BIN_EXE_rowhouse"), arguments).spawn().unwrap();
+        (0..4).map(start).collect::<Vec<_>>()
+    };
+    let all_done = |children: Vec<std::process::Child>| -> Vec<String> {
+        let ran = children.into_iter().map(|child| {
+            let ran = child.wait_with_output().unwrap();
+            assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+            String::from_utf8(ran.stdout).unwrap()
+        });
+        ran.collect()
+    };
+    let is_down = || !program.folder().join("postgres/postmaster.pid").exists();
+    // On a folder with nothing in it, on one with data, and beside a server.
+    all_done(at_once(&["migrate"]));
+    assert!(is_down(), "PostgreSQL still runs");
+    create(&program, "acme-corp", &[]).expect(0);
+    for _ in 0..3 {
+        for list in all_done(at_once(&["tenant", "list"])) {
+            assert!(list.contains("acme-corp"), "{list}");
+        }
+        assert!(is_down(), "PostgreSQL still runs");
+    }
+    let server = program.serve(&[]);
+    let lists = at_once(&["tenant", "list"]);
+    all_done(lists);
+    assert_eq!(Caller::new(&server.address, None).get("/readyz").await.status, 200);
+    // One that is told to stop while others work lets them finish.
+    let lists = at_once(&["tenant", "list"]);
+    server.stop("TERM").expect(0);
+    for list in all_done(lists) {
+        assert!(list.contains("acme-corp"), "{list}");
+    }
+    assert!(is_down(), "PostgreSQL still runs");
+}
+
+#[tokio::test]
 async fn a_command_makes_no_database_no_secret_and_no_admin() {
     let program = Program::embedded();
     for verb in [&["tenant", "list"][..], &["token", "list"], &["tenant", "show", "x"]] {

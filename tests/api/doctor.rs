@@ -146,7 +146,12 @@ async fn counts(sql: &Client, query: &str) -> Vec<i64> {
 async fn only_who_may_migrate_the_fleet_may_ask_and_who_may_delete_drop() {
     let clinic = Clinic::open().await;
     let token = |permissions: Vec<Permission>| CallContext {
-        principal: Principal::Token { id: TokenId::new(Uuid::new_v4()), permissions, tenant: None },
+        principal: Principal::Token {
+            id: TokenId::new(Uuid::new_v4()),
+            user: None,
+            permissions,
+            tenant: None,
+        },
         ..clinic.app.operator()
     };
     let (doctor, all) = (&clinic.app.services.doctor, Wish::default());

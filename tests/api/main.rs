@@ -35,6 +35,7 @@ mod fleet;
 mod headers;
 mod idempotency;
 mod isolation;
+mod leavers;
 mod library;
 mod limits;
 mod operations;

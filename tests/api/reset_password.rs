@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::support::callers::send;
 use crate::support::control::{events, token_with};
 use crate::support::scoped::{add_member, call_in, join, make_key, plaintext, post_in, user_id};
-use crate::support::{Answer, Caller, PASSWORD, Snapshot, TestApp};
+use crate::support::{Answer, Caller, PASSWORD, Snapshot, TestApp, TestTenant};
 
 const RESET: &str = "/api/auth/reset-user-password";
 const FRESH: &str = "NewSecurePass456!";
@@ -65,10 +65,125 @@ async fn a_reset_sets_the_password_and_ends_all_sessions_at_once_in_every_proces
     let admin_id = user_id(&app, &acme.admin_email).await;
     assert_eq!(event.get::<_, String>(0), format!("user:{admin_id}"));
     assert_eq!(event.get::<_, Uuid>(1), acme.id);
-    assert_eq!(event.get::<_, Value>(2), json!({ "user": user, "sessions_ended": 2 }));
+    assert_eq!(
+        event.get::<_, Value>(2),
+        json!({ "user": user, "sessions_ended": 2, "tokens_ended": 0 })
+    );
     // Twice is as good as once.
     assert_eq!(reset(&admin, acme.id, user).await.status, 200);
     assert_eq!(events(&app, acme.id, "user.reset_password").await, 2);
+}
+
+#[tokio::test]
+async fn a_reset_ends_the_tokens_and_keys_of_the_user_everywhere_and_nobody_elses() {
+    let app = TestApp::spawn().await;
+    let second = TestApp::builder().on(app.database.clone()).spawn().await;
+    let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
+    let user = add_member(&app, &acme, "bo@example.com", "ADMIN").await;
+    join(&app, &other, user, "ADMIN").await;
+    let bo = app.log_in("bo@example.com").await;
+    let admin = app.log_in(&acme.admin_email).await;
+    let make = async |by: &Caller, at: &TestTenant| {
+        let body = json!({ "name": "ci", "permissions": ["VIEW_USERS", "MANAGE_API_KEYS"], "tenant_id": at.id });
+        let made = by.post("/control/v1/tokens", &body).await;
+        app.bearer(made.body["token"].as_str().expect("it is shown once"))
+    };
+    let members = |at: &TestTenant| format!("/control/v1/tenants/{}/members", at.slug);
+    let token = make(&bo, &acme).await;
+    let theirs = [
+        (make(&token, &acme).await, &acme),
+        (token, &acme),
+        (make(&bo, &other).await, &other),
+        (app.keyed(&plaintext(&make_key(&bo, other.id, &["VIEW_USERS"]).await)), &other),
+    ];
+    let others = [
+        make(&admin, &acme).await,
+        app.keyed(&plaintext(&make_key(&admin, acme.id, &["VIEW_USERS"]).await)),
+        make(&app.root(), &acme).await,
+    ];
+    for (caller, at) in &theirs {
+        assert_eq!(caller.get(&members(at)).await.status, 200);
+    }
+    // The one who helps stands above them in both.
+    assert_eq!(reset(&second.root(), acme.id, user).await.status, 200);
+    for (caller, at) in &theirs {
+        assert_eq!(caller.get(&members(at)).await.status, 401);
+    }
+    for caller in &others {
+        assert_eq!(caller.get(&members(&acme)).await.status, 200);
+    }
+    // Each is told of where it worked.
+    let count = async |at: &TestTenant, action: &str| events(&app, at.id, action).await;
+    assert_eq!((count(&acme, "token.revoke").await, count(&acme, "api_key.revoke").await), (2, 0));
+    assert_eq!(
+        (count(&other, "token.revoke").await, count(&other, "api_key.revoke").await),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn no_key_that_is_made_during_a_reset_outlives_it() {
+    let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
+    let acme = app.set_up("acme").await;
+    let user = add_member(&app, &acme, "bo@example.com", "ADMIN").await;
+    let bo = app.log_in("bo@example.com").await;
+    let token = json!({ "name": "x", "permissions": ["MANAGE_API_KEYS", "VIEW_USERS"], "tenant_id": acme.id });
+    let token = bo.post("/control/v1/tokens", &token).await;
+    let token = app.bearer(token.body["token"].as_str().unwrap());
+    // The reset stands still with everything written and nothing committed.
+    let mut sql = app.sql().await;
+    let held = sql.transaction().await.unwrap();
+    held.execute("UPDATE users SET password_hash = 'x' WHERE id = $1", &[&user]).await.unwrap();
+    for end in ["sessions", "tokens"] {
+        let end = format!("UPDATE {end} SET revoked_at = now() WHERE user_id = $1");
+        held.execute(&end, &[&user]).await.unwrap();
+    }
+    let late: Vec<_> = [bo, token]
+        .into_iter()
+        .map(|caller| {
+            tokio::spawn(async move {
+                let body =
+                    json!({ "name": "mine", "permissions": ["VIEW_USERS"], "tenant_id": acme.id });
+                caller.post("/control/v1/tokens", &body).await
+            })
+        })
+        .collect();
+    let watcher = app.sql().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 2 {
+        assert!(!late.iter().any(tokio::task::JoinHandle::is_finished), "they wait for the reset");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    held.commit().await.unwrap();
+    for late in late {
+        assert_eq!(late.await.unwrap().status, 401);
+    }
+    let left = "SELECT count(*) FROM tokens WHERE user_id = $1 AND revoked_at IS NULL";
+    assert_eq!(sql.query_one(left, &[&user]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn a_new_password_in_the_settings_ends_the_sessions_and_leaves_tokens_and_keys() {
+    let settings = |password: &str| {
+        TestApp::builder()
+            .with("admin_email", "root@example.com")
+            .with("admin_password", password.to_owned())
+    };
+    let app = settings(PASSWORD).spawn().await;
+    let acme = app.set_up("acme").await;
+    let admin = app.log_in("root@example.com").await;
+    let key = plaintext(&make_key(&admin, acme.id, &["VIEW_USERS"]).await);
+    // The same again changes nothing.
+    let same = settings(PASSWORD).on(app.database.clone()).spawn().await;
+    assert_eq!(admin.get("/api/tenant").await.status, 200);
+    drop(same);
+    let changed = settings(FRESH).on(app.database.clone()).spawn().await;
+    assert_eq!(admin.get("/api/tenant").await.status, 401);
+    log_in(&changed, "root@example.com", PASSWORD).await.refusal(401);
+    assert_eq!(log_in(&changed, "root@example.com", FRESH).await.status, 200);
+    let members = "/control/v1/tenants/acme/members";
+    assert_eq!(changed.keyed(&key).get(members).await.status, 200);
 }
 
 #[tokio::test]

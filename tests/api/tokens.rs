@@ -156,9 +156,13 @@ async fn nobody_makes_a_token_that_can_do_more_than_they() {
     let (a, b) = (app.set_up("a").await, app.set_up("b").await);
     let user = "SELECT user_id FROM memberships WHERE tenant_id = $1";
     let user: Uuid = app.sql().await.query_one(user, &[&a.id]).await.unwrap().get(0);
+    app.log_in(&a.admin_email).await;
+    let session = "SELECT id FROM sessions WHERE user_id = $1";
+    let session: Uuid = app.sql().await.query_one(session, &[&user]).await.unwrap().get(0);
     let admin = CallContext {
         principal: Principal::User {
             id: rowhouse::domain::UserId::new(user),
+            session,
             platform_role: None,
             memberships: vec![rowhouse::auth::Membership {
                 tenant: TenantId::new(a.id),
@@ -200,6 +204,7 @@ async fn nobody_makes_a_token_that_can_do_more_than_they() {
     let by_token = CallContext {
         principal: Principal::Token {
             id: token.id,
+            user: token.user,
             permissions: token.permissions.clone(),
             tenant: token.tenant,
         },

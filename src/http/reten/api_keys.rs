@@ -105,7 +105,7 @@ pub(super) async fn create(
 
 /// The caller's keys in the tenant, newest first, revoked ones too; all of them, never a part. The root and
 /// an operator's token see those of all users.
-#[utoipa::path(tag = "api-keys", operation_id = "RetenListApiKeys", security(("bearer" = []), ("apiKey" = [])),
+#[utoipa::path(tag = "api-keys", operation_id = "RetenListApiKeys", security(("bearer" = [])),
     params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own")),
     responses(
         (status = 200, description = "Keys, without the keys themselves", body = Vec<KeyAnswer>),
@@ -124,7 +124,7 @@ pub(super) async fn list(site: web::Data<Site>, call: Scoped) -> Result<HttpResp
 }
 
 /// Ends a key at once, in every process.
-#[utoipa::path(tag = "api-keys", operation_id = "RetenRevokeApiKey", security(("bearer" = []), ("apiKey" = [])),
+#[utoipa::path(tag = "api-keys", operation_id = "RetenRevokeApiKey", security(("bearer" = [])),
     params(
         ("id" = uuid::Uuid, Path, description = "The key's id"),
         ("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own"),

@@ -34,10 +34,11 @@ pub struct DoneAnswer {
     pub(super) message: &'static str,
 }
 
-/// Gives a user of the tenant a new password and ends all their sessions.
+/// Gives a user of the tenant a new password and ends their sessions, and the tokens and API keys that they made.
 ///
+/// All of them, in other tenants too: a reset is what helps where somebody else got into the account.
 /// The caller must stand above the user wherever that one has a role: here, in other tenants, everywhere.
-#[utoipa::path(tag = "auth", operation_id = "RetenResetUserPassword", request_body = ResetBody, security(("bearer" = []), ("apiKey" = [])),
+#[utoipa::path(tag = "auth", operation_id = "RetenResetUserPassword", request_body = ResetBody, security(("bearer" = [])),
     params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own")),
     responses(
         (status = 200, description = "Done", body = DoneAnswer),

@@ -65,7 +65,7 @@ pub struct ListedTenant {
 }
 
 /// Makes a tenant: its row, its admin, its schema with all migrations, the admin's link. All or nothing.
-#[utoipa::path(tag = "tenants", request_body = SetupBody, security(("bearer" = []), ("apiKey" = [])),
+#[utoipa::path(tag = "tenants", request_body = SetupBody, security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
     responses(
         (status = 201, description = "Made", body = TenantAnswer),
@@ -97,7 +97,7 @@ pub(super) async fn setup(
 }
 
 /// The tenants that the caller may view, oldest first; all of them, never a part.
-#[utoipa::path(tag = "tenants", security(("bearer" = []), ("apiKey" = [])), responses(
+#[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
     (status = 200, description = "Tenants", body = Vec<ListedTenant>),
     (status = 401, description = "No valid token", body = ErrorBody),
     (status = 403, description = "VIEW_TENANTS is missing", body = ErrorBody),
@@ -110,7 +110,7 @@ pub(super) async fn list(site: web::Data<Site>, caller: Caller) -> Result<HttpRe
 }
 
 /// The active tenants that the caller is a member of, oldest first.
-#[utoipa::path(tag = "tenants", security(("bearer" = []), ("apiKey" = [])), responses(
+#[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
     (status = 200, description = "Tenants", body = Vec<TenantAnswer>),
     (status = 401, description = "No valid token", body = ErrorBody),
     (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),

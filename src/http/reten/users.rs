@@ -51,7 +51,7 @@ pub struct PageMeta {
 }
 
 /// A page of the tenant's users, those of longest standing first.
-#[utoipa::path(tag = "users", operation_id = "RetenListTenantUsers", security(("bearer" = []), ("apiKey" = [])),
+#[utoipa::path(tag = "users", operation_id = "RetenListTenantUsers", security(("bearer" = [])),
     params(
         ("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own"),
         ("page" = Option<u32>, Query, description = "Which page; the first where it is not said", minimum = 1, maximum = 1_000_000),

@@ -63,6 +63,12 @@ pub(super) async fn runtime_login(
         }
         Err(error) => return Err(step("set the password of the runtime login")(error)),
     }
+    // Once after a change it is as it should be; a server that others own as well says it at each start.
+    tracing::warn!(
+        "{RUNTIME_LOGIN} had another password, and has ours now: the password of the owner was changed, or \
+         another owner works on this PostgreSQL server, whose processes now cannot log in as {RUNTIME_LOGIN}; then \
+         give all of them one ROWHOUSE_DATABASE__RUNTIME_URL"
+    );
     let as_runtime = connect(runtime).await.map_err(|error| no_entry(&error))?;
     check_runtime_login(client, facts, &as_runtime).await
 }

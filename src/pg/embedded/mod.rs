@@ -10,12 +10,13 @@
 //! since the folder's rights have asked already; on TCP, opened only on request, a password decides.
 //!
 //! The rooms: [`binaries`] finds programs, [`places`] folders and accounts, [`holder`] whoever was
-//! here before, [`cluster`] makes the data and the command lines, [`process`] keeps the child, [`quote`]
+//! here before, [`guests`] whoever works on the server of another, [`cluster`] makes the data and the command lines, [`process`] keeps the child, [`quote`]
 //! prints for people, and [`os`] has the unsafe calls, all of them.
 
 mod binaries;
 mod cluster;
 mod error;
+mod guests;
 mod holder;
 mod os;
 mod places;
@@ -33,8 +34,11 @@ use std::{
 
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 
-pub use self::error::EmbeddedError;
-use self::{binaries::Binaries, error::Context, places::Places, process::Process};
+use self::{
+    binaries::Binaries, error::Context, guests::Alone, guests::Brief, places::Places,
+    process::Process,
+};
+pub use self::{error::EmbeddedError, guests::Guest};
 
 /// The superuser of the cluster.
 const SUPERUSER: &str = "rowhouse";
@@ -89,6 +93,8 @@ pub struct Server {
     binaries: Binaries,
     port: u16,
     tcp: Option<Tcp>,
+    /// Where it was started for one command.
+    brief: Option<Brief>,
 }
 
 /// How the server is reached from outside its folder.
@@ -123,26 +129,58 @@ pub fn running(data_dir: &Path, database: &str) -> Option<Config> {
     Some(config)
 }
 
-/// How to connect to the server that another process keeps on this data dir, or to one started here, which
-/// is then the caller's to stop.
+/// Whose server a command works on.
+#[derive(Debug)]
+pub enum Host {
+    /// Its own, to be stopped by it. [`Server::stop`] waits for the guests that came meanwhile.
+    Own(Box<Server>),
+    /// Another process's, which keeps it running until this is dropped.
+    Other(Guest),
+}
+
+/// How to connect to the server that another process keeps on this data dir, or to one started here.
 ///
 /// # Errors
 /// Those of [`Server::start`].
 pub async fn reach_or_start(
     settings: &Settings,
     database: &str,
-) -> Result<(Config, Option<Server>), EmbeddedError> {
-    let mut attempts = 1;
+) -> Result<(Config, Host), EmbeddedError> {
+    if !has_cluster(&settings.data_dir) {
+        // Before anything is created, as in a start.
+        let (named, cluster) = (settings.bin_dir.clone(), Places::cluster_in(&settings.data_dir));
+        blocking(move || binaries::find(named.as_deref(), &cluster)).await?;
+    }
+    let begin = Instant::now();
     loop {
-        if let Some(config) = running(&settings.data_dir, database) {
-            return Ok((config, None));
+        // The place first: a server that is seen running then stays.
+        let (data_dir, lock) = Places::open_lock(&settings.data_dir)?;
+        let guest = Guest::enter(&data_dir).await?;
+        // One that is just being started may be ready before its database is.
+        let is_starting = !guests::had(lock.try_lock_shared(), &data_dir)?;
+        if !is_starting {
+            if let Some(config) = running(&data_dir, database) {
+                return Ok((config, Host::Other(guest)));
+            }
+            drop((guest, lock));
+            if let Some(brief) = Brief::say(&data_dir)? {
+                match Server::start(settings).await {
+                    Ok(mut server) => {
+                        server.brief = Some(brief);
+                        return Ok((server.connect_config(database), Host::Own(Box::new(server))));
+                    }
+                    // A `serve` was starting one at the same moment.
+                    Err(EmbeddedError::AlreadyRunning { .. })
+                        if begin.elapsed() < LOCK_PATIENCE => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        match Server::start(settings).await {
-            Ok(server) => return Ok((server.connect_config(database), Some(server))),
-            // Another process was starting one at the same moment.
-            Err(EmbeddedError::AlreadyRunning { .. }) if attempts < ATTEMPTS => attempts += 1,
-            Err(error) => return Err(error),
+        // Another process is starting one, or stopping it.
+        if begin.elapsed() > LOCK_PATIENCE {
+            return Err(EmbeddedError::Busy { data_dir });
         }
+        tokio::time::sleep(LOCK_POLL).await;
     }
 }
 
@@ -193,6 +231,20 @@ impl Server {
         Ok(server)
     }
 
+    /// As [`Server::start`], for a server that stays: one that a command has started for itself is waited for.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`].
+    pub async fn start_to_stay(settings: &Settings) -> Result<Server, EmbeddedError> {
+        loop {
+            match Server::start(settings).await {
+                Err(EmbeddedError::AlreadyRunning { .. })
+                    if Brief::wait(&settings.data_dir).await? => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Starts the program, and waits until the database can be used.
     async fn launch(
         places: &Places,
@@ -209,8 +261,14 @@ impl Server {
         let command = cluster::server_command(places, binaries, settings, port, log)?;
         let program = binaries.program("postgres");
         let process = Process::spawn(command).await.context("run", program)?;
-        let mut server =
-            Server { process, places: places.clone(), binaries: binaries.clone(), port, tcp };
+        let mut server = Server {
+            process,
+            places: places.clone(),
+            binaries: binaries.clone(),
+            port,
+            tcp,
+            brief: None,
+        };
         let client = server.wait_until_ready(log_begin).await?;
         if let Some(tcp) = &server.tcp {
             cluster::set_password(&client, SUPERUSER, &tcp.password).await?;
@@ -329,9 +387,15 @@ impl Server {
     }
 
     /// Stops the server and waits for it: politely first (sessions are ended, nothing is lost), then
-    /// at once (the next start replays the log).
+    /// at once (the next start replays the log). Before, it waits for the commands of other processes that work on
+    /// the server; whoever comes then waits for the end, and starts one anew.
     pub async fn stop(mut self) -> Result<(), EmbeddedError> {
         let pid = self.process.pid();
+        // Without the lock it is stopped all the same.
+        let alone = Alone::wait(&self.places.data_dir).await;
+        if let Err(error) = &alone {
+            tracing::warn!(%error, "cannot tell whether others work on the embedded PostgreSQL server");
+        }
         for (signal, patience) in [(libc::SIGINT, STOP_PATIENCE), (libc::SIGQUIT, QUIT_PATIENCE)] {
             self.process.signal(signal);
             if let Ok(status) = tokio::time::timeout(patience, self.process.exited()).await {

@@ -4,6 +4,8 @@
 //! <data dir>/postgres            the cluster
 //! <data dir>/postgres.tmp-<pid>  a cluster that initdb is still making
 //! <data dir>/postgres.lock       held while a server is being started
+//! <data dir>/postgres.guests     held by those who work on a server that another process keeps
+//! <data dir>/postgres.brief      held while a server runs that a command has started for itself
 //! <data dir>/postgres.log        what the server says
 //! <data dir>/postgres-password   for TCP, mode 0600
 //! <data dir>/socket              the unix socket, mode 0700

@@ -46,18 +46,29 @@ pub enum Mend {
     },
 }
 
-/// Puts things right, in this order.
+impl Mend {
+    /// Whether it locks out those who work in the schema until its transaction ends. A new owner does; rights
+    /// and roles change beside them.
+    #[must_use]
+    pub fn locks_out(&self) -> bool {
+        matches!(self, Self::Own(..))
+    }
+}
+
+/// Puts things right in some schemas, in this order and in one round trip.
 ///
 /// # Errors
 /// [`Failure`], and the transaction is lost.
 pub async fn apply(
     tx: &PublicTx,
-    schema: &SchemaName,
-    mends: &[Mend],
+    mends: &[(SchemaName, Vec<Mend>)],
     server_version: u32,
 ) -> Result<(), Failure> {
-    let statements: Vec<String> =
-        mends.iter().flat_map(|mend| statements(mend, schema, server_version)).collect();
+    let statements: Vec<String> = mends
+        .iter()
+        .flat_map(|(schema, mends)| mends.iter().map(move |mend| (schema, mend)))
+        .flat_map(|(schema, mend)| statements(mend, schema, server_version))
+        .collect();
     tx.batch(&statements.join(";\n")).await
 }
 

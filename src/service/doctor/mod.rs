@@ -7,8 +7,8 @@
 //! tenant's row a copy of it. A tenant that is behind is compared with what it was at that version.
 //!
 //! *Mending* changes roles, owners, rights and recorded versions, never structure and never data; a schema
-//! or a role that is nobody's is dropped only where that is asked for. Each mend is a transaction of its own
-//! with its audit event, and looks again before it commits.
+//! or a role that is nobody's is dropped only where that is asked for. Mends of some schemas share a transaction,
+//! which looks again before it commits; each has its audit event, and one that fails undoes no other.
 //!
 //! All of it asks for `MIGRATE_FLEET`: it shows and changes what migrations make, of all tenants. Dropping
 //! orphans asks for `DELETE_TENANT` besides.

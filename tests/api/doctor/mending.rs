@@ -255,6 +255,70 @@ async fn a_mend_that_fails_is_told_with_its_reason_and_the_others_are_done() {
 }
 
 #[tokio::test]
+async fn many_tenants_are_mended_together_and_one_that_cannot_be_stops_no_other() {
+    let clinic = Clinic::open().await;
+    let mut tenants = vec![clinic.acme.schema(), clinic.globex.schema()];
+    for n in 0..4 {
+        tenants.push(clinic.app.set_up(&format!("more-{n}")).await.schema());
+    }
+    let bend = async || {
+        for schema in &tenants {
+            let bend = format!("REVOKE DELETE ON {schema}.items FROM {schema}");
+            clinic.sql.batch_execute(&bend).await.expect("a tenant can be bent");
+        }
+    };
+    let told =
+        "SELECT count(*), count(DISTINCT xmin::text), count(DISTINCT tenant_id) FROM audit_events
+                 WHERE action = 'doctor.mend'";
+    bend().await;
+    let report = clinic.mend(Orphans::Keep).await;
+    assert_eq!((report.mended_count(), report.wrong_count()), (6, 0), "{:?}", lines(&report));
+    let row = clinic.sql.query_one(told, &[]).await.unwrap();
+    let (events, transactions, of) =
+        (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2));
+    assert_eq!((events, transactions, of), (6, 1, 6), "one transaction, one event each");
+
+    // The server refuses to give rights on one tenant's tables.
+    bend().await;
+    let refuse = format!(
+        "CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF current_query() LIKE '%{}%' THEN RAISE EXCEPTION 'not today'; END IF;
+         END $$;
+         CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('GRANT', 'REVOKE')
+             EXECUTE FUNCTION public.refuse()",
+        tenants[3]
+    );
+    clinic.run(&refuse).await;
+    let report = clinic.mend(Orphans::Keep).await;
+    assert_eq!((report.mended_count(), report.wrong_count()), (5, 1), "{:?}", lines(&report));
+    let left: Vec<_> = report.findings.iter().filter(|f| f.outcome != Outcome::Mended).collect();
+    let [left] = left.as_slice() else { panic!("one is left: {left:?}") };
+    let subject = left.subject.as_ref().unwrap();
+    assert_eq!(rowhouse::domain::SchemaName::of(subject.id).as_str(), tenants[3]);
+    let Outcome::NotMended(reason) = &left.outcome else { panic!("{left:?} was not tried") };
+    assert!(reason.contains("not today"), "{reason}");
+    clinic.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
+    assert_eq!(clinic.mend(Orphans::Keep).await.wrong_count(), 0);
+    assert_eq!(clinic.found().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn two_who_mend_many_at_once_mend_each_once() {
+    let clinic = Clinic::open().await;
+    clinic
+        .run("REVOKE DELETE ON {acme}.items FROM {acme}; REVOKE DELETE ON {globex}.items FROM {globex}")
+        .await;
+    let (first, second) =
+        futures_util::future::join(clinic.mend(Orphans::Keep), clinic.mend(Orphans::Keep)).await;
+    assert_eq!(first.wrong_count() + second.wrong_count(), 0);
+    assert_eq!(clinic.found().await, Vec::<String>::new());
+    let events = "SELECT count(*) FROM audit_events WHERE action = 'doctor.mend'";
+    let row = clinic.sql.query_one(events, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2);
+}
+
+#[tokio::test]
 async fn two_who_mend_at_once_do_no_harm() {
     let clinic = Clinic::open().await;
     clinic.run("DROP OWNED BY {acme}; DROP ROLE {acme}").await;

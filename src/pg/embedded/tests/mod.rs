@@ -2,6 +2,7 @@
 //! one ignored test to run.
 
 mod ends;
+mod guests;
 mod reach;
 mod refusals;
 

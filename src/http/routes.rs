@@ -1,0 +1,125 @@
+//! Answers what no handler answers: `OPTIONS`, a wrong method on a path that is there, a path that is not.
+//!
+//! A 405 always says in `Allow` which methods there are (RFC 9110, 15.5.6), and stands in the form of the dialect.
+//! Of our own paths the document knows them; of an application's, actix-web does, which was told of each route.
+
+use std::sync::OnceLock;
+
+use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
+use actix_web::dev::{ResourceDef, ServiceResponse};
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::introspection::{IntrospectionNode, IntrospectionTree};
+use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa::openapi::{OpenApi, PathItem};
+
+use super::refuse;
+use crate::domain::error::{Error, Malformed, Noun};
+
+/// The paths that are served and the methods that each answers to, to tell a wrong method from a wrong path.
+pub struct Routes {
+    /// Read off the document, so that it cannot fall behind.
+    ours: Vec<Route>,
+    /// Read off the application's routes when first asked for: until then there is nothing to read.
+    applications: OnceLock<Vec<Route>>,
+}
+
+struct Route {
+    path: ResourceDef,
+    methods: Vec<Method>,
+}
+
+impl Routes {
+    /// Reads our routes off the document.
+    #[must_use]
+    pub fn of(document: &OpenApi) -> Self {
+        let route = |(path, item): (&String, &PathItem)| {
+            let methods = [
+                (item.get.is_some(), Method::GET),
+                (item.put.is_some(), Method::PUT),
+                (item.post.is_some(), Method::POST),
+                (item.delete.is_some(), Method::DELETE),
+                (item.patch.is_some(), Method::PATCH),
+            ];
+            let methods = methods.into_iter().filter(|(on, _)| *on).map(|(_, m)| m).collect();
+            Route { path: ResourceDef::new(path.as_str()), methods }
+        };
+        let ours = document.paths.paths.iter().map(route).collect();
+        Self { ours, applications: OnceLock::new() }
+    }
+
+    /// The pattern of ours that a path matches, for labels.
+    pub(super) fn pattern(&self, path: &str) -> Option<&str> {
+        self.ours.iter().find(|route| route.path.is_match(path))?.path.pattern()
+    }
+
+    /// The methods that a path answers to; none where it is not there.
+    fn methods(&self, request: &HttpRequest) -> Vec<Method> {
+        let path = request.path();
+        if let Some(route) = self.ours.iter().find(|route| route.path.is_match(path)) {
+            return route.methods.clone();
+        }
+        let known = request.app_data::<web::Data<IntrospectionTree>>();
+        let Some(tree) = known else { return Vec::new() };
+        let routes = self.applications.get_or_init(|| routes_below(&tree.root));
+        let matching = routes.iter().filter(|route| route.path.is_match(path));
+        matching.flat_map(|route| route.methods.iter().cloned()).collect()
+    }
+}
+
+/// The routes of a node and of all below it that answer to some methods only.
+fn routes_below(node: &IntrospectionNode) -> Vec<Route> {
+    let mut routes: Vec<Route> = node.children.iter().flat_map(routes_below).collect();
+    if !node.methods.is_empty() {
+        let path = ResourceDef::new(node.full_path.as_str());
+        routes.push(Route { path, methods: node.methods.clone() });
+    }
+    routes
+}
+
+/// Answers what no route answers. A path that is there and refuses a request for another reason than its method
+/// (a guard of the application's) is not there for that request.
+pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
+    let methods = routes.methods(&request);
+    if methods.is_empty() || methods.contains(request.method()) {
+        return refuse(request.path(), Error::NotFound(Noun::Route));
+    }
+    wrong_method(&request, &methods)
+}
+
+/// Gives the answer of a resource of the application's to a wrong method, which has no body, the form of ours.
+pub(super) fn in_form<B: MessageBody + 'static>(
+    answer: ServiceResponse<B>,
+) -> ServiceResponse<EitherBody<B>> {
+    let is_bare = answer.status() == StatusCode::METHOD_NOT_ALLOWED
+        && matches!(answer.response().body().size(), BodySize::None | BodySize::Sized(0));
+    let allow = answer.headers().get(ALLOW).and_then(|value| value.to_str().ok());
+    let Some(allow) = allow.filter(|_| is_bare) else { return answer.map_into_left_body() };
+    let methods: Vec<Method> =
+        allow.split(',').filter_map(|method| method.trim().parse().ok()).collect();
+    let shaped: HttpResponse<BoxBody> = wrong_method(answer.request(), &methods);
+    answer.into_response(shaped).map_into_right_body()
+}
+
+/// Says which methods there are: 204 to `OPTIONS`, 405 otherwise.
+fn wrong_method(request: &HttpRequest, methods: &[Method]) -> HttpResponse {
+    let mut answer = match *request.method() {
+        Method::OPTIONS => HttpResponse::NoContent().finish(),
+        _ => refuse(request.path(), Error::Malformed(Malformed::Method)),
+    };
+    let mut all: Vec<&str> = Vec::new();
+    // `HEAD` is routed as `GET`, and `OPTIONS` is answered here.
+    let implied = [Method::HEAD, Method::OPTIONS];
+    for method in methods.iter().filter(|method| !implied.contains(method)) {
+        if !all.contains(&method.as_str()) {
+            all.push(method.as_str());
+            all.extend((*method == Method::GET).then_some("HEAD"));
+        }
+    }
+    all.push("OPTIONS");
+    let allow = all.join(", ");
+    if let Ok(allow) = HeaderValue::from_str(&allow) {
+        answer.headers_mut().insert(ALLOW, allow);
+    }
+    answer
+}
