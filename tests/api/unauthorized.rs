@@ -121,6 +121,7 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("POST", "/control/v1/migrations/{id}/resume", Permission::MigrateFleet),
     ("POST", "/control/v1/migrations/{id}/cancel", Permission::MigrateFleet),
     ("POST", "/control/v1/migrations/{id}/retry", Permission::MigrateFleet),
+    ("POST", "/control/v1/rehearsals", Permission::MigrateFleet),
 ];
 
 /// `webfluss.rs` tries their wrong callers.

@@ -164,6 +164,7 @@ fn message(error: &Error) -> String {
         Error::NotFound(Noun::Token) => "The token was not found".to_owned(),
         Error::NotFound(Noun::AuditEvent) => "The audit event was not found".to_owned(),
         Error::NotFound(Noun::Operation) => "The operation was not found".to_owned(),
+        Error::NotFound(Noun::Vacancy) => "The vacancy was not found".to_owned(),
         Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
         Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
         Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::audit;
@@ -41,7 +42,7 @@ use crate::pg::{Db, PublicTx, migration_sets, operation_tenants, operations};
 use crate::telemetry::Metrics;
 
 pub use self::plan::{Behind, Plan};
-pub use self::rehearse::Rehearsal;
+pub use self::rehearse::{House, Rehearsal, Stage, Trial, TrialEnd};
 use self::run::Tally;
 pub use self::run::{Event, Events};
 pub use crate::pg::operation_tenants::{End, Work};
@@ -69,6 +70,8 @@ pub struct Engine {
     pid: i32,
     tally: Tally,
     runs: run::Runs,
+    /// Held by whoever rehearses.
+    rehearsing: Mutex<()>,
 }
 
 /// How much one process takes upon itself.
@@ -119,8 +122,8 @@ impl Engine {
         host: String,
     ) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        let (tally, runs) = (Tally::default(), run::Runs::default());
-        Self { runtime, db, database, set, clock, limits, host, pid, tally, runs }
+        let (tally, runs, rehearsing) = (Tally::default(), run::Runs::default(), Mutex::new(()));
+        Self { runtime, db, database, set, clock, limits, host, pid, tally, runs, rehearsing }
     }
 
     /// Stops what this process runs, between tenants, and lets go of it; any process can take it up.
@@ -169,31 +172,14 @@ impl Fleet {
         Ok(plan)
     }
 
-    /// Tries the migration on one tenant, or the first that is behind, and takes everything back.
+    /// Tries the migration on one schema and takes everything back; nothing where nobody is behind.
     ///
     /// # Errors
-    /// Those of the rights check and of the database; [`Noun::Tenant`] not found. That a file fails is an
-    /// answer.
-    pub async fn rehearse(
-        &self,
-        ctx: &CallContext,
-        named: Option<&str>,
-    ) -> Result<Option<Rehearsal>> {
+    /// Those of the rights check and of the database; [`Noun::Tenant`] or [`Noun::Vacancy`] not found;
+    /// [`FleetProblem::Ahead`], [`FleetProblem::Diverged`]. That a file fails is an answer.
+    pub async fn rehearse(&self, ctx: &CallContext, stage: Stage) -> Result<Option<Rehearsal>> {
         ctx.require(Permission::MigrateFleet)?;
-        rehearse::on_tenant(&self.engine, &self.db, named, ctx.now).await
-    }
-
-    /// Tries the migration on a schema, whoever it belongs to, and takes everything back.
-    ///
-    /// # Errors
-    /// As [`Fleet::rehearse`].
-    pub async fn rehearse_on(
-        &self,
-        ctx: &CallContext,
-        schema: &crate::domain::SchemaName,
-    ) -> Result<Rehearsal> {
-        ctx.require(Permission::MigrateFleet)?;
-        rehearse::on_schema(&self.engine, &self.db, schema, ctx.now).await
+        self.engine.rehearse(stage, ctx.now).await
     }
 
     /// Writes an operation down, with a row for every tenant in it; nobody runs it yet.

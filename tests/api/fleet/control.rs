@@ -11,7 +11,7 @@ use crate::support::{Answer, Caller, Snapshot, TestApp};
 const MIGRATIONS: &str = "/control/v1/migrations";
 
 /// A server on the tenants of a ground and the files as they are now.
-async fn serve(ground: &Ground) -> TestApp {
+pub async fn serve(ground: &Ground) -> TestApp {
     let app = TestApp::builder()
         .with("tenant_migrations", ground.folder.path().display().to_string())
         .with("fleet.lease", "2s")
@@ -259,6 +259,7 @@ async fn nobody_else_looks_at_the_fleet_or_moves_it() {
         ["pause", "resume", "cancel", "retry"]
             .map(|verb| ("POST", format!("{MIGRATIONS}/{id}/{verb}"))),
     );
+    calls.push(("POST", "/control/v1/rehearsals".to_owned()));
     for (method, path) in calls {
         for (caller, status, code) in [
             (app.anonymous(), 401, "unauthenticated"),

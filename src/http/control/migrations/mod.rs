@@ -5,6 +5,7 @@
 //! request; where that server is gone, `resume` makes another one go on.
 
 mod answers;
+mod rehearsals;
 mod requests;
 
 use actix_web::http::header::LOCATION;
@@ -32,7 +33,8 @@ pub(super) fn mount(config: &mut ServiceConfig<'_>) {
         .service(pause)
         .service(resume)
         .service(cancel)
-        .service(retry);
+        .service(retry)
+        .service(rehearsals::rehearse);
 }
 
 /// The fleet migrations, newest first.
