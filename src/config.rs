@@ -142,6 +142,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "15s",
         "how long after its last sign of life whoever runs a fleet migration is taken for gone",
     ),
+    (
+        "fleet.take_up_interval",
+        "30s",
+        "how often a server looks for a fleet migration whose process is gone, and goes on with it; 0 for never",
+    ),
     ("log.format", "text", "text or json"),
     (
         "log.filter",
@@ -279,6 +284,8 @@ pub struct Fleet {
     pub workers: usize,
     /// How long a runner that says nothing keeps an operation.
     pub lease: Duration,
+    /// How often it is looked for an operation whose runner is gone; none: never.
+    pub take_up_interval: Option<Duration>,
 }
 
 /// What is logged, and how.
@@ -455,8 +462,11 @@ impl Settings {
             purge_interval: r.duration("tenants.purge_interval"),
             vacancies: r.number("tenants.vacancies", 0, 1000),
         };
-        let fleet =
-            Fleet { workers: r.number("fleet.workers", 1, 1024), lease: r.duration("fleet.lease") };
+        let fleet = Fleet {
+            workers: r.number("fleet.workers", 1, 1024),
+            lease: r.duration("fleet.lease"),
+            take_up_interval: r.duration_or_never("fleet.take_up_interval"),
+        };
         let log = Log {
             json: r.choice("log.format", &["text", "json"]) == Some(1),
             filter: r.text("log.filter").unwrap_or_default(),

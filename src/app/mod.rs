@@ -6,6 +6,7 @@
 
 mod backend;
 mod error;
+mod fleet;
 mod ground;
 mod host;
 mod secrets;
@@ -55,6 +56,7 @@ pub struct App {
     server: actix_web::dev::Server,
     erase_interval: Duration,
     purge_interval: Duration,
+    take_up_interval: Option<Duration>,
 }
 
 impl App {
@@ -70,9 +72,14 @@ impl App {
         let addr = listener.local_addr().map_err(cannot_listen)?;
         let backend = Backend::open(&settings, &options).await?;
         let server = listen(&settings, &backend, options, listener).map_err(cannot_listen)?;
-        let (erase_interval, purge_interval) =
-            (settings.erase_interval, settings.tenants.purge_interval);
-        Ok(Self { addr, backend, server, erase_interval, purge_interval })
+        Ok(Self {
+            addr,
+            backend,
+            server,
+            erase_interval: settings.erase_interval,
+            purge_interval: settings.tenants.purge_interval,
+            take_up_interval: settings.fleet.take_up_interval,
+        })
     }
 
     /// The address that it listens on.
@@ -100,6 +107,7 @@ impl App {
             () = erase_expired_for_ever(&self.backend, self.erase_interval) => Ok(()),
             () = self.backend.keep_house_for_ever(self.purge_interval) => Ok(()),
             () = vacancies::keep_for_ever(&self.backend) => Ok(()),
+            () = fleet::take_up_for_ever(&self.backend, self.take_up_interval) => Ok(()),
             () = stop => {
                 // The server must go on being polled while it stops.
                 let (outcome, ()) = tokio::join!(server, handle.stop(true));

@@ -9,3 +9,4 @@ mod kills;
 mod moves;
 mod outside;
 mod rehearsal;
+mod takeup;

@@ -12,10 +12,12 @@
 //! - [`plan`]: who is behind by what, from one query.
 //! - [`rehearse`]: one schema, rolled back.
 //! - [`run`]: the runner; [`tenant`]: what it does to each.
+//! - [`takeup`]: going on where a runner is gone, without being asked.
 
 mod plan;
 mod rehearse;
 mod run;
+mod takeup;
 mod tenant;
 
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub use self::plan::{Behind, Plan};
 pub use self::rehearse::{House, Rehearsal, Stage, Trial, TrialEnd};
 use self::run::Tally;
 pub use self::run::{Event, Events};
+pub use self::takeup::Look;
+use self::takeup::Why;
 pub use crate::pg::operation_tenants::{End, Work};
 pub use crate::pg::operations::{Counts, Record};
 
@@ -83,6 +87,9 @@ pub struct Limits {
     pub most_workers: usize,
     /// How long after its last sign of life a runner is taken for gone.
     pub lease: Duration,
+    /// Whether another process may go on by itself with what this one lets go of when it stops. Not where
+    /// somebody watches the run: whoever stops it means it.
+    pub hands_on: bool,
 }
 
 /// What is to be migrated, and how.
@@ -231,7 +238,7 @@ impl Fleet {
     /// [`FleetProblem::OtherSet`]; those of the database, after which any process can take it up.
     pub async fn run(&self, ctx: &CallContext, id: Uuid, events: Events) -> Result<Record> {
         ctx.require(Permission::MigrateFleet)?;
-        let go = self.engine.take_up(ctx, id).await?;
+        let go = self.engine.take_up(ctx, id, Why::Asked).await?;
         Arc::clone(&self.engine).work(go, events).await
     }
 
@@ -243,7 +250,7 @@ impl Fleet {
         ctx.require(Permission::MigrateFleet)?;
         let (engine, ctx) = (Arc::clone(&self.engine), ctx.clone());
         let taking = self.engine.runtime.spawn(async move {
-            let go = engine.take_up(&ctx, id).await?;
+            let go = engine.take_up(&ctx, id, Why::Asked).await?;
             engine.work_in_background(go);
             Ok::<(), Error>(())
         });
