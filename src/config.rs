@@ -147,6 +147,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "30s",
         "how often a server looks for a fleet migration whose process is gone, and goes on with it; 0 for never",
     ),
+    (
+        "fleet.ledger_retention",
+        "90d",
+        "how long after a fleet migration has ended it is kept what became of each tenant; the counts stay; 0 for \
+         ever",
+    ),
     ("log.format", "text", "text or json"),
     (
         "log.filter",
@@ -286,6 +292,8 @@ pub struct Fleet {
     pub lease: Duration,
     /// How often it is looked for an operation whose runner is gone; none: never.
     pub take_up_interval: Option<Duration>,
+    /// How long it is kept what became of each tenant of an operation that ended; none: for ever.
+    pub ledger_retention: Option<Duration>,
 }
 
 /// What is logged, and how.
@@ -466,6 +474,7 @@ impl Settings {
             workers: r.number("fleet.workers", 1, 1024),
             lease: r.duration("fleet.lease"),
             take_up_interval: r.duration_or_never("fleet.take_up_interval"),
+            ledger_retention: r.duration_or_never("fleet.ledger_retention"),
         };
         let log = Log {
             json: r.choice("log.format", &["text", "json"]) == Some(1),

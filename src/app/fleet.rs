@@ -1,4 +1,5 @@
-//! Looks after the ledger of fleet migrations for as long as the server runs: goes on with what somebody left.
+//! Looks after the ledger of fleet migrations for as long as the server runs: goes on with what somebody left,
+//! and forgets what is old.
 
 use std::time::Duration;
 
@@ -7,6 +8,9 @@ use uuid::Uuid;
 
 use super::Backend;
 use crate::service::fleet::Look;
+
+/// How often it is looked for tenants of old migrations: nobody waits for it.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
 /// Goes on with migrations whose process is gone; one look each time. Dropped in the middle it leaves a lease
 /// that runs out.
@@ -36,6 +40,24 @@ pub(super) async fn take_up_for_ever(backend: &Backend, every: Option<Duration>)
             }
             Err(error) => {
                 tracing::warn!(error = %error.chain(), "could not look for a fleet migration that was left");
+            }
+        }
+    }
+}
+
+/// Forgets what became of each tenant of old migrations, again and again. Dropped in the middle it leaves the
+/// rest to the next time.
+pub(super) async fn prune_for_ever(backend: &Backend, retention: Option<Duration>) {
+    let Some(retention) = retention else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval(PRUNE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match Box::pin(backend.services.fleet.prune(&backend.operator(), retention)).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "forgot tenants of old fleet migrations"),
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "could not forget tenants of old fleet migrations");
             }
         }
     }

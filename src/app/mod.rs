@@ -57,6 +57,7 @@ pub struct App {
     erase_interval: Duration,
     purge_interval: Duration,
     take_up_interval: Option<Duration>,
+    ledger_retention: Option<Duration>,
 }
 
 impl App {
@@ -79,6 +80,7 @@ impl App {
             erase_interval: settings.erase_interval,
             purge_interval: settings.tenants.purge_interval,
             take_up_interval: settings.fleet.take_up_interval,
+            ledger_retention: settings.fleet.ledger_retention,
         })
     }
 
@@ -108,6 +110,7 @@ impl App {
             () = self.backend.keep_house_for_ever(self.purge_interval) => Ok(()),
             () = vacancies::keep_for_ever(&self.backend) => Ok(()),
             () = fleet::take_up_for_ever(&self.backend, self.take_up_interval) => Ok(()),
+            () = fleet::prune_for_ever(&self.backend, self.ledger_retention) => Ok(()),
             () = stop => {
                 // The server must go on being polled while it stops.
                 let (outcome, ()) = tokio::join!(server, handle.stop(true));

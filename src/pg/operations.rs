@@ -68,6 +68,8 @@ pub struct Counts {
     pub failed: i64,
     /// Left out.
     pub skipped: i64,
+    /// Those of all of them whose rows are no longer kept.
+    pub pruned: i64,
 }
 
 /// An operation that is to be written.
@@ -104,8 +106,11 @@ const RECORD: &str = "
     SELECT o.id, o.state, o.pause_reason, o.actor, o.target_version, o.target_fingerprint, o.options,
            o.canary_open, o.runner_host, o.runner_pid, o.runner_since,
            coalesce(o.lease_until > now(), false), o.created_at, o.started_at, o.ended_at,
-           c.total, c.pending, c.running, c.done, c.failed, c.skipped
+           c.total + p.total, c.pending, c.running, c.done + o.pruned_done_count,
+           c.failed + o.pruned_failed_count, c.skipped + o.pruned_skipped_count, p.total
       FROM operations o
+     CROSS JOIN LATERAL (
+           SELECT o.pruned_done_count + o.pruned_failed_count + o.pruned_skipped_count AS total) p
      CROSS JOIN LATERAL (
            SELECT count(*) AS total,
                   count(*) FILTER (WHERE t.state = 'pending') AS pending,
@@ -352,6 +357,7 @@ fn record(row: &super::Row) -> Result<Record> {
             done: row.get(18),
             failed: row.get(19),
             skipped: row.get(20),
+            pruned: row.get(21),
         },
     })
 }

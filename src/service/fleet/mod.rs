@@ -13,8 +13,10 @@
 //! - [`rehearse`]: one schema, rolled back.
 //! - [`run`]: the runner; [`tenant`]: what it does to each.
 //! - [`takeup`]: going on where a runner is gone, without being asked.
+//! - [`prune`]: forgetting what became of each tenant long ago.
 
 mod plan;
+mod prune;
 mod rehearse;
 mod run;
 mod takeup;
@@ -292,7 +294,8 @@ impl Fleet {
     /// Puts the tenants that failed back among those that are to be tried; nobody runs it yet.
     ///
     /// # Errors
-    /// As [`Fleet::pause`]; [`FleetProblem::Held`] or [`FleetProblem::Open`] where another one is open.
+    /// As [`Fleet::pause`]; [`FleetProblem::Held`] or [`FleetProblem::Open`] where another one is open;
+    /// [`FleetProblem::OtherSet`], [`FleetProblem::Pruned`].
     pub async fn retry(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
         ctx.require(Permission::MigrateFleet)?;
         let (tx, before) = self.lock(id).await?;
@@ -305,6 +308,9 @@ impl Fleet {
         }
         operations::set_state(&tx, id, state, None, ctx.now).await?;
         let count = operation_tenants::retry(&tx, id).await?;
+        if count < u64::try_from(before.counts.failed).unwrap_or(0) {
+            return Err(FleetProblem::Pruned.into());
+        }
         note(&tx, ctx, "migration.retry", id, json!({ "tenants": count })).await?;
         self.finish(tx, id).await
     }

@@ -127,7 +127,7 @@ async fn a_migration_is_paused_resumed_cancelled_and_retried_by_request() {
     let paused = at_rest(&root, &id).await;
     assert_eq!(
         paused["tenants"],
-        json!({ "total": 4, "pending": 3, "running": 0, "done": 1, "failed": 0, "skipped": 0 })
+        json!({ "total": 4, "pending": 3, "running": 0, "done": 1, "failed": 0, "skipped": 0, "pruned": 0 })
     );
     assert_problem(&root.post(MIGRATIONS, &json!({})).await, 409, "migration_open");
 

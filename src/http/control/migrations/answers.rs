@@ -60,6 +60,8 @@ pub(super) struct CountsAnswer {
     done: i64,
     failed: i64,
     skipped: i64,
+    /// Those of all of them whose rows are no longer kept, and listed.
+    pruned: i64,
 }
 
 /// A part of the migrations.
@@ -158,6 +160,7 @@ impl From<Record> for MigrationAnswer {
                 done: counts.done,
                 failed: counts.failed,
                 skipped: counts.skipped,
+                pruned: counts.pruned,
             },
             created_at: record.created_at,
             started_at: record.started_at,

@@ -200,7 +200,7 @@ async fn cancel(call: Call) -> Answer {
         (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "No such migration", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It has not failed, another one is open, or this server has another set", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It has not failed, those that failed are no longer kept, another one is open, or this server has another set", body = ProblemBody, content_type = "application/problem+json"),
     ))]
 #[post("/control/v1/migrations/{id}/retry")]
 async fn retry(call: Call) -> Answer {
