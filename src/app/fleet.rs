@@ -38,6 +38,14 @@ pub(super) async fn take_up_for_ever(backend: &Backend, every: Option<Duration>)
                     );
                 }
             }
+            Ok(Look::NotDirect(id)) => {
+                if is_news(&mut last, id) {
+                    tracing::warn!(
+                        operation.id = %id,
+                        "a fleet migration was left that needs a direct connection to the database, and database.url leads to a pooler: leaving it alone"
+                    );
+                }
+            }
             Err(error) => {
                 tracing::warn!(error = %error.chain(), "could not look for a fleet migration that was left");
             }

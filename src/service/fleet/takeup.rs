@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::Fleet;
+use super::{Fleet, plan, to_error};
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::operation::FleetProblem;
 use crate::pg::error::During;
+use crate::pg::migrations::is_direct;
 use crate::pg::operations::Record;
 use crate::pg::{PublicTx, operations};
 
@@ -33,6 +34,9 @@ pub enum Look {
         /// The highest version of that set.
         target_version: i32,
     },
+    /// It has files to run that need a direct connection to the database, which this process does not have,
+    /// and is left alone: every tenant would fail.
+    NotDirect(Uuid),
 }
 
 /// Why an operation is taken up.
@@ -72,6 +76,9 @@ impl Fleet {
         if left.target_fingerprint != self.set().fingerprint() {
             return Ok(Look::OtherSet { id, target_version });
         }
+        if !self.can_run(ctx).await? {
+            return Ok(Look::NotDirect(id));
+        }
         match self.engine.take_up(ctx, id, Why::Left).await {
             Ok(go) => {
                 Arc::clone(&self.engine).work_in_background(go);
@@ -85,5 +92,18 @@ impl Fleet {
             Err(Error::NotFound(Noun::Operation)) => Ok(Look::Late(id)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether this process reaches the database as the files need it that tenants lack.
+    async fn can_run(&self, ctx: &CallContext) -> Result<bool> {
+        let during = "look for an operation that was left";
+        let tx = self.db.public().await.during(during)?;
+        let plan = plan::make(&tx, self.set(), None, ctx.now).await?;
+        drop(tx);
+        let files = plan.behind.iter().flat_map(|group| &group.files);
+        if !self.set().any_outside(files) {
+            return Ok(true);
+        }
+        is_direct(&self.engine.database).await.map_err(|error| to_error(during, error))
     }
 }

@@ -5,7 +5,10 @@ use std::process::Stdio;
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
 use rowhouse::service::fleet::{Look, Wish};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_postgres::Client;
+use tokio_postgres::config::Host;
 use uuid::Uuid;
 
 use super::ground::{GATED, Gate, Ground, SECOND, outcome, quiet, wait_for};
@@ -277,4 +280,94 @@ async fn a_pause_between_the_look_and_the_taking_holds() {
     assert_eq!(outcome(&record), ("paused", Some("asked"), [1, 0, 0, 0]));
     assert_eq!(ground.runs().await, [0]);
     backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_pooler_a_run_is_gone_on_with_that_needs_no_direct_connection() {
+    let ground = Ground::with(2).await;
+    ground.write(SECOND);
+    let backend = behind_a_pooler(&ground).await;
+    let sql = ground.sql().await;
+    let id = left(&backend, &sql).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    assert_eq!(fleet.take_up_left(&ctx).await.unwrap(), Look::Taken(id));
+    is_done(&sql).await;
+    assert_eq!(ground.runs().await, [1; 2]);
+    backend.close().await;
+
+    ground.write((
+        "V3__index.sql",
+        "-- rowhouse: no-transaction\nCREATE INDEX CONCURRENTLY notes_runs_idx ON notes (runs);",
+    ));
+    sql.batch_execute("DELETE FROM operations").await.unwrap();
+    let backend = behind_a_pooler(&ground).await;
+    let id = left(&backend, &sql).await;
+    let before = Snapshot::take(&sql).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    assert_eq!(fleet.take_up_left(&ctx).await.unwrap(), Look::NotDirect(id));
+    assert_eq!(Snapshot::take(&sql).await, before);
+    // Whoever is direct may.
+    let direct = ground.backend(&[]).await;
+    assert_eq!(direct.services.fleet.take_up_left(&ctx).await.unwrap(), Look::Taken(id));
+    is_done(&sql).await;
+    assert_eq!(ground.versions(1).await, [1, 2, 3]);
+    direct.close().await;
+    backend.close().await;
+}
+
+/// A process that reaches the database through something that takes no `options`, as a pooler does not.
+async fn behind_a_pooler(ground: &Ground) -> Backend {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    let upstream: tokio_postgres::Config = ground.database.url().parse().expect("it is a URL");
+    let login = upstream.get_user().expect("it has a user").to_owned();
+    let password =
+        String::from_utf8_lossy(upstream.get_password().unwrap_or_default()).into_owned();
+    let name = upstream.get_dbname().expect("it has a database").to_owned();
+    let url = format!("postgres://{login}:{password}@127.0.0.1:{port}/{name}");
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let upstream = upstream.clone();
+            tokio::spawn(async move { pass_on(client, &upstream).await });
+        }
+    });
+    let mut values = settings_for(&url);
+    // The pooler of the suite, where there is one, does not stand before this one.
+    values.push(("database.url", url));
+    values.push(("tenant_migrations", ground.folder.path().display().to_string()));
+    let settings = Settings::from_values(&values).expect("the settings of a test are good");
+    Backend::open(&settings, &Options::default()).await.expect("the backend of a test opens")
+}
+
+const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
+
+async fn pass_on(mut client: TcpStream, upstream: &tokio_postgres::Config) -> std::io::Result<()> {
+    let first = loop {
+        let length = client.read_u32().await?;
+        let mut message = vec![0; usize::try_from(length).unwrap_or(0).saturating_sub(4)];
+        client.read_exact(&mut message).await?;
+        if message != SSL_REQUEST {
+            break [&length.to_be_bytes()[..], &message].concat();
+        }
+        client.write_all(b"N").await?;
+    };
+    if first.windows(9).any(|part| part == b"\0options\0") {
+        let fields = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0";
+        let length = u32::try_from(fields.len() + 4).unwrap_or(0).to_be_bytes();
+        return client.write_all(&[b"E", &length[..], &fields[..]].concat()).await;
+    }
+    let port = upstream.get_ports().first().copied().unwrap_or(5432);
+    match &upstream.get_hosts()[0] {
+        Host::Tcp(host) => {
+            let mut server = TcpStream::connect((host.as_str(), port)).await?;
+            server.write_all(&first).await?;
+            copy_bidirectional(&mut client, &mut server).await?;
+        }
+        Host::Unix(folder) => {
+            let mut server = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?;
+            server.write_all(&first).await?;
+            copy_bidirectional(&mut client, &mut server).await?;
+        }
+    }
+    Ok(())
 }
