@@ -31,7 +31,7 @@ async fn rows(sql: &Client) -> i64 {
 
 async fn rename(ground: &Ground, number: usize, from: &str, to: &str) {
     let rename = format!("ALTER TABLE {}.{from} RENAME TO {to}", ground.schema(number));
-    ground.sql().await.batch_execute(&rename).await.unwrap();
+    ground.sql().await.batch_execute(&rename).await.expect("it is there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +124,7 @@ async fn write_large(sql: &Client, id: Uuid) {
         &[&id],
     )
     .await
-    .unwrap();
+    .expect("it can be written");
     sql.execute(
         "INSERT INTO operation_tenants
              (operation_id, tenant_id, slug, position, is_canary, state, attempts)
@@ -135,7 +135,7 @@ async fn write_large(sql: &Client, id: Uuid) {
         &[&id],
     )
     .await
-    .unwrap();
+    .expect("it can be written");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,14 +28,15 @@ async fn attentive(ground: &Ground) -> TestApp {
 
 /// An operation as a process leaves it that is killed right after it took it up.
 async fn left(backend: &Backend, sql: &Client) -> Uuid {
-    let made = backend.services.fleet.start(&backend.operator(), &Wish::default()).await.unwrap();
+    let made = backend.services.fleet.start(&backend.operator(), &Wish::default()).await;
+    let made = made.expect("a migration can be started");
     sql.batch_execute(
         "UPDATE operations
             SET state = 'running', runner = gen_random_uuid(), runner_host = 'gone', runner_pid = 1,
                 runner_since = now(), started_at = now(), lease_until = now() - interval '1 second'",
     )
     .await
-    .unwrap();
+    .expect("it can be written");
     made.id
 }
 
@@ -217,13 +218,13 @@ async fn stopped_midway(ground: &Ground, backend: &Backend) -> Uuid {
     let gate = Gate::shut(ground).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let wish = Wish { workers: Some(1), ..Wish::default() };
-    let made = fleet.start(&ctx, &wish).await.unwrap();
+    let made = fleet.start(&ctx, &wish).await.expect("a migration can be started");
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
         gate.reached(ground).await;
         // In this order: it is told before the gate opens.
         tokio::join!(fleet.stop(), gate.open());
     });
-    let record = ran.unwrap();
+    let record = ran.expect("a run can be stopped");
     assert_eq!(outcome(&record), ("running", None, [2, 1, 0, 0]));
     assert!(!record.is_held);
     made.id
