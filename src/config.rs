@@ -220,8 +220,12 @@ impl Settings {
             purge_interval: r.duration("tenants.purge_interval"),
             vacancies: r.number("tenants.vacancies", 0, 1000),
         };
-        let fleet =
-            Fleet { workers: r.number("fleet.workers", 1, 1024), lease: r.duration("fleet.lease") };
+        let fleet = Fleet {
+            workers: r.number("fleet.workers", 1, 1024),
+            lease: r.duration("fleet.lease"),
+            take_up_interval: r.duration_or_never("fleet.take_up_interval"),
+            ledger_retention: r.duration_or_never("fleet.ledger_retention"),
+        };
         let log = Log {
             json: r.choice("log.format", &["text", "json"]) == Some(1),
             filter: r.text("log.filter").unwrap_or_default(),

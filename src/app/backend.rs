@@ -240,6 +240,7 @@ impl Backend {
                 workers: settings.fleet.workers,
                 most_workers: shares::fleet_workers(purpose, main),
                 lease: settings.fleet.lease,
+                hands_on: purpose == Purpose::Serve,
             },
             super::host::name(),
         );

@@ -6,6 +6,7 @@
 
 mod backend;
 mod error;
+mod fleet;
 mod ground;
 mod host;
 mod secrets;
@@ -55,6 +56,8 @@ pub struct App {
     server: actix_web::dev::Server,
     erase_interval: Duration,
     purge_interval: Duration,
+    take_up_interval: Option<Duration>,
+    ledger_retention: Option<Duration>,
 }
 
 impl App {
@@ -70,9 +73,15 @@ impl App {
         let addr = listener.local_addr().map_err(cannot_listen)?;
         let backend = Backend::open(&settings, &options).await?;
         let server = listen(&settings, &backend, options, listener).map_err(cannot_listen)?;
-        let (erase_interval, purge_interval) =
-            (settings.erase_interval, settings.tenants.purge_interval);
-        Ok(Self { addr, backend, server, erase_interval, purge_interval })
+        Ok(Self {
+            addr,
+            backend,
+            server,
+            erase_interval: settings.erase_interval,
+            purge_interval: settings.tenants.purge_interval,
+            take_up_interval: settings.fleet.take_up_interval,
+            ledger_retention: settings.fleet.ledger_retention,
+        })
     }
 
     /// The address that it listens on.
@@ -100,6 +109,8 @@ impl App {
             () = erase_expired_for_ever(&self.backend, self.erase_interval) => Ok(()),
             () = self.backend.keep_house_for_ever(self.purge_interval) => Ok(()),
             () = vacancies::keep_for_ever(&self.backend) => Ok(()),
+            () = fleet::take_up_for_ever(&self.backend, self.take_up_interval) => Ok(()),
+            () = fleet::prune_for_ever(&self.backend, self.ledger_retention) => Ok(()),
             () = stop => {
                 // The server must go on being polled while it stops.
                 let (outcome, ()) = tokio::join!(server, handle.stop(true));

@@ -118,6 +118,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "15s",
         "how long after its last sign of life whoever runs a fleet migration is taken for gone",
     ),
+    (
+        "fleet.take_up_interval",
+        "30s",
+        "how often a server looks for a fleet migration whose process is gone, and goes on with it; 0 for never",
+    ),
+    (
+        "fleet.ledger_retention",
+        "90d",
+        "how long after a fleet migration has ended it is kept what became of each tenant; the counts stay; 0 for \
+         ever",
+    ),
     ("log.format", "text", "text or json"),
     (
         "log.filter",

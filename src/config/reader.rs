@@ -65,6 +65,18 @@ impl Reader {
         }
     }
 
+    /// A length of time; none where it is 0.
+    pub(super) fn duration_or_never(&mut self, key: &str) -> Option<Duration> {
+        let text = self.text(key).unwrap_or_default();
+        let duration = humantime::parse_duration(&text).ok();
+        if duration.is_none() {
+            self.problems.push(format!(
+                "{key}: {text:?} is not a length of time, such as 500ms, 30s or 90d, nor 0"
+            ));
+        }
+        duration.filter(|duration| !duration.is_zero())
+    }
+
     pub(super) fn choice(&mut self, key: &str, choices: &[&str]) -> Option<usize> {
         let text = self.text(key).unwrap_or_default();
         let chosen = choices.iter().position(|choice| *choice == text);

@@ -103,6 +103,10 @@ pub struct Fleet {
     pub workers: usize,
     /// How long a runner that says nothing keeps an operation.
     pub lease: Duration,
+    /// How often it is looked for an operation whose runner is gone; none: never.
+    pub take_up_interval: Option<Duration>,
+    /// How long it is kept what became of each tenant of an operation that ended; none: for ever.
+    pub ledger_retention: Option<Duration>,
 }
 
 /// What is logged, and how.

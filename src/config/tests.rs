@@ -21,6 +21,24 @@ fn the_defaults_are_good() {
 }
 
 #[test]
+fn what_may_be_switched_off_is_switched_off_by_nought_alone() {
+    let interval = |value| {
+        let settings = load("", &[("fleet.take_up_interval", value)])?;
+        Ok::<_, SettingsError>(settings.fleet.take_up_interval)
+    };
+    assert_eq!(interval("2m").unwrap(), Some(Duration::from_mins(2)));
+    for never in ["0", "0s"] {
+        assert_eq!(interval(never).unwrap(), None);
+    }
+    for bad in ["never", "-1s", "30"] {
+        let error = interval(bad).unwrap_err().to_string();
+        assert!(error.contains("fleet.take_up_interval") && error.contains("nor 0"), "{error}");
+    }
+    let settings = load("", &[]).unwrap();
+    assert_eq!(settings.fleet.ledger_retention, Some(Duration::from_hours(24 * 90)));
+}
+
+#[test]
 fn a_flag_beats_the_file() {
     let settings = load("listen = '0.0.0.0:1'", &[("listen", "127.0.0.1:0")]).unwrap();
     assert_eq!(settings.listen.port(), 0);

@@ -309,6 +309,8 @@ pub enum Noun {
     Member,
     /// A piece of work on the whole fleet.
     Operation,
+    /// A schema that waits for its tenant.
+    Vacancy,
 }
 
 impl Noun {
@@ -324,6 +326,7 @@ impl Noun {
             Self::AuditEvent => "audit event",
             Self::Member => "member",
             Self::Operation => "operation",
+            Self::Vacancy => "vacancy",
         }
     }
 }

@@ -206,6 +206,9 @@ pub enum FleetProblem {
     /// The operation was made for another set of migrations than this program has.
     #[error("the operation migrates to another set of migrations than this program has")]
     OtherSet,
+    /// The tenants that failed, or some of them, are no longer in the ledger.
+    #[error("the tenants that failed are no longer in the ledger: start another migration")]
+    Pruned,
     /// Some tenants were migrated by a newer program.
     #[error("the database is ahead of this program: {}", .0.join("; "))]
     Ahead(Vec<String>),
@@ -223,6 +226,7 @@ impl FleetProblem {
             Self::Open { .. } => "migration_open",
             Self::IllegalMove(_) => "illegal_move",
             Self::OtherSet => "other_migrations",
+            Self::Pruned => "migration_pruned",
             Self::Ahead(_) => "migrations_ahead",
             Self::Diverged(_) => "migrations_diverged",
         }

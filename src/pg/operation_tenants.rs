@@ -1,5 +1,7 @@
 //! Statements on `public.operation_tenants`: one row a tenant of an operation.
 
+pub mod prune;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -68,6 +68,8 @@ pub struct Counts {
     pub failed: i64,
     /// Left out.
     pub skipped: i64,
+    /// Those of all of them whose rows are no longer kept.
+    pub pruned: i64,
 }
 
 /// An operation that is to be written.
@@ -104,8 +106,11 @@ const RECORD: &str = "
     SELECT o.id, o.state, o.pause_reason, o.actor, o.target_version, o.target_fingerprint, o.options,
            o.canary_open, o.runner_host, o.runner_pid, o.runner_since,
            coalesce(o.lease_until > now(), false), o.created_at, o.started_at, o.ended_at,
-           c.total, c.pending, c.running, c.done, c.failed, c.skipped
+           c.total + p.total, c.pending, c.running, c.done + o.pruned_done_count,
+           c.failed + o.pruned_failed_count, c.skipped + o.pruned_skipped_count, p.total
       FROM operations o
+     CROSS JOIN LATERAL (
+           SELECT o.pruned_done_count + o.pruned_failed_count + o.pruned_skipped_count AS total) p
      CROSS JOIN LATERAL (
            SELECT count(*) AS total,
                   count(*) FILTER (WHERE t.state = 'pending') AS pending,
@@ -200,6 +205,43 @@ pub async fn list(
     rows.iter().map(record).collect()
 }
 
+/// An operation whose runner is gone.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// Which.
+    pub id: Uuid,
+    /// The highest version of the set that it migrates to.
+    pub target_version: i32,
+    /// That set's fingerprint.
+    pub target_fingerprint: String,
+}
+
+/// Somebody ran it who is not heard of any more, or who let it go for others to go on with. Where its lease
+/// has no end, whoever ran it was told to stop.
+const IS_LEFT: &str = "state = 'running' AND lease_until <= now()";
+
+/// Finds the operation that was left, if one was.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn find_left(tx: PublicTx) -> Result<Option<Left>, Failure> {
+    let sql = format!(
+        "SELECT id, target_version, target_fingerprint FROM operations WHERE kind = $1 AND {IS_LEFT}"
+    );
+    let rows = tx.query_and_commit(&sql, &[&KIND]).await?;
+    Ok(rows.first().map(|row| Left {
+        id: row.get(0),
+        target_version: row.get(1),
+        target_fingerprint: row.get(2),
+    }))
+}
+
+/// Whether an operation was left.
+pub async fn is_left(tx: &PublicTx, id: Uuid) -> Result<bool> {
+    let sql = format!("SELECT EXISTS (SELECT FROM operations WHERE id = $1 AND {IS_LEFT})");
+    Ok(tx.query_one(&sql, &[&id]).await.during("look whether an operation was left")?.get(0))
+}
+
 /// Gives the operation to a runner, unless somebody has it.
 ///
 /// `Ok(false)` where its lease still holds.
@@ -275,11 +317,12 @@ pub async fn close_canary(tx: &PublicTx, id: Uuid) -> Result<()> {
     tx.execute(sql, &[&id]).await.map(drop).during("close the canary")
 }
 
-/// Ends the lease of a runner, who has stopped.
-pub async fn release(tx: &PublicTx, id: Uuid, runner: Uuid) -> Result<()> {
-    let sql =
-        "UPDATE operations SET lease_until = NULL, runner = NULL WHERE id = $1 AND runner = $2";
-    tx.execute(sql, &[&id, &runner]).await.map(drop).during("release an operation")
+/// Ends the lease of a runner, who has stopped. With `hands_on` another may take up by itself what is still to
+/// be done; without, it waits until somebody asks for it.
+pub async fn release(tx: &PublicTx, id: Uuid, runner: Uuid, hands_on: bool) -> Result<()> {
+    let sql = "UPDATE operations SET lease_until = CASE WHEN $3 THEN now() END, runner = NULL
+                WHERE id = $1 AND runner = $2";
+    tx.execute(sql, &[&id, &runner, &hands_on]).await.map(drop).during("release an operation")
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -314,6 +357,7 @@ fn record(row: &super::Row) -> Result<Record> {
             done: row.get(18),
             failed: row.get(19),
             skipped: row.get(20),
+            pruned: row.get(21),
         },
     })
 }

@@ -5,6 +5,7 @@
 //! only if its tenant is, or the vacancy ([`super::vacancies`]) that will be a tenant.
 
 pub mod mend;
+pub mod rehearse;
 
 use futures_util::future::{join, join3};
 use time::OffsetDateTime;

@@ -106,6 +106,47 @@ pub async fn claim(tx: &PublicTx, pattern: &Pattern) -> Result<Option<TenantId>>
     Ok(row.map(|row| row.get(0)))
 }
 
+/// The vacancy to rehearse a migration to `pattern` on: one that is behind where there is one, and none of
+/// those that are `passed` over.
+pub async fn find_for_rehearsal(
+    tx: &PublicTx,
+    pattern: &Pattern,
+    passed: &[TenantId],
+) -> Result<Option<TenantId>> {
+    let passed: Vec<Uuid> = passed.iter().map(|id| id.uuid()).collect();
+    let row = tx
+        .query_opt(
+            "SELECT id
+               FROM vacancies
+              WHERE state = 'ready' AND isolation = $1 AND cluster = $2
+                AND migrations_version <= $3 AND id <> ALL ($5)
+              ORDER BY migrations_fingerprint = $4, created_at, id
+              LIMIT 1",
+            &[
+                &isolation_word(pattern.isolation),
+                &CLUSTER,
+                &pattern.version,
+                &pattern.fingerprint,
+                &passed,
+            ],
+        )
+        .await
+        .during("look for a vacancy")?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Holds a vacancy for the rest of a transaction that has entered its schema, so that no set-up takes it
+/// meanwhile; false where it is taken, or somebody else holds it.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn hold_inside(tx: &PublicTx, id: TenantId) -> Result<bool, Failure> {
+    let sql = "SELECT id FROM public.vacancies
+                WHERE id = $1 AND state = 'ready'
+                  FOR UPDATE SKIP LOCKED";
+    Ok(tx.query_opt(sql, &[&id]).await?.is_some())
+}
+
 /// Becomes the one who may change the stock, for the rest of the transaction; false where somebody is.
 pub async fn try_lock(tx: &PublicTx) -> Result<bool> {
     schemas::try_lock(tx, LOCK).await.during("lock the stock of vacancies")

@@ -8,4 +8,6 @@ mod ground;
 mod kills;
 mod moves;
 mod outside;
+mod pruning;
 mod rehearsal;
+mod takeup;

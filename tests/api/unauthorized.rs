@@ -121,6 +121,7 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("POST", "/control/v1/migrations/{id}/resume", Permission::MigrateFleet),
     ("POST", "/control/v1/migrations/{id}/cancel", Permission::MigrateFleet),
     ("POST", "/control/v1/migrations/{id}/retry", Permission::MigrateFleet),
+    ("POST", "/control/v1/rehearsals", Permission::MigrateFleet),
 ];
 
 /// `webfluss.rs` tries their wrong callers.
@@ -224,6 +225,8 @@ impl Inside {
 async fn no_route_serves_a_caller_whom_nobody_knows() {
     let app = TestApp::spawn().await;
     let nobodies = nobodies(&app).await;
+    // What the server would do at a moment of its own choice.
+    app.services.audit.seal(&app.operator()).await.expect("the operator may");
     let before = Snapshot::of(&app).await;
     for (method, path, access) in ROUTES {
         for (what, nobody) in &nobodies {
@@ -257,6 +260,7 @@ async fn no_route_serves_a_caller_without_its_permission() {
         let others: Vec<_> =
             Permission::ALL.iter().copied().filter(|other| other != permission).collect();
         let (_, weak) = app.add_token(&others, None, None).await;
+        app.services.audit.seal(&app.operator()).await.expect("the operator may");
         let before = Snapshot::of(&app).await;
         for caller in [&weak, &viewer] {
             let answer = call(caller, method, path).await;

@@ -10,7 +10,7 @@ use crate::app::{Backend, Purpose};
 use crate::cli::output;
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
-use crate::service::fleet::{Behind, Plan, Record};
+use crate::service::fleet::{Behind, Plan, Record, Stage};
 
 pub(super) async fn plan(
     settings: &Settings,
@@ -75,7 +75,8 @@ pub(super) async fn rehearse(
     output: Output,
 ) -> Result<Exit, Failure> {
     output::on_backend(Purpose::Operate, settings, async |backend| {
-        let rehearsed = backend.services.fleet.rehearse(&backend.operator(), tenant).await;
+        let stage = tenant.map_or(Stage::FirstBehind, |named| Stage::Tenant(named.to_owned()));
+        let rehearsed = backend.services.fleet.rehearse(&backend.operator(), stage).await;
         let Some(rehearsal) = rehearsed? else {
             if output.json {
                 progress::line(&json!({ "schema": null, "applied": [], "error": null }));
@@ -84,10 +85,8 @@ pub(super) async fn rehearse(
             return output::data("tenants: nothing to do").map(|()| Exit::Done);
         };
         let schema = rehearsal.schema.as_str();
-        let (applied, error) = match &rehearsal.outcome {
-            Ok(files) => (Some(files), None),
-            Err(reason) => (None, Some(reason)),
-        };
+        let outcome = rehearsal.outcome();
+        let (applied, error) = (outcome.as_ref().ok(), outcome.as_ref().err());
         if output.json {
             progress::line(&json!({ "schema": schema, "applied": applied, "error": error }));
         } else if let Some(files) = applied {

@@ -142,6 +142,7 @@ pub(super) fn operation(record: &Record) -> Value {
         "migratedCount": counts.done,
         "failedCount": counts.failed,
         "skippedCount": counts.skipped,
+        "prunedCount": counts.pruned,
         "createdAt": output::time(record.created_at),
         "startedAt": record.started_at.map(output::time),
         "endedAt": record.ended_at.map(output::time),

@@ -249,6 +249,7 @@ fn not_found(noun: Noun) -> Face {
         Noun::AuditEvent => ("audit_event_not_found", "There is no such audit event"),
         Noun::Member => ("member_not_found", "There is no such member"),
         Noun::Operation => ("operation_not_found", "There is no such operation"),
+        Noun::Vacancy => ("vacancy_not_found", "There is no vacancy"),
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
     Face { status: StatusCode::NOT_FOUND, code, title, detail }

@@ -85,13 +85,13 @@ pub(super) fn message(error: &Error) -> String {
             | AuthProblem::WrongPassword
             | AuthProblem::Several,
         ) => "Access denied".to_owned(),
-        Error::NotFound(Noun::Tenant) => "The tenant was not found".to_owned(),
         Error::NotFound(Noun::User | Noun::Profile | Noun::Member) => {
             "The user record was not found".to_owned()
         }
-        Error::NotFound(Noun::Token) => "The token was not found".to_owned(),
-        Error::NotFound(Noun::AuditEvent) => "The audit event was not found".to_owned(),
-        Error::NotFound(Noun::Operation) => "The operation was not found".to_owned(),
+        Error::NotFound(
+            noun
+            @ (Noun::Tenant | Noun::Token | Noun::AuditEvent | Noun::Operation | Noun::Vacancy),
+        ) => format!("The {} was not found", noun.as_str()),
         Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
         Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
         Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),

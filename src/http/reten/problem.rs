@@ -133,6 +133,7 @@ fn message(error: &Error) -> String {
             Noun::AuditEvent => "Audit event not found".to_owned(),
             Noun::Member => "Member not found".to_owned(),
             Noun::Operation => "Operation not found".to_owned(),
+            Noun::Vacancy => "Vacancy not found".to_owned(),
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),

@@ -148,7 +148,8 @@ fn message(error: &Error) -> &'static str {
             | Noun::Profile
             | Noun::AuditEvent
             | Noun::Member
-            | Noun::Operation,
+            | Noun::Operation
+            | Noun::Vacancy,
         ) => "Not found",
         Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => {
             "The request clashes with another; try again."

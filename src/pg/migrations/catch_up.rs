@@ -40,6 +40,11 @@ impl Applied {
 pub struct Pending(pub(super) Vec<usize>);
 
 impl Pending {
+    /// File by file.
+    pub(in crate::pg) fn each(&self) -> Vec<Self> {
+        self.0.iter().map(|at| Self(vec![*at])).collect()
+    }
+
     /// As many as can be sent together, from the end, and what goes before, part by part.
     pub(in crate::pg) fn split(&self) -> (Vec<Self>, Self) {
         let mut parts: Vec<Self> =

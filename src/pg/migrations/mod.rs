@@ -30,6 +30,7 @@ use self::statements::Statement;
 pub use catch_up::{Applied, OutsideFile, Pending, Segment};
 pub use check::check;
 pub use error::MigrationError;
+pub use outside::is_direct;
 pub(super) use run::HERE;
 pub use statements::MARK;
 

@@ -23,7 +23,33 @@ use crate::pg::error::Failure;
 use crate::pg::pool::{Database, Db, TimeLimits};
 use crate::pg::scope::{self, Lone, PublicTx};
 
+/// Whether the database is reached directly, which a file that runs outside of a transaction needs.
+///
+/// # Errors
+/// Where it is not reached at all.
+pub async fn is_direct(database: &Database) -> Result<bool, MigrationError> {
+    // Any name will do: a path may name what is not there.
+    let schema = SchemaName::of(TenantId::generate());
+    match Lone::open(database.owner(), &schema, &database.rules().limits).await {
+        Ok(_) => Ok(true),
+        Err(MigrationError::NotDirect) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl MigrationSet {
+    /// Whether one of these files runs outside of a transaction.
+    pub fn any_outside<'a>(&self, mut files: impl Iterator<Item = &'a String>) -> bool {
+        let outside: Vec<String> = self
+            .migrations
+            .iter()
+            .zip(&self.outside)
+            .filter(|(_, outside)| outside.is_some())
+            .map(|(migration, _)| file_name(migration))
+            .collect();
+        files.any(|file| outside.contains(file))
+    }
+
     /// Runs what is left of a file in a tenant's schema and enters it into the history.
     ///
     /// # Errors

@@ -12,10 +12,14 @@
 //! - [`plan`]: who is behind by what, from one query.
 //! - [`rehearse`]: one schema, rolled back.
 //! - [`run`]: the runner; [`tenant`]: what it does to each.
+//! - [`takeup`]: going on where a runner is gone, without being asked.
+//! - [`prune`]: forgetting what became of each tenant long ago.
 
 mod plan;
+mod prune;
 mod rehearse;
 mod run;
+mod takeup;
 mod tenant;
 
 use std::sync::Arc;
@@ -24,6 +28,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::audit;
@@ -41,9 +46,11 @@ use crate::pg::{Db, PublicTx, migration_sets, operation_tenants, operations};
 use crate::telemetry::Metrics;
 
 pub use self::plan::{Behind, Plan};
-pub use self::rehearse::Rehearsal;
+pub use self::rehearse::{House, Rehearsal, Stage, Trial, TrialEnd};
 use self::run::Tally;
 pub use self::run::{Event, Events};
+pub use self::takeup::Look;
+use self::takeup::Why;
 pub use crate::pg::operation_tenants::{End, Work};
 pub use crate::pg::operations::{Counts, Record};
 
@@ -69,6 +76,8 @@ pub struct Engine {
     pid: i32,
     tally: Tally,
     runs: run::Runs,
+    /// Held by whoever rehearses.
+    rehearsing: Mutex<()>,
 }
 
 /// How much one process takes upon itself.
@@ -80,6 +89,9 @@ pub struct Limits {
     pub most_workers: usize,
     /// How long after its last sign of life a runner is taken for gone.
     pub lease: Duration,
+    /// Whether another process may go on by itself with what this one lets go of when it stops. Not where
+    /// somebody watches the run: whoever stops it means it.
+    pub hands_on: bool,
 }
 
 /// What is to be migrated, and how.
@@ -119,8 +131,8 @@ impl Engine {
         host: String,
     ) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        let (tally, runs) = (Tally::default(), run::Runs::default());
-        Self { runtime, db, database, set, clock, limits, host, pid, tally, runs }
+        let (tally, runs, rehearsing) = (Tally::default(), run::Runs::default(), Mutex::new(()));
+        Self { runtime, db, database, set, clock, limits, host, pid, tally, runs, rehearsing }
     }
 
     /// Stops what this process runs, between tenants, and lets go of it; any process can take it up.
@@ -169,31 +181,14 @@ impl Fleet {
         Ok(plan)
     }
 
-    /// Tries the migration on one tenant, or the first that is behind, and takes everything back.
+    /// Tries the migration on one schema and takes everything back; nothing where nobody is behind.
     ///
     /// # Errors
-    /// Those of the rights check and of the database; [`Noun::Tenant`] not found. That a file fails is an
-    /// answer.
-    pub async fn rehearse(
-        &self,
-        ctx: &CallContext,
-        named: Option<&str>,
-    ) -> Result<Option<Rehearsal>> {
+    /// Those of the rights check and of the database; [`Noun::Tenant`] or [`Noun::Vacancy`] not found;
+    /// [`FleetProblem::Ahead`], [`FleetProblem::Diverged`]. That a file fails is an answer.
+    pub async fn rehearse(&self, ctx: &CallContext, stage: Stage) -> Result<Option<Rehearsal>> {
         ctx.require(Permission::MigrateFleet)?;
-        rehearse::on_tenant(&self.engine, &self.db, named, ctx.now).await
-    }
-
-    /// Tries the migration on a schema, whoever it belongs to, and takes everything back.
-    ///
-    /// # Errors
-    /// As [`Fleet::rehearse`].
-    pub async fn rehearse_on(
-        &self,
-        ctx: &CallContext,
-        schema: &crate::domain::SchemaName,
-    ) -> Result<Rehearsal> {
-        ctx.require(Permission::MigrateFleet)?;
-        rehearse::on_schema(&self.engine, &self.db, schema, ctx.now).await
+        self.engine.rehearse(stage, ctx.now).await
     }
 
     /// Writes an operation down, with a row for every tenant in it; nobody runs it yet.
@@ -245,7 +240,7 @@ impl Fleet {
     /// [`FleetProblem::OtherSet`]; those of the database, after which any process can take it up.
     pub async fn run(&self, ctx: &CallContext, id: Uuid, events: Events) -> Result<Record> {
         ctx.require(Permission::MigrateFleet)?;
-        let go = self.engine.take_up(ctx, id).await?;
+        let go = self.engine.take_up(ctx, id, Why::Asked).await?;
         Arc::clone(&self.engine).work(go, events).await
     }
 
@@ -257,7 +252,7 @@ impl Fleet {
         ctx.require(Permission::MigrateFleet)?;
         let (engine, ctx) = (Arc::clone(&self.engine), ctx.clone());
         let taking = self.engine.runtime.spawn(async move {
-            let go = engine.take_up(&ctx, id).await?;
+            let go = engine.take_up(&ctx, id, Why::Asked).await?;
             engine.work_in_background(go);
             Ok::<(), Error>(())
         });
@@ -299,7 +294,8 @@ impl Fleet {
     /// Puts the tenants that failed back among those that are to be tried; nobody runs it yet.
     ///
     /// # Errors
-    /// As [`Fleet::pause`]; [`FleetProblem::Held`] or [`FleetProblem::Open`] where another one is open.
+    /// As [`Fleet::pause`]; [`FleetProblem::Held`] or [`FleetProblem::Open`] where another one is open;
+    /// [`FleetProblem::OtherSet`], [`FleetProblem::Pruned`].
     pub async fn retry(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
         ctx.require(Permission::MigrateFleet)?;
         let (tx, before) = self.lock(id).await?;
@@ -312,6 +308,9 @@ impl Fleet {
         }
         operations::set_state(&tx, id, state, None, ctx.now).await?;
         let count = operation_tenants::retry(&tx, id).await?;
+        if count < u64::try_from(before.counts.failed).unwrap_or(0) {
+            return Err(FleetProblem::Pruned.into());
+        }
         note(&tx, ctx, "migration.retry", id, json!({ "tenants": count })).await?;
         self.finish(tx, id).await
     }

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use uuid::Uuid;
 
+use super::takeup::Why;
 use super::tenant::Job;
 use super::{Engine, note};
 use crate::auth::CallContext;
@@ -161,12 +162,13 @@ struct Shared {
 
 impl Engine {
     /// Takes the lease of an operation, and what a runner before us left half claimed.
-    pub(super) async fn take_up(&self, ctx: &CallContext, id: Uuid) -> Result<Go> {
+    pub(super) async fn take_up(&self, ctx: &CallContext, id: Uuid, why: Why) -> Result<Go> {
         ctx.require(Permission::MigrateFleet)?;
         let during = "take an operation up";
         let tx = self.db.public().await.during(during)?;
         let before = operations::lock(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         before.state.after(Step::TakeUp)?;
+        why.require(&tx, &before).await?;
         if before.target_fingerprint != self.set.fingerprint() {
             return Err(FleetProblem::OtherSet.into());
         }
@@ -183,7 +185,7 @@ impl Engine {
         }
         operation_tenants::reclaim(&tx, id, runner.id).await?;
         if before.state != OperationState::Planned {
-            let details = json!({ "from": before.state.as_str() });
+            let details = json!({ "from": before.state.as_str(), "asked": why == Why::Asked });
             note(&tx, ctx, "migration.resume", id, details).await?;
         }
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
@@ -296,7 +298,7 @@ impl Engine {
             }
         }
         if !goes_on {
-            operations::release(&tx, id, runner).await?;
+            operations::release(&tx, id, runner, self.limits.hands_on).await?;
         }
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         tx.commit().await.during(during)?;

@@ -11,7 +11,7 @@ use crate::support::{Answer, Caller, Snapshot, TestApp};
 const MIGRATIONS: &str = "/control/v1/migrations";
 
 /// A server on the tenants of a ground and the files as they are now.
-async fn serve(ground: &Ground) -> TestApp {
+pub async fn serve(ground: &Ground) -> TestApp {
     let app = TestApp::builder()
         .with("tenant_migrations", ground.folder.path().display().to_string())
         .with("fleet.lease", "2s")
@@ -127,7 +127,7 @@ async fn a_migration_is_paused_resumed_cancelled_and_retried_by_request() {
     let paused = at_rest(&root, &id).await;
     assert_eq!(
         paused["tenants"],
-        json!({ "total": 4, "pending": 3, "running": 0, "done": 1, "failed": 0, "skipped": 0 })
+        json!({ "total": 4, "pending": 3, "running": 0, "done": 1, "failed": 0, "skipped": 0, "pruned": 0 })
     );
     assert_problem(&root.post(MIGRATIONS, &json!({})).await, 409, "migration_open");
 
@@ -259,6 +259,7 @@ async fn nobody_else_looks_at_the_fleet_or_moves_it() {
         ["pause", "resume", "cancel", "retry"]
             .map(|verb| ("POST", format!("{MIGRATIONS}/{id}/{verb}"))),
     );
+    calls.push(("POST", "/control/v1/rehearsals".to_owned()));
     for (method, path) in calls {
         for (caller, status, code) in [
             (app.anonymous(), 401, "unauthenticated"),

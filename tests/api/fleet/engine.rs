@@ -3,7 +3,7 @@
 use rowhouse::domain::operation::{FleetProblem, WorkState};
 use rowhouse::domain::page::Window;
 use rowhouse::domain::{Error, Rule};
-use rowhouse::service::fleet::Wish;
+use rowhouse::service::fleet::{Stage, Wish};
 
 use super::ground::{GATED, Gate, Ground, SECOND, migrate, outcome, provision, quiet};
 
@@ -251,7 +251,7 @@ async fn a_file_that_moves_itself_out_of_its_schema_is_taken_back() {
     let error = work.rows[0].error.as_deref().unwrap();
     assert!(error.contains("V2__move.sql: a file ended the transaction or changed"), "{error}");
     assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
-    let rehearsed = fleet.rehearse(&ctx, None).await.unwrap().unwrap().outcome;
+    let rehearsed = fleet.rehearse(&ctx, Stage::FirstBehind).await.unwrap().unwrap().outcome();
     assert!(rehearsed.unwrap_err().contains("V2__move.sql"));
     backend.close().await;
 }

@@ -1,32 +1,42 @@
 //! A rehearsal tells what would happen and leaves nothing.
 
-use rowhouse::domain::{SchemaName, TenantId};
+use rowhouse::domain::TenantId;
+use rowhouse::service::fleet::{House, Stage, TrialEnd};
+use serde_json::{Value, json};
 
-use super::ground::{Ground, SECOND};
-use crate::support::Snapshot;
+use super::control::serve;
+use super::ground::{FIRST, GATED, Gate, Ground, SECOND, provision, wait_for};
+use crate::support::control::{assert_problem, pointers};
+use crate::support::{Snapshot, TestApp};
+
+const REHEARSALS: &str = "/control/v1/rehearsals";
+const MIGRATIONS: &str = "/control/v1/migrations";
+
+const INDEX: (&str, &str) = (
+    "V3__index.sql",
+    "-- rowhouse: no-transaction\nCREATE INDEX CONCURRENTLY notes_runs_idx ON notes (runs);",
+);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rehearsal_runs_the_files_and_takes_them_back() {
     let ground = Ground::with(2).await;
     ground.write(SECOND);
-    ground.write((
-        "V3__index.sql",
-        "-- rowhouse: no-transaction\nCREATE INDEX CONCURRENTLY notes_runs_idx ON notes (runs);",
-    ));
+    ground.write(INDEX);
     let backend = ground.backend(&[]).await;
     let sql = ground.sql().await;
     let before = Snapshot::take(&sql).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let files = Ok(vec!["V2__add_mood.sql".to_owned(), "V3__index.sql".to_owned()]);
-    let first = fleet.rehearse(&ctx, None).await.unwrap().unwrap();
-    assert_eq!((first.schema.as_str(), &first.outcome), (ground.schema(0).as_str(), &files));
-    let named = fleet.rehearse(&ctx, Some("t1")).await.unwrap().unwrap();
-    assert_eq!((named.schema.as_str(), &named.outcome), (ground.schema(1).as_str(), &files));
-    let schema = SchemaName::of(TenantId::new(ground.tenants[1]));
-    assert_eq!(fleet.rehearse_on(&ctx, &schema).await.unwrap().outcome, files);
+    let files = Ok(vec![SECOND.0.to_owned(), INDEX.0.to_owned()]);
+    for (stage, number) in [(Stage::FirstBehind, 0), (Stage::Tenant("t1".to_owned()), 1)] {
+        let rehearsal = fleet.rehearse(&ctx, stage).await.unwrap().unwrap();
+        assert_eq!(rehearsal.schema.as_str(), ground.schema(number));
+        assert_eq!(rehearsal.outcome(), files);
+        let House::Tenant { id, slug } = rehearsal.house else { panic!("{rehearsal:?}") };
+        assert_eq!((id.uuid(), slug.as_str()), (ground.tenants[number], &*format!("t{number}")));
+    }
     assert_eq!(Snapshot::take(&sql).await, before);
     assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0, 0], vec![1]));
-    assert!(fleet.rehearse(&ctx, Some("nobody")).await.is_err());
+    assert!(fleet.rehearse(&ctx, Stage::Tenant("nobody".to_owned())).await.is_err());
     backend.close().await;
 }
 
@@ -35,9 +45,189 @@ async fn a_rehearsal_names_the_file_and_the_line_that_would_fail() {
     let ground = Ground::with(1).await;
     ground.write(("V2__break.sql", "UPDATE notes SET runs = 5;\n\nSELECT nonsense\n  FROM notes;"));
     let backend = ground.backend(&[]).await;
-    let rehearsed = backend.services.fleet.rehearse(&backend.operator(), None).await;
-    let reason = rehearsed.unwrap().unwrap().outcome.unwrap_err();
+    let rehearsed = backend.services.fleet.rehearse(&backend.operator(), Stage::FirstBehind).await;
+    let reason = rehearsed.unwrap().unwrap().outcome().unwrap_err();
     assert!(reason.starts_with("V2__break.sql, line 3: column \"nonsense\""), "{reason}");
     assert_eq!(ground.runs().await, [0]);
     backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vacancy_is_rehearsed_on_as_a_tenant_is_and_stays_as_it_was() {
+    let ground = Ground::with(0).await;
+    let before = ground.backend(&[("tenants.vacancies", "1")]).await;
+    before.services.vacancies.fill(&before.operator()).await.unwrap();
+    ground.write(GATED);
+    ground.write(INDEX);
+    let after = ground.backend(&[]).await;
+    let sql = ground.sql().await;
+    let id: uuid::Uuid = sql.query_one("SELECT id FROM vacancies", &[]).await.unwrap().get(0);
+    let gate = Gate::shut(&ground).await;
+    let (fleet, ctx) = (&after.services.fleet, after.operator());
+    let (rehearsed, made) = tokio::join!(fleet.rehearse(&ctx, Stage::Vacancy), async {
+        gate.reached(&ground).await;
+        // The set-up would take it, and builds a house of its own instead of waiting.
+        let made = provision(&before, "acme").await;
+        gate.open().await;
+        made
+    });
+    assert_ne!(made, id);
+    let rehearsal = rehearsed.unwrap().unwrap();
+    assert_eq!(rehearsal.house, House::Vacancy(TenantId::new(id)));
+    assert_eq!(rehearsal.outcome(), Ok(vec![GATED.0.to_owned(), INDEX.0.to_owned()]));
+    let stands = "SELECT state || ' ' || migrations_version FROM vacancies";
+    let stands: String = sql.query_one(stands, &[]).await.unwrap().get(0);
+    assert_eq!(stands, "ready 1");
+    let runs = format!("SELECT runs FROM tenant_{}.notes", id.simple());
+    assert_eq!(sql.query_one(&runs, &[]).await.unwrap().get::<_, i32>(0), 0);
+    // As good as before: the next set-up moves in.
+    assert_eq!(provision(&before, "next").await, id);
+    before.close().await;
+    after.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rehearsal_that_nobody_waits_for_any_more_leaves_nothing_and_frees_the_next() {
+    let ground = Ground::with(1).await;
+    ground.write(GATED);
+    let gate = Gate::shut(&ground).await;
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (backend.services.fleet.clone(), backend.operator());
+    let asking = tokio::spawn(async move { fleet.rehearse(&ctx, Stage::FirstBehind).await });
+    gate.reached(&ground).await;
+    asking.abort();
+    assert!(asking.await.unwrap_err().is_cancelled());
+    gate.open().await;
+    let again = backend.services.fleet.rehearse(&backend.operator(), Stage::FirstBehind).await;
+    let trials = again.unwrap().unwrap().trials;
+    assert!(matches!(trials[0].end, TrialEnd::Applied(_)), "{trials:?}");
+    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rehearsal_by_request_answers_each_file_with_its_time() {
+    let ground = Ground::with(2).await;
+    ground.write(SECOND);
+    ground.write(("V3__sleep.sql", "SELECT pg_sleep(0.02);"));
+    let app = serve(&ground).await;
+    let sql = app.sql().await;
+    let before = Snapshot::take(&sql).await;
+    let id = ground.tenants[1].to_string();
+    for (body, number) in [
+        (json!({}), 0),
+        (json!({ "tenant": "t1" }), 1),
+        (json!({ "tenant": id, "vacancy": false }), 1),
+    ] {
+        let answer = app.root().post(REHEARSALS, &body).await;
+        assert_eq!((answer.status, &answer.body["passed"]), (200, &json!(true)), "{answer:?}");
+        assert_eq!(answer.body["tenant_id"], json!(ground.tenants[number]));
+        assert_eq!(answer.body["slug"], json!(format!("t{number}")));
+        assert_eq!(answer.body["vacancy_id"], Value::Null);
+        let files = answer.body["migrations"].as_array().unwrap();
+        let of = |at: usize| (files[at]["file"].as_str(), files[at]["state"].as_str());
+        assert_eq!(of(0), (Some(SECOND.0), Some("applied")));
+        assert_eq!(of(1), (Some("V3__sleep.sql"), Some("applied")));
+        assert!(files[0]["duration_ms"].as_f64().unwrap() >= 0.0, "{answer:?}");
+        assert!(files[1]["duration_ms"].as_f64().unwrap() >= 20.0, "{answer:?}");
+        assert_eq!((&files[1]["error"], &files[1]["line"]), (&Value::Null, &Value::Null));
+    }
+    assert_eq!(Snapshot::take(&sql).await, before);
+    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0, 0], vec![1]));
+    assert_problem(
+        &app.root().post(REHEARSALS, &json!({ "tenant": "nobody" })).await,
+        404,
+        "tenant_not_found",
+    );
+    assert_problem(
+        &app.root().post(REHEARSALS, &json!({ "vacancy": true })).await,
+        404,
+        "vacancy_not_found",
+    );
+    for (body, expected) in [
+        (json!({ "tenants": ["t0"] }), "/tenants: unknown_field"),
+        (json!({ "tenant": 1 }), "/tenant: wrong_type"),
+        (json!({ "vacancy": "yes" }), "/vacancy: wrong_type"),
+        (json!({ "tenant": "t0", "vacancy": true }), "/vacancy: not_one_of"),
+    ] {
+        let answer = app.root().post(REHEARSALS, &body).await;
+        assert_problem(&answer, 400, "invalid");
+        assert_eq!(pointers(&answer), [expected], "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rehearsal_by_request_names_the_file_that_fails_and_those_behind_it() {
+    let ground = Ground::with(1).await;
+    ground.write(SECOND);
+    ground.write(("V3__break.sql", "UPDATE notes SET runs = 5;\nSELECT nonsense\n  FROM notes;"));
+    ground.write(("V4__never.sql", "SELECT 1;"));
+    let app = serve(&ground).await;
+    let before = Snapshot::of(&app).await;
+    let answer = app.root().post(REHEARSALS, &json!({})).await;
+    assert_eq!((answer.status, &answer.body["passed"]), (200, &json!(false)), "{answer:?}");
+    let files = answer.body["migrations"].as_array().unwrap();
+    let states: Vec<&str> = files.iter().map(|file| file["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["applied", "failed", "not_reached"]);
+    assert_eq!((&files[1]["file"], &files[1]["line"]), (&json!("V3__break.sql"), &json!(2)));
+    let error = files[1]["error"].as_str().unwrap();
+    assert!(error.contains("nonsense") && error.contains("42703"), "{error}");
+    assert_eq!((&files[1]["duration_ms"], &files[2]["error"]), (&Value::Null, &Value::Null));
+    assert_eq!(Snapshot::of(&app).await, before);
+    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_run_is_refused_for_a_rehearsal_is_refused_for() {
+    let ground = Ground::with(1).await;
+    let both = async |app: &TestApp, code: &str| {
+        let run = app.root().post(MIGRATIONS, &json!({})).await;
+        assert_problem(&run, 409, code);
+        for body in [json!({}), json!({ "tenant": "t0" })] {
+            let rehearsal = app.root().post(REHEARSALS, &body).await;
+            assert_problem(&rehearsal, 409, code);
+            assert_eq!(rehearsal.body["detail"], run.body["detail"]);
+        }
+    };
+    ground.write((FIRST.0, "CREATE TABLE notes (id int PRIMARY KEY)"));
+    both(&serve(&ground).await, "migrations_diverged").await;
+    ground.remove(FIRST.0);
+    both(&serve(&ground).await, "migrations_ahead").await;
+    // What the tenant's own history alone tells.
+    ground.write(FIRST);
+    ground.write(SECOND);
+    let app = serve(&ground).await;
+    let sql = ground.sql().await;
+    let edit = format!("UPDATE {}.refinery_schema_history SET checksum = '1'", ground.schema(0));
+    sql.batch_execute(&edit).await.unwrap();
+    let answer = app.root().post(REHEARSALS, &json!({})).await;
+    assert_problem(&answer, 409, "migrations_diverged");
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("was applied with another text") && detail.contains("(t0)"),
+        "{detail}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_is_behind_a_rehearsal_has_nothing_to_try() {
+    let ground = Ground::with(1).await;
+    let app = TestApp::builder()
+        .with("tenant_migrations", ground.folder.path().display().to_string())
+        .with("tenants.vacancies", "1")
+        .on(ground.database.clone())
+        .spawn()
+        .await;
+    let answer = app.root().post(REHEARSALS, &json!({})).await;
+    let nothing = json!({
+        "passed": true, "tenant_id": null, "slug": null, "vacancy_id": null, "migrations": []
+    });
+    assert_eq!((answer.status, &answer.body), (200, &nothing));
+    let answer = app.root().post(REHEARSALS, &json!({ "tenant": "t0" })).await;
+    assert_eq!((&answer.body["slug"], &answer.body["migrations"]), (&json!("t0"), &json!([])));
+    let sql = app.sql().await;
+    wait_for(&sql, "SELECT count(*) = 1 FROM vacancies WHERE state = 'ready'").await;
+    let id: uuid::Uuid = sql.query_one("SELECT id FROM vacancies", &[]).await.unwrap().get(0);
+    let answer = app.root().post(REHEARSALS, &json!({ "vacancy": true })).await;
+    assert_eq!((answer.status, &answer.body["vacancy_id"]), (200, &json!(id)), "{answer:?}");
 }

@@ -183,6 +183,8 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
         ("http.shutdown_timeout", "2s"),
         // Nothing is built that a test did not ask for; `vacancies.rs` asks.
         ("tenants.vacancies", "0"),
+        // Nor is anything gone on with; `fleet/takeup.rs` asks.
+        ("fleet.take_up_interval", "0"),
         ("auth.hash_memory_kib", "8"),
         ("auth.hash_iterations", "1"),
         ("limits.login_pair", "0"),

@@ -1,0 +1,213 @@
+//! What is answered about fleet migrations.
+
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::domain::operation::PauseReason;
+use crate::service::fleet::{Behind, Plan, Record, Work};
+
+/// A fleet migration.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Migration)]
+pub(super) struct MigrationAnswer {
+    id: Uuid,
+    /// `planned`, `running`, `paused`, `done`, `failed` (some tenants could not be migrated) or `cancelled`.
+    state: &'static str,
+    /// Why it is paused: `asked`, `canary`, `canary_failed` or `max_failures`.
+    pause_reason: Option<&'static str>,
+    /// Who runs it, or ran it last.
+    runner: Option<RunnerAnswer>,
+    /// Who asked for it.
+    actor: String,
+    /// The highest version of the set that it migrates to.
+    target_version: i32,
+    /// A digest of that set.
+    target_fingerprint: String,
+    /// What was asked for.
+    #[schema(value_type = Object)]
+    options: Value,
+    tenants: CountsAnswer,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    started_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    ended_at: Option<OffsetDateTime>,
+}
+
+/// Who runs a migration.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MigrationRunner)]
+pub(super) struct RunnerAnswer {
+    host: String,
+    pid: i32,
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    /// Whether it was heard of lately. A running migration without a living runner waits for `resume`.
+    alive: bool,
+}
+
+/// Tenants of a migration by state.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MigrationCounts)]
+pub(super) struct CountsAnswer {
+    total: i64,
+    pending: i64,
+    running: i64,
+    done: i64,
+    failed: i64,
+    skipped: i64,
+    /// Those of all of them whose rows are no longer kept, and listed.
+    pruned: i64,
+}
+
+/// A part of the migrations.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MigrationList {
+    pub(super) data: Vec<MigrationAnswer>,
+    /// Ask with it as `cursor` for what follows; null at the end.
+    pub(super) next_cursor: Option<String>,
+}
+
+/// One tenant of a migration.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MigrationTenant)]
+pub(super) struct TenantAnswer {
+    tenant_id: Uuid,
+    /// Its slug when the migration was made.
+    slug: String,
+    /// Whether it belongs to the canary.
+    canary: bool,
+    /// `pending`, `running`, `done`, `failed` or `skipped`.
+    state: &'static str,
+    /// How often it was begun.
+    attempts: i32,
+    /// The files that were applied.
+    applied: Option<Vec<String>>,
+    /// What went wrong, or why it was left out.
+    error: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    started_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    ended_at: Option<OffsetDateTime>,
+}
+
+/// A part of a migration's tenants.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MigrationTenantList {
+    pub(super) data: Vec<TenantAnswer>,
+    /// Ask with it as `cursor` for what follows; null at the end.
+    pub(super) next_cursor: Option<String>,
+}
+
+/// Who is behind and by what.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MigrationPlan)]
+pub(super) struct PlanAnswer {
+    target_version: i32,
+    target_fingerprint: String,
+    /// Tenants that are on the set.
+    current_count: i64,
+    /// Tenants that are not.
+    behind_count: i64,
+    /// Tenants that are being deleted, which are not migrated.
+    deleting_count: i64,
+    behind: Vec<BehindAnswer>,
+    /// Sets that this server is too old for; a migration is refused.
+    ahead: Vec<String>,
+    /// Sets whose files are not the ones that this server has; a migration is refused.
+    diverged: Vec<String>,
+}
+
+/// Tenants that lack the same files.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MigrationBehind)]
+pub(super) struct BehindAnswer {
+    fingerprint: String,
+    version: i32,
+    count: i64,
+    /// Some of them, oldest first.
+    slugs: Vec<String>,
+    /// The files that they lack.
+    files: Vec<String>,
+}
+
+impl From<Record> for MigrationAnswer {
+    fn from(record: Record) -> Self {
+        let alive = record.is_held;
+        let counts = record.counts;
+        Self {
+            id: record.id,
+            state: record.state.as_str(),
+            pause_reason: record.pause_reason.map(PauseReason::as_str),
+            runner: record.holder.map(|holder| RunnerAnswer {
+                host: holder.host,
+                pid: holder.pid,
+                since: holder.since,
+                alive,
+            }),
+            actor: record.actor,
+            target_version: record.target_version,
+            target_fingerprint: record.target_fingerprint,
+            options: record.options,
+            tenants: CountsAnswer {
+                total: counts.total,
+                pending: counts.pending,
+                running: counts.running,
+                done: counts.done,
+                failed: counts.failed,
+                skipped: counts.skipped,
+                pruned: counts.pruned,
+            },
+            created_at: record.created_at,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+        }
+    }
+}
+
+impl From<Work> for TenantAnswer {
+    fn from(work: Work) -> Self {
+        Self {
+            tenant_id: work.tenant.uuid(),
+            slug: work.slug.as_str().to_owned(),
+            canary: work.is_canary,
+            state: work.state.as_str(),
+            attempts: work.attempts,
+            applied: work.applied,
+            error: work.error,
+            started_at: work.started_at,
+            ended_at: work.ended_at,
+        }
+    }
+}
+
+impl From<Plan> for PlanAnswer {
+    fn from(plan: Plan) -> Self {
+        Self {
+            behind_count: plan.behind_count(),
+            target_version: plan.target_version,
+            target_fingerprint: plan.target_fingerprint,
+            current_count: plan.current_count,
+            deleting_count: plan.deleting_count,
+            behind: plan.behind.into_iter().map(BehindAnswer::from).collect(),
+            ahead: plan.ahead,
+            diverged: plan.diverged,
+        }
+    }
+}
+
+impl From<Behind> for BehindAnswer {
+    fn from(group: Behind) -> Self {
+        Self {
+            fingerprint: group.fingerprint,
+            version: group.version,
+            count: group.count,
+            slugs: group.slugs,
+            files: group.files,
+        }
+    }
+}

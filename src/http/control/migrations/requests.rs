@@ -1,0 +1,117 @@
+//! What fleet migrations are asked for with.
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::domain::error::{Result, Rule};
+use crate::domain::operation::Then;
+use crate::http::control::call::Fields;
+use crate::service::fleet::{Canary, Wish};
+
+/// Most that can be asked for at the same time.
+const WORKERS_MAX: i64 = 1024;
+
+/// Most tenants that a canary can have, and most failures that can be allowed.
+const COUNT_MAX: i64 = 1_000_000;
+/// What starts a migration; an empty object migrates everybody who is behind.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub(super) struct NewMigration {
+    /// These tenants alone, by slug or id.
+    #[schema(min_items = 1)]
+    tenants: Option<Vec<String>>,
+    canary: Option<NewCanary>,
+    /// Tenants at the same time; the server may do fewer.
+    #[schema(minimum = 1, maximum = 1024)]
+    workers: Option<u32>,
+    /// Pause as soon as so many have failed.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_failures: Option<u32>,
+    /// Answer the plan and do nothing.
+    dry_run: Option<bool>,
+}
+
+/// Tenants that come first.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[schema(as = NewMigrationCanary)]
+pub(super) struct NewCanary {
+    /// So many, the oldest ones.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    count: Option<u32>,
+    /// These, by slug or id.
+    #[schema(min_items = 1)]
+    tenants: Option<Vec<String>>,
+    /// What follows if they went well: `pause` (the default) or `continue`.
+    #[schema(pattern = "^(pause|continue)$")]
+    then: Option<String>,
+}
+
+/// Reads what starts a migration, and whether it is the plan alone that is asked for.
+pub(super) fn wish(mut body: Fields) -> Result<(Wish, bool)> {
+    let tenants = names(&mut body, "tenants");
+    let workers = number(&mut body, "workers", WORKERS_MAX);
+    let max_failures = number(&mut body, "max_failures", COUNT_MAX);
+    let dry_run = match body.value("dry_run") {
+        None => false,
+        Some(Value::Bool(dry_run)) => dry_run,
+        Some(_) => {
+            body.refuse("dry_run", Rule::Type("boolean"));
+            false
+        }
+    };
+    let canary = body.object("canary").map(|mut inner| {
+        let count = number(&mut inner, "count", COUNT_MAX);
+        let tenants = names(&mut inner, "tenants");
+        let then = inner
+            .optional("then", |word| word.parse().map_err(|_unknown| Rule::OneOf(Then::WORDS)));
+        if count.is_none() && tenants.is_empty() && !inner.is_refused() {
+            inner.refuse("count", Rule::Required);
+        }
+        body.merge(inner);
+        Canary {
+            count: count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+            tenants,
+            then: then.unwrap_or(Then::Pause),
+        }
+    });
+    body.finish(Some((Wish { tenants, canary, workers, max_failures }, dry_run)))
+}
+
+/// A whole number from 1 that may be absent.
+fn number(body: &mut Fields, name: &str, most: i64) -> Option<usize> {
+    let value = body.value(name)?;
+    let number = value.as_i64().filter(|number| (1..=most).contains(number));
+    if number.is_none() {
+        let rule = if value.is_number() { Rule::Range(1, most) } else { Rule::Type("integer") };
+        body.refuse(name, rule);
+    }
+    number.and_then(|number| usize::try_from(number).ok())
+}
+
+/// The texts of an array that may be absent.
+fn names(body: &mut Fields, name: &str) -> Vec<String> {
+    let values = match body.value(name) {
+        None => return Vec::new(),
+        Some(Value::Array(values)) => values,
+        Some(_) => {
+            body.refuse(name, Rule::Type("array"));
+            return Vec::new();
+        }
+    };
+    if values.is_empty() {
+        // Nobody is no narrower wish than everybody by accident.
+        body.refuse(name, Rule::Required);
+    }
+    let mut names = Vec::new();
+    for (place, value) in values.iter().enumerate() {
+        match value.as_str() {
+            Some(text) if text.contains('\0') => {
+                body.refuse_inside(name, place, Rule::ControlCharacter);
+            }
+            Some(text) => names.push(text.to_owned()),
+            None => body.refuse_inside(name, place, Rule::Type("string")),
+        }
+    }
+    names
+}
