@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::audit_events::Event;
 use super::error::Failure;
-use super::scope::PublicTx;
+use super::param::Param;
+use super::scope::{PublicTx, exactly_one};
 use super::tenants::CLUSTER;
 use super::vacancies::{Pattern, isolation_word};
 use crate::domain::error::{Conflict, Error, Noun, Result};
@@ -40,7 +41,7 @@ pub struct NewTenant<'a> {
     /// Who will run it.
     pub admin: Admin<'a>,
     /// What the audit trail says of it; the tenant is filled in.
-    pub event: &'a Event<'a>,
+    pub event: Event<'a>,
     /// When it is made.
     pub now: OffsetDateTime,
 }
@@ -126,44 +127,62 @@ const INSERT: &str = "
 /// [`Conflict::SlugTaken`]; [`Conflict::ExternalIdTaken`]; [`Noun::User`] not found, where the admin must
 /// exist; [`Conflict::Concurrent`] where the admin was made or removed at the same moment.
 pub async fn insert(tx: &PublicTx, new: &NewTenant<'_>) -> Result<Option<Given>> {
+    send(Means::Within(tx), new).await
+}
+
+/// As [`insert`], and commits in the same round trip.
+///
+/// # Errors
+/// As [`insert`].
+pub async fn insert_and_commit(tx: PublicTx, new: &NewTenant<'_>) -> Result<Option<Given>> {
+    send(Means::Last(tx), new).await
+}
+
+/// How the statement is sent.
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
+enum Means<'a> {
+    Within(&'a PublicTx),
+    Last(PublicTx),
+}
+
+async fn send(means: Means<'_>, new: &NewTenant<'_>) -> Result<Option<Given>> {
     let (email, newcomer) = match &new.admin {
         Admin::Nobody => (None, None),
         Admin::Existing(email) => (Some(email.as_str()), None),
         Admin::NewOrExisting(newcomer) => (Some(newcomer.email.as_str()), Some(newcomer)),
     };
-    let written = tx
-        .query_one(
-            INSERT,
-            &[
-                &new.id,
-                &new.pattern.fingerprint,
-                &isolation_word(new.pattern.isolation),
-                &CLUSTER,
-                new.slug,
-                new.name,
-                &new.org,
-                &new.contact.map(Email::as_str),
-                &new.external_id.map(ExternalId::as_str),
-                new.settings,
-                &TenantStatus::Active.as_str(),
-                &new.pattern.version,
-                &new.now,
-                &newcomer.map(|newcomer| newcomer.id),
-                &email,
-                &newcomer.map(|newcomer| newcomer.first_name.as_str()),
-                &newcomer.map(|newcomer| newcomer.last_name.as_str()),
-                &newcomer.and_then(|newcomer| newcomer.password_hash),
-                &Role::Admin.as_str(),
-                &Uuid::now_v7(),
-                &new.event.at,
-                &new.event.actor,
-                &new.event.action,
-                &new.event.request_id,
-                &new.event.details,
-            ],
-        )
-        .await;
-    match written {
+    let params: [&dyn Param; 25] = [
+        &new.id,
+        &new.pattern.fingerprint,
+        &isolation_word(new.pattern.isolation),
+        &CLUSTER,
+        new.slug,
+        new.name,
+        &new.org,
+        &new.contact.map(Email::as_str),
+        &new.external_id.map(ExternalId::as_str),
+        new.settings,
+        &TenantStatus::Active.as_str(),
+        &new.pattern.version,
+        &new.now,
+        &newcomer.map(|newcomer| newcomer.id),
+        &email,
+        &newcomer.map(|newcomer| newcomer.first_name.as_str()),
+        &newcomer.map(|newcomer| newcomer.last_name.as_str()),
+        &newcomer.and_then(|newcomer| newcomer.password_hash),
+        &Role::Admin.as_str(),
+        &Uuid::now_v7(),
+        &new.event.at,
+        &new.event.actor,
+        &new.event.action,
+        &new.event.request_id,
+        &new.event.details,
+    ];
+    let written = match means {
+        Means::Within(tx) => tx.query(INSERT, &params).await,
+        Means::Last(tx) => tx.query_and_commit(INSERT, &params).await,
+    };
+    match written.and_then(exactly_one) {
         Ok(row) => Ok(Some(Given { id: row.get(0), number: row.get(1) })),
         Err(failure) if failure.lacks("tenants", "id") => Ok(None),
         Err(failure) => Err(new.explain(failure)),

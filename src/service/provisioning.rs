@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 pub use self::answer::Provisioned;
-use self::order::{House, Order};
+use self::order::Order;
 pub use self::wish::{Admin, Extras, NewAdmin, ProvisionTenant};
 use super::vacancies::Vacancies;
 use crate::auth::CallContext;
@@ -29,7 +29,7 @@ use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::migrations::MigrationSet;
-use crate::pg::{Db, During, PublicTx, schemas};
+use crate::pg::{Db, During, PublicTx, new_tenants, schemas};
 
 /// How often a transaction is sent again that lost a race against another.
 const TRIES: u32 = 3;
@@ -123,11 +123,11 @@ impl Provisioning {
     async fn make(&self, order: &Order<'_>) -> Result<Option<Provisioned>> {
         let mut outcome = Outcome::NoVacancy;
         if self.vacancies.are_kept() {
-            outcome = self.set_up(order, House::Vacancy).await?;
+            outcome = self.set_up(order, None).await?;
         }
         let was_vacancy = !matches!(outcome, Outcome::NoVacancy);
         if !was_vacancy {
-            outcome = self.set_up(order, House::New(TenantId::generate())).await?;
+            outcome = self.set_up(order, Some(TenantId::generate())).await?;
         }
         let Outcome::Made(made) = outcome else { return Ok(None) };
         self.vacancies.note_set_up(was_vacancy);
@@ -135,25 +135,25 @@ impl Provisioning {
         Ok(Some(made))
     }
 
-    /// The transaction. With a vacancy there is nothing to it but one statement, and all of it is one round
-    /// trip; a key, a token or a schema that is built wait for the number that the statement gives.
-    async fn set_up(&self, order: &Order<'_>, house: House) -> Result<Outcome> {
+    /// The transaction: builds a schema for this id, or takes a vacancy. With a vacancy there is nothing to it
+    /// but one statement, and all of it is one round trip; a token, and the answer under a key, wait for what
+    /// that statement gives.
+    async fn set_up(&self, order: &Order<'_>, new: Option<TenantId>) -> Result<Outcome> {
         let tx = self.db.public().await.during("begin provisioning")?;
+        let rows = order.rows(new, self.vacancies.pattern());
+        if new.is_none() && order.is_plain() {
+            let given = new_tenants::insert_and_commit(tx, &rows).await?;
+            let made = given.map(|given| Outcome::Made(Provisioned::of(order.wish, given)));
+            return Ok(made.unwrap_or(Outcome::NoVacancy));
+        }
         if !order.take_key(&tx).await? {
             return Ok(Outcome::Answered);
         }
-        if house == House::Vacancy && order.is_plain() {
-            let (given, committed) =
-                join!(order.insert(&tx, house, self.vacancies.pattern()), tx.commit_behind());
-            // The first that failed is the cause; behind it everything fails.
-            let Some(given) = given? else { return Ok(Outcome::NoVacancy) };
-            committed.during("commit provisioning")?;
-            return Ok(Outcome::Made(Provisioned::of(order.wish, given)));
-        }
         // Before the schema: a slug that is taken, or an owner who is not there, must cost nothing.
-        let given = order.insert(&tx, house, self.vacancies.pattern()).await?;
-        let Some(given) = given else { return Ok(Outcome::NoVacancy) };
-        if let House::New(id) = house {
+        let Some(given) = new_tenants::insert(&tx, &rows).await? else {
+            return Ok(Outcome::NoVacancy);
+        };
+        if let Some(id) = new {
             self.make_schema(&tx, id).await?;
         }
         let made = Provisioned::of(order.wish, given);

@@ -10,7 +10,7 @@ use crate::domain::Permission;
 use crate::domain::error::Result;
 use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::pg::PublicTx;
-use crate::pg::new_tenants::{self, Given, NewTenant, Newcomer};
+use crate::pg::new_tenants::{self, NewTenant, Newcomer};
 use crate::pg::tokens::{self, Token};
 use crate::pg::vacancies::Pattern;
 use crate::service::audit::event;
@@ -26,35 +26,18 @@ pub(super) struct Order<'a> {
     pub(super) hash: Option<&'a PasswordHash>,
 }
 
-/// Where a new tenant will live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum House {
-    /// In a vacancy.
-    Vacancy,
-    /// In a schema that is made for it.
-    New(TenantId),
-}
-
 impl Order<'_> {
     /// Whether one statement writes all that there is to write.
     pub(super) fn is_plain(&self) -> bool {
         self.wish.idempotency_key.is_none() && !self.wish.with_token
     }
 
-    /// Writes the rows of the tenant; `None` where it was to take a vacancy and there is none.
-    pub(super) async fn insert(
-        &self,
-        tx: &PublicTx,
-        house: House,
-        pattern: &Pattern,
-    ) -> Result<Option<Given>> {
+    /// The rows of the tenant: with this id, or in a vacancy where it has none.
+    pub(super) fn rows<'a>(&'a self, id: Option<TenantId>, pattern: &'a Pattern) -> NewTenant<'a> {
         let Self { ctx, wish, extras, .. } = self;
         let details = json!({ "slug": wish.slug, "name": wish.name });
-        let new = NewTenant {
-            id: match house {
-                House::Vacancy => None,
-                House::New(id) => Some(id),
-            },
+        NewTenant {
+            id,
             pattern,
             slug: &wish.slug,
             name: &wish.name,
@@ -63,10 +46,9 @@ impl Order<'_> {
             external_id: extras.external_id.as_ref(),
             settings: &extras.settings,
             admin: self.admin(),
-            event: &event(ctx, &self.actor, "tenant.create", None, details),
+            event: event(ctx, &self.actor, "tenant.create", None, details),
             now: ctx.now,
-        };
-        new_tenants::insert(tx, &new).await
+        }
     }
 
     fn admin(&self) -> new_tenants::Admin<'_> {
