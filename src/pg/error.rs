@@ -64,6 +64,17 @@ impl Failure {
             }
     }
 
+    /// Whether the failure is that this column must have a value and was given none.
+    #[must_use]
+    pub fn lacks(&self, table: &str, column: &str) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        error.as_db_error().is_some_and(|db| {
+            *db.code() == SqlState::NOT_NULL_VIOLATION
+                && db.table() == Some(table)
+                && db.column() == Some(column)
+        })
+    }
+
     /// Whether the whole transaction may be sent again with hope: it lost a race, or never arrived.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

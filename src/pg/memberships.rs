@@ -1,6 +1,5 @@
 //! Statements on `public.memberships`, and the look-up behind every access token.
 
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::During;
@@ -9,23 +8,6 @@ use super::users;
 use crate::domain::Role;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{TenantId, UserId};
-
-/// Links a user to a tenant.
-pub async fn insert(
-    tx: &PublicTx,
-    tenant: TenantId,
-    user: UserId,
-    role: Role,
-    now: OffsetDateTime,
-) -> Result<()> {
-    tx.execute(
-        "INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)",
-        &[&tenant, &user, &role.as_str(), &now],
-    )
-    .await
-    .during("insert membership row")?;
-    Ok(())
-}
 
 /// The roles of a user in all tenants, whatever their status, held until the transaction ends.
 pub async fn lock_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<(TenantId, Role)>> {

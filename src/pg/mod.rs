@@ -34,6 +34,7 @@ pub mod idempotency;
 pub mod members;
 pub mod memberships;
 pub mod migration_sets;
+pub mod new_tenants;
 pub mod operation_tenants;
 pub mod operations;
 pub mod profiles;

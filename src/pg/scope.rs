@@ -50,7 +50,7 @@ pub struct TenantTx(Tx);
 /// Dropped without [`commit`](PublicTx::commit) it rolls back, without waiting: what only reads is best
 /// dropped.
 #[must_use = "a transaction that is dropped is rolled back"]
-pub struct PublicTx(Tx);
+pub struct PublicTx(Tx, Statements);
 
 impl TenantTx {
     pub(super) fn new(
@@ -146,7 +146,7 @@ impl PublicTx {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
         write_limits(&mut preamble, &rules.limits);
-        Self(Tx::new(connection, preamble, Statements::Unnamed, rules.limits.connect, tls, None))
+        Self::with(connection, preamble, rules, tls)
     }
 
     /// One that begins inside of a schema, as the owner, for migrations of a tenant that is there already. A
@@ -159,7 +159,15 @@ impl PublicTx {
     ) -> Self {
         let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
         write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
-        Self(Tx::new(connection, preamble, Statements::Unnamed, rules.limits.connect, tls, None))
+        Self::with(connection, preamble, rules, tls)
+    }
+
+    /// Statements go unnamed: [`commit_behind`](Self::commit_behind) would overtake one that is still to be
+    /// prepared. The last one of [`query_and_commit`](Self::query_and_commit) goes as the settings say.
+    fn with(connection: Loan, preamble: String, rules: &Rules, tls: MakeRustlsConnect) -> Self {
+        let patience = rules.limits.connect;
+        let tx = Tx::new(connection, preamble, Statements::Unnamed, patience, tls, None);
+        Self(tx, rules.statements)
     }
 
     /// Runs a query and gives its rows.
@@ -196,7 +204,7 @@ impl PublicTx {
         sql: &str,
         params: &[&dyn Param],
     ) -> Result<Vec<Row>, Failure> {
-        self.0.query_and_commit(sql, params).await
+        self.0.with_statements(self.1).query_and_commit(sql, params).await
     }
 
     /// Rolls back and waits for it, where what comes next may look at what is left.
@@ -306,7 +314,7 @@ impl Lone {
     }
 }
 
-fn exactly_one(mut rows: Vec<Row>) -> Result<Row, Failure> {
+pub(super) fn exactly_one(mut rows: Vec<Row>) -> Result<Row, Failure> {
     if rows.len() == 1 { rows.pop().ok_or(Failure::RowCount) } else { Err(Failure::RowCount) }
 }
 

@@ -119,32 +119,6 @@ pub async fn lock(tx: &PublicTx, id: TenantId) -> Result<Option<TenantRecord>> {
     row.as_ref().map(from_row).transpose()
 }
 
-/// Gives a tenant that was made in this transaction what only the control plane gives.
-///
-/// # Errors
-/// [`Conflict::ExternalIdTaken`].
-pub async fn complete(
-    tx: &PublicTx,
-    id: TenantId,
-    external_id: Option<&ExternalId>,
-    settings: &Document,
-) -> Result<()> {
-    let touched = tx
-        .execute(
-            "UPDATE tenants SET external_id = $2, settings = $3 WHERE id = $1",
-            &[&id, &external_id.cloned(), settings],
-        )
-        .await
-        .map_err(|failure| {
-            if failure.violates("tenants_external_id_key") {
-                Error::Conflict(Conflict::ExternalIdTaken)
-            } else {
-                failure.during("complete tenant record")
-            }
-        })?;
-    one(touched, "complete tenant record")
-}
-
 /// Writes what a person changes.
 ///
 /// # Errors

@@ -15,13 +15,6 @@ pub(super) const CLUSTER: &str = "default";
 /// The number of the main tenant, which Databunker's clients work in when they name none.
 pub const MAIN_NUMBER: i64 = 1;
 
-/// A number that no tenant had before.
-pub async fn next_number(tx: &PublicTx) -> Result<i64> {
-    let row =
-        tx.query_one("SELECT nextval('tenant_numbers')", &[]).await.during("number a tenant")?;
-    Ok(row.get(0))
-}
-
 /// Writes a new tenant's row.
 ///
 /// # Errors

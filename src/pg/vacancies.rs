@@ -1,6 +1,7 @@
 //! Statements on `public.vacancies` and `public.vacancy_keepers`.
 //!
-//! What these rows speak of is made and dropped in [`super::schemas`], in the same transactions.
+//! What these rows speak of is made and dropped in [`super::schemas`], in the same transactions. A set-up
+//! takes its vacancy in [`super::new_tenants`].
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -83,27 +84,6 @@ pub struct Keeper {
     pub wanted: usize,
     /// When it last said so.
     pub seen_at: OffsetDateTime,
-}
-
-/// Takes the oldest vacancy that fits. One that somebody else is about to take is passed over. It is back
-/// in its place if the transaction is rolled back.
-pub async fn claim(tx: &PublicTx, pattern: &Pattern) -> Result<Option<TenantId>> {
-    let row = tx
-        .query_opt(
-            "DELETE FROM vacancies
-              WHERE id = (SELECT id
-                            FROM vacancies
-                           WHERE state = 'ready' AND migrations_fingerprint = $1 AND isolation = $2
-                             AND cluster = $3
-                           ORDER BY created_at, id
-                           LIMIT 1
-                             FOR UPDATE SKIP LOCKED)
-             RETURNING id",
-            &[&pattern.fingerprint, &isolation_word(pattern.isolation), &CLUSTER],
-        )
-        .await
-        .during("claim a vacancy")?;
-    Ok(row.map(|row| row.get(0)))
 }
 
 /// The vacancy to rehearse a migration to `pattern` on: one that is behind where there is one, and none of
@@ -310,7 +290,8 @@ pub async fn delete_keeper(tx: &PublicTx, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-const fn isolation_word(isolation: Isolation) -> &'static str {
+/// The word for it in a row.
+pub(super) const fn isolation_word(isolation: Isolation) -> &'static str {
     match isolation {
         Isolation::Role => "role",
         Isolation::SearchPath => "search_path",

@@ -223,6 +223,16 @@ pub(super) async fn note_as(
     tenant: Option<TenantId>,
     details: Value,
 ) -> Result<()> {
-    let event = Event { at: ctx.now, actor, action, tenant, request_id: &ctx.request_id, details };
-    audit_events::insert(tx, &event).await
+    audit_events::insert(tx, &event(ctx, actor, action, tenant, details)).await
+}
+
+/// What [`note`] writes, for what is written in one statement with what it tells.
+pub(super) fn event<'a>(
+    ctx: &'a CallContext,
+    actor: &'a str,
+    action: &'static str,
+    tenant: Option<TenantId>,
+    details: Value,
+) -> Event<'a> {
+    Event { at: ctx.now, actor, action, tenant, request_id: &ctx.request_id, details }
 }

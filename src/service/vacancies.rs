@@ -231,17 +231,19 @@ impl Vacancies {
         metrics.set_vacancy_age(age.max(0));
     }
 
-    /// Takes a vacancy for a tenant that is made in this transaction, where there is one that fits.
-    pub(super) async fn claim(&self, tx: &PublicTx) -> Result<Option<TenantId>> {
-        if self.0.wanted == 0 {
-            return Ok(None);
-        }
-        vacancies::claim(tx, &self.0.pattern).await
+    /// Whether a set-up looks for a vacancy.
+    pub(super) fn are_kept(&self) -> bool {
+        self.0.wanted > 0
+    }
+
+    /// What a vacancy must fit, and a tenant that is built without one.
+    pub(super) fn pattern(&self) -> &Pattern {
+        &self.0.pattern
     }
 
     /// To be told after the commit: whether the tenant's house was a vacancy.
     pub(super) fn note_set_up(&self, was_vacancy: bool) {
-        if self.0.wanted > 0 {
+        if self.are_kept() {
             let counter = if was_vacancy { &self.0.claimed } else { &self.0.missed };
             counter.fetch_add(1, Ordering::Relaxed);
             self.0.asked.notify_one();

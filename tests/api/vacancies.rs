@@ -9,8 +9,9 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use futures_util::future::join_all;
 use reqwest::Method;
-use rowhouse::domain::error::{Conflict, Error};
-use rowhouse::domain::names::TenantId;
+use rowhouse::domain::error::{Conflict, Error, Noun};
+use rowhouse::domain::names::{Email, TenantId};
+use rowhouse::service::provisioning::{Admin, ProvisionTenant};
 use rowhouse::service::vacancies::{Tended, Work};
 use rowhouse::{Problem, TenantTx};
 use uuid::Uuid;
@@ -94,11 +95,16 @@ async fn a_set_up_that_fails_gives_its_vacancy_back() {
     ] {
         let before = crate::support::Snapshot::take(&sql).await;
         sql.batch_execute(&format!("ALTER TABLE {table} {put}")).await.unwrap();
-        let mut wish = wish("acme");
-        wish.idempotency_key = Some("a key".to_owned());
-        let provisioning = &process.backend.services.provisioning;
-        let failed = provisioning.provision(&process.operator(), wish).await;
-        assert!(matches!(failed, Err(Error::Internal { .. })), "{table}: {failed:?}");
+        // Without a key all of it is one round trip.
+        for key in [Some("a key".to_owned()), None] {
+            if key.is_none() && table == "idempotency_keys" {
+                continue;
+            }
+            let wish = ProvisionTenant { idempotency_key: key.clone(), ..wish("acme") };
+            let provisioning = &process.backend.services.provisioning;
+            let failed = provisioning.provision(&process.operator(), wish).await;
+            assert!(matches!(failed, Err(Error::Internal { .. })), "{table} {key:?}: {failed:?}");
+        }
         sql.batch_execute(&format!("ALTER TABLE {table} DROP CONSTRAINT nobody")).await.unwrap();
         assert_eq!(crate::support::Snapshot::take(&sql).await, before, "{table}");
     }
@@ -126,6 +132,47 @@ async fn no_two_set_ups_take_the_same_vacancy() {
     for process in processes {
         process.close().await;
     }
+}
+
+#[tokio::test]
+async fn set_ups_at_once_with_one_new_admin_take_a_vacancy_each_and_make_one_user() {
+    let database = TestDatabase::create().await;
+    let (process, sql) = (Process::on(&database, 6).await, database.connect().await);
+    process.fill().await;
+    let stock: BTreeSet<Uuid> = vacancies(&sql, "ready").await.into_iter().collect();
+    let Admin::NewOrExisting(admin) = wish("one").admin else { unreachable!() };
+    let operator = process.operator();
+    let made = join_all((0..6).map(|number| {
+        let admin = Admin::NewOrExisting(admin.clone());
+        let wish = ProvisionTenant { admin, ..wish(&format!("t-{number}")) };
+        process.backend.services.provisioning.provision(&operator, wish)
+    }))
+    .await;
+    let made: BTreeSet<Uuid> = made.into_iter().map(|made| made.unwrap().id.uuid()).collect();
+    assert_eq!(made, stock);
+    let sql_rows =
+        "SELECT count(DISTINCT user_id), count(*), (SELECT count(*) FROM users) FROM memberships";
+    let row = sql.query_one(sql_rows, &[]).await.unwrap();
+    let counted: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(counted, (1, 6, 1));
+    process.close().await;
+}
+
+#[tokio::test]
+async fn an_admin_who_must_exist_and_does_not_costs_no_vacancy() {
+    let database = TestDatabase::create().await;
+    let (process, sql) = (Process::on(&database, 1).await, database.connect().await);
+    process.fill().await;
+    let before = crate::support::Snapshot::take(&sql).await;
+    let admin = Admin::Existing(Email::parse("nobody@example.com").unwrap());
+    let provisioning = &process.backend.services.provisioning;
+    for with_token in [false, true] {
+        let wish = ProvisionTenant { admin: admin.clone(), with_token, ..wish("acme") };
+        let failed = provisioning.provision(&process.operator(), wish).await;
+        assert!(matches!(failed, Err(Error::NotFound(Noun::User))), "{failed:?}");
+    }
+    assert_eq!(crate::support::Snapshot::take(&sql).await, before);
+    process.close().await;
 }
 
 #[tokio::test]

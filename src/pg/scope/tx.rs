@@ -100,6 +100,11 @@ impl Tx {
         }
     }
 
+    pub(super) fn with_statements(mut self, statements: Statements) -> Self {
+        self.statements = statements;
+        self
+    }
+
     fn client(&self) -> &Loan {
         self.connection
             .as_ref()

@@ -1,0 +1,69 @@
+//! The main tenant, which is made when it is first needed.
+
+use time::OffsetDateTime;
+
+use super::{Provisioning, TRIES};
+use crate::auth::CallContext;
+use crate::domain::error::{Conflict, Error, Result};
+use crate::domain::names::{Slug, TenantId, TenantName};
+use crate::domain::{Tenant, TenantStatus};
+use crate::pg::{During, tenants};
+
+/// Slug and name of the main tenant; a reserved word, so that nobody else can have it.
+const MAIN: &str = "main";
+
+impl Provisioning {
+    /// The main tenant, where Databunker's clients work when they name none. It is made when it is first
+    /// needed, so that a house that never speaks that dialect has none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn main_tenant(&self, ctx: &CallContext) -> Result<Tenant> {
+        ctx.require_authenticated()?;
+        let (this, now) = (self.clone(), ctx.now);
+        self.runtime
+            .spawn(async move { this.find_or_make_main(now).await })
+            .await
+            .map_err(|panicked| Error::internal("make the main tenant", panicked))?
+    }
+
+    async fn find_or_make_main(&self, now: OffsetDateTime) -> Result<Tenant> {
+        let mut attempt = 1;
+        loop {
+            if let Some(tenant) = self.find_main().await? {
+                return Ok(tenant);
+            }
+            match self.make_main(now).await {
+                // Another request was first, or is at it.
+                Err(Error::Conflict(Conflict::SlugTaken | Conflict::Concurrent))
+                    if attempt < TRIES =>
+                {
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn make_main(&self, now: OffsetDateTime) -> Result<Tenant> {
+        let tenant = Tenant {
+            id: TenantId::generate(),
+            number: tenants::MAIN_NUMBER,
+            slug: Slug::stored(MAIN.to_owned()),
+            name: TenantName::stored(MAIN.to_owned()),
+            org: None,
+            status: TenantStatus::Active,
+            created_at: now,
+        };
+        let tx = self.db.public().await.during("make the main tenant")?;
+        tenants::insert(&tx, &tenant, None, &self.set).await?;
+        self.make_schema(&tx, tenant.id).await?;
+        tx.commit().await.during("make the main tenant")?;
+        Ok(tenant)
+    }
+
+    async fn find_main(&self) -> Result<Option<Tenant>> {
+        let tx = self.db.public().await.during("read the main tenant")?;
+        tenants::find_by_number(&tx, tenants::MAIN_NUMBER).await
+    }
+}
