@@ -76,6 +76,16 @@ pub struct TenantTx(Tx);
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct PublicTx(Tx);
 
+/// When a commit is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// Before it is answered, as far as the server's own settings say so.
+    Now,
+    /// A moment later: a crash of the server may lose it, as a whole, with all that came after it. The next
+    /// commit that is answered from disk puts all before it there as well.
+    Later,
+}
+
 impl TenantTx {
     pub(super) fn new(
         connection: Loan,
@@ -173,16 +183,22 @@ impl PublicTx {
         Self(Tx::new(connection, preamble, Statements::Unnamed, rules.limits.connect, tls, None))
     }
 
-    /// One that begins inside of a schema, as the owner, for migrations of a tenant that is there already. A
-    /// migration may take long; a lock that it waits for may not.
+    /// One that begins inside of a schema, as the owner, for migrations of a tenant that is there already: with
+    /// the lock of [`schemas::lock`](super::schemas::lock) on it. A migration may take long; a lock that it waits
+    /// for may not.
     pub(super) fn inside(
         connection: Loan,
         schema: &SchemaName,
+        flush: Flush,
         rules: &Rules,
         tls: MakeRustlsConnect,
     ) -> Self {
         let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
         write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
+        if flush == Flush::Later {
+            preamble.push_str("; SET LOCAL synchronous_commit = off");
+        }
+        let _ = write!(preamble, "; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0))");
         Self(Tx::new(connection, preamble, Statements::Unnamed, rules.limits.connect, tls, None))
     }
 
@@ -243,6 +259,16 @@ impl PublicTx {
         self.0.run(self.0.client().batch_execute(sql)).await
     }
 
+    /// Runs several statements (at least one) in one message and commits with it. The server stops at the first
+    /// that fails, also where one failed in a message that is still on its way, and then does not get as far as
+    /// the commit; so what must not be committed is prevented by a statement that fails.
+    ///
+    /// # Errors
+    /// Where anything has failed, before or in this message: the transaction is rolled back.
+    pub(super) async fn batch_and_commit(&self, sql: &str) -> Result<(), Failure> {
+        self.0.commit_with(&format!("{sql}\n;\nCOMMIT")).await
+    }
+
     /// Commits.
     ///
     /// # Errors
@@ -259,7 +285,7 @@ impl PublicTx {
     /// # Errors
     /// Where anything has failed, before or together with it: the transaction is rolled back.
     pub(crate) async fn commit_behind(&self) -> Result<(), Failure> {
-        self.0.commit_behind().await
+        self.0.commit_with(COMMIT).await
     }
 }
 
@@ -574,14 +600,14 @@ impl Tx {
         Ok(())
     }
 
-    async fn commit_behind(&self) -> Result<(), Failure> {
+    async fn commit_with(&self, ending: &str) -> Result<(), Failure> {
         // What cannot be encoded has failed by now, unsent: it must not be left out of a commit.
         if self.failed.load(Ordering::Relaxed) {
             return Err(Failure::NotEntered);
         }
         let committed = self.run(async {
             self.committing.store(true, Ordering::Relaxed);
-            self.client().batch_execute(COMMIT).await
+            self.client().batch_execute(ending).await
         });
         committed.await?;
         self.committed.store(true, Ordering::Relaxed);

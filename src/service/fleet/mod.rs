@@ -11,12 +11,15 @@
 //!
 //! - [`plan`]: who is behind by what, from one query.
 //! - [`rehearse`]: one schema, rolled back.
-//! - [`run`]: the runner; [`tenant`]: what it does to each.
+//! - [`run`]: the runner; [`workers`]: how it gets through the tenants; [`tenant`]: what it does to each;
+//!   [`halt`]: why it stops.
 
+mod halt;
 mod plan;
 mod rehearse;
 mod run;
 mod tenant;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -68,7 +71,7 @@ pub struct Engine {
     host: String,
     pid: i32,
     tally: Tally,
-    runs: run::Runs,
+    runs: halt::Runs,
 }
 
 /// How much one process takes upon itself.
@@ -119,7 +122,7 @@ impl Engine {
         host: String,
     ) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        let (tally, runs) = (Tally::default(), run::Runs::default());
+        let (tally, runs) = (Tally::default(), halt::Runs::default());
         Self { runtime, db, database, set, clock, limits, host, pid, tally, runs }
     }
 

@@ -10,6 +10,8 @@ use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::During;
 use crate::pg::migrations::MigrationError;
+use crate::pg::schemas::Then;
+use crate::pg::scope::Flush;
 use crate::pg::{Db, migration_sets, schemas};
 
 /// What a migration would do to one schema.
@@ -68,11 +70,10 @@ async fn attempt(
     schema: &SchemaName,
     now: OffsetDateTime,
 ) -> Result<Vec<String>, MigrationError> {
-    let entered = schemas::enter(db, schema).await?;
+    let entered = schemas::enter(db, schema, Flush::Now).await?;
     let (set, rules) = (&engine.set, db.rules());
     let files = set.pending(&entered.applied)?;
-    let check = schemas::check_place(&entered);
-    Box::pin(schemas::catch_up(&entered, schema, set, &files, rules, now, check)).await?;
+    schemas::catch_up(&entered, schema, set, &files, rules, now, Then::Nothing).await?;
     drop(entered); // and with it everything that was done
     Ok(set.names(&files))
 }
