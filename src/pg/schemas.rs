@@ -11,9 +11,9 @@ use std::fmt::Write as _;
 use futures_util::future::join;
 use postgres_protocol::escape::escape_literal;
 use time::OffsetDateTime;
+use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::Row;
 use super::bootstrap::RUNTIME_LOGIN;
 use super::error::Failure;
 use super::migrations::{Applied, HERE, HISTORY_TABLE, MigrationError, MigrationSet, Pending};
@@ -152,17 +152,19 @@ pub async fn enter(db: &Db, schema: &SchemaName, flush: Flush) -> Result<Entered
     );
     let none =
         [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME, &SqlState::UNDEFINED_OBJECT];
-    let rows = tx.query(&about, &[]).await.map_err(|failure| match failure.sqlstate() {
+    let rows = tx.begin_with(&about).await.map_err(|failure| match failure.sqlstate() {
         Some(state) if none.contains(&state) => MigrationError::Diverged(
             "the schema, its role or its history of migrations is not there".to_owned(),
         ),
         _ => failure.into(),
     })?;
     let first = rows.first().ok_or(Failure::RowCount)?;
-    let (here, history_is_open) = (first.get(0), first.get(1));
-    let file = |row: &Row| {
-        let version: Option<i32> = row.get(2);
-        version.map(|version| Applied { version, name: row.get(3), checksum: row.get(4) })
+    let here = first.get(0).unwrap_or_default().to_owned();
+    let history_is_open = first.get(1) == Some("t");
+    let file = |row: &SimpleQueryRow| {
+        let version = row.get(2)?.parse().ok()?;
+        let text = |at| row.get(at).unwrap_or_default().to_owned();
+        Some(Applied { version, name: text(3), checksum: text(4) })
     };
     let applied = rows.iter().filter_map(file).collect();
     Ok(Entered { tx, applied, here, history_is_open })

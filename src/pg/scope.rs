@@ -32,7 +32,7 @@ use futures_util::future::join;
 use futures_util::{FutureExt, poll};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Failure;
@@ -257,6 +257,11 @@ impl PublicTx {
     /// Runs several statements in one message; for DDL, whose identifiers come from [`SchemaName`].
     pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
         self.0.run(self.0.client().batch_execute(sql)).await
+    }
+
+    /// Begins, and runs a query in the same message; gives its rows, as text.
+    pub(super) async fn begin_with(&self, query: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
+        self.0.begin_with(query).await
     }
 
     /// Runs several statements (at least one) in one message and commits with it. The server stops at the first
@@ -490,6 +495,24 @@ impl Tx {
         let which = if began.is_ok() { &self.entered } else { &self.refused };
         which.store(true, Ordering::Relaxed);
         began
+    }
+
+    async fn begin_with(&self, query: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
+        let message = format!("{};\n{query}", self.preamble);
+        self.begun.store(true, Ordering::Relaxed);
+        let began = self.run(self.client().simple_query(&message)).await;
+        let which = if began.is_ok() { &self.entered } else { &self.refused };
+        which.store(true, Ordering::Relaxed);
+        let mut rows = Vec::new();
+        for answer in began? {
+            match answer {
+                // Those of the statements before it are of no interest.
+                SimpleQueryMessage::RowDescription(_) => rows.clear(),
+                SimpleQueryMessage::Row(row) => rows.push(row),
+                _ => {}
+            }
+        }
+        Ok(rows)
     }
 
     async fn query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {

@@ -84,14 +84,14 @@ pub(super) struct Tally {
 
 /// An operation that this process has taken up.
 pub(super) struct Go {
-    record: Record,
-    runner: Uuid,
-    workers: usize,
-    flush: Flush,
-    max_failures: Option<usize>,
+    pub(super) record: Record,
+    pub(super) runner: Uuid,
+    pub(super) workers: usize,
+    pub(super) flush: Flush,
+    pub(super) max_failures: Option<usize>,
     then: Then,
-    halt: watch::Sender<Option<Halt>>,
-    halted: watch::Receiver<Option<Halt>>,
+    pub(super) halt: watch::Sender<Option<Halt>>,
+    pub(super) halted: watch::Receiver<Option<Halt>>,
 }
 
 impl Engine {
@@ -166,15 +166,7 @@ impl Engine {
         events(&Event::Begun { record: Box::new(go.record.clone()), workers: go.workers });
         let heart = tokio::spawn(beat(Arc::clone(&self), id, runner, go.halt.clone()));
         let _heart = AbortOnDrop(heart);
-        let shared = Arc::new(Shared::new(
-            &self,
-            (id, runner),
-            go.workers,
-            go.flush,
-            go.max_failures,
-            (&go.halt, &go.halted),
-            events,
-        ));
+        let shared = Arc::new(Shared::new(&self, &go, events));
         let mut canary_open = go.record.canary_open;
         loop {
             let left = drain(&shared, go.workers, canary_open).await;

@@ -1,8 +1,9 @@
 //! Migrates one tenant of an operation.
 //!
-//! In one transaction: the schema's lock, the files, the history, the tenant's row, the row in the ledger. A
-//! file that runs outside of a transaction comes between two of them, and the journal of its statements
-//! stands for it until the last transaction.
+//! In one transaction: the schema's lock, the files, the history, the tenant's row, the row in the ledger. It is
+//! two messages: one that enters and asks what was applied before, and one that holds all the rest and ends
+//! with the commit; what must not be committed fails in it by itself. A file that runs outside of a transaction
+//! comes between two of them, and the journal of its statements stands for it until the last transaction.
 
 use time::OffsetDateTime;
 use uuid::Uuid;

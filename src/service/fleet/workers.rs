@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::halt::{Halt, halt};
-use super::run::{Event, Events};
+use super::run::{Event, Events, Go};
 use super::tenant::Job;
 use crate::domain::error::Result;
 use crate::domain::names::{Slug, TenantId};
@@ -30,8 +30,12 @@ const TRIES: u32 = 6;
 /// The pause after the first of these tries; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Tenants that are claimed at a time, for each that is migrated at a time: claiming is a transaction too.
-const CLAIMED_AHEAD: usize = 8;
+/// Tenants that are claimed at a time, whoever works: claiming is a transaction too, and one that waits for the
+/// disk.
+const CLAIMED_AT_LEAST: usize = 32;
+
+/// So many more for each that is migrated at a time.
+const CLAIMED_AHEAD: usize = 4;
 
 /// What the tasks of one go share.
 pub(super) struct Shared {
@@ -51,7 +55,7 @@ pub(super) struct Shared {
 ///
 /// Tenants are begun in order. The next ones are claimed while these are worked on.
 pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: bool) -> Vec<Uuid> {
-    let batch = workers * CLAIMED_AHEAD;
+    let batch = CLAIMED_AT_LEAST + workers * CLAIMED_AHEAD;
     let mut halted = shared.halted.clone();
     let mut tasks = JoinSet::new();
     let mut queue = VecDeque::new();
@@ -102,25 +106,17 @@ async fn taken(claiming: &mut Option<JoinHandle<Claimed>>) -> Claimed {
 }
 
 impl Shared {
-    pub(super) fn new(
-        engine: &Arc<Engine>,
-        (operation, runner): (Uuid, Uuid),
-        workers: usize,
-        flush: Flush,
-        max_failures: Option<usize>,
-        (halt, halted): (&watch::Sender<Option<Halt>>, &watch::Receiver<Option<Halt>>),
-        events: Events,
-    ) -> Self {
+    pub(super) fn new(engine: &Arc<Engine>, go: &Go, events: Events) -> Self {
         Self {
             engine: Arc::clone(engine),
-            operation,
-            runner,
-            flush,
-            permits: Arc::new(Semaphore::new(workers)),
+            operation: go.record.id,
+            runner: go.runner,
+            flush: go.flush,
+            permits: Arc::new(Semaphore::new(go.workers)),
             failures: AtomicUsize::new(0),
-            max_failures,
-            halt: halt.clone(),
-            halted: halted.clone(),
+            max_failures: go.max_failures,
+            halt: go.halt.clone(),
+            halted: go.halted.clone(),
             events,
         }
     }
