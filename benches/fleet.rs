@@ -4,7 +4,7 @@
 //! in the ledger to its last. The baseline is as many `psql` processes as we have workers, each with a script
 //! that has one transaction a tenant: the search path, the two statements, nothing else. A second baseline
 //! writes down what was done as well (the history in the schema, the tenant's row), as anybody must who wants
-//! to go on after a crash.
+//! to go on after a crash. A third is the first without waiting for the disk: how much of the difference that is.
 //!
 //! `ROWHOUSE_BENCH_TENANTS` says how many tenants there are; 1,000 where it does not. They are made by plain
 //! SQL: a schema, a role, one table, a history.
@@ -69,6 +69,16 @@ fn wanted() -> usize {
     #[expect(clippy::disallowed_methods, reason = "how much is measured is not a setting of ours")]
     let wanted = std::env::var("ROWHOUSE_BENCH_TENANTS").ok();
     wanted.map_or(1000, |text| text.parse().expect("ROWHOUSE_BENCH_TENANTS is a number"))
+}
+
+/// What `psql` does beside the two statements.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Script {
+    Bare,
+    /// Writes down what was done.
+    Kept,
+    /// Does not wait for the disk, as ours does not before the end.
+    Late,
 }
 
 struct Bench<'a> {
@@ -140,9 +150,12 @@ impl<'a> Bench<'a> {
             self.tenants.len()
         ));
         let contenders = [
-            Contender::new("psql", || self.psql(connections, false)),
+            Contender::new("psql", || self.psql(connections, Script::Bare)),
             Contender::new("psql, and what was done is written down", || {
-                self.psql(connections, true)
+                self.psql(connections, Script::Kept)
+            }),
+            Contender::new("psql, and no commit waits for the disk", || {
+                self.psql(connections, Script::Late)
             }),
             Contender::new("a fleet migration", || self.ours(connections)),
         ];
@@ -150,10 +163,11 @@ impl<'a> Bench<'a> {
         for (contender, samples) in contenders.iter().zip(&figures) {
             report.measured(contender.name, samples, "ms a tenant");
         }
-        let [bare, kept, ours] = figures.as_slice() else { return };
+        let [bare, kept, late, ours] = figures.as_slice() else { return };
         let goal = Some(Goal::AtLeast(0.8));
         report.ratio("our throughput to that of psql", &bare.against(ours), goal);
         report.ratio("the same, where psql writes it down, too", &kept.against(ours), None);
+        report.ratio("the same, where psql does not wait, either", &late.against(ours), None);
     }
 
     /// Milliseconds a tenant of an operation, from its start to its end.
@@ -174,13 +188,16 @@ impl<'a> Bench<'a> {
 
     /// Milliseconds a tenant of as many `psql` as there are connections, from the start of the first to the
     /// end of the last. What it writes down goes to a table of its own: ours must stay what it is.
-    async fn psql(&self, connections: usize, is_kept: bool) -> f64 {
+    async fn psql(&self, connections: usize, kind: Script) -> f64 {
         self.begin_fairly().await;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let share = self.tenants.len().div_ceil(connections);
         let mut commands = Vec::new();
         for (at, some) in self.tenants.chunks(share).enumerate() {
             let mut script = String::new();
+            if kind == Script::Late {
+                script.push_str("SET synchronous_commit = off;\n");
+            }
             for tenant in some {
                 let schema = SchemaName::of(*tenant);
                 let _ = writeln!(
@@ -188,7 +205,7 @@ impl<'a> Bench<'a> {
                     "BEGIN; SET LOCAL search_path = {schema}; {}",
                     migration(number)
                 );
-                if is_kept {
+                if kind == Script::Kept {
                     let _ = writeln!(
                         script,
                         "INSERT INTO kept (version, name, applied_on, checksum) VALUES ({number}, 'add', '2026-01-01T00:00:00Z', '1');

@@ -136,7 +136,7 @@ pub async fn history(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Applied>,
     Ok(tx.query(&sql, &[]).await?.iter().map(applied).collect())
 }
 
-pub(super) fn applied(row: &super::Row) -> Applied {
+fn applied(row: &super::Row) -> Applied {
     Applied { version: row.get(0), name: row.get(1), checksum: row.get(2) }
 }
 

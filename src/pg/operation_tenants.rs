@@ -2,11 +2,14 @@
 
 pub mod prune;
 
+use postgres_protocol::escape::escape_literal;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::error::{During, Failure};
-use super::migrations::{HERE, MigrationSet};
+use super::migrations::MigrationSet;
 use super::scope::PublicTx;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{Slug, TenantId};
@@ -193,56 +196,53 @@ pub async fn end(
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount) }
 }
 
-/// Writes down in one statement, from inside of a schema, what [`super::tenants`] and the ledger say of a tenant
-/// that was migrated, and looks whether the transaction still stands where it was entered (`here`).
+/// The statements that write down, from inside of a schema, what [`super::tenants`] and the ledger say of a
+/// tenant that was migrated. They travel with the migration and its commit, so they cannot be looked at before
+/// it: they fail by themselves where nothing may be committed. A tenant that is being deleted gets no
+/// fingerprint, which every tenant has; a row that somebody else has by now gets a state that is none
+/// ([`has_refused`]).
 ///
-/// # Errors
-/// [`Failure::RowCount`] where the tenant is being deleted, or somebody else has it by now;
-/// [`Failure::NotEntered`] where a file moved the transaction. Nothing may then be committed.
-pub async fn end_inside(
-    tx: &PublicTx,
+/// Values stand in the text: two messages less, and no statement that is planned apart. Each is a number, an id,
+/// a digest of ours or quoted.
+#[must_use]
+pub fn done_inside(
     key: &Key,
     attempts: i32,
-    applied: Vec<String>,
+    applied: &[String],
     set: &MigrationSet,
-    here: &str,
     now: OffsetDateTime,
-) -> Result<(), Failure> {
-    let sql = format!(
-        "WITH migrated AS (
-             UPDATE public.tenants
-                SET migrations_version = $5, migrations_fingerprint = $6, revision = revision + 1,
-                    updated_at = $4
-              WHERE id = $3 AND status <> 'deleting'
-          RETURNING id),
-         ended AS (
-             UPDATE public.operation_tenants
-                SET state = 'done', applied = $7, error = NULL, ended_at = $4, attempts = $8,
-                    runner = NULL
-              WHERE operation_id = $1 AND tenant_id = $3 AND runner = $2 AND state = 'running'
-          RETURNING tenant_id)
-         {HERE}, (SELECT count(*) FROM migrated) + (SELECT count(*) FROM ended)"
-    );
-    let (version, fingerprint) = (set.version(), set.fingerprint());
-    let row = tx
-        .query_one(
-            &sql,
-            &[
-                &key.operation,
-                &key.runner,
-                &key.tenant,
-                &now,
-                &version,
-                &fingerprint,
-                &applied,
-                &attempts,
-            ],
-        )
-        .await?;
-    if row.get::<_, &str>(0) != here {
-        return Err(Failure::NotEntered);
-    }
-    if row.get::<_, i64>(1) == 2 { Ok(()) } else { Err(Failure::RowCount) }
+) -> String {
+    let Key { operation, runner, tenant } = key;
+    let tenant = tenant.uuid();
+    let (version, fingerprint) = (set.version(), escape_literal(set.fingerprint()));
+    let now = escape_literal(&now.format(&Rfc3339).unwrap_or_default());
+    let applied: Vec<String> = applied.iter().map(|file| escape_literal(file)).collect();
+    let applied = applied.join(", ");
+    format!(
+        "UPDATE public.tenants
+            SET migrations_version = {version}, revision = revision + 1, updated_at = {now},
+                migrations_fingerprint = CASE WHEN status <> 'deleting' THEN {fingerprint} END
+          WHERE id = '{tenant}';
+         UPDATE public.operation_tenants
+            SET state = CASE WHEN runner = '{runner}' AND state = 'running' THEN 'done' ELSE 'lost' END,
+                applied = ARRAY[{applied}]::text[], error = NULL, ended_at = {now},
+                attempts = {attempts}, runner = NULL
+          WHERE operation_id = '{operation}' AND tenant_id = '{tenant}'"
+    )
+}
+
+/// Whether it is [`done_inside`] that failed, because the tenant is being deleted or somebody else has it.
+pub(super) fn has_refused(failure: &Failure) -> bool {
+    let Failure::Postgres(error) = failure else { return false };
+    error.as_db_error().is_some_and(|db| {
+        (*db.code() == SqlState::NOT_NULL_VIOLATION
+            && db.schema() == Some("public")
+            && db.table() == Some("tenants")
+            && db.column() == Some("migrations_fingerprint"))
+            || (*db.code() == SqlState::CHECK_VIOLATION
+                && db.schema() == Some("public")
+                && db.constraint() == Some("operation_tenants_state_check"))
+    })
 }
 
 /// Puts those that failed back among those that are not begun; tells how many.

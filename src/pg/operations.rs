@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::error::{During, Failure};
 use super::migrations::MigrationSet;
-use super::scope::PublicTx;
+use super::scope::{Flush, PublicTx};
 use crate::domain::error::{Error, Result};
 use crate::domain::operation::{Holder, OperationState, PauseReason};
 use crate::domain::page::Window;
@@ -266,6 +266,14 @@ pub async fn take(
         .await
         .during("take an operation")?;
     Ok(touched == 1)
+}
+
+/// When what a runner does to a tenant is on disk: later, but where one commit is that of several servers, each
+/// with a log of its own, which after a crash might not lose the same.
+pub async fn flush(tx: &PublicTx) -> Result<Flush> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')";
+    let is_spread = tx.query_one(sql, &[]).await.during("look for other servers")?.get(0);
+    Ok(if is_spread { Flush::Now } else { Flush::Later })
 }
 
 /// Makes the lease last longer; tells the operation's state, and nothing where somebody else has it.

@@ -25,7 +25,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::error::Failure;
 use super::lanes::{Common, Counts, Lanes, Loan};
 use super::retirement::Opener;
-use super::scope::{PublicTx, TenantTx};
+use super::scope::{Flush, PublicTx, TenantTx};
 use crate::domain::names::{SchemaName, TenantId};
 
 /// How a tenant is kept apart from the others.
@@ -359,11 +359,15 @@ impl Db {
         Ok(PublicTx::new(connection, self.rules(), tls))
     }
 
-    /// A transaction of the owner's that begins inside of a schema.
-    pub(super) async fn inside(&self, schema: &SchemaName) -> Result<PublicTx, Failure> {
+    /// A transaction of the owner's that begins inside of a schema, and locks it.
+    pub(super) async fn inside(
+        &self,
+        schema: &SchemaName,
+        flush: Flush,
+    ) -> Result<PublicTx, Failure> {
         let connection = Loan::of_no_lane(take(&self.control).await?);
         let tls = self.common.opener.endpoint.tls.clone();
-        Ok(PublicTx::inside(connection, schema, self.rules(), tls))
+        Ok(PublicTx::inside(connection, schema, flush, self.rules(), tls))
     }
 
     /// A transaction that sees one tenant and nothing else.

@@ -7,16 +7,20 @@
 pub mod mend;
 pub mod rehearse;
 
-use futures_util::future::{join, join3};
+use std::fmt::Write as _;
+
+use futures_util::future::join;
+use postgres_protocol::escape::escape_literal;
 use time::OffsetDateTime;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::SimpleQueryRow;
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::bootstrap::RUNTIME_LOGIN;
 use super::error::Failure;
-use super::migration_sets;
 use super::migrations::{Applied, HERE, HISTORY_TABLE, MigrationError, MigrationSet, Pending};
+use super::operation_tenants;
 use super::pool::{Db, Isolation, Rules};
-use super::scope::{self, PublicTx};
+use super::scope::{self, Flush, PublicTx};
 use crate::domain::names::SchemaName;
 
 /// Makes the schema, and under [`Isolation::Role`] the role of the same name, with rights on what the
@@ -138,35 +142,51 @@ pub struct Entered {
 ///
 /// # Errors
 /// [`MigrationError::Diverged`] where it has no history.
-pub async fn enter(db: &Db, schema: &SchemaName) -> Result<Entered, MigrationError> {
-    let tx = db.inside(schema).await?;
-    let history = format!("SELECT version, name, checksum FROM {schema}.{HISTORY_TABLE}");
+pub async fn enter(db: &Db, schema: &SchemaName, flush: Flush) -> Result<Entered, MigrationError> {
+    let tx = db.inside(schema, flush).await?;
+    // Read by a query that begins after the lock is had. A history without a file is a row all the same.
     let about = format!(
-        "{HERE}, has_table_privilege('{}', '{schema}.{HISTORY_TABLE}', 'INSERT'),
-         pg_advisory_xact_lock(hashtextextended($1, 0))",
+        "{HERE}, (SELECT has_table_privilege('{}', '{schema}.{HISTORY_TABLE}', 'INSERT')),
+                version, name, checksum
+           FROM (VALUES (1)) AS here LEFT JOIN {schema}.{HISTORY_TABLE} ON true",
         entrant(schema, db.rules().isolation)
     );
-    // The history is read after the lock is had, by a query that begins after it.
-    let (about, history) =
-        join(tx.query_one(&about, &[&schema.as_str()]), tx.query(&history, &[])).await;
     let none =
         [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME, &SqlState::UNDEFINED_OBJECT];
-    let about = about.map_err(|failure| match failure.sqlstate() {
+    let rows = tx.begin_with(&about).await.map_err(|failure| match failure.sqlstate() {
         Some(state) if none.contains(&state) => MigrationError::Diverged(
             "the schema, its role or its history of migrations is not there".to_owned(),
         ),
         _ => failure.into(),
     })?;
-    let applied = history?.iter().map(migration_sets::applied).collect();
-    let (here, history_is_open) = (about.get(0), about.get(1));
+    let first = rows.first().ok_or(Failure::RowCount)?;
+    let here = first.get(0).unwrap_or_default().to_owned();
+    let history_is_open = first.get(1) == Some("t");
+    let file = |row: &SimpleQueryRow| {
+        let version = row.get(2)?.parse().ok()?;
+        let text = |at| row.get(at).unwrap_or_default().to_owned();
+        Some(Applied { version, name: text(3), checksum: text(4) })
+    };
+    let applied = rows.iter().filter_map(file).collect();
     Ok(Entered { tx, applied, here, history_is_open })
 }
 
-/// Runs files in the schema that was entered, and has `records` written in the same round trip as the last of
-/// them; they name the control plane's tables in full. Nothing is committed.
+/// What follows when the files have run.
+#[derive(Debug, Clone, Copy)]
+pub enum Then<'a> {
+    /// Nothing: whoever tries drops the transaction.
+    Nothing,
+    /// These statements, which name the control plane's tables in full and fail where they must not be
+    /// committed ([`operation_tenants::done_inside`]), where there are any; and the commit.
+    Commit(Option<&'a str>),
+}
+
+/// Runs files in the schema that was entered, and what is to follow in the same round trip. Nothing is committed
+/// where a file has moved the transaction to another place.
 ///
 /// # Errors
-/// The file that failed; the transaction is then lost.
+/// The file that failed; the transaction is then lost. [`Failure::RowCount`] where the statements that follow
+/// refused.
 pub async fn catch_up(
     entered: &Entered,
     schema: &SchemaName,
@@ -174,43 +194,58 @@ pub async fn catch_up(
     files: &Pending,
     rules: &Rules,
     now: OffsetDateTime,
-    records: impl Future<Output = Result<(), Failure>>,
+    then: Then<'_>,
 ) -> Result<(), MigrationError> {
-    let tx = &entered.tx;
-    let (head, files) = files.split();
-    for some in head {
-        set.run(tx, schema, &some, now).await?;
+    let mut ending = stay(&entered.here);
+    if entered.history_is_open {
+        let entrant = entrant(schema, rules.isolation);
+        let _ = write!(ending, ";\nREVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}");
     }
-    let entrant = entrant(schema, rules.isolation);
-    let mend = async {
-        if entered.history_is_open {
-            tx.batch(&format!("REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}")).await?;
+    let commits = match then {
+        Then::Nothing => false,
+        Then::Commit(records) => {
+            if let Some(records) = records {
+                let _ = write!(ending, ";\n{records}");
+            }
+            true
         }
-        Ok::<(), Failure>(())
     };
-    // Polled in this order and so sent in this order: each sends all that it has when it is first polled.
-    let running = set.run(tx, schema, &files, now);
-    let (ran, mended, recorded) = join3(running, mend, records).await;
-    ran?;
-    mended?;
-    recorded.map_err(|failure| match failure {
-        Failure::NotEntered => MigrationError::Failed {
-            file: set.names(&files).join(", "),
-            line: None,
-            message: "a file ended the transaction or changed the schema that it runs in"
-                .to_owned(),
-        },
-        other => other.into(),
+    let ran = set.run(&entered.tx, schema, files, &ending, commits, now).await;
+    ran.map_err(|(at, failure)| {
+        if moved(&failure) {
+            return MigrationError::Failed {
+                file: set.names(files).join(", "),
+                line: None,
+                message: "a file ended the transaction or changed the schema that it runs in"
+                    .to_owned(),
+            };
+        }
+        match at {
+            _ if operation_tenants::has_refused(&failure) => Failure::RowCount.into(),
+            Some(at) => set.failed(at, failure),
+            None => failure.into(),
+        }
     })
 }
 
-/// Whether the transaction still stands where it was entered.
-///
-/// # Errors
-/// [`Failure::NotEntered`] where a file moved it.
-pub async fn check_place(entered: &Entered) -> Result<(), Failure> {
-    let row = entered.tx.query_one(HERE, &[]).await?;
-    if row.get::<_, &str>(0) == entered.here { Ok(()) } else { Err(Failure::NotEntered) }
+/// What the server says where [`stay`] fails; it quotes these words whatever its language.
+const MOVED: &str = "rowhouse: now at ";
+
+/// A statement that fails unless the transaction still stands where it was entered: it gives no row where it
+/// does, and where it does not, a number is made of what is none.
+fn stay(here: &str) -> String {
+    let here = escape_literal(here);
+    format!(
+        "SELECT ('{MOVED}' || place.here)::bigint FROM ({HERE} AS here) AS place WHERE place.here <> {here}"
+    )
+}
+
+fn moved(failure: &Failure) -> bool {
+    let Failure::Postgres(error) = failure else { return false };
+    let is_it = |db: &DbError| {
+        *db.code() == SqlState::INVALID_TEXT_REPRESENTATION && db.message().contains(MOVED)
+    };
+    error.as_db_error().is_some_and(is_it)
 }
 
 /// How many tables (or types, or routines) one transaction drops. A drop locks whatever it touches until

@@ -26,12 +26,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Row, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(super) use self::plain::PlainStatements;
-use self::tx::Tx;
+use self::tx::{COMMIT, Tx};
 use super::error::Failure;
 use super::lanes::Loan;
 use super::param::Param;
@@ -51,6 +51,16 @@ pub struct TenantTx(Tx);
 /// dropped.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct PublicTx(Tx, Statements);
+
+/// When a commit is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// Before it is answered, as far as the server's own settings say so.
+    Now,
+    /// A moment later: a crash of the server may lose it, as a whole, with all that came after it. The next
+    /// commit that is answered from disk puts all before it there as well.
+    Later,
+}
 
 impl TenantTx {
     pub(super) fn new(
@@ -149,16 +159,22 @@ impl PublicTx {
         Self::with(connection, preamble, rules, tls)
     }
 
-    /// One that begins inside of a schema, as the owner, for migrations of a tenant that is there already. A
-    /// migration may take long; a lock that it waits for may not.
+    /// One that begins inside of a schema, as the owner, for migrations of a tenant that is there already: with
+    /// the lock of [`schemas::lock`](super::schemas::lock) on it. A migration may take long; a lock that it waits
+    /// for may not.
     pub(super) fn inside(
         connection: Loan,
         schema: &SchemaName,
+        flush: Flush,
         rules: &Rules,
         tls: MakeRustlsConnect,
     ) -> Self {
         let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
         write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
+        if flush == Flush::Later {
+            preamble.push_str("; SET LOCAL synchronous_commit = off");
+        }
+        let _ = write!(preamble, "; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0))");
         Self::with(connection, preamble, rules, tls)
     }
 
@@ -223,6 +239,21 @@ impl PublicTx {
         self.0.batch(sql).await
     }
 
+    /// Begins, and runs a query in the same message; gives its rows, as text.
+    pub(super) async fn begin_with(&self, query: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
+        self.0.begin_with(query).await
+    }
+
+    /// Runs several statements (at least one) in one message and commits with it. The server stops at the first
+    /// that fails, also where one failed in a message that is still on its way, and then does not get as far as
+    /// the commit; so what must not be committed is prevented by a statement that fails.
+    ///
+    /// # Errors
+    /// Where anything has failed, before or in this message: the transaction is rolled back.
+    pub(super) async fn batch_and_commit(&self, sql: &str) -> Result<(), Failure> {
+        self.0.commit_with(&format!("{sql}\n;\nCOMMIT")).await
+    }
+
     /// Commits.
     ///
     /// # Errors
@@ -239,7 +270,7 @@ impl PublicTx {
     /// # Errors
     /// Where anything has failed, before or together with it: the transaction is rolled back.
     pub(crate) async fn commit_behind(&self) -> Result<(), Failure> {
-        self.0.commit_behind().await
+        self.0.commit_with(COMMIT).await
     }
 }
 

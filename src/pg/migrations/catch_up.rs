@@ -4,7 +4,7 @@
 //! What refinery would refuse is refused here too, and what is written into its history table is what it
 //! would write, so that either may go on after the other.
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -43,14 +43,6 @@ impl Pending {
     /// File by file.
     pub(in crate::pg) fn each(&self) -> Vec<Self> {
         self.0.iter().map(|at| Self(vec![*at])).collect()
-    }
-
-    /// As many as can be sent together, from the end, and what goes before, part by part.
-    pub(in crate::pg) fn split(&self) -> (Vec<Self>, Self) {
-        let mut parts: Vec<Self> =
-            self.0.chunks(FILES_AT_ONCE).map(|part| Self(part.to_vec())).collect();
-        let last = parts.pop().unwrap_or_default();
-        (parts, last)
     }
 }
 
@@ -149,25 +141,46 @@ impl MigrationSet {
     }
 
     /// Runs files in the schema that `tx` has entered, all of them sent together, and writes them into its
-    /// history. Whoever commits asks first whether the transaction still stands where it did.
+    /// history; behind the last of them and in its message `ending`, and if it `commits` the commit.
     ///
     /// # Errors
-    /// The file that failed; the transaction is then lost.
+    /// What failed, with the file in whose message it did, if there is one; the transaction is then lost.
     pub(in crate::pg) async fn run(
         &self,
         tx: &PublicTx,
         schema: &SchemaName,
         files: &Pending,
+        ending: &str,
+        commits: bool,
         now: OffsetDateTime,
-    ) -> Result<(), MigrationError> {
-        let batches: Vec<String> =
-            files.0.iter().map(|at| self.batch_of(*at, schema, now)).collect();
-        // Sent together, answered in this order: what failed first is told first.
-        let ran = join_all(batches.iter().map(|batch| tx.batch(batch))).await;
-        for (at, outcome) in files.0.iter().zip(ran) {
-            outcome.map_err(|failure| self.failed(*at, failure))?;
+    ) -> Result<(), (Option<usize>, Failure)> {
+        let mut messages: Vec<(Option<usize>, String)> =
+            files.0.iter().map(|at| (Some(*at), self.batch_of(*at, schema, now))).collect();
+        let (last_file, mut last) = messages.pop().unwrap_or_default();
+        // The file stands first, so that the server counts its lines from the first.
+        last.push_str(";\n");
+        last.push_str(ending);
+        let mut rest = messages.as_slice();
+        loop {
+            let (some, later) = rest.split_at(rest.len().min(FILES_AT_ONCE));
+            // Sent together, answered in this order: what failed first is told first.
+            let running = join_all(some.iter().map(|(_, message)| tx.batch(message)));
+            rest = later;
+            let (ran, ended) = if !rest.is_empty() {
+                (running.await, Ok(()))
+            } else if commits {
+                join(running, tx.batch_and_commit(&last)).await
+            } else {
+                join(running, tx.batch(&last)).await
+            };
+            for ((at, _), outcome) in some.iter().zip(ran) {
+                outcome.map_err(|failure| (*at, failure))?;
+            }
+            ended.map_err(|failure| (last_file, failure))?;
+            if rest.is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn batch_of(&self, at: usize, schema: &SchemaName, now: OffsetDateTime) -> String {
@@ -199,7 +212,7 @@ impl MigrationSet {
     }
 
     /// A file's failure: the server's, with the line, or that of the way there.
-    pub(super) fn failed(&self, at: usize, failure: Failure) -> MigrationError {
+    pub(in crate::pg) fn failed(&self, at: usize, failure: Failure) -> MigrationError {
         let migration = &self.migrations[at];
         let file = file_name(migration);
         if failure.is_away() || failure.is_retryable() {

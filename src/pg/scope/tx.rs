@@ -15,7 +15,7 @@ use futures_util::future::join;
 use futures_util::{FutureExt, poll};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::plain::PlainStatements;
@@ -26,7 +26,7 @@ use crate::pg::pool::Statements;
 
 /// Ends a transaction. `COMMIT` alone answers OK even where the transaction has failed and is rolled
 /// back; the `SELECT` in front makes that an error.
-const COMMIT: &str = "SELECT 1; COMMIT";
+pub(super) const COMMIT: &str = "SELECT 1; COMMIT";
 
 /// Ends a transaction whose last query is answered in the same breath. That answer says what the `SELECT`
 /// would: a failed transaction refuses every query, so one that succeeded stood in a sound transaction,
@@ -149,6 +149,25 @@ impl Tx {
         began
     }
 
+    /// Begins, and runs a query in the same message; gives its rows, as text.
+    pub(super) async fn begin_with(&self, query: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
+        let message = format!("{};\n{query}", self.preamble);
+        self.begun.store(true, Ordering::Relaxed);
+        let began = self.run(self.client().simple_query(&message)).await;
+        let which = if began.is_ok() { &self.entered } else { &self.refused };
+        which.store(true, Ordering::Relaxed);
+        let mut rows = Vec::new();
+        for answer in began? {
+            match answer {
+                // Those of the statements before it are of no interest.
+                SimpleQueryMessage::RowDescription(_) => rows.clear(),
+                SimpleQueryMessage::Row(row) => rows.push(row),
+                _ => {}
+            }
+        }
+        Ok(rows)
+    }
+
     pub(super) async fn query(
         &self,
         sql: &str,
@@ -261,14 +280,15 @@ impl Tx {
         Ok(())
     }
 
-    pub(super) async fn commit_behind(&self) -> Result<(), Failure> {
+    /// Commits behind what is still on its way, on its own or with more statements in front.
+    pub(super) async fn commit_with(&self, ending: &str) -> Result<(), Failure> {
         // What cannot be encoded has failed by now, unsent: it must not be left out of a commit.
         if self.failed.load(Ordering::Relaxed) {
             return Err(Failure::NotEntered);
         }
         let committed = self.run(async {
             self.committing.store(true, Ordering::Relaxed);
-            self.client().batch_execute(COMMIT).await
+            self.client().batch_execute(ending).await
         });
         committed.await?;
         self.committed.store(true, Ordering::Relaxed);

@@ -11,16 +11,19 @@
 //!
 //! - [`plan`]: who is behind by what, from one query.
 //! - [`rehearse`]: one schema, rolled back.
-//! - [`run`]: the runner; [`tenant`]: what it does to each.
+//! - [`run`]: the runner; [`workers`]: how it gets through the tenants; [`tenant`]: what it does to each;
+//!   [`halt`]: why it stops.
 //! - [`takeup`]: going on where a runner is gone, without being asked.
 //! - [`prune`]: forgetting what became of each tenant long ago.
 
+mod halt;
 mod plan;
 mod prune;
 mod rehearse;
 mod run;
 mod takeup;
 mod tenant;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -75,7 +78,7 @@ pub struct Engine {
     host: String,
     pid: i32,
     tally: Tally,
-    runs: run::Runs,
+    runs: halt::Runs,
     /// Held by whoever rehearses.
     rehearsing: Mutex<()>,
 }
@@ -131,7 +134,7 @@ impl Engine {
         host: String,
     ) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        let (tally, runs, rehearsing) = (Tally::default(), run::Runs::default(), Mutex::new(()));
+        let (tally, runs, rehearsing) = (Tally::default(), halt::Runs::default(), Mutex::new(()));
         Self { runtime, db, database, set, clock, limits, host, pid, tally, runs, rehearsing }
     }
 

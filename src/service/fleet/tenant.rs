@@ -1,8 +1,9 @@
 //! Migrates one tenant of an operation.
 //!
-//! In one transaction: the schema's lock, the files, the history, the tenant's row, the row in the ledger. A
-//! file that runs outside of a transaction comes between two of them, and the journal of its statements
-//! stands for it until the last transaction.
+//! In one transaction: the schema's lock, the files, the history, the tenant's row, the row in the ledger. It is
+//! two messages: one that enters and asks what was applied before, and one that holds all the rest and ends
+//! with the commit; what must not be committed fails in it by itself. A file that runs outside of a transaction
+//! comes between two of them, and the journal of its statements stands for it until the last transaction.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -10,10 +11,10 @@ use uuid::Uuid;
 use super::Engine;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::Failure;
-use crate::pg::migrations::{MigrationError, Pending, Segment};
+use crate::pg::migrations::{MigrationError, MigrationSet, Segment};
 use crate::pg::operation_tenants::{self, End};
-use crate::pg::pool::Rules;
-use crate::pg::schemas::{self, Entered};
+use crate::pg::schemas::{self, Then};
+use crate::pg::scope::Flush;
 use crate::pg::tenants;
 
 /// Which tenant of which operation, for whom.
@@ -24,6 +25,8 @@ pub(super) struct Job {
     pub(super) tenant: TenantId,
     /// This is so manieth time that it is begun.
     pub(super) attempts: i32,
+    /// When what is done to it is on disk.
+    pub(super) flush: Flush,
 }
 
 impl Engine {
@@ -32,52 +35,27 @@ impl Engine {
         let schema = SchemaName::of(job.tenant);
         let mut names = None;
         loop {
-            let entered = schemas::enter(&self.db, &schema).await?;
+            let entered = schemas::enter(&self.db, &schema, job.flush).await?;
             let files = self.set.pending(&entered.applied)?;
-            let names = names.get_or_insert_with(|| self.set.names(&files)).clone();
-            let (now, rules) = (self.clock.now(), self.db.rules());
-            let segments = self.set.segments(&files);
-            match segments.as_slice() {
-                [Segment::Inside(files)] => {
-                    let key = job.key();
-                    let records = operation_tenants::end_inside(
-                        &entered.tx,
-                        &key,
-                        job.attempts,
-                        names.clone(),
-                        &self.set,
-                        &entered.here,
-                        now,
-                    );
-                    self.catch_up(&entered, &schema, files, rules, now, records).await?;
-                    entered.tx.commit().await?;
-                    return Ok(names);
-                }
-                [Segment::Inside(files), ..] => {
-                    let check = schemas::check_place(&entered);
-                    self.catch_up(&entered, &schema, files, rules, now, check).await?;
-                    entered.tx.commit().await?;
-                }
+            let names = names.get_or_insert_with(|| self.set.names(&files));
+            let now = self.clock.now();
+            let (inside, records) = match self.set.segments(&files).as_slice() {
+                [Segment::Inside(files)] => (files.clone(), Some(job.done(names, &self.set, now))),
+                [Segment::Inside(files), ..] => (files.clone(), None),
                 [Segment::Outside(file), ..] => {
                     drop(entered);
                     self.set.run_outside(&self.database, &self.db, job.tenant, *file, now).await?;
+                    continue;
                 }
-                [] => return Ok(names),
+                [] => return Ok(names.clone()),
+            };
+            let (set, rules) = (&self.set, self.db.rules());
+            let then = Then::Commit(records.as_deref());
+            schemas::catch_up(&entered, &schema, set, &inside, rules, now, then).await?;
+            if records.is_some() {
+                return Ok(names.clone());
             }
         }
-    }
-
-    async fn catch_up(
-        &self,
-        entered: &Entered,
-        schema: &SchemaName,
-        files: &Pending,
-        rules: &Rules,
-        now: OffsetDateTime,
-        records: impl Future<Output = Result<(), Failure>>,
-    ) -> Result<(), MigrationError> {
-        let set = &self.set;
-        Box::pin(schemas::catch_up(entered, schema, set, files, rules, now, records)).await
     }
 
     /// Writes down that a tenant was not migrated. One that is gone or going was not to be.
@@ -96,6 +74,10 @@ impl Engine {
 }
 
 impl Job {
+    fn done(&self, names: &[String], set: &MigrationSet, now: OffsetDateTime) -> String {
+        operation_tenants::done_inside(&self.key(), self.attempts, names, set, now)
+    }
+
     fn key(&self) -> operation_tenants::Key {
         operation_tenants::Key {
             operation: self.operation,

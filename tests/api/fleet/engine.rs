@@ -255,3 +255,98 @@ async fn a_file_that_moves_itself_out_of_its_schema_is_taken_back() {
     assert!(rehearsed.unwrap_err().contains("V2__move.sql"));
     backend.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_does_not_wait_for_the_disk_and_whatever_ends_the_run_does() {
+    let ground = Ground::with(2).await;
+    ground.write(SECOND);
+    let sql = ground.sql().await;
+    // The server of the tests waits for no disk at all.
+    sql.batch_execute(&format!(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = on', current_database()); END $$;
+         CREATE TABLE seen (what text, waits text);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO public.seen VALUES
+                 (TG_TABLE_NAME || ' ' || NEW.state, current_setting('synchronous_commit'));
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER see AFTER UPDATE ON operations FOR EACH ROW EXECUTE FUNCTION see();
+         CREATE TRIGGER see AFTER UPDATE ON operation_tenants FOR EACH ROW EXECUTE FUNCTION see();
+         ALTER TABLE {}.notes RENAME TO lost",
+        ground.schema(1)
+    ))
+    .await
+    .unwrap();
+    let backend = ground.backend(&[]).await;
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("failed", None, [0, 1, 1, 0]));
+    let seen = "SELECT DISTINCT what || ': ' || waits FROM seen ORDER BY 1";
+    let seen: Vec<String> =
+        sql.query(seen, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        seen,
+        [
+            "operation_tenants done: off",
+            "operation_tenants failed: on",
+            "operation_tenants running: on",
+            "operations failed: on",
+            "operations running: on",
+        ]
+    );
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_is_deleted_meanwhile_is_left_as_it_was() {
+    let ground = Ground::with(1).await;
+    ground.write(GATED);
+    let gate = Gate::shut(&ground).await;
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let made = fleet.start(&ctx, &Wish::default()).await.unwrap();
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
+        gate.reached(&ground).await;
+        ground
+            .sql()
+            .await
+            .batch_execute(
+                "UPDATE tenants SET status = 'deleting', purge_after = now() + interval '1 day'",
+            )
+            .await
+            .unwrap();
+        gate.open().await;
+    });
+    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 0, 0, 1]));
+    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_files_the_one_that_fails_is_named_with_its_line() {
+    let ground = Ground::with(1).await;
+    // More than travel together, so that some have run when this one fails.
+    let count =
+        |number: i32| (format!("V{number}__count.sql"), "UPDATE notes SET runs = runs + 1;");
+    for number in 2..=40 {
+        let (name, sql) = count(number);
+        ground.write((&name, sql));
+    }
+    let (name, _) = count(29);
+    ground.write((&name, "SELECT 1;\nUPDATE nothing\n   SET runs = 1;"));
+    let backend = ground.backend(&[]).await;
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    let error = work.rows[0].error.as_deref().unwrap();
+    assert!(error.starts_with("V29__count.sql, line 2: "), "{error}");
+    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    let (name, sql) = count(29);
+    ground.write((&name, sql));
+    backend.close().await;
+    let backend = ground.backend(&[]).await;
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
+    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![39], (1..=40).collect()));
+    backend.close().await;
+}

@@ -1,0 +1,245 @@
+//! Works on the tenants of an operation, some at a time: claims them in batches and begins them in order, until
+//! nothing is left or it is told to stop.
+//!
+//! Where a lock or a connection could not be had, a tenant is tried again after a pause, during which others
+//! take its place.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use uuid::Uuid;
+
+use super::Engine;
+use super::halt::{Halt, halt};
+use super::run::{Event, Events, Go};
+use super::tenant::Job;
+use crate::domain::error::Result;
+use crate::domain::names::{Slug, TenantId};
+use crate::pg::error::Failure;
+use crate::pg::migrations::MigrationError;
+use crate::pg::operation_tenants::{self, End};
+use crate::pg::scope::Flush;
+
+/// How often a tenant is tried where the file is not to blame.
+const TRIES: u32 = 6;
+
+/// The pause after the first of these tries; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Tenants that are claimed at a time, whoever works: claiming is a transaction too, and one that waits for the
+/// disk.
+const CLAIMED_AT_LEAST: usize = 32;
+
+/// So many more for each that is migrated at a time.
+const CLAIMED_AHEAD: usize = 4;
+
+/// What the tasks of one go share.
+pub(super) struct Shared {
+    engine: Arc<Engine>,
+    operation: Uuid,
+    runner: Uuid,
+    flush: Flush,
+    permits: Arc<Semaphore>,
+    failures: AtomicUsize,
+    max_failures: Option<usize>,
+    halt: watch::Sender<Option<Halt>>,
+    halted: watch::Receiver<Option<Halt>>,
+    events: Events,
+}
+
+/// Works until nothing is left or somebody says stop; gives what was claimed and not begun.
+///
+/// Tenants are begun in order. The next ones are claimed while these are worked on.
+pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: bool) -> Vec<Uuid> {
+    let batch = CLAIMED_AT_LEAST + workers * CLAIMED_AHEAD;
+    let mut halted = shared.halted.clone();
+    let mut tasks = JoinSet::new();
+    let mut queue = VecDeque::new();
+    let mut claiming = None;
+    let mut is_dry = false;
+    let mut left = Vec::new();
+    loop {
+        if claiming.is_none() && !is_dry && queue.len() <= batch / 2 {
+            let shared = Arc::clone(shared);
+            claiming = Some(tokio::spawn(async move { shared.claim(batch, canary_only).await }));
+        }
+        if claiming.is_none() && queue.is_empty() && tasks.is_empty() {
+            return left;
+        }
+        tokio::select! {
+            biased;
+            _ = halted.wait_for(Option::is_some) => break,
+            claimed = taken(&mut claiming), if claiming.is_some() => {
+                claiming = None;
+                is_dry = claimed.len() < batch;
+                queue.extend(claimed);
+            }
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => shared.note_end(ended, &mut left),
+            Ok(permit) = Arc::clone(&shared.permits).acquire_owned(), if !queue.is_empty() => {
+                if let Some((tenant, slug, attempts)) = queue.pop_front() {
+                    let shared = Arc::clone(shared);
+                    tasks.spawn(async move { shared.see_to(permit, tenant, slug, attempts).await });
+                }
+            }
+        }
+    }
+    queue.extend(taken(&mut claiming).await);
+    left.extend(queue.into_iter().map(|(tenant, ..)| tenant.uuid()));
+    while let Some(ended) = tasks.join_next().await {
+        shared.note_end(ended, &mut left);
+    }
+    left
+}
+
+type Claimed = Vec<(TenantId, Slug, i32)>;
+
+/// What is being claimed, once it is. A claim that failed has said so.
+async fn taken(claiming: &mut Option<JoinHandle<Claimed>>) -> Claimed {
+    match claiming {
+        Some(task) => task.await.unwrap_or_default(),
+        None => Vec::new(),
+    }
+}
+
+impl Shared {
+    pub(super) fn new(engine: &Arc<Engine>, go: &Go, events: Events) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            operation: go.record.id,
+            runner: go.runner,
+            flush: go.flush,
+            permits: Arc::new(Semaphore::new(go.workers)),
+            failures: AtomicUsize::new(0),
+            max_failures: go.max_failures,
+            halt: go.halt.clone(),
+            halted: go.halted.clone(),
+            events,
+        }
+    }
+
+    /// Claims some tenants; none where there are no more, or the ledger cannot be written.
+    async fn claim(&self, batch: usize, canary_only: bool) -> Claimed {
+        let mut tries = 0;
+        loop {
+            let claimed = async {
+                let tx = self.engine.db.public().await?;
+                let limit = i64::try_from(batch).unwrap_or(i64::MAX);
+                let (operation, runner) = (self.operation, self.runner);
+                let now = self.engine.clock.now();
+                operation_tenants::claim(tx, operation, runner, canary_only, limit, now).await
+            };
+            match claimed.await {
+                Ok(claimed) => return claimed,
+                Err(failure) if tries < TRIES && may_pass(&failure) => {
+                    tries += 1;
+                    tokio::time::sleep(pause_after(tries)).await;
+                }
+                Err(failure) => {
+                    halt(&self.halt, Halt::Away(failure.to_string()));
+                    return Vec::new();
+                }
+            }
+        }
+    }
+
+    fn note_end(&self, ended: Result<Option<Uuid>, JoinError>, left: &mut Vec<Uuid>) {
+        match ended {
+            Ok(not_begun) => left.extend(not_begun),
+            // A bug of ours: the row stays with this runner, and the next one takes it back.
+            Err(panicked) => halt(&self.halt, Halt::Away(panicked.to_string())),
+        }
+    }
+
+    /// Migrates a tenant, if need be after some tries; gives it back where it was not begun.
+    async fn see_to(
+        &self,
+        permit: OwnedSemaphorePermit,
+        tenant: TenantId,
+        slug: Slug,
+        claimed: i32,
+    ) -> Option<Uuid> {
+        let mut permit = Some(permit);
+        let mut tries = 1;
+        loop {
+            if permit.is_none() {
+                permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+            }
+            if self.halted.borrow().is_some() {
+                return Some(tenant.uuid());
+            }
+            let attempts = claimed + i32::try_from(tries).unwrap_or(i32::MAX) - 1;
+            let (operation, runner) = (self.operation, self.runner);
+            let flush = self.flush;
+            let job = Job { operation, runner, tenant, attempts, flush };
+            let error = match Box::pin(self.engine.migrate(job)).await {
+                Ok(applied) => {
+                    self.engine.tally.done.fetch_add(1, Ordering::Relaxed);
+                    self.tell(tenant, slug, End::Done(applied), attempts);
+                    return None;
+                }
+                Err(error) => error,
+            };
+            if tries < TRIES && is_worth_another_try(&error) {
+                drop(permit.take());
+                self.engine.tally.again.fetch_add(1, Ordering::Relaxed);
+                (self.events)(&Event::Again { slug: slug.clone(), reason: error.to_string() });
+                self.rest(pause_after(tries)).await;
+                tries += 1;
+                continue;
+            }
+            match self.engine.give_up(job, &error).await {
+                Ok(end) => self.count_failure(tenant, slug, end, attempts),
+                Err(Failure::RowCount) => halt(&self.halt, Halt::Lost),
+                Err(failure) => halt(&self.halt, Halt::Away(failure.to_string())),
+            }
+            return None;
+        }
+    }
+
+    /// A pause that ends early where nothing more is to be begun.
+    async fn rest(&self, pause: Duration) {
+        let mut halted = self.halted.clone();
+        let _ = tokio::time::timeout(pause, halted.wait_for(Option::is_some)).await;
+    }
+
+    fn count_failure(&self, tenant: TenantId, slug: Slug, end: End, attempts: i32) {
+        if let End::Failed(reason) = &end {
+            tracing::warn!(tenant.id = %tenant, tenant.slug = %slug, reason, "failed to migrate a tenant");
+            self.engine.tally.failed.fetch_add(1, Ordering::Relaxed);
+            let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+            if self.max_failures.is_some_and(|most| failures >= most) {
+                halt(&self.halt, Halt::MaxFailures);
+            }
+        }
+        self.tell(tenant, slug, end, attempts);
+    }
+
+    fn tell(&self, id: TenantId, slug: Slug, end: End, attempts: i32) {
+        (self.events)(&Event::Ended { id, slug, end, attempts });
+    }
+}
+
+/// Twice as long each time, and not at the same moment as everybody else's.
+fn pause_after(tries: u32) -> Duration {
+    let pause = FIRST_PAUSE * 2_u32.saturating_pow(tries.saturating_sub(1));
+    let draw = Uuid::new_v4().into_bytes().first().copied().unwrap_or(0);
+    pause + pause * u32::from(draw) / 512
+}
+
+fn is_worth_another_try(error: &MigrationError) -> bool {
+    match error {
+        MigrationError::Interrupted { failure, .. } | MigrationError::Database(failure) => {
+            may_pass(failure)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the same may go well a moment later: a lock that was not given, a connection that broke.
+fn may_pass(failure: &Failure) -> bool {
+    failure.is_retryable() || failure.is_away()
+}
