@@ -190,7 +190,7 @@ async fn tokens_of_before_are_bound_to_their_makers_when_the_server_is_upgraded(
     let (_, by_operator) = app.add_token(&[Permission::ViewUsers], Some(acme.id), None).await;
     let sql = app.sql().await;
     sql.execute("UPDATE tokens SET user_id = NULL", &[]).await.unwrap();
-    sql.batch_execute(include_str!("../../public_migrations/V22__bind_tokens_to_users.sql"))
+    sql.batch_execute(include_str!("../../public_migrations/V20__bind_tokens_to_users.sql"))
         .await
         .unwrap();
     remove(&app, &acme, user).await;
