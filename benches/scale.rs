@@ -320,6 +320,7 @@ fn reader(ground: &Ground) -> Db {
     let rules = Rules {
         isolation: Isolation::Role,
         statements: Statements::Unnamed,
+        control_statements: Statements::Unnamed,
         limits: TimeLimits::default(),
         limits_stand: true,
     };

@@ -27,7 +27,7 @@ use crate::http::cors;
 use crate::http::limits;
 
 pub use self::keys::KEYS;
-pub use self::sections::{Admin, Auth, Database, Fleet, Http, Log, Tenants};
+pub use self::sections::{Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Tenants};
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -152,7 +152,11 @@ impl Settings {
         let default_owner =
             read_email(r, "default_owner").or_else(|| admin.as_ref().map(|a| a.email.clone()));
         let isolation_by_role = r.choice("database.isolation", &["role", "search_path"]) == Some(0);
-        let cached_statements = r.choice("database.statements", &["unnamed", "cached"]) == Some(1);
+        let statements = match r.choice("database.statements", &["auto", "unnamed", "cached"]) {
+            Some(1) => CachedStatements::Never,
+            Some(2) => CachedStatements::Always,
+            _ => CachedStatements::Auto,
+        };
         let cookie_secure = match r.choice("auth.cookie_secure", &["true", "false", "auto"]) {
             Some(2) => !listen.is_some_and(|at| at.ip().is_loopback()),
             chosen => chosen == Some(0),
@@ -164,7 +168,7 @@ impl Settings {
             runtime_url: r.text("database.runtime_url").map(SecretString::from),
             bin_dir: r.text("database.bin_dir").map(PathBuf::from),
             isolation_by_role,
-            cached_statements,
+            statements,
             max_connections: r.number("database.max_connections", 10, 10_000),
             tenants_per_connection: NonZeroUsize::new(r.number(
                 "database.tenants_per_connection",

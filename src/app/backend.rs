@@ -17,7 +17,7 @@ use crate::auth::jwt::{self, Issuer, SigningKey};
 use crate::auth::password::{Hasher, Params};
 use crate::auth::token::RootToken;
 use crate::auth::{CallContext, Principal};
-use crate::config::Settings;
+use crate::config::{CachedStatements, Settings};
 use crate::domain::Clock;
 use crate::domain::names::Password;
 use crate::pg::bootstrap::{self, Posture};
@@ -350,11 +350,12 @@ fn rules(settings: &Settings) -> Rules {
     let database = &settings.database;
     Rules {
         isolation: if database.isolation_by_role { Isolation::Role } else { Isolation::SearchPath },
-        statements: if database.cached_statements {
-            Statements::Cached
-        } else {
-            Statements::Unnamed
-        },
+        statements: cached_if(database.statements == CachedStatements::Always),
+        control_statements: cached_if(match database.statements {
+            CachedStatements::Auto => database.url.is_none(),
+            CachedStatements::Never => false,
+            CachedStatements::Always => true,
+        }),
         limits: TimeLimits {
             connect: database.connect_timeout,
             statement: database.statement_timeout,
@@ -363,6 +364,10 @@ fn rules(settings: &Settings) -> Rules {
         },
         limits_stand: false, // until the bootstrap has looked
     }
+}
+
+const fn cached_if(cached: bool) -> Statements {
+    if cached { Statements::Cached } else { Statements::Unnamed }
 }
 
 pub(super) fn sharing(settings: &Settings) -> Sharing {
@@ -412,5 +417,35 @@ pub(super) fn operator(clock: &Clock) -> CallContext {
         principal: Principal::Operator,
         request_id: uuid::Uuid::now_v7().to_string(),
         now: clock.now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    fn rules_with(values: &[(&'static str, &str)]) -> Rules {
+        let values = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let overrides = Overrides { file: None, values };
+        rules(&Settings::load(&overrides).expect("they are settings"))
+    }
+
+    #[test]
+    fn statements_are_cached_unasked_where_no_pooler_can_be_and_never_those_of_tenants() {
+        let own = ("database.url", "postgres://owner@db.example/rowhouse");
+        for (values, control, tenants) in [
+            (&[][..], Statements::Cached, Statements::Unnamed),
+            (&[own], Statements::Unnamed, Statements::Unnamed),
+            (&[("database.statements", "unnamed")], Statements::Unnamed, Statements::Unnamed),
+            (&[own, ("database.statements", "cached")], Statements::Cached, Statements::Cached),
+        ] {
+            let rules = rules_with(values);
+            assert_eq!(
+                (rules.control_statements, rules.statements),
+                (control, tenants),
+                "{values:?}"
+            );
+        }
     }
 }

@@ -29,7 +29,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("database.runtime_url", "", "the runtime login, where it is not derived from the owner's URL"),
     ("database.bin_dir", "", "folder of the PostgreSQL server binaries for the embedded server"),
     ("database.isolation", "role", "a role for each tenant, or one shared role and the path alone"),
-    ("database.statements", "unnamed", "unnamed or cached"),
+    (
+        "database.statements",
+        "auto",
+        "how statements travel: unnamed, cached, or auto: the control plane's cached on the embedded server, all \
+         others unnamed",
+    ),
     (
         "database.max_connections",
         "40",

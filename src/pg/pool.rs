@@ -125,8 +125,10 @@ pub struct Endpoint {
 pub struct Rules {
     /// How tenants are kept apart.
     pub isolation: Isolation,
-    /// How statements travel.
+    /// How statements of tenants travel.
     pub statements: Statements,
+    /// How those of the control plane do that are a transaction by themselves.
+    pub control_statements: Statements,
     /// Time limits.
     pub limits: TimeLimits,
     /// Whether every session of the runtime login has these limits by itself, so that a tenant's

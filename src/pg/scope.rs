@@ -179,11 +179,11 @@ impl PublicTx {
     }
 
     /// Statements go unnamed: [`commit_behind`](Self::commit_behind) would overtake one that is still to be
-    /// prepared. The last one of [`query_and_commit`](Self::query_and_commit) goes as the settings say.
+    /// prepared. The last one of [`query_and_commit`](Self::query_and_commit) goes as the rules say.
     fn with(connection: Loan, preamble: String, rules: &Rules, tls: MakeRustlsConnect) -> Self {
         let patience = rules.limits.connect;
         let tx = Tx::new(connection, preamble, Statements::Unnamed, patience, tls, None);
-        Self(tx, rules.statements)
+        Self(tx, rules.control_statements)
     }
 
     /// Runs a query and gives its rows.

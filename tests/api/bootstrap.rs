@@ -53,6 +53,7 @@ fn door(url: &str, isolation: Isolation) -> Db {
     let rules = Rules {
         isolation,
         statements: Statements::Unnamed,
+        control_statements: Statements::Unnamed,
         limits: TimeLimits::default(),
         limits_stand: false,
     };

@@ -103,6 +103,7 @@ impl House {
         Rules {
             isolation: self.isolation,
             statements,
+            control_statements: statements,
             limits: TimeLimits::default(),
             limits_stand: false,
         }
