@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpServer, middleware, web};
-use utoipa_actix_web::AppExt;
 
 use crate::config::Settings;
 use crate::domain::Clock;
@@ -172,9 +171,8 @@ fn listen(
             settings: Arc::clone(&http_settings),
             limits: Arc::clone(&limits),
         };
-        let (app, _) =
-            actix_web::App::new().into_utoipa_app().configure(http::mount).split_for_parts();
-        let app = app
+        let app = actix_web::App::new()
+            .configure(|config| http::mount(&mut http::Mount::Worker(config)))
             .app_data(web::Data::new(site))
             .app_data(document.clone())
             .app_data(routes.clone())

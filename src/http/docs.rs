@@ -5,11 +5,11 @@ use std::sync::{Arc, LazyLock};
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use actix_web::{HttpResponse, get, web};
-use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_swagger_ui::Config;
 
 use super::reten::{ErrorBody, Problem};
 use crate::domain::error::{Error, Noun, Result};
+use crate::http::Mount;
 
 /// Scripts and data from this server alone; the page sets styles on its elements, and has icons within its
 /// style sheet. Nobody may frame it.
@@ -27,8 +27,8 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
 });
 
 /// Mounts the routes of this file.
-pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(page).service(file);
+pub fn mount(routes: &mut Mount<'_>) {
+    routes.service(page).service(file);
 }
 
 /// This document, to read and to try out.

@@ -12,7 +12,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 
-use super::{control, databunker, extract, reten, webfluss};
+use super::{Mount, control, databunker, extract, reten, webfluss};
 
 /// The document that describes all routes; the routes themselves are collected as they are mounted.
 #[derive(OpenApi)]
@@ -56,10 +56,8 @@ const MAKE_CREDENTIALS: [&str; 2] = ["ControlCreateToken", "RetenCreateApiKey"];
 /// The OpenAPI document of all routes.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    use utoipa_actix_web::AppExt;
-    let app =
-        actix_web::App::new().into_utoipa_app().openapi(ApiDoc::openapi()).configure(super::mount);
-    let mut document = app.split_for_parts().1;
+    let mut document = ApiDoc::openapi();
+    super::mount(&mut Mount::Document(&mut document));
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
             complete(path, operation);

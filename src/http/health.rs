@@ -3,17 +3,17 @@
 use actix_web::{HttpResponse, Responder, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Site;
 use super::reten::ErrorBody;
+use crate::http::Mount;
 
 /// Readers ask again every few minutes, and so learn of a new key long before an old one goes.
 const JWKS_CACHE: (&str, &str) = ("Cache-Control", "public, max-age=300");
 
 /// Mounts the routes of this file.
-pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(healthz).service(readyz).service(metrics).service(openapi).service(jwks);
+pub fn mount(routes: &mut Mount<'_>) {
+    routes.service(healthz).service(readyz).service(metrics).service(openapi).service(jwks);
 }
 
 /// All is well.

@@ -25,6 +25,7 @@ pub mod health;
 mod idempotency;
 pub mod limits;
 pub mod middleware;
+pub mod mount;
 pub mod reten;
 mod routes;
 mod slow_body;
@@ -34,7 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpResponse, ResponseError};
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::domain::Clock;
 use crate::domain::error::Error;
@@ -43,6 +43,7 @@ use crate::service::Services;
 use crate::telemetry::Metrics;
 
 pub use document::openapi;
+pub use mount::Mount;
 pub use routes::{Routes, fallback};
 
 /// What the HTTP side is told at start.
@@ -80,8 +81,8 @@ pub struct Site {
 }
 
 /// Mounts every dialect.
-pub fn mount(config: &mut ServiceConfig<'_>) {
-    config
+pub fn mount(routes: &mut Mount<'_>) {
+    routes
         .configure(health::mount)
         .configure(docs::mount)
         .configure(reten::mount)

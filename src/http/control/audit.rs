@@ -5,17 +5,17 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::call::{Call, timestamp, write_cursor};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::Rule;
 use crate::domain::names::TenantId;
+use crate::http::Mount;
 use crate::service::audit::{Break, Entry, Filter, Verdict};
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(list).service(verify);
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes.service(list).service(verify);
 }
 
 /// An audit event, as this dialect answers it.

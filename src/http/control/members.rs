@@ -4,17 +4,17 @@ use actix_web::{HttpResponse, delete, get, patch, post};
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::call::{Call, Fields, write_cursor};
 use super::{Answer, ProblemBody};
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{Email, Password, PersonName, UserId};
 use crate::domain::{Permission, Role};
+use crate::http::Mount;
 use crate::service::members::{Member, NewMember, NewPerson};
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(list).service(add).service(set_role).service(remove);
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes.service(list).service(add).service(set_role).service(remove);
 }
 
 /// The roles that a member can have; `SUPER_ADMIN` is held everywhere or not at all.

@@ -19,17 +19,18 @@ mod tenants;
 mod tokens;
 
 use actix_web::HttpResponse;
-use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::http::Mount;
 
 pub use problem::{FieldError, Problem, ProblemBody};
 
 /// Mounts the routes of this dialect.
-pub fn mount(config: &mut ServiceConfig<'_>) {
-    tenants::mount(config);
-    members::mount(config);
-    tokens::mount(config);
-    audit::mount(config);
-    migrations::mount(config);
+pub fn mount(routes: &mut Mount<'_>) {
+    tenants::mount(routes);
+    members::mount(routes);
+    tokens::mount(routes);
+    audit::mount(routes);
+    migrations::mount(routes);
 }
 
 /// Whether a path belongs to this dialect.

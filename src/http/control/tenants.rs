@@ -9,7 +9,6 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use self::bodies::{EnsuredTenantBody, NewTenantBody, TenantPatchBody};
 use super::call::{Call, timestamp, write_cursor};
@@ -18,11 +17,12 @@ use crate::domain::Permission;
 use crate::domain::error::{FieldProblem, Rule};
 use crate::domain::names::ExternalId;
 use crate::domain::tenant::{TenantRecord, TenantStatus};
+use crate::http::Mount;
 use crate::service::provisioning::Extras;
 use crate::service::registry::{Filter, Origin};
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes
         .service(list)
         .service(read)
         .service(create)

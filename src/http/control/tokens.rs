@@ -5,17 +5,17 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::call::{Call, Fields, timestamp, write_cursor};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{TenantId, TokenId};
+use crate::http::Mount;
 use crate::service::tokens::{NewToken, Token};
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(list).service(create).service(revoke);
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes.service(list).service(create).service(revoke);
 }
 
 /// A token, as this dialect answers it.

@@ -2,7 +2,6 @@
 
 use actix_web::post;
 use serde_json::Value;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::answers::Status;
 use super::answers::system::Unlock;
@@ -13,9 +12,10 @@ use super::{Answer, ErrorBody, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, FieldProblem, Result, Rule};
 use crate::domain::profile::Identity;
+use crate::http::Mount;
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(unlock).service(list_some).service(list_all);
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes.service(unlock).service(list_some).service(list_all);
 }
 
 /// Takes an unlock, good for 60 seconds and as often as needed within them.

@@ -37,19 +37,20 @@ mod v1;
 
 use actix_web::{HttpResponse, get};
 use serde::Serialize;
-use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::http::Mount;
 
 pub use problem::Problem;
 use problem::{ErrorBody, message};
 
 /// Mounts the routes of this dialect.
-pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(status);
-    tenants::mount(config);
-    users::mount(config);
-    bulk::mount(config);
-    system::mount(config);
-    v1::mount(config);
+pub fn mount(routes: &mut Mount<'_>) {
+    routes.service(status);
+    tenants::mount(routes);
+    users::mount(routes);
+    bulk::mount(routes);
+    system::mount(routes);
+    v1::mount(routes);
 }
 
 /// Whether a path belongs to this dialect.

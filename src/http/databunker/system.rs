@@ -1,7 +1,6 @@
 //! A person across all tenants: the System operations. For the main tenant's admin, behind an unlock.
 
 use actix_web::post;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::answers::Status;
 use super::answers::system::{
@@ -14,10 +13,11 @@ use super::{Answer, ErrorBody, ok};
 use crate::domain::Tenant;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Identity, ProfileId};
+use crate::http::Mount;
 use crate::service::system::{Action, Found, Outcome, Pass};
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(find).service(search).service(delete).service(restore).service(stats);
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes.service(find).service(search).service(delete).service(restore).service(stats);
 }
 
 /// Finds all records of a person, in every tenant.

@@ -1,7 +1,6 @@
 //! Tenants: `TenantCreate`, `TenantGet`, `TenantUpdate`, `TenantListTenants`, `TenantDelete`.
 
 use actix_web::post;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::answers::tenants::{TenantMade, TenantPage, TenantRead};
 use super::answers::{Done, Status};
@@ -11,11 +10,12 @@ use super::{Answer, ErrorBody, done, ok};
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{Email, NAME_MAX, SLUG_MAX, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
+use crate::http::Mount;
 use crate::service::provisioning::{Admin, ProvisionTenant, Provisioned};
 use crate::service::tenants::{Changes, TenantRef};
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(create).service(read).service(update).service(list).service(delete);
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes.service(create).service(read).service(update).service(list).service(delete);
 }
 
 /// Creates a tenant and answers its token, which is shown this once.

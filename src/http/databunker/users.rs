@@ -2,7 +2,6 @@
 
 use actix_web::post;
 use serde_json::Value;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::answers::users::{
     BulkMade, Deleted, EventPage, EventRead, Made, NotMade, Token, UserPage, UserRead, Versions,
@@ -20,10 +19,11 @@ use super::{Answer, ErrorBody, done, message, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Document, Identity};
+use crate::http::Mount;
 use crate::service::profiles::{Change, NewProfile};
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes
         .service(create)
         .service(create_bulk)
         .service(read)

@@ -2,7 +2,6 @@
 
 use actix_web::{delete, get, post, put, web};
 use serde_json::Value;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::answers::users::Token;
 use super::answers::v1::{V1Deleted, V1TenantMade, V1UserRead};
@@ -15,10 +14,11 @@ use super::{Answer, ErrorBody, done, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Document, Identity, Lifetime};
+use crate::http::Mount;
 use crate::service::profiles::{Change, NewProfile};
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes
         .service(create_tenant)
         .service(rename_tenant)
         .service(create_user)

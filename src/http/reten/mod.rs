@@ -25,13 +25,13 @@ mod scoped;
 pub mod tenants;
 pub mod users;
 
-use utoipa_actix_web::service_config::ServiceConfig;
+use crate::http::Mount;
 
 pub use problem::{ErrorBody, FieldError, Problem};
 
 /// Mounts the routes of this dialect.
-pub fn mount(config: &mut ServiceConfig<'_>) {
-    config
+pub fn mount(routes: &mut Mount<'_>) {
+    routes
         .service(tenants::setup)
         .service(tenants::mine)
         .service(tenants::list)

@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Type};
 use utoipa::openapi::{Schema, SchemaFormat};
-use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 use self::problem::ErrorBody;
@@ -33,6 +32,7 @@ use crate::auth::CallContext;
 use crate::domain::error::{Error, FieldProblem, Noun, Result, Rule};
 use crate::domain::names::{Email, Slug, TenantId, TenantName};
 use crate::domain::{Permission, Tenant};
+use crate::http::Mount;
 use crate::service::provisioning::{Admin, ProvisionTenant};
 use crate::service::tenants::TenantRef;
 
@@ -42,8 +42,8 @@ pub use self::problem::Problem;
 const SUBDOMAIN_MIN: usize = 3;
 
 /// Mounts the routes of this dialect.
-pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(create).service(show);
+pub fn mount(routes: &mut Mount<'_>) {
+    routes.service(create).service(show);
 }
 
 /// Whether a path belongs to this dialect.

@@ -10,7 +10,6 @@ mod requests;
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, get, post};
-use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 use self::answers::{
@@ -22,10 +21,11 @@ use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::operation::{OperationState, WorkState};
+use crate::http::Mount;
 use crate::service::fleet::Record;
 
-pub(super) fn mount(config: &mut ServiceConfig<'_>) {
-    config
+pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes
         .service(list)
         .service(start)
         .service(read)
