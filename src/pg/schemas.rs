@@ -144,9 +144,13 @@ pub struct Entered {
 /// [`MigrationError::Diverged`] where it has no history.
 pub async fn enter(db: &Db, schema: &SchemaName, flush: Flush) -> Result<Entered, MigrationError> {
     let tx = db.inside(schema, flush).await?;
-    // Read by a query that begins after the lock is had. A history without a file is a row all the same.
+    // Read by a query that begins after the lock is had. A history without a file is a row all the same. The
+    // grants are read off the table: to ask for a role's privilege, PostgreSQL looks its memberships up in a list
+    // of all roles that the connection has ever asked about.
     let about = format!(
-        "{HERE}, (SELECT has_table_privilege('{}', '{schema}.{HISTORY_TABLE}', 'INSERT')),
+        "{HERE}, EXISTS (SELECT FROM pg_class, aclexplode(relacl)
+                          WHERE pg_class.oid = '{schema}.{HISTORY_TABLE}'::regclass
+                            AND grantee = '{}'::regrole AND privilege_type = 'INSERT'),
                 version, name, checksum
            FROM (VALUES (1)) AS here LEFT JOIN {schema}.{HISTORY_TABLE} ON true",
         entrant(schema, db.rules().isolation)
