@@ -350,3 +350,23 @@ async fn of_many_files_the_one_that_fails_is_named_with_its_line() {
     assert_eq!((ground.runs().await, ground.versions(0).await), (vec![39], (1..=40).collect()));
     backend.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_that_its_tenant_may_write_is_closed_by_the_next_migration() {
+    let ground = Ground::with(2).await;
+    ground.write(SECOND);
+    let sql = ground.sql().await;
+    let [open, closed] = [0, 1].map(|at| ground.schema(at));
+    let grant = format!("GRANT INSERT ON {open}.refinery_schema_history TO {open}");
+    sql.batch_execute(&grant).await.unwrap();
+    let backend = ground.backend(&[]).await;
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
+    for schema in [open, closed] {
+        let may = format!(
+            "SELECT has_table_privilege('{schema}', '{schema}.refinery_schema_history', 'INSERT')"
+        );
+        assert!(!sql.query_one(&may, &[]).await.unwrap().get::<_, bool>(0), "{schema}");
+    }
+    backend.close().await;
+}
