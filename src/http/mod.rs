@@ -37,7 +37,7 @@ use std::time::Duration;
 use actix_web::{HttpResponse, ResponseError};
 
 use crate::domain::Clock;
-use crate::domain::error::Error;
+use crate::domain::error::{Conflict, Error};
 use crate::domain::names::Email;
 use crate::service::Services;
 use crate::telemetry::Metrics;
@@ -102,6 +102,24 @@ pub fn refuse(path: &str, error: Error) -> HttpResponse {
         webfluss::Problem(error).error_response()
     } else {
         reten::Problem(error).error_response()
+    }
+}
+
+/// After how many seconds the same request may go well, where that is known; at least one.
+fn retry_after(error: &Error) -> Option<u64> {
+    match error {
+        Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
+            Some(retry_after.as_secs().max(1))
+        }
+        _ => None,
+    }
+}
+
+/// The same in the dialects whose clients wait for another request, too, that is in the way for a moment.
+fn retry_after_also_conflicts(error: &Error) -> Option<u64> {
+    match error {
+        Error::Conflict(Conflict::StillRunning | Conflict::Concurrent) => Some(1),
+        other => retry_after(other),
     }
 }
 

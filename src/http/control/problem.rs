@@ -15,6 +15,7 @@ use crate::domain::error::{
 };
 use crate::domain::operation::FleetProblem;
 use crate::http::middleware::current_request_id;
+use crate::http::retry_after_also_conflicts;
 
 /// An error on its way out, in this dialect's form.
 #[derive(Debug, thiserror::Error)]
@@ -81,15 +82,8 @@ impl ResponseError for Problem {
         let face = face(&self.0);
         let mut answer = HttpResponse::build(face.status);
         answer.insert_header((CONTENT_TYPE, "application/problem+json"));
-        let retry_after = match &self.0 {
-            Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
-                Some(retry_after.as_secs().max(1))
-            }
-            Error::Conflict(Conflict::StillRunning | Conflict::Concurrent) => Some(1),
-            _ => None,
-        };
-        if let Some(seconds) = retry_after {
-            answer.insert_header((RETRY_AFTER, seconds.to_string()));
+        if let Some(seconds) = retry_after_also_conflicts(&self.0) {
+            answer.insert_header((RETRY_AFTER, seconds));
         }
         if face.status == StatusCode::UNAUTHORIZED {
             answer.insert_header((WWW_AUTHENTICATE, "Bearer"));

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+use crate::http::retry_after;
 
 /// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,8 +48,8 @@ impl ResponseError for Problem {
 
     fn error_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status_code());
-        if let Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } = &self.0 {
-            answer.insert_header((RETRY_AFTER, retry_after.as_secs().max(1).to_string()));
+        if let Some(seconds) = retry_after(&self.0) {
+            answer.insert_header((RETRY_AFTER, seconds));
         }
         answer.json(ErrorBody { status: "error", message: message(&self.0) })
     }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::domain::error::{
     AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
 };
+use crate::http::retry_after_also_conflicts;
 
 /// An error on its way out, in Reten's form. Application handlers return it too; `?` makes one of a
 /// domain error or of a failed query.
@@ -78,15 +79,8 @@ impl ResponseError for Problem {
             _ => Vec::new(),
         };
         let mut answer = HttpResponse::build(status);
-        let retry_after = match &self.0 {
-            Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
-                Some(retry_after.as_secs().max(1))
-            }
-            Error::Conflict(Conflict::StillRunning | Conflict::Concurrent) => Some(1),
-            _ => None,
-        };
-        if let Some(seconds) = retry_after {
-            answer.insert_header((RETRY_AFTER, seconds.to_string()));
+        if let Some(seconds) = retry_after_also_conflicts(&self.0) {
+            answer.insert_header((RETRY_AFTER, seconds));
         }
         if let Error::Unauthenticated(problem) = &self.0 {
             answer.insert_header((WWW_AUTHENTICATE, challenge(*problem)));
