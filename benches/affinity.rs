@@ -235,13 +235,7 @@ impl Bench<'_> {
         let limits = TimeLimits::default();
         let stand = self.runtime.block_on(standing_limits(&runtime, limits));
         let limits_stand = stand.expect("the runtime login works");
-        let rules = Rules {
-            isolation: Isolation::Role,
-            statements,
-            control_statements: statements,
-            limits,
-            limits_stand,
-        };
+        let rules = Rules { limits_stand, ..Rules::new(Isolation::Role, statements, limits) };
         Database::with_sharing(owner, runtime, rules, sharing)
     }
 

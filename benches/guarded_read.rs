@@ -140,13 +140,7 @@ impl Databases {
         let stand = standing_limits(&runtime, limits).await.expect("the runtime login works");
         assert!(stand, "on a server of our own the limits stand");
         let database = |limits_stand| {
-            let rules = Rules {
-                isolation: Isolation::Role,
-                statements,
-                control_statements: statements,
-                limits,
-                limits_stand,
-            };
+            let rules = Rules { limits_stand, ..Rules::new(Isolation::Role, statements, limits) };
             Database::new(owner.clone(), runtime.clone(), rules)
         };
         Self { product: database(true), setting_limits: database(false) }

@@ -317,13 +317,8 @@ fn reader(ground: &Ground) -> Db {
     let mut runtime = owner.clone();
     runtime.user(RUNTIME_LOGIN);
     let endpoint = |config| Endpoint { config, tls: tls.clone() };
-    let rules = Rules {
-        isolation: Isolation::Role,
-        statements: Statements::Unnamed,
-        control_statements: Statements::Unnamed,
-        limits: TimeLimits::default(),
-        limits_stand: true,
-    };
+    let rules = Rules::new(Isolation::Role, Statements::Unnamed, TimeLimits::default());
+    let rules = Rules { limits_stand: true, ..rules };
     let database = Database::new(endpoint(owner), endpoint(runtime), rules);
     database.pools(PoolSizes { control: 1, runtime: CLIENTS }).expect("pools can be made")
 }

@@ -12,12 +12,12 @@ use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
 use super::ground::Ground;
-use super::{BuildError, Options, secrets, shares};
-use crate::auth::jwt::{self, Issuer, SigningKey};
-use crate::auth::password::{Hasher, Params};
+use super::{BuildError, Options, secrets, settings, shares};
+use crate::auth::jwt::{Issuer, SigningKey};
+use crate::auth::password::Hasher;
 use crate::auth::token::RootToken;
 use crate::auth::{CallContext, Principal};
-use crate::config::{CachedStatements, Settings};
+use crate::config::Settings;
 use crate::domain::Clock;
 use crate::domain::names::Password;
 use crate::pg::bootstrap::{self, Posture};
@@ -25,7 +25,7 @@ use crate::pg::bootstrap::{self, Posture};
 use crate::pg::embedded;
 use crate::pg::error::During;
 use crate::pg::migrations::MigrationSet;
-use crate::pg::pool::{Database, Isolation, Rules, Sharing, Statements, TimeLimits};
+use crate::pg::pool::Database;
 use crate::pg::{Db, migration_sets, signing_keys};
 use crate::service::doctor::Budget;
 use crate::service::fleet::{Engine, Limits};
@@ -182,7 +182,7 @@ impl Backend {
     ) -> Result<Self, BuildError> {
         let clock = options.clock.clone().unwrap_or_else(Clock::system);
         let mut first_start = FirstStart::default();
-        let mut rules = rules(settings);
+        let mut rules = settings::rules(settings);
         let mut posture = match purpose {
             Purpose::Serve | Purpose::Migrate => {
                 bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?
@@ -196,7 +196,7 @@ impl Backend {
             rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
         }
         let (owner, runtime) = (ground.owner, ground.runtime);
-        let database = Database::with_sharing(owner, runtime, rules, sharing(settings));
+        let database = Database::with_sharing(owner, runtime, rules, settings::sharing(settings));
         let main = shares::main_for(purpose, settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
@@ -217,8 +217,9 @@ impl Backend {
             // The operator holds the database; nobody else is recognised through this backend.
             Purpose::Migrate | Purpose::Operate => None,
         };
-        let hasher = hasher(settings)?;
-        let issuer = Issuer::new(jwt_settings(settings), signing_keys(&db, &clock).await?)?;
+        let hasher = settings::hasher(settings)?;
+        let issuer =
+            Issuer::new(settings::jwt_settings(settings), signing_keys(&db, &clock).await?)?;
         let version = posture.server_version;
         let wanted = settings.tenants.vacancies;
         let vacancies = Vacancies::new(db.clone(), Arc::clone(&tenant_set), version, wanted);
@@ -346,50 +347,6 @@ async fn stop(host: Option<embedded::Host>) {
     }
 }
 
-fn rules(settings: &Settings) -> Rules {
-    let database = &settings.database;
-    Rules {
-        isolation: if database.isolation_by_role { Isolation::Role } else { Isolation::SearchPath },
-        statements: cached_if(database.statements == CachedStatements::Always),
-        control_statements: cached_if(match database.statements {
-            CachedStatements::Auto => database.url.is_none(),
-            CachedStatements::Never => false,
-            CachedStatements::Always => true,
-        }),
-        limits: TimeLimits {
-            connect: database.connect_timeout,
-            statement: database.statement_timeout,
-            lock: database.lock_timeout,
-            idle_in_transaction: database.idle_in_transaction_timeout,
-        },
-        limits_stand: false, // until the bootstrap has looked
-    }
-}
-
-const fn cached_if(cached: bool) -> Statements {
-    if cached { Statements::Cached } else { Statements::Unnamed }
-}
-
-pub(super) fn sharing(settings: &Settings) -> Sharing {
-    let tenants_per_connection = settings.database.tenants_per_connection;
-    Sharing { tenants_per_connection, ..Sharing::default() }
-}
-
-fn hasher(settings: &Settings) -> Result<Hasher, BuildError> {
-    let params = Params {
-        memory_kib: settings.auth.hash_memory_kib,
-        iterations: settings.auth.hash_iterations,
-        ..Params::default()
-    };
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    Ok(Hasher::new(params, cores, settings.auth.hash_queue)?)
-}
-
-fn jwt_settings(settings: &Settings) -> jwt::Settings {
-    let defaults = jwt::Settings::new(&settings.auth.issuer, &settings.auth.audience);
-    jwt::Settings { access_lifetime: settings.auth.access_lifetime, ..defaults }
-}
-
 /// The keys that sign access tokens; the first process on a database makes the first one.
 async fn signing_keys(db: &Db, clock: &Clock) -> Result<Vec<SigningKey>, BuildError> {
     let tx = db.public().await.during("read signing keys")?;
@@ -417,35 +374,5 @@ pub(super) fn operator(clock: &Clock) -> CallContext {
         principal: Principal::Operator,
         request_id: uuid::Uuid::now_v7().to_string(),
         now: clock.now(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Overrides;
-
-    fn rules_with(values: &[(&'static str, &str)]) -> Rules {
-        let values = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-        let overrides = Overrides { file: None, values };
-        rules(&Settings::load(&overrides).expect("they are settings"))
-    }
-
-    #[test]
-    fn statements_are_cached_unasked_where_no_pooler_can_be_and_never_those_of_tenants() {
-        let own = ("database.url", "postgres://owner@db.example/rowhouse");
-        for (values, control, tenants) in [
-            (&[][..], Statements::Cached, Statements::Unnamed),
-            (&[own], Statements::Unnamed, Statements::Unnamed),
-            (&[("database.statements", "unnamed")], Statements::Unnamed, Statements::Unnamed),
-            (&[own, ("database.statements", "cached")], Statements::Cached, Statements::Cached),
-        ] {
-            let rules = rules_with(values);
-            assert_eq!(
-                (rules.control_statements, rules.statements),
-                (control, tenants),
-                "{values:?}"
-            );
-        }
     }
 }

@@ -10,6 +10,7 @@ mod fleet;
 mod ground;
 mod host;
 mod secrets;
+mod settings;
 mod shares;
 mod vacancies;
 
@@ -210,7 +211,7 @@ fn http_settings(settings: &Settings) -> http::Settings {
 /// The workers that there are connections for, and the pools of each.
 fn worker_pools(settings: &Settings) -> (usize, PoolSizes) {
     let (budget, wished) = (settings.database.max_connections, settings.http.workers);
-    let (workers, sizes) = shares::workers(budget, backend::sharing(settings).reserve(), wished);
+    let (workers, sizes) = shares::workers(budget, settings::sharing(settings).reserve(), wished);
     if workers < wished {
         tracing::warn!(
             "http.workers is {workers} and not {wished}: database.max_connections ({budget}) has room for no more"

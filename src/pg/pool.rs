@@ -137,6 +137,14 @@ pub struct Rules {
     pub limits_stand: bool,
 }
 
+impl Rules {
+    /// All statements travel in one way, and each transaction sets its time limits.
+    #[must_use]
+    pub const fn new(isolation: Isolation, statements: Statements, limits: TimeLimits) -> Self {
+        Self { isolation, statements, control_statements: statements, limits, limits_stand: false }
+    }
+}
+
 /// The database as the whole process sees it; makes a [`Db`] for each runtime.
 #[derive(Clone)]
 pub struct Database(Arc<Shared>);

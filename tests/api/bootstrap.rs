@@ -50,13 +50,7 @@ async fn provision(backend: &Backend, slug: &str) -> TenantId {
 
 /// The door to a database, without the house around it.
 fn door(url: &str, isolation: Isolation) -> Db {
-    let rules = Rules {
-        isolation,
-        statements: Statements::Unnamed,
-        control_statements: Statements::Unnamed,
-        limits: TimeLimits::default(),
-        limits_stand: false,
-    };
+    let rules = Rules::new(isolation, Statements::Unnamed, TimeLimits::default());
     Database::new(endpoint(url, None), endpoint(url, Some(RUNTIME_LOGIN)), rules)
         .pools(PoolSizes { control: 1, runtime: 1 })
         .expect("pools can be made")

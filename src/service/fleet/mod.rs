@@ -14,9 +14,11 @@
 //! - [`run`]: the runner; [`workers`]: how it gets through the tenants; [`tenant`]: what it does to each;
 //!   [`halt`]: why it stops.
 //! - [`takeup`]: going on where a runner is gone, without being asked.
+//! - [`ledger`]: what operations there are, and what became of their tenants.
 //! - [`prune`]: forgetting what became of each tenant long ago.
 
 mod halt;
+mod ledger;
 mod plan;
 mod prune;
 mod rehearse;
@@ -38,8 +40,7 @@ use super::audit;
 use crate::auth::CallContext;
 use crate::domain::error::{Error, FieldProblem, Noun, Result, Rule};
 use crate::domain::names::TenantId;
-use crate::domain::operation::{FleetProblem, OperationState, PauseReason, Step, Then, WorkState};
-use crate::domain::page::{Cursor, Page, Window};
+use crate::domain::operation::{FleetProblem, PauseReason, Step, Then};
 use crate::domain::{Clock, Permission};
 use crate::pg::error::{During, Failure};
 use crate::pg::migrations::{MigrationError, MigrationSet};
@@ -316,70 +317,6 @@ impl Fleet {
         }
         note(&tx, ctx, "migration.retry", id, json!({ "tenants": count })).await?;
         self.finish(tx, id).await
-    }
-
-    /// One operation.
-    ///
-    /// # Errors
-    /// [`Noun::Operation`] not found.
-    pub async fn read(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
-        ctx.require(Permission::MigrateFleet)?;
-        self.lookup(id).await
-    }
-
-    /// The operation that is open, if one is.
-    ///
-    /// # Errors
-    /// Those of the rights check and of the database.
-    pub async fn find_open(&self, ctx: &CallContext) -> Result<Option<Record>> {
-        ctx.require(Permission::MigrateFleet)?;
-        let tx = self.db.public().await.during("read open operation")?;
-        operations::find_open(&tx).await
-    }
-
-    /// The operation that was asked for last, if one was.
-    ///
-    /// # Errors
-    /// Those of the rights check and of the database.
-    pub async fn find_newest(&self, ctx: &CallContext) -> Result<Option<Record>> {
-        ctx.require(Permission::MigrateFleet)?;
-        let tx = self.db.public().await.during("read newest operation")?;
-        operations::find_newest(&tx).await
-    }
-
-    /// A part of the operations, newest first.
-    ///
-    /// # Errors
-    /// Those of the rights check and of the database.
-    pub async fn list(
-        &self,
-        ctx: &CallContext,
-        state: Option<OperationState>,
-        window: &Window,
-    ) -> Result<Page<Record>> {
-        ctx.require(Permission::MigrateFleet)?;
-        let tx = self.db.public().await.during("list operations")?;
-        let rows = operations::list(&tx, state, window).await?;
-        Ok(Page::cut(rows, window, |record| Cursor { at: record.created_at, id: record.id }))
-    }
-
-    /// A part of an operation's tenants.
-    ///
-    /// # Errors
-    /// [`Noun::Operation`] not found.
-    pub async fn tenants(
-        &self,
-        ctx: &CallContext,
-        id: Uuid,
-        state: Option<WorkState>,
-        window: &Window,
-    ) -> Result<Page<Work>> {
-        ctx.require(Permission::MigrateFleet)?;
-        let tx = self.db.public().await.during("list tenants of an operation")?;
-        let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
-        let rows = operation_tenants::list(&tx, id, state, window).await?;
-        let at = record.created_at;
-        Ok(Page::cut(rows, window, |work| Cursor { at, id: work.tenant.uuid() }))
     }
 
     async fn lookup(&self, id: Uuid) -> Result<Record> {

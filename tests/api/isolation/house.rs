@@ -100,13 +100,7 @@ impl House {
     }
 
     pub fn rules(&self, statements: Statements) -> Rules {
-        Rules {
-            isolation: self.isolation,
-            statements,
-            control_statements: statements,
-            limits: TimeLimits::default(),
-            limits_stand: false,
-        }
+        Rules::new(self.isolation, statements, TimeLimits::default())
     }
 
     /// The door, over this many connections of the runtime login.
