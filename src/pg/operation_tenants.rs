@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
+use super::Row;
 use super::error::{During, Failure};
 use super::migrations::MigrationSet;
 use super::scope::PublicTx;
@@ -74,6 +75,19 @@ pub async fn insert(
     .during("insert tenants of an operation")
 }
 
+/// A tenant that was given to a runner.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// Which.
+    pub tenant: TenantId,
+    /// By the name people use.
+    pub slug: Slug,
+    /// This is so manieth time that it is begun.
+    pub attempts: i32,
+    /// The fingerprint of the set that it says it was made by; none where it is gone.
+    pub made_by: Option<String>,
+}
+
 /// Gives some tenants that nobody has begun to a runner who has the operation, in order.
 ///
 /// # Errors
@@ -85,24 +99,33 @@ pub async fn claim(
     canary_only: bool,
     limit: i64,
     now: OffsetDateTime,
-) -> Result<Vec<(TenantId, Slug, i32)>, Failure> {
-    let sql = "UPDATE operation_tenants t
-                  SET state = 'running', runner = $2, attempts = t.attempts + 1, started_at = $5,
+) -> Result<Vec<Claimed>, Failure> {
+    // An array, and not something to join with: it is made once. A plan may run one side of a join anew for each
+    // row of the other, and each time it would find other rows to lock, past the limit.
+    let sql = "UPDATE operation_tenants
+                  SET state = 'running', runner = $2, attempts = attempts + 1, started_at = $5,
                       ended_at = NULL, error = NULL
-                 FROM (SELECT tenant_id
-                         FROM operation_tenants
-                        WHERE operation_id = $1 AND state = 'pending' AND (is_canary OR NOT $3)
-                        ORDER BY position
-                        LIMIT $4
-                          FOR UPDATE SKIP LOCKED) next
-                WHERE t.operation_id = $1 AND t.tenant_id = next.tenant_id
+                WHERE operation_id = $1
+                  AND tenant_id = ANY (ARRAY (
+                          SELECT tenant_id
+                            FROM operation_tenants
+                           WHERE operation_id = $1 AND state = 'pending' AND (is_canary OR NOT $3)
+                           ORDER BY position
+                           LIMIT $4
+                             FOR UPDATE SKIP LOCKED))
                   AND EXISTS (SELECT FROM operations WHERE id = $1 AND state = 'running' AND runner = $2)
-            RETURNING t.tenant_id, t.slug, t.attempts, t.position";
+            RETURNING position, tenant_id, slug, attempts,
+                      (SELECT migrations_fingerprint FROM tenants WHERE id = tenant_id)";
     let rows = tx.query_and_commit(sql, &[&operation, &runner, &canary_only, &limit, &now]).await?;
-    let mut rows: Vec<(i64, _)> =
-        rows.iter().map(|row| (row.get(3), (row.get(0), row.get(1), row.get(2)))).collect();
+    let claimed = |row: &Row| Claimed {
+        tenant: row.get(1),
+        slug: row.get(2),
+        attempts: row.get(3),
+        made_by: row.get(4),
+    };
+    let mut rows: Vec<(i64, Claimed)> = rows.iter().map(|row| (row.get(0), claimed(row))).collect();
     rows.sort_by_key(|(position, _)| *position);
-    Ok(rows.into_iter().map(|(_, work)| work).collect())
+    Ok(rows.into_iter().map(|(_, claimed)| claimed).collect())
 }
 
 /// Takes back what a runner was given and did not begin.
@@ -196,9 +219,9 @@ pub async fn end(
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount) }
 }
 
-/// The statements that write down, from inside of a schema, what [`super::tenants`] and the ledger say of a
-/// tenant that was migrated. They travel with the migration and its commit, so they cannot be looked at before
-/// it: they fail by themselves where nothing may be committed. A tenant that is being deleted gets no
+/// The statement that writes down, from inside of a schema, what [`super::tenants`] and the ledger say of a
+/// tenant that was migrated. It travels with the migration and its commit, so it cannot be looked at before
+/// it: it fails by itself where nothing may be committed. A tenant that is being deleted gets no
 /// fingerprint, which every tenant has; a row that somebody else has by now gets a state that is none
 /// ([`has_refused`]).
 ///
@@ -219,16 +242,33 @@ pub fn done_inside(
     let applied: Vec<String> = applied.iter().map(|file| escape_literal(file)).collect();
     let applied = applied.join(", ");
     format!(
-        "UPDATE public.tenants
-            SET migrations_version = {version}, revision = revision + 1, updated_at = {now},
-                migrations_fingerprint = CASE WHEN status <> 'deleting' THEN {fingerprint} END
-          WHERE id = '{tenant}';
+        "WITH tenant AS (
+             UPDATE public.tenants
+                SET migrations_version = {version}, revision = revision + 1, updated_at = {now},
+                    migrations_fingerprint = CASE WHEN status <> 'deleting' THEN {fingerprint} END
+              WHERE id = '{tenant}')
          UPDATE public.operation_tenants
             SET state = CASE WHEN runner = '{runner}' AND state = 'running' THEN 'done' ELSE 'lost' END,
                 applied = ARRAY[{applied}]::text[], error = NULL, ended_at = {now},
                 attempts = {attempts}, runner = NULL
           WHERE operation_id = '{operation}' AND tenant_id = '{tenant}'"
     )
+}
+
+/// The files that were applied to a tenant whose migration is done; none where it is not.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn done(
+    tx: &PublicTx,
+    operation: Uuid,
+    tenant: TenantId,
+) -> Result<Option<Vec<String>>, Failure> {
+    let sql = "SELECT applied
+                 FROM operation_tenants
+                WHERE operation_id = $1 AND tenant_id = $2 AND state = 'done'";
+    let row = tx.query_opt(sql, &[&operation, &tenant]).await?;
+    Ok(row.map(|row| row.get::<_, Option<_>>(0).unwrap_or_default()))
 }
 
 /// Whether it is [`done_inside`] that failed, because the tenant is being deleted or somebody else has it.

@@ -18,7 +18,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime,
+};
 use tokio::sync::Semaphore;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -343,6 +345,8 @@ pub(super) fn build(
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(endpoint.config.clone(), endpoint.tls.clone(), config);
     Pool::builder(manager)
+        // What one backend has just looked up is of use to the next who asks it.
+        .queue_mode(QueueMode::Lifo)
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(limits.connect))

@@ -4,20 +4,20 @@
 //! the owner, inside the caller's transaction: nothing is committed, so that a schema is there if and
 //! only if its tenant is, or the vacancy ([`super::vacancies`]) that will be a tenant.
 
+pub mod at_once;
 pub mod mend;
 pub mod rehearse;
 
 use std::fmt::Write as _;
 
 use futures_util::future::join;
-use postgres_protocol::escape::escape_literal;
 use time::OffsetDateTime;
 use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::bootstrap::RUNTIME_LOGIN;
 use super::error::Failure;
-use super::migrations::{Applied, HERE, HISTORY_TABLE, MigrationError, MigrationSet, Pending};
+use super::migrations::{Applied, HISTORY_TABLE, MigrationError, MigrationSet, PLACE, Pending};
 use super::operation_tenants;
 use super::pool::{Db, Isolation, Rules};
 use super::scope::{self, Flush, PublicTx};
@@ -134,8 +134,6 @@ pub struct Entered {
     pub tx: PublicTx,
     /// What was applied to it before.
     pub applied: Vec<Applied>,
-    /// Where the transaction stands, as [`HERE`] says it.
-    pub here: String,
     /// Whether the tenant could edit its history.
     history_is_open: bool,
 }
@@ -149,8 +147,8 @@ pub async fn enter(db: &Db, schema: &SchemaName, flush: Flush) -> Result<Entered
     let tx = db.inside(schema, flush).await?;
     // Read by a query that begins after the lock is had. A history without a file is a row all the same.
     let about = format!(
-        "{HERE}, {}, version, name, checksum
-           FROM (VALUES (1)) AS here LEFT JOIN {schema}.{HISTORY_TABLE} ON true",
+        "SELECT {}, version, name, checksum
+           FROM (VALUES (1)) AS one LEFT JOIN {schema}.{HISTORY_TABLE} ON true",
         history_is_open(schema, entrant(schema, db.rules().isolation))
     );
     let none =
@@ -162,15 +160,14 @@ pub async fn enter(db: &Db, schema: &SchemaName, flush: Flush) -> Result<Entered
         _ => failure.into(),
     })?;
     let first = rows.first().ok_or(Failure::RowCount)?;
-    let here = first.get(0).unwrap_or_default().to_owned();
-    let history_is_open = first.get(1) == Some("t");
+    let history_is_open = first.get(0) == Some("t");
     let file = |row: &SimpleQueryRow| {
-        let version = row.get(2)?.parse().ok()?;
+        let version = row.get(1)?.parse().ok()?;
         let text = |at| row.get(at).unwrap_or_default().to_owned();
-        Some(Applied { version, name: text(3), checksum: text(4) })
+        Some(Applied { version, name: text(2), checksum: text(3) })
     };
     let applied = rows.iter().filter_map(file).collect();
-    Ok(Entered { tx, applied, here, history_is_open })
+    Ok(Entered { tx, applied, history_is_open })
 }
 
 /// What follows when the files have run.
@@ -198,7 +195,7 @@ pub async fn catch_up(
     now: OffsetDateTime,
     then: Then<'_>,
 ) -> Result<(), MigrationError> {
-    let mut ending = stay(&entered.here);
+    let mut ending = stay();
     if entered.history_is_open {
         let entrant = entrant(schema, rules.isolation);
         let _ = write!(ending, ";\nREVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}");
@@ -235,11 +232,8 @@ const MOVED: &str = "rowhouse: now at ";
 
 /// A statement that fails unless the transaction still stands where it was entered: it gives no row where it
 /// does, and where it does not, a number is made of what is none.
-fn stay(here: &str) -> String {
-    let here = escape_literal(here);
-    format!(
-        "SELECT ('{MOVED}' || place.here)::bigint FROM ({HERE} AS here) AS place WHERE place.here <> {here}"
-    )
+fn stay() -> String {
+    format!("SELECT ('{MOVED}' || ({PLACE}))::bigint WHERE ({}) IS NOT TRUE", scope::stands())
 }
 
 fn moved(failure: &Failure) -> bool {

@@ -34,6 +34,7 @@ pub(super) use self::plain::PlainStatements;
 use self::tx::{COMMIT, Tx};
 use super::error::Failure;
 use super::lanes::Loan;
+use super::migrations::PLACE;
 use super::param::Param;
 use super::pool::{Rules, Statements, TimeLimits, write_limits};
 use super::statement::check_allowed;
@@ -160,8 +161,8 @@ impl PublicTx {
     }
 
     /// One that begins inside of a schema, as the owner, for migrations of a tenant that is there already: with
-    /// the lock of [`schemas::lock`](super::schemas::lock) on it. A migration may take long; a lock that it waits
-    /// for may not.
+    /// the lock of [`schemas::lock`](super::schemas::lock) on it, and notes where it is, for [`stands`]. A
+    /// migration may take long; a lock that it waits for may not.
     pub(super) fn inside(
         connection: Loan,
         schema: &SchemaName,
@@ -174,7 +175,11 @@ impl PublicTx {
         if flush == Flush::Later {
             preamble.push_str("; SET LOCAL synchronous_commit = off");
         }
-        let _ = write!(preamble, "; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0))");
+        let _ = write!(
+            preamble,
+            "; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0)), \
+                      set_config('{NOTED}', ({PLACE}), true)"
+        );
         Self::with(connection, preamble, rules, tls)
     }
 
@@ -244,6 +249,15 @@ impl PublicTx {
         self.0.begin_with(query).await
     }
 
+    /// All of a transaction in one message: begins, runs several statements (at least one), commits. The server
+    /// stops at the first that fails, and so does not get as far as the commit.
+    ///
+    /// # Errors
+    /// Where anything has failed: the transaction is rolled back.
+    pub(super) async fn all_at_once(self, sql: &str) -> Result<(), Failure> {
+        self.0.all_at_once(sql).await
+    }
+
     /// Runs several statements (at least one) in one message and commits with it. The server stops at the first
     /// that fails, also where one failed in a message that is still on its way, and then does not get as far as
     /// the commit; so what must not be committed is prevented by a statement that fails.
@@ -272,6 +286,15 @@ impl PublicTx {
     pub(crate) async fn commit_behind(&self) -> Result<(), Failure> {
         self.0.commit_with(COMMIT).await
     }
+}
+
+/// Where a transaction noted down in which place it began. It ends with the transaction.
+const NOTED: &str = "rowhouse.place";
+
+/// The expression that tells whether a transaction that began inside of a schema is still the same, in the same
+/// place.
+pub(super) fn stands() -> String {
+    format!("({PLACE}) = current_setting('{NOTED}', true)")
 }
 
 /// Points a control-plane transaction at a tenant's schema while migrations run, as the owner.

@@ -4,7 +4,11 @@
 //! What refinery would refuse is refused here too, and what is written into its history table is what it
 //! would write, so that either may go on after the other.
 
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
 use futures_util::future::{join, join_all};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -14,6 +18,16 @@ use super::{HISTORY_TABLE, MigrationSet, file_name};
 use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
 use crate::pg::scope::PublicTx;
+
+/// The digest of all rows of a history table, as [`digest`] makes it of what should be in it.
+const HISTORY_DIGEST: &str = "encode(sha256(convert_to(coalesce(\
+    string_agg(version || ' ' || name || ' ' || checksum, E'\\n' ORDER BY version), ''), 'UTF8')), 'hex')";
+
+fn digest(history: &[Applied]) -> String {
+    let line = |row: &Applied| format!("{} {} {}", row.version, row.name, row.checksum);
+    let lines: Vec<String> = history.iter().map(line).collect();
+    hex::encode(Sha256::digest(lines.join("\n")))
+}
 
 /// Files that travel together. They are polled in order and so sent in order, which holds for as many.
 const FILES_AT_ONCE: usize = 16;
@@ -44,6 +58,15 @@ impl Pending {
     pub(in crate::pg) fn each(&self) -> Vec<Self> {
         self.0.iter().map(|at| Self(vec![*at])).collect()
     }
+}
+
+/// What a schema lacks that was made by the first files of the set, all of which can run in one transaction.
+#[derive(Debug, Clone)]
+pub struct Beginning {
+    /// The files that follow.
+    pub files: Pending,
+    /// A digest of what the history of such a schema holds.
+    history: String,
 }
 
 /// Files of [`Pending`] that are run in the same way.
@@ -111,6 +134,55 @@ impl MigrationSet {
             )));
         }
         Ok(Pending(pending))
+    }
+
+    /// The beginnings of the set that something follows, by their fingerprints.
+    #[must_use]
+    pub fn beginnings(&self) -> HashMap<String, Beginning> {
+        let history = self.history();
+        (0..history.len())
+            .filter_map(|count| {
+                let (first, rest) = history.split_at_checked(count)?;
+                let files = Pending((count..count + rest.len()).collect());
+                let runs_inside = files.0.iter().all(|at| self.outside[*at].is_none());
+                let beginning = Beginning { files, history: digest(first) };
+                runs_inside.then(|| (Self::fingerprint_of(first), beginning))
+            })
+            .collect()
+    }
+
+    /// The files that follow a beginning and their rows in the history, as one script. It fails unless the
+    /// history was that of the beginning, and `stands` holds when the files have run.
+    pub(in crate::pg) fn script(
+        &self,
+        schema: &SchemaName,
+        beginning: &Beginning,
+        stands: &str,
+        now: OffsetDateTime,
+    ) -> String {
+        let mut script = String::new();
+        for at in &beginning.files.0 {
+            // A line of its own, so that a comment at the end of the file does not swallow it.
+            script.push_str(self.migrations[*at].sql().unwrap_or_default());
+            script.push_str("\n;\n");
+        }
+        let mut rows = beginning.files.0.iter();
+        if let Some(at) = rows.next() {
+            // No version is none that the table takes.
+            let [version, name, applied_on, checksum] = self.history_values(*at, now);
+            let expected = &beginning.history;
+            let _ = write!(
+                script,
+                "INSERT INTO {schema}.{HISTORY_TABLE} (version, name, applied_on, checksum)
+                 SELECT CASE WHEN {HISTORY_DIGEST} = '{expected}' AND {stands} THEN {version} END,
+                        {name}, {applied_on}, {checksum}
+                   FROM {schema}.{HISTORY_TABLE}"
+            );
+        }
+        for at in rows {
+            let _ = write!(script, ";\n{}", self.history_row(*at, schema, now));
+        }
+        script
     }
 
     /// The names of files.
@@ -200,15 +272,21 @@ impl MigrationSet {
         schema: &SchemaName,
         now: OffsetDateTime,
     ) -> String {
-        let migration = &self.migrations[at];
+        let values = self.history_values(at, now).join(", ");
         format!(
             "INSERT INTO {schema}.{HISTORY_TABLE} (version, name, applied_on, checksum) \
-             VALUES ({}, '{}', '{}', '{}')",
-            migration.version(),
-            migration.name(),
-            now.format(&Rfc3339).unwrap_or_default(),
-            migration.checksum()
+             VALUES ({values})"
         )
+    }
+
+    fn history_values(&self, at: usize, now: OffsetDateTime) -> [String; 4] {
+        let migration = &self.migrations[at];
+        [
+            migration.version().to_string(),
+            format!("'{}'", migration.name()),
+            format!("'{}'", now.format(&Rfc3339).unwrap_or_default()),
+            format!("'{}'", migration.checksum()),
+        ]
     }
 
     /// A file's failure: the server's, with the line, or that of the way there.

@@ -27,11 +27,11 @@ use sha2::{Digest, Sha256};
 
 use self::statements::Statement;
 
-pub use catch_up::{Applied, OutsideFile, Pending, Segment};
+pub use catch_up::{Applied, Beginning, OutsideFile, Pending, Segment};
 pub use check::check;
 pub use error::MigrationError;
 pub use outside::is_direct;
-pub(super) use run::HERE;
+pub(super) use run::PLACE;
 pub use statements::MARK;
 
 mod public_set {

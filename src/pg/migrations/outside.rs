@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use super::catch_up::OutsideFile;
 use super::error::MigrationError;
-use super::run::HERE;
+use super::run::here;
 use super::statements::{Kind, Statement};
 use super::{MigrationSet, file_name};
 use crate::domain::names::{SchemaName, TenantId};
@@ -131,10 +131,10 @@ async fn in_a_transaction(
 ) -> Result<(), Failure> {
     let tx = journal.db.public().await?;
     let (entered, before) =
-        join(scope::enter_schema(&tx, schema, limits), tx.query_one(HERE, &[])).await;
+        join(scope::enter_schema(&tx, schema, limits), tx.query_one(&here(), &[])).await;
     entered?;
     let before: String = before?.get(0);
-    let (ran, here) = join(tx.batch(&statement.text), tx.query_one(HERE, &[])).await;
+    let (ran, here) = join(tx.batch(&statement.text), tx.query_one(&here(), &[])).await;
     ran?;
     if here?.get::<_, &str>(0) != before {
         return Err(Failure::NotEntered);

@@ -130,8 +130,14 @@ pub(super) fn line_of(failure: &Failure, sql: &str) -> Option<usize> {
         .then(|| 1 + sql.chars().take(at.saturating_sub(1)).filter(|c| *c == '\n').count())
 }
 
-/// The transaction and the path in one value.
-pub(in crate::pg) const HERE: &str = "SELECT pg_current_xact_id()::text || ' ' || current_setting('search_path') || ' ' || current_user";
+/// The expression that gives the transaction, the path and the role in one value.
+pub(in crate::pg) const PLACE: &str =
+    "pg_current_xact_id()::text || ' ' || current_setting('search_path') || ' ' || current_user";
+
+/// The query that gives [`PLACE`].
+pub(super) fn here() -> String {
+    format!("SELECT {PLACE}")
+}
 
 impl AsyncTransaction for Inside<'_> {
     type Error = Refused;
@@ -145,7 +151,7 @@ impl AsyncTransaction for Inside<'_> {
         let batch = statements.join("\n;\n");
         let here = async {
             // Sent together, answered in this order: a batch that failed is told before.
-            let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(HERE, &[])).await;
+            let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(&here(), &[])).await;
             ran?;
             Ok::<String, Failure>(here?.get(0))
         };

@@ -168,6 +168,15 @@ impl Tx {
         Ok(rows)
     }
 
+    /// All of a transaction in one message: begins, runs several statements, commits.
+    pub(super) async fn all_at_once(mut self, sql: &str) -> Result<(), Failure> {
+        let message = format!("{};\n{sql}\n;\nCOMMIT", self.preamble);
+        *self.begun.get_mut() = true;
+        self.run(self.client().batch_execute(&message)).await?;
+        self.connection = None; // clean: back to the pool, nothing to roll back
+        Ok(())
+    }
+
     pub(super) async fn query(
         &self,
         sql: &str,

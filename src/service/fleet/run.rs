@@ -11,6 +11,7 @@
 //! where a commit is that of several servers at once (Citus), which might not lose the same; nor for what runs
 //! outside of a transaction, whose journal is worth more than its time, nor for what failed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::domain::operation::{FleetProblem, OperationState, PauseReason, Step, 
 use crate::pg::error::During;
 use crate::pg::operation_tenants::{self, End};
 use crate::pg::operations::{self, Record, Runner};
+use crate::pg::schemas::at_once;
 use crate::pg::scope::Flush;
 
 /// How often it is looked whether somebody has paused the operation, at least.
@@ -89,6 +91,7 @@ pub(super) struct Go {
     pub(super) runner: Uuid,
     pub(super) workers: usize,
     pub(super) flush: Flush,
+    pub(super) open_histories: HashSet<String>,
     pub(super) max_failures: Option<usize>,
     then: Then,
     pub(super) halt: watch::Sender<Option<Halt>>,
@@ -125,6 +128,7 @@ impl Engine {
         }
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         let flush = operations::flush(&tx).await?;
+        let open_histories = at_once::open_histories(&tx).await.during(during)?;
         tx.commit().await.during(during)?;
         let option = |name: &str| {
             record.options[name].as_u64().and_then(|number| usize::try_from(number).ok())
@@ -137,6 +141,7 @@ impl Engine {
             workers: workers.clamp(1, self.limits.most_workers.max(1)),
             max_failures: option("max_failures"),
             flush,
+            open_histories,
             then: then.unwrap_or(Then::Pause),
             runner: runner.id,
             record,

@@ -1,9 +1,11 @@
 //! Migrates one tenant of an operation.
 //!
 //! In one transaction: the schema's lock, the files, the history, the tenant's row, the row in the ledger. It is
-//! two messages: one that enters and asks what was applied before, and one that holds all the rest and ends
-//! with the commit; what must not be committed fails in it by itself. A file that runs outside of a transaction
-//! comes between two of them, and the journal of its statements stands for it until the last transaction.
+//! one message where the tenant says by which of our files it was made, and is right; what must not be committed
+//! fails in it by itself. Else it is two: one that enters and asks what was applied before, and one that holds
+//! all the rest and ends with the commit. So it is, too, where the first has failed: what ran in it was taken
+//! back, and the second look tells the file and the line. A file that runs outside of a transaction comes between
+//! two of them, and the journal of its statements stands for it until the last transaction.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -11,9 +13,9 @@ use uuid::Uuid;
 use super::Engine;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::Failure;
-use crate::pg::migrations::{MigrationError, MigrationSet, Segment};
+use crate::pg::migrations::{Beginning, MigrationError, MigrationSet, Segment};
 use crate::pg::operation_tenants::{self, End};
-use crate::pg::schemas::{self, Then};
+use crate::pg::schemas::{self, Then, at_once};
 use crate::pg::scope::Flush;
 use crate::pg::tenants;
 
@@ -30,9 +32,28 @@ pub(super) struct Job {
 }
 
 impl Engine {
-    /// Brings a tenant up to date; tells which files were applied.
-    pub(super) async fn migrate(&self, job: Job) -> Result<Vec<String>, MigrationError> {
+    /// Brings a tenant up to date, which was made by `beginning` as far as is known; tells which files were
+    /// applied.
+    pub(super) async fn migrate(
+        &self,
+        job: Job,
+        beginning: Option<&Beginning>,
+    ) -> Result<Vec<String>, MigrationError> {
         let schema = SchemaName::of(job.tenant);
+        if let Some(beginning) = beginning {
+            let (now, names) = (self.clock.now(), self.set.names(&beginning.files));
+            let records = job.done(&names, &self.set, now);
+            let (db, set, flush) = (&self.db, &self.set, job.flush);
+            let done = at_once::catch_up_at_once(db, &schema, flush, set, beginning, &records, now);
+            match done.await {
+                Ok(true) => return Ok(names),
+                Ok(false) => {}
+                Err(failure @ Failure::RowCount) => return Err(failure.into()),
+                Err(failure) => {
+                    return Err(MigrationError::Interrupted { file: names.join(", "), failure });
+                }
+            }
+        }
         let mut names = None;
         loop {
             let entered = schemas::enter(&self.db, &schema, job.flush).await?;
@@ -58,9 +79,13 @@ impl Engine {
         }
     }
 
-    /// Writes down that a tenant was not migrated. One that is gone or going was not to be.
+    /// Writes down that a tenant was not migrated. One that is gone or going was not to be; and one that is done
+    /// was migrated by a try that did not hear of its commit.
     pub(super) async fn give_up(&self, job: Job, error: &MigrationError) -> Result<End, Failure> {
         let tx = self.db.public().await?;
+        if let Some(applied) = operation_tenants::done(&tx, job.operation, job.tenant).await? {
+            return Ok(End::Done(applied));
+        }
         let end = if tenants::is_kept(&tx, job.tenant).await? {
             End::Failed(error.to_string())
         } else {

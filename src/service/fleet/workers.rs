@@ -4,7 +4,7 @@
 //! Where a lock or a connection could not be had, a tenant is tried again after a pause, during which others
 //! take its place.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,10 +18,10 @@ use super::halt::{Halt, halt};
 use super::run::{Event, Events, Go};
 use super::tenant::Job;
 use crate::domain::error::Result;
-use crate::domain::names::{Slug, TenantId};
+use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::pg::error::Failure;
-use crate::pg::migrations::MigrationError;
-use crate::pg::operation_tenants::{self, End};
+use crate::pg::migrations::{Beginning, MigrationError};
+use crate::pg::operation_tenants::{self, Claimed, End};
 use crate::pg::scope::Flush;
 
 /// How often a tenant is tried where the file is not to blame.
@@ -32,7 +32,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Tenants that are claimed at a time, whoever works: claiming is a transaction too, and one that waits for the
 /// disk.
-const CLAIMED_AT_LEAST: usize = 32;
+const CLAIMED_AT_LEAST: usize = 64;
 
 /// So many more for each that is migrated at a time.
 const CLAIMED_AHEAD: usize = 4;
@@ -43,6 +43,10 @@ pub(super) struct Shared {
     operation: Uuid,
     runner: Uuid,
     flush: Flush,
+    /// The beginnings of the set, by their fingerprints.
+    beginnings: HashMap<String, Beginning>,
+    /// The schemas whose histories are to be closed.
+    open_histories: HashSet<String>,
     permits: Arc<Semaphore>,
     failures: AtomicUsize,
     max_failures: Option<usize>,
@@ -80,25 +84,23 @@ pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: boo
             }
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => shared.note_end(ended, &mut left),
             Ok(permit) = Arc::clone(&shared.permits).acquire_owned(), if !queue.is_empty() => {
-                if let Some((tenant, slug, attempts)) = queue.pop_front() {
+                if let Some(claimed) = queue.pop_front() {
                     let shared = Arc::clone(shared);
-                    tasks.spawn(async move { shared.see_to(permit, tenant, slug, attempts).await });
+                    tasks.spawn(async move { shared.see_to(permit, claimed).await });
                 }
             }
         }
     }
     queue.extend(taken(&mut claiming).await);
-    left.extend(queue.into_iter().map(|(tenant, ..)| tenant.uuid()));
+    left.extend(queue.into_iter().map(|claimed| claimed.tenant.uuid()));
     while let Some(ended) = tasks.join_next().await {
         shared.note_end(ended, &mut left);
     }
     left
 }
 
-type Claimed = Vec<(TenantId, Slug, i32)>;
-
 /// What is being claimed, once it is. A claim that failed has said so.
-async fn taken(claiming: &mut Option<JoinHandle<Claimed>>) -> Claimed {
+async fn taken(claiming: &mut Option<JoinHandle<Vec<Claimed>>>) -> Vec<Claimed> {
     match claiming {
         Some(task) => task.await.unwrap_or_default(),
         None => Vec::new(),
@@ -112,6 +114,8 @@ impl Shared {
             operation: go.record.id,
             runner: go.runner,
             flush: go.flush,
+            beginnings: engine.set.beginnings(),
+            open_histories: go.open_histories.clone(),
             permits: Arc::new(Semaphore::new(go.workers)),
             failures: AtomicUsize::new(0),
             max_failures: go.max_failures,
@@ -122,7 +126,7 @@ impl Shared {
     }
 
     /// Claims some tenants; none where there are no more, or the ledger cannot be written.
-    async fn claim(&self, batch: usize, canary_only: bool) -> Claimed {
+    async fn claim(&self, batch: usize, canary_only: bool) -> Vec<Claimed> {
         let mut tries = 0;
         loop {
             let claimed = async {
@@ -155,13 +159,11 @@ impl Shared {
     }
 
     /// Migrates a tenant, if need be after some tries; gives it back where it was not begun.
-    async fn see_to(
-        &self,
-        permit: OwnedSemaphorePermit,
-        tenant: TenantId,
-        slug: Slug,
-        claimed: i32,
-    ) -> Option<Uuid> {
+    async fn see_to(&self, permit: OwnedSemaphorePermit, claimed: Claimed) -> Option<Uuid> {
+        let Claimed { tenant, slug, attempts: claimed, made_by } = claimed;
+        let is_open = self.open_histories.contains(SchemaName::of(tenant).as_str());
+        let made_by = made_by.filter(|_| !is_open);
+        let beginning = made_by.and_then(|fingerprint| self.beginnings.get(&fingerprint));
         let mut permit = Some(permit);
         let mut tries = 1;
         loop {
@@ -175,10 +177,9 @@ impl Shared {
             let (operation, runner) = (self.operation, self.runner);
             let flush = self.flush;
             let job = Job { operation, runner, tenant, attempts, flush };
-            let error = match Box::pin(self.engine.migrate(job)).await {
+            let error = match Box::pin(self.engine.migrate(job, beginning)).await {
                 Ok(applied) => {
-                    self.engine.tally.done.fetch_add(1, Ordering::Relaxed);
-                    self.tell(tenant, slug, End::Done(applied), attempts);
+                    self.count_end(tenant, slug, End::Done(applied), attempts);
                     return None;
                 }
                 Err(error) => error,
@@ -192,7 +193,7 @@ impl Shared {
                 continue;
             }
             match self.engine.give_up(job, &error).await {
-                Ok(end) => self.count_failure(tenant, slug, end, attempts),
+                Ok(end) => self.count_end(tenant, slug, end, attempts),
                 Err(Failure::RowCount) => halt(&self.halt, Halt::Lost),
                 Err(failure) => halt(&self.halt, Halt::Away(failure.to_string())),
             }
@@ -206,14 +207,20 @@ impl Shared {
         let _ = tokio::time::timeout(pause, halted.wait_for(Option::is_some)).await;
     }
 
-    fn count_failure(&self, tenant: TenantId, slug: Slug, end: End, attempts: i32) {
-        if let End::Failed(reason) = &end {
-            tracing::warn!(tenant.id = %tenant, tenant.slug = %slug, reason, "failed to migrate a tenant");
-            self.engine.tally.failed.fetch_add(1, Ordering::Relaxed);
-            let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-            if self.max_failures.is_some_and(|most| failures >= most) {
-                halt(&self.halt, Halt::MaxFailures);
+    fn count_end(&self, tenant: TenantId, slug: Slug, end: End, attempts: i32) {
+        match &end {
+            End::Done(_) => {
+                self.engine.tally.done.fetch_add(1, Ordering::Relaxed);
             }
+            End::Failed(reason) => {
+                tracing::warn!(tenant.id = %tenant, tenant.slug = %slug, reason, "failed to migrate a tenant");
+                self.engine.tally.failed.fetch_add(1, Ordering::Relaxed);
+                let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+                if self.max_failures.is_some_and(|most| failures >= most) {
+                    halt(&self.halt, Halt::MaxFailures);
+                }
+            }
+            End::Skipped(_) => {}
         }
         self.tell(tenant, slug, end, attempts);
     }

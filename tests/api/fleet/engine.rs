@@ -237,6 +237,119 @@ async fn a_connection_that_breaks_costs_a_try_and_no_tenant() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_leaves_a_tenant_that_is_done() {
+    let ground = Ground::with(2).await;
+    ground.write(GATED);
+    let gate = Gate::shut(&ground).await;
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
+    let set = fleet.set();
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
+        gate.reached(&ground).await;
+        // What a commit would have left, before the connection is cut.
+        let sql = ground.sql().await;
+        let committed = format!(
+            "INSERT INTO {schema}.refinery_schema_history VALUES (2, '{name}', '2026-01-01T00:00:00Z', '{checksum}');
+             UPDATE {schema}.notes SET runs = runs + 1;
+             UPDATE tenants SET migrations_version = 2, migrations_fingerprint = '{fingerprint}' WHERE slug = 't0';
+             UPDATE operation_tenants SET state = 'done', runner = NULL, applied = ARRAY['V2__wait.sql']
+              WHERE slug = 't0';
+             SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+              WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted",
+            schema = ground.schema(0),
+            name = set.history()[1].name,
+            checksum = set.history()[1].checksum,
+            fingerprint = set.fingerprint(),
+        );
+        sql.batch_execute(&committed).await.unwrap();
+        gate.open().await;
+    });
+    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
+    assert_eq!(ground.runs().await, [1; 2]);
+    let work = fleet.tenants(&ctx, made.id, None, &EVERYBODY).await.unwrap();
+    for row in &work.rows {
+        assert_eq!(row.applied.as_deref(), Some(&["V2__wait.sql".to_owned()][..]), "{row:?}");
+    }
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_that_is_not_what_its_tenant_says_is_looked_at_and_only_lacks_what_it_lacks() {
+    let ground = Ground::with(3).await;
+    ground.write(SECOND);
+    let third = ("V3__count.sql", "UPDATE notes SET runs = runs + 10;");
+    let backend = ground.backend(&[]).await;
+    let wish = Wish { tenants: vec!["t0".to_owned()], ..Wish::default() };
+    assert_eq!(outcome(&migrate(&backend, &wish).await), ("done", None, [0, 1, 0, 0]));
+    backend.close().await;
+    ground.write(third);
+    let backend = ground.backend(&[]).await;
+    // Its schema was migrated; its row says otherwise, as after a restore of the control plane.
+    let sql = ground.sql().await;
+    let first = "UPDATE tenants
+                    SET (migrations_version, migrations_fingerprint) =
+                        (SELECT migrations_version, migrations_fingerprint FROM tenants WHERE slug = 't1')
+                  WHERE slug = 't0'";
+    sql.execute(first, &[]).await.unwrap();
+    // Another has lost its history's only row.
+    let history = format!("{}.refinery_schema_history", ground.schema(2));
+    sql.batch_execute(&format!("DELETE FROM {history}")).await.unwrap();
+    let record = migrate(&backend, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("failed", None, [0, 2, 1, 0]));
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    let of = |slug: &str| work.rows.iter().find(|row| row.slug.as_str() == slug).unwrap();
+    assert_eq!(of("t0").applied.as_deref(), Some(&["V3__count.sql".to_owned()][..]));
+    assert_eq!(of("t1").applied.as_ref().map(Vec::len), Some(2));
+    let error = of("t2").error.as_deref().unwrap();
+    assert!(error.starts_with("V1__create_notes.sql"), "{error}");
+    assert_eq!(ground.runs().await, [11, 11, 0]);
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_tenants_are_claimed_at_a_time_than_are_asked_for() {
+    const MANY: usize = 300;
+    let ground = Ground::with(1).await;
+    // Tenants without a schema: what is claimed is claimed all the same.
+    let more = format!(
+        "INSERT INTO tenants (id, slug, name, status, cluster, migrations_version, migrations_fingerprint,
+                              created_at, updated_at)
+         SELECT gen_random_uuid(), 'more-' || n, 'More', 'active', cluster, migrations_version,
+                migrations_fingerprint, now(), now()
+           FROM tenants, generate_series(2, {MANY}) n"
+    );
+    let sql = ground.sql().await;
+    sql.batch_execute(&more).await.unwrap();
+    // An operation that ended, so that the statistics know every operation but the one that comes.
+    ground.write(GATED);
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let earlier = fleet.start(&ctx, &Wish::default()).await.unwrap();
+    sql.batch_execute(
+        "UPDATE operation_tenants SET state = 'done'; ANALYZE operation_tenants; ANALYZE tenants",
+    )
+    .await
+    .unwrap();
+    fleet.run(&ctx, earlier.id, quiet()).await.unwrap();
+    let gate = Gate::shut(&ground).await;
+    let wish = Wish { workers: Some(1), ..Wish::default() };
+    let made = fleet.start(&ctx, &wish).await.unwrap();
+    let (ran, claimed) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
+        gate.reached(&ground).await;
+        let claimed = "SELECT count(*) FROM operation_tenants WHERE state = 'running'";
+        let claimed: i64 = sql.query_one(claimed, &[]).await.unwrap().get(0);
+        gate.open().await;
+        claimed
+    });
+    let all = i64::try_from(MANY).unwrap();
+    assert_eq!(outcome(&ran.unwrap()), ("failed", None, [0, 1, all - 1, 0]));
+    assert!((1..all / 2).contains(&claimed), "{claimed} of {all}");
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_moves_itself_out_of_its_schema_is_taken_back() {
     let ground = Ground::with(1).await;
     ground.write((
