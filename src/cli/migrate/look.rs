@@ -10,7 +10,7 @@ use crate::app::{Backend, Purpose};
 use crate::cli::output;
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
-use crate::service::fleet::{Behind, Plan, Record, Stage};
+use crate::service::fleet::{Behind, Plan, Record, Stage, Trial, TrialEnd};
 
 pub(super) async fn plan(
     settings: &Settings,
@@ -71,15 +71,17 @@ fn plan_in_words(plan: &Plan) -> String {
 
 pub(super) async fn rehearse(
     settings: &Settings,
-    tenant: Option<&str>,
+    stage: Stage,
     output: Output,
 ) -> Result<Exit, Failure> {
     output::on_backend(Purpose::Operate, settings, async |backend| {
-        let stage = tenant.map_or(Stage::FirstBehind, |named| Stage::Tenant(named.to_owned()));
         let rehearsed = backend.services.fleet.rehearse(&backend.operator(), stage).await;
         let Some(rehearsal) = rehearsed? else {
             if output.json {
-                progress::line(&json!({ "schema": null, "applied": [], "error": null }));
+                let nothing: [(); 0] = [];
+                progress::line(&json!({
+                    "schema": null, "applied": nothing, "error": null, "migrations": nothing,
+                }));
                 return Ok(Exit::Done);
             }
             return output::data("tenants: nothing to do").map(|()| Exit::Done);
@@ -88,16 +90,48 @@ pub(super) async fn rehearse(
         let outcome = rehearsal.outcome();
         let (applied, error) = (outcome.as_ref().ok(), outcome.as_ref().err());
         if output.json {
-            progress::line(&json!({ "schema": schema, "applied": applied, "error": error }));
-        } else if let Some(files) = applied {
-            let files = if files.is_empty() { "nothing".to_owned() } else { files.join(", ") };
-            output::data(&format!("{schema}: would apply {files}; all of it was taken back"))?;
-        } else if let Some(reason) = error {
-            output::data(&format!("{schema}: would fail: {reason}"))?;
+            let migrations: Vec<_> = rehearsal.trials.iter().map(trial_in_json).collect();
+            progress::line(&json!({
+                "schema": schema, "applied": applied, "error": error, "migrations": migrations,
+            }));
+        } else {
+            let verdict = match &outcome {
+                Ok(files) if files.is_empty() => {
+                    "would apply nothing; all of it was taken back".to_owned()
+                }
+                Ok(files) => {
+                    format!("would apply {}; all of it was taken back", files.join(", "))
+                }
+                Err(reason) => format!("would fail: {reason}"),
+            };
+            let lines = rehearsal.trials.iter().map(trial_in_words);
+            let lines = [format!("{schema}: {verdict}")].into_iter().chain(lines);
+            output::data(&lines.collect::<Vec<_>>().join("\n"))?;
         }
         Ok(if error.is_some() { Exit::Failed } else { Exit::Done })
     })
     .await
+}
+
+fn trial_in_json(trial: &Trial) -> serde_json::Value {
+    let (state, duration, line, error) = match &trial.end {
+        TrialEnd::Applied(took) => ("applied", Some(took.as_secs_f64() * 1000.0), None, None),
+        TrialEnd::Failed { line, message } => ("failed", None, *line, Some(message)),
+        TrialEnd::NotReached => ("not_reached", None, None, None),
+    };
+    json!({
+        "file": trial.file, "state": state, "durationMs": duration, "line": line, "error": error,
+    })
+}
+
+fn trial_in_words(trial: &Trial) -> String {
+    match &trial.end {
+        TrialEnd::Applied(took) => {
+            format!("  {}: {:.1} ms", trial.file, took.as_secs_f64() * 1000.0)
+        }
+        TrialEnd::Failed { .. } => format!("  {}: fails", trial.file),
+        TrialEnd::NotReached => format!("  {}: not reached", trial.file),
+    }
 }
 
 pub(super) async fn status(

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{Exit, Failure, Output, lint};
 use crate::config::Settings;
+use crate::service::fleet::Stage;
 
 const HELP: &str = "\
 Each tenant is migrated in a transaction of its own. One that fails is left as it was and named, and the others \
@@ -43,6 +44,9 @@ struct Flags {
     #[arg(long, value_name = "TENANT", num_args = 0..=1, conflicts_with_all = ["retry_failed", "canary", "canary_tenants", "tenants"])]
     #[expect(clippy::option_option, reason = "how clap says: a flag with a value or without")]
     rehearse: Option<Option<String>>,
+    /// Rehearse on a vacancy, which nobody uses
+    #[arg(long, requires = "rehearse")]
+    vacancy: bool,
     /// Migrate this tenant alone, by slug or id; repeat it for more than one
     #[arg(long = "tenant", value_name = "TENANT")]
     tenants: Vec<String>,
@@ -98,8 +102,18 @@ pub(super) async fn run(settings: &Settings, migrate: Migrate) -> Result<Exit, F
         None if flags.lint => lint::run(settings, flags.output),
         None if flags.plan => look::plan(settings, &flags.tenants, flags.output).await,
         None => {
-            if let Some(tenant) = &flags.rehearse {
-                return look::rehearse(settings, tenant.as_deref(), flags.output).await;
+            if let Some(tenant) = flags.rehearse {
+                let stage = match (tenant, flags.vacancy) {
+                    (Some(_), true) => {
+                        return Err(Failure::usage(
+                            "--vacancy goes with --rehearse without a tenant",
+                        ));
+                    }
+                    (Some(named), false) => Stage::Tenant(named),
+                    (None, true) => Stage::Vacancy,
+                    (None, false) => Stage::FirstBehind,
+                };
+                return look::rehearse(settings, stage, flags.output).await;
             }
             if flags.go_on && flags.canary.is_none() && flags.canary_tenants.is_empty() {
                 return Err(Failure::usage("--go-on needs --canary or --canary-tenant"));

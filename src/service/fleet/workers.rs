@@ -1,15 +1,16 @@
 //! Works on the tenants of an operation, some at a time: claims them in batches and begins them in order, until
 //! nothing is left or it is told to stop.
 //!
-//! Where a lock or a connection could not be had, a tenant is tried again after a pause, during which others
-//! take its place.
+//! Whoever is done with one tenant begins the next by itself: to be woken for it would cost more than a part of
+//! what a tenant takes. Where a lock or a connection could not be had, a tenant is tried again after a pause,
+//! during which others take its place.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use uuid::Uuid;
 
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     /// The schemas whose histories are to be closed.
     open_histories: HashSet<String>,
     permits: Arc<Semaphore>,
+    queue: Queue,
     failures: AtomicUsize,
     max_failures: Option<usize>,
     halt: watch::Sender<Option<Halt>>,
@@ -62,16 +64,16 @@ pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: boo
     let batch = CLAIMED_AT_LEAST + workers * CLAIMED_AHEAD;
     let mut halted = shared.halted.clone();
     let mut tasks = JoinSet::new();
-    let mut queue = VecDeque::new();
     let mut claiming = None;
     let mut is_dry = false;
     let mut left = Vec::new();
     loop {
-        if claiming.is_none() && !is_dry && queue.len() <= batch / 2 {
+        let waiting = shared.queue.len();
+        if claiming.is_none() && !is_dry && waiting <= batch / 2 {
             let shared = Arc::clone(shared);
             claiming = Some(tokio::spawn(async move { shared.claim(batch, canary_only).await }));
         }
-        if claiming.is_none() && queue.is_empty() && tasks.is_empty() {
+        if claiming.is_none() && waiting == 0 && tasks.is_empty() {
             return left;
         }
         tokio::select! {
@@ -80,23 +82,58 @@ pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: boo
             claimed = taken(&mut claiming), if claiming.is_some() => {
                 claiming = None;
                 is_dry = claimed.len() < batch;
-                queue.extend(claimed);
+                shared.queue.extend(claimed);
             }
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => shared.note_end(ended, &mut left),
-            Ok(permit) = Arc::clone(&shared.permits).acquire_owned(), if !queue.is_empty() => {
-                if let Some(claimed) = queue.pop_front() {
-                    let shared = Arc::clone(shared);
-                    tasks.spawn(async move { shared.see_to(permit, claimed).await });
-                }
+            Ok(permit) = Arc::clone(&shared.permits).acquire_owned(), if waiting > 0 => {
+                let shared = Arc::clone(shared);
+                tasks.spawn(async move { shared.work(permit, batch / 2).await });
             }
+            () = shared.queue.is_short.notified() => {}
         }
     }
-    queue.extend(taken(&mut claiming).await);
-    left.extend(queue.into_iter().map(|claimed| claimed.tenant.uuid()));
+    shared.queue.extend(taken(&mut claiming).await);
+    left.extend(shared.queue.take_all().into_iter().map(|claimed| claimed.tenant.uuid()));
     while let Some(ended) = tasks.join_next().await {
         shared.note_end(ended, &mut left);
     }
     left
+}
+
+/// What is claimed and not begun, in order.
+#[derive(Default)]
+struct Queue {
+    claimed: Mutex<VecDeque<Claimed>>,
+    /// Told when there is little left.
+    is_short: Notify,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn extend(&self, claimed: Vec<Claimed>) {
+        self.lock().extend(claimed);
+    }
+
+    /// The next one. Whoever takes the one after which so many are left says that more are wanted.
+    fn next(&self, few: usize) -> Option<Claimed> {
+        let mut claimed = self.lock();
+        let next = claimed.pop_front();
+        if next.is_some() && claimed.len() == few {
+            self.is_short.notify_one();
+        }
+        next
+    }
+
+    fn take_all(&self) -> VecDeque<Claimed> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Claimed>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is being claimed, once it is. A claim that failed has said so.
@@ -117,6 +154,7 @@ impl Shared {
             beginnings: engine.set.beginnings(),
             open_histories: go.open_histories.clone(),
             permits: Arc::new(Semaphore::new(go.workers)),
+            queue: Queue::default(),
             failures: AtomicUsize::new(0),
             max_failures: go.max_failures,
             halt: go.halt.clone(),
@@ -158,17 +196,34 @@ impl Shared {
         }
     }
 
-    /// Migrates a tenant, if need be after some tries; gives it back where it was not begun.
-    async fn see_to(&self, permit: OwnedSemaphorePermit, claimed: Claimed) -> Option<Uuid> {
+    /// Migrates one tenant after the other, until none is waiting; gives back one that it took and did not begin,
+    /// which is the last.
+    async fn work(&self, permit: OwnedSemaphorePermit, few: usize) -> Option<Uuid> {
+        let mut permit = Some(permit);
+        while let Some(claimed) = self.queue.next(few) {
+            let not_begun = self.see_to(&mut permit, claimed).await;
+            if not_begun.is_some() {
+                return not_begun;
+            }
+        }
+        None
+    }
+
+    /// Migrates a tenant, if need be after some tries; gives it back where it was not begun. Holds a permit when
+    /// it ends, unless nothing more is to be begun.
+    async fn see_to(
+        &self,
+        permit: &mut Option<OwnedSemaphorePermit>,
+        claimed: Claimed,
+    ) -> Option<Uuid> {
         let Claimed { tenant, slug, attempts: claimed, made_by } = claimed;
         let is_open = self.open_histories.contains(SchemaName::of(tenant).as_str());
         let made_by = made_by.filter(|_| !is_open);
         let beginning = made_by.and_then(|fingerprint| self.beginnings.get(&fingerprint));
-        let mut permit = Some(permit);
         let mut tries = 1;
         loop {
             if permit.is_none() {
-                permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+                *permit = Arc::clone(&self.permits).acquire_owned().await.ok();
             }
             if self.halted.borrow().is_some() {
                 return Some(tenant.uuid());

@@ -31,14 +31,24 @@ async fn plan_and_rehearse_tell_what_would_be_done_and_do_nothing() {
     let first = program.run(&["migrate", "--rehearse"]).expect(0);
     let words =
         format!("{}: would apply V2__add_mood.sql; all of it was taken back\n", ground.schema(0));
-    assert_eq!(first.stdout, words);
+    let time = first.stdout.strip_prefix(&words).unwrap_or_else(|| panic!("{first:?}"));
+    assert!(time.starts_with("  V2__add_mood.sql: ") && time.ends_with(" ms\n"), "{time}");
     let named = program.run(&["migrate", "--rehearse", "t1", "--json"]).expect(0).json();
     assert_eq!((&named["schema"], &named["error"]), (&ground.schema(1).into(), &Value::Null));
+    let tried = &named["migrations"][0];
+    assert_eq!((&tried["file"], &tried["state"]), (&"V2__add_mood.sql".into(), &"applied".into()));
+    assert!(tried["durationMs"].as_f64().is_some_and(|time| time > 0.0), "{tried}");
+    // There is none yet; with one, the tenants need not be asked.
+    let none = program.run(&["migrate", "--rehearse", "--vacancy"]).expect(1);
+    assert!(none.stderr.contains("vacancy"), "{none:?}");
+    program.run(&["migrate", "--rehearse", "t1", "--vacancy"]).expect(2);
+    program.run(&["migrate", "--vacancy"]).expect(2);
     assert_eq!(Snapshot::take(&sql).await, before);
 
     ground.write((SECOND.0, "SELECT 1;\nSELECT nonsense;"));
     let ran = program.run(&["migrate", "--rehearse"]).expect(1);
     assert!(ran.stdout.contains("would fail: V2__add_mood.sql, line 2: "), "{ran:?}");
+    assert!(ran.stdout.ends_with("  V2__add_mood.sql: fails\n"), "{ran:?}");
     program.run(&["migrate", "--rehearse", "nobody"]).expect(1);
 }
 
