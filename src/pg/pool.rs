@@ -384,6 +384,18 @@ impl Db {
         Ok(PublicTx::inside(connection, schema, flush, self.rules(), tls))
     }
 
+    /// Several transactions of the owner's that each begin inside of a schema, lock it, run a script and commit,
+    /// one behind the other on one connection; what became of each.
+    pub(super) async fn each_inside(
+        &self,
+        scripts: &[(SchemaName, String)],
+        flush: Flush,
+    ) -> Result<Vec<Result<(), Failure>>, Failure> {
+        let connection = Loan::of_no_lane(take(&self.control).await?);
+        let tls = self.common.opener.endpoint.tls.clone();
+        Ok(PublicTx::one_behind_the_other(connection, scripts, flush, self.rules(), tls).await)
+    }
+
     /// A transaction that sees one tenant and nothing else.
     ///
     /// The tenant's id must come from a caller who was found entitled to it: this is the inside of the

@@ -170,17 +170,26 @@ impl PublicTx {
         rules: &Rules,
         tls: MakeRustlsConnect,
     ) -> Self {
-        let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
-        write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
-        if flush == Flush::Later {
-            preamble.push_str("; SET LOCAL synchronous_commit = off");
-        }
-        let _ = write!(
-            preamble,
-            "; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0)), \
-                      set_config('{NOTED}', ({PLACE}), true)"
-        );
-        Self::with(connection, preamble, rules, tls)
+        Self::with(connection, entering(schema, flush, rules), rules, tls)
+    }
+
+    /// Several transactions that each begin as [`inside`](Self::inside) does, run their script (at least one
+    /// statement) and commit, one behind the other in a message each; what became of each, in their order. The
+    /// server stops at the first statement of a script that fails, and so does not get as far as its commit, nor to
+    /// those behind it: they have failed as well, and nothing of them is done.
+    pub(super) async fn one_behind_the_other(
+        connection: Loan,
+        scripts: &[(SchemaName, String)],
+        flush: Flush,
+        rules: &Rules,
+        tls: MakeRustlsConnect,
+    ) -> Vec<Result<(), Failure>> {
+        let message = |(schema, script): &(SchemaName, String)| {
+            format!("{};\n{script}\n;\nCOMMIT", entering(schema, flush, rules))
+        };
+        let messages: Vec<String> = scripts.iter().map(message).collect();
+        let Self(tx, _) = Self::with(connection, String::new(), rules, tls);
+        tx.one_behind_the_other(&messages).await
     }
 
     /// Statements go unnamed: [`commit_behind`](Self::commit_behind) would overtake one that is still to be
@@ -249,15 +258,6 @@ impl PublicTx {
         self.0.begin_with(query).await
     }
 
-    /// All of a transaction in one message: begins, runs several statements (at least one), commits. The server
-    /// stops at the first that fails, and so does not get as far as the commit.
-    ///
-    /// # Errors
-    /// Where anything has failed: the transaction is rolled back.
-    pub(super) async fn all_at_once(self, sql: &str) -> Result<(), Failure> {
-        self.0.all_at_once(sql).await
-    }
-
     /// Runs several statements (at least one) in one message and commits with it. The server stops at the first
     /// that fails, also where one failed in a message that is still on its way, and then does not get as far as
     /// the commit; so what must not be committed is prevented by a statement that fails.
@@ -286,6 +286,21 @@ impl PublicTx {
     pub(crate) async fn commit_behind(&self) -> Result<(), Failure> {
         self.0.commit_with(COMMIT).await
     }
+}
+
+/// The preamble of a transaction that begins inside of a schema.
+fn entering(schema: &SchemaName, flush: Flush, rules: &Rules) -> String {
+    let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
+    write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
+    if flush == Flush::Later {
+        preamble.push_str("; SET LOCAL synchronous_commit = off");
+    }
+    let _ = write!(
+        preamble,
+        "; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0)), \
+                  set_config('{NOTED}', ({PLACE}), true)"
+    );
+    preamble
 }
 
 /// Where a transaction noted down in which place it began. It ends with the transaction.

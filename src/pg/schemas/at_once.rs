@@ -1,4 +1,4 @@
-//! Migrates a schema whose history is known before it is read, in one message from `BEGIN` to `COMMIT`.
+//! Migrates schemas whose histories are known before they are read, each in one message from `BEGIN` to `COMMIT`.
 //!
 //! What is known is only believed: a row of the history is written by a statement that fails where the schema
 //! says something else. Whoever is told so goes the long way ([`enter`](super::enter) and
@@ -7,52 +7,61 @@
 use std::collections::HashSet;
 
 use time::OffsetDateTime;
-use tokio_postgres::error::SqlState;
 
 use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
 use crate::pg::migrations::{Beginning, HISTORY_TABLE, MigrationSet};
-use crate::pg::operation_tenants;
 use crate::pg::pool::Db;
 use crate::pg::scope::{self, Flush, PublicTx};
 
-/// Brings a schema up to date that was made by a beginning of the set, runs `records`
-/// ([`operation_tenants::done_inside`]) and commits. False where it did not come to that, for whatever reason
-/// that a closer look will show; nothing is done then.
-///
-/// # Errors
-/// What a closer look would meet as well: a lock that was not given, a database that went away;
-/// [`Failure::RowCount`] where `records` refused.
-pub async fn catch_up_at_once(
-    db: &Db,
-    schema: &SchemaName,
-    flush: Flush,
-    set: &MigrationSet,
-    beginning: &Beginning,
-    records: &str,
-    now: OffsetDateTime,
-) -> Result<bool, Failure> {
-    let tx = db.inside(schema, flush).await?;
-    let files = set.script(schema, beginning, &scope::stands(), now);
-    match tx.all_at_once(&format!("{files}\n;\n{records}")).await {
-        Ok(()) => Ok(true),
-        Err(failure) if operation_tenants::has_refused(&failure) => Err(Failure::RowCount),
-        Err(failure) if failure.is_away() || failure.is_retryable() => Err(failure),
-        Err(failure) => {
-            if !is_other_than_known(&failure) {
-                tracing::debug!(tenant.schema = %schema, error = %failure, "looking closer at a tenant");
-            }
-            Ok(false)
-        }
-    }
+/// A schema to bring up to date.
+pub struct Known<'a> {
+    /// Which.
+    pub schema: SchemaName,
+    /// What made it, as far as is known.
+    pub beginning: &'a Beginning,
+    /// What else is to be written down ([`done_inside`](crate::pg::operation_tenants::done_inside)).
+    pub records: String,
 }
 
-/// Whether a schema's history is not the one that was known.
-fn is_other_than_known(failure: &Failure) -> bool {
-    let Failure::Postgres(error) = failure else { return false };
-    error.as_db_error().is_some_and(|db| {
-        *db.code() == SqlState::NOT_NULL_VIOLATION && db.table() == Some(HISTORY_TABLE)
-    })
+/// What became of a schema.
+pub enum Outcome {
+    /// It is up to date.
+    Done,
+    /// Nothing is done to it, for whatever reason that a closer look will show: it may just have stood behind one
+    /// that failed.
+    Unclear,
+    /// A lock was not given, or the database went away. Nothing is done to it, unless the answer to its commit was
+    /// lost.
+    Interrupted(Failure),
+}
+
+/// Brings schemas up to date, each in a transaction of its own, one behind the other on one connection; tells what
+/// became of each.
+///
+/// # Errors
+/// [`Failure`] where no connection can be had.
+pub async fn catch_up_at_once(
+    db: &Db,
+    set: &MigrationSet,
+    some: &[Known<'_>],
+    flush: Flush,
+    now: OffsetDateTime,
+) -> Result<Vec<Outcome>, Failure> {
+    let stands = scope::stands();
+    let script = |known: &Known<'_>| {
+        let files = set.script(&known.schema, known.beginning, &stands, now);
+        (known.schema.clone(), format!("{files}\n;\n{}", known.records))
+    };
+    let scripts: Vec<_> = some.iter().map(script).collect();
+    let outcomes = db.each_inside(&scripts, flush).await?.into_iter().map(|ran| match ran {
+        Ok(()) => Outcome::Done,
+        Err(failure) if failure.is_away() || failure.is_retryable() => {
+            Outcome::Interrupted(failure)
+        }
+        Err(_failure) => Outcome::Unclear,
+    });
+    Ok(outcomes.collect())
 }
 
 /// The schemas whose histories somebody else may write than their owner. A closer look tells whether it is their

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use futures_util::{FutureExt, poll};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
@@ -168,13 +168,19 @@ impl Tx {
         Ok(rows)
     }
 
-    /// All of a transaction in one message: begins, runs several statements, commits.
-    pub(super) async fn all_at_once(mut self, sql: &str) -> Result<(), Failure> {
-        let message = format!("{};\n{sql}\n;\nCOMMIT", self.preamble);
+    /// Messages that each hold all of a transaction, from its `BEGIN` to its `COMMIT`, one behind the other without
+    /// waiting for an answer. The server ends none that has failed, and refuses those behind it.
+    pub(super) async fn one_behind_the_other(
+        mut self,
+        messages: &[String],
+    ) -> Vec<Result<(), Failure>> {
         *self.begun.get_mut() = true;
-        self.run(self.client().batch_execute(&message)).await?;
-        self.connection = None; // clean: back to the pool, nothing to roll back
-        Ok(())
+        let sent = messages.iter().map(|message| self.run(self.client().batch_execute(message)));
+        let outcomes = join_all(sent).await;
+        if outcomes.iter().all(Result::is_ok) {
+            self.connection = None; // clean: back to the pool, nothing to roll back
+        }
+        outcomes
     }
 
     pub(super) async fn query(

@@ -1,11 +1,13 @@
 //! Migrates one tenant of an operation.
 //!
-//! In one transaction: the schema's lock, the files, the history, the tenant's row, the row in the ledger. It is
-//! one message where the tenant says by which of our files it was made, and is right; what must not be committed
-//! fails in it by itself. Else it is two: one that enters and asks what was applied before, and one that holds
-//! all the rest and ends with the commit. So it is, too, where the first has failed: what ran in it was taken
-//! back, and the second look tells the file and the line. A file that runs outside of a transaction comes between
-//! two of them, and the journal of its statements stands for it until the last transaction.
+//! In one transaction: the schema's lock, the files, the history, the tenant's row, the row in the ledger.
+//!
+//! It is one message where the tenant says by which of our files it was made, and is right; what must not be
+//! committed fails in it by itself. Such messages travel some at a time. Where one fails, whatever ran in it was
+//! taken back, and a closer look follows: a message that enters and asks what was applied before, and one that
+//! holds all the rest and ends with the commit. It tells the file and the line. A file that runs outside of a
+//! transaction comes between two of these, and the journal of its statements stands for it until the last
+//! transaction.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -15,7 +17,8 @@ use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::Failure;
 use crate::pg::migrations::{Beginning, MigrationError, MigrationSet, Segment};
 use crate::pg::operation_tenants::{self, End};
-use crate::pg::schemas::{self, Then, at_once};
+use crate::pg::schemas::at_once::{self, Known, Outcome};
+use crate::pg::schemas::{self, Then};
 use crate::pg::scope::Flush;
 use crate::pg::tenants;
 
@@ -32,28 +35,43 @@ pub(super) struct Job {
 }
 
 impl Engine {
-    /// Brings a tenant up to date, which was made by `beginning` as far as is known; tells which files were
-    /// applied.
-    pub(super) async fn migrate(
+    /// Brings tenants up to date that were made by these beginnings of the set as far as is known, on one
+    /// connection; of each the files that were applied, and nothing where it wants a closer look.
+    ///
+    /// # Errors
+    /// Of each, what may go well a moment later.
+    pub(super) async fn migrate_at_once(
         &self,
-        job: Job,
-        beginning: Option<&Beginning>,
-    ) -> Result<Vec<String>, MigrationError> {
-        let schema = SchemaName::of(job.tenant);
-        if let Some(beginning) = beginning {
-            let (now, names) = (self.clock.now(), self.set.names(&beginning.files));
-            let records = job.done(&names, &self.set, now);
-            let (db, set, flush) = (&self.db, &self.set, job.flush);
-            let done = at_once::catch_up_at_once(db, &schema, flush, set, beginning, &records, now);
-            match done.await {
-                Ok(true) => return Ok(names),
-                Ok(false) => {}
-                Err(failure @ Failure::RowCount) => return Err(failure.into()),
-                Err(failure) => {
-                    return Err(MigrationError::Interrupted { file: names.join(", "), failure });
-                }
-            }
+        some: &[(Job, &Beginning)],
+    ) -> Vec<Result<Option<Vec<String>>, MigrationError>> {
+        let now = self.clock.now();
+        let flush = some.iter().map(|(job, _)| job.flush).next().unwrap_or(Flush::Now);
+        let mut names = Vec::with_capacity(some.len());
+        let mut known = Vec::with_capacity(some.len());
+        for (job, beginning) in some {
+            let files = self.set.names(&beginning.files);
+            let records = job.done(&files, &self.set, now);
+            known.push(Known { schema: SchemaName::of(job.tenant), beginning, records });
+            names.push(files);
         }
+        let ran = at_once::catch_up_at_once(&self.db, &self.set, &known, flush, now).await;
+        // Without a connection nothing was tried.
+        let ran = ran.unwrap_or_else(|_failure| some.iter().map(|_| Outcome::Unclear).collect());
+        ran.into_iter()
+            .zip(names)
+            .map(|(outcome, names)| match outcome {
+                Outcome::Done => Ok(Some(names)),
+                Outcome::Unclear => Ok(None),
+                Outcome::Interrupted(failure) => {
+                    Err(MigrationError::Interrupted { file: names.join(", "), failure })
+                }
+            })
+            .collect()
+    }
+
+    /// Brings a tenant up to date; tells which files were applied.
+    pub(super) async fn migrate(&self, job: Job) -> Result<Vec<String>, MigrationError> {
+        let schema = SchemaName::of(job.tenant);
         let mut names = None;
         loop {
             let entered = schemas::enter(&self.db, &schema, job.flush).await?;

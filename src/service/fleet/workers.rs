@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -30,6 +30,13 @@ const TRIES: u32 = 6;
 
 /// The pause after the first of these tries; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Tenants whose migrations are sent one behind the other, without waiting for each answer: between an answer
+/// and the next message the server has nothing to do.
+const TOGETHER: usize = 4;
+
+/// What a tenant may take for that, so that none waits long behind others while there are idle connections.
+const QUICK: Duration = Duration::from_millis(20);
 
 /// Tenants that are claimed at a time, whoever works: claiming is a transaction too, and one that waits for the
 /// disk.
@@ -117,11 +124,12 @@ impl Queue {
         self.lock().extend(claimed);
     }
 
-    /// The next one. Whoever takes the one after which so many are left says that more are wanted.
-    fn next(&self, few: usize) -> Option<Claimed> {
+    /// The next ones, so many at most. Whoever leaves no more than a few says that more are wanted.
+    fn next(&self, most: usize, few: usize) -> Vec<Claimed> {
         let mut claimed = self.lock();
-        let next = claimed.pop_front();
-        if next.is_some() && claimed.len() == few {
+        let count = most.min(claimed.len());
+        let next = claimed.drain(..count).collect();
+        if claimed.len() <= few {
             self.is_short.notify_one();
         }
         next
@@ -188,7 +196,7 @@ impl Shared {
         }
     }
 
-    fn note_end(&self, ended: Result<Option<Uuid>, JoinError>, left: &mut Vec<Uuid>) {
+    fn note_end(&self, ended: Result<Vec<Uuid>, JoinError>, left: &mut Vec<Uuid>) {
         match ended {
             Ok(not_begun) => left.extend(not_begun),
             // A bug of ours: the row stays with this runner, and the next one takes it back.
@@ -196,30 +204,82 @@ impl Shared {
         }
     }
 
-    /// Migrates one tenant after the other, until none is waiting; gives back one that it took and did not begin,
-    /// which is the last.
-    async fn work(&self, permit: OwnedSemaphorePermit, few: usize) -> Option<Uuid> {
+    /// Migrates one tenant after the other, until none is waiting or nothing more is to be begun; gives back what
+    /// it took and did not begin.
+    async fn work(&self, permit: OwnedSemaphorePermit, few: usize) -> Vec<Uuid> {
         let mut permit = Some(permit);
-        while let Some(claimed) = self.queue.next(few) {
-            let not_begun = self.see_to(&mut permit, claimed).await;
-            if not_begun.is_some() {
-                return not_begun;
+        let mut together = 1;
+        let mut left = Vec::new();
+        while left.is_empty() {
+            let some = self.queue.next(together, few);
+            if some.is_empty() {
+                break;
+            }
+            let begun = Instant::now();
+            let count = u32::try_from(some.len()).unwrap_or(u32::MAX);
+            let left_over = self.see_to_all(some).await;
+            let is_quick = left_over.is_empty() && begun.elapsed() < QUICK * count;
+            together = if is_quick { TOGETHER } else { 1 };
+            for (claimed, tried) in left_over {
+                left.extend(self.see_to(&mut permit, claimed, tried).await);
             }
         }
-        None
+        left
     }
 
-    /// Migrates a tenant, if need be after some tries; gives it back where it was not begun. Holds a permit when
-    /// it ends, unless nothing more is to be begun.
+    /// Migrates some tenants on one connection; gives those that are to be looked at more closely, with what
+    /// stood in the way where it may go well a moment later. All of them, where nothing more is to be begun.
+    async fn see_to_all(&self, some: Vec<Claimed>) -> Vec<(Claimed, Option<MigrationError>)> {
+        let is_halted = self.halted.borrow().is_some();
+        let beginnings: Vec<_> =
+            some.iter().map(|claimed| self.beginning(claimed).filter(|_| !is_halted)).collect();
+        let jobs: Vec<(Job, &Beginning)> = some
+            .iter()
+            .zip(&beginnings)
+            .filter_map(|(one, beginning)| {
+                Some((self.job(one.tenant, one.attempts), (*beginning)?))
+            })
+            .collect();
+        let mut outcomes = match jobs.as_slice() {
+            [] => Vec::new(),
+            jobs => Box::pin(self.engine.migrate_at_once(jobs)).await,
+        }
+        .into_iter();
+        let mut left_over = Vec::new();
+        for (one, beginning) in some.into_iter().zip(beginnings) {
+            match beginning.and_then(|_| outcomes.next()) {
+                Some(Ok(Some(applied))) => {
+                    self.count_end(one.tenant, one.slug, End::Done(applied), one.attempts);
+                }
+                Some(Err(error)) => left_over.push((one, Some(error))),
+                Some(Ok(None)) | None => left_over.push((one, None)),
+            }
+        }
+        left_over
+    }
+
+    /// What made a tenant, as far as is known; nothing where it wants a closer look in any case.
+    fn beginning(&self, claimed: &Claimed) -> Option<&Beginning> {
+        let is_open = self.open_histories.contains(SchemaName::of(claimed.tenant).as_str());
+        let made_by = claimed.made_by.as_ref().filter(|_| !is_open)?;
+        self.beginnings.get(made_by)
+    }
+
+    fn job(&self, tenant: TenantId, attempts: i32) -> Job {
+        let (operation, runner, flush) = (self.operation, self.runner, self.flush);
+        Job { operation, runner, tenant, attempts, flush }
+    }
+
+    /// Migrates a tenant, if need be after some tries, the first of which was made where an error of it is given;
+    /// gives the tenant back where it was not begun. Holds a permit when it ends, unless nothing more is to be
+    /// begun.
     async fn see_to(
         &self,
         permit: &mut Option<OwnedSemaphorePermit>,
         claimed: Claimed,
+        mut interrupted: Option<MigrationError>,
     ) -> Option<Uuid> {
-        let Claimed { tenant, slug, attempts: claimed, made_by } = claimed;
-        let is_open = self.open_histories.contains(SchemaName::of(tenant).as_str());
-        let made_by = made_by.filter(|_| !is_open);
-        let beginning = made_by.and_then(|fingerprint| self.beginnings.get(&fingerprint));
+        let Claimed { tenant, slug, attempts: claimed, .. } = claimed;
         let mut tries = 1;
         loop {
             if permit.is_none() {
@@ -229,10 +289,12 @@ impl Shared {
                 return Some(tenant.uuid());
             }
             let attempts = claimed + i32::try_from(tries).unwrap_or(i32::MAX) - 1;
-            let (operation, runner) = (self.operation, self.runner);
-            let flush = self.flush;
-            let job = Job { operation, runner, tenant, attempts, flush };
-            let error = match Box::pin(self.engine.migrate(job, beginning)).await {
+            let job = self.job(tenant, attempts);
+            let outcome = match interrupted.take() {
+                Some(error) => Err(error),
+                None => Box::pin(self.engine.migrate(job)).await,
+            };
+            let error = match outcome {
                 Ok(applied) => {
                     self.count_end(tenant, slug, End::Done(applied), attempts);
                     return None;

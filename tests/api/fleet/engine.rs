@@ -78,6 +78,34 @@ async fn a_broken_tenant_and_a_locked_one_never_stop_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_whose_migrations_travel_behind_one_that_fails_are_migrated_once() {
+    let ground = Ground::with(10).await;
+    ground.write(SECOND);
+    let (sql, holder) = (ground.sql().await, ground.sql().await);
+    // One message alone, then four at a time: behind the locked tenant there are two, behind the broken one one.
+    holder.batch_execute(&format!("BEGIN; LOCK TABLE {}.notes", ground.schema(2))).await.unwrap();
+    sql.batch_execute(&format!("ALTER TABLE {}.notes RENAME TO lost", ground.schema(7)))
+        .await
+        .unwrap();
+    let backend = ground.backend(&[("database.lock_timeout", "50ms")]).await;
+    let record = migrate(&backend, &Wish { workers: Some(1), ..Wish::default() }).await;
+    assert_eq!(outcome(&record), ("failed", None, [0, 8, 2, 0]));
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    for row in &work.rows {
+        let of_all = match row.slug.as_str() {
+            "t2" => (WorkState::Failed, row.attempts > 1),
+            "t7" => (WorkState::Failed, row.attempts == 1),
+            _ => (WorkState::Done, row.attempts == 1),
+        };
+        assert_eq!(of_all, (row.state, true), "{row:?}");
+    }
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(ground.runs().await, [1, 1, 0, 1, 1, 1, 1, -1, 1, 1]);
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_that_is_let_go_in_time_costs_a_try_and_no_tenant() {
     let ground = Ground::with(1).await;
     ground.write(SECOND);
