@@ -368,9 +368,14 @@ impl Db {
     /// # Errors
     /// [`Failure::Pool`] where no connection can be had.
     pub async fn public(&self) -> Result<PublicTx, Failure> {
-        let connection = Loan::of_no_lane(take(&self.control).await?);
-        let tls = self.common.opener.endpoint.tls.clone();
+        let (connection, tls) = self.owners().await?;
         Ok(PublicTx::new(connection, self.rules(), tls))
+    }
+
+    /// A connection of the owner's, and what a cancel request on it needs.
+    async fn owners(&self) -> Result<(Loan, MakeRustlsConnect), Failure> {
+        let connection = Loan::of_no_lane(take(&self.control).await?);
+        Ok((connection, self.common.opener.endpoint.tls.clone()))
     }
 
     /// A transaction of the owner's that begins inside of a schema, and locks it.
@@ -379,8 +384,7 @@ impl Db {
         schema: &SchemaName,
         flush: Flush,
     ) -> Result<PublicTx, Failure> {
-        let connection = Loan::of_no_lane(take(&self.control).await?);
-        let tls = self.common.opener.endpoint.tls.clone();
+        let (connection, tls) = self.owners().await?;
         Ok(PublicTx::inside(connection, schema, flush, self.rules(), tls))
     }
 
@@ -391,8 +395,7 @@ impl Db {
         scripts: &[(SchemaName, String)],
         flush: Flush,
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        let connection = Loan::of_no_lane(take(&self.control).await?);
-        let tls = self.common.opener.endpoint.tls.clone();
+        let (connection, tls) = self.owners().await?;
         Ok(PublicTx::one_behind_the_other(connection, scripts, flush, self.rules(), tls).await)
     }
 

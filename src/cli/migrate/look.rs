@@ -78,9 +78,8 @@ pub(super) async fn rehearse(
         let rehearsed = backend.services.fleet.rehearse(&backend.operator(), stage).await;
         let Some(rehearsal) = rehearsed? else {
             if output.json {
-                let nothing: [(); 0] = [];
                 progress::line(&json!({
-                    "schema": null, "applied": nothing, "error": null, "migrations": nothing,
+                    "schema": null, "applied": [], "error": null, "migrations": [],
                 }));
                 return Ok(Exit::Done);
             }

@@ -24,9 +24,13 @@ const HISTORY_DIGEST: &str = "encode(sha256(convert_to(coalesce(\
     string_agg(version || ' ' || name || ' ' || checksum, E'\\n' ORDER BY version), ''), 'UTF8')), 'hex')";
 
 fn digest(history: &[Applied]) -> String {
+    hex::encode(Sha256::digest(trail_of(history)))
+}
+
+/// A history in text, as [`MigrationSet::trail`] says it.
+pub(super) fn trail_of(history: &[Applied]) -> String {
     let line = |row: &Applied| format!("{} {} {}", row.version, row.name, row.checksum);
-    let lines: Vec<String> = history.iter().map(line).collect();
-    hex::encode(Sha256::digest(lines.join("\n")))
+    history.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Files that travel together. They are polled in order and so sent in order, which holds for as many.

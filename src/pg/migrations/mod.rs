@@ -187,11 +187,7 @@ impl MigrationSet {
     /// checksum`, lowest version first.
     #[must_use]
     pub fn trail(&self) -> String {
-        let lines = self
-            .migrations
-            .iter()
-            .map(|file| format!("{} {} {}", file.version(), file.name(), file.checksum()));
-        lines.collect::<Vec<_>>().join("\n")
+        catch_up::trail_of(&self.history())
     }
 
     /// The same files as one script, as the floor that the benchmark measures provisioning against.
