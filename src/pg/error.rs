@@ -27,6 +27,9 @@ pub enum Failure {
     /// The query was to give one row and gave another number.
     #[error("expected one row")]
     RowCount,
+    /// The transaction was to begin before a certain moment, and did not.
+    #[error("the transaction began too late")]
+    Late,
 }
 
 impl Failure {
@@ -37,7 +40,11 @@ impl Failure {
             Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
                 error.code()
             }
-            Self::Pool(_) | Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => None,
+            Self::Pool(_)
+            | Self::NotAllowed(_)
+            | Self::NotEntered
+            | Self::RowCount
+            | Self::Late => None,
         }
     }
 
@@ -75,6 +82,15 @@ impl Failure {
         })
     }
 
+    /// Whether a statement of ours failed that quotes these words where it does, by making a number of them.
+    #[must_use]
+    pub fn quotes(&self, words: &str) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        error.as_db_error().is_some_and(|db| {
+            *db.code() == SqlState::INVALID_TEXT_REPRESENTATION && db.message().contains(words)
+        })
+    }
+
     /// Whether the whole transaction may be sent again with hope: it lost a race, or never arrived.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
@@ -94,7 +110,7 @@ impl Failure {
         match self {
             Self::Pool(_) => true,
             Self::Postgres(error) => error.is_closed() || error.code().is_none_or(means_away),
-            Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => false,
+            Self::NotAllowed(_) | Self::NotEntered | Self::RowCount | Self::Late => false,
         }
     }
 
@@ -115,7 +131,11 @@ impl Failure {
     fn without_rows(self) -> Cause {
         match &self {
             Self::Postgres(error) => format!("{self}: {}", super::bootstrap::words(error)).into(),
-            Self::Pool(_) | Self::NotAllowed(_) | Self::NotEntered | Self::RowCount => self.into(),
+            Self::Pool(_)
+            | Self::NotAllowed(_)
+            | Self::NotEntered
+            | Self::RowCount
+            | Self::Late => self.into(),
         }
     }
 }

@@ -2,15 +2,13 @@
 
 pub mod prune;
 
-use postgres_protocol::escape::escape_literal;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::Row;
 use super::error::{During, Failure};
 use super::migrations::MigrationSet;
+use super::param::Param;
 use super::scope::PublicTx;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{Slug, TenantId};
@@ -182,35 +180,29 @@ pub enum End {
     Skipped(String),
 }
 
-/// Writes down how a tenant ended, unless somebody else has it by now: then the row count is wrong, and what
-/// was done in this transaction must not be committed.
+/// Writes down that a tenant was not migrated and why, unless somebody else has it by now.
 ///
 /// # Errors
-/// [`Failure`].
-pub async fn end(
+/// [`Failure`]; [`Failure::RowCount`] where somebody else has it.
+pub async fn give_up(
     tx: &PublicTx,
     key: &Key,
     attempts: i32,
-    end: &End,
+    state: WorkState,
+    reason: &str,
     now: OffsetDateTime,
 ) -> Result<(), Failure> {
-    let (state, applied, error) = match end {
-        End::Done(applied) => (WorkState::Done, Some(applied.clone()), None),
-        End::Failed(reason) => (WorkState::Failed, None, Some(reason.clone())),
-        End::Skipped(reason) => (WorkState::Skipped, None, Some(reason.clone())),
-    };
     let touched = tx
         .execute(
             "UPDATE operation_tenants
-                SET state = $4, applied = $5, error = $6, ended_at = $7, attempts = $8, runner = NULL
+                SET state = $4, applied = NULL, error = $5, ended_at = $6, attempts = $7, runner = NULL
               WHERE operation_id = $1 AND tenant_id = $3 AND runner = $2 AND state = 'running'",
             &[
                 &key.operation,
                 &key.runner,
                 &key.tenant,
                 &state.as_str(),
-                &applied,
-                &error,
+                &reason,
                 &now,
                 &attempts,
             ],
@@ -219,70 +211,67 @@ pub async fn end(
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount) }
 }
 
-/// The statement that writes down, from inside of a schema, what [`super::tenants`] and the ledger say of a
-/// tenant that was migrated. It travels with the migration and its commit, so it cannot be looked at before
-/// it: it fails by itself where nothing may be committed. A tenant that is being deleted gets no
-/// fingerprint, which every tenant has; a row that somebody else has by now gets a state that is none
-/// ([`has_refused`]).
-///
-/// Values stand in the text: two messages less, and no statement that is planned apart. Each is a number, an id,
-/// a digest of ours or quoted.
-#[must_use]
-pub fn done_inside(
-    key: &Key,
-    attempts: i32,
-    applied: &[String],
-    set: &MigrationSet,
-    now: OffsetDateTime,
-) -> String {
-    let Key { operation, runner, tenant } = key;
-    let tenant = tenant.uuid();
-    let (version, fingerprint) = (set.version(), escape_literal(set.fingerprint()));
-    let now = escape_literal(&now.format(&Rfc3339).unwrap_or_default());
-    let applied: Vec<String> = applied.iter().map(|file| escape_literal(file)).collect();
-    let applied = applied.join(", ");
-    format!(
-        "WITH tenant AS (
-             UPDATE public.tenants
-                SET migrations_version = {version}, revision = revision + 1, updated_at = {now},
-                    migrations_fingerprint = CASE WHEN status <> 'deleting' THEN {fingerprint} END
-              WHERE id = '{tenant}')
-         UPDATE public.operation_tenants
-            SET state = CASE WHEN runner = '{runner}' AND state = 'running' THEN 'done' ELSE 'lost' END,
-                applied = ARRAY[{applied}]::text[], error = NULL, ended_at = {now},
-                attempts = {attempts}, runner = NULL
-          WHERE operation_id = '{operation}' AND tenant_id = '{tenant}'"
-    )
+/// A tenant whose schema is migrated, which is still to be written down.
+#[derive(Debug, Clone)]
+pub struct Migrated {
+    /// Which.
+    pub tenant: TenantId,
+    /// The fingerprint of the set that it said it was made by when it was claimed.
+    pub made_by: Option<String>,
+    /// It was begun so many times.
+    pub attempts: i32,
+    /// What was applied.
+    pub applied: Vec<String>,
+    /// When that was committed.
+    pub ended_at: OffsetDateTime,
 }
 
-/// The files that were applied to a tenant whose migration is done; none where it is not.
+/// Writes down that tenants are migrated: in their own rows what they are migrated to, unless one of them says
+/// something new by now, and in the ledger that they are done; and commits. `false` where somebody else has a
+/// row of the ledger by now; that is left as it is.
 ///
 /// # Errors
-/// [`Failure`].
-pub async fn done(
-    tx: &PublicTx,
+/// [`Failure`]; nothing is written then.
+pub async fn record(
+    tx: PublicTx,
     operation: Uuid,
-    tenant: TenantId,
-) -> Result<Option<Vec<String>>, Failure> {
-    let sql = "SELECT applied
-                 FROM operation_tenants
-                WHERE operation_id = $1 AND tenant_id = $2 AND state = 'done'";
-    let row = tx.query_opt(sql, &[&operation, &tenant]).await?;
-    Ok(row.map(|row| row.get::<_, Option<_>>(0).unwrap_or_default()))
-}
-
-/// Whether it is [`done_inside`] that failed, because the tenant is being deleted or somebody else has it.
-pub(super) fn has_refused(failure: &Failure) -> bool {
-    let Failure::Postgres(error) = failure else { return false };
-    error.as_db_error().is_some_and(|db| {
-        (*db.code() == SqlState::NOT_NULL_VIOLATION
-            && db.schema() == Some("public")
-            && db.table() == Some("tenants")
-            && db.column() == Some("migrations_fingerprint"))
-            || (*db.code() == SqlState::CHECK_VIOLATION
-                && db.schema() == Some("public")
-                && db.constraint() == Some("operation_tenants_state_check"))
-    })
+    runner: Uuid,
+    set: &MigrationSet,
+    some: &[Migrated],
+) -> Result<bool, Failure> {
+    let ids: Vec<Uuid> = some.iter().map(|one| one.tenant.uuid()).collect();
+    // No set has an empty fingerprint.
+    let made_by: Vec<String> =
+        some.iter().map(|one| one.made_by.clone().unwrap_or_default()).collect();
+    let attempts: Vec<i32> = some.iter().map(|one| one.attempts).collect();
+    let applied: Vec<String> = some.iter().map(|one| one.applied.join("\n")).collect();
+    let ended: Vec<OffsetDateTime> = some.iter().map(|one| one.ended_at).collect();
+    // The ids a second time, as an array: rows are found by their index, whatever the statistics say.
+    let sql = "WITH migrated AS (
+                   SELECT id, made_by, attempts, string_to_array(applied, E'\\n') AS applied, ended_at
+                     FROM unnest($3::uuid[], $4::text[], $5::int[], $6::text[], $7::timestamptz[])
+                          AS m (id, made_by, attempts, applied, ended_at)
+               ), tenant AS (
+                   UPDATE tenants
+                      SET migrations_version = $8, migrations_fingerprint = $9, revision = revision + 1,
+                          updated_at = m.ended_at
+                     FROM migrated m
+                    WHERE tenants.id = ANY ($3) AND tenants.id = m.id AND migrations_fingerprint = m.made_by
+               ), ledger AS (
+                   UPDATE operation_tenants t
+                      SET state = 'done', applied = m.applied, error = NULL, ended_at = m.ended_at,
+                          attempts = m.attempts, runner = NULL
+                     FROM migrated m
+                    WHERE operation_id = $1 AND tenant_id = ANY ($3) AND tenant_id = m.id
+                      AND runner = $2 AND state = 'running'
+                RETURNING tenant_id)
+               SELECT count(*) FROM ledger";
+    let (version, fingerprint) = (set.version(), set.fingerprint());
+    let params: [&dyn Param; 9] =
+        [&operation, &runner, &ids, &made_by, &attempts, &applied, &ended, &version, &fingerprint];
+    let rows = tx.query_and_commit(sql, &params).await?;
+    let written: i64 = rows.first().ok_or(Failure::RowCount)?.get(0);
+    Ok(usize::try_from(written) == Ok(some.len()))
 }
 
 /// Puts those that failed back among those that are not begun; tells how many.

@@ -244,7 +244,7 @@ pub async fn is_left(tx: &PublicTx, id: Uuid) -> Result<bool> {
 
 /// Gives the operation to a runner, unless somebody has it.
 ///
-/// `Ok(false)` where its lease still holds.
+/// When its lease ends, by the database's clock; `None` where that of somebody else still holds.
 pub async fn take(
     tx: &PublicTx,
     id: Uuid,
@@ -252,20 +252,21 @@ pub async fn take(
     lease: Duration,
     canary_open: bool,
     now: OffsetDateTime,
-) -> Result<bool> {
-    let touched = tx
-        .execute(
+) -> Result<Option<OffsetDateTime>> {
+    let row = tx
+        .query_opt(
             "UPDATE operations
                 SET state = 'running', pause_reason = NULL, canary_open = $7, runner = $2,
                     runner_host = $3, runner_pid = $4, runner_since = $5,
                     lease_until = now() + $6 * interval '1 millisecond',
                     started_at = coalesce(started_at, $5), ended_at = NULL, updated_at = $5
-              WHERE id = $1 AND (lease_until IS NULL OR lease_until <= now())",
+              WHERE id = $1 AND (lease_until IS NULL OR lease_until <= now())
+          RETURNING lease_until",
             &[&id, &runner.id, &runner.host, &runner.pid, &now, &millis(lease), &canary_open],
         )
         .await
         .during("take an operation")?;
-    Ok(touched == 1)
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// When what a runner does to a tenant is on disk: later, but where one commit is that of several servers, each
@@ -276,7 +277,8 @@ pub async fn flush(tx: &PublicTx) -> Result<Flush> {
     Ok(if is_spread { Flush::Now } else { Flush::Later })
 }
 
-/// Makes the lease last longer; tells the operation's state, and nothing where somebody else has it.
+/// Makes the lease last longer; tells the operation's state and when the lease ends now, and nothing where
+/// somebody else has it.
 ///
 /// # Errors
 /// [`Failure`].
@@ -285,12 +287,13 @@ pub async fn renew(
     id: Uuid,
     runner: Uuid,
     lease: Duration,
-) -> Result<Option<OperationState>, Failure> {
+) -> Result<Option<(OperationState, OffsetDateTime)>, Failure> {
     let sql = "UPDATE operations SET lease_until = now() + $3 * interval '1 millisecond'
                 WHERE id = $1 AND runner = $2
-            RETURNING state";
+            RETURNING state, lease_until";
     let rows = tx.query_and_commit(sql, &[&id, &runner, &millis(lease)]).await?;
-    Ok(rows.first().and_then(|row| row.get::<_, &str>(0).parse().ok()))
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(row.get::<_, &str>(0).parse().ok().map(|state| (state, row.get(1))))
 }
 
 /// Moves an operation; one that is no longer open gets its end.

@@ -62,7 +62,9 @@ params! {
     Vec<String> => TEXT_ARRAY,
     Vec<&str> => TEXT_ARRAY,
     Vec<Uuid> => UUID_ARRAY,
+    Vec<i32> => INT4_ARRAY,
     Vec<i64> => INT8_ARRAY,
+    Vec<OffsetDateTime> => TIMESTAMPTZ_ARRAY,
     Vec<Vec<u8>> => BYTEA_ARRAY,
 }
 

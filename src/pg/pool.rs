@@ -27,7 +27,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::error::Failure;
 use super::lanes::{Common, Counts, Lanes, Loan};
 use super::retirement::Opener;
-use super::scope::{Flush, PublicTx, TenantTx};
+use super::scope::{Entry, PublicTx, TenantTx};
 use crate::domain::names::{SchemaName, TenantId};
 
 /// How a tenant is kept apart from the others.
@@ -382,10 +382,10 @@ impl Db {
     pub(super) async fn inside(
         &self,
         schema: &SchemaName,
-        flush: Flush,
+        entry: Entry,
     ) -> Result<PublicTx, Failure> {
         let (connection, tls) = self.owners().await?;
-        Ok(PublicTx::inside(connection, schema, flush, self.rules(), tls))
+        Ok(PublicTx::inside(connection, schema, entry, self.rules(), tls))
     }
 
     /// Several transactions of the owner's that each begin inside of a schema, lock it, run a script and commit,
@@ -393,10 +393,10 @@ impl Db {
     pub(super) async fn each_inside(
         &self,
         scripts: &[(SchemaName, String)],
-        flush: Flush,
+        entry: Entry,
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
         let (connection, tls) = self.owners().await?;
-        Ok(PublicTx::one_behind_the_other(connection, scripts, flush, self.rules(), tls).await)
+        Ok(PublicTx::one_behind_the_other(connection, scripts, entry, self.rules(), tls).await)
     }
 
     /// A transaction that sees one tenant and nothing else.

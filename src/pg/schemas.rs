@@ -13,14 +13,13 @@ use std::fmt::Write as _;
 use futures_util::future::join;
 use time::OffsetDateTime;
 use tokio_postgres::SimpleQueryRow;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::SqlState;
 
 use super::bootstrap::RUNTIME_LOGIN;
 use super::error::Failure;
 use super::migrations::{Applied, HISTORY_TABLE, MigrationError, MigrationSet, PLACE, Pending};
-use super::operation_tenants;
 use super::pool::{Db, Isolation, Rules};
-use super::scope::{self, Flush, PublicTx};
+use super::scope::{self, Entry, PublicTx};
 use crate::domain::names::SchemaName;
 
 /// Makes the schema, and under [`Isolation::Role`] the role of the same name, with rights on what the
@@ -142,9 +141,9 @@ pub struct Entered {
 /// one schema wait for each other, as long as a lock may be waited for.
 ///
 /// # Errors
-/// [`MigrationError::Diverged`] where it has no history.
-pub async fn enter(db: &Db, schema: &SchemaName, flush: Flush) -> Result<Entered, MigrationError> {
-    let tx = db.inside(schema, flush).await?;
+/// [`MigrationError::Diverged`] where it has no history; [`Failure::Late`].
+pub async fn enter(db: &Db, schema: &SchemaName, entry: Entry) -> Result<Entered, MigrationError> {
+    let tx = db.inside(schema, entry).await?;
     // Read by a query that begins after the lock is had. A history without a file is a row all the same.
     let about = format!(
         "SELECT {}, version, name, checksum
@@ -157,6 +156,7 @@ pub async fn enter(db: &Db, schema: &SchemaName, flush: Flush) -> Result<Entered
         Some(state) if none.contains(&state) => MigrationError::Diverged(
             "the schema, its role or its history of migrations is not there".to_owned(),
         ),
+        _ if scope::is_late(&failure) => Failure::Late.into(),
         _ => failure.into(),
     })?;
     let first = rows.first().ok_or(Failure::RowCount)?;
@@ -171,21 +171,19 @@ pub async fn enter(db: &Db, schema: &SchemaName, flush: Flush) -> Result<Entered
 }
 
 /// What follows when the files have run.
-#[derive(Debug, Clone, Copy)]
-pub enum Then<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
     /// Nothing: whoever tries drops the transaction.
     Nothing,
-    /// These statements, which name the control plane's tables in full and fail where they must not be
-    /// committed ([`operation_tenants::done_inside`]), where there are any; and the commit.
-    Commit(Option<&'a str>),
+    /// The commit.
+    Commit,
 }
 
 /// Runs files in the schema that was entered, and what is to follow in the same round trip. Nothing is committed
 /// where a file has moved the transaction to another place.
 ///
 /// # Errors
-/// The file that failed; the transaction is then lost. [`Failure::RowCount`] where the statements that follow
-/// refused.
+/// The file that failed; the transaction is then lost.
 pub async fn catch_up(
     entered: &Entered,
     schema: &SchemaName,
@@ -193,25 +191,16 @@ pub async fn catch_up(
     files: &Pending,
     rules: &Rules,
     now: OffsetDateTime,
-    then: Then<'_>,
+    then: Then,
 ) -> Result<(), MigrationError> {
     let mut ending = stay();
     if entered.history_is_open {
         let entrant = entrant(schema, rules.isolation);
         let _ = write!(ending, ";\nREVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}");
     }
-    let commits = match then {
-        Then::Nothing => false,
-        Then::Commit(records) => {
-            if let Some(records) = records {
-                let _ = write!(ending, ";\n{records}");
-            }
-            true
-        }
-    };
-    let ran = set.run(&entered.tx, schema, files, &ending, commits, now).await;
+    let ran = set.run(&entered.tx, schema, files, &ending, then == Then::Commit, now).await;
     ran.map_err(|(at, failure)| {
-        if moved(&failure) {
+        if failure.quotes(MOVED) {
             return MigrationError::Failed {
                 file: set.names(files).join(", "),
                 line: None,
@@ -220,7 +209,6 @@ pub async fn catch_up(
             };
         }
         match at {
-            _ if operation_tenants::has_refused(&failure) => Failure::RowCount.into(),
             Some(at) => set.failed(at, failure),
             None => failure.into(),
         }
@@ -234,14 +222,6 @@ const MOVED: &str = "rowhouse: now at ";
 /// does, and where it does not, a number is made of what is none.
 fn stay() -> String {
     format!("SELECT ('{MOVED}' || ({PLACE}))::bigint WHERE ({}) IS NOT TRUE", scope::stands())
-}
-
-fn moved(failure: &Failure) -> bool {
-    let Failure::Postgres(error) = failure else { return false };
-    let is_it = |db: &DbError| {
-        *db.code() == SqlState::INVALID_TEXT_REPRESENTATION && db.message().contains(MOVED)
-    };
-    error.as_db_error().is_some_and(is_it)
 }
 
 /// How many tables (or types, or routines) one transaction drops. A drop locks whatever it touches until

@@ -26,6 +26,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postgres_protocol::escape::escape_literal;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Row, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -61,6 +64,15 @@ pub enum Flush {
     /// A moment later: a crash of the server may lose it, as a whole, with all that came after it. The next
     /// commit that is answered from disk puts all before it there as well.
     Later,
+}
+
+/// How a transaction begins that works inside of a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// When its commit is on disk.
+    pub flush: Flush,
+    /// It fails unless it has begun before this moment, by the database's clock.
+    pub before: Option<OffsetDateTime>,
 }
 
 impl TenantTx {
@@ -166,11 +178,11 @@ impl PublicTx {
     pub(super) fn inside(
         connection: Loan,
         schema: &SchemaName,
-        flush: Flush,
+        entry: Entry,
         rules: &Rules,
         tls: MakeRustlsConnect,
     ) -> Self {
-        Self::with(connection, entering(schema, flush, rules), rules, tls)
+        Self::with(connection, entering(schema, entry, rules), rules, tls)
     }
 
     /// Several transactions that each begin as [`inside`](Self::inside) does, run their script (at least one
@@ -180,12 +192,12 @@ impl PublicTx {
     pub(super) async fn one_behind_the_other(
         connection: Loan,
         scripts: &[(SchemaName, String)],
-        flush: Flush,
+        entry: Entry,
         rules: &Rules,
         tls: MakeRustlsConnect,
     ) -> Vec<Result<(), Failure>> {
         let message = |(schema, script): &(SchemaName, String)| {
-            format!("{};\n{script}\n;\nCOMMIT", entering(schema, flush, rules))
+            format!("{};\n{script}\n;\nCOMMIT", entering(schema, entry, rules))
         };
         let messages: Vec<String> = scripts.iter().map(message).collect();
         let Self(tx, _) = Self::with(connection, String::new(), rules, tls);
@@ -289,10 +301,10 @@ impl PublicTx {
 }
 
 /// The preamble of a transaction that begins inside of a schema.
-fn entering(schema: &SchemaName, flush: Flush, rules: &Rules) -> String {
+fn entering(schema: &SchemaName, entry: Entry, rules: &Rules) -> String {
     let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
     write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
-    if flush == Flush::Later {
+    if entry.flush == Flush::Later {
         preamble.push_str("; SET LOCAL synchronous_commit = off");
     }
     let _ = write!(
@@ -300,7 +312,24 @@ fn entering(schema: &SchemaName, flush: Flush, rules: &Rules) -> String {
         "; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0)), \
                   set_config('{NOTED}', ({PLACE}), true)"
     );
+    if let Some(before) = entry.before {
+        let before = escape_literal(&before.format(&Rfc3339).unwrap_or_default());
+        // Behind the lock, for which it may have waited. A number is made of what is none, and not of a constant,
+        // which the server would try before it looks at the clock.
+        let _ = write!(
+            preamble,
+            ", CASE WHEN clock_timestamp() >= {before} THEN concat('{LATE}', clock_timestamp())::bigint END"
+        );
+    }
     preamble
+}
+
+/// What the server says where a transaction begins too late; it quotes these words whatever its language.
+const LATE: &str = "rowhouse: late at ";
+
+/// Whether it failed because it began too late ([`Entry::before`]).
+pub(super) fn is_late(failure: &Failure) -> bool {
+    failure.quotes(LATE)
 }
 
 /// Where a transaction noted down in which place it began. It ends with the transaction.

@@ -132,7 +132,7 @@ pub(super) fn line_of(failure: &Failure, sql: &str) -> Option<usize> {
 
 /// The expression that gives the transaction, the path and the role in one value.
 pub(in crate::pg) const PLACE: &str =
-    "pg_current_xact_id()::text || ' ' || current_setting('search_path') || ' ' || current_user";
+    "concat_ws(' ', pg_current_xact_id(), current_setting('search_path'), current_user)";
 
 /// The query that gives [`PLACE`].
 pub(super) fn here() -> String {

@@ -1,7 +1,7 @@
 //! Migrates schemas whose histories are known before they are read, each in one message from `BEGIN` to `COMMIT`.
 //!
 //! What is known is only believed: a row of the history is written by a statement that fails where the schema
-//! says something else. Whoever is told so goes the long way ([`enter`](super::enter) and
+//! says something else, and nothing begins too late. Whoever is told so goes the long way ([`enter`](super::enter) and
 //! [`catch_up`](super::catch_up)), which finds out what is true, and names the file and the line that failed.
 
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
 use crate::pg::migrations::{Beginning, HISTORY_TABLE, MigrationSet};
 use crate::pg::pool::Db;
-use crate::pg::scope::{self, Flush, PublicTx};
+use crate::pg::scope::{self, Entry, PublicTx};
 
 /// A schema to bring up to date.
 pub struct Known<'a> {
@@ -20,8 +20,6 @@ pub struct Known<'a> {
     pub schema: SchemaName,
     /// What made it, as far as is known.
     pub beginning: &'a Beginning,
-    /// What else is to be written down ([`done_inside`](crate::pg::operation_tenants::done_inside)).
-    pub records: String,
 }
 
 /// What became of a schema.
@@ -45,16 +43,15 @@ pub async fn catch_up_at_once(
     db: &Db,
     set: &MigrationSet,
     some: &[Known<'_>],
-    flush: Flush,
+    entry: Entry,
     now: OffsetDateTime,
 ) -> Result<Vec<Outcome>, Failure> {
     let stands = scope::stands();
     let script = |known: &Known<'_>| {
-        let files = set.script(&known.schema, known.beginning, &stands, now);
-        (known.schema.clone(), format!("{files}\n;\n{}", known.records))
+        (known.schema.clone(), set.script(&known.schema, known.beginning, &stands, now))
     };
     let scripts: Vec<_> = some.iter().map(script).collect();
-    let outcomes = db.each_inside(&scripts, flush).await?.into_iter().map(|ran| match ran {
+    let outcomes = db.each_inside(&scripts, entry).await?.into_iter().map(|ran| match ran {
         Ok(()) => Outcome::Done,
         Err(failure) if failure.is_away() || failure.is_retryable() => {
             Outcome::Interrupted(failure)

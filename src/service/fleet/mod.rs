@@ -2,17 +2,18 @@
 //!
 //! An operation stands in the ledger (`public.operations`) before anything is done, with a row for each tenant
 //! that is behind. Whoever runs it holds a lease on it, which any process can see; when that runs out, any
-//! process takes the operation up where it was left. A tenant's migration, what the tenant says of itself and
-//! its row in the ledger are committed together, so that wherever a runner dies each tenant is migrated once
-//! or not at all. A tenant that fails is named and left as it was; the others go on.
+//! process takes the operation up where it was left. A tenant's migration and its schema's history are
+//! committed together, so that wherever a runner dies each tenant is migrated once or not at all. What the tenant's
+//! own row and the ledger say of it is written a moment later, for many at a time, and by whoever goes on where
+//! that did not come about. A tenant that fails is named and left as it was; the others go on.
 //!
-//! Suspended tenants are migrated, because they come back as they are. Tenants that are being deleted are not:
-//! one that is restored is behind, and the next operation finds it.
+//! Suspended tenants are migrated, because they come back as they are. Tenants that are being deleted are not
+//! begun: one that is restored is behind, and the next operation finds it.
 //!
 //! - [`plan`]: who is behind by what, from one query.
 //! - [`rehearse`]: one schema, rolled back.
-//! - [`run`]: the runner; [`workers`]: how it gets through the tenants; [`tenant`]: what it does to each;
-//!   [`halt`]: why it stops.
+//! - [`run`]: the runner; [`workers`]: how it gets through the tenants, the next of which are in a [`queue`];
+//!   [`tenant`]: what it does to each; [`records`]: writing that down; [`halt`]: why it stops.
 //! - [`takeup`]: going on where a runner is gone, without being asked.
 //! - [`ledger`]: what operations there are, and what became of their tenants.
 //! - [`prune`]: forgetting what became of each tenant long ago.
@@ -21,6 +22,8 @@ mod halt;
 mod ledger;
 mod plan;
 mod prune;
+mod queue;
+mod records;
 mod rehearse;
 mod run;
 mod takeup;

@@ -16,11 +16,14 @@ use crate::pg::error::During;
 use crate::pg::migrations::MigrationError;
 use crate::pg::schemas::Entered;
 use crate::pg::schemas::rehearse::rehearse;
-use crate::pg::scope::Flush;
+use crate::pg::scope::{Entry, Flush};
 use crate::pg::vacancies::{self, Pattern};
 use crate::pg::{migration_sets, schemas, tenants};
 
 pub use crate::pg::schemas::rehearse::TrialEnd;
+
+/// Nothing is committed, and nobody's lease is needed for it.
+const ENTRY: Entry = Entry { flush: Flush::Now, before: None };
 
 /// Where a migration is tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +137,7 @@ impl Engine {
         plan::make(&tx, &self.set, Some(&[id.uuid()]), now).await?.require_fit()?;
         drop(tx);
         let (schema, slug) = (SchemaName::of(id), tenant.slug);
-        let entered = schemas::enter(&self.db, &schema, Flush::Now).await;
+        let entered = schemas::enter(&self.db, &schema, ENTRY).await;
         let entered = entered.map_err(|error| refusal(error, slug.as_str()))?;
         let house = House::Tenant { id, slug };
         self.attempt(entered, schema, house, now).await.map(Some)
@@ -150,7 +153,7 @@ impl Engine {
             let id = found.ok_or(Error::NotFound(Noun::Vacancy))?;
             drop(tx);
             let schema = SchemaName::of(id);
-            let entered = schemas::enter(&self.db, &schema, Flush::Now).await;
+            let entered = schemas::enter(&self.db, &schema, ENTRY).await;
             let entered = match entered {
                 Ok(entered) => entered,
                 // A set-up or a keeper was first: it is a tenant's by now, or on its way to be torn down.

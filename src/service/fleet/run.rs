@@ -1,15 +1,16 @@
 //! Runs an operation: takes its lease, keeps it, lets [`super::workers`] migrate, and writes down how it ended.
 //!
-//! Only the holder of the lease claims, and a tenant's row in the ledger names the runner that has it, so a
-//! runner that was taken for gone and is not can commit nothing more.
+//! Only the holder of the lease claims, and nothing is begun in a tenant once the lease has run out, by the
+//! database's own clock: a runner that was taken for gone and is not, or that slept, begins nothing more. What it
+//! had begun may end. Whoever has the operation by then waits for the same tenant's lock, and finds what its
+//! history says.
 //!
-//! What is done to a tenant is committed without waiting for the disk ([`Flush::Later`]): schema, history, tenant
-//! and ledger are one transaction, so a crash of the database server takes back all of it, of the last tenants
-//! alone, and whoever goes on does them again. Whatever ends, pauses or cancels a run is a commit that waits,
-//! and so puts all before it on disk, and on a synchronous standby: an operation that is told to be done is. What
-//! is told of single tenants while it runs may be ahead of the disk by some tenths of a second. It is not so
-//! where a commit is that of several servers at once (Citus), which might not lose the same; nor for what runs
-//! outside of a transaction, whose journal is worth more than its time, nor for what failed.
+//! What is done to a tenant is committed without waiting for the disk ([`Flush::Later`]): schema and history are
+//! one transaction, so a crash of the database server takes back all of it, of the last tenants alone, and
+//! whoever goes on does them again. What is written down of them afterwards is a commit that waits, and so puts
+//! all before it on disk, and on a synchronous standby: a tenant or an operation that is told to be done is. It
+//! is not so where a commit is that of several servers at once (Citus), which might not lose the same; nor for
+//! what runs outside of a transaction, whose journal is worth more than its time, nor for what failed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -91,6 +93,8 @@ pub(super) struct Go {
     pub(super) runner: Uuid,
     pub(super) workers: usize,
     pub(super) flush: Flush,
+    /// When the lease ends, unless it is made to last longer; by the database's clock.
+    pub(super) lease_until: watch::Sender<OffsetDateTime>,
     pub(super) open_histories: HashSet<String>,
     pub(super) max_failures: Option<usize>,
     then: Then,
@@ -116,11 +120,12 @@ impl Engine {
         let canary_open = before.canary_open && !canary_over;
         let runner = Runner { id: Uuid::new_v4(), host: self.host.clone(), pid: self.pid };
         let (lease, now) = (self.limits.lease, self.clock.now());
-        if !operations::take(&tx, id, &runner, lease, canary_open, now).await? {
+        let taken = operations::take(&tx, id, &runner, lease, canary_open, now).await?;
+        let Some(lease_until) = taken else {
             let problem =
                 before.holder.map_or(FleetProblem::IllegalMove(before.state), FleetProblem::Held);
             return Err(problem.into());
-        }
+        };
         operation_tenants::reclaim(&tx, id, runner.id).await?;
         if before.state != OperationState::Planned {
             let details = json!({ "from": before.state.as_str(), "asked": why == Why::Asked });
@@ -141,6 +146,7 @@ impl Engine {
             workers: workers.clamp(1, self.limits.most_workers.max(1)),
             max_failures: option("max_failures"),
             flush,
+            lease_until: watch::Sender::new(lease_until),
             open_histories,
             then: then.unwrap_or(Then::Pause),
             runner: runner.id,
@@ -171,7 +177,8 @@ impl Engine {
         let _counted = Counted::new(&self);
         let (id, runner) = (go.record.id, go.runner);
         events(&Event::Begun { record: Box::new(go.record.clone()), workers: go.workers });
-        let heart = tokio::spawn(beat(Arc::clone(&self), id, runner, go.halt.clone()));
+        let keep = (go.lease_until.clone(), go.halt.clone());
+        let heart = tokio::spawn(beat(Arc::clone(&self), id, runner, keep));
         let _heart = AbortOnDrop(heart);
         let shared = Arc::new(Shared::new(&self, &go, events));
         let mut canary_open = go.record.canary_open;
@@ -270,7 +277,12 @@ impl Drop for AbortOnDrop {
 
 /// Keeps the lease, and looks whether somebody has moved the operation. A ledger that cannot be reached is
 /// asked again; the lease running out meanwhile is for whoever takes the operation up, and shows then.
-async fn beat(engine: Arc<Engine>, id: Uuid, runner: Uuid, stop: watch::Sender<Option<Halt>>) {
+async fn beat(
+    engine: Arc<Engine>,
+    id: Uuid,
+    runner: Uuid,
+    (lease_until, stop): (watch::Sender<OffsetDateTime>, watch::Sender<Option<Halt>>),
+) {
     let lease = engine.limits.lease;
     let mut ticks = tokio::time::interval((lease / 4).min(LOOK_EVERY));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -281,7 +293,9 @@ async fn beat(engine: Arc<Engine>, id: Uuid, runner: Uuid, stop: watch::Sender<O
             operations::renew(tx, id, runner, lease).await
         };
         match renewed.await {
-            Ok(Some(OperationState::Running)) => {}
+            Ok(Some((OperationState::Running, until))) => {
+                lease_until.send_replace(until);
+            }
             Ok(Some(_)) => halt(&stop, Halt::Asked),
             Ok(None) => halt(&stop, Halt::Lost),
             Err(failure) => {

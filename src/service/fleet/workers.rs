@@ -1,77 +1,90 @@
 //! Works on the tenants of an operation, some at a time: claims them in batches and begins them in order, until
-//! nothing is left or it is told to stop.
+//! nothing is left or it is told to stop. What is migrated is written down in batches too ([`super::records`]).
 //!
 //! Whoever is done with one tenant begins the next by itself: to be woken for it would cost more than a part of
 //! what a tenant takes. Where a lock or a connection could not be had, a tenant is tried again after a pause,
 //! during which others take its place.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use super::Engine;
 use super::halt::{Halt, halt};
+use super::queue::Queue;
+use super::records::Records;
 use super::run::{Event, Events, Go};
-use super::tenant::Job;
-use crate::domain::error::Result;
 use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::pg::error::Failure;
 use crate::pg::migrations::{Beginning, MigrationError};
-use crate::pg::operation_tenants::{self, Claimed, End};
-use crate::pg::scope::Flush;
+use crate::pg::operation_tenants::{self, Claimed, End, Key, Migrated};
+use crate::pg::scope::{Entry, Flush};
 
 /// How often a tenant is tried where the file is not to blame.
-const TRIES: u32 = 6;
+pub(super) const TRIES: u32 = 6;
 
 /// The pause after the first of these tries; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Tenants whose migrations are sent one behind the other, without waiting for each answer: between an answer
-/// and the next message the server has nothing to do.
-const TOGETHER: usize = 4;
+/// Tenants, at most, whose migrations are sent one behind the other, without waiting for each answer: between an
+/// answer and the next message the server has nothing to do.
+const TOGETHER: u128 = 16;
 
-/// What a tenant may take for that, so that none waits long behind others while there are idle connections.
-const QUICK: Duration = Duration::from_millis(20);
+/// What those may take together, so that none waits long behind others while there are idle connections.
+const TOGETHER_WITHIN: Duration = Duration::from_millis(40);
+
+/// How long what was migrated may stand unwritten where little is.
+const RECORDED_EVERY: Duration = Duration::from_millis(100);
 
 /// Tenants that are claimed at a time, whoever works: claiming is a transaction too, and one that waits for the
 /// disk.
 const CLAIMED_AT_LEAST: usize = 64;
 
 /// So many more for each that is migrated at a time.
-const CLAIMED_AHEAD: usize = 4;
+const CLAIMED_AHEAD: usize = 16;
 
 /// What the tasks of one go share.
 pub(super) struct Shared {
-    engine: Arc<Engine>,
-    operation: Uuid,
-    runner: Uuid,
+    pub(super) engine: Arc<Engine>,
+    pub(super) operation: Uuid,
+    pub(super) runner: Uuid,
     flush: Flush,
+    /// When the lease ends, unless it is made to last longer.
+    lease_until: watch::Receiver<OffsetDateTime>,
     /// The beginnings of the set, by their fingerprints.
     beginnings: HashMap<String, Beginning>,
     /// The schemas whose histories are to be closed.
     open_histories: HashSet<String>,
+    workers: usize,
     permits: Arc<Semaphore>,
     queue: Queue,
+    pub(super) records: Records,
     failures: AtomicUsize,
     max_failures: Option<usize>,
-    halt: watch::Sender<Option<Halt>>,
+    pub(super) halt: watch::Sender<Option<Halt>>,
     halted: watch::Receiver<Option<Halt>>,
     events: Events,
 }
 
 /// Works until nothing is left or somebody says stop; gives what was claimed and not begun.
 ///
-/// Tenants are begun in order. The next ones are claimed while these are worked on.
+/// Tenants are begun in order. The next ones are claimed, and the last ones written down, while these are worked
+/// on. When it returns, all is written down that was migrated.
 pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: bool) -> Vec<Uuid> {
     let batch = CLAIMED_AT_LEAST + workers * CLAIMED_AHEAD;
     let mut halted = shared.halted.clone();
     let mut tasks = JoinSet::new();
     let mut claiming = None;
+    let mut recording: Option<JoinHandle<()>> = None;
+    let mut ticks = tokio::time::interval(RECORDED_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_dry = false;
     let mut left = Vec::new();
     loop {
@@ -80,8 +93,12 @@ pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: boo
             let shared = Arc::clone(shared);
             claiming = Some(tokio::spawn(async move { shared.claim(batch, canary_only).await }));
         }
+        if recording.is_none() && shared.records.is_due() {
+            let shared = Arc::clone(shared);
+            recording = Some(tokio::spawn(async move { shared.record().await }));
+        }
         if claiming.is_none() && waiting == 0 && tasks.is_empty() {
-            return left;
+            break;
         }
         tokio::select! {
             biased;
@@ -91,12 +108,14 @@ pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: boo
                 is_dry = claimed.len() < batch;
                 shared.queue.extend(claimed);
             }
+            () = over(&mut recording), if recording.is_some() => recording = None,
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => shared.note_end(ended, &mut left),
             Ok(permit) = Arc::clone(&shared.permits).acquire_owned(), if waiting > 0 => {
                 let shared = Arc::clone(shared);
                 tasks.spawn(async move { shared.work(permit, batch / 2).await });
             }
             () = shared.queue.is_short.notified() => {}
+            _ = ticks.tick() => shared.records.call_due(),
         }
     }
     shared.queue.extend(taken(&mut claiming).await);
@@ -104,44 +123,11 @@ pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: boo
     while let Some(ended) = tasks.join_next().await {
         shared.note_end(ended, &mut left);
     }
+    over(&mut recording).await;
+    while shared.records.any() {
+        Box::pin(shared.record()).await;
+    }
     left
-}
-
-/// What is claimed and not begun, in order.
-#[derive(Default)]
-struct Queue {
-    claimed: Mutex<VecDeque<Claimed>>,
-    /// Told when there is little left.
-    is_short: Notify,
-}
-
-impl Queue {
-    fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn extend(&self, claimed: Vec<Claimed>) {
-        self.lock().extend(claimed);
-    }
-
-    /// The next ones, so many at most. Whoever leaves no more than a few says that more are wanted.
-    fn next(&self, most: usize, few: usize) -> Vec<Claimed> {
-        let mut claimed = self.lock();
-        let count = most.min(claimed.len());
-        let next = claimed.drain(..count).collect();
-        if claimed.len() <= few {
-            self.is_short.notify_one();
-        }
-        next
-    }
-
-    fn take_all(&self) -> VecDeque<Claimed> {
-        std::mem::take(&mut self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Claimed>> {
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What is being claimed, once it is. A claim that failed has said so.
@@ -149,6 +135,15 @@ async fn taken(claiming: &mut Option<JoinHandle<Vec<Claimed>>>) -> Vec<Claimed> 
     match claiming {
         Some(task) => task.await.unwrap_or_default(),
         None => Vec::new(),
+    }
+}
+
+async fn over(recording: &mut Option<JoinHandle<()>>) {
+    if let Some(task) = recording {
+        // What it had is then left to whoever goes on, as after a crash.
+        if let Err(panicked) = task.await {
+            tracing::error!(error = %panicked, "a bug: could not write down which tenants were migrated");
+        }
     }
 }
 
@@ -161,8 +156,11 @@ impl Shared {
             flush: go.flush,
             beginnings: engine.set.beginnings(),
             open_histories: go.open_histories.clone(),
+            workers: go.workers,
             permits: Arc::new(Semaphore::new(go.workers)),
+            lease_until: go.lease_until.subscribe(),
             queue: Queue::default(),
+            records: Records::default(),
             failures: AtomicUsize::new(0),
             max_failures: go.max_failures,
             halt: go.halt.clone(),
@@ -211,15 +209,14 @@ impl Shared {
         let mut together = 1;
         let mut left = Vec::new();
         while left.is_empty() {
-            let some = self.queue.next(together, few);
+            let some = self.queue.next(together, self.workers, few);
             if some.is_empty() {
                 break;
             }
             let begun = Instant::now();
-            let count = u32::try_from(some.len()).unwrap_or(u32::MAX);
+            let count = some.len();
             let left_over = self.see_to_all(some).await;
-            let is_quick = left_over.is_empty() && begun.elapsed() < QUICK * count;
-            together = if is_quick { TOGETHER } else { 1 };
+            together = if left_over.is_empty() { as_many(count, begun.elapsed()) } else { 1 };
             for (claimed, tried) in left_over {
                 left.extend(self.see_to(&mut permit, claimed, tried).await);
             }
@@ -233,24 +230,20 @@ impl Shared {
         let is_halted = self.halted.borrow().is_some();
         let beginnings: Vec<_> =
             some.iter().map(|claimed| self.beginning(claimed).filter(|_| !is_halted)).collect();
-        let jobs: Vec<(Job, &Beginning)> = some
+        let jobs: Vec<(TenantId, &Beginning)> = some
             .iter()
             .zip(&beginnings)
-            .filter_map(|(one, beginning)| {
-                Some((self.job(one.tenant, one.attempts), (*beginning)?))
-            })
+            .filter_map(|(one, beginning)| Some((one.tenant, (*beginning)?)))
             .collect();
         let mut outcomes = match jobs.as_slice() {
             [] => Vec::new(),
-            jobs => Box::pin(self.engine.migrate_at_once(jobs)).await,
+            jobs => Box::pin(self.engine.migrate_at_once(jobs, self.entry())).await,
         }
         .into_iter();
         let mut left_over = Vec::new();
         for (one, beginning) in some.into_iter().zip(beginnings) {
             match beginning.and_then(|_| outcomes.next()) {
-                Some(Ok(Some(applied))) => {
-                    self.count_end(one.tenant, one.slug, End::Done(applied), one.attempts);
-                }
+                Some(Ok(Some(applied))) => self.migrated(one, applied),
                 Some(Err(error)) => left_over.push((one, Some(error))),
                 Some(Ok(None)) | None => left_over.push((one, None)),
             }
@@ -265,9 +258,13 @@ impl Shared {
         self.beginnings.get(made_by)
     }
 
-    fn job(&self, tenant: TenantId, attempts: i32) -> Job {
-        let (operation, runner, flush) = (self.operation, self.runner, self.flush);
-        Job { operation, runner, tenant, attempts, flush }
+    /// How what is done to a tenant begins: as long as nobody else may take the operation up.
+    fn entry(&self) -> Entry {
+        Entry { flush: self.flush, before: Some(*self.lease_until.borrow()) }
+    }
+
+    pub(super) fn key(&self, tenant: TenantId) -> Key {
+        Key { operation: self.operation, runner: self.runner, tenant }
     }
 
     /// Migrates a tenant, if need be after some tries, the first of which was made where an error of it is given;
@@ -276,10 +273,10 @@ impl Shared {
     async fn see_to(
         &self,
         permit: &mut Option<OwnedSemaphorePermit>,
-        claimed: Claimed,
+        mut claimed: Claimed,
         mut interrupted: Option<MigrationError>,
     ) -> Option<Uuid> {
-        let Claimed { tenant, slug, attempts: claimed, .. } = claimed;
+        let tenant = claimed.tenant;
         let mut tries = 1;
         loop {
             if permit.is_none() {
@@ -288,15 +285,13 @@ impl Shared {
             if self.halted.borrow().is_some() {
                 return Some(tenant.uuid());
             }
-            let attempts = claimed + i32::try_from(tries).unwrap_or(i32::MAX) - 1;
-            let job = self.job(tenant, attempts);
             let outcome = match interrupted.take() {
                 Some(error) => Err(error),
-                None => Box::pin(self.engine.migrate(job)).await,
+                None => Box::pin(self.engine.migrate(tenant, self.entry())).await,
             };
             let error = match outcome {
                 Ok(applied) => {
-                    self.count_end(tenant, slug, End::Done(applied), attempts);
+                    self.migrated(claimed, applied);
                     return None;
                 }
                 Err(error) => error,
@@ -304,18 +299,41 @@ impl Shared {
             if tries < TRIES && is_worth_another_try(&error) {
                 drop(permit.take());
                 self.engine.tally.again.fetch_add(1, Ordering::Relaxed);
-                (self.events)(&Event::Again { slug: slug.clone(), reason: error.to_string() });
+                (self.events)(&Event::Again {
+                    slug: claimed.slug.clone(),
+                    reason: error.to_string(),
+                });
                 self.rest(pause_after(tries)).await;
                 tries += 1;
+                claimed.attempts += 1;
                 continue;
             }
-            match self.engine.give_up(job, &error).await {
-                Ok(end) => self.count_end(tenant, slug, end, attempts),
-                Err(Failure::RowCount) => halt(&self.halt, Halt::Lost),
-                Err(failure) => halt(&self.halt, Halt::Away(failure.to_string())),
-            }
+            self.give_up(claimed, error.to_string()).await;
             return None;
         }
+    }
+
+    async fn give_up(&self, claimed: Claimed, reason: String) {
+        let Claimed { tenant, slug, attempts, .. } = claimed;
+        match self.engine.give_up(&self.key(tenant), attempts, reason).await {
+            Ok(end) => self.count_end(tenant, slug, end, attempts),
+            Err(Failure::RowCount) => halt(&self.halt, Halt::Lost),
+            Err(failure) => halt(&self.halt, Halt::Away(failure.to_string())),
+        }
+    }
+
+    /// Counts a tenant as migrated, and remembers to write it down. Where an earlier try was not heard to its end, it
+    /// was that one which applied what this one found applied.
+    fn migrated(&self, claimed: Claimed, mut applied: Vec<String>) {
+        if applied.is_empty() && claimed.attempts > 1 {
+            let made_by = claimed.made_by.as_deref().unwrap_or_default();
+            applied = self.engine.set.names_behind(made_by);
+        }
+        let Claimed { tenant, slug, attempts, made_by } = claimed;
+        let ended_at = self.engine.clock.now();
+        let end = End::Done(applied.clone());
+        self.records.push(Migrated { tenant, made_by, attempts, applied, ended_at });
+        self.count_end(tenant, slug, end, attempts);
     }
 
     /// A pause that ends early where nothing more is to be begun.
@@ -347,8 +365,15 @@ impl Shared {
     }
 }
 
+/// How many may be sent together where so many took so long.
+fn as_many(count: usize, took: Duration) -> usize {
+    let count = u128::try_from(count).unwrap_or(u128::MAX);
+    let many = count * TOGETHER_WITHIN.as_nanos() / took.as_nanos().max(1);
+    usize::try_from(many.clamp(1, TOGETHER)).unwrap_or(1)
+}
+
 /// Twice as long each time, and not at the same moment as everybody else's.
-fn pause_after(tries: u32) -> Duration {
+pub(super) fn pause_after(tries: u32) -> Duration {
     let pause = FIRST_PAUSE * 2_u32.saturating_pow(tries.saturating_sub(1));
     let draw = Uuid::new_v4().into_bytes().first().copied().unwrap_or(0);
     pause + pause * u32::from(draw) / 512
@@ -363,7 +388,8 @@ fn is_worth_another_try(error: &MigrationError) -> bool {
     }
 }
 
-/// Whether the same may go well a moment later: a lock that was not given, a connection that broke.
-fn may_pass(failure: &Failure) -> bool {
-    failure.is_retryable() || failure.is_away()
+/// Whether the same may go well a moment later: a lock that was not given, a connection that broke, a lease that
+/// was not made to last longer in time.
+pub(super) fn may_pass(failure: &Failure) -> bool {
+    failure.is_retryable() || failure.is_away() || matches!(failure, Failure::Late)
 }

@@ -5,7 +5,7 @@ use rowhouse::domain::page::Window;
 use rowhouse::domain::{Error, Rule};
 use rowhouse::service::fleet::{Stage, Wish};
 
-use super::ground::{GATED, Gate, Ground, SECOND, migrate, outcome, provision, quiet};
+use super::ground::{GATED, Gate, Ground, SECOND, migrate, outcome, provision, quiet, wait_for};
 
 const EVERYBODY: Window = Window { after: None, limit: 100 };
 
@@ -164,7 +164,7 @@ async fn the_second_of_two_runs_is_told_who_has_the_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_runner_that_lost_its_lease_commits_nothing_more() {
+async fn a_runner_that_lost_its_lease_begins_nothing_more() {
     let ground = Ground::with(2).await;
     ground.write(GATED);
     let gate = Gate::shut(&ground).await;
@@ -173,11 +173,12 @@ async fn a_runner_that_lost_its_lease_commits_nothing_more() {
     let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
         gate.reached(&ground).await;
-        // As another process does that takes it up.
+        // As another process does that takes it up, when the lease has run out.
         let sql = ground.sql().await;
         sql.batch_execute(
             "UPDATE operations SET runner = gen_random_uuid(), runner_host = 'elsewhere';
-             UPDATE operation_tenants SET runner = gen_random_uuid() WHERE state = 'running'",
+             UPDATE operation_tenants SET runner = gen_random_uuid() WHERE state = 'running';
+             SELECT pg_sleep(2.1)",
         )
         .await
         .unwrap();
@@ -185,9 +186,49 @@ async fn a_runner_that_lost_its_lease_commits_nothing_more() {
     });
     let Err(Error::Fleet(problem)) = ran else { panic!("{ran:?}") };
     assert!(problem.to_string().contains("on elsewhere since"), "{problem}");
-    assert_eq!(ground.runs().await, [0; 2]);
-    assert_eq!(ground.versions(0).await, [1]);
+    // What it had begun came to its end, and the tenant says so; the ledger is somebody else's.
+    assert_eq!(ground.runs().await, [1, 0]);
+    let said =
+        "SELECT migrations_version, state FROM tenants JOIN operation_tenants ON tenant_id = id
+                 ORDER BY tenants.slug";
+    let said: Vec<(i32, String)> = (ground.sql().await.query(said, &[]).await.unwrap().iter())
+        .map(|row| (row.get(0), row.get(1)))
+        .collect();
+    assert_eq!(said, [(2, "running".to_owned()), (1, "running".to_owned())]);
     backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_whose_row_is_held_by_somebody_holds_nobody_up() {
+    let ground = Ground::with(3).await;
+    ground.write(SECOND);
+    let backend = ground.backend(&[("database.lock_timeout", "50ms")]).await;
+    let holder = ground.sql().await;
+    let hold = "BEGIN; SELECT FROM tenants WHERE slug = 't0' FOR UPDATE";
+    holder.batch_execute(hold).await.unwrap();
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let made = fleet.start(&ctx, &Wish::default()).await.unwrap();
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
+        let sql = ground.sql().await;
+        wait_for(&sql, "SELECT count(*) = 2 FROM operation_tenants WHERE state = 'done'").await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    });
+    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 3, 0, 0]));
+    assert_eq!(ground.runs().await, [1; 3]);
+    // Held all the while, it is told to have failed, and found migrated by whoever tries again.
+    ground.write(("V3__count.sql", "UPDATE notes SET runs = runs + 1;"));
+    let backend_after = ground.backend(&[("database.lock_timeout", "50ms")]).await;
+    holder.batch_execute(hold).await.unwrap();
+    let record = migrate(&backend_after, &Wish::default()).await;
+    assert_eq!(outcome(&record), ("failed", None, [0, 2, 1, 0]));
+    holder.batch_execute("COMMIT").await.unwrap();
+    let (fleet, ctx) = (&backend_after.services.fleet, backend_after.operator());
+    fleet.retry(&ctx, record.id).await.unwrap();
+    let record = fleet.run(&ctx, record.id, quiet()).await.unwrap();
+    assert_eq!(outcome(&record), ("done", None, [0, 3, 0, 0]));
+    assert_eq!(ground.runs().await, [2; 3]);
+    backend.close().await;
+    backend_after.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -272,25 +313,15 @@ async fn a_commit_whose_answer_is_lost_leaves_a_tenant_that_is_done() {
     let backend = ground.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
-    let set = fleet.set();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
         gate.reached(&ground).await;
-        // What a commit would have left, before the connection is cut.
+        // Before the connection is cut.
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                    WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
         let sql = ground.sql().await;
-        let committed = format!(
-            "INSERT INTO {schema}.refinery_schema_history VALUES (2, '{name}', '2026-01-01T00:00:00Z', '{checksum}');
-             UPDATE {schema}.notes SET runs = runs + 1;
-             UPDATE tenants SET migrations_version = 2, migrations_fingerprint = '{fingerprint}' WHERE slug = 't0';
-             UPDATE operation_tenants SET state = 'done', runner = NULL, applied = ARRAY['V2__wait.sql']
-              WHERE slug = 't0';
-             SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-              WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted",
-            schema = ground.schema(0),
-            name = set.history()[1].name,
-            checksum = set.history()[1].checksum,
-            fingerprint = set.fingerprint(),
-        );
-        sql.batch_execute(&committed).await.unwrap();
+        sql.batch_execute(&format!("{}; {cut}", ground.as_if_committed(0, fleet.set())))
+            .await
+            .unwrap();
         gate.open().await;
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
@@ -398,7 +429,7 @@ async fn a_file_that_moves_itself_out_of_its_schema_is_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_does_not_wait_for_the_disk_and_whatever_ends_the_run_does() {
+async fn a_tenant_does_not_wait_for_the_disk_and_whatever_is_written_down_of_it_does() {
     let ground = Ground::with(2).await;
     ground.write(SECOND);
     let sql = ground.sql().await;
@@ -408,12 +439,14 @@ async fn a_tenant_does_not_wait_for_the_disk_and_whatever_ends_the_run_does() {
          CREATE TABLE seen (what text, waits text);
          CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              INSERT INTO public.seen VALUES
-                 (TG_TABLE_NAME || ' ' || NEW.state, current_setting('synchronous_commit'));
+                 (concat_ws(' ', TG_TABLE_NAME, to_jsonb(NEW)->>'state'), current_setting('synchronous_commit'));
              RETURN NULL;
          END $$;
          CREATE TRIGGER see AFTER UPDATE ON operations FOR EACH ROW EXECUTE FUNCTION see();
          CREATE TRIGGER see AFTER UPDATE ON operation_tenants FOR EACH ROW EXECUTE FUNCTION see();
+         CREATE TRIGGER see AFTER INSERT ON {}.refinery_schema_history FOR EACH ROW EXECUTE FUNCTION see();
          ALTER TABLE {}.notes RENAME TO lost",
+        ground.schema(0),
         ground.schema(1)
     ))
     .await
@@ -427,38 +460,41 @@ async fn a_tenant_does_not_wait_for_the_disk_and_whatever_ends_the_run_does() {
     assert_eq!(
         seen,
         [
-            "operation_tenants done: off",
+            "operation_tenants done: on",
             "operation_tenants failed: on",
             "operation_tenants running: on",
             "operations failed: on",
             "operations running: on",
+            "refinery_schema_history: off",
         ]
     );
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_that_is_deleted_meanwhile_is_left_as_it_was() {
-    let ground = Ground::with(1).await;
+async fn of_tenants_that_are_deleted_or_purged_meanwhile_what_is_left_says_what_it_is() {
+    let ground = Ground::with(2).await;
     ground.write(GATED);
     let gate = Gate::shut(&ground).await;
     let backend = ground.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let made = fleet.start(&ctx, &Wish::default()).await.unwrap();
+    let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
         gate.reached(&ground).await;
-        ground
-            .sql()
-            .await
-            .batch_execute(
-                "UPDATE tenants SET status = 'deleting', purge_after = now() + interval '1 day'",
-            )
-            .await
-            .unwrap();
+        let gone = format!(
+            "UPDATE tenants SET status = 'deleting', purge_after = now() + interval '1 day' WHERE slug = 't0';
+             DROP SCHEMA {} CASCADE; DELETE FROM tenants WHERE slug = 't1'",
+            ground.schema(1)
+        );
+        ground.sql().await.batch_execute(&gone).await.unwrap();
         gate.open().await;
     });
-    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 0, 0, 1]));
-    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 1, 0, 1]));
+    // Restored, it would not be behind.
+    let said = "SELECT slug, migrations_version FROM tenants";
+    let said = ground.sql().await.query_one(said, &[]).await.unwrap();
+    assert_eq!((said.get(0), said.get(1)), ("t0", 2));
+    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![1, -1], vec![1, 2]));
     backend.close().await;
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rowhouse::app::{Backend, Options, Purpose};
 use rowhouse::config::Settings;
 use rowhouse::domain::operation::PauseReason;
+use rowhouse::pg::migrations::MigrationSet;
 use rowhouse::service::fleet::{Event, Events, Record, Wish};
 use tempfile::TempDir;
 use tokio_postgres::Client;
@@ -100,6 +101,16 @@ impl Ground {
             runs.push(row.map_or(-1, |row| row.get(0)));
         }
         runs
+    }
+
+    /// What the second file of a set, [`SECOND`] or [`GATED`], leaves in a schema when it is committed.
+    pub fn as_if_committed(&self, number: usize, set: &MigrationSet) -> String {
+        let (schema, file) = (self.schema(number), &set.history()[1]);
+        format!(
+            "INSERT INTO {schema}.refinery_schema_history VALUES (2, '{}', '2026-01-01T00:00:00Z', '{}');
+             UPDATE {schema}.notes SET runs = runs + 1",
+            file.name, file.checksum
+        )
     }
 
     /// The versions in a tenant's own history.

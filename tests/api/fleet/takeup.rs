@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
+use rowhouse::domain::page::Window;
 use rowhouse::service::fleet::{Look, Wish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -11,7 +12,8 @@ use tokio_postgres::Client;
 use tokio_postgres::config::Host;
 use uuid::Uuid;
 
-use super::ground::{GATED, Gate, Ground, SECOND, outcome, quiet, wait_for};
+use super::ground::{GATED, Gate, Ground, SECOND, migrate, outcome, quiet, wait_for};
+use super::kills::signal;
 use super::moves::heard_twice;
 use crate::support::{Snapshot, TestApp, settings_for};
 
@@ -70,6 +72,61 @@ async fn a_server_goes_on_with_what_a_killed_process_left() {
     is_done(&sql).await;
     assert_eq!(ground.runs().await, [1; 4]);
     assert_eq!((resumed(&sql, false).await, resumed(&sql, true).await), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_migrated_and_not_written_down_is_written_down_by_whoever_goes_on() {
+    let ground = Ground::with(2).await;
+    ground.write(SECOND);
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let sql = ground.sql().await;
+    let id = left(&backend, &sql).await;
+    let committed = format!(
+        "UPDATE operation_tenants SET state = 'running', attempts = 1, runner = gen_random_uuid() WHERE slug = 't0';
+         {}",
+        ground.as_if_committed(0, fleet.set())
+    );
+    sql.batch_execute(&committed).await.unwrap();
+    let record = fleet.run(&ctx, id, quiet()).await.unwrap();
+    assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
+    assert_eq!(ground.runs().await, [1; 2]);
+    let behind = "SELECT count(*) = 0 FROM tenants WHERE migrations_version <> 2";
+    assert!(sql.query_one(behind, &[]).await.unwrap().get::<_, bool>(0));
+    let work = fleet.tenants(&ctx, id, None, &Window { after: None, limit: 10 }).await.unwrap();
+    for row in &work.rows {
+        assert_eq!(row.applied.as_deref(), Some(&["V2__add_mood.sql".to_owned()][..]), "{row:?}");
+    }
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_sleeps_through_its_lease_begins_nothing_more() {
+    let ground = Ground::with(3).await;
+    ground.write(GATED);
+    let gate = Gate::shut(&ground).await;
+    let program = ground.program().with("ROWHOUSE_FLEET__LEASE", "500ms");
+    let mut process =
+        program.command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "1"]);
+    let mut process =
+        process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+    gate.reached(&ground).await;
+    signal("STOP", process.id());
+    let sql = ground.sql().await;
+    wait_for(&sql, "SELECT lease_until <= now() FROM operations").await;
+    let backend = ground.backend(&[]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let left = fleet.find_open(&ctx).await.unwrap().expect("it is open");
+    fleet.cancel(&ctx, left.id).await.unwrap();
+    gate.open().await;
+    // The database ends what it was sent before.
+    wait_for(&sql, &format!("SELECT runs = 1 FROM {}.notes", ground.schema(0))).await;
+    signal("CONT", process.id());
+    process.wait().expect("it can be waited for");
+    assert_eq!(ground.runs().await, [1, 0, 0]);
+    assert_eq!(outcome(&migrate(&backend, &Wish::default()).await).0, "done");
+    assert_eq!(ground.runs().await, [1; 3]);
+    backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,46 @@
+//! Owns what is claimed and not begun, and says when more is wanted.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::pg::operation_tenants::Claimed;
+
+/// What is claimed and not begun, in order.
+#[derive(Default)]
+pub(super) struct Queue {
+    claimed: Mutex<VecDeque<Claimed>>,
+    /// Told when there is little left.
+    pub(super) is_short: Notify,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn extend(&self, claimed: Vec<Claimed>) {
+        self.lock().extend(claimed);
+    }
+
+    /// The next ones, so many at most, and no more than the share of one of so many workers. Whoever leaves no more
+    /// than a few says that more are wanted.
+    pub(super) fn next(&self, most: usize, workers: usize, few: usize) -> Vec<Claimed> {
+        let mut claimed = self.lock();
+        let count = most.min(claimed.len().div_ceil(workers.max(1)));
+        let next = claimed.drain(..count).collect();
+        if claimed.len() <= few {
+            self.is_short.notify_one();
+        }
+        next
+    }
+
+    pub(super) fn take_all(&self) -> VecDeque<Claimed> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Claimed>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
