@@ -7,7 +7,7 @@
 //! to go on after a crash. A third is the first without waiting for the disk: how much of the difference that is.
 //!
 //! `ROWHOUSE_BENCH_TENANTS` says how many tenants there are; 1,000 where it does not. They are made by plain
-//! SQL: a schema, a role, one table, a history.
+//! SQL: a schema, a role, one table, a history. `ROWHOUSE_BENCH_CONNECTIONS` asks for that many connections alone.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
@@ -51,12 +51,16 @@ const FIRST: &str = "CREATE TABLE items (
 #[tokio::main]
 async fn main() {
     let args = Args::read();
-    let (rounds, count) = if args.quick { (1, 40) } else { (5, wanted()) };
+    let (rounds, count) =
+        if args.quick { (1, 40) } else { (5, from_env("ROWHOUSE_BENCH_TENANTS").unwrap_or(1000)) };
     let ground = Ground::start().await;
     let sql = ground.connect().await;
     let mut report = Report::begin(args, "fleet", machine::line(&sql).await);
     let bench = Bench::new(&ground, count).await;
-    for connections in CONNECTIONS {
+    let only = from_env("ROWHOUSE_BENCH_CONNECTIONS");
+    for connections in
+        CONNECTIONS.into_iter().filter(|count| only.is_none_or(|only| only == *count))
+    {
         bench.measure(&mut report, connections, rounds).await;
     }
     nothing_to_do(&mut report, &bench, &sql, if args.quick { 200 } else { CURRENT }, rounds).await;
@@ -65,10 +69,10 @@ async fn main() {
     ground.stop().await;
 }
 
-fn wanted() -> usize {
+fn from_env(name: &str) -> Option<usize> {
     #[expect(clippy::disallowed_methods, reason = "how much is measured is not a setting of ours")]
-    let wanted = std::env::var("ROWHOUSE_BENCH_TENANTS").ok();
-    wanted.map_or(1000, |text| text.parse().expect("ROWHOUSE_BENCH_TENANTS is a number"))
+    let wanted = std::env::var(name).ok();
+    wanted.map(|text| text.parse().expect("it is a number"))
 }
 
 /// What `psql` does beside the two statements.

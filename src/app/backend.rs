@@ -17,7 +17,7 @@ use crate::auth::jwt::{Issuer, SigningKey};
 use crate::auth::password::Hasher;
 use crate::auth::token::RootToken;
 use crate::auth::{CallContext, Principal};
-use crate::config::Settings;
+use crate::config::{CachedStatements, Settings};
 use crate::domain::Clock;
 use crate::domain::names::Password;
 use crate::pg::bootstrap::{self, Posture};
@@ -25,8 +25,8 @@ use crate::pg::bootstrap::{self, Posture};
 use crate::pg::embedded;
 use crate::pg::error::During;
 use crate::pg::migrations::MigrationSet;
-use crate::pg::pool::Database;
-use crate::pg::{Db, migration_sets, signing_keys};
+use crate::pg::pool::{Database, Rules, Statements};
+use crate::pg::{Db, lone, migration_sets, signing_keys};
 use crate::service::doctor::Budget;
 use crate::service::fleet::{Engine, Limits};
 use crate::service::{
@@ -194,6 +194,13 @@ impl Backend {
         if purpose != Purpose::Operate {
             let (runtime, limits) = (&ground.runtime, rules.limits);
             rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
+            if settings.database.statements == CachedStatements::Auto {
+                // Where it cannot be told, unnamed is right as well.
+                let direct = lone::is_direct(&ground.owner, &rules.limits).await.unwrap_or(false);
+                if direct {
+                    rules.control_statements = Statements::Cached;
+                }
+            }
         }
         let (owner, runtime) = (ground.owner, ground.runtime);
         let database = Database::with_sharing(owner, runtime, rules, settings::sharing(settings));
@@ -283,6 +290,12 @@ impl Backend {
             Purpose::Serve => backend.ensure_admin(settings, ground.embedded).await,
             Purpose::Migrate | Purpose::Operate => Ok(backend),
         }
+    }
+
+    /// The rules that its transactions follow.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        self.database.rules()
     }
 
     /// A context for work that the operator does.

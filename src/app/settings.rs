@@ -12,14 +12,9 @@ pub(super) fn rules(settings: &Settings) -> Rules {
     let database = &settings.database;
     let isolation =
         if database.isolation_by_role { Isolation::Role } else { Isolation::SearchPath };
-    let (control, tenants) = match database.statements {
-        CachedStatements::Auto if database.url.is_none() => {
-            (Statements::Cached, Statements::Unnamed)
-        }
-        CachedStatements::Auto | CachedStatements::Never => {
-            (Statements::Unnamed, Statements::Unnamed)
-        }
-        CachedStatements::Always => (Statements::Cached, Statements::Cached),
+    let statements = match database.statements {
+        CachedStatements::Auto | CachedStatements::Never => Statements::Unnamed,
+        CachedStatements::Always => Statements::Cached,
     };
     let limits = TimeLimits {
         connect: database.connect_timeout,
@@ -27,8 +22,8 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         lock: database.lock_timeout,
         idle_in_transaction: database.idle_in_transaction_timeout,
     };
-    // That the limits stand is not known until the bootstrap has looked.
-    Rules { control_statements: control, ..Rules::new(isolation, tenants, limits) }
+    // That the limits stand, and that no pooler stands in between, is not known until somebody has looked.
+    Rules::new(isolation, statements, limits)
 }
 
 pub(super) fn sharing(settings: &Settings) -> Sharing {
@@ -49,34 +44,4 @@ pub(super) fn hasher(settings: &Settings) -> Result<Hasher, BuildError> {
 pub(super) fn jwt_settings(settings: &Settings) -> jwt::Settings {
     let defaults = jwt::Settings::new(&settings.auth.issuer, &settings.auth.audience);
     jwt::Settings { access_lifetime: settings.auth.access_lifetime, ..defaults }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Overrides;
-
-    fn rules_with(values: &[(&'static str, &str)]) -> Rules {
-        let values = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-        let overrides = Overrides { file: None, values };
-        rules(&Settings::load(&overrides).expect("they are settings"))
-    }
-
-    #[test]
-    fn statements_are_cached_unasked_where_no_pooler_can_be_and_never_those_of_tenants() {
-        let own = ("database.url", "postgres://owner@db.example/rowhouse");
-        for (values, control, tenants) in [
-            (&[][..], Statements::Cached, Statements::Unnamed),
-            (&[own], Statements::Unnamed, Statements::Unnamed),
-            (&[("database.statements", "unnamed")], Statements::Unnamed, Statements::Unnamed),
-            (&[own, ("database.statements", "cached")], Statements::Cached, Statements::Cached),
-        ] {
-            let rules = rules_with(values);
-            assert_eq!(
-                (rules.control_statements, rules.statements),
-                (control, tenants),
-                "{values:?}"
-            );
-        }
-    }
 }

@@ -32,8 +32,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "database.statements",
         "auto",
-        "how statements travel: unnamed, cached, or auto: the control plane's cached on the embedded server, all \
-         others unnamed",
+        "how statements travel: unnamed, cached, or auto: the control plane's cached where no pooler stands before \
+         the server, all others unnamed",
     ),
     (
         "database.max_connections",

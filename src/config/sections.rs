@@ -23,9 +23,9 @@ pub struct Admin {
 /// Which prepared statements are cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CachedStatements {
-    /// Those of the control plane on the embedded server, where no pooler can stand in between and a set-up
-    /// is a quarter cheaper by it. None of tenants: the server plans anew whenever a connection changes
-    /// tenants, so it is many tenants that lose by it.
+    /// Those of the control plane where no pooler stands before the server: a set-up is a third cheaper by it.
+    /// None of tenants: the server plans anew whenever a connection changes tenants, so it is many tenants that
+    /// lose by it.
     Auto,
     /// None.
     Never,

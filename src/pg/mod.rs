@@ -16,6 +16,7 @@ pub mod embedded;
 pub mod error;
 mod lanes;
 pub mod lint;
+pub mod lone;
 pub mod migrations;
 pub mod param;
 pub mod pool;

@@ -49,6 +49,10 @@ pub struct Choice {
     pub canary: Vec<Uuid>,
 }
 
+/// Rows from which on the planner is told of them at once. As long as it knows nothing of an operation it takes it
+/// to have a row or two, and looks for a tenant by reading all of them.
+const MANY: u64 = 500;
+
 /// Writes a row for each tenant that is not on the set, the canary first and then the oldest; tells how many.
 /// One that is being deleted is left out: where it is restored, it is behind, and the next operation finds it.
 pub async fn insert(
@@ -57,20 +61,23 @@ pub async fn insert(
     fingerprint: &str,
     choice: &Choice,
 ) -> Result<u64> {
-    tx.execute(
-        "INSERT INTO operation_tenants
-             (operation_id, tenant_id, slug, position, is_canary, state, attempts)
-         SELECT $1, id, slug, row_number() OVER (ORDER BY is_canary DESC, created_at, id), is_canary,
-                'pending', 0
-           FROM (SELECT id, slug, created_at,
-                        id = ANY ($4) OR row_number() OVER (ORDER BY created_at, id) <= $5 AS is_canary
-                   FROM tenants
-                  WHERE migrations_fingerprint <> $2 AND status <> 'deleting'
-                    AND ($3::uuid[] IS NULL OR id = ANY ($3))) behind",
-        &[&operation, &fingerprint, &choice.only, &choice.canary, &choice.canary_count],
-    )
-    .await
-    .during("insert tenants of an operation")
+    let during = "insert tenants of an operation";
+    let sql = "INSERT INTO operation_tenants
+                   (operation_id, tenant_id, slug, position, is_canary, state, attempts)
+               SELECT $1, id, slug, row_number() OVER (ORDER BY is_canary DESC, created_at, id), is_canary,
+                      'pending', 0
+                 FROM (SELECT id, slug, created_at,
+                              id = ANY ($4) OR row_number() OVER (ORDER BY created_at, id) <= $5 AS is_canary
+                         FROM tenants
+                        WHERE migrations_fingerprint <> $2 AND status <> 'deleting'
+                          AND ($3::uuid[] IS NULL OR id = ANY ($3))) behind";
+    let params: [&dyn Param; 5] =
+        [&operation, &fingerprint, &choice.only, &choice.canary, &choice.canary_count];
+    let inserted = tx.execute(sql, &params).await.during(during)?;
+    if inserted >= MANY {
+        tx.batch("ANALYZE operation_tenants").await.during(during)?;
+    }
+    Ok(inserted)
 }
 
 /// A tenant that was given to a runner.

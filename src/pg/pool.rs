@@ -275,7 +275,8 @@ impl Database {
     }
 
     /// The owner's login, for what needs a connection of its own.
-    pub(super) fn owner(&self) -> &Endpoint {
+    #[must_use]
+    pub fn owner(&self) -> &Endpoint {
         &self.0.owner
     }
 

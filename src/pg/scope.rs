@@ -29,7 +29,6 @@ use std::time::Duration;
 use postgres_protocol::escape::escape_literal;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Row, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -363,53 +362,6 @@ pub(super) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> Result<(
         limits.statement.as_millis()
     );
     tx.batch(&sql).await
-}
-
-/// A connection of its own for what PostgreSQL runs outside of a transaction alone, as the owner. It sees one
-/// schema from its first moment to its last: the path is part of how it connects, nothing is set on it, and
-/// it is closed rather than lent again. A pooler does not take the path, or does not keep it; both show.
-pub(super) struct Lone(tokio_postgres::Client);
-
-impl Lone {
-    pub(super) async fn open(
-        endpoint: &super::pool::Endpoint,
-        schema: &SchemaName,
-        limits: &TimeLimits,
-    ) -> Result<Self, super::migrations::MigrationError> {
-        use super::migrations::MigrationError;
-        let path = format!("{schema},extensions,pg_temp");
-        let before = endpoint.config.get_options().unwrap_or_default();
-        let mut config = endpoint.config.clone();
-        config.options(format!(
-            "{before} -c search_path={path} -c statement_timeout=0 -c lock_timeout={}",
-            limits.lock.as_millis()
-        ));
-        let connecting = config.connect(endpoint.tls.clone());
-        let (client, connection) = match connecting.await {
-            Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
-                return Err(MigrationError::NotDirect);
-            }
-            outcome => outcome.map_err(Failure::from)?,
-        };
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "a connection of its own broke");
-            }
-        });
-        let row = client.query_typed("SELECT current_setting('search_path')", &[]).await;
-        let found = row.map_err(Failure::from)?;
-        let found = found.first().map(|row| row.get::<_, String>(0)).unwrap_or_default();
-        if found.replace(' ', "") == path {
-            Ok(Self(client))
-        } else {
-            Err(MigrationError::NotDirect)
-        }
-    }
-
-    /// Runs one statement in a message of its own.
-    pub(super) async fn run(&self, sql: &str) -> Result<(), Failure> {
-        Ok(self.0.batch_execute(sql).await?)
-    }
 }
 
 pub(super) fn exactly_one(mut rows: Vec<Row>) -> Result<Row, Failure> {

@@ -30,7 +30,6 @@ use self::statements::Statement;
 pub use catch_up::{Applied, Beginning, OutsideFile, Pending, Segment};
 pub use check::check;
 pub use error::MigrationError;
-pub use outside::is_direct;
 pub(super) use run::PLACE;
 pub use statements::MARK;
 

@@ -20,22 +20,9 @@ use super::statements::{Kind, Statement};
 use super::{MigrationSet, file_name};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::Failure;
+use crate::pg::lone::Lone;
 use crate::pg::pool::{Database, Db, TimeLimits};
-use crate::pg::scope::{self, Lone, PublicTx};
-
-/// Whether the database is reached directly, which a file that runs outside of a transaction needs.
-///
-/// # Errors
-/// Where it is not reached at all.
-pub async fn is_direct(database: &Database) -> Result<bool, MigrationError> {
-    // Any name will do: a path may name what is not there.
-    let schema = SchemaName::of(TenantId::generate());
-    match Lone::open(database.owner(), &schema, &database.rules().limits).await {
-        Ok(_) => Ok(true),
-        Err(MigrationError::NotDirect) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
+use crate::pg::scope::{self, PublicTx};
 
 impl MigrationSet {
     /// Whether one of these files runs outside of a transaction.

@@ -28,10 +28,6 @@ impl Records {
         self.lock().push(one);
     }
 
-    pub(super) fn any(&self) -> bool {
-        !self.lock().is_empty()
-    }
-
     pub(super) fn call_due(&self) {
         self.is_time.store(true, Ordering::Relaxed);
     }
@@ -57,6 +53,9 @@ impl Shared {
     /// the others are written down without it.
     pub(super) async fn record(&self) {
         let some = self.records.take();
+        if some.is_empty() {
+            return;
+        }
         let Err(failure) = self.try_to_record(&some).await else { return };
         if !failure.is_retryable() || some.len() == 1 {
             return self.insist(&some, failure).await;

@@ -183,7 +183,7 @@ impl Engine {
         let shared = Arc::new(Shared::new(&self, &go, events));
         let mut canary_open = go.record.canary_open;
         loop {
-            let left = drain(&shared, go.workers, canary_open).await;
+            let left = drain(&shared, canary_open).await;
             match self.conclude(&go, left, canary_open).await? {
                 Some(record) => return Ok(record),
                 None => canary_open = false,

@@ -14,7 +14,7 @@ use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::operation::FleetProblem;
 use crate::pg::error::During;
-use crate::pg::migrations::is_direct;
+use crate::pg::lone::is_direct;
 use crate::pg::operations::Record;
 use crate::pg::{PublicTx, operations};
 
@@ -104,6 +104,8 @@ impl Fleet {
         if !self.set().any_outside(files) {
             return Ok(true);
         }
-        is_direct(&self.engine.database).await.map_err(|error| to_error(during, error))
+        let database = &self.engine.database;
+        let direct = is_direct(database.owner(), &database.rules().limits).await;
+        direct.map_err(|error| to_error(during, error))
     }
 }

@@ -77,8 +77,8 @@ pub(super) struct Shared {
 ///
 /// Tenants are begun in order. The next ones are claimed, and the last ones written down, while these are worked
 /// on. When it returns, all is written down that was migrated.
-pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: bool) -> Vec<Uuid> {
-    let batch = CLAIMED_AT_LEAST + workers * CLAIMED_AHEAD;
+pub(super) async fn drain(shared: &Arc<Shared>, canary_only: bool) -> Vec<Uuid> {
+    let batch = CLAIMED_AT_LEAST + shared.workers * CLAIMED_AHEAD;
     let mut halted = shared.halted.clone();
     let mut tasks = JoinSet::new();
     let mut claiming = None;
@@ -120,13 +120,13 @@ pub(super) async fn drain(shared: &Arc<Shared>, workers: usize, canary_only: boo
     }
     shared.queue.extend(taken(&mut claiming).await);
     left.extend(shared.queue.take_all().into_iter().map(|claimed| claimed.tenant.uuid()));
+    // Before what is still running, which may take long.
+    over(&mut recording).await;
+    Box::pin(shared.record()).await;
     while let Some(ended) = tasks.join_next().await {
         shared.note_end(ended, &mut left);
     }
-    over(&mut recording).await;
-    while shared.records.any() {
-        Box::pin(shared.record()).await;
-    }
+    Box::pin(shared.record()).await;
     left
 }
 

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
 use rowhouse::domain::page::Window;
+use rowhouse::pg::pool::Statements;
 use rowhouse::service::fleet::{Look, Wish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -12,7 +13,7 @@ use tokio_postgres::Client;
 use tokio_postgres::config::Host;
 use uuid::Uuid;
 
-use super::ground::{GATED, Gate, Ground, SECOND, migrate, outcome, quiet, wait_for};
+use super::ground::{GATED, Gate, Ground, SECOND, migrate, outcome, provision, quiet, wait_for};
 use super::kills::signal;
 use super::moves::heard_twice;
 use crate::support::{Snapshot, TestApp, settings_for};
@@ -370,6 +371,27 @@ async fn behind_a_pooler_a_run_is_gone_on_with_that_needs_no_direct_connection()
     is_done(&sql).await;
     assert_eq!(ground.versions(1).await, [1, 2, 3]);
     direct.close().await;
+    backend.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_of_the_control_plane_are_cached_unasked_where_no_pooler_can_lose_them() {
+    let ground = Ground::with(0).await;
+    let url = ground.database.url();
+    for (wanted, control, tenants) in [
+        ("auto", Statements::Cached, Statements::Unnamed),
+        ("unnamed", Statements::Unnamed, Statements::Unnamed),
+        ("cached", Statements::Cached, Statements::Cached),
+    ] {
+        let backend =
+            ground.backend(&[("database.url", &url), ("database.statements", wanted)]).await;
+        let rules = backend.rules();
+        assert_eq!((rules.control_statements, rules.statements), (control, tenants), "{wanted}");
+        provision(&backend, wanted).await;
+        backend.close().await;
+    }
+    let backend = behind_a_pooler(&ground).await;
+    assert_eq!(backend.rules().control_statements, Statements::Unnamed);
     backend.close().await;
 }
 
