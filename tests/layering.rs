@@ -94,6 +94,10 @@ const FOREIGN: &[Foreign] = &[
 /// Files that may say `search_path` or change the role in SQL, and why each may.
 const DOOR: &[(&str, &str)] = &[
     ("pg/scope.rs", "the door: enters a tenant for the length of one transaction"),
+    (
+        "pg/lone.rs",
+        "connections of their own: each sees one schema from its first moment to its last",
+    ),
     ("pg/schemas.rs", "the builder: runs a tenant's migrations as the owner, inside its schema"),
     ("pg/bootstrap/mod.rs", "says what an isolation by search path alone leaves open"),
     ("pg/bootstrap/error.rs", "names the settings that would mend a start"),

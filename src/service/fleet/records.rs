@@ -15,17 +15,27 @@ use crate::pg::operation_tenants::{self, Migrated};
 /// So many are written down at once, where they come fast.
 const MANY: usize = 32;
 
+/// How often it is tried to write down a tenant whose row somebody holds, each time as long as a lock may be waited
+/// for.
+const TRIES_OF_HELD: u32 = 20;
+
 /// What is migrated and not written down.
 #[derive(Default)]
 pub(super) struct Records {
     migrated: Mutex<Vec<Migrated>>,
+    /// Those whose rows somebody holds, and how often each was tried.
+    held: Mutex<Vec<(Migrated, u32)>>,
     /// Whether even few are to be written down now.
     is_time: AtomicBool,
 }
 
 impl Records {
     pub(super) fn push(&self, one: Migrated) {
-        self.lock().push(one);
+        lock(&self.migrated).push(one);
+    }
+
+    pub(super) fn any(&self) -> bool {
+        !lock(&self.migrated).is_empty() || !lock(&self.held).is_empty()
     }
 
     pub(super) fn call_due(&self) {
@@ -34,46 +44,58 @@ impl Records {
 
     /// Whether there is something to write down, and enough of it or time for it.
     pub(super) fn is_due(&self) -> bool {
-        let count = self.lock().len();
-        count >= MANY || (count > 0 && self.is_time.load(Ordering::Relaxed))
+        lock(&self.migrated).len() >= MANY || (self.is_time.load(Ordering::Relaxed) && self.any())
     }
 
-    fn take(&self) -> Vec<Migrated> {
+    fn take(&self) -> (Vec<Migrated>, Vec<(Migrated, u32)>) {
         self.is_time.store(false, Ordering::Relaxed);
-        std::mem::take(&mut self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Migrated>> {
-        self.migrated.lock().unwrap_or_else(PoisonError::into_inner)
+        (std::mem::take(&mut lock(&self.migrated)), std::mem::take(&mut lock(&self.held)))
     }
 }
 
+fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
-    /// Writes down what was migrated up to now. Where one of them stands in the way, by a row that somebody holds,
-    /// the others are written down without it.
+    /// Writes down what was migrated up to now, but for tenants whose rows somebody holds: those are tried again
+    /// the next time, and hold nobody up.
     pub(super) async fn record(&self) {
-        let some = self.records.take();
-        if some.is_empty() {
-            return;
-        }
-        let Err(failure) = self.try_to_record(&some).await else { return };
-        if !failure.is_retryable() || some.len() == 1 {
-            return self.insist(&some, failure).await;
-        }
-        let mut held = Vec::new();
-        for one in some {
-            match self.try_to_record(std::slice::from_ref(&one)).await {
-                Ok(()) => {}
-                Err(failure) => held.push((one, failure)),
+        let (some, held) = self.records.take();
+        match self.try_to_record(&some).await {
+            Ok(()) => {}
+            Err(failure) if failure.is_retryable() => {
+                for one in some {
+                    self.record_one(one, 1).await;
+                }
             }
+            Err(failure) => self.insist(&some, failure).await,
         }
-        for (one, failure) in held {
-            self.insist(std::slice::from_ref(&one), failure).await;
+        for (one, tries) in held {
+            self.record_one(one, tries + 1).await;
         }
     }
 
-    /// Tries again what failed. A single row that somebody holds all the while is given up, and found migrated when
-    /// it is tried again; anything else that cannot be written down ends the run.
+    /// Writes one down that may be held, for the so manieth time. Held for too long it is given up, and found
+    /// migrated by whoever tries it again.
+    async fn record_one(&self, one: Migrated, tries: u32) {
+        let some = std::slice::from_ref(&one);
+        match self.try_to_record(some).await {
+            Ok(()) => {}
+            Err(failure) if !failure.is_retryable() => self.insist(some, failure).await,
+            Err(_held) if tries < TRIES_OF_HELD => lock(&self.records.held).push((one, tries)),
+            Err(_held) => {
+                let reason = "it was migrated, and could not be written down: its row is held";
+                tracing::warn!(tenant.id = %one.tenant, reason, "could not note a tenant's migration");
+                let (key, reason) = (self.key(one.tenant), reason.to_owned());
+                if let Err(failure) = self.engine.give_up(&key, one.attempts, reason).await {
+                    halt(&self.halt, Halt::Away(failure.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Tries again what failed because the database was away; if it stays away, that ends the run.
     async fn insist(&self, some: &[Migrated], mut failure: Failure) {
         for tries in 1..TRIES {
             if !may_pass(&failure) {
@@ -85,19 +107,13 @@ impl Shared {
                 Err(again) => failure = again,
             }
         }
-        if let ([one], true) = (some, failure.is_retryable()) {
-            let reason = "it was migrated, and could not be written down: its row is held";
-            tracing::warn!(tenant.id = %one.tenant, reason, "could not note a tenant's migration");
-            let (key, reason) = (self.key(one.tenant), reason.to_owned());
-            match self.engine.give_up(&key, one.attempts, reason).await {
-                Ok(_end) => return,
-                Err(again) => failure = again,
-            }
-        }
         halt(&self.halt, Halt::Away(failure.to_string()));
     }
 
     async fn try_to_record(&self, some: &[Migrated]) -> Result<(), Failure> {
+        if some.is_empty() {
+            return Ok(());
+        }
         let tx = self.engine.db.public().await?;
         let (operation, runner, set) = (self.operation, self.runner, &self.engine.set);
         if !operation_tenants::record(tx, operation, runner, set, some).await? {

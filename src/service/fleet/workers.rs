@@ -127,6 +127,10 @@ pub(super) async fn drain(shared: &Arc<Shared>, canary_only: bool) -> Vec<Uuid> 
         shared.note_end(ended, &mut left);
     }
     Box::pin(shared.record()).await;
+    while shared.records.any() {
+        ticks.tick().await;
+        Box::pin(shared.record()).await;
+    }
     left
 }
 
