@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::halt::{Halt, halt};
-use super::workers::{Shared, TRIES, may_pass, pause_after};
+use super::workers::{Shared, TRIES};
 use crate::pg::error::Failure;
 use crate::pg::operation_tenants::{self, Migrated};
 
@@ -69,7 +69,7 @@ impl Shared {
                     self.record_one(one, 1).await;
                 }
             }
-            Err(failure) => self.insist(&some, failure).await,
+            Err(failure) => self.insist_on(&some, failure).await,
         }
         for (one, tries) in held {
             self.record_one(one, tries + 1).await;
@@ -82,32 +82,19 @@ impl Shared {
         let some = std::slice::from_ref(&one);
         match self.try_to_record(some).await {
             Ok(()) => {}
-            Err(failure) if !failure.is_retryable() => self.insist(some, failure).await,
+            Err(failure) if !failure.is_retryable() => self.insist_on(some, failure).await,
             Err(_held) if tries < TRIES_OF_HELD => lock(&self.records.held).push((one, tries)),
             Err(_held) => {
                 let reason = "it was migrated, and could not be written down: its row is held";
                 tracing::warn!(tenant.id = %one.tenant, reason, "could not note a tenant's migration");
-                let (key, reason) = (self.key(one.tenant), reason.to_owned());
-                if let Err(failure) = self.engine.give_up(&key, one.attempts, reason).await {
-                    halt(&self.halt, Halt::Away(failure.to_string()));
-                }
+                let _end = self.give_up(one.tenant, one.attempts, reason.to_owned()).await;
             }
         }
     }
 
     /// Tries again what failed because the database was away; if it stays away, that ends the run.
-    async fn insist(&self, some: &[Migrated], mut failure: Failure) {
-        for tries in 1..TRIES {
-            if !may_pass(&failure) {
-                break;
-            }
-            tokio::time::sleep(pause_after(tries)).await;
-            match self.try_to_record(some).await {
-                Ok(()) => return,
-                Err(again) => failure = again,
-            }
-        }
-        halt(&self.halt, Halt::Away(failure.to_string()));
+    async fn insist_on(&self, some: &[Migrated], failure: Failure) {
+        let _done = self.insist(failure, TRIES - 1, || self.try_to_record(some)).await;
     }
 
     async fn try_to_record(&self, some: &[Migrated]) -> Result<(), Failure> {

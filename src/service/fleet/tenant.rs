@@ -93,15 +93,16 @@ impl Engine {
         reason: String,
     ) -> Result<End, Failure> {
         let tx = self.db.public().await?;
-        let (state, end) = if tenants::is_kept(&tx, key.tenant).await? {
-            (WorkState::Failed, End::Failed(reason))
-        } else {
-            (WorkState::Skipped, End::Skipped("the tenant is being deleted, or gone".to_owned()))
-        };
-        let (End::Failed(reason) | End::Skipped(reason)) = &end else { return Ok(end) };
+        let (state, end, reason): (_, fn(String) -> End, _) =
+            if tenants::is_kept(&tx, key.tenant).await? {
+                (WorkState::Failed, End::Failed, reason)
+            } else {
+                let reason = "the tenant is being deleted, or gone".to_owned();
+                (WorkState::Skipped, End::Skipped, reason)
+            };
         let now = self.clock.now();
-        operation_tenants::give_up(&tx, key, attempts, state, reason, now).await?;
+        operation_tenants::give_up(&tx, key, attempts, state, &reason, now).await?;
         tx.commit().await?;
-        Ok(end)
+        Ok(end(reason))
     }
 }

@@ -175,27 +175,41 @@ impl Shared {
 
     /// Claims some tenants; none where there are no more, or the ledger cannot be written.
     async fn claim(&self, batch: usize, canary_only: bool) -> Vec<Claimed> {
-        let mut tries = 0;
-        loop {
-            let claimed = async {
-                let tx = self.engine.db.public().await?;
-                let limit = i64::try_from(batch).unwrap_or(i64::MAX);
-                let (operation, runner) = (self.operation, self.runner);
-                let now = self.engine.clock.now();
-                operation_tenants::claim(tx, operation, runner, canary_only, limit, now).await
-            };
-            match claimed.await {
-                Ok(claimed) => return claimed,
-                Err(failure) if tries < TRIES && may_pass(&failure) => {
-                    tries += 1;
-                    tokio::time::sleep(pause_after(tries)).await;
-                }
-                Err(failure) => {
-                    halt(&self.halt, Halt::Away(failure.to_string()));
-                    return Vec::new();
-                }
+        let limit = i64::try_from(batch).unwrap_or(i64::MAX);
+        let claim = || async {
+            let tx = self.engine.db.public().await?;
+            let (operation, runner, now) = (self.operation, self.runner, self.engine.clock.now());
+            operation_tenants::claim(tx, operation, runner, canary_only, limit, now).await
+        };
+        match claim().await {
+            Ok(claimed) => claimed,
+            Err(failure) => self.insist(failure, TRIES, claim).await.unwrap_or_default(),
+        }
+    }
+
+    /// Tries again, so many times at most, what failed for a reason that may pass. What the ledger does not take for
+    /// all that ends the run.
+    pub(super) async fn insist<T, F>(
+        &self,
+        mut failure: Failure,
+        most: u32,
+        work: impl Fn() -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        for tries in 1..=most {
+            if !may_pass(&failure) {
+                break;
+            }
+            tokio::time::sleep(pause_after(tries)).await;
+            match work().await {
+                Ok(done) => return Some(done),
+                Err(again) => failure = again,
             }
         }
+        halt(&self.halt, Halt::Away(failure.to_string()));
+        None
     }
 
     fn note_end(&self, ended: Result<Vec<Uuid>, JoinError>, left: &mut Vec<Uuid>) {
@@ -267,10 +281,6 @@ impl Shared {
         Entry { flush: self.flush, before: Some(*self.lease_until.borrow()) }
     }
 
-    pub(super) fn key(&self, tenant: TenantId) -> Key {
-        Key { operation: self.operation, runner: self.runner, tenant }
-    }
-
     /// Migrates a tenant, if need be after some tries, the first of which was made where an error of it is given;
     /// gives the tenant back where it was not begun. Holds a permit when it ends, unless nothing more is to be
     /// begun.
@@ -312,18 +322,29 @@ impl Shared {
                 claimed.attempts += 1;
                 continue;
             }
-            self.give_up(claimed, error.to_string()).await;
+            let Claimed { slug, attempts, .. } = claimed;
+            if let Some(end) = self.give_up(tenant, attempts, error.to_string()).await {
+                self.count_end(tenant, slug, end, attempts);
+            }
             return None;
         }
     }
 
-    async fn give_up(&self, claimed: Claimed, reason: String) {
-        let Claimed { tenant, slug, attempts, .. } = claimed;
-        match self.engine.give_up(&self.key(tenant), attempts, reason).await {
-            Ok(end) => self.count_end(tenant, slug, end, attempts),
-            Err(Failure::RowCount) => halt(&self.halt, Halt::Lost),
-            Err(failure) => halt(&self.halt, Halt::Away(failure.to_string())),
-        }
+    /// Writes down that a tenant was not migrated, and tells how it ended. Where that cannot be written the run ends.
+    pub(super) async fn give_up(
+        &self,
+        tenant: TenantId,
+        attempts: i32,
+        reason: String,
+    ) -> Option<End> {
+        let key = Key { operation: self.operation, runner: self.runner, tenant };
+        let why = match self.engine.give_up(&key, attempts, reason).await {
+            Ok(end) => return Some(end),
+            Err(Failure::RowCount) => Halt::Lost,
+            Err(failure) => Halt::Away(failure.to_string()),
+        };
+        halt(&self.halt, why);
+        None
     }
 
     /// Counts a tenant as migrated, and remembers to write it down. Where an earlier try was not heard to its end, it
@@ -377,7 +398,7 @@ fn as_many(count: usize, took: Duration) -> usize {
 }
 
 /// Twice as long each time, and not at the same moment as everybody else's.
-pub(super) fn pause_after(tries: u32) -> Duration {
+fn pause_after(tries: u32) -> Duration {
     let pause = FIRST_PAUSE * 2_u32.saturating_pow(tries.saturating_sub(1));
     let draw = Uuid::new_v4().into_bytes().first().copied().unwrap_or(0);
     pause + pause * u32::from(draw) / 512
@@ -394,6 +415,6 @@ fn is_worth_another_try(error: &MigrationError) -> bool {
 
 /// Whether the same may go well a moment later: a lock that was not given, a connection that broke, a lease that
 /// was not made to last longer in time.
-pub(super) fn may_pass(failure: &Failure) -> bool {
+fn may_pass(failure: &Failure) -> bool {
     failure.is_retryable() || failure.is_away() || matches!(failure, Failure::Late)
 }

@@ -1,6 +1,6 @@
 //! A run whose process is gone is gone on with, by one server and by nobody who should not.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
@@ -54,17 +54,23 @@ async fn resumed(sql: &Client, asked: bool) -> i64 {
     sql.query_one(events, &[&asked]).await.expect("events can be counted").get(0)
 }
 
+/// A process that migrates one tenant after the other, and stands before the gate with the first.
+async fn process_before(gate: &Gate, ground: &Ground, lease: &str) -> Child {
+    let program = ground.program().with("ROWHOUSE_FLEET__LEASE", lease);
+    let mut process =
+        program.command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "1"]);
+    process.stdout(Stdio::null()).stderr(Stdio::null());
+    let process = process.spawn().expect("the program starts");
+    gate.reached(ground).await;
+    process
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_goes_on_with_what_a_killed_process_left() {
     let ground = Ground::with(4).await;
     ground.write(GATED);
     let gate = Gate::shut(&ground).await;
-    let program = ground.program().with("ROWHOUSE_FLEET__LEASE", "500ms");
-    let mut process =
-        program.command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "1"]);
-    let mut process =
-        process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
-    gate.reached(&ground).await;
+    let mut process = process_before(&gate, &ground, "500ms").await;
     process.kill().expect("it can be killed");
     process.wait().expect("it can be waited for");
     let app = attentive(&ground).await;
@@ -106,12 +112,7 @@ async fn a_process_that_sleeps_through_its_lease_begins_nothing_more() {
     let ground = Ground::with(3).await;
     ground.write(GATED);
     let gate = Gate::shut(&ground).await;
-    let program = ground.program().with("ROWHOUSE_FLEET__LEASE", "500ms");
-    let mut process =
-        program.command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "1"]);
-    let mut process =
-        process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
-    gate.reached(&ground).await;
+    let mut process = process_before(&gate, &ground, "500ms").await;
     signal("STOP", process.id());
     let sql = ground.sql().await;
     wait_for(&sql, "SELECT lease_until <= now() FROM operations").await;
@@ -135,14 +136,7 @@ async fn what_a_living_process_runs_is_left_to_it() {
     let ground = Ground::with(2).await;
     ground.write(GATED);
     let gate = Gate::shut(&ground).await;
-    let mut process = ground
-        .program()
-        .command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "1"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    gate.reached(&ground).await;
+    let mut process = process_before(&gate, &ground, "2s").await;
     let app = attentive(&ground).await;
     let sql = app.sql().await;
     heard_twice(&sql).await;
