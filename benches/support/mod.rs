@@ -259,8 +259,19 @@ impl<'a> Contender<'a> {
 /// Lets each contender run once a round, in an order that rotates, and gives the figures of each in the
 /// order of the contenders. One more round comes first and does not count.
 pub async fn interleave(rounds: usize, contenders: &[Contender<'_>]) -> Vec<Samples> {
+    interleave_after(rounds, contenders, async || {}).await
+}
+
+/// As [`interleave`], and does this before each round, so that what it leaves the machine to do falls on each
+/// contender in turn.
+pub async fn interleave_after(
+    rounds: usize,
+    contenders: &[Contender<'_>],
+    prepare: impl AsyncFn(),
+) -> Vec<Samples> {
     let mut figures = vec![Vec::with_capacity(rounds); contenders.len()];
     for round in 0..=rounds {
+        prepare().await;
         for turn in 0..contenders.len() {
             let at = (turn + round) % contenders.len();
             let figure = (contenders[at].run)().await;
