@@ -4,8 +4,16 @@
 //! One statement and not five, since with a vacancy there is nothing else to a set-up: so it is one round
 //! trip with `BEGIN` in front and `COMMIT` behind. The commit is on its way before the answer is known,
 //! so what was not to be had (a vacancy, the admin) must fail by itself: it leaves a NULL where none may be.
+//!
+//! It takes any number of tenants, as one JSON document: what it costs to start it, to check it and to commit
+//! is then paid once for all of them.
 
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
+use tokio_postgres::types::{Json, ToSql, Type};
 use uuid::Uuid;
 
 use super::audit_events::Event;
@@ -20,12 +28,6 @@ use crate::domain::{Document, Role, TenantStatus};
 
 /// A tenant to be.
 pub struct NewTenant<'a> {
-    /// Its id where its schema is made with it; none where it takes the oldest vacancy that fits. One that
-    /// somebody else is about to take is passed over, and is back in its place if the transaction is rolled
-    /// back.
-    pub id: Option<TenantId>,
-    /// What its schema is, or will be, and what a vacancy must fit.
-    pub pattern: &'a Pattern,
     /// Its unique url-friendly name.
     pub slug: &'a Slug,
     /// The name people read.
@@ -40,10 +42,8 @@ pub struct NewTenant<'a> {
     pub settings: &'a Document,
     /// Who will run it.
     pub admin: Admin<'a>,
-    /// What the audit trail says of it; the tenant is filled in.
+    /// What the audit trail says of it, and so when it is made; the tenant is filled in.
     pub event: Event<'a>,
-    /// When it is made.
-    pub now: OffsetDateTime,
 }
 
 /// Who will run a tenant.
@@ -81,115 +81,203 @@ pub struct Given {
 
 /// Every part sees the database as it was before the statement, so an admin who was just written is not
 /// found among the users.
+///
+/// The oldest vacancies that fit are taken, and those that somebody else is about to take are passed over.
+/// They stand beside the tenants in their order; where there are too few the last ones have no id. How many
+/// is asked for as a query, so that a plan for any number looks no dearer than one for this one, and is kept.
 const INSERT: &str = "
     WITH vacancy AS (
         DELETE FROM vacancies
-         WHERE $1::uuid IS NULL
-           AND id = (SELECT id
-                       FROM vacancies
-                      WHERE state = 'ready' AND migrations_fingerprint = $2 AND isolation = $3
-                        AND cluster = $4
-                      ORDER BY created_at, id
-                      LIMIT 1
-                        FOR UPDATE SKIP LOCKED)
+         WHERE ctid = ANY (ARRAY(SELECT ctid
+                                   FROM vacancies
+                                  WHERE state = 'ready' AND migrations_fingerprint = $2 AND isolation = $3
+                                    AND cluster = $4
+                                  ORDER BY created_at, id
+                                  LIMIT (SELECT $5)
+                                    FOR UPDATE SKIP LOCKED))
         RETURNING id
+    ), wish AS (
+        SELECT coalesce(made, vacant) AS tenant_id, line.*
+          FROM ROWS FROM (unnest(ARRAY(SELECT id FROM vacancy)),
+                          json_to_recordset($1) AS (
+                              made uuid, slug text, name text, org text, contact text, external_id text,
+                              settings json, user_id uuid, email text, first_name text, last_name text,
+                              password_hash text, event_id uuid, at timestamptz, actor text, action text,
+                              request_id text, details jsonb)) AS line (vacant)
     ), tenant AS (
         INSERT INTO tenants
             (id, slug, name, org, contact_email, external_id, settings, status, cluster,
              migrations_version, migrations_fingerprint, created_at, updated_at)
-        VALUES (coalesce($1, (SELECT id FROM vacancy)), $5, $6, $7, $8, $9, $10, $11, $4, $12, $2, $13, $13)
-        RETURNING id, number
+        SELECT tenant_id, slug, name, org, contact, external_id, settings, $6, $4, $7, $2, at, at
+          FROM wish
+        RETURNING slug, id, number
     ), newcomer AS (
         INSERT INTO users
             (id, email, first_name, last_name, password_hash, created_at, updated_at)
-        SELECT $14, $15, $16, $17, $18, $13, $13
-         WHERE $14::uuid IS NOT NULL
+        SELECT user_id, email, first_name, last_name, password_hash, at, at
+          FROM wish
+         WHERE user_id IS NOT NULL
         ON CONFLICT (email) DO NOTHING
-        RETURNING id
+        RETURNING email, id
     ), membership AS (
         INSERT INTO memberships (tenant_id, user_id, role, created_at)
-        SELECT id,
-               coalesce((SELECT id FROM newcomer), (SELECT id FROM users WHERE email = $15)),
-               $19, $13
-          FROM tenant
-         WHERE $15::text IS NOT NULL
+        SELECT tenant_id,
+               coalesce((SELECT id FROM newcomer WHERE email = wish.email),
+                        (SELECT id FROM users WHERE email = wish.email)),
+               $8, at
+          FROM wish
+         WHERE email IS NOT NULL
     ), event AS (
         INSERT INTO audit_events (id, at, actor, action, tenant_id, request_id, details)
-        SELECT $20, $21, $22, $23, id, $24, $25
-          FROM tenant
+        SELECT event_id, at, actor, action, tenant_id, request_id, details
+          FROM wish
     )
-    SELECT id, number FROM tenant";
+    SELECT slug, id, number FROM tenant";
 
-/// Writes a new tenant's rows. `None` where it was to take a vacancy and there is none that fits; the
-/// transaction can then only be dropped, as after an error.
+/// A tenant as the statement takes it.
+#[derive(Serialize)]
+struct Line<'a> {
+    made: Option<TenantId>,
+    slug: &'a Slug,
+    name: &'a TenantName,
+    org: Option<&'a str>,
+    contact: Option<&'a Email>,
+    external_id: Option<&'a ExternalId>,
+    settings: &'a Document,
+    user_id: Option<UserId>,
+    email: Option<&'a Email>,
+    first_name: Option<&'a PersonName>,
+    last_name: Option<&'a PersonName>,
+    password_hash: Option<&'a str>,
+    event_id: Uuid,
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
+    actor: &'a str,
+    action: &'a str,
+    request_id: &'a str,
+    details: &'a Value,
+}
+
+/// Writes a new tenant's rows: under this id, whose schema is made in the same transaction, or where there is
+/// none in a vacancy that fits the pattern. `None` where it was to take one and there is none; the transaction
+/// can then only be dropped, as after an error.
 ///
 /// # Errors
 /// [`Conflict::SlugTaken`]; [`Conflict::ExternalIdTaken`]; [`Noun::User`] not found, where the admin must
 /// exist; [`Conflict::Concurrent`] where the admin was made or removed at the same moment.
-pub async fn insert(tx: &PublicTx, new: &NewTenant<'_>) -> Result<Option<Given>> {
-    send(Means::Within(tx), new).await
-}
-
-/// As [`insert`], and commits in the same round trip.
-///
-/// # Errors
-/// As [`insert`].
-pub async fn insert_and_commit(tx: PublicTx, new: &NewTenant<'_>) -> Result<Option<Given>> {
-    send(Means::Last(tx), new).await
-}
-
-/// How the statement is sent.
-#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
-enum Means<'a> {
-    Within(&'a PublicTx),
-    Last(PublicTx),
-}
-
-async fn send(means: Means<'_>, new: &NewTenant<'_>) -> Result<Option<Given>> {
-    let (email, newcomer) = match &new.admin {
-        Admin::Nobody => (None, None),
-        Admin::Existing(email) => (Some(email.as_str()), None),
-        Admin::NewOrExisting(newcomer) => (Some(newcomer.email.as_str()), Some(newcomer)),
-    };
-    let params: [&dyn Param; 25] = [
-        &new.id,
-        &new.pattern.fingerprint,
-        &isolation_word(new.pattern.isolation),
-        &CLUSTER,
-        new.slug,
-        new.name,
-        &new.org,
-        &new.contact.map(Email::as_str),
-        &new.external_id.map(ExternalId::as_str),
-        new.settings,
-        &TenantStatus::Active.as_str(),
-        &new.pattern.version,
-        &new.now,
-        &newcomer.map(|newcomer| newcomer.id),
-        &email,
-        &newcomer.map(|newcomer| newcomer.first_name.as_str()),
-        &newcomer.map(|newcomer| newcomer.last_name.as_str()),
-        &newcomer.and_then(|newcomer| newcomer.password_hash),
-        &Role::Admin.as_str(),
-        &Uuid::now_v7(),
-        &new.event.at,
-        &new.event.actor,
-        &new.event.action,
-        &new.event.request_id,
-        &new.event.details,
-    ];
-    let written = match means {
-        Means::Within(tx) => tx.query(INSERT, &params).await,
-        Means::Last(tx) => tx.query_and_commit(INSERT, &params).await,
-    };
+pub async fn insert(
+    tx: &PublicTx,
+    pattern: &Pattern,
+    id: Option<TenantId>,
+    new: &NewTenant<'_>,
+) -> Result<Option<Given>> {
+    let values = Values::of(pattern, vec![new.line(id)], id.is_none().into());
+    let written = tx.query(INSERT, &values.params()).await;
     match written.and_then(exactly_one) {
-        Ok(row) => Ok(Some(Given { id: row.get(0), number: row.get(1) })),
+        Ok(row) => Ok(Some(Given { id: row.get(1), number: row.get(2) })),
         Err(failure) if failure.lacks("tenants", "id") => Ok(None),
         Err(failure) => Err(new.explain(failure)),
     }
 }
 
+/// Writes the rows of several new tenants, each in a vacancy that fits the pattern, and commits, all in one
+/// round trip; gives them in their order. All of them or none.
+///
+/// # Errors
+/// [`Failure`], for whichever of them it may be; also where there are too few vacancies.
+pub async fn insert_together(
+    tx: PublicTx,
+    pattern: &Pattern,
+    new: &[NewTenant<'_>],
+) -> Result<Vec<Given>, Failure> {
+    let lines: Vec<_> = new.iter().map(|new| new.line(None)).collect();
+    let vacancies = i64::try_from(lines.len()).unwrap_or(i64::MAX);
+    let values = Values::of(pattern, lines, vacancies);
+    let rows = tx.query_and_commit(INSERT, &values.params()).await?;
+    let given = |new: &NewTenant<'_>| {
+        let row = rows.iter().find(|row| row.get::<_, &str>(0) == new.slug.as_str());
+        row.map(|row| Given { id: row.get(1), number: row.get(2) }).ok_or(Failure::RowCount)
+    };
+    new.iter().map(given).collect()
+}
+
+/// What the statement is given.
+struct Values<'a> {
+    lines: Json<Vec<Line<'a>>>,
+    pattern: &'a Pattern,
+    isolation: &'static str,
+    vacancies: i64,
+}
+
+impl<'a> Values<'a> {
+    fn of(pattern: &'a Pattern, lines: Vec<Line<'a>>, vacancies: i64) -> Self {
+        let isolation = isolation_word(pattern.isolation);
+        Self { lines: Json(lines), pattern, isolation, vacancies }
+    }
+
+    fn params(&self) -> [&dyn Param; 8] {
+        [
+            &self.lines,
+            &self.pattern.fingerprint,
+            &self.isolation,
+            &CLUSTER,
+            &self.vacancies,
+            &ACTIVE,
+            &self.pattern.version,
+            &ADMIN,
+        ]
+    }
+}
+
+const ACTIVE: &str = TenantStatus::Active.as_str();
+const ADMIN: &str = Role::Admin.as_str();
+
+impl Param for Json<Vec<Line<'_>>> {
+    fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        self
+    }
+
+    fn sql_type(&self) -> Type {
+        Type::JSON
+    }
+}
+
+/// tokio-postgres asks for it. A line holds a password's hash.
+impl fmt::Debug for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("slug", &self.slug).finish_non_exhaustive()
+    }
+}
+
 impl NewTenant<'_> {
+    fn line(&self, made: Option<TenantId>) -> Line<'_> {
+        let (email, newcomer) = match &self.admin {
+            Admin::Nobody => (None, None),
+            Admin::Existing(email) => (Some(*email), None),
+            Admin::NewOrExisting(newcomer) => (Some(newcomer.email), Some(newcomer)),
+        };
+        Line {
+            made,
+            slug: self.slug,
+            name: self.name,
+            org: self.org,
+            contact: self.contact,
+            external_id: self.external_id,
+            settings: self.settings,
+            user_id: newcomer.map(|newcomer| newcomer.id),
+            email,
+            first_name: newcomer.map(|newcomer| newcomer.first_name),
+            last_name: newcomer.map(|newcomer| newcomer.last_name),
+            password_hash: newcomer.and_then(|newcomer| newcomer.password_hash),
+            event_id: Uuid::now_v7(),
+            at: self.event.at,
+            actor: self.event.actor,
+            action: self.event.action,
+            request_id: self.event.request_id,
+            details: &self.event.details,
+        }
+    }
+
     fn explain(&self, failure: Failure) -> Error {
         if failure.violates("tenants_slug_key") {
             Error::Conflict(Conflict::SlugTaken)

@@ -369,8 +369,13 @@ impl Db {
     /// # Errors
     /// [`Failure::Pool`] where no connection can be had.
     pub async fn public(&self) -> Result<PublicTx, Failure> {
+        self.public_within(&self.rules().limits).await
+    }
+
+    /// As [`Db::public`], with time limits of its own.
+    pub(crate) async fn public_within(&self, limits: &TimeLimits) -> Result<PublicTx, Failure> {
         let (connection, tls) = self.owners().await?;
-        Ok(PublicTx::new(connection, self.rules(), tls))
+        Ok(PublicTx::new(connection, self.rules(), limits, tls))
     }
 
     /// A connection of the owner's, and what a cancel request on it needs.

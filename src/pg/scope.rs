@@ -164,10 +164,15 @@ impl TenantTx {
 }
 
 impl PublicTx {
-    pub(super) fn new(connection: Loan, rules: &Rules, tls: MakeRustlsConnect) -> Self {
+    pub(super) fn new(
+        connection: Loan,
+        rules: &Rules,
+        limits: &TimeLimits,
+        tls: MakeRustlsConnect,
+    ) -> Self {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
-        write_limits(&mut preamble, &rules.limits);
+        write_limits(&mut preamble, limits);
         Self::with(connection, preamble, rules, tls)
     }
 

@@ -3,11 +3,13 @@
 //! whole tenant or none.
 //!
 //! The schema is a vacancy ([`super::vacancies`]) where there is one that fits: then all of it is one
-//! statement in one round trip. Where there is none it is built in the same transaction.
+//! statement in one round trip, for all that are made at the same moment ([`group_commit`]). Where there is
+//! none it is built in the same transaction.
 //!
 //! The password is hashed before a connection is taken, since it costs more time than all the rest.
 
 mod answer;
+mod group_commit;
 mod main_tenant;
 mod order;
 mod wish;
@@ -20,6 +22,7 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 pub use self::answer::Provisioned;
+use self::group_commit::GroupCommit;
 use self::order::Order;
 pub use self::wish::{Admin, Extras, NewAdmin, ProvisionTenant};
 use super::vacancies::Vacancies;
@@ -44,6 +47,7 @@ pub struct Provisioning {
     set: Arc<MigrationSet>,
     server_version: u32,
     vacancies: Vacancies,
+    group_commit: GroupCommit,
 }
 
 impl Provisioning {
@@ -57,7 +61,9 @@ impl Provisioning {
         server_version: u32,
         vacancies: Vacancies,
     ) -> Self {
-        Self { runtime, db, hasher, set, server_version, vacancies }
+        let pattern = vacancies.pattern().clone();
+        let group_commit = GroupCommit::start(&runtime, db.clone(), pattern);
+        Self { runtime, db, hasher, set, server_version, vacancies, group_commit }
     }
 
     /// Makes a tenant, whole or not at all.
@@ -82,7 +88,7 @@ impl Provisioning {
     ) -> Result<Provisioned> {
         ctx.require(Permission::CreateTenant)?;
         let (this, ctx) = (self.clone(), ctx.clone());
-        let work = async move { this.run(&ctx, &wish, &extras).await };
+        let work = async move { this.run(ctx, wish, extras).await };
         let task = self.runtime.spawn(work.in_current_span());
         let _end = EndWithCaller(task.abort_handle());
         task.await.map_err(|panicked| Error::internal("provision a tenant", panicked))?
@@ -90,25 +96,25 @@ impl Provisioning {
 
     async fn run(
         &self,
-        ctx: &CallContext,
-        wish: &ProvisionTenant,
-        extras: &Extras,
+        ctx: CallContext,
+        wish: ProvisionTenant,
+        extras: Extras,
     ) -> Result<Provisioned> {
-        if let Some(answer) = self.answered_before(ctx, wish, extras).await? {
+        if let Some(answer) = self.answered_before(&ctx, &wish, &extras).await? {
             return Ok(answer);
         }
         let hash = match wish.admin.password() {
             Some(password) => Some(self.hasher.hash(password).await?),
             None => None,
         };
-        let hash = hash.as_ref();
-        let order = Order { ctx, actor: ctx.principal.label(), wish, extras, hash };
+        let order = Arc::new(Order { actor: ctx.principal.label(), ctx, wish, extras, hash });
         let mut attempt = 1;
         loop {
             match self.make(&order).await {
                 Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
                 // The same request got there first, and its answer is ours.
                 Ok(None) => {
+                    let Order { ctx, wish, extras, .. } = &*order;
                     let answer = self.answered_before(ctx, wish, extras).await?;
                     return answer.ok_or(Error::Conflict(Conflict::StillRunning));
                 }
@@ -120,10 +126,10 @@ impl Provisioning {
 
     /// Makes the tenant in a vacancy where there is one that fits, and builds where there is none. `None`
     /// where the idempotency key turns out to be answered.
-    async fn make(&self, order: &Order<'_>) -> Result<Option<Provisioned>> {
+    async fn make(&self, order: &Arc<Order>) -> Result<Option<Provisioned>> {
         let mut outcome = Outcome::NoVacancy;
         if self.vacancies.are_kept() {
-            outcome = self.set_up(order, None).await?;
+            outcome = self.move_in(order).await?;
         }
         let was_vacancy = !matches!(outcome, Outcome::NoVacancy);
         if !was_vacancy {
@@ -135,28 +141,32 @@ impl Provisioning {
         Ok(Some(made))
     }
 
-    /// The transaction: builds a schema for this id, or takes a vacancy. With a vacancy there is nothing to it
-    /// but one statement, and all of it is one round trip; a token, and the answer under a key, wait for what
-    /// that statement gives.
-    async fn set_up(&self, order: &Order<'_>, new: Option<TenantId>) -> Result<Outcome> {
-        let tx = self.db.public().await.during("begin provisioning")?;
-        let rows = order.rows(new, self.vacancies.pattern());
-        if new.is_none() && order.is_plain() {
-            let given = new_tenants::insert_and_commit(tx, &rows).await?;
-            let made = given.map(|given| Outcome::Made(Provisioned::of(order.wish, given)));
-            return Ok(made.unwrap_or(Outcome::NoVacancy));
+    /// Takes a vacancy: in one round trip and together with whoever else does, unless a key or a token needs
+    /// more than one, or it has to be found out what stands in the way.
+    async fn move_in(&self, order: &Arc<Order>) -> Result<Outcome> {
+        if order.is_plain()
+            && let Some(given) = self.group_commit.make(order).await?
+        {
+            return Ok(Outcome::Made(Provisioned::of(&order.wish, given)));
         }
+        self.set_up(order, None).await
+    }
+
+    /// The transaction of one set-up alone: builds a schema for this id, or takes a vacancy.
+    async fn set_up(&self, order: &Order, new: Option<TenantId>) -> Result<Outcome> {
+        let tx = self.db.public().await.during("begin provisioning")?;
         if !order.take_key(&tx).await? {
             return Ok(Outcome::Answered);
         }
         // Before the schema: a slug that is taken, or an owner who is not there, must cost nothing.
-        let Some(given) = new_tenants::insert(&tx, &rows).await? else {
+        let pattern = self.vacancies.pattern();
+        let Some(given) = new_tenants::insert(&tx, pattern, new, &order.rows()).await? else {
             return Ok(Outcome::NoVacancy);
         };
         if let Some(id) = new {
             self.make_schema(&tx, id).await?;
         }
-        let made = Provisioned::of(order.wish, given);
+        let made = Provisioned::of(&order.wish, given);
         let (token, kept, committed) = join!(
             order.make_token(&tx, given.id),
             order.keep_answer(&tx, &made),

@@ -1,6 +1,7 @@
 //! Houses that are built ahead of time: whole, out of reach, taken once, and never more than are wanted.
 
 mod house;
+mod together;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

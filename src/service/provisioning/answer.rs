@@ -62,7 +62,7 @@ impl Provisioning {
     }
 }
 
-impl Order<'_> {
+impl Order {
     /// Holds the idempotency key, where there is one, until the transaction ends; false where it turns out
     /// to be answered.
     pub(super) async fn take_key(&self, tx: &PublicTx) -> Result<bool> {
@@ -84,8 +84,8 @@ impl Order<'_> {
         let record = idempotency::Record {
             principal: self.actor.clone(),
             key: key.clone(),
-            request_digest: self.wish.digest(self.extras),
-            secret_hash: self.hash.map(|hash| hash.as_str().to_owned()),
+            request_digest: self.wish.digest(&self.extras),
+            secret_hash: self.hash.as_ref().map(|hash| hash.as_str().to_owned()),
             outcome: made.to_json(),
         };
         idempotency::insert(tx, &record, now, now + KEY_LIFETIME).await

@@ -12,33 +12,30 @@ use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::pg::PublicTx;
 use crate::pg::new_tenants::{self, NewTenant, Newcomer};
 use crate::pg::tokens::{self, Token};
-use crate::pg::vacancies::Pattern;
 use crate::service::audit::event;
 
 /// What a set-up goes by.
-pub(super) struct Order<'a> {
-    pub(super) ctx: &'a CallContext,
+pub(super) struct Order {
+    pub(super) ctx: CallContext,
     /// Who asks, as the audit trail and the idempotency keys say it.
     pub(super) actor: String,
-    pub(super) wish: &'a ProvisionTenant,
-    pub(super) extras: &'a Extras,
+    pub(super) wish: ProvisionTenant,
+    pub(super) extras: Extras,
     /// The password of whoever may be new.
-    pub(super) hash: Option<&'a PasswordHash>,
+    pub(super) hash: Option<PasswordHash>,
 }
 
-impl Order<'_> {
+impl Order {
     /// Whether one statement writes all that there is to write.
     pub(super) fn is_plain(&self) -> bool {
         self.wish.idempotency_key.is_none() && !self.wish.with_token
     }
 
-    /// The rows of the tenant: with this id, or in a vacancy where it has none.
-    pub(super) fn rows<'a>(&'a self, id: Option<TenantId>, pattern: &'a Pattern) -> NewTenant<'a> {
+    /// The rows of the tenant.
+    pub(super) fn rows(&self) -> NewTenant<'_> {
         let Self { ctx, wish, extras, .. } = self;
         let details = json!({ "slug": wish.slug, "name": wish.name });
         NewTenant {
-            id,
-            pattern,
             slug: &wish.slug,
             name: &wish.name,
             org: wish.org.as_deref(),
@@ -47,7 +44,6 @@ impl Order<'_> {
             settings: &extras.settings,
             admin: self.admin(),
             event: event(ctx, &self.actor, "tenant.create", None, details),
-            now: ctx.now,
         }
     }
 
@@ -60,7 +56,7 @@ impl Order<'_> {
                 email: &admin.email,
                 first_name: &admin.first_name,
                 last_name: &admin.last_name,
-                password_hash: self.hash.map(PasswordHash::as_str),
+                password_hash: self.hash.as_ref().map(PasswordHash::as_str),
             }),
         }
     }
