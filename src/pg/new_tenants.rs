@@ -88,13 +88,13 @@ pub struct Given {
 const INSERT: &str = "
     WITH vacancy AS (
         DELETE FROM vacancies
-         WHERE ctid = ANY (ARRAY(SELECT ctid
-                                   FROM vacancies
-                                  WHERE state = 'ready' AND migrations_fingerprint = $2 AND isolation = $3
-                                    AND cluster = $4
-                                  ORDER BY created_at, id
-                                  LIMIT (SELECT $5)
-                                    FOR UPDATE SKIP LOCKED))
+         WHERE id = ANY (ARRAY(SELECT id
+                                 FROM vacancies
+                                WHERE state = 'ready' AND migrations_fingerprint = $2 AND isolation = $3
+                                  AND cluster = $4
+                                ORDER BY created_at, id
+                                LIMIT (SELECT $5)
+                                  FOR UPDATE SKIP LOCKED))
         RETURNING id
     ), wish AS (
         SELECT coalesce(made, vacant) AS tenant_id, line.*
