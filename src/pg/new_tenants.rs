@@ -171,7 +171,7 @@ pub async fn insert(
     id: Option<TenantId>,
     new: &NewTenant<'_>,
 ) -> Result<Option<Given>> {
-    let values = Values::of(pattern, vec![new.line(id)], id.is_none().into());
+    let values = Values::of(pattern, vec![new.line(id)]);
     let written = tx.query(INSERT, &values.params()).await;
     match written.and_then(exactly_one) {
         Ok(row) => Ok(Some(Given { id: row.get(1), number: row.get(2) })),
@@ -190,9 +190,7 @@ pub async fn insert_together(
     pattern: &Pattern,
     new: &[NewTenant<'_>],
 ) -> Result<Vec<Given>, Failure> {
-    let lines: Vec<_> = new.iter().map(|new| new.line(None)).collect();
-    let vacancies = i64::try_from(lines.len()).unwrap_or(i64::MAX);
-    let values = Values::of(pattern, lines, vacancies);
+    let values = Values::of(pattern, new.iter().map(|new| new.line(None)).collect());
     let rows = tx.query_and_commit(INSERT, &values.params()).await?;
     let given = |new: &NewTenant<'_>| {
         let row = rows.iter().find(|row| row.get::<_, &str>(0) == new.slug.as_str());
@@ -206,12 +204,14 @@ struct Values<'a> {
     lines: Json<Vec<Line<'a>>>,
     pattern: &'a Pattern,
     isolation: &'static str,
+    /// How many take one.
     vacancies: i64,
 }
 
 impl<'a> Values<'a> {
-    fn of(pattern: &'a Pattern, lines: Vec<Line<'a>>, vacancies: i64) -> Self {
+    fn of(pattern: &'a Pattern, lines: Vec<Line<'a>>) -> Self {
         let isolation = isolation_word(pattern.isolation);
+        let vacancies = lines.iter().map(|line| i64::from(line.made.is_none())).sum();
         Self { lines: Json(lines), pattern, isolation, vacancies }
     }
 

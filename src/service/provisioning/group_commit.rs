@@ -70,7 +70,7 @@ async fn send_all(mut queue: mpsc::Receiver<Waiting>, db: Db, pattern: Pattern) 
     let limits = db.rules().limits;
     let limits = TimeLimits { lock: limits.lock.min(PATIENCE), ..limits };
     while let Some(first) = queue.recv().await {
-        let tx = db.public_within(&limits).await;
+        let begun = db.public_within(&limits).await;
         let mut group = vec![first];
         while group.len() < MANY
             && let Ok(next) = queue.try_recv()
@@ -78,7 +78,11 @@ async fn send_all(mut queue: mpsc::Receiver<Waiting>, db: Db, pattern: Pattern) 
             group.push(next);
         }
         group.retain(|one| !one.answer.is_closed());
-        if let Err(failure) = send(tx, &pattern, group).await {
+        let sent = match begun {
+            Ok(tx) => send(tx, &pattern, group).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = sent {
             let reason = failure.during("make tenants together").chain();
             tracing::warn!(reason, "the transaction of new tenants broke off");
         }
@@ -87,18 +91,14 @@ async fn send_all(mut queue: mpsc::Receiver<Waiting>, db: Db, pattern: Pattern) 
 
 /// Sends a group and answers each. On an error they are dropped, which tells their callers. Where all of these
 /// have gone it is broken off.
-async fn send(
-    tx: Result<PublicTx, Failure>,
-    pattern: &Pattern,
-    group: Vec<Waiting>,
-) -> Result<(), Failure> {
+async fn send(tx: PublicTx, pattern: &Pattern, group: Vec<Waiting>) -> Result<(), Failure> {
     if group.is_empty() {
         return Ok(());
     }
     let (orders, mut answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|one| (one.order, one.answer)).unzip();
     let rows: Vec<NewTenant<'_>> = orders.iter().map(|order| order.rows()).collect();
-    let made = pin!(new_tenants::insert_together(tx?, pattern, &rows));
+    let made = pin!(new_tenants::insert_together(tx, pattern, &rows));
     let gone = join_all(answers.iter_mut().map(oneshot::Sender::closed));
     let Either::Left((made, _)) = select(made, gone).await else { return Ok(()) };
     let given: Vec<Option<Given>> = match made {
