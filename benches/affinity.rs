@@ -28,8 +28,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rowhouse::domain::names::TenantId;
 use rowhouse::pg::Db;
-use rowhouse::pg::bootstrap::{RUNTIME_LOGIN, standing_limits};
-use rowhouse::pg::pool::{Database, Isolation, PoolSizes, Rules, Sharing, Statements, TimeLimits};
+use rowhouse::pg::bootstrap::standing_limits;
+use rowhouse::pg::db::Database;
+use rowhouse::pg::rules::{
+    Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Sharing, Statements, TimeLimits,
+};
 use support::report::{Args, Goal};
 use support::{Dice, Ground, Report, Samples, WEAKEST_HASH, endpoints, fill, furnish, machine};
 use tokio::runtime::{Builder, Runtime};

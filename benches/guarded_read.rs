@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
 use rowhouse::domain::names::{SchemaName, TenantId};
-use rowhouse::pg::bootstrap::{RUNTIME_LOGIN, standing_limits};
-use rowhouse::pg::pool::{Database, Isolation, PoolSizes, Rules, Statements, TimeLimits};
+use rowhouse::pg::bootstrap::standing_limits;
+use rowhouse::pg::db::Database;
+use rowhouse::pg::rules::{Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Statements, TimeLimits};
 use rowhouse::pg::{Db, Row};
 use support::proxy::Proxy;
 use support::report::{Args, Goal};

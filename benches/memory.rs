@@ -15,7 +15,7 @@
 #[expect(dead_code, reason = "each benchmark uses a part of what they share")]
 mod support;
 
-use rowhouse::pg::bootstrap::RUNTIME_LOGIN;
+use rowhouse::pg::rules::RUNTIME_LOGIN;
 use support::report::Args;
 use support::site::{self, CLIENTS, ROW, Site};
 use support::{Ground, Report, furnish, machine, tenants};

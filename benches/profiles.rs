@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rowhouse::app::{App, Backend, Options};
 use rowhouse::domain::names::{Slug, TenantName};
-use rowhouse::pg::bootstrap::RUNTIME_LOGIN;
+use rowhouse::pg::rules::RUNTIME_LOGIN;
 use rowhouse::service::provisioning::{Admin, ProvisionTenant};
 use serde_json::{Value, json};
 use support::report::{Args, Goal};

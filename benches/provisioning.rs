@@ -16,7 +16,7 @@ mod support;
 use std::time::Instant;
 
 use rowhouse::app::Backend;
-use rowhouse::pg::migrations::MigrationSet;
+use rowhouse::migrations::MigrationSet;
 use rowhouse::service::provisioning::ProvisionTenant;
 use support::proxy::Proxy;
 use support::report::{Args, Goal};

@@ -32,10 +32,12 @@ use rowhouse::app::Backend;
 use rowhouse::domain::SchemaName;
 use rowhouse::domain::names::TenantId;
 use rowhouse::pg::Db;
-use rowhouse::pg::bootstrap::RUNTIME_LOGIN;
-use rowhouse::pg::pool::{Database, Endpoint, Isolation, PoolSizes, Rules, Statements, TimeLimits};
-use rowhouse::pg::tls::Connector;
-use rowhouse::pg::url::DatabaseUrl;
+use rowhouse::pg::connect::tls::Connector;
+use rowhouse::pg::connect::url::DatabaseUrl;
+use rowhouse::pg::db::Database;
+use rowhouse::pg::rules::{
+    Endpoint, Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Statements, TimeLimits,
+};
 use support::report::{Args, Goal};
 use support::site::{self, CLIENTS, ROW, Site};
 use support::{

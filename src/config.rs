@@ -23,8 +23,7 @@ use self::reader::Reader;
 use self::unknown::{unknown_keys, unknown_variables};
 use crate::domain::names::{Email, Password};
 use crate::http::client_address::{ForwardedHeader, Proxies};
-use crate::http::cors;
-use crate::http::limits;
+use crate::http::{cors, limits};
 
 pub use self::keys::KEYS;
 pub use self::sections::{Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Tenants};

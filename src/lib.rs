@@ -62,12 +62,15 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod domain;
+#[cfg(feature = "embedded-postgres")]
+pub mod embedded;
 pub mod http;
+pub mod migrations;
 pub mod pg;
 pub mod service;
 pub mod telemetry;
 
-pub use http::reten::Problem;
+pub use http::native::Problem;
 pub use pg::{Param, Row, TenantTx};
 
 /// Compiles the Rust of the README. The other examples are run by `tests/api/readme.rs`.

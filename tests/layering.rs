@@ -576,7 +576,7 @@ fn an_upward_import_is_caught_however_it_is_written() {
         ("domain/names.rs", "use crate::pg::scope::TenantTx;"),
         ("domain/mod.rs", "pub use crate::http;"),
         ("domain/names.rs", "use crate::{domain::Slug, telemetry};"),
-        ("auth/token.rs", "use crate::pg::tokens;"),
+        ("auth/token.rs", "use crate::pg::control::tokens;"),
         ("pg/users.rs", "use crate::auth::Principal;"),
         ("pg/mod.rs", "use crate::{domain::{Slug, names::{self, Email}}, service::{tenants}};"),
         ("pg/deep/er.rs", "use super::super::super::service::Tenants;"),
@@ -595,8 +595,8 @@ fn an_upward_import_is_caught_however_it_is_written() {
         ("service/users.rs", "#[cfg(test)] mod tests { use crate::http::Reply; }"),
         ("http/mod.rs", "use crate::app::App;"),
         ("http/mod.rs", "use crate::config::Config;"),
-        ("http/reten/users.rs", "use crate::pg::users;"),
-        ("cli/tenant.rs", "use crate::pg::tenants;"),
+        ("http/reten/users.rs", "use crate::pg::control::users;"),
+        ("cli/tenant.rs", "use crate::pg::control::tenants;"),
         ("app.rs", "use super::cli;"),
         ("main.rs", "fn main() { rowhouse::pg::open(); }"),
     ];
@@ -673,7 +673,7 @@ fn a_downward_import_passes() {
 
 #[test]
 fn a_test_may_reach_over_a_layer_and_the_code_around_it_may_not() {
-    let reach = "use crate::pg::users; use tokio_postgres::Row;";
+    let reach = "use crate::pg::control::users; use tokio_postgres::Row;";
     let tests = format!("#[cfg(test)]\nmod tests {{ {reach} }}");
     assert_eq!(verdicts("http/extract.rs", &tests), Vec::<String>::new());
     assert_eq!(verdicts("http/extract.rs", &format!("{tests} {reach}")).len(), 2);

@@ -8,8 +8,8 @@
 use std::error::Error as _;
 use std::path::Path;
 
-use rowhouse::pg::tls::{Connector, TlsError};
-use rowhouse::pg::url::{DatabaseUrl, SslMode};
+use rowhouse::pg::connect::tls::{Connector, TlsError};
+use rowhouse::pg::connect::url::{DatabaseUrl, SslMode};
 use servers::{House, Server, house};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;

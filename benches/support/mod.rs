@@ -18,11 +18,10 @@ use rowhouse::config::Settings;
 use rowhouse::domain::names::{
     Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName,
 };
-use rowhouse::pg::bootstrap::RUNTIME_LOGIN;
-use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
-use rowhouse::pg::pool::Endpoint;
-use rowhouse::pg::tls::Connector;
-use rowhouse::pg::url::DatabaseUrl;
+use rowhouse::embedded::{Durability, Server, Settings as ServerSettings};
+use rowhouse::pg::connect::tls::Connector;
+use rowhouse::pg::connect::url::DatabaseUrl;
+use rowhouse::pg::rules::{Endpoint, RUNTIME_LOGIN};
 use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};

@@ -11,8 +11,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
-use super::ground::Ground;
-use super::{BuildError, Options, secrets, settings, shares};
+use crate::app::database::Ground;
+use crate::app::{BuildError, Options, pool_sizes, secrets, settings};
 use crate::auth::jwt::{Issuer, SigningKey};
 use crate::auth::password::Hasher;
 use crate::auth::token::RootToken;
@@ -20,13 +20,16 @@ use crate::auth::{CallContext, Principal};
 use crate::config::{CachedStatements, Settings};
 use crate::domain::Clock;
 use crate::domain::names::Password;
-use crate::pg::bootstrap::{self, Posture};
 #[cfg(feature = "embedded-postgres")]
-use crate::pg::embedded;
+use crate::embedded;
+use crate::migrations::MigrationSet;
+use crate::pg::Db;
+use crate::pg::bootstrap::{self, Posture};
+use crate::pg::connect::dedicated;
+use crate::pg::control::{migration_sets, signing_keys};
+use crate::pg::db::Database;
 use crate::pg::error::During;
-use crate::pg::migrations::MigrationSet;
-use crate::pg::pool::{Database, Rules, Statements};
-use crate::pg::{Db, lone, migration_sets, signing_keys};
+use crate::pg::rules::{Rules, Statements};
 use crate::service::doctor::Budget;
 use crate::service::fleet::{Engine, Limits};
 use crate::service::{
@@ -196,7 +199,8 @@ impl Backend {
             rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
             if settings.database.statements == CachedStatements::Auto {
                 // Where it cannot be told, unnamed is right as well.
-                let direct = lone::is_direct(&ground.owner, &rules.limits).await.unwrap_or(false);
+                let direct =
+                    dedicated::is_direct(&ground.owner, &rules.limits).await.unwrap_or(false);
                 if direct {
                     rules.control_statements = Statements::Cached;
                 }
@@ -204,7 +208,7 @@ impl Backend {
         }
         let (owner, runtime) = (ground.owner, ground.runtime);
         let database = Database::with_sharing(owner, runtime, rules, settings::sharing(settings));
-        let main = shares::main_for(purpose, settings.database.max_connections);
+        let main = pool_sizes::main_for(purpose, settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, public_set).await?;
@@ -246,7 +250,7 @@ impl Backend {
             clock.clone(),
             Limits {
                 workers: settings.fleet.workers,
-                most_workers: shares::fleet_workers(purpose, main),
+                most_workers: pool_sizes::fleet_workers(purpose, main),
                 lease: settings.fleet.lease,
                 hands_on: purpose == Purpose::Serve,
             },

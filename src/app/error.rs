@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::domain::Error;
-use crate::pg::bootstrap::BootstrapError;
 #[cfg(feature = "embedded-postgres")]
-use crate::pg::embedded;
-use crate::pg::migrations::MigrationError;
-use crate::pg::tls::TlsError;
-use crate::pg::url::UrlError;
+use crate::embedded;
+use crate::migrations::LoadError;
+use crate::pg::bootstrap::BootstrapError;
+use crate::pg::connect::tls::TlsError;
+use crate::pg::connect::url::UrlError;
 
 /// Why the house could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub enum BuildError {
     Bootstrap(#[from] BootstrapError),
     /// The migrations cannot be used.
     #[error(transparent)]
-    Migrations(#[from] MigrationError),
+    Migrations(#[from] LoadError),
     /// A pool cannot be configured.
     #[error("a connection pool cannot be made: {0}")]
     Pool(String),

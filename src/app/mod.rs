@@ -5,14 +5,13 @@
 //! [`App::build`].
 
 mod backend;
+mod database;
 mod error;
-mod fleet;
-mod ground;
 mod host;
+mod jobs;
+mod pool_sizes;
 mod secrets;
 mod settings;
-mod shares;
-mod vacancies;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use actix_web::{HttpServer, middleware, web};
 use crate::config::Settings;
 use crate::domain::Clock;
 use crate::http::{self, Site};
-use crate::pg::pool::PoolSizes;
+use crate::pg::rules::PoolSizes;
 use crate::telemetry::Metrics;
 
 pub use backend::{Backend, FirstStart, Purpose};
@@ -108,16 +107,16 @@ impl App {
             outcome = &mut server => outcome,
             () = erase_expired_for_ever(&self.backend, self.erase_interval) => Ok(()),
             () = self.backend.keep_house_for_ever(self.purge_interval) => Ok(()),
-            () = vacancies::keep_for_ever(&self.backend) => Ok(()),
-            () = fleet::take_up_for_ever(&self.backend, self.take_up_interval) => Ok(()),
-            () = fleet::prune_for_ever(&self.backend, self.ledger_retention) => Ok(()),
+            () = jobs::vacancies::keep_for_ever(&self.backend) => Ok(()),
+            () = jobs::fleet::take_up_for_ever(&self.backend, self.take_up_interval) => Ok(()),
+            () = jobs::fleet::prune_for_ever(&self.backend, self.ledger_retention) => Ok(()),
             () = stop => {
                 // The server must go on being polled while it stops.
                 let (outcome, ()) = tokio::join!(server, handle.stop(true));
                 outcome
             }
         };
-        vacancies::retire(&self.backend).await;
+        jobs::vacancies::retire(&self.backend).await;
         self.backend.close().await;
         outcome
     }
@@ -211,7 +210,8 @@ fn http_settings(settings: &Settings) -> http::Settings {
 /// The workers that there are connections for, and the pools of each.
 fn worker_pools(settings: &Settings) -> (usize, PoolSizes) {
     let (budget, wished) = (settings.database.max_connections, settings.http.workers);
-    let (workers, sizes) = shares::workers(budget, settings::sharing(settings).reserve(), wished);
+    let (workers, sizes) =
+        pool_sizes::workers(budget, settings::sharing(settings).reserve(), wished);
     if workers < wished {
         tracing::warn!(
             "http.workers is {workers} and not {wished}: database.max_connections ({budget}) has room for no more"

@@ -6,7 +6,7 @@ use super::BuildError;
 use crate::auth::jwt;
 use crate::auth::password::{Hasher, Params};
 use crate::config::{CachedStatements, Settings};
-use crate::pg::pool::{Isolation, Rules, Sharing, Statements, TimeLimits};
+use crate::pg::rules::{Isolation, Rules, Sharing, Statements, TimeLimits};
 
 pub(super) fn rules(settings: &Settings) -> Rules {
     let database = &settings.database;

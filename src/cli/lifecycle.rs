@@ -17,8 +17,8 @@ use crate::config::Settings;
 use crate::domain::error::{Conflict, Error, FieldProblem};
 use crate::domain::names::{SchemaName, Slug, TenantName};
 use crate::domain::tenant::{TenantRecord, TenantStatus};
-use crate::service::lifecycle::Belongings;
-use crate::service::registry::{Changes, Expected, SETTINGS_MAX};
+use crate::service::tenants::lifecycle::Belongings;
+use crate::service::tenants::registry::{Changes, Expected, SETTINGS_MAX};
 
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TY
 use actix_web::{HttpResponse, get, web};
 use utoipa_swagger_ui::Config;
 
-use super::reten::{ErrorBody, Problem};
+use super::native::{ErrorBody, Problem};
 use crate::domain::error::{Error, Noun, Result};
 use crate::http::Mount;
 

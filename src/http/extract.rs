@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -11,85 +10,16 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::Site;
 use super::middleware::RequestId;
-use super::reten::Problem;
 use crate::auth::{CallContext, Principal};
-use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Error, Malformed, Result, Rule};
 use crate::domain::names::{Slug, TenantId};
-use crate::service::tenants::{TenantRef, TenantTx};
+use crate::service::tenants::TenantRef;
 
 /// Names the tenant of a request by its id.
 pub const TENANT_HEADER: &str = "x-tenant-id";
 
 /// Carries an API key, in the place of a bearer token.
 pub const API_KEY_HEADER: &str = "x-api-key";
-
-/// Whoever calls, with the context that service methods want. Somebody without a credential is
-/// [`Principal::Anonymous`]; somebody with a bad one is refused here.
-pub struct Caller(pub CallContext);
-
-impl Caller {
-    /// The context, for a caller who holds the permission everywhere. Lets a handler refuse before it
-    /// looks at the body; the service asks again, and that is the check that counts.
-    ///
-    /// # Errors
-    /// As [`CallContext::require`].
-    pub fn with(&self, permission: Permission) -> Result<&CallContext> {
-        self.0.require(permission)?;
-        Ok(&self.0)
-    }
-}
-
-/// A context for routes that need no credential and ignore one that is sent.
-pub struct PublicCall(pub CallContext);
-
-type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, actix_web::Error>>>>;
-
-impl FromRequest for PublicCall {
-    type Error = actix_web::Error;
-    type Future = std::future::Ready<Result<Self, Self::Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        std::future::ready(Ok(Self(context(request, Principal::Anonymous))))
-    }
-}
-
-impl FromRequest for Caller {
-    type Error = actix_web::Error;
-    type Future = Extraction<Self>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        Box::pin(async move { Ok(identify(&request).await.map(Self).map_err(Problem)?) })
-    }
-}
-
-/// A transaction inside the caller's tenant: the way for an application's handlers to its tables.
-///
-/// The tenant is the one that `x-tenant-id` names, else the one that the caller's token or API key is bound
-/// to, else the one that the host name says. Without one the request fails: there is no default. A tenant that
-/// the caller does not belong to, one that is suspended and one that does not exist all answer 404.
-///
-/// ```no_run
-/// use actix_web::{HttpResponse, get};
-/// use rowhouse::{Problem, TenantTx};
-///
-/// #[get("/notes")]
-/// async fn notes(tx: TenantTx) -> Result<HttpResponse, Problem> {
-///     let rows = tx.query_and_commit("SELECT body FROM notes ORDER BY id", &[]).await?;
-///     let notes: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-///     Ok(HttpResponse::Ok().json(notes))
-/// }
-/// ```
-impl FromRequest for TenantTx {
-    type Error = actix_web::Error;
-    type Future = Extraction<Self>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        Box::pin(async move { Ok(open(&request).await.map_err(Problem)?) })
-    }
-}
 
 /// The body of a request, not read yet: a caller who is refused has nothing of it buffered.
 pub struct Body {
@@ -125,18 +55,6 @@ impl Body {
             })
         })
     }
-}
-
-async fn open(request: &HttpRequest) -> Result<TenantTx> {
-    let ctx = identify(request).await?;
-    ctx.require_authenticated()?;
-    let site = site(request);
-    let tenant = resolve(request, &ctx.principal, site.settings.base_domain.as_deref())?;
-    let (tenant, tx) = site.services.tenants.open(&ctx, &tenant).await?;
-    // Not before it is known that the caller may enter: a stranger uses up nobody's share. Nothing has
-    // been sent on the transaction yet.
-    site.limits.request_inside(&ctx.principal, tenant)?;
-    Ok(tx)
 }
 
 pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
@@ -214,7 +132,7 @@ pub(super) fn named_tenant(request: &HttpRequest) -> Result<Option<TenantId>> {
 }
 
 /// Which tenant a request wants to work in.
-fn resolve(
+pub(super) fn resolve(
     request: &HttpRequest,
     principal: &Principal,
     base_domain: Option<&str>,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Site;
-use super::reten::ErrorBody;
+use super::native::ErrorBody;
 use crate::http::Mount;
 
 /// Readers ask again every few minutes, and so learn of a new key long before an old one goes.

@@ -19,9 +19,9 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::routes::{Routes, in_form};
-use super::slow_body::Waiting;
 use super::{Site, cause_of, refuse};
 use crate::domain::error::{Error, Malformed};
+use crate::http::body_timeout::Waiting;
 
 /// Links an answer to its log lines. Taken from the caller where it is sane, made up otherwise.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

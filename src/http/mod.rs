@@ -13,6 +13,7 @@
 //! `mount`, a line in `tests/api/unauthorized.rs`.
 //! What it answers must be what it documents: the tests hold each answer against [`document`].
 
+mod body_timeout;
 pub mod client_address;
 pub mod control;
 pub mod cors;
@@ -26,9 +27,9 @@ mod idempotency;
 pub mod limits;
 pub mod middleware;
 pub mod mount;
+pub mod native;
 pub mod reten;
 mod routes;
-mod slow_body;
 pub mod webfluss;
 
 use std::sync::Arc;
@@ -101,7 +102,7 @@ pub fn refuse(path: &str, error: Error) -> HttpResponse {
     } else if webfluss::owns(path) {
         webfluss::Problem(error).error_response()
     } else {
-        reten::Problem(error).error_response()
+        native::Problem(error).error_response()
     }
 }
 
@@ -125,7 +126,7 @@ fn retry_after_also_conflicts(error: &Error) -> Option<u64> {
 
 /// The error of ours inside of an answer, whichever dialect it went out in.
 fn cause_of(error: &actix_web::Error) -> Option<&Error> {
-    let reten = error.as_error::<reten::Problem>().map(|problem| &problem.0);
+    let reten = error.as_error::<native::Problem>().map(|problem| &problem.0);
     reten
         .or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
         .or_else(|| error.as_error::<webfluss::Problem>().map(|problem| &problem.0))

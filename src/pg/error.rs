@@ -120,6 +120,15 @@ impl Failure {
         }
     }
 
+    /// What the server said, or what the network did.
+    #[must_use]
+    pub fn server_message(&self) -> String {
+        match self {
+            Self::Postgres(error) => server_message(error),
+            other => other.to_string(),
+        }
+    }
+
     /// Sorts the failure by remedy, with what was being done in the present tense.
     #[must_use]
     pub fn during(self, during: &'static str) -> Error {
@@ -136,7 +145,7 @@ impl Failure {
     /// addresses and password hashes with it.
     fn without_rows(self) -> Cause {
         match &self {
-            Self::Postgres(error) => format!("{self}: {}", super::bootstrap::words(error)).into(),
+            Self::Postgres(error) => format!("{self}: {}", server_message(error)).into(),
             Self::Pool(_)
             | Self::NotAllowed(_)
             | Self::NotEntered
@@ -153,6 +162,33 @@ fn means_away(state: &SqlState) -> bool {
         || code.starts_with("53") // out of connections, memory, disk
         || code.starts_with("57") // shutting down, starting up, statement timeout
         || code.starts_with("58") // system error outside of PostgreSQL
+}
+
+/// What the server said, or what the network did; tokio-postgres's own text hides both.
+#[must_use]
+pub fn server_message(error: &tokio_postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        return format!("{} (SQLSTATE {})", db.message(), db.code().code());
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// The line in a text that the server complains of, where it gave a position inside of it.
+pub(in crate::pg) fn line_of(failure: &Failure, sql: &str) -> Option<usize> {
+    let Failure::Postgres(error) = failure else { return None };
+    let Some(tokio_postgres::error::ErrorPosition::Original(at)) = error.as_db_error()?.position()
+    else {
+        return None;
+    };
+    let at = usize::try_from(*at).ok()?;
+    (at <= sql.chars().count())
+        .then(|| 1 + sql.chars().take(at.saturating_sub(1)).filter(|c| *c == '\n').count())
 }
 
 /// `.during("read tenant row")` on the result of a query.

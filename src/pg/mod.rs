@@ -9,47 +9,20 @@
 //! through [`Param`], `.during("read tenant row")` on its failure. A new noun is a new file.
 
 pub mod bootstrap;
-pub mod capacity;
 pub mod catalog;
-#[cfg(feature = "embedded-postgres")]
-pub mod embedded;
+pub mod connect;
+pub mod control;
+pub mod db;
 pub mod error;
-mod lanes;
-pub mod lint;
-pub mod lone;
-pub mod migrations;
-pub mod param;
+pub mod locks;
 pub mod pool;
-mod retirement;
-pub mod schemas;
+pub mod rules;
+pub mod schema;
 pub mod scope;
-pub mod statement;
-pub mod tls;
-pub mod url;
+pub mod tenant;
 
-pub mod api_keys;
-pub mod audit_chain;
-pub mod audit_events;
-pub mod belongings;
-pub mod idempotency;
-pub mod members;
-pub mod memberships;
-pub mod migration_sets;
-pub mod new_tenants;
-pub mod operation_tenants;
-pub mod operations;
-pub mod profiles;
-pub mod sessions;
-pub mod signing_keys;
-pub mod tenant_records;
-pub mod tenants;
-pub mod tokens;
-pub mod unlocks;
-pub mod users;
-pub mod vacancies;
-
+pub use db::Db;
 pub use error::{During, Failure};
-pub use param::Param;
-pub use pool::Db;
+pub use scope::param::Param;
 pub use scope::{PublicTx, TenantTx};
 pub use tokio_postgres::Row;

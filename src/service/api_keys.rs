@@ -16,9 +16,10 @@ use crate::auth::token::{Kind, OpaqueToken};
 use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Noun, Result, Rule};
 use crate::domain::names::{TenantId, TokenId, TokenName};
-use crate::pg::{Db, During, api_keys};
+use crate::pg::control::api_keys;
+use crate::pg::{Db, During};
 
-pub use crate::pg::api_keys::ApiKey;
+pub use crate::pg::control::api_keys::ApiKey;
 
 /// API keys.
 #[derive(Clone)]

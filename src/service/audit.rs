@@ -20,11 +20,11 @@ use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::TenantId;
 use crate::domain::page::{Cursor, Page, Window};
-use crate::pg::audit_chain::{self, Head};
-use crate::pg::audit_events::Event;
-use crate::pg::{Db, During, PublicTx, audit_events};
+use crate::pg::control::audit_chain::{self, Head};
+use crate::pg::control::audit_events::{self, Event};
+use crate::pg::{Db, During, PublicTx};
 
-pub use crate::pg::audit_chain::{Entry, Filter, Link};
+pub use crate::pg::control::audit_chain::{Entry, Filter, Link};
 
 /// Events that are sealed or checked in one go.
 const EVENTS_AT_ONCE: i64 = 1000;

@@ -2,8 +2,8 @@
 
 use crate::auth::password::Hasher;
 use crate::domain::error::Result;
-use crate::pg::migrations::HISTORY_TABLE;
-use crate::pg::pool::Database;
+use crate::migrations::HISTORY_TABLE;
+use crate::pg::db::Database;
 use crate::pg::{Db, During};
 use crate::telemetry::Metrics;
 

@@ -8,11 +8,11 @@ use crate::auth::Principal;
 use crate::auth::context::Membership;
 use crate::auth::jwt::Issuer;
 use crate::auth::token::{Presented, RootToken, TokenDigest};
-use crate::domain::Tenant;
 use crate::domain::error::{AuthProblem, Error, Result};
-use crate::domain::{Permission, Role};
-use crate::pg::api_keys::Shown;
-use crate::pg::{Db, During, api_keys, memberships, tokens};
+use crate::domain::{Permission, Role, Tenant};
+use crate::pg::control::api_keys::{self, Shown};
+use crate::pg::control::{memberships, tokens};
+use crate::pg::{Db, During};
 
 /// Recognises callers.
 #[derive(Clone)]

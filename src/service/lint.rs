@@ -7,11 +7,10 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::pg::lint;
-use crate::pg::migrations::MigrationSet;
+use crate::migrations::{MigrationSet, lint};
 
-pub use crate::pg::lint::{ALLOW_FILE, Finding, Report, Rule, Severity};
-pub use crate::pg::migrations::MigrationError;
+pub use crate::migrations::LoadError;
+pub use crate::migrations::lint::{ALLOW_FILE, Finding, Report, Rule, Severity};
 
 /// What is allowed in the built-in set, whose files must not be edited any more.
 const BUILT_IN_ALLOWANCES: &str = include_str!("../../tenant_migrations/lint.allow");
@@ -20,7 +19,7 @@ const BUILT_IN_ALLOWANCES: &str = include_str!("../../tenant_migrations/lint.all
 ///
 /// # Errors
 /// The first file that cannot be used at all, and why.
-pub fn check(folder: Option<&Path>) -> Result<Report, MigrationError> {
+pub fn check(folder: Option<&Path>) -> Result<Report, LoadError> {
     let (set, allowances) = match folder {
         None => (MigrationSet::tenant()?, BUILT_IN_ALLOWANCES.to_owned()),
         Some(folder) => (MigrationSet::load(folder)?, read_allowances(folder)?),
@@ -28,10 +27,10 @@ pub fn check(folder: Option<&Path>) -> Result<Report, MigrationError> {
     Ok(lint::check(&set.texts(), &allowances))
 }
 
-fn read_allowances(folder: &Path) -> Result<String, MigrationError> {
+fn read_allowances(folder: &Path) -> Result<String, LoadError> {
     match std::fs::read_to_string(folder.join(ALLOW_FILE)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        Err(source) => Err(MigrationError::Unreadable { folder: folder.to_owned(), source }),
+        Err(source) => Err(LoadError::Unreadable { folder: folder.to_owned(), source }),
         Ok(text) => Ok(text),
     }
 }

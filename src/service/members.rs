@@ -8,7 +8,6 @@
 use serde_json::json;
 
 use super::audit::note;
-use super::registry::{locate, lock, require_kept};
 use super::tenants::require_active;
 use super::tokens::end_of_user;
 use crate::auth::CallContext;
@@ -17,9 +16,11 @@ use crate::domain::error::{Conflict, Error, Noun, Result, Rule};
 use crate::domain::names::{Email, Password, PersonName, TenantId, UserId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::{Permission, Role, User};
-use crate::pg::{Db, During, PublicTx, members, users};
+use crate::pg::control::{members, users};
+use crate::pg::{Db, During, PublicTx};
+use crate::service::tenants::registry::{locate, lock, require_kept};
 
-pub use crate::pg::members::Member;
+pub use crate::pg::control::members::Member;
 
 /// The members of tenants.
 #[derive(Clone)]

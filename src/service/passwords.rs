@@ -15,7 +15,8 @@ use crate::auth::password::Hasher;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{Password, TenantId, UserId};
-use crate::pg::{Db, During, PublicTx, memberships, sessions, users};
+use crate::pg::control::{memberships, sessions, users};
+use crate::pg::{Db, During, PublicTx};
 
 /// Sets passwords.
 #[derive(Clone)]

@@ -16,11 +16,12 @@ use crate::domain::error::{Conflict, Error, FieldProblem, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
 use crate::domain::profile::{Document, Identity, Keys, Lifetime, ProfileId};
 use crate::domain::{Permission, Tenant};
-use crate::pg::profiles::{self, Author};
-use crate::pg::tokens::Token;
-use crate::pg::{Db, During, TenantTx, tenants, tokens};
+use crate::pg::control::tenants;
+use crate::pg::control::tokens::{self, Token};
+use crate::pg::tenant::profiles::{self, Author};
+use crate::pg::{Db, During, TenantTx};
 
-pub use crate::pg::profiles::{Event, Profile, Version};
+pub use crate::pg::tenant::profiles::{Event, Profile, Version};
 
 /// How long a person's own token is good where nobody says.
 const OWN_TOKEN_LIFETIME: Duration = Duration::minutes(10);

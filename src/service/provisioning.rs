@@ -8,11 +8,11 @@
 //!
 //! The password is hashed before a connection is taken, since it costs more time than all the rest.
 
-mod answer;
+mod command;
 mod group_commit;
 mod main_tenant;
-mod order;
-mod wish;
+mod prepared;
+mod replay;
 
 use std::sync::Arc;
 
@@ -21,18 +21,19 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-pub use self::answer::Provisioned;
 use self::group_commit::GroupCommit;
-use self::order::Order;
-pub use self::wish::{Admin, Extras, NewAdmin, ProvisionTenant};
 use super::vacancies::Vacancies;
 use crate::auth::CallContext;
 use crate::auth::password::Hasher;
 use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
-use crate::pg::migrations::MigrationSet;
-use crate::pg::{Db, During, PublicTx, new_tenants, schemas};
+use crate::migrations::MigrationSet;
+use crate::pg::control::tenant_setup;
+use crate::pg::{Db, During, PublicTx, schema};
+pub use crate::service::provisioning::command::{Admin, Extras, NewAdmin, ProvisionTenant};
+use crate::service::provisioning::prepared::Order;
+pub use crate::service::provisioning::replay::Provisioned;
 
 /// How often a transaction is sent again that lost a race against another.
 const TRIES: u32 = 3;
@@ -160,7 +161,7 @@ impl Provisioning {
         }
         // Before the schema: a slug that is taken, or an owner who is not there, must cost nothing.
         let pattern = self.vacancies.pattern();
-        let Some(given) = new_tenants::insert(&tx, pattern, new, &order.rows()).await? else {
+        let Some(given) = tenant_setup::insert(&tx, pattern, new, &order.rows()).await? else {
             return Ok(Outcome::NoVacancy);
         };
         if let Some(id) = new {
@@ -182,10 +183,10 @@ impl Provisioning {
     async fn make_schema(&self, tx: &PublicTx, tenant: TenantId) -> Result<()> {
         let schema = SchemaName::of(tenant);
         let rules = self.db.rules();
-        schemas::create(tx, &schema, rules, self.server_version)
+        schema::create(tx, &schema, rules, self.server_version)
             .await
             .during("create tenant schema")?;
-        schemas::migrate(tx, &schema, &self.set, rules)
+        schema::migrate(tx, &schema, &self.set, rules)
             .await
             .map_err(|error| super::fleet::to_error("migrate new tenant schema", error))?;
         Ok(())

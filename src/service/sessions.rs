@@ -15,7 +15,8 @@ use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
 use crate::domain::error::{AuthProblem, Conflict, Error, Result};
 use crate::domain::names::{Email, Password, PersonName, UserId};
 use crate::domain::{Role, User};
-use crate::pg::{Db, During, PublicTx, sessions, users};
+use crate::pg::control::{sessions, users};
+use crate::pg::{Db, During, PublicTx};
 
 /// Opens and refreshes sessions.
 #[derive(Clone)]

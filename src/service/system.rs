@@ -17,7 +17,9 @@ use crate::domain::error::{AuthProblem, Conflict, Error, Result};
 use crate::domain::names::TenantId;
 use crate::domain::profile::{Identity, ProfileId};
 use crate::domain::{Permission, Tenant, TenantStatus};
-use crate::pg::{Db, During, TenantTx, profiles, sessions, tenants, tokens, unlocks};
+use crate::pg::control::{sessions, tenants, tokens, unlocks};
+use crate::pg::tenant::profiles;
+use crate::pg::{Db, During, TenantTx};
 
 /// How long an unlock is good.
 const UNLOCK_LIFETIME: Duration = Duration::seconds(60);

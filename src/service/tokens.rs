@@ -19,9 +19,10 @@ use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Error, Noun, Result, Rule};
 use crate::domain::names::{NAME_MAX, TenantId, TokenId, UserId};
 use crate::domain::page::{Cursor, Page, Window};
-use crate::pg::{Db, During, PublicTx, memberships, sessions, tenants, tokens, users};
+use crate::pg::control::{memberships, sessions, tenants, tokens, users};
+use crate::pg::{Db, During, PublicTx};
 
-pub use crate::pg::tokens::Token;
+pub use crate::pg::control::tokens::Token;
 
 /// API tokens.
 #[derive(Clone)]

@@ -29,9 +29,10 @@ use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::Result;
 use crate::domain::names::{SchemaName, TenantId};
-use crate::pg::migrations::{MigrationError, MigrationSet};
-use crate::pg::vacancies::{self, Keeper, Pattern, State, Vacancy};
-use crate::pg::{Db, During, PublicTx, schemas};
+use crate::migrations::MigrationSet;
+use crate::pg::control::vacancies::{self, Keeper, Pattern, State, Vacancy};
+use crate::pg::schema::error::ApplyError;
+use crate::pg::{Db, During, PublicTx, schema};
 use crate::telemetry::Metrics;
 
 pub use self::plan::Aim;
@@ -319,7 +320,7 @@ impl Vacancies {
         let ids: Vec<TenantId> = (0..count).map(|_| TenantId::generate()).collect();
         let names: Vec<SchemaName> = ids.iter().copied().map(SchemaName::of).collect();
         let rules = self.0.db.rules();
-        schemas::create_roles(&tx, &names, rules, self.0.server_version)
+        schema::create_roles(&tx, &names, rules, self.0.server_version)
             .await
             .during("make the roles of vacancies")?;
         vacancies::insert(&tx, &ids, &self.0.pattern, now).await?;
@@ -332,8 +333,8 @@ impl Vacancies {
             return Ok(false);
         }
         let (schema, rules) = (SchemaName::of(id), self.0.db.rules());
-        schemas::create_without_role(&tx, &schema, rules).await.during("build a vacancy")?;
-        schemas::migrate(&tx, &schema, &self.0.set, rules)
+        schema::create_without_role(&tx, &schema, rules).await.during("build a vacancy")?;
+        schema::migrate(&tx, &schema, &self.0.set, rules)
             .await
             .map_err(|error| super::fleet::to_error("migrate a vacancy", error))?;
         vacancies::set_ready(&tx, id, &self.0.pattern).await?;
@@ -348,13 +349,13 @@ impl Vacancies {
             return Ok(false);
         }
         let schema = SchemaName::of(id);
-        match schemas::migrate(&tx, &schema, &self.0.set, self.0.db.rules()).await {
+        match schema::migrate(&tx, &schema, &self.0.set, self.0.db.rules()).await {
             Ok(_) => {
                 vacancies::set_ready(&tx, id, &self.0.pattern).await?;
                 tx.commit().await.during("migrate a vacancy")?;
                 Ok(true)
             }
-            Err(error @ (MigrationError::Database(_) | MigrationError::Interrupted { .. })) => {
+            Err(error @ (ApplyError::Database(_) | ApplyError::Interrupted { .. })) => {
                 Err(super::fleet::to_error("migrate a vacancy", error))
             }
             Err(error) => {
@@ -381,9 +382,9 @@ impl Vacancies {
 
     async fn drop_piece(&self, tx: PublicTx, vacancy: &Vacancy) -> Result<bool> {
         let schema = SchemaName::of(vacancy.id);
-        let some = schemas::drop_some(&tx, &schema).await.during("drop tables of a vacancy")?;
+        let some = schema::drop_some(&tx, &schema).await.during("drop tables of a vacancy")?;
         if !some {
-            schemas::drop_unfinished(&tx, &schema, vacancy.pattern.isolation)
+            schema::drop_unfinished(&tx, &schema, vacancy.pattern.isolation)
                 .await
                 .during("drop a vacancy")?;
             vacancies::delete(&tx, vacancy.id).await?;

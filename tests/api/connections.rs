@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, poll_immediate};
 use rowhouse::domain::names::TenantId;
-use rowhouse::pg::bootstrap::RUNTIME_LOGIN;
-use rowhouse::pg::pool::{
-    Database, Isolation, PoolSizes, PoolStatus, Purpose, Sharing, Statements,
-};
+use rowhouse::pg::db::Database;
+use rowhouse::pg::pool::{PoolStatus, Purpose};
+use rowhouse::pg::rules::{Isolation, PoolSizes, RUNTIME_LOGIN, Sharing, Statements};
 use rowhouse::pg::{Db, TenantTx};
 use serde_json::json;
 

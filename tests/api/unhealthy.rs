@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use rowhouse::domain::Permission;
-use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
+use rowhouse::embedded::{Durability, Server, Settings as ServerSettings};
 use serde_json::json;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UnixStream};

@@ -3,9 +3,8 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::progress;
 use super::run::summary;
-use super::{Exit, Failure, Output};
+use super::{Exit, Failure, Output, progress};
 use crate::app::{Backend, Purpose};
 use crate::cli::output;
 use crate::config::Settings;

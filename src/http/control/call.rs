@@ -17,11 +17,10 @@ use super::Problem;
 use crate::auth::CallContext;
 use crate::domain::error::{Error, FieldProblem, Malformed, Noun, Precondition, Result, Rule};
 use crate::domain::page::{Cursor, Window};
-use crate::http::Site;
 use crate::http::extract::{self, Body};
-use crate::http::idempotency;
+use crate::http::{Site, idempotency};
 use crate::service::Services;
-use crate::service::registry::Expected;
+use crate::service::tenants::registry::Expected;
 
 /// Rows of a list where the caller does not say how many.
 const LIMIT: u16 = 50;

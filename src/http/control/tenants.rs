@@ -19,7 +19,7 @@ use crate::domain::names::ExternalId;
 use crate::domain::tenant::{TenantRecord, TenantStatus};
 use crate::http::Mount;
 use crate::service::provisioning::Extras;
-use crate::service::registry::{Filter, Origin};
+use crate::service::tenants::registry::{Filter, Origin};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes

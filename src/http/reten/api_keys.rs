@@ -8,14 +8,14 @@ use time::{Date, OffsetDateTime};
 use utoipa::ToSchema;
 
 use super::passwords::DoneAnswer;
-use super::scoped::Scoped;
-use super::{ErrorBody, Problem};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{TokenId, TokenName, UserId};
 use crate::http::Site;
 use crate::http::extract::Body;
 use crate::http::fields::{Fields, List, Text, read_object};
+use crate::http::native::scoped::Scoped;
+use crate::http::native::{ErrorBody, Problem};
 use crate::service::api_keys::{ApiKey, NewApiKey};
 
 /// What makes a key.

@@ -5,14 +5,14 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ErrorBody, Problem};
 use crate::auth::CallContext;
 use crate::domain::User;
 use crate::domain::error::{AuthProblem, Error, Rule};
 use crate::domain::names::{EMAIL_MAX, Password};
 use crate::http::Site;
-use crate::http::extract::{self, Body, PublicCall};
+use crate::http::extract::{self, Body};
 use crate::http::fields::{Fields, Text, read_object};
+use crate::http::native::{ErrorBody, Problem, PublicCall};
 use crate::service::sessions::Tokens;
 
 /// The cookie that keeps a browser logged in.

@@ -20,14 +20,10 @@
 pub mod api_keys;
 pub mod auth;
 pub mod passwords;
-mod problem;
-mod scoped;
 pub mod tenants;
 pub mod users;
 
 use crate::http::Mount;
-
-pub use problem::{ErrorBody, FieldError, Problem};
 
 /// Mounts the routes of this dialect.
 pub fn mount(routes: &mut Mount<'_>) {

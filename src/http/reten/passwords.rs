@@ -4,14 +4,14 @@ use actix_web::{HttpResponse, post, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::scoped::Scoped;
-use super::{ErrorBody, Problem};
 use crate::domain::Permission;
 use crate::domain::error::Rule;
 use crate::domain::names::{Password, UserId};
 use crate::http::Site;
 use crate::http::extract::Body;
 use crate::http::fields::{Fields, Text, read_object};
+use crate::http::native::scoped::Scoped;
+use crate::http::native::{ErrorBody, Problem};
 
 /// Whose password becomes what.
 #[derive(Debug, Deserialize, ToSchema)]

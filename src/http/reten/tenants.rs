@@ -5,14 +5,13 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::{ErrorBody, Problem};
 use crate::domain::error::Result;
 use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
-use crate::http::Site;
-use crate::http::extract::{Body, Caller};
+use crate::http::extract::Body;
 use crate::http::fields::{Fields, Text, read_object};
-use crate::http::idempotency;
+use crate::http::native::{Caller, ErrorBody, Problem};
+use crate::http::{Site, idempotency};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 
 /// What a set-up sends ("Setup Tenant").

@@ -4,11 +4,11 @@ use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::scoped::Scoped;
-use super::{ErrorBody, Problem};
 use crate::domain::error::{Error, FieldProblem, Result, Rule};
 use crate::domain::{Permission, Role};
 use crate::http::Site;
+use crate::http::native::scoped::Scoped;
+use crate::http::native::{ErrorBody, Problem};
 use crate::service::members::Member;
 
 /// Users on a page where nobody says.

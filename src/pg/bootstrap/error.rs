@@ -2,9 +2,9 @@
 
 use tokio_postgres::Config;
 
-use super::RUNTIME_LOGIN;
-use crate::pg::error::Failure;
-use crate::pg::migrations::MigrationError;
+use crate::pg::error::{Failure, server_message};
+use crate::pg::rules::RUNTIME_LOGIN;
+use crate::pg::schema::error::ApplyError;
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,7 @@ pub enum BootstrapError {
     },
     /// The control plane's tables could not be brought up to date.
     #[error("cannot migrate the control plane: {0}")]
-    Migrate(#[from] MigrationError),
+    Migrate(#[from] ApplyError),
     /// A step failed.
     #[error("failed to {during}: {reason}")]
     Step {
@@ -120,22 +120,7 @@ pub enum BootstrapError {
 }
 
 pub(super) fn step(during: &'static str) -> impl Fn(tokio_postgres::Error) -> BootstrapError {
-    move |error| BootstrapError::Step { during, reason: words(&error) }
-}
-
-/// What the server said, or what the network did; tokio-postgres's own text hides both.
-#[must_use]
-pub fn words(error: &tokio_postgres::Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        return format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
+    move |error| BootstrapError::Step { during, reason: server_message(&error) }
 }
 
 /// Where a configuration points, without its password.

@@ -4,9 +4,10 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::error::{BootstrapError, step, words};
-use super::{Facts, RUNTIME_LOGIN, alter, connect, lost_race};
-use crate::pg::pool::{Endpoint, TimeLimits};
+use crate::pg::bootstrap::error::{BootstrapError, step};
+use crate::pg::bootstrap::{Facts, alter, connect, lost_race};
+use crate::pg::error::server_message;
+use crate::pg::rules::{Endpoint, RUNTIME_LOGIN, TimeLimits};
 
 /// Makes the runtime login where there is none, and sees that one can log in as it.
 pub(super) async fn runtime_login(
@@ -47,8 +48,9 @@ pub(super) async fn runtime_login(
         Ok(as_runtime) => return check_runtime_login(client, facts, &as_runtime).await,
         Err(refused) => refused,
     };
-    let no_entry =
-        |error: &tokio_postgres::Error| BootstrapError::RuntimeLogin { reason: words(error) };
+    let no_entry = |error: &tokio_postgres::Error| BootstrapError::RuntimeLogin {
+        reason: server_message(error),
+    };
     let is_ours = runtime.config.get_user() == Some(RUNTIME_LOGIN);
     let wrong_password = refused.code() == Some(&SqlState::INVALID_PASSWORD);
     if !(is_ours && wrong_password && facts.may_create_roles) {
@@ -135,7 +137,7 @@ pub async fn standing_limits(
     runtime: &Endpoint,
     limits: TimeLimits,
 ) -> Result<bool, BootstrapError> {
-    let no_entry = |error| BootstrapError::RuntimeLogin { reason: words(&error) };
+    let no_entry = |error| BootstrapError::RuntimeLogin { reason: server_message(&error) };
     let wanted = [
         ("idle_in_transaction_session_timeout", limits.idle_in_transaction),
         ("lock_timeout", limits.lock),
@@ -154,7 +156,7 @@ pub async fn standing_limits(
     });
     // Its own defaults any login may set. Where one may not all the same, transactions set the limits.
     if let Err(error) = alter(&client, &statements.join("; ")).await {
-        tracing::debug!(error = %words(&error), "the runtime login keeps the time limits that it had");
+        tracing::debug!(error = %server_message(&error), "the runtime login keeps the time limits that it had");
         return Ok(false);
     }
     let (found, _) = default_limits(&connect(runtime).await.map_err(no_entry)?).await?;

@@ -13,8 +13,8 @@
 
 mod error;
 mod login;
+pub mod privileges;
 mod revoke;
-pub mod walls;
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -24,18 +24,16 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use self::error::{describe, step};
-use super::error::Failure;
-use super::migrations::{HISTORY_TABLE, MigrationError, MigrationSet};
-use super::pool::{Db, Endpoint, Isolation};
-use super::schemas;
 use crate::domain::names::{SchemaName, TenantId};
+use crate::migrations::{HISTORY_TABLE, MigrationSet};
+use crate::pg::db::Db;
+use crate::pg::error::{Failure, server_message};
+use crate::pg::locks;
+use crate::pg::rules::{Endpoint, Isolation, RUNTIME_LOGIN};
+use crate::pg::schema::error::ApplyError;
 
-pub use error::{BootstrapError, words};
+pub use error::BootstrapError;
 pub use login::{runtime_password, standing_limits};
-
-/// The login that requests work through: owns nothing, may read no table of `public`, can only become
-/// the role of a tenant.
-pub const RUNTIME_LOGIN: &str = "rowhouse_runtime";
 
 /// Oldest server that we run on (PostgreSQL 15 took CREATE on `public` away from everybody).
 const OLDEST_SERVER: u32 = 150_000;
@@ -64,7 +62,7 @@ pub async fn prepare(
 ) -> Result<Posture, BootstrapError> {
     let client = connect(owner).await.map_err(|error| BootstrapError::Connect {
         at: describe(&owner.config),
-        reason: words(&error),
+        reason: server_message(&error),
     })?;
     let facts = Facts::read(&client).await?;
     check_version(facts.version, &facts.version_text)?;
@@ -99,9 +97,10 @@ pub async fn inspect(
     set: &MigrationSet,
 ) -> Result<Posture, BootstrapError> {
     let at = describe(&owner.config);
-    let client = connect(owner)
-        .await
-        .map_err(|error| BootstrapError::Connect { at: at.clone(), reason: words(&error) })?;
+    let client = connect(owner).await.map_err(|error| BootstrapError::Connect {
+        at: at.clone(),
+        reason: server_message(&error),
+    })?;
     let failed = step("read the version of the control plane");
     let facts = client
         .query_typed_one(
@@ -119,7 +118,7 @@ pub async fn inspect(
     let known = set.version();
     match found.cmp(&known) {
         Ordering::Less => Err(BootstrapError::Behind { found, known }),
-        Ordering::Greater => Err(MigrationError::Ahead { found, known }.into()),
+        Ordering::Greater => Err(ApplyError::Ahead { found, known }.into()),
         Ordering::Equal => Ok(Posture {
             server_version: u32::try_from(server_version).unwrap_or(0),
             isolation,
@@ -141,14 +140,14 @@ fn check_version(version: u32, text: &str) -> Result<(), BootstrapError> {
 /// # Errors
 /// The file that failed, or that the database is newer than this program.
 pub async fn migrate(db: &Db, set: &MigrationSet) -> Result<Vec<String>, BootstrapError> {
-    let tx = db.public().await.map_err(MigrationError::from)?;
+    let tx = db.public().await.map_err(ApplyError::from)?;
     // Another process may be at it, and a migration may take long; a table's lock it may not wait for.
     tx.batch("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
-    schemas::lock(&tx, "rowhouse control plane").await.map_err(MigrationError::from)?;
+    locks::lock(&tx, "rowhouse control plane").await.map_err(ApplyError::from)?;
     let limit = db.rules().limits.lock.as_millis();
     tx.batch(&format!("SET LOCAL lock_timeout = {limit}")).await?;
     let applied = set.apply(&tx).await?;
-    tx.commit().await.map_err(MigrationError::from)?;
+    tx.commit().await.map_err(ApplyError::from)?;
     Ok(applied)
 }
 

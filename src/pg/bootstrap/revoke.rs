@@ -5,7 +5,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::error::{BootstrapError, step};
-use super::{Facts, RUNTIME_LOGIN, alter};
+use crate::pg::bootstrap::{Facts, alter};
+use crate::pg::rules::RUNTIME_LOGIN;
 
 /// What a tenant could do with functions that everybody may call by default. They are taken from
 /// everybody and given back to the owner.

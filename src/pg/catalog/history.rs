@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::super::error::Failure;
-use super::super::migrations::HISTORY_TABLE;
-use super::super::pool::Db;
 use super::super::scope::PublicTx;
 use crate::domain::names::SchemaName;
+use crate::migrations::HISTORY_TABLE;
+use crate::pg::db::Db;
 
 /// Histories that one transaction reads. Reading a table holds two locks until the transaction ends, and the
 /// lock table is shared by the whole server.
@@ -20,7 +20,7 @@ pub enum History {
     /// It is there and cannot be read: in the server's words.
     Unreadable(String),
     /// What was applied, one line a file: `version name checksum`, lowest version first. As
-    /// [`MigrationSet::trail`](super::super::migrations::MigrationSet::trail) writes it.
+    /// [`MigrationSet::trail`](crate::migrations::MigrationSet::trail) writes it.
     Applied(String),
 }
 
@@ -60,7 +60,7 @@ pub async fn read_one(db: &Db, schema: &SchemaName) -> Result<History, Failure> 
         Ok(mut found) => Ok(found.remove(schema.as_str()).unwrap_or(History::Absent)),
         Err(failure) if failure.is_away() => Err(failure),
         Err(Failure::Postgres(error)) => {
-            Ok(History::Unreadable(super::super::bootstrap::words(&error)))
+            Ok(History::Unreadable(crate::pg::error::server_message(&error)))
         }
         Err(failure) => Err(failure),
     }

@@ -5,20 +5,19 @@
 //!
 //! One statement reads a whole crowd of schemas; nothing here is asked schema by schema. A backend keeps for
 //! ever what it has cached of each schema that it looked at (some 40 KiB for one of four tables), so a crowd
-//! is [`CROWD`] and its connection is given up afterwards ([`PublicTx::give_up`]).
+//! is [`CROWD`] and its connection is given up afterwards ([`PublicTx::discard`]).
 //!
 //! Promises: changes nothing. Must not know: what a difference means, and who should hear of it.
 
 pub mod history;
-pub mod houses;
-pub mod reference;
+pub mod inventory;
 
 use std::collections::HashMap;
 
 use super::error::Failure;
-use super::pool::Db;
 use super::scope::PublicTx;
 use crate::domain::names::SchemaName;
+use crate::pg::db::Db;
 
 /// Schemas that one statement looks at, and one connection. At 1,000 the statement's own fixed cost, a walk
 /// over the catalogs of all other tenants, no longer counts, and the backend stays below 100 MiB.
@@ -183,7 +182,7 @@ pub async fn scan(
     let tx = db.public().await?;
     unhurried(&tx).await?;
     let found = fingerprints(&tx, crowd, with_roles).await;
-    tx.give_up();
+    tx.discard();
     found
 }
 

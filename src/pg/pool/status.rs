@@ -3,10 +3,6 @@
 //!
 //! Must not know: how a connection is had.
 
-use std::sync::atomic::Ordering;
-
-use super::Database;
-
 /// What a pool is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -47,7 +43,7 @@ impl PoolStatus {
         Self { purpose, budget: 0, open: 0, idle: 0, waiting: 0 }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(in crate::pg) fn add(&mut self, other: Self) {
         self.budget += other.budget;
         self.open += other.open;
         self.idle += other.idle;
@@ -72,47 +68,4 @@ pub struct SharingStatus {
     pub tenants: usize,
     /// The same of the connection with the most.
     pub tenants_at_most: usize,
-}
-
-impl Database {
-    /// Adds up the pools by purpose.
-    #[must_use]
-    pub fn status(&self) -> Vec<PoolStatus> {
-        let pools = self.lock();
-        let mut control = PoolStatus::none(Purpose::Control);
-        for pool in &pools.control {
-            let status = pool.status();
-            control.add(PoolStatus {
-                purpose: Purpose::Control,
-                budget: status.max_size,
-                open: status.size,
-                idle: status.available,
-                waiting: status.waiting,
-            });
-        }
-        let mut runtime = PoolStatus::none(Purpose::Runtime);
-        runtime.budget = self.0.common.sharing.reserve();
-        for lanes in &pools.runtime {
-            runtime.add(lanes.status());
-        }
-        vec![control, runtime]
-    }
-
-    /// How well connections and tenants find each other.
-    #[must_use]
-    pub fn sharing_status(&self) -> SharingStatus {
-        let pools = self.lock();
-        let served: Vec<_> =
-            pools.runtime.iter().flat_map(|lanes| lanes.tenants_served()).collect();
-        let counts = &self.0.common.counts;
-        SharingStatus {
-            on_last: counts.last.load(Ordering::Relaxed),
-            on_earlier: counts.earlier.load(Ordering::Relaxed),
-            on_other: counts.none.load(Ordering::Relaxed),
-            retired: counts.retired.load(Ordering::Relaxed),
-            not_retired: counts.not_retired.load(Ordering::Relaxed),
-            tenants: served.iter().sum(),
-            tenants_at_most: served.iter().copied().max().unwrap_or_default(),
-        }
-    }
 }

@@ -18,11 +18,11 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::plain::PlainStatements;
 use crate::pg::error::Failure;
-use crate::pg::lanes::Loan;
-use crate::pg::param::Param;
-use crate::pg::pool::Statements;
+use crate::pg::pool::affinity::CheckedOut;
+use crate::pg::rules::Statements;
+use crate::pg::scope::column_types::PlainStatements;
+use crate::pg::scope::param::Param;
 
 /// Ends a transaction. `COMMIT` alone answers OK even where the transaction has failed and is rolled
 /// back; the `SELECT` in front makes that an error.
@@ -45,7 +45,7 @@ const MAX_CACHED: usize = 1_000;
 /// The machinery under both scopes.
 pub(super) struct Tx {
     /// Gone once committed, rolled back or given up.
-    connection: Option<Loan>,
+    connection: Option<CheckedOut>,
     /// `BEGIN` and the settings, sent with the first query.
     preamble: String,
     /// Whether the preamble was sent.
@@ -67,7 +67,7 @@ pub(super) struct Tx {
     in_flight: AtomicUsize,
     statements: Statements,
     /// Longest wait for a cancel request to be delivered.
-    patience: Duration,
+    wait_timeout: Duration,
     tls: MakeRustlsConnect,
     /// None where all statements are ours and plain.
     plain: Option<Arc<PlainStatements>>,
@@ -75,10 +75,10 @@ pub(super) struct Tx {
 
 impl Tx {
     pub(super) fn new(
-        connection: Loan,
+        connection: CheckedOut,
         preamble: String,
         statements: Statements,
-        patience: Duration,
+        wait_timeout: Duration,
         tls: MakeRustlsConnect,
         plain: Option<Arc<PlainStatements>>,
     ) -> Self {
@@ -94,7 +94,7 @@ impl Tx {
             ended: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             statements,
-            patience,
+            wait_timeout,
             tls,
             plain,
         }
@@ -105,7 +105,7 @@ impl Tx {
         self
     }
 
-    fn client(&self) -> &Loan {
+    fn client(&self) -> &CheckedOut {
         self.connection
             .as_ref()
             .expect("the connection is there until the transaction ends, which consumes it")
@@ -321,9 +321,9 @@ impl Tx {
         Ok(())
     }
 
-    pub(super) fn give_up(mut self) {
+    pub(super) fn discard(mut self) {
         if let Some(connection) = self.connection.take() {
-            drop(connection.give_up());
+            drop(connection.discard());
         }
     }
 
@@ -350,7 +350,7 @@ impl Drop for Tx {
         }
         if *self.ended.get_mut() {
             // Lent once more before it is seen to be closed, it would fail somebody who did nothing.
-            drop(connection.give_up());
+            drop(connection.discard());
             return;
         }
         if *self.in_flight.get_mut() == 0 {
@@ -358,17 +358,17 @@ impl Drop for Tx {
             let _ = connection.batch_execute("ROLLBACK").now_or_never();
             return;
         }
-        let given_up = connection.give_up();
+        let discarded = connection.discard();
         // Without a runtime to send it from, the statement's own time limit ends the query.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let cancel = given_up.cancel_token();
-        let (tls, patience) = (self.tls.clone(), self.patience);
+        let cancel = discarded.cancel_token();
+        let (tls, wait_timeout) = (self.tls.clone(), self.wait_timeout);
         let entered = *self.entered.get_mut();
         runtime.spawn(async move {
             if !entered {
                 tokio::time::sleep(CANCEL_GRACE).await;
             }
-            match tokio::time::timeout(patience, cancel.cancel_query(tls)).await {
+            match tokio::time::timeout(wait_timeout, cancel.cancel_query(tls)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::debug!(error = %error, "a query that nobody waits for could not be cancelled");
@@ -378,7 +378,7 @@ impl Drop for Tx {
                 }
             }
             // Not before: a pooler knows whose query to cancel for as long as the client is there.
-            drop(given_up);
+            drop(discarded);
         });
     }
 }

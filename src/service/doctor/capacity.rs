@@ -2,7 +2,7 @@
 
 use super::Budget;
 use super::report::{Area, Finding, Gravity};
-use crate::pg::capacity::Facts;
+use crate::pg::control::capacity::Facts;
 
 /// The part of the lock table that our own work may come to need. The rest is for requests: each takes a
 /// dozen locks or so.

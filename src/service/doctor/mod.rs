@@ -14,9 +14,9 @@
 //! orphans asks for `DELETE_TENANT` besides.
 
 mod capacity;
-mod compare;
-mod exam;
-mod mending;
+mod check;
+mod diff;
+mod repair;
 mod report;
 
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::Result;
 use crate::domain::names::TenantId;
+use crate::migrations::MigrationSet;
 use crate::pg::Db;
-use crate::pg::migrations::MigrationSet;
 use crate::service::tenants::TenantRef;
 
 pub use report::{Area, Finding, Gravity, Outcome, Report, Subject};
@@ -92,7 +92,7 @@ impl Doctor {
     /// Those of the rights check and of the database; a tenant that there is not.
     pub async fn examine(&self, ctx: &CallContext, wish: &Wish) -> Result<Report> {
         ctx.require(Permission::MigrateFleet)?;
-        exam::Exam::new(self).all(wish).await
+        check::Exam::new(self).all(wish).await
     }
 
     /// Looks as [`Doctor::examine`] does and puts right what it safely can; the report tells what became of
@@ -105,9 +105,9 @@ impl Doctor {
         if *orphans != Orphans::Keep {
             ctx.require(Permission::DeleteTenant)?;
         }
-        let mut exam = exam::Exam::new(self);
+        let mut exam = check::Exam::new(self);
         let mut report = exam.all(wish).await?;
-        mending::mend(&mut exam, ctx, orphans, &mut report).await?;
+        repair::mend(&mut exam, ctx, orphans, &mut report).await?;
         Ok(report)
     }
 }

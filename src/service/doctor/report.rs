@@ -1,8 +1,8 @@
 //! What an examination found.
 
 use crate::domain::names::{Slug, TenantId};
-use crate::pg::bootstrap::walls::Breach;
-use crate::pg::schemas::mend::Mend;
+use crate::pg::bootstrap::privileges::Breach;
+use crate::pg::schema::repair::Mend;
 
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

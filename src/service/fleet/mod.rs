@@ -18,16 +18,16 @@
 //! - [`ledger`]: what operations there are, and what became of their tenants.
 //! - [`prune`]: forgetting what became of each tenant long ago.
 
-mod halt;
-mod ledger;
+mod migrate_one;
 mod plan;
 mod prune;
+mod queries;
 mod queue;
-mod records;
+mod recorder;
+mod recovery;
 mod rehearse;
 mod run;
-mod takeup;
-mod tenant;
+mod stop;
 mod workers;
 
 use std::sync::Arc;
@@ -45,21 +45,23 @@ use crate::domain::error::{Error, FieldProblem, Noun, Result, Rule};
 use crate::domain::names::TenantId;
 use crate::domain::operation::{FleetProblem, PauseReason, Step, Then};
 use crate::domain::{Clock, Permission};
+use crate::migrations::MigrationSet;
+use crate::pg::control::operation_tenants::{self, Choice};
+use crate::pg::control::{migration_sets, operations};
+use crate::pg::db::Database;
 use crate::pg::error::{During, Failure};
-use crate::pg::migrations::{MigrationError, MigrationSet};
-use crate::pg::operation_tenants::Choice;
-use crate::pg::pool::Database;
-use crate::pg::{Db, PublicTx, migration_sets, operation_tenants, operations};
+use crate::pg::schema::error::ApplyError;
+use crate::pg::{Db, PublicTx};
 use crate::telemetry::Metrics;
 
 pub use self::plan::{Behind, Plan};
 pub use self::rehearse::{House, Rehearsal, Stage, Trial, TrialEnd};
 use self::run::Tally;
 pub use self::run::{Event, Events};
-pub use self::takeup::Look;
-use self::takeup::Why;
-pub use crate::pg::operation_tenants::{End, Work};
-pub use crate::pg::operations::{Counts, Record};
+pub use crate::pg::control::operation_tenants::{End, Work};
+pub use crate::pg::control::operations::{Counts, Record};
+pub use crate::service::fleet::recovery::Look;
+use crate::service::fleet::recovery::Why;
 
 /// Migrates tenants.
 #[derive(Clone)]
@@ -82,7 +84,7 @@ pub struct Engine {
     host: String,
     pid: i32,
     tally: Tally,
-    runs: halt::Runs,
+    runs: stop::Runs,
     /// Held by whoever rehearses.
     rehearsing: Mutex<()>,
 }
@@ -138,7 +140,7 @@ impl Engine {
         host: String,
     ) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        let (tally, runs, rehearsing) = (Tally::default(), halt::Runs::default(), Mutex::new(()));
+        let (tally, runs, rehearsing) = (Tally::default(), stop::Runs::default(), Mutex::new(()));
         Self { runtime, db, database, set, clock, limits, host, pid, tally, runs, rehearsing }
     }
 
@@ -391,10 +393,10 @@ async fn note(
 }
 
 /// Sorts a failed migration by remedy: the database's own failures keep their kind.
-pub(super) fn to_error(during: &'static str, error: MigrationError) -> Error {
+pub(super) fn to_error(during: &'static str, error: ApplyError) -> Error {
     match error {
-        MigrationError::Database(failure @ (Failure::Pool(_) | Failure::Postgres(_)))
-        | MigrationError::Interrupted { failure, .. } => failure.during(during),
+        ApplyError::Database(failure @ (Failure::Pool(_) | Failure::Postgres(_)))
+        | ApplyError::Interrupted { failure, .. } => failure.during(during),
         other => Error::internal(during, other),
     }
 }

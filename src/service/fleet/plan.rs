@@ -11,10 +11,10 @@ use uuid::Uuid;
 use crate::domain::error::Result;
 use crate::domain::names::SchemaName;
 use crate::domain::operation::FleetProblem;
+use crate::migrations::{HistoryError, MigrationSet};
 use crate::pg::PublicTx;
+use crate::pg::control::migration_sets::{self, Group};
 use crate::pg::error::During;
-use crate::pg::migration_sets::{self, Group};
-use crate::pg::migrations::{MigrationError, MigrationSet};
 
 /// Who is behind, by what, and what stands in the way.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ pub(super) async fn make(
                 count: group.count,
                 slugs: group.slugs,
             }),
-            Err(error @ MigrationError::Ahead { .. }) => plan.ahead.push(sentence(&group, &error)),
+            Err(error @ HistoryError::Ahead { .. }) => plan.ahead.push(sentence(&group, &error)),
             Err(error) => plan.diverged.push(sentence(&group, &error)),
         }
     }
@@ -122,7 +122,7 @@ async fn learn(tx: &PublicTx, group: &mut Group, now: OffsetDateTime) -> Result<
     Ok(())
 }
 
-fn sentence(group: &Group, error: &MigrationError) -> String {
+fn sentence(group: &Group, error: &HistoryError) -> String {
     let mut who = group.slugs.join(", ");
     let rest = usize::try_from(group.count).unwrap_or(usize::MAX).saturating_sub(group.slugs.len());
     if rest > 0 {

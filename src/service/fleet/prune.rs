@@ -11,8 +11,8 @@ use super::Fleet;
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::Result;
+use crate::pg::control::operation_tenants::prune::prune;
 use crate::pg::error::During;
-use crate::pg::operation_tenants::prune::prune;
 
 /// Rows that one statement removes.
 const BATCH: i64 = 1000;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::pg::operation_tenants::Claimed;
+use crate::pg::control::operation_tenants::Claimed;
 
 /// What is claimed and not begun, in order.
 #[derive(Default)]

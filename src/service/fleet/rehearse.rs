@@ -12,15 +12,15 @@ use super::{Engine, plan, to_error};
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::domain::operation::FleetProblem;
+use crate::pg::control::vacancies::{self, Pattern};
+use crate::pg::control::{migration_sets, tenants};
 use crate::pg::error::During;
-use crate::pg::migrations::MigrationError;
-use crate::pg::schemas::Entered;
-use crate::pg::schemas::rehearse::rehearse;
+use crate::pg::schema::error::ApplyError;
+use crate::pg::schema::rehearse::rehearse;
+use crate::pg::schema::{self, Entered};
 use crate::pg::scope::{Entry, Flush};
-use crate::pg::vacancies::{self, Pattern};
-use crate::pg::{migration_sets, schemas, tenants};
 
-pub use crate::pg::schemas::rehearse::TrialEnd;
+pub use crate::pg::schema::rehearse::TrialEnd;
 
 /// Nothing is committed, and nobody's lease is needed for it.
 const ENTRY: Entry = Entry { flush: Flush::Now, before: None };
@@ -77,7 +77,7 @@ impl Rehearsal {
     /// The file, the line and the reason, in one sentence.
     pub fn outcome(&self) -> Result<Vec<String>, String> {
         let file = |trial: &Trial| match &trial.end {
-            TrialEnd::Failed { line, message } => Err(MigrationError::Failed {
+            TrialEnd::Failed { line, message } => Err(ApplyError::Failed {
                 file: trial.file.clone(),
                 line: *line,
                 message: message.clone(),
@@ -137,7 +137,7 @@ impl Engine {
         plan::make(&tx, &self.set, Some(&[id.uuid()]), now).await?.require_fit()?;
         drop(tx);
         let (schema, slug) = (SchemaName::of(id), tenant.slug);
-        let entered = schemas::enter(&self.db, &schema, ENTRY).await;
+        let entered = schema::enter(&self.db, &schema, ENTRY).await;
         let entered = entered.map_err(|error| refusal(error, slug.as_str()))?;
         let house = House::Tenant { id, slug };
         self.attempt(entered, schema, house, now).await.map(Some)
@@ -153,11 +153,11 @@ impl Engine {
             let id = found.ok_or(Error::NotFound(Noun::Vacancy))?;
             drop(tx);
             let schema = SchemaName::of(id);
-            let entered = schemas::enter(&self.db, &schema, ENTRY).await;
+            let entered = schema::enter(&self.db, &schema, ENTRY).await;
             let entered = match entered {
                 Ok(entered) => entered,
                 // A set-up or a keeper was first: it is a tenant's by now, or on its way to be torn down.
-                Err(MigrationError::Diverged(_)) => {
+                Err(ApplyError::Diverged(_)) => {
                     passed.push(id);
                     continue;
                 }
@@ -182,7 +182,7 @@ impl Engine {
             House::Vacancy(_) => "a vacancy",
         };
         let set = &self.set;
-        let files = set.pending(&entered.applied).map_err(|error| refusal(error, who))?;
+        let files = set.pending(&entered.applied).map_err(|error| refusal(error.into(), who))?;
         let ends = rehearse(entered, &schema, set, &files, self.db.rules(), now).await;
         let ends = ends.map_err(|error| to_error("rehearse a migration", error))?;
         let trials = set.names(&files).into_iter().zip(ends);
@@ -192,11 +192,11 @@ impl Engine {
 }
 
 /// What does not fit is refused as when a run is started.
-fn refusal(error: MigrationError, who: &str) -> Error {
+fn refusal(error: ApplyError, who: &str) -> Error {
     let sentence = format!("{error} ({who})");
     match error {
-        MigrationError::Ahead { .. } => FleetProblem::Ahead(vec![sentence]).into(),
-        MigrationError::Diverged(_) => FleetProblem::Diverged(vec![sentence]).into(),
+        ApplyError::Ahead { .. } => FleetProblem::Ahead(vec![sentence]).into(),
+        ApplyError::Diverged(_) => FleetProblem::Diverged(vec![sentence]).into(),
         other => to_error("rehearse a migration", other),
     }
 }

@@ -23,8 +23,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::halt::{Halt, halt};
-use super::takeup::Why;
 use super::workers::{Shared, drain};
 use super::{Engine, note};
 use crate::auth::CallContext;
@@ -32,11 +30,13 @@ use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{Slug, TenantId};
 use crate::domain::operation::{FleetProblem, OperationState, PauseReason, Step, Then};
+use crate::pg::control::operation_tenants::{self, End};
+use crate::pg::control::operations::{self, Record, Runner};
 use crate::pg::error::During;
-use crate::pg::operation_tenants::{self, End};
-use crate::pg::operations::{self, Record, Runner};
-use crate::pg::schemas::at_once;
+use crate::pg::schema::pipeline;
 use crate::pg::scope::Flush;
+use crate::service::fleet::recovery::Why;
+use crate::service::fleet::stop::{Halt, halt};
 
 /// How often it is looked whether somebody has paused the operation, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -133,7 +133,7 @@ impl Engine {
         }
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         let flush = operations::flush(&tx).await?;
-        let open_histories = at_once::open_histories(&tx).await.during(during)?;
+        let open_histories = pipeline::open_histories(&tx).await.during(during)?;
         tx.commit().await.during(during)?;
         let option = |name: &str| {
             record.options[name].as_u64().and_then(|number| usize::try_from(number).ok())

@@ -1,5 +1,5 @@
 //! Works on the tenants of an operation, some at a time: claims them in batches and begins them in order, until
-//! nothing is left or it is told to stop. What is migrated is written down in batches too ([`super::records`]).
+//! nothing is left or it is told to stop. What is migrated is written down in batches too ([`crate::service::fleet::recorder`]).
 //!
 //! Whoever is done with one tenant begins the next by itself: to be woken for it would cost more than a part of
 //! what a tenant takes. Where a lock or a connection could not be had, a tenant is tried again after a pause,
@@ -17,15 +17,16 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use super::Engine;
-use super::halt::{Halt, halt};
 use super::queue::Queue;
-use super::records::Records;
 use super::run::{Event, Events, Go};
 use crate::domain::names::{SchemaName, Slug, TenantId};
+use crate::migrations::Beginning;
+use crate::pg::control::operation_tenants::{self, Claimed, End, Key, Migrated};
 use crate::pg::error::Failure;
-use crate::pg::migrations::{Beginning, MigrationError};
-use crate::pg::operation_tenants::{self, Claimed, End, Key, Migrated};
+use crate::pg::schema::error::ApplyError;
 use crate::pg::scope::{Entry, Flush};
+use crate::service::fleet::recorder::Records;
+use crate::service::fleet::stop::{Halt, halt};
 
 /// How often a tenant is tried where the file is not to blame.
 pub(super) const TRIES: u32 = 6;
@@ -244,7 +245,7 @@ impl Shared {
 
     /// Migrates some tenants on one connection; gives those that are to be looked at more closely, with what
     /// stood in the way where it may go well a moment later. All of them, where nothing more is to be begun.
-    async fn see_to_all(&self, some: Vec<Claimed>) -> Vec<(Claimed, Option<MigrationError>)> {
+    async fn see_to_all(&self, some: Vec<Claimed>) -> Vec<(Claimed, Option<ApplyError>)> {
         let is_halted = self.halted.borrow().is_some();
         let beginnings: Vec<_> =
             some.iter().map(|claimed| self.beginning(claimed).filter(|_| !is_halted)).collect();
@@ -288,7 +289,7 @@ impl Shared {
         &self,
         permit: &mut Option<OwnedSemaphorePermit>,
         mut claimed: Claimed,
-        mut interrupted: Option<MigrationError>,
+        mut interrupted: Option<ApplyError>,
     ) -> Option<Uuid> {
         let tenant = claimed.tenant;
         let mut tries = 1;
@@ -404,9 +405,9 @@ fn pause_after(tries: u32) -> Duration {
     pause + pause * u32::from(draw) / 512
 }
 
-fn is_worth_another_try(error: &MigrationError) -> bool {
+fn is_worth_another_try(error: &ApplyError) -> bool {
     match error {
-        MigrationError::Interrupted { failure, .. } | MigrationError::Database(failure) => {
+        ApplyError::Interrupted { failure, .. } | ApplyError::Database(failure) => {
             may_pass(failure)
         }
         _ => false,

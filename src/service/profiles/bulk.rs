@@ -8,7 +8,8 @@ use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::TenantId;
 use crate::domain::profile::{Document, Identity, KeyKind, Keys, Lifetime, ProfileId};
 use crate::domain::{Permission, Tenant};
-use crate::pg::{During, profiles};
+use crate::pg::During;
+use crate::pg::tenant::profiles;
 
 /// Most rows that a search gives.
 const SEARCH_LIMIT: i64 = 100;

@@ -7,7 +7,7 @@ use crate::auth::CallContext;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::profile::Identity;
 use crate::domain::{Permission, Tenant};
-use crate::pg::profiles;
+use crate::pg::tenant::profiles;
 
 impl Profiles {
     /// Reads a profile as it was in one of its versions.

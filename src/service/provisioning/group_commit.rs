@@ -18,13 +18,13 @@ use futures_util::future::{Either, join_all, select};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::order::Order;
 use crate::domain::error::{Error, Result};
+use crate::pg::control::tenant_setup::{self, Given, NewTenant};
+use crate::pg::control::vacancies::Pattern;
 use crate::pg::error::Failure;
-use crate::pg::new_tenants::{self, Given, NewTenant};
-use crate::pg::pool::TimeLimits;
-use crate::pg::vacancies::Pattern;
+use crate::pg::rules::TimeLimits;
 use crate::pg::{Db, PublicTx};
+use crate::service::provisioning::prepared::Order;
 
 /// Most that go together.
 const MANY: usize = 32;
@@ -98,7 +98,7 @@ async fn send(tx: PublicTx, pattern: &Pattern, group: Vec<Waiting>) -> Result<()
     let (orders, mut answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|one| (one.order, one.answer)).unzip();
     let rows: Vec<NewTenant<'_>> = orders.iter().map(|order| order.rows()).collect();
-    let made = pin!(new_tenants::insert_together(tx, pattern, &rows));
+    let made = pin!(tenant_setup::insert_together(tx, pattern, &rows));
     let gone = join_all(answers.iter_mut().map(oneshot::Sender::closed));
     let Either::Left((made, _)) = select(made, gone).await else { return Ok(()) };
     let given: Vec<Option<Given>> = match made {

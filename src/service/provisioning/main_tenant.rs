@@ -7,7 +7,8 @@ use crate::auth::CallContext;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Slug, TenantId, TenantName};
 use crate::domain::{Tenant, TenantStatus};
-use crate::pg::{During, tenants};
+use crate::pg::During;
+use crate::pg::control::tenants;
 
 /// Slug and name of the main tenant; a reserved word, so that nobody else can have it.
 const MAIN: &str = "main";

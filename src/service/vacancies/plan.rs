@@ -5,7 +5,7 @@
 //! - a vacancy *fits* a process if isolation and migrations are those of the process;
 //! - of those that fit there are as many as the most demanding live keeper of the same kind wants;
 //! - new ones are begun when half of them are gone, several at once, since each making of roles costs
-//!   every backend (`schemas::create_roles`);
+//!   every backend (`schema::create_roles`);
 //! - a vacancy of a lower version is migrated by whoever is ahead and keeps a stock, or dropped where it is
 //!   one too many or is for another isolation. An older process then makes no new ones while a keeper that
 //!   is ahead lives, and never touches what is ahead of it: so two versions do not fight during a
@@ -19,7 +19,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::domain::names::TenantId;
-use crate::pg::vacancies::{Keeper, Pattern, State, Vacancy};
+use crate::pg::control::vacancies::{Keeper, Pattern, State, Vacancy};
 
 /// How often a keeper says that it lives.
 pub(super) const SEEN_EVERY: Duration = Duration::minutes(1);
@@ -150,7 +150,7 @@ fn is_unwanted(asker: &Asker<'_>, vacancy: &Vacancy, others: &[&Keeper]) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::pool::Isolation;
+    use crate::pg::rules::Isolation;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 

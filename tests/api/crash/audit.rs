@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rowhouse::pg::migrations::MigrationSet;
+use rowhouse::migrations::MigrationSet;
 use tokio_postgres::Client;
 use uuid::Uuid;
 

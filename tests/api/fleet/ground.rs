@@ -6,7 +6,7 @@ use std::time::Duration;
 use rowhouse::app::{Backend, Options, Purpose};
 use rowhouse::config::Settings;
 use rowhouse::domain::operation::PauseReason;
-use rowhouse::pg::migrations::MigrationSet;
+use rowhouse::migrations::MigrationSet;
 use rowhouse::service::fleet::{Event, Events, Record, Wish};
 use tempfile::TempDir;
 use tokio_postgres::Client;

@@ -134,7 +134,7 @@ fn concurrently_without_the_mark_is_refused_when_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("V1__index.sql");
     std::fs::write(file, "SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);").unwrap();
-    let refused = rowhouse::pg::migrations::MigrationSet::load(folder.path()).unwrap_err();
+    let refused = rowhouse::migrations::MigrationSet::load(folder.path()).unwrap_err();
     let refused = refused.to_string();
     assert!(
         refused.contains("V1__index.sql, line 2")

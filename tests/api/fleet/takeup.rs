@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
 use rowhouse::domain::page::Window;
-use rowhouse::pg::pool::Statements;
+use rowhouse::pg::rules::Statements;
 use rowhouse::service::fleet::{Look, Wish};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};

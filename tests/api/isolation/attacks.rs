@@ -8,7 +8,7 @@
 
 use rowhouse::Row;
 use rowhouse::domain::names::TenantId;
-use rowhouse::pg::pool::{Isolation, Statements};
+use rowhouse::pg::rules::{Isolation, Statements};
 use rowhouse::pg::{Db, Failure};
 use tokio_postgres::Client;
 use tokio_postgres::types::{FromSql, Type};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use rowhouse::pg::pool::Isolation;
+use rowhouse::pg::rules::Isolation;
 
 use super::house::{House, MODES, secret};
 use super::leaks::{Dice, HANDLERS, cut_after, handle};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rowhouse::domain::names::TenantId;
-use rowhouse::pg::pool::{Isolation, Statements};
+use rowhouse::pg::rules::{Isolation, Statements};
 use rowhouse::pg::{Db, Failure};
 use tokio_postgres::error::SqlState;
 

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
 use rowhouse::domain::names::{Slug, TenantId, TenantName};
-use rowhouse::pg::Db;
-use rowhouse::pg::bootstrap::{self, RUNTIME_LOGIN};
-use rowhouse::pg::pool::{
-    Database, Endpoint, Isolation, PoolSizes, Rules, Sharing, Statements, TimeLimits,
+use rowhouse::pg::connect::tls::Connector;
+use rowhouse::pg::connect::url::DatabaseUrl;
+use rowhouse::pg::db::Database;
+use rowhouse::pg::rules::{
+    Endpoint, Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Sharing, Statements, TimeLimits,
 };
-use rowhouse::pg::tls::Connector;
-use rowhouse::pg::url::DatabaseUrl;
+use rowhouse::pg::{Db, bootstrap};
 use rowhouse::service::provisioning::{Admin, ProvisionTenant};
 use tokio_postgres::{Client, SimpleQueryMessage};
 

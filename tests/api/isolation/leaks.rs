@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rowhouse::domain::names::TenantId;
-use rowhouse::pg::pool::{Isolation, Statements};
+use rowhouse::pg::rules::{Isolation, Statements};
 use rowhouse::pg::{Db, Failure, Param};
 use tokio_postgres::types::{IsNull, ToSql, Type};
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
-use rowhouse::pg::embedded::{Durability, Server, Settings as ServerSettings};
+use rowhouse::embedded::{Durability, Server, Settings as ServerSettings};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
@@ -89,7 +89,7 @@ impl TestDatabase {
     pub fn runtime_url(&self) -> String {
         let config: tokio_postgres::Config = self.url().parse().expect("it is a URL");
         let password = config.get_password().map(rowhouse::pg::bootstrap::runtime_password);
-        self.url_of(rowhouse::pg::bootstrap::RUNTIME_LOGIN, &password.unwrap_or_default())
+        self.url_of(rowhouse::pg::rules::RUNTIME_LOGIN, &password.unwrap_or_default())
     }
 
     /// A connection to the same server, beside this database.

@@ -8,7 +8,7 @@ use crate::domain::error::{Result, Rule};
 use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
 use crate::http::control::call::Fields;
 use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
-use crate::service::registry::Changes;
+use crate::service::tenants::registry::Changes;
 
 /// What makes a tenant. The fields are read by hand, so that every bad one is named.
 #[derive(ToSchema)]

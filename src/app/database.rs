@@ -1,0 +1,108 @@
+//! Finds the ground to build on: the operator's database, or a PostgreSQL of our own.
+
+use secrecy::ExposeSecret;
+
+use crate::app::{BuildError, Purpose};
+use crate::config::Settings;
+#[cfg(feature = "embedded-postgres")]
+use crate::embedded;
+use crate::pg::bootstrap;
+use crate::pg::connect::tls::Connector;
+use crate::pg::connect::url::DatabaseUrl;
+use crate::pg::rules::{Endpoint, RUNTIME_LOGIN};
+
+/// The database of an embedded server.
+const EMBEDDED_DATABASE: &str = "rowhouse";
+
+/// Connections that an embedded server allows: ours, and some for people with `psql`.
+const EMBEDDED_SPARE_CONNECTIONS: usize = 20;
+
+/// The database that was found or started.
+pub(super) struct Ground {
+    pub(super) owner: Endpoint,
+    pub(super) runtime: Endpoint,
+    pub(super) embedded: bool,
+    pub(super) psql: Option<String>,
+    #[cfg(feature = "embedded-postgres")]
+    pub(super) host: Option<embedded::Host>,
+}
+
+impl Ground {
+    pub(super) async fn find(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
+        match settings.database_url() {
+            Some(url) => Self::at(settings, &DatabaseUrl::parse(url)?),
+            None => Self::embed(settings, purpose).await,
+        }
+    }
+
+    /// A database of the operator's.
+    fn at(settings: &Settings, owner: &DatabaseUrl) -> Result<Self, BuildError> {
+        let runtime = if let Some(url) = &settings.database.runtime_url {
+            DatabaseUrl::parse(url.expose_secret())?
+        } else {
+            let password = owner.config().get_password().map(bootstrap::runtime_password);
+            owner.with_login(RUNTIME_LOGIN, password.as_deref())
+        };
+        Ok(Self {
+            owner: endpoint(owner)?,
+            runtime: endpoint(&runtime)?,
+            embedded: false,
+            psql: None,
+            #[cfg(feature = "embedded-postgres")]
+            host: None,
+        })
+    }
+
+    /// A database of our own: the one that a running `serve` keeps, or one that we start.
+    ///
+    /// `serve` always starts its own: the server of a command stops when its guests are done, and `serve` never
+    /// is; and after a kill the old one may still be on its way out.
+    #[cfg(feature = "embedded-postgres")]
+    async fn embed(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
+        let max_connections = settings.database.max_connections + EMBEDDED_SPARE_CONNECTIONS;
+        let embedded_settings = embedded::Settings {
+            data_dir: settings.data_dir.clone(),
+            bin_dir: settings.database.bin_dir.clone(),
+            durability: embedded::Durability::Full,
+            listen_tcp: None,
+            max_connections: u16::try_from(max_connections).unwrap_or(u16::MAX),
+        };
+        if purpose == Purpose::Operate && !embedded::has_cluster(&settings.data_dir) {
+            return Err(BuildError::NoData { data_dir: settings.data_dir.clone() });
+        }
+        let (config, host) = match purpose {
+            Purpose::Serve => {
+                let server = embedded::Server::start_to_stay(&embedded_settings).await?;
+                (server.connect_config(EMBEDDED_DATABASE), embedded::Host::Own(Box::new(server)))
+            }
+            Purpose::Migrate | Purpose::Operate => {
+                embedded::reach_or_start(&embedded_settings, EMBEDDED_DATABASE).await?
+            }
+        };
+        let plain = Connector::new(
+            DatabaseUrl::parse("postgres://localhost/x?sslmode=disable&user=x")?.ssl(),
+        )?;
+        let mut runtime = config.clone();
+        runtime.user(RUNTIME_LOGIN);
+        Ok(Self {
+            owner: Endpoint { config, tls: plain.make_tls() },
+            runtime: Endpoint { config: runtime, tls: plain.make_tls() },
+            embedded: true,
+            psql: match &host {
+                embedded::Host::Own(server) => Some(server.psql_line(EMBEDDED_DATABASE)),
+                embedded::Host::Other(_) => None,
+            },
+            host: Some(host),
+        })
+    }
+
+    #[cfg(not(feature = "embedded-postgres"))]
+    async fn embed(_: &Settings, _: Purpose) -> Result<Self, BuildError> {
+        Err(BuildError::NoDatabase)
+    }
+}
+
+fn endpoint(url: &DatabaseUrl) -> Result<Endpoint, BuildError> {
+    let tls = Connector::new(url.ssl())?.make_tls();
+    Ok(Endpoint { config: url.config().clone(), tls })
+}

@@ -1,0 +1,93 @@
+//! Finds a server to work on for one command: the one that another process keeps, or one started here.
+
+use std::path::Path;
+use std::time::Instant;
+
+use tokio_postgres::Config;
+
+use crate::embedded::paths::Places;
+use crate::embedded::usage_lock::{self, Brief, Guest};
+use crate::embedded::{
+    EmbeddedError, LOCK_PATIENCE, LOCK_POLL, SUPERUSER, Server, Settings, binaries, blocking,
+};
+
+/// How to connect to the server that another process of ours keeps on this data dir, if one is ready: so
+/// that the command line works beside `serve`.
+#[must_use]
+pub fn running(data_dir: &Path, database: &str) -> Option<Config> {
+    let text = std::fs::read_to_string(data_dir.join("postgres").join("postmaster.pid")).ok()?;
+    // Line 4 is the port, line 5 the folder of the socket, line 8 what the server is doing (PostgreSQL,
+    // src/include/utils/pidfile.h). One that is starting or stopping refuses us.
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let (port, socket_dir) = (lines.get(3)?.parse().ok()?, *lines.get(4)?);
+    if *lines.get(7)? != "ready" {
+        return None;
+    }
+    let socket = Path::new(socket_dir).join(format!(".s.PGSQL.{port}"));
+    // A stale file outlives its server; a socket that takes connections does not.
+    std::os::unix::net::UnixStream::connect(socket).ok()?;
+    let mut config = Config::new();
+    config.host_path(socket_dir).port(port).user(SUPERUSER).dbname(database);
+    Some(config)
+}
+
+/// Whose server a command works on.
+#[derive(Debug)]
+pub enum Host {
+    /// Its own, to be stopped by it. [`Server::stop`] waits for the guests that came meanwhile.
+    Own(Box<Server>),
+    /// Another process's, which keeps it running until this is dropped.
+    Other(Guest),
+}
+
+/// How to connect to the server that another process keeps on this data dir, or to one started here.
+///
+/// # Errors
+/// Those of [`Server::start`].
+pub async fn reach_or_start(
+    settings: &Settings,
+    database: &str,
+) -> Result<(Config, Host), EmbeddedError> {
+    if !has_cluster(&settings.data_dir) {
+        // Before anything is created, as in a start.
+        let (named, cluster) = (settings.bin_dir.clone(), Places::cluster_in(&settings.data_dir));
+        blocking(move || binaries::find(named.as_deref(), &cluster)).await?;
+    }
+    let begin = Instant::now();
+    loop {
+        // The place first: a server that is seen running then stays.
+        let (data_dir, lock) = Places::open_lock(&settings.data_dir)?;
+        let guest = Guest::enter(&data_dir).await?;
+        // One that is just being started may be ready before its database is.
+        let is_starting = !usage_lock::had(lock.try_lock_shared(), &data_dir)?;
+        if !is_starting {
+            if let Some(config) = running(&data_dir, database) {
+                return Ok((config, Host::Other(guest)));
+            }
+            drop((guest, lock));
+            if let Some(brief) = Brief::say(&data_dir)? {
+                match Server::start(settings).await {
+                    Ok(mut server) => {
+                        server.brief = Some(brief);
+                        return Ok((server.connect_config(database), Host::Own(Box::new(server))));
+                    }
+                    // A `serve` was starting one at the same moment.
+                    Err(EmbeddedError::AlreadyRunning { .. })
+                        if begin.elapsed() < LOCK_PATIENCE => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        // Another process is starting one, or stopping it.
+        if begin.elapsed() > LOCK_PATIENCE {
+            return Err(EmbeddedError::Busy { data_dir });
+        }
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+}
+
+/// Whether a data dir has data in it, be its server running or not.
+#[must_use]
+pub fn has_cluster(data_dir: &Path) -> bool {
+    Places::cluster_in(data_dir).join("PG_VERSION").exists()
+}

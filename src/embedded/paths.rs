@@ -1,0 +1,293 @@
+//! Decides where everything of the embedded server lies, and who owns it.
+//!
+//! ```text
+//! <data dir>/postgres            the cluster
+//! <data dir>/postgres.tmp-<pid>  a cluster that initdb is still making
+//! <data dir>/postgres.lock       held while a server is being started
+//! <data dir>/postgres.guests     held by those who work on a server that another process keeps
+//! <data dir>/postgres.brief      held while a server runs that a command has started for itself
+//! <data dir>/postgres.log        what the server says
+//! <data dir>/postgres-password   for TCP, mode 0600
+//! <data dir>/socket              the unix socket, mode 0700
+//! ```
+//!
+//! PostgreSQL refuses to run as root. Started by root, we run it as the owner of the cluster where
+//! there is one, else as `postgres`, else as `nobody`; the cluster and the socket folder are that
+//! account's, the rest stays ours. Where that account cannot get to the data dir (a checkout in
+//! `/root`, say), cluster and socket move to a folder of their own under `/var/lib/rowhouse`, and
+//! `<data dir>/postgres` becomes a link to it, so that the next start finds the same data. Only the
+//! data dir itself is made passable; the rights of other people's folders are never touched.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::embedded::error::Context;
+use crate::embedded::os::{self, Account};
+use crate::embedded::{Durability, EmbeddedError, Settings};
+
+/// `sun_path` holds 108 bytes on Linux and 104 on macOS and the BSDs, with a NUL at the end.
+const LONGEST_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+/// The longest name that the server gives its socket.
+const SOCKET_FILE: &str = ".s.PGSQL.65535";
+/// Who runs the server for root: the distribution's account, else the one that owns nothing.
+const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
+/// Where a cluster goes that must outlive a restart, if it cannot be in the data dir.
+const FALLBACK_HOME: &str = "/var/lib/rowhouse";
+/// A log beyond this size is set aside at the next start; one old log is kept.
+const LONGEST_LOG: u64 = 8 * 1024 * 1024;
+
+/// Where everything lies, all paths absolute.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    pub(super) data_dir: PathBuf,
+    /// Holds the cluster and the socket; the data dir itself, nearly always.
+    pub(super) home: PathBuf,
+    pub(super) cluster: PathBuf,
+    pub(super) socket_dir: PathBuf,
+    /// Who runs the server; nobody in particular unless we are root.
+    pub(super) account: Option<Account>,
+}
+
+impl Places {
+    /// Where the cluster of a data dir is looked for, before anything is created.
+    pub(super) fn cluster_in(data_dir: &Path) -> PathBuf {
+        data_dir.join("postgres")
+    }
+
+    /// Makes the data dir, if need be, and the lock file in it.
+    pub(super) fn open_lock(data_dir: &Path) -> Result<(PathBuf, File), EmbeddedError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)
+            .context("create", data_dir)?;
+        let data_dir = fs::canonicalize(data_dir).context("resolve", data_dir)?;
+        let path = data_dir.join("postgres.lock");
+        match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let owner = fs::metadata(&data_dir).context("read", &data_dir)?.uid();
+                Err(EmbeddedError::NotOurs { path: data_dir, owner })
+            }
+            lock => Ok((data_dir, lock.context("open", path)?)),
+        }
+    }
+
+    /// Settles the places. The caller holds the lock.
+    pub(super) fn settle(data_dir: PathBuf, settings: &Settings) -> Result<Places, EmbeddedError> {
+        let link = Places::cluster_in(&data_dir);
+        let account = match os::effective_uid() {
+            0 => Some(account_for(&link)?),
+            _ => None,
+        };
+        let home = home_for(&data_dir, &link, account, settings.durability)?;
+        let cluster = home.join("postgres");
+        let (us, _) = owner(account);
+        if let Ok(found) = fs::metadata(&cluster)
+            && found.uid() != us
+        {
+            return Err(EmbeddedError::NotOurs { path: cluster, owner: found.uid() });
+        }
+        let socket_dir = socket_dir_for(&home, account)?;
+        private_folder(&socket_dir, account)?;
+        Ok(Places { data_dir, home, cluster, socket_dir, account })
+    }
+
+    pub(super) fn password_file(&self) -> PathBuf {
+        self.data_dir.join("postgres-password")
+    }
+
+    /// Opens the server's log for appending, and tells where this run's part will begin.
+    pub(super) fn open_log(&self) -> Result<(File, u64), EmbeddedError> {
+        let path = self.log_file();
+        if fs::metadata(&path).is_ok_and(|log| log.len() > LONGEST_LOG) {
+            let aside = path.with_extension("log.1");
+            fs::rename(&path, &aside).context("rename", &path)?;
+        }
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .context("open", &path)?;
+        let begin = log.metadata().context("read", &path)?.len();
+        Ok((log, begin))
+    }
+
+    pub(super) fn log_file(&self) -> PathBuf {
+        self.data_dir.join("postgres.log")
+    }
+}
+
+/// Makes a folder that only the server's account enters, or takes over one that is already ours.
+pub(super) fn private_folder(path: &Path, account: Option<Account>) -> Result<(), EmbeddedError> {
+    let (uid, gid) = owner(account);
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // In a temporary folder anybody may have been first, with a link even.
+            let found = fs::symlink_metadata(path).context("read", path)?;
+            if !found.is_dir() || ![uid, os::effective_uid()].contains(&found.uid()) {
+                return Err(EmbeddedError::SocketDir { path: path.to_path_buf() });
+            }
+            fs::set_permissions(path, Permissions::from_mode(0o700)).context("restrict", path)?;
+        }
+        made => made.context("create", path)?,
+    }
+    if account.is_some() {
+        std::os::unix::fs::lchown(path, Some(uid), gid).context("hand over", path)?;
+    }
+    Ok(())
+}
+
+fn owner(account: Option<Account>) -> (u32, Option<u32>) {
+    account.map_or_else(|| (os::effective_uid(), None), |account| (account.uid, Some(account.gid)))
+}
+
+/// Who runs the server for root.
+fn account_for(cluster: &Path) -> Result<Account, EmbeddedError> {
+    match fs::metadata(cluster) {
+        Ok(found) if found.uid() != 0 => Ok(Account { uid: found.uid(), gid: found.gid() }),
+        _ => ACCOUNTS.into_iter().find_map(os::account).ok_or(EmbeddedError::NoAccount),
+    }
+}
+
+fn home_for(
+    data_dir: &Path,
+    link: &Path,
+    account: Option<Account>,
+    durability: Durability,
+) -> Result<PathBuf, EmbeddedError> {
+    if let Ok(target) = fs::read_link(link) {
+        // Ours from an earlier start. What it points to may have been swept away meanwhile.
+        let home = target.parent().unwrap_or(data_dir).to_path_buf();
+        return passable_folder(&home, account).map(|()| home);
+    }
+    let Some(account) = account else { return Ok(data_dir.to_path_buf()) };
+    make_passable(data_dir)?;
+    let Some(blocked_by) = obstacle(data_dir, account) else { return Ok(data_dir.to_path_buf()) };
+    if link.exists() {
+        // Moving on would hide the data that is there.
+        return Err(EmbeddedError::Unreachable { uid: account.uid, blocked_by });
+    }
+    let parent = match durability {
+        Durability::Full => PathBuf::from(FALLBACK_HOME),
+        Durability::None => std::env::temp_dir(),
+    };
+    let home = parent.join(format!("rowhouse-{}", Uuid::new_v4().simple()));
+    passable_folder(&home, Some(account))?;
+    std::os::unix::fs::symlink(home.join("postgres"), link).context("link", link)?;
+    tracing::warn!(
+        blocked_by = %blocked_by.display(), home = %home.display(),
+        "the account that runs PostgreSQL cannot reach the data dir: the database is kept elsewhere"
+    );
+    Ok(home)
+}
+
+fn passable_folder(path: &Path, account: Option<Account>) -> Result<(), EmbeddedError> {
+    DirBuilder::new().recursive(true).mode(0o711).create(path).context("create", path)?;
+    match account.and_then(|account| Some((account.uid, obstacle(path, account)?))) {
+        Some((uid, blocked_by)) => Err(EmbeddedError::Unreachable { uid, blocked_by }),
+        None => Ok(()),
+    }
+}
+
+/// Lets others pass through (not look into) a folder of root's.
+fn make_passable(path: &Path) -> Result<(), EmbeddedError> {
+    let found = fs::metadata(path).context("read", path)?;
+    if found.uid() == os::effective_uid() && found.mode() & 0o011 != 0o011 {
+        fs::set_permissions(path, Permissions::from_mode(found.mode() | 0o011))
+            .context("open up", path)?;
+    }
+    Ok(())
+}
+
+/// The first folder on the way down that the account may not enter.
+fn obstacle(path: &Path, account: Account) -> Option<PathBuf> {
+    let way_down: Vec<&Path> = path.ancestors().collect();
+    let enters = |folder: &Path| {
+        fs::metadata(folder).is_ok_and(|found| {
+            let bit = match (found.uid() == account.uid, found.gid() == account.gid) {
+                (true, _) => 0o100,
+                (false, true) => 0o010,
+                (false, false) => 0o001,
+            };
+            found.mode() & bit != 0
+        })
+    };
+    way_down.into_iter().rev().find(|folder| !enters(folder)).map(Path::to_path_buf)
+}
+
+/// A folder for the socket: in the home, or a short one in the temporary folder where the path
+/// would be longer than a socket's may be. Its name follows from the home's, so that every start of
+/// one data dir finds the same.
+fn socket_dir_for(home: &Path, account: Option<Account>) -> Result<PathBuf, EmbeddedError> {
+    let near = home.join("socket");
+    if holds_a_socket(&near) {
+        return Ok(near);
+    }
+    let digest = hex::encode(Sha256::digest(home.as_os_str().as_bytes()));
+    let name = format!("rowhouse-{}", digest.get(..16).unwrap_or(&digest));
+    let reachable =
+        |folder: &PathBuf| account.is_none_or(|account| obstacle(folder, account).is_none());
+    [std::env::temp_dir(), PathBuf::from("/tmp")]
+        .into_iter()
+        .filter(reachable)
+        .map(|folder| folder.join(&name))
+        .find(|short| holds_a_socket(short))
+        .ok_or(EmbeddedError::SocketDir { path: near })
+}
+
+/// Whether the server can listen there, and libpq and our own driver can be told of it: both split
+/// a host at commas, and one that is not UTF-8 fits in no URL.
+fn holds_a_socket(folder: &Path) -> bool {
+    let length = folder.join(SOCKET_FILE).as_os_str().len();
+    length <= LONGEST_SOCKET_PATH && folder.to_str().is_some_and(|path| !path.contains(','))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_stays_in_the_home_unless_its_path_would_be_too_long_or_ambiguous() {
+        let home = |length: usize| PathBuf::from(format!("/{}", "d".repeat(length - 1)));
+        let longest = LONGEST_SOCKET_PATH - "/socket/".len() - SOCKET_FILE.len();
+        assert_eq!(socket_dir_for(&home(longest), None).unwrap(), home(longest).join("socket"));
+        for home in [home(longest + 1), PathBuf::from("/data,more")] {
+            let short = socket_dir_for(&home, None).unwrap();
+            assert!(short.starts_with(std::env::temp_dir()), "{}", short.display());
+            assert_eq!(short, socket_dir_for(&home, None).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_first_closed_folder_on_the_way_is_the_obstacle() {
+        let top = tempfile::tempdir().unwrap();
+        let closed = top.path().join("closed");
+        let inner = closed.join("inner");
+        fs::create_dir_all(&inner).unwrap();
+        fs::set_permissions(top.path(), Permissions::from_mode(0o711)).unwrap();
+        fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+        let stranger = Account { uid: 4_000_000, gid: 4_000_000 };
+        assert_eq!(obstacle(&inner, stranger), Some(closed.clone()));
+        fs::set_permissions(&closed, Permissions::from_mode(0o711)).unwrap();
+        assert_eq!(obstacle(&inner, stranger), None);
+    }
+
+    #[test]
+    fn a_link_or_a_strangers_folder_is_never_taken_for_the_socket() {
+        let top = tempfile::tempdir().unwrap();
+        let link = top.path().join("link");
+        std::os::unix::fs::symlink(top.path(), &link).unwrap();
+        assert!(matches!(private_folder(&link, None), Err(EmbeddedError::SocketDir { .. })));
+    }
+}

@@ -1,0 +1,105 @@
+//! Refuses files with a statement that would leave its transaction, its schema or its role.
+
+use crate::migrations::error::LoadError;
+use crate::migrations::statements;
+
+const ENDS: &str = "migrations run inside one transaction with the rest of the tenant";
+const SCOPE: &str = "it would change the schema or the role that the next statements run in";
+const LEAKS: &str = "it would outlive the transaction; write SET LOCAL";
+
+/// Refuses a file with a statement that would leave its transaction, its schema or its role.
+///
+/// # Errors
+/// The first such statement, with its line.
+pub fn check(file: &str, sql: &str) -> Result<(), LoadError> {
+    for statement in statements::split(file, sql)? {
+        for count in 1..=statement.words.len().min(4) {
+            let words = &statement.words[..count];
+            if let Some(reason) = refuse(words) {
+                return Err(LoadError::Refused {
+                    file: file.to_owned(),
+                    line: statement.line,
+                    statement: words.join(" "),
+                    reason,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why a statement that starts with these words is refused.
+fn refuse(words: &[String]) -> Option<&'static str> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT"]
+        | ["PREPARE", "TRANSACTION"] => Some(ENDS),
+        [
+            "SET",
+            "LOCAL" | "SESSION",
+            "SEARCH_PATH" | "ROLE" | "SCHEMA" | "AUTHORIZATION" | "SESSION",
+        ]
+        | ["SET", "SEARCH_PATH" | "ROLE" | "SCHEMA"]
+        | ["RESET", "SEARCH_PATH" | "ROLE" | "ALL" | "SESSION"]
+        | ["DISCARD"] => Some(SCOPE),
+        ["SET", "LOCAL" | "CONSTRAINTS" | "SESSION"] => None,
+        ["SET", _] => Some(LEAKS),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_would_end_the_transaction_is_refused_with_its_line() {
+        for (sql, line) in [
+            ("COMMIT", 1),
+            ("CREATE TABLE t (a int);\n\ncommit;", 3),
+            ("SELECT 1; -- fine\n/* x */ ROLLBACK", 2),
+            ("BEGIN; SELECT 1", 1),
+            ("START TRANSACTION", 1),
+            ("END;", 1),
+            ("ABORT", 1),
+            ("PREPARE TRANSACTION 'x'", 1),
+            ("SET search_path = public", 1),
+            ("SET LOCAL search_path TO public", 1),
+            ("set session search_path = x", 1),
+            ("SET ROLE postgres", 1),
+            ("SET LOCAL ROLE postgres", 1),
+            ("RESET ROLE", 1),
+            ("SET SESSION AUTHORIZATION postgres", 1),
+            ("DISCARD ALL", 1),
+            ("SET statement_timeout = 0", 1),
+        ] {
+            match check("V1__x.sql", sql) {
+                Err(LoadError::Refused { line: found, .. }) => {
+                    assert_eq!(found, line, "{sql}");
+                }
+                other => panic!("{sql}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn words_inside_of_texts_bodies_and_names_do_no_harm() {
+        for sql in [
+            "INSERT INTO t VALUES ('COMMIT; ROLLBACK;')",
+            "INSERT INTO t VALUES (E'it\\'s; COMMIT;')",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN; COMMIT; END $$",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $body$ BEGIN RETURN 1; END; $body$;",
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END; SELECT 1",
+            "-- COMMIT;\nSELECT 1",
+            "/* COMMIT; /* nested */ ROLLBACK; */ SELECT 1",
+            "CREATE TABLE \"commit\" (\"begin\" int)",
+            "SAVEPOINT x; RELEASE x",
+            "SET LOCAL work_mem = '64MB'",
+            "SET CONSTRAINTS ALL DEFERRED",
+            "SELECT case when a then b end FROM t",
+            "",
+        ] {
+            assert!(check("V1__x.sql", sql).is_ok(), "{sql}: {:?}", check("V1__x.sql", sql));
+        }
+    }
+}

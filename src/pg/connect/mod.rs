@@ -1,0 +1,5 @@
+//! Reaching the server: connection URLs, TLS, dedicated connections.
+
+pub mod dedicated;
+pub mod tls;
+pub mod url;

@@ -1,0 +1,341 @@
+//! Makes the TLS to the database, as strict as `sslmode` says, with rustls and aws-lc-rs.
+//!
+//! One [`Connector`] serves all modes: whether TLS is asked for at all is the `ssl_mode` of the
+//! `Config` in the same [`DatabaseUrl`](crate::pg::connect::url::DatabaseUrl); what the server's certificate must
+//! prove is decided here. Roots, certificate and key are read once, when the connector is made, so a
+//! missing file stops the start and not the hundredth connection.
+//!
+//! Promises: in every mode the server proves that it holds the key of the certificate that it shows.
+//! That is why `channel_binding=require` means something even under `sslmode=require`.
+//!
+//! Stricter than libpq, because rustls is:
+//! - TLS 1.2 and 1.3 only;
+//! - `verify-full` looks at subjectAltName alone; a name that stands only in the certificate's CN does
+//!   not count;
+//! - `verify-ca` and `verify-full` want X.509 version 3 from the server (`openssl x509 -req` before 3.2
+//!   makes version 1 unless it is given extensions); without a check such a server is reached by TLS 1.3;
+//! - a key must not be encrypted (there is no `sslpassword`).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::pg::connect::url::{ClientFiles, Roots, SslMode, SslSettings, Verification};
+
+/// What PostgreSQL is called in a TLS handshake; servers from 17 on insist on it where
+/// `sslnegotiation=direct`, and proxies sort by it.
+const ALPN: &[u8] = b"postgresql";
+
+/// The half of a connection that must be polled (spawned) for the [`Client`] to get answers.
+pub type Connection =
+    tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
+/// Why there can be no TLS with these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file that the URL names cannot be read, or holds nothing of the kind.
+    #[error("failed to read `{parameter}` from {}", path.display())]
+    Read {
+        /// The parameter that names it.
+        parameter: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// A root certificate could be read and cannot be used.
+    #[error("failed to use `{parameter}` from {}", path.display())]
+    Refused {
+        /// The parameter that names it.
+        parameter: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The certificate and the key could be read and do not serve, or do not belong together.
+    #[error(
+        "failed to use `sslcert` {} with `sslkey` {}",
+        files.certificate.display(),
+        files.key.display()
+    )]
+    Client {
+        /// The two files.
+        files: ClientFiles,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The system trusts nobody, or keeps its roots where we do not look.
+    #[error(
+        "failed to find a root certificate in the system's store; name a file in `sslrootcert`"
+    )]
+    NoSystemRoots {
+        /// The first thing that went wrong, if anything did.
+        source: Option<rustls_native_certs::Error>,
+    },
+    /// The provider and rustls have no protocol in common: a fault of the build.
+    #[error("failed to set up TLS")]
+    Provider {
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+/// Opens connections with the TLS that one database URL asks for. Clones share everything.
+#[derive(Clone)]
+pub struct Connector {
+    tls: MakeRustlsConnect,
+}
+
+impl Connector {
+    /// Reads all files that the settings name; blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// Names the parameter and the file that cannot be used.
+    pub fn new(ssl: &SslSettings) -> Result<Self, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let check = ServerCheck::new(ssl, provider.signature_verification_algorithms)?;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|source| TlsError::Provider { source })?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(check));
+        // Where TLS is off, files that only TLS needs are nobody's business.
+        let client = ssl.client().filter(|_| ssl.mode() != SslMode::Disable);
+        let mut config = match client {
+            Some(files) => {
+                let (chain, key) = read_client(files)?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|source| TlsError::Client { files: files.clone(), source })?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self { tls: MakeRustlsConnect::new(config) })
+    }
+
+    /// What the pool and `CancelToken::cancel_query` take; for all modes, with or without TLS.
+    #[must_use]
+    pub fn make_tls(&self) -> MakeRustlsConnect {
+        self.tls.clone()
+    }
+
+    /// Opens one connection. The second half must be spawned.
+    pub async fn connect(
+        &self,
+        config: &Config,
+    ) -> Result<(Client, Connection), tokio_postgres::Error> {
+        config.connect(self.make_tls()).await
+    }
+}
+
+/// Judges the server's certificate.
+#[derive(Debug)]
+struct ServerCheck {
+    /// `None`: any certificate will do.
+    roots: Option<TrustedRoots>,
+    /// Whether the certificate must bear the host's name.
+    name: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+#[derive(Debug)]
+struct TrustedRoots {
+    store: RootCertStore,
+    /// What the operator's own file holds; the system's roots are nobody's server certificates.
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCheck {
+    fn new(ssl: &SslSettings, algorithms: WebPkiSupportedAlgorithms) -> Result<Self, TlsError> {
+        let roots = match ssl.roots() {
+            Some(Roots::File(path)) => Some(read_roots(path)?),
+            Some(Roots::System) => Some(system_roots()?),
+            // Nobody asks; were somebody to turn TLS on in the `Config` alone, nobody is trusted.
+            None if ssl.mode() == SslMode::Disable => {
+                Some(TrustedRoots { store: RootCertStore::empty(), named: Vec::new() })
+            }
+            None => None,
+        };
+        let name = ssl.verification() == Verification::ChainAndName;
+        Ok(Self { roots, name, algorithms })
+    }
+
+    fn verify_chain(
+        &self,
+        roots: &TrustedRoots,
+        server: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let certificate = ParsedCertificate::try_from(server)?;
+        let outcome = verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &roots.store,
+            intermediates,
+            now,
+            self.algorithms.all,
+        );
+        match outcome {
+            // `openssl req -x509` marks what it makes as a CA, and webpki wants no CA as a server.
+            // Where the operator named this very certificate, it is trusted for what it is. The time
+            // of validity is checked before the mark, and has a variant of its own.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if roots.named.iter().any(|named| named.as_ref() == server.as_ref()) =>
+            {
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl ServerCertVerifier for ServerCheck {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(roots) = &self.roots {
+            self.verify_chain(roots, end_entity, intermediates, now)?;
+        }
+        if self.name {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let readable = ParsedCertificate::try_from(cert).is_ok();
+        if readable || self.roots.is_some() {
+            return verify_tls13_signature(message, cert, dss, &self.algorithms);
+        }
+        let key = key_of_version_1(cert)?;
+        verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The public key in a certificate of X.509 version 1, which webpki reads as a root only.
+fn key_of_version_1(
+    cert: &CertificateDer<'_>,
+) -> Result<SubjectPublicKeyInfoDer<'static>, rustls::Error> {
+    let mut store = RootCertStore::empty();
+    store.add(cert.clone().into_owned())?;
+    let anchor = store.roots.first().ok_or(CertificateError::BadEncoding)?;
+    Ok(der_sequence(&anchor.subject_public_key_info).into())
+}
+
+/// A root keeps what is inside the SEQUENCE of its key; this puts the outside back (X.690, 8.1.3).
+fn der_sequence(content: &[u8]) -> Vec<u8> {
+    const SEQUENCE: u8 = 0x30;
+    const LONG_FORM: u8 = 0x80;
+    let length = content.len().to_be_bytes();
+    let significant = length.iter().skip_while(|byte| **byte == 0).copied();
+    let mut der = vec![SEQUENCE];
+    if content.len() >= usize::from(LONG_FORM) {
+        der.push(LONG_FORM | u8::try_from(significant.clone().count()).unwrap_or_default());
+    }
+    der.extend(significant);
+    der.extend_from_slice(content);
+    der
+}
+
+fn read_roots(path: &Path) -> Result<TrustedRoots, TlsError> {
+    let parameter = "sslrootcert";
+    let named = read_certificates(parameter, path)?;
+    let mut store = RootCertStore::empty();
+    for certificate in &named {
+        store.add(certificate.clone()).map_err(|source| TlsError::Refused {
+            parameter,
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(TrustedRoots { store, named })
+}
+
+fn system_roots() -> Result<TrustedRoots, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    let (added, ignored) = store.add_parsable_certificates(found.certs);
+    if added == 0 {
+        return Err(TlsError::NoSystemRoots { source: found.errors.into_iter().next() });
+    }
+    if ignored > 0 || !found.errors.is_empty() {
+        let errors_count = found.errors.len();
+        tracing::warn!(
+            ignored,
+            errors_count,
+            "some of the system's root certificates cannot be used"
+        );
+    }
+    Ok(TrustedRoots { store, named: Vec::new() })
+}
+
+fn read_client(
+    files: &ClientFiles,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let chain = read_certificates("sslcert", &files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|source| unreadable("sslkey", &files.key, source))?;
+    Ok((chain, key))
+}
+
+fn read_certificates(
+    parameter: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|source| unreadable(parameter, path, source))?;
+    if certificates.is_empty() {
+        return Err(unreadable(parameter, path, pem::Error::NoItemsFound));
+    }
+    Ok(certificates)
+}
+
+fn unreadable(parameter: &'static str, path: &Path, source: pem::Error) -> TlsError {
+    TlsError::Read { parameter, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! The TLS part of a database URL: `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, and what follows from them
+//! together. Must not know: what is in the files that they name.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::pg::connect::url::{Parameters, UrlError};
+
+/// How much TLS the operator asks for, in libpq's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// The same as [`SslMode::Prefer`] here.
+    Allow,
+    /// Where the server offers it.
+    Prefer,
+    /// Always; any certificate will do, unless a root is named.
+    Require,
+    /// Always, with a certificate that a trusted root has signed, whatever name it bears.
+    VerifyCa,
+    /// Always, with a certificate that a trusted root has signed for this very host.
+    VerifyFull,
+}
+
+impl SslMode {
+    /// Every mode, from the weakest to the strongest.
+    pub const ALL: [Self; 6] =
+        [Self::Disable, Self::Allow, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
+
+    /// The word in a URL.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
+    fn parse(word: &str) -> Result<Self, UrlError> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == word).ok_or(UrlError::Value {
+            parameter: "sslmode",
+            expected: "disable, allow, prefer, require, verify-ca or verify-full",
+        })
+    }
+}
+
+impl fmt::Display for SslMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whose signature under the server's certificate counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roots {
+    /// The system's store, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name, as with OpenSSL.
+    System,
+    /// A PEM file of certificates.
+    File(PathBuf),
+}
+
+/// The PEM files with which we prove who we are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// `sslcert`: our certificate, then those between it and the server's root.
+    pub certificate: PathBuf,
+    /// `sslkey`: its private key, not encrypted.
+    pub key: PathBuf,
+}
+
+/// What must be true of the server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verification {
+    /// Nothing, but that the server holds its key.
+    Possession,
+    /// A trusted root has signed it.
+    Chain,
+    /// A trusted root has signed it, and it bears the host's name.
+    ChainAndName,
+}
+
+/// The TLS part of a [`DatabaseUrl`](crate::pg::connect::url::DatabaseUrl).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SslSettings {
+    mode: SslMode,
+    roots: Option<Roots>,
+    client: Option<ClientFiles>,
+}
+
+impl SslSettings {
+    /// The mode, as the operator wrote it.
+    #[must_use]
+    pub const fn mode(&self) -> SslMode {
+        self.mode
+    }
+
+    /// Where the trusted roots are; `None` where no certificate is checked.
+    #[must_use]
+    pub const fn roots(&self) -> Option<&Roots> {
+        self.roots.as_ref()
+    }
+
+    /// Our own certificate, if there is one.
+    #[must_use]
+    pub const fn client(&self) -> Option<&ClientFiles> {
+        self.client.as_ref()
+    }
+
+    /// What must be true of the server's certificate, where TLS is used at all.
+    #[must_use]
+    pub const fn verification(&self) -> Verification {
+        match (self.mode, &self.roots) {
+            (SslMode::VerifyFull, _) => Verification::ChainAndName,
+            (SslMode::VerifyCa, _) | (_, Some(_)) => Verification::Chain,
+            (_, None) => Verification::Possession,
+        }
+    }
+
+    /// Takes what is about TLS out of the parameters.
+    pub(super) fn take(parameters: &mut Parameters) -> Result<Self, UrlError> {
+        let mode = parameters.remove("sslmode").map(|word| SslMode::parse(&word)).transpose()?;
+        let roots = match parameters.remove("sslrootcert") {
+            Some(word) if word == "system" => Some(Roots::System),
+            Some(path) => Some(Roots::File(PathBuf::from(path))),
+            None => None,
+        };
+        let client = client_files(parameters.remove("sslcert"), parameters.remove("sslkey"))?;
+
+        // The system's roots sign for anybody; without the name they prove nothing (libpq 16).
+        let system = roots == Some(Roots::System);
+        let mode = mode.unwrap_or(if system { SslMode::VerifyFull } else { SslMode::Prefer });
+        if system && mode != SslMode::VerifyFull {
+            return Err(UrlError::WeakForSystemRoots { mode });
+        }
+
+        let roots = match mode {
+            SslMode::Disable => None,
+            SslMode::VerifyCa | SslMode::VerifyFull => roots.or(Some(Roots::System)),
+            SslMode::Allow | SslMode::Prefer | SslMode::Require => roots,
+        };
+        Ok(Self { mode, roots, client })
+    }
+}
+
+fn client_files(
+    certificate: Option<String>,
+    key: Option<String>,
+) -> Result<Option<ClientFiles>, UrlError> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some(ClientFiles { certificate: certificate.into(), key: key.into() }))
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(UrlError::Missing {
+            parameter: "sslkey",
+            hint: "`sslcert` needs the file of its private key",
+        }),
+        (None, Some(_)) => Err(UrlError::Missing {
+            parameter: "sslcert",
+            hint: "`sslkey` needs the file of its certificate",
+        }),
+    }
+}

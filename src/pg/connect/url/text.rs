@@ -1,0 +1,190 @@
+//! Takes the text of a database URL apart into names and values, without judging them.
+//!
+//! Promises: an error never repeats a piece of the text. Splits a URL where libpq does, and refuses it
+//! where that would make a host or a database out of a password.
+
+use std::fmt::Write as _;
+
+use crate::pg::connect::url::UrlError;
+
+/// A parameter and its value.
+pub(super) type Pair = (String, String);
+
+/// Reads either form.
+pub(super) fn read(text: &str) -> Result<Vec<Pair>, UrlError> {
+    let text = text.trim();
+    if text.contains('\0') {
+        return Err(UrlError::Syntax("it holds a NUL character"));
+    }
+    let schemes = ["postgres://", "postgresql://"];
+    match schemes.into_iter().find_map(|scheme| text.strip_prefix(scheme)) {
+        Some(rest) => read_url(rest),
+        None => read_pairs(text),
+    }
+}
+
+/// What to do about a character that stands where it ends a part too early.
+const UNENCODED: UrlError = UrlError::Syntax(
+    "a character stands where it cannot; in a user, password or database write @ as %40, / as %2F, \
+     ? as %3F, : as %3A",
+);
+
+/// Takes a URL apart behind its scheme, as libpq does: `[user[:password]@][hosts][/db][?name=value&..]`.
+fn read_url(rest: &str) -> Result<Vec<Pair>, UrlError> {
+    let mut pairs = Vec::new();
+    let before_slash = rest.split('/').next().unwrap_or_default();
+    let rest = match rest.split_once('@') {
+        Some((login, rest)) if before_slash.contains('@') => {
+            read_login(login, &mut pairs)?;
+            rest
+        }
+        _ => rest,
+    };
+
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = place.split_once('/').unwrap_or((place, ""));
+    // Whatever is before such an `@` is most likely the tail of a password, and must not become a
+    // host or a database that logs may name.
+    if place.contains('@') {
+        return Err(UNENCODED);
+    }
+    read_authority(authority, &mut pairs)?;
+    pairs.push(("dbname".to_owned(), decode(database)?));
+
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or(UrlError::Syntax("a parameter after `?` has no `=` and value"))?;
+        match (decode(name)?, decode(value)?) {
+            // JDBC's word, which libpq takes too.
+            (name, value) if name == "ssl" && value == "true" => {
+                pairs.push(("sslmode".to_owned(), "require".to_owned()));
+            }
+            pair => pairs.push(pair),
+        }
+    }
+    Ok(pairs)
+}
+
+fn read_login(login: &str, pairs: &mut Vec<Pair>) -> Result<(), UrlError> {
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    if user.contains(['?', '=', '&']) {
+        return Err(UNENCODED);
+    }
+    pairs.push(("user".to_owned(), decode(user)?));
+    pairs.push(("password".to_owned(), decode(password)?));
+    Ok(())
+}
+
+fn read_authority(authority: &str, pairs: &mut Vec<Pair>) -> Result<(), UrlError> {
+    if authority.is_empty() {
+        return Ok(());
+    }
+    let (mut hosts, mut ports) = (Vec::new(), Vec::new());
+    for place in authority.split(',') {
+        let (host, port) = read_place(place)?;
+        hosts.push(decode(host)?);
+        ports.push(decode(port)?);
+    }
+    pairs.push(("host".to_owned(), hosts.join(",")));
+    if ports.iter().any(|port| !port.is_empty()) {
+        pairs.push(("port".to_owned(), ports.join(",")));
+    }
+    Ok(())
+}
+
+fn read_place(place: &str) -> Result<(&str, &str), UrlError> {
+    if let Some(bracketed) = place.strip_prefix('[') {
+        let (host, port) =
+            bracketed.split_once(']').ok_or(UrlError::Syntax("the host has a `[` and no `]`"))?;
+        return match port.strip_prefix(':') {
+            Some(port) => Ok((host, port)),
+            None if port.is_empty() => Ok((host, "")),
+            None => Err(UrlError::Syntax("something stands between `]` and the port")),
+        };
+    }
+    let (host, port) = place.split_once(':').unwrap_or((place, ""));
+    if port.contains(':') {
+        return Err(UrlError::Syntax("an IPv6 address must stand in brackets: [::1]"));
+    }
+    Ok((host, port))
+}
+
+/// Undoes percent-encoding; a lone `%` is an error and not a guess.
+fn decode(text: &str) -> Result<String, UrlError> {
+    let wrong = UrlError::Syntax("a `%` is not followed by two hex digits; write it as %25");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
+        let value = digit().zip(digit()).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+        bytes.push(value.ok_or_else(|| wrong.clone())?);
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => Ok(text),
+        _ => Err(UrlError::Syntax("a percent-encoded part is not UTF-8 text")),
+    }
+}
+
+/// Percent-encodes what is shown.
+pub(super) fn encode(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            write!(text, "%{byte:02X}").expect("a String takes all that is written to it");
+        }
+        text
+    })
+}
+
+/// Takes `key=value key='quoted value'` apart, with libpq's backslashes.
+fn read_pairs(text: &str) -> Result<Vec<Pair>, UrlError> {
+    if text.contains("://") && !text.contains(char::is_whitespace) {
+        return Err(UrlError::Syntax("it must begin with postgres:// or postgresql://"));
+    }
+    let mut pairs = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (name, behind) = rest.split_once('=').ok_or(NO_VALUE)?;
+        let name = name.trim_end();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(NO_VALUE);
+        }
+        let mut chars = behind.trim_start().chars();
+        pairs.push((name.to_owned(), read_value(&mut chars)?));
+        rest = chars.as_str().trim_start();
+    }
+    Ok(pairs)
+}
+
+/// A word stands alone; it is not repeated, because it may be the second word of a password.
+const NO_VALUE: UrlError = UrlError::Syntax(
+    "it is neither a postgres:// URL nor a list of key=value (a value with spaces must be quoted)",
+);
+
+fn read_value(chars: &mut std::str::Chars<'_>) -> Result<String, UrlError> {
+    let mut value = String::new();
+    let quoted = chars.as_str().starts_with('\'');
+    if quoted {
+        chars.next();
+    }
+    while let Some(char) = chars.next() {
+        match char {
+            '\'' if quoted => return Ok(value),
+            '\\' => value.extend(chars.next()),
+            char if char.is_whitespace() && !quoted => return Ok(value),
+            char => value.push(char),
+        }
+    }
+    if quoted { Err(UrlError::Syntax("a quoted value has no end")) } else { Ok(value) }
+}
+
+/// Writes a value so that it stands for itself in `key=value` form.
+pub(super) fn quote(value: &str) -> String {
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
+}

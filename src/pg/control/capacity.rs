@@ -1,0 +1,117 @@
+//! What the server has room for, and what there is of everything that grows with the number of tenants.
+
+use crate::pg::error::Failure;
+use crate::pg::rules::RUNTIME_LOGIN;
+use crate::pg::scope::PublicTx;
+
+/// Settings of the server and sizes of the database. Counts are exact, bytes as the file system has them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// Such as 150018.
+    pub server_version: u32,
+    /// `max_locks_per_transaction`.
+    pub max_locks_per_transaction: i64,
+    /// `max_connections`.
+    pub max_connections: i64,
+    /// `max_prepared_transactions`.
+    pub max_prepared_transactions: i64,
+    /// Connections that only superusers (and, from PostgreSQL 16 on, a role of theirs) get.
+    pub reserved_connections: i64,
+    /// The least limit on connections of the database and of the runtime login, where either has one.
+    pub own_connection_limit: Option<i64>,
+    /// `shared_buffers` in bytes.
+    pub shared_buffers: i64,
+    /// `effective_cache_size` in bytes: what the server was told of the machine's memory.
+    pub effective_cache_size: i64,
+    /// Whether `autovacuum` and `track_counts` are both on.
+    pub autovacuum: bool,
+    /// Schemas of tenants.
+    pub schemas: i64,
+    /// Rows of `pg_class` in this database: tables, indexes, TOAST tables, sequences, views.
+    pub relations: i64,
+    /// What `pg_dump` of the whole database locks at once: tables, views and sequences that are not the
+    /// server's own.
+    pub dumped: i64,
+    /// Rows of `pg_class` in the schema of a tenant that has most, with their TOAST tables.
+    pub largest_schema: i64,
+    /// Rows of `pg_class` in all schemas of tenants.
+    pub in_schemas: i64,
+    /// The catalogs that grow with each table, with their indexes.
+    pub catalog_bytes: i64,
+    /// Dead rows in those catalogs, in hundredths of the live ones.
+    pub dead_percent: i64,
+    /// Roles of the server.
+    pub roles: i64,
+}
+
+/// Reads them all in one statement.
+///
+/// # Errors
+/// [`Failure`].
+#[expect(clippy::too_many_lines, reason = "a flat list: one line a figure, best read whole")]
+pub async fn read(tx: &PublicTx) -> Result<Facts, Failure> {
+    let row = tx
+        .query_one(
+            "WITH relation AS MATERIALIZED (
+                 SELECT c.relkind, c.relnamespace, n.nspname, n.nspname ~ '^tenant_[0-9a-f]{32}$' AS is_ours,
+                        CASE WHEN c.reltoastrelid <> 0 THEN 2 ELSE 0 END AS toast
+                   FROM pg_catalog.pg_class c
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             ), schema AS (
+                 SELECT count(*) + sum(toast) AS size
+                   FROM relation
+                  WHERE is_ours
+                  GROUP BY relnamespace
+             ), growing AS (
+                 SELECT unnest('{pg_class,pg_attribute,pg_type,pg_depend,pg_shdepend,pg_index,pg_constraint,
+                                 pg_attrdef,pg_statistic}'::text[])::regclass AS oid
+             )
+             SELECT current_setting('server_version_num')::int4,
+                    current_setting('max_locks_per_transaction')::int8,
+                    current_setting('max_connections')::int8,
+                    current_setting('max_prepared_transactions')::int8,
+                    current_setting('superuser_reserved_connections')::int8
+                        + coalesce(current_setting('reserved_connections', true)::int8, 0),
+                    (SELECT nullif(least(d.datconnlimit, r.rolconnlimit), -1)
+                       FROM (SELECT nullif(datconnlimit, -1) AS datconnlimit FROM pg_catalog.pg_database
+                              WHERE datname = current_database()) d
+                       LEFT JOIN (SELECT nullif(rolconnlimit, -1) AS rolconnlimit FROM pg_catalog.pg_roles
+                                   WHERE rolname = $1) r ON true)::int8,
+                    pg_size_bytes(current_setting('shared_buffers')),
+                    pg_size_bytes(current_setting('effective_cache_size')),
+                    current_setting('autovacuum')::bool AND current_setting('track_counts')::bool,
+                    (SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname ~ '^tenant_[0-9a-f]{32}$'),
+                    (SELECT count(*) FROM relation),
+                    (SELECT count(*) FROM relation
+                      WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+                        AND nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')),
+                    (SELECT coalesce(max(size), 0)::int8 FROM schema),
+                    (SELECT coalesce(sum(size), 0)::int8 FROM schema),
+                    (SELECT sum(pg_total_relation_size(oid))::int8 FROM growing),
+                    (SELECT coalesce(100 * sum(n_dead_tup) / nullif(sum(n_live_tup), 0), 0)::int8
+                       FROM pg_catalog.pg_stat_sys_tables
+                      WHERE relid IN (SELECT oid FROM growing)),
+                    (SELECT count(*) FROM pg_catalog.pg_roles)",
+            &[&RUNTIME_LOGIN],
+        )
+        .await?;
+    Ok(Facts {
+        server_version: u32::try_from(row.get::<_, i32>(0)).unwrap_or(0),
+        max_locks_per_transaction: row.get(1),
+        max_connections: row.get(2),
+        max_prepared_transactions: row.get(3),
+        reserved_connections: row.get(4),
+        own_connection_limit: row.get(5),
+        shared_buffers: row.get(6),
+        effective_cache_size: row.get(7),
+        autovacuum: row.get(8),
+        schemas: row.get(9),
+        relations: row.get(10),
+        dumped: row.get(11),
+        largest_schema: row.get(12),
+        in_schemas: row.get(13),
+        catalog_bytes: row.get(14),
+        dead_percent: row.get(15),
+        roles: row.get(16),
+    })
+}

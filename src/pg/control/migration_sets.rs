@@ -1,0 +1,147 @@
+//! Statements on `public.migration_sets`, which knows the files behind each fingerprint, and on what tenants
+//! say of theirs: who is behind by what is one query over both, without a look into a schema.
+
+use std::collections::HashMap;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::error::Result;
+use crate::domain::names::{SchemaName, TenantId};
+use crate::migrations::{Applied, HISTORY_TABLE, MigrationSet};
+use crate::pg::error::{During, Failure};
+use crate::pg::scope::PublicTx;
+
+/// Tenants that were made by one set.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// The set.
+    pub fingerprint: String,
+    /// Its highest version, as the tenants tell.
+    pub version: i32,
+    /// How many.
+    pub count: i64,
+    /// The oldest of them.
+    pub first: TenantId,
+    /// Some of them, by the name people use.
+    pub slugs: Vec<String>,
+    /// The set's files; none where nobody has written them down.
+    pub files: Vec<Applied>,
+}
+
+/// Writes down the files of a set that is in use; once is enough.
+pub async fn record(
+    tx: &PublicTx,
+    fingerprint: &str,
+    files: &[Applied],
+    now: OffsetDateTime,
+) -> Result<()> {
+    let versions: Vec<i64> = files.iter().map(|file| i64::from(file.version)).collect();
+    let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+    let checksums: Vec<String> = files.iter().map(|file| file.checksum.clone()).collect();
+    tx.execute(
+        "INSERT INTO migration_sets (fingerprint, version, name, checksum, recorded_at)
+         SELECT $1, file.version::int4, file.name, file.checksum, $5
+           FROM unnest($2::bigint[], $3::text[], $4::text[]) AS file (version, name, checksum)
+         ON CONFLICT (fingerprint, version) DO NOTHING",
+        &[&fingerprint, &versions, &names, &checksums, &now],
+    )
+    .await
+    .map(drop)
+    .during("record a set of migrations")
+}
+
+/// Which sets tenants were made by, those alone that are given where some are. Tenants that are being
+/// deleted do not count.
+pub async fn groups(tx: &PublicTx, only: Option<&[Uuid]>) -> Result<Vec<Group>> {
+    let only: Option<Vec<Uuid>> = only.map(<[Uuid]>::to_vec);
+    let rows = tx
+        .query(
+            "SELECT g.fingerprint, g.version, g.count, g.ids[1], g.slugs,
+                    f.versions, f.names, f.checksums
+               FROM (SELECT migrations_fingerprint AS fingerprint, max(migrations_version) AS version,
+                            count(*) AS count,
+                            (array_agg(id ORDER BY created_at, id))[1:1] AS ids,
+                            (array_agg(slug ORDER BY created_at, id))[1:5] AS slugs
+                       FROM tenants
+                      WHERE status <> 'deleting' AND ($1::uuid[] IS NULL OR id = ANY ($1))
+                      GROUP BY migrations_fingerprint) g
+               LEFT JOIN LATERAL (
+                    SELECT array_agg(s.version::bigint ORDER BY s.version) AS versions,
+                           array_agg(s.name ORDER BY s.version) AS names,
+                           array_agg(s.checksum ORDER BY s.version) AS checksums
+                      FROM migration_sets s
+                     WHERE s.fingerprint = g.fingerprint) f ON true
+              ORDER BY g.count DESC, g.fingerprint",
+            &[&only],
+        )
+        .await
+        .during("list who is behind")?;
+    Ok(rows.iter().map(group).collect())
+}
+
+fn group(row: &crate::pg::Row) -> Group {
+    let versions: Vec<i64> = row.get::<_, Option<_>>(5).unwrap_or_default();
+    let names: Vec<String> = row.get::<_, Option<_>>(6).unwrap_or_default();
+    let checksums: Vec<String> = row.get::<_, Option<_>>(7).unwrap_or_default();
+    let files = versions.into_iter().zip(names).zip(checksums);
+    Group {
+        fingerprint: row.get(0),
+        version: row.get(1),
+        count: row.get(2),
+        first: row.get(3),
+        slugs: row.get(4),
+        files: files
+            .map(|((version, name), checksum)| Applied {
+                version: i32::try_from(version).unwrap_or(i32::MAX),
+                name,
+                checksum,
+            })
+            .collect(),
+    }
+}
+
+/// How many tenants are being deleted and so are not migrated.
+pub async fn count_deleting(tx: &PublicTx) -> Result<i64> {
+    let sql = "SELECT count(*) FROM tenants WHERE status = 'deleting'";
+    Ok(tx.query_one(sql, &[]).await.during("count deleted tenants")?.get(0))
+}
+
+/// The ids of tenants by slug or id; those that nobody has are not in it.
+pub async fn resolve(tx: &PublicTx, named: &[String]) -> Result<HashMap<String, Uuid>> {
+    let named: Vec<String> = named.to_vec();
+    let rows = tx
+        .query(
+            "SELECT n.name, t.id
+               FROM unnest($1::text[]) AS n (name)
+               JOIN tenants t ON t.slug = n.name OR t.id::text = n.name",
+            &[&named],
+        )
+        .await
+        .during("look tenants up")?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// What a schema itself says was applied to it; nothing where it has no history.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn history(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Applied>, Failure> {
+    let table = format!("{schema}.{HISTORY_TABLE}");
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    if !tx.query_one(sql, &[&table]).await?.get::<_, bool>(0) {
+        return Ok(Vec::new());
+    }
+    let sql = format!("SELECT version, name, checksum FROM {table} ORDER BY version");
+    Ok(tx.query(&sql, &[]).await?.iter().map(applied).collect())
+}
+
+fn applied(row: &crate::pg::Row) -> Applied {
+    Applied { version: row.get(0), name: row.get(1), checksum: row.get(2) }
+}
+
+/// Whether these are the files behind a fingerprint.
+#[must_use]
+pub fn are_those_of(files: &[Applied], fingerprint: &str) -> bool {
+    MigrationSet::fingerprint_of(files) == fingerprint
+}

@@ -1,0 +1,22 @@
+//! Statements on the control plane's tables in `public`, one file a noun.
+
+pub mod api_keys;
+pub mod audit_chain;
+pub mod audit_events;
+pub mod capacity;
+pub mod footprint;
+pub mod idempotency;
+pub mod members;
+pub mod memberships;
+pub mod migration_sets;
+pub mod operation_tenants;
+pub mod operations;
+pub mod sessions;
+pub mod signing_keys;
+pub mod tenant_records;
+pub mod tenant_setup;
+pub mod tenants;
+pub mod tokens;
+pub mod unlocks;
+pub mod users;
+pub mod vacancies;

@@ -1,0 +1,357 @@
+//! Statements on `public.operation_tenants`: one row a tenant of an operation.
+
+pub mod prune;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::error::{Error, Result};
+use crate::domain::names::{Slug, TenantId};
+use crate::domain::operation::WorkState;
+use crate::domain::page::Window;
+use crate::migrations::MigrationSet;
+use crate::pg::Row;
+use crate::pg::error::{During, Failure};
+use crate::pg::scope::PublicTx;
+use crate::pg::scope::param::Param;
+
+/// A tenant of an operation.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Which.
+    pub tenant: TenantId,
+    /// Its slug when the operation was made.
+    pub slug: Slug,
+    /// Whether it belongs to the canary.
+    pub is_canary: bool,
+    /// Where it is.
+    pub state: WorkState,
+    /// How often it was begun.
+    pub attempts: i32,
+    /// What was applied.
+    pub applied: Option<Vec<String>>,
+    /// What went wrong, or why it was left out.
+    pub error: Option<String>,
+    /// When it was last begun.
+    pub started_at: Option<OffsetDateTime>,
+    /// When that ended.
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// Which tenants an operation is about, and which of them come first.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// These alone; all that are behind where there are none.
+    pub only: Option<Vec<Uuid>>,
+    /// So many come first, as the canary.
+    pub canary_count: i64,
+    /// These come first, as the canary.
+    pub canary: Vec<Uuid>,
+}
+
+/// Rows from which on the planner is told of them at once. As long as it knows nothing of an operation it takes it
+/// to have a row or two, and looks for a tenant by reading all of them.
+const MANY: u64 = 500;
+
+/// Writes a row for each tenant that is not on the set, the canary first and then the oldest; tells how many.
+/// One that is being deleted is left out: where it is restored, it is behind, and the next operation finds it.
+pub async fn insert(
+    tx: &PublicTx,
+    operation: Uuid,
+    fingerprint: &str,
+    choice: &Choice,
+) -> Result<u64> {
+    let during = "insert tenants of an operation";
+    let sql = "INSERT INTO operation_tenants
+                   (operation_id, tenant_id, slug, position, is_canary, state, attempts)
+               SELECT $1, id, slug, row_number() OVER (ORDER BY is_canary DESC, created_at, id), is_canary,
+                      'pending', 0
+                 FROM (SELECT id, slug, created_at,
+                              id = ANY ($4) OR row_number() OVER (ORDER BY created_at, id) <= $5 AS is_canary
+                         FROM tenants
+                        WHERE migrations_fingerprint <> $2 AND status <> 'deleting'
+                          AND ($3::uuid[] IS NULL OR id = ANY ($3))) behind";
+    let params: [&dyn Param; 5] =
+        [&operation, &fingerprint, &choice.only, &choice.canary, &choice.canary_count];
+    let inserted = tx.execute(sql, &params).await.during(during)?;
+    if inserted >= MANY {
+        tx.batch("ANALYZE operation_tenants").await.during(during)?;
+    }
+    Ok(inserted)
+}
+
+/// A tenant that was given to a runner.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// Which.
+    pub tenant: TenantId,
+    /// By the name people use.
+    pub slug: Slug,
+    /// This is so manieth time that it is begun.
+    pub attempts: i32,
+    /// The fingerprint of the set that it says it was made by; none where it is gone.
+    pub made_by: Option<String>,
+}
+
+/// Gives some tenants that nobody has begun to a runner who has the operation, in order.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn claim(
+    tx: PublicTx,
+    operation: Uuid,
+    runner: Uuid,
+    canary_only: bool,
+    limit: i64,
+    now: OffsetDateTime,
+) -> Result<Vec<Claimed>, Failure> {
+    // An array, and not something to join with: it is made once. A plan may run one side of a join anew for each
+    // row of the other, and each time it would find other rows to lock, past the limit.
+    let sql = "UPDATE operation_tenants
+                  SET state = 'running', runner = $2, attempts = attempts + 1, started_at = $5,
+                      ended_at = NULL, error = NULL
+                WHERE operation_id = $1
+                  AND tenant_id = ANY (ARRAY (
+                          SELECT tenant_id
+                            FROM operation_tenants
+                           WHERE operation_id = $1 AND state = 'pending' AND (is_canary OR NOT $3)
+                           ORDER BY position
+                           LIMIT $4
+                             FOR UPDATE SKIP LOCKED))
+                  AND EXISTS (SELECT FROM operations WHERE id = $1 AND state = 'running' AND runner = $2)
+            RETURNING position, tenant_id, slug, attempts,
+                      (SELECT migrations_fingerprint FROM tenants WHERE id = tenant_id)";
+    let rows = tx.query_and_commit(sql, &[&operation, &runner, &canary_only, &limit, &now]).await?;
+    let claimed = |row: &Row| Claimed {
+        tenant: row.get(1),
+        slug: row.get(2),
+        attempts: row.get(3),
+        made_by: row.get(4),
+    };
+    let mut rows: Vec<(i64, Claimed)> = rows.iter().map(|row| (row.get(0), claimed(row))).collect();
+    rows.sort_by_key(|(position, _)| *position);
+    Ok(rows.into_iter().map(|(_, claimed)| claimed).collect())
+}
+
+/// Takes back what a runner was given and did not begin.
+pub async fn give_back(
+    tx: &PublicTx,
+    operation: Uuid,
+    runner: Uuid,
+    tenants: Vec<Uuid>,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE operation_tenants
+            SET state = CASE (SELECT state FROM operations WHERE id = $1)
+                             WHEN 'cancelled' THEN 'skipped' ELSE 'pending' END,
+                runner = NULL, attempts = attempts - 1
+          WHERE operation_id = $1 AND runner = $2 AND state = 'running' AND tenant_id = ANY ($3)",
+        &[&operation, &runner, &tenants],
+    )
+    .await
+    .map(drop)
+    .during("give tenants of an operation back")
+}
+
+/// Takes back what a runner had who is gone. What it had committed is `done`; the rest never happened.
+pub async fn reclaim(tx: &PublicTx, operation: Uuid, runner: Uuid) -> Result<()> {
+    tx.execute(
+        "UPDATE operation_tenants SET state = 'pending', runner = NULL
+          WHERE operation_id = $1 AND state = 'running' AND runner <> $2",
+        &[&operation, &runner],
+    )
+    .await
+    .map(drop)
+    .during("take back tenants of an operation")
+}
+
+/// A row, as long as a runner has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Of this operation.
+    pub operation: Uuid,
+    /// Given to this runner.
+    pub runner: Uuid,
+    /// About this tenant.
+    pub tenant: TenantId,
+}
+
+/// How a tenant ended.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// These files were applied.
+    Done(Vec<String>),
+    /// For this reason.
+    Failed(String),
+    /// For this reason.
+    Skipped(String),
+}
+
+/// Writes down that a tenant was not migrated and why, unless somebody else has it by now.
+///
+/// # Errors
+/// [`Failure`]; [`Failure::RowCount`] where somebody else has it.
+pub async fn give_up(
+    tx: &PublicTx,
+    key: &Key,
+    attempts: i32,
+    state: WorkState,
+    reason: &str,
+    now: OffsetDateTime,
+) -> Result<(), Failure> {
+    let touched = tx
+        .execute(
+            "UPDATE operation_tenants
+                SET state = $4, applied = NULL, error = $5, ended_at = $6, attempts = $7, runner = NULL
+              WHERE operation_id = $1 AND tenant_id = $3 AND runner = $2 AND state = 'running'",
+            &[
+                &key.operation,
+                &key.runner,
+                &key.tenant,
+                &state.as_str(),
+                &reason,
+                &now,
+                &attempts,
+            ],
+        )
+        .await?;
+    if touched == 1 { Ok(()) } else { Err(Failure::RowCount) }
+}
+
+/// A tenant whose schema is migrated, which is still to be written down.
+#[derive(Debug, Clone)]
+pub struct Migrated {
+    /// Which.
+    pub tenant: TenantId,
+    /// The fingerprint of the set that it said it was made by when it was claimed.
+    pub made_by: Option<String>,
+    /// It was begun so many times.
+    pub attempts: i32,
+    /// What was applied.
+    pub applied: Vec<String>,
+    /// When that was committed.
+    pub ended_at: OffsetDateTime,
+}
+
+/// Writes down that tenants are migrated: in their own rows what they are migrated to, unless one of them says
+/// something new by now, and in the ledger that they are done; and commits. `false` where somebody else has a
+/// row of the ledger by now; that is left as it is.
+///
+/// # Errors
+/// [`Failure`]; nothing is written then.
+pub async fn record(
+    tx: PublicTx,
+    operation: Uuid,
+    runner: Uuid,
+    set: &MigrationSet,
+    some: &[Migrated],
+) -> Result<bool, Failure> {
+    let ids: Vec<Uuid> = some.iter().map(|one| one.tenant.uuid()).collect();
+    // No set has an empty fingerprint.
+    let made_by: Vec<String> =
+        some.iter().map(|one| one.made_by.clone().unwrap_or_default()).collect();
+    let attempts: Vec<i32> = some.iter().map(|one| one.attempts).collect();
+    let applied: Vec<String> = some.iter().map(|one| one.applied.join("\n")).collect();
+    let ended: Vec<OffsetDateTime> = some.iter().map(|one| one.ended_at).collect();
+    // The ids a second time, as an array: rows are found by their index, whatever the statistics say.
+    let sql = "WITH migrated AS (
+                   SELECT id, made_by, attempts, string_to_array(applied, E'\\n') AS applied, ended_at
+                     FROM unnest($3::uuid[], $4::text[], $5::int[], $6::text[], $7::timestamptz[])
+                          AS m (id, made_by, attempts, applied, ended_at)
+               ), tenant AS (
+                   UPDATE tenants
+                      SET migrations_version = $8, migrations_fingerprint = $9, revision = revision + 1,
+                          updated_at = m.ended_at
+                     FROM migrated m
+                    WHERE tenants.id = ANY ($3) AND tenants.id = m.id AND migrations_fingerprint = m.made_by
+               ), ledger AS (
+                   UPDATE operation_tenants t
+                      SET state = 'done', applied = m.applied, error = NULL, ended_at = m.ended_at,
+                          attempts = m.attempts, runner = NULL
+                     FROM migrated m
+                    WHERE operation_id = $1 AND tenant_id = ANY ($3) AND tenant_id = m.id
+                      AND runner = $2 AND state = 'running'
+                RETURNING tenant_id)
+               SELECT count(*) FROM ledger";
+    let (version, fingerprint) = (set.version(), set.fingerprint());
+    let params: [&dyn Param; 9] =
+        [&operation, &runner, &ids, &made_by, &attempts, &applied, &ended, &version, &fingerprint];
+    let rows = tx.query_and_commit(sql, &params).await?;
+    let written: i64 = rows.first().ok_or(Failure::RowCount)?.get(0);
+    Ok(usize::try_from(written) == Ok(some.len()))
+}
+
+/// Puts those that failed back among those that are not begun; tells how many.
+pub async fn retry(tx: &PublicTx, operation: Uuid) -> Result<u64> {
+    let sql = "UPDATE operation_tenants SET state = 'pending', error = NULL, ended_at = NULL
+                WHERE operation_id = $1 AND state = 'failed'";
+    tx.execute(sql, &[&operation]).await.during("retry tenants of an operation")
+}
+
+/// Leaves out what nobody has begun, and with `orphans` what a runner had who is gone.
+pub async fn skip(
+    tx: &PublicTx,
+    operation: Uuid,
+    orphans: bool,
+    now: OffsetDateTime,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE operation_tenants
+            SET state = 'skipped', error = 'the operation was cancelled', runner = NULL, ended_at = $3
+          WHERE operation_id = $1 AND (state = 'pending' OR ($2 AND state = 'running'))",
+        &[&operation, &orphans, &now],
+    )
+    .await
+    .map(drop)
+    .during("skip tenants of an operation")
+}
+
+/// Whether a tenant of the canary failed.
+pub async fn canary_failed(tx: &PublicTx, operation: Uuid) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM operation_tenants
+                               WHERE operation_id = $1 AND is_canary AND state = 'failed')";
+    Ok(tx.query_one(sql, &[&operation]).await.during("look at the canary")?.get(0))
+}
+
+/// One part of an operation's tenants, in order of their ids.
+pub async fn list(
+    tx: &PublicTx,
+    operation: Uuid,
+    state: Option<WorkState>,
+    window: &Window,
+) -> Result<Vec<Work>> {
+    let rows = tx
+        .query(
+            "SELECT tenant_id, slug, is_canary, state, attempts, applied, error, started_at, ended_at
+               FROM operation_tenants
+              WHERE operation_id = $1
+                AND ($2::uuid IS NULL OR tenant_id > $2)
+                AND ($3::text IS NULL OR state = $3)
+              ORDER BY tenant_id
+              LIMIT $4",
+            &[
+                &operation,
+                &window.after.map(|cursor| cursor.id),
+                &state.map(|state| state.as_str().to_owned()),
+                &window.rows_to_read(),
+            ],
+        )
+        .await
+        .during("list tenants of an operation")?;
+    rows.iter()
+        .map(|row| {
+            let state: &str = row.get(3);
+            Ok(Work {
+                tenant: row.get(0),
+                slug: row.get(1),
+                is_canary: row.get(2),
+                state: state.parse().map_err(|e| Error::internal("read tenant of operation", e))?,
+                attempts: row.get(4),
+                applied: row.get(5),
+                error: row.get(6),
+                started_at: row.get(7),
+                ended_at: row.get(8),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,158 @@
+//! Statements on `public.users`.
+
+use std::str::FromStr;
+
+use time::OffsetDateTime;
+
+use crate::domain::error::{Error, Result};
+use crate::domain::names::{Email, UserId};
+use crate::domain::{Role, User};
+use crate::pg::error::{During, Failure};
+use crate::pg::scope::PublicTx;
+
+/// What a log-in needs to know of a user.
+pub struct Credentials {
+    /// Who.
+    pub user: User,
+    /// The stored hash; none for a user who cannot log in by password.
+    pub password_hash: Option<String>,
+}
+
+/// Writes a new user's row, unless the address has one; tells whether it was written.
+///
+/// Two at once with one address: the second waits for the first and then writes nothing.
+pub async fn insert_if_absent(
+    tx: &PublicTx,
+    user: &User,
+    password_hash: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    let written = tx
+        .execute(
+            "INSERT INTO users
+                 (id, email, first_name, last_name, password_hash, platform_role, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+             ON CONFLICT (email) DO NOTHING",
+            &[
+                &user.id,
+                &user.email,
+                &user.first_name,
+                &user.last_name,
+                &password_hash,
+                &user.platform_role.map(Role::as_str),
+                &now,
+            ],
+        )
+        .await
+        .during("insert user row")?;
+    Ok(written == 1)
+}
+
+/// The id behind an address.
+pub async fn find_id_by_email(tx: &PublicTx, email: &Email) -> Result<Option<UserId>> {
+    let row = tx
+        .query_opt("SELECT id FROM users WHERE email = $1", &[email])
+        .await
+        .during("read user row")?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// What a log-in with this address needs to know.
+pub async fn find_credentials(tx: &PublicTx, email: &Email) -> Result<Option<Credentials>> {
+    let row = tx
+        .query_opt(
+            "SELECT id, email, first_name, last_name, platform_role, password_hash
+               FROM users
+              WHERE email = $1",
+            &[email],
+        )
+        .await
+        .during("read user row")?;
+    row.map(|row| Ok(Credentials { user: from_row(&row)?, password_hash: row.get(5) })).transpose()
+}
+
+/// Gives a user a password and a platform role; for the bootstrap admin.
+pub async fn set_password_and_role(
+    tx: &PublicTx,
+    id: UserId,
+    password_hash: &str,
+    role: Role,
+    now: OffsetDateTime,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE users SET password_hash = $2, platform_role = $3, updated_at = $4 WHERE id = $1",
+        &[&id, &password_hash, &role.as_str(), &now],
+    )
+    .await
+    .during("update user row")?;
+    Ok(())
+}
+
+/// Reads a user's platform role, if they have one, and holds the user until the transaction ends: nobody
+/// changes them meanwhile, or makes them a member of anything. `None` where there is no such user.
+pub async fn lock_platform_role(tx: &PublicTx, id: UserId) -> Result<Option<Option<Role>>> {
+    let row = tx
+        .query_opt("SELECT platform_role FROM users WHERE id = $1 FOR UPDATE", &[&id])
+        .await
+        .during("lock user row")?;
+    row.map(|row| role(row.get(0))).transpose()
+}
+
+/// Holds a user until the transaction ends, beside others who do the same: nobody changes them meanwhile.
+/// Tells whether they are there.
+pub async fn hold(tx: &PublicTx, id: UserId) -> Result<bool> {
+    let row = tx
+        .query_opt("SELECT id FROM users WHERE id = $1 FOR SHARE", &[&id])
+        .await
+        .during("hold user row")?;
+    Ok(row.is_some())
+}
+
+/// Gives a user a password.
+pub async fn set_password(
+    tx: &PublicTx,
+    id: UserId,
+    password_hash: &str,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let touched = tx
+        .execute(
+            "UPDATE users SET password_hash = $2, updated_at = $3 WHERE id = $1",
+            &[&id, &password_hash, &now],
+        )
+        .await
+        .during("set a password")?;
+    if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("set a password")) }
+}
+
+/// Replaces a stored hash, unless it was replaced meanwhile.
+pub async fn replace_hash(
+    tx: &PublicTx,
+    id: UserId,
+    old: &str,
+    new: &str,
+    now: OffsetDateTime,
+) -> Result<()> {
+    tx.execute(
+        "UPDATE users SET password_hash = $3, updated_at = $4 WHERE id = $1 AND password_hash = $2",
+        &[&id, &old, &new, &now],
+    )
+    .await
+    .during("update user row")?;
+    Ok(())
+}
+
+/// Reads a role that a column holds.
+pub(in crate::pg) fn role(text: Option<&str>) -> Result<Option<Role>> {
+    text.map(Role::from_str).transpose().map_err(|e| Error::internal("read a role", e))
+}
+
+fn from_row(row: &crate::pg::Row) -> Result<User> {
+    Ok(User {
+        id: row.get(0),
+        email: row.get(1),
+        first_name: row.get(2),
+        last_name: row.get(3),
+        platform_role: role(row.get(4))?,
+    })
+}

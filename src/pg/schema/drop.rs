@@ -1,0 +1,99 @@
+//! Drops a tenant's schema and role, in parts where it is large.
+
+use crate::domain::names::SchemaName;
+use crate::pg::error::Failure;
+use crate::pg::locks::lock;
+use crate::pg::rules::{Isolation, Rules};
+use crate::pg::scope::PublicTx;
+
+/// How many tables (or types, or routines) one transaction drops. A drop locks whatever it touches until
+/// the transaction ends, a dozen or two locks a table with its indexes, constraints and TOAST table, and
+/// the lock table is shared by the whole server: `max_locks_per_transaction`, 64 by default, times the
+/// number of connections.
+const DROPPED_AT_ONCE: i64 = 20;
+
+/// The statements that drop some relations of a schema. Partitions go before what they are a part of, or
+/// one `DROP` would take them all; sequences of columns go with their tables.
+const DROP_RELATIONS: &str = "
+    SELECT format('DROP %s IF EXISTS %s CASCADE',
+                  CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
+                                 WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                  c.oid::regclass)
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+     ORDER BY CASE WHEN c.relkind IN ('v', 'm') THEN 0
+                   WHEN c.relispartition AND c.relkind <> 'p' THEN 1
+                   WHEN c.relispartition THEN 2
+                   WHEN c.relkind = 'S' THEN 4
+                   ELSE 3 END,
+              c.oid
+     LIMIT $2";
+
+/// The statements that drop some types of a schema: those that are no table's row and no other's array.
+const DROP_TYPES: &str = "
+    SELECT format('DROP TYPE IF EXISTS %s CASCADE', t.oid::regtype)
+      FROM pg_type t
+      JOIN pg_namespace n ON n.oid = t.typnamespace
+      LEFT JOIN pg_class c ON c.oid = t.typrelid
+     WHERE n.nspname = $1 AND (t.typtype IN ('d', 'e', 'r') OR (t.typtype = 'c' AND c.relkind = 'c'))
+     ORDER BY t.oid
+     LIMIT $2";
+
+/// The statements that drop some routines of a schema.
+const DROP_ROUTINES: &str = "
+    SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::regprocedure)
+      FROM pg_proc p
+      JOIN pg_namespace n ON n.oid = p.pronamespace
+     WHERE n.nspname = $1
+     ORDER BY p.oid
+     LIMIT $2";
+
+/// Drops a part of what is in the schema, few enough things for one transaction's locks; tells whether
+/// there was anything to drop. Called, each time in a transaction of its own, until there is nothing; then
+/// [`drop`] has little left to do. Migrations of the same schema wait.
+///
+/// # Errors
+/// [`Failure`], and the transaction is lost.
+pub async fn drop_some(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failure> {
+    lock(tx, schema.as_str()).await?;
+    for find in [DROP_RELATIONS, DROP_TYPES, DROP_ROUTINES] {
+        let rows = tx.query(find, &[&schema.as_str(), &DROPPED_AT_ONCE]).await?;
+        if !rows.is_empty() {
+            let statements: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+            tx.batch(&statements.join("; ")).await?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Drops the schema and all in it, and the role.
+///
+/// # Errors
+/// [`Failure`], and the transaction is lost.
+pub async fn drop(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Result<(), Failure> {
+    let role = drop_role_ddl(schema, rules.isolation);
+    tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role}")).await
+}
+
+/// As [`drop`], for a schema that may not have been made yet, and whatever isolation it was made for.
+///
+/// # Errors
+/// [`Failure`], and the transaction is lost.
+pub async fn drop_unfinished(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    isolation: Isolation,
+) -> Result<(), Failure> {
+    let role = drop_role_ddl(schema, isolation);
+    tx.batch(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; {role}")).await
+}
+
+fn drop_role_ddl(schema: &SchemaName, isolation: Isolation) -> String {
+    match isolation {
+        // What the role was given elsewhere, a large object of its own say, goes with it.
+        Isolation::Role => format!("DROP OWNED BY {schema} CASCADE; DROP ROLE {schema};"),
+        Isolation::SearchPath => String::new(),
+    }
+}

@@ -1,0 +1,170 @@
+//! Runs a set by refinery inside a transaction of ours: on the control plane, and on a schema that is made
+//! in this very transaction. Tenants that are there already are migrated by [`crate::migrations::history`].
+
+use futures_util::future::join;
+use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
+use refinery_core::{Migration, Runner};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::error::ApplyError;
+use crate::migrations::{MigrationSet, file_name};
+use crate::pg::error::{Failure, line_of};
+use crate::pg::scope::{PublicTx, here};
+
+impl MigrationSet {
+    /// Brings the schema that `tx` points at up to date, and tells which files were applied. Nothing is
+    /// committed.
+    ///
+    /// # Errors
+    /// The file that failed, or how the schema differs from the set; the transaction is then lost.
+    pub(in crate::pg) async fn apply(&self, tx: &PublicTx) -> Result<Vec<String>, ApplyError> {
+        let mut inside = Inside { set: self, tx, here: None, interrupted: None };
+        let outcome = Runner::new(&self.migrations).run_async(&mut inside).await;
+        let report = outcome.map_err(|error| match inside.interrupted.take() {
+            Some(failure) => self.interrupted(&error, failure),
+            None => self.explain(&error),
+        })?;
+        Ok(report.applied_migrations().iter().map(file_name).collect())
+    }
+
+    /// A file's text as it runs inside of a transaction; anything else as it is.
+    fn inside_of<'a>(&'a self, sql: &'a str) -> &'a str {
+        let files = self.migrations.iter().zip(&self.outside);
+        let outside = files.filter_map(|(file, outside)| Some((file.sql()?, outside.as_ref()?)));
+        outside
+            .into_iter()
+            .find(|(text, _)| *text == sql)
+            .map_or(sql, |(_, outside)| &outside.inside)
+    }
+
+    /// The file that refinery was applying when `what` happened, if it was applying one.
+    fn applying(&self, what: &str) -> Option<&Migration> {
+        let applying =
+            |migration: &&Migration| what == format!("error applying migration {migration}");
+        self.migrations.iter().find(applying)
+    }
+
+    fn interrupted(&self, error: &refinery_core::Error, failure: Failure) -> ApplyError {
+        use refinery_core::error::Kind;
+        let applying = match error.kind() {
+            Kind::Connection(what, _) => self.applying(what),
+            _ => None,
+        };
+        match applying {
+            Some(migration) => ApplyError::Interrupted { file: file_name(migration), failure },
+            None => failure.into(),
+        }
+    }
+
+    fn explain(&self, error: &refinery_core::Error) -> ApplyError {
+        use refinery_core::error::Kind;
+        match error.kind() {
+            Kind::Connection(what, source) => {
+                let postgres = source.downcast_ref::<Refused>();
+                match (self.applying(what), postgres) {
+                    (Some(migration), Some(refused)) => ApplyError::Failed {
+                        file: file_name(migration),
+                        line: refused.line_in(migration.sql().unwrap_or_default()),
+                        message: refused.to_string(),
+                    },
+                    (_, Some(refused)) => ApplyError::Diverged(refused.to_string()),
+                    _ => ApplyError::Diverged(format!("{what}: {source}")),
+                }
+            }
+            Kind::MissingVersion(found) if found.version() > self.version() => {
+                ApplyError::Ahead { found: found.version(), known: self.version() }
+            }
+            Kind::MissingVersion(missing) => ApplyError::Diverged(format!(
+                "{} was applied and is not among the files, or is new and has a lower number than one that was applied",
+                file_name(missing)
+            )),
+            Kind::DivergentVersion(applied, file) => ApplyError::Diverged(format!(
+                "{} was applied with another text than {} has now; a migration is never edited once applied",
+                file_name(applied),
+                file_name(file)
+            )),
+            other => ApplyError::Diverged(other.to_string()),
+        }
+    }
+}
+
+/// refinery's view of a transaction of ours.
+struct Inside<'a> {
+    set: &'a MigrationSet,
+    tx: &'a PublicTx,
+    /// Transaction id and path at the start, which each file must leave as they were.
+    here: Option<String>,
+    /// Kept beside the error, because refinery lets out a reference alone.
+    interrupted: Option<Failure>,
+}
+
+/// What the server said about a batch.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{}", .0.server_message())]
+    Failed(#[from] Failure),
+    #[error("the database went away or did not give a lock")]
+    Interrupted,
+    #[error("the file ended the transaction or changed the schema that it runs in")]
+    Escaped,
+}
+
+impl Refused {
+    /// The line in the file, where the server gave a position inside it.
+    fn line_in(&self, sql: &str) -> Option<usize> {
+        let Self::Failed(failure) = self else { return None };
+        line_of(failure, sql)
+    }
+}
+
+impl AsyncTransaction for Inside<'_> {
+    type Error = Refused;
+
+    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
+        &'a mut self,
+        queries: T,
+    ) -> Result<usize, Self::Error> {
+        let statements: Vec<&str> = queries.map(|query| self.set.inside_of(query)).collect();
+        // A line of its own for each, so that a comment at the end of one does not swallow the next.
+        let batch = statements.join("\n;\n");
+        let here = async {
+            // Sent together, answered in this order: a batch that failed is told before.
+            let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(&here(), &[])).await;
+            ran?;
+            Ok::<String, Failure>(here?.get(0))
+        };
+        let here = match here.await {
+            Err(failure) if failure.is_away() || failure.is_retryable() => {
+                self.interrupted = Some(failure);
+                return Err(Refused::Interrupted);
+            }
+            other => other?,
+        };
+        match &self.here {
+            Some(before) if *before != here => Err(Refused::Escaped),
+            _ => {
+                self.here = Some(here);
+                Ok(statements.len())
+            }
+        }
+    }
+}
+
+impl AsyncQuery<Vec<Migration>> for Inside<'_> {
+    async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, Self::Error> {
+        let rows = self.tx.query(query, &[]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let applied_on = OffsetDateTime::parse(row.get(2), &Rfc3339)
+                    .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+                // A checksum that is no number cannot equal one: refinery then reports the divergence.
+                let checksum = row.get::<_, &str>(3).parse().unwrap_or(0);
+                Migration::applied(row.get(0), row.get(1), applied_on, checksum)
+            })
+            .collect())
+    }
+}
+
+impl AsyncMigrate for Inside<'_> {}

@@ -1,0 +1,154 @@
+//! Statements on what profiles have been, and on what happened to them. Both are still there when a profile is
+//! deleted.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::error::Result;
+use crate::domain::profile::{Document, ProfileId};
+use crate::pg::error::During;
+use crate::pg::tenant::profiles::{Author, Profile, from_row};
+use crate::pg::{Row, TenantTx};
+
+/// A state that a profile has been in.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// From 1.
+    pub version: i32,
+    /// When it began.
+    pub created_at: OffsetDateTime,
+    /// Digest of the document.
+    pub md5: String,
+}
+
+/// Something that happened to a profile.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Names it.
+    pub id: Uuid,
+    /// To which profile.
+    pub profile: ProfileId,
+    /// When.
+    pub at: OffsetDateTime,
+    /// What, as `profile.verb`.
+    pub action: String,
+    /// Who.
+    pub actor: String,
+    /// Within which request.
+    pub request_id: String,
+}
+
+/// The document of one version, whether or not the profile is still there.
+pub async fn find_version(tx: TenantTx, id: ProfileId, version: i32) -> Result<Option<Document>> {
+    let rows = tx
+        .query_and_commit(
+            "SELECT profile FROM profile_versions WHERE profile_id = $1 AND version = $2",
+            &[&id, &version],
+        )
+        .await
+        .during("read profile version")?;
+    Ok(rows.first().map(|row| Document::stored(row.get(0))))
+}
+
+/// A profile as it was in its newest version, whether or not it is still there; one whose end has passed
+/// is not.
+pub async fn find_last_version(
+    tx: TenantTx,
+    id: ProfileId,
+    now: OffsetDateTime,
+) -> Result<Option<Profile>> {
+    let rows = tx
+        .query_and_commit(
+            "SELECT profile_id, profile, version, final_time, sliding_time, final_at, sliding_seconds,
+                    NULL::timestamptz
+               FROM profile_versions
+              WHERE profile_id = $1 AND (final_at IS NULL OR final_at > $2)
+              ORDER BY version DESC
+              LIMIT 1",
+            &[&id, &now],
+        )
+        .await
+        .during("read profile version")?;
+    Ok(rows.first().map(from_row))
+}
+
+/// All versions of a profile, oldest first.
+pub async fn list_versions(tx: TenantTx, id: ProfileId) -> Result<Vec<Version>> {
+    let rows = tx
+        .query_and_commit(
+            "SELECT version, created_at, md5 FROM profile_versions WHERE profile_id = $1 ORDER BY version",
+            &[&id],
+        )
+        .await
+        .during("list profile versions")?;
+    Ok(rows
+        .iter()
+        .map(|row| Version { version: row.get(0), created_at: row.get(1), md5: row.get(2) })
+        .collect())
+}
+
+/// One page of what happened to a profile, newest first, and how much there is.
+pub async fn list_events(
+    tx: TenantTx,
+    id: ProfileId,
+    offset: i64,
+    limit: i64,
+) -> Result<(i64, Vec<Event>)> {
+    let total = tx
+        .query_one("SELECT count(*) FROM profile_events WHERE profile_id = $1", &[&id])
+        .await
+        .during("count profile events")?
+        .get(0);
+    let rows = tx
+        .query_and_commit(
+            "SELECT id, profile_id, at, action, actor, request_id
+               FROM profile_events
+              WHERE profile_id = $1
+              ORDER BY at DESC, id DESC
+             OFFSET $2 LIMIT $3",
+            &[&id, &offset, &limit],
+        )
+        .await
+        .during("list profile events")?;
+    Ok((total, rows.iter().map(event_from_row).collect()))
+}
+
+/// One event.
+pub async fn find_event(tx: TenantTx, id: Uuid) -> Result<Option<Event>> {
+    let rows = tx
+        .query_and_commit(
+            "SELECT id, profile_id, at, action, actor, request_id FROM profile_events WHERE id = $1",
+            &[&id],
+        )
+        .await
+        .during("read profile event")?;
+    Ok(rows.first().map(event_from_row))
+}
+
+/// Notes something that changed no profile.
+pub async fn insert_event(
+    tx: TenantTx,
+    id: ProfileId,
+    action: &str,
+    author: &Author,
+) -> Result<()> {
+    tx.query_and_commit(
+        "INSERT INTO profile_events (id, profile_id, at, action, actor, request_id)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        &[&Uuid::now_v7(), &id, &author.at, &action, &author.actor, &author.request_id],
+    )
+    .await
+    .during("insert profile event")?;
+    Ok(())
+}
+
+fn event_from_row(row: &Row) -> Event {
+    Event {
+        id: row.get(0),
+        profile: row.get(1),
+        at: row.get(2),
+        action: row.get(3),
+        actor: row.get(4),
+        request_id: row.get(5),
+    }
+}

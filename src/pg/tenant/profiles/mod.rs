@@ -1,0 +1,224 @@
+//! Statements on the profiles of a tenant; what finds them is here, what changes them in `write`, their
+//! versions and events in `history`.
+//!
+//! A profile that has run out is not there for any of these functions but [`delete_expired`], which erases it,
+//! versions and all.
+
+mod history;
+mod write;
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::domain::error::Result;
+use crate::domain::profile::{Document, Identity, KeyKind, Keys, Lifetime, ProfileId};
+use crate::pg::error::During;
+use crate::pg::scope::TenantTx;
+use crate::pg::{Param, Row};
+
+pub use history::{
+    Event, Version, find_event, find_last_version, find_version, insert_event, list_events,
+    list_versions,
+};
+pub use write::{Author, delete, delete_expired, delete_many, insert, insert_many, slide, update};
+
+/// A profile as it is stored.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Names it.
+    pub id: ProfileId,
+    /// What is stored.
+    pub document: Document,
+    /// How often it was changed, from 1.
+    pub version: i32,
+    /// How long it lives.
+    pub lifetime: Lifetime,
+    /// When it ends, as things stand.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// Finds a profile and ends the transaction: one round trip.
+pub async fn find(
+    tx: TenantTx,
+    identity: &Identity,
+    now: OffsetDateTime,
+) -> Result<Option<Profile>> {
+    let (condition, value) = condition(identity);
+    let rows = tx
+        .query_and_commit(&select(&condition, ""), &[value, &now])
+        .await
+        .during("read profile row")?;
+    Ok(rows.first().map(from_row))
+}
+
+/// Finds a profile and holds it until the transaction ends.
+pub async fn find_for_update(
+    tx: &TenantTx,
+    identity: &Identity,
+    now: OffsetDateTime,
+) -> Result<Option<Profile>> {
+    let (condition, value) = condition(identity);
+    let row = tx
+        .query_opt(&select(&condition, "FOR UPDATE"), &[value, &now])
+        .await
+        .during("read profile row")?;
+    Ok(row.as_ref().map(from_row))
+}
+
+/// Finds the profiles behind some identities; an unknown one gives nothing. In order of creation.
+pub async fn find_all(
+    tx: TenantTx,
+    identities: &[Identity],
+    now: OffsetDateTime,
+) -> Result<Vec<Profile>> {
+    let of = |kind| keys_of(identities, kind);
+    let rows = tx
+        .query_and_commit(
+            &format!(
+                "{} ORDER BY created_at, id",
+                select("(email = ANY ($1) OR login = ANY ($3) OR phone = ANY ($4) OR custom = ANY ($5))", "")
+            ),
+            &[&of(KeyKind::Email), &now, &of(KeyKind::Login), &of(KeyKind::Phone), &of(KeyKind::Custom)],
+        )
+        .await
+        .during("read profile rows")?;
+    Ok(rows.iter().map(from_row).collect())
+}
+
+/// Which of these keys profiles have, whether or not they have run out.
+pub async fn find_taken(tx: &TenantTx, wanted: &[&Keys]) -> Result<HashSet<(KeyKind, String)>> {
+    let all = |of: fn(&Keys) -> &Option<String>| -> Vec<&str> {
+        wanted.iter().filter_map(|keys| of(keys).as_deref()).collect()
+    };
+    let rows = tx
+        .query(
+            "SELECT email, login, phone, custom
+               FROM profiles
+              WHERE email = ANY ($1) OR login = ANY ($2) OR phone = ANY ($3) OR custom = ANY ($4)",
+            &[
+                &all(|keys| &keys.email),
+                &all(|keys| &keys.login),
+                &all(|keys| &keys.phone),
+                &all(|keys| &keys.custom),
+            ],
+        )
+        .await
+        .during("read keys of profiles")?;
+    let columns = [KeyKind::Email, KeyKind::Login, KeyKind::Phone, KeyKind::Custom];
+    let keys_of = |row: &Row| {
+        let key = |(at, kind): (usize, KeyKind)| Some((kind, row.get::<_, Option<String>>(at)?));
+        columns.into_iter().enumerate().filter_map(key).collect::<Vec<_>>()
+    };
+    Ok(rows.iter().flat_map(keys_of).collect())
+}
+
+/// Finds the profiles that a text is part of: of their e-mail address where it has an `@`, of any other
+/// key otherwise. At most `limit`, in order of creation, and how many there are.
+pub async fn search(
+    tx: TenantTx,
+    text: &str,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<(i64, Vec<Profile>)> {
+    // strpos has no wildcards, so nothing in the text has a meaning of its own; but nothing is part of
+    // everything, which is why an empty telephone number is asked for.
+    let (email, phone) = (KeyKind::Email.normalize(text), KeyKind::Phone.normalize(text));
+    let condition = if text.contains('@') {
+        "strpos(email, $4) > 0"
+    } else {
+        "(strpos(lower(login), lower($1)) > 0 OR strpos(lower(custom), lower($1)) > 0
+          OR ($5 <> '' AND strpos(phone, $5) > 0))"
+    };
+    let rows = tx
+        .query_and_commit(
+            &format!(
+                "SELECT {COLUMNS}, count(*) OVER ()
+                   FROM profiles
+                  WHERE {condition} AND (expires_at IS NULL OR expires_at > $2)
+                  ORDER BY created_at, id
+                  LIMIT $3"
+            ),
+            &[&text, &now, &limit, &email, &phone],
+        )
+        .await
+        .during("search profile rows")?;
+    let total = rows.first().map_or(0, |row| row.get(8));
+    Ok((total, rows.iter().map(from_row).collect()))
+}
+
+/// One page of all profiles, in order of creation, and how many there are.
+pub async fn list(
+    tx: TenantTx,
+    now: OffsetDateTime,
+    offset: i64,
+    limit: i64,
+) -> Result<(i64, Vec<Profile>)> {
+    let total = count(&tx, now).await?;
+    let rows = tx
+        .query_and_commit(
+            &format!("{} ORDER BY created_at, id OFFSET $1 LIMIT $3", select("true", "")),
+            &[&offset, &now, &limit],
+        )
+        .await
+        .during("list profile rows")?;
+    Ok((total, rows.iter().map(from_row).collect()))
+}
+
+/// How many profiles there are.
+pub async fn count(tx: &TenantTx, now: OffsetDateTime) -> Result<i64> {
+    let row = tx
+        .query_one(
+            "SELECT count(*) FROM profiles WHERE expires_at IS NULL OR expires_at > $1",
+            &[&now],
+        )
+        .await
+        .during("count profile rows")?;
+    Ok(row.get(0))
+}
+
+/// What makes a [`Profile`].
+const COLUMNS: &str =
+    "id, profile, version, final_time, sliding_time, final_at, sliding_seconds, expires_at";
+
+/// A query for live profiles, `$2` being the time.
+fn select(condition: &str, lock: &str) -> String {
+    format!(
+        "SELECT {COLUMNS}
+           FROM profiles
+          WHERE {condition} AND (expires_at IS NULL OR expires_at > $2) {lock}"
+    )
+}
+
+/// The condition that finds an identity, and the value of its `$1`. The column's name is one of ours.
+fn condition(identity: &Identity) -> (String, &dyn Param) {
+    match identity {
+        Identity::Id(id) => ("id = $1".to_owned(), id),
+        Identity::Key(kind, key) => (format!("{} = $1", kind.as_str()), key),
+    }
+}
+
+/// The keys of one kind among some identities.
+fn keys_of(identities: &[Identity], wanted: KeyKind) -> Vec<&str> {
+    let key = |identity| match identity {
+        &Identity::Key(kind, ref key) if kind == wanted => Some(key.as_str()),
+        Identity::Key(..) | Identity::Id(_) => None,
+    };
+    identities.iter().filter_map(key).collect()
+}
+
+fn from_row(row: &Row) -> Profile {
+    Profile {
+        id: row.get(0),
+        document: Document::stored(row.get::<_, Value>(1)),
+        version: row.get(2),
+        lifetime: Lifetime {
+            final_time: row.get(3),
+            sliding_time: row.get(4),
+            final_at: row.get(5),
+            sliding_seconds: row.get(6),
+        },
+        expires_at: row.get(7),
+    }
+}

@@ -1,0 +1,280 @@
+//! Tells in what a tenant's schema differs from the one that the migrations make. Pure.
+//!
+//! One cause is told once: what a table holds is not told beside the table itself, nor what a role may do
+//! beside the role.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::pg::catalog::{BETWEEN_RIGHTS, Kind, Object, TENANT};
+use crate::pg::rules::RUNTIME_LOGIN;
+use crate::pg::schema::repair::{Mend, has_owner};
+use crate::service::doctor::report::Area;
+
+/// A definition longer than this is not quoted in a sentence; programs get all of it.
+const QUOTED_MAX: usize = 120;
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Difference {
+    pub area: Area,
+    /// In a sentence without the tenant's name.
+    pub what: String,
+    pub is: Option<String>,
+    pub should: Option<String>,
+    /// What puts it right; empty where that would change structure.
+    pub mends: Vec<Mend>,
+}
+
+type Key<'a> = (Kind, &'a str, &'a str);
+
+/// All differences between what was found and what should be there.
+pub(super) fn compare(found: &[Object], wanted: &[Object]) -> Vec<Difference> {
+    let (found, wanted) = (by_key(found), by_key(wanted));
+    let keys: BTreeSet<Key<'_>> = found.keys().chain(wanted.keys()).copied().collect();
+    let one_sided = |key: &Key<'_>| found.contains_key(key) != wanted.contains_key(key);
+    // Objects that are there once, by the name that their parts call them by.
+    let lone: BTreeSet<String> = keys
+        .iter()
+        .filter(|key| key.1.is_empty() && one_sided(key))
+        .filter_map(|key| found.get(key).or_else(|| wanted.get(key)))
+        .map(|object| object.label())
+        .collect();
+    let no_role = lone.contains(Kind::Role.as_str());
+    let other_columns: BTreeSet<&str> =
+        keys.iter().filter(|k| k.0 == Kind::Column && one_sided(k)).map(|k| k.1).collect();
+    let mut all = Vec::new();
+    for key in keys {
+        let (kind, parent, name) = key;
+        if lone.contains(parent) || (no_role && name == TENANT) {
+            continue;
+        }
+        match (found.get(&key), wanted.get(&key)) {
+            (Some(found), Some(wanted)) => {
+                let columns_differ =
+                    kind == Kind::Table && { other_columns.contains(found.label().as_str()) };
+                all.extend(properties(found, wanted, columns_differ));
+            }
+            (Some(object), None) => all.push(extra(object)),
+            (None, Some(object)) => all.push(missing(object)),
+            (None, None) => {}
+        }
+    }
+    all
+}
+
+fn by_key(objects: &[Object]) -> BTreeMap<Key<'_>, &Object> {
+    objects.iter().map(|o| ((o.kind, o.parent.as_str(), o.name.as_str()), o)).collect()
+}
+
+/// What and where, such as `table profiles: column email`.
+fn subject(object: &Object) -> String {
+    if object.parent.is_empty() {
+        object.label()
+    } else {
+        format!("{}: {}", object.parent, object.label())
+    }
+}
+
+fn missing(wanted: &Object) -> Difference {
+    match wanted.kind {
+        Kind::Role => rights_of("the tenant's role is missing".to_owned(), vec![Mend::MakeRole]),
+        Kind::Member => rights_of(
+            format!("{} cannot become the tenant's role", wanted.name),
+            if wanted.name == RUNTIME_LOGIN { vec![Mend::LetIn] } else { Vec::new() },
+        ),
+        Kind::Grant | Kind::DefaultGrant => rights(wanted, "", &wanted.properties[0]),
+        _ => structure(format!("{} is missing", subject(wanted))),
+    }
+}
+
+fn extra(found: &Object) -> Difference {
+    match found.kind {
+        Kind::Member => rights_of(
+            format!("{} can become the tenant's role", found.name),
+            vec![Mend::Expel(found.name.clone())],
+        ),
+        Kind::Membership => rights_of(
+            format!("the tenant's role can become {}", found.name),
+            vec![Mend::Leave(found.name.clone())],
+        ),
+        Kind::Grant | Kind::DefaultGrant => rights(found, &found.properties[0], ""),
+        _ => structure(format!("{} is there, and no migration makes it", subject(found))),
+    }
+}
+
+/// The differences of an object that is there on both sides.
+fn properties(found: &Object, wanted: &Object, columns_differ: bool) -> Vec<Difference> {
+    let names = found.kind.properties();
+    let pairs = names.iter().zip(found.properties.iter().zip(&wanted.properties));
+    pairs
+        .filter(|(_, (is, should))| is != should)
+        .filter(|(name, _)| !(columns_differ && **name == "order of columns"))
+        .map(|(name, (is, should))| match found.kind {
+            Kind::Grant | Kind::DefaultGrant => rights(found, is, should),
+            Kind::Role => {
+                let kept: Vec<&str> = should.split(", ").collect();
+                let gained: Vec<&str> = is
+                    .split(", ")
+                    .filter(|word| !word.is_empty() && !kept.contains(word))
+                    .collect();
+                let gained = gained.join(", ");
+                let what = format!("the tenant's role is {gained}");
+                rights_of(what, vec![Mend::WeakenRole(gained)])
+            }
+            Kind::Member => rights_of(
+                format!(
+                    "{} can become the tenant's role: {name} are {is}, should be {should}",
+                    found.name
+                ),
+                if found.name == RUNTIME_LOGIN { vec![Mend::LetIn] } else { Vec::new() },
+            ),
+            kind if *name == "owner" && has_owner(found) => Difference {
+                is: Some(is.clone()),
+                should: Some(should.clone()),
+                ..rights_of(
+                    format!(
+                        "{}: owner is {}, should be {}",
+                        subject(found),
+                        owner(is),
+                        owner(should)
+                    ),
+                    if should.is_empty() {
+                        vec![Mend::Own(kind, found.name.clone())]
+                    } else {
+                        Vec::new()
+                    },
+                )
+            },
+            _ => differs(&subject(found), name, is, should),
+        })
+        .collect()
+}
+
+fn differs(subject: &str, property: &str, is: &str, should: &str) -> Difference {
+    let quote = |text: &str| match text {
+        "" => Some("none".to_owned()),
+        text if text.len() <= QUOTED_MAX && !text.contains('\n') => Some(text.to_owned()),
+        _ => None,
+    };
+    let what = match (quote(is), quote(should)) {
+        (Some(is), Some(should)) => format!("{subject}: {property} is {is}, should be {should}"),
+        _ => format!("{subject}: {property} differs"),
+    };
+    Difference { is: Some(is.to_owned()), should: Some(should.to_owned()), ..structure(what) }
+}
+
+/// A role has these rights on an object (or will have them on what is made) and should have those.
+fn rights(object: &Object, is: &str, should: &str) -> Difference {
+    let (on, role) = (object.parent.clone(), object.name.clone());
+    let who = if role == TENANT { "the tenant's role" } else { role.as_str() };
+    let words = |rights: &str| match rights {
+        "" => "no rights".to_owned(),
+        rights => rights.split(BETWEEN_RIGHTS).collect::<Vec<_>>().join(", "),
+    };
+    let (place, tense) = match object.kind {
+        Kind::DefaultGrant => (format!("future {on}"), "will have"),
+        _ => (on.clone(), "has"),
+    };
+    let what = format!("{place}: {who} {tense} {}, and should have {}", words(is), words(should));
+    let rights = should.to_owned();
+    let mend = match object.kind {
+        Kind::DefaultGrant => Mend::DefaultGrant { on, role, rights },
+        _ => Mend::Grant { on, role, rights },
+    };
+    Difference { is: Some(words(is)), should: Some(words(should)), ..rights_of(what, vec![mend]) }
+}
+
+fn owner(name: &str) -> &str {
+    if name.is_empty() { "the login of the control plane" } else { name }
+}
+
+fn structure(what: String) -> Difference {
+    Difference { area: Area::Structure, what, is: None, should: None, mends: Vec::new() }
+}
+
+fn rights_of(what: String, mends: Vec<Mend>) -> Difference {
+    Difference { area: Area::Rights, what, is: None, should: None, mends }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(kind: Kind, parent: &str, name: &str, properties: &[&str]) -> Object {
+        Object {
+            kind,
+            parent: parent.to_owned(),
+            name: name.to_owned(),
+            properties: properties.iter().map(|p| (*p).to_owned()).collect(),
+        }
+    }
+
+    fn house() -> Vec<Object> {
+        vec![
+            object(Kind::Schema, "", "", &[""]),
+            object(Kind::Role, "", "", &[""]),
+            object(Kind::Member, "role", RUNTIME_LOGIN, &["SET"]),
+            object(Kind::Table, "", "notes", &["", "plain", "", "off", "id, body"]),
+            object(Kind::Column, "table notes", "id", &["uuid", "NOT NULL", "", "", ""]),
+            object(Kind::Column, "table notes", "body", &["text", "NULL", "", "", ""]),
+            object(Kind::Grant, "table notes", TENANT, &["INSERT\u{1e}SELECT"]),
+            object(Kind::Grant, "schema", TENANT, &["USAGE"]),
+        ]
+    }
+
+    fn sentences(found: &[Object]) -> Vec<String> {
+        compare(found, &house()).into_iter().map(|difference| difference.what).collect()
+    }
+
+    #[test]
+    fn alike_is_alike_in_any_order() {
+        let mut found = house();
+        found.reverse();
+        assert_eq!(compare(&found, &house()), []);
+    }
+
+    #[test]
+    fn a_table_that_is_missing_is_told_once() {
+        let mut found = house();
+        found.retain(|object| object.name != "notes" && object.parent != "table notes");
+        assert_eq!(sentences(&found), ["table notes is missing"]);
+    }
+
+    #[test]
+    fn a_role_that_is_missing_is_told_once() {
+        let mut found = house();
+        found.retain(|o| o.kind != Kind::Role && o.parent != "role" && o.name != TENANT);
+        assert_eq!(sentences(&found), ["the tenant's role is missing"]);
+    }
+
+    #[test]
+    fn a_column_that_is_missing_does_not_change_the_order_of_the_others() {
+        let mut found = house();
+        found.retain(|object| object.name != "body");
+        found[3].properties[4] = "id".to_owned();
+        assert_eq!(sentences(&found), ["table notes: column body is missing"]);
+        let mut swapped = house();
+        swapped[3].properties[4] = "body, id".to_owned();
+        assert_eq!(
+            sentences(&swapped),
+            ["table notes: order of columns is body, id, should be id, body"]
+        );
+    }
+
+    #[test]
+    fn rights_are_told_both_ways_and_can_be_mended() {
+        let mut found = house();
+        found[6].properties[0] = "SELECT".to_owned();
+        found.push(object(Kind::Grant, "schema", "PUBLIC", &["USAGE"]));
+        let differences = compare(&found, &house());
+        let whats: Vec<&str> = differences.iter().map(|d| d.what.as_str()).collect();
+        assert_eq!(
+            whats,
+            [
+                "schema: PUBLIC has USAGE, and should have no rights",
+                "table notes: the tenant's role has SELECT, and should have INSERT, SELECT",
+            ]
+        );
+        assert!(differences.iter().all(|d| d.mends.len() == 1 && d.area == Area::Rights));
+    }
+}

@@ -1,0 +1,78 @@
+//! Tells what operations there are, and what became of the tenants of each.
+
+use uuid::Uuid;
+
+use crate::auth::CallContext;
+use crate::domain::Permission;
+use crate::domain::error::{Error, Noun, Result};
+use crate::domain::operation::{OperationState, WorkState};
+use crate::domain::page::{Cursor, Page, Window};
+use crate::pg::control::{operation_tenants, operations};
+use crate::pg::error::During;
+use crate::service::fleet::{Fleet, Record, Work};
+
+impl Fleet {
+    /// One operation.
+    ///
+    /// # Errors
+    /// [`Noun::Operation`] not found.
+    pub async fn read(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
+        ctx.require(Permission::MigrateFleet)?;
+        self.lookup(id).await
+    }
+
+    /// The operation that is open, if one is.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn find_open(&self, ctx: &CallContext) -> Result<Option<Record>> {
+        ctx.require(Permission::MigrateFleet)?;
+        let tx = self.db.public().await.during("read open operation")?;
+        operations::find_open(&tx).await
+    }
+
+    /// The operation that was asked for last, if one was.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn find_newest(&self, ctx: &CallContext) -> Result<Option<Record>> {
+        ctx.require(Permission::MigrateFleet)?;
+        let tx = self.db.public().await.during("read newest operation")?;
+        operations::find_newest(&tx).await
+    }
+
+    /// A part of the operations, newest first.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn list(
+        &self,
+        ctx: &CallContext,
+        state: Option<OperationState>,
+        window: &Window,
+    ) -> Result<Page<Record>> {
+        ctx.require(Permission::MigrateFleet)?;
+        let tx = self.db.public().await.during("list operations")?;
+        let rows = operations::list(&tx, state, window).await?;
+        Ok(Page::cut(rows, window, |record| Cursor { at: record.created_at, id: record.id }))
+    }
+
+    /// A part of an operation's tenants.
+    ///
+    /// # Errors
+    /// [`Noun::Operation`] not found.
+    pub async fn tenants(
+        &self,
+        ctx: &CallContext,
+        id: Uuid,
+        state: Option<WorkState>,
+        window: &Window,
+    ) -> Result<Page<Work>> {
+        ctx.require(Permission::MigrateFleet)?;
+        let tx = self.db.public().await.during("list tenants of an operation")?;
+        let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
+        let rows = operation_tenants::list(&tx, id, state, window).await?;
+        let at = record.created_at;
+        Ok(Page::cut(rows, window, |work| Cursor { at, id: work.tenant.uuid() }))
+    }
+}
