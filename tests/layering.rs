@@ -31,15 +31,29 @@ const LAYERS: &[Layer] = &[
     Layer { name: "domain", may_import: &[] },
     // Beside the domain, not above: pools, services and handlers all count and trace.
     Layer { name: "telemetry", may_import: &["domain"] },
+    // Starts a PostgreSQL server; knows nothing of what is in it.
+    Layer { name: "embedded", may_import: &[] },
+    // Migration files as text.
+    Layer { name: "migrations", may_import: &["domain"] },
     Layer { name: "auth", may_import: &["domain", "telemetry"] },
-    Layer { name: "pg", may_import: &["domain", "telemetry"] },
-    Layer { name: "service", may_import: &["auth", "pg", "domain", "telemetry"] },
+    Layer { name: "pg", may_import: &["migrations", "domain", "telemetry"] },
+    Layer { name: "service", may_import: &["auth", "pg", "migrations", "domain", "telemetry"] },
     Layer { name: "http", may_import: &["service", "auth", "domain", "telemetry"] },
     // Fills the small settings structs that each layer owns, so no layer below `app` reads it.
     Layer { name: "config", may_import: &["http", "service", "auth", "pg", "domain", "telemetry"] },
     Layer {
         name: "app",
-        may_import: &["config", "http", "service", "auth", "pg", "domain", "telemetry"],
+        may_import: &[
+            "config",
+            "http",
+            "service",
+            "auth",
+            "pg",
+            "migrations",
+            "embedded",
+            "domain",
+            "telemetry",
+        ],
     },
     Layer { name: "cli", may_import: &["app", "config", "service", "auth", "domain", "telemetry"] },
     Layer { name: "main", may_import: &["cli", "app", "config", "domain", "telemetry"] },
@@ -54,10 +68,49 @@ const LAYERS: &[Layer] = &[
             "service",
             "auth",
             "pg",
+            "migrations",
+            "embedded",
             "domain",
             "telemetry",
         ],
     },
+];
+
+/// The folders and files of `pg`, from the ground up; checked by the same code as [`LAYERS`]. `pg/mod.rs` may
+/// name all of them.
+const PG: &[Layer] = &[
+    Layer { name: "error", may_import: &[] },
+    Layer { name: "rules", may_import: &[] },
+    Layer { name: "connect", may_import: &["error", "rules"] },
+    Layer { name: "pool", may_import: &["error", "rules"] },
+    Layer { name: "scope", may_import: &["pool", "error", "rules"] },
+    // The only one that knows pools and scopes.
+    Layer { name: "db", may_import: &["scope", "pool", "error", "rules"] },
+    Layer { name: "locks", may_import: &["scope", "error"] },
+    Layer { name: "catalog", may_import: &["db", "scope", "error", "rules"] },
+    Layer { name: "control", may_import: &["locks", "scope", "error", "rules"] },
+    Layer { name: "tenant", may_import: &["scope", "error"] },
+    Layer {
+        name: "schema",
+        may_import: &["catalog", "locks", "db", "scope", "connect", "error", "rules"],
+    },
+    Layer {
+        name: "bootstrap",
+        may_import: &[
+            "schema", "catalog", "locks", "db", "scope", "pool", "connect", "error", "rules",
+        ],
+    },
+];
+
+/// Names that `pg/mod.rs` gives out, and the parts of [`PG`] that they come from.
+const PG_NAMES: &[(&str, &str)] = &[
+    ("Db", "db"),
+    ("During", "error"),
+    ("Failure", "error"),
+    ("Param", "scope"),
+    ("PublicTx", "scope"),
+    ("Row", "error"),
+    ("TenantTx", "scope"),
 ];
 
 /// Folders of `http` that do not know each other.
@@ -74,9 +127,14 @@ struct Foreign {
 
 const FOREIGN: &[Foreign] = &[
     // Whoever holds a raw connection can leave the tenant.
-    Foreign { name: "tokio_postgres", layers: &["pg"] },
+    // The embedded server waits until its own answers.
+    Foreign { name: "tokio_postgres", layers: &["pg", "embedded"] },
     Foreign { name: "deadpool_postgres", layers: &["pg"] },
     Foreign { name: "tokio_postgres_rustls", layers: &["pg"] },
+    // The text of SQL is read in one place.
+    Foreign { name: "sqlparser", layers: &["migrations"] },
+    Foreign { name: "refinery", layers: &["migrations", "pg"] },
+    Foreign { name: "refinery_core", layers: &["migrations", "pg"] },
     // Wire forms end at `http`; `app` binds the listener, `telemetry` traces requests.
     Foreign { name: "actix_web", layers: &["http", "app", "telemetry"] },
     Foreign { name: "tracing_actix_web", layers: &["http", "app", "telemetry"] },
@@ -87,23 +145,22 @@ const FOREIGN: &[Foreign] = &[
     // The domain does no I/O.
     Foreign {
         name: "tokio",
-        layers: &["telemetry", "auth", "pg", "service", "http", "app", "cli", "main"],
+        layers: &["telemetry", "auth", "embedded", "pg", "service", "http", "app", "cli", "main"],
     },
 ];
 
 /// Files that may say `search_path` or change the role in SQL, and why each may.
 const DOOR: &[(&str, &str)] = &[
-    ("pg/scope.rs", "the door: enters a tenant for the length of one transaction"),
+    ("pg/scope/mod.rs", "the guard: enters a tenant for the length of one transaction"),
     (
-        "pg/lone.rs",
-        "connections of their own: each sees one schema from its first moment to its last",
+        "pg/connect/dedicated.rs",
+        "dedicated connections: each sees one schema from its first moment to its last",
     ),
-    ("pg/schemas.rs", "the builder: runs a tenant's migrations as the owner, inside its schema"),
+    ("pg/schema/mod.rs", "runs a tenant's migrations as the owner, inside its schema"),
     ("pg/bootstrap/mod.rs", "says what an isolation by search path alone leaves open"),
     ("pg/bootstrap/error.rs", "names the settings that would mend a start"),
-    ("pg/bootstrap/revoke.rs", "takes set_config away from everybody"),
-    ("pg/migrations/check.rs", "refuses files that would move themselves"),
-    ("pg/migrations/run.rs", "looks after each file if it moved itself"),
+    ("pg/bootstrap/revoke.rs", "revokes set_config from PUBLIC"),
+    ("migrations/check.rs", "refuses files that would move themselves"),
 ];
 
 /// SQL that moves a session into another schema or role, in lower case with single spaces.
@@ -205,8 +262,21 @@ fn check(file: &str, source: &str) -> Vec<Breach> {
         return vec![Breach { rule: Rule::Imports, file: file.to_owned(), line: 1, what }];
     };
     let tokens: TokenStream = source.parse().expect("what compiles is made of tokens");
-    let mut checker =
-        Checker { file, layer, dialect: dialect_of(&module), line: None, breaches: Vec::new() };
+    let mut checker = Checker {
+        file,
+        layer,
+        dialect: dialect_of(&module),
+        pg_part: pg_part_of(&module),
+        line: None,
+        breaches: Vec::new(),
+    };
+    if let [pg, part, ..] = module.as_slice()
+        && pg == "pg"
+        && checker.pg_part.is_none()
+    {
+        let what = format!("`pg/{part}` is no part of pg: give it a line in PG, or a place in one");
+        checker.breach(Rule::Imports, 1, what);
+    }
     // `#[cfg(test)] mod tests;` is declared in another file; its name is what tells here.
     let in_tests = module.iter().any(|name| name == "tests");
     checker.scan(&tokens.into_iter().collect::<Vec<_>>(), &module, in_tests);
@@ -229,15 +299,33 @@ fn layer(name: &str) -> Option<&'static Layer> {
 }
 
 /// Everything that `layer` stands on, however deep.
-fn below(layer: &Layer) -> BTreeSet<&'static str> {
+fn below(layers: &'static [Layer], layer: &Layer) -> BTreeSet<&'static str> {
     let mut all = BTreeSet::new();
     let mut open: Vec<&'static str> = layer.may_import.to_vec();
     while let Some(name) = open.pop() {
         if all.insert(name) {
-            open.extend(self::layer(name).map_or(&[][..], |layer| layer.may_import));
+            let found = layers.iter().find(|layer| layer.name == name);
+            open.extend(found.map_or(&[][..], |layer| layer.may_import));
         }
     }
     all
+}
+
+/// Whether `from` may name `to`. Tests may also name what `from` stands on indirectly.
+fn may_import(layers: &'static [Layer], from: &Layer, to: &Layer, in_tests: bool) -> bool {
+    if in_tests {
+        below(layers, from).contains(to.name)
+    } else {
+        from.may_import.contains(&to.name)
+    }
+}
+
+/// The part of `pg` that a file belongs to; none for `pg/mod.rs` and outside of `pg`.
+fn pg_part_of(module: &[String]) -> Option<&'static Layer> {
+    match module {
+        [pg, part, ..] if pg == "pg" => PG.iter().find(|known| known.name == part),
+        _ => None,
+    }
 }
 
 fn dialect_of(module: &[String]) -> Option<&'static str> {
@@ -253,6 +341,7 @@ struct Checker<'a> {
     file: &'a str,
     layer: &'static Layer,
     dialect: Option<&'static str>,
+    pg_part: Option<&'static Layer>,
     /// The line of the attribute whose text is being read; such text has no lines of its own.
     line: Option<usize>,
     breaches: Vec<Breach>,
@@ -316,15 +405,30 @@ impl Checker<'_> {
             return self.breach(Rule::Imports, line, what);
         };
         if to.name == from {
-            return self.between_dialects(target, line);
+            self.between_dialects(target, line);
+            return self.inside_pg(target, line, in_tests);
         }
-        let allowed = if in_tests {
-            below(self.layer).contains(to.name)
-        } else {
-            self.layer.may_import.contains(&to.name)
-        };
-        if !allowed {
+        if !may_import(LAYERS, self.layer, to, in_tests) {
             let what = format!("{from} may not import {} (crate::{path})", to.name);
+            self.breach(Rule::Imports, line, what);
+        }
+    }
+
+    /// The same within `pg`. A name that `pg/mod.rs` gives out counts as the part that it comes from.
+    fn inside_pg(&mut self, target: &[String], line: usize, in_tests: bool) {
+        let (Some(from), Some(name)) = (self.pg_part, target.get(1)) else { return };
+        let name = PG_NAMES
+            .iter()
+            .find(|(short, _)| short == name)
+            .map_or(name.as_str(), |(_, part)| part);
+        let path = target.join("::");
+        let Some(to) = PG.iter().find(|part| part.name == name) else {
+            let what =
+                format!("`crate::{path}` hides its part of pg: import it from where it lives");
+            return self.breach(Rule::Imports, line, what);
+        };
+        if to.name != from.name && !may_import(PG, from, to, in_tests) {
+            let what = format!("pg/{} may not import pg/{} (crate::{path})", from.name, to.name);
             self.breach(Rule::Imports, line, what);
         }
     }
@@ -560,14 +664,17 @@ fn verdicts(file: &str, source: &str) -> Vec<String> {
 
 #[test]
 fn no_layer_stands_on_itself() {
-    for layer in LAYERS {
-        for name in layer.may_import {
-            assert!(self::layer(name).is_some(), "{} imports {name}, no layer", layer.name);
+    for layers in [LAYERS, PG] {
+        for layer in layers {
+            for name in layer.may_import {
+                let is_known = layers.iter().any(|layer| layer.name == *name);
+                assert!(is_known, "{} imports {name}, no layer", layer.name);
+            }
+            assert!(!below(layers, layer).contains(layer.name), "{} stands on itself", layer.name);
         }
-        assert!(!below(layer).contains(layer.name), "{} stands on itself", layer.name);
     }
-    assert!(!below(layer("auth").expect("auth is a layer")).contains("pg"));
-    assert!(!below(layer("pg").expect("pg is a layer")).contains("auth"));
+    assert!(!below(LAYERS, layer("auth").expect("auth is a layer")).contains("pg"));
+    assert!(!below(LAYERS, layer("pg").expect("pg is a layer")).contains("auth"));
 }
 
 #[test]
@@ -577,10 +684,10 @@ fn an_upward_import_is_caught_however_it_is_written() {
         ("domain/mod.rs", "pub use crate::http;"),
         ("domain/names.rs", "use crate::{domain::Slug, telemetry};"),
         ("auth/token.rs", "use crate::pg::control::tokens;"),
-        ("pg/users.rs", "use crate::auth::Principal;"),
+        ("pg/control/users.rs", "use crate::auth::Principal;"),
         ("pg/mod.rs", "use crate::{domain::{Slug, names::{self, Email}}, service::{tenants}};"),
-        ("pg/deep/er.rs", "use super::super::super::service::Tenants;"),
-        ("pg/users.rs", "use super::super::{domain::Email, http::extract};"),
+        ("pg/control/er.rs", "use super::super::super::service::Tenants;"),
+        ("pg/control/users.rs", "use super::super::super::{domain::Email, http::extract};"),
         ("service/users.rs", "use super::super::http::*;"),
         ("service/users.rs", "mod inner { mod more { use super::super::super::super::app; } }"),
         ("service/users.rs", "use self::super::super::app::App;"),
@@ -649,11 +756,39 @@ fn dialects_do_not_know_each_other() {
 }
 
 #[test]
+fn an_upward_import_inside_pg_is_caught() {
+    let cases = [
+        ("pg/scope/tx.rs", "use crate::pg::control::tenants;", 1),
+        ("pg/pool/affinity.rs", "use crate::pg::Db;", 1),
+        ("pg/pool/affinity.rs", "use super::super::TenantTx;", 1),
+        ("pg/control/tenants.rs", "use crate::pg::{Db, During};", 1),
+        ("pg/control/tenants.rs", "use crate::pg::*;", 1),
+        ("pg/odds/ends.rs", "fn f() {}", 1),
+        ("pg/db.rs", "#[cfg(test)] mod tests { use crate::pg::schema; }", 1),
+        (
+            "pg/control/tenants.rs",
+            "use crate::pg::{During, Param, PublicTx, Row}; use super::users;",
+            0,
+        ),
+        ("pg/schema/drop.rs", "use crate::pg::{locks, rules::Rules, scope::PublicTx};", 0),
+        ("pg/control/tenants.rs", "#[cfg(test)] mod tests { use crate::pg::pool; }", 0),
+        ("pg/mod.rs", "pub use db::Db; use crate::pg::bootstrap;", 0),
+    ];
+    for (file, source, breaches) in cases {
+        let found = verdicts(file, source);
+        assert_eq!(found.len(), breaches, "{file}: {source}: {found:?}");
+    }
+}
+
+#[test]
 fn a_downward_import_passes() {
     let cases = [
         ("domain/tenant.rs", "use super::names::Slug; use crate::domain::{Error, names::*};"),
         ("auth/mod.rs", "use crate::{domain::Error, telemetry::Metrics};"),
-        ("service/tenants.rs", "use crate::{auth::CallContext, pg::{scope::PublicTx, tenants}};"),
+        (
+            "service/tenants.rs",
+            "use crate::{auth::CallContext, pg::{scope::PublicTx, control::tenants}};",
+        ),
         (
             "http/mod.rs",
             "pub(crate) mod reten; pub(super) fn f(self) { self.x; crate::auth::ok() }",
@@ -704,7 +839,7 @@ fn sql_that_leaves_its_place_is_caught_outside_the_door() {
         "fn f() { run(\"SELECT current_setting('search_path')\") }",
     ];
     for source in caught {
-        assert_eq!(verdicts("pg/tenants.rs", source).len(), 1, "{source}");
+        assert_eq!(verdicts("pg/control/tenants.rs", source).len(), 1, "{source}");
         for (file, _) in DOOR {
             assert_eq!(verdicts(file, source), Vec::<String>::new(), "{file}: {source}");
         }
@@ -718,7 +853,7 @@ fn sql_that_leaves_its_place_is_caught_outside_the_door() {
         "#[cfg(test)] mod tests { fn f() { run(\"SHOW search_path\") } }",
     ];
     for source in passes {
-        assert_eq!(verdicts("pg/tenants.rs", source), Vec::<String>::new(), "{source}");
+        assert_eq!(verdicts("pg/control/tenants.rs", source), Vec::<String>::new(), "{source}");
     }
 }
 
@@ -731,10 +866,10 @@ fn a_lint_allowed_away_is_caught() {
         "fn f() { #[allow(unused)] let x = 1; }",
     ];
     for source in caught {
-        assert_eq!(verdicts("pg/tenants.rs", source).len(), 1, "{source}");
+        assert_eq!(verdicts("pg/control/tenants.rs", source).len(), 1, "{source}");
     }
     let passes = "#[expect(dead_code, reason = \"allow(nothing)\")] fn allow() { allow(1) }";
-    assert_eq!(verdicts("pg/tenants.rs", passes), Vec::<String>::new());
+    assert_eq!(verdicts("pg/control/tenants.rs", passes), Vec::<String>::new());
 }
 
 #[test]
@@ -744,7 +879,7 @@ fn a_foreign_crate_outside_its_layer_is_caught() {
         ("app.rs", "fn f(pool: deadpool_postgres::Pool) {}", 1),
         ("service/users.rs", "use {std::fmt, actix_web as web};", 1),
         ("domain/names.rs", "async fn f() { tokio::fs::read(\"x\").await }", 1),
-        ("pg/pool.rs", "use {deadpool_postgres::Pool, tokio_postgres::Row};", 0),
+        ("pg/db.rs", "use {deadpool_postgres::Pool, tokio_postgres::Row};", 0),
         ("http/mod.rs", "use actix_web::web;", 0),
         ("telemetry.rs", "const QUIET: &str = \"tokio_postgres=warn\";", 0),
     ];
@@ -756,7 +891,7 @@ fn a_foreign_crate_outside_its_layer_is_caught() {
 
 #[test]
 fn a_breach_names_its_file_and_line() {
-    let found = check("pg/users.rs", "\nuse crate::domain;\n\nuse crate::http;\n");
+    let found = check("pg/control/users.rs", "\nuse crate::domain;\n\nuse crate::http;\n");
     let places: Vec<_> = found.iter().map(|breach| (breach.file.as_str(), breach.line)).collect();
-    assert_eq!(places, [("pg/users.rs", 4)]);
+    assert_eq!(places, [("pg/control/users.rs", 4)]);
 }
