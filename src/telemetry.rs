@@ -113,6 +113,54 @@ struct LimitLabels {
     limit: &'static str,
 }
 
+/// How a run of a background job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// It did its work, or found none.
+    Done,
+    /// It returned an error.
+    Failed,
+    /// It panicked.
+    Panicked,
+}
+
+/// Labels of the runs of a background job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobRunLabels {
+    job: &'static str,
+    outcome: &'static str,
+}
+
+/// Labels of a background job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
+    job: &'static str,
+}
+
+/// Background jobs.
+struct JobMetrics {
+    runs: Family<JobRunLabels, Counter>,
+    last_success: Family<JobLabels, Gauge<f64, AtomicU64>>,
+}
+
+impl JobMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let runs = Family::default();
+        registry.register(
+            "rowhouse_job_runs",
+            "Runs of background jobs by outcome: done, failed, panicked",
+            runs.clone(),
+        );
+        let last_success = Family::default();
+        registry.register(
+            "rowhouse_job_last_success_timestamp_seconds",
+            "When a background job last succeeded, in seconds since 1970",
+            last_success.clone(),
+        );
+        Self { runs, last_success }
+    }
+}
+
 /// Labels of vacancies in one state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VacancyLabels {
@@ -140,6 +188,7 @@ pub struct Metrics {
     fleet_tenants: Family<FleetLabels, Gauge>,
     started_at: Gauge<f64, AtomicU64>,
     vacancies: VacancyMetrics,
+    jobs: JobMetrics,
 }
 
 /// What is known of schemas that are built ahead of time.
@@ -235,6 +284,7 @@ impl Default for Metrics {
             started_at.clone(),
         );
         let vacancies = VacancyMetrics::register(&mut registry);
+        let jobs = JobMetrics::register(&mut registry);
         Self {
             registry,
             requests,
@@ -249,6 +299,7 @@ impl Default for Metrics {
             fleet_tenants,
             started_at,
             vacancies,
+            jobs,
         }
     }
 }
@@ -342,6 +393,21 @@ impl Metrics {
     /// Notes how many password hashes were computed.
     pub fn set_hashes_computed(&self, count: u64) {
         self.hashes_computed.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a run of a background job.
+    pub fn count_job_run(&self, job: &'static str, outcome: JobOutcome) {
+        let outcome = match outcome {
+            JobOutcome::Done => "done",
+            JobOutcome::Failed => "failed",
+            JobOutcome::Panicked => "panicked",
+        };
+        self.jobs.runs.get_or_create(&JobRunLabels { job, outcome }).inc();
+    }
+
+    /// Notes when a background job last succeeded, in seconds since 1970.
+    pub fn set_job_success(&self, job: &'static str, unix_seconds: f64) {
+        self.jobs.last_success.get_or_create(&JobLabels { job }).set(unix_seconds);
     }
 
     /// Notes how many vacancies are in a state.

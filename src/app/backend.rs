@@ -1,139 +1,54 @@
-//! The house without its front door: database, keys, services. The command line works on one, [`App`]
-//! puts a listener in front of one.
+//! Everything but the listener: database, keys, services. The command line works on one, [`App`] adds a
+//! listener to one.
 //!
 //! [`App`]: super::App
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
-use crate::app::database::Ground;
-use crate::app::{BuildError, Options, pool_sizes, secrets, settings};
-use crate::auth::jwt::{Issuer, SigningKey};
-use crate::auth::password::Hasher;
-use crate::auth::token::RootToken;
+use super::database::FoundDatabase;
+use super::parts::Parts;
+use super::secrets::{self, FirstStart};
+use super::{BuildError, Options, Purpose, pool_sizes, settings};
+use crate::auth::jwt::Issuer;
 use crate::auth::{CallContext, Principal};
 use crate::config::{CachedStatements, Settings};
 use crate::domain::Clock;
-use crate::domain::names::Password;
 #[cfg(feature = "embedded-postgres")]
 use crate::embedded;
 use crate::migrations::MigrationSet;
-use crate::pg::Db;
 use crate::pg::bootstrap::{self, Posture};
 use crate::pg::connect::dedicated;
-use crate::pg::control::{migration_sets, signing_keys};
+use crate::pg::control::migration_sets;
 use crate::pg::db::Database;
 use crate::pg::error::During;
 use crate::pg::rules::{Rules, Statements};
 use crate::service::doctor::Budget;
 use crate::service::fleet::{Engine, Limits};
-use crate::service::{
-    ApiKeys, Audit, Doctor, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles,
-    Provisioning, Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
-};
+use crate::service::{Provisioning, Services, Vacancies};
 
-/// What a backend is opened for, and so what opening it may change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Prepares the database, makes the secrets that are missing and sees to the first admin.
-    Serve,
-    /// Prepares the database.
-    Migrate,
-    /// Changes nothing, and refuses a database that is not prepared.
-    Operate,
-}
-
-/// The house without its front door.
+/// Everything but the listener.
 pub struct Backend {
     /// The use cases, over the main runtime's pools.
     pub services: Services,
     /// What the bootstrap found.
     pub posture: Posture,
-    /// Secrets that were made just now, where they are kept.
+    /// Secrets that were made just now, and where they are kept.
     pub first_start: FirstStart,
     pub(super) clock: Clock,
     pub(super) database: Database,
     pub(super) parts: Parts,
     #[cfg(feature = "embedded-postgres")]
-    embedded: Option<embedded::Host>,
+    embedded: Option<embedded::ServerHandle>,
 }
 
-/// What was made at the first start and is to be shown once.
-#[derive(Default)]
-pub struct FirstStart {
-    /// The file with the root token, and the token if it is new.
-    pub root_token: Option<(PathBuf, Option<Arc<RootToken>>)>,
-    /// The file with the first admin's password, the address, and the password if it is new.
-    pub admin: Option<(PathBuf, String, Option<Password>)>,
-    /// How to reach the embedded server with `psql`.
-    pub psql: Option<String>,
-}
-
-/// What the services of each worker are built from.
-#[derive(Clone)]
-pub(super) struct Parts {
-    hasher: Hasher,
-    issuer: Issuer,
-    root: Option<Arc<RootToken>>,
-    public_version: i32,
-    refresh_lifetime: time::Duration,
-    provisioning: Provisioning,
-    vacancies: Vacancies,
-    fleet: Arc<Engine>,
-    tenant_set: Arc<MigrationSet>,
-    grace_period: time::Duration,
-    server_version: u32,
-    budget: Budget,
-}
-
-impl Parts {
-    pub(super) fn services(&self, db: &Db, database: &Database) -> Services {
-        Services {
-            identity: Identity::new(db.clone(), self.issuer.clone(), self.root.clone()),
-            provisioning: self.provisioning.clone(),
-            vacancies: self.vacancies.clone(),
-            sessions: Sessions::new(
-                db.clone(),
-                self.hasher.clone(),
-                self.issuer.clone(),
-                self.refresh_lifetime,
-            ),
-            tenants: Tenants::new(db.clone()),
-            registry: Registry::new(db.clone(), self.provisioning.clone()),
-            lifecycle: Lifecycle::new(db.clone(), self.grace_period),
-            members: Members::new(db.clone(), self.hasher.clone()),
-            tokens: Tokens::new(db.clone()),
-            api_keys: ApiKeys::new(db.clone()),
-            passwords: Passwords::new(db.clone(), self.hasher.clone()),
-            profiles: Profiles::new(db.clone()),
-            system: System::new(db.clone(), Profiles::new(db.clone())),
-            audit: Audit::new(db.clone()),
-            fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),
-            doctor: Doctor::new(
-                db.clone(),
-                Arc::clone(&self.tenant_set),
-                self.server_version,
-                self.budget.clone(),
-            ),
-            health: Health::new(
-                db.clone(),
-                database.clone(),
-                self.hasher.clone(),
-                self.public_version,
-            ),
-        }
-    }
-}
 impl Backend {
-    /// Starts or reaches the database, makes it fit for use and builds the services.
+    /// Starts or connects to the database, prepares it and builds the services.
     ///
     /// # Errors
-    /// What stands in the way, and what to do about it.
+    /// What prevents it, and the remedy.
     pub async fn open(settings: &Settings, options: &Options) -> Result<Self, BuildError> {
         Self::open_for(Purpose::Serve, settings, options).await
     }
@@ -141,13 +56,13 @@ impl Backend {
     /// As [`Backend::open`], and changes no more than the purpose needs.
     ///
     /// # Errors
-    /// What stands in the way, and what to do about it.
+    /// What prevents it, and the remedy.
     pub async fn open_for(
         purpose: Purpose,
         settings: &Settings,
         options: &Options,
     ) -> Result<Self, BuildError> {
-        // Read before anything is started: a bad file must not leave a running server behind.
+        // Read before anything is started: an invalid file must not leave a running server behind.
         let public_set = MigrationSet::public()?;
         let tenant_set = Arc::new(match &settings.tenant_migrations {
             Some(folder) => MigrationSet::load(folder)?,
@@ -155,19 +70,19 @@ impl Backend {
         });
         #[cfg_attr(
             not(feature = "embedded-postgres"),
-            expect(unused_mut, reason = "there is no server to take out of it")
+            expect(unused_mut, reason = "there is no server to take out")
         )]
-        let mut ground = Ground::find(settings, purpose).await?;
+        let mut found = FoundDatabase::find(settings, purpose).await?;
         #[cfg(feature = "embedded-postgres")]
-        let host = ground.host.take();
+        let server = found.server.take();
         let built =
-            Self::build_on(ground, purpose, settings, options, &public_set, tenant_set).await;
+            Self::build_on(found, purpose, settings, options, &public_set, tenant_set).await;
         #[cfg(feature = "embedded-postgres")]
         let built = match built {
-            Ok(backend) => Ok(Self { embedded: host, ..backend }),
-            // Others may work on the server by now.
+            Ok(backend) => Ok(Self { embedded: server, ..backend }),
+            // Another process may use the server by now; `stop` leaves it then.
             Err(error) => {
-                stop(host).await;
+                stop(server).await;
                 Err(error)
             }
         };
@@ -176,7 +91,7 @@ impl Backend {
 
     #[expect(clippy::too_many_lines, reason = "a flat list of steps, best read whole")]
     async fn build_on(
-        ground: Ground,
+        found: FoundDatabase,
         purpose: Purpose,
         settings: &Settings,
         options: &Options,
@@ -188,25 +103,25 @@ impl Backend {
         let mut rules = settings::rules(settings);
         let mut posture = match purpose {
             Purpose::Serve | Purpose::Migrate => {
-                bootstrap::prepare(&ground.owner, &ground.runtime, rules.isolation).await?
+                bootstrap::prepare(&found.owner, &found.runtime, rules.isolation).await?
             }
             Purpose::Operate => {
-                bootstrap::inspect(&ground.owner, rules.isolation, public_set).await?
+                bootstrap::inspect(&found.owner, rules.isolation, public_set).await?
             }
         };
         if purpose != Purpose::Operate {
-            let (runtime, limits) = (&ground.runtime, rules.limits);
+            let (runtime, limits) = (&found.runtime, rules.limits);
             rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
             if settings.database.statements == CachedStatements::Auto {
-                // Where it cannot be told, unnamed is right as well.
+                // Unnamed statements are right either way.
                 let direct =
-                    dedicated::is_direct(&ground.owner, &rules.limits).await.unwrap_or(false);
+                    dedicated::is_direct(&found.owner, &rules.limits).await.unwrap_or(false);
                 if direct {
                     rules.control_statements = Statements::Cached;
                 }
             }
         }
-        let (owner, runtime) = (ground.owner, ground.runtime);
+        let (owner, runtime) = (found.owner, found.runtime);
         let database = Database::with_sharing(owner, runtime, rules, settings::sharing(settings));
         let main = pool_sizes::main_for(purpose, settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
@@ -225,12 +140,14 @@ impl Backend {
         }
         let root = match purpose {
             Purpose::Serve => Some(secrets::root_token(settings, &mut first_start)?),
-            // The operator holds the database; nobody else is recognised through this backend.
+            // The operator, who has the database, is the only caller of this backend.
             Purpose::Migrate | Purpose::Operate => None,
         };
         let hasher = settings::hasher(settings)?;
-        let issuer =
-            Issuer::new(settings::jwt_settings(settings), signing_keys(&db, &clock).await?)?;
+        let issuer = Issuer::new(
+            settings::jwt_settings(settings),
+            secrets::signing_keys(&db, &clock).await?,
+        )?;
         let version = posture.server_version;
         let wanted = settings.tenants.vacancies;
         let vacancies = Vacancies::new(db.clone(), Arc::clone(&tenant_set), version, wanted);
@@ -254,7 +171,7 @@ impl Backend {
                 lease: settings.fleet.lease,
                 hands_on: purpose == Purpose::Serve,
             },
-            super::host::name(),
+            gethostname::gethostname().to_string_lossy().into_owned(),
         );
         let parts = Parts {
             hasher,
@@ -279,7 +196,7 @@ impl Backend {
                     .map(NonZeroUsize::get),
             },
         };
-        first_start.psql = ground.psql;
+        first_start.psql = found.psql;
         let backend = Self {
             services: parts.services(&db, &database),
             posture,
@@ -291,7 +208,7 @@ impl Backend {
             embedded: None,
         };
         match purpose {
-            Purpose::Serve => backend.ensure_admin(settings, ground.embedded).await,
+            Purpose::Serve => backend.ensure_admin(settings, found.is_embedded).await,
             Purpose::Migrate | Purpose::Operate => Ok(backend),
         }
     }
@@ -308,24 +225,8 @@ impl Backend {
         operator(&self.clock)
     }
 
-    /// Purges deleted tenants when their time has come and seals audit events, for ever. Dropped in the
-    /// middle of either it leaves what any process takes up.
-    pub(super) async fn keep_house_for_ever(&self, every: Duration) {
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.services.lifecycle.purge_due(&self.operator()).await {
-                tracing::warn!(error = %error.chain(), "could not look for tenants to purge");
-            }
-            if let Err(error) = self.services.audit.seal(&self.operator()).await {
-                tracing::warn!(error = %error.chain(), "could not seal audit events");
-            }
-        }
-    }
-
-    /// Lets go of fleet migrations that run here, closes the pools and stops the embedded server, if this
-    /// process started one; a command of another process that works on it is waited for.
+    /// Releases the fleet migrations that run here, closes the pools and stops the embedded server, if this
+    /// process started one; commands of other processes that use that server finish first.
     pub async fn close(self) {
         self.parts.fleet.stop().await;
         self.database.close();
@@ -333,7 +234,7 @@ impl Backend {
         stop(self.embedded).await;
     }
 
-    /// The admin of the settings; on a fresh embedded database, one of our making.
+    /// Makes sure that the admin of the settings exists; on a new embedded database, a generated one.
     async fn ensure_admin(
         mut self,
         settings: &Settings,
@@ -341,7 +242,7 @@ impl Backend {
     ) -> Result<Self, BuildError> {
         let admin = match &settings.admin {
             Some(admin) => Some((admin.email.clone(), admin.password.clone())),
-            // Whoever chose a root token for a database of theirs runs the users as well.
+            // An operator who sets a root token for a database of their own manages the users as well.
             None if embedded || settings.root_token.is_none() => {
                 Some(secrets::admin(&settings.data_dir, &mut self.first_start)?)
             }
@@ -354,38 +255,17 @@ impl Backend {
     }
 }
 
-/// Stops the embedded server if it is ours; leaves it if it is another process's.
+/// Stops the embedded server if this process started it.
 #[cfg(feature = "embedded-postgres")]
-async fn stop(host: Option<embedded::Host>) {
-    if let Some(embedded::Host::Own(server)) = host
+async fn stop(server: Option<embedded::ServerHandle>) {
+    if let Some(embedded::ServerHandle::Own(server)) = server
         && let Err(error) = server.stop().await
     {
         tracing::error!(error = %error, "failed to stop the embedded PostgreSQL server");
     }
 }
 
-/// The keys that sign access tokens; the first process on a database makes the first one.
-async fn signing_keys(db: &Db, clock: &Clock) -> Result<Vec<SigningKey>, BuildError> {
-    let tx = db.public().await.during("read signing keys")?;
-    signing_keys::lock(&tx).await?;
-    let mut stored = signing_keys::list(&tx).await?;
-    if stored.is_empty() {
-        let key = SigningKey::generate()?.to_stored();
-        let key = signing_keys::StoredKey {
-            kid: key.kid,
-            private_key: key.private.expose_secret().to_vec(),
-        };
-        signing_keys::insert(&tx, &key, clock.now()).await?;
-        stored.push(key);
-    }
-    tx.commit().await.during("write signing key")?;
-    Ok(stored
-        .iter()
-        .map(|key| SigningKey::from_stored(&key.kid, &key.private_key))
-        .collect::<Result<_, _>>()?)
-}
-
-/// A context for work that nobody asked for.
+/// A context for work that no caller asked for.
 pub(super) fn operator(clock: &Clock) -> CallContext {
     CallContext {
         principal: Principal::Operator,

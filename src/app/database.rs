@@ -1,8 +1,8 @@
-//! Finds the ground to build on: the operator's database, or a PostgreSQL of our own.
+//! Finds the database: the operator's, or the one of an embedded PostgreSQL server.
 
 use secrecy::ExposeSecret;
 
-use crate::app::{BuildError, Purpose};
+use super::{BuildError, Purpose};
 use crate::config::Settings;
 #[cfg(feature = "embedded-postgres")]
 use crate::embedded;
@@ -14,20 +14,20 @@ use crate::pg::rules::{Endpoint, RUNTIME_LOGIN};
 /// The database of an embedded server.
 const EMBEDDED_DATABASE: &str = "rowhouse";
 
-/// Connections that an embedded server allows: ours, and some for people with `psql`.
+/// Connections that an embedded server allows beyond our budget, for people with `psql`.
 const EMBEDDED_SPARE_CONNECTIONS: usize = 20;
 
-/// The database that was found or started.
-pub(super) struct Ground {
+/// The database that was found or started, and how to log in.
+pub(super) struct FoundDatabase {
     pub(super) owner: Endpoint,
     pub(super) runtime: Endpoint,
-    pub(super) embedded: bool,
+    pub(super) is_embedded: bool,
     pub(super) psql: Option<String>,
     #[cfg(feature = "embedded-postgres")]
-    pub(super) host: Option<embedded::Host>,
+    pub(super) server: Option<embedded::ServerHandle>,
 }
 
-impl Ground {
+impl FoundDatabase {
     pub(super) async fn find(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
         match settings.database_url() {
             Some(url) => Self::at(settings, &DatabaseUrl::parse(url)?),
@@ -35,7 +35,7 @@ impl Ground {
         }
     }
 
-    /// A database of the operator's.
+    /// The database that the operator's URL names.
     fn at(settings: &Settings, owner: &DatabaseUrl) -> Result<Self, BuildError> {
         let runtime = if let Some(url) = &settings.database.runtime_url {
             DatabaseUrl::parse(url.expose_secret())?
@@ -46,17 +46,17 @@ impl Ground {
         Ok(Self {
             owner: endpoint(owner)?,
             runtime: endpoint(&runtime)?,
-            embedded: false,
+            is_embedded: false,
             psql: None,
             #[cfg(feature = "embedded-postgres")]
-            host: None,
+            server: None,
         })
     }
 
-    /// A database of our own: the one that a running `serve` keeps, or one that we start.
+    /// The database of the embedded server that a running `serve` started, or of one that is started now.
     ///
-    /// `serve` always starts its own: the server of a command stops when its guests are done, and `serve` never
-    /// is; and after a kill the old one may still be on its way out.
+    /// `serve` always starts its own: the server of a command stops when the commands that use it are done, and
+    /// `serve` runs for ever; and after a kill the old server may still be stopping.
     #[cfg(feature = "embedded-postgres")]
     async fn embed(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
         let max_connections = settings.database.max_connections + EMBEDDED_SPARE_CONNECTIONS;
@@ -70,29 +70,31 @@ impl Ground {
         if purpose == Purpose::Operate && !embedded::has_cluster(&settings.data_dir) {
             return Err(BuildError::NoData { data_dir: settings.data_dir.clone() });
         }
-        let (config, host) = match purpose {
+        let (config, server) = match purpose {
             Purpose::Serve => {
                 let server = embedded::Server::start_to_stay(&embedded_settings).await?;
-                (server.connect_config(EMBEDDED_DATABASE), embedded::Host::Own(Box::new(server)))
+                (
+                    server.connect_config(EMBEDDED_DATABASE),
+                    embedded::ServerHandle::Own(Box::new(server)),
+                )
             }
             Purpose::Migrate | Purpose::Operate => {
-                embedded::reach_or_start(&embedded_settings, EMBEDDED_DATABASE).await?
+                embedded::attach_or_start(&embedded_settings, EMBEDDED_DATABASE).await?
             }
         };
-        let plain = Connector::new(
-            DatabaseUrl::parse("postgres://localhost/x?sslmode=disable&user=x")?.ssl(),
-        )?;
+        // Over a Unix socket.
+        let plain = Connector::without_tls()?;
         let mut runtime = config.clone();
         runtime.user(RUNTIME_LOGIN);
         Ok(Self {
             owner: Endpoint { config, tls: plain.make_tls() },
             runtime: Endpoint { config: runtime, tls: plain.make_tls() },
-            embedded: true,
-            psql: match &host {
-                embedded::Host::Own(server) => Some(server.psql_line(EMBEDDED_DATABASE)),
-                embedded::Host::Other(_) => None,
+            is_embedded: true,
+            psql: match &server {
+                embedded::ServerHandle::Own(server) => Some(server.psql_line(EMBEDDED_DATABASE)),
+                embedded::ServerHandle::Other(_) => None,
             },
-            host: Some(host),
+            server: Some(server),
         })
     }
 

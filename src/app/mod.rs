@@ -1,15 +1,16 @@
-//! The composition root: builds everything once, in order, and takes it down in the opposite order.
+//! The composition root: builds everything once, in order, and stops it in the opposite order.
 //!
-//! [`Backend`] is the house without its front door: database, keys, services. The command line works on
-//! one. [`App`] adds the listener; `serve`, every test and every library user start it by the same
-//! [`App::build`].
+//! [`Backend`] is everything but the listener: database, keys, services. The command line works on one.
+//! [`App`] adds the listener and the background [`jobs`]; `serve`, every test and every application that uses
+//! the crate start it by the same [`App::build`].
 
 mod backend;
 mod database;
 mod error;
-mod host;
 mod jobs;
+mod parts;
 mod pool_sizes;
+mod purpose;
 mod secrets;
 mod settings;
 
@@ -25,13 +26,17 @@ use crate::http::{self, Site};
 use crate::pg::rules::PoolSizes;
 use crate::telemetry::Metrics;
 
-pub use backend::{Backend, FirstStart, Purpose};
-pub use error::BuildError;
+use self::jobs::{Intervals, Jobs};
 
-/// What tests and library users may replace.
+pub use backend::Backend;
+pub use error::BuildError;
+pub use purpose::Purpose;
+pub use secrets::FirstStart;
+
+/// What tests and applications may replace.
 #[derive(Default)]
 pub struct Options {
-    /// The time; the operating system's by default.
+    /// The clock; the operating system's by default.
     pub clock: Option<Clock>,
     /// Routes of the application, mounted beside ours on every worker.
     pub routes: Option<Routes>,
@@ -40,10 +45,10 @@ pub struct Options {
 /// Mounts an application's routes.
 pub type Routes = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
 
-/// The `OpenAPI` document of all routes, in JSON; for those who may not import `http`.
+/// The `OpenAPI` document of all routes, as JSON; for layers that may not import `http`.
 ///
 /// # Errors
-/// None that we know of: the document holds nothing that JSON cannot.
+/// None that is known: the document holds nothing that JSON cannot.
 pub fn openapi_document() -> serde_json::Result<String> {
     http::openapi().to_pretty_json()
 }
@@ -53,10 +58,8 @@ pub struct App {
     addr: SocketAddr,
     backend: Backend,
     server: actix_web::dev::Server,
-    erase_interval: Duration,
-    purge_interval: Duration,
-    take_up_interval: Option<Duration>,
-    ledger_retention: Option<Duration>,
+    metrics: Arc<Metrics>,
+    intervals: Intervals,
 }
 
 impl App {
@@ -64,23 +67,23 @@ impl App {
     /// [`run_until_stopped`](App::run_until_stopped) on.
     ///
     /// # Errors
-    /// What stands in the way, and what to do about it.
+    /// What prevents it, and the remedy.
     pub async fn build(settings: Settings, options: Options) -> Result<Self, BuildError> {
         let cannot_listen = |source| BuildError::Listen { addr: settings.listen, source };
-        // Bound first, so that a taken port is told before a database is started.
+        // Bound first, so that a taken port is reported before a database is started.
         let listener = TcpListener::bind(settings.listen).map_err(cannot_listen)?;
         let addr = listener.local_addr().map_err(cannot_listen)?;
         let backend = Backend::open(&settings, &options).await?;
-        let server = listen(&settings, &backend, options, listener).map_err(cannot_listen)?;
-        Ok(Self {
-            addr,
-            backend,
-            server,
-            erase_interval: settings.erase_interval,
-            purge_interval: settings.tenants.purge_interval,
-            take_up_interval: settings.fleet.take_up_interval,
-            ledger_retention: settings.fleet.ledger_retention,
-        })
+        let metrics = Arc::new(Metrics::default());
+        let server =
+            listen(&settings, &backend, &metrics, options, listener).map_err(cannot_listen)?;
+        let intervals = Intervals {
+            erase: settings.erase_interval,
+            purge: settings.tenants.purge_interval,
+            recover: settings.fleet.take_up_interval,
+            retention: settings.fleet.ledger_retention,
+        };
+        Ok(Self { addr, backend, server, metrics, intervals })
     }
 
     /// The address that it listens on.
@@ -89,61 +92,49 @@ impl App {
         self.addr
     }
 
-    /// The house behind the listener.
+    /// Everything but the listener.
     #[must_use]
     pub const fn backend(&self) -> &Backend {
         &self.backend
     }
 
-    /// Serves until `stop` is done, then lets running requests finish, closes the pools and stops the
-    /// embedded server.
+    /// Serves until `stop` is ready, then cancels the background jobs, lets running requests finish, closes the
+    /// pools and stops the embedded server.
     ///
     /// # Errors
-    /// Where the listener breaks.
+    /// Where the listener fails.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+        let jobs = Jobs::start(&self.backend, &self.metrics, &self.intervals);
         let handle = self.server.handle();
         let mut server = std::pin::pin!(self.server);
         let outcome = tokio::select! {
-            outcome = &mut server => outcome,
-            () = erase_expired_for_ever(&self.backend, self.erase_interval) => Ok(()),
-            () = self.backend.keep_house_for_ever(self.purge_interval) => Ok(()),
-            () = jobs::vacancies::keep_for_ever(&self.backend) => Ok(()),
-            () = jobs::fleet::take_up_for_ever(&self.backend, self.take_up_interval) => Ok(()),
-            () = jobs::fleet::prune_for_ever(&self.backend, self.ledger_retention) => Ok(()),
+            outcome = &mut server => {
+                jobs.stop().await;
+                outcome
+            }
             () = stop => {
-                // The server must go on being polled while it stops.
-                let (outcome, ()) = tokio::join!(server, handle.stop(true));
+                // The server must be polled while it stops.
+                let (outcome, ()) = tokio::join!(server, async {
+                    jobs.stop().await;
+                    handle.stop(true).await;
+                });
                 outcome
             }
         };
-        jobs::vacancies::retire(&self.backend).await;
+        jobs::say_goodbye(&self.backend).await;
         self.backend.close().await;
         outcome
-    }
-}
-
-/// Erases what has run out, again and again. What has run out is not served before that either. Dropped in the
-/// middle it leaves the rest to the next time.
-async fn erase_expired_for_ever(backend: &Backend, interval: Duration) {
-    loop {
-        tokio::time::sleep(interval).await;
-        match Box::pin(backend.services.profiles.erase_expired(&backend.operator())).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "erased profiles that have run out"),
-            Err(error) => {
-                tracing::warn!(error = %error.chain(), "failed to erase what has run out");
-            }
-        }
     }
 }
 
 fn listen(
     settings: &Settings,
     backend: &Backend,
+    metrics: &Arc<Metrics>,
     options: Options,
     listener: TcpListener,
 ) -> std::io::Result<actix_web::dev::Server> {
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::clone(metrics);
     #[expect(
         clippy::cast_precision_loss,
         reason = "seconds since 1970 fit an f64 for the next million years"
@@ -207,14 +198,14 @@ fn http_settings(settings: &Settings) -> http::Settings {
     }
 }
 
-/// The workers that there are connections for, and the pools of each.
+/// The number of workers that the connection budget allows, and the pools of each.
 fn worker_pools(settings: &Settings) -> (usize, PoolSizes) {
-    let (budget, wished) = (settings.database.max_connections, settings.http.workers);
+    let (budget, wanted) = (settings.database.max_connections, settings.http.workers);
     let (workers, sizes) =
-        pool_sizes::workers(budget, settings::sharing(settings).reserve(), wished);
-    if workers < wished {
+        pool_sizes::workers(budget, settings::sharing(settings).reserve(), wanted);
+    if workers < wanted {
         tracing::warn!(
-            "http.workers is {workers} and not {wished}: database.max_connections ({budget}) has room for no more"
+            "using {workers} of {wanted} http.workers: database.max_connections ({budget}) allows no more"
         );
     }
     (workers, sizes)

@@ -1,19 +1,35 @@
-//! Owns the secrets that a first start makes: kept in the data dir, readable by nobody else, shown once.
+//! Secrets that a first start makes. Those in the data dir are readable by their owner alone and shown once; the
+//! signing keys are in the database.
 
 use std::io::{ErrorKind, Write as _};
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use super::{BuildError, FirstStart};
+use super::BuildError;
+use crate::auth::jwt::SigningKey;
 use crate::auth::token::{Kind, OpaqueToken, RootToken};
 use crate::config::Settings;
+use crate::domain::Clock;
 use crate::domain::names::{Email, Password};
+use crate::pg::Db;
+use crate::pg::control::signing_keys;
+use crate::pg::error::During;
 
 /// The address of the admin that is made for a fresh embedded database.
 const ADMIN_EMAIL: &str = "admin@rowhouse.localhost";
+
+/// Secrets that were made at the first start, each to be shown once.
+#[derive(Default)]
+pub struct FirstStart {
+    /// The file with the root token, and the token if it is new.
+    pub root_token: Option<(PathBuf, Option<Arc<RootToken>>)>,
+    /// The file with the first admin's password, the address, and the password if it is new.
+    pub admin: Option<(PathBuf, String, Option<Password>)>,
+    /// How to reach the embedded server with `psql`.
+    pub psql: Option<String>,
+}
 
 /// The root token of the settings, or the one in the data dir, which is made where there is none.
 pub(super) fn root_token(
@@ -40,7 +56,7 @@ fn kept_root_token(
         path: path.clone(),
         source: std::io::Error::new(
             ErrorKind::InvalidData,
-            "it holds no UUID; remove it and a new one is made",
+            "it does not hold a UUID; remove it and a new one is made",
         ),
     })?);
     first_start.root_token = Some((path, is_new.then(|| Arc::clone(&token))));
@@ -60,7 +76,7 @@ pub(super) fn admin(
         path: path.clone(),
         source: std::io::Error::new(
             ErrorKind::InvalidData,
-            format!("it holds no password ({})", rule.code()),
+            format!("it does not hold a valid password ({})", rule.code()),
         ),
     })?;
     let new = is_new.then(|| password.clone());
@@ -68,7 +84,7 @@ pub(super) fn admin(
     Ok((Email::stored(ADMIN_EMAIL.to_owned()), password))
 }
 
-/// The first line of the file; made, with nobody else allowed to read it, where there is none.
+/// The text of the file, and whether it is new. A missing file is made, readable by its owner alone.
 fn read_or_make(
     path: &PathBuf,
     make: impl FnOnce() -> String,
@@ -92,4 +108,25 @@ fn read_or_make(
     writeln!(file, "{text}").map_err(failed)?;
     file.sync_all().map_err(failed)?;
     Ok((text, true))
+}
+
+/// The keys that sign access tokens. The first process on a database makes the first key.
+pub(super) async fn signing_keys(db: &Db, clock: &Clock) -> Result<Vec<SigningKey>, BuildError> {
+    let tx = db.public().await.during("read signing keys")?;
+    signing_keys::lock(&tx).await?;
+    let mut stored = signing_keys::list(&tx).await?;
+    if stored.is_empty() {
+        let key = SigningKey::generate()?.to_stored();
+        let key = signing_keys::StoredKey {
+            kid: key.kid,
+            private_key: key.private.expose_secret().to_vec(),
+        };
+        signing_keys::insert(&tx, &key, clock.now()).await?;
+        stored.push(key);
+    }
+    tx.commit().await.during("write signing key")?;
+    Ok(stored
+        .iter()
+        .map(|key| SigningKey::from_stored(&key.kid, &key.private_key))
+        .collect::<Result<_, _>>()?)
 }

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use tokio_postgres::Config;
 
-use crate::embedded::paths::Places;
-use crate::embedded::usage_lock::{self, Brief, Guest};
+use crate::embedded::paths::Paths;
+use crate::embedded::usage_lock::{self, EphemeralMarker, UsageLock};
 use crate::embedded::{
-    EmbeddedError, LOCK_PATIENCE, LOCK_POLL, SUPERUSER, Server, Settings, binaries, blocking,
+    EmbeddedError, LOCK_POLL, LOCK_TIMEOUT, SUPERUSER, Server, Settings, binaries, blocking,
 };
 
 /// How to connect to the server that another process of ours keeps on this data dir, if one is ready: so
@@ -33,53 +33,56 @@ pub fn running(data_dir: &Path, database: &str) -> Option<Config> {
 
 /// Whose server a command works on.
 #[derive(Debug)]
-pub enum Host {
+pub enum ServerHandle {
     /// Its own, to be stopped by it. [`Server::stop`] waits for the guests that came meanwhile.
     Own(Box<Server>),
     /// Another process's, which keeps it running until this is dropped.
-    Other(Guest),
+    Other(UsageLock),
 }
 
 /// How to connect to the server that another process keeps on this data dir, or to one started here.
 ///
 /// # Errors
 /// Those of [`Server::start`].
-pub async fn reach_or_start(
+pub async fn attach_or_start(
     settings: &Settings,
     database: &str,
-) -> Result<(Config, Host), EmbeddedError> {
+) -> Result<(Config, ServerHandle), EmbeddedError> {
     if !has_cluster(&settings.data_dir) {
         // Before anything is created, as in a start.
-        let (named, cluster) = (settings.bin_dir.clone(), Places::cluster_in(&settings.data_dir));
+        let (named, cluster) = (settings.bin_dir.clone(), Paths::cluster_in(&settings.data_dir));
         blocking(move || binaries::find(named.as_deref(), &cluster)).await?;
     }
     let begin = Instant::now();
     loop {
         // The place first: a server that is seen running then stays.
-        let (data_dir, lock) = Places::open_lock(&settings.data_dir)?;
-        let guest = Guest::enter(&data_dir).await?;
+        let (data_dir, lock) = Paths::open_lock(&settings.data_dir)?;
+        let usage = UsageLock::acquire(&data_dir).await?;
         // One that is just being started may be ready before its database is.
-        let is_starting = !usage_lock::had(lock.try_lock_shared(), &data_dir)?;
+        let is_starting = !usage_lock::acquired(lock.try_lock_shared(), &data_dir)?;
         if !is_starting {
             if let Some(config) = running(&data_dir, database) {
-                return Ok((config, Host::Other(guest)));
+                return Ok((config, ServerHandle::Other(usage)));
             }
-            drop((guest, lock));
-            if let Some(brief) = Brief::say(&data_dir)? {
+            drop((usage, lock));
+            if let Some(ephemeral) = EphemeralMarker::set(&data_dir)? {
                 match Server::start(settings).await {
                     Ok(mut server) => {
-                        server.brief = Some(brief);
-                        return Ok((server.connect_config(database), Host::Own(Box::new(server))));
+                        server.ephemeral = Some(ephemeral);
+                        return Ok((
+                            server.connect_config(database),
+                            ServerHandle::Own(Box::new(server)),
+                        ));
                     }
                     // A `serve` was starting one at the same moment.
-                    Err(EmbeddedError::AlreadyRunning { .. })
-                        if begin.elapsed() < LOCK_PATIENCE => {}
+                    Err(EmbeddedError::AlreadyRunning { .. }) if begin.elapsed() < LOCK_TIMEOUT => {
+                    }
                     Err(error) => return Err(error),
                 }
             }
         }
         // Another process is starting one, or stopping it.
-        if begin.elapsed() > LOCK_PATIENCE {
+        if begin.elapsed() > LOCK_TIMEOUT {
             return Err(EmbeddedError::Busy { data_dir });
         }
         tokio::time::sleep(LOCK_POLL).await;
@@ -89,5 +92,5 @@ pub async fn reach_or_start(
 /// Whether a data dir has data in it, be its server running or not.
 #[must_use]
 pub fn has_cluster(data_dir: &Path) -> bool {
-    Places::cluster_in(data_dir).join("PG_VERSION").exists()
+    Paths::cluster_in(data_dir).join("PG_VERSION").exists()
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::embedded::binaries::Binaries;
 use crate::embedded::error::Context;
-use crate::embedded::paths::{self, Places};
+use crate::embedded::paths::{self, Paths};
 use crate::embedded::process::Process;
 use crate::embedded::{Durability, EmbeddedError, SUPERUSER, Settings, os};
 
@@ -38,38 +38,38 @@ const WITHOUT_DURABILITY: [&str; 6] = [
 /// Runs initdb where there is no cluster yet. The caller holds the lock, so whatever is unfinished
 /// was left by a start that was killed.
 pub(super) async fn ensure(
-    places: &Places,
+    paths: &Paths,
     binaries: &Binaries,
     durability: Durability,
 ) -> Result<(), EmbeddedError> {
-    let home = places.home.clone();
+    let home = paths.home.clone();
     crate::embedded::blocking(move || sweep(&home)).await?;
-    if places.cluster.join("PG_VERSION").exists() {
+    if paths.cluster.join("PG_VERSION").exists() {
         return Ok(());
     }
-    match fs::remove_dir(&places.cluster) {
+    match fs::remove_dir(&paths.cluster) {
         // An empty folder is no cluster and no loss.
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(_) => return Err(EmbeddedError::NotACluster { path: places.cluster.clone() }),
+        Err(_) => return Err(EmbeddedError::NotACluster { path: paths.cluster.clone() }),
     }
-    let unfinished = places.home.join(format!("{UNFINISHED}{}", std::process::id()));
-    paths::private_folder(&unfinished, places.account)?;
-    let (log, log_begin) = places.open_log()?;
-    let command = initdb_command(&unfinished, places, binaries, durability, log)?;
+    let unfinished = paths.home.join(format!("{UNFINISHED}{}", std::process::id()));
+    paths::private_folder(&unfinished, paths.account)?;
+    let (log, log_begin) = paths.open_log()?;
+    let command = initdb_command(&unfinished, paths, binaries, durability, log)?;
     let program = binaries.program("initdb");
     let status = Process::spawn(command).await.context("run", program)?.exited().await;
     if !status.success() {
-        sweep(&places.home)?;
+        sweep(&paths.home)?;
         return Err(EmbeddedError::Initdb {
             status: status.to_string(),
-            log: places.log_since(log_begin),
+            log: paths.log_since(log_begin),
         });
     }
-    fs::rename(&unfinished, &places.cluster).context("put in place", &places.cluster)?;
+    fs::rename(&unfinished, &paths.cluster).context("put in place", &paths.cluster)?;
     if durability == Durability::Full {
         // initdb has synced the files; their new name is the folder's.
-        File::open(&places.home).and_then(|home| home.sync_all()).context("sync", &places.home)?;
+        File::open(&paths.home).and_then(|home| home.sync_all()).context("sync", &paths.home)?;
     }
     Ok(())
 }
@@ -104,7 +104,7 @@ fn remove(path: &Path) -> std::io::Result<()> {
 fn command(
     program: &Path,
     folder: &Path,
-    places: &Places,
+    paths: &Paths,
     log: File,
 ) -> Result<Command, EmbeddedError> {
     let mut command = Command::new(program);
@@ -113,20 +113,20 @@ fn command(
     command.env("LC_ALL", "C");
     // initdb writes the zone into the settings: the same on every machine.
     command.env("TZ", "UTC");
-    let for_errors = log.try_clone().context("share", places.log_file())?;
+    let for_errors = log.try_clone().context("share", paths.log_file())?;
     command.stdin(Stdio::null()).stdout(log).stderr(for_errors);
-    os::detach(&mut command, places.account);
+    os::detach(&mut command, paths.account);
     Ok(command)
 }
 
 fn initdb_command(
     folder: &Path,
-    places: &Places,
+    paths: &Paths,
     binaries: &Binaries,
     durability: Durability,
     log: File,
 ) -> Result<Command, EmbeddedError> {
-    let mut command = command(&binaries.program("initdb"), folder, places, log)?;
+    let mut command = command(&binaries.program("initdb"), folder, paths, log)?;
     command.args(["--username", SUPERUSER, "--encoding=UTF8", "--locale=C", "--data-checksums"]);
     command.args(["--auth-local=trust", "--auth-host=scram-sha-256", "--no-instructions"]);
     if durability == Durability::None {
@@ -138,17 +138,17 @@ fn initdb_command(
 /// The command line of the server. All settings are on it, so that none lingers in the data dir from
 /// another start.
 pub(super) fn server_command(
-    places: &Places,
+    paths: &Paths,
     binaries: &Binaries,
     settings: &Settings,
     port: u16,
     log: File,
 ) -> Result<Command, EmbeddedError> {
-    let mut command = command(&binaries.program("postgres"), &places.cluster, places, log)?;
+    let mut command = command(&binaries.program("postgres"), &paths.cluster, paths, log)?;
     let address = if settings.listen_tcp.is_some() { "127.0.0.1" } else { "" };
     // The value is a list of names: quotes keep a path with blanks or capitals in one piece.
     let mut socket_dir = OsString::from("unix_socket_directories=\"");
-    socket_dir.push(places.socket_dir.to_string_lossy().replace('"', "\"\""));
+    socket_dir.push(paths.socket_dir.to_string_lossy().replace('"', "\"\""));
     socket_dir.push("\"");
     let mut options: Vec<OsString> = vec![
         socket_dir,
@@ -168,8 +168,8 @@ pub(super) fn server_command(
 }
 
 /// The superuser's password for TCP, made at the first need.
-pub(super) fn password(places: &Places) -> Result<String, EmbeddedError> {
-    let path = places.password_file();
+pub(super) fn password(paths: &Paths) -> Result<String, EmbeddedError> {
+    let path = paths.password_file();
     if let Ok(text) = fs::read_to_string(&path)
         && let kept = text.trim()
         && !kept.is_empty()
@@ -194,7 +194,7 @@ pub(super) async fn set_password(
     set.map_err(|source| EmbeddedError::Query { during: "set the superuser's password", source })
 }
 
-impl Places {
+impl Paths {
     /// The last lines of what was logged after a certain point.
     pub(super) fn log_since(&self, begin: u64) -> String {
         let mut text = Vec::new();

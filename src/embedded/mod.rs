@@ -36,14 +36,14 @@ use std::{
 
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 
-pub use crate::embedded::attach::{Host, has_cluster, reach_or_start, running};
+pub use crate::embedded::attach::{ServerHandle, attach_or_start, has_cluster, running};
 use crate::embedded::binaries::Binaries;
 use crate::embedded::error::Context;
 pub use crate::embedded::error::EmbeddedError;
-use crate::embedded::paths::Places;
+use crate::embedded::paths::Paths;
 use crate::embedded::process::Process;
-pub use crate::embedded::usage_lock::Guest;
-use crate::embedded::usage_lock::{Alone, Brief};
+pub use crate::embedded::usage_lock::UsageLock;
+use crate::embedded::usage_lock::{EphemeralMarker, ExclusiveLock};
 
 /// The superuser of the cluster.
 const SUPERUSER: &str = "rowhouse";
@@ -56,15 +56,15 @@ const ATTEMPTS: usize = 10;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
 /// A start takes 40 ms; a machine that swaps takes longer. Counted while the server says nothing at
 /// all: one that answers *starting up* is replaying its log, and may take what it needs.
-const READY_PATIENCE: Duration = Duration::from_mins(1);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 const READY_POLL: Duration = Duration::from_millis(3);
 /// A start by another process holds the lock for a second, initdb included.
-const LOCK_PATIENCE: Duration = Duration::from_mins(1);
+const LOCK_TIMEOUT: Duration = Duration::from_mins(1);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 /// A fast shutdown writes a checkpoint; a large one on a slow disk is a matter of seconds.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// An immediate one only has to end its processes.
-const QUIT_PATIENCE: Duration = Duration::from_secs(5);
+const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What to start and where.
 #[derive(Debug, Clone)]
@@ -94,12 +94,12 @@ pub enum Durability {
 #[derive(Debug)]
 pub struct Server {
     process: Process,
-    places: Places,
+    paths: Paths,
     binaries: Binaries,
     port: u16,
     tcp: Option<Tcp>,
     /// Where it was started for one command.
-    brief: Option<Brief>,
+    ephemeral: Option<EphemeralMarker>,
 }
 
 /// How the server is reached from outside its folder.
@@ -124,22 +124,22 @@ impl Server {
     pub async fn start(settings: &Settings) -> Result<Server, EmbeddedError> {
         let begin = Instant::now();
         // Before anything is created: without programs there shall be no trace of us.
-        let looked_for = Places::cluster_in(&settings.data_dir);
+        let looked_for = Paths::cluster_in(&settings.data_dir);
         let named = settings.bin_dir.clone();
         let binaries = blocking(move || binaries::find(named.as_deref(), &looked_for)).await?;
 
-        let (data_dir, lock) = Places::open_lock(&settings.data_dir)?;
+        let (data_dir, lock) = Paths::open_lock(&settings.data_dir)?;
         take(&lock, &data_dir).await?;
-        let places = Places::settle(data_dir, settings)?;
-        stale_server::wait_until_free(&places.cluster).await?;
-        stale_server::free_socket(&places.socket_dir)?;
-        cluster::ensure(&places, &binaries, settings.durability).await?;
+        let paths = Paths::settle(data_dir, settings)?;
+        stale_server::wait_until_free(&paths.cluster).await?;
+        stale_server::free_socket(&paths.socket_dir)?;
+        cluster::ensure(&paths, &binaries, settings.durability).await?;
 
         let mut attempts = 1;
         let server = loop {
-            match Server::launch(&places, &binaries, settings).await {
+            match Server::launch(&paths, &binaries, settings).await {
                 Err(EmbeddedError::Exited { log, .. })
-                    if attempts < ATTEMPTS && passes_by(&log, settings) =>
+                    if attempts < ATTEMPTS && is_transient(&log, settings) =>
                 {
                     attempts += 1;
                     tokio::time::sleep(ATTEMPT_PAUSE).await;
@@ -163,7 +163,7 @@ impl Server {
         loop {
             match Server::start(settings).await {
                 Err(EmbeddedError::AlreadyRunning { .. })
-                    if Brief::wait(&settings.data_dir).await? => {}
+                    if EphemeralMarker::wait_until_unset(&settings.data_dir).await? => {}
                 outcome => return outcome,
             }
         }
@@ -171,27 +171,27 @@ impl Server {
 
     /// Starts the program, and waits until the database can be used.
     async fn launch(
-        places: &Places,
+        paths: &Paths,
         binaries: &Binaries,
         settings: &Settings,
     ) -> Result<Server, EmbeddedError> {
         let tcp_port = settings.listen_tcp.map(free_port).transpose()?;
         let tcp = match tcp_port {
-            Some(port) => Some(Tcp { port, password: cluster::password(places)? }),
+            Some(port) => Some(Tcp { port, password: cluster::password(paths)? }),
             None => None,
         };
         let port = tcp_port.unwrap_or(SOCKET_PORT);
-        let (log, log_begin) = places.open_log()?;
-        let command = cluster::server_command(places, binaries, settings, port, log)?;
+        let (log, log_begin) = paths.open_log()?;
+        let command = cluster::server_command(paths, binaries, settings, port, log)?;
         let program = binaries.program("postgres");
         let process = Process::spawn(command).await.context("run", program)?;
         let mut server = Server {
             process,
-            places: places.clone(),
+            paths: paths.clone(),
             binaries: binaries.clone(),
             port,
             tcp,
-            brief: None,
+            ephemeral: None,
         };
         let client = server.wait_until_ready(log_begin).await?;
         if let Some(tcp) = &server.tcp {
@@ -206,10 +206,10 @@ impl Server {
         loop {
             if let Some(status) = self.process.exit_status() {
                 // One started by hand may have come in between, past our lock.
-                stale_server::wait_until_free(&self.places.cluster).await?;
+                stale_server::wait_until_free(&self.paths.cluster).await?;
                 return Err(EmbeddedError::Exited {
                     status: status.to_string(),
-                    log: self.places.log_since(log_begin),
+                    log: self.paths.log_since(log_begin),
                 });
             }
             let error = match connect(&self.connect_config(DATABASE)).await {
@@ -231,11 +231,11 @@ impl Server {
                     });
                 }
             }
-            if silent_since.elapsed() > READY_PATIENCE {
-                let seconds = READY_PATIENCE.as_secs();
+            if silent_since.elapsed() > READY_TIMEOUT {
+                let seconds = READY_TIMEOUT.as_secs();
                 return Err(EmbeddedError::NotReady {
                     seconds,
-                    log: self.places.log_since(log_begin),
+                    log: self.paths.log_since(log_begin),
                 });
             }
             tokio::time::sleep(READY_POLL).await;
@@ -255,7 +255,7 @@ impl Server {
     #[must_use]
     pub fn connect_config(&self, database: &str) -> Config {
         let mut config = Config::new();
-        config.host_path(&self.places.socket_dir).port(self.port).user(SUPERUSER).dbname(database);
+        config.host_path(&self.paths.socket_dir).port(self.port).user(SUPERUSER).dbname(database);
         if let Some(tcp) = &self.tcp {
             config.password(&tcp.password);
         }
@@ -265,7 +265,7 @@ impl Server {
     /// The folder that holds the unix socket.
     #[must_use]
     pub fn socket_dir(&self) -> &Path {
-        &self.places.socket_dir
+        &self.paths.socket_dir
     }
 
     /// The port that names the socket, and the TCP port where there is one.
@@ -293,7 +293,7 @@ impl Server {
         format!(
             "{} -h {} -p {} -U {SUPERUSER} {}",
             quote::shell_word(&psql.to_string_lossy()),
-            quote::shell_word(&self.places.socket_dir.to_string_lossy()),
+            quote::shell_word(&self.paths.socket_dir.to_string_lossy()),
             self.port,
             quote::shell_word(database)
         )
@@ -306,7 +306,7 @@ impl Server {
         if let Some(Tcp { port, password }) = &self.tcp {
             return format!("postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}");
         }
-        let host = quote::percent_encoded(&self.places.socket_dir.to_string_lossy());
+        let host = quote::percent_encoded(&self.paths.socket_dir.to_string_lossy());
         format!("postgresql://{SUPERUSER}@/{database}?host={host}&port={}", self.port)
     }
 
@@ -316,13 +316,13 @@ impl Server {
     pub async fn stop(mut self) -> Result<(), EmbeddedError> {
         let pid = self.process.pid();
         // Without the lock it is stopped all the same.
-        let alone = Alone::wait(&self.places.data_dir).await;
-        if let Err(error) = &alone {
+        let exclusive = ExclusiveLock::acquire(&self.paths.data_dir).await;
+        if let Err(error) = &exclusive {
             tracing::warn!(%error, "cannot tell whether others work on the embedded PostgreSQL server");
         }
-        for (signal, patience) in [(libc::SIGINT, STOP_PATIENCE), (libc::SIGQUIT, QUIT_PATIENCE)] {
+        for (signal, timeout) in [(libc::SIGINT, STOP_TIMEOUT), (libc::SIGQUIT, QUIT_TIMEOUT)] {
             self.process.signal(signal);
-            if let Ok(status) = tokio::time::timeout(patience, self.process.exited()).await {
+            if let Ok(status) = tokio::time::timeout(timeout, self.process.exited()).await {
                 tracing::info!(pid, %status, "stopped the embedded PostgreSQL server");
                 return Ok(());
             }
@@ -341,7 +341,7 @@ async fn take(lock: &std::fs::File, data_dir: &Path) -> Result<(), EmbeddedError
             Err(std::fs::TryLockError::Error(source)) => {
                 return Err(source).context("lock", data_dir);
             }
-            Err(std::fs::TryLockError::WouldBlock) if begin.elapsed() > LOCK_PATIENCE => {
+            Err(std::fs::TryLockError::WouldBlock) if begin.elapsed() > LOCK_TIMEOUT => {
                 return Err(EmbeddedError::Busy { data_dir: data_dir.to_path_buf() });
             }
             Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL).await,
@@ -365,7 +365,7 @@ async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
 }
 
 /// Whether the log of a failed start names an obstacle that goes away by itself.
-fn passes_by(log: &str, settings: &Settings) -> bool {
+fn is_transient(log: &str, settings: &Settings) -> bool {
     // A port of bind(0) is free when we ask, and may be taken when the server does.
     let port_was_taken =
         settings.listen_tcp == Some(0) && log.contains("could not create any TCP/IP sockets");

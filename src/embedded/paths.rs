@@ -48,7 +48,7 @@ const LONGEST_LOG: u64 = 8 * 1024 * 1024;
 
 /// Where everything lies, all paths absolute.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(super) struct Paths {
     pub(super) data_dir: PathBuf,
     /// Holds the cluster and the socket; the data dir itself, nearly always.
     pub(super) home: PathBuf,
@@ -58,7 +58,7 @@ pub(super) struct Places {
     pub(super) account: Option<Account>,
 }
 
-impl Places {
+impl Paths {
     /// Where the cluster of a data dir is looked for, before anything is created.
     pub(super) fn cluster_in(data_dir: &Path) -> PathBuf {
         data_dir.join("postgres")
@@ -82,9 +82,9 @@ impl Places {
         }
     }
 
-    /// Settles the places. The caller holds the lock.
-    pub(super) fn settle(data_dir: PathBuf, settings: &Settings) -> Result<Places, EmbeddedError> {
-        let link = Places::cluster_in(&data_dir);
+    /// Settles the paths. The caller holds the lock.
+    pub(super) fn settle(data_dir: PathBuf, settings: &Settings) -> Result<Paths, EmbeddedError> {
+        let link = Paths::cluster_in(&data_dir);
         let account = match os::effective_uid() {
             0 => Some(account_for(&link)?),
             _ => None,
@@ -99,7 +99,7 @@ impl Places {
         }
         let socket_dir = socket_dir_for(&home, account)?;
         private_folder(&socket_dir, account)?;
-        Ok(Places { data_dir, home, cluster, socket_dir, account })
+        Ok(Paths { data_dir, home, cluster, socket_dir, account })
     }
 
     pub(super) fn password_file(&self) -> PathBuf {

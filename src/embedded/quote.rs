@@ -1,4 +1,4 @@
-//! Quotes names and paths for the places where people and programs paste them.
+//! Quotes names and paths for the paths where people and programs paste them.
 
 use std::fmt::Write;
 

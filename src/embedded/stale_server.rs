@@ -16,7 +16,7 @@ use crate::embedded::{EmbeddedError, os};
 /// A server whose parent has just been killed needs a moment to notice.
 const NOTICE_PATIENCE: Duration = Duration::from_secs(2);
 /// A server that says it is stopping writes a checkpoint first.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
 /// The line of `postmaster.pid` (counted from zero) where the server says what it is doing.
@@ -34,8 +34,8 @@ pub(super) async fn wait_until_free(cluster: &Path) -> Result<(), EmbeddedError>
     let begin = Instant::now();
     loop {
         let Some(holder) = holder(cluster)? else { return Ok(()) };
-        let patience = if holder.stopping { STOP_PATIENCE } else { NOTICE_PATIENCE };
-        if begin.elapsed() > patience {
+        let timeout = if holder.stopping { STOP_TIMEOUT } else { NOTICE_PATIENCE };
+        if begin.elapsed() > timeout {
             return Err(EmbeddedError::AlreadyRunning {
                 pid: holder.pid,
                 cluster: cluster.to_path_buf(),

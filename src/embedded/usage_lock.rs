@@ -1,10 +1,9 @@
-//! Sees to it that nobody's server is stopped under them: a process that works on the server of another is its
-//! guest, and the host stops it when the last guest has gone.
+//! Keeps an embedded server running while any process uses it.
 //!
-//! Both are locks on files, so that a process that dies leaves, however it dies. A guest shares the lock of
-//! the guest book; the host takes it alone before it stops the server, and until then newcomers may still come in.
-//! A command that starts a server for itself holds a second lock for as long as the server runs: so others
-//! can tell a server that will be gone in a moment from one that stays.
+//! A process that uses a server which another process started holds a shared lock on a file; the process that
+//! started the server takes that lock exclusively before it stops the server. A command that started a server for
+//! itself holds a second lock for as long as the server runs, so that other processes can tell a server that stops
+//! in a moment from one that stays. Locks on files end with their process, however it ends.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -14,59 +13,59 @@ use std::{
 };
 
 use crate::embedded::error::Context;
-use crate::embedded::{EmbeddedError, LOCK_PATIENCE, LOCK_POLL};
+use crate::embedded::{EmbeddedError, LOCK_POLL, LOCK_TIMEOUT};
 
-/// Held by all who work on a server that another process keeps.
-const GUEST_BOOK: &str = "postgres.guests";
-/// Held by a command while the server runs that it has started for itself.
-const BRIEF: &str = "postgres.brief";
-/// How long a host waits before it says what it waits for.
-const TELL_AFTER: Duration = Duration::from_secs(1);
+/// The file that users of a server lock.
+const USAGE_LOCK: &str = "postgres.usage";
+/// The file that a command locks for as long as its own server runs.
+const EPHEMERAL_LOCK: &str = "postgres.ephemeral";
+/// How long a stop waits for users of the server before it logs what it waits for.
+const LOG_AFTER: Duration = Duration::from_secs(1);
 
-/// A place on the server that another process keeps. Dropped, it is free.
+/// Keeps the server of another process running. Dropped, it no longer does.
 #[derive(Debug)]
-pub struct Guest {
-    _book: File,
-}
-
-/// That the server of this process will be gone in a moment, for others to see.
-#[derive(Debug)]
-pub(super) struct Brief {
+pub struct UsageLock {
     _lock: File,
 }
 
-/// That nobody is on the server, and nobody comes.
+/// Marks the server of this process as one that stops when its command is done.
 #[derive(Debug)]
-pub(super) struct Alone {
-    _book: File,
+pub(super) struct EphemeralMarker {
+    _lock: File,
 }
 
-impl Guest {
-    /// A place, once no host is about to stop its server; whether there is a server is still to be seen.
-    pub(super) async fn enter(data_dir: &Path) -> Result<Self, EmbeddedError> {
-        let book = open(data_dir, GUEST_BOOK)?;
+/// Proves that no other process uses the server. A process that tries to, waits.
+#[derive(Debug)]
+pub(super) struct ExclusiveLock {
+    _lock: File,
+}
+
+impl UsageLock {
+    /// Waits for a server that is being stopped. Whether there is a server is for the caller to check.
+    pub(super) async fn acquire(data_dir: &Path) -> Result<Self, EmbeddedError> {
+        let lock = open(data_dir, USAGE_LOCK)?;
         let begin = Instant::now();
-        while !had(book.try_lock_shared(), data_dir)? {
+        while !acquired(lock.try_lock_shared(), data_dir)? {
             pause(begin, data_dir).await?;
         }
-        Ok(Self { _book: book })
+        Ok(Self { _lock: lock })
     }
 }
 
-impl Brief {
-    /// Says it, unless another process says so already.
-    pub(super) fn say(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
-        let lock = open(data_dir, BRIEF)?;
-        Ok(had(lock.try_lock(), data_dir)?.then_some(Self { _lock: lock }))
+impl EphemeralMarker {
+    /// Sets the marker; none where another process has set it.
+    pub(super) fn set(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
+        let lock = open(data_dir, EPHEMERAL_LOCK)?;
+        Ok(acquired(lock.try_lock(), data_dir)?.then_some(Self { _lock: lock }))
     }
 
-    /// Waits until no process says so; tells whether there was one to wait for.
-    pub(super) async fn wait(data_dir: &Path) -> Result<bool, EmbeddedError> {
+    /// Waits until no process has set the marker; returns whether one had.
+    pub(super) async fn wait_until_unset(data_dir: &Path) -> Result<bool, EmbeddedError> {
         let begin = Instant::now();
         let mut waited = false;
-        while Self::say(data_dir)?.is_none() {
+        while Self::set(data_dir)?.is_none() {
             if !waited {
-                tracing::info!("waiting for a command that works on this data dir");
+                tracing::info!("waiting for a command that uses this data dir");
             }
             waited = true;
             pause(begin, data_dir).await?;
@@ -75,23 +74,23 @@ impl Brief {
     }
 }
 
-impl Alone {
-    /// Waits until the last guest has gone.
-    pub(super) async fn wait(data_dir: &Path) -> Result<Self, EmbeddedError> {
-        let book = open(data_dir, GUEST_BOOK)?;
+impl ExclusiveLock {
+    /// Waits until no other process uses the server, however long that takes.
+    pub(super) async fn acquire(data_dir: &Path) -> Result<Self, EmbeddedError> {
+        let lock = open(data_dir, USAGE_LOCK)?;
         let begin = Instant::now();
-        let mut told = false;
-        while !had(book.try_lock(), data_dir)? {
-            if !told && begin.elapsed() > TELL_AFTER {
-                told = true;
+        let mut logged = false;
+        while !acquired(lock.try_lock(), data_dir)? {
+            if !logged && begin.elapsed() > LOG_AFTER {
+                logged = true;
                 tracing::warn!(
-                    "another command works on the embedded PostgreSQL server of this process; it is stopped when \
-                     that one is done"
+                    "another command uses the embedded PostgreSQL server of this process; it is stopped when \
+                     that command is done"
                 );
             }
             tokio::time::sleep(LOCK_POLL).await;
         }
-        Ok(Self { _book: book })
+        Ok(Self { _lock: lock })
     }
 }
 
@@ -101,8 +100,8 @@ fn open(data_dir: &Path, name: &str) -> Result<File, EmbeddedError> {
     file.context("open", path)
 }
 
-/// Whether a lock was had that is not waited for.
-pub(super) fn had(
+/// Whether a lock was acquired, from the result of an attempt that does not wait.
+pub(super) fn acquired(
     outcome: Result<(), TryLockError>,
     data_dir: &Path,
 ) -> Result<bool, EmbeddedError> {
@@ -114,7 +113,7 @@ pub(super) fn had(
 }
 
 async fn pause(begin: Instant, data_dir: &Path) -> Result<(), EmbeddedError> {
-    if begin.elapsed() > LOCK_PATIENCE {
+    if begin.elapsed() > LOCK_TIMEOUT {
         return Err(EmbeddedError::Busy { data_dir: data_dir.to_path_buf() });
     }
     tokio::time::sleep(LOCK_POLL).await;

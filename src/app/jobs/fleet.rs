@@ -1,79 +1,76 @@
-//! Looks after the ledger of fleet migrations for as long as the server runs: goes on with what somebody left,
-//! and forgets what is old.
+//! Jobs on the ledger of fleet migrations: recovering migrations whose process is gone, forgetting old details.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use crate::app::Backend;
+use super::{Job, Next};
+use crate::service::Fleet;
 use crate::service::fleet::Look;
 
-/// How often it is looked for tenants of old migrations: nobody waits for it.
+/// How often old ledgers are searched. Nothing waits for it.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
-/// Goes on with migrations whose process is gone; one look each time. Dropped in the middle it leaves a lease
-/// that runs out.
-pub(in crate::app) async fn take_up_for_ever(backend: &Backend, every: Option<Duration>) {
-    let Some(every) = every else { return std::future::pending().await };
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = None;
-    loop {
-        ticks.tick().await;
-        match Box::pin(backend.services.fleet.take_up_left(&backend.operator())).await {
-            Ok(Look::Nothing) => {}
-            Ok(Look::Taken(id)) => {
-                tracing::info!(operation.id = %id, "going on with a fleet migration that was left");
+/// Runs migrations whose process is gone, one a run. Cancelled, it leaves a lease that expires.
+pub(super) fn recover(fleet: &Fleet, every: Duration) -> Job {
+    let reported = Arc::new(Mutex::new(None));
+    Job::new("recover_fleet_migrations", every, fleet, move |fleet, ctx| {
+        let reported = Arc::clone(&reported);
+        async move {
+            let found = fleet.take_up_left(&ctx).await?;
+            report(&found, &mut reported.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok(Next::AfterInterval)
+        }
+    })
+}
+
+/// Deletes what became of each tenant of old migrations. Cancelled, the next run continues.
+pub(super) fn prune(fleet: &Fleet, retention: Duration) -> Job {
+    Job::new("prune_fleet_ledgers", PRUNE_EVERY, fleet, move |fleet, ctx| async move {
+        let count = fleet.prune(&ctx, retention).await?;
+        if count > 0 {
+            tracing::info!(count, "deleted the ledger entries of old fleet migrations");
+        }
+        Ok(Next::AfterInterval)
+    })
+}
+
+/// Logs what was found. A migration that this server cannot run is logged once, not at each search.
+fn report(found: &Look, reported: &mut Option<Uuid>) {
+    match found {
+        Look::Nothing => {}
+        Look::Taken(id) => {
+            tracing::info!(operation.id = %id, "recovered a fleet migration whose process is gone");
+        }
+        Look::Late(id) => {
+            tracing::debug!(operation.id = %id, "another process recovered a fleet migration first");
+        }
+        Look::OtherSet { id, target_version } => {
+            if is_news(reported, *id) {
+                tracing::warn!(
+                    operation.id = %id,
+                    target_version,
+                    "a fleet migration without a process targets another set of migrations than this \
+                     server has; leaving it alone"
+                );
             }
-            Ok(Look::Late(id)) => {
-                tracing::debug!(operation.id = %id, "somebody else went on with a fleet migration");
-            }
-            Ok(Look::OtherSet { id, target_version }) => {
-                if is_news(&mut last, id) {
-                    tracing::warn!(
-                        operation.id = %id,
-                        target_version,
-                        "a fleet migration was left that migrates to another set than this server has: leaving it alone"
-                    );
-                }
-            }
-            Ok(Look::NotDirect(id)) => {
-                if is_news(&mut last, id) {
-                    tracing::warn!(
-                        operation.id = %id,
-                        "a fleet migration was left that needs a direct connection to the database, and database.url leads to a pooler: leaving it alone"
-                    );
-                }
-            }
-            Err(error) => {
-                tracing::warn!(error = %error.chain(), "could not look for a fleet migration that was left");
+        }
+        Look::NotDirect(id) => {
+            if is_news(reported, *id) {
+                tracing::warn!(
+                    operation.id = %id,
+                    "a fleet migration without a process needs a direct connection to the database, and \
+                     database.url leads to a pooler; leaving it alone"
+                );
             }
         }
     }
 }
 
-/// Forgets what became of each tenant of old migrations, again and again. Dropped in the middle it leaves the
-/// rest to the next time.
-pub(in crate::app) async fn prune_for_ever(backend: &Backend, retention: Option<Duration>) {
-    let Some(retention) = retention else { return std::future::pending().await };
-    let mut ticks = tokio::time::interval(PRUNE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match Box::pin(backend.services.fleet.prune(&backend.operator(), retention)).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "forgot tenants of old fleet migrations"),
-            Err(error) => {
-                tracing::warn!(error = %error.chain(), "could not forget tenants of old fleet migrations");
-            }
-        }
-    }
-}
-
-/// Whether this one was not the last to be told of, as it now is.
-fn is_news(last: &mut Option<Uuid>, id: Uuid) -> bool {
-    last.replace(id) != Some(id)
+/// Whether this operation is another than the one that was reported last.
+fn is_news(reported: &mut Option<Uuid>, id: Uuid) -> bool {
+    reported.replace(id) != Some(id)
 }
 
 #[cfg(test)]
@@ -81,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_operation_is_told_of_once() {
+    fn each_operation_is_reported_once() {
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let mut last = None;
         let told: Vec<bool> =

@@ -1,4 +1,200 @@
-//! Work that the server does in the background.
+//! Background work of a server: a list of [`Job`]s, and the one driver that runs them.
+//!
+//! Each job has a task of its own. After a run the driver waits for the job's interval, with jitter, so that
+//! the servers of one deployment do not all query the database at the same moment; after a failed run it waits
+//! for a back-off that doubles. A job that panics is logged, counted and run again: it ends neither the server
+//! nor the other jobs. When the server stops, jobs are cancelled where they are: a transaction that is open is
+//! rolled back, and any later run, of any process, continues.
+//!
+//! To add a job: a function in the file of its noun that returns a [`Job`], and a line in [`all`].
 
-pub(super) mod fleet;
-pub(super) mod vacancies;
+mod fleet;
+mod tenants;
+mod vacancies;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::task::JoinSet;
+
+use super::Backend;
+use super::backend::operator;
+use crate::auth::CallContext;
+use crate::domain::{Clock, Error};
+use crate::telemetry::{JobOutcome, Metrics};
+
+/// The pause after the first failed run; each further failure doubles it.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+
+/// The longest pause after a failed run.
+const LONGEST_BACK_OFF: Duration = Duration::from_mins(1);
+
+/// By how much a pause may be longer than it was asked for, as a share of it.
+const JITTER: f64 = 0.1;
+
+/// How long the end of a server waits for the last words to other servers, which do without.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Work that a server repeats for as long as it runs.
+struct Job {
+    /// The value of the label `job` in the metrics, and of the field in the log.
+    name: &'static str,
+    /// How long after a run the next one starts.
+    every: Duration,
+    run: Run,
+}
+
+/// One run of a job, in the operator's name.
+type Run = Box<dyn FnMut(CallContext) -> BoxFuture<'static, Result<Next, Error>> + Send>;
+
+/// When a job runs again.
+enum Next {
+    /// After its interval.
+    AfterInterval,
+    /// After this pause: there is more to do.
+    After(Duration),
+    /// After its interval, or when this future is ready if that is earlier.
+    When(BoxFuture<'static, ()>),
+}
+
+/// All jobs of a server with these settings.
+fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
+    let services = &backend.services;
+    let mut jobs = vec![
+        tenants::erase_profiles(&services.profiles, intervals.erase),
+        tenants::purge(&services.lifecycle, intervals.purge),
+        tenants::seal_audit_events(&services.audit, intervals.purge),
+        vacancies::replenish(&services.vacancies),
+    ];
+    jobs.extend(intervals.recover.map(|every| fleet::recover(&services.fleet, every)));
+    jobs.extend(intervals.retention.map(|retention| fleet::prune(&services.fleet, retention)));
+    jobs
+}
+
+/// What the settings say about jobs.
+pub(super) struct Intervals {
+    /// Between two searches for expired profiles.
+    pub(super) erase: Duration,
+    /// Between two searches for tenants to purge, and for audit events to seal.
+    pub(super) purge: Duration,
+    /// Between two searches for fleet migrations without a process; none: this server recovers none.
+    pub(super) recover: Option<Duration>,
+    /// How long the ledger of a fleet migration is kept; none: for ever.
+    pub(super) retention: Option<Duration>,
+}
+
+/// The running jobs of a server. Dropped, all of them are cancelled.
+pub(super) struct Jobs(JoinSet<()>);
+
+impl Jobs {
+    /// Starts the jobs on the runtime that calls this.
+    pub(super) fn start(backend: &Backend, metrics: &Arc<Metrics>, intervals: &Intervals) -> Self {
+        Self::of(all(backend, intervals), &backend.clock, metrics)
+    }
+
+    fn of(jobs: Vec<Job>, clock: &Clock, metrics: &Arc<Metrics>) -> Self {
+        let mut tasks = JoinSet::new();
+        for job in jobs {
+            tasks.spawn(job.repeat(clock.clone(), Arc::clone(metrics)));
+        }
+        Self(tasks)
+    }
+
+    /// Cancels the jobs and waits until none of them holds a connection.
+    pub(super) async fn stop(mut self) {
+        self.0.shutdown().await;
+    }
+}
+
+/// Tells other servers that this one stops.
+pub(super) async fn say_goodbye(backend: &Backend) {
+    let ctx = backend.operator();
+    let retiring = backend.services.vacancies.retire(&ctx);
+    match tokio::time::timeout(LAST_WORDS, retiring).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(error = %error.chain(), "failed to sign off from the stock of vacancies");
+        }
+        Err(_elapsed) => tracing::debug!("no time to sign off from the stock of vacancies"),
+    }
+}
+
+impl Job {
+    /// A job that calls a service; `run` gets a clone of it each time.
+    fn new<S, F>(
+        name: &'static str,
+        every: Duration,
+        service: &S,
+        run: impl Fn(S, CallContext) -> F + Send + 'static,
+    ) -> Self
+    where
+        S: Clone + Send + 'static,
+        F: Future<Output = Result<Next, Error>> + Send + 'static,
+    {
+        let service = service.clone();
+        Self { name, every, run: Box::new(move |ctx| run(service.clone(), ctx).boxed()) }
+    }
+
+    async fn repeat(mut self, clock: Clock, metrics: Arc<Metrics>) {
+        let mut back_off = FIRST_BACK_OFF;
+        loop {
+            let running = (self.run)(operator(&clock));
+            let outcome = AssertUnwindSafe(running).catch_unwind().await;
+            let next = match outcome {
+                Ok(Ok(next)) => {
+                    metrics.count_job_run(self.name, JobOutcome::Done);
+                    #[expect(
+                        clippy::cast_precision_loss,
+                        reason = "seconds since 1970 fit an f64 for the next million years"
+                    )]
+                    metrics.set_job_success(self.name, clock.now().unix_timestamp() as f64);
+                    back_off = FIRST_BACK_OFF;
+                    next
+                }
+                Ok(Err(error)) => {
+                    metrics.count_job_run(self.name, JobOutcome::Failed);
+                    tracing::warn!(
+                        job = self.name,
+                        error = %error.chain(),
+                        retry_in_s = back_off.as_secs(),
+                        "a background job failed"
+                    );
+                    Next::After(failed(&mut back_off))
+                }
+                Err(_panic) => {
+                    metrics.count_job_run(self.name, JobOutcome::Panicked);
+                    tracing::error!(
+                        job = self.name,
+                        retry_in_s = back_off.as_secs(),
+                        "a background job panicked"
+                    );
+                    Next::After(failed(&mut back_off))
+                }
+            };
+            match next {
+                Next::AfterInterval => tokio::time::sleep(with_jitter(self.every)).await,
+                Next::After(pause) => tokio::time::sleep(with_jitter(pause)).await,
+                Next::When(ready) => {
+                    let _ = tokio::time::timeout(with_jitter(self.every), ready).await;
+                }
+            }
+        }
+    }
+}
+
+/// The pause after this failure; the next one is twice as long.
+fn failed(back_off: &mut Duration) -> Duration {
+    let pause = *back_off;
+    *back_off = (pause * 2).min(LONGEST_BACK_OFF);
+    pause
+}
+
+fn with_jitter(pause: Duration) -> Duration {
+    pause.mul_f64(1.0 + JITTER * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests;

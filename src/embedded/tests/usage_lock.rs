@@ -3,20 +3,20 @@
 
 use crate::embedded::tests::*;
 
-async fn reached(data_dir: &Path) -> (Config, crate::embedded::Host) {
-    reach_or_start(&settings(data_dir), "rowhouse").await.expect("there is a server")
+async fn reached(data_dir: &Path) -> (Config, ServerHandle) {
+    attach_or_start(&settings(data_dir), "rowhouse").await.expect("there is a server")
 }
 
 /// The server of the one who started it.
-fn own(host: crate::embedded::Host) -> Server {
+fn own(host: ServerHandle) -> Server {
     match host {
-        crate::embedded::Host::Own(server) => *server,
-        crate::embedded::Host::Other(_) => panic!("it is another's server"),
+        ServerHandle::Own(server) => *server,
+        ServerHandle::Other(_) => panic!("it is another's server"),
     }
 }
 
-fn is_guest(host: &crate::embedded::Host) -> bool {
-    matches!(host, crate::embedded::Host::Other(_))
+fn is_guest(host: &ServerHandle) -> bool {
+    matches!(host, ServerHandle::Other(_))
 }
 
 #[tokio::test]
@@ -24,8 +24,8 @@ async fn a_server_is_not_stopped_under_a_guest() {
     let folder = TempDir::new().unwrap();
     let (_, host) = reached(folder.path()).await;
     let pid = server_pid(folder.path());
-    let (config, guest) = reached(folder.path()).await;
-    assert!(is_guest(&guest));
+    let (config, usage) = reached(folder.path()).await;
+    assert!(is_guest(&usage));
     let client = connect(&config).await.unwrap();
     let mut stopping = tokio::spawn(own(host).stop());
     // Long enough for a server that is told to stop to be gone; one that is not told never is.
@@ -34,7 +34,7 @@ async fn a_server_is_not_stopped_under_a_guest() {
     // Who comes now is let in, and keeps it going when the first guest leaves.
     let (_, second) = reached(folder.path()).await;
     assert!(is_guest(&second));
-    drop(guest);
+    drop(usage);
     let row =
         client.query_one("SELECT 'still here'::text", &[]).await.expect("the server is there");
     assert_eq!(row.get::<_, &str>(0), "still here");
@@ -52,9 +52,9 @@ async fn of_many_who_come_at_once_one_starts_the_server_and_all_work_on_it() {
     let visits = (0..6).map(|_| {
         let settings = settings.clone();
         tokio::spawn(async move {
-            let (config, host) = reach_or_start(&settings, "rowhouse").await.expect("a server");
+            let (config, host) = attach_or_start(&settings, "rowhouse").await.expect("a server");
             assert_eq!(ask(&config, "SELECT current_database()::text").await, "rowhouse");
-            if let crate::embedded::Host::Own(server) = host {
+            if let ServerHandle::Own(server) = host {
                 server.stop().await.expect("it stops");
             }
         })
@@ -76,9 +76,9 @@ async fn a_server_that_stays_waits_for_one_of_a_command_and_refuses_one_that_sta
     let server = staying.await.unwrap().expect("it starts when the command is done");
     let refused = Server::start_to_stay(&settings(folder.path())).await;
     assert!(matches!(refused, Err(EmbeddedError::AlreadyRunning { .. })), "{refused:?}");
-    let (config, guest) = reached(folder.path()).await;
-    assert!(is_guest(&guest));
+    let (config, usage) = reached(folder.path()).await;
+    assert!(is_guest(&usage));
     assert_eq!(ask(&config, "SELECT 'fine'::text").await, "fine");
-    drop(guest);
+    drop(usage);
     server.stop().await.expect("it stops");
 }

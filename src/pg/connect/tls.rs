@@ -132,6 +132,14 @@ impl Connector {
         Ok(Self { tls: MakeRustlsConnect::new(config) })
     }
 
+    /// A connector that never uses TLS.
+    ///
+    /// # Errors
+    /// [`TlsError::Provider`].
+    pub fn without_tls() -> Result<Self, TlsError> {
+        Self::new(&SslSettings::NO_TLS)
+    }
+
     /// What the pool and `CancelToken::cancel_query` take; for all modes, with or without TLS.
     #[must_use]
     pub fn make_tls(&self) -> MakeRustlsConnect {

@@ -1,6 +1,6 @@
 //! Why a database URL is refused, in words that name the parameter and never its value.
 
-use crate::pg::connect::url::SslMode;
+use super::mode::SslMode;
 
 /// Why a database URL was refused. Holds names of parameters, never their values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -22,6 +22,7 @@
 //! To take one more parameter that `tokio_postgres` knows, add its line to [`PASSED_ON`].
 
 mod error;
+mod mode;
 mod ssl;
 mod text;
 
@@ -34,7 +35,8 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{self, Host};
 
 pub use error::UrlError;
-pub use ssl::{ClientFiles, Roots, SslMode, SslSettings, Verification};
+pub use mode::SslMode;
+pub use ssl::{ClientFiles, Roots, SslSettings, Verification};
 
 /// What PostgreSQL listens on when no port is named.
 const DEFAULT_PORT: u16 = 5432;

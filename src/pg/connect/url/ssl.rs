@@ -1,59 +1,11 @@
 //! The TLS part of a database URL: `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, and what follows from them
 //! together. Must not know: what is in the files that they name.
 
-use std::fmt;
 use std::path::PathBuf;
 
-use crate::pg::connect::url::{Parameters, UrlError};
-
-/// How much TLS the operator asks for, in libpq's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SslMode {
-    /// Never.
-    Disable,
-    /// The same as [`SslMode::Prefer`] here.
-    Allow,
-    /// Where the server offers it.
-    Prefer,
-    /// Always; any certificate will do, unless a root is named.
-    Require,
-    /// Always, with a certificate that a trusted root has signed, whatever name it bears.
-    VerifyCa,
-    /// Always, with a certificate that a trusted root has signed for this very host.
-    VerifyFull,
-}
-
-impl SslMode {
-    /// Every mode, from the weakest to the strongest.
-    pub const ALL: [Self; 6] =
-        [Self::Disable, Self::Allow, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
-
-    /// The word in a URL.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Allow => "allow",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-
-    fn parse(word: &str) -> Result<Self, UrlError> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == word).ok_or(UrlError::Value {
-            parameter: "sslmode",
-            expected: "disable, allow, prefer, require, verify-ca or verify-full",
-        })
-    }
-}
-
-impl fmt::Display for SslMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use super::Parameters;
+use super::error::UrlError;
+use super::mode::SslMode;
 
 /// Whose signature under the server's certificate counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +45,10 @@ pub struct SslSettings {
 }
 
 impl SslSettings {
+    /// Settings under which TLS is never used, as over a Unix socket.
+    pub(in crate::pg) const NO_TLS: Self =
+        Self { mode: SslMode::Disable, roots: None, client: None };
+
     /// The mode, as the operator wrote it.
     #[must_use]
     pub const fn mode(&self) -> SslMode {
@@ -123,7 +79,7 @@ impl SslSettings {
 
     /// Takes what is about TLS out of the parameters.
     pub(super) fn take(parameters: &mut Parameters) -> Result<Self, UrlError> {
-        let mode = parameters.remove("sslmode").map(|word| SslMode::parse(&word)).transpose()?;
+        let mode = parameters.remove("sslmode").map(|word| parse_mode(&word)).transpose()?;
         let roots = match parameters.remove("sslrootcert") {
             Some(word) if word == "system" => Some(Roots::System),
             Some(path) => Some(Roots::File(PathBuf::from(path))),
@@ -145,6 +101,13 @@ impl SslSettings {
         };
         Ok(Self { mode, roots, client })
     }
+}
+
+fn parse_mode(word: &str) -> Result<SslMode, UrlError> {
+    SslMode::ALL.into_iter().find(|mode| mode.as_str() == word).ok_or(UrlError::Value {
+        parameter: "sslmode",
+        expected: "disable, allow, prefer, require, verify-ca or verify-full",
+    })
 }
 
 fn client_files(

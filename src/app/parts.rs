@@ -1,0 +1,72 @@
+//! The services, built over the pools of one runtime.
+
+use std::sync::Arc;
+
+use crate::auth::jwt::Issuer;
+use crate::auth::password::Hasher;
+use crate::auth::token::RootToken;
+use crate::migrations::MigrationSet;
+use crate::pg::Db;
+use crate::pg::db::Database;
+use crate::service::doctor::Budget;
+use crate::service::fleet::Engine;
+use crate::service::{
+    ApiKeys, Audit, Doctor, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles,
+    Provisioning, Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
+};
+
+/// What the services of each worker are built from, besides its pools.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) hasher: Hasher,
+    pub(super) issuer: Issuer,
+    pub(super) root: Option<Arc<RootToken>>,
+    pub(super) public_version: i32,
+    pub(super) refresh_lifetime: time::Duration,
+    pub(super) provisioning: Provisioning,
+    pub(super) vacancies: Vacancies,
+    pub(super) fleet: Arc<Engine>,
+    pub(super) tenant_set: Arc<MigrationSet>,
+    pub(super) grace_period: time::Duration,
+    pub(super) server_version: u32,
+    pub(super) budget: Budget,
+}
+
+impl Parts {
+    pub(super) fn services(&self, db: &Db, database: &Database) -> Services {
+        Services {
+            identity: Identity::new(db.clone(), self.issuer.clone(), self.root.clone()),
+            provisioning: self.provisioning.clone(),
+            vacancies: self.vacancies.clone(),
+            sessions: Sessions::new(
+                db.clone(),
+                self.hasher.clone(),
+                self.issuer.clone(),
+                self.refresh_lifetime,
+            ),
+            tenants: Tenants::new(db.clone()),
+            registry: Registry::new(db.clone(), self.provisioning.clone()),
+            lifecycle: Lifecycle::new(db.clone(), self.grace_period),
+            members: Members::new(db.clone(), self.hasher.clone()),
+            tokens: Tokens::new(db.clone()),
+            api_keys: ApiKeys::new(db.clone()),
+            passwords: Passwords::new(db.clone(), self.hasher.clone()),
+            profiles: Profiles::new(db.clone()),
+            system: System::new(db.clone(), Profiles::new(db.clone())),
+            audit: Audit::new(db.clone()),
+            fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),
+            doctor: Doctor::new(
+                db.clone(),
+                Arc::clone(&self.tenant_set),
+                self.server_version,
+                self.budget.clone(),
+            ),
+            health: Health::new(
+                db.clone(),
+                database.clone(),
+                self.hasher.clone(),
+                self.public_version,
+            ),
+        }
+    }
+}
