@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::program::finish_with_open_stdin;
-use crate::support::{Caller, PASSWORD, Program, Ran, TestApp, TestDatabase};
+use crate::support::{Caller, Completed, PASSWORD, Program, TestApp, TestDatabase};
 
 /// What a stop may take, whatever is still running: the ten seconds that are promised, and some for a machine
 /// that runs other tests meanwhile.
@@ -35,7 +35,7 @@ fn tenant(slug: &str) -> Vec<String> {
     .to_vec()
 }
 
-fn create(program: &Program, slug: &str, more: &[&str]) -> Ran {
+fn create(program: &Program, slug: &str, more: &[&str]) -> Completed {
     let arguments = tenant(slug);
     let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     arguments.push("--admin-password-stdin");
@@ -43,7 +43,7 @@ fn create(program: &Program, slug: &str, more: &[&str]) -> Ran {
     program.run_with_stdin(&arguments, &format!("{PASSWORD}\n"))
 }
 
-fn slugs(list: &Ran) -> Vec<String> {
+fn slugs(list: &Completed) -> Vec<String> {
     let list = list.json();
     let tenants = list.as_array().expect("a list is an array");
     let slug = |tenant: &Value| tenant["slug"].as_str().map(str::to_owned);
@@ -560,7 +560,7 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     let program = Program::embedded();
     let file = program.folder().join("rowhouse.toml");
     std::fs::write(&file, "[log]\nformat = 'from the file'\n").unwrap();
-    let text = |ran: Ran| ran.expect(2).stderr;
+    let text = |ran: Completed| ran.expect(2).stderr;
     assert!(text(program.run(&["migrate"])).contains("from the file"));
     let program = program.with("ROWHOUSE_LOG__FORMAT", "from the environment");
     assert!(text(program.run(&["migrate"])).contains("from the environment"));

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::control::step;
-use crate::support::{Program, Ran, TestApp};
+use crate::support::control::transition;
+use crate::support::{Completed, Program, TestApp};
 
 async fn house() -> (TestApp, Program) {
     let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
@@ -11,11 +11,11 @@ async fn house() -> (TestApp, Program) {
     (app, program)
 }
 
-fn audit(program: &Program, arguments: &[&str]) -> Ran {
+fn audit(program: &Program, arguments: &[&str]) -> Completed {
     program.run(&[&["audit"], arguments].concat())
 }
 
-fn actions(list: &Ran) -> Vec<String> {
+fn actions(list: &Completed) -> Vec<String> {
     let list = list.json();
     let rows = list.as_array().expect("a list is an array");
     rows.iter().map(|row| row["action"].as_str().expect("a text").to_owned()).collect()
@@ -27,7 +27,7 @@ async fn events_are_listed_newest_first_and_a_list_that_is_cut_says_so() {
     assert_eq!(audit(&program, &["list", "--json"]).expect(0).stdout, "[]\n");
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     program.run(&["tenant", "suspend", "acme"]).expect(0);
-    assert_eq!(step(&app.root(), "acme", "resume").await.status, 200);
+    assert_eq!(transition(&app.root(), "acme", "resume").await.status, 200);
 
     let all = ["tenant.resume", "tenant.suspend", "tenant.create", "tenant.create"];
     let list = audit(&program, &["list", "--json"]).expect(0);

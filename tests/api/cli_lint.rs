@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Program, Ran};
+use crate::support::{Completed, Program};
 
 /// A folder with these files, and a program without a database that is told to use it.
 fn program(files: &[(&str, &str)]) -> Program {
@@ -15,7 +15,7 @@ fn program(files: &[(&str, &str)]) -> Program {
     program
 }
 
-fn lint(program: &Program, more: &[&str]) -> Ran {
+fn lint(program: &Program, more: &[&str]) -> Completed {
     program.run(&[&["migrate", "--lint", "--tenant-migrations", "mine"], more].concat())
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::control::events;
-use crate::support::{PASSWORD, Program, Ran, TestApp, TestTenant};
+use crate::support::{Completed, PASSWORD, Program, TestApp, TestTenant};
 
 const ADDRESS: &str = "una@example.com";
 
@@ -14,7 +14,7 @@ async fn house() -> (TestApp, Program, TestTenant) {
     (app, program, acme)
 }
 
-fn member(program: &Program, arguments: &[&str]) -> Ran {
+fn member(program: &Program, arguments: &[&str]) -> Completed {
     program.run(&[&["member"], arguments].concat())
 }
 

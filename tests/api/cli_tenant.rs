@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::control::{events, put};
 use crate::support::program::finish_with_open_stdin;
-use crate::support::{Program, Ran, TestApp, TestTenant};
+use crate::support::{Completed, Program, TestApp, TestTenant};
 
 /// A server, a program beside it on the same database, and a tenant.
 async fn house() -> (TestApp, Program, TestTenant) {
@@ -14,7 +14,7 @@ async fn house() -> (TestApp, Program, TestTenant) {
     (app, program, acme)
 }
 
-fn tenant(program: &Program, arguments: &[&str]) -> Ran {
+fn tenant(program: &Program, arguments: &[&str]) -> Completed {
     program.run(&[&["tenant"], arguments].concat())
 }
 
@@ -179,7 +179,7 @@ async fn what_destroys_is_refused_where_nobody_can_be_asked() {
 #[tokio::test]
 async fn a_change_may_be_bound_to_the_revision_that_it_was_decided_on() {
     let (app, program, acme) = house().await;
-    let revision = |ran: Ran| ran.expect(0).json()["revision"].to_string();
+    let revision = |ran: Completed| ran.expect(0).json()["revision"].to_string();
     let old = revision(tenant(&program, &["show", "acme", "--json"]));
     let new = revision(tenant(&program, &["rename", "acme", "--name", "New", "--json"]));
     assert_ne!(old, new);

@@ -28,7 +28,7 @@ async fn statuses(app: &TestApp, guesses: &[(&str, &str)]) -> Vec<u16> {
 #[tokio::test]
 async fn a_client_cannot_name_its_own_address() {
     let app =
-        TestApp::builder().at_a_standstill().with("limits.login_address", "1/2").spawn().await;
+        TestApp::builder().with_stopped_clock().with("limits.login_address", "1/2").spawn().await;
     let tales = [
         ("x-forwarded-for", "198.51.100.1"),
         ("forwarded", "for=198.51.100.2"),
@@ -41,7 +41,7 @@ async fn a_client_cannot_name_its_own_address() {
 #[tokio::test]
 async fn a_trusted_proxy_names_the_client() {
     let app = TestApp::builder()
-        .at_a_standstill()
+        .with_stopped_clock()
         .with("limits.login_address", "1/1")
         .with("http.trusted_proxies", "127.0.0.0/8, 10.0.0.0/8")
         .spawn()
@@ -62,7 +62,7 @@ async fn a_trusted_proxy_names_the_client() {
 #[tokio::test]
 async fn the_standard_header_names_the_client_where_the_settings_say_so() {
     let app = TestApp::builder()
-        .at_a_standstill()
+        .with_stopped_clock()
         .with("limits.login_address", "1/1")
         .with("http.trusted_proxies", "127.0.0.1")
         .with("http.forwarded_header", "forwarded")
@@ -81,7 +81,7 @@ async fn the_standard_header_names_the_client_where_the_settings_say_so() {
 #[tokio::test]
 async fn all_addresses_of_one_ipv6_network_are_one_client() {
     let app = TestApp::builder()
-        .at_a_standstill()
+        .with_stopped_clock()
         .with("limits.login_address", "1/1")
         .with("http.trusted_proxies", "127.0.0.1")
         .spawn()

@@ -213,7 +213,7 @@ async fn with_no_bound_a_connection_is_kept() {
 async fn the_old_connection_serves_until_there_is_a_new_one() {
     let shared = Shared::between(2, 1, 1).await;
     let old = shared.serve(0).await;
-    shared.house.database.refuse_newcomers().await;
+    shared.house.database.refuse_new_connections().await;
     assert_eq!(shared.serve(1).await, old);
     // It is due now, and cannot be replaced. A request that were to wait for a new one would fail.
     soon("it is tried", async || {
@@ -240,7 +240,7 @@ async fn the_old_connection_serves_until_there_is_a_new_one() {
 async fn the_connection_with_the_most_tenants_is_replaced_first() {
     let shared = Shared::between(5, 2, 1).await;
     let homes = shared.open_connections(2).await;
-    shared.house.database.refuse_newcomers().await;
+    shared.house.database.refuse_new_connections().await;
     // The one with the most comes second in the order in which lanes are looked at.
     let held = shared.enter(1).await;
     assert_eq!(pid(&held).await, homes[1]);

@@ -6,7 +6,7 @@ use rowhouse::service::audit::{Break, Verdict};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::control::{assert_problem, pointers, step, token_with};
+use crate::support::control::{assert_problem, pointers, token_with, transition};
 use crate::support::{Caller, TestApp, settings_for};
 
 const EVENTS: &str = "/control/v1/audit-events";
@@ -43,7 +43,7 @@ async fn events_are_listed_newest_first_filtered_and_within_reach() {
     let root = app.root();
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     for verb in ["suspend", "resume"] {
-        assert_eq!(step(&root, "acme", verb).await.status, 200);
+        assert_eq!(transition(&root, "acme", verb).await.status, 200);
     }
     let all = ["tenant.resume", "tenant.suspend", "tenant.create", "tenant.create"];
     assert_eq!(actions(&root, "limit=1").await, all);
@@ -165,7 +165,7 @@ async fn writers_and_several_sealers_at_once_make_one_chain_without_waiting() {
     for n in 0..10 {
         let caller = if n % 2 == 0 { &root } else { &there };
         let verb = if n % 2 == 0 { "suspend" } else { "resume" };
-        assert_eq!(step(caller, "acme", verb).await.status, 200);
+        assert_eq!(transition(caller, "acme", verb).await.status, 200);
     }
     sealing.batch_execute("ROLLBACK").await.unwrap();
     let slugs: Vec<String> = (0..6).map(|n| format!("many-{n}")).collect();

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::control::{assert_problem, events, send_if, step, token_with};
+use crate::support::control::{assert_problem, events, send_if_match, token_with, transition};
 use crate::support::{Caller, TestApp, TestTenant};
 
 fn path(tenant: impl std::fmt::Display) -> String {
@@ -91,15 +91,15 @@ async fn a_suspended_tenant_answers_nothing_in_any_process_at_once() {
         for caller in [&admin, &elsewhere] {
             assert_eq!(enter(caller, &acme).await, 200, "round {round}");
         }
-        let suspended = step(&first.root(), "acme", "suspend").await;
+        let suspended = transition(&first.root(), "acme", "suspend").await;
         assert_eq!((suspended.status, &suspended.body["status"]), (200, &json!("suspended")));
         for caller in [&elsewhere, &admin] {
             assert_eq!(enter(caller, &acme).await, 404, "round {round}");
         }
-        let resumed = step(&second.root(), "acme", "resume").await;
+        let resumed = transition(&second.root(), "acme", "resume").await;
         assert_eq!((resumed.status, &resumed.body["status"]), (200, &json!("active")));
     }
-    assert_eq!(step(&second.root(), "acme", "delete").await.status, 200);
+    assert_eq!(transition(&second.root(), "acme", "delete").await.status, 200);
     for caller in [&admin, &elsewhere] {
         assert_eq!(enter(caller, &acme).await, 404);
     }
@@ -136,7 +136,7 @@ async fn no_request_begun_after_a_suspension_is_served_under_load() {
     });
     let callers: Vec<_> = callers.collect();
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    assert_eq!(step(&first.root(), "acme", "suspend").await.status, 200);
+    assert_eq!(transition(&first.root(), "acme", "suspend").await.status, 200);
     suspended.store(true, std::sync::atomic::Ordering::SeqCst);
     for caller in callers {
         assert!(caller.await.expect("nobody was served too late") > 0);
@@ -162,7 +162,7 @@ async fn only_legal_moves_are_made_and_each_names_its_revision() {
         ("delete", "deleting"),
         ("restore", ""),
     ] {
-        let answer = step(&root, "acme", verb).await;
+        let answer = transition(&root, "acme", verb).await;
         if status.is_empty() {
             assert_eq!(answer.status, 200, "{verb}: {answer:?}");
         } else {
@@ -178,10 +178,11 @@ async fn only_legal_moves_are_made_and_each_names_its_revision() {
         let target = format!("{}/{verb}", path("acme"));
         let bare = send(root.request(Method::POST, &target)).await;
         assert_problem(&bare, 428, "precondition_required");
-        let stale = send_if(&root, Method::POST, &target, "\"3\"", None).await;
+        let stale = send_if_match(&root, Method::POST, &target, "\"3\"", None).await;
         assert_problem(&stale, 412, "precondition_failed");
         let body =
-            send_if(&root, Method::POST, &target, "\"4\"", Some(&json!({ "force": true }))).await;
+            send_if_match(&root, Method::POST, &target, "\"4\"", Some(&json!({ "force": true })))
+                .await;
         assert_problem(&body, 400, "invalid");
     }
     assert_problem(
@@ -190,7 +191,8 @@ async fn only_legal_moves_are_made_and_each_names_its_revision() {
         "precondition_required",
     );
     let resumed =
-        send_if(&root, Method::POST, &format!("{}/resume", path("acme")), "\"4\"", None).await;
+        send_if_match(&root, Method::POST, &format!("{}/resume", path("acme")), "\"4\"", None)
+            .await;
     assert_eq!((resumed.status, resumed.header("etag")), (200, Some("\"5\"")));
 }
 
@@ -207,15 +209,15 @@ async fn the_wrong_caller_moves_no_tenant() {
         ("restore", "DELETE_TENANT"),
         ("purge", "DELETE_TENANT"),
     ] {
-        assert_problem(&step(&app.anonymous(), "acme", verb).await, 401, "unauthenticated");
-        let refused = step(&admin, "acme", verb).await;
+        assert_problem(&transition(&app.anonymous(), "acme", verb).await, 401, "unauthenticated");
+        let refused = transition(&admin, "acme", verb).await;
         assert_problem(&refused, 403, "forbidden");
         assert_eq!(refused.body["missing"], json!([missing]));
         for stranger in [other.id.to_string(), "other".to_owned(), Uuid::new_v4().to_string()] {
-            assert_problem(&step(&bound, &stranger, verb).await, 404, "tenant_not_found");
+            assert_problem(&transition(&bound, &stranger, verb).await, 404, "tenant_not_found");
         }
     }
-    assert_eq!(step(&bound, "acme", "suspend").await.status, 200);
+    assert_eq!(transition(&bound, "acme", "suspend").await.status, 200);
     assert_eq!(app.root().get(&path("other")).await.body["status"], "active");
 }
 
@@ -229,18 +231,19 @@ async fn a_deleted_tenant_can_be_restored_until_its_grace_period_ends_and_is_the
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let root = app.root();
     let sql = app.sql().await;
-    assert_eq!(step(&root, "acme", "delete").await.status, 200);
+    assert_eq!(transition(&root, "acme", "delete").await.status, 200);
     let patched =
-        send_if(&root, Method::PATCH, &path("acme"), "*", Some(&json!({ "name": "x" }))).await;
+        send_if_match(&root, Method::PATCH, &path("acme"), "*", Some(&json!({ "name": "x" })))
+            .await;
     assert_problem(&patched, 409, "tenant_not_active");
     app.clock.advance(time::Duration::minutes(59));
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert_eq!(step(&root, "acme", "restore").await.body["status"], "active");
+    assert_eq!(transition(&root, "acme", "restore").await.body["status"], "active");
     assert_eq!(left(&sql, &acme).await, [1, 1, 1, 4, 1, 0]);
 
-    assert_eq!(step(&root, "acme", "delete").await.status, 200);
-    assert_eq!(step(&root, "other", "delete").await.status, 200);
-    assert_eq!(step(&root, "other", "restore").await.status, 200);
+    assert_eq!(transition(&root, "acme", "delete").await.status, 200);
+    assert_eq!(transition(&root, "other", "delete").await.status, 200);
+    assert_eq!(transition(&root, "other", "restore").await.status, 200);
     app.clock.advance(time::Duration::minutes(61));
     for _ in 0..100 {
         if left(&sql, &acme).await == [0; 6] {
@@ -264,9 +267,9 @@ async fn a_deleted_tenant_can_be_restored_until_its_grace_period_ends_and_is_the
 async fn a_restoration_after_the_grace_period_comes_too_late() {
     let app = TestApp::builder().with("tenants.grace_period", "1h").spawn().await;
     app.set_up("acme").await;
-    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
+    assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
     app.clock.advance(time::Duration::hours(1));
-    assert_problem(&step(&app.root(), "acme", "restore").await, 409, "grace_over");
+    assert_problem(&transition(&app.root(), "acme", "restore").await, 409, "grace_over");
 }
 
 #[tokio::test]
@@ -277,7 +280,7 @@ async fn a_purge_of_two_hundred_tables_holds_few_locks_and_is_taken_up_where_it_
     furnish(&sql, &acme, 200).await;
     let _token = token_with(&app, &["VIEW_TENANTS"], Some(acme.id)).await;
     let root = app.root();
-    assert_eq!(step(&root, "acme", "delete").await.status, 200);
+    assert_eq!(transition(&root, "acme", "delete").await.status, 200);
     let before = left(&sql, &acme).await[3];
     assert!(before > 200);
 
@@ -286,7 +289,7 @@ async fn a_purge_of_two_hundred_tables_holds_few_locks_and_is_taken_up_where_it_
     reading.batch_execute(&format!("SELECT 1 FROM {}.t_150", acme.schema())).await.unwrap();
     let purging = {
         let root = root.clone();
-        tokio::spawn(async move { step(&root, "acme", "purge").await })
+        tokio::spawn(async move { transition(&root, "acme", "purge").await })
     };
     let mut most = 0_i64;
     while !purging.is_finished() {
@@ -310,15 +313,15 @@ async fn a_purge_of_two_hundred_tables_holds_few_locks_and_is_taken_up_where_it_
     assert_eq!((row, schema, role), (1, 1, 1), "whole or not at all, to the last step");
     assert!((50..before - 100).contains(&tables), "{tables} of {before} are left");
     assert_eq!(root.get(&path("acme")).await.body["status"], "deleting");
-    assert_problem(&step(&root, "acme", "restore").await, 409, "purge_started");
+    assert_problem(&transition(&root, "acme", "restore").await, 409, "purge_started");
     assert_eq!(events(&app, acme.id, "tenant.purge").await, 0);
 
     reading.rollback().await.unwrap();
-    let done = step(&root, "acme", "purge").await;
+    let done = transition(&root, "acme", "purge").await;
     assert_eq!((done.status, done.text.as_str()), (204, ""), "{done:?}");
     assert_eq!(left(&sql, &acme).await, [0; 6]);
     assert_eq!(events(&app, acme.id, "tenant.purge").await, 1);
-    assert_problem(&step(&root, "acme", "purge").await, 404, "tenant_not_found");
+    assert_problem(&transition(&root, "acme", "purge").await, 404, "tenant_not_found");
 }
 
 #[tokio::test]
@@ -326,7 +329,7 @@ async fn a_purge_that_broke_off_is_taken_up_by_the_next_process() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let sql = app.sql().await;
-    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
+    assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
     // What a killed process leaves: begun, some tables gone, long before the grace period ends.
     sql.batch_execute(&format!(
         "UPDATE tenants SET purge_started_at = now() WHERE slug = 'acme'; DROP TABLE {}.profiles CASCADE",
@@ -354,9 +357,10 @@ async fn two_purges_at_once_leave_one_record() {
     let acme = first.set_up("acme").await;
     let sql = first.sql().await;
     furnish(&sql, &acme, 60).await;
-    assert_eq!(step(&first.root(), "acme", "delete").await.status, 200);
+    assert_eq!(transition(&first.root(), "acme", "delete").await.status, 200);
     let (here, there) = (first.root(), second.root());
-    let (one, two) = tokio::join!(step(&here, "acme", "purge"), step(&there, "acme", "purge"));
+    let (one, two) =
+        tokio::join!(transition(&here, "acme", "purge"), transition(&there, "acme", "purge"));
     for answer in [&one, &two] {
         assert!([204, 404].contains(&answer.status), "{answer:?}");
     }
@@ -397,8 +401,8 @@ async fn the_main_tenant_is_neither_deleted_nor_purged() {
     assert_eq!(made.status, 200, "{made:?}");
     let main = app.root().get("/control/v1/tenants").await.body["data"][0]["id"].clone();
     let main = main.as_str().expect("the main tenant is listed").to_owned();
-    assert_problem(&step(&app.root(), &main, "delete").await, 409, "main_tenant");
-    assert_problem(&step(&app.root(), &main, "purge").await, 409, "illegal_move");
+    assert_problem(&transition(&app.root(), &main, "delete").await, 409, "main_tenant");
+    assert_problem(&transition(&app.root(), &main, "purge").await, 409, "illegal_move");
 }
 
 #[tokio::test]
@@ -406,7 +410,7 @@ async fn a_migration_does_not_bring_back_what_a_purge_has_dropped() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let sql = app.sql().await;
-    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
+    assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
     sql.batch_execute(&format!(
         "UPDATE tenants SET purge_started_at = now(), migrations_fingerprint = 'old';
          DROP TABLE {0}.profiles CASCADE; DROP TABLE {0}.refinery_schema_history",

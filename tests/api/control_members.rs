@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::control::{assert_problem, events, pointers, step, token_with};
+use crate::support::control::{assert_problem, events, pointers, token_with, transition};
 use crate::support::{Answer, Caller, PASSWORD, TestApp};
 
 fn path(tenant: &str) -> String {
@@ -220,9 +220,9 @@ async fn of_two_admins_who_remove_each_other_at_once_one_stays() {
 async fn a_tenant_that_is_being_deleted_takes_no_members() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
-    assert_eq!(step(&app.root(), "acme", "suspend").await.status, 200);
+    assert_eq!(transition(&app.root(), "acme", "suspend").await.status, 200);
     assert_eq!(add(&app.root(), "acme", &person("bo@acme.com", "VIEWER")).await.status, 201);
-    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
+    assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
     let late = add(&app.root(), "acme", &person("cy@acme.com", "VIEWER")).await;
     assert_problem(&late, 409, "tenant_not_active");
     assert_eq!(members(&app, acme.id).await.len(), 2);

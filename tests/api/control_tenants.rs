@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::control::{assert_problem, events, pointers, put, send_if, token_with};
+use crate::support::control::{assert_problem, events, pointers, put, send_if_match, token_with};
 use crate::support::{Answer, Caller, PASSWORD, TestApp};
 
 const TENANTS: &str = "/control/v1/tenants";
@@ -15,7 +15,7 @@ fn path(tenant: impl std::fmt::Display) -> String {
 }
 
 async fn patch(caller: &Caller, tenant: &str, etag: &str, body: &Value) -> Answer {
-    send_if(caller, Method::PATCH, &path(tenant), etag, Some(body)).await
+    send_if_match(caller, Method::PATCH, &path(tenant), etag, Some(body)).await
 }
 
 /// The slugs of all pages, and how many pages there were.

@@ -86,7 +86,7 @@ async fn a_preflight_is_answered_without_a_credential() {
 #[tokio::test]
 async fn a_preflight_is_no_attempt_and_no_request() {
     let app = TestApp::builder()
-        .at_a_standstill()
+        .with_stopped_clock()
         .with("http.cors_origins", APP)
         .with("limits.login_pair", "1/1")
         .with("limits.login_address", "1/1")
@@ -105,7 +105,7 @@ async fn a_preflight_is_no_attempt_and_no_request() {
 #[tokio::test]
 async fn every_answer_can_be_read_by_the_page_that_asked() {
     let app = TestApp::builder()
-        .at_a_standstill()
+        .with_stopped_clock()
         .with("http.cors_origins", format!("{APP},{LOCAL}"))
         .with("http.max_body_bytes", "1024")
         .with("limits.token_address", "1/1")

@@ -46,14 +46,14 @@ async fn a_call_without_a_good_token_is_403_access_denied() {
     let root_in_capitals = app.root_token.to_uppercase();
     let bad = [
         nobody.clone(),
-        nobody.with(""),
-        nobody.with(" "),
-        nobody.with("DEMO"),
-        nobody.with(&stranger),
-        nobody.with(&root_in_capitals[1..]),
-        nobody.with("rh_0123456789"),
-        nobody.with("' OR 1=1 --"),
-        nobody.with(&"x".repeat(4000)),
+        nobody.with_token(""),
+        nobody.with_token(" "),
+        nobody.with_token("DEMO"),
+        nobody.with_token(&stranger),
+        nobody.with_token(&root_in_capitals[1..]),
+        nobody.with_token("rh_0123456789"),
+        nobody.with_token("' OR 1=1 --"),
+        nobody.with_token(&"x".repeat(4000)),
     ];
     for call in CALLS {
         for caller in [&bad[0], &bad[4]] {
@@ -69,7 +69,7 @@ async fn a_call_without_a_good_token_is_403_access_denied() {
             );
         }
         assert_eq!(
-            caller.beside("acme").call("UserGet", json!({})).await.error(403),
+            caller.for_tenant("acme").call("UserGet", json!({})).await.error(403),
             "Access denied"
         );
     }
@@ -300,10 +300,10 @@ async fn the_tenant_is_the_headers_else_the_hosts_else_the_main_one() {
         for (app, expected) in [(&by_domain, with_domain), (&by_label, without)] {
             let mut caller: Bunker = app.bunker(&by_domain.root_token);
             if let Some(header) = header {
-                caller = caller.beside(header);
+                caller = caller.for_tenant(header);
             }
             if let Some(host) = host {
-                caller = caller.at(host);
+                caller = caller.at_host(host);
             }
             let answer = caller.about("UserGet", "login", "ada").await;
             let found = match found_in(&answer) {
@@ -320,15 +320,15 @@ async fn the_tenant_is_the_headers_else_the_hosts_else_the_main_one() {
     // A tenant's token needs no name, and takes no other's.
     for (caller, expected) in [
         (acme.admin.clone(), 200),
-        (acme.admin.at("127.0.0.1"), 200),
-        (acme.admin.at("nobody.databunker.example.com"), 200),
-        (acme.admin.beside("acme"), 200),
-        (acme.admin.beside(""), 200),
-        (acme.admin.beside("beta"), 403),
-        (acme.admin.beside("main"), 403),
-        (acme.admin.beside("nobody"), 403),
-        (acme.admin.beside("No Body"), 403),
-        (acme.admin.at("beta.databunker.example.com"), 403),
+        (acme.admin.at_host("127.0.0.1"), 200),
+        (acme.admin.at_host("nobody.databunker.example.com"), 200),
+        (acme.admin.for_tenant("acme"), 200),
+        (acme.admin.for_tenant(""), 200),
+        (acme.admin.for_tenant("beta"), 403),
+        (acme.admin.for_tenant("main"), 403),
+        (acme.admin.for_tenant("nobody"), 403),
+        (acme.admin.for_tenant("No Body"), 403),
+        (acme.admin.at_host("beta.databunker.example.com"), 403),
     ] {
         let answer = caller.about("UserGet", "login", "ada").await;
         assert_eq!(answer.status, expected, "{answer:?}");

@@ -46,7 +46,7 @@ async fn an_unlock_opens_for_its_holder_alone() {
     let app = TestApp::spawn().await;
     let (a, b) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
     let root = app.bunker_root();
-    let holders = [a.admin.clone(), b.admin.clone(), root.beside("acme")];
+    let holders = [a.admin.clone(), b.admin.clone(), root.for_tenant("acme")];
     let mut unlocks = Vec::new();
     for holder in &holders {
         unlocks.push(holder.unlock().await);
@@ -63,7 +63,10 @@ async fn an_unlock_opens_for_its_holder_alone() {
         }
     }
     // In whatever tenant root works.
-    root.beside("beta").call("BulkListAllUsers", json!({ "unlockuuid": unlocks[2] })).await.ok();
+    root.for_tenant("beta")
+        .call("BulkListAllUsers", json!({ "unlockuuid": unlocks[2] }))
+        .await
+        .ok();
 }
 
 #[tokio::test]
@@ -430,7 +433,7 @@ async fn every_system_call_passes_three_gates_and_is_written_down_also_when_refu
         for (caller, body, status, refusal) in cases {
             let answer = caller.call(call, body).await;
             assert_eq!(answer.status, status, "{call}: {answer:?}");
-            let actor = if caller.is_same_as(&root) { "root" } else { "token" };
+            let actor = if caller.has_same_token(&root) { "root" } else { "token" };
             expected.push((action, actor.to_owned(), refusal.is_none(), refusal));
             written += 1;
             assert_eq!(
@@ -561,7 +564,7 @@ async fn the_main_tenant_can_be_named_as_our_answers_name_it() {
     let found = system(&app, "SystemGetUserProfiles", ada()).await;
     let name = found.ok()["rows"][0]["tenantname"].clone();
     assert_eq!((&name, &found.body["rows"][0]["tenantid"]), (&json!("main"), &json!(1)));
-    root.beside("main").get("ada@example.com").await.ok();
+    root.for_tenant("main").get("ada@example.com").await.ok();
     root.get("ada@example.com").await.ok();
     let mut body = ada();
     body["tenantname"] = name.clone();

@@ -166,7 +166,7 @@ async fn a_tenant_is_read_by_its_number_as_number_or_text() {
 async fn a_tenant_is_renamed_by_the_documented_curl() {
     let app = TestApp::builder().with("base_domain", "databunker-domain.com").spawn().await;
     let tenant = app.bunker_tenant("oldtenant").await;
-    let admin = tenant.admin.at("oldtenant.databunker-domain.com");
+    let admin = tenant.admin.at_host("oldtenant.databunker-domain.com");
     let body = r#"{"tenantname":"newname"}"#;
     let answer = admin.send("/v2/TenantUpdate", CURLS_LABEL, body).await;
     assert_eq!(answer.ok(), &json!({ "status": "ok" }));
@@ -224,29 +224,32 @@ async fn an_old_name_is_gone_at_once_in_every_process() {
     let everywhere = |token: &str| {
         [here.bunker(token), there.bunker(token)]
             .into_iter()
-            .flat_map(|caller| [caller.beside("old"), caller.at("old.example.com")])
+            .flat_map(|caller| [caller.for_tenant("old"), caller.at_host("old.example.com")])
             .collect::<Vec<Bunker>>()
     };
     let root_there = there.bunker_root();
     for caller in everywhere(&tenant.xtoken) {
         caller.get("ada@example.com").await.ok();
     }
-    root_there.beside("old").get("ada@example.com").await.ok();
+    root_there.for_tenant("old").get("ada@example.com").await.ok();
     tenant.admin.call("TenantUpdate", json!({ "tenantname": "new" })).await.ok();
 
     for root in [here.bunker_root(), there.bunker_root()] {
-        for gone in [root.beside("old"), root.at("old.example.com")] {
+        for gone in [root.for_tenant("old"), root.at_host("old.example.com")] {
             assert_eq!(gone.get("ada@example.com").await.error(404), "The tenant was not found");
         }
-        root.beside("new").get("ada@example.com").await.ok();
-        root.at("new.example.com").get("ada@example.com").await.ok();
+        root.for_tenant("new").get("ada@example.com").await.ok();
+        root.at_host("new.example.com").get("ada@example.com").await.ok();
     }
     for app in [&here, &there] {
         let admin = app.bunker(&tenant.xtoken);
         // A header means what it says. A host may be called anything, and the token knows its tenant.
-        assert_eq!(admin.beside("old").get("ada@example.com").await.error(403), "Access denied");
-        admin.at("old.example.com").get("ada@example.com").await.ok();
-        admin.beside("new").get("ada@example.com").await.ok();
+        assert_eq!(
+            admin.for_tenant("old").get("ada@example.com").await.error(403),
+            "Access denied"
+        );
+        admin.at_host("old.example.com").get("ada@example.com").await.ok();
+        admin.for_tenant("new").get("ada@example.com").await.ok();
     }
 }
 
@@ -257,17 +260,17 @@ async fn a_name_given_up_is_free_and_shows_nothing_of_the_old_tenant() {
     let old = here.bunker_tenant("shared").await;
     let record = old.add(json!({ "email": "ada@example.com", "secret": "of the old one" })).await;
     for app in [&here, &there] {
-        app.bunker(&old.xtoken).beside("shared").get("ada@example.com").await.ok();
+        app.bunker(&old.xtoken).for_tenant("shared").get("ada@example.com").await.ok();
     }
     old.admin.call("TenantUpdate", json!({ "tenantname": "moved" })).await.ok();
     let new = here.bunker_tenant("shared").await;
     assert_ne!(new.number, old.number);
     for app in [&here, &there] {
-        let newcomer = app.bunker(&new.xtoken).beside("shared");
+        let newcomer = app.bunker(&new.xtoken).for_tenant("shared");
         for (mode, identity) in [("email", "ada@example.com"), ("token", record.as_str())] {
             let answer = newcomer.about("UserGet", mode, identity).await;
             assert_eq!(answer.error(404), "The user record was not found");
-            let root = app.bunker(&here.root_token).beside("shared");
+            let root = app.bunker(&here.root_token).for_tenant("shared");
             if app.root_token == here.root_token {
                 root.about("UserGet", mode, identity).await.error(404);
             }
@@ -278,11 +281,11 @@ async fn a_name_given_up_is_free_and_shows_nothing_of_the_old_tenant() {
         // The old tenant's token beside its old name would now be beside another's.
         let old_admin = app.bunker(&old.xtoken);
         assert_eq!(
-            old_admin.beside("shared").get("ada@example.com").await.error(403),
+            old_admin.for_tenant("shared").get("ada@example.com").await.error(403),
             "Access denied"
         );
         assert_eq!(
-            old_admin.at("shared.example.com").get("ada@example.com").await.error(403),
+            old_admin.at_host("shared.example.com").get("ada@example.com").await.error(403),
             "Access denied"
         );
         old_admin.get("ada@example.com").await.ok();
@@ -343,7 +346,7 @@ async fn a_deleted_tenant_is_gone_with_all_that_was_in_it() {
     assert_eq!(again.error(404), "The tenant was not found");
     assert_eq!(gone.admin.get("ada@example.com").await.error(403), "Access denied");
     assert_eq!(
-        root.beside("acme").get("ada@example.com").await.error(404),
+        root.for_tenant("acme").get("ada@example.com").await.error(404),
         "The tenant was not found"
     );
     stays.admin.get("ada@example.com").await.ok();
@@ -373,8 +376,8 @@ async fn a_name_of_digits_is_a_name_to_headers_and_hosts_and_a_number_to_paramet
     let digits = app.bunker_tenant(&first.number.to_string()).await;
     digits.add(json!({ "email": "ada@example.com" })).await;
     let root = app.bunker_root();
-    root.beside("2").get("ada@example.com").await.ok();
-    root.at("2.example.com").get("ada@example.com").await.ok();
+    root.for_tenant("2").get("ada@example.com").await.ok();
+    root.at_host("2.example.com").get("ada@example.com").await.ok();
     // The clients send whatever is all digits as `tenantid`, and there it is a number.
     let by_number = root.call("TenantGet", json!({ "tenantid": "2" })).await;
     assert_eq!(by_number.ok()["tenantname"], "acme");
@@ -390,7 +393,7 @@ async fn a_tenant_is_the_same_tenant_in_every_dialect() {
     let root = app.bunker_root();
     // Reten's slug may hold a hyphen, and is a name here all the same.
     let profile = json!({ "profile": { "email": "ada@example.com" } });
-    root.beside("reten-made").call("UserCreate", profile).await.ok();
+    root.for_tenant("reten-made").call("UserCreate", profile).await.ok();
     assert_eq!(app.schemas_with("ada@example.com").await, [theirs.schema()]);
     let list = root.call("TenantListTenants", json!({})).await;
     let names: Vec<_> =
@@ -424,8 +427,8 @@ async fn a_suspended_tenant_answers_nothing() {
     let unlockuuid = tenant.admin.unlock().await;
     let sql = app.sql().await;
     sql.execute("UPDATE tenants SET status = 'suspended'", &[]).await.unwrap();
-    let root = app.bunker_root().beside("acme");
-    for caller in [&tenant.admin, &tenant.admin.beside("acme"), &root] {
+    let root = app.bunker_root().for_tenant("acme");
+    for caller in [&tenant.admin, &tenant.admin.for_tenant("acme"), &root] {
         for (call, body) in [
             ("UserGet", json!({ "mode": "email", "identity": "ada@example.com" })),
             ("UserCreate", json!({ "profile": { "email": "bob@example.com" } })),

@@ -18,14 +18,14 @@ async fn a_person_is_stored_by_the_documented_curls() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("tenantname").await;
     let by_header = r#"{"profile":{"firstname":"John","lastname":"Doe","email":"user@email.com","login":"john"}}"#;
-    let admin = tenant.admin.beside("tenantname");
+    let admin = tenant.admin.for_tenant("tenantname");
     let answer = admin.send("/v2/UserCreate", "application/json", by_header).await;
     assert_eq!(redacted(answer.ok()), json!({ "status": "ok", "token": "<uuid>" }));
     assert_eq!(app.schemas_with("user@email.com").await, [tenant.schema()]);
 
     let by_host =
         by_header.replace("user@email.com", "host@email.com").replace("john\"}", "jane\"}");
-    let admin = tenant.admin.at("tenantname.databunker-domain.com");
+    let admin = tenant.admin.at_host("tenantname.databunker-domain.com");
     let answer = admin.send("/v2/UserCreate", "application/x-www-form-urlencoded", by_host).await;
     answer.ok();
     assert_eq!(app.schemas_with("host@email.com").await, [tenant.schema()]);
@@ -97,8 +97,11 @@ async fn a_token_beside_another_tenants_name_is_refused_and_touches_nothing() {
     let unlockuuid = a.admin.unlock().await;
     let person =
         json!({ "mode": "email", "identity": "ada@example.com", "unlockuuid": unlockuuid });
-    for caller in [a.admin.beside("beta"), a.admin.at("beta.example.com"), a.admin.beside("nobody")]
-    {
+    for caller in [
+        a.admin.for_tenant("beta"),
+        a.admin.at_host("beta.example.com"),
+        a.admin.for_tenant("nobody"),
+    ] {
         for (call, extra) in [
             ("UserCreate", json!({ "profile": { "email": "bob@example.com" } })),
             ("UserGet", json!({})),

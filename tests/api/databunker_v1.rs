@@ -21,14 +21,14 @@ async fn a_tenant_is_made_and_renamed_by_the_first_editions_curls() {
     let body = r#"{ "name": "tenantname", "org": "orgslug" }"#;
     let made = root.send("/v1/tenant", "application/x-www-form-urlencoded", body).await;
     assert_eq!(redacted(made.ok()), json!({ "status": "ok", "xtoken": "<uuid>" }));
-    let admin = root.with(made.body["xtoken"].as_str().unwrap());
+    let admin = root.with_token(made.body["xtoken"].as_str().unwrap());
     let again =
         v1(&root, Method::POST, "tenant", json!({ "name": "tenantname", "org": "x" })).await;
     assert_eq!(again.error(409), "Duplicate tenant name");
     let hyphen =
         v1(&root, Method::POST, "tenant", json!({ "name": "tenant-name", "org": "x" })).await;
     assert_eq!(hyphen.error(400), "The name parameter has an incorrect format");
-    let at_home = admin.at("tenantname.databunker-domain.com");
+    let at_home = admin.at_host("tenantname.databunker-domain.com");
     let refused = v1(&admin, Method::POST, "tenant", json!({ "name": "other", "org": "x" })).await;
     assert_eq!(refused.error(403), "Only the main tenant admin can do this");
     let renamed = v1(&at_home, Method::PUT, "tenant", json!({ "name": "newname" })).await;
@@ -38,7 +38,7 @@ async fn a_tenant_is_made_and_renamed_by_the_first_editions_curls() {
     // Root must say whom: saying nothing never means the main tenant.
     let whom = v1(&root, Method::PUT, "tenant", json!({ "name": "stolen" })).await;
     assert_eq!(whom.error(400), "Missing API request parameters: tenantid");
-    let at_new = root.at("newname.databunker-domain.com");
+    let at_new = root.at_host("newname.databunker-domain.com");
     v1(&at_new, Method::PUT, "tenant", json!({ "name": "newer" })).await.ok();
     for (body, message) in [
         (json!({}), "Missing API request parameters: name"),
@@ -53,7 +53,7 @@ async fn a_tenant_is_made_and_renamed_by_the_first_editions_curls() {
 async fn a_person_is_kept_flat_and_comes_back_under_data() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
-    let admin = tenant.admin.at("acme.databunker-domain.com");
+    let admin = tenant.admin.at_host("acme.databunker-domain.com");
     let profile = json!({ "firstname": "John", "lastname": "Doe", "email": "user@email.com", "login": "john" });
     let made = v1(&admin, Method::POST, "user", profile.clone()).await;
     assert_eq!(redacted(made.ok()), json!({ "status": "ok", "token": "<uuid>" }));
@@ -152,7 +152,8 @@ async fn what_the_older_api_cannot_read_it_refuses_in_form() {
     let nobody = v1(&app.bunker_anonymous(), Method::GET, "user/login/ada", Value::Null).await;
     assert_eq!(nobody.error(403), "Access denied");
     let other = app.bunker_tenant("beta").await;
-    let beside = v1(&other.admin.beside("acme"), Method::GET, "user/name/ada", Value::Null).await;
+    let beside =
+        v1(&other.admin.for_tenant("acme"), Method::GET, "user/name/ada", Value::Null).await;
     assert_eq!(beside.error(403), "Access denied");
 }
 
@@ -163,7 +164,7 @@ async fn a_persons_token_reads_its_own_record_in_the_older_api_too() {
     tenant.add(json!({ "login": "ada" })).await;
     tenant.add(json!({ "login": "bob" })).await;
     let made = tenant.admin.about("XTokenCreateForUser", "login", "ada").await;
-    let person = tenant.admin.with(made.ok()["xtoken"].as_str().unwrap());
+    let person = tenant.admin.with_token(made.ok()["xtoken"].as_str().unwrap());
     v1(&person, Method::GET, "user/login/ada", Value::Null).await.ok();
     v1(&person, Method::GET, "user/login/bob", Value::Null).await.error(403);
     v1(&person, Method::PUT, "user/login/ada", json!({ "a": 1 })).await.error(403);

@@ -7,7 +7,7 @@ use rowhouse::domain::Permission;
 use serde_json::{Value, json};
 
 use crate::support::callers::send;
-use crate::support::{Answer, Caller, Gate, Snapshot, TestApp};
+use crate::support::{Answer, Caller, MigrationLock, Snapshot, TestApp};
 
 async fn set_up(caller: &Caller, key: &str, body: &Value) -> Answer {
     let request = caller.request(Method::POST, "/api/tenant/setup").header("Idempotency-Key", key);
@@ -83,19 +83,19 @@ async fn fields_do_not_run_into_each_other_in_the_comparison() {
 
 #[tokio::test]
 async fn a_key_whose_request_still_runs_is_a_conflict_that_says_when_to_come_back() {
-    let (app, gate) = Gate::before(TestApp::builder()).await;
+    let (app, lock) = MigrationLock::held(TestApp::builder()).await;
     let (root, body) = (app.root(), TestApp::setup_body("acme"));
     let running = tokio::spawn({
         let (root, body) = (root.clone(), body.clone());
         async move { set_up(&root, "retry-1", &body).await }
     });
-    gate.wait_for(1).await;
+    lock.wait_for_waiters(1).await;
     for _ in 0..2 {
         let answer = set_up(&root, "retry-1", &body).await;
         assert_eq!(answer.refusal(409), "A request with this Idempotency-Key is still running");
         assert!(answer.retry_after() >= 1);
     }
-    gate.open().await;
+    lock.release().await;
     let first = running.await.expect("the request ends");
     assert_eq!(first.status, 201, "{first:?}");
     assert_eq!(set_up(&root, "retry-1", &body).await.body, first.body);
@@ -104,21 +104,21 @@ async fn a_key_whose_request_still_runs_is_a_conflict_that_says_when_to_come_bac
 
 #[tokio::test]
 async fn a_failed_request_leaves_its_key_free() {
-    let (app, gate) = Gate::before(TestApp::builder()).await;
+    let (app, lock) = MigrationLock::held(TestApp::builder()).await;
     let (root, body) = (app.root(), TestApp::setup_body("acme"));
     let before = Snapshot::of(&app).await;
     let running = tokio::spawn({
         let (root, body) = (root.clone(), body.clone());
         async move { set_up(&root, "retry-1", &body).await }
     });
-    gate.wait_for(1).await;
-    assert_eq!(gate.kill_waiting().await, 1);
+    lock.wait_for_waiters(1).await;
+    assert_eq!(lock.terminate_waiters().await, 1);
     let failed = running.await.expect("the request ends");
     failed.refusal(503);
     assert!(failed.retry_after() >= 1);
     assert_eq!(Snapshot::of(&app).await, before);
 
-    gate.open().await;
+    lock.release().await;
     assert_eq!(set_up(&root, "retry-1", &body).await.status, 201);
 }
 

@@ -19,7 +19,7 @@ const UNA: &str = "una@example.com";
 const WRONG: &str = "a wrong password";
 
 fn limited(limits: &[(&'static str, &str)]) -> TestAppBuilder {
-    let builder = TestApp::builder().at_a_standstill();
+    let builder = TestApp::builder().with_stopped_clock();
     limits.iter().fold(builder, |builder, (key, rate)| builder.with(key, *rate))
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::{Answer, Gate, PASSWORD, Snapshot, TestApp, wish};
+use crate::support::{Answer, MigrationLock, PASSWORD, Snapshot, TestApp, provision_command};
 
 const SETUP: &str = "/api/tenant/setup";
 const LOGIN: &str = "/api/auth/login";
@@ -217,13 +217,14 @@ async fn a_full_queue_for_hashes_is_a_503_that_says_when_to_come_back() {
 
 #[tokio::test]
 async fn a_stop_lets_a_running_request_finish_and_takes_no_new_ones() {
-    let (app, gate) = Gate::before(TestApp::builder().with("http.shutdown_timeout", "10s")).await;
+    let (app, lock) =
+        MigrationLock::held(TestApp::builder().with("http.shutdown_timeout", "10s")).await;
     let root = app.root();
     let running = tokio::spawn({
         let root = root.clone();
         async move { root.post(SETUP, &TestApp::setup_body("acme")).await }
     });
-    gate.wait_for(1).await;
+    lock.wait_for_waiters(1).await;
     let stopped = tokio::spawn(app.stop());
     // The listener closes although the request still runs.
     let address = root.request(Method::GET, "/healthz");
@@ -239,7 +240,7 @@ async fn a_stop_lets_a_running_request_finish_and_takes_no_new_ones() {
     }
     assert!(refused, "a stopping server takes no new connections");
     assert!(!running.is_finished() && !stopped.is_finished());
-    gate.open().await;
+    lock.release().await;
     assert_eq!(running.await.expect("the request ends").status, 201);
     let database = stopped.await.expect("the server stops");
     assert_eq!(Snapshot::take(&database.connect().await).await.count("tenants"), 1);
@@ -378,7 +379,7 @@ async fn no_secret_and_no_address_is_in_the_log() {
 
 #[test]
 fn no_secret_is_in_what_is_printed_for_debugging() {
-    let wish = wish("acme");
+    let wish = provision_command("acme");
     assert!(!format!("{wish:?}").contains(PASSWORD), "{wish:?}");
 }
 

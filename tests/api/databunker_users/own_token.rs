@@ -20,8 +20,8 @@ async fn a_persons_token_reads_its_own_record_and_does_nothing_else() {
         json!({ "status": "ok", "xtoken": "<uuid>", "token": "<uuid>" })
     );
     assert_eq!(made.body["token"], ada);
-    let person = tenant.admin.with(made.body["xtoken"].as_str().unwrap());
-    for caller in [&person, &person.beside("acme"), &person.at("acme.example.com")] {
+    let person = tenant.admin.with_token(made.body["xtoken"].as_str().unwrap());
+    for caller in [&person, &person.for_tenant("acme"), &person.at_host("acme.example.com")] {
         assert_eq!(caller.get("ada@example.com").await.ok()["token"], ada);
         caller.about("UserGet", "token", &ada).await.ok();
         caller.about("UserListVersions", "token", &ada).await.ok();
@@ -41,7 +41,7 @@ async fn a_persons_token_reads_its_own_record_and_does_nothing_else() {
             );
         }
     }
-    person.beside("beta").get("ada@example.com").await.error(403);
+    person.for_tenant("beta").get("ada@example.com").await.error(403);
     let own = json!({ "mode": "token", "identity": ada, "unlockuuid": ada });
     for (call, extra) in [
         ("UserUpdate", json!({ "profile": { "a": 1 } })),
@@ -92,7 +92,7 @@ async fn a_persons_token_is_good_for_ten_minutes_or_as_long_as_was_said() {
         let admin = tenant.admin.clone();
         async move {
             let answer = admin.call("XTokenCreateForUser", body).await;
-            admin.with(answer.ok()["xtoken"].as_str().unwrap())
+            admin.with_token(answer.ok()["xtoken"].as_str().unwrap())
         }
     };
     let usual = make(json!({})).await;

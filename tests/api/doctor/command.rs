@@ -1,7 +1,7 @@
 //! The command: what it prints, and how it ends.
 
 use super::Clinic;
-use crate::support::{Program, Ran};
+use crate::support::{Completed, Program};
 
 /// The program on the clinic's database, with its migrations.
 fn program(clinic: &Clinic) -> Program {
@@ -10,7 +10,7 @@ fn program(clinic: &Clinic) -> Program {
 }
 
 /// What is told of these two tenants; the roles of other tests are not theirs.
-fn doctor(program: &Program, more: &[&str]) -> Ran {
+fn doctor(program: &Program, more: &[&str]) -> Completed {
     let mut arguments = vec!["doctor", "--tenant", "acme-corp", "--tenant", "globex-corp"];
     arguments.extend(more);
     program.run(&arguments)

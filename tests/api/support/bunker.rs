@@ -43,22 +43,22 @@ impl BunkerTenant {
 
 impl Bunker {
     /// The same caller, naming a tenant by header.
-    pub fn beside(&self, tenant: &str) -> Self {
+    pub fn for_tenant(&self, tenant: &str) -> Self {
         Self { tenant: Some(tenant.to_owned()), ..self.clone() }
     }
 
     /// The same caller, at this host.
-    pub fn at(&self, host: &str) -> Self {
+    pub fn at_host(&self, host: &str) -> Self {
         Self { host: Some(host.to_owned()), ..self.clone() }
     }
 
     /// The same caller with another credential.
-    pub fn with(&self, token: &str) -> Self {
+    pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
     /// Whether both have one credential.
-    pub fn is_same_as(&self, other: &Self) -> bool {
+    pub fn has_same_token(&self, other: &Self) -> bool {
         self.token == other.token
     }
 

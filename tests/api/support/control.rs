@@ -9,7 +9,7 @@ use super::callers::send;
 use super::{Answer, Caller, TestApp};
 
 /// Sends a request with an `If-Match`, and a body where there is one.
-pub async fn send_if(
+pub async fn send_if_match(
     caller: &Caller,
     method: Method,
     path: &str,
@@ -24,12 +24,12 @@ pub async fn send_if(
 }
 
 /// Takes a step in a tenant's life, whatever its revision.
-pub async fn step(caller: &Caller, tenant: &str, verb: &str) -> Answer {
+pub async fn transition(caller: &Caller, tenant: &str, verb: &str) -> Answer {
     let (method, path) = match verb {
         "delete" => (Method::DELETE, format!("/control/v1/tenants/{tenant}")),
         verb => (Method::POST, format!("/control/v1/tenants/{tenant}/{verb}")),
     };
-    send_if(caller, method, &path, "*", None).await
+    send_if_match(caller, method, &path, "*", None).await
 }
 
 pub async fn put(caller: &Caller, path: &str, body: &Value) -> Answer {

@@ -7,7 +7,7 @@ pub mod bunker;
 pub mod callers;
 pub mod control;
 pub mod documented;
-pub mod gate;
+pub mod migration_lock;
 pub mod postgres;
 pub mod program;
 pub mod scoped;
@@ -31,16 +31,16 @@ use uuid::Uuid;
 
 pub use bunker::{Bunker, BunkerTenant};
 pub use callers::{Answer, Caller};
-pub use gate::Gate;
+pub use migration_lock::MigrationLock;
 pub use postgres::TestDatabase;
-pub use program::{Program, Ran};
+pub use program::{Completed, Program};
 pub use snapshot::{Snapshot, StrayRoles};
 
 /// The password of every user that a test makes.
 pub const PASSWORD: &str = "SecurePass123!";
 
-/// The wish for a tenant with an admin of its own.
-pub fn wish(slug: &str) -> ProvisionTenant {
+/// The command that sets up a tenant with an admin of its own.
+pub fn provision_command(slug: &str) -> ProvisionTenant {
     let admin = NewAdmin {
         email: Email::parse(&format!("admin@{slug}.example.com")).expect("an address"),
         password: Password::parse(PASSWORD).expect("a password"),
@@ -119,7 +119,7 @@ pub struct TestAppBuilder {
 
 impl TestAppBuilder {
     /// Time stands still unless the test turns it, however slow the machine is.
-    pub fn at_a_standstill(mut self) -> Self {
+    pub fn with_stopped_clock(mut self) -> Self {
         self.clock.stopped_at = Some(Clock::system().now());
         self
     }
@@ -220,11 +220,11 @@ impl TestApp {
 
     /// Stops the server and keeps its database.
     pub async fn stop(mut self) -> TestDatabase {
-        self.halt().await;
+        self.shut_down().await;
         self.database.clone()
     }
 
-    async fn halt(&mut self) {
+    async fn shut_down(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }

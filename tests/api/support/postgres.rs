@@ -21,11 +21,11 @@ const PREFIX: &str = "rowhouse_test_";
 /// What a crashed run left is swept when it is this old, in seconds.
 const STALE_AFTER: u64 = 3600;
 
-static GROUND: OnceCell<Ground> = OnceCell::const_new();
+static FIXTURE: OnceCell<Fixture> = OnceCell::const_new();
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// The server, and the template on it.
-struct Ground {
+struct Fixture {
     /// A URL whose database can be replaced.
     base: String,
     template: String,
@@ -42,10 +42,10 @@ struct Inner {
 impl TestDatabase {
     /// Clones the template.
     pub async fn create() -> Self {
-        let ground = ground().await;
+        let fixture = fixture().await;
         let name = unique_name();
-        let admin = connect(&with_database(&ground.base, "postgres")).await;
-        let sql = format!("CREATE DATABASE {name} TEMPLATE {}", ground.template);
+        let admin = connect(&with_database(&fixture.base, "postgres")).await;
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {}", fixture.template);
         admin.batch_execute(&sql).await.expect("a test database can be cloned");
         Self(Arc::new(Inner { name }))
     }
@@ -58,7 +58,7 @@ impl TestDatabase {
     /// An empty one with options of `CREATE DATABASE`.
     pub async fn create_with(options: &str) -> Self {
         let name = unique_name();
-        let admin = connect(&with_database(&ground().await.base, "postgres")).await;
+        let admin = connect(&with_database(&fixture().await.base, "postgres")).await;
         admin
             .batch_execute(&format!("CREATE DATABASE {name} {options}"))
             .await
@@ -68,8 +68,8 @@ impl TestDatabase {
 
     /// The owner's URL.
     pub fn url(&self) -> String {
-        let ground = GROUND.get().expect("a database exists, so its server does");
-        with_database(&ground.base, &self.0.name)
+        let fixture = FIXTURE.get().expect("a database exists, so its server does");
+        with_database(&fixture.base, &self.0.name)
     }
 
     /// A connection as the owner.
@@ -93,13 +93,13 @@ impl TestDatabase {
     }
 
     /// A connection to the same server, beside this database.
-    pub async fn connect_beside(&self) -> Client {
-        connect(&with_database(&ground().await.base, "postgres")).await
+    pub async fn connect_to_server(&self) -> Client {
+        connect(&with_database(&fixture().await.base, "postgres")).await
     }
 
     /// Lets nobody in and throws everybody out, as if the server were away.
     pub async fn close(&self) {
-        let (admin, name) = (self.connect_beside().await, self.name());
+        let (admin, name) = (self.connect_to_server().await, self.name());
         let sql = format!(
             "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
              SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
@@ -108,16 +108,16 @@ impl TestDatabase {
     }
 
     /// Lets nobody in any more; who is in stays.
-    pub async fn refuse_newcomers(&self) {
+    pub async fn refuse_new_connections(&self) {
         let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name());
-        let admin = self.connect_beside().await;
+        let admin = self.connect_to_server().await;
         admin.batch_execute(&sql).await.expect("a test database can be shut");
     }
 
     /// Lets everybody in again.
     pub async fn open(&self) {
         let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name());
-        let admin = self.connect_beside().await;
+        let admin = self.connect_to_server().await;
         admin.batch_execute(&sql).await.expect("a test database can be opened");
     }
 
@@ -128,8 +128,8 @@ impl TestDatabase {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let Some(ground) = GROUND.get() else { return };
-        let (base, name) = (ground.base.clone(), self.name.clone());
+        let Some(fixture) = FIXTURE.get() else { return };
+        let (base, name) = (fixture.base.clone(), self.name.clone());
         // A runtime of its own: the test's may be shutting down.
         let cleaner = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -164,8 +164,8 @@ async fn drop_database(base: &str, name: &str) {
     }
 }
 
-async fn ground() -> &'static Ground {
-    GROUND
+async fn fixture() -> &'static Fixture {
+    FIXTURE
         .get_or_init(|| async {
             #[expect(clippy::disallowed_methods, reason = "the one setting of the test suite")]
             let base = match std::env::var("TEST_DATABASE_URL") {
@@ -186,7 +186,7 @@ async fn ground() -> &'static Ground {
                 .expect("a template can be bootstrapped");
             backend.close().await;
             wait_until_unused(&admin, &template).await;
-            Ground { base, template }
+            Fixture { base, template }
         })
         .await
 }

@@ -24,14 +24,14 @@ pub struct Program {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Ran {
+pub struct Completed {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
     pub took: Duration,
 }
 
-impl Ran {
+impl Completed {
     /// What stdout holds, which must be one JSON document.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -74,7 +74,7 @@ impl Program {
     }
 
     /// Lets the account that runs PostgreSQL for root into folders below this one.
-    pub fn open_to_all(self) -> Self {
+    pub fn with_traversable_folder(self) -> Self {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         std::fs::set_permissions(self.folder(), open).expect("a folder of ours can be opened");
         self
@@ -106,17 +106,17 @@ impl Program {
     }
 
     /// Runs the program to its end, with nothing on stdin.
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub fn run(&self, arguments: &[&str]) -> Completed {
         finish(self.command(env!("CARGO_BIN_EXE_rowhouse"), arguments), None)
     }
 
     /// Runs the program to its end, with this on stdin.
-    pub fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Ran {
+    pub fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Completed {
         finish(self.command(env!("CARGO_BIN_EXE_rowhouse"), arguments), Some(stdin))
     }
 
     /// Runs a script in a shell that finds the program under its name.
-    pub fn shell(&self, script: &str) -> Ran {
+    pub fn shell(&self, script: &str) -> Completed {
         let program = Path::new(env!("CARGO_BIN_EXE_rowhouse"));
         let folder = program.parent().expect("a program lies in a folder").display();
         let path = format!("{folder}:{}", inherited("PATH").unwrap_or_default());
@@ -126,10 +126,10 @@ impl Program {
     }
 
     /// Starts the server and waits for its address.
-    pub fn serve(&self, arguments: &[&str]) -> Serving {
+    pub fn serve(&self, arguments: &[&str]) -> RunningServer {
         let mut all = vec!["serve"];
         all.extend(arguments);
-        Serving::start(self.command(env!("CARGO_BIN_EXE_rowhouse"), &all))
+        RunningServer::start(self.command(env!("CARGO_BIN_EXE_rowhouse"), &all))
     }
 }
 
@@ -139,7 +139,7 @@ fn inherited(name: &str) -> Option<String> {
 }
 
 /// A server that runs in a process of its own, and is killed with this.
-pub struct Serving {
+pub struct RunningServer {
     child: Child,
     stdout: Stream,
     stderr: Stream,
@@ -147,7 +147,7 @@ pub struct Serving {
     pub address: String,
 }
 
-impl Serving {
+impl RunningServer {
     fn start(mut command: Command) -> Self {
         let started = Instant::now();
         let mut child = command.spawn().expect("the program starts");
@@ -201,28 +201,28 @@ impl Serving {
     }
 
     /// Waits for its end.
-    pub fn wait(mut self) -> Ran {
+    pub fn wait(mut self) -> Completed {
         let began = Instant::now();
         let code = wait(&mut self.child).code();
         let took = began.elapsed();
-        Ran { code, stdout: self.stdout.finish(), stderr: self.stderr.finish(), took }
+        Completed { code, stdout: self.stdout.finish(), stderr: self.stderr.finish(), took }
     }
 
     /// Stops it by a signal and waits for its end.
-    pub fn stop(self, signal: &str) -> Ran {
+    pub fn stop(self, signal: &str) -> Completed {
         self.signal(signal);
         self.wait()
     }
 }
 
-impl Drop for Serving {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn finish(mut command: Command, stdin: Option<&str>) -> Ran {
+fn finish(mut command: Command, stdin: Option<&str>) -> Completed {
     let began = Instant::now();
     if stdin.is_some() {
         command.stdin(Stdio::piped());
@@ -235,11 +235,11 @@ fn finish(mut command: Command, stdin: Option<&str>) -> Ran {
     let mut stdout = Stream::follow(child.stdout.take().expect("stdout is piped"));
     let mut stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
     let code = wait(&mut child).code();
-    Ran { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
+    Completed { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
 }
 
 /// Runs a command whose stdin stays open and silent, as in a terminal that nobody types at.
-pub fn finish_with_open_stdin(mut command: Command) -> Ran {
+pub fn finish_with_open_stdin(mut command: Command) -> Completed {
     let began = Instant::now();
     let mut child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
     let held: Option<ChildStdin> = child.stdin.take();
@@ -247,7 +247,7 @@ pub fn finish_with_open_stdin(mut command: Command) -> Ran {
     let mut stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
     let code = wait(&mut child).code();
     drop(held);
-    Ran { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
+    Completed { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
 }
 
 /// Waits, but not for ever.

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::TestApp;
 
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A connection that nothing was sent on.
 pub async fn connect(app: &TestApp) -> TcpStream {
@@ -36,7 +36,7 @@ pub async fn read_answer(stream: &mut TcpStream) -> String {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, read).await.expect("the server answers in time");
+    tokio::time::timeout(ANSWER_TIMEOUT, read).await.expect("the server answers in time");
     text(&answer)
 }
 

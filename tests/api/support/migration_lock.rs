@@ -10,14 +10,14 @@ use tokio_postgres::Client;
 use super::{TestApp, TestAppBuilder};
 
 /// A lock that set-ups wait for, between two files.
-pub struct Gate {
+pub struct MigrationLock {
     holder: Client,
     watcher: Client,
 }
 
-impl Gate {
+impl MigrationLock {
     /// A server whose set-ups wait after the first of their migrations, and the shut gate.
-    pub async fn before(builder: TestAppBuilder) -> (TestApp, Self) {
+    pub async fn held(builder: TestAppBuilder) -> (TestApp, Self) {
         let app = with_migrations(
             builder.with("database.lock_timeout", "20s"),
             &[
@@ -33,7 +33,7 @@ impl Gate {
     }
 
     /// Waits until so many set-ups stand before the gate.
-    pub async fn wait_for(&self, waiting: i64) {
+    pub async fn wait_for_waiters(&self, waiting: i64) {
         for _ in 0..1000 {
             if self.waiting().await == waiting {
                 return;
@@ -50,14 +50,14 @@ impl Gate {
     }
 
     /// Ends the connections of the set-ups that wait; tells how many.
-    pub async fn kill_waiting(&self) -> usize {
+    pub async fn terminate_waiters(&self) -> usize {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                     WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
         self.watcher.query(sql, &[]).await.expect("connections can be ended").len()
     }
 
     /// Lets everybody through.
-    pub async fn open(&self) {
+    pub async fn release(&self) {
         let sql = "SELECT pg_advisory_unlock(4711)";
         self.holder.execute(sql, &[]).await.expect("the lock is ours");
     }
