@@ -185,9 +185,9 @@ async fn a_stop_waits_a_limited_time_for_a_request_and_a_second_signal_stops_at_
 
 #[tokio::test]
 async fn a_port_in_use_is_reported_before_anything_is_started() {
-    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let program = Program::embedded();
-    let taken = holder.local_addr().unwrap().to_string();
+    let taken = listener.local_addr().unwrap().to_string();
     let ran = program.run(&["serve", "--listen", &taken]).expect(1);
     assert!(ran.stderr.starts_with("rowhouse: ") && ran.stderr.contains("--listen"), "{ran:?}");
     assert_eq!(std::fs::read_dir(program.folder()).unwrap().count(), 0);

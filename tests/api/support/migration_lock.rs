@@ -11,7 +11,7 @@ use super::{TestApp, TestAppBuilder};
 
 /// An advisory lock that set-ups wait for between two migration files.
 pub struct MigrationLock {
-    holder: Client,
+    session: Client,
     watcher: Client,
 }
 
@@ -27,9 +27,9 @@ impl MigrationLock {
             ],
         )
         .await;
-        let gate = Self { holder: app.sql().await, watcher: app.sql().await };
-        gate.holder.execute("SELECT pg_advisory_lock(4711)", &[]).await.expect("the lock is free");
-        (app, gate)
+        let lock = Self { session: app.sql().await, watcher: app.sql().await };
+        lock.session.execute("SELECT pg_advisory_lock(4711)", &[]).await.expect("the lock is free");
+        (app, lock)
     }
 
     /// Waits until this many set-ups wait for the lock.
@@ -59,7 +59,7 @@ impl MigrationLock {
     /// Releases the lock, so that all waiting set-ups continue.
     pub async fn release(&self) {
         let sql = "SELECT pg_advisory_unlock(4711)";
-        self.holder.execute(sql, &[]).await.expect("this session holds the lock");
+        self.session.execute(sql, &[]).await.expect("this session holds the lock");
     }
 }
 
