@@ -85,7 +85,7 @@ const PG: &[Layer] = &[
     Layer { name: "connect", may_import: &["error", "rules"] },
     Layer { name: "pool", may_import: &["error", "rules"] },
     Layer { name: "scope", may_import: &["pool", "error", "rules"] },
-    // The only one that knows pools and scopes.
+    // The only part that knows pools and scopes.
     Layer { name: "db", may_import: &["scope", "pool", "error", "rules"] },
     Layer { name: "locks", may_import: &["scope", "error"] },
     Layer { name: "catalog", may_import: &["db", "scope", "error", "rules"] },
@@ -114,7 +114,7 @@ const PG_NAMES: &[(&str, &str)] = &[
     ("TenantTx", "scope"),
 ];
 
-/// Folders of `http` that do not know each other.
+/// Folders of `http` that do not import each other.
 const DIALECTS: &[&str] = &["reten", "databunker", "webfluss", "control", "console"];
 
 /// The crate's name, under which `main.rs` sees the library.
@@ -414,7 +414,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The same within `pg`. A name that `pg/mod.rs` gives out counts as the part that it comes from.
+    /// Checks an import between parts of `pg`. A name that `pg/mod.rs` re-exports counts as its part.
     fn inside_pg(&mut self, target: &[String], line: usize, in_tests: bool) {
         let (Some(from), Some(name)) = (self.pg_part, target.get(1)) else { return };
         let name = PG_NAMES

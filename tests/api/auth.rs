@@ -188,7 +188,7 @@ async fn reuse_of_a_refresh_cookie_ends_its_session_at_once() {
 }
 
 #[tokio::test]
-async fn of_simultaneous_refreshes_with_one_cookie_at_most_one_succeeds() {
+async fn at_most_one_of_several_simultaneous_refreshes_with_one_cookie_succeeds() {
     let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
     app.add_user(EMAIL, None).await;
     for _ in 0..3 {

@@ -415,7 +415,7 @@ async fn a_body_that_arrives_too_slowly_is_refused_in_the_form_of_the_dialect() 
         ("/control/v1/tenants", 408, "\"code\":\"body_too_slow\""),
         ("/api/tenants", 408, "\"message\":\"The body did not come in time.\""),
         ("/v2/TenantCreate", 400, "\"message\":\"The request body did not come in time\""),
-        // A route of the application: the form is the default, whichever extractor reads the body.
+        // A route of the application itself, whichever extractor reads its body.
         ("/reads", 408, "\"statusCode\":408"),
     ] {
         let answer = wire::exchange(&app, start(path, 100).as_bytes()).await;
