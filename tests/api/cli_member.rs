@@ -65,7 +65,8 @@ async fn a_user_becomes_a_member_changes_role_and_leaves() {
 }
 
 #[tokio::test]
-async fn a_user_is_created_with_a_password_from_stdin_and_an_existing_user_keeps_the_old_password() {
+async fn a_user_is_created_with_a_password_from_stdin_and_an_existing_user_keeps_the_old_password()
+{
     let (app, program, _) = fixture().await;
     let command = [
         "member",
