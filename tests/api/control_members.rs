@@ -190,7 +190,11 @@ async fn the_last_admin_is_neither_removed_nor_demoted() {
     add(&root, "acme", &new_member("bo@acme.com", "VIEWER")).await;
     assert_problem(&remove(&root, "acme", &ada).await, 409, "last_admin");
     assert_problem(&set_role(&root, "acme", &ada, "FDE").await, 409, "last_admin");
-    assert_eq!(set_role(&root, "acme", &ada, "ADMIN").await.status, 200, "an unchanged role is accepted");
+    assert_eq!(
+        set_role(&root, "acme", &ada, "ADMIN").await.status,
+        200,
+        "an unchanged role is accepted"
+    );
     assert_eq!(events(&app, acme.id, "member.set_role").await, 0);
 }
 

@@ -69,7 +69,10 @@ async fn a_list_is_read_page_by_page_and_filtered() {
         assert_eq!(list_all(&root, query).await.0, found, "{query}");
     }
     let third = root.get(&path("three")).await.body["created_at"].as_str().unwrap().to_owned();
-    assert_eq!(list_all(&root, &format!("created_after={third}")).await.0, ["three", "four", "five"]);
+    assert_eq!(
+        list_all(&root, &format!("created_after={third}")).await.0,
+        ["three", "four", "five"]
+    );
     assert_eq!(list_all(&root, &format!("created_before={third}")).await.0, ["one", "two"]);
 }
 
@@ -440,7 +443,11 @@ async fn an_update_requires_the_current_revision() {
     assert_eq!(merged.body["settings"], json!({ "b": { "c": 2, "d": 4 }, "e": [1] }));
     assert_eq!(merged.body["name"], "Ægir");
     let same = patch(&root, "aegir", "\"3\"", &json!({ "name": "Ægir" })).await;
-    assert_eq!((same.status, same.header("etag")), (200, Some("\"3\"")), "an update that changes nothing keeps the revision");
+    assert_eq!(
+        (same.status, same.header("etag")),
+        (200, Some("\"3\"")),
+        "an update that changes nothing keeps the revision"
+    );
     let emptied = patch(&root, "aegir", "*", &json!({ "settings": null })).await;
     assert_eq!(emptied.body["settings"], json!({}));
     assert_eq!(events(&app, acme.id, "tenant.update").await, 3);
@@ -455,7 +462,11 @@ async fn an_update_requires_the_current_revision() {
         .unwrap();
     let details: Value = details.get(0);
     assert_eq!(details["slug"], json!({ "from": "acme", "to": "aegir" }));
-    assert_eq!(details["settings"], json!(["a", "b"]), "the names of settings are recorded, not their values");
+    assert_eq!(
+        details["settings"],
+        json!(["a", "b"]),
+        "the names of settings are recorded, not their values"
+    );
 }
 
 #[tokio::test]

@@ -41,7 +41,10 @@ async fn a_token_is_shown_once_and_its_revocation_applies_at_once_in_every_proce
         assert_problem(&caller.get("/control/v1/tenants/acme").await, 401, "unauthenticated");
     }
     let again = app.root().post(&revoke, &json!({})).await;
-    assert_eq!(again.body["revoked_at"], first.body["revoked_at"], "a second revocation changes nothing");
+    assert_eq!(
+        again.body["revoked_at"], first.body["revoked_at"],
+        "a second revocation changes nothing"
+    );
     let events = app
         .sql()
         .await
@@ -102,7 +105,11 @@ async fn a_tenant_admin_manages_the_tokens_of_that_tenant_only() {
     let own = admin.post(TOKENS, &new_token(Some(acme.id))).await;
     assert_eq!(own.status, 201, "{own:?}");
     assert_problem(&admin.post(TOKENS, &new_token(Some(other.id))).await, 404, "tenant_not_found");
-    assert_problem(&admin.post(TOKENS, &new_token(Some(Uuid::new_v4()))).await, 404, "tenant_not_found");
+    assert_problem(
+        &admin.post(TOKENS, &new_token(Some(Uuid::new_v4()))).await,
+        404,
+        "tenant_not_found",
+    );
     assert_problem(&admin.post(TOKENS, &new_token(None)).await, 403, "forbidden");
     let too_much = json!({ "name": "x", "permissions": ["DELETE_TENANT"], "tenant_id": acme.id });
     let refused = admin.post(TOKENS, &too_much).await;

@@ -209,7 +209,11 @@ impl CrashTest {
         // The database of the test suite stays up, so its contents can be checked at once.
         if !self.fixture.is_embedded() {
             inspection::wait_until_alone(&sql).await;
-            assert_eq!(Inspection::of_structure(&sql).await, Vec::<String>::new(), "right after a kill");
+            assert_eq!(
+                Inspection::of_structure(&sql).await,
+                Vec::<String>::new(),
+                "right after a kill"
+            );
         }
     }
 
@@ -237,7 +241,10 @@ impl CrashTest {
         }
         assert_eq!(exceptions, Vec::<String>::new(), "unexpected answers to a set-up");
         assert_eq!(inspection.defects, Vec::<String>::new(), "partial tenants");
-        assert!(hits >= clients.least_hits(), "too few kills interrupted a set-up, so the run proves nothing");
+        assert!(
+            hits >= clients.least_hits(),
+            "too few kills interrupted a set-up, so the run proves nothing"
+        );
         for number in 0..begun {
             let found = inspection.tenants.get(&slug(number));
             match answered.get(&number) {
@@ -251,7 +258,11 @@ impl CrashTest {
         for (number, id) in &answered {
             if key(*number).is_some() {
                 let again = clients.send(*number, &clients.caller(&serve.address)).await;
-                assert!(matches!(again, Attempt::Answered(same) if same == *id), "{}", slug(*number));
+                assert!(
+                    matches!(again, Attempt::Answered(same) if same == *id),
+                    "{}",
+                    slug(*number)
+                );
             }
         }
         let last = Inspection::of(&self.fixture.connect().await, &inspection.orphaned_before).await;
@@ -359,14 +370,18 @@ impl Clients {
 
 /// Logs the admin of a tenant in and asserts that the tenant is in the admin's list.
 async fn log_in(address: &str, slug: &str, id: Uuid) {
-    let number = slug.trim_start_matches("crash-").parse().expect("the slugs of this test end in a number");
+    let number =
+        slug.trim_start_matches("crash-").parse().expect("the slugs of this test end in a number");
     let body = serde_json::json!({ "identifier": admin_email(number), "password": PASSWORD });
     let answer = Caller::new(address, None).post("/api/auth/login", &body).await;
     assert_eq!(answer.status, 200, "the admin of {slug} logs in: {answer:?}");
     let token = answer.body["accessToken"].as_str().expect("the answer has a token");
     let mine = Caller::new(address, Some(token)).get("/api/tenant/mine").await;
     let ids: Vec<_> = mine.body.as_array().into_iter().flatten().map(|t| &t["id"]).collect();
-    assert!(ids.contains(&&Value::from(id.to_string())), "the admin of {slug} is a member: {mine:?}");
+    assert!(
+        ids.contains(&&Value::from(id.to_string())),
+        "the admin of {slug} is a member: {mine:?}"
+    );
 }
 
 fn slug(number: usize) -> String {

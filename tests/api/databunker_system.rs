@@ -428,7 +428,12 @@ async fn every_system_call_needs_the_main_tenant_and_an_unlock_and_is_audited_ev
             (&tenant.admin, with(&root_unlock), 403, Some("forbidden")),
             (&root, with(&tenants_unlock), 403, Some("unauthenticated")),
             (&root, json!({}), 403, Some("unauthenticated")),
-            (&root, with(&root_unlock), if action == "system.restore_profile" { 404 } else { 200 }, None),
+            (
+                &root,
+                with(&root_unlock),
+                if action == "system.restore_profile" { 404 } else { 200 },
+                None,
+            ),
         ];
         for (caller, body, status, refusal) in cases {
             let answer = caller.call(call, body).await;
@@ -501,7 +506,11 @@ async fn an_unavailable_tenant_is_reported_and_the_others_are_served() {
         assert_eq!(answer.ok()["errors"], errors, "{call}");
         assert_eq!(answer.body["total"], 1, "{call}");
         assert_eq!(answer.body["rows"][0]["tenantname"], "beta", "{call}");
-        assert!(!answer.text.contains("profiles\""), "the answer reveals nothing of the database: {}", answer.text);
+        assert!(
+            !answer.text.contains("profiles\""),
+            "the answer reveals nothing of the database: {}",
+            answer.text
+        );
     }
     let stats = app.bunker_root().call("SystemGetSystemStats", json!({})).await;
     assert_eq!(stats.ok()["errors"], errors);

@@ -368,7 +368,12 @@ async fn a_deleted_record_is_not_found_by_any_key_and_its_keys_can_be_reused() {
 }
 
 async fn column(sql: &Client, query: &str) -> Vec<String> {
-    sql.query(query, &[]).await.expect("the column can be read").iter().map(|row| row.get(0)).collect()
+    sql.query(query, &[])
+        .await
+        .expect("the column can be read")
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
 }
 
 /// Makes a tenant with two records. Returns the tenant and the tokens of the records.

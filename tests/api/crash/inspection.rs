@@ -118,7 +118,7 @@ impl Inspection {
 
 /// Lists the schemas whose migration history is incomplete.
 async fn unmigrated(sql: &Client) -> Vec<String> {
-    let set = MigrationSet::tenant().expect("the built-in set is good");
+    let set = MigrationSet::tenant().expect("the built-in set is valid");
     let expected: Vec<i32> = (1..=set.version()).collect();
     assert_eq!(expected.len(), set.files().len(), "the built-in set is numbered without a gap");
     let rows = sql

@@ -58,7 +58,8 @@ impl Fixture {
             return postgres::connect(url).await;
         }
         let config = embedded::running(self.data_dir(), "rowhouse").expect("the server runs");
-        let (client, connection) = config.connect(NoTls).await.expect("the server accepts a connection");
+        let (client, connection) =
+            config.connect(NoTls).await.expect("the server accepts a connection");
         tokio::spawn(connection);
         client
     }

@@ -36,8 +36,7 @@ async fn invalid_profiles_are_refused_and_nothing_is_stored() {
     let lone_surrogate = r#"{"profile":{"a":"\ud800"}}"#.to_owned();
     // The form in which serde_json passes numbers of any length internally; it is refused in a request.
     let smuggled = r#"{"profile":{"a":{"$serde_json::private::Number":"1,\"login\":\"x\""}}}"#;
-    for body in [deep, lone_surrogate, smuggled.to_owned(), "{\"profile\":{\"a\":1e}}".to_owned()]
-    {
+    for body in [deep, lone_surrogate, smuggled.to_owned(), "{\"profile\":{\"a\":1e}}".to_owned()] {
         let answer = tenant.admin.send("/v2/UserCreate", "application/json", body).await;
         assert_eq!(answer.error(400), "Failed to decode the request body");
     }
