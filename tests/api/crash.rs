@@ -34,12 +34,12 @@ use crate::support::{Caller, PASSWORD, TestApp, TestDatabase};
 
 /// The least number of set-ups in the suite; `make crash` sets more.
 const SETUPS: usize = 30;
-/// For every so many set-ups one kill must interrupt an open transaction, and at least two kills in all.
+/// One kill for every ten set-ups must interrupt an open transaction, and at least two kills in all.
 const SETUPS_PER_HIT: usize = 10;
-/// Set-ups continue until enough kills hit, but for at most so many times the wanted number.
+/// The upper bound on set-ups if too few kills hit, as a multiple of the wanted number.
 const MAX_FACTOR: usize = 10;
 const CLIENTS: usize = 4;
-/// One set-up in so many is sent without a key and only once.
+/// One in four set-ups is sent without a key and only once.
 const SENT_ONCE: usize = 4;
 /// The largest number of answered set-ups between two kills.
 const ANSWERS_BETWEEN_KILLS: usize = 4;

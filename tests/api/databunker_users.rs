@@ -1,4 +1,4 @@
-//! Records of people inside a tenant: `UserCreate`, `UserGet`, `UserUpdate`, `UserPatch`, `UserDelete`, one record at a time.
+//! Records of people inside a tenant, one at a time: `UserCreate`, `UserGet`, `UserUpdate`, `UserPatch`, `UserDelete`.
 
 mod bulk;
 mod history;

@@ -1,4 +1,4 @@
-//! `doctor`: it reports exactly the drift that there is, repairs what it can and leaves the rest unchanged.
+//! `doctor` reports exactly the drift that exists, repairs what it can and leaves the rest unchanged.
 //!
 //! The schemas are those of `tests/fixtures/workshop`, which contain one object of every kind. Roles belong to
 //! the server, on which other tests create and drop roles meanwhile: an orphaned role counts only if this test

@@ -293,7 +293,7 @@ async fn bound_token(app: &TestApp, tenant: Uuid) -> String {
 }
 
 #[tokio::test]
-async fn a_forgotten_commit_rolls_back() {
+async fn a_transaction_that_is_not_committed_is_rolled_back() {
     let site = Site::open().await;
     let admin = site.app.log_in(&site.acme.admin_email).await;
     let answer = site.add(&admin, &site.acme, "/notes/forgotten", "forgotten").await;

@@ -1,4 +1,4 @@
-//! The command: its output and its exit code.
+//! The `doctor` command: its output and its exit code.
 
 use super::Fixture;
 use crate::support::{Completed, Program};

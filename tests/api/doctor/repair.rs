@@ -1,4 +1,4 @@
-//! `--fix`: repairs last, what must not be touched is unchanged, and each repair is recorded.
+//! `--fix`: repairs are permanent and recorded, and structure and data are not changed.
 
 use rowhouse::service::doctor::{Orphans, Outcome};
 
