@@ -19,8 +19,8 @@ async fn a_token_is_shown_once_and_its_revocation_applies_at_once_in_every_proce
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(made.body["permissions"], json!(["VIEW_TENANTS"]));
     let secret = made.body["token"].as_str().unwrap().to_owned();
-    let (here, there) = (app.bearer(&secret), second.bearer(&secret));
-    for caller in [&here, &there] {
+    let (in_first, in_second) = (app.bearer(&secret), second.bearer(&secret));
+    for caller in [&in_first, &in_second] {
         assert_eq!(caller.get("/control/v1/tenants/acme").await.status, 200);
     }
     let list = app.root().get(TOKENS).await;
@@ -37,7 +37,7 @@ async fn a_token_is_shown_once_and_its_revocation_applies_at_once_in_every_proce
     let revoke = format!("{TOKENS}/{}/revoke", made.body["id"].as_str().unwrap());
     let first = app.root().post(&revoke, &json!({})).await;
     assert_eq!(first.status, 200, "{first:?}");
-    for caller in [&there, &here] {
+    for caller in [&in_second, &in_first] {
         assert_problem(&caller.get("/control/v1/tenants/acme").await, 401, "unauthenticated");
     }
     let again = app.root().post(&revoke, &json!({})).await;

@@ -73,7 +73,7 @@ async fn a_call_without_a_valid_token_is_403_access_denied() {
             "Access denied"
         );
     }
-    // Reten's bearer token is no credential here.
+    // Reten's bearer token is no credential in this dialect.
     let bearer = app.root().post("/v2/TenantListTenants", &json!({})).await;
     assert_eq!(bearer.error(403), "Access denied");
     let bytes = "POST /v2/UserGet HTTP/1.1\r\nHost: x\r\nX-Bunker-Token: \u{fffd}\r\nConnection: close\r\n\r\n";
@@ -342,13 +342,13 @@ async fn the_tenant_comes_from_the_header_else_the_host_else_it_is_the_main_tena
 
 #[tokio::test]
 async fn concurrent_first_uses_of_the_main_tenant_create_exactly_one() {
-    let here = TestApp::spawn().await;
-    let there = TestApp::builder()
-        .with("root_token", here.root_token.clone())
-        .on(here.database.clone())
+    let first = TestApp::spawn().await;
+    let second = TestApp::builder()
+        .with("root_token", first.root_token.clone())
+        .on(first.database.clone())
         .spawn()
         .await;
-    let (one, other) = (here.bunker_root(), there.bunker(&here.root_token));
+    let (one, other) = (first.bunker_root(), second.bunker(&first.root_token));
     let create = |n: usize| {
         let caller = if n.is_multiple_of(2) { one.clone() } else { other.clone() };
         async move {
@@ -358,13 +358,13 @@ async fn concurrent_first_uses_of_the_main_tenant_create_exactly_one() {
     for answer in join_all((0..24).map(create)).await {
         answer.ok();
     }
-    let sql = here.sql().await;
+    let sql = first.sql().await;
     let row =
         sql.query_one("SELECT count(*), min(number), min(slug) FROM tenants", &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, &str>(2)), (1, 1, "main"));
     let schemas = schemas(&sql).await;
     assert_eq!(schemas.len(), 1);
-    assert_eq!(here.count(&schemas[0], "profiles").await, 24);
+    assert_eq!(first.count(&schemas[0], "profiles").await, 24);
 }
 
 #[tokio::test]
@@ -401,8 +401,8 @@ async fn profiles_work_in_every_isolation_and_statement_mode() {
             let found = json!({ "identity": "ada@", "unlockuuid": unlockuuid });
             assert_eq!(tenant.admin.call("UserSearch", found).await.ok()["total"], 1);
             let users = json!([{ "mode": "phone", "identity": "1" }, { "mode": "token", "identity": token }]);
-            let gone = tenant.admin.call("UserDeleteBulk", json!({ "users": users })).await;
-            assert_eq!(gone.ok()["deleted_count"], 2);
+            let deleted = tenant.admin.call("UserDeleteBulk", json!({ "users": users })).await;
+            assert_eq!(deleted.ok()["deleted_count"], 2);
             let root = app.bunker_root();
             let restore = json!({ "token": token, "tenantid": tenant.number, "unlockuuid": root.unlock().await });
             let restored = root.call("SystemRestoreUserProfile", restore).await;

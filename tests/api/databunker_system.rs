@@ -51,14 +51,14 @@ async fn an_unlock_is_valid_for_its_owner_only() {
     for owner in &owners {
         unlocks.push(owner.unlock().await);
     }
-    for (who, owner) in owners.iter().enumerate() {
-        for (whose, unlockuuid) in unlocks.iter().enumerate() {
+    for (caller, owner) in owners.iter().enumerate() {
+        for (source, unlockuuid) in unlocks.iter().enumerate() {
             let body = json!({ "unlockuuid": unlockuuid });
             let answer = owner.call("BulkListAllUsers", body).await;
-            if who == whose {
+            if caller == source {
                 answer.ok();
             } else {
-                assert_eq!(answer.error(403), BAD_UNLOCK, "{who} with the unlock of {whose}");
+                assert_eq!(answer.error(403), BAD_UNLOCK, "{caller} with the unlock of {source}");
             }
         }
     }
@@ -317,12 +317,12 @@ async fn a_person_is_deleted_in_all_tenants_or_in_the_named_one() {
     let by_token = json!({ "mode": "token", "identity": token });
     let answer = system(&app, "SystemDeleteUserProfiles", by_token.clone()).await;
     assert_eq!(answer.error(400), "Missing API request parameters: tenantid");
-    let mut elsewhere = by_token.clone();
-    elsewhere["tenantname"] = json!("acme");
-    assert_eq!(system(&app, "SystemDeleteUserProfiles", elsewhere).await.ok()["total"], 0);
-    let mut there = by_token;
-    there["tenantname"] = json!("gamma");
-    assert_eq!(system(&app, "SystemDeleteUserProfiles", there).await.ok()["total"], 1);
+    let mut in_acme = by_token.clone();
+    in_acme["tenantname"] = json!("acme");
+    assert_eq!(system(&app, "SystemDeleteUserProfiles", in_acme).await.ok()["total"], 0);
+    let mut in_gamma = by_token;
+    in_gamma["tenantname"] = json!("gamma");
+    assert_eq!(system(&app, "SystemDeleteUserProfiles", in_gamma).await.ok()["total"], 1);
     assert_eq!(app.count(&c.schema(), "profiles").await, 0);
 }
 
@@ -343,8 +343,8 @@ async fn a_deleted_record_is_restored_in_its_last_version_under_its_old_token() 
     assert_eq!(not_deleted.error(409), "The user record is not deleted");
     a.admin.about("UserDelete", "login", "ada").await.ok();
     // It is restored in its own tenant only.
-    let elsewhere = restore(json!({ "tenantid": b.number })).await;
-    assert_eq!(elsewhere.error(404), "The user record was not found");
+    let in_beta = restore(json!({ "tenantid": b.number })).await;
+    assert_eq!(in_beta.error(404), "The user record was not found");
     for (extra, status, message) in [
         (json!({}), 400, "Missing API request parameters: tenantid"),
         (json!({ "tenantid": 999 }), 404, "The tenant was not found"),

@@ -213,35 +213,35 @@ async fn row_of(app: &TestApp, number: i64) -> (&'static str, &'static str, &'st
 
 #[tokio::test]
 async fn an_old_name_is_unknown_at_once_in_every_process() {
-    let here = TestApp::builder().with("base_domain", "example.com").spawn().await;
-    let there = TestApp::builder()
+    let first = TestApp::builder().with("base_domain", "example.com").spawn().await;
+    let second = TestApp::builder()
         .with("base_domain", "example.com")
-        .on(here.database.clone())
+        .on(first.database.clone())
         .spawn()
         .await;
-    let tenant = here.bunker_tenant("old").await;
+    let tenant = first.bunker_tenant("old").await;
     tenant.add(json!({ "email": "ada@example.com" })).await;
     let everywhere = |token: &str| {
-        [here.bunker(token), there.bunker(token)]
+        [first.bunker(token), second.bunker(token)]
             .into_iter()
             .flat_map(|caller| [caller.for_tenant("old"), caller.at_host("old.example.com")])
             .collect::<Vec<Bunker>>()
     };
-    let root_there = there.bunker_root();
+    let second_root = second.bunker_root();
     for caller in everywhere(&tenant.xtoken) {
         caller.get("ada@example.com").await.ok();
     }
-    root_there.for_tenant("old").get("ada@example.com").await.ok();
+    second_root.for_tenant("old").get("ada@example.com").await.ok();
     tenant.admin.call("TenantUpdate", json!({ "tenantname": "new" })).await.ok();
 
-    for root in [here.bunker_root(), there.bunker_root()] {
-        for gone in [root.for_tenant("old"), root.at_host("old.example.com")] {
-            assert_eq!(gone.get("ada@example.com").await.error(404), "The tenant was not found");
+    for root in [first.bunker_root(), second.bunker_root()] {
+        for renamed in [root.for_tenant("old"), root.at_host("old.example.com")] {
+            assert_eq!(renamed.get("ada@example.com").await.error(404), "The tenant was not found");
         }
         root.for_tenant("new").get("ada@example.com").await.ok();
         root.at_host("new.example.com").get("ada@example.com").await.ok();
     }
-    for app in [&here, &there] {
+    for app in [&first, &second] {
         let admin = app.bunker(&tenant.xtoken);
         // A header must name the tenant of the token. An unknown host is ignored, because the token names its tenant.
         assert_eq!(
@@ -255,23 +255,23 @@ async fn an_old_name_is_unknown_at_once_in_every_process() {
 
 #[tokio::test]
 async fn a_former_name_can_be_taken_and_shows_nothing_of_the_old_tenant() {
-    let here = TestApp::spawn().await;
-    let there = TestApp::builder().on(here.database.clone()).spawn().await;
-    let old = here.bunker_tenant("shared").await;
+    let first = TestApp::spawn().await;
+    let second = TestApp::builder().on(first.database.clone()).spawn().await;
+    let old = first.bunker_tenant("shared").await;
     let record = old.add(json!({ "email": "ada@example.com", "secret": "of the old one" })).await;
-    for app in [&here, &there] {
+    for app in [&first, &second] {
         app.bunker(&old.xtoken).for_tenant("shared").get("ada@example.com").await.ok();
     }
     old.admin.call("TenantUpdate", json!({ "tenantname": "moved" })).await.ok();
-    let new = here.bunker_tenant("shared").await;
+    let new = first.bunker_tenant("shared").await;
     assert_ne!(new.number, old.number);
-    for app in [&here, &there] {
+    for app in [&first, &second] {
         let newcomer = app.bunker(&new.xtoken).for_tenant("shared");
         for (mode, identity) in [("email", "ada@example.com"), ("token", record.as_str())] {
             let answer = newcomer.about("UserGet", mode, identity).await;
             assert_eq!(answer.error(404), "The user record was not found");
-            let root = app.bunker(&here.root_token).for_tenant("shared");
-            if app.root_token == here.root_token {
+            let root = app.bunker(&first.root_token).for_tenant("shared");
+            if app.root_token == first.root_token {
                 root.about("UserGet", mode, identity).await.error(404);
             }
         }
@@ -290,7 +290,7 @@ async fn a_former_name_can_be_taken_and_shows_nothing_of_the_old_tenant() {
         );
         old_admin.get("ada@example.com").await.ok();
     }
-    let schemas = here.schemas_with("of the old one").await;
+    let schemas = first.schemas_with("of the old one").await;
     assert_eq!(schemas, [old.schema()]);
 }
 
@@ -391,7 +391,7 @@ async fn a_tenant_is_the_same_tenant_in_every_dialect() {
     let reten_made = app.set_up("reten-made").await;
     let bunker_made = app.bunker_tenant("bunkermade").await;
     let root = app.bunker_root();
-    // Reten's slug may contain a hyphen and is a valid tenant name here.
+    // Reten's slug may contain a hyphen and is a valid tenant name in this dialect.
     let profile = json!({ "profile": { "email": "ada@example.com" } });
     root.for_tenant("reten-made").call("UserCreate", profile).await.ok();
     assert_eq!(app.schemas_with("ada@example.com").await, [reten_made.schema()]);

@@ -102,8 +102,8 @@ async fn a_record_is_changed_by_a_merge_or_a_patch_and_deleted() {
     ] {
         assert_eq!(v1(admin, Method::PUT, path, body).await.error(400), message);
     }
-    let gone = v1(admin, Method::DELETE, path, Value::Null).await;
-    assert_eq!(gone.ok(), &json!({ "status": "ok", "result": "done" }));
+    let deleted = v1(admin, Method::DELETE, path, Value::Null).await;
+    assert_eq!(deleted.ok(), &json!({ "status": "ok", "result": "done" }));
     for method in [Method::GET, Method::DELETE] {
         let answer = v1(admin, method, path, Value::Null).await;
         assert_eq!(answer.error(404), "The user record was not found");

@@ -78,8 +78,8 @@ async fn the_events_of_a_record_are_listed_newest_first_and_remain_after_its_del
     assert!(uuid::Uuid::try_parse(request_id).is_ok(), "{request_id}");
 
     // Another tenant does not find the event.
-    let elsewhere = other.admin.call("AuditGetEvent", json!({ "auditeventuuid": event })).await;
-    assert_eq!(elsewhere.error(404), "The audit event was not found");
+    let foreign = other.admin.call("AuditGetEvent", json!({ "auditeventuuid": event })).await;
+    assert_eq!(foreign.error(404), "The audit event was not found");
     other.admin.about("AuditListUserEvents", "token", &ada).await.error(404);
     for (bad, message) in [
         (json!("x"), "Bad UUID"),

@@ -74,8 +74,8 @@ async fn a_persons_token_reads_its_own_record_and_does_nothing_else() {
     }
     assert_eq!(app.count(&tenant.schema(), "profiles").await, 2);
     // The other dialects do not accept it.
-    let elsewhere = app.bearer(made.body["xtoken"].as_str().unwrap()).get("/api/tenant/mine").await;
-    assert_eq!(elsewhere.status, 401, "{elsewhere:?}");
+    let reten = app.bearer(made.body["xtoken"].as_str().unwrap()).get("/api/tenant/mine").await;
+    assert_eq!(reten.status, 401, "{reten:?}");
     // Once the record is deleted, the token reads nothing.
     tenant.admin.about("UserDelete", "token", &ada).await.ok();
     person.about("UserGet", "token", &ada).await.error(404);
@@ -95,7 +95,7 @@ async fn a_persons_token_is_valid_for_ten_minutes_or_for_the_given_time() {
             admin.with_token(answer.ok()["xtoken"].as_str().unwrap())
         }
     };
-    let usual = make(json!({})).await;
+    let default = make(json!({})).await;
     let short = make(json!({ "finaltime": "60s" })).await;
     let long = make(json!({ "finaltime": "30m", "slidingtime": "1s" })).await; // a bare `m` is a minute in this call
     let sliding = make(json!({ "slidingtime": "1h" })).await;
@@ -105,10 +105,10 @@ async fn a_persons_token_is_valid_for_ten_minutes_or_for_the_given_time() {
     };
     assert!(is_valid(&short).await);
     app.clock.advance(Duration::seconds(61));
-    assert!(!is_valid(&short).await && is_valid(&usual).await);
+    assert!(!is_valid(&short).await && is_valid(&default).await);
     app.clock.advance(Duration::minutes(10));
-    assert!(!is_valid(&usual).await && is_valid(&long).await);
-    assert_eq!(usual.about("UserGet", "token", &ada).await.error(403), "Access denied");
+    assert!(!is_valid(&default).await && is_valid(&long).await);
+    assert_eq!(default.about("UserGet", "token", &ada).await.error(403), "Access denied");
     app.clock.advance(Duration::minutes(25));
     assert!(!is_valid(&long).await && is_valid(&sliding).await);
     let bad = json!({ "mode": "token", "identity": ada, "finaltime": "soon" });
