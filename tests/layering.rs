@@ -1,18 +1,19 @@
-//! Holds up the walls of the house: reads `src/` and fails on what a layer may not do.
+//! Checks the layers: reads `src/` and fails on code that a layer may not contain.
 //!
-//! - **Imports go downward.** [`LAYERS`] says for each layer which ones it may name. A path counts
-//!   wherever it stands: in a `use` with nested groups, in an expression, in a type, inside a macro
+//! - **Imports go downward.** [`LAYERS`] lists for each layer the layers that it may name. A path
+//!   counts anywhere: in a `use` with nested groups, in an expression, in a type, inside a macro
 //!   call or in the text of an attribute (`with = "crate::.."`); `crate::`, `super::`, `self::` and
-//!   the crate's own name are all followed. Dialects do not know each other.
-//! - **One door.** [`DOOR`] lists the files whose SQL may name the search path or change the role.
-//! - **No lint is allowed away**; an exception is an `#[expect]` with a reason.
-//! - **Foreign crates stay in their layer** ([`FOREIGN`]): nobody above `pg` holds a connection.
+//!   the crate's own name are all followed. Dialects do not import each other.
+//! - **One guard.** [`GUARD_FILES`] lists the files whose SQL may name the search path or change the
+//!   role.
+//! - **No `#[allow]`**; an exception is an `#[expect]` with a reason.
+//! - **Foreign crates stay in their layer** ([`FOREIGN`]): no layer above `pg` holds a connection.
 //!
-//! Tests inside `src/` may reach over a layer, never up. Comments do not count.
+//! Tests inside `src/` may skip a layer, but never import upward. Comments do not count.
 //!
-//! It works on tokens rather than on a syntax tree, because a syntax tree has holes where the macro
-//! calls are. A new layer or a new exception is one line in a table here, with its reason. What the
-//! checker must catch stands below it as snippets: add yours first when you find a way around it.
+//! The checker works on tokens rather than on a syntax tree, because a syntax tree does not contain
+//! the code inside macro calls. A new layer or a new exception is one line in a table here, with its
+//! reason. The snippets that the checker must catch follow it: a way around it is added there first.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -21,12 +22,12 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// A top-level module of the crate, or one of its two roots.
 struct Layer {
     name: &'static str,
-    /// What its code may import, beside itself. Tests in it may import whatever these may, too.
+    /// What its code may import besides itself. Its tests may also import what those layers may.
     may_import: &'static [&'static str],
 }
 
-/// From the ground up. Only `service` and `app` know `pg`: a handler or a command that reaches it
-/// directly has gone round the rights check, which is the first line of a service method.
+/// The layers, lowest first. Only `service` and `app` know `pg`: a handler or a command that calls it
+/// directly bypasses the rights check, which is the first line of a service method.
 const LAYERS: &[Layer] = &[
     Layer { name: "domain", may_import: &[] },
     // Beside the domain, not above: pools, services and handlers all count and trace.
@@ -57,7 +58,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer { name: "cli", may_import: &["app", "config", "service", "auth", "domain", "telemetry"] },
     Layer { name: "main", may_import: &["cli", "app", "config", "domain", "telemetry"] },
-    // The map of the crate: declares the modules and may give them a shorter name.
+    // The crate root declares the modules and may re-export from them.
     Layer {
         name: "lib",
         may_import: &[
@@ -76,15 +77,15 @@ const LAYERS: &[Layer] = &[
     },
 ];
 
-/// The folders and files of `pg`, from the ground up; checked by the same code as [`LAYERS`]. `pg/mod.rs` may
-/// name all of them.
+/// The folders and files of `pg`, lowest first; checked by the same code as [`LAYERS`]. `pg/mod.rs` may name
+/// all of them.
 const PG: &[Layer] = &[
     Layer { name: "error", may_import: &[] },
     Layer { name: "rules", may_import: &[] },
     Layer { name: "connect", may_import: &["error", "rules"] },
     Layer { name: "pool", may_import: &["error", "rules"] },
     Layer { name: "scope", may_import: &["pool", "error", "rules"] },
-    // The only one that knows pools and scopes.
+    // The only part that knows pools and scopes.
     Layer { name: "db", may_import: &["scope", "pool", "error", "rules"] },
     Layer { name: "locks", may_import: &["scope", "error"] },
     Layer { name: "catalog", may_import: &["db", "scope", "error", "rules"] },
@@ -102,7 +103,7 @@ const PG: &[Layer] = &[
     },
 ];
 
-/// Names that `pg/mod.rs` gives out, and the parts of [`PG`] that they come from.
+/// Names that `pg/mod.rs` re-exports, and the parts of [`PG`] that they come from.
 const PG_NAMES: &[(&str, &str)] = &[
     ("Db", "db"),
     ("During", "error"),
@@ -113,7 +114,7 @@ const PG_NAMES: &[(&str, &str)] = &[
     ("TenantTx", "scope"),
 ];
 
-/// Folders of `http` that do not know each other.
+/// Folders of `http` that do not import each other.
 const DIALECTS: &[&str] = &["reten", "databunker", "webfluss", "control", "console"];
 
 /// The crate's name, under which `main.rs` sees the library.
@@ -126,8 +127,7 @@ struct Foreign {
 }
 
 const FOREIGN: &[Foreign] = &[
-    // Whoever holds a raw connection can leave the tenant.
-    // The embedded server waits until its own answers.
+    // Code that holds a raw connection can leave the tenant. `embedded` only waits until its server answers.
     Foreign { name: "tokio_postgres", layers: &["pg", "embedded"] },
     Foreign { name: "deadpool_postgres", layers: &["pg"] },
     Foreign { name: "tokio_postgres_rustls", layers: &["pg"] },
@@ -139,7 +139,7 @@ const FOREIGN: &[Foreign] = &[
     Foreign { name: "actix_web", layers: &["http", "app", "telemetry"] },
     Foreign { name: "tracing_actix_web", layers: &["http", "app", "telemetry"] },
     Foreign { name: "actix_cors", layers: &["http"] },
-    // Limits are a matter of who calls from where, which nobody below knows.
+    // Limits depend on the caller's address, which no layer below knows.
     Foreign { name: "governor", layers: &["http"] },
     Foreign { name: "ipnet", layers: &["http"] },
     // The domain does no I/O.
@@ -149,22 +149,22 @@ const FOREIGN: &[Foreign] = &[
     },
 ];
 
-/// Files that may say `search_path` or change the role in SQL, and why each may.
-const DOOR: &[(&str, &str)] = &[
+/// Files whose SQL may name `search_path` or change the role, each with the reason.
+const GUARD_FILES: &[(&str, &str)] = &[
     ("pg/scope/mod.rs", "the guard: enters a tenant for the length of one transaction"),
     (
         "pg/connect/dedicated.rs",
-        "dedicated connections: each sees one schema from its first moment to its last",
+        "dedicated connections: each sees one schema from its start to its end",
     ),
     ("pg/schema/mod.rs", "runs a tenant's migrations as the owner, inside its schema"),
-    ("pg/bootstrap/mod.rs", "says what an isolation by search path alone leaves open"),
-    ("pg/bootstrap/error.rs", "names the settings that would mend a start"),
+    ("pg/bootstrap/mod.rs", "reports what isolation by search path alone leaves open"),
+    ("pg/bootstrap/error.rs", "names the settings that would make a start succeed"),
     ("pg/bootstrap/revoke.rs", "revokes set_config from PUBLIC"),
-    ("migrations/check.rs", "refuses files that would move themselves"),
+    ("migrations/check.rs", "refuses files that would change their schema or role"),
 ];
 
 /// SQL that moves a session into another schema or role, in lower case with single spaces.
-const DOOR_SQL: &[&str] = &[
+const GUARDED_SQL: &[&str] = &[
     "search_path",
     "set_config(",
     // Another name for the search path.
@@ -186,12 +186,12 @@ fn every_import_goes_downward() {
 }
 
 #[test]
-fn only_the_door_names_the_search_path_or_a_role() {
-    assert_eq!(breaches_in_src(Rule::Door), Vec::<String>::new());
+fn only_the_guard_names_the_search_path_or_a_role() {
+    assert_eq!(breaches_in_src(Rule::Guard), Vec::<String>::new());
 }
 
 #[test]
-fn no_lint_is_allowed_away() {
+fn no_lint_is_switched_off_by_allow() {
     assert_eq!(breaches_in_src(Rule::Lints), Vec::<String>::new());
 }
 
@@ -205,7 +205,7 @@ fn breaches_in_src(rule: Rule) -> Vec<String> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect_rust_files(&src, "", &mut files);
-    assert!(files.iter().any(|file| file == "lib.rs"), "the walk did not even find lib.rs");
+    assert!(files.iter().any(|file| file == "lib.rs"), "lib.rs was not found");
     files
         .iter()
         .flat_map(|file| {
@@ -236,7 +236,7 @@ fn collect_rust_files(folder: &Path, prefix: &str, files: &mut Vec<String>) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
     Imports,
-    Door,
+    Guard,
     Lints,
     Foreign,
 }
@@ -249,7 +249,7 @@ struct Breach {
     what: String,
 }
 
-/// Reads one file; `file` is its path below `src/`.
+/// Checks one file; `file` is its path below `src/`.
 fn check(file: &str, source: &str) -> Vec<Breach> {
     let module = module_of(file);
     let name = match file {
@@ -258,10 +258,10 @@ fn check(file: &str, source: &str) -> Vec<Breach> {
         _ => module.first().map_or("", String::as_str),
     };
     let Some(layer) = layer(name) else {
-        let what = format!("`{name}` is no layer: give it a line in LAYERS, or a place in one");
+        let what = format!("`{name}` is not a layer: add it to LAYERS or move it into one");
         return vec![Breach { rule: Rule::Imports, file: file.to_owned(), line: 1, what }];
     };
-    let tokens: TokenStream = source.parse().expect("what compiles is made of tokens");
+    let tokens: TokenStream = source.parse().expect("code that compiles is valid tokens");
     let mut checker = Checker {
         file,
         layer,
@@ -274,10 +274,10 @@ fn check(file: &str, source: &str) -> Vec<Breach> {
         && pg == "pg"
         && checker.pg_part.is_none()
     {
-        let what = format!("`pg/{part}` is no part of pg: give it a line in PG, or a place in one");
+        let what = format!("`pg/{part}` is not a part of pg: add it to PG or move it into one");
         checker.breach(Rule::Imports, 1, what);
     }
-    // `#[cfg(test)] mod tests;` is declared in another file; its name is what tells here.
+    // `#[cfg(test)] mod tests;` is declared in another file, so only the module's name shows it here.
     let in_tests = module.iter().any(|name| name == "tests");
     checker.scan(&tokens.into_iter().collect::<Vec<_>>(), &module, in_tests);
     checker.breaches
@@ -298,7 +298,7 @@ fn layer(name: &str) -> Option<&'static Layer> {
     LAYERS.iter().find(|layer| layer.name == name)
 }
 
-/// Everything that `layer` stands on, however deep.
+/// All layers below `layer`, direct and indirect.
 fn below(layers: &'static [Layer], layer: &Layer) -> BTreeSet<&'static str> {
     let mut all = BTreeSet::new();
     let mut open: Vec<&'static str> = layer.may_import.to_vec();
@@ -311,7 +311,7 @@ fn below(layers: &'static [Layer], layer: &Layer) -> BTreeSet<&'static str> {
     all
 }
 
-/// Whether `from` may name `to`. Tests may also name what `from` stands on indirectly.
+/// Whether `from` may name `to`. Tests may also name what `from` imports indirectly.
 fn may_import(layers: &'static [Layer], from: &Layer, to: &Layer, in_tests: bool) -> bool {
     if in_tests {
         below(layers, from).contains(to.name)
@@ -348,7 +348,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// Walks the tokens of one block, in order; `module` is where paths in it start from.
+    /// Scans the tokens of one block, in order; `module` is where paths in it start from.
     fn scan(&mut self, tokens: &[TokenTree], module: &[String], in_tests: bool) {
         let mut in_tests = in_tests;
         // An attribute has marked what follows as test code, up to its body or its semicolon.
@@ -388,7 +388,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Judges the path `target`, counted from the crate's root.
+    /// Checks the path `target`, relative to the crate's root.
     fn import(&mut self, target: &[String], line: usize, in_tests: bool) {
         if matches!(self.layer.name, "lib" | "main") {
             let known = target.first().and_then(|first| layer(first));
@@ -414,7 +414,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The same within `pg`. A name that `pg/mod.rs` gives out counts as the part that it comes from.
+    /// Checks an import between parts of `pg`. A name that `pg/mod.rs` re-exports counts as its part.
     fn inside_pg(&mut self, target: &[String], line: usize, in_tests: bool) {
         let (Some(from), Some(name)) = (self.pg_part, target.get(1)) else { return };
         let name = PG_NAMES
@@ -433,7 +433,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A dialect may use what all of `http` shares, and nothing that belongs to another dialect.
+    /// Checks that a dialect uses only what all of `http` shares, and nothing of another dialect.
     fn between_dialects(&mut self, target: &[String], line: usize) {
         let Some(own) = self.dialect else { return };
         let what = match target.get(1).map(String::as_str) {
@@ -460,15 +460,15 @@ impl Checker<'_> {
     }
 
     fn literal(&mut self, text: &str, token: &TokenTree, in_tests: bool) {
-        // Attributes hold help texts and messages, not SQL; their text is read for paths only.
+        // Attributes contain help texts and messages, not SQL; their text is read for paths only.
         let reads_paths = self.line.is_some();
-        let is_at_the_door = DOOR.iter().any(|(file, _)| *file == self.file);
-        if in_tests || reads_paths || is_at_the_door {
+        let is_guard = GUARD_FILES.iter().any(|(file, _)| *file == self.file);
+        if in_tests || reads_paths || is_guard {
             return;
         }
-        if let Some(sql) = door_sql(text) {
-            let what = format!("says `{sql}` in a string: only pg::scope and its like may (DOOR)");
-            self.breach(Rule::Door, token.span().start().line, what);
+        if let Some(sql) = guarded_sql(text) {
+            let what = format!("`{sql}` in a string: only the files of GUARD_FILES may name it");
+            self.breach(Rule::Guard, token.span().start().line, what);
         }
     }
 
@@ -480,13 +480,13 @@ impl Checker<'_> {
             return;
         }
         if name == "allow" || (name == "cfg_attr" && mentions(tokens, "allow")) {
-            let what = "allows a lint away: use #[expect(.., reason = \"..\")]".to_owned();
+            let what = "allows a lint: use #[expect(.., reason = \"..\")]".to_owned();
             self.breach(Rule::Lints, line, what);
         }
         let outer = self.line.replace(line);
         self.scan(tokens, module, in_tests);
         for text in texts(tokens) {
-            // `#[serde(with = "crate::http::time")]` is an import in disguise.
+            // `#[serde(with = "crate::http::time")]` is an import written as text.
             if let Ok(path) = text.trim_matches('"').parse::<TokenStream>() {
                 self.scan(&path.into_iter().collect::<Vec<_>>(), module, in_tests);
             }
@@ -501,10 +501,10 @@ impl Checker<'_> {
 
 struct Attribute {
     tokens: Vec<TokenTree>,
-    /// `#![..]`: speaks of everything after it.
+    /// `#![..]`: applies to everything after it.
     is_inner: bool,
     is_test: bool,
-    /// How many tokens it takes, its `#` included.
+    /// The number of its tokens, including the `#`.
     length: usize,
 }
 
@@ -528,7 +528,7 @@ fn attribute_at(tokens: &[TokenTree], at: usize) -> Option<Attribute> {
     Some(Attribute { tokens: group.stream().into_iter().collect(), is_inner, is_test, length })
 }
 
-/// The name of the module whose body stands at `at`, if one does: `mod name { .. }`.
+/// The name of the module whose body is at `at`, if there is one: `mod name { .. }`.
 fn inline_module_at(tokens: &[TokenTree], at: usize) -> Option<String> {
     let [TokenTree::Ident(keyword), TokenTree::Ident(name), TokenTree::Group(_)] =
         tokens.get(at.checked_sub(2)?..=at)?
@@ -538,8 +538,8 @@ fn inline_module_at(tokens: &[TokenTree], at: usize) -> Option<String> {
     (keyword == "mod").then(|| name.to_string())
 }
 
-/// The paths that start at `at`, counted from the crate's root, and the token after them. More than
-/// one where a group follows: `crate::{pg, auth::token}`.
+/// The paths that start at `at`, relative to the crate's root, and the token after them. A group makes
+/// more than one: `crate::{pg, auth::token}`.
 fn path_at(
     tokens: &[TokenTree],
     at: usize,
@@ -616,7 +616,7 @@ fn is_separator(tokens: &[TokenTree], at: usize) -> bool {
     is_punct(tokens.get(at), ':') && is_punct(tokens.get(at + 1), ':')
 }
 
-/// Whether the word stands anywhere in the tokens, groups included.
+/// Whether the word occurs in the tokens, including nested groups.
 fn mentions(tokens: &[TokenTree], word: &str) -> bool {
     tokens.iter().any(|token| match token {
         TokenTree::Ident(ident) => ident == word,
@@ -625,7 +625,7 @@ fn mentions(tokens: &[TokenTree], word: &str) -> bool {
     })
 }
 
-/// The texts anywhere in the tokens, groups included, each as it is written.
+/// The literals in the tokens, including nested groups, each as written.
 fn texts(tokens: &[TokenTree]) -> Vec<String> {
     let of = |token: &TokenTree| match token {
         TokenTree::Literal(text) => vec![text.to_string()],
@@ -635,15 +635,15 @@ fn texts(tokens: &[TokenTree]) -> Vec<String> {
     tokens.iter().flat_map(of).collect()
 }
 
-/// The first thing in a literal that only the door may say.
-fn door_sql(literal: &str) -> Option<&'static str> {
+/// The first SQL in a literal that only the guard may contain.
+fn guarded_sql(literal: &str) -> Option<&'static str> {
     // The bare word is the value of a setting (`isolation`), not SQL.
     if literal == "\"search_path\"" {
         return None;
     }
     let spaced = literal.replace("\\n", " ").replace("\\t", " ").replace('\\', " ").to_lowercase();
     let text = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
-    let says = |sql: &str| {
+    let contains = |sql: &str| {
         text.match_indices(sql).filter_map(|(at, _)| text.get(at + sql.len()..)).any(|rest| {
             // `UPDATE memberships SET role = $1` writes a column of that name.
             let is_longer_word =
@@ -652,25 +652,25 @@ fn door_sql(literal: &str) -> Option<&'static str> {
             !(sql.ends_with("role") && (is_longer_word || is_column))
         })
     };
-    DOOR_SQL.iter().copied().find(|sql| says(sql))
+    GUARDED_SQL.iter().copied().find(|sql| contains(sql))
 }
 
-// ---- the checker, checked ----------------------------------------------------------------------
+// ---- tests of the checker ----------------------------------------------------------------------
 
-/// What the checker says about a snippet, without file and line.
+/// The breaches in a snippet, without file and line.
 fn verdicts(file: &str, source: &str) -> Vec<String> {
     check(file, source).into_iter().map(|breach| breach.what).collect()
 }
 
 #[test]
-fn no_layer_stands_on_itself() {
+fn no_layer_imports_itself() {
     for layers in [LAYERS, PG] {
         for layer in layers {
             for name in layer.may_import {
                 let is_known = layers.iter().any(|layer| layer.name == *name);
-                assert!(is_known, "{} imports {name}, no layer", layer.name);
+                assert!(is_known, "{} imports {name}, which is not a layer", layer.name);
             }
-            assert!(!below(layers, layer).contains(layer.name), "{} stands on itself", layer.name);
+            assert!(!below(layers, layer).contains(layer.name), "{} imports itself", layer.name);
         }
     }
     assert!(!below(LAYERS, layer("auth").expect("auth is a layer")).contains("pg"));
@@ -716,7 +716,7 @@ fn an_upward_import_is_caught_however_it_is_written() {
 }
 
 #[test]
-fn each_branch_of_a_group_is_judged_by_itself() {
+fn each_branch_of_a_group_is_checked_separately() {
     let source = "use crate::{domain::Slug, http::{self, reten::{Body, Reply}}, app::App, pg};";
     let found = verdicts("service/users.rs", source);
     assert_eq!(found.len(), 4, "{found:?}");
@@ -725,7 +725,7 @@ fn each_branch_of_a_group_is_judged_by_itself() {
 
 #[test]
 fn a_path_through_the_crate_root_is_caught() {
-    for source in ["use crate::App;", "use crate::*;", "use crate as house;", "crate::stop!();"] {
+    for source in ["use crate::App;", "use crate::*;", "use crate as root;", "crate::stop!();"] {
         let found = verdicts("service/users.rs", source);
         assert!(found.iter().any(|what| what.contains("hides its layer")), "{source}: {found:?}");
     }
@@ -734,11 +734,11 @@ fn a_path_through_the_crate_root_is_caught() {
 #[test]
 fn a_folder_without_a_layer_is_caught() {
     let found = verdicts("util/strings.rs", "fn f() {}");
-    assert!(found.iter().any(|what| what.contains("`util` is no layer")), "{found:?}");
+    assert!(found.iter().any(|what| what.contains("`util` is not a layer")), "{found:?}");
 }
 
 #[test]
-fn dialects_do_not_know_each_other() {
+fn dialects_do_not_import_each_other() {
     let cases = [
         ("http/reten/users.rs", "use crate::http::databunker::Reply;", 1),
         ("http/reten/users.rs", "use super::super::{extract, webfluss};", 1),
@@ -807,7 +807,7 @@ fn a_downward_import_passes() {
 }
 
 #[test]
-fn a_test_may_reach_over_a_layer_and_the_code_around_it_may_not() {
+fn a_test_may_skip_a_layer_and_other_code_may_not() {
     let reach = "use crate::pg::control::users; use tokio_postgres::Row;";
     let tests = format!("#[cfg(test)]\nmod tests {{ {reach} }}");
     assert_eq!(verdicts("http/extract.rs", &tests), Vec::<String>::new());
@@ -824,7 +824,7 @@ fn a_test_may_reach_over_a_layer_and_the_code_around_it_may_not() {
 }
 
 #[test]
-fn sql_that_leaves_its_place_is_caught_outside_the_door() {
+fn sql_that_changes_the_schema_or_the_role_is_caught_outside_the_guard() {
     let caught = [
         "fn f() { run(\"SET LOCAL search_path = tenant_x\") }",
         "fn f() { run(\"set   Local\\n ROLE x\") }",
@@ -840,7 +840,7 @@ fn sql_that_leaves_its_place_is_caught_outside_the_door() {
     ];
     for source in caught {
         assert_eq!(verdicts("pg/control/tenants.rs", source).len(), 1, "{source}");
-        for (file, _) in DOOR {
+        for (file, _) in GUARD_FILES {
             assert_eq!(verdicts(file, source), Vec::<String>::new(), "{file}: {source}");
         }
     }
@@ -858,7 +858,7 @@ fn sql_that_leaves_its_place_is_caught_outside_the_door() {
 }
 
 #[test]
-fn a_lint_allowed_away_is_caught() {
+fn an_allowed_lint_is_caught() {
     let caught = [
         "#![allow(dead_code)]",
         "#[allow(clippy::unwrap_used)] fn f() {}",

@@ -1,6 +1,6 @@
-# Read by the scripts that try a server of this checkout with somebody else's tools; not run by itself. Whoever
-# reads it has set `me` (the script's name), `home` (a folder under target/ for all that it makes) and stands at
-# the top of the checkout.
+# Sourced by the scripts that test a server of this checkout with other projects' tools; not run by itself. The
+# script that sources it sets `me` (its name) and `home` (a folder under target/ for everything it creates), and
+# has changed to the top of the checkout.
 # shellcheck shell=bash
 
 data=
@@ -22,33 +22,33 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# installed LOG WHAT COMMAND..: runs an installation quietly, and says what is the matter where it fails.
-installed() {
+# run_installer LOG WHAT COMMAND..: runs an installation quietly; if it fails, prints the end of its log and exits.
+run_installer() {
     local log=$home/$1.log what=$2
     shift 2
     if ! "$@" >"$log" 2>&1; then
         tail -n 20 "$log" >&2
-        die "$what could not be installed (is the package registry within reach?); the whole log is in $log"
+        die "$what could not be installed (is the package registry reachable?); the whole log is in $log"
     fi
 }
 
-# python_environment: makes $home/python, where it is not there.
+# python_environment: creates $home/python if it does not exist.
 python_environment() {
     [[ -x $home/python/bin/python ]] ||
-        installed venv "a Python environment (Debian: apt-get install python3-venv)" python3 -m venv "$home/python"
+        run_installer venv "a Python environment (Debian: apt-get install python3-venv)" python3 -m venv "$home/python"
 }
 
-# start_server [NAME=VALUE..]: builds and starts one with an embedded PostgreSQL and a data folder of its own, and
-# exports its URL and ROOT_TOKEN.
+# start_server [NAME=VALUE..]: builds and starts a server with an embedded PostgreSQL and a temporary data folder,
+# and exports its URL and ROOT_TOKEN.
 start_server() {
     say "starting a server"
     cargo build --quiet
     data=$(mktemp -d "$home/data.XXXXXX")
-    # The embedded server drops to an unprivileged user where we are root, who must be able to get there.
+    # Started by root, the embedded server runs as an unprivileged user, which must be able to enter the folder.
     chmod 755 "$data"
     ROOT_TOKEN=$(python3 -c 'import uuid; print(uuid.uuid4())')
     export ROOT_TOKEN
-    # Before it is looked into: what the last run left there names another port.
+    # Emptied before it is read, because the output of the last run names another port.
     : >"$home/server.out"
     env -u DATABASE_URL -u ROWHOUSE_DATABASE__URL ROWHOUSE_LISTEN=127.0.0.1:0 ROWHOUSE_DATA_DIR="$data" \
         ROWHOUSE_ROOT_TOKEN="$ROOT_TOKEN" "$@" \
@@ -61,12 +61,12 @@ start_server() {
         kill -0 "$server" 2>/dev/null || { cat "$home/server.log" >&2; die "the server did not start"; }
         sleep 0.1
     done
-    [[ -n $URL ]] || die "the server does not say where it listens; its log is in $home/server.log"
+    [[ -n $URL ]] || die "the server did not print its address; its log is in $home/server.log"
     export URL
 }
 
-# verdict [FAILED..]: ends with what failed. What works and a server that complains is not what we want either.
-verdict() {
+# finish [FAILED..]: exits with an error if a step failed or the server logged a warning or an error.
+finish() {
     local failed=("$@")
     if grep -E ' (ERROR|WARN) ' "$home/server.log" >&2; then failed+=("the server's log"); fi
     if ((${#failed[@]} > 0)); then

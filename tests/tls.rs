@@ -1,16 +1,16 @@
 //! Connects to real servers with and without TLS, in every `sslmode`.
 //!
-//! The servers start once for the whole run and go with it. `localhost` is the right name of all of
-//! them, `127.0.0.1` reaches them under a wrong one.
+//! The servers start once and stop with the test process. `localhost` is the right name of all of them;
+//! `127.0.0.1` reaches the same servers under a wrong name.
 
 #![cfg(test)]
 
 use std::error::Error as _;
 use std::path::Path;
 
+use fixture::{Server, Servers, servers};
 use rowhouse::pg::connect::tls::{Connector, TlsError};
 use rowhouse::pg::connect::url::{DatabaseUrl, SslMode};
-use servers::{House, Server, house};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -31,12 +31,12 @@ async fn connect(server: &Server, host: &str, query: &str) -> Result<Client, Str
     open(&url).await.map_err(|error| in_full(&error))
 }
 
-/// The error and its cause.
+/// Returns the error followed by its cause.
 fn in_full(error: &tokio_postgres::Error) -> String {
     format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default())
 }
 
-/// Whether the server sees TLS on this connection.
+/// Returns whether the server sees TLS on this connection.
 async fn is_encrypted(client: &Client) -> bool {
     let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     client.query_one(sql, &[]).await.expect("read pg_stat_ssl").get(0)
@@ -50,7 +50,7 @@ async fn assert_encrypted(server: &Server, host: &str, query: &str) {
 
 async fn assert_refused(server: &Server, host: &str, query: &str, why: &str) {
     match connect(server, host, query).await {
-        Ok(_) => panic!("{query} at {host} was let in"),
+        Ok(_) => panic!("{query} at {host} was accepted"),
         Err(error) => assert!(error.contains(why), "{query} at {host}: {error}"),
     }
 }
@@ -61,7 +61,7 @@ fn root(mode: &str, path: &Path) -> String {
 
 #[tokio::test]
 async fn disable_never_uses_tls() {
-    for server in [&house().signed, &house().plain] {
+    for server in [&servers().signed, &servers().plain] {
         let client = connect(server, RIGHT, "sslmode=disable").await.expect("connect");
         assert!(!is_encrypted(&client).await);
     }
@@ -69,7 +69,7 @@ async fn disable_never_uses_tls() {
 
 #[tokio::test]
 async fn prefer_uses_tls_where_the_server_has_it() {
-    let House { signed, self_signed, plain, .. } = house();
+    let Servers { signed, self_signed, plain, .. } = servers();
     for query in ["", "sslmode=prefer", "sslmode=allow"] {
         assert_encrypted(signed, WRONG, query).await;
         assert_encrypted(self_signed, WRONG, query).await;
@@ -79,14 +79,14 @@ async fn prefer_uses_tls_where_the_server_has_it() {
 }
 
 #[tokio::test]
-async fn prefer_does_not_shrug_at_a_certificate_that_fails_the_check() {
-    let query = root("prefer", &house().others.pem);
-    assert_refused(&house().signed, RIGHT, &query, "UnknownIssuer").await;
+async fn prefer_does_not_fall_back_when_a_certificate_fails_verification() {
+    let query = root("prefer", &servers().others.pem);
+    assert_refused(&servers().signed, RIGHT, &query, "UnknownIssuer").await;
 }
 
 #[tokio::test]
-async fn from_require_on_a_server_without_tls_is_refused() {
-    let House { plain, ours, .. } = house();
+async fn require_and_stricter_modes_refuse_a_server_without_tls() {
+    let Servers { plain, ours, .. } = servers();
     assert_refused(plain, RIGHT, "sslmode=require", "does not support TLS").await;
     for mode in ["require", "verify-ca", "verify-full"] {
         assert_refused(plain, RIGHT, &root(mode, &ours.pem), "does not support TLS").await;
@@ -95,20 +95,20 @@ async fn from_require_on_a_server_without_tls_is_refused() {
 
 #[tokio::test]
 async fn require_accepts_any_certificate() {
-    assert_encrypted(&house().self_signed, WRONG, "sslmode=require").await;
-    assert_encrypted(&house().signed, WRONG, "sslmode=require").await;
+    assert_encrypted(&servers().self_signed, WRONG, "sslmode=require").await;
+    assert_encrypted(&servers().signed, WRONG, "sslmode=require").await;
 }
 
 #[tokio::test]
-async fn require_with_a_root_is_verify_ca() {
-    let House { signed, ours, others, .. } = house();
+async fn require_with_a_root_certificate_is_verify_ca() {
+    let Servers { signed, ours, others, .. } = servers();
     assert_encrypted(signed, WRONG, &root("require", &ours.pem)).await;
     assert_refused(signed, RIGHT, &root("require", &others.pem), "UnknownIssuer").await;
 }
 
 #[tokio::test]
-async fn verify_ca_wants_the_authority_and_not_the_name() {
-    let House { signed, self_signed, ours, others, .. } = house();
+async fn verify_ca_checks_the_authority_and_not_the_name() {
+    let Servers { signed, self_signed, ours, others, .. } = servers();
     assert_encrypted(signed, RIGHT, &root("verify-ca", &ours.pem)).await;
     assert_encrypted(signed, WRONG, &root("verify-ca", &ours.pem)).await;
     assert_refused(signed, RIGHT, &root("verify-ca", &others.pem), "UnknownIssuer").await;
@@ -116,8 +116,8 @@ async fn verify_ca_wants_the_authority_and_not_the_name() {
 }
 
 #[tokio::test]
-async fn verify_full_wants_the_authority_and_the_name() {
-    let House { signed, ours, others, .. } = house();
+async fn verify_full_checks_the_authority_and_the_name() {
+    let Servers { signed, ours, others, .. } = servers();
     let query = root("verify-full", &ours.pem);
     assert_encrypted(signed, RIGHT, &query).await;
     assert_refused(signed, WRONG, &query, "not valid for name \"127.0.0.1\"").await;
@@ -125,8 +125,8 @@ async fn verify_full_wants_the_authority_and_the_name() {
 }
 
 #[tokio::test]
-async fn the_name_to_verify_is_the_host_and_not_its_address() {
-    let House { signed, ours, .. } = house();
+async fn the_verified_name_is_the_host_and_not_its_address() {
+    let Servers { signed, ours, .. } = servers();
     let query = root("verify-full", &ours.pem);
     assert_encrypted(signed, RIGHT, &format!("{query}&hostaddr=127.0.0.1")).await;
     let other = format!("{query}&hostaddr=127.0.0.1");
@@ -134,15 +134,15 @@ async fn the_name_to_verify_is_the_host_and_not_its_address() {
 }
 
 #[tokio::test]
-async fn the_system_does_not_vouch_for_our_own_authority() {
+async fn the_system_roots_do_not_include_a_private_authority() {
     for query in ["sslmode=verify-ca", "sslmode=verify-full", "sslrootcert=system"] {
-        assert_refused(&house().signed, RIGHT, query, "UnknownIssuer").await;
+        assert_refused(&servers().signed, RIGHT, query, "UnknownIssuer").await;
     }
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
-    let server = &house().self_signed;
+async fn a_self_signed_certificate_is_trusted_when_it_is_the_root_certificate() {
+    let server = &servers().self_signed;
     let named = server.folder.join("server.crt");
     assert_encrypted(server, WRONG, &root("verify-ca", &named)).await;
     assert_encrypted(server, RIGHT, &root("verify-full", &named)).await;
@@ -150,9 +150,9 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_version_1_will_do_where_none_is_checked() {
-    let Some(server) = &house().version_1 else {
-        eprintln!("skipped: there is no openssl that makes one");
+async fn a_version_1_certificate_is_accepted_in_modes_that_do_not_verify() {
+    let Some(server) = &servers().version_1 else {
+        eprintln!("skipped: no openssl makes version 1 certificates here");
         return;
     };
     assert_encrypted(server, WRONG, "sslmode=prefer").await;
@@ -162,42 +162,45 @@ async fn a_certificate_of_version_1_will_do_where_none_is_checked() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_opens_a_login() {
-    let House { signed, ours, others, .. } = house();
+async fn a_client_certificate_authenticates_the_login_that_it_names() {
+    let Servers { signed, ours, others, .. } = servers();
     let log_in = async |name: &str, files: &str| {
         let query = format!("{}{files}", root("verify-full", &ours.pem));
         let url = format!("postgres://{name}@localhost:{}/postgres?{query}", signed.port);
         open(&url).await
     };
-    let client = log_in("certified", &house().client(ours, "certified")).await.expect("log in");
+    let client = log_in("certified", &servers().client(ours, "certified")).await.expect("log in");
     assert!(is_encrypted(&client).await);
 
-    let without = log_in("certified", "").await.expect_err("no certificate, no login");
+    let without = log_in("certified", "").await.expect_err("the login needs a certificate");
     assert_eq!(without.code(), Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION));
-    let name = log_in("certified", &house().client(ours, "someone")).await;
-    assert!(name.is_err(), "a certificate opens the login that it names");
-    let issuer = log_in("certified", &house().client(others, "certified")).await;
-    assert!(issuer.is_err(), "a certificate counts where the server trusts its issuer");
+    let name = log_in("certified", &servers().client(ours, "someone")).await;
+    assert!(name.is_err(), "a certificate is valid only for the login that it names");
+    let issuer = log_in("certified", &servers().client(others, "certified")).await;
+    assert!(issuer.is_err(), "a certificate is valid only if the server trusts its issuer");
 }
 
 #[tokio::test]
 async fn a_password_can_be_bound_to_the_channel() {
     let at = |server: &Server, password: &str, mode: SslMode| {
-        let place = format!("bound:{password}@localhost:{}/postgres", server.port);
-        format!("postgres://{place}?channel_binding=require&sslmode={mode}")
+        let authority = format!("bound:{password}@localhost:{}", server.port);
+        format!("postgres://{authority}/postgres?channel_binding=require&sslmode={mode}")
     };
-    for server in [&house().signed, &house().self_signed] {
+    for server in [&servers().signed, &servers().self_signed] {
         let client = open(&at(server, "secret", SslMode::Require)).await.expect("log in");
         assert!(is_encrypted(&client).await);
         let wrong = open(&at(server, "wrong", SslMode::Require)).await.expect_err("wrong password");
         assert_eq!(wrong.code(), Some(&SqlState::INVALID_PASSWORD));
-        assert!(open(&at(server, "secret", SslMode::Disable)).await.is_err(), "nothing to bind to");
+        assert!(
+            open(&at(server, "secret", SslMode::Disable)).await.is_err(),
+            "there is no channel to bind to"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_socket_needs_no_tls_in_any_mode() {
-    let server = &house().signed;
+    let server = &servers().signed;
     for mode in SslMode::ALL {
         let folder = server.folder.display();
         let url =
@@ -209,7 +212,7 @@ async fn a_socket_needs_no_tls_in_any_mode() {
 
 #[tokio::test]
 async fn a_query_can_be_cancelled_over_tls() {
-    let House { signed, ours, .. } = house();
+    let Servers { signed, ours, .. } = servers();
     let query = root("verify-full", &ours.pem);
     let url = format!("postgres://owner@localhost:{}/postgres?{query}", signed.port);
     let connector = Connector::new(DatabaseUrl::parse(&url).unwrap().ssl()).expect("files");
@@ -231,8 +234,8 @@ fn a_missing_root_file_is_named_with_its_parameter() {
     assert_eq!(error.to_string(), "failed to read `sslrootcert` from /nowhere/r.pem");
 }
 
-/// A small launcher for this file alone.
-mod servers {
+/// The servers of this file.
+mod fixture {
     use std::fs::{self, Permissions};
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
@@ -247,7 +250,7 @@ mod servers {
         BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     };
 
-    /// Everyone gets in on their word alone, but for one by certificate and one by password.
+    /// All logins are trusted, except `certified`, which needs a certificate, and `bound`, which needs a password.
     const HBA: &str = "\
         local   all all       trust\n\
         hostssl all certified 127.0.0.1/32 cert\n\
@@ -257,18 +260,19 @@ mod servers {
     const LOGINS: &str =
         "CREATE ROLE certified LOGIN;\nCREATE ROLE bound LOGIN PASSWORD 'secret';\n";
 
-    /// Keeps the servers while our end of its pipe is open, then sweeps, however we ended.
-    const KEEPER: &str = r#"
+    /// Runs the servers while the test process holds the other end of its stdin, then stops them and removes
+    /// their folder, also after a crash of the test process.
+    const SUPERVISOR: &str = r#"
         trap '' INT
-        bin=$1 house=$2; shift 2
+        bin=$1 folder=$2; shift 2
         for name; do
-            "$bin/pg_ctl" start -w -D "$house/$name" -l "$house/$name/log" >"$house/out" 2>&1 \
-                || { cat "$house/$name/log"; echo failed; }
+            "$bin/pg_ctl" start -w -D "$folder/$name" -l "$folder/$name/log" >"$folder/out" 2>&1 \
+                || { cat "$folder/$name/log"; echo failed; }
         done
         echo ready
         read -r _
-        for name; do "$bin/pg_ctl" stop -m immediate -D "$house/$name" >"$house/out" 2>&1; done
-        cd / && rm -rf "$house"
+        for name; do "$bin/pg_ctl" stop -m immediate -D "$folder/$name" >"$folder/out" 2>&1; done
+        cd / && rm -rf "$folder"
     "#;
 
     pub(crate) struct Server {
@@ -286,31 +290,31 @@ mod servers {
         key: String,
     }
 
-    pub(crate) struct House {
+    pub(crate) struct Servers {
         pub(crate) ours: Authority,
         pub(crate) others: Authority,
-        /// Has a certificate of `ours` for `localhost`.
+        /// Has a certificate for `localhost` signed by `ours`.
         pub(crate) signed: Server,
-        /// Has a certificate for `localhost` that has signed itself and is marked as a CA.
+        /// Has a self-signed certificate for `localhost` that is marked as a CA.
         pub(crate) self_signed: Server,
-        /// Has what `openssl x509 -req` makes without extensions.
+        /// Has a version 1 certificate, which `openssl x509 -req` makes without extensions.
         pub(crate) version_1: Option<Server>,
         /// Has no TLS.
         pub(crate) plain: Server,
         folder: PathBuf,
-        _keeper: Child,
+        _supervisor: Child,
     }
 
-    /// The servers, started by whoever asks first.
-    pub(crate) fn house() -> &'static House {
-        static HOUSE: OnceLock<House> = OnceLock::new();
-        HOUSE.get_or_init(build)
+    /// Returns the servers, which the first call starts.
+    pub(crate) fn servers() -> &'static Servers {
+        static SERVERS: OnceLock<Servers> = OnceLock::new();
+        SERVERS.get_or_init(start)
     }
 
-    fn build() -> House {
-        // The keeper sweeps it; a static is never dropped.
+    fn start() -> Servers {
+        // The supervisor removes the folder, because a static is never dropped.
         let folder = tempfile::Builder::new().prefix("rowhouse-tls-").tempdir().unwrap().keep();
-        give_away(&folder);
+        chown_to_server_user(&folder);
         let ours = authority(&folder, "ours");
         let others = authority(&folder, "others");
         make_template(&folder);
@@ -321,12 +325,21 @@ mod servers {
         let self_signed = prepare("self_signed", Some(self_signed_authority()));
         let version_1 = version_1(&folder).map(|identity| prepare("version_1", Some(identity)));
         let started = [Some(&plain), Some(&signed), Some(&self_signed), version_1.as_ref()];
-        let keeper = keep(&folder, started.into_iter().flatten());
-        House { ours, others, signed, self_signed, version_1, plain, folder, _keeper: keeper }
+        let supervisor = supervise(&folder, started.into_iter().flatten());
+        Servers {
+            ours,
+            others,
+            signed,
+            self_signed,
+            version_1,
+            plain,
+            folder,
+            _supervisor: supervisor,
+        }
     }
 
-    impl House {
-        /// A client's certificate and key, as the parameters that name them.
+    impl Servers {
+        /// Creates a client's certificate and key; returns the URL parameters that name them.
         pub(crate) fn client(&self, authority: &Authority, name: &str) -> String {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -366,11 +379,11 @@ mod servers {
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    /// `rcgen` makes version 3 alone.
+    /// Creates a version 1 certificate with `openssl`, because `rcgen` makes only version 3.
     fn version_1(folder: &Path) -> Option<Identity> {
-        let openssl = |words: &str| {
+        let openssl = |arguments: &str| {
             let mut command = Command::new("openssl");
-            let output = command.args(words.split(' ')).current_dir(folder).output().ok()?;
+            let output = command.args(arguments.split(' ')).current_dir(folder).output().ok()?;
             output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
         };
         openssl("req -new -newkey rsa:2048 -nodes -keyout v1.key -out v1.csr -subj /CN=localhost")?;
@@ -421,22 +434,22 @@ mod servers {
             fs::write(data.join("server.crt"), identity.certificate).unwrap();
             fs::write(data.join("server.key"), identity.key).unwrap();
             fs::set_permissions(data.join("server.key"), Permissions::from_mode(0o600)).unwrap();
-            give_away(&data.join("server.key"));
+            chown_to_server_user(&data.join("server.key"));
         }
         fs::write(data.join("postgresql.conf"), settings).unwrap();
         fs::write(data.join("pg_hba.conf"), HBA).unwrap();
         Server { port, folder: data }
     }
 
-    fn keep<'a>(folder: &Path, servers: impl Iterator<Item = &'a Server>) -> Child {
+    fn supervise<'a>(folder: &Path, servers: impl Iterator<Item = &'a Server>) -> Child {
         let mut command = as_server(folder, Path::new("sh"));
-        command.args(["-c", KEEPER, "keeper"]).arg(binaries()).arg(folder);
+        command.args(["-c", SUPERVISOR, "supervisor"]).arg(binaries()).arg(folder);
         command.args(servers.map(|server| server.folder.file_name().unwrap()));
-        let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let said: Vec<_> = lines.take_while(|line| line != "ready").collect();
-        assert!(said.is_empty(), "the servers did not start:\n{}", said.join("\n"));
-        keeper
+        let mut supervisor = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(supervisor.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let errors: Vec<_> = lines.take_while(|line| line != "ready").collect();
+        assert!(errors.is_empty(), "the servers did not start:\n{}", errors.join("\n"));
+        supervisor
     }
 
     fn binaries() -> PathBuf {
@@ -448,16 +461,17 @@ mod servers {
             .expect("PostgreSQL's server binaries, on the PATH or where Debian keeps them")
     }
 
-    /// PostgreSQL does not run as root; where we do, it runs as the user that it was installed with.
+    /// Returns the user and group to run PostgreSQL as, if the test process runs as root: PostgreSQL refuses
+    /// to run as root, so the user `postgres` of its installation runs it.
     fn server_user(folder: &Path) -> Option<(u32, u32)> {
         let id = |flag| {
             let output = Command::new("id").args([flag, "postgres"]).output().expect("run id");
             String::from_utf8_lossy(&output.stdout).trim().parse::<u32>().expect("a postgres user")
         };
-        // The parent of the folder may be anybody's, the files that we made in it are ours.
-        let made = folder.join("made-by");
-        fs::write(&made, "").unwrap();
-        (fs::metadata(made).unwrap().uid() == 0).then(|| (id("-u"), id("-g")))
+        // The owner of a new file is the effective user; the folder itself may already belong to another.
+        let probe = folder.join("owner-probe");
+        fs::write(&probe, "").unwrap();
+        (fs::metadata(probe).unwrap().uid() == 0).then(|| (id("-u"), id("-g")))
     }
 
     fn as_server(folder: &Path, program: &Path) -> Command {
@@ -469,7 +483,7 @@ mod servers {
         command
     }
 
-    fn give_away(path: &Path) {
+    fn chown_to_server_user(path: &Path) {
         let folder = if path.is_dir() { path } else { path.parent().unwrap() };
         if let Some((user, group)) = server_user(folder) {
             chown(path, Some(user), Some(group)).unwrap();

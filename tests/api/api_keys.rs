@@ -1,5 +1,5 @@
-//! `/api/api-keys` and `x-api-key`: a key is shown once, works in one tenant, can do no more than its person,
-//! and ends at once.
+//! `/api/api-keys` and `x-api-key`: a key is shown once, works in one tenant, has no more rights than its user,
+//! and a revocation takes effect at once.
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -22,13 +22,13 @@ async fn revoke(caller: &Caller, tenant: Uuid, id: &Value) -> crate::support::An
 }
 
 #[tokio::test]
-async fn a_key_is_shown_once_works_alone_and_ends_at_once_in_every_process() {
+async fn a_key_is_shown_once_needs_no_other_credential_and_a_revocation_holds_in_every_process() {
     let app = TestApp::spawn().await;
     let second = TestApp::builder().on(app.database.clone()).spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
     let user = user_id(&app, &acme.admin_email).await;
-    // Reten's pages write permissions in lower case, too.
+    // Reten's pages also send permissions in lower case.
     let body = json!({ "name": "CI/CD Pipeline Key", "permissions": ["view_users", "VIEW_USERS", "VIEW_TENANTS"],
                        "expiresAt": "2999-12-31T23:59:59Z" });
     let made = post_in(&admin, acme.id, KEYS, &body).await;
@@ -51,10 +51,10 @@ async fn a_key_is_shown_once_works_alone_and_ends_at_once_in_every_process() {
     let sql = app.sql().await;
     let digest = <sha2::Sha256 as sha2::Digest>::digest(secret.as_bytes());
     let stored = sql.query_one("SELECT digest, t::text FROM tokens t", &[]).await.unwrap();
-    assert_eq!(stored.get::<_, &[u8]>(0), &digest[..], "what is kept is a digest");
+    assert_eq!(stored.get::<_, &[u8]>(0), &digest[..], "only a digest is stored");
     assert!(!stored.get::<_, String>(1).contains(&secret));
 
-    // Alone: without a bearer token and without the tenant's header; in every process.
+    // The key works without a bearer token and without the tenant's header, in every process.
     let (here, there) = (app.keyed(&secret), second.keyed(&secret));
     for caller in [&here, &there] {
         assert_eq!(caller.get(USERS).await.body["data"][0]["email"], acme.admin_email);
@@ -82,12 +82,12 @@ async fn a_key_is_shown_once_works_alone_and_ends_at_once_in_every_process() {
 }
 
 #[tokio::test]
-async fn an_end_is_kept_to_the_second() {
+async fn a_key_expires_to_the_second() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
-    let end = app.clock.now() + time::Duration::minutes(5);
-    let body = json!({ "name": "x", "permissions": ["VIEW_USERS"], "expiresAt": end.format(&Rfc3339).unwrap() });
+    let expiry = app.clock.now() + time::Duration::minutes(5);
+    let body = json!({ "name": "x", "permissions": ["VIEW_USERS"], "expiresAt": expiry.format(&Rfc3339).unwrap() });
     let made = post_in(&admin, acme.id, KEYS, &body).await;
     let key = app.keyed(&plaintext(&made));
     assert_eq!(key.get(USERS).await.status, 200);
@@ -96,7 +96,7 @@ async fn an_end_is_kept_to_the_second() {
 }
 
 #[tokio::test]
-async fn bad_keys_are_refused_by_every_field_and_none_is_made() {
+async fn an_invalid_field_of_a_key_is_refused_by_name_and_no_key_is_created() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
@@ -145,19 +145,19 @@ async fn bad_keys_are_refused_by_every_field_and_none_is_made() {
         assert!(answer.refusal(400).starts_with(message), "{answer:?}");
     }
     assert_eq!(Snapshot::of(&app).await, before);
-    // Whatever the label says, JSON is read; what the page does not know is ignored; null is absent.
+    // JSON is read whatever `Content-Type` says, unknown fields are ignored, and null means absent.
     let request = admin.request(Method::POST, KEYS).header("x-tenant-id", acme.id.to_string());
     let request = request.header("content-type", "text/plain");
     let body = json!({ "name": "é 日本", "permissions": ["VIEW_USERS"], "expiresAt": null, "scope": "all" });
     assert_eq!(send(request.body(body.to_string())).await.status, 201);
-    // A day is its first moment.
+    // A date means its first moment.
     let day = json!({ "name": "x", "permissions": ["VIEW_USERS"], "expiresAt": "2999-01-01" });
     let made = post_in(&admin, acme.id, KEYS, &day).await;
     assert_eq!(made.body["expiresAt"], "2999-01-01T00:00:00Z");
 }
 
 #[tokio::test]
-async fn nobody_gives_a_key_what_they_lack_in_that_tenant() {
+async fn a_caller_cannot_give_a_key_permissions_that_the_caller_lacks_in_that_tenant() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
@@ -166,21 +166,21 @@ async fn nobody_gives_a_key_what_they_lack_in_that_tenant() {
     let fde = add_member(&app, &acme, "fde@example.com", "FDE").await;
     let fde_caller = app.log_in("fde@example.com").await;
     let before = Snapshot::of(&app).await;
-    let wish = |permissions: &[&str]| json!({ "name": "x", "permissions": permissions });
+    let request = |permissions: &[&str]| json!({ "name": "x", "permissions": permissions });
     let answer =
-        post_in(&admin, acme.id, KEYS, &wish(&["VIEW_USERS", "CREATE_TENANT", "CROSS_TENANT"]))
+        post_in(&admin, acme.id, KEYS, &request(&["VIEW_USERS", "CREATE_TENANT", "CROSS_TENANT"]))
             .await;
     assert_eq!(answer.refusal(403), "Missing permission: CREATE_TENANT, CROSS_TENANT");
-    // Admin here, and an FDE there: what holds here does not hold there.
-    let answer = post_in(&admin, other.id, KEYS, &wish(&["READ_PROFILES"])).await;
+    // The user is an admin of this tenant and an FDE of the other: roles apply per tenant.
+    let answer = post_in(&admin, other.id, KEYS, &request(&["READ_PROFILES"])).await;
     assert_eq!(answer.refusal(403), "Missing permission: MANAGE_API_KEYS");
-    let answer = post_in(&fde_caller, acme.id, KEYS, &wish(&["VIEW_USERS"])).await;
+    let answer = post_in(&fde_caller, acme.id, KEYS, &request(&["VIEW_USERS"])).await;
     assert_eq!(answer.refusal(403), "Missing permission: MANAGE_API_KEYS");
-    // A token that may make keys, and nothing else, makes none that may do more.
+    // A token that may only create keys cannot create one with more permissions.
     let maker = token_with(&app, &["MANAGE_API_KEYS"], Some(acme.id)).await;
-    let answer = maker.post(KEYS, &wish(&["MANAGE_API_KEYS", "VIEW_USERS"])).await;
+    let answer = maker.post(KEYS, &request(&["MANAGE_API_KEYS", "VIEW_USERS"])).await;
     assert_eq!(answer.refusal(403), "Missing permission: VIEW_USERS");
-    let answer = post_in(&maker, other.id, KEYS, &wish(&["MANAGE_API_KEYS"])).await;
+    let answer = post_in(&maker, other.id, KEYS, &request(&["MANAGE_API_KEYS"])).await;
     assert_eq!(answer.refusal(403), "Missing permission: MANAGE_API_KEYS");
     let after = Snapshot::of(&app).await;
     assert_eq!(after.count("audit_events"), before.count("audit_events"));
@@ -189,11 +189,11 @@ async fn nobody_gives_a_key_what_they_lack_in_that_tenant() {
 }
 
 #[tokio::test]
-async fn a_key_works_in_its_tenant_with_what_it_was_given_and_nowhere_else() {
+async fn a_key_works_only_in_its_tenant_and_only_with_its_permissions() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
-    // Its person may do more, and elsewhere, too.
+    // The key's user has more permissions and is a member of another tenant.
     let user = user_id(&app, &acme.admin_email).await;
     join(&app, &other, user, "ADMIN").await;
     let key = app.keyed(&plaintext(&make_key(&admin, acme.id, &["VIEW_USERS"]).await));
@@ -206,10 +206,11 @@ async fn a_key_works_in_its_tenant_with_what_it_was_given_and_nowhere_else() {
     let setup = key.post("/api/tenant/setup", &TestApp::setup_body("new")).await;
     assert_eq!(setup.refusal(403), "Missing permission: CREATE_TENANT");
     assert_eq!(key.get("/control/v1/tenants").await.status, 403);
-    // A chief's key has what the chief has, and still in one tenant.
-    app.add_user("chief@example.com", Some("SUPER_ADMIN")).await;
-    let chief = app.log_in("chief@example.com").await;
-    let made = make_key(&chief, acme.id, &["CREATE_TENANT", "VIEW_TENANTS", "VIEW_USERS"]).await;
+    // A super admin's key can have the super admin's permissions, and still works in one tenant only.
+    app.add_user("super@example.com", Some("SUPER_ADMIN")).await;
+    let super_admin = app.log_in("super@example.com").await;
+    let made =
+        make_key(&super_admin, acme.id, &["CREATE_TENANT", "VIEW_TENANTS", "VIEW_USERS"]).await;
     let key = app.keyed(&plaintext(&made));
     let tenants = key.get("/api/tenant").await;
     assert_eq!(tenants.body.as_array().map(Vec::len), Some(1), "{tenants:?}");
@@ -218,7 +219,7 @@ async fn a_key_works_in_its_tenant_with_what_it_was_given_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_key_can_do_no_more_than_its_person_can_now() {
+async fn a_key_never_has_more_permissions_than_its_user_has_now() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let user = add_member(&app, &acme, "una@example.com", "ADMIN").await;
@@ -234,8 +235,8 @@ async fn a_key_can_do_no_more_than_its_person_can_now() {
     sql.execute(set_role, &[&user, &"VIEWER"]).await.unwrap();
     key.get(USERS).await.refusal(403);
     sql.execute(set_role, &[&user, &"ADMIN"]).await.unwrap();
-    assert_eq!(key.get(KEYS).await.status, 200, "what it was given has not changed");
-    // Who is nothing in the tenant has no key to it.
+    assert_eq!(key.get(KEYS).await.status, 200, "the key's own permissions have not changed");
+    // The key of a user who is no longer a member is not valid.
     sql.execute("DELETE FROM memberships WHERE user_id = $1", &[&user]).await.unwrap();
     for path in [USERS, KEYS, "/api/tenant/mine"] {
         assert_eq!(key.get(path).await.refusal(401), "Unauthorized: the token is not valid");
@@ -247,7 +248,7 @@ async fn a_key_can_do_no_more_than_its_person_can_now() {
 }
 
 #[tokio::test]
-async fn a_key_makes_no_other_credential() {
+async fn a_key_cannot_create_another_credential() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
@@ -255,13 +256,13 @@ async fn a_key_makes_no_other_credential() {
         let made = make_key(maker, acme.id, &["MANAGE_API_KEYS", "VIEW_USERS"]).await;
         let key = app.keyed(&plaintext(&made));
         let before = Snapshot::of(&app).await;
-        let wish = json!({ "name": "heir", "permissions": ["VIEW_USERS"] });
-        assert_eq!(key.post(KEYS, &wish).await.refusal(403), "You may not do this");
-        let wish = json!({ "name": "heir", "permissions": ["VIEW_USERS"], "tenant_id": acme.id });
-        let answer = key.post("/control/v1/tokens", &wish).await;
+        let body = json!({ "name": "heir", "permissions": ["VIEW_USERS"] });
+        assert_eq!(key.post(KEYS, &body).await.refusal(403), "You may not do this");
+        let body = json!({ "name": "heir", "permissions": ["VIEW_USERS"], "tenant_id": acme.id });
+        let answer = key.post("/control/v1/tokens", &body).await;
         assert_eq!(answer.status, 403, "{answer:?}");
         assert_eq!(Snapshot::of(&app).await, before);
-        // It may see and end keys, its own among them.
+        // It can list and revoke keys, including itself.
         assert_eq!(key.get(KEYS).await.status, 200);
         assert_eq!(revoke(&key, acme.id, &made.body["id"]).await.status, 200);
         key.get(KEYS).await.refusal(401);
@@ -269,7 +270,7 @@ async fn a_key_makes_no_other_credential() {
 }
 
 #[tokio::test]
-async fn everybody_lists_and_revokes_their_own_keys_and_the_root_all_of_them() {
+async fn users_list_and_revoke_their_own_keys_and_the_root_token_all_of_them() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let ada = app.log_in(&acme.admin_email).await;
@@ -284,7 +285,7 @@ async fn everybody_lists_and_revokes_their_own_keys_and_the_root_all_of_them() {
     let roots = make_key(&app.root(), acme.id, &["CREATE_TENANT"]).await;
     assert_eq!(roots.body["userId"], json!(null));
     make_key(&foreign, other.id, &["VIEW_USERS"]).await;
-    // A token that is bound to the tenant is no API key.
+    // A token that is bound to the tenant is not an API key.
     app.add_token(&[rowhouse::domain::Permission::ViewUsers], Some(acme.id), None).await;
     let ids = |answer: &crate::support::Answer| -> Vec<Value> {
         let keys = answer.body.as_array().unwrap_or_else(|| panic!("no list in {answer:?}"));
@@ -302,8 +303,8 @@ async fn everybody_lists_and_revokes_their_own_keys_and_the_root_all_of_them() {
     assert_eq!(revoke(&foreign, other.id, first_id).await.refusal(404), "API key not found");
     revoke(&foreign, acme.id, first_id).await.refusal(403);
     assert_eq!(revoke(&app.root(), other.id, first_id).await.refusal(404), "API key not found");
-    for nobody in [json!(Uuid::new_v4()), json!("x"), json!("%00"), json!("'; --")] {
-        assert_eq!(revoke(&ada, acme.id, &nobody).await.refusal(404), "API key not found");
+    for unknown in [json!(Uuid::new_v4()), json!("x"), json!("%00"), json!("'; --")] {
+        assert_eq!(revoke(&ada, acme.id, &unknown).await.refusal(404), "API key not found");
     }
     let token = app.sql().await.query_one("SELECT id FROM tokens WHERE kind = 'token'", &[]).await;
     let token = json!(token.unwrap().get::<_, Uuid>(0));
@@ -313,7 +314,7 @@ async fn everybody_lists_and_revokes_their_own_keys_and_the_root_all_of_them() {
 }
 
 #[tokio::test]
-async fn of_two_revocations_at_once_one_did_it() {
+async fn one_of_several_simultaneous_revocations_succeeds() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
@@ -326,8 +327,12 @@ async fn of_two_revocations_at_once_one_did_it() {
             assert_eq!(answer.refusal(400), "API key is already revoked");
         }
     }
-    assert_eq!(events(&app, acme.id, "api_key.revoke").await, 3, "each is told once");
-    // A name is no key to keys: two with one name are two.
+    assert_eq!(
+        events(&app, acme.id, "api_key.revoke").await,
+        3,
+        "each revocation is recorded once"
+    );
+    // Names are not unique: keys with the same name are different keys.
     let keys = join_all((0..4).map(|_| make_key(&admin, acme.id, &["VIEW_USERS"]))).await;
     let mut secrets: Vec<_> = keys.iter().map(plaintext).collect();
     secrets.sort();
@@ -336,7 +341,7 @@ async fn of_two_revocations_at_once_one_did_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_good_key_opens_nothing() {
+async fn an_invalid_key_is_refused() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
@@ -354,7 +359,7 @@ async fn what_is_no_good_key_opens_nothing() {
         &format!("{secret}A"),
         &format!("Bearer {secret}"),
         secret.trim_start_matches("rtn_sk_"),
-        // Other credentials have headers of their own.
+        // Other credentials are sent in other headers.
         token.token(),
         &app.root_token,
         admin.token(),
@@ -363,14 +368,14 @@ async fn what_is_no_good_key_opens_nothing() {
         assert!(answer.refusal(401).starts_with("Unauthorized: "), "{bad}: {answer:?}");
         assert!(answer.header("www-authenticate").is_some(), "{answer:?}");
     }
-    // Nor is a key a bearer token.
+    // A key is not a bearer token.
     app.bearer(&secret).get(USERS).await.refusal(401);
-    // A public route looks at no credential.
+    // A public route ignores credentials.
     assert_eq!(app.keyed("garbage").get("/healthz").await.status, 200);
 }
 
 #[tokio::test]
-async fn two_credentials_at_once_are_refused_whoever_they_are() {
+async fn a_request_with_two_credentials_is_refused() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
@@ -391,7 +396,7 @@ async fn two_credentials_at_once_are_refused_whoever_they_are() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_used_is_noted_to_the_minute() {
+async fn the_last_use_of_a_key_is_recorded_at_most_once_a_minute() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;

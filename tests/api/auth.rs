@@ -1,4 +1,4 @@
-//! Logging in, staying so, and every access token that must not be believed.
+//! Logins, refresh tokens, and forged access tokens.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ async fn refresh(app: &TestApp, cookie: &str) -> Answer {
     send(request.header("cookie", format!("theme=dark; refreshToken={cookie}"))).await
 }
 
-/// The value and the attributes of the cookie that an answer sets.
+/// Returns the value and the attributes of the cookie that an answer sets.
 fn cookie(answer: &Answer) -> (String, BTreeMap<String, String>) {
     let header = answer.header("set-cookie").unwrap_or_else(|| panic!("no cookie in {answer:?}"));
     let mut parts = header.split("; ").map(|part| part.split_once('=').unwrap_or((part, "")));
@@ -42,8 +42,8 @@ fn access_token(answer: &Answer) -> &str {
     answer.body["accessToken"].as_str().unwrap_or_else(|| panic!("no token in {answer:?}"))
 }
 
-/// Whether the server believes a token.
-async fn works(app: &TestApp, token: &str) -> bool {
+/// Returns whether the server accepts a token.
+async fn is_accepted(app: &TestApp, token: &str) -> bool {
     let answer = app.bearer(token).get("/api/tenant/mine").await;
     if answer.status != 200 {
         answer.refusal(401);
@@ -52,7 +52,7 @@ async fn works(app: &TestApp, token: &str) -> bool {
 }
 
 #[tokio::test]
-async fn login_answers_a_token_the_user_and_a_cookie() {
+async fn a_login_returns_a_token_the_user_and_a_cookie() {
     let app = TestApp::spawn().await;
     let id = app.add_user(EMAIL, None).await;
     let answer = log_in(&app, "  UNA@example.com ", PASSWORD).await;
@@ -61,7 +61,7 @@ async fn login_answers_a_token_the_user_and_a_cookie() {
     let user = json!({ "id": id, "email": EMAIL, "firstName": "Una", "lastName": "User" });
     assert_eq!(answer.body, json!({ "accessToken": token, "user": user }));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
-    assert!(works(&app, token).await);
+    assert!(is_accepted(&app, token).await);
 
     let (value, attributes) = cookie(&answer);
     assert!(value.starts_with("rhr_"), "{value}");
@@ -69,19 +69,19 @@ async fn login_answers_a_token_the_user_and_a_cookie() {
         [("httponly", ""), ("max-age", "604800"), ("path", "/api/auth"), ("samesite", "Lax")];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(attributes, BTreeMap::from(expected));
-    assert!(!works(&app, &value).await, "a refresh token calls nothing");
+    assert!(!is_accepted(&app, &value).await, "a refresh token is not an access token");
 
     let sql = app.sql().await;
     let row = sql.query_one("SELECT digest FROM refresh_tokens", &[]).await.unwrap();
     let digest = <sha2::Sha256 as sha2::Digest>::digest(value.as_bytes());
-    assert_eq!(row.get::<_, &[u8]>(0), &digest[..], "what is kept is a digest");
+    assert_eq!(row.get::<_, &[u8]>(0), &digest[..], "only a digest is stored");
     let event = "SELECT actor FROM audit_events WHERE action = 'session.open'";
     let event = sql.query_one(event, &[]).await.unwrap();
     assert_eq!(event.get::<_, String>(0), format!("user:{id}"));
 }
 
 #[tokio::test]
-async fn the_cookie_is_for_tls_alone_where_the_settings_say_so() {
+async fn the_cookie_is_secure_if_the_settings_say_so() {
     let app = TestApp::builder().with("auth.cookie_secure", "true").spawn().await;
     app.add_user(EMAIL, None).await;
     let login = log_in(&app, EMAIL, PASSWORD).await;
@@ -92,19 +92,19 @@ async fn the_cookie_is_for_tls_alone_where_the_settings_say_so() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_get_in_is_told_the_same_after_the_same_work() {
+async fn every_failed_login_gets_the_same_answer_after_the_same_work() {
     let app = TestApp::spawn().await;
     app.add_user(EMAIL, None).await;
     app.add_user("nopass@example.com", None).await;
     let sql = app.sql().await;
-    let forget = "UPDATE users SET password_hash = NULL WHERE email = 'nopass@example.com'";
-    sql.execute(forget, &[]).await.unwrap();
+    let remove = "UPDATE users SET password_hash = NULL WHERE email = 'nopass@example.com'";
+    sql.execute(remove, &[]).await.unwrap();
     let before = Snapshot::of(&app).await;
     let long = "x".repeat(254);
     for (identifier, password) in [
         (EMAIL, "WrongPass123!"),
         (EMAIL, "securepass123!"),
-        ("nobody@example.com", PASSWORD),
+        ("unknown@example.com", PASSWORD),
         ("nopass@example.com", PASSWORD),
         ("una", PASSWORD),
         ("una@example.com'; DROP TABLE users; --", PASSWORD),
@@ -130,7 +130,7 @@ async fn hashes_computed(app: &TestApp) -> u64 {
 }
 
 #[tokio::test]
-async fn a_hash_of_other_parameters_is_renewed_at_login() {
+async fn a_login_renews_a_hash_with_other_parameters() {
     let app = TestApp::builder().with("auth.hash_iterations", "2").spawn().await;
     app.add_user(EMAIL, None).await; // with one iteration
     assert_eq!(log_in(&app, EMAIL, PASSWORD).await.status, 200);
@@ -140,7 +140,7 @@ async fn a_hash_of_other_parameters_is_renewed_at_login() {
 }
 
 #[tokio::test]
-async fn refresh_trades_the_cookie_for_a_fresh_pair() {
+async fn a_refresh_returns_a_new_access_token_and_a_new_cookie() {
     let app = TestApp::spawn().await;
     app.add_user(EMAIL, None).await;
     let login = log_in(&app, EMAIL, PASSWORD).await;
@@ -152,18 +152,18 @@ async fn refresh_trades_the_cookie_for_a_fresh_pair() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.body, json!({ "accessToken": access_token(&answer) }));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
-        assert!(works(&app, access_token(&answer)).await);
+        assert!(is_accepted(&app, access_token(&answer)).await);
         let (fresh, attributes) = cookie(&answer);
-        assert_eq!(attributes["max-age"], "604800", "each one lives its own week");
-        assert!(!seen.contains(&fresh), "a cookie is good once");
+        assert_eq!(attributes["max-age"], "604800", "each cookie is valid for a week");
+        assert!(!seen.contains(&fresh), "each refresh sets a new cookie");
         seen.push(fresh.clone());
         value = fresh;
     }
-    assert!(!works(&app, access_token(&login)).await, "its quarter of an hour is over");
+    assert!(!is_accepted(&app, access_token(&login)).await, "its 15 minutes are over");
 }
 
 #[tokio::test]
-async fn a_used_cookie_that_comes_back_ends_the_whole_session_at_once() {
+async fn reuse_of_a_refresh_cookie_ends_its_session_at_once() {
     let app = TestApp::spawn().await;
     app.add_user(EMAIL, None).await;
     let other_session = log_in(&app, EMAIL, PASSWORD).await;
@@ -171,21 +171,24 @@ async fn a_used_cookie_that_comes_back_ends_the_whole_session_at_once() {
     let (stolen, _) = cookie(&login);
     let refreshed = refresh(&app, &stolen).await;
     let (current, _) = cookie(&refreshed);
-    assert!(works(&app, access_token(&login)).await && works(&app, access_token(&refreshed)).await);
+    assert!(
+        is_accepted(&app, access_token(&login)).await
+            && is_accepted(&app, access_token(&refreshed)).await
+    );
 
     refresh(&app, &stolen).await.refusal(401);
 
-    assert!(!works(&app, access_token(&login)).await);
-    assert!(!works(&app, access_token(&refreshed)).await);
+    assert!(!is_accepted(&app, access_token(&login)).await);
+    assert!(!is_accepted(&app, access_token(&refreshed)).await);
     refresh(&app, &current).await.refusal(401);
-    assert!(works(&app, access_token(&other_session)).await, "the other session goes on");
+    assert!(is_accepted(&app, access_token(&other_session)).await, "the other session continues");
     let event = "SELECT count(*) FROM audit_events WHERE action = 'session.reuse_detected'";
     let event = app.sql().await.query_one(event, &[]).await.unwrap();
     assert_eq!(event.get::<_, i64>(0), 1);
 }
 
 #[tokio::test]
-async fn of_simultaneous_refreshes_with_one_cookie_at_most_one_succeeds() {
+async fn at_most_one_of_several_simultaneous_refreshes_with_one_cookie_succeeds() {
     let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
     app.add_user(EMAIL, None).await;
     for _ in 0..3 {
@@ -196,12 +199,12 @@ async fn of_simultaneous_refreshes_with_one_cookie_at_most_one_succeeds() {
         for answer in answers.iter().filter(|answer| answer.status != 200) {
             answer.refusal(401);
         }
-        assert!(!works(&app, access_token(good[0])).await, "the family has ended");
+        assert!(!is_accepted(&app, access_token(good[0])).await, "the session has ended");
     }
 }
 
 #[tokio::test]
-async fn a_cookie_that_is_none_is_refused() {
+async fn an_invalid_refresh_cookie_is_refused() {
     let app = TestApp::spawn().await;
     app.add_user(EMAIL, None).await;
     let login = log_in(&app, EMAIL, PASSWORD).await;
@@ -213,22 +216,22 @@ async fn a_cookie_that_is_none_is_refused() {
     for bad in ["", "rhr_", &long, &swapped, access_token(&login), &app.root_token, "\"", "%00"] {
         refresh(&app, bad).await.refusal(401);
     }
-    // In another place than the cookie it is nothing.
+    // A refresh token is accepted only in the cookie.
     app.bearer(&value).post_raw(REFRESH, "").await.refusal(401);
     let body = json!({ "refreshToken": value });
     app.anonymous().post(REFRESH, &body).await.refusal(401);
-    assert_eq!(refresh(&app, &value).await.status, 200, "it was not used up by any of these");
+    assert_eq!(refresh(&app, &value).await.status, 200, "none of these requests used it up");
 }
 
 #[tokio::test]
-async fn tokens_end_when_their_time_is_over() {
+async fn tokens_expire_at_the_end_of_their_lifetime() {
     let app = TestApp::spawn().await;
     app.add_user(EMAIL, None).await;
     let login = log_in(&app, EMAIL, PASSWORD).await;
     let (token, (value, _)) = (access_token(&login), cookie(&login));
     app.clock.advance(time::Duration::minutes(15) - time::Duration::seconds(10));
-    assert!(works(&app, token).await);
-    app.clock.advance(time::Duration::seconds(45)); // with the leeway for clocks that differ
+    assert!(is_accepted(&app, token).await);
+    app.clock.advance(time::Duration::seconds(45)); // includes the leeway for clock skew
     let answer = app.bearer(token).get("/api/tenant/mine").await;
     assert_eq!(answer.refusal(401), "Unauthorized: the token has expired");
 
@@ -238,7 +241,7 @@ async fn tokens_end_when_their_time_is_over() {
     let (value, _) = cookie(&answer);
     app.clock.advance(time::Duration::days(7) + time::Duration::seconds(1));
     refresh(&app, &value).await.refusal(401);
-    // A login sweeps what has run out.
+    // A login deletes expired sessions.
     log_in(&app, EMAIL, PASSWORD).await;
     let after = Snapshot::of(&app).await;
     assert_eq!((after.count("sessions"), after.count("refresh_tokens")), (1, 1));
@@ -262,14 +265,14 @@ async fn a_removed_user_and_a_changed_role_take_effect_at_once() {
 }
 
 #[tokio::test]
-async fn the_admin_of_the_settings_can_log_in_and_do_everything() {
+async fn the_admin_of_the_settings_can_log_in_and_has_every_permission() {
     let settings = [("admin_email", "boss@example.com"), ("admin_password", "FromSettings1")];
     let app = settings.iter().fold(TestApp::builder(), |app, (key, value)| app.with(key, *value));
     let app = app.spawn().await;
     let login = log_in(&app, "boss@example.com", "FromSettings1").await;
     let boss = app.bearer(access_token(&login));
     assert_eq!(boss.post("/api/tenant/setup", &TestApp::setup_body("acme")).await.status, 201);
-    // The settings are the truth at every start.
+    // Each start sets the admin to what the settings say.
     let changed = TestApp::builder().on(app.database.clone());
     let changed =
         changed.with("admin_email", "BOSS@example.com").with("admin_password", "Another-1");
@@ -280,20 +283,20 @@ async fn the_admin_of_the_settings_can_log_in_and_do_everything() {
 }
 
 #[tokio::test]
-async fn two_servers_on_one_database_believe_each_others_tokens() {
+async fn servers_on_one_database_accept_each_others_tokens() {
     let one = TestApp::spawn().await;
     let two = TestApp::builder().on(one.database.clone()).spawn().await;
     one.add_user(EMAIL, None).await;
     let login = log_in(&one, EMAIL, PASSWORD).await;
-    assert!(works(&two, access_token(&login)).await);
+    assert!(is_accepted(&two, access_token(&login)).await);
     let (value, _) = cookie(&login);
     assert_eq!(refresh(&two, &value).await.status, 200);
     let keys = "/.well-known/jwks.json";
     assert_eq!(one.anonymous().get(keys).await.body, two.anonymous().get(keys).await.body);
     assert_eq!(Snapshot::of(&one).await.count("signing_keys"), 1);
-    // What one ends, the other does not believe any more.
+    // A session that one server ends is over on the other too.
     refresh(&one, &value).await.refusal(401);
-    assert!(!works(&two, access_token(&login)).await);
+    assert!(!is_accepted(&two, access_token(&login)).await);
 }
 
 #[tokio::test]
@@ -308,12 +311,12 @@ async fn the_published_keys_verify_an_access_token_and_hold_no_secret() {
     for (name, value) in [("kty", "OKP"), ("crv", "Ed25519"), ("use", "sig"), ("alg", "EdDSA")] {
         assert_eq!(key[name], value, "{key}");
     }
-    assert_eq!(key.get("d"), None, "the private half is published");
+    assert_eq!(key.get("d"), None, "the private key is published");
 
     let (message, signature) = token.rsplit_once('.').expect("a token has three parts");
     let (header, claims) = message.split_once('.').expect("a token has three parts");
     let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).expect("it is base64");
-    let public = decode(key["x"].as_str().expect("the key has a public half"));
+    let public = decode(key["x"].as_str().expect("the key has a public part"));
     let public = UnparsedPublicKey::new(&ED25519, public);
     public.verify(message.as_bytes(), &decode(signature)).expect("the published key verifies it");
     let header: Value = serde_json::from_slice(&decode(header)).unwrap();
@@ -321,10 +324,10 @@ async fn the_published_keys_verify_an_access_token_and_hold_no_secret() {
     let claims: Value = serde_json::from_slice(&decode(claims)).unwrap();
     let lifetime = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
     assert_eq!((lifetime, claims["iss"].as_str()), (900, Some("rowhouse")));
-    assert!(!claims.to_string().contains('@'), "a token tells no address: {claims}");
+    assert!(!claims.to_string().contains('@'), "the token contains an e-mail address: {claims}");
 }
 
-/// Whoever has stolen the signing key of a server, or has one of their own.
+/// An attacker with the stolen signing key of a server or with another key.
 struct Forger {
     key: Ed25519KeyPair,
     kid: String,
@@ -334,7 +337,7 @@ struct Forger {
 }
 
 impl Forger {
-    /// With the key of the server, for a user who is logged in.
+    /// Creates a forger with the server's key and the session of a user who is logged in.
     async fn of(app: &TestApp) -> Self {
         let user = app.add_user(EMAIL, None).await;
         log_in(app, EMAIL, PASSWORD).await;
@@ -382,7 +385,7 @@ impl Forger {
     fn without_claim(&self, name: &str) -> String {
         let mut claims = self.claims();
         let members = claims.as_object_mut().expect("claims are an object");
-        members.remove(name).expect("it was there");
+        members.remove(name).expect("the claim exists");
         self.sign(&self.header(), &claims)
     }
 }
@@ -396,11 +399,14 @@ fn assemble(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> 
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a flat table: one line a forgery")]
-async fn no_forged_access_token_is_believed() {
+async fn no_forged_access_token_is_accepted() {
     let app = TestApp::spawn().await;
     let forger = Forger::of(&app).await;
     let control = forger.sign(&forger.header(), &forger.claims());
-    assert!(works(&app, &control).await, "the forger knows the form");
+    assert!(
+        is_accepted(&app, &control).await,
+        "a token that the forger signs in the right form is accepted"
+    );
 
     let (message, signature) = control.rsplit_once('.').expect("a token has three parts");
     let public = forger.key.public_key().as_ref();
@@ -434,16 +440,16 @@ async fn no_forged_access_token_is_believed() {
         ("another audience", forger.with_claim("aud", "elsewhere")),
         ("an unknown user", forger.with_claim("sub", Uuid::new_v4().to_string())),
         ("an unknown session", forger.with_claim("sid", Uuid::new_v4().to_string())),
-        ("a user who is no UUID", forger.with_claim("sub", "1' OR '1'='1")),
-        ("an end that is no number", forger.with_claim("exp", "never")),
-        ("an end beyond time", forger.with_claim("exp", i64::MAX)),
-        ("no end", forger.without_claim("exp")),
+        ("a user that is not a UUID", forger.with_claim("sub", "1' OR '1'='1")),
+        ("an expiry that is not a number", forger.with_claim("exp", "never")),
+        ("an expiry out of range", forger.with_claim("exp", i64::MAX)),
+        ("no expiry", forger.without_claim("exp")),
         ("no user", forger.without_claim("sub")),
         ("no session", forger.without_claim("sid")),
         ("no issuer", forger.without_claim("iss")),
         ("no audience", forger.without_claim("aud")),
         ("another type", forger.with_header("typ", "JWT")),
-        ("another key's name", forger.with_header("kid", "../../etc/passwd")),
+        ("another key id", forger.with_header("kid", "../../etc/passwd")),
         ("extensions", forger.with_header("crit", json!(["exp"]))),
         ("no signature", format!("{message}.")),
         ("a signature cut short", format!("{message}.{}", &signature[..40])),
@@ -451,13 +457,13 @@ async fn no_forged_access_token_is_believed() {
         ("alg none, signed", assemble(&none, &claims, |m| forger.key.sign(m).as_ref().to_vec())),
         ("HS256 with the public key", hs256(public)),
         ("HS256 with the public key as text", hs256(x.as_bytes())),
-        ("another key under our name", foreign.sign(&foreign.header(), &claims)),
-        ("another key that comes along", foreign.sign(&own_key, &claims)),
+        ("another key under the server's key id", foreign.sign(&foreign.header(), &claims)),
+        ("another key embedded in the header", foreign.sign(&own_key, &claims)),
         ("too long", forger.with_claim("x", "x".repeat(8192))),
     ];
     let before = Snapshot::of(&app).await;
     for (what, token) in &tokens {
-        assert!(!works(&app, token).await, "{what} is believed");
+        assert!(!is_accepted(&app, token).await, "{what} is accepted");
         let setup = app.bearer(token).post("/api/tenant/setup", &TestApp::setup_body("acme")).await;
         setup.refusal(401);
         let challenge = setup.header("www-authenticate").unwrap_or_default();
@@ -467,22 +473,25 @@ async fn no_forged_access_token_is_believed() {
 }
 
 #[tokio::test]
-async fn another_servers_tokens_are_not_believed() {
+async fn tokens_of_a_server_on_another_database_are_refused() {
     let (here, there) = (TestApp::spawn().await, TestApp::spawn().await);
     let id = here.add_user(EMAIL, Some("SUPER_ADMIN")).await;
     there.add_user(EMAIL, Some("SUPER_ADMIN")).await;
-    // Even the same user with the same session.
+    // Even for the same e-mail address and the same session id.
     let login = log_in(&there, EMAIL, PASSWORD).await;
     let session: Uuid =
         there.sql().await.query_one("SELECT id FROM sessions", &[]).await.unwrap().get(0);
     let same = "INSERT INTO sessions (id, user_id, created_at) VALUES ($1, $2, now())";
     here.sql().await.execute(same, &[&session, &id]).await.unwrap();
-    assert!(works(&there, access_token(&login)).await && !works(&here, access_token(&login)).await);
-    assert!(!works(&here, &there.root_token).await);
+    assert!(
+        is_accepted(&there, access_token(&login)).await
+            && !is_accepted(&here, access_token(&login)).await
+    );
+    assert!(!is_accepted(&here, &there.root_token).await);
 }
 
 #[tokio::test]
-async fn a_credential_in_another_form_is_refused_and_not_ignored() {
+async fn a_malformed_credential_is_refused_and_not_ignored() {
     let app = TestApp::spawn().await;
     for value in [
         "",
@@ -502,7 +511,7 @@ async fn a_credential_in_another_form_is_refused_and_not_ignored() {
     let value = reqwest::header::HeaderValue::from_bytes(b"Bearer \xff\xfe").unwrap();
     let request = app.anonymous().request(Method::GET, "/api/tenant");
     send(request.header("authorization", value)).await.refusal(401);
-    // The scheme's name has no case (RFC 9110, 11.1).
+    // The scheme's name is case-insensitive (RFC 9110, 11.1).
     for scheme in ["bearer", "BEARER"] {
         let value = format!("{scheme} {}", app.root_token.to_uppercase());
         let request = app.anonymous().request(Method::GET, "/api/tenant");

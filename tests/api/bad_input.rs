@@ -1,4 +1,4 @@
-//! What is no good request is told so in Reten's form, by the field that is wrong, and changes nothing.
+//! Invalid requests are refused in Reten's form, name the invalid field, and change nothing.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use crate::support::{Snapshot, StrayRoles, TestApp, wire};
 const SETUP: &str = "/api/tenant/setup";
 const LOGIN: &str = "/api/auth/login";
 
-/// The limit of the settings.
+/// The default limit of the settings.
 const MAX_BODY: usize = 1 << 20;
 
 const SETUP_FIELDS: [&str; 6] =
     ["name", "slug", "adminEmail", "adminPassword", "adminFirstName", "adminLastName"];
 const LOGIN_FIELDS: [&str; 2] = ["identifier", "password"];
 
-/// Each route that reads a body, with a body that is good and its fields.
+/// The routes that read a body, each with a valid body and its fields.
 fn routes() -> [(&'static str, Value, &'static [&'static str]); 2] {
-    let login = json!({ "identifier": "nobody@example.com", "password": "SecurePass123!" });
+    let login = json!({ "identifier": "unknown@example.com", "password": "SecurePass123!" });
     [(SETUP, TestApp::setup_body("acme"), &SETUP_FIELDS), (LOGIN, login, &LOGIN_FIELDS)]
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_object_is_refused() {
+async fn a_body_that_is_not_a_json_object_is_refused() {
     let app = TestApp::spawn().await;
     let before = Snapshot::of(&app).await;
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -74,7 +74,7 @@ async fn a_body_that_is_no_json_object_is_refused() {
 }
 
 #[tokio::test]
-async fn a_field_that_is_missing_or_of_another_type_is_named() {
+async fn a_missing_field_and_a_field_of_the_wrong_type_are_named() {
     let app = TestApp::spawn().await;
     let before = Snapshot::of(&app).await;
     for (path, good, fields) in routes() {
@@ -86,7 +86,7 @@ async fn a_field_that_is_missing_or_of_another_type_is_named() {
             let missing = app.root().post(path, &body).await;
             missing.refusal(400);
             assert_eq!(missing.bad_rules(), [(*field, "required")]);
-            // Another case is another field.
+            // Field names are case-sensitive.
             body[field.to_uppercase()] = good[field].clone();
             assert_eq!(app.root().post(path, &body).await.bad_rules(), [(*field, "required")]);
             for (value, rule) in [
@@ -113,7 +113,7 @@ async fn a_field_that_is_missing_or_of_another_type_is_named() {
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a flat table: one line a value")]
-async fn a_value_that_breaks_a_rule_is_refused_by_that_rule() {
+async fn a_value_that_violates_a_rule_is_refused_with_the_code_of_that_rule() {
     let app = TestApp::spawn().await;
     let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
     let long = |length: usize| "x".repeat(length);
@@ -155,9 +155,9 @@ async fn a_value_that_breaks_a_rule_is_refused_by_that_rule() {
         ("slug", "admin", "reserved"),
         ("slug", &long(64), "too_long"),
         ("slug", &long(100_000), "too_long"),
-        ("adminEmail", "nobody", "email_format"),
+        ("adminEmail", "unknown", "email_format"),
         ("adminEmail", "@example.com", "email_format"),
-        ("adminEmail", "nobody@", "email_format"),
+        ("adminEmail", "unknown@", "email_format"),
         ("adminEmail", "no body@example.com", "email_format"),
         ("adminEmail", "a@b@example.com", "email_format"),
         ("adminEmail", "a@example.com,b@example.com", "email_format"),
@@ -212,7 +212,7 @@ async fn a_nul_byte_is_refused_in_every_field() {
 }
 
 #[tokio::test]
-async fn sql_in_a_field_is_refused_or_kept_as_text() {
+async fn sql_in_a_field_is_refused_or_stored_as_text() {
     let app = TestApp::spawn().await;
     let before = Snapshot::of(&app).await;
     let attacks = [
@@ -257,7 +257,7 @@ async fn sql_in_a_field_is_refused_or_kept_as_text() {
 }
 
 #[tokio::test]
-async fn a_login_says_which_of_its_fields_cannot_be() {
+async fn a_login_names_its_invalid_field() {
     let app = TestApp::spawn().await;
     let (long_identifier, long_password) = ("x".repeat(255), "x".repeat(1025));
     for (identifier, password, bad) in [
@@ -289,7 +289,7 @@ async fn a_body_over_the_limit_is_refused_and_one_at_the_limit_is_read() {
     assert_eq!(app.root().post_raw(SETUP, padded).await.status, 201);
 }
 
-/// The head of a set-up by root, without its end.
+/// The head of a set-up with the root token, without its end.
 fn head(app: &TestApp, length: &str) -> String {
     format!(
         "POST {SETUP} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n{length}\r\n",
@@ -298,11 +298,11 @@ fn head(app: &TestApp, length: &str) -> String {
 }
 
 #[tokio::test]
-async fn whoever_sends_ten_megabytes_before_listening_still_hears_the_answer() {
+async fn a_client_that_sends_ten_megabytes_before_reading_still_gets_the_answer() {
     let app = TestApp::spawn().await;
     let before = Snapshot::of(&app).await;
-    // As a simple client does: write all of it, then read. A connection that is reset meanwhile loses the
-    // answer. With a length, in chunks, and by somebody who would be refused without a look at the body.
+    // A simple client writes the whole body before it reads; a connection that is reset meanwhile loses the
+    // answer. Tried with a length, in chunks, and where the server refuses without reading the body.
     let length = format!("Content-Length: {}\r\n", 10 << 20);
     let megabyte = vec![b'x'; 1 << 20];
     let anonymous = format!("POST {SETUP} HTTP/1.1\r\nHost: x\r\n{length}\r\n");
@@ -319,7 +319,7 @@ async fn whoever_sends_ten_megabytes_before_listening_still_hears_the_answer() {
             if chunked {
                 stream.write_all(format!("{:x}\r\n", megabyte.len()).as_bytes()).await.unwrap();
             }
-            stream.write_all(&megabyte).await.expect("the server reads on");
+            stream.write_all(&megabyte).await.expect("the server continues to read");
             if chunked {
                 stream.write_all(b"\r\n").await.unwrap();
             }
@@ -335,10 +335,10 @@ async fn whoever_sends_ten_megabytes_before_listening_still_hears_the_answer() {
 }
 
 #[tokio::test]
-async fn whoever_asks_before_sending_is_answered_before_sending() {
+async fn expect_100_continue_is_answered_before_the_body_is_sent() {
     let app = TestApp::spawn().await;
     let body = TestApp::setup_body("acme").to_string();
-    // Nothing of these bodies is ever sent.
+    // This body is never sent.
     let large = format!("Content-Length: {}\r\nExpect: 100-continue\r\n", 10 << 20);
     let mut stream = wire::connect(&app).await;
     stream.write_all(head(&app, &large).as_bytes()).await.unwrap();
@@ -348,20 +348,20 @@ async fn whoever_asks_before_sending_is_answered_before_sending() {
     let small = format!("Content-Length: {}\r\nExpect: 100-continue\r\n", body.len());
     let mut stream = wire::connect(&app).await;
     stream.write_all(head(&app, &small).as_bytes()).await.unwrap();
-    let mut word = [0; 25];
-    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut word).await.unwrap();
-    assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut interim = [0; 25];
+    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(body.as_bytes()).await.unwrap();
     let answer = wire::read_answer(&mut stream).await;
     assert_eq!(wire::status(&answer), 201, "{answer}");
 }
 
 #[tokio::test]
-async fn a_length_that_lies_makes_nothing() {
+async fn a_request_with_a_wrong_length_creates_nothing() {
     let app = TestApp::builder().with("http.request_timeout", "1s").spawn().await;
     let before = Snapshot::of(&app).await;
     let body = TestApp::setup_body("acme").to_string();
-    // Less than was promised, and then nothing or the end.
+    // A body shorter than announced, after which the client waits or closes its side.
     let short =
         format!("{}{body}", head(&app, &format!("Content-Length: {}\r\n", body.len() + 10)));
     let answer = wire::exchange(&app, short.as_bytes()).await;
@@ -371,7 +371,8 @@ async fn a_length_that_lies_makes_nothing() {
     stream.shutdown().await.unwrap();
     let answer = wire::read_answer(&mut stream).await;
     assert!(answer.is_empty() || wire::status(&answer) == 400, "{answer}");
-    // Two lengths, a length beside chunks, none that is a number: another server may read them otherwise.
+    // Two lengths, a length with chunks, a length that is not a number: another server in front could read
+    // them differently (request smuggling).
     for length in [
         "Content-Length: 5\r\nContent-Length: 500\r\n".to_owned(),
         format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n", body.len()),
@@ -387,7 +388,7 @@ async fn a_length_that_lies_makes_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_that_comes_too_slowly_is_told_so_in_the_form_of_the_dialect() {
+async fn a_body_that_arrives_too_slowly_is_refused_in_the_form_of_the_dialect() {
     async fn reads(_: web::Json<Value>) -> HttpResponse {
         HttpResponse::Ok().finish()
     }
@@ -414,21 +415,21 @@ async fn a_body_that_comes_too_slowly_is_told_so_in_the_form_of_the_dialect() {
         ("/control/v1/tenants", 408, "\"code\":\"body_too_slow\""),
         ("/api/tenants", 408, "\"message\":\"The body did not come in time.\""),
         ("/v2/TenantCreate", 400, "\"message\":\"The request body did not come in time\""),
-        // An application's own, whoever reads the body there.
+        // A route of the application itself, whichever extractor reads its body.
         ("/reads", 408, "\"statusCode\":408"),
     ] {
         let answer = wire::exchange(&app, start(path, 100).as_bytes()).await;
         assert_eq!(wire::status(&answer), status, "{path}: {answer}");
         assert!(answer.contains(form), "{path}: {answer}");
     }
-    // With the body whole it is we who are slow.
+    // With a complete body the handler is slow, not the client.
     let answer = wire::exchange(&app, start("/sleeps", 2).as_bytes()).await;
     assert_eq!(wire::status(&answer), 503, "{answer}");
     assert_eq!(Snapshot::of(&app).await, before);
 }
 
 #[tokio::test]
-async fn a_wrong_method_on_a_path_of_the_application_is_a_wrong_method() {
+async fn a_wrong_method_on_a_path_of_the_application_is_answered_405_with_allow() {
     async fn fine() -> HttpResponse {
         HttpResponse::Ok().finish()
     }
@@ -457,10 +458,10 @@ async fn a_wrong_method_on_a_path_of_the_application_is_a_wrong_method() {
             assert_eq!(answer.refusal(405), "This path does not answer to this method", "{path}");
             assert_eq!(answer.header("allow"), Some(allow), "{path}");
         }
-        let asked = send(app.anonymous().request(Method::OPTIONS, path)).await;
-        assert_eq!((asked.status, asked.header("allow")), (204, Some(allow)), "{path}");
+        let options = send(app.anonymous().request(Method::OPTIONS, path)).await;
+        assert_eq!((options.status, options.header("allow")), (204, Some(allow)), "{path}");
     }
-    // It is not the method that is wrong there.
+    // Here the host does not match, so the method is not the problem.
     assert_eq!(app.anonymous().get("/hosted").await.status, 404);
     for path in ["/own/", "/own/7/8", "/inside", "/inside/", "/inside/other", "/ow"] {
         for method in [Method::GET, Method::POST] {
@@ -471,13 +472,13 @@ async fn a_wrong_method_on_a_path_of_the_application_is_a_wrong_method() {
 }
 
 #[tokio::test]
-async fn a_packed_body_is_unpacked_up_to_the_limit() {
+async fn a_compressed_body_is_decompressed_up_to_the_limit() {
     let app = TestApp::spawn().await;
     let post = |path: &'static str, encoding: &'static str, body: Vec<u8>| {
         let request = app.root().request(Method::POST, path).header("content-encoding", encoding);
         send(request.body(body))
     };
-    // A megabyte of spaces and more, in some seven kilobytes.
+    // Just over a megabyte of spaces, compressed to about seven kilobytes.
     let bomb = gzip_of_spaces(MAX_BODY + 1);
     assert!(bomb.len() < 8192);
     post(SETUP, "gzip", bomb).await.refusal(413);
@@ -487,11 +488,11 @@ async fn a_packed_body_is_unpacked_up_to_the_limit() {
     assert_eq!(Snapshot::of(&app).await, before);
 }
 
-/// A gzip stream of so many spaces, by hand: blocks that repeat the byte before (RFC 1951, 3.2.6).
+/// Builds a gzip stream of this many spaces from codes that repeat the previous byte (RFC 1951, 3.2.6).
 fn gzip_of_spaces(count: usize) -> Vec<u8> {
     let mut bits = Bits::default();
-    bits.push(1, 1); // the last block
-    bits.push(1, 2); // fixed codes
+    bits.push(1, 1); // BFINAL: the last block
+    bits.push(1, 2); // BTYPE: fixed codes
     bits.literal(b' ');
     let mut left = count - 1;
     while left >= 258 {
@@ -500,7 +501,7 @@ fn gzip_of_spaces(count: usize) -> Vec<u8> {
         left -= 258;
     }
     (0..left).for_each(|_| bits.literal(b' '));
-    bits.code(0, 7); // the end
+    bits.code(0, 7); // 256: the end of the block
     let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     gzip.extend(bits.bytes());
     let spaces = vec![b' '; count];
@@ -513,12 +514,12 @@ fn gzip_of_spaces(count: usize) -> Vec<u8> {
 struct Bits(Vec<bool>);
 
 impl Bits {
-    /// Lowest bit first.
+    /// Appends the lowest bit first.
     fn push(&mut self, value: u32, length: u32) {
         self.0.extend((0..length).map(|bit| value >> bit & 1 == 1));
     }
 
-    /// Highest bit first, as codes are.
+    /// Appends the highest bit first, as Huffman codes require.
     fn code(&mut self, value: u32, length: u32) {
         self.0.extend((0..length).rev().map(|bit| value >> bit & 1 == 1));
     }
@@ -543,7 +544,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_http_is_refused_and_the_server_goes_on() {
+async fn a_request_that_is_not_http_is_refused_and_the_server_continues() {
     let app = TestApp::spawn().await;
     let long_path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(200_000));
     let long_header = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(200_000));

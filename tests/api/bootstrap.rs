@@ -1,8 +1,7 @@
-//! What a start makes of a database, and which databases it refuses.
+//! The bootstrap of a database at start, and the databases that a start refuses.
 //!
-//! Roles belong to a server, and most of these tests bend the one that all tests share. They run one
-//! after another on a server of their own, over TCP, where a password decides (the shared one trusts its
-//! socket).
+//! Roles belong to a server, and most of these tests change roles that all databases of it share. They run
+//! one after another on a separate server, over TCP with passwords (the shared server trusts its socket).
 
 use std::sync::OnceLock;
 
@@ -25,7 +24,7 @@ use crate::isolation::house::{endpoint, schema};
 use crate::support::postgres::connect;
 use crate::support::{Program, TestDatabase, settings_for};
 
-/// Opens a database as `serve` does.
+/// Opens a backend as `serve` does.
 async fn open(url: &str, more: &[(&'static str, &str)]) -> Result<Backend, String> {
     let mut values = settings_for(url);
     values.extend(more.iter().map(|(key, value)| (*key, (*value).to_owned())));
@@ -33,7 +32,7 @@ async fn open(url: &str, more: &[(&'static str, &str)]) -> Result<Backend, Strin
     Backend::open(&settings, &Options::default()).await.map_err(|error| error.to_string())
 }
 
-/// Opens and closes again; what was found open.
+/// Opens and closes a backend; returns the privileges that it found open.
 async fn start(url: &str, more: &[(&'static str, &str)]) -> Result<Vec<String>, String> {
     let backend = open(url, more).await?;
     let open = backend.posture.open.clone();
@@ -44,20 +43,20 @@ async fn start(url: &str, more: &[(&'static str, &str)]) -> Result<Vec<String>, 
 async fn provision(backend: &Backend, slug: &str) -> TenantId {
     let (name, slug) =
         (TenantName::parse(slug).expect("a good name"), Slug::parse(slug).expect("a good slug"));
-    let wish = ProvisionTenant::new(name, slug, Admin::Nobody);
-    let made = backend.services.provisioning.provision(&backend.operator(), wish).await;
+    let command = ProvisionTenant::new(name, slug, Admin::Nobody);
+    let made = backend.services.provisioning.provision(&backend.operator(), command).await;
     made.expect("a tenant is made").id
 }
 
-/// The door to a database, without the house around it.
-fn door(url: &str, isolation: Isolation) -> Db {
+/// Opens the pools of a database without a backend.
+fn open_db(url: &str, isolation: Isolation) -> Db {
     let rules = Rules::new(isolation, Statements::Unnamed, TimeLimits::default());
     Database::new(endpoint(url, None), endpoint(url, Some(RUNTIME_LOGIN)), rules)
         .pools(PoolSizes { control: 1, runtime: 1 })
         .expect("pools can be made")
 }
 
-/// The version of every row of the catalogs and of the control plane that a start could write.
+/// Lists every row that a start could write, in the catalogs and the control plane, with its `xmin`.
 async fn versions(client: &Client) -> String {
     let rows = client
         .query(
@@ -98,7 +97,7 @@ async fn a_second_start_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_that_start_at_once_on_a_fresh_database_all_come_up() {
+async fn processes_that_start_at_once_on_a_fresh_database_all_succeed() {
     let database = TestDatabase::create_empty().await;
     let url = database.url();
     let starts = (0..4).map(|_| {
@@ -116,15 +115,15 @@ async fn processes_that_start_at_once_on_a_fresh_database_all_come_up() {
             &[],
         )
         .await
-        .expect("the control plane is there");
+        .expect("the control plane exists");
     let files = MigrationSet::public().expect("the built-in set is good").files().len();
     assert_eq!((row.get(0), row.get::<_, i64>(1)), (1_i64, i64::try_from(files).unwrap()));
 }
 
 #[tokio::test]
-async fn a_database_newer_than_the_program_is_refused_and_left_alone() {
+async fn a_database_newer_than_the_program_is_refused_and_not_changed() {
     let database = TestDatabase::create().await;
-    start(&database.url(), &[]).await.expect("it starts"); // a clone lacks the rights on the database
+    start(&database.url(), &[]).await.expect("it starts"); // a clone does not copy privileges on the database
     let client = database.connect().await;
     client
         .batch_execute(
@@ -132,7 +131,7 @@ async fn a_database_newer_than_the_program_is_refused_and_left_alone() {
              VALUES (999, 'from_the_future', '2030-01-01T00:00:00Z', '1')",
         )
         .await
-        .expect("a row of the future can be written");
+        .expect("a row of a newer version can be written");
     let before = versions(&client).await;
     let error = start(&database.url(), &[]).await.expect_err("it is newer");
     assert!(error.contains("version 999") && error.contains("start a newer one"), "{error}");
@@ -140,13 +139,13 @@ async fn a_database_newer_than_the_program_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_is_told_by_its_address_and_without_the_password() {
+async fn the_error_for_an_unreachable_database_names_its_address_and_not_the_password() {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
-        .expect("a port can be had")
+        .expect("a free port can be found")
         .port();
-    let url = format!("postgres://keeper:hunter22@127.0.0.1:{port}/nowhere?sslmode=disable");
-    let error = start(&url, &[]).await.expect_err("nobody is there");
+    let url = format!("postgres://owner_one:hunter22@127.0.0.1:{port}/nowhere?sslmode=disable");
+    let error = start(&url, &[]).await.expect_err("no server listens there");
     assert!(error.contains(&format!("127.0.0.1:{port}, database nowhere")), "{error}");
     assert!(error.contains("refused") && !error.contains("hunter22"), "{error}");
 }
@@ -154,7 +153,7 @@ async fn a_database_that_is_away_is_told_by_its_address_and_without_the_password
 #[tokio::test]
 async fn the_runtime_login_can_read_no_table_of_the_control_plane_and_owns_nothing() {
     let database = TestDatabase::create().await;
-    start(&database.url(), &[]).await.expect("it starts"); // a clone lacks the rights on the database
+    start(&database.url(), &[]).await.expect("it starts"); // a clone does not copy privileges on the database
     let owner = database.connect().await;
     let raw = endpoint(&database.url(), Some(RUNTIME_LOGIN));
     let raw = rowhouse::pg::bootstrap::connect(&raw).await.expect("the runtime login may connect");
@@ -189,61 +188,61 @@ async fn the_runtime_login_can_read_no_table_of_the_control_plane_and_owns_nothi
         .await
         .expect("privileges can be read");
     for at in 0..row.len() {
-        assert!(!row.get::<_, bool>(at), "question {at} was answered with yes");
+        assert!(!row.get::<_, bool>(at), "condition {at} of the query is true");
     }
 }
 
 #[tokio::test]
-async fn a_start_refuses_to_serve_where_the_runtime_login_reads_the_control_plane() {
+async fn a_start_is_refused_if_the_runtime_login_can_read_the_control_plane() {
     let database = TestDatabase::create().await;
     let owner = database.connect().await;
-    let open_up = "GRANT USAGE ON SCHEMA public TO rowhouse_runtime;
+    let grant = "GRANT USAGE ON SCHEMA public TO rowhouse_runtime;
                    GRANT SELECT ON public.users TO rowhouse_runtime";
-    owner.batch_execute(open_up).await.expect("an operator may do so");
-    let error = start(&database.url(), &[]).await.expect_err("the wall is open");
+    owner.batch_execute(grant).await.expect("the owner may do this");
+    let error = start(&database.url(), &[]).await.expect_err("a privilege is open");
     assert!(error.contains("the walls do not hold: rowhouse_runtime"), "{error}");
     assert!(error.contains("public.users"), "{error}");
 }
 
 #[tokio::test]
-async fn a_start_refuses_to_serve_where_one_tenant_reads_another() {
+async fn a_start_is_refused_if_a_tenant_can_read_another() {
     let database = TestDatabase::create().await;
-    let backend = open(&database.url(), &[]).await.expect("a house opens");
+    let backend = open(&database.url(), &[]).await.expect("a backend opens");
     let (one, other) = (provision(&backend, "acme").await, provision(&backend, "globex").await);
     backend.close().await;
-    start(&database.url(), &[]).await.expect("the walls hold");
+    start(&database.url(), &[]).await.expect("tenants are isolated");
     let (one, other) = (schema(one), schema(other));
     let owner = database.connect().await;
-    let open_up = format!(
+    let grant = format!(
         "GRANT USAGE ON SCHEMA {one} TO {other}; GRANT SELECT ON ALL TABLES IN SCHEMA {one} TO {other}"
     );
-    owner.batch_execute(&open_up).await.expect("an operator may do so");
-    let error = start(&database.url(), &[]).await.expect_err("the wall is open");
+    owner.batch_execute(&grant).await.expect("the owner may do this");
+    let error = start(&database.url(), &[]).await.expect_err("a privilege is open");
     assert!(error.contains(&format!("the walls do not hold: {other} could run")), "{error}");
 
-    let open_up = format!(
+    let grant = format!(
         "REVOKE USAGE ON SCHEMA {one} FROM {other}; GRANT USAGE ON SCHEMA {one} TO rowhouse_runtime;
          GRANT SELECT ON ALL TABLES IN SCHEMA {one} TO rowhouse_runtime"
     );
-    owner.batch_execute(&open_up).await.expect("an operator may do so");
-    let error = start(&database.url(), &[]).await.expect_err("the wall is open");
+    owner.batch_execute(&grant).await.expect("the owner may do this");
+    let error = start(&database.url(), &[]).await.expect_err("a privilege is open");
     assert!(error.contains("the walls do not hold: rowhouse_runtime could run"), "{error}");
 }
 
-/// The three time limits in a fresh session of the runtime login, and inside of a tenant.
+/// Returns the three time limits in a new session of the runtime login and in a tenant transaction.
 async fn limits(url: &str, backend: &Backend, tenant: TenantId) -> [String; 2] {
     const LIMITS: &str = "SELECT concat_ws(' ', current_setting('statement_timeout'),
         current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'))";
     let runtime = endpoint(url, Some(RUNTIME_LOGIN));
     let client = rowhouse::pg::bootstrap::connect(&runtime).await.expect("the login works");
-    let alone = client.query_one(LIMITS, &[]).await.expect("a session has settings").get(0);
+    let session = client.query_one(LIMITS, &[]).await.expect("a session has settings").get(0);
     let (ctx, which) = (backend.operator(), TenantRef::Id(tenant));
-    let (_, tx) = backend.services.tenants.open(&ctx, &which).await.expect("the tenant is there");
-    [alone, tx.query_one(LIMITS, &[]).await.expect("a query runs").get(0)]
+    let (_, tx) = backend.services.tenants.open(&ctx, &which).await.expect("the tenant exists");
+    [session, tx.query_one(LIMITS, &[]).await.expect("a query runs").get(0)]
 }
 
 #[tokio::test]
-async fn the_runtime_login_has_the_time_limits_by_itself() {
+async fn the_runtime_login_has_the_time_limits_by_default() {
     let database = TestDatabase::create().await;
     let backend = open(&database.url(), &[]).await.expect("it starts");
     let tenant = provision(&backend, "acme").await;
@@ -252,7 +251,7 @@ async fn the_runtime_login_has_the_time_limits_by_itself() {
 }
 
 #[tokio::test]
-async fn time_limits_that_somebody_chose_stay_and_each_transaction_sets_its_own() {
+async fn time_limits_set_on_the_login_stay_and_each_transaction_sets_its_own() {
     let database = TestDatabase::create().await;
     let sql = format!(
         "ALTER ROLE {RUNTIME_LOGIN} IN DATABASE {} SET statement_timeout = '7s'",
@@ -263,57 +262,57 @@ async fn time_limits_that_somebody_chose_stay_and_each_transaction_sets_its_own(
     let tenant = provision(&backend, "acme").await;
     assert_eq!(limits(&database.url(), &backend, tenant).await, ["7s 0 0", "30s 5s 30s"]);
     backend.close().await;
-    // So it is between processes with different settings: the first one's are the login's.
+    // With different settings in two processes, the login keeps the first one's defaults.
     let other = open(&database.url(), &[("database.lock_timeout", "2s")]).await.expect("it starts");
     assert_eq!(limits(&database.url(), &other, tenant).await, ["7s 0 0", "30s 2s 30s"]);
     other.close().await;
 }
 
 #[tokio::test]
-async fn tenants_made_without_roles_are_told_when_roles_are_wanted() {
+async fn tenants_without_roles_are_reported_when_the_isolation_is_by_role() {
     let database = TestDatabase::create().await;
     let by_path = [("database.isolation", "search_path")];
-    let backend = open(&database.url(), &by_path).await.expect("a house opens");
+    let backend = open(&database.url(), &by_path).await.expect("a backend opens");
     let one = provision(&backend, "acme").await;
     let other = provision(&backend, "globex").await;
     assert!(backend.posture.open.iter().any(|open| open.contains("isolation = search_path")));
     backend.close().await;
-    // The shared login still reads what it was given, which is what the self-test finds first.
-    let error = start(&database.url(), &[]).await.expect_err("the wall is open");
+    // The shared login still has its privileges on these schemas, which the self-test finds first.
+    let error = start(&database.url(), &[]).await.expect_err("a privilege is open");
     assert!(error.contains("the walls do not hold: rowhouse_runtime"), "{error}");
     let owner = database.connect().await;
     for tenant in [one, other].map(schema) {
-        let close = format!(
+        let revoke = format!(
             "REVOKE ALL ON ALL TABLES IN SCHEMA {tenant} FROM rowhouse_runtime;
              REVOKE ALL ON SCHEMA {tenant} FROM rowhouse_runtime"
         );
-        owner.batch_execute(&close).await.expect("an operator may do so");
+        owner.batch_execute(&revoke).await.expect("the owner may do this");
     }
     let open = start(&database.url(), &[]).await.expect("nothing is open");
     assert!(open.iter().any(|open| open.contains(&other.to_string())), "{open:?}");
 }
 
-/// A server where passwords decide, for one test at a time.
-struct Castle {
+/// A server with password authentication, which one test at a time uses.
+struct DedicatedServer {
     server: &'static Server,
     admin: Client,
-    _one_at_a_time: MutexGuard<'static, ()>,
+    _guard: MutexGuard<'static, ()>,
 }
 
-impl Castle {
-    async fn take() -> Self {
-        static TURN: Mutex<()> = Mutex::const_new(());
+impl DedicatedServer {
+    async fn acquire() -> Self {
+        static LOCK: Mutex<()> = Mutex::const_new(());
         static SERVER: OnceLock<Server> = OnceLock::new();
-        let turn = TURN.lock().await;
-        let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(build_server)).await;
-        let server = server.expect("a server whose logins we choose can be started");
+        let guard = LOCK.lock().await;
+        let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(start_server)).await;
+        let server = server.expect("a server with password authentication can be started");
         let admin = connect(&server.database_url("postgres")).await;
-        let castle = Self { server, admin, _one_at_a_time: turn };
-        castle.clean().await;
-        castle
+        let dedicated = Self { server, admin, _guard: guard };
+        dedicated.clean().await;
+        dedicated
     }
 
-    /// Removes what the test before left, so that a failing one does not take others with it.
+    /// Drops the databases and roles of the previous test, so that its failure does not affect the next one.
     async fn clean(&self) {
         let databases = "SELECT datname::text FROM pg_database WHERE datname LIKE 'of_%'";
         for row in self.admin.query(databases, &[]).await.expect("databases can be listed") {
@@ -331,15 +330,15 @@ impl Castle {
         self.admin.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
 
-    /// A database of the superuser's.
+    /// Creates a database that the superuser owns and returns its URL.
     async fn database(&self, name: &str) -> String {
         self.sql(&format!("CREATE DATABASE {name}")).await;
         self.server.database_url(name)
     }
 
-    /// A login that is no superuser, and a database that it owns. The URL is over TCP.
-    async fn keep(&self, login: &str, rights: &str, password: &str) -> String {
-        self.sql(&format!("CREATE ROLE {login} LOGIN {rights} PASSWORD '{password}'")).await;
+    /// Creates a login with these role attributes and a database that it owns; returns the URL over TCP.
+    async fn create_owner(&self, login: &str, attributes: &str, password: &str) -> String {
+        self.sql(&format!("CREATE ROLE {login} LOGIN {attributes} PASSWORD '{password}'")).await;
         self.sql(&format!("CREATE DATABASE of_{login} OWNER {login}")).await;
         self.url(login, password)
     }
@@ -349,23 +348,23 @@ impl Castle {
         format!("postgres://{login}:{password}@127.0.0.1:{port}/of_{login}?sslmode=disable")
     }
 
-    /// The superuser inside a login's database.
+    /// Connects to a login's database as the superuser.
     async fn inside(&self, login: &str) -> Client {
         connect(&self.server.database_url(&format!("of_{login}"))).await
     }
 }
 
-fn build_server() -> Server {
-    let home = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for entry in std::fs::read_dir(home).expect("the folder for tests is there").flatten() {
+fn start_server() -> Server {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for entry in std::fs::read_dir(folder).expect("the folder for tests is there").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix("castle-") else { continue };
+        let Some(pid) = name.strip_prefix("dedicated-") else { continue };
         if !std::path::Path::new("/proc").join(pid).exists() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
     let settings = ServerSettings {
-        data_dir: home.join(format!("castle-{}", std::process::id())),
+        data_dir: folder.join(format!("dedicated-{}", std::process::id())),
         bin_dir: None,
         durability: Durability::None,
         listen_tcp: Some(0),
@@ -375,13 +374,13 @@ fn build_server() -> Server {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime can be built");
     let started = runtime.block_on(Server::start(&settings));
-    // It watches over the server for as long as the tests run.
+    // The runtime supervises the server for as long as the tests run.
     std::mem::forget(runtime);
     started.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The SQLSTATE with which a login is refused; none where it is let in.
-async fn refused(url: &str) -> Option<String> {
+/// Returns the SQLSTATE with which a login is refused, or `None` if it succeeds.
+async fn refusal(url: &str) -> Option<String> {
     let outcome = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
     outcome
         .err()
@@ -395,9 +394,9 @@ fn runtime_url(owner_url: &str, owner: &str, owners_password: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_databases_of_one_fresh_server_come_up_at_the_same_time() {
-    let castle = Castle::take().await;
-    let (one, other) = (castle.database("of_one").await, castle.database("of_two").await);
+async fn two_databases_of_a_fresh_server_can_be_started_at_the_same_time() {
+    let server = DedicatedServer::acquire().await;
+    let (one, other) = (server.database("of_one").await, server.database("of_two").await);
     let starts = [one.clone(), one, other.clone(), other];
     let starts = starts.map(|url| tokio::spawn(async move { start(&url, &[]).await }));
     for started in starts {
@@ -406,57 +405,59 @@ async fn two_databases_of_one_fresh_server_come_up_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn an_owner_who_is_no_superuser_makes_tenants_and_derives_the_runtime_password() {
-    let castle = Castle::take().await;
-    let url = castle.keep("keeper", "CREATEROLE", "one").await;
+async fn an_owner_that_is_not_a_superuser_creates_tenants_and_derives_the_runtime_password() {
+    let server = DedicatedServer::acquire().await;
+    let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
     let backend = open(&url, &[]).await.expect("CREATEROLE is enough");
     let tenant = provision(&backend, "acme").await;
     provision(&backend, "globex").await;
     backend.close().await;
-    let tx = door(&url, Isolation::Role).tenant(tenant).await.expect("the runtime login gets in");
+    let tx =
+        open_db(&url, Isolation::Role).tenant(tenant).await.expect("the runtime login connects");
     let row = tx.query_one("SELECT count(*), current_user::text FROM profiles", &[]).await;
     assert_eq!(row.expect("a tenant reads its tables").get::<_, String>(1), schema(tenant));
-    let login = runtime_url(&url, "keeper", "one");
-    assert_eq!(refused(&login).await, None);
+    let login = runtime_url(&url, "owner_one", "one");
+    assert_eq!(refusal(&login).await, None);
     assert_eq!(
-        refused(&login.replace(":of", ":x").replace("runtime:", "runtime:x")).await.as_deref(),
+        refusal(&login.replace(":of", ":x").replace("runtime:", "runtime:x")).await.as_deref(),
         Some("28P01")
     );
 
-    // The owner's password is changed, and the derived one follows at the next start.
-    castle.sql("ALTER ROLE keeper PASSWORD 'two'").await;
-    let url = castle.url("keeper", "two");
+    // After a change of the owner's password, the next start changes the derived one.
+    server.sql("ALTER ROLE owner_one PASSWORD 'two'").await;
+    let url = server.url("owner_one", "two");
     let starts = [0, 1].map(|_| Box::pin(start(&url, &[])));
     let starts = futures_util::future::join_all(starts).await;
     for started in starts {
         started.expect("both processes start");
     }
-    assert_eq!(refused(&runtime_url(&url, "keeper", "two")).await, None);
-    assert_eq!(refused(&login).await.as_deref(), Some("28P01"));
-    let tx = door(&url, Isolation::Role).tenant(tenant).await.expect("a connection");
-    tx.query("SELECT FROM profiles", &[]).await.expect("the tenant is served as before");
+    assert_eq!(refusal(&runtime_url(&url, "owner_one", "two")).await, None);
+    assert_eq!(refusal(&login).await.as_deref(), Some("28P01"));
+    let tx = open_db(&url, Isolation::Role).tenant(tenant).await.expect("a connection");
+    tx.query("SELECT FROM profiles", &[]).await.expect("the tenant is still served");
 }
 
 #[tokio::test]
-async fn two_owners_on_one_server_are_told_why_they_take_turns() {
-    let castle = Castle::take().await;
-    let one = castle.keep("keeper", "SUPERUSER", "one").await;
-    let other = castle.keep("warden", "SUPERUSER", "two").await;
+async fn two_owners_on_one_server_are_warned_that_each_changes_the_runtime_password() {
+    let server = DedicatedServer::acquire().await;
+    let one = server.create_owner("owner_one", "SUPERUSER", "one").await;
+    let other = server.create_owner("owner_two", "SUPERUSER", "two").await;
     let start =
         |url: &str| Program::embedded().with("DATABASE_URL", url).run(&["migrate"]).expect(0);
-    let told = "give all of them one ROWHOUSE_DATABASE__RUNTIME_URL";
-    assert!(!start(&one).stderr.contains(told), "nobody has made the login before");
-    assert!(!start(&one).stderr.contains(told), "nothing has changed");
+    let warning = "give all of them one ROWHOUSE_DATABASE__RUNTIME_URL";
+    assert!(!start(&one).stderr.contains(warning), "the login did not exist before");
+    assert!(!start(&one).stderr.contains(warning), "nothing has changed");
     for url in [&other, &one] {
         let ran = start(url);
-        assert!(ran.stderr.contains(told), "{ran:?}");
+        assert!(ran.stderr.contains(warning), "{ran:?}");
     }
 }
 
 #[tokio::test]
-async fn what_a_non_superuser_could_not_revoke_is_named_really_open_and_mended_as_told() {
-    let castle = Castle::take().await;
-    let url = castle.keep("keeper", "CREATEROLE", "one").await;
+async fn privileges_that_an_owner_cannot_revoke_are_reported_with_the_statement_that_revokes_them()
+{
+    let server = DedicatedServer::acquire().await;
+    let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
     let backend = open(&url, &[]).await.expect("CREATEROLE is enough");
     let (mine, other) = (provision(&backend, "acme").await, provision(&backend, "globex").await);
     let open_before = backend.posture.open.clone();
@@ -465,36 +466,37 @@ async fn what_a_non_superuser_could_not_revoke_is_named_really_open_and_mended_a
     {
         assert!(open_before.iter().any(|open| open.contains(what)), "{what}: {open_before:?}");
     }
-    // What the owner of a database may revoke, it has revoked.
+    // The privileges that the owner of a database may revoke are revoked.
     for what in ["temporary", "schema public"] {
         assert!(!open_before.iter().any(|open| open.contains(what)), "{what}: {open_before:?}");
     }
     let (role, table) = (schema(other), format!("{}.profiles", schema(other)));
     let escape = async || {
-        let tx = door(&url, Isolation::Role).tenant(mine).await.expect("a tenant can be entered");
+        let tx =
+            open_db(&url, Isolation::Role).tenant(mine).await.expect("a tenant can be entered");
         let become_other = format!("SELECT set_config('role', '{role}', true)");
         let _ = tx.query(&become_other, &[]).await;
         tx.query(&format!("SELECT FROM {table}"), &[]).await.is_ok()
     };
-    assert!(escape().await, "set_config is open, and so is the other tenant");
+    assert!(escape().await, "with set_config, the other tenant can be read");
 
-    let superuser = castle.inside("keeper").await;
+    let superuser = server.inside("owner_one").await;
     for open in &open_before {
-        let (_, mend) = open.split_once("a superuser may: ").expect("it says what to do");
-        superuser.batch_execute(mend).await.unwrap_or_else(|e| panic!("{mend}: {e:?}"));
+        let (_, repair) = open.split_once("a superuser may: ").expect("it names the statement");
+        superuser.batch_execute(repair).await.unwrap_or_else(|e| panic!("{repair}: {e:?}"));
     }
     assert_eq!(start(&url, &[]).await.expect("it starts"), Vec::<String>::new());
-    assert!(!escape().await, "set_config is closed");
+    assert!(!escape().await, "set_config is revoked");
 }
 
 #[tokio::test]
-async fn a_revoke_that_the_server_only_warns_about_is_not_taken_for_done() {
-    let castle = Castle::take().await;
-    let url = castle.keep("keeper", "CREATEROLE", "one").await;
-    castle.sql("ALTER DATABASE of_keeper OWNER TO rowhouse").await;
-    castle.sql("GRANT CREATE ON DATABASE of_keeper TO keeper").await;
-    let superuser = castle.inside("keeper").await;
-    superuser.batch_execute("GRANT ALL ON SCHEMA public TO keeper").await.expect("it may");
+async fn a_revoke_that_only_raises_a_warning_is_reported_as_open() {
+    let server = DedicatedServer::acquire().await;
+    let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
+    server.sql("ALTER DATABASE of_owner_one OWNER TO rowhouse").await;
+    server.sql("GRANT CREATE ON DATABASE of_owner_one TO owner_one").await;
+    let superuser = server.inside("owner_one").await;
+    superuser.batch_execute("GRANT ALL ON SCHEMA public TO owner_one").await.expect("it may");
     let open = start(&url, &[]).await.expect("it starts");
     for what in ["temporary tables", "look into the schema public"] {
         assert!(open.iter().any(|open| open.contains(what)), "{what}: {open:?}");
@@ -502,7 +504,7 @@ async fn a_revoke_that_the_server_only_warns_about_is_not_taken_for_done() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_hold_every_text_is_refused_with_what_mends_it() {
+async fn a_database_with_another_encoding_than_utf8_is_refused_with_a_remedy() {
     let database =
         TestDatabase::create_with("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
     let error = start(&database.url(), &[]).await.expect_err("its encoding is refused");
@@ -511,60 +513,61 @@ async fn a_database_that_cannot_hold_every_text_is_refused_with_what_mends_it() 
 }
 
 #[tokio::test]
-async fn an_owner_who_may_not_create_roles_is_refused_with_what_mends_it() {
-    let castle = Castle::take().await;
-    let url = castle.keep("plain", "", "one").await;
+async fn an_owner_that_may_not_create_roles_is_refused_with_a_remedy() {
+    let server = DedicatedServer::acquire().await;
+    let url = server.create_owner("plain", "", "one").await;
     let error = start(&url, &[]).await.expect_err("it may not create roles");
     assert!(error.contains("ALTER ROLE plain CREATEROLE"), "{error}");
     assert!(error.contains("ROWHOUSE_DATABASE__ISOLATION=search_path"), "{error}");
     assert!(!error.contains(":one@"), "{error}");
 
-    // By the path alone it needs no roles, but the runtime login.
+    // With isolation by search path it needs no roles except the runtime login.
     let by_path = [("database.isolation", "search_path")];
     let error = start(&url, &by_path).await.expect_err("there is no runtime login");
     assert!(error.contains("CREATE ROLE rowhouse_runtime LOGIN NOINHERIT"), "{error}");
-    castle.sql("CREATE ROLE rowhouse_runtime LOGIN NOINHERIT PASSWORD 'set by hand'").await;
+    server.sql("CREATE ROLE rowhouse_runtime LOGIN NOINHERIT PASSWORD 'set by hand'").await;
     let error = start(&url, &by_path).await.expect_err("it has another password");
     assert!(error.contains("ROWHOUSE_DATABASE__RUNTIME_URL"), "{error}");
     let runtime = url.replace("plain:one@", "rowhouse_runtime:set%20by%20hand@");
     let by_path = [("database.isolation", "search_path"), ("database.runtime_url", &runtime)];
-    let backend = open(&url, &by_path).await.expect("now it has all it needs");
+    let backend =
+        open(&url, &by_path).await.expect("the runtime login exists and its URL is given");
     provision(&backend, "acme").await;
     backend.close().await;
 
-    castle.sql("ALTER ROLE plain CREATEROLE").await;
+    server.sql("ALTER ROLE plain CREATEROLE").await;
     let url_and_runtime = [("database.runtime_url", runtime.as_str())];
-    let error = start(&url, &url_and_runtime).await.expect_err("that tenant is open to the login");
+    let error = start(&url, &url_and_runtime).await.expect_err("the login can read that tenant");
     assert!(error.contains("the walls do not hold"), "{error}");
-    castle.sql("DROP DATABASE of_plain WITH (FORCE)").await;
-    castle.sql("CREATE DATABASE of_plain OWNER plain").await;
-    start(&url, &url_and_runtime).await.expect("mended as told, on a fresh database");
+    server.sql("DROP DATABASE of_plain WITH (FORCE)").await;
+    server.sql("CREATE DATABASE of_plain OWNER plain").await;
+    start(&url, &url_and_runtime).await.expect("the remedy works on a fresh database");
 }
 
 #[tokio::test]
-async fn a_runtime_login_that_is_too_strong_is_mended_or_refused() {
-    let castle = Castle::take().await;
-    let keeper = castle.keep("keeper", "CREATEROLE", "one").await;
+async fn a_runtime_login_with_too_many_rights_is_repaired_or_refused() {
+    let server = DedicatedServer::acquire().await;
+    let owner_one = server.create_owner("owner_one", "CREATEROLE", "one").await;
     let derived = runtime_password(b"one");
-    castle.sql(&format!("CREATE ROLE rowhouse_runtime LOGIN SUPERUSER PASSWORD '{derived}'")).await;
-    let error = start(&keeper, &[]).await.expect_err("it is a superuser");
+    server.sql(&format!("CREATE ROLE rowhouse_runtime LOGIN SUPERUSER PASSWORD '{derived}'")).await;
+    let error = start(&owner_one, &[]).await.expect_err("it is a superuser");
     assert!(error.contains("SUPERUSER"), "{error}");
-    let (_, mend) = error.split_once("let a superuser run: ").expect("it says what to do");
-    castle.sql(mend).await;
-    start(&keeper, &[]).await.expect("mended as told");
+    let (_, repair) = error.split_once("let a superuser run: ").expect("it names the statement");
+    server.sql(repair).await;
+    start(&owner_one, &[]).await.expect("the remedy works");
 
-    // An INHERIT would make the login all tenants at once; the owner takes it away by itself.
-    castle.sql("ALTER ROLE rowhouse_runtime INHERIT").await;
-    start(&keeper, &[]).await.expect("mended without a word");
-    let row = castle
+    // With INHERIT the login would have the privileges of all tenants at once; the owner removes it at start.
+    server.sql("ALTER ROLE rowhouse_runtime INHERIT").await;
+    start(&owner_one, &[]).await.expect("the start removes INHERIT");
+    let row = server
         .admin
         .query_one("SELECT rolinherit FROM pg_roles WHERE rolname = 'rowhouse_runtime'", &[])
         .await
         .expect("roles can be read");
     assert!(!row.get::<_, bool>(0));
 
-    castle.sql("GRANT pg_read_all_data TO rowhouse_runtime").await;
-    let open = start(&keeper, &[]).await.expect("it starts");
+    server.sql("GRANT pg_read_all_data TO rowhouse_runtime").await;
+    let open = start(&owner_one, &[]).await.expect("it starts");
     assert!(
         open.iter().any(|o| o.contains("REVOKE pg_read_all_data FROM rowhouse_runtime")),
         "{open:?}"
@@ -573,25 +576,28 @@ async fn a_runtime_login_that_is_too_strong_is_mended_or_refused() {
 
 #[tokio::test]
 async fn a_runtime_url_of_another_login_is_refused() {
-    let castle = Castle::take().await;
-    let url = castle.keep("keeper", "CREATEROLE", "one").await;
+    let server = DedicatedServer::acquire().await;
+    let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
     let error = start(&url, &[("database.runtime_url", &url)]).await.expect_err("it is the owner");
-    assert!(error.contains("logs in as keeper") && error.contains("rowhouse_runtime"), "{error}");
+    assert!(
+        error.contains("logs in as owner_one") && error.contains("rowhouse_runtime"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
-async fn the_runtime_login_is_let_in_where_not_everybody_may_connect() {
-    let castle = Castle::take().await;
-    let url = castle.keep("keeper", "CREATEROLE", "one").await;
-    castle.sql("REVOKE CONNECT ON DATABASE of_keeper FROM PUBLIC").await;
-    start(&url, &[]).await.expect("it lets its own login in");
+async fn a_start_grants_connect_to_the_runtime_login_if_public_does_not_have_it() {
+    let server = DedicatedServer::acquire().await;
+    let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
+    server.sql("REVOKE CONNECT ON DATABASE of_owner_one FROM PUBLIC").await;
+    start(&url, &[]).await.expect("it grants CONNECT to its own login");
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_without_it() {
-    let castle = Castle::take().await;
-    castle.keep("keeper", "CREATEROLE", "one").await;
-    let error = start(&castle.url("keeper", "hunter22"), &[]).await.expect_err("it is wrong");
+async fn the_error_for_a_wrong_password_does_not_contain_it() {
+    let server = DedicatedServer::acquire().await;
+    server.create_owner("owner_one", "CREATEROLE", "one").await;
+    let error = start(&server.url("owner_one", "hunter22"), &[]).await.expect_err("it is wrong");
     assert!(error.contains("password authentication failed"), "{error}");
     assert!(!error.contains("hunter22"), "{error}");
 }

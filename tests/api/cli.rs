@@ -1,4 +1,4 @@
-//! The built program: what it prints where, how it ends, and that it never waits for nobody.
+//! The built program: its output streams, its exit codes, and that it never waits for input without a terminal.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::program::finish_with_open_stdin;
-use crate::support::{Caller, PASSWORD, Program, Ran, TestApp, TestDatabase};
+use crate::support::{Caller, Completed, PASSWORD, Program, TestApp, TestDatabase};
 
-/// What a stop may take, whatever is still running: the ten seconds that are promised, and some for a machine
-/// that runs other tests meanwhile.
+/// The longest time that a stop may take: the documented ten seconds, and a margin for a machine that runs
+/// other tests at the same time.
 const STOPPED_WITHIN: Duration = Duration::from_secs(15);
 
-/// The arguments that make a tenant, but for the password.
+/// The arguments that create a tenant, without the password.
 fn tenant(slug: &str) -> Vec<String> {
     [
         "tenant",
@@ -35,7 +35,7 @@ fn tenant(slug: &str) -> Vec<String> {
     .to_vec()
 }
 
-fn create(program: &Program, slug: &str, more: &[&str]) -> Ran {
+fn create(program: &Program, slug: &str, more: &[&str]) -> Completed {
     let arguments = tenant(slug);
     let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     arguments.push("--admin-password-stdin");
@@ -43,7 +43,7 @@ fn create(program: &Program, slug: &str, more: &[&str]) -> Ran {
     program.run_with_stdin(&arguments, &format!("{PASSWORD}\n"))
 }
 
-fn slugs(list: &Ran) -> Vec<String> {
+fn slugs(list: &Completed) -> Vec<String> {
     let list = list.json();
     let tenants = list.as_array().expect("a list is an array");
     let slug = |tenant: &Value| tenant["slug"].as_str().map(str::to_owned);
@@ -53,7 +53,7 @@ fn slugs(list: &Ran) -> Vec<String> {
 // ---- serve -------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn the_address_is_all_that_a_server_writes_to_stdout() {
+async fn a_server_writes_only_its_address_to_stdout() {
     let database = TestDatabase::create().await;
     let server = Program::on(&database).serve(&[]);
     let address = server.address.clone();
@@ -64,7 +64,7 @@ async fn the_address_is_all_that_a_server_writes_to_stdout() {
 }
 
 #[tokio::test]
-async fn a_bare_call_is_serve() {
+async fn a_call_without_a_command_is_serve() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let mut child = program.command(env!("CARGO_BIN_EXE_rowhouse"), &[]).spawn().unwrap();
@@ -76,7 +76,7 @@ async fn a_bare_call_is_serve() {
 }
 
 #[tokio::test]
-async fn secrets_are_shown_when_they_are_made_and_never_again() {
+async fn secrets_are_shown_when_they_are_created_and_never_again() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let server = program.serve(&[]);
@@ -92,7 +92,7 @@ async fn secrets_are_shown_when_they_are_made_and_never_again() {
         "identifier": "admin@rowhouse.localhost", "password": password.trim(),
     });
     let answer = Caller::new(&again.address, None).post("/api/auth/login", &body).await;
-    assert_eq!(answer.status, 200, "the password is still good: {answer:?}");
+    assert_eq!(answer.status, 200, "the password is still valid: {answer:?}");
     let second = again.stderr_with("curl");
     again.stop("TERM").expect(0);
     assert!(!second.contains(token.trim()) && !second.contains(password.trim()), "{second}");
@@ -100,7 +100,7 @@ async fn secrets_are_shown_when_they_are_made_and_never_again() {
 }
 
 #[tokio::test]
-async fn a_log_for_machines_holds_lines_of_json_and_no_secret() {
+async fn a_json_log_contains_one_object_a_line_and_no_secret() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let ran = program.serve(&["--log-format", "json"]).stop("TERM").expect(0);
@@ -115,30 +115,32 @@ async fn a_log_for_machines_holds_lines_of_json_and_no_secret() {
 }
 
 #[tokio::test]
-async fn the_line_that_is_printed_creates_a_tenant_when_pasted() {
+async fn the_printed_curl_command_creates_a_tenant() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let server = program.serve(&[]);
     let notice = server.stderr_with("curl");
-    let line = notice.lines().find(|line| line.starts_with("curl")).expect("there is a line");
+    let line =
+        notice.lines().find(|line| line.starts_with("curl")).expect("a curl command is printed");
     let pasted = program.shell(line).expect(0);
     assert_eq!(pasted.json()["slug"], "acme-corp", "{pasted:?}");
     assert_eq!(slugs(&program.run(&["tenant", "list", "--json"]).expect(0)), ["acme-corp"]);
 }
 
 #[tokio::test]
-async fn a_root_token_is_made_beside_a_database_of_ones_own_too() {
+async fn a_root_token_is_created_for_an_external_database_too() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database).with("ROWHOUSE_DATA_DIR", ".rowhouse");
     let server = program.serve(&[]);
     let notice = server.stderr_with("curl");
     assert!(program.folder().join(".rowhouse/root-token").exists());
-    let line = notice.lines().find(|line| line.starts_with("curl")).expect("there is a line");
+    let line =
+        notice.lines().find(|line| line.starts_with("curl")).expect("a curl command is printed");
     assert_eq!(program.shell(line).expect(0).json()["slug"], "acme-corp");
 }
 
 #[tokio::test]
-async fn either_signal_stops_the_server_and_its_postgres_and_the_next_start_continues() {
+async fn term_and_int_stop_the_server_and_its_postgres_and_the_data_stays() {
     let program = Program::embedded();
     for (signal, slug) in [("TERM", "first"), ("INT", "second")] {
         let server = program.serve(&[]);
@@ -156,43 +158,43 @@ async fn either_signal_stops_the_server_and_its_postgres_and_the_next_start_cont
 }
 
 #[tokio::test]
-async fn a_client_that_never_finishes_holds_no_stop_up_for_long_and_a_second_signal_not_at_all() {
+async fn a_stop_waits_a_limited_time_for_a_request_and_a_second_signal_stops_at_once() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
-    let (patient, hasty) = (program.serve(&[]), program.serve(&[]));
-    let stuck = [&patient, &hasty].map(|server| {
+    let (waiting, forced) = (program.serve(&[]), program.serve(&[]));
+    let stuck = [&waiting, &forced].map(|server| {
         let mut stream = TcpStream::connect(server.authority()).unwrap();
         let head = "POST /api/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
         stream.write_all(head.as_bytes()).unwrap();
         stream
     });
     std::thread::sleep(Duration::from_millis(300));
-    patient.signal("TERM");
-    hasty.signal("TERM");
+    waiting.signal("TERM");
+    forced.signal("TERM");
     let signalled = Instant::now();
-    let mut hasty = hasty;
-    hasty.stderr_with("stopping");
+    let mut forced = forced;
+    forced.stderr_with("stopping");
     std::thread::sleep(Duration::from_millis(300));
-    assert!(hasty.is_running(), "the running request was not waited for");
-    let ran = hasty.stop("TERM").expect(1);
+    assert!(forced.is_running(), "the running request was not waited for");
+    let ran = forced.stop("TERM").expect(1);
     assert!(ran.took < Duration::from_secs(6), "{ran:?}");
-    let ran = patient.wait().expect(0);
+    let ran = waiting.wait().expect(0);
     assert!(signalled.elapsed() < STOPPED_WITHIN, "{ran:?}");
     drop(stuck);
 }
 
 #[tokio::test]
-async fn a_taken_port_is_told_before_anything_is_started() {
-    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+async fn a_port_in_use_is_reported_before_anything_is_started() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let program = Program::embedded();
-    let taken = holder.local_addr().unwrap().to_string();
+    let taken = listener.local_addr().unwrap().to_string();
     let ran = program.run(&["serve", "--listen", &taken]).expect(1);
     assert!(ran.stderr.starts_with("rowhouse: ") && ran.stderr.contains("--listen"), "{ran:?}");
     assert_eq!(std::fs::read_dir(program.folder()).unwrap().count(), 0);
 }
 
 #[tokio::test]
-async fn a_second_server_on_one_folder_is_refused_and_harms_nothing() {
+async fn a_second_server_on_a_data_dir_is_refused_and_the_first_one_continues() {
     let program = Program::embedded();
     let server = program.serve(&[]);
     let ran = program.run(&["serve"]).expect(1);
@@ -203,28 +205,28 @@ async fn a_second_server_on_one_folder_is_refused_and_harms_nothing() {
 // ---- commands and the database -----------------------------------------------------------------
 
 #[tokio::test]
-async fn a_command_works_beside_a_running_server_and_without_one() {
+async fn a_command_works_with_and_without_a_running_server() {
     let program = Program::embedded();
     program.run(&["migrate"]).expect(0);
     create(&program, "acme-corp", &[]).expect(0);
     let without = program.run(&["tenant", "list"]).expect(0);
     assert!(!program.folder().join("postgres/postmaster.pid").exists(), "PostgreSQL still runs");
     let server = program.serve(&[]);
-    let beside = program.run(&["tenant", "list"]).expect(0);
-    assert_eq!(without.stdout, beside.stdout);
-    assert!(beside.stdout.contains("acme-corp"), "{beside:?}");
-    assert_eq!(beside.stderr, "", "the command took its server along");
+    let with = program.run(&["tenant", "list"]).expect(0);
+    assert_eq!(without.stdout, with.stdout);
+    assert!(with.stdout.contains("acme-corp"), "{with:?}");
+    assert_eq!(with.stderr, "", "the command stopped the server");
     assert_eq!(Caller::new(&server.address, None).get("/readyz").await.status, 200);
 }
 
 #[tokio::test]
-async fn commands_at_once_on_one_folder_share_its_server_and_nobody_stops_it_under_another() {
+async fn simultaneous_commands_on_a_data_dir_share_its_server_and_none_stops_it_for_another() {
     let program = Program::embedded();
-    let at_once = |arguments: &[&str]| {
+    let start_four = |arguments: &[&str]| {
         let start = |_| program.command(env!("CARGO_BIN_EXE_rowhouse"), arguments).spawn().unwrap();
         (0..4).map(start).collect::<Vec<_>>()
     };
-    let all_done = |children: Vec<std::process::Child>| -> Vec<String> {
+    let wait_for_all = |children: Vec<std::process::Child>| -> Vec<String> {
         let ran = children.into_iter().map(|child| {
             let ran = child.wait_with_output().unwrap();
             assert_eq!(ran.status.code(), Some(0), "{ran:?}");
@@ -233,31 +235,31 @@ async fn commands_at_once_on_one_folder_share_its_server_and_nobody_stops_it_und
         ran.collect()
     };
     let is_down = || !program.folder().join("postgres/postmaster.pid").exists();
-    // On a folder with nothing in it, on one with data, and beside a server.
-    all_done(at_once(&["migrate"]));
+    // On an empty data dir, on one with data, and while a server runs.
+    wait_for_all(start_four(&["migrate"]));
     assert!(is_down(), "PostgreSQL still runs");
     create(&program, "acme-corp", &[]).expect(0);
     for _ in 0..3 {
-        for list in all_done(at_once(&["tenant", "list"])) {
+        for list in wait_for_all(start_four(&["tenant", "list"])) {
             assert!(list.contains("acme-corp"), "{list}");
         }
         assert!(is_down(), "PostgreSQL still runs");
     }
     let server = program.serve(&[]);
-    let lists = at_once(&["tenant", "list"]);
-    all_done(lists);
+    let lists = start_four(&["tenant", "list"]);
+    wait_for_all(lists);
     assert_eq!(Caller::new(&server.address, None).get("/readyz").await.status, 200);
-    // One that is told to stop while others work lets them finish.
-    let lists = at_once(&["tenant", "list"]);
+    // A server that is stopped while commands use its PostgreSQL lets them finish.
+    let lists = start_four(&["tenant", "list"]);
     server.stop("TERM").expect(0);
-    for list in all_done(lists) {
+    for list in wait_for_all(lists) {
         assert!(list.contains("acme-corp"), "{list}");
     }
     assert!(is_down(), "PostgreSQL still runs");
 }
 
 #[tokio::test]
-async fn a_command_makes_no_database_no_secret_and_no_admin() {
+async fn a_command_creates_no_database_no_secret_and_no_admin() {
     let program = Program::embedded();
     for verb in [&["tenant", "list"][..], &["token", "list"], &["tenant", "show", "x"]] {
         let ran = program.run(verb).expect(1);
@@ -271,14 +273,14 @@ async fn a_command_makes_no_database_no_secret_and_no_admin() {
 }
 
 #[tokio::test]
-async fn a_command_leaves_a_strange_database_as_it_was() {
+async fn a_command_does_not_change_a_database_without_a_control_plane() {
     let database = TestDatabase::create_empty().await;
     let ran = Program::on(&database).run(&["tenant", "list"]).expect(1);
     assert!(ran.stderr.contains("rowhouse migrate"), "{ran:?}");
-    let left = "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+    let count = "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace)
                      + (SELECT count(*) FROM pg_namespace WHERE nspname = 'extensions')";
-    let left: i64 = database.connect().await.query_one(left, &[]).await.unwrap().get(0);
-    assert_eq!(left, 0);
+    let count: i64 = database.connect().await.query_one(count, &[]).await.unwrap().get(0);
+    assert_eq!(count, 0);
 }
 
 #[tokio::test]
@@ -304,7 +306,7 @@ async fn a_command_refuses_a_control_plane_of_another_version() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_is_an_error_in_one_line_without_the_password() {
+async fn an_unreachable_database_is_an_error_of_one_line_without_the_password() {
     let url = "postgres://owner:hunter22@127.0.0.1:1/rowhouse";
     let ran = Program::embedded().run(&["tenant", "list", "--database-url", url]).expect(1);
     assert!(ran.stderr.starts_with("rowhouse: cannot connect to the database at"), "{ran:?}");
@@ -314,8 +316,8 @@ async fn a_database_that_is_away_is_an_error_in_one_line_without_the_password() 
 
 // ---- migrate -----------------------------------------------------------------------------------
 
-/// A copy of the built-in tenant migrations, with one more.
-fn one_migration_more(folder: &Path, sql: &str) -> PathBuf {
+/// Copies the built-in tenant migrations and adds one.
+fn copy_with_one_more_migration(folder: &Path, sql: &str) -> PathBuf {
     let copy = folder.join("tenant_migrations");
     let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tenant_migrations");
     std::fs::create_dir_all(&copy).expect("a folder can be made");
@@ -340,7 +342,7 @@ async fn migrate_prepares_an_empty_database_and_has_nothing_to_do_the_second_tim
 }
 
 #[tokio::test]
-async fn migrate_goes_on_after_a_broken_tenant_names_it_and_exits_with_3() {
+async fn migrate_continues_after_a_failed_tenant_names_it_and_exits_with_3() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     for slug in ["one", "broken", "three"] {
@@ -350,7 +352,8 @@ async fn migrate_goes_on_after_a_broken_tenant_names_it_and_exits_with_3() {
     let schema = shown["schema"].as_str().unwrap();
     let sql = database.connect().await;
     sql.batch_execute(&format!("CREATE TABLE {schema}.notes (id uuid)")).await.unwrap();
-    let folder = one_migration_more(program.folder(), "CREATE TABLE notes (id uuid PRIMARY KEY);");
+    let folder =
+        copy_with_one_more_migration(program.folder(), "CREATE TABLE notes (id uuid PRIMARY KEY);");
     let program = program.with("ROWHOUSE_TENANT_MIGRATIONS", &folder.display().to_string());
 
     let ran = program.run(&["migrate"]).expect(3);
@@ -376,7 +379,7 @@ async fn migrate_goes_on_after_a_broken_tenant_names_it_and_exits_with_3() {
 // ---- tenants -----------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_tenant_that_the_command_line_made_is_as_good_as_any() {
+async fn a_tenant_created_by_the_command_line_works_like_any_other() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let made = create(&program, "acme-corp", &["--json"]).expect(0).json();
@@ -397,7 +400,7 @@ async fn a_tenant_that_the_command_line_made_is_as_good_as_any() {
 }
 
 #[tokio::test]
-async fn one_idempotency_key_makes_one_tenant() {
+async fn an_idempotency_key_creates_one_tenant() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let key = ["--json", "--idempotency-key", "run 17"];
@@ -413,7 +416,7 @@ async fn one_idempotency_key_makes_one_tenant() {
 }
 
 #[tokio::test]
-async fn a_password_comes_from_stdin_or_the_environment_and_is_never_waited_for() {
+async fn a_password_comes_from_stdin_or_the_environment_and_is_never_prompted_for() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let arguments = tenant("acme-corp");
@@ -436,7 +439,7 @@ async fn a_password_comes_from_stdin_or_the_environment_and_is_never_waited_for(
 }
 
 #[tokio::test]
-async fn stdin_beats_the_environment_and_its_line_end_is_no_part_of_the_password() {
+async fn stdin_overrides_the_environment_and_its_line_ending_is_not_part_of_the_password() {
     let database = TestDatabase::create().await;
     let program =
         Program::on(&database).with("ROWHOUSE_TENANT_ADMIN_PASSWORD", "not this one at all");
@@ -449,10 +452,10 @@ async fn stdin_beats_the_environment_and_its_line_end_is_no_part_of_the_password
 }
 
 #[tokio::test]
-async fn there_is_no_such_tenant_exits_with_1_and_nothing_on_stdout() {
+async fn an_unknown_tenant_exits_with_1_and_prints_nothing_to_stdout() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
-    for which in ["nobody", "660e8400-e29b-41d4-a716-446655440000"] {
+    for which in ["unknown", "660e8400-e29b-41d4-a716-446655440000"] {
         let ran = program.run(&["tenant", "show", which, "--json"]).expect(1);
         assert_eq!(ran.stdout, "");
         assert_eq!(ran.stderr, format!("rowhouse: no such tenant: {which}\n"));
@@ -464,7 +467,7 @@ async fn there_is_no_such_tenant_exits_with_1_and_nothing_on_stdout() {
 // ---- tokens ------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_token_is_alone_on_stdout_works_and_ends_when_revoked() {
+async fn a_token_is_the_only_output_on_stdout_and_works_until_it_is_revoked() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let create = ["token", "create", "--name", "ci", "--permission", "CREATE_TENANT"];
@@ -496,21 +499,21 @@ async fn a_token_is_alone_on_stdout_works_and_ends_when_revoked() {
 }
 
 #[tokio::test]
-async fn a_token_may_be_bound_to_a_tenant_by_its_slug() {
+async fn a_token_can_be_bound_to_a_tenant_by_its_slug() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let made = create(&program, "acme-corp", &["--json"]).expect(0).json();
-    let wish = ["token", "create", "--name", "x", "--permission", "view_users", "--json"];
-    let token = program.run(&[&wish[..], &["--tenant", "acme-corp"]].concat()).expect(0).json();
+    let command = ["token", "create", "--name", "x", "--permission", "view_users", "--json"];
+    let token = program.run(&[&command[..], &["--tenant", "acme-corp"]].concat()).expect(0).json();
     assert_eq!(token["tenantId"], made["id"]);
     assert!(token["token"].as_str().unwrap().starts_with("rh_") && token["expiresAt"].is_null());
-    program.run(&[&wish[..], &["--tenant", "nobody"]].concat()).expect(1);
+    program.run(&[&command[..], &["--tenant", "unknown"]].concat()).expect(1);
 }
 
-// ---- called wrongly ----------------------------------------------------------------------------
+// ---- usage errors ------------------------------------------------------------------------------
 
 #[test]
-fn a_wrong_call_exits_with_2_and_leaves_stdout_empty() {
+fn a_usage_error_exits_with_2_and_leaves_stdout_empty() {
     let program = Program::embedded();
     for arguments in [
         &["fly"][..],
@@ -535,7 +538,7 @@ fn a_wrong_call_exits_with_2_and_leaves_stdout_empty() {
 }
 
 #[test]
-fn every_bad_setting_and_every_bad_argument_is_named_at_once() {
+fn all_invalid_settings_and_all_invalid_arguments_are_named_together() {
     let program = Program::embedded()
         .with("ROWHOUSE_DATABASE__ISOLATION", "none")
         .with("ROWHOUSE_AUTH__ACCESS_LIFETIME", "soon");
@@ -552,15 +555,18 @@ fn every_bad_setting_and_every_bad_argument_is_named_at_once() {
     }
     assert_eq!(ran.code, Some(2));
     let short = create(&Program::embedded(), "acme", &[]);
-    assert!(short.stderr.contains("rowhouse serve"), "a good call gets further: {short:?}");
+    assert!(
+        short.stderr.contains("rowhouse serve"),
+        "valid arguments get as far as the database: {short:?}"
+    );
 }
 
 #[test]
-fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
+fn a_flag_overrides_the_environment_and_the_environment_overrides_the_file() {
     let program = Program::embedded();
     let file = program.folder().join("rowhouse.toml");
     std::fs::write(&file, "[log]\nformat = 'from the file'\n").unwrap();
-    let text = |ran: Ran| ran.expect(2).stderr;
+    let text = |ran: Completed| ran.expect(2).stderr;
     assert!(text(program.run(&["migrate"])).contains("from the file"));
     let program = program.with("ROWHOUSE_LOG__FORMAT", "from the environment");
     assert!(text(program.run(&["migrate"])).contains("from the environment"));
@@ -568,14 +574,14 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
 }
 
 #[test]
-fn an_empty_variable_is_unset_and_a_strangers_variable_is_no_setting() {
+fn an_empty_variable_counts_as_unset_and_a_variable_without_the_prefix_is_not_a_setting() {
     let program = Program::embedded()
         .with("ROWHOUSE_LISTEN", "")
         .with("ROWHOUSE_ROOT_TOKEN", "")
         .with("DATABASE_URL", "")
         .with("LISTEN", "nowhere")
-        .with("ADMIN_EMAIL", "nobody");
-    // As far as a command gets with good settings on an empty folder.
+        .with("ADMIN_EMAIL", "unknown");
+    // With valid settings and an empty data dir, a command fails with this error.
     let ran = program.run(&["tenant", "list"]).expect(1);
     assert!(ran.stderr.contains("there is no database"), "{ran:?}");
 }
@@ -583,32 +589,32 @@ fn an_empty_variable_is_unset_and_a_strangers_variable_is_no_setting() {
 // ---- healthcheck, openapi, pipes ---------------------------------------------------------------
 
 #[tokio::test]
-async fn a_healthcheck_tells_ready_from_not_ready_and_does_not_wait_long() {
+async fn a_healthcheck_distinguishes_ready_from_not_ready_and_has_a_timeout() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     let server = program.serve(&[]);
-    // Whatever proxy there is: the server is on this machine.
+    // A proxy of the environment is ignored, because the server is on this machine.
     let program = program.with("http_proxy", "http://127.0.0.1:1");
-    let ask = |address: &str| program.run(&["healthcheck", "--listen", address]);
-    assert_eq!(ask(server.authority()).expect(0).stdout, "ready\n");
-    let everywhere = server.authority().replace("127.0.0.1", "0.0.0.0");
-    ask(&everywhere).expect(0);
-    let json = program.run(&["healthcheck", "--json", "--listen", &everywhere]).expect(0).json();
+    let check = |address: &str| program.run(&["healthcheck", "--listen", address]);
+    assert_eq!(check(server.authority()).expect(0).stdout, "ready\n");
+    let any_address = server.authority().replace("127.0.0.1", "0.0.0.0");
+    check(&any_address).expect(0);
+    let json = program.run(&["healthcheck", "--json", "--listen", &any_address]).expect(0).json();
     assert_eq!(json["status"], "ok");
 
     let address = server.authority().to_owned();
     server.stop("TERM").expect(0);
-    let ran = ask(&address).expect(1);
+    let ran = check(&address).expect(1);
     assert!(ran.stderr.starts_with("rowhouse: not ready"), "{ran:?}");
 
-    // It takes the connection, and says nothing.
+    // This listener accepts the connection and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let ran = ask(&silent.local_addr().unwrap().to_string()).expect(1);
+    let ran = check(&silent.local_addr().unwrap().to_string()).expect(1);
     assert!(ran.took < Duration::from_secs(5), "{ran:?}");
 }
 
 #[tokio::test]
-async fn openapi_prints_what_the_server_serves_and_needs_no_settings() {
+async fn openapi_prints_the_served_document_and_needs_no_settings() {
     let program = Program::embedded().with("ROWHOUSE_LISTEN", "nowhere");
     let printed = program.run(&["openapi"]).expect(0).json();
     let app = TestApp::spawn().await;
@@ -617,21 +623,21 @@ async fn openapi_prints_what_the_server_serves_and_needs_no_settings() {
 }
 
 #[test]
-fn completions_know_every_noun_in_every_shell_and_need_no_settings() {
+fn completions_contain_every_noun_for_every_shell_and_need_no_settings() {
     let program = Program::embedded().with("ROWHOUSE_LISTEN", "nowhere");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = program.run(&["completions", shell]).expect(0).stdout;
         for word in ["migrate", "tenant", "purge", "member", "audit", "--external-id"] {
-            // fish leaves the dashes of a flag away.
+            // fish omits the dashes of a flag.
             let is_known = script.contains(word) || script.contains(word.trim_start_matches('-'));
-            assert!(is_known, "{shell} does not know {word}");
+            assert!(is_known, "{word} is missing for {shell}");
         }
     }
     program.run(&["completions", "cmd"]).expect(2);
 }
 
 #[test]
-fn a_reader_that_stops_reading_is_no_failure() {
+fn a_closed_stdout_is_not_an_error() {
     let program = Program::embedded();
     let mut command = program.command(env!("CARGO_BIN_EXE_rowhouse"), &["openapi"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -652,7 +658,7 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
-fn a_misspelt_variable_is_a_wrong_call_and_an_empty_one_is_none() {
+fn a_misspelt_variable_is_a_usage_error_unless_it_is_empty() {
     let program = Program::embedded().with("ROWHOUSE_DATABASE_URL", "postgres://u:hunter22@h/d");
     let refused = program.run(&["tenant", "list"]).expect(2);
     assert!(refused.stderr.contains("is it ROWHOUSE_DATABASE__URL?"), "{refused:?}");

@@ -2,32 +2,32 @@
 
 use serde_json::{Value, json};
 
-use crate::support::control::step;
-use crate::support::{Program, Ran, TestApp};
+use crate::support::control::transition;
+use crate::support::{Completed, Program, TestApp};
 
-async fn house() -> (TestApp, Program) {
+async fn fixture() -> (TestApp, Program) {
     let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
     let program = Program::on(&app.database);
     (app, program)
 }
 
-fn audit(program: &Program, arguments: &[&str]) -> Ran {
+fn audit(program: &Program, arguments: &[&str]) -> Completed {
     program.run(&[&["audit"], arguments].concat())
 }
 
-fn actions(list: &Ran) -> Vec<String> {
+fn actions(list: &Completed) -> Vec<String> {
     let list = list.json();
     let rows = list.as_array().expect("a list is an array");
     rows.iter().map(|row| row["action"].as_str().expect("a text").to_owned()).collect()
 }
 
 #[tokio::test]
-async fn events_are_listed_newest_first_and_a_list_that_is_cut_says_so() {
-    let (app, program) = house().await;
+async fn events_are_listed_newest_first_and_a_truncated_list_says_so() {
+    let (app, program) = fixture().await;
     assert_eq!(audit(&program, &["list", "--json"]).expect(0).stdout, "[]\n");
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     program.run(&["tenant", "suspend", "acme"]).expect(0);
-    assert_eq!(step(&app.root(), "acme", "resume").await.status, 200);
+    assert_eq!(transition(&app.root(), "acme", "resume").await.status, 200);
 
     let all = ["tenant.resume", "tenant.suspend", "tenant.create", "tenant.create"];
     let list = audit(&program, &["list", "--json"]).expect(0);
@@ -35,7 +35,7 @@ async fn events_are_listed_newest_first_and_a_list_that_is_cut_says_so() {
     assert_eq!(list.stderr, "");
     let list = list.json();
     assert_eq!((&list[0]["actor"], &list[0]["tenantId"]), (&json!("root"), &json!(acme.id)));
-    assert_ne!(list[1]["actor"], "root", "the command line is somebody else: {list}");
+    assert_ne!(list[1]["actor"], "root", "the command line has its own actor: {list}");
     assert_eq!(list[1]["details"]["to"], "suspended");
     let cut = audit(&program, &["list", "--json", "--limit", "3"]).expect(0);
     assert_eq!(actions(&cut), all[..3]);
@@ -48,7 +48,7 @@ async fn events_are_listed_newest_first_and_a_list_that_is_cut_says_so() {
         (&["--tenant", &acme_id], &all[..3]),
         (&["--tenant", &other_id], &all[3..]),
         (&["--action", "tenant.suspend"], &all[1..2]),
-        (&["--actor", "nobody"], &[]),
+        (&["--actor", "unknown"], &[]),
         (&["--since", &at], &all[..2]),
         (&["--until", &at], &all[2..]),
         (&["--since", "1h"], &all[..]),
@@ -63,15 +63,15 @@ async fn events_are_listed_newest_first_and_a_list_that_is_cut_says_so() {
     for verb in ["delete", "purge"] {
         program.run(&["tenant", verb, "acme", "--yes"]).expect(0);
     }
-    let outlived = audit(&program, &["list", "--json", "--tenant", &acme_id]).expect(0);
-    assert_eq!(actions(&outlived).first().map(String::as_str), Some("tenant.purge"));
-    let nobody = audit(&program, &["list", "--tenant", "acme"]).expect(1);
-    assert_eq!(nobody.stderr, "rowhouse: no such tenant: acme\n");
+    let after_purge = audit(&program, &["list", "--json", "--tenant", &acme_id]).expect(0);
+    assert_eq!(actions(&after_purge).first().map(String::as_str), Some("tenant.purge"));
+    let unknown = audit(&program, &["list", "--tenant", "acme"]).expect(1);
+    assert_eq!(unknown.stderr, "rowhouse: no such tenant: acme\n");
 }
 
 #[tokio::test]
-async fn a_long_list_is_read_in_parts_and_is_whole() {
-    let (app, program) = house().await;
+async fn a_long_list_is_read_in_pages_and_is_complete() {
+    let (app, program) = fixture().await;
     app.sql()
         .await
         .batch_execute(
@@ -89,8 +89,8 @@ async fn a_long_list_is_read_in_parts_and_is_whole() {
 }
 
 #[tokio::test]
-async fn verify_names_the_first_event_that_was_changed_or_removed() {
-    let (app, program) = house().await;
+async fn verify_reports_the_first_event_that_was_changed_or_removed() {
+    let (app, program) = fixture().await;
     for slug in ["one", "two", "three"] {
         app.set_up(slug).await;
     }
@@ -98,8 +98,8 @@ async fn verify_names_the_first_event_that_was_changed_or_removed() {
     assert_eq!((&whole["whole"], &whole["events"]), (&json!(true), &json!(3)));
     assert_eq!(whole["broken"], Value::Null);
     let head = whole["head"].as_str().expect("there is a head");
-    let told = audit(&program, &["verify"]).expect(0);
-    assert_eq!(told.stdout, format!("the chain of 3 events holds; its head is {head}\n"));
+    let report = audit(&program, &["verify"]).expect(0);
+    assert_eq!(report.stdout, format!("the chain of 3 events holds; its head is {head}\n"));
 
     let sql = app.sql().await;
     sql.batch_execute("UPDATE audit_events SET actor = 'mallory' WHERE position = 2")
@@ -112,9 +112,9 @@ async fn verify_names_the_first_event_that_was_changed_or_removed() {
     assert_eq!((&broken["position"], &broken["kind"]), (&json!(2), &json!("changed")));
     assert_eq!(broken["event"]["actor"], "mallory");
     let id = broken["event"]["id"].as_str().expect("an event has an id");
-    for told in [&changed.stderr, &audit(&program, &["verify"]).expect(1).stderr] {
+    for report in [&changed.stderr, &audit(&program, &["verify"]).expect(1).stderr] {
         let words = ["audit event 2 of 3 was changed", "tenant.create", "mallory", id];
-        assert!(words.iter().all(|word| told.contains(word)), "{told}");
+        assert!(words.iter().all(|word| report.contains(word)), "{report}");
     }
 
     sql.batch_execute("DELETE FROM audit_events WHERE position = 2").await.unwrap();
@@ -125,7 +125,7 @@ async fn verify_names_the_first_event_that_was_changed_or_removed() {
 }
 
 #[test]
-fn a_wrong_call_is_told_before_a_database_is_looked_for() {
+fn a_usage_error_is_reported_without_a_database() {
     let program = Program::embedded();
     for arguments in [
         &["list", "--tenant", "No Slug"][..],

@@ -1,10 +1,10 @@
-//! `rowhouse migrate --lint`: findings, exit codes, and that it needs no database.
+//! `rowhouse migrate --lint`: its findings, its exit codes, and that it needs no database.
 
 use serde_json::json;
 
-use crate::support::{Program, Ran};
+use crate::support::{Completed, Program};
 
-/// A folder with these files, and a program without a database that is told to use it.
+/// Creates a program without a database, and a folder `mine` with these migration files.
 fn program(files: &[(&str, &str)]) -> Program {
     let program = Program::embedded();
     let folder = program.folder().join("mine");
@@ -15,15 +15,15 @@ fn program(files: &[(&str, &str)]) -> Program {
     program
 }
 
-fn lint(program: &Program, more: &[&str]) -> Ran {
+fn lint(program: &Program, more: &[&str]) -> Completed {
     program.run(&[&["migrate", "--lint", "--tenant-migrations", "mine"], more].concat())
 }
 
 const CLEAN: &str = "CREATE TABLE notes (id uuid NOT NULL CONSTRAINT notes_pkey PRIMARY KEY);\n";
 
 #[test]
-fn the_built_in_set_is_clean_and_no_database_is_looked_for() {
-    let program = Program::embedded().with("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
+fn the_built_in_set_has_no_findings_and_the_lint_needs_no_database() {
+    let program = Program::embedded().with("DATABASE_URL", "postgres://unknown@127.0.0.1:1/none");
     let ran = program.run(&["migrate", "--lint"]).expect(0);
     assert_eq!(ran.stdout, "");
     assert!(ran.stderr.contains(" 0 findings"), "{ran:?}");
@@ -35,7 +35,7 @@ fn the_built_in_set_is_clean_and_no_database_is_looked_for() {
 }
 
 #[test]
-fn a_finding_is_named_with_file_line_and_reason_and_exits_with_1() {
+fn a_finding_has_a_file_a_line_and_a_reason_and_exits_with_1() {
     let index = "-- Quick to find.\n\nCREATE INDEX notes_id_idx ON notes (id);\nFLY;\n";
     let program = program(&[("V1__create_notes.sql", CLEAN), ("V2__add_index.sql", index)]);
     let ran = lint(&program, &[]).expect(1);
@@ -60,22 +60,22 @@ fn a_finding_is_named_with_file_line_and_reason_and_exits_with_1() {
 }
 
 #[test]
-fn what_is_allowed_in_the_file_or_beside_it_is_no_finding() {
+fn a_statement_allowed_in_its_file_or_in_lint_allow_is_not_a_finding() {
     let drop =
         "-- rowhouse: allow drop-table no release has used it since May\nDROP TABLE notes;\n";
     let old = "ALTER TABLE notes RENAME TO remarks;\n";
-    let beside = "V2__rename.sql rename there was one program then\n";
+    let allow = "V2__rename.sql rename there was one program then\n";
     let files = [("V1__create_notes.sql", CLEAN), ("V2__rename.sql", old), ("V3__drop.sql", drop)];
     let ran = lint(&program(&files), &[]).expect(1);
     assert!(ran.stdout.starts_with("V2__rename.sql:1: rename"), "{ran:?}");
-    let with = program(&[&files[..], &[("lint.allow", beside)]].concat());
+    let with = program(&[&files[..], &[("lint.allow", allow)]].concat());
     let ran = lint(&with, &[]).expect(0);
     assert_eq!(ran.stderr, "3 files with 3 statements: 0 findings, 2 allowed\n");
     assert_eq!(ran.stdout, "");
 }
 
 #[test]
-fn a_set_that_cannot_be_used_at_all_is_an_error() {
+fn an_unreadable_or_invalid_set_is_an_error() {
     let ran = lint(&Program::embedded(), &[]).expect(1);
     assert!(ran.stderr.contains("cannot read the migrations in mine"), "{ran:?}");
     let ran = lint(&program(&[("V1__x.sql", "SET search_path = public")]), &["--json"]).expect(1);

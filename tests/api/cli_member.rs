@@ -1,25 +1,25 @@
-//! `rowhouse member list|add|set-role|remove`, and what the HTTP API sees of it.
+//! `rowhouse member list|add|set-role|remove`, compared with what the HTTP API answers.
 
 use serde_json::json;
 
 use crate::support::control::events;
-use crate::support::{PASSWORD, Program, Ran, TestApp, TestTenant};
+use crate::support::{Completed, PASSWORD, Program, TestApp, TestTenant};
 
 const ADDRESS: &str = "una@example.com";
 
-async fn house() -> (TestApp, Program, TestTenant) {
+async fn fixture() -> (TestApp, Program, TestTenant) {
     let app = TestApp::spawn().await;
     let program = Program::on(&app.database);
     let acme = app.set_up("acme").await;
     (app, program, acme)
 }
 
-fn member(program: &Program, arguments: &[&str]) -> Ran {
+fn member(program: &Program, arguments: &[&str]) -> Completed {
     program.run(&[&["member"], arguments].concat())
 }
 
-/// The members as the control plane answers them, each as `address: role`.
-async fn seen(app: &TestApp) -> Vec<String> {
+/// Returns the members from the control-plane API, each as `address: role`.
+async fn api_members(app: &TestApp) -> Vec<String> {
     let answer = app.root().get("/control/v1/tenants/acme/members").await;
     let rows = answer.body["data"].as_array().expect("there is data").clone();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -28,7 +28,7 @@ async fn seen(app: &TestApp) -> Vec<String> {
 
 #[tokio::test]
 async fn a_user_becomes_a_member_changes_role_and_leaves() {
-    let (app, program, acme) = house().await;
+    let (app, program, acme) = fixture().await;
     let user = app.add_user(ADDRESS, None).await;
     let id = user.to_string();
     let added = member(&program, &["add", "acme", "UNA@example.com", "--role", "viewer", "--json"]);
@@ -38,7 +38,7 @@ async fn a_user_becomes_a_member_changes_role_and_leaves() {
         (&json!(user), &json!(ADDRESS), &json!("VIEWER"), &json!("Una"))
     );
     let admin = format!("{}: ADMIN", acme.admin_email);
-    assert_eq!(seen(&app).await, [admin.clone(), format!("{ADDRESS}: VIEWER")]);
+    assert_eq!(api_members(&app).await, [admin.clone(), format!("{ADDRESS}: VIEWER")]);
     let twice = member(&program, &["add", "acme", ADDRESS, "--role", "ADMIN"]).expect(1);
     assert!(twice.stderr.contains("a member of acme already"), "{twice:?}");
 
@@ -46,7 +46,7 @@ async fn a_user_becomes_a_member_changes_role_and_leaves() {
     assert_eq!(raised["role"], "FDE");
     let by_id = acme.id.to_string();
     member(&program, &["set-role", &by_id, &id, "FDE"]).expect(0);
-    assert_eq!(seen(&app).await, [admin.clone(), format!("{ADDRESS}: FDE")]);
+    assert_eq!(api_members(&app).await, [admin.clone(), format!("{ADDRESS}: FDE")]);
     let list = member(&program, &["list", "acme", "--json"]).expect(0).json();
     assert_eq!((&list[0]["email"], &list[1]["role"]), (&json!(acme.admin_email), &json!("FDE")));
     let table = member(&program, &["list", "acme"]).expect(0).stdout;
@@ -54,10 +54,10 @@ async fn a_user_becomes_a_member_changes_role_and_leaves() {
 
     let removed = member(&program, &["remove", "acme", &id, "--json"]).expect(0).json();
     assert_eq!(removed, json!({ "userId": user, "removed": true }));
-    assert_eq!(seen(&app).await, [admin]);
-    for who in [ADDRESS, &id] {
-        let twice = member(&program, &["remove", "acme", who]).expect(1);
-        assert_eq!(twice.stderr, format!("rowhouse: tenant acme has no such member: {who}\n"));
+    assert_eq!(api_members(&app).await, [admin]);
+    for user in [ADDRESS, &id] {
+        let twice = member(&program, &["remove", "acme", user]).expect(1);
+        assert_eq!(twice.stderr, format!("rowhouse: tenant acme has no such member: {user}\n"));
     }
     for action in ["member.add", "member.set_role", "member.remove"] {
         assert_eq!(events(&app, acme.id, action).await, 1, "{action}");
@@ -65,9 +65,10 @@ async fn a_user_becomes_a_member_changes_role_and_leaves() {
 }
 
 #[tokio::test]
-async fn a_user_is_made_with_a_password_from_stdin_and_an_existing_one_keeps_theirs() {
-    let (app, program, _) = house().await;
-    let wish = [
+async fn a_user_is_created_with_a_password_from_stdin_and_an_existing_user_keeps_the_old_password()
+{
+    let (app, program, _) = fixture().await;
+    let command = [
         "member",
         "add",
         "acme",
@@ -79,16 +80,16 @@ async fn a_user_is_made_with_a_password_from_stdin_and_an_existing_one_keeps_the
         "--last-name",
         "User",
     ];
-    let nobody = program.run(&wish).expect(2);
-    assert!(nobody.stderr.contains("--password-stdin"), "{nobody:?}");
+    let missing = program.run(&command).expect(2);
+    assert!(missing.stderr.contains("--password-stdin"), "{missing:?}");
     let short =
-        program.run_with_stdin(&[&wish[..], &["--password-stdin"]].concat(), "x\n").expect(2);
+        program.run_with_stdin(&[&command[..], &["--password-stdin"]].concat(), "x\n").expect(2);
     assert!(short.stderr.contains("the member's password must have"), "{short:?}");
-    assert!(!seen(&app).await.iter().any(|row| row.contains(ADDRESS)));
+    assert!(!api_members(&app).await.iter().any(|row| row.contains(ADDRESS)));
 
     let with_password = |password: &str| {
         let line = format!("{password}\n");
-        program.run_with_stdin(&[&wish[..], &["--password-stdin"]].concat(), &line)
+        program.run_with_stdin(&[&command[..], &["--password-stdin"]].concat(), &line)
     };
     let made = with_password(PASSWORD).expect(0);
     assert!(!made.stdout.contains(PASSWORD) && !made.stderr.contains(PASSWORD), "{made:?}");
@@ -99,8 +100,8 @@ async fn a_user_is_made_with_a_password_from_stdin_and_an_existing_one_keeps_the
 }
 
 #[tokio::test]
-async fn the_last_admin_stays_and_nobody_unknown_comes_in() {
-    let (app, program, acme) = house().await;
+async fn the_last_admin_cannot_be_removed_and_an_unknown_user_cannot_be_added() {
+    let (app, program, acme) = fixture().await;
     let admin = acme.admin_email.as_str();
     for last in [&["remove", "acme", admin][..], &["set-role", "acme", admin, "VIEWER"]] {
         let ran = member(&program, last).expect(1);
@@ -108,20 +109,20 @@ async fn the_last_admin_stays_and_nobody_unknown_comes_in() {
     }
     let unknown = member(&program, &["add", "acme", "no@body.com", "--role", "FDE"]).expect(1);
     assert!(unknown.stderr.contains("no user has the address no@body.com"), "{unknown:?}");
-    for nowhere in [
-        &["list", "nobody"][..],
-        &["add", "nobody", admin, "--role", "FDE"],
-        &["set-role", "nobody", admin, "FDE"],
-        &["remove", "nobody", admin],
+    for arguments in [
+        &["list", "unknown"][..],
+        &["add", "unknown", admin, "--role", "FDE"],
+        &["set-role", "unknown", admin, "FDE"],
+        &["remove", "unknown", admin],
     ] {
-        let ran = member(&program, nowhere).expect(1);
-        assert_eq!(ran.stderr, "rowhouse: no such tenant: nobody\n", "{nowhere:?}");
+        let ran = member(&program, arguments).expect(1);
+        assert_eq!(ran.stderr, "rowhouse: no such tenant: unknown\n", "{arguments:?}");
     }
-    assert_eq!(seen(&app).await, [format!("{admin}: ADMIN")]);
+    assert_eq!(api_members(&app).await, [format!("{admin}: ADMIN")]);
 }
 
 #[test]
-fn a_wrong_call_is_told_before_a_database_is_looked_for() {
+fn a_usage_error_is_reported_without_a_database() {
     let program = Program::embedded();
     for arguments in [
         &["list"][..],

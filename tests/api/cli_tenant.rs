@@ -1,35 +1,36 @@
-//! `rowhouse tenant rename|settings|suspend|resume|delete|restore|purge`, and what the HTTP API sees of it.
+//! `rowhouse tenant rename|settings|suspend|resume|delete|restore|purge`, compared with what the HTTP API
+//! answers.
 
 use serde_json::{Value, json};
 
 use crate::support::control::{events, put};
 use crate::support::program::finish_with_open_stdin;
-use crate::support::{Program, Ran, TestApp, TestTenant};
+use crate::support::{Completed, Program, TestApp, TestTenant};
 
-/// A server, a program beside it on the same database, and a tenant.
-async fn house() -> (TestApp, Program, TestTenant) {
+/// Starts a server with a tenant; returns both, and a program on the same database.
+async fn fixture() -> (TestApp, Program, TestTenant) {
     let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
     let program = Program::on(&app.database);
     let acme = app.set_up("acme").await;
     (app, program, acme)
 }
 
-fn tenant(program: &Program, arguments: &[&str]) -> Ran {
+fn tenant(program: &Program, arguments: &[&str]) -> Completed {
     program.run(&[&["tenant"], arguments].concat())
 }
 
-/// The tenant as the control plane answers it; null where it answers none.
-async fn seen(app: &TestApp, named: impl std::fmt::Display) -> Value {
+/// Returns the tenant from the control-plane API, or null if the API does not answer 200.
+async fn api_tenant(app: &TestApp, named: impl std::fmt::Display) -> Value {
     let answer = app.root().get(&format!("/control/v1/tenants/{named}")).await;
     if answer.status == 200 { answer.body } else { Value::Null }
 }
 
 #[tokio::test]
-async fn a_tenant_is_shown_with_all_that_the_control_plane_keeps() {
-    let (app, program, acme) = house().await;
+async fn show_prints_every_field_of_the_control_plane() {
+    let (app, program, acme) = fixture().await;
     let shown = tenant(&program, &["show", "acme", "--json"]).expect(0).json();
-    let seen = seen(&app, acme.id).await;
-    for (ours, theirs) in [
+    let answered = api_tenant(&app, acme.id).await;
+    for (printed_as, answered_as) in [
         ("id", "id"),
         ("slug", "slug"),
         ("name", "name"),
@@ -41,7 +42,7 @@ async fn a_tenant_is_shown_with_all_that_the_control_plane_keeps() {
         ("updatedAt", "updated_at"),
         ("purgeAfter", "purge_after"),
     ] {
-        assert_eq!(shown[ours], seen[theirs], "{shown} {seen}");
+        assert_eq!(shown[printed_as], answered[answered_as], "{shown} {answered}");
     }
     assert_eq!(shown["schema"], acme.schema());
     let table = tenant(&program, &["show", "acme"]).expect(0).stdout;
@@ -49,14 +50,14 @@ async fn a_tenant_is_shown_with_all_that_the_control_plane_keeps() {
 }
 
 #[tokio::test]
-async fn a_rename_holds_at_once_and_twice_is_as_good_as_once() {
-    let (app, program, acme) = house().await;
-    let wish = ["rename", "acme", "--name", "Acme Ltd", "--slug", "acme-ltd", "--json"];
-    let renamed = tenant(&program, &wish).expect(0).json();
+async fn a_rename_takes_effect_at_once_and_is_idempotent() {
+    let (app, program, acme) = fixture().await;
+    let command = ["rename", "acme", "--name", "Acme Ltd", "--slug", "acme-ltd", "--json"];
+    let renamed = tenant(&program, &command).expect(0).json();
     assert_eq!((&renamed["slug"], &renamed["name"]), (&json!("acme-ltd"), &json!("Acme Ltd")));
-    assert_eq!(seen(&app, "acme-ltd").await["id"], json!(acme.id));
-    assert_eq!(seen(&app, "acme").await, Value::Null);
-    let gone = tenant(&program, &wish).expect(1);
+    assert_eq!(api_tenant(&app, "acme-ltd").await["id"], json!(acme.id));
+    assert_eq!(api_tenant(&app, "acme").await, Value::Null);
+    let gone = tenant(&program, &command).expect(1);
     assert_eq!(gone.stderr, "rowhouse: no such tenant: acme\n");
     let id = acme.id.to_string();
     let again = tenant(&program, &["rename", &id, "--slug", "acme-ltd", "--json"]).expect(0);
@@ -72,8 +73,8 @@ async fn a_rename_holds_at_once_and_twice_is_as_good_as_once() {
 }
 
 #[tokio::test]
-async fn settings_are_printed_and_merged_and_a_bad_patch_changes_nothing() {
-    let (app, program, acme) = house().await;
+async fn settings_are_printed_and_merged_and_an_invalid_patch_changes_nothing() {
+    let (app, program, acme) = fixture().await;
     assert_eq!(tenant(&program, &["settings", "acme"]).expect(0).json(), json!({}));
     let patch = |text: &str| {
         program.run_with_stdin(&["tenant", "settings", "acme", "--patch", "-", "--json"], text)
@@ -91,20 +92,20 @@ async fn settings_are_printed_and_merged_and_a_bad_patch_changes_nothing() {
         assert!(refused && ran.stdout.is_empty(), "{bad}: {ran:?}");
     }
     tenant(&program, &["settings", "acme", "--patch", "no-such-file.json"]).expect(2);
-    assert_eq!(seen(&app, "acme").await["settings"], merged);
+    assert_eq!(api_tenant(&app, "acme").await["settings"], merged);
     assert_eq!(events(&app, acme.id, "tenant.update").await, 2);
 }
 
 #[tokio::test]
 async fn a_suspended_tenant_answers_nothing_until_it_is_resumed() {
-    let (app, program, acme) = house().await;
+    let (app, program, acme) = fixture().await;
     let admin = app.log_in(&acme.admin_email).await;
     let mine = async || admin.get("/api/tenant/mine").await.body;
     assert_eq!(mine().await[0]["slug"], "acme");
 
     let suspended = tenant(&program, &["suspend", "acme", "--json"]).expect(0).json();
     assert_eq!(suspended["status"], "suspended");
-    assert_eq!(seen(&app, "acme").await["status"], "suspended");
+    assert_eq!(api_tenant(&app, "acme").await["status"], "suspended");
     assert_eq!(mine().await, json!([]));
     let twice = tenant(&program, &["suspend", "acme"]).expect(1);
     assert_eq!(twice.stderr, "rowhouse: the tenant is suspended\n");
@@ -119,8 +120,8 @@ async fn a_suspended_tenant_answers_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_deleted_tenant_comes_back_as_what_it_was_and_a_purged_one_does_not() {
-    let (app, program, acme) = house().await;
+async fn a_deleted_tenant_can_be_restored_to_its_status_and_a_purged_one_cannot() {
+    let (app, program, acme) = fixture().await;
     tenant(&program, &["suspend", "acme"]).expect(0);
     let early = tenant(&program, &["purge", "acme", "--yes"]).expect(1);
     assert_eq!(
@@ -139,7 +140,7 @@ async fn a_deleted_tenant_comes_back_as_what_it_was_and_a_purged_one_does_not() 
     tenant(&program, &["delete", "acme", "--yes"]).expect(0);
     let purged = tenant(&program, &["purge", "acme", "--yes", "--json"]).expect(0).json();
     assert_eq!(purged, json!({ "id": acme.id, "slug": "acme", "purged": true }));
-    assert_eq!(seen(&app, acme.id).await, Value::Null);
+    assert_eq!(api_tenant(&app, acme.id).await, Value::Null);
     let left: i64 = app
         .sql()
         .await
@@ -158,14 +159,14 @@ async fn a_deleted_tenant_comes_back_as_what_it_was_and_a_purged_one_does_not() 
 }
 
 #[tokio::test]
-async fn what_destroys_is_refused_where_nobody_can_be_asked() {
-    let (app, program, _) = house().await;
+async fn a_destructive_command_without_a_terminal_needs_yes() {
+    let (app, program, _) = fixture().await;
     tenant(&program, &["suspend", "acme"]).expect(0);
     let binary = env!("CARGO_BIN_EXE_rowhouse");
     for verb in ["delete", "purge"] {
         for ran in [
             tenant(&program, &[verb, "acme"]),
-            // An answer that does not come from a terminal is none.
+            // An answer on stdin does not count unless stdin is a terminal.
             program.run_with_stdin(&["tenant", verb, "acme"], "acme\n"),
             finish_with_open_stdin(program.command(binary, &["tenant", verb, "acme"])),
         ] {
@@ -173,13 +174,13 @@ async fn what_destroys_is_refused_where_nobody_can_be_asked() {
             assert!(ran.stderr.contains("give --yes") && ran.stdout.is_empty(), "{ran:?}");
         }
     }
-    assert_eq!(seen(&app, "acme").await["status"], "suspended");
+    assert_eq!(api_tenant(&app, "acme").await["status"], "suspended");
 }
 
 #[tokio::test]
-async fn a_change_may_be_bound_to_the_revision_that_it_was_decided_on() {
-    let (app, program, acme) = house().await;
-    let revision = |ran: Ran| ran.expect(0).json()["revision"].to_string();
+async fn a_change_with_an_old_revision_is_refused() {
+    let (app, program, acme) = fixture().await;
+    let revision = |ran: Completed| ran.expect(0).json()["revision"].to_string();
     let old = revision(tenant(&program, &["show", "acme", "--json"]));
     let new = revision(tenant(&program, &["rename", "acme", "--name", "New", "--json"]));
     assert_ne!(old, new);
@@ -191,13 +192,13 @@ async fn a_change_may_be_bound_to_the_revision_that_it_was_decided_on() {
         let late = tenant(&program, &[verb, &["--if-revision", &old]].concat()).expect(1);
         assert!(late.stderr.contains("tenant acme has changed meanwhile"), "{late:?}");
     }
-    assert_eq!(seen(&app, acme.id).await["name"], "New");
+    assert_eq!(api_tenant(&app, acme.id).await["name"], "New");
     tenant(&program, &["suspend", "acme", "--if-revision", &new]).expect(0);
 }
 
 #[tokio::test]
 async fn a_tenant_is_found_by_slug_by_id_and_by_its_external_id() {
-    let (app, program, acme) = house().await;
+    let (app, program, acme) = fixture().await;
     let body = json!({ "name": "Globex", "slug": "globex" });
     let path = "/control/v1/tenants/by-external-id/crm%204711";
     assert_eq!(put(&app.root(), path, &body).await.status, 201);
@@ -205,25 +206,25 @@ async fn a_tenant_is_found_by_slug_by_id_and_by_its_external_id() {
     assert_eq!(tenant(&program, &by_own_id).expect(0).json()["slug"], "globex");
     let id = acme.id.to_string();
     assert_eq!(tenant(&program, &["suspend", &id, "--json"]).expect(0).json()["slug"], "acme");
-    for nobody in [
-        &["show", "nobody"][..],
-        &["show", "--external-id", "nobody"],
-        &["rename", "nobody", "--name", "x"],
-        &["settings", "nobody"],
-        &["suspend", "nobody"],
-        &["resume", "nobody"],
-        &["delete", "nobody", "--yes"],
-        &["restore", "nobody"],
-        &["purge", "nobody", "--yes"],
+    for arguments in [
+        &["show", "unknown"][..],
+        &["show", "--external-id", "unknown"],
+        &["rename", "unknown", "--name", "x"],
+        &["settings", "unknown"],
+        &["suspend", "unknown"],
+        &["resume", "unknown"],
+        &["delete", "unknown", "--yes"],
+        &["restore", "unknown"],
+        &["purge", "unknown", "--yes"],
     ] {
-        let ran = tenant(&program, nobody).expect(1);
-        assert_eq!(ran.stdout, "", "{nobody:?}");
-        assert_eq!(ran.stderr, "rowhouse: no such tenant: nobody\n", "{nobody:?}");
+        let ran = tenant(&program, arguments).expect(1);
+        assert_eq!(ran.stdout, "", "{arguments:?}");
+        assert_eq!(ran.stderr, "rowhouse: no such tenant: unknown\n", "{arguments:?}");
     }
 }
 
 #[test]
-fn a_wrong_call_is_told_before_a_database_is_looked_for() {
+fn a_usage_error_is_reported_without_a_database() {
     let program = Program::embedded();
     for arguments in [
         &["rename", "acme"][..],

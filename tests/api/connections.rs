@@ -1,4 +1,4 @@
-//! Which connection a tenant gets, and when a connection has served enough tenants.
+//! Connection affinity: which connection a tenant gets, and when a connection is replaced.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -15,13 +15,13 @@ use serde_json::json;
 use crate::isolation::house::House;
 use crate::support::TestApp;
 
-/// How often a test looks for what is to happen soon, and how long it waits between two looks.
-const LOOKS: u32 = 3_000;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// How often [`wait_until`] checks its condition, and the pause between two checks.
+const ATTEMPTS: u32 = 3_000;
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 const PID: &str = "SELECT pg_backend_pid()";
 
-/// Tenants, and some connections that they share.
+/// Tenants and the connections that they share.
 struct Shared {
     house: House,
     database: Database,
@@ -29,7 +29,7 @@ struct Shared {
 }
 
 impl Shared {
-    async fn between(tenants: usize, connections: usize, tenants_per_connection: usize) -> Self {
+    async fn new(tenants: usize, connections: usize, tenants_per_connection: usize) -> Self {
         let house = House::build(Isolation::Role, tenants).await;
         let tenants_per_connection = NonZeroUsize::new(tenants_per_connection);
         let sharing = Sharing { tenants_per_connection, ..Sharing::default() };
@@ -43,10 +43,10 @@ impl Shared {
     }
 
     async fn enter(&self, number: usize) -> TenantTx {
-        self.db.tenant(self.tenant(number)).await.expect("a connection can be had")
+        self.db.tenant(self.tenant(number)).await.expect("a connection is available")
     }
 
-    /// The process that serves one whole transaction of a tenant.
+    /// Runs one transaction of a tenant and returns the backend process that served it.
     async fn serve(&self, number: usize) -> i32 {
         let rows = self.enter(number).await.query_and_commit(PID, &[]).await;
         rows.expect("a query runs")[0].get(0)
@@ -57,7 +57,7 @@ impl Shared {
         all.into_iter().find(|pool| pool.purpose == Purpose::Runtime).expect("there is one")
     }
 
-    /// Lets this many transactions be there at once, so that as many connections are open.
+    /// Opens this many transactions at once, so that as many connections are open; returns their processes.
     async fn open_connections(&self, count: usize) -> Vec<i32> {
         let held = join_all((0..count).map(|number| self.enter(number))).await;
         let mut pids = Vec::new();
@@ -68,7 +68,7 @@ impl Shared {
         pids
     }
 
-    /// The server's processes for the runtime login in this database.
+    /// Returns the backend processes of the runtime login in this database.
     async fn backends(&self) -> HashSet<i32> {
         let sql =
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = $1";
@@ -85,24 +85,28 @@ async fn pid(tx: &TenantTx) -> i32 {
     tx.query_one(PID, &[]).await.expect("a query runs").get(0)
 }
 
-/// Waits for what has no moment of its own.
-async fn soon(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..LOOKS {
-        if is_so().await {
+/// Waits until a condition holds that another task or process brings about.
+async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..ATTEMPTS {
+        if holds().await {
             return;
         }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
-    panic!("{what}: not so in {:?}", BETWEEN_LOOKS * LOOKS);
+    panic!("{what}: not within {:?}", POLL_INTERVAL * ATTEMPTS);
 }
 
 #[tokio::test]
 async fn a_tenant_gets_the_connection_that_served_it_last() {
-    let shared = Shared::between(3, 3, 0).await;
-    let homes = shared.open_connections(3).await;
-    assert_eq!(homes.iter().collect::<HashSet<_>>().len(), 3, "three at once are three");
+    let shared = Shared::new(3, 3, 0).await;
+    let pids = shared.open_connections(3).await;
+    assert_eq!(
+        pids.iter().collect::<HashSet<_>>().len(),
+        3,
+        "three transactions at once use three connections"
+    );
     for number in [0, 1, 0, 2, 2, 1, 0, 0, 2, 1] {
-        assert_eq!(shared.serve(number).await, homes[number], "tenant {number}");
+        assert_eq!(shared.serve(number).await, pids[number], "tenant {number}");
     }
     let status = shared.database.sharing_status();
     assert_eq!((status.on_last, status.on_earlier, status.on_other), (10, 0, 3));
@@ -110,37 +114,37 @@ async fn a_tenant_gets_the_connection_that_served_it_last() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_nobody_knows_gets_an_open_connection_with_few_tenants() {
-    let shared = Shared::between(4, 3, 0).await;
-    let homes = shared.open_connections(2).await;
+async fn a_new_tenant_gets_the_open_connection_with_the_fewest_tenants() {
+    let shared = Shared::new(4, 3, 0).await;
+    let pids = shared.open_connections(2).await;
     let (third, fourth) = (shared.serve(2).await, shared.serve(3).await);
-    assert_eq!(HashSet::from([third, fourth]), homes.iter().copied().collect());
-    assert_eq!(shared.status().open, 2, "none is opened while one is idle");
-    assert_eq!(shared.database.sharing_status().tenants_at_most, 2, "they spread evenly");
+    assert_eq!(HashSet::from([third, fourth]), pids.iter().copied().collect());
+    assert_eq!(shared.status().open, 2, "no connection is opened while one is idle");
+    assert_eq!(shared.database.sharing_status().tenants_at_most, 2, "tenants are spread evenly");
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_busy_connection_while_another_is_idle() {
-    let shared = Shared::between(2, 2, 0).await;
-    let homes = shared.open_connections(2).await;
+async fn a_tenant_does_not_wait_for_its_busy_connection_while_another_is_idle() {
+    let shared = Shared::new(2, 2, 0).await;
+    let pids = shared.open_connections(2).await;
     let held = shared.enter(0).await;
-    assert_eq!(pid(&held).await, homes[0]);
-    // Were it to wait it would wait for us.
-    assert_eq!(shared.serve(0).await, homes[1]);
-    assert_eq!(shared.serve(0).await, homes[1]);
+    assert_eq!(pid(&held).await, pids[0]);
+    // If it waited for its own connection, the test would never end.
+    assert_eq!(shared.serve(0).await, pids[1]);
+    assert_eq!(shared.serve(0).await, pids[1]);
     held.commit().await.expect("it commits");
-    // The other one is now the last that served it; where that is busy, there is still the first.
+    // The second connection is now the last one that served it; if that is busy, the first is preferred.
     let held = shared.enter(0).await;
-    assert_eq!(pid(&held).await, homes[1]);
-    assert_eq!(shared.serve(0).await, homes[0]);
+    assert_eq!(pid(&held).await, pids[1]);
+    assert_eq!(shared.serve(0).await, pids[0]);
     held.commit().await.expect("it commits");
     let status = shared.database.sharing_status();
     assert_eq!((status.on_last, status.on_earlier, status.on_other), (3, 1, 3));
 }
 
 #[tokio::test]
-async fn whoever_waits_gets_the_first_connection_that_comes_back_in_order() {
-    let shared = Shared::between(2, 2, 0).await;
+async fn waiting_requests_get_the_returned_connections_in_order() {
+    let shared = Shared::new(2, 2, 0).await;
     let (first, second) = (shared.enter(0).await, shared.enter(1).await);
     let (first_pid, second_pid) = (pid(&first).await, pid(&second).await);
     let (mut early, mut late) = (Box::pin(shared.serve(0)), Box::pin(shared.serve(0)));
@@ -148,9 +152,9 @@ async fn whoever_waits_gets_the_first_connection_that_comes_back_in_order() {
         poll_immediate(&mut early).await.is_none() && poll_immediate(&mut late).await.is_none()
     );
     assert_eq!(shared.status().waiting, 2);
-    // The one that the two would like best does not come back first.
+    // The connection that both would prefer is not the first to be returned.
     second.commit().await.expect("it commits");
-    assert!(poll_immediate(&mut late).await.is_none(), "it is not its turn");
+    assert!(poll_immediate(&mut late).await.is_none(), "the earlier request comes first");
     assert_eq!(early.await, second_pid);
     first.commit().await.expect("it commits");
     assert!([first_pid, second_pid].contains(&late.await));
@@ -159,46 +163,47 @@ async fn whoever_waits_gets_the_first_connection_that_comes_back_in_order() {
 }
 
 #[tokio::test]
-async fn a_connection_given_up_is_forgotten_and_its_room_is_free_again() {
-    let shared = Shared::between(1, 1, 0).await;
+async fn a_discarded_connection_is_forgotten_and_its_slot_is_free_again() {
+    let shared = Shared::new(1, 1, 0).await;
     let tx = shared.enter(0).await;
-    let gone = pid(&tx).await;
+    let discarded = pid(&tx).await;
     {
         let mut sleeping = Box::pin(tx.query("SELECT pg_sleep(60)", &[]));
         assert!(poll_immediate(&mut sleeping).await.is_none());
     }
     drop(tx);
-    assert_ne!(shared.serve(0).await, gone);
+    assert_ne!(shared.serve(0).await, discarded);
     let status = shared.database.sharing_status();
-    assert_eq!((status.on_other, status.on_last), (2, 0), "a new connection knows nobody");
+    assert_eq!((status.on_other, status.on_last), (2, 0), "a new connection has served no tenant");
     assert_eq!((shared.status().open, shared.status().idle), (1, 1));
 }
 
 #[tokio::test]
-async fn a_connection_is_replaced_after_so_many_tenants_and_no_sooner() {
-    let shared = Shared::between(3, 1, 2).await;
+async fn a_connection_is_replaced_when_it_has_served_more_tenants_than_the_limit() {
+    let shared = Shared::new(3, 1, 2).await;
     let first = shared.serve(0).await;
     for number in [1, 0, 0, 1, 1, 0] {
         assert_eq!(
             shared.serve(number).await,
             first,
-            "two tenants are not too many, however often"
+            "two tenants are within the limit, however often they come"
         );
     }
     tokio::task::yield_now().await;
     assert_eq!(shared.database.sharing_status().retired, 0);
-    assert_eq!(shared.serve(2).await, first, "the third is served by it still");
-    soon("it is replaced", async || shared.database.sharing_status().retired == 1).await;
+    assert_eq!(shared.serve(2).await, first, "the third tenant is still served by it");
+    wait_until("it is replaced", async || shared.database.sharing_status().retired == 1).await;
     let second = shared.serve(2).await;
     assert_ne!(second, first);
-    soon("the old one ends", async || shared.backends().await == HashSet::from([second])).await;
+    wait_until("the old one ends", async || shared.backends().await == HashSet::from([second]))
+        .await;
     let status = shared.database.sharing_status();
     assert_eq!((status.tenants, status.tenants_at_most, status.not_retired), (1, 1, 0));
 }
 
 #[tokio::test]
-async fn with_no_bound_a_connection_is_kept() {
-    let shared = Shared::between(5, 1, 0).await;
+async fn without_a_limit_a_connection_is_never_replaced() {
+    let shared = Shared::new(5, 1, 0).await;
     let pids = [0, 1, 2, 3, 4, 0].map(|number| shared.serve(number));
     let mut seen = HashSet::new();
     for pid in pids {
@@ -206,17 +211,17 @@ async fn with_no_bound_a_connection_is_kept() {
     }
     tokio::task::yield_now().await;
     assert_eq!((seen.len(), shared.database.sharing_status().retired), (1, 0));
-    assert_eq!(shared.status().budget, 1, "nothing is kept free");
+    assert_eq!(shared.status().budget, 1, "no slot is reserved for a replacement");
 }
 
 #[tokio::test]
 async fn the_old_connection_serves_until_there_is_a_new_one() {
-    let shared = Shared::between(2, 1, 1).await;
+    let shared = Shared::new(2, 1, 1).await;
     let old = shared.serve(0).await;
-    shared.house.database.refuse_newcomers().await;
+    shared.house.database.refuse_new_connections().await;
     assert_eq!(shared.serve(1).await, old);
-    // It is due now, and cannot be replaced. A request that were to wait for a new one would fail.
-    soon("it is tried", async || {
+    // It is due for replacement, which fails. A request that waited for a new connection would fail too.
+    wait_until("a replacement is tried", async || {
         assert_eq!(shared.serve(0).await, old);
         shared.database.sharing_status().not_retired > 0
     })
@@ -226,7 +231,7 @@ async fn the_old_connection_serves_until_there_is_a_new_one() {
     }
     assert_eq!(shared.database.sharing_status().retired, 0);
     shared.house.database.open().await;
-    soon("it is replaced", async || {
+    wait_until("it is replaced", async || {
         let pid = shared.serve(0).await;
         let is_retired = shared.database.sharing_status().retired > 0;
         assert!(is_retired || pid == old);
@@ -238,25 +243,25 @@ async fn the_old_connection_serves_until_there_is_a_new_one() {
 
 #[tokio::test]
 async fn the_connection_with_the_most_tenants_is_replaced_first() {
-    let shared = Shared::between(5, 2, 1).await;
-    let homes = shared.open_connections(2).await;
-    shared.house.database.refuse_newcomers().await;
-    // The one with the most comes second in the order in which lanes are looked at.
+    let shared = Shared::new(5, 2, 1).await;
+    let pids = shared.open_connections(2).await;
+    shared.house.database.refuse_new_connections().await;
+    // The connection with the most tenants comes second in the order in which slots are checked.
     let held = shared.enter(1).await;
-    assert_eq!(pid(&held).await, homes[1]);
+    assert_eq!(pid(&held).await, pids[1]);
     for number in [2, 3] {
-        assert_eq!(shared.serve(number).await, homes[0]);
+        assert_eq!(shared.serve(number).await, pids[0]);
     }
     drop(held);
     let held = shared.enter(0).await;
-    assert_eq!(pid(&held).await, homes[0]);
-    assert_eq!(shared.serve(4).await, homes[1]);
+    assert_eq!(pid(&held).await, pids[0]);
+    assert_eq!(shared.serve(4).await, pids[1]);
     held.commit().await.expect("it commits");
-    // Two tenants here and three there, both are due.
+    // One connection has two tenants, the other three; both are due.
     assert_eq!(shared.database.sharing_status().tenants, 5);
     shared.house.database.open().await;
     while shared.database.sharing_status().retired == 0 {
-        tokio::task::yield_now().await; // between the two there is a new connection to wait for
+        tokio::task::yield_now().await; // opening the second new connection takes longer than one check
     }
     let status = shared.database.sharing_status();
     assert_eq!((status.retired, status.tenants_at_most), (1, 2));
@@ -264,54 +269,60 @@ async fn the_connection_with_the_most_tenants_is_replaced_first() {
 
 #[tokio::test]
 async fn a_busy_connection_is_replaced_when_its_transaction_ends() {
-    let shared = Shared::between(2, 1, 1).await;
+    let shared = Shared::new(2, 1, 1).await;
     let (first, second) = (shared.serve(0).await, shared.serve(1).await);
     assert_eq!(first, second);
-    // Lets the replacement begin, and takes the connection before it can be there.
+    // Lets the replacement begin, and takes the old connection before the new one is open.
     tokio::task::yield_now().await;
     let held = shared.enter(0).await;
     assert_eq!(pid(&held).await, first);
-    soon("a new one is ready", async || shared.status().open == 2).await;
-    assert_eq!(shared.status().budget, 2, "it has a place in the budget");
-    assert_eq!(pid(&held).await, first, "what has begun ends where it began");
+    wait_until("a new one is ready", async || shared.status().open == 2).await;
+    assert_eq!(shared.status().budget, 2, "the new connection is part of the budget");
+    assert_eq!(pid(&held).await, first, "a transaction keeps its connection");
     held.commit().await.expect("it commits");
     assert_ne!(shared.serve(0).await, first);
     assert_eq!((shared.status().open, shared.database.sharing_status().retired), (1, 1));
 }
 
 #[tokio::test]
-async fn a_new_connection_whose_old_one_broke_is_let_go() {
-    let shared = Shared::between(2, 1, 1).await;
+async fn a_replacement_is_closed_if_the_old_connection_broke() {
+    let shared = Shared::new(2, 1, 1).await;
     let (first, _) = (shared.serve(0).await, shared.serve(1).await);
     tokio::task::yield_now().await;
     let held = shared.enter(0).await;
     assert_eq!(pid(&held).await, first);
-    soon("a new one is ready", async || shared.status().open == 2).await;
+    wait_until("a new one is ready", async || shared.status().open == 2).await;
     {
         let mut sleeping = Box::pin(held.query("SELECT pg_sleep(60)", &[]));
         assert!(poll_immediate(&mut sleeping).await.is_none());
     }
-    drop(held); // the old one is given up
+    drop(held); // the old connection is discarded
     assert_eq!(shared.status().open, 0);
     let third = shared.serve(0).await;
-    soon("one is left", async || shared.backends().await == HashSet::from([third])).await;
-    // The place in the budget is free: the next replacement has room.
+    wait_until("one connection is left", async || {
+        shared.backends().await == HashSet::from([third])
+    })
+    .await;
+    // Its part of the budget is free again, so the next replacement can be opened.
     shared.serve(1).await;
-    soon("it is replaced", async || shared.database.sharing_status().retired == 1).await;
+    wait_until("it is replaced", async || shared.database.sharing_status().retired == 1).await;
 }
 
 #[tokio::test]
 async fn connections_stay_within_the_budget_while_many_are_replaced() {
     const CONNECTIONS: usize = 2;
-    let shared = Shared::between(6, CONNECTIONS, 1).await;
+    let shared = Shared::new(6, CONNECTIONS, 1).await;
     let other = pools(&shared.database, CONNECTIONS);
     let budget = shared.status().budget;
     assert_eq!(budget, 2 * CONNECTIONS + 1);
     let work = async |task: usize| {
         let db = if task.is_multiple_of(2) { &shared.db } else { &other };
         for turn in 0..40 {
-            let tx = db.tenant(shared.tenant((task + turn) % 6)).await.expect("no one fails");
-            tx.query_and_commit("SELECT count(*) FROM notes", &[]).await.expect("no one fails");
+            let tx =
+                db.tenant(shared.tenant((task + turn) % 6)).await.expect("no transaction fails");
+            tx.query_and_commit("SELECT count(*) FROM notes", &[])
+                .await
+                .expect("no transaction fails");
             let status = shared.status();
             assert!(status.open <= budget, "{status:?}");
         }
@@ -319,15 +330,19 @@ async fn connections_stay_within_the_budget_while_many_are_replaced() {
     let load = join_all((0..8).map(work));
     let watch = async {
         loop {
-            // A process that was let go leaves by itself in a moment; one too many would stay.
-            let mut stay = shared.backends().await;
-            for _ in 0..LOOKS {
-                if stay.len() <= budget {
+            // The process of a closed connection exits a moment later; only a surplus process stays.
+            let mut surplus = shared.backends().await;
+            for _ in 0..ATTEMPTS {
+                if surplus.len() <= budget {
                     break;
                 }
-                stay = stay.intersection(&shared.backends().await).copied().collect();
+                surplus = surplus.intersection(&shared.backends().await).copied().collect();
             }
-            assert!(stay.len() <= budget, "{} processes, and the budget is {budget}", stay.len());
+            assert!(
+                surplus.len() <= budget,
+                "{} processes, and the budget is {budget}",
+                surplus.len()
+            );
         }
     };
     tokio::select! {
@@ -335,8 +350,8 @@ async fn connections_stay_within_the_budget_while_many_are_replaced() {
         () = watch => {}
     }
     assert!(shared.database.sharing_status().retired > 0);
-    // Without requests it comes to rest, with nothing left over.
-    soon("nothing is left over", async || {
+    // Without requests, replacements end and no surplus connection is left.
+    wait_until("no surplus connection is left", async || {
         shared.status().open <= 2 * CONNECTIONS
             && shared.backends().await.len() == shared.status().open
     })
@@ -344,60 +359,66 @@ async fn connections_stay_within_the_budget_while_many_are_replaced() {
 }
 
 #[tokio::test]
-async fn closed_pools_leave_no_connection_behind_not_even_a_new_one() {
-    let shared = Shared::between(2, 1, 1).await;
+async fn closed_pools_leave_no_connection_open_not_even_a_replacement() {
+    let shared = Shared::new(2, 1, 1).await;
     shared.serve(0).await;
     shared.serve(1).await;
     tokio::task::yield_now().await;
     let held = shared.enter(0).await;
     pid(&held).await;
-    soon("a new one is ready", async || shared.status().open == 2).await;
+    wait_until("a new one is ready", async || shared.status().open == 2).await;
     shared.database.close();
-    assert!(shared.db.tenant(shared.tenant(0)).await.is_err(), "nobody is let in any more");
-    held.commit().await.expect("what has begun may end");
-    soon("all are gone", async || shared.backends().await.is_empty()).await;
-    // And where one was being opened at that moment:
-    let shared = Shared::between(2, 1, 1).await;
+    assert!(
+        shared.db.tenant(shared.tenant(0)).await.is_err(),
+        "a closed pool gives out no connection"
+    );
+    held.commit().await.expect("a running transaction may end");
+    wait_until("all connections are closed", async || shared.backends().await.is_empty()).await;
+    // The same while a replacement is being opened:
+    let shared = Shared::new(2, 1, 1).await;
     shared.serve(0).await;
     shared.serve(1).await;
     tokio::task::yield_now().await;
     shared.database.close();
-    soon("all are gone", async || shared.backends().await.is_empty()).await;
+    wait_until("all connections are closed", async || shared.backends().await.is_empty()).await;
 }
 
 #[tokio::test]
-async fn metrics_tell_how_tenants_share_connections() {
+async fn metrics_show_how_tenants_share_connections() {
     let app = TestApp::builder().with("database.tenants_per_connection", "1").spawn().await;
     let tenants = [app.bunker_tenant("acme").await, app.bunker_tenant("globex").await];
     for tenant in &tenants {
         tenant.add(json!({ "email": "ada@example.com" })).await;
     }
-    let figure = async |line: &str| -> u64 {
+    let metric = async |line: &str| -> u64 {
         let text = app.anonymous().get("/metrics").await.text;
         let found = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
         found.unwrap_or_else(|| panic!("{line} is missing from\n{text}")).parse().expect("a number")
     };
-    soon("one is replaced", async || {
-        figure(r#"rowhouse_db_connection_retirements_total{outcome="done"}"#).await > 0
+    wait_until("one is replaced", async || {
+        metric(r#"rowhouse_db_connection_retirements_total{outcome="done"}"#).await > 0
     })
     .await;
     let served = async |when: &str| {
-        figure(&format!("rowhouse_db_tenant_transactions_total{{served=\"{when}\"}}")).await
+        metric(&format!("rowhouse_db_tenant_transactions_total{{served=\"{when}\"}}")).await
     };
     assert!(served("never").await >= 2);
     let before = served("last").await;
     for number in 0..3 {
         tenants[1].add(json!({ "email": format!("no-{number}@example.com") })).await;
     }
-    assert!(served("last").await >= before + 2, "one after the other on one connection");
-    assert!(figure(r#"rowhouse_db_tenants_served{connections="most"}"#).await >= 1);
-    assert!(figure(r#"rowhouse_db_tenants_served{connections="all"}"#).await >= 1);
-    assert_eq!(figure(r#"rowhouse_db_connection_retirements_total{outcome="failed"}"#).await, 0);
+    assert!(served("last").await >= before + 2, "successive requests use one connection");
+    assert!(metric(r#"rowhouse_db_tenants_served{connections="most"}"#).await >= 1);
+    assert!(metric(r#"rowhouse_db_tenants_served{connections="all"}"#).await >= 1);
+    assert_eq!(metric(r#"rowhouse_db_connection_retirements_total{outcome="failed"}"#).await, 0);
     let budget: u64 = [
-        figure(r#"rowhouse_db_connections{purpose="control",state="budget"}"#).await,
-        figure(r#"rowhouse_db_connections{purpose="runtime",state="budget"}"#).await,
+        metric(r#"rowhouse_db_connections{purpose="control",state="budget"}"#).await,
+        metric(r#"rowhouse_db_connections{purpose="runtime",state="budget"}"#).await,
     ]
     .iter()
     .sum();
-    assert_eq!(budget, 10, "all of the settings' budget, the place for a new one among it");
+    assert_eq!(
+        budget, 10,
+        "the whole budget of the settings, including the slot for a replacement"
+    );
 }

@@ -1,4 +1,4 @@
-//! `/control/v1/audit-events`, and the chain that makes a changed or removed event show.
+//! `/control/v1/audit-events`, and the hash chain that reveals a changed or removed event.
 
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
@@ -6,12 +6,13 @@ use rowhouse::service::audit::{Break, Verdict};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::control::{assert_problem, pointers, step, token_with};
+use crate::support::control::{assert_problem, pointers, token_with, transition};
 use crate::support::{Caller, TestApp, settings_for};
 
 const EVENTS: &str = "/control/v1/audit-events";
 const VERIFY: &str = "/control/v1/audit-events/verify";
 
+/// Returns the actions of all events that match a query, page by page.
 async fn actions(caller: &Caller, query: &str) -> Vec<String> {
     let (mut found, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -38,12 +39,12 @@ async fn verify(backend: &Backend) -> Verdict {
 }
 
 #[tokio::test]
-async fn events_are_listed_newest_first_filtered_and_within_reach() {
+async fn events_are_listed_newest_first_filtered_and_only_of_tenants_that_the_caller_may_read() {
     let app = TestApp::spawn().await;
     let root = app.root();
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     for verb in ["suspend", "resume"] {
-        assert_eq!(step(&root, "acme", verb).await.status, 200);
+        assert_eq!(transition(&root, "acme", verb).await.status, 200);
     }
     let all = ["tenant.resume", "tenant.suspend", "tenant.create", "tenant.create"];
     assert_eq!(actions(&root, "limit=1").await, all);
@@ -55,7 +56,7 @@ async fn events_are_listed_newest_first_filtered_and_within_reach() {
     for (query, found) in [
         ("action=tenant.suspend".to_owned(), &all[1..2]),
         ("actor=root&action=tenant.create".to_owned(), &all[2..]),
-        ("actor=nobody".to_owned(), &[]),
+        ("actor=unknown".to_owned(), &[]),
         (format!("tenant={}", other.id), &all[2..3]),
         (format!("created_after={at}"), &all[..1]),
         (format!("created_before={at}"), &all[1..]),
@@ -65,20 +66,20 @@ async fn events_are_listed_newest_first_filtered_and_within_reach() {
     let admin = app.log_in(&acme.admin_email).await;
     assert_eq!(actions(&admin, "limit=2").await, all[..3]);
     let foreign = admin.get(&format!("{EVENTS}?tenant={}", other.id)).await;
-    let nowhere = admin.get(&format!("{EVENTS}?tenant={}", Uuid::new_v4())).await;
+    let unknown = admin.get(&format!("{EVENTS}?tenant={}", Uuid::new_v4())).await;
     assert_problem(&foreign, 404, "tenant_not_found");
-    assert_problem(&nowhere, 404, "tenant_not_found");
+    assert_problem(&unknown, 404, "tenant_not_found");
 }
 
 #[tokio::test]
-async fn the_wrong_caller_and_bad_parameters_are_refused() {
+async fn an_unauthorized_caller_and_invalid_parameters_are_refused() {
     let app = TestApp::spawn().await;
     let viewer = token_with(&app, &["VIEW_TENANTS"], None).await;
     let refused = viewer.get(EVENTS).await;
     assert_problem(&refused, 403, "forbidden");
     assert_eq!(refused.body["missing"], json!(["VIEW_AUDIT"]));
     assert_problem(&app.anonymous().get(EVENTS).await, 401, "unauthenticated");
-    // The chain is everybody's: who may look at one tenant's events may not have all of it checked.
+    // The chain covers all tenants, so the permission to read one tenant's events is not enough to verify it.
     let admin = app.log_in(&app.set_up("acme").await.admin_email).await;
     assert_problem(&admin.post(VERIFY, &json!({})).await, 403, "forbidden");
     assert_problem(&app.root().post(VERIFY, &json!({ "from": 1 })).await, 400, "invalid");
@@ -91,7 +92,7 @@ async fn the_wrong_caller_and_bad_parameters_are_refused() {
 }
 
 #[tokio::test]
-async fn a_changed_a_removed_and_a_cut_off_event_are_found() {
+async fn a_changed_event_and_a_removed_event_are_found_even_at_the_end_of_the_chain() {
     let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
     for slug in ["one", "two", "three", "four"] {
         app.set_up(slug).await;
@@ -99,17 +100,17 @@ async fn a_changed_a_removed_and_a_cut_off_event_are_found() {
     let backend = backend(&app).await;
     let whole = verify(&backend).await;
     assert_eq!((whole.events, whole.broken), (4, None));
-    let told = app.root().post(VERIFY, &json!({})).await;
+    let answer = app.root().post(VERIFY, &json!({})).await;
     let intact = json!({ "intact": true, "event_count": 4, "head": whole.head, "broken": null });
-    assert_eq!((told.status, told.body), (200, intact));
+    assert_eq!((answer.status, answer.body), (200, intact));
     app.set_up("five").await;
     let longer = verify(&backend).await;
     assert_eq!((longer.events, longer.broken), (5, None));
     assert_ne!(longer.head, whole.head);
     let sql = app.sql().await;
-    for (harm, mend, found) in [
+    for (damage, repair, found) in [
         (
-            "UPDATE audit_events SET actor = 'nobody' WHERE position = 2",
+            "UPDATE audit_events SET actor = 'mallory' WHERE position = 2",
             "UPDATE audit_events SET actor = 'root' WHERE position = 2",
             Break::Changed(2),
         ),
@@ -129,23 +130,23 @@ async fn a_changed_a_removed_and_a_cut_off_event_are_found() {
             Break::Missing(5),
         ),
     ] {
-        sql.batch_execute(harm).await.unwrap();
-        assert_eq!(verify(&backend).await.broken, Some(found), "{harm}");
-        let told = app.root().post(VERIFY, &json!({})).await;
+        sql.batch_execute(damage).await.unwrap();
+        assert_eq!(verify(&backend).await.broken, Some(found), "{damage}");
+        let answer = app.root().post(VERIFY, &json!({})).await;
         let broken = match found {
             Break::Missing(position) => json!({ "position": position, "fault": "missing" }),
             Break::Changed(position) => json!({ "position": position, "fault": "changed" }),
         };
-        assert_eq!((told.status, &told.body["intact"]), (200, &json!(false)), "{harm}");
-        assert_eq!(told.body["broken"], broken, "{harm}");
-        sql.batch_execute(mend).await.unwrap();
-        assert_eq!(verify(&backend).await, longer, "{mend}");
+        assert_eq!((answer.status, &answer.body["intact"]), (200, &json!(false)), "{damage}");
+        assert_eq!(answer.body["broken"], broken, "{damage}");
+        sql.batch_execute(repair).await.unwrap();
+        assert_eq!(verify(&backend).await, longer, "{repair}");
     }
     backend.close().await;
 }
 
 #[tokio::test]
-async fn writers_and_several_sealers_at_once_make_one_chain_without_waiting() {
+async fn concurrent_writers_and_sealers_build_one_chain_and_writers_do_not_wait() {
     let app = TestApp::builder().with("tenants.purge_interval", "20ms").spawn().await;
     let second = TestApp::builder()
         .on(app.database.clone())
@@ -155,7 +156,7 @@ async fn writers_and_several_sealers_at_once_make_one_chain_without_waiting() {
     app.set_up("acme").await;
     let (root, there) = (app.root(), second.root());
     let sealing = app.sql().await;
-    // Somebody is sealing for a long time: writers do not wait for the lock.
+    // Another session holds the lock for sealing for a long time: writers do not wait for it.
     sealing
         .batch_execute(
             "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('seal audit events', 0))",
@@ -165,7 +166,7 @@ async fn writers_and_several_sealers_at_once_make_one_chain_without_waiting() {
     for n in 0..10 {
         let caller = if n % 2 == 0 { &root } else { &there };
         let verb = if n % 2 == 0 { "suspend" } else { "resume" };
-        assert_eq!(step(caller, "acme", verb).await.status, 200);
+        assert_eq!(transition(caller, "acme", verb).await.status, 200);
     }
     sealing.batch_execute("ROLLBACK").await.unwrap();
     let slugs: Vec<String> = (0..6).map(|n| format!("many-{n}")).collect();

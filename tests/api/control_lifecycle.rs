@@ -1,4 +1,4 @@
-//! The steps of a tenant's life: suspend, resume, delete, restore, purge.
+//! The transitions of a tenant's status: suspend, resume, delete, restore, purge.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::control::{assert_problem, events, send_if, step, token_with};
+use crate::support::control::{assert_problem, events, send_if_match, token_with, transition};
 use crate::support::{Caller, TestApp, TestTenant};
 
 fn path(tenant: impl std::fmt::Display) -> String {
     format!("/control/v1/tenants/{tenant}")
 }
 
-/// A route of an application: counts the profiles of the tenant.
+/// Adds a route of an application, which counts the profiles of the tenant.
 fn routes() -> Routes {
     async fn count(tx: TenantTx) -> Result<HttpResponse, Problem> {
         let rows = tx.query_and_commit("SELECT count(*) FROM profiles", &[]).await?;
@@ -36,7 +36,7 @@ async fn enter(caller: &Caller, tenant: &TestTenant) -> u16 {
         .status
 }
 
-/// What is left of a tenant: row, schema, role, tables in the schema, memberships, tokens.
+/// Counts what is left of a tenant: row, schema, role, tables in the schema, memberships, tokens.
 async fn left(sql: &Client, tenant: &TestTenant) -> [i64; 6] {
     let row = sql
         .query_one(
@@ -53,8 +53,8 @@ async fn left(sql: &Client, tenant: &TestTenant) -> [i64; 6] {
     [row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5)]
 }
 
-/// Puts tables into a tenant's schema, and things that hang on them.
-async fn furnish(sql: &Client, tenant: &TestTenant, tables: usize) {
+/// Creates objects of many kinds in a tenant's schema, with dependencies between them.
+async fn create_objects(sql: &Client, tenant: &TestTenant, tables: usize) {
     let schema = tenant.schema();
     sql.batch_execute(&format!(
         "CREATE TYPE {schema}.mood AS ENUM ('good', 'bad');
@@ -77,11 +77,11 @@ async fn furnish(sql: &Client, tenant: &TestTenant, tables: usize) {
          CREATE MATERIALIZED VIEW {schema}.kept AS SELECT id FROM {schema}.t_1;"
     ))
     .await
-    .expect("a tenant can be furnished");
+    .expect("the objects can be created");
 }
 
 #[tokio::test]
-async fn a_suspended_tenant_answers_nothing_in_any_process_at_once() {
+async fn a_suspended_tenant_is_refused_by_every_process_at_once() {
     let first = TestApp::builder().with_routes(routes()).spawn().await;
     let second = TestApp::builder().with_routes(routes()).on(first.database.clone()).spawn().await;
     let acme = first.set_up("acme").await;
@@ -91,15 +91,15 @@ async fn a_suspended_tenant_answers_nothing_in_any_process_at_once() {
         for caller in [&admin, &elsewhere] {
             assert_eq!(enter(caller, &acme).await, 200, "round {round}");
         }
-        let suspended = step(&first.root(), "acme", "suspend").await;
+        let suspended = transition(&first.root(), "acme", "suspend").await;
         assert_eq!((suspended.status, &suspended.body["status"]), (200, &json!("suspended")));
         for caller in [&elsewhere, &admin] {
             assert_eq!(enter(caller, &acme).await, 404, "round {round}");
         }
-        let resumed = step(&second.root(), "acme", "resume").await;
+        let resumed = transition(&second.root(), "acme", "resume").await;
         assert_eq!((resumed.status, &resumed.body["status"]), (200, &json!("active")));
     }
-    assert_eq!(step(&second.root(), "acme", "delete").await.status, 200);
+    assert_eq!(transition(&second.root(), "acme", "delete").await.status, 200);
     for caller in [&admin, &elsewhere] {
         assert_eq!(enter(caller, &acme).await, 404);
     }
@@ -109,7 +109,7 @@ async fn a_suspended_tenant_answers_nothing_in_any_process_at_once() {
 }
 
 #[tokio::test]
-async fn no_request_begun_after_a_suspension_is_served_under_load() {
+async fn under_load_no_request_that_begins_after_a_suspension_is_served() {
     let first = TestApp::builder().with_routes(routes()).spawn().await;
     let second = TestApp::builder().with_routes(routes()).on(first.database.clone()).spawn().await;
     let acme = first.set_up("acme").await;
@@ -136,15 +136,15 @@ async fn no_request_begun_after_a_suspension_is_served_under_load() {
     });
     let callers: Vec<_> = callers.collect();
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    assert_eq!(step(&first.root(), "acme", "suspend").await.status, 200);
+    assert_eq!(transition(&first.root(), "acme", "suspend").await.status, 200);
     suspended.store(true, std::sync::atomic::Ordering::SeqCst);
     for caller in callers {
-        assert!(caller.await.expect("nobody was served too late") > 0);
+        assert!(caller.await.expect("no request was served after the suspension") > 0);
     }
 }
 
 #[tokio::test]
-async fn only_legal_moves_are_made_and_each_names_its_revision() {
+async fn only_legal_transitions_are_made_and_each_requires_a_revision() {
     let app = TestApp::spawn().await;
     app.set_up("acme").await;
     let root = app.root();
@@ -162,7 +162,7 @@ async fn only_legal_moves_are_made_and_each_names_its_revision() {
         ("delete", "deleting"),
         ("restore", ""),
     ] {
-        let answer = step(&root, "acme", verb).await;
+        let answer = transition(&root, "acme", verb).await;
         if status.is_empty() {
             assert_eq!(answer.status, 200, "{verb}: {answer:?}");
         } else {
@@ -171,17 +171,18 @@ async fn only_legal_moves_are_made_and_each_names_its_revision() {
         }
     }
     let now = root.get(&path("acme")).await;
-    assert_eq!(now.body["status"], "suspended", "restored to what it was");
+    assert_eq!(now.body["status"], "suspended", "a restore brings back the previous status");
     assert_eq!(now.header("etag"), Some("\"4\""));
     assert_eq!(now.body["purge_after"], json!(null));
     for verb in ["suspend", "resume", "restore", "purge"] {
         let target = format!("{}/{verb}", path("acme"));
         let bare = send(root.request(Method::POST, &target)).await;
         assert_problem(&bare, 428, "precondition_required");
-        let stale = send_if(&root, Method::POST, &target, "\"3\"", None).await;
+        let stale = send_if_match(&root, Method::POST, &target, "\"3\"", None).await;
         assert_problem(&stale, 412, "precondition_failed");
         let body =
-            send_if(&root, Method::POST, &target, "\"4\"", Some(&json!({ "force": true }))).await;
+            send_if_match(&root, Method::POST, &target, "\"4\"", Some(&json!({ "force": true })))
+                .await;
         assert_problem(&body, 400, "invalid");
     }
     assert_problem(
@@ -190,12 +191,13 @@ async fn only_legal_moves_are_made_and_each_names_its_revision() {
         "precondition_required",
     );
     let resumed =
-        send_if(&root, Method::POST, &format!("{}/resume", path("acme")), "\"4\"", None).await;
+        send_if_match(&root, Method::POST, &format!("{}/resume", path("acme")), "\"4\"", None)
+            .await;
     assert_eq!((resumed.status, resumed.header("etag")), (200, Some("\"5\"")));
 }
 
 #[tokio::test]
-async fn the_wrong_caller_moves_no_tenant() {
+async fn an_unauthorized_caller_cannot_change_a_tenants_status() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
@@ -207,15 +209,15 @@ async fn the_wrong_caller_moves_no_tenant() {
         ("restore", "DELETE_TENANT"),
         ("purge", "DELETE_TENANT"),
     ] {
-        assert_problem(&step(&app.anonymous(), "acme", verb).await, 401, "unauthenticated");
-        let refused = step(&admin, "acme", verb).await;
+        assert_problem(&transition(&app.anonymous(), "acme", verb).await, 401, "unauthenticated");
+        let refused = transition(&admin, "acme", verb).await;
         assert_problem(&refused, 403, "forbidden");
         assert_eq!(refused.body["missing"], json!([missing]));
-        for stranger in [other.id.to_string(), "other".to_owned(), Uuid::new_v4().to_string()] {
-            assert_problem(&step(&bound, &stranger, verb).await, 404, "tenant_not_found");
+        for foreign in [other.id.to_string(), "other".to_owned(), Uuid::new_v4().to_string()] {
+            assert_problem(&transition(&bound, &foreign, verb).await, 404, "tenant_not_found");
         }
     }
-    assert_eq!(step(&bound, "acme", "suspend").await.status, 200);
+    assert_eq!(transition(&bound, "acme", "suspend").await.status, 200);
     assert_eq!(app.root().get(&path("other")).await.body["status"], "active");
 }
 
@@ -229,18 +231,19 @@ async fn a_deleted_tenant_can_be_restored_until_its_grace_period_ends_and_is_the
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let root = app.root();
     let sql = app.sql().await;
-    assert_eq!(step(&root, "acme", "delete").await.status, 200);
+    assert_eq!(transition(&root, "acme", "delete").await.status, 200);
     let patched =
-        send_if(&root, Method::PATCH, &path("acme"), "*", Some(&json!({ "name": "x" }))).await;
+        send_if_match(&root, Method::PATCH, &path("acme"), "*", Some(&json!({ "name": "x" })))
+            .await;
     assert_problem(&patched, 409, "tenant_not_active");
     app.clock.advance(time::Duration::minutes(59));
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert_eq!(step(&root, "acme", "restore").await.body["status"], "active");
+    assert_eq!(transition(&root, "acme", "restore").await.body["status"], "active");
     assert_eq!(left(&sql, &acme).await, [1, 1, 1, 4, 1, 0]);
 
-    assert_eq!(step(&root, "acme", "delete").await.status, 200);
-    assert_eq!(step(&root, "other", "delete").await.status, 200);
-    assert_eq!(step(&root, "other", "restore").await.status, 200);
+    assert_eq!(transition(&root, "acme", "delete").await.status, 200);
+    assert_eq!(transition(&root, "other", "delete").await.status, 200);
+    assert_eq!(transition(&root, "other", "restore").await.status, 200);
     app.clock.advance(time::Duration::minutes(61));
     for _ in 0..100 {
         if left(&sql, &acme).await == [0; 6] {
@@ -257,36 +260,36 @@ async fn a_deleted_tenant_can_be_restored_until_its_grace_period_ends_and_is_the
     assert_eq!(event.get::<_, &str>(0), "operator");
     assert_eq!(event.get::<_, serde_json::Value>(1)["slug"], "acme");
     assert_eq!(root.get(&path("acme")).await.status, 404);
-    app.set_up("acme").await; // the slug is free again
+    app.set_up("acme").await; // the slug is available again
 }
 
 #[tokio::test]
-async fn a_restoration_after_the_grace_period_comes_too_late() {
+async fn a_tenant_cannot_be_restored_after_its_grace_period() {
     let app = TestApp::builder().with("tenants.grace_period", "1h").spawn().await;
     app.set_up("acme").await;
-    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
+    assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
     app.clock.advance(time::Duration::hours(1));
-    assert_problem(&step(&app.root(), "acme", "restore").await, 409, "grace_over");
+    assert_problem(&transition(&app.root(), "acme", "restore").await, 409, "grace_over");
 }
 
 #[tokio::test]
-async fn a_purge_of_two_hundred_tables_holds_few_locks_and_is_taken_up_where_it_broke_off() {
+async fn a_purge_of_two_hundred_tables_holds_few_locks_and_continues_where_it_stopped() {
     let app = TestApp::builder().with("database.lock_timeout", "1s").spawn().await;
     let acme = app.set_up("acme").await;
-    let (sql, mut guest) = (app.sql().await, app.sql().await);
-    furnish(&sql, &acme, 200).await;
+    let (sql, mut reader) = (app.sql().await, app.sql().await);
+    create_objects(&sql, &acme, 200).await;
     let _token = token_with(&app, &["VIEW_TENANTS"], Some(acme.id)).await;
     let root = app.root();
-    assert_eq!(step(&root, "acme", "delete").await.status, 200);
+    assert_eq!(transition(&root, "acme", "delete").await.status, 200);
     let before = left(&sql, &acme).await[3];
     assert!(before > 200);
 
-    // Somebody reads the last table and does not let go.
-    let reading = guest.transaction().await.unwrap();
+    // Another session reads a table and keeps its lock.
+    let reading = reader.transaction().await.unwrap();
     reading.batch_execute(&format!("SELECT 1 FROM {}.t_150", acme.schema())).await.unwrap();
     let purging = {
         let root = root.clone();
-        tokio::spawn(async move { step(&root, "acme", "purge").await })
+        tokio::spawn(async move { transition(&root, "acme", "purge").await })
     };
     let mut most = 0_i64;
     while !purging.is_finished() {
@@ -307,27 +310,28 @@ async fn a_purge_of_two_hundred_tables_holds_few_locks_and_is_taken_up_where_it_
     assert_problem(&purging.await.unwrap(), 409, "concurrent");
     assert!((1..=600).contains(&most), "{most} locks at once");
     let [row, schema, role, tables, ..] = left(&sql, &acme).await;
-    assert_eq!((row, schema, role), (1, 1, 1), "whole or not at all, to the last step");
+    assert_eq!((row, schema, role), (1, 1, 1), "row, schema and role stay until the last step");
     assert!((50..before - 100).contains(&tables), "{tables} of {before} are left");
     assert_eq!(root.get(&path("acme")).await.body["status"], "deleting");
-    assert_problem(&step(&root, "acme", "restore").await, 409, "purge_started");
+    assert_problem(&transition(&root, "acme", "restore").await, 409, "purge_started");
     assert_eq!(events(&app, acme.id, "tenant.purge").await, 0);
 
     reading.rollback().await.unwrap();
-    let done = step(&root, "acme", "purge").await;
+    let done = transition(&root, "acme", "purge").await;
     assert_eq!((done.status, done.text.as_str()), (204, ""), "{done:?}");
     assert_eq!(left(&sql, &acme).await, [0; 6]);
     assert_eq!(events(&app, acme.id, "tenant.purge").await, 1);
-    assert_problem(&step(&root, "acme", "purge").await, 404, "tenant_not_found");
+    assert_problem(&transition(&root, "acme", "purge").await, 404, "tenant_not_found");
 }
 
 #[tokio::test]
-async fn a_purge_that_broke_off_is_taken_up_by_the_next_process() {
+async fn an_interrupted_purge_is_continued_by_the_next_process() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let sql = app.sql().await;
-    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
-    // What a killed process leaves: begun, some tables gone, long before the grace period ends.
+    assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
+    // The state after a process was killed: the purge has begun, some tables are dropped, and the grace
+    // period is far from over.
     sql.batch_execute(&format!(
         "UPDATE tenants SET purge_started_at = now() WHERE slug = 'acme'; DROP TABLE {}.profiles CASCADE",
         acme.schema()
@@ -353,10 +357,11 @@ async fn two_purges_at_once_leave_one_record() {
     let second = TestApp::builder().on(first.database.clone()).spawn().await;
     let acme = first.set_up("acme").await;
     let sql = first.sql().await;
-    furnish(&sql, &acme, 60).await;
-    assert_eq!(step(&first.root(), "acme", "delete").await.status, 200);
+    create_objects(&sql, &acme, 60).await;
+    assert_eq!(transition(&first.root(), "acme", "delete").await.status, 200);
     let (here, there) = (first.root(), second.root());
-    let (one, two) = tokio::join!(step(&here, "acme", "purge"), step(&there, "acme", "purge"));
+    let (one, two) =
+        tokio::join!(transition(&here, "acme", "purge"), transition(&there, "acme", "purge"));
     for answer in [&one, &two] {
         assert!([204, 404].contains(&answer.status), "{answer:?}");
     }
@@ -365,11 +370,11 @@ async fn two_purges_at_once_leave_one_record() {
 }
 
 #[tokio::test]
-async fn databunkers_delete_goes_the_same_way() {
+async fn databunkers_tenant_delete_purges_in_the_same_way() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let sql = app.sql().await;
-    furnish(&sql, &acme, 50).await;
+    create_objects(&sql, &acme, 50).await;
     let body = json!({ "tenantname": "acme" });
     let delete = || {
         let request = app.anonymous().request(Method::POST, "/v2/TenantDelete").json(&body);
@@ -386,7 +391,7 @@ async fn databunkers_delete_goes_the_same_way() {
 #[tokio::test]
 async fn the_main_tenant_is_neither_deleted_nor_purged() {
     let app = TestApp::spawn().await;
-    // Databunker's clients work in it when they name none; the first of them makes it.
+    // Databunker's clients use it when they name no tenant; the first such request creates it.
     let request = app.anonymous().request(Method::POST, "/v2/UserCreate");
     let made = send(
         request
@@ -397,16 +402,16 @@ async fn the_main_tenant_is_neither_deleted_nor_purged() {
     assert_eq!(made.status, 200, "{made:?}");
     let main = app.root().get("/control/v1/tenants").await.body["data"][0]["id"].clone();
     let main = main.as_str().expect("the main tenant is listed").to_owned();
-    assert_problem(&step(&app.root(), &main, "delete").await, 409, "main_tenant");
-    assert_problem(&step(&app.root(), &main, "purge").await, 409, "illegal_move");
+    assert_problem(&transition(&app.root(), &main, "delete").await, 409, "main_tenant");
+    assert_problem(&transition(&app.root(), &main, "purge").await, 409, "illegal_move");
 }
 
 #[tokio::test]
-async fn a_migration_does_not_bring_back_what_a_purge_has_dropped() {
+async fn a_migration_does_not_recreate_what_a_purge_has_dropped() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let sql = app.sql().await;
-    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
+    assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
     sql.batch_execute(&format!(
         "UPDATE tenants SET purge_started_at = now(), migrations_fingerprint = 'old';
          DROP TABLE {0}.profiles CASCADE; DROP TABLE {0}.refinery_schema_history",
@@ -424,10 +429,10 @@ async fn a_migration_does_not_bring_back_what_a_purge_has_dropped() {
     let fleet = &backend.services.fleet;
     let plan = fleet.plan(&ctx, &[]).await.unwrap();
     assert_eq!((plan.behind_count(), plan.deleting_count), (0, 1));
-    // Listed just before the deletion.
+    // The migration lists the tenant just before the deletion.
     sql.batch_execute("UPDATE tenants SET status = 'active'").await.unwrap();
-    let wish = rowhouse::service::fleet::Wish::default();
-    let operation = fleet.start(&ctx, &wish).await.unwrap();
+    let command = rowhouse::service::fleet::Wish::default();
+    let operation = fleet.start(&ctx, &command).await.unwrap();
     assert_eq!(operation.counts.pending, 1);
     sql.batch_execute("UPDATE tenants SET status = 'deleting'").await.unwrap();
     let before = left(&sql, &acme).await;

@@ -1,18 +1,18 @@
-//! `/control/v1/tenants/{id}/members`: who belongs to a tenant, and as what.
+//! `/control/v1/tenants/{id}/members`: the members of a tenant and their roles.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::control::{assert_problem, events, pointers, step, token_with};
+use crate::support::control::{assert_problem, events, pointers, token_with, transition};
 use crate::support::{Answer, Caller, PASSWORD, TestApp};
 
 fn path(tenant: &str) -> String {
     format!("/control/v1/tenants/{tenant}/members")
 }
 
-fn person(email: &str, role: &str) -> Value {
+fn new_member(email: &str, role: &str) -> Value {
     json!({ "email": email, "role": role, "password": PASSWORD, "first_name": "Bo", "last_name": "B" })
 }
 
@@ -29,7 +29,7 @@ async fn remove(caller: &Caller, tenant: &str, user: &str) -> Answer {
     send(caller.request(Method::DELETE, &format!("{}/{user}", path(tenant)))).await
 }
 
-/// Emails and roles of a tenant's members, as the database has them.
+/// Reads the emails and roles of a tenant's members from the database.
 async fn members(app: &TestApp, tenant: Uuid) -> Vec<(String, String)> {
     let sql = app.sql().await;
     let rows = sql
@@ -43,25 +43,25 @@ async fn members(app: &TestApp, tenant: Uuid) -> Vec<(String, String)> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// The id of the first member.
-async fn first(caller: &Caller, tenant: &str) -> String {
+/// Returns the user id of the tenant's first member.
+async fn first_member(caller: &Caller, tenant: &str) -> String {
     let list = caller.get(&path(tenant)).await;
     list.body["data"][0]["user_id"].as_str().expect("there is a member").to_owned()
 }
 
 #[tokio::test]
-async fn members_are_added_changed_and_removed_by_the_admin_of_the_tenant() {
+async fn a_tenant_admin_adds_changes_and_removes_members() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
-    let made = add(&admin, "acme", &person("Bo@Acme.com", "VIEWER")).await;
+    let made = add(&admin, "acme", &new_member("Bo@Acme.com", "VIEWER")).await;
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(
         (&made.body["email"], &made.body["role"]),
         (&json!("bo@acme.com"), &json!("VIEWER"))
     );
-    let there = json!({ "email": other.admin_email, "role": "FDE" });
-    assert_eq!(add(&admin, &acme.id.to_string(), &there).await.status, 201);
+    let existing = json!({ "email": other.admin_email, "role": "FDE" });
+    assert_eq!(add(&admin, &acme.id.to_string(), &existing).await.status, 201);
     let expected = [
         (acme.admin_email.clone(), "ADMIN".to_owned()),
         ("bo@acme.com".to_owned(), "VIEWER".to_owned()),
@@ -69,7 +69,7 @@ async fn members_are_added_changed_and_removed_by_the_admin_of_the_tenant() {
     ];
     assert_eq!(members(&app, acme.id).await, expected);
 
-    // Page by page, through someone who may only look.
+    // A member with read rights only reads the list page by page.
     let fde = app.log_in(&other.admin_email).await;
     let (mut emails, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -88,31 +88,31 @@ async fn members_are_added_changed_and_removed_by_the_admin_of_the_tenant() {
     let id = made.body["user_id"].as_str().unwrap();
     let changed = set_role(&admin, "acme", id, "FDE").await;
     assert_eq!((changed.status, &changed.body["role"]), (200, &json!("FDE")), "{changed:?}");
-    assert_eq!(bo.get(&path("acme")).await.status, 200, "a role holds at once");
+    assert_eq!(bo.get(&path("acme")).await.status, 200, "a changed role applies at once");
     assert_eq!(remove(&admin, "acme", id).await.status, 204);
     assert_problem(&bo.get(&path("acme")).await, 403, "forbidden");
     assert_problem(&remove(&admin, "acme", id).await, 404, "member_not_found");
-    assert_problem(&set_role(&admin, "acme", "nobody", "FDE").await, 404, "member_not_found");
+    assert_problem(&set_role(&admin, "acme", "not-a-user", "FDE").await, 404, "member_not_found");
     for (action, count) in [("member.add", 2), ("member.set_role", 1), ("member.remove", 1)] {
         assert_eq!(events(&app, acme.id, action).await, count, "{action}");
     }
 }
 
 #[tokio::test]
-async fn a_user_who_is_there_is_linked_as_they_are() {
+async fn an_existing_user_is_linked_and_keeps_name_and_password() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let other = app.set_up("other").await;
-    let mut wish = person(&other.admin_email, "VIEWER");
-    wish["password"] = json!("another password");
-    assert_eq!(add(&app.root(), "acme", &wish).await.body["first_name"], "Ada");
-    app.log_in(&other.admin_email).await; // with the password of before
-    assert_problem(&add(&app.root(), "acme", &wish).await, 409, "already_member");
+    let mut body = new_member(&other.admin_email, "VIEWER");
+    body["password"] = json!("another password");
+    assert_eq!(add(&app.root(), "acme", &body).await.body["first_name"], "Ada");
+    app.log_in(&other.admin_email).await; // the password is unchanged
+    assert_problem(&add(&app.root(), "acme", &body).await, 409, "already_member");
     assert_eq!(members(&app, acme.id).await.len(), 2);
 }
 
 #[tokio::test]
-async fn bad_members_are_refused_by_name() {
+async fn every_invalid_field_of_a_member_is_reported_by_name() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     for (body, problems) in [
@@ -134,7 +134,7 @@ async fn bad_members_are_refused_by_name() {
         assert_problem(&answer, 400, "invalid");
         assert_eq!(pointers(&answer), problems);
     }
-    let user = first(&app.root(), "acme").await;
+    let user = first_member(&app.root(), "acme").await;
     let answer = set_role(&app.root(), "acme", &user, "admin").await;
     assert_eq!(pointers(&answer), ["/role: not_one_of"]);
     assert_problem(&app.root().get(&format!("{}?x=1", path("acme"))).await, 400, "invalid");
@@ -142,18 +142,18 @@ async fn bad_members_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn the_wrong_caller_changes_no_members_and_another_tenant_is_not_found() {
+async fn a_caller_without_rights_changes_no_members_and_does_not_find_another_tenant() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
-    let stranger = app.log_in(&other.admin_email).await;
+    let outsider = app.log_in(&other.admin_email).await;
     let viewer = token_with(&app, &["VIEW_USERS"], None).await;
-    let user = first(&app.root(), "acme").await;
-    let body = person("bo@acme.com", "VIEWER");
-    assert_problem(&stranger.get(&path("acme")).await, 404, "tenant_not_found");
+    let user = first_member(&app.root(), "acme").await;
+    let body = new_member("bo@acme.com", "VIEWER");
+    assert_problem(&outsider.get(&path("acme")).await, 404, "tenant_not_found");
     assert_eq!(viewer.get(&path("acme")).await.status, 200);
     assert_problem(&app.anonymous().get(&path("acme")).await, 401, "unauthenticated");
     for (caller, status, code) in [
-        (&stranger, 404, "tenant_not_found"),
+        (&outsider, 404, "tenant_not_found"),
         (&viewer, 403, "forbidden"),
         (&app.anonymous(), 401, "unauthenticated"),
     ] {
@@ -165,49 +165,53 @@ async fn the_wrong_caller_changes_no_members_and_another_tenant_is_not_found() {
 }
 
 #[tokio::test]
-async fn nobody_hands_out_or_takes_away_more_than_they_hold() {
+async fn a_caller_neither_grants_nor_revokes_rights_that_it_does_not_have() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let clerk =
         token_with(&app, &["MANAGE_MEMBERS", "VIEW_USERS", "READ_PROFILES"], Some(acme.id)).await;
-    let admin = first(&clerk, "acme").await;
-    let refused = add(&clerk, "acme", &person("eve@acme.com", "ADMIN")).await;
+    let admin = first_member(&clerk, "acme").await;
+    let refused = add(&clerk, "acme", &new_member("eve@acme.com", "ADMIN")).await;
     assert_problem(&refused, 403, "forbidden");
     assert!(refused.body["missing"].as_array().unwrap().contains(&json!("MANAGE_API_KEYS")));
-    assert_eq!(add(&clerk, "acme", &person("bo@acme.com", "VIEWER")).await.status, 201);
-    add(&app.root(), "acme", &person("cy@acme.com", "ADMIN")).await;
+    assert_eq!(add(&clerk, "acme", &new_member("bo@acme.com", "VIEWER")).await.status, 201);
+    add(&app.root(), "acme", &new_member("cy@acme.com", "ADMIN")).await;
     assert_problem(&set_role(&clerk, "acme", &admin, "VIEWER").await, 403, "forbidden");
     assert_problem(&remove(&clerk, "acme", &admin).await, 403, "forbidden");
     assert_eq!(members(&app, acme.id).await.len(), 3);
 }
 
 #[tokio::test]
-async fn the_last_admin_stays() {
+async fn the_last_admin_is_neither_removed_nor_demoted() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let root = app.root();
-    let ada = first(&root, "acme").await;
-    add(&root, "acme", &person("bo@acme.com", "VIEWER")).await;
+    let ada = first_member(&root, "acme").await;
+    add(&root, "acme", &new_member("bo@acme.com", "VIEWER")).await;
     assert_problem(&remove(&root, "acme", &ada).await, 409, "last_admin");
     assert_problem(&set_role(&root, "acme", &ada, "FDE").await, 409, "last_admin");
-    assert_eq!(set_role(&root, "acme", &ada, "ADMIN").await.status, 200, "stays what they are");
+    assert_eq!(
+        set_role(&root, "acme", &ada, "ADMIN").await.status,
+        200,
+        "an unchanged role is accepted"
+    );
     assert_eq!(events(&app, acme.id, "member.set_role").await, 0);
 }
 
 #[tokio::test]
-async fn of_two_admins_who_remove_each_other_at_once_one_stays() {
+async fn concurrent_changes_in_two_processes_leave_one_admin() {
     let app = TestApp::spawn().await;
     let second = TestApp::builder().on(app.database.clone()).spawn().await;
     for round in 0..5 {
         let acme = app.set_up(&format!("acme-{round}")).await;
-        let (root, there) = (app.root(), second.root());
-        let ada = first(&root, &format!("acme-{round}")).await;
+        let (root, second_root) = (app.root(), second.root());
+        let ada = first_member(&root, &format!("acme-{round}")).await;
         let email = format!("bo@acme-{round}.com");
-        let bo = add(&root, &format!("acme-{round}"), &person(&email, "ADMIN")).await;
+        let bo = add(&root, &format!("acme-{round}"), &new_member(&email, "ADMIN")).await;
         let bo = bo.body["user_id"].as_str().unwrap().to_owned();
         let slug = format!("acme-{round}");
         let (one, two) =
-            tokio::join!(remove(&root, &slug, &ada), set_role(&there, &slug, &bo, "VIEWER"));
+            tokio::join!(remove(&root, &slug, &ada), set_role(&second_root, &slug, &bo, "VIEWER"));
         let mut statuses = [one.status, two.status];
         statuses.sort_unstable();
         assert!([[200, 409], [204, 409]].contains(&statuses), "{one:?} {two:?}");
@@ -217,13 +221,13 @@ async fn of_two_admins_who_remove_each_other_at_once_one_stays() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_being_deleted_takes_no_members() {
+async fn a_tenant_that_is_being_deleted_accepts_no_members() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
-    assert_eq!(step(&app.root(), "acme", "suspend").await.status, 200);
-    assert_eq!(add(&app.root(), "acme", &person("bo@acme.com", "VIEWER")).await.status, 201);
-    assert_eq!(step(&app.root(), "acme", "delete").await.status, 200);
-    let late = add(&app.root(), "acme", &person("cy@acme.com", "VIEWER")).await;
+    assert_eq!(transition(&app.root(), "acme", "suspend").await.status, 200);
+    assert_eq!(add(&app.root(), "acme", &new_member("bo@acme.com", "VIEWER")).await.status, 201);
+    assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
+    let late = add(&app.root(), "acme", &new_member("cy@acme.com", "VIEWER")).await;
     assert_problem(&late, 409, "tenant_not_active");
     assert_eq!(members(&app, acme.id).await.len(), 2);
     let row = app
@@ -232,5 +236,5 @@ async fn a_tenant_that_is_being_deleted_takes_no_members() {
         .query_one("SELECT count(*) FROM users WHERE email = 'cy@acme.com'", &[])
         .await
         .unwrap();
-    assert_eq!(row.get::<_, i64>(0), 0, "whole or not at all");
+    assert_eq!(row.get::<_, i64>(0), 0, "the refused call creates no user");
 }

@@ -1,11 +1,11 @@
-//! `/control/v1/tenants`: list, read, make, change.
+//! `/control/v1/tenants`: list, read, create, update.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::control::{assert_problem, events, pointers, put, send_if, token_with};
+use crate::support::control::{assert_problem, events, pointers, put, send_if_match, token_with};
 use crate::support::{Answer, Caller, PASSWORD, TestApp};
 
 const TENANTS: &str = "/control/v1/tenants";
@@ -15,11 +15,11 @@ fn path(tenant: impl std::fmt::Display) -> String {
 }
 
 async fn patch(caller: &Caller, tenant: &str, etag: &str, body: &Value) -> Answer {
-    send_if(caller, Method::PATCH, &path(tenant), etag, Some(body)).await
+    send_if_match(caller, Method::PATCH, &path(tenant), etag, Some(body)).await
 }
 
-/// The slugs of all pages, and how many pages there were.
-async fn walk(caller: &Caller, query: &str) -> (Vec<String>, usize) {
+/// Reads a list to its end. Returns the slugs of all pages and the number of pages.
+async fn list_all(caller: &Caller, query: &str) -> (Vec<String>, usize) {
     let (mut slugs, mut pages, mut cursor) = (Vec::new(), 0, None::<String>);
     loop {
         let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
@@ -36,16 +36,16 @@ async fn walk(caller: &Caller, query: &str) -> (Vec<String>, usize) {
 }
 
 #[tokio::test]
-async fn a_list_is_walked_page_by_page_to_its_end_and_filtered() {
+async fn a_list_is_read_page_by_page_and_filtered() {
     let app = TestApp::spawn().await;
     let root = app.root();
     for slug in ["one", "two", "three", "four", "five"] {
         app.set_up(slug).await;
     }
-    let (all, pages) = walk(&root, "limit=2").await;
+    let (all, pages) = list_all(&root, "limit=2").await;
     assert_eq!(all, ["one", "two", "three", "four", "five"]);
     assert_eq!(pages, 3);
-    assert_eq!(walk(&root, "limit=5").await.1, 1, "a full last page has no next one");
+    assert_eq!(list_all(&root, "limit=5").await.1, 1, "a full last page has no cursor");
     let sql = app.sql().await;
     sql.execute(
         "UPDATE tenants SET status = 'suspended', name = '100% Ægir' WHERE slug = 'two'",
@@ -57,7 +57,7 @@ async fn a_list_is_walked_page_by_page_to_its_end_and_filtered() {
         ("status=suspended", vec!["two"]),
         ("status=active&limit=1", vec!["one", "three", "four", "five"]),
         ("slug=four", vec!["four"]),
-        ("slug=nobody", vec![]),
+        ("slug=absent", vec![]),
         ("name=Tenant%20three", vec!["three"]),
         ("q=%C3%86GIR", vec!["two"]),
         ("q=0%25", vec!["two"]),
@@ -66,15 +66,18 @@ async fn a_list_is_walked_page_by_page_to_its_end_and_filtered() {
         ("created_after=2999-01-01T00:00:00Z", vec![]),
         ("created_before=2000-01-01T00:00:00%2B02:00", vec![]),
     ] {
-        assert_eq!(walk(&root, query).await.0, found, "{query}");
+        assert_eq!(list_all(&root, query).await.0, found, "{query}");
     }
     let third = root.get(&path("three")).await.body["created_at"].as_str().unwrap().to_owned();
-    assert_eq!(walk(&root, &format!("created_after={third}")).await.0, ["three", "four", "five"]);
-    assert_eq!(walk(&root, &format!("created_before={third}")).await.0, ["one", "two"]);
+    assert_eq!(
+        list_all(&root, &format!("created_after={third}")).await.0,
+        ["three", "four", "five"]
+    );
+    assert_eq!(list_all(&root, &format!("created_before={third}")).await.0, ["one", "two"]);
 }
 
 #[tokio::test]
-async fn a_tenant_that_goes_or_comes_between_two_pages_shifts_nothing() {
+async fn tenants_deleted_or_created_between_two_pages_do_not_shift_the_second_page() {
     let app = TestApp::spawn().await;
     for slug in ["one", "two", "three"] {
         app.set_up(slug).await;
@@ -90,7 +93,7 @@ async fn a_tenant_that_goes_or_comes_between_two_pages_shifts_nothing() {
 }
 
 #[tokio::test]
-async fn bad_parameters_are_refused_by_name() {
+async fn every_invalid_parameter_is_reported_by_name() {
     let app = TestApp::spawn().await;
     for (query, problems) in [
         ("colour=red", vec!["?colour: unknown_field"]),
@@ -116,7 +119,7 @@ async fn bad_parameters_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn ten_thousand_tenants_are_listed_by_the_index() {
+async fn a_list_of_ten_thousand_tenants_uses_the_index() {
     let app = TestApp::spawn().await;
     let sql = app.sql().await;
     sql.batch_execute(
@@ -129,7 +132,7 @@ async fn ten_thousand_tenants_are_listed_by_the_index() {
     )
     .await
     .unwrap();
-    // The statement of pg::tenant_records::list, with its values.
+    // The statement behind the list, with its parameters filled in.
     for after in [
         "NULL::timestamptz IS NULL OR (created_at, id) > (NULL::timestamptz, NULL::uuid)",
         "false OR (created_at, id) > (timestamptz '2020-01-07', '00000000-0000-0000-0000-000000000000')",
@@ -149,9 +152,9 @@ async fn ten_thousand_tenants_are_listed_by_the_index() {
         assert!(plan.contains("tenants_created_at_idx"), "{plan}");
         assert!(!plan.contains("Seq Scan") && !plan.contains("Sort"), "{plan}");
     }
-    let (all, pages) = walk(&app.root(), "limit=100").await;
+    let (all, pages) = list_all(&app.root(), "limit=100").await;
     assert_eq!((all.len(), pages), (10_000, 100));
-    // `benches/lists.rs` measures how long they take.
+    // `benches/lists.rs` measures how long these lists take.
     for query in ["limit=100", "limit=100&created_after=2020-01-07T22:00:00Z", "q=bulk-10009"] {
         let answer = app.root().get(&format!("{TENANTS}?{query}")).await;
         assert!(!answer.body["data"].as_array().unwrap().is_empty(), "{query}");
@@ -185,20 +188,20 @@ async fn a_tenant_is_read_by_id_and_by_slug_with_its_revision() {
     assert_eq!(by_id.body["settings"], json!({}));
     assert_eq!(app.root().get(&path("acme")).await.body, by_id.body);
     assert_eq!(app.root().get(&path(acme.id.simple())).await.body, by_id.body);
-    for stranger in ["nobody", "%00", "%zz", "-", &Uuid::new_v4().to_string()] {
-        assert_eq!(app.root().get(&path(stranger)).await.status, 404, "{stranger}");
+    for unknown in ["absent", "%00", "%zz", "-", &Uuid::new_v4().to_string()] {
+        assert_eq!(app.root().get(&path(unknown)).await.status, 404, "{unknown}");
     }
 }
 
 #[tokio::test]
-async fn whoever_reaches_some_tenants_only_sees_those() {
+async fn a_caller_bound_to_one_tenant_sees_only_that_tenant() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
     let bound = token_with(&app, &["VIEW_TENANTS", "UPDATE_TENANT"], Some(acme.id)).await;
     for caller in [&admin, &bound] {
-        assert_eq!(walk(caller, "limit=1").await.0, ["acme"]);
-        assert_eq!(walk(caller, "slug=other").await.0, Vec::<String>::new());
+        assert_eq!(list_all(caller, "limit=1").await.0, ["acme"]);
+        assert_eq!(list_all(caller, "slug=other").await.0, Vec::<String>::new());
         assert_eq!(caller.get(&path("acme")).await.status, 200);
         for name in [other.id.to_string(), "other".to_owned(), Uuid::new_v4().to_string()] {
             assert_problem(&caller.get(&path(&name)).await, 404, "tenant_not_found");
@@ -210,7 +213,7 @@ async fn whoever_reaches_some_tenants_only_sees_those() {
 }
 
 #[tokio::test]
-async fn the_wrong_caller_is_told_what_is_missing_and_changes_nothing() {
+async fn a_refused_caller_is_told_the_missing_permission_and_changes_nothing() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let viewer = token_with(&app, &["VIEW_TENANTS"], None).await;
@@ -229,9 +232,9 @@ async fn the_wrong_caller_is_told_what_is_missing_and_changes_nothing() {
         let refused = send(caller.request(method.clone(), &path).json(&body)).await;
         assert_problem(&refused, 403, "forbidden");
         assert_eq!(refused.body["missing"], json!([missing]), "{method} {path}");
-        let nobody = send(app.anonymous().request(method.clone(), &path).json(&body)).await;
-        assert_problem(&nobody, 401, "unauthenticated");
-        assert_eq!(nobody.header("www-authenticate"), Some("Bearer"));
+        let anonymous = send(app.anonymous().request(method.clone(), &path).json(&body)).await;
+        assert_problem(&anonymous, 401, "unauthenticated");
+        assert_eq!(anonymous.header("www-authenticate"), Some("Bearer"));
         let forger = app.bearer("rh_nonsense");
         assert_problem(
             &send(forger.request(method, &path).json(&body)).await,
@@ -245,7 +248,7 @@ async fn the_wrong_caller_is_told_what_is_missing_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_tenant_is_made_with_an_admin_who_is_new_or_there_or_nobody() {
+async fn a_tenant_is_created_with_a_new_an_existing_or_no_admin() {
     let app = TestApp::spawn().await;
     let number: Value = serde_json::from_str("1.50").unwrap();
     let new = json!({
@@ -257,13 +260,13 @@ async fn a_tenant_is_made_with_an_admin_who_is_new_or_there_or_nobody() {
     assert_eq!(made.header("etag"), Some("\"1\""));
     assert_eq!(made.body["external_id"], "crm/42 ü");
     assert_eq!(made.body["settings"], new["settings"]);
-    assert!(made.text.contains("1.50"), "settings are kept as written: {}", made.text);
+    assert!(made.text.contains("1.50"), "settings are stored as written: {}", made.text);
     let location = made.header("location").unwrap();
     assert_eq!(app.root().get(location).await.body, made.body);
     app.log_in("ada@acme.com").await;
 
-    let there = json!({ "name": "Two", "slug": "two", "admin": { "email": "ada@acme.com" } });
-    assert_eq!(app.root().post(TENANTS, &there).await.status, 201);
+    let existing = json!({ "name": "Two", "slug": "two", "admin": { "email": "ada@acme.com" } });
+    assert_eq!(app.root().post(TENANTS, &existing).await.status, 201);
     assert_eq!(
         app.root().post(TENANTS, &json!({ "name": "Three", "slug": "three" })).await.status,
         201
@@ -284,15 +287,15 @@ async fn a_tenant_is_made_with_an_admin_who_is_new_or_there_or_nobody() {
         [("acme", Some("ADMIN"), true), ("two", Some("ADMIN"), true), ("three", None, true)]
     );
 
-    let stranger = json!({ "name": "Four", "slug": "four", "admin": { "email": "no@body.com" } });
-    let refused = app.root().post(TENANTS, &stranger).await;
+    let unknown = json!({ "name": "Four", "slug": "four", "admin": { "email": "no@body.com" } });
+    let refused = app.root().post(TENANTS, &unknown).await;
     assert_problem(&refused, 400, "invalid");
     assert_eq!(pointers(&refused), ["/admin/email: unknown_user"]);
     let schemas = sql
         .query_one(r"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'tenant\_%'", &[])
         .await
         .unwrap();
-    assert_eq!(schemas.get::<_, i64>(0), 3, "the refused one left nothing");
+    assert_eq!(schemas.get::<_, i64>(0), 3, "the refused request leaves no schema");
 
     for (body, code) in [
         (json!({ "name": "x", "slug": "acme" }), "slug_taken"),
@@ -303,7 +306,7 @@ async fn a_tenant_is_made_with_an_admin_who_is_new_or_there_or_nobody() {
 }
 
 #[tokio::test]
-async fn every_bad_field_of_a_new_tenant_is_named_at_once() {
+async fn every_invalid_field_of_a_new_tenant_is_reported_at_once() {
     let app = TestApp::spawn().await;
     let root = app.root();
     for (body, problems) in [
@@ -355,7 +358,7 @@ async fn every_bad_field_of_a_new_tenant_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn an_unknown_path_and_a_wrong_method_answer_in_this_form_too() {
+async fn an_unknown_path_and_a_wrong_method_are_answered_with_a_problem() {
     let app = TestApp::spawn().await;
     assert_problem(&app.root().get("/control/v1/nothing").await, 404, "route_not_found");
     let wrong = send(app.root().request(Method::DELETE, TENANTS)).await;
@@ -364,7 +367,7 @@ async fn an_unknown_path_and_a_wrong_method_answer_in_this_form_too() {
 }
 
 #[tokio::test]
-async fn the_same_key_makes_one_tenant_and_another_body_is_refused() {
+async fn an_idempotency_key_creates_one_tenant_and_refuses_another_body() {
     let app = TestApp::spawn().await;
     let root = app.root();
     let body =
@@ -385,7 +388,7 @@ async fn the_same_key_makes_one_tenant_and_another_body_is_refused() {
 }
 
 #[tokio::test]
-async fn an_external_id_has_one_tenant_however_often_and_at_once_it_is_asked_for() {
+async fn repeated_and_concurrent_puts_of_one_external_id_create_one_tenant() {
     let app = TestApp::spawn().await;
     let root = app.root();
     let target = path("by-external-id/crm%2F42");
@@ -415,7 +418,7 @@ async fn an_external_id_has_one_tenant_however_often_and_at_once_it_is_asked_for
 }
 
 #[tokio::test]
-async fn a_change_names_the_revision_that_it_was_decided_on() {
+async fn an_update_requires_the_current_revision() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let root = app.root();
@@ -440,11 +443,15 @@ async fn a_change_names_the_revision_that_it_was_decided_on() {
     assert_eq!(merged.body["settings"], json!({ "b": { "c": 2, "d": 4 }, "e": [1] }));
     assert_eq!(merged.body["name"], "Ægir");
     let same = patch(&root, "aegir", "\"3\"", &json!({ "name": "Ægir" })).await;
-    assert_eq!((same.status, same.header("etag")), (200, Some("\"3\"")), "nothing changed");
+    assert_eq!(
+        (same.status, same.header("etag")),
+        (200, Some("\"3\"")),
+        "an update that changes nothing keeps the revision"
+    );
     let emptied = patch(&root, "aegir", "*", &json!({ "settings": null })).await;
     assert_eq!(emptied.body["settings"], json!({}));
     assert_eq!(events(&app, acme.id, "tenant.update").await, 3);
-    let told = app
+    let details = app
         .sql()
         .await
         .query_one(
@@ -453,13 +460,17 @@ async fn a_change_names_the_revision_that_it_was_decided_on() {
         )
         .await
         .unwrap();
-    let told: Value = told.get(0);
-    assert_eq!(told["slug"], json!({ "from": "acme", "to": "aegir" }));
-    assert_eq!(told["settings"], json!(["a", "b"]), "names, never values");
+    let details: Value = details.get(0);
+    assert_eq!(details["slug"], json!({ "from": "acme", "to": "aegir" }));
+    assert_eq!(
+        details["settings"],
+        json!(["a", "b"]),
+        "the names of settings are recorded, not their values"
+    );
 }
 
 #[tokio::test]
-async fn bad_changes_are_refused_by_name_and_change_nothing() {
+async fn every_invalid_field_of_an_update_is_reported_and_nothing_is_changed() {
     let app = TestApp::spawn().await;
     app.set_up("acme").await;
     app.set_up("other").await;
@@ -478,12 +489,12 @@ async fn bad_changes_are_refused_by_name_and_change_nothing() {
         409,
         "slug_taken",
     );
-    assert_problem(&patch(&app.root(), "nobody", "*", &json!({})).await, 404, "tenant_not_found");
+    assert_problem(&patch(&app.root(), "absent", "*", &json!({})).await, 404, "tenant_not_found");
     assert_eq!(app.root().get(&path("acme")).await.header("etag"), Some("\"1\""));
 }
 
 #[tokio::test]
-async fn of_two_changes_of_one_revision_one_wins() {
+async fn one_of_several_concurrent_updates_of_one_revision_succeeds() {
     let app = TestApp::spawn().await;
     app.set_up("acme").await;
     let root = app.root();
@@ -492,16 +503,16 @@ async fn of_two_changes_of_one_revision_one_wins() {
         bodies.iter().map(|body| patch(&root, "acme", "\"1\"", body)),
     )
     .await;
-    let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
-    assert_eq!(won.len(), 1, "{answers:?}");
+    let succeeded: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+    assert_eq!(succeeded.len(), 1, "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| answer.status == 412).count(), 5, "{answers:?}");
     let now = root.get(&path("acme")).await;
-    assert_eq!(now.body["settings"], won[0].body["settings"]);
+    assert_eq!(now.body["settings"], succeeded[0].body["settings"]);
     assert_eq!(now.header("etag"), Some("\"2\""));
 }
 
 #[tokio::test]
-async fn a_change_through_another_dialect_raises_the_revision() {
+async fn an_update_through_another_dialect_raises_the_revision() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let number: i64 = app
@@ -523,7 +534,7 @@ async fn a_change_through_another_dialect_raises_the_revision() {
 }
 
 #[tokio::test]
-async fn a_fault_of_ours_is_told_without_its_cause() {
+async fn an_internal_error_does_not_reveal_its_cause() {
     let app = TestApp::spawn().await;
     app.set_up("acme").await;
     app.sql().await.batch_execute("ALTER TABLE tenants RENAME TO tenants_away").await.unwrap();

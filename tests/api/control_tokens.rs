@@ -1,4 +1,4 @@
-//! `/control/v1/tokens`: list, make, revoke.
+//! `/control/v1/tokens`: list, create, revoke.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::support::control::{assert_problem, pointers, token_with};
 const TOKENS: &str = "/control/v1/tokens";
 
 #[tokio::test]
-async fn a_token_is_shown_once_works_and_ends_at_once_in_every_process() {
+async fn a_token_is_shown_once_and_its_revocation_applies_at_once_in_every_process() {
     let app = TestApp::spawn().await;
     let second = TestApp::builder().on(app.database.clone()).spawn().await;
     let acme = app.set_up("acme").await;
@@ -19,8 +19,8 @@ async fn a_token_is_shown_once_works_and_ends_at_once_in_every_process() {
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(made.body["permissions"], json!(["VIEW_TENANTS"]));
     let secret = made.body["token"].as_str().unwrap().to_owned();
-    let (here, there) = (app.bearer(&secret), second.bearer(&secret));
-    for caller in [&here, &there] {
+    let (in_first, in_second) = (app.bearer(&secret), second.bearer(&secret));
+    for caller in [&in_first, &in_second] {
         assert_eq!(caller.get("/control/v1/tenants/acme").await.status, 200);
     }
     let list = app.root().get(TOKENS).await;
@@ -32,17 +32,20 @@ async fn a_token_is_shown_once_works_and_ends_at_once_in_every_process() {
         .query_one("SELECT count(*) FROM tokens t WHERE t::text LIKE '%' || $1 || '%'", &[&secret])
         .await
         .unwrap();
-    assert_eq!(stored.get::<_, i64>(0), 0, "the token itself is not kept");
+    assert_eq!(stored.get::<_, i64>(0), 0, "the token itself is not stored");
 
     let revoke = format!("{TOKENS}/{}/revoke", made.body["id"].as_str().unwrap());
     let first = app.root().post(&revoke, &json!({})).await;
     assert_eq!(first.status, 200, "{first:?}");
-    for caller in [&there, &here] {
+    for caller in [&in_second, &in_first] {
         assert_problem(&caller.get("/control/v1/tenants/acme").await, 401, "unauthenticated");
     }
     let again = app.root().post(&revoke, &json!({})).await;
-    assert_eq!(again.body["revoked_at"], first.body["revoked_at"], "twice is as good as once");
-    let told = app
+    assert_eq!(
+        again.body["revoked_at"], first.body["revoked_at"],
+        "a second revocation changes nothing"
+    );
+    let events = app
         .sql()
         .await
         .query_one(
@@ -51,11 +54,11 @@ async fn a_token_is_shown_once_works_and_ends_at_once_in_every_process() {
         )
         .await
         .unwrap();
-    assert_eq!(told.get::<_, i64>(0), 2, "made and revoked, once each");
+    assert_eq!(events.get::<_, i64>(0), 2, "one event for the creation and one for the revocation");
 }
 
 #[tokio::test]
-async fn bad_tokens_are_refused_by_name() {
+async fn every_invalid_field_of_a_token_is_reported_by_name() {
     let app = TestApp::spawn().await;
     for (body, problems) in [
         (json!({}), vec!["/name: required", "/permissions: required"]),
@@ -87,29 +90,33 @@ async fn bad_tokens_are_refused_by_name() {
         assert_problem(&answer, 400, "invalid");
         assert_eq!(pointers(&answer), problems);
     }
-    let nowhere =
+    let unknown_tenant =
         json!({ "name": "x", "permissions": ["VIEW_TENANTS"], "tenant_id": Uuid::new_v4() });
-    assert_problem(&app.root().post(TOKENS, &nowhere).await, 404, "tenant_not_found");
+    assert_problem(&app.root().post(TOKENS, &unknown_tenant).await, 404, "tenant_not_found");
     assert_eq!(app.root().get(TOKENS).await.body["data"], json!([]));
 }
 
 #[tokio::test]
-async fn the_admin_of_a_tenant_manages_its_tokens_and_no_others() {
+async fn a_tenant_admin_manages_the_tokens_of_that_tenant_only() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
-    let make = |tenant: Option<Uuid>| json!({ "name": "x", "permissions": ["READ_PROFILES"], "tenant_id": tenant });
-    let own = admin.post(TOKENS, &make(Some(acme.id))).await;
+    let new_token = |tenant: Option<Uuid>| json!({ "name": "x", "permissions": ["READ_PROFILES"], "tenant_id": tenant });
+    let own = admin.post(TOKENS, &new_token(Some(acme.id))).await;
     assert_eq!(own.status, 201, "{own:?}");
-    assert_problem(&admin.post(TOKENS, &make(Some(other.id))).await, 404, "tenant_not_found");
-    assert_problem(&admin.post(TOKENS, &make(Some(Uuid::new_v4()))).await, 404, "tenant_not_found");
-    assert_problem(&admin.post(TOKENS, &make(None)).await, 403, "forbidden");
+    assert_problem(&admin.post(TOKENS, &new_token(Some(other.id))).await, 404, "tenant_not_found");
+    assert_problem(
+        &admin.post(TOKENS, &new_token(Some(Uuid::new_v4()))).await,
+        404,
+        "tenant_not_found",
+    );
+    assert_problem(&admin.post(TOKENS, &new_token(None)).await, 403, "forbidden");
     let too_much = json!({ "name": "x", "permissions": ["DELETE_TENANT"], "tenant_id": acme.id });
     let refused = admin.post(TOKENS, &too_much).await;
     assert_eq!((refused.status, &refused.body["missing"]), (403, &json!(["DELETE_TENANT"])));
 
-    let foreign = app.root().post(TOKENS, &make(Some(other.id))).await;
-    let global = app.root().post(TOKENS, &make(None)).await;
+    let foreign = app.root().post(TOKENS, &new_token(Some(other.id))).await;
+    let global = app.root().post(TOKENS, &new_token(None)).await;
     let listed = admin.get(TOKENS).await;
     assert_eq!(listed.body["data"].as_array().unwrap().len(), 1);
     assert_eq!(listed.body["data"][0]["id"], own.body["id"]);
@@ -136,7 +143,7 @@ async fn the_admin_of_a_tenant_manages_its_tokens_and_no_others() {
 }
 
 #[tokio::test]
-async fn the_wrong_caller_manages_no_tokens() {
+async fn a_caller_without_rights_manages_no_tokens() {
     let app = TestApp::spawn().await;
     let viewer = token_with(&app, &["VIEW_TENANTS"], None).await;
     let revoke = format!("{TOKENS}/{}/revoke", Uuid::new_v4());

@@ -1,4 +1,4 @@
-//! Pages of other origins: which may call, and what their browser is told.
+//! Cross-origin requests: the origins that are allowed, and the headers that their browsers receive.
 
 use actix_web::web;
 use reqwest::header::HeaderName;
@@ -13,43 +13,43 @@ use crate::support::{Answer, Caller, TestApp};
 const APP: &str = "https://app.example.com";
 const LOCAL: &str = "http://localhost:5173";
 
-async fn open_to_some() -> TestApp {
+async fn spawn_with_origins() -> TestApp {
     TestApp::builder().with("http.cors_origins", format!("{APP}, {LOCAL}")).spawn().await
 }
 
-fn from(caller: &Caller, origin: &str, method: Method, path: &str) -> RequestBuilder {
+fn request_from(caller: &Caller, origin: &str, method: Method, path: &str) -> RequestBuilder {
     caller.request(method, path).header("origin", origin)
 }
 
-/// Asks as a browser does before it sends a request that no form could send.
+/// Sends the preflight that a browser sends before a request with its own headers or method.
 async fn preflight(app: &TestApp, origin: &str, path: &str, method: &str, headers: &str) -> Answer {
-    let request = from(&app.anonymous(), origin, Method::OPTIONS, path)
+    let request = request_from(&app.anonymous(), origin, Method::OPTIONS, path)
         .header("access-control-request-method", method)
         .header("access-control-request-headers", headers);
     send(request).await
 }
 
-/// The words of a list, whatever their order and case.
-fn words(answer: &Answer, header: &str) -> Vec<String> {
+/// Returns the items of a comma-separated header, lower-case and sorted.
+fn items(answer: &Answer, header: &str) -> Vec<String> {
     let list = answer.header(header).unwrap_or_else(|| panic!("no {header} in {answer:?}"));
-    let mut words: Vec<_> = list.split(',').map(|word| word.trim().to_lowercase()).collect();
-    words.sort();
-    words
+    let mut items: Vec<_> = list.split(',').map(|item| item.trim().to_lowercase()).collect();
+    items.sort();
+    items
 }
 
 #[track_caller]
-fn is_open_to(answer: &Answer, origin: &str) {
+fn assert_allows(answer: &Answer, origin: &str) {
     assert_eq!(answer.header("access-control-allow-origin"), Some(origin), "{answer:?}");
     assert_eq!(answer.header("access-control-allow-credentials"), Some("true"), "{answer:?}");
-    assert!(words(answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
+    assert!(items(answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
 }
 
 #[tokio::test]
-async fn by_default_no_other_origin_is_let_in() {
+async fn no_other_origin_is_allowed_by_default() {
     let app = TestApp::spawn().await;
     let asked = preflight(&app, APP, "/api/tenant", "GET", "authorization").await;
     assert_eq!(asked.status, 204);
-    let got = send(from(&app.root(), APP, Method::GET, "/api/tenant")).await;
+    let got = send(request_from(&app.root(), APP, Method::GET, "/api/tenant")).await;
     assert_eq!(got.status, 200);
     for answer in [asked, got] {
         let found: Vec<_> = answer.headers.keys().map(HeaderName::as_str).collect();
@@ -59,7 +59,7 @@ async fn by_default_no_other_origin_is_let_in() {
 
 #[tokio::test]
 async fn a_preflight_is_answered_without_a_credential() {
-    let app = open_to_some().await;
+    let app = spawn_with_origins().await;
     for (path, method) in [
         ("/api/auth/login", "POST"),
         ("/api/tenant", "GET"),
@@ -71,22 +71,22 @@ async fn a_preflight_is_answered_without_a_credential() {
                     x-bunker-token, x-bunker-tenant, x-request-id";
         let answer = preflight(&app, APP, path, method, sent).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
-        is_open_to(&answer, APP);
+        assert_allows(&answer, APP);
         assert_eq!(answer.header("access-control-max-age"), Some("3600"));
-        let allowed = words(&answer, "access-control-allow-headers");
+        let allowed = items(&answer, "access-control-allow-headers");
         for header in sent.split(", ") {
             assert!(allowed.contains(&header.to_owned()), "{header} is not among {allowed:?}");
         }
-        let methods = words(&answer, "access-control-allow-methods");
+        let methods = items(&answer, "access-control-allow-methods");
         assert_eq!(methods, ["delete", "get", "head", "patch", "post", "put"]);
         assert!(answer.header("x-request-id").is_some(), "{answer:?}");
     }
 }
 
 #[tokio::test]
-async fn a_preflight_is_no_attempt_and_no_request() {
+async fn a_preflight_counts_towards_no_limit() {
     let app = TestApp::builder()
-        .at_a_standstill()
+        .with_stopped_clock()
         .with("http.cors_origins", APP)
         .with("limits.login_pair", "1/1")
         .with("limits.login_address", "1/1")
@@ -98,63 +98,63 @@ async fn a_preflight_is_no_attempt_and_no_request() {
         assert_eq!(answer.status, 200);
     }
     let body = json!({ "identifier": "a@example.com", "password": "wrong-password" });
-    let request = from(&app.anonymous(), APP, Method::POST, "/api/auth/login");
+    let request = request_from(&app.anonymous(), APP, Method::POST, "/api/auth/login");
     assert_eq!(send(request.json(&body)).await.status, 401);
 }
 
 #[tokio::test]
-async fn every_answer_can_be_read_by_the_page_that_asked() {
+async fn every_answer_carries_the_headers_that_let_an_allowed_page_read_it() {
     let app = TestApp::builder()
-        .at_a_standstill()
+        .with_stopped_clock()
         .with("http.cors_origins", format!("{APP},{LOCAL}"))
         .with("http.max_body_bytes", "1024")
         .with("limits.token_address", "1/1")
-        .with_routes(broken())
+        .with_routes(failing_routes())
         .spawn()
         .await;
-    let (root, nobody, liar) = (app.root(), app.anonymous(), app.bearer("a lie"));
+    let (root, anonymous, forged) = (app.root(), app.anonymous(), app.bearer("not-a-token"));
     let large = || web::Bytes::from(vec![b'x'; 4096]);
     for (status, request) in [
-        (200, from(&root, LOCAL, Method::GET, "/api/tenant")),
-        (401, from(&nobody, LOCAL, Method::GET, "/api/tenant")),
-        (401, from(&liar, LOCAL, Method::GET, "/api/tenant")),
-        (429, from(&liar, LOCAL, Method::GET, "/api/tenant")),
-        (404, from(&root, LOCAL, Method::GET, "/nowhere")),
-        (405, from(&root, LOCAL, Method::DELETE, "/api/tenant")),
-        (400, from(&root, LOCAL, Method::POST, "/api/tenant/setup").body("{")),
-        (413, from(&root, LOCAL, Method::POST, "/api/tenant/setup").body(large())),
-        (403, from(&nobody, LOCAL, Method::POST, "/v2/TenantGet").body("{}")),
-        (401, from(&nobody, LOCAL, Method::GET, "/api/tenants/x")),
-        (401, from(&nobody, LOCAL, Method::GET, "/control/v1/tenants")),
-        (500, from(&root, LOCAL, Method::GET, "/panics")),
+        (200, request_from(&root, LOCAL, Method::GET, "/api/tenant")),
+        (401, request_from(&anonymous, LOCAL, Method::GET, "/api/tenant")),
+        (401, request_from(&forged, LOCAL, Method::GET, "/api/tenant")),
+        (429, request_from(&forged, LOCAL, Method::GET, "/api/tenant")),
+        (404, request_from(&root, LOCAL, Method::GET, "/nowhere")),
+        (405, request_from(&root, LOCAL, Method::DELETE, "/api/tenant")),
+        (400, request_from(&root, LOCAL, Method::POST, "/api/tenant/setup").body("{")),
+        (413, request_from(&root, LOCAL, Method::POST, "/api/tenant/setup").body(large())),
+        (403, request_from(&anonymous, LOCAL, Method::POST, "/v2/TenantGet").body("{}")),
+        (401, request_from(&anonymous, LOCAL, Method::GET, "/api/tenants/x")),
+        (401, request_from(&anonymous, LOCAL, Method::GET, "/control/v1/tenants")),
+        (500, request_from(&root, LOCAL, Method::GET, "/panics")),
     ] {
         let answer = send(request).await;
         assert_eq!(answer.status, status, "{answer:?}");
-        can_be_read(&answer);
+        assert_readable(&answer);
     }
     let app = TestApp::builder()
         .with("http.cors_origins", LOCAL)
         .with("http.request_timeout", "300ms")
-        .with_routes(broken())
+        .with_routes(failing_routes())
         .spawn()
         .await;
-    let answer = send(from(&app.anonymous(), LOCAL, Method::GET, "/forever")).await;
+    let answer = send(request_from(&app.anonymous(), LOCAL, Method::GET, "/forever")).await;
     assert_eq!(answer.status, 503, "{answer:?}");
-    can_be_read(&answer);
+    assert_readable(&answer);
 }
 
 #[track_caller]
-fn can_be_read(answer: &Answer) {
-    is_open_to(answer, LOCAL);
-    let exposed = words(answer, "access-control-expose-headers");
+fn assert_readable(answer: &Answer) {
+    assert_allows(answer, LOCAL);
+    let exposed = items(answer, "access-control-expose-headers");
     for header in ["etag", "location", "retry-after", "x-request-id"] {
         assert!(exposed.contains(&header.to_owned()), "{header} is not among {exposed:?}");
     }
     assert!(answer.header("x-request-id").is_some(), "{answer:?}");
 }
 
-/// Handlers that never come to an answer.
-fn broken() -> Routes {
+/// Routes whose handlers do not answer: one never ends, one panics.
+fn failing_routes() -> Routes {
     std::sync::Arc::new(|config| {
         config.route("/forever", web::get().to(async || std::future::pending::<String>().await));
         config.route("/panics", web::get().to(panics));
@@ -162,35 +162,35 @@ fn broken() -> Routes {
 }
 
 async fn panics() -> String {
-    panic!("a test's")
+    panic!("the handler of a test panics on purpose")
 }
 
 #[tokio::test]
-async fn another_origin_is_not_let_in() {
-    let app = open_to_some().await;
-    for stranger in [
+async fn an_origin_that_is_not_listed_is_not_allowed() {
+    let app = spawn_with_origins().await;
+    for origin in [
         "https://evil.example.com",
         "http://app.example.com",
         "https://app.example.com:8443",
         "https://app.example.com.evil.org",
         "null",
     ] {
-        let asked = preflight(&app, stranger, "/api/tenant", "GET", "authorization").await;
+        let asked = preflight(&app, origin, "/api/tenant", "GET", "authorization").await;
         assert_eq!(asked.header("access-control-allow-origin"), None, "{asked:?}");
-        let got = send(from(&app.root(), stranger, Method::GET, "/api/tenant")).await;
-        assert_eq!(got.status, 200, "what a caller may do is the credential's matter");
-        let told: Vec<_> = got.headers.keys().map(HeaderName::as_str).collect();
-        assert!(!told.iter().any(|name| name.starts_with("access-control")), "{got:?}");
-        assert!(words(&got, "vary").contains(&"origin".to_owned()), "{got:?}");
+        let got = send(request_from(&app.root(), origin, Method::GET, "/api/tenant")).await;
+        assert_eq!(got.status, 200, "the origin does not change what a credential may do");
+        let names: Vec<_> = got.headers.keys().map(HeaderName::as_str).collect();
+        assert!(!names.iter().any(|name| name.starts_with("access-control")), "{got:?}");
+        assert!(items(&got, "vary").contains(&"origin".to_owned()), "{got:?}");
     }
     let header = preflight(&app, APP, "/api/tenant", "GET", "x-unheard-of").await;
     assert_eq!(header.header("access-control-allow-origin"), None, "{header:?}");
-    // Somebody who is no browser.
+    // A client that is not a browser sends no origin.
     assert_eq!(app.root().get("/api/tenant").await.status, 200);
 }
 
 #[test]
-fn an_origin_that_is_none_is_named_at_the_start() {
+fn an_invalid_origin_in_the_settings_is_reported_at_the_start() {
     for (value, part) in [
         ("*", "wildcard"),
         ("https://good.example.com, https://app.example.com/", "https://app.example.com/"),

@@ -1,4 +1,4 @@
-//! What holds for every call of Databunker's dialect: who calls, in which tenant, in which form.
+//! Rules of every call of Databunker's dialect: authentication, the tenant, and the form of requests and answers.
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -8,7 +8,7 @@ use crate::support::bunker::{raw, schemas};
 use crate::support::callers::send;
 use crate::support::{Answer, Bunker, TestApp};
 
-/// Every call of the second version.
+/// Every call of version 2.
 const CALLS: [&str; 25] = [
     "TenantCreate",
     "TenantGet",
@@ -38,22 +38,22 @@ const CALLS: [&str; 25] = [
 ];
 
 #[tokio::test]
-async fn a_call_without_a_good_token_is_403_access_denied() {
+async fn a_call_without_a_valid_token_is_403_access_denied() {
     let app = TestApp::spawn().await;
     app.bunker_tenant("acme").await;
-    let nobody = app.bunker_anonymous();
-    let stranger = uuid::Uuid::new_v4().to_string();
+    let anonymous = app.bunker_anonymous();
+    let unknown_token = uuid::Uuid::new_v4().to_string();
     let root_in_capitals = app.root_token.to_uppercase();
     let bad = [
-        nobody.clone(),
-        nobody.with(""),
-        nobody.with(" "),
-        nobody.with("DEMO"),
-        nobody.with(&stranger),
-        nobody.with(&root_in_capitals[1..]),
-        nobody.with("rh_0123456789"),
-        nobody.with("' OR 1=1 --"),
-        nobody.with(&"x".repeat(4000)),
+        anonymous.clone(),
+        anonymous.with_token(""),
+        anonymous.with_token(" "),
+        anonymous.with_token("DEMO"),
+        anonymous.with_token(&unknown_token),
+        anonymous.with_token(&root_in_capitals[1..]),
+        anonymous.with_token("rh_0123456789"),
+        anonymous.with_token("' OR 1=1 --"),
+        anonymous.with_token(&"x".repeat(4000)),
     ];
     for call in CALLS {
         for caller in [&bad[0], &bad[4]] {
@@ -69,11 +69,11 @@ async fn a_call_without_a_good_token_is_403_access_denied() {
             );
         }
         assert_eq!(
-            caller.beside("acme").call("UserGet", json!({})).await.error(403),
+            caller.for_tenant("acme").call("UserGet", json!({})).await.error(403),
             "Access denied"
         );
     }
-    // Reten's way to say who calls is none here.
+    // Reten's bearer token is no credential in this dialect.
     let bearer = app.root().post("/v2/TenantListTenants", &json!({})).await;
     assert_eq!(bearer.error(403), "Access denied");
     let bytes = "POST /v2/UserGet HTTP/1.1\r\nHost: x\r\nX-Bunker-Token: \u{fffd}\r\nConnection: close\r\n\r\n";
@@ -81,7 +81,7 @@ async fn a_call_without_a_good_token_is_403_access_denied() {
 }
 
 #[tokio::test]
-async fn an_unknown_call_is_a_404_and_another_method_a_405_in_form() {
+async fn an_unknown_call_is_a_404_and_another_method_a_405_in_this_dialects_form() {
     let app = TestApp::spawn().await;
     let root = app.bunker_root();
     for caller in [&root, &app.bunker_anonymous()] {
@@ -114,7 +114,7 @@ async fn an_unknown_call_is_a_404_and_another_method_a_405_in_form() {
         let answer = send(caller.request(Method::HEAD, "/v2/NoSuchCall")).await;
         assert_eq!((answer.status, answer.text.as_str()), (404, ""));
     }
-    // Each of them is served, and says so by asking for what is missing or by doing it.
+    // Every call of the list is served: it succeeds or reports what is missing.
     for call in CALLS {
         let answer = root.call(call, json!({})).await;
         assert_ne!(answer.status, 404, "{call}: {answer:?}");
@@ -125,10 +125,10 @@ async fn an_unknown_call_is_a_404_and_another_method_a_405_in_form() {
 }
 
 #[tokio::test]
-async fn json_is_read_whatever_its_label_says() {
+async fn json_is_read_with_any_content_type() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
-    for (n, label) in [
+    for (n, content_type) in [
         "application/json",
         "application/json;charset=UTF-8",
         "application/x-www-form-urlencoded",
@@ -141,20 +141,20 @@ async fn json_is_read_whatever_its_label_says() {
     .enumerate()
     {
         let body = format!("\r\n {{\"profile\":{{\"login\":\"u{n}\"}}}}\n");
-        tenant.admin.send("/v2/UserCreate", label, body).await.ok();
+        tenant.admin.send("/v2/UserCreate", content_type, body).await.ok();
         tenant.admin.about("UserGet", "login", &format!("u{n}")).await.ok();
     }
-    // And without one.
+    // And without a content type.
     let body = "{\"profile\":{\"login\":\"none\"}}";
     send(tenant.admin.request(Method::POST, "/v2/UserCreate").body(body)).await.ok();
 }
 
 #[tokio::test]
-async fn no_body_at_all_is_as_good_as_an_empty_object() {
+async fn an_absent_body_counts_as_an_empty_object() {
     let app = TestApp::spawn().await;
     let root = &app.root_token;
     for (call, headers) in [
-        ("BulkListUnlock", ""), // curl: no length at all
+        ("BulkListUnlock", ""), // as curl sends it: no length
         ("BulkListUnlock", "Content-Type: application/json\r\nContent-Length: 0\r\n"),
         ("SystemGetSystemStats", "Content-Type: application/json\r\nContent-Length: 0\r\n"),
         ("TenantListTenants", "Content-Type: application/x-www-form-urlencoded\r\n"),
@@ -170,13 +170,13 @@ async fn no_body_at_all_is_as_good_as_an_empty_object() {
     }
     let blank = app.bunker_root().send("/v2/BulkListUnlock", "application/json", " \r\n\t").await;
     blank.ok();
-    // Where something must be said, it is named.
+    // A required parameter is reported as missing.
     let nothing = app.bunker_root().send("/v2/UserCreate", "application/json", "").await;
     assert_eq!(nothing.error(400), "Missing API request parameters: profile");
 }
 
 #[tokio::test]
-async fn a_body_that_cannot_be_read_is_a_400_in_form() {
+async fn an_unreadable_body_is_a_400_in_this_dialects_form() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let deep = "[".repeat(200_000);
@@ -202,20 +202,20 @@ async fn a_body_that_cannot_be_read_is_a_400_in_form() {
     let large =
         tenant.admin.send("/v2/UserCreate", "application/json", vec![b' '; (1 << 20) + 1]).await;
     assert_eq!(large.error(400), "The request body is larger than 1048576 bytes");
-    // It said more than it sent.
-    let cut = format!(
+    // The content is not what its encoding header says.
+    let mislabelled = format!(
         "POST /v2/UserCreate HTTP/1.1\r\nHost: x\r\nX-Bunker-Token: {}\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno gzip!!",
         tenant.xtoken
     );
-    let (status, body) = raw(&app, cut).await;
+    let (status, body) = raw(&app, mislabelled).await;
     assert_eq!((status, body.contains("Failed to decode")), (400, true), "{body}");
     assert_eq!(app.count(&tenant.schema(), "profiles").await, 0);
 }
 
 #[tokio::test]
-async fn unknown_keys_nulls_and_metadata_are_passed_over() {
+async fn unknown_keys_nulls_and_metadata_are_ignored() {
     let app = TestApp::spawn().await;
-    // What the vendor's own JavaScript example sends.
+    // The body of the vendor's own JavaScript example.
     let made = app
         .bunker_root()
         .call(
@@ -240,12 +240,12 @@ async fn unknown_keys_nulls_and_metadata_are_passed_over() {
 }
 
 #[tokio::test]
-async fn escapes_and_raw_text_are_the_same_text() {
+async fn escaped_and_raw_text_are_the_same_text() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
-    let escaped = r#"{"profile":{"login":"zo\u00eb \ud83c\udfe0","a\/b":"\u0041"}}"#; // as Python sends it
+    let escaped = r#"{"profile":{"login":"zo\u00eb \ud83c\udfe0","a\/b":"\u0041"}}"#; // as Python encodes it
     tenant.admin.send("/v2/UserCreate", "application/json", escaped).await.ok();
-    let raw = r#"{"mode":"login","identity":"zoë 🏠"}"#; // as JavaScript does
+    let raw = r#"{"mode":"login","identity":"zoë 🏠"}"#; // as JavaScript encodes it
     let answer = tenant.admin.send("/v2/UserGet", "application/json", raw).await;
     assert_eq!(answer.ok()["profile"], json!({ "login": "zoë 🏠", "a/b": "A" }));
 }
@@ -256,7 +256,7 @@ fn found_in(answer: &Answer) -> (u16, Value) {
 
 #[expect(clippy::too_many_lines, reason = "a table of cases, best read whole")]
 #[tokio::test]
-async fn the_tenant_is_the_headers_else_the_hosts_else_the_main_one() {
+async fn the_tenant_comes_from_the_header_else_the_host_else_it_is_the_main_tenant() {
     let by_domain = TestApp::builder().with("base_domain", "databunker.example.com").spawn().await;
     let by_label = TestApp::builder()
         .with("root_token", by_domain.root_token.clone())
@@ -271,7 +271,7 @@ async fn the_tenant_is_the_headers_else_the_hosts_else_the_main_one() {
     let in_main = json!({ "profile": { "login": "ada", "of": "main" } });
     root.call("UserCreate", in_main).await.ok();
 
-    // What the header says, the host, and what is found where a base domain is set and where none is.
+    // The header, the host, and the tenant that is found with and without a base domain.
     for (header, host, with_domain, without) in [
         (None, Some("acme.databunker.example.com"), "acme", "acme"),
         (None, Some("ACME.databunker.example.com:3000"), "acme", "acme"),
@@ -291,19 +291,19 @@ async fn the_tenant_is_the_headers_else_the_hosts_else_the_main_one() {
         (None, Some("acme.elsewhere.example.com"), "main", "acme"),
         (None, Some("a.b.databunker.example.com"), "main", "404"),
         (None, Some("www.databunker.example.com"), "main", "main"),
-        (None, Some("nobody.databunker.example.com"), "404", "404"),
-        (Some("nobody"), Some("acme.databunker.example.com"), "404", "404"),
-        (Some("No Body"), Some("acme.databunker.example.com"), "404", "404"),
+        (None, Some("absent.databunker.example.com"), "404", "404"),
+        (Some("absent"), Some("acme.databunker.example.com"), "404", "404"),
+        (Some("Not A Name"), Some("acme.databunker.example.com"), "404", "404"),
         (Some("ACME"), None, "404", "404"),
         (None, None, "main", "main"),
     ] {
         for (app, expected) in [(&by_domain, with_domain), (&by_label, without)] {
             let mut caller: Bunker = app.bunker(&by_domain.root_token);
             if let Some(header) = header {
-                caller = caller.beside(header);
+                caller = caller.for_tenant(header);
             }
             if let Some(host) = host {
-                caller = caller.at(host);
+                caller = caller.at_host(host);
             }
             let answer = caller.about("UserGet", "login", "ada").await;
             let found = match found_in(&answer) {
@@ -317,18 +317,18 @@ async fn the_tenant_is_the_headers_else_the_hosts_else_the_main_one() {
             assert_eq!(found, expected, "{header:?} {host:?}");
         }
     }
-    // A tenant's token needs no name, and takes no other's.
+    // A tenant's token needs no tenant name and is refused beside another tenant's name.
     for (caller, expected) in [
         (acme.admin.clone(), 200),
-        (acme.admin.at("127.0.0.1"), 200),
-        (acme.admin.at("nobody.databunker.example.com"), 200),
-        (acme.admin.beside("acme"), 200),
-        (acme.admin.beside(""), 200),
-        (acme.admin.beside("beta"), 403),
-        (acme.admin.beside("main"), 403),
-        (acme.admin.beside("nobody"), 403),
-        (acme.admin.beside("No Body"), 403),
-        (acme.admin.at("beta.databunker.example.com"), 403),
+        (acme.admin.at_host("127.0.0.1"), 200),
+        (acme.admin.at_host("absent.databunker.example.com"), 200),
+        (acme.admin.for_tenant("acme"), 200),
+        (acme.admin.for_tenant(""), 200),
+        (acme.admin.for_tenant("beta"), 403),
+        (acme.admin.for_tenant("main"), 403),
+        (acme.admin.for_tenant("absent"), 403),
+        (acme.admin.for_tenant("Not A Name"), 403),
+        (acme.admin.at_host("beta.databunker.example.com"), 403),
     ] {
         let answer = caller.about("UserGet", "login", "ada").await;
         assert_eq!(answer.status, expected, "{answer:?}");
@@ -341,14 +341,14 @@ async fn the_tenant_is_the_headers_else_the_hosts_else_the_main_one() {
 }
 
 #[tokio::test]
-async fn first_uses_of_the_main_tenant_at_once_make_exactly_one() {
-    let here = TestApp::spawn().await;
-    let there = TestApp::builder()
-        .with("root_token", here.root_token.clone())
-        .on(here.database.clone())
+async fn concurrent_first_uses_of_the_main_tenant_create_exactly_one() {
+    let first = TestApp::spawn().await;
+    let second = TestApp::builder()
+        .with("root_token", first.root_token.clone())
+        .on(first.database.clone())
         .spawn()
         .await;
-    let (one, other) = (here.bunker_root(), there.bunker(&here.root_token));
+    let (one, other) = (first.bunker_root(), second.bunker(&first.root_token));
     let create = |n: usize| {
         let caller = if n.is_multiple_of(2) { one.clone() } else { other.clone() };
         async move {
@@ -358,17 +358,17 @@ async fn first_uses_of_the_main_tenant_at_once_make_exactly_one() {
     for answer in join_all((0..24).map(create)).await {
         answer.ok();
     }
-    let sql = here.sql().await;
+    let sql = first.sql().await;
     let row =
         sql.query_one("SELECT count(*), min(number), min(slug) FROM tenants", &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, &str>(2)), (1, 1, "main"));
     let schemas = schemas(&sql).await;
     assert_eq!(schemas.len(), 1);
-    assert_eq!(here.count(&schemas[0], "profiles").await, 24);
+    assert_eq!(first.count(&schemas[0], "profiles").await, 24);
 }
 
 #[tokio::test]
-async fn installers_and_monitors_need_no_token() {
+async fn status_and_metrics_need_no_token() {
     let app = TestApp::spawn().await;
     let status = app.anonymous().get("/status").await;
     assert_eq!((status.status, status.text.as_str()), (200, "OK"));
@@ -378,7 +378,7 @@ async fn installers_and_monitors_need_no_token() {
 }
 
 #[tokio::test]
-async fn people_are_served_in_every_mode_of_isolation_and_of_statements() {
+async fn profiles_work_in_every_isolation_and_statement_mode() {
     for (isolation, statements) in
         [("role", "cached"), ("search_path", "unnamed"), ("search_path", "cached")]
     {
@@ -401,8 +401,8 @@ async fn people_are_served_in_every_mode_of_isolation_and_of_statements() {
             let found = json!({ "identity": "ada@", "unlockuuid": unlockuuid });
             assert_eq!(tenant.admin.call("UserSearch", found).await.ok()["total"], 1);
             let users = json!([{ "mode": "phone", "identity": "1" }, { "mode": "token", "identity": token }]);
-            let gone = tenant.admin.call("UserDeleteBulk", json!({ "users": users })).await;
-            assert_eq!(gone.ok()["deleted_count"], 2);
+            let deleted = tenant.admin.call("UserDeleteBulk", json!({ "users": users })).await;
+            assert_eq!(deleted.ok()["deleted_count"], 2);
             let root = app.bunker_root();
             let restore = json!({ "token": token, "tenantid": tenant.number, "unlockuuid": root.unlock().await });
             let restored = root.call("SystemRestoreUserProfile", restore).await;
@@ -421,8 +421,8 @@ async fn refused_calls_leave_no_transaction_open() {
     let ada = |extra: Value| {
         let mut body = json!({ "mode": "login", "identity": "ada" });
         body.as_object_mut()
-            .expect("it is one")
-            .extend(extra.as_object().cloned().expect("it is one"));
+            .expect("it is an object")
+            .extend(extra.as_object().cloned().expect("it is an object"));
         body
     };
     let refused = [

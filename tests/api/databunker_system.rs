@@ -6,7 +6,7 @@ use time::Duration;
 use crate::support::bunker::redacted;
 use crate::support::{Bunker, BunkerTenant, TestApp};
 
-/// The cross-tenant calls, and what they are called in the audit trail.
+/// The cross-tenant calls and their actions in the audit log.
 const SYSTEM_CALLS: [(&str, &str); 4] = [
     ("SystemGetUserProfiles", "system.get_profiles"),
     ("SystemSearchUserProfiles", "system.search_profiles"),
@@ -18,7 +18,7 @@ const BAD_UNLOCK: &str = "The unlockuuid value was not found or is not valid";
 const MAIN_ONLY: &str = "Only the main tenant admin can do this";
 
 #[tokio::test]
-async fn an_unlock_is_a_uuid_that_is_good_for_a_minute_and_as_often_as_needed() {
+async fn an_unlock_is_a_uuid_that_is_valid_for_a_minute_and_any_number_of_calls() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let answer = tenant.admin.call("BulkListUnlock", json!({})).await;
@@ -32,7 +32,7 @@ async fn an_unlock_is_a_uuid_that_is_good_for_a_minute_and_as_often_as_needed() 
     list().await.ok();
     app.clock.advance(Duration::seconds(21));
     assert_eq!(list().await.error(403), BAD_UNLOCK);
-    // Only its digest was kept, and that goes with the next one.
+    // Only the digest is stored, and the next unlock deletes the expired one.
     tenant.admin.unlock().await;
     let sql = app.sql().await;
     let row = sql
@@ -42,32 +42,35 @@ async fn an_unlock_is_a_uuid_that_is_good_for_a_minute_and_as_often_as_needed() 
 }
 
 #[tokio::test]
-async fn an_unlock_opens_for_its_holder_alone() {
+async fn an_unlock_is_valid_for_its_owner_only() {
     let app = TestApp::spawn().await;
     let (a, b) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
     let root = app.bunker_root();
-    let holders = [a.admin.clone(), b.admin.clone(), root.beside("acme")];
+    let owners = [a.admin.clone(), b.admin.clone(), root.for_tenant("acme")];
     let mut unlocks = Vec::new();
-    for holder in &holders {
-        unlocks.push(holder.unlock().await);
+    for owner in &owners {
+        unlocks.push(owner.unlock().await);
     }
-    for (who, holder) in holders.iter().enumerate() {
-        for (whose, unlockuuid) in unlocks.iter().enumerate() {
+    for (caller, owner) in owners.iter().enumerate() {
+        for (source, unlockuuid) in unlocks.iter().enumerate() {
             let body = json!({ "unlockuuid": unlockuuid });
-            let answer = holder.call("BulkListAllUsers", body).await;
-            if who == whose {
+            let answer = owner.call("BulkListAllUsers", body).await;
+            if caller == source {
                 answer.ok();
             } else {
-                assert_eq!(answer.error(403), BAD_UNLOCK, "{who} with that of {whose}");
+                assert_eq!(answer.error(403), BAD_UNLOCK, "{caller} with the unlock of {source}");
             }
         }
     }
-    // In whatever tenant root works.
-    root.beside("beta").call("BulkListAllUsers", json!({ "unlockuuid": unlocks[2] })).await.ok();
+    // The unlock of root is valid in every tenant.
+    root.for_tenant("beta")
+        .call("BulkListAllUsers", json!({ "unlockuuid": unlocks[2] }))
+        .await
+        .ok();
 }
 
 #[tokio::test]
-async fn what_is_no_good_unlock_opens_nothing() {
+async fn an_invalid_unlock_is_refused_by_every_call_that_needs_one() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let person = json!({ "mode": "email", "identity": "ada@example.com", "users": [{ "mode": "login", "identity": "x" }] });
@@ -106,12 +109,12 @@ async fn what_is_no_good_unlock_opens_nothing() {
     assert_eq!(nothing.error(403), BAD_UNLOCK);
     for (call, _) in SYSTEM_CALLS {
         let body = json!({ "unlockuuid": roots });
-        app.bunker_root().call(call, body).await.error(400); // passed, and the rest is missing
+        app.bunker_root().call(call, body).await.error(400); // the unlock is accepted, the other parameters are missing
     }
 }
 
 #[tokio::test]
-async fn every_criterion_of_a_bulk_list_is_looked_for_and_who_is_unknown_left_out() {
+async fn a_bulk_list_returns_the_record_of_each_criterion_and_omits_unknown_ones() {
     let app = TestApp::spawn().await;
     let (tenant, other) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
     other.add(json!({ "email": "secret@beta.example.com" })).await;
@@ -122,7 +125,7 @@ async fn every_criterion_of_a_bulk_list_is_looked_for_and_who_is_unknown_left_ou
             .await;
         users.push(json!({ "mode": "custom", "identity": format!("legacy-{n}") }));
     }
-    users.push(json!({ "mode": "email", "identity": "U3@example.com" })); // again
+    users.push(json!({ "mode": "email", "identity": "U3@example.com" })); // the same record again
     users.push(json!({ "mode": "email", "identity": "secret@beta.example.com" }));
     users.push(json!({ "mode": "phone", "identity": 4711 }));
     let unlockuuid = tenant.admin.unlock().await;
@@ -144,8 +147,8 @@ async fn every_criterion_of_a_bulk_list_is_looked_for_and_who_is_unknown_left_ou
         redacted(&answer.body["rows"][0]),
         json!({ "token": "<uuid>", "profile": { "custom": "legacy-0", "email": "u0@example.com" }, "version": 1 })
     );
-    let nobody = list(json!([{ "mode": "custom", "identity": "absent" }])).await;
-    assert_eq!(nobody.ok(), &json!({ "status": "ok", "total": 0, "rows": [] }));
+    let unknown = list(json!([{ "mode": "custom", "identity": "absent" }])).await;
+    assert_eq!(unknown.ok(), &json!({ "status": "ok", "total": 0, "rows": [] }));
     for (bad, message) in [
         (json!([]), "Missing API request parameters: users"),
         (json!(null), "Missing API request parameters: users"),
@@ -166,7 +169,7 @@ async fn every_criterion_of_a_bulk_list_is_looked_for_and_who_is_unknown_left_ou
 }
 
 #[tokio::test]
-async fn all_records_are_listed_in_pages_oldest_first_and_past_the_end_none() {
+async fn all_records_are_listed_in_pages_oldest_first() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let records: Vec<Value> =
@@ -187,7 +190,7 @@ async fn all_records_are_listed_in_pages_oldest_first_and_past_the_end_none() {
     assert_eq!(seen.last().map(String::as_str), Some("last"));
     seen.sort();
     seen.dedup();
-    assert_eq!(seen.len(), 26, "each of them once");
+    assert_eq!(seen.len(), 26, "each record once");
     for limit in [json!(100), json!(1000), json!(0), json!("100")] {
         let body = json!({ "unlockuuid": unlockuuid, "limit": limit });
         let page = tenant.admin.call("BulkListAllUsers", body).await;
@@ -195,7 +198,7 @@ async fn all_records_are_listed_in_pages_oldest_first_and_past_the_end_none() {
     }
 }
 
-/// Three tenants; the first two know Ada.
+/// Makes three tenants; the first two hold a record of Ada.
 async fn three_tenants(app: &TestApp) -> (BunkerTenant, BunkerTenant, BunkerTenant) {
     let (a, b) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
     let c = app.bunker_tenant("gamma").await;
@@ -205,7 +208,7 @@ async fn three_tenants(app: &TestApp) -> (BunkerTenant, BunkerTenant, BunkerTena
     (a, b, c)
 }
 
-/// A System call as root, with an unlock.
+/// Sends a System call as root, with an unlock.
 async fn system(app: &TestApp, call: &str, mut body: Value) -> crate::support::Answer {
     let root = app.bunker_root();
     body["unlockuuid"] = json!(root.unlock().await);
@@ -220,7 +223,7 @@ fn ada() -> Value {
 async fn a_person_is_found_across_all_tenants_by_the_documented_curls() {
     let app = TestApp::spawn().await;
     let (a, b, _) = three_tenants(&app).await;
-    // No Content-Type and no body, as the page's first curl.
+    // No Content-Type and no body, as in the first curl of the documentation.
     let root = app.bunker_root();
     let unlock =
         crate::support::callers::send(root.request(reqwest::Method::POST, "/v2/BulkListUnlock"))
@@ -241,8 +244,8 @@ async fn a_person_is_found_across_all_tenants_by_the_documented_curls() {
     let by_phone = json!({ "mode": "phone", "identity": "555" });
     let answer = system(&app, "SystemGetUserProfiles", by_phone).await;
     assert_eq!(redacted(answer.ok()), json!({ "status": "ok", "total": 1, "rows": [rows[1]] }));
-    let nobody = json!({ "mode": "custom", "identity": "x" });
-    let answer = system(&app, "SystemGetUserProfiles", nobody).await;
+    let unknown = json!({ "mode": "custom", "identity": "x" });
+    let answer = system(&app, "SystemGetUserProfiles", unknown).await;
     assert_eq!(answer.ok(), &json!({ "status": "ok", "total": 0, "rows": [] }));
     for (text, total) in [("@example.com", 3), ("ADA@", 2), ("55", 1), ("%", 0)] {
         let answer = system(&app, "SystemSearchUserProfiles", json!({ "identity": text })).await;
@@ -277,7 +280,7 @@ async fn a_person_is_found_across_all_tenants_by_the_documented_curls() {
 }
 
 #[tokio::test]
-async fn a_person_is_deleted_everywhere_or_in_the_tenant_that_is_named() {
+async fn a_person_is_deleted_in_all_tenants_or_in_the_named_one() {
     let app = TestApp::spawn().await;
     let (a, b, c) = three_tenants(&app).await;
     let with = |extra: Value| {
@@ -289,7 +292,7 @@ async fn a_person_is_deleted_everywhere_or_in_the_tenant_that_is_named() {
     let delete = |extra: Value| system(&app, "SystemDeleteUserProfiles", with(extra));
     for (extra, message) in [
         (json!({ "tenantid": 999 }), "The tenant was not found"),
-        (json!({ "tenantname": "nobody" }), "The tenant was not found"),
+        (json!({ "tenantname": "absent" }), "The tenant was not found"),
         (json!({ "tenantname": "No Such" }), "The tenant was not found"),
     ] {
         assert_eq!(delete(extra).await.error(404), message);
@@ -309,22 +312,22 @@ async fn a_person_is_deleted_everywhere_or_in_the_tenant_that_is_named() {
     for (tenant, left) in [(&a, 0), (&b, 0), (&c, 1)] {
         assert_eq!(app.count(&tenant.schema(), "profiles").await, left);
     }
-    // By token only where the tenant is named, since it means nothing elsewhere.
+    // A record token is valid in its own tenant only, so the tenant must be named.
     let token = c.admin.get("bob@example.com").await.body["token"].clone();
     let by_token = json!({ "mode": "token", "identity": token });
     let answer = system(&app, "SystemDeleteUserProfiles", by_token.clone()).await;
     assert_eq!(answer.error(400), "Missing API request parameters: tenantid");
-    let mut elsewhere = by_token.clone();
-    elsewhere["tenantname"] = json!("acme");
-    assert_eq!(system(&app, "SystemDeleteUserProfiles", elsewhere).await.ok()["total"], 0);
-    let mut there = by_token;
-    there["tenantname"] = json!("gamma");
-    assert_eq!(system(&app, "SystemDeleteUserProfiles", there).await.ok()["total"], 1);
+    let mut in_acme = by_token.clone();
+    in_acme["tenantname"] = json!("acme");
+    assert_eq!(system(&app, "SystemDeleteUserProfiles", in_acme).await.ok()["total"], 0);
+    let mut in_gamma = by_token;
+    in_gamma["tenantname"] = json!("gamma");
+    assert_eq!(system(&app, "SystemDeleteUserProfiles", in_gamma).await.ok()["total"], 1);
     assert_eq!(app.count(&c.schema(), "profiles").await, 0);
 }
 
 #[tokio::test]
-async fn a_deleted_record_is_restored_as_it_last_was_under_the_token_that_it_had() {
+async fn a_deleted_record_is_restored_in_its_last_version_under_its_old_token() {
     let app = TestApp::spawn().await;
     let (a, b, _) = three_tenants(&app).await;
     let token = a.admin.get("ada@example.com").await.body["token"].clone();
@@ -339,9 +342,9 @@ async fn a_deleted_record_is_restored_as_it_last_was_under_the_token_that_it_had
     let not_deleted = restore(json!({ "tenantname": "acme" })).await;
     assert_eq!(not_deleted.error(409), "The user record is not deleted");
     a.admin.about("UserDelete", "login", "ada").await.ok();
-    // In the tenant that it was in, and in no other.
-    let elsewhere = restore(json!({ "tenantid": b.number })).await;
-    assert_eq!(elsewhere.error(404), "The user record was not found");
+    // It is restored in its own tenant only.
+    let in_beta = restore(json!({ "tenantid": b.number })).await;
+    assert_eq!(in_beta.error(404), "The user record was not found");
     for (extra, status, message) in [
         (json!({}), 400, "Missing API request parameters: tenantid"),
         (json!({ "tenantid": 999 }), 404, "The tenant was not found"),
@@ -359,10 +362,10 @@ async fn a_deleted_record_is_restored_as_it_last_was_under_the_token_that_it_had
     ] {
         assert_eq!(restore(extra).await.error(status), message);
     }
-    let usurper = a.add(json!({ "email": "ada@example.com" })).await;
+    let successor = a.add(json!({ "email": "ada@example.com" })).await;
     let refused = restore(json!({ "tenantname": "acme" })).await;
     assert_eq!(refused.error(409), "Duplicate index: email");
-    a.admin.about("UserDelete", "token", &usurper).await.ok();
+    a.admin.about("UserDelete", "token", &successor).await.ok();
 
     let profile = json!({ "email": "ada@example.com", "login": "ada", "of": "the second version" });
     let restored = restore(json!({ "tenantid": a.number.to_string() })).await;
@@ -380,7 +383,7 @@ async fn a_deleted_record_is_restored_as_it_last_was_under_the_token_that_it_had
 }
 
 #[tokio::test]
-async fn a_restored_record_keeps_its_end_and_one_that_has_run_out_does_not_come_back() {
+async fn a_restored_record_keeps_its_expiry_and_an_expired_one_is_not_restored() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let body = json!({ "profile": { "login": "ada" }, "finaltime": "10d", "slidingtime": "3d" });
@@ -397,40 +400,45 @@ async fn a_restored_record_keeps_its_end_and_one_that_has_run_out_does_not_come_
     restore().await.ok();
     let read = tenant.admin.about("UserGet", "login", "ada").await;
     assert_eq!((&read.ok()["finaltime"], &read.body["slidingtime"]), (&json!("10d"), &json!("3d")));
-    // The final time, two days from now, and not three.
+    // The record ends at its final time, in two days, and not at its sliding time, in three.
     let later = read.body["expirationtime"].as_i64().unwrap() - end;
     assert!((later - 7 * 86_400).abs() < 600, "{later}");
     app.clock.advance(Duration::days(3));
-    // Run out, whether it is still in the table or not, and whether or not it was deleted before.
+    // An expired record is not restored, whether or not it was deleted before or is still in the table.
     assert_eq!(restore().await.error(404), "The user record was not found");
     assert_eq!(app.count(&tenant.schema(), "profile_versions").await, 0);
 }
 
 #[expect(clippy::too_many_lines, reason = "a table of cases, best read whole")]
 #[tokio::test]
-async fn every_system_call_passes_three_gates_and_is_written_down_also_when_refused() {
+async fn every_system_call_needs_the_main_tenant_and_an_unlock_and_is_audited_even_if_refused() {
     let app = TestApp::spawn().await;
     let (tenant, _, _) = three_tenants(&app).await;
     let root = app.bunker_root();
-    let (theirs, mut ours) = (tenant.admin.unlock().await, root.unlock().await);
+    let (tenants_unlock, mut root_unlock) = (tenant.admin.unlock().await, root.unlock().await);
     let mut expected: Vec<(&str, String, bool, Option<&str>)> = Vec::new();
     let audit = "SELECT count(*) FROM audit_events WHERE action LIKE 'system.%'";
     let sql = app.sql().await;
     let mut written: i64 = sql.query_one(audit, &[]).await.unwrap().get(0);
     for (call, action) in SYSTEM_CALLS {
-        let with = |unlock: &str| json!({ "mode": "login", "identity": "nobody", "token": tenant.id, "tenantname": "acme", "unlockuuid": unlock });
+        let with = |unlock: &str| json!({ "mode": "login", "identity": "unlisted", "token": tenant.id, "tenantname": "acme", "unlockuuid": unlock });
         let cases: [(&Bunker, Value, u16, Option<&str>); 5] = [
-            // Not even with an unlock of its own, or beside the main tenant's name.
-            (&tenant.admin, with(&theirs), 403, Some("forbidden")),
-            (&tenant.admin, with(&ours), 403, Some("forbidden")),
-            (&root, with(&theirs), 403, Some("unauthenticated")),
+            // A tenant's token is refused with any unlock.
+            (&tenant.admin, with(&tenants_unlock), 403, Some("forbidden")),
+            (&tenant.admin, with(&root_unlock), 403, Some("forbidden")),
+            (&root, with(&tenants_unlock), 403, Some("unauthenticated")),
             (&root, json!({}), 403, Some("unauthenticated")),
-            (&root, with(&ours), if action == "system.restore_profile" { 404 } else { 200 }, None),
+            (
+                &root,
+                with(&root_unlock),
+                if action == "system.restore_profile" { 404 } else { 200 },
+                None,
+            ),
         ];
         for (caller, body, status, refusal) in cases {
             let answer = caller.call(call, body).await;
             assert_eq!(answer.status, status, "{call}: {answer:?}");
-            let actor = if caller.is_same_as(&root) { "root" } else { "token" };
+            let actor = if caller.has_same_token(&root) { "root" } else { "token" };
             expected.push((action, actor.to_owned(), refusal.is_none(), refusal));
             written += 1;
             assert_eq!(
@@ -439,7 +447,7 @@ async fn every_system_call_passes_three_gates_and_is_written_down_also_when_refu
                 "{call}"
             );
         }
-        // What cannot be read is refused for whoever may not, and written down too.
+        // Authorization precedes the reading of the body: 403 for an unreadable body, and an audit event.
         for (caller, label) in [(&tenant.admin, MAIN_ONLY), (&root, BAD_UNLOCK)] {
             let answer = caller.send(&format!("/v2/{call}"), "application/json", "{").await;
             assert_eq!(answer.error(403), label);
@@ -449,11 +457,11 @@ async fn every_system_call_passes_three_gates_and_is_written_down_also_when_refu
             expected.push((action, actor.to_owned(), false, Some(refusal)));
         }
         app.clock.advance(Duration::seconds(61));
-        let stale = root.call(call, with(&ours)).await;
+        let stale = root.call(call, with(&root_unlock)).await;
         assert_eq!(stale.error(403), BAD_UNLOCK);
         expected.push((action, "root".to_owned(), false, Some("unauthenticated")));
         written += 1;
-        ours = root.unlock().await;
+        root_unlock = root.unlock().await;
         tenant.admin.unlock().await;
     }
     let rows = sql
@@ -468,16 +476,16 @@ async fn every_system_call_passes_three_gates_and_is_written_down_also_when_refu
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
     assert_eq!(found, expected);
     assert!(rows.iter().all(|row| !row.get::<_, &str>(4).is_empty()));
-    let names = "SELECT count(*) FROM audit_events e WHERE e::text LIKE '%nobody%'";
+    let names = "SELECT count(*) FROM audit_events e WHERE e::text LIKE '%unlisted%'";
     assert_eq!(
         sql.query_one(names, &[]).await.unwrap().get::<_, i64>(0),
         0,
-        "nobody is named in it"
+        "audit events do not hold the identity"
     );
 }
 
 #[tokio::test]
-async fn a_tenant_that_cannot_be_asked_is_named_and_the_others_answer() {
+async fn an_unavailable_tenant_is_reported_and_the_others_are_served() {
     let app = TestApp::spawn().await;
     let (a, b, c) = three_tenants(&app).await;
     let sql = app.sql().await;
@@ -498,11 +506,15 @@ async fn a_tenant_that_cannot_be_asked_is_named_and_the_others_answer() {
         assert_eq!(answer.ok()["errors"], errors, "{call}");
         assert_eq!(answer.body["total"], 1, "{call}");
         assert_eq!(answer.body["rows"][0]["tenantname"], "beta", "{call}");
-        assert!(!answer.text.contains("profiles\""), "no word of the database: {}", answer.text);
+        assert!(
+            !answer.text.contains("profiles\""),
+            "the answer reveals nothing of the database: {}",
+            answer.text
+        );
     }
     let stats = app.bunker_root().call("SystemGetSystemStats", json!({})).await;
     assert_eq!(stats.ok()["errors"], errors);
-    // Named alone, a tenant that does not answer is an error of the call.
+    // If the call names the unavailable tenant, the whole call fails.
     let mut named = ada();
     named["tenantname"] = json!("gamma");
     let refused = system(&app, "SystemDeleteUserProfiles", named).await;
@@ -517,7 +529,7 @@ async fn a_tenant_that_cannot_be_asked_is_named_and_the_others_answer() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_locked_does_not_hold_up_the_others_for_ever() {
+async fn a_locked_tenant_is_reported_after_the_lock_timeout_and_the_others_are_served() {
     let app = TestApp::builder().with("database.lock_timeout", "300ms").spawn().await;
     let (a, _, _) = three_tenants(&app).await;
     let mut sql = app.sql().await;
@@ -528,7 +540,7 @@ async fn a_tenant_that_is_locked_does_not_hold_up_the_others_for_ever() {
     let answer = system(&app, "SystemGetUserProfiles", ada()).await;
     assert_eq!(answer.ok()["total"], 1);
     assert_eq!(answer.body["errors"][0]["tenantname"], "acme");
-    // Inside the tenant it is a conflict that says to try again, and no connection is lost to it.
+    // A call inside the locked tenant is answered with a conflict, and no connection is lost.
     let update = json!({ "mode": "login", "identity": "ada", "profile": { "n": 1 } });
     let updates = (0..12).map(|_| a.admin.call("UserUpdate", update.clone()));
     for refused in futures_util::future::join_all(updates).await {
@@ -539,7 +551,7 @@ async fn a_tenant_that_is_locked_does_not_hold_up_the_others_for_ever() {
 }
 
 #[tokio::test]
-async fn the_whole_house_is_counted() {
+async fn the_system_statistics_count_all_tenants() {
     let app = TestApp::spawn().await;
     let (tenant, ..) = three_tenants(&app).await;
     let stats = app.bunker_root().call("SystemGetSystemStats", json!({})).await;
@@ -553,7 +565,7 @@ async fn the_whole_house_is_counted() {
 }
 
 #[tokio::test]
-async fn the_main_tenant_can_be_named_as_our_answers_name_it() {
+async fn the_main_tenant_is_found_by_the_name_in_the_answers() {
     let app = TestApp::spawn().await;
     let root = app.bunker_root();
     let made = root.call("UserCreate", json!({ "profile": { "email": "ada@example.com" } })).await;
@@ -561,7 +573,7 @@ async fn the_main_tenant_can_be_named_as_our_answers_name_it() {
     let found = system(&app, "SystemGetUserProfiles", ada()).await;
     let name = found.ok()["rows"][0]["tenantname"].clone();
     assert_eq!((&name, &found.body["rows"][0]["tenantid"]), (&json!("main"), &json!(1)));
-    root.beside("main").get("ada@example.com").await.ok();
+    root.for_tenant("main").get("ada@example.com").await.ok();
     root.get("ada@example.com").await.ok();
     let mut body = ada();
     body["tenantname"] = name.clone();

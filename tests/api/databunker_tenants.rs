@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use crate::support::bunker::{redacted, schemas};
 use crate::support::{Bunker, TestApp};
 
-/// What curl writes on a body by itself.
-const CURLS_LABEL: &str = "application/x-www-form-urlencoded";
+/// The content type that curl sends by default.
+const CURL_CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
 
 #[tokio::test]
-async fn a_tenant_is_made_by_the_documented_curl() {
+async fn the_documented_curl_creates_a_tenant() {
     let app = TestApp::spawn().await;
     let body = r#"{"tenantorg":"testorg","tenantname":"testname"}"#;
-    let answer = app.bunker_root().send("/v2/TenantCreate", CURLS_LABEL, body).await;
+    let answer = app.bunker_root().send("/v2/TenantCreate", CURL_CONTENT_TYPE, body).await;
     assert_eq!(redacted(answer.ok()), json!({ "status": "ok", "xtoken": "<uuid>", "tenantid": 2 }));
     let sql = app.sql().await;
     let row = sql
@@ -38,7 +38,7 @@ async fn a_tenant_is_made_by_the_documented_curl() {
 }
 
 #[tokio::test]
-async fn the_token_is_shown_once_and_kept_as_a_digest() {
+async fn the_token_is_shown_once_and_stored_as_a_digest() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let everything = "SELECT string_agg(t::text, ' ') FROM tokens t";
@@ -50,7 +50,7 @@ async fn the_token_is_shown_once_and_kept_as_a_digest() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_cannot_be_made_leaves_nothing_behind() {
+async fn a_refused_create_leaves_nothing_behind() {
     let app = TestApp::spawn().await;
     let root = app.bunker_root();
     let long = "a".repeat(64);
@@ -76,7 +76,7 @@ async fn a_tenant_that_cannot_be_made_leaves_nothing_behind() {
     for (body, message) in [
         (json!({}), "Missing API request parameters: tenantname, tenantorg"),
         (json!({ "tenantname": "acme" }), "Missing API request parameters: tenantorg"),
-        // The names that the vendor's table gave by mistake.
+        // The parameter names that the vendor's table lists by mistake.
         (
             json!({ "name": "acme", "org": "x" }),
             "Missing API request parameters: tenantname, tenantorg",
@@ -103,13 +103,13 @@ async fn a_tenant_that_cannot_be_made_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn two_creates_of_one_name_leave_exactly_one_tenant() {
+async fn concurrent_creates_of_one_name_leave_exactly_one_tenant() {
     let app = TestApp::spawn().await;
     let root = app.bunker_root();
     let create = || root.call("TenantCreate", json!({ "tenantname": "acme", "tenantorg": "x" }));
     let answers = futures_util::future::join_all([create(), create(), create()]).await;
-    let won = answers.iter().filter(|answer| answer.status == 200).count();
-    assert_eq!(won, 1, "{answers:?}");
+    let created = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!(created, 1, "{answers:?}");
     for answer in answers.iter().filter(|answer| answer.status != 200) {
         assert_eq!(answer.error(409), "Duplicate tenant name");
     }
@@ -117,7 +117,7 @@ async fn two_creates_of_one_name_leave_exactly_one_tenant() {
 }
 
 #[tokio::test]
-async fn a_tenants_token_may_do_nothing_to_tenants_but_rename_its_own() {
+async fn a_tenants_token_reads_and_updates_its_own_tenant_only() {
     let app = TestApp::spawn().await;
     let (a, b) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
     let main_only = "Only the main tenant admin can do this";
@@ -132,7 +132,7 @@ async fn a_tenants_token_may_do_nothing_to_tenants_but_rename_its_own() {
     for call in ["TenantGet", "TenantUpdate"] {
         let body = json!({ "tenantid": b.number, "tenantname": "stolen", "tenantorg": "x" });
         assert_eq!(a.admin.call(call, body).await.error(403), "Access denied", "{call}");
-        // Whether or not there is such a tenant.
+        // The answer is the same for a tenant that does not exist.
         let body = json!({ "tenantid": 999, "tenantname": "stolen", "tenantorg": "x" });
         assert_eq!(a.admin.call(call, body).await.error(403), "Access denied", "{call}");
     }
@@ -142,7 +142,7 @@ async fn a_tenants_token_may_do_nothing_to_tenants_but_rename_its_own() {
 }
 
 #[tokio::test]
-async fn a_tenant_is_read_by_its_number_as_number_or_text() {
+async fn a_tenant_is_read_by_its_number_as_a_number_or_as_text() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let expected = json!({ "status": "ok", "tenantname": "acme", "tenantorg": "testorg" });
@@ -158,17 +158,17 @@ async fn a_tenant_is_read_by_its_number_as_number_or_text() {
     for bad in [json!("acme"), json!(1.5), json!([]), json!("99999999999999999999"), json!(true)] {
         assert_eq!(read(bad).await.error(400), "The tenantid parameter has an incorrect format");
     }
-    let nobody = "Missing API request parameters: tenantid";
-    assert_eq!(root.call("TenantGet", json!({})).await.error(400), nobody);
+    let missing = "Missing API request parameters: tenantid";
+    assert_eq!(root.call("TenantGet", json!({})).await.error(400), missing);
 }
 
 #[tokio::test]
-async fn a_tenant_is_renamed_by_the_documented_curl() {
+async fn the_documented_curl_renames_a_tenant() {
     let app = TestApp::builder().with("base_domain", "databunker-domain.com").spawn().await;
     let tenant = app.bunker_tenant("oldtenant").await;
-    let admin = tenant.admin.at("oldtenant.databunker-domain.com");
+    let admin = tenant.admin.at_host("oldtenant.databunker-domain.com");
     let body = r#"{"tenantname":"newname"}"#;
-    let answer = admin.send("/v2/TenantUpdate", CURLS_LABEL, body).await;
+    let answer = admin.send("/v2/TenantUpdate", CURL_CONTENT_TYPE, body).await;
     assert_eq!(answer.ok(), &json!({ "status": "ok" }));
     let row =
         app.sql().await.query_one("SELECT slug, name, org, id FROM tenants", &[]).await.unwrap();
@@ -177,7 +177,7 @@ async fn a_tenant_is_renamed_by_the_documented_curl() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_it_names_and_nothing_else() {
+async fn an_update_changes_only_the_parameters_that_it_names() {
     let app = TestApp::spawn().await;
     let (tenant, other) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
     let root = app.bunker_root();
@@ -188,7 +188,7 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
         (&root, json!({ "tenantid": id, "email": "a@b.co" }), ("gamma", "org2", "a@b.co")),
         (&tenant.admin, json!({ "tenantid": id, "tenantname": null }), ("gamma", "org2", "a@b.co")),
         (&tenant.admin, json!({ "tenantorg": "org3" }), ("gamma", "org3", "a@b.co")),
-        (&tenant.admin, json!({ "tenantname": "gamma" }), ("gamma", "org3", "a@b.co")), // its own name
+        (&tenant.admin, json!({ "tenantname": "gamma" }), ("gamma", "org3", "a@b.co")), // its current name
     ] {
         assert_eq!(caller.call("TenantUpdate", body).await.ok(), &json!({ "status": "ok" }));
         assert_eq!(row_of(&app, tenant.number).await, now);
@@ -199,8 +199,8 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
     let taken = refused(json!({ "tenantname": "beta", "tenantorg": "org4" })).await;
     assert_eq!(taken.error(409), "Duplicate tenant name");
     assert_eq!(row_of(&app, tenant.number).await, ("gamma", "org3", "a@b.co"));
-    let nowhere = root.call("TenantUpdate", json!({ "tenantid": 999, "tenantname": "x" })).await;
-    assert_eq!(nowhere.error(404), "The tenant was not found");
+    let unknown = root.call("TenantUpdate", json!({ "tenantid": 999, "tenantname": "x" })).await;
+    assert_eq!(unknown.error(404), "The tenant was not found");
     assert_eq!(row_of(&app, other.number).await, ("beta", "testorg", "-"));
 }
 
@@ -212,83 +212,86 @@ async fn row_of(app: &TestApp, number: i64) -> (&'static str, &'static str, &'st
 }
 
 #[tokio::test]
-async fn an_old_name_is_gone_at_once_in_every_process() {
-    let here = TestApp::builder().with("base_domain", "example.com").spawn().await;
-    let there = TestApp::builder()
+async fn an_old_name_is_unknown_at_once_in_every_process() {
+    let first = TestApp::builder().with("base_domain", "example.com").spawn().await;
+    let second = TestApp::builder()
         .with("base_domain", "example.com")
-        .on(here.database.clone())
+        .on(first.database.clone())
         .spawn()
         .await;
-    let tenant = here.bunker_tenant("old").await;
+    let tenant = first.bunker_tenant("old").await;
     tenant.add(json!({ "email": "ada@example.com" })).await;
     let everywhere = |token: &str| {
-        [here.bunker(token), there.bunker(token)]
+        [first.bunker(token), second.bunker(token)]
             .into_iter()
-            .flat_map(|caller| [caller.beside("old"), caller.at("old.example.com")])
+            .flat_map(|caller| [caller.for_tenant("old"), caller.at_host("old.example.com")])
             .collect::<Vec<Bunker>>()
     };
-    let root_there = there.bunker_root();
+    let second_root = second.bunker_root();
     for caller in everywhere(&tenant.xtoken) {
         caller.get("ada@example.com").await.ok();
     }
-    root_there.beside("old").get("ada@example.com").await.ok();
+    second_root.for_tenant("old").get("ada@example.com").await.ok();
     tenant.admin.call("TenantUpdate", json!({ "tenantname": "new" })).await.ok();
 
-    for root in [here.bunker_root(), there.bunker_root()] {
-        for gone in [root.beside("old"), root.at("old.example.com")] {
-            assert_eq!(gone.get("ada@example.com").await.error(404), "The tenant was not found");
+    for root in [first.bunker_root(), second.bunker_root()] {
+        for renamed in [root.for_tenant("old"), root.at_host("old.example.com")] {
+            assert_eq!(renamed.get("ada@example.com").await.error(404), "The tenant was not found");
         }
-        root.beside("new").get("ada@example.com").await.ok();
-        root.at("new.example.com").get("ada@example.com").await.ok();
+        root.for_tenant("new").get("ada@example.com").await.ok();
+        root.at_host("new.example.com").get("ada@example.com").await.ok();
     }
-    for app in [&here, &there] {
+    for app in [&first, &second] {
         let admin = app.bunker(&tenant.xtoken);
-        // A header means what it says. A host may be called anything, and the token knows its tenant.
-        assert_eq!(admin.beside("old").get("ada@example.com").await.error(403), "Access denied");
-        admin.at("old.example.com").get("ada@example.com").await.ok();
-        admin.beside("new").get("ada@example.com").await.ok();
+        // A header must name the tenant of the token. An unknown host is ignored, because the token names its tenant.
+        assert_eq!(
+            admin.for_tenant("old").get("ada@example.com").await.error(403),
+            "Access denied"
+        );
+        admin.at_host("old.example.com").get("ada@example.com").await.ok();
+        admin.for_tenant("new").get("ada@example.com").await.ok();
     }
 }
 
 #[tokio::test]
-async fn a_name_given_up_is_free_and_shows_nothing_of_the_old_tenant() {
-    let here = TestApp::spawn().await;
-    let there = TestApp::builder().on(here.database.clone()).spawn().await;
-    let old = here.bunker_tenant("shared").await;
+async fn a_former_name_can_be_taken_and_shows_nothing_of_the_old_tenant() {
+    let first = TestApp::spawn().await;
+    let second = TestApp::builder().on(first.database.clone()).spawn().await;
+    let old = first.bunker_tenant("shared").await;
     let record = old.add(json!({ "email": "ada@example.com", "secret": "of the old one" })).await;
-    for app in [&here, &there] {
-        app.bunker(&old.xtoken).beside("shared").get("ada@example.com").await.ok();
+    for app in [&first, &second] {
+        app.bunker(&old.xtoken).for_tenant("shared").get("ada@example.com").await.ok();
     }
     old.admin.call("TenantUpdate", json!({ "tenantname": "moved" })).await.ok();
-    let new = here.bunker_tenant("shared").await;
+    let new = first.bunker_tenant("shared").await;
     assert_ne!(new.number, old.number);
-    for app in [&here, &there] {
-        let newcomer = app.bunker(&new.xtoken).beside("shared");
+    for app in [&first, &second] {
+        let newcomer = app.bunker(&new.xtoken).for_tenant("shared");
         for (mode, identity) in [("email", "ada@example.com"), ("token", record.as_str())] {
             let answer = newcomer.about("UserGet", mode, identity).await;
             assert_eq!(answer.error(404), "The user record was not found");
-            let root = app.bunker(&here.root_token).beside("shared");
-            if app.root_token == here.root_token {
+            let root = app.bunker(&first.root_token).for_tenant("shared");
+            if app.root_token == first.root_token {
                 root.about("UserGet", mode, identity).await.error(404);
             }
         }
         let unlockuuid = newcomer.unlock().await;
         let all = newcomer.call("BulkListAllUsers", json!({ "unlockuuid": unlockuuid })).await;
         assert_eq!(all.ok(), &json!({ "status": "ok", "total": 0, "rows": [] }));
-        // The old tenant's token beside its old name would now be beside another's.
+        // The old name is now another tenant's, so the old tenant's token is refused beside it.
         let old_admin = app.bunker(&old.xtoken);
         assert_eq!(
-            old_admin.beside("shared").get("ada@example.com").await.error(403),
+            old_admin.for_tenant("shared").get("ada@example.com").await.error(403),
             "Access denied"
         );
         assert_eq!(
-            old_admin.at("shared.example.com").get("ada@example.com").await.error(403),
+            old_admin.at_host("shared.example.com").get("ada@example.com").await.error(403),
             "Access denied"
         );
         old_admin.get("ada@example.com").await.ok();
     }
-    let held = here.schemas_with("of the old one").await;
-    assert_eq!(held, [old.schema()]);
+    let schemas = first.schemas_with("of the old one").await;
+    assert_eq!(schemas, [old.schema()]);
 }
 
 #[tokio::test]
@@ -302,7 +305,7 @@ async fn tenants_are_listed_by_number_in_pages_with_the_full_count() {
     let first = list(json!({})).await;
     let rows = first.ok()["rows"].as_array().unwrap();
     assert_eq!((first.body["total"].as_i64(), rows.len()), (Some(12), 10));
-    // Reten's set-up knows no organisation.
+    // Reten's set-up has no organisation.
     assert_eq!(rows[0], json!({ "tenantid": 2, "tenantname": "t00", "tenantorg": "" }));
     for (body, names) in [
         (json!({ "offset": 10 }), vec!["t10", "t11"]),
@@ -331,34 +334,34 @@ async fn tenants_are_listed_by_number_in_pages_with_the_full_count() {
 }
 
 #[tokio::test]
-async fn a_deleted_tenant_is_gone_with_all_that_was_in_it() {
+async fn a_deleted_tenant_is_removed_with_its_schema_role_and_tokens() {
     let app = TestApp::spawn().await;
-    let (gone, stays) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
-    gone.add(json!({ "email": "ada@example.com" })).await;
-    stays.add(json!({ "email": "ada@example.com" })).await;
+    let (deleted, kept) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
+    deleted.add(json!({ "email": "ada@example.com" })).await;
+    kept.add(json!({ "email": "ada@example.com" })).await;
     let root = app.bunker_root();
-    let answer = root.call("TenantDelete", json!({ "tenantid": gone.number.to_string() })).await;
+    let answer = root.call("TenantDelete", json!({ "tenantid": deleted.number.to_string() })).await;
     assert_eq!(answer.ok(), &json!({ "status": "ok" }));
-    let again = root.call("TenantDelete", json!({ "tenantid": gone.number })).await;
+    let again = root.call("TenantDelete", json!({ "tenantid": deleted.number })).await;
     assert_eq!(again.error(404), "The tenant was not found");
-    assert_eq!(gone.admin.get("ada@example.com").await.error(403), "Access denied");
+    assert_eq!(deleted.admin.get("ada@example.com").await.error(403), "Access denied");
     assert_eq!(
-        root.beside("acme").get("ada@example.com").await.error(404),
+        root.for_tenant("acme").get("ada@example.com").await.error(404),
         "The tenant was not found"
     );
-    stays.admin.get("ada@example.com").await.ok();
+    kept.admin.get("ada@example.com").await.ok();
     let sql = app.sql().await;
-    assert_eq!(schemas(&sql).await, [stays.schema()]);
+    assert_eq!(schemas(&sql).await, [kept.schema()]);
     let roles = "SELECT count(*) FROM pg_roles WHERE rolname = $1";
-    assert_eq!(sql.query_one(roles, &[&gone.schema()]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(sql.query_one(roles, &[&deleted.schema()]).await.unwrap().get::<_, i64>(0), 0);
     let tokens = "SELECT count(*) FROM tokens WHERE tenant_id = $1";
-    assert_eq!(sql.query_one(tokens, &[&gone.id]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(sql.query_one(tokens, &[&deleted.id]).await.unwrap().get::<_, i64>(0), 0);
 
     assert_eq!(
         root.call("TenantDelete", json!({})).await.error(400),
         "Missing API request parameters: tenantid"
     );
-    root.get("nobody@example.com").await.error(404); // makes the main tenant
+    root.get("absent@example.com").await.error(404); // creates the main tenant
     assert_eq!(
         root.call("TenantDelete", json!({ "tenantid": 1 })).await.error(409),
         "The main tenant cannot be deleted"
@@ -367,15 +370,15 @@ async fn a_deleted_tenant_is_gone_with_all_that_was_in_it() {
 }
 
 #[tokio::test]
-async fn a_name_of_digits_is_a_name_to_headers_and_hosts_and_a_number_to_parameters() {
+async fn digits_are_a_name_in_headers_and_hosts_and_a_number_in_parameters() {
     let app = TestApp::spawn().await;
     let first = app.bunker_tenant("acme").await;
     let digits = app.bunker_tenant(&first.number.to_string()).await;
     digits.add(json!({ "email": "ada@example.com" })).await;
     let root = app.bunker_root();
-    root.beside("2").get("ada@example.com").await.ok();
-    root.at("2.example.com").get("ada@example.com").await.ok();
-    // The clients send whatever is all digits as `tenantid`, and there it is a number.
+    root.for_tenant("2").get("ada@example.com").await.ok();
+    root.at_host("2.example.com").get("ada@example.com").await.ok();
+    // The clients send a value of digits as `tenantid`, where it is a number.
     let by_number = root.call("TenantGet", json!({ "tenantid": "2" })).await;
     assert_eq!(by_number.ok()["tenantname"], "acme");
     let by_number = root.call("TenantGet", json!({ "tenantid": digits.number })).await;
@@ -385,13 +388,13 @@ async fn a_name_of_digits_is_a_name_to_headers_and_hosts_and_a_number_to_paramet
 #[tokio::test]
 async fn a_tenant_is_the_same_tenant_in_every_dialect() {
     let app = TestApp::spawn().await;
-    let theirs = app.set_up("reten-made").await;
-    let ours = app.bunker_tenant("bunkermade").await;
+    let reten_made = app.set_up("reten-made").await;
+    let bunker_made = app.bunker_tenant("bunkermade").await;
     let root = app.bunker_root();
-    // Reten's slug may hold a hyphen, and is a name here all the same.
+    // Reten's slug may contain a hyphen and is a valid tenant name in this dialect.
     let profile = json!({ "profile": { "email": "ada@example.com" } });
-    root.beside("reten-made").call("UserCreate", profile).await.ok();
-    assert_eq!(app.schemas_with("ada@example.com").await, [theirs.schema()]);
+    root.for_tenant("reten-made").call("UserCreate", profile).await.ok();
+    assert_eq!(app.schemas_with("ada@example.com").await, [reten_made.schema()]);
     let list = root.call("TenantListTenants", json!({})).await;
     let names: Vec<_> =
         list.ok()["rows"].as_array().unwrap().iter().map(|r| &r["tenantname"]).collect();
@@ -402,8 +405,8 @@ async fn a_tenant_is_the_same_tenant_in_every_dialect() {
     assert_eq!(slugs, ["reten-made", "bunkermade"]);
     let taken = app.root().post("/api/tenant/setup", &TestApp::setup_body("bunkermade")).await;
     assert_eq!(taken.status, 409, "{taken:?}");
-    let taken = root.call("TenantCreate", json!({ "tenantname": "x", "tenantorg": "x" })).await;
-    taken.ok();
+    let free = root.call("TenantCreate", json!({ "tenantname": "x", "tenantorg": "x" })).await;
+    free.ok();
     let shape = |schema: String| {
         let app = &app;
         async move {
@@ -413,19 +416,19 @@ async fn a_tenant_is_the_same_tenant_in_every_dialect() {
             app.sql().await.query_one(sql, &[&schema]).await.unwrap().get::<_, String>(0)
         }
     };
-    assert_eq!(shape(theirs.schema()).await, shape(ours.schema()).await);
+    assert_eq!(shape(reten_made.schema()).await, shape(bunker_made.schema()).await);
 }
 
 #[tokio::test]
-async fn a_suspended_tenant_answers_nothing() {
+async fn every_call_to_a_suspended_tenant_is_a_404() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     tenant.add(json!({ "email": "ada@example.com" })).await;
     let unlockuuid = tenant.admin.unlock().await;
     let sql = app.sql().await;
     sql.execute("UPDATE tenants SET status = 'suspended'", &[]).await.unwrap();
-    let root = app.bunker_root().beside("acme");
-    for caller in [&tenant.admin, &tenant.admin.beside("acme"), &root] {
+    let root = app.bunker_root().for_tenant("acme");
+    for caller in [&tenant.admin, &tenant.admin.for_tenant("acme"), &root] {
         for (call, body) in [
             ("UserGet", json!({ "mode": "email", "identity": "ada@example.com" })),
             ("UserCreate", json!({ "profile": { "email": "bob@example.com" } })),

@@ -1,4 +1,4 @@
-//! People inside a tenant: `UserCreate`, `UserGet`, `UserUpdate`, `UserPatch`, `UserDelete`, one record at a time.
+//! Records of people inside a tenant, one at a time: `UserCreate`, `UserGet`, `UserUpdate`, `UserPatch`, `UserDelete`.
 
 mod bulk;
 mod history;
@@ -14,25 +14,25 @@ use crate::support::bunker::redacted;
 use crate::support::{BunkerTenant, TestApp};
 
 #[tokio::test]
-async fn a_person_is_stored_by_the_documented_curls() {
+async fn the_documented_curls_store_a_record() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("tenantname").await;
     let by_header = r#"{"profile":{"firstname":"John","lastname":"Doe","email":"user@email.com","login":"john"}}"#;
-    let admin = tenant.admin.beside("tenantname");
+    let admin = tenant.admin.for_tenant("tenantname");
     let answer = admin.send("/v2/UserCreate", "application/json", by_header).await;
     assert_eq!(redacted(answer.ok()), json!({ "status": "ok", "token": "<uuid>" }));
     assert_eq!(app.schemas_with("user@email.com").await, [tenant.schema()]);
 
     let by_host =
         by_header.replace("user@email.com", "host@email.com").replace("john\"}", "jane\"}");
-    let admin = tenant.admin.at("tenantname.databunker-domain.com");
+    let admin = tenant.admin.at_host("tenantname.databunker-domain.com");
     let answer = admin.send("/v2/UserCreate", "application/x-www-form-urlencoded", by_host).await;
     answer.ok();
     assert_eq!(app.schemas_with("host@email.com").await, [tenant.schema()]);
 }
 
 #[tokio::test]
-async fn a_record_comes_back_exactly_by_its_token_and_by_each_key() {
+async fn a_record_is_read_unchanged_by_its_token_and_by_each_key() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let profile = json!({
@@ -54,19 +54,19 @@ async fn a_record_comes_back_exactly_by_its_token_and_by_each_key() {
         let expected = json!({ "status": "ok", "token": token, "profile": profile, "version": 1 });
         assert_eq!(answer.ok(), &expected, "{mode} {identity}");
     }
-    // Letter for letter: the order of the keys, the digits of the numbers.
+    // The text is returned unchanged: the order of the keys and the digits of the numbers.
     let text = r#"{"email":"b@b.co","z":1.0,"a":12345678901234567890.1230,"b":{"y":1,"x":2}}"#;
     let body = format!("{{\"profile\":{text}}}");
     tenant.admin.send("/v2/UserCreate", "application/json", body).await.ok();
     let answer = tenant.admin.get("b@b.co").await;
     assert!(answer.text.contains(text), "{}", answer.text);
 
-    for (mode, identity) in [("email", "nobody@x.co"), ("login", "Ada"), ("phone", "1")] {
+    for (mode, identity) in [("email", "absent@x.co"), ("login", "Ada"), ("phone", "1")] {
         let answer = tenant.admin.about("UserGet", mode, identity).await;
         assert_eq!(answer.error(404), "The user record was not found", "{mode} {identity}");
     }
-    let stranger = uuid::Uuid::new_v4().to_string();
-    tenant.admin.about("UserGet", "token", &stranger).await.error(404);
+    let unknown = uuid::Uuid::new_v4().to_string();
+    tenant.admin.about("UserGet", "token", &unknown).await.error(404);
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn the_same_person_in_two_tenants_is_two_records() {
     assert_ne!(in_a, in_b);
     assert_eq!(a.admin.get("ada@example.com").await.ok()["profile"]["of"], "acme");
     assert_eq!(b.admin.get("ada@example.com").await.ok()["profile"]["of"], "beta");
-    // A token of one tenant names nobody in another.
+    // A record token of one tenant is unknown in another.
     b.admin.about("UserGet", "token", &in_a).await.error(404);
     b.admin.about("UserDelete", "token", &in_a).await.error(404);
     let update =
@@ -90,15 +90,18 @@ async fn the_same_person_in_two_tenants_is_two_records() {
 }
 
 #[tokio::test]
-async fn a_token_beside_another_tenants_name_is_refused_and_touches_nothing() {
+async fn a_token_beside_another_tenants_name_is_refused_and_changes_nothing() {
     let app = TestApp::spawn().await;
     let (a, b) = (app.bunker_tenant("acme").await, app.bunker_tenant("beta").await);
     b.add(json!({ "email": "ada@example.com" })).await;
     let unlockuuid = a.admin.unlock().await;
     let person =
         json!({ "mode": "email", "identity": "ada@example.com", "unlockuuid": unlockuuid });
-    for caller in [a.admin.beside("beta"), a.admin.at("beta.example.com"), a.admin.beside("nobody")]
-    {
+    for caller in [
+        a.admin.for_tenant("beta"),
+        a.admin.at_host("beta.example.com"),
+        a.admin.for_tenant("absent"),
+    ] {
         for (call, extra) in [
             ("UserCreate", json!({ "profile": { "email": "bob@example.com" } })),
             ("UserGet", json!({})),
@@ -120,7 +123,7 @@ async fn a_token_beside_another_tenants_name_is_refused_and_touches_nothing() {
             let mut body = person.clone();
             body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
             assert_eq!(caller.call(call, body).await.error(403), "Access denied", "{call}");
-            // Whatever the body holds, even nothing that can be read.
+            // Authorization precedes the reading of the body.
             let broken = caller.send(&format!("/v2/{call}"), "application/json", "{").await;
             assert_eq!(broken.error(403), "Access denied", "{call}");
         }
@@ -149,8 +152,8 @@ async fn each_key_is_unique_within_its_tenant() {
         let answer = admin.call("UserCreate", json!({ "profile": profile })).await;
         assert_eq!(answer.error(409), format!("Duplicate index: {key}"));
     }
-    // Names that differ in case are two log-ins, two addresses that look alike are two people, and a
-    // field that is spelled otherwise is no key.
+    // Logins and custom keys are case-sensitive, a field whose name is spelled differently is no key, and
+    // empty values are not keys either.
     for profile in [
         json!({ "login": "Ada" }),
         json!({ "custom": "C-1" }),
@@ -166,7 +169,7 @@ async fn each_key_is_unique_within_its_tenant() {
 }
 
 #[tokio::test]
-async fn of_a_hundred_creates_of_one_address_exactly_one_wins() {
+async fn one_of_a_hundred_concurrent_creates_of_one_address_succeeds() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let create = |n: usize| {
@@ -174,20 +177,20 @@ async fn of_a_hundred_creates_of_one_address_exactly_one_wins() {
         tenant.admin.call("UserCreate", json!({ "profile": profile }))
     };
     let answers = join_all((0..100).map(create)).await;
-    let winners: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
-    assert_eq!(winners.len(), 1);
+    let created: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+    assert_eq!(created.len(), 1);
     for answer in answers.iter().filter(|answer| answer.status != 200) {
         assert_eq!(answer.error(409), "Duplicate index: email");
     }
     let stored = tenant.admin.get("ada@example.com").await;
-    assert_eq!(stored.ok()["token"], winners[0].body["token"]);
+    assert_eq!(stored.ok()["token"], created[0].body["token"]);
     for table in ["profiles", "profile_versions", "profile_events"] {
         assert_eq!(app.count(&tenant.schema(), table).await, 1, "{table}");
     }
 }
 
 #[tokio::test]
-async fn an_update_merges_and_moves_the_keys_with_it() {
+async fn an_update_merges_the_profile_and_updates_its_keys() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let admin = &tenant.admin;
@@ -210,7 +213,7 @@ async fn an_update_merges_and_moves_the_keys_with_it() {
     admin.get("old@example.com").await.error(404);
     admin.about("UserGet", "phone", "1234").await.error(404);
     admin.about("UserGet", "phone", "+9876543210").await.ok();
-    tenant.add(json!({ "email": "old@example.com" })).await; // free again
+    tenant.add(json!({ "email": "old@example.com" })).await; // available again
 
     for (profile, status, message) in [
         (json!({ "email": "TAKEN@example.com", "x": 1 }), 409, "Duplicate index: email"),
@@ -229,12 +232,12 @@ async fn an_update_merges_and_moves_the_keys_with_it() {
     }
     let unchanged = admin.about("UserGet", "token", &token).await;
     assert_eq!((&unchanged.ok()["profile"], &unchanged.body["version"]), (&expected, &json!(2)));
-    let nobody = json!({ "mode": "email", "identity": "nobody@x.co", "profile": { "a": 1 } });
-    admin.call("UserUpdate", nobody).await.error(404);
+    let unknown = json!({ "mode": "email", "identity": "absent@x.co", "profile": { "a": 1 } });
+    admin.call("UserUpdate", unknown).await.error(404);
 }
 
 #[tokio::test]
-async fn updates_at_the_same_moment_lose_nothing() {
+async fn concurrent_updates_of_one_record_are_all_applied() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let token = tenant.add(json!({ "email": "ada@example.com" })).await;
@@ -264,7 +267,7 @@ async fn updates_at_the_same_moment_lose_nothing() {
 
 #[expect(clippy::too_many_lines, reason = "a table of cases, best read whole")]
 #[tokio::test]
-async fn a_patch_is_applied_whole_or_not_at_all() {
+async fn a_patch_is_applied_completely_or_not_at_all() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let admin = &tenant.admin;
@@ -341,7 +344,7 @@ async fn a_patch_is_applied_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_deleted_record_is_found_by_nothing_and_its_keys_are_free() {
+async fn a_deleted_record_is_not_found_by_any_key_and_its_keys_can_be_reused() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let profile =
@@ -365,11 +368,16 @@ async fn a_deleted_record_is_found_by_nothing_and_its_keys_are_free() {
 }
 
 async fn column(sql: &Client, query: &str) -> Vec<String> {
-    sql.query(query, &[]).await.expect("it can be read").iter().map(|row| row.get(0)).collect()
+    sql.query(query, &[])
+        .await
+        .expect("the column can be read")
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
 }
 
-/// A tenant with two people in it.
-async fn two_people(app: &TestApp) -> (BunkerTenant, String, String) {
+/// Makes a tenant with two records. Returns the tenant and the tokens of the records.
+async fn two_records(app: &TestApp) -> (BunkerTenant, String, String) {
     let tenant = app.bunker_tenant("acme").await;
     let ada = tenant.add(json!({ "email": "ada@example.com" })).await;
     let bob = tenant.add(json!({ "email": "bob@example.com" })).await;

@@ -1,4 +1,5 @@
-//! The older API: `/v1/tenant` and `/v1/user`. Its clients send no tenant header; the profile travels flat.
+//! Version 1 of Databunker's API: `/v1/tenant` and `/v1/user`. Its clients send no tenant header, and the
+//! profile is the body itself.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,37 +9,37 @@ use crate::support::callers::send;
 use crate::support::{Answer, Bunker, TestApp};
 
 async fn v1(caller: &Bunker, method: Method, path: &str, body: Value) -> Answer {
-    // As the client labels it.
+    // The content type that the published client sends.
     let request = caller.request(method, &format!("/v1/{path}"));
     let request = request.header("content-type", "application/json;charset=UTF-8");
     send(if body.is_null() { request } else { request.body(body.to_string()) }).await
 }
 
 #[tokio::test]
-async fn a_tenant_is_made_and_renamed_by_the_first_editions_curls() {
+async fn the_curls_of_the_first_edition_create_and_rename_a_tenant() {
     let app = TestApp::builder().with("base_domain", "databunker-domain.com").spawn().await;
     let root = app.bunker_root();
     let body = r#"{ "name": "tenantname", "org": "orgslug" }"#;
     let made = root.send("/v1/tenant", "application/x-www-form-urlencoded", body).await;
     assert_eq!(redacted(made.ok()), json!({ "status": "ok", "xtoken": "<uuid>" }));
-    let admin = root.with(made.body["xtoken"].as_str().unwrap());
+    let admin = root.with_token(made.body["xtoken"].as_str().unwrap());
     let again =
         v1(&root, Method::POST, "tenant", json!({ "name": "tenantname", "org": "x" })).await;
     assert_eq!(again.error(409), "Duplicate tenant name");
     let hyphen =
         v1(&root, Method::POST, "tenant", json!({ "name": "tenant-name", "org": "x" })).await;
     assert_eq!(hyphen.error(400), "The name parameter has an incorrect format");
-    let at_home = admin.at("tenantname.databunker-domain.com");
+    let at_host = admin.at_host("tenantname.databunker-domain.com");
     let refused = v1(&admin, Method::POST, "tenant", json!({ "name": "other", "org": "x" })).await;
     assert_eq!(refused.error(403), "Only the main tenant admin can do this");
-    let renamed = v1(&at_home, Method::PUT, "tenant", json!({ "name": "newname" })).await;
+    let renamed = v1(&at_host, Method::PUT, "tenant", json!({ "name": "newname" })).await;
     assert_eq!(renamed.ok(), &json!({ "status": "ok" }));
     let row = app.sql().await.query_one("SELECT slug, org FROM tenants", &[]).await.unwrap();
     assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("newname", "orgslug"));
-    // Root must say whom: saying nothing never means the main tenant.
-    let whom = v1(&root, Method::PUT, "tenant", json!({ "name": "stolen" })).await;
-    assert_eq!(whom.error(400), "Missing API request parameters: tenantid");
-    let at_new = root.at("newname.databunker-domain.com");
+    // Root must name the tenant: without a name the main tenant is not renamed.
+    let unnamed = v1(&root, Method::PUT, "tenant", json!({ "name": "stolen" })).await;
+    assert_eq!(unnamed.error(400), "Missing API request parameters: tenantid");
+    let at_new = root.at_host("newname.databunker-domain.com");
     v1(&at_new, Method::PUT, "tenant", json!({ "name": "newer" })).await.ok();
     for (body, message) in [
         (json!({}), "Missing API request parameters: name"),
@@ -50,10 +51,10 @@ async fn a_tenant_is_made_and_renamed_by_the_first_editions_curls() {
 }
 
 #[tokio::test]
-async fn a_person_is_kept_flat_and_comes_back_under_data() {
+async fn a_record_is_sent_as_the_body_and_returned_under_data() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
-    let admin = tenant.admin.at("acme.databunker-domain.com");
+    let admin = tenant.admin.at_host("acme.databunker-domain.com");
     let profile = json!({ "firstname": "John", "lastname": "Doe", "email": "user@email.com", "login": "john" });
     let made = v1(&admin, Method::POST, "user", profile.clone()).await;
     assert_eq!(redacted(made.ok()), json!({ "status": "ok", "token": "<uuid>" }));
@@ -68,9 +69,9 @@ async fn a_person_is_kept_flat_and_comes_back_under_data() {
         let read = v1(&admin, Method::GET, &format!("user/{mode}/{identity}"), Value::Null).await;
         assert_eq!(read.ok(), &json!({ "status": "ok", "token": token, "data": profile }));
     }
-    // The newer API sees the same person.
+    // Version 2 reads the same record.
     assert_eq!(tenant.admin.get("user@email.com").await.ok()["profile"], profile);
-    // With a slash, as the published client posts.
+    // With a trailing slash, as the published client sends it.
     let other = json!({ "login": "a/b c%2F", "profile": "x" });
     v1(&admin, Method::POST, "user/", other.clone()).await.ok();
     let read = v1(&admin, Method::GET, "user/login/a%2Fb%20c%252F", Value::Null).await;
@@ -80,7 +81,7 @@ async fn a_person_is_kept_flat_and_comes_back_under_data() {
 }
 
 #[tokio::test]
-async fn a_person_is_changed_by_a_merge_or_a_patch_and_deleted() {
+async fn a_record_is_changed_by_a_merge_or_a_patch_and_deleted() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let admin = &tenant.admin;
@@ -101,8 +102,8 @@ async fn a_person_is_changed_by_a_merge_or_a_patch_and_deleted() {
     ] {
         assert_eq!(v1(admin, Method::PUT, path, body).await.error(400), message);
     }
-    let gone = v1(admin, Method::DELETE, path, Value::Null).await;
-    assert_eq!(gone.ok(), &json!({ "status": "ok", "result": "done" }));
+    let deleted = v1(admin, Method::DELETE, path, Value::Null).await;
+    assert_eq!(deleted.ok(), &json!({ "status": "ok", "result": "done" }));
     for method in [Method::GET, Method::DELETE] {
         let answer = v1(admin, method, path, Value::Null).await;
         assert_eq!(answer.error(404), "The user record was not found");
@@ -111,7 +112,7 @@ async fn a_person_is_changed_by_a_merge_or_a_patch_and_deleted() {
 }
 
 #[tokio::test]
-async fn what_the_older_api_cannot_read_it_refuses_in_form() {
+async fn invalid_v1_requests_are_refused_in_this_dialects_form() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let admin = &tenant.admin;
@@ -149,21 +150,22 @@ async fn what_the_older_api_cannot_read_it_refuses_in_form() {
     );
     let (status, _) = raw(&app, bytes).await;
     assert!((400..500).contains(&status), "{status}");
-    let nobody = v1(&app.bunker_anonymous(), Method::GET, "user/login/ada", Value::Null).await;
-    assert_eq!(nobody.error(403), "Access denied");
+    let anonymous = v1(&app.bunker_anonymous(), Method::GET, "user/login/ada", Value::Null).await;
+    assert_eq!(anonymous.error(403), "Access denied");
     let other = app.bunker_tenant("beta").await;
-    let beside = v1(&other.admin.beside("acme"), Method::GET, "user/name/ada", Value::Null).await;
+    let beside =
+        v1(&other.admin.for_tenant("acme"), Method::GET, "user/name/ada", Value::Null).await;
     assert_eq!(beside.error(403), "Access denied");
 }
 
 #[tokio::test]
-async fn a_persons_token_reads_its_own_record_in_the_older_api_too() {
+async fn a_persons_token_reads_its_own_record_through_v1_too() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     tenant.add(json!({ "login": "ada" })).await;
     tenant.add(json!({ "login": "bob" })).await;
     let made = tenant.admin.about("XTokenCreateForUser", "login", "ada").await;
-    let person = tenant.admin.with(made.ok()["xtoken"].as_str().unwrap());
+    let person = tenant.admin.with_token(made.ok()["xtoken"].as_str().unwrap());
     v1(&person, Method::GET, "user/login/ada", Value::Null).await.ok();
     v1(&person, Method::GET, "user/login/bob", Value::Null).await.error(403);
     v1(&person, Method::PUT, "user/login/ada", json!({ "a": 1 })).await.error(403);

@@ -1,13 +1,13 @@
-//! `doctor`: what is found, and only that; what is mended, and that the rest is left alone.
+//! `doctor` reports exactly the drift that exists, repairs what it can and leaves the rest unchanged.
 //!
-//! The schemas are those of `tests/fixtures/workshop`, which hold one of everything. Roles belong to the
-//! server, and other tests make and drop theirs meanwhile: a role that is nobody's counts here where the test
-//! made it. What the server has room for is judged in the unit tests.
+//! The schemas are those of `tests/fixtures/workshop`, which contain one object of every kind. Roles belong to
+//! the server, on which other tests create and drop roles meanwhile: an orphaned role counts only if this test
+//! made it. The checks of the server's capacity are covered by unit tests.
 
 mod command;
 mod drift;
-mod mending;
 mod orphans;
+mod repair;
 
 use std::path::PathBuf;
 
@@ -21,11 +21,11 @@ use uuid::Uuid;
 
 use crate::support::{Snapshot, StrayRoles, TestApp, TestTenant};
 
-/// Both ways to keep tenants apart.
+/// Both isolation modes.
 const ISOLATIONS: [&str; 2] = ["role", "search_path"];
 
-/// Two tenants, a connection to bend them with, and a doctor.
-struct Clinic {
+/// A server with two tenants, and a connection as the owner to alter them with.
+struct Fixture {
     app: TestApp,
     acme: TestTenant,
     globex: TestTenant,
@@ -36,7 +36,7 @@ fn workshop() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/workshop")
 }
 
-/// The first files of the workshop.
+/// Copies the first migrations of the workshop to a folder.
 fn workshop_up_to(version: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let files = ["V1__create_everything.sql", "V2__add_shelf.sql", "V3__index_shelf.sql"];
@@ -46,7 +46,7 @@ fn workshop_up_to(version: usize) -> tempfile::TempDir {
     folder
 }
 
-impl Clinic {
+impl Fixture {
     async fn open() -> Self {
         Self::open_with("role").await
     }
@@ -61,7 +61,7 @@ impl Clinic {
         Self { app, acme, globex, sql }
     }
 
-    /// Runs a script as the owner; `{acme}` and `{globex}` are the schemas.
+    /// Runs a script as the owner. `{acme}` and `{globex}` stand for the schemas of the tenants.
     async fn run(&self, script: &str) {
         let script = script
             .replace("{acme}", &self.acme.schema())
@@ -69,72 +69,72 @@ impl Clinic {
         self.sql.batch_execute(&script).await.unwrap_or_else(|e| panic!("{script}: {e:?}"));
     }
 
-    async fn examine(&self) -> Report {
+    async fn check(&self) -> Report {
         let report = self.app.services.doctor.examine(&self.app.operator(), &Wish::default()).await;
-        self.without_strangers(report.expect("an examination"))
+        self.own_findings(report.expect("the check ends"))
     }
 
-    async fn mend(&self, orphans: Orphans) -> Report {
+    async fn repair(&self, orphans: Orphans) -> Report {
         let doctor = &self.app.services.doctor;
         let report = doctor.mend(&self.app.operator(), &Wish::default(), &orphans).await;
-        self.without_strangers(report.expect("an examination"))
+        self.own_findings(report.expect("the check ends"))
     }
 
-    /// Leaves out the roles of other tests, and what the server has room for.
-    fn without_strangers(&self, mut report: Report) -> Report {
-        let mine = [self.acme.id, self.globex.id];
-        let is_strange = |finding: &Finding| {
+    /// Removes findings about the roles of other tests and about the server's capacity.
+    fn own_findings(&self, mut report: Report) -> Report {
+        let own = [self.acme.id, self.globex.id];
+        let is_foreign = |finding: &Finding| {
             let role = finding.area == Area::Orphans && finding.what.starts_with("the role");
             let id = finding.subject.as_ref().map(|subject| subject.id.uuid());
-            role && id.is_some_and(|id| !mine.contains(&id))
+            role && id.is_some_and(|id| !own.contains(&id))
         };
-        report.findings.retain(|f| f.area != Area::Capacity && !is_strange(f));
+        report.findings.retain(|f| f.area != Area::Capacity && !is_foreign(f));
         report
     }
 
-    /// What is found, as `whose: what`.
+    /// Checks all tenants. Returns the findings as `slug: what`.
     async fn found(&self) -> Vec<String> {
-        lines(&self.examine().await)
+        lines(&self.check().await)
     }
 }
 
 fn line(finding: &Finding) -> String {
     let slug = finding.subject.as_ref().and_then(|subject| subject.slug.as_ref());
-    let whose = slug.map_or(String::new(), |slug| format!("{slug}: "));
-    format!("{whose}{}", finding.what)
+    let prefix = slug.map_or(String::new(), |slug| format!("{slug}: "));
+    format!("{prefix}{}", finding.what)
 }
 
 fn lines(report: &Report) -> Vec<String> {
     report.findings.iter().map(line).collect()
 }
 
-/// What still stands after a mending.
-fn standing(report: &Report) -> Vec<String> {
-    let stands = |finding: &&Finding| finding.outcome != Outcome::Mended;
-    report.findings.iter().filter(stands).map(line).collect()
+/// Returns the findings that were not repaired.
+fn unresolved(report: &Report) -> Vec<String> {
+    let is_unresolved = |finding: &&Finding| finding.outcome != Outcome::Mended;
+    report.findings.iter().filter(is_unresolved).map(line).collect()
 }
 
 #[tokio::test]
-async fn tenants_of_the_same_migrations_are_alike_whatever_is_in_them() {
+async fn tenants_with_the_same_migrations_have_no_findings_whatever_their_data() {
     for isolation in ISOLATIONS {
-        let clinic = Clinic::open_with(isolation).await;
-        let report = clinic.examine().await;
+        let fixture = Fixture::open_with(isolation).await;
+        let report = fixture.check().await;
         assert_eq!(lines(&report), Vec::<String>::new(), "{isolation}");
         assert_eq!(report.tenants, 2, "{isolation}");
     }
 }
 
 #[tokio::test]
-async fn an_examination_leaves_nothing_behind() {
-    let clinic = Clinic::open().await;
-    clinic.run("ALTER TABLE {acme}.items DROP COLUMN shelf").await;
-    let roles = StrayRoles::of(&clinic.app).await;
+async fn a_check_leaves_nothing_behind() {
+    let fixture = Fixture::open().await;
+    fixture.run("ALTER TABLE {acme}.items DROP COLUMN shelf").await;
+    let roles = StrayRoles::of(&fixture.app).await;
     let catalogs = "SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_namespace),
                            (SELECT count(*) FROM pg_default_acl)";
-    let before = (Snapshot::of(&clinic.app).await, counts(&clinic.sql, catalogs).await);
-    assert!(!clinic.found().await.is_empty());
-    assert_eq!((Snapshot::of(&clinic.app).await, counts(&clinic.sql, catalogs).await), before);
-    roles.assert_no_more(&clinic.app).await;
+    let before = (Snapshot::of(&fixture.app).await, counts(&fixture.sql, catalogs).await);
+    assert!(!fixture.found().await.is_empty());
+    assert_eq!((Snapshot::of(&fixture.app).await, counts(&fixture.sql, catalogs).await), before);
+    roles.assert_no_more(&fixture.app).await;
 }
 
 async fn counts(sql: &Client, query: &str) -> Vec<i64> {
@@ -143,8 +143,8 @@ async fn counts(sql: &Client, query: &str) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn only_who_may_migrate_the_fleet_may_ask_and_who_may_delete_drop() {
-    let clinic = Clinic::open().await;
+async fn a_check_needs_the_right_to_migrate_the_fleet_and_a_drop_the_right_to_delete_tenants() {
+    let fixture = Fixture::open().await;
     let token = |permissions: Vec<Permission>| CallContext {
         principal: Principal::Token {
             id: TokenId::new(Uuid::new_v4()),
@@ -152,22 +152,24 @@ async fn only_who_may_migrate_the_fleet_may_ask_and_who_may_delete_drop() {
             permissions,
             tenant: None,
         },
-        ..clinic.app.operator()
+        ..fixture.app.operator()
     };
-    let (doctor, all) = (&clinic.app.services.doctor, Wish::default());
+    let (doctor, all) = (&fixture.app.services.doctor, Wish::default());
     let others = Permission::ALL.iter().copied().filter(|p| *p != Permission::MigrateFleet);
     let others = token(others.collect());
-    let refused = doctor.examine(&others, &all).await.expect_err("it is refused");
+    let refused = doctor.examine(&others, &all).await.expect_err("the call is refused");
     assert!(
         matches!(&refused, Error::Forbidden { missing } if *missing == [Permission::MigrateFleet])
     );
-    let refused = doctor.mend(&others, &all, &Orphans::Keep).await.expect_err("it is refused");
+    let refused =
+        doctor.mend(&others, &all, &Orphans::Keep).await.expect_err("the call is refused");
     assert!(
         matches!(&refused, Error::Forbidden { missing } if *missing == [Permission::MigrateFleet])
     );
     let migrator = token(vec![Permission::MigrateFleet]);
-    doctor.examine(&migrator, &all).await.expect("it may look");
-    let refused = doctor.mend(&migrator, &all, &Orphans::Drop).await.expect_err("it is refused");
+    doctor.examine(&migrator, &all).await.expect("the check is permitted");
+    let refused =
+        doctor.mend(&migrator, &all, &Orphans::Drop).await.expect_err("the call is refused");
     assert!(
         matches!(&refused, Error::Forbidden { missing } if *missing == [Permission::DeleteTenant])
     );

@@ -1,4 +1,4 @@
-//! What every answer carries, whoever made it; and clients who do not come to the end of a request.
+//! The headers of every answer, and clients that do not finish a request.
 
 use actix_web::{HttpResponse, web};
 use reqwest::Method;
@@ -7,7 +7,7 @@ use crate::support::callers::send;
 use crate::support::{TestApp, wire};
 
 #[tokio::test]
-async fn every_answer_says_how_it_may_be_used() {
+async fn every_answer_carries_the_security_headers() {
     let app = TestApp::builder().with("http.cors_origins", "https://app.example.com").spawn().await;
     let preflight = app
         .anonymous()
@@ -15,7 +15,7 @@ async fn every_answer_says_how_it_may_be_used() {
         .header("origin", "https://app.example.com")
         .header("access-control-request-method", "GET");
     let login =
-        serde_json::json!({ "identifier": "nobody@example.com", "password": "long enough" });
+        serde_json::json!({ "identifier": "absent@example.com", "password": "long enough" });
     for answer in [
         app.root().get("/api/tenant").await,
         app.anonymous().get("/api/tenant").await,
@@ -35,14 +35,14 @@ async fn every_answer_says_how_it_may_be_used() {
             assert_eq!(answer.header(name), Some(value), "{answer:?}");
         }
         assert!(answer.header("x-request-id").is_some(), "{answer:?}");
-        // Whoever speaks TLS says that: a proxy.
+        // The proxy that terminates TLS adds this header.
         assert_eq!(answer.header("strict-transport-security"), None);
         assert_eq!(answer.header("server"), None);
     }
 }
 
 #[tokio::test]
-async fn an_application_knows_better_what_its_page_may_do() {
+async fn an_applications_own_security_headers_are_kept() {
     const POLICY: &str = "default-src 'self'; frame-ancestors 'self'";
     let page = async || {
         HttpResponse::Ok()
@@ -63,7 +63,7 @@ async fn an_application_knows_better_what_its_page_may_do() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_ends_its_head_is_let_go() {
+async fn a_client_that_never_ends_its_head_is_disconnected_with_408() {
     let app = TestApp::spawn().await;
     let answer = wire::exchange(&app, b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await;
     assert_eq!(wire::status(&answer), 408);
@@ -71,7 +71,7 @@ async fn a_client_that_never_ends_its_head_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_ends_its_body_is_let_go() {
+async fn a_client_that_never_ends_its_body_is_disconnected_with_408() {
     let app = TestApp::builder().with("http.request_timeout", "1s").spawn().await;
     let half = b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
     let answer = wire::exchange(&app, half).await;

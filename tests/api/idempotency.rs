@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a retry is answered as the first time, and makes nothing again.
+//! `Idempotency-Key`: a retry gets the first answer and creates nothing.
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -7,7 +7,7 @@ use rowhouse::domain::Permission;
 use serde_json::{Value, json};
 
 use crate::support::callers::send;
-use crate::support::{Answer, Caller, Gate, Snapshot, TestApp};
+use crate::support::{Answer, Caller, MigrationLock, Snapshot, TestApp};
 
 async fn set_up(caller: &Caller, key: &str, body: &Value) -> Answer {
     let request = caller.request(Method::POST, "/api/tenant/setup").header("Idempotency-Key", key);
@@ -15,25 +15,25 @@ async fn set_up(caller: &Caller, key: &str, body: &Value) -> Answer {
 }
 
 #[tokio::test]
-async fn the_same_key_and_body_replay_the_stored_answer() {
+async fn the_same_key_and_body_return_the_stored_answer() {
     let app = TestApp::spawn().await;
     let (root, body) = (app.root(), TestApp::setup_body("acme"));
     let first = set_up(&root, "retry-1", &body).await;
     assert_eq!(first.status, 201, "{first:?}");
     let before = Snapshot::of(&app).await;
 
-    // The same in another order, with more white space and a field that means nothing.
+    // The same body in another order, with more white space and an unknown field.
     let reordered = r#"{ "adminLastName":"Admin","adminFirstName":"Ada", "x": 1,
         "adminPassword":"SecurePass123!", "adminEmail":"ADMIN@acme.example.com",
         "slug":"acme","name":"Tenant acme" }"#;
-    let reordered = serde_json::from_str(reordered).expect("it is JSON");
+    let reordered = serde_json::from_str(reordered).expect("the text is JSON");
     for body in [&body, &reordered, &body] {
         let again = set_up(&root, "retry-1", body).await;
         assert_eq!((again.status, &again.body), (201, &first.body));
     }
     assert_eq!(Snapshot::of(&app).await, before, "a replay writes nothing");
 
-    // It is the answer that was given, not the state of today.
+    // The stored answer is returned, not the current state.
     let sql = app.sql().await;
     sql.execute("UPDATE tenants SET slug = 'renamed', name = 'Renamed'", &[]).await.unwrap();
     assert_eq!(set_up(&root, "retry-1", &body).await.body, first.body);
@@ -70,7 +70,7 @@ async fn the_same_key_with_another_body_or_password_is_refused() {
 }
 
 #[tokio::test]
-async fn fields_do_not_run_into_each_other_in_the_comparison() {
+async fn the_comparison_of_bodies_keeps_fields_apart() {
     let app = TestApp::spawn().await;
     let mut body = TestApp::setup_body("acme");
     body["adminFirstName"] = "Ada".into();
@@ -82,20 +82,20 @@ async fn fields_do_not_run_into_each_other_in_the_comparison() {
 }
 
 #[tokio::test]
-async fn a_key_whose_request_still_runs_is_a_conflict_that_says_when_to_come_back() {
-    let (app, gate) = Gate::before(TestApp::builder()).await;
+async fn a_key_whose_request_still_runs_is_a_conflict_with_retry_after() {
+    let (app, lock) = MigrationLock::held(TestApp::builder()).await;
     let (root, body) = (app.root(), TestApp::setup_body("acme"));
     let running = tokio::spawn({
         let (root, body) = (root.clone(), body.clone());
         async move { set_up(&root, "retry-1", &body).await }
     });
-    gate.wait_for(1).await;
+    lock.wait_for_waiters(1).await;
     for _ in 0..2 {
         let answer = set_up(&root, "retry-1", &body).await;
         assert_eq!(answer.refusal(409), "A request with this Idempotency-Key is still running");
         assert!(answer.retry_after() >= 1);
     }
-    gate.open().await;
+    lock.release().await;
     let first = running.await.expect("the request ends");
     assert_eq!(first.status, 201, "{first:?}");
     assert_eq!(set_up(&root, "retry-1", &body).await.body, first.body);
@@ -103,27 +103,27 @@ async fn a_key_whose_request_still_runs_is_a_conflict_that_says_when_to_come_bac
 }
 
 #[tokio::test]
-async fn a_failed_request_leaves_its_key_free() {
-    let (app, gate) = Gate::before(TestApp::builder()).await;
+async fn a_failed_request_does_not_use_up_its_key() {
+    let (app, lock) = MigrationLock::held(TestApp::builder()).await;
     let (root, body) = (app.root(), TestApp::setup_body("acme"));
     let before = Snapshot::of(&app).await;
     let running = tokio::spawn({
         let (root, body) = (root.clone(), body.clone());
         async move { set_up(&root, "retry-1", &body).await }
     });
-    gate.wait_for(1).await;
-    assert_eq!(gate.kill_waiting().await, 1);
+    lock.wait_for_waiters(1).await;
+    assert_eq!(lock.terminate_waiters().await, 1);
     let failed = running.await.expect("the request ends");
     failed.refusal(503);
     assert!(failed.retry_after() >= 1);
     assert_eq!(Snapshot::of(&app).await, before);
 
-    gate.open().await;
+    lock.release().await;
     assert_eq!(set_up(&root, "retry-1", &body).await.status, 201);
 }
 
 #[tokio::test]
-async fn the_keys_of_two_callers_do_not_meet() {
+async fn the_keys_of_different_callers_are_independent() {
     let app = TestApp::spawn().await;
     let (_, one) = app.add_token(&[Permission::CreateTenant], None, None).await;
     let (_, two) = app.add_token(&[Permission::CreateTenant], None, None).await;
@@ -142,7 +142,7 @@ async fn the_keys_of_two_callers_do_not_meet() {
 }
 
 #[tokio::test]
-async fn an_expired_key_is_forgotten() {
+async fn an_expired_key_can_be_used_again() {
     let app = TestApp::spawn().await;
     let root = app.root();
     let first = set_up(&root, "retry-1", &TestApp::setup_body("first")).await;
@@ -157,7 +157,7 @@ async fn an_expired_key_is_forgotten() {
 }
 
 #[tokio::test]
-async fn of_twenty_requests_with_one_key_at_once_one_makes_the_tenant() {
+async fn one_of_twenty_concurrent_requests_with_one_key_creates_the_tenant() {
     let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
     let (root, body) = (app.root(), TestApp::setup_body("acme"));
     let answers = join_all((0..20).map(|_| set_up(&root, "retry-1", &body))).await;
@@ -174,11 +174,11 @@ async fn of_twenty_requests_with_one_key_at_once_one_makes_the_tenant() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_remembered() {
+async fn a_refusal_is_not_stored() {
     let app = TestApp::spawn().await;
     let root = app.root();
     let mut body = TestApp::setup_body("acme");
-    body["adminEmail"] = "nobody".into();
+    body["adminEmail"] = "not-an-address".into();
     set_up(&root, "retry-1", &body).await.refusal(400);
     assert_eq!(set_up(&root, "retry-1", &TestApp::setup_body("acme")).await.status, 201);
     set_up(&root, "retry-2", &TestApp::setup_body("acme")).await.refusal(409);
@@ -186,7 +186,7 @@ async fn a_refusal_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_one_is_refused() {
+async fn an_invalid_key_is_refused() {
     let app = TestApp::spawn().await;
     let before = Snapshot::of(&app).await;
     let long = "k".repeat(256);
@@ -197,7 +197,7 @@ async fn a_key_that_cannot_be_one_is_refused() {
     ] {
         let request = || app.root().request(Method::POST, path).json(body);
         for key in [&b""[..], long.as_bytes(), b"caf\xc3\xa9", b"\xff\xfe", b"a\tb"] {
-            let value = HeaderValue::from_bytes(key).expect("it can be sent");
+            let value = HeaderValue::from_bytes(key).expect("the header can be sent");
             let answer = send(request().header("Idempotency-Key", value)).await;
             assert_eq!(answer.status, 400, "{path}: {key:?}: {answer:?}");
             assert!(answer.body.to_string().contains("Idempotency-Key"), "{path}: {answer:?}");
@@ -212,7 +212,7 @@ async fn a_key_that_cannot_be_one_is_refused() {
 }
 
 #[tokio::test]
-async fn no_fast_digest_of_the_password_is_kept() {
+async fn no_fast_digest_of_the_password_is_stored() {
     let app = TestApp::spawn().await;
     set_up(&app.root(), "retry-1", &TestApp::setup_body("acme")).await;
     let row = "SELECT request_digest, secret_hash, outcome FROM idempotency_keys";

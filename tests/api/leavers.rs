@@ -1,4 +1,5 @@
-//! Tokens and API keys of users: they end with what their rights come from, and stay ended.
+//! Tokens and API keys of users who leave: they end with the membership, role or user that their rights come
+//! from, and are not revived.
 
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use crate::support::{Caller, TestApp, TestTenant};
 const TOKENS: &str = "/control/v1/tokens";
 const BO: &str = "bo@example.com";
 
-/// Makes a token through the control API.
+/// Creates a token through the control API. Returns a caller with it.
 async fn make_token(app: &TestApp, by: &Caller, permissions: &[&str], at: Option<Uuid>) -> Caller {
     let body = json!({ "name": "ci", "permissions": permissions, "tenant_id": at });
     let made = by.post(TOKENS, &body).await;
     assert_eq!(made.status, 201, "{made:?}");
-    app.bearer(made.body["token"].as_str().expect("it is shown once"))
+    app.bearer(made.body["token"].as_str().expect("the token is in the answer"))
 }
 
 fn members(tenant: &TestTenant) -> String {
@@ -39,15 +40,15 @@ async fn set_role(app: &TestApp, tenant: &TestTenant, user: Uuid, role: &str) {
 }
 
 #[tokio::test]
-async fn tokens_and_keys_end_with_the_membership_of_whoever_made_them() {
+async fn tokens_and_keys_end_with_the_membership_of_their_maker() {
     let app = TestApp::spawn().await;
     let second = TestApp::builder().on(app.database.clone()).spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let user = add_member(&app, &acme, BO, "ADMIN").await;
     join(&app, &other, user, "ADMIN").await;
     let bo = app.log_in(BO).await;
-    let may = ["MANAGE_API_KEYS", "VIEW_USERS"];
-    let token = make_token(&app, &bo, &may, Some(acme.id)).await;
+    let permissions = ["MANAGE_API_KEYS", "VIEW_USERS"];
+    let token = make_token(&app, &bo, &permissions, Some(acme.id)).await;
     let by_token = make_token(&app, &token, &["VIEW_USERS"], Some(acme.id)).await;
     let key = plaintext(&make_key(&bo, acme.id, &["VIEW_USERS"]).await);
     let elsewhere = make_token(&app, &bo, &["VIEW_USERS"], Some(other.id)).await;
@@ -62,7 +63,7 @@ async fn tokens_and_keys_end_with_the_membership_of_whoever_made_them() {
     for caller in &all {
         assert_problem(&caller.get(&members(&acme)).await, 401, "unauthenticated");
     }
-    // Each end is told of, where the tenant's admin looks for it.
+    // Each revocation has an audit event of the tenant.
     assert_eq!(events(&app, acme.id, "token.revoke").await, 2);
     assert_eq!(events(&app, acme.id, "api_key.revoke").await, 1);
     let listed = app.root().get(TOKENS).await;
@@ -72,29 +73,36 @@ async fn tokens_and_keys_end_with_the_membership_of_whoever_made_them() {
         of_tenant.filter(|t| t["revoked_at"].is_string()).count()
     };
     assert_eq!((ended(acme.id), ended(other.id)), (3, 0), "{listed:?}");
-    assert_eq!(elsewhere.get(&members(&other)).await.status, 200, "they are a member there");
-    assert_eq!(operators.get(&members(&acme)).await.status, 200, "it is nobody's");
+    assert_eq!(
+        elsewhere.get(&members(&other)).await.status,
+        200,
+        "the user is still a member of the other tenant"
+    );
+    assert_eq!(operators.get(&members(&acme)).await.status, 200, "the token belongs to no user");
 
-    // Who comes back makes new ones. The command line takes the same way.
+    // A returning member needs new tokens. A removal by the command line has the same effect.
     join(&app, &acme, user, "ADMIN").await;
     for caller in &all {
         assert_problem(&caller.get(&members(&acme)).await, 401, "unauthenticated");
     }
     let again = make_token(&app, &bo, &["VIEW_USERS"], Some(acme.id)).await;
     let service = &app.services.members;
-    service.remove(&app.operator(), "acme", UserId::new(user)).await.expect("a member can go");
+    service
+        .remove(&app.operator(), "acme", UserId::new(user))
+        .await
+        .expect("a member can be removed");
     join(&app, &acme, user, "ADMIN").await;
     assert_problem(&again.get(&members(&acme)).await, 401, "unauthenticated");
 }
 
 #[tokio::test]
-async fn a_lowered_role_leaves_no_token_with_more_rights_than_its_maker() {
+async fn a_token_never_has_more_rights_than_the_current_role_of_its_maker() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let user = add_member(&app, &acme, BO, "ADMIN").await;
     let bo = app.log_in(BO).await;
-    let may = ["VIEW_USERS", "MANAGE_API_KEYS"];
-    let token = make_token(&app, &bo, &may, Some(acme.id)).await;
+    let permissions = ["VIEW_USERS", "MANAGE_API_KEYS"];
+    let token = make_token(&app, &bo, &permissions, Some(acme.id)).await;
     let by_token = make_token(&app, &token, &["VIEW_USERS"], Some(acme.id)).await;
     for (role, lists_users, lists_tokens) in
         [("ADMIN", 200, 200), ("FDE", 200, 403), ("VIEWER", 403, 403), ("ADMIN", 200, 200)]
@@ -105,7 +113,7 @@ async fn a_lowered_role_leaves_no_token_with_more_rights_than_its_maker() {
         assert_eq!(token.get(TOKENS).await.status, lists_tokens, "{role}");
     }
 
-    // A role that holds everywhere is looked up as well.
+    // The same holds for a platform role.
     let una = app.add_user("una@example.com", Some("SUPER_ADMIN")).await;
     let una_calls = app.log_in("una@example.com").await;
     let wide = make_token(&app, &una_calls, &["VIEW_TENANTS", "CREATE_TENANT"], None).await;
@@ -119,14 +127,14 @@ async fn a_lowered_role_leaves_no_token_with_more_rights_than_its_maker() {
         assert_eq!(wide.get("/control/v1/tenants").await.status, expected, "{role:?}");
         assert_eq!(bound.get(&members(&acme)).await.status, expected, "{role:?}");
     }
-    // A member of one tenant has no token that works in all.
+    // A token without a tenant needs a platform role; a membership is not enough.
     join(&app, &acme, una, "ADMIN").await;
     assert_eq!(wide.get("/control/v1/tenants").await.status, 401);
     assert_eq!(bound.get(&members(&acme)).await.status, 200);
 }
 
 #[tokio::test]
-async fn tokens_and_keys_go_with_their_user() {
+async fn tokens_and_keys_end_with_their_user() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let user = add_member(&app, &acme, BO, "ADMIN").await;
@@ -140,13 +148,13 @@ async fn tokens_and_keys_go_with_their_user() {
 }
 
 #[tokio::test]
-async fn no_token_that_is_made_while_its_maker_is_removed_comes_back_with_them() {
+async fn a_token_created_during_the_removal_of_its_maker_is_refused() {
     let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
     let acme = app.set_up("acme").await;
     let user = add_member(&app, &acme, BO, "ADMIN").await;
     let bo = app.log_in(BO).await;
     for path in [TOKENS, "/api/api-keys"] {
-        // The removal stands still with all its rows held and nothing committed.
+        // The removal is paused: its rows are locked and nothing is committed.
         let mut sql = app.sql().await;
         let held = sql.transaction().await.unwrap();
         let lock = "SELECT id FROM tenants WHERE id = $1 FOR UPDATE";
@@ -162,11 +170,11 @@ async fn no_token_that_is_made_while_its_maker_is_removed_comes_back_with_them()
             let request = caller.request(Method::POST, path).json(&body);
             send(request.header("x-tenant-id", tenant.to_string())).await
         });
-        let watcher = app.sql().await;
+        let observer = app.sql().await;
         let waiting = "SELECT count(*) FROM pg_stat_activity
                         WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-            assert!(!late.is_finished(), "the maker is held");
+        while observer.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            assert!(!late.is_finished(), "the request waits for the lock");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         held.commit().await.unwrap();
@@ -178,13 +186,13 @@ async fn no_token_that_is_made_while_its_maker_is_removed_comes_back_with_them()
 }
 
 #[tokio::test]
-async fn tokens_of_before_are_bound_to_their_makers_when_the_server_is_upgraded() {
+async fn the_upgrade_binds_existing_tokens_to_their_makers() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let user = add_member(&app, &acme, BO, "ADMIN").await;
     let bo = app.log_in(BO).await;
-    let may = ["MANAGE_API_KEYS", "VIEW_USERS"];
-    let token = make_token(&app, &bo, &may, Some(acme.id)).await;
+    let permissions = ["MANAGE_API_KEYS", "VIEW_USERS"];
+    let token = make_token(&app, &bo, &permissions, Some(acme.id)).await;
     let by_token = make_token(&app, &token, &["VIEW_USERS"], Some(acme.id)).await;
     let operators = make_token(&app, &app.root(), &["VIEW_USERS"], Some(acme.id)).await;
     let (_, by_operator) = app.add_token(&[Permission::ViewUsers], Some(acme.id), None).await;

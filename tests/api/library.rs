@@ -1,5 +1,5 @@
-//! An application on top of the crate, written the way a user of the library would: its own tables in
-//! every tenant, its own handlers, the caller's tenant handed to them.
+//! An application that uses the crate as a library: its own tables in every tenant, and its own handlers, which
+//! receive a transaction in the caller's tenant.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -44,21 +44,24 @@ async fn forget_to_commit(tx: TenantTx, note: web::Json<NewNote>) -> Result<Http
 }
 
 #[post("/notes/panic")]
-async fn panic_half_way(tx: TenantTx, note: web::Json<NewNote>) -> Result<HttpResponse, Problem> {
+async fn panic_before_commit(
+    tx: TenantTx,
+    note: web::Json<NewNote>,
+) -> Result<HttpResponse, Problem> {
     tx.execute(INSERT, &[&Uuid::now_v7(), &note.body]).await?;
-    // Unlike panic! it does not print.
+    // Unlike `panic!` this prints nothing.
     std::panic::resume_unwind(Box::new("a handler of an application"))
 }
 
 #[post("/notes/slow")]
-async fn sleep_on_it(tx: TenantTx, note: web::Json<NewNote>) -> Result<HttpResponse, Problem> {
+async fn sleep_in_query(tx: TenantTx, note: web::Json<NewNote>) -> Result<HttpResponse, Problem> {
     tx.execute(INSERT, &[&Uuid::now_v7(), &note.body]).await?;
     tx.query("SELECT pg_sleep(25)", &[]).await?;
     tx.commit().await?;
     Ok(HttpResponse::Created().finish())
 }
 
-/// What no one should write, and someone will.
+/// A handler with an SQL injection, as careless applications have.
 #[get("/notes/search/{text}")]
 async fn search(tx: TenantTx, text: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sql = format!("SELECT body FROM notes WHERE body LIKE '%{text}%'");
@@ -73,7 +76,7 @@ async fn fail(tx: TenantTx) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().finish())
 }
 
-/// The application, with two tenants that have a note each.
+/// The application and two tenants with one note each.
 struct Site {
     app: TestApp,
     acme: TestTenant,
@@ -88,8 +91,8 @@ async fn open_with(more: &[(&'static str, &str)]) -> Site {
                 .service(notes)
                 .service(add_note)
                 .service(forget_to_commit)
-                .service(panic_half_way)
-                .service(sleep_on_it)
+                .service(panic_before_commit)
+                .service(sleep_in_query)
                 .service(search)
                 .service(fail);
         }));
@@ -113,7 +116,7 @@ impl Site {
         open_with(&[]).await
     }
 
-    /// Reads the notes of the tenant that the header names.
+    /// Reads the notes of the tenant that is named in the header.
     async fn read(&self, caller: &Caller, tenant: &TestTenant) -> Answer {
         let request = caller.request(Method::GET, "/notes");
         send(request.header("x-tenant-id", tenant.id.to_string())).await
@@ -124,8 +127,8 @@ impl Site {
         send(request.header("x-tenant-id", tenant.id.to_string())).await
     }
 
-    /// Sessions of the runtime login that are not idle outside of any transaction.
-    async fn busy(&self) -> i64 {
+    /// Counts the sessions of the runtime login that run a query or have a transaction open.
+    async fn busy_sessions(&self) -> i64 {
         let sql = self.app.sql().await;
         let row = sql
             .query_one(
@@ -137,9 +140,9 @@ impl Site {
         row.expect("activity can be read").get(0)
     }
 
-    async fn is_quiet_soon(&self) {
+    async fn wait_until_idle(&self) {
         for _ in 0..200 {
-            if self.busy().await == 0 {
+            if self.busy_sessions().await == 0 {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -167,7 +170,7 @@ async fn a_handler_sees_the_tenant_that_the_host_names() {
         ("acme-corp.example.com", 200),
         ("ACME-corp.example.com:8080", 200),
         ("globex-corp.example.com", 404),
-        ("nobody.example.com", 404),
+        ("absent.example.com", 404),
         ("acme-corp.elsewhere.com", 400),
         ("example.com", 400),
     ] {
@@ -177,14 +180,14 @@ async fn a_handler_sees_the_tenant_that_the_host_names() {
             assert_eq!(answer.body, json!(["a note of acme-corp"]));
         }
     }
-    // The header beats the host.
+    // The header takes precedence over the host.
     let request = admin.request(Method::GET, "/notes").header("host", "globex-corp.example.com");
     let answer = send(request.header("x-tenant-id", site.acme.id.to_string())).await;
     assert_eq!(answer.body, json!(["a note of acme-corp"]), "{answer:?}");
 }
 
 #[tokio::test]
-async fn what_a_proxy_says_of_the_host_counts_where_it_is_trusted() {
+async fn the_forwarded_host_is_used_only_from_a_trusted_proxy() {
     for (trusted, status) in [("", 400), ("127.0.0.1", 200)] {
         let more = [("base_domain", "example.com"), ("http.trusted_proxies", trusted)];
         let site = open_with(&more).await;
@@ -196,7 +199,7 @@ async fn what_a_proxy_says_of_the_host_counts_where_it_is_trusted() {
 }
 
 #[tokio::test]
-async fn without_a_tenant_the_request_fails_and_says_what_is_missing() {
+async fn a_request_without_a_tenant_is_refused_with_the_missing_header() {
     let site = Site::open().await;
     let admin = site.app.log_in(&site.acme.admin_email).await;
     let answer = admin.get("/notes").await;
@@ -209,24 +212,24 @@ async fn without_a_tenant_the_request_fails_and_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn to_an_outsider_a_tenant_that_exists_and_one_that_does_not_look_the_same() {
+async fn an_outsider_gets_the_same_answer_for_an_existing_and_an_unknown_tenant() {
     let site = Site::open().await;
     let outsider = site.app.log_in(&site.globex.admin_email).await;
-    let nowhere = TestTenant { id: Uuid::new_v4(), ..site.acme.clone() };
-    let (there, missing) =
-        (site.read(&outsider, &site.acme).await, site.read(&outsider, &nowhere).await);
-    assert_eq!((there.status, missing.status), (404, 404), "{there:?} {missing:?}");
-    assert_eq!(there.body, missing.body);
+    let unknown = TestTenant { id: Uuid::new_v4(), ..site.acme.clone() };
+    let (existing, missing) =
+        (site.read(&outsider, &site.acme).await, site.read(&outsider, &unknown).await);
+    assert_eq!((existing.status, missing.status), (404, 404), "{existing:?} {missing:?}");
+    assert_eq!(existing.body, missing.body);
     let answer = site.add(&outsider, &site.acme, "/notes", "from outside").await;
     assert_eq!(answer.status, 404, "{answer:?}");
-    let nobody = site.read(&site.app.anonymous(), &site.acme).await;
-    assert_eq!(nobody.status, 401, "{nobody:?}");
+    let anonymous = site.read(&site.app.anonymous(), &site.acme).await;
+    assert_eq!(anonymous.status, 401, "{anonymous:?}");
     let admin = site.app.log_in(&site.acme.admin_email).await;
     assert_eq!(site.read(&admin, &site.acme).await.body, json!(["a note of acme-corp"]));
 }
 
 #[tokio::test]
-async fn a_suspended_tenant_answers_nothing() {
+async fn a_suspended_tenant_is_not_found() {
     let site = Site::open().await;
     let admin = site.app.log_in(&site.acme.admin_email).await;
     let suspend = "UPDATE public.tenants SET status = 'suspended' WHERE id = $1";
@@ -236,11 +239,11 @@ async fn a_suspended_tenant_answers_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_bound_to_a_tenant_enters_that_one_and_no_other() {
+async fn a_token_bound_to_a_tenant_works_in_that_tenant_only() {
     let site = Site::open().await;
     let token = bound_token(&site.app, site.acme.id).await;
     let caller = site.app.bearer(&token);
-    // It names its tenant by itself.
+    // The token itself names the tenant.
     let answer = caller.get("/notes").await;
     assert_eq!(answer.body, json!(["a note of acme-corp"]), "{answer:?}");
     assert_eq!(site.read(&caller, &site.acme).await.status, 200);
@@ -248,7 +251,7 @@ async fn a_token_that_is_bound_to_a_tenant_enters_that_one_and_no_other() {
 }
 
 #[tokio::test]
-async fn an_api_key_enters_its_tenant_by_itself_and_no_other() {
+async fn an_api_key_names_its_tenant_and_works_in_that_tenant_only() {
     let site = Site::open().await;
     let admin = site.app.log_in(&site.acme.admin_email).await;
     let made = make_key(&admin, site.acme.id, &["VIEW_USERS"]).await;
@@ -260,13 +263,13 @@ async fn an_api_key_enters_its_tenant_by_itself_and_no_other() {
     let twice = request.header("x-tenant-id", site.acme.id.to_string());
     let twice = send(twice.header("x-tenant-id", site.globex.id.to_string())).await;
     assert_eq!(twice.status, 400, "{twice:?}");
-    // With its person gone from the tenant it is good for nothing.
+    // The key ends with the membership of its maker.
     let leave = "DELETE FROM memberships WHERE tenant_id = $1";
     site.app.sql().await.execute(leave, &[&site.acme.id]).await.expect("a member can be removed");
     assert_eq!(key.get("/notes").await.status, 401);
 }
 
-/// An API token, by the same service that the command line calls.
+/// Creates an API token through the service that the command line uses.
 async fn bound_token(app: &TestApp, tenant: Uuid) -> String {
     use rowhouse::app::{Backend, Options};
     use rowhouse::config::Settings;
@@ -274,15 +277,15 @@ async fn bound_token(app: &TestApp, tenant: Uuid) -> String {
     use rowhouse::domain::names::TenantId;
     use rowhouse::service::tokens::NewToken;
     let values = crate::support::settings_for(&app.database.url());
-    let settings = Settings::from_values(&values).expect("the settings of a test are good");
-    let backend = Backend::open(&settings, &Options::default()).await.expect("a house opens");
-    let wish = NewToken {
+    let settings = Settings::from_values(&values).expect("the settings of a test are valid");
+    let backend = Backend::open(&settings, &Options::default()).await.expect("a backend opens");
+    let new_token = NewToken {
         name: "a script".to_owned(),
         permissions: vec![Permission::ViewTenants],
         tenant: Some(TenantId::new(tenant)),
         expires_at: None,
     };
-    let made = backend.services.tokens.create(&backend.operator(), wish).await;
+    let made = backend.services.tokens.create(&backend.operator(), new_token).await;
     let (_, token) = made.expect("a token is made");
     let text = token.expose().to_owned();
     backend.close().await;
@@ -290,17 +293,17 @@ async fn bound_token(app: &TestApp, tenant: Uuid) -> String {
 }
 
 #[tokio::test]
-async fn a_forgotten_commit_rolls_back() {
+async fn a_transaction_that_is_not_committed_is_rolled_back() {
     let site = Site::open().await;
     let admin = site.app.log_in(&site.acme.admin_email).await;
     let answer = site.add(&admin, &site.acme, "/notes/forgotten", "forgotten").await;
     assert_eq!(answer.status, 201, "{answer:?}");
     assert_eq!(site.read(&admin, &site.acme).await.body, json!(["a note of acme-corp"]));
-    site.is_quiet_soon().await;
+    site.wait_until_idle().await;
 }
 
 #[tokio::test]
-async fn a_panic_in_a_handler_is_a_500_in_form_and_leaves_nothing() {
+async fn a_panic_in_a_handler_is_a_500_and_rolls_back() {
     let site = Site::open().await;
     let acme = site.app.log_in(&site.acme.admin_email).await;
     let globex = site.app.log_in(&site.globex.admin_email).await;
@@ -314,11 +317,11 @@ async fn a_panic_in_a_handler_is_a_500_in_form_and_leaves_nothing() {
         assert_eq!(other.body, json!(["a note of globex-corp"]), "{other:?}");
     }
     assert_eq!(site.read(&acme, &site.acme).await.body, json!(["a note of acme-corp"]));
-    site.is_quiet_soon().await;
+    site.wait_until_idle().await;
 }
 
 #[tokio::test]
-async fn a_slow_handler_is_cut_with_503_and_its_query_is_cancelled() {
+async fn a_slow_handler_is_stopped_with_503_and_its_query_is_cancelled() {
     let site = open_with(&[("http.request_timeout", "400ms")]).await;
     let acme = site.app.log_in(&site.acme.admin_email).await;
     let globex = site.app.log_in(&site.globex.admin_email).await;
@@ -332,24 +335,24 @@ async fn a_slow_handler_is_cut_with_503_and_its_query_is_cancelled() {
         let other = site.read(&globex, &site.globex).await;
         assert_eq!(other.body, json!(["a note of globex-corp"]), "{other:?}");
     }
-    site.is_quiet_soon().await;
+    site.wait_until_idle().await;
     assert_eq!(site.read(&acme, &site.acme).await.body, json!(["a note of acme-corp"]));
 }
 
-/// actix does not drop the handler of a caller who is gone; the time limit does.
+/// actix does not drop the handler of a caller that has disconnected; the time limit does.
 #[tokio::test]
-async fn a_caller_who_hangs_up_leaves_nothing_once_the_time_is_up() {
+async fn a_request_of_a_disconnected_caller_is_rolled_back_at_the_time_limit() {
     let site = open_with(&[("http.request_timeout", "400ms")]).await;
     let acme = site.app.log_in(&site.acme.admin_email).await;
     let globex = site.app.log_in(&site.globex.admin_email).await;
     for milliseconds in [1, 5, 20, 60, 120] {
-        let request = site.add(&acme, &site.acme, "/notes/slow", "hung up");
-        let patience = Duration::from_millis(milliseconds);
-        assert!(tokio::time::timeout(patience, request).await.is_err(), "it sleeps");
+        let request = site.add(&acme, &site.acme, "/notes/slow", "disconnected");
+        let limit = Duration::from_millis(milliseconds);
+        assert!(tokio::time::timeout(limit, request).await.is_err(), "the handler still sleeps");
         let other = site.read(&globex, &site.globex).await;
         assert_eq!(other.body, json!(["a note of globex-corp"]), "{other:?}");
     }
-    site.is_quiet_soon().await;
+    site.wait_until_idle().await;
     assert_eq!(site.read(&acme, &site.acme).await.body, json!(["a note of acme-corp"]));
 }
 
@@ -374,25 +377,25 @@ async fn sql_injected_into_a_careless_handler_does_not_leave_the_tenant() {
         assert_eq!(answer.status, 500, "{text}: {answer:?}");
         assert!(!answer.text.contains("globex") && !answer.text.contains("tenant_"), "{answer:?}");
     }
-    // Within its own tenant the injection has its way: that is the application's to mend.
+    // Within its own tenant the injection succeeds: only the application can prevent that.
     let request = admin.request(Method::GET, "/notes/search/%27%20OR%20true%20--");
     let answer = send(request.header("x-tenant-id", site.acme.id.to_string())).await;
     assert_eq!(answer.body, json!(["a note of acme-corp"]), "{answer:?}");
 }
 
 #[tokio::test]
-async fn a_failed_query_of_the_application_tells_the_caller_no_sql() {
+async fn a_failed_query_of_the_application_reveals_no_sql_to_the_caller() {
     let site = Site::open().await;
     let admin = site.app.log_in(&site.acme.admin_email).await;
     let request = admin.request(Method::GET, "/wrong");
     let answer = send(request.header("x-tenant-id", site.acme.id.to_string())).await;
     assert_eq!(answer.status, 500, "{answer:?}");
     assert!(!answer.text.contains("secret_column") && !answer.text.contains("notes"), "{answer:?}");
-    assert_ne!(answer.body, Value::Null, "it is in form");
+    assert_ne!(answer.body, Value::Null, "the body is JSON");
 }
 
 #[tokio::test]
-async fn the_applications_tables_are_in_every_tenant_and_ours_are_not() {
+async fn a_tenant_schema_holds_the_applications_tables_and_not_the_built_in_ones() {
     let site = Site::open().await;
     let sql = site.app.sql().await;
     for tenant in [&site.acme, &site.globex] {

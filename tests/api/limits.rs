@@ -1,6 +1,6 @@
-//! How often is too often: passwords, credentials, requests; and who does not have to wait for whom.
+//! Rate limits of passwords, credentials and requests, and the callers that they do not affect.
 //!
-//! Time stands still in these tests, so that no cell comes back before a test says so.
+//! The clock is stopped in these tests, so that no cell is refilled before the test advances it.
 
 use actix_web::{HttpResponse, get};
 use futures_util::future::join_all;
@@ -19,7 +19,7 @@ const UNA: &str = "una@example.com";
 const WRONG: &str = "a wrong password";
 
 fn limited(limits: &[(&'static str, &str)]) -> TestAppBuilder {
-    let builder = TestApp::builder().at_a_standstill();
+    let builder = TestApp::builder().with_stopped_clock();
     limits.iter().fold(builder, |builder, (key, rate)| builder.with(key, *rate))
 }
 
@@ -28,7 +28,7 @@ async fn log_in(app: &TestApp, account: &str, password: &str) -> Answer {
     app.anonymous().post(LOGIN, &body).await
 }
 
-/// A log-in from some address, which a proxy of ours names.
+/// Logs in from the address that a trusted proxy forwards.
 async fn log_in_from(app: &TestApp, address: &str, account: &str, password: &str) -> u16 {
     let body = json!({ "identifier": account, "password": password });
     let request = app.anonymous().request(Method::POST, LOGIN).header("x-forwarded-for", address);
@@ -44,20 +44,18 @@ async fn guess(app: &TestApp, times: usize) -> Vec<u16> {
 }
 
 fn seconds(count: u64) -> time::Duration {
-    time::Duration::seconds(i64::try_from(count).expect("a wait is short"))
+    time::Duration::seconds(i64::try_from(count).expect("a wait fits in an i64"))
 }
 
-/// A number in the metrics.
+/// Reads a counter from the metrics.
 async fn count(app: &TestApp, metric: &str) -> Option<u64> {
     let text = app.anonymous().get("/metrics").await.text;
     let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
     line.map(|number| number.parse().expect("a count is a number"))
 }
 
-// ---- passwords ---------------------------------------------------------------------------------
-
 #[tokio::test]
-async fn after_some_wrong_passwords_none_is_looked_at() {
+async fn after_too_many_wrong_passwords_no_password_is_checked() {
     let app = limited(&[("limits.login_pair", "6/3")]).spawn().await;
     app.add_user(UNA, None).await;
     assert_eq!(guess(&app, 3).await, [401, 401, 401]);
@@ -70,11 +68,11 @@ async fn after_some_wrong_passwords_none_is_looked_at() {
 }
 
 #[tokio::test]
-async fn who_waits_as_long_as_told_may_try_again() {
+async fn a_login_is_possible_again_after_the_time_in_retry_after() {
     let app = limited(&[("limits.login_pair", "6/3")]).spawn().await;
     app.add_user(UNA, None).await;
     assert_eq!(guess(&app, 3).await, [401, 401, 401]);
-    // Trying meanwhile makes the wait no longer.
+    // Attempts meanwhile do not extend the wait.
     for _ in 0..20 {
         assert_eq!(log_in(&app, UNA, WRONG).await.retry_after(), 10);
     }
@@ -85,7 +83,7 @@ async fn who_waits_as_long_as_told_may_try_again() {
 }
 
 #[tokio::test]
-async fn right_passwords_are_not_counted() {
+async fn correct_passwords_are_not_counted() {
     let one = ["limits.login_pair", "limits.login_account", "limits.login_address"];
     let app = limited(&one.map(|key| (key, "1/2"))).spawn().await;
     app.add_user(UNA, None).await;
@@ -96,7 +94,7 @@ async fn right_passwords_are_not_counted() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_a_rule_is_no_guess() {
+async fn an_invalid_body_does_not_count_as_an_attempt() {
     let app =
         limited(&[("limits.login_pair", "1/1"), ("limits.login_address", "1/1")]).spawn().await;
     for _ in 0..3 {
@@ -107,22 +105,22 @@ async fn a_body_that_breaks_a_rule_is_no_guess() {
 }
 
 #[tokio::test]
-async fn many_guesses_at_once_are_no_way_round() {
+async fn concurrent_guesses_share_one_limit() {
     let app = limited(&[("limits.login_pair", "1/4")]).with("http.workers", "2").spawn().await;
     app.add_user(UNA, None).await;
     let answers = join_all((0..24).map(|_| log_in(&app, UNA, WRONG))).await;
-    let looked_at = answers.iter().filter(|answer| answer.status == 401).count();
-    assert_eq!(looked_at, 4, "all workers count together");
+    let checked = answers.iter().filter(|answer| answer.status == 401).count();
+    assert_eq!(checked, 4, "the workers share the count");
     assert!(answers.iter().all(|answer| [401, 429].contains(&answer.status)), "{answers:?}");
 }
 
 #[tokio::test]
-async fn an_account_is_counted_alike_whether_it_is_there_and_however_it_is_spelled() {
+async fn known_and_unknown_accounts_are_counted_alike_in_every_spelling() {
     let app = limited(&[("limits.login_pair", "1/3")]).spawn().await;
     app.add_user(UNA, None).await;
     for spellings in [
         [UNA, "UNA@example.com", " una@EXAMPLE.com ", UNA],
-        ["nobody@example.com", "Nobody@example.com", " nobody@example.com", "nobody@example.com"],
+        ["absent@example.com", "Absent@example.com", " absent@example.com", "absent@example.com"],
     ] {
         let mut statuses = Vec::new();
         for spelling in spellings {
@@ -133,7 +131,7 @@ async fn an_account_is_counted_alike_whether_it_is_there_and_however_it_is_spell
 }
 
 #[tokio::test]
-async fn a_colleague_who_forgot_a_password_locks_nobody_else_out() {
+async fn wrong_passwords_of_one_account_do_not_lock_out_another_at_the_same_address() {
     let app =
         limited(&[("limits.login_pair", "1/2"), ("limits.login_account", "1/2")]).spawn().await;
     app.add_user(UNA, None).await;
@@ -143,7 +141,7 @@ async fn a_colleague_who_forgot_a_password_locks_nobody_else_out() {
 }
 
 #[tokio::test]
-async fn strangers_from_everywhere_are_stopped_and_cannot_keep_a_person_out() {
+async fn guesses_from_many_addresses_are_stopped_and_do_not_lock_out_a_known_address() {
     let app = limited(&[("limits.login_pair", "60/60"), ("limits.login_account", "6/3")])
         .with("http.trusted_proxies", "127.0.0.1")
         .spawn()
@@ -151,14 +149,14 @@ async fn strangers_from_everywhere_are_stopped_and_cannot_keep_a_person_out() {
     app.add_user(UNA, None).await;
     assert_eq!(log_in_from(&app, "203.0.113.7", UNA, PASSWORD).await, 200);
     let mut statuses = Vec::new();
-    for stranger in 1..=5 {
-        statuses.push(log_in_from(&app, &format!("198.51.100.{stranger}"), UNA, WRONG).await);
+    for host in 1..=5 {
+        statuses.push(log_in_from(&app, &format!("198.51.100.{host}"), UNA, WRONG).await);
     }
     assert_eq!(statuses, [401, 401, 401, 429, 429]);
-    // At home nothing has changed, and a slip of the pen there costs no stranger's cell.
+    // A known address is not affected, and a wrong password there uses no cell of the unknown addresses.
     assert_eq!(log_in_from(&app, "203.0.113.7", UNA, WRONG).await, 401);
     assert_eq!(log_in_from(&app, "203.0.113.7", UNA, PASSWORD).await, 200);
-    // Somewhere new she waits for the next cell, and is at home there afterwards.
+    // At a new address the user waits for the next cell; afterwards the address is known.
     assert_eq!(log_in_from(&app, "192.0.2.1", UNA, PASSWORD).await, 429);
     app.clock.advance(seconds(10));
     assert_eq!(log_in_from(&app, "192.0.2.1", UNA, PASSWORD).await, 200);
@@ -170,7 +168,7 @@ async fn strangers_from_everywhere_are_stopped_and_cannot_keep_a_person_out() {
 }
 
 #[tokio::test]
-async fn one_password_cannot_be_tried_at_every_account() {
+async fn one_address_cannot_try_a_password_at_every_account() {
     let app = limited(&[("limits.login_address", "1/5")]).spawn().await;
     let mut statuses = Vec::new();
     for account in 0..7 {
@@ -180,10 +178,8 @@ async fn one_password_cannot_be_tried_at_every_account() {
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429]);
 }
 
-// ---- credentials -------------------------------------------------------------------------------
-
-/// A call with this credential in each dialect, and how each refuses with 429.
-async fn try_everywhere(app: &TestApp, token: &str) -> Vec<Answer> {
+/// Sends one call with this credential in each dialect.
+async fn call_each_dialect(app: &TestApp, token: &str) -> Vec<Answer> {
     let bearer = app.bearer(token);
     vec![
         bearer.get("/api/tenant").await,
@@ -194,7 +190,7 @@ async fn try_everywhere(app: &TestApp, token: &str) -> Vec<Answer> {
 }
 
 #[track_caller]
-fn all_refused(answers: &[Answer]) {
+fn assert_all_refused(answers: &[Answer]) {
     let [reten, bunker, webfluss, control] = answers else { panic!("{answers:?}") };
     assert_eq!(reten.refusal(429), "Too many requests");
     assert_eq!(bunker.error(429), "Too many requests");
@@ -209,37 +205,41 @@ fn all_refused(answers: &[Answer]) {
     }
 }
 
-const NO_TOKEN: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
+const UNKNOWN_TOKEN: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
 
 #[tokio::test]
-async fn wrong_credentials_are_refused_in_each_dialects_form() {
+async fn too_many_wrong_credentials_are_refused_in_each_dialects_form() {
     let app = limited(&[("limits.token_address", "1/4")]).spawn().await;
     let statuses: Vec<_> =
-        try_everywhere(&app, NO_TOKEN).await.iter().map(|answer| answer.status).collect();
+        call_each_dialect(&app, UNKNOWN_TOKEN).await.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [401, 403, 401, 401]);
-    all_refused(&try_everywhere(&app, NO_TOKEN).await);
-    all_refused(&try_everywhere(&app, "rh_another_lie").await);
+    assert_all_refused(&call_each_dialect(&app, UNKNOWN_TOKEN).await);
+    assert_all_refused(&call_each_dialect(&app, "rh_not_a_token").await);
     let cookie = app.anonymous().request(Method::POST, "/api/auth/refresh");
-    send(cookie.header("cookie", "refreshToken=rhr_a_lie")).await.refusal(429);
-    // Who shows nothing guesses nothing.
+    send(cookie.header("cookie", "refreshToken=rhr_not_a_token")).await.refusal(429);
+    // A request without a credential is not counted.
     app.anonymous().get("/api/tenant").await.refusal(401);
     assert_eq!(app.anonymous().get("/healthz").await.status, 200);
     app.clock.advance(seconds(60));
-    app.bearer(NO_TOKEN).get("/api/tenant").await.refusal(401);
+    app.bearer(UNKNOWN_TOKEN).get("/api/tenant").await.refusal(401);
 }
 
 #[tokio::test]
-async fn a_colleagues_broken_script_does_not_stop_a_good_one() {
+async fn wrong_credentials_do_not_block_credentials_that_worked_before_from_the_same_address() {
     let app = limited(&[("limits.token_address", "1/2")]).spawn().await;
     app.add_user(UNA, None).await;
-    let (_, stranger) = app.add_token(&[Permission::ViewTenants], None, None).await;
+    let (_, unseen) = app.add_token(&[Permission::ViewTenants], None, None).await;
     assert_eq!(app.root().get("/api/tenant").await.status, 200);
     for status in [401, 401, 429, 429] {
-        app.bearer(NO_TOKEN).get("/api/tenant").await.refusal(status);
+        app.bearer(UNKNOWN_TOKEN).get("/api/tenant").await.refusal(status);
     }
-    assert_eq!(app.root().get("/api/tenant").await.status, 200, "it was right before");
-    stranger.get("/api/tenant/mine").await.refusal(429);
-    // What we gave out ourselves is known.
+    assert_eq!(
+        app.root().get("/api/tenant").await.status,
+        200,
+        "the root token was accepted before"
+    );
+    unseen.get("/api/tenant/mine").await.refusal(429);
+    // Tokens that this server issued are known to it.
     let login = log_in(&app, UNA, PASSWORD).await;
     assert_eq!(login.status, 200);
     let caller = app.bearer(login.body["accessToken"].as_str().expect("a token is a text"));
@@ -248,14 +248,14 @@ async fn a_colleagues_broken_script_does_not_stop_a_good_one() {
     let cookie = cookie.split(';').next().expect("it has a value").to_owned();
     let refresh = || app.anonymous().request(Method::POST, "/api/auth/refresh");
     assert_eq!(send(refresh().header("cookie", cookie)).await.status, 200);
-    // The new one's turn comes.
+    // The unseen token is checked once the limit allows it.
     app.clock.advance(seconds(60));
-    assert_eq!(stranger.get("/api/tenant/mine").await.status, 200);
-    assert_eq!(stranger.get("/api/tenant/mine").await.status, 200);
+    assert_eq!(unseen.get("/api/tenant/mine").await.status, 200);
+    assert_eq!(unseen.get("/api/tenant/mine").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_credential_that_is_good_no_more_is_counted_like_any_other() {
+async fn a_revoked_credential_is_counted_like_any_wrong_one() {
     let app = limited(&[("limits.token_address", "1/2")]).spawn().await;
     let (id, caller) = app.add_token(&[Permission::ViewTenants], None, None).await;
     assert_eq!(caller.get("/api/tenant/mine").await.status, 200);
@@ -265,16 +265,14 @@ async fn a_credential_that_is_good_no_more_is_counted_like_any_other() {
     }
 }
 
-// ---- requests ----------------------------------------------------------------------------------
-
 #[tokio::test]
-async fn a_caller_who_calls_too_often_is_refused_in_each_dialects_form_and_others_are_not() {
+async fn too_many_requests_of_one_caller_are_refused_in_each_dialects_form_and_others_are_not() {
     let app = limited(&[("limits.requests_token", "60/4")]).spawn().await;
     let (_, other) = app.add_token(&[Permission::ViewTenants], None, None).await;
     let statuses: Vec<_> =
-        try_everywhere(&app, &app.root_token).await.iter().map(|answer| answer.status).collect();
+        call_each_dialect(&app, &app.root_token).await.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [200, 200, 404, 200]);
-    all_refused(&try_everywhere(&app, &app.root_token).await);
+    assert_all_refused(&call_each_dialect(&app, &app.root_token).await);
     assert_eq!(other.get("/api/tenant/mine").await.status, 200);
     app.clock.advance(seconds(1));
     assert_eq!(app.root().get("/api/tenant").await.status, 200);
@@ -297,7 +295,7 @@ async fn enter(caller: &Caller, tenant: uuid::Uuid) -> u16 {
 }
 
 #[tokio::test]
-async fn a_tenants_tokens_and_people_are_counted_together_and_apart_from_other_tenants() {
+async fn requests_are_counted_per_tenant_over_all_its_tokens_and_users() {
     let app = limited(&[("limits.requests_tenant", "60/3")])
         .with_routes(std::sync::Arc::new(|config| {
             config.service(inside);
@@ -307,7 +305,7 @@ async fn a_tenants_tokens_and_people_are_counted_together_and_apart_from_other_t
     let (acme, globex) = (app.set_up("acme").await, app.set_up("globex").await);
     let (ada, gus) = (app.log_in(&acme.admin_email).await, app.log_in(&globex.admin_email).await);
     let (_, token) = app.add_token(&[Permission::ViewTenants], Some(acme.id), None).await;
-    // Who may not enter uses up nobody's share.
+    // Requests of callers without access to the tenant are not counted.
     for _ in 0..5 {
         assert_eq!(enter(&gus, acme.id).await, 404);
     }
@@ -317,7 +315,7 @@ async fn a_tenants_tokens_and_people_are_counted_together_and_apart_from_other_t
     assert_eq!(enter(&ada, acme.id).await, 429);
     assert_eq!(enter(&token, acme.id).await, 429);
     token.get("/api/tenant/mine").await.refusal(429);
-    // The other tenant, what is outside of any, and the operator go on.
+    // The other tenant, requests outside any tenant, and root are not affected.
     assert_eq!(enter(&gus, globex.id).await, 200);
     assert_eq!(ada.get("/api/tenant/mine").await.status, 200);
     assert_eq!(enter(&app.root(), acme.id).await, 200);
@@ -326,22 +324,20 @@ async fn a_tenants_tokens_and_people_are_counted_together_and_apart_from_other_t
 }
 
 #[tokio::test]
-async fn a_tenants_xtoken_counts_for_its_tenant() {
+async fn requests_with_a_tenants_xtoken_count_for_that_tenant() {
     let app = limited(&[("limits.requests_tenant", "60/2")]).spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let other = app.bunker_tenant("globex").await;
     for _ in 0..2 {
-        tenant.admin.get("nobody@example.com").await.error(404);
+        tenant.admin.get("absent@example.com").await.error(404);
     }
-    tenant.admin.get("nobody@example.com").await.error(429);
-    other.admin.get("nobody@example.com").await.error(404);
+    tenant.admin.get("absent@example.com").await.error(429);
+    other.admin.get("absent@example.com").await.error(404);
 }
 
-// ---- settings, log ----------------------------------------------------------------------------
-
 #[test]
-fn limits_are_on_by_default_and_zero_is_none() {
-    let limits = Settings::from_values(&[]).expect("the defaults are good").limits;
+fn every_limit_is_on_by_default_and_zero_turns_it_off() {
+    let limits = Settings::from_values(&[]).expect("the defaults are valid").limits;
     let all = [
         ("limits.login_pair", limits.login_pair),
         ("limits.login_account", limits.login_account),
@@ -362,7 +358,7 @@ fn limits_are_on_by_default_and_zero_is_none() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_logged_without_what_was_typed() {
+async fn a_refusal_is_logged_without_the_account_and_the_password() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database).with("ROWHOUSE_LIMITS__LOGIN_PAIR", "1/1");
     let server = program.serve(&[]);
@@ -370,13 +366,13 @@ async fn a_refusal_is_logged_without_what_was_typed() {
     let body = json!({ "identifier": UNA, "password": WRONG });
     assert_eq!(caller.post(LOGIN, &body).await.status, 401);
     for _ in 0..3 {
-        // The one cell comes back within a minute, where the machine is that slow.
+        // On a slow machine the cell may be refilled meanwhile, after a minute.
         assert!([401, 429].contains(&caller.post(LOGIN, &body).await.status));
     }
     drop(server.stderr_with("refused what was too much"));
     let log = server.stop("TERM").stderr;
     let line = log.lines().find(|line| line.contains("refused what was too much"));
-    let line = line.expect("it is in the log");
+    let line = line.expect("the refusal is in the log");
     assert!(line.contains("login_pair") && line.contains("address:127.0.0.1"), "{line}");
     assert!(!log.contains(UNA) && !log.contains(WRONG), "{log}");
 }

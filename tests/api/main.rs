@@ -3,7 +3,7 @@
     unreachable_pub,
     reason = "a test binary exports nothing; `pub` here means shared between its files"
 )]
-#![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "tests may")]
+#![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "allowed in tests")]
 
 mod api_keys;
 mod auth;

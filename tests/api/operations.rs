@@ -1,5 +1,5 @@
 //! What operators and their tools rely on: health, metrics, request ids, the log, the OpenAPI document,
-//! limits, and a stop that loses nothing.
+//! timeouts, and a shutdown that loses no request.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::{Answer, Gate, PASSWORD, Snapshot, TestApp, wish};
+use crate::support::{Answer, MigrationLock, PASSWORD, Snapshot, TestApp, provision_command};
 
 const SETUP: &str = "/api/tenant/setup";
 const LOGIN: &str = "/api/auth/login";
 
 #[tokio::test]
-async fn health_is_told_to_everybody() {
+async fn health_needs_no_credential() {
     let app = TestApp::spawn().await;
     for path in ["/healthz", "/readyz"] {
         let answer = app.anonymous().get(path).await;
@@ -42,10 +42,10 @@ async fn a_control_plane_of_another_version_is_not_ready() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_a_request_id_the_callers_own_where_it_is_sane() {
+async fn every_answer_carries_a_request_id_and_a_valid_one_of_the_caller_is_kept() {
     let app = TestApp::spawn().await;
     let with_id = async |id: &[u8], path: &str| {
-        let value = HeaderValue::from_bytes(id).expect("it can be sent");
+        let value = HeaderValue::from_bytes(id).expect("the header can be sent");
         let request = app.root().request(Method::GET, path).header("x-request-id", value);
         let answer = send(request).await;
         answer.header("x-request-id").expect("every answer has one").to_owned()
@@ -66,7 +66,7 @@ async fn every_answer_carries_a_request_id_the_callers_own_where_it_is_sane() {
 }
 
 #[tokio::test]
-async fn no_answer_is_kept_or_taken_for_something_else() {
+async fn no_answer_is_cached_or_sniffed() {
     let app = TestApp::spawn().await;
     let login = json!({ "identifier": "x@example.com", "password": PASSWORD });
     for answer in [
@@ -84,7 +84,7 @@ async fn no_answer_is_kept_or_taken_for_something_else() {
 }
 
 #[tokio::test]
-async fn metrics_count_requests_by_pattern_and_show_pools_and_hashes() {
+async fn metrics_count_requests_by_route_and_show_pools_and_hashes() {
     let app = TestApp::builder().with_routes(application()).spawn().await;
     app.set_up("acme").await;
     app.root().get("/api/tenant?page=1").await;
@@ -105,7 +105,7 @@ async fn metrics_count_requests_by_pattern_and_show_pools_and_hashes() {
         r#"http_requests_total{method="other",route="unmatched",status="404"} 1"#,
         "rowhouse_tenants_provisioned_total 1",
         r#"rowhouse_db_connections{purpose="control",state="budget"}"#,
-        // The self-test at the start took one.
+        // The self-test at startup opened one connection.
         r#"rowhouse_db_connections{purpose="runtime",state="open"} 1"#,
         r#"rowhouse_db_connections{purpose="control",state="waiting"} 0"#,
         r#"rowhouse_password_hashes{state="running"} 0"#,
@@ -122,13 +122,16 @@ async fn metrics_count_requests_by_pattern_and_show_pools_and_hashes() {
     }
     let budget = |purpose: &str| -> usize {
         let line = format!("rowhouse_db_connections{{purpose=\"{purpose}\",state=\"budget\"}} ");
-        let count = metrics.lines().find_map(|l| l.strip_prefix(&line)).expect("it is there");
-        count.parse().expect("it is a number")
+        let count = metrics
+            .lines()
+            .find_map(|l| l.strip_prefix(&line))
+            .expect("the budget is in the metrics");
+        count.parse().expect("the budget is a number")
     };
-    assert!(budget("control") + budget("runtime") <= 10, "the budget of the settings is kept");
+    assert!(budget("control") + budget("runtime") <= 10, "the budgets stay within the setting");
 }
 
-/// Routes of an application that hang, panic and fail.
+/// Routes of an application: one panics, one sleeps, one sets its own cache header.
 fn application() -> Routes {
     async fn panics() -> HttpResponse {
         panic!("the handler of a test panics on purpose")
@@ -137,19 +140,19 @@ fn application() -> Routes {
         tokio::time::sleep(Duration::from_mins(1)).await;
         HttpResponse::Ok().finish()
     }
-    async fn keeps() -> HttpResponse {
+    async fn cached() -> HttpResponse {
         HttpResponse::Ok().insert_header(("Cache-Control", "max-age=60")).body("kept")
     }
     Arc::new(|config| {
         config
             .route("/panic/{name}", web::get().to(panics))
             .route("/sleep", web::get().to(sleeps))
-            .route("/keep", web::get().to(keeps));
+            .route("/keep", web::get().to(cached));
     })
 }
 
 #[tokio::test]
-async fn a_panic_is_a_500_in_form_and_the_server_goes_on() {
+async fn a_panic_is_a_500_and_the_server_continues() {
     let app = TestApp::builder().with_routes(application()).spawn().await;
     for _ in 0..3 {
         let answer = app.root().get("/panic/alice").await;
@@ -159,11 +162,15 @@ async fn a_panic_is_a_500_in_form_and_the_server_goes_on() {
     }
     assert_eq!(app.root().get("/api/tenant").await.status, 200);
     let kept = app.root().get("/keep").await;
-    assert_eq!(kept.header("cache-control"), Some("max-age=60"), "an application knows better");
+    assert_eq!(
+        kept.header("cache-control"),
+        Some("max-age=60"),
+        "an application's own header is kept"
+    );
 }
 
 #[tokio::test]
-async fn a_request_over_its_time_is_a_503_in_form() {
+async fn a_request_over_the_time_limit_is_a_503() {
     let app = TestApp::builder().with("http.request_timeout", "300ms").with_routes(application());
     let app = app.spawn().await;
     let started = Instant::now();
@@ -176,8 +183,8 @@ async fn a_request_over_its_time_is_a_503_in_form() {
 }
 
 #[tokio::test]
-async fn a_full_queue_for_hashes_is_a_503_that_says_when_to_come_back() {
-    // Slow hashes, and room for one who waits.
+async fn a_full_hash_queue_is_a_503_with_retry_after() {
+    // Slow hashes, and a queue of one.
     let app = TestApp::builder()
         .with("auth.hash_memory_kib", "32768")
         .with("auth.hash_iterations", "4")
@@ -186,8 +193,8 @@ async fn a_full_queue_for_hashes_is_a_503_that_says_when_to_come_back() {
         .await;
     let (root, login) = (app.anonymous(), json!({ "identifier": "x", "password": PASSWORD }));
     let answers = join_all((0..30).map(|_| root.post(LOGIN, &login))).await;
-    let turned_away: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
-    assert!(!turned_away.is_empty(), "nobody was turned away");
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert!(!refused.is_empty(), "no request was refused");
     for answer in &answers {
         match answer.status {
             503 => {
@@ -197,8 +204,8 @@ async fn a_full_queue_for_hashes_is_a_503_that_says_when_to_come_back() {
             _ => assert_eq!(answer.refusal(401), "Invalid email or password"),
         }
     }
-    assert!(turned_away.len() < answers.len(), "somebody was served");
-    // A set-up in the same straits makes nothing.
+    assert!(refused.len() < answers.len(), "at least one request was served");
+    // A set-up that is refused for the same reason creates nothing.
     let before = Snapshot::of(&app).await;
     let (busy, setup) = tokio::join!(join_all((0..30).map(|_| root.post(LOGIN, &login))), async {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -216,16 +223,17 @@ async fn a_full_queue_for_hashes_is_a_503_that_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_a_running_request_finish_and_takes_no_new_ones() {
-    let (app, gate) = Gate::before(TestApp::builder().with("http.shutdown_timeout", "10s")).await;
+async fn a_shutdown_completes_running_requests_and_accepts_no_new_ones() {
+    let (app, lock) =
+        MigrationLock::held(TestApp::builder().with("http.shutdown_timeout", "10s")).await;
     let root = app.root();
     let running = tokio::spawn({
         let root = root.clone();
         async move { root.post(SETUP, &TestApp::setup_body("acme")).await }
     });
-    gate.wait_for(1).await;
+    lock.wait_for_waiters(1).await;
     let stopped = tokio::spawn(app.stop());
-    // The listener closes although the request still runs.
+    // The listener closes while the request still runs.
     let address = root.request(Method::GET, "/healthz");
     let mut refused = false;
     for _ in 0..200 {
@@ -237,27 +245,27 @@ async fn a_stop_lets_a_running_request_finish_and_takes_no_new_ones() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(refused, "a stopping server takes no new connections");
+    assert!(refused, "a stopping server accepts no new connections");
     assert!(!running.is_finished() && !stopped.is_finished());
-    gate.open().await;
+    lock.release().await;
     assert_eq!(running.await.expect("the request ends").status, 201);
     let database = stopped.await.expect("the server stops");
     assert_eq!(Snapshot::take(&database.connect().await).await.count("tenants"), 1);
-    // The next start continues where it was.
+    // The next start finds the tenant.
     let next = TestApp::builder().on(database).spawn().await;
     next.log_in("admin@acme.example.com").await;
 }
 
-/// The log of this whole process from the first call on, as JSON lines.
+/// Returns the log of this process, collected from the first call on as JSON lines.
 fn log() -> Arc<Mutex<Vec<u8>>> {
     static LOG: OnceLock<Arc<Mutex<Vec<u8>>>> = OnceLock::new();
     let log = LOG.get_or_init(|| {
         let log = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&log);
-        // As chatty as an operator may make it.
+        // The most verbose filter that an operator may set.
         let filter = "debug,rowhouse=trace,tokio_postgres=trace,mio=off,hyper_util=off";
         rowhouse::telemetry::start_on(true, filter, move || Sink(Arc::clone(&sink)))
-            .expect("the filter is good");
+            .expect("the filter is valid");
         log
     });
     Arc::clone(log)
@@ -279,7 +287,7 @@ fn log_text() -> String {
     String::from_utf8_lossy(&log().lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
 
-/// The lines that belong to a request.
+/// Returns the log lines of a request.
 fn lines_of(answer: &Answer) -> Vec<Value> {
     let id = answer.header("x-request-id").expect("every answer has one");
     log_text()
@@ -295,27 +303,28 @@ async fn a_request_can_be_found_in_the_log_by_its_id() {
     let app = TestApp::builder().with_routes(application()).spawn().await;
     let made = app.root().post(SETUP, &TestApp::setup_body("findable")).await;
     let lines = lines_of(&made);
-    let told = lines.iter().find(|line| line["message"] == "made a tenant").expect("it is told");
-    assert_eq!((&told["tenant.slug"], &told["level"]), (&json!("findable"), &json!("INFO")));
-    assert_eq!(told["span"]["http.path"], SETUP);
+    let created =
+        lines.iter().find(|line| line["message"] == "made a tenant").expect("the line is logged");
+    assert_eq!((&created["tenant.slug"], &created["level"]), (&json!("findable"), &json!("INFO")));
+    assert_eq!(created["span"]["http.path"], SETUP);
 
     let panicked = app.root().get("/panic/alice").await;
     let errors: Vec<_> =
         lines_of(&panicked).into_iter().filter(|line| line["level"] == "ERROR").collect();
-    assert_eq!(errors.len(), 1, "an error is told once: {errors:?}");
+    assert_eq!(errors.len(), 1, "an error is logged once: {errors:?}");
 
     app.sql().await.batch_execute("ALTER TABLE tenants RENAME TO away").await.unwrap();
     let failed = app.root().get("/api/tenant").await;
     failed.refusal(500);
     let errors: Vec<_> =
         lines_of(&failed).into_iter().filter(|line| line["level"] == "ERROR").collect();
-    assert_eq!(errors.len(), 1, "an error is told once: {errors:?}");
+    assert_eq!(errors.len(), 1, "an error is logged once: {errors:?}");
     let why = errors[0]["error"].as_str().unwrap_or_default();
     assert!(why.contains("list tenant rows") && why.contains("42P01"), "{why}");
 }
 
 #[tokio::test]
-async fn no_secret_and_no_address_is_in_the_log() {
+async fn the_log_holds_no_secret_and_no_email_address() {
     log();
     let app = TestApp::spawn().await;
     let secret = || Uuid::new_v4().simple().to_string();
@@ -342,18 +351,18 @@ async fn no_secret_and_no_address_is_in_the_log() {
     let broken = format!("{{\"adminEmail\":\"{email}\",\"adminPassword\":\"{wrong}\",}}");
     app.root().post_raw(SETUP, broken).await.refusal(400);
 
-    // An error of the database that quotes the row: the detail of a check that fails.
+    // A database error whose detail quotes the row: a violated check constraint.
     let sql = app.sql().await;
-    let nobody = "ALTER TABLE users ADD CONSTRAINT nobody CHECK (false) NOT VALID";
-    sql.batch_execute(nobody).await.unwrap();
+    let constraint = "ALTER TABLE users ADD CONSTRAINT no_new_users CHECK (false) NOT VALID";
+    sql.batch_execute(constraint).await.unwrap();
     let (new_password, new_email) = (secret(), format!("{}@example.com", secret()));
     body["slug"] = "other".into();
     body["adminEmail"] = new_email.as_str().into();
     body["adminPassword"] = new_password.as_str().into();
     let failed = app.root().post(SETUP, &body).await;
     failed.refusal(500);
-    let told = lines_of(&failed).iter().any(|line| line["level"] == "ERROR");
-    assert!(told, "the log is written, or this test shows nothing");
+    let logged = lines_of(&failed).iter().any(|line| line["level"] == "ERROR");
+    assert!(logged, "without a log this test proves nothing");
 
     let hash: String = sql.query_one("SELECT password_hash FROM users", &[]).await.unwrap().get(0);
     let log = log_text();
@@ -377,17 +386,17 @@ async fn no_secret_and_no_address_is_in_the_log() {
 }
 
 #[test]
-fn no_secret_is_in_what_is_printed_for_debugging() {
-    let wish = wish("acme");
-    assert!(!format!("{wish:?}").contains(PASSWORD), "{wish:?}");
+fn debug_output_holds_no_password() {
+    let command = provision_command("acme");
+    assert!(!format!("{command:?}").contains(PASSWORD), "{command:?}");
 }
 
 #[tokio::test]
-async fn the_openapi_document_is_whole_and_true() {
+async fn the_openapi_document_is_complete_and_consistent() {
     let app = TestApp::spawn().await;
     let served = app.anonymous().get("/openapi.json").await;
     let document = serde_json::to_value(rowhouse::http::openapi()).unwrap();
-    assert_eq!(served.body, document, "what is served is what the library says");
+    assert_eq!(served.body, document, "the served document is the library's");
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")));
     for key in ["title", "version"] {
         assert!(document["info"][key].as_str().is_some_and(|text| !text.is_empty()), "{key}");
@@ -396,8 +405,8 @@ async fn the_openapi_document_is_whole_and_true() {
     find_references(&document, &mut references);
     assert!(!references.is_empty());
     for reference in references {
-        let pointer = reference.strip_prefix('#').expect("it points into the document");
-        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+        let pointer = reference.strip_prefix('#').expect("a reference points into the document");
+        assert!(document.pointer(pointer).is_some(), "{reference} has no target");
     }
     let mut ids = BTreeSet::new();
     for (path, item) in document["paths"].as_object().expect("there are paths") {
@@ -411,7 +420,7 @@ async fn the_openapi_document_is_whole_and_true() {
             for (status, response) in responses {
                 assert!(response["description"].is_string(), "{here} {status}");
                 let has_body = response["content"].is_object();
-                assert!(has_body || !status.starts_with('4'), "{here} {status} has no form");
+                assert!(has_body || !status.starts_with('4'), "{here} {status} has no body");
             }
             for requirement in operation["security"].as_array().into_iter().flatten() {
                 for scheme in requirement.as_object().expect("a requirement is an object").keys() {
@@ -422,7 +431,7 @@ async fn the_openapi_document_is_whole_and_true() {
                 }
             }
             let secured = operation["security"].is_array();
-            // Databunker's dialect answers 403 to a caller whom it does not know.
+            // Databunker's dialect answers 403 to an unknown caller.
             let refuses = responses.contains_key("401") || responses.contains_key("403");
             assert_eq!(secured, refuses && id != "login", "{here}");
         }
@@ -449,12 +458,12 @@ fn find_references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
 }
 
 #[tokio::test]
-async fn an_answer_is_packed_for_whoever_can_unpack_it() {
+async fn an_answer_is_compressed_for_a_client_that_accepts_gzip() {
     let app = TestApp::spawn().await;
     let get = app.anonymous().request(Method::GET, "/openapi.json");
-    let packed = get.header("accept-encoding", "gzip").send().await.unwrap();
-    assert_eq!(packed.headers()["content-encoding"], "gzip");
-    let packed = packed.bytes().await.unwrap();
-    assert_eq!(&packed[..2], [0x1f, 0x8b]);
-    assert!(packed.len() < app.anonymous().get("/openapi.json").await.text.len());
+    let compressed = get.header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(compressed.headers()["content-encoding"], "gzip");
+    let compressed = compressed.bytes().await.unwrap();
+    assert_eq!(&compressed[..2], [0x1f, 0x8b]);
+    assert!(compressed.len() < app.anonymous().get("/openapi.json").await.text.len());
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::gate::with_migrations;
-use crate::support::{Answer, Gate, Snapshot, StrayRoles, TestApp, wire};
+use crate::support::migration_lock::with_migrations;
+use crate::support::{Answer, MigrationLock, Snapshot, StrayRoles, TestApp, wire};
 
 const SETUP: &str = "/api/tenant/setup";
 
@@ -207,15 +207,15 @@ async fn a_failed_migration_leaves_no_schema_behind() {
 
 #[tokio::test]
 async fn a_connection_that_ends_in_the_middle_leaves_nothing_and_says_to_come_back() {
-    let (app, gate) = Gate::before(TestApp::builder()).await;
+    let (app, lock) = MigrationLock::held(TestApp::builder()).await;
     let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
     let set_up_and_kill = async {
         let answer = tokio::spawn({
             let root = app.root();
             async move { root.post(SETUP, &TestApp::setup_body("acme")).await }
         });
-        gate.wait_for(1).await;
-        gate.kill_waiting().await;
+        lock.wait_for_waiters(1).await;
+        lock.terminate_waiters().await;
         answer.await.expect("the request ends")
     };
     let answer = set_up_and_kill.await;
@@ -223,7 +223,7 @@ async fn a_connection_that_ends_in_the_middle_leaves_nothing_and_says_to_come_ba
     assert!(answer.retry_after() >= 1);
     assert_eq!(Snapshot::of(&app).await, before);
     strays.assert_no_more(&app).await;
-    gate.open().await;
+    lock.release().await;
     assert_eq!(set_up(&app, "acme").await.status, 201);
 }
 
@@ -263,14 +263,15 @@ async fn a_lock_that_is_given_up_soon_is_waited_for() {
 
 #[tokio::test]
 async fn a_request_over_its_time_is_refused_and_makes_nothing_behind_its_callers_back() {
-    let (app, gate) = Gate::before(TestApp::builder().with("http.request_timeout", "500ms")).await;
+    let (app, lock) =
+        MigrationLock::held(TestApp::builder().with("http.request_timeout", "500ms")).await;
     let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
     let answer = set_up(&app, "acme").await;
     answer.refusal(503);
     assert!(answer.retry_after() >= 1);
     assert!(answer.header("x-request-id").is_some());
-    gate.wait_for(0).await; // the statement is cancelled too
-    gate.open().await;
+    lock.wait_for_waiters(0).await; // the statement is cancelled too
+    lock.release().await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(Snapshot::of(&app).await, before);
     strays.assert_no_more(&app).await;
@@ -279,7 +280,7 @@ async fn a_request_over_its_time_is_refused_and_makes_nothing_behind_its_callers
 
 #[tokio::test]
 async fn a_client_who_hangs_up_leaves_a_whole_tenant_or_none() {
-    let (app, gate) = Gate::before(TestApp::builder()).await;
+    let (app, lock) = MigrationLock::held(TestApp::builder()).await;
     let strays = StrayRoles::of(&app).await;
     let body = TestApp::setup_body("acme").to_string();
     let request = format!(
@@ -291,20 +292,20 @@ async fn a_client_who_hangs_up_leaves_a_whole_tenant_or_none() {
     for reset in [false, true] {
         let mut stream = wire::connect(&app).await;
         stream.write_all(request.as_bytes()).await.unwrap();
-        gate.wait_for(1).await;
+        lock.wait_for_waiters(1).await;
         if reset {
             stream.set_zero_linger().expect("the option can be set");
         }
         drop(stream);
         tokio::time::sleep(Duration::from_millis(100)).await;
-        gate.kill_waiting().await;
-        gate.wait_for(0).await;
+        lock.terminate_waiters().await;
+        lock.wait_for_waiters(0).await;
     }
     let mut stream = wire::connect(&app).await;
     stream.write_all(request.as_bytes()).await.unwrap();
-    gate.wait_for(1).await;
+    lock.wait_for_waiters(1).await;
     drop(stream);
-    gate.open().await;
+    lock.release().await;
     let whole = whole_or_absent(&app).await;
     strays.assert_no_more(&app).await;
     let answer = set_up(&app, "acme").await;
@@ -331,14 +332,15 @@ async fn whole_or_absent(app: &TestApp) -> bool {
 
 #[tokio::test]
 async fn setups_go_on_beside_one_that_hangs() {
-    let (app, gate) = Gate::before(TestApp::builder().with("database.max_connections", "40")).await;
+    let (app, lock) =
+        MigrationLock::held(TestApp::builder().with("database.max_connections", "40")).await;
     let hanging: Vec<_> = ["a", "b"]
         .map(|slug| {
             let root = app.root();
             tokio::spawn(async move { root.post(SETUP, &TestApp::setup_body(slug)).await })
         })
         .into();
-    gate.wait_for(2).await;
+    lock.wait_for_waiters(2).await;
     // Whoever wants a slug that a running set-up holds waits for its end, and then learns it is taken.
     let waiting = tokio::spawn({
         let root = app.root();
@@ -350,7 +352,7 @@ async fn setups_go_on_beside_one_that_hangs() {
         (200, &Value::Array(Vec::new())),
         "nothing is seen early"
     );
-    gate.open().await;
+    lock.release().await;
     for answer in hanging {
         assert_eq!(answer.await.expect("the request ends").status, 201);
     }

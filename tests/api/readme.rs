@@ -53,7 +53,8 @@ fn blocks() -> Vec<Block<'static>> {
 
 #[tokio::test]
 async fn every_example_does_what_it_says() {
-    let program = Program::embedded().open_to_all().with("ROWHOUSE_DATA_DIR", ".rowhouse");
+    let program =
+        Program::embedded().with_traversable_folder().with("ROWHOUSE_DATA_DIR", ".rowhouse");
     let server = program.serve(&[]);
     let program = program.with("ROWHOUSE_LISTEN", server.authority());
     copy_tenant_migrations(program.folder());

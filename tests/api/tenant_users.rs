@@ -5,7 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::control::step;
+use crate::support::control::transition;
 use crate::support::scoped::{add_member, get_in, join, make_key, plaintext, user_id};
 use crate::support::{Snapshot, TestApp};
 
@@ -142,7 +142,7 @@ async fn a_suspended_or_deleted_tenant_answers_none_of_these_routes() {
     let fde = add_member(&app, &acme, "fde@example.com", "FDE").await;
     let revoke = format!("/api/api-keys/{}/revoke", made.body["id"].as_str().unwrap());
     for verb in ["suspend", "delete"] {
-        let done = step(&app.root(), "acme", verb).await;
+        let done = transition(&app.root(), "acme", verb).await;
         assert!(done.status < 300, "{done:?}");
         let before = Snapshot::of(&app).await;
         for caller in [&admin, &app.root(), &key] {

@@ -17,7 +17,7 @@ use rowhouse::service::vacancies::{Tended, Work};
 use rowhouse::{Problem, TenantTx};
 use uuid::Uuid;
 
-use self::house::{Process, catalog, has_role, schema, schemas, vacancies, wish};
+use self::house::{Process, catalog, has_role, provision_command, schema, schemas, vacancies};
 use crate::support::{Program, TestApp, TestDatabase};
 
 const FIRST: (&str, &str) =
@@ -101,7 +101,8 @@ async fn a_set_up_that_fails_gives_its_vacancy_back() {
             if key.is_none() && table == "idempotency_keys" {
                 continue;
             }
-            let wish = ProvisionTenant { idempotency_key: key.clone(), ..wish("acme") };
+            let wish =
+                ProvisionTenant { idempotency_key: key.clone(), ..provision_command("acme") };
             let provisioning = &process.backend.services.provisioning;
             let failed = provisioning.provision(&process.operator(), wish).await;
             assert!(matches!(failed, Err(Error::Internal { .. })), "{table} {key:?}: {failed:?}");
@@ -141,11 +142,11 @@ async fn set_ups_at_once_with_one_new_admin_take_a_vacancy_each_and_make_one_use
     let (process, sql) = (Process::on(&database, 6).await, database.connect().await);
     process.fill().await;
     let stock: BTreeSet<Uuid> = vacancies(&sql, "ready").await.into_iter().collect();
-    let Admin::NewOrExisting(admin) = wish("one").admin else { unreachable!() };
+    let Admin::NewOrExisting(admin) = provision_command("one").admin else { unreachable!() };
     let operator = process.operator();
     let made = join_all((0..6).map(|number| {
         let admin = Admin::NewOrExisting(admin.clone());
-        let wish = ProvisionTenant { admin, ..wish(&format!("t-{number}")) };
+        let wish = ProvisionTenant { admin, ..provision_command(&format!("t-{number}")) };
         process.backend.services.provisioning.provision(&operator, wish)
     }))
     .await;
@@ -168,7 +169,8 @@ async fn an_admin_who_must_exist_and_does_not_costs_no_vacancy() {
     let admin = Admin::Existing(Email::parse("nobody@example.com").unwrap());
     let provisioning = &process.backend.services.provisioning;
     for with_token in [false, true] {
-        let wish = ProvisionTenant { admin: admin.clone(), with_token, ..wish("acme") };
+        let wish =
+            ProvisionTenant { admin: admin.clone(), with_token, ..provision_command("acme") };
         let failed = provisioning.provision(&process.operator(), wish).await;
         assert!(matches!(failed, Err(Error::NotFound(Noun::User))), "{failed:?}");
     }
@@ -181,7 +183,7 @@ async fn a_set_up_that_repeats_its_key_is_answered_with_the_vacancy_that_it_took
     let database = TestDatabase::create().await;
     let (process, sql) = (Process::on(&database, 2).await, database.connect().await);
     process.fill().await;
-    let mut keyed = wish("acme");
+    let mut keyed = provision_command("acme");
     keyed.idempotency_key = Some("a key".to_owned());
     let provisioning = &process.backend.services.provisioning;
     let ctx = process.operator();

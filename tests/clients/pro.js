@@ -1,4 +1,4 @@
-// A round trip of the vendor's JavaScript client, from the folder that is named.
+// Exercises the vendor's JavaScript client, loaded from the folder given as the argument.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -35,7 +35,7 @@ async function main() {
   const profile = { email: ADA, login: 'ada', name: 'Adä 🏠', n: 1.5 };
   const { token } = ok(await acme.createUser(profile, { slidingtime: '30d' }, { reason: 'a test' }));
   assert.deepEqual(ok(await acme.getUser('token', token)).profile, profile);
-  // A tenant's token needs no name, and takes no other tenant's.
+  // A tenant's token works without the tenant's name and is refused with another tenant's.
   ok(await new DatabunkerproAPI(url, acme.xBunkerToken).getUser('email', ADA));
   refused(await new DatabunkerproAPI(url, acme.xBunkerToken, 'jsbeta').getUser('email', ADA), /Access denied/);
   ok(await acme.updateUser('email', ADA, { n: null }));

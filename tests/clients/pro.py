@@ -1,4 +1,4 @@
-"""A round trip of the vendor's Python client: tenants, people, bulk and System calls."""
+"""Exercises the vendor's Python client: tenants, people, bulk and System calls."""
 
 import os
 
@@ -9,13 +9,13 @@ ADA = "ada@example.com"
 
 
 def ok(answer):
-    """The answer, if it is a success."""
+    """Fails unless the answer is a success; returns the answer."""
     assert answer.get("status") == "ok", answer
     return answer
 
 
 def refused(answer, words):
-    """Fails unless the answer is an error with these words in it."""
+    """Fails unless the answer is an error whose message contains these words."""
     assert answer.get("status") == "error" and words in answer["message"], answer
 
 
@@ -34,7 +34,7 @@ def tenants(root):
     assert ok(root.get_tenant(str(number)))["tenantorg"] == "org"
     ok(root.update_tenant(number, {"tenantorg": "neworg"}))
     ok(acme.update_tenant(number, {"tenantname": "pyrenamed"}))
-    refused(acme.get_user("email", ADA), "Access denied")  # still beside the old name
+    refused(acme.get_user("email", ADA), "Access denied")  # the client still names the old tenant
     acme = DatabunkerproAPI(URL, acme.x_bunker_token, "pyrenamed")
     refused(acme.get_user("email", ADA), "not found")
     refused(DatabunkerproAPI(URL, ROOT_TOKEN, "pyacme").get_user("email", ADA), "tenant was not found")
@@ -73,7 +73,7 @@ def people(api):
     refused(api.get_user("email", ADA), "not found")
 
 
-def everywhere(root, one, other):
+def all_tenants(root, one, other):
     tokens = [ok(api.create_user({"email": ADA, "login": "ada"}))["token"] for api in (one, other)]
     unlock = ok(one.bulk_list_unlock())["unlockuuid"]
     found = ok(one.search_user("ada@", unlock))
@@ -104,7 +104,7 @@ def main():
     people(acme)
     people(root)  # in the main tenant
     _, beta = make_tenant(root, "pybeta")
-    everywhere(root, acme, beta)
+    all_tenants(root, acme, beta)
 
 
 main()

@@ -1,7 +1,7 @@
-"""Runs the tests that the vendor's Python client ships, on a tenant of their own.
+"""Runs the tests that the vendor's Python client ships, on a new tenant.
 
-All of what they ask of tenants and people; of `test_field_tokenization` the tests that need neither
-shared records nor tokens for fields, which are not served here. A test that skips itself has failed.
+All tests of tenants and people run; of `test_field_tokenization` only those that need neither shared records
+nor tokens for fields, which Rowhouse does not serve. A test that skips itself counts as failed.
 """
 
 import os

@@ -1,9 +1,9 @@
-"""Gets the cases of `make fuzz` past the doors that made-up values never open.
+"""Gives some cases of `make fuzz` the values that generated ones never match.
 
-An unlock is good for a minute and cannot be guessed, and nobody is called what schemathesis makes up: all
-bulk calls would end in 403, and all calls about a person in 404. So a part of the cases gets an unlock that
-is good, names somebody who is there, or names no tenant but the credential's own. Only what a case has in
-the right form is replaced, so that what is wrong with a case stays wrong.
+An unlock is valid for a minute and cannot be guessed, and no stored person has a generated identity: all bulk
+calls would end in 403, and all calls about a person in 404. Therefore a part of the cases gets a valid
+unlock, an existing person, or no tenant but the credential's own. Only a value that has the right form is
+replaced, so that an invalid case stays invalid.
 """
 
 import json
@@ -36,7 +36,7 @@ def _call(name, body):
         with urllib.request.urlopen(request) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
-        # The person is there already.
+        # The person exists already.
         if error.code == 409:
             return {}
         raise

@@ -1,4 +1,4 @@
-//! A `rowhouse serve` of its own process, and the ground that it stands on.
+//! A `rowhouse serve` in a process of its own, and the database and folder that it uses.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,16 +12,16 @@ use uuid::Uuid;
 
 use crate::support::postgres;
 
-/// A start replays what the last life left, and the machine may be busy.
-const START_PATIENCE: Duration = Duration::from_mins(1);
+/// A start may replay the log of the previous run, on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What outlives the server: its database, its folder, its root token.
-pub struct Ground {
+/// What outlives the server process: its database, its folder and its root token.
+pub struct Fixture {
     pub root_token: String,
-    /// How many schemas the server builds ahead of time.
+    /// The number of vacancies that the server keeps.
     pub vacancies: usize,
     folder: tempfile::TempDir,
-    /// None where the server brings its own.
+    /// `None` if the server starts the embedded PostgreSQL.
     database_url: Option<String>,
 }
 
@@ -29,19 +29,19 @@ pub struct Ground {
 pub struct Serve {
     pub address: String,
     child: Child,
-    /// Held, because a server that cannot write to its stdout may well stop.
+    /// Kept open, because a server that cannot write to its stdout may stop.
     _stdout: BufReader<ChildStdout>,
 }
 
-impl Ground {
-    /// A database that is there without us.
+impl Fixture {
+    /// Uses an existing database.
     pub fn on(database_url: String) -> Self {
-        let mut ground = Self::embedded();
-        ground.database_url = Some(database_url);
-        ground
+        let mut fixture = Self::embedded();
+        fixture.database_url = Some(database_url);
+        fixture
     }
 
-    /// A data dir for an embedded server, with full durability as `serve` always has it.
+    /// Uses a data directory for the embedded PostgreSQL, with full durability as `serve` always has it.
     pub fn embedded() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let root_token = Uuid::new_v4().to_string();
@@ -52,26 +52,27 @@ impl Ground {
         self.database_url.is_none()
     }
 
-    /// A connection as the owner.
+    /// Connects as the owner.
     pub async fn connect(&self) -> Client {
         if let Some(url) = &self.database_url {
             return postgres::connect(url).await;
         }
         let config = embedded::running(self.data_dir(), "rowhouse").expect("the server runs");
-        let (client, connection) = config.connect(NoTls).await.expect("the server takes us");
+        let (client, connection) =
+            config.connect(NoTls).await.expect("the server accepts a connection");
         tokio::spawn(connection);
         client
     }
 
-    /// Kills the embedded PostgreSQL, whose number its own file says.
+    /// Kills the embedded PostgreSQL by the process id in its `postmaster.pid`.
     pub fn kill_postgres(&self) {
         let pid_file = self.data_dir().join("postgres").join("postmaster.pid");
         let text = std::fs::read_to_string(pid_file).expect("the server runs");
-        let pid = text.lines().next().expect("the first line is the number");
+        let pid = text.lines().next().expect("the first line is the process id");
         signal("KILL", pid.trim().parse().expect("the first line is a number"));
     }
 
-    /// The folder itself: it is the one that an unprivileged server may be let into.
+    /// The folder itself, because only this folder is made accessible to an unprivileged server.
     fn data_dir(&self) -> &Path {
         self.folder.path()
     }
@@ -81,52 +82,52 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
+impl Drop for Fixture {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("---- the server's log\n{}", last_lines(&self.log()));
+            eprintln!("---- log of the server\n{}", last_lines(&self.log()));
         }
     }
 }
 
 impl Serve {
-    /// Starts the built program and waits until it says where it listens.
-    pub async fn start(ground: &Ground) -> Self {
-        let log = std::fs::File::options().append(true).create(true).open(ground.log());
+    /// Starts the built program and waits until it prints its address.
+    pub async fn start(fixture: &Fixture) -> Self {
+        let log = std::fs::File::options().append(true).create(true).open(fixture.log());
         let mut command = Command::new(env!("CARGO_BIN_EXE_rowhouse"));
         command
             .arg("serve")
             .env_clear()
             .env("ROWHOUSE_LISTEN", "127.0.0.1:0")
-            .env("ROWHOUSE_ROOT_TOKEN", &ground.root_token)
-            .env("ROWHOUSE_DATA_DIR", ground.data_dir())
+            .env("ROWHOUSE_ROOT_TOKEN", &fixture.root_token)
+            .env("ROWHOUSE_DATA_DIR", fixture.data_dir())
             .env("ROWHOUSE_DATABASE__MAX_CONNECTIONS", "20")
-            // A set-up should be in its transaction, not in a hash, most of the time.
+            // Cheap hashes, so that a set-up spends most of its time in its transaction.
             .env("ROWHOUSE_AUTH__HASH_MEMORY_KIB", "8")
             .env("ROWHOUSE_AUTH__HASH_ITERATIONS", "1")
-            .env("ROWHOUSE_TENANTS__VACANCIES", ground.vacancies.to_string())
-            // No rowhouse.toml lies here.
-            .current_dir(ground.folder.path())
+            .env("ROWHOUSE_TENANTS__VACANCIES", fixture.vacancies.to_string())
+            // There is no rowhouse.toml in this folder.
+            .current_dir(fixture.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log.expect("a log can be opened"))
             .kill_on_drop(true);
-        if let Some(url) = &ground.database_url {
+        if let Some(url) = &fixture.database_url {
             command.env("DATABASE_URL", url);
         }
         let mut child = command.spawn().expect("the program was built");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        let address = tokio::time::timeout(START_PATIENCE, address(&mut stdout)).await;
+        let address = tokio::time::timeout(START_TIMEOUT, address(&mut stdout)).await;
         let address = address.ok().flatten().unwrap_or_else(|| panic!("the server does not start"));
         Self { address, child, _stdout: stdout }
     }
 
-    /// Stops it where it is; it never runs again.
+    /// Stops the process; it never runs again.
     pub fn freeze(&self) {
         signal("STOP", self.child.id().expect("it runs"));
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits for the end of the process.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");
     }
@@ -142,7 +143,7 @@ async fn address(stdout: &mut BufReader<ChildStdout>) -> Option<String> {
     None
 }
 
-/// The standard library sends SIGKILL alone; the shell knows the others.
+/// Sends a signal through the shell, because the standard library sends SIGKILL only.
 fn signal(name: &str, pid: u32) {
     let sent = std::process::Command::new("/bin/sh")
         .args(["-c", "kill -\"$1\" \"$2\"", "signal", name, &pid.to_string()])

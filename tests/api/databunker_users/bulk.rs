@@ -1,4 +1,4 @@
-//! Many records at once: `UserCreateBulk`, `UserDeleteBulk` and what they pass over, and `UserSearch`.
+//! Calls on many records: `UserCreateBulk`, `UserDeleteBulk` and the entries that they skip, and `UserSearch`.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::TestApp;
 use crate::support::bunker::redacted;
 
 #[tokio::test]
-async fn a_bulk_create_stores_what_it_can_and_says_why_not_the_rest() {
+async fn a_bulk_create_stores_the_valid_records_and_reports_the_others() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     tenant.add(json!({ "email": "taken@example.com", "login": "taken" })).await;
@@ -84,7 +84,7 @@ async fn ten_thousand_records_are_stored_listed_and_deleted_in_one_call_each() {
 }
 
 #[tokio::test]
-async fn a_bulk_delete_passes_over_who_is_unknown_and_refuses_what_it_cannot_read() {
+async fn a_bulk_delete_skips_unknown_records_and_refuses_unreadable_criteria() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let token = tenant.add(json!({ "email": "ada@example.com" })).await;
@@ -105,9 +105,9 @@ async fn a_bulk_delete_passes_over_who_is_unknown_and_refuses_what_it_cannot_rea
     let person = |mode: &str, identity: &str| json!({ "mode": mode, "identity": identity });
     let answer = delete(json!([
         person("token", &token),
-        person("email", "ada@example.com"), // the same one
+        person("email", "ada@example.com"), // the same record
         person("login", "carol"),
-        person("phone", "nobody's"),
+        person("phone", "unknown"),
     ]))
     .await;
     assert_eq!(answer.ok()["deleted_count"], 2);
@@ -120,7 +120,7 @@ async fn a_bulk_delete_passes_over_who_is_unknown_and_refuses_what_it_cannot_rea
 }
 
 #[tokio::test]
-async fn a_search_takes_the_text_as_it_is_and_says_how_many_there_are() {
+async fn a_search_matches_the_text_literally_and_returns_the_total() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     tenant
@@ -129,7 +129,7 @@ async fn a_search_takes_the_text_as_it_is_and_says_how_many_there_are() {
     tenant.add(json!({ "email": "bob@Example.com", "custom": "it's \"him\" \\ ÄÖ" })).await;
     let unlockuuid = tenant.admin.unlock().await;
     let search = |text: &str| {
-        // The vendor's page shows a mode; it is not looked at.
+        // The vendor's page shows a mode, which the search ignores.
         let body = json!({ "mode": "fuzzy", "identity": text, "unlockuuid": unlockuuid });
         tenant.admin.call("UserSearch", body)
     };
@@ -146,7 +146,7 @@ async fn a_search_takes_the_text_as_it_is_and_says_how_many_there_are() {
         ("20 79", 1),
         ("+44 (20)", 1),
         ("-", 0),
-        ("example", 0), // without an @ it is no address
+        ("example", 0), // without an @ it is not searched in addresses
     ] {
         let answer = search(text).await;
         assert_eq!(answer.ok()["total"], total, "{text}: {answer:?}");

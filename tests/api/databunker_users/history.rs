@@ -1,9 +1,9 @@
-//! The versions of a record and the events of what happened to it.
+//! The versions and the audit events of a record.
 
 use serde_json::{Value, json};
 use time::Duration;
 
-use super::{column, two_people};
+use super::{column, two_records};
 use crate::support::TestApp;
 use crate::support::bunker::redacted;
 
@@ -49,9 +49,9 @@ async fn every_change_is_a_version_with_its_number_time_and_digest() {
 }
 
 #[tokio::test]
-async fn what_happened_to_a_record_is_told_newest_first_after_its_end_too() {
+async fn the_events_of_a_record_are_listed_newest_first_and_remain_after_its_deletion() {
     let app = TestApp::spawn().await;
-    let (tenant, ada, _) = two_people(&app).await;
+    let (tenant, ada, _) = two_records(&app).await;
     let other = app.bunker_tenant("beta").await;
     let update = json!({ "mode": "token", "identity": ada, "profile": { "a": 1 } });
     tenant.admin.call("UserUpdate", update).await.ok();
@@ -77,9 +77,9 @@ async fn what_happened_to_a_record_is_told_newest_first_after_its_end_too() {
     let request_id = read.body["details"]["requestid"].as_str().unwrap();
     assert!(uuid::Uuid::try_parse(request_id).is_ok(), "{request_id}");
 
-    // No other tenant knows of it.
-    let elsewhere = other.admin.call("AuditGetEvent", json!({ "auditeventuuid": event })).await;
-    assert_eq!(elsewhere.error(404), "The audit event was not found");
+    // Another tenant does not find the event.
+    let foreign = other.admin.call("AuditGetEvent", json!({ "auditeventuuid": event })).await;
+    assert_eq!(foreign.error(404), "The audit event was not found");
     other.admin.about("AuditListUserEvents", "token", &ada).await.error(404);
     for (bad, message) in [
         (json!("x"), "Bad UUID"),

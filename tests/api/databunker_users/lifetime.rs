@@ -1,4 +1,4 @@
-//! `finaltime` and `slidingtime`: when a record ends, and that it is then gone.
+//! `finaltime` and `slidingtime`: when a record expires, and that it is not found afterwards.
 
 use serde_json::json;
 use time::Duration;
@@ -7,7 +7,7 @@ use crate::support::TestApp;
 use crate::support::bunker::redacted;
 
 #[tokio::test]
-async fn a_record_ends_at_its_final_time_whatever_happens_to_it() {
+async fn a_record_expires_at_its_final_time_even_if_it_is_used() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let admin = &tenant.admin;
@@ -43,7 +43,7 @@ async fn a_record_ends_at_its_final_time_whatever_happens_to_it() {
         let answer = admin.call(call, body).await;
         assert_eq!(answer.ok(), &json!({ "status": "ok", "total": 0, "rows": [] }), "{call}");
     }
-    // It is still in the table; its key is free all the same, and taking it erases what was there.
+    // The expired record is still in the table. Its key can be taken, which erases it.
     assert_eq!(app.count(&tenant.schema(), "profiles").await, 1);
     let again = tenant.add(json!({ "email": "ada@example.com" })).await;
     assert_ne!(again, token);
@@ -52,12 +52,12 @@ async fn a_record_ends_at_its_final_time_whatever_happens_to_it() {
 }
 
 #[tokio::test]
-async fn reading_a_record_moves_its_sliding_end_but_not_past_its_final_one() {
+async fn reading_a_record_extends_its_sliding_time_up_to_its_final_time() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let body = json!({ "profile": { "login": "ada" }, "slidingtime": "1h", "finaltime": "150m" });
-    let refused = tenant.admin.call("UserCreate", body.clone()).await;
-    refused.ok(); // a bare m is a month
+    let created = tenant.admin.call("UserCreate", body.clone()).await;
+    created.ok(); // a bare `m` is a month in this parameter
     let body = json!({ "profile": { "login": "bob" }, "slidingtime": "1h", "finaltime": 9000 });
     tenant.admin.call("UserCreate", body).await.ok();
     let mut ends = Vec::new();
@@ -68,18 +68,18 @@ async fn reading_a_record_moves_its_sliding_end_but_not_past_its_final_one() {
     }
     for (end, minutes) in ends.iter().zip([0, 50, 90]) {
         let off = end - ends[0] - minutes * 60;
-        assert!(off.abs() < 60, "{ends:?}: the last one ends with the final time");
+        assert!(off.abs() < 60, "{ends:?}: the last expiry is the final time");
     }
     tenant.admin.about("UserGet", "login", "bob").await.error(404);
-    // Nobody read this one.
+    // This record was not read, so its sliding time has passed.
     tenant.admin.about("UserGet", "login", "ada").await.error(404);
     let free = json!({ "mode": "login", "identity": "x", "profile": { "login": "bob" } });
     tenant.add(json!({ "login": "x" })).await;
-    tenant.admin.call("UserUpdate", free).await.ok(); // an update takes a freed key as well
+    tenant.admin.call("UserUpdate", free).await.ok(); // an update can also take the key of an expired record
 }
 
 #[tokio::test]
-async fn what_has_run_out_is_erased_without_anybody_asking() {
+async fn expired_records_versions_and_tokens_are_erased_periodically() {
     let app = TestApp::builder().with("profiles.erase_interval", "100ms").spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     tenant.add(json!({ "email": "stays@example.com" })).await;
@@ -105,7 +105,7 @@ async fn what_has_run_out_is_erased_without_anybody_asking() {
 }
 
 #[tokio::test]
-async fn lengths_of_time_that_are_none_are_refused() {
+async fn invalid_durations_are_refused() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     for field in ["finaltime", "slidingtime"] {

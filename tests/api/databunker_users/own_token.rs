@@ -1,9 +1,9 @@
-//! The credential of the person behind a record: what it is good for, and how long.
+//! The token of the person behind a record: what it permits, and for how long.
 
 use serde_json::{Value, json};
 use time::Duration;
 
-use super::two_people;
+use super::two_records;
 use crate::support::TestApp;
 use crate::support::bunker::redacted;
 
@@ -11,7 +11,7 @@ use crate::support::bunker::redacted;
 #[tokio::test]
 async fn a_persons_token_reads_its_own_record_and_does_nothing_else() {
     let app = TestApp::spawn().await;
-    let (tenant, ada, bob) = two_people(&app).await;
+    let (tenant, ada, bob) = two_records(&app).await;
     let other = app.bunker_tenant("beta").await;
     other.add(json!({ "email": "ada@example.com" })).await;
     let made = tenant.admin.about("XTokenCreateForUser", "email", "ada@example.com").await;
@@ -20,17 +20,17 @@ async fn a_persons_token_reads_its_own_record_and_does_nothing_else() {
         json!({ "status": "ok", "xtoken": "<uuid>", "token": "<uuid>" })
     );
     assert_eq!(made.body["token"], ada);
-    let person = tenant.admin.with(made.body["xtoken"].as_str().unwrap());
-    for caller in [&person, &person.beside("acme"), &person.at("acme.example.com")] {
+    let person = tenant.admin.with_token(made.body["xtoken"].as_str().unwrap());
+    for caller in [&person, &person.for_tenant("acme"), &person.at_host("acme.example.com")] {
         assert_eq!(caller.get("ada@example.com").await.ok()["token"], ada);
         caller.about("UserGet", "token", &ada).await.ok();
         caller.about("UserListVersions", "token", &ada).await.ok();
     }
-    // Others are not told apart from nobody.
+    // Other records and unknown ones get the same answer.
     for (mode, identity) in [
         ("email", "bob@example.com"),
         ("token", &bob),
-        ("email", "nobody@example.com"),
+        ("email", "absent@example.com"),
         ("login", "x"),
     ] {
         for call in ["UserGet", "UserListVersions"] {
@@ -41,7 +41,7 @@ async fn a_persons_token_reads_its_own_record_and_does_nothing_else() {
             );
         }
     }
-    person.beside("beta").get("ada@example.com").await.error(403);
+    person.for_tenant("beta").get("ada@example.com").await.error(403);
     let own = json!({ "mode": "token", "identity": ada, "unlockuuid": ada });
     for (call, extra) in [
         ("UserUpdate", json!({ "profile": { "a": 1 } })),
@@ -73,46 +73,46 @@ async fn a_persons_token_reads_its_own_record_and_does_nothing_else() {
         person.call(call, body).await.error(403);
     }
     assert_eq!(app.count(&tenant.schema(), "profiles").await, 2);
-    // It is no credential of the other dialects either.
-    let elsewhere = app.bearer(made.body["xtoken"].as_str().unwrap()).get("/api/tenant/mine").await;
-    assert_eq!(elsewhere.status, 401, "{elsewhere:?}");
-    // Its record gone, there is nothing left to read.
+    // The other dialects do not accept it.
+    let reten = app.bearer(made.body["xtoken"].as_str().unwrap()).get("/api/tenant/mine").await;
+    assert_eq!(reten.status, 401, "{reten:?}");
+    // Once the record is deleted, the token reads nothing.
     tenant.admin.about("UserDelete", "token", &ada).await.ok();
     person.about("UserGet", "token", &ada).await.error(404);
     person.get("ada@example.com").await.error(403);
 }
 
 #[tokio::test]
-async fn a_persons_token_is_good_for_ten_minutes_or_as_long_as_was_said() {
+async fn a_persons_token_is_valid_for_ten_minutes_or_for_the_given_time() {
     let app = TestApp::spawn().await;
-    let (tenant, ada, _) = two_people(&app).await;
+    let (tenant, ada, _) = two_records(&app).await;
     let make = |extra: Value| {
         let mut body = json!({ "mode": "token", "identity": ada });
         body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         let admin = tenant.admin.clone();
         async move {
             let answer = admin.call("XTokenCreateForUser", body).await;
-            admin.with(answer.ok()["xtoken"].as_str().unwrap())
+            admin.with_token(answer.ok()["xtoken"].as_str().unwrap())
         }
     };
-    let usual = make(json!({})).await;
+    let default = make(json!({})).await;
     let short = make(json!({ "finaltime": "60s" })).await;
-    let long = make(json!({ "finaltime": "30m", "slidingtime": "1s" })).await; // a bare m is a minute
+    let long = make(json!({ "finaltime": "30m", "slidingtime": "1s" })).await; // a bare `m` is a minute in this call
     let sliding = make(json!({ "slidingtime": "1h" })).await;
-    let is_good = |caller: &crate::support::Bunker| {
+    let is_valid = |caller: &crate::support::Bunker| {
         let (caller, ada) = (caller.clone(), ada.clone());
         async move { caller.about("UserGet", "token", &ada).await.status == 200 }
     };
-    assert!(is_good(&short).await);
+    assert!(is_valid(&short).await);
     app.clock.advance(Duration::seconds(61));
-    assert!(!is_good(&short).await && is_good(&usual).await);
+    assert!(!is_valid(&short).await && is_valid(&default).await);
     app.clock.advance(Duration::minutes(10));
-    assert!(!is_good(&usual).await && is_good(&long).await);
-    assert_eq!(usual.about("UserGet", "token", &ada).await.error(403), "Access denied");
+    assert!(!is_valid(&default).await && is_valid(&long).await);
+    assert_eq!(default.about("UserGet", "token", &ada).await.error(403), "Access denied");
     app.clock.advance(Duration::minutes(25));
-    assert!(!is_good(&long).await && is_good(&sliding).await);
+    assert!(!is_valid(&long).await && is_valid(&sliding).await);
     let bad = json!({ "mode": "token", "identity": ada, "finaltime": "soon" });
     tenant.admin.call("XTokenCreateForUser", bad).await.error(400);
-    let nobody = tenant.admin.about("XTokenCreateForUser", "email", "nobody@example.com").await;
-    assert_eq!(nobody.error(404), "The user record was not found");
+    let unknown = tenant.admin.about("XTokenCreateForUser", "email", "absent@example.com").await;
+    assert_eq!(unknown.error(404), "The user record was not found");
 }

@@ -1,11 +1,11 @@
-//! Profiles, identities and sizes that are refused, and that nothing is stored of them.
+//! Profiles, identities and sizes that are refused without storing anything.
 
 use serde_json::json;
 
 use crate::support::TestApp;
 
 #[tokio::test]
-async fn bad_profiles_are_refused_in_form_and_nothing_is_stored() {
+async fn invalid_profiles_are_refused_and_nothing_is_stored() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let format = "The profile parameter has an incorrect format";
@@ -33,16 +33,15 @@ async fn bad_profiles_are_refused_in_form_and_nothing_is_stored() {
         assert_eq!(answer.error(400), message, "{profile}");
     }
     let deep = format!("{{\"profile\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    let half_a_character = r#"{"profile":{"a":"\ud800"}}"#.to_owned();
-    // How numbers of any length travel inside of the program; from outside it is a number or nothing.
+    let lone_surrogate = r#"{"profile":{"a":"\ud800"}}"#.to_owned();
+    // The form in which serde_json passes numbers of any length internally; it is refused in a request.
     let smuggled = r#"{"profile":{"a":{"$serde_json::private::Number":"1,\"login\":\"x\""}}}"#;
-    for body in [deep, half_a_character, smuggled.to_owned(), "{\"profile\":{\"a\":1e}}".to_owned()]
-    {
+    for body in [deep, lone_surrogate, smuggled.to_owned(), "{\"profile\":{\"a\":1e}}".to_owned()] {
         let answer = tenant.admin.send("/v2/UserCreate", "application/json", body).await;
         assert_eq!(answer.error(400), "Failed to decode the request body");
     }
     assert_eq!(app.count(&tenant.schema(), "profiles").await, 0);
-    // And these are odd, but good.
+    // Unusual but valid profiles.
     for profile in [
         json!({ "email": "no address at all" }),
         json!({ "phone": 441_234 }),
@@ -64,7 +63,7 @@ async fn bad_profiles_are_refused_in_form_and_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn bad_identities_are_refused_in_form() {
+async fn invalid_identities_are_refused() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     tenant.add(json!({ "email": "ada@example.com", "login": "ada" })).await;
@@ -106,8 +105,8 @@ async fn bad_identities_are_refused_in_form() {
             let answer = tenant.admin.call(call, body).await;
             assert_eq!(answer.error(400), message, "{call} {mode_value} {identity_value}");
         }
-        for nobody in ["%", "_", "ad_", "ada'--", "\"ada\"", "ada\\", "' OR 1=1 --", "Ada"] {
-            let body = json!({ "mode": "login", "identity": nobody, name: value });
+        for unknown in ["%", "_", "ad_", "ada'--", "\"ada\"", "ada\\", "' OR 1=1 --", "Ada"] {
+            let body = json!({ "mode": "login", "identity": unknown, name: value });
             assert_eq!(
                 tenant.admin.call(call, body).await.error(404),
                 "The user record was not found"
@@ -118,7 +117,7 @@ async fn bad_identities_are_refused_in_form() {
 }
 
 #[tokio::test]
-async fn a_record_of_a_million_bytes_is_kept_and_a_larger_one_refused() {
+async fn a_record_of_a_million_bytes_is_stored_and_a_larger_one_is_refused() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
     let large = json!({ "email": "ada@example.com", "a": "x".repeat(1_000_000) });
@@ -129,7 +128,7 @@ async fn a_record_of_a_million_bytes_is_kept_and_a_larger_one_refused() {
         tenant.admin.call("UserCreate", larger).await.error(400),
         "The request body is larger than 1048576 bytes"
     );
-    // Changes do not add up to more.
+    // An update cannot make the record larger than the limit.
     let update = json!({ "mode": "email", "identity": "ada@example.com", "profile": { "b": "x".repeat(100_000) } });
     assert_eq!(
         tenant.admin.call("UserUpdate", update).await.error(400),

@@ -1,31 +1,31 @@
-//! The command: what it prints, and how it ends.
+//! The `doctor` command: its output and its exit code.
 
-use super::Clinic;
-use crate::support::{Program, Ran};
+use super::Fixture;
+use crate::support::{Completed, Program};
 
-/// The program on the clinic's database, with its migrations.
-fn program(clinic: &Clinic) -> Program {
-    Program::on(&clinic.app.database)
+/// Returns the program on the fixture's database, with the migrations of the workshop.
+fn program(fixture: &Fixture) -> Program {
+    Program::on(&fixture.app.database)
         .with("ROWHOUSE_TENANT_MIGRATIONS", &super::workshop().display().to_string())
 }
 
-/// What is told of these two tenants; the roles of other tests are not theirs.
-fn doctor(program: &Program, more: &[&str]) -> Ran {
+/// Runs `doctor` for these two tenants only, because other tests have roles on the same server.
+fn doctor(program: &Program, more: &[&str]) -> Completed {
     let mut arguments = vec!["doctor", "--tenant", "acme-corp", "--tenant", "globex-corp"];
     arguments.extend(more);
     program.run(&arguments)
 }
 
 #[tokio::test]
-async fn the_exit_code_tells_whether_anything_is_wrong_and_whether_some_of_it_was_mended() {
-    let clinic = Clinic::open().await;
-    let program = program(&clinic);
+async fn the_exit_code_shows_whether_anything_is_wrong_and_whether_some_of_it_was_repaired() {
+    let fixture = Fixture::open().await;
+    let program = program(&fixture);
     let ran = doctor(&program, &[]).expect(0);
     assert_eq!(ran.stdout, "2 tenants examined, all as it should be\n");
 
-    clinic.run("ALTER TABLE {acme}.items DROP COLUMN share").await;
-    clinic.run("ALTER TABLE {globex}.items DROP COLUMN share").await;
-    clinic.run("REVOKE DELETE ON {acme}.items FROM {acme}").await;
+    fixture.run("ALTER TABLE {acme}.items DROP COLUMN share").await;
+    fixture.run("ALTER TABLE {globex}.items DROP COLUMN share").await;
+    fixture.run("REVOKE DELETE ON {acme}.items FROM {acme}").await;
     let ran = doctor(&program, &[]).expect(1);
     let mut lines = ran.stdout.lines();
     assert_eq!(lines.next(), Some("structure"));
@@ -38,9 +38,9 @@ async fn the_exit_code_tells_whether_anything_is_wrong_and_whether_some_of_it_wa
     assert!(ran.stdout.ends_with("2 tenants examined, 1 mended, 2 wrong\n"), "{}", ran.stdout);
     doctor(&program, &["--fix"]).expect(1);
 
-    clinic.run("ALTER TABLE {acme}.items ADD COLUMN share {acme}.percent").await;
-    clinic.run("ALTER TABLE {globex}.items ADD COLUMN share {globex}.percent").await;
-    // By hand it came last, and that is told.
+    fixture.run("ALTER TABLE {acme}.items ADD COLUMN share {acme}.percent").await;
+    fixture.run("ALTER TABLE {globex}.items ADD COLUMN share {globex}.percent").await;
+    // A column that was added by hand is the last one, which is reported.
     let ran = doctor(&program, &[]).expect(1);
     assert!(
         ran.stdout.contains(
@@ -52,10 +52,10 @@ async fn the_exit_code_tells_whether_anything_is_wrong_and_whether_some_of_it_wa
 }
 
 #[tokio::test]
-async fn a_mending_that_leaves_nothing_wrong_is_done() {
-    let clinic = Clinic::open().await;
-    clinic.run("REVOKE DELETE ON {acme}.items FROM {acme}").await;
-    let ran = doctor(&program(&clinic), &["--fix", "--json"]).expect(0);
+async fn a_repair_that_leaves_nothing_wrong_exits_with_0() {
+    let fixture = Fixture::open().await;
+    fixture.run("REVOKE DELETE ON {acme}.items FROM {acme}").await;
+    let ran = doctor(&program(&fixture), &["--fix", "--json"]).expect(0);
     let report = ran.json();
     assert_eq!((&report["mendedCount"], &report["wrongCount"]), (&1.into(), &0.into()), "{report}");
     let finding = &report["findings"][0];
@@ -68,18 +68,18 @@ async fn a_mending_that_leaves_nothing_wrong_is_done() {
     ] {
         assert_eq!(finding[key], value, "{report}");
     }
-    assert_eq!(finding["tenantId"], clinic.acme.id.to_string());
+    assert_eq!(finding["tenantId"], fixture.acme.id.to_string());
     assert_eq!(finding["mended"], true);
 }
 
 #[tokio::test]
-async fn warnings_alone_are_no_failure() {
-    let clinic = Clinic::open().await;
+async fn warnings_alone_exit_with_0() {
+    let fixture = Fixture::open().await;
     let folder = super::workshop_up_to(3);
     std::fs::write(folder.path().join("V4__add_box.sql"), "ALTER TABLE items ADD COLUMN box text")
         .unwrap();
     let path = folder.path().display().to_string();
-    let program = Program::on(&clinic.app.database).with("ROWHOUSE_TENANT_MIGRATIONS", &path);
+    let program = Program::on(&fixture.app.database).with("ROWHOUSE_TENANT_MIGRATIONS", &path);
     let ran = doctor(&program, &[]).expect(0);
     assert!(
         ran.stdout.contains("it is behind: at version 3, the files go up to 4"),
@@ -87,7 +87,7 @@ async fn warnings_alone_are_no_failure() {
         ran.stdout
     );
     assert!(ran.stdout.ends_with("2 tenants examined, 2 warnings\n"), "{}", ran.stdout);
-    // What the server has no room for is a warning, too.
+    // Exceeding the server's capacity is a warning too.
     let program = program.with("ROWHOUSE_DATABASE__MAX_CONNECTIONS", "9999");
     let report = program.run(&["doctor", "--json"]).json();
     let findings = report["findings"].as_array().unwrap();
@@ -101,20 +101,20 @@ async fn warnings_alone_are_no_failure() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_there_is_not_is_named_and_a_bad_name_is_bad_usage() {
-    let clinic = Clinic::open().await;
-    let program = program(&clinic);
-    let ran = program.run(&["doctor", "--tenant", "nobody"]).expect(1);
-    assert!(ran.stderr.contains("no such tenant: nobody"), "{ran:?}");
+async fn an_unknown_tenant_is_named_and_an_invalid_name_is_a_usage_error() {
+    let fixture = Fixture::open().await;
+    let program = program(&fixture);
+    let ran = program.run(&["doctor", "--tenant", "absent"]).expect(1);
+    assert!(ran.stderr.contains("no such tenant: absent"), "{ran:?}");
     program.run(&["doctor", "--tenant", "Not A Slug"]).expect(2);
     let ran = program.run(&["doctor", "--fix", "--yes", "--drop-orphans", "public"]).expect(2);
     assert!(ran.stderr.contains("\"public\" is not the name"), "{ran:?}");
 }
 
 #[tokio::test]
-async fn nothing_is_dropped_without_being_asked_for_twice() {
-    let clinic = Clinic::open().await;
-    let program = program(&clinic);
+async fn orphans_are_dropped_only_with_fix_yes_and_drop_orphans_together() {
+    let fixture = Fixture::open().await;
+    let program = program(&fixture);
     for arguments in [
         ["doctor", "--drop-orphans"].as_slice(),
         &["doctor", "--fix", "--drop-orphans"],
@@ -123,13 +123,14 @@ async fn nothing_is_dropped_without_being_asked_for_twice() {
     ] {
         program.run(arguments).expect(2);
     }
-    clinic.run("DELETE FROM tenants WHERE slug = 'acme-corp'").await;
-    let schema = clinic.acme.schema();
+    fixture.run("DELETE FROM tenants WHERE slug = 'acme-corp'").await;
+    let schema = fixture.acme.schema();
     let ran = program.run(&["doctor", "--fix", "--yes", "--drop-orphans", &schema, "--json"]);
     let report = ran.json();
     let findings = report["findings"].as_array().unwrap();
-    let ours = findings.iter().find(|f| f["what"].as_str().unwrap().contains(&schema));
-    assert_eq!(ours.expect("it is named")["mended"], true, "{report}");
-    let row = clinic.sql.query_one("SELECT to_regnamespace($1) IS NULL", &[&schema]).await.unwrap();
+    let own = findings.iter().find(|f| f["what"].as_str().unwrap().contains(&schema));
+    assert_eq!(own.expect("the schema is reported")["mended"], true, "{report}");
+    let row =
+        fixture.sql.query_one("SELECT to_regnamespace($1) IS NULL", &[&schema]).await.unwrap();
     assert!(row.get::<_, bool>(0));
 }

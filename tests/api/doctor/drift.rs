@@ -1,13 +1,13 @@
-//! Each kind of drift, made by hand: it is named, with whose it is, and nothing else is.
+//! Each kind of drift, made by hand: it is reported for its tenant, and nothing else is.
 
 use rowhouse::domain::names::Slug;
 use rowhouse::service::doctor::{Finding, Gravity, Wish};
 use rowhouse::service::tenants::TenantRef;
 
-use super::{Clinic, ISOLATIONS, lines, workshop, workshop_up_to};
+use super::{Fixture, ISOLATIONS, lines, workshop, workshop_up_to};
 use crate::support::{TestApp, TestDatabase};
 
-/// What is done to one tenant, what undoes it, and what is then said of that tenant.
+/// A change to one tenant, the statement that undoes it, and the findings for that tenant.
 const DRIFTS: &[(&str, &str, &[&str])] = &[
     (
         "ALTER TABLE {acme}.items ADD COLUMN note text",
@@ -128,7 +128,7 @@ const DRIFTS: &[(&str, &str, &[&str])] = &[
     (
         "ALTER TYPE {acme}.mood RENAME VALUE 'calm' TO 'mild'",
         "ALTER TYPE {acme}.mood RENAME VALUE 'mild' TO 'calm'",
-        // The default names the value, and so does the function.
+        // The default and the function both name the value.
         &[
             "routine mood_of(n integer, fallback {tenant}.mood): definition differs",
             "table items: column mood: default is 'mild'::{tenant}.mood, should be 'calm'::{tenant}.mood",
@@ -187,37 +187,37 @@ const DRIFTS: &[(&str, &str, &[&str])] = &[
 ];
 
 #[tokio::test]
-async fn each_kind_of_drift_is_found_by_itself() {
-    let clinic = Clinic::open().await;
-    for (bend, mend, expected) in DRIFTS {
-        clinic.run(bend).await;
-        let globex = clinic.globex.schema();
+async fn each_kind_of_drift_is_the_only_finding() {
+    let fixture = Fixture::open().await;
+    for (change, undo, expected) in DRIFTS {
+        fixture.run(change).await;
+        let globex = fixture.globex.schema();
         let expected: Vec<String> = expected
             .iter()
             .map(|what| format!("acme-corp: {}", what.replace("{globex}", &globex)))
             .collect();
-        let mut found = clinic.found().await;
+        let mut found = fixture.found().await;
         found.sort();
-        assert_eq!(found, expected, "{bend}");
-        clinic.run(mend).await;
+        assert_eq!(found, expected, "{change}");
+        fixture.run(undo).await;
     }
-    assert_eq!(clinic.found().await, Vec::<String>::new());
+    assert_eq!(fixture.found().await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn rights_and_structure_are_told_apart_from_path_isolation_as_well() {
+async fn privileges_and_structure_are_reported_separately_in_both_isolation_modes() {
     for isolation in ISOLATIONS {
-        let clinic = Clinic::open_with(isolation).await;
+        let fixture = Fixture::open_with(isolation).await;
         let role = if isolation == "role" { "{acme}" } else { "rowhouse_runtime" };
-        clinic.run(&format!("REVOKE DELETE ON {{acme}}.items FROM {role}")).await;
-        clinic.run("ALTER TABLE {globex}.items DROP COLUMN share").await;
-        let who = if isolation == "role" { "the tenant's role" } else { "rowhouse_runtime" };
+        fixture.run(&format!("REVOKE DELETE ON {{acme}}.items FROM {role}")).await;
+        fixture.run("ALTER TABLE {globex}.items DROP COLUMN share").await;
+        let grantee = if isolation == "role" { "the tenant's role" } else { "rowhouse_runtime" };
         assert_eq!(
-            clinic.found().await,
+            fixture.found().await,
             [
                 "globex-corp: table items: column share is missing".to_owned(),
                 format!(
-                    "acme-corp: table items: {who} has INSERT, SELECT, UPDATE, and should have DELETE, INSERT, \
+                    "acme-corp: table items: {grantee} has INSERT, SELECT, UPDATE, and should have DELETE, INSERT, \
                      SELECT, UPDATE"
                 ),
             ],
@@ -227,9 +227,9 @@ async fn rights_and_structure_are_told_apart_from_path_isolation_as_well() {
 }
 
 #[tokio::test]
-async fn what_is_tuned_and_not_designed_is_no_drift() {
-    let clinic = Clinic::open().await;
-    clinic
+async fn storage_parameters_statistics_and_comments_are_no_drift() {
+    let fixture = Fixture::open().await;
+    fixture
         .run(
             "ALTER TABLE {acme}.items SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
              ALTER TABLE {acme}.items ALTER COLUMN name SET STATISTICS 500;
@@ -237,17 +237,17 @@ async fn what_is_tuned_and_not_designed_is_no_drift() {
              ANALYZE {acme}.items; SELECT nextval('{acme}.tickets')",
         )
         .await;
-    assert_eq!(clinic.found().await, Vec::<String>::new());
+    assert_eq!(fixture.found().await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_schema_that_is_gone_is_told_and_nothing_else_of_it() {
-    let clinic = Clinic::open().await;
-    clinic.run("DROP SCHEMA {acme} CASCADE").await;
-    assert_eq!(clinic.found().await, ["acme-corp: its schema is missing"]);
+async fn a_missing_schema_is_the_only_finding_of_its_tenant() {
+    let fixture = Fixture::open().await;
+    fixture.run("DROP SCHEMA {acme} CASCADE").await;
+    assert_eq!(fixture.found().await, ["acme-corp: its schema is missing"]);
 }
 
-/// Starts on a database with another folder of migrations.
+/// Starts a server on an existing database with the first migrations of the workshop.
 async fn restart(database: TestDatabase, version: usize) -> (TestApp, tempfile::TempDir) {
     let folder = workshop_up_to(version);
     let builder = TestApp::builder().on(database);
@@ -256,14 +256,15 @@ async fn restart(database: TestDatabase, version: usize) -> (TestApp, tempfile::
 }
 
 async fn found(app: &TestApp, only: &str) -> Vec<(Gravity, String)> {
-    let slug = Slug::parse(only).expect("a good slug");
-    let wish = Wish { tenants: vec![TenantRef::Slug(slug)] };
-    let report = app.services.doctor.examine(&app.operator(), &wish).await.expect("an examination");
+    let slug = Slug::parse(only).expect("a valid slug");
+    let request = Wish { tenants: vec![TenantRef::Slug(slug)] };
+    let report =
+        app.services.doctor.examine(&app.operator(), &request).await.expect("the check ends");
     report.findings.into_iter().map(|finding| (finding.gravity, finding.what)).collect()
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_behind_is_compared_with_what_it_was() {
+async fn a_tenant_that_is_behind_is_compared_with_its_own_version() {
     let (app, _files) = restart(TestDatabase::create().await, 2).await;
     let acme = app.set_up("acme-corp").await;
     app.set_up("globex-corp").await;
@@ -271,8 +272,8 @@ async fn a_tenant_that_is_behind_is_compared_with_what_it_was() {
     let (app, _all) = restart(database, 3).await;
     app.set_up("newer-corp").await;
     let sql = app.sql().await;
-    let bend = format!("ALTER TABLE {}.items ALTER COLUMN shelf DROP DEFAULT", acme.schema());
-    sql.batch_execute(&bend).await.unwrap();
+    let change = format!("ALTER TABLE {}.items ALTER COLUMN shelf DROP DEFAULT", acme.schema());
+    sql.batch_execute(&change).await.unwrap();
     let behind = (Gravity::Warning, "it is behind: at version 2, the files go up to 3".to_owned());
     let differs = (
         Gravity::Wrong,
@@ -284,29 +285,29 @@ async fn a_tenant_that_is_behind_is_compared_with_what_it_was() {
 }
 
 #[tokio::test]
-async fn a_history_that_the_files_do_not_tell_is_named_by_its_file() {
-    let clinic = Clinic::open().await;
-    clinic
+async fn a_history_that_differs_from_the_files_is_reported_with_the_file_name() {
+    let fixture = Fixture::open().await;
+    fixture
         .run(
             "UPDATE {acme}.refinery_schema_history SET checksum = '1' WHERE version = 2;
              INSERT INTO {globex}.refinery_schema_history VALUES (9, 'from_the_future', 'then', '1')",
         )
         .await;
     assert_eq!(
-        clinic.found().await,
+        fixture.found().await,
         [
             "acme-corp: V2__add_shelf.sql was applied with another text than it has now",
             "globex-corp: V9__from_the_future.sql was applied, and is not in its place among the files",
         ]
     );
-    clinic.run("ALTER TABLE {acme}.refinery_schema_history DROP COLUMN checksum").await;
-    let found = clinic.found().await;
+    fixture.run("ALTER TABLE {acme}.refinery_schema_history DROP COLUMN checksum").await;
+    let found = fixture.found().await;
     assert!(
         found.iter().any(|l| l.starts_with("acme-corp: its migration history cannot be read")),
         "{found:?}"
     );
-    clinic.run("DROP TABLE {acme}.refinery_schema_history").await;
-    let found = clinic.found().await;
+    fixture.run("DROP TABLE {acme}.refinery_schema_history").await;
+    let found = fixture.found().await;
     assert!(
         found.contains(&"acme-corp: table refinery_schema_history is missing".to_owned()),
         "{found:?}"
@@ -315,48 +316,48 @@ async fn a_history_that_the_files_do_not_tell_is_named_by_its_file() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_worked_on_at_this_moment_is_not_accused() {
-    let clinic = Clinic::open().await;
-    let migrating = clinic.app.sql().await;
-    let schema = clinic.acme.schema();
+async fn drift_of_a_tenant_that_is_being_migrated_is_not_reported_as_wrong() {
+    let fixture = Fixture::open().await;
+    let migrating = fixture.app.sql().await;
+    let schema = fixture.acme.schema();
     let begin = format!(
         "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0));
          DELETE FROM {schema}.refinery_schema_history WHERE version = 3"
     );
     migrating.batch_execute(&begin).await.unwrap();
-    assert_eq!(clinic.found().await, Vec::<String>::new(), "nothing of it is committed");
-    clinic.run("ALTER TABLE {acme}.items ADD COLUMN note text").await;
-    let found = clinic.examine().await;
+    assert_eq!(fixture.found().await, Vec::<String>::new(), "the migration is not committed");
+    fixture.run("ALTER TABLE {acme}.items ADD COLUMN note text").await;
+    let found = fixture.check().await;
     assert_eq!(found.wrong_count(), 0, "{:?}", lines(&found));
     assert!(lines(&found)[0].starts_with("acme-corp: somebody works on the schema"), "{found:?}");
     migrating.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(clinic.examine().await.wrong_count(), 1);
+    assert_eq!(fixture.check().await.wrong_count(), 1);
 }
 
 #[tokio::test]
-async fn more_tenants_than_one_look_takes_are_all_told() {
+async fn more_tenants_than_one_batch_are_all_reported() {
     let app = TestApp::builder()
         .with("tenant_migrations", workshop().display().to_string())
         .spawn()
         .await;
     let sql = app.sql().await;
-    let mut bent = Vec::new();
+    let mut altered = Vec::new();
     for number in 0..53 {
         let tenant = app.set_up(&format!("tenant-{number:02}")).await;
         let script = format!("ALTER TABLE {}.items DROP COLUMN share", tenant.schema());
         sql.batch_execute(&script).await.unwrap();
-        bent.push(tenant.slug);
+        altered.push(tenant.slug);
     }
     app.set_up("untouched").await;
     let report = app.services.doctor.examine(&app.operator(), &Wish::default()).await.unwrap();
     let missing = |f: &&Finding| f.what == "table items: column share is missing";
-    let mut told: Vec<String> = report
+    let mut reported: Vec<String> = report
         .findings
         .iter()
         .filter(missing)
         .map(|f| f.subject.as_ref().unwrap().slug.as_ref().unwrap().to_string())
         .collect();
-    told.sort();
-    assert_eq!(told, bent);
+    reported.sort();
+    assert_eq!(reported, altered);
     assert_eq!(report.tenants, 54);
 }

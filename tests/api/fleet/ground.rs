@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::support::{Program, TestDatabase, settings_for, wish};
+use crate::support::{Program, TestDatabase, provision_command, settings_for};
 
 /// What every tenant begins with: a table, and a row that counts how often a migration came by.
 pub const FIRST: (&str, &str) = (
@@ -126,7 +126,7 @@ impl Ground {
 
 pub async fn provision(backend: &Backend, slug: &str) -> Uuid {
     let provisioning = &backend.services.provisioning;
-    let made = provisioning.provision(&backend.operator(), wish(slug)).await;
+    let made = provisioning.provision(&backend.operator(), provision_command(slug)).await;
     made.expect("a tenant can be made").id.uuid()
 }
 

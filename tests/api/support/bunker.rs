@@ -1,4 +1,4 @@
-//! A client of Databunker's dialect, and what its tests look at in the database.
+//! A client of Databunker's dialect, and queries for what its tests check in the database.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::callers::send;
 use super::{Answer, Caller, TestApp};
 
-/// A caller with an xtoken or none, who may name a tenant by header or by host.
+/// A caller with an optional xtoken that may name a tenant by header or by host.
 #[derive(Clone)]
 pub struct Bunker {
     caller: Caller,
@@ -18,23 +18,23 @@ pub struct Bunker {
     host: Option<String>,
 }
 
-/// A tenant that was made by `TenantCreate`, and its admin.
+/// A tenant created by `TenantCreate`, and its admin.
 pub struct BunkerTenant {
     pub id: Uuid,
     pub number: i64,
     pub name: String,
     pub xtoken: String,
-    /// Calls with the tenant's own token and names no tenant.
+    /// A caller with the tenant's own token that names no tenant.
     pub admin: Bunker,
 }
 
 impl BunkerTenant {
-    /// The name of its schema and of its role.
+    /// Returns the name of its schema, which is also its role's.
     pub fn schema(&self) -> String {
         format!("tenant_{}", self.id.simple())
     }
 
-    /// Stores a record and gives its token.
+    /// Stores a record and returns its token.
     pub async fn add(&self, profile: Value) -> String {
         let answer = self.admin.call("UserCreate", json!({ "profile": profile })).await;
         answer.ok()["token"].as_str().expect("a token is a text").to_owned()
@@ -42,23 +42,23 @@ impl BunkerTenant {
 }
 
 impl Bunker {
-    /// The same caller, naming a tenant by header.
-    pub fn beside(&self, tenant: &str) -> Self {
+    /// Returns the same caller, naming a tenant by header.
+    pub fn for_tenant(&self, tenant: &str) -> Self {
         Self { tenant: Some(tenant.to_owned()), ..self.clone() }
     }
 
-    /// The same caller, at this host.
-    pub fn at(&self, host: &str) -> Self {
+    /// Returns the same caller, naming this host.
+    pub fn at_host(&self, host: &str) -> Self {
         Self { host: Some(host.to_owned()), ..self.clone() }
     }
 
-    /// The same caller with another credential.
-    pub fn with(&self, token: &str) -> Self {
+    /// Returns the same caller with another token.
+    pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
-    /// Whether both have one credential.
-    pub fn is_same_as(&self, other: &Self) -> bool {
+    /// Returns whether both callers have the same token.
+    pub fn has_same_token(&self, other: &Self) -> bool {
         self.token == other.token
     }
 
@@ -77,13 +77,13 @@ impl Bunker {
         self.about("UserGet", "email", email).await
     }
 
-    /// Takes an unlock.
+    /// Requests an unlock.
     pub async fn unlock(&self) -> String {
         let answer = self.call("BulkListUnlock", json!({})).await;
         answer.ok()["unlockuuid"].as_str().expect("an unlock is a text").to_owned()
     }
 
-    /// A request that is not sent yet.
+    /// Builds a request with the caller's headers.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let mut request = self.caller.request(method, path);
         for (name, value) in [
@@ -98,14 +98,19 @@ impl Bunker {
         request
     }
 
-    /// Sends a body as it is, under a label.
-    pub async fn send(&self, path: &str, label: &str, body: impl Into<reqwest::Body>) -> Answer {
-        send(self.request(Method::POST, path).header("content-type", label).body(body)).await
+    /// Sends a body unchanged, with this `Content-Type`.
+    pub async fn send(
+        &self,
+        path: &str,
+        media_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        send(self.request(Method::POST, path).header("content-type", media_type).body(body)).await
     }
 }
 
 impl Answer {
-    /// Fails unless this is a success in Databunker's form; gives the body.
+    /// Fails unless this is a success in Databunker's form; returns the body.
     #[track_caller]
     pub fn ok(&self) -> &Value {
         assert_eq!(self.status, 200, "{self:?}");
@@ -114,7 +119,7 @@ impl Answer {
         &self.body
     }
 
-    /// Fails unless this is an error in Databunker's form, with both keys and no other; gives the message.
+    /// Fails unless this is an error in Databunker's form with exactly its two keys; returns the message.
     #[track_caller]
     pub fn error(&self, status: u16) -> &str {
         assert_eq!(self.status, status, "{self:?}");
@@ -126,22 +131,22 @@ impl Answer {
 }
 
 impl TestApp {
-    /// A caller of Databunker's dialect.
+    /// Creates a caller of Databunker's dialect.
     pub fn bunker(&self, token: &str) -> Bunker {
         Bunker { token: Some(token.to_owned()), ..self.bunker_anonymous() }
     }
 
-    /// The main tenant's admin.
+    /// Creates a caller with the root token, which is the main tenant's admin.
     pub fn bunker_root(&self) -> Bunker {
         self.bunker(&self.root_token)
     }
 
-    /// Somebody without a token.
+    /// Creates a caller without a token.
     pub fn bunker_anonymous(&self) -> Bunker {
         Bunker { caller: self.anonymous(), token: None, tenant: None, host: None }
     }
 
-    /// Makes a tenant by `TenantCreate`.
+    /// Creates a tenant by `TenantCreate`.
     pub async fn bunker_tenant(&self, name: &str) -> BunkerTenant {
         let body = json!({ "tenantname": name, "tenantorg": "testorg" });
         let answer = self.bunker_root().call("TenantCreate", body).await;
@@ -153,8 +158,7 @@ impl TestApp {
         BunkerTenant { id: row.get(0), number, name: name.to_owned(), xtoken, admin }
     }
 
-    /// The schemas of the tenants that hold anything about a person: a text that stands somewhere in their
-    /// records or versions.
+    /// Returns the tenant schemas whose records or record versions contain a text, such as a person's address.
     pub async fn schemas_with(&self, text: &str) -> Vec<String> {
         let sql = self.sql().await;
         let mut found = Vec::new();
@@ -171,21 +175,21 @@ impl TestApp {
         found
     }
 
-    /// How many rows a table of a tenant has.
+    /// Returns the number of rows of a tenant's table.
     pub async fn count(&self, schema: &str, table: &str) -> i64 {
         let query = format!("SELECT count(*) FROM {schema}.{table}");
         self.sql().await.query_one(&query, &[]).await.expect("rows can be counted").get(0)
     }
 }
 
-/// The schemas of all tenants.
+/// Returns the schemas of all tenants.
 pub async fn schemas(sql: &Client) -> Vec<String> {
     let query = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'tenant\\_%' ORDER BY 1";
     let rows = sql.query(query, &[]).await.expect("schemas can be listed");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// A body with what is different each time taken out: UUIDs, times, digests.
+/// Replaces what differs from run to run (UUIDs, times, digests) by placeholders.
 pub fn redacted(body: &Value) -> Value {
     match body {
         Value::String(text) if Uuid::try_parse(text).is_ok() => json!("<uuid>"),
@@ -205,14 +209,14 @@ pub fn redacted(body: &Value) -> Value {
     }
 }
 
-/// Sends these bytes and reads the answer to its end: for requests that no well-behaved client makes.
-/// Gives the status and the body.
+/// Sends these bytes, for requests that no well-behaved client makes, and reads until the connection ends.
+/// Returns the status and the body.
 pub async fn raw(app: &TestApp, request: impl AsRef<[u8]>) -> (u16, String) {
     let address = app.address.trim_start_matches("http://");
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
     stream.write_all(request.as_ref()).await.expect("the server reads");
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).await.expect("the answer has an end");
+    stream.read_to_end(&mut bytes).await.expect("the whole answer can be read");
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();

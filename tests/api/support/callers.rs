@@ -1,4 +1,4 @@
-//! Whoever sends a request, and what comes back.
+//! Callers of the API and the answers that they get.
 
 use std::time::Duration;
 
@@ -17,23 +17,23 @@ pub struct Caller {
     api_key: Option<String>,
 }
 
-/// An answer, read to its end.
+/// An answer with its whole body.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub text: String,
-    /// The body, where it is JSON; null otherwise.
+    /// The body if it is JSON, otherwise null.
     pub body: Value,
 }
 
 impl Answer {
-    /// A header as text.
+    /// Returns a header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Fails unless this is a refusal in Reten's form; gives its message.
+    /// Fails unless this is an error in Reten's form; returns its message.
     #[track_caller]
     pub fn refusal(&self, status: u16) -> &str {
         assert_eq!(self.status, status, "{self:?}");
@@ -44,14 +44,14 @@ impl Answer {
         self.body["message"].as_str().unwrap_or_else(|| panic!("there is no message in {self:?}"))
     }
 
-    /// Fails unless it says when to come back.
+    /// Fails unless the answer has a `Retry-After` header; returns its seconds.
     #[track_caller]
     pub fn retry_after(&self) -> u64 {
         let seconds = self.header("retry-after").and_then(|text| text.parse().ok());
-        seconds.unwrap_or_else(|| panic!("it does not say when to come back: {self:?}"))
+        seconds.unwrap_or_else(|| panic!("there is no Retry-After: {self:?}"))
     }
 
-    /// Pairs of field and rule that the answer finds bad, in order.
+    /// Returns the invalid fields of the answer, each with its rule, in order.
     pub fn bad_rules(&self) -> Vec<(&str, &str)> {
         let errors = self.body["errors"].as_array().into_iter().flatten();
         errors
@@ -59,7 +59,7 @@ impl Answer {
             .collect()
     }
 
-    /// The names of the fields that the answer finds bad, in order.
+    /// Returns the names of the invalid fields of the answer, in order.
     pub fn bad_fields(&self) -> Vec<&str> {
         self.body["errors"]
             .as_array()
@@ -80,17 +80,17 @@ impl Caller {
         Self { address: address.to_owned(), client, token, api_key: None }
     }
 
-    /// Somebody with an API key.
+    /// Creates a caller with an API key.
     pub fn keyed(address: &str, key: &str) -> Self {
         Self { api_key: Some(key.to_owned()), ..Self::new(address, None) }
     }
 
-    /// The credential.
+    /// Returns the bearer token.
     pub fn token(&self) -> &str {
         self.token.as_deref().expect("this caller has a token")
     }
 
-    /// A request that is not sent yet, for headers of one's own.
+    /// Builds a request with the caller's credential, so that a test can add headers before sending it.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.address));
         match (&self.token, &self.api_key) {
@@ -108,21 +108,21 @@ impl Caller {
         send(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Sends a body as it is.
+    /// Sends a body unchanged, labelled as JSON.
     pub async fn post_raw(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         send(self.request(Method::POST, path).header("content-type", "application/json").body(body))
             .await
     }
 }
 
-/// Sends a request and reads its answer, which must be as the OpenAPI document says.
+/// Sends a request, reads its answer and checks it against the OpenAPI document.
 pub async fn send(request: RequestBuilder) -> Answer {
     let (client, request) = request.build_split();
     let request = request.expect("it is a request");
     let (method, path) = (request.method().clone(), request.url().path().to_owned());
     let response = client.execute(request).await.expect("the server answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let text = response.text().await.expect("the answer has an end");
+    let text = response.text().await.expect("the whole body can be read");
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
     let answer = Answer { status, headers, text, body };
     documented::check(&method, &path, &answer);

@@ -1,4 +1,4 @@
-//! What the tests of `/control/v1` share: preconditions, problem bodies, callers with few rights.
+//! Helpers for tests of `/control/v1`: preconditions, problem bodies, callers with few permissions.
 
 use reqwest::Method;
 use rowhouse::auth::token::{Kind, OpaqueToken};
@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::callers::send;
 use super::{Answer, Caller, TestApp};
 
-/// Sends a request with an `If-Match`, and a body where there is one.
-pub async fn send_if(
+/// Sends a request with an `If-Match` header and an optional body.
+pub async fn send_if_match(
     caller: &Caller,
     method: Method,
     path: &str,
@@ -23,20 +23,20 @@ pub async fn send_if(
     send(request).await
 }
 
-/// Takes a step in a tenant's life, whatever its revision.
-pub async fn step(caller: &Caller, tenant: &str, verb: &str) -> Answer {
+/// Calls a tenant's lifecycle route (`suspend`, `resume`, `delete`, `restore`, `purge`) with `If-Match: *`.
+pub async fn transition(caller: &Caller, tenant: &str, verb: &str) -> Answer {
     let (method, path) = match verb {
         "delete" => (Method::DELETE, format!("/control/v1/tenants/{tenant}")),
         verb => (Method::POST, format!("/control/v1/tenants/{tenant}/{verb}")),
     };
-    send_if(caller, method, &path, "*", None).await
+    send_if_match(caller, method, &path, "*", None).await
 }
 
 pub async fn put(caller: &Caller, path: &str, body: &Value) -> Answer {
     send(caller.request(Method::PUT, path).json(body)).await
 }
 
-/// Asserts a problem of this dialect: its status, code, type, media type and request id.
+/// Asserts that an answer is this dialect's problem: status, code, type, media type and request id.
 #[track_caller]
 pub fn assert_problem(answer: &Answer, status: u16, code: &str) {
     assert_eq!((answer.status, answer.body["code"].as_str()), (status, Some(code)), "{answer:?}");
@@ -49,14 +49,14 @@ pub fn assert_problem(answer: &Answer, status: u16, code: &str) {
     }
 }
 
-/// The bad fields of an answer, each as `pointer: code`.
+/// Returns the invalid fields of an answer, each as `pointer: code`.
 pub fn pointers(answer: &Answer) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let errors = answer.body["errors"].as_array().into_iter().flatten();
     errors.map(|e| format!("{}: {}", text(&e["pointer"]), text(&e["code"]))).collect()
 }
 
-/// A caller with a token that may do this and nothing else, everywhere or in one tenant.
+/// Creates a caller whose token has only these permissions, in one tenant or in all of them.
 pub async fn token_with(app: &TestApp, permissions: &[&str], tenant: Option<Uuid>) -> Caller {
     let secret = OpaqueToken::generate(Kind::Api);
     let sql = app.sql().await;
@@ -70,7 +70,7 @@ pub async fn token_with(app: &TestApp, permissions: &[&str], tenant: Option<Uuid
     app.bearer(secret.expose())
 }
 
-/// How many audit events there are of this action on this tenant.
+/// Counts the audit events of this action on this tenant.
 pub async fn events(app: &TestApp, tenant: Uuid, action: &str) -> i64 {
     let sql = app.sql().await;
     let row = sql

@@ -1,9 +1,9 @@
-//! Holds every answer of the suite against the OpenAPI document: [`send`](super::callers::send) hands each
-//! to [`check`], which fails where the document does not know the status, the media type or the form.
+//! Checks every answer of the suite against the OpenAPI document: [`send`](super::callers::send) hands each
+//! to [`check`], which fails if the document does not list the status, the media type or the form.
 //!
-//! Stricter than the document says of itself: a member that a schema does not list is a fault too, so that
-//! nothing is answered that nobody wrote down. Paths that no template matches are an application's own, or
-//! nobody's; they are not looked at.
+//! The check is stricter than the document: a member that a schema does not list is an error too, so that
+//! every member of every answer is documented. Paths that no template matches belong to an application or
+//! do not exist; they are not checked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -14,18 +14,18 @@ use serde_json::{Map, Value, json};
 
 use super::Answer;
 
-/// The document, as it is served.
+/// The document as the server serves it.
 pub static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::to_value(rowhouse::http::openapi()).expect("it is JSON"));
 
-/// The schemas of the document, closed.
+/// The schemas of the document, closed by [`close`].
 static COMPONENTS: LazyLock<Value> = LazyLock::new(|| {
     let mut components = DOCUMENT["components"].clone();
     close(&mut components);
     components
 });
 
-/// What was compiled so far, by where it stands in the document.
+/// The schemas compiled so far, by their JSON pointer in the document.
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
 
 /// An operation of the document.
@@ -35,13 +35,13 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// What the document says of it.
+    /// Returns the operation object of the document.
     pub fn described(&self) -> &'static Value {
         &DOCUMENT["paths"][&self.template][self.method.to_lowercase()]
     }
 }
 
-/// All operations of the document.
+/// Returns all operations of the document.
 pub fn operations() -> Vec<Operation> {
     let paths = DOCUMENT["paths"].as_object().expect("the document has paths");
     let of = |(template, item): (&String, &Value)| -> Vec<Operation> {
@@ -53,48 +53,50 @@ pub fn operations() -> Vec<Operation> {
     paths.iter().flat_map(of).collect()
 }
 
-/// Fails unless the document says that this request may be answered so.
+/// Fails unless the document allows this answer to this request.
 #[track_caller]
 pub fn check(method: &Method, path: &str, answer: &Answer) {
-    if let Err(why) = verdict(method, path, answer) {
+    if let Err(why) = compare(method, path, answer) {
         panic!(
-            "{method} {path} answers {} otherwise than documented: {why}\n{answer:?}",
+            "{method} {path} answers {}, which differs from the document: {why}\n{answer:?}",
             answer.status
         );
     }
 }
 
-/// Why the document does not say so.
-pub fn verdict(method: &Method, path: &str, answer: &Answer) -> Result<(), String> {
+/// Compares an answer with the document; the error says how they differ.
+pub fn compare(method: &Method, path: &str, answer: &Answer) -> Result<(), String> {
     let templates = templates_of(path);
     if templates.is_empty() {
         return Ok(());
     }
     // `HEAD` is `GET` without the body.
-    let asked =
+    let listed_as =
         if method == Method::HEAD { "get".to_owned() } else { method.as_str().to_lowercase() };
-    let found = templates.iter().find(|template| DOCUMENT["paths"][template][&asked].is_object());
+    let found =
+        templates.iter().find(|template| DOCUMENT["paths"][template][&listed_as].is_object());
     let Some(template) = found else { return undocumented_method(method, &templates[0], answer) };
-    let responses = &DOCUMENT["paths"][template][&asked]["responses"];
+    let responses = &DOCUMENT["paths"][template][&listed_as]["responses"];
     let status = answer.status.to_string();
     let Some(response) = responses.get(&status) else {
-        return Err(format!("{template} knows no {status}"));
+        return Err(format!("{template} does not list {status}"));
     };
     if method == Method::HEAD {
         return if answer.text.is_empty() { Ok(()) } else { Err("a HEAD has no body".to_owned()) };
     }
-    let at = format!("/paths/{}/{asked}/responses/{status}", escaped(template));
+    let at = format!("/paths/{}/{listed_as}/responses/{status}", escaped(template));
     has_form(response, &at, answer)
 }
 
-/// Whether this is the answer to a browser that asks for another origin's page, which `actix-cors` gives in
-/// words of its own before any dialect is asked.
+/// Returns whether this is the answer to a CORS preflight request, which `actix-cors` gives in its own form
+/// before any dialect sees the request.
 fn is_preflight(answer: &Answer) -> bool {
     answer.header("access-control-allow-methods").is_some()
         || (answer.status == 400 && answer.header("content-type").is_none())
 }
 
-/// A method that a path does not have: 405 in the dialect's form, or 204 to `OPTIONS`, both with `Allow`.
+/// Checks the answer to a method that the path does not have: 405 in the dialect's form, or 204 to
+/// `OPTIONS`, both with `Allow`.
 fn undocumented_method(method: &Method, template: &str, answer: &Answer) -> Result<(), String> {
     if *method == Method::OPTIONS && is_preflight(answer) {
         return Ok(());
@@ -112,14 +114,14 @@ fn undocumented_method(method: &Method, template: &str, answer: &Answer) -> Resu
     if method == Method::HEAD {
         return if answer.text.is_empty() { Ok(()) } else { Err("a HEAD has no body".to_owned()) };
     }
-    // In the form of the dialect's other errors.
+    // The body has the form of the dialect's other errors.
     let item = DOCUMENT["paths"][template].as_object().expect("a path has methods");
     let (other, operation) = item.iter().next().expect("a path has a method");
     let at = format!("/paths/{}/{other}/responses/500", escaped(template));
     has_form(&operation["responses"]["500"], &at, answer)
 }
 
-/// Whether the body is of a media type that the response lists, and fits its schema.
+/// Checks that the body has a media type that the response lists and fits its schema.
 fn has_form(response: &Value, at: &str, answer: &Answer) -> Result<(), String> {
     let Some(content) = response["content"].as_object() else {
         return if answer.text.is_empty() { Ok(()) } else { Err(format!("{at} has no body")) };
@@ -138,7 +140,7 @@ fn has_form(response: &Value, at: &str, answer: &Answer) -> Result<(), String> {
     }
     let at = format!("{at}/content/{}/schema", escaped(media));
     let body: Value = serde_json::from_str(&answer.text)
-        .map_err(|error| format!("it is no JSON, as {at} says: {error}"))?;
+        .map_err(|error| format!("the body is not the JSON that {at} requires: {error}"))?;
     let errors: Vec<String> = validator(&at, &form["schema"])
         .iter_errors(&body)
         .map(|e| format!("at {:?}: {e} ({at}, {})", e.instance_path().as_str(), e.schema_path()))
@@ -151,16 +153,16 @@ fn validator(at: &str, schema: &Value) -> Arc<Validator> {
     let compiled = all.entry(at.to_owned()).or_insert_with(|| {
         let mut schema = schema.clone();
         close(&mut schema);
-        // References lead to `#/components/..`, so that must be where they look.
+        // References point to `#/components/..` of the schema that is compiled.
         schema["components"] = COMPONENTS.clone();
         let options = jsonschema::draft202012::options().should_validate_formats(true);
         let validator = options.build(&schema);
-        Arc::new(validator.unwrap_or_else(|error| panic!("{at} is no schema: {error}")))
+        Arc::new(validator.unwrap_or_else(|error| panic!("{at} is not a schema: {error}")))
     });
     Arc::clone(compiled)
 }
 
-/// Closes every object that lists its members and does not say that it takes others.
+/// Forbids additional members in every object that lists its members and does not allow others.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -176,8 +178,8 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// Makes one object of those that an `allOf` puts together, since each of them, closed, would refuse the
-/// members of the others.
+/// Merges the objects of an `allOf` into one, because each of them, once closed, would refuse the members of
+/// the others.
 fn join_parts(members: &mut Map<String, Value>) {
     let Some(parts) = members.get("allOf").and_then(Value::as_array) else { return };
     let parts: Vec<&Value> = parts.iter().map(resolved).collect();
@@ -198,13 +200,13 @@ fn pair((name, schema): (&String, &Value)) -> (String, Value) {
     (name.clone(), schema.clone())
 }
 
-/// The schema that a reference leads to; a schema that is none is itself.
+/// Resolves a reference; a schema without one is returned as it is.
 fn resolved(schema: &Value) -> &Value {
     let pointer = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
     pointer.and_then(|pointer| DOCUMENT.pointer(pointer)).unwrap_or(schema)
 }
 
-/// The templates that a path matches, the most literal first.
+/// Returns the templates that a path matches, those with the fewest parameters first.
 fn templates_of(path: &str) -> Vec<String> {
     let paths: &Map<String, Value> = DOCUMENT["paths"].as_object().expect("there are paths");
     let mut found: Vec<&String> = paths.keys().filter(|template| matches(template, path)).collect();
@@ -221,7 +223,7 @@ fn matches(template: &str, path: &str) -> bool {
         })
 }
 
-/// A member's name as a step of a JSON pointer.
+/// Escapes a member's name as a token of a JSON pointer (RFC 6901).
 fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
@@ -242,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_not_documented_is_found() {
+    fn an_undocumented_answer_is_detected() {
         let (get, post) = (Method::GET, Method::POST);
         let refused = r#"{"statusCode":401,"message":"no","error":"Unauthorized"}"#;
         let json = "application/json";
         let cases = [
             (&get, "/api/tenant", answer(200, json, "[]"), None),
-            (&get, "/nobodys/path", answer(200, json, "[1]"), None),
+            (&get, "/undocumented/path", answer(200, json, "[1]"), None),
             (&get, "/api/tenant", answer(401, json, refused), None),
-            (&get, "/api/tenant", answer(418, json, refused), Some("knows no 418")),
+            (&get, "/api/tenant", answer(418, json, refused), Some("does not list 418")),
             (&get, "/api/tenant", answer(401, "text/html", refused), Some("has no \"text/html\"")),
             (&get, "/api/tenant", answer(401, "", ""), Some("has no \"\"")),
             (&get, "/api/tenant", answer(200, json, "{}"), Some("is not of type \"array\"")),
@@ -280,9 +282,9 @@ mod tests {
             ),
         ];
         for (method, path, answer, why) in cases {
-            match (verdict(method, path, &answer), why) {
+            match (compare(method, path, &answer), why) {
                 (Ok(()), None) => {}
-                (Err(told), Some(why)) => assert!(told.contains(why), "{told}"),
+                (Err(error), Some(why)) => assert!(error.contains(why), "{error}"),
                 (outcome, _) => panic!("{method} {path}: {outcome:?}: {answer:?}"),
             }
         }

@@ -1,13 +1,13 @@
-//! What every test starts from: a server of its own on a database of its own.
+//! Fixtures: each test starts its own server on its own database.
 //!
-//! [`TestApp::spawn`] goes through the same `App::build` as production. When it is dropped, its
-//! database and the roles of its tenants go too.
+//! [`TestApp::spawn`] uses the same `App::build` as production. Dropping it also drops its database and
+//! the roles of its tenants.
 
 pub mod bunker;
 pub mod callers;
 pub mod control;
 pub mod documented;
-pub mod gate;
+pub mod migration_lock;
 pub mod postgres;
 pub mod program;
 pub mod scoped;
@@ -31,16 +31,16 @@ use uuid::Uuid;
 
 pub use bunker::{Bunker, BunkerTenant};
 pub use callers::{Answer, Caller};
-pub use gate::Gate;
+pub use migration_lock::MigrationLock;
 pub use postgres::TestDatabase;
-pub use program::{Program, Ran};
+pub use program::{Completed, Program};
 pub use snapshot::{Snapshot, StrayRoles};
 
-/// The password of every user that a test makes.
+/// The password of every user that a test creates.
 pub const PASSWORD: &str = "SecurePass123!";
 
-/// The wish for a tenant with an admin of its own.
-pub fn wish(slug: &str) -> ProvisionTenant {
+/// Returns the command that sets up a tenant with its own admin.
+pub fn provision_command(slug: &str) -> ProvisionTenant {
     let admin = NewAdmin {
         email: Email::parse(&format!("admin@{slug}.example.com")).expect("an address"),
         password: Password::parse(PASSWORD).expect("a password"),
@@ -52,7 +52,7 @@ pub fn wish(slug: &str) -> ProvisionTenant {
     ProvisionTenant::new(name, slug, Admin::NewOrExisting(admin))
 }
 
-/// A clock that tests can turn forward, and that can stand still between.
+/// A clock that a test can advance, and that can be stopped otherwise.
 #[derive(Clone, Default)]
 pub struct TestClock {
     offset: Arc<AtomicI64>,
@@ -60,12 +60,12 @@ pub struct TestClock {
 }
 
 impl TestClock {
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn advance(&self, by: time::Duration) {
         self.offset.fetch_add(by.whole_seconds(), Ordering::SeqCst);
     }
 
-    /// What the server takes for the time.
+    /// Returns the time as the server sees it.
     pub fn now(&self) -> OffsetDateTime {
         self.clock().now()
     }
@@ -87,13 +87,13 @@ pub struct TestApp {
     pub clock: TestClock,
     pub root_token: String,
     pub database: TestDatabase,
-    /// The use cases without HTTP before them.
+    /// The services, to be called without HTTP.
     pub services: Services,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     task: Option<tokio::task::JoinHandle<()>>,
 }
 
-/// A tenant that a test made.
+/// A tenant that a test created.
 #[derive(Debug, Clone)]
 pub struct TestTenant {
     pub id: Uuid,
@@ -102,13 +102,13 @@ pub struct TestTenant {
 }
 
 impl TestTenant {
-    /// The name of its schema and of its role.
+    /// Returns the name of its schema, which is also its role's.
     pub fn schema(&self) -> String {
         format!("tenant_{}", self.id.simple())
     }
 }
 
-/// What a test wants to be different.
+/// The settings and fixtures in which a test's server differs from the usual one.
 #[derive(Default)]
 pub struct TestAppBuilder {
     values: Vec<(&'static str, String)>,
@@ -118,8 +118,8 @@ pub struct TestAppBuilder {
 }
 
 impl TestAppBuilder {
-    /// Time stands still unless the test turns it, however slow the machine is.
-    pub fn at_a_standstill(mut self) -> Self {
+    /// Stops the clock: time passes only when the test advances it, however slow the machine is.
+    pub fn with_stopped_clock(mut self) -> Self {
         self.clock.stopped_at = Some(Clock::system().now());
         self
     }
@@ -136,7 +136,7 @@ impl TestAppBuilder {
         self
     }
 
-    /// Starts on a database that is there already, as after a restart.
+    /// Starts on an existing database, as after a restart.
     pub fn on(mut self, database: TestDatabase) -> Self {
         self.database = Some(database);
         self
@@ -163,27 +163,27 @@ impl TestAppBuilder {
                 let _ = stopped.await;
             })
             .await
-            .expect("the server of a test stops in order");
+            .expect("the server of a test stops without an error");
         });
         let (stop, task) = (Some(stop), Some(task));
         TestApp { address, clock, root_token, database, services, stop, task }
     }
 }
 
-/// Settings for a server under test: a free port, few connections, a hash that costs nothing, and no limits:
-/// a test that is about one sets it.
+/// Returns the settings of a server under test: a free port, few connections, a cheap hash and no limits.
+/// A test that is about a limit sets it.
 pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
     [
         ("listen", "127.0.0.1:0"),
         ("database.url", through_pooler(database_url).as_str()),
-        // Given, so that none is made and kept in the folder that the tests run in.
+        // Given, so that the server does not create one and store it in the working folder of the tests.
         ("root_token", "0c1f6b1e-7a53-4d1c-9d53-1f0b6d0f7a11"),
         ("database.max_connections", "10"),
         ("http.workers", "1"),
         ("http.shutdown_timeout", "2s"),
-        // Nothing is built that a test did not ask for; `vacancies.rs` asks.
+        // No vacancies are built and no interrupted migration is resumed in the background; the tests
+        // that are about either set an interval or a number.
         ("tenants.vacancies", "0"),
-        // Nor is anything gone on with; `fleet/takeup.rs` asks.
         ("fleet.take_up_interval", "0"),
         ("auth.hash_memory_kib", "8"),
         ("auth.hash_iterations", "1"),
@@ -198,8 +198,8 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
     .to_vec()
 }
 
-/// The same database as the server under test reaches it: through the pooler of `TEST_POOLER`, where that
-/// names one by host and port. What a test looks at by itself, it looks at directly.
+/// Returns the URL by which the server under test reaches a database: through the pooler that `TEST_POOLER`
+/// names by host and port, if it does. The queries of a test itself always go to PostgreSQL directly.
 fn through_pooler(database_url: &str) -> String {
     #[expect(clippy::disallowed_methods, reason = "a setting of the test suite")]
     let Ok(pooler) = std::env::var("TEST_POOLER") else { return database_url.to_owned() };
@@ -209,7 +209,7 @@ fn through_pooler(database_url: &str) -> String {
 }
 
 impl TestApp {
-    /// A server with the usual settings.
+    /// Starts a server with the usual settings.
     pub async fn spawn() -> Self {
         Self::builder().spawn().await
     }
@@ -220,11 +220,11 @@ impl TestApp {
 
     /// Stops the server and keeps its database.
     pub async fn stop(mut self) -> TestDatabase {
-        self.halt().await;
+        self.shut_down().await;
         self.database.clone()
     }
 
-    async fn halt(&mut self) {
+    async fn shut_down(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
@@ -233,27 +233,27 @@ impl TestApp {
         }
     }
 
-    /// Somebody without a credential.
+    /// Creates a caller without a credential.
     pub fn anonymous(&self) -> Caller {
         Caller::new(&self.address, None)
     }
 
-    /// The holder of the root token.
+    /// Creates a caller with the root token.
     pub fn root(&self) -> Caller {
         self.bearer(&self.root_token)
     }
 
-    /// The holder of some token.
+    /// Creates a caller with this bearer token.
     pub fn bearer(&self, token: &str) -> Caller {
         Caller::new(&self.address, Some(token))
     }
 
-    /// The holder of some API key.
+    /// Creates a caller with this API key.
     pub fn keyed(&self, key: &str) -> Caller {
         Caller::keyed(&self.address, key)
     }
 
-    /// The body of a set-up that is good as it is.
+    /// Returns a valid body of a set-up.
     pub fn setup_body(slug: &str) -> serde_json::Value {
         json!({
             "name": format!("Tenant {slug}"),
@@ -265,7 +265,7 @@ impl TestApp {
         })
     }
 
-    /// Sets a tenant up, as root.
+    /// Sets up a tenant with the root token.
     pub async fn set_up(&self, slug: &str) -> TestTenant {
         let answer = self.root().post("/api/tenant/setup", &Self::setup_body(slug)).await;
         assert_eq!(answer.status, 201, "{answer:?}");
@@ -277,7 +277,7 @@ impl TestApp {
         TestTenant { id, slug: slug.to_owned(), admin_email: format!("admin@{slug}.example.com") }
     }
 
-    /// Logs a user in, with the password that tests use.
+    /// Logs in a user with [`PASSWORD`].
     pub async fn log_in(&self, email: &str) -> Caller {
         let body = json!({ "identifier": email, "password": PASSWORD });
         let answer = self.anonymous().post("/api/auth/login", &body).await;
@@ -285,13 +285,13 @@ impl TestApp {
         self.bearer(answer.body["accessToken"].as_str().expect("the answer has a token"))
     }
 
-    /// A context for work that the operator does.
+    /// Returns a call context of the operator.
     pub fn operator(&self) -> CallContext {
         let request_id = Uuid::new_v4().to_string();
         CallContext { principal: Principal::Operator, request_id, now: self.clock.now() }
     }
 
-    /// Makes a user who can log in with the password that tests use.
+    /// Creates a user whose password is [`PASSWORD`].
     pub async fn add_user(&self, email: &str, platform_role: Option<&str>) -> Uuid {
         let hasher = rowhouse::auth::password::Hasher::new(
             rowhouse::auth::password::Params::weakest_for_tests(),
@@ -310,25 +310,25 @@ impl TestApp {
         id
     }
 
-    /// Makes an API token, by the operator.
+    /// Creates an API token as the operator.
     pub async fn add_token(
         &self,
         permissions: &[Permission],
         tenant: Option<Uuid>,
         lifetime: Option<time::Duration>,
     ) -> (TokenId, Caller) {
-        let wish = NewToken {
+        let command = NewToken {
             name: "a test's".to_owned(),
             permissions: permissions.to_vec(),
             expires_at: lifetime.map(|lifetime| self.clock.now() + lifetime),
             tenant: tenant.map(TenantId::new),
         };
-        let made = self.services.tokens.create(&self.operator(), wish).await;
-        let (token, secret) = made.expect("the operator may make a token");
+        let made = self.services.tokens.create(&self.operator(), command).await;
+        let (token, secret) = made.expect("the operator may create a token");
         (token.id, self.bearer(secret.expose()))
     }
 
-    /// A connection as the owner, to look behind the answers.
+    /// Opens a connection as the owner, to check what the answers do not show.
     pub async fn sql(&self) -> tokio_postgres::Client {
         self.database.connect().await
     }
@@ -336,7 +336,7 @@ impl TestApp {
 
 impl Drop for TestApp {
     fn drop(&mut self) {
-        // Nobody waits for the server of a test that is over; its connections end with the database.
+        // No test waits for its server to stop; dropping the database ends its connections.
         drop(self.stop.take());
         if let Some(task) = self.task.take() {
             task.abort();

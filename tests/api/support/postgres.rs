@@ -1,8 +1,8 @@
-//! A PostgreSQL server for the whole run, and a database of its own for each test.
+//! One PostgreSQL server for the whole run and a separate database for each test.
 //!
 //! `TEST_DATABASE_URL` names a server; without it an embedded one is started once, without durability,
 //! under the target folder. Databases are cloned from a template that is bootstrapped and migrated once.
-//! Names carry a prefix and the time, so that what a crashed run left can be swept.
+//! Their names carry a prefix and the time, so that a later run can drop what a crashed run left.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use super::settings_for;
 
 const PREFIX: &str = "rowhouse_test_";
 
-/// What a crashed run left is swept when it is this old, in seconds.
+/// The age, in seconds, after which a database of a crashed run is dropped.
 const STALE_AFTER: u64 = 3600;
 
-static GROUND: OnceCell<Ground> = OnceCell::const_new();
+static FIXTURE: OnceCell<Fixture> = OnceCell::const_new();
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// The server, and the template on it.
-struct Ground {
-    /// A URL whose database can be replaced.
+/// The server and the template database on it.
+struct Fixture {
+    /// The server's URL; [`with_database`] replaces the database in it.
     base: String,
     template: String,
 }
 
-/// A database that is dropped with the last of its handles.
+/// A database that is dropped with its last handle.
 #[derive(Clone)]
 pub struct TestDatabase(Arc<Inner>);
 
@@ -40,25 +40,25 @@ struct Inner {
 }
 
 impl TestDatabase {
-    /// Clones the template.
+    /// Creates a database from the template.
     pub async fn create() -> Self {
-        let ground = ground().await;
+        let fixture = fixture().await;
         let name = unique_name();
-        let admin = connect(&with_database(&ground.base, "postgres")).await;
-        let sql = format!("CREATE DATABASE {name} TEMPLATE {}", ground.template);
+        let admin = connect(&with_database(&fixture.base, "postgres")).await;
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {}", fixture.template);
         admin.batch_execute(&sql).await.expect("a test database can be cloned");
         Self(Arc::new(Inner { name }))
     }
 
-    /// An empty one, not even bootstrapped.
+    /// Creates an empty database, not even bootstrapped.
     pub async fn create_empty() -> Self {
         Self::create_with("").await
     }
 
-    /// An empty one with options of `CREATE DATABASE`.
+    /// Creates an empty database with options of `CREATE DATABASE`.
     pub async fn create_with(options: &str) -> Self {
         let name = unique_name();
-        let admin = connect(&with_database(&ground().await.base, "postgres")).await;
+        let admin = connect(&with_database(&fixture().await.base, "postgres")).await;
         admin
             .batch_execute(&format!("CREATE DATABASE {name} {options}"))
             .await
@@ -66,18 +66,18 @@ impl TestDatabase {
         Self(Arc::new(Inner { name }))
     }
 
-    /// The owner's URL.
+    /// Returns the owner's URL.
     pub fn url(&self) -> String {
-        let ground = GROUND.get().expect("a database exists, so its server does");
-        with_database(&ground.base, &self.0.name)
+        let fixture = FIXTURE.get().expect("a database exists, so its server does");
+        with_database(&fixture.base, &self.0.name)
     }
 
-    /// A connection as the owner.
+    /// Opens a connection as the owner.
     pub async fn connect(&self) -> Client {
         connect(&self.url()).await
     }
 
-    /// The URL of another login.
+    /// Returns the URL for another login.
     pub fn url_of(&self, login: &str, password: &str) -> String {
         let url = self.url();
         let authority = url.find("://").map_or(0, |at| at + 3);
@@ -85,21 +85,21 @@ impl TestDatabase {
         format!("{}{login}:{password}@{}", &url[..authority], &url[host..])
     }
 
-    /// The URL of the runtime login, as the server derives it from the owner's.
+    /// Returns the URL of the runtime login, as the server derives it from the owner's.
     pub fn runtime_url(&self) -> String {
         let config: tokio_postgres::Config = self.url().parse().expect("it is a URL");
         let password = config.get_password().map(rowhouse::pg::bootstrap::runtime_password);
         self.url_of(rowhouse::pg::rules::RUNTIME_LOGIN, &password.unwrap_or_default())
     }
 
-    /// A connection to the same server, beside this database.
-    pub async fn connect_beside(&self) -> Client {
-        connect(&with_database(&ground().await.base, "postgres")).await
+    /// Opens a connection to another database of the same server.
+    pub async fn connect_to_server(&self) -> Client {
+        connect(&with_database(&fixture().await.base, "postgres")).await
     }
 
-    /// Lets nobody in and throws everybody out, as if the server were away.
+    /// Refuses new connections and terminates the open ones, as if the server were unreachable.
     pub async fn close(&self) {
-        let (admin, name) = (self.connect_beside().await, self.name());
+        let (admin, name) = (self.connect_to_server().await, self.name());
         let sql = format!(
             "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
              SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
@@ -107,17 +107,17 @@ impl TestDatabase {
         admin.batch_execute(&sql).await.expect("a test database can be closed");
     }
 
-    /// Lets nobody in any more; who is in stays.
-    pub async fn refuse_newcomers(&self) {
+    /// Refuses new connections; open ones stay.
+    pub async fn refuse_new_connections(&self) {
         let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name());
-        let admin = self.connect_beside().await;
-        admin.batch_execute(&sql).await.expect("a test database can be shut");
+        let admin = self.connect_to_server().await;
+        admin.batch_execute(&sql).await.expect("a test database can be closed");
     }
 
-    /// Lets everybody in again.
+    /// Allows connections again.
     pub async fn open(&self) {
         let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name());
-        let admin = self.connect_beside().await;
+        let admin = self.connect_to_server().await;
         admin.batch_execute(&sql).await.expect("a test database can be opened");
     }
 
@@ -128,9 +128,9 @@ impl TestDatabase {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let Some(ground) = GROUND.get() else { return };
-        let (base, name) = (ground.base.clone(), self.name.clone());
-        // A runtime of its own: the test's may be shutting down.
+        let Some(fixture) = FIXTURE.get() else { return };
+        let (base, name) = (fixture.base.clone(), self.name.clone());
+        // A separate runtime, because the test's own may be shutting down.
         let cleaner = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime can be built").block_on(drop_database(&base, &name));
@@ -148,9 +148,9 @@ async fn drop_database(base: &str, name: &str) {
         .query(r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_[0-9a-f]{32}$'", &[])
         .await
         .expect("schemas can be listed");
-    // A vacancy that was only begun has a role and no schema. An empty database has no such table.
-    let begun = "SELECT 'tenant_' || replace(id::text, '-', '') FROM public.vacancies WHERE state = 'building'";
-    rows.extend(inside.query(begun, &[]).await.unwrap_or_default());
+    // A vacancy that is still being built may have a role and no schema. An empty database has no such table.
+    let building = "SELECT 'tenant_' || replace(id::text, '-', '') FROM public.vacancies WHERE state = 'building'";
+    rows.extend(inside.query(building, &[]).await.unwrap_or_default());
     drop(inside);
     let admin = connect(&with_database(base, "postgres")).await;
     admin
@@ -159,20 +159,20 @@ async fn drop_database(base: &str, name: &str) {
         .expect("a test database can be dropped");
     for row in rows {
         let role: String = row.get(0);
-        // Best effort: a role may be needed by another test's database only if ids repeat.
+        // Best effort: another test's database can depend on the role only if tenant ids repeat.
         let _ = admin.batch_execute(&format!("DROP ROLE IF EXISTS {role}")).await;
     }
 }
 
-async fn ground() -> &'static Ground {
-    GROUND
+async fn fixture() -> &'static Fixture {
+    FIXTURE
         .get_or_init(|| async {
             #[expect(clippy::disallowed_methods, reason = "the one setting of the test suite")]
             let base = match std::env::var("TEST_DATABASE_URL") {
                 Ok(url) if !url.is_empty() => url,
                 _ => start_server(),
             };
-            sweep(&base).await;
+            drop_stale_databases(&base).await;
             let template = format!("{}_template", unique_name());
             let admin = connect(&with_database(&base, "postgres")).await;
             admin
@@ -186,12 +186,13 @@ async fn ground() -> &'static Ground {
                 .expect("a template can be bootstrapped");
             backend.close().await;
             wait_until_unused(&admin, &template).await;
-            Ground { base, template }
+            Fixture { base, template }
         })
         .await
 }
 
-/// Cloning needs a template that nobody is connected to; connections end a moment after they are closed.
+/// Waits until no session is connected to the template, which cloning requires: a backend exits a moment
+/// after its client has closed the connection.
 async fn wait_until_unused(admin: &Client, template: &str) {
     for _ in 0..500 {
         let row = admin
@@ -203,15 +204,15 @@ async fn wait_until_unused(admin: &Client, template: &str) {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    panic!("somebody stays connected to {template}");
+    panic!("a session stays connected to {template}");
 }
 
-/// Starts the embedded server on a thread that keeps it for the whole run; it goes with this process.
+/// Starts the embedded server on a thread that keeps it for the whole run; it stops with this process.
 fn start_server() -> String {
-    let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    sweep_folders(&home);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    remove_stale_folders(&folder);
     let settings = ServerSettings {
-        data_dir: home.join(format!("postgres-{}", std::process::id())),
+        data_dir: folder.join(format!("postgres-{}", std::process::id())),
         bin_dir: None,
         durability: Durability::None,
         listen_tcp: None,
@@ -222,16 +223,16 @@ fn start_server() -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime can be built").block_on(async {
             let server = Server::start(&settings).await.unwrap_or_else(|error| panic!("{error}"));
-            sender.send(server.database_url("postgres")).expect("somebody waits for the server");
+            sender.send(server.database_url("postgres")).expect("the caller waits for the server");
             std::future::pending::<()>().await;
         });
     });
     receiver.recv().expect("the embedded server starts")
 }
 
-/// Removes the folders of runs whose process is gone.
-fn sweep_folders(home: &std::path::Path) {
-    let Ok(entries) = std::fs::read_dir(home) else { return };
+/// Removes the folders of runs whose process no longer exists.
+fn remove_stale_folders(folder: &std::path::Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(pid) = name.strip_prefix("postgres-") else { continue };
@@ -241,8 +242,8 @@ fn sweep_folders(home: &std::path::Path) {
     }
 }
 
-/// Drops the databases of runs that crashed long ago.
-async fn sweep(base: &str) {
+/// Drops the databases of runs that crashed more than [`STALE_AFTER`] ago.
+async fn drop_stale_databases(base: &str) {
     let admin = connect(&with_database(base, "postgres")).await;
     let rows = admin
         .query("SELECT datname FROM pg_database WHERE datname LIKE 'rowhouse\\_test\\_%'", &[])
@@ -272,7 +273,7 @@ fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// The URL with another database in its path.
+/// Replaces the database in a URL's path.
 fn with_database(base: &str, database: &str) -> String {
     let (before, query) =
         base.split_once('?').map_or((base, None), |(before, query)| (before, Some(query)));
@@ -282,7 +283,7 @@ fn with_database(base: &str, database: &str) -> String {
     format!("{}/{database}{query}", &before[..authority])
 }
 
-/// A connection as whoever the URL says.
+/// Opens a connection as the login that the URL names.
 pub async fn connect(url: &str) -> Client {
     let (client, connection) =
         tokio_postgres::connect(url, NoTls).await.unwrap_or_else(|e| panic!("{url}: {e:?}"));

@@ -1,5 +1,5 @@
-//! The built program, run the way a person or a script runs it: an environment that holds nothing but what
-//! a test put there, a folder of its own, and a limit on everything that might hang.
+//! The built program, run the way a person or a script runs it: with only the environment variables that a
+//! test set, in a temporary folder, and with a time limit on everything that might hang.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -12,32 +12,32 @@ use tempfile::TempDir;
 
 use super::TestDatabase;
 
-/// Nothing that ends by itself takes this long, however busy the machine.
+/// The longest wait for the program; even on a busy machine, nothing that works takes this long.
 const LIMIT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(10);
 
-/// A program with its surroundings.
+/// The program with its environment and working folder.
 pub struct Program {
     folder: TempDir,
     environment: Vec<(String, String)>,
 }
 
-/// How a run ended.
+/// The outcome of a run that has ended.
 #[derive(Debug)]
-pub struct Ran {
+pub struct Completed {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
     pub took: Duration,
 }
 
-impl Ran {
-    /// What stdout holds, which must be one JSON document.
+impl Completed {
+    /// Parses stdout, which must be one JSON document.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Insists on an exit code.
+    /// Asserts the exit code.
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         self
@@ -45,12 +45,12 @@ impl Ran {
 }
 
 impl Program {
-    /// Without a database: the embedded one.
+    /// Creates a program without a database URL, which uses the embedded server.
     pub fn embedded() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let program = Self { folder, environment: Vec::new() };
         let path = inherited("PATH").unwrap_or_default();
-        // Hashes that cost nothing, and few connections: neither is what these tests are about.
+        // Cheap hashes and few connections, because these tests are about neither.
         program
             .with("PATH", &path)
             .with("ROWHOUSE_LISTEN", "127.0.0.1:0")
@@ -59,39 +59,39 @@ impl Program {
             .with("ROWHOUSE_DATABASE__MAX_CONNECTIONS", "10")
             .with("ROWHOUSE_HTTP__WORKERS", "1")
             .with("ROWHOUSE_TENANTS__VACANCIES", "0")
-            .in_its_folder()
+            .with_data_dir_in_folder()
     }
 
-    /// On a database of one's own.
+    /// Creates a program on an existing database.
     pub fn on(database: &TestDatabase) -> Self {
         Self::embedded().with("DATABASE_URL", &database.url())
     }
 
-    /// The data dir is the folder itself: it is the one that an unprivileged server may be let into.
-    fn in_its_folder(self) -> Self {
+    /// Uses the working folder itself as the data dir, because an unprivileged server can enter it.
+    fn with_data_dir_in_folder(self) -> Self {
         let folder = self.folder().display().to_string();
         self.with("ROWHOUSE_DATA_DIR", &folder)
     }
 
-    /// Lets the account that runs PostgreSQL for root into folders below this one.
-    pub fn open_to_all(self) -> Self {
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-        std::fs::set_permissions(self.folder(), open).expect("a folder of ours can be opened");
+    /// Makes the folder traversable, so that the account that runs PostgreSQL for root can enter folders in it.
+    pub fn with_traversable_folder(self) -> Self {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(self.folder(), mode).expect("the mode can be changed");
         self
     }
 
-    /// Sets a variable; the last one of a name holds.
+    /// Sets a variable; the last value for a name applies.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Where it runs.
+    /// Returns the working folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A command in these surroundings that is not started yet.
+    /// Builds a command with this environment and folder, without starting it.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
@@ -105,20 +105,20 @@ impl Program {
         command
     }
 
-    /// Runs the program to its end, with nothing on stdin.
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    /// Runs the program to its end with an empty stdin.
+    pub fn run(&self, arguments: &[&str]) -> Completed {
         finish(self.command(env!("CARGO_BIN_EXE_rowhouse"), arguments), None)
     }
 
-    /// Runs the program to its end, with this on stdin.
-    pub fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Ran {
+    /// Runs the program to its end with this text on stdin.
+    pub fn run_with_stdin(&self, arguments: &[&str], stdin: &str) -> Completed {
         finish(self.command(env!("CARGO_BIN_EXE_rowhouse"), arguments), Some(stdin))
     }
 
-    /// Runs a script in a shell that finds the program under its name.
-    pub fn shell(&self, script: &str) -> Ran {
+    /// Runs a script in a shell whose `PATH` contains the program.
+    pub fn shell(&self, script: &str) -> Completed {
         let program = Path::new(env!("CARGO_BIN_EXE_rowhouse"));
-        let folder = program.parent().expect("a program lies in a folder").display();
+        let folder = program.parent().expect("the program has a parent folder").display();
         let path = format!("{folder}:{}", inherited("PATH").unwrap_or_default());
         let mut command = self.command("sh", &["-c", script]);
         command.env("PATH", path);
@@ -126,20 +126,20 @@ impl Program {
     }
 
     /// Starts the server and waits for its address.
-    pub fn serve(&self, arguments: &[&str]) -> Serving {
+    pub fn serve(&self, arguments: &[&str]) -> RunningServer {
         let mut all = vec!["serve"];
         all.extend(arguments);
-        Serving::start(self.command(env!("CARGO_BIN_EXE_rowhouse"), &all))
+        RunningServer::start(self.command(env!("CARGO_BIN_EXE_rowhouse"), &all))
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test must find the programs that a shell finds")]
+#[expect(clippy::disallowed_methods, reason = "a test needs the PATH of its environment")]
 fn inherited(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// A server that runs in a process of its own, and is killed with this.
-pub struct Serving {
+/// A server in a separate process, which is killed when this value is dropped.
+pub struct RunningServer {
     child: Child,
     stdout: Stream,
     stderr: Stream,
@@ -147,30 +147,30 @@ pub struct Serving {
     pub address: String,
 }
 
-impl Serving {
+impl RunningServer {
     fn start(mut command: Command) -> Self {
         let started = Instant::now();
         let mut child = command.spawn().expect("the program starts");
         let stdout = Stream::follow(child.stdout.take().expect("stdout is piped"));
         let stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
-        let mut serving = Self { child, stdout, stderr, address: String::new() };
+        let mut server = Self { child, stdout, stderr, address: String::new() };
         loop {
-            if let Some(line) = serving.stdout.text().strip_suffix('\n') {
+            if let Some(line) = server.stdout.text().strip_suffix('\n') {
                 let address = line.strip_prefix("listening on ");
                 address
-                    .unwrap_or_else(|| panic!("{line:?} is no address"))
-                    .clone_into(&mut serving.address);
-                return serving;
+                    .unwrap_or_else(|| panic!("{line:?} is not an address"))
+                    .clone_into(&mut server.address);
+                return server;
             }
-            let gone = serving.child.try_wait().expect("a child can be asked");
-            let stderr = serving.stderr.text();
-            assert!(gone.is_none(), "the server ended with {gone:?}: {stderr}");
-            assert!(started.elapsed() < LIMIT, "the server does not start: {stderr}");
+            let ended = server.child.try_wait().expect("the child's status can be read");
+            let stderr = server.stderr.text();
+            assert!(ended.is_none(), "the server ended with {ended:?}: {stderr}");
+            assert!(started.elapsed() < LIMIT, "the server did not start in time: {stderr}");
             std::thread::sleep(POLL);
         }
     }
 
-    /// What it wrote to stderr, once that holds a text.
+    /// Waits until stderr contains a text, and returns all of stderr.
     pub fn stderr_with(&self, text: &str) -> String {
         let began = Instant::now();
         loop {
@@ -183,63 +183,63 @@ impl Serving {
         }
     }
 
-    /// The host and the port.
+    /// Returns the host and the port.
     pub fn authority(&self) -> &str {
         self.address.strip_prefix("http://").expect("the address is a URL")
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether the process is still running.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be asked").is_none()
+        self.child.try_wait().expect("the child's status can be read").is_none()
     }
 
-    /// Sends a signal, by its name.
+    /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
         assert!(status.success(), "{kill}");
     }
 
-    /// Waits for its end.
-    pub fn wait(mut self) -> Ran {
+    /// Waits until the process ends.
+    pub fn wait(mut self) -> Completed {
         let began = Instant::now();
         let code = wait(&mut self.child).code();
         let took = began.elapsed();
-        Ran { code, stdout: self.stdout.finish(), stderr: self.stderr.finish(), took }
+        Completed { code, stdout: self.stdout.finish(), stderr: self.stderr.finish(), took }
     }
 
-    /// Stops it by a signal and waits for its end.
-    pub fn stop(self, signal: &str) -> Ran {
+    /// Sends a signal and waits until the process ends.
+    pub fn stop(self, signal: &str) -> Completed {
         self.signal(signal);
         self.wait()
     }
 }
 
-impl Drop for Serving {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn finish(mut command: Command, stdin: Option<&str>) -> Ran {
+fn finish(mut command: Command, stdin: Option<&str>) -> Completed {
     let began = Instant::now();
     if stdin.is_some() {
         command.stdin(Stdio::piped());
     }
     let mut child = command.spawn().expect("the program starts");
     if let Some((text, mut pipe)) = stdin.zip(child.stdin.take()) {
-        // It fails where the program does not want to hear all of it.
+        // The write fails if the program ends without reading all of it.
         let _ = pipe.write_all(text.as_bytes());
     }
     let mut stdout = Stream::follow(child.stdout.take().expect("stdout is piped"));
     let mut stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
     let code = wait(&mut child).code();
-    Ran { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
+    Completed { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
 }
 
-/// Runs a command whose stdin stays open and silent, as in a terminal that nobody types at.
-pub fn finish_with_open_stdin(mut command: Command) -> Ran {
+/// Runs a command whose stdin stays open and empty, like a terminal without input.
+pub fn finish_with_open_stdin(mut command: Command) -> Completed {
     let began = Instant::now();
     let mut child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
     let held: Option<ChildStdin> = child.stdin.take();
@@ -247,25 +247,25 @@ pub fn finish_with_open_stdin(mut command: Command) -> Ran {
     let mut stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
     let code = wait(&mut child).code();
     drop(held);
-    Ran { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
+    Completed { code, stdout: stdout.finish(), stderr: stderr.finish(), took: began.elapsed() }
 }
 
-/// Waits, but not for ever.
+/// Waits for the end of a process, at most [`LIMIT`].
 fn wait(child: &mut Child) -> std::process::ExitStatus {
     let began = Instant::now();
     loop {
-        if let Some(status) = child.try_wait().expect("a child can be asked") {
+        if let Some(status) = child.try_wait().expect("the child's status can be read") {
             return status;
         }
         if began.elapsed() > LIMIT {
             let _ = child.kill();
-            panic!("the program hangs");
+            panic!("the program did not end in time");
         }
         std::thread::sleep(POLL);
     }
 }
 
-/// What a program has written so far.
+/// The output that a program has written so far.
 struct Stream {
     text: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
@@ -279,7 +279,7 @@ impl Stream {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
             while pipe.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-                let mut text = written.lock().expect("nobody panics with the text in hand");
+                let mut text = written.lock().expect("no thread panics while holding the lock");
                 text.push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
@@ -288,7 +288,7 @@ impl Stream {
     }
 
     fn text(&self) -> String {
-        self.text.lock().expect("nobody panics with the text in hand").clone()
+        self.text.lock().expect("no thread panics while holding the lock").clone()
     }
 
     fn finish(&mut self) -> String {

@@ -1,4 +1,4 @@
-//! What the tests of Reten's routes inside of a tenant share.
+//! Helpers for tests of Reten's routes that work inside one tenant.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::callers::send;
 use super::{Answer, Caller, TestApp, TestTenant};
 
-/// Sends a request that names its tenant, with a body where there is one.
+/// Sends a request that names its tenant by `x-tenant-id`, with an optional body.
 pub async fn call_in(
     caller: &Caller,
     tenant: Uuid,
@@ -31,7 +31,7 @@ pub async fn post_in(caller: &Caller, tenant: Uuid, path: &str, body: &Value) ->
     call_in(caller, tenant, Method::POST, path, Some(body)).await
 }
 
-/// Makes a user and a member of them.
+/// Creates a user and makes it a member.
 pub async fn add_member(app: &TestApp, tenant: &TestTenant, email: &str, role: &str) -> Uuid {
     let id = app.add_user(email, None).await;
     join(app, tenant, id, role).await;
@@ -44,14 +44,14 @@ pub async fn join(app: &TestApp, tenant: &TestTenant, user: Uuid, role: &str) {
     app.sql().await.execute(sql, &[&tenant.id, &user, &role]).await.expect("a member can be made");
 }
 
-/// The id of a user.
+/// Returns the id of a user.
 pub async fn user_id(app: &TestApp, email: &str) -> Uuid {
     let sql = app.sql().await;
     let row = sql.query_one("SELECT id FROM users WHERE email = $1", &[&email]).await;
     row.expect("there is such a user").get(0)
 }
 
-/// Makes an API key; the answer that made it.
+/// Creates an API key and returns the answer.
 pub async fn make_key(caller: &Caller, tenant: Uuid, permissions: &[&str]) -> Answer {
     let body = json!({ "name": "a test's", "permissions": permissions });
     let answer = post_in(caller, tenant, "/api/api-keys", &body).await;
@@ -59,7 +59,7 @@ pub async fn make_key(caller: &Caller, tenant: Uuid, permissions: &[&str]) -> An
     answer
 }
 
-/// The key itself, out of the answer that made it.
+/// Returns the secret of a key from the answer that created it.
 pub fn plaintext(made: &Answer) -> String {
     made.body["plaintextKey"].as_str().expect("it is shown once").to_owned()
 }

@@ -1,4 +1,4 @@
-//! What stands in a database, to tell whether a request changed anything.
+//! Snapshots of a database's contents, to tell whether a request changed anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::TestApp;
 
-/// Every table of the control plane by the digest of its rows, and every schema by its name.
+/// The digest of the rows of each control-plane table, and the names of all schemas.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Snapshot {
     tables: BTreeMap<String, (i64, String)>,
@@ -24,7 +24,7 @@ impl Snapshot {
         let mut tables = BTreeMap::new();
         for row in sql.query(names, &[]).await.expect("tables can be listed") {
             let name: String = row.get(0);
-            // When a token was last used is no change that a request makes.
+            // `last_used_at` is left out: any request with a token may update it.
             let rows = format!(
                 "SELECT count(*), md5(coalesce(string_agg(r, E'\\n' ORDER BY r), ''))
                    FROM (SELECT (to_jsonb(t) - 'last_used_at')::text AS r FROM public.{name} t) rows"
@@ -34,24 +34,26 @@ impl Snapshot {
         }
         let schemas = sql.query("SELECT nspname::text FROM pg_namespace", &[]).await;
         let schemas = schemas.expect("schemas can be listed");
-        // The server makes the two for temporary tables whenever it likes.
-        let of_ours = |name: &String| !name.starts_with("pg_t");
-        Self { tables, schemas: schemas.iter().map(|row| row.get(0)).filter(of_ours).collect() }
+        // `pg_temp_N` and `pg_toast_temp_N`: the server creates them when a session first needs them.
+        let is_kept = |name: &String| !name.starts_with("pg_t");
+        Self { tables, schemas: schemas.iter().map(|row| row.get(0)).filter(is_kept).collect() }
     }
 
-    /// How many rows a table of the control plane has.
+    /// Returns the number of rows of a control-plane table.
     pub fn count(&self, table: &str) -> i64 {
         self.tables.get(table).unwrap_or_else(|| panic!("there is no table {table}")).0
     }
 
-    /// How many schemas of tenants there are.
+    /// Returns the number of tenant schemas.
     pub fn tenant_schemas(&self) -> usize {
         self.schemas.iter().filter(|name| name.starts_with("tenant_")).count()
     }
 }
 
-/// The roles of tenants that no schema of any database knows. Roles belong to the server and other
-/// tests make and drop theirs meanwhile, so what counts is what was not there before and stays.
+/// The tenant roles on which no object of any database depends.
+///
+/// Roles belong to the server, and other tests create and drop theirs at the same time. Only a role that
+/// is new and stays is therefore a leftover.
 pub struct StrayRoles(BTreeSet<String>);
 
 impl StrayRoles {
@@ -59,7 +61,7 @@ impl StrayRoles {
         Self(stray_roles(&app.sql().await).await)
     }
 
-    /// Fails where there is one that was not there before.
+    /// Fails if there is a stray role that was not there before.
     pub async fn assert_no_more(&self, app: &TestApp) {
         let sql = app.sql().await;
         let mut left = &stray_roles(&sql).await - &self.0;

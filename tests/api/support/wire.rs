@@ -1,4 +1,4 @@
-//! Requests byte for byte, for what a well-behaved client does not send.
+//! Requests sent byte for byte, for what a well-behaved client does not send.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use tokio::net::TcpStream;
 
 use super::TestApp;
 
-/// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest wait for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection that nothing was sent on.
+/// Opens a connection without sending anything on it.
 pub async fn connect(app: &TestApp) -> TcpStream {
     let address = app.address.trim_start_matches("http://");
     TcpStream::connect(address).await.expect("the server listens")
 }
 
-/// Sends these bytes and reads until there is a whole answer head and body, or the connection ends.
+/// Sends these bytes and reads until the answer's head and body are complete or the connection ends.
 pub async fn exchange(app: &TestApp, request: &[u8]) -> String {
     let mut stream = connect(app).await;
     stream.write_all(request).await.expect("the server reads");
     read_answer(&mut stream).await
 }
 
-/// Reads one answer: its head, and as much body as `Content-Length` says.
+/// Reads one answer: its head and as many bytes of body as `Content-Length` announces.
 pub async fn read_answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let read = async {
@@ -36,15 +36,15 @@ pub async fn read_answer(stream: &mut TcpStream) -> String {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, read).await.expect("the server answers in time");
+    tokio::time::timeout(ANSWER_TIMEOUT, read).await.expect("the server answers in time");
     text(&answer)
 }
 
-/// The status of an answer.
+/// Returns the status of an answer.
 #[track_caller]
 pub fn status(answer: &str) -> u16 {
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
-    status.unwrap_or_else(|| panic!("that is no answer: {answer:?}"))
+    status.unwrap_or_else(|| panic!("not an HTTP answer: {answer:?}"))
 }
 
 fn is_whole(answer: &[u8]) -> bool {

@@ -12,7 +12,7 @@ use rowhouse::service::vacancies::{Standing, Tended};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-pub use crate::support::wish;
+pub use crate::support::provision_command;
 use crate::support::{TestClock, TestDatabase, settings_for};
 
 /// A process of its own, on a database that others may be on as well.
@@ -98,7 +98,7 @@ impl Process {
 
     pub async fn try_to_set_up(&self, slug: &str) -> Result<Provisioned, Error> {
         let provisioning = &self.backend.services.provisioning;
-        provisioning.provision(&self.operator(), wish(slug)).await
+        provisioning.provision(&self.operator(), provision_command(slug)).await
     }
 
     pub async fn set_up(&self, slug: &str) -> Uuid {

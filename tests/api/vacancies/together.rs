@@ -9,7 +9,7 @@ use rowhouse::service::provisioning::{Admin, ProvisionTenant, Provisioned};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use super::house::{Process, schemas, vacancies, wish};
+use super::house::{Process, provision_command, schemas, vacancies};
 use crate::support::{Snapshot, TestDatabase};
 
 /// A process with so many vacancies and no tenant, and a connection.
@@ -21,12 +21,12 @@ async fn with_stock(database: &TestDatabase, wanted: usize) -> (Process, Client)
 
 /// A wish that needs no password, so that all of them are ready at once.
 fn quick(slug: &str) -> ProvisionTenant {
-    ProvisionTenant { admin: Admin::Nobody, ..wish(slug) }
+    ProvisionTenant { admin: Admin::Nobody, ..provision_command(slug) }
 }
 
 fn for_existing(slug: &str, email: &str) -> ProvisionTenant {
     let admin = Admin::Existing(Email::parse(email).expect("an address"));
-    ProvisionTenant { admin, ..wish(slug) }
+    ProvisionTenant { admin, ..provision_command(slug) }
 }
 
 async fn make_all(
@@ -113,7 +113,7 @@ async fn what_is_refused_to_one_is_not_refused_to_those_beside_it() {
         for_existing("nobodys", "nobody@example.com"),
         quick("twice"),
         quick("twice"),
-        wish("with-admin"),
+        provision_command("with-admin"),
     ];
     let made = make_all(&process, wishes).await;
     let [a, taken, b, nobodys, once, twice, with_admin] = &made[..] else { panic!("{made:?}") };

@@ -1,11 +1,11 @@
-//! `--fix`: what it puts right stays right, what it must not touch stays as it is, and each mend is told.
+//! `--fix`: repairs are permanent and recorded, and structure and data are not changed.
 
 use rowhouse::service::doctor::{Orphans, Outcome};
 
-use super::{Clinic, lines, standing};
+use super::{Fixture, lines, unresolved};
 
-/// What is bent and mended, and what is said of it before.
-const MENDED: &[(&str, &str)] = &[
+/// A change that `--fix` repairs, and the start of its finding.
+const REPAIRED: &[(&str, &str)] = &[
     (
         "REVOKE DELETE ON {acme}.items FROM {acme}",
         "acme-corp: table items: the tenant's role has INSERT, SELECT, UPDATE, and should have DELETE, INSERT, \
@@ -134,50 +134,50 @@ const MENDED: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn what_can_be_mended_is_and_a_second_look_finds_nothing() {
-    let clinic = Clinic::open().await;
-    let database = clinic.app.database.name().to_owned();
-    for (bend, expected) in MENDED {
-        clinic.run(&bend.replace("{database}", &database)).await;
-        let expected = expected.replace("{globex}", &clinic.globex.schema());
-        let report = clinic.mend(Orphans::Keep).await;
-        let told: Vec<String> =
+async fn each_repairable_change_is_repaired_and_a_second_check_finds_nothing() {
+    let fixture = Fixture::open().await;
+    let database = fixture.app.database.name().to_owned();
+    for (change, expected) in REPAIRED {
+        fixture.run(&change.replace("{database}", &database)).await;
+        let expected = expected.replace("{globex}", &fixture.globex.schema());
+        let report = fixture.repair(Orphans::Keep).await;
+        let reported: Vec<String> =
             lines(&report).into_iter().filter(|line| line.starts_with(&expected)).collect();
-        assert_eq!(told.len(), 1, "{bend}: {:?}", lines(&report));
-        // A role that can become another is found from both sides, and so is who reads a schema of another.
-        let strangers: Vec<String> = lines(&report)
+        assert_eq!(reported.len(), 1, "{change}: {:?}", lines(&report));
+        // A role that can become another tenant's role, or read its schema, is reported for both tenants.
+        let others: Vec<String> = lines(&report)
             .into_iter()
             .filter(|line| !line.starts_with(&expected) && line.starts_with("acme-corp"))
             .collect();
-        assert_eq!(strangers, Vec::<String>::new(), "{bend}");
-        assert_eq!(standing(&report), Vec::<String>::new(), "{bend}");
-        assert_eq!(clinic.found().await, Vec::<String>::new(), "{bend}");
+        assert_eq!(others, Vec::<String>::new(), "{change}");
+        assert_eq!(unresolved(&report), Vec::<String>::new(), "{change}");
+        assert_eq!(fixture.found().await, Vec::<String>::new(), "{change}");
     }
-    // The walls stand again, and the tenant works.
-    let admin = clinic.app.log_in(&clinic.acme.admin_email).await;
+    // The privileges are restored, and the tenant works.
+    let admin = fixture.app.log_in(&fixture.acme.admin_email).await;
     assert_eq!(admin.get("/api/tenant/mine").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_role_that_is_gone_comes_back_with_all_its_rights() {
-    let clinic = Clinic::open().await;
-    clinic.run("DROP OWNED BY {acme}; DROP ROLE {acme}").await;
-    assert_eq!(clinic.found().await, ["acme-corp: the tenant's role is missing"]);
-    let report = clinic.mend(Orphans::Keep).await;
-    assert_eq!(standing(&report), Vec::<String>::new());
-    assert_eq!(clinic.found().await, Vec::<String>::new());
-    let schema = clinic.acme.schema();
+async fn a_missing_role_is_created_again_with_all_its_privileges() {
+    let fixture = Fixture::open().await;
+    fixture.run("DROP OWNED BY {acme}; DROP ROLE {acme}").await;
+    assert_eq!(fixture.found().await, ["acme-corp: the tenant's role is missing"]);
+    let report = fixture.repair(Orphans::Keep).await;
+    assert_eq!(unresolved(&report), Vec::<String>::new());
+    assert_eq!(fixture.found().await, Vec::<String>::new());
+    let schema = fixture.acme.schema();
     let inside = format!(
         "BEGIN; SET LOCAL ROLE {schema}; SET LOCAL search_path = {schema};
          INSERT INTO items (id, name) SELECT md5('x')::uuid, 'x' WHERE false; COMMIT"
     );
-    clinic.run(&inside).await;
+    fixture.run(&inside).await;
 }
 
 #[tokio::test]
-async fn structure_and_data_stay_as_they_are() {
-    let clinic = Clinic::open().await;
-    clinic
+async fn structure_and_data_are_not_changed() {
+    let fixture = Fixture::open().await;
+    fixture
         .run(
             "INSERT INTO {acme}.items (id, name, mood) VALUES (md5('a')::uuid, 'a', 'stormy');
              ALTER TABLE {acme}.items ADD COLUMN note text DEFAULT 'kept';
@@ -186,26 +186,26 @@ async fn structure_and_data_stay_as_they_are() {
              REVOKE DELETE ON {acme}.items FROM {acme}",
         )
         .await;
-    let before = clinic.examine().await;
-    let report = clinic.mend(Orphans::Keep).await;
+    let before = fixture.check().await;
+    let report = fixture.repair(Orphans::Keep).await;
     assert_eq!((before.wrong_count(), report.wrong_count(), report.mended_count()), (4, 3, 1));
-    let row = clinic
+    let row = fixture
         .sql
-        .query_one(&format!("SELECT note FROM {}.items", clinic.acme.schema()), &[])
+        .query_one(&format!("SELECT note FROM {}.items", fixture.acme.schema()), &[])
         .await;
     assert_eq!(row.unwrap().get::<_, &str>(0), "kept");
-    assert_eq!(standing(&report), lines(&clinic.examine().await));
+    assert_eq!(unresolved(&report), lines(&fixture.check().await));
 }
 
 #[tokio::test]
-async fn a_mend_is_told_in_the_audit_trail_and_none_where_nothing_was_mended() {
-    let clinic = Clinic::open().await;
-    clinic
+async fn a_repair_writes_an_audit_event_and_a_run_that_repairs_nothing_writes_none() {
+    let fixture = Fixture::open().await;
+    fixture
         .run("REVOKE DELETE ON {acme}.items FROM {acme}; DROP INDEX {globex}.items_shelf_idx")
         .await;
-    clinic.mend(Orphans::Keep).await;
-    clinic.mend(Orphans::Keep).await;
-    let rows = clinic
+    fixture.repair(Orphans::Keep).await;
+    fixture.repair(Orphans::Keep).await;
+    let rows = fixture
         .sql
         .query(
             "SELECT actor, tenant_id, details->'mended'->>0 FROM audit_events WHERE action LIKE 'doctor.%'",
@@ -215,17 +215,17 @@ async fn a_mend_is_told_in_the_audit_trail_and_none_where_nothing_was_mended() {
         .unwrap();
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!(rows[0].get::<_, &str>(0), "operator");
-    assert_eq!(rows[0].get::<_, uuid::Uuid>(1), clinic.acme.id);
+    assert_eq!(rows[0].get::<_, uuid::Uuid>(1), fixture.acme.id);
     assert!(rows[0].get::<_, &str>(2).starts_with("table items: the tenant's role has INSERT"));
 }
 
 #[tokio::test]
-async fn a_mend_that_fails_is_told_with_its_reason_and_the_others_are_done() {
-    let clinic = Clinic::open().await;
-    clinic
+async fn a_failed_repair_is_reported_with_its_reason_and_the_others_are_made() {
+    let fixture = Fixture::open().await;
+    fixture
         .run("REVOKE DELETE ON {acme}.items FROM {acme}; REVOKE DELETE ON {globex}.items FROM {globex}")
         .await;
-    // The server refuses to give rights on one tenant's tables.
+    // An event trigger refuses GRANT and REVOKE on one tenant's tables.
     let refuse = format!(
         "CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$
          BEGIN
@@ -233,53 +233,53 @@ async fn a_mend_that_fails_is_told_with_its_reason_and_the_others_are_done() {
          END $$;
          CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('GRANT', 'REVOKE')
              EXECUTE FUNCTION public.refuse()",
-        clinic.acme.schema()
+        fixture.acme.schema()
     );
-    clinic.run(&refuse).await;
-    let report = clinic.mend(Orphans::Keep).await;
+    fixture.run(&refuse).await;
+    let report = fixture.repair(Orphans::Keep).await;
     assert_eq!((report.mended_count(), report.wrong_count()), (1, 1), "{:?}", lines(&report));
     for finding in &report.findings {
         let id = finding.subject.as_ref().unwrap().id.uuid();
         match &finding.outcome {
-            Outcome::Mended => assert_eq!(id, clinic.globex.id),
+            Outcome::Mended => assert_eq!(id, fixture.globex.id),
             Outcome::NotMended(reason) => {
-                assert_eq!(id, clinic.acme.id);
+                assert_eq!(id, fixture.acme.id);
                 assert!(reason.contains("not today"), "{reason}");
             }
-            Outcome::Stands => panic!("{finding:?} was not tried"),
+            Outcome::Stands => panic!("{finding:?} was not attempted"),
         }
     }
-    clinic.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
-    assert_eq!(clinic.mend(Orphans::Keep).await.wrong_count(), 0);
-    assert_eq!(clinic.found().await, Vec::<String>::new());
+    fixture.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
+    assert_eq!(fixture.repair(Orphans::Keep).await.wrong_count(), 0);
+    assert_eq!(fixture.found().await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn many_tenants_are_mended_together_and_one_that_cannot_be_stops_no_other() {
-    let clinic = Clinic::open().await;
-    let mut tenants = vec![clinic.acme.schema(), clinic.globex.schema()];
+async fn many_tenants_are_repaired_in_one_transaction_and_a_failed_one_stops_no_other() {
+    let fixture = Fixture::open().await;
+    let mut tenants = vec![fixture.acme.schema(), fixture.globex.schema()];
     for n in 0..4 {
-        tenants.push(clinic.app.set_up(&format!("more-{n}")).await.schema());
+        tenants.push(fixture.app.set_up(&format!("more-{n}")).await.schema());
     }
-    let bend = async || {
+    let alter = async || {
         for schema in &tenants {
-            let bend = format!("REVOKE DELETE ON {schema}.items FROM {schema}");
-            clinic.sql.batch_execute(&bend).await.expect("a tenant can be bent");
+            let change = format!("REVOKE DELETE ON {schema}.items FROM {schema}");
+            fixture.sql.batch_execute(&change).await.expect("a tenant can be altered");
         }
     };
-    let told =
+    let events_sql =
         "SELECT count(*), count(DISTINCT xmin::text), count(DISTINCT tenant_id) FROM audit_events
                  WHERE action = 'doctor.mend'";
-    bend().await;
-    let report = clinic.mend(Orphans::Keep).await;
+    alter().await;
+    let report = fixture.repair(Orphans::Keep).await;
     assert_eq!((report.mended_count(), report.wrong_count()), (6, 0), "{:?}", lines(&report));
-    let row = clinic.sql.query_one(told, &[]).await.unwrap();
-    let (events, transactions, of) =
+    let row = fixture.sql.query_one(events_sql, &[]).await.unwrap();
+    let (events, transactions, tenant_count) =
         (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2));
-    assert_eq!((events, transactions, of), (6, 1, 6), "one transaction, one event each");
+    assert_eq!((events, transactions, tenant_count), (6, 1, 6), "one transaction, one event each");
 
-    // The server refuses to give rights on one tenant's tables.
-    bend().await;
+    // An event trigger refuses GRANT and REVOKE on one tenant's tables.
+    alter().await;
     let refuse = format!(
         "CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$
          BEGIN
@@ -289,53 +289,55 @@ async fn many_tenants_are_mended_together_and_one_that_cannot_be_stops_no_other(
              EXECUTE FUNCTION public.refuse()",
         tenants[3]
     );
-    clinic.run(&refuse).await;
-    let report = clinic.mend(Orphans::Keep).await;
+    fixture.run(&refuse).await;
+    let report = fixture.repair(Orphans::Keep).await;
     assert_eq!((report.mended_count(), report.wrong_count()), (5, 1), "{:?}", lines(&report));
     let left: Vec<_> = report.findings.iter().filter(|f| f.outcome != Outcome::Mended).collect();
     let [left] = left.as_slice() else { panic!("one is left: {left:?}") };
     let subject = left.subject.as_ref().unwrap();
     assert_eq!(rowhouse::domain::SchemaName::of(subject.id).as_str(), tenants[3]);
-    let Outcome::NotMended(reason) = &left.outcome else { panic!("{left:?} was not tried") };
+    let Outcome::NotMended(reason) = &left.outcome else { panic!("{left:?} was not attempted") };
     assert!(reason.contains("not today"), "{reason}");
-    clinic.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
-    assert_eq!(clinic.mend(Orphans::Keep).await.wrong_count(), 0);
-    assert_eq!(clinic.found().await, Vec::<String>::new());
+    fixture.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
+    assert_eq!(fixture.repair(Orphans::Keep).await.wrong_count(), 0);
+    assert_eq!(fixture.found().await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn two_who_mend_many_at_once_mend_each_once() {
-    let clinic = Clinic::open().await;
-    clinic
+async fn concurrent_repairs_of_many_tenants_repair_each_once() {
+    let fixture = Fixture::open().await;
+    fixture
         .run("REVOKE DELETE ON {acme}.items FROM {acme}; REVOKE DELETE ON {globex}.items FROM {globex}")
         .await;
     let (first, second) =
-        futures_util::future::join(clinic.mend(Orphans::Keep), clinic.mend(Orphans::Keep)).await;
+        futures_util::future::join(fixture.repair(Orphans::Keep), fixture.repair(Orphans::Keep))
+            .await;
     assert_eq!(first.wrong_count() + second.wrong_count(), 0);
-    assert_eq!(clinic.found().await, Vec::<String>::new());
+    assert_eq!(fixture.found().await, Vec::<String>::new());
     let events = "SELECT count(*) FROM audit_events WHERE action = 'doctor.mend'";
-    let row = clinic.sql.query_one(events, &[]).await.unwrap();
+    let row = fixture.sql.query_one(events, &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 2);
 }
 
 #[tokio::test]
-async fn two_who_mend_at_once_do_no_harm() {
-    let clinic = Clinic::open().await;
-    clinic.run("DROP OWNED BY {acme}; DROP ROLE {acme}").await;
+async fn concurrent_repairs_of_one_tenant_create_its_role_once() {
+    let fixture = Fixture::open().await;
+    fixture.run("DROP OWNED BY {acme}; DROP ROLE {acme}").await;
     let (first, second) =
-        futures_util::future::join(clinic.mend(Orphans::Keep), clinic.mend(Orphans::Keep)).await;
+        futures_util::future::join(fixture.repair(Orphans::Keep), fixture.repair(Orphans::Keep))
+            .await;
     assert_eq!(first.wrong_count() + second.wrong_count(), 0);
-    assert_eq!(clinic.found().await, Vec::<String>::new());
+    assert_eq!(fixture.found().await, Vec::<String>::new());
     let events = "SELECT count(*) FROM audit_events WHERE action = 'doctor.mend'";
-    let row = clinic.sql.query_one(events, &[]).await.unwrap();
+    let row = fixture.sql.query_one(events, &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 1);
 }
 
 #[tokio::test]
-async fn a_look_changes_nothing_that_a_mend_would() {
-    let clinic = Clinic::open().await;
-    clinic.run("REVOKE DELETE ON {acme}.items FROM {acme}").await;
-    let first = clinic.found().await;
-    assert_eq!(clinic.found().await, first);
+async fn a_check_does_not_repair() {
+    let fixture = Fixture::open().await;
+    fixture.run("REVOKE DELETE ON {acme}.items FROM {acme}").await;
+    let first = fixture.found().await;
+    assert_eq!(fixture.found().await, first);
     assert_eq!(first.len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Looks through the whole database for anything that is not a whole tenant.
+//! Searches the database for anything that is not a complete tenant or vacancy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,13 +7,14 @@ use rowhouse::migrations::MigrationSet;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// How long a backend may need to notice that its client is gone, and another test to drop its roles.
-const PATIENCE: u32 = 1000;
+/// How often to poll: a backend needs time to notice that its client is gone, and another test to drop its
+/// roles.
+const MAX_POLLS: u32 = 1000;
 const POLL: Duration = Duration::from_millis(10);
 
-/// Each query lists halves of one kind, one text a row. A vacancy that says it is ready is as whole as a
-/// tenant; one that says it is being built has a role and no schema.
-const HALVES: [(&str, &str); 8] = [
+/// Each query lists the defects of one kind, one text a row. A `ready` vacancy is as complete as a tenant; a
+/// `building` vacancy has a role and no schema.
+const DEFECTS: [(&str, &str); 8] = [
     (
         "a tenant or vacancy without its schema, or a schema without either",
         "SELECT coalesce(t.slug, n.nspname)
@@ -26,7 +27,7 @@ const HALVES: [(&str, &str); 8] = [
           WHERE t.slug IS NULL OR n.nspname IS NULL",
     ),
     (
-        "a tenant that is a vacancy, too; a vacancy without a role",
+        "a tenant that is also a vacancy, or a vacancy without a role",
         "SELECT v.id::text
            FROM vacancies v
           WHERE EXISTS (SELECT FROM tenants t WHERE t.id = v.id)
@@ -34,7 +35,7 @@ const HALVES: [(&str, &str); 8] = [
                              WHERE rolname = 'tenant_' || replace(v.id::text, '-', ''))",
     ),
     (
-        "a tenant without its role, or whose role the runtime login cannot become or which cannot read",
+        "a tenant without its role, whose role the runtime login cannot become, or whose role cannot read",
         "SELECT slug
            FROM (SELECT slug, 'tenant_' || replace(id::text, '-', '') AS name FROM tenants
                   UNION ALL
@@ -67,12 +68,12 @@ const HALVES: [(&str, &str); 8] = [
           WHERE t.id IS NULL OR e.count IS DISTINCT FROM 1",
     ),
     (
-        "a remembered answer without its tenant",
+        "a stored answer without its tenant",
         "SELECT key FROM idempotency_keys
           WHERE NOT EXISTS (SELECT FROM tenants t WHERE t.id::text = outcome ->> 'id')",
     ),
     (
-        "a schema with other tables than the rest",
+        "a schema whose tables differ from those of the others",
         "SELECT min(nspname)
            FROM (SELECT n.nspname, array_agg(c.relname ORDER BY c.relname) AS tables
                    FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid
@@ -82,42 +83,42 @@ const HALVES: [(&str, &str); 8] = [
     ),
 ];
 
-/// What is there.
-pub struct Audit {
-    /// Whole or not, by slug.
+/// The tenants and defects that were found.
+pub struct Inspection {
+    /// All tenants by slug, complete or not.
     pub tenants: BTreeMap<String, Uuid>,
-    /// Everything that is not a whole tenant, in words.
-    pub halves: Vec<String>,
-    pub loose_roles_before: BTreeSet<String>,
+    /// A description of everything that is not a complete tenant or vacancy.
+    pub defects: Vec<String>,
+    pub orphaned_before: BTreeSet<String>,
 }
 
-impl Audit {
-    /// Looks at everything. Roles that were loose before are somebody else's.
-    pub async fn of(sql: &Client, loose_roles_before: &BTreeSet<String>) -> Self {
-        let mut halves = Self::of_structure(sql).await;
-        halves.extend(new_loose_roles(sql, loose_roles_before).await);
+impl Inspection {
+    /// Inspects everything. Roles that were orphaned before belong to other tests.
+    pub async fn of(sql: &Client, orphaned_before: &BTreeSet<String>) -> Self {
+        let mut defects = Self::of_structure(sql).await;
+        defects.extend(new_orphaned_roles(sql, orphaned_before).await);
         let rows =
             sql.query("SELECT slug, id FROM tenants", &[]).await.expect("tenants are listed");
         let tenants = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        Self { tenants, halves, loose_roles_before: loose_roles_before.clone() }
+        Self { tenants, defects, orphaned_before: orphaned_before.clone() }
     }
 
-    /// Looks at what lies inside the database.
+    /// Inspects the objects inside the database.
     pub async fn of_structure(sql: &Client) -> Vec<String> {
-        let mut halves = Vec::new();
-        for (kind, query) in HALVES {
+        let mut defects = Vec::new();
+        for (kind, query) in DEFECTS {
             for row in sql.query(query, &[]).await.unwrap_or_else(|e| panic!("{kind}: {e:?}")) {
-                halves.push(format!("{kind}: {}", row.get::<_, String>(0)));
+                defects.push(format!("{kind}: {}", row.get::<_, String>(0)));
             }
         }
-        halves.extend(unmigrated(sql).await);
-        halves
+        defects.extend(unmigrated(sql).await);
+        defects
     }
 }
 
-/// The schemas in whose history a migration is missing.
+/// Lists the schemas whose migration history is incomplete.
 async fn unmigrated(sql: &Client) -> Vec<String> {
-    let set = MigrationSet::tenant().expect("the built-in set is good");
+    let set = MigrationSet::tenant().expect("the built-in set is valid");
     let expected: Vec<i32> = (1..=set.version()).collect();
     assert_eq!(expected.len(), set.files().len(), "the built-in set is numbered without a gap");
     let rows = sql
@@ -132,15 +133,15 @@ async fn unmigrated(sql: &Client) -> Vec<String> {
         );
         let applied = sql.query_one(&query, &[]).await.map(|row| row.get::<_, Vec<i32>>(0));
         if !applied.as_ref().is_ok_and(|versions| *versions == expected) {
-            found.push(format!("a schema whose history is not whole: {schema} {applied:?}"));
+            found.push(format!("a schema with an incomplete history: {schema} {applied:?}"));
         }
     }
     found
 }
 
-/// Tenant roles with no right in any database. Roles belong to the server, where other tests make and
-/// drop theirs at this moment: one that they are dropping is loose for an instant.
-pub async fn loose_roles(sql: &Client) -> BTreeSet<String> {
+/// Lists tenant roles without a right in any database. Roles belong to the server, on which other tests create
+/// and drop roles meanwhile: a role that is being dropped is orphaned for a moment.
+pub async fn orphaned_roles(sql: &Client) -> BTreeSet<String> {
     let query = r"SELECT rolname FROM pg_roles r
                    WHERE rolname ~ '^tenant_[0-9a-f]{32}$'
                      AND NOT EXISTS (SELECT FROM pg_shdepend
@@ -153,22 +154,22 @@ pub async fn loose_roles(sql: &Client) -> BTreeSet<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-async fn new_loose_roles(sql: &Client, before: &BTreeSet<String>) -> Vec<String> {
-    let mut staying: Option<BTreeSet<String>> = None;
-    for _ in 0..PATIENCE {
-        let now: BTreeSet<String> = loose_roles(sql).await.difference(before).cloned().collect();
-        let still = staying.map_or(now.clone(), |old| old.intersection(&now).cloned().collect());
+async fn new_orphaned_roles(sql: &Client, before: &BTreeSet<String>) -> Vec<String> {
+    let mut remaining: Option<BTreeSet<String>> = None;
+    for _ in 0..MAX_POLLS {
+        let now: BTreeSet<String> = orphaned_roles(sql).await.difference(before).cloned().collect();
+        let still = remaining.map_or(now.clone(), |old| old.intersection(&now).cloned().collect());
         if still.is_empty() {
             return Vec::new();
         }
-        staying = Some(still);
+        remaining = Some(still);
         tokio::time::sleep(POLL).await;
     }
-    let staying = staying.unwrap_or_default();
-    staying.into_iter().map(|role| format!("a role without a tenant: {role}")).collect()
+    let remaining = remaining.unwrap_or_default();
+    remaining.into_iter().map(|role| format!("a role without a tenant: {role}")).collect()
 }
 
-/// The last statement of each transaction that is open and has written something.
+/// Returns the last statement of each open transaction that has written something.
 pub async fn open_transactions(sql: &Client) -> Vec<String> {
     let rows = sql
         .query(
@@ -183,9 +184,9 @@ pub async fn open_transactions(sql: &Client) -> Vec<String> {
     rows.iter().map(|row| row.get::<_, String>(0).trim().to_owned()).collect()
 }
 
-/// Waits until the backends of a dead server have noticed.
+/// Waits until the backends of a dead server have ended.
 pub async fn wait_until_alone(sql: &Client) {
-    for _ in 0..PATIENCE {
+    for _ in 0..MAX_POLLS {
         let others = sql
             .query_one(
                 "SELECT count(*) FROM pg_stat_activity
@@ -200,5 +201,5 @@ pub async fn wait_until_alone(sql: &Client) {
         }
         tokio::time::sleep(POLL).await;
     }
-    panic!("the backends of a dead server stay");
+    panic!("the backends of a dead server do not end");
 }

@@ -1,7 +1,7 @@
-//! Holds set-ups in the middle of their migrations for as long as a test wants.
+//! Holds set-ups in the middle of their migrations until the test releases them.
 //!
-//! The tenant migrations wait for an advisory lock that the test has; locks of that kind are kept apart
-//! by database, so no test meets another's.
+//! The tenant migrations wait for an advisory lock that the test holds. Advisory locks are local to a
+//! database, so tests do not block each other.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use tokio_postgres::Client;
 
 use super::{TestApp, TestAppBuilder};
 
-/// A lock that set-ups wait for, between two files.
-pub struct Gate {
-    holder: Client,
+/// An advisory lock that set-ups wait for between two migration files.
+pub struct MigrationLock {
+    session: Client,
     watcher: Client,
 }
 
-impl Gate {
-    /// A server whose set-ups wait after the first of their migrations, and the shut gate.
-    pub async fn before(builder: TestAppBuilder) -> (TestApp, Self) {
+impl MigrationLock {
+    /// Starts a server whose set-ups wait after their first migration, and takes the lock.
+    pub async fn held(builder: TestAppBuilder) -> (TestApp, Self) {
         let app = with_migrations(
             builder.with("database.lock_timeout", "20s"),
             &[
@@ -27,20 +27,20 @@ impl Gate {
             ],
         )
         .await;
-        let gate = Self { holder: app.sql().await, watcher: app.sql().await };
-        gate.holder.execute("SELECT pg_advisory_lock(4711)", &[]).await.expect("the lock is free");
-        (app, gate)
+        let lock = Self { session: app.sql().await, watcher: app.sql().await };
+        lock.session.execute("SELECT pg_advisory_lock(4711)", &[]).await.expect("the lock is free");
+        (app, lock)
     }
 
-    /// Waits until so many set-ups stand before the gate.
-    pub async fn wait_for(&self, waiting: i64) {
+    /// Waits until this many set-ups wait for the lock.
+    pub async fn wait_for_waiters(&self, waiting: i64) {
         for _ in 0..1000 {
             if self.waiting().await == waiting {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{} set-ups wait, and not {waiting}", self.waiting().await);
+        panic!("{} set-ups wait instead of {waiting}", self.waiting().await);
     }
 
     async fn waiting(&self) -> i64 {
@@ -49,25 +49,25 @@ impl Gate {
         self.watcher.query_one(sql, &[]).await.expect("locks can be listed").get(0)
     }
 
-    /// Ends the connections of the set-ups that wait; tells how many.
-    pub async fn kill_waiting(&self) -> usize {
+    /// Terminates the connections of the waiting set-ups and returns their number.
+    pub async fn terminate_waiters(&self) -> usize {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                     WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
         self.watcher.query(sql, &[]).await.expect("connections can be ended").len()
     }
 
-    /// Lets everybody through.
-    pub async fn open(&self) {
+    /// Releases the lock, so that all waiting set-ups continue.
+    pub async fn release(&self) {
         let sql = "SELECT pg_advisory_unlock(4711)";
-        self.holder.execute(sql, &[]).await.expect("the lock is ours");
+        self.session.execute(sql, &[]).await.expect("this session holds the lock");
     }
 }
 
-/// A server with tenant migrations of its own.
+/// Starts a server with these tenant migrations instead of the built-in ones.
 pub async fn with_migrations(builder: TestAppBuilder, files: &[(&str, &str)]) -> TestApp {
-    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let folder = tempfile::tempdir().expect("a folder can be made");
     for (name, sql) in files {
-        std::fs::write(folder.path().join(name), sql).expect("there is room for a file");
+        std::fs::write(folder.path().join(name), sql).expect("a file can be written");
     }
     let path = folder.path().display().to_string();
     builder.with("tenant_migrations", path).spawn().await
