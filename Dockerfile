@@ -3,27 +3,21 @@
 # It brings no PostgreSQL along. Name one in DATABASE_URL, or take compose.yaml, which has both.
 
 # ---- build ----
-FROM rust:1.95-slim-trixie AS build
+FROM rust:1.95-slim-trixie AS chef
+RUN cargo install cargo-chef --locked --version 0.1.78
 WORKDIR /build
 
-# The dependencies alone, with stand-ins for our code: this layer is built again only when one of
-# the files copied here changes. Cargo wants a file for each benchmark that the manifest names.
-COPY Cargo.toml Cargo.lock build.rs ./
-RUN mkdir src benches \
-    && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs \
-    && awk '/^\[\[bench\]\]/ { bench = 1 } bench && $1 == "name" { gsub("\"", "", $3); print $3; bench = 0 }' \
-        Cargo.toml > benches/names \
-    && while read -r name; do echo 'fn main() {}' > "benches/$name.rs"; done < benches/names \
-    && cargo build --release --locked --bin rowhouse
+# What the dependencies are built from: changes with the manifest and the lock file, not with the code.
+FROM chef AS recipe
+COPY . .
+RUN cargo chef prepare --bin rowhouse
 
-COPY README.md ./
-COPY public_migrations public_migrations
-COPY tenant_migrations tenant_migrations
-COPY src src
-# Copied files keep their old dates, and Cargo goes by dates: without this it keeps the stand-ins.
-RUN touch src/main.rs src/lib.rs build.rs \
-    && cargo build --release --locked --bin rowhouse
+FROM chef AS build
+COPY --from=recipe /build/recipe.json .
+# The dependencies alone: this layer is built again only when the recipe changes.
+RUN cargo chef cook --release --locked --bin rowhouse
+COPY . .
+RUN cargo build --release --locked --bin rowhouse
 
 # ---- run ----
 FROM debian:trixie-slim
