@@ -484,7 +484,7 @@ async fn try_all_attacks(isolation: Isolation) {
         }
     }
     assert_eq!(attacked.state().await, attacked.before);
-    attacked.other_session.batch_execute("COMMIT").await.expect("the other_session was not harmed");
+    attacked.other_session.batch_execute("COMMIT").await.expect("the other session still works");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
