@@ -281,7 +281,7 @@ async fn run_stopped_midway(fixture: &Fixture, backend: &Backend) -> Uuid {
     let made = fleet.start(&ctx, &command).await.expect("a migration can be started");
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
         lock.wait_until_waiting(fixture).await;
-        // In this order: it is told before the lock opens.
+        // Polled in this order, so that the run is told to stop before the lock is released.
         tokio::join!(fleet.stop(), lock.release());
     });
     let record = ran.expect("a run can be stopped");
