@@ -62,7 +62,7 @@ async fn a_paused_canary_is_resumed_by_command_and_json_output_is_one_event_a_li
     let program = fixture.program();
     program.run(&["migrate", "status"]).expect(1);
     let ran = program.run(&["migrate", "--canary", "1"]).expect(0);
-    assert!(ran.stdout.contains("tenants: 1 migrated, 2 not migration"), "{ran:?}");
+    assert!(ran.stdout.contains("tenants: 1 migrated, 2 not tried"), "{ran:?}");
     assert!(ran.stdout.contains("`rowhouse migrate resume` goes on"), "{ran:?}");
     let refused = program.run(&["migrate"]).expect(1);
     assert!(
@@ -91,7 +91,7 @@ async fn failed_tenants_are_retried_and_the_exit_code_tells_partial_from_complet
     let rename = format!("ALTER TABLE {}.notes RENAME TO lost", fixture.schema(0));
     sql.batch_execute(&rename).await.unwrap();
     let ran = program.run(&["migrate", "--max-failures", "1", "--workers", "1"]).expect(3);
-    assert!(ran.stdout.contains("1 failed: t0, 2 not migration"), "{ran:?}");
+    assert!(ran.stdout.contains("1 failed: t0, 2 not tried"), "{ran:?}");
     program.run(&["migrate", "resume"]).expect(3);
     let repair = format!("ALTER TABLE {}.lost RENAME TO notes", fixture.schema(0));
     sql.batch_execute(&repair).await.unwrap();
