@@ -84,13 +84,7 @@ async fn a_process_killed_while_it_migrates_leaves_every_tenant_migrated_once_or
         hits += usize::from(is_hit);
         misses += usize::from(!is_hit);
         // Statements already sent may still finish; after them no tenant may be half migrated.
-        wait_for(
-            &sql,
-            "SELECT count(*) = 0 FROM pg_stat_activity
-                         WHERE datname = current_database() AND pid <> pg_backend_pid()
-                           AND backend_type = 'client backend'",
-        )
-        .await;
+        wait_until_disconnected(&sql).await;
         assert_none_partial(&fixture, &sql).await;
         wait_for(
             &sql,
@@ -114,6 +108,17 @@ async fn a_process_killed_while_it_migrates_leaves_every_tenant_migrated_once_or
     assert_eq!(count(&sql, behind).await, 0);
     let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
     assert_eq!(count(&sql, invalid).await, 0);
+}
+
+/// Waits until no other client is connected to the database.
+async fn wait_until_disconnected(sql: &Client) {
+    wait_for(
+        sql,
+        "SELECT count(*) = 0 FROM pg_stat_activity
+          WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND backend_type = 'client backend'",
+    )
+    .await;
 }
 
 /// Asserts that the history of each tenant agrees with its tables, and that its row and the ledger, both
