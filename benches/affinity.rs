@@ -1,23 +1,23 @@
-//! What it is good for that a tenant gets the connection that served it last, and that a connection is
-//! replaced after many tenants: guarded one-row reads (`TenantTx`) of tenants picked at random.
+//! Measures connection affinity (a tenant gets the connection that served it last) and the replacement of a
+//! connection after many tenants, by guarded one-row reads (`TenantTx`) of random tenants.
 //!
-//! First the memory of PostgreSQL's backends over a long run with many tenants, in three ways: whichever
-//! connection rested longest (what a plain pool gives), the one that knows the tenant, and that with
-//! replacement after so many tenants. Each way has connections of its own, so no backend carries memory
-//! over; what is counted is anonymous memory, the backends' alone, added up, at its highest.
+//! The first part measures the memory of PostgreSQL's backends over a long run with many tenants: with the
+//! connection that was idle longest, as a plain pool gives, and with the one that knows the tenant, each kept
+//! and replaced after a number of tenants. Each way has its own connections, so that no backend carries memory
+//! over. The figure is the highest sum of the backends' anonymous memory.
 //!
-//! Then throughput with few tenants, with affinity and without, in rounds that take turns.
+//! The second part measures throughput with few tenants, with and without affinity, in alternating rounds.
 //!
-//! Eight clients on two threads, each thread with a runtime and half of the connections, as actix workers
-//! have them. `BENCH_TENANTS`, `BENCH_REQUESTS` and `BENCH_TENANTS_PER_CONNECTION` change the scale of the
-//! first part, `BENCH_CLIENTS` the number of clients (16 leave no connection idle, and so no choice).
+//! Eight clients run on two threads; each thread has a runtime and half of the connections, like an actix
+//! worker. `BENCH_TENANTS`, `BENCH_REQUESTS` and `BENCH_TENANTS_PER_CONNECTION` change the scale of the first
+//! part, `BENCH_CLIENTS` the number of clients (16 leave no connection idle, and so no choice).
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
 )]
-#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::num::NonZeroUsize;
@@ -34,7 +34,9 @@ use rowhouse::pg::rules::{
     Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Sharing, Statements, TimeLimits,
 };
 use support::report::{Args, Goal};
-use support::{Dice, Ground, Report, Samples, WEAKEST_HASH, endpoints, fill, furnish, machine};
+use support::{
+    Fixture, Random, Report, Samples, WEAKEST_HASH, endpoints, fill, insert_profiles, machine,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -42,8 +44,8 @@ use uuid::Uuid;
 const THREADS: usize = 2;
 const CONNECTIONS: usize = 16;
 
-/// How often the backends' memory is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The interval at which the backends' memory is read.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The id of the one profile in each tenant.
 const ROW: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
@@ -76,7 +78,10 @@ impl Scale {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark's own, and no setting")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a variable of the benchmark, not a setting of the server"
+)]
 fn from_environment(name: &str) -> Option<usize> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().expect("BENCH_* are numbers"))
@@ -86,17 +91,17 @@ fn main() {
     let args = Args::read();
     let scale = Scale::read(args.quick);
     let runtime = Runtime::new().expect("a runtime can be built");
-    let (ground, sql, ids) = runtime.block_on(async {
-        let ground = Ground::start().await;
-        let backend = ground.backend(&WEAKEST_HASH).await;
-        let sql = ground.connect().await;
+    let (fixture, sql, ids) = runtime.block_on(async {
+        let fixture = Fixture::start().await;
+        let backend = fixture.backend(&WEAKEST_HASH).await;
+        let sql = fixture.connect().await;
         let ids = fill(&backend, &sql, scale.tenants.max(scale.few[1])).await;
-        furnish(&sql, &ids, ROW).await;
+        insert_profiles(&sql, &ids, ROW).await;
         backend.close().await;
-        (ground, sql, ids)
+        (fixture, sql, ids)
     });
     let mut report = Report::begin(args, "affinity", runtime.block_on(machine::line(&sql)));
-    let bench = Bench { ground: &ground, sql: &sql, runtime: &runtime, scale: &scale };
+    let bench = Bench { fixture: &fixture, sql: &sql, runtime: &runtime, scale: &scale };
     bench.memory(&mut report, &ids[..scale.tenants]);
     for statements in [Statements::Unnamed, Statements::Cached] {
         for few in scale.few {
@@ -106,12 +111,12 @@ fn main() {
     report.end();
     runtime.block_on(async {
         drop(sql);
-        ground.stop().await;
+        fixture.stop().await;
     });
 }
 
 struct Bench<'a> {
-    ground: &'a Ground,
+    fixture: &'a Fixture,
     sql: &'a Client,
     runtime: &'a Runtime,
     scale: &'a Scale,
@@ -125,7 +130,7 @@ impl Bench<'_> {
             scale.requests, scale.tenants, scale.clients
         ));
         let most = NonZeroUsize::new(scale.tenants_per_connection);
-        let ways = [
+        let configurations = [
             ("any connection, kept", sharing(false, None)),
             ("the one that knows the tenant, kept", sharing(true, None)),
             (
@@ -137,14 +142,15 @@ impl Bench<'_> {
                 sharing(false, most),
             ),
         ];
-        let runs = ways.map(|(name, sharing)| self.long_run(report, name, sharing, tenants));
+        let runs =
+            configurations.map(|(name, sharing)| self.long_run(report, name, sharing, tenants));
         let against = |one: usize, other: usize| Samples(vec![runs[one] / runs[other]]);
         report.ratio("affinity / any, both kept", &against(1, 0), None);
         report.ratio("replaced / kept, both with affinity", &against(2, 1), None);
         report.ratio("replaced / kept, both any", &against(3, 0), Some(Goal::AtMost(0.5)));
     }
 
-    /// MiB of all backends at the same time, at most.
+    /// Returns the largest memory of all backends at one time, in MiB.
     fn long_run(
         &self,
         report: &mut Report,
@@ -178,7 +184,7 @@ impl Bench<'_> {
         most
     }
 
-    /// The most memory that the backends had together.
+    /// Returns the largest sum of the backends' memory until `is_over`, in MiB.
     fn watch(&self, is_over: &AtomicBool) -> f64 {
         let mut most = 0.0_f64;
         loop {
@@ -189,7 +195,7 @@ impl Bench<'_> {
             if is_last {
                 return most;
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(SAMPLE_INTERVAL);
         }
     }
 
@@ -234,7 +240,7 @@ impl Bench<'_> {
     }
 
     fn database(&self, statements: Statements, sharing: Sharing) -> Database {
-        let (owner, runtime) = endpoints(self.ground.server.connect_config("rowhouse"));
+        let (owner, runtime) = endpoints(self.fixture.server.connect_config("rowhouse"));
         let limits = TimeLimits::default();
         let stand = self.runtime.block_on(standing_limits(&runtime, limits));
         let limits_stand = stand.expect("the runtime login works");
@@ -247,12 +253,12 @@ impl Bench<'_> {
         (0..THREADS).map(|_| Worker::new(database, clients)).collect()
     }
 
-    /// Closes the connections and waits until their processes are gone, so that nobody counts them.
+    /// Closes the connections and waits until their backends have ended, so that no later figure includes them.
     fn close(&self, databases: &[Database], workers: Vec<Worker>) {
         databases.iter().for_each(Database::close);
-        drop(workers); // a connection ends on the runtime that opened it, or with it
+        drop(workers); // a connection ends on the runtime that opened it, or with that runtime
         while !self.runtime.block_on(machine::backends(self.sql, RUNTIME_LOGIN)).is_empty() {
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(SAMPLE_INTERVAL);
         }
     }
 }
@@ -261,15 +267,15 @@ fn sharing(by_affinity: bool, tenants_per_connection: Option<NonZeroUsize>) -> S
     Sharing { by_affinity, tenants_per_connection }
 }
 
-/// When the reading is over.
+/// When a run ends.
 enum Until {
     Time(Instant),
-    /// So many reads are left, for all clients together.
+    /// The number of reads left for all clients together.
     Reads(AtomicUsize),
 }
 
 impl Until {
-    fn goes_on(&self) -> bool {
+    fn continues(&self) -> bool {
         match self {
             Self::Time(end) => Instant::now() < *end,
             Self::Reads(left) => left
@@ -279,7 +285,7 @@ impl Until {
     }
 }
 
-/// Lets all workers' clients read, and gives the number of reads.
+/// Runs the clients of all workers and returns the number of reads.
 fn run(workers: &[Worker], tenants: &[TenantId], until: &Until) -> usize {
     thread::scope(|scope| {
         let threads: Vec<_> =
@@ -288,7 +294,7 @@ fn run(workers: &[Worker], tenants: &[TenantId], until: &Until) -> usize {
     })
 }
 
-/// A thread's share of the clients and connections, with a runtime of its own.
+/// A thread's part of the clients and connections, with its own runtime.
 struct Worker {
     runtime: Runtime,
     db: Db,
@@ -301,20 +307,20 @@ impl Worker {
         let sizes = PoolSizes { control: 1, runtime: CONNECTIONS / THREADS };
         let db = database.pools(sizes).expect("pools can be made");
         let worker = Self { runtime: runtime.expect("a runtime can be built"), db, clients };
-        // All connections are there from the start.
+        // Opens all connections before the measurement.
         worker.runtime.block_on(async {
             let all = (0..sizes.runtime).map(|_| worker.db.unguarded_for_benchmarks());
             let all = join_all(all).await;
-            assert!(all.iter().all(Result::is_ok), "as many connections as there are can be had");
+            assert!(all.iter().all(Result::is_ok), "all connections can be opened");
         });
         worker
     }
 
     fn run(&self, tenants: &[TenantId], until: &Until) -> usize {
         let client = || async {
-            let (mut reads, mut dice) = (0, Dice::new());
-            while until.goes_on() {
-                let tenant = tenants[dice.below(tenants.len())];
+            let (mut reads, mut random) = (0, Random::new());
+            while until.continues() {
+                let tenant = tenants[random.below(tenants.len())];
                 let tx = self.db.tenant(tenant).await.expect("a connection is free");
                 let rows = tx.query_and_commit(READ, &[&ROW]).await;
                 assert!(rows.expect("the tenant can be read").len() == 1, "the one row");

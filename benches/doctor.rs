@@ -1,16 +1,16 @@
-//! What an examination of the whole fleet costs, against one bare pass of its biggest query.
+//! The cost of an examination of the whole fleet, against one execution of its largest query.
 //!
-//! Ours is `Doctor::examine` on a fleet that is as it should be: who there is, every history, the schema to
-//! compare with, the digest of every schema, the walls, the server's settings. The floor is the query that
-//! digests all objects of all schemas, once, in one statement. Both begin on backends that know no tenant: an
-//! examination gives each away that has seen a thousand.
+//! The measured code is `Doctor::examine` on an unmodified fleet: the list of tenants, every history, the
+//! reference schema, the digest of every schema, the privileges, and the server's settings. The baseline is
+//! the query that digests all objects of all schemas in one statement. Both start on new backends: an
+//! examination closes a connection that has read a thousand tenants.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
 )]
-#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::time::Instant;
@@ -19,57 +19,59 @@ use rowhouse::app::Backend;
 use rowhouse::pg::catalog;
 use rowhouse::service::doctor::{Gravity, Orphans, Wish};
 use support::report::Args;
-use support::{Contender, Ground, Report, WEAKEST_HASH, fill, interleave, machine, ms, tidy};
+use support::{
+    Contender, Fixture, Report, WEAKEST_HASH, fill, interleave, machine, ms, vacuum_shared,
+};
 use tokio_postgres::Client;
 
-/// Tenants that are bent, for the examination that has something to tell.
-const BENT: usize = 50;
+/// Number of modified tenants, for an examination with findings.
+const MODIFIED: usize = 50;
 
 #[tokio::main]
 async fn main() {
     let args = Args::read();
     let (rounds, existing) = if args.quick { (2, [60, 120]) } else { (7, [1_000, 5_000]) };
-    let ground = Ground::start().await;
-    let backend = ground.backend(&WEAKEST_HASH).await;
-    let sql = ground.connect().await;
+    let fixture = Fixture::start().await;
+    let backend = fixture.backend(&WEAKEST_HASH).await;
+    let sql = fixture.connect().await;
     let mut report = Report::begin(args, "doctor", machine::line(&sql).await);
     for count in existing {
         let tenants = fill(&backend, &sql, count).await;
-        tidy(&sql).await;
-        measure(&mut report, &ground, &backend, &format!("{count} tenants"), rounds, 0).await;
-        for tenant in tenants.iter().take(BENT) {
+        vacuum_shared(&sql).await;
+        measure(&mut report, &fixture, &backend, &format!("{count} tenants"), rounds, 0).await;
+        for tenant in tenants.iter().take(MODIFIED) {
             let schema = rowhouse::domain::SchemaName::of(*tenant);
-            bend(&sql, &format!("REVOKE DELETE ON {schema}.profiles FROM {schema}")).await;
+            modify(&sql, &format!("REVOKE DELETE ON {schema}.profiles FROM {schema}")).await;
         }
-        let title = format!("{count} tenants, {BENT} of them bent");
-        measure(&mut report, &ground, &backend, &title, rounds, BENT).await;
+        let title = format!("{count} tenants, {MODIFIED} of them modified");
+        measure(&mut report, &fixture, &backend, &title, rounds, MODIFIED).await;
         let begin = Instant::now();
         let (operator, all) = (backend.operator(), Wish::default());
-        let mended = backend.services.doctor.mend(&operator, &all, &Orphans::Keep).await;
-        let mended = mended.expect("a mending").mended_count();
-        assert_eq!(mended, BENT, "all are mended");
-        report.figure("finding and mending them", ms(begin.elapsed()), "ms");
+        let repaired = backend.services.doctor.mend(&operator, &all, &Orphans::Keep).await;
+        let repaired = repaired.expect("a repair").mended_count();
+        assert_eq!(repaired, MODIFIED, "all are repaired");
+        report.figure("finding and repairing them", ms(begin.elapsed()), "ms");
     }
     report.end();
     backend.close().await;
     drop(sql);
-    ground.stop().await;
+    fixture.stop().await;
 }
 
-async fn bend(sql: &Client, script: &str) {
-    sql.batch_execute(script).await.expect("a tenant can be bent");
+async fn modify(sql: &Client, script: &str) {
+    sql.batch_execute(script).await.expect("a tenant can be modified");
 }
 
 async fn measure(
     report: &mut Report,
-    ground: &Ground,
+    fixture: &Fixture,
     backend: &Backend,
     title: &str,
     rounds: usize,
     wrong: usize,
 ) {
     let contenders = [
-        Contender::new("one bare pass over all objects", || bare_pass(ground)),
+        Contender::new("one bare pass over all objects", || bare_pass(fixture)),
         Contender::new("rowhouse doctor", || examine(backend, wrong)),
     ];
     let samples = interleave(rounds, &contenders).await;
@@ -80,14 +82,14 @@ async fn measure(
     report.ratio("doctor / bare pass", &samples[1].against(&samples[0]), None);
 }
 
-async fn bare_pass(ground: &Ground) -> f64 {
-    let sql = ground.connect().await;
-    // As the examination has it.
+async fn bare_pass(fixture: &Fixture) -> f64 {
+    let sql = fixture.connect().await;
+    // As in an examination.
     sql.batch_execute("SET jit = off").await.expect("a setting");
     let begin = Instant::now();
     let rows = sql.query(&catalog::bare_pass_for_benchmarks(), &[]).await.expect("one pass");
     let took = ms(begin.elapsed());
-    assert!(!rows.is_empty(), "there is something to read");
+    assert!(!rows.is_empty(), "the query returns rows");
     took
 }
 
@@ -96,7 +98,8 @@ async fn examine(backend: &Backend, wrong: usize) -> f64 {
     let found = backend.services.doctor.examine(&backend.operator(), &Wish::default()).await;
     let took = ms(begin.elapsed());
     let found = found.expect("an examination");
-    let told = found.findings.iter().filter(|finding| finding.gravity == Gravity::Wrong).count();
-    assert_eq!(told, wrong, "exactly what was bent is found");
+    let wrong_count =
+        found.findings.iter().filter(|finding| finding.gravity == Gravity::Wrong).count();
+    assert_eq!(wrong_count, wrong, "exactly the modified tenants are found");
     took
 }

@@ -1,20 +1,21 @@
-//! What a migration of the whole fleet costs, against the same SQL driven by `psql`.
+//! The cost of a migration of the whole fleet, against the same SQL sent by `psql`.
 //!
-//! Each round adds a column and an index to a table of every tenant. Ours is an operation from its first row
-//! in the ledger to its last. The baseline is as many `psql` processes as we have workers, each with a script
-//! that has one transaction a tenant: the search path, the two statements, nothing else. A second baseline
-//! writes down what was done as well (the history in the schema, the tenant's row), as anybody must who wants
-//! to go on after a crash. A third is the first without waiting for the disk: how much of the difference that is.
+//! Each round adds a column and an index to a table of every tenant. The measured code is an operation from its
+//! first row in the ledger to its last. The baseline is as many `psql` processes as there are workers, each with
+//! a script of one transaction a tenant: the search path and the two statements. A second baseline also records
+//! the migration (the history in the schema, the tenant's row), which is necessary to resume after a crash. A
+//! third is the first without waiting for the disk, and shows how much of the difference that explains.
 //!
-//! `ROWHOUSE_BENCH_TENANTS` says how many tenants there are; 1,000 where it does not. They are made by plain
-//! SQL: a schema, a role, one table, a history. `ROWHOUSE_BENCH_CONNECTIONS` asks for that many connections alone.
+//! `ROWHOUSE_BENCH_TENANTS` sets the number of tenants (1,000 by default). They are created by plain SQL: a
+//! schema, a role, one table, a history. `ROWHOUSE_BENCH_CONNECTIONS` restricts the benchmark to one number of
+//! connections.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
 )]
-#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::fmt::Write as _;
@@ -28,18 +29,18 @@ use rowhouse::app::{Backend, Options, Purpose};
 use rowhouse::domain::names::{SchemaName, TenantId};
 use rowhouse::service::fleet::Wish;
 use support::report::{Args, Goal};
-use support::{Contender, Ground, Report, interleave, machine, ms};
+use support::{Contender, Fixture, Report, interleave, machine, ms};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// Connections on either side.
+/// Numbers of connections, the same for both sides.
 const CONNECTIONS: [usize; 3] = [1, 2, 4];
 
-/// Tenants of the run that has nothing to do.
+/// Number of tenants of the run that has nothing to do.
 const CURRENT: usize = 10_000;
 
-/// Schemas that are made in one transaction.
+/// Number of schemas that are created in one transaction.
 const MADE_AT_ONCE: usize = 50;
 
 const FIRST: &str = "CREATE TABLE items (
@@ -53,10 +54,10 @@ async fn main() {
     let args = Args::read();
     let (rounds, count) =
         if args.quick { (1, 40) } else { (5, from_env("ROWHOUSE_BENCH_TENANTS").unwrap_or(1000)) };
-    let ground = Ground::start().await;
-    let sql = ground.connect().await;
+    let fixture = Fixture::start().await;
+    let sql = fixture.connect().await;
     let mut report = Report::begin(args, "fleet", machine::line(&sql).await);
-    let bench = Bench::new(&ground, count).await;
+    let bench = Bench::new(&fixture, count).await;
     let only = from_env("ROWHOUSE_BENCH_CONNECTIONS");
     for connections in
         CONNECTIONS.into_iter().filter(|count| only.is_none_or(|only| only == *count))
@@ -66,47 +67,51 @@ async fn main() {
     nothing_to_do(&mut report, &bench, &sql, if args.quick { 200 } else { CURRENT }, rounds).await;
     report.end();
     drop(sql);
-    ground.stop().await;
+    fixture.stop().await;
 }
 
 fn from_env(name: &str) -> Option<usize> {
-    #[expect(clippy::disallowed_methods, reason = "how much is measured is not a setting of ours")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a variable of the benchmark, not a setting of the server"
+    )]
     let wanted = std::env::var(name).ok();
-    wanted.map(|text| text.parse().expect("it is a number"))
+    wanted.map(|text| text.parse().expect("the variable is a number"))
 }
 
-/// What `psql` does beside the two statements.
+/// What a `psql` script does besides the two statements.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Script {
     Bare,
-    /// Writes down what was done.
-    Kept,
-    /// Does not wait for the disk, as ours does not before the end.
-    Late,
+    /// Records the migration.
+    Recording,
+    /// Commits asynchronously, as tenant migrations of an operation do.
+    Asynchronous,
 }
 
 struct Bench<'a> {
-    ground: &'a Ground,
+    fixture: &'a Fixture,
     tenants: Vec<TenantId>,
-    /// The files of the set, one more for each round of ours.
+    /// The migration files, one more after each measured operation.
     files: TempDir,
-    /// What `psql` reads.
+    /// The scripts for `psql`.
     scripts: TempDir,
     /// The number of the next migration.
     next: AtomicUsize,
 }
 
 impl<'a> Bench<'a> {
-    async fn new(ground: &'a Ground, count: usize) -> Self {
+    async fn new(fixture: &'a Fixture, count: usize) -> Self {
         let folder = || tempfile::tempdir().expect("a folder can be made");
         let (files, scripts) = (folder(), folder());
         write(files.path(), "V1__create_items.sql", FIRST);
-        let bench = Self { ground, tenants: Vec::new(), files, scripts, next: AtomicUsize::new(2) };
-        // Writes down what the set is; the tenants are made as if by it.
+        let bench =
+            Self { fixture, tenants: Vec::new(), files, scripts, next: AtomicUsize::new(2) };
+        // Records the migration set with which the tenants are created.
         let backend = bench.open(1).await;
         let set = backend.services.fleet.set().clone();
         backend.close().await;
-        let sql = ground.connect().await;
+        let sql = fixture.connect().await;
         let tenants: Vec<TenantId> = (0..count).map(|_| TenantId::new(Uuid::now_v7())).collect();
         for (part, some) in tenants.chunks(MADE_AT_ONCE).enumerate() {
             let mut script = String::from("BEGIN;");
@@ -134,16 +139,16 @@ impl<'a> Bench<'a> {
             script.push_str("COMMIT;");
             sql.batch_execute(&script).await.expect("schemas can be made");
         }
-        sql.batch_execute("VACUUM ANALYZE").await.expect("a fair start");
+        sql.batch_execute("VACUUM ANALYZE").await.expect("the maintenance command runs");
         Self { tenants, ..bench }
     }
 
-    /// A process of ours with so many workers, on the files as they are.
+    /// Opens a backend with this many workers and the current files.
     async fn open(&self, workers: usize) -> Backend {
         let folder = self.files.path().display().to_string();
         let workers = workers.to_string();
         let settings =
-            self.ground.settings(&[("tenant_migrations", &folder), ("fleet.workers", &workers)]);
+            self.fixture.settings(&[("tenant_migrations", &folder), ("fleet.workers", &workers)]);
         let opened = Backend::open_for(Purpose::Migrate, &settings, &Options::default()).await;
         opened.expect("the database can be used")
     }
@@ -156,10 +161,10 @@ impl<'a> Bench<'a> {
         let contenders = [
             Contender::new("psql", || self.psql(connections, Script::Bare)),
             Contender::new("psql, and what was done is written down", || {
-                self.psql(connections, Script::Kept)
+                self.psql(connections, Script::Recording)
             }),
             Contender::new("psql, and no commit waits for the disk", || {
-                self.psql(connections, Script::Late)
+                self.psql(connections, Script::Asynchronous)
             }),
             Contender::new("a fleet migration", || self.ours(connections)),
         ];
@@ -167,39 +172,43 @@ impl<'a> Bench<'a> {
         for (contender, samples) in contenders.iter().zip(&figures) {
             report.measured(contender.name, samples, "ms a tenant");
         }
-        let [bare, kept, late, ours] = figures.as_slice() else { return };
+        let [bare, recording, asynchronous, ours] = figures.as_slice() else { return };
         let goal = Some(Goal::AtLeast(0.8));
         report.ratio("our throughput to that of psql", &bare.against(ours), goal);
-        report.ratio("the same, where psql writes it down, too", &kept.against(ours), None);
-        report.ratio("the same, where psql does not wait, either", &late.against(ours), None);
+        report.ratio("the same, where psql writes it down, too", &recording.against(ours), None);
+        report.ratio(
+            "the same, where psql does not wait, either",
+            &asynchronous.against(ours),
+            None,
+        );
     }
 
-    /// Milliseconds a tenant of an operation, from its start to its end.
+    /// Runs one operation and returns its duration a tenant, in milliseconds.
     async fn ours(&self, workers: usize) -> f64 {
-        self.begin_fairly().await;
+        self.checkpoint().await;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         write(self.files.path(), &format!("V{number}__add.sql"), &migration(number));
         let backend = self.open(workers).await;
         let (fleet, ctx) = (&backend.services.fleet, backend.operator());
         let begin = Instant::now();
-        let made = fleet.start(&ctx, &Wish::default()).await.expect("it can be started");
-        let record = fleet.run(&ctx, made.id, Arc::new(|_| {})).await.expect("it runs");
+        let made = fleet.start(&ctx, &Wish::default()).await.expect("the operation can be started");
+        let record = fleet.run(&ctx, made.id, Arc::new(|_| {})).await.expect("the operation runs");
         let took = begin.elapsed();
         assert_eq!(usize::try_from(record.counts.done), Ok(self.tenants.len()), "{record:?}");
         backend.close().await;
         ms(took) / per(self.tenants.len())
     }
 
-    /// Milliseconds a tenant of as many `psql` as there are connections, from the start of the first to the
-    /// end of the last. What it writes down goes to a table of its own: ours must stay what it is.
+    /// Runs one `psql` for each connection and returns the milliseconds a tenant from the start of the first to
+    /// the end of the last. Its records go to a separate table, because ours must not change.
     async fn psql(&self, connections: usize, kind: Script) -> f64 {
-        self.begin_fairly().await;
+        self.checkpoint().await;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let share = self.tenants.len().div_ceil(connections);
         let mut commands = Vec::new();
         for (at, some) in self.tenants.chunks(share).enumerate() {
             let mut script = String::new();
-            if kind == Script::Late {
+            if kind == Script::Asynchronous {
                 script.push_str("SET synchronous_commit = off;\n");
             }
             for tenant in some {
@@ -209,7 +218,7 @@ impl<'a> Bench<'a> {
                     "BEGIN; SET LOCAL search_path = {schema}; {}",
                     migration(number)
                 );
-                if kind == Script::Kept {
+                if kind == Script::Recording {
                     let _ = writeln!(
                         script,
                         "INSERT INTO kept (version, name, applied_on, checksum) VALUES ({number}, 'add', '2026-01-01T00:00:00Z', '1');
@@ -223,7 +232,7 @@ impl<'a> Bench<'a> {
             write(self.scripts.path(), &name, &script);
             let mut command = tokio::process::Command::new("psql");
             command
-                .args(["-q", "-X", "-v", "ON_ERROR_STOP=1", "-f", &name, &self.ground.url()])
+                .args(["-q", "-X", "-v", "ON_ERROR_STOP=1", "-f", &name, &self.fixture.url()])
                 .current_dir(self.scripts.path())
                 .stdin(Stdio::null())
                 .stdout(Stdio::null());
@@ -231,19 +240,24 @@ impl<'a> Bench<'a> {
         }
         let begin = Instant::now();
         let children: Vec<_> =
-            commands.iter_mut().map(|c| c.spawn().expect("psql is on the path")).collect();
+            commands.iter_mut().map(|c| c.spawn().expect("psql is on the PATH")).collect();
         for mut child in children {
-            assert!(child.wait().await.expect("it ends").success(), "psql failed");
+            assert!(child.wait().await.expect("psql ends").success(), "psql failed");
         }
         ms(begin.elapsed()) / per(self.tenants.len())
     }
 
-    async fn begin_fairly(&self) {
-        self.ground.connect().await.batch_execute("CHECKPOINT").await.expect("a fair start");
+    async fn checkpoint(&self) {
+        self.fixture
+            .connect()
+            .await
+            .batch_execute("CHECKPOINT")
+            .await
+            .expect("the maintenance command runs");
     }
 }
 
-/// A run over tenants that are all current: what a deploy without a migration costs.
+/// Measures a run over tenants that are all current, as a deployment without a migration does.
 async fn nothing_to_do(
     report: &mut Report,
     bench: &Bench<'_>,
@@ -265,15 +279,17 @@ async fn nothing_to_do(
     let contenders = [
         Contender::new("the plan", || async {
             let begin = Instant::now();
-            let plan = fleet.plan(&ctx, &[]).await.expect("it can be planned");
+            let plan = fleet.plan(&ctx, &[]).await.expect("the migration can be planned");
             let took = begin.elapsed();
             assert_eq!((plan.behind_count(), usize::try_from(plan.current_count)), (0, Ok(count)));
             ms(took)
         }),
         Contender::new("an operation from its start to its end", || async {
             let begin = Instant::now();
-            let made = fleet.start(&ctx, &Wish::default()).await.expect("it can be started");
-            let record = fleet.run(&ctx, made.id, Arc::new(|_| {})).await.expect("it runs");
+            let made =
+                fleet.start(&ctx, &Wish::default()).await.expect("the operation can be started");
+            let record =
+                fleet.run(&ctx, made.id, Arc::new(|_| {})).await.expect("the operation runs");
             assert_eq!(record.counts.total, 0);
             ms(begin.elapsed())
         }),
@@ -307,5 +323,5 @@ fn write(folder: &Path, name: &str, text: &str) {
 }
 
 fn per(count: usize) -> f64 {
-    f64::from(u32::try_from(count).expect("not as many as that"))
+    f64::from(u32::try_from(count).expect("the count fits in 32 bits"))
 }

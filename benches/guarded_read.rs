@@ -1,20 +1,20 @@
-//! What the door costs: a one-row read by primary key through a `TenantTx`, against the same read on the
-//! same pool with nothing around it.
+//! The cost of the guard: a one-row read by primary key through a `TenantTx`, against the same read on the same
+//! pool without a guard.
 //!
-//! Eight clients on two threads, each thread with a runtime and a pool of its own, as actix workers have
-//! them. Each read picks a tenant at random. The baseline names the tenant's table in full and runs as the
-//! runtime login, which this benchmark has given the right to; in the cached mode it therefore prepares one
-//! statement a tenant, and the guard one for all of them.
+//! Eight clients run on two threads; each thread has its own runtime and pool, like an actix worker. Each read
+//! picks a random tenant. The baseline qualifies the tenant's table and runs as the runtime login, to which this
+//! benchmark grants the privilege; in cached mode it therefore prepares one statement for each tenant, and the
+//! guard one for all of them.
 //!
-//! CPU time is counted too, ours (the clients' threads) and the server's (the backends of the runtime
-//! login), for one unit: of the round that used the least, which is the one that was disturbed the least.
+//! CPU time of one unit is reported too, ours (the clients' threads) and the server's (the backends of the
+//! runtime login), from the round that used the least, which was disturbed the least.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
 )]
-#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::ops::Deref;
@@ -30,7 +30,9 @@ use rowhouse::pg::rules::{Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Statements
 use rowhouse::pg::{Db, Row};
 use support::proxy::Proxy;
 use support::report::{Args, Goal};
-use support::{Dice, Ground, Report, Samples, WEAKEST_HASH, endpoints, fill, furnish, machine};
+use support::{
+    Fixture, Random, Report, Samples, WEAKEST_HASH, endpoints, fill, insert_profiles, machine,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -45,19 +47,19 @@ const ROW: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 
 const GUARDED: &str = "SELECT id, email, version FROM profiles WHERE id = $1";
 
-/// What one client does over and over; with the number of queries in it.
+/// The work that a client repeats, with its number of queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Plain(u32),
     Guarded(u32),
-    /// Guarded, where the runtime login does not have the time limits by itself.
+    /// Guarded, with the time limits set in each transaction because the runtime login does not have them.
     SettingLimits,
-    /// `BEGIN`, the query and the commit in one round trip, without role, path or time limits: what a
-    /// transaction costs by itself.
+    /// `BEGIN`, the query and `COMMIT` in one round trip, without role, search path or time limits: the cost of
+    /// a transaction alone.
     Transaction,
 }
 
-/// The units of a mode, the baseline of each one's ratio by its place, and its goal.
+/// The units: name, work, and the index of the baseline of its ratio.
 const UNITS: [(&str, Unit, Option<usize>); 6] = [
     ("plain", Unit::Plain(1), None),
     ("guarded", Unit::Guarded(1), Some(0)),
@@ -74,7 +76,7 @@ struct Scale {
     rounds: usize,
     tenants: [usize; 2],
     time: Duration,
-    /// Reads of each tenant by each unit, before anything counts.
+    /// Reads of each tenant by each unit before the measurement.
     warm_up: usize,
 }
 
@@ -86,11 +88,11 @@ fn main() {
         Scale { rounds: 61, tenants: [1, 1000], time: Duration::from_millis(50), warm_up: 20 }
     };
     let runtime = Runtime::new().expect("a runtime can be built");
-    let (ground, sql, ids) = runtime.block_on(prepare(scale.tenants[1]));
+    let (fixture, sql, ids) = runtime.block_on(prepare(scale.tenants[1]));
     let machine = runtime.block_on(machine::line(&sql));
     let mut report = Report::begin(args, "guarded_read", machine);
-    runtime.block_on(count_round_trips(&mut report, &ground, ids[0]));
-    let bench = Bench { ground: &ground, sql: &sql, runtime: &runtime };
+    runtime.block_on(count_round_trips(&mut report, &fixture, ids[0]));
+    let bench = Bench { fixture: &fixture, sql: &sql, runtime: &runtime };
     for count in scale.tenants {
         for mode in [Statements::Unnamed, Statements::Cached] {
             bench.measure(&mut report, mode, &ids[..count], &scale);
@@ -99,24 +101,24 @@ fn main() {
     report.end();
     runtime.block_on(async {
         drop(sql);
-        ground.stop().await;
+        fixture.stop().await;
     });
 }
 
-async fn prepare(tenants: usize) -> (Ground, Client, Vec<TenantId>) {
-    let ground = Ground::start().await;
-    let backend = ground.backend(&WEAKEST_HASH).await;
-    let sql = ground.connect().await;
+async fn prepare(tenants: usize) -> (Fixture, Client, Vec<TenantId>) {
+    let fixture = Fixture::start().await;
+    let backend = fixture.backend(&WEAKEST_HASH).await;
+    let sql = fixture.connect().await;
     let ids = fill(&backend, &sql, tenants).await;
-    furnish(&sql, &ids, ROW).await;
+    insert_profiles(&sql, &ids, ROW).await;
     backend.close().await;
-    open_the_walls(&sql, &ids).await;
-    (ground, sql, ids)
+    grant_reads_to_runtime_login(&sql, &ids).await;
+    (fixture, sql, ids)
 }
 
-/// Lets the runtime login itself read every tenant: with no guard it has no tenant's role to read with.
-/// No server would start on such a database any more.
-async fn open_the_walls(sql: &Client, tenants: &[TenantId]) {
+/// Grants the runtime login the privilege to read every tenant, because without a guard it has no tenant's role.
+/// A server refuses to start on such a database.
+async fn grant_reads_to_runtime_login(sql: &Client, tenants: &[TenantId]) {
     for tenant in tenants {
         let schema = SchemaName::of(*tenant);
         let script = format!(
@@ -127,8 +129,8 @@ async fn open_the_walls(sql: &Client, tenants: &[TenantId]) {
     }
 }
 
-/// How the reads reach the server, with the time limits as the product has them (the login's own) and as it
-/// has them where it must (set in each transaction).
+/// The databases of the reads: with time limits of the login, as by default, and with time limits that each
+/// transaction sets.
 struct Databases {
     product: Database,
     setting_limits: Database,
@@ -139,7 +141,7 @@ impl Databases {
         let (owner, runtime) = endpoints(owner);
         let limits = TimeLimits::default();
         let stand = standing_limits(&runtime, limits).await.expect("the runtime login works");
-        assert!(stand, "on a server of our own the limits stand");
+        assert!(stand, "the login has the limits on an embedded server");
         let database = |limits_stand| {
             let rules = Rules { limits_stand, ..Rules::new(Isolation::Role, statements, limits) };
             Database::new(owner.clone(), runtime.clone(), rules)
@@ -162,13 +164,13 @@ fn pools(database: &Database, connections: usize) -> Db {
     database.pools(PoolSizes { control: 1, runtime: connections }).expect("pools can be made")
 }
 
-/// The round trips of each unit, counted by a proxy, once statements are prepared.
-async fn count_round_trips(report: &mut Report, ground: &Ground, tenant: TenantId) {
+/// Reports the round trips of each unit after its statements are prepared, counted by a proxy.
+async fn count_round_trips(report: &mut Report, fixture: &Fixture, tenant: TenantId) {
     const TIMES: usize = 20;
     report.section("round trips of one unit");
-    let proxy = Proxy::start(ground.server.socket_dir(), ground.server.port());
+    let proxy = Proxy::start(fixture.server.socket_dir(), fixture.server.port());
     let mut config = tokio_postgres::Config::new();
-    config.host_path(proxy.socket_dir()).port(ground.server.port());
+    config.host_path(proxy.socket_dir()).port(fixture.server.port());
     config.user("rowhouse").dbname("rowhouse");
     for mode in [Statements::Unnamed, Statements::Cached] {
         let databases = Databases::new(config.clone(), mode).await;
@@ -196,12 +198,12 @@ fn word(mode: Statements) -> &'static str {
 }
 
 struct Bench<'a> {
-    ground: &'a Ground,
+    fixture: &'a Fixture,
     sql: &'a Client,
     runtime: &'a Runtime,
 }
 
-/// What a round of one unit came to.
+/// The figures of one round of a unit.
 struct Figures {
     throughput: f64,
     ours: f64,
@@ -210,7 +212,7 @@ struct Figures {
 
 impl Bench<'_> {
     fn measure(&self, report: &mut Report, mode: Statements, tenants: &[TenantId], scale: &Scale) {
-        let config = self.ground.server.connect_config("rowhouse");
+        let config = self.fixture.server.connect_config("rowhouse");
         let databases = self.runtime.block_on(Databases::new(config, mode));
         let workers: Vec<_> = (0..THREADS).map(|_| Worker::new(&databases, mode)).collect();
         let targets: Vec<_> = tenants.iter().copied().map(Target::of).collect();
@@ -257,7 +259,7 @@ fn write(report: &mut Report, mode: Statements, figures: &[Vec<Figures>]) {
     }
 }
 
-/// Throughput, and CPU time in microseconds for one unit.
+/// Runs one round and returns its throughput and the CPU time of a unit in microseconds.
 fn one_round(
     workers: &[Worker],
     unit: Unit,
@@ -280,15 +282,15 @@ fn one_round(
     }
 }
 
-/// When a round is over.
+/// When a round ends.
 enum Until {
     Time(Instant),
-    /// So many reads are left, for all clients together.
+    /// The number of reads left for all clients together.
     Reads(AtomicUsize),
 }
 
 impl Until {
-    fn goes_on(&self) -> bool {
+    fn continues(&self) -> bool {
         match self {
             Self::Time(end) => Instant::now() < *end,
             Self::Reads(left) => left
@@ -298,7 +300,7 @@ impl Until {
     }
 }
 
-/// Lets all workers' clients read, and gives the number of units and the CPU time of the workers.
+/// Runs the clients of all workers and returns the number of units and the workers' CPU time.
 fn run(workers: &[Worker], unit: Unit, targets: &[Target], until: &Until) -> (usize, Duration) {
     thread::scope(|scope| {
         let threads: Vec<_> = workers
@@ -312,7 +314,7 @@ fn run(workers: &[Worker], unit: Unit, targets: &[Target], until: &Until) -> (us
     })
 }
 
-/// A thread's share of the clients, with a runtime and a pool of its own.
+/// A thread's part of the clients, with its own runtime and pool.
 struct Worker {
     runtime: Runtime,
     reader: Reader,
@@ -328,9 +330,9 @@ impl Worker {
     fn run(&self, unit: Unit, targets: &[Target], until: &Until) -> (usize, Duration) {
         let client = || async {
             let mut units = 0;
-            let mut dice = Dice::new();
-            while until.goes_on() {
-                self.reader.run(unit, &targets[dice.below(targets.len())]).await;
+            let mut random = Random::new();
+            while until.continues() {
+                self.reader.run(unit, &targets[random.below(targets.len())]).await;
                 units += 1;
             }
             units
@@ -342,10 +344,10 @@ impl Worker {
     }
 }
 
-/// One tenant to read from.
+/// A tenant to read from.
 struct Target {
     id: TenantId,
-    /// The read with the schema's name in it.
+    /// The query with a qualified table name.
     plain: String,
 }
 
@@ -389,7 +391,7 @@ impl Reader {
             Statements::Unnamed => client.query_typed(&target.plain, &[(&ROW, Type::UUID)]).await,
             Statements::Cached => {
                 let prepared = client.prepare_typed_cached(&target.plain, &[Type::UUID]).await;
-                client.query(&prepared.expect("it can be prepared"), &[&ROW]).await
+                client.query(&prepared.expect("the statement can be prepared"), &[&ROW]).await
             }
         };
         rows.expect("the table can be read")
@@ -401,7 +403,7 @@ impl Reader {
         let opening = client.batch_execute("BEGIN");
         let commit = client.batch_execute("COMMIT");
         let (begun, (rows, committed)) = join(opening, join(query, commit)).await;
-        begun.and(committed).expect("a transaction can be had");
+        begun.and(committed).expect("the transaction commits");
         check(&rows);
     }
 }
@@ -416,5 +418,5 @@ async fn guarded(db: &Db, target: &Target, queries: u32) {
 }
 
 fn check(rows: &[Row]) {
-    assert!(rows.len() == 1 && rows[0].get::<_, Uuid>(0) == ROW, "the one row that is there");
+    assert!(rows.len() == 1 && rows[0].get::<_, Uuid>(0) == ROW, "the tenant's one row");
 }

@@ -1,16 +1,16 @@
-//! The lists of dashboards over many tenants: how long the server takes for a page, first and last, with each
-//! filter, against a read by primary key over HTTP in the same run; and by which index PostgreSQL finds it.
+//! The lists over many tenants: the time of the first and last page with each filter, against a read by primary
+//! key over HTTP in the same run, and the index that PostgreSQL uses.
 //!
-//! The rows are made by SQL alone: a list reads rows of `public`, and no schema. The plans are those of the
-//! statements that the server sends, told by PostgreSQL's `auto_explain`; a second server is started for
-//! them, so that telling costs the measurements nothing. `ROWHOUSE_BENCH_TENANTS` sets how many there are.
+//! The rows are written by SQL, because a list reads only rows of `public`. The plans are those of the server's
+//! statements, logged by PostgreSQL's `auto_explain`; a second server is started for them, so that logging does
+//! not affect the measurements. `ROWHOUSE_BENCH_TENANTS` sets the number of tenants.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
 )]
-#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -18,27 +18,27 @@ use std::time::{Duration, Instant};
 use rowhouse::app::{App, Options};
 use serde_json::{Value, json};
 use support::report::Args;
-use support::{Contender, Ground, Report, interleave, machine, ms};
+use support::{Contender, Fixture, Report, interleave, machine, ms};
 use tokio::sync::oneshot;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// Requests of one contender in a round.
+/// Number of requests of one contender in a round.
 const EACH: usize = 5;
 
-/// Longest server time of a page, in milliseconds.
+/// The longest acceptable time of a page, in milliseconds.
 const GOAL_MS: f64 = 50.0;
 
-/// What is asked for.
+/// A request.
 #[derive(Clone)]
-struct Ask {
+struct Query {
     name: &'static str,
     path: String,
-    /// The body, for Databunker's dialect, which asks by POST.
+    /// The body of a POST, which Databunker's dialect uses.
     body: Option<Value>,
 }
 
-impl Ask {
+impl Query {
     fn get(name: &'static str, path: impl Into<String>) -> Self {
         Self { name, path: path.into(), body: None }
     }
@@ -49,31 +49,31 @@ async fn main() {
     let args = Args::read();
     let tenants = wanted().unwrap_or(if args.quick { 500 } else { 10_000 });
     let rounds = if args.quick { 2 } else { 21 };
-    let ground = Ground::start().await;
-    let site = Site::start(&ground).await;
-    let sql = ground.connect().await;
+    let fixture = Fixture::start().await;
+    let server = HttpServer::start(&fixture).await;
+    let sql = fixture.connect().await;
     fill(&sql, tenants).await;
     let mut report = Report::begin(args, "lists", machine::line(&sql).await);
-    let asks = asks(&site, &sql, tenants).await;
-    measure(&mut report, &site, &asks, rounds, tenants).await;
-    site.stop().await;
-    explain(&mut report, &ground, &sql, &asks).await;
+    let queries = queries(&server, &sql, tenants).await;
+    measure(&mut report, &server, &queries, rounds, tenants).await;
+    server.stop().await;
+    explain(&mut report, &fixture, &sql, &queries).await;
     report.end();
     drop(sql);
-    ground.stop().await;
+    fixture.stop().await;
 }
 
-/// How many tenants the environment asks for.
+/// Returns the number of tenants that the environment sets.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a benchmark's own switch, and no setting of the server"
+    reason = "a variable of the benchmark, not a setting of the server"
 )]
 fn wanted() -> Option<i32> {
     std::env::var("ROWHOUSE_BENCH_TENANTS").ok()?.parse().ok()
 }
 
-/// Writes the rows: tenants a second apart, each with five events, which have a place in the chain already so
-/// that nobody seals them meanwhile.
+/// Writes the rows: tenants created a second apart, each with five audit events, which already have a position
+/// in the chain so that the server does not seal them during the measurement.
 async fn fill(sql: &Client, tenants: i32) {
     let rows = "INSERT INTO tenants (id, number, slug, name, status, cluster, migrations_version,
                                      migrations_fingerprint, created_at, updated_at)
@@ -89,96 +89,104 @@ async fn fill(sql: &Client, tenants: i32) {
                1000000000 + row_number() OVER ()
           FROM tenants t, generate_series(1, 5) n";
     sql.execute(events, &[]).await.expect("events can be written");
-    for tidy in ["VACUUM ANALYZE tenants", "VACUUM ANALYZE audit_events", "CHECKPOINT"] {
-        sql.batch_execute(tidy).await.expect("the tables can be tidied");
+    for command in ["VACUUM ANALYZE tenants", "VACUUM ANALYZE audit_events", "CHECKPOINT"] {
+        sql.batch_execute(command).await.expect("the tables can be vacuumed");
     }
 }
 
-/// Every list, first page and last.
-async fn asks(site: &Site, sql: &Client, tenants: i32) -> Vec<Ask> {
+/// Returns every list, first and last page.
+async fn queries(server: &HttpServer, sql: &Client, tenants: i32) -> Vec<Query> {
     let id = "SELECT id FROM tenants WHERE slug = 'bench-77'";
-    let id: Uuid = sql.query_one(id, &[]).await.expect("there is one").get(0);
+    let id: Uuid = sql.query_one(id, &[]).await.expect("the tenant exists").get(0);
     let list = "/control/v1/tenants?limit=100";
     let events = "/control/v1/audit-events?limit=100";
-    let mut asks = vec![
-        Ask::get("one tenant, by primary key", format!("/control/v1/tenants/{id}")),
-        Ask::get("tenants, first page", list),
-        Ask::get("tenants, last page", site.last_page(list).await),
-        Ask::get("tenants by status, first page", format!("{list}&status=suspended")),
-        Ask::get(
+    let mut queries = vec![
+        Query::get("one tenant, by primary key", format!("/control/v1/tenants/{id}")),
+        Query::get("tenants, first page", list),
+        Query::get("tenants, last page", server.last_page(list).await),
+        Query::get("tenants by status, first page", format!("{list}&status=suspended")),
+        Query::get(
             "tenants by status, last page",
-            site.last_page(&format!("{list}&status=suspended")).await,
+            server.last_page(&format!("{list}&status=suspended")).await,
         ),
-        Ask::get("tenants by slug", format!("{list}&slug=bench-{tenants}")),
-        Ask::get("tenants by name", format!("{list}&name=Bench%20{tenants}")),
-        Ask::get("tenants created after", format!("{list}&created_after=2025-01-01T00:05:00Z")),
-        Ask::get("tenants created before", format!("{list}&created_before=2025-01-01T00:05:00Z")),
-        Ask::get("tenants with q, found often", format!("{list}&q=bench")),
-        Ask::get("tenants with q, found once", format!("{list}&q=h-{tenants}")),
-        Ask::get("tenants with q, found never", format!("{list}&q=nobody")),
-        Ask::get("audit events, first page", events),
-        Ask::get("audit events, last page", site.last_page(events).await),
-        Ask::get("audit events of a tenant", format!("{events}&tenant={id}")),
-        Ask::get("audit events by action", format!("{events}&action=tenant.create")),
-        Ask::get("audit events by action, never", format!("{events}&action=tenant.purge")),
-        Ask::get("audit events by actor, never", format!("{events}&actor=nobody")),
-        Ask::get("Reten's list, which is all of them", "/api/tenant"),
+        Query::get("tenants by slug", format!("{list}&slug=bench-{tenants}")),
+        Query::get("tenants by name", format!("{list}&name=Bench%20{tenants}")),
+        Query::get("tenants created after", format!("{list}&created_after=2025-01-01T00:05:00Z")),
+        Query::get("tenants created before", format!("{list}&created_before=2025-01-01T00:05:00Z")),
+        Query::get("tenants with q, found often", format!("{list}&q=bench")),
+        Query::get("tenants with q, found once", format!("{list}&q=h-{tenants}")),
+        Query::get("tenants with q, found never", format!("{list}&q=unknown")),
+        Query::get("audit events, first page", events),
+        Query::get("audit events, last page", server.last_page(events).await),
+        Query::get("audit events of a tenant", format!("{events}&tenant={id}")),
+        Query::get("audit events by action", format!("{events}&action=tenant.create")),
+        Query::get("audit events by action, never", format!("{events}&action=tenant.purge")),
+        Query::get("audit events by actor, never", format!("{events}&actor=unknown")),
+        Query::get("Reten's list, which is all of them", "/api/tenant"),
     ];
     for (name, offset) in
         [("Databunker's, first page", 0), ("Databunker's, last page", tenants - 100)]
     {
         let body = Some(json!({ "offset": offset, "limit": 100 }));
-        asks.push(Ask { name, path: "/v2/TenantListTenants".to_owned(), body });
+        queries.push(Query { name, path: "/v2/TenantListTenants".to_owned(), body });
     }
-    asks
+    queries
 }
 
-async fn measure(report: &mut Report, site: &Site, asks: &[Ask], rounds: usize, tenants: i32) {
+async fn measure(
+    report: &mut Report,
+    server: &HttpServer,
+    queries: &[Query],
+    rounds: usize,
+    tenants: i32,
+) {
     report.section(&format!("{tenants} tenants, {} events: time of a request", tenants * 5));
-    let contenders: Vec<Contender<'_>> =
-        asks.iter().map(|ask| Contender::new(ask.name, move || site.time(ask))).collect();
+    let contenders: Vec<Contender<'_>> = queries
+        .iter()
+        .map(|query| Contender::new(query.name, move || server.time(query)))
+        .collect();
     let samples = interleave(rounds, &contenders).await;
     let Some(key) = samples.first() else { return };
-    for (ask, samples) in asks.iter().zip(&samples) {
-        report.measured(ask.name, samples, "ms");
+    for (query, samples) in queries.iter().zip(&samples) {
+        report.measured(query.name, samples, "ms");
     }
     report.section("against the read by primary key, in the same rounds");
-    for (ask, samples) in asks.iter().zip(&samples).skip(1) {
-        report.ratio(ask.name, &samples.against(key), None);
+    for (query, samples) in queries.iter().zip(&samples).skip(1) {
+        report.ratio(query.name, &samples.against(key), None);
         if samples.median() > GOAL_MS {
-            report.note(&format!("MISSED: {} takes more than {GOAL_MS} ms", ask.name));
+            report.note(&format!("MISSED: {} takes more than {GOAL_MS} ms", query.name));
         }
     }
 }
 
-/// Lets PostgreSQL tell how it finds each list, and prints what it reads by.
-async fn explain(report: &mut Report, ground: &Ground, sql: &Client, asks: &[Ask]) {
+/// Reports the scans in PostgreSQL's plan of each list.
+async fn explain(report: &mut Report, fixture: &Fixture, sql: &Client, queries: &[Query]) {
     report.section("how PostgreSQL finds them");
-    let told = "ALTER DATABASE rowhouse SET session_preload_libraries = 'auto_explain';
+    let auto_explain = "ALTER DATABASE rowhouse SET session_preload_libraries = 'auto_explain';
                 ALTER DATABASE rowhouse SET auto_explain.log_min_duration = 0;
                 ALTER DATABASE rowhouse SET auto_explain.log_analyze = on";
-    sql.batch_execute(told).await.expect("auto_explain can be loaded");
-    let site = Site::start(ground).await;
-    for ask in asks {
-        let before = ground.log().len();
-        site.ask(ask).await;
-        report.note(ask.name);
-        for line in plans(ground, before).await {
+    sql.batch_execute(auto_explain).await.expect("auto_explain can be loaded");
+    let server = HttpServer::start(fixture).await;
+    for query in queries {
+        let before = fixture.log().len();
+        server.send(query).await;
+        report.note(query.name);
+        for line in plans(fixture, before).await {
             report.note(&format!("    {line}"));
         }
     }
-    site.stop().await;
+    server.stop().await;
 }
 
-/// What is read, and by what, in the plans that the server's log holds beyond `before`. A plan is told when
-/// its transaction ends, which may be after the answer.
-async fn plans(ground: &Ground, before: usize) -> Vec<String> {
+/// Returns the scans and sorts of the plans that the server has logged after `before`. A plan is logged when its
+/// transaction ends, which may be after the answer.
+async fn plans(fixture: &Fixture, before: usize) -> Vec<String> {
     let about = |line: &&str| {
         (line.contains("Scan") || line.starts_with("Sort"))
             && (line.contains(" on tenants") || line.contains(" on audit_events"))
     };
     loop {
-        let log = ground.log();
+        let log = fixture.log();
         let new = log.get(before..).unwrap_or_default();
         let bare = new.lines().map(|line| line.trim_start_matches([' ', '\t', '-', '>']));
         let mut found: Vec<String> = bare.filter(about).map(str::to_owned).collect();
@@ -190,8 +198,8 @@ async fn plans(ground: &Ground, before: usize) -> Vec<String> {
     }
 }
 
-/// A server with the default settings, and a client of it.
-struct Site {
+/// A server with the default settings, and a client.
+struct HttpServer {
     address: String,
     token: String,
     client: reqwest::Client,
@@ -199,10 +207,10 @@ struct Site {
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-impl Site {
-    async fn start(ground: &Ground) -> Self {
+impl HttpServer {
+    async fn start(fixture: &Fixture) -> Self {
         let token = Uuid::new_v4().to_string();
-        let settings = ground.settings(&[("root_token", token.as_str())]);
+        let settings = fixture.settings(&[("root_token", token.as_str())]);
         let app = App::build(settings, Options::default()).await.expect("the server starts");
         let address = format!("http://{}", app.addr());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -212,35 +220,35 @@ impl Site {
         Self { address, token, client: reqwest::Client::new(), stop, task }
     }
 
-    /// Asks once, and gives the answer's text.
-    async fn ask(&self, ask: &Ask) -> String {
-        let url = format!("{}{}", self.address, ask.path);
-        let request = match &ask.body {
+    /// Sends a request and returns the text of the answer.
+    async fn send(&self, query: &Query) -> String {
+        let url = format!("{}{}", self.address, query.path);
+        let request = match &query.body {
             Some(body) => self.client.post(url).json(body).header("x-bunker-token", &self.token),
             None => self.client.get(url).bearer_auth(&self.token),
         };
         let answer = request.send().await.expect("the server answers");
-        assert_eq!(answer.status(), 200, "{}", ask.path);
+        assert_eq!(answer.status(), 200, "{}", query.path);
         answer.text().await.expect("the answer has an end")
     }
 
-    /// Milliseconds of a request.
-    async fn time(&self, ask: &Ask) -> f64 {
+    /// Returns the milliseconds of a request.
+    async fn time(&self, query: &Query) -> f64 {
         let begin = Instant::now();
         for _ in 0..EACH {
-            self.ask(ask).await;
+            self.send(query).await;
         }
         #[expect(clippy::cast_precision_loss, reason = "a handful")]
         let each = EACH as f64;
         ms(begin.elapsed()) / each
     }
 
-    /// The path of the last page of a list.
+    /// Returns the path of the last page of a list.
     async fn last_page(&self, list: &str) -> String {
         let mut path = list.to_owned();
         loop {
-            let page = self.ask(&Ask::get("a page", path.clone())).await;
-            let page: Value = serde_json::from_str(&page).expect("it is JSON");
+            let page = self.send(&Query::get("a page", path.clone())).await;
+            let page: Value = serde_json::from_str(&page).expect("the page is JSON");
             match page["next_cursor"].as_str() {
                 Some(next) => path = format!("{list}&cursor={next}"),
                 None => return path,

@@ -1,9 +1,9 @@
-//! Profiles over HTTP against the same statements sent by `pgbench` to the same database, and a person
-//! looked for across all tenants.
+//! Profiles over HTTP against the same statements sent by `pgbench` to the same database, and the search for a
+//! person in all tenants.
 //!
-//! Server, clients, pgbench and PostgreSQL share the machine's cores. A request is two transactions: who
-//! calls and in which tenant, and the profile; `pgbench` sends the same two, each as one message, on one
-//! connection for each client.
+//! Server, clients, pgbench and PostgreSQL share the machine's cores. A request is two transactions: one for the
+//! caller and its tenant, one for the profile. `pgbench` sends the same two, each as one message, on one connection
+//! for each client.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
@@ -11,10 +11,10 @@
 #![expect(
     clippy::panic,
     clippy::print_stdout,
-    reason = "printing figures is what it is for, and it stops where it cannot go on"
+    reason = "a benchmark prints figures, and panics on an error"
 )]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::fmt::Write as _;
@@ -30,7 +30,7 @@ use rowhouse::pg::rules::RUNTIME_LOGIN;
 use rowhouse::service::provisioning::{Admin, ProvisionTenant};
 use serde_json::{Value, json};
 use support::report::{Args, Goal};
-use support::{Contender, Ground, Report, Samples, interleave, machine, ms};
+use support::{Contender, Fixture, Report, Samples, interleave, machine, ms};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -44,16 +44,16 @@ const ROOT_TOKEN: &str = "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f";
 /// Clients at the same time, over HTTP and of `pgbench`.
 const CLIENTS: usize = 16;
 
-/// How many tenants are made at the same time.
-const MAKERS: usize = 4;
+/// Number of tenants that are created at the same time.
+const CREATORS: usize = 4;
 
-/// Whom every tenth tenant knows.
+/// The address of a person who has a profile in every tenth tenant.
 const ADA: &str = "ada@example.com";
 
-/// Longest time that looking through a thousand tenants should take, in milliseconds.
+/// The longest acceptable time of a search in a thousand tenants, in milliseconds.
 const GOAL_MS: f64 = 1000.0;
 
-/// What differs between a measurement and a look whether it runs.
+/// The sizes of a measurement or of a quick run.
 struct Sizes {
     rounds: usize,
     seconds: u64,
@@ -69,24 +69,24 @@ async fn main() {
     } else {
         Sizes { rounds: 5, seconds: 4, many: 1000, very_many: 5000 }
     };
-    let ground = Ground::start().await;
-    let site = Site::start(&ground).await;
-    let mut report = Report::begin(args, "profiles", machine::line(&site.sql).await);
-    site.fill(1, 1000).await;
-    site.compare(&mut report, &sizes, (1, 1000)).await;
-    site.fill(sizes.many, 10).await;
-    site.compare(&mut report, &sizes, (sizes.many, 10)).await;
-    site.look_everywhere(&mut report, &sizes, sizes.many).await;
-    site.fill(sizes.very_many, 10).await;
-    site.look_everywhere(&mut report, &sizes, sizes.very_many).await;
+    let fixture = Fixture::start().await;
+    let server = HttpServer::start(&fixture).await;
+    let mut report = Report::begin(args, "profiles", machine::line(&server.sql).await);
+    server.fill(1, 1000).await;
+    server.compare(&mut report, &sizes, (1, 1000)).await;
+    server.fill(sizes.many, 10).await;
+    server.compare(&mut report, &sizes, (sizes.many, 10)).await;
+    server.search_all_tenants(&mut report, &sizes, sizes.many).await;
+    server.fill(sizes.very_many, 10).await;
+    server.search_all_tenants(&mut report, &sizes, sizes.very_many).await;
     report.end();
-    site.stop().await;
-    ground.stop().await;
+    server.stop().await;
+    fixture.stop().await;
 }
 
 /// A server under load.
-struct Site<'a> {
-    ground: &'a Ground,
+struct HttpServer<'a> {
+    fixture: &'a Fixture,
     sql: Client,
     backend: Backend,
     address: String,
@@ -95,18 +95,18 @@ struct Site<'a> {
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-impl<'a> Site<'a> {
-    async fn start(ground: &'a Ground) -> Self {
-        let settings = ground.settings(&[("root_token", ROOT_TOKEN)]);
+impl<'a> HttpServer<'a> {
+    async fn start(fixture: &'a Fixture) -> Self {
+        let settings = fixture.settings(&[("root_token", ROOT_TOKEN)]);
         let app = App::build(settings, Options::default()).await.expect("the server starts");
         let address = app.addr().to_string();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(app.run_until_stopped(async {
             let _ = stopped.await;
         }));
-        let (sql, backend) = (ground.connect().await, ground.backend(&[]).await);
+        let (sql, backend) = (fixture.connect().await, fixture.backend(&[]).await);
         let scripts = tempfile::tempdir().expect("a folder can be made");
-        Self { ground, sql, backend, address, scripts, stop, task }
+        Self { fixture, sql, backend, address, scripts, stop, task }
     }
 
     async fn stop(self) {
@@ -115,12 +115,12 @@ impl<'a> Site<'a> {
         self.backend.close().await;
     }
 
-    /// Makes tenants until there are so many, and gives each new one people, of whom every tenth tenant
-    /// has Ada. Tenants and their tokens are known by a running number, for `pgbench` to draw one by.
+    /// Creates tenants up to this number and writes profiles into each new one, every tenth with Ada's. Tenants and
+    /// their tokens are numbered, so that `pgbench` can pick one at random.
     async fn fill(&self, wanted: usize, people: usize) {
         let there = self.tenants().await.len();
         let next = AtomicUsize::new(there);
-        let maker = || async {
+        let creator = || async {
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 if n >= wanted {
@@ -128,14 +128,14 @@ impl<'a> Site<'a> {
                 }
                 let slug = Slug::parse(&format!("b{n}")).expect("it is a slug");
                 let name = TenantName::parse("Bench").expect("it is a name");
-                let wish = ProvisionTenant::new(name, slug, Admin::Nobody);
-                let wish = ProvisionTenant { with_token: true, ..wish };
+                let command = ProvisionTenant::new(name, slug, Admin::Nobody);
+                let command = ProvisionTenant { with_token: true, ..command };
                 let operator = self.backend.operator();
-                let made = self.backend.services.provisioning.provision(&operator, wish).await;
+                let made = self.backend.services.provisioning.provision(&operator, command).await;
                 made.expect("a tenant can be made");
             }
         };
-        join_all((0..MAKERS).map(|_| maker())).await;
+        join_all((0..CREATORS).map(|_| creator())).await;
         let token = "'00000000-0000-4000-8000-' || lpad(substr(t.slug, 2), 12, '0')";
         self.batch(&format!(
             "UPDATE tokens k SET digest = sha256(convert_to({token}, 'UTF8')) FROM tenants t WHERE t.id = k.tenant_id"
@@ -159,7 +159,7 @@ impl<'a> Site<'a> {
         self.batch("CHECKPOINT").await;
     }
 
-    /// The schemas of the tenants, by their running number.
+    /// Returns the schemas of the tenants, ordered by number.
     async fn tenants(&self) -> Vec<String> {
         let query = "SELECT 'tenant_' || replace(id::text, '-', '') FROM tenants
                       WHERE slug LIKE 'b%' ORDER BY substr(slug, 2)::int";
@@ -171,43 +171,43 @@ impl<'a> Site<'a> {
         self.sql.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    /// Reads and creates over HTTP and by `pgbench`, in turns.
+    /// Measures reads and creates over HTTP and by `pgbench`, in turns.
     async fn compare(&self, report: &mut Report, sizes: &Sizes, (tenants, people): (usize, usize)) {
         let plural = if tenants == 1 { "tenant" } else { "tenants" };
         report.section(&format!("{tenants} {plural}, {CLIENTS} clients: requests a second"));
-        for what in [What::Read, What::Create] {
+        for call in [Call::Read, Call::Create] {
             let contenders = [
-                Contender::new("over HTTP", || self.http(what, tenants, people, sizes.seconds)),
-                Contender::new("by pgbench", || self.pgbench(what, tenants, people, sizes.seconds)),
+                Contender::new("over HTTP", || self.http(call, tenants, people, sizes.seconds)),
+                Contender::new("by pgbench", || self.pgbench(call, tenants, people, sizes.seconds)),
             ];
             let samples = interleave(sizes.rounds, &contenders).await;
             for (contender, samples) in contenders.iter().zip(&samples) {
                 report.measured(
-                    &format!("{}, {}", what.word(), contender.name),
+                    &format!("{}, {}", call.word(), contender.name),
                     samples,
                     "a second",
                 );
             }
             let [http, pgbench] = &samples[..] else { continue };
-            report.ratio(&format!("{}: HTTP / pgbench", what.word()), &http.against(pgbench), None);
+            report.ratio(&format!("{}: HTTP / pgbench", call.word()), &http.against(pgbench), None);
         }
     }
 
-    /// Requests a second over HTTP.
-    async fn http(&self, what: What, tenants: usize, people: usize, seconds: u64) -> f64 {
+    /// Returns the requests a second over HTTP.
+    async fn http(&self, call: Call, tenants: usize, people: usize, seconds: u64) -> f64 {
         let started = Instant::now();
         let end = started + Duration::from_secs(seconds);
         let client = |seed: usize| async move {
             let mut connection = Connection::open(&self.address).await;
-            let (mut count, mut dice) = (0_u32, Dice(seed as u64 + 1));
+            let (mut count, mut random) = (0_u32, Random(seed as u64 + 1));
             while Instant::now() < end {
-                let token = xtoken(dice.roll(tenants));
-                let (call, body) = match what {
-                    What::Read => {
-                        let email = format!("u{}@example.com", dice.roll(people) + 1);
+                let token = xtoken(random.below(tenants));
+                let (call, body) = match call {
+                    Call::Read => {
+                        let email = format!("u{}@example.com", random.below(people) + 1);
                         ("UserGet", json!({ "mode": "email", "identity": email }))
                     }
-                    What::Create => {
+                    Call::Create => {
                         let email = format!("h{}@example.com", uuid::Uuid::new_v4().simple());
                         let profile =
                             json!({ "email": email, "name": "Ada Lovelace", "city": "London" });
@@ -224,12 +224,12 @@ impl<'a> Site<'a> {
         f64::from(counts.into_iter().sum::<u32>()) / started.elapsed().as_secs_f64()
     }
 
-    /// The same statements by `pgbench`, transactions a second.
-    async fn pgbench(&self, what: What, tenants: usize, people: usize, seconds: u64) -> f64 {
+    /// Returns the requests a second of the same statements by `pgbench`.
+    async fn pgbench(&self, call: Call, tenants: usize, people: usize, seconds: u64) -> f64 {
         let script = self.scripts.path().join("script.sql");
-        std::fs::write(&script, script_of(what, tenants, people)).expect("a script can be written");
-        let config = self.ground.server.connect_config(DATABASE);
-        let mut command = Command::new(pgbench_path(self.ground));
+        std::fs::write(&script, script_of(call, tenants, people)).expect("a script can be written");
+        let config = self.fixture.server.connect_config(DATABASE);
+        let mut command = Command::new(pgbench_path(self.fixture));
         command
             .args([
                 "--no-vacuum",
@@ -240,12 +240,12 @@ impl<'a> Site<'a> {
             ])
             .args(["--time", &seconds.to_string(), "--file"])
             .arg(&script)
-            .args(["--host", &self.ground.server.socket_dir().display().to_string()])
-            .args(["--port", &self.ground.server.port().to_string()])
+            .args(["--host", &self.fixture.server.socket_dir().display().to_string()])
+            .args(["--port", &self.fixture.server.port().to_string()])
             .args(["--username", config.get_user().unwrap_or("postgres"), DATABASE]);
         let output = tokio::task::spawn_blocking(move || command.output())
             .await
-            .expect("pgbench is waited for")
+            .expect("pgbench does not panic")
             .unwrap_or_else(|error| {
                 panic!("pgbench beside the server's binaries is needed: {error}")
             });
@@ -255,8 +255,8 @@ impl<'a> Site<'a> {
         tps.unwrap_or_else(|| panic!("{text}\n{}", String::from_utf8_lossy(&output.stderr)))
     }
 
-    /// `SystemGetUserProfiles`, its time and what it does to the memory.
-    async fn look_everywhere(&self, report: &mut Report, sizes: &Sizes, tenants: usize) {
+    /// Measures the time of `SystemGetUserProfiles` and its effect on memory.
+    async fn search_all_tenants(&self, report: &mut Report, sizes: &Sizes, tenants: usize) {
         report.section(&format!("{tenants} tenants: a person looked for in all of them"));
         let mut connection = Connection::open(&self.address).await;
         let unlock = connection.call("BulkListUnlock", ROOT_TOKEN, &json!({})).await;
@@ -290,12 +290,12 @@ impl<'a> Site<'a> {
 }
 
 #[derive(Clone, Copy)]
-enum What {
+enum Call {
     Read,
     Create,
 }
 
-impl What {
+impl Call {
     const fn word(self) -> &'static str {
         match self {
             Self::Read => "read by e-mail address",
@@ -304,8 +304,9 @@ impl What {
     }
 }
 
-/// The statements of one request, each transaction as one message: who calls and where, the profile.
-fn script_of(what: What, tenants: usize, people: usize) -> String {
+/// Returns the script of one request, each transaction as one message: the caller and its tenant, then the
+/// profile.
+fn script_of(call: Call, tenants: usize, people: usize) -> String {
     let limits = "SET LOCAL statement_timeout = 30000\\; SET LOCAL lock_timeout = 5000\\; \
                   SET LOCAL idle_in_transaction_session_timeout = 30000";
     let public =
@@ -316,7 +317,7 @@ fn script_of(what: What, tenants: usize, people: usize) -> String {
     );
     let digest =
         "sha256(convert_to('00000000-0000-4000-8000-' || lpad((:n)::text, 12, '0'), 'UTF8'))";
-    // What \gset takes must be the last of a message, so the commit goes with the next.
+    // \gset reads the last result of a message, so the commit is sent with the next one.
     let _ = writeln!(
         script,
         "{public}\\; WITH used AS (UPDATE tokens SET last_used_at = now() WHERE digest = {digest} \
@@ -330,12 +331,12 @@ fn script_of(what: What, tenants: usize, people: usize) -> String {
         "SELECT 1\\; COMMIT\\; BEGIN\\; SET LOCAL ROLE tenant_:hex\\; \
          SET LOCAL search_path = tenant_:hex, extensions, pg_temp\\; {limits}"
     );
-    let statement = match what {
-        What::Read => {
+    let statement = match call {
+        Call::Read => {
             "SELECT id, profile, version, final_time, sliding_time, final_at, sliding_seconds, expires_at \
              FROM profiles WHERE email = 'u:k@example.com' AND (expires_at IS NULL OR expires_at > now())"
         }
-        What::Create => {
+        Call::Create => {
             "WITH p AS (SELECT gen_random_uuid() AS id, json_build_object('email', 'p:r@example.com', 'name', \
              'Ada Lovelace', 'city', 'London') AS profile), written AS (INSERT INTO profiles (id, profile, email, \
              login, phone, custom, version, final_time, sliding_time, final_at, sliding_seconds, expires_at, \
@@ -352,18 +353,18 @@ fn script_of(what: What, tenants: usize, people: usize) -> String {
     script
 }
 
-/// The token of the tenant with this running number.
+/// Returns the token of the tenant with this number.
 fn xtoken(n: usize) -> String {
     format!("00000000-0000-4000-8000-{n:012}")
 }
 
-/// One kept connection, and no more of HTTP than it takes: the client is to cost little.
+/// A kept-alive connection with a minimal HTTP client, so that the client costs little CPU time.
 struct Connection(BufReader<TcpStream>);
 
 impl Connection {
     async fn open(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("the server listens");
-        stream.set_nodelay(true).expect("a socket can be told not to wait");
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         Self(BufReader::new(stream))
     }
 
@@ -388,28 +389,28 @@ impl Connection {
             }
             chunked |= header.starts_with("transfer-encoding: chunked");
         }
-        assert!(!chunked, "no answer here is sent in chunks");
+        assert!(!chunked, "no answer is chunked");
         let mut bytes = vec![0; length];
         self.0.read_exact(&mut bytes).await.expect("the answer has an end");
         String::from_utf8(bytes).expect("the answer is text")
     }
 }
 
-/// Random enough to draw a tenant by.
-struct Dice(u64);
+/// Xorshift: cheap, and good enough to pick tenants.
+struct Random(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 16).unwrap_or_default() % sides
+        usize::try_from(self.0 >> 16).unwrap_or_default() % bound
     }
 }
 
-/// Beside the server's other programs, or on the path.
-fn pgbench_path(ground: &Ground) -> PathBuf {
-    let line = ground.server.psql_line(DATABASE);
+/// Returns the path of `pgbench`: beside the server's other programs, or on the PATH.
+fn pgbench_path(fixture: &Fixture) -> PathBuf {
+    let line = fixture.server.psql_line(DATABASE);
     let beside = line.split(' ').next().map(|psql| PathBuf::from(psql).with_file_name("pgbench"));
     beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("pgbench"))
 }

@@ -1,16 +1,16 @@
-//! What it costs the database to make a tenant, against the same SQL with nothing around it.
+//! The cost of creating a tenant in the database, against the same SQL as a script.
 //!
-//! Ours is `Provisioning::provision` with an admin and the weakest password hash there is (some 0.04 ms,
+//! The measured code is `Provisioning::provision` with an admin and the weakest password hash (about 0.04 ms,
 //! included), without an idempotency key. The floor is the same rows, grants and migrations as one
-//! multi-statement script in one transaction on one connection; what only we need (time limits, locks,
-//! the check that a migration stayed in its transaction, reading the history back) is not in it.
+//! multi-statement script in one transaction on one connection, without what only the server needs: time limits,
+//! locks, the check that a migration stayed in its transaction, and reading the history back.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
 )]
-#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::time::Instant;
@@ -20,32 +20,34 @@ use rowhouse::migrations::MigrationSet;
 use rowhouse::service::provisioning::ProvisionTenant;
 use support::proxy::Proxy;
 use support::report::{Args, Goal};
-use support::{Contender, Ground, Report, WEAKEST_HASH, fill, interleave, machine, ms, wish};
+use support::{
+    Contender, Fixture, Report, WEAKEST_HASH, fill, interleave, machine, ms, provision_command,
+};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// Tenants that one contender makes in a round.
+/// Number of tenants that one contender creates in a round.
 const BATCH: u32 = 5;
 
 #[tokio::main]
 async fn main() {
     let args = Args::read();
     let (rounds, existing) = if args.quick { (2, [10, 20]) } else { (15, [10, 1000]) };
-    let ground = Ground::start().await;
-    let backend = ground.backend(&WEAKEST_HASH).await;
-    let sql = ground.connect().await;
+    let fixture = Fixture::start().await;
+    let backend = fixture.backend(&WEAKEST_HASH).await;
+    let sql = fixture.connect().await;
     let mut report = Report::begin(args, "provisioning", machine::line(&sql).await);
     for count in existing {
         fill(&backend, &sql, count).await;
-        sql.batch_execute("ANALYZE").await.expect("a fair start");
-        sql.batch_execute("CHECKPOINT").await.expect("a fair start");
+        sql.batch_execute("ANALYZE").await.expect("the maintenance command runs");
+        sql.batch_execute("CHECKPOINT").await.expect("the maintenance command runs");
         measure(&mut report, &backend, &sql, count, rounds).await;
     }
-    where_the_rest_goes(&mut report, &ground, &sql).await;
+    measure_round_trips(&mut report, &fixture, &sql).await;
     report.end();
     backend.close().await;
     drop(sql);
-    ground.stop().await;
+    fixture.stop().await;
 }
 
 async fn measure(
@@ -58,10 +60,14 @@ async fn measure(
     let floor = Floor::new();
     let contenders = [
         Contender::new("floor", || async { per_tenant(|| async { floor.run(sql).await }).await }),
-        Contender::new("provision", || async { per_tenant(|| provision(backend, wish())).await }),
+        Contender::new("provision", || async {
+            per_tenant(|| provision(backend, provision_command())).await
+        }),
         Contender::new("provision, with an Idempotency-Key", || async {
-            let keyed =
-                || ProvisionTenant { idempotency_key: Some(Uuid::now_v7().to_string()), ..wish() };
+            let keyed = || ProvisionTenant {
+                idempotency_key: Some(Uuid::now_v7().to_string()),
+                ..provision_command()
+            };
             per_tenant(|| provision(backend, keyed())).await
         }),
     ];
@@ -75,7 +81,7 @@ async fn measure(
     report.ratio("with an Idempotency-Key / floor", &samples[2].against(&samples[0]), None);
 }
 
-/// Milliseconds for one of a batch.
+/// Creates a batch and returns the milliseconds a tenant.
 async fn per_tenant<F: Future<Output = ()>>(make: impl Fn() -> F) -> f64 {
     let begin = Instant::now();
     for _ in 0..BATCH {
@@ -84,29 +90,31 @@ async fn per_tenant<F: Future<Output = ()>>(make: impl Fn() -> F) -> f64 {
     ms(begin.elapsed()) / f64::from(BATCH)
 }
 
-async fn provision(backend: &Backend, wish: ProvisionTenant) {
-    let made = backend.services.provisioning.provision(&backend.operator(), wish).await;
+async fn provision(backend: &Backend, command: ProvisionTenant) {
+    let made = backend.services.provisioning.provision(&backend.operator(), command).await;
     made.expect("a tenant can be made");
 }
 
-/// Counts the round trips of a set-up, and times one that does nothing.
-async fn where_the_rest_goes(report: &mut Report, ground: &Ground, sql: &Client) {
+/// Reports the round trips of a set-up and the time of an empty one.
+async fn measure_round_trips(report: &mut Report, fixture: &Fixture, sql: &Client) {
     const TIMES: u32 = 1000;
-    let proxy = Proxy::start(ground.server.socket_dir(), ground.server.port());
-    let through = ground.url_through(&proxy);
-    let backend = ground
+    let proxy = Proxy::start(fixture.server.socket_dir(), fixture.server.port());
+    let through = fixture.url_through(&proxy);
+    let backend = fixture
         .backend(&[WEAKEST_HASH[0], WEAKEST_HASH[1], ("database.url", through.as_str())])
         .await;
     report.section("where the rest goes");
     for keyed in [false, true] {
         let key = || keyed.then(|| Uuid::now_v7().to_string());
-        // The first one opens the connections.
+        // The first set-up opens the connections.
         for _ in 0..2 {
-            provision(&backend, ProvisionTenant { idempotency_key: key(), ..wish() }).await;
+            provision(&backend, ProvisionTenant { idempotency_key: key(), ..provision_command() })
+                .await;
         }
         let before = proxy.round_trips();
         for _ in 0..BATCH {
-            provision(&backend, ProvisionTenant { idempotency_key: key(), ..wish() }).await;
+            provision(&backend, ProvisionTenant { idempotency_key: key(), ..provision_command() })
+                .await;
         }
         #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
         let each = (proxy.round_trips() - before) as f64 / f64::from(BATCH);
@@ -129,7 +137,7 @@ struct Floor {
 
 impl Floor {
     fn new() -> Self {
-        let set = MigrationSet::tenant().expect("the built-in set is good");
+        let set = MigrationSet::tenant().expect("the built-in set is valid");
         let rows: Vec<String> = set
             .files()
             .iter()
@@ -147,7 +155,7 @@ impl Floor {
     }
 
     async fn run(&self, sql: &Client) {
-        sql.batch_execute(&self.script()).await.expect("the floor holds");
+        sql.batch_execute(&self.script()).await.expect("the script runs");
     }
 
     fn script(&self) -> String {

@@ -1,27 +1,26 @@
-//! Whether ten thousand tenants cost more than ten: the time of a set-up, the time of a guarded read, the
-//! memory of the server.
+//! The cost of ten thousand tenants against ten: the time of a set-up, the time of a guarded read, and the memory
+//! of the server.
 //!
-//! Two PostgreSQL servers, one with few tenants and one with many, are measured in turns: roles belong to
-//! a server, so two databases on one would share what is to be told apart. `ROWHOUSE_BENCH_TENANTS` says
-//! how many are many. They are made by `Provisioning::provision` without waiting for the disk; what all
-//! tenants share is tidied then, and all of it written to disk.
+//! Two PostgreSQL servers, one with few tenants and one with many, are measured in turns; two databases on one
+//! server would share the roles. `ROWHOUSE_BENCH_TENANTS` sets the larger number. The tenants are created by
+//! `Provisioning::provision` without waiting for the disk; then the shared tables are vacuumed and everything is
+//! written to disk.
 //!
-//! A read of one of ten thousand at random meets a connection that has not seen the tenant before, which then
-//! reads the catalog entries of its tables first; a read of one of ten does not. So both servers are read in
-//! the same ten tenants, and the larger one also at random, beside the same query without a guard: what
-//! that costs more, too, is PostgreSQL's own.
+//! A read of a random tenant of ten thousand uses a connection that has not served the tenant before and first reads
+//! the catalog entries of its tables; a read of one of ten does not. So the same ten tenants are read on both
+//! servers, and random ones on the larger, beside the same query without a guard: its extra cost is PostgreSQL's.
 //!
-//! Each role that is made costs every backend its knowledge of which roles the runtime login may become; the
-//! next `SET ROLE` reads it anew, for all tenants, and before PostgreSQL 16 in time that grows with the
-//! square of their number. That is the server's own and shows in the first read after a set-up that makes
-//! a role. A set-up with a vacancy makes none, and neither goal meets it.
+//! Creating a role invalidates every backend's cache of the roles that the runtime login is a member of. The next
+//! `SET ROLE` reads it again for all tenants, before PostgreSQL 16 in time that grows with the square of their
+//! number. This shows in the first read after a set-up that creates a role. A set-up with a vacancy creates none,
+//! and no goal includes it.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
 )]
-#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::cell::RefCell;
@@ -39,27 +38,27 @@ use rowhouse::pg::rules::{
     Endpoint, Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Statements, TimeLimits,
 };
 use support::report::{Args, Goal};
-use support::site::{self, CLIENTS, ROW, Site};
+use support::server_process::{self, CLIENTS, ROW, ServerProcess};
 use support::{
-    Contender, Ground, Report, Samples, WEAKEST_HASH, fill, furnish, interleave, machine, ms, tidy,
-    wish,
+    Contender, Fixture, Report, Samples, WEAKEST_HASH, fill, insert_profiles, interleave, machine,
+    ms, provision_command, vacuum_shared,
 };
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 const FEW: usize = 10;
-/// Set-ups of one contender in a round.
+/// Number of set-ups of one contender in a round.
 const SETUPS: usize = 5;
-/// Twice what a round takes and more, so that none finds the stock empty.
+/// More than twice the set-ups of a round, so that none finds the stock empty.
 const STOCK: &str = "20";
 
 struct Scale {
     many: usize,
     rounds: usize,
-    /// Guarded reads of each client in a round.
+    /// Number of guarded reads of each client in a round.
     reads: usize,
-    /// Reads over HTTP before the server's memory is read.
+    /// Number of reads over HTTP before the server's memory is measured.
     requests: usize,
 }
 
@@ -67,7 +66,7 @@ impl Scale {
     fn of(args: Args) -> Self {
         #[expect(
             clippy::disallowed_methods,
-            reason = "how large a benchmark is is no setting of ours"
+            reason = "a variable of the benchmark, not a setting of the server"
         )]
         let wanted = std::env::var("ROWHOUSE_BENCH_TENANTS").ok();
         let wanted = wanted.map(|text| text.parse().expect("ROWHOUSE_BENCH_TENANTS is a number"));
@@ -81,7 +80,7 @@ impl Scale {
 
 #[tokio::main]
 async fn main() {
-    if site::serves().await {
+    if server_process::serve_if_requested().await {
         return;
     }
     let args = Args::read();
@@ -97,42 +96,44 @@ async fn main() {
     many.stop().await;
 }
 
-/// One server with its tenants.
+/// A PostgreSQL server with its tenants.
 struct Side {
-    ground: Ground,
+    fixture: Fixture,
     sql: Client,
-    /// Takes vacancies.
+    /// Claims vacancies.
     backend: Backend,
-    /// Takes none.
+    /// Claims none.
     builder: Backend,
-    /// How tenants are read.
+    /// The guarded database.
     db: Db,
-    /// How they are read without a guard: a connection for each client.
+    /// Unguarded connections, one for each client.
     bare: Vec<Client>,
     tenants: Vec<TenantId>,
 }
 
 impl Side {
     async fn prepare(name: &str, count: usize) -> Self {
-        let ground = Ground::start_beside(name).await;
-        let sql = ground.connect().await;
+        let fixture = Fixture::start_beside(name).await;
+        let sql = fixture.connect().await;
         let database = "ALTER DATABASE rowhouse";
         sql.batch_execute(&format!("{database} SET synchronous_commit = off"))
             .await
-            .expect("quick");
-        let maker = ground.backend(&WEAKEST_HASH).await;
-        let tenants = fill(&maker, &sql, count).await;
-        maker.close().await;
-        // Connections of the measurement wait for the disk again.
-        sql.batch_execute(&format!("{database} RESET synchronous_commit")).await.expect("safe");
-        furnish(&sql, &tenants, ROW).await;
-        tidy(&sql).await;
+            .expect("the setting can be changed");
+        let creator = fixture.backend(&WEAKEST_HASH).await;
+        let tenants = fill(&creator, &sql, count).await;
+        creator.close().await;
+        // Later connections wait for the disk again.
+        sql.batch_execute(&format!("{database} RESET synchronous_commit"))
+            .await
+            .expect("the setting can be reset");
+        insert_profiles(&sql, &tenants, ROW).await;
+        vacuum_shared(&sql).await;
         let hash = WEAKEST_HASH;
-        let backend = ground.backend(&[hash[0], hash[1], ("tenants.vacancies", STOCK)]).await;
-        let builder = ground.backend(&hash).await;
-        let db = reader(&ground);
-        let bare = join_all((0..CLIENTS).map(|_| ground.connect())).await;
-        Self { ground, sql, backend, builder, db, bare, tenants }
+        let backend = fixture.backend(&[hash[0], hash[1], ("tenants.vacancies", STOCK)]).await;
+        let builder = fixture.backend(&hash).await;
+        let db = reader(&fixture);
+        let bare = join_all((0..CLIENTS).map(|_| fixture.connect())).await;
+        Self { fixture, sql, backend, builder, db, bare, tenants }
     }
 
     async fn set_up_with_a_vacancy(&self) -> f64 {
@@ -141,9 +142,9 @@ impl Side {
         set_ups(&self.backend).await
     }
 
-    /// The median of the times of single reads, by all clients at once, of some of the tenants at random.
+    /// Returns the median time of single reads by all clients, each of a random one of the first `of` tenants.
     async fn read(&self, of: usize, reads: usize) -> f64 {
-        // The first `SET ROLE` after a set-up is told by itself.
+        // Excludes the first `SET ROLE` after a set-up, which `after_a_role` measures.
         self.read_by_all().await;
         let took = RefCell::new(Vec::new());
         let client = async || {
@@ -157,7 +158,7 @@ impl Side {
         Samples(took.into_inner()).median()
     }
 
-    /// The same without a guard.
+    /// As [`Self::read`], without a guard.
     async fn read_bare(&self, of: usize, reads: usize) -> f64 {
         let took = RefCell::new(Vec::new());
         let client = async |client: &Client| {
@@ -175,7 +176,7 @@ impl Side {
         Samples(took.into_inner()).median()
     }
 
-    /// One read on each connection.
+    /// Reads once on each connection.
     async fn read_by_all(&self) {
         join_all((0..CLIENTS).map(|_| self.read_one(0))).await;
     }
@@ -191,16 +192,17 @@ impl Side {
         self.backend.close().await;
         self.builder.close().await;
         drop((self.db, self.bare, self.sql));
-        self.ground.stop().await;
+        self.fixture.stop().await;
     }
 }
 
-/// Milliseconds for one of several set-ups in a row.
+/// Returns the median milliseconds of consecutive set-ups.
 async fn set_ups(backend: &Backend) -> f64 {
     let mut took = Vec::new();
     for _ in 0..SETUPS {
         let begin = Instant::now();
-        let made = backend.services.provisioning.provision(&backend.operator(), wish()).await;
+        let made =
+            backend.services.provisioning.provision(&backend.operator(), provision_command()).await;
         made.expect("a tenant can be made");
         took.push(ms(begin.elapsed()));
     }
@@ -238,12 +240,12 @@ async fn measure(report: &mut Report, few: &Side, many: &Side, scale: &Scale) {
     report.ratio("bare query of any: many / few", &bare_any.against(bare), None);
 }
 
-/// The first read of a connection after a set-up, which made a role or took a vacancy.
+/// Measures the first read of a connection after a set-up that created a role or claimed a vacancy.
 async fn after_a_role(report: &mut Report, few: &Side, many: &Side) {
     const ROUNDS: usize = 5;
     let first_read = async |side: &Side, makes_role: bool| {
         if !makes_role {
-            side.set_up_with_a_vacancy().await; // so that the stock is refilled before, not after
+            side.set_up_with_a_vacancy().await; // refills the stock before the measured set-up
         }
         side.read_by_all().await;
         set_ups(if makes_role { &side.builder } else { &side.backend }).await;
@@ -265,12 +267,12 @@ async fn after_a_role(report: &mut Report, few: &Side, many: &Side) {
     report.ratio("after a vacancy was taken: many / few", &samples[1].against(&samples[0]), None);
     report.ratio("after a role was made: many / few", &samples[3].against(&samples[2]), None);
     let version: i32 = version(&many.sql).await;
-    let whose = if version < 160_000 {
+    let explanation = if version < 160_000 {
         "before 16 it looks each role up in a list of all"
     } else {
         "from 16 on it looks them up by a filter"
     };
-    report.note(&format!("PostgreSQL {}: {whose}", version / 10_000));
+    report.note(&format!("PostgreSQL {}: {explanation}", version / 10_000));
 }
 
 async fn version(sql: &Client) -> i32 {
@@ -278,7 +280,7 @@ async fn version(sql: &Client) -> i32 {
     row.expect("the server has a version").get(0)
 }
 
-/// A library user's server on each side, after as many reads of tenants at random.
+/// Measures a library user's server on each side after the same number of reads of random tenants.
 async fn memory(report: &mut Report, few: &Side, many: &Side, scale: &Scale) {
     report.section(&format!(
         "a server's memory after {} reads over HTTP by {CLIENTS} clients",
@@ -286,17 +288,20 @@ async fn memory(report: &mut Report, few: &Side, many: &Side, scale: &Scale) {
     ));
     let mut own = Vec::new();
     for (name, side) in [("few", few), ("many", many)] {
-        let site = Site::start_with_route(&side.ground).await;
+        let server = ServerProcess::start_with_route(&side.fixture).await;
         let tenants = &side.tenants;
-        site.by_all_clients(scale.requests, |_| site.read(tenants[random(tenants.len())])).await;
-        site::note_memory(report, name, site.pid());
-        own.extend(machine::memory(site.pid()).map(|(resident, _)| resident));
+        server
+            .by_all_clients(scale.requests, |_| server.read(tenants[random(tenants.len())]))
+            .await;
+        server_process::note_memory(report, name, server.pid());
+        own.extend(machine::memory(server.pid()).map(|(resident, _)| resident));
         let backends = machine::backends(&side.sql, RUNTIME_LOGIN).await;
-        let theirs = backends.iter().filter_map(|pid| machine::memory(*pid)).map(|(_, own)| own);
+        let backend_memory =
+            backends.iter().filter_map(|pid| machine::memory(*pid)).map(|(_, own)| own);
         report.note(&format!(
             "    PostgreSQL's {} backends beside it: {:.0} MiB of their own",
             backends.len(),
-            theirs.sum::<f64>()
+            backend_memory.sum::<f64>()
         ));
     }
     if let [few, many] = own[..] {
@@ -305,17 +310,17 @@ async fn memory(report: &mut Report, few: &Side, many: &Side, scale: &Scale) {
     }
 }
 
-/// A number below the bound.
+/// Returns a random number below the bound.
 fn random(bound: usize) -> usize {
     let (high, _) = Uuid::new_v4().as_u64_pair();
     usize::try_from(high % bound as u64).expect("below the bound")
 }
 
-/// The door to the tenants, with a connection for each client and the time limits that are the login's own.
-fn reader(ground: &Ground) -> Db {
+/// Returns the guarded database with a connection for each client and the time limits of the login.
+fn reader(fixture: &Fixture) -> Db {
     let url = DatabaseUrl::parse("postgres://localhost/x?sslmode=disable&user=x").expect("a URL");
     let tls = Connector::new(url.ssl()).expect("TLS can be left out").make_tls();
-    let owner = ground.server.connect_config("rowhouse");
+    let owner = fixture.server.connect_config("rowhouse");
     let mut runtime = owner.clone();
     runtime.user(RUNTIME_LOGIN);
     let endpoint = |config| Endpoint { config, tls: tls.clone() };

@@ -1,17 +1,16 @@
-//! A whole set-up over HTTP, as clients send it, and where its time goes: hashing the password, the
-//! database, the rest.
+//! A complete set-up over HTTP and the parts of its time: hashing the password, the database, the rest.
 //!
-//! A real `App` with the default (OWASP) hash parameters, in this process, so that clients, server and
-//! PostgreSQL share the machine's cores. The parts are measured by themselves with as many at once: the
-//! hasher alone, and `Provisioning::provision` with the weakest hash alone. What is left over is HTTP, JSON,
-//! recognising the caller, and whatever the parts do not share as well together as each does alone.
+//! The server is an `App` with the default (OWASP) hash parameters in this process, so that clients, server and
+//! PostgreSQL share the machine's cores. The parts are also measured alone with the same concurrency: the hasher,
+//! and `Provisioning::provision` with the weakest hash. The rest is HTTP, JSON, authentication, and the time that
+//! the parts lose by sharing the cores.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
 )]
-#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::time::Instant;
@@ -21,44 +20,46 @@ use rowhouse::app::{App, Backend, Options};
 use rowhouse::auth::password::{Hasher, Params};
 use rowhouse::domain::names::Password;
 use support::report::Args;
-use support::{Contender, Ground, Report, Samples, WEAKEST_HASH, interleave, machine, ms, wish};
+use support::{
+    Contender, Fixture, Report, Samples, WEAKEST_HASH, interleave, machine, ms, provision_command,
+};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// Set-ups that each client sends in a round.
+/// Number of set-ups that each client sends in a round.
 const EACH: usize = 3;
 
 #[tokio::main]
 async fn main() {
     let args = Args::read();
     let (rounds, clients): (usize, &[usize]) = if args.quick { (2, &[2]) } else { (11, &[1, 8]) };
-    let ground = Ground::start().await;
-    let sql = ground.connect().await;
-    let backend = ground.backend(&WEAKEST_HASH).await;
-    let site = Site::start(&ground).await;
+    let fixture = Fixture::start().await;
+    let sql = fixture.connect().await;
+    let backend = fixture.backend(&WEAKEST_HASH).await;
+    let server = HttpServer::start(&fixture).await;
     let hasher = hasher();
     let mut report = Report::begin(args, "setup_http", machine::line(&sql).await);
     for count in clients {
-        measure(&mut report, &site, &hasher, &backend, (rounds, *count)).await;
+        measure(&mut report, &server, &hasher, &backend, (rounds, *count)).await;
     }
     report.end();
-    site.stop().await;
+    server.stop().await;
     backend.close().await;
     drop(sql);
-    ground.stop().await;
+    fixture.stop().await;
 }
 
 async fn measure(
     report: &mut Report,
-    site: &Site,
+    server: &HttpServer,
     hasher: &Hasher,
     backend: &Backend,
     (rounds, clients): (usize, usize),
 ) {
     let contenders = [
-        Contender::new("set-up over HTTP", || at_once(clients, || site.set_up())),
-        Contender::new("the hash alone", || at_once(clients, || hash(hasher))),
-        Contender::new("the database alone", || at_once(clients, || provision(backend))),
+        Contender::new("set-up over HTTP", || concurrently(clients, || server.set_up())),
+        Contender::new("the hash alone", || concurrently(clients, || hash(hasher))),
+        Contender::new("the database alone", || concurrently(clients, || provision(backend))),
     ];
     let samples = interleave(rounds, &contenders).await;
     let plural = if clients == 1 { "client" } else { "clients" };
@@ -74,8 +75,8 @@ async fn measure(
     report.figure("set-ups", 1000.0 / whole.median(), "a second");
 }
 
-/// Lets so many clients work at once, and gives the milliseconds from one finished piece to the next.
-async fn at_once<F: Future<Output = ()>>(clients: usize, work: impl Fn() -> F) -> f64 {
+/// Runs concurrent clients and returns the milliseconds from one completed call to the next.
+async fn concurrently<F: Future<Output = ()>>(clients: usize, work: impl Fn() -> F) -> f64 {
     let begin = Instant::now();
     let client = || async {
         for _ in 0..EACH {
@@ -84,13 +85,13 @@ async fn at_once<F: Future<Output = ()>>(clients: usize, work: impl Fn() -> F) -
     };
     join_all((0..clients).map(|_| client())).await;
     #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
-    let pieces = (clients * EACH) as f64;
-    ms(begin.elapsed()) / pieces
+    let calls = (clients * EACH) as f64;
+    ms(begin.elapsed()) / calls
 }
 
 fn hasher() -> Hasher {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Hasher::new(Params::default(), cores, 256).expect("OWASP's parameters can be used")
+    Hasher::new(Params::default(), cores, 256).expect("OWASP's parameters are valid")
 }
 
 async fn hash(hasher: &Hasher) {
@@ -99,12 +100,13 @@ async fn hash(hasher: &Hasher) {
 }
 
 async fn provision(backend: &Backend) {
-    let made = backend.services.provisioning.provision(&backend.operator(), wish()).await;
+    let made =
+        backend.services.provisioning.provision(&backend.operator(), provision_command()).await;
     made.expect("a tenant can be made");
 }
 
-/// A server with the default settings, and a client of it.
-struct Site {
+/// A server with the default settings, and a client.
+struct HttpServer {
     address: String,
     token: String,
     client: reqwest::Client,
@@ -112,10 +114,10 @@ struct Site {
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-impl Site {
-    async fn start(ground: &Ground) -> Self {
+impl HttpServer {
+    async fn start(fixture: &Fixture) -> Self {
         let token = Uuid::new_v4().to_string();
-        let settings = ground.settings(&[("root_token", token.as_str())]);
+        let settings = fixture.settings(&[("root_token", token.as_str())]);
         let app = App::build(settings, Options::default()).await.expect("the server starts");
         let address = format!("http://{}", app.addr());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,23 +1,21 @@
-//! What a set-up costs that finds a vacancy: over HTTP against the password hash alone, and its database
-//! part against a transaction that is committed with nothing in it.
+//! The cost of a set-up that claims a vacancy: over HTTP against the password hash alone, and its database part
+//! against an empty transaction.
 //!
-//! A real `App` with the default (OWASP) hash parameters, in this process, so that clients, server and
-//! PostgreSQL share the machine's cores. The stock is filled before each round, and so large that the server
-//! does not begin to refill it meanwhile; what the filling leaves to do (tables to vacuum) falls on whoever comes
-//! first, which is another contender each time. Figures are medians of the times of single calls. Where there is
-//! only the database, a client's first calls of a round do not count: all that they would tell is that the filling
-//! has emptied the caches of the server's processes. *Empty* transactions come in two kinds: one that had
-//! nothing to commit and so waits for no disk, and one whose commit is on disk when it is answered, as that of a
-//! set-up is. The goal is against the second; the first is shown beside it. Statements of the control plane are
-//! cached, as they are unless a pooler stands before the server, and unnamed beside it, as they are behind one:
-//! what that adds is parsing and planning.
+//! The server is an `App` with the default (OWASP) hash parameters in this process, so that clients, server and
+//! PostgreSQL share the machine's cores. The stock is filled before each round and large enough that the server
+//! does not refill it during the round; the work that filling leaves (tables to vacuum) falls on the first contender,
+//! which is another one in each round. Figures are medians of the times of single calls. Where only the database is
+//! measured, a client's first calls of a round do not count, because filling has emptied the caches of the backends.
+//! There are two kinds of *empty* transactions: one with nothing to commit, which waits for no disk, and one whose
+//! commit is on disk when it is answered, like that of a set-up. The goal compares with the second. Statements of the
+//! control plane are cached, as by default, and also unnamed, as behind a pooler, which adds parsing and planning.
 #![expect(
     unreachable_pub,
     reason = "a benchmark exports nothing; `pub` means shared between its files"
 )]
-#![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 
-#[expect(dead_code, reason = "each benchmark uses a part of what they share")]
+#[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
 use std::cell::RefCell;
@@ -31,73 +29,75 @@ use rowhouse::service::provisioning::ProvisionTenant;
 use support::proxy::Proxy;
 use support::report::{Args, Goal};
 use support::{
-    Contender, Ground, Report, Samples, WEAKEST_HASH, interleave_after, machine, ms, wish,
+    Contender, Fixture, Report, Samples, WEAKEST_HASH, interleave_after, machine, ms,
+    provision_command,
 };
 use tokio::sync::oneshot;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// Calls that each client makes in a round where a password is hashed or a schema built in each.
+/// Number of calls of each client in a round where each call hashes a password or builds a schema.
 const FEW: usize = 5;
 
-/// Calls that each client makes in a round where there is only the database.
+/// Number of calls of each client in a round where only the database is measured.
 const MANY: usize = 20;
 
-/// Calls before these that do not count.
+/// Number of calls before these that do not count.
 const WARM_UP: usize = 5;
 
-/// Twice what a round of the most clients takes, and some: a server refills when half are gone.
+/// More than twice the set-ups of a round with the most clients, because a server refills when half are claimed.
 const STOCK: &str = "1000";
 
-/// An empty transaction: its BEGIN and COMMIT travel together.
+/// An empty transaction in one message.
 const NOTHING: &str = "BEGIN; COMMIT";
-/// An empty transaction that must reach the disk: a message in the log, and no row.
+/// A transaction that writes only a message to the write-ahead log, so that its commit waits for the disk.
 const TO_DISK: &str = "BEGIN; SELECT pg_logical_emit_message(true, '', ''); COMMIT";
 
 #[tokio::main]
 async fn main() {
     let args = Args::read();
     let (rounds, clients): (usize, &[usize]) = if args.quick { (2, &[2]) } else { (15, &[1, 8]) };
-    let ground = Ground::start().await;
-    let sql = ground.connect().await;
-    let site = Site::start(&ground).await;
+    let fixture = Fixture::start().await;
+    let sql = fixture.connect().await;
+    let server = HttpServer::start(&fixture).await;
     let stock = ("tenants.vacancies", STOCK);
-    let backend = ground.backend(&[WEAKEST_HASH[0], WEAKEST_HASH[1], stock]).await;
+    let backend = fixture.backend(&[WEAKEST_HASH[0], WEAKEST_HASH[1], stock]).await;
     let unnamed = ("database.statements", "unnamed");
-    let unnaming = ground.backend(&[WEAKEST_HASH[0], WEAKEST_HASH[1], stock, unnamed]).await;
+    let unnamed_backend =
+        fixture.backend(&[WEAKEST_HASH[0], WEAKEST_HASH[1], stock, unnamed]).await;
     let builder =
-        ground.backend(&[WEAKEST_HASH[0], WEAKEST_HASH[1], ("tenants.vacancies", "0")]).await;
+        fixture.backend(&[WEAKEST_HASH[0], WEAKEST_HASH[1], ("tenants.vacancies", "0")]).await;
     let hasher = hasher();
     let mut report = Report::begin(args, "vacancies", machine::line(&sql).await);
     for count in clients {
-        let empty: Vec<Client> = join_all((0..*count).map(|_| ground.connect())).await;
+        let empty: Vec<Client> = join_all((0..*count).map(|_| fixture.connect())).await;
         let bench = Bench {
-            site: &site,
+            server: &server,
             backend: &backend,
-            unnaming: &unnaming,
+            unnamed_backend: &unnamed_backend,
             builder: &builder,
             hasher: &hasher,
         };
         bench.measure(&mut report, &empty, (rounds, *count)).await;
     }
-    site.assert_that_none_was_missed().await;
-    round_trips(&mut report, &ground).await;
+    server.assert_no_claim_missed().await;
+    round_trips(&mut report, &fixture).await;
     report.end();
-    site.stop().await;
+    server.stop().await;
     backend.close().await;
-    unnaming.close().await;
+    unnamed_backend.close().await;
     builder.close().await;
     drop(sql);
-    ground.stop().await;
+    fixture.stop().await;
 }
 
 struct Bench<'a> {
-    site: &'a Site,
-    /// Takes vacancies.
+    server: &'a HttpServer,
+    /// Claims vacancies.
     backend: &'a Backend,
-    /// Takes vacancies too, with `database.statements = unnamed`.
-    unnaming: &'a Backend,
-    /// Takes none.
+    /// Claims vacancies, with `database.statements = unnamed`.
+    unnamed_backend: &'a Backend,
+    /// Claims none.
     builder: &'a Backend,
     hasher: &'a Hasher,
 }
@@ -110,24 +110,24 @@ impl Bench<'_> {
         (rounds, clients): (usize, usize),
     ) {
         let contenders = [
-            Contender::new("the hash alone", || at_once(clients, FEW, |_| hash(self.hasher))),
+            Contender::new("the hash alone", || concurrently(clients, FEW, |_| hash(self.hasher))),
             Contender::new("set-up over HTTP, with a vacancy", || {
-                at_once(clients, FEW, |_| self.site.set_up())
+                concurrently(clients, FEW, |_| self.server.set_up())
             }),
             Contender::new("empty, nothing to commit", || {
-                warm_at_once(clients, |client| run(&empty[client], NOTHING))
+                concurrently_warm(clients, |client| run(&empty[client], NOTHING))
             }),
             Contender::new("empty, committed to disk", || {
-                warm_at_once(clients, |client| run(&empty[client], TO_DISK))
+                concurrently_warm(clients, |client| run(&empty[client], TO_DISK))
             }),
             Contender::new("the database part, with a vacancy", || {
-                warm_at_once(clients, |_| provision(self.backend, wish()))
+                concurrently_warm(clients, |_| provision(self.backend, provision_command()))
             }),
             Contender::new("the database part, with a vacancy, unnamed", || {
-                warm_at_once(clients, |_| provision(self.unnaming, wish()))
+                concurrently_warm(clients, |_| provision(self.unnamed_backend, provision_command()))
             }),
             Contender::new("the database part, built", || {
-                at_once(clients, FEW, |_| provision(self.builder, wish()))
+                concurrently(clients, FEW, |_| provision(self.builder, provision_command()))
             }),
         ];
         let samples = interleave_after(rounds, &contenders, || self.fill()).await;
@@ -151,9 +151,8 @@ impl Bench<'_> {
     }
 }
 
-/// Lets so many clients work at once, each so many times, and gives the median of the milliseconds that each call
-/// took.
-async fn at_once<F: Future<Output = ()>>(
+/// Runs concurrent clients, each with this many calls, and returns the median milliseconds of a call.
+async fn concurrently<F: Future<Output = ()>>(
     clients: usize,
     each: usize,
     work: impl Fn(usize) -> F,
@@ -170,15 +169,18 @@ async fn at_once<F: Future<Output = ()>>(
     Samples(took.into_inner()).median()
 }
 
-/// As [`at_once`], with [`MANY`] calls that count.
-async fn warm_at_once<F: Future<Output = ()>>(clients: usize, work: impl Fn(usize) -> F) -> f64 {
-    at_once(clients, WARM_UP, &work).await;
-    at_once(clients, MANY, &work).await
+/// As [`concurrently`], with [`WARM_UP`] calls that do not count before [`MANY`] that do.
+async fn concurrently_warm<F: Future<Output = ()>>(
+    clients: usize,
+    work: impl Fn(usize) -> F,
+) -> f64 {
+    concurrently(clients, WARM_UP, &work).await;
+    concurrently(clients, MANY, &work).await
 }
 
 fn hasher() -> Hasher {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Hasher::new(Params::default(), cores, 256).expect("OWASP's parameters can be used")
+    Hasher::new(Params::default(), cores, 256).expect("OWASP's parameters are valid")
 }
 
 async fn hash(hasher: &Hasher) {
@@ -190,30 +192,30 @@ async fn run(sql: &Client, script: &str) {
     sql.batch_execute(script).await.expect("a transaction can be committed");
 }
 
-async fn provision(backend: &Backend, wish: ProvisionTenant) {
-    let made = backend.services.provisioning.provision(&backend.operator(), wish).await;
+async fn provision(backend: &Backend, command: ProvisionTenant) {
+    let made = backend.services.provisioning.provision(&backend.operator(), command).await;
     made.expect("a tenant can be made");
 }
 
-/// Counts the round trips of a set-up with a vacancy.
-async fn round_trips(report: &mut Report, ground: &Ground) {
+/// Reports the round trips of a set-up with a vacancy.
+async fn round_trips(report: &mut Report, fixture: &Fixture) {
     const TIMES: usize = 5;
-    let proxy = Proxy::start(ground.server.socket_dir(), ground.server.port());
-    let through = ground.url_through(&proxy);
+    let proxy = Proxy::start(fixture.server.socket_dir(), fixture.server.port());
+    let through = fixture.url_through(&proxy);
     let values = [
         WEAKEST_HASH[0],
         WEAKEST_HASH[1],
         ("tenants.vacancies", STOCK),
         ("database.url", through.as_str()),
     ];
-    let backend = ground.backend(&values).await;
+    let backend = fixture.backend(&values).await;
     report.section("round trips of a set-up with a vacancy");
     for keyed in [false, true] {
         let make = async || {
             let idempotency_key = keyed.then(|| Uuid::now_v7().to_string());
-            provision(&backend, ProvisionTenant { idempotency_key, ..wish() }).await;
+            provision(&backend, ProvisionTenant { idempotency_key, ..provision_command() }).await;
         };
-        // The first one opens the connection.
+        // The first set-up opens the connection.
         make().await;
         let before = proxy.round_trips();
         for _ in 0..TIMES {
@@ -226,8 +228,8 @@ async fn round_trips(report: &mut Report, ground: &Ground) {
     backend.close().await;
 }
 
-/// A server with the default settings but for the stock, and a client of it.
-struct Site {
+/// A server with the default settings except for the stock, and a client.
+struct HttpServer {
     address: String,
     token: String,
     client: reqwest::Client,
@@ -235,11 +237,11 @@ struct Site {
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-impl Site {
-    async fn start(ground: &Ground) -> Self {
+impl HttpServer {
+    async fn start(fixture: &Fixture) -> Self {
         let token = Uuid::new_v4().to_string();
         let settings =
-            ground.settings(&[("root_token", token.as_str()), ("tenants.vacancies", STOCK)]);
+            fixture.settings(&[("root_token", token.as_str()), ("tenants.vacancies", STOCK)]);
         let app = App::build(settings, Options::default()).await.expect("the server starts");
         let address = format!("http://{}", app.addr());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -256,10 +258,11 @@ impl Site {
         assert_eq!(answer.expect("the server answers").status(), 201);
     }
 
-    /// Every set-up over HTTP must have found one, or it is not what was to be measured.
-    async fn assert_that_none_was_missed(&self) {
+    /// Asserts that every set-up over HTTP claimed a vacancy; otherwise the figures are of something else.
+    async fn assert_no_claim_missed(&self) {
         let answer = self.client.get(format!("{}/metrics", self.address)).send().await;
-        let metrics = answer.expect("the server answers").text().await.expect("it is text");
+        let metrics =
+            answer.expect("the server answers").text().await.expect("the metrics are text");
         let none = "rowhouse_vacancy_claims{outcome=\"missed\"} 0";
         assert!(metrics.lines().any(|line| line == none), "some set-ups found no vacancy");
     }

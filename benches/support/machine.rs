@@ -1,12 +1,12 @@
-//! What the machine is, and what it says of processes: CPU time and memory, from `/proc` where there is
-//! one. Elsewhere those figures are left out.
+//! The machine, and the CPU time and memory of processes, read from `/proc`. On systems without `/proc` those
+//! figures are left out.
 
 use std::fs;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
-/// Cores, processor, memory, server and build in one line.
+/// Returns cores, processor, memory, server and build in one line.
 pub async fn line(sql: &Client) -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let first = |path: &str, key: &str| {
@@ -24,12 +24,12 @@ pub async fn line(sql: &Client) -> String {
     format!("{cores} cores ({processor}){memory}, PostgreSQL {server}, fsync on, {build} build")
 }
 
-/// CPU time of the thread that asks.
+/// Returns the CPU time of the calling thread.
 pub fn cpu_time_of_this_thread() -> Option<Duration> {
     on_cpu("/proc/thread-self/schedstat")
 }
 
-/// CPU time of several processes of one thread each, as PostgreSQL's are.
+/// Returns the CPU time of several single-threaded processes, such as PostgreSQL's.
 pub fn cpu_time_of(pids: &[u32]) -> Option<Duration> {
     pids.iter().map(|pid| on_cpu(&format!("/proc/{pid}/schedstat"))).sum()
 }
@@ -39,15 +39,14 @@ fn on_cpu(path: &str) -> Option<Duration> {
     text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
-/// The processes that serve the connections of one login.
+/// Returns the process ids of a login's backends.
 pub async fn backends(sql: &Client, login: &str) -> Vec<u32> {
     let query = "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()";
     let rows = sql.query(query, &[&login]).await.expect("activity can be read");
     rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect()
 }
 
-/// A process's memory in MiB: all that is resident, and the part that is its alone (no files, no shared
-/// buffers).
+/// Returns a process's memory in MiB: all that is resident, and the anonymous part (no files, no shared buffers).
 pub fn memory(pid: u32) -> Option<(f64, f64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let mib = |key: &str| {

@@ -1,13 +1,13 @@
-//! What all benchmarks share: a PostgreSQL to measure on, rounds, medians, and one way to report.
+//! Shared code of the benchmarks: a PostgreSQL server, rounds, medians, and reports.
 //!
-//! The server is an embedded one with full durability, on a folder under `target`. Contenders run in
-//! turns within each round, in an order that rotates, so that whatever else the machine does falls on all
-//! of them; a ratio is the median of the rounds' ratios, never one of two medians.
+//! The server is an embedded one with full durability in a folder under `target`. Contenders run in turns within
+//! each round, in rotating order, so that other load on the machine affects all of them; a ratio is the median of
+//! the rounds' ratios, not the ratio of two medians.
 
 pub mod machine;
 pub mod proxy;
 pub mod report;
-pub mod site;
+pub mod server_process;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,27 +32,27 @@ pub use report::Report;
 /// The embedded server's database.
 const DATABASE: &str = "rowhouse";
 
-/// Connections that the embedded server allows.
+/// The embedded server's `max_connections`.
 const MAX_CONNECTIONS: u16 = 120;
 
-/// What the folders of benchmarks are called, before the number of the process.
+/// The prefix of a benchmark's folder, before the process id.
 const FOLDER: &str = "bench-";
 
-/// How many tenants are made at the same time, where only their number matters.
-const MAKERS: usize = 4;
+/// Number of tenants that are created at the same time where only their number matters.
+const CREATORS: usize = 4;
 
-/// A server of the benchmark's own.
-pub struct Ground {
+/// A PostgreSQL server of the benchmark.
+pub struct Fixture {
     pub server: Server,
     folder: PathBuf,
 }
 
-impl Ground {
+impl Fixture {
     pub async fn start() -> Self {
         Self::start_beside("").await
     }
 
-    /// One more beside others of this process; `name` sets its folder apart.
+    /// Starts one of several servers of this process; `name` distinguishes its folder.
     pub async fn start_beside(name: &str) -> Self {
         let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         sweep(&home);
@@ -72,44 +72,45 @@ impl Ground {
         self.server.database_url(DATABASE)
     }
 
-    /// The same server, reached through a proxy.
+    /// Returns the URL of this server through a proxy.
     pub fn url_through(&self, proxy: &proxy::Proxy) -> String {
         let socket = proxy.socket_dir().display().to_string().replace('/', "%2F");
         format!("postgres://rowhouse@/{DATABASE}?host={socket}&port={}", self.server.port())
     }
 
-    /// A connection as the owner.
+    /// Opens a connection as the owner.
     pub async fn connect(&self) -> Client {
         let config = self.server.connect_config(DATABASE);
-        let (client, connection) = config.connect(NoTls).await.expect("the server takes us");
+        let (client, connection) =
+            config.connect(NoTls).await.expect("the server accepts the connection");
         tokio::spawn(connection);
         client
     }
 
-    /// Settings on this server, these values on top.
+    /// Returns settings for this server, overridden by these values.
     pub fn settings(&self, values: &[(&'static str, &str)]) -> Settings {
         let mut all = vec![
             ("database.url", self.url()),
             ("listen", "127.0.0.1:0".to_owned()),
-            // Given, so that none is made and kept in the folder that this runs in.
+            // Set, so that no token is generated and stored in the current folder.
             ("root_token", Uuid::new_v4().to_string()),
-            // One caller is all the load there is.
+            // All load comes from one caller.
             ("limits.requests_token", "0".to_owned()),
             ("limits.requests_tenant", "0".to_owned()),
-            // What is built in the background would be measured with the rest.
+            // Vacancies built in the background would affect the figures.
             ("tenants.vacancies", "0".to_owned()),
         ];
         all.extend(values.iter().map(|(key, value)| (*key, (*value).to_owned())));
         Settings::from_values(&all).expect("the settings of a benchmark are good")
     }
 
-    /// The house without its front door.
+    /// Opens a backend, which has no HTTP listener.
     pub async fn backend(&self, values: &[(&'static str, &str)]) -> Backend {
         let backend = Backend::open(&self.settings(values), &Options::default()).await;
         backend.expect("the database can be used")
     }
 
-    /// The server's log, so far.
+    /// Returns the server's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("postgres.log")).expect("the server has a log")
     }
@@ -120,7 +121,7 @@ impl Ground {
     }
 }
 
-/// Removes the folders of benchmarks that did not come to their end.
+/// Removes the folders of benchmarks whose process no longer exists.
 fn sweep(home: &Path) {
     for entry in std::fs::read_dir(home).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -133,12 +134,12 @@ fn sweep(home: &Path) {
     }
 }
 
-/// The cheapest password hash there is, where hashing is not what is measured.
+/// The cheapest password hash, for benchmarks that do not measure hashing.
 pub const WEAKEST_HASH: [(&str, &str); 2] =
     [("auth.hash_memory_kib", "8"), ("auth.hash_iterations", "1")];
 
-/// The wish for a tenant that nobody has wished for before.
-pub fn wish() -> ProvisionTenant {
+/// Returns a command for a set-up with a new slug and a new admin.
+pub fn provision_command() -> ProvisionTenant {
     let id = Uuid::now_v7().simple().to_string();
     let admin = NewAdmin {
         email: Email::parse(&format!("admin@{id}.example.com")).expect("an address"),
@@ -151,40 +152,44 @@ pub fn wish() -> ProvisionTenant {
     ProvisionTenant::new(name, slug, Admin::NewOrExisting(admin))
 }
 
-/// The same over HTTP.
+/// Returns the body of such a set-up over HTTP.
 pub fn setup_body() -> Value {
-    let wish = wish();
-    let slug = wish.slug.as_str();
+    let command = provision_command();
+    let slug = command.slug.as_str();
     json!({
         "name": "Bench", "slug": slug, "adminEmail": format!("admin@{slug}.example.com"),
         "adminPassword": "SecurePass123!", "adminFirstName": "Ada", "adminLastName": "Admin",
     })
 }
 
-/// Makes tenants until there are so many, and gives all their ids.
+/// Creates tenants up to this number and returns the ids of all.
 pub async fn fill(backend: &Backend, sql: &Client, wanted: usize) -> Vec<TenantId> {
     let there = tenants(sql).await.len();
     let left = std::sync::atomic::AtomicUsize::new(wanted.saturating_sub(there));
-    let maker = || async {
+    let creator = || async {
         use std::sync::atomic::Ordering::Relaxed;
         while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
-            let made = backend.services.provisioning.provision(&backend.operator(), wish()).await;
+            let made = backend
+                .services
+                .provisioning
+                .provision(&backend.operator(), provision_command())
+                .await;
             made.expect("a tenant can be made");
         }
     };
-    futures_util::future::join_all((0..MAKERS).map(|_| maker())).await;
+    futures_util::future::join_all((0..CREATORS).map(|_| creator())).await;
     tenants(sql).await
 }
 
-/// The ids of all tenants, oldest first.
+/// Returns the ids of all tenants, oldest first.
 pub async fn tenants(sql: &Client) -> Vec<TenantId> {
     let rows = sql.query("SELECT id FROM tenants ORDER BY id", &[]).await;
     rows.expect("tenants can be listed").iter().map(|row| row.get(0)).collect()
 }
 
-/// Puts one profile into each tenant.
-pub async fn furnish(sql: &Client, tenants: &[TenantId], row: Uuid) {
-    // Many tenants in one commit, few enough to fit in the lock table.
+/// Writes one profile into each tenant.
+pub async fn insert_profiles(sql: &Client, tenants: &[TenantId], row: Uuid) {
+    // Many tenants in one commit, but few enough for the lock table.
     for some in tenants.chunks(100) {
         let script: Vec<String> = some
             .iter()
@@ -201,21 +206,21 @@ pub async fn furnish(sql: &Client, tenants: &[TenantId], row: Uuid) {
     sql.batch_execute("CHECKPOINT").await.expect("a checkpoint can be made");
 }
 
-/// Tidies what all tenants share, the catalogs and the control plane. To tidy the tables of thousands of
-/// tenants, each with a row, would take minutes and change nothing.
-pub async fn tidy(sql: &Client) {
+/// Vacuums the tables that all tenants share, the catalogs and the control plane. Vacuuming the one-row tables of
+/// thousands of tenants would take minutes and change no figure.
+pub async fn vacuum_shared(sql: &Client) {
     let shared = "SELECT 'VACUUM ANALYZE ' || oid::regclass FROM pg_class
                    WHERE relkind = 'r' AND relnamespace IN ('pg_catalog'::regnamespace, 'public'::regnamespace)";
     for row in sql.query(shared, &[]).await.expect("the tables can be listed") {
-        sql.batch_execute(row.get(0)).await.expect("a table can be tidied");
+        sql.batch_execute(row.get(0)).await.expect("a table can be vacuumed");
     }
     sql.batch_execute("CHECKPOINT").await.expect("a checkpoint can be made");
 }
 
 /// Xorshift: cheap, and good enough to pick tenants.
-pub struct Dice(u64);
+pub struct Random(u64);
 
-impl Dice {
+impl Random {
     pub fn new() -> Self {
         Self(Uuid::new_v4().as_u64_pair().0 | 1)
     }
@@ -229,8 +234,8 @@ impl Dice {
     }
 }
 
-/// Both logins on a server that trusts whoever reaches its socket: the owner, whose this is, and the runtime
-/// login.
+/// Returns the endpoints of the owner and of the runtime login on a server with trust authentication on its
+/// socket. `owner` is the owner's configuration.
 pub fn endpoints(owner: tokio_postgres::Config) -> (Endpoint, Endpoint) {
     let url = DatabaseUrl::parse("postgres://localhost/x?sslmode=disable&user=x").expect("a URL");
     let tls = Connector::new(url.ssl()).expect("TLS can be left out").make_tls();
@@ -240,7 +245,7 @@ pub fn endpoints(owner: tokio_postgres::Config) -> (Endpoint, Endpoint) {
     (endpoint(owner), endpoint(runtime))
 }
 
-/// One of those that are measured against each other: a name, and one round's figure.
+/// One of the things measured against each other: a name, and a function that returns a round's figure.
 pub struct Contender<'a> {
     pub name: &'static str,
     pub run: Box<dyn Fn() -> LocalBoxFuture<'a, f64> + 'a>,
@@ -255,13 +260,13 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Lets each contender run once a round, in an order that rotates, and gives the figures of each in the
-/// order of the contenders. One more round comes first and does not count.
+/// Runs each contender once a round, in rotating order, and returns the figures of each in the order of the
+/// contenders. A first additional round does not count.
 pub async fn interleave(rounds: usize, contenders: &[Contender<'_>]) -> Vec<Samples> {
     interleave_after(rounds, contenders, async || {}).await
 }
 
-/// As [`interleave`], and does this before each round, so that what it leaves the machine to do falls on each
+/// As [`interleave`], with a preparation before each round. Work that it leaves to the machine affects each
 /// contender in turn.
 pub async fn interleave_after(
     rounds: usize,
@@ -282,7 +287,7 @@ pub async fn interleave_after(
     figures.into_iter().map(Samples).collect()
 }
 
-/// The figures of one contender, a round each.
+/// The figures of one contender, one for each round.
 #[derive(Debug, Clone)]
 pub struct Samples(pub Vec<f64>);
 
@@ -302,13 +307,13 @@ impl Samples {
         self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// This against that, round by round.
+    /// Returns the ratios to a baseline, round by round.
     pub fn against(&self, baseline: &Self) -> Self {
         Self(self.0.iter().zip(&baseline.0).map(|(ours, theirs)| ours / theirs).collect())
     }
 }
 
-/// Milliseconds, to fractions of a microsecond.
+/// Returns a duration in milliseconds, with fractions.
 pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

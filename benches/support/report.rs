@@ -1,13 +1,13 @@
-//! Says what was measured: a table for people, or with `--json` one document for machines.
+//! Prints the figures: a table for people, or with `--json` one document for programs.
 
 use serde_json::{Value, json};
 
 use super::Samples;
 
-/// What the command line asks for. Cargo's own `--bench` is ignored.
+/// The command line. Cargo's `--bench` is ignored.
 #[derive(Debug, Clone, Copy)]
 pub struct Args {
-    /// Few rounds and few tenants: shows that the benchmark runs, and no figure worth keeping.
+    /// Few rounds and few tenants: shows that the benchmark runs; the figures mean nothing.
     pub quick: bool,
     json: bool,
 }
@@ -19,7 +19,7 @@ impl Args {
     }
 }
 
-/// What a ratio should be.
+/// The goal of a ratio.
 #[derive(Debug, Clone, Copy)]
 pub enum Goal {
     AtMost(f64),
@@ -66,25 +66,25 @@ impl Report {
         format!("cargo bench --bench {}{quick}", self.benchmark)
     }
 
-    /// A heading.
+    /// Prints a heading.
     pub fn section(&mut self, title: &str) {
         self.say(&format!("\n{title}"));
         self.rows.push(json!({ "section": title }));
     }
 
-    /// A sentence that belongs to the figures.
+    /// Prints a sentence about the figures.
     pub fn note(&mut self, text: &str) {
         self.say(&format!("  {text}"));
         self.rows.push(json!({ "note": text }));
     }
 
-    /// A figure by itself.
+    /// Prints a single figure.
     pub fn figure(&mut self, what: &str, figure: f64, unit: &str) {
         self.say(&format!("  {what:48} {} {unit}", number(figure)));
         self.rows.push(json!({ "what": what, "median": figure, "unit": unit }));
     }
 
-    /// A median of several rounds.
+    /// Prints the median of several rounds, with the least and the most.
     pub fn measured(&mut self, what: &str, samples: &Samples, unit: &str) {
         let (median, least, most) = (samples.median(), samples.least(), samples.most());
         self.say(&format!(
@@ -100,7 +100,7 @@ impl Report {
         }));
     }
 
-    /// A ratio against the baseline of the same rounds, and whether it is what it should be.
+    /// Prints a ratio to the baseline of the same rounds, and whether it meets its goal.
     pub fn ratio(&mut self, what: &str, ratio: &Samples, goal: Option<Goal>) {
         let median = ratio.median();
         let verdict = goal.map(|goal| (goal.words(), goal.is_met(median)));

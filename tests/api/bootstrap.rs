@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::isolation::house::{endpoint, schema};
+use crate::isolation::fixture::{endpoint, schema};
 use crate::support::postgres::connect;
 use crate::support::{Program, TestDatabase, settings_for};
 

@@ -12,7 +12,7 @@ use rowhouse::pg::rules::{Isolation, PoolSizes, RUNTIME_LOGIN, Sharing, Statemen
 use rowhouse::pg::{Db, TenantTx};
 use serde_json::json;
 
-use crate::isolation::house::House;
+use crate::isolation::fixture::Fixture;
 use crate::support::TestApp;
 
 /// How often [`wait_until`] checks its condition, and the pause between two checks.
@@ -23,23 +23,23 @@ const PID: &str = "SELECT pg_backend_pid()";
 
 /// Tenants and the connections that they share.
 struct Shared {
-    house: House,
+    fixture: Fixture,
     database: Database,
     db: Db,
 }
 
 impl Shared {
     async fn new(tenants: usize, connections: usize, tenants_per_connection: usize) -> Self {
-        let house = House::build(Isolation::Role, tenants).await;
+        let fixture = Fixture::build(Isolation::Role, tenants).await;
         let tenants_per_connection = NonZeroUsize::new(tenants_per_connection);
         let sharing = Sharing { tenants_per_connection, ..Sharing::default() };
-        let database = house.shared(Statements::Unnamed, sharing);
+        let database = fixture.database_with(Statements::Unnamed, sharing);
         let db = pools(&database, connections);
-        Self { house, database, db }
+        Self { fixture, database, db }
     }
 
     fn tenant(&self, number: usize) -> TenantId {
-        self.house.tenants[number]
+        self.fixture.tenants[number]
     }
 
     async fn enter(&self, number: usize) -> TenantTx {
@@ -72,7 +72,7 @@ impl Shared {
     async fn backends(&self) -> HashSet<i32> {
         let sql =
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = $1";
-        let rows = self.house.owner.query(sql, &[&RUNTIME_LOGIN]).await;
+        let rows = self.fixture.owner.query(sql, &[&RUNTIME_LOGIN]).await;
         rows.expect("activity can be read").iter().map(|row| row.get(0)).collect()
     }
 }
@@ -218,7 +218,7 @@ async fn without_a_limit_a_connection_is_never_replaced() {
 async fn the_old_connection_serves_until_there_is_a_new_one() {
     let shared = Shared::new(2, 1, 1).await;
     let old = shared.serve(0).await;
-    shared.house.database.refuse_new_connections().await;
+    shared.fixture.database.refuse_new_connections().await;
     assert_eq!(shared.serve(1).await, old);
     // It is due for replacement, which fails. A request that waited for a new connection would fail too.
     wait_until("a replacement is tried", async || {
@@ -230,7 +230,7 @@ async fn the_old_connection_serves_until_there_is_a_new_one() {
         assert_eq!(shared.serve(number).await, old);
     }
     assert_eq!(shared.database.sharing_status().retired, 0);
-    shared.house.database.open().await;
+    shared.fixture.database.open().await;
     wait_until("it is replaced", async || {
         let pid = shared.serve(0).await;
         let is_retired = shared.database.sharing_status().retired > 0;
@@ -245,7 +245,7 @@ async fn the_old_connection_serves_until_there_is_a_new_one() {
 async fn the_connection_with_the_most_tenants_is_replaced_first() {
     let shared = Shared::new(5, 2, 1).await;
     let pids = shared.open_connections(2).await;
-    shared.house.database.refuse_new_connections().await;
+    shared.fixture.database.refuse_new_connections().await;
     // The connection with the most tenants comes second in the order in which slots are checked.
     let held = shared.enter(1).await;
     assert_eq!(pid(&held).await, pids[1]);
@@ -259,7 +259,7 @@ async fn the_connection_with_the_most_tenants_is_replaced_first() {
     held.commit().await.expect("it commits");
     // One connection has two tenants, the other three; both are due.
     assert_eq!(shared.database.sharing_status().tenants, 5);
-    shared.house.database.open().await;
+    shared.fixture.database.open().await;
     while shared.database.sharing_status().retired == 0 {
         tokio::task::yield_now().await; // opening the second new connection takes longer than one check
     }

@@ -1,13 +1,13 @@
-//! Fleet migrations: what is promised of a run, of its ledger, and of everybody who looks at either.
+//! Fleet migrations: the guarantees of a run, of its ledger, and of the commands and routes that read them.
 
 mod command;
 mod control;
+mod divergence;
 mod engine;
-mod fit;
-mod ground;
+mod fixture;
 mod kills;
-mod moves;
-mod outside;
+mod no_transaction;
 mod pruning;
+mod recovery;
 mod rehearsal;
-mod takeup;
+mod transitions;

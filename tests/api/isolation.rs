@@ -1,14 +1,15 @@
-//! What keeps tenants apart, tried from every side that we could think of.
+//! Tenant isolation, attacked in every way known to this project.
 //!
-//! `attacks` is a table of hostile statements, each sent through the door and, as if the door had a
-//! hole, raw: so it is known for each whether the database stops it or the door alone. The README's
-//! security table is this table in words. `leaks` looks at what the next borrower of a connection finds.
-//! `door` has the rules of `pg::scope` one by one. `crowd` does everything at once.
+//! `attacks` is a table of hostile statements. Each is sent through the guard (`TenantTx`) and, as if the
+//! guard failed, directly, so that the table records for each whether the database or only the guard stops
+//! it. The README's security table has the same lines in words. `session_state` checks what remains in a
+//! connection's session for its next user. `guard` checks the rules of `pg::scope` one by one.
+//! `concurrency` runs all of it at the same time.
 //!
-//! Found another way round? A line in the table first.
+//! A newly found attack is added to the table first.
 
 mod attacks;
-mod crowd;
-mod door;
-pub mod house;
-mod leaks;
+mod concurrency;
+pub mod fixture;
+mod guard;
+mod session_state;

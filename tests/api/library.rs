@@ -11,7 +11,7 @@ use rowhouse::{Problem, TenantTx};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::isolation::house;
+use crate::isolation::fixture;
 use crate::support::callers::send;
 use crate::support::scoped::{make_key, plaintext};
 use crate::support::{Answer, Caller, TestApp, TestTenant};
@@ -85,7 +85,7 @@ struct Site {
 
 async fn open_with(more: &[(&'static str, &str)]) -> Site {
     let mut builder = TestApp::builder()
-        .with("tenant_migrations", house::notes().display().to_string())
+        .with("tenant_migrations", fixture::notes().display().to_string())
         .with_routes(Arc::new(|config| {
             config
                 .service(notes)

@@ -1,8 +1,8 @@
-//! A tenant is made whole or not at all, whatever fails half-way.
+//! A set-up is atomic: it creates a complete tenant or nothing, whichever step fails.
 //!
-//! A failing step is brought about from outside, in the database: a constraint that nothing can satisfy, a
-//! table that is away, a right that was taken, a connection that ends. After each, the database is as it
-//! was, and once the obstacle is gone the same request succeeds.
+//! The tests make a step fail in the database: by a constraint that no row satisfies, a renamed table, a
+//! revoked privilege, or a terminated connection. After each failure the database is unchanged, and once
+//! the obstacle is removed the same request succeeds.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn set_up(app: &TestApp, slug: &str) -> Answer {
     app.root().post(SETUP, &TestApp::setup_body(slug)).await
 }
 
-/// How a step is made to fail, how that is undone, and what the caller is then told.
+/// The SQL that makes a step fail, the SQL that undoes it, and the status that the caller gets.
 struct Obstacle {
     step: &'static str,
     put: &'static str,
@@ -26,7 +26,7 @@ struct Obstacle {
     status: u16,
 }
 
-/// One for each statement of a set-up that can fail, in their order.
+/// One obstacle for each statement of a set-up that can fail, in order.
 const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         step: "take the idempotency key",
@@ -36,38 +36,38 @@ const OBSTACLES: &[Obstacle] = &[
     },
     Obstacle {
         step: "insert the tenant",
-        put: "ALTER TABLE tenants ADD CONSTRAINT nobody CHECK (false) NOT VALID",
-        remove: "ALTER TABLE tenants DROP CONSTRAINT nobody",
+        put: "ALTER TABLE tenants ADD CONSTRAINT obstacle CHECK (false) NOT VALID",
+        remove: "ALTER TABLE tenants DROP CONSTRAINT obstacle",
         status: 500,
     },
     Obstacle {
         step: "create the schema",
-        put: "CREATE EVENT TRIGGER nobody ON ddl_command_start WHEN TAG IN ('CREATE SCHEMA') EXECUTE FUNCTION refuse()",
-        remove: "DROP EVENT TRIGGER nobody",
+        put: "CREATE EVENT TRIGGER obstacle ON ddl_command_start WHEN TAG IN ('CREATE SCHEMA') EXECUTE FUNCTION refuse()",
+        remove: "DROP EVENT TRIGGER obstacle",
         status: 500,
     },
     Obstacle {
-        step: "grant rights on the schema",
-        put: "CREATE EVENT TRIGGER nobody ON ddl_command_end WHEN TAG IN ('ALTER DEFAULT PRIVILEGES') EXECUTE FUNCTION refuse()",
-        remove: "DROP EVENT TRIGGER nobody",
+        step: "grant privileges on the schema",
+        put: "CREATE EVENT TRIGGER obstacle ON ddl_command_end WHEN TAG IN ('ALTER DEFAULT PRIVILEGES') EXECUTE FUNCTION refuse()",
+        remove: "DROP EVENT TRIGGER obstacle",
         status: 500,
     },
     Obstacle {
         step: "migrate the schema",
-        put: "CREATE EVENT TRIGGER nobody ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
-        remove: "DROP EVENT TRIGGER nobody",
+        put: "CREATE EVENT TRIGGER obstacle ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
+        remove: "DROP EVENT TRIGGER obstacle",
         status: 500,
     },
     Obstacle {
-        step: "take the history from the tenant",
-        put: "CREATE EVENT TRIGGER nobody ON ddl_command_end WHEN TAG IN ('REVOKE') EXECUTE FUNCTION refuse()",
-        remove: "DROP EVENT TRIGGER nobody",
+        step: "revoke the history from the tenant",
+        put: "CREATE EVENT TRIGGER obstacle ON ddl_command_end WHEN TAG IN ('REVOKE') EXECUTE FUNCTION refuse()",
+        remove: "DROP EVENT TRIGGER obstacle",
         status: 500,
     },
     Obstacle {
         step: "insert the admin",
-        put: "ALTER TABLE users ADD CONSTRAINT nobody CHECK (false) NOT VALID",
-        remove: "ALTER TABLE users DROP CONSTRAINT nobody",
+        put: "ALTER TABLE users ADD CONSTRAINT obstacle CHECK (false) NOT VALID",
+        remove: "ALTER TABLE users DROP CONSTRAINT obstacle",
         status: 500,
     },
     Obstacle {
@@ -78,27 +78,27 @@ const OBSTACLES: &[Obstacle] = &[
     },
     Obstacle {
         step: "insert the audit event",
-        put: "ALTER TABLE audit_events ADD CONSTRAINT nobody CHECK (action <> 'tenant.create') NOT VALID",
-        remove: "ALTER TABLE audit_events DROP CONSTRAINT nobody",
+        put: "ALTER TABLE audit_events ADD CONSTRAINT obstacle CHECK (action <> 'tenant.create') NOT VALID",
+        remove: "ALTER TABLE audit_events DROP CONSTRAINT obstacle",
         status: 500,
     },
     Obstacle {
         step: "insert the idempotency record",
-        put: "ALTER TABLE idempotency_keys ADD CONSTRAINT nobody CHECK (false) NOT VALID",
-        remove: "ALTER TABLE idempotency_keys DROP CONSTRAINT nobody",
+        put: "ALTER TABLE idempotency_keys ADD CONSTRAINT obstacle CHECK (false) NOT VALID",
+        remove: "ALTER TABLE idempotency_keys DROP CONSTRAINT obstacle",
         status: 500,
     },
     Obstacle {
         step: "commit",
-        put: "ALTER TABLE tenants ADD CONSTRAINT nobody FOREIGN KEY (id) REFERENCES users (id)
+        put: "ALTER TABLE tenants ADD CONSTRAINT obstacle FOREIGN KEY (id) REFERENCES users (id)
                   DEFERRABLE INITIALLY DEFERRED NOT VALID",
-        remove: "ALTER TABLE tenants DROP CONSTRAINT nobody",
+        remove: "ALTER TABLE tenants DROP CONSTRAINT obstacle",
         status: 500,
     },
 ];
 
 #[tokio::test]
-async fn each_step_that_fails_leaves_a_clean_slate() {
+async fn each_failing_step_leaves_the_database_unchanged() {
     let app = TestApp::spawn().await;
     let sql = app.sql().await;
     let refuse = "CREATE SCHEMA obstacles;
@@ -116,7 +116,7 @@ async fn each_step_that_fails_leaves_a_clean_slate() {
         let answer = with_key(&app, &slug).await;
         let message = answer.refusal(obstacle.status).to_owned();
         assert_eq!(message, "Internal server error", "{step}");
-        assert!(!answer.text.contains("tenant_"), "{step} tells of the inside: {answer:?}");
+        assert!(!answer.text.contains("tenant_"), "{step} reveals internals: {answer:?}");
         sql.batch_execute(obstacle.remove)
             .await
             .unwrap_or_else(|error| panic!("{step}: {error:?}"));
@@ -134,7 +134,7 @@ async fn with_key(app: &TestApp, slug: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn an_owner_who_may_no_longer_create_roles_makes_nothing() {
+async fn an_owner_without_a_needed_privilege_creates_nothing() {
     let app = TestApp::spawn().await;
     let sql = app.sql().await;
     let login = format!("owner_of_{}", app.database.name());
@@ -183,7 +183,7 @@ async fn an_owner_who_may_no_longer_create_roles_makes_nothing() {
 }
 
 #[tokio::test]
-async fn a_failed_migration_leaves_no_schema_behind() {
+async fn a_failed_migration_leaves_no_schema() {
     let app = with_migrations(
         TestApp::builder(),
         &[
@@ -206,7 +206,7 @@ async fn a_failed_migration_leaves_no_schema_behind() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_in_the_middle_leaves_nothing_and_says_to_come_back() {
+async fn a_lost_connection_leaves_nothing_and_answers_503_with_retry_after() {
     let (app, lock) = MigrationLock::held(TestApp::builder()).await;
     let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
     let set_up_and_kill = async {
@@ -228,7 +228,7 @@ async fn a_connection_that_ends_in_the_middle_leaves_nothing_and_says_to_come_ba
 }
 
 #[tokio::test]
-async fn a_lock_that_is_not_given_up_is_a_conflict_that_leaves_nothing() {
+async fn a_lock_timeout_is_a_conflict_and_leaves_nothing() {
     let app = TestApp::builder().with("database.lock_timeout", "100ms").spawn().await;
     let before = Snapshot::of(&app).await;
     for table in ["tenants", "users", "memberships", "audit_events"] {
@@ -245,14 +245,14 @@ async fn a_lock_that_is_not_given_up_is_a_conflict_that_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_given_up_soon_is_waited_for() {
+async fn a_set_up_waits_for_a_lock_that_is_released_soon() {
     let app = TestApp::builder().with("database.lock_timeout", "200ms").spawn().await;
     let mut sql = app.sql().await;
     let held = sql.transaction().await.unwrap();
     held.batch_execute("LOCK TABLE audit_events IN SHARE MODE").await.unwrap();
     let body = TestApp::setup_body("acme");
     let root = app.root();
-    // Longer than one try takes: the transaction is sent again.
+    // Longer than one attempt waits for the lock, so the transaction is retried.
     let release = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         held.rollback().await.unwrap();
@@ -262,7 +262,7 @@ async fn a_lock_that_is_given_up_soon_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_request_over_its_time_is_refused_and_makes_nothing_behind_its_callers_back() {
+async fn a_timed_out_request_is_refused_and_creates_nothing_afterwards() {
     let (app, lock) =
         MigrationLock::held(TestApp::builder().with("http.request_timeout", "500ms")).await;
     let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
@@ -279,7 +279,7 @@ async fn a_request_over_its_time_is_refused_and_makes_nothing_behind_its_callers
 }
 
 #[tokio::test]
-async fn a_client_who_hangs_up_leaves_a_whole_tenant_or_none() {
+async fn a_disconnected_client_leaves_a_complete_tenant_or_none() {
     let (app, lock) = MigrationLock::held(TestApp::builder()).await;
     let strays = StrayRoles::of(&app).await;
     let body = TestApp::setup_body("acme").to_string();
@@ -288,7 +288,7 @@ async fn a_client_who_hangs_up_leaves_a_whole_tenant_or_none() {
         app.root_token,
         body.len()
     );
-    // One says goodbye, the other breaks off.
+    // One client closes its connection, the other resets it.
     for reset in [false, true] {
         let mut stream = wire::connect(&app).await;
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -306,19 +306,20 @@ async fn a_client_who_hangs_up_leaves_a_whole_tenant_or_none() {
     lock.wait_for_waiters(1).await;
     drop(stream);
     lock.release().await;
-    let whole = whole_or_absent(&app).await;
+    let is_complete = complete_or_absent(&app).await;
     strays.assert_no_more(&app).await;
     let answer = set_up(&app, "acme").await;
-    assert_eq!(answer.status, if whole { 409 } else { 201 });
+    assert_eq!(answer.status, if is_complete { 409 } else { 201 });
 }
 
-/// Waits until nothing runs any more, then fails unless there is one whole tenant or nothing of it.
-async fn whole_or_absent(app: &TestApp) -> bool {
+/// Waits until no session is active, then asserts that there is one complete tenant or nothing of it. Returns
+/// which of the two.
+async fn complete_or_absent(app: &TestApp) -> bool {
     let sql = app.sql().await;
     let busy = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()";
     for _ in 0..500 {
-        if sql.query_one(busy, &[]).await.expect("it can be read").get::<_, i64>(0) == 0 {
+        if sql.query_one(busy, &[]).await.expect("activity can be read").get::<_, i64>(0) == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -331,7 +332,7 @@ async fn whole_or_absent(app: &TestApp) -> bool {
 }
 
 #[tokio::test]
-async fn setups_go_on_beside_one_that_hangs() {
+async fn hanging_set_ups_do_not_block_other_requests() {
     let (app, lock) =
         MigrationLock::held(TestApp::builder().with("database.max_connections", "40")).await;
     let hanging: Vec<_> = ["a", "b"]
@@ -341,7 +342,7 @@ async fn setups_go_on_beside_one_that_hangs() {
         })
         .into();
     lock.wait_for_waiters(2).await;
-    // Whoever wants a slug that a running set-up holds waits for its end, and then learns it is taken.
+    // A set-up of a slug that a running set-up has inserted waits for it to end and is then refused.
     let waiting = tokio::spawn({
         let root = app.root();
         async move { root.post(SETUP, &TestApp::setup_body("a")).await }
@@ -350,7 +351,7 @@ async fn setups_go_on_beside_one_that_hangs() {
     assert_eq!(
         (list.status, &list.body),
         (200, &Value::Array(Vec::new())),
-        "nothing is seen early"
+        "no uncommitted tenant is listed"
     );
     lock.release().await;
     for answer in hanging {

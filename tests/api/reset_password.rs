@@ -1,5 +1,5 @@
-//! `POST /api/auth/reset-user-password`: who stands above somebody everywhere may set their password, which
-//! ends all their sessions; nobody else may.
+//! `POST /api/auth/reset-user-password`: only a caller whose role is above the user's in every tenant of the user
+//! sets the password, which ends all sessions of the user.
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -14,12 +14,12 @@ use crate::support::{Answer, Caller, PASSWORD, Snapshot, TestApp, TestTenant};
 const RESET: &str = "/api/auth/reset-user-password";
 const FRESH: &str = "NewSecurePass456!";
 
-fn wish(user: Uuid) -> Value {
+fn reset_body(user: Uuid) -> Value {
     json!({ "userId": user, "newPassword": FRESH })
 }
 
 async fn reset(caller: &Caller, tenant: Uuid, user: Uuid) -> Answer {
-    post_in(caller, tenant, RESET, &wish(user)).await
+    post_in(caller, tenant, RESET, &reset_body(user)).await
 }
 
 async fn log_in(app: &TestApp, email: &str, password: &str) -> Answer {
@@ -28,7 +28,7 @@ async fn log_in(app: &TestApp, email: &str, password: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_reset_sets_the_password_and_ends_all_sessions_at_once_in_every_process() {
+async fn a_reset_sets_the_password_and_ends_all_sessions_in_every_process() {
     let app = TestApp::spawn().await;
     let second = TestApp::builder().on(app.database.clone()).spawn().await;
     let acme = app.set_up("acme").await;
@@ -38,7 +38,7 @@ async fn a_reset_sets_the_password_and_ends_all_sessions_at_once_in_every_proces
         log_in(&app, "fde@example.com", PASSWORD).await,
         log_in(&second, "fde@example.com", PASSWORD).await,
     ];
-    let bystander = app.log_in(&acme.admin_email).await;
+    let second_session = app.log_in(&acme.admin_email).await;
 
     let done = reset(&admin, acme.id, user).await;
     assert_eq!(done.status, 200, "{done:?}");
@@ -55,8 +55,8 @@ async fn a_reset_sets_the_password_and_ends_all_sessions_at_once_in_every_proces
     }
     log_in(&app, "fde@example.com", PASSWORD).await.refusal(401);
     assert_eq!(log_in(&second, "fde@example.com", FRESH).await.status, 200);
-    for caller in [&admin, &bystander] {
-        assert_eq!(caller.get("/api/tenant/mine").await.status, 200, "others stay logged in");
+    for caller in [&admin, &second_session] {
+        assert_eq!(caller.get("/api/tenant/mine").await.status, 200, "other sessions are kept");
     }
     let sql = app.sql().await;
     let event =
@@ -69,13 +69,13 @@ async fn a_reset_sets_the_password_and_ends_all_sessions_at_once_in_every_proces
         event.get::<_, Value>(2),
         json!({ "user": user, "sessions_ended": 2, "tokens_ended": 0 })
     );
-    // Twice is as good as once.
+    // A repeated reset succeeds and is audited again.
     assert_eq!(reset(&admin, acme.id, user).await.status, 200);
     assert_eq!(events(&app, acme.id, "user.reset_password").await, 2);
 }
 
 #[tokio::test]
-async fn a_reset_ends_the_tokens_and_keys_of_the_user_everywhere_and_nobody_elses() {
+async fn a_reset_revokes_all_tokens_and_keys_of_the_user_and_no_others() {
     let app = TestApp::spawn().await;
     let second = TestApp::builder().on(app.database.clone()).spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
@@ -86,11 +86,11 @@ async fn a_reset_ends_the_tokens_and_keys_of_the_user_everywhere_and_nobody_else
     let make = async |by: &Caller, at: &TestTenant| {
         let body = json!({ "name": "ci", "permissions": ["VIEW_USERS", "MANAGE_API_KEYS"], "tenant_id": at.id });
         let made = by.post("/control/v1/tokens", &body).await;
-        app.bearer(made.body["token"].as_str().expect("it is shown once"))
+        app.bearer(made.body["token"].as_str().expect("the answer has the token"))
     };
     let members = |at: &TestTenant| format!("/control/v1/tenants/{}/members", at.slug);
     let token = make(&bo, &acme).await;
-    let theirs = [
+    let revoked = [
         (make(&token, &acme).await, &acme),
         (token, &acme),
         (make(&bo, &other).await, &other),
@@ -101,18 +101,18 @@ async fn a_reset_ends_the_tokens_and_keys_of_the_user_everywhere_and_nobody_else
         app.keyed(&plaintext(&make_key(&admin, acme.id, &["VIEW_USERS"]).await)),
         make(&app.root(), &acme).await,
     ];
-    for (caller, at) in &theirs {
+    for (caller, at) in &revoked {
         assert_eq!(caller.get(&members(at)).await.status, 200);
     }
-    // The one who helps stands above them in both.
+    // The root token outranks the user in both tenants.
     assert_eq!(reset(&second.root(), acme.id, user).await.status, 200);
-    for (caller, at) in &theirs {
+    for (caller, at) in &revoked {
         assert_eq!(caller.get(&members(at)).await.status, 401);
     }
     for caller in &others {
         assert_eq!(caller.get(&members(&acme)).await.status, 200);
     }
-    // Each is told of where it worked.
+    // Each revocation is audited in the tenant of its token or key.
     let count = async |at: &TestTenant, action: &str| events(&app, at.id, action).await;
     assert_eq!((count(&acme, "token.revoke").await, count(&acme, "api_key.revoke").await), (2, 0));
     assert_eq!(
@@ -122,7 +122,7 @@ async fn a_reset_ends_the_tokens_and_keys_of_the_user_everywhere_and_nobody_else
 }
 
 #[tokio::test]
-async fn no_key_that_is_made_during_a_reset_outlives_it() {
+async fn a_token_created_during_a_reset_does_not_outlive_it() {
     let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
     let acme = app.set_up("acme").await;
     let user = add_member(&app, &acme, "bo@example.com", "ADMIN").await;
@@ -130,7 +130,7 @@ async fn no_key_that_is_made_during_a_reset_outlives_it() {
     let token = json!({ "name": "x", "permissions": ["MANAGE_API_KEYS", "VIEW_USERS"], "tenant_id": acme.id });
     let token = bo.post("/control/v1/tokens", &token).await;
     let token = app.bearer(token.body["token"].as_str().unwrap());
-    // The reset stands still with everything written and nothing committed.
+    // Stands in for a reset that has written everything and committed nothing.
     let mut sql = app.sql().await;
     let held = sql.transaction().await.unwrap();
     held.execute("UPDATE users SET password_hash = 'x' WHERE id = $1", &[&user]).await.unwrap();
@@ -152,7 +152,10 @@ async fn no_key_that_is_made_during_a_reset_outlives_it() {
     let waiting = "SELECT count(*) FROM pg_stat_activity
                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 2 {
-        assert!(!late.iter().any(tokio::task::JoinHandle::is_finished), "they wait for the reset");
+        assert!(
+            !late.iter().any(tokio::task::JoinHandle::is_finished),
+            "the requests wait for the reset"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     held.commit().await.unwrap();
@@ -164,7 +167,7 @@ async fn no_key_that_is_made_during_a_reset_outlives_it() {
 }
 
 #[tokio::test]
-async fn a_new_password_in_the_settings_ends_the_sessions_and_leaves_tokens_and_keys() {
+async fn a_new_admin_password_in_the_settings_ends_sessions_and_keeps_tokens_and_keys() {
     let settings = |password: &str| {
         TestApp::builder()
             .with("admin_email", "root@example.com")
@@ -174,7 +177,7 @@ async fn a_new_password_in_the_settings_ends_the_sessions_and_leaves_tokens_and_
     let acme = app.set_up("acme").await;
     let admin = app.log_in("root@example.com").await;
     let key = plaintext(&make_key(&admin, acme.id, &["VIEW_USERS"]).await);
-    // The same again changes nothing.
+    // A restart with the same password changes nothing.
     let same = settings(PASSWORD).on(app.database.clone()).spawn().await;
     assert_eq!(admin.get("/api/tenant").await.status, 200);
     drop(same);
@@ -187,7 +190,7 @@ async fn a_new_password_in_the_settings_ends_the_sessions_and_leaves_tokens_and_
 }
 
 #[tokio::test]
-async fn only_who_stands_above_the_user_everywhere_may() {
+async fn only_a_caller_who_outranks_the_user_in_every_tenant_resets_the_password() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
@@ -203,13 +206,13 @@ async fn only_who_stands_above_the_user_everywhere_may() {
     let peer = add_member(&app, &acme, "peer@example.com", "ADMIN").await;
     let fde = add_member(&app, &acme, "fde@example.com", "FDE").await;
     let viewer = add_member(&app, &acme, "viewer@example.com", "VIEWER").await;
-    // A viewer in both tenants; an FDE here who runs the other one; a viewer here who is an admin everywhere.
+    // A viewer in both tenants; an FDE here who is an admin of the other; a viewer here who is a platform admin.
     let shared = add_member(&app, &acme, "shared@example.com", "VIEWER").await;
     join(&app, &other, shared, "VIEWER").await;
-    let boss = add_member(&app, &acme, "boss@example.com", "FDE").await;
-    join(&app, &other, boss, "ADMIN").await;
-    let guest = app.add_user("guest@example.com", Some("ADMIN")).await;
-    join(&app, &acme, guest, "VIEWER").await;
+    let other_admin = add_member(&app, &acme, "other-admin@example.com", "FDE").await;
+    join(&app, &other, other_admin, "ADMIN").await;
+    let platform_viewer = app.add_user("platform-viewer@example.com", Some("ADMIN")).await;
+    join(&app, &acme, platform_viewer, "VIEWER").await;
     let chief_here = app.add_user("chief2@example.com", Some("SUPER_ADMIN")).await;
     join(&app, &acme, chief_here, "VIEWER").await;
     let myself = user_id(&app, &acme.admin_email).await;
@@ -218,10 +221,19 @@ async fn only_who_stands_above_the_user_everywhere_may() {
         ("an admin here", &admin, vec![fde, viewer]),
         ("an admin here and there", &both, vec![fde, viewer, shared]),
         ("an admin everywhere", &platform, vec![fde, viewer, shared]),
-        ("a super admin", &chief, vec![fde, viewer, shared, boss, peer, guest, myself]),
-        ("the root", &root, vec![fde, viewer, shared, boss, peer, guest, chief_here, myself]),
+        (
+            "a super admin",
+            &chief,
+            vec![fde, viewer, shared, other_admin, peer, platform_viewer, myself],
+        ),
+        (
+            "the root",
+            &root,
+            vec![fde, viewer, shared, other_admin, peer, platform_viewer, chief_here, myself],
+        ),
     ] {
-        for target in [peer, fde, viewer, shared, boss, guest, chief_here, myself] {
+        for target in [peer, fde, viewer, shared, other_admin, platform_viewer, chief_here, myself]
+        {
             let hash = "SELECT password_hash FROM users WHERE id = $1";
             let sql = app.sql().await;
             let before: String = sql.query_one(hash, &[&target]).await.unwrap().get(0);
@@ -231,7 +243,7 @@ async fn only_who_stands_above_the_user_everywhere_may() {
                 assert_eq!(answer.status, 200, "{what}: {target}: {answer:?}");
                 assert_ne!(after, before);
             } else {
-                // What they are elsewhere is not told.
+                // The answer does not reveal the user's roles elsewhere.
                 assert_eq!(answer.refusal(403), "You may not do this", "{what}: {target}");
                 assert_eq!(after, before);
             }
@@ -240,7 +252,7 @@ async fn only_who_stands_above_the_user_everywhere_may() {
 }
 
 #[tokio::test]
-async fn whoever_may_not_reset_passwords_resets_none() {
+async fn a_caller_without_the_permission_resets_no_password() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let viewer = add_member(&app, &acme, "viewer@example.com", "VIEWER").await;
@@ -254,18 +266,18 @@ async fn whoever_may_not_reset_passwords_resets_none() {
     assert_eq!(reset(&fde, acme.id, viewer).await.refusal(403), missing);
     assert_eq!(reset(&admin, other.id, elsewhere).await.refusal(403), missing);
     reset(&app.anonymous(), acme.id, viewer).await.refusal(401);
-    // Who is not in the tenant is not found there, whoever they are elsewhere.
+    // A user who is not a member of the tenant is not found there, whatever their roles elsewhere.
     for target in [elsewhere, nowhere, Uuid::new_v4(), Uuid::nil()] {
         assert_eq!(reset(&admin, acme.id, target).await.refusal(404), "User not found");
     }
     assert_eq!(reset(&app.root(), acme.id, Uuid::new_v4()).await.refusal(404), "User not found");
     assert_eq!(Snapshot::of(&app).await, before);
-    // Whoever may do so everywhere may do it for a user of no tenant; there is no other way to.
+    // Only a caller with the permission on the whole platform resets a user of no tenant.
     assert_eq!(reset(&app.root(), acme.id, nowhere).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_credential_with_few_rights_does_not_become_somebody_with_more() {
+async fn a_key_with_few_permissions_does_not_reset_users_with_more() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
@@ -280,7 +292,7 @@ async fn a_credential_with_few_rights_does_not_become_somebody_with_more() {
     let token = token_with(&app, &["RESET_USER_PASSWORD"], None).await;
     for target in [viewer, fde, myself, shared] {
         for caller in [&only_reset, &token] {
-            // Logged in as the viewer they could read profiles, which they may not.
+            // Logged in as the viewer, the caller could read profiles, for which it has no permission.
             let answer = reset(caller, acme.id, target).await;
             assert_eq!(answer.refusal(403), "You may not do this");
         }
@@ -291,7 +303,7 @@ async fn a_credential_with_few_rights_does_not_become_somebody_with_more() {
     for target in [fde, shared, myself] {
         reset(&reader, acme.id, target).await.refusal(403);
     }
-    // All that an admin has is not more than an admin.
+    // A key with all permissions of an admin does not outrank an admin.
     let everything: Vec<_> = rowhouse::domain::Permission::ALL
         .iter()
         .filter(|permission| rowhouse::domain::Role::Admin.grants(**permission))
@@ -304,7 +316,7 @@ async fn a_credential_with_few_rights_does_not_become_somebody_with_more() {
 }
 
 #[tokio::test]
-async fn bad_resets_are_refused_by_every_field() {
+async fn an_invalid_reset_names_each_invalid_field() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
@@ -322,7 +334,7 @@ async fn bad_resets_are_refused_by_every_field() {
         ("newPassword", json!("x".repeat(1025)), "too_long"),
         ("newPassword", json!("NewSecure\0Pass"), "control_character"),
     ] {
-        let mut body = wish(user);
+        let mut body = reset_body(user);
         body[field] = value;
         let answer = post_in(&admin, acme.id, RESET, &body).await;
         assert_eq!(answer.refusal(400), "Validation failed");
@@ -331,17 +343,17 @@ async fn bad_resets_are_refused_by_every_field() {
     }
     let both = post_in(&admin, acme.id, RESET, &json!({})).await;
     assert_eq!(both.bad_fields(), ["userId", "newPassword"]);
-    assert_eq!(admin.post(RESET, &wish(user)).await.bad_fields(), ["x-tenant-id"]);
+    assert_eq!(admin.post(RESET, &reset_body(user)).await.bad_fields(), ["x-tenant-id"]);
     let no_body = call_in(&admin, acme.id, Method::POST, RESET, None).await;
     assert!(no_body.refusal(400).starts_with("The body is not valid JSON"), "{no_body:?}");
     assert_eq!(Snapshot::of(&app).await, before);
     let request = admin.request(Method::POST, RESET).header("x-tenant-id", acme.id.to_string());
     let request = request.header("content-type", "application/x-www-form-urlencoded");
-    assert_eq!(send(request.body(wish(user).to_string())).await.status, 200);
+    assert_eq!(send(request.body(reset_body(user).to_string())).await.status, 200);
 }
 
 #[tokio::test]
-async fn of_resets_at_once_each_is_whole() {
+async fn concurrent_resets_are_each_atomic() {
     let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
@@ -358,18 +370,18 @@ async fn of_resets_at_once_each_is_whole() {
     for password in &passwords {
         good += usize::from(log_in(&app, "fde@example.com", password).await.status == 200);
     }
-    assert_eq!(good, 1, "the last one holds");
+    assert_eq!(good, 1, "exactly one password is valid");
     assert_eq!(events(&app, acme.id, "user.reset_password").await, 4);
 }
 
 #[tokio::test]
-async fn no_log_in_with_the_old_password_outlives_the_reset() {
+async fn a_log_in_with_the_old_password_does_not_outlive_a_reset() {
     let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
     let acme = app.set_up("acme").await;
     let admin = app.log_in(&acme.admin_email).await;
     let user = add_member(&app, &acme, "fde@example.com", "FDE").await;
-    // The reset stands still with the new password written and not committed, while somebody logs in with
-    // the old one: they are told that it is wrong, when the reset is done.
+    // Stands in for a reset that has written the new password and not committed. A log-in with the old one
+    // waits for it and is then refused.
     let mut body = TestApp::setup_body("other");
     body["adminPassword"] = FRESH.into();
     assert_eq!(app.root().post("/api/tenant/setup", &body).await.status, 201);
@@ -388,7 +400,7 @@ async fn no_log_in_with_the_old_password_outlives_the_reset() {
     let waiting = "SELECT count(*) FROM pg_stat_activity
                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(!late.is_finished(), "the log-in waits for the new password");
+        assert!(!late.is_finished(), "the log-in waits for the reset");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     held.commit().await.unwrap();
@@ -399,12 +411,12 @@ async fn no_log_in_with_the_old_password_outlives_the_reset() {
 }
 
 #[tokio::test]
-async fn who_becomes_an_admin_elsewhere_meanwhile_is_not_taken_over() {
+async fn a_user_who_concurrently_becomes_an_admin_elsewhere_is_not_reset() {
     let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
     let user = add_member(&app, &acme, "fde@example.com", "FDE").await;
-    // Made an admin of the other tenant, and not committed yet.
+    // The user becomes an admin of the other tenant in a transaction that is not committed yet.
     let mut sql = app.sql().await;
     let held = sql.transaction().await.unwrap();
     let join = "INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, 'ADMIN', now())";
@@ -415,7 +427,7 @@ async fn who_becomes_an_admin_elsewhere_meanwhile_is_not_taken_over() {
     let waiting = "SELECT count(*) FROM pg_stat_activity
                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(!racing.is_finished(), "the reset waits for what becomes of the user");
+        assert!(!racing.is_finished(), "the reset waits for the membership");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     held.commit().await.unwrap();

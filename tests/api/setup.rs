@@ -1,4 +1,4 @@
-//! `POST /api/tenant/setup`: what it answers, and what is then in the database.
+//! `POST /api/tenant/setup`: its answers, and the rows and schema that it creates.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ const DOCUMENTED_BODY: &str = r#"{
     "adminLastName": "Admin"
   }"#;
 
-/// The body of a good set-up with one field changed.
+/// Returns the body of a valid set-up with one field changed.
 fn changed(slug: &str, field: &str, value: impl Into<Value>) -> Value {
     let mut body = TestApp::setup_body(slug);
     body[field] = value.into();
@@ -43,7 +43,7 @@ async fn the_documented_example_is_answered_with_id_name_and_slug_and_nothing_el
     assert_eq!(answer.body, json!({ "id": id, "name": "Acme Corp", "slug": "acme-corp" }));
     assert_eq!(answer.header("content-type"), Some("application/json"));
 
-    // Curl labels a body as a form unless it is told otherwise.
+    // Without an option, curl sends a body with the content type of a form.
     let labelled = app
         .root()
         .request(reqwest::Method::POST, SETUP)
@@ -53,7 +53,7 @@ async fn the_documented_example_is_answered_with_id_name_and_slug_and_nothing_el
 }
 
 #[tokio::test]
-async fn setup_makes_row_schema_role_tables_admin_membership_and_audit_event() {
+async fn setup_creates_row_schema_role_tables_admin_membership_and_audit_event() {
     let app = TestApp::spawn().await;
     let answer = app.root().post_raw(SETUP, DOCUMENTED_BODY).await;
     let id: Uuid = answer.body["id"].as_str().expect("there is an id").parse().expect("a UUID");
@@ -99,9 +99,9 @@ async fn setup_makes_row_schema_role_tables_admin_membership_and_audit_event() {
         "SELECT u.email, u.first_name, u.last_name, u.platform_role, u.password_hash, m.role
                    FROM users u JOIN memberships m ON m.user_id = u.id WHERE m.tenant_id = $1";
     let admin = sql.query_one(admin, &[&id]).await.unwrap();
-    let who: [&str; 3] = std::array::from_fn(|column| admin.get(column));
-    assert_eq!(who, ["admin@acme.com", "Acme", "Admin"]);
-    assert_eq!(admin.get::<_, Option<&str>>(3), None, "an admin of a tenant is nobody elsewhere");
+    let admin_columns: [&str; 3] = std::array::from_fn(|column| admin.get(column));
+    assert_eq!(admin_columns, ["admin@acme.com", "Acme", "Admin"]);
+    assert_eq!(admin.get::<_, Option<&str>>(3), None, "a tenant's admin has no platform role");
     assert!(admin.get::<_, &str>(4).starts_with("$argon2id$"));
     assert_eq!(admin.get::<_, &str>(5), "ADMIN");
 
@@ -110,14 +110,14 @@ async fn setup_makes_row_schema_role_tables_admin_membership_and_audit_event() {
     let event = sql.query_one(event, &[&id]).await.unwrap();
     assert_eq!(event.get::<_, &str>(0), "root");
     assert_eq!(Some(event.get::<_, &str>(1)), answer.header("x-request-id"));
-    assert!(!event.get::<_, &str>(2).contains("acme.com"), "the audit trail holds no address");
+    assert!(!event.get::<_, &str>(2).contains("acme.com"), "the audit event has no address");
 
     let mine = app.log_in("admin@acme.com").await.get("/api/tenant/mine").await;
     assert_eq!(mine.body, json!([{ "id": id, "name": "Acme Corp", "slug": "acme-corp" }]));
 }
 
 #[tokio::test]
-async fn an_existing_email_is_linked_with_password_and_names_untouched() {
+async fn an_existing_user_becomes_admin_and_keeps_password_and_names() {
     let app = TestApp::spawn().await;
     app.set_up("first").await;
     let users = "SELECT email, first_name, last_name, password_hash, updated_at::text FROM users";
@@ -183,10 +183,10 @@ async fn names_in_any_script_are_kept_as_given_and_unknown_fields_are_ignored() 
 }
 
 #[tokio::test]
-async fn the_longest_good_values_are_taken() {
+async fn the_longest_valid_values_are_accepted() {
     let app = TestApp::spawn().await;
     let (name, slug) = ("é".repeat(255), "a".repeat(63));
-    let password = "pässwörd".repeat(102) + "1234"; // ten bytes to eight characters
+    let password = "pässwörd".repeat(102) + "1234"; // ten bytes for eight characters
     assert_eq!(password.len(), 1024);
     let email =
         format!("{}@{}.{}.{}.com", "l".repeat(60), "d".repeat(60), "e".repeat(60), "f".repeat(60));
@@ -201,11 +201,11 @@ async fn the_longest_good_values_are_taken() {
 }
 
 #[tokio::test]
-async fn every_invalid_field_is_reported_at_once_with_its_rule() {
+async fn every_invalid_field_is_reported_in_one_answer_with_its_rule() {
     let app = TestApp::spawn().await;
     let before = Snapshot::of(&app).await;
     let body = json!({
-        "name": " ", "slug": "Acme Corp", "adminEmail": "nobody", "adminPassword": "hunter2",
+        "name": " ", "slug": "Acme Corp", "adminEmail": "no-address", "adminPassword": "hunter2",
         "adminFirstName": 7, "adminLastName": null,
     });
     let answer = app.root().post(SETUP, &body).await;
@@ -223,25 +223,25 @@ async fn every_invalid_field_is_reported_at_once_with_its_rule() {
         let (field, message) = (error["field"].as_str().unwrap(), error["message"].as_str());
         assert!(message.is_some_and(|text| text.starts_with(field)), "{error}");
     }
-    assert!(!answer.text.contains("hunter2"), "a bad password is not said back: {answer:?}");
+    assert!(!answer.text.contains("hunter2"), "the answer repeats the password: {answer:?}");
     assert_eq!(Snapshot::of(&app).await, before);
 }
 
 #[tokio::test]
-async fn without_the_permission_setup_says_which_one_is_missing() {
+async fn setup_without_the_permission_names_the_missing_one() {
     let app = TestApp::spawn().await;
     let tenant = app.set_up("first").await;
     app.add_user("platform-admin@example.com", Some("ADMIN")).await;
     let other = [Permission::ViewTenants, Permission::DeleteTenant];
     let (_, weak) = app.add_token(&other, None, None).await;
-    // Bound to one tenant it cannot make others, whatever it lists.
+    // A token that is bound to a tenant creates no others, whatever its permissions.
     let (_, bound) = app.add_token(&[Permission::CreateTenant], Some(tenant.id), None).await;
     let admin = app.log_in(&tenant.admin_email).await;
     let platform_admin = app.log_in("platform-admin@example.com").await;
     let before = Snapshot::of(&app).await;
 
     for caller in [&weak, &bound, &admin, &platform_admin] {
-        // Before the body is looked at: who may not do it learns nothing of its form.
+        // Authorization precedes validation: 403 even when the body is invalid.
         for body in [TestApp::setup_body("second"), json!({}), json!([])] {
             let answer = caller.post(SETUP, &body).await;
             assert_eq!(answer.refusal(403), "Missing permission: CREATE_TENANT");
@@ -275,25 +275,25 @@ async fn a_taken_slug_is_a_conflict_and_changes_nothing() {
     let app = TestApp::spawn().await;
     app.set_up("acme").await;
     let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
-    let body = changed("acme", "adminEmail", "somebody-new@example.com");
+    let body = changed("acme", "adminEmail", "new-admin@example.com");
     let answer = app.root().post(SETUP, &body).await;
     assert_eq!(answer.refusal(409), "Slug already exists");
-    assert_eq!(answer.header("retry-after"), None, "waiting would not help");
+    assert_eq!(answer.header("retry-after"), None, "a retry would not succeed");
     assert_eq!(Snapshot::of(&app).await, before);
     strays.assert_no_more(&app).await;
 }
 
 #[tokio::test]
 async fn two_setups_with_one_slug_leave_exactly_one_tenant() {
-    of_simultaneous_setups_one_wins(2).await;
+    one_of_concurrent_setups_succeeds(2).await;
 }
 
 #[tokio::test]
 async fn fifty_setups_with_one_slug_leave_exactly_one_tenant() {
-    of_simultaneous_setups_one_wins(50).await;
+    one_of_concurrent_setups_succeeds(50).await;
 }
 
-async fn of_simultaneous_setups_one_wins(number: usize) {
+async fn one_of_concurrent_setups_succeeds(number: usize) {
     let app = TestApp::builder().with("database.max_connections", "40").spawn().await;
     let strays = StrayRoles::of(&app).await;
     let root = app.root();

@@ -1,4 +1,4 @@
-//! `GET /api/user/tenant-users`: who is in a tenant, page by page, and which tenant a request means.
+//! `GET /api/user/tenant-users`: the users of a tenant in pages, and the tenant that a request selects.
 
 use reqwest::Method;
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::support::{Snapshot, TestApp};
 const USERS: &str = "/api/user/tenant-users";
 
 #[tokio::test]
-async fn the_users_of_a_tenant_come_in_pages_with_their_roles() {
+async fn the_users_of_a_tenant_are_listed_in_pages_with_their_roles() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
@@ -48,7 +48,7 @@ async fn the_users_of_a_tenant_come_in_pages_with_their_roles() {
 }
 
 #[tokio::test]
-async fn a_page_or_limit_that_makes_no_sense_is_named_and_never_cut() {
+async fn an_invalid_page_or_limit_is_refused_and_not_clamped() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
     for bad in ["0", "-1", "1.5", "", "ten", "1e3", "%20", "99999999999999999999", "1000001"] {
@@ -68,17 +68,17 @@ async fn a_page_or_limit_that_makes_no_sense_is_named_and_never_cut() {
     assert_eq!(over.bad_rules(), [("limit", "out_of_range")]);
     assert_eq!(
         over.body["errors"][0]["message"], "limit must be a whole number from 1 to 100",
-        "the largest limit is told"
+        "the message names the largest limit"
     );
     assert_eq!(get_in(&app.root(), acme.id, &format!("{USERS}?limit=100")).await.status, 200);
     let twice = get_in(&app.root(), acme.id, &format!("{USERS}?page=1&page=2")).await;
     assert_eq!(twice.bad_fields(), ["page"]);
-    // What the page does not know means nothing.
+    // Unknown parameters are ignored.
     assert_eq!(get_in(&app.root(), acme.id, &format!("{USERS}?sort=email")).await.status, 200);
 }
 
 #[tokio::test]
-async fn the_tenant_is_the_one_that_the_header_names() {
+async fn the_x_tenant_id_header_selects_the_tenant() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
@@ -97,10 +97,10 @@ async fn the_tenant_is_the_one_that_the_header_names() {
         let twice = send(twice.header("x-tenant-id", other.id.to_string())).await;
         assert!(twice.refusal(400).contains("x-tenant-id"), "{twice:?}");
     }
-    // The host names no tenant here, so that a forgotten header is a forgotten header.
+    // The host does not select a tenant on this route, so that a missing header is always reported.
     let host = admin.request(Method::GET, USERS).header("host", "acme.example.com");
     assert_eq!(send(host).await.bad_fields(), ["x-tenant-id"]);
-    // To an outsider a tenant that exists and one that does not look the same.
+    // A caller who is not a member gets the same answer for existing and missing tenants.
     let there = get_in(&admin, other.id, USERS).await;
     let missing = get_in(&admin, Uuid::new_v4(), USERS).await;
     assert_eq!(there.refusal(403), missing.refusal(403));
@@ -110,7 +110,7 @@ async fn the_tenant_is_the_one_that_the_header_names() {
 }
 
 #[tokio::test]
-async fn the_permission_is_that_of_the_role_in_the_named_tenant() {
+async fn permissions_come_from_the_role_in_the_selected_tenant() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let user = add_member(&app, &acme, "una@example.com", "FDE").await;
@@ -119,13 +119,13 @@ async fn the_permission_is_that_of_the_role_in_the_named_tenant() {
     assert_eq!(get_in(&una, acme.id, USERS).await.status, 200);
     let refused = get_in(&una, other.id, USERS).await;
     assert_eq!(refused.refusal(403), "Missing permission: VIEW_USERS");
-    // A role that holds everywhere holds in a tenant where the user is less, or nothing.
+    // A platform role applies in every tenant, also where the user has a lower role or none.
     app.add_user("chief@example.com", Some("ADMIN")).await;
     let chief = app.log_in("chief@example.com").await;
     for tenant in [acme.id, other.id] {
         assert_eq!(get_in(&chief, tenant, USERS).await.status, 200);
     }
-    // Taken out, at once.
+    // A removed membership takes effect immediately.
     let sql = "DELETE FROM memberships WHERE user_id = $1 AND tenant_id = $2";
     app.sql().await.execute(sql, &[&user, &acme.id]).await.unwrap();
     get_in(&una, acme.id, USERS).await.refusal(403);
@@ -168,7 +168,7 @@ async fn a_suspended_or_deleted_tenant_answers_none_of_these_routes() {
                     None => request,
                 })
                 .await;
-                // A key makes no keys anyway.
+                // A key never creates keys, so it is answered 403.
                 if answer.status != 403 {
                     assert_eq!(answer.refusal(404), "Tenant not found", "{verb} {path}");
                 }

@@ -9,12 +9,12 @@ use crate::support::{Answer, TestApp};
 
 fn slugs(answer: &Answer) -> Vec<&str> {
     assert_eq!(answer.status, 200, "{answer:?}");
-    let tenants = answer.body.as_array().expect("it is an array");
+    let tenants = answer.body.as_array().expect("the body is an array");
     tenants.iter().map(|tenant| tenant["slug"].as_str().expect("there is a slug")).collect()
 }
 
 #[tokio::test]
-async fn the_list_has_id_name_slug_and_time_of_creation() {
+async fn the_list_has_id_name_slug_and_creation_time() {
     let app = TestApp::spawn().await;
     assert_eq!(app.root().get("/api/tenant").await.body, json!([]));
     let tenant = app.set_up("acme").await;
@@ -29,7 +29,7 @@ async fn the_list_has_id_name_slug_and_time_of_creation() {
 }
 
 #[tokio::test]
-async fn everybody_sees_the_tenants_that_their_role_reaches() {
+async fn a_user_sees_the_tenants_where_the_role_permits_it() {
     let app = TestApp::spawn().await;
     let [a, b, c] = [app.set_up("a").await, app.set_up("b").await, app.set_up("c").await];
     for role in ["SUPER_ADMIN", "ADMIN", "FDE", "VIEWER"] {
@@ -73,7 +73,7 @@ async fn everybody_sees_the_tenants_that_their_role_reaches() {
 }
 
 #[tokio::test]
-async fn a_token_sees_what_it_may_and_has_what_it_is_bound_to() {
+async fn a_token_lists_permitted_tenants_and_its_bound_tenant_is_mine() {
     let app = TestApp::spawn().await;
     let (a, _) = (app.set_up("a").await, app.set_up("b").await);
     let (_, free) = app.add_token(&[Permission::ViewTenants], None, None).await;
@@ -89,7 +89,7 @@ async fn a_token_sees_what_it_may_and_has_what_it_is_bound_to() {
 }
 
 #[tokio::test]
-async fn a_suspended_tenant_is_listed_to_those_who_run_it_and_is_nobodys_own() {
+async fn a_suspended_tenant_is_listed_for_its_admins_and_is_not_mine() {
     let app = TestApp::spawn().await;
     let (a, b) = (app.set_up("a").await, app.set_up("b").await);
     let (_, bound) = app.add_token(&[Permission::ViewTenants], Some(a.id), None).await;
@@ -105,10 +105,10 @@ async fn a_suspended_tenant_is_listed_to_those_who_run_it_and_is_nobodys_own() {
 }
 
 #[tokio::test]
-async fn a_thousand_tenants_are_listed_to_the_last_oldest_first() {
+async fn a_thousand_tenants_are_all_listed_oldest_first() {
     let app = TestApp::spawn().await;
     let user = app.add_user("una@example.com", None).await;
-    // Rows alone: the list reads nothing else. Younger ones first, to see that order is made.
+    // Only rows, because the list reads nothing else; younger ones first, so that the list must sort them.
     let rows = "WITH made AS (
                     INSERT INTO tenants (id, slug, name, status, cluster, migrations_version,
                                          migrations_fingerprint, created_at, updated_at)
@@ -126,7 +126,7 @@ async fn a_thousand_tenants_are_listed_to_the_last_oldest_first() {
     {
         assert_eq!(slugs(&caller.get(path).await), expected, "{path}");
     }
-    // Of the same moment, the order is still the same each time.
+    // With equal creation times the order is still stable.
     app.sql().await.execute("UPDATE tenants SET created_at = now()", &[]).await.unwrap();
     let first: Value = app.root().get("/api/tenant").await.body;
     assert_eq!(app.root().get("/api/tenant").await.body, first);

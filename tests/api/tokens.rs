@@ -12,7 +12,7 @@ use crate::support::{Snapshot, TestApp};
 
 const SETUP: &str = "/api/tenant/setup";
 
-fn wish(permissions: &[Permission]) -> NewToken {
+fn new_token(permissions: &[Permission]) -> NewToken {
     NewToken {
         name: "ci".to_owned(),
         permissions: permissions.to_vec(),
@@ -22,7 +22,7 @@ fn wish(permissions: &[Permission]) -> NewToken {
 }
 
 #[tokio::test]
-async fn a_token_may_do_what_it_lists_and_nothing_else() {
+async fn a_token_has_the_permissions_that_it_lists_and_no_others() {
     let app = TestApp::spawn().await;
     let (_, maker) = app.add_token(&[Permission::CreateTenant], None, None).await;
     assert!(maker.token().starts_with("rh_"));
@@ -35,7 +35,7 @@ async fn a_token_may_do_what_it_lists_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_token_ends_at_its_time() {
+async fn a_token_expires_at_its_time() {
     let app = TestApp::spawn().await;
     let lifetime = Some(Duration::days(30));
     let (_, token) = app.add_token(&[Permission::ViewTenants], None, lifetime).await;
@@ -45,11 +45,11 @@ async fn a_token_ends_at_its_time() {
     app.clock.advance(Duration::minutes(2));
     let answer = token.get("/api/tenant").await;
     assert_eq!(answer.refusal(401), "Unauthorized: the token has expired");
-    assert_eq!(last_used_at(&app).await, used_at, "a refused token was not used");
+    assert_eq!(last_used_at(&app).await, used_at, "a refused token counts as unused");
 }
 
 #[tokio::test]
-async fn a_revoked_token_ends_at_once_on_every_server_and_stays_so() {
+async fn a_revoked_token_is_refused_immediately_on_every_server() {
     let one = TestApp::spawn().await;
     let two = TestApp::builder().on(one.database.clone()).spawn().await;
     let (id, token) = one.add_token(&[Permission::ViewTenants], None, None).await;
@@ -59,7 +59,7 @@ async fn a_revoked_token_ends_at_once_on_every_server_and_stays_so() {
         (200, 200)
     );
     let used_at = last_used_at(&one).await;
-    one.services.tokens.revoke(&one.operator(), id).await.expect("the operator may");
+    one.services.tokens.revoke(&one.operator(), id).await.expect("the operator may revoke");
     one.clock.advance(Duration::hours(1));
     for caller in [&token, &on_two] {
         let answer = caller.get("/api/tenant").await;
@@ -69,26 +69,26 @@ async fn a_revoked_token_ends_at_once_on_every_server_and_stays_so() {
 
     let revoked_at = || async {
         let row = one.sql().await.query_one("SELECT revoked_at FROM tokens", &[]).await.unwrap();
-        row.get::<_, Option<OffsetDateTime>>(0).expect("it is revoked")
+        row.get::<_, Option<OffsetDateTime>>(0).expect("the token is revoked")
     };
     let first = revoked_at().await;
-    one.services.tokens.revoke(&one.operator(), id).await.expect("twice is as good as once");
+    one.services.tokens.revoke(&one.operator(), id).await.expect("a second revocation succeeds");
     assert_eq!(revoked_at().await, first);
     let unknown = one.services.tokens.revoke(&one.operator(), TokenId::generate()).await;
     assert!(matches!(unknown, Err(Error::NotFound(Noun::Token))), "{unknown:?}");
 }
 
 #[tokio::test]
-async fn the_last_use_is_kept_to_the_minute() {
+async fn the_time_of_last_use_is_recorded_to_the_minute() {
     let app = TestApp::spawn().await;
     let (_, token) = app.add_token(&[Permission::ViewTenants], None, None).await;
     assert_eq!(last_used_at(&app).await, None);
     token.get("/api/tenant").await;
-    let first = last_used_at(&app).await.expect("it was used");
+    let first = last_used_at(&app).await.expect("the token was used");
     assert!((app.clock.now() - first).abs() < Duration::minutes(1));
     app.clock.advance(Duration::seconds(20));
     token.get("/api/tenant").await;
-    assert_eq!(last_used_at(&app).await, Some(first), "a write for each use would cost too much");
+    assert_eq!(last_used_at(&app).await, Some(first), "uses within a minute are not written");
     app.clock.advance(Duration::minutes(5));
     token.get("/api/tenant").await;
     assert!(last_used_at(&app).await.is_some_and(|last| last - first >= Duration::minutes(5)));
@@ -100,7 +100,7 @@ async fn last_used_at(app: &TestApp) -> Option<OffsetDateTime> {
 }
 
 #[tokio::test]
-async fn a_token_is_shown_once_and_kept_as_a_digest() {
+async fn a_token_is_shown_once_and_stored_as_a_digest() {
     let app = TestApp::spawn().await;
     let (id, caller) = app.add_token(&[Permission::ViewTenants], None, None).await;
     let (secret, sql) = (caller.token(), app.sql().await);
@@ -122,7 +122,7 @@ async fn a_token_is_shown_once_and_kept_as_a_digest() {
 }
 
 #[tokio::test]
-async fn what_looks_like_a_token_and_is_none_is_refused() {
+async fn a_value_that_only_resembles_a_token_is_refused() {
     let app = TestApp::spawn().await;
     let (_, caller) = app.add_token(&[Permission::ViewTenants], None, None).await;
     let secret = caller.token();
@@ -150,8 +150,8 @@ async fn what_looks_like_a_token_and_is_none_is_refused() {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one caller after the other, best read whole")]
-async fn nobody_makes_a_token_that_can_do_more_than_they() {
+#[expect(clippy::too_many_lines, reason = "a sequence of callers in one database")]
+async fn a_caller_creates_no_token_with_permissions_beyond_its_own() {
     let app = TestApp::spawn().await;
     let (a, b) = (app.set_up("a").await, app.set_up("b").await);
     let user = "SELECT user_id FROM memberships WHERE tenant_id = $1";
@@ -174,11 +174,11 @@ async fn nobody_makes_a_token_that_can_do_more_than_they() {
     let tokens = &app.services.tokens;
     let bound = |to: Uuid, permissions: &[Permission]| NewToken {
         tenant: Some(TenantId::new(to)),
-        ..wish(permissions)
+        ..new_token(permissions)
     };
     let before = Snapshot::of(&app).await;
-    for (wish, missing) in [
-        (wish(&[Permission::ViewTenants]), vec![Permission::ManageApiKeys]),
+    for (command, missing) in [
+        (new_token(&[Permission::ViewTenants]), vec![Permission::ManageApiKeys]),
         (bound(b.id, &[Permission::ViewTenants]), vec![Permission::ManageApiKeys]),
         (
             bound(
@@ -188,7 +188,7 @@ async fn nobody_makes_a_token_that_can_do_more_than_they() {
             vec![Permission::CreateTenant, Permission::MigrateFleet],
         ),
     ] {
-        match tokens.create(&admin, wish).await {
+        match tokens.create(&admin, command).await {
             Err(Error::Forbidden { missing: found }) => assert_eq!(found, missing),
             other => panic!("{:?}", other.map(|(token, _)| token)),
         }
@@ -198,9 +198,9 @@ async fn nobody_makes_a_token_that_can_do_more_than_they() {
     let (token, secret) = tokens
         .create(&admin, bound(a.id, &[Permission::ViewTenants, Permission::ManageApiKeys]))
         .await
-        .expect("an admin may, in the own tenant");
+        .expect("an admin may create a token in its tenant");
     assert_eq!(token.created_by, format!("user:{user}"));
-    // A token makes tokens, and these can do no more than it.
+    // A token creates tokens, with no more permissions than its own.
     let by_token = CallContext {
         principal: Principal::Token {
             id: token.id,
@@ -211,27 +211,30 @@ async fn nobody_makes_a_token_that_can_do_more_than_they() {
         ..app.operator()
     };
     assert!(tokens.create(&by_token, bound(a.id, &[Permission::ViewTenants])).await.is_ok());
-    for wish in [wish(&[Permission::ViewTenants]), bound(a.id, &[Permission::ViewAudit])] {
-        let refused = tokens.create(&by_token, wish).await;
+    for command in [new_token(&[Permission::ViewTenants]), bound(a.id, &[Permission::ViewAudit])] {
+        let refused = tokens.create(&by_token, command).await;
         assert!(matches!(refused, Err(Error::Forbidden { .. })));
     }
     assert_eq!(app.bearer(secret.expose()).get("/api/tenant").await.body[0]["slug"], "a");
     for ctx in [&admin, &by_token] {
         let refused = tokens.list(ctx).await;
-        assert!(matches!(refused, Err(Error::Forbidden { .. })), "the list shows every tenant's");
+        assert!(
+            matches!(refused, Err(Error::Forbidden { .. })),
+            "the list shows the tokens of every tenant"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_bad_wish_for_a_token_is_refused_with_its_rule() {
+async fn an_invalid_new_token_is_refused_with_its_rule() {
     let app = TestApp::spawn().await;
     let (tokens, operator) = (&app.services.tokens, app.operator());
-    let good = wish(&[Permission::ViewTenants]);
+    let good = new_token(&[Permission::ViewTenants]);
     for (bad, field, rule) in [
         (NewToken { name: " ".to_owned(), ..good.clone() }, "name", Rule::Required),
         (NewToken { name: "x".repeat(256), ..good.clone() }, "name", Rule::TooLong(255)),
         (NewToken { name: "a\0b".to_owned(), ..good.clone() }, "name", Rule::ControlCharacter),
-        (wish(&[]), "permissions", Rule::Required),
+        (new_token(&[]), "permissions", Rule::Required),
         (NewToken { expires_at: Some(operator.now), ..good.clone() }, "expiresAt", Rule::Past),
     ] {
         match tokens.create(&operator, bad).await {
@@ -248,7 +251,7 @@ async fn a_bad_wish_for_a_token_is_refused_with_its_rule() {
 }
 
 #[tokio::test]
-async fn a_bound_token_goes_with_its_tenant() {
+async fn a_bound_token_is_deleted_with_its_tenant() {
     let app = TestApp::spawn().await;
     let tenant = app.set_up("acme").await;
     let (_, bound) = app.add_token(&[Permission::ViewTenants], Some(tenant.id), None).await;
@@ -261,7 +264,7 @@ async fn a_bound_token_goes_with_its_tenant() {
 }
 
 #[tokio::test]
-async fn the_root_token_does_everything_in_every_form_of_a_uuid() {
+async fn the_root_token_is_accepted_in_every_form_of_a_uuid() {
     let app = TestApp::spawn().await;
     let uuid: Uuid = app.root_token.parse().unwrap();
     let forms =
@@ -273,5 +276,5 @@ async fn the_root_token_does_everything_in_every_form_of_a_uuid() {
     for other in [Uuid::new_v4(), Uuid::nil(), Uuid::max()] {
         app.bearer(&other.to_string()).get("/api/tenant").await.refusal(401);
     }
-    assert_eq!(Snapshot::of(&app).await.count("tokens"), 0, "it is in no table");
+    assert_eq!(Snapshot::of(&app).await.count("tokens"), 0, "the root token is in no table");
 }

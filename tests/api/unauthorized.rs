@@ -1,5 +1,5 @@
-//! Every route with every wrong caller. A route that stands in the OpenAPI document and not in [`ROUTES`]
-//! fails the test, so that none goes out without somebody having said who may call it.
+//! Calls every route with every wrong caller. A route of the OpenAPI document that is in none of the tables here
+//! fails the test, so that no route is released without a decision about its callers.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,16 @@ use serde_json::json;
 use crate::support::callers::send;
 use crate::support::{Caller, Snapshot, TestApp, TestTenant};
 
-/// Who may call a route.
+/// The callers that a route accepts.
 #[derive(Debug, Clone, Copy)]
 enum Access {
-    /// Everybody; a credential is not looked at.
+    /// Any caller; a credential is ignored.
     Public,
-    /// Whoever has the refresh cookie; a bearer token is not looked at.
+    /// A caller with a valid refresh cookie; a bearer token is ignored.
     Cookie,
-    /// Whoever is known.
-    Known,
-    /// Whoever holds the permission.
+    /// Any authenticated caller.
+    Authenticated,
+    /// A caller with the permission.
     Holder(Permission),
 }
 
@@ -39,20 +39,20 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/api/api-keys/{id}/revoke", Access::Holder(Permission::ManageApiKeys)),
     ("GET", "/api/user/tenant-users", Access::Holder(Permission::ViewUsers)),
     ("GET", "/api/tenant", Access::Holder(Permission::ViewTenants)),
-    ("GET", "/api/tenant/mine", Access::Known),
+    ("GET", "/api/tenant/mine", Access::Authenticated),
     ("POST", "/api/tenant/setup", Access::Holder(Permission::CreateTenant)),
 ];
 
-/// Who may call a route of Databunker's dialect, whose callers carry an xtoken.
+/// The callers that a route of Databunker's dialect accepts; they authenticate with an xtoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Xtoken {
-    /// Nobody is asked.
+    /// Any caller; a credential is ignored.
     Public,
-    /// The main tenant's admin.
+    /// The admin of the main tenant.
     Main,
-    /// A tenant's admin.
+    /// The admin of a tenant.
     Tenant,
-    /// A person may read their own record.
+    /// As `Tenant`, and a person who reads the own record.
     Person,
 }
 
@@ -92,7 +92,7 @@ const DATABUNKER: &[(&str, &str, Xtoken)] = &[
     ("POST", "/v2/XTokenCreateForUser", Xtoken::Tenant),
 ];
 
-/// `control_*.rs` try their wrong callers; here is who may.
+/// The routes of the control API, each with its permission; `control_*.rs` test more wrong callers.
 const CONTROL: &[(&str, &str, Permission)] = &[
     ("GET", "/control/v1/tenants", Permission::ViewTenants),
     ("POST", "/control/v1/tenants", Permission::CreateTenant),
@@ -124,12 +124,12 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("POST", "/control/v1/rehearsals", Permission::MigrateFleet),
 ];
 
-/// `webfluss.rs` tries their wrong callers.
+/// The routes of WebFluss's dialect; `webfluss.rs` tests their wrong callers.
 const WEBFLUSS: &[(&str, &str)] = &[("POST", "/api/tenants"), ("GET", "/api/tenants/{tenantUuid}")];
 
-/// The routes of the document, as method and path.
+/// Returns the routes of the OpenAPI document as method and path.
 fn documented() -> BTreeSet<(String, String)> {
-    let document = serde_json::to_value(rowhouse::http::openapi()).expect("it is JSON");
+    let document = serde_json::to_value(rowhouse::http::openapi()).expect("the document is JSON");
     let paths = document["paths"].as_object().expect("the document has paths");
     paths
         .iter()
@@ -141,7 +141,7 @@ fn documented() -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn every_route_says_here_who_may_call_it() {
+fn every_documented_route_is_in_a_table_of_this_file() {
     let reten = ROUTES.iter().map(|(method, path, _)| (*method, *path));
     let databunker = DATABUNKER.iter().map(|(method, path, _)| (*method, *path));
     let known: BTreeSet<_> = reten
@@ -150,11 +150,11 @@ fn every_route_says_here_who_may_call_it() {
         .chain(WEBFLUSS.iter().copied())
         .map(|(method, path)| (method.to_owned(), path.to_owned()))
         .collect();
-    assert_eq!(documented(), known, "left: the OpenAPI document; right: the table of this test");
+    assert_eq!(documented(), known, "left: the OpenAPI document; right: the tables of this file");
 }
 
-/// Each one who is nobody to us, by what is wrong with them.
-async fn nobodies(app: &TestApp) -> Vec<(&'static str, Caller)> {
+/// Returns callers that fail authentication, each with the reason.
+async fn unauthenticated_callers(app: &TestApp) -> Vec<(&'static str, Caller)> {
     let lifetime = Some(time::Duration::hours(1));
     app.add_user("super@example.com", Some("SUPER_ADMIN")).await;
     let expired_access = app.log_in("super@example.com").await;
@@ -175,9 +175,9 @@ async fn nobodies(app: &TestApp) -> Vec<(&'static str, Caller)> {
 }
 
 async fn call(caller: &Caller, method: &str, path: &str) -> crate::support::Answer {
-    let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+    let method = Method::from_bytes(method.as_bytes()).expect("the method is valid");
     let request = caller.request(method.clone(), &path.replace("{file}", "index.css"));
-    // Good in its form, so that it is the caller who is refused.
+    // A valid body, so that only the caller can be the reason for a refusal.
     let body = match path {
         "/api/auth/login" => json!({ "identifier": "x@example.com", "password": "SecurePass123!" }),
         _ => TestApp::setup_body("acme"),
@@ -185,14 +185,14 @@ async fn call(caller: &Caller, method: &str, path: &str) -> crate::support::Answ
     send(if method == Method::POST { request.json(&body) } else { request }).await
 }
 
-/// What a call inside of a tenant names.
-struct Inside {
+/// The ids that calls inside a tenant use.
+struct TenantIds {
     tenant: String,
     user: String,
     key: String,
 }
 
-impl Inside {
+impl TenantIds {
     async fn of(app: &TestApp, tenant: &TestTenant) -> Self {
         let tenant = tenant.id.to_string();
         let get = app.root().request(Method::GET, "/api/user/tenant-users");
@@ -205,9 +205,9 @@ impl Inside {
         Self { tenant, user, key }
     }
 
-    /// A call that is good in its form, and names the tenant where that means something.
+    /// Sends a valid request that selects the tenant.
     async fn call(&self, caller: &Caller, method: &str, path: &str) -> crate::support::Answer {
-        let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+        let method = Method::from_bytes(method.as_bytes()).expect("the method is valid");
         let request = caller.request(method.clone(), &path.replace("{id}", &self.key));
         let request = request.header("x-tenant-id", &self.tenant);
         let body = match path {
@@ -222,21 +222,21 @@ impl Inside {
 }
 
 #[tokio::test]
-async fn no_route_serves_a_caller_whom_nobody_knows() {
+async fn no_route_serves_an_unauthenticated_caller() {
     let app = TestApp::spawn().await;
-    let nobodies = nobodies(&app).await;
-    // What the server would do at a moment of its own choice.
+    let unauthenticated_callers = unauthenticated_callers(&app).await;
+    // Seals the audit chain now, so that the background job does not change the snapshot.
     app.services.audit.seal(&app.operator()).await.expect("the operator may");
     let before = Snapshot::of(&app).await;
     for (method, path, access) in ROUTES {
-        for (what, nobody) in &nobodies {
-            let answer = call(nobody, method, path).await;
+        for (what, caller) in &unauthenticated_callers {
+            let answer = call(caller, method, path).await;
             match access {
                 Access::Public if *path == "/api/auth/login" => {
                     assert_eq!(answer.refusal(401), "Invalid email or password", "{what}");
                 }
                 Access::Public => assert_eq!(answer.status, 200, "{path}: {what}: {answer:?}"),
-                Access::Cookie | Access::Known | Access::Holder(_) => {
+                Access::Cookie | Access::Authenticated | Access::Holder(_) => {
                     let message = answer.refusal(401);
                     assert!(message.starts_with("Unauthorized: "), "{path}: {what}: {message}");
                     assert!(answer.header("www-authenticate").is_some(), "{path}: {what}");
@@ -254,7 +254,7 @@ async fn no_route_serves_a_caller_without_its_permission() {
     let viewer = app.log_in("viewer@example.com").await;
     let (_, strong) = app.add_token(Permission::ALL, None, None).await;
     let tenant = app.set_up("inside").await;
-    let inside = Inside::of(&app, &tenant).await;
+    let ids = TenantIds::of(&app, &tenant).await;
     for (method, path, access) in ROUTES {
         let Access::Holder(permission) = access else { continue };
         let others: Vec<_> =
@@ -265,17 +265,17 @@ async fn no_route_serves_a_caller_without_its_permission() {
         for caller in [&weak, &viewer] {
             let answer = call(caller, method, path).await;
             assert_eq!(answer.refusal(403), format!("Missing permission: {permission}"), "{path}");
-            let answer = inside.call(caller, method, path).await;
+            let answer = ids.call(caller, method, path).await;
             assert_eq!(answer.refusal(403), format!("Missing permission: {permission}"), "{path}");
         }
         assert_eq!(Snapshot::of(&app).await, before);
-        let answer = inside.call(&strong, method, path).await;
+        let answer = ids.call(&strong, method, path).await;
         assert!(answer.status < 300, "{path} with the permission: {answer:?}");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_which_ones_there_are() {
+async fn a_wrong_method_is_answered_with_the_allowed_ones() {
     let app = TestApp::spawn().await;
     for (_, path, _) in ROUTES {
         let takes = |method: &str| ROUTES.iter().any(|(m, p, _)| (m, p) == (&method, path));
@@ -288,7 +288,7 @@ async fn a_wrong_method_is_told_which_ones_there_are() {
             if takes(wrong) {
                 continue;
             }
-            // Whoever asks, and without a look at the credential.
+            // The same answer for every caller; the credential is ignored.
             for caller in [app.anonymous(), app.root(), app.bearer("garbage")] {
                 let request = caller.request(Method::from_bytes(wrong.as_bytes()).unwrap(), path);
                 let answer = send(request).await;
@@ -319,7 +319,7 @@ async fn an_unknown_path_is_not_found_in_the_form_of_the_dialect() {
         "/api/",
         "/api/tenant/",
         "/api/tenant/setup/",
-        "/api/tenant/nobody",
+        "/api/tenant/unknown",
         "/API/TENANT",
         "/api//tenant",
         "/api/tenant%2Fsetup",
@@ -336,7 +336,7 @@ async fn an_unknown_path_is_not_found_in_the_form_of_the_dialect() {
     }
 }
 
-/// A call that is good in its form, so that it is the caller who is refused.
+/// Sends a valid request, so that only the caller can be the reason for a refusal.
 async fn bunker_call(
     app: &TestApp,
     token: &str,
@@ -354,7 +354,7 @@ async fn bunker_call(
         "auditeventuuid": "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f",
         "token": "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f",
     });
-    let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+    let method = Method::from_bytes(method.as_bytes()).expect("the method is valid");
     let request = app.anonymous().request(method.clone(), &path);
     let request = if token.is_empty() { request } else { request.header("x-bunker-token", token) };
     send(if method == Method::GET { request } else { request.json(&body) }).await
@@ -394,7 +394,7 @@ async fn no_databunker_route_serves_a_wrong_caller() {
             );
         }
     }
-    // Refused System calls leave their audit event, and nothing else.
+    // Refused System calls write an audit event and nothing else.
     let after = Snapshot::of(&app).await;
     assert_eq!(after.count("tenants"), before.count("tenants"));
     assert_eq!(after.count("tokens"), before.count("tokens"));
@@ -405,7 +405,7 @@ async fn no_databunker_route_serves_a_wrong_caller() {
 async fn no_control_route_serves_a_wrong_caller() {
     let app = TestApp::spawn().await;
     let tenant = app.set_up("acme").await;
-    let nobodies = nobodies(&app).await;
+    let unauthenticated_callers = unauthenticated_callers(&app).await;
     let before = Snapshot::of(&app).await;
     for (method, path, permission) in CONTROL {
         let id = tenant.id.to_string();
@@ -414,12 +414,12 @@ async fn no_control_route_serves_a_wrong_caller() {
         let others: Vec<_> =
             Permission::ALL.iter().copied().filter(|other| other != permission).collect();
         let (_, weak) = app.add_token(&others, None, None).await;
-        for (what, caller, status) in nobodies
+        for (what, caller, status) in unauthenticated_callers
             .iter()
             .map(|(what, caller)| (*what, caller, 401))
             .chain([("a token without the permission", &weak, 403)])
         {
-            let method = Method::from_bytes(method.as_bytes()).expect("it is a method");
+            let method = Method::from_bytes(method.as_bytes()).expect("the method is valid");
             let answer = send(caller.request(method, &path)).await;
             assert_eq!(answer.status, status, "{path}: {what}: {answer:?}");
             assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");

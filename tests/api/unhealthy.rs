@@ -1,5 +1,5 @@
-//! The database goes away and comes back: requests are refused in form and in time, and the server recovers
-//! by itself.
+//! The database becomes unavailable and returns: requests are answered 503 in time, and the server recovers
+//! without a restart.
 
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,11 @@ use crate::support::{Answer, Caller, PASSWORD, Snapshot, TestApp};
 const SETUP: &str = "/api/tenant/setup";
 const LOGIN: &str = "/api/auth/login";
 
-/// Longest time for a refusal: the connect timeout of these tests is a second.
+/// The longest time for refusals; the connect timeout of these tests is one second.
 const IN_TIME: Duration = Duration::from_secs(5);
 
-/// A server that does not wait long for its database.
-fn impatient() -> crate::support::TestAppBuilder {
+/// Returns a builder of a server with a short connect timeout.
+fn with_short_connect_timeout() -> crate::support::TestAppBuilder {
     TestApp::builder().with("database.connect_timeout", "1s")
 }
 
@@ -46,7 +46,7 @@ async fn ready(app: &TestApp) -> u16 {
 }
 
 /// Waits for the server to be ready again.
-async fn recovers(app: &TestApp) {
+async fn wait_until_ready(app: &TestApp) {
     for _ in 0..100 {
         if ready(app).await == 200 {
             return;
@@ -57,8 +57,9 @@ async fn recovers(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn while_the_database_lets_nobody_in_requests_are_refused_in_time_and_then_served_again() {
-    let app = impatient().spawn().await;
+async fn while_the_database_refuses_connections_requests_are_answered_503_in_time_and_served_afterwards()
+ {
+    let app = with_short_connect_timeout().spawn().await;
     app.add_user("una@example.com", Some("SUPER_ADMIN")).await;
     let (user, root) = (app.log_in("una@example.com").await, app.root());
     let (_, token) = app.add_token(&[Permission::ViewTenants], None, None).await;
@@ -77,7 +78,7 @@ async fn while_the_database_lets_nobody_in_requests_are_refused_in_time_and_then
     let answer = app.anonymous().get("/readyz").await;
     assert_eq!((answer.status, answer.retry_after()), (503, 1));
     assert_eq!(answer.body["reason"], "the database does not answer");
-    // What needs no database is served.
+    // Routes that need no database are served.
     for path in ["/healthz", "/metrics", "/openapi.json", "/.well-known/jwks.json"] {
         assert_eq!(app.anonymous().get(path).await.status, 200, "{path}");
     }
@@ -85,7 +86,7 @@ async fn while_the_database_lets_nobody_in_requests_are_refused_in_time_and_then
     app.root().post(SETUP, &json!({})).await.refusal(400);
 
     app.database.open().await;
-    recovers(&app).await;
+    wait_until_ready(&app).await;
     assert_eq!(Snapshot::of(&app).await, before);
     for answer in ask(&app, &callers).await {
         assert!(matches!(answer.status, 200 | 201 | 401), "{answer:?}");
@@ -93,7 +94,7 @@ async fn while_the_database_lets_nobody_in_requests_are_refused_in_time_and_then
 }
 
 #[tokio::test]
-async fn a_database_server_that_stops_and_starts_again_is_found_again() {
+async fn the_server_reconnects_after_a_restart_of_the_database_server() {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let settings = ServerSettings {
         data_dir: folder.path().to_owned(),
@@ -103,9 +104,9 @@ async fn a_database_server_that_stops_and_starts_again_is_found_again() {
         max_connections: 30,
     };
     let server = Server::start(&settings).await.expect("the server starts");
-    // Takes the place of the test's own database, which stays unused.
+    // Replaces the test's own database, which stays unused.
     let url = server.database_url("rowhouse");
-    let app = impatient().with("database.url", &url).spawn().await;
+    let app = with_short_connect_timeout().with("database.url", &url).spawn().await;
     let made = app.root().post(SETUP, &TestApp::setup_body("acme")).await;
     assert_eq!(made.status, 201, "{made:?}");
     let admin = app.log_in("admin@acme.example.com").await;
@@ -120,8 +121,8 @@ async fn a_database_server_that_stops_and_starts_again_is_found_again() {
     assert!(started.elapsed() < IN_TIME, "{:?}", started.elapsed());
 
     let server = Server::start(&settings).await.expect("the server starts again");
-    recovers(&app).await;
-    // A session outlives it, because it is in the database.
+    wait_until_ready(&app).await;
+    // Sessions outlive a restart, because they are stored in the database.
     assert_eq!(admin.get("/api/tenant").await.body[0]["slug"], "acme");
     let again = app.root().post(SETUP, &TestApp::setup_body("again")).await;
     assert_eq!(again.status, 201, "{again:?}");
@@ -129,17 +130,17 @@ async fn a_database_server_that_stops_and_starts_again_is_found_again() {
     server.stop().await.expect("the server stops");
 }
 
-/// A wire to the database that can be frozen: what is sent arrives nowhere, and nothing breaks.
-struct Wire {
+/// A proxy before the database that can be frozen: nothing is forwarded and no connection breaks.
+struct FreezableProxy {
     url: String,
     frozen: watch::Sender<bool>,
 }
 
-impl Wire {
+impl FreezableProxy {
     async fn to(url: &str) -> Self {
-        let config: tokio_postgres::Config = url.parse().expect("it is a URL");
+        let config: tokio_postgres::Config = url.parse().expect("the URL is valid");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-        let port = listener.local_addr().expect("it is bound").port();
+        let port = listener.local_addr().expect("the listener is bound").port();
         let (frozen, watch) = watch::channel(false);
         let user = config.get_user().expect("the URL has a user");
         let password = String::from_utf8_lossy(config.get_password().unwrap_or_default());
@@ -148,19 +149,19 @@ impl Wire {
             format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}?sslmode=disable");
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, config.clone(), watch.clone()));
+                tokio::spawn(serve(client, config.clone(), watch.clone()));
             }
         });
         Self { url, frozen }
     }
 
     fn freeze(&self, frozen: bool) {
-        self.frozen.send(frozen).expect("somebody carries");
+        self.frozen.send(frozen).expect("the proxy runs");
     }
 }
 
-/// Carries bytes both ways until the wire freezes, and on when it thaws.
-async fn carry(
+/// Forwards bytes in both directions, except while the proxy is frozen.
+async fn serve(
     mut client: TcpStream,
     config: tokio_postgres::Config,
     mut frozen: watch::Receiver<bool>,
@@ -171,22 +172,26 @@ async fn carry(
         tokio_postgres::config::Host::Unix(folder) => {
             let socket = folder.join(format!(".s.PGSQL.{port}"));
             let mut server = UnixStream::connect(socket).await.expect("the server listens");
-            carry_on(&mut client, &mut server, frozen).await;
+            forward_until_closed(&mut client, &mut server, frozen).await;
         }
         tokio_postgres::config::Host::Tcp(host) => {
-            let mut server = TcpStream::connect((host.as_str(), port)).await.expect("it listens");
-            carry_on(&mut client, &mut server, frozen).await;
+            let mut server =
+                TcpStream::connect((host.as_str(), port)).await.expect("the server listens");
+            forward_until_closed(&mut client, &mut server, frozen).await;
         }
     }
 }
 
-async fn carry_on<C, S>(client: &mut C, server: &mut S, mut frozen: watch::Receiver<bool>)
-where
+async fn forward_until_closed<C, S>(
+    client: &mut C,
+    server: &mut S,
+    mut frozen: watch::Receiver<bool>,
+) where
     C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     loop {
-        // Both live over the loop, so that what is under way when it freezes is kept as far as it came.
+        // The streams outlive an iteration, so that bytes in transit when the proxy freezes are kept.
         let mut freezing = frozen.clone();
         tokio::select! {
             _ = copy_bidirectional(client, server) => return,
@@ -199,11 +204,13 @@ where
 }
 
 #[tokio::test]
-async fn a_database_that_hangs_is_refused_in_time_and_used_again() {
+async fn requests_to_a_hanging_database_are_refused_in_time_and_served_afterwards() {
     let database = crate::support::TestDatabase::create().await;
-    let (owner, runtime) =
-        (Wire::to(&database.url()).await, Wire::to(&database.runtime_url()).await);
-    let app = impatient()
+    let (owner, runtime) = (
+        FreezableProxy::to(&database.url()).await,
+        FreezableProxy::to(&database.runtime_url()).await,
+    );
+    let app = with_short_connect_timeout()
         .on(database)
         .with("database.url", &owner.url)
         .with("database.runtime_url", &runtime.url)
@@ -228,17 +235,17 @@ async fn a_database_that_hangs_is_refused_in_time_and_used_again() {
     assert!(started.elapsed() < IN_TIME, "{:?}", started.elapsed());
     assert_eq!(app.anonymous().get("/healthz").await.status, 200);
     owner.freeze(false);
-    recovers(&app).await;
+    wait_until_ready(&app).await;
     assert_eq!(admin.get("/api/tenant").await.body[0]["slug"], "first");
     let after = Snapshot::of(&app).await;
-    assert_eq!(after, before, "what was refused is not made later");
+    assert_eq!(after, before, "a refused set-up is not performed later");
     assert_eq!(app.root().post(SETUP, &TestApp::setup_body("acme")).await.status, 201);
 }
 
 #[tokio::test]
-async fn a_server_without_free_connections_says_so_in_time() {
-    let app = impatient().spawn().await;
-    // Two connections provision; both wait for a lock that this test has.
+async fn a_server_without_free_connections_answers_503_in_time() {
+    let app = with_short_connect_timeout().spawn().await;
+    // Two connections serve set-ups, and both wait for a lock that this test holds.
     let mut sql = app.sql().await;
     let held = sql.transaction().await.unwrap();
     held.batch_execute("LOCK TABLE audit_events IN SHARE MODE").await.unwrap();
@@ -251,7 +258,7 @@ async fn a_server_without_free_connections_says_so_in_time() {
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    // Others are not held up: their connections are not the same.
+    // Other requests use other connections and are served.
     assert_eq!(app.root().get("/api/tenant").await.status, 200);
     held.rollback().await.unwrap();
     let mut made = 0;
@@ -264,6 +271,6 @@ async fn a_server_without_free_connections_says_so_in_time() {
             assert!(answer.retry_after() >= 1);
         }
     }
-    assert_eq!(made, 2, "those that had a connection went on");
+    assert_eq!(made, 2, "the set-ups with a connection succeed");
     assert_eq!(Snapshot::of(&app).await.count("tenants"), 2);
 }

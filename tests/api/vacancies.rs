@@ -1,7 +1,8 @@
-//! Houses that are built ahead of time: whole, out of reach, taken once, and never more than are wanted.
+//! Vacancies, which are tenant schemas built ahead of time: complete, unreachable, claimed once, and never more
+//! than wanted.
 
-mod house;
-mod together;
+mod group_commit;
+mod process;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,14 +18,14 @@ use rowhouse::service::vacancies::{Tended, Work};
 use rowhouse::{Problem, TenantTx};
 use uuid::Uuid;
 
-use self::house::{Process, catalog, has_role, provision_command, schema, schemas, vacancies};
+use self::process::{Process, catalog, has_role, provision_command, schema, schemas, vacancies};
 use crate::support::{Program, TestApp, TestDatabase};
 
 const FIRST: (&str, &str) =
     ("V1__create_notes.sql", "CREATE TABLE notes (id uuid CONSTRAINT notes_pkey PRIMARY KEY)");
 const SECOND: (&str, &str) = ("V2__add_body.sql", "ALTER TABLE notes ADD COLUMN body text");
 
-// ---- taking one --------------------------------------------------------------------------------
+// ---- claiming ---------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn a_set_up_takes_the_oldest_vacancy_and_runs_no_ddl() {
@@ -44,12 +45,15 @@ async fn a_set_up_takes_the_oldest_vacancy_and_runs_no_ddl() {
         assert_eq!(process.set_up(&format!("acme-{number}")).await, *expected);
         assert_eq!(vacancies(&sql, "ready").await, stock[number + 1..]);
     }
-    assert!(process.try_to_set_up("one-too-many").await.is_err(), "it would have to be built");
+    assert!(
+        process.try_to_set_up("one-too-many").await.is_err(),
+        "without a vacancy the schema would have to be built"
+    );
     process.close().await;
 }
 
 #[tokio::test]
-async fn a_claimed_house_is_no_different_from_one_that_was_built_for_its_tenant() {
+async fn a_claimed_vacancy_equals_a_schema_built_for_its_tenant() {
     for isolation in ["role", "search_path"] {
         let database = TestDatabase::create().await;
         let values = [("database.isolation", isolation), ("tenant_migrations", notes())];
@@ -72,7 +76,7 @@ const fn notes() -> &'static str {
 }
 
 #[tokio::test]
-async fn a_set_up_that_fails_gives_its_vacancy_back() {
+async fn a_failed_set_up_returns_its_vacancy() {
     let database = TestDatabase::create().await;
     let (process, sql) = (Process::on(&database, 1).await, database.connect().await);
     process.set_up("taken").await;
@@ -80,34 +84,34 @@ async fn a_set_up_that_fails_gives_its_vacancy_back() {
     let stock = vacancies(&sql, "ready").await;
     let failed = process.try_to_set_up("taken").await;
     assert!(matches!(failed, Err(Error::Conflict(Conflict::SlugTaken))), "{failed:?}");
-    let refuse = "ADD CONSTRAINT nobody CHECK (false) NOT VALID";
+    let refuse = "ADD CONSTRAINT obstacle CHECK (false) NOT VALID";
     for (table, put) in [
         ("users", refuse),
         ("tenants", refuse),
         ("memberships", refuse),
         ("audit_events", refuse),
         ("idempotency_keys", refuse),
-        // At the commit.
+        // Fails at the commit.
         (
             "tenants",
-            "ADD CONSTRAINT nobody FOREIGN KEY (id) REFERENCES users (id)
+            "ADD CONSTRAINT obstacle FOREIGN KEY (id) REFERENCES users (id)
                  DEFERRABLE INITIALLY DEFERRED NOT VALID",
         ),
     ] {
         let before = crate::support::Snapshot::take(&sql).await;
         sql.batch_execute(&format!("ALTER TABLE {table} {put}")).await.unwrap();
-        // Without a key all of it is one round trip.
+        // Without a key the set-up is one round trip.
         for key in [Some("a key".to_owned()), None] {
             if key.is_none() && table == "idempotency_keys" {
                 continue;
             }
-            let wish =
+            let command =
                 ProvisionTenant { idempotency_key: key.clone(), ..provision_command("acme") };
             let provisioning = &process.backend.services.provisioning;
-            let failed = provisioning.provision(&process.operator(), wish).await;
+            let failed = provisioning.provision(&process.operator(), command).await;
             assert!(matches!(failed, Err(Error::Internal { .. })), "{table} {key:?}: {failed:?}");
         }
-        sql.batch_execute(&format!("ALTER TABLE {table} DROP CONSTRAINT nobody")).await.unwrap();
+        sql.batch_execute(&format!("ALTER TABLE {table} DROP CONSTRAINT obstacle")).await.unwrap();
         assert_eq!(crate::support::Snapshot::take(&sql).await, before, "{table}");
     }
     assert_eq!(vacancies(&sql, "ready").await, stock);
@@ -130,14 +134,14 @@ async fn no_two_set_ups_take_the_same_vacancy() {
     assert_eq!(made.len(), 10);
     assert!(stock.is_subset(&made), "{stock:?} {made:?}");
     assert_eq!(schemas(&sql).await, 10);
-    assert_eq!(processes[1].standing().await.ready, 0);
+    assert_eq!(processes[1].stock().await.ready, 0);
     for process in processes {
         process.close().await;
     }
 }
 
 #[tokio::test]
-async fn set_ups_at_once_with_one_new_admin_take_a_vacancy_each_and_make_one_user() {
+async fn concurrent_set_ups_with_one_new_admin_take_a_vacancy_each_and_create_one_user() {
     let database = TestDatabase::create().await;
     let (process, sql) = (Process::on(&database, 6).await, database.connect().await);
     process.fill().await;
@@ -146,32 +150,32 @@ async fn set_ups_at_once_with_one_new_admin_take_a_vacancy_each_and_make_one_use
     let operator = process.operator();
     let made = join_all((0..6).map(|number| {
         let admin = Admin::NewOrExisting(admin.clone());
-        let wish = ProvisionTenant { admin, ..provision_command(&format!("t-{number}")) };
-        process.backend.services.provisioning.provision(&operator, wish)
+        let command = ProvisionTenant { admin, ..provision_command(&format!("t-{number}")) };
+        process.backend.services.provisioning.provision(&operator, command)
     }))
     .await;
     let made: BTreeSet<Uuid> = made.into_iter().map(|made| made.unwrap().id.uuid()).collect();
     assert_eq!(made, stock);
-    let sql_rows =
+    let query =
         "SELECT count(DISTINCT user_id), count(*), (SELECT count(*) FROM users) FROM memberships";
-    let row = sql.query_one(sql_rows, &[]).await.unwrap();
+    let row = sql.query_one(query, &[]).await.unwrap();
     let counted: (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
     assert_eq!(counted, (1, 6, 1));
     process.close().await;
 }
 
 #[tokio::test]
-async fn an_admin_who_must_exist_and_does_not_costs_no_vacancy() {
+async fn a_set_up_for_a_missing_admin_takes_no_vacancy() {
     let database = TestDatabase::create().await;
     let (process, sql) = (Process::on(&database, 1).await, database.connect().await);
     process.fill().await;
     let before = crate::support::Snapshot::take(&sql).await;
-    let admin = Admin::Existing(Email::parse("nobody@example.com").unwrap());
+    let admin = Admin::Existing(Email::parse("missing@example.com").unwrap());
     let provisioning = &process.backend.services.provisioning;
     for with_token in [false, true] {
-        let wish =
+        let command =
             ProvisionTenant { admin: admin.clone(), with_token, ..provision_command("acme") };
-        let failed = provisioning.provision(&process.operator(), wish).await;
+        let failed = provisioning.provision(&process.operator(), command).await;
         assert!(matches!(failed, Err(Error::NotFound(Noun::User))), "{failed:?}");
     }
     assert_eq!(crate::support::Snapshot::take(&sql).await, before);
@@ -179,7 +183,7 @@ async fn an_admin_who_must_exist_and_does_not_costs_no_vacancy() {
 }
 
 #[tokio::test]
-async fn a_set_up_that_repeats_its_key_is_answered_with_the_vacancy_that_it_took() {
+async fn a_set_up_with_a_repeated_key_returns_the_same_tenant_and_takes_no_second_vacancy() {
     let database = TestDatabase::create().await;
     let (process, sql) = (Process::on(&database, 2).await, database.connect().await);
     process.fill().await;
@@ -195,10 +199,10 @@ async fn a_set_up_that_repeats_its_key_is_answered_with_the_vacancy_that_it_took
 }
 
 #[tokio::test]
-async fn an_empty_stock_and_one_for_other_migrations_fall_back_to_building() {
+async fn a_set_up_without_a_matching_vacancy_builds_its_schema() {
     let database = TestDatabase::create().await;
-    let process = Process::with_files(&database, 1, &[FIRST]).await;
-    let other = Process::with_files(&database, 1, &[FIRST, SECOND]).await;
+    let process = Process::with_migrations(&database, 1, &[FIRST]).await;
+    let other = Process::with_migrations(&database, 1, &[FIRST, SECOND]).await;
     let by_path = [("database.isolation", "search_path")];
     let elsewhere = Process::start(&database, 1, Some(&[FIRST]), &by_path).await;
     let sql = database.connect().await;
@@ -214,17 +218,17 @@ async fn an_empty_stock_and_one_for_other_migrations_fall_back_to_building() {
     }
 }
 
-// ---- out of reach ------------------------------------------------------------------------------
+// ---- access -----------------------------------------------------------------------------------
 
-async fn inside(tx: TenantTx) -> Result<HttpResponse, Problem> {
+async fn current_schema(tx: TenantTx) -> Result<HttpResponse, Problem> {
     let rows = tx.query("SELECT current_schema()::text", &[]).await?;
     Ok(HttpResponse::Ok().body(rows[0].get::<_, String>(0)))
 }
 
 #[tokio::test]
-async fn nobody_enters_a_vacancy_or_finds_it_among_the_tenants() {
+async fn a_vacancy_cannot_be_entered_and_is_not_listed_as_a_tenant() {
     let routes = |config: &mut web::ServiceConfig| {
-        config.route("/inside", web::get().to(inside));
+        config.route("/inside", web::get().to(current_schema));
     };
     let builder = TestApp::builder().with_routes(Arc::new(routes)).with("tenants.vacancies", "1");
     let app = builder.spawn().await;
@@ -234,7 +238,7 @@ async fn nobody_enters_a_vacancy_or_finds_it_among_the_tenants() {
         crate::support::callers::send(request.header("x-tenant-id", id.to_string())).await
     };
     assert_eq!(enter(id).await.status, 404);
-    let of_a_tenant = [
+    let tenant_requests = [
         (Method::GET, format!("/control/v1/tenants/{id}")),
         (Method::GET, format!("/control/v1/tenants/{id}/members")),
         (Method::GET, format!("/api/tenants/{id}")),
@@ -242,12 +246,12 @@ async fn nobody_enters_a_vacancy_or_finds_it_among_the_tenants() {
         (Method::DELETE, format!("/control/v1/tenants/{id}")),
         (Method::POST, format!("/control/v1/tenants/{id}/purge")),
     ];
-    let ask = async |method: &Method, path: &str| {
+    let request_of = async |method: &Method, path: &str| {
         let request = app.root().request(method.clone(), path).header("If-Match", "*");
         crate::support::callers::send(request).await
     };
-    for (method, path) in &of_a_tenant {
-        let answer = ask(method, path).await;
+    for (method, path) in &tenant_requests {
+        let answer = request_of(method, path).await;
         assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
     }
     for list in ["/api/tenant", "/control/v1/tenants"] {
@@ -255,12 +259,12 @@ async fn nobody_enters_a_vacancy_or_finds_it_among_the_tenants() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert!(!answer.text.contains(&id.to_string()), "{answer:?}");
     }
-    // The same question of its tenant, once it has one.
+    // The same requests succeed once a tenant has claimed the vacancy.
     let tenant = app.set_up("acme").await;
     assert_eq!(tenant.id, id);
     assert_eq!(enter(id).await.text, schema(id));
-    for (method, path) in &of_a_tenant {
-        let answer = ask(method, path).await;
+    for (method, path) in &tenant_requests {
+        let answer = request_of(method, path).await;
         assert!(matches!(answer.status, 200 | 204), "{method} {path}: {answer:?}");
     }
     app.stop().await;
@@ -284,12 +288,12 @@ async fn a_tenant_in_a_former_vacancy_is_purged_like_any_other() {
 // ---- the stock ---------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn processes_that_fill_at_once_do_not_overshoot() {
+async fn concurrent_fills_do_not_exceed_the_wanted_number() {
     let database = TestDatabase::create().await;
     let processes = [Process::on(&database, 5).await, Process::on(&database, 5).await];
     tokio::join!(processes[0].fill(), processes[1].fill());
-    let standing = processes[0].standing().await;
-    assert_eq!((standing.ready, standing.building), (5, 0));
+    let stock = processes[0].stock().await;
+    assert_eq!((stock.ready, stock.building), (5, 0));
     assert_eq!(schemas(&database.connect().await).await, 5);
     for process in processes {
         process.close().await;
@@ -297,27 +301,27 @@ async fn processes_that_fill_at_once_do_not_overshoot() {
 }
 
 #[tokio::test]
-async fn whoever_finds_another_at_work_on_the_stock_leaves_it_to_them() {
+async fn a_process_that_cannot_lock_the_stock_reports_busy() {
     let database = TestDatabase::create().await;
     let process = Process::on(&database, 1).await;
     let mut sql = database.connect().await;
     let other = sql.transaction().await.unwrap();
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended('rowhouse vacancies', 0))";
     other.execute(lock, &[]).await.unwrap();
-    assert_eq!(process.tend().await, Tended::Busy);
+    assert_eq!(process.replenish_once().await, Tended::Busy);
     other.rollback().await.unwrap();
-    process.tend_to_the_end().await;
-    assert_eq!(process.standing().await.ready, 1);
+    process.replenish_fully().await;
+    assert_eq!(process.stock().await.ready, 1);
     process.close().await;
 }
 
 #[tokio::test]
-async fn what_a_dead_process_has_begun_is_finished_by_the_next() {
+async fn vacancies_begun_by_a_dead_process_are_finished_by_the_next() {
     let database = TestDatabase::create().await;
     let (dead, sql) = (Process::on(&database, 3).await, database.connect().await);
-    // It says that it lives, makes the roles, builds one.
+    // Registers the process, creates the roles, and builds one vacancy.
     for _ in 0..3 {
-        assert_eq!(dead.tend().await, Tended::Worked);
+        assert_eq!(dead.replenish_once().await, Tended::Worked);
     }
     dead.close().await;
     let (ready, begun) = (vacancies(&sql, "ready").await, vacancies(&sql, "building").await);
@@ -325,14 +329,14 @@ async fn what_a_dead_process_has_begun_is_finished_by_the_next() {
     assert!(has_role(&sql, begun[0]).await);
 
     let next = Process::on(&database, 3).await;
-    assert_eq!(next.set_up("acme").await, ready[0], "what is begun is not taken");
-    next.tend_to_the_end().await;
+    assert_eq!(next.set_up("acme").await, ready[0], "an unfinished vacancy is not claimed");
+    next.replenish_fully().await;
     assert_eq!(vacancies(&sql, "ready").await, begun);
     next.close().await;
 }
 
 #[tokio::test]
-async fn a_build_that_fails_leaves_nothing_but_its_beginning() {
+async fn a_failed_build_leaves_only_its_building_row() {
     let database = TestDatabase::create().await;
     let (process, sql) = (Process::on(&database, 1).await, database.connect().await);
     sql.batch_execute(
@@ -343,9 +347,9 @@ async fn a_build_that_fails_leaves_nothing_but_its_beginning() {
     )
     .await
     .unwrap();
-    let vacancies_of = &process.backend.services.vacancies;
+    let service = &process.backend.services.vacancies;
     for _ in 0..2 {
-        vacancies_of.fill(&process.operator()).await.expect_err("no table can be made");
+        service.fill(&process.operator()).await.expect_err("no table can be made");
         assert_eq!((vacancies(&sql, "building").await.len(), schemas(&sql).await), (1, 0));
     }
     sql.batch_execute("DROP EVENT TRIGGER refuse").await.unwrap();
@@ -355,19 +359,25 @@ async fn a_build_that_fails_leaves_nothing_but_its_beginning() {
 }
 
 #[tokio::test]
-async fn with_none_wanted_a_set_up_takes_none_and_what_is_left_goes() {
+async fn with_no_vacancies_wanted_a_set_up_takes_none_and_the_rest_is_dropped() {
     let database = TestDatabase::create().await;
     let (before, sql) = (Process::on(&database, 2).await, database.connect().await);
-    before.tend_to_the_end().await;
+    before.replenish_fully().await;
     let stock = vacancies(&sql, "ready").await;
     let after = Process::on(&database, 0).await;
     let made = after.set_up("acme").await;
     assert!(!stock.contains(&made));
-    after.tend_to_the_end().await;
-    assert_eq!(vacancies(&sql, "ready").await, stock, "another process keeps them");
-    before.backend.services.vacancies.retire(&before.operator()).await.expect("it says goodbye");
-    after.tend_to_the_end().await;
-    assert_eq!((after.standing().await.ready, schemas(&sql).await), (0, 1));
+    after.replenish_fully().await;
+    assert_eq!(vacancies(&sql, "ready").await, stock, "another live process wants them");
+    before
+        .backend
+        .services
+        .vacancies
+        .retire(&before.operator())
+        .await
+        .expect("the process can be unregistered");
+    after.replenish_fully().await;
+    assert_eq!((after.stock().await.ready, schemas(&sql).await), (0, 1));
     assert!(!has_role(&sql, stock[0]).await && !has_role(&sql, stock[1]).await);
     for process in [before, after] {
         process.close().await;
@@ -375,35 +385,35 @@ async fn with_none_wanted_a_set_up_takes_none_and_what_is_left_goes() {
 }
 
 #[tokio::test]
-async fn a_process_that_ended_without_a_word_is_forgotten() {
+async fn the_vacancies_of_a_dead_process_are_dropped_after_it_expires() {
     let database = TestDatabase::create().await;
     let (dead, sql) = (Process::on(&database, 2).await, database.connect().await);
-    dead.tend_to_the_end().await;
+    dead.replenish_fully().await;
     dead.close().await;
     let next = Process::on(&database, 0).await;
-    next.tend_to_the_end().await;
-    assert_eq!(next.standing().await.ready, 2);
+    next.replenish_fully().await;
+    assert_eq!(next.stock().await.ready, 2);
     next.clock.advance(time::Duration::minutes(6));
-    next.tend_to_the_end().await;
-    assert_eq!((next.standing().await.ready, schemas(&sql).await), (0, 0));
+    next.replenish_fully().await;
+    assert_eq!((next.stock().await.ready, schemas(&sql).await), (0, 0));
     next.close().await;
 }
 
 // ---- deployments -------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn after_a_deployment_vacancies_are_brought_up_to_date() {
+async fn stale_vacancies_are_migrated_after_a_deployment() {
     let database = TestDatabase::create().await;
-    let old = Process::with_files(&database, 2, &[FIRST]).await;
+    let old = Process::with_migrations(&database, 2, &[FIRST]).await;
     let sql = database.connect().await;
     old.fill().await;
     let stock = vacancies(&sql, "ready").await;
-    let new = Process::with_files(&database, 2, &[FIRST, SECOND]).await;
-    assert_eq!((new.standing().await.stale, new.standing().await.ready), (2, 0));
+    let new = Process::with_migrations(&database, 2, &[FIRST, SECOND]).await;
+    assert_eq!((new.stock().await.stale, new.stock().await.ready), (2, 0));
     let work = new.backend.services.vacancies.rebuild_stale(&new.operator()).await;
     assert_eq!(work.unwrap(), Work { migrated: 2, ..Work::default() });
-    assert_eq!((new.standing().await.stale, new.standing().await.ready), (0, 2));
-    assert_eq!(old.standing().await.ahead, 2);
+    assert_eq!((new.stock().await.stale, new.stock().await.ready), (0, 2));
+    assert_eq!(old.stock().await.ahead, 2);
     assert_eq!(new.set_up("migrated").await, stock[0]);
     new.backend.services.vacancies.drop_all(&new.operator()).await.unwrap();
     let built = new.set_up("built").await;
@@ -413,11 +423,11 @@ async fn after_a_deployment_vacancies_are_brought_up_to_date() {
     }
 }
 
-// A thread beside this one, which waits for the program, says the last words of the process before it.
+// While this thread waits for the program, another one closes the connections of `old`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_of_the_fleet_brings_vacancies_up_to_date_too() {
+async fn a_fleet_migration_also_migrates_vacancies() {
     let database = TestDatabase::create().await;
-    let old = Process::with_files(&database, 2, &[FIRST]).await;
+    let old = Process::with_migrations(&database, 2, &[FIRST]).await;
     old.fill().await;
     old.close().await;
     let program = Program::on(&database).with("ROWHOUSE_TENANTS__VACANCIES", "2");
@@ -434,17 +444,17 @@ async fn a_migration_of_the_fleet_brings_vacancies_up_to_date_too() {
 }
 
 #[tokio::test]
-async fn a_vacancy_that_cannot_be_migrated_is_built_anew() {
+async fn a_vacancy_that_cannot_be_migrated_is_rebuilt() {
     let database = TestDatabase::create().await;
-    let old = Process::with_files(&database, 1, &[FIRST]).await;
+    let old = Process::with_migrations(&database, 1, &[FIRST]).await;
     let sql = database.connect().await;
     old.fill().await;
     let stock = vacancies(&sql, "ready").await;
     let edited = (FIRST.0, "CREATE TABLE notes (id uuid PRIMARY KEY, title text)");
-    let new = Process::with_files(&database, 1, &[edited, SECOND]).await;
+    let new = Process::with_migrations(&database, 1, &[edited, SECOND]).await;
     new.fill().await;
     let rebuilt = vacancies(&sql, "ready").await;
-    assert_eq!((rebuilt.len(), new.standing().await.ready, schemas(&sql).await), (1, 1, 1));
+    assert_eq!((rebuilt.len(), new.stock().await.ready, schemas(&sql).await), (1, 1, 1));
     assert_ne!(rebuilt, stock);
     assert!(!has_role(&sql, stock[0]).await);
     for process in [old, new] {
@@ -453,20 +463,24 @@ async fn a_vacancy_that_cannot_be_migrated_is_built_anew() {
 }
 
 #[tokio::test]
-async fn two_versions_of_the_program_do_not_fight_over_the_stock() {
+async fn two_versions_of_the_program_do_not_undo_each_others_vacancies() {
     let database = TestDatabase::create().await;
-    let old = Process::with_files(&database, 3, &[FIRST]).await;
-    let new = Process::with_files(&database, 2, &[FIRST, SECOND]).await;
+    let old = Process::with_migrations(&database, 3, &[FIRST]).await;
+    let new = Process::with_migrations(&database, 2, &[FIRST, SECOND]).await;
     let sql = database.connect().await;
-    old.tend_to_the_end().await;
+    old.replenish_fully().await;
     assert_eq!(vacancies(&sql, "ready").await.len(), 3);
-    new.tend_to_the_end().await;
+    new.replenish_fully().await;
     let stock = vacancies(&sql, "ready").await;
-    assert_eq!((stock.len(), new.standing().await.ready), (2, 2));
+    assert_eq!((stock.len(), new.stock().await.ready), (2, 2));
     for _ in 0..3 {
-        old.tend_to_the_end().await;
-        new.tend_to_the_end().await;
-        assert_eq!(vacancies(&sql, "ready").await, stock, "neither undoes what the other did");
+        old.replenish_fully().await;
+        new.replenish_fully().await;
+        assert_eq!(
+            vacancies(&sql, "ready").await,
+            stock,
+            "neither version undoes the other's work"
+        );
     }
     let built = old.set_up("by-the-old-one").await;
     assert!(!stock.contains(&built));
@@ -476,9 +490,9 @@ async fn two_versions_of_the_program_do_not_fight_over_the_stock() {
     }
 }
 
-// ---- a server, and the command line ------------------------------------------------------------
+// ---- the server and the command line -----------------------------------------------------------
 
-/// Waits until a server has so many.
+/// Waits until a server has this many ready vacancies, and returns them.
 async fn wait_for_stock(app: &TestApp, wanted: usize) -> Vec<Uuid> {
     let sql = app.sql().await;
     for _ in 0..3000 {
@@ -488,17 +502,17 @@ async fn wait_for_stock(app: &TestApp, wanted: usize) -> Vec<Uuid> {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("there are no {wanted}: {:?}", vacancies(&sql, "ready").await);
+    panic!("not {wanted} vacancies: {:?}", vacancies(&sql, "ready").await);
 }
 
 #[tokio::test]
-async fn a_server_keeps_its_stock_by_itself_and_shows_it() {
+async fn a_server_replenishes_its_stock_and_reports_it_in_its_metrics() {
     let app = TestApp::builder().with("tenants.vacancies", "4").spawn().await;
     let stock = wait_for_stock(&app, 4).await;
     for number in 0..2 {
         assert!(stock.contains(&app.set_up(&format!("acme-{number}")).await.id));
     }
-    // Half of them are gone: that is when it makes new ones.
+    // Half of them are claimed, which is when the server builds new ones.
     wait_for_stock(&app, 4).await;
     app.services.vacancies.standing(&app.operator()).await.unwrap();
     let metrics = app.anonymous().get("/metrics").await.text;
@@ -515,11 +529,11 @@ async fn a_server_keeps_its_stock_by_itself_and_shows_it() {
     let database = app.stop().await;
     let keepers = "SELECT count(*) FROM vacancy_keepers";
     let row = database.connect().await.query_one(keepers, &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), 0, "it has said goodbye");
+    assert_eq!(row.get::<_, i64>(0), 0, "the stopped server has unregistered");
 }
 
 #[tokio::test]
-async fn the_command_line_shows_fills_and_drops_the_stock() {
+async fn the_command_line_shows_fills_and_drops_vacancies() {
     let database = TestDatabase::create().await;
     let sql = database.connect().await;
     let program = Program::on(&database).with("ROWHOUSE_TENANTS__VACANCIES", "2");

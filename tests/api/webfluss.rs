@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::support::callers::send;
 use crate::support::{Answer, TestApp};
 
-/// Creates with the root token.
+/// Creates a tenant with the root token.
 async fn create(app: &TestApp, body: &Value) -> Answer {
     app.root().post("/api/tenants", body).await
 }
@@ -17,7 +17,7 @@ fn tenant_id(answer: &Answer) -> Uuid {
     answer.body["tenant_id"].as_str().expect("a tenant_id").parse().expect("a UUID")
 }
 
-/// Someone who can own tenants.
+/// Creates a user who can own tenants and returns the address.
 async fn owner(app: &TestApp) -> String {
     app.set_up("owners").await.admin_email
 }
@@ -61,7 +61,7 @@ async fn the_documented_request_is_answered_as_documented() {
 }
 
 #[tokio::test]
-async fn every_field_may_be_left_out_and_the_body_too() {
+async fn all_fields_and_the_body_are_optional() {
     let app = TestApp::spawn().await;
     let empty = create(&app, &json!({})).await;
     let absent = send(app.root().request(Method::POST, "/api/tenants")).await;
@@ -77,8 +77,8 @@ async fn every_field_may_be_left_out_and_the_body_too() {
 }
 
 #[tokio::test]
-async fn the_default_owner_of_the_settings_owns_what_nobody_else_does() {
-    let email = "keeper@example.com";
+async fn the_admin_of_the_settings_owns_tenants_without_an_owner() {
+    let email = "default-owner@example.com";
     let app = TestApp::builder()
         .with("admin_email", email)
         .with("admin_password", "SecurePass123!")
@@ -90,10 +90,10 @@ async fn the_default_owner_of_the_settings_owns_what_nobody_else_does() {
 }
 
 #[tokio::test]
-async fn an_owner_who_is_not_there_is_not_found_and_leaves_nothing() {
+async fn a_missing_owner_is_answered_404_and_creates_nothing() {
     let app = TestApp::spawn().await;
     let answer =
-        create(&app, &json!({ "email": "nobody@example.com", "subdomain": "left-over" })).await;
+        create(&app, &json!({ "email": "missing@example.com", "subdomain": "left-over" })).await;
     assert_eq!((answer.status, &answer.body), (404, &json!({ "message": "User not found" })));
     let sql = app.sql().await;
     let row =
@@ -102,7 +102,7 @@ async fn an_owner_who_is_not_there_is_not_found_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn broken_rules_are_answered_with_laravels_sentences_and_count() {
+async fn validation_errors_have_laravels_messages_and_count() {
     let app = TestApp::spawn().await;
     let answer = create(&app, &json!({ "email": "not-an-email", "subdomain": "-a" })).await;
     assert_eq!(answer.status, 422);
@@ -150,7 +150,7 @@ async fn broken_rules_are_answered_with_laravels_sentences_and_count() {
 }
 
 #[tokio::test]
-async fn the_documented_subdomains_are_judged_as_documented() {
+async fn the_documented_subdomains_are_accepted_or_refused_as_documented() {
     let app = TestApp::spawn().await;
     for good in ["my-page", "page123", "test-site-1"] {
         tenant_id(&create(&app, &json!({ "subdomain": good })).await);
@@ -167,7 +167,7 @@ async fn the_documented_subdomains_are_judged_as_documented() {
 }
 
 #[tokio::test]
-async fn a_taken_subdomain_breaks_a_rule() {
+async fn a_taken_subdomain_is_a_validation_error() {
     let app = TestApp::spawn().await;
     app.set_up("taken").await;
     let answer = create(&app, &json!({ "subdomain": "taken" })).await;
@@ -182,7 +182,7 @@ async fn a_taken_subdomain_breaks_a_rule() {
 }
 
 #[tokio::test]
-async fn callers_who_may_not_are_refused_in_form() {
+async fn unauthorized_callers_are_refused_in_laravels_form() {
     let app = TestApp::spawn().await;
     let tenant = app.set_up("acme").await;
     let member = app.log_in(&tenant.admin_email).await;
@@ -202,7 +202,7 @@ async fn callers_who_may_not_are_refused_in_form() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_not_there_or_not_yours_is_not_found_in_laravels_words() {
+async fn a_missing_or_foreign_tenant_is_answered_404_in_laravels_words() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let member = app.log_in(&acme.admin_email).await;
@@ -218,7 +218,7 @@ async fn a_tenant_that_is_not_there_or_not_yours_is_not_found_in_laravels_words(
 }
 
 #[tokio::test]
-async fn what_is_no_object_is_refused_in_form() {
+async fn a_body_that_is_not_an_object_is_refused_in_laravels_form() {
     let app = TestApp::builder().with("http.max_body_bytes", "1024").spawn().await;
     for (body, status) in [("{", 400), ("[]", 400), ("\"x\"", 400), (&*"x".repeat(2000), 413)] {
         let answer = app.root().post_raw("/api/tenants", body.to_owned()).await;

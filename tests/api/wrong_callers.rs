@@ -1,8 +1,8 @@
-//! Walks every operation of the OpenAPI document with every wrong caller: without a credential, with a bad
-//! one, without the permission, and with a good one of another tenant. New routes join by being documented;
-//! where the document does not say enough to call one, the walk fails and asks for it.
+//! Calls every operation of the OpenAPI document with every wrong caller: without a credential, with an invalid
+//! one, without the permission, and with a valid one of another tenant. A new route is included as soon as it
+//! is documented; the test fails if the document does not describe enough to call it.
 //!
-//! Who may call what is told in [`unauthorized`](crate::unauthorized), route by route.
+//! [`unauthorized`](crate::unauthorized) lists the accepted callers of each route.
 
 use reqwest::Method;
 use rowhouse::domain::Permission;
@@ -13,27 +13,27 @@ use crate::support::callers::send;
 use crate::support::documented::{DOCUMENT, Operation, operations};
 use crate::support::{Answer, BunkerTenant, Caller, PASSWORD, TestApp};
 
-/// Stands in what only Alpha's people may read, and in no request.
+/// A text in data that only Alpha's callers may read, and in no request.
 const SECRET: &str = "alpha-secret";
 
-/// Two tenants; Alpha is the one that Beta's people try to get at.
-struct House {
+/// Two tenants; Beta's callers try to read and change Alpha.
+struct Fixture {
     app: TestApp,
     alpha: BunkerTenant,
     beta: BunkerTenant,
-    /// A record of Alpha's.
+    /// The id of a profile of Alpha.
     record: String,
-    /// An audit event of Alpha's.
+    /// The id of an audit event of Alpha.
     event: String,
-    /// A token that is bound to Alpha.
+    /// The id of a token that is bound to Alpha.
     token: Uuid,
-    /// Alpha's admin.
+    /// The id of Alpha's admin.
     user: Uuid,
-    /// Beta's own unlock.
+    /// The id of an unlock of Beta.
     unlock: String,
 }
 
-impl House {
+impl Fixture {
     async fn build() -> Self {
         let app = TestApp::spawn().await;
         let (alpha, beta) = (app.bunker_tenant("alpha").await, app.bunker_tenant("beta").await);
@@ -41,7 +41,8 @@ impl House {
         let record = alpha.add(profile).await;
         let by_token = |token: &str| json!({ "mode": "token", "identity": token });
         let events = alpha.admin.call("AuditListUserEvents", by_token(&record)).await;
-        let event = events.ok()["rows"][0]["auditeventuuid"].as_str().expect("it is told").into();
+        let event =
+            events.ok()["rows"][0]["auditeventuuid"].as_str().expect("the event has an id").into();
         let user = app.add_user(&format!("{SECRET}@example.com"), None).await;
         app.add_user("beta@example.com", None).await;
         let sql = app.sql().await;
@@ -62,8 +63,8 @@ impl House {
         Self { app, alpha, beta, record, event, token: token.uuid(), user, unlock }
     }
 
-    /// What belongs to Alpha, as it stands in the database.
-    async fn of_alpha(&self) -> Vec<String> {
+    /// Returns all rows of Alpha as text.
+    async fn alpha_rows(&self) -> Vec<String> {
         let (id, schema) = (self.alpha.id, self.alpha.schema());
         let sql = self.app.sql().await;
         let mut found = Vec::new();
@@ -89,7 +90,7 @@ impl House {
         found
     }
 
-    /// A value for a field or parameter of this name, one that means Alpha where it means a tenant.
+    /// Returns a value for a field or parameter of this name; where it selects a tenant, the value of Alpha.
     fn value(&self, name: &str) -> Option<Value> {
         let person = json!({ "mode": "email", "identity": "ada@example.com" });
         Some(match name {
@@ -121,12 +122,18 @@ impl House {
         })
     }
 
-    /// The operation, called in good form and about Alpha wherever it can be said. `None` for `tenant`
-    /// leaves out the headers that name one.
-    fn request(&self, of: &Operation, caller: &Caller, names: bool) -> reqwest::RequestBuilder {
-        let here = format!("{} {}", of.method, of.template);
-        let (mut path, mut headers, mut query) = (of.template.clone(), Vec::new(), Vec::new());
-        for parameter in of.described()["parameters"].as_array().into_iter().flatten() {
+    /// Returns a valid request for an operation on Alpha. Without `names`, the headers that select a tenant are
+    /// left out.
+    fn request(
+        &self,
+        operation: &Operation,
+        caller: &Caller,
+        names: bool,
+    ) -> reqwest::RequestBuilder {
+        let here = format!("{} {}", operation.method, operation.template);
+        let (mut path, mut headers, mut query) =
+            (operation.template.clone(), Vec::new(), Vec::new());
+        for parameter in operation.described()["parameters"].as_array().into_iter().flatten() {
             let name = parameter["name"].as_str().expect("a parameter has a name");
             let needed = parameter["required"] == json!(true);
             let known = self.value(name).map(|value| match value {
@@ -142,7 +149,7 @@ impl House {
                 (Some(tenant), _) if names => tenant,
                 (None, Some(value)) if needed || name == "tenant" => value,
                 (None, None) if needed => {
-                    panic!("{here}: this walk has no value for the parameter {name}")
+                    panic!("{here}: this test has no value for the parameter {name}")
                 }
                 _ => continue,
             };
@@ -150,11 +157,11 @@ impl House {
                 Some("path") => path = path.replace(&format!("{{{name}}}"), &value),
                 Some("query") => query.push(format!("{name}={value}")),
                 Some("header") => headers.push((name, value)),
-                other => panic!("{here}: this walk knows no parameter in {other:?}"),
+                other => panic!("{here}: this test knows no parameter in {other:?}"),
             }
         }
         assert!(!path.contains('{'), "{here} does not document all parameters of its path");
-        let method = Method::from_bytes(of.method.as_bytes()).expect("it is a method");
+        let method = Method::from_bytes(operation.method.as_bytes()).expect("the method is valid");
         if !query.is_empty() {
             path = format!("{path}?{}", query.join("&"));
         }
@@ -162,23 +169,23 @@ impl House {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let content = of.described()["requestBody"]["content"].as_object();
+        let content = operation.described()["requestBody"]["content"].as_object();
         match content.and_then(|content| content.values().next()) {
             Some(form) => request.json(&self.body(&form["schema"], &here)),
             None => request,
         }
     }
 
-    /// The smallest body that a schema asks for, and whatever can name a tenant beside it.
+    /// Returns the smallest body that a schema accepts, with every optional field that selects a tenant.
     fn body(&self, schema: &Value, here: &str) -> Value {
         if let Some(reference) = schema["$ref"].as_str() {
-            let at = reference.strip_prefix('#').expect("it points into the document");
+            let at = reference.strip_prefix('#').expect("the reference points into the document");
             let target = DOCUMENT.pointer(at);
-            return self.body(target.expect("it leads somewhere"), here);
+            return self.body(target.expect("the target of the reference exists"), here);
         }
         if let Some(variants) = schema["oneOf"].as_array() {
             let is_form = |variant: &&Value| variant["type"] != "null";
-            return self.body(variants.iter().find(is_form).expect("there is one"), here);
+            return self.body(variants.iter().find(is_form).expect("a variant is not null"), here);
         }
         let mut body = Map::new();
         for part in schema["allOf"].as_array().into_iter().flatten() {
@@ -193,14 +200,17 @@ impl House {
             if !is_required && !["tenant_id", "tenantid", "profile"].contains(&name.as_str()) {
                 continue;
             }
-            // A person by token where nothing else will do.
+            // A person is identified by token where the schema requires a UUID.
             let value = match (name.as_str(), &schema["properties"][name]["format"]) {
                 ("identity", format) if format == "uuid" => Some(json!(self.record)),
                 ("mode", _) => {
                     let mode = &schema["properties"]["mode"];
                     mode["$ref"].as_str().map(|reference| {
-                        let at = reference.strip_prefix('#').expect("it points into the document");
-                        DOCUMENT.pointer(at).expect("it leads somewhere")["enum"][0].clone()
+                        let at = reference
+                            .strip_prefix('#')
+                            .expect("the reference points into the document");
+                        DOCUMENT.pointer(at).expect("the target of the reference exists")["enum"][0]
+                            .clone()
                     })
                 }
                 _ => self.value(name),
@@ -212,138 +222,147 @@ impl House {
     }
 }
 
-/// The scheme of a credential that an operation asks for.
-fn scheme(of: &Operation) -> Option<&'static str> {
-    let requirement = of.described()["security"][0].as_object()?;
+/// Returns the security scheme of an operation.
+fn scheme(operation: &Operation) -> Option<&'static str> {
+    let requirement = operation.described()["security"][0].as_object()?;
     requirement.keys().next().map(String::as_str)
 }
 
-/// Works in no tenant, whatever the headers name: an unlock is the caller's own, and opens nothing but what
-/// the caller's credential reaches.
+/// An operation in no tenant, whatever the headers select: an unlock belongs to its caller and grants nothing
+/// beyond the caller's credential.
 const IN_NO_TENANT: &str = "/v2/BulkListUnlock";
 
-/// What is done to all tenants at once; its ids are those of operations.
-const OF_THE_FLEET: &str = "/control/v1/migrations";
+/// The prefix of operations on the whole fleet, whose ids are those of operations and not of tenants.
+const FLEET_PREFIX: &str = "/control/v1/migrations";
 
-/// Whether a call can only mean Alpha: its path, its headers or its query say so.
-fn names_alpha(of: &Operation) -> bool {
-    if of.template == IN_NO_TENANT || of.template.starts_with(OF_THE_FLEET) {
+/// Returns whether the path, the headers or the query of a request select Alpha.
+fn selects_alpha(operation: &Operation) -> bool {
+    if operation.template == IN_NO_TENANT || operation.template.starts_with(FLEET_PREFIX) {
         return false;
     }
-    let mut parameters = of.described()["parameters"].as_array().into_iter().flatten();
+    let mut parameters = operation.described()["parameters"].as_array().into_iter().flatten();
     parameters.any(|parameter| {
         let name = parameter["name"].as_str().unwrap_or_default().to_lowercase();
-        // The record in the path of v1 is looked for in the caller's own tenant, which the header names.
+        // v1 finds the record in its path in the tenant that the header selects.
         ["tenant", "tenantuuid", "user_id", "id", "x-tenant-id", "x-bunker-tenant"]
             .contains(&name.as_str())
     })
 }
 
 #[track_caller]
-fn refused(of: &Operation, who: &str, answer: &Answer, statuses: &[u16]) {
-    let here = format!("{} {}", of.method, of.template);
+fn assert_refused(operation: &Operation, who: &str, answer: &Answer, statuses: &[u16]) {
+    let here = format!("{} {}", operation.method, operation.template);
     assert!(statuses.contains(&answer.status), "{here}: {who}: {answer:?}");
     assert!(!answer.text.contains(SECRET), "{here}: {who}: {answer:?}");
 }
 
 #[tokio::test]
-async fn no_operation_serves_whom_nobody_knows() {
-    let house = House::build().await;
-    let before = house.of_alpha().await;
-    let app = &house.app;
-    for of in operations() {
+async fn no_operation_serves_an_unauthenticated_caller() {
+    let fixture = Fixture::build().await;
+    let before = fixture.alpha_rows().await;
+    let app = &fixture.app;
+    for operation in operations() {
         for (who, token) in [
-            ("nobody", None),
+            ("no credential", None),
             ("garbage", Some("garbage")),
-            ("a stranger", Some("6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f")),
+            ("an unknown token", Some("6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f")),
         ] {
-            let statuses: &[u16] = match scheme(&of) {
+            let statuses: &[u16] = match scheme(&operation) {
                 Some("bearer" | "refresh") => &[401],
-                // Its contract knows no 401.
+                // Databunker's contract has no 401.
                 Some("xtoken") => &[403],
-                Some(other) => panic!("this walk does not know the credential {other}"),
-                // `unauthorized.rs` tells which these are.
+                Some(other) => panic!("this test does not know the credential {other}"),
+                // `unauthorized.rs` lists the public operations.
                 None => continue,
             };
             let caller = token.map_or_else(|| app.anonymous(), |token| app.bearer(token));
-            let request = house.request(&of, &caller, true);
-            let request = match (scheme(&of), token) {
+            let request = fixture.request(&operation, &caller, true);
+            let request = match (scheme(&operation), token) {
                 (Some("xtoken"), Some(token)) => request.header("x-bunker-token", token),
                 (Some("refresh"), Some(token)) => {
                     request.header("cookie", format!("refreshToken={token}"))
                 }
                 _ => request,
             };
-            refused(&of, who, &send(request).await, statuses);
+            assert_refused(&operation, who, &send(request).await, statuses);
         }
     }
-    assert_eq!(house.of_alpha().await, before);
+    assert_eq!(fixture.alpha_rows().await, before);
 }
 
 #[tokio::test]
-async fn no_operation_serves_whoever_lacks_its_permission() {
-    let house = House::build().await;
-    let before = house.of_alpha().await;
-    for of in operations().iter().filter(|of| scheme(of) == Some("bearer")) {
-        let here = format!("{} {}", of.method, of.template);
-        // Whoever is known may call what knows no 403.
-        let Some(told) = of.described()["responses"]["403"]["description"].as_str() else {
+async fn no_operation_serves_a_caller_without_its_permission() {
+    let fixture = Fixture::build().await;
+    let before = fixture.alpha_rows().await;
+    for operation in operations().iter().filter(|operation| scheme(operation) == Some("bearer")) {
+        let here = format!("{} {}", operation.method, operation.template);
+        // An operation without a documented 403 accepts every authenticated caller.
+        let Some(description) = operation.described()["responses"]["403"]["description"].as_str()
+        else {
             continue;
         };
-        let words = told.split(|c: char| !c.is_ascii_uppercase() && c != '_');
-        let mut needed = words.filter_map(|word| word.parse::<Permission>().ok());
+        let identifiers = description.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+        let mut needed = identifiers.filter_map(|word| word.parse::<Permission>().ok());
         let needed = needed.next().unwrap_or_else(|| {
-            panic!("{here}: the document's 403 does not say which permission is missing: {told}")
+            panic!(
+                "{here}: the document's 403 does not say which permission is missing: {description}"
+            )
         });
         let others: Vec<_> = Permission::ALL.iter().copied().filter(|p| *p != needed).collect();
-        let (_, weak) = house.app.add_token(&others, None, None).await;
-        let answer = send(house.request(of, &weak, true)).await;
-        refused(of, &format!("a token without {needed}"), &answer, &[403]);
+        let (_, weak) = fixture.app.add_token(&others, None, None).await;
+        let answer = send(fixture.request(operation, &weak, true)).await;
+        assert_refused(operation, &format!("a token without {needed}"), &answer, &[403]);
     }
-    assert_eq!(house.of_alpha().await, before);
+    assert_eq!(fixture.alpha_rows().await, before);
 }
 
 #[tokio::test]
-async fn no_operation_serves_another_tenant_or_tells_of_it() {
-    let house = House::build().await;
-    let before = house.of_alpha().await;
-    let (_, bound) = house.app.add_token(Permission::ALL, Some(house.beta.id), None).await;
-    let admin = house.app.log_in("beta@example.com").await;
+async fn no_operation_serves_or_reveals_another_tenant() {
+    let fixture = Fixture::build().await;
+    let before = fixture.alpha_rows().await;
+    let (_, bound) = fixture.app.add_token(Permission::ALL, Some(fixture.beta.id), None).await;
+    let admin = fixture.app.log_in("beta@example.com").await;
     let mut refusals = 0;
-    for of in operations() {
-        let Some(scheme) = scheme(&of).filter(|scheme| *scheme != "refresh") else { continue };
-        let here = format!("{} {}", of.method, of.template);
+    for operation in operations() {
+        let Some(scheme) = scheme(&operation).filter(|scheme| *scheme != "refresh") else {
+            continue;
+        };
+        let here = format!("{} {}", operation.method, operation.template);
         for (who, caller) in [("Beta's token", &bound), ("Beta's admin", &admin)] {
             for names in [true, false] {
-                let request = house.request(&of, caller, names);
+                let request = fixture.request(&operation, caller, names);
                 let request = match scheme {
-                    "xtoken" => request.header("x-bunker-token", &house.beta.xtoken),
+                    "xtoken" => request.header("x-bunker-token", &fixture.beta.xtoken),
                     _ => request,
                 };
                 let answer = send(request).await;
-                if names && names_alpha(&of) {
-                    refused(&of, who, &answer, &[403, 404]);
+                if names && selects_alpha(&operation) {
+                    assert_refused(&operation, who, &answer, &[403, 404]);
                     refusals += 1;
                 }
-                // Served or not, nothing of Alpha's is told.
+                // Served or refused, the answer contains nothing of Alpha.
                 assert!(!answer.text.contains(SECRET), "{here}: {who}: {answer:?}");
                 assert!(answer.status < 500, "{here}: {who}: {answer:?}");
             }
         }
-        assert_eq!(house.of_alpha().await, before, "{here} changed what is Alpha's");
+        assert_eq!(fixture.alpha_rows().await, before, "{here} changed rows of Alpha");
     }
-    assert!(refusals > 80, "the walk has called what it says: {refusals}");
+    assert!(refusals > 80, "only {refusals} operations were refused");
 }
 
 #[tokio::test]
-async fn what_is_refused_to_another_tenant_is_there() {
-    let house = House::build().await;
-    let root = house.app.root();
-    for of in operations().iter().filter(|of| of.method == "GET" && names_alpha(of)) {
-        let request =
-            house.request(of, &root, true).header("x-bunker-token", &house.app.root_token);
+async fn root_reads_the_objects_that_other_tenants_are_refused() {
+    let fixture = Fixture::build().await;
+    let root = fixture.app.root();
+    for operation in operations()
+        .iter()
+        .filter(|operation| operation.method == "GET" && selects_alpha(operation))
+    {
+        let request = fixture
+            .request(operation, &root, true)
+            .header("x-bunker-token", &fixture.app.root_token);
         let answer = send(request).await;
-        assert_eq!(answer.status, 200, "{} {}: {answer:?}", of.method, of.template);
-        assert!(answer.text.contains(SECRET) || of.template.contains("audit"), "{answer:?}");
+        assert_eq!(answer.status, 200, "{} {}: {answer:?}", operation.method, operation.template);
+        assert!(answer.text.contains(SECRET) || operation.template.contains("audit"), "{answer:?}");
     }
 }

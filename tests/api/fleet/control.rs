@@ -4,34 +4,34 @@ use rowhouse::domain::operation::Then;
 use rowhouse::service::fleet::{Canary, Wish};
 use serde_json::{Value, json};
 
-use super::ground::{GATED, Gate, Ground, SECOND, wait_for};
+use super::fixture::{Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, wait_for};
 use crate::support::control::{assert_problem, pointers, token_with};
 use crate::support::{Answer, Caller, Snapshot, TestApp};
 
 const MIGRATIONS: &str = "/control/v1/migrations";
 
-/// A server on the tenants of a ground and the files as they are now.
-pub async fn serve(ground: &Ground) -> TestApp {
+/// Starts a server on the fixture's tenants and current migration files.
+pub async fn serve(fixture: &Fixture) -> TestApp {
     let app = TestApp::builder()
-        .with("tenant_migrations", ground.folder.path().display().to_string())
+        .with("tenant_migrations", fixture.folder.path().display().to_string())
         .with("fleet.lease", "2s")
-        .on(ground.database.clone())
+        .on(fixture.database.clone())
         .spawn()
         .await;
     seal(&app).await;
     app
 }
 
-/// Does what the server would do at a moment of its own choice, so that nothing changes by itself.
+/// Seals the audit chain now, so that the server's background job does not change a later snapshot.
 async fn seal(app: &TestApp) {
-    app.services.audit.seal(&app.operator()).await.expect("the operator may");
+    app.services.audit.seal(&app.operator()).await.expect("the operator may seal");
 }
 
-async fn verb(caller: &Caller, id: &str, verb: &str) -> Answer {
+async fn post_verb(caller: &Caller, id: &str, verb: &str) -> Answer {
     caller.post(&format!("{MIGRATIONS}/{id}/{verb}"), &json!({})).await
 }
 
-async fn at_rest(caller: &Caller, id: &str) -> Value {
+async fn wait_until_stopped(caller: &Caller, id: &str) -> Value {
     for _ in 0..6000 {
         let answer = caller.get(&format!("{MIGRATIONS}/{id}")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -40,14 +40,14 @@ async fn at_rest(caller: &Caller, id: &str) -> Value {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    panic!("it never came to rest")
+    panic!("the migration does not stop")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_is_planned_started_watched_and_ends() {
-    let ground = Ground::with(3).await;
-    ground.write(SECOND);
-    let app = serve(&ground).await;
+async fn a_migration_is_planned_started_and_read_until_it_ends() {
+    let fixture = Fixture::with(3).await;
+    fixture.write(SECOND);
+    let app = serve(&fixture).await;
     let caller = token_with(&app, &["MIGRATE_FLEET"], None).await;
     let sql = app.sql().await;
     let before = Snapshot::take(&sql).await;
@@ -62,13 +62,13 @@ async fn a_migration_is_planned_started_watched_and_ends() {
     assert_eq!(started.header("location"), Some(format!("{MIGRATIONS}/{id}").as_str()));
     assert_eq!(started.body["tenants"]["total"], 3);
     assert_eq!(started.body["options"]["max_failures"], 5);
-    let ended = at_rest(&caller, &id).await;
+    let ended = wait_until_stopped(&caller, &id).await;
     assert_eq!(
         (&ended["state"], &ended["tenants"]["done"]),
         (&json!("done"), &json!(3)),
         "{ended}"
     );
-    assert_eq!(ground.runs().await, [1; 3]);
+    assert_eq!(fixture.runs().await, [1; 3]);
 
     let mut slugs = Vec::new();
     let mut path = format!("{MIGRATIONS}/{id}/tenants?state=done&limit=2");
@@ -91,7 +91,7 @@ async fn a_migration_is_planned_started_watched_and_ends() {
     assert_eq!(none.body["data"], json!([]));
 
     let again = caller.post(MIGRATIONS, &json!({})).await;
-    let again = at_rest(&caller, again.body["id"].as_str().unwrap()).await;
+    let again = wait_until_stopped(&caller, again.body["id"].as_str().unwrap()).await;
     assert_eq!((&again["state"], &again["tenants"]["total"]), (&json!("done"), &json!(0)));
     let list = caller.get(&format!("{MIGRATIONS}?limit=1")).await;
     assert_eq!(list.body["data"][0]["id"], again["id"]);
@@ -107,94 +107,94 @@ async fn a_migration_is_planned_started_watched_and_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_is_paused_resumed_cancelled_and_retried_by_request() {
-    let ground = Ground::with(4).await;
-    ground.write(GATED);
-    let gate = Gate::shut(&ground).await;
-    let app = serve(&ground).await;
+    let fixture = Fixture::with(4).await;
+    fixture.write(WAITS_FOR_LOCK);
+    let lock = MigrationLock::hold(&fixture).await;
+    let app = serve(&fixture).await;
     let root = app.root();
     let started = root.post(MIGRATIONS, &json!({ "workers": 1 })).await;
     let id = started.body["id"].as_str().unwrap().to_owned();
-    gate.reached(&ground).await;
+    lock.wait_until_waiting(&fixture).await;
     let second = root.post(MIGRATIONS, &json!({})).await;
     assert_problem(&second, 409, "migration_running");
     let detail = second.body["detail"].as_str().unwrap();
     assert!(detail.contains(&id) && detail.contains("is run by process"), "{detail}");
-    assert_problem(&verb(&root, &id, "resume").await, 409, "migration_running");
-    let paused = verb(&root, &id, "pause").await;
+    assert_problem(&post_verb(&root, &id, "resume").await, 409, "migration_running");
+    let paused = post_verb(&root, &id, "pause").await;
     assert_eq!((paused.status, &paused.body["pause_reason"]), (200, &json!("asked")), "{paused:?}");
-    super::moves::heard_twice(&app.sql().await).await;
-    gate.open().await;
-    let paused = at_rest(&root, &id).await;
+    super::transitions::wait_for_two_heartbeats(&app.sql().await).await;
+    lock.release().await;
+    let paused = wait_until_stopped(&root, &id).await;
     assert_eq!(
         paused["tenants"],
         json!({ "total": 4, "pending": 3, "running": 0, "done": 1, "failed": 0, "skipped": 0, "pruned": 0 })
     );
     assert_problem(&root.post(MIGRATIONS, &json!({})).await, 409, "migration_open");
 
-    let rename = format!("ALTER TABLE {}.notes RENAME TO lost", ground.schema(3));
-    ground.sql().await.batch_execute(&rename).await.unwrap();
-    assert_eq!(verb(&root, &id, "resume").await.status, 202);
-    let failed = at_rest(&root, &id).await;
+    let rename = format!("ALTER TABLE {}.notes RENAME TO lost", fixture.schema(3));
+    fixture.sql().await.batch_execute(&rename).await.unwrap();
+    assert_eq!(post_verb(&root, &id, "resume").await.status, 202);
+    let failed = wait_until_stopped(&root, &id).await;
     assert_eq!(
         (&failed["state"], &failed["tenants"]["failed"]),
         (&json!("failed"), &json!(1)),
         "{failed}"
     );
-    for wrong in ["pause", "resume", "cancel"] {
-        assert_problem(&verb(&root, &id, wrong).await, 409, "illegal_move");
+    for verb in ["pause", "resume", "cancel"] {
+        assert_problem(&post_verb(&root, &id, verb).await, 409, "illegal_move");
     }
-    let mend = format!("ALTER TABLE {}.lost RENAME TO notes", ground.schema(3));
-    ground.sql().await.batch_execute(&mend).await.unwrap();
-    assert_eq!(verb(&root, &id, "retry").await.status, 202);
-    assert_eq!(at_rest(&root, &id).await["state"], "done");
-    assert_problem(&verb(&root, &id, "retry").await, 409, "illegal_move");
-    assert_eq!(ground.runs().await, [1; 4]);
+    let repair = format!("ALTER TABLE {}.lost RENAME TO notes", fixture.schema(3));
+    fixture.sql().await.batch_execute(&repair).await.unwrap();
+    assert_eq!(post_verb(&root, &id, "retry").await.status, 202);
+    assert_eq!(wait_until_stopped(&root, &id).await["state"], "done");
+    assert_problem(&post_verb(&root, &id, "retry").await, 409, "illegal_move");
+    assert_eq!(fixture.runs().await, [1; 4]);
 
-    ground.write(SECOND_OF_TWO);
-    let app = serve(&ground).await;
+    fixture.write(SECOND_OF_TWO);
+    let app = serve(&fixture).await;
     let root = app.root();
-    let wish = json!({ "canary": { "count": 1, "then": "pause" } });
-    let started = root.post(MIGRATIONS, &wish).await;
+    let body = json!({ "canary": { "count": 1, "then": "pause" } });
+    let started = root.post(MIGRATIONS, &body).await;
     let id = started.body["id"].as_str().unwrap().to_owned();
-    let paused = at_rest(&root, &id).await;
+    let paused = wait_until_stopped(&root, &id).await;
     assert_eq!(
         (&paused["pause_reason"], &paused["tenants"]["done"]),
         (&json!("canary"), &json!(1))
     );
-    let cancelled = verb(&root, &id, "cancel").await;
+    let cancelled = post_verb(&root, &id, "cancel").await;
     assert_eq!((cancelled.status, &cancelled.body["tenants"]["skipped"]), (200, &json!(3)));
 }
 
 const SECOND_OF_TWO: (&str, &str) = ("V3__add_mood.sql", SECOND.1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_stops_lets_go_and_another_one_goes_on() {
-    let ground = Ground::with(3).await;
-    ground.write(GATED);
-    let gate = Gate::shut(&ground).await;
-    let app = serve(&ground).await;
+async fn a_stopping_server_releases_its_run_and_another_server_resumes_it() {
+    let fixture = Fixture::with(3).await;
+    fixture.write(WAITS_FOR_LOCK);
+    let lock = MigrationLock::hold(&fixture).await;
+    let app = serve(&fixture).await;
     let started = app.root().post(MIGRATIONS, &json!({ "workers": 1 })).await;
     let id = started.body["id"].as_str().unwrap().to_owned();
-    gate.reached(&ground).await;
+    lock.wait_until_waiting(&fixture).await;
     let (_, ()) = tokio::join!(app.stop(), async {
-        let sql = ground.sql().await;
-        // Nobody is let go who was not told to stop: the listener is gone by then.
+        let sql = fixture.sql().await;
+        // The run is released only after the stop signal; the listener is already closed then.
         wait_for(&sql, "SELECT count(*) = 1 FROM operations WHERE state = 'running'").await;
-        gate.open().await;
+        lock.release().await;
     });
-    let other = serve(&ground).await;
-    let left = at_rest(&other.root(), &id).await;
-    if left["state"] == "running" {
-        assert_eq!(verb(&other.root(), &id, "resume").await.status, 202);
-        assert_eq!(at_rest(&other.root(), &id).await["state"], "done");
+    let other = serve(&fixture).await;
+    let released = wait_until_stopped(&other.root(), &id).await;
+    if released["state"] == "running" {
+        assert_eq!(post_verb(&other.root(), &id, "resume").await.status, 202);
+        assert_eq!(wait_until_stopped(&other.root(), &id).await["state"], "done");
     }
-    assert_eq!(ground.runs().await, [1; 3]);
+    assert_eq!(fixture.runs().await, [1; 3]);
 }
 
 #[tokio::test]
-async fn a_body_or_a_parameter_that_is_not_known_is_refused_by_name() {
-    let ground = Ground::with(1).await;
-    let app = serve(&ground).await;
+async fn an_invalid_body_field_or_parameter_is_refused_by_name() {
+    let fixture = Fixture::with(1).await;
+    let app = serve(&fixture).await;
     let root = app.root();
     for (body, expected) in [
         (json!({ "worker": 1 }), "/worker: unknown_field"),
@@ -204,10 +204,10 @@ async fn a_body_or_a_parameter_that_is_not_known_is_refused_by_name() {
         (json!({ "dry_run": 1 }), "/dry_run: wrong_type"),
         (json!({ "tenants": [] }), "/tenants: required"),
         (json!({ "tenants": ["t0", 7] }), "/tenants/1: wrong_type"),
-        (json!({ "tenants": ["nobody"] }), "/tenants/0: unknown_tenant"),
+        (json!({ "tenants": ["unknown"] }), "/tenants/0: unknown_tenant"),
         (json!({ "canary": {} }), "/canary/count: required"),
         (json!({ "canary": { "count": 1, "then": "stop" } }), "/canary/then: not_one_of"),
-        (json!({ "canary": { "tenants": ["nobody"] } }), "/canary/tenants/0: unknown_tenant"),
+        (json!({ "canary": { "tenants": ["unknown"] } }), "/canary/tenants/0: unknown_tenant"),
     ] {
         let answer = root.post(MIGRATIONS, &body).await;
         assert_problem(&answer, 400, "invalid");
@@ -226,8 +226,8 @@ async fn a_body_or_a_parameter_that_is_not_known_is_refused_by_name() {
         }
     }
     for id in ["no-id", "00000000-0000-0000-0000-000000000000"] {
-        for wrong in ["pause", "resume", "cancel", "retry"] {
-            assert_problem(&verb(&root, id, wrong).await, 404, "operation_not_found");
+        for verb in ["pause", "resume", "cancel", "retry"] {
+            assert_problem(&post_verb(&root, id, verb).await, 404, "operation_not_found");
         }
         assert_problem(&root.get(&format!("{MIGRATIONS}/{id}")).await, 404, "operation_not_found");
     }
@@ -239,18 +239,18 @@ async fn a_body_or_a_parameter_that_is_not_known_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn nobody_else_looks_at_the_fleet_or_moves_it() {
-    let ground = Ground::with(2).await;
-    ground.write(SECOND);
-    let app = serve(&ground).await;
-    // Something to find for whoever might.
-    let wish = Wish {
+async fn callers_without_migrate_fleet_neither_read_nor_change_migrations() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(SECOND);
+    let app = serve(&fixture).await;
+    // A migration that an unauthorized caller could otherwise read.
+    let command = Wish {
         canary: Some(Canary { count: 1, tenants: Vec::new(), then: Then::Pause }),
         ..Wish::default()
     };
-    let id = app.services.fleet.start(&app.operator(), &wish).await.unwrap().id;
+    let id = app.services.fleet.start(&app.operator(), &command).await.unwrap().id;
     let weak = token_with(&app, &["VIEW_TENANTS", "UPDATE_TENANT", "DELETE_TENANT"], None).await;
-    let bound = token_with(&app, &["MIGRATE_FLEET"], Some(ground.tenants[0])).await;
+    let bound = token_with(&app, &["MIGRATE_FLEET"], Some(fixture.tenants[0])).await;
     seal(&app).await;
     let before = Snapshot::of(&app).await;
     let mut calls = vec![("GET", MIGRATIONS.to_owned()), ("POST", MIGRATIONS.to_owned())];

@@ -1,19 +1,22 @@
-//! A run: every tenant once, each by itself.
+//! A run migrates every tenant once, each independently of the others.
 
 use rowhouse::domain::operation::{FleetProblem, WorkState};
 use rowhouse::domain::page::Window;
 use rowhouse::domain::{Error, Rule};
 use rowhouse::service::fleet::{Stage, Wish};
 
-use super::ground::{GATED, Gate, Ground, SECOND, migrate, outcome, provision, quiet, wait_for};
+use super::fixture::{
+    Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, migrate, no_events, outcome, provision,
+    wait_for,
+};
 
-const EVERYBODY: Window = Window { after: None, limit: 100 };
+const ALL_ROWS: Window = Window { after: None, limit: 100 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_migrates_every_tenant_once_and_writes_each_down() {
-    let ground = Ground::with(5).await;
-    ground.write(SECOND);
-    let backend = ground.backend(&[]).await;
+async fn a_run_migrates_each_tenant_once_and_records_it() {
+    let fixture = Fixture::with(5).await;
+    fixture.write(SECOND);
+    let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let plan = fleet.plan(&ctx, &[]).await.unwrap();
     assert_eq!((plan.behind_count(), plan.current_count), (5, 0));
@@ -21,77 +24,78 @@ async fn a_run_migrates_every_tenant_once_and_writes_each_down() {
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 5, 0, 0]));
     assert!(record.ended_at.is_some() && !record.is_held);
-    assert_eq!(ground.runs().await, [1; 5]);
-    assert_eq!(ground.versions(0).await, [1, 2]);
-    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    assert_eq!(fixture.runs().await, [1; 5]);
+    assert_eq!(fixture.versions(0).await, [1, 2]);
+    let work = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap();
     for row in &work.rows {
         assert_eq!((row.state, row.attempts, row.error.as_deref()), (WorkState::Done, 1, None));
         assert_eq!(row.applied.as_deref(), Some(&["V2__add_mood.sql".to_owned()][..]));
         assert!(row.started_at.is_some() && row.ended_at.is_some());
     }
     assert_eq!(work.rows.len(), 5);
-    // Once more there is nothing to do, and a run over nothing is done.
+    // A second run has no tenant to migrate and ends as done.
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 0, 0, 0]));
     let events = "SELECT count(*) FROM audit_events WHERE action = 'migration.start'";
-    let events: i64 = ground.sql().await.query_one(events, &[]).await.unwrap().get(0);
+    let events: i64 = fixture.sql().await.query_one(events, &[]).await.unwrap().get(0);
     assert_eq!(events, 2);
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_tenant_and_a_locked_one_never_stop_the_others() {
-    let ground = Ground::with(5).await;
-    ground.write(SECOND);
-    let sql = ground.sql().await;
-    sql.batch_execute(&format!("ALTER TABLE {}.notes RENAME TO lost", ground.schema(1)))
+async fn a_broken_or_locked_tenant_does_not_stop_the_others() {
+    let fixture = Fixture::with(5).await;
+    fixture.write(SECOND);
+    let sql = fixture.sql().await;
+    sql.batch_execute(&format!("ALTER TABLE {}.notes RENAME TO lost", fixture.schema(1)))
         .await
         .unwrap();
-    let holder = ground.sql().await;
-    holder.batch_execute(&format!("BEGIN; LOCK TABLE {}.notes", ground.schema(3))).await.unwrap();
-    let backend = ground.backend(&[("database.lock_timeout", "50ms")]).await;
+    let locking = fixture.sql().await;
+    locking.batch_execute(&format!("BEGIN; LOCK TABLE {}.notes", fixture.schema(3))).await.unwrap();
+    let backend = fixture.backend(&[("database.lock_timeout", "50ms")]).await;
     let record = migrate(&backend, &Wish { workers: Some(1), ..Wish::default() }).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 3, 2, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let failed = fleet.tenants(&ctx, record.id, Some(WorkState::Failed), &EVERYBODY).await.unwrap();
+    let failed = fleet.tenants(&ctx, record.id, Some(WorkState::Failed), &ALL_ROWS).await.unwrap();
     let of = |slug: &str| failed.rows.iter().find(|row| row.slug.as_str() == slug).unwrap();
     let (broken, locked) = (of("t1"), of("t3"));
-    assert_eq!(broken.attempts, 1, "its file is to blame, and not tried again");
+    assert_eq!(broken.attempts, 1, "an error in the file is not retried");
     let error = broken.error.as_deref().unwrap();
     assert!(error.contains("V2__add_mood.sql") && error.contains("42P01"), "{error}");
     assert!(locked.attempts > 1, "{locked:?}");
     let error = locked.error.as_deref().unwrap();
     assert!(error.contains("V2__add_mood.sql") && error.contains("55P03"), "{error}");
-    assert_eq!(ground.versions(1).await, [1], "it is as it was");
+    assert_eq!(fixture.versions(1).await, [1], "the schema is unchanged");
 
-    // Mended, they are all that is tried.
-    holder.batch_execute("ROLLBACK").await.unwrap();
-    sql.batch_execute(&format!("ALTER TABLE {}.lost RENAME TO notes", ground.schema(1)))
+    // A retry attempts only the failed tenants.
+    locking.batch_execute("ROLLBACK").await.unwrap();
+    sql.batch_execute(&format!("ALTER TABLE {}.lost RENAME TO notes", fixture.schema(1)))
         .await
         .unwrap();
     let again = fleet.retry(&ctx, record.id).await.unwrap();
     assert_eq!(outcome(&again), ("planned", None, [2, 3, 0, 0]));
-    let record = fleet.run(&ctx, again.id, quiet()).await.unwrap();
+    let record = fleet.run(&ctx, again.id, no_events()).await.unwrap();
     assert_eq!(outcome(&record), ("done", None, [0, 5, 0, 0]));
-    assert_eq!(ground.runs().await, [1; 5]);
+    assert_eq!(fixture.runs().await, [1; 5]);
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tenants_whose_migrations_travel_behind_one_that_fails_are_migrated_once() {
-    let ground = Ground::with(10).await;
-    ground.write(SECOND);
-    let (sql, holder) = (ground.sql().await, ground.sql().await);
-    // One message alone, then four at a time: behind the locked tenant there are two, behind the broken one one.
-    holder.batch_execute(&format!("BEGIN; LOCK TABLE {}.notes", ground.schema(2))).await.unwrap();
-    sql.batch_execute(&format!("ALTER TABLE {}.notes RENAME TO lost", ground.schema(7)))
+async fn tenants_pipelined_behind_a_failing_one_are_migrated_once() {
+    let fixture = Fixture::with(10).await;
+    fixture.write(SECOND);
+    let (sql, locking) = (fixture.sql().await, fixture.sql().await);
+    // The first tenant is sent alone, then four at a time: two tenants are pipelined behind the locked one,
+    // one behind the broken one.
+    locking.batch_execute(&format!("BEGIN; LOCK TABLE {}.notes", fixture.schema(2))).await.unwrap();
+    sql.batch_execute(&format!("ALTER TABLE {}.notes RENAME TO lost", fixture.schema(7)))
         .await
         .unwrap();
-    let backend = ground.backend(&[("database.lock_timeout", "50ms")]).await;
+    let backend = fixture.backend(&[("database.lock_timeout", "50ms")]).await;
     let record = migrate(&backend, &Wish { workers: Some(1), ..Wish::default() }).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 8, 2, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    let work = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap();
     for row in &work.rows {
         let of_all = match row.slug.as_str() {
             "t2" => (WorkState::Failed, row.attempts > 1),
@@ -100,81 +104,81 @@ async fn tenants_whose_migrations_travel_behind_one_that_fails_are_migrated_once
         };
         assert_eq!(of_all, (row.state, true), "{row:?}");
     }
-    holder.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(ground.runs().await, [1, 1, 0, 1, 1, 1, 1, -1, 1, 1]);
+    locking.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(fixture.runs().await, [1, 1, 0, 1, 1, 1, 1, -1, 1, 1]);
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_is_let_go_in_time_costs_a_try_and_no_tenant() {
-    let ground = Ground::with(1).await;
-    ground.write(SECOND);
-    let holder = ground.sql().await;
-    let lock = format!("BEGIN; LOCK TABLE {}.notes", ground.schema(0));
-    holder.batch_execute(&lock).await.unwrap();
-    let backend = ground.backend(&[("database.lock_timeout", "50ms")]).await;
+async fn a_lock_released_in_time_costs_an_attempt_and_the_tenant_succeeds() {
+    let fixture = Fixture::with(1).await;
+    fixture.write(SECOND);
+    let locking = fixture.sql().await;
+    let lock = format!("BEGIN; LOCK TABLE {}.notes", fixture.schema(0));
+    locking.batch_execute(&lock).await.unwrap();
+    let backend = fixture.backend(&[("database.lock_timeout", "50ms")]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let made = fleet.start(&ctx, &Wish::default()).await.unwrap();
-    let (told, tried) = tokio::sync::oneshot::channel();
-    let told = std::sync::Mutex::new(Some(told));
+    let (notify, retried) = tokio::sync::oneshot::channel();
+    let notify = std::sync::Mutex::new(Some(notify));
     let events: rowhouse::service::fleet::Events = std::sync::Arc::new(move |event| {
         if matches!(event, rowhouse::service::fleet::Event::Again { .. })
-            && let Some(told) = told.lock().unwrap().take()
+            && let Some(notify) = notify.lock().unwrap().take()
         {
-            let _ = told.send(());
+            let _ = notify.send(());
         }
     });
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, events), async {
-        tried.await.unwrap();
-        holder.batch_execute("ROLLBACK").await.unwrap();
+        retried.await.unwrap();
+        locking.batch_execute("ROLLBACK").await.unwrap();
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 1, 0, 0]));
-    let work = fleet.tenants(&ctx, made.id, None, &EVERYBODY).await.unwrap();
+    let work = fleet.tenants(&ctx, made.id, None, &ALL_ROWS).await.unwrap();
     assert!(work.rows[0].attempts > 1, "{work:?}");
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_second_of_two_runs_is_told_who_has_the_first() {
-    let ground = Ground::with(2).await;
-    ground.write(GATED);
-    let gate = Gate::shut(&ground).await;
-    let (one, two) = (ground.backend(&[]).await, ground.backend(&[]).await);
+async fn a_second_run_is_refused_and_names_the_lease_owner() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(WAITS_FOR_LOCK);
+    let lock = MigrationLock::hold(&fixture).await;
+    let (one, two) = (fixture.backend(&[]).await, fixture.backend(&[]).await);
     let ctx = one.operator();
     let made = one.services.fleet.start(&ctx, &Wish::default()).await.unwrap();
-    let (ran, ()) = tokio::join!(one.services.fleet.run(&ctx, made.id, quiet()), async {
-        gate.reached(&ground).await;
+    let (ran, ()) = tokio::join!(one.services.fleet.run(&ctx, made.id, no_events()), async {
+        lock.wait_until_waiting(&fixture).await;
         let fleet = &two.services.fleet;
         for refused in [
             fleet.start(&ctx, &Wish::default()).await.map(drop),
-            fleet.run(&ctx, made.id, quiet()).await.map(drop),
+            fleet.run(&ctx, made.id, no_events()).await.map(drop),
         ] {
             let Err(Error::Fleet(problem)) = refused else { panic!("{refused:?}") };
-            let FleetProblem::Held(holder) = *problem else { panic!("{problem:?}") };
-            assert_eq!(holder.operation, made.id);
-            assert_eq!(holder.pid.unsigned_abs(), std::process::id());
-            assert!(!holder.host.is_empty());
+            let FleetProblem::Held(owner) = *problem else { panic!("{problem:?}") };
+            assert_eq!(owner.operation, made.id);
+            assert_eq!(owner.pid.unsigned_abs(), std::process::id());
+            assert!(!owner.host.is_empty());
         }
-        gate.open().await;
+        lock.release().await;
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
-    assert_eq!(ground.runs().await, [1; 2]);
+    assert_eq!(fixture.runs().await, [1; 2]);
     one.close().await;
     two.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_runner_that_lost_its_lease_begins_nothing_more() {
-    let ground = Ground::with(2).await;
-    ground.write(GATED);
-    let gate = Gate::shut(&ground).await;
-    let backend = ground.backend(&[]).await;
+async fn a_runner_that_lost_its_lease_starts_no_further_tenant() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(WAITS_FOR_LOCK);
+    let lock = MigrationLock::hold(&fixture).await;
+    let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
-    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
-        gate.reached(&ground).await;
-        // As another process does that takes it up, when the lease has run out.
-        let sql = ground.sql().await;
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
+        lock.wait_until_waiting(&fixture).await;
+        // Another process takes the run over after the lease has expired.
+        let sql = fixture.sql().await;
         sql.batch_execute(
             "UPDATE operations SET runner = gen_random_uuid(), runner_host = 'elsewhere';
              UPDATE operation_tenants SET runner = gen_random_uuid() WHERE state = 'running';
@@ -182,83 +186,84 @@ async fn a_runner_that_lost_its_lease_begins_nothing_more() {
         )
         .await
         .unwrap();
-        gate.open().await;
+        lock.release().await;
     });
     let Err(Error::Fleet(problem)) = ran else { panic!("{ran:?}") };
     assert!(problem.to_string().contains("on elsewhere since"), "{problem}");
-    // What it had begun came to its end, and the tenant says so; the ledger is somebody else's.
-    assert_eq!(ground.runs().await, [1, 0]);
-    let said =
+    // The tenant in progress is finished and its row is updated; the ledger belongs to the new lease owner.
+    assert_eq!(fixture.runs().await, [1, 0]);
+    let recorded =
         "SELECT migrations_version, state FROM tenants JOIN operation_tenants ON tenant_id = id
                  ORDER BY tenants.slug";
-    let said: Vec<(i32, String)> = (ground.sql().await.query(said, &[]).await.unwrap().iter())
-        .map(|row| (row.get(0), row.get(1)))
-        .collect();
-    assert_eq!(said, [(2, "running".to_owned()), (1, "running".to_owned())]);
+    let recorded: Vec<(i32, String)> =
+        (fixture.sql().await.query(recorded, &[]).await.unwrap().iter())
+            .map(|row| (row.get(0), row.get(1)))
+            .collect();
+    assert_eq!(recorded, [(2, "running".to_owned()), (1, "running".to_owned())]);
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_whose_row_is_held_by_somebody_holds_nobody_up() {
-    let ground = Ground::with(3).await;
-    ground.write(SECOND);
-    let backend = ground.backend(&[("database.lock_timeout", "50ms")]).await;
-    let holder = ground.sql().await;
+async fn a_locked_tenant_row_does_not_delay_other_tenants() {
+    let fixture = Fixture::with(3).await;
+    fixture.write(SECOND);
+    let backend = fixture.backend(&[("database.lock_timeout", "50ms")]).await;
+    let locking = fixture.sql().await;
     let hold = "BEGIN; SELECT FROM tenants WHERE slug = 't0' FOR UPDATE";
-    holder.batch_execute(hold).await.unwrap();
+    locking.batch_execute(hold).await.unwrap();
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let made = fleet.start(&ctx, &Wish::default()).await.unwrap();
-    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
-        let sql = ground.sql().await;
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
+        let sql = fixture.sql().await;
         wait_for(&sql, "SELECT count(*) = 2 FROM operation_tenants WHERE state = 'done'").await;
-        holder.batch_execute("COMMIT").await.unwrap();
+        locking.batch_execute("COMMIT").await.unwrap();
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 3, 0, 0]));
-    assert_eq!(ground.runs().await, [1; 3]);
-    // Held all the while, it is told to have failed, and found migrated by whoever tries again.
-    ground.write(("V3__count.sql", "UPDATE notes SET runs = runs + 1;"));
-    let backend_after = ground.backend(&[("database.lock_timeout", "50ms")]).await;
-    holder.batch_execute(hold).await.unwrap();
+    assert_eq!(fixture.runs().await, [1; 3]);
+    // If the row stays locked, the tenant is reported as failed; the retry finds it migrated.
+    fixture.write(("V3__count.sql", "UPDATE notes SET runs = runs + 1;"));
+    let backend_after = fixture.backend(&[("database.lock_timeout", "50ms")]).await;
+    locking.batch_execute(hold).await.unwrap();
     let record = migrate(&backend_after, &Wish::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 2, 1, 0]));
-    holder.batch_execute("COMMIT").await.unwrap();
+    locking.batch_execute("COMMIT").await.unwrap();
     let (fleet, ctx) = (&backend_after.services.fleet, backend_after.operator());
     fleet.retry(&ctx, record.id).await.unwrap();
-    let record = fleet.run(&ctx, record.id, quiet()).await.unwrap();
+    let record = fleet.run(&ctx, record.id, no_events()).await.unwrap();
     assert_eq!(outcome(&record), ("done", None, [0, 3, 0, 0]));
-    assert_eq!(ground.runs().await, [2; 3]);
+    assert_eq!(fixture.runs().await, [2; 3]);
     backend.close().await;
     backend_after.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn suspended_tenants_are_migrated_and_deleted_ones_are_not() {
-    let ground = Ground::with(3).await;
-    ground.write(SECOND);
-    let sql = ground.sql().await;
+    let fixture = Fixture::with(3).await;
+    fixture.write(SECOND);
+    let sql = fixture.sql().await;
     sql.batch_execute(
         "UPDATE tenants SET status = 'suspended' WHERE slug = 't1';
          UPDATE tenants SET status = 'deleting', purge_after = now() + interval '1 day' WHERE slug = 't2'",
     )
     .await
     .unwrap();
-    let backend = ground.backend(&[]).await;
+    let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
-    assert_eq!(ground.runs().await, [1, 1, 0]);
-    // Restored, it is behind, and found.
+    assert_eq!(fixture.runs().await, [1, 1, 0]);
+    // A restored tenant is behind and is migrated by the next run.
     sql.batch_execute("UPDATE tenants SET status = 'active', purge_after = NULL").await.unwrap();
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
-    assert_eq!(ground.runs().await, [1; 3]);
+    assert_eq!(fixture.runs().await, [1; 3]);
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_that_is_made_meanwhile_is_current_from_its_first_moment() {
-    let ground = Ground::with(1).await;
-    ground.write(SECOND);
-    let backend = ground.backend(&[]).await;
+async fn a_new_tenant_is_current_from_the_start() {
+    let fixture = Fixture::with(1).await;
+    fixture.write(SECOND);
+    let backend = fixture.backend(&[]).await;
     provision(&backend, "new").await;
     let plan = backend.services.fleet.plan(&backend.operator(), &[]).await.unwrap();
     assert_eq!((plan.current_count, plan.behind_count()), (1, 1));
@@ -266,16 +271,16 @@ async fn a_tenant_that_is_made_meanwhile_is_current_from_its_first_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_the_tenants_that_are_named_are_migrated() {
-    let ground = Ground::with(3).await;
-    ground.write(SECOND);
-    let backend = ground.backend(&[]).await;
-    let named = vec!["t2".to_owned(), ground.tenants[0].to_string()];
+async fn only_the_named_tenants_are_migrated() {
+    let fixture = Fixture::with(3).await;
+    fixture.write(SECOND);
+    let backend = fixture.backend(&[]).await;
+    let named = vec!["t2".to_owned(), fixture.tenants[0].to_string()];
     let record = migrate(&backend, &Wish { tenants: named, ..Wish::default() }).await;
     assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
-    assert_eq!(ground.runs().await, [1, 0, 1]);
-    let wish = Wish { tenants: vec!["t1".to_owned(), "nobody".to_owned()], ..Wish::default() };
-    let refused = backend.services.fleet.start(&backend.operator(), &wish).await;
+    assert_eq!(fixture.runs().await, [1, 0, 1]);
+    let command = Wish { tenants: vec!["t1".to_owned(), "unknown".to_owned()], ..Wish::default() };
+    let refused = backend.services.fleet.start(&backend.operator(), &command).await;
     let Err(Error::Invalid(problems)) = refused else { panic!("{refused:?}") };
     assert_eq!(problems.len(), 1);
     assert_eq!((problems[0].field.as_ref(), problems[0].rule), ("/tenants/1", Rule::UnknownTenant));
@@ -283,50 +288,50 @@ async fn only_the_tenants_that_are_named_are_migrated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_breaks_costs_a_try_and_no_tenant() {
-    let ground = Ground::with(2).await;
-    ground.write(GATED);
-    let gate = Gate::shut(&ground).await;
-    let backend = ground.backend(&[]).await;
+async fn a_broken_connection_costs_an_attempt_and_the_tenant_succeeds() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(WAITS_FOR_LOCK);
+    let lock = MigrationLock::hold(&fixture).await;
+    let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
-    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
-        gate.reached(&ground).await;
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
+        lock.wait_until_waiting(&fixture).await;
         let kill = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                      WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
-        assert_eq!(ground.sql().await.query(kill, &[]).await.unwrap().len(), 1);
-        gate.open().await;
+        assert_eq!(fixture.sql().await.query(kill, &[]).await.unwrap().len(), 1);
+        lock.release().await;
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
-    assert_eq!(ground.runs().await, [1; 2]);
-    let work = fleet.tenants(&ctx, made.id, None, &EVERYBODY).await.unwrap();
+    assert_eq!(fixture.runs().await, [1; 2]);
+    let work = fleet.tenants(&ctx, made.id, None, &ALL_ROWS).await.unwrap();
     let attempts: i32 = work.rows.iter().map(|row| row.attempts).sum();
     assert_eq!(attempts, 3, "{work:?}");
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_whose_answer_is_lost_leaves_a_tenant_that_is_done() {
-    let ground = Ground::with(2).await;
-    ground.write(GATED);
-    let gate = Gate::shut(&ground).await;
-    let backend = ground.backend(&[]).await;
+async fn a_commit_whose_answer_is_lost_is_recorded_as_done() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(WAITS_FOR_LOCK);
+    let lock = MigrationLock::hold(&fixture).await;
+    let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
-    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
-        gate.reached(&ground).await;
-        // Before the connection is cut.
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
+        lock.wait_until_waiting(&fixture).await;
+        // The migration is committed before the connection is terminated.
         let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                     WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
-        let sql = ground.sql().await;
-        sql.batch_execute(&format!("{}; {cut}", ground.as_if_committed(0, fleet.set())))
+        let sql = fixture.sql().await;
+        sql.batch_execute(&format!("{}; {cut}", fixture.as_if_committed(0, fleet.set())))
             .await
             .unwrap();
-        gate.open().await;
+        lock.release().await;
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
-    assert_eq!(ground.runs().await, [1; 2]);
-    let work = fleet.tenants(&ctx, made.id, None, &EVERYBODY).await.unwrap();
+    assert_eq!(fixture.runs().await, [1; 2]);
+    let work = fleet.tenants(&ctx, made.id, None, &ALL_ROWS).await.unwrap();
     for row in &work.rows {
         assert_eq!(row.applied.as_deref(), Some(&["V2__wait.sql".to_owned()][..]), "{row:?}");
     }
@@ -334,44 +339,44 @@ async fn a_commit_whose_answer_is_lost_leaves_a_tenant_that_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_schema_that_is_not_what_its_tenant_says_is_looked_at_and_only_lacks_what_it_lacks() {
-    let ground = Ground::with(3).await;
-    ground.write(SECOND);
+async fn a_schema_that_differs_from_its_tenants_row_gets_only_the_missing_migrations() {
+    let fixture = Fixture::with(3).await;
+    fixture.write(SECOND);
     let third = ("V3__count.sql", "UPDATE notes SET runs = runs + 10;");
-    let backend = ground.backend(&[]).await;
-    let wish = Wish { tenants: vec!["t0".to_owned()], ..Wish::default() };
-    assert_eq!(outcome(&migrate(&backend, &wish).await), ("done", None, [0, 1, 0, 0]));
+    let backend = fixture.backend(&[]).await;
+    let command = Wish { tenants: vec!["t0".to_owned()], ..Wish::default() };
+    assert_eq!(outcome(&migrate(&backend, &command).await), ("done", None, [0, 1, 0, 0]));
     backend.close().await;
-    ground.write(third);
-    let backend = ground.backend(&[]).await;
-    // Its schema was migrated; its row says otherwise, as after a restore of the control plane.
-    let sql = ground.sql().await;
+    fixture.write(third);
+    let backend = fixture.backend(&[]).await;
+    // The schema is migrated, and its tenant's row is older, as after a restore of the control plane.
+    let sql = fixture.sql().await;
     let first = "UPDATE tenants
                     SET (migrations_version, migrations_fingerprint) =
                         (SELECT migrations_version, migrations_fingerprint FROM tenants WHERE slug = 't1')
                   WHERE slug = 't0'";
     sql.execute(first, &[]).await.unwrap();
-    // Another has lost its history's only row.
-    let history = format!("{}.refinery_schema_history", ground.schema(2));
+    // Another schema has lost the only row of its history.
+    let history = format!("{}.refinery_schema_history", fixture.schema(2));
     sql.batch_execute(&format!("DELETE FROM {history}")).await.unwrap();
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 2, 1, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    let work = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap();
     let of = |slug: &str| work.rows.iter().find(|row| row.slug.as_str() == slug).unwrap();
     assert_eq!(of("t0").applied.as_deref(), Some(&["V3__count.sql".to_owned()][..]));
     assert_eq!(of("t1").applied.as_ref().map(Vec::len), Some(2));
     let error = of("t2").error.as_deref().unwrap();
     assert!(error.starts_with("V1__create_notes.sql"), "{error}");
-    assert_eq!(ground.runs().await, [11, 11, 0]);
+    assert_eq!(fixture.runs().await, [11, 11, 0]);
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_more_tenants_are_claimed_at_a_time_than_are_asked_for() {
+async fn a_worker_claims_a_bounded_batch_of_tenants() {
     const MANY: usize = 300;
-    let ground = Ground::with(1).await;
-    // Tenants without a schema: what is claimed is claimed all the same.
+    let fixture = Fixture::with(1).await;
+    // Tenants without a schema are claimed like others.
     let more = format!(
         "INSERT INTO tenants (id, slug, name, status, cluster, migrations_version, migrations_fingerprint,
                               created_at, updated_at)
@@ -379,11 +384,11 @@ async fn no_more_tenants_are_claimed_at_a_time_than_are_asked_for() {
                 migrations_fingerprint, now(), now()
            FROM tenants, generate_series(2, {MANY}) n"
     );
-    let sql = ground.sql().await;
+    let sql = fixture.sql().await;
     sql.batch_execute(&more).await.unwrap();
-    // An operation that ended, so that the statistics know every operation but the one that comes.
-    ground.write(GATED);
-    let backend = ground.backend(&[]).await;
+    // An earlier operation has ended, so that the planner's statistics know every operation but the next one.
+    fixture.write(WAITS_FOR_LOCK);
+    let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let earlier = fleet.start(&ctx, &Wish::default()).await.unwrap();
     sql.batch_execute(
@@ -391,15 +396,15 @@ async fn no_more_tenants_are_claimed_at_a_time_than_are_asked_for() {
     )
     .await
     .unwrap();
-    fleet.run(&ctx, earlier.id, quiet()).await.unwrap();
-    let gate = Gate::shut(&ground).await;
-    let wish = Wish { workers: Some(1), ..Wish::default() };
-    let made = fleet.start(&ctx, &wish).await.unwrap();
-    let (ran, claimed) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
-        gate.reached(&ground).await;
+    fleet.run(&ctx, earlier.id, no_events()).await.unwrap();
+    let lock = MigrationLock::hold(&fixture).await;
+    let command = Wish { workers: Some(1), ..Wish::default() };
+    let made = fleet.start(&ctx, &command).await.unwrap();
+    let (ran, claimed) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
+        lock.wait_until_waiting(&fixture).await;
         let claimed = "SELECT count(*) FROM operation_tenants WHERE state = 'running'";
         let claimed: i64 = sql.query_one(claimed, &[]).await.unwrap().get(0);
-        gate.open().await;
+        lock.release().await;
         claimed
     });
     let all = i64::try_from(MANY).unwrap();
@@ -409,31 +414,31 @@ async fn no_more_tenants_are_claimed_at_a_time_than_are_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_moves_itself_out_of_its_schema_is_taken_back() {
-    let ground = Ground::with(1).await;
-    ground.write((
+async fn a_migration_that_changes_the_search_path_is_rolled_back() {
+    let fixture = Fixture::with(1).await;
+    fixture.write((
         "V2__move.sql",
         "UPDATE notes SET runs = 7; SELECT set_config('search_path', 'public', true);",
     ));
-    let backend = ground.backend(&[]).await;
+    let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    let work = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap();
     let error = work.rows[0].error.as_deref().unwrap();
     assert!(error.contains("V2__move.sql: a file ended the transaction or changed"), "{error}");
-    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0], vec![1]));
     let rehearsed = fleet.rehearse(&ctx, Stage::FirstBehind).await.unwrap().unwrap().outcome();
     assert!(rehearsed.unwrap_err().contains("V2__move.sql"));
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_does_not_wait_for_the_disk_and_whatever_is_written_down_of_it_does() {
-    let ground = Ground::with(2).await;
-    ground.write(SECOND);
-    let sql = ground.sql().await;
-    // The server of the tests waits for no disk at all.
+async fn a_tenants_migration_commits_asynchronously_and_its_ledger_rows_synchronously() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(SECOND);
+    let sql = fixture.sql().await;
+    // The test server runs without durability, so synchronous_commit is turned on here.
     sql.batch_execute(&format!(
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = on', current_database()); END $$;
          CREATE TABLE seen (what text, waits text);
@@ -446,12 +451,12 @@ async fn a_tenant_does_not_wait_for_the_disk_and_whatever_is_written_down_of_it_
          CREATE TRIGGER see AFTER UPDATE ON operation_tenants FOR EACH ROW EXECUTE FUNCTION see();
          CREATE TRIGGER see AFTER INSERT ON {}.refinery_schema_history FOR EACH ROW EXECUTE FUNCTION see();
          ALTER TABLE {}.notes RENAME TO lost",
-        ground.schema(0),
-        ground.schema(1)
+        fixture.schema(0),
+        fixture.schema(1)
     ))
     .await
     .unwrap();
-    let backend = ground.backend(&[]).await;
+    let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 1, 1, 0]));
     let seen = "SELECT DISTINCT what || ': ' || waits FROM seen ORDER BY 1";
@@ -472,71 +477,71 @@ async fn a_tenant_does_not_wait_for_the_disk_and_whatever_is_written_down_of_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_tenants_that_are_deleted_or_purged_meanwhile_what_is_left_says_what_it_is() {
-    let ground = Ground::with(2).await;
-    ground.write(GATED);
-    let gate = Gate::shut(&ground).await;
-    let backend = ground.backend(&[]).await;
+async fn tenants_deleted_or_purged_during_a_run_are_recorded_as_done_or_skipped() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(WAITS_FOR_LOCK);
+    let lock = MigrationLock::hold(&fixture).await;
+    let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
-    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, quiet()), async {
-        gate.reached(&ground).await;
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
+        lock.wait_until_waiting(&fixture).await;
         let gone = format!(
             "UPDATE tenants SET status = 'deleting', purge_after = now() + interval '1 day' WHERE slug = 't0';
              DROP SCHEMA {} CASCADE; DELETE FROM tenants WHERE slug = 't1'",
-            ground.schema(1)
+            fixture.schema(1)
         );
-        ground.sql().await.batch_execute(&gone).await.unwrap();
-        gate.open().await;
+        fixture.sql().await.batch_execute(&gone).await.unwrap();
+        lock.release().await;
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 1, 0, 1]));
-    // Restored, it would not be behind.
-    let said = "SELECT slug, migrations_version FROM tenants";
-    let said = ground.sql().await.query_one(said, &[]).await.unwrap();
-    assert_eq!((said.get(0), said.get(1)), ("t0", 2));
-    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![1, -1], vec![1, 2]));
+    // Once restored, the tenant is not behind.
+    let recorded = "SELECT slug, migrations_version FROM tenants";
+    let recorded = fixture.sql().await.query_one(recorded, &[]).await.unwrap();
+    assert_eq!((recorded.get(0), recorded.get(1)), ("t0", 2));
+    assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![1, -1], vec![1, 2]));
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_files_the_one_that_fails_is_named_with_its_line() {
-    let ground = Ground::with(1).await;
-    // More than travel together, so that some have run when this one fails.
+async fn the_failing_file_among_many_is_named_with_its_line() {
+    let fixture = Fixture::with(1).await;
+    // More files than one batch holds, so that some have run when this one fails.
     let count =
         |number: i32| (format!("V{number}__count.sql"), "UPDATE notes SET runs = runs + 1;");
     for number in 2..=40 {
         let (name, sql) = count(number);
-        ground.write((&name, sql));
+        fixture.write((&name, sql));
     }
     let (name, _) = count(29);
-    ground.write((&name, "SELECT 1;\nUPDATE nothing\n   SET runs = 1;"));
-    let backend = ground.backend(&[]).await;
+    fixture.write((&name, "SELECT 1;\nUPDATE nothing\n   SET runs = 1;"));
+    let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let work = fleet.tenants(&ctx, record.id, None, &EVERYBODY).await.unwrap();
+    let work = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap();
     let error = work.rows[0].error.as_deref().unwrap();
     assert!(error.starts_with("V29__count.sql, line 2: "), "{error}");
-    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0], vec![1]));
     let (name, sql) = count(29);
-    ground.write((&name, sql));
+    fixture.write((&name, sql));
     backend.close().await;
-    let backend = ground.backend(&[]).await;
+    let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
-    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![39], (1..=40).collect()));
+    assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![39], (1..=40).collect()));
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_history_that_its_tenant_may_write_is_closed_by_the_next_migration() {
-    let ground = Ground::with(2).await;
-    ground.write(SECOND);
-    let sql = ground.sql().await;
-    let [open, closed] = [0, 1].map(|at| ground.schema(at));
+async fn a_migration_revokes_its_tenants_write_privilege_on_the_history() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(SECOND);
+    let sql = fixture.sql().await;
+    let [open, closed] = [0, 1].map(|at| fixture.schema(at));
     let grant = format!("GRANT INSERT ON {open}.refinery_schema_history TO {open}");
     sql.batch_execute(&grant).await.unwrap();
-    let backend = ground.backend(&[]).await;
+    let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
     for schema in [open, closed] {

@@ -1,11 +1,11 @@
-//! A rehearsal tells what would happen and leaves nothing.
+//! A rehearsal reports what a migration would do and leaves no change.
 
 use rowhouse::domain::TenantId;
 use rowhouse::service::fleet::{House, Stage, TrialEnd};
 use serde_json::{Value, json};
 
 use super::control::serve;
-use super::ground::{FIRST, GATED, Gate, Ground, SECOND, provision, wait_for};
+use super::fixture::{FIRST, Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, provision, wait_for};
 use crate::support::control::{assert_problem, pointers};
 use crate::support::{Snapshot, TestApp};
 
@@ -18,102 +18,103 @@ const INDEX: (&str, &str) = (
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rehearsal_runs_the_files_and_takes_them_back() {
-    let ground = Ground::with(2).await;
-    ground.write(SECOND);
-    ground.write(INDEX);
-    let backend = ground.backend(&[]).await;
-    let sql = ground.sql().await;
+async fn a_rehearsal_runs_the_files_and_rolls_them_back() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(SECOND);
+    fixture.write(INDEX);
+    let backend = fixture.backend(&[]).await;
+    let sql = fixture.sql().await;
     let before = Snapshot::take(&sql).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let files = Ok(vec![SECOND.0.to_owned(), INDEX.0.to_owned()]);
     for (stage, number) in [(Stage::FirstBehind, 0), (Stage::Tenant("t1".to_owned()), 1)] {
         let rehearsal = fleet.rehearse(&ctx, stage).await.unwrap().unwrap();
-        assert_eq!(rehearsal.schema.as_str(), ground.schema(number));
+        assert_eq!(rehearsal.schema.as_str(), fixture.schema(number));
         assert_eq!(rehearsal.outcome(), files);
         let House::Tenant { id, slug } = rehearsal.house else { panic!("{rehearsal:?}") };
-        assert_eq!((id.uuid(), slug.as_str()), (ground.tenants[number], &*format!("t{number}")));
+        assert_eq!((id.uuid(), slug.as_str()), (fixture.tenants[number], &*format!("t{number}")));
     }
     assert_eq!(Snapshot::take(&sql).await, before);
-    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0, 0], vec![1]));
-    assert!(fleet.rehearse(&ctx, Stage::Tenant("nobody".to_owned())).await.is_err());
+    assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0, 0], vec![1]));
+    assert!(fleet.rehearse(&ctx, Stage::Tenant("unknown".to_owned())).await.is_err());
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rehearsal_names_the_file_and_the_line_that_would_fail() {
-    let ground = Ground::with(1).await;
-    ground.write(("V2__break.sql", "UPDATE notes SET runs = 5;\n\nSELECT nonsense\n  FROM notes;"));
-    let backend = ground.backend(&[]).await;
+    let fixture = Fixture::with(1).await;
+    fixture
+        .write(("V2__break.sql", "UPDATE notes SET runs = 5;\n\nSELECT nonsense\n  FROM notes;"));
+    let backend = fixture.backend(&[]).await;
     let rehearsed = backend.services.fleet.rehearse(&backend.operator(), Stage::FirstBehind).await;
     let reason = rehearsed.unwrap().unwrap().outcome().unwrap_err();
     assert!(reason.starts_with("V2__break.sql, line 3: column \"nonsense\""), "{reason}");
-    assert_eq!(ground.runs().await, [0]);
+    assert_eq!(fixture.runs().await, [0]);
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vacancy_is_rehearsed_on_as_a_tenant_is_and_stays_as_it_was() {
-    let ground = Ground::with(0).await;
-    let before = ground.backend(&[("tenants.vacancies", "1")]).await;
+async fn a_rehearsal_on_a_vacancy_leaves_it_unchanged() {
+    let fixture = Fixture::with(0).await;
+    let before = fixture.backend(&[("tenants.vacancies", "1")]).await;
     before.services.vacancies.fill(&before.operator()).await.unwrap();
-    ground.write(GATED);
-    ground.write(INDEX);
-    let after = ground.backend(&[]).await;
-    let sql = ground.sql().await;
+    fixture.write(WAITS_FOR_LOCK);
+    fixture.write(INDEX);
+    let after = fixture.backend(&[]).await;
+    let sql = fixture.sql().await;
     let id: uuid::Uuid = sql.query_one("SELECT id FROM vacancies", &[]).await.unwrap().get(0);
-    let gate = Gate::shut(&ground).await;
+    let lock = MigrationLock::hold(&fixture).await;
     let (fleet, ctx) = (&after.services.fleet, after.operator());
     let (rehearsed, made) = tokio::join!(fleet.rehearse(&ctx, Stage::Vacancy), async {
-        gate.reached(&ground).await;
-        // The set-up would take it, and builds a house of its own instead of waiting.
+        lock.wait_until_waiting(&fixture).await;
+        // The vacancy is locked, so the set-up builds its own schema instead of waiting.
         let made = provision(&before, "acme").await;
-        gate.open().await;
+        lock.release().await;
         made
     });
     assert_ne!(made, id);
     let rehearsal = rehearsed.unwrap().unwrap();
     assert_eq!(rehearsal.house, House::Vacancy(TenantId::new(id)));
-    assert_eq!(rehearsal.outcome(), Ok(vec![GATED.0.to_owned(), INDEX.0.to_owned()]));
-    let stands = "SELECT state || ' ' || migrations_version FROM vacancies";
-    let stands: String = sql.query_one(stands, &[]).await.unwrap().get(0);
-    assert_eq!(stands, "ready 1");
+    assert_eq!(rehearsal.outcome(), Ok(vec![WAITS_FOR_LOCK.0.to_owned(), INDEX.0.to_owned()]));
+    let state = "SELECT state || ' ' || migrations_version FROM vacancies";
+    let state: String = sql.query_one(state, &[]).await.unwrap().get(0);
+    assert_eq!(state, "ready 1");
     let runs = format!("SELECT runs FROM tenant_{}.notes", id.simple());
     assert_eq!(sql.query_one(&runs, &[]).await.unwrap().get::<_, i32>(0), 0);
-    // As good as before: the next set-up moves in.
+    // The vacancy is unchanged: the next set-up claims it.
     assert_eq!(provision(&before, "next").await, id);
     before.close().await;
     after.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rehearsal_that_nobody_waits_for_any_more_leaves_nothing_and_frees_the_next() {
-    let ground = Ground::with(1).await;
-    ground.write(GATED);
-    let gate = Gate::shut(&ground).await;
-    let backend = ground.backend(&[]).await;
+async fn a_cancelled_rehearsal_leaves_nothing_and_allows_the_next() {
+    let fixture = Fixture::with(1).await;
+    fixture.write(WAITS_FOR_LOCK);
+    let lock = MigrationLock::hold(&fixture).await;
+    let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (backend.services.fleet.clone(), backend.operator());
-    let asking = tokio::spawn(async move { fleet.rehearse(&ctx, Stage::FirstBehind).await });
-    gate.reached(&ground).await;
-    asking.abort();
-    assert!(asking.await.unwrap_err().is_cancelled());
-    gate.open().await;
+    let rehearsing = tokio::spawn(async move { fleet.rehearse(&ctx, Stage::FirstBehind).await });
+    lock.wait_until_waiting(&fixture).await;
+    rehearsing.abort();
+    assert!(rehearsing.await.unwrap_err().is_cancelled());
+    lock.release().await;
     let again = backend.services.fleet.rehearse(&backend.operator(), Stage::FirstBehind).await;
     let trials = again.unwrap().unwrap().trials;
     assert!(matches!(trials[0].end, TrialEnd::Applied(_)), "{trials:?}");
-    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0], vec![1]));
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rehearsal_by_request_answers_each_file_with_its_time() {
-    let ground = Ground::with(2).await;
-    ground.write(SECOND);
-    ground.write(("V3__sleep.sql", "SELECT pg_sleep(0.02);"));
-    let app = serve(&ground).await;
+async fn a_rehearsal_over_http_reports_each_file_with_its_duration() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(SECOND);
+    fixture.write(("V3__sleep.sql", "SELECT pg_sleep(0.02);"));
+    let app = serve(&fixture).await;
     let sql = app.sql().await;
     let before = Snapshot::take(&sql).await;
-    let id = ground.tenants[1].to_string();
+    let id = fixture.tenants[1].to_string();
     for (body, number) in [
         (json!({}), 0),
         (json!({ "tenant": "t1" }), 1),
@@ -121,7 +122,7 @@ async fn a_rehearsal_by_request_answers_each_file_with_its_time() {
     ] {
         let answer = app.root().post(REHEARSALS, &body).await;
         assert_eq!((answer.status, &answer.body["passed"]), (200, &json!(true)), "{answer:?}");
-        assert_eq!(answer.body["tenant_id"], json!(ground.tenants[number]));
+        assert_eq!(answer.body["tenant_id"], json!(fixture.tenants[number]));
         assert_eq!(answer.body["slug"], json!(format!("t{number}")));
         assert_eq!(answer.body["vacancy_id"], Value::Null);
         let files = answer.body["migrations"].as_array().unwrap();
@@ -133,9 +134,9 @@ async fn a_rehearsal_by_request_answers_each_file_with_its_time() {
         assert_eq!((&files[1]["error"], &files[1]["line"]), (&Value::Null, &Value::Null));
     }
     assert_eq!(Snapshot::take(&sql).await, before);
-    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0, 0], vec![1]));
+    assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0, 0], vec![1]));
     assert_problem(
-        &app.root().post(REHEARSALS, &json!({ "tenant": "nobody" })).await,
+        &app.root().post(REHEARSALS, &json!({ "tenant": "unknown" })).await,
         404,
         "tenant_not_found",
     );
@@ -157,12 +158,12 @@ async fn a_rehearsal_by_request_answers_each_file_with_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rehearsal_by_request_names_the_file_that_fails_and_those_behind_it() {
-    let ground = Ground::with(1).await;
-    ground.write(SECOND);
-    ground.write(("V3__break.sql", "UPDATE notes SET runs = 5;\nSELECT nonsense\n  FROM notes;"));
-    ground.write(("V4__never.sql", "SELECT 1;"));
-    let app = serve(&ground).await;
+async fn a_rehearsal_over_http_names_the_failing_file_and_those_not_reached() {
+    let fixture = Fixture::with(1).await;
+    fixture.write(SECOND);
+    fixture.write(("V3__break.sql", "UPDATE notes SET runs = 5;\nSELECT nonsense\n  FROM notes;"));
+    fixture.write(("V4__never.sql", "SELECT 1;"));
+    let app = serve(&fixture).await;
     let before = Snapshot::of(&app).await;
     let answer = app.root().post(REHEARSALS, &json!({})).await;
     assert_eq!((answer.status, &answer.body["passed"]), (200, &json!(false)), "{answer:?}");
@@ -174,13 +175,13 @@ async fn a_rehearsal_by_request_names_the_file_that_fails_and_those_behind_it() 
     assert!(error.contains("nonsense") && error.contains("42703"), "{error}");
     assert_eq!((&files[1]["duration_ms"], &files[2]["error"]), (&Value::Null, &Value::Null));
     assert_eq!(Snapshot::of(&app).await, before);
-    assert_eq!((ground.runs().await, ground.versions(0).await), (vec![0], vec![1]));
+    assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0], vec![1]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_run_is_refused_for_a_rehearsal_is_refused_for() {
-    let ground = Ground::with(1).await;
-    let both = async |app: &TestApp, code: &str| {
+async fn a_rehearsal_is_refused_for_the_same_reasons_as_a_run() {
+    let fixture = Fixture::with(1).await;
+    let assert_both_refused = async |app: &TestApp, code: &str| {
         let run = app.root().post(MIGRATIONS, &json!({})).await;
         assert_problem(&run, 409, code);
         for body in [json!({}), json!({ "tenant": "t0" })] {
@@ -189,16 +190,16 @@ async fn what_a_run_is_refused_for_a_rehearsal_is_refused_for() {
             assert_eq!(rehearsal.body["detail"], run.body["detail"]);
         }
     };
-    ground.write((FIRST.0, "CREATE TABLE notes (id int PRIMARY KEY)"));
-    both(&serve(&ground).await, "migrations_diverged").await;
-    ground.remove(FIRST.0);
-    both(&serve(&ground).await, "migrations_ahead").await;
-    // What the tenant's own history alone tells.
-    ground.write(FIRST);
-    ground.write(SECOND);
-    let app = serve(&ground).await;
-    let sql = ground.sql().await;
-    let edit = format!("UPDATE {}.refinery_schema_history SET checksum = '1'", ground.schema(0));
+    fixture.write((FIRST.0, "CREATE TABLE notes (id int PRIMARY KEY)"));
+    assert_both_refused(&serve(&fixture).await, "migrations_diverged").await;
+    fixture.remove(FIRST.0);
+    assert_both_refused(&serve(&fixture).await, "migrations_ahead").await;
+    // A divergence that only the history in the tenant's schema shows.
+    fixture.write(FIRST);
+    fixture.write(SECOND);
+    let app = serve(&fixture).await;
+    let sql = fixture.sql().await;
+    let edit = format!("UPDATE {}.refinery_schema_history SET checksum = '1'", fixture.schema(0));
     sql.batch_execute(&edit).await.unwrap();
     let answer = app.root().post(REHEARSALS, &json!({})).await;
     assert_problem(&answer, 409, "migrations_diverged");
@@ -210,12 +211,12 @@ async fn what_a_run_is_refused_for_a_rehearsal_is_refused_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_nobody_is_behind_a_rehearsal_has_nothing_to_try() {
-    let ground = Ground::with(1).await;
+async fn with_no_tenant_behind_a_rehearsal_runs_no_file() {
+    let fixture = Fixture::with(1).await;
     let app = TestApp::builder()
-        .with("tenant_migrations", ground.folder.path().display().to_string())
+        .with("tenant_migrations", fixture.folder.path().display().to_string())
         .with("tenants.vacancies", "1")
-        .on(ground.database.clone())
+        .on(fixture.database.clone())
         .spawn()
         .await;
     let answer = app.root().post(REHEARSALS, &json!({})).await;

@@ -1,10 +1,10 @@
 //! The table of attacks.
 //!
-//! Each is tried (a) through [`TenantTx`](rowhouse::TenantTx) and (b) raw, on a connection in the state of
-//! a tenant's transaction, where several statements may stack in one message: what the database alone
-//! is worth. `role` and `path` say whether it stops the attack under `isolation = role` and under
-//! `isolation = search_path`; `door` whether the door does. What nobody stops is asserted to work, so that
-//! this file cannot claim too much or too little.
+//! Each attack is tried (a) through the guard, [`TenantTx`](rowhouse::TenantTx), and (b) directly, on a
+//! connection in the state of a tenant's transaction, where one message may hold several statements: this
+//! shows what the database alone stops. `role` and `path` say whether the database stops the attack under
+//! `isolation = role` and under `isolation = search_path`, `guard` whether the guard refuses it. An attack
+//! that nothing stops is asserted to succeed, so that this file claims neither too much nor too little.
 
 use rowhouse::Row;
 use rowhouse::domain::names::TenantId;
@@ -13,23 +13,23 @@ use rowhouse::pg::{Db, Failure};
 use tokio_postgres::Client;
 use tokio_postgres::types::{FromSql, Type};
 
-use super::house::{House, next_borrower_finds, schema, secret, text};
+use super::fixture::{Fixture, schema, secret, session_state, text};
 
-/// What the attacker is after.
+/// The goal of an attack.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Goal {
-    /// To see a text that is none of the tenant's business.
+    /// To read a text that the tenant must not see.
     Read,
-    /// To change what is none of the tenant's business.
+    /// To change data or privileges that the tenant must not change.
     Write,
-    /// To have the last statement run at all.
+    /// To run the last statement without an error.
     Run,
 }
 
 use Goal::{Read, Run, Write};
 
-/// One way to try. In the statements, `{other}` is another tenant's schema and role, `{mine}` the
-/// attacker's own, `{owner}` the owner's login, `{pid}` a session of the other tenant, `{lo}` a large object.
+/// One attack. In the statements, `{other}` is another tenant's schema and role, `{mine}` the
+/// attacker's, `{owner}` the owner's login, `{pid}` a session of the other tenant, `{lo}` a large object.
 struct Attack {
     sql: &'static [&'static str],
     goal: Goal,
@@ -37,26 +37,30 @@ struct Attack {
     role: bool,
     /// The same under `isolation = search_path`.
     path: bool,
-    /// Whether the door stops it.
-    door: bool,
+    /// Whether the guard refuses it.
+    guard: bool,
 }
 
-const fn attack(goal: Goal, [role, path, door]: [bool; 3], sql: &'static [&'static str]) -> Attack {
-    Attack { sql, goal, role, path, door }
+const fn attack(
+    goal: Goal,
+    [role, path, guard]: [bool; 3],
+    sql: &'static [&'static str],
+) -> Attack {
+    Attack { sql, goal, role, path, guard }
 }
 
 const ROLE_ONLY: [bool; 3] = [true, false, false];
-const ROLE_AND_DOOR: [bool; 3] = [true, false, true];
+const ROLE_AND_GUARD: [bool; 3] = [true, false, true];
 const DATABASE: [bool; 3] = [true, true, false];
 const BOTH: [bool; 3] = [true, true, true];
-const DOOR: [bool; 3] = [false, false, true];
-/// There is no tenant's role to become where tenants have none; what the attacker wants is then had by a
-/// qualified name.
-const DOOR_AND_NO_ROLES: [bool; 3] = [false, true, true];
+const GUARD: [bool; 3] = [false, false, true];
+/// Under `isolation = search_path` tenants have no roles to switch to; the attacker would use a qualified name
+/// instead.
+const GUARD_AND_NO_ROLES: [bool; 3] = [false, true, true];
 const OPEN: [bool; 3] = [false, false, false];
 
 const ATTACKS: &[Attack] = &[
-    // Another tenant by its name.
+    // Another tenant, by qualified name.
     attack(Read, ROLE_ONLY, &["SELECT body FROM {other}.notes"]),
     attack(Read, ROLE_ONLY, &["TABLE {other}.notes"]),
     attack(Read, ROLE_ONLY, &["SELECT body FROM {other}.bodies"]),
@@ -77,7 +81,7 @@ const ATTACKS: &[Attack] = &[
         &["MERGE INTO {other}.notes USING (VALUES (1)) v ON true WHEN MATCHED THEN DELETE"],
     ),
     attack(Write, BOTH, &["TRUNCATE {other}.notes"]),
-    attack(Run, ROLE_AND_DOOR, &["LOCK TABLE {other}.notes"]),
+    attack(Run, ROLE_AND_GUARD, &["LOCK TABLE {other}.notes"]),
     // The control plane.
     attack(Read, DATABASE, &["SELECT email FROM public.users"]),
     attack(Read, DATABASE, &["SELECT email FROM users"]),
@@ -91,10 +95,10 @@ const ATTACKS: &[Attack] = &[
         &["WITH x AS (UPDATE public.users SET platform_role = 'SUPER_ADMIN' RETURNING 1) SELECT 1 FROM x"],
     ),
     attack(Run, BOTH, &["CREATE TABLE public.mine (a int)"]),
-    // The path.
-    attack(Read, ROLE_AND_DOOR, &["SET search_path = {other}", "SELECT body FROM notes"]),
-    attack(Read, ROLE_AND_DOOR, &["SET LOCAL search_path = {other}", "SELECT body FROM notes"]),
-    attack(Read, ROLE_AND_DOOR, &["SET SCHEMA '{other}'", "SELECT body FROM notes"]),
+    // The search path.
+    attack(Read, ROLE_AND_GUARD, &["SET search_path = {other}", "SELECT body FROM notes"]),
+    attack(Read, ROLE_AND_GUARD, &["SET LOCAL search_path = {other}", "SELECT body FROM notes"]),
+    attack(Read, ROLE_AND_GUARD, &["SET SCHEMA '{other}'", "SELECT body FROM notes"]),
     attack(Read, BOTH, &["SET search_path = public", "SELECT email FROM users"]),
     attack(Read, BOTH, &["RESET search_path", "SELECT email FROM users"]),
     attack(Read, DATABASE, &["SELECT set_config('search_path', '{other}', true)", "SELECT body FROM notes"]),
@@ -103,11 +107,11 @@ const ATTACKS: &[Attack] = &[
         DATABASE,
         &["UPDATE pg_settings SET setting = '{other}' WHERE name = 'search_path'", "SELECT body FROM notes"],
     ),
-    attack(Run, DOOR, &["SET LOCAL search_path = pg_temp, {mine}"]),
-    attack(Run, DOOR, &["SET LOCAL statement_timeout = 0"]),
-    attack(Run, DOOR, &["SET SESSION statement_timeout = 0"]),
+    attack(Run, GUARD, &["SET LOCAL search_path = pg_temp, {mine}"]),
+    attack(Run, GUARD, &["SET LOCAL statement_timeout = 0"]),
+    attack(Run, GUARD, &["SET SESSION statement_timeout = 0"]),
     attack(Run, BOTH, &["ALTER SYSTEM SET work_mem = '1MB'"]),
-    // The role, by a function.
+    // Switching the role with a function.
     attack(Read, DATABASE, &["SELECT set_config('role', '{other}', true)", "SELECT body FROM {other}.notes"]),
     attack(Read, DATABASE, &["VALUES (set_config('role', '{other}', true))", "SELECT body FROM {other}.notes"]),
     attack(
@@ -139,13 +143,13 @@ const ATTACKS: &[Attack] = &[
            LANGUAGE sql AS 'SELECT a'", "SELECT {mine}.f()", "TABLE {other}.notes"],
     ),
     attack(Run, DATABASE, &["SELECT query_to_xml('SET ROLE {other}', true, false, '')"]),
-    // The role, by a statement.
-    attack(Read, DOOR_AND_NO_ROLES, &["SET ROLE {other}", "SELECT body FROM {other}.notes"]),
-    attack(Read, DOOR_AND_NO_ROLES, &["SET LOCAL ROLE {other}", "SELECT body FROM {other}.notes"]),
-    attack(Read, DOOR_AND_NO_ROLES, &["SET role TO '{other}'", "SELECT body FROM {other}.notes"]),
-    attack(Write, DOOR_AND_NO_ROLES, &["SET ROLE {other}", "UPDATE {other}.notes SET body = 'x'"]),
-    attack(Read, ROLE_AND_DOOR, &["RESET ROLE", "SELECT body FROM {other}.notes"]),
-    attack(Read, ROLE_AND_DOOR, &["SET ROLE NONE", "SELECT body FROM {other}.notes"]),
+    // Switching the role with a statement.
+    attack(Read, GUARD_AND_NO_ROLES, &["SET ROLE {other}", "SELECT body FROM {other}.notes"]),
+    attack(Read, GUARD_AND_NO_ROLES, &["SET LOCAL ROLE {other}", "SELECT body FROM {other}.notes"]),
+    attack(Read, GUARD_AND_NO_ROLES, &["SET role TO '{other}'", "SELECT body FROM {other}.notes"]),
+    attack(Write, GUARD_AND_NO_ROLES, &["SET ROLE {other}", "UPDATE {other}.notes SET body = 'x'"]),
+    attack(Read, ROLE_AND_GUARD, &["RESET ROLE", "SELECT body FROM {other}.notes"]),
+    attack(Read, ROLE_AND_GUARD, &["SET ROLE NONE", "SELECT body FROM {other}.notes"]),
     attack(Read, BOTH, &["RESET ROLE", "SELECT email FROM public.users"]),
     attack(Read, BOTH, &["SET ROLE {owner}", "SELECT email FROM public.users"]),
     attack(Read, BOTH, &["SET SESSION AUTHORIZATION {owner}", "SELECT email FROM public.users"]),
@@ -153,38 +157,38 @@ const ATTACKS: &[Attack] = &[
     attack(Read, BOTH, &["RESET SESSION AUTHORIZATION", "SELECT email FROM public.users"]),
     attack(Read, BOTH, &["DO $$ BEGIN EXECUTE 'SET ROLE {other}'; END $$", "TABLE {other}.notes"]),
     attack(Run, BOTH, &["DO $$ BEGIN END $$"]),
-    // Words that look like others.
-    attack(Read, DOOR_AND_NO_ROLES, &["--\rSET ROLE {other} /*\nSELECT 1 */", "TABLE {other}.notes"]),
-    attack(Read, DOOR_AND_NO_ROLES, &[";SET ROLE {other}", "TABLE {other}.notes"]),
-    attack(Read, DOOR_AND_NO_ROLES, &["/*/*/ SELECT */*/SET ROLE {other}", "TABLE {other}.notes"]),
-    attack(Read, DOOR_AND_NO_ROLES, &["/* SELECT */ -- SELECT\n SET ROLE {other}", "TABLE {other}.notes"]),
-    // Several in one message.
-    attack(Read, DOOR_AND_NO_ROLES, &["SELECT 1; SET ROLE {other}; SELECT body FROM {other}.notes"]),
-    attack(Read, ROLE_AND_DOOR, &["SELECT 1; RESET ROLE; SELECT body FROM {other}.notes"]),
-    attack(Read, DOOR_AND_NO_ROLES, &["SELECT 1; COMMIT; SET ROLE {other}; SELECT body FROM {other}.notes"]),
-    attack(Read, DOOR_AND_NO_ROLES, &["WITH x AS (SELECT 1) TABLE x; SET ROLE {other}; TABLE {other}.notes"]),
-    // The transaction.
-    attack(Run, DOOR, &["COMMIT"]),
-    attack(Run, DOOR, &["ROLLBACK"]),
-    attack(Run, DOOR, &["SAVEPOINT x"]),
-    attack(Read, DOOR_AND_NO_ROLES, &["COMMIT", "SET ROLE {other}", "TABLE {other}.notes"]),
+    // Comments and separators before the first word.
+    attack(Read, GUARD_AND_NO_ROLES, &["--\rSET ROLE {other} /*\nSELECT 1 */", "TABLE {other}.notes"]),
+    attack(Read, GUARD_AND_NO_ROLES, &[";SET ROLE {other}", "TABLE {other}.notes"]),
+    attack(Read, GUARD_AND_NO_ROLES, &["/*/*/ SELECT */*/SET ROLE {other}", "TABLE {other}.notes"]),
+    attack(Read, GUARD_AND_NO_ROLES, &["/* SELECT */ -- SELECT\n SET ROLE {other}", "TABLE {other}.notes"]),
+    // Several statements in one message.
+    attack(Read, GUARD_AND_NO_ROLES, &["SELECT 1; SET ROLE {other}; SELECT body FROM {other}.notes"]),
+    attack(Read, ROLE_AND_GUARD, &["SELECT 1; RESET ROLE; SELECT body FROM {other}.notes"]),
+    attack(Read, GUARD_AND_NO_ROLES, &["SELECT 1; COMMIT; SET ROLE {other}; SELECT body FROM {other}.notes"]),
+    attack(Read, GUARD_AND_NO_ROLES, &["WITH x AS (SELECT 1) TABLE x; SET ROLE {other}; TABLE {other}.notes"]),
+    // Transaction control.
+    attack(Run, GUARD, &["COMMIT"]),
+    attack(Run, GUARD, &["ROLLBACK"]),
+    attack(Run, GUARD, &["SAVEPOINT x"]),
+    attack(Read, GUARD_AND_NO_ROLES, &["COMMIT", "SET ROLE {other}", "TABLE {other}.notes"]),
     attack(Run, BOTH, &["DISCARD ALL"]),
-    // Prepared, as a cursor, copied.
-    attack(Read, ROLE_AND_DOOR, &["PREPARE p AS SELECT body FROM {other}.notes", "EXECUTE p"]),
+    // Prepared statements, cursors, COPY.
+    attack(Read, ROLE_AND_GUARD, &["PREPARE p AS SELECT body FROM {other}.notes", "EXECUTE p"]),
     attack(
         Read,
-        ROLE_AND_DOOR,
+        ROLE_AND_GUARD,
         &["DECLARE c CURSOR FOR SELECT body FROM {other}.notes", "FETCH ALL FROM c"],
     ),
-    attack(Run, DOOR, &["DEALLOCATE ALL"]),
-    attack(Run, ROLE_AND_DOOR, &["COPY {other}.notes TO STDOUT"]),
-    attack(Run, ROLE_AND_DOOR, &["COPY (SELECT body FROM {other}.notes) TO STDOUT"]),
+    attack(Run, GUARD, &["DEALLOCATE ALL"]),
+    attack(Run, ROLE_AND_GUARD, &["COPY {other}.notes TO STDOUT"]),
+    attack(Run, ROLE_AND_GUARD, &["COPY (SELECT body FROM {other}.notes) TO STDOUT"]),
     attack(Run, BOTH, &["COPY public.users TO STDOUT"]),
     attack(Run, BOTH, &["COPY public.users FROM STDIN"]),
     attack(Run, BOTH, &["COPY notes TO '/tmp/rowhouse-stolen'"]),
     attack(Run, BOTH, &["COPY notes TO PROGRAM 'cat'"]),
     attack(Run, BOTH, &["COPY notes FROM PROGRAM 'id'"]),
-    // Objects of the attacker's own.
+    // Objects created by the attacker.
     attack(Run, BOTH, &["CREATE TABLE trap (a int)"]),
     attack(Run, DATABASE, &["SELECT body INTO stolen FROM notes"]),
     attack(Run, BOTH, &["CREATE VIEW trap AS SELECT 1"]),
@@ -203,7 +207,7 @@ const ATTACKS: &[Attack] = &[
     attack(Run, DATABASE, &["SELECT lo_from_bytea(0, 'x')"]),
     attack(Run, DATABASE, &["SELECT lo_import('/etc/passwd')"]),
     attack(Read, DATABASE, &["SELECT convert_from(lo_get({lo}), 'UTF8')"]),
-    // Rights.
+    // Privileges and ownership.
     attack(Write, BOTH, &["GRANT SELECT ON notes TO PUBLIC"]),
     attack(Write, BOTH, &["GRANT USAGE ON SCHEMA {mine} TO PUBLIC"]),
     attack(Run, BOTH, &["GRANT {owner} TO {mine}"]),
@@ -212,18 +216,18 @@ const ATTACKS: &[Attack] = &[
     attack(Run, BOTH, &["ALTER TABLE notes OWNER TO {mine}"]),
     attack(Run, BOTH, &["ALTER ROLE {mine} CREATEROLE"]),
     attack(Run, BOTH, &["CREATE ROLE trap"]),
-    // One's own password is one's own to change, and the shared login is one's own there.
-    attack(Run, ROLE_AND_DOOR, &["ALTER ROLE rowhouse_runtime PASSWORD 'x'"]),
-    attack(Run, DOOR, &["DROP OWNED BY CURRENT_USER"]),
+    // A login may change its own password; under `search_path` all tenants share one login.
+    attack(Run, ROLE_AND_GUARD, &["ALTER ROLE rowhouse_runtime PASSWORD 'x'"]),
+    attack(Run, GUARD, &["DROP OWNED BY CURRENT_USER"]),
     attack(Run, BOTH, &["DROP TABLE notes"]),
     attack(Run, BOTH, &["TRUNCATE notes"]),
     attack(Run, BOTH, &["CREATE RULE trap AS ON SELECT TO notes DO INSTEAD SELECT 1"]),
     attack(Run, BOTH, &["COMMENT ON TABLE {other}.notes IS 'x'"]),
-    // The history of migrations.
+    // The migration history.
     attack(Run, DATABASE, &["SELECT version FROM refinery_schema_history"]),
     attack(Write, DATABASE, &["DELETE FROM refinery_schema_history"]),
     attack(Write, DATABASE, &["UPDATE refinery_schema_history SET version = 99"]),
-    // The server and the others' sessions.
+    // The server and other sessions.
     attack(Run, DATABASE, &["SELECT pg_read_file('/etc/passwd')"]),
     attack(Run, DATABASE, &["SELECT pg_ls_dir('.')"]),
     attack(Run, DATABASE, &["SELECT rolpassword FROM pg_authid"]),
@@ -238,9 +242,9 @@ const ATTACKS: &[Attack] = &[
     attack(Run, DATABASE, &["SELECT pg_advisory_lock(1)"]),
     attack(Run, DATABASE, &["SELECT pg_try_advisory_lock(1)"]),
     attack(Run, DATABASE, &["SELECT pg_try_advisory_lock_shared(1, 2)"]),
-    attack(Run, DOOR, &["LISTEN rowhouse"]),
-    attack(Run, DOOR, &["NOTIFY rowhouse"]),
-    // What stays open.
+    attack(Run, GUARD, &["LISTEN rowhouse"]),
+    attack(Run, GUARD, &["NOTIFY rowhouse"]),
+    // Attacks that nothing stops.
     attack(Run, OPEN, &["SELECT pg_notify('rowhouse', 'x')"]),
     attack(Run, OPEN, &["SELECT pg_advisory_xact_lock(1)"]),
     attack(Run, OPEN, &["SELECT 1 FROM pg_namespace WHERE nspname = '{other}' HAVING count(*) = 1"]),
@@ -256,27 +260,27 @@ const ATTACKS: &[Attack] = &[
     attack(Run, OPEN, &["SELECT count(*) FROM pg_locks"]),
 ];
 
-/// What the owner wrote where no tenant may look.
+/// A secret of the control plane, which no tenant may read.
 const PUBLIC_SECRET: &str = "SECRET-of-the-control-plane@example.com";
 
-/// Everything an attack needs around it.
-struct Siege {
-    house: House,
+/// The fixture of an attack: an attacker, a victim, and their secrets.
+struct AttackFixture {
+    fixture: Fixture,
     mine: TenantId,
     other: TenantId,
-    /// A session of the other tenant, with a secret in the text of its query.
-    bystander: Client,
-    bystander_pid: i32,
+    /// A session of the other tenant, with a secret in the text of its last query.
+    other_session: Client,
+    other_pid: i32,
     large_object: u32,
     owner: String,
     before: String,
 }
 
-impl Siege {
-    async fn begin(isolation: Isolation) -> Self {
-        let house = House::build(isolation, 2).await;
-        let (mine, other) = (house.tenants[0], house.tenants[1]);
-        house
+impl AttackFixture {
+    async fn prepare(isolation: Isolation) -> Self {
+        let fixture = Fixture::build(isolation, 2).await;
+        let (mine, other) = (fixture.tenants[0], fixture.tenants[1]);
+        fixture
             .owner
             .execute(
                 "INSERT INTO public.users (id, email, first_name, last_name, created_at, updated_at)
@@ -285,45 +289,45 @@ impl Siege {
             )
             .await
             .expect("a user can be written");
-        let large_object = house
+        let large_object = fixture
             .owner
             .query_one("SELECT lo_from_bytea(0, convert_to($1, 'UTF8'))", &[&PUBLIC_SECRET])
             .await
             .expect("the owner may make a large object")
             .get(0);
-        let bystander = house.raw().await;
-        let bystander_pid =
-            bystander.query_one("SELECT pg_backend_pid()", &[]).await.expect("a pid").get(0);
-        let sql = format!("{}; SELECT 1 /* {} */", house.entrance(other), secret(other));
-        bystander.batch_execute(&sql).await.expect("the other tenant works");
-        let owner = house.ask("SELECT quote_ident(current_user)").await;
-        let mut siege = Self {
-            house,
+        let other_session = fixture.raw().await;
+        let other_pid =
+            other_session.query_one("SELECT pg_backend_pid()", &[]).await.expect("a pid").get(0);
+        let sql = format!("{}; SELECT 1 /* {} */", fixture.enter_sql(other), secret(other));
+        other_session.batch_execute(&sql).await.expect("the other tenant works");
+        let owner = fixture.query_text("SELECT quote_ident(current_user)").await;
+        let mut attacked = Self {
+            fixture,
             mine,
             other,
-            bystander,
-            bystander_pid,
+            other_session,
+            other_pid,
             large_object,
             owner,
             before: String::new(),
         };
-        siege.before = siege.state().await;
-        siege
+        attacked.before = attacked.state().await;
+        attacked
     }
 
     fn fill_in(&self, sql: &str) -> String {
         sql.replace("{other}", &schema(self.other))
             .replace("{mine}", &schema(self.mine))
             .replace("{owner}", &self.owner)
-            .replace("{pid}", &self.bystander_pid.to_string())
+            .replace("{pid}", &self.other_pid.to_string())
             .replace("{lo}", &self.large_object.to_string())
     }
 
-    /// All rows and rights that an attacker must not change.
+    /// Returns all rows and privileges that an attacker must not change.
     async fn state(&self) -> String {
         let (mine, other) = (schema(self.mine), schema(self.other));
-        self.house
-            .ask(&format!(
+        self.fixture
+            .query_text(&format!(
                 "SELECT (SELECT string_agg(n::text, ';' ORDER BY id) FROM {other}.notes n),
                         (SELECT string_agg(u::text, ';' ORDER BY id) FROM public.users u),
                         (SELECT string_agg(t::text, ';' ORDER BY id) FROM public.tenants t),
@@ -340,19 +344,22 @@ impl Siege {
             .await
     }
 
-    /// Whether a text holds what the attacker must not see.
-    fn gives_away(&self, seen: &str) -> bool {
+    /// Returns whether a text contains a secret that the attacker must not see.
+    fn exposes_secret(&self, seen: &str) -> bool {
         seen.contains(&secret(self.other)) || seen.contains(PUBLIC_SECRET)
     }
 
-    /// As if the door had a hole: every statement in a message of its own, by the simple protocol.
-    async fn succeeds_raw(&self, raw: &Client, attack: &Attack) -> bool {
-        raw.batch_execute(&self.house.entrance(self.mine)).await.expect("a tenant can be entered");
+    /// Runs the attack without the guard, each statement in its own message of the simple query protocol.
+    /// Returns whether it succeeded.
+    async fn succeeds_directly(&self, raw: &Client, attack: &Attack) -> bool {
+        raw.batch_execute(&self.fixture.enter_sql(self.mine))
+            .await
+            .expect("a tenant can be entered");
         let (mut seen, mut all_ran) = (String::new(), true);
         for sql in attack.sql {
             match raw.simple_query(&self.fill_in(sql)).await {
                 Ok(messages) => seen.push_str(&text(&messages)),
-                // A COPY that began: the client does not expect its messages, the server had no objection.
+                // The server accepted a COPY, whose messages the client does not expect.
                 Err(error) if error.as_db_error().is_none() && sql.starts_with("COPY") => {}
                 Err(error) if error.as_db_error().is_some() => {
                     all_ran = false;
@@ -361,39 +368,41 @@ impl Siege {
                 Err(error) => panic!("{sql}: {error:?}"),
             }
         }
-        // What merely runs is not made to last: some of it would hurt the tests beside this one.
+        // Attacks that only run are rolled back, because some would affect other tests.
         let end = if attack.goal == Write { "COMMIT" } else { "ROLLBACK" };
-        raw.batch_execute(end).await.expect("a transaction can end");
-        raw.batch_execute("DISCARD ALL").await.expect("a session can be cleaned");
-        self.judge(attack, &seen, all_ran).await
+        raw.batch_execute(end).await.expect("the transaction can end");
+        raw.batch_execute("DISCARD ALL").await.expect("the session can be reset");
+        self.has_succeeded(attack, &seen, all_ran).await
     }
 
-    async fn judge(&self, attack: &Attack, seen: &str, all_ran: bool) -> bool {
+    /// Returns whether the attack reached its goal, and restores what it changed.
+    async fn has_succeeded(&self, attack: &Attack, seen: &str, all_ran: bool) -> bool {
         match attack.goal {
-            Read => self.gives_away(seen),
+            Read => self.exposes_secret(seen),
             Run => all_ran,
             Write => {
                 let has_changed = self.state().await != self.before;
                 if has_changed {
-                    self.house.seed(self.other).await;
+                    self.fixture.seed(self.other).await;
                 }
                 has_changed
             }
         }
     }
 
-    /// Through the door, as an application would. Tells whether it worked and whether the door said no.
-    async fn succeeds_through_the_door(&self, db: &Db, attack: &Attack) -> (bool, bool) {
+    /// Runs the attack through the guard, as an application would. Returns whether it succeeded and whether the
+    /// guard refused it.
+    async fn succeeds_through_guard(&self, db: &Db, attack: &Attack) -> (bool, bool) {
         let tx = db.tenant(self.mine).await.expect("a tenant can be entered");
         let (mut seen, mut all_ran, mut refused) = (String::new(), true, false);
         for sql in attack.sql {
             match tx.query(&self.fill_in(sql), &[]).await {
-                Ok(rows) => rows.iter().for_each(|row| seen.push_str(&everything(row))),
+                Ok(rows) => rows.iter().for_each(|row| seen.push_str(&columns_as_text(row))),
                 Err(failure) => {
                     all_ran = false;
-                    refused |= says_no(&failure);
-                    // Under the path alone the rest would be another line of the table: a qualified name.
-                    if self.house.isolation == Isolation::SearchPath {
+                    refused |= is_refusal(&failure);
+                    // Under `search_path` the remaining statements would be another line of the table.
+                    if self.fixture.isolation == Isolation::SearchPath {
                         break;
                     }
                 }
@@ -404,19 +413,19 @@ impl Siege {
         } else {
             drop(tx);
         }
-        (self.judge(attack, &seen, all_ran).await, refused)
+        (self.has_succeeded(attack, &seen, all_ran).await, refused)
     }
 }
 
-/// Whether it is the door that refuses: by the first word, or because one message holds one statement.
-fn says_no(failure: &Failure) -> bool {
+/// Returns whether the guard refused: by the first keyword, or because a message holds several statements.
+fn is_refusal(failure: &Failure) -> bool {
     let several = failure.sqlstate().is_some_and(|state| state.code() == "42601")
         && format!("{failure:?}").contains("cannot insert multiple commands");
     matches!(failure, Failure::NotAllowed(_)) || several
 }
 
-/// The bytes of all columns, as text.
-fn everything(row: &Row) -> String {
+/// Returns the bytes of all columns as text.
+fn columns_as_text(row: &Row) -> String {
     struct Raw(String);
     impl<'a> FromSql<'a> for Raw {
         fn from_sql(
@@ -432,63 +441,67 @@ fn everything(row: &Row) -> String {
     (0..row.len()).filter_map(|at| row.get::<_, Option<Raw>>(at)).map(|raw| raw.0).collect()
 }
 
-/// Tries the whole table and lists every line that is not as it says.
-async fn besiege(isolation: Isolation) {
-    let siege = Siege::begin(isolation).await;
-    let raw = siege.house.raw().await;
+/// Tries every attack of the table and fails with the list of those whose result differs from the table.
+async fn try_all_attacks(isolation: Isolation) {
+    let attacked = AttackFixture::prepare(isolation).await;
+    let raw = attacked.fixture.raw().await;
     let mut wrong = Vec::new();
     for attack in ATTACKS {
         let stops = match isolation {
             Isolation::Role => attack.role,
             Isolation::SearchPath => attack.path,
         };
-        if siege.succeeds_raw(&raw, attack).await == stops {
+        if attacked.succeeds_directly(&raw, attack).await == stops {
             let but = if stops { "does not stop" } else { "stops" };
             wrong.push(format!("the database {but}: {:?}", attack.sql));
         }
     }
     for statements in [Statements::Unnamed, Statements::Cached] {
-        let db = siege.house.door(statements, 1);
-        let clean = next_borrower_finds(&db).await;
+        let db = attacked.fixture.db(statements, 1);
+        let clean = session_state(&db).await;
         for attack in ATTACKS {
             let stops = match isolation {
                 Isolation::Role => attack.role,
                 Isolation::SearchPath => attack.path,
             };
-            let (worked, refused) = siege.succeeds_through_the_door(&db, attack).await;
-            if refused != attack.door {
-                let but = if attack.door { "lets pass" } else { "refuses" };
-                wrong.push(format!("the door {but} ({statements:?}): {:?}", attack.sql));
+            let (worked, refused) = attacked.succeeds_through_guard(&db, attack).await;
+            if refused != attack.guard {
+                let but = if attack.guard { "accepts" } else { "refuses" };
+                wrong.push(format!("the guard {but} ({statements:?}): {:?}", attack.sql));
             }
-            if worked == (stops || attack.door) {
+            if worked == (stops || attack.guard) {
                 let but = if worked { "worked" } else { "did not work" };
-                wrong.push(format!("through the door it {but} ({statements:?}): {:?}", attack.sql));
+                wrong
+                    .push(format!("through the guard it {but} ({statements:?}): {:?}", attack.sql));
             }
-            let found = next_borrower_finds(&db).await;
+            let found = session_state(&db).await;
             if found != clean {
-                wrong.push(format!("left behind ({statements:?}): {:?}: {found}", attack.sql));
+                wrong.push(format!(
+                    "session state left ({statements:?}): {:?}: {found}",
+                    attack.sql
+                ));
             }
         }
     }
-    assert_eq!(siege.state().await, siege.before);
-    siege.bystander.batch_execute("COMMIT").await.expect("the bystander was not harmed");
+    assert_eq!(attacked.state().await, attacked.before);
+    attacked.other_session.batch_execute("COMMIT").await.expect("the other session still works");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]
-async fn every_attack_is_stopped_by_what_the_table_says_under_a_role_for_each_tenant() {
-    besiege(Isolation::Role).await;
+async fn each_attack_is_stopped_as_the_table_says_with_a_role_for_each_tenant() {
+    try_all_attacks(Isolation::Role).await;
 }
 
 #[tokio::test]
-async fn every_attack_is_stopped_by_what_the_table_says_under_the_search_path_alone() {
-    besiege(Isolation::SearchPath).await;
+async fn each_attack_is_stopped_as_the_table_says_with_the_search_path_alone() {
+    try_all_attacks(Isolation::SearchPath).await;
 }
 
-/// A table for README's section on security has one line for what stays open; this is the list.
+/// The README's security section has one line for the attacks that nothing stops; this is its list.
 #[test]
-fn what_nothing_stops_is_what_the_readme_says() {
-    let open = ATTACKS.iter().filter(|a| !a.role && !a.door);
+fn attacks_that_nothing_stops_are_those_listed_in_the_readme() {
+    let open = ATTACKS.iter().filter(|a| !a.role && !a.guard);
     for attack in open {
         let sql = attack.sql.join(" ");
         let is_known =

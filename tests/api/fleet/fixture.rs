@@ -1,4 +1,4 @@
-//! Some tenants on a first set of migrations, and a folder that more can be written into.
+//! A database with tenants on a first set of migrations, and a folder to add migration files to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use uuid::Uuid;
 
 use crate::support::{Program, TestDatabase, provision_command, settings_for};
 
-/// What every tenant begins with: a table, and a row that counts how often a migration came by.
+/// The first migration of every tenant: a table with one row that counts how often a migration ran.
 pub const FIRST: (&str, &str) = (
     "V1__create_notes.sql",
     "CREATE TABLE notes (id integer CONSTRAINT notes_pkey PRIMARY KEY, runs integer NOT NULL);
      INSERT INTO notes VALUES (1, 0);",
 );
 
-/// A migration that shows when it ran twice, or by half.
+/// A migration that shows when it ran twice or partially.
 pub const SECOND: (&str, &str) = (
     "V2__add_mood.sql",
     "ALTER TABLE notes ADD COLUMN mood text;
@@ -29,32 +29,32 @@ pub const SECOND: (&str, &str) = (
      UPDATE notes SET runs = runs + 1;",
 );
 
-/// Makes the migration of every tenant wait for a lock that the test holds.
-pub const GATED: (&str, &str) = (
+/// A migration that waits for a [`MigrationLock`].
+pub const WAITS_FOR_LOCK: (&str, &str) = (
     "V2__wait.sql",
     "SELECT pg_advisory_xact_lock_shared(4711); UPDATE notes SET runs = runs + 1;",
 );
 
-pub struct Ground {
+pub struct Fixture {
     pub database: TestDatabase,
     pub folder: TempDir,
     pub tenants: Vec<Uuid>,
 }
 
-impl Ground {
-    /// `t0`, `t1` .. on [`FIRST`].
+impl Fixture {
+    /// Creates a database with tenants `t0`, `t1` .. on [`FIRST`].
     pub async fn with(count: usize) -> Self {
         let database = TestDatabase::create().await;
         let folder = tempfile::tempdir().expect("a folder can be made");
-        let mut ground = Self { database, folder, tenants: Vec::new() };
-        ground.write(FIRST);
-        let backend = ground.backend(&[]).await;
+        let mut fixture = Self { database, folder, tenants: Vec::new() };
+        fixture.write(FIRST);
+        let backend = fixture.backend(&[]).await;
         for number in 0..count {
             let made = provision(&backend, &format!("t{number}")).await;
-            ground.tenants.push(made);
+            fixture.tenants.push(made);
         }
         backend.close().await;
-        ground
+        fixture
     }
 
     pub fn write(&self, (name, sql): (&str, &str)) {
@@ -65,7 +65,7 @@ impl Ground {
         std::fs::remove_file(self.folder.path().join(name)).expect("a file can be removed");
     }
 
-    /// A process of its own, as far as the database can tell, on the files as they are now.
+    /// Opens a backend with the current files; to the database it is a separate process.
     pub async fn backend(&self, values: &[(&'static str, &str)]) -> Backend {
         let mut all = settings_for(&self.database.url());
         all.push(("tenant_migrations", self.folder.path().display().to_string()));
@@ -76,7 +76,7 @@ impl Ground {
         opened.expect("the backend of a test opens")
     }
 
-    /// The program on these files.
+    /// Returns the program with these files.
     pub fn program(&self) -> Program {
         Program::on(&self.database)
             .with("ROWHOUSE_TENANT_MIGRATIONS", &self.folder.path().display().to_string())
@@ -91,7 +91,7 @@ impl Ground {
         format!("tenant_{}", self.tenants[number].simple())
     }
 
-    /// How often the migration came by, tenant by tenant; none where there is no count.
+    /// Returns how often the migration ran in each tenant; -1 where the count cannot be read.
     pub async fn runs(&self) -> Vec<i32> {
         let sql = self.sql().await;
         let mut runs = Vec::new();
@@ -103,7 +103,8 @@ impl Ground {
         runs
     }
 
-    /// What the second file of a set, [`SECOND`] or [`GATED`], leaves in a schema when it is committed.
+    /// Returns the SQL that has the effect of a committed second file of a set, [`SECOND`] or
+    /// [`WAITS_FOR_LOCK`].
     pub fn as_if_committed(&self, number: usize, set: &MigrationSet) -> String {
         let (schema, file) = (self.schema(number), &set.history()[1]);
         format!(
@@ -113,7 +114,7 @@ impl Ground {
         )
     }
 
-    /// The versions in a tenant's own history.
+    /// Returns the versions in the history table of a tenant's schema.
     pub async fn versions(&self, number: usize) -> Vec<i32> {
         let history = format!(
             "SELECT version FROM {}.refinery_schema_history ORDER BY version",
@@ -130,19 +131,19 @@ pub async fn provision(backend: &Backend, slug: &str) -> Uuid {
     made.expect("a tenant can be made").id.uuid()
 }
 
-/// Nobody listens.
-pub fn quiet() -> Events {
+/// Returns an event handler that ignores all events.
+pub fn no_events() -> Events {
     Arc::new(|_event: &Event| {})
 }
 
-/// Starts and runs.
-pub async fn migrate(backend: &Backend, wish: &Wish) -> Record {
+/// Starts a migration and runs it to its end.
+pub async fn migrate(backend: &Backend, command: &Wish) -> Record {
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let made = fleet.start(&ctx, wish).await.expect("a migration can be started");
-    fleet.run(&ctx, made.id, quiet()).await.expect("a migration runs")
+    let made = fleet.start(&ctx, command).await.expect("a migration can be started");
+    fleet.run(&ctx, made.id, no_events()).await.expect("a migration runs")
 }
 
-/// State, pause reason, and the tenants that are pending, done, failed, skipped.
+/// Returns the state, the pause reason, and the numbers of pending, done, failed and skipped tenants.
 pub fn outcome(record: &Record) -> (&'static str, Option<&'static str>, [i64; 4]) {
     let counts = record.counts;
     (
@@ -152,36 +153,40 @@ pub fn outcome(record: &Record) -> (&'static str, Option<&'static str>, [i64; 4]
     )
 }
 
-/// A lock that migrations with [`GATED`] wait for.
-pub struct Gate(Client);
+/// An advisory lock that migrations with [`WAITS_FOR_LOCK`] wait for.
+pub struct MigrationLock(Client);
 
-impl Gate {
-    pub async fn shut(ground: &Ground) -> Self {
-        let holder = ground.sql().await;
-        holder.execute("SELECT pg_advisory_lock(4711)", &[]).await.expect("the lock is free");
-        Self(holder)
+impl MigrationLock {
+    pub async fn hold(fixture: &Fixture) -> Self {
+        let locking = fixture.sql().await;
+        locking.execute("SELECT pg_advisory_lock(4711)", &[]).await.expect("the lock is free");
+        Self(locking)
     }
 
-    /// Waits until a migration stands before it.
-    pub async fn reached(&self, ground: &Ground) {
-        let sql = ground.sql().await;
+    /// Waits until a migration waits for the lock.
+    pub async fn wait_until_waiting(&self, fixture: &Fixture) {
+        let sql = fixture.sql().await;
         wait_for(&sql, "SELECT count(*) > 0 FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                          WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted").await;
     }
 
-    pub async fn open(self) {
-        self.0.execute("SELECT pg_advisory_unlock(4711)", &[]).await.expect("the lock is ours");
+    pub async fn release(self) {
+        self.0
+            .execute("SELECT pg_advisory_unlock(4711)", &[])
+            .await
+            .expect("this session holds the lock");
     }
 }
 
-/// Waits until a query says yes.
-pub async fn wait_for(sql: &Client, question: &str) {
+/// Waits until a query returns true.
+pub async fn wait_for(sql: &Client, condition: &str) {
     for _ in 0..6000 {
-        let yes: bool = sql.query_one(question, &[]).await.expect("it is a question").get(0);
-        if yes {
+        let holds: bool =
+            sql.query_one(condition, &[]).await.expect("the query returns a boolean").get(0);
+        if holds {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it never became so: {question}");
+    panic!("the condition never holds: {condition}");
 }

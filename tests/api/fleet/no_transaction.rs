@@ -1,9 +1,9 @@
-//! Files that run outside of a transaction: statement by statement, taken up where they broke off.
+//! Files that run outside a transaction: statement by statement, resumed at the interrupted one.
 
 use rowhouse::service::fleet::Wish;
 use tokio_postgres::Client;
 
-use super::ground::{Ground, migrate, outcome, provision};
+use super::fixture::{Fixture, migrate, outcome, provision};
 
 const FILE: (&str, &str) = (
     "V2__index_notes.sql",
@@ -15,7 +15,7 @@ DROP INDEX CONCURRENTLY IF EXISTS notes_old_idx;
 ",
 );
 
-/// A function of the tenant's own, which is found by its path alone.
+/// Creates a function in the tenant's schema that only the search path finds.
 const FIRST: (&str, &str) = (
     "V1__create_notes.sql",
     "CREATE TABLE notes (id integer CONSTRAINT notes_pkey PRIMARY KEY, runs integer NOT NULL);
@@ -24,48 +24,48 @@ const FIRST: (&str, &str) = (
      CREATE FUNCTION extensions_of_mine(n integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT n';",
 );
 
-async fn ground(count: usize) -> Ground {
-    let mut ground = Ground::with(0).await;
-    ground.write(FIRST);
-    let backend = ground.backend(&[]).await;
+async fn indexed_fixture(count: usize) -> Fixture {
+    let mut fixture = Fixture::with(0).await;
+    fixture.write(FIRST);
+    let backend = fixture.backend(&[]).await;
     for number in 0..count {
-        ground.tenants.push(provision(&backend, &format!("t{number}")).await);
+        fixture.tenants.push(provision(&backend, &format!("t{number}")).await);
     }
     backend.close().await;
-    ground.write(FILE);
-    ground
+    fixture.write(FILE);
+    fixture
 }
 
-/// The indexes of a tenant, those that are not valid with a mark.
-async fn indexes(sql: &Client, ground: &Ground, number: usize) -> Vec<String> {
+/// Returns the names of a tenant's indexes, invalid ones marked.
+async fn indexes(sql: &Client, fixture: &Fixture, number: usize) -> Vec<String> {
     let list = "SELECT c.relname || CASE WHEN i.indisvalid THEN '' ELSE ' (not valid)' END
                   FROM pg_index i
                   JOIN pg_class c ON c.oid = i.indexrelid
                   JOIN pg_namespace n ON n.oid = c.relnamespace
                  WHERE n.nspname = $1 AND c.relname LIKE 'notes%'
                  ORDER BY 1";
-    let rows = sql.query(list, &[&ground.schema(number)]).await.expect("indexes can be listed");
+    let rows = sql.query(list, &[&fixture.schema(number)]).await.expect("indexes can be listed");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
 const AFTER: [&str; 3] = ["notes_id_idx", "notes_pkey", "notes_runs_key"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_marked_file_runs_by_itself_in_a_tenant_and_within_the_set_up_of_a_new_one() {
-    let mut ground = ground(3).await;
-    ground.write(("V3__after.sql", "UPDATE notes SET runs = runs + 10;"));
-    let backend = ground.backend(&[]).await;
-    ground.tenants.push(provision(&backend, "new").await);
+async fn a_no_transaction_file_runs_statement_by_statement_and_inside_the_set_up_of_a_new_tenant() {
+    let mut fixture = indexed_fixture(3).await;
+    fixture.write(("V3__after.sql", "UPDATE notes SET runs = runs + 10;"));
+    let backend = fixture.backend(&[]).await;
+    fixture.tenants.push(provision(&backend, "new").await);
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 3, 0, 0]));
-    let sql = ground.sql().await;
+    let sql = fixture.sql().await;
     for number in 0..4 {
-        assert_eq!(indexes(&sql, &ground, number).await, AFTER, "tenant {number}");
-        assert_eq!(ground.versions(number).await, [1, 2, 3]);
+        assert_eq!(indexes(&sql, &fixture, number).await, AFTER, "tenant {number}");
+        assert_eq!(fixture.versions(number).await, [1, 2, 3]);
     }
-    assert_eq!(ground.runs().await, [11; 4]);
+    assert_eq!(fixture.runs().await, [11; 4]);
     let checksums = |number| {
-        let schema = ground.schema(number);
+        let schema = fixture.schema(number);
         let sql = &sql;
         async move {
             let all = format!(
@@ -74,63 +74,67 @@ async fn a_marked_file_runs_by_itself_in_a_tenant_and_within_the_set_up_of_a_new
             sql.query_one(&all, &[]).await.unwrap().get::<_, String>(0)
         }
     };
-    assert_eq!(checksums(0).await, checksums(3).await, "both remember the file as it is written");
+    assert_eq!(
+        checksums(0).await,
+        checksums(3).await,
+        "both histories record the checksum of the file"
+    );
     let journal = "SELECT count(*) FROM migration_statements";
     assert_eq!(sql.query_one(journal, &[]).await.unwrap().get::<_, i64>(0), 0);
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_broke_off_goes_on_at_its_statement_and_what_is_not_valid_goes_first() {
-    let ground = ground(1).await;
-    let sql = ground.sql().await;
-    let schema = ground.schema(0);
-    // Two rows that will be equal: the unique index fails and leaves one that is not valid.
+async fn an_interrupted_file_resumes_at_its_statement_after_dropping_invalid_indexes() {
+    let fixture = indexed_fixture(1).await;
+    let sql = fixture.sql().await;
+    let schema = fixture.schema(0);
+    // Two equal rows: creating the unique index fails and leaves an invalid one.
     sql.batch_execute(&format!("INSERT INTO {schema}.notes VALUES (2, 0)")).await.unwrap();
-    let backend = ground.backend(&[]).await;
+    let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
     let error: String =
         sql.query_one("SELECT error FROM operation_tenants", &[]).await.unwrap().get(0);
     assert!(error.starts_with("V2__index_notes.sql, line 3: "), "{error}");
-    let now = indexes(&sql, &ground, 0).await;
+    let now = indexes(&sql, &fixture, 0).await;
     assert!(now.contains(&"notes_runs_key (not valid)".to_owned()), "{now:?}");
-    assert_eq!(ground.versions(0).await, [1]);
+    assert_eq!(fixture.versions(0).await, [1]);
 
     sql.batch_execute(&format!("DELETE FROM {schema}.notes WHERE id = 2")).await.unwrap();
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     fleet.retry(&ctx, record.id).await.unwrap();
-    let record = fleet.run(&ctx, record.id, super::ground::quiet()).await.unwrap();
+    let record = fleet.run(&ctx, record.id, super::fixture::no_events()).await.unwrap();
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
-    assert_eq!(indexes(&sql, &ground, 0).await, AFTER);
-    assert_eq!(ground.runs().await, [1], "the statement before was not run again");
+    assert_eq!(indexes(&sql, &fixture, 0).await, AFTER);
+    assert_eq!(fixture.runs().await, [1], "the earlier statement is not repeated");
     backend.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_statement_that_was_done_before_the_journal_said_so_is_not_done_again() {
-    let ground = ground(1).await;
-    let sql = ground.sql().await;
-    let schema = ground.schema(0);
+async fn a_statement_completed_but_not_journaled_is_not_repeated() {
+    let fixture = indexed_fixture(1).await;
+    let sql = fixture.sql().await;
+    let schema = fixture.schema(0);
     sql.batch_execute(&format!(
         "INSERT INTO migration_statements (tenant_id, version, position, is_done, started_at)
          VALUES ('{0}', 2, 1, true, now()), ('{0}', 2, 2, false, now()), ('{0}', 2, 4, false, now());
          CREATE UNIQUE INDEX notes_runs_key ON {schema}.notes (runs);
          DROP INDEX {schema}.notes_old_idx",
-        ground.tenants[0]
+        fixture.tenants[0]
     ))
     .await
     .unwrap();
-    let backend = ground.backend(&[]).await;
+    let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
-    assert_eq!(indexes(&sql, &ground, 0).await, AFTER);
-    assert_eq!(ground.runs().await, [0], "the journal said that the first was done");
+    assert_eq!(indexes(&sql, &fixture, 0).await, AFTER);
+    assert_eq!(fixture.runs().await, [0], "the journal records the first statement as done");
     backend.close().await;
 }
 
 #[test]
-fn concurrently_without_the_mark_is_refused_when_it_is_read() {
+fn concurrently_without_the_no_transaction_mark_is_refused_on_load() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("V1__index.sql");
     std::fs::write(file, "SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);").unwrap();

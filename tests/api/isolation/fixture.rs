@@ -1,4 +1,4 @@
-//! A database with tenants in it, and the connections to break in with.
+//! A database with tenants, and the connections that the attacks use.
 
 use std::path::PathBuf;
 
@@ -17,33 +17,33 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::support::{TestDatabase, settings_for};
 
-/// Both ways in which statements travel.
-pub const MODES: [Statements; 2] = [Statements::Unnamed, Statements::Cached];
+/// Both modes of `database.statements`.
+pub const STATEMENT_MODES: [Statements; 2] = [Statements::Unnamed, Statements::Cached];
 
-/// The sample application's tables.
+/// Returns the folder with the sample application's tenant migrations.
 pub fn notes() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/notes")
 }
 
-/// Tenants of the sample application, each with some notes whose body is its own [`secret`].
-pub struct House {
+/// Tenants of the sample application, each with three notes whose body is the tenant's [`secret`].
+pub struct Fixture {
     pub database: TestDatabase,
     pub isolation: Isolation,
     pub tenants: Vec<TenantId>,
     pub owner: Client,
 }
 
-/// What is written in each note of a tenant.
+/// Returns the body of each note of a tenant.
 pub fn secret(tenant: TenantId) -> String {
     format!("SECRET-{}", tenant.uuid().simple())
 }
 
-/// The schema of a tenant, which is also the name of its role.
+/// Returns the name of a tenant's schema and role.
 pub fn schema(tenant: TenantId) -> String {
     format!("tenant_{}", tenant.uuid().simple())
 }
 
-/// One login on the database.
+/// Returns the endpoint of a login; `None` is the owner.
 pub fn endpoint(url: &str, login: Option<&str>) -> Endpoint {
     let owner = DatabaseUrl::parse(url).expect("the URL of a test database is good");
     let url = match login {
@@ -57,7 +57,7 @@ pub fn endpoint(url: &str, login: Option<&str>) -> Endpoint {
     Endpoint { config: url.config().clone(), tls }
 }
 
-impl House {
+impl Fixture {
     pub async fn build(isolation: Isolation, tenants: usize) -> Self {
         let database = TestDatabase::create().await;
         let mut values = settings_for(&database.url());
@@ -66,26 +66,28 @@ impl House {
             values.push(("database.isolation", "search_path".to_owned()));
         }
         let settings = Settings::from_values(&values).expect("the settings of a test are good");
-        let backend = Backend::open(&settings, &Options::default()).await.expect("a house opens");
+        let backend = Backend::open(&settings, &Options::default())
+            .await
+            .expect("the backend of a test opens");
         let owner = database.connect().await;
         let mut made = Vec::new();
         for number in 0..tenants {
             let name = TenantName::parse(&format!("Tenant {number}")).expect("a good name");
             let slug = Slug::parse(&format!("tenant-no-{number}")).expect("a good slug");
-            let wish = ProvisionTenant::new(name, slug, Admin::Nobody);
+            let command = ProvisionTenant::new(name, slug, Admin::Nobody);
             let provisioned =
-                backend.services.provisioning.provision(&backend.operator(), wish).await;
+                backend.services.provisioning.provision(&backend.operator(), command).await;
             made.push(provisioned.expect("a tenant is made").id);
         }
         backend.close().await;
-        let house = Self { database, isolation, tenants: made, owner };
-        for tenant in &house.tenants {
-            house.seed(*tenant).await;
+        let fixture = Self { database, isolation, tenants: made, owner };
+        for tenant in &fixture.tenants {
+            fixture.seed(*tenant).await;
         }
-        house
+        fixture
     }
 
-    /// Puts a tenant's notes back as they were.
+    /// Resets a tenant's notes.
     pub async fn seed(&self, tenant: TenantId) {
         let (schema, secret) = (schema(tenant), secret(tenant));
         self.owner
@@ -103,28 +105,28 @@ impl House {
         Rules::new(self.isolation, statements, TimeLimits::default())
     }
 
-    /// The door, over this many connections of the runtime login.
-    pub fn door(&self, statements: Statements, connections: usize) -> Db {
-        self.shared(statements, Sharing::default())
+    /// Returns the guarded database with this many connections of the runtime login.
+    pub fn db(&self, statements: Statements, connections: usize) -> Db {
+        self.database_with(statements, Sharing::default())
             .pools(PoolSizes { control: 1, runtime: connections })
             .expect("pools can be made")
     }
 
-    /// The database, for as many doors as a test wants, and how tenants share its connections.
-    pub fn shared(&self, statements: Statements, sharing: Sharing) -> Database {
+    /// Returns the database with these rules for sharing connections between tenants.
+    pub fn database_with(&self, statements: Statements, sharing: Sharing) -> Database {
         let url = self.database.url();
         let (owner, runtime) = (endpoint(&url, None), endpoint(&url, Some(RUNTIME_LOGIN)));
         Database::with_sharing(owner, runtime, self.rules(statements), sharing)
     }
 
-    /// The runtime login, with no door before it.
+    /// Returns an unguarded connection of the runtime login.
     pub async fn raw(&self) -> Client {
         let runtime = endpoint(&self.database.url(), Some(RUNTIME_LOGIN));
         bootstrap::connect(&runtime).await.expect("the runtime login may connect")
     }
 
-    /// What a tenant's transaction does first, by hand.
-    pub fn entrance(&self, tenant: TenantId) -> String {
+    /// Returns the SQL with which the guard begins a tenant's transaction.
+    pub fn enter_sql(&self, tenant: TenantId) -> String {
         let schema = schema(tenant);
         let role = match self.isolation {
             Isolation::Role => format!("SET LOCAL ROLE {schema}; "),
@@ -133,13 +135,13 @@ impl House {
         format!("BEGIN; {role}SET LOCAL search_path = {schema}, extensions, pg_temp")
     }
 
-    /// One value, as the owner.
-    pub async fn ask(&self, sql: &str) -> String {
+    /// Runs SQL as the owner and returns all values as text.
+    pub async fn query_text(&self, sql: &str) -> String {
         text(&self.owner.simple_query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")))
     }
 }
 
-/// All that came back, as text.
+/// Returns all values of all rows as text, one a line.
 pub fn text(messages: &[SimpleQueryMessage]) -> String {
     let mut all = Vec::new();
     for message in messages {
@@ -152,9 +154,9 @@ pub fn text(messages: &[SimpleQueryMessage]) -> String {
     all.join("\n")
 }
 
-/// What a borrower finds who sends this as its first message. A failed transaction answers with an
-/// error, an open one with another time; what a session keeps beyond a transaction is all there.
-const FOUND: &str = "SELECT current_user, session_user, current_setting('search_path'),
+/// Reads the state that a session keeps beyond a transaction. As a first message it also shows a transaction
+/// that is still open, by its start time, or has failed, by an error.
+const SESSION_STATE: &str = "SELECT current_user, session_user, current_setting('search_path'),
     now() = statement_timestamp() AS outside_of_a_transaction,
     (SELECT string_agg(name || '=' || setting, ', ' ORDER BY name) FROM pg_settings
       WHERE source IN ('session', 'override') AND name NOT IN ('transaction_isolation')) AS settings,
@@ -164,22 +166,28 @@ const FOUND: &str = "SELECT current_user, session_user, current_setting('search_
     (SELECT count(*) FROM pg_listening_channels()) AS channels,
     pg_my_temp_schema() AS temporary";
 
-/// The cheap half of [`FOUND`], for loops.
-const FOUND_QUICKLY: &str = "SELECT current_user, session_user, current_setting('search_path'),
+/// The cheap part of [`SESSION_STATE`], for loops.
+const BRIEF_SESSION_STATE: &str =
+    "SELECT current_user, session_user, current_setting('search_path'),
     now() = statement_timestamp(), current_setting('role'), current_setting('statement_timeout'),
     current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')";
 
-/// What the next borrower of a connection finds.
-pub async fn next_borrower_finds(db: &Db) -> String {
-    borrow(db, FOUND).await
+/// Checks a connection out and returns its session state.
+pub async fn session_state(db: &Db) -> String {
+    query_checked_out(db, SESSION_STATE).await
 }
 
-/// The same in short.
-pub async fn next_borrower_finds_quickly(db: &Db) -> String {
-    borrow(db, FOUND_QUICKLY).await
+/// Checks a connection out and returns the cheap part of its session state.
+pub async fn brief_session_state(db: &Db) -> String {
+    query_checked_out(db, BRIEF_SESSION_STATE).await
 }
 
-async fn borrow(db: &Db, sql: &str) -> String {
+async fn query_checked_out(db: &Db, sql: &str) -> String {
     let connection = db.unguarded_for_benchmarks().await.expect("a connection can be had");
-    text(&connection.simple_query(sql).await.unwrap_or_else(|e| panic!("left in a state: {e:?}")))
+    text(
+        &connection
+            .simple_query(sql)
+            .await
+            .unwrap_or_else(|e| panic!("the session is unusable: {e:?}")),
+    )
 }

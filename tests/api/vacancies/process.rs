@@ -1,5 +1,5 @@
-//! Processes without a listener and without anything in the background, so that a test decides what is
-//! done to the stock and when; and what stands in the catalogs.
+//! Processes without a listener and background jobs, so that a test decides what is done to the stock and when;
+//! and queries of the catalogs.
 
 use rowhouse::app::{Backend, Options};
 use rowhouse::auth::CallContext;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub use crate::support::provision_command;
 use crate::support::{TestClock, TestDatabase, settings_for};
 
-/// A process of its own, on a database that others may be on as well.
+/// A backend that is a separate process to the database, which other processes may use too.
 pub struct Process {
     pub backend: Backend,
     pub clock: TestClock,
@@ -23,13 +23,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// One that wants so many vacancies.
+    /// Starts a process that wants this many vacancies.
     pub async fn on(database: &TestDatabase, wanted: usize) -> Self {
         Self::start(database, wanted, None, &[]).await
     }
 
-    /// One with tenant migrations of its own.
-    pub async fn with_files(
+    /// Starts a process with its own tenant migrations.
+    pub async fn with_migrations(
         database: &TestDatabase,
         wanted: usize,
         files: &[(&str, &str)],
@@ -58,10 +58,11 @@ impl Process {
         }
         let settings = Settings::from_values(&all).expect("the settings of a test are good");
         let clock = TestClock::default();
-        let turned = clock.clone();
-        let of_test = Clock::from_fn(move || turned.now());
-        let options = Options { clock: Some(of_test), ..Options::default() };
-        let backend = Backend::open(&settings, &options).await.expect("a house opens");
+        let test_clock = clock.clone();
+        let clock_of_test = Clock::from_fn(move || test_clock.now());
+        let options = Options { clock: Some(clock_of_test), ..Options::default() };
+        let backend =
+            Backend::open(&settings, &options).await.expect("the backend of a test opens");
         Self { backend, clock, _folder: folder }
     }
 
@@ -69,31 +70,31 @@ impl Process {
         self.backend.operator()
     }
 
-    pub async fn standing(&self) -> Standing {
-        let standing = self.backend.services.vacancies.standing(&self.operator()).await;
-        standing.expect("the stock can be looked at")
+    pub async fn stock(&self) -> Standing {
+        let stock = self.backend.services.vacancies.standing(&self.operator()).await;
+        stock.expect("the stock can be read")
     }
 
-    /// Makes as many as it wants.
+    /// Builds vacancies until there are as many as wanted.
     pub async fn fill(&self) {
         let filled = self.backend.services.vacancies.fill(&self.operator()).await;
         filled.expect("the stock can be filled");
     }
 
-    /// Does one piece of what a server does in the background.
-    pub async fn tend(&self) -> Tended {
-        let tended = self.backend.services.vacancies.tend(&self.operator()).await;
-        tended.expect("the stock can be looked after")
+    /// Runs one step of the server's background job.
+    pub async fn replenish_once(&self) -> Tended {
+        let outcome = self.backend.services.vacancies.tend(&self.operator()).await;
+        outcome.expect("the stock can be replenished")
     }
 
-    /// Does all of it.
-    pub async fn tend_to_the_end(&self) {
+    /// Runs steps until nothing is left to do.
+    pub async fn replenish_fully(&self) {
         for _ in 0..1000 {
-            if self.tend().await == Tended::Done {
+            if self.replenish_once().await == Tended::Done {
                 return;
             }
         }
-        panic!("it comes to no end: {:?}", self.standing().await);
+        panic!("the replenishing does not end: {:?}", self.stock().await);
     }
 
     pub async fn try_to_set_up(&self, slug: &str) -> Result<Provisioned, Error> {
@@ -110,14 +111,14 @@ impl Process {
     }
 }
 
-/// The vacancies in a state, oldest first.
+/// Returns the vacancies in a state, oldest first.
 pub async fn vacancies(sql: &Client, state: &str) -> Vec<Uuid> {
     let query = "SELECT id FROM vacancies WHERE state = $1 ORDER BY created_at, id";
     let rows = sql.query(query, &[&state]).await.expect("vacancies can be listed");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// How many schemas of tenants and of vacancies there are.
+/// Returns the number of schemas of tenants and vacancies.
 pub async fn schemas(sql: &Client) -> i64 {
     let query = r"SELECT count(*) FROM pg_namespace WHERE nspname ~ '^tenant_[0-9a-f]{32}$'";
     sql.query_one(query, &[]).await.expect("schemas can be counted").get(0)
@@ -127,14 +128,14 @@ pub fn schema(id: Uuid) -> String {
     rowhouse::domain::SchemaName::of(TenantId::new(id)).to_string()
 }
 
-/// Whether there is a role for the tenant.
+/// Returns whether the tenant's role exists.
 pub async fn has_role(sql: &Client, id: Uuid) -> bool {
     let query = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)";
     sql.query_one(query, &[&schema(id)]).await.expect("roles can be listed").get(0)
 }
 
-/// Everything that the catalogs say of a schema and of its role, a line each, without the name that is
-/// different for each, and without object numbers and times.
+/// Returns what the catalogs contain about a schema and its role, one entry a line, without the schema's name,
+/// OIDs and times, which differ between equal schemas.
 pub async fn catalog(sql: &Client, id: Uuid) -> Vec<String> {
     let name = schema(id);
     let mut lines = Vec::new();

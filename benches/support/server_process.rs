@@ -1,5 +1,5 @@
-//! A server in a process of its own, so that its memory can be told from that of the benchmark: the built
-//! program, or this one again (`--serve URL TOKEN`) with a route that reads inside a tenant.
+//! A server in a separate process, so that its memory is not that of the benchmark: the built program, or this one
+//! again (`--serve URL TOKEN`) with a route that reads inside a tenant.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use uuid::Uuid;
 
-use super::{Ground, Report, machine};
+use super::{Fixture, Report, machine};
 
 pub const CLIENTS: usize = 8;
 
 /// The id of the one profile in each tenant.
 pub const ROW: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 
-/// A server of its own process, and a client of it. Killed when dropped.
-pub struct Site {
+/// A server in a separate process, and a client. The process is killed on drop.
+pub struct ServerProcess {
     address: String,
     token: String,
     client: reqwest::Client,
@@ -31,14 +31,14 @@ pub struct Site {
     _stdout: BufReader<ChildStdout>,
 }
 
-impl Site {
+impl ServerProcess {
     pub async fn start(mut command: Command, token: String) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.kill_on_drop(true).spawn().expect("the program was built");
-        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let address = loop {
             let mut line = String::new();
-            let length = stdout.read_line(&mut line).await.expect("it says something");
+            let length = stdout.read_line(&mut line).await.expect("the server writes its address");
             assert!(length > 0, "the server does not start");
             if let Some(address) = line.trim().strip_prefix("listening on ") {
                 break address.to_owned();
@@ -47,20 +47,20 @@ impl Site {
         Self { address, token, client: reqwest::Client::new(), child, _stdout: stdout }
     }
 
-    /// This program again, as a library user's server with a route that reads one row inside the caller's
+    /// Starts this program again as a library user's server, with a route that reads one row inside the caller's
     /// tenant.
-    pub async fn start_with_route(ground: &Ground) -> Self {
+    pub async fn start_with_route(fixture: &Fixture) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         let token = Uuid::new_v4().to_string();
-        command.args(["--serve", &ground.url(), &token]);
+        command.args(["--serve", &fixture.url(), &token]);
         Self::start(command, token).await
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id().expect("it runs")
+        self.child.id().expect("the process runs")
     }
 
-    /// Lets all clients together send so many requests.
+    /// Sends this many requests from all clients together.
     pub async fn by_all_clients<F: Future<Output = ()>>(
         &self,
         requests: usize,
@@ -94,14 +94,14 @@ impl Site {
     }
 }
 
-fn asked_to_serve() -> Option<(String, String)> {
+fn serve_arguments() -> Option<(String, String)> {
     let mut args = std::env::args().skip_while(|arg| arg != "--serve").skip(1);
     Some((args.next()?, args.next()?))
 }
 
-/// Serves, where this program was started to (by [`Site::start_with_route`]); false where it was not.
-pub async fn serves() -> bool {
-    let Some((url, token)) = asked_to_serve() else { return false };
+/// Serves and returns true if this program was started by [`ServerProcess::start_with_route`].
+pub async fn serve_if_requested() -> bool {
+    let Some((url, token)) = serve_arguments() else { return false };
     serve(url, token).await;
     true
 }
@@ -112,7 +112,7 @@ async fn serve(url: String, token: String) {
         ("root_token", token),
         ("listen", "127.0.0.1:0".to_owned()),
         ("tenants.vacancies", "0".to_owned()),
-        // One caller is all the load there is.
+        // All load comes from one caller.
         ("limits.requests_token", "0".to_owned()),
         ("limits.requests_tenant", "0".to_owned()),
     ];
@@ -132,7 +132,7 @@ async fn profile(tx: TenantTx) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().body(id.unwrap_or_default()))
 }
 
-/// Reports what a process has of memory.
+/// Reports the memory of a process.
 pub fn note_memory(report: &mut Report, what: &str, pid: u32) {
     if let Some((resident, own)) = machine::memory(pid) {
         report.figure(what, resident, "MiB resident");

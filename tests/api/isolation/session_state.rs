@@ -1,5 +1,5 @@
-//! What the next borrower of a connection finds after one that went wrong: on a pool of one connection,
-//! so that there is no doubt which connection it is.
+//! The session state that a failed, dropped or panicked transaction leaves for the next checkout, on a pool of
+//! one connection, so that both use the same one.
 
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use rowhouse::pg::rules::{Isolation, Statements};
 use rowhouse::pg::{Db, Failure, Param};
 use tokio_postgres::types::{IsNull, ToSql, Type};
 
-use super::house::{
-    House, MODES, next_borrower_finds, next_borrower_finds_quickly, schema, secret,
+use super::fixture::{
+    Fixture, STATEMENT_MODES, brief_session_state, schema, secret, session_state,
 };
 
-/// Handlers that end in every way there is. None of them commits what it writes.
+/// Number of handlers; each ends in another way, and none commits what it writes.
 pub const HANDLERS: usize = 8;
 
 pub async fn handle(db: &Db, tenant: TenantId, which: usize) -> Result<(), Failure> {
@@ -34,7 +34,7 @@ pub async fn handle(db: &Db, tenant: TenantId, which: usize) -> Result<(), Failu
         2 => {
             tx.execute(WRITE, &[]).await?;
             tx.query("SELECT body FROM notes", &[]).await?;
-            Ok(()) // a forgotten commit
+            Ok(()) // without a commit
         }
         3 => {
             tx.execute(WRITE, &[]).await?;
@@ -43,7 +43,7 @@ pub async fn handle(db: &Db, tenant: TenantId, which: usize) -> Result<(), Failu
         }
         4 => {
             tx.execute(WRITE, &[]).await?;
-            // Unlike panic! it does not print.
+            // Unlike `panic!`, this prints nothing.
             std::panic::resume_unwind(Box::new("a panic between two statements"))
         }
         5 => {
@@ -68,8 +68,8 @@ pub async fn handle(db: &Db, tenant: TenantId, which: usize) -> Result<(), Failu
     }
 }
 
-/// Polls a future at most so many times and then drops it. None where it was cut.
-pub async fn cut_after<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
+/// Polls a future at most this many times and then drops it. Returns `None` if it was dropped.
+pub async fn drop_after<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
     let mut work = Box::pin(work);
     let mut left = polls;
     std::future::poll_fn(move |cx| {
@@ -86,8 +86,9 @@ pub async fn cut_after<T>(polls: usize, work: impl Future<Output = T>) -> Option
     .await
 }
 
-/// Drops a future at a moment; by the clock and not by tokio's timer, which counts in milliseconds.
-async fn cut_at<T>(until: Instant, work: impl Future<Output = T>) -> Option<T> {
+/// Polls a future until a moment and then drops it. Uses the clock, because tokio's timer counts in
+/// milliseconds.
+async fn drop_at<T>(until: Instant, work: impl Future<Output = T>) -> Option<T> {
     let mut work = Box::pin(work);
     std::future::poll_fn(move |cx| {
         if let Poll::Ready(outcome) = work.as_mut().poll(cx) {
@@ -102,10 +103,10 @@ async fn cut_at<T>(until: Instant, work: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// Numbers that look random and are the same in every run.
-pub struct Dice(u64);
+/// A pseudo-random generator with the same numbers in every run.
+pub struct Random(u64);
 
-impl Dice {
+impl Random {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -120,80 +121,80 @@ impl Dice {
     }
 }
 
-async fn written_without_a_commit(house: &House) -> String {
-    let tables: Vec<String> = house
+async fn count_uncommitted(fixture: &Fixture) -> String {
+    let tables: Vec<String> = fixture
         .tenants
         .iter()
         .map(|t| format!("SELECT body FROM {}.notes WHERE body = 'uncommitted'", schema(*t)))
         .collect();
-    house.ask(&format!("SELECT count(*) FROM ({}) x", tables.join(" UNION ALL "))).await
+    fixture.query_text(&format!("SELECT count(*) FROM ({}) x", tables.join(" UNION ALL "))).await
 }
 
 #[tokio::test]
-async fn errors_rollbacks_and_panics_leave_nothing_to_the_next_borrower() {
-    let house = House::build(Isolation::Role, 2).await;
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let clean = next_borrower_finds(&db).await;
+async fn errors_rollbacks_and_panics_leave_a_clean_session() {
+    let fixture = Fixture::build(Isolation::Role, 2).await;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let clean = session_state(&db).await;
         assert!(clean.contains("rowhouse_runtime") && clean.contains("\nt\n"), "{clean}");
         for which in 0..HANDLERS * 4 {
-            let tenant = house.tenants[which / HANDLERS % 2];
+            let tenant = fixture.tenants[which / HANDLERS % 2];
             let work = std::panic::AssertUnwindSafe(handle(&db, tenant, which)).catch_unwind();
             let outcome = work.await;
-            let goes_well = matches!(which % HANDLERS, 0..=2 | 6);
-            let went_well = matches!(outcome, Ok(Ok(())));
-            assert_eq!(went_well, goes_well, "{which} in {statements:?}: {outcome:?}");
-            assert_eq!(next_borrower_finds(&db).await, clean, "{which} in {statements:?}");
+            let should_succeed = matches!(which % HANDLERS, 0..=2 | 6);
+            let succeeded = matches!(outcome, Ok(Ok(())));
+            assert_eq!(succeeded, should_succeed, "{which} in {statements:?}: {outcome:?}");
+            assert_eq!(session_state(&db).await, clean, "{which} in {statements:?}");
         }
     }
-    assert_eq!(written_without_a_commit(&house).await, "0");
+    assert_eq!(count_uncommitted(&fixture).await, "0");
 }
 
 #[tokio::test]
-async fn a_future_dropped_after_any_number_of_polls_leaves_nothing_to_the_next_borrower() {
+async fn a_future_dropped_after_any_number_of_polls_leaves_a_clean_session() {
     const MOST_POLLS: usize = 12;
     const REPEATS: usize = 3;
-    let house = House::build(Isolation::Role, 2).await;
-    let mut cut = 0;
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let clean = next_borrower_finds_quickly(&db).await;
+    let fixture = Fixture::build(Isolation::Role, 2).await;
+    let mut dropped = 0;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let clean = brief_session_state(&db).await;
         for round in 0..REPEATS * HANDLERS * MOST_POLLS {
             let (which, polls) = (round % HANDLERS, round / HANDLERS % MOST_POLLS);
-            let tenant = house.tenants[round % 2];
+            let tenant = fixture.tenants[round % 2];
             let work = std::panic::AssertUnwindSafe(handle(&db, tenant, which)).catch_unwind();
-            cut += usize::from(cut_after(polls, work).await.is_none());
-            let found = next_borrower_finds_quickly(&db).await;
-            assert_eq!(found, clean, "{which} cut after {polls} polls in {statements:?}");
+            dropped += usize::from(drop_after(polls, work).await.is_none());
+            let found = brief_session_state(&db).await;
+            assert_eq!(found, clean, "{which} dropped after {polls} polls in {statements:?}");
         }
     }
-    assert!(cut > 100, "only {cut} were cut at all");
-    assert_eq!(written_without_a_commit(&house).await, "0");
+    assert!(dropped > 100, "only {dropped} were dropped");
+    assert_eq!(count_uncommitted(&fixture).await, "0");
 }
 
 #[tokio::test]
-async fn a_future_dropped_at_a_random_moment_leaves_nothing_to_the_next_borrower() {
+async fn a_future_dropped_at_a_random_moment_leaves_a_clean_session() {
     const ROUNDS: usize = 400;
-    let house = House::build(Isolation::Role, 2).await;
-    let mut dice = Dice::new(7);
-    let mut cut = 0;
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let clean = next_borrower_finds_quickly(&db).await;
+    let fixture = Fixture::build(Isolation::Role, 2).await;
+    let mut random = Random::new(7);
+    let mut dropped = 0;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let clean = brief_session_state(&db).await;
         for round in 0..ROUNDS {
-            let (which, tenant) = (round % HANDLERS, house.tenants[round % 2]);
-            let patience = Duration::from_micros(dice.below(1_500));
+            let (which, tenant) = (round % HANDLERS, fixture.tenants[round % 2]);
+            let timeout = Duration::from_micros(random.below(1_500));
             let work = std::panic::AssertUnwindSafe(handle(&db, tenant, which)).catch_unwind();
-            cut += usize::from(cut_at(Instant::now() + patience, work).await.is_none());
-            let found = next_borrower_finds_quickly(&db).await;
-            assert_eq!(found, clean, "{which} cut after {patience:?} in {statements:?}");
+            dropped += usize::from(drop_at(Instant::now() + timeout, work).await.is_none());
+            let found = brief_session_state(&db).await;
+            assert_eq!(found, clean, "{which} dropped after {timeout:?} in {statements:?}");
         }
     }
-    assert!(cut > ROUNDS / 4, "only {cut} were cut at all");
-    assert_eq!(written_without_a_commit(&house).await, "0");
+    assert!(dropped > ROUNDS / 4, "only {dropped} were dropped");
+    assert_eq!(count_uncommitted(&fixture).await, "0");
 }
 
-/// A parameter that cannot be encoded, or panics while it is.
+/// A parameter whose encoding fails or panics.
 #[derive(Debug)]
 struct Bad {
     panics: bool,
@@ -230,33 +231,33 @@ impl Param for Bad {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_middle_of_a_message_gives_up_the_connection() {
-    let house = House::build(Isolation::Role, 1).await;
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let clean = next_borrower_finds(&db).await;
+async fn a_panic_while_encoding_a_message_discards_the_connection() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let clean = session_state(&db).await;
         for is_first in [true, false] {
             let work = std::panic::AssertUnwindSafe(async {
-                let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+                let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
                 if !is_first {
                     tx.query("SELECT 1", &[]).await.expect("a query runs");
                 }
                 tx.query("SELECT body FROM notes WHERE body = $1", &[&Bad { panics: true }]).await
             });
-            assert!(work.catch_unwind().await.is_err(), "it panics");
-            assert_eq!(next_borrower_finds(&db).await, clean, "{statements:?}");
+            assert!(work.catch_unwind().await.is_err(), "the encoding panics");
+            assert_eq!(session_state(&db).await, clean, "{statements:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_last_query_that_cannot_be_sent_commits_nothing_of_what_came_before() {
-    let house = House::build(Isolation::Role, 1).await;
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let clean = next_borrower_finds(&db).await;
+async fn a_last_query_that_cannot_be_encoded_commits_nothing() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let clean = session_state(&db).await;
         for _ in 0..2 {
-            let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+            let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
             tx.execute(
                 "INSERT INTO notes (id, body) VALUES (gen_random_uuid(), 'uncommitted')",
                 &[],
@@ -266,16 +267,16 @@ async fn a_last_query_that_cannot_be_sent_commits_nothing_of_what_came_before() 
             let bad = Bad { panics: false };
             let last = "SELECT body FROM notes WHERE body = $1";
             assert!(tx.query_and_commit(last, &[&bad]).await.is_err());
-            assert_eq!(next_borrower_finds(&db).await, clean, "{statements:?}");
+            assert_eq!(session_state(&db).await, clean, "{statements:?}");
         }
     }
-    assert_eq!(written_without_a_commit(&house).await, "0");
+    assert_eq!(count_uncommitted(&fixture).await, "0");
 }
 
-/// How many sessions of the runtime login are still in this query.
-async fn still_running(house: &House, query: &str) -> String {
-    house
-        .ask(&format!(
+/// Returns the number of other sessions that run this query.
+async fn still_running(fixture: &Fixture, query: &str) -> String {
+    fixture
+        .query_text(&format!(
             "SELECT count(*) FROM pg_stat_activity
               WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()
                 AND query = '{query}'"
@@ -283,9 +284,9 @@ async fn still_running(house: &House, query: &str) -> String {
         .await
 }
 
-async fn wait_for(house: &House, query: &str, count: &str) -> bool {
+async fn wait_for(fixture: &Fixture, query: &str, count: &str) -> bool {
     for _ in 0..200 {
-        if still_running(house, query).await == count {
+        if still_running(fixture, query).await == count {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -294,66 +295,66 @@ async fn wait_for(house: &House, query: &str, count: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_query_that_is_dropped_is_cancelled_and_holds_up_nobody() {
+async fn a_dropped_query_is_cancelled_and_does_not_delay_the_next_checkout() {
     const SLEEP: &str = "SELECT pg_sleep(20)";
-    let house = House::build(Isolation::Role, 1).await;
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let clean = next_borrower_finds(&db).await;
-        // The first time cut while the server has long begun; then at the first poll, when it knows of
-        // nothing yet, though all is on its way.
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let clean = session_state(&db).await;
+        // First dropped while the query runs on the server, then twice after the first poll, when the messages
+        // are sent and not yet received.
         for polls in [None, Some(1), Some(1)] {
             let work = async {
-                let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+                let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
                 tx.query(SLEEP, &[]).await
             };
             if let Some(polls) = polls {
-                assert!(cut_after(polls, work).await.is_none());
+                assert!(drop_after(polls, work).await.is_none());
             } else {
-                let running = async { assert!(wait_for(&house, SLEEP, "1").await) };
+                let running = async { assert!(wait_for(&fixture, SLEEP, "1").await) };
                 tokio::select! {
-                    _ = work => panic!("it sleeps for 20 seconds"),
+                    _ = work => panic!("the query ended within its 20 seconds"),
                     () = running => {}
                 }
             }
             let begin = Instant::now();
-            assert_eq!(next_borrower_finds(&db).await, clean);
+            assert_eq!(session_state(&db).await, clean);
             let took = begin.elapsed();
-            assert!(took < Duration::from_secs(2), "the next borrower waited {took:?}");
-            assert!(wait_for(&house, SLEEP, "0").await, "the server still sleeps ({statements:?})");
+            assert!(took < Duration::from_secs(2), "the next checkout waited {took:?}");
+            assert!(wait_for(&fixture, SLEEP, "0").await, "the query still runs ({statements:?})");
         }
     }
 }
 
 #[tokio::test]
-async fn a_transaction_dropped_outside_of_any_runtime_leaves_nothing_to_the_next_borrower() {
-    let house = House::build(Isolation::Role, 1).await;
-    let db = house.door(Statements::Unnamed, 1);
-    let clean = next_borrower_finds(&db).await;
-    let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+async fn a_transaction_dropped_outside_a_runtime_leaves_a_clean_session() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    let db = fixture.db(Statements::Unnamed, 1);
+    let clean = session_state(&db).await;
+    let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
     tx.query("SELECT 1", &[]).await.expect("a query runs");
     std::thread::spawn(move || drop(tx)).join().expect("dropping does not panic");
-    assert_eq!(next_borrower_finds(&db).await, clean);
+    assert_eq!(session_state(&db).await, clean);
 
-    let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+    let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
     let mut in_flight =
         Box::pin(async move { tx.query("SELECT pg_sleep(0.2)", &[]).await.map(drop) });
     assert!(futures_util::poll!(in_flight.as_mut()).is_pending());
     std::thread::spawn(move || drop(in_flight)).join().expect("dropping does not panic");
-    assert_eq!(next_borrower_finds(&db).await, clean);
+    assert_eq!(session_state(&db).await, clean);
 }
 
 #[tokio::test]
-async fn a_connection_that_dies_in_a_transaction_is_replaced_for_the_next_borrower() {
-    let house = House::build(Isolation::Role, 1).await;
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let clean = next_borrower_finds(&db).await;
-        let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+async fn a_connection_lost_in_a_transaction_is_replaced() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let clean = session_state(&db).await;
+        let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
         let pid: i32 = tx.query_one("SELECT pg_backend_pid()", &[]).await.expect("a pid").get(0);
-        house.ask(&format!("SELECT pg_terminate_backend({pid}, 5000)")).await;
+        fixture.query_text(&format!("SELECT pg_terminate_backend({pid}, 5000)")).await;
         assert!(tx.query("SELECT 1", &[]).await.is_err());
-        assert!(tx.commit().await.is_err(), "nothing was committed, and it says so");
-        assert_eq!(next_borrower_finds(&db).await, clean);
+        assert!(tx.commit().await.is_err(), "the commit reports that nothing was committed");
+        assert_eq!(session_state(&db).await, clean);
     }
 }

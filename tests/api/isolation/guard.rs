@@ -1,4 +1,4 @@
-//! The rules of `pg::scope`, one by one.
+//! The rules of `pg::scope`, checked one by one.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rowhouse::pg::rules::{Isolation, Statements};
 use rowhouse::pg::{Db, Failure};
 use tokio_postgres::error::SqlState;
 
-use super::house::{House, MODES, next_borrower_finds, schema, secret};
+use super::fixture::{Fixture, STATEMENT_MODES, schema, secret, session_state};
 
 async fn body(db: &Db, tenant: TenantId) -> Result<String, Failure> {
     let tx = db.tenant(tenant).await?;
@@ -17,11 +17,11 @@ async fn body(db: &Db, tenant: TenantId) -> Result<String, Failure> {
 
 #[tokio::test]
 async fn one_connection_serves_each_tenant_its_own_rows_in_turn() {
-    let house = House::build(Isolation::Role, 2).await;
-    for statements in MODES {
-        let db = house.door(statements, 1);
+    let fixture = Fixture::build(Isolation::Role, 2).await;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
         for _ in 0..5 {
-            for tenant in &house.tenants {
+            for tenant in &fixture.tenants {
                 assert_eq!(body(&db, *tenant).await.expect("a query runs"), secret(*tenant));
             }
         }
@@ -29,11 +29,11 @@ async fn one_connection_serves_each_tenant_its_own_rows_in_turn() {
 }
 
 #[tokio::test]
-async fn inside_a_transaction_role_path_and_time_limits_are_the_tenants() {
-    let house = House::build(Isolation::Role, 1).await;
-    let name = schema(house.tenants[0]);
-    for statements in MODES {
-        let tx = house.door(statements, 1).tenant(house.tenants[0]).await.expect("a tenant");
+async fn a_transaction_has_its_tenants_role_search_path_and_timeouts() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    let name = schema(fixture.tenants[0]);
+    for statements in STATEMENT_MODES {
+        let tx = fixture.db(statements, 1).tenant(fixture.tenants[0]).await.expect("a tenant");
         let row = tx
             .query_one(
                 "SELECT current_user::text, current_setting('search_path'),
@@ -50,76 +50,76 @@ async fn inside_a_transaction_role_path_and_time_limits_are_the_tenants() {
 }
 
 #[tokio::test]
-async fn a_unit_of_one_query_is_one_round_trip_once_its_text_is_known() {
-    let house = House::build(Isolation::Role, 1).await;
-    let db = house.door(Statements::Unnamed, 1);
-    body(&db, house.tenants[0]).await.expect("a query runs");
-    let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
-    let mut unit = Box::pin(tx.query_and_commit("SELECT DISTINCT body FROM notes", &[]));
-    // All three messages leave with the first poll; nobody polls again until the server is done.
-    assert!(futures_util::poll!(unit.as_mut()).is_pending());
+async fn a_transaction_of_one_known_query_is_one_round_trip() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    let db = fixture.db(Statements::Unnamed, 1);
+    body(&db, fixture.tenants[0]).await.expect("a query runs");
+    let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
+    let mut work = Box::pin(tx.query_and_commit("SELECT DISTINCT body FROM notes", &[]));
+    // All three messages leave with the first poll; the future is not polled again until the server is done.
+    assert!(futures_util::poll!(work.as_mut()).is_pending());
     tokio::time::sleep(Duration::from_millis(100)).await;
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'rowhouse_runtime'
                  AND datname = current_database() AND state = 'idle' AND query = 'COMMIT'";
-    assert_eq!(house.ask(idle).await, "1");
-    assert_eq!(unit.await.expect("a query runs").len(), 1);
+    assert_eq!(fixture.query_text(idle).await, "1");
+    assert_eq!(work.await.expect("a query runs").len(), 1);
 }
 
 #[tokio::test]
-async fn a_tenant_without_a_role_is_not_entered_and_nothing_runs_outside() {
-    let house = House::build(Isolation::Role, 1).await;
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let clean = next_borrower_finds(&db).await;
+async fn a_tenant_without_a_role_is_not_entered_and_no_query_runs() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let clean = session_state(&db).await;
         let tx = db.tenant(TenantId::generate()).await.expect("a connection can be had");
-        let failure = tx.query("SELECT 1", &[]).await.expect_err("there is no such role");
+        let failure = tx.query("SELECT 1", &[]).await.expect_err("the role does not exist");
         assert_eq!(failure.sqlstate().map(SqlState::code), Some("22023"), "{failure:?}");
-        let again = tx.query("SELECT 1", &[]).await.expect_err("nor is there now");
+        let again = tx.query("SELECT 1", &[]).await.expect_err("the transaction was not entered");
         assert!(matches!(again, Failure::NotEntered), "{again:?}");
         assert!(tx.commit().await.is_err());
-        assert_eq!(next_borrower_finds(&db).await, clean);
+        assert_eq!(session_state(&db).await, clean);
 
         let tx = db.tenant(TenantId::generate()).await.expect("a connection can be had");
         assert!(tx.query_and_commit("SELECT 1", &[]).await.is_err());
-        assert_eq!(next_borrower_finds(&db).await, clean);
+        assert_eq!(session_state(&db).await, clean);
     }
 }
 
 #[tokio::test]
 async fn committing_a_failed_transaction_is_an_error() {
-    let house = House::build(Isolation::Role, 1).await;
+    let fixture = Fixture::build(Isolation::Role, 1).await;
     let note = "INSERT INTO notes (id, body) VALUES (gen_random_uuid(), 'lost')";
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
         tx.execute(note, &[]).await.expect("a note can be written");
         assert!(tx.query("SELECT 1 / 0", &[]).await.is_err());
         assert!(tx.commit().await.is_err());
 
-        let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+        let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
         tx.execute(note, &[]).await.expect("a note can be written");
         assert!(tx.query("SELECT 1 / 0", &[]).await.is_err());
         assert!(tx.query_and_commit("SELECT 1", &[]).await.is_err());
     }
     let lost =
-        format!("SELECT count(*) FROM {}.notes WHERE body = 'lost'", schema(house.tenants[0]));
-    assert_eq!(house.ask(&lost).await, "0");
+        format!("SELECT count(*) FROM {}.notes WHERE body = 'lost'", schema(fixture.tenants[0]));
+    assert_eq!(fixture.query_text(&lost).await, "0");
 }
 
 #[tokio::test]
-async fn a_statement_whose_table_changed_works_at_the_next_try() {
-    let house = House::build(Isolation::Role, 1).await;
-    let (tenant, name) = (house.tenants[0], schema(house.tenants[0]));
+async fn a_statement_whose_table_changed_succeeds_on_the_next_attempt() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    let (tenant, name) = (fixture.tenants[0], schema(fixture.tenants[0]));
     let star = "SELECT * FROM notes";
     for (statements, column) in [(Statements::Unnamed, "one"), (Statements::Cached, "two")] {
-        let db = house.door(statements, 1);
+        let db = fixture.db(statements, 1);
         let columns = async || -> Result<usize, Failure> {
             let tx = db.tenant(tenant).await?;
             let rows = tx.query_and_commit(star, &[]).await?;
             Ok(rows[0].columns().len())
         };
         let before = columns().await.expect("a query runs");
-        house.ask(&format!("ALTER TABLE {name}.notes ADD COLUMN {column} int")).await;
+        fixture.query_text(&format!("ALTER TABLE {name}.notes ADD COLUMN {column} int")).await;
         let after = match (statements, columns().await) {
             (Statements::Cached, Err(failure)) => {
                 assert_eq!(failure.sqlstate().map(SqlState::code), Some("0A000"), "{failure:?}");
@@ -132,30 +132,33 @@ async fn a_statement_whose_table_changed_works_at_the_next_try() {
 }
 
 #[tokio::test]
-async fn a_statement_that_the_server_has_lost_works_at_the_next_try() {
-    let house = House::build(Isolation::Role, 1).await;
-    let db = house.door(Statements::Cached, 1);
-    body(&db, house.tenants[0]).await.expect("a query runs");
-    forget_everything(&db).await;
-    let failure = body(&db, house.tenants[0]).await.expect_err("the statement is gone");
+async fn a_statement_that_the_server_deallocated_succeeds_on_the_next_attempt() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    let db = fixture.db(Statements::Cached, 1);
+    body(&db, fixture.tenants[0]).await.expect("a query runs");
+    deallocate_all(&db).await;
+    let failure = body(&db, fixture.tenants[0]).await.expect_err("the statement was deallocated");
     assert_eq!(failure.sqlstate().map(SqlState::code), Some("26000"), "{failure:?}");
-    assert_eq!(body(&db, house.tenants[0]).await.expect("a query runs"), secret(house.tenants[0]));
+    assert_eq!(
+        body(&db, fixture.tenants[0]).await.expect("a query runs"),
+        secret(fixture.tenants[0])
+    );
 }
 
-async fn forget_everything(db: &Db) {
+async fn deallocate_all(db: &Db) {
     let connection = db.unguarded_for_benchmarks().await.expect("a connection can be had");
     connection.batch_execute("DEALLOCATE ALL").await.expect("statements can be dropped");
 }
 
-/// tokio-postgres asks for an unknown type behind the rows that it does not read meanwhile.
+/// tokio-postgres looks up an unknown type with a query behind the rows, which it does not read meanwhile.
 #[tokio::test]
-async fn a_column_of_a_type_of_ones_own_does_not_hang_however_many_rows_there_are() {
-    let house = House::build(Isolation::Role, 1).await;
+async fn a_column_of_a_custom_type_does_not_hang_with_many_rows() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
     let many = "SELECT mood, repeat('x', 100) FROM notes, generate_series(1, 2000)";
-    for statements in MODES {
-        let db = house.door(statements, 1);
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
         for round in 0..2 {
-            let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+            let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
             let rows = async {
                 if round == 0 {
                     tx.query(many, &[]).await
@@ -164,23 +167,26 @@ async fn a_column_of_a_type_of_ones_own_does_not_hang_however_many_rows_there_ar
                 }
             };
             let rows = tokio::time::timeout(Duration::from_secs(10), rows).await;
-            let rows = rows.unwrap_or_else(|_| panic!("it hangs ({statements:?}, {round})"));
+            let rows = rows.unwrap_or_else(|_| panic!("the query hangs ({statements:?}, {round})"));
             assert_eq!(rows.expect("a query runs").len(), 6_000);
         }
-        // A new connection knows the statement's text and not yet its type.
-        let other = house.door(statements, 1);
-        let tx = other.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+        // A new connection knows the statement's text but not its column type.
+        let other = fixture.db(statements, 1);
+        let tx = other.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
         let rows = tokio::time::timeout(Duration::from_secs(10), tx.query_and_commit(many, &[]));
-        assert_eq!(rows.await.expect("it does not hang").expect("a query runs").len(), 6_000);
+        assert_eq!(
+            rows.await.expect("the query does not hang").expect("a query runs").len(),
+            6_000
+        );
     }
 }
 
 #[tokio::test]
-async fn unnamed_statements_leave_no_name_behind() {
-    let house = House::build(Isolation::Role, 1).await;
-    let db = house.door(Statements::Unnamed, 1);
+async fn unnamed_statements_leave_no_prepared_statement() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    let db = fixture.db(Statements::Unnamed, 1);
     for number in 0..20 {
-        let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+        let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
         let sql = format!("SELECT count(*) FROM notes WHERE {number} = {number}");
         if number % 2 == 0 {
             tx.query(&sql, &[]).await.expect("a query runs");
@@ -188,17 +194,17 @@ async fn unnamed_statements_leave_no_name_behind() {
             tx.query_and_commit(&sql, &[]).await.expect("a query runs");
         }
     }
-    let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+    let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
     let names = tx.query_one("SELECT count(*) FROM pg_prepared_statements", &[]).await;
-    // The one that asks is described first, and closed before it runs.
+    // The statement of this query itself is described first and closed before it runs.
     assert_eq!(names.expect("a query runs").get::<_, i64>(0), 0);
 }
 
 #[tokio::test]
-async fn cached_statements_do_not_grow_without_bound() {
-    let house = House::build(Isolation::Role, 1).await;
-    let db = house.door(Statements::Cached, 1);
-    let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+async fn the_number_of_cached_statements_is_bounded() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    let db = fixture.db(Statements::Cached, 1);
+    let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
     for number in 0..1_100 {
         tx.query(&format!("SELECT {number}"), &[]).await.expect("a query runs");
     }
@@ -208,29 +214,29 @@ async fn cached_statements_do_not_grow_without_bound() {
 }
 
 #[tokio::test]
-async fn a_flood_of_notices_drowns_nobody() {
-    let house = House::build(Isolation::Role, 1).await;
-    for statements in MODES {
-        let db = house.door(statements, 1);
-        let clean = next_borrower_finds(&db).await;
-        let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+async fn many_notices_do_not_block_a_query() {
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        let clean = session_state(&db).await;
+        let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
         let row = tx.query_one("SELECT make_noise($1)", &[&5_000_i32]).await;
         assert_eq!(row.expect("a query runs").get::<_, i32>(0), 5_000);
         drop(tx);
-        assert_eq!(next_borrower_finds(&db).await, clean);
+        assert_eq!(session_state(&db).await, clean);
     }
 }
 
-/// In the mode that keeps statements, a session's own are there to be read: texts, never parameters.
+/// In cached mode the texts of a session's prepared statements can be read, but never their parameters.
 #[tokio::test]
 async fn cached_statements_show_their_text_to_other_tenants_and_never_their_parameters() {
-    let house = House::build(Isolation::Role, 2).await;
-    let db = house.door(Statements::Cached, 1);
-    let tx = db.tenant(house.tenants[0]).await.expect("a tenant can be entered");
+    let fixture = Fixture::build(Isolation::Role, 2).await;
+    let db = fixture.db(Statements::Cached, 1);
+    let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
     let parameter = "a parameter".to_owned();
     let sql = "SELECT body FROM notes WHERE body = $1";
     tx.query_and_commit(sql, &[&parameter]).await.expect("a query runs");
-    let tx = db.tenant(house.tenants[1]).await.expect("a tenant can be entered");
+    let tx = db.tenant(fixture.tenants[1]).await.expect("a tenant can be entered");
     let rows = tx.query("SELECT statement FROM pg_prepared_statements", &[]).await;
     let texts: Vec<String> = rows.expect("a query runs").iter().map(|row| row.get(0)).collect();
     assert!(texts.contains(&sql.to_owned()), "{texts:?}");

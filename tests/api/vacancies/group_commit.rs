@@ -1,4 +1,4 @@
-//! Set-ups at the same moment share a transaction, and none of them is the worse for it.
+//! Concurrent set-ups share a transaction and do not affect each other.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use rowhouse::service::provisioning::{Admin, ProvisionTenant, Provisioned};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use super::house::{Process, provision_command, schemas, vacancies};
+use super::process::{Process, provision_command, schemas, vacancies};
 use crate::support::{Snapshot, TestDatabase};
 
-/// A process with so many vacancies and no tenant, and a connection.
+/// Returns a process with this many vacancies and no tenant, and a connection.
 async fn with_stock(database: &TestDatabase, wanted: usize) -> (Process, Client) {
     let (process, sql) = (Process::on(database, wanted).await, database.connect().await);
     process.fill().await;
     (process, sql)
 }
 
-/// A wish that needs no password, so that all of them are ready at once.
+/// Returns a command without a password to hash, so that all commands are ready at the same time.
 fn quick(slug: &str) -> ProvisionTenant {
     ProvisionTenant { admin: Admin::Nobody, ..provision_command(slug) }
 }
@@ -31,60 +31,61 @@ fn for_existing(slug: &str, email: &str) -> ProvisionTenant {
 
 async fn make_all(
     process: &Process,
-    wishes: Vec<ProvisionTenant>,
+    commands: Vec<ProvisionTenant>,
 ) -> Vec<Result<Provisioned, Error>> {
     let operator = process.operator();
     let provisioning = &process.backend.services.provisioning;
-    join_all(wishes.into_iter().map(|wish| provisioning.provision(&operator, wish))).await
+    join_all(commands.into_iter().map(|command| provisioning.provision(&operator, command))).await
 }
 
-/// Makes one without waiting for it.
-fn begin(process: &Process, wish: ProvisionTenant) -> JoinHandle<Result<Provisioned, Error>> {
+/// Starts a set-up without waiting for it.
+fn begin(process: &Process, command: ProvisionTenant) -> JoinHandle<Result<Provisioned, Error>> {
     let (provisioning, operator) =
         (process.backend.services.provisioning.clone(), process.operator());
-    tokio::spawn(async move { provisioning.provision(&operator, wish).await })
+    tokio::spawn(async move { provisioning.provision(&operator, command).await })
 }
 
-/// Whoever makes a tenant of this slug takes their time with it.
+/// Delays every set-up of this slug by three seconds.
 async fn slow_down(sql: &Client, slug: &str) {
     let sleep = format!(
-        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
+        "CREATE FUNCTION slow_insert() RETURNS trigger LANGUAGE plpgsql
              AS $$ BEGIN PERFORM pg_sleep(3); RETURN NEW; END $$;
-         CREATE TRIGGER dawdle BEFORE INSERT ON tenants
-             FOR EACH ROW WHEN (NEW.slug = '{slug}') EXECUTE FUNCTION dawdle()"
+         CREATE TRIGGER slow_insert BEFORE INSERT ON tenants
+             FOR EACH ROW WHEN (NEW.slug = '{slug}') EXECUTE FUNCTION slow_insert()"
     );
     sql.batch_execute(&sleep).await.expect("a trigger can be made");
 }
 
-/// Waits until so many are at it.
-async fn wait_for_sleepers(sql: &Client, wanted: i64) {
+/// Waits until this many set-ups are delayed.
+async fn wait_until_delayed(sql: &Client, wanted: i64) {
     let query = "SELECT count(*) FROM pg_stat_activity
                   WHERE datname = current_database() AND wait_event = 'PgSleep'";
     for _ in 0..500 {
-        let row = sql.query_one(query, &[]).await.expect("it can be counted");
+        let row = sql.query_one(query, &[]).await.expect("sessions can be counted");
         if row.get::<_, i64>(0) == wanted {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("there are never {wanted} of them");
+    panic!("never {wanted} delayed set-ups");
 }
 
 async fn slugs(sql: &Client) -> Vec<String> {
     let rows =
-        sql.query("SELECT slug FROM tenants ORDER BY slug", &[]).await.expect("it can be read");
+        sql.query("SELECT slug FROM tenants ORDER BY slug", &[]).await.expect("slugs can be read");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
 #[tokio::test]
-async fn set_ups_at_once_share_transactions_and_each_is_whole() {
+async fn concurrent_set_ups_share_transactions_and_each_is_complete() {
     let database = TestDatabase::create().await;
     let (process, sql) = with_stock(&database, 12).await;
     let stock = vacancies(&sql, "ready").await;
     let made = make_all(&process, (0..12).map(|n| quick(&format!("t-{n:02}"))).collect()).await;
-    let made: Vec<Provisioned> = made.into_iter().map(|made| made.expect("it is made")).collect();
+    let made: Vec<Provisioned> =
+        made.into_iter().map(|made| made.expect("the tenant is created")).collect();
     for (number, made) in made.iter().enumerate() {
-        // Each has what it asked for, and not its neighbour's.
+        // Each command got its own tenant.
         let query = "SELECT t.slug, t.number, count(e.id), min(e.details->>'slug')
                        FROM tenants t JOIN audit_events e ON e.tenant_id = t.id
                       WHERE t.id = $1
@@ -102,34 +103,34 @@ async fn set_ups_at_once_share_transactions_and_each_is_whole() {
 }
 
 #[tokio::test]
-async fn what_is_refused_to_one_is_not_refused_to_those_beside_it() {
+async fn a_refused_set_up_does_not_affect_others_in_its_transaction() {
     let database = TestDatabase::create().await;
     let (process, sql) = with_stock(&database, 12).await;
     process.set_up("taken").await;
-    let wishes = vec![
+    let commands = vec![
         quick("a"),
         quick("taken"),
         quick("b"),
-        for_existing("nobodys", "nobody@example.com"),
+        for_existing("no-admin", "missing@example.com"),
         quick("twice"),
         quick("twice"),
         provision_command("with-admin"),
     ];
-    let made = make_all(&process, wishes).await;
-    let [a, taken, b, nobodys, once, twice, with_admin] = &made[..] else { panic!("{made:?}") };
+    let made = make_all(&process, commands).await;
+    let [a, taken, b, no_admin, once, twice, with_admin] = &made[..] else { panic!("{made:?}") };
     assert!(a.is_ok() && b.is_ok() && with_admin.is_ok(), "{made:?}");
     assert!(matches!(taken, Err(Error::Conflict(Conflict::SlugTaken))), "{taken:?}");
-    assert!(matches!(nobodys, Err(Error::NotFound(Noun::User))), "{nobodys:?}");
+    assert!(matches!(no_admin, Err(Error::NotFound(Noun::User))), "{no_admin:?}");
     let refused = [once, twice].into_iter().filter_map(|made| made.as_ref().err());
     let refused: Vec<&Error> = refused.collect();
     assert!(matches!(refused[..], [Error::Conflict(Conflict::SlugTaken)]), "{refused:?}");
     assert_eq!(slugs(&sql).await, ["a", "b", "taken", "twice", "with-admin"]);
-    assert_eq!(vacancies(&sql, "ready").await.len(), 12 - 5, "none is lost");
+    assert_eq!(vacancies(&sql, "ready").await.len(), 12 - 5, "no vacancy is lost");
     process.close().await;
 }
 
 #[tokio::test]
-async fn where_there_are_too_few_vacancies_for_all_the_rest_is_built() {
+async fn set_ups_beyond_the_stock_build_their_schemas() {
     let database = TestDatabase::create().await;
     let (process, sql) = with_stock(&database, 3).await;
     let made = make_all(&process, (0..6).map(|n| quick(&format!("t-{n}"))).collect()).await;
@@ -140,49 +141,49 @@ async fn where_there_are_too_few_vacancies_for_all_the_rest_is_built() {
 }
 
 #[tokio::test]
-async fn one_that_waits_for_a_slug_that_somebody_holds_holds_nobody_up() {
+async fn a_set_up_that_waits_for_a_locked_slug_does_not_delay_others() {
     let database = TestDatabase::create().await;
     let (process, mut sql) = with_stock(&database, 12).await;
-    let holder = sql.transaction().await.unwrap();
+    let locking = sql.transaction().await.unwrap();
     let insert = "INSERT INTO tenants (id, slug, name, status, cluster, migrations_version, \
                     migrations_fingerprint, created_at, updated_at)
                 VALUES (gen_random_uuid(), 'held', 'Held', 'active', 'main', 1, '', now(), now())";
-    holder.batch_execute(insert).await.unwrap();
+    locking.batch_execute(insert).await.unwrap();
     let held = begin(&process, quick("held"));
     let others = make_all(&process, (0..6).map(|n| quick(&format!("t-{n}"))).collect()).await;
     assert!(others.iter().all(Result::is_ok), "{others:?}");
-    assert!(!held.is_finished(), "it waits for the holder");
-    holder.rollback().await.unwrap();
-    held.await.unwrap().expect("it is made");
+    assert!(!held.is_finished(), "the set-up waits for the lock");
+    locking.rollback().await.unwrap();
+    held.await.unwrap().expect("the tenant is created");
     process.close().await;
 }
 
 #[tokio::test]
-async fn one_whose_caller_goes_while_it_waits_for_its_turn_is_not_made() {
+async fn a_queued_set_up_whose_caller_disconnects_creates_no_tenant() {
     let database = TestDatabase::create().await;
     let (process, sql) = with_stock(&database, 4).await;
     slow_down(&sql, "slow").await;
     let slow = begin(&process, quick("slow"));
-    wait_for_sleepers(&sql, 1).await;
+    wait_until_delayed(&sql, 1).await;
     let (gone, stays) = (begin(&process, quick("gone")), begin(&process, quick("stays")));
     tokio::time::sleep(Duration::from_millis(100)).await;
     gone.abort();
-    slow.await.unwrap().expect("it is made");
-    stays.await.unwrap().expect("it is made");
+    slow.await.unwrap().expect("the tenant is created");
+    stays.await.unwrap().expect("the tenant is created");
     assert_eq!(slugs(&sql).await, ["slow", "stays"]);
     process.close().await;
 }
 
 #[tokio::test]
-async fn where_all_callers_have_gone_the_transaction_is_broken_off() {
+async fn a_transaction_whose_callers_all_disconnect_is_cancelled() {
     let database = TestDatabase::create().await;
     let (process, sql) = with_stock(&database, 4).await;
     slow_down(&sql, "slow").await;
     let before = Snapshot::take(&sql).await;
     let slow = begin(&process, quick("slow"));
-    wait_for_sleepers(&sql, 1).await;
+    wait_until_delayed(&sql, 1).await;
     slow.abort();
-    wait_for_sleepers(&sql, 0).await;
+    wait_until_delayed(&sql, 0).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(Snapshot::take(&sql).await, before);
     process.set_up("next").await;
@@ -190,16 +191,16 @@ async fn where_all_callers_have_gone_the_transaction_is_broken_off() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_under_several_makes_none_and_says_so_to_each() {
+async fn a_lost_connection_fails_every_set_up_of_its_transaction() {
     let database = TestDatabase::create().await;
     let (process, sql) = with_stock(&database, 4).await;
     slow_down(&sql, "slow").await;
     let first = begin(&process, quick("slow"));
-    wait_for_sleepers(&sql, 1).await;
-    // They wait for its end and go together, and the second of that slug is slow as well.
+    wait_until_delayed(&sql, 1).await;
+    // Both wait for the first to end and then share a transaction, which the second of that slug delays too.
     let both = [begin(&process, quick("beside")), begin(&process, quick("slow"))];
-    first.await.unwrap().expect("it is made");
-    wait_for_sleepers(&sql, 1).await;
+    first.await.unwrap().expect("the tenant is created");
+    wait_until_delayed(&sql, 1).await;
     let before = Snapshot::take(&sql).await;
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                  WHERE datname = current_database() AND wait_event = 'PgSleep'";

@@ -1,63 +1,63 @@
-//! Files that do not fit what is there are named before anything runs.
+//! Migration files that diverge from what tenants have applied are named before a run starts.
 
 use rowhouse::service::fleet::Wish;
 
-use super::ground::{FIRST, Ground, SECOND, migrate, outcome};
+use super::fixture::{FIRST, Fixture, SECOND, migrate, outcome};
 use crate::support::Snapshot;
 
-/// What a start on the files as they are says, which must not have changed anything.
-async fn refusal(ground: &Ground) -> String {
-    let backend = ground.backend(&[]).await;
-    let sql = ground.sql().await;
+/// Returns the error of a start with the current files, after asserting that it changed nothing.
+async fn refusal(fixture: &Fixture) -> String {
+    let backend = fixture.backend(&[]).await;
+    let sql = fixture.sql().await;
     let before = Snapshot::take(&sql).await;
     let refused = backend.services.fleet.start(&backend.operator(), &Wish::default()).await;
-    let refused = refused.expect_err("it must not begin").to_string();
+    let refused = refused.expect_err("the start is refused").to_string();
     assert_eq!(Snapshot::take(&sql).await, before);
     backend.close().await;
     refused
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_a_missing_and_a_late_file_are_named_with_whom_they_concern() {
-    let ground = Ground::with(2).await;
+async fn changed_missing_and_late_files_are_named_with_their_tenants() {
+    let fixture = Fixture::with(2).await;
     let third = ("V3__third.sql", "CREATE TABLE third (id int PRIMARY KEY)");
-    ground.write(third);
-    let backend = ground.backend(&[]).await;
+    fixture.write(third);
+    let backend = fixture.backend(&[]).await;
     migrate(&backend, &Wish::default()).await;
     backend.close().await;
 
-    ground.write((FIRST.0, "CREATE TABLE notes (id int PRIMARY KEY)"));
-    let refused = refusal(&ground).await;
+    fixture.write((FIRST.0, "CREATE TABLE notes (id int PRIMARY KEY)"));
+    let refused = refusal(&fixture).await;
     assert!(refused.contains("V1__create_notes.sql was applied with another text"), "{refused}");
     assert!(refused.contains("(t0, t1)"), "{refused}");
 
-    ground.write(FIRST);
-    ground.write(SECOND);
-    let refused = refusal(&ground).await;
+    fixture.write(FIRST);
+    fixture.write(SECOND);
+    let refused = refusal(&fixture).await;
     assert!(refused.contains("V2__add_mood.sql is new and has a lower number"), "{refused}");
 
-    ground.remove(SECOND.0);
-    ground.remove(FIRST.0);
-    let refused = refusal(&ground).await;
+    fixture.remove(SECOND.0);
+    fixture.remove(FIRST.0);
+    let refused = refusal(&fixture).await;
     assert!(refused.contains("V1__create_notes.sql was applied and is not among"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_ahead_of_the_program_is_refused() {
-    let ground = Ground::with(2).await;
-    ground.write(SECOND);
-    let backend = ground.backend(&[]).await;
+    let fixture = Fixture::with(2).await;
+    fixture.write(SECOND);
+    let backend = fixture.backend(&[]).await;
     migrate(&backend, &Wish { tenants: vec!["t1".to_owned()], ..Wish::default() }).await;
     backend.close().await;
-    ground.remove(SECOND.0);
-    let refused = refusal(&ground).await;
+    fixture.remove(SECOND.0);
+    let refused = refusal(&fixture).await;
     assert!(refused.contains("the database is ahead of this program"), "{refused}");
     assert!(
         refused.contains("version 2, this program knows up to 1") && refused.contains("(t1)"),
         "{refused}"
     );
-    // Where nobody who is ahead is meant, nobody is in the way.
-    let backend = ground.backend(&[]).await;
+    // A run that names only tenants that are not ahead is accepted.
+    let backend = fixture.backend(&[]).await;
     let record =
         migrate(&backend, &Wish { tenants: vec!["t0".to_owned()], ..Wish::default() }).await;
     assert_eq!(outcome(&record), ("done", None, [0, 0, 0, 0]));
@@ -65,12 +65,12 @@ async fn a_database_ahead_of_the_program_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tenants_older_than_the_table_of_sets_are_asked_once() {
-    let ground = Ground::with(2).await;
-    let sql = ground.sql().await;
+async fn tenants_without_a_recorded_migration_set_are_read_once() {
+    let fixture = Fixture::with(2).await;
+    let sql = fixture.sql().await;
     sql.batch_execute("DELETE FROM migration_sets").await.unwrap();
-    ground.write((FIRST.0, "CREATE TABLE notes (id int PRIMARY KEY)"));
-    let backend = ground.backend(&[]).await;
+    fixture.write((FIRST.0, "CREATE TABLE notes (id int PRIMARY KEY)"));
+    let backend = fixture.backend(&[]).await;
     let plan = backend.services.fleet.plan(&backend.operator(), &[]).await.unwrap();
     assert!(
         plan.diverged[0].contains("V1__create_notes.sql was applied with another text"),
@@ -78,12 +78,12 @@ async fn tenants_older_than_the_table_of_sets_are_asked_once() {
     );
     let sets = "SELECT count(DISTINCT fingerprint) FROM migration_sets";
     let sets: i64 = sql.query_one(sets, &[]).await.unwrap().get(0);
-    assert_eq!(sets, 2, "that of the program, and that of the tenants");
-    // From then on no schema is looked at.
+    assert_eq!(sets, 2, "the set of the program and the set of the tenants");
+    // The second plan reads no schema.
     sql.batch_execute(&format!(
         "ALTER SCHEMA {} RENAME TO away_0; ALTER SCHEMA {} RENAME TO away_1",
-        ground.schema(0),
-        ground.schema(1)
+        fixture.schema(0),
+        fixture.schema(1)
     ))
     .await
     .unwrap();
@@ -93,21 +93,21 @@ async fn tenants_older_than_the_table_of_sets_are_asked_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_schema_that_says_otherwise_than_its_tenants_row_is_believed() {
-    let ground = Ground::with(2).await;
-    ground.write(SECOND);
-    ground
+async fn the_history_in_a_schema_overrides_its_tenants_row() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(SECOND);
+    fixture
         .sql()
         .await
         .batch_execute(&format!(
             "UPDATE {}.refinery_schema_history SET checksum = '1'",
-            ground.schema(0)
+            fixture.schema(0)
         ))
         .await
         .unwrap();
-    let backend = ground.backend(&[]).await;
+    let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &Wish::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 1, 1, 0]));
-    assert_eq!(ground.runs().await, [0, 1]);
+    assert_eq!(fixture.runs().await, [0, 1]);
     backend.close().await;
 }
