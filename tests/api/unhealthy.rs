@@ -94,6 +94,37 @@ async fn while_the_database_refuses_connections_requests_are_answered_503_in_tim
 }
 
 #[tokio::test]
+async fn a_background_job_that_fails_while_the_database_is_away_succeeds_when_it_is_back() {
+    let app = with_short_connect_timeout().with("tenants.purge_interval", "20ms").spawn().await;
+    let runs = async |outcome: &str| -> usize {
+        let metrics = app.anonymous().get("/metrics").await.text;
+        let line =
+            format!("rowhouse_job_runs_total{{job=\"purge_tenants\",outcome=\"{outcome}\"}} ");
+        let count = metrics.lines().find_map(|metric| metric.strip_prefix(&line));
+        count.map_or(0, |count| count.parse().expect("a counter is a number"))
+    };
+    let wait_for_more = async |outcome: &str| {
+        let before = runs(outcome).await;
+        for _ in 0..500 {
+            if runs(outcome).await > before {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no run of the job was counted as {outcome}");
+    };
+    wait_for_more("done").await;
+    app.database.close().await;
+    wait_for_more("failed").await;
+    app.database.open().await;
+    wait_for_more("done").await;
+    let metrics = app.anonymous().get("/metrics").await.text;
+    assert!(metrics.contains("rowhouse_job_last_success_timestamp_seconds{job=\"purge_tenants\"}"));
+    // This one runs for the first time after its interval.
+    assert!(!metrics.contains("erase_profiles"), "{metrics}");
+}
+
+#[tokio::test]
 async fn the_server_reconnects_after_a_restart_of_the_database_server() {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let settings = ServerSettings {

@@ -44,11 +44,21 @@ struct Job {
     name: &'static str,
     /// How long after a run the next one starts.
     every: Duration,
+    first_run: FirstRun,
     run: Run,
 }
 
 /// One run of a job, in the operator's name.
 type Run = Box<dyn FnMut(CallContext) -> BoxFuture<'static, Result<Next, Error>> + Send>;
+
+/// When a job runs for the first time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FirstRun {
+    /// When the server starts.
+    AtStart,
+    /// One interval later: work that visits every tenant must not slow down a deployment.
+    AfterInterval,
+}
 
 /// When a job runs again.
 enum Next {
@@ -135,11 +145,20 @@ impl Job {
         F: Future<Output = Result<Next, Error>> + Send + 'static,
     {
         let service = service.clone();
-        Self { name, every, run: Box::new(move |ctx| run(service.clone(), ctx).boxed()) }
+        let run: Run = Box::new(move |ctx| run(service.clone(), ctx).boxed());
+        Self { name, every, first_run: FirstRun::AtStart, run }
+    }
+
+    /// The same job, which does not run when the server starts.
+    fn not_at_start(self) -> Self {
+        Self { first_run: FirstRun::AfterInterval, ..self }
     }
 
     async fn repeat(mut self, clock: Clock, metrics: Arc<Metrics>) {
         let mut back_off = FIRST_BACK_OFF;
+        if self.first_run == FirstRun::AfterInterval {
+            tokio::time::sleep(with_jitter(self.every)).await;
+        }
         loop {
             let running = (self.run)(operator(&clock));
             let outcome = AssertUnwindSafe(running).catch_unwind().await;

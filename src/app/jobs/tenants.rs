@@ -14,6 +14,7 @@ pub(super) fn erase_profiles(profiles: &Profiles, every: Duration) -> Job {
         }
         Ok(Next::AfterInterval)
     })
+    .not_at_start()
 }
 
 /// Purges deleted tenants whose grace period is over.

@@ -81,3 +81,13 @@ async fn a_job_with_more_to_do_or_that_is_asked_runs_before_its_interval() {
     assert!((7..=9).contains(&busy.load(Ordering::Relaxed)), "{busy:?}");
     assert_eq!(asked.load(Ordering::Relaxed), 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_visits_every_tenant_does_not_run_when_the_server_starts() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let delayed = || job("delayed", &runs, |_| Ok(Next::AfterInterval)).not_at_start();
+    after(Duration::from_secs(9), vec![delayed()]).await;
+    assert_eq!(runs.load(Ordering::Relaxed), 0);
+    after(Duration::from_secs(12), vec![delayed()]).await;
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+}
