@@ -20,10 +20,11 @@ use std::path::Path;
 use clap::CommandFactory;
 use rowhouse::cli::Cli;
 use rowhouse::config::{KEYS, Overrides, Settings};
+use rowhouse::domain::{Permission, Role};
 use serde_json::Value;
 
-use crate::support::Program;
 use crate::support::markdown::{Block, Page, book, root};
+use crate::support::{Program, TestApp};
 
 const ADDRESS: &str = "127.0.0.1:8080";
 
@@ -238,6 +239,33 @@ fn its_table_of_commands_is_that_of_the_command_line() {
             assert!(!is_command || page.contains(&format!("`{name}`")), "`{name}` is not listed");
             open.push((name, verb.clone()));
         }
+    }
+}
+
+/// One way only: a metric with labels is not answered before it counts something.
+#[tokio::test]
+async fn every_metric_of_the_server_is_listed() {
+    let app = TestApp::spawn().await;
+    assert_eq!(app.anonymous().get("/healthz").await.status, 200);
+    let metrics = app.anonymous().get("/metrics").await.text;
+    let page = Page::read("docs/operations.md").text;
+    let kinds = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<_> = kinds.filter_map(|kind| kind.split(' ').next()).collect();
+    assert!(names.contains(&"http_requests"), "{metrics}");
+    for name in names {
+        let rows = [format!("| `{name}`"), format!("| `{name}_total`")];
+        assert!(rows.iter().any(|row| page.contains(row)), "`{name}` is not listed");
+    }
+}
+
+#[test]
+fn its_table_of_permissions_is_that_of_the_code() {
+    let page = Page::read("docs/http/native.md").text;
+    for permission in Permission::ALL {
+        let holds = |role: &&Role| role.grants(*permission);
+        let lowest = Role::ALL.iter().find(holds).expect("a role has it");
+        let row = format!("| `{permission}` | `{}` |", lowest.as_str());
+        assert!(page.contains(&row), "docs/http/native.md should hold {row}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
@@ -151,12 +151,9 @@ impl Page {
         let mut target = PathBuf::new();
         for part in self.folder().join(path).components() {
             match part {
-                std::path::Component::ParentDir => {
-                    if !target.pop() {
-                        return None;
-                    }
-                }
-                std::path::Component::Normal(name) => target.push(name),
+                Component::ParentDir if target.pop() => {}
+                Component::ParentDir => return None,
+                Component::Normal(name) => target.push(name),
                 _ => {}
             }
         }
