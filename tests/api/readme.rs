@@ -61,7 +61,8 @@ fn example<'a>(page: &Page, block: &'a Block) -> Example<'a> {
 
 /// Runs the examples of a page, and holds what they print against what the page says.
 fn run(page: &Page) {
-    let program = Program::embedded().with_traversable_folder().with("ROWHOUSE_DATA_DIR", ".rowhouse");
+    let program =
+        Program::embedded().with_traversable_folder().with("ROWHOUSE_DATA_DIR", ".rowhouse");
     let server = program.serve(&[]);
     let program = program.with("ROWHOUSE_LISTEN", server.authority());
     copy_tenant_migrations(program.folder());
