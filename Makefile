@@ -1,39 +1,38 @@
-# What people and CI run, each in one line. `make help` lists it.
+# What people and CI run, one command a target. `make help` lists them.
 #
-# ARGS is handed on:  make run ARGS="--listen 127.0.0.1:0"    make test ARGS="--test api isolation"
+# ARGS is passed on:  make run ARGS="--listen 127.0.0.1:0"    make test ARGS="--test api isolation"
 
 CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-clients test-pooler fuzz lint fmt fmt-check clippy layering doc deny ci migrate bench crash image \
-	cargo postgres-to-run postgres-to-test
+.PHONY: help run test test-clients test-pooler fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench crash \
+	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-# A development build: the wait between this command and a server is the build, and an optimised one
-# takes several times as long, for a first look that does not need it. Password hashing and SCRAM
-# are optimised in it all the same (Cargo.toml), `make test` then finds the dependencies built, and
-# what is deployed is the image, which is a release build.
-run: cargo postgres-to-run ## start a server, with a PostgreSQL of its own unless DATABASE_URL names one
+# A development build: an optimised one takes several times as long, and the first start need not be fast. Password
+# hashing and SCRAM are optimised in it all the same (Cargo.toml), and `make test` reuses its dependencies. What is
+# deployed is the image, which is a release build.
+run: cargo postgres-to-run ## start a server, with an embedded PostgreSQL unless DATABASE_URL is set
 	$(CARGO) run -- serve $(ARGS)
 
-test: cargo postgres-to-test ## run all tests, on a PostgreSQL of their own unless TEST_DATABASE_URL names one
+test: cargo postgres-to-test ## run all tests, on an embedded PostgreSQL unless TEST_DATABASE_URL is set
 	$(CARGO) test $(ARGS)
 
-test-clients: cargo ## drive the published Databunker clients against a server of this checkout
+test-clients: cargo ## run the published Databunker clients against a server of this checkout
 	@.ci/ensure-postgres
 	tests/clients/run
 
-test-pooler: cargo postgres-to-test ## run the tests with PgBouncer, pooling transactions, before the server's connections
+test-pooler: cargo postgres-to-test ## run the tests with PgBouncer in transaction mode before the server's connections
 	tests/pooler/run $(ARGS)
 
-fuzz: cargo ## try every operation of the OpenAPI document with made-up requests (ARGS="--include-tag control")
+fuzz: cargo ## send generated requests to every operation of the OpenAPI document (ARGS="--include-tag control")
 	@.ci/ensure-postgres
 	tests/fuzz/run $(ARGS)
 
-lint: fmt-check layering clippy ## what a reviewer should not have to say
+lint: fmt-check layering clippy ## check the format, the layers and clippy's lints
 
 fmt: cargo ## format the code
 	$(CARGO) fmt
@@ -47,22 +46,34 @@ clippy: cargo
 layering: cargo
 	$(CARGO) test --test layering
 
-doc: cargo ## build the documentation, without a warning
+bless: cargo ## rewrite what the docs generate from the code (the table of settings)
+	BLESS=1 $(CARGO) test --test api readme::its_table_of_settings
+
+doc: cargo ## build the crate's documentation, without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+docs: ## build the book in docs/ with mdBook, into target/book
+	@command -v mdbook >/dev/null 2>&1 || { \
+		echo "mdBook is not on the PATH. Install it with:  cargo install mdbook" >&2; \
+		echo "The book is plain Markdown too: start at docs/README.md." >&2; \
+		exit 1; \
+	}
+	mdbook build docs
+	@echo "open target/book/index.html"
 
 deny: cargo ## check licences, bans, sources and advisories of the dependencies
 	.ci/deny
 
-ci: ## all of what CI runs
+ci: ## run all of what CI runs
 	.ci/run
 
 migrate: cargo postgres-to-run ## migrate the control plane and the fleet
 	$(CARGO) run -- migrate $(ARGS)
 
-bench: cargo postgres-to-test ## measure
+bench: cargo postgres-to-test ## run the benchmarks (ARGS="--bench fleet" for one)
 	$(CARGO) bench $(ARGS)
 
-crash: cargo postgres-to-test ## kill it in the middle of 200 set-ups and of 20 fleet migrations, and look for halves
+crash: cargo postgres-to-test ## kill the server during 200 set-ups and 20 fleet migrations, and look for partial results
 	ROWHOUSE_CRASH_SETUPS=200 $(CARGO) test --test api crash -- --nocapture $(ARGS)
 	ROWHOUSE_FLEET_KILLS=20 $(CARGO) test --test api fleet::kills -- --nocapture $(ARGS)
 
@@ -73,13 +84,13 @@ image: ## build the container image
 
 cargo:
 	@command -v $(CARGO) >/dev/null 2>&1 || { \
-		echo "Rust's cargo is not on the PATH: get it as https://rustup.rs says, then try again." >&2; \
+		echo "cargo is not on the PATH. Install Rust as https://rustup.rs says, then try again." >&2; \
 		exit 1; \
 	}
 
 postgres-to-run:
 	@test -n "$$DATABASE_URL" || .ci/ensure-postgres DATABASE_URL
 
-# Also beside a server that runs already: some tests start servers of their own, to kill them.
+# Needed even where TEST_DATABASE_URL is set: some tests start servers of their own, to kill them.
 postgres-to-test:
 	@.ci/ensure-postgres

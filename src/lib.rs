@@ -73,7 +73,12 @@ pub mod telemetry;
 pub use http::native::Problem;
 pub use pg::{Param, Row, TenantTx};
 
-/// Compiles the Rust of the README. The other examples are run by `tests/api/readme.rs`.
+/// Compiles the Rust of the README and of the book. The other examples are run by `tests/api/readme.rs`.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod examples {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/tutorial.md")]
+    struct Tutorial;
+}

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_codes_are_those_of_the_readme() {
+    fn the_codes_are_the_documented_ones() {
         let codes = [Exit::Done, Exit::Failed, Exit::Usage, Exit::Partly].map(|exit| exit as u8);
         assert_eq!(codes, [0, 1, 2, 3]);
     }

@@ -37,7 +37,7 @@ pub use failure::{Exit, Failure};
 
 const ENVIRONMENT: &str = "\
 Every setting can also stand in the environment (ROWHOUSE_<SECTION>__<KEY>) or in rowhouse.toml; a flag \
-beats the environment, the environment beats the file. The README lists all of them.
+beats the environment, the environment beats the file. docs/settings.md lists all of them.
 
 Exit codes: 0 done, 1 failed, 2 called wrongly (arguments or settings), 3 partly done.";
 

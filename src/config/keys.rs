@@ -1,6 +1,6 @@
 //! The table of all settings: their names, their defaults, what they mean.
 
-/// Every setting there is, as it is called in the file, with what it means. The README's table and the
+/// Every setting there is, as it is called in the file, with what it means. The table in docs/settings.md and the
 /// check for unknown keys both come from here.
 pub const KEYS: &[(&str, &str, &str)] = &[
     ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),

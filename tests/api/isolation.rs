@@ -2,7 +2,7 @@
 //!
 //! `attacks` is a table of hostile statements. Each is sent through the guard (`TenantTx`) and, as if the
 //! guard failed, directly, so that the table records for each whether the database or only the guard stops
-//! it. The README's security table has the same lines in words. `session_state` checks what remains in a
+//! it. The table in `docs/isolation.md` has the same lines in words. `session_state` checks what remains in a
 //! connection's session for its next user. `guard` checks the rules of `pg::scope` one by one.
 //! `concurrency` runs all of it at the same time.
 //!

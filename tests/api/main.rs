@@ -38,6 +38,7 @@ mod isolation;
 mod leavers;
 mod library;
 mod limits;
+mod links;
 mod operations;
 mod provisioning;
 mod readme;

@@ -1,107 +1,160 @@
-//! The README is true: every example in it runs, word for word, and its tables are those of the code.
+//! The README and the book under `docs/` are true: every example in them runs, word for word, and their tables
+//! are those of the code.
 //!
 //! A block is one of these, and anything else fails:
 //!
-//! - `sh`: runs in a shell, in order, in a folder where `rowhouse serve` runs; exits with 0.
+//! - `sh`: runs in a shell, in the order of the page, in a folder where `rowhouse serve` runs; exits with 0.
 //! - `json`, `text`: what the block before it printed. Ids, times and tokens may differ; a string that ends
 //!   with `…` is the beginning of one.
 //! - `sql`, `toml` under `<!-- file: path -->`: is written to that file, for the blocks that follow.
 //! - `rust`: compiled as a documentation test of the crate (`src/lib.rs`).
 //! - any of them under `<!-- not run: reason -->`.
 //!
-//! The server's address is the one thing that is replaced, since the port may be taken.
+//! Each page has a server of its own, so that it can be read, and changed, without the others. The server's
+//! address is the one thing that is replaced, since the port may be taken.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use clap::CommandFactory;
+use rowhouse::cli::Cli;
 use rowhouse::config::{KEYS, Overrides, Settings};
+use rowhouse::domain::{Permission, Role};
 use serde_json::Value;
 
-use crate::support::Program;
+use crate::support::markdown::{Block, Page, book, root};
+use crate::support::{Program, TestApp};
 
-const README: &str = include_str!("../../README.md");
 const ADDRESS: &str = "127.0.0.1:8080";
 
-/// A fenced block.
-#[derive(Debug)]
-struct Block<'a> {
-    line: usize,
-    language: &'a str,
-    /// The comment above it: a word, and what stands after the colon.
-    mark: Option<(&'a str, &'a str)>,
-    text: String,
+/// What there is to do with a block.
+enum Example<'a> {
+    /// Runs in a shell.
+    Shell,
+    /// What was printed, as JSON.
+    Json,
+    /// What was printed, as text.
+    Text,
+    /// Is written to this file.
+    File(&'a str),
+    /// Nothing here: it is compiled, or says why it is not run.
+    Elsewhere,
 }
 
-fn blocks() -> Vec<Block<'static>> {
-    let mut blocks = Vec::new();
-    let mut mark = None;
-    let mut lines = README.lines().enumerate();
-    while let Some((at, line)) = lines.next() {
-        if let Some(language) = line.trim_start().strip_prefix("```") {
-            let inside = lines.by_ref().map(|(_, line)| line);
-            let text: Vec<&str> = inside.take_while(|line| !line.starts_with("```")).collect();
-            let (line, text) = (at + 1, text.join("\n") + "\n");
-            blocks.push(Block { line, language, mark: mark.take(), text });
-        } else if let Some(comment) = line.strip_prefix("<!-- ") {
-            mark = comment.strip_suffix(" -->").and_then(|comment| comment.split_once(": "));
-        } else if !line.is_empty() {
-            mark = None;
+fn example<'a>(page: &Page, block: &'a Block) -> Example<'a> {
+    let at = format!("{}:{}", page.path, block.line);
+    let mark = block.mark.as_ref().map(|(word, rest)| (word.as_str(), rest.as_str()));
+    match (block.language.as_str(), mark) {
+        (_, Some(("not run", reason))) => {
+            assert!(reason.len() > 10, "{at}: say why");
+            Example::Elsewhere
         }
+        ("sh", None) => Example::Shell,
+        ("json", None) => Example::Json,
+        ("text", None) => Example::Text,
+        ("sql" | "toml", Some(("file", path))) => Example::File(path),
+        ("rust,no_run", None) => Example::Elsewhere,
+        other => panic!("{at}: {other:?} is an example that no test runs"),
     }
-    blocks
 }
 
-#[tokio::test]
-async fn every_example_does_what_it_says() {
+/// Runs the examples of a page, and holds what they print against what the page says.
+fn run(page: &Page) {
     let program =
         Program::embedded().with_traversable_folder().with("ROWHOUSE_DATA_DIR", ".rowhouse");
     let server = program.serve(&[]);
     let program = program.with("ROWHOUSE_LISTEN", server.authority());
     copy_tenant_migrations(program.folder());
     let mut printed = String::new();
-    let mut ran = 0;
-    for block in blocks() {
-        let Block { line, language, mark, text } = &block;
-        match (*language, *mark) {
-            (_, Some(("not run", reason))) => assert!(reason.len() > 10, "line {line}: say why"),
-            ("sh", None) => {
+    for block in page.blocks() {
+        let (at, text) = (format!("{}:{}", page.path, block.line), &block.text);
+        match example(page, &block) {
+            Example::Shell => {
                 let script = format!("set -e\n{}", text.replace(ADDRESS, server.authority()));
                 let outcome = program.shell(&script);
-                assert_eq!(outcome.code, Some(0), "line {line}: {script}\n{outcome:?}");
+                assert_eq!(outcome.code, Some(0), "{at}: {script}\n{outcome:?}");
                 printed = outcome.stdout;
-                ran += 1;
             }
-            ("json", None) => {
+            Example::Json => {
                 let [expected, found] = [text, &printed].map(|text| {
                     serde_json::from_str::<Value>(text)
-                        .unwrap_or_else(|error| panic!("line {line}: {error}: {text}"))
+                        .unwrap_or_else(|error| panic!("{at}: {error}: {text}"))
                 });
-                assert!(agree(&expected, &found), "line {line}: {expected:#}\nis really {found:#}");
+                assert!(agree(&expected, &found), "{at}: {expected:#}\nis really {found:#}");
             }
-            ("text", None) => {
+            Example::Text => {
                 let [expected, found] = [text, &printed].map(|text| without_ids(text));
-                assert_eq!(expected, found, "line {line}");
+                assert_eq!(expected, found, "{at}");
             }
-            ("sql" | "toml", Some(("file", path))) => {
+            Example::File(path) => {
                 std::fs::write(program.folder().join(path), text).expect("a file can be written");
             }
-            ("rust,no_run", None) => {}
-            other => panic!("line {line}: {other:?} is an example that nobody runs"),
+            Example::Elsewhere => {}
         }
     }
-    assert!(ran >= 10, "only {ran} examples were found");
     server.stop("TERM").expect(0);
+}
+
+/// A test for each page with examples that run, by its path.
+macro_rules! pages {
+    ($($name:ident = $path:literal,)+) => {
+        const PAGES: &[&str] = &[$($path,)+];
+
+        mod every_example_does_what_it_says {
+            use crate::support::markdown::Page;
+
+            $(#[test] fn $name() { super::run(&Page::read($path)); })+
+        }
+    };
+}
+
+pages! {
+    readme = "README.md",
+    command_line = "docs/command-line.md",
+    http_control = "docs/http/control.md",
+    http_databunker = "docs/http/databunker.md",
+    http_native = "docs/http/native.md",
+    http_reten = "docs/http/reten.md",
+    http_webfluss = "docs/http/webfluss.md",
+    migrations = "docs/migrations.md",
+    operations = "docs/operations.md",
+    tutorial = "docs/tutorial.md",
+}
+
+#[test]
+fn no_page_has_an_example_that_no_test_runs() {
+    let mut run = 0;
+    let mut pages = BTreeSet::new();
+    for page in book() {
+        for block in page.blocks() {
+            if matches!(example(&page, &block), Example::Shell) {
+                run += 1;
+                pages.insert(page.path.clone());
+            }
+        }
+    }
+    assert_eq!(pages, PAGES.iter().map(|path| (*path).to_owned()).collect(), "see `pages!`");
+    assert!(run >= 30, "only {run} examples were found");
 }
 
 #[test]
 fn the_rust_in_it_is_a_documentation_test() {
     let lib = include_str!("../../src/lib.rs");
-    assert!(lib.contains(r#"#[doc = include_str!("../README.md")]"#));
+    let is_rust = |block: &Block| block.language.starts_with("rust");
+    let pages = book().into_iter().filter(|page| page.blocks().iter().any(is_rust));
+    let pages: Vec<String> = pages.map(|page| page.path).collect();
+    assert!(pages.iter().any(|path| path == "README.md"), "{pages:?}");
+    for path in pages {
+        let line = format!(r#"#[doc = include_str!("../{path}")]"#);
+        assert!(lib.contains(&line), "src/lib.rs should hold {line}");
+    }
 }
 
 #[test]
 fn its_settings_file_is_taken() {
-    let toml = blocks().into_iter().find(|block| block.language == "toml").expect("there is one");
+    let blocks = Page::read(SETTINGS).blocks();
+    let toml = blocks.into_iter().find(|block| block.language == "toml").expect("there is one");
     let folder = tempfile::tempdir().expect("a folder can be made");
     let file = folder.path().join("rowhouse.toml");
     std::fs::write(&file, toml.text).expect("a file can be written");
@@ -110,7 +163,13 @@ fn its_settings_file_is_taken() {
     assert_eq!(settings.base_domain.as_deref(), Some("example.com"));
 }
 
+/// The page with the table of settings, and the lines around the table.
+const SETTINGS: &str = "docs/settings.md";
+const TABLE_BEGINS: &str = "<!-- generated from config::KEYS by `make bless` -->\n\n";
+const TABLE_ENDS: &str = "\n<!-- end of the generated table -->\n";
+
 #[test]
+#[expect(clippy::disallowed_methods, reason = "BLESS is a switch of this test and not a setting")]
 fn its_table_of_settings_is_that_of_the_code() {
     let mut table =
         String::from("| Setting | Environment | Default | Means |\n| --- | --- | --- | --- |\n");
@@ -121,11 +180,31 @@ fn its_table_of_settings_is_that_of_the_code() {
         writeln!(table, "| `{key}` | `{variable}` | {default} | {meaning} |")
             .expect("a string takes everything");
     }
-    assert!(README.contains(&table), "the README should hold this table:\n\n{table}");
+    let page = Page::read(SETTINGS).text;
+    let (before, rest) = page.split_once(TABLE_BEGINS).expect("the page says where it begins");
+    let (found, after) = rest.split_once(TABLE_ENDS).expect("the page says where it ends");
+    if std::env::var("BLESS").is_ok() {
+        let page = [before, TABLE_BEGINS, &table, TABLE_ENDS, after].concat();
+        std::fs::write(root().join(SETTINGS), page).expect("the page can be written");
+        return;
+    }
+    assert!(
+        found == table,
+        "{SETTINGS} is stale; `make bless` rewrites its table:\n{}",
+        difference(found, &table)
+    );
 }
 
-#[tokio::test]
-async fn its_table_of_routes_is_that_of_the_server() {
+/// The lines that only one of the texts has: `-` those of the first, `+` those of the second.
+fn difference(found: &str, expected: &str) -> String {
+    let [old, new] = [found, expected].map(|text| text.lines().collect::<BTreeSet<_>>());
+    let gone = found.lines().filter(|line| !new.contains(line)).map(|line| format!("- {line}"));
+    let come = expected.lines().filter(|line| !old.contains(line)).map(|line| format!("+ {line}"));
+    gone.chain(come).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn its_table_of_routes_is_that_of_the_server() {
     let program = Program::embedded();
     let document = program.run(&["openapi"]).expect(0).json();
     let paths = document["paths"].as_object().expect("there are paths");
@@ -135,8 +214,9 @@ async fn its_table_of_routes_is_that_of_the_server() {
             served.push(format!("| {} | `{path}` |", method.to_uppercase()));
         }
     }
+    let pages: String = book().into_iter().map(|page| page.text).collect();
     let starts = ["| GET |", "| POST |", "| PUT |", "| PATCH |", "| DELETE |"];
-    for row in README.lines().filter(|line| starts.iter().any(|start| line.starts_with(start))) {
+    for row in pages.lines().filter(|line| starts.iter().any(|start| line.starts_with(start))) {
         let row: String = row.split_inclusive('|').take(3).collect();
         assert!(served.contains(&row), "the server has no {row}");
     }
@@ -144,7 +224,49 @@ async fn its_table_of_routes_is_that_of_the_server() {
     for row in &served {
         let path = row.split('`').nth(1).expect("a row has a path");
         let name = path.strip_prefix("/v2/").unwrap_or(path);
-        assert!(README.contains(&format!("`{name}`")), "{row} is not in the README");
+        assert!(pages.contains(&format!("`{name}`")), "{row} is on no page");
+    }
+}
+
+#[test]
+fn its_table_of_commands_is_that_of_the_command_line() {
+    let page = Page::read("docs/command-line.md").text;
+    let mut open = vec![("rowhouse".to_owned(), Cli::command())];
+    while let Some((name, command)) = open.pop() {
+        for verb in command.get_subcommands() {
+            let name = format!("{name} {}", verb.get_name());
+            // `tenant` alone is a group and no command.
+            let is_command = !verb.has_subcommands() || !verb.is_subcommand_required_set();
+            assert!(!is_command || page.contains(&format!("`{name}`")), "`{name}` is not listed");
+            open.push((name, verb.clone()));
+        }
+    }
+}
+
+/// One way only: a metric with labels is not answered before it counts something.
+#[tokio::test]
+async fn every_metric_of_the_server_is_listed() {
+    let app = TestApp::spawn().await;
+    assert_eq!(app.anonymous().get("/healthz").await.status, 200);
+    let metrics = app.anonymous().get("/metrics").await.text;
+    let page = Page::read("docs/operations.md").text;
+    let kinds = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<_> = kinds.filter_map(|kind| kind.split(' ').next()).collect();
+    assert!(names.contains(&"http_requests"), "{metrics}");
+    for name in names {
+        let rows = [format!("| `{name}`"), format!("| `{name}_total`")];
+        assert!(rows.iter().any(|row| page.contains(row)), "`{name}` is not listed");
+    }
+}
+
+#[test]
+fn its_table_of_permissions_is_that_of_the_code() {
+    let page = Page::read("docs/http/native.md").text;
+    for permission in Permission::ALL {
+        let holds = |role: &&Role| role.grants(*permission);
+        let lowest = Role::ALL.iter().find(holds).expect("a role has it");
+        let row = format!("| `{permission}` | `{}` |", lowest.as_str());
+        assert!(page.contains(&row), "docs/http/native.md should hold {row}");
     }
 }
 
@@ -157,7 +279,7 @@ fn copy_tenant_migrations(folder: &Path) {
     }
 }
 
-/// Whether what was printed is what the README says, but for what no two runs have in common.
+/// Whether what was printed is what the page says, but for what no two runs have in common.
 fn agree(expected: &Value, found: &Value) -> bool {
     match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => {

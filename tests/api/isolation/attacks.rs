@@ -498,9 +498,9 @@ async fn each_attack_is_stopped_as_the_table_says_with_the_search_path_alone() {
     try_all_attacks(Isolation::SearchPath).await;
 }
 
-/// The README's security section has one line for the attacks that nothing stops; this is its list.
+/// The section "What nothing stops" of `docs/isolation.md` has one line for each of these.
 #[test]
-fn attacks_that_nothing_stops_are_those_listed_in_the_readme() {
+fn attacks_that_nothing_stops_are_those_listed_in_the_book() {
     let open = ATTACKS.iter().filter(|a| !a.role && !a.guard);
     for attack in open {
         let sql = attack.sql.join(" ");
