@@ -15,39 +15,39 @@ use crate::domain::page::Window;
 use crate::service::audit::{Break, Entry, Filter, Link, Verdict};
 use crate::service::tenants::TenantRef;
 
-/// Rows of one question to the database.
+/// The number of rows of one query.
 const ROWS_AT_ONCE: u32 = 1000;
 
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// List what was done to which tenant, and by whom, newest first
+    /// List audit events, newest first
     List(List),
-    /// Check that no event was changed or removed; exits with 1 and names the first that was
+    /// Check that no event was changed or removed; exits with 1 and names the first one otherwise
     ///
-    /// Seals first what is not sealed yet. Whoever can write the tables can make a whole new chain: keep the
-    /// number of events and the head that this prints in another place, and compare.
+    /// Seals the events that are not sealed yet first. A user who can write the tables can rebuild the whole chain:
+    /// keep the number of events and the head that this prints in another place, and compare them.
     Verify(Output),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only those about this tenant, by slug or id; the id of one that is purged is good, too
+    /// Only events of this tenant, by slug or id; a purged tenant can be named by id
     #[arg(long)]
     tenant: Option<String>,
-    /// Only what this one did, as listed
+    /// Only events of this actor, as listed
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
-    /// Only this, such as tenant.create
+    /// Only events of this action, such as tenant.create
     #[arg(long, value_name = "NOUN.VERB")]
     action: Option<String>,
-    /// Only since this time, such as 2026-11-21T12:00:00Z, or since so long ago, such as 24h
+    /// Only events since this time, such as 2026-11-21T12:00:00Z, or since this long ago, such as 24h
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only before this time, or before so long ago
+    /// Only events before this time, or before this long ago
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// How many at most; where there are more, a line on stderr says so
+    /// The maximum number of events; if there are more, a line on stderr says so
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     #[command(flatten)]
@@ -68,10 +68,10 @@ struct EventView {
     details: Value,
 }
 
-/// What a check of the chain found, as programs read it.
+/// The result of a check of the chain, as programs read it.
 #[derive(Debug, Serialize)]
 struct VerdictView {
-    /// Whether the chain holds.
+    /// Whether the chain is intact.
     whole: bool,
     events: i64,
     head: String,
@@ -80,24 +80,24 @@ struct VerdictView {
 
 #[derive(Debug, Serialize)]
 struct BreakView {
-    /// Where in the chain, from 1.
+    /// The position in the chain, from 1.
     position: i64,
     /// `changed` or `missing`.
     kind: &'static str,
-    /// The changed event as it is now; of a missing one there is nothing to show.
+    /// The changed event as it is now; null for a missing event.
     event: Option<EventView>,
 }
 
 pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::List(wish) => list(settings, wish).await,
+        Verb::List(command) => list(settings, command).await,
         Verb::Verify(output) => verify(settings, output).await,
     }
 }
 
-async fn list(settings: &Settings, wish: List) -> Result<Exit, Failure> {
-    let tenant = wish.tenant.as_deref().map(tenant_ref).transpose()?;
-    for (flag, given) in [("--since", &wish.since), ("--until", &wish.until)] {
+async fn list(settings: &Settings, command: List) -> Result<Exit, Failure> {
+    let tenant = command.tenant.as_deref().map(tenant_ref).transpose()?;
+    for (flag, given) in [("--since", &command.since), ("--until", &command.until)] {
         if let Some(given) = given {
             point_in_time(flag, given, OffsetDateTime::UNIX_EPOCH)?;
         }
@@ -108,13 +108,13 @@ async fn list(settings: &Settings, wish: List) -> Result<Exit, Failure> {
             given.as_deref().map(|given| point_in_time(flag, given, now)).transpose()
         };
         let filter = Filter {
-            actor: wish.actor.clone(),
-            action: wish.action.clone(),
-            tenant: tenant_id(backend, tenant, &wish).await?,
-            created_after: time("--since", &wish.since)?,
-            created_before: time("--until", &wish.until)?,
+            actor: command.actor.clone(),
+            action: command.action.clone(),
+            tenant: tenant_id(backend, tenant, &command).await?,
+            created_after: time("--since", &command.since)?,
+            created_before: time("--until", &command.until)?,
         };
-        read(backend, &filter, wish.limit).await
+        read(backend, &filter, command.limit).await
     })
     .await?;
     let views: Vec<EventView> = entries.into_iter().map(EventView::from).collect();
@@ -128,14 +128,14 @@ async fn list(settings: &Settings, wish: List) -> Result<Exit, Failure> {
         ]
     };
     let header = ["AT", "ACTOR", "ACTION", "TENANT", "DETAILS"];
-    output::print_list(wish.output, &views, &header, row, "there are no such events")?;
+    output::print_list(command.output, &views, &header, row, "no matching events")?;
     if more {
-        output::say("there are older ones: ask with a higher --limit, or with --until");
+        output::say("there are older events; raise --limit or pass --until");
     }
     Ok(Exit::Done)
 }
 
-/// Reads so many events, and tells whether there are more.
+/// Returns up to `limit` events, and whether there are more.
 async fn read(
     backend: &Backend,
     filter: &Filter,
@@ -143,11 +143,11 @@ async fn read(
 ) -> Result<(Vec<Entry>, bool), Failure> {
     let (mut entries, mut after, mut left) = (Vec::new(), None, limit);
     loop {
-        let some = u16::try_from(left.min(ROWS_AT_ONCE)).unwrap_or(u16::MAX);
-        let window = Window { after, limit: some };
+        let rows = u16::try_from(left.min(ROWS_AT_ONCE)).unwrap_or(u16::MAX);
+        let window = Window { after, limit: rows };
         let page = backend.services.audit.list(&backend.operator(), filter, &window).await?;
         entries.extend(page.rows);
-        left -= u32::from(some);
+        left -= u32::from(rows);
         after = page.next;
         if after.is_none() || left == 0 {
             return Ok((entries, after.is_some()));
@@ -155,24 +155,24 @@ async fn read(
     }
 }
 
-/// A tenant's events outlive it, so an id is taken as it is.
+/// Returns the id of the named tenant. An id is not looked up, because events outlive their tenant.
 async fn tenant_id(
     backend: &Backend,
     tenant: Option<TenantRef>,
-    wish: &List,
+    command: &List,
 ) -> Result<Option<TenantId>, Failure> {
     match tenant {
         None => Ok(None),
         Some(TenantRef::Id(id)) => Ok(Some(id)),
         Some(which) => {
             let found = backend.services.tenants.read(&backend.operator(), &which).await;
-            let named = wish.tenant.as_deref().unwrap_or_default();
+            let named = command.tenant.as_deref().unwrap_or_default();
             Ok(Some(found.map_err(|error| not_found(error, named))?.id))
         }
     }
 }
 
-/// A time as RFC 3339 writes it, or so long before `now`.
+/// Parses an RFC 3339 time, or a duration before `now`.
 fn point_in_time(flag: &str, given: &str, now: OffsetDateTime) -> Result<OffsetDateTime, Failure> {
     let ago = || {
         let ago = time::Duration::try_from(humantime::parse_duration(given).ok()?).ok()?;
@@ -180,7 +180,7 @@ fn point_in_time(flag: &str, given: &str, now: OffsetDateTime) -> Result<OffsetD
     };
     OffsetDateTime::parse(given, &Rfc3339).ok().or_else(ago).ok_or_else(|| {
         Failure::usage(format!(
-            "{flag} must be a time, such as 2026-11-21T12:00:00Z, or how long ago, such as 24h"
+            "{flag} must be a time, such as 2026-11-21T12:00:00Z, or a duration before now, such as 24h"
         ))
     })
 }
@@ -205,14 +205,14 @@ async fn verify(settings: &Settings, output: Output) -> Result<Exit, Failure> {
         None if output.json => Ok(Exit::Done),
         None => {
             let (events, head) = (view.events, &view.head);
-            output::data(&format!("the chain of {events} events holds; its head is {head}"))?;
+            output::data(&format!("the chain of {events} events is intact; its head is {head}"))?;
             Ok(Exit::Done)
         }
         Some(problem) => Err(Failure::Other(problem)),
     }
 }
 
-/// What is wrong with the chain, if anything is.
+/// Returns the problem of the chain, or `None` if it is intact.
 fn problem(verdict: &Verdict, event: Option<&Link>) -> Option<String> {
     let events = verdict.events;
     match (verdict.broken?, event) {
@@ -220,7 +220,7 @@ fn problem(verdict: &Verdict, event: Option<&Link>) -> Option<String> {
             Some(format!("audit event {position} of {events} was removed"))
         }
         (Break::Changed(position), Some(event)) => Some(format!(
-            "audit event {position} of {events} was changed: {} of {} by {}, id {}, as it reads now",
+            "audit event {position} of {events} was changed; it is now {} of {} by {}, id {}",
             event.action,
             output::time(event.at),
             event.actor,
@@ -261,7 +261,7 @@ impl From<Entry> for EventView {
 
 impl From<Link> for EventView {
     fn from(link: Link) -> Self {
-        // What somebody wrote there may be no JSON any more than the rest is true.
+        // A changed event can have details that are not JSON.
         let details = serde_json::from_str(&link.details).unwrap_or(Value::String(link.details));
         Self {
             id: link.id.to_string(),
@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_a_date_or_so_long_ago() {
+    fn a_time_is_a_timestamp_or_a_duration_before_now() {
         let now = time::macros::datetime!(2026-11-22 12:00 UTC);
         for (given, at) in [
             ("2026-11-21T12:00:00Z", Some(time::macros::datetime!(2026-11-21 12:00 UTC))),

@@ -1,4 +1,4 @@
-//! `completions`: prints what makes a shell complete our commands. Needs no database and no settings.
+//! `completions`: prints a completion script for a shell. Needs no database and no settings.
 
 use clap::CommandFactory;
 use clap_complete::Shell;

@@ -1,30 +1,28 @@
-//! Asks a person before something is lost, and never waits for somebody who is not there.
+//! Asks for a confirmation before data is destroyed, and fails without a terminal instead of waiting.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use super::Failure;
 
-/// Refuses where nobody can be asked: before the database is so much as opened.
-pub(super) fn require_somebody(command: &str) -> Result<(), Failure> {
+/// Fails if there is no terminal to ask on. Commands call it before they open the database.
+pub(super) fn require_terminal(command: &str) -> Result<(), Failure> {
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
         return Ok(());
     }
-    Err(Failure::usage(format!(
-        "{command} asks before it destroys, and here is no terminal to ask at: give --yes"
-    )))
+    Err(Failure::usage(format!("no terminal to confirm {command}; pass --yes")))
 }
 
-/// Tells what will be lost, and goes on if the person types the word.
+/// Shows the warning and succeeds if the user types the word.
 pub(super) async fn ask(warning: &str, word: &str) -> Result<(), Failure> {
     let (warning, word) = (warning.to_owned(), word.to_owned());
-    let answer = tokio::task::spawn_blocking(move || {
+    let confirmed = tokio::task::spawn_blocking(move || {
         converse(&mut io::stdin().lock(), &mut io::stderr().lock(), &warning, &word)
     });
-    answer.await.map_err(|error| Failure::Other(error.to_string()))?
+    confirmed.await.map_err(|error| Failure::Other(error.to_string()))?
 }
 
 fn converse(
-    person: &mut impl BufRead,
+    input: &mut impl BufRead,
     screen: &mut impl Write,
     warning: &str,
     word: &str,
@@ -33,11 +31,11 @@ fn converse(
         .and_then(|()| screen.flush())
         .map_err(Failure::io("write to the terminal"))?;
     let mut line = String::new();
-    person.read_line(&mut line).map_err(Failure::io("read the answer"))?;
+    input.read_line(&mut line).map_err(Failure::io("read the answer"))?;
     if line.trim() == word {
         Ok(())
     } else {
-        Err(Failure::Other(format!("that was not {word}: nothing is changed")))
+        Err(Failure::Other(format!("the input is not {word}; nothing was changed")))
     }
 }
 

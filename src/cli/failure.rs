@@ -1,4 +1,4 @@
-//! How a command ends: the exit codes, and the words for what went wrong.
+//! How a command ends: the exit codes, and the error messages.
 
 use std::io;
 use std::process::ExitCode;
@@ -8,17 +8,17 @@ use crate::config::SettingsError;
 use crate::domain::error::{Error, Rule};
 use crate::telemetry::BadFilter;
 
-/// What the exit code tells a script.
+/// The exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All of it is done.
+    /// Everything is done.
     Done = 0,
-    /// It failed; the same call may work later.
+    /// The command failed; the same call can succeed later.
     Failed = 1,
-    /// It was called wrongly, by its arguments or its settings; the same call will not work later.
+    /// The arguments or the settings are invalid; the same call cannot succeed later.
     Usage = 2,
-    /// A part is done, and the output says which.
+    /// Only a part is done; the output says which.
     Partly = 3,
 }
 
@@ -31,46 +31,46 @@ impl From<Exit> for ExitCode {
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Some settings are bad.
+    /// Some settings are invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The log filter is bad.
+    /// The log filter is invalid.
     #[error(transparent)]
     Filter(#[from] BadFilter),
-    /// Some arguments are bad; lists them all.
+    /// Some arguments are invalid; lists all of them.
     #[error("{}", .0.join("\n  "))]
     Usage(Vec<String>),
     /// The database could not be opened.
     #[error("{}", chain(.0))]
     Build(#[from] BuildError),
-    /// A service refused.
+    /// A service method failed.
     #[error("{}", .0.chain())]
     Service(#[from] Error),
-    /// Something between us and the operating system.
+    /// An I/O operation failed.
     #[error("cannot {during}: {source}")]
     Io {
-        /// What was being done, in the present tense.
+        /// The operation, in the present tense.
         during: &'static str,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// Anything else that ends a command, in words of its own.
+    /// Any other failure, with its message.
     #[error("{0}")]
     Other(String),
 }
 
 impl Failure {
-    /// One bad argument.
+    /// Creates a failure for one invalid argument.
     pub(super) fn usage(what: impl Into<String>) -> Self {
         Self::Usage(vec![what.into()])
     }
 
-    /// Adds what was being done to an I/O error.
+    /// Adds the operation to an I/O error.
     pub(super) fn io(during: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { during, source }
     }
 
-    /// The code to end with.
+    /// Returns the exit code.
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
@@ -80,7 +80,7 @@ impl Failure {
     }
 }
 
-/// The whole chain in one line, without what a message already quotes.
+/// Returns the whole error chain in one line, without causes that a message already contains.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -94,12 +94,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     line
 }
 
-/// Reads the arguments of a command that become names of the domain, and remembers what is wrong with each.
+/// Parses arguments into domain types and collects the problems of all of them.
 #[derive(Default)]
 pub(super) struct Arguments(Vec<String>);
 
 impl Arguments {
-    /// Reads one; `flag` is how it is called on the command line.
+    /// Parses one argument; `flag` is its name on the command line.
     pub(super) fn read<T>(
         &mut self,
         flag: &str,
@@ -109,7 +109,7 @@ impl Arguments {
         parse(given).map_err(|rule| self.0.push(format!("{flag} {}", sentence(rule)))).ok()
     }
 
-    /// What was read, or everything that was wrong.
+    /// Returns the parsed value, or all problems.
     pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, Failure> {
         match read {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -118,7 +118,7 @@ impl Arguments {
     }
 }
 
-/// A broken rule in words. The value is not repeated: it may be a password.
+/// Returns the message for a broken rule. It does not contain the value, which can be a password.
 pub(super) fn sentence(rule: Rule) -> String {
     match rule {
         Rule::Required => "must not be empty".to_owned(),
@@ -126,22 +126,22 @@ pub(super) fn sentence(rule: Rule) -> String {
         Rule::TooShort(min) => format!("must have at least {min} characters"),
         Rule::TooLong(max) => format!("must have at most {max} characters"),
         Rule::SlugFormat => {
-            "must be of lower-case letters, digits and single hyphens, with a letter or digit at both ends".to_owned()
+            "must consist of lower-case letters, digits and single hyphens, and begin and end with a letter or digit".to_owned()
         }
         Rule::EmailFormat => "must be an e-mail address".to_owned(),
         Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
-        Rule::ControlCharacter => "must not hold control characters".to_owned(),
+        Rule::ControlCharacter => "must not contain control characters".to_owned(),
         Rule::Reserved => "is a reserved word".to_owned(),
         Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
         Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
-        Rule::Past => "must lie in the future".to_owned(),
-        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
+        Rule::Past => "must be in the future".to_owned(),
+        Rule::Lifetime => "must be a duration, such as 30d".to_owned(),
         Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
-        Rule::TooDeep => "must not be nested so deeply".to_owned(),
-        Rule::Unknown => "is not known here, or was given twice".to_owned(),
-        Rule::UnknownUser => "must be the address of a user".to_owned(),
+        Rule::TooDeep => "is nested too deeply".to_owned(),
+        Rule::Unknown => "is unknown, or given twice".to_owned(),
+        Rule::UnknownUser => "must be the e-mail address of a user".to_owned(),
         Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
-        Rule::Cursor => "must be a cursor that was answered before".to_owned(),
+        Rule::Cursor => "must be a cursor of an earlier response".to_owned(),
         Rule::Timestamp => "must be a time, such as 2026-11-21T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),
     }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_argument_is_named_at_once() {
+    fn every_invalid_argument_is_reported_at_once() {
         let mut arguments = Arguments::default();
         let slug = arguments.read("--slug", "Acme", |_| Err::<(), _>(Rule::SlugFormat));
         let name = arguments.read("--name", "", |_| Err::<(), _>(Rule::Required));
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(failure.exit(), Exit::Usage);
         let text = failure.to_string();
         assert!(
-            text.contains("--slug must be of lower-case")
+            text.contains("--slug must consist of lower-case")
                 && text.contains("--name must not be empty")
         );
     }

@@ -8,13 +8,14 @@ use serde_json::json;
 use super::{Exit, Failure, Output, output};
 use crate::config::Settings;
 
-/// Our image gives a probe 5 s, its start included, and it should answer before it is killed.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long to wait for the server. The container image gives a probe 5 s, its start included, and the probe should
+/// report before it is killed.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> {
     if settings.listen.port() == 0 {
         return Err(Failure::usage(
-            "port 0 means any port: name the one that the server listens on with --listen",
+            "port 0 means any port; pass the port of the server with --listen",
         ));
     }
     let url = format!("http://{}/readyz", reachable(settings.listen));
@@ -30,7 +31,7 @@ pub(super) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> 
     }
 }
 
-/// Where a server that listens on this address is reached from its own machine.
+/// Returns the address at which a server that listens on `listen` is reached from its own machine.
 pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -40,12 +41,12 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// What is wrong, if anything is.
+/// Returns the problem, or `None` if the server is ready.
 fn ask(url: &str) -> Option<String> {
     let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(TIMEOUT))
         .http_status_as_error(false)
-        // The server is on this machine, whatever proxy the environment names.
+        // The server is on this machine: a proxy in the environment does not apply.
         .proxy(None)
         .build()
         .new_agent();
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_on_every_address_is_asked_on_loopback() {
+    fn a_server_on_all_addresses_is_reached_at_loopback() {
         for (listen, asked) in [
             ("0.0.0.0:8080", "127.0.0.1:8080"),
             ("[::]:80", "[::1]:80"),

@@ -1,7 +1,7 @@
-//! `tenant`: rename, settings, and the steps of a tenant's life.
+//! `tenant`: rename, settings, and the steps of a tenant's lifecycle.
 //!
-//! What destroys asks first ([`confirm`]). The answer is bound to what was shown: where the tenant has
-//! changed while the question stood there, nothing is done.
+//! Delete and purge ask for a confirmation first ([`confirm`]). It holds for the revision that was shown: if the tenant
+//! has changed meanwhile, nothing is done.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -23,32 +23,32 @@ use crate::service::tenants::registry::{Changes, Expected, SETTINGS_MAX};
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Change the name, the slug or both; holds at once
+    /// Change the name, the slug or both, with immediate effect
     Rename(Rename),
-    /// Print the settings as JSON, or change them by a merge patch
+    /// Print the settings as JSON, or change them with a merge patch
     Settings(SettingsOf),
-    /// Make a tenant answer nothing until it is resumed, at once and in every process
+    /// Refuse all requests of a tenant until it is resumed, in every server process at once
     Suspend(Change),
-    /// Make a suspended tenant answer again
+    /// Resume a suspended tenant
     Resume(Change),
     /// Delete a tenant; it can be restored until the grace period ends
     ///
-    /// It answers nothing from now on. When the grace period is over it is purged.
-    Delete(Destruction),
-    /// Bring a deleted tenant back as what it was, active or suspended
+    /// All its requests are refused. It is purged when the grace period ends.
+    Delete(DestructiveChange),
+    /// Restore a deleted tenant to its previous status, active or suspended
     Restore(Change),
-    /// Destroy a deleted tenant now: its schema, its role, its memberships and its tokens
+    /// Purge a deleted tenant now: drop its schema and role, delete its memberships and tokens
     ///
-    /// Broken off half-way, it can be called again in the same words.
-    Purge(Destruction),
+    /// If it is interrupted, run it again with the same arguments.
+    Purge(DestructiveChange),
 }
 
-/// Which tenant, in which state, to change.
+/// The tenant to change, and its expected revision.
 #[derive(Debug, Args)]
 pub(super) struct Change {
     #[command(flatten)]
     which: Which,
-    /// Only if the tenant is still in this revision, as `tenant show --json` tells it
+    /// Only if the tenant still has this revision, as `tenant show --json` prints it
     #[arg(long, value_name = "NUMBER")]
     if_revision: Option<i64>,
     #[command(flatten)]
@@ -56,10 +56,10 @@ pub(super) struct Change {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Destruction {
+pub(super) struct DestructiveChange {
     #[command(flatten)]
     change: Change,
-    /// Do not ask; needed where there is no terminal to ask at
+    /// Do not ask for a confirmation; required without a terminal
     #[arg(long)]
     yes: bool,
 }
@@ -75,10 +75,10 @@ pub(super) struct Rename {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct NewNames {
-    /// The new name that people read
+    /// The new display name
     #[arg(long)]
     name: Option<String>,
-    /// The new unique name in addresses; the old one is free at once
+    /// The new unique name in URLs; the old one is available again at once
     #[arg(long)]
     slug: Option<String>,
 }
@@ -87,13 +87,13 @@ struct NewNames {
 pub(super) struct SettingsOf {
     #[command(flatten)]
     change: Change,
-    /// A file with a JSON merge patch (RFC 7396), or - for stdin; not an argument, since settings may hold
-    /// secrets and everybody on the machine can read command lines
+    /// A file with a JSON merge patch (RFC 7396), or - for stdin; not an argument, because settings can contain
+    /// secrets and every user of the machine can read command lines
     #[arg(long, value_name = "FILE")]
     patch: Option<PathBuf>,
 }
 
-/// A step that loses nothing.
+/// A step that destroys no data.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Suspend,
@@ -101,27 +101,27 @@ enum Step {
     Restore,
 }
 
-/// A step that loses something.
+/// A step that destroys data, at once or after the grace period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Loss {
+enum Destructive {
     Delete,
     Purge,
 }
 
 pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::Rename(wish) => rename(settings, wish).await,
-        Verb::Settings(wish) => settings_of(settings, wish).await,
+        Verb::Rename(command) => rename(settings, command).await,
+        Verb::Settings(command) => settings_of(settings, command).await,
         Verb::Suspend(change) => step(settings, change, Step::Suspend).await,
         Verb::Resume(change) => step(settings, change, Step::Resume).await,
         Verb::Restore(change) => step(settings, change, Step::Restore).await,
-        Verb::Delete(wish) => lose(settings, wish, Loss::Delete).await,
-        Verb::Purge(wish) => lose(settings, wish, Loss::Purge).await,
+        Verb::Delete(command) => destroy(settings, command, Destructive::Delete).await,
+        Verb::Purge(command) => destroy(settings, command, Destructive::Purge).await,
     }
 }
 
-async fn rename(settings: &Settings, wish: Rename) -> Result<Exit, Failure> {
-    let NewNames { name, slug } = &wish.names;
+async fn rename(settings: &Settings, command: Rename) -> Result<Exit, Failure> {
+    let NewNames { name, slug } = &command.names;
     let mut arguments = Arguments::default();
     let name = name.as_deref().map(|name| arguments.read("--name", name, TenantName::parse));
     let slug = slug.as_deref().map(|slug| arguments.read("--slug", slug, Slug::parse));
@@ -133,21 +133,21 @@ async fn rename(settings: &Settings, wish: Rename) -> Result<Exit, Failure> {
     };
     let (name, slug) = arguments.finish(names())?;
     let changes = Changes { name, slug, settings: None };
-    let record = update(settings, &wish.change, changes).await?;
-    show(wish.change.output, record)
+    let record = update(settings, &command.change, changes).await?;
+    show(command.change.output, record)
 }
 
-async fn settings_of(settings: &Settings, wish: SettingsOf) -> Result<Exit, Failure> {
-    let record = match &wish.patch {
+async fn settings_of(settings: &Settings, command: SettingsOf) -> Result<Exit, Failure> {
+    let record = match &command.patch {
         Some(file) => {
             let changes = Changes { settings: Some(read_patch(file)?), ..Changes::default() };
-            update(settings, &wish.change, changes).await?
+            update(settings, &command.change, changes).await?
         }
-        None if wish.change.if_revision.is_some() => {
-            return Err(Failure::usage("--if-revision is for a change: give --patch as well"));
+        None if command.change.if_revision.is_some() => {
+            return Err(Failure::usage("--if-revision requires --patch"));
         }
         None => {
-            let named = wish.change.which.read()?;
+            let named = command.change.which.read()?;
             output::on_backend(Purpose::Operate, settings, async |backend| {
                 named.find(backend).await
             })
@@ -155,12 +155,12 @@ async fn settings_of(settings: &Settings, wish: SettingsOf) -> Result<Exit, Fail
         }
     };
     let settings = record.settings.into_value();
-    // JSON for people too: there is no other form for what we know nothing of.
+    // JSON for people too, because the application defines the form of its settings.
     output::print(Output { json: true }, &settings, String::new)?;
     Ok(Exit::Done)
 }
 
-/// A merge patch from a file or from stdin. Reads little more than settings can have.
+/// Reads a merge patch from a file or from stdin, up to twice the maximum size of settings.
 fn read_patch(file: &PathBuf) -> Result<Value, Failure> {
     let most = u64::try_from(2 * SETTINGS_MAX).unwrap_or(u64::MAX);
     let mut text = String::new();
@@ -171,8 +171,8 @@ fn read_patch(file: &PathBuf) -> Result<Value, Failure> {
     };
     read.map_err(|error| Failure::usage(format!("--patch {}: {error}", file.display())))?;
     let patch: Value = serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("--patch is no JSON: {error}")))?;
-    // Null would empty all settings, and anything else is no patch of an object.
+        .map_err(|error| Failure::usage(format!("--patch is not JSON: {error}")))?;
+    // Null would remove all settings; another type is not a patch of an object.
     if patch.is_object() {
         Ok(patch)
     } else {
@@ -200,11 +200,11 @@ async fn step(settings: &Settings, change: Change, step: Step) -> Result<Exit, F
     let expected = change.expected();
     let record = output::on_backend(Purpose::Operate, settings, async |backend| {
         let id = named.find(backend).await?.tenant.id.to_string();
-        let (life, ctx) = (&backend.services.lifecycle, backend.operator());
+        let (lifecycle, ctx) = (&backend.services.lifecycle, backend.operator());
         let moved = match step {
-            Step::Suspend => life.suspend(&ctx, &id, &expected).await,
-            Step::Resume => life.resume(&ctx, &id, &expected).await,
-            Step::Restore => life.restore(&ctx, &id, &expected).await,
+            Step::Suspend => lifecycle.suspend(&ctx, &id, &expected).await,
+            Step::Resume => lifecycle.resume(&ctx, &id, &expected).await,
+            Step::Restore => lifecycle.restore(&ctx, &id, &expected).await,
         };
         moved.map_err(|error| refused(error, named.as_str()))
     })
@@ -212,47 +212,51 @@ async fn step(settings: &Settings, change: Change, step: Step) -> Result<Exit, F
     show(change.output, record)
 }
 
-async fn lose(settings: &Settings, wish: Destruction, loss: Loss) -> Result<Exit, Failure> {
-    if !wish.yes {
-        confirm::require_somebody(loss.command())?;
+async fn destroy(
+    settings: &Settings,
+    command: DestructiveChange,
+    step: Destructive,
+) -> Result<Exit, Failure> {
+    if !command.yes {
+        confirm::require_terminal(step.command())?;
     }
-    let named = wish.change.which.read()?;
+    let named = command.change.which.read()?;
     let record = output::on_backend(Purpose::Operate, settings, async |backend| {
         let found = named.find(backend).await?;
-        let expected = if wish.yes {
-            wish.change.expected()
+        let expected = if command.yes {
+            command.change.expected()
         } else {
-            wish.change.require_revision(&found, named.as_str())?;
-            ask(settings, backend, &found, loss).await?
+            command.change.require_revision(&found, named.as_str())?;
+            ask(settings, backend, &found, step).await?
         };
-        carry_out(backend, found, &expected, loss, named.as_str()).await
+        carry_out(backend, found, &expected, step, named.as_str()).await
     })
     .await?;
-    if loss == Loss::Delete {
-        return show(wish.change.output, record);
+    if step == Destructive::Delete {
+        return show(command.change.output, record);
     }
     let (id, slug) = (record.tenant.id, record.tenant.slug);
-    if wish.change.output.json {
+    if command.change.output.json {
         let gone = json!({ "id": id, "slug": slug, "purged": true });
-        output::print(wish.change.output, &gone, String::new)?;
+        output::print(command.change.output, &gone, String::new)?;
     } else {
-        output::say(&format!("tenant {slug} ({id}) is gone"));
+        output::say(&format!("tenant {slug} ({id}) is purged"));
     }
     Ok(Exit::Done)
 }
 
-/// Shows what will be lost and asks; the answer holds for the revision that was shown.
+/// Shows what will be destroyed and asks for a confirmation, which holds for the revision that was shown.
 async fn ask(
     settings: &Settings,
     backend: &Backend,
     found: &TenantRecord,
-    loss: Loss,
+    step: Destructive,
 ) -> Result<Expected, Failure> {
     let id = found.tenant.id.to_string();
     let (record, holds) =
         backend.services.lifecycle.read_belongings(&backend.operator(), &id).await?;
     let grace = humantime::format_duration(settings.tenants.grace_period).to_string();
-    confirm::ask(&warning(&record, holds, loss, &grace), record.tenant.slug.as_ref()).await?;
+    confirm::ask(&warning(&record, holds, step, &grace), record.tenant.slug.as_ref()).await?;
     Ok(Expected::OneOf(vec![record.revision]))
 }
 
@@ -260,51 +264,49 @@ async fn carry_out(
     backend: &Backend,
     found: TenantRecord,
     expected: &Expected,
-    loss: Loss,
+    step: Destructive,
     named: &str,
 ) -> Result<TenantRecord, Failure> {
-    let (life, ctx) = (&backend.services.lifecycle, backend.operator());
+    let (lifecycle, ctx) = (&backend.services.lifecycle, backend.operator());
     let id = found.tenant.id.to_string();
-    let outcome = match loss {
-        Loss::Delete => life.delete(&ctx, &id, expected).await,
-        Loss::Purge => life.purge(&ctx, &id, expected).await.map(|()| found),
+    let outcome = match step {
+        Destructive::Delete => lifecycle.delete(&ctx, &id, expected).await,
+        Destructive::Purge => lifecycle.purge(&ctx, &id, expected).await.map(|()| found),
     };
-    outcome.map_err(|error| match (loss, error) {
+    outcome.map_err(|error| match (step, error) {
         (
-            Loss::Purge,
+            Destructive::Purge,
             Error::Conflict(Conflict::IllegalMove(TenantStatus::Active | TenantStatus::Suspended)),
-        ) => {
-            Failure::Other(format!("tenant {named} is not deleted: delete it before you purge it"))
-        }
+        ) => Failure::Other(format!("tenant {named} is not deleted; delete it before purging it")),
         (_, error) => refused(error, named),
     })
 }
 
-/// What a person should know before they confirm.
-fn warning(record: &TenantRecord, holds: Belongings, loss: Loss, grace: &str) -> String {
+/// Returns the text that precedes the confirmation.
+fn warning(record: &TenantRecord, holds: Belongings, step: Destructive, grace: &str) -> String {
     let (tenant, schema) = (&record.tenant, SchemaName::of(record.tenant.id));
     let Belongings { tables, bytes, members, tokens } = holds;
     let what = format!(
         "  its schema {schema} with {tables} tables, {size} on disk\n  the memberships of its users: {members}\n  its API tokens: {tokens}",
         size = size(bytes)
     );
-    match loss {
-        Loss::Delete => format!(
-            "Tenant {} ({:?}) will answer nothing from now on. In {grace} this is destroyed for good:\n{what}\n\
-             Until then `rowhouse tenant restore {}` brings it back.",
+    match step {
+        Destructive::Delete => format!(
+            "Tenant {} ({:?}) will be deleted: its requests are refused, and in {grace} this is destroyed:\n{what}\n\
+             Until then `rowhouse tenant restore {}` restores it.",
             tenant.slug,
             tenant.name.as_ref(),
             tenant.slug,
         ),
-        Loss::Purge => format!(
-            "Tenant {} ({:?}) is destroyed now, and nothing brings it back:\n{what}",
+        Destructive::Purge => format!(
+            "Tenant {} ({:?}) is destroyed now and cannot be restored:\n{what}",
             tenant.slug,
             tenant.name.as_ref(),
         ),
     }
 }
 
-/// Bytes for people, in whole units.
+/// Formats a size for people, in whole units.
 fn size(bytes: i64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
     let (mut amount, mut unit) = (bytes, 0);
@@ -321,7 +323,7 @@ fn show(output: Output, record: TenantRecord) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// A refusal in words that name what was given.
+/// Names the tenant and the fields in an error.
 fn refused(error: Error, named: &str) -> Failure {
     match error {
         Error::Invalid(problems) => {
@@ -337,12 +339,12 @@ fn refused(error: Error, named: &str) -> Failure {
 
 fn changed(named: &str) -> Failure {
     Failure::Other(format!(
-        "tenant {named} has changed meanwhile: look at it again before you decide"
+        "tenant {named} has changed meanwhile; review it and run the command again"
     ))
 }
 
 impl Change {
-    /// Refuses before anybody is asked where the revision is not the one that was given.
+    /// Fails if the tenant does not have the given revision; runs before the confirmation.
     fn require_revision(&self, found: &TenantRecord, named: &str) -> Result<(), Failure> {
         match self.if_revision {
             Some(revision) if revision != found.revision => Err(changed(named)),
@@ -355,7 +357,7 @@ impl Change {
     }
 }
 
-impl Loss {
+impl Destructive {
     const fn command(self) -> &'static str {
         match self {
             Self::Delete => "tenant delete",
@@ -369,7 +371,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_told_in_the_unit_that_people_read() {
+    fn a_size_is_formatted_in_the_largest_readable_unit() {
         for (bytes, text) in [
             (0, "0 bytes"),
             (10_239, "10239 bytes"),

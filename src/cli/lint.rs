@@ -1,4 +1,4 @@
-//! `migrate --lint`: what the tenant migrations would not survive. Needs no database.
+//! `migrate --lint`: statements in the tenant migrations that are unsafe to deploy. Needs no database.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -45,7 +45,7 @@ pub(super) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> 
     Ok(exit)
 }
 
-/// A line for each finding, and then what there is to know of each rule, once.
+/// Formats one line for each finding, then the explanation of each rule, once.
 fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for Finding { file, line, rule, text: source } in findings {

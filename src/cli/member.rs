@@ -18,22 +18,22 @@ use crate::domain::page::Window;
 use crate::domain::{Role, error::Conflict};
 use crate::service::members::{Member, NewMember, NewPerson};
 
-/// Rows of one question to the database.
+/// The number of rows of one query.
 const ROWS_AT_ONCE: u16 = 1000;
 
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// List the users who belong to a tenant, those of longest standing first
+    /// List the members of a tenant, the earliest first
     List {
-        /// The tenant's slug or its id
+        /// The slug or the id of the tenant
         tenant: String,
         #[command(flatten)]
         output: Output,
     },
-    /// Make a user a member
+    /// Add a user to a tenant
     Add(Add),
-    /// Change a member's role; the last admin stays
+    /// Change the role of a member; the last admin keeps the role
     SetRole {
         #[command(flatten)]
         which: Which,
@@ -43,7 +43,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         output: Output,
     },
-    /// Take a user out of a tenant, at once; the user stays
+    /// Remove a member from a tenant, with immediate effect; the user itself is kept
     Remove {
         #[command(flatten)]
         which: Which,
@@ -52,34 +52,34 @@ pub(super) enum Verb {
     },
 }
 
-/// Which member of which tenant.
+/// The member of a command.
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    /// The tenant's slug or its id
+    /// The slug or the id of the tenant
     tenant: String,
-    /// The member's address or user id
+    /// The member's e-mail address or user id
     member: String,
 }
 
 const PASSWORD_HELP: &str = "\
-With --first-name and --last-name a user is made where the address has none. Their password is never an \
-argument: it is taken from stdin (--password-stdin), else asked for if a person sits at a terminal. Where the \
-address belongs to a user already, that user becomes the member and keeps the password that they have.";
+With --first-name and --last-name, a user is created if none has the e-mail address. The password is never an \
+argument: it is read from stdin (--password-stdin), else from a prompt if there is a terminal. If a user with the \
+e-mail address exists, that user becomes the member and keeps the password.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP)]
 pub(super) struct Add {
-    /// The tenant's slug or its id
+    /// The slug or the id of the tenant
     tenant: String,
-    /// The user's address
+    /// The user's e-mail address
     email: String,
     /// ADMIN, FDE or VIEWER
     #[arg(long, ignore_case = true, hide_possible_values = true, value_parser = roles())]
     role: Role,
-    /// Make the user, with this given name
+    /// Create the user, with this given name
     #[arg(long, value_name = "NAME", requires = "last_name")]
     first_name: Option<String>,
-    /// Make the user, with this family name
+    /// Create the user, with this family name
     #[arg(long, value_name = "NAME", requires = "first_name")]
     last_name: Option<String>,
     /// Read the new user's password from the first line of stdin
@@ -102,13 +102,13 @@ struct MemberView {
     created_at: OffsetDateTime,
 }
 
-/// How the command line names a member.
+/// A member, as named on the command line.
 enum Named {
     Id(UserId),
     Email(Email),
 }
 
-/// The roles that a member can have; `SUPER_ADMIN` is held everywhere or not at all.
+/// Accepts the roles that a member can have; `SUPER_ADMIN` is a global role.
 fn roles() -> impl TypedValueParser<Value = Role> {
     let words = Role::ALL.iter().filter(|role| **role != Role::SuperAdmin);
     PossibleValuesParser::new(words.map(|role| role.as_str())).try_map(|name| name.parse())
@@ -117,7 +117,7 @@ fn roles() -> impl TypedValueParser<Value = Role> {
 pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::List { tenant, output } => list(settings, &tenant, output).await,
-        Verb::Add(wish) => add(settings, wish).await,
+        Verb::Add(command) => add(settings, command).await,
         Verb::SetRole { which, role, output } => set_role(settings, &which, role, output).await,
         Verb::Remove { which, output } => remove(settings, &which, output).await,
     }
@@ -154,31 +154,32 @@ async fn list(settings: &Settings, tenant: &str, output: Output) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-async fn add(settings: &Settings, wish: Add) -> Result<Exit, Failure> {
-    tenant_ref(&wish.tenant)?;
-    let new = read_wish(&wish).await?;
+async fn add(settings: &Settings, command: Add) -> Result<Exit, Failure> {
+    tenant_ref(&command.tenant)?;
+    let new = read_command(&command).await?;
     let member = output::on_backend(Purpose::Operate, settings, async |backend| {
-        let added = backend.services.members.add(&backend.operator(), &wish.tenant, &new).await;
-        added.map_err(|error| refused(error, &wish.tenant, new.email.as_ref()))
+        let added = backend.services.members.add(&backend.operator(), &command.tenant, &new).await;
+        added.map_err(|error| refused(error, &command.tenant, new.email.as_ref()))
     })
     .await?;
-    show(wish.output, member)
+    show(command.output, member)
 }
 
-/// Reads the arguments, and names everything that is wrong with them before a password is asked for.
-async fn read_wish(wish: &Add) -> Result<NewMember, Failure> {
+/// Parses the arguments and reports every invalid one before it reads a password.
+async fn read_command(command: &Add) -> Result<NewMember, Failure> {
     let mut arguments = Arguments::default();
-    let email = arguments.read("the address", &wish.email, Email::parse);
-    let names = wish.first_name.as_deref().zip(wish.last_name.as_deref()).map(|(first, last)| {
-        let first = arguments.read("--first-name", first, PersonName::parse);
-        let last = arguments.read("--last-name", last, PersonName::parse);
-        first.zip(last)
-    });
+    let email = arguments.read("the e-mail address", &command.email, Email::parse);
+    let names =
+        command.first_name.as_deref().zip(command.last_name.as_deref()).map(|(first, last)| {
+            let first = arguments.read("--first-name", first, PersonName::parse);
+            let last = arguments.read("--last-name", last, PersonName::parse);
+            first.zip(last)
+        });
     let email = arguments.finish(email)?;
     let person = match names.flatten() {
         None => None,
         Some((first_name, last_name)) => {
-            let given = password::of_member(wish.password_stdin).await?;
+            let given = password::of_member(command.password_stdin).await?;
             let mut arguments = Arguments::default();
             let password =
                 arguments.read("the member's password", given.expose_secret(), Password::parse);
@@ -186,7 +187,7 @@ async fn read_wish(wish: &Add) -> Result<NewMember, Failure> {
             Some(NewPerson { password, first_name, last_name })
         }
     };
-    Ok(NewMember { email, role: wish.role, person })
+    Ok(NewMember { email, role: command.role, person })
 }
 
 async fn set_role(
@@ -220,7 +221,7 @@ async fn remove(settings: &Settings, which: &Which, output: Output) -> Result<Ex
         let gone = json!({ "userId": user.uuid(), "removed": true });
         output::print(output, &gone, String::new)?;
     } else {
-        output::say(&format!("{} is no member of {} any more", which.member, which.tenant));
+        output::say(&format!("removed {} from {}", which.member, which.tenant));
     }
     Ok(Exit::Done)
 }
@@ -241,18 +242,18 @@ fn show(output: Output, member: Member) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// A refusal in words that name what was given.
+/// Names the tenant and the member in an error.
 fn refused(error: Error, tenant: &str, member: &str) -> Failure {
     match error {
         Error::NotFound(Noun::Member) => {
             Failure::Other(format!("tenant {tenant} has no such member: {member}"))
         }
         Error::Conflict(Conflict::AlreadyMember) => {
-            Failure::Other(format!("{member} is a member of {tenant} already"))
+            Failure::Other(format!("{member} is already a member of {tenant}"))
         }
         Error::Invalid(problems) if problems.iter().any(|p| p.rule == Rule::UnknownUser) => {
             Failure::Other(format!(
-                "no user has the address {member}: give --first-name and --last-name to make one"
+                "no user has the e-mail address {member}; pass --first-name and --last-name to create one"
             ))
         }
         error => super::tenant::not_found(error, tenant),
@@ -260,14 +261,14 @@ fn refused(error: Error, tenant: &str, member: &str) -> Failure {
 }
 
 impl Which {
-    /// Reads the arguments, before anything is opened.
+    /// Parses the arguments, before a database is opened.
     fn read(&self) -> Result<Named, Failure> {
         tenant_ref(&self.tenant)?;
         if let Ok(id) = self.member.parse() {
             return Ok(Named::Id(UserId::new(id)));
         }
         Email::parse(&self.member).map(Named::Email).map_err(|_rule| {
-            Failure::usage(format!("{:?} is neither a member's address nor a user id", self.member))
+            Failure::usage(format!("{:?} is neither an e-mail address nor a user id", self.member))
         })
     }
 

@@ -1,10 +1,10 @@
-//! The grammar of the command line: nouns, verbs and flags, and which file answers to each. A noun with
-//! many verbs keeps their flags in its own file.
+//! The grammar of the command line: nouns, verbs and flags, and the file that runs each. A noun with many verbs has
+//! their flags in its own file.
 //!
-//! Promises: data goes to stdout and everything else to stderr; nothing is asked for where no terminal
-//! is there to answer; the exit code tells a script what to do next ([`Exit`]). A verb parses what it was
-//! given, opens a [`Backend`](crate::app::Backend) for as little as it needs, calls one service method
-//! as the operator and prints the answer. Must not know: SQL, HTTP.
+//! Promises: data goes to stdout and everything else to stderr; no command prompts without a terminal; the exit code
+//! tells a script what to do next ([`Exit`]). A verb parses its arguments, opens a [`Backend`](crate::app::Backend)
+//! for the least purpose that suffices, calls one service method as the operator and prints the result. Must not
+//! know: SQL, HTTP.
 //!
 //! To add a verb: a variant here or in the file of its noun, a function in that file, a test in
 //! `tests/api/cli.rs` or in `cli_<noun>.rs` beside it.
@@ -36,10 +36,10 @@ use crate::domain::Permission;
 pub use failure::{Exit, Failure};
 
 const ENVIRONMENT: &str = "\
-Every setting can also stand in the environment (ROWHOUSE_<SECTION>__<KEY>) or in rowhouse.toml; a flag \
-beats the environment, the environment beats the file. docs/settings.md lists all of them.
+Every setting can also be given in the environment (ROWHOUSE_<SECTION>__<KEY>) or in rowhouse.toml. A flag \
+overrides the environment; the environment overrides the file. docs/settings.md lists all of them.
 
-Exit codes: 0 done, 1 failed, 2 called wrongly (arguments or settings), 3 partly done.";
+Exit codes: 0 done, 1 failed, 2 invalid arguments or settings, 3 partly done.";
 
 /// A schema-per-tenant SaaS backend for PostgreSQL.
 #[derive(Debug, Parser)]
@@ -51,68 +51,69 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-/// The settings that have a flag, and work on every verb.
+/// The settings that have a flag; every verb takes them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings")]
-#[expect(clippy::doc_markdown, reason = "clap prints these comments, and backticks with them")]
+#[expect(clippy::doc_markdown, reason = "clap prints these comments, including their backticks")]
 struct SettingFlags {
     /// Read this file instead of rowhouse.toml
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
-    /// Address and port; port 0 picks a free one [env: ROWHOUSE_LISTEN]
+    /// Address and port to listen on; port 0 selects a free one [env: ROWHOUSE_LISTEN]
     #[arg(long, global = true, value_name = "ADDR")]
     listen: Option<String>,
-    /// The owner's login; safer in the environment, since everybody on the machine can read command lines
+    /// The database, with the owner's login; safer in the environment, because every user of the machine can read
+    /// command lines
     /// [env: DATABASE_URL]
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
-    /// Where the embedded server and the generated secrets live [env: ROWHOUSE_DATA_DIR]
+    /// The folder of the embedded server and the generated secrets [env: ROWHOUSE_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
     /// A folder that replaces the built-in tenant migrations [env: ROWHOUSE_TENANT_MIGRATIONS]
     #[arg(long, global = true, value_name = "DIR")]
     tenant_migrations: Option<String>,
-    /// Tenants are found at <slug>.<this domain> [env: ROWHOUSE_BASE_DOMAIN]
+    /// The domain whose subdomains <slug>.<domain> name tenants [env: ROWHOUSE_BASE_DOMAIN]
     #[arg(long, global = true, value_name = "DOMAIN")]
     base_domain: Option<String>,
-    /// text or json [env: ROWHOUSE_LOG__FORMAT]
+    /// The log format, text or json [env: ROWHOUSE_LOG__FORMAT]
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Such as info,rowhouse=debug [env: ROWHOUSE_LOG__FILTER]
+    /// The log filter, such as info,rowhouse=debug [env: ROWHOUSE_LOG__FILTER]
     #[arg(long, global = true, value_name = "FILTER")]
     log_filter: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start the server; so does `rowhouse` alone
+    /// Start the server; the default without a command
     Serve,
-    /// Bring the control plane and then every tenant up to date
+    /// Migrate the control plane and then every tenant
     Migrate(migrate::Migrate),
-    /// Look whether everything is as it should be, and mend what can be mended safely
+    /// Check the database, and repair what can be repaired safely
     ///
-    /// Compares every tenant's schema with what the migrations make, its role and its rights; tries whether one
-    /// tenant gets into another; names schemas and roles that are nobody's; warns before the server runs out
-    /// of locks, connections or memory. Exits with 0 where nothing is wrong (warnings are not), with 1 where
-    /// something is, with 3 where a part of it was mended.
+    /// Compares every tenant's schema, role and privileges with what the migrations create; tests whether one tenant
+    /// can access another; names schemas and roles that belong to no tenant; warns before the server runs out of
+    /// locks, connections or memory. Exits with 0 if no problem is found (a warning is not a problem), with 1 if one is found,
+    /// with 3 if only some problems were repaired.
     Doctor(Examine),
-    /// Create tenants, look at them, change them, delete them
+    /// Create, list, show, change and delete tenants
     #[command(subcommand, after_help = TENANT_EXAMPLES)]
     Tenant(TenantVerb),
-    /// Say who belongs to a tenant, and as what
+    /// List and change the members of a tenant and their roles
     #[command(subcommand, after_help = MEMBER_EXAMPLES)]
     Member(member::Verb),
-    /// Read who did what, and check that nobody changed the record of it
+    /// List audit events, and check that none was changed or removed
     #[command(subcommand, after_help = AUDIT_EXAMPLES)]
     Audit(audit::Verb),
     /// Create, list and revoke API tokens
     #[command(subcommand)]
     Token(TokenVerb),
-    /// Show how many schemas are built ahead of time, and how old the oldest is
+    /// Show how many schemas are prepared in advance, and how old the oldest is
     ///
-    /// A server keeps a stock of them (tenants.vacancies), so that a set-up takes one instead of building
-    /// it. Stale ones are for other migrations and are brought up to date by a server that is ahead; those
-    /// that are ahead are for a later version than this one.
+    /// A server keeps a stock of such vacancies (tenants.vacancies), so that a set-up takes one instead of creating a
+    /// schema. A stale vacancy has older migrations and is migrated by a server with newer ones; a vacancy that is
+    /// ahead has newer migrations than this program.
     #[command(args_conflicts_with_subcommands = true)]
     Vacancies {
         #[command(subcommand)]
@@ -120,30 +121,30 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Ask the server at the listen address whether it is ready; exits with 0 or 1
+    /// Ask the server at the listen address whether it is ready; exits with 0 if it is, else with 1
     Healthcheck(Output),
     /// Print the OpenAPI document
     Openapi,
-    /// Print a script that completes these commands in a shell
+    /// Print a completion script for a shell
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
 
 #[derive(Debug, Args)]
 struct Examine {
-    /// Look at this tenant alone, by slug or id; repeat it for more than one
+    /// Check only this tenant, by slug or id; repeat it for more than one
     #[arg(long = "tenant", value_name = "TENANT", num_args = 1..)]
     tenants: Vec<String>,
-    /// Put roles, owners, rights and recorded versions right, and take rights away that no migration gives;
-    /// structure and data stay as they are
+    /// Repair roles, owners, privileges and recorded versions, and revoke privileges that no migration grants;
+    /// structure and data are not changed
     #[arg(long)]
     fix: bool,
-    /// Drop these schemas and roles that belong to no tenant, with all that is in them; all such without a name
+    /// Drop these schemas and roles that belong to no tenant, with their contents; without a name, all of them
     #[arg(long, requires = "fix", requires = "yes", conflicts_with = "tenants", num_args = 0.., value_name = "NAME")]
     drop_orphans: Option<Vec<String>>,
-    /// Do not ask whether to drop
+    /// Drop without a confirmation
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -160,7 +161,7 @@ struct Output {
 
 #[derive(Debug, Subcommand)]
 enum TenantVerb {
-    /// Create a tenant with its schema, its tables and its admin, whole or not at all
+    /// Create a tenant with its schema, its tables and its admin; if a step fails, nothing is created
     Create(CreateTenant),
     /// List all tenants, oldest first
     List(Output),
@@ -193,24 +194,24 @@ const AUDIT_EXAMPLES: &str = "\
 Examples:
   rowhouse audit list --tenant acme-corp --since 7d
   rowhouse audit list --action tenant.purge --limit 1000 --json
-  rowhouse audit verify || echo 'somebody was here'";
+  rowhouse audit verify || echo 'the audit events were changed'";
 
 const PASSWORD_HELP: &str = "\
-The admin's password is never an argument: everybody on the machine can read command lines, and shells keep \
-them. It is taken from stdin (--admin-password-stdin), else from ROWHOUSE_TENANT_ADMIN_PASSWORD, else asked \
-for if a person sits at a terminal. Where the address belongs to a user already, that user becomes the admin \
-and keeps the password that they have.";
+The admin's password is never an argument, because every user of the machine can read command lines, and shells \
+record them. It is read from stdin (--admin-password-stdin), else from ROWHOUSE_TENANT_ADMIN_PASSWORD, else from a \
+prompt if there is a terminal. If a user with the e-mail address exists, that user becomes the admin and keeps the \
+password.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP)]
 struct CreateTenant {
-    /// The name that people read
+    /// The display name
     #[arg(long)]
     name: String,
-    /// The unique name in addresses: lower-case letters, digits and hyphens
+    /// The unique name in URLs: lower-case letters, digits and hyphens
     #[arg(long)]
     slug: String,
-    /// The admin's address, with which they log in
+    /// The admin's e-mail address, which is also the login
     #[arg(long, value_name = "EMAIL")]
     admin_email: String,
     /// The admin's given name
@@ -222,7 +223,7 @@ struct CreateTenant {
     /// Read the admin's password from the first line of stdin
     #[arg(long)]
     admin_password_stdin: bool,
-    /// Makes a retry safe for 24 hours: the same key and values answer with the same tenant
+    /// Makes a retry safe for 24 hours: the same key and values return the same tenant
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     #[command(flatten)]
@@ -231,13 +232,13 @@ struct CreateTenant {
 
 #[derive(Debug, Subcommand)]
 enum TokenVerb {
-    /// Create a token and print it, this once
+    /// Create a token and print it; it cannot be shown again
     Create(CreateToken),
     /// List all tokens, oldest first, without their secrets
     List(Output),
-    /// End a token at once; twice is as good as once
+    /// Revoke a token, with immediate effect; revoking it again changes nothing
     Revoke {
-        /// The token's id, as listed; not the token
+        /// The id of the token, as listed; not the token itself
         id: uuid::Uuid,
         #[command(flatten)]
         output: Output,
@@ -246,24 +247,24 @@ enum TokenVerb {
 
 #[derive(Debug, Subcommand)]
 enum VacancyVerb {
-    /// Bring the stock up to date, and up to the number that the settings ask for
+    /// Migrate the vacancies, and create more up to the number in the settings
     Fill(Output),
-    /// Tear all of them down; a running server builds new ones
+    /// Drop all vacancies; a running server creates new ones
     Drop(Output),
 }
 
 #[derive(Debug, Args)]
 struct CreateToken {
-    /// What it is for, in your words
+    /// The purpose of the token, for people
     #[arg(long)]
     name: String,
-    /// What it may do; repeat it for more than one
+    /// A permission of the token; repeat it for more than one
     #[arg(long = "permission", value_name = "NAME", required = true, ignore_case = true, value_parser = permissions())]
     permissions: Vec<Permission>,
-    /// How long it is good, such as 30d or 12h; for ever without this
+    /// How long the token is valid, such as 30d or 12h; without it, the token does not expire
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     expires: Option<std::time::Duration>,
-    /// The one tenant that it works in, by slug or id
+    /// The only tenant that the token works in, by slug or id
     #[arg(long)]
     tenant: Option<String>,
     #[command(flatten)]
@@ -276,20 +277,20 @@ fn permissions() -> impl TypedValueParser<Value = Permission> {
 }
 
 impl Cli {
-    /// The settings that the command works with.
+    /// Returns the settings of the command.
     ///
     /// # Errors
-    /// Everything that is wrong with them, at once.
+    /// All invalid settings, at once.
     pub fn settings(&self) -> Result<Settings, Failure> {
         let settings = match &self.command {
-            // What they print is the same under all settings.
+            // Their output does not depend on settings.
             Some(Command::Openapi | Command::Completions { .. }) => Settings::from_values(&[])?,
             _ => Settings::load(&self.settings.overrides())?,
         };
         Ok(settings)
     }
 
-    /// What to log: a server tells what it does, a command leaves that to its output.
+    /// Returns the log filter: a server logs what it does, a command prints it.
     #[must_use]
     pub fn log_filter<'a>(&self, settings: &'a Settings) -> &'a str {
         match &self.command {
@@ -298,17 +299,17 @@ impl Cli {
         }
     }
 
-    /// Does what was asked for.
+    /// Runs the command.
     ///
     /// # Errors
-    /// What went wrong, in words for whoever typed the command.
+    /// The failure, with a message for the user of the command.
     pub async fn run(self, settings: Settings) -> Result<Exit, Failure> {
         match self.command {
             None | Some(Command::Serve) => serve::run(settings).await,
             Some(Command::Migrate(migrate)) => migrate::run(&settings, migrate).await,
-            Some(Command::Doctor(wish)) => doctor::run(&settings, wish).await,
-            Some(Command::Tenant(TenantVerb::Create(wish))) => {
-                tenant::create(&settings, wish).await
+            Some(Command::Doctor(command)) => doctor::run(&settings, command).await,
+            Some(Command::Tenant(TenantVerb::Create(command))) => {
+                tenant::create(&settings, command).await
             }
             Some(Command::Tenant(TenantVerb::List(output))) => {
                 tenant::list(&settings, output).await
@@ -321,7 +322,9 @@ impl Cli {
             }
             Some(Command::Member(verb)) => member::run(&settings, verb).await,
             Some(Command::Audit(verb)) => audit::run(&settings, verb).await,
-            Some(Command::Token(TokenVerb::Create(wish))) => token::create(&settings, wish).await,
+            Some(Command::Token(TokenVerb::Create(command))) => {
+                token::create(&settings, command).await
+            }
             Some(Command::Token(TokenVerb::List(output))) => token::list(&settings, output).await,
             Some(Command::Token(TokenVerb::Revoke { id, output })) => {
                 token::revoke(&settings, id, output).await
@@ -370,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_stands_before_or_after_its_verb_and_alone_means_serve() {
+    fn a_flag_can_precede_or_follow_its_verb_and_serve_is_the_default() {
         for line in [
             "rowhouse --listen 127.0.0.1:0",
             "rowhouse --listen 127.0.0.1:0 serve",

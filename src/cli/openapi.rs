@@ -5,7 +5,7 @@ use crate::app;
 
 pub(super) fn run() -> Result<Exit, Failure> {
     let document = app::openapi_document()
-        .map_err(|error| Failure::Other(format!("cannot write the document: {error}")))?;
+        .map_err(|error| Failure::Other(format!("cannot serialize the document: {error}")))?;
     output::data(&document)?;
     Ok(Exit::Done)
 }

@@ -1,6 +1,6 @@
-//! Prints: data to stdout, words to stderr, tables for people, JSON for programs.
+//! Prints data to stdout and messages to stderr, as tables for people and as JSON for programs.
 //!
-//! Whoever reads may stop reading (`| head`): a closed pipe is no failure and needs no words.
+//! The reader can close the pipe (`| head`): that is not a failure and causes no message.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -13,7 +13,7 @@ use super::{Failure, Output};
 use crate::app::{Backend, Options, Purpose};
 use crate::config::Settings;
 
-/// Writes data, with a line end.
+/// Writes data and a newline to stdout.
 pub(super) fn data(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -24,7 +24,7 @@ pub(super) fn data(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes words for whoever watches. Where nobody does, nothing is lost.
+/// Writes a message to stderr. A failure to write it is ignored.
 pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -38,8 +38,8 @@ pub(super) fn print(
     if output.json { data(&to_json(value)?) } else { data(&text()) }
 }
 
-/// Writes a list as JSON, or as a table. An empty table is a remark on stderr instead, so that stdout
-/// has a line for each thing and for nothing else.
+/// Writes a list as JSON, or as a table. For an empty table it writes a message to stderr instead, so that stdout has
+/// one line for each row.
 pub(super) fn print_list<T: Serialize>(
     output: Output,
     list: &[T],
@@ -57,7 +57,7 @@ pub(super) fn print_list<T: Serialize>(
     data(&table(Some(header), list.iter().map(row)))
 }
 
-/// Lines up columns: no frame and no colour, so that `awk` and eyes both find their way.
+/// Formats aligned columns without borders and colours, so that `awk` can read them too.
 pub(super) fn table(
     header: Option<&[&str]>,
     rows: impl IntoIterator<Item = Vec<String>>,
@@ -75,15 +75,15 @@ pub(super) fn table(
 
 fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, Failure> {
     serde_json::to_string_pretty(value)
-        .map_err(|error| Failure::Other(format!("cannot write JSON: {error}")))
+        .map_err(|error| Failure::Other(format!("cannot serialize JSON: {error}")))
 }
 
-/// A time for people and for programs: UTC, whole seconds.
+/// Formats a time for people and programs: UTC, whole seconds.
 pub(super) fn time(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
-/// Opens a backend, works on it and closes it again, whatever became of the work.
+/// Opens a backend, runs the work on it and closes it, also if the work failed.
 pub(super) async fn on_backend<T>(
     purpose: Purpose,
     settings: &Settings,
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_lines_have_no_tail() {
+    fn columns_are_aligned_without_trailing_spaces() {
         let rows = [["acme-corp", "Acme"], ["b", "Bé"]].map(|row| row.map(str::to_owned).to_vec());
         let text = table(Some(&["SLUG", "NAME"]), rows);
         assert_eq!(text, "SLUG       NAME\nacme-corp  Acme\nb          Bé");

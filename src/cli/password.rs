@@ -1,4 +1,4 @@
-//! Gets a password without leaving a trace of it, and without waiting for somebody who is not there.
+//! Reads a password without recording it, and prompts only if there is a terminal.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::process::{Command, Stdio};
@@ -9,14 +9,14 @@ use super::Failure;
 use crate::config;
 use crate::domain::names::PASSWORD_MAX;
 
-const NONE_GIVEN: &str = "no password for the admin: give it on stdin with --admin-password-stdin, \
-                          or in ROWHOUSE_TENANT_ADMIN_PASSWORD";
+const NONE_GIVEN: &str = "no terminal to ask for the admin's password; pass it on stdin with \
+                          --admin-password-stdin, or in ROWHOUSE_TENANT_ADMIN_PASSWORD";
 
 const NONE_GIVEN_FOR_MEMBER: &str =
-    "no password for the member: give it on stdin with --password-stdin";
+    "no terminal to ask for the member's password; pass it on stdin with --password-stdin";
 
-/// The password of a new tenant's admin: from stdin where that was asked for, else from the environment,
-/// else from a person at a terminal.
+/// Reads the password of a new tenant's admin: from stdin if the flag is given, else from the environment, else from a
+/// prompt.
 pub(super) async fn of_admin(from_stdin: bool) -> Result<SecretString, Failure> {
     if from_stdin && !io::stdin().is_terminal() {
         return read_line();
@@ -27,8 +27,7 @@ pub(super) async fn of_admin(from_stdin: bool) -> Result<SecretString, Failure> 
     if at_terminal() { prompt("the admin").await } else { Err(Failure::usage(NONE_GIVEN)) }
 }
 
-/// The password of a user who is made as a member: from stdin where that was asked for, else from a person
-/// at a terminal.
+/// Reads the password of a new user who becomes a member: from stdin if the flag is given, else from a prompt.
 pub(super) async fn of_member(from_stdin: bool) -> Result<SecretString, Failure> {
     if from_stdin && !io::stdin().is_terminal() {
         return read_line();
@@ -44,10 +43,10 @@ fn at_terminal() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks twice, since what is typed cannot be seen.
+/// Prompts twice, because the terminal does not show the input.
 async fn prompt(whose: &str) -> Result<SecretString, Failure> {
     let first = ask(&format!("Password for {whose}: ")).await?;
-    let second = ask("The same again: ").await?;
+    let second = ask("Repeat the password: ").await?;
     if first.expose_secret() == second.expose_secret() {
         Ok(first)
     } else {
@@ -58,7 +57,7 @@ async fn prompt(whose: &str) -> Result<SecretString, Failure> {
 async fn ask(question: &str) -> Result<SecretString, Failure> {
     let failed = Failure::io("write to the terminal");
     write!(io::stderr(), "{question}").map_err(failed)?;
-    // Until this is dropped, so after Ctrl-C too: hence no blocking wait here.
+    // Dropping this shows input again, also after Ctrl-C; a blocking wait here would prevent that.
     let hidden = Hidden::start()?;
     let line = tokio::select! {
         line = tokio::task::spawn_blocking(read_line) => {
@@ -71,7 +70,7 @@ async fn ask(question: &str) -> Result<SecretString, Failure> {
     line
 }
 
-/// The first line of stdin, without its end. Reads no further than a password can be long.
+/// Reads the first line of stdin, without its line end, up to the maximum length of a password.
 fn read_line() -> Result<SecretString, Failure> {
     let longest = u64::try_from(PASSWORD_MAX).unwrap_or(u64::MAX).saturating_add(3);
     let mut line = String::with_capacity(PASSWORD_MAX + 3);
@@ -84,9 +83,9 @@ fn read_line() -> Result<SecretString, Failure> {
     Ok(SecretString::from(text.strip_suffix('\r').unwrap_or(text)))
 }
 
-/// A terminal that does not show what is typed, for as long as this lives.
+/// Hides the input of the terminal until it is dropped.
 ///
-/// By `stty`, which every Unix has: the calls behind it are unsafe, and unsafe code stays in one file.
+/// Runs `stty`, which every Unix has: the system calls need unsafe code, which is confined to one file.
 struct Hidden;
 
 impl Hidden {
@@ -94,7 +93,9 @@ impl Hidden {
         if stty("-echo") {
             Ok(Self)
         } else {
-            Err(Failure::Other("cannot hide what is typed: give the password on stdin".to_owned()))
+            Err(Failure::Other(
+                "cannot hide the input of the terminal; pass the password on stdin".to_owned(),
+            ))
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `serve`: starts the server, says where it is, and stops it in order.
+//! `serve`: starts the server, prints its address, and stops it gracefully.
 //!
-//! The first signal lets running requests finish, the second stops at once. What was committed is safe
-//! either way.
+//! After the first signal running requests are completed; a second one stops the server at once. Committed data is
+//! safe in both cases.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -15,11 +15,11 @@ use super::{Exit, Failure, output};
 use crate::app::{App, FirstStart, Options};
 use crate::config::Settings;
 
-/// What the pools and an embedded server get to stop in, once the requests are done. With the default
-/// `http.shutdown_timeout` the whole stop takes less than the ten seconds that container engines wait.
-const LAST_STEPS: Duration = Duration::from_millis(1500);
+/// How long the pools and an embedded server have to stop after the requests are done. With the default
+/// `http.shutdown_timeout`, the whole stop takes less than the ten seconds that container engines wait.
+const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// The body of the example call, as in the set-up's documentation.
+/// The body of the example request, as documented.
 const EXAMPLE_TENANT: &str = r#"{"name":"Acme Corp","slug":"acme-corp","adminEmail":"admin@acme.com","adminPassword":"SecurePass123!","adminFirstName":"Acme","adminLastName":"Admin"}"#;
 
 pub(super) async fn run(settings: Settings) -> Result<Exit, Failure> {
@@ -30,13 +30,13 @@ pub(super) async fn run(settings: Settings) -> Result<Exit, Failure> {
     };
     output::data(&format!("listening on http://{}", app.addr()))?;
     welcome(&settings, app.addr(), &app.backend().first_start);
-    serve_until_stopped(app, &mut stops, settings.http.shutdown_timeout + LAST_STEPS).await
+    serve_until_stopped(app, &mut stops, settings.http.shutdown_timeout + CLEANUP_TIMEOUT).await
 }
 
 async fn serve_until_stopped(
     app: App,
     stops: &mut StopSignals,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Exit, Failure> {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut serving = std::pin::pin!(app.run_until_stopped(async {
@@ -47,19 +47,19 @@ async fn serve_until_stopped(
         outcome = &mut serving => return outcome.map(|()| Exit::Done).map_err(failed),
         () = stops.next() => {}
     }
-    tracing::info!("stopping: running requests may finish; a second signal stops at once");
+    tracing::info!("stopping after running requests; send a second signal to stop at once");
     drop(stop);
     tokio::select! {
         outcome = &mut serving => outcome.map(|()| Exit::Done).map_err(failed),
-        () = stops.next() => Err(Failure::Other("stopped at once, by a second signal".to_owned())),
-        () = tokio::time::sleep(patience) => {
-            tracing::warn!("the last steps took too long and were left to the operating system");
+        () = stops.next() => Err(Failure::Other("stopped at once by a second signal".to_owned())),
+        () = tokio::time::sleep(timeout) => {
+            tracing::warn!("the cleanup took too long; the process exits without it");
             Ok(Exit::Done)
         }
     }
 }
 
-/// The two signals that mean *stop*, from Ctrl-C and from whoever runs services.
+/// The two signals that stop the server: SIGINT (Ctrl-C) and SIGTERM (a service manager).
 struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
@@ -82,18 +82,18 @@ impl StopSignals {
     }
 }
 
-/// Tells whoever started it what there is now. A log that machines read gets the places and no secret:
-/// it is kept, and by others.
+/// Prints where the secrets are and how to create a tenant. A JSON log gets the paths but no secret, because logs are
+/// stored and read elsewhere.
 fn welcome(settings: &Settings, addr: SocketAddr, first: &FirstStart) {
     if !settings.log.json {
         output::say(&notice(settings, addr, first));
         return;
     }
     if let Some((path, _)) = &first.root_token {
-        tracing::info!(path = %path.display(), "the root token is kept in a file");
+        tracing::info!(path = %path.display(), "the root token is in a file");
     }
     if let Some((path, ..)) = &first.admin {
-        tracing::info!(path = %path.display(), "the admin's password is kept in a file");
+        tracing::info!(path = %path.display(), "the admin's password is in a file");
     }
 }
 
@@ -106,17 +106,17 @@ fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
         (Some((path, new)), _) => {
             line("root token", &format!("in {}", absolute(path)));
             if let Some(token) = new {
-                line("", &format!("{} (new, shown this once)", token.expose()));
+                line("", &format!("{} (new; not shown again)", token.expose()));
             }
         }
         (None, Some(_)) => line("root token", "as set in ROWHOUSE_ROOT_TOKEN"),
-        (None, None) => line("root token", "none is set"),
+        (None, None) => line("root token", "not set"),
     }
     match (&first.admin, &settings.admin) {
         (Some((path, email, new)), _) => {
             line("admin", &format!("{email}, password in {}", absolute(path)));
             if let Some(password) = new {
-                line("", &format!("{} (new, shown this once)", password.expose()));
+                line("", &format!("{} (new; not shown again)", password.expose()));
             }
         }
         (None, Some(admin)) => {
@@ -132,8 +132,8 @@ fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
     text
 }
 
-/// The call that creates a tenant. The token comes from its file when the line runs, so that it stays out
-/// of the terminal's history.
+/// Returns a command that creates a tenant. It reads the token from its file when it runs, so that the shell's history
+/// does not contain it.
 fn example(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
     let mut text = String::new();
     let token = match (&first.root_token, &settings.root_token) {
@@ -161,13 +161,13 @@ fn example(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String 
     text
 }
 
-/// The path as it is from every folder.
+/// Returns the absolute form of a path.
 fn absolute(path: &Path) -> String {
     let whole = std::path::absolute(path);
     whole.as_deref().unwrap_or(path).display().to_string()
 }
 
-/// A word that a shell reads as it is, also inside `"$(..)"`.
+/// Quotes a word for a shell, also inside `"$(..)"`.
 fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

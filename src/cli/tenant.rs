@@ -1,4 +1,4 @@
-//! `tenant`: create, list, show; and how every verb names a tenant and shows one. What changes a tenant is in
+//! `tenant`: create, list, show; and how every verb names and shows a tenant. The verbs that change a tenant are in
 //! [`super::lifecycle`].
 
 use clap::Args;
@@ -33,27 +33,26 @@ struct TenantView {
     schema: String,
 }
 
-/// Which tenant.
+/// The tenant of a command.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Which {
-    /// Its slug or its id
+    /// The slug or the id of the tenant
     tenant: Option<String>,
-    /// Instead: what your own system calls it
+    /// The id of the tenant in your own system, instead of its slug or id
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
 }
 
-/// A tenant as it was named, in good form.
+/// The validated name of a tenant.
 pub(super) enum Named {
-    /// By its slug or its id.
+    /// The slug or the id.
     Tenant(String),
-    /// By what its maker's own system calls it.
+    /// The id in the caller's own system.
     ExternalId(ExternalId),
 }
 
-/// All that there is to see of a tenant from outside, as programs read it; the names are those of the HTTP
-/// API, in this command line's case.
+/// A tenant with all its public data, as programs read it; the names are those of the HTTP API in camel case.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RecordView {
@@ -74,21 +73,21 @@ pub(super) struct RecordView {
     schema: String,
 }
 
-/// What became of a wish for a tenant.
+/// The result of `tenant create`.
 #[derive(Debug, Serialize)]
 struct ProvisionedView {
     id: String,
     name: String,
     slug: String,
-    /// Whether it was made by an earlier call with the same key.
+    /// Whether an earlier call with the same key created it.
     replayed: bool,
 }
 
-pub(super) async fn create(settings: &Settings, wish: CreateTenant) -> Result<Exit, Failure> {
-    let output = wish.output;
-    let wish = read_wish(wish).await?;
+pub(super) async fn create(settings: &Settings, command: CreateTenant) -> Result<Exit, Failure> {
+    let output = command.output;
+    let command = read_command(command).await?;
     let made = output::on_backend(Purpose::Operate, settings, async |backend| {
-        Ok(backend.services.provisioning.provision(&backend.operator(), wish).await?)
+        Ok(backend.services.provisioning.provision(&backend.operator(), command).await?)
     })
     .await?;
     let view = ProvisionedView::from(made);
@@ -97,31 +96,32 @@ pub(super) async fn create(settings: &Settings, wish: CreateTenant) -> Result<Ex
         output::table(None, rows.map(|(key, value)| vec![key.to_owned(), value.clone()]))
     })?;
     if view.replayed && !output.json {
-        output::say("made by an earlier call with the same idempotency key");
+        output::say("created by an earlier call with the same idempotency key");
     }
     Ok(Exit::Done)
 }
 
-/// Reads the arguments, and names everything that is wrong with them before a password is asked for.
-async fn read_wish(wish: CreateTenant) -> Result<ProvisionTenant, Failure> {
+/// Parses the arguments and reports every invalid one before it reads a password.
+async fn read_command(command: CreateTenant) -> Result<ProvisionTenant, Failure> {
     let mut arguments = Arguments::default();
-    let name = arguments.read("--name", &wish.name, TenantName::parse);
-    let slug = arguments.read("--slug", &wish.slug, Slug::parse);
-    let email = arguments.read("--admin-email", &wish.admin_email, Email::parse);
+    let name = arguments.read("--name", &command.name, TenantName::parse);
+    let slug = arguments.read("--slug", &command.slug, Slug::parse);
+    let email = arguments.read("--admin-email", &command.admin_email, Email::parse);
     let first_name =
-        arguments.read("--admin-first-name", &wish.admin_first_name, PersonName::parse);
-    let last_name = arguments.read("--admin-last-name", &wish.admin_last_name, PersonName::parse);
-    if let Some(key) = &wish.idempotency_key {
+        arguments.read("--admin-first-name", &command.admin_first_name, PersonName::parse);
+    let last_name =
+        arguments.read("--admin-last-name", &command.admin_last_name, PersonName::parse);
+    if let Some(key) = &command.idempotency_key {
         arguments.read("--idempotency-key", key, idempotency_key);
     }
     let names = || Some((name?, slug?, email?, first_name?, last_name?));
     let (name, slug, email, first_name, last_name) = arguments.finish(names())?;
-    let given = password::of_admin(wish.admin_password_stdin).await?;
+    let given = password::of_admin(command.admin_password_stdin).await?;
     let mut arguments = Arguments::default();
     let password = arguments.read("the admin's password", given.expose_secret(), Password::parse);
     let password = arguments.finish(password)?;
     let admin = Admin::NewOrExisting(NewAdmin { email, password, first_name, last_name });
-    let idempotency_key = wish.idempotency_key;
+    let idempotency_key = command.idempotency_key;
     Ok(ProvisionTenant { idempotency_key, ..ProvisionTenant::new(name, slug, admin) })
 }
 
@@ -154,7 +154,7 @@ pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Fa
         ]
     };
     let header = ["SLUG", "ID", "STATUS", "CREATED AT", "NAME"];
-    output::print_list(output, &views, &header, row, "there are no tenants yet")?;
+    output::print_list(output, &views, &header, row, "no tenants")?;
     Ok(Exit::Done)
 }
 
@@ -171,17 +171,17 @@ pub(super) async fn show(
     Ok(Exit::Done)
 }
 
-/// Reads how the command line names a tenant. An id first: a UUID has the form of a slug, too.
+/// Parses a slug or an id. An id is tried first, because a UUID is also a valid slug.
 pub(super) fn tenant_ref(given: &str) -> Result<TenantRef, Failure> {
     if let Ok(id) = given.parse() {
         return Ok(TenantRef::Id(TenantId::new(id)));
     }
-    Slug::parse(given)
-        .map(TenantRef::Slug)
-        .map_err(|_rule| Failure::usage(format!("{given:?} is neither a tenant's slug nor an id")))
+    Slug::parse(given).map(TenantRef::Slug).map_err(|_rule| {
+        Failure::usage(format!("{given:?} is neither the slug nor the id of a tenant"))
+    })
 }
 
-/// Says which tenant there is not.
+/// Names the tenant in a "not found" error.
 pub(super) fn not_found(error: Error, tenant: &str) -> Failure {
     match error {
         Error::NotFound(Noun::Tenant) => Failure::Other(format!("no such tenant: {tenant}")),
@@ -190,7 +190,7 @@ pub(super) fn not_found(error: Error, tenant: &str) -> Failure {
 }
 
 impl Which {
-    /// Reads the arguments, before anything is opened.
+    /// Parses the arguments, before a database is opened.
     pub(super) fn read(&self) -> Result<Named, Failure> {
         match (&self.tenant, &self.external_id) {
             (_, Some(id)) => {
@@ -202,14 +202,14 @@ impl Which {
                 tenant_ref(tenant)?;
                 Ok(Named::Tenant(tenant.clone()))
             }
-            // The grammar lets no such call through.
-            (None, None) => Err(Failure::usage("name a tenant")),
+            // The argument group requires one of them.
+            (None, None) => Err(Failure::usage("pass a tenant")),
         }
     }
 }
 
 impl Named {
-    /// The name as it was given.
+    /// Returns the name as it was given.
     pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Tenant(tenant) => tenant,
@@ -217,8 +217,8 @@ impl Named {
         }
     }
 
-    /// Finds the tenant. A change goes on by the id that is found: between two steps somebody may rename one
-    /// tenant and give its slug to another.
+    /// Finds the tenant. A change continues with its id, because another process can rename the tenant and give its
+    /// slug to another one in between.
     pub(super) async fn find(&self, backend: &Backend) -> Result<TenantRecord, Failure> {
         let (registry, ctx) = (&backend.services.registry, backend.operator());
         let found = match self {
@@ -230,7 +230,7 @@ impl Named {
 }
 
 impl RecordView {
-    /// For people: what there is to tell, and not the settings, which may be large and secret.
+    /// Formats the tenant for people, without the settings, which can be large and secret.
     pub(super) fn table(&self) -> String {
         let rows = [
             ("id", Some(self.id.clone())),
@@ -243,8 +243,8 @@ impl RecordView {
             ("purge after", self.purge_after.map(output::time)),
             ("schema", Some(self.schema.clone())),
         ];
-        let told = |(key, value): (&str, Option<String>)| Some(vec![key.to_owned(), value?]);
-        output::table(None, rows.into_iter().filter_map(told))
+        let present = |(key, value): (&str, Option<String>)| Some(vec![key.to_owned(), value?]);
+        output::table(None, rows.into_iter().filter_map(present))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::domain::error::{Error, Noun};
 use crate::domain::names::TokenId;
 use crate::service::tokens::{NewToken, Token};
 
-/// A token as programs read it: everything but the token itself, except when it is made.
+/// A token as programs read it; the secret itself only when it is created.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TokenView {
@@ -35,23 +35,23 @@ struct TokenView {
     revoked_at: Option<OffsetDateTime>,
 }
 
-pub(super) async fn create(settings: &Settings, wish: CreateToken) -> Result<Exit, Failure> {
-    let output = wish.output;
-    let which = wish.tenant.as_deref().map(tenant_ref).transpose()?;
+pub(super) async fn create(settings: &Settings, command: CreateToken) -> Result<Exit, Failure> {
+    let output = command.output;
+    let which = command.tenant.as_deref().map(tenant_ref).transpose()?;
     let (token, secret) = output::on_backend(Purpose::Operate, settings, async |backend| {
         let ctx = backend.operator();
         let tenant = match &which {
             Some(which) => {
                 let found = backend.services.tenants.read(&ctx, which).await;
-                let named = wish.tenant.as_deref().unwrap_or_default();
+                let named = command.tenant.as_deref().unwrap_or_default();
                 Some(found.map_err(|error| not_found(error, named))?.id)
             }
             None => None,
         };
         let new = NewToken {
-            name: wish.name,
-            permissions: wish.permissions,
-            expires_at: wish.expires.map(|lifetime| end(ctx.now, lifetime)).transpose()?,
+            name: command.name,
+            permissions: command.permissions,
+            expires_at: command.expires.map(|lifetime| expiry(ctx.now, lifetime)).transpose()?,
             tenant,
         };
         Ok(backend.services.tokens.create(&ctx, new).await?)
@@ -66,18 +66,18 @@ pub(super) async fn create(settings: &Settings, wish: CreateToken) -> Result<Exi
     output::data(secret.expose())?;
     let until = view
         .expires_at
-        .map_or_else(|| "for ever".to_owned(), |end| format!("until {}", output::time(end)));
-    output::say(&format!("token {} is good {until}; it is shown this once", view.id));
+        .map_or_else(|| "without expiry".to_owned(), |end| format!("until {}", output::time(end)));
+    output::say(&format!("token {} is valid {until}; it cannot be shown again", view.id));
     Ok(Exit::Done)
 }
 
-/// When a token ends that is made now.
-fn end(now: OffsetDateTime, lifetime: std::time::Duration) -> Result<OffsetDateTime, Failure> {
+/// Returns when a token created now expires.
+fn expiry(now: OffsetDateTime, lifetime: std::time::Duration) -> Result<OffsetDateTime, Failure> {
     time::Duration::try_from(lifetime)
         .ok()
         .filter(|lifetime| lifetime.is_positive())
         .and_then(|lifetime| now.checked_add(lifetime))
-        .ok_or_else(|| Failure::usage("--expires must be a length of time, such as 12h, 30d or 1y"))
+        .ok_or_else(|| Failure::usage("--expires must be a duration, such as 12h, 30d or 1y"))
 }
 
 pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
@@ -104,7 +104,7 @@ pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Fa
     };
     let header =
         ["ID", "TOKEN", "PERMISSIONS", "TENANT", "EXPIRES AT", "LAST USED AT", "REVOKED", "NAME"];
-    output::print_list(output, &views, &header, row, "there are no tokens yet")?;
+    output::print_list(output, &views, &header, row, "no tokens")?;
     Ok(Exit::Done)
 }
 

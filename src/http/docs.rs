@@ -1,5 +1,5 @@
-//! A page to read the OpenAPI document on, and to try it out: Swagger UI, out of the program itself. It asks
-//! nobody but this server, and its policy keeps it to that.
+//! A page that shows the OpenAPI document and sends requests: Swagger UI, built into the program. It contacts only
+//! this server, and its content security policy enforces that.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,17 +11,16 @@ use super::native::{ErrorBody, Problem};
 use crate::domain::error::{Error, Noun, Result};
 use crate::http::Mount;
 
-/// Scripts and data from this server alone; the page sets styles on its elements, and has icons within its
-/// style sheet. Nobody may frame it.
+/// Allows scripts and data from this server only. The page sets inline styles and has icons in its style sheet. No
+/// other page can frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// The files come with the program; a new one may bring others under the same names.
+/// How long the files are cached: a new version of the program can have other files under the same names.
 const CACHED: &str = "public, max-age=3600";
 
-/// What the page is told: where the document is, as seen from the page, and that nobody else is asked what
-/// they think of it.
+/// The settings of the page: the document's path relative to the page, and no external validator.
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     Arc::new(Config::new(["openapi.json"]).validator_url("none").use_base_layout())
 });
@@ -31,13 +30,13 @@ pub fn mount(routes: &mut Mount<'_>) {
     routes.service(page).service(file);
 }
 
-/// This document, to read and to try out.
+/// Returns a page that shows this document and sends requests.
 #[utoipa::path(tag = "operations", operation_id = "docs",
-    responses((status = 200, description = "A page", body = String, content_type = "text/html")))]
+    responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 #[get("/docs")]
 async fn page() -> Result<HttpResponse, Problem> {
     let (bytes, media) = asset("index.html")?;
-    // Its files are named beside it; seen from here they are a folder further down.
+    // The page refers to its files in its own folder; this path is one level above it.
     let html = String::from_utf8_lossy(&bytes);
     let html = html.replace("=\"./", "=\"docs/").replace("=\"index.css", "=\"docs/index.css");
     Ok(HttpResponse::Ok()
@@ -46,14 +45,14 @@ async fn page() -> Result<HttpResponse, Problem> {
         .body(html))
 }
 
-/// What that page is made of.
+/// Returns a file of that page.
 #[utoipa::path(tag = "operations", operation_id = "docsFile",
-    params(("file" = String, Path, description = "Its name")),
+    params(("file" = String, Path, description = "The name of the file")),
     responses(
         (status = 200, description = "The file", content(
             (String = "text/css"), (String = "text/javascript"), (String = "text/html"), (String = "image/png"),
         )),
-        (status = 404, description = "There is no such file", body = ErrorBody),
+        (status = 404, description = "No such file", body = ErrorBody),
     ))]
 #[get("/docs/{file}")]
 async fn file(name: web::Path<String>) -> Result<HttpResponse, Problem> {
@@ -65,7 +64,7 @@ async fn file(name: web::Path<String>) -> Result<HttpResponse, Problem> {
         .body(bytes))
 }
 
-/// A file of Swagger UI, and its media type.
+/// Returns a file of Swagger UI and its media type.
 fn asset(name: &str) -> Result<(Vec<u8>, String)> {
     let found = utoipa_swagger_ui::serve(name, Arc::clone(&CONFIG))
         .map_err(|error| Error::internal("read a file of the documentation", error.to_string()))?;

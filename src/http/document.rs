@@ -1,31 +1,37 @@
-//! The OpenAPI document: what the handlers say of themselves, and what every route may answer besides.
+//! The OpenAPI document: what the handlers describe, and the errors that many operations share.
 //!
-//! A handler documents the answers that are its own. That a body is too large, that somebody comes too
-//! often, that the database is away or that we are at fault may happen on every route, in the form of the
-//! dialect; it is written in here, so that no handler can forget it.
+//! A handler documents the responses that are its own. A missing credential, a body that is too large, too many
+//! requests, an unavailable database and an internal error can be the answer of any operation, in the form of its
+//! dialect; they are added here, so that no handler can forget them.
+
+use std::borrow::Cow;
 
 use actix_web::http::header::RETRY_AFTER;
-use utoipa::OpenApi;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::{OpenApi, ToSchema};
 
-use super::{Mount, control, databunker, extract, reten, webfluss};
+use super::{Mount, control, databunker, extract, native, reten, webfluss};
 
-/// The document that describes all routes; the routes themselves are collected as they are mounted.
+/// The document without its operations, which are collected as the routes are mounted.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Rowhouse",
-        description = "A schema-per-tenant SaaS backend for PostgreSQL. Tenants are made whole or not at all."
+        description = "A schema-per-tenant SaaS backend for PostgreSQL. A tenant is created completely or not at all."
     ),
+    // Most operations refer to these through `IntoResponses`, which does not add the schema.
+    components(schemas(
+        native::ErrorBody, control::ProblemBody, databunker::ErrorBody, webfluss::ErrorBody,
+    )),
     modifiers(&Credentials),
 )]
 struct ApiDoc;
 
-/// The ways to say who is calling.
+/// Adds the kinds of credentials.
 struct Credentials;
 
 impl utoipa::Modify for Credentials {
@@ -40,7 +46,7 @@ impl utoipa::Modify for Credentials {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         let key = ApiKeyValue::with_description(
             extract::API_KEY_HEADER,
-            "An API key (`rtn_sk_..`), which works in one tenant; good wherever an operation names it, with what its maker may do in that tenant.",
+            "An API key (`rtn_sk_..`), which works in one tenant; accepted where an operation lists it. It has no permission that its creator lacks there.",
         );
         components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
         let xtoken = ApiKeyValue::new("X-Bunker-Token");
@@ -50,10 +56,10 @@ impl utoipa::Modify for Credentials {
     }
 }
 
-/// The operations that refuse an API key: what one made would stay when it is revoked.
-const MAKE_CREDENTIALS: [&str; 2] = ["ControlCreateToken", "RetenCreateApiKey"];
+/// The operations that refuse an API key: a credential that a key created would outlive the key's revocation.
+const CREATE_CREDENTIALS: [&str; 2] = ["ControlCreateToken", "RetenCreateApiKey"];
 
-/// The OpenAPI document of all routes.
+/// Returns the OpenAPI document of all routes.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = ApiDoc::openapi();
@@ -66,52 +72,23 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// The schema and the media type of the errors of the dialect that a path belongs to, as
+/// Returns the schema and the media type of the errors of the dialect that a path belongs to, as
 /// [`refuse`](super::refuse) answers them.
-fn error_form(path: &str) -> (&'static str, &'static str) {
+fn error_form(path: &str) -> (Cow<'static, str>, &'static str) {
     if control::owns(path) {
-        ("ProblemBody", "application/problem+json")
+        (control::ProblemBody::name(), control::PROBLEM_JSON)
     } else if databunker::owns(path) {
-        ("DatabunkerError", "application/json")
+        (databunker::ErrorBody::name(), "application/json")
     } else if webfluss::owns(path) {
-        ("WebflussError", "application/json")
+        (webfluss::ErrorBody::name(), "application/json")
     } else {
-        ("ErrorBody", "application/json")
+        (native::ErrorBody::name(), "application/json")
     }
 }
 
-/// Writes in what every route may answer, unless its handler says it in its own words.
+/// Adds what an operation shares with others of its dialect. What its handler describes itself stays.
 fn complete(path: &str, operation: &mut Operation) {
-    let too_large = if databunker::owns(path) { "400" } else { "413" };
-    let mut common = vec![
-        ("429", "Too many requests; Retry-After says when to come back"),
-        ("500", "Our fault; X-Request-Id leads to the cause in the log"),
-        ("503", "Not available right now; Retry-After says when to come back"),
-    ];
-    if operation.request_body.is_some() {
-        if !databunker::owns(path) {
-            common.push(("408", "The body did not come in time"));
-        }
-        common.push((too_large, "The body is larger than the server reads"));
-    }
-    if databunker::owns(path) && operation.security.is_some() {
-        common.extend([
-            ("400", "A parameter is missing or has an incorrect format"),
-            ("403", "Access denied"),
-            ("404", "There is no such tenant"),
-        ]);
-        operation.parameters.get_or_insert_with(Vec::new).push(RefOr::T(tenant_header()));
-    }
-    also_by_api_key(operation);
-    for parameter in operation.parameters.iter_mut().flatten() {
-        if let RefOr::T(parameter) = parameter {
-            not_null(parameter);
-        }
-    }
-    if let Some(RefOr::T(body)) = &mut operation.request_body {
-        body.content.values_mut().for_each(only_form);
-    }
-    for (status, description) in common {
+    for (status, description) in shared_errors(path, operation) {
         let response = || {
             let mut response = error(path, description);
             if matches!(status, "429" | "503") {
@@ -121,18 +98,61 @@ fn complete(path: &str, operation: &mut Operation) {
         };
         operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
     }
+    if databunker::owns(path) && operation.security.is_some() {
+        operation.parameters.get_or_insert_with(Vec::new).push(RefOr::T(tenant_header()));
+    }
+    accept_api_key(operation);
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            not_null(parameter);
+        }
+    }
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.content.values_mut().for_each(only_form);
+    }
 }
 
-/// Whoever may show a bearer token may show an API key instead, since all routes read both by the same
-/// [`identify`](extract::identify); but not where a credential is made.
-fn also_by_api_key(operation: &mut Operation) {
+/// Returns the status and the description of each error that an operation shares with others of its dialect.
+fn shared_errors(path: &str, operation: &Operation) -> Vec<(&'static str, &'static str)> {
+    let takes_body = operation.request_body.is_some();
+    let takes_credential = operation.security.is_some();
+    let mut errors = vec![
+        ("429", "Too many requests; Retry-After says when to try again"),
+        ("500", "Internal server error; X-Request-Id identifies the request in the log"),
+        ("503", "Temporarily unavailable; Retry-After says when to try again"),
+    ];
+    if databunker::owns(path) {
+        // This dialect answers 400 where the others answer 408 and 413, and 403 where they answer 401.
+        let invalid = if takes_body {
+            "A parameter is missing or has an incorrect format, or the body is too large"
+        } else {
+            "A parameter is missing or has an incorrect format"
+        };
+        if takes_credential {
+            errors.extend([("400", invalid), ("403", "Access denied"), ("404", "No such tenant")]);
+        }
+        return errors;
+    }
+    if takes_body {
+        errors.push(("408", "The body was not received in time"));
+        errors.push(("413", "The body is larger than the server accepts"));
+    }
+    if takes_credential {
+        errors.push(("401", "No valid credential"));
+    }
+    errors
+}
+
+/// Documents that an operation that takes a bearer token takes an API key instead: all routes read both with
+/// [`identify`](extract::identify). An operation that creates a credential takes none.
+fn accept_api_key(operation: &mut Operation) {
     let none = || std::iter::empty::<String>();
     let bearer = SecurityRequirement::new("bearer", none());
-    let makes_credential =
-        operation.operation_id.as_deref().is_some_and(|id| MAKE_CREDENTIALS.contains(&id));
+    let creates_credential =
+        operation.operation_id.as_deref().is_some_and(|id| CREATE_CREDENTIALS.contains(&id));
     if let Some(security) = &mut operation.security
         && security.contains(&bearer)
-        && !makes_credential
+        && !creates_credential
     {
         security.push(SecurityRequirement::new("apiKey", none()));
     }
@@ -144,7 +164,7 @@ fn error(path: &str, description: &str) -> Response {
     ResponseBuilder::new().description(description).content(media, content).build()
 }
 
-/// A parameter that may be left out is never null: there is no way to write it.
+/// Removes null from the types of an optional parameter: a query string and a header cannot carry it.
 fn not_null(parameter: &mut Parameter) {
     if let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
         && let SchemaType::Array(types) = &mut schema.schema_type
@@ -156,7 +176,7 @@ fn not_null(parameter: &mut Parameter) {
     }
 }
 
-/// A body that may be left out is never null either.
+/// Removes null from the forms of an optional body, which is absent instead.
 fn only_form(content: &mut RefOr<Content>) {
     if let RefOr::T(Content { schema: Some(schema), .. }) = content
         && let RefOr::T(Schema::OneOf(any)) = schema
@@ -167,24 +187,24 @@ fn only_form(content: &mut RefOr<Content>) {
     }
 }
 
-/// Names the tenant that a call of Databunker's dialect works in.
+/// Returns the header that names the tenant of a call in Databunker's dialect.
 fn tenant_header() -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String).build();
     ParameterBuilder::new()
         .name("X-Bunker-Tenant")
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some("The tenant, by name; the credential's own where none is said"))
+        .description(Some("The name of the tenant; default: the credential's own tenant"))
         .schema(Some(text))
         .build()
 }
 
 fn seconds() -> Header {
     let whole = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_i64)).build();
-    HeaderBuilder::new().schema(Some(whole)).description(Some("Seconds")).build()
+    HeaderBuilder::new().schema(Some(whole)).description(Some("Seconds to wait")).build()
 }
 
-/// The operations of a path.
+/// Returns the operations of a path.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch]
         .into_iter()

@@ -8,7 +8,7 @@ use super::Site;
 use super::native::ErrorBody;
 use crate::http::Mount;
 
-/// Readers ask again every few minutes, and so learn of a new key long before an old one goes.
+/// Verifiers fetch the keys again every few minutes, so they know a new key long before an old one is removed.
 const JWKS_CACHE: (&str, &str) = ("Cache-Control", "public, max-age=300");
 
 /// Mounts the routes of this file.
@@ -16,7 +16,7 @@ pub fn mount(routes: &mut Mount<'_>) {
     routes.service(healthz).service(readyz).service(metrics).service(openapi).service(jwks);
 }
 
-/// All is well.
+/// The server is healthy.
 #[derive(Serialize, ToSchema)]
 struct Healthy {
     /// Always `ok`.
@@ -26,17 +26,17 @@ struct Healthy {
 
 const HEALTHY: Healthy = Healthy { status: "ok" };
 
-/// All is not well.
+/// The server is not ready.
 #[derive(Serialize, ToSchema)]
 struct Unready {
     /// Always `unavailable`.
     #[schema(pattern = "^unavailable$")]
     status: &'static str,
-    /// What is missing, for people.
+    /// What is not ready, for people.
     reason: &'static str,
 }
 
-/// Why it does not serve: it knows a reason, or it could not even find out in time.
+/// Why the server is not ready: a known reason, or an error because the check itself did not end in time.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the answer in the OpenAPI document")]
 #[serde(untagged)]
@@ -52,17 +52,17 @@ struct KeySet {
     keys: Vec<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// The process is alive.
+/// Reports that the process is alive.
 #[utoipa::path(tag = "operations", responses((status = 200, description = "The process is alive", body = Healthy)))]
 #[get("/healthz")]
 async fn healthz() -> impl Responder {
     web::Json(HEALTHY)
 }
 
-/// The process can serve: the database answers and its control plane is up to date.
+/// Reports whether the process can serve: the database answers and the control plane has this program's version.
 #[utoipa::path(tag = "operations", responses(
     (status = 200, description = "Ready", body = Healthy),
-    (status = 503, description = "The database is away, or its control plane is at another version", body = NotReady),
+    (status = 503, description = "The database does not answer, or the control plane has another version", body = NotReady),
 ))]
 #[get("/readyz")]
 async fn readyz(site: web::Data<Site>) -> HttpResponse {
@@ -79,7 +79,7 @@ async fn readyz(site: web::Data<Site>) -> HttpResponse {
         .json(Unready { status: "unavailable", reason })
 }
 
-/// What is counted, for Prometheus.
+/// Returns the metrics, for Prometheus.
 #[utoipa::path(tag = "operations", responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text")))]
 #[get("/metrics")]
 async fn metrics(site: web::Data<Site>) -> HttpResponse {
@@ -91,14 +91,14 @@ async fn metrics(site: web::Data<Site>) -> HttpResponse {
         .body(site.metrics.render())
 }
 
-/// This document.
-#[utoipa::path(tag = "operations", responses((status = 200, description = "The routes of this server", body = Object)))]
+/// Returns this document.
+#[utoipa::path(tag = "operations", responses((status = 200, description = "The OpenAPI document of this server", body = Object)))]
 #[get("/openapi.json")]
 async fn openapi(document: web::Data<utoipa::openapi::OpenApi>) -> impl Responder {
     web::Json(document)
 }
 
-/// The keys that access tokens are signed with.
+/// Returns the public keys that verify access tokens.
 #[utoipa::path(tag = "operations", responses((status = 200, description = "The keys", body = KeySet)))]
 #[get("/.well-known/jwks.json")]
 async fn jwks(site: web::Data<Site>) -> impl Responder {

@@ -28,6 +28,7 @@ pub mod limits;
 pub mod middleware;
 pub mod mount;
 pub mod native;
+mod responses;
 pub mod reten;
 mod routes;
 pub mod webfluss;

@@ -39,7 +39,7 @@ async fn events_are_listed_newest_first_and_a_truncated_list_says_so() {
     assert_eq!(list[1]["details"]["to"], "suspended");
     let cut = audit(&program, &["list", "--json", "--limit", "3"]).expect(0);
     assert_eq!(actions(&cut), all[..3]);
-    assert!(cut.stderr.contains("there are older ones"), "{cut:?}");
+    assert!(cut.stderr.contains("there are older events"), "{cut:?}");
 
     let (acme_id, other_id) = (acme.id.to_string(), other.id.to_string());
     let at = list[1]["createdAt"].as_str().expect("a time").to_owned();
@@ -83,7 +83,7 @@ async fn a_long_list_is_read_in_pages_and_is_complete() {
         .expect("events can be written");
     let list = audit(&program, &["list", "--json", "--limit", "2499"]).expect(0);
     assert_eq!(actions(&list).len(), 2499);
-    assert!(list.stderr.contains("there are older ones"), "{}", list.stderr);
+    assert!(list.stderr.contains("there are older events"), "{}", list.stderr);
     let list = audit(&program, &["list", "--json", "--limit", "100000"]).expect(0);
     assert_eq!((actions(&list).len(), list.stderr.as_str()), (2500, ""));
 }
@@ -99,7 +99,7 @@ async fn verify_reports_the_first_event_that_was_changed_or_removed() {
     assert_eq!(whole["broken"], Value::Null);
     let head = whole["head"].as_str().expect("there is a head");
     let report = audit(&program, &["verify"]).expect(0);
-    assert_eq!(report.stdout, format!("the chain of 3 events holds; its head is {head}\n"));
+    assert_eq!(report.stdout, format!("the chain of 3 events is intact; its head is {head}\n"));
 
     let sql = app.sql().await;
     sql.batch_execute("UPDATE audit_events SET actor = 'mallory' WHERE position = 2")

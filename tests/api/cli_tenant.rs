@@ -124,10 +124,7 @@ async fn a_deleted_tenant_can_be_restored_to_its_status_and_a_purged_one_cannot(
     let (app, program, acme) = fixture().await;
     tenant(&program, &["suspend", "acme"]).expect(0);
     let early = tenant(&program, &["purge", "acme", "--yes"]).expect(1);
-    assert_eq!(
-        early.stderr,
-        "rowhouse: tenant acme is not deleted: delete it before you purge it\n"
-    );
+    assert_eq!(early.stderr, "rowhouse: tenant acme is not deleted; delete it before purging it\n");
 
     let deleted = tenant(&program, &["delete", "acme", "--yes", "--json"]).expect(0).json();
     assert_eq!(deleted["status"], "deleting");
@@ -171,7 +168,7 @@ async fn a_destructive_command_without_a_terminal_needs_yes() {
             finish_with_open_stdin(program.command(binary, &["tenant", verb, "acme"])),
         ] {
             let ran = ran.expect(2);
-            assert!(ran.stderr.contains("give --yes") && ran.stdout.is_empty(), "{ran:?}");
+            assert!(ran.stderr.contains("pass --yes") && ran.stdout.is_empty(), "{ran:?}");
         }
     }
     assert_eq!(api_tenant(&app, "acme").await["status"], "suspended");

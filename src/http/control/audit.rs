@@ -1,4 +1,4 @@
-//! The audit trail: who did what to which tenant, newest first, and whether it is still what was written.
+//! Audit events: who did what to which tenant, and whether the recorded events are unchanged.
 
 use actix_web::{HttpResponse, get, post};
 use serde::Serialize;
@@ -6,62 +6,62 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use super::PROBLEM_JSON;
 use super::call::{Call, timestamp, write_cursor};
+use super::responses::{Forbidden, InvalidParameter, NoSuchTenant, Unexpected};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::Rule;
 use crate::domain::names::TenantId;
 use crate::http::Mount;
+use crate::http::responses::ViewAudit;
 use crate::service::audit::{Break, Entry, Filter, Verdict};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(list).service(verify);
 }
 
-/// An audit event, as this dialect answers it.
+/// An audit event.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventAnswer {
     id: uuid::Uuid,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
-    /// Who: `user:<id>`, `token:<id>`, `root` or `operator`.
+    /// The caller: `user:<id>`, `token:<id>`, `root` or `operator`.
     actor: String,
-    /// What, as `noun.verb`.
+    /// What the caller did, as `noun.verb`.
     action: String,
-    /// To which tenant; it may be gone.
+    /// The tenant concerned, which may no longer exist.
     tenant_id: Option<uuid::Uuid>,
-    /// Within which request.
+    /// The request that caused the event.
     request_id: String,
-    /// What else there is to say.
+    /// Details that depend on the action.
     #[schema(value_type = Object)]
     details: Value,
 }
 
-/// A part of the events.
+/// A page of audit events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventList {
     data: Vec<EventAnswer>,
-    /// Ask with it as `cursor` for what follows; null at the end.
+    /// The `cursor` of the next request; null on the last page.
     next_cursor: Option<String>,
 }
 
-/// The audit events that the caller may see, newest first.
+/// Lists the audit events that the caller can see, newest first.
 #[utoipa::path(tag = "control", operation_id = "ControlListAuditEvents", security(("bearer" = [])),
     params(
-        ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("actor" = Option<String>, Query, description = "By exactly this actor"),
-        ("action" = Option<String>, Query, description = "Of exactly this action"),
-        ("tenant" = Option<uuid::Uuid>, Query, description = "About the tenant with this id, also where it is gone"),
-        ("created_after" = Option<String>, Query, description = "At this time or later", format = "date-time"),
-        ("created_before" = Option<String>, Query, description = "Before this time", format = "date-time"),
+        ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
+        ("actor" = Option<String>, Query, description = "Only events of this actor"),
+        ("action" = Option<String>, Query, description = "Only events of this action"),
+        ("tenant" = Option<uuid::Uuid>, Query, description = "Only events of the tenant with this id, which may no longer exist"),
+        ("created_after" = Option<String>, Query, description = "Only events at this time or later", format = "date-time"),
+        ("created_before" = Option<String>, Query, description = "Only events before this time", format = "date-time"),
     ),
     responses(
-        (status = 200, description = "Events", body = EventList),
-        (status = 400, description = "A parameter is unknown or not valid", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "VIEW_AUDIT is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "A tenant that the caller may not know of", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page of events", body = EventList),
+        InvalidParameter, Forbidden<ViewAudit>, NoSuchTenant,
     ))]
 #[get("/control/v1/audit-events")]
 async fn list(call: Call) -> Answer {
@@ -85,28 +85,28 @@ async fn list(call: Call) -> Answer {
     }))
 }
 
-/// What a check of the chain of audit events found.
+/// The result of a check of the chain of audit events.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditVerification)]
 pub(super) struct VerificationAnswer {
-    /// Whether every event is what was sealed, in its place, to the end.
+    /// Whether the chain is complete and every event is unchanged since it was sealed.
     intact: bool,
-    /// How many events the chain has.
+    /// The number of events in the chain.
     event_count: i64,
-    /// The last seal, in hex; note it elsewhere to find a chain that was made anew.
+    /// The last seal, in hexadecimal. A copy of it kept elsewhere reveals a chain that was rebuilt.
     head: String,
-    /// The first place where the chain does not hold; null where it does.
+    /// The first position where the chain is broken; null if it is intact.
     #[schema(required)]
     broken: Option<BreakAnswer>,
 }
 
-/// Where and how a chain does not hold.
+/// Where and how a chain is broken.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditBreak)]
 pub(super) struct BreakAnswer {
-    /// The place in the chain, from 1.
+    /// The position in the chain, from 1.
     position: i64,
-    /// What is wrong there.
+    /// What is wrong at this position.
     fault: Fault,
 }
 
@@ -115,20 +115,19 @@ pub(super) struct BreakAnswer {
 #[schema(as = AuditFault)]
 #[serde(rename_all = "lowercase")]
 enum Fault {
-    /// It is gone.
+    /// The event is missing.
     Missing,
-    /// It is not what was sealed.
+    /// The event differs from what was sealed.
     Changed,
 }
 
-/// Checks the whole chain of audit events, after sealing what is not yet in it. A chain that does not hold
-/// is an answer, and no error.
+/// Seals the audit events that are not yet in the chain, then checks the whole chain. A broken chain is a result, not
+/// an error.
 #[utoipa::path(tag = "control", operation_id = "ControlVerifyAuditEvents", security(("bearer" = [])),
     responses(
-        (status = 200, description = "What was found", body = VerificationAnswer),
-        (status = 400, description = "The request holds what is not known here", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "VIEW_AUDIT is missing, or held in some tenants alone", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The result", body = VerificationAnswer),
+        Unexpected,
+        (status = 403, description = "VIEW_AUDIT is missing, or held in some tenants only", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/audit-events/verify")]
 async fn verify(call: Call) -> Answer {

@@ -5,19 +5,24 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use super::PROBLEM_JSON;
 use super::call::{Call, Fields, write_cursor};
+use super::responses::{
+    Forbidden, InvalidBody, InvalidParameter, LastAdmin, NoSuchMember, NoSuchTenant,
+};
 use super::{Answer, ProblemBody};
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{Email, Password, PersonName, UserId};
 use crate::domain::{Permission, Role};
 use crate::http::Mount;
+use crate::http::responses::ViewUsers;
 use crate::service::members::{Member, NewMember, NewPerson};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(list).service(add).service(set_role).service(remove);
 }
 
-/// The roles that a member can have; `SUPER_ADMIN` is held everywhere or not at all.
+/// The roles that a member can have; `SUPER_ADMIN` is a global role.
 const ROLES: &[&str] = &["ADMIN", "FDE", "VIEWER"];
 
 /// The role of a member.
@@ -25,15 +30,15 @@ const ROLES: &[&str] = &["ADMIN", "FDE", "VIEWER"];
 #[schema(rename_all = "UPPERCASE")]
 #[expect(dead_code, reason = "describes a field in the OpenAPI document")]
 pub(super) enum MemberRole {
-    /// Runs the tenant.
+    /// Administers the tenant.
     Admin,
-    /// Works inside it.
+    /// Reads and writes the tenant's data.
     Fde,
-    /// Looks, touches nothing.
+    /// Reads the tenant's data.
     Viewer,
 }
 
-/// A member, as this dialect answers it.
+/// A member of a tenant.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MemberAnswer {
     user_id: uuid::Uuid,
@@ -42,31 +47,31 @@ pub(super) struct MemberAnswer {
     last_name: String,
     #[schema(value_type = MemberRole)]
     role: Role,
-    /// Since when they are a member.
+    /// When the user became a member.
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
 }
 
-/// A part of the members.
+/// A page of members.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MemberList {
     data: Vec<MemberAnswer>,
-    /// Ask with it as `cursor` for what follows; null at the end.
+    /// The `cursor` of the next request; null on the last page.
     next_cursor: Option<String>,
 }
 
-/// What makes a member.
+/// The body that adds a member.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(untagged)]
 pub(super) enum MemberBody {
-    /// A user who is there.
+    /// An existing user.
     Existing(ExistingMemberBody),
-    /// A user who is made where the address has none; where it has one, that user stays as it is.
+    /// A new user. If a user with this e-mail address exists, that user is added unchanged.
     New(NewMemberBody),
 }
 
-/// A user who is there.
+/// An existing user.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
@@ -76,7 +81,7 @@ pub(super) struct ExistingMemberBody {
     role: MemberRole,
 }
 
-/// A user who is made.
+/// A new user.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
@@ -100,7 +105,7 @@ pub(super) struct NewMemberBody {
     last_name: String,
 }
 
-/// What changes a member.
+/// The body that changes a member.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
@@ -108,19 +113,16 @@ pub(super) struct MemberPatchBody {
     role: MemberRole,
 }
 
-/// The members of a tenant, those of longest standing first.
+/// Lists the members of a tenant, the earliest member first.
 #[utoipa::path(tag = "control", operation_id = "ControlListMember", security(("bearer" = [])),
     params(
-        ("tenant" = String, Path, description = "Its id or its slug"),
-        ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
+        ("tenant" = String, Path, description = "The id or the slug of the tenant"),
+        ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
     ),
     responses(
-        (status = 200, description = "Members", body = MemberList),
-        (status = 400, description = "A parameter is unknown or not valid", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "VIEW_USERS is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page of members", body = MemberList),
+        InvalidParameter, Forbidden<ViewUsers>, NoSuchTenant,
     ))]
 #[get("/control/v1/tenants/{tenant}/members")]
 async fn list(call: Call) -> Answer {
@@ -136,16 +138,15 @@ async fn list(call: Call) -> Answer {
     }))
 }
 
-/// Makes a user a member, and makes the user where there is none and the body says how.
+/// Adds a user to a tenant; creates the user if it does not exist and the body describes it.
 #[utoipa::path(tag = "control", operation_id = "ControlAddMember", security(("bearer" = [])), request_body = MemberBody,
-    params(("tenant" = String, Path, description = "Its id or its slug")),
+    params(("tenant" = String, Path, description = "The id or the slug of the tenant")),
     responses(
-        (status = 201, description = "The member", body = MemberAnswer),
-        (status = 400, description = "The body is not valid, or the address has no user", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MANAGE_MEMBERS is missing, or something that the role grants", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "A member already, or the tenant is being deleted", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 201, description = "The new member", body = MemberAnswer),
+        (status = 400, description = "The body is not valid, or no user has the e-mail address", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 403, description = "MANAGE_MEMBERS or a permission of the role is missing", body = ProblemBody, content_type = PROBLEM_JSON),
+        NoSuchTenant,
+        (status = 409, description = "The user is already a member, or the tenant is being deleted", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/tenants/{tenant}/members")]
 async fn add(call: Call) -> Answer {
@@ -160,16 +161,14 @@ async fn add(call: Call) -> Answer {
 /// Changes a member's role.
 #[utoipa::path(tag = "control", operation_id = "ControlSetRoleMember", security(("bearer" = [])), request_body = MemberPatchBody,
     params(
-        ("tenant" = String, Path, description = "Its id or its slug"),
-        ("user_id" = uuid::Uuid, Path, description = "Who"),
+        ("tenant" = String, Path, description = "The id or the slug of the tenant"),
+        ("user_id" = uuid::Uuid, Path, description = "The id of the user"),
     ),
     responses(
-        (status = 200, description = "The member as it is now", body = MemberAnswer),
-        (status = 400, description = "The body is not valid", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MANAGE_MEMBERS is missing, or something that either role grants", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such tenant or member", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The last admin stays, or the tenant is being deleted", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The changed member", body = MemberAnswer),
+        InvalidBody,
+        (status = 403, description = "MANAGE_MEMBERS or a permission of the old or the new role is missing", body = ProblemBody, content_type = PROBLEM_JSON),
+        NoSuchMember, LastAdmin,
     ))]
 #[patch("/control/v1/tenants/{tenant}/members/{user_id}")]
 async fn set_role(call: Call) -> Answer {
@@ -183,18 +182,16 @@ async fn set_role(call: Call) -> Answer {
     Ok(HttpResponse::Ok().json(MemberAnswer::from(member)))
 }
 
-/// Takes a user out of a tenant, at once. The user stays.
+/// Removes a member from a tenant, with immediate effect. The user itself is kept.
 #[utoipa::path(tag = "control", operation_id = "ControlRemoveMember", security(("bearer" = [])),
     params(
-        ("tenant" = String, Path, description = "Its id or its slug"),
-        ("user_id" = uuid::Uuid, Path, description = "Who"),
+        ("tenant" = String, Path, description = "The id or the slug of the tenant"),
+        ("user_id" = uuid::Uuid, Path, description = "The id of the user"),
     ),
     responses(
-        (status = 204, description = "No member any more"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MANAGE_MEMBERS is missing, or something that the role grants", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such tenant or member", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The last admin stays, or the tenant is being deleted", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 204, description = "The member is removed"),
+        (status = 403, description = "MANAGE_MEMBERS or a permission of the role is missing", body = ProblemBody, content_type = PROBLEM_JSON),
+        NoSuchMember, LastAdmin,
     ))]
 #[delete("/control/v1/tenants/{tenant}/members/{user_id}")]
 async fn remove(call: Call) -> Answer {

@@ -15,6 +15,7 @@ mod call;
 mod members;
 mod migrations;
 mod problem;
+mod responses;
 mod tenants;
 mod tokens;
 
@@ -22,6 +23,7 @@ use actix_web::HttpResponse;
 
 use crate::http::Mount;
 
+pub(super) use problem::PROBLEM_JSON;
 pub use problem::{FieldError, Problem, ProblemBody};
 
 /// Mounts the routes of this dialect.

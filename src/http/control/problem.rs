@@ -17,6 +17,9 @@ use crate::domain::operation::FleetProblem;
 use crate::http::middleware::current_request_id;
 use crate::http::retry_after_also_conflicts;
 
+/// The media type of an error (RFC 9457).
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
 /// An error on its way out, in this dialect's form.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -31,33 +34,33 @@ impl From<Error> for Problem {
 /// The body of an error (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemBody {
-    /// Names the kind of problem; `urn:rowhouse:problem:` and the code.
+    /// The URI of the kind of problem: `urn:rowhouse:problem:` and the code.
     #[serde(rename = "type")]
     kind: String,
     /// The kind of problem, for people.
     title: &'static str,
-    /// The HTTP status again.
+    /// The HTTP status code.
     status: u16,
     /// What happened this time, for people.
     detail: String,
     /// The kind of problem, for machines.
     code: &'static str,
-    /// Links the answer to the log.
+    /// The id of the request, which the log has too.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
-    /// Every bad field, where fields are bad.
+    /// Every invalid field; absent if no field is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
-    /// The permissions that the caller would need, where some are missing.
+    /// The permissions that the caller lacks; absent if none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<&'static str>,
 }
 
-/// One bad field.
+/// An invalid field.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ProblemField)]
 pub struct FieldError {
-    /// Where it is: a JSON pointer into the body, or `?` and the name of a query parameter.
+    /// The position of the field: a JSON pointer into the body, or `?` and the name of a query parameter.
     pointer: String,
     /// The rule that it breaks, for machines.
     code: &'static str,
@@ -81,7 +84,7 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let face = face(&self.0);
         let mut answer = HttpResponse::build(face.status);
-        answer.insert_header((CONTENT_TYPE, "application/problem+json"));
+        answer.insert_header((CONTENT_TYPE, PROBLEM_JSON));
         if let Some(seconds) = retry_after_also_conflicts(&self.0) {
             answer.insert_header((RETRY_AFTER, seconds));
         }

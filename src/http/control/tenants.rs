@@ -1,4 +1,4 @@
-//! Tenants: list, read, make, change, and the steps of their lives.
+//! Tenants: list, read, create, change, and their lifecycle.
 
 mod bodies;
 
@@ -11,13 +11,18 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use self::bodies::{EnsuredTenantBody, NewTenantBody, TenantPatchBody};
+use super::PROBLEM_JSON;
 use super::call::{Call, timestamp, write_cursor};
+use super::responses::{
+    Conditional, Forbidden, InvalidBody, InvalidParameter, NoSuchTenant, Unexpected,
+};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{FieldProblem, Rule};
 use crate::domain::names::ExternalId;
 use crate::domain::tenant::{TenantRecord, TenantStatus};
 use crate::http::Mount;
+use crate::http::responses::{CreateTenant, DeleteTenant, UpdateTenant, ViewTenants};
 use crate::service::provisioning::Extras;
 use crate::service::tenants::registry::{Filter, Origin};
 
@@ -35,59 +40,57 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
         .service(purge);
 }
 
-/// A tenant, as this dialect answers it.
+/// A tenant.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ControlTenant)]
 pub(super) struct TenantAnswer {
-    /// Never changes.
+    /// Immutable, unique, never reused.
     id: uuid::Uuid,
-    /// Url-friendly and unique.
+    /// The unique name for URLs.
     slug: String,
-    /// The name people read.
+    /// The display name.
     name: String,
-    /// What its maker's own system calls it.
+    /// The id of the tenant in the caller's own system.
     external_id: Option<String>,
     /// `active`, `suspended` or `deleting`.
     status: &'static str,
-    /// Whatever the application keeps here.
+    /// Settings of the application.
     #[schema(value_type = Object)]
     settings: Value,
-    /// Goes up with every change; the `ETag`, in quotes.
+    /// The revision, which increases with every change; in quotes it is the `ETag`.
     revision: i64,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
-    /// When the grace period of a deleted tenant ends.
+    /// When the grace period of a deleted tenant ends; null if the tenant is not deleted.
     #[serde(with = "time::serde::rfc3339::option")]
     purge_after: Option<OffsetDateTime>,
 }
 
-/// A part of the tenants.
+/// A page of tenants.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TenantList {
     data: Vec<TenantAnswer>,
-    /// Ask with it as `cursor` for what follows; null at the end.
+    /// The `cursor` of the next request; null on the last page.
     next_cursor: Option<String>,
 }
 
-/// The tenants that the caller may view, oldest first.
+/// Lists the tenants that the caller can view, oldest first.
 #[utoipa::path(tag = "control", operation_id = "ControlListTenant", security(("bearer" = [])),
     params(
-        ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("status" = Option<String>, Query, description = "active, suspended or deleting", pattern = "^(active|suspended|deleting)$"),
-        ("slug" = Option<String>, Query, description = "Exactly this slug"),
-        ("name" = Option<String>, Query, description = "Exactly this name"),
-        ("created_after" = Option<String>, Query, description = "Made at this time or later", format = "date-time"),
-        ("created_before" = Option<String>, Query, description = "Made before this time", format = "date-time"),
-        ("q" = Option<String>, Query, description = "This text in the name or the slug, whatever its case"),
+        ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
+        ("status" = Option<String>, Query, description = "Only tenants with this status: active, suspended or deleting", pattern = "^(active|suspended|deleting)$"),
+        ("slug" = Option<String>, Query, description = "Only the tenant with this slug"),
+        ("name" = Option<String>, Query, description = "Only tenants with exactly this name"),
+        ("created_after" = Option<String>, Query, description = "Only tenants created at this time or later", format = "date-time"),
+        ("created_before" = Option<String>, Query, description = "Only tenants created before this time", format = "date-time"),
+        ("q" = Option<String>, Query, description = "Only tenants whose name or slug contains this text, ignoring case"),
     ),
     responses(
-        (status = 200, description = "Tenants", body = TenantList),
-        (status = 400, description = "A parameter is unknown or not valid", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "VIEW_TENANTS is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page of tenants", body = TenantList),
+        InvalidParameter, Forbidden<ViewTenants>,
     ))]
 #[get("/control/v1/tenants")]
 async fn list(call: Call) -> Answer {
@@ -112,14 +115,12 @@ async fn list(call: Call) -> Answer {
     }))
 }
 
-/// One tenant, by id or slug.
+/// Returns a tenant.
 #[utoipa::path(tag = "control", operation_id = "ControlReadTenant", security(("bearer" = [])),
-    params(("tenant" = String, Path, description = "Its id or its slug")),
+    params(("tenant" = String, Path, description = "The id or the slug of the tenant")),
     responses(
         (status = 200, description = "The tenant; its revision is the ETag", body = TenantAnswer),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "VIEW_TENANTS is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such tenant, or none that the caller may know of", body = ProblemBody, content_type = "application/problem+json"),
+        Forbidden<ViewTenants>, NoSuchTenant,
     ))]
 #[get("/control/v1/tenants/{tenant}")]
 async fn read(call: Call) -> Answer {
@@ -129,17 +130,15 @@ async fn read(call: Call) -> Answer {
     Ok(answer(StatusCode::OK, record))
 }
 
-/// Makes a tenant, whole or not at all.
+/// Creates a tenant. If a step fails, nothing is created.
 #[utoipa::path(tag = "control", operation_id = "ControlCreateTenant", security(("bearer" = [])), request_body = NewTenantBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours: the same key and body return the same tenant", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
     responses(
-        (status = 201, description = "Made, now or under the same key before", body = TenantAnswer),
-        (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "CREATE_TENANT is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "The tenant that was made under the same key is gone", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The slug or the external id is taken, or the same key is still running", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "The Idempotency-Key was used with another body", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 201, description = "The tenant, created now or by an earlier request with the same Idempotency-Key", body = TenantAnswer),
+        InvalidBody, Forbidden<CreateTenant>,
+        (status = 404, description = "The tenant that was created with the same Idempotency-Key no longer exists", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The slug or the external id is taken, or a request with the same Idempotency-Key is still running", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 422, description = "The Idempotency-Key was used with another body", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/tenants")]
 async fn create(call: Call) -> Answer {
@@ -155,17 +154,15 @@ async fn create(call: Call) -> Answer {
     Ok(answer(StatusCode::CREATED, record))
 }
 
-/// Makes a tenant unless your own id for it has one. Safe to repeat: the same body finds the same tenant. A
-/// tenant that is there is never changed by it; where its name or slug are others by now, the answer is 409.
+/// Creates a tenant unless one with this external id exists. Safe to repeat: the same body returns the same tenant. An
+/// existing tenant is not changed; if its name or slug differs from the body's, the response is 409.
 #[utoipa::path(tag = "control", operation_id = "ControlEnsureTenant", security(("bearer" = [])), request_body = EnsuredTenantBody,
-    params(("external_id" = String, Path, description = "What your own system calls it", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")),
+    params(("external_id" = String, Path, description = "The id of the tenant in your own system", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")),
     responses(
-        (status = 200, description = "It was there", body = TenantAnswer),
-        (status = 201, description = "Made", body = TenantAnswer),
-        (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "CREATE_TENANT is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The slug is taken, or the tenant has another name or slug", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The existing tenant", body = TenantAnswer),
+        (status = 201, description = "The new tenant", body = TenantAnswer),
+        InvalidBody, Forbidden<CreateTenant>,
+        (status = 409, description = "The slug is taken, or the tenant has another name or slug", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[put("/control/v1/tenants/by-external-id/{external_id}")]
 async fn ensure(call: Call) -> Answer {
@@ -185,22 +182,18 @@ async fn ensure(call: Call) -> Answer {
     Ok(answer(status, record))
 }
 
-/// Renames a tenant or changes its settings, if it is still in the revision that `If-Match` names.
+/// Renames a tenant or changes its settings if it still has the revision that `If-Match` names.
 #[utoipa::path(tag = "control", operation_id = "ControlUpdateTenant", security(("bearer" = [])),
     request_body(content = TenantPatchBody, content_type = "application/merge-patch+json"),
     params(
-        ("tenant" = String, Path, description = "Its id or its slug"),
-        ("If-Match" = String, Header, description = "The ETag that was read, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
+        ("tenant" = String, Path, description = "The id or the slug of the tenant"),
+        ("If-Match" = String, Header, description = "The ETag of the tenant, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
     ),
     responses(
-        (status = 200, description = "The tenant as it is now", body = TenantAnswer),
-        (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "UPDATE_TENANT is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The slug is taken, or the tenant is being deleted", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "It has changed since", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The changed tenant", body = TenantAnswer),
+        InvalidBody, Forbidden<UpdateTenant>, NoSuchTenant,
+        (status = 409, description = "The slug is taken, or the tenant is being deleted", body = ProblemBody, content_type = PROBLEM_JSON),
+        Conditional,
     ))]
 #[patch("/control/v1/tenants/{tenant}")]
 async fn update(call: Call) -> Answer {
@@ -213,24 +206,20 @@ async fn update(call: Call) -> Answer {
     Ok(answer(StatusCode::OK, record))
 }
 
-/// Declares the routes of the steps in a tenant's life, which differ in a word each.
+/// Declares the operations of a tenant's lifecycle, which differ only in name, path and permission.
 macro_rules! steps {
-    ($($(#[$doc:meta])* $name:ident, $method:ident $path:literal, $permission:ident $wire:literal;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident, $method:ident $path:literal, $permission:ident;)+) => {$(
         $(#[$doc])*
         #[utoipa::path(tag = "control", operation_id = concat!("Control", stringify!($name), "Tenant"), security(("bearer" = [])),
             params(
-                ("tenant" = String, Path, description = "Its id or its slug"),
-                ("If-Match" = String, Header, description = "The ETag that was read, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
+                ("tenant" = String, Path, description = "The id or the slug of the tenant"),
+                ("If-Match" = String, Header, description = "The ETag of the tenant, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
             ),
             responses(
-                (status = 200, description = "The tenant as it is now", body = TenantAnswer),
-                (status = 400, description = "The request holds what is not known here", body = ProblemBody, content_type = "application/problem+json"),
-                (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-                (status = 403, description = $wire, body = ProblemBody, content_type = "application/problem+json"),
-                (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
-                (status = 409, description = "The tenant's status does not allow it", body = ProblemBody, content_type = "application/problem+json"),
-                (status = 412, description = "It has changed since", body = ProblemBody, content_type = "application/problem+json"),
-                (status = 428, description = "If-Match is missing", body = ProblemBody, content_type = "application/problem+json"),
+                (status = 200, description = "The changed tenant", body = TenantAnswer),
+                Unexpected, Forbidden<$permission>, NoSuchTenant,
+                (status = 409, description = "The tenant's status does not allow it", body = ProblemBody, content_type = PROBLEM_JSON),
+                Conditional,
             ))]
         #[$method($path)]
         async fn $name(call: Call) -> Answer {
@@ -245,31 +234,27 @@ macro_rules! steps {
 }
 
 steps! {
-    /// Makes an active tenant answer nothing, in every process at once, until it is resumed.
-    suspend, post "/control/v1/tenants/{tenant}/suspend", UpdateTenant "UPDATE_TENANT is missing";
-    /// Makes a suspended tenant answer again.
-    resume, post "/control/v1/tenants/{tenant}/resume", UpdateTenant "UPDATE_TENANT is missing";
-    /// Deletes a tenant: it answers nothing, can be restored until `purge_after`, and is then purged.
-    delete, delete "/control/v1/tenants/{tenant}", DeleteTenant "DELETE_TENANT is missing";
-    /// Brings a deleted tenant back as what it was, active or suspended.
-    restore, post "/control/v1/tenants/{tenant}/restore", DeleteTenant "DELETE_TENANT is missing";
+    /// Suspends an active tenant: until it is resumed, every server process refuses its requests, at once.
+    suspend, post "/control/v1/tenants/{tenant}/suspend", UpdateTenant;
+    /// Resumes a suspended tenant.
+    resume, post "/control/v1/tenants/{tenant}/resume", UpdateTenant;
+    /// Deletes a tenant: its requests are refused, it can be restored until `purge_after`, and is then purged.
+    delete, delete "/control/v1/tenants/{tenant}", DeleteTenant;
+    /// Restores a deleted tenant to its previous status, active or suspended.
+    restore, post "/control/v1/tenants/{tenant}/restore", DeleteTenant;
 }
 
-/// Destroys a deleted tenant now, whatever is left of its grace period.
+/// Purges a deleted tenant now, before the end of its grace period. Its data is destroyed.
 #[utoipa::path(tag = "control", operation_id = "ControlPurgeTenant", security(("bearer" = [])),
     params(
-        ("tenant" = String, Path, description = "Its id or its slug"),
-        ("If-Match" = String, Header, description = "The ETag that was read, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
+        ("tenant" = String, Path, description = "The id or the slug of the tenant"),
+        ("If-Match" = String, Header, description = "The ETag of the tenant, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
     ),
     responses(
-        (status = 204, description = "It is gone"),
-        (status = 400, description = "The request holds what is not known here", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "DELETE_TENANT is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It is not deleted, or somebody inside does not let go; ask again", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "It has changed since", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 428, description = "If-Match is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 204, description = "The tenant is purged"),
+        Unexpected, Forbidden<DeleteTenant>, NoSuchTenant,
+        (status = 409, description = "The tenant is not deleted, or a connection still uses it; try again", body = ProblemBody, content_type = PROBLEM_JSON),
+        Conditional,
     ))]
 #[post("/control/v1/tenants/{tenant}/purge")]
 async fn purge(call: Call) -> Answer {

@@ -1,4 +1,4 @@
-//! API tokens: list, make, revoke. A token is answered once, when it is made.
+//! API tokens: list, create, revoke. Only the response that creates a token contains it.
 
 use actix_web::{HttpResponse, get, post};
 use serde::Serialize;
@@ -6,84 +6,85 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use super::PROBLEM_JSON;
 use super::call::{Call, Fields, timestamp, write_cursor};
+use super::responses::{Forbidden, InvalidBody, InvalidParameter, NoSuchTenant};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{TenantId, TokenId};
 use crate::http::Mount;
+use crate::http::responses::ManageApiKeys;
 use crate::service::tokens::{NewToken, Token};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(list).service(create).service(revoke);
 }
 
-/// A token, as this dialect answers it.
+/// An API token.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TokenAnswer {
     id: uuid::Uuid,
     name: String,
-    /// Its first characters.
+    /// The first characters of the token.
     hint: String,
     permissions: Vec<Permission>,
-    /// The one tenant that it works in; null for all.
+    /// The only tenant that the token works in; null for all tenants.
     tenant_id: Option<uuid::Uuid>,
     created_by: String,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
     expires_at: Option<OffsetDateTime>,
-    /// To the minute.
+    /// When the token was last used, to the minute.
     #[serde(with = "time::serde::rfc3339::option")]
     last_used_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
     revoked_at: Option<OffsetDateTime>,
-    /// The token itself; only in the answer that makes it.
+    /// The token itself; only in the response that creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
 }
 
-/// A part of the tokens.
+/// A page of API tokens.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TokenList {
     data: Vec<TokenAnswer>,
-    /// Ask with it as `cursor` for what follows; null at the end.
+    /// The `cursor` of the next request; null on the last page.
     next_cursor: Option<String>,
 }
 
-/// What makes a token.
+/// The body that creates an API token.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTokenBody {
-    /// What it is for.
+    /// The purpose of the token, for people.
     #[schema(
         min_length = 1,
         max_length = 255,
         pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
     )]
     name: String,
-    /// What it may do; no more than its maker.
+    /// The permissions of the token; the creator must hold each of them.
     #[schema(min_items = 1)]
     permissions: Vec<Permission>,
-    /// The one tenant that it works in.
+    /// The only tenant that the token works in; without it, all tenants.
     tenant_id: Option<uuid::Uuid>,
-    /// When it ends, if it does.
+    /// When the token expires; without it the token does not expire.
     #[schema(format = "date-time")]
     expires_at: Option<String>,
 }
 
-/// The tokens that the caller may manage, oldest first, revoked ones too.
+/// Lists the API tokens that the caller can manage, oldest first, revoked tokens included.
 #[utoipa::path(tag = "control", operation_id = "ControlListToken", security(("bearer" = [])),
     params(
-        ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
+        ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
     ),
     responses(
-        (status = 200, description = "Tokens", body = TokenList),
-        (status = 400, description = "A parameter is unknown or not valid", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MANAGE_API_KEYS is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page of tokens", body = TokenList),
+        InvalidParameter, Forbidden<ManageApiKeys>,
     ))]
 #[get("/control/v1/tokens")]
 async fn list(call: Call) -> Answer {
@@ -98,13 +99,12 @@ async fn list(call: Call) -> Answer {
     }))
 }
 
-/// Makes a token that can do no more than its maker, and answers it this once.
+/// Creates an API token with no permission that its creator lacks. Only this response contains the token.
 #[utoipa::path(tag = "control", operation_id = "ControlCreateToken", security(("bearer" = [])), request_body = NewTokenBody, responses(
-    (status = 201, description = "The token", body = TokenAnswer),
-    (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 403, description = "MANAGE_API_KEYS is missing, or something that the token would be allowed", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 201, description = "The new token", body = TokenAnswer),
+    InvalidBody,
+    (status = 403, description = "MANAGE_API_KEYS or a permission of the new token is missing", body = ProblemBody, content_type = PROBLEM_JSON),
+    NoSuchTenant,
 ))]
 #[post("/control/v1/tokens")]
 async fn create(call: Call) -> Answer {
@@ -119,14 +119,13 @@ async fn create(call: Call) -> Answer {
     Ok(HttpResponse::Created().json(answer))
 }
 
-/// Ends a token at once, in every process. Revoking twice is as good as once.
+/// Revokes an API token. It stops working at once, in every server process. Revoking it again changes nothing.
 #[utoipa::path(tag = "control", operation_id = "ControlRevokeToken", security(("bearer" = [])),
-    params(("id" = uuid::Uuid, Path, description = "The token's id")),
+    params(("id" = uuid::Uuid, Path, description = "The id of the token")),
     responses(
-        (status = 200, description = "The token, revoked", body = TokenAnswer),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MANAGE_API_KEYS is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such token, or none that the caller may know of", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The revoked token", body = TokenAnswer),
+        Forbidden<ManageApiKeys>,
+        (status = 404, description = "No such token, or one that the caller cannot see", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/tokens/{id}/revoke")]
 async fn revoke(call: Call) -> Answer {

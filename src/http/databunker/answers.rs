@@ -1,4 +1,4 @@
-//! What this dialect answers, field by field. Every success says so in `status`.
+//! The response bodies of this dialect. Every success has `"status": "ok"`.
 
 pub(super) mod system;
 pub(super) mod tenants;
@@ -8,16 +8,16 @@ pub(super) mod v1;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The word in every success.
+/// The status in every success.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[schema(as = DatabunkerOk)]
 pub(super) enum Status {
-    /// It was done.
+    /// The call succeeded.
     #[serde(rename = "ok")]
     Ok,
 }
 
-/// It was done, and there is nothing to tell of it.
+/// A success without further data.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerDone)]
 pub(super) struct Done {

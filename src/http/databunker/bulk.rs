@@ -8,7 +8,8 @@ use super::answers::system::Unlock;
 use super::answers::users::UserPage;
 use super::call::{Call, identity_of};
 use super::requests::unlocked::{BulkPageAsked, UsersAsked};
-use super::{Answer, ErrorBody, ok};
+use super::responses::Locked;
+use super::{Answer, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, FieldProblem, Result, Rule};
 use crate::domain::profile::Identity;
@@ -18,9 +19,9 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(unlock).service(list_some).service(list_all);
 }
 
-/// Takes an unlock, good for 60 seconds and as often as needed within them.
+/// Creates an unlock, which is valid for 60 seconds and can be used more than once.
 #[utoipa::path(tag = "databunker", operation_id = "BulkListUnlock", security(("xtoken" = [])), responses(
-    (status = 200, description = "The unlock", body = Unlock), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 200, description = "The unlock", body = Unlock),
 ))]
 #[post("/v2/BulkListUnlock")]
 async fn unlock(call: Call) -> Answer {
@@ -28,9 +29,9 @@ async fn unlock(call: Call) -> Answer {
     ok(Unlock { status: Status::Ok, unlockuuid: unlock.expose().to_owned() })
 }
 
-/// Lists the records of these people; who is unknown is left out.
+/// Lists the records of the given persons; unknown persons are skipped.
 #[utoipa::path(tag = "databunker", operation_id = "BulkListUsers", request_body = UsersAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "The records", body = UserPage), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
+    (status = 200, description = "The records", body = UserPage), Locked,
 ))]
 #[post("/v2/BulkListUsers")]
 async fn list_some(call: Call) -> Answer {
@@ -42,9 +43,9 @@ async fn list_some(call: Call) -> Answer {
     ok(UserPage::new(i64::try_from(found.len()).unwrap_or(i64::MAX), &found))
 }
 
-/// Lists a page of all records of the tenant, oldest first.
+/// Lists all records of the tenant in pages, oldest first.
 #[utoipa::path(tag = "databunker", operation_id = "BulkListAllUsers", request_body = BulkPageAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "The records", body = UserPage), (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
+    (status = 200, description = "The records", body = UserPage), Locked,
 ))]
 #[post("/v2/BulkListAllUsers")]
 async fn list_all(call: Call) -> Answer {

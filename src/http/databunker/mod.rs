@@ -30,6 +30,7 @@ mod bulk;
 mod call;
 mod problem;
 mod requests;
+mod responses;
 mod system;
 mod tenants;
 mod users;
@@ -40,8 +41,9 @@ use serde::Serialize;
 
 use crate::http::Mount;
 
+pub(super) use problem::ErrorBody;
 pub use problem::Problem;
-use problem::{ErrorBody, message};
+use problem::message;
 
 /// Mounts the routes of this dialect.
 pub fn mount(routes: &mut Mount<'_>) {
@@ -59,7 +61,7 @@ pub fn owns(path: &str) -> bool {
     path.starts_with("/v2/") || path.starts_with("/v1/") || path == "/v1" || path == "/v2"
 }
 
-/// The process is alive, in the word that this dialect's installers wait for.
+/// Reports that the process is alive, with the text that this dialect's installers expect.
 #[utoipa::path(tag = "databunker", operation_id = "DatabunkerStatus", responses((status = 200, description = "OK", body = String, content_type = "text/plain")))]
 #[get("/status")]
 async fn status() -> &'static str {

@@ -13,7 +13,7 @@ use crate::http::retry_after;
 /// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DatabunkerError)]
-pub(super) struct ErrorBody {
+pub(crate) struct ErrorBody {
     /// Always `error`.
     #[schema(pattern = "^error$")]
     status: &'static str,

@@ -1,6 +1,5 @@
-//! What this dialect's calls send, for the OpenAPI document. They are read by [`call`](super::call), whose
-//! leniency is told here: null is as good as absent, numbers may be texts, and what is not listed is ignored
-//! (`request_metadata`, say).
+//! The request bodies of this dialect, for the OpenAPI document. [`call`](super::call) reads them leniently: null means
+//! absent, a number can be a string, and an unknown field (such as `request_metadata`) is ignored.
 
 mod fields;
 pub(super) mod persons;

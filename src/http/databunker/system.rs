@@ -1,4 +1,4 @@
-//! A person across all tenants: the System operations. For the main tenant's admin, behind an unlock.
+//! A person across all tenants: the System operations, for the main tenant's admin with an unlock.
 
 use actix_web::post;
 
@@ -9,6 +9,7 @@ use super::answers::system::{
 use super::bulk::KEY_MODES;
 use super::call::Call;
 use super::requests::unlocked::{ErasureAsked, PersonAsked, RestoreAsked, SearchAsked};
+use super::responses::{MainAdminLocked, MainAdminOnly};
 use super::{Answer, ErrorBody, ok};
 use crate::domain::Tenant;
 use crate::domain::error::{Error, Result, Rule};
@@ -20,11 +21,9 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(find).service(search).service(delete).service(restore).service(stats);
 }
 
-/// Finds all records of a person, in every tenant.
+/// Finds all records of a person, in all tenants.
 #[utoipa::path(tag = "databunker", operation_id = "SystemGetUserProfiles", request_body = PersonAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "The records", body = FoundPage),
-    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
-    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
+    (status = 200, description = "The records", body = FoundPage), MainAdminLocked,
 ))]
 #[post("/v2/SystemGetUserProfiles")]
 async fn find(call: Call) -> Answer {
@@ -34,10 +33,9 @@ async fn find(call: Call) -> Answer {
     ok(found(&outcome))
 }
 
-/// Finds all records that a text is part of, in every tenant.
+/// Finds all records whose keys contain a text, in all tenants.
 #[utoipa::path(tag = "databunker", operation_id = "SystemSearchUserProfiles", request_body = SearchAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "The records, a thousand at most", body = FoundPage),
-    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
+    (status = 200, description = "The records, at most 1,000", body = FoundPage), MainAdminLocked,
 ))]
 #[post("/v2/SystemSearchUserProfiles")]
 async fn search(call: Call) -> Answer {
@@ -47,11 +45,10 @@ async fn search(call: Call) -> Answer {
     ok(found(&outcome))
 }
 
-/// Deletes all records of a person, in every tenant or in the one that is named.
+/// Deletes all records of a person, in all tenants or in the given one.
 #[utoipa::path(tag = "databunker", operation_id = "SystemDeleteUserProfiles", request_body = ErasureAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "The records that are gone", body = DeletedPage),
-    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
-    (status = 404, description = "The tenant was not found", body = ErrorBody),
+    (status = 200, description = "The deleted records", body = DeletedPage),
+    MainAdminLocked,
     (status = 409, description = "The tenant is not active", body = ErrorBody),
 ))]
 #[post("/v2/SystemDeleteUserProfiles")]
@@ -74,12 +71,12 @@ async fn delete(call: Call) -> Answer {
     ok(DeletedPage { status: Status::Ok, total: rows.len(), rows, errors })
 }
 
-/// Puts a deleted record back, under the token that it had.
+/// Restores a deleted record with its previous token.
 #[utoipa::path(tag = "databunker", operation_id = "SystemRestoreUserProfile", request_body = RestoreAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "The record", body = Restored),
-    (status = 403, description = "Only the main tenant admin can do this, or bad unlock", body = ErrorBody),
+    (status = 200, description = "The restored record", body = Restored),
+    MainAdminLocked,
     (status = 404, description = "No such tenant, or no history of the record", body = ErrorBody),
-    (status = 409, description = "One of its keys is taken, or it is not deleted", body = ErrorBody),
+    (status = 409, description = "Another record has one of its keys, or the record is not deleted", body = ErrorBody),
 ))]
 #[post("/v2/SystemRestoreUserProfile")]
 async fn restore(call: Call) -> Answer {
@@ -96,10 +93,9 @@ async fn restore(call: Call) -> Answer {
     })
 }
 
-/// Counts what the whole house holds.
+/// Returns the totals of all tenants.
 #[utoipa::path(tag = "databunker", operation_id = "SystemGetSystemStats", security(("xtoken" = [])), responses(
-    (status = 200, description = "The counts", body = StatsRead),
-    (status = 403, description = "Only the main tenant admin can do this", body = ErrorBody),
+    (status = 200, description = "The counts", body = StatsRead), MainAdminOnly,
 ))]
 #[post("/v2/SystemGetSystemStats")]
 async fn stats(call: Call) -> Answer {

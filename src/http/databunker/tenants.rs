@@ -6,6 +6,7 @@ use super::answers::tenants::{TenantMade, TenantPage, TenantRead};
 use super::answers::{Done, Status};
 use super::call::{Call, Params};
 use super::requests::tenants::{PageAsked, TenantAsked, TenantChange, TenantNamed, TenantWish};
+use super::responses::{DuplicateTenant, MainAdminOnly};
 use super::{Answer, ErrorBody, done, ok};
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{Email, NAME_MAX, SLUG_MAX, Slug, TenantName};
@@ -18,12 +19,9 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(create).service(read).service(update).service(list).service(delete);
 }
 
-/// Creates a tenant and answers its token, which is shown this once.
+/// Creates a tenant. Only this response contains the tenant's token.
 #[utoipa::path(tag = "databunker", operation_id = "TenantCreate", request_body = TenantWish, security(("xtoken" = [])), responses(
-    (status = 200, description = "Made", body = TenantMade),
-    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
-    (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 409, description = "Duplicate tenant name", body = ErrorBody),
+    (status = 200, description = "The new tenant", body = TenantMade), DuplicateTenant,
 ))]
 #[post("/v2/TenantCreate")]
 async fn create(call: Call) -> Answer {
@@ -41,7 +39,6 @@ async fn create(call: Call) -> Answer {
 /// Reads a tenant.
 #[utoipa::path(tag = "databunker", operation_id = "TenantGet", request_body = Option<TenantAsked>, security(("xtoken" = [])), responses(
     (status = 200, description = "The tenant", body = TenantRead),
-    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
 ))]
 #[post("/v2/TenantGet")]
 async fn read(call: Call) -> Answer {
@@ -55,9 +52,7 @@ async fn read(call: Call) -> Answer {
 
 /// Renames a tenant, or changes its organisation: the caller's own, or for root the one with `tenantid`.
 #[utoipa::path(tag = "databunker", operation_id = "TenantUpdate", request_body = Option<TenantChange>, security(("xtoken" = [])), responses(
-    (status = 200, description = "Done", body = Done),
-    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
-    (status = 409, description = "Duplicate tenant name", body = ErrorBody),
+    (status = 200, description = "Done", body = Done), DuplicateTenant,
 ))]
 #[post("/v2/TenantUpdate")]
 async fn update(call: Call) -> Answer {
@@ -72,8 +67,7 @@ async fn update(call: Call) -> Answer {
 
 /// Lists all tenants by number.
 #[utoipa::path(tag = "databunker", operation_id = "TenantListTenants", request_body = Option<PageAsked>, security(("xtoken" = [])), responses(
-    (status = 200, description = "A page of tenants", body = TenantPage),
-    (status = 403, description = "Only the main tenant admin can do this", body = ErrorBody),
+    (status = 200, description = "A page of tenants", body = TenantPage), MainAdminOnly,
 ))]
 #[post("/v2/TenantListTenants")]
 async fn list(call: Call) -> Answer {
@@ -87,7 +81,6 @@ async fn list(call: Call) -> Answer {
 /// Deletes a tenant and all that is in it.
 #[utoipa::path(tag = "databunker", operation_id = "TenantDelete", request_body = TenantNamed, security(("xtoken" = [])), responses(
     (status = 200, description = "Done", body = Done),
-    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "No such tenant", body = ErrorBody),
     (status = 409, description = "The main tenant cannot be deleted", body = ErrorBody),
 ))]
 #[post("/v2/TenantDelete")]

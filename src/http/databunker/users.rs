@@ -1,4 +1,4 @@
-//! People inside a tenant. A *user* of this dialect is a [`Profile`]; its *token* is the profile's id.
+//! The persons of a tenant. A *user* of this dialect is a [`Profile`]; its *token* is the profile's id.
 
 use actix_web::post;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use super::requests::users::{
     EventAsked, EventsAsked, PersonsGone, RecordAsked, RecordChange, RecordPatch, RecordWish,
     RecordsWish, XtokenWish,
 };
+use super::responses::{DuplicateIndex, Locked, NoSuchRecord};
 use super::{Answer, ErrorBody, done, message, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result, Rule};
@@ -40,10 +41,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 
 /// Stores a person's record.
 #[utoipa::path(tag = "databunker", operation_id = "UserCreate", request_body = RecordWish, security(("xtoken" = [])), responses(
-    (status = 200, description = "The record's token", body = Token),
-    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
-    (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 409, description = "Duplicate index: email, login, phone or custom", body = ErrorBody),
+    (status = 200, description = "The record's token", body = Token), DuplicateIndex,
 ))]
 #[post("/v2/UserCreate")]
 async fn create(call: Call) -> Answer {
@@ -55,9 +53,9 @@ async fn create(call: Call) -> Answer {
     ok(Token { status: Status::Ok, token: profile.id.uuid() })
 }
 
-/// Stores many records; those that cannot be stored are listed with the reason.
+/// Stores many records and lists those that cannot be stored, with the reason.
 #[utoipa::path(tag = "databunker", operation_id = "UserCreateBulk", request_body = RecordsWish, security(("xtoken" = [])), responses(
-    (status = 200, description = "What was stored and what was not", body = BulkMade), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 200, description = "The stored records, and those that were not stored", body = BulkMade),
 ))]
 #[post("/v2/UserCreateBulk")]
 async fn create_bulk(call: Call) -> Answer {
@@ -94,11 +92,9 @@ fn document(given: &Value) -> Result<Document> {
     Document::parse(given.clone()).map_err(|rule| Error::invalid("profile", missing(rule)))
 }
 
-/// Reads a person's record, as it is or as it was in a version.
+/// Reads a person's record, in its current or an earlier version.
 #[utoipa::path(tag = "databunker", operation_id = "UserGet", request_body = RecordAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "The record", body = UserRead),
-    (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
-    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The user record was not found", body = ErrorBody),
+    (status = 200, description = "The record", body = UserRead), NoSuchRecord,
 ))]
 #[post("/v2/UserGet")]
 async fn read(call: Call) -> Answer {
@@ -119,8 +115,7 @@ async fn read(call: Call) -> Answer {
 
 /// Changes a record by merging fields into it; null removes a field.
 #[utoipa::path(tag = "databunker", operation_id = "UserUpdate", request_body = RecordChange, security(("xtoken" = [])), responses(
-    (status = 200, description = "Done", body = Done), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 404, description = "The user record was not found", body = ErrorBody), (status = 409, description = "Duplicate index", body = ErrorBody),
+    (status = 200, description = "Done", body = Done), NoSuchRecord, DuplicateIndex,
 ))]
 #[post("/v2/UserUpdate")]
 async fn update(call: Call) -> Answer {
@@ -131,11 +126,11 @@ async fn update(call: Call) -> Answer {
     done()
 }
 
-/// Changes a record by a JSON patch, all of it or nothing.
+/// Changes a record with a JSON patch; if one operation fails, nothing changes.
 #[utoipa::path(tag = "databunker", operation_id = "UserPatch", request_body = RecordPatch, security(("xtoken" = [])), responses(
-    (status = 200, description = "Done", body = Done), (status = 400, description = "The patch could not be applied", body = ErrorBody),
-    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The user record was not found", body = ErrorBody),
-    (status = 409, description = "Duplicate index", body = ErrorBody),
+    (status = 200, description = "Done", body = Done),
+    (status = 400, description = "A parameter is missing or has an incorrect format, or the patch could not be applied", body = ErrorBody),
+    NoSuchRecord, DuplicateIndex,
 ))]
 #[post("/v2/UserPatch")]
 async fn patch(call: Call) -> Answer {
@@ -148,8 +143,7 @@ async fn patch(call: Call) -> Answer {
 
 /// Deletes a record.
 #[utoipa::path(tag = "databunker", operation_id = "UserDelete", request_body = Person, security(("xtoken" = [])), responses(
-    (status = 200, description = "Done", body = Done), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 404, description = "The user record was not found", body = ErrorBody),
+    (status = 200, description = "Done", body = Done), NoSuchRecord,
 ))]
 #[post("/v2/UserDelete")]
 async fn delete(call: Call) -> Answer {
@@ -159,9 +153,9 @@ async fn delete(call: Call) -> Answer {
     done()
 }
 
-/// Deletes many records at once; one that is not there is not an error.
+/// Deletes many records; a missing record is not an error.
 #[utoipa::path(tag = "databunker", operation_id = "UserDeleteBulk", request_body = PersonsGone, security(("xtoken" = [])), responses(
-    (status = 200, description = "How many were deleted", body = Deleted), (status = 403, description = "Access denied", body = ErrorBody),
+    (status = 200, description = "The number of deleted records", body = Deleted),
 ))]
 #[post("/v2/UserDeleteBulk")]
 async fn delete_bulk(call: Call) -> Answer {
@@ -176,11 +170,9 @@ async fn delete_bulk(call: Call) -> Answer {
     ok(Deleted { status: Status::Ok, deleted_count: count })
 }
 
-/// Finds records that a text is part of: of the e-mail address where it has an `@`, of any other key
-/// otherwise.
+/// Finds records by a part of a key: of the e-mail address if the text contains an `@`, otherwise of any other key.
 #[utoipa::path(tag = "databunker", operation_id = "UserSearch", request_body = SearchAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "The records, a hundred at most", body = UserPage),
-    (status = 403, description = "Access denied or bad unlock", body = ErrorBody),
+    (status = 200, description = "The records, at most 100", body = UserPage), Locked,
 ))]
 #[post("/v2/UserSearch")]
 async fn search(call: Call) -> Answer {
@@ -193,8 +185,7 @@ async fn search(call: Call) -> Answer {
 
 /// Lists the versions of a record, oldest first.
 #[utoipa::path(tag = "databunker", operation_id = "UserListVersions", request_body = Person, security(("xtoken" = [])), responses(
-    (status = 200, description = "The versions", body = Versions), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 404, description = "The user record was not found", body = ErrorBody),
+    (status = 200, description = "The versions", body = Versions), NoSuchRecord,
 ))]
 #[post("/v2/UserListVersions")]
 async fn versions(call: Call) -> Answer {
@@ -204,10 +195,9 @@ async fn versions(call: Call) -> Answer {
     ok(Versions { status: Status::Ok, versions })
 }
 
-/// Makes a credential for the person behind a record, good for reading it, for ten minutes by default.
+/// Creates a credential with which a person can read the own record; it is valid for ten minutes by default.
 #[utoipa::path(tag = "databunker", operation_id = "XTokenCreateForUser", request_body = XtokenWish, security(("xtoken" = [])), responses(
-    (status = 200, description = "The credential", body = XtokenMade), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 404, description = "The user record was not found", body = ErrorBody),
+    (status = 200, description = "The credential", body = XtokenMade), NoSuchRecord,
 ))]
 #[post("/v2/XTokenCreateForUser")]
 async fn create_xtoken(call: Call) -> Answer {
@@ -219,10 +209,9 @@ async fn create_xtoken(call: Call) -> Answer {
     ok(XtokenMade { status: Status::Ok, xtoken, token: id.uuid() })
 }
 
-/// Lists what happened to a record, newest first.
+/// Lists the audit events of a record, newest first.
 #[utoipa::path(tag = "databunker", operation_id = "AuditListUserEvents", request_body = EventsAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "What happened", body = EventPage), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 404, description = "The user record was not found", body = ErrorBody),
+    (status = 200, description = "A page of events", body = EventPage), NoSuchRecord,
 ))]
 #[post("/v2/AuditListUserEvents")]
 async fn list_events(call: Call) -> Answer {
@@ -234,10 +223,10 @@ async fn list_events(call: Call) -> Answer {
     ok(EventPage { status: Status::Ok, total, rows })
 }
 
-/// Reads one thing that happened.
+/// Reads an audit event.
 #[utoipa::path(tag = "databunker", operation_id = "AuditGetEvent", request_body = EventAsked, security(("xtoken" = [])), responses(
-    (status = 200, description = "What happened", body = EventRead),
-    (status = 403, description = "Access denied", body = ErrorBody), (status = 404, description = "The audit event was not found", body = ErrorBody),
+    (status = 200, description = "The event", body = EventRead),
+    (status = 404, description = "The audit event was not found", body = ErrorBody),
 ))]
 #[post("/v2/AuditGetEvent")]
 async fn read_event(call: Call) -> Answer {

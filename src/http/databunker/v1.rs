@@ -1,4 +1,4 @@
-//! The older API: `/v1/tenant` and `/v1/user`. The profile travels flat, and comes back under `data`.
+//! The older API: `/v1/tenant` and `/v1/user`. The body of a request is the profile itself; a response has it in `data`.
 
 use actix_web::{delete, get, post, put, web};
 use serde_json::Value;
@@ -9,8 +9,9 @@ use super::answers::{Done, Status};
 use super::call::Call;
 use super::requests::persons::Mode;
 use super::requests::v1::{V1Change, V1Profile, V1TenantChange, V1TenantWish};
+use super::responses::{DuplicateIndex, DuplicateTenant, NoSuchRecord};
 use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
-use super::{Answer, ErrorBody, done, ok};
+use super::{Answer, done, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Document, Identity, Lifetime};
@@ -28,10 +29,9 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
         .service(delete_user);
 }
 
-/// Creates a tenant and answers its token, which is shown this once.
+/// Creates a tenant. Only this response contains the tenant's token.
 #[utoipa::path(tag = "databunker", operation_id = "V1CreateTenant", request_body = V1TenantWish, security(("xtoken" = [])), responses(
-    (status = 200, description = "Made", body = V1TenantMade), (status = 400, description = "A parameter is missing or has an incorrect format", body = ErrorBody),
-    (status = 403, description = "Access denied", body = ErrorBody), (status = 409, description = "Duplicate tenant name", body = ErrorBody),
+    (status = 200, description = "The new tenant", body = V1TenantMade), DuplicateTenant,
 ))]
 #[post("/v1/tenant")]
 async fn create_tenant(call: Call) -> Answer {
@@ -46,8 +46,7 @@ async fn create_tenant(call: Call) -> Answer {
 
 /// Renames the caller's tenant.
 #[utoipa::path(tag = "databunker", operation_id = "V1UpdateTenant", request_body = V1TenantChange, security(("xtoken" = [])), responses(
-    (status = 200, description = "Done", body = Done), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 409, description = "Duplicate tenant name", body = ErrorBody),
+    (status = 200, description = "Done", body = Done), DuplicateTenant,
 ))]
 #[put("/v1/tenant")]
 async fn rename_tenant(call: Call) -> Answer {
@@ -61,18 +60,16 @@ async fn rename_tenant(call: Call) -> Answer {
 
 /// Stores a person's record; the body is the record.
 #[utoipa::path(tag = "databunker", operation_id = "V1CreateUser", request_body = V1Profile, security(("xtoken" = [])), responses(
-    (status = 200, description = "The record's token", body = Token), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 409, description = "Duplicate index", body = ErrorBody),
+    (status = 200, description = "The record's token", body = Token), DuplicateIndex,
 ))]
 #[post("/v1/user")]
 async fn create_user(call: Call) -> Answer {
     store(call).await
 }
 
-/// The same path as some clients write it.
+/// Stores a person's record; the path as some clients write it.
 #[utoipa::path(tag = "databunker", operation_id = "V1CreateUserSlash", request_body = V1Profile, security(("xtoken" = [])), responses(
-    (status = 200, description = "The record's token", body = Token), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 409, description = "Duplicate index", body = ErrorBody),
+    (status = 200, description = "The record's token", body = Token), DuplicateIndex,
 ))]
 #[post("/v1/user/")]
 async fn create_user_slash(call: Call) -> Answer {
@@ -81,9 +78,8 @@ async fn create_user_slash(call: Call) -> Answer {
 
 /// Reads a person's record.
 #[utoipa::path(tag = "databunker", operation_id = "V1ReadUser", security(("xtoken" = [])),
-    params(("mode" = inline(Mode), Path, description = "What the identity is"), ("identity" = String, Path, description = "Who", min_length = 1, max_length = 512)), responses(
-    (status = 200, description = "The record", body = V1UserRead), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 404, description = "The user record was not found", body = ErrorBody),
+    params(("mode" = inline(Mode), Path, description = "The kind of the identity"), ("identity" = String, Path, description = "The identity of the person", min_length = 1, max_length = 512)), responses(
+    (status = 200, description = "The record", body = V1UserRead), NoSuchRecord,
 ))]
 #[get("/v1/user/{mode}/{identity}")]
 async fn read_user(call: Call, path: web::Path<(String, String)>) -> Answer {
@@ -98,9 +94,8 @@ async fn read_user(call: Call, path: web::Path<(String, String)>) -> Answer {
 
 /// Changes a person's record: the body is merged into it.
 #[utoipa::path(tag = "databunker", operation_id = "V1UpdateUser", request_body = V1Change, security(("xtoken" = [])),
-    params(("mode" = inline(Mode), Path, description = "What the identity is"), ("identity" = String, Path, description = "Who", min_length = 1, max_length = 512)), responses(
-    (status = 200, description = "The record's token", body = Token), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 404, description = "The user record was not found", body = ErrorBody), (status = 409, description = "Duplicate index", body = ErrorBody),
+    params(("mode" = inline(Mode), Path, description = "The kind of the identity"), ("identity" = String, Path, description = "The identity of the person", min_length = 1, max_length = 512)), responses(
+    (status = 200, description = "The record's token", body = Token), NoSuchRecord, DuplicateIndex,
 ))]
 #[put("/v1/user/{mode}/{identity}")]
 async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
@@ -120,9 +115,8 @@ async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
 
 /// Deletes a person's record.
 #[utoipa::path(tag = "databunker", operation_id = "V1DeleteUser", security(("xtoken" = [])),
-    params(("mode" = inline(Mode), Path, description = "What the identity is"), ("identity" = String, Path, description = "Who", min_length = 1, max_length = 512)), responses(
-    (status = 200, description = "It is gone", body = V1Deleted), (status = 403, description = "Access denied", body = ErrorBody),
-    (status = 404, description = "The user record was not found", body = ErrorBody),
+    params(("mode" = inline(Mode), Path, description = "The kind of the identity"), ("identity" = String, Path, description = "The identity of the person", min_length = 1, max_length = 512)), responses(
+    (status = 200, description = "The record is deleted", body = V1Deleted), NoSuchRecord,
 ))]
 #[delete("/v1/user/{mode}/{identity}")]
 async fn delete_user(call: Call, path: web::Path<(String, String)>) -> Answer {

@@ -2,6 +2,7 @@
 
 pub mod caller;
 mod problem;
+pub(crate) mod responses;
 pub(crate) mod scoped;
 
 pub use caller::{Caller, PublicCall};

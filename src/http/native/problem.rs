@@ -23,29 +23,29 @@ impl<E: Into<Error>> From<E> for Problem {
     }
 }
 
-/// Reten's error body.
+/// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorBody {
-    /// The HTTP status again.
+    /// The HTTP status code.
     pub status_code: u16,
     /// What happened, for people.
     pub message: String,
-    /// The status in words.
+    /// The reason phrase of the status.
     pub error: &'static str,
-    /// Every bad field, where fields are bad.
+    /// Every invalid field; absent if no field is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
 
-/// One bad field.
+/// An invalid field.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Its name, as in the request.
+    /// The name of the field, as in the request.
     pub field: String,
-    /// The rule it breaks, for machines.
+    /// The rule that it breaks, for machines.
     pub code: &'static str,
-    /// The rule it breaks, for people.
+    /// The rule that it breaks, for people.
     pub message: String,
 }
 

@@ -14,48 +14,50 @@ use crate::domain::names::{TokenId, TokenName, UserId};
 use crate::http::Site;
 use crate::http::extract::Body;
 use crate::http::fields::{Fields, List, Text, read_object};
+use crate::http::native::responses::InTenant;
 use crate::http::native::scoped::Scoped;
 use crate::http::native::{ErrorBody, Problem};
+use crate::http::responses::ManageApiKeys;
 use crate::service::api_keys::{ApiKey, NewApiKey};
 
-/// What makes a key.
+/// The body that creates an API key.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewApiKey)]
 pub struct NewKeyBody {
-    /// What it is for.
+    /// The purpose of the key, for people.
     #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "CI/CD Pipeline Key")]
     name: Text,
-    /// What it may do, by name in either case; no more than its maker.
+    /// The permissions of the key, by name in either case; the creator must hold each of them.
     #[serde(default)]
     #[schema(required = true, value_type = Vec<String>, min_items = 1, example = json!(["VIEW_USERS"]))]
     permissions: List,
-    /// When it ends, if it does; a day means its first moment in UTC.
+    /// When the key expires; without it the key does not expire. A date means its first moment in UTC.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "2999-12-31T23:59:59Z")]
     expires_at: Text,
 }
 
-/// A key, as it is listed.
+/// An API key, without the key itself.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ApiKey)]
 pub struct KeyAnswer {
     id: uuid::Uuid,
     name: String,
-    /// Its first characters.
+    /// The first characters of the key.
     key_prefix: String,
-    /// Whom it works for; null where no user made it.
+    /// The user who created the key; null if no user did.
     user_id: Option<uuid::Uuid>,
-    /// Where it works.
+    /// The tenant that the key works in.
     tenant_id: uuid::Uuid,
-    /// False once it is revoked.
+    /// False after the key is revoked.
     is_active: bool,
     permissions: Vec<Permission>,
     #[serde(with = "time::serde::rfc3339::option")]
     expires_at: Option<OffsetDateTime>,
-    /// To the minute.
+    /// When the key was last used, to the minute.
     #[serde(with = "time::serde::rfc3339::option")]
     last_used_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
@@ -64,30 +66,26 @@ pub struct KeyAnswer {
     revoked_at: Option<OffsetDateTime>,
 }
 
-/// A key that was made just now.
+/// A newly created API key.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = MadeApiKey)]
 pub struct MadeKeyAnswer {
     #[serde(flatten)]
     key: KeyAnswer,
-    /// The key itself, this once.
+    /// The key itself; returned only here.
     #[schema(example = "rtn_sk_…")]
     plaintext_key: String,
 }
 
-/// Makes a key that can do no more than its maker, in one tenant, and answers it this once.
+/// Creates an API key for one tenant, with no permission that its creator lacks. Only this response contains the key.
 #[utoipa::path(tag = "api-keys", operation_id = "RetenCreateApiKey", request_body = NewKeyBody, security(("bearer" = [])),
-    params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; a token that is bound to one has its own")),
+    params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the token")),
     responses(
-        (status = 201, description = "The key", body = MadeKeyAnswer),
-        (status = 400, description = "The tenant is not named, or a field is not valid; every bad one is listed", body = ErrorBody),
-        (status = 401, description = "No valid credential", body = ErrorBody),
-        (status = 403, description = "MANAGE_API_KEYS is missing in this tenant, or something that the key would be allowed; or the caller is a key itself", body = ErrorBody),
-        (status = 404, description = "No such tenant, or it does not answer", body = ErrorBody),
-        (status = 408, description = "The body did not come in time", body = ErrorBody),
-        (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
-        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
+        (status = 201, description = "The new key", body = MadeKeyAnswer),
+        InTenant<ManageApiKeys>,
+        (status = 400, description = "x-tenant-id is missing or not valid, or a field is not valid; `errors` lists every invalid field", body = ErrorBody),
+        (status = 403, description = "MANAGE_API_KEYS or a permission of the new key is missing in this tenant, or the caller is an API key", body = ErrorBody),
     )
 )]
 #[post("/api/api-keys")]
@@ -103,17 +101,13 @@ pub(super) async fn create(
     Ok(HttpResponse::Created().json(MadeKeyAnswer { key: key.into(), plaintext_key }))
 }
 
-/// The caller's keys in the tenant, newest first, revoked ones too; all of them, never a part. The root and
-/// an operator's token see those of all users.
+/// Lists the caller's API keys in the tenant, newest first, revoked keys included; not paged. The root token and an
+/// operator's token list the keys of all users.
 #[utoipa::path(tag = "api-keys", operation_id = "RetenListApiKeys", security(("bearer" = [])),
-    params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own")),
+    params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the API key or of the token")),
     responses(
-        (status = 200, description = "Keys, without the keys themselves", body = Vec<KeyAnswer>),
-        (status = 400, description = "The tenant is not named", body = ErrorBody),
-        (status = 401, description = "No valid credential", body = ErrorBody),
-        (status = 403, description = "MANAGE_API_KEYS is missing in this tenant", body = ErrorBody),
-        (status = 404, description = "No such tenant, or it does not answer", body = ErrorBody),
-        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
+        (status = 200, description = "The keys, without the secrets", body = Vec<KeyAnswer>),
+        InTenant<ManageApiKeys>,
     )
 )]
 #[get("/api/api-keys")]
@@ -123,19 +117,18 @@ pub(super) async fn list(site: web::Data<Site>, call: Scoped) -> Result<HttpResp
     Ok(HttpResponse::Ok().json(keys.into_iter().map(KeyAnswer::from).collect::<Vec<_>>()))
 }
 
-/// Ends a key at once, in every process.
+/// Revokes an API key. It stops working at once, in every server process.
 #[utoipa::path(tag = "api-keys", operation_id = "RetenRevokeApiKey", security(("bearer" = [])),
     params(
-        ("id" = uuid::Uuid, Path, description = "The key's id"),
-        ("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own"),
+        ("id" = uuid::Uuid, Path, description = "The id of the key"),
+        ("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the API key or of the token"),
     ),
     responses(
-        (status = 200, description = "Revoked", body = DoneAnswer),
-        (status = 400, description = "It is revoked already, or the tenant is not named", body = ErrorBody),
-        (status = 401, description = "No valid credential", body = ErrorBody),
-        (status = 403, description = "MANAGE_API_KEYS is missing in this tenant, or the key is another user's", body = ErrorBody),
+        (status = 200, description = "The key is revoked", body = DoneAnswer),
+        InTenant<ManageApiKeys>,
+        (status = 400, description = "The key is already revoked, or x-tenant-id is missing or not valid", body = ErrorBody),
+        (status = 403, description = "MANAGE_API_KEYS is missing in this tenant, or the key belongs to another user", body = ErrorBody),
         (status = 404, description = "No such tenant, or no such key in it", body = ErrorBody),
-        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
     )
 )]
 #[post("/api/api-keys/{id}/revoke")]

@@ -21,7 +21,7 @@ pub const REFRESH_COOKIE: &str = "refreshToken";
 /// Where the cookie is sent to, and nowhere else.
 const COOKIE_PATH: &str = "/api/auth";
 
-/// What a log-in sends.
+/// The body of a log-in.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct LoginBody {
     /// The user's e-mail address.
@@ -34,13 +34,13 @@ pub struct LoginBody {
     password: Text,
 }
 
-/// What a log-in answers.
+/// The response to a log-in.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LoginAnswer {
-    /// Good as a bearer token for a quarter of an hour.
+    /// A bearer token that is valid for 15 minutes.
     access_token: String,
-    /// Who logged in.
+    /// The user who logged in.
     user: UserAnswer,
 }
 
@@ -54,22 +54,19 @@ pub struct UserAnswer {
     last_name: String,
 }
 
-/// What a refresh answers.
+/// The response to a refresh.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefreshAnswer {
-    /// A fresh one.
+    /// The new access token, valid for 15 minutes.
     access_token: String,
 }
 
-/// Logs a user in: an access token in the body, a refresh token in an HTTP-only cookie.
+/// Logs a user in. The body has an access token; an HTTP-only cookie has the refresh token.
 #[utoipa::path(tag = "auth", request_body = LoginBody, responses(
-    (status = 200, description = "Logged in", body = LoginAnswer),
-    (status = 400, description = "Validation failed", body = ErrorBody),
-    (status = 401, description = "Invalid email or password", body = ErrorBody),
-    (status = 408, description = "The body did not come in time", body = ErrorBody),
-    (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
-    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
+    (status = 200, description = "The user is logged in", body = LoginAnswer),
+    (status = 400, description = "A field is not valid; `errors` lists every invalid field", body = ErrorBody),
+    (status = 401, description = "The e-mail address or the password is wrong", body = ErrorBody),
 ))]
 #[post("/api/auth/login")]
 pub(super) async fn login(
@@ -99,11 +96,10 @@ pub(super) async fn login(
         .json(LoginAnswer { access_token: tokens.access, user: user.into() }))
 }
 
-/// Trades the refresh cookie for a fresh access token and a fresh cookie. A cookie is good once.
+/// Exchanges the refresh cookie for a new access token and a new cookie. A cookie can be used once.
 #[utoipa::path(tag = "auth", security(("refresh" = [])), responses(
-    (status = 200, description = "Refreshed", body = RefreshAnswer),
+    (status = 200, description = "The new access token", body = RefreshAnswer),
     (status = 401, description = "The cookie is missing, used, expired or unknown", body = ErrorBody),
-    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
 ))]
 #[post("/api/auth/refresh")]
 pub(super) async fn refresh(

@@ -10,45 +10,44 @@ use crate::domain::names::{Password, UserId};
 use crate::http::Site;
 use crate::http::extract::Body;
 use crate::http::fields::{Fields, Text, read_object};
+use crate::http::native::responses::InTenant;
 use crate::http::native::scoped::Scoped;
 use crate::http::native::{ErrorBody, Problem};
+use crate::http::responses::ResetUserPassword;
 
-/// Whose password becomes what.
+/// The user and the new password.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResetBody {
-    /// Whose.
+    /// The id of the user.
     #[serde(default)]
     #[schema(required = true, value_type = String, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
     user_id: Text,
-    /// What: at least 8 characters, at most 1,024 bytes.
+    /// The new password: at least 8 characters, at most 1,024 bytes.
     #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "NewSecurePass456!")]
     new_password: Text,
 }
 
-/// That something was done.
+/// A confirmation.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DoneAnswer {
-    /// What, for people.
+    /// What was done, for people.
     pub(super) message: &'static str,
 }
 
-/// Gives a user of the tenant a new password and ends their sessions, and the tokens and API keys that they made.
+/// Sets a new password for a user of the tenant and ends the user's sessions, API tokens and API keys.
 ///
-/// All of them, in other tenants too: a reset is what helps where somebody else got into the account.
-/// The caller must stand above the user wherever that one has a role: here, in other tenants, everywhere.
+/// They end in all tenants, because a reset is the remedy when an account is compromised. The caller's role must be
+/// higher than the user's wherever the user has one: in this tenant, in other tenants and globally.
 #[utoipa::path(tag = "auth", operation_id = "RetenResetUserPassword", request_body = ResetBody, security(("bearer" = [])),
-    params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own")),
+    params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the API key or of the token")),
     responses(
-        (status = 200, description = "Done", body = DoneAnswer),
-        (status = 400, description = "The tenant is not named, or a field is not valid; every bad one is listed", body = ErrorBody),
-        (status = 401, description = "No valid credential", body = ErrorBody),
-        (status = 403, description = "RESET_USER_PASSWORD is missing in this tenant, or the user is not below the caller, everywhere", body = ErrorBody),
+        (status = 200, description = "The password is set", body = DoneAnswer),
+        InTenant<ResetUserPassword>,
+        (status = 400, description = "x-tenant-id is missing or not valid, or a field is not valid; `errors` lists every invalid field", body = ErrorBody),
+        (status = 403, description = "RESET_USER_PASSWORD is missing in this tenant, or the user's role is not below the caller's in some tenant", body = ErrorBody),
         (status = 404, description = "No such tenant, or no such user in it", body = ErrorBody),
-        (status = 408, description = "The body did not come in time", body = ErrorBody),
-        (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
-        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
     )
 )]
 #[post("/api/auth/reset-user-password")]

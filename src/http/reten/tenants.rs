@@ -10,41 +10,43 @@ use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
 use crate::http::extract::Body;
 use crate::http::fields::{Fields, Text, read_object};
+use crate::http::native::responses::Forbidden;
 use crate::http::native::{Caller, ErrorBody, Problem};
+use crate::http::responses::{CreateTenant, ViewTenants};
 use crate::http::{Site, idempotency};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 
-/// What a set-up sends ("Setup Tenant").
+/// The body that sets a tenant up ("Setup Tenant").
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SetupBody {
-    /// The name people read, in any script.
+    /// The display name, in any script.
     #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Acme Corp")]
     name: Text,
-    /// The unique url-friendly name.
+    /// The unique name for URLs.
     #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", example = "acme-corp")]
     slug: Text,
-    /// Who will run the tenant. A user who has the address already is linked, password untouched.
+    /// The e-mail address of the admin. An existing user with this address becomes the admin and keeps the password.
     #[serde(default)]
     #[schema(required = true, value_type = String, format = "email", max_length = 254, example = "admin@acme.com")]
     admin_email: Text,
-    /// A new admin's password: at least 8 characters, at most 1,024 bytes.
+    /// The password of a new admin: at least 8 characters, at most 1,024 bytes.
     #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
     admin_password: Text,
-    /// A new admin's given name.
+    /// The given name of a new admin.
     #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Acme")]
     admin_first_name: Text,
-    /// A new admin's family name.
+    /// The family name of a new admin.
     #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Admin")]
     admin_last_name: Text,
 }
 
-/// A tenant, as set-up and `mine` answer it.
+/// A tenant, as `setup` and `mine` return it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TenantAnswer {
     id: uuid::Uuid,
@@ -52,7 +54,7 @@ pub struct TenantAnswer {
     slug: String,
 }
 
-/// A tenant, as it is listed.
+/// A tenant in a list.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedTenant {
@@ -63,19 +65,15 @@ pub struct ListedTenant {
     created_at: OffsetDateTime,
 }
 
-/// Makes a tenant: its row, its admin, its schema with all migrations, the admin's link. All or nothing.
+/// Creates a tenant with its admin and its schema, all migrations applied. If a step fails, nothing is created.
 #[utoipa::path(tag = "tenants", request_body = SetupBody, security(("bearer" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours: the same key and body return the same tenant", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
     responses(
-        (status = 201, description = "Made", body = TenantAnswer),
-        (status = 400, description = "Validation failed; every bad field is listed", body = ErrorBody),
-        (status = 401, description = "No valid token", body = ErrorBody),
-        (status = 403, description = "CREATE_TENANT is missing", body = ErrorBody),
-        (status = 409, description = "Slug already exists, or the same key is still running", body = ErrorBody),
-        (status = 408, description = "The body did not come in time", body = ErrorBody),
-        (status = 413, description = "The body is larger than the server reads", body = ErrorBody),
+        (status = 201, description = "The new tenant", body = TenantAnswer),
+        (status = 400, description = "A field is not valid; `errors` lists every invalid field", body = ErrorBody),
+        Forbidden<CreateTenant>,
+        (status = 409, description = "The slug is taken, or a request with the same Idempotency-Key is still running", body = ErrorBody),
         (status = 422, description = "The Idempotency-Key was used with another body", body = ErrorBody),
-        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
     )
 )]
 #[post("/api/tenant/setup")]
@@ -95,12 +93,9 @@ pub(super) async fn setup(
     Ok(HttpResponse::Created().json(TenantAnswer::from(made)))
 }
 
-/// The tenants that the caller may view, oldest first; all of them, never a part.
+/// Lists the tenants that the caller can view, oldest first; not paged.
 #[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
-    (status = 200, description = "Tenants", body = Vec<ListedTenant>),
-    (status = 401, description = "No valid token", body = ErrorBody),
-    (status = 403, description = "VIEW_TENANTS is missing", body = ErrorBody),
-    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
+    (status = 200, description = "The tenants", body = Vec<ListedTenant>), Forbidden<ViewTenants>,
 ))]
 #[get("/api/tenant")]
 pub(super) async fn list(site: web::Data<Site>, caller: Caller) -> Result<HttpResponse, Problem> {
@@ -108,11 +103,9 @@ pub(super) async fn list(site: web::Data<Site>, caller: Caller) -> Result<HttpRe
     Ok(HttpResponse::Ok().json(tenants.into_iter().map(ListedTenant::from).collect::<Vec<_>>()))
 }
 
-/// The active tenants that the caller is a member of, oldest first.
+/// Lists the active tenants that the caller is a member of, oldest first.
 #[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
-    (status = 200, description = "Tenants", body = Vec<TenantAnswer>),
-    (status = 401, description = "No valid token", body = ErrorBody),
-    (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
+    (status = 200, description = "The tenants", body = Vec<TenantAnswer>),
 ))]
 #[get("/api/tenant/mine")]
 pub(super) async fn mine(site: web::Data<Site>, caller: Caller) -> Result<HttpResponse, Problem> {

@@ -7,8 +7,10 @@ use utoipa::ToSchema;
 use crate::domain::error::{Error, FieldProblem, Result, Rule};
 use crate::domain::{Permission, Role};
 use crate::http::Site;
+use crate::http::native::responses::InTenant;
 use crate::http::native::scoped::Scoped;
 use crate::http::native::{ErrorBody, Problem};
+use crate::http::responses::ViewUsers;
 use crate::service::members::Member;
 
 /// Users on a page where nobody says.
@@ -35,35 +37,32 @@ pub struct TenantUser {
     email: String,
     first_name: String,
     last_name: String,
-    /// The role in this tenant, and the one everywhere where there is another; highest first.
+    /// The role in this tenant and, if it is another one, the global role; highest first.
     roles: Vec<Role>,
 }
 
-/// Where a page is among all.
+/// The position of a page in the list.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PageMeta {
     page: u32,
     limit: u32,
-    /// Users on all pages together.
+    /// The number of users on all pages.
     total: i64,
     total_pages: i64,
 }
 
-/// A page of the tenant's users, those of longest standing first.
+/// Lists the users of the tenant, the earliest member first.
 #[utoipa::path(tag = "users", operation_id = "RetenListTenantUsers", security(("bearer" = [])),
     params(
-        ("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; an API key has its own"),
-        ("page" = Option<u32>, Query, description = "Which page; the first where it is not said", minimum = 1, maximum = 1_000_000),
-        ("limit" = Option<u32>, Query, description = "Users on a page; 20 where it is not said", minimum = 1, maximum = 100),
+        ("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the API key or of the token"),
+        ("page" = Option<u32>, Query, description = "The number of the page; default: 1", minimum = 1, maximum = 1_000_000),
+        ("limit" = Option<u32>, Query, description = "Users on a page; default: 20", minimum = 1, maximum = 100),
     ),
     responses(
-        (status = 200, description = "Users", body = UserPage),
-        (status = 400, description = "The tenant is not named, or a parameter is not valid", body = ErrorBody),
-        (status = 401, description = "No valid credential", body = ErrorBody),
-        (status = 403, description = "VIEW_USERS is missing in this tenant", body = ErrorBody),
-        (status = 404, description = "No such tenant, or it does not answer", body = ErrorBody),
-        (status = 503, description = "Not available right now; Retry-After says when to come back", body = ErrorBody),
+        (status = 200, description = "A page of users", body = UserPage),
+        InTenant<ViewUsers>,
+        (status = 400, description = "x-tenant-id is missing or not valid, or a parameter is not valid", body = ErrorBody),
     )
 )]
 #[get("/api/user/tenant-users")]

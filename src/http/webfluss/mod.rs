@@ -12,6 +12,7 @@
 //! - Without an owner in the request and in the settings a tenant has none.
 
 mod problem;
+mod responses;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,7 +25,8 @@ use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Type};
 use utoipa::openapi::{Schema, SchemaFormat};
 use uuid::Uuid;
 
-use self::problem::ErrorBody;
+pub(super) use self::problem::ErrorBody;
+use self::responses::Forbidden;
 use super::extract::{self, Body};
 use super::fields::{Text, read_object};
 use super::{Settings, Site};
@@ -33,6 +35,7 @@ use crate::domain::error::{Error, FieldProblem, Noun, Result, Rule};
 use crate::domain::names::{Email, Slug, TenantId, TenantName};
 use crate::domain::{Permission, Tenant};
 use crate::http::Mount;
+use crate::http::responses::{CreateTenant, ViewTenants};
 use crate::service::provisioning::{Admin, ProvisionTenant};
 use crate::service::tenants::TenantRef;
 
@@ -52,18 +55,18 @@ pub fn owns(path: &str) -> bool {
     path == "/api/tenants" || path.starts_with("/api/tenants/")
 }
 
-/// What a creation sends; every field may be left out, and the body too.
+/// The body that creates a tenant; every field is optional, and so is the body.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 struct CreateBody {
-    /// Address of the user who will own the tenant; must have a user.
+    /// The e-mail address of the owner, who must be an existing user.
     #[serde(default)]
     #[schema(schema_with = owner_schema)]
     email: Text,
-    /// The name people read; made up where there is none.
+    /// The display name; generated if absent.
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "My Organization")]
     name: Text,
-    /// The subdomain; made up where there is none.
+    /// The subdomain; generated if absent.
     #[serde(default)]
     #[schema(schema_with = subdomain_schema)]
     subdomain: Text,
@@ -89,7 +92,7 @@ fn or_none(text: ObjectBuilder) -> Schema {
     any.into()
 }
 
-/// What a creation answers.
+/// A newly created tenant.
 #[derive(Serialize, ToSchema)]
 #[schema(as = WebflussCreated)]
 struct Created {
@@ -105,28 +108,27 @@ struct Details {
     domains: Domains,
 }
 
-/// Where a tenant is.
+/// The domains of a tenant.
 #[derive(Serialize, ToSchema)]
 #[schema(as = WebflussDomains)]
 struct Domains {
-    /// The domain that its own is under, where the server has one.
+    /// The server's base domain; null if none is set.
     #[schema(required)]
     base: Option<String>,
     /// Always null.
     #[schema(required)]
     custom: Option<String>,
-    /// Its own.
+    /// The tenant's subdomain, under the base domain if there is one.
     subdomain: String,
 }
 
 /// Creates a tenant.
 #[utoipa::path(tag = "webfluss", operation_id = "WebflussCreateTenant", request_body = Option<CreateBody>, security(("bearer" = [])), responses(
-    (status = 200, description = "Created", body = Created),
-    (status = 400, description = "The body is no JSON object", body = ErrorBody),
-    (status = 401, description = "Unauthorized", body = ErrorBody),
-    (status = 403, description = "CREATE_TENANT is missing", body = ErrorBody),
-    (status = 404, description = "User not found", body = ErrorBody),
-    (status = 422, description = "The body breaks a rule", body = ErrorBody),
+    (status = 200, description = "The new tenant", body = Created),
+    (status = 400, description = "The body is not a JSON object", body = ErrorBody),
+    Forbidden<CreateTenant>,
+    (status = 404, description = "No user has the e-mail address", body = ErrorBody),
+    (status = 422, description = "A field is not valid; `errors` lists every invalid field", body = ErrorBody),
 ))]
 #[post("/api/tenants")]
 async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpResponse, Problem> {
@@ -143,12 +145,11 @@ async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpRes
     Ok(HttpResponse::Ok().json(Created { tenant_id: made.id.uuid() }))
 }
 
-/// Shows a tenant.
+/// Returns a tenant.
 #[utoipa::path(tag = "webfluss", operation_id = "WebflussShowTenant", params(("tenantUuid" = Uuid, Path)), security(("bearer" = [])), responses(
     (status = 200, description = "The tenant", body = Details),
-    (status = 403, description = "VIEW_TENANTS is missing", body = ErrorBody),
-    (status = 401, description = "Unauthorized", body = ErrorBody),
-    (status = 404, description = "There is no such tenant", body = ErrorBody),
+    Forbidden<ViewTenants>,
+    (status = 404, description = "No such tenant", body = ErrorBody),
 ))]
 #[get("/api/tenants/{tenantUuid}")]
 async fn show(

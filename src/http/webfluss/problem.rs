@@ -13,10 +13,10 @@ use crate::http::retry_after;
 /// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WebflussError)]
-pub(super) struct ErrorBody {
+pub(crate) struct ErrorBody {
     /// What happened, for people.
     pub(super) message: String,
-    /// The sentences by field, where fields are bad.
+    /// The messages by field; absent if no field is invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub(super) errors: Option<Map<String, Value>>,

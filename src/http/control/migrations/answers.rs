@@ -1,4 +1,4 @@
-//! What is answered about fleet migrations.
+//! The responses about fleet migrations.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -18,15 +18,15 @@ pub(super) struct MigrationAnswer {
     state: &'static str,
     /// Why it is paused: `asked`, `canary`, `canary_failed` or `max_failures`.
     pause_reason: Option<&'static str>,
-    /// Who runs it, or ran it last.
+    /// The server that runs the migration, or ran it last.
     runner: Option<RunnerAnswer>,
-    /// Who asked for it.
+    /// The caller who started it.
     actor: String,
-    /// The highest version of the set that it migrates to.
+    /// The highest version in the target migration set.
     target_version: i32,
-    /// A digest of that set.
+    /// The digest of the target migration set.
     target_fingerprint: String,
-    /// What was asked for.
+    /// The options that it was started with.
     #[schema(value_type = Object)]
     options: Value,
     tenants: CountsAnswer,
@@ -38,7 +38,7 @@ pub(super) struct MigrationAnswer {
     ended_at: Option<OffsetDateTime>,
 }
 
-/// Who runs a migration.
+/// The server that runs a migration.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = MigrationRunner)]
 pub(super) struct RunnerAnswer {
@@ -46,11 +46,11 @@ pub(super) struct RunnerAnswer {
     pid: i32,
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
-    /// Whether it was heard of lately. A running migration without a living runner waits for `resume`.
+    /// Whether its last heartbeat is recent. A running migration whose runner is not alive waits for `resume`.
     alive: bool,
 }
 
-/// Tenants of a migration by state.
+/// The number of tenants of a migration, by state.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = MigrationCounts)]
 pub(super) struct CountsAnswer {
@@ -60,15 +60,15 @@ pub(super) struct CountsAnswer {
     done: i64,
     failed: i64,
     skipped: i64,
-    /// Those of all of them whose rows are no longer kept, and listed.
+    /// Tenants in `total` that are no longer recorded one by one, and so not listed.
     pruned: i64,
 }
 
-/// A part of the migrations.
+/// A page of fleet migrations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MigrationList {
     pub(super) data: Vec<MigrationAnswer>,
-    /// Ask with it as `cursor` for what follows; null at the end.
+    /// The `cursor` of the next request; null on the last page.
     pub(super) next_cursor: Option<String>,
 }
 
@@ -77,17 +77,17 @@ pub(super) struct MigrationList {
 #[schema(as = MigrationTenant)]
 pub(super) struct TenantAnswer {
     tenant_id: Uuid,
-    /// Its slug when the migration was made.
+    /// The slug of the tenant when the migration was created.
     slug: String,
-    /// Whether it belongs to the canary.
+    /// Whether the tenant is in the canary.
     canary: bool,
     /// `pending`, `running`, `done`, `failed` or `skipped`.
     state: &'static str,
-    /// How often it was begun.
+    /// The number of attempts so far.
     attempts: i32,
-    /// The files that were applied.
+    /// The migration files that were applied.
     applied: Option<Vec<String>>,
-    /// What went wrong, or why it was left out.
+    /// Why the tenant failed or was skipped.
     error: Option<String>,
     #[serde(with = "time::serde::rfc3339::option")]
     started_at: Option<OffsetDateTime>,
@@ -95,30 +95,30 @@ pub(super) struct TenantAnswer {
     ended_at: Option<OffsetDateTime>,
 }
 
-/// A part of a migration's tenants.
+/// A page of the tenants of a migration.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MigrationTenantList {
     pub(super) data: Vec<TenantAnswer>,
-    /// Ask with it as `cursor` for what follows; null at the end.
+    /// The `cursor` of the next request; null on the last page.
     pub(super) next_cursor: Option<String>,
 }
 
-/// Who is behind and by what.
+/// The tenants that are behind the migration set, and the files that they lack.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = MigrationPlan)]
 pub(super) struct PlanAnswer {
     target_version: i32,
     target_fingerprint: String,
-    /// Tenants that are on the set.
+    /// The number of tenants that are up to date.
     current_count: i64,
-    /// Tenants that are not.
+    /// The number of tenants that are behind.
     behind_count: i64,
-    /// Tenants that are being deleted, which are not migrated.
+    /// The number of tenants that are being deleted, which are not migrated.
     deleting_count: i64,
     behind: Vec<BehindAnswer>,
-    /// Sets that this server is too old for; a migration is refused.
+    /// Applied migration sets that are newer than this server's; a migration is refused if there are any.
     ahead: Vec<String>,
-    /// Sets whose files are not the ones that this server has; a migration is refused.
+    /// Applied migration sets whose files differ from this server's; a migration is refused if there are any.
     diverged: Vec<String>,
 }
 
@@ -129,7 +129,7 @@ pub(super) struct BehindAnswer {
     fingerprint: String,
     version: i32,
     count: i64,
-    /// Some of them, oldest first.
+    /// Some of these tenants, oldest first.
     slugs: Vec<String>,
     /// The files that they lack.
     files: Vec<String>,

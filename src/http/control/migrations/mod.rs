@@ -22,6 +22,11 @@ use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::operation::{OperationState, WorkState};
 use crate::http::Mount;
+use crate::http::control::PROBLEM_JSON;
+use crate::http::control::responses::{
+    Ended, Forbidden, InvalidBody, InvalidParameter, NoSuchMigration, Unexpected,
+};
+use crate::http::responses::MigrateFleet;
 use crate::service::fleet::Record;
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
@@ -37,18 +42,16 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
         .service(rehearsals::rehearse);
 }
 
-/// The fleet migrations, newest first.
+/// Lists the fleet migrations, newest first.
 #[utoipa::path(tag = "control", operation_id = "ControlListMigrations", security(("bearer" = [])),
     params(
-        ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("state" = Option<String>, Query, description = "In this state: planned, running, paused, done, failed or cancelled", pattern = "^(planned|running|paused|done|failed|cancelled)$"),
+        ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
+        ("state" = Option<String>, Query, description = "Only migrations in this state: planned, running, paused, done, failed or cancelled", pattern = "^(planned|running|paused|done|failed|cancelled)$"),
     ),
     responses(
-        (status = 200, description = "Migrations", body = MigrationList),
-        (status = 400, description = "A parameter is unknown or not valid", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page of migrations", body = MigrationList),
+        InvalidParameter, Forbidden<MigrateFleet>,
     ))]
 #[get("/control/v1/migrations")]
 async fn list(call: Call) -> Answer {
@@ -66,14 +69,12 @@ async fn list(call: Call) -> Answer {
     }))
 }
 
-/// Starts a fleet migration, or answers the plan where `dry_run` asks for it.
+/// Starts a fleet migration, or returns its plan if `dry_run` is true.
 #[utoipa::path(tag = "control", operation_id = "ControlStartMigration", security(("bearer" = [])), request_body = NewMigration, responses(
-    (status = 200, description = "The plan, where dry_run was asked for", body = PlanAnswer),
-    (status = 202, description = "The migration; Location leads to it", body = MigrationAnswer),
-    (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 409, description = "Another one is open (who runs it is said), some tenants are ahead, or the files do not fit", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 200, description = "The plan, if dry_run is true", body = PlanAnswer),
+    (status = 202, description = "The migration; Location is its path", body = MigrationAnswer),
+    InvalidBody, Forbidden<MigrateFleet>,
+    (status = 409, description = "Another migration is open (`detail` names its runner), some tenants are ahead, or the migration files do not match", body = ProblemBody, content_type = PROBLEM_JSON),
 ))]
 #[post("/control/v1/migrations")]
 async fn start(call: Call) -> Answer {
@@ -90,14 +91,12 @@ async fn start(call: Call) -> Answer {
     Ok(accepted(record))
 }
 
-/// One fleet migration.
+/// Returns a fleet migration.
 #[utoipa::path(tag = "control", operation_id = "ControlReadMigration", security(("bearer" = [])),
-    params(("id" = Uuid, Path, description = "The migration's id")),
+    params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
         (status = 200, description = "The migration", body = MigrationAnswer),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such migration", body = ProblemBody, content_type = "application/problem+json"),
+        Forbidden<MigrateFleet>, NoSuchMigration,
     ))]
 #[get("/control/v1/migrations/{id}")]
 async fn read(call: Call) -> Answer {
@@ -106,20 +105,17 @@ async fn read(call: Call) -> Answer {
     Ok(HttpResponse::Ok().json(MigrationAnswer::from(record)))
 }
 
-/// The tenants of a fleet migration, and what became of each.
+/// Lists the tenants of a fleet migration with the result of each.
 #[utoipa::path(tag = "control", operation_id = "ControlListMigrationTenants", security(("bearer" = [])),
     params(
-        ("id" = Uuid, Path, description = "The migration's id"),
-        ("limit" = Option<u16>, Query, description = "Rows in this answer; 50 where it is not said", minimum = 1, maximum = 100),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the answer before", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("state" = Option<String>, Query, description = "In this state: pending, running, done, failed or skipped", pattern = "^(pending|running|done|failed|skipped)$"),
+        ("id" = Uuid, Path, description = "The id of the migration"),
+        ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
+        ("state" = Option<String>, Query, description = "Only tenants in this state: pending, running, done, failed or skipped", pattern = "^(pending|running|done|failed|skipped)$"),
     ),
     responses(
-        (status = 200, description = "Tenants", body = MigrationTenantList),
-        (status = 400, description = "A parameter is unknown or not valid", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such migration", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page of tenants", body = MigrationTenantList),
+        InvalidParameter, Forbidden<MigrateFleet>, NoSuchMigration,
     ))]
 #[get("/control/v1/migrations/{id}/tenants")]
 async fn list_tenants(call: Call) -> Answer {
@@ -137,16 +133,12 @@ async fn list_tenants(call: Call) -> Answer {
     }))
 }
 
-/// Begins no more tenants; those that are begun come to their end.
+/// Pauses a migration: it starts no more tenants, and the started ones are completed.
 #[utoipa::path(tag = "control", operation_id = "ControlPauseMigration", security(("bearer" = [])),
-    params(("id" = Uuid, Path, description = "The migration's id")),
+    params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
-        (status = 200, description = "The migration, paused", body = MigrationAnswer),
-        (status = 400, description = "There is a body or a parameter", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such migration", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It has ended", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The paused migration", body = MigrationAnswer),
+        Unexpected, Forbidden<MigrateFleet>, NoSuchMigration, Ended,
     ))]
 #[post("/control/v1/migrations/{id}/pause")]
 async fn pause(call: Call) -> Answer {
@@ -155,16 +147,13 @@ async fn pause(call: Call) -> Answer {
     Ok(HttpResponse::Ok().json(MigrationAnswer::from(record)))
 }
 
-/// Goes on with a migration that is paused, or whose runner is gone; this server runs it from now on.
+/// Resumes a migration that is paused or whose runner is not alive; this server runs it from now on.
 #[utoipa::path(tag = "control", operation_id = "ControlResumeMigration", security(("bearer" = [])),
-    params(("id" = Uuid, Path, description = "The migration's id")),
+    params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
-        (status = 202, description = "The migration, running", body = MigrationAnswer),
-        (status = 400, description = "There is a body or a parameter", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such migration", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "Somebody runs it (who is said), it has ended, or this server has another set", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "The running migration", body = MigrationAnswer),
+        Unexpected, Forbidden<MigrateFleet>, NoSuchMigration,
+        (status = 409, description = "Another server runs the migration (`detail` names it), it has ended, or this server has another migration set", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/migrations/{id}/resume")]
 async fn resume(call: Call) -> Answer {
@@ -173,16 +162,12 @@ async fn resume(call: Call) -> Answer {
     Ok(accepted(record))
 }
 
-/// Gives a migration up; what is migrated stays so.
+/// Cancels a migration; tenants that are already migrated stay migrated.
 #[utoipa::path(tag = "control", operation_id = "ControlCancelMigration", security(("bearer" = [])),
-    params(("id" = Uuid, Path, description = "The migration's id")),
+    params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
-        (status = 200, description = "The migration, cancelled", body = MigrationAnswer),
-        (status = 400, description = "There is a body or a parameter", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such migration", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It has ended", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The cancelled migration", body = MigrationAnswer),
+        Unexpected, Forbidden<MigrateFleet>, NoSuchMigration, Ended,
     ))]
 #[post("/control/v1/migrations/{id}/cancel")]
 async fn cancel(call: Call) -> Answer {
@@ -191,16 +176,13 @@ async fn cancel(call: Call) -> Answer {
     Ok(HttpResponse::Ok().json(MigrationAnswer::from(record)))
 }
 
-/// Tries those tenants again that failed.
+/// Retries the tenants that failed.
 #[utoipa::path(tag = "control", operation_id = "ControlRetryMigration", security(("bearer" = [])),
-    params(("id" = Uuid, Path, description = "The migration's id")),
+    params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
-        (status = 202, description = "The migration, running", body = MigrationAnswer),
-        (status = 400, description = "There is a body or a parameter", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such migration", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It has not failed, those that failed are no longer kept, another one is open, or this server has another set", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "The running migration", body = MigrationAnswer),
+        Unexpected, Forbidden<MigrateFleet>, NoSuchMigration,
+        (status = 409, description = "The migration has not failed, its failed tenants are no longer recorded, another migration is open, or this server has another migration set", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/migrations/{id}/retry")]
 async fn retry(call: Call) -> Answer {

@@ -11,23 +11,26 @@ use uuid::Uuid;
 
 use crate::domain::Permission;
 use crate::domain::error::{Result, Rule};
+use crate::http::control::PROBLEM_JSON;
 use crate::http::control::call::{Call, Fields};
+use crate::http::control::responses::{Forbidden, InvalidBody};
 use crate::http::control::{Answer, ProblemBody};
+use crate::http::responses::MigrateFleet;
 use crate::service::fleet::{House, Rehearsal, Stage, Trial, TrialEnd};
 
-/// What was tried, and how it went. Nothing of it stays.
+/// The result of a rehearsal.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Rehearsal)]
 pub(super) struct RehearsalAnswer {
-    /// Whether no file failed; also where there was nothing to try.
+    /// Whether no file failed; also true if there was none to apply.
     passed: bool,
-    /// The tenant that it was tried on; null on a vacancy, and where nobody is behind.
+    /// The tenant that was used; null if a vacancy was used or no tenant is behind.
     tenant_id: Option<Uuid>,
-    /// Its slug.
+    /// The slug of that tenant.
     slug: Option<String>,
-    /// The vacancy that it was tried on.
+    /// The vacancy that was used.
     vacancy_id: Option<Uuid>,
-    /// The files that were lacking, in order; empty where none was.
+    /// The missing migration files, in order.
     migrations: Vec<TrialAnswer>,
 }
 
@@ -36,34 +39,32 @@ pub(super) struct RehearsalAnswer {
 #[schema(as = RehearsedMigration)]
 pub(super) struct TrialAnswer {
     file: String,
-    /// `applied`, `failed`, or `not_reached` where one before it failed.
+    /// `applied`, `failed`, or `not_reached` if an earlier file failed.
     state: &'static str,
-    /// How long the database took, in milliseconds, where it was applied.
+    /// How long the database took to apply it, in milliseconds.
     duration_ms: Option<f64>,
-    /// The line that failed, where the database says.
+    /// The line that failed, if the database reports it.
     line: Option<usize>,
-    /// What the database said.
+    /// The error message of the database.
     error: Option<String>,
 }
 
-/// What to try the migration on; an empty object takes the first tenant that is behind.
+/// The schema to rehearse on; an empty object selects the first tenant that is behind.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 pub(super) struct NewRehearsal {
-    /// This tenant, by slug or id.
+    /// The tenant, by slug or id.
     tenant: Option<String>,
-    /// A vacancy, which nobody uses.
+    /// Whether to use a free vacancy instead of a tenant.
     vacancy: Option<bool>,
 }
 
-/// Tries the migration on one schema and takes everything back. The tenant's tables are locked meanwhile.
+/// Applies the migration to one schema and rolls everything back. Until then the tenant's tables are locked.
 #[utoipa::path(tag = "control", operation_id = "ControlRehearseMigration", security(("bearer" = [])), request_body = NewRehearsal, responses(
-    (status = 200, description = "What came of each file, also where one failed", body = RehearsalAnswer),
-    (status = 400, description = "The body is not valid; every bad field is named", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 401, description = "No valid token", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 403, description = "MIGRATE_FLEET is missing", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 404, description = "No such tenant, or no vacancy that is free", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 409, description = "It is ahead of this server, or was migrated with other files", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 200, description = "The result of each file, failed files included", body = RehearsalAnswer),
+    InvalidBody, Forbidden<MigrateFleet>,
+    (status = 404, description = "No such tenant, or no free vacancy", body = ProblemBody, content_type = PROBLEM_JSON),
+    (status = 409, description = "The schema is ahead of this server, or was migrated with other files", body = ProblemBody, content_type = PROBLEM_JSON),
 ))]
 #[post("/control/v1/rehearsals")]
 pub(super) async fn rehearse(call: Call) -> Answer {

@@ -1,4 +1,4 @@
-//! What fleet migrations are asked for with.
+//! The bodies that start fleet migrations.
 
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -13,36 +13,37 @@ const WORKERS_MAX: i64 = 1024;
 
 /// Most tenants that a canary can have, and most failures that can be allowed.
 const COUNT_MAX: i64 = 1_000_000;
-/// What starts a migration; an empty object migrates everybody who is behind.
+
+/// The body that starts a fleet migration; an empty object migrates every tenant that is behind.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 pub(super) struct NewMigration {
-    /// These tenants alone, by slug or id.
+    /// Only these tenants, by slug or id.
     #[schema(min_items = 1)]
     tenants: Option<Vec<String>>,
     canary: Option<NewCanary>,
-    /// Tenants at the same time; the server may do fewer.
+    /// The number of tenants to migrate at the same time; the server may use fewer.
     #[schema(minimum = 1, maximum = 1024)]
     workers: Option<u32>,
-    /// Pause as soon as so many have failed.
+    /// Pause when this many tenants have failed.
     #[schema(minimum = 1, maximum = 1_000_000)]
     max_failures: Option<u32>,
-    /// Answer the plan and do nothing.
+    /// Return the plan and change nothing.
     dry_run: Option<bool>,
 }
 
-/// Tenants that come first.
+/// The tenants that are migrated first.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[schema(as = NewMigrationCanary)]
 pub(super) struct NewCanary {
-    /// So many, the oldest ones.
+    /// The number of tenants, oldest first.
     #[schema(minimum = 1, maximum = 1_000_000)]
     count: Option<u32>,
-    /// These, by slug or id.
+    /// The tenants, by slug or id.
     #[schema(min_items = 1)]
     tenants: Option<Vec<String>>,
-    /// What follows if they went well: `pause` (the default) or `continue`.
+    /// What to do when all of them succeeded: `pause` (the default) or `continue`.
     #[schema(pattern = "^(pause|continue)$")]
     then: Option<String>,
 }

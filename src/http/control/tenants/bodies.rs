@@ -1,4 +1,4 @@
-//! What makes and changes a tenant: the bodies as the OpenAPI document tells them, and as they are read.
+//! The bodies that create and change a tenant: as the OpenAPI document describes them, and how they are read.
 
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -10,70 +10,69 @@ use crate::http::control::call::Fields;
 use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
 use crate::service::tenants::registry::Changes;
 
-/// What makes a tenant. The fields are read by hand, so that every bad one is named.
+/// The body that creates a tenant.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTenantBody {
-    /// The name people read, in any script.
+    /// The display name, in any script.
     #[schema(
         min_length = 1,
         max_length = 255,
         pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
     )]
     name: String,
-    /// Url-friendly and unique.
+    /// The unique name for URLs.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
     slug: String,
-    /// What your own system calls it.
+    /// The id of the tenant in your own system.
     #[schema(
         min_length = 1,
         max_length = 255,
         pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
     )]
     external_id: Option<String>,
-    /// Whatever the application keeps here, up to 64 KiB.
+    /// Settings of the application, up to 64 KiB.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
-    /// Who will run it.
+    /// The admin of the tenant; without it the tenant has none.
     admin: Option<AdminBody>,
 }
 
-/// What makes a tenant whose external id stands in the path.
+/// The body that creates a tenant whose external id is in the path.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
 pub(super) struct EnsuredTenantBody {
-    /// The name people read, in any script.
+    /// The display name, in any script.
     #[schema(
         min_length = 1,
         max_length = 255,
         pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
     )]
     name: String,
-    /// Url-friendly and unique.
+    /// The unique name for URLs.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
     slug: String,
-    /// Whatever the application keeps here, up to 64 KiB.
+    /// Settings of the application, up to 64 KiB.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
-    /// Who will run it.
+    /// The admin of the tenant; without it the tenant has none.
     admin: Option<AdminBody>,
 }
 
-/// Who will run a tenant.
+/// The admin of a new tenant.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(untagged)]
 pub(super) enum AdminBody {
-    /// A user who is there.
+    /// An existing user.
     Existing(ExistingAdminBody),
-    /// A user who is made where the address has none; where it has one, that user is linked and stays as
-    /// it is.
+    /// A new user. If a user with this e-mail address exists, that user becomes the admin unchanged.
     New(NewAdminBody),
 }
 
-/// A user who is there.
+/// An existing user.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
@@ -82,7 +81,7 @@ pub(super) struct ExistingAdminBody {
     email: String,
 }
 
-/// A user who is made.
+/// A new user.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
@@ -105,7 +104,7 @@ pub(super) struct NewAdminBody {
     last_name: String,
 }
 
-/// What changes a tenant: a JSON merge patch (RFC 7396).
+/// The body that changes a tenant: a JSON merge patch (RFC 7396).
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
@@ -124,7 +123,7 @@ pub(super) struct TenantPatchBody {
         pattern = "^[a-z0-9]+(-[a-z0-9]+)*$"
     )]
     slug: Option<String>,
-    /// Merged into the settings; a member that is null is removed, null as a whole empties them.
+    /// Merged into the settings: a member that is null is removed; null itself removes all settings.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
 }

@@ -1,4 +1,4 @@
-//! What unlocks and the calls across tenants answer.
+//! The response bodies of unlocks and of the calls across tenants.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use crate::service::system::{Found, Unasked};
 #[schema(as = DatabunkerUnlock)]
 pub(crate) struct Unlock {
     pub(crate) status: Status,
-    /// Good for 60 seconds.
+    /// The unlock, valid for 60 seconds.
     pub(crate) unlockuuid: String,
 }
 
@@ -23,10 +23,10 @@ pub(crate) struct Unlock {
 #[schema(as = DatabunkerFound)]
 pub(crate) struct FoundPage {
     pub(crate) status: Status,
-    /// How many there are; it may be more than the rows.
+    /// The number of matching records, which can be more than the rows.
     pub(crate) total: i64,
     pub(crate) rows: Vec<FoundRow>,
-    /// The tenants that were not asked, if any.
+    /// The tenants that were not searched; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub(crate) errors: Vec<UnaskedRow>,
@@ -54,13 +54,13 @@ impl From<&Found> for FoundRow {
     }
 }
 
-/// A tenant that was not asked.
+/// A tenant that was not processed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerUnasked)]
 pub(crate) struct UnaskedRow {
     tenantid: i64,
     tenantname: String,
-    /// Why not, for people.
+    /// The reason, for people.
     message: &'static str,
 }
 
@@ -85,7 +85,7 @@ pub(crate) struct DeletedPage {
     pub(crate) status: Status,
     pub(crate) total: usize,
     pub(crate) rows: Vec<DeletedRow>,
-    /// The tenants that were not asked, if any.
+    /// The tenants in which the records were not deleted; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub(crate) errors: Vec<UnaskedRow>,
@@ -100,32 +100,32 @@ pub(crate) struct DeletedRow {
     pub(crate) tenantname: String,
 }
 
-/// A record that was put back.
+/// A restored record.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerRestored)]
 pub(crate) struct Restored {
     pub(crate) status: Status,
     /// Always `restored`.
     pub(crate) result: &'static str,
-    /// The same as before.
+    /// The token of the record, the same as before.
     pub(crate) token: Uuid,
     #[schema(value_type = Object, additional_properties = true)]
     pub(crate) profile: Value,
 }
 
-/// What the whole house holds.
+/// The totals of all tenants.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerStats)]
 pub(crate) struct StatsRead {
     pub(crate) status: Status,
     pub(crate) stats: Stats,
-    /// The tenants that were not asked, if any.
+    /// The tenants that are not counted; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub(crate) errors: Vec<UnaskedRow>,
 }
 
-/// Counts.
+/// The totals.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerCounts)]
 pub(crate) struct Stats {

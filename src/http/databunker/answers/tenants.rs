@@ -1,4 +1,4 @@
-//! What the calls about tenants answer.
+//! The response bodies of the calls about tenants.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,7 +11,7 @@ use crate::domain::Tenant;
 #[schema(as = DatabunkerTenantMade)]
 pub(crate) struct TenantMade {
     pub(crate) status: Status,
-    /// The tenant's token, shown this once.
+    /// The tenant's token; returned only here.
     pub(crate) xtoken: Option<String>,
     pub(crate) tenantid: i64,
 }
@@ -30,7 +30,7 @@ pub(crate) struct TenantRead {
 #[schema(as = DatabunkerTenants)]
 pub(crate) struct TenantPage {
     pub(crate) status: Status,
-    /// How many there are on all pages.
+    /// The number of tenants on all pages.
     pub(crate) total: i64,
     pub(crate) rows: Vec<TenantRow>,
 }

@@ -1,4 +1,4 @@
-//! What the calls about records answer; a "user" of this dialect is a profile.
+//! The response bodies of the calls about records; a "user" of this dialect is a profile.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -16,7 +16,7 @@ pub(crate) struct Token {
     pub(crate) token: Uuid,
 }
 
-/// What became of many records.
+/// The result for each of many records.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerBulkMade)]
 pub(crate) struct BulkMade {
@@ -30,7 +30,7 @@ pub(crate) struct BulkMade {
 #[schema(as = DatabunkerMade)]
 pub(crate) struct Made {
     pub(crate) token: Uuid,
-    /// As it was sent.
+    /// The record as it was sent.
     #[schema(value_type = Object, additional_properties = true)]
     pub(crate) profile: Value,
 }
@@ -39,10 +39,10 @@ pub(crate) struct Made {
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerNotMade)]
 pub(crate) struct NotMade {
-    /// As it was sent, be it anything.
+    /// The value as it was sent, of any type.
     #[schema(value_type = Value)]
     pub(crate) profile: Value,
-    /// Why not, for people.
+    /// Why it was not stored, for people.
     pub(crate) reason: String,
 }
 
@@ -52,19 +52,19 @@ pub(crate) struct NotMade {
 pub(crate) struct UserRead {
     status: Status,
     token: Uuid,
-    /// As it was stored.
+    /// The record as it was stored.
     #[schema(value_type = Object, additional_properties = true)]
     profile: Value,
     version: i32,
-    /// When it ends, in the words that it was given in.
+    /// When the record expires, as it was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     finaltime: Option<String>,
-    /// How long it lives unused, in the words that it was given in.
+    /// How long the record is kept after its last use, as it was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     slidingtime: Option<String>,
-    /// When it ends, in seconds since 1970.
+    /// When the record expires, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     expirationtime: Option<i64>,
@@ -84,19 +84,19 @@ impl From<&Profile> for UserRead {
 #[schema(as = DatabunkerUserRow)]
 pub(crate) struct UserRow {
     token: Uuid,
-    /// As it was stored.
+    /// The record as it was stored.
     #[schema(value_type = Object, additional_properties = true)]
     profile: Value,
     version: i32,
-    /// When it ends, in the words that it was given in.
+    /// When the record expires, as it was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     finaltime: Option<String>,
-    /// How long it lives unused, in the words that it was given in.
+    /// How long the record is kept after its last use, as it was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     slidingtime: Option<String>,
-    /// When it ends, in seconds since 1970.
+    /// When the record expires, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     expirationtime: Option<i64>,
@@ -115,12 +115,12 @@ impl From<&Profile> for UserRow {
     }
 }
 
-/// Records.
+/// A page of records.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerUsers)]
 pub(crate) struct UserPage {
     status: Status,
-    /// How many there are; it may be more than the rows.
+    /// The number of matching records, which can be more than the rows.
     total: i64,
     rows: Vec<UserRow>,
 }
@@ -131,7 +131,7 @@ impl UserPage {
     }
 }
 
-/// How many records were deleted.
+/// The number of deleted records.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerDeleted)]
 pub(crate) struct Deleted {
@@ -152,9 +152,9 @@ pub(crate) struct Versions {
 #[schema(as = DatabunkerVersion)]
 pub(crate) struct VersionRow {
     version: i32,
-    /// When it was made, in seconds since 1970.
+    /// When the version was created, in seconds since 1970.
     optime: i64,
-    /// Of the record as it was then.
+    /// The MD5 digest of the record in this version.
     md5: String,
 }
 
@@ -168,34 +168,34 @@ impl From<&Version> for VersionRow {
     }
 }
 
-/// A credential for the person behind a record.
+/// A credential for the person whose record it is.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerXtoken)]
 pub(crate) struct XtokenMade {
     pub(crate) status: Status,
-    /// The credential, shown this once.
+    /// The credential; returned only here.
     pub(crate) xtoken: String,
-    /// The record.
+    /// The token of the record.
     pub(crate) token: Uuid,
 }
 
-/// What happened to a record.
+/// A page of the audit events of a record.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerEvents)]
 pub(crate) struct EventPage {
     pub(crate) status: Status,
-    /// How many there are on all pages.
+    /// The number of events on all pages.
     pub(crate) total: i64,
     pub(crate) rows: Vec<EventRow>,
 }
 
-/// One thing that happened, in a list.
+/// An audit event in a list.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerEventRow)]
 pub(crate) struct EventRow {
     auditeventuuid: Uuid,
     eventtype: String,
-    /// In seconds since 1970.
+    /// When it happened, in seconds since 1970.
     timestamp: i64,
 }
 
@@ -209,19 +209,19 @@ impl From<&Event> for EventRow {
     }
 }
 
-/// One thing that happened.
+/// An audit event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerEvent)]
 pub(crate) struct EventRead {
     status: Status,
     auditeventuuid: Uuid,
     eventtype: String,
-    /// In seconds since 1970.
+    /// When it happened, in seconds since 1970.
     timestamp: i64,
     details: EventDetails,
 }
 
-/// To whom it happened, by whom, within which request.
+/// The record, the caller and the request of an audit event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerEventDetails)]
 struct EventDetails {

@@ -1,4 +1,4 @@
-//! What the calls of the older API answer.
+//! The response bodies of the older API.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -7,16 +7,16 @@ use uuid::Uuid;
 
 use super::Status;
 
-/// A new tenant, as the older API tells it.
+/// A new tenant, in the form of the older API.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerV1TenantMade)]
 pub(crate) struct V1TenantMade {
     pub(crate) status: Status,
-    /// The tenant's token, shown this once.
+    /// The tenant's token; returned only here.
     pub(crate) xtoken: Option<String>,
 }
 
-/// A person's record, as the older API tells it.
+/// A person's record, in the form of the older API.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerV1User)]
 pub(crate) struct V1UserRead {
@@ -27,7 +27,7 @@ pub(crate) struct V1UserRead {
     pub(crate) data: Value,
 }
 
-/// It was deleted, as the older API tells it.
+/// A deletion, in the form of the older API.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerV1Deleted)]
 pub(crate) struct V1Deleted {

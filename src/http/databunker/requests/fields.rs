@@ -1,14 +1,14 @@
-//! Fields that this dialect reads leniently, as schemas: what is as good as a number, a key, a length of time.
+//! Schemas of the fields that this dialect reads leniently: numbers, keys, durations.
 
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema, SchemaFormat};
 
 const DIGITS: &str = "^\\s*[+-]?[0-9]{1,18}\\s*$";
 
-/// A length of time: `30d`, `1y`, `24h`, `2s`, `6w`, `3m` or seconds; an empty text is none.
+/// The pattern of a duration: `30d`, `1y`, `24h`, `2s`, `6w`, `3m` or seconds; an empty string means none.
 const LENGTH: &str = "^\\s*(([1-9][0-9]{0,8}s?|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d|[1-9][0-9]{0,2}[wm]|[1-9][0-9]?y)\\s*)?$";
 
-/// The longest length of time in seconds: a hundred years.
+/// The longest duration in seconds: a hundred years.
 const LENGTH_MAX: i64 = 100 * 365 * 86_400;
 
 fn text() -> ObjectBuilder {
@@ -32,7 +32,7 @@ fn whole(min: i64, max: i64) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(min)).maximum(Some(max))
 }
 
-/// A whole number, also as a text of digits.
+/// An integer, or a string of digits.
 pub(super) fn number() -> Schema {
     any_of([whole(i64::MIN, i64::MAX), text().pattern(Some(DIGITS))])
 }
@@ -46,13 +46,13 @@ pub(super) fn optional_version() -> Schema {
     any_of([whole(min, max), text().pattern(Some("^\\s*[+-]?[0-9]{1,9}\\s*$")), nothing()])
 }
 
-/// A key of which something is left without space around it; a number is as good as its text.
+/// A key that is not empty after trimming; a number means its digits.
 pub(super) fn key() -> Schema {
     let text = text().min_length(Some(1)).max_length(Some(512)).pattern(Some("\\S"));
     any_of([text, ObjectBuilder::new().schema_type(Type::Number)])
 }
 
-/// A telephone number, of which something is left without spaces and punctuation.
+/// A telephone number that is not empty without spaces and punctuation.
 pub(super) fn phone() -> Schema {
     let text = text().min_length(Some(1)).max_length(Some(512)).pattern(Some("[^\\s().-]"));
     any_of([text, ObjectBuilder::new().schema_type(Type::Number)])
@@ -68,7 +68,7 @@ pub(super) fn length() -> Schema {
     any_of([text().pattern(Some(LENGTH)), whole(1, LENGTH_MAX), nothing()])
 }
 
-/// An address, or none: an empty text is none.
+/// An e-mail address; an empty string means none.
 pub(super) fn optional_email() -> Schema {
     let email = SchemaFormat::KnownFormat(KnownFormat::Email);
     any_of([

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::fields::{key, phone};
 
-/// What names a person.
+/// The kind of an identity.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerMode, rename_all = "lowercase")]
 pub(crate) enum Mode {
@@ -19,11 +19,11 @@ pub(crate) enum Mode {
     Email,
     /// The telephone number.
     Phone,
-    /// Anything else.
+    /// A key of the application's own.
     Custom,
 }
 
-/// What names a person by a key that is compared as it is.
+/// The kinds of keys that are compared as they are.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerKeyMode, rename_all = "lowercase")]
 enum KeyMode {
@@ -32,21 +32,21 @@ enum KeyMode {
     Custom,
 }
 
-/// The mode whose identity is a telephone number.
+/// The mode of a telephone number.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPhoneMode, rename_all = "lowercase")]
 enum PhoneMode {
     Phone,
 }
 
-/// The mode whose identity is a record's token.
+/// The mode of a record's token.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerTokenMode, rename_all = "lowercase")]
 enum TokenMode {
     Token,
 }
 
-/// A person, by the record's token or by a key.
+/// A person, identified by the record's token or by a key.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPerson)]
 #[serde(untagged)]
@@ -59,7 +59,7 @@ pub(crate) enum Person {
     Phone(PersonByPhone),
 }
 
-/// A person, by a key.
+/// A person, identified by a key.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerKeyedPerson)]
 #[serde(untagged)]
@@ -70,7 +70,7 @@ pub(crate) enum KeyedPerson {
     Phone(PersonByPhone),
 }
 
-/// A person, by the record's token.
+/// A person, identified by the record's token.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPersonByToken)]
 pub(crate) struct PersonByToken {
@@ -78,7 +78,7 @@ pub(crate) struct PersonByToken {
     identity: Uuid,
 }
 
-/// A person, by a key.
+/// A person, identified by a key.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPersonByKey)]
 pub(crate) struct PersonByKey {
@@ -87,7 +87,7 @@ pub(crate) struct PersonByKey {
     identity: String,
 }
 
-/// A person, by the telephone number.
+/// A person, identified by the telephone number.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPersonByPhone)]
 pub(crate) struct PersonByPhone {

@@ -1,4 +1,4 @@
-//! What the calls about tenants send.
+//! The request bodies of the calls about tenants.
 
 #![expect(dead_code, reason = "describes the bodies in the OpenAPI document")]
 
@@ -10,18 +10,18 @@ use super::fields::{null, number, optional_email, optional_number};
 #[derive(ToSchema)]
 #[schema(as = DatabunkerTenantWish)]
 pub(crate) struct TenantWish {
-    /// Its name, which no other tenant has.
+    /// The name of the tenant, unique among all tenants.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+$")]
     tenantname: String,
-    /// The organisation behind it.
+    /// The organisation that the tenant belongs to.
     #[schema(max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     tenantorg: String,
-    /// Whom to write to.
+    /// The contact address.
     #[schema(schema_with = optional_email)]
     email: Option<String>,
 }
 
-/// Which tenant; the caller's own where it is not said.
+/// The tenant to read; default: the caller's own tenant.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerTenantAsked)]
 pub(crate) struct TenantAsked {
@@ -29,7 +29,7 @@ pub(crate) struct TenantAsked {
     tenantid: Option<i64>,
 }
 
-/// What changes of a tenant; the caller's own where it is not said.
+/// The changes of a tenant; default: the caller's own tenant.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerTenantChange)]
 pub(crate) struct TenantChange {
@@ -43,7 +43,7 @@ pub(crate) struct TenantChange {
     email: Option<String>,
 }
 
-/// Which tenant, by number or by name.
+/// A tenant, identified by its number or its name.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerTenantNamed)]
 #[serde(untagged)]
@@ -54,17 +54,17 @@ pub(crate) enum TenantNamed {
     Name(TenantByName),
 }
 
-/// Which tenant, by number.
+/// A tenant, identified by its number.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerTenantByNumber)]
 pub(crate) struct TenantByNumber {
     #[schema(schema_with = number)]
     tenantid: i64,
-    /// Not looked at beside a number.
+    /// Ignored, because the number identifies the tenant.
     tenantname: Option<String>,
 }
 
-/// Which tenant, by name.
+/// A tenant, identified by its name.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerTenantByName)]
 pub(crate) struct TenantByName {
@@ -73,14 +73,14 @@ pub(crate) struct TenantByName {
     tenantname: String,
 }
 
-/// Which page.
+/// The page to list.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPageAsked)]
 pub(crate) struct PageAsked {
-    /// Rows to leave out at the beginning.
+    /// The number of rows to skip.
     #[schema(schema_with = optional_number)]
     offset: Option<i64>,
-    /// Rows of the page: 10 where it is not said, 100 where it makes no sense.
+    /// The number of rows on the page; default: 10. An invalid number means 100.
     #[schema(schema_with = optional_number)]
     limit: Option<i64>,
 }

@@ -1,4 +1,4 @@
-//! What the calls behind an unlock send: those in bulk and those across tenants.
+//! The request bodies of the calls that need an unlock: bulk calls and calls across tenants.
 
 #![expect(dead_code, reason = "describes the bodies in the OpenAPI document")]
 
@@ -9,17 +9,17 @@ use super::fields::optional_number;
 use super::persons::{KeyedPerson, PersonByToken};
 use super::tenants::TenantNamed;
 
-/// What to look for, behind an unlock.
+/// The text to search for, with an unlock.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerSearchAsked)]
 pub(crate) struct SearchAsked {
-    /// A part of the e-mail address where it has an `@`, of any other key otherwise.
+    /// A part of the e-mail address if it contains an `@`, otherwise a part of any other key.
     #[schema(max_length = 512, pattern = "[^\\s\\u0000]")]
     identity: String,
     unlockuuid: Uuid,
 }
 
-/// Whose records, behind an unlock.
+/// The persons whose records are listed, with an unlock.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerUsersAsked)]
 pub(crate) struct UsersAsked {
@@ -28,7 +28,7 @@ pub(crate) struct UsersAsked {
     unlockuuid: Uuid,
 }
 
-/// Which page, behind an unlock.
+/// The page to list, with an unlock.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerBulkPageAsked)]
 pub(crate) struct BulkPageAsked {
@@ -39,7 +39,7 @@ pub(crate) struct BulkPageAsked {
     unlockuuid: Uuid,
 }
 
-/// Who, in all tenants, behind an unlock.
+/// The person to find in all tenants, with an unlock.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPersonAsked)]
 pub(crate) struct PersonAsked {
@@ -48,18 +48,18 @@ pub(crate) struct PersonAsked {
     unlockuuid: Uuid,
 }
 
-/// Whose records go, behind an unlock.
+/// The person whose records are deleted, with an unlock.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerErasureAsked)]
 #[serde(untagged)]
 pub(crate) enum ErasureAsked {
-    /// In all tenants, or in one.
+    /// By a key, in all tenants or in one.
     Everywhere(ErasureByKey),
-    /// In one tenant, without which a token means nothing.
+    /// By the record's token, which is meaningful only together with its tenant.
     There(ErasureByToken),
 }
 
-/// Whose records go, in all tenants or in one.
+/// The person whose records are deleted, in all tenants or in one.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerErasureByKey)]
 pub(crate) struct ErasureByKey {
@@ -71,7 +71,7 @@ pub(crate) struct ErasureByKey {
     unlockuuid: Uuid,
 }
 
-/// Which record goes.
+/// The record that is deleted.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerErasureByToken)]
 pub(crate) struct ErasureByToken {
@@ -82,7 +82,7 @@ pub(crate) struct ErasureByToken {
     unlockuuid: Uuid,
 }
 
-/// Which record comes back, behind an unlock.
+/// The record to restore, with an unlock.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerRestoreAsked)]
 pub(crate) struct RestoreAsked {

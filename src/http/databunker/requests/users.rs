@@ -1,4 +1,4 @@
-//! What the calls about records send; a "user" of this dialect is a profile.
+//! The request bodies of the calls about records; a "user" of this dialect is a profile.
 
 #![expect(dead_code, reason = "describes the bodies in the OpenAPI document")]
 
@@ -20,8 +20,7 @@ pub(crate) struct RecordWish {
     slidingtime: Option<String>,
 }
 
-/// A person's record: an object with any members. These four are the keys that it is found by, each unique
-/// within the tenant.
+/// A person's record: an object with any members. These four are its keys; each is unique within the tenant.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerProfile)]
 pub(crate) struct Profile {
@@ -39,7 +38,7 @@ pub(crate) struct Profile {
 #[derive(ToSchema)]
 #[schema(as = DatabunkerRecordsWish)]
 pub(crate) struct RecordsWish {
-    /// Each an object with a `profile`; what is none is answered under `errors`.
+    /// Objects with a `profile`; an entry of another form is returned in `errors`.
     #[schema(value_type = Vec<Value>, min_items = 1)]
     records: Vec<Value>,
     #[schema(schema_with = length)]
@@ -48,28 +47,28 @@ pub(crate) struct RecordsWish {
     slidingtime: Option<String>,
 }
 
-/// Which record.
+/// The record to read.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerRecordAsked)]
 pub(crate) struct RecordAsked {
     #[serde(flatten)]
     person: Person,
-    /// As it was in this version; as it is now where none is said.
+    /// The version to read; default: the current one.
     #[schema(schema_with = optional_version)]
     version: Option<i32>,
 }
 
-/// What changes of a record.
+/// The changes of a record.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerRecordChange)]
 pub(crate) struct RecordChange {
     #[serde(flatten)]
     person: Person,
-    /// Merged into the record; a member that is null is removed.
+    /// Merged into the record: a member that is null is removed.
     profile: Profile,
 }
 
-/// What changes of a record, as a JSON patch (RFC 6902).
+/// The changes of a record, as a JSON patch (RFC 6902).
 #[derive(ToSchema)]
 #[schema(as = DatabunkerRecordPatch)]
 pub(crate) struct RecordPatch {
@@ -79,20 +78,20 @@ pub(crate) struct RecordPatch {
     patch: Vec<PatchOperation>,
 }
 
-/// A step of a JSON patch.
+/// An operation of a JSON patch.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPatchOperation)]
 #[serde(untagged)]
 pub(crate) enum PatchOperation {
-    /// With a value.
+    /// An operation with a value.
     Value(PatchWithValue),
-    /// From another place.
+    /// An operation with a source.
     From(PatchFrom),
-    /// Takes away.
+    /// A removal.
     Remove(PatchRemove),
 }
 
-/// A step with a value.
+/// An operation with a value.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPatchWithValue)]
 pub(crate) struct PatchWithValue {
@@ -103,7 +102,7 @@ pub(crate) struct PatchWithValue {
     value: Value,
 }
 
-/// A step that copies or moves.
+/// An operation that copies or moves a value.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPatchFrom)]
 pub(crate) struct PatchFrom {
@@ -115,7 +114,7 @@ pub(crate) struct PatchFrom {
     from: String,
 }
 
-/// A step that takes away.
+/// An operation that removes a value.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPatchRemove)]
 pub(crate) struct PatchRemove {
@@ -125,17 +124,17 @@ pub(crate) struct PatchRemove {
     path: String,
 }
 
-/// Whose records go.
+/// The persons whose records are deleted.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerPersonsGone)]
 pub(crate) struct PersonsGone {
     #[schema(min_items = 1)]
     users: Vec<Person>,
-    /// Not needed; one that is sent must be good.
+    /// Optional; must be valid if present.
     unlockuuid: Option<Uuid>,
 }
 
-/// Whose credential, and how long it is good: ten minutes where it is not said.
+/// The person whose credential is created, and its lifetime; default: ten minutes.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerXtokenWish)]
 pub(crate) struct XtokenWish {
@@ -147,7 +146,7 @@ pub(crate) struct XtokenWish {
     slidingtime: Option<String>,
 }
 
-/// Whose events.
+/// The person whose audit events are listed.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerEventsAsked)]
 pub(crate) struct EventsAsked {
@@ -159,7 +158,7 @@ pub(crate) struct EventsAsked {
     limit: Option<i64>,
 }
 
-/// Which event.
+/// The audit event to read.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerEventAsked)]
 pub(crate) struct EventAsked {

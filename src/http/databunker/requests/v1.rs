@@ -1,4 +1,4 @@
-//! What the calls of the older API send.
+//! The request bodies of the older API.
 
 #![expect(dead_code, reason = "describes the bodies in the OpenAPI document")]
 
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::fields::{optional_email, optional_key, optional_number};
 use super::users::PatchOperation;
 
-/// A new tenant, as the older API asks for it.
+/// A new tenant, in the form of the older API.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerV1TenantWish)]
 pub(crate) struct V1TenantWish {
@@ -19,7 +19,7 @@ pub(crate) struct V1TenantWish {
     email: Option<String>,
 }
 
-/// What changes of a tenant, as the older API asks for it.
+/// The changes of a tenant, in the form of the older API.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerV1TenantChange)]
 pub(crate) struct V1TenantChange {
@@ -45,12 +45,12 @@ pub(crate) struct V1Profile {
     custom: Option<String>,
 }
 
-/// What changes of a record: members to merge into it, or a JSON patch.
+/// The changes of a record: members to merge into it, or a JSON patch.
 #[derive(ToSchema)]
 #[schema(as = DatabunkerV1Change)]
 #[serde(untagged)]
 pub(crate) enum V1Change {
-    /// Merged into the record; a member that is null is removed.
+    /// Merged into the record: a member that is null is removed.
     Merge(V1Profile),
     /// A JSON patch (RFC 6902).
     Patch(Vec<PatchOperation>),
