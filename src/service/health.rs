@@ -29,10 +29,10 @@ impl Health {
     /// Those of the database.
     pub async fn ready(&self) -> Result<bool> {
         let tx = self.db.public().await.during("reach the database")?;
-        let sql = format!("SELECT max(version) FROM {HISTORY_TABLE}");
+        let sql = format!("SELECT max(version) AS version FROM {HISTORY_TABLE}");
         let rows =
             tx.query_and_commit(&sql, &[]).await.during("read the version of the control plane")?;
-        let version: Option<i32> = rows.first().and_then(|row| row.get(0));
+        let version: Option<i32> = rows.first().and_then(|row| row.get("version"));
         Ok(version == Some(self.public_version))
     }
 

@@ -66,7 +66,7 @@ impl FromRequest for Caller {
 /// #[get("/notes")]
 /// async fn notes(tx: TenantTx) -> Result<HttpResponse, Problem> {
 ///     let rows = tx.query_and_commit("SELECT body FROM notes ORDER BY id", &[]).await?;
-///     let notes: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+///     let notes: Vec<String> = rows.iter().map(|row| row.get("body")).collect();
 ///     Ok(HttpResponse::Ok().json(notes))
 /// }
 /// ```

@@ -35,12 +35,12 @@ pub(super) async fn runtime_login(
     // CONNECT is everybody's by default, and the first thing that a careful operator revokes.
     let may_connect = client
         .query_typed_one(
-            "SELECT has_database_privilege($1, current_database(), 'CONNECT')",
+            "SELECT has_database_privilege($1, current_database(), 'CONNECT') AS may_connect",
             &[(&RUNTIME_LOGIN, Type::TEXT)],
         )
         .await
         .map_err(step("read who may connect"))?;
-    if !may_connect.get::<_, bool>(0) {
+    if !may_connect.get::<_, bool>("may_connect") {
         let grant = format!("GRANT CONNECT ON DATABASE {} TO {RUNTIME_LOGIN}", facts.database);
         alter(client, &grant).await.map_err(step("let the runtime login connect"))?;
     }
@@ -84,7 +84,7 @@ async fn check_runtime_login(
 ) -> Result<(), BootstrapError> {
     let rows = as_runtime
         .query_typed(
-            "SELECT rolname::text, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolreplication,
+            "SELECT rolname::text AS name, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolreplication,
                     rolbypassrls
                FROM pg_catalog.pg_roles
               WHERE rolname = session_user",
@@ -95,21 +95,24 @@ async fn check_runtime_login(
     let Some(row) = rows.first() else {
         return Err(BootstrapError::OtherRuntimeLogin { found: "a role that is gone".to_owned() });
     };
-    let name: String = row.get(0);
+    let name: String = row.get("name");
     if name != RUNTIME_LOGIN {
         return Err(BootstrapError::OtherRuntimeLogin { found: name });
     }
     // From PostgreSQL 16 on it is each grant that says whether it is inherited, and ours say no.
     let inherit_matters = facts.version < 160_000;
-    let found: Vec<&str> =
-        ["SUPERUSER", "INHERIT", "CREATEROLE", "CREATEDB", "REPLICATION", "BYPASSRLS"]
-            .into_iter()
-            .enumerate()
-            .filter(|(at, word)| {
-                row.get::<_, bool>(at + 1) && (*word != "INHERIT" || inherit_matters)
-            })
-            .map(|(_, word)| word)
-            .collect();
+    let found: Vec<&str> = [
+        ("rolsuper", "SUPERUSER"),
+        ("rolinherit", "INHERIT"),
+        ("rolcreaterole", "CREATEROLE"),
+        ("rolcreatedb", "CREATEDB"),
+        ("rolreplication", "REPLICATION"),
+        ("rolbypassrls", "BYPASSRLS"),
+    ]
+    .into_iter()
+    .filter(|(column, word)| row.get::<_, bool>(*column) && (*word != "INHERIT" || inherit_matters))
+    .map(|(_, word)| word)
+    .collect();
     if found.is_empty() {
         return Ok(());
     }
@@ -149,8 +152,8 @@ pub async fn standing_limits(
     if chosen || found == wanted {
         return Ok(found == wanted);
     }
-    let row = client.query_typed_one("SELECT quote_ident(current_database())", &[]).await;
-    let database: String = row.map_err(step("read the name of the database"))?.get(0);
+    let row = client.query_typed_one("SELECT quote_ident(current_database()) AS name", &[]).await;
+    let database: String = row.map_err(step("read the name of the database"))?.get("name");
     let statements = wanted.each_ref().map(|(name, limit)| {
         format!("ALTER ROLE {RUNTIME_LOGIN} IN DATABASE {database} SET {name} = {limit}")
     });
@@ -168,7 +171,7 @@ pub async fn standing_limits(
 async fn default_limits(client: &Client) -> Result<(Vec<(String, String)>, bool), BootstrapError> {
     let rows = client
         .query_typed(
-            "SELECT name, setting, source = 'database user'
+            "SELECT name, setting, source = 'database user' AS is_chosen
                FROM pg_catalog.pg_settings
               WHERE name IN ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout')
               ORDER BY name",
@@ -176,8 +179,8 @@ async fn default_limits(client: &Client) -> Result<(Vec<(String, String)>, bool)
         )
         .await
         .map_err(step("read the time limits of the runtime login"))?;
-    let chosen = rows.iter().any(|row| row.get(2));
-    Ok((rows.iter().map(|row| (row.get(0), row.get(1))).collect(), chosen))
+    let chosen = rows.iter().any(|row| row.get("is_chosen"));
+    Ok((rows.iter().map(|row| (row.get("name"), row.get("setting"))).collect(), chosen))
 }
 
 /// The runtime login's password where none is set: derived from the owner's, so that every process on

@@ -104,17 +104,20 @@ pub async fn inspect(
     let failed = step("read the version of the control plane");
     let facts = client
         .query_typed_one(
-            "SELECT current_setting('server_version_num')::int4, to_regclass($1) IS NOT NULL",
+            "SELECT current_setting('server_version_num')::int4 AS server_version,
+                    to_regclass($1) IS NOT NULL AS is_there",
             &[(&format!("public.{HISTORY_TABLE}"), Type::TEXT)],
         )
         .await
         .map_err(&failed)?;
-    let (server_version, is_there): (i32, bool) = (facts.get(0), facts.get(1));
+    let (server_version, is_there): (i32, bool) =
+        (facts.get("server_version"), facts.get("is_there"));
     if !is_there {
         return Err(BootstrapError::NotPrepared { at });
     }
-    let history = format!("SELECT COALESCE(max(version), 0) FROM public.{HISTORY_TABLE}");
-    let found: i32 = client.query_typed_one(&history, &[]).await.map_err(&failed)?.get(0);
+    let history =
+        format!("SELECT COALESCE(max(version), 0) AS version FROM public.{HISTORY_TABLE}");
+    let found: i32 = client.query_typed_one(&history, &[]).await.map_err(&failed)?.get("version");
     let known = set.version();
     match found.cmp(&known) {
         Ordering::Less => Err(BootstrapError::Behind { found, known }),
@@ -187,7 +190,7 @@ async fn two_tenants(db: &Db) -> Result<Vec<(TenantId, String)>, BootstrapError>
     let tx = db.public().await?;
     let rows = tx
         .query_and_commit(
-            "SELECT t.id, format('%I.%I', n.nspname, c.relname)
+            "SELECT t.id, format('%I.%I', n.nspname, c.relname) AS table_name
                FROM (SELECT id, created_at FROM tenants ORDER BY created_at, id LIMIT 2) t
                JOIN pg_catalog.pg_namespace n
                  ON n.nspname = 'tenant_' || replace(t.id::text, '-', '')
@@ -200,7 +203,7 @@ async fn two_tenants(db: &Db) -> Result<Vec<(TenantId, String)>, BootstrapError>
             &[],
         )
         .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(rows.iter().map(|row| (row.get("id"), row.get("table_name"))).collect())
 }
 
 fn must_be_refused<T>(
@@ -235,13 +238,13 @@ impl Facts {
     async fn read(client: &Client) -> Result<Self, BootstrapError> {
         let row = client
             .query_typed_one(
-                "SELECT current_setting('server_version_num')::int4,
-                        current_setting('server_version'),
-                        quote_ident(current_user),
-                        rolsuper OR rolcreaterole,
-                        quote_ident(current_database()),
-                        EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1),
-                        current_setting('server_encoding')
+                "SELECT current_setting('server_version_num')::int4 AS version,
+                        current_setting('server_version') AS version_text,
+                        quote_ident(current_user) AS owner,
+                        rolsuper OR rolcreaterole AS may_create_roles,
+                        quote_ident(current_database()) AS database,
+                        EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1) AS runtime_exists,
+                        current_setting('server_encoding') AS encoding
                    FROM pg_catalog.pg_roles
                   WHERE rolname = current_user",
                 &[(&RUNTIME_LOGIN, Type::TEXT)],
@@ -249,13 +252,13 @@ impl Facts {
             .await
             .map_err(step("read what the server is"))?;
         Ok(Self {
-            version: u32::try_from(row.get::<_, i32>(0)).unwrap_or(0),
-            version_text: row.get(1),
-            owner: row.get(2),
-            may_create_roles: row.get(3),
-            database: row.get(4),
-            runtime_exists: row.get(5),
-            encoding: row.get(6),
+            version: u32::try_from(row.get::<_, i32>("version")).unwrap_or(0),
+            version_text: row.get("version_text"),
+            owner: row.get("owner"),
+            may_create_roles: row.get("may_create_roles"),
+            database: row.get("database"),
+            runtime_exists: row.get("runtime_exists"),
+            encoding: row.get("encoding"),
         })
     }
 }
@@ -279,10 +282,10 @@ async fn alter(client: &Client, statement: &str) -> Result<(), tokio_postgres::E
 /// The schema that extensions are installed into, seen from every tenant and writable from none.
 async fn extensions(client: &Client) -> Result<(), BootstrapError> {
     let there = client
-        .query_typed_one("SELECT to_regnamespace('extensions') IS NOT NULL", &[])
+        .query_typed_one("SELECT to_regnamespace('extensions') IS NOT NULL AS is_there", &[])
         .await
         .map_err(step("look for the schema extensions"))?;
-    if there.get::<_, bool>(0) {
+    if there.get::<_, bool>("is_there") {
         return Ok(());
     }
     // One message is one transaction; a BEGIN of ours would leave a failed one open where the race is lost.

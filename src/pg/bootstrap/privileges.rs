@@ -25,32 +25,34 @@ pub struct Breach {
 pub async fn breaches(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
     let facts = tx
         .query_one(
-            "SELECT quote_ident(current_user), quote_ident(current_database()),
-                    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+            "SELECT quote_ident(current_user) AS owner, quote_ident(current_database()) AS database,
+                    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS is_superuser,
                     (SELECT pg_has_role(datdba, 'USAGE') FROM pg_catalog.pg_database
-                      WHERE datname = current_database()),
-                    (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'public'),
+                      WHERE datname = current_database()) AS owns_database,
+                    (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'public')
+                        AS owns_public,
                     (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace
-                      WHERE nspname = 'extensions')",
+                      WHERE nspname = 'extensions') AS owns_extensions",
             &[],
         )
         .await?;
     let may_close = |statement: &str| {
         facts.get(match statement {
-            s if s.contains(" ON DATABASE ") => 3,
-            s if s.contains(" ON SCHEMA public ") => 4,
-            s if s.contains(" ON SCHEMA extensions ") => 5,
+            s if s.contains(" ON DATABASE ") => "owns_database",
+            s if s.contains(" ON SCHEMA public ") => "owns_public",
+            s if s.contains(" ON SCHEMA extensions ") => "owns_extensions",
             // Functions and languages are the server's own.
-            _ => 2,
+            _ => "is_superuser",
         })
     };
-    let restrictions = restrictions(facts.get(0), facts.get(1));
+    let restrictions = restrictions(facts.get("owner"), facts.get("database"));
     let open = tx.query_one(&which_are_open(&restrictions), &[]).await?;
+    let open: Vec<bool> = open.get("are_open");
     let mut breaches: Vec<Breach> = restrictions
         .into_iter()
-        .enumerate()
-        .filter(|(at, _)| open.get::<_, bool>(*at))
-        .map(|(_, restriction)| Breach {
+        .zip(open)
+        .filter(|(_, is_open)| *is_open)
+        .map(|(restriction, _)| Breach {
             may_close: may_close(&restriction.statement),
             open: restriction.open,
             statement: restriction.statement,
@@ -59,7 +61,7 @@ pub async fn breaches(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
     breaches.extend(too_strong(tx).await?);
     breaches.extend(rights_on_the_control_plane(tx).await?);
     for row in tx.query(OTHER_ROLES, &[&RUNTIME_LOGIN]).await? {
-        let role: &str = row.get(0);
+        let role: &str = row.get("role");
         breaches.push(Breach {
             open: format!("the login {RUNTIME_LOGIN} can become {role}, which is no tenant"),
             statement: format!("REVOKE {role} FROM {RUNTIME_LOGIN}"),
@@ -97,7 +99,7 @@ async fn rights_on_the_control_plane(tx: &PublicTx) -> Result<Vec<Breach>, Failu
                   WHERE a.grantee <> 0
                     AND (n.nspname = 'public' OR (n.nspname = 'extensions' AND a.privilege_type = 'CREATE'))
              )
-             SELECT g.place, coalesce(quote_ident(r.rolname), 'PUBLIC')
+             SELECT g.place, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee
                FROM granted g
                LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
               WHERE g.grantee = 0 OR r.rolname = $1 OR r.rolname ~ '^tenant_[0-9a-f]{32}$'
@@ -113,7 +115,7 @@ async fn rights_on_the_control_plane(tx: &PublicTx) -> Result<Vec<Breach>, Failu
         statement: format!("REVOKE ALL ON {place} FROM {who} CASCADE"),
         may_close: true,
     };
-    Ok(rows.iter().map(|row| breach(row.get(0), row.get(1))).collect())
+    Ok(rows.iter().map(|row| breach(row.get("place"), row.get("grantee"))).collect())
 }
 
 /// What the runtime login is that would make the walls worthless.
@@ -127,14 +129,14 @@ async fn too_strong(tx: &PublicTx) -> Result<Option<Breach>, Failure> {
                               CASE WHEN rolcreaterole THEN 'NOCREATEROLE' END,
                               CASE WHEN rolcreatedb THEN 'NOCREATEDB' END,
                               CASE WHEN rolreplication THEN 'NOREPLICATION' END,
-                              CASE WHEN rolbypassrls THEN 'NOBYPASSRLS' END)
+                              CASE WHEN rolbypassrls THEN 'NOBYPASSRLS' END) AS words
                FROM pg_catalog.pg_roles
               WHERE rolname = $1",
             &[&RUNTIME_LOGIN],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let words: &str = row.get(0);
+    let words: &str = row.get("words");
     Ok((!words.is_empty()).then(|| Breach {
         open: format!(
             "the login {RUNTIME_LOGIN} is {}",

@@ -148,21 +148,21 @@ async fn still_open<'a, R: std::borrow::Borrow<Restriction>>(
     Ok(restrictions
         .iter()
         .map(std::borrow::Borrow::borrow)
-        .enumerate()
-        .filter(|(at, _)| row.get::<_, bool>(*at))
-        .map(|(_, restriction)| restriction)
+        .zip(row.get::<_, Vec<bool>>("are_open"))
+        .filter(|(_, is_open)| *is_open)
+        .map(|(restriction, _)| restriction)
         .collect())
 }
 
-/// A query that gives one truth a restriction: whether what it forbids can still be done.
+/// A query that gives one truth a restriction, in `are_open`: whether what it forbids can still be done.
 pub(super) fn which_are_open<R: std::borrow::Borrow<Restriction>>(restrictions: &[R]) -> String {
     let checks: Vec<&str> = restrictions.iter().map(|r| r.borrow().check.as_str()).collect();
-    format!("SELECT {}", checks.join(", "))
+    format!("SELECT ARRAY[{}]::bool[] AS are_open", checks.join(", "))
 }
 
 /// Gives the roles, quoted, that are no tenant's and that `$1`, the runtime login, could become all the same.
 pub(super) const OTHER_ROLES: &str = "
-    SELECT quote_ident(granted.rolname)
+    SELECT quote_ident(granted.rolname) AS role
       FROM pg_catalog.pg_auth_members m
       JOIN pg_catalog.pg_roles member ON member.oid = m.member
       JOIN pg_catalog.pg_roles granted ON granted.oid = m.roleid
@@ -177,7 +177,7 @@ pub(super) async fn other_roles(client: &Client) -> Result<Vec<String>, Bootstra
     Ok(rows
         .iter()
         .map(|row| {
-            let role: String = row.get(0);
+            let role: String = row.get("role");
             format!(
                 "the login {RUNTIME_LOGIN} can become {role}, which is no tenant; somebody granted it, and \
                  should run: REVOKE {role} FROM {RUNTIME_LOGIN}"

@@ -71,21 +71,21 @@ async fn read(tx: &PublicTx, schemas: &[SchemaName]) -> Result<HashMap<String, H
     let names: Vec<String> = schemas.iter().map(SchemaName::to_string).collect();
     let there = tx
         .query(
-            "SELECT n.nspname::text
+            "SELECT n.nspname::text AS schema
                FROM pg_catalog.pg_namespace n
                JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = $2
               WHERE n.nspname = ANY ($1)",
             &[&names, &HISTORY_TABLE],
         )
         .await?;
-    let there: Vec<&str> = there.iter().map(|row| row.get(0)).collect();
+    let there: Vec<&str> = there.iter().map(|row| row.get("schema")).collect();
     let parts: Vec<String> = schemas
         .iter()
         .filter(|schema| there.contains(&schema.as_str()))
         .map(|schema| {
             format!(
-                "SELECT '{schema}', coalesce(string_agg(concat_ws(' ', version, name, checksum), chr(10) \
-                 ORDER BY version), '') FROM {schema}.{HISTORY_TABLE}"
+                "SELECT '{schema}' AS schema, coalesce(string_agg(concat_ws(' ', version, name, checksum), chr(10) \
+                 ORDER BY version), '') AS history FROM {schema}.{HISTORY_TABLE}"
             )
         })
         .collect();
@@ -95,7 +95,7 @@ async fn read(tx: &PublicTx, schemas: &[SchemaName]) -> Result<HashMap<String, H
         return Ok(all);
     }
     for row in tx.query(&parts.join(" UNION ALL "), &[]).await? {
-        all.insert(row.get(0), History::Applied(row.get(1)));
+        all.insert(row.get("schema"), History::Applied(row.get("history")));
     }
     Ok(all)
 }

@@ -63,8 +63,8 @@ pub async fn list(
                FROM pg_catalog.pg_namespace
               WHERE nspname ~ {NAMED_BY_US}
          )
-         SELECT coalesce(h.id, s.id) AS id, h.id IS NOT NULL, h.slug, h.version, h.fingerprint, h.is_purging,
-                s.id IS NOT NULL
+         SELECT coalesce(h.id, s.id) AS id, h.id IS NOT NULL AS is_held, h.slug, h.version, h.fingerprint,
+                h.is_purging, s.id IS NOT NULL AS has_schema
            FROM held h
            FULL JOIN schema s ON s.id = h.id
           WHERE $1::text[] IS NULL OR coalesce(h.id, s.id) = ANY ($1::uuid[])
@@ -75,17 +75,17 @@ pub async fn list(
     Ok(rows
         .iter()
         .map(|row| {
-            let holder = match (row.get(1), row.get::<_, Option<Slug>>(2)) {
+            let holder = match (row.get("is_held"), row.get::<_, Option<Slug>>("slug")) {
                 (true, Some(slug)) => Holder::Tenant(Recorded {
                     slug,
-                    version: row.get(3),
-                    fingerprint: row.get(4),
-                    is_purging: row.get(5),
+                    version: row.get("version"),
+                    fingerprint: row.get("fingerprint"),
+                    is_purging: row.get("is_purging"),
                 }),
-                (true, None) => Holder::Vacancy { is_ready: !row.get::<_, bool>(5) },
+                (true, None) => Holder::Vacancy { is_ready: !row.get::<_, bool>("is_purging") },
                 (false, _) => Holder::Nobody,
             };
-            House { id: row.get(0), holder, has_schema: row.get(6) }
+            House { id: row.get("id"), holder, has_schema: row.get("has_schema") }
         })
         .collect())
 }
@@ -113,20 +113,21 @@ pub async fn orphan_roles(tx: &PublicTx) -> Result<Vec<TenantId>, Failure> {
           ORDER BY 1",
         held = held(tx, true).await?,
     );
-    Ok(tx.query(&sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    Ok(tx.query(&sql, &[]).await?.iter().map(|row| row.get("id")).collect())
 }
 
 /// A query that names everybody who may have a schema: `id, slug, version, fingerprint, is_purging`. A vacancy
 /// has an id, and is purging where it cannot be compared: not yet or no longer whole, or kept apart in another
 /// way than tenants are now. A control plane that knows no vacancies has no table of them.
 async fn held(tx: &PublicTx, with_roles: bool) -> Result<String, Failure> {
-    let there = tx.query_one("SELECT to_regclass('public.vacancies') IS NOT NULL", &[]).await?;
+    let there =
+        tx.query_one("SELECT to_regclass('public.vacancies') IS NOT NULL AS is_there", &[]).await?;
     let mut sql =
         "SELECT id, slug, migrations_version AS version, migrations_fingerprint AS fingerprint,
                           purge_started_at IS NOT NULL AS is_purging
                      FROM tenants"
             .to_owned();
-    if there.get(0) {
+    if there.get("is_there") {
         sql.push_str(
             " UNION ALL
              SELECT v.id, NULL, NULL, NULL, v.state <> 'ready' OR (v.isolation = 'role') <> ",

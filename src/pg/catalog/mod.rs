@@ -156,15 +156,17 @@ pub async fn fingerprints(
     let rows = tx.query(&sql, &[&names(schemas), &with_roles]).await?;
     Ok(rows
         .iter()
-        .map(|row| (row.get(0), Fingerprint { objects: row.get(1), sum: row.get(2) }))
+        .map(|row| {
+            (row.get("house"), Fingerprint { objects: row.get("objects"), sum: row.get("sum") })
+        })
         .collect())
 }
 
 /// A query that digests the rows of another, schema by schema.
 fn digests(objects: &str) -> String {
     format!(
-        "SELECT house, count(*), sum(hashtextextended(
-                    concat_ws(chr(31), kind, parent, name, properties) COLLATE \"C\", 0))::text
+        "SELECT house, count(*) AS objects, sum(hashtextextended(
+                    concat_ws(chr(31), kind, parent, name, properties) COLLATE \"C\", 0))::text AS sum
            FROM ({objects}) objects
           GROUP BY house"
     )
@@ -198,15 +200,15 @@ pub async fn objects(
     let rows = tx.query(OBJECTS, &[&names(schemas), &with_roles]).await?;
     let mut all: HashMap<String, Vec<Object>> = HashMap::new();
     for row in &rows {
-        let kind = Kind::parse(row.get(1)).ok_or(Failure::RowCount)?;
-        let properties: &str = row.get(4);
+        let kind = Kind::parse(row.get("kind")).ok_or(Failure::RowCount)?;
+        let properties: &str = row.get("properties");
         let object = Object {
             kind,
-            parent: row.get(2),
-            name: row.get(3),
+            parent: row.get("parent"),
+            name: row.get("name"),
             properties: properties.split(BETWEEN_PROPERTIES).map(str::to_owned).collect(),
         };
-        all.entry(row.get(0)).or_default().push(object);
+        all.entry(row.get("house")).or_default().push(object);
     }
     Ok(all)
 }

@@ -51,9 +51,9 @@ impl Lone {
                 tracing::debug!(error = %error, "a connection of its own broke");
             }
         });
-        let row = client.query_typed("SELECT current_setting('search_path')", &[]).await;
+        let row = client.query_typed("SELECT current_setting('search_path') AS path", &[]).await;
         let found = row.map_err(Failure::from)?;
-        let found = found.first().map(|row| row.get::<_, String>(0)).unwrap_or_default();
+        let found = found.first().map(|row| row.get::<_, String>("path")).unwrap_or_default();
         if found.replace(' ', "") == path { Ok(Self(client)) } else { Err(OpenError::NotDirect) }
     }
 

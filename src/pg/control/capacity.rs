@@ -66,52 +66,55 @@ pub async fn read(tx: &PublicTx) -> Result<Facts, Failure> {
                  SELECT unnest('{pg_class,pg_attribute,pg_type,pg_depend,pg_shdepend,pg_index,pg_constraint,
                                  pg_attrdef,pg_statistic}'::text[])::regclass AS oid
              )
-             SELECT current_setting('server_version_num')::int4,
-                    current_setting('max_locks_per_transaction')::int8,
-                    current_setting('max_connections')::int8,
-                    current_setting('max_prepared_transactions')::int8,
+             SELECT current_setting('server_version_num')::int4 AS server_version,
+                    current_setting('max_locks_per_transaction')::int8 AS max_locks_per_transaction,
+                    current_setting('max_connections')::int8 AS max_connections,
+                    current_setting('max_prepared_transactions')::int8 AS max_prepared_transactions,
                     current_setting('superuser_reserved_connections')::int8
-                        + coalesce(current_setting('reserved_connections', true)::int8, 0),
+                        + coalesce(current_setting('reserved_connections', true)::int8, 0)
+                        AS reserved_connections,
                     (SELECT nullif(least(d.datconnlimit, r.rolconnlimit), -1)
                        FROM (SELECT nullif(datconnlimit, -1) AS datconnlimit FROM pg_catalog.pg_database
                               WHERE datname = current_database()) d
                        LEFT JOIN (SELECT nullif(rolconnlimit, -1) AS rolconnlimit FROM pg_catalog.pg_roles
-                                   WHERE rolname = $1) r ON true)::int8,
-                    pg_size_bytes(current_setting('shared_buffers')),
-                    pg_size_bytes(current_setting('effective_cache_size')),
-                    current_setting('autovacuum')::bool AND current_setting('track_counts')::bool,
-                    (SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname ~ '^tenant_[0-9a-f]{32}$'),
-                    (SELECT count(*) FROM relation),
+                                   WHERE rolname = $1) r ON true)::int8
+                        AS own_connection_limit,
+                    pg_size_bytes(current_setting('shared_buffers')) AS shared_buffers,
+                    pg_size_bytes(current_setting('effective_cache_size')) AS effective_cache_size,
+                    current_setting('autovacuum')::bool AND current_setting('track_counts')::bool AS autovacuum,
+                    (SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname ~ '^tenant_[0-9a-f]{32}$')
+                        AS schemas,
+                    (SELECT count(*) FROM relation) AS relations,
                     (SELECT count(*) FROM relation
                       WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-                        AND nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')),
-                    (SELECT coalesce(max(size), 0)::int8 FROM schema),
-                    (SELECT coalesce(sum(size), 0)::int8 FROM schema),
-                    (SELECT sum(pg_total_relation_size(oid))::int8 FROM growing),
+                        AND nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')) AS dumped,
+                    (SELECT coalesce(max(size), 0)::int8 FROM schema) AS largest_schema,
+                    (SELECT coalesce(sum(size), 0)::int8 FROM schema) AS in_schemas,
+                    (SELECT sum(pg_total_relation_size(oid))::int8 FROM growing) AS catalog_bytes,
                     (SELECT coalesce(100 * sum(n_dead_tup) / nullif(sum(n_live_tup), 0), 0)::int8
                        FROM pg_catalog.pg_stat_sys_tables
-                      WHERE relid IN (SELECT oid FROM growing)),
-                    (SELECT count(*) FROM pg_catalog.pg_roles)",
+                      WHERE relid IN (SELECT oid FROM growing)) AS dead_percent,
+                    (SELECT count(*) FROM pg_catalog.pg_roles) AS roles",
             &[&RUNTIME_LOGIN],
         )
         .await?;
     Ok(Facts {
-        server_version: u32::try_from(row.get::<_, i32>(0)).unwrap_or(0),
-        max_locks_per_transaction: row.get(1),
-        max_connections: row.get(2),
-        max_prepared_transactions: row.get(3),
-        reserved_connections: row.get(4),
-        own_connection_limit: row.get(5),
-        shared_buffers: row.get(6),
-        effective_cache_size: row.get(7),
-        autovacuum: row.get(8),
-        schemas: row.get(9),
-        relations: row.get(10),
-        dumped: row.get(11),
-        largest_schema: row.get(12),
-        in_schemas: row.get(13),
-        catalog_bytes: row.get(14),
-        dead_percent: row.get(15),
-        roles: row.get(16),
+        server_version: u32::try_from(row.get::<_, i32>("server_version")).unwrap_or(0),
+        max_locks_per_transaction: row.get("max_locks_per_transaction"),
+        max_connections: row.get("max_connections"),
+        max_prepared_transactions: row.get("max_prepared_transactions"),
+        reserved_connections: row.get("reserved_connections"),
+        own_connection_limit: row.get("own_connection_limit"),
+        shared_buffers: row.get("shared_buffers"),
+        effective_cache_size: row.get("effective_cache_size"),
+        autovacuum: row.get("autovacuum"),
+        schemas: row.get("schemas"),
+        relations: row.get("relations"),
+        dumped: row.get("dumped"),
+        largest_schema: row.get("largest_schema"),
+        in_schemas: row.get("in_schemas"),
+        catalog_bytes: row.get("catalog_bytes"),
+        dead_percent: row.get("dead_percent"),
+        roles: row.get("roles"),
     })
 }

@@ -50,9 +50,9 @@ pub async fn find(
     Ok(row.map(|row| Record {
         principal: principal.to_owned(),
         key: key.to_owned(),
-        request_digest: row.get(0),
-        secret_hash: row.get(1),
-        outcome: row.get(2),
+        request_digest: row.get("request_digest"),
+        secret_hash: row.get("secret_hash"),
+        outcome: row.get("outcome"),
     }))
 }
 

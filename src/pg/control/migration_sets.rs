@@ -57,7 +57,7 @@ pub async fn groups(tx: &PublicTx, only: Option<&[Uuid]>) -> Result<Vec<Group>> 
     let only: Option<Vec<Uuid>> = only.map(<[Uuid]>::to_vec);
     let rows = tx
         .query(
-            "SELECT g.fingerprint, g.version, g.count, g.ids[1], g.slugs,
+            "SELECT g.fingerprint, g.version, g.count, g.ids[1] AS first, g.slugs,
                     f.versions, f.names, f.checksums
                FROM (SELECT migrations_fingerprint AS fingerprint, max(migrations_version) AS version,
                             count(*) AS count,
@@ -81,16 +81,16 @@ pub async fn groups(tx: &PublicTx, only: Option<&[Uuid]>) -> Result<Vec<Group>> 
 }
 
 fn group(row: &crate::pg::Row) -> Group {
-    let versions: Vec<i64> = row.get::<_, Option<_>>(5).unwrap_or_default();
-    let names: Vec<String> = row.get::<_, Option<_>>(6).unwrap_or_default();
-    let checksums: Vec<String> = row.get::<_, Option<_>>(7).unwrap_or_default();
+    let versions: Vec<i64> = row.get::<_, Option<_>>("versions").unwrap_or_default();
+    let names: Vec<String> = row.get::<_, Option<_>>("names").unwrap_or_default();
+    let checksums: Vec<String> = row.get::<_, Option<_>>("checksums").unwrap_or_default();
     let files = versions.into_iter().zip(names).zip(checksums);
     Group {
-        fingerprint: row.get(0),
-        version: row.get(1),
-        count: row.get(2),
-        first: row.get(3),
-        slugs: row.get(4),
+        fingerprint: row.get("fingerprint"),
+        version: row.get("version"),
+        count: row.get("count"),
+        first: row.get("first"),
+        slugs: row.get("slugs"),
         files: files
             .map(|((version, name), checksum)| Applied {
                 version: i32::try_from(version).unwrap_or(i32::MAX),
@@ -103,8 +103,8 @@ fn group(row: &crate::pg::Row) -> Group {
 
 /// How many tenants are being deleted and so are not migrated.
 pub async fn count_deleting(tx: &PublicTx) -> Result<i64> {
-    let sql = "SELECT count(*) FROM tenants WHERE status = 'deleting'";
-    Ok(tx.query_one(sql, &[]).await.during("count deleted tenants")?.get(0))
+    let sql = "SELECT count(*) AS total FROM tenants WHERE status = 'deleting'";
+    Ok(tx.query_one(sql, &[]).await.during("count deleted tenants")?.get("total"))
 }
 
 /// The ids of tenants by slug or id; those that nobody has are not in it.
@@ -119,7 +119,7 @@ pub async fn resolve(tx: &PublicTx, named: &[String]) -> Result<HashMap<String, 
         )
         .await
         .during("look tenants up")?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(rows.iter().map(|row| (row.get("name"), row.get("id"))).collect())
 }
 
 /// What a schema itself says was applied to it; nothing where it has no history.
@@ -128,8 +128,8 @@ pub async fn resolve(tx: &PublicTx, named: &[String]) -> Result<HashMap<String, 
 /// [`Failure`].
 pub async fn history(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Applied>, Failure> {
     let table = format!("{schema}.{HISTORY_TABLE}");
-    let sql = "SELECT to_regclass($1) IS NOT NULL";
-    if !tx.query_one(sql, &[&table]).await?.get::<_, bool>(0) {
+    let sql = "SELECT to_regclass($1) IS NOT NULL AS is_there";
+    if !tx.query_one(sql, &[&table]).await?.get::<_, bool>("is_there") {
         return Ok(Vec::new());
     }
     let sql = format!("SELECT version, name, checksum FROM {table} ORDER BY version");
@@ -137,7 +137,7 @@ pub async fn history(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Applied>,
 }
 
 fn applied(row: &crate::pg::Row) -> Applied {
-    Applied { version: row.get(0), name: row.get(1), checksum: row.get(2) }
+    Applied { version: row.get("version"), name: row.get("name"), checksum: row.get("checksum") }
 }
 
 /// Whether these are the files behind a fingerprint.

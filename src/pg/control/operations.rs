@@ -105,9 +105,10 @@ pub struct Runner {
 const RECORD: &str = "
     SELECT o.id, o.state, o.pause_reason, o.actor, o.target_version, o.target_fingerprint, o.options,
            o.canary_open, o.runner_host, o.runner_pid, o.runner_since,
-           coalesce(o.lease_until > now(), false), o.created_at, o.started_at, o.ended_at,
-           c.total + p.total, c.pending, c.running, c.done + o.pruned_done_count,
-           c.failed + o.pruned_failed_count, c.skipped + o.pruned_skipped_count, p.total
+           coalesce(o.lease_until > now(), false) AS is_held, o.created_at, o.started_at, o.ended_at,
+           c.total + p.total AS total, c.pending, c.running, c.done + o.pruned_done_count AS done,
+           c.failed + o.pruned_failed_count AS failed,
+           c.skipped + o.pruned_skipped_count AS skipped, p.total AS pruned
       FROM operations o
      CROSS JOIN LATERAL (
            SELECT o.pruned_done_count + o.pruned_failed_count + o.pruned_skipped_count AS total) p
@@ -150,7 +151,7 @@ pub async fn insert(tx: &PublicTx, new: &New<'_>) -> Result<Option<()>> {
 /// Reads an operation.
 pub async fn lookup(tx: &PublicTx, id: Uuid) -> Result<Option<Record>> {
     let row = tx.query_opt(&format!("{RECORD} WHERE o.id = $1"), &[&id]).await;
-    row.during("read operation")?.map(|row| record(&row)).transpose()
+    row.during("read operation")?.map(|row| from_row(&row)).transpose()
 }
 
 /// Reads an operation and holds its row until the transaction ends.
@@ -165,14 +166,14 @@ pub async fn lock(tx: &PublicTx, id: Uuid) -> Result<Option<Record>> {
 pub async fn find_open(tx: &PublicTx) -> Result<Option<Record>> {
     let sql = format!("{RECORD} WHERE o.kind = $1 AND o.state IN ('planned', 'running', 'paused')");
     let row = tx.query_opt(&sql, &[&KIND]).await;
-    row.during("read open operation")?.map(|row| record(&row)).transpose()
+    row.during("read open operation")?.map(|row| from_row(&row)).transpose()
 }
 
 /// Reads the newest operation.
 pub async fn find_newest(tx: &PublicTx) -> Result<Option<Record>> {
     let sql = format!("{RECORD} WHERE o.kind = $1 ORDER BY o.created_at DESC, o.id DESC LIMIT 1");
     let row = tx.query_opt(&sql, &[&KIND]).await;
-    row.during("read newest operation")?.map(|row| record(&row)).transpose()
+    row.during("read newest operation")?.map(|row| from_row(&row)).transpose()
 }
 
 /// One part of the operations, newest first.
@@ -202,7 +203,7 @@ pub async fn list(
         )
         .await
         .during("list operations")?;
-    rows.iter().map(record).collect()
+    rows.iter().map(from_row).collect()
 }
 
 /// An operation whose runner is gone.
@@ -230,16 +231,22 @@ pub async fn find_left(tx: PublicTx) -> Result<Option<Left>, Failure> {
     );
     let rows = tx.query_and_commit(&sql, &[&KIND]).await?;
     Ok(rows.first().map(|row| Left {
-        id: row.get(0),
-        target_version: row.get(1),
-        target_fingerprint: row.get(2),
+        id: row.get("id"),
+        target_version: row.get("target_version"),
+        target_fingerprint: row.get("target_fingerprint"),
     }))
 }
 
 /// Whether an operation was left.
 pub async fn is_left(tx: &PublicTx, id: Uuid) -> Result<bool> {
-    let sql = format!("SELECT EXISTS (SELECT FROM operations WHERE id = $1 AND {IS_LEFT})");
-    Ok(tx.query_one(&sql, &[&id]).await.during("look whether an operation was left")?.get(0))
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM operations WHERE id = $1 AND {IS_LEFT}) AS is_abandoned"
+    );
+    Ok(tx
+        .query_one(&sql, &[&id])
+        .await
+        .during("look whether an operation was left")?
+        .get("is_abandoned"))
 }
 
 /// Gives the operation to a runner, unless somebody has it.
@@ -266,14 +273,14 @@ pub async fn take(
         )
         .await
         .during("take an operation")?;
-    Ok(row.map(|row| row.get(0)))
+    Ok(row.map(|row| row.get("lease_until")))
 }
 
 /// When what a runner does to a tenant is on disk: later, but where one commit is that of several servers, each
 /// with a log of its own, which after a crash might not lose the same.
 pub async fn flush(tx: &PublicTx) -> Result<Flush> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')";
-    let is_spread = tx.query_one(sql, &[]).await.during("look for other servers")?.get(0);
+    let sql = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS is_spread";
+    let is_spread = tx.query_one(sql, &[]).await.during("look for other servers")?.get("is_spread");
     Ok(if is_spread { Flush::Now } else { Flush::Later })
 }
 
@@ -293,7 +300,7 @@ pub async fn renew(
             RETURNING state, lease_until";
     let rows = tx.query_and_commit(sql, &[&id, &runner, &millis(lease)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    Ok(row.get::<_, &str>(0).parse().ok().map(|state| (state, row.get(1))))
+    Ok(row.get::<_, &str>("state").parse().ok().map(|state| (state, row.get("lease_until"))))
 }
 
 /// Moves an operation; one that is no longer open gets its end.
@@ -340,35 +347,36 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-fn record(row: &crate::pg::Row) -> Result<Record> {
+fn from_row(row: &crate::pg::Row) -> Result<Record> {
     let unknown = |error| Error::internal("read operation", error);
-    let (state, reason): (&str, Option<&str>) = (row.get(1), row.get(2));
+    let (state, reason): (&str, Option<&str>) = (row.get("state"), row.get("pause_reason"));
     let (host, pid, since): (Option<String>, Option<i32>, Option<OffsetDateTime>) =
-        (row.get(8), row.get(9), row.get(10));
-    let holder = || Some(Holder { operation: row.get(0), host: host?, pid: pid?, since: since? });
+        (row.get("runner_host"), row.get("runner_pid"), row.get("runner_since"));
+    let holder =
+        || Some(Holder { operation: row.get("id"), host: host?, pid: pid?, since: since? });
     let holder = holder();
     Ok(Record {
-        id: row.get(0),
+        id: row.get("id"),
         state: state.parse().map_err(unknown)?,
         pause_reason: reason.map(|reason| reason.parse().map_err(unknown)).transpose()?,
-        actor: row.get(3),
-        target_version: row.get(4),
-        target_fingerprint: row.get(5),
-        options: row.get(6),
-        canary_open: row.get(7),
+        actor: row.get("actor"),
+        target_version: row.get("target_version"),
+        target_fingerprint: row.get("target_fingerprint"),
+        options: row.get("options"),
+        canary_open: row.get("canary_open"),
         holder,
-        is_held: row.get(11),
-        created_at: row.get(12),
-        started_at: row.get(13),
-        ended_at: row.get(14),
+        is_held: row.get("is_held"),
+        created_at: row.get("created_at"),
+        started_at: row.get("started_at"),
+        ended_at: row.get("ended_at"),
         counts: Counts {
-            total: row.get(15),
-            pending: row.get(16),
-            running: row.get(17),
-            done: row.get(18),
-            failed: row.get(19),
-            skipped: row.get(20),
-            pruned: row.get(21),
+            total: row.get("total"),
+            pending: row.get("pending"),
+            running: row.get("running"),
+            done: row.get("done"),
+            failed: row.get("failed"),
+            skipped: row.get("skipped"),
+            pruned: row.get("pruned"),
         },
     })
 }

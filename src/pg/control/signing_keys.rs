@@ -21,7 +21,10 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<StoredKey>> {
         .query("SELECT kid, private_key FROM signing_keys ORDER BY created_at DESC, kid", &[])
         .await
         .during("read signing keys")?;
-    Ok(rows.iter().map(|row| StoredKey { kid: row.get(0), private_key: row.get(1) }).collect())
+    Ok(rows
+        .iter()
+        .map(|row| StoredKey { kid: row.get("kid"), private_key: row.get("private_key") })
+        .collect())
 }
 
 /// Keeps other processes from making a first key at the same moment, until the transaction ends.

@@ -174,7 +174,7 @@ pub async fn insert(
     let values = Values::of(pattern, vec![new.line(id)]);
     let written = tx.query(INSERT, &values.params()).await;
     match written.and_then(exactly_one) {
-        Ok(row) => Ok(Some(Given { id: row.get(1), number: row.get(2) })),
+        Ok(row) => Ok(Some(Given { id: row.get("id"), number: row.get("number") })),
         Err(failure) if failure.lacks("tenants", "id") => Ok(None),
         Err(failure) => Err(new.explain(failure)),
     }
@@ -193,8 +193,9 @@ pub async fn insert_together(
     let values = Values::of(pattern, new.iter().map(|new| new.line(None)).collect());
     let rows = tx.query_and_commit(INSERT, &values.params()).await?;
     let given = |new: &NewTenant<'_>| {
-        let row = rows.iter().find(|row| row.get::<_, &str>(0) == new.slug.as_str());
-        row.map(|row| Given { id: row.get(1), number: row.get(2) }).ok_or(Failure::RowCount)
+        let row = rows.iter().find(|row| row.get::<_, &str>("slug") == new.slug.as_str());
+        row.map(|row| Given { id: row.get("id"), number: row.get("number") })
+            .ok_or(Failure::RowCount)
     };
     new.iter().map(given).collect()
 }

@@ -112,7 +112,7 @@ pub async fn find_for_rehearsal(
         )
         .await
         .during("look for a vacancy")?;
-    Ok(row.map(|row| row.get(0)))
+    Ok(row.map(|row| row.get("id")))
 }
 
 /// Holds a vacancy for the rest of a transaction that has entered its schema, so that no set-up takes it
@@ -151,10 +151,10 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<Vacancy>> {
         .during("list vacancies")?;
     rows.iter()
         .map(|row| {
-            let (pattern, word): (_, &str) = (read_pattern(row)?, row.get(4));
+            let (pattern, word): (_, &str) = (read_pattern(row)?, row.get("state"));
             let state = State::ALL.into_iter().find(|state| state.as_str() == word);
             let state = state.ok_or_else(|| unknown(word))?;
-            Ok(Vacancy { id: row.get(3), state, pattern, created_at: row.get(5) })
+            Ok(Vacancy { id: row.get("id"), state, pattern, created_at: row.get("created_at") })
         })
         .collect()
 }
@@ -246,9 +246,9 @@ pub async fn list_keepers(tx: &PublicTx) -> Result<Vec<Keeper>> {
         .during("list keepers of vacancies")?;
     rows.iter()
         .map(|row| {
-            let wanted = usize::try_from(row.get::<_, i32>(4)).unwrap_or(0);
-            let (pattern, seen_at) = (read_pattern(row)?, row.get(5));
-            Ok(Keeper { id: row.get(3), pattern, wanted, seen_at })
+            let wanted = usize::try_from(row.get::<_, i32>("wanted")).unwrap_or(0);
+            let (pattern, seen_at) = (read_pattern(row)?, row.get("seen_at"));
+            Ok(Keeper { id: row.get("id"), pattern, wanted, seen_at })
         })
         .collect()
 }
@@ -298,14 +298,18 @@ pub(in crate::pg) const fn isolation_word(isolation: Isolation) -> &'static str 
     }
 }
 
-/// Reads a pattern off a row that begins with it.
+/// Reads a pattern off a row that has its columns.
 fn read_pattern(row: &crate::pg::Row) -> Result<Pattern> {
-    let word: &str = row.get(0);
+    let word: &str = row.get("isolation");
     let isolation = [Isolation::Role, Isolation::SearchPath]
         .into_iter()
         .find(|isolation| isolation_word(*isolation) == word)
         .ok_or_else(|| unknown(word))?;
-    Ok(Pattern { isolation, version: row.get(1), fingerprint: row.get(2) })
+    Ok(Pattern {
+        isolation,
+        version: row.get("migrations_version"),
+        fingerprint: row.get("migrations_fingerprint"),
+    })
 }
 
 fn unknown(word: &str) -> Error {

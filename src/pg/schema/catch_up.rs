@@ -36,7 +36,7 @@ pub async fn enter(db: &Db, schema: &SchemaName, entry: Entry) -> Result<Entered
     let tx = db.inside(schema, entry).await?;
     // Read by a query that begins after the lock is had. A history without a file is a row all the same.
     let about = format!(
-        "SELECT {}, version, name, checksum
+        "SELECT {} AS history_is_open, version, name, checksum
            FROM (VALUES (1)) AS one LEFT JOIN {schema}.{HISTORY_TABLE} ON true",
         history_is_open(schema, entrant(schema, db.rules().isolation))
     );
@@ -50,11 +50,11 @@ pub async fn enter(db: &Db, schema: &SchemaName, entry: Entry) -> Result<Entered
         _ => failure.into(),
     })?;
     let first = rows.first().ok_or(Failure::RowCount)?;
-    let history_is_open = first.get(0) == Some("t");
+    let history_is_open = first.get("history_is_open") == Some("t");
     let file = |row: &SimpleQueryRow| {
-        let version = row.get(1)?.parse().ok()?;
-        let text = |at| row.get(at).unwrap_or_default().to_owned();
-        Some(Applied { version, name: text(2), checksum: text(3) })
+        let version = row.get("version")?.parse().ok()?;
+        let text = |column| row.get(column).unwrap_or_default().to_owned();
+        Some(Applied { version, name: text("name"), checksum: text("checksum") })
     };
     let applied = rows.iter().filter_map(file).collect();
     Ok(Entered { tx, applied, history_is_open })

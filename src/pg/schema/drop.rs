@@ -18,7 +18,7 @@ const DROP_RELATIONS: &str = "
     SELECT format('DROP %s IF EXISTS %s CASCADE',
                   CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
                                  WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                  c.oid::regclass)
+                  c.oid::regclass) AS statement
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
@@ -32,7 +32,7 @@ const DROP_RELATIONS: &str = "
 
 /// The statements that drop some types of a schema: those that are no table's row and no other's array.
 const DROP_TYPES: &str = "
-    SELECT format('DROP TYPE IF EXISTS %s CASCADE', t.oid::regtype)
+    SELECT format('DROP TYPE IF EXISTS %s CASCADE', t.oid::regtype) AS statement
       FROM pg_type t
       JOIN pg_namespace n ON n.oid = t.typnamespace
       LEFT JOIN pg_class c ON c.oid = t.typrelid
@@ -42,7 +42,7 @@ const DROP_TYPES: &str = "
 
 /// The statements that drop some routines of a schema.
 const DROP_ROUTINES: &str = "
-    SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::regprocedure)
+    SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::regprocedure) AS statement
       FROM pg_proc p
       JOIN pg_namespace n ON n.oid = p.pronamespace
      WHERE n.nspname = $1
@@ -60,7 +60,7 @@ pub async fn drop_some(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failu
     for find in [DROP_RELATIONS, DROP_TYPES, DROP_ROUTINES] {
         let rows = tx.query(find, &[&schema.as_str(), &DROPPED_AT_ONCE]).await?;
         if !rows.is_empty() {
-            let statements: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+            let statements: Vec<&str> = rows.iter().map(|row| row.get("statement")).collect();
             tx.batch(&statements.join("; ")).await?;
             return Ok(true);
         }

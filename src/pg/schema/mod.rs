@@ -52,8 +52,8 @@ pub async fn migrate(
     // is there even after a set without files.
     let entrant = entrant(schema, rules.isolation);
     if applied.is_empty() {
-        let is_open = format!("SELECT {}", history_is_open(schema, entrant));
-        if !tx.query_one(&is_open, &[]).await?.get::<_, bool>(0) {
+        let is_open = format!("SELECT {} AS is_open", history_is_open(schema, entrant));
+        if !tx.query_one(&is_open, &[]).await?.get::<_, bool>("is_open") {
             leaving.await?;
             return Ok(applied);
         }

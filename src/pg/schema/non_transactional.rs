@@ -119,10 +119,10 @@ async fn in_a_transaction(
     let (entered, before) =
         join(scope::enter_schema(&tx, schema, limits), tx.query_one(&here(), &[])).await;
     entered?;
-    let before: String = before?.get(0);
+    let before: String = before?.get("here");
     let (ran, here) = join(tx.batch(&statement.text), tx.query_one(&here(), &[])).await;
     ran?;
-    if here?.get::<_, &str>(0) != before {
+    if here?.get::<_, &str>("here") != before {
         return Err(Failure::NotEntered);
     }
     scope::leave_schema(&tx, limits).await?;
@@ -177,7 +177,7 @@ async fn find_index(
                  JOIN pg_class c ON c.oid = i.indexrelid
                  JOIN pg_namespace n ON n.oid = c.relnamespace
                 WHERE n.nspname = $1 AND c.relname = $2";
-    Ok(tx.query_opt(sql, &[&schema.as_str(), &index]).await?.map(|row| row.get(0)))
+    Ok(tx.query_opt(sql, &[&schema.as_str(), &index]).await?.map(|row| row.get("indisvalid")))
 }
 
 /// How far a file has come in one tenant: `public.migration_statements`.
@@ -195,7 +195,7 @@ impl Journal<'_> {
         let sql = "SELECT position, is_done FROM migration_statements
                     WHERE tenant_id = $1 AND version = $2";
         let rows = tx.query_and_commit(sql, &[&self.tenant, &self.version]).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+        Ok(rows.iter().map(|row| (row.get("position"), row.get("is_done"))).collect())
     }
 
     async fn begin(&self, tx: &PublicTx, position: i32) -> Result<(), Failure> {

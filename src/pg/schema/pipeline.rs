@@ -67,12 +67,12 @@ pub async fn catch_up_at_once(
 /// # Errors
 /// [`Failure`].
 pub async fn open_histories(tx: &PublicTx) -> Result<HashSet<String>, Failure> {
-    let sql = "SELECT nspname::text
+    let sql = "SELECT nspname::text AS schema
                  FROM pg_class
                  JOIN pg_namespace ON pg_namespace.oid = relnamespace
                 WHERE relname = $1
                   AND EXISTS (SELECT FROM aclexplode(relacl)
                                WHERE grantee <> relowner AND privilege_type = 'INSERT')";
     let rows = tx.query(sql, &[&HISTORY_TABLE]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| row.get("schema")).collect())
 }

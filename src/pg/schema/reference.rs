@@ -34,8 +34,8 @@ pub async fn build(
     let with_roles = db.rules().isolation == Isolation::Role;
     crate::pg::schema::create(&tx, &schema, db.rules(), server_version).await?;
     crate::pg::schema::migrate(&tx, &schema, set, db.rules()).await?;
-    let locks = "SELECT count(*) FROM pg_catalog.pg_locks WHERE pid = pg_backend_pid()";
-    let locks = tx.query_one(locks, &[]).await?.get(0);
+    let locks = "SELECT count(*) AS total FROM pg_catalog.pg_locks WHERE pid = pg_backend_pid()";
+    let locks = tx.query_one(locks, &[]).await?.get("total");
     let this = std::slice::from_ref(&schema);
     let fingerprint = crate::pg::catalog::fingerprints(&tx, this, with_roles).await?;
     let objects = crate::pg::catalog::objects(&tx, this, with_roles).await?;

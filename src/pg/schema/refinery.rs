@@ -132,7 +132,7 @@ impl AsyncTransaction for Inside<'_> {
             // Sent together, answered in this order: a batch that failed is told before.
             let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(&here(), &[])).await;
             ran?;
-            Ok::<String, Failure>(here?.get(0))
+            Ok::<String, Failure>(here?.get("here"))
         };
         let here = match here.await {
             Err(failure) if failure.is_away() || failure.is_retryable() => {
@@ -157,11 +157,11 @@ impl AsyncQuery<Vec<Migration>> for Inside<'_> {
         Ok(rows
             .iter()
             .map(|row| {
-                let applied_on = OffsetDateTime::parse(row.get(2), &Rfc3339)
+                let applied_on = OffsetDateTime::parse(row.get("applied_on"), &Rfc3339)
                     .unwrap_or(OffsetDateTime::UNIX_EPOCH);
                 // A checksum that is no number cannot equal one: refinery then reports the divergence.
-                let checksum = row.get::<_, &str>(3).parse().unwrap_or(0);
-                Migration::applied(row.get(0), row.get(1), applied_on, checksum)
+                let checksum = row.get::<_, &str>("checksum").parse().unwrap_or(0);
+                Migration::applied(row.get("version"), row.get("name"), applied_on, checksum)
             })
             .collect())
     }

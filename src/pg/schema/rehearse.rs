@@ -83,5 +83,5 @@ async fn try_files(
 }
 
 async fn time_inside(entered: &Entered) -> Result<OffsetDateTime, Failure> {
-    Ok(entered.tx.query_one("SELECT clock_timestamp()", &[]).await?.get(0))
+    Ok(entered.tx.query_one("SELECT clock_timestamp() AS now", &[]).await?.get("now"))
 }

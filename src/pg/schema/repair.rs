@@ -156,13 +156,14 @@ pub fn has_owner(object: &Object) -> bool {
 /// # Errors
 /// [`Failure`], and the transaction is lost.
 pub async fn drop_orphan(tx: &PublicTx, schema: &SchemaName) -> Result<(), Failure> {
-    let there = "SELECT to_regnamespace($1) IS NOT NULL, to_regrole($1) IS NOT NULL";
+    let there = "SELECT to_regnamespace($1) IS NOT NULL AS has_schema,
+                        to_regrole($1) IS NOT NULL AS has_role";
     let there = tx.query_one(there, &[&schema.as_str()]).await?;
     let mut statements = Vec::new();
-    if there.get(0) {
+    if there.get("has_schema") {
         statements.push(format!("DROP SCHEMA {schema} CASCADE"));
     }
-    if there.get(1) {
+    if there.get("has_role") {
         statements.push(format!("DROP OWNED BY {schema} CASCADE; DROP ROLE {schema}"));
     }
     tx.batch(&statements.join("; ")).await

@@ -392,5 +392,5 @@ pub(in crate::pg) const PLACE: &str =
 
 /// The query that gives [`PLACE`].
 pub(in crate::pg) fn here() -> String {
-    format!("SELECT {PLACE}")
+    format!("SELECT {PLACE} AS here")
 }

@@ -120,15 +120,16 @@ pub async fn claim(
                              FOR UPDATE SKIP LOCKED))
                   AND EXISTS (SELECT FROM operations WHERE id = $1 AND state = 'running' AND runner = $2)
             RETURNING position, tenant_id, slug, attempts,
-                      (SELECT migrations_fingerprint FROM tenants WHERE id = tenant_id)";
+                      (SELECT migrations_fingerprint FROM tenants WHERE id = tenant_id) AS made_by";
     let rows = tx.query_and_commit(sql, &[&operation, &runner, &canary_only, &limit, &now]).await?;
     let claimed = |row: &Row| Claimed {
-        tenant: row.get(1),
-        slug: row.get(2),
-        attempts: row.get(3),
-        made_by: row.get(4),
+        tenant: row.get("tenant_id"),
+        slug: row.get("slug"),
+        attempts: row.get("attempts"),
+        made_by: row.get("made_by"),
     };
-    let mut rows: Vec<(i64, Claimed)> = rows.iter().map(|row| (row.get(0), claimed(row))).collect();
+    let mut rows: Vec<(i64, Claimed)> =
+        rows.iter().map(|row| (row.get("position"), claimed(row))).collect();
     rows.sort_by_key(|(position, _)| *position);
     Ok(rows.into_iter().map(|(_, claimed)| claimed).collect())
 }
@@ -272,12 +273,12 @@ pub async fn record(
                     WHERE operation_id = $1 AND tenant_id = ANY ($3) AND tenant_id = m.id
                       AND runner = $2 AND state = 'running'
                 RETURNING tenant_id)
-               SELECT count(*) FROM ledger";
+               SELECT count(*) AS total FROM ledger";
     let (version, fingerprint) = (set.version(), set.fingerprint());
     let params: [&dyn Param; 9] =
         [&operation, &runner, &ids, &made_by, &attempts, &applied, &ended, &version, &fingerprint];
     let rows = tx.query_and_commit(sql, &params).await?;
-    let written: i64 = rows.first().ok_or(Failure::RowCount)?.get(0);
+    let written: i64 = rows.first().ok_or(Failure::RowCount)?.get("total");
     Ok(usize::try_from(written) == Ok(some.len()))
 }
 
@@ -309,8 +310,8 @@ pub async fn skip(
 /// Whether a tenant of the canary failed.
 pub async fn canary_failed(tx: &PublicTx, operation: Uuid) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM operation_tenants
-                               WHERE operation_id = $1 AND is_canary AND state = 'failed')";
-    Ok(tx.query_one(sql, &[&operation]).await.during("look at the canary")?.get(0))
+                               WHERE operation_id = $1 AND is_canary AND state = 'failed') AS has_failed";
+    Ok(tx.query_one(sql, &[&operation]).await.during("look at the canary")?.get("has_failed"))
 }
 
 /// One part of an operation's tenants, in order of their ids.
@@ -340,17 +341,17 @@ pub async fn list(
         .during("list tenants of an operation")?;
     rows.iter()
         .map(|row| {
-            let state: &str = row.get(3);
+            let state: &str = row.get("state");
             Ok(Work {
-                tenant: row.get(0),
-                slug: row.get(1),
-                is_canary: row.get(2),
+                tenant: row.get("tenant_id"),
+                slug: row.get("slug"),
+                is_canary: row.get("is_canary"),
                 state: state.parse().map_err(|e| Error::internal("read tenant of operation", e))?,
-                attempts: row.get(4),
-                applied: row.get(5),
-                error: row.get(6),
-                started_at: row.get(7),
-                ended_at: row.get(8),
+                attempts: row.get("attempts"),
+                applied: row.get("applied"),
+                error: row.get("error"),
+                started_at: row.get("started_at"),
+                ended_at: row.get("ended_at"),
             })
         })
         .collect()

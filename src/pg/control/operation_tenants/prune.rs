@@ -46,7 +46,7 @@ pub async fn prune(
                     pruned_skipped_count = o.pruned_skipped_count + c.skipped
                FROM counts c
               WHERE o.id = c.operation_id)
-        SELECT count(*) FROM gone";
+        SELECT count(*) AS total FROM gone";
     let rows = tx.query_and_commit(sql, &[&ended_before, &fingerprint, &limit]).await?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
+    Ok(rows.first().map_or(0, |row| row.get("total")))
 }

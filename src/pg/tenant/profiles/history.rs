@@ -47,7 +47,7 @@ pub async fn find_version(tx: TenantTx, id: ProfileId, version: i32) -> Result<O
         )
         .await
         .during("read profile version")?;
-    Ok(rows.first().map(|row| Document::stored(row.get(0))))
+    Ok(rows.first().map(|row| Document::stored(row.get("profile"))))
 }
 
 /// A profile as it was in its newest version, whether or not it is still there; one whose end has passed
@@ -59,8 +59,8 @@ pub async fn find_last_version(
 ) -> Result<Option<Profile>> {
     let rows = tx
         .query_and_commit(
-            "SELECT profile_id, profile, version, final_time, sliding_time, final_at, sliding_seconds,
-                    NULL::timestamptz
+            "SELECT profile_id AS id, profile, version, final_time, sliding_time, final_at, sliding_seconds,
+                    NULL::timestamptz AS expires_at
                FROM profile_versions
               WHERE profile_id = $1 AND (final_at IS NULL OR final_at > $2)
               ORDER BY version DESC
@@ -83,7 +83,11 @@ pub async fn list_versions(tx: TenantTx, id: ProfileId) -> Result<Vec<Version>> 
         .during("list profile versions")?;
     Ok(rows
         .iter()
-        .map(|row| Version { version: row.get(0), created_at: row.get(1), md5: row.get(2) })
+        .map(|row| Version {
+            version: row.get("version"),
+            created_at: row.get("created_at"),
+            md5: row.get("md5"),
+        })
         .collect())
 }
 
@@ -95,17 +99,19 @@ pub async fn list_events(
     limit: i64,
 ) -> Result<(i64, Vec<Event>)> {
     let total = tx
-        .query_one("SELECT count(*) FROM profile_events WHERE profile_id = $1", &[&id])
+        .query_one("SELECT count(*) AS total FROM profile_events WHERE profile_id = $1", &[&id])
         .await
         .during("count profile events")?
-        .get(0);
+        .get("total");
     let rows = tx
         .query_and_commit(
-            "SELECT id, profile_id, at, action, actor, request_id
-               FROM profile_events
-              WHERE profile_id = $1
-              ORDER BY at DESC, id DESC
-             OFFSET $2 LIMIT $3",
+            &format!(
+                "SELECT {EVENT_COLUMNS}
+                   FROM profile_events
+                  WHERE profile_id = $1
+                  ORDER BY at DESC, id DESC
+                 OFFSET $2 LIMIT $3"
+            ),
             &[&id, &offset, &limit],
         )
         .await
@@ -117,7 +123,7 @@ pub async fn list_events(
 pub async fn find_event(tx: TenantTx, id: Uuid) -> Result<Option<Event>> {
     let rows = tx
         .query_and_commit(
-            "SELECT id, profile_id, at, action, actor, request_id FROM profile_events WHERE id = $1",
+            &format!("SELECT {EVENT_COLUMNS} FROM profile_events WHERE id = $1"),
             &[&id],
         )
         .await
@@ -142,13 +148,16 @@ pub async fn insert_event(
     Ok(())
 }
 
+/// The columns of an [`Event`].
+const EVENT_COLUMNS: &str = "id, profile_id, at, action, actor, request_id";
+
 fn event_from_row(row: &Row) -> Event {
     Event {
-        id: row.get(0),
-        profile: row.get(1),
-        at: row.get(2),
-        action: row.get(3),
-        actor: row.get(4),
-        request_id: row.get(5),
+        id: row.get("id"),
+        profile: row.get("profile_id"),
+        at: row.get("at"),
+        action: row.get("action"),
+        actor: row.get("actor"),
+        request_id: row.get("request_id"),
     }
 }

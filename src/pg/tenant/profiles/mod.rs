@@ -108,8 +108,8 @@ pub async fn find_taken(tx: &TenantTx, wanted: &[&Keys]) -> Result<HashSet<(KeyK
         .during("read keys of profiles")?;
     let columns = [KeyKind::Email, KeyKind::Login, KeyKind::Phone, KeyKind::Custom];
     let keys_of = |row: &Row| {
-        let key = |(at, kind): (usize, KeyKind)| Some((kind, row.get::<_, Option<String>>(at)?));
-        columns.into_iter().enumerate().filter_map(key).collect::<Vec<_>>()
+        let key = |kind: KeyKind| Some((kind, row.get::<_, Option<String>>(kind.as_str())?));
+        columns.into_iter().filter_map(key).collect::<Vec<_>>()
     };
     Ok(rows.iter().flat_map(keys_of).collect())
 }
@@ -134,7 +134,7 @@ pub async fn search(
     let rows = tx
         .query_and_commit(
             &format!(
-                "SELECT {COLUMNS}, count(*) OVER ()
+                "SELECT {COLUMNS}, count(*) OVER () AS total
                    FROM profiles
                   WHERE {condition} AND (expires_at IS NULL OR expires_at > $2)
                   ORDER BY created_at, id
@@ -144,7 +144,7 @@ pub async fn search(
         )
         .await
         .during("search profile rows")?;
-    let total = rows.first().map_or(0, |row| row.get(8));
+    let total = rows.first().map_or(0, |row| row.get("total"));
     Ok((total, rows.iter().map(from_row).collect()))
 }
 
@@ -170,12 +170,12 @@ pub async fn list(
 pub async fn count(tx: &TenantTx, now: OffsetDateTime) -> Result<i64> {
     let row = tx
         .query_one(
-            "SELECT count(*) FROM profiles WHERE expires_at IS NULL OR expires_at > $1",
+            "SELECT count(*) AS total FROM profiles WHERE expires_at IS NULL OR expires_at > $1",
             &[&now],
         )
         .await
         .during("count profile rows")?;
-    Ok(row.get(0))
+    Ok(row.get("total"))
 }
 
 /// What makes a [`Profile`].
@@ -210,15 +210,15 @@ fn keys_of(identities: &[Identity], wanted: KeyKind) -> Vec<&str> {
 
 fn from_row(row: &Row) -> Profile {
     Profile {
-        id: row.get(0),
-        document: Document::stored(row.get::<_, Value>(1)),
-        version: row.get(2),
+        id: row.get("id"),
+        document: Document::stored(row.get::<_, Value>("profile")),
+        version: row.get("version"),
         lifetime: Lifetime {
-            final_time: row.get(3),
-            sliding_time: row.get(4),
-            final_at: row.get(5),
-            sliding_seconds: row.get(6),
+            final_time: row.get("final_time"),
+            sliding_time: row.get("sliding_time"),
+            final_at: row.get("final_at"),
+            sliding_seconds: row.get("sliding_seconds"),
         },
-        expires_at: row.get(7),
+        expires_at: row.get("expires_at"),
     }
 }

@@ -144,7 +144,7 @@ pub async fn insert_many(
         )
         .await
         .during("insert profile rows")?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
 /// Writes the next state of a profile that the transaction holds, and commits.
@@ -224,7 +224,7 @@ pub async fn delete(tx: TenantTx, identity: &Identity, author: &Author) -> Resul
         )
         .await
         .during("delete profile row")?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
 /// Deletes all profiles that are named, and commits; their versions stay, and who is unknown is passed
