@@ -254,11 +254,8 @@ pub async fn is_kept(tx: &PublicTx, id: TenantId) -> Result<bool, Failure> {
 /// Locks a tenant's row until the transaction ends, so that it is not removed and its members do not change.
 /// Returns whether the tenant exists.
 pub async fn hold(tx: &PublicTx, id: TenantId) -> Result<bool> {
-    let row = tx
-        .query_opt("SELECT id FROM tenants WHERE id = $1 FOR KEY SHARE", &[&id])
-        .await
-        .during("hold tenant row")?;
-    Ok(row.is_some())
+    let sql = "SELECT id FROM tenants WHERE id = $1 FOR KEY SHARE";
+    Ok(tx.query_opt(sql, &[&id]).await.during("lock tenant row")?.is_some())
 }
 
 /// Writes the slug, name, organisation, contact and settings of a record, and raises its revision.
