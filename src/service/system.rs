@@ -79,7 +79,7 @@ pub struct Found {
 
 /// The results of a cross-tenant call, and the tenants that are missing from it.
 #[derive(Debug)]
-pub struct Outcome<T> {
+pub struct QueryOutcome<T> {
     /// By tenant, in the order of their numbers.
     pub found: Vec<T>,
     /// Number of all results, also of those that are not in `found`.
@@ -168,7 +168,7 @@ impl System {
         ctx: &CallContext,
         _: Pass,
         identity: &Identity,
-    ) -> Result<Outcome<Found>> {
+    ) -> Result<QueryOutcome<Found>> {
         let now = ctx.now;
         self.query_all(usize::MAX, |tenant, tx| async move {
             let found = profiles::find(tx, identity, now).await?;
@@ -182,7 +182,12 @@ impl System {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn search(&self, ctx: &CallContext, _: Pass, text: &str) -> Result<Outcome<Found>> {
+    pub async fn search(
+        &self,
+        ctx: &CallContext,
+        _: Pass,
+        text: &str,
+    ) -> Result<QueryOutcome<Found>> {
         let now = ctx.now;
         self.query_all(SEARCH_LIMIT_EVERYWHERE, |tenant, tx| async move {
             let (total, found) = profiles::search(tx, text, now, SEARCH_LIMIT).await?;
@@ -201,7 +206,7 @@ impl System {
         _: Pass,
         identity: &Identity,
         only: Option<&Tenant>,
-    ) -> Result<Outcome<(Tenant, ProfileId)>> {
+    ) -> Result<QueryOutcome<(Tenant, ProfileId)>> {
         let author = &author(ctx);
         let everywhere = match only {
             Some(tenant) => vec![active(tenant)?.clone()],
@@ -236,7 +241,7 @@ impl System {
     pub async fn stats(&self, ctx: &CallContext) -> Result<(Stats, Vec<(Tenant, Unasked)>)> {
         ctx.require(Permission::CrossTenant)?;
         let now = ctx.now;
-        let counts: Outcome<()> = self
+        let counts: QueryOutcome<()> = self
             .query_all(0, |_, tx| async move { Ok((profiles::count(&tx, now).await?, Vec::new())) })
             .await?;
         let tx = self.db.public().await.during("count tenants, tokens and sessions")?;
@@ -283,7 +288,7 @@ impl System {
         &self,
         limit: usize,
         query: impl Fn(Tenant, TenantTx) -> F,
-    ) -> Result<Outcome<T>>
+    ) -> Result<QueryOutcome<T>>
     where
         F: Future<Output = Result<Rows<T>>>,
     {
@@ -297,7 +302,7 @@ impl System {
         everywhere: Vec<Tenant>,
         limit: usize,
         query: impl Fn(Tenant, TenantTx) -> F,
-    ) -> Result<Outcome<T>>
+    ) -> Result<QueryOutcome<T>>
     where
         F: Future<Output = Result<Rows<T>>>,
     {
@@ -318,7 +323,7 @@ impl System {
                 (tenant, answer)
             })
             .buffered(TENANTS_AT_ONCE);
-        let mut outcome = Outcome { found: Vec::new(), total: 0, unasked: Vec::new() };
+        let mut outcome = QueryOutcome { found: Vec::new(), total: 0, unasked: Vec::new() };
         while let Some((tenant, answer)) = answers.next().await {
             match answer {
                 Ok((total, mut rows)) => {

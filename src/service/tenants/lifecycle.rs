@@ -48,7 +48,7 @@ impl Lifecycle {
     /// Suspends an active tenant: it answers nothing until it is resumed.
     ///
     /// # Errors
-    /// [`Noun::Tenant`](crate::domain::error::Noun::Tenant) not found, [`Conflict::IllegalMove`], or a revision that is not current.
+    /// [`Error::NotFound`], [`Conflict::IllegalMove`], or a revision that is not current.
     pub async fn suspend(
         &self,
         ctx: &CallContext,
@@ -76,7 +76,7 @@ impl Lifecycle {
     /// Returns a tenant and how much it holds, for a caller who is about to delete or to purge it.
     ///
     /// # Errors
-    /// [`Noun::Tenant`](crate::domain::error::Noun::Tenant) not found.
+    /// [`Error::NotFound`].
     pub async fn read_footprint(
         &self,
         ctx: &CallContext,
@@ -143,7 +143,7 @@ impl Lifecycle {
     /// tenant answers nothing, and the next call or the background task continues.
     ///
     /// # Errors
-    /// [`Noun::Tenant`](crate::domain::error::Noun::Tenant) not found, [`Conflict::MainTenant`], [`Conflict::Concurrent`].
+    /// [`Error::NotFound`], [`Conflict::MainTenant`], [`Conflict::Concurrent`].
     pub async fn remove(&self, ctx: &CallContext, id: TenantId) -> Result<()> {
         let reach = ctx.reach(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("delete tenant")?;
