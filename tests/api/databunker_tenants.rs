@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::bunker::{redacted, schemas};
-use crate::support::control::{assert_problem, events, send_if, step};
+use crate::support::control::{assert_problem, events, send_if_match, transition};
 use crate::support::{Bunker, TestApp};
 
 /// The content type that curl sends by default.
@@ -463,15 +463,15 @@ async fn no_dialect_changes_a_deleted_tenant_until_it_is_restored() {
     let path = format!("/control/v1/tenants/{}", tenant.id);
     let patch = |name: &str| {
         let (control, path, body) = (&control, &path, json!({ "slug": name }));
-        async move { send_if(control, Method::PATCH, path, "*", Some(&body)).await }
+        async move { send_if_match(control, Method::PATCH, path, "*", Some(&body)).await }
     };
-    assert_eq!(step(&control, "acme", "delete").await.status, 200);
+    assert_eq!(transition(&control, "acme", "delete").await.status, 200);
     assert_problem(&patch("beta").await, 409, "tenant_not_active");
     assert_eq!(rename("beta").await.error(409), "The tenant is not active");
     assert_eq!(row_of(&app, tenant.number).await, ("acme", "testorg", "-"));
     assert_eq!(events(&app, tenant.id, "tenant.update").await, 0);
 
-    assert_eq!(step(&control, "acme", "restore").await.status, 200);
+    assert_eq!(transition(&control, "acme", "restore").await.status, 200);
     rename("beta").await.ok();
     assert_eq!(patch("gamma").await.status, 200);
     assert_eq!(row_of(&app, tenant.number).await, ("gamma", "testorg", "-"));
@@ -488,7 +488,7 @@ async fn a_change_of_a_tenant_is_audited_alike_in_every_dialect() {
     tenant.admin.call("TenantUpdate", change).await.ok(); // changes nothing
     let path = format!("/control/v1/tenants/{}", tenant.id);
     let change = json!({ "slug": "gamma", "name": "Gamma" });
-    let patched = send_if(&app.root(), Method::PATCH, &path, "*", Some(&change)).await;
+    let patched = send_if_match(&app.root(), Method::PATCH, &path, "*", Some(&change)).await;
     assert_eq!(patched.status, 200, "{patched:?}");
     let sql = "SELECT details FROM audit_events
                 WHERE tenant_id = $1 AND action = 'tenant.update' ORDER BY at, id";
