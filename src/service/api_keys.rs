@@ -10,11 +10,11 @@ use time::OffsetDateTime;
 
 use super::audit::note;
 use super::tenants::require_active;
-use super::tokens::{hold_maker, require_no_api_key};
+use super::tokens::{check_terms, hold_maker, require_held, require_no_api_key};
 use crate::auth::CallContext;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::domain::Permission;
-use crate::domain::error::{Conflict, Error, Noun, Result, Rule};
+use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId, TokenName};
 use crate::pg::control::api_keys;
 use crate::pg::{Db, During};
@@ -58,21 +58,8 @@ impl ApiKeys {
     ) -> Result<(ApiKey, OpaqueToken)> {
         ctx.require_in(Permission::ManageApiKeys, tenant)?;
         require_no_api_key(ctx)?;
-        let missing: Vec<_> = new
-            .permissions
-            .iter()
-            .copied()
-            .filter(|permission| !ctx.principal.may_in(*permission, tenant))
-            .collect();
-        if !missing.is_empty() {
-            return Err(Error::Forbidden { missing });
-        }
-        if new.permissions.is_empty() {
-            return Err(Error::invalid("permissions", Rule::Required));
-        }
-        if new.expires_at.is_some_and(|end| end <= ctx.now) {
-            return Err(Error::invalid("expiresAt", Rule::Past));
-        }
+        require_held(ctx, &new.permissions, Some(tenant))?;
+        check_terms(&new.permissions, new.expires_at, ctx.now)?;
         let secret = OpaqueToken::generate(Kind::ApiKey);
         let key = ApiKey {
             id: TokenId::generate(),

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::audit::note;
 use super::tenants::{TenantRef, locate_id, lock, require_active, require_kept};
-use super::tokens::end_of_user;
+use super::tokens::{end_of_user, require_held};
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::domain::error::{Conflict, Error, Noun, Result, Rule};
@@ -190,12 +190,8 @@ impl Members {
 
 /// Refuses unless the caller holds, in this tenant, every permission that the role grants.
 fn require_rank(ctx: &CallContext, tenant: TenantId, role: Role) -> Result<()> {
-    let lacking: Vec<_> = Permission::ALL
-        .iter()
-        .copied()
-        .filter(|permission| role.grants(*permission) && !ctx.principal.may_in(*permission, tenant))
-        .collect();
-    if lacking.is_empty() { Ok(()) } else { Err(Error::Forbidden { missing: lacking }) }
+    let granted: Vec<_> = Permission::ALL.iter().copied().filter(|p| role.grants(*p)).collect();
+    require_held(ctx, &granted, Some(tenant))
 }
 
 /// Refuses to remove or demote the last admin.

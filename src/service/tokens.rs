@@ -17,7 +17,7 @@ use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Error, Noun, Result, Rule};
-use crate::domain::names::{NAME_MAX, TenantId, TokenId, UserId};
+use crate::domain::names::{TenantId, TokenId, TokenName, UserId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::pg::control::{memberships, sessions, tenants, tokens, users};
 use crate::pg::{Db, During, PublicTx};
@@ -58,16 +58,9 @@ impl Tokens {
     pub async fn create(&self, ctx: &CallContext, new: NewToken) -> Result<(Token, OpaqueToken)> {
         require_where_it_works(ctx, Permission::ManageApiKeys, new.tenant)?;
         require_no_api_key(ctx)?;
-        let missing: Vec<_> = new
-            .permissions
-            .iter()
-            .copied()
-            .filter(|permission| require_where_it_works(ctx, *permission, new.tenant).is_err())
-            .collect();
-        if !missing.is_empty() {
-            return Err(Error::Forbidden { missing });
-        }
-        check(&new, ctx.now)?;
+        require_held(ctx, &new.permissions, new.tenant)?;
+        TokenName::parse(&new.name).map_err(|rule| Error::invalid("name", rule))?;
+        check_terms(&new.permissions, new.expires_at, ctx.now)?;
         let secret = OpaqueToken::generate(Kind::Api);
         let token = Token {
             id: TokenId::generate(),
@@ -218,20 +211,30 @@ pub(super) async fn end_of_user(
     Ok(ended.len())
 }
 
-fn check(new: &NewToken, now: OffsetDateTime) -> Result<()> {
-    if new.name.trim().is_empty() {
-        return Err(Error::invalid("name", Rule::Required));
-    }
-    if new.name.chars().count() > NAME_MAX {
-        return Err(Error::invalid("name", Rule::TooLong(NAME_MAX)));
-    }
-    if new.name.chars().any(char::is_control) {
-        return Err(Error::invalid("name", Rule::ControlCharacter));
-    }
-    if new.permissions.is_empty() {
+/// Refuses permissions that the caller does not hold where the new credential works.
+pub(super) fn require_held(
+    ctx: &CallContext,
+    permissions: &[Permission],
+    tenant: Option<TenantId>,
+) -> Result<()> {
+    let missing: Vec<_> = permissions
+        .iter()
+        .copied()
+        .filter(|permission| require_where_it_works(ctx, *permission, tenant).is_err())
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::Forbidden { missing }) }
+}
+
+/// Refuses a new credential without permissions and one that has expired already.
+pub(super) fn check_terms(
+    permissions: &[Permission],
+    expires_at: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<()> {
+    if permissions.is_empty() {
         return Err(Error::invalid("permissions", Rule::Required));
     }
-    if new.expires_at.is_some_and(|end| end <= now) {
+    if expires_at.is_some_and(|end| end <= now) {
         return Err(Error::invalid("expiresAt", Rule::Past));
     }
     Ok(())
