@@ -461,19 +461,19 @@ async fn no_dialect_changes_a_deleted_tenant_until_it_is_restored() {
         async move { bunker.call("TenantUpdate", body).await }
     };
     let path = format!("/control/v1/tenants/{}", tenant.id);
-    let patch = |name: &str| {
+    let change = |name: &str| {
         let (control, path, body) = (&control, &path, json!({ "slug": name }));
         async move { send_if_match(control, Method::PATCH, path, "*", Some(&body)).await }
     };
     assert_eq!(transition(&control, "acme", "delete").await.status, 200);
-    assert_problem(&patch("beta").await, 409, "tenant_not_active");
+    assert_problem(&change("beta").await, 409, "tenant_not_active");
     assert_eq!(rename("beta").await.error(409), "The tenant is not active");
     assert_eq!(row_of(&app, tenant.number).await, ("acme", "testorg", "-"));
     assert_eq!(events(&app, tenant.id, "tenant.update").await, 0);
 
     assert_eq!(transition(&control, "acme", "restore").await.status, 200);
     rename("beta").await.ok();
-    assert_eq!(patch("gamma").await.status, 200);
+    assert_eq!(change("gamma").await.status, 200);
     assert_eq!(row_of(&app, tenant.number).await, ("gamma", "testorg", "-"));
 }
 
