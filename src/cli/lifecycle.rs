@@ -17,7 +17,8 @@ use crate::config::Settings;
 use crate::domain::error::{Conflict, Error, FieldProblem};
 use crate::domain::names::{SchemaName, Slug, TenantName};
 use crate::domain::tenant::{TenantRecord, TenantStatus};
-use crate::service::tenants::lifecycle::Belongings;
+use crate::service::tenants::TenantRef;
+use crate::service::tenants::lifecycle::Footprint;
 use crate::service::tenants::registry::{Changes, Expected, SETTINGS_MAX};
 
 /// The verbs of this file.
@@ -132,7 +133,7 @@ async fn rename(settings: &Settings, command: Rename) -> Result<Exit, Failure> {
         ))
     };
     let (name, slug) = arguments.finish(names())?;
-    let changes = Changes { name, slug, settings: None };
+    let changes = Changes { slug, name, ..Changes::default() };
     let record = update(settings, &command.change, changes).await?;
     show(command.change.output, record)
 }
@@ -187,7 +188,7 @@ async fn update(
 ) -> Result<TenantRecord, Failure> {
     let named = change.which.read()?;
     output::on_backend(Purpose::Operate, settings, async |backend| {
-        let id = named.find(backend).await?.tenant.id.to_string();
+        let id = TenantRef::Id(named.find(backend).await?.tenant.id);
         let registry = &backend.services.registry;
         let updated = registry.update(&backend.operator(), &id, &change.expected(), changes).await;
         updated.map_err(|error| refused(error, named.as_str()))
@@ -199,7 +200,7 @@ async fn step(settings: &Settings, change: Change, step: Step) -> Result<Exit, F
     let named = change.which.read()?;
     let expected = change.expected();
     let record = output::on_backend(Purpose::Operate, settings, async |backend| {
-        let id = named.find(backend).await?.tenant.id.to_string();
+        let id = TenantRef::Id(named.find(backend).await?.tenant.id);
         let (lifecycle, ctx) = (&backend.services.lifecycle, backend.operator());
         let moved = match step {
             Step::Suspend => lifecycle.suspend(&ctx, &id, &expected).await,
@@ -252,9 +253,9 @@ async fn ask(
     found: &TenantRecord,
     step: Destructive,
 ) -> Result<Expected, Failure> {
-    let id = found.tenant.id.to_string();
+    let id = TenantRef::Id(found.tenant.id);
     let (record, holds) =
-        backend.services.lifecycle.read_belongings(&backend.operator(), &id).await?;
+        backend.services.lifecycle.read_footprint(&backend.operator(), &id).await?;
     let grace = humantime::format_duration(settings.tenants.grace_period).to_string();
     confirm::ask(&warning(&record, holds, step, &grace), record.tenant.slug.as_ref()).await?;
     Ok(Expected::OneOf(vec![record.revision]))
@@ -268,7 +269,7 @@ async fn carry_out(
     named: &str,
 ) -> Result<TenantRecord, Failure> {
     let (lifecycle, ctx) = (&backend.services.lifecycle, backend.operator());
-    let id = found.tenant.id.to_string();
+    let id = TenantRef::Id(found.tenant.id);
     let outcome = match step {
         Destructive::Delete => lifecycle.delete(&ctx, &id, expected).await,
         Destructive::Purge => lifecycle.purge(&ctx, &id, expected).await.map(|()| found),
@@ -283,9 +284,9 @@ async fn carry_out(
 }
 
 /// Returns the text that precedes the confirmation.
-fn warning(record: &TenantRecord, holds: Belongings, step: Destructive, grace: &str) -> String {
+fn warning(record: &TenantRecord, holds: Footprint, step: Destructive, grace: &str) -> String {
     let (tenant, schema) = (&record.tenant, SchemaName::of(record.tenant.id));
-    let Belongings { tables, bytes, members, tokens } = holds;
+    let Footprint { tables, bytes, members, tokens } = holds;
     let what = format!(
         "  its schema {schema} with {tables} tables, {size} on disk\n  the memberships of its users: {members}\n  its API tokens: {tokens}",
         size = size(bytes)

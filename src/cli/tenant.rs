@@ -220,10 +220,13 @@ impl Named {
     /// Finds the tenant. A change continues with its id, because another process can rename the tenant and give its
     /// slug to another one in between.
     pub(super) async fn find(&self, backend: &Backend) -> Result<TenantRecord, Failure> {
-        let (registry, ctx) = (&backend.services.registry, backend.operator());
+        let (tenants, ctx) = (&backend.services.tenants, backend.operator());
         let found = match self {
-            Self::Tenant(tenant) => registry.read(&ctx, tenant).await,
-            Self::ExternalId(id) => registry.read_by_external_id(&ctx, id).await,
+            Self::Tenant(tenant) => {
+                let which = TenantRef::IdOrSlug(tenant.clone());
+                tenants.read_record(&ctx, &which).await
+            }
+            Self::ExternalId(id) => tenants.read_by_external_id(&ctx, id).await,
         };
         found.map_err(|error| not_found(error, self.as_str()))
     }

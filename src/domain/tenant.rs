@@ -5,7 +5,7 @@ use std::str::FromStr;
 use time::OffsetDateTime;
 
 use super::error::Conflict;
-use super::names::{ExternalId, Slug, TenantId, TenantName};
+use super::names::{Email, ExternalId, Slug, TenantId, TenantName};
 use super::profile::Document;
 
 /// One customer's isolated space: a row in `public` and a schema of its own.
@@ -32,6 +32,8 @@ pub struct Tenant {
 pub struct TenantRecord {
     /// What the rest of the house knows it by.
     pub tenant: Tenant,
+    /// Address of its contact, where a dialect asked for one.
+    pub contact: Option<Email>,
     /// What its maker's own system calls it.
     pub external_id: Option<ExternalId>,
     /// Whatever the application keeps here; no part of it means anything to us.
@@ -157,6 +159,7 @@ mod tests {
                 status,
                 created_at: now,
             },
+            contact: None,
             external_id: None,
             settings: Document::stored(serde_json::json!({})),
             revision: 1,

@@ -66,7 +66,7 @@ async fn healthz() -> impl Responder {
 ))]
 #[get("/readyz")]
 async fn readyz(site: web::Data<Site>) -> HttpResponse {
-    let reason = match site.services.health.ready().await {
+    let reason = match site.services.health.ready_unauthorized().await {
         Ok(true) => return HttpResponse::Ok().json(HEALTHY),
         Ok(false) => "the control plane is at another version than this program",
         Err(error) => {

@@ -1,20 +1,20 @@
-//! Makes, lists and revokes API keys: credentials for programs, each bound to one tenant.
+//! Creates, lists and revokes API keys: credentials for programs, each bound to one tenant.
 //!
-//! A key works for the user who made it. It may do what it was given, and never more than that user may do
-//! in the tenant now; when they leave, it ends. So it is listed to them and revoked by them; whoever acts
-//! for no user (the root, an operator's token) manages all keys of the tenant. A key makes no other
-//! credential: revoking it would leave that one behind.
+//! A key works for the user who created it. It has the permissions that it was given, and never permits more than
+//! that user may do in the tenant now; when the user leaves, it is revoked. So users list and revoke only their
+//! own keys, and a caller that acts for no user (the root, an operator's token) manages all keys of the tenant. A
+//! key cannot create another credential, which would stay when the key is revoked.
 
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::audit::note;
 use super::tenants::require_active;
-use super::tokens::{hold_maker, require_no_api_key};
+use super::tokens::{check_terms, hold_maker, require_held, require_no_api_key};
 use crate::auth::CallContext;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::domain::Permission;
-use crate::domain::error::{Conflict, Error, Noun, Result, Rule};
+use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId, TokenName};
 use crate::pg::control::api_keys;
 use crate::pg::{Db, During};
@@ -27,62 +27,49 @@ pub struct ApiKeys {
     db: Db,
 }
 
-/// The wish for a key.
+/// An API key to create.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
-    /// What it is for.
+    /// Purpose.
     pub name: TokenName,
-    /// What it may do; the maker must hold each in the tenant.
+    /// Permissions; the creator must hold each in the tenant.
     pub permissions: Vec<Permission>,
-    /// When it ends, if it does.
+    /// When it expires, if ever.
     pub expires_at: Option<OffsetDateTime>,
 }
 
 impl ApiKeys {
-    /// Works through `db`.
+    /// Creates the service on `db`.
     #[must_use]
     pub fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// Makes a key that can do no more than its maker.
+    /// Creates a key that permits no more than its creator may do.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] naming what the maker lacks; [`Error::Invalid`] for no permission or an end in
-    /// the past; [`Noun::Tenant`] not found, also where it does not answer.
+    /// [`Error::Forbidden`] with the permissions that the creator lacks; [`Error::Invalid`] for no permission or
+    /// an expiry in the past; [`Noun::Tenant`] not found, also where it is not active.
     pub async fn create(
         &self,
         ctx: &CallContext,
         tenant: TenantId,
-        wish: NewApiKey,
+        new: NewApiKey,
     ) -> Result<(ApiKey, OpaqueToken)> {
         ctx.require_in(Permission::ManageApiKeys, tenant)?;
         require_no_api_key(ctx)?;
-        let lacking: Vec<_> = wish
-            .permissions
-            .iter()
-            .copied()
-            .filter(|permission| !ctx.principal.may_in(*permission, tenant))
-            .collect();
-        if !lacking.is_empty() {
-            return Err(Error::Forbidden { missing: lacking });
-        }
-        if wish.permissions.is_empty() {
-            return Err(Error::invalid("permissions", Rule::Required));
-        }
-        if wish.expires_at.is_some_and(|end| end <= ctx.now) {
-            return Err(Error::invalid("expiresAt", Rule::Past));
-        }
+        require_held(ctx, &new.permissions, Some(tenant))?;
+        check_terms(&new.permissions, new.expires_at, ctx.now)?;
         let secret = OpaqueToken::generate(Kind::ApiKey);
         let key = ApiKey {
             id: TokenId::generate(),
             hint: secret.hint(),
-            name: wish.name.to_string(),
-            permissions: wish.permissions,
+            name: new.name.to_string(),
+            permissions: new.permissions,
             tenant,
             user: ctx.principal.user(),
             created_at: ctx.now,
-            expires_at: wish.expires_at,
+            expires_at: new.expires_at,
             last_used_at: None,
             revoked_at: None,
         };
@@ -97,11 +84,10 @@ impl ApiKeys {
         Ok((key, secret))
     }
 
-    /// The keys that the caller manages in this tenant, newest first, revoked ones too; all of them, never
-    /// a part.
+    /// Returns all keys that the caller manages in this tenant, newest first, revoked ones included.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found, also where it does not answer.
+    /// [`Noun::Tenant`] not found, also where it is not active.
     pub async fn list(&self, ctx: &CallContext, tenant: TenantId) -> Result<Vec<ApiKey>> {
         ctx.require_in(Permission::ManageApiKeys, tenant)?;
         let tx = self.db.public().await.during("list API keys")?;
@@ -109,11 +95,11 @@ impl ApiKeys {
         api_keys::list(&tx, tenant, ctx.principal.user()).await
     }
 
-    /// Ends a key at once, in every process.
+    /// Revokes a key at once, in every process.
     ///
     /// # Errors
-    /// [`Noun::Token`] not found, also where it is another tenant's; [`Error::Forbidden`] where it is
-    /// another user's; [`Conflict::AlreadyRevoked`].
+    /// [`Noun::Token`] not found, also where it belongs to another tenant; [`Error::Forbidden`] where it belongs
+    /// to another user; [`Conflict::AlreadyRevoked`].
     pub async fn revoke(&self, ctx: &CallContext, tenant: TenantId, id: TokenId) -> Result<()> {
         ctx.require_in(Permission::ManageApiKeys, tenant)?;
         let tx = self.db.public().await.during("revoke API key")?;

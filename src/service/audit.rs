@@ -1,16 +1,15 @@
-//! Writes and reads the audit trail, and makes a changed or removed event show.
+//! Writes and reads the audit trail, and detects changed and removed events.
 //!
-//! Every event is sealed with a hash of itself and of the seal before it, so that a changed event no longer
-//! fits its seal, a removed one leaves a gap, and one missing from the end falls short of the head, which is
-//! kept apart. The chain is made some time after the events are: were each writer to hash what the last one
-//! wrote, all set-ups would stand in one queue from their event to their commit. Instead whoever seals takes
-//! a lock that writers never ask for, and gives places to all events that are committed by then; an event
-//! that commits later gets a later place, whatever its time. A writer pays for two more index
-//! entries.
+//! Every event is sealed with a hash of itself and of the previous seal. A changed event does not match its seal, a
+//! removed one leaves a gap in the positions, and one missing from the end leaves the chain shorter than its head,
+//! which is stored separately. Events are sealed some time after they are written: if each writer hashed the seal
+//! of the previous event, all set-ups would queue from their event to their commit. Instead the sealing transaction
+//! takes a lock that writers never take, and gives positions to all events that are committed by then. An event that
+//! commits later gets a later position, whatever its time. The cost for a writer is two more index entries.
 //!
-//! What that gives up: an event is open to change until it is sealed, for about `tenants.purge_interval` (the
-//! same task seals), or until [`Audit::verify`], which seals first. And whoever may write the tables can
-//! make a whole new chain: note the head that `verify` answers in another place, and compare.
+//! Limits: an event can be changed undetected until it is sealed, for about `tenants.purge_interval` (the same task
+//! seals), or until [`Audit::verify`], which seals first. And an attacker who may write the tables can build a new
+//! chain: store the head that `verify` returns in another place, and compare.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -26,7 +25,7 @@ use crate::pg::{Db, During, PublicTx};
 
 pub use crate::pg::control::audit_chain::{Entry, Filter, Link};
 
-/// Events that are sealed or checked in one go.
+/// How many events one statement seals or reads.
 const EVENTS_AT_ONCE: i64 = 1000;
 
 /// The audit trail.
@@ -35,39 +34,39 @@ pub struct Audit {
     db: Db,
 }
 
-/// What a check of the chain found.
+/// The result of verifying the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// How many events the chain has.
+    /// Number of events in the chain.
     pub events: i64,
-    /// The last seal, in hex; note it elsewhere to find a chain that was made anew.
+    /// The last seal, in hex; store it elsewhere to detect a chain that was built anew.
     pub head: String,
-    /// The first place where the chain does not hold; none where it does.
+    /// The first break of the chain; none in an intact one.
     pub broken: Option<Break>,
 }
 
-/// Where and how a chain does not hold.
+/// A break of the chain, with its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Break {
-    /// The event in this place is gone.
+    /// The event at this position is missing.
     Missing(i64),
-    /// The event in this place is not what was sealed.
+    /// The event at this position does not match its seal.
     Changed(i64),
 }
 
 impl Audit {
-    /// Works through `db`.
+    /// Creates the service on `db`.
     #[must_use]
     pub fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// A part of the events that the caller may see, newest first: all of them, or for the admin of some
-    /// tenants those about these.
+    /// Returns a page of the events that the caller may view, newest first. For the admin of some tenants these are
+    /// the events of those tenants.
     ///
     /// # Errors
-    /// Those of the rights check; [`Noun::Tenant`] not found where the filter names one that the caller
-    /// may not know of.
+    /// Those of the rights check; [`Noun::Tenant`] not found where the filter names a tenant that the caller may
+    /// not view.
     pub async fn list(
         &self,
         ctx: &CallContext,
@@ -83,7 +82,7 @@ impl Audit {
         Ok(Page::cut(rows, window, |entry| Cursor { at: entry.at, id: entry.id }))
     }
 
-    /// Seals what is written and not sealed; tells how many events.
+    /// Seals all unsealed events and returns their number.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -99,10 +98,10 @@ impl Audit {
         }
     }
 
-    /// Checks the whole chain, after sealing what is not yet in it.
+    /// Verifies the whole chain, after sealing the unsealed events.
     ///
     /// # Errors
-    /// Those of the rights check and of the database; a chain that does not hold is an answer.
+    /// Those of the rights check and of the database; a broken chain is a result, not an error.
     pub async fn verify(&self, ctx: &CallContext) -> Result<Verdict> {
         ctx.require(Permission::ViewAudit)?;
         self.seal(ctx).await?;
@@ -134,8 +133,8 @@ impl Audit {
         Ok(Verdict { events: end.position, head: hex::encode(&end.seal), broken })
     }
 
-    /// The sealed event that stands in this place, or the next one behind it: what there is to see where
-    /// [`Audit::verify`] found a break.
+    /// Returns the sealed event at this position, or the next one after it, to show where [`Audit::verify`] found a
+    /// break.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -148,7 +147,7 @@ impl Audit {
 
     async fn seal_some(&self) -> Result<usize> {
         let tx = self.db.public().await.during("seal audit events")?;
-        // Before anything is read: what the one before us has sealed must show.
+        // Locked before the first read, so that the seals of the previous run are visible.
         audit_chain::lock(&tx).await?;
         let links = audit_chain::list_unsealed(&tx, EVENTS_AT_ONCE).await?;
         if links.is_empty() {
@@ -169,7 +168,7 @@ impl Audit {
     }
 }
 
-/// The place and seal behind `before`, if the link is what was sealed there.
+/// Returns the head after `link`, if `link` is the event that was sealed after `before`.
 fn check(before: &Head, link: &Link) -> Result<Head, Break> {
     let position = before.position + 1;
     if link.position != Some(position) {
@@ -183,8 +182,8 @@ fn check(before: &Head, link: &Link) -> Result<Head, Break> {
     }
 }
 
-/// The seal of an event that follows `before`. Each part is led by its length, so that no two events
-/// read alike.
+/// Returns the seal of an event that follows `before`. Each part is prefixed with its length, so that no two events
+/// give the same bytes.
 fn seal_of(before: &Head, link: &Link) -> Vec<u8> {
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {
@@ -203,7 +202,7 @@ fn seal_of(before: &Head, link: &Link) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// Writes what the caller does into the audit trail, in the transaction that does it.
+/// Writes an audit event of the caller, in the transaction that makes the change.
 pub(super) async fn note(
     tx: &PublicTx,
     ctx: &CallContext,
@@ -214,7 +213,7 @@ pub(super) async fn note(
     note_as(tx, ctx, &ctx.principal.label(), action, tenant.into(), details).await
 }
 
-/// As [`note`], for what somebody does whom the context does not name: a user who is logging in.
+/// As [`note`], for an actor whom the context does not name: a user who is logging in.
 pub(super) async fn note_as(
     tx: &PublicTx,
     ctx: &CallContext,
@@ -226,7 +225,7 @@ pub(super) async fn note_as(
     audit_events::insert(tx, &event(ctx, actor, action, tenant, details)).await
 }
 
-/// What [`note`] writes, for what is written in one statement with what it tells.
+/// Returns the event that [`note`] would write, for a statement that writes it together with the change.
 pub(super) fn event<'a>(
     ctx: &'a CallContext,
     actor: &'a str,

@@ -1,4 +1,4 @@
-//! Tells whether the process can serve, and how busy it is.
+//! Reports whether the process can serve requests, and its load.
 
 use crate::auth::password::Hasher;
 use crate::domain::error::Result;
@@ -17,17 +17,18 @@ pub struct Health {
 }
 
 impl Health {
-    /// Watches `db`, whose control plane is to be at `public_version`.
+    /// Creates the service on `db`, whose control plane must be at version `public_version`.
     #[must_use]
     pub fn new(db: Db, database: Database, hasher: Hasher, public_version: i32) -> Self {
         Self { db, database, hasher, public_version }
     }
 
-    /// Whether the database answers and its control plane is at the version that this process knows.
+    /// Returns whether the control plane in the database has the version that this process knows. Checks no
+    /// rights: load balancers ask without a credential.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn ready(&self) -> Result<bool> {
+    pub async fn ready_unauthorized(&self) -> Result<bool> {
         let tx = self.db.public().await.during("reach the database")?;
         let sql = format!("SELECT max(version) AS version FROM {HISTORY_TABLE}");
         let rows =
@@ -36,7 +37,7 @@ impl Health {
         Ok(version == Some(self.public_version))
     }
 
-    /// Writes what only a look can tell into the metrics.
+    /// Writes the present state of the pools and of the hasher into the metrics.
     pub fn measure(&self, metrics: &Metrics) {
         for pool in self.database.status() {
             let purpose = pool.purpose.as_str();

@@ -1,4 +1,6 @@
-//! Finds out who is calling from what was presented.
+//! Determines the caller from a credential.
+//!
+//! These methods check no rights, because they produce the principal on which rights are checked.
 
 use std::sync::Arc;
 
@@ -10,11 +12,10 @@ use crate::auth::jwt::Issuer;
 use crate::auth::token::{Presented, RootToken, TokenDigest};
 use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::{Permission, Role, Tenant};
-use crate::pg::control::api_keys::{self, Shown};
-use crate::pg::control::{memberships, tokens};
+use crate::pg::control::{api_keys, memberships, tokens};
 use crate::pg::{Db, During};
 
-/// Recognises callers.
+/// Authenticates callers.
 #[derive(Clone)]
 pub struct Identity {
     db: Db,
@@ -23,18 +24,19 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Recognises access tokens of `issuer`, the root token where there is one, and the API tokens in `db`.
+    /// Creates the service, which accepts access tokens of `issuer`, the root token if there is one, and the API
+    /// tokens in `db`.
     #[must_use]
     pub fn new(db: Db, issuer: Issuer, root: Option<Arc<RootToken>>) -> Self {
         Self { db, issuer, root }
     }
 
-    /// The principal behind a bearer token. The database is asked each time, so that a revoked token, a
-    /// removed user and a changed role take effect at once: on a user's own access tokens, and on the tokens
-    /// that they made.
+    /// Returns the principal of a bearer token. Every call queries the database, so that a revoked token, a
+    /// removed user and a changed role take effect at once, on a user's own access tokens and on the tokens that
+    /// the user created.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], which does not tell apart what was wrong, except that it was good once.
+    /// [`Error::Unauthenticated`], which says only whether the token has expired.
     pub async fn of_bearer(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
         match Presented::classify(presented) {
             Presented::Uuid => match &self.root {
@@ -43,24 +45,24 @@ impl Identity {
             },
             Presented::Api => Ok(self.of_token(presented, now).await?.0),
             Presented::AccessToken => self.of_access_token(presented, now).await,
-            // An API key has a header of its own.
+            // An API key is presented in another header.
             Presented::ApiKey | Presented::Unknown => Err(refused()),
         }
     }
 
-    /// The principal behind an API key. It may do what it was given and its user may do in its tenant now;
-    /// where that user is nothing there any more, it is good for nothing.
+    /// Returns the principal of an API key. It has those of the key's permissions that the key's user has in its
+    /// tenant now; a user who is no longer a member makes the key invalid.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], as of a bearer token.
+    /// As [`Identity::of_bearer`].
     pub async fn of_api_key(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
         if Presented::classify(presented) != Presented::ApiKey {
             return Err(refused());
         }
         let tx = self.db.public().await.during("read API key row")?;
         let digest = TokenDigest::of(presented);
-        let shown = api_keys::use_by_digest(tx, digest.as_bytes(), now).await?;
-        let Shown { key, role } = shown.ok_or_else(refused)?;
+        let found = api_keys::use_by_digest(tx, digest.as_bytes(), now).await?;
+        let api_keys::Presented { key, role } = found.ok_or_else(refused)?;
         if key.revoked_at.is_some() || (key.user.is_some() && role.is_none()) {
             return Err(refused());
         }
@@ -71,11 +73,11 @@ impl Identity {
         Ok(Principal::ApiKey { id: key.id, user: key.user, permissions, tenant: key.tenant })
     }
 
-    /// The principal behind an xtoken, which is a UUID: the root, a tenant's admin or a person; and the
-    /// tenant that it is bound to, as it is now.
+    /// Returns the principal of an xtoken, which is a UUID of the root, of a tenant's admin or of a person, and the
+    /// present state of the tenant to which it is bound.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], as of a bearer token.
+    /// As [`Identity::of_bearer`].
     pub async fn of_xtoken(
         &self,
         presented: &str,
@@ -99,7 +101,7 @@ impl Identity {
         let tx = self.db.public().await.during("read token row")?;
         let digest = TokenDigest::of(presented);
         let found = tokens::use_by_digest(tx, digest.as_bytes(), now).await?;
-        let tokens::Shown { token, tenant: home, role } = found.ok_or_else(refused)?;
+        let tokens::Presented { token, tenant: home, role } = found.ok_or_else(refused)?;
         if token.revoked_at.is_some() || (token.user.is_some() && role.is_none()) {
             return Err(refused());
         }
@@ -119,10 +121,10 @@ impl Identity {
     async fn of_access_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
         let claims = self.issuer.check(presented, now)?;
         let tx = self.db.public().await.during("read the roles of a user")?;
-        let standing = memberships::find_standing(tx, claims.user, claims.session)
+        let found = memberships::find_by_session(tx, claims.user, claims.session)
             .await?
             .ok_or_else(refused)?;
-        let memberships = standing
+        let memberships = found
             .memberships
             .into_iter()
             .map(|(tenant, role)| Membership { tenant, role })
@@ -130,19 +132,20 @@ impl Identity {
         Ok(Principal::User {
             id: claims.user,
             session: claims.session,
-            platform_role: standing.platform_role,
+            platform_role: found.platform_role,
             memberships,
         })
     }
 
-    /// The keys that access tokens are signed with, as a JSON Web Key Set.
+    /// Returns the public keys that verify access tokens, as a JSON Web Key Set.
     #[must_use]
     pub fn jwks(&self) -> serde_json::Value {
         self.issuer.jwks()
     }
 }
 
-/// What a credential may do: what it was given, and where it works for a user, what their role grants now.
+/// Returns the permissions of a credential: those that it was given, and of these, where it works for a user, only
+/// those that the user's role grants now.
 fn held(given: Vec<Permission>, has_user: bool, role: Option<Role>) -> Vec<Permission> {
     let grants = |permission: &Permission| role.is_some_and(|role| role.grants(*permission));
     given.into_iter().filter(|permission| !has_user || grants(permission)).collect()

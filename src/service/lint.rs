@@ -1,8 +1,8 @@
-//! Reads a set of tenant migrations for what a distributed engine, a rolling deploy or traffic would not
-//! survive.
+//! Checks a set of tenant migrations for statements that would fail on a distributed engine, during a rolling
+//! deploy or under traffic.
 //!
-//! The one use case without a call context: it reads files of whoever calls, touches no tenant and no
-//! database, and changes nothing, so there is nothing to permit and nobody to name in the audit trail.
+//! The only use case without a call context: it reads the caller's files, uses no tenant and no database, and
+//! changes nothing, so it needs no permission and writes no audit event.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::migrations::{MigrationSet, lint};
 pub use crate::migrations::LoadError;
 pub use crate::migrations::lint::{ALLOW_FILE, Finding, Report, Rule, Severity};
 
-/// What is allowed in the built-in set, whose files must not be edited any more.
+/// The allowances of the built-in set, whose files must not be edited any more.
 const BUILT_IN_ALLOWANCES: &str = include_str!("../../tenant_migrations/lint.allow");
 
-/// Checks the migrations in a folder, or the built-in tenant set where none is named.
+/// Checks the migrations in a folder, or the built-in tenant set where no folder is named.
 ///
 /// # Errors
-/// The first file that cannot be used at all, and why.
+/// The first file that cannot be read as a migration.
 pub fn check(folder: Option<&Path>) -> Result<Report, LoadError> {
     let (set, allowances) = match folder {
         None => (MigrationSet::tenant()?, BUILT_IN_ALLOWANCES.to_owned()),

@@ -1,15 +1,15 @@
-//! Says who belongs to a tenant, and as what.
+//! Lists, adds, changes and removes the members of tenants.
 //!
-//! Nobody hands out or takes away more than they hold: whoever makes, changes or removes a member must hold,
-//! in that tenant, every permission of the roles that are given and taken. A tenant that has an admin keeps
-//! one: each change holds the tenant's row, so that of two admins who remove each other at once, one is
-//! refused.
+//! A caller cannot grant or take away more than they hold: to add, change or remove a member, the caller must
+//! hold, in that tenant, every permission of the roles that are given and taken. A tenant that has an admin
+//! keeps one: each change locks the tenant's row, so that when two admins remove each other concurrently, one
+//! of them is refused.
 
 use serde_json::json;
 
 use super::audit::note;
-use super::tenants::require_active;
-use super::tokens::end_of_user;
+use super::tenants::{TenantRef, locate_id, lock, require_active, require_kept};
+use super::tokens::{end_of_user, require_held};
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::domain::error::{Conflict, Error, Noun, Result, Rule};
@@ -18,7 +18,6 @@ use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::{Permission, Role, User};
 use crate::pg::control::{members, users};
 use crate::pg::{Db, During, PublicTx};
-use crate::service::tenants::registry::{locate, lock, require_kept};
 
 pub use crate::pg::control::members::Member;
 
@@ -29,18 +28,18 @@ pub struct Members {
     hasher: Hasher,
 }
 
-/// The wish for a member.
+/// A member to add.
 #[derive(Debug, Clone)]
 pub struct NewMember {
     /// Address of the user.
     pub email: Email,
-    /// As what.
+    /// Role in the tenant.
     pub role: Role,
-    /// What makes the user where the address has none; a user who is there stays as they are.
+    /// Creates the user where none has the address; an existing user does not change.
     pub person: Option<NewPerson>,
 }
 
-/// What makes a user.
+/// A user to create.
 #[derive(Debug, Clone)]
 pub struct NewPerson {
     /// Password.
@@ -52,16 +51,16 @@ pub struct NewPerson {
 }
 
 impl Members {
-    /// Works through `db`.
+    /// Creates the service on `db`.
     #[must_use]
     pub fn new(db: Db, hasher: Hasher) -> Self {
         Self { db, hasher }
     }
 
-    /// A part of a tenant's members, those of longest standing first.
+    /// Returns a page of a tenant's members, in the order in which they joined.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found, also where it exists and the caller may not know.
+    /// [`Noun::Tenant`] not found, also where it exists and the caller may not view its members.
     pub async fn list(
         &self,
         ctx: &CallContext,
@@ -70,16 +69,16 @@ impl Members {
     ) -> Result<Page<Member>> {
         let reach = ctx.reach(Permission::ViewUsers)?;
         let tx = self.db.public().await.during("list members")?;
-        let tenant = locate(&tx, &reach, tenant).await?.tenant.id;
+        let tenant = locate_id(&tx, &reach, &named(tenant)).await?;
         let rows = members::list(&tx, tenant, window).await?;
         Ok(Page::cut(rows, window, |member| Cursor { at: member.since, id: member.user.uuid() }))
     }
 
-    /// A page of a tenant's members by number, from 1, each with the role that they hold everywhere, and how
-    /// many there are.
+    /// Returns a page of a tenant's members by page number, from 1, each with their platform role, and the
+    /// number of all members.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found, also where it does not answer.
+    /// [`Noun::Tenant`] not found, also where it is not active.
     pub async fn page(
         &self,
         ctx: &CallContext,
@@ -94,40 +93,40 @@ impl Members {
         members::page(&tx, tenant, offset, i64::from(limit)).await
     }
 
-    /// The member with this address.
+    /// Returns the member with this address.
     ///
     /// # Errors
     /// [`Noun::Tenant`] or [`Noun::Member`] not found.
     pub async fn find(&self, ctx: &CallContext, tenant: &str, email: &Email) -> Result<Member> {
         let reach = ctx.reach(Permission::ViewUsers)?;
         let tx = self.db.public().await.during("read member")?;
-        let tenant = locate(&tx, &reach, tenant).await?.tenant.id;
+        let tenant = locate_id(&tx, &reach, &named(tenant)).await?;
         let missing = Error::NotFound(Noun::Member);
         let Some(user) = users::find_id_by_email(&tx, email).await? else { return Err(missing) };
         members::lookup(&tx, tenant, user).await?.ok_or(missing)
     }
 
-    /// Makes a user a member.
+    /// Adds a user to a tenant.
     ///
     /// # Errors
     /// [`Noun::Tenant`] not found, [`Conflict::AlreadyMember`], [`Rule::UnknownUser`],
-    /// [`Error::Forbidden`] naming what the role grants and the caller lacks.
-    pub async fn add(&self, ctx: &CallContext, tenant: &str, wish: &NewMember) -> Result<Member> {
+    /// [`Error::Forbidden`] with the permissions that the role grants and the caller lacks.
+    pub async fn add(&self, ctx: &CallContext, tenant: &str, new: &NewMember) -> Result<Member> {
         let reach = ctx.reach(Permission::ManageMembers)?;
         let tx = self.db.public().await.during("read tenant record")?;
-        let id = locate(&tx, &reach, tenant).await?.tenant.id;
+        let id = locate_id(&tx, &reach, &named(tenant)).await?;
         drop(tx); // the hash below needs no connection
-        require_rank(ctx, id, wish.role)?;
-        let hash = match &wish.person {
+        require_rank(ctx, id, new.role)?;
+        let hash = match &new.person {
             Some(person) => Some(self.hasher.hash(&person.password).await?),
             None => None,
         };
         let tx = self.db.public().await.during("add member")?;
-        let record = lock(&tx, &reach, &id.to_string()).await?;
+        let record = lock(&tx, &reach, &TenantRef::Id(id)).await?;
         require_kept(&record)?;
-        let user = find_or_make(&tx, ctx, wish, hash.as_ref()).await?;
-        members::insert(&tx, id, user, wish.role, ctx.now).await?;
-        let details = json!({ "user": user, "role": wish.role });
+        let user = find_or_create(&tx, ctx, new, hash.as_ref()).await?;
+        members::insert(&tx, id, user, new.role, ctx.now).await?;
+        let details = json!({ "user": user, "role": new.role });
         note(&tx, ctx, "member.add", id, details).await?;
         let member = members::lookup(&tx, id, user).await?.ok_or(Error::NotFound(Noun::Member))?;
         tx.commit().await.during("add member")?;
@@ -148,7 +147,7 @@ impl Members {
     ) -> Result<Member> {
         let reach = ctx.reach(Permission::ManageMembers)?;
         let tx = self.db.public().await.during("set a member's role")?;
-        let record = lock(&tx, &reach, tenant).await?;
+        let record = lock(&tx, &reach, &named(tenant)).await?;
         require_kept(&record)?;
         let id = record.tenant.id;
         let member = members::lookup(&tx, id, user).await?.ok_or(Error::NotFound(Noun::Member))?;
@@ -164,18 +163,19 @@ impl Members {
         Ok(Member { role, ..member })
     }
 
-    /// Takes a user out of a tenant; at once, since every request reads the roles anew. The tokens and API keys
-    /// that they made for this tenant end, and do not come back with them.
+    /// Removes a user from a tenant. It takes effect at once, because every request reads the roles again. The
+    /// tokens and API keys that the user created for this tenant are revoked, and stay so if the user is added
+    /// again.
     ///
     /// # Errors
     /// As [`Members::set_role`].
     pub async fn remove(&self, ctx: &CallContext, tenant: &str, user: UserId) -> Result<()> {
         let reach = ctx.reach(Permission::ManageMembers)?;
         let tx = self.db.public().await.during("remove member")?;
-        let record = lock(&tx, &reach, tenant).await?;
+        let record = lock(&tx, &reach, &named(tenant)).await?;
         require_kept(&record)?;
         let id = record.tenant.id;
-        // Nobody makes a token for them meanwhile, which would come back with them.
+        // Keeps a concurrent request from creating a token for the user, which would work again after a return.
         users::lock_platform_role(&tx, user).await?;
         let member = members::lookup(&tx, id, user).await?.ok_or(Error::NotFound(Noun::Member))?;
         require_rank(ctx, id, member.role)?;
@@ -188,39 +188,39 @@ impl Members {
     }
 }
 
-/// Refuses unless the caller holds all that the role grants, in this tenant.
+/// Refuses unless the caller holds, in this tenant, every permission that the role grants.
 fn require_rank(ctx: &CallContext, tenant: TenantId, role: Role) -> Result<()> {
-    let lacking: Vec<_> = Permission::ALL
-        .iter()
-        .copied()
-        .filter(|permission| role.grants(*permission) && !ctx.principal.may_in(*permission, tenant))
-        .collect();
-    if lacking.is_empty() { Ok(()) } else { Err(Error::Forbidden { missing: lacking }) }
+    let granted: Vec<_> = Permission::ALL.iter().copied().filter(|p| role.grants(*p)).collect();
+    require_held(ctx, &granted, Some(tenant))
 }
 
-/// Refuses to let go of the last admin.
+/// Refuses to remove or demote the last admin.
 async fn require_another_admin(tx: &PublicTx, tenant: TenantId, member: &Member) -> Result<()> {
-    if member.role == Role::Admin && members::count(tx, tenant, Role::Admin).await? < 2 {
+    if member.role == Role::Admin && members::count(tx, tenant, Some(Role::Admin)).await? < 2 {
         return Err(Error::Conflict(Conflict::LastAdmin));
     }
     Ok(())
 }
 
-async fn find_or_make(
+fn named(id_or_slug: &str) -> TenantRef {
+    TenantRef::IdOrSlug(id_or_slug.to_owned())
+}
+
+async fn find_or_create(
     tx: &PublicTx,
     ctx: &CallContext,
-    wish: &NewMember,
+    new: &NewMember,
     hash: Option<&PasswordHash>,
 ) -> Result<UserId> {
-    if let Some(id) = users::find_id_by_email(tx, &wish.email).await? {
+    if let Some(id) = users::find_id_by_email(tx, &new.email).await? {
         return Ok(id);
     }
-    let Some(person) = &wish.person else {
+    let Some(person) = &new.person else {
         return Err(Error::invalid("email", Rule::UnknownUser));
     };
     let user = User {
         id: UserId::generate(),
-        email: wish.email.clone(),
+        email: new.email.clone(),
         first_name: person.first_name.clone(),
         last_name: person.last_name.clone(),
         platform_role: None,
@@ -228,6 +228,6 @@ async fn find_or_make(
     if users::insert_if_absent(tx, &user, hash.map(PasswordHash::as_str), ctx.now).await? {
         return Ok(user.id);
     }
-    // Made by somebody else since we looked.
-    users::find_id_by_email(tx, &wish.email).await?.ok_or(Error::Conflict(Conflict::Concurrent))
+    // A concurrent request created the user since the first look-up.
+    users::find_id_by_email(tx, &new.email).await?.ok_or(Error::Conflict(Conflict::Concurrent))
 }

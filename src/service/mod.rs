@@ -1,8 +1,9 @@
 //! The use cases: rights check first, then a readable list of steps, then one commit.
 //!
 //! Promises: every public method takes a [`CallContext`](crate::auth::CallContext) and begins with its
-//! rights check, so that HTTP and the command line share it; a method either does all that it says or
-//! changes nothing. Must not know: which dialect asks, what a status code is.
+//! rights check, so that HTTP and the command line share the check. A method that checks nothing has a name that
+//! ends in `_unauthorized`. `tests/layering.rs` enforces both. A method either does everything that it says or
+//! changes nothing. Must not know: which dialect calls, what a status code is.
 //!
 //! To add a use case: a method on the service of its noun, a command struct where it takes more than two
 //! values, an audit event in the same transaction where it changes anything.
@@ -45,38 +46,38 @@ pub use vacancies::Vacancies;
 /// All use cases over one set of pools. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
-    /// Who is calling.
+    /// Authenticates callers.
     pub identity: Identity,
-    /// Making tenants.
+    /// Sets up tenants.
     pub provisioning: Provisioning,
-    /// Houses that are built ahead of time.
+    /// Keeps schemas ready for tenants to come.
     pub vacancies: Vacancies,
-    /// Logging in and staying so.
+    /// Opens and refreshes sessions.
     pub sessions: Sessions,
-    /// Reading tenants.
+    /// Reads tenants.
     pub tenants: Tenants,
-    /// Tenants as the control plane shows and changes them.
+    /// Creates and changes tenants.
     pub registry: Registry,
-    /// Suspending, deleting, purging tenants.
+    /// Suspends, deletes and purges tenants.
     pub lifecycle: Lifecycle,
-    /// Who belongs to a tenant, and as what.
+    /// Manages the members of tenants and their roles.
     pub members: Members,
-    /// API tokens.
+    /// Manages API tokens.
     pub tokens: Tokens,
-    /// API keys, which work in one tenant.
+    /// Manages API keys, which work in one tenant.
     pub api_keys: ApiKeys,
-    /// Other people's passwords.
+    /// Resets the passwords of other users.
     pub passwords: Passwords,
-    /// People inside tenants.
+    /// Stores the profiles of people inside tenants.
     pub profiles: Profiles,
-    /// Unlocks, and people across tenants.
+    /// Issues unlocks, and finds people across tenants.
     pub system: System,
-    /// Who did what.
+    /// Reads and seals the audit trail.
     pub audit: Audit,
-    /// All tenants at once.
+    /// Migrates all tenants.
     pub fleet: Fleet,
-    /// Whether all is as it should be.
+    /// Checks and repairs schemas.
     pub doctor: Doctor,
-    /// Whether this process can serve.
+    /// Reports whether this process can serve.
     pub health: Health,
 }

@@ -1,8 +1,8 @@
-//! Sets other people's passwords.
+//! Sets the passwords of other users.
 //!
-//! Whoever knows somebody's password is that person in every tenant. So it is not enough to stand above them in
-//! the tenant that the request names: the caller must stand above them wherever they are anything, or an
-//! admin of one tenant could take over another by way of a member whom both share.
+//! A caller who knows a user's password can act as that user in every tenant. So it is not enough to outrank the
+//! user in the tenant that the request names: the caller must outrank them wherever they have a role. Otherwise an
+//! admin of one tenant could take over another one through a member of both.
 
 use serde_json::json;
 
@@ -26,20 +26,20 @@ pub struct Passwords {
 }
 
 impl Passwords {
-    /// Works through `db`.
+    /// Creates the service on `db`.
     #[must_use]
     pub fn new(db: Db, hasher: Hasher) -> Self {
         Self { db, hasher }
     }
 
-    /// Gives a user of a tenant a new password and ends all that was got with the old one: their sessions, and
-    /// the tokens and API keys that they made, everywhere, at once, in every process. It is the remedy for an
-    /// account that was taken over, and whoever took it may have made themselves a key.
-    /// Whoever may do so everywhere may do it for users of no tenant, too.
+    /// Gives a user of a tenant a new password and ends their sessions and the tokens and API keys that they
+    /// created, in all tenants, at once, in every process. It is the remedy for an account that was taken over,
+    /// and the attacker may have created a key.
+    /// A caller who holds the permission everywhere may do it for users of no tenant, too.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found, also where it does not answer; [`Noun::User`] not found, also where they
-    /// are no member of the tenant; [`Error::Forbidden`] unless the caller stands above them, everywhere.
+    /// [`Noun::Tenant`] not found, also where it is not active; [`Noun::User`] not found, also where the user is
+    /// not a member of the tenant; [`Error::Forbidden`] unless the caller outranks the user everywhere.
     pub async fn reset(
         &self,
         ctx: &CallContext,
@@ -50,13 +50,13 @@ impl Passwords {
         ctx.require_in(Permission::ResetUserPassword, tenant)?;
         let tx = self.db.public().await.during("reset a password")?;
         require_active(&tx, tenant).await?;
-        require_above(&tx, ctx, tenant, user).await?;
+        require_outranks(&tx, ctx, tenant, user).await?;
         drop(tx); // the hash below needs no connection
         let hash = self.hasher.hash(password).await?;
         let tx = self.db.public().await.during("reset a password")?;
         require_active(&tx, tenant).await?;
-        // Again, now that nobody can change it: the user may have become an admin somewhere meanwhile.
-        require_above(&tx, ctx, tenant, user).await?;
+        // Checked again in the transaction that writes: the user may have become an admin of another tenant.
+        require_outranks(&tx, ctx, tenant, user).await?;
         users::set_password(&tx, user, hash.as_str(), ctx.now).await?;
         let ended = sessions::revoke_all(&tx, user, ctx.now).await?;
         let tokens = end_of_user(&tx, ctx, user, None, "user.reset_password").await?;
@@ -66,19 +66,19 @@ impl Passwords {
     }
 }
 
-/// Refuses unless the caller stands above the user wherever that one is anything. Holds the user and their
-/// memberships until the transaction ends, so that what was found stays so.
-async fn require_above(
+/// Refuses unless the caller outranks the user wherever the user has a role. Locks the user and their memberships
+/// until the transaction ends, so that the result stays valid.
+async fn require_outranks(
     tx: &PublicTx,
     ctx: &CallContext,
     tenant: TenantId,
     user: UserId,
 ) -> Result<()> {
     let not_found = || Error::NotFound(Noun::User);
-    // The user first: who is made a member of something meanwhile waits, and is seen by the next statement.
+    // The user first: a concurrent new membership waits for this lock or is visible to the next statement.
     let platform_role = users::lock_platform_role(tx, user).await?.ok_or_else(not_found)?;
     let roles = memberships::lock_of_user(tx, user).await?;
-    let is_member = roles.iter().any(|(place, _)| *place == tenant);
+    let is_member = roles.iter().any(|(member_of, _)| *member_of == tenant);
     if !is_member && !ctx.principal.may(Permission::ResetUserPassword) {
         return Err(not_found());
     }

@@ -1,8 +1,8 @@
-//! Keeps the profiles of a tenant, one at a time: create, read, change, delete, restore. Many at once are in
-//! `bulk`, what they were and what happened to them in `history`.
+//! Creates, reads, changes, deletes and restores single profiles of a tenant. `bulk` does so for many profiles at
+//! once; `history` reads their versions and events.
 //!
-//! Every statement runs inside the tenant's own transaction. A profile's own bearer may read it and
-//! nothing else.
+//! Every statement runs in a transaction inside the tenant. The bearer of a person's own token may read that
+//! person's profile and nothing else.
 
 mod bulk;
 mod history;
@@ -23,10 +23,10 @@ use crate::pg::{Db, During, TenantTx};
 
 pub use crate::pg::tenant::profiles::{Event, Profile, Version};
 
-/// How long a person's own token is good where nobody says.
+/// Default lifetime of a person's own token.
 const OWN_TOKEN_LIFETIME: Duration = Duration::minutes(10);
 
-/// How often a change is tried that loses races against others.
+/// How often a change is tried that conflicts with concurrent ones.
 const TRIES: u32 = 3;
 
 /// Profiles.
@@ -35,56 +35,56 @@ pub struct Profiles {
     db: Db,
 }
 
-/// The wish for a profile.
+/// A profile to create.
 #[derive(Debug, Clone)]
 pub struct NewProfile {
-    /// What is to be stored.
+    /// Content.
     pub document: Document,
-    /// How long it is to live.
+    /// When it expires.
     pub lifetime: Lifetime,
 }
 
-/// How a profile is to be changed.
+/// A change of a profile.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// RFC 7396: fields replace fields, null removes.
+    /// A merge patch (RFC 7396): fields replace fields, null removes.
     Merge(Value),
-    /// RFC 6902: operations, all or none.
+    /// A JSON patch (RFC 6902): either all operations are applied or none.
     Patch(Value),
 }
 
 impl Profiles {
-    /// Works through `db`.
+    /// Creates the service on `db`.
     #[must_use]
     pub fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// Stores a profile under a fresh id.
+    /// Stores a profile under a new id.
     ///
     /// # Errors
-    /// [`Conflict::KeyTaken`]; [`Error::Invalid`] for a key that is none.
+    /// [`Conflict::KeyTaken`]; [`Error::Invalid`] for a malformed key.
     pub async fn create(
         &self,
         ctx: &CallContext,
         tenant: &Tenant,
-        wish: NewProfile,
+        new: NewProfile,
     ) -> Result<Profile> {
-        require(ctx, Permission::WriteProfiles, tenant.id)?;
-        let keys = wish.document.keys().map_err(one)?;
-        let expires_at = wish.lifetime.expires_at(ctx.now);
+        ctx.require_in(Permission::WriteProfiles, tenant.id)?;
+        let keys = new.document.keys().map_err(invalid)?;
+        let expires_at = new.lifetime.expires_at(ctx.now);
         let profile = Profile {
             id: ProfileId::generate(),
-            document: wish.document,
+            document: new.document,
             version: 1,
-            lifetime: wish.lifetime,
+            lifetime: new.lifetime,
             expires_at,
         };
         self.insert(ctx, tenant.id, &profile, &keys, "profile.create").await?;
         Ok(profile)
     }
 
-    /// Reads a profile, which counts as its use.
+    /// Reads a profile, which extends a sliding lifetime.
     ///
     /// # Errors
     /// [`Noun::Profile`] not found.
@@ -94,10 +94,7 @@ impl Profiles {
         tenant: &Tenant,
         identity: &Identity,
     ) -> Result<Profile> {
-        let own = own_profile(ctx, tenant.id);
-        if own.is_none() {
-            require(ctx, Permission::ReadProfiles, tenant.id)?;
-        }
+        let own = require_own_or_any(ctx, tenant.id)?;
         let found = profiles::find(self.open(tenant.id).await?, identity, ctx.now).await?;
         let is_own = |id| own.is_none_or(|own| own == id);
         let mut profile = match found {
@@ -105,7 +102,7 @@ impl Profiles {
             None if matches!(identity, Identity::Id(id) if is_own(*id)) || own.is_none() => {
                 return Err(Error::NotFound(Noun::Profile));
             }
-            // A person learns nothing about others, not even whether they are there.
+            // A person learns nothing about other people, not even whether they have a profile.
             Some(_) | None => return Err(Error::missing(Permission::ReadProfiles)),
         };
         if profile.lifetime.sliding_seconds.is_some() {
@@ -115,11 +112,11 @@ impl Profiles {
         Ok(profile)
     }
 
-    /// Changes a profile; the new state is its next version.
+    /// Changes a profile and stores the result as its next version.
     ///
     /// # Errors
-    /// [`Noun::Profile`] not found, [`Conflict::KeyTaken`], [`Error::Invalid`] for a change that does not
-    /// apply or whose result cannot be stored.
+    /// [`Noun::Profile`] not found, [`Conflict::KeyTaken`], [`Error::Invalid`] for a change that cannot be applied
+    /// or whose result cannot be stored.
     pub async fn change(
         &self,
         ctx: &CallContext,
@@ -127,7 +124,7 @@ impl Profiles {
         identity: &Identity,
         change: &Change,
     ) -> Result<Profile> {
-        require(ctx, Permission::WriteProfiles, tenant.id)?;
+        ctx.require_in(Permission::WriteProfiles, tenant.id)?;
         let mut attempt = 1;
         loop {
             match self.change_once(ctx, tenant.id, identity, change).await {
@@ -159,7 +156,7 @@ impl Profiles {
                 profile.document.patched(patch).map_err(|rule| Error::invalid("patch", rule))?
             }
         };
-        let keys = profile.document.keys().map_err(one)?;
+        let keys = profile.document.keys().map_err(invalid)?;
         profile.version += 1;
         profile.expires_at = profile.lifetime.expires_at(ctx.now);
         profiles::update(tx, &profile, &keys, &author(ctx)).await?;
@@ -176,12 +173,13 @@ impl Profiles {
         tenant: &Tenant,
         identity: &Identity,
     ) -> Result<ProfileId> {
-        require(ctx, Permission::WriteProfiles, tenant.id)?;
-        let gone = profiles::delete(self.open(tenant.id).await?, identity, &author(ctx)).await?;
-        gone.first().copied().ok_or(Error::NotFound(Noun::Profile))
+        ctx.require_in(Permission::WriteProfiles, tenant.id)?;
+        let deleted = profiles::delete(self.open(tenant.id).await?, identity, &author(ctx)).await?;
+        deleted.first().copied().ok_or(Error::NotFound(Noun::Profile))
     }
 
-    /// Makes a token for the person behind a profile: good for reading it, for a while.
+    /// Creates a token for the person of a profile. It permits reading that profile and expires after `lifetime`, or
+    /// by default after ten minutes.
     ///
     /// # Errors
     /// [`Noun::Profile`] not found.
@@ -192,7 +190,7 @@ impl Profiles {
         identity: &Identity,
         lifetime: Option<Duration>,
     ) -> Result<(ProfileId, OpaqueToken)> {
-        require(ctx, Permission::WriteProfiles, tenant.id)?;
+        ctx.require_in(Permission::WriteProfiles, tenant.id)?;
         let profile = self.read(ctx, tenant, identity).await?;
         let secret = OpaqueToken::generate(Kind::Uuid);
         let token = Token {
@@ -222,11 +220,11 @@ impl Profiles {
         Ok((profile.id, secret))
     }
 
-    /// Erases the profiles of all tenants that have run out, with their versions, and the tokens of people
-    /// that have. A tenant that cannot be reached is passed over until the next time.
+    /// Erases the expired profiles of all tenants, with their versions, and the expired tokens of people. Returns the
+    /// number of profiles. A tenant that cannot be reached is skipped until the next run.
     ///
     /// # Errors
-    /// Those of the rights check, and of the database where it is away altogether.
+    /// Those of the rights check, and of the database when the tenants cannot be listed.
     pub async fn erase_expired(&self, ctx: &CallContext) -> Result<usize> {
         ctx.require(Permission::CrossTenant)?;
         let tx = self.db.public().await.during("list tenants")?;
@@ -234,7 +232,7 @@ impl Profiles {
         tokens::delete_expired_of_profiles(&tx, ctx.now).await?;
         tx.commit().await.during("erase tokens of people")?;
         let mut count = 0;
-        // One after the other: nobody waits for it.
+        // Sequentially: no caller waits for the result.
         for tenant in everywhere {
             let erased = match self.open(tenant.id).await {
                 Ok(tx) => profiles::delete_expired(tx, ctx.now).await,
@@ -243,18 +241,18 @@ impl Profiles {
             match erased {
                 Ok(erased) => count += erased,
                 Err(error) => {
-                    tracing::warn!(tenant.id = %tenant.id, error = %error.chain(), "failed to erase what has run out");
+                    tracing::warn!(tenant.id = %tenant.id, error = %error.chain(), "failed to erase expired profiles");
                 }
             }
         }
         Ok(count)
     }
 
-    /// Puts a deleted profile back as it last was, under the id that it had and with the end that it had.
+    /// Restores the last version of a deleted profile, under the same id and with the same expiry.
     ///
     /// # Errors
-    /// [`Noun::Profile`] not found where there is no history, or its end has passed;
-    /// [`Conflict::KeyTaken`] where somebody has taken one of its keys meanwhile;
+    /// [`Noun::Profile`] not found where there is no history or the profile has expired;
+    /// [`Conflict::KeyTaken`] where another profile has taken one of its keys;
     /// [`Conflict::NotDeleted`].
     pub(super) async fn restore(
         &self,
@@ -262,18 +260,18 @@ impl Profiles {
         tenant: TenantId,
         id: ProfileId,
     ) -> Result<Profile> {
-        // One that has run out and is not erased yet must not come back.
+        // An expired profile that is not erased yet must not be restored.
         profiles::delete_expired(self.open(tenant).await?, ctx.now).await?;
         let last = profiles::find_last_version(self.open(tenant).await?, id, ctx.now).await?;
         let mut profile = last.ok_or(Error::NotFound(Noun::Profile))?;
         profile.expires_at = profile.lifetime.expires_at(ctx.now);
-        let keys = profile.document.keys().map_err(one)?;
+        let keys = profile.document.keys().map_err(invalid)?;
         self.insert(ctx, tenant, &profile, &keys, "profile.restore").await?;
         Ok(profile)
     }
 
-    /// Writes a profile. A key that is taken by a profile that has run out is free: that one is erased,
-    /// and the writing tried again.
+    /// Inserts a profile. A key of an expired profile is free: on a conflict the expired profiles are erased and the
+    /// insert is tried again.
     async fn insert(
         &self,
         ctx: &CallContext,
@@ -302,17 +300,12 @@ impl Profiles {
     }
 }
 
-/// Refuses unless the caller holds the permission in the tenant.
-fn require(ctx: &CallContext, permission: Permission, tenant: TenantId) -> Result<()> {
-    ctx.require_authenticated()?;
-    if ctx.principal.may_in(permission, tenant) { Ok(()) } else { Err(Error::missing(permission)) }
-}
-
-/// The profile whose bearer calls, where it is one of this tenant.
-fn own_profile(ctx: &CallContext, tenant: TenantId) -> Option<ProfileId> {
+/// Returns the caller's own profile if the caller is a person of this tenant. Refuses any other caller who may not
+/// read profiles there.
+fn require_own_or_any(ctx: &CallContext, tenant: TenantId) -> Result<Option<ProfileId>> {
     match ctx.principal {
-        Principal::Profile { tenant: home, profile, .. } if home == tenant => Some(profile),
-        _ => None,
+        Principal::Profile { tenant: home, profile, .. } if home == tenant => Ok(Some(profile)),
+        _ => ctx.require_in(Permission::ReadProfiles, tenant).map(|()| None),
     }
 }
 
@@ -320,6 +313,6 @@ pub(super) fn author(ctx: &CallContext) -> Author {
     Author { actor: ctx.principal.label(), at: ctx.now, request_id: ctx.request_id.clone() }
 }
 
-fn one(problem: FieldProblem) -> Error {
+fn invalid(problem: FieldProblem) -> Error {
     Error::Invalid(vec![problem])
 }

@@ -1,7 +1,7 @@
-//! Logs users in and keeps them logged in.
+//! Opens sessions by password and refreshes them.
 //!
-//! A session is a log-in and everything that was refreshed from it. Each refresh token is good once; one
-//! that comes back after its use was stolen, or its successor was, so the whole session ends.
+//! A session is a log-in and every token that was refreshed from it. A refresh token can be used once. If it is
+//! presented again, either it or its successor was stolen, so the whole session ends.
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -27,30 +27,30 @@ pub struct Sessions {
     refresh_lifetime: time::Duration,
 }
 
-/// A session's fresh pair of tokens, to be handed to the user and forgotten.
+/// A session's new pair of tokens, which are given to the user and not stored.
 pub struct Tokens {
-    /// Signed, short-lived.
+    /// Access token: signed and short-lived.
     pub access: String,
-    /// Opaque, good once.
+    /// Refresh token: opaque, usable once.
     pub refresh: OpaqueToken,
-    /// When the refresh token ends.
+    /// When the refresh token expires.
     pub refresh_expires_at: OffsetDateTime,
 }
 
 impl Sessions {
-    /// Works through `db`; a refresh token lives for `refresh_lifetime`.
+    /// Creates the service on `db`; a refresh token expires after `refresh_lifetime`.
     #[must_use]
     pub fn new(db: Db, hasher: Hasher, issuer: Issuer, refresh_lifetime: time::Duration) -> Self {
         Self { db, hasher, issuer, refresh_lifetime }
     }
 
-    /// Opens a session for whoever knows the password.
+    /// Opens a session for a caller who knows the password.
     ///
-    /// `identifier` is an address; what is none belongs to nobody. For nobody the same work is done as
-    /// for somebody, so that the time tells nothing.
+    /// `identifier` is an address. For an unknown one the same work is done as for a known one, so that the
+    /// response time does not show which addresses have a user.
     ///
     /// # Errors
-    /// [`AuthProblem::WrongPassword`], whichever of the two was wrong.
+    /// [`AuthProblem::WrongPassword`], whether the address or the password was wrong.
     pub async fn log_in(
         &self,
         ctx: &CallContext,
@@ -58,7 +58,7 @@ impl Sessions {
         password: &Password,
     ) -> Result<(User, Tokens)> {
         let email = Email::parse(identifier).ok();
-        // Twice, in case the password's hash is replaced between the look at it and the session.
+        // Twice, in case the password's hash is replaced between reading it and opening the session.
         for _ in 0..2 {
             let opened = self.try_log_in(ctx, email.as_ref(), password).await?;
             if let Some(opened) = opened {
@@ -68,7 +68,7 @@ impl Sessions {
         Err(Error::Conflict(Conflict::Concurrent))
     }
 
-    /// As [`Sessions::log_in`]; `None` where somebody else replaced the hash meanwhile.
+    /// As [`Sessions::log_in`]; `None` where a concurrent request replaced the hash.
     async fn try_log_in(
         &self,
         ctx: &CallContext,
@@ -105,10 +105,10 @@ impl Sessions {
         Ok(Some((found.user, tokens)))
     }
 
-    /// Trades a refresh token for a fresh pair.
+    /// Exchanges a refresh token for a new pair.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`]; where the token had been used before, the session is ended as well.
+    /// [`Error::Unauthenticated`]; where the token had been used before, the session ends as well.
     pub async fn refresh(&self, ctx: &CallContext, presented: &str) -> Result<Tokens> {
         let digest = TokenDigest::of(presented);
         let tx = self.db.public().await.during("refresh session")?;
@@ -131,18 +131,19 @@ impl Sessions {
         Ok(tokens)
     }
 
-    /// Makes sure of a `SUPER_ADMIN` with this address and password; the settings are the truth. A new password
+    /// Makes the user with this address a `SUPER_ADMIN` with this password, as the settings say. A new password
     /// ends the sessions that were opened with the old one. Tokens and API keys stay: a secret is renewed as a
-    /// matter of routine, and nothing says that the account was taken over.
+    /// matter of routine, and does not mean that the account was taken over.
     ///
     /// # Errors
-    /// Those of the database and of the hash.
+    /// [`Error::Forbidden`] unless the caller is the operator or the root; those of the database and of the hash.
     pub async fn ensure_admin(
         &self,
         ctx: &CallContext,
         email: &Email,
         password: &Password,
     ) -> Result<()> {
+        require_above_every_role(ctx)?;
         let found = self.find(email).await?;
         let mut keeps_password = false;
         if let Some(found) = &found {
@@ -199,7 +200,17 @@ impl Sessions {
     }
 }
 
-/// Tells what somebody did who is not known by a credential yet.
+/// Refuses unless the caller may create a user of the highest role.
+fn require_above_every_role(ctx: &CallContext) -> Result<()> {
+    ctx.require_authenticated()?;
+    if ctx.principal.outranks(Some(Role::SuperAdmin), &[]) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden { missing: Vec::new() })
+    }
+}
+
+/// Writes an audit event in the name of a user whom no credential identifies yet.
 async fn note(tx: &PublicTx, ctx: &CallContext, user: UserId, action: &'static str) -> Result<()> {
     note_as(tx, ctx, &format!("user:{user}"), action, None, json!({})).await
 }

@@ -1,9 +1,9 @@
 //! Looks for a person across all tenants: the answer to "what do you hold about me, everywhere".
 //!
-//! Three gates, in this order: the caller is the main tenant's admin, the unlock is fresh and the
-//! caller's own, and an audit event is written, also where the call is refused. Each tenant is then asked
-//! in a transaction of its own, a bounded number at a time; one that is not asked, because it is suspended
-//! or does not answer, is named in the outcome and not left out in silence.
+//! Three checks come first, in this order: the caller is the main tenant's admin, the unlock is valid and was
+//! issued to the caller, and an audit event is written, also where the call is refused. Each tenant is then
+//! queried in its own transaction, a bounded number at a time. The outcome names each tenant that was not
+//! queried, because it is suspended or fails.
 
 use futures_util::stream::{self, StreamExt};
 use serde_json::json;
@@ -21,30 +21,30 @@ use crate::pg::control::{sessions, tenants, tokens, unlocks};
 use crate::pg::tenant::profiles;
 use crate::pg::{Db, During, TenantTx};
 
-/// How long an unlock is good.
+/// How long an unlock is valid.
 const UNLOCK_LIFETIME: Duration = Duration::seconds(60);
 
-/// How many tenants are asked at once.
+/// How many tenants are queried at once.
 const TENANTS_AT_ONCE: usize = 8;
 
-/// Most rows that a search gives of one tenant.
+/// Most rows of one tenant that a search returns.
 const SEARCH_LIMIT: i64 = 100;
 
-/// Most rows that a search gives of all tenants together; it tells how many there are.
+/// Most rows of all tenants together that a search returns; the total counts the others, too.
 const SEARCH_LIMIT_EVERYWHERE: usize = 1000;
 
-/// Unlocks, and what they open.
+/// Issues unlocks, and runs the cross-tenant calls that need one.
 #[derive(Clone)]
 pub struct System {
     db: Db,
     profiles: Profiles,
 }
 
-/// Proof that the three gates were passed; good for one call.
+/// Proof that the three checks succeeded; valid for one call.
 #[derive(Debug)]
 pub struct Pass(());
 
-/// What the gates are passed for; the word in the audit trail.
+/// A cross-tenant call; the action in its audit event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// [`System::find`].
@@ -68,67 +68,67 @@ impl Action {
     }
 }
 
-/// A profile and the tenant that it is in.
+/// A profile and its tenant.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Where.
+    /// Tenant.
     pub tenant: Tenant,
-    /// What.
+    /// Profile.
     pub profile: Profile,
 }
 
-/// What was found, and who was not asked.
+/// The results of a cross-tenant call, and the tenants that are missing from it.
 #[derive(Debug)]
-pub struct Outcome<T> {
+pub struct QueryOutcome<T> {
     /// By tenant, in the order of their numbers.
     pub found: Vec<T>,
-    /// How many there are, where not all of them are listed.
+    /// Number of all results, also of those that are not in `found`.
     pub total: i64,
-    /// The tenants that were not asked, and why.
+    /// The tenants that were not queried, and why.
     pub unasked: Vec<(Tenant, Unasked)>,
 }
 
-/// Why a tenant was not asked.
+/// Why a tenant was not queried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unasked {
-    /// It is suspended or on its way out, and answers nothing.
+    /// It is suspended or being deleted.
     NotActive,
-    /// It was asked and did not answer.
+    /// The query failed.
     Failed,
 }
 
-/// What the whole house holds.
+/// Counts over the whole database.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stats {
     /// Profiles, in all tenants.
     pub profile_count: i64,
     /// Tenants.
     pub tenant_count: i64,
-    /// Credentials.
+    /// Tokens and API keys that are valid.
     pub token_count: i64,
-    /// Log-ins that are still good.
+    /// Sessions that can still be refreshed.
     pub session_count: i64,
 }
 
-/// What one tenant answered: some rows, and how many there are.
+/// The result of one tenant: the number of all rows, and some of them.
 type Rows<T> = (i64, Vec<T>);
 
 impl System {
-    /// Works through `db`.
+    /// Creates the service on `db`.
     #[must_use]
     pub fn new(db: Db, profiles: Profiles) -> Self {
         Self { db, profiles }
     }
 
-    /// Takes an unlock: the second key of bulk and cross-tenant calls, good for a minute and for whoever
-    /// took it.
+    /// Issues an unlock: the second credential of bulk and cross-tenant calls, valid for a minute and only for the
+    /// caller to whom it was issued.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] for who may not list in bulk anywhere.
+    /// [`Error::Forbidden`] for a caller who may not list in bulk in any tenant.
     pub async fn unlock(&self, ctx: &CallContext) -> Result<OpaqueToken> {
         ctx.reach(Permission::BulkProfiles)?;
         let unlock = OpaqueToken::generate(Kind::Uuid);
-        let tx = self.db.public().await.during("take an unlock")?;
+        let tx = self.db.public().await.during("issue an unlock")?;
         let expires_at = ctx.now + UNLOCK_LIFETIME;
         unlocks::insert(
             &tx,
@@ -138,12 +138,12 @@ impl System {
             expires_at,
         )
         .await?;
-        tx.commit().await.during("take an unlock")?;
+        tx.commit().await.during("issue an unlock")?;
         Ok(unlock)
     }
 
-    /// Refuses who may not list in bulk, and an unlock that is missing, unknown, expired or somebody
-    /// else's.
+    /// Refuses a caller who may not list in bulk, and an unlock that is missing, unknown, expired or issued to
+    /// another caller.
     ///
     /// # Errors
     /// [`Error::Forbidden`], [`AuthProblem::Unlock`].
@@ -152,14 +152,14 @@ impl System {
         let unlock = unlock.ok_or(Error::Unauthenticated(AuthProblem::Unlock))?;
         let tx = self.db.public().await.during("check an unlock")?;
         let digest = TokenDigest::of(unlock);
-        if unlocks::is_good(tx, digest.as_bytes(), &ctx.principal.label(), ctx.now).await? {
+        if unlocks::is_valid(tx, digest.as_bytes(), &ctx.principal.label(), ctx.now).await? {
             Ok(())
         } else {
             Err(Error::Unauthenticated(AuthProblem::Unlock))
         }
     }
 
-    /// All profiles of a person, in every tenant.
+    /// Returns all profiles of a person, in every tenant.
     ///
     /// # Errors
     /// Those of the database.
@@ -168,23 +168,28 @@ impl System {
         ctx: &CallContext,
         _: Pass,
         identity: &Identity,
-    ) -> Result<Outcome<Found>> {
+    ) -> Result<QueryOutcome<Found>> {
         let now = ctx.now;
-        self.ask_all(usize::MAX, |tenant, tx| async move {
+        self.query_all(usize::MAX, |tenant, tx| async move {
             let found = profiles::find(tx, identity, now).await?;
             Ok(whole(all_of(&tenant, found)))
         })
         .await
     }
 
-    /// All profiles that a text is part of, in every tenant: a hundred at most of each and a thousand
-    /// together, and how many there are.
+    /// Returns the profiles that contain a text, in every tenant: at most a hundred of each tenant and a thousand in
+    /// all, and the number of all matches.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn search(&self, ctx: &CallContext, _: Pass, text: &str) -> Result<Outcome<Found>> {
+    pub async fn search(
+        &self,
+        ctx: &CallContext,
+        _: Pass,
+        text: &str,
+    ) -> Result<QueryOutcome<Found>> {
         let now = ctx.now;
-        self.ask_all(SEARCH_LIMIT_EVERYWHERE, |tenant, tx| async move {
+        self.query_all(SEARCH_LIMIT_EVERYWHERE, |tenant, tx| async move {
             let (total, found) = profiles::search(tx, text, now, SEARCH_LIMIT).await?;
             Ok((total, all_of(&tenant, found)))
         })
@@ -194,30 +199,31 @@ impl System {
     /// Deletes all profiles of a person, in every tenant or in one.
     ///
     /// # Errors
-    /// [`Conflict::TenantNotActive`] of the one; those of the database.
+    /// [`Conflict::TenantNotActive`] where the one tenant is not active; those of the database.
     pub async fn delete(
         &self,
         ctx: &CallContext,
         _: Pass,
         identity: &Identity,
         only: Option<&Tenant>,
-    ) -> Result<Outcome<(Tenant, ProfileId)>> {
+    ) -> Result<QueryOutcome<(Tenant, ProfileId)>> {
         let author = &author(ctx);
         let everywhere = match only {
             Some(tenant) => vec![active(tenant)?.clone()],
             None => self.tenants().await?,
         };
-        self.ask(everywhere, usize::MAX, |tenant, tx| async move {
+        self.query(everywhere, usize::MAX, |tenant, tx| async move {
             let gone = profiles::delete(tx, identity, author).await?;
             Ok(whole(gone.into_iter().map(|id| (tenant.clone(), id)).collect()))
         })
         .await
     }
 
-    /// Puts a deleted profile back, under the id that it had.
+    /// Restores a deleted profile under the id that it had.
     ///
     /// # Errors
-    /// Nothing to restore, a key taken meanwhile, the profile is not deleted, or its tenant not active.
+    /// Those of a profile's restoration: nothing to restore, a key that another profile has taken, a profile that
+    /// is not deleted; [`Conflict::TenantNotActive`].
     pub async fn restore(
         &self,
         ctx: &CallContext,
@@ -228,17 +234,17 @@ impl System {
         self.profiles.restore(ctx, active(tenant)?.id, id).await
     }
 
-    /// Counts what the whole house holds.
+    /// Counts profiles, tenants, tokens and sessions over the whole database.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
     pub async fn stats(&self, ctx: &CallContext) -> Result<(Stats, Vec<(Tenant, Unasked)>)> {
         ctx.require(Permission::CrossTenant)?;
         let now = ctx.now;
-        let counts: Outcome<()> = self
-            .ask_all(0, |_, tx| async move { Ok((profiles::count(&tx, now).await?, Vec::new())) })
+        let counts: QueryOutcome<()> = self
+            .query_all(0, |_, tx| async move { Ok((profiles::count(&tx, now).await?, Vec::new())) })
             .await?;
-        let tx = self.db.public().await.during("count what there is")?;
+        let tx = self.db.public().await.during("count tenants, tokens and sessions")?;
         let stats = Stats {
             profile_count: counts.total,
             tenant_count: tenants::count(&tx).await?,
@@ -248,11 +254,12 @@ impl System {
         Ok((stats, counts.unasked))
     }
 
-    /// The three gates. The event is written before the work, so that work that crashes is told too, and
-    /// also where the call is refused.
+    /// Runs the three checks. The audit event is committed before the call does its work, so that a call that
+    /// crashes is recorded too, and so is a refused one.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] for all but the main tenant's admin, [`AuthProblem::Unlock`] for a bad unlock.
+    /// [`Error::Forbidden`] unless the caller is the main tenant's admin, [`AuthProblem::Unlock`] for an invalid
+    /// unlock.
     pub async fn pass(
         &self,
         ctx: &CallContext,
@@ -277,47 +284,46 @@ impl System {
         tenants::list_everywhere(&tx).await
     }
 
-    async fn ask_all<T, F>(
+    async fn query_all<T, F>(
         &self,
         limit: usize,
-        question: impl Fn(Tenant, TenantTx) -> F,
-    ) -> Result<Outcome<T>>
+        query: impl Fn(Tenant, TenantTx) -> F,
+    ) -> Result<QueryOutcome<T>>
     where
         F: Future<Output = Result<Rows<T>>>,
     {
         let everywhere = self.tenants().await?;
-        self.ask(everywhere, limit, question).await
+        self.query(everywhere, limit, query).await
     }
 
-    /// Asks each tenant the same question, some at once, and keeps the order of the tenants and so many of
-    /// the rows.
-    async fn ask<T, F>(
+    /// Runs a query in each tenant, several at once. Keeps the order of the tenants and at most `limit` rows.
+    async fn query<T, F>(
         &self,
         everywhere: Vec<Tenant>,
         limit: usize,
-        question: impl Fn(Tenant, TenantTx) -> F,
-    ) -> Result<Outcome<T>>
+        query: impl Fn(Tenant, TenantTx) -> F,
+    ) -> Result<QueryOutcome<T>>
     where
         F: Future<Output = Result<Rows<T>>>,
     {
-        let question = &question;
+        let query = &query;
         let mut answers = stream::iter(everywhere)
             .map(|tenant| async move {
                 if active(&tenant).is_err() {
                     return (tenant, Err(Unasked::NotActive));
                 }
                 let answer = match self.profiles.open(tenant.id).await {
-                    Ok(tx) => question(tenant.clone(), tx).await,
+                    Ok(tx) => query(tenant.clone(), tx).await,
                     Err(error) => Err(error),
                 };
                 let answer = answer.map_err(|error| {
-                    tracing::warn!(tenant.id = %tenant.id, error = %error.chain(), "failed to ask a tenant");
+                    tracing::warn!(tenant.id = %tenant.id, error = %error.chain(), "failed to query a tenant");
                     Unasked::Failed
                 });
                 (tenant, answer)
             })
             .buffered(TENANTS_AT_ONCE);
-        let mut outcome = Outcome { found: Vec::new(), total: 0, unasked: Vec::new() };
+        let mut outcome = QueryOutcome { found: Vec::new(), total: 0, unasked: Vec::new() };
         while let Some((tenant, answer)) = answers.next().await {
             match answer {
                 Ok((total, mut rows)) => {
@@ -332,7 +338,7 @@ impl System {
     }
 }
 
-/// The tenant, if it answers.
+/// Returns the tenant if it is active.
 fn active(tenant: &Tenant) -> Result<&Tenant> {
     match tenant.status {
         TenantStatus::Active => Ok(tenant),
@@ -342,7 +348,7 @@ fn active(tenant: &Tenant) -> Result<&Tenant> {
     }
 }
 
-/// Rows of which none is left out.
+/// Returns rows together with their number.
 fn whole<T>(rows: Vec<T>) -> Rows<T> {
     (i64::try_from(rows.len()).unwrap_or(i64::MAX), rows)
 }

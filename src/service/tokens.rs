@@ -1,12 +1,12 @@
-//! Makes, lists and revokes API tokens.
+//! Creates, lists and revokes API tokens.
 //!
-//! The token is shown to its maker once; what is kept is its digest.
+//! The token is shown to its creator once; only its digest is stored.
 //!
-//! A token that a user makes, also by way of another token, works for that user: it never may do more than
-//! they may now, and ends when they leave the tenant that it is bound to or when somebody resets their
-//! password. One that the root or the operator makes works for nobody and stays. Both ways to end hold the
-//! user's row before they look for tokens, and whoever makes one holds it too ([`hold_maker`]), so that none
-//! slips through between.
+//! A token that a user creates, also by means of another token, works for that user: it never permits more than
+//! the user may do now, and it is revoked when the user leaves the tenant to which it is bound or when their
+//! password is reset. A token that the root or the operator creates works for no user and stays. Both kinds of
+//! revocation lock the user's row before they look for tokens, and the creation of a token locks it too
+//! ([`hold_maker`]), so that no token is missed.
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -17,7 +17,7 @@ use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Error, Noun, Result, Rule};
-use crate::domain::names::{NAME_MAX, TenantId, TokenId, UserId};
+use crate::domain::names::{TenantId, TokenId, TokenName, UserId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::pg::control::{memberships, sessions, tenants, tokens, users};
 use crate::pg::{Db, During, PublicTx};
@@ -30,56 +30,49 @@ pub struct Tokens {
     db: Db,
 }
 
-/// The wish for a token.
+/// A token to create.
 #[derive(Debug, Clone)]
 pub struct NewToken {
-    /// What it is for.
+    /// Purpose.
     pub name: String,
-    /// What it may do; the maker must hold each.
+    /// Permissions; the creator must hold each.
     pub permissions: Vec<Permission>,
-    /// When it ends, if it does.
+    /// When it expires, if ever.
     pub expires_at: Option<OffsetDateTime>,
-    /// The one tenant that it works in.
+    /// The only tenant in which it works, if it is bound to one.
     pub tenant: Option<TenantId>,
 }
 
 impl Tokens {
-    /// Works through `db`.
+    /// Creates the service on `db`.
     #[must_use]
     pub fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// Makes a token that can do no more than its maker.
+    /// Creates a token that permits no more than its creator may do.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] naming what the maker lacks; [`Error::Invalid`] for a bad name, no permission
-    /// or an end in the past; [`Noun::Tenant`] not found.
-    pub async fn create(&self, ctx: &CallContext, wish: NewToken) -> Result<(Token, OpaqueToken)> {
-        require_in(ctx, Permission::ManageApiKeys, wish.tenant)?;
+    /// [`Error::Forbidden`] with the permissions that the creator lacks; [`Error::Invalid`] for a bad name, no
+    /// permission or an expiry in the past; [`Noun::Tenant`] not found.
+    pub async fn create(&self, ctx: &CallContext, new: NewToken) -> Result<(Token, OpaqueToken)> {
+        require_where_it_works(ctx, Permission::ManageApiKeys, new.tenant)?;
         require_no_api_key(ctx)?;
-        let lacking: Vec<_> = wish
-            .permissions
-            .iter()
-            .copied()
-            .filter(|permission| require_in(ctx, *permission, wish.tenant).is_err())
-            .collect();
-        if !lacking.is_empty() {
-            return Err(Error::Forbidden { missing: lacking });
-        }
-        check(&wish, ctx.now)?;
+        require_held(ctx, &new.permissions, new.tenant)?;
+        TokenName::parse(&new.name).map_err(|rule| Error::invalid("name", rule))?;
+        check_terms(&new.permissions, new.expires_at, ctx.now)?;
         let secret = OpaqueToken::generate(Kind::Api);
         let token = Token {
             id: TokenId::generate(),
             hint: secret.hint(),
-            name: wish.name,
-            permissions: wish.permissions,
-            tenant: wish.tenant,
+            name: new.name,
+            permissions: new.permissions,
+            tenant: new.tenant,
             profile: None,
             user: ctx.principal.user(),
             created_by: ctx.principal.label(),
             created_at: ctx.now,
-            expires_at: wish.expires_at,
+            expires_at: new.expires_at,
             last_used_at: None,
             revoked_at: None,
         };
@@ -91,33 +84,34 @@ impl Tokens {
         Ok((token, secret))
     }
 
-    /// All tokens, oldest first, without their secrets.
+    /// Returns all tokens, oldest first, without their secrets.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
     pub async fn list(&self, ctx: &CallContext) -> Result<Vec<Token>> {
         ctx.require(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("list tokens")?;
-        tokens::list(&tx).await
+        tokens::list(&tx, None, None).await
     }
 
-    /// A part of the tokens that the caller may manage, oldest first, without their secrets: all of them,
-    /// or for the admin of some tenants those that are bound to one of these.
+    /// Returns a page of the tokens that the caller may manage, oldest first, without their secrets. For the admin
+    /// of some tenants these are the tokens that are bound to one of those tenants.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
     pub async fn page(&self, ctx: &CallContext, window: &Window) -> Result<Page<Token>> {
         let reach = ctx.reach(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("list tokens")?;
-        let rows = tokens::page(&tx, reach.limits(), window).await?;
+        let rows = tokens::list(&tx, reach.limits(), Some(window)).await?;
         Ok(Page::cut(rows, window, |token| Cursor { at: token.created_at, id: token.id.uuid() }))
     }
 
-    /// Ends a token that the caller may manage, as [`Tokens::revoke`] does; answers it.
+    /// Revokes a token that the caller may manage, at once and in every process, and returns it. A second
+    /// revocation changes nothing.
     ///
     /// # Errors
-    /// [`Noun::Token`] not found, also where it exists and the caller may not know.
-    pub async fn end(&self, ctx: &CallContext, id: TokenId) -> Result<Token> {
+    /// [`Noun::Token`] not found, also where it exists and the caller may not manage it.
+    pub async fn revoke(&self, ctx: &CallContext, id: TokenId) -> Result<Token> {
         let reach = ctx.reach(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("revoke token")?;
         let within = |token: &Token| match token.tenant {
@@ -129,34 +123,27 @@ impl Tokens {
         if token.revoked_at.is_some() {
             return Ok(token);
         }
-        tokens::revoke(&tx, id, ctx.now).await?;
-        note(&tx, ctx, "token.revoke", token.tenant, json!({ "token": id })).await?;
-        tx.commit().await.during("revoke token")?;
-        Ok(Token { revoked_at: Some(ctx.now), ..token })
-    }
-
-    /// Ends a token at once, in every process. Revoking twice is as good as once.
-    ///
-    /// # Errors
-    /// [`Noun::Token`] not found.
-    pub async fn revoke(&self, ctx: &CallContext, id: TokenId) -> Result<()> {
-        ctx.require(Permission::ManageApiKeys)?;
-        let tx = self.db.public().await.during("revoke token")?;
         let token = tokens::revoke(&tx, id, ctx.now).await?.ok_or(Error::NotFound(Noun::Token))?;
         note(&tx, ctx, "token.revoke", token.tenant, json!({ "token": id })).await?;
-        tx.commit().await.during("revoke token")
+        tx.commit().await.during("revoke token")?;
+        Ok(token)
     }
 }
 
-/// Refuses unless the caller holds the permission where the token is to work.
-fn require_in(ctx: &CallContext, permission: Permission, tenant: Option<TenantId>) -> Result<()> {
+/// Refuses unless the caller holds the permission where the token works: in one tenant, or everywhere.
+fn require_where_it_works(
+    ctx: &CallContext,
+    permission: Permission,
+    tenant: Option<TenantId>,
+) -> Result<()> {
     match tenant {
-        Some(tenant) if ctx.principal.may_in(permission, tenant) => Ok(()),
-        Some(_) | None => ctx.require(permission),
+        Some(tenant) => ctx.require_in(permission, tenant),
+        None => ctx.require(permission),
     }
 }
 
-/// Refuses a caller with an API key: what one made would stay when it is revoked, or when its person leaves.
+/// Refuses a caller with an API key: a credential that it created would stay when the key is revoked, or when its
+/// user leaves.
 pub(super) fn require_no_api_key(ctx: &CallContext) -> Result<()> {
     match ctx.principal {
         Principal::ApiKey { .. } => Err(Error::Forbidden { missing: Vec::new() }),
@@ -164,12 +151,12 @@ pub(super) fn require_no_api_key(ctx: &CallContext) -> Result<()> {
     }
 }
 
-/// Holds the tenant and the user for whom a credential is being made until the transaction ends, and refuses
-/// where the maker's own credential has ended or their role has changed since the request came: what ends
-/// credentials would not see one that is written later.
+/// Locks the tenant and the user for whom a credential is being created until the transaction ends. Refuses
+/// where the creator's own credential has ended or their role has changed since the request arrived, because the
+/// transaction that ended it cannot see a credential that is written later.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`], [`Error::Forbidden`] naming what is lacking, [`Noun::Tenant`] not found.
+/// [`Error::Unauthenticated`], [`Error::Forbidden`] with the missing permissions, [`Noun::Tenant`] not found.
 pub(super) async fn hold_maker(
     tx: &PublicTx,
     ctx: &CallContext,
@@ -178,7 +165,7 @@ pub(super) async fn hold_maker(
 ) -> Result<()> {
     let Some(user) = ctx.principal.user() else { return Ok(()) };
     let ended = || Error::Unauthenticated(AuthProblem::Invalid);
-    // The tenant first, as those do who remove a member.
+    // The tenant first: the removal of a member locks in this order.
     if let Some(tenant) = tenant
         && !tenants::hold(tx, tenant).await?
     {
@@ -206,8 +193,8 @@ pub(super) async fn hold_maker(
     if missing.is_empty() { Ok(()) } else { Err(Error::Forbidden { missing }) }
 }
 
-/// Ends the tokens and API keys that work for a user, in one tenant or everywhere, and says so of each; tells
-/// how many there were. The user is to be held.
+/// Revokes the tokens and API keys that work for a user, in one tenant or everywhere, and writes an audit event
+/// for each. Returns how many were revoked. The caller has locked the user's row.
 pub(super) async fn end_of_user(
     tx: &PublicTx,
     ctx: &CallContext,
@@ -224,20 +211,30 @@ pub(super) async fn end_of_user(
     Ok(ended.len())
 }
 
-fn check(wish: &NewToken, now: OffsetDateTime) -> Result<()> {
-    if wish.name.trim().is_empty() {
-        return Err(Error::invalid("name", Rule::Required));
-    }
-    if wish.name.chars().count() > NAME_MAX {
-        return Err(Error::invalid("name", Rule::TooLong(NAME_MAX)));
-    }
-    if wish.name.chars().any(char::is_control) {
-        return Err(Error::invalid("name", Rule::ControlCharacter));
-    }
-    if wish.permissions.is_empty() {
+/// Refuses permissions that the caller does not hold where the new credential works.
+pub(super) fn require_held(
+    ctx: &CallContext,
+    permissions: &[Permission],
+    tenant: Option<TenantId>,
+) -> Result<()> {
+    let missing: Vec<_> = permissions
+        .iter()
+        .copied()
+        .filter(|permission| require_where_it_works(ctx, *permission, tenant).is_err())
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::Forbidden { missing }) }
+}
+
+/// Refuses a new credential without permissions and one that has expired already.
+pub(super) fn check_terms(
+    permissions: &[Permission],
+    expires_at: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<()> {
+    if permissions.is_empty() {
         return Err(Error::invalid("permissions", Rule::Required));
     }
-    if wish.expires_at.is_some_and(|end| end <= now) {
+    if expires_at.is_some_and(|end| end <= now) {
         return Err(Error::invalid("expiresAt", Rule::Past));
     }
     Ok(())

@@ -1,8 +1,10 @@
 //! Databunker's tenants: `TenantCreate`, `TenantGet`, `TenantUpdate`, `TenantListTenants`, `TenantDelete`.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::bunker::{redacted, schemas};
+use crate::support::control::{assert_problem, events, send_if_match, transition};
 use crate::support::{Bunker, TestApp};
 
 /// The content type that curl sends by default.
@@ -446,4 +448,64 @@ async fn every_call_to_a_suspended_tenant_is_a_404() {
     assert_eq!(app.count(&tenant.schema(), "profiles").await, 1);
     sql.execute("UPDATE tenants SET status = 'active'", &[]).await.unwrap();
     tenant.admin.get("ada@example.com").await.ok();
+}
+
+#[tokio::test]
+async fn no_dialect_changes_a_deleted_tenant_until_it_is_restored() {
+    let app = TestApp::spawn().await;
+    let tenant = app.bunker_tenant("acme").await;
+    let (control, bunker) = (app.root(), app.bunker_root());
+    let rename = |name: &str| {
+        let body = json!({ "tenantid": tenant.number, "tenantname": name });
+        let bunker = &bunker;
+        async move { bunker.call("TenantUpdate", body).await }
+    };
+    let path = format!("/control/v1/tenants/{}", tenant.id);
+    let change = |name: &str| {
+        let (control, path, body) = (&control, &path, json!({ "slug": name }));
+        async move { send_if_match(control, Method::PATCH, path, "*", Some(&body)).await }
+    };
+    assert_eq!(transition(&control, "acme", "delete").await.status, 200);
+    assert_problem(&change("beta").await, 409, "tenant_not_active");
+    assert_eq!(rename("beta").await.error(409), "The tenant is not active");
+    assert_eq!(row_of(&app, tenant.number).await, ("acme", "testorg", "-"));
+    assert_eq!(events(&app, tenant.id, "tenant.update").await, 0);
+
+    assert_eq!(transition(&control, "acme", "restore").await.status, 200);
+    rename("beta").await.ok();
+    assert_eq!(change("gamma").await.status, 200);
+    assert_eq!(row_of(&app, tenant.number).await, ("gamma", "testorg", "-"));
+}
+
+#[tokio::test]
+async fn a_change_of_a_tenant_is_audited_alike_in_every_dialect() {
+    let app = TestApp::spawn().await;
+    let tenant = app.bunker_tenant("acme").await;
+    let change = json!({
+        "tenantname": "beta", "tenantorg": "org2", "email": "ada@example.com",
+    });
+    tenant.admin.call("TenantUpdate", change.clone()).await.ok();
+    tenant.admin.call("TenantUpdate", change).await.ok(); // changes nothing
+    let path = format!("/control/v1/tenants/{}", tenant.id);
+    let change = json!({ "slug": "gamma", "name": "Gamma" });
+    let patched = send_if_match(&app.root(), Method::PATCH, &path, "*", Some(&change)).await;
+    assert_eq!(patched.status, 200, "{patched:?}");
+    let sql = "SELECT details FROM audit_events
+                WHERE tenant_id = $1 AND action = 'tenant.update' ORDER BY at, id";
+    let told = app.sql().await.query(sql, &[&tenant.id]).await.expect("the audit can be read");
+    let told: Vec<Value> = told.iter().map(|row| row.get(0)).collect();
+    let expected = [
+        json!({
+            "slug": { "from": "acme", "to": "beta" },
+            "name": { "from": "acme", "to": "beta" },
+            "org": { "from": "testorg", "to": "org2" },
+            // An address belongs to a person, so the audit trail does not hold it.
+            "contact_changed": true,
+        }),
+        json!({
+            "slug": { "from": "beta", "to": "gamma" },
+            "name": { "from": "beta", "to": "Gamma" },
+        }),
+    ];
+    assert_eq!(told, expected);
 }

@@ -24,7 +24,8 @@ use crate::domain::tenant::{TenantRecord, TenantStatus};
 use crate::http::Mount;
 use crate::http::responses::{CreateTenant, DeleteTenant, UpdateTenant, ViewTenants};
 use crate::service::provisioning::Extras;
-use crate::service::tenants::registry::{Filter, Origin};
+use crate::service::tenants::registry::Origin;
+use crate::service::tenants::{Filter, TenantRef};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes
@@ -108,7 +109,7 @@ async fn list(call: Call) -> Answer {
         q: query.optional("q", |text| Ok(text.to_owned())),
     };
     let window = query.finish(Some(window))?;
-    let page = call.services().registry.list(&call.ctx, &filter, &window).await?;
+    let page = call.services().tenants.list_records(&call.ctx, &filter, &window).await?;
     Ok(HttpResponse::Ok().json(TenantList {
         next_cursor: page.next.map(write_cursor),
         data: page.rows.into_iter().map(TenantAnswer::from).collect(),
@@ -126,7 +127,8 @@ async fn list(call: Call) -> Answer {
 async fn read(call: Call) -> Answer {
     call.ctx.reach(Permission::ViewTenants)?;
     call.nothing_else()?;
-    let record = call.services().registry.read(&call.ctx, &call.path("tenant")?).await?;
+    let which = TenantRef::IdOrSlug(call.path("tenant")?);
+    let record = call.services().tenants.read_record(&call.ctx, &which).await?;
     Ok(answer(StatusCode::OK, record))
 }
 
@@ -201,8 +203,8 @@ async fn update(call: Call) -> Answer {
     let expected = call.if_match()?;
     call.query()?.finish(Some(()))?;
     let changes = bodies::changes(call.body()?)?;
-    let named = call.path("tenant")?;
-    let record = call.services().registry.update(&call.ctx, &named, &expected, changes).await?;
+    let which = TenantRef::IdOrSlug(call.path("tenant")?);
+    let record = call.services().registry.update(&call.ctx, &which, &expected, changes).await?;
     Ok(answer(StatusCode::OK, record))
 }
 
@@ -226,8 +228,8 @@ macro_rules! steps {
             call.ctx.reach(Permission::$permission)?;
             let expected = call.if_match()?;
             call.nothing_else()?;
-            let named = call.path("tenant")?;
-            let record = call.services().lifecycle.$name(&call.ctx, &named, &expected).await?;
+            let which = TenantRef::IdOrSlug(call.path("tenant")?);
+            let record = call.services().lifecycle.$name(&call.ctx, &which, &expected).await?;
             Ok(answer(StatusCode::OK, record))
         }
     )+};
@@ -261,8 +263,8 @@ async fn purge(call: Call) -> Answer {
     call.ctx.reach(Permission::DeleteTenant)?;
     let expected = call.if_match()?;
     call.nothing_else()?;
-    let named = call.path("tenant")?;
-    call.services().lifecycle.purge(&call.ctx, &named, &expected).await?;
+    let which = TenantRef::IdOrSlug(call.path("tenant")?);
+    call.services().lifecycle.purge(&call.ctx, &which, &expected).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

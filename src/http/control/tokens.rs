@@ -132,7 +132,7 @@ async fn revoke(call: Call) -> Answer {
     call.ctx.reach(Permission::ManageApiKeys)?;
     call.nothing_else()?;
     let id = call.path("id")?.parse().map_err(|_no_id| Error::NotFound(Noun::Token))?;
-    let token = call.services().tokens.end(&call.ctx, TokenId::new(id)).await?;
+    let token = call.services().tokens.revoke(&call.ctx, TokenId::new(id)).await?;
     Ok(HttpResponse::Ok().json(TokenAnswer::from(token)))
 }
 

@@ -163,7 +163,7 @@ impl Call {
     }
 
     async fn find(&self, slug: &Slug) -> Result<Option<Tenant>> {
-        self.services().tenants.find(&TenantRef::Slug(slug.clone())).await
+        self.services().tenants.find_unauthorized(&TenantRef::Slug(slug.clone())).await
     }
 
     /// The tenant that the call works in, for a caller with this permission there. The service asks again,
@@ -179,7 +179,7 @@ impl Call {
     }
 
     async fn main_tenant(&self) -> Result<Tenant> {
-        match self.services().tenants.find(&TenantRef::Number(MAIN_NUMBER)).await? {
+        match self.services().tenants.find_unauthorized(&TenantRef::Number(MAIN_NUMBER)).await? {
             Some(tenant) => Ok(tenant),
             None => self.services().provisioning.main_tenant(&self.ctx).await,
         }
@@ -195,7 +195,12 @@ impl Call {
             }
             (None, None) => return Ok(None),
         };
-        self.services().tenants.find(&which).await?.ok_or(Error::NotFound(Noun::Tenant)).map(Some)
+        self.services()
+            .tenants
+            .find_unauthorized(&which)
+            .await?
+            .ok_or(Error::NotFound(Noun::Tenant))
+            .map(Some)
     }
 
     /// Whether a header or the host names a tenant.

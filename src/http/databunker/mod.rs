@@ -21,6 +21,8 @@
 //!   a tenant at most, a thousand of all. `UserDeleteBulk` answers `deleted_count`.
 //! - `SystemGetUserProfiles` without a match answers an empty list. Tenants that are suspended or could not be
 //!   asked are listed under `errors`, a key that the vendor's answer does not have.
+//! - `TenantUpdate` for a tenant that the control plane has deleted is 409 until it is restored, for a caller who
+//!   names it by `tenantid`. To the tenant's own token it is 404, as to every call into a tenant that is not active.
 //! - A wrong method on a path that is there is 405 with `Allow`, as the open-source server answers; the
 //!   vendor's page knows paths alone.
 //! - v1 errors carry the codes of v2, where the open-source v1 server answered 405 to nearly everything.

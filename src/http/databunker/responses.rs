@@ -38,3 +38,8 @@ pub(super) struct DuplicateIndex(ErrorBody);
 #[derive(IntoResponses)]
 #[response(status = 409, description = "Duplicate tenant name")]
 pub(super) struct DuplicateTenant(ErrorBody);
+
+/// Another tenant has the name, or the tenant is being deleted.
+#[derive(IntoResponses)]
+#[response(status = 409, description = "Duplicate tenant name, or the tenant is being deleted")]
+pub(super) struct TenantNotChanged(ErrorBody);

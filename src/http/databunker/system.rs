@@ -15,7 +15,7 @@ use crate::domain::Tenant;
 use crate::domain::error::{Error, Result, Rule};
 use crate::domain::profile::{Identity, ProfileId};
 use crate::http::Mount;
-use crate::service::system::{Action, Found, Outcome, Pass};
+use crate::service::system::{Action, Found, Pass, QueryOutcome};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(find).service(search).service(delete).service(restore).service(stats);
@@ -123,7 +123,7 @@ fn by_key(identity: Identity) -> Result<Identity> {
     }
 }
 
-fn found(outcome: &Outcome<Found>) -> FoundPage {
+fn found(outcome: &QueryOutcome<Found>) -> FoundPage {
     FoundPage {
         status: Status::Ok,
         total: outcome.total,

@@ -6,14 +6,15 @@ use super::answers::tenants::{TenantMade, TenantPage, TenantRead};
 use super::answers::{Done, Status};
 use super::call::{Call, Params};
 use super::requests::tenants::{PageAsked, TenantAsked, TenantChange, TenantNamed, TenantWish};
-use super::responses::{DuplicateTenant, MainAdminOnly};
+use super::responses::{DuplicateTenant, MainAdminOnly, TenantNotChanged};
 use super::{Answer, ErrorBody, done, ok};
 use crate::domain::error::{Error, Noun, Result, Rule};
 use crate::domain::names::{Email, NAME_MAX, SLUG_MAX, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
 use crate::http::Mount;
 use crate::service::provisioning::{Admin, ProvisionTenant, Provisioned};
-use crate::service::tenants::{Changes, TenantRef};
+use crate::service::tenants::TenantRef;
+use crate::service::tenants::registry::{Changes, Expected};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(create).service(read).service(update).service(list).service(delete);
@@ -52,7 +53,7 @@ async fn read(call: Call) -> Answer {
 
 /// Renames a tenant, or changes its organisation: the caller's own, or for root the one with `tenantid`.
 #[utoipa::path(tag = "databunker", operation_id = "TenantUpdate", request_body = Option<TenantChange>, security(("xtoken" = [])), responses(
-    (status = 200, description = "Done", body = Done), DuplicateTenant,
+    (status = 200, description = "Done", body = Done), TenantNotChanged,
 ))]
 #[post("/v2/TenantUpdate")]
 async fn update(call: Call) -> Answer {
@@ -88,7 +89,7 @@ async fn delete(call: Call) -> Answer {
     call.ctx.require(Permission::DeleteTenant)?;
     let tenant =
         call.tenant_param().await?.ok_or_else(|| Error::invalid("tenantid", Rule::Required))?;
-    call.services().tenants.remove(&call.ctx, &tenant).await?;
+    call.services().lifecycle.remove(&call.ctx, tenant.id).await?;
     done()
 }
 
@@ -113,10 +114,10 @@ pub(super) async fn rename(
     contact: Option<Email>,
 ) -> Result<()> {
     let name = slug.as_ref().map(|slug| TenantName::stored(slug.to_string()));
-    call.services()
-        .tenants
-        .update(&call.ctx, tenant.id, &Changes { slug, name, org, contact })
-        .await
+    let changes = Changes { slug, name, org, contact, settings: None };
+    let which = TenantRef::Id(tenant.id);
+    call.services().registry.update(&call.ctx, &which, &Expected::Any, changes).await?;
+    Ok(())
 }
 
 /// The tenant with the `tenantid` of the parameters, or without one the caller's own. A bound caller may
@@ -132,7 +133,8 @@ pub(super) async fn named_or_own(call: &Call, permission: Permission) -> Result<
     call.ctx.require(permission)?;
     match call.params()?.integer("tenantid")? {
         Some(number) => {
-            let found = call.services().tenants.find(&TenantRef::Number(number)).await?;
+            let found =
+                call.services().tenants.find_unauthorized(&TenantRef::Number(number)).await?;
             found.ok_or(Error::NotFound(Noun::Tenant))
         }
         // The main tenant is never meant by saying nothing.

@@ -9,7 +9,7 @@ use super::answers::{Done, Status};
 use super::call::Call;
 use super::requests::persons::Mode;
 use super::requests::v1::{V1Change, V1Profile, V1TenantChange, V1TenantWish};
-use super::responses::{DuplicateIndex, DuplicateTenant, NoSuchRecord};
+use super::responses::{DuplicateIndex, DuplicateTenant, NoSuchRecord, TenantNotChanged};
 use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
 use super::{Answer, done, ok};
 use crate::domain::Permission;
@@ -46,7 +46,7 @@ async fn create_tenant(call: Call) -> Answer {
 
 /// Renames the caller's tenant.
 #[utoipa::path(tag = "databunker", operation_id = "V1UpdateTenant", request_body = V1TenantChange, security(("xtoken" = [])), responses(
-    (status = 200, description = "Done", body = Done), DuplicateTenant,
+    (status = 200, description = "Done", body = Done), TenantNotChanged,
 ))]
 #[put("/v1/tenant")]
 async fn rename_tenant(call: Call) -> Answer {

@@ -1,33 +1,36 @@
-//! Statements on `public.tokens` about those that are API keys.
+//! Statements on those rows of `public.tokens` that are API keys.
 
 use time::OffsetDateTime;
 
-use crate::domain::error::{Error, Noun, Result};
+use crate::domain::error::Result;
 use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::domain::{Permission, Role};
-use crate::pg::control::tokens::{LAST_USED_GRAIN, permissions};
-use crate::pg::control::users;
+use crate::pg::Row;
+use crate::pg::control::memberships;
+use crate::pg::control::tokens::{
+    self, COLUMNS, LAST_USED_PRECISION, RECORD_USE, reference_missing_or,
+};
 use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
 
-/// An API key as it is listed: everything but the key.
+/// An API key without its secret.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
-    /// Names it.
+    /// Id.
     pub id: TokenId,
-    /// Its first characters.
+    /// First characters of the secret.
     pub hint: String,
-    /// What it is for, in its maker's words.
+    /// Purpose, as its creator wrote it.
     pub name: String,
-    /// What it may do, where its user may too.
+    /// Permissions, of which its user's role limits the effective ones.
     pub permissions: Vec<Permission>,
-    /// Where it works.
+    /// The tenant in which it works.
     pub tenant: TenantId,
-    /// Whom it works for.
+    /// The user for whom it works.
     pub user: Option<UserId>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: OffsetDateTime,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Option<OffsetDateTime>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<OffsetDateTime>,
@@ -35,19 +38,19 @@ pub struct ApiKey {
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-/// An API key that somebody shows.
+/// An API key that a caller presented.
 #[derive(Debug, Clone)]
-pub struct Shown {
-    /// The key.
+pub struct Presented {
+    /// API key.
     pub key: ApiKey,
-    /// The highest role that its user has there now; none where they have none, or there is no user.
+    /// The highest role that its user has in its tenant now; `None` where there is no role or no user.
     pub role: Option<Role>,
 }
 
-/// Writes a new key's row.
+/// Inserts an API key.
 ///
 /// # Errors
-/// [`Noun::Tenant`] not found, [`Noun::User`] not found.
+/// As [`tokens::insert`].
 pub async fn insert(tx: &PublicTx, key: &ApiKey, created_by: &str, digest: &[u8]) -> Result<()> {
     let names: Vec<&str> = key.permissions.iter().map(|p| p.as_str()).collect();
     tx.execute(
@@ -69,78 +72,56 @@ pub async fn insert(tx: &PublicTx, key: &ApiKey, created_by: &str, digest: &[u8]
     )
     .await
     .map(|_| ())
-    .map_err(|failure| {
-        if failure.violates("tokens_tenant_id_fkey") {
-            Error::NotFound(Noun::Tenant)
-        } else if failure.violates("tokens_user_id_fkey") {
-            Error::NotFound(Noun::User)
-        } else {
-            failure.during("insert API key row")
-        }
-    })
+    .map_err(reference_missing_or("insert API key row"))
 }
 
-/// Finds a key by its digest, whether or not it is still good; where it is, notes that it was used. With it
-/// comes what its user is in its tenant now.
+/// Finds an API key by its digest, valid or not, together with its user's present role, and records the use of a
+/// valid one.
 pub async fn use_by_digest(
     tx: PublicTx,
     digest: &[u8],
     now: OffsetDateTime,
-) -> Result<Option<Shown>> {
+) -> Result<Option<Presented>> {
+    let sql = format!(
+        "WITH used AS ({RECORD_USE})
+         SELECT {COLUMNS}, u.platform_role, m.role
+           FROM tokens k
+           LEFT JOIN users u ON u.id = k.user_id
+           LEFT JOIN memberships m ON m.user_id = k.user_id AND m.tenant_id = k.tenant_id
+          WHERE k.digest = $1 AND k.kind = 'api_key'"
+    );
     let rows = tx
-        .query_and_commit(
-            "WITH used AS (
-                 UPDATE tokens SET last_used_at = $2
-                  WHERE digest = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
-                    AND (last_used_at IS NULL OR last_used_at < $3)
-             )
-             SELECT k.id, k.hint, k.name, k.permissions, k.tenant_id, k.user_id, k.created_at,
-                    k.expires_at, k.last_used_at, k.revoked_at, u.platform_role, m.role
-               FROM tokens k
-               LEFT JOIN users u ON u.id = k.user_id
-               LEFT JOIN memberships m ON m.user_id = k.user_id AND m.tenant_id = k.tenant_id
-              WHERE k.digest = $1 AND k.kind = 'api_key'",
-            &[&digest, &now, &(now - LAST_USED_GRAIN)],
-        )
+        .query_and_commit(&sql, &[&digest, &now, &(now - LAST_USED_PRECISION)])
         .await
         .during("read API key row")?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let role = users::role(row.get(10))?.max(users::role(row.get(11))?);
-    Ok(Some(Shown { key: from_row(row), role }))
+    Ok(Some(Presented { key: from_row(row), role: memberships::highest_role(row)? }))
 }
 
-/// All keys of a tenant, newest first; where a user is given, theirs alone.
+/// Reads all API keys of a tenant, newest first; only a user's own where a user is given.
 pub async fn list(tx: &PublicTx, tenant: TenantId, user: Option<UserId>) -> Result<Vec<ApiKey>> {
-    let rows = tx
-        .query(
-            "SELECT id, hint, name, permissions, tenant_id, user_id, created_at, expires_at,
-                    last_used_at, revoked_at
-               FROM tokens
-              WHERE tenant_id = $1 AND kind = 'api_key' AND ($2::uuid IS NULL OR user_id = $2)
-              ORDER BY created_at DESC, id DESC",
-            &[&tenant, &user],
-        )
-        .await
-        .during("list API key rows")?;
+    let sql = format!(
+        "SELECT {COLUMNS}
+           FROM tokens k
+          WHERE k.tenant_id = $1 AND k.kind = 'api_key' AND ($2::uuid IS NULL OR k.user_id = $2)
+          ORDER BY k.created_at DESC, k.id DESC"
+    );
+    let rows = tx.query(&sql, &[&tenant, &user]).await.during("list API key rows")?;
     Ok(rows.iter().map(from_row).collect())
 }
 
-/// Reads a key of a tenant.
+/// Reads an API key of a tenant.
 pub async fn lookup(tx: &PublicTx, tenant: TenantId, id: TokenId) -> Result<Option<ApiKey>> {
-    let row = tx
-        .query_opt(
-            "SELECT id, hint, name, permissions, tenant_id, user_id, created_at, expires_at,
-                    last_used_at, revoked_at
-               FROM tokens
-              WHERE id = $2 AND tenant_id = $1 AND kind = 'api_key'",
-            &[&tenant, &id],
-        )
-        .await
-        .during("read API key row")?;
+    let sql = format!(
+        "SELECT {COLUMNS}
+           FROM tokens k
+          WHERE k.id = $2 AND k.tenant_id = $1 AND k.kind = 'api_key'"
+    );
+    let row = tx.query_opt(&sql, &[&tenant, &id]).await.during("read API key row")?;
     Ok(row.as_ref().map(from_row))
 }
 
-/// Revokes a key that is not revoked; tells whether there was one. Of two at once, one did it.
+/// Revokes an API key that is not revoked, and returns whether it did. Of two concurrent calls one returns true.
 pub async fn revoke(
     tx: &PublicTx,
     tenant: TenantId,
@@ -158,18 +139,18 @@ pub async fn revoke(
     Ok(touched == 1)
 }
 
-fn from_row(row: &crate::pg::Row) -> ApiKey {
-    let names: Vec<String> = row.get(3);
+fn from_row(row: &Row) -> ApiKey {
+    let token = tokens::from_row(row);
     ApiKey {
-        id: row.get(0),
-        hint: row.get(1),
-        name: row.get(2),
-        permissions: permissions(&names),
-        tenant: row.get(4),
-        user: row.get(5),
-        created_at: row.get(6),
-        expires_at: row.get(7),
-        last_used_at: row.get(8),
-        revoked_at: row.get(9),
+        id: token.id,
+        hint: token.hint,
+        name: token.name,
+        permissions: token.permissions,
+        tenant: row.get("tenant_id"),
+        user: token.user,
+        created_at: token.created_at,
+        expires_at: token.expires_at,
+        last_used_at: token.last_used_at,
+        revoked_at: token.revoked_at,
     }
 }

@@ -1,5 +1,5 @@
-//! Statements that read `public.audit_events` and seal them into a chain; they are written by
-//! [`crate::pg::control::audit_events`].
+//! Statements that read the events of `public.audit_events` and seal them into a chain;
+//! [`crate::pg::control::audit_events`] writes the events.
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -12,29 +12,33 @@ use crate::pg::error::During;
 use crate::pg::locks;
 use crate::pg::scope::PublicTx;
 
-/// The one chain there is.
+/// The name of the only chain.
 const CHAIN: &str = "audit";
 
-/// An event as it is listed.
+/// The columns of a [`Link`].
+const LINK_COLUMNS: &str = "position, seal, id, at, actor, action, tenant_id, request_id, \
+                            details::text AS details";
+
+/// A stored event.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Names it.
+    /// Id.
     pub id: Uuid,
-    /// When.
+    /// Time of the call.
     pub at: OffsetDateTime,
-    /// Who.
+    /// Caller.
     pub actor: String,
-    /// What, as `noun.verb`.
+    /// Action, as `noun.verb`.
     pub action: String,
-    /// To which tenant.
+    /// Tenant that was changed, if the action concerns one.
     pub tenant: Option<TenantId>,
-    /// Within which request.
+    /// Id of the request.
     pub request_id: String,
-    /// What else there is to say.
+    /// Further details.
     pub details: Value,
 }
 
-/// Which events are listed; what is `None` is not asked.
+/// Conditions on the events to list; `None` sets no condition.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// By exactly this actor.
@@ -49,39 +53,39 @@ pub struct Filter {
     pub created_before: Option<OffsetDateTime>,
 }
 
-/// An event as the chain takes it: everything that it tells, and the details letter for letter.
+/// An event as a link of the chain: all its columns, with the details as the stored text.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// Where it stands; none while it is not sealed.
+    /// Position in the chain; `None` until it is sealed.
     pub position: Option<i64>,
-    /// Its seal.
+    /// Seal.
     pub seal: Option<Vec<u8>>,
-    /// Names it.
+    /// Id.
     pub id: Uuid,
-    /// When.
+    /// Time of the call.
     pub at: OffsetDateTime,
-    /// Who.
+    /// Caller.
     pub actor: String,
-    /// What.
+    /// Action.
     pub action: String,
-    /// To which tenant.
+    /// Tenant that was changed, if the action concerns one.
     pub tenant: Option<Uuid>,
-    /// Within which request.
+    /// Id of the request.
     pub request_id: String,
-    /// What else there is to say, as text.
+    /// Further details, as text.
     pub details: String,
 }
 
 /// The end of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// How many events it has.
+    /// Number of events in the chain.
     pub position: i64,
-    /// The last seal; empty where there is none yet.
+    /// The last seal; empty in an empty chain.
     pub seal: Vec<u8>,
 }
 
-/// One part of the events, newest first, of these tenants alone where some are given.
+/// Reads a page of the events, newest first; only those of the given tenants where tenants are given.
 pub async fn list(
     tx: &PublicTx,
     only: Option<&[TenantId]>,
@@ -119,35 +123,35 @@ pub async fn list(
     Ok(rows
         .iter()
         .map(|row| Entry {
-            id: row.get(0),
-            at: row.get(1),
-            actor: row.get(2),
-            action: row.get(3),
-            tenant: row.get(4),
-            request_id: row.get(5),
-            details: row.get(6),
+            id: row.get("id"),
+            at: row.get("at"),
+            actor: row.get("actor"),
+            action: row.get("action"),
+            tenant: row.get("tenant_id"),
+            request_id: row.get("request_id"),
+            details: row.get("details"),
         })
         .collect())
 }
 
-/// Holds everyone else who wants to seal until the transaction ends. Writers of events do not.
+/// Keeps other transactions from sealing until this one ends. Writers of events do not take this lock.
 pub async fn lock(tx: &PublicTx) -> Result<()> {
     locks::lock(tx, "seal audit events").await.during("lock the audit chain")
 }
 
-/// The end of the chain.
+/// Returns the end of the chain.
 pub async fn head(tx: &PublicTx) -> Result<Head> {
     let row = tx
         .query_opt("SELECT position, seal FROM audit_heads WHERE chain = $1", &[&CHAIN])
         .await
         .during("read the end of the audit chain")?;
     Ok(row.map_or(Head { position: 0, seal: Vec::new() }, |row| Head {
-        position: row.get(0),
-        seal: row.get(1),
+        position: row.get("position"),
+        seal: row.get("seal"),
     }))
 }
 
-/// Moves the end of the chain.
+/// Stores the end of the chain.
 pub async fn set_head(tx: &PublicTx, head: &Head) -> Result<()> {
     tx.execute(
         "INSERT INTO audit_heads (chain, position, seal) VALUES ($1, $2, $3)
@@ -155,19 +159,17 @@ pub async fn set_head(tx: &PublicTx, head: &Head) -> Result<()> {
         &[&CHAIN, &head.position, &head.seal],
     )
     .await
-    .during("move the end of the audit chain")?;
+    .during("store the end of the audit chain")?;
     Ok(())
 }
 
-/// Events that are written and not sealed, oldest first.
+/// Reads unsealed events, oldest first.
 pub async fn list_unsealed(tx: &PublicTx, limit: i64) -> Result<Vec<Link>> {
     let rows = tx
         .query(
-            "SELECT position, seal, id, at, actor, action, tenant_id, request_id, details::text
-               FROM audit_events
-              WHERE position IS NULL
-              ORDER BY at, id
-              LIMIT $1",
+            &format!(
+                "SELECT {LINK_COLUMNS} FROM audit_events WHERE position IS NULL ORDER BY at, id LIMIT $1"
+            ),
             &[&limit],
         )
         .await
@@ -175,15 +177,13 @@ pub async fn list_unsealed(tx: &PublicTx, limit: i64) -> Result<Vec<Link>> {
     Ok(rows.iter().map(link).collect())
 }
 
-/// Sealed events behind a position, in the order of the chain.
+/// Reads the sealed events after a position, in the order of the chain.
 pub async fn list_sealed(tx: &PublicTx, after: i64, limit: i64) -> Result<Vec<Link>> {
     let rows = tx
         .query(
-            "SELECT position, seal, id, at, actor, action, tenant_id, request_id, details::text
-               FROM audit_events
-              WHERE position > $1
-              ORDER BY position
-              LIMIT $2",
+            &format!(
+                "SELECT {LINK_COLUMNS} FROM audit_events WHERE position > $1 ORDER BY position LIMIT $2"
+            ),
             &[&after, &limit],
         )
         .await
@@ -191,7 +191,7 @@ pub async fn list_sealed(tx: &PublicTx, after: i64, limit: i64) -> Result<Vec<Li
     Ok(rows.iter().map(link).collect())
 }
 
-/// Writes the seals of events, each with its place.
+/// Stores the positions and seals of events.
 pub async fn seal(
     tx: &PublicTx,
     ids: Vec<Uuid>,
@@ -212,14 +212,14 @@ pub async fn seal(
 
 fn link(row: &crate::pg::Row) -> Link {
     Link {
-        position: row.get(0),
-        seal: row.get(1),
-        id: row.get(2),
-        at: row.get(3),
-        actor: row.get(4),
-        action: row.get(5),
-        tenant: row.get(6),
-        request_id: row.get(7),
-        details: row.get(8),
+        position: row.get("position"),
+        seal: row.get("seal"),
+        id: row.get("id"),
+        at: row.get("at"),
+        actor: row.get("actor"),
+        action: row.get("action"),
+        tenant: row.get("tenant_id"),
+        request_id: row.get("request_id"),
+        details: row.get("details"),
     }
 }

@@ -9,23 +9,23 @@ use crate::domain::names::TenantId;
 use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
 
-/// Who did what to which tenant.
+/// An audit event to write.
 pub struct Event<'a> {
-    /// When.
+    /// Time of the call.
     pub at: OffsetDateTime,
-    /// Who, as [`Principal::label`](crate::auth::Principal::label) says it.
+    /// Caller, as [`Principal::label`](crate::auth::Principal::label) names it.
     pub actor: &'a str,
-    /// What, as `noun.verb`.
+    /// Action, as `noun.verb`.
     pub action: &'static str,
-    /// To which tenant, where it was to one.
+    /// Tenant that was changed, if the action concerns one.
     pub tenant: Option<TenantId>,
-    /// Within which request.
+    /// Id of the request.
     pub request_id: &'a str,
-    /// What else there is to say; never a secret.
+    /// Further details; never a secret.
     pub details: Value,
 }
 
-/// Writes an event, in the transaction that does what it tells.
+/// Writes an event, in the transaction that makes the change.
 pub async fn insert(tx: &PublicTx, event: &Event<'_>) -> Result<()> {
     tx.execute(
         "INSERT INTO audit_events (id, at, actor, action, tenant_id, request_id, details)

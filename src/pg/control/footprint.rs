@@ -1,31 +1,32 @@
-//! Counts what a tenant holds, for whoever is about to destroy it.
+//! Counts what a tenant holds, for a caller who is about to delete or to purge it.
 
 use crate::domain::error::Result;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
 
-/// What a tenant holds.
+/// How much a tenant holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Belongings {
-    /// Tables in its schema, our own history table among them.
+pub struct Footprint {
+    /// Tables in its schema, the migrations' history table included.
     pub tables: i64,
-    /// What these take on disk with their indexes, in bytes.
+    /// Size of these tables and their indexes on disk, in bytes.
     pub bytes: i64,
-    /// Users who belong to it.
+    /// Users who are members.
     pub members: i64,
-    /// API tokens that work in it alone and are not revoked.
+    /// API tokens that work only in it and are not revoked.
     pub tokens: i64,
 }
 
-/// Counts what a tenant holds; of its schema this reads the catalog alone.
-pub async fn count(tx: &PublicTx, tenant: TenantId) -> Result<Belongings> {
+/// Counts what a tenant holds; of its schema this reads only the catalog.
+pub async fn count(tx: &PublicTx, tenant: TenantId) -> Result<Footprint> {
     let row = tx
         .query_one(
-            "SELECT count(*),
-                    coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint,
-                    (SELECT count(*) FROM memberships WHERE tenant_id = $1),
+            "SELECT count(*) AS tables,
+                    coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint AS bytes,
+                    (SELECT count(*) FROM memberships WHERE tenant_id = $1) AS members,
                     (SELECT count(*) FROM tokens WHERE tenant_id = $1 AND revoked_at IS NULL)
+                        AS tokens
                FROM pg_class c
                JOIN pg_namespace n ON n.oid = c.relnamespace
               WHERE n.nspname = $2
@@ -34,10 +35,10 @@ pub async fn count(tx: &PublicTx, tenant: TenantId) -> Result<Belongings> {
         )
         .await
         .during("count what a tenant holds")?;
-    Ok(Belongings {
-        tables: row.get(0),
-        bytes: row.get(1),
-        members: row.get(2),
-        tokens: row.get(3),
+    Ok(Footprint {
+        tables: row.get("tables"),
+        bytes: row.get("bytes"),
+        members: row.get("members"),
+        tokens: row.get("tokens"),
     })
 }

@@ -1,4 +1,4 @@
-//! Statements on `public.memberships` with the people behind them.
+//! Statements on `public.memberships`, read together with the users.
 
 use time::OffsetDateTime;
 
@@ -6,14 +6,18 @@ use crate::domain::Role;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Email, PersonName, TenantId, UserId};
 use crate::domain::page::Window;
-use crate::pg::control::users;
+use crate::pg::Row;
+use crate::pg::control::{memberships, users};
 use crate::pg::error::{During, Failure};
 use crate::pg::scope::PublicTx;
 
-/// A user's place in a tenant.
+/// The columns of a [`Member`], of `memberships m` and `users u`.
+const COLUMNS: &str = "m.user_id, u.email, u.first_name, u.last_name, m.role, m.created_at";
+
+/// A user as a member of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Who.
+    /// Id of the user.
     pub user: UserId,
     /// Address.
     pub email: Email,
@@ -21,23 +25,26 @@ pub struct Member {
     pub first_name: PersonName,
     /// Family name.
     pub last_name: PersonName,
-    /// As what.
+    /// Role in the tenant.
     pub role: Role,
-    /// Since when.
+    /// When the user became a member.
     pub since: OffsetDateTime,
 }
 
-/// One part of a tenant's members, those of longest standing first.
+/// Reads a page of a tenant's members, in the order in which they joined.
 pub async fn list(tx: &PublicTx, tenant: TenantId, window: &Window) -> Result<Vec<Member>> {
+    let sql = format!(
+        "SELECT {COLUMNS}
+           FROM memberships m
+           JOIN users u ON u.id = m.user_id
+          WHERE m.tenant_id = $1
+            AND ($2::timestamptz IS NULL OR (m.created_at, m.user_id) > ($2, $3))
+          ORDER BY m.created_at, m.user_id
+          LIMIT $4"
+    );
     let rows = tx
         .query(
-            "SELECT m.user_id, u.email, u.first_name, u.last_name, m.role, m.created_at
-               FROM memberships m
-               JOIN users u ON u.id = m.user_id
-              WHERE m.tenant_id = $1
-                AND ($2::timestamptz IS NULL OR (m.created_at, m.user_id) > ($2, $3))
-              ORDER BY m.created_at, m.user_id
-              LIMIT $4",
+            &sql,
             &[
                 &tenant,
                 &window.after.map(|cursor| cursor.at),
@@ -50,50 +57,41 @@ pub async fn list(tx: &PublicTx, tenant: TenantId, window: &Window) -> Result<Ve
     rows.iter().map(from_row).collect()
 }
 
-/// A page of a tenant's members, those of longest standing first, each with the role that they hold
-/// everywhere, and how many members there are.
+/// Reads a page of a tenant's members, in the order in which they joined, each with their platform role, and counts
+/// all members.
 pub async fn page(
     tx: &PublicTx,
     tenant: TenantId,
     offset: i64,
     limit: i64,
 ) -> Result<(i64, Vec<(Member, Option<Role>)>)> {
-    let total = tx
-        .query_one("SELECT count(*) FROM memberships WHERE tenant_id = $1", &[&tenant])
-        .await
-        .during("count members")?;
-    let rows = tx
-        .query(
-            "SELECT m.user_id, u.email, u.first_name, u.last_name, m.role, m.created_at, u.platform_role
-               FROM memberships m
-               JOIN users u ON u.id = m.user_id
-              WHERE m.tenant_id = $1
-              ORDER BY m.created_at, m.user_id
-             OFFSET $2 LIMIT $3",
-            &[&tenant, &offset, &limit],
-        )
-        .await
-        .during("list members")?;
-    let rows = rows.iter().map(|row| Ok((from_row(row)?, users::role(row.get(6))?)));
-    Ok((total.get(0), rows.collect::<Result<_>>()?))
+    let total = count(tx, tenant, None).await?;
+    let sql = format!(
+        "SELECT {COLUMNS}, u.platform_role
+           FROM memberships m
+           JOIN users u ON u.id = m.user_id
+          WHERE m.tenant_id = $1
+          ORDER BY m.created_at, m.user_id
+         OFFSET $2 LIMIT $3"
+    );
+    let rows = tx.query(&sql, &[&tenant, &offset, &limit]).await.during("list members")?;
+    let rows = rows.iter().map(|row| Ok((from_row(row)?, users::role(row.get("platform_role"))?)));
+    Ok((total, rows.collect::<Result<_>>()?))
 }
 
 /// Reads one member.
 pub async fn lookup(tx: &PublicTx, tenant: TenantId, user: UserId) -> Result<Option<Member>> {
-    let row = tx
-        .query_opt(
-            "SELECT m.user_id, u.email, u.first_name, u.last_name, m.role, m.created_at
-               FROM memberships m
-               JOIN users u ON u.id = m.user_id
-              WHERE m.tenant_id = $1 AND m.user_id = $2",
-            &[&tenant, &user],
-        )
-        .await
-        .during("read member")?;
+    let sql = format!(
+        "SELECT {COLUMNS}
+           FROM memberships m
+           JOIN users u ON u.id = m.user_id
+          WHERE m.tenant_id = $1 AND m.user_id = $2"
+    );
+    let row = tx.query_opt(&sql, &[&tenant, &user]).await.during("read member")?;
     row.as_ref().map(from_row).transpose()
 }
 
-/// Links a user to a tenant.
+/// Adds a user to a tenant.
 ///
 /// # Errors
 /// [`Conflict::AlreadyMember`].
@@ -128,7 +126,7 @@ pub async fn set_role(tx: &PublicTx, tenant: TenantId, user: UserId, role: Role)
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("set a member's role")) }
 }
 
-/// Takes a user out of a tenant.
+/// Removes a user from a tenant.
 pub async fn delete(tx: &PublicTx, tenant: TenantId, user: UserId) -> Result<()> {
     let touched = tx
         .execute("DELETE FROM memberships WHERE tenant_id = $1 AND user_id = $2", &[&tenant, &user])
@@ -137,27 +135,27 @@ pub async fn delete(tx: &PublicTx, tenant: TenantId, user: UserId) -> Result<()>
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("delete member")) }
 }
 
-/// How many members of a tenant have a role.
-pub async fn count(tx: &PublicTx, tenant: TenantId, role: Role) -> Result<i64> {
+/// Counts the members of a tenant, or only those with a role.
+pub async fn count(tx: &PublicTx, tenant: TenantId, role: Option<Role>) -> Result<i64> {
     let row = tx
         .query_one(
-            "SELECT count(*) FROM memberships WHERE tenant_id = $1 AND role = $2",
-            &[&tenant, &role.as_str()],
+            "SELECT count(*) AS total
+               FROM memberships
+              WHERE tenant_id = $1 AND ($2::text IS NULL OR role = $2)",
+            &[&tenant, &role.map(Role::as_str)],
         )
         .await
         .during("count members")?;
-    Ok(row.get(0))
+    Ok(row.get("total"))
 }
 
-fn from_row(row: &crate::pg::Row) -> Result<Member> {
-    let role = users::role(row.get(4))?
-        .ok_or_else(|| Error::internal("read member", "a membership without a role"))?;
+fn from_row(row: &Row) -> Result<Member> {
     Ok(Member {
-        user: row.get(0),
-        email: row.get(1),
-        first_name: row.get(2),
-        last_name: row.get(3),
-        role,
-        since: row.get(5),
+        user: row.get("user_id"),
+        email: row.get("email"),
+        first_name: row.get("first_name"),
+        last_name: row.get("last_name"),
+        role: memberships::role(row)?,
+        since: row.get("created_at"),
     })
 }

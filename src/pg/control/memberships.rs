@@ -1,15 +1,17 @@
-//! Statements on `public.memberships`, and the look-up behind every access token.
+//! Statements on `public.memberships` that read the roles of a user.
 
 use uuid::Uuid;
 
 use crate::domain::Role;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{TenantId, UserId};
+use crate::pg::Row;
 use crate::pg::control::users;
 use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
 
-/// The roles of a user in all tenants, whatever their status, held until the transaction ends.
+/// Reads the roles of a user in all tenants, whatever their status, and locks these rows until the transaction
+/// ends.
 pub async fn lock_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<(TenantId, Role)>> {
     let rows = tx
         .query(
@@ -18,18 +20,10 @@ pub async fn lock_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<(TenantId, 
         )
         .await
         .during("lock membership rows")?;
-    rows.iter()
-        .map(|row| {
-            let role = users::role(row.get(1))?;
-            let role = role.ok_or_else(|| {
-                Error::internal("lock membership rows", "a membership without a role")
-            })?;
-            Ok((row.get(0), role))
-        })
-        .collect()
+    rows.iter().map(|row| Ok((row.get("tenant_id"), role(row)?))).collect()
 }
 
-/// The highest role that a user has in a tenant, or outside of all; `None` where they have none.
+/// Returns the higher of a user's platform role and their role in a tenant; `None` where the user has neither.
 pub async fn role_in(
     tx: &PublicTx,
     user: UserId,
@@ -45,21 +39,24 @@ pub async fn role_in(
         )
         .await
         .during("read the role of a user")?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(users::role(row.get(0))?.max(users::role(row.get(1))?))
+    row.map_or(Ok(None), |row| highest_role(&row))
 }
 
-/// The roles of a user whose session is alive; `None` where the user or the session is gone.
-pub struct Standing {
-    /// The role that holds everywhere.
+/// The present roles of a user.
+pub struct Memberships {
+    /// The role that applies everywhere.
     pub platform_role: Option<Role>,
-    /// The role in each tenant that is there.
+    /// The role in each tenant.
     pub memberships: Vec<(TenantId, Role)>,
 }
 
-/// Reads what the bearer of an access token may do now, in one query: a removed user, an ended session
-/// and a changed role take effect at once.
-pub async fn find_standing(tx: PublicTx, user: UserId, session: Uuid) -> Result<Option<Standing>> {
+/// Reads the present roles of the bearer of an access token in one query, so that a removed user, an ended session
+/// and a changed role take effect at once. `None` where the user does not exist or the session has ended.
+pub async fn find_by_session(
+    tx: PublicTx,
+    user: UserId,
+    session: Uuid,
+) -> Result<Option<Memberships>> {
     let rows = tx
         .query_and_commit(
             "SELECT u.platform_role, m.tenant_id, m.role
@@ -72,14 +69,24 @@ pub async fn find_standing(tx: PublicTx, user: UserId, session: Uuid) -> Result<
         .await
         .during("read the roles of a user")?;
     let Some(first) = rows.first() else { return Ok(None) };
-    let platform_role = users::role(first.get(0))?;
+    let platform_role = users::role(first.get("platform_role"))?;
     let mut memberships = Vec::new();
     for row in &rows {
-        if let (Some(tenant), Some(role)) =
-            (row.get::<_, Option<TenantId>>(1), users::role(row.get(2))?)
-        {
-            memberships.push((tenant, role));
+        // Without any membership the outer join gives one row of nulls.
+        if let Some(tenant) = row.get::<_, Option<TenantId>>("tenant_id") {
+            memberships.push((tenant, role(row)?));
         }
     }
-    Ok(Some(Standing { platform_role, memberships }))
+    Ok(Some(Memberships { platform_role, memberships }))
+}
+
+/// Reads the role of a membership from the column `role`.
+pub(in crate::pg) fn role(row: &Row) -> Result<Role> {
+    users::role(row.get("role"))?
+        .ok_or_else(|| Error::internal("read membership row", "a membership without a role"))
+}
+
+/// Returns the higher role of the columns `platform_role` and `role`, either of which may be null.
+pub(in crate::pg) fn highest_role(row: &Row) -> Result<Option<Role>> {
+    Ok(users::role(row.get("platform_role"))?.max(users::role(row.get("role"))?))
 }

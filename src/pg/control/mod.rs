@@ -13,7 +13,6 @@ pub mod operation_tenants;
 pub mod operations;
 pub mod sessions;
 pub mod signing_keys;
-pub mod tenant_records;
 pub mod tenant_setup;
 pub mod tenants;
 pub mod tokens;

@@ -8,22 +8,22 @@ use crate::domain::names::UserId;
 use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
 
-/// A refresh token as it was found.
+/// A stored refresh token.
 pub struct Refresh {
-    /// Its family.
+    /// Its session.
     pub session: Uuid,
-    /// Whose it is.
+    /// User of the session.
     pub user: UserId,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: OffsetDateTime,
     /// When it was used, if it was.
     pub used_at: Option<OffsetDateTime>,
-    /// When the family ended, if it did.
+    /// When the session ended, if it did.
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-/// Opens a session for a user whose password has this hash, and tells whether it did. A new password that
-/// is being written is waited for, and then this hash is not theirs any more.
+/// Opens a session for a user whose password has this hash, and returns whether it did. The lock waits for a
+/// concurrent change of the password, after which the hash no longer matches.
 pub async fn insert(
     tx: &PublicTx,
     id: Uuid,
@@ -42,7 +42,7 @@ pub async fn insert(
     Ok(written == 1)
 }
 
-/// Remembers a refresh token that is about to be given out.
+/// Inserts a new refresh token.
 pub async fn insert_refresh(
     tx: &PublicTx,
     digest: &[u8],
@@ -59,8 +59,8 @@ pub async fn insert_refresh(
     Ok(())
 }
 
-/// Finds a refresh token and holds its session until the transaction ends, so that of two that come at
-/// once the second sees what the first did.
+/// Reads a refresh token and locks it and its session until the transaction ends, so that of two concurrent uses
+/// the second sees the first.
 pub async fn find_refresh_for_update(tx: &PublicTx, digest: &[u8]) -> Result<Option<Refresh>> {
     let row = tx
         .query_opt(
@@ -74,11 +74,11 @@ pub async fn find_refresh_for_update(tx: &PublicTx, digest: &[u8]) -> Result<Opt
         .await
         .during("read refresh token row")?;
     Ok(row.map(|row| Refresh {
-        session: row.get(0),
-        user: row.get(1),
-        expires_at: row.get(2),
-        used_at: row.get(3),
-        revoked_at: row.get(4),
+        session: row.get("session_id"),
+        user: row.get("user_id"),
+        expires_at: row.get("expires_at"),
+        used_at: row.get("used_at"),
+        revoked_at: row.get("revoked_at"),
     }))
 }
 
@@ -90,7 +90,7 @@ pub async fn mark_used(tx: &PublicTx, digest: &[u8], now: OffsetDateTime) -> Res
     Ok(())
 }
 
-/// Ends a session and with it the whole family.
+/// Ends a session, and with it all its refresh tokens.
 pub async fn revoke(tx: &PublicTx, id: Uuid, now: OffsetDateTime) -> Result<()> {
     tx.execute(
         "UPDATE sessions SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1",
@@ -101,7 +101,7 @@ pub async fn revoke(tx: &PublicTx, id: Uuid, now: OffsetDateTime) -> Result<()> 
     Ok(())
 }
 
-/// Whether a session is there and has not been ended.
+/// Returns whether a session exists and has not ended.
 pub async fn is_open(tx: &PublicTx, id: Uuid) -> Result<bool> {
     let row = tx
         .query_opt("SELECT id FROM sessions WHERE id = $1 AND revoked_at IS NULL", &[&id])
@@ -110,7 +110,7 @@ pub async fn is_open(tx: &PublicTx, id: Uuid) -> Result<bool> {
     Ok(row.is_some())
 }
 
-/// Ends all sessions of a user; tells how many there were.
+/// Ends all sessions of a user and returns their number.
 pub async fn revoke_all(tx: &PublicTx, user: UserId, now: OffsetDateTime) -> Result<u64> {
     tx.execute(
         "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL",
@@ -120,7 +120,7 @@ pub async fn revoke_all(tx: &PublicTx, user: UserId, now: OffsetDateTime) -> Res
     .during("end sessions")
 }
 
-/// Forgets the sessions of a user whose every refresh token has run out.
+/// Deletes the sessions of a user whose refresh tokens have all expired.
 pub async fn delete_expired(tx: &PublicTx, user: UserId, now: OffsetDateTime) -> Result<()> {
     tx.execute(
         "DELETE FROM sessions s
@@ -129,15 +129,15 @@ pub async fn delete_expired(tx: &PublicTx, user: UserId, now: OffsetDateTime) ->
         &[&user, &now],
     )
     .await
-    .during("forget old sessions")?;
+    .during("delete expired sessions")?;
     Ok(())
 }
 
-/// How many sessions can still be refreshed.
+/// Counts the sessions that can still be refreshed.
 pub async fn count(tx: &PublicTx, now: OffsetDateTime) -> Result<i64> {
     let row = tx
         .query_one(
-            "SELECT count(*)
+            "SELECT count(*) AS total
                FROM sessions s
               WHERE s.revoked_at IS NULL
                 AND EXISTS (SELECT FROM refresh_tokens r WHERE r.session_id = s.id AND r.expires_at > $1)",
@@ -145,5 +145,5 @@ pub async fn count(tx: &PublicTx, now: OffsetDateTime) -> Result<i64> {
         )
         .await
         .during("count sessions")?;
-    Ok(row.get(0))
+    Ok(row.get("total"))
 }

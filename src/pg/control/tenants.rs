@@ -1,19 +1,53 @@
 //! Statements on `public.tenants`.
+//!
+//! A row is read as a [`Tenant`] or, with everything that the control plane keeps, as a [`TenantRecord`].
+//! Both read columns by name, through one [`from_row`]. Requests read a [`Tenant`], because a record's settings
+//! may take 64 KB.
 
+use serde_json::Value;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::domain::error::{Conflict, Error, Result};
-use crate::domain::names::{Email, Slug, TenantId, TenantName, UserId};
-use crate::domain::tenant::{Tenant, TenantStatus};
+use crate::domain::names::{Email, ExternalId, Slug, TenantId, UserId};
+use crate::domain::page::Window;
+use crate::domain::profile::Document;
+use crate::domain::tenant::{Tenant, TenantRecord, TenantStatus};
 use crate::migrations::MigrationSet;
 use crate::pg::error::{During, Failure};
 use crate::pg::scope::PublicTx;
+use crate::pg::{Param, Row};
 
-/// The database that a new tenant's schema is made in; there is one so far.
+/// The database in which a new tenant's schema is created; there is one so far.
 pub(in crate::pg) const CLUSTER: &str = "default";
 
-/// The number of the main tenant, which Databunker's clients work in when they name none.
+/// The number of the main tenant, in which Databunker's clients work when they name none.
 pub const MAIN_NUMBER: i64 = 1;
+
+/// The columns of a [`Tenant`], of the table `tenants` under the name `t`.
+pub(in crate::pg) const COLUMNS: &str =
+    "t.id, t.number, t.slug, t.name, t.org, t.status, t.created_at";
+
+/// The columns that a [`TenantRecord`] has beside [`COLUMNS`].
+const RECORD_COLUMNS: &str = "t.contact_email, t.external_id, t.settings, t.revision, t.updated_at, \
+                              t.purge_after, t.restore_to, t.purge_started_at";
+
+/// Conditions on the tenants to list; `None` sets no condition.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// In this status.
+    pub status: Option<TenantStatus>,
+    /// With exactly this slug.
+    pub slug: Option<String>,
+    /// With exactly this name.
+    pub name: Option<String>,
+    /// Created at this time or later.
+    pub created_after: Option<OffsetDateTime>,
+    /// Created before this time.
+    pub created_before: Option<OffsetDateTime>,
+    /// With this text in the name or the slug, in any case.
+    pub q: Option<String>,
+}
 
 /// Writes a new tenant's row.
 ///
@@ -49,179 +83,244 @@ pub async fn insert(
     .map_err(slug_taken_or("insert tenant row"))
 }
 
-/// What is to change of a tenant's row; what is `None` stays.
-#[derive(Debug, Clone, Default)]
-pub struct Changes {
-    /// A new slug, and with it a new name where the dialect knows one word for both.
-    pub slug: Option<Slug>,
-    /// A new name.
-    pub name: Option<TenantName>,
-    /// A new organisation.
-    pub org: Option<String>,
-    /// A new contact address.
-    pub contact: Option<Email>,
-}
-
-/// Changes a tenant's row; tells whether there is one.
-///
-/// # Errors
-/// [`Conflict::SlugTaken`].
-pub async fn update(
-    tx: &PublicTx,
-    id: TenantId,
-    changes: &Changes,
-    now: OffsetDateTime,
-) -> Result<bool> {
-    let touched = tx
-        .execute(
-            "UPDATE tenants
-                SET slug = coalesce($2, slug), name = coalesce($3, name), org = coalesce($4, org),
-                    contact_email = coalesce($5, contact_email), revision = revision + 1,
-                    updated_at = $6
-              WHERE id = $1",
-            &[&id, &changes.slug, &changes.name, &changes.org, &changes.contact, &now],
-        )
-        .await
-        .map_err(slug_taken_or("update tenant row"))?;
-    Ok(touched == 1)
-}
-
-/// Removes a tenant's row, and with it its memberships and tokens; tells whether there was one.
-pub async fn delete(tx: &PublicTx, id: TenantId) -> Result<bool> {
-    Ok(tx.execute("DELETE FROM tenants WHERE id = $1", &[&id]).await.during("delete tenant row")?
-        == 1)
-}
-
-/// Holds a tenant's row until the transaction ends: it is not removed meanwhile, and nobody changes its members.
-/// Tells whether it is there.
-pub async fn hold(tx: &PublicTx, id: TenantId) -> Result<bool> {
-    let row = tx
-        .query_opt("SELECT id FROM tenants WHERE id = $1 FOR KEY SHARE", &[&id])
-        .await
-        .during("hold tenant row")?;
-    Ok(row.is_some())
-}
-
-/// Reads a tenant by number.
-pub async fn find_by_number(tx: &PublicTx, number: i64) -> Result<Option<Tenant>> {
-    let row = tx
-        .query_opt(
-            "SELECT id, number, slug, name, org, status, created_at FROM tenants WHERE number = $1",
-            &[&number],
-        )
-        .await
-        .during("read tenant row")?;
-    row.map(|row| from_row(&row)).transpose()
-}
-
-/// One page of all tenants by number, and how many there are.
-pub async fn page(tx: &PublicTx, offset: i64, limit: i64) -> Result<(i64, Vec<Tenant>)> {
-    let total = count(tx).await?;
-    let rows = tx
-        .query(
-            "SELECT id, number, slug, name, org, status, created_at
-               FROM tenants
-              ORDER BY number
-             OFFSET $1 LIMIT $2",
-            &[&offset, &limit],
-        )
-        .await
-        .during("list tenant rows")?;
-    Ok((total, rows.iter().map(from_row).collect::<Result<_>>()?))
-}
-
-fn slug_taken_or(during: &'static str) -> impl Fn(Failure) -> Error {
-    move |failure| {
-        if failure.violates("tenants_slug_key") {
-            Error::Conflict(Conflict::SlugTaken)
-        } else if failure.violates("tenants_number_key") {
-            // Only the main tenant's number is not fresh: another process makes it at the same moment.
-            Error::Conflict(Conflict::Concurrent)
-        } else {
-            failure.during(during)
-        }
-    }
-}
-
 /// Reads a tenant by id.
 pub async fn lookup(tx: &PublicTx, id: TenantId) -> Result<Option<Tenant>> {
-    let row = tx
-        .query_opt(
-            "SELECT id, number, slug, name, org, status, created_at FROM tenants WHERE id = $1",
-            &[&id],
-        )
-        .await
-        .during("read tenant row")?;
-    row.map(|row| from_row(&row)).transpose()
+    find(tx, "t.id = $1", &id).await
 }
 
 /// Reads a tenant by slug.
 pub async fn find_by_slug(tx: &PublicTx, slug: &Slug) -> Result<Option<Tenant>> {
-    let row = tx
-        .query_opt(
-            "SELECT id, number, slug, name, org, status, created_at FROM tenants WHERE slug = $1",
-            &[slug],
-        )
-        .await
-        .during("read tenant row")?;
-    row.map(|row| from_row(&row)).transpose()
+    find(tx, "t.slug = $1", slug).await
 }
 
-/// Reads all tenants but the main one, oldest first, or of these ids alone. The main tenant is where
-/// Databunker's clients work when they name none; it is nobody's customer.
+/// Reads a tenant by number.
+pub async fn find_by_number(tx: &PublicTx, number: i64) -> Result<Option<Tenant>> {
+    find(tx, "t.number = $1", &number).await
+}
+
+async fn find(tx: &PublicTx, condition: &str, value: &dyn Param) -> Result<Option<Tenant>> {
+    let sql = format!("SELECT {COLUMNS} FROM tenants t WHERE {condition}");
+    let row = tx.query_opt(&sql, &[value]).await.during("read tenant row")?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Reads a record by id.
+pub async fn lookup_record(tx: &PublicTx, id: TenantId) -> Result<Option<TenantRecord>> {
+    find_record(tx, "t.id = $1", &id).await
+}
+
+/// Reads a record by the id that the caller's own system gave it.
+pub async fn find_record_by_external_id(
+    tx: &PublicTx,
+    external_id: &ExternalId,
+) -> Result<Option<TenantRecord>> {
+    find_record(tx, "t.external_id = $1", external_id).await
+}
+
+/// Reads a record and locks its row until the transaction ends, so that other changes of it wait.
+pub async fn lock_record(tx: &PublicTx, id: TenantId) -> Result<Option<TenantRecord>> {
+    find_record(tx, "t.id = $1 FOR UPDATE", &id).await
+}
+
+async fn find_record(
+    tx: &PublicTx,
+    condition: &str,
+    value: &dyn Param,
+) -> Result<Option<TenantRecord>> {
+    let sql = format!("SELECT {COLUMNS}, {RECORD_COLUMNS} FROM tenants t WHERE {condition}");
+    let row = tx.query_opt(&sql, &[value]).await.during("read tenant record")?;
+    row.as_ref().map(record_from_row).transpose()
+}
+
+/// Reads all tenants except the main one, or only those with the given ids, oldest first. The main tenant serves
+/// Databunker's clients that name no tenant; it belongs to no customer.
 pub async fn list(tx: &PublicTx, only: Option<&[TenantId]>) -> Result<Vec<Tenant>> {
-    let only: Option<Vec<uuid::Uuid>> = only.map(|ids| ids.iter().map(|id| id.uuid()).collect());
-    let rows = tx
-        .query(
-            "SELECT id, number, slug, name, org, status, created_at
-               FROM tenants
-              WHERE number <> $2 AND ($1::uuid[] IS NULL OR id = ANY ($1))
-              ORDER BY created_at, id",
-            &[&only, &MAIN_NUMBER],
-        )
-        .await
-        .during("list tenant rows")?;
+    let sql = format!(
+        "SELECT {COLUMNS}
+           FROM tenants t
+          WHERE t.number <> $2 AND ($1::uuid[] IS NULL OR t.id = ANY ($1))
+          ORDER BY t.created_at, t.id"
+    );
+    let rows = tx.query(&sql, &[&uuids(only), &MAIN_NUMBER]).await.during("list tenant rows")?;
     rows.iter().map(from_row).collect()
 }
 
-/// Reads all tenants, the main one too, by number.
+/// Reads all tenants, the main one included, by number.
 pub async fn list_everywhere(tx: &PublicTx) -> Result<Vec<Tenant>> {
-    let rows = tx
-        .query(
-            "SELECT id, number, slug, name, org, status, created_at FROM tenants ORDER BY number",
-            &[],
-        )
-        .await
-        .during("list tenant rows")?;
+    let sql = format!("SELECT {COLUMNS} FROM tenants t ORDER BY t.number");
+    let rows = tx.query(&sql, &[]).await.during("list tenant rows")?;
     rows.iter().map(from_row).collect()
 }
 
-/// Reads the active tenants that a user is a member of, oldest first.
+/// Reads the active tenants of which a user is a member, oldest first.
 pub async fn list_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<Tenant>> {
-    let rows = tx
-        .query(
-            "SELECT t.id, t.number, t.slug, t.name, t.org, t.status, t.created_at
-               FROM tenants t
-               JOIN memberships m ON m.tenant_id = t.id
-              WHERE m.user_id = $1 AND t.status = 'active'
-              ORDER BY t.created_at, t.id",
-            &[&user],
-        )
-        .await
-        .during("list tenant rows of a user")?;
+    let sql = format!(
+        "SELECT {COLUMNS}
+           FROM tenants t
+           JOIN memberships m ON m.tenant_id = t.id
+          WHERE m.user_id = $1 AND t.status = 'active'
+          ORDER BY t.created_at, t.id"
+    );
+    let rows = tx.query(&sql, &[&user]).await.during("list tenant rows of a user")?;
     rows.iter().map(from_row).collect()
 }
 
-/// Whether a tenant is there, and not being deleted.
+/// Reads a page of all tenants by number, and counts all tenants.
+pub async fn page(tx: &PublicTx, offset: i64, limit: i64) -> Result<(i64, Vec<Tenant>)> {
+    let total = count(tx).await?;
+    let sql = format!("SELECT {COLUMNS} FROM tenants t ORDER BY t.number OFFSET $1 LIMIT $2");
+    let rows = tx.query(&sql, &[&offset, &limit]).await.during("list tenant rows")?;
+    Ok((total, rows.iter().map(from_row).collect::<Result<_>>()?))
+}
+
+/// Reads a page of the records, oldest first; only those with the given ids where ids are given.
+///
+/// The statement is planned with its values, so that an absent condition costs nothing. The index
+/// `tenants_created_at_idx` gives the sort order, and reading ends with the last row of the page.
+pub async fn list_records(
+    tx: &PublicTx,
+    only: Option<&[TenantId]>,
+    filter: &Filter,
+    window: &Window,
+) -> Result<Vec<TenantRecord>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, {RECORD_COLUMNS}
+           FROM tenants t
+          WHERE ($1::uuid[] IS NULL OR t.id = ANY ($1))
+            AND ($2::timestamptz IS NULL OR (t.created_at, t.id) > ($2, $3))
+            AND ($4::text IS NULL OR t.status = $4)
+            AND ($5::text IS NULL OR t.slug = $5)
+            AND ($6::text IS NULL OR t.name = $6)
+            AND ($7::timestamptz IS NULL OR t.created_at >= $7)
+            AND ($8::timestamptz IS NULL OR t.created_at < $8)
+            AND ($9::text IS NULL
+                 OR strpos(lower(t.name), lower($9)) > 0 OR strpos(t.slug, lower($9)) > 0)
+          ORDER BY t.created_at, t.id
+          LIMIT $10"
+    );
+    let rows = tx
+        .query(
+            &sql,
+            &[
+                &uuids(only),
+                &window.after.map(|cursor| cursor.at),
+                &window.after.map(|cursor| cursor.id),
+                &filter.status.map(TenantStatus::as_str),
+                &filter.slug,
+                &filter.name,
+                &filter.created_after,
+                &filter.created_before,
+                &filter.q,
+                &window.rows_to_read(),
+            ],
+        )
+        .await
+        .during("list tenant records")?;
+    rows.iter().map(record_from_row).collect()
+}
+
+/// Reads the deleted tenants whose grace period is over or whose purge was interrupted, longest due first.
+pub async fn list_due(tx: &PublicTx, now: OffsetDateTime, limit: i64) -> Result<Vec<TenantId>> {
+    let rows = tx
+        .query(
+            "SELECT id
+               FROM tenants
+              WHERE status = 'deleting' AND (purge_after <= $1 OR purge_started_at IS NOT NULL)
+              ORDER BY purge_after, id
+              LIMIT $2",
+            &[&now, &limit],
+        )
+        .await
+        .during("list due purges")?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+/// Counts all tenants.
+pub async fn count(tx: &PublicTx) -> Result<i64> {
+    let row = tx.query_one("SELECT count(*) AS total FROM tenants", &[]).await;
+    Ok(row.during("count tenants")?.get("total"))
+}
+
+/// Returns whether a tenant exists and is not being deleted.
 ///
 /// # Errors
 /// [`Failure`].
 pub async fn is_kept(tx: &PublicTx, id: TenantId) -> Result<bool, Failure> {
-    let sql = "SELECT EXISTS (SELECT FROM tenants WHERE id = $1 AND status <> 'deleting')";
-    Ok(tx.query_one(sql, &[&id]).await?.get(0))
+    let sql =
+        "SELECT EXISTS (SELECT FROM tenants WHERE id = $1 AND status <> 'deleting') AS is_kept";
+    Ok(tx.query_one(sql, &[&id]).await?.get("is_kept"))
 }
 
-/// Remembers what a tenant's schema turned out to be migrated to.
+/// Locks a tenant's row until the transaction ends, so that it is not removed and its members do not change.
+/// Returns whether the tenant exists.
+pub async fn hold(tx: &PublicTx, id: TenantId) -> Result<bool> {
+    let sql = "SELECT id FROM tenants WHERE id = $1 FOR KEY SHARE";
+    Ok(tx.query_opt(sql, &[&id]).await.during("lock tenant row")?.is_some())
+}
+
+/// Writes the slug, name, organisation, contact and settings of a record, and raises its revision.
+///
+/// # Errors
+/// [`Conflict::SlugTaken`].
+pub async fn update(tx: &PublicTx, record: &TenantRecord, now: OffsetDateTime) -> Result<()> {
+    let tenant = &record.tenant;
+    let touched = tx
+        .execute(
+            "UPDATE tenants
+                SET slug = $2, name = $3, org = $4, contact_email = $5, settings = $6,
+                    revision = revision + 1, updated_at = $7
+              WHERE id = $1",
+            &[
+                &tenant.id,
+                &tenant.slug,
+                &tenant.name,
+                &tenant.org,
+                &record.contact,
+                &record.settings,
+                &now,
+            ],
+        )
+        .await
+        .map_err(slug_taken_or("update tenant row"))?;
+    require_one(touched, "update tenant row")
+}
+
+/// Writes a tenant's status, and for a deletion when the purge is due and which status a restoration gives.
+pub async fn set_status(
+    tx: &PublicTx,
+    id: TenantId,
+    status: TenantStatus,
+    purge_after: Option<OffsetDateTime>,
+    restore_to: Option<TenantStatus>,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let touched = tx
+        .execute(
+            "UPDATE tenants
+                SET status = $2, purge_after = $3, restore_to = $4, revision = revision + 1,
+                    updated_at = $5
+              WHERE id = $1",
+            &[&id, &status.as_str(), &purge_after, &restore_to.map(TenantStatus::as_str), &now],
+        )
+        .await
+        .during("set tenant status")?;
+    require_one(touched, "set tenant status")
+}
+
+/// Records that a purge has begun. The revision stays, so that an interrupted purge can be requested again with
+/// the same precondition.
+pub async fn start_purge(tx: &PublicTx, id: TenantId, now: OffsetDateTime) -> Result<()> {
+    let touched = tx
+        .execute(
+            "UPDATE tenants SET purge_started_at = coalesce(purge_started_at, $2) WHERE id = $1",
+            &[&id, &now],
+        )
+        .await
+        .during("begin the purge of a tenant")?;
+    require_one(touched, "begin the purge of a tenant")
+}
+
+/// Records the version to which a tenant's schema is migrated.
 pub async fn set_migrated(
     tx: &PublicTx,
     id: TenantId,
@@ -238,33 +337,63 @@ pub async fn set_migrated(
         )
         .await
         .during("record the migration of a tenant")?;
-    if touched == 1 {
-        Ok(())
-    } else {
-        Err(Failure::RowCount.during("record the migration of a tenant"))
+    require_one(touched, "record the migration of a tenant")
+}
+
+/// Deletes a tenant's row, and with it its memberships and tokens. Returns whether the row existed.
+pub async fn delete(tx: &PublicTx, id: TenantId) -> Result<bool> {
+    Ok(tx.execute("DELETE FROM tenants WHERE id = $1", &[&id]).await.during("delete tenant row")?
+        == 1)
+}
+
+fn require_one(touched: u64, during: &'static str) -> Result<()> {
+    if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during(during)) }
+}
+
+fn slug_taken_or(during: &'static str) -> impl Fn(Failure) -> Error {
+    move |failure| {
+        if failure.violates("tenants_slug_key") {
+            Error::Conflict(Conflict::SlugTaken)
+        } else if failure.violates("tenants_number_key") {
+            // Only the main tenant's number is fixed: another process creates it at the same moment.
+            Error::Conflict(Conflict::Concurrent)
+        } else {
+            failure.during(during)
+        }
     }
 }
 
-/// How many tenants there are.
-pub async fn count(tx: &PublicTx) -> Result<i64> {
-    Ok(tx.query_one("SELECT count(*) FROM tenants", &[]).await.during("count tenants")?.get(0))
+fn uuids(ids: Option<&[TenantId]>) -> Option<Vec<Uuid>> {
+    ids.map(|ids| ids.iter().map(|id| id.uuid()).collect())
 }
 
-fn from_row(row: &crate::pg::Row) -> Result<Tenant> {
-    from_row_at(row, 0)
-}
-
-/// Reads a tenant off a row that holds `id, number, slug, name, org, status, created_at` from there on.
-pub(in crate::pg) fn from_row_at(row: &crate::pg::Row, first: usize) -> Result<Tenant> {
-    let status: &str = row.get(first + 5);
-    let status: TenantStatus = status.parse().map_err(|e| Error::internal("read tenant row", e))?;
+/// Reads a tenant from a row that holds [`COLUMNS`].
+pub(in crate::pg) fn from_row(row: &Row) -> Result<Tenant> {
     Ok(Tenant {
-        id: row.get(first),
-        number: row.get(first + 1),
-        slug: row.get(first + 2),
-        name: row.get(first + 3),
-        org: row.get(first + 4),
-        status,
-        created_at: row.get(first + 6),
+        id: row.get("id"),
+        number: row.get("number"),
+        slug: row.get("slug"),
+        name: row.get("name"),
+        org: row.get("org"),
+        status: status(row.get("status"))?,
+        created_at: row.get("created_at"),
     })
+}
+
+fn record_from_row(row: &Row) -> Result<TenantRecord> {
+    Ok(TenantRecord {
+        tenant: from_row(row)?,
+        contact: row.get("contact_email"),
+        external_id: row.get("external_id"),
+        settings: Document::stored(row.get::<_, Value>("settings")),
+        revision: row.get("revision"),
+        updated_at: row.get("updated_at"),
+        purge_after: row.get("purge_after"),
+        restore_to: row.get::<_, Option<&str>>("restore_to").map(status).transpose()?,
+        purge_started_at: row.get("purge_started_at"),
+    })
+}
+
+fn status(text: &str) -> Result<TenantStatus> {
+    text.parse().map_err(|e| Error::internal("read tenant row", e))
 }

@@ -6,7 +6,7 @@ use crate::domain::error::Result;
 use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
 
-/// Writes a new unlock's row, and forgets those that have run out.
+/// Inserts an unlock and deletes the expired ones.
 pub async fn insert(
     tx: &PublicTx,
     digest: &[u8],
@@ -16,7 +16,7 @@ pub async fn insert(
 ) -> Result<()> {
     tx.execute("DELETE FROM unlocks WHERE expires_at <= $1", &[&now])
         .await
-        .during("forget old unlocks")?;
+        .during("delete expired unlocks")?;
     tx.execute(
         "INSERT INTO unlocks (digest, holder, expires_at) VALUES ($1, $2, $3)",
         &[&digest, &holder, &expires_at],
@@ -26,8 +26,8 @@ pub async fn insert(
     Ok(())
 }
 
-/// Whether the holder took this unlock and it is still good.
-pub async fn is_good(
+/// Returns whether an unlock was issued to `holder` and has not expired.
+pub async fn is_valid(
     tx: PublicTx,
     digest: &[u8],
     holder: &str,

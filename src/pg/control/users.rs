@@ -10,17 +10,17 @@ use crate::domain::{Role, User};
 use crate::pg::error::{During, Failure};
 use crate::pg::scope::PublicTx;
 
-/// What a log-in needs to know of a user.
+/// A user with their password hash, for a log-in.
 pub struct Credentials {
-    /// Who.
+    /// User.
     pub user: User,
-    /// The stored hash; none for a user who cannot log in by password.
+    /// Stored hash; `None` for a user who cannot log in by password.
     pub password_hash: Option<String>,
 }
 
-/// Writes a new user's row, unless the address has one; tells whether it was written.
+/// Inserts a user unless the address has one, and returns whether it was inserted.
 ///
-/// Two at once with one address: the second waits for the first and then writes nothing.
+/// Of two concurrent inserts of one address the second waits for the first and then writes nothing.
 pub async fn insert_if_absent(
     tx: &PublicTx,
     user: &User,
@@ -48,16 +48,16 @@ pub async fn insert_if_absent(
     Ok(written == 1)
 }
 
-/// The id behind an address.
+/// Returns the id of the user with this address.
 pub async fn find_id_by_email(tx: &PublicTx, email: &Email) -> Result<Option<UserId>> {
     let row = tx
         .query_opt("SELECT id FROM users WHERE email = $1", &[email])
         .await
         .during("read user row")?;
-    Ok(row.map(|row| row.get(0)))
+    Ok(row.map(|row| row.get("id")))
 }
 
-/// What a log-in with this address needs to know.
+/// Returns the credentials of the user with this address.
 pub async fn find_credentials(tx: &PublicTx, email: &Email) -> Result<Option<Credentials>> {
     let row = tx
         .query_opt(
@@ -68,10 +68,13 @@ pub async fn find_credentials(tx: &PublicTx, email: &Email) -> Result<Option<Cre
         )
         .await
         .during("read user row")?;
-    row.map(|row| Ok(Credentials { user: from_row(&row)?, password_hash: row.get(5) })).transpose()
+    row.map(|row| {
+        Ok(Credentials { user: from_row(&row)?, password_hash: row.get("password_hash") })
+    })
+    .transpose()
 }
 
-/// Gives a user a password and a platform role; for the bootstrap admin.
+/// Sets a user's password and platform role; for the admin of the settings.
 pub async fn set_password_and_role(
     tx: &PublicTx,
     id: UserId,
@@ -88,18 +91,18 @@ pub async fn set_password_and_role(
     Ok(())
 }
 
-/// Reads a user's platform role, if they have one, and holds the user until the transaction ends: nobody
-/// changes them meanwhile, or makes them a member of anything. `None` where there is no such user.
+/// Reads a user's platform role, if they have one, and locks the user's row until the transaction ends, so that no
+/// other transaction changes the user or adds them to a tenant. `None` where the user does not exist.
 pub async fn lock_platform_role(tx: &PublicTx, id: UserId) -> Result<Option<Option<Role>>> {
     let row = tx
         .query_opt("SELECT platform_role FROM users WHERE id = $1 FOR UPDATE", &[&id])
         .await
         .during("lock user row")?;
-    row.map(|row| role(row.get(0))).transpose()
+    row.map(|row| role(row.get("platform_role"))).transpose()
 }
 
-/// Holds a user until the transaction ends, beside others who do the same: nobody changes them meanwhile.
-/// Tells whether they are there.
+/// Locks a user's row in share mode until the transaction ends, so that no other transaction changes it. Returns
+/// whether the user exists.
 pub async fn hold(tx: &PublicTx, id: UserId) -> Result<bool> {
     let row = tx
         .query_opt("SELECT id FROM users WHERE id = $1 FOR SHARE", &[&id])
@@ -108,7 +111,7 @@ pub async fn hold(tx: &PublicTx, id: UserId) -> Result<bool> {
     Ok(row.is_some())
 }
 
-/// Gives a user a password.
+/// Sets a user's password.
 pub async fn set_password(
     tx: &PublicTx,
     id: UserId,
@@ -125,7 +128,7 @@ pub async fn set_password(
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("set a password")) }
 }
 
-/// Replaces a stored hash, unless it was replaced meanwhile.
+/// Replaces a stored hash, unless another transaction has replaced it.
 pub async fn replace_hash(
     tx: &PublicTx,
     id: UserId,
@@ -142,17 +145,17 @@ pub async fn replace_hash(
     Ok(())
 }
 
-/// Reads a role that a column holds.
+/// Parses a role column.
 pub(in crate::pg) fn role(text: Option<&str>) -> Result<Option<Role>> {
     text.map(Role::from_str).transpose().map_err(|e| Error::internal("read a role", e))
 }
 
 fn from_row(row: &crate::pg::Row) -> Result<User> {
     Ok(User {
-        id: row.get(0),
-        email: row.get(1),
-        first_name: row.get(2),
-        last_name: row.get(3),
-        platform_role: role(row.get(4))?,
+        id: row.get("id"),
+        email: row.get("email"),
+        first_name: row.get("first_name"),
+        last_name: row.get("last_name"),
+        platform_role: role(row.get("platform_role"))?,
     })
 }

@@ -1,8 +1,8 @@
-//! Many profiles of a tenant at once: stored, deleted, searched and listed.
+//! Stores, deletes, searches and lists many profiles of a tenant at once.
 
 use std::collections::HashSet;
 
-use super::{Profile, Profiles, TRIES, author, one, require};
+use super::{Profile, Profiles, TRIES, author, invalid};
 use crate::auth::CallContext;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::TenantId;
@@ -11,15 +11,15 @@ use crate::domain::{Permission, Tenant};
 use crate::pg::During;
 use crate::pg::tenant::profiles;
 
-/// Most rows that a search gives.
+/// Most rows that a search returns.
 const SEARCH_LIMIT: i64 = 100;
 
 impl Profiles {
-    /// Stores many profiles with one lifetime: in one transaction, so that whoever is cut off has stored
-    /// none. Gives for each document, in their order, the profile or why it was not stored.
+    /// Stores many profiles with one lifetime, in one transaction, so that an interrupted call stores none. Returns for
+    /// each document, in order, the profile or the reason why it was not stored.
     ///
     /// # Errors
-    /// Those of the rights check and of the database, and then nothing is stored.
+    /// Those of the rights check and of the database; then nothing is stored.
     pub async fn create_many(
         &self,
         ctx: &CallContext,
@@ -27,51 +27,51 @@ impl Profiles {
         documents: Vec<Document>,
         lifetime: &Lifetime,
     ) -> Result<Vec<Result<Profile>>> {
-        require(ctx, Permission::WriteProfiles, tenant.id)?;
+        ctx.require_in(Permission::WriteProfiles, tenant.id)?;
         let expires_at = lifetime.expires_at(ctx.now);
-        let wishes: Vec<Result<(Profile, Keys)>> = documents
+        let requested: Vec<Result<(Profile, Keys)>> = documents
             .into_iter()
             .map(|document| {
-                let keys = document.keys().map_err(one)?;
+                let keys = document.keys().map_err(invalid)?;
                 let (id, lifetime) = (ProfileId::generate(), lifetime.clone());
                 Ok((Profile { id, document, version: 1, lifetime, expires_at }, keys))
             })
             .collect();
-        let good: Vec<(Profile, Keys)> =
-            wishes.iter().filter_map(|wish| wish.as_ref().ok().cloned()).collect();
+        let valid: Vec<(Profile, Keys)> =
+            requested.iter().filter_map(|new| new.as_ref().ok().cloned()).collect();
         profiles::delete_expired(self.open(tenant.id).await?, ctx.now).await?;
         let mut attempt = 1;
         let (written, taken) = loop {
-            match self.insert_many(ctx, tenant.id, &good).await {
+            match self.insert_many(ctx, tenant.id, &valid).await {
                 Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
                 outcome => break outcome?,
             }
         };
-        let outcome = |wish: Result<(Profile, Keys)>| {
-            let (profile, keys) = wish?;
+        let outcome = |new: Result<(Profile, Keys)>| {
+            let (profile, keys) = new?;
             if written.contains(&profile.id) {
                 return Ok(profile);
             }
             let taken = keys.iter().find(|key| taken.contains(key));
-            // Whoever had the key is gone again; whoever asked may ask again.
+            // The profile that had the key has been deleted since; the caller may try again.
             Err(Error::Conflict(
                 taken.map_or(Conflict::Concurrent, |(kind, _)| Conflict::KeyTaken(kind)),
             ))
         };
-        Ok(wishes.into_iter().map(outcome).collect())
+        Ok(requested.into_iter().map(outcome).collect())
     }
 
-    /// Writes the profiles whose keys are free, and tells which keys the others found taken.
+    /// Inserts the profiles whose keys are free. Returns their ids, and the keys of the others that are taken.
     async fn insert_many(
         &self,
         ctx: &CallContext,
         tenant: TenantId,
-        wishes: &[(Profile, Keys)],
+        new: &[(Profile, Keys)],
     ) -> Result<(HashSet<ProfileId>, HashSet<(KeyKind, String)>)> {
         let tx = self.open(tenant).await?;
         let written: HashSet<ProfileId> =
-            profiles::insert_many(&tx, wishes, &author(ctx)).await?.into_iter().collect();
-        let refused: Vec<&Keys> = wishes
+            profiles::insert_many(&tx, new, &author(ctx)).await?.into_iter().collect();
+        let refused: Vec<&Keys> = new
             .iter()
             .filter(|(profile, _)| !written.contains(&profile.id))
             .map(|(_, keys)| keys)
@@ -84,17 +84,17 @@ impl Profiles {
         Ok((written, taken))
     }
 
-    /// Deletes many profiles at once; who is unknown is passed over. Tells how many were there.
+    /// Deletes many profiles at once and returns their number; unknown identities are ignored.
     ///
     /// # Errors
-    /// Those of the rights check and of the database, and then nothing is deleted.
+    /// Those of the rights check and of the database; then nothing is deleted.
     pub async fn delete_many(
         &self,
         ctx: &CallContext,
         tenant: &Tenant,
         identities: &[Identity],
     ) -> Result<usize> {
-        require(ctx, Permission::WriteProfiles, tenant.id)?;
+        ctx.require_in(Permission::WriteProfiles, tenant.id)?;
         let mut attempt = 1;
         loop {
             let tx = self.open(tenant.id).await?;
@@ -105,7 +105,7 @@ impl Profiles {
         }
     }
 
-    /// Finds the profiles that a text is part of, a hundred at most, and tells how many there are.
+    /// Returns the profiles that contain a text, at most a hundred, and the number of all matches.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -115,11 +115,11 @@ impl Profiles {
         tenant: &Tenant,
         text: &str,
     ) -> Result<(i64, Vec<Profile>)> {
-        require(ctx, Permission::BulkProfiles, tenant.id)?;
+        ctx.require_in(Permission::BulkProfiles, tenant.id)?;
         profiles::search(self.open(tenant.id).await?, text, ctx.now, SEARCH_LIMIT).await
     }
 
-    /// Finds the profiles behind some identities; who is unknown is left out.
+    /// Returns the profiles with some identities; unknown identities are ignored.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -129,11 +129,11 @@ impl Profiles {
         tenant: &Tenant,
         identities: &[Identity],
     ) -> Result<Vec<Profile>> {
-        require(ctx, Permission::BulkProfiles, tenant.id)?;
+        ctx.require_in(Permission::BulkProfiles, tenant.id)?;
         profiles::find_all(self.open(tenant.id).await?, identities, ctx.now).await
     }
 
-    /// One page of all profiles, oldest first, and how many there are.
+    /// Returns a page of all profiles, oldest first, and their total number.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -144,7 +144,7 @@ impl Profiles {
         offset: i64,
         limit: i64,
     ) -> Result<(i64, Vec<Profile>)> {
-        require(ctx, Permission::BulkProfiles, tenant.id)?;
+        ctx.require_in(Permission::BulkProfiles, tenant.id)?;
         profiles::list(self.open(tenant.id).await?, ctx.now, offset, limit).await
     }
 }

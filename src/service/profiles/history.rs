@@ -1,8 +1,8 @@
-//! What profiles were, version by version, and what happened to them.
+//! Reads the versions of profiles and their audit events.
 
 use uuid::Uuid;
 
-use super::{Event, Profile, Profiles, Version, require};
+use super::{Event, Profile, Profiles, Version};
 use crate::auth::CallContext;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::profile::Identity;
@@ -10,7 +10,7 @@ use crate::domain::{Permission, Tenant};
 use crate::pg::tenant::profiles;
 
 impl Profiles {
-    /// Reads a profile as it was in one of its versions.
+    /// Returns one version of a profile.
     ///
     /// # Errors
     /// [`Noun::Profile`] not found, also where it has no such version.
@@ -28,7 +28,7 @@ impl Profiles {
         Ok(Profile { document, version, ..profile })
     }
 
-    /// The versions of a profile, oldest first.
+    /// Returns the versions of a profile, oldest first.
     ///
     /// # Errors
     /// [`Noun::Profile`] not found.
@@ -42,7 +42,7 @@ impl Profiles {
         profiles::list_versions(self.open(tenant.id).await?, profile.id).await
     }
 
-    /// One page of what happened to a profile, newest first, and how much there is.
+    /// Returns a page of a profile's events, newest first, and their total number.
     ///
     /// # Errors
     /// [`Noun::Profile`] not found.
@@ -54,9 +54,9 @@ impl Profiles {
         offset: i64,
         limit: i64,
     ) -> Result<(i64, Vec<Event>)> {
-        require(ctx, Permission::ViewAudit, tenant.id)?;
+        ctx.require_in(Permission::ViewAudit, tenant.id)?;
         let id = match identity {
-            // By its id the story of a deleted profile can still be told.
+            // The events of a deleted profile can still be read by its id.
             Identity::Id(id) => *id,
             Identity::Key(..) => self.read(ctx, tenant, identity).await?.id,
         };
@@ -65,12 +65,12 @@ impl Profiles {
         if total == 0 { Err(Error::NotFound(Noun::Profile)) } else { Ok((total, events)) }
     }
 
-    /// One thing that happened to a profile.
+    /// Returns one event of a profile.
     ///
     /// # Errors
     /// [`Noun::AuditEvent`] not found.
     pub async fn event(&self, ctx: &CallContext, tenant: &Tenant, id: Uuid) -> Result<Event> {
-        require(ctx, Permission::ViewAudit, tenant.id)?;
+        ctx.require_in(Permission::ViewAudit, tenant.id)?;
         let found = profiles::find_event(self.open(tenant.id).await?, id).await?;
         found.ok_or(Error::NotFound(Noun::AuditEvent))
     }

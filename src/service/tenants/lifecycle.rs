@@ -1,36 +1,37 @@
-//! Moves tenants through their lives: suspended and resumed, deleted and restored, purged in the end.
+//! Moves tenants between statuses: suspends and resumes, deletes and restores, and finally purges them.
 //!
-//! A move holds the tenant's row, so that of two at once the second sees what the first did, and its audit
-//! event is in the same transaction. Nothing remembers a tenant's status outside of its row: from the moment
-//! of the commit every process refuses to enter a tenant that is not active.
+//! A move locks the tenant's row, so that of two concurrent moves the second sees the result of the first, and
+//! it writes its audit event in the same transaction. No process caches a tenant's status: from the commit on,
+//! every process refuses to enter a tenant that is not active.
 //!
 //! A deleted tenant is kept for a grace period. A purge takes several transactions, because one alone might
-//! need more locks than the server has: a first one notes that it began, each further one drops a few
-//! tables, the last one drops the schema and the role together with the row, and leaves the audit record.
-//! Until then the tenant is `deleting`, so a purge that broke off is taken up by whoever comes next:
-//! the background task of any process, or another call. Two at once take turns and do no harm.
+//! need more locks than the server has: the first records that the purge began, each further one drops a few
+//! tables, the last one drops the schema and the role together with the row, and writes the audit event.
+//! Until then the tenant is `deleting`, so an interrupted purge is continued by the next call or by the
+//! background task of any process. Two concurrent purges of one tenant take turns and do no harm.
 
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
+use super::registry::Expected;
+use super::{TenantRef, locate, lock};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
 use crate::domain::Permission;
-use crate::domain::error::{Conflict, Error, Noun, Result};
+use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::domain::tenant::{Move, Tenant, TenantRecord, TenantStatus};
+use crate::pg::control::footprint;
 use crate::pg::control::tenants::{self, MAIN_NUMBER};
-use crate::pg::control::{footprint, tenant_records};
-use crate::pg::{Db, During, schema};
+use crate::pg::{Db, During, PublicTx, schema};
 use crate::service::audit::note;
-use crate::service::tenants::registry::{self, Expected};
 
-pub use crate::pg::control::footprint::Belongings;
+pub use crate::pg::control::footprint::Footprint;
 
-/// How many purges are taken up in one go; the next go comes soon.
+/// How many purges one run of the background task carries out; the next run comes soon.
 const PURGES_AT_ONCE: i64 = 100;
 
-/// Moves tenants through their lives.
+/// Moves tenants between statuses.
 #[derive(Clone)]
 pub struct Lifecycle {
     db: Db,
@@ -38,169 +39,164 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Works through `db`; a deleted tenant is kept for `grace`.
+    /// Creates the service on `db`; a deleted tenant is kept for `grace`.
     #[must_use]
     pub fn new(db: Db, grace: Duration) -> Self {
         Self { db, grace }
     }
 
-    /// Makes an active tenant answer nothing until it is resumed.
+    /// Suspends an active tenant: it answers nothing until it is resumed.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found, [`Conflict::IllegalMove`], or a revision that is not current.
+    /// [`Error::NotFound`], [`Conflict::IllegalMove`], or a revision that is not current.
     pub async fn suspend(
         &self,
         ctx: &CallContext,
-        named: &str,
+        which: &TenantRef,
         expected: &Expected,
     ) -> Result<TenantRecord> {
         let reach = ctx.reach(Permission::UpdateTenant)?;
-        self.shift(ctx, &reach, named, expected, Move::Suspend).await
+        self.shift(ctx, &reach, which, expected, Move::Suspend).await
     }
 
-    /// Makes a suspended tenant answer again.
+    /// Makes a suspended tenant active.
     ///
     /// # Errors
     /// As [`Lifecycle::suspend`].
     pub async fn resume(
         &self,
         ctx: &CallContext,
-        named: &str,
+        which: &TenantRef,
         expected: &Expected,
     ) -> Result<TenantRecord> {
         let reach = ctx.reach(Permission::UpdateTenant)?;
-        self.shift(ctx, &reach, named, expected, Move::Resume).await
+        self.shift(ctx, &reach, which, expected, Move::Resume).await
     }
 
-    /// A tenant and what it holds, for whoever is about to delete or to purge it.
+    /// Returns a tenant and how much it holds, for a caller who is about to delete or to purge it.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found.
-    pub async fn read_belongings(
+    /// [`Error::NotFound`].
+    pub async fn read_footprint(
         &self,
         ctx: &CallContext,
-        named: &str,
-    ) -> Result<(TenantRecord, Belongings)> {
+        which: &TenantRef,
+    ) -> Result<(TenantRecord, Footprint)> {
         let reach = ctx.reach(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("count what a tenant holds")?;
-        let record = registry::locate(&tx, &reach, named).await?;
-        let belongings = footprint::count(&tx, record.tenant.id).await?;
-        Ok((record, belongings))
+        let record = locate(&tx, &reach, which).await?;
+        let footprint = footprint::count(&tx, record.tenant.id).await?;
+        Ok((record, footprint))
     }
 
-    /// Makes a tenant answer nothing, and be purged when the grace period ends.
+    /// Deletes a tenant: it answers nothing, and is purged when the grace period ends.
     ///
     /// # Errors
     /// As [`Lifecycle::suspend`], and [`Conflict::MainTenant`].
     pub async fn delete(
         &self,
         ctx: &CallContext,
-        named: &str,
+        which: &TenantRef,
         expected: &Expected,
     ) -> Result<TenantRecord> {
         let reach = ctx.reach(Permission::DeleteTenant)?;
-        self.shift(ctx, &reach, named, expected, Move::Delete).await
+        self.shift(ctx, &reach, which, expected, Move::Delete).await
     }
 
-    /// Brings a deleted tenant back as what it was, active or suspended.
+    /// Gives a deleted tenant the status that it had before, active or suspended.
     ///
     /// # Errors
-    /// As [`Lifecycle::suspend`], and [`Conflict::GraceOver`] or [`Conflict::PurgeStarted`] where it comes
-    /// too late.
+    /// As [`Lifecycle::suspend`], and [`Conflict::GraceOver`] or [`Conflict::PurgeStarted`] when it is too
+    /// late.
     pub async fn restore(
         &self,
         ctx: &CallContext,
-        named: &str,
+        which: &TenantRef,
         expected: &Expected,
     ) -> Result<TenantRecord> {
         let reach = ctx.reach(Permission::DeleteTenant)?;
-        self.shift(ctx, &reach, named, expected, Move::Restore).await
+        self.shift(ctx, &reach, which, expected, Move::Restore).await
     }
 
-    /// Destroys a deleted tenant now, whatever is left of its grace period. Broken off, it can be asked
-    /// for again in the same words.
+    /// Purges a deleted tenant now, before its grace period ends. After an interruption the same call
+    /// continues.
     ///
     /// # Errors
-    /// As [`Lifecycle::suspend`]; [`Conflict::Concurrent`] where somebody inside the tenant does not let go.
-    pub async fn purge(&self, ctx: &CallContext, named: &str, expected: &Expected) -> Result<()> {
+    /// As [`Lifecycle::suspend`]; [`Conflict::Concurrent`] where a transaction inside the tenant does not end.
+    pub async fn purge(
+        &self,
+        ctx: &CallContext,
+        which: &TenantRef,
+        expected: &Expected,
+    ) -> Result<()> {
         let reach = ctx.reach(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("begin the purge of a tenant")?;
-        let record = registry::lock(&tx, &reach, named).await?;
+        let record = lock(&tx, &reach, which).await?;
         expected.check(&record)?;
         if record.tenant.status != TenantStatus::Deleting {
             return Err(Error::Conflict(Conflict::IllegalMove(record.tenant.status)));
         }
-        tenant_records::start_purge(&tx, record.tenant.id, ctx.now).await?;
-        tx.commit().await.during("begin the purge of a tenant")?;
-        self.finish_purge(ctx, record.tenant.id).await
+        self.purge_locked(ctx, tx, record.tenant.id).await
     }
 
-    /// Deletes and purges a tenant at once, for a dialect that knows no grace. Broken off, it leaves a
-    /// tenant that answers nothing, and is taken up by the next call or by the background task.
+    /// Deletes and purges a tenant at once, for a dialect without a grace period. After an interruption the
+    /// tenant answers nothing, and the next call or the background task continues.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found, [`Conflict::MainTenant`], [`Conflict::Concurrent`].
+    /// [`Error::NotFound`], [`Conflict::MainTenant`], [`Conflict::Concurrent`].
     pub async fn remove(&self, ctx: &CallContext, id: TenantId) -> Result<()> {
         let reach = ctx.reach(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("delete tenant")?;
-        let record = tenant_records::lock(&tx, id)
-            .await?
-            .filter(|_| reach.covers(id))
-            .ok_or(Error::NotFound(Noun::Tenant))?;
-        require_not_main(&record.tenant)?;
+        let record = lock(&tx, &reach, &TenantRef::Id(id)).await?;
         if record.tenant.status != TenantStatus::Deleting {
-            let (status, details) = (TenantStatus::Deleting, json!({ "slug": record.tenant.slug }));
-            let restore_to = Some(record.tenant.status);
-            tenant_records::set_status(&tx, id, status, Some(ctx.now), restore_to, ctx.now).await?;
-            note(&tx, ctx, "tenant.delete", id, details).await?;
+            shift_locked(&tx, ctx, record, Move::Delete, Duration::ZERO).await?;
         }
-        tenant_records::start_purge(&tx, id, ctx.now).await?;
-        tx.commit().await.during("delete tenant")?;
-        self.finish_purge(ctx, id).await
+        self.purge_locked(ctx, tx, id).await
     }
 
-    /// Purges every deleted tenant whose grace period is over and every one whose purge broke off; tells
-    /// how many are gone. One that cannot be purged now is logged and left for the next time.
+    /// Purges every deleted tenant whose grace period is over and every one whose purge was interrupted.
+    /// Returns how many were purged. A tenant that cannot be purged now is logged and left for the next run.
     ///
     /// # Errors
-    /// Those of the rights check, and of the database where not even the list can be read.
+    /// Those of the rights check, and of the database when the list cannot be read.
     pub async fn purge_due(&self, ctx: &CallContext) -> Result<usize> {
         ctx.require(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("list due purges")?;
-        let due = tenant_records::list_due(&tx, ctx.now, PURGES_AT_ONCE).await?;
+        let due = tenants::list_due(&tx, ctx.now, PURGES_AT_ONCE).await?;
         drop(tx);
-        let mut gone = 0;
+        let mut purged = 0;
         for id in due {
             match self.purge_if_due(ctx, id).await {
-                Ok(true) => gone += 1,
+                Ok(true) => purged += 1,
                 Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(tenant.id = %id, error = %error.chain(), "could not purge a tenant now");
                 }
             }
         }
-        Ok(gone)
+        Ok(purged)
     }
 
-    /// Looks again with the row held: it may have been restored since it was listed, or be somebody else's.
+    /// Checks again under the row's lock: the tenant may have been restored or purged since it was listed.
     async fn purge_if_due(&self, ctx: &CallContext, id: TenantId) -> Result<bool> {
         let tx = self.db.public().await.during("begin the purge of a tenant")?;
-        let Some(record) = tenant_records::lock(&tx, id).await? else { return Ok(false) };
+        let Some(record) = tenants::lock_record(&tx, id).await? else { return Ok(false) };
         if !is_due(&record, ctx.now) {
             return Ok(false);
         }
-        tenant_records::start_purge(&tx, id, ctx.now).await?;
-        tx.commit().await.during("begin the purge of a tenant")?;
-        self.finish_purge(ctx, id).await.map(|()| true)
+        self.purge_locked(ctx, tx, id).await.map(|()| true)
     }
 
-    async fn finish_purge(&self, ctx: &CallContext, id: TenantId) -> Result<()> {
+    /// Purges a tenant whose row `tx` has locked.
+    async fn purge_locked(&self, ctx: &CallContext, tx: PublicTx, id: TenantId) -> Result<()> {
+        tenants::start_purge(&tx, id, ctx.now).await?;
+        tx.commit().await.during("begin the purge of a tenant")?;
         while self.purge_some(ctx, id).await? {}
         Ok(())
     }
 
-    /// One transaction of a purge; tells whether there is more to do. Takes the schema's lock before the
-    /// row, as a migration does, so that neither waits for the other in a circle.
+    /// Runs one transaction of a purge and returns whether there is more to do. Takes the schema's lock before
+    /// the row's, as a migration does, so that the two cannot deadlock.
     async fn purge_some(&self, ctx: &CallContext, id: TenantId) -> Result<bool> {
         let tx = self.db.public().await.during("purge tenant")?;
         let schema = SchemaName::of(id);
@@ -208,8 +204,8 @@ impl Lifecycle {
             tx.commit().await.during("purge tenant")?;
             return Ok(true);
         }
-        let Some(record) = tenant_records::lock(&tx, id).await? else {
-            return Ok(false); // somebody else did the last step
+        let Some(record) = tenants::lock_record(&tx, id).await? else {
+            return Ok(false); // another process did the last step
         };
         schema::drop(&tx, &schema, self.db.rules()).await.during("drop tenant schema")?;
         tenants::delete(&tx, id).await?;
@@ -227,36 +223,49 @@ impl Lifecycle {
         &self,
         ctx: &CallContext,
         reach: &Reach,
-        named: &str,
+        which: &TenantRef,
         expected: &Expected,
         step: Move,
     ) -> Result<TenantRecord> {
         let tx = self.db.public().await.during("move a tenant")?;
-        let record = registry::lock(&tx, reach, named).await?;
+        let record = lock(&tx, reach, which).await?;
         expected.check(&record)?;
-        if step == Move::Delete {
-            require_not_main(&record.tenant)?;
-        }
-        let status = record.status_after(step, ctx.now).map_err(Error::Conflict)?;
-        let is_deletion = status == TenantStatus::Deleting;
-        let purge_after = is_deletion.then(|| ctx.now + self.grace);
-        let restore_to = is_deletion.then_some(record.tenant.status);
-        let id = record.tenant.id;
-        tenant_records::set_status(&tx, id, status, purge_after, restore_to, ctx.now).await?;
-        let details = json!({
-            "slug": record.tenant.slug, "from": record.tenant.status.as_str(), "to": status.as_str(),
-        });
-        note(&tx, ctx, action(step), id, details).await?;
+        let moved = shift_locked(&tx, ctx, record, step, self.grace).await?;
         tx.commit().await.during("move a tenant")?;
-        Ok(TenantRecord {
-            tenant: Tenant { status, ..record.tenant },
-            purge_after,
-            restore_to,
-            revision: record.revision + 1,
-            updated_at: ctx.now,
-            ..record
-        })
+        Ok(moved)
     }
+}
+
+/// Moves a tenant whose row `tx` has locked; a deleted one is due for its purge after `grace`.
+async fn shift_locked(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    record: TenantRecord,
+    step: Move,
+    grace: Duration,
+) -> Result<TenantRecord> {
+    if step == Move::Delete {
+        require_not_main(&record.tenant)?;
+    }
+    let before = record.tenant.status;
+    let status = record.status_after(step, ctx.now).map_err(Error::Conflict)?;
+    let is_deletion = status == TenantStatus::Deleting;
+    let purge_after = is_deletion.then(|| ctx.now + grace);
+    let restore_to = is_deletion.then_some(before);
+    let id = record.tenant.id;
+    tenants::set_status(tx, id, status, purge_after, restore_to, ctx.now).await?;
+    let details = json!({
+        "slug": record.tenant.slug, "from": before.as_str(), "to": status.as_str(),
+    });
+    note(tx, ctx, action(step), id, details).await?;
+    Ok(TenantRecord {
+        tenant: Tenant { status, ..record.tenant },
+        purge_after,
+        restore_to,
+        revision: record.revision + 1,
+        updated_at: ctx.now,
+        ..record
+    })
 }
 
 fn is_due(record: &TenantRecord, now: OffsetDateTime) -> bool {

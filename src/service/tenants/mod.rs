@@ -1,23 +1,24 @@
-//! Reads tenants, for those who may.
+//! Reads tenants: as a request enters one, as a list, and as records with everything that the control plane
+//! keeps.
+//!
+//! [`registry`] creates and changes tenants, [`lifecycle`] suspends, deletes and purges them. A caller who may
+//! view only some tenants sees only those: any other is not found, whether or not it exists.
 
 pub mod lifecycle;
 pub mod registry;
 
-use serde_json::json;
-
-use super::Lifecycle;
-use super::audit::note;
 use crate::auth::context::Reach;
 use crate::auth::{CallContext, Principal};
-use crate::domain::error::{AuthProblem, Error, Noun, Result};
-use crate::domain::names::{Slug, TenantId};
-use crate::domain::tenant::TenantStatus;
+use crate::domain::error::{Conflict, Error, Noun, Result};
+use crate::domain::names::{ExternalId, Slug, TenantId};
+use crate::domain::page::{Cursor, Page, Window};
+use crate::domain::tenant::{TenantRecord, TenantStatus};
 use crate::domain::{Permission, Tenant};
 use crate::pg::control::tenants;
 use crate::pg::{Db, During, PublicTx};
 
 pub use crate::pg::TenantTx;
-pub use crate::pg::control::tenants::{Changes, MAIN_NUMBER};
+pub use crate::pg::control::tenants::{Filter, MAIN_NUMBER};
 
 /// Reads tenants.
 #[derive(Clone)]
@@ -34,34 +35,32 @@ pub enum TenantRef {
     Slug(Slug),
     /// By its number.
     Number(i64),
+    /// By its id or its slug. Where a text is the id of one tenant and the slug of another, the id counts.
+    IdOrSlug(String),
 }
 
 impl Tenants {
-    /// Reads through `db`.
+    /// Creates the service on `db`.
     #[must_use]
     pub fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// The tenants that the caller may view, oldest first: all of them, or for the admin of some tenants
-    /// those.
+    /// Returns all tenants that the caller may view, oldest first, except the main tenant.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
     pub async fn list(&self, ctx: &CallContext) -> Result<Vec<Tenant>> {
         let reach = ctx.reach(Permission::ViewTenants)?;
         let tx = self.db.public().await.during("list tenants")?;
-        match &reach {
-            Reach::Everything => tenants::list(&tx, None).await,
-            Reach::Tenants(ids) => tenants::list(&tx, Some(ids)).await,
-        }
+        tenants::list(&tx, reach.limits()).await
     }
 
-    /// The active tenants that the calling user is a member of, oldest first. A token that is bound to a
-    /// tenant has that one.
+    /// Returns the active tenants of which the calling user is a member, oldest first. A token that is bound to a
+    /// tenant gets that tenant.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] for nobody.
+    /// [`Error::Unauthenticated`] without a credential.
     pub async fn list_mine(&self, ctx: &CallContext) -> Result<Vec<Tenant>> {
         ctx.require_authenticated()?;
         let tx = self.db.public().await.during("list a caller's tenants")?;
@@ -79,49 +78,7 @@ impl Tenants {
         }
     }
 
-    /// One tenant that the caller may view.
-    ///
-    /// # Errors
-    /// [`Noun::Tenant`] not found, also where it exists and the caller may not know.
-    pub async fn read(&self, ctx: &CallContext, which: &TenantRef) -> Result<Tenant> {
-        let reach = ctx.reach(Permission::ViewTenants)?;
-        let tenant = self.find(which).await?.ok_or(Error::NotFound(Noun::Tenant))?;
-        match reach {
-            Reach::Tenants(ids) if !ids.contains(&tenant.id) => Err(Error::NotFound(Noun::Tenant)),
-            Reach::Everything | Reach::Tenants(_) => Ok(tenant),
-        }
-    }
-
-    /// The tenant that a request wants to work in, if the caller may enter it and it answers.
-    ///
-    /// To a stranger a tenant that exists and one that does not look the same.
-    ///
-    /// # Errors
-    /// [`Error::Unauthenticated`] for nobody, [`Noun::Tenant`] not found otherwise.
-    pub async fn enter(&self, ctx: &CallContext, which: &TenantRef) -> Result<Tenant> {
-        if ctx.principal == Principal::Anonymous {
-            return Err(Error::Unauthenticated(AuthProblem::Missing));
-        }
-        let tenant = self.find(which).await?.ok_or(Error::NotFound(Noun::Tenant))?;
-        if ctx.principal.may_enter(tenant.id) && tenant.status == TenantStatus::Active {
-            Ok(tenant)
-        } else {
-            Err(Error::NotFound(Noun::Tenant))
-        }
-    }
-
-    /// A transaction inside the tenant that a request wants to work in, and which that is; see
-    /// [`Tenants::enter`].
-    ///
-    /// # Errors
-    /// Those of [`Tenants::enter`] and of the database.
-    pub async fn open(&self, ctx: &CallContext, which: &TenantRef) -> Result<(TenantId, TenantTx)> {
-        let tenant = self.enter(ctx, which).await?;
-        let tx = self.db.tenant(tenant.id).await.during("open a tenant transaction")?;
-        Ok((tenant.id, tx))
-    }
-
-    /// One page of all tenants by number, the main one too, and how many there are.
+    /// Returns a page of all tenants by number, the main one included, and their total number.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -136,48 +93,160 @@ impl Tenants {
         tenants::page(&tx, offset, limit).await
     }
 
-    /// Changes a tenant's row. A new slug holds at once, in every process: nothing remembers the old one.
+    /// Returns a page of the records that the caller may view, oldest first.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found, [`Conflict::SlugTaken`](crate::domain::error::Conflict::SlugTaken).
-    pub async fn update(&self, ctx: &CallContext, id: TenantId, changes: &Changes) -> Result<()> {
+    /// Those of the rights check and of the database.
+    pub async fn list_records(
+        &self,
+        ctx: &CallContext,
+        filter: &Filter,
+        window: &Window,
+    ) -> Result<Page<TenantRecord>> {
+        let reach = ctx.reach(Permission::ViewTenants)?;
+        let tx = self.db.public().await.during("list tenant records")?;
+        let rows = tenants::list_records(&tx, reach.limits(), filter, window).await?;
+        Ok(Page::cut(rows, window, |record| Cursor {
+            at: record.tenant.created_at,
+            id: record.tenant.id.uuid(),
+        }))
+    }
+
+    /// Returns a tenant that the caller may view.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`] not found, also where it exists and the caller may not view it.
+    pub async fn read(&self, ctx: &CallContext, which: &TenantRef) -> Result<Tenant> {
+        let reach = ctx.reach(Permission::ViewTenants)?;
+        let found = self.find_unauthorized(which).await?;
+        found.filter(|tenant| reach.covers(tenant.id)).ok_or(Error::NotFound(Noun::Tenant))
+    }
+
+    /// Returns the record of a tenant that the caller may view.
+    ///
+    /// # Errors
+    /// As [`Tenants::read`].
+    pub async fn read_record(&self, ctx: &CallContext, which: &TenantRef) -> Result<TenantRecord> {
+        let reach = ctx.reach(Permission::ViewTenants)?;
+        let tx = self.db.public().await.during("read tenant record")?;
+        locate(&tx, &reach, which).await
+    }
+
+    /// Returns the record of the tenant to which the caller's own system gave this id.
+    ///
+    /// # Errors
+    /// As [`Tenants::read`].
+    pub async fn read_by_external_id(
+        &self,
+        ctx: &CallContext,
+        external_id: &ExternalId,
+    ) -> Result<TenantRecord> {
+        let reach = ctx.reach(Permission::ViewTenants)?;
+        let tx = self.db.public().await.during("read tenant record")?;
+        let found = tenants::find_record_by_external_id(&tx, external_id).await?;
+        found.filter(|record| reach.covers(record.tenant.id)).ok_or(Error::NotFound(Noun::Tenant))
+    }
+
+    /// Returns the tenant in which a request works, if it is active and the caller may enter it.
+    ///
+    /// A caller who may not enter a tenant cannot tell whether it exists.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] without a credential, otherwise [`Noun::Tenant`] not found.
+    pub async fn enter(&self, ctx: &CallContext, which: &TenantRef) -> Result<Tenant> {
         ctx.require_authenticated()?;
-        if !ctx.principal.may_in(Permission::UpdateTenant, id) {
-            return Err(Error::missing(Permission::UpdateTenant));
-        }
-        let tx = self.db.public().await.during("update tenant")?;
-        if !tenants::update(&tx, id, changes, ctx.now).await? {
-            return Err(Error::NotFound(Noun::Tenant));
-        }
-        let details = json!({ "slug": changes.slug, "name": changes.name });
-        note(&tx, ctx, "tenant.update", id, details).await?;
-        tx.commit().await.during("update tenant")
+        let found = self.find_unauthorized(which).await?;
+        found
+            .filter(|tenant| ctx.principal.may_enter(tenant.id))
+            .filter(|tenant| tenant.status == TenantStatus::Active)
+            .ok_or(Error::NotFound(Noun::Tenant))
     }
 
-    /// Removes a tenant for good and at once: its row, memberships, tokens, schema and role.
+    /// Opens a transaction inside the tenant in which a request works; see [`Tenants::enter`].
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found; [`Conflict::MainTenant`](crate::domain::error::Conflict::MainTenant).
-    pub async fn remove(&self, ctx: &CallContext, tenant: &Tenant) -> Result<()> {
-        ctx.require(Permission::DeleteTenant)?;
-        Lifecycle::new(self.db.clone(), time::Duration::ZERO).remove(ctx, tenant.id).await
+    /// Those of [`Tenants::enter`] and of the database.
+    pub async fn open(&self, ctx: &CallContext, which: &TenantRef) -> Result<(TenantId, TenantTx)> {
+        let tenant = self.enter(ctx, which).await?;
+        let tx = self.db.tenant(tenant.id).await.during("open a tenant transaction")?;
+        Ok((tenant.id, tx))
     }
 
-    /// Finds a tenant, whoever asks; what may be done with it is for the caller's next step to check.
-    pub(crate) async fn find(&self, which: &TenantRef) -> Result<Option<Tenant>> {
+    /// Returns a tenant without a rights check. Databunker's dialect needs the tenant's id before it can check
+    /// whether the caller may work there.
+    pub(crate) async fn find_unauthorized(&self, which: &TenantRef) -> Result<Option<Tenant>> {
         let tx = self.db.public().await.during("read tenant row")?;
-        match which {
-            TenantRef::Id(id) => tenants::lookup(&tx, *id).await,
-            TenantRef::Slug(slug) => tenants::find_by_slug(&tx, slug).await,
-            TenantRef::Number(number) => tenants::find_by_number(&tx, *number).await,
+        find(&tx, which).await
+    }
+}
+
+/// Returns the tenant that a request names.
+pub(in crate::service) async fn find(tx: &PublicTx, which: &TenantRef) -> Result<Option<Tenant>> {
+    match which {
+        TenantRef::Id(id) => tenants::lookup(tx, *id).await,
+        TenantRef::Slug(slug) => tenants::find_by_slug(tx, slug).await,
+        TenantRef::Number(number) => tenants::find_by_number(tx, *number).await,
+        TenantRef::IdOrSlug(text) => {
+            if let Ok(id) = text.parse()
+                && let Some(tenant) = tenants::lookup(tx, TenantId::new(id)).await?
+            {
+                return Ok(Some(tenant));
+            }
+            match Slug::parse(text) {
+                Ok(slug) => tenants::find_by_slug(tx, &slug).await,
+                Err(_no_slug) => Ok(None),
+            }
         }
     }
 }
 
-/// Refuses where there is no such tenant, or none that answers.
+/// Returns the id of the tenant that a request names.
+///
+/// # Errors
+/// [`Noun::Tenant`] not found, also where it exists outside of `reach`.
+pub(in crate::service) async fn locate_id(
+    tx: &PublicTx,
+    reach: &Reach,
+    which: &TenantRef,
+) -> Result<TenantId> {
+    let found = find(tx, which).await?.map(|tenant| tenant.id);
+    found.filter(|id| reach.covers(*id)).ok_or(Error::NotFound(Noun::Tenant))
+}
+
+/// Returns the record of the tenant that a request names.
+///
+/// # Errors
+/// As [`locate_id`].
+async fn locate(tx: &PublicTx, reach: &Reach, which: &TenantRef) -> Result<TenantRecord> {
+    let id = locate_id(tx, reach, which).await?;
+    tenants::lookup_record(tx, id).await?.ok_or(Error::NotFound(Noun::Tenant))
+}
+
+/// Returns the record of the tenant that a request names and locks its row until the transaction ends.
+///
+/// # Errors
+/// As [`locate_id`].
+pub(in crate::service) async fn lock(
+    tx: &PublicTx,
+    reach: &Reach,
+    which: &TenantRef,
+) -> Result<TenantRecord> {
+    let id = locate_id(tx, reach, which).await?;
+    tenants::lock_record(tx, id).await?.ok_or(Error::NotFound(Noun::Tenant))
+}
+
+/// Refuses a tenant that does not exist or is not active.
 pub(in crate::service) async fn require_active(tx: &PublicTx, tenant: TenantId) -> Result<()> {
     match tenants::lookup(tx, tenant).await? {
         Some(Tenant { status: TenantStatus::Active, .. }) => Ok(()),
         Some(_) | None => Err(Error::NotFound(Noun::Tenant)),
+    }
+}
+
+/// Refuses to change a tenant that is being deleted: it has to be restored first.
+pub(in crate::service) fn require_kept(record: &TenantRecord) -> Result<()> {
+    match record.tenant.status {
+        TenantStatus::Active | TenantStatus::Suspended => Ok(()),
+        TenantStatus::Deleting => Err(Error::Conflict(Conflict::TenantNotActive)),
     }
 }

@@ -174,6 +174,7 @@ pub(super) fn changes(mut body: Fields) -> Result<Changes> {
         name: not_null(&mut body, "name", TenantName::parse),
         slug: not_null(&mut body, "slug", Slug::parse),
         settings: body.value_or_null("settings"),
+        ..Changes::default()
     };
     body.finish(Some(changes))
 }

@@ -11,7 +11,6 @@ use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::catalog::history::{self, History};
 use crate::pg::catalog::inventory::{self, Holder, House};
 use crate::pg::catalog::{self, Fingerprint, Object};
-use crate::pg::control::tenants;
 use crate::pg::rules::Isolation;
 use crate::pg::schema::reference::{self, Reference};
 use crate::pg::{During, PublicTx, locks};
@@ -20,7 +19,7 @@ use crate::service::doctor::diff::compare;
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy, Report, Subject};
 use crate::service::doctor::{Doctor, Wish};
 use crate::service::fleet;
-use crate::service::tenants::TenantRef;
+use crate::service::tenants;
 
 /// Schemas of a second look, whose locks one transaction holds.
 const LOOKED_AT_ONCE: usize = 50;
@@ -85,12 +84,7 @@ impl<'a> Exam<'a> {
         let tx = self.public().await?;
         let mut ids = Vec::new();
         for tenant in &wish.tenants {
-            let found = match tenant {
-                TenantRef::Id(id) => tenants::lookup(&tx, *id).await?,
-                TenantRef::Slug(slug) => tenants::find_by_slug(&tx, slug).await?,
-                TenantRef::Number(number) => tenants::find_by_number(&tx, *number).await?,
-            };
-            ids.push(found.ok_or(Error::NotFound(Noun::Tenant))?.id);
+            ids.push(tenants::find(&tx, tenant).await?.ok_or(Error::NotFound(Noun::Tenant))?.id);
         }
         Ok(Some(ids))
     }
