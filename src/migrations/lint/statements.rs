@@ -177,31 +177,38 @@ fn alter_operation(linter: &mut Linter<'_>, table: &str, operation: &AlterTableO
         }
         AlterTableOperation::RenameTable { .. } => linter.report(Rule::Rename, line),
         AlterTableOperation::AlterColumn { column_name, op } => {
-            let at = column_name.span.start.line;
-            match op {
-                AlterColumnOperation::SetDataType { .. } => {
-                    linter.report(Rule::AlterColumnType, at);
-                }
-                AlterColumnOperation::SetNotNull => {
-                    let column = folded(column_name);
-                    let is_known =
-                        linter.state.not_null.iter().any(|((of, _), (checked, is_valid))| {
-                            of == table && *checked == column && *is_valid
-                        });
-                    if !is_known {
-                        linter.report(Rule::SetNotNull, at);
-                    }
-                }
-                AlterColumnOperation::AddGenerated { .. } => linter.report(Rule::Sequence, at),
-                AlterColumnOperation::DropNotNull
-                | AlterColumnOperation::SetDefault { .. }
-                | AlterColumnOperation::DropDefault => {}
-            }
+            alter_column(linter, table, column_name, op);
         }
         AlterTableOperation::SetLogged | AlterTableOperation::SetUnlogged => {
             linter.report(Rule::TableRewrite, line);
         }
         _ => {}
+    }
+}
+
+/// Checks the change of a column in a table that the file has not created.
+fn alter_column(
+    linter: &mut Linter<'_>,
+    table: &str,
+    name: &Ident,
+    operation: &AlterColumnOperation,
+) {
+    let line = name.span.start.line;
+    match operation {
+        AlterColumnOperation::SetDataType { .. } => linter.report(Rule::AlterColumnType, line),
+        AlterColumnOperation::SetNotNull => {
+            let column = folded(name);
+            let is_known = linter.state.not_null.iter().any(|((of, _), (checked, is_valid))| {
+                of == table && *checked == column && *is_valid
+            });
+            if !is_known {
+                linter.report(Rule::SetNotNull, line);
+            }
+        }
+        AlterColumnOperation::AddGenerated { .. } => linter.report(Rule::Sequence, line),
+        AlterColumnOperation::DropNotNull
+        | AlterColumnOperation::SetDefault { .. }
+        | AlterColumnOperation::DropDefault => {}
     }
 }
 
