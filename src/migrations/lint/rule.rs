@@ -165,7 +165,7 @@ rules! {
         "REFRESH MATERIALIZED VIEW blocks reads of the view until it is done",
         "give it a unique index and refresh it CONCURRENTLY";
     NotChecked = "not-checked", Unchecked,
-        "the statement could not be parsed, so no rule was checked",
+        "this check does not support the statement, so no rule was applied",
         "review it by the other rules, and allow it";
     BadAllow = "bad-allow", Unchecked,
         "the allowance covers no finding: the rule is unknown, the reason is missing, or there is no such finding",
