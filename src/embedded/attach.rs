@@ -1,4 +1,4 @@
-//! Finds a server to work on for one command: the one that another process keeps, or one started here.
+//! Connects one command to a server: the server that another process keeps running, or one that it starts itself.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,13 +11,13 @@ use crate::embedded::{
     EmbeddedError, LOCK_POLL, LOCK_TIMEOUT, SUPERUSER, Server, Settings, binaries, blocking,
 };
 
-/// How to connect to the server that another process of ours keeps on this data dir, if one is ready: so
-/// that the command line works beside `serve`.
+/// Returns how to connect to the server that another Rowhouse process runs on this data dir, if that server is
+/// ready. The command line uses it to work beside `serve`.
 #[must_use]
 pub fn running(data_dir: &Path, database: &str) -> Option<Config> {
     let text = std::fs::read_to_string(data_dir.join("postgres").join("postmaster.pid")).ok()?;
-    // Line 4 is the port, line 5 the folder of the socket, line 8 what the server is doing (PostgreSQL,
-    // src/include/utils/pidfile.h). One that is starting or stopping refuses us.
+    // Line 4 is the port, line 5 the folder of the socket, line 8 the server's status (PostgreSQL,
+    // src/include/utils/pidfile.h). A server that is starting or stopping refuses connections.
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let (port, socket_dir) = (lines.get(3)?.parse().ok()?, *lines.get(4)?);
     if *lines.get(7)? != "ready" {
@@ -31,16 +31,16 @@ pub fn running(data_dir: &Path, database: &str) -> Option<Config> {
     Some(config)
 }
 
-/// Whose server a command works on.
+/// The server that a command uses, by the process that started it.
 #[derive(Debug)]
 pub enum ServerHandle {
-    /// Its own, to be stopped by it. [`Server::stop`] waits for the guests that came meanwhile.
+    /// Started by this process, which must stop it. [`Server::stop`] waits for other processes that use it.
     Own(Box<Server>),
-    /// Another process's, which keeps it running until this is dropped.
+    /// Started by another process, which keeps it running until this lock is dropped.
     Other(UsageLock),
 }
 
-/// How to connect to the server that another process keeps on this data dir, or to one started here.
+/// Attaches to the server that another process runs on this data dir, or starts one; returns how to connect.
 ///
 /// # Errors
 /// Those of [`Server::start`].
@@ -49,16 +49,16 @@ pub async fn attach_or_start(
     database: &str,
 ) -> Result<(Config, ServerHandle), EmbeddedError> {
     if !has_cluster(&settings.data_dir) {
-        // Before anything is created, as in a start.
+        // Before anything is created, as in `Server::start`.
         let (named, cluster) = (settings.bin_dir.clone(), Paths::cluster_in(&settings.data_dir));
         blocking(move || binaries::find(named.as_deref(), &cluster)).await?;
     }
     let begin = Instant::now();
     loop {
-        // The place first: a server that is seen running then stays.
+        // The usage lock comes first: a server that is found running after that keeps running.
         let (data_dir, lock) = Paths::open_lock(&settings.data_dir)?;
         let usage = UsageLock::acquire(&data_dir).await?;
-        // One that is just being started may be ready before its database is.
+        // A server that is being started may accept connections before its database exists.
         let is_starting = !usage_lock::acquired(lock.try_lock_shared(), &data_dir)?;
         if !is_starting {
             if let Some(config) = running(&data_dir, database) {
@@ -74,14 +74,14 @@ pub async fn attach_or_start(
                             ServerHandle::Own(Box::new(server)),
                         ));
                     }
-                    // A `serve` was starting one at the same moment.
+                    // Another process started a server at the same moment.
                     Err(EmbeddedError::AlreadyRunning { .. }) if begin.elapsed() < LOCK_TIMEOUT => {
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
-        // Another process is starting one, or stopping it.
+        // Another process is starting or stopping the server.
         if begin.elapsed() > LOCK_TIMEOUT {
             return Err(EmbeddedError::Busy { data_dir });
         }
@@ -89,7 +89,7 @@ pub async fn attach_or_start(
     }
 }
 
-/// Whether a data dir has data in it, be its server running or not.
+/// Whether a data dir holds a cluster, whether or not its server is running.
 #[must_use]
 pub fn has_cluster(data_dir: &Path) -> bool {
     Paths::cluster_in(data_dir).join("PG_VERSION").exists()

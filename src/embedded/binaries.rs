@@ -1,9 +1,9 @@
-//! Finds the programs of a PostgreSQL server on this machine, and says how to get them.
+//! Finds the programs of a PostgreSQL server on this machine, or names the command that installs them.
 //!
-//! A folder that was named is taken or refused, never searched past. Otherwise PATH comes first
-//! (whoever put a server there meant it), then the folders of the distributions, newest version
-//! first. Data that exists already decides the major version: after an upgrade of the system the old
-//! programs are often still there, and only they can read it.
+//! A folder from the settings is used or refused; no other folder is then searched. Otherwise PATH comes
+//! first (an operator put that server there on purpose), then the folders of the distributions, newest
+//! version first. An existing cluster decides the major version: after an upgrade of the system the old
+//! programs are often still installed, and only they can read the data.
 
 use std::{
     ffi::OsStr,
@@ -15,10 +15,11 @@ use std::{
 use crate::embedded::EmbeddedError;
 use crate::embedded::error::Context;
 
-/// Our SQL is written for 15 to 18; before 15 every role might create tables in `public`.
+/// The oldest supported major version; the SQL is written for 15 to 18. Before 15 every role could create tables
+/// in `public`.
 const OLDEST_MAJOR: u32 = 15;
 
-/// Where versions live side by side: the parent, what comes before the number, what comes after it.
+/// Folders that hold several versions side by side: the parent, the prefix of the version number, the subfolder.
 const VERSIONED_FOLDERS: &[(&str, &str, &str)] = &[
     ("/usr/lib/postgresql", "", "bin"),          // Debian, Ubuntu
     ("/usr", "pgsql-", "bin"),                   // Fedora and RHEL, from postgresql.org
@@ -32,12 +33,12 @@ const VERSIONED_FOLDERS: &[(&str, &str, &str)] = &[
     ("/Library/PostgreSQL", "", "bin"),          // EDB's installer
 ];
 
-/// Where one version lives alone.
+/// Folders that hold a single version.
 const PLAIN_FOLDERS: &[&str] =
     &["/usr/bin", "/usr/local/bin", "/usr/local/pgsql/bin", "/opt/homebrew/bin", "/opt/local/bin"];
 
-/// What installs a server: the package manager, its command, whether it wants root. The system's own
-/// come before Homebrew, which may sit beside them.
+/// Package managers: the program, the command that installs a server, whether it needs root. The system's own
+/// come before Homebrew, which may be installed beside them.
 const PACKAGE_MANAGERS: &[(&str, &str, bool)] = &[
     #[cfg(target_os = "macos")]
     ("brew", "brew install postgresql@17", false),
@@ -57,7 +58,7 @@ const PACKAGE_MANAGERS: &[(&str, &str, bool)] = &[
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Binaries {
     pub(super) folder: PathBuf,
-    /// As the server names it: `15.18`, `18beta1`.
+    /// As `postgres --version` prints it: `15.18`, `18beta1`.
     pub(super) version: String,
     pub(super) major: u32,
 }
@@ -67,29 +68,29 @@ impl Binaries {
         self.folder.join(name)
     }
 
-    /// What to type for psql: short where the shell finds it, the full path where it does not.
+    /// The psql command: the bare name where PATH has it, otherwise the full path.
     pub(super) fn psql(&self) -> PathBuf {
         let on_path = on_path().any(|folder| folder.join("psql").is_file());
         let beside = self.program("psql");
         if on_path || !beside.is_file() { PathBuf::from("psql") } else { beside }
     }
 
-    /// The programs in one folder, if both are there and tell their version.
+    /// Returns the programs in one folder, if both are there and the version can be read.
     fn in_folder(folder: &Path) -> Option<Binaries> {
-        // PATH often holds links; the folder behind them has the rest, and names the version.
+        // PATH often holds links; the folder that they point to has the other programs and names the version.
         let real = fs::canonicalize(folder.join("postgres")).ok()?;
         let folder = real.parent().filter(|real| real.join("initdb").is_file()).unwrap_or(folder);
         if !folder.join("initdb").is_file() {
             return None;
         }
-        let said =
+        let output =
             Command::new(folder.join("postgres")).arg("--version").env_clear().output().ok()?;
-        let (version, major) = parse_version(&String::from_utf8_lossy(&said.stdout))?;
+        let (version, major) = parse_version(&String::from_utf8_lossy(&output.stdout))?;
         Some(Binaries { folder: folder.to_path_buf(), version, major })
     }
 }
 
-/// Finds programs that can serve the cluster, or make a new one.
+/// Finds programs that can run the existing cluster, or create a new one.
 pub(super) fn find(named: Option<&Path>, cluster: &Path) -> Result<Binaries, EmbeddedError> {
     match named {
         Some(folder) => {
@@ -129,7 +130,7 @@ fn find_among(
     })
 }
 
-/// The first fit one; failing that, the newest of the others, to name it.
+/// Returns the first suitable server; if there is none, the newest of the others, for the error.
 fn choose(
     found: impl Iterator<Item = Binaries>,
     made_by: Option<u32>,
@@ -148,7 +149,7 @@ fn choose(
     Err(newest)
 }
 
-/// The major version that made a cluster; nothing where there is none, or none that we may read.
+/// The major version that created a cluster; `None` if there is no cluster or it cannot be read.
 fn cluster_major(cluster: &Path) -> Option<u32> {
     fs::read_to_string(cluster.join("PG_VERSION")).ok()?.trim().parse().ok()
 }
@@ -190,7 +191,7 @@ fn parse_version(line: &str) -> Option<(String, u32)> {
     Some((version.to_owned(), major))
 }
 
-/// The one command that installs a server here, by the package manager that is here.
+/// Returns the command that installs a server on this machine, by its package manager.
 fn install_command(has: impl Fn(&str) -> bool) -> String {
     let (_, command, needs_root) =
         PACKAGE_MANAGERS.iter().find(|(program, ..)| has(program)).unwrap_or(&PACKAGE_MANAGERS[0]);
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_read_from_what_every_build_of_the_server_says() {
+    fn a_version_is_read_from_the_version_output_of_any_build() {
         let cases = [
             ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some(("15.18", 15))),
             ("postgres (PostgreSQL) 18beta1\n", Some(("18beta1", 18))),
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fit_server_is_chosen_and_the_data_decides_the_major_version() {
+    fn the_first_suitable_server_is_chosen_and_the_data_decides_the_major_version() {
         let found = || [server("14.2", 14), server("17.1", 17), server("15.3", 15)].into_iter();
         assert_eq!(choose(found(), None), Ok(server("17.1", 17)));
         assert_eq!(choose(found(), Some(15)), Ok(server("15.3", 15)));

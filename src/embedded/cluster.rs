@@ -1,4 +1,4 @@
-//! Makes the cluster, once and whole, and the command lines of the programs that work on it.
+//! Creates the cluster, and builds the command lines of `initdb` and `postgres`.
 
 use std::{
     ffi::OsString,
@@ -18,14 +18,14 @@ use crate::embedded::paths::{self, Paths};
 use crate::embedded::process::Process;
 use crate::embedded::{Durability, EmbeddedError, SUPERUSER, Settings, os};
 
-/// What initdb is still working on, followed by our process id.
+/// Prefix of the folder in which initdb works; our process id follows.
 const UNFINISHED: &str = "postgres.tmp-";
-/// How much of the log an error shows.
+/// How many lines of the log an error shows.
 const LOG_LINES: usize = 15;
-/// How much of the log is read for that; a line of the server's is rarely longer than a screen.
+/// How many bytes of the log are read for that; a log line is rarely longer than a screen.
 const LOG_BYTES: u64 = 16 * 1024;
 
-/// Everything that makes a commit cost time. Without it a crash may cost the whole cluster.
+/// Settings that make commits fast. With them a crash may destroy the whole cluster.
 const WITHOUT_DURABILITY: [&str; 6] = [
     "fsync=off",
     "synchronous_commit=off",
@@ -35,8 +35,8 @@ const WITHOUT_DURABILITY: [&str; 6] = [
     "autovacuum=off",
 ];
 
-/// Runs initdb where there is no cluster yet. The caller holds the lock, so whatever is unfinished
-/// was left by a start that was killed.
+/// Creates the cluster with initdb if there is none. The caller holds the lock, so an unfinished folder was left
+/// behind by a start that was killed.
 pub(super) async fn ensure(
     paths: &Paths,
     binaries: &Binaries,
@@ -48,7 +48,7 @@ pub(super) async fn ensure(
         return Ok(());
     }
     match fs::remove_dir(&paths.cluster) {
-        // An empty folder is no cluster and no loss.
+        // An empty folder holds nothing to lose.
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(_) => return Err(EmbeddedError::NotACluster { path: paths.cluster.clone() }),
@@ -66,15 +66,15 @@ pub(super) async fn ensure(
             log: paths.log_since(log_begin),
         });
     }
-    fs::rename(&unfinished, &paths.cluster).context("put in place", &paths.cluster)?;
+    fs::rename(&unfinished, &paths.cluster).context("rename into place", &paths.cluster)?;
     if durability == Durability::Full {
-        // initdb has synced the files; their new name is the folder's.
+        // initdb has synced the files; the rename is only durable once the folder is synced too.
         File::open(&paths.home).and_then(|home| home.sync_all()).context("sync", &paths.home)?;
     }
     Ok(())
 }
 
-/// Removes what an interrupted initdb has left.
+/// Removes the folders that an interrupted initdb left behind.
 fn sweep(home: &Path) -> Result<(), EmbeddedError> {
     for entry in fs::read_dir(home).context("read", home)?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -85,7 +85,7 @@ fn sweep(home: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-/// An initdb that has just lost its parent may write a few more files under our hands.
+/// Removes a folder. Retries, because an initdb that has just lost its parent may still write a few files.
 fn remove(path: &Path) -> std::io::Result<()> {
     const ATTEMPTS: usize = 20;
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
@@ -99,8 +99,8 @@ fn remove(path: &Path) -> std::io::Result<()> {
     fs::remove_dir_all(path)
 }
 
-/// A program that works on a folder: as the right account, with an environment that says nothing
-/// (neither PGPORT nor our secrets), writing to the log.
+/// Builds the command of a program that works on a data folder: with the right account, an empty environment
+/// (neither PGPORT nor our secrets are passed on) and the log as its output.
 fn command(
     program: &Path,
     folder: &Path,
@@ -109,9 +109,9 @@ fn command(
 ) -> Result<Command, EmbeddedError> {
     let mut command = Command::new(program);
     command.arg("-D").arg(folder).current_dir(folder).env_clear();
-    // Messages are read by us; and on macOS a server without a locale refuses to start.
+    // The code matches English messages; and on macOS a server without a locale refuses to start.
     command.env("LC_ALL", "C");
-    // initdb writes the zone into the settings: the same on every machine.
+    // initdb writes the time zone into the settings; this makes it the same on every machine.
     command.env("TZ", "UTC");
     let for_errors = log.try_clone().context("share", paths.log_file())?;
     command.stdin(Stdio::null()).stdout(log).stderr(for_errors);
@@ -135,8 +135,8 @@ fn initdb_command(
     Ok(command)
 }
 
-/// The command line of the server. All settings are on it, so that none lingers in the data dir from
-/// another start.
+/// Builds the server's command line. It holds all settings, so that none is left in the data dir from an
+/// earlier start.
 pub(super) fn server_command(
     paths: &Paths,
     binaries: &Binaries,
@@ -146,7 +146,7 @@ pub(super) fn server_command(
 ) -> Result<Command, EmbeddedError> {
     let mut command = command(&binaries.program("postgres"), &paths.cluster, paths, log)?;
     let address = if settings.listen_tcp.is_some() { "127.0.0.1" } else { "" };
-    // The value is a list of names: quotes keep a path with blanks or capitals in one piece.
+    // The value is a list of names: quotes protect a path with blanks or capitals.
     let mut socket_dir = OsString::from("unix_socket_directories=\"");
     socket_dir.push(paths.socket_dir.to_string_lossy().replace('"', "\"\""));
     socket_dir.push("\"");
@@ -167,7 +167,7 @@ pub(super) fn server_command(
     Ok(command)
 }
 
-/// The superuser's password for TCP, made at the first need.
+/// Reads the superuser's password for TCP, or creates it on first use.
 pub(super) fn password(paths: &Paths) -> Result<String, EmbeddedError> {
     let path = paths.password_file();
     if let Ok(text) = fs::read_to_string(&path)
@@ -183,7 +183,7 @@ pub(super) fn password(paths: &Paths) -> Result<String, EmbeddedError> {
     Ok(made)
 }
 
-/// Gives a role its password, as the verifier: the server's log may hold the statement.
+/// Sets a role's password. Sends the SCRAM verifier, because the server's log may contain the statement.
 pub(super) async fn set_password(
     client: &Client,
     role: &str,
@@ -195,7 +195,7 @@ pub(super) async fn set_password(
 }
 
 impl Paths {
-    /// The last lines of what was logged after a certain point.
+    /// Returns the last lines that were logged after this byte offset.
     pub(super) fn log_since(&self, begin: u64) -> String {
         let mut text = Vec::new();
         let read = File::open(self.log_file()).and_then(|mut log| {

@@ -1,7 +1,7 @@
-//! Says why the embedded server is not there, and what a person does about it.
+//! Errors of starting and stopping the embedded server.
 //!
-//! Every text is for whoever typed the command: it names the folder, the version or the process, and
-//! ends with a way out. Sources stay in the chain and are printed once, at the edge.
+//! Every message is for the operator who ran the command: it names the folder, the version or the process,
+//! and says what to do. Sources stay in the error chain and are printed once, where the error is reported.
 
 use std::{io, path::PathBuf};
 
@@ -14,16 +14,16 @@ pub enum EmbeddedError {
          or name a running database in DATABASE_URL"
     )]
     BinariesNotFound {
-        /// The one command that installs a server on this platform.
+        /// The command that installs a server on this machine.
         install: String,
     },
-    /// The folder that was named explicitly has no server in it.
+    /// The folder from the settings does not hold a server.
     #[error("{folder} does not hold the programs postgres and initdb: correct the setting, or leave it out to search", folder = folder.display())]
     BinariesNotThere {
         /// The folder from [`Settings::bin_dir`](crate::embedded::Settings::bin_dir).
         folder: PathBuf,
     },
-    /// Servers were found, and none is new enough.
+    /// Servers were found, but none is new enough.
     #[error(
         "the PostgreSQL {version} in {folder} is too old, 15 or newer is needed: install one with `{install}`, \
          or name a running database in DATABASE_URL",
@@ -34,30 +34,31 @@ pub enum EmbeddedError {
         version: String,
         /// Where it was found.
         folder: PathBuf,
-        /// The one command that installs a server on this platform.
+        /// The command that installs a server on this machine.
         install: String,
     },
-    /// The data was written by another major version, whose programs are not here.
+    /// The data was created by another major version, whose programs were not found.
     #[error(
-        "the data in {cluster} was made by PostgreSQL {made_by}, and the server in {folder} is {version}: \
+        "the data in {cluster} was created by PostgreSQL {made_by}, and the server in {folder} is {version}: \
          install PostgreSQL {made_by}, convert the data with pg_upgrade, \
-         or start afresh in another folder with ROWHOUSE_DATA_DIR",
+         or start anew in another folder with ROWHOUSE_DATA_DIR",
         cluster = cluster.display(), folder = folder.display()
     )]
     OtherMajorVersion {
         /// The data folder.
         cluster: PathBuf,
-        /// The major version that made it.
+        /// The major version that created it.
         made_by: u32,
         /// The version of the server found.
         version: String,
         /// Where that server was found.
         folder: PathBuf,
     },
-    /// A server is already at work on this data.
+    /// A server is already running on this data.
     #[error(
-        "a PostgreSQL server (process {pid}) is already running on {cluster}: stop the rowhouse that it belongs to \
-         (or, if that is gone, the server itself with `kill -INT {pid}`), or choose another folder with ROWHOUSE_DATA_DIR",
+        "a PostgreSQL server (process {pid}) is already running on {cluster}: stop the rowhouse process that started \
+         it (or, if that has ended, the server itself with `kill -INT {pid}`), \
+         or choose another folder with ROWHOUSE_DATA_DIR",
         cluster = cluster.display()
     )]
     AlreadyRunning {
@@ -66,22 +67,23 @@ pub enum EmbeddedError {
         /// The data folder.
         cluster: PathBuf,
     },
-    /// Another process has been starting a server here for as long as we were willing to wait.
+    /// Another process was still starting or stopping a server here when the timeout ended.
     #[error(
-        "another rowhouse is starting a server in {data_dir}: wait for it, or choose another folder with ROWHOUSE_DATA_DIR",
+        "another rowhouse process is starting or stopping a server in {data_dir}: wait for it, \
+         or choose another folder with ROWHOUSE_DATA_DIR",
         data_dir = data_dir.display()
     )]
     Busy {
-        /// The folder that both want.
+        /// The folder that both processes use.
         data_dir: PathBuf,
     },
-    /// The folder holds something, and it is no cluster.
+    /// The folder is not empty and does not hold a cluster.
     #[error("{path} is not a PostgreSQL data folder: move it away, or choose another folder with ROWHOUSE_DATA_DIR", path = path.display())]
     NotACluster {
         /// The folder.
         path: PathBuf,
     },
-    /// PostgreSQL only runs as the owner of its data, and that is somebody else.
+    /// PostgreSQL only runs as the owner of its data, which is another account.
     #[error(
         "{path} belongs to another account (uid {owner}): start as that account or as root, \
          or choose a folder of your own with ROWHOUSE_DATA_DIR",
@@ -93,88 +95,88 @@ pub enum EmbeddedError {
         /// Its owner.
         owner: u32,
     },
-    /// Started by root, and there is nobody to become.
+    /// Started by root, and there is no unprivileged account to run the server as.
     #[error(
         "PostgreSQL refuses to run as root, and there is no account `postgres` or `nobody` to run it as: create one with `useradd --system postgres`"
     )]
     NoAccount,
-    /// The unprivileged account cannot get to the data.
+    /// The unprivileged account cannot reach the data.
     #[error(
         "the account that runs PostgreSQL (uid {uid}) may not enter {blocked_by}: \
-         choose a folder that it can reach with ROWHOUSE_DATA_DIR, /var/lib/rowhouse say",
+         choose a folder that it can reach with ROWHOUSE_DATA_DIR, for example /var/lib/rowhouse",
         blocked_by = blocked_by.display()
     )]
     Unreachable {
         /// The account.
         uid: u32,
-        /// The first folder on the way that it may not enter.
+        /// The first folder of the path that it may not enter.
         blocked_by: PathBuf,
     },
-    /// No place for the socket.
-    #[error("{path} cannot hold the server's socket, it belongs to somebody else: remove it, or set TMPDIR to a short path of your own", path = path.display())]
+    /// The folder of the socket cannot be used.
+    #[error("{path} cannot hold the server's socket because it belongs to another account: remove it, or set TMPDIR to a short path of your own", path = path.display())]
     SocketDir {
         /// The folder.
         path: PathBuf,
     },
-    /// initdb did not make a cluster.
-    #[error("initdb failed ({status}); it said:\n{log}")]
+    /// initdb failed.
+    #[error("initdb failed ({status}); its output:\n{log}")]
     Initdb {
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// Its last lines.
+        /// Its last lines of output.
         log: String,
     },
-    /// The server ended before it answered.
+    /// The server exited before it answered.
     #[error(
-        "the PostgreSQL server ended while starting ({status}); the last lines of its log:\n{log}"
+        "the PostgreSQL server exited while starting ({status}); the last lines of its log:\n{log}"
     )]
     Exited {
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// Its last lines.
+        /// The last lines of its log.
         log: String,
     },
-    /// The server runs and does not answer.
+    /// The server is running but does not answer.
     #[error(
         "the PostgreSQL server did not answer within {seconds} s; the last lines of its log:\n{log}"
     )]
     NotReady {
-        /// How long we waited.
+        /// The timeout in seconds.
         seconds: u64,
-        /// Its last lines.
+        /// The last lines of its log.
         log: String,
     },
-    /// The server took neither the polite nor the firm signal.
+    /// The server ended neither after SIGINT nor after SIGQUIT.
     #[error(
-        "the PostgreSQL server (process {pid}) does not stop: look at it, and end it with `kill -KILL {pid}` as the last resort"
+        "the PostgreSQL server (process {pid}) does not stop: inspect it, and end it with `kill -KILL {pid}` as a last resort"
     )]
     DoesNotStop {
         /// Its process id.
         pid: u32,
     },
-    /// A statement that belongs to starting up failed.
+    /// A statement of the start failed.
     #[error("failed to {during}")]
     Query {
-        /// What we were doing, in the present tense.
+        /// The step that failed, as a verb phrase.
         during: &'static str,
-        /// What the server said.
+        /// The server's error.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// The operating system refused.
+    /// An I/O operation failed.
     #[error("failed to {during} {path}", path = path.display())]
     Io {
-        /// What we were doing, in the present tense.
+        /// The operation, as a verb phrase.
         during: &'static str,
-        /// What we did it to.
+        /// The path that it concerned.
         path: PathBuf,
-        /// What it said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// Adds what was being done, and to what, to an I/O error.
+/// Adds the operation and its path to an I/O error.
 pub(super) trait Context<T> {
     fn context(self, during: &'static str, path: impl Into<PathBuf>) -> Result<T, EmbeddedError>;
 }

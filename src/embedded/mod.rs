@@ -1,18 +1,24 @@
-//! Starts a PostgreSQL of our own from the system's server programs, and stops it with us.
+//! Starts a PostgreSQL server from the system's server programs, and stops it when this process ends.
 //!
-//! Owns one server process and its data under one folder. Promises that the data is either a whole
-//! cluster or none (initdb works beside its place and is renamed into it), that only one server runs
-//! on it, that nobody but this account (and root) reaches the socket, and that the server goes when
-//! we go, even when we are killed. Root may start it: the server then runs as an unprivileged account.
+//! Owns one server process and its data under one folder. Guarantees that the folder holds either a
+//! complete cluster or none (initdb works in a temporary folder, which is then renamed), that only one server
+//! runs on it, that only this account (and root) can reach the socket, and that the server stops when
+//! this process ends, even when it is killed. Root may start it: the server then runs as an unprivileged account.
 //!
-//! Knows nothing of tenants, roles or migrations: what it hands out is a superuser's connection to a
-//! database `rowhouse` that exists. On the socket everyone is trusted, the runtime login included,
-//! since the folder's rights have asked already; on TCP, opened only on request, a password decides.
+//! Knows nothing of tenants, roles or migrations: it offers a superuser's connection to an existing
+//! database `rowhouse`. On the socket every login is trusted, including the runtime login, because the
+//! folder's permissions already restrict access; on TCP, which is off by default, a password is required.
 //!
-//! The rooms: [`binaries`] finds programs, [`places`] folders and accounts, [`holder`] whoever was
-//! here before, [`guests`] whoever works on the server of another, [`reach`] one of the two servers to work
-//! on, [`cluster`] makes the data and the command lines, [`process`] keeps the child, [`quote`] prints for
-//! people, and [`os`] has the unsafe calls, all of them.
+//! The modules:
+//! - [`binaries`] finds the server's programs;
+//! - [`paths`] decides folders and accounts;
+//! - [`cluster`] creates the data and builds the command lines;
+//! - [`process`] owns the child process;
+//! - [`stale_server`] waits for a server that still runs on the data;
+//! - [`usage_lock`] keeps a server running while other processes use it;
+//! - [`attach`] connects a command to a running server, or starts one;
+//! - [`quote`] quotes for a shell and a URL;
+//! - [`os`] has all unsafe calls.
 
 mod attach;
 mod binaries;
@@ -47,50 +53,51 @@ use crate::embedded::usage_lock::{EphemeralMarker, ExclusiveLock};
 
 /// The superuser of the cluster.
 const SUPERUSER: &str = "rowhouse";
-/// The database that every start makes sure of.
+/// The database that a start creates if it is missing.
 const DATABASE: &str = "rowhouse";
-/// Names the socket when no TCP port does. No clash is possible: the folder is the server's own.
+/// The port in the socket's name when TCP is off. It cannot clash: the folder belongs to this server alone.
 const SOCKET_PORT: u16 = 5432;
-/// How often, and how soon, a start is tried again whose obstacle passes by.
+/// How often a start is tried that fails for a transient reason.
 const ATTEMPTS: usize = 10;
+/// The pause between two attempts.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
-/// A start takes 40 ms; a machine that swaps takes longer. Counted while the server says nothing at
-/// all: one that answers *starting up* is replaying its log, and may take what it needs.
+/// How long a server may stay silent while it starts. A start takes 40 ms, and longer on a machine that swaps. A
+/// server that answers *starting up* is replaying its log; that is not counted.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 const READY_POLL: Duration = Duration::from_millis(3);
-/// A start by another process holds the lock for a second, initdb included.
+/// How long to wait for another process's start, which holds the lock for about a second, initdb included.
 const LOCK_TIMEOUT: Duration = Duration::from_mins(1);
 const LOCK_POLL: Duration = Duration::from_millis(20);
-/// A fast shutdown writes a checkpoint; a large one on a slow disk is a matter of seconds.
+/// How long to wait for a fast shutdown. It writes a checkpoint, which takes seconds on a slow disk.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// An immediate one only has to end its processes.
+/// How long to wait for an immediate shutdown, which only ends the server's processes.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What to start and where.
+/// The settings of an embedded server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Our folder, `.rowhouse` say. The cluster lives in its subfolder `postgres`.
+    /// The data dir, for example `.rowhouse`. The cluster is in its subfolder `postgres`.
     pub data_dir: PathBuf,
-    /// The folder with `postgres` and `initdb`; without it we search.
+    /// The folder with `postgres` and `initdb`; `None` searches for them.
     pub bin_dir: Option<PathBuf>,
-    /// What a crash may cost.
+    /// What a crash may lose.
     pub durability: Durability,
-    /// Listens on 127.0.0.1 too; 0 picks a free port. Without it there is only the unix socket.
+    /// The TCP port on 127.0.0.1; 0 picks a free one. `None` listens on the unix socket alone.
     pub listen_tcp: Option<u16>,
-    /// The ceiling for connections, those of superusers included.
+    /// The maximum number of connections, those reserved for superusers included.
     pub max_connections: u16,
 }
 
-/// What a crash may cost.
+/// What a crash may lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Nothing that was committed.
+    /// Nothing that was committed: PostgreSQL's default.
     Full,
-    /// Everything: for tests, whose data nobody misses.
+    /// The whole cluster. For tests, whose data is not needed afterwards.
     None,
 }
 
-/// A running server. Dropped, it is told to stop; [`Server::stop`] also waits for it.
+/// A running server. Dropping it sends a stop signal; [`Server::stop`] also waits until it has stopped.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
@@ -98,11 +105,11 @@ pub struct Server {
     binaries: Binaries,
     port: u16,
     tcp: Option<Tcp>,
-    /// Where it was started for one command.
+    /// Set if the server was started for one command.
     ephemeral: Option<EphemeralMarker>,
 }
 
-/// How the server is reached from outside its folder.
+/// How to connect over TCP.
 struct Tcp {
     port: u16,
     password: String,
@@ -115,22 +122,22 @@ impl std::fmt::Debug for Tcp {
 }
 
 impl Server {
-    /// Starts a server on the data dir, making the cluster and the database if they are not there,
-    /// and returns when it answers.
+    /// Starts a server on the data dir, and returns when it accepts queries. Creates the cluster and the database
+    /// if they do not exist.
     ///
     /// # Errors
-    /// Each says what to do about it. [`EmbeddedError::BinariesNotFound`] and
-    /// [`EmbeddedError::AlreadyRunning`] are the ones that users meet.
+    /// Each message says what to do. [`EmbeddedError::BinariesNotFound`] and
+    /// [`EmbeddedError::AlreadyRunning`] are the common ones.
     pub async fn start(settings: &Settings) -> Result<Server, EmbeddedError> {
         let begin = Instant::now();
-        // Before anything is created: without programs there shall be no trace of us.
-        let looked_for = Paths::cluster_in(&settings.data_dir);
+        // Before anything is created: without the programs, no folder is left behind.
+        let cluster = Paths::cluster_in(&settings.data_dir);
         let named = settings.bin_dir.clone();
-        let binaries = blocking(move || binaries::find(named.as_deref(), &looked_for)).await?;
+        let binaries = blocking(move || binaries::find(named.as_deref(), &cluster)).await?;
 
         let (data_dir, lock) = Paths::open_lock(&settings.data_dir)?;
-        take(&lock, &data_dir).await?;
-        let paths = Paths::settle(data_dir, settings)?;
+        acquire_start_lock(&lock, &data_dir).await?;
+        let paths = Paths::resolve(data_dir, settings)?;
         stale_server::wait_until_free(&paths.cluster).await?;
         stale_server::free_socket(&paths.socket_dir)?;
         cluster::ensure(&paths, &binaries, settings.durability).await?;
@@ -155,7 +162,7 @@ impl Server {
         Ok(server)
     }
 
-    /// As [`Server::start`], for a server that stays: one that a command has started for itself is waited for.
+    /// As [`Server::start`], for a long-running process: waits for an ephemeral server of another process to stop.
     ///
     /// # Errors
     /// Those of [`Server::start`].
@@ -169,7 +176,7 @@ impl Server {
         }
     }
 
-    /// Starts the program, and waits until the database can be used.
+    /// Starts the server process, and waits until the database accepts queries.
     async fn launch(
         paths: &Paths,
         binaries: &Binaries,
@@ -200,12 +207,12 @@ impl Server {
         Ok(server)
     }
 
-    /// Ready means that somebody got in. The database is asked for by name, and made if it is missing.
+    /// Waits until a connection to the database succeeds; creates the database if it is missing.
     async fn wait_until_ready(&mut self, log_begin: u64) -> Result<Client, EmbeddedError> {
         let mut silent_since = Instant::now();
         loop {
             if let Some(status) = self.process.exit_status() {
-                // One started by hand may have come in between, past our lock.
+                // An operator may have started a server by hand meanwhile, which ignores our lock.
                 stale_server::wait_until_free(&self.paths.cluster).await?;
                 return Err(EmbeddedError::Exited {
                     status: status.to_string(),
@@ -249,9 +256,8 @@ impl Server {
         client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await.map_err(failed)
     }
 
-    /// How to connect as the superuser: over the unix socket, which is there with TCP as well and
-    /// needs neither TLS nor a handshake. The password, where there is one, comes along for callers
-    /// that set another host.
+    /// Returns how to connect as the superuser over the unix socket, which exists with TCP as well and needs
+    /// neither TLS nor a password. The password of TCP is included for callers that set another host.
     #[must_use]
     pub fn connect_config(&self, database: &str) -> Config {
         let mut config = Config::new();
@@ -268,25 +274,25 @@ impl Server {
         &self.paths.socket_dir
     }
 
-    /// The port that names the socket, and the TCP port where there is one.
+    /// The port in the socket's name, which is the TCP port if TCP is on.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The port on 127.0.0.1, if TCP was asked for.
+    /// The port on 127.0.0.1, if TCP is on.
     #[must_use]
     pub fn tcp_port(&self) -> Option<u16> {
         self.tcp.as_ref().map(|tcp| tcp.port)
     }
 
-    /// The server's version, `15.18` say.
+    /// The server's version, for example `15.18`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.binaries.version
     }
 
-    /// What a person pastes into a terminal. Holds no secret: it goes over the socket.
+    /// Returns a psql command line to paste into a terminal. It holds no secret, because it uses the socket.
     #[must_use]
     pub fn psql_line(&self, database: &str) -> String {
         let psql = self.binaries.psql();
@@ -299,7 +305,8 @@ impl Server {
         )
     }
 
-    /// A URL for other programs: over TCP with the password where TCP was asked for, else over the socket.
+    /// Returns a connection URL for other programs: over TCP with the password if TCP is on, otherwise over the
+    /// socket.
     #[must_use]
     pub fn database_url(&self, database: &str) -> String {
         let database = quote::percent_encoded(database);
@@ -310,15 +317,18 @@ impl Server {
         format!("postgresql://{SUPERUSER}@/{database}?host={host}&port={}", self.port)
     }
 
-    /// Stops the server and waits for it: politely first (sessions are ended, nothing is lost), then
-    /// at once (the next start replays the log). Before, it waits for the commands of other processes that work on
-    /// the server; whoever comes then waits for the end, and starts one anew.
+    /// Stops the server and waits until it has stopped: first by a fast shutdown (sessions are ended, nothing is
+    /// lost), then by an immediate one (the next start replays the log). Before that it waits for other processes
+    /// that use the server. A process that wants to use it from then on waits, and starts its own.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::DoesNotStop`].
     pub async fn stop(mut self) -> Result<(), EmbeddedError> {
         let pid = self.process.pid();
-        // Without the lock it is stopped all the same.
+        // The server is stopped even if the lock fails.
         let exclusive = ExclusiveLock::acquire(&self.paths.data_dir).await;
         if let Err(error) = &exclusive {
-            tracing::warn!(%error, "cannot tell whether others work on the embedded PostgreSQL server");
+            tracing::warn!(%error, "cannot determine whether other processes use the embedded PostgreSQL server");
         }
         for (signal, timeout) in [(libc::SIGINT, STOP_TIMEOUT), (libc::SIGQUIT, QUIT_TIMEOUT)] {
             self.process.signal(signal);
@@ -326,14 +336,14 @@ impl Server {
                 tracing::info!(pid, %status, "stopped the embedded PostgreSQL server");
                 return Ok(());
             }
-            tracing::warn!(pid, signal, "the embedded PostgreSQL server takes long to stop");
+            tracing::warn!(pid, signal, "the embedded PostgreSQL server has not stopped in time");
         }
         Err(EmbeddedError::DoesNotStop { pid })
     }
 }
 
-/// Takes the lock of a data dir; it is given back with the file, by the kernel if need be.
-async fn take(lock: &std::fs::File, data_dir: &Path) -> Result<(), EmbeddedError> {
+/// Acquires the lock of a data dir. Closing the file releases it.
+async fn acquire_start_lock(lock: &std::fs::File, data_dir: &Path) -> Result<(), EmbeddedError> {
     let begin = Instant::now();
     loop {
         match lock.try_lock() {
@@ -349,7 +359,7 @@ async fn take(lock: &std::fs::File, data_dir: &Path) -> Result<(), EmbeddedError
     }
 }
 
-/// Runs what waits for the disk or another program off the async threads.
+/// Runs blocking work (the disk, another program) on a blocking thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EmbeddedError> + Send + 'static,
 ) -> Result<T, EmbeddedError> {
@@ -364,12 +374,12 @@ async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
     Ok(client)
 }
 
-/// Whether the log of a failed start names an obstacle that goes away by itself.
+/// Whether the log of a failed start names a transient cause.
 fn is_transient(log: &str, settings: &Settings) -> bool {
-    // A port of bind(0) is free when we ask, and may be taken when the server does.
+    // A port from bind(0) was free a moment ago, and may be in use when the server binds it.
     let port_was_taken =
         settings.listen_tcp == Some(0) && log.contains("could not create any TCP/IP sockets");
-    // The server was killed, and a process of its has not noticed yet.
+    // The server was killed, and one of its processes has not noticed yet.
     port_was_taken || log.contains("pre-existing shared memory block")
 }
 

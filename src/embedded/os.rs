@@ -1,8 +1,8 @@
-//! Wraps the few system calls that the standard library lacks; all unsafe code of the room is here.
+//! System calls that the standard library lacks; all unsafe code of this module is here.
 
 use std::{ffi::CString, io, os::unix::process::CommandExt, process::Command};
 
-/// Room for one line of the account database; glibc suggests 1 KiB, directories (LDAP) like more.
+/// Buffer for one entry of the account database; glibc suggests 1 KiB, directory services (LDAP) may need more.
 const ACCOUNT_BUFFER: usize = 16 * 1024;
 
 /// An account to run a program as.
@@ -12,20 +12,20 @@ pub(super) struct Account {
     pub(super) gid: u32,
 }
 
-/// Who we are, as far as file rights go.
+/// The effective user id of this process.
 #[expect(unsafe_code, reason = "std has no geteuid; it takes nothing and cannot fail")]
 pub(super) fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Looks an account up by name, wherever this machine keeps its accounts.
+/// Looks up an account by name in the system's account database.
 #[expect(unsafe_code, reason = "std has no getpwnam_r; every pointer outlives the call")]
 pub(super) fn account(name: &str) -> Option<Account> {
     let name = CString::new(name).ok()?;
     let mut buffer = vec![0; ACCOUNT_BUFFER];
     let mut entry = std::mem::MaybeUninit::<libc::passwd>::uninit();
     let mut found = std::ptr::null_mut();
-    // Of the entry only numbers are read, so nothing points into the buffer afterwards.
+    // Only numbers are read from the entry, so nothing points into the buffer afterwards.
     unsafe {
         let code = libc::getpwnam_r(
             name.as_ptr(),
@@ -39,10 +39,10 @@ pub(super) fn account(name: &str) -> Option<Account> {
     }
 }
 
-/// Sends a signal, or (signal 0) asks whether one could be sent.
+/// Sends a signal; signal 0 only checks whether one could be sent.
 #[expect(unsafe_code, reason = "std sends no signals to other processes; kill takes plain numbers")]
 pub(super) fn send_signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
-    // Zero and negative ids would reach whole process groups.
+    // Zero and negative ids would address whole process groups.
     let pid = libc::pid_t::try_from(pid)
         .ok()
         .filter(|pid| *pid > 0)
@@ -50,14 +50,14 @@ pub(super) fn send_signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether a process with this id exists, whoever it belongs to.
+/// Whether a process with this id exists, whatever account it belongs to.
 pub(super) fn is_alive(pid: u32) -> bool {
     send_signal(pid, 0)
         .map_or_else(|error| error.kind() == io::ErrorKind::PermissionDenied, |()| true)
 }
 
-/// Blocks until a child has ended, and leaves it to be reaped: until then its id cannot be given to
-/// another process, and a signal cannot hit the wrong one.
+/// Blocks until a child has ended, without reaping it: until it is reaped its id cannot be reused, so a signal
+/// cannot reach another process.
 #[expect(
     unsafe_code,
     reason = "std reaps what it waits for; the struct is ours and outlives the call"
@@ -88,7 +88,7 @@ pub(super) fn stop_with_parent(command: &mut Command) {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(signal)) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            // A parent that died before the call above sends nothing any more.
+            // If the parent died before the call above, the signal never comes.
             if libc::getppid().cast_unsigned() != parent {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
@@ -97,12 +97,12 @@ pub(super) fn stop_with_parent(command: &mut Command) {
     }
 }
 
-/// Elsewhere nothing of the kind exists; see [`crate::embedded::process`] for the watcher that stands in.
+/// Other systems have no such call; [`crate::embedded::process`] starts a watcher instead.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn stop_with_parent(_command: &mut Command) {}
 
-/// Runs the command as an account, in a process group of its own: Ctrl-C in the terminal then reaches
-/// only us, and we stop the server after everything that still needs it.
+/// Makes the command run as an account and in its own process group: Ctrl-C in the terminal then reaches only
+/// this process, which stops the server after everything that still needs it.
 pub(super) fn detach(command: &mut Command, account: Option<Account>) {
     command.process_group(0);
     if let Some(Account { uid, gid }) = account {

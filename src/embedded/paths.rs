@@ -1,22 +1,22 @@
-//! Decides where everything of the embedded server lies, and who owns it.
+//! Decides the paths and owners of the embedded server's files.
 //!
 //! ```text
 //! <data dir>/postgres            the cluster
 //! <data dir>/postgres.tmp-<pid>  a cluster that initdb is still making
-//! <data dir>/postgres.lock       held while a server is being started
-//! <data dir>/postgres.guests     held by those who work on a server that another process keeps
-//! <data dir>/postgres.brief      held while a server runs that a command has started for itself
-//! <data dir>/postgres.log        what the server says
+//! <data dir>/postgres.lock       locked while a server is being started
+//! <data dir>/postgres.usage      locked by the processes that use a server which another process started
+//! <data dir>/postgres.ephemeral  locked while a server runs that a command started for itself
+//! <data dir>/postgres.log        the server's log
 //! <data dir>/postgres-password   for TCP, mode 0600
 //! <data dir>/socket              the unix socket, mode 0700
 //! ```
 //!
-//! PostgreSQL refuses to run as root. Started by root, we run it as the owner of the cluster where
-//! there is one, else as `postgres`, else as `nobody`; the cluster and the socket folder are that
-//! account's, the rest stays ours. Where that account cannot get to the data dir (a checkout in
-//! `/root`, say), cluster and socket move to a folder of their own under `/var/lib/rowhouse`, and
-//! `<data dir>/postgres` becomes a link to it, so that the next start finds the same data. Only the
-//! data dir itself is made passable; the rights of other people's folders are never touched.
+//! PostgreSQL refuses to run as root. When root starts it, the server runs as the owner of the cluster if
+//! there is one, otherwise as `postgres`, otherwise as `nobody`. That account owns the cluster and the
+//! socket folder; this process owns the rest. If the account cannot reach the data dir (for example a checkout in
+//! `/root`), cluster and socket move to their own folder under `/var/lib/rowhouse`, and
+//! `<data dir>/postgres` becomes a link to it, so that the next start finds the same data. Only the data
+//! dir itself is made passable; the permissions of other folders are never changed.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -39,32 +39,32 @@ use crate::embedded::{Durability, EmbeddedError, Settings};
 const LONGEST_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 /// The longest name that the server gives its socket.
 const SOCKET_FILE: &str = ".s.PGSQL.65535";
-/// Who runs the server for root: the distribution's account, else the one that owns nothing.
+/// The accounts that run the server when root starts it, in order of preference.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
-/// Where a cluster goes that must outlive a restart, if it cannot be in the data dir.
+/// The parent folder of a durable cluster that cannot be in the data dir.
 const FALLBACK_HOME: &str = "/var/lib/rowhouse";
-/// A log beyond this size is set aside at the next start; one old log is kept.
+/// A log larger than this is renamed at the next start; one old log is kept.
 const LONGEST_LOG: u64 = 8 * 1024 * 1024;
 
-/// Where everything lies, all paths absolute.
+/// The absolute paths of the server's files.
 #[derive(Debug, Clone)]
 pub(super) struct Paths {
     pub(super) data_dir: PathBuf,
-    /// Holds the cluster and the socket; the data dir itself, nearly always.
+    /// Holds the cluster and the socket; nearly always the data dir itself.
     pub(super) home: PathBuf,
     pub(super) cluster: PathBuf,
     pub(super) socket_dir: PathBuf,
-    /// Who runs the server; nobody in particular unless we are root.
+    /// The account that runs the server; `None` unless this process runs as root.
     pub(super) account: Option<Account>,
 }
 
 impl Paths {
-    /// Where the cluster of a data dir is looked for, before anything is created.
+    /// The path of the cluster in a data dir. Creates nothing.
     pub(super) fn cluster_in(data_dir: &Path) -> PathBuf {
         data_dir.join("postgres")
     }
 
-    /// Makes the data dir, if need be, and the lock file in it.
+    /// Creates the data dir if needed, and opens the lock file in it.
     pub(super) fn open_lock(data_dir: &Path) -> Result<(PathBuf, File), EmbeddedError> {
         DirBuilder::new()
             .recursive(true)
@@ -82,8 +82,8 @@ impl Paths {
         }
     }
 
-    /// Settles the paths. The caller holds the lock.
-    pub(super) fn settle(data_dir: PathBuf, settings: &Settings) -> Result<Paths, EmbeddedError> {
+    /// Determines all paths and creates the socket folder. The caller holds the lock.
+    pub(super) fn resolve(data_dir: PathBuf, settings: &Settings) -> Result<Paths, EmbeddedError> {
         let link = Paths::cluster_in(&data_dir);
         let account = match os::effective_uid() {
             0 => Some(account_for(&link)?),
@@ -91,9 +91,9 @@ impl Paths {
         };
         let home = home_for(&data_dir, &link, account, settings.durability)?;
         let cluster = home.join("postgres");
-        let (us, _) = owner(account);
+        let (expected, _) = owner(account);
         if let Ok(found) = fs::metadata(&cluster)
-            && found.uid() != us
+            && found.uid() != expected
         {
             return Err(EmbeddedError::NotOurs { path: cluster, owner: found.uid() });
         }
@@ -106,7 +106,7 @@ impl Paths {
         self.data_dir.join("postgres-password")
     }
 
-    /// Opens the server's log for appending, and tells where this run's part will begin.
+    /// Opens the server's log for appending; returns also the offset at which this run's part begins.
     pub(super) fn open_log(&self) -> Result<(File, u64), EmbeddedError> {
         let path = self.log_file();
         if fs::metadata(&path).is_ok_and(|log| log.len() > LONGEST_LOG) {
@@ -128,19 +128,20 @@ impl Paths {
     }
 }
 
-/// Makes a folder that only the server's account enters, or takes over one that is already ours.
+/// Creates a folder that only the server's account may enter, or restricts one that this process or that account
+/// already owns.
 pub(super) fn private_folder(path: &Path, account: Option<Account>) -> Result<(), EmbeddedError> {
     let (uid, gid) = owner(account);
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // In a temporary folder anybody may have been first, with a link even.
+            // In a temporary folder any account may have created the path before, even as a link.
             let found = fs::symlink_metadata(path).context("read", path)?;
             if !found.is_dir() || ![uid, os::effective_uid()].contains(&found.uid()) {
                 return Err(EmbeddedError::SocketDir { path: path.to_path_buf() });
             }
             fs::set_permissions(path, Permissions::from_mode(0o700)).context("restrict", path)?;
         }
-        made => made.context("create", path)?,
+        created => created.context("create", path)?,
     }
     if account.is_some() {
         std::os::unix::fs::lchown(path, Some(uid), gid).context("hand over", path)?;
@@ -152,7 +153,7 @@ fn owner(account: Option<Account>) -> (u32, Option<u32>) {
     account.map_or_else(|| (os::effective_uid(), None), |account| (account.uid, Some(account.gid)))
 }
 
-/// Who runs the server for root.
+/// The account that runs the server when root starts it.
 fn account_for(cluster: &Path) -> Result<Account, EmbeddedError> {
     match fs::metadata(cluster) {
         Ok(found) if found.uid() != 0 => Ok(Account { uid: found.uid(), gid: found.gid() }),
@@ -167,7 +168,7 @@ fn home_for(
     durability: Durability,
 ) -> Result<PathBuf, EmbeddedError> {
     if let Ok(target) = fs::read_link(link) {
-        // Ours from an earlier start. What it points to may have been swept away meanwhile.
+        // Created by an earlier start. Its target may have been deleted meanwhile.
         let home = target.parent().unwrap_or(data_dir).to_path_buf();
         return passable_folder(&home, account).map(|()| home);
     }
@@ -175,7 +176,7 @@ fn home_for(
     make_passable(data_dir)?;
     let Some(blocked_by) = obstacle(data_dir, account) else { return Ok(data_dir.to_path_buf()) };
     if link.exists() {
-        // Moving on would hide the data that is there.
+        // Another folder would hide the existing data.
         return Err(EmbeddedError::Unreachable { uid: account.uid, blocked_by });
     }
     let parent = match durability {
@@ -187,7 +188,7 @@ fn home_for(
     std::os::unix::fs::symlink(home.join("postgres"), link).context("link", link)?;
     tracing::warn!(
         blocked_by = %blocked_by.display(), home = %home.display(),
-        "the account that runs PostgreSQL cannot reach the data dir: the database is kept elsewhere"
+        "the account that runs PostgreSQL cannot reach the data dir: the cluster is kept in another folder"
     );
     Ok(home)
 }
@@ -200,19 +201,19 @@ fn passable_folder(path: &Path, account: Option<Account>) -> Result<(), Embedded
     }
 }
 
-/// Lets others pass through (not look into) a folder of root's.
+/// Lets other accounts pass through a folder of this account, but not list it.
 fn make_passable(path: &Path) -> Result<(), EmbeddedError> {
     let found = fs::metadata(path).context("read", path)?;
     if found.uid() == os::effective_uid() && found.mode() & 0o011 != 0o011 {
         fs::set_permissions(path, Permissions::from_mode(found.mode() | 0o011))
-            .context("open up", path)?;
+            .context("make passable", path)?;
     }
     Ok(())
 }
 
-/// The first folder on the way down that the account may not enter.
+/// The first folder of the path, from the root, that the account may not enter.
 fn obstacle(path: &Path, account: Account) -> Option<PathBuf> {
-    let way_down: Vec<&Path> = path.ancestors().collect();
+    let ancestors: Vec<&Path> = path.ancestors().collect();
     let enters = |folder: &Path| {
         fs::metadata(folder).is_ok_and(|found| {
             let bit = match (found.uid() == account.uid, found.gid() == account.gid) {
@@ -223,12 +224,11 @@ fn obstacle(path: &Path, account: Account) -> Option<PathBuf> {
             found.mode() & bit != 0
         })
     };
-    way_down.into_iter().rev().find(|folder| !enters(folder)).map(Path::to_path_buf)
+    ancestors.into_iter().rev().find(|folder| !enters(folder)).map(Path::to_path_buf)
 }
 
-/// A folder for the socket: in the home, or a short one in the temporary folder where the path
-/// would be longer than a socket's may be. Its name follows from the home's, so that every start of
-/// one data dir finds the same.
+/// The folder of the socket: in the home, or in the temporary folder if the path would be too long for a socket.
+/// Its name is derived from the home's path, so that every start of one data dir uses the same folder.
 fn socket_dir_for(home: &Path, account: Option<Account>) -> Result<PathBuf, EmbeddedError> {
     let near = home.join("socket");
     if holds_a_socket(&near) {
@@ -246,8 +246,8 @@ fn socket_dir_for(home: &Path, account: Option<Account>) -> Result<PathBuf, Embe
         .ok_or(EmbeddedError::SocketDir { path: near })
 }
 
-/// Whether the server can listen there, and libpq and our own driver can be told of it: both split
-/// a host at commas, and one that is not UTF-8 fits in no URL.
+/// Whether the server can listen in this folder and clients can name it: libpq and our driver split a host at
+/// commas, and a path that is not UTF-8 does not fit in a URL.
 fn holds_a_socket(folder: &Path) -> bool {
     let length = folder.join(SOCKET_FILE).as_os_str().len();
     length <= LONGEST_SOCKET_PATH && folder.to_str().is_some_and(|path| !path.contains(','))
@@ -270,21 +270,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_closed_folder_on_the_way_is_the_obstacle() {
+    fn the_first_closed_folder_of_the_path_is_the_obstacle() {
         let top = tempfile::tempdir().unwrap();
         let closed = top.path().join("closed");
         let inner = closed.join("inner");
         fs::create_dir_all(&inner).unwrap();
         fs::set_permissions(top.path(), Permissions::from_mode(0o711)).unwrap();
         fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
-        let stranger = Account { uid: 4_000_000, gid: 4_000_000 };
-        assert_eq!(obstacle(&inner, stranger), Some(closed.clone()));
+        let other = Account { uid: 4_000_000, gid: 4_000_000 };
+        assert_eq!(obstacle(&inner, other), Some(closed.clone()));
         fs::set_permissions(&closed, Permissions::from_mode(0o711)).unwrap();
-        assert_eq!(obstacle(&inner, stranger), None);
+        assert_eq!(obstacle(&inner, other), None);
     }
 
     #[test]
-    fn a_link_or_a_strangers_folder_is_never_taken_for_the_socket() {
+    fn a_link_is_never_used_as_the_folder_of_the_socket() {
         let top = tempfile::tempdir().unwrap();
         let link = top.path().join("link");
         std::os::unix::fs::symlink(top.path(), &link).unwrap();

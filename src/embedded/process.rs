@@ -1,11 +1,11 @@
-//! Owns one child process for as long as it lives, and sees that it does not outlive us.
+//! Owns one child process, which does not outlive this process.
 //!
-//! A thread of its own, the keeper, starts the child and waits for it. That thread must not end
-//! earlier: Linux ties the parent-death signal to the thread that called fork, so a child started
-//! from tokio's blocking pool would be stopped whenever the pool shrinks. Where there is no such
-//! signal, a small shell waits on a pipe that closes when we die, however we die.
+//! A supervisor thread starts the child and waits for it. The thread must not end earlier: Linux ties the
+//! parent-death signal to the thread that called fork, so a child started from tokio's blocking pool would
+//! be stopped whenever the pool shrinks. On systems without that signal a small shell waits on a pipe that
+//! closes when this process ends, however it ends.
 //!
-//! Knows nothing of PostgreSQL but that SIGINT means *stop, and quickly*.
+//! Knows only one thing about PostgreSQL: SIGINT means a fast shutdown.
 
 use std::{
     io,
@@ -20,28 +20,28 @@ use tokio::sync::{oneshot, watch};
 
 use crate::embedded::os;
 
-/// How long a drop waits for the child to go, so that a temporary folder can be removed right after.
-const DROP_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a drop waits for the child to end, so that a temporary folder can be removed right after.
+const DROP_TIMEOUT: Duration = Duration::from_millis(500);
 const DROP_POLL: Duration = Duration::from_millis(5);
-/// What we report for a child that somebody else reaped.
+/// The status reported for a child that other code of this process reaped.
 const UNKNOWN_STATUS: i32 = 1 << 8;
 
-/// A running child. Dropped, it is told to stop.
+/// A running child process. Dropping it sends SIGINT and waits up to [`DROP_TIMEOUT`].
 #[derive(Debug)]
 pub(super) struct Process {
     pid: u32,
     /// False once the child is reaped, when its id may belong to another process.
-    ours: Arc<Mutex<bool>>,
+    is_unreaped: Arc<Mutex<bool>>,
     exit: watch::Receiver<Option<ExitStatus>>,
 }
 
 impl Process {
-    /// Starts the command on a keeper thread.
+    /// Starts the command on a supervisor thread.
     pub(super) async fn spawn(command: Command) -> io::Result<Process> {
         let (started, start) = oneshot::channel();
         thread::Builder::new()
-            .name("postgres-keeper".to_owned())
-            .spawn(move || keep(command, started))?;
+            .name("postgres-child".to_owned())
+            .spawn(move || supervise(command, started))?;
         start.await.map_err(io::Error::other)?
     }
 
@@ -49,21 +49,21 @@ impl Process {
         self.pid
     }
 
-    /// How the child ended, if it has.
+    /// The child's exit status, if it has ended.
     pub(super) fn exit_status(&self) -> Option<ExitStatus> {
         *self.exit.borrow()
     }
 
-    /// Waits for the end of the child.
+    /// Waits until the child ends.
     pub(super) async fn exited(&mut self) -> ExitStatus {
         let seen = self.exit.wait_for(Option::is_some).await;
         seen.ok().and_then(|status| *status).unwrap_or_else(|| ExitStatus::from_raw(UNKNOWN_STATUS))
     }
 
-    /// Sends the child a signal; one that has ended needs none.
+    /// Sends the child a signal; does nothing if it has ended.
     pub(super) fn signal(&self, signal: libc::c_int) {
-        let ours = self.ours.lock().unwrap_or_else(PoisonError::into_inner);
-        if *ours && let Err(error) = os::send_signal(self.pid, signal) {
+        let is_unreaped = self.is_unreaped.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_unreaped && let Err(error) = os::send_signal(self.pid, signal) {
             tracing::warn!(pid = self.pid, signal, %error, "failed to signal the child process");
         }
     }
@@ -72,14 +72,14 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal(libc::SIGINT);
-        let deadline = Instant::now() + DROP_PATIENCE;
+        let deadline = Instant::now() + DROP_TIMEOUT;
         while self.exit_status().is_none() && Instant::now() < deadline {
             thread::sleep(DROP_POLL);
         }
     }
 }
 
-fn keep(mut command: Command, started: oneshot::Sender<io::Result<Process>>) {
+fn supervise(mut command: Command, started: oneshot::Sender<io::Result<Process>>) {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return drop(started.send(Err(error))),
@@ -87,35 +87,35 @@ fn keep(mut command: Command, started: oneshot::Sender<io::Result<Process>>) {
     let pid = child.id();
     #[cfg(not(target_os = "linux"))]
     let watcher = Watcher::start(pid);
-    let ours = Arc::new(Mutex::new(true));
+    let is_unreaped = Arc::new(Mutex::new(true));
     let (ended, exit) = watch::channel(None);
-    let process = Process { pid, ours: Arc::clone(&ours), exit };
-    // The other side may be gone, a cancelled start say. What cannot be delivered is dropped, and
-    // so told to stop, on a thread that still has to wait for it: hence the helper.
+    let process = Process { pid, is_unreaped: Arc::clone(&is_unreaped), exit };
+    // The receiver may be gone, for example after a cancelled start. The process is then dropped, which stops
+    // it. The drop waits for the exit status that this thread reports below, so it runs on another thread.
     if let Err(undelivered) = started.send(Ok(process)) {
         thread::spawn(move || drop(undelivered));
     }
 
     os::wait_without_reaping(pid);
     let status = {
-        let mut ours = ours.lock().unwrap_or_else(PoisonError::into_inner);
-        *ours = false;
+        let mut is_unreaped = is_unreaped.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_unreaped = false;
         child.wait().unwrap_or_else(|_| ExitStatus::from_raw(UNKNOWN_STATUS))
     };
     #[cfg(not(target_os = "linux"))]
     match watcher {
         Ok(watcher) => watcher.dismiss(),
         Err(error) => {
-            tracing::warn!(%error, "no watcher: the server would have survived this process")
+            tracing::warn!(%error, "failed to start the watcher: the server could have outlived this process")
         }
     }
     ended.send_replace(Some(status));
 }
 
-/// A shell that stops a process when ours is gone.
+/// A shell that stops a process when this process ends.
 ///
-/// It reads one line. A line means that all is well and nothing is left to watch; the end of the
-/// pipe without one means that whoever held the other side has died.
+/// It reads one line from a pipe. A line means that there is nothing left to watch; the end of the pipe
+/// without a line means that this process has died.
 #[cfg(any(not(target_os = "linux"), test))]
 pub(super) struct Watcher(std::process::Child);
 
@@ -123,7 +123,7 @@ pub(super) struct Watcher(std::process::Child);
 impl Watcher {
     pub(super) fn start(pid: u32) -> io::Result<Watcher> {
         use std::{os::unix::process::CommandExt, process::Stdio};
-        // Its own group, or Ctrl-C would end the watcher first.
+        // In its own process group, or Ctrl-C would end the watcher first.
         Command::new("/bin/sh")
             .args(["-c", "read -r line || kill -INT \"$1\"", "rowhouse-watcher", &pid.to_string()])
             .process_group(0)
@@ -134,11 +134,11 @@ impl Watcher {
             .map(Watcher)
     }
 
-    /// Sends the watcher home, with its process left alone.
+    /// Ends the watcher without stopping its process.
     pub(super) fn dismiss(mut self) {
         use std::io::Write;
         if let Some(mut pipe) = self.0.stdin.take() {
-            // It fails only if the watcher is gone already.
+            // It fails only if the watcher has already ended.
             let _ = pipe.write_all(b"\n");
         }
         let _ = self.0.wait();

@@ -1,8 +1,8 @@
-//! Quotes names and paths for the paths where people and programs paste them.
+//! Quotes names and paths for a shell and for a URL.
 
 use std::fmt::Write;
 
-/// Quotes for a POSIX shell where a plain word would not do.
+/// Quotes a word for a POSIX shell, if it needs quotes.
 pub(super) fn shell_word(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -12,7 +12,7 @@ pub(super) fn shell_word(text: &str) -> String {
     }
 }
 
-/// Encodes for any part of a URL; slashes may stay, in a path as in a query.
+/// Percent-encodes a part of a URL. Slashes are kept: they are valid in a path and in a query.
 pub(super) fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut url, byte| {
         if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_sees_one_word_and_a_url_one_part() {
+    fn a_quoted_text_is_one_word_of_a_shell_and_one_part_of_a_url() {
         let cases = [
             ("/srv/a-b/socket", "/srv/a-b/socket", "/srv/a-b/socket"),
             ("/my data", "'/my data'", "/my%20data"),

@@ -1,8 +1,8 @@
-//! Finds out who holds a cluster, and waits for a server that is on its way out.
+//! Finds a server that already runs on a cluster, and waits for one that is stopping.
 //!
-//! `postmaster.pid` names a process, and a number proves little: the process may be dead, dying, or
-//! by now somebody else's. PostgreSQL itself settles the first case. The last one it cannot: where
-//! process ids are few and repeat, or the dead stay listed (containers), it would refuse for ever.
+//! `postmaster.pid` names a process id, which may belong to a dead process, a dying one, or by now to another
+//! program. PostgreSQL itself handles the first case. It cannot handle the last: where process ids are reused
+//! soon, or zombies stay listed (containers), it would refuse to start for ever.
 
 use std::{
     fs,
@@ -13,31 +13,34 @@ use std::{
 use crate::embedded::error::Context;
 use crate::embedded::{EmbeddedError, os};
 
-/// A server whose parent has just been killed needs a moment to notice.
-const NOTICE_PATIENCE: Duration = Duration::from_secs(2);
-/// A server that says it is stopping writes a checkpoint first.
+/// How long to wait for a server whose parent has just been killed to notice.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for a server that is stopping; it writes a checkpoint first.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
-/// The line of `postmaster.pid` (counted from zero) where the server says what it is doing.
+/// The line of `postmaster.pid`, counted from zero, that holds the server's status.
 const STATUS_LINE: usize = 7;
 
-/// A server at work on a cluster.
+/// A server that runs on a cluster.
 #[derive(Debug)]
-struct Holder {
+struct RunningServer {
     pid: u32,
-    stopping: bool,
+    is_stopping: bool,
 }
 
-/// Waits until nobody holds the cluster, or refuses where somebody means to stay.
+/// Waits until no server runs on the cluster.
+///
+/// # Errors
+/// [`EmbeddedError::AlreadyRunning`] if one still does after the timeout.
 pub(super) async fn wait_until_free(cluster: &Path) -> Result<(), EmbeddedError> {
     let begin = Instant::now();
     loop {
-        let Some(holder) = holder(cluster)? else { return Ok(()) };
-        let timeout = if holder.stopping { STOP_TIMEOUT } else { NOTICE_PATIENCE };
+        let Some(running_server) = running_server(cluster)? else { return Ok(()) };
+        let timeout = if running_server.is_stopping { STOP_TIMEOUT } else { NOTICE_TIMEOUT };
         if begin.elapsed() > timeout {
             return Err(EmbeddedError::AlreadyRunning {
-                pid: holder.pid,
+                pid: running_server.pid,
                 cluster: cluster.to_path_buf(),
             });
         }
@@ -45,10 +48,10 @@ pub(super) async fn wait_until_free(cluster: &Path) -> Result<(), EmbeddedError>
     }
 }
 
-/// Removes the lock beside a socket that nobody serves any more, as the caller has made sure.
+/// Removes the lock files beside a socket that no server uses any more. The caller has made sure of that.
 ///
-/// The server trusts that number too: it would not listen while *some* process has it, be it a dead
-/// one that nobody has reaped (again containers, whose first process rarely does that).
+/// The server trusts the process id in such a file: it would not listen while *any* process has that id, even a
+/// zombie (common in containers, whose first process rarely reaps).
 pub(super) fn free_socket(socket_dir: &Path) -> Result<(), EmbeddedError> {
     for entry in fs::read_dir(socket_dir).context("read", socket_dir)?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "lock") {
@@ -58,9 +61,9 @@ pub(super) fn free_socket(socket_dir: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-fn holder(cluster: &Path) -> Result<Option<Holder>, EmbeddedError> {
+fn running_server(cluster: &Path) -> Result<Option<RunningServer>, EmbeddedError> {
     let path = cluster.join("postmaster.pid");
-    // Not there, or gone between two looks.
+    // The file does not exist, or was removed meanwhile.
     let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
     let mut lines = text.lines();
     let Some(pid) = lines.next().and_then(|line| line.trim().parse().ok()) else { return Ok(None) };
@@ -68,14 +71,15 @@ fn holder(cluster: &Path) -> Result<Option<Holder>, EmbeddedError> {
         return Ok(None);
     }
     if serves(pid, cluster) {
-        // One line is consumed already.
-        let stopping = lines.nth(STATUS_LINE - 1).is_some_and(|status| status.trim() == "stopping");
-        return Ok(Some(Holder { pid, stopping }));
+        // The iterator has passed the first line.
+        let is_stopping =
+            lines.nth(STATUS_LINE - 1).is_some_and(|status| status.trim() == "stopping");
+        return Ok(Some(RunningServer { pid, is_stopping }));
     }
-    // The number was given to another program meanwhile. A new server takes its parent's id for
-    // stale, so we put our own in its place. Removing the file would be simpler and wrong: its
-    // other lines let the server find processes of the old one that still use the shared memory.
-    tracing::info!(pid, "the process named in postmaster.pid is not a server on this data");
+    // Another program has the id now. A new server regards its parent's id as stale, so our own id replaces
+    // it. Removing the file would be simpler but wrong: its other lines let the new server find processes of
+    // the old one that still use the shared memory.
+    tracing::info!(pid, "the process named in postmaster.pid is not a server on this cluster");
     if pid != std::process::id() {
         let ours = text.replacen(&pid.to_string(), &std::process::id().to_string(), 1);
         fs::write(&path, ours).context("write", &path)?;
@@ -83,11 +87,11 @@ fn holder(cluster: &Path) -> Result<Option<Holder>, EmbeddedError> {
     Ok(None)
 }
 
-/// Whether a living process is a server on this cluster: such a one works in the cluster's folder,
-/// and names it when it was started by us.
+/// Whether a running process is a server on this cluster: its working folder is the cluster's, and the command
+/// line of a server that we started names that folder.
 #[cfg(target_os = "linux")]
 fn serves(pid: u32, cluster: &Path) -> bool {
-    // Root without CAP_SYS_PTRACE (an ordinary container) may not see where others' processes work.
+    // Root without CAP_SYS_PTRACE (an ordinary container) cannot read the working folder of other accounts' processes.
     match fs::read_link(format!("/proc/{pid}/cwd")) {
         Ok(folder) => folder == cluster,
         Err(_) => {
@@ -101,7 +105,7 @@ fn serves(pid: u32, cluster: &Path) -> bool {
     let ps = std::process::Command::new("ps")
         .args(["-ww", "-o", "command=", "-p", &pid.to_string()])
         .output();
-    ps.is_ok_and(|said| mentions(&said.stdout, cluster))
+    ps.is_ok_and(|output| mentions(&output.stdout, cluster))
 }
 
 fn mentions(command_line: &[u8], cluster: &Path) -> bool {

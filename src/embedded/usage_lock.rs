@@ -19,29 +19,29 @@ use crate::embedded::{EmbeddedError, LOCK_POLL, LOCK_TIMEOUT};
 const USAGE_LOCK: &str = "postgres.usage";
 /// The file that a command locks for as long as its own server runs.
 const EPHEMERAL_LOCK: &str = "postgres.ephemeral";
-/// How long a stop waits for users of the server before it logs what it waits for.
+/// How long a stop waits for other processes before it logs a warning.
 const LOG_AFTER: Duration = Duration::from_secs(1);
 
-/// Keeps the server of another process running. Dropped, it no longer does.
+/// Keeps the server of another process running until it is dropped.
 #[derive(Debug)]
 pub struct UsageLock {
     _lock: File,
 }
 
-/// Marks the server of this process as one that stops when its command is done.
+/// Marks this process's server as ephemeral: it stops when its command is done.
 #[derive(Debug)]
 pub(super) struct EphemeralMarker {
     _lock: File,
 }
 
-/// Proves that no other process uses the server. A process that tries to, waits.
+/// Proves that no other process uses the server; a process that wants to use it waits until this is dropped.
 #[derive(Debug)]
 pub(super) struct ExclusiveLock {
     _lock: File,
 }
 
 impl UsageLock {
-    /// Waits for a server that is being stopped. Whether there is a server is for the caller to check.
+    /// Acquires the lock; waits while a server is being stopped. The caller checks whether a server is running.
     pub(super) async fn acquire(data_dir: &Path) -> Result<Self, EmbeddedError> {
         let lock = open(data_dir, USAGE_LOCK)?;
         let begin = Instant::now();
@@ -53,13 +53,13 @@ impl UsageLock {
 }
 
 impl EphemeralMarker {
-    /// Sets the marker; none where another process has set it.
+    /// Sets the marker; `None` if another process has set it.
     pub(super) fn set(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
         let lock = open(data_dir, EPHEMERAL_LOCK)?;
         Ok(acquired(lock.try_lock(), data_dir)?.then_some(Self { _lock: lock }))
     }
 
-    /// Waits until no process has set the marker; returns whether one had.
+    /// Waits until the marker is not set; returns whether it was set.
     pub(super) async fn wait_until_unset(data_dir: &Path) -> Result<bool, EmbeddedError> {
         let begin = Instant::now();
         let mut waited = false;
@@ -75,7 +75,7 @@ impl EphemeralMarker {
 }
 
 impl ExclusiveLock {
-    /// Waits until no other process uses the server, however long that takes.
+    /// Acquires the lock; waits without a timeout until no other process uses the server.
     pub(super) async fn acquire(data_dir: &Path) -> Result<Self, EmbeddedError> {
         let lock = open(data_dir, USAGE_LOCK)?;
         let begin = Instant::now();
@@ -84,8 +84,7 @@ impl ExclusiveLock {
             if !logged && begin.elapsed() > LOG_AFTER {
                 logged = true;
                 tracing::warn!(
-                    "another command uses the embedded PostgreSQL server of this process; it is stopped when \
-                     that command is done"
+                    "another process uses the embedded PostgreSQL server; it is stopped when that process is done"
                 );
             }
             tokio::time::sleep(LOCK_POLL).await;
@@ -100,7 +99,7 @@ fn open(data_dir: &Path, name: &str) -> Result<File, EmbeddedError> {
     file.context("open", path)
 }
 
-/// Whether a lock was acquired, from the result of an attempt that does not wait.
+/// Whether a lock was acquired, from the result of a non-blocking attempt.
 pub(super) fn acquired(
     outcome: Result<(), TryLockError>,
     data_dir: &Path,

@@ -1,4 +1,4 @@
-//! Refuses files with a statement that would leave its transaction, its schema or its role.
+//! Checks that no statement of a file ends its transaction or changes its schema or role.
 
 use crate::migrations::error::LoadError;
 use crate::migrations::statements;
@@ -7,7 +7,7 @@ const ENDS: &str = "migrations run inside one transaction with the rest of the t
 const SCOPE: &str = "it would change the schema or the role that the next statements run in";
 const LEAKS: &str = "it would outlive the transaction; write SET LOCAL";
 
-/// Refuses a file with a statement that would leave its transaction, its schema or its role.
+/// Refuses a file with a statement that would end its transaction or change its schema or role.
 ///
 /// # Errors
 /// The first such statement, with its line.
@@ -28,7 +28,7 @@ pub fn check(file: &str, sql: &str) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Why a statement that starts with these words is refused.
+/// Returns why a statement that starts with these words is refused, if it is.
 fn refuse(words: &[String]) -> Option<&'static str> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn words_inside_of_texts_bodies_and_names_do_no_harm() {
+    fn words_inside_literals_bodies_and_names_are_ignored() {
         for sql in [
             "INSERT INTO t VALUES ('COMMIT; ROLLBACK;')",
             "INSERT INTO t VALUES (E'it\\'s; COMMIT;')",

@@ -1,4 +1,4 @@
-//! Errors of migration files: in reading a set, and in comparing it with a schema's history.
+//! Errors of loading a set of migration files, and of comparing it with a schema's history.
 
 use std::path::PathBuf;
 
@@ -8,43 +8,43 @@ pub enum LoadError {
     /// The folder cannot be read.
     #[error("cannot read the migrations in {folder}: {source}")]
     Unreadable {
-        /// Which folder.
+        /// The folder.
         folder: PathBuf,
-        /// Why not.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A file's name does not say its version.
+    /// A file's name does not have the required form.
     #[error("{file}: a migration is named V<number>__<what_it_does>.sql; rename it")]
     Name {
-        /// Which file.
+        /// The file.
         file: String,
     },
-    /// Two files have one version.
+    /// Two files have the same version.
     #[error("{first} and {second} have the same version; renumber one of them")]
     Repeated {
-        /// The one.
+        /// One of the files.
         first: String,
-        /// The other.
+        /// The other file.
         second: String,
     },
-    /// A statement that must not stand in a migration.
+    /// A statement that is not allowed in a migration.
     #[error("{file}, line {line}: {statement} is not allowed in a migration: {reason}")]
     Refused {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Where in it, from 1.
+        /// The line, from 1.
         line: u64,
         /// The statement's first words.
         statement: String,
-        /// Why not.
+        /// Why it is not allowed.
         reason: &'static str,
     },
-    /// The text is no SQL.
+    /// The text is not valid SQL.
     #[error("{file}: {reason}")]
     Syntax {
-        /// Which file.
+        /// The file.
         file: String,
-        /// What the lexer said.
+        /// The lexer's message.
         reason: String,
     },
 }
@@ -52,17 +52,17 @@ pub enum LoadError {
 /// How a schema's history contradicts the set.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// The database was migrated by a newer program.
+    /// A newer program has migrated the schema.
     #[error(
         "the schema is at version {found}, this program knows up to {known}; start a newer one"
     )]
     Ahead {
-        /// Version in the schema.
+        /// The version in the schema.
         found: i32,
-        /// Highest version in the set.
+        /// The highest version in the set.
         known: i32,
     },
-    /// Applied and known migrations differ.
+    /// The applied migrations and the files differ.
     #[error("{0}")]
     Diverged(String),
 }

@@ -1,8 +1,8 @@
-//! Brings a schema that is in use up to date, in as few round trips as it takes: refinery's own driver asks
-//! several questions a file, and with thousands of tenants it is the questions that cost.
+//! Compares a set with a schema's history, and builds the SQL that brings the schema up to date in few round
+//! trips: refinery's own driver sends several queries a file, and with thousands of tenants these dominate the cost.
 //!
-//! What refinery would refuse is refused here too, and what is written into its history table is what it
-//! would write, so that either may go on after the other.
+//! Refuses what refinery would refuse, and writes the same rows into its history table, so that refinery can
+//! continue after this code and this code after refinery.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -15,29 +15,29 @@ use crate::domain::names::SchemaName;
 use crate::migrations::error::HistoryError;
 use crate::migrations::{HISTORY_TABLE, MigrationSet, file_name};
 
-/// The digest of all rows of a history table, as [`digest`] makes it of what should be in it. One function joins
-/// the columns: to find out what `||` means here costs the server more than to run it.
+/// SQL for the digest of all rows of a history table, equal to [`digest`] of the same rows. `concat_ws` joins the
+/// columns because resolving the `||` operators costs the server more than running them.
 const HISTORY_DIGEST: &str = "sha256(convert_to(coalesce(string_agg(\
     concat_ws(' ', version, name, checksum), E'\\n' ORDER BY version), ''), 'UTF8'))";
 
 fn digest(history: &[Applied]) -> String {
-    hex::encode(Sha256::digest(trail_of(history)))
+    hex::encode(Sha256::digest(history_text(history)))
 }
 
-/// A history in text, as [`MigrationSet::trail`] says it.
-pub(super) fn trail_of(history: &[Applied]) -> String {
+/// Formats a history as text, one line a file: `version name checksum`.
+pub(super) fn history_text(history: &[Applied]) -> String {
     let line = |row: &Applied| format!("{} {} {}", row.version, row.name, row.checksum);
     history.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A row of a history table: a file that was applied.
+/// A row of a history table: one applied file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// Its number.
+    /// The file's version.
     pub version: i32,
-    /// What it does, as its name says.
+    /// The name without version and extension.
     pub name: String,
-    /// refinery's checksum of number, name and text.
+    /// refinery's checksum of version, name and text.
     pub checksum: String,
 }
 
@@ -47,41 +47,42 @@ impl Applied {
     }
 }
 
-/// Files of a set that a schema has not seen, in order.
+/// The files of a set that are not yet applied to a schema, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pending(pub(crate) Vec<usize>);
 
 impl Pending {
-    /// File by file.
+    /// Splits into one `Pending` a file.
     pub(crate) fn each(&self) -> Vec<Self> {
         self.0.iter().map(|at| Self(vec![*at])).collect()
     }
 }
 
-/// What a schema lacks that was made by the first files of the set, all of which can run in one transaction.
+/// What is pending in a schema that has exactly the first files of the set applied. All pending files can run in
+/// one transaction.
 #[derive(Debug, Clone)]
-pub struct Beginning {
-    /// The files that follow.
+pub struct AppliedPrefix {
+    /// The files after the prefix.
     pub files: Pending,
-    /// A digest of what the history of such a schema holds.
+    /// The digest of the history of such a schema.
     history: String,
 }
 
-/// Files of [`Pending`] that are run in the same way.
+/// Consecutive files of [`Pending`] that run in the same way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
-    /// In one transaction.
-    Inside(Pending),
+    /// Files that run in one transaction.
+    Transactional(Pending),
     /// A file that runs statement by statement.
-    Outside(OutsideFile),
+    NonTransactional(NonTransactionalFile),
 }
 
-/// A file that runs statement by statement.
+/// The index of a file that runs statement by statement, outside a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutsideFile(pub(crate) usize);
+pub struct NonTransactionalFile(pub(crate) usize);
 
 impl MigrationSet {
-    /// What each file would leave in a history table.
+    /// The rows that the files write into a history table.
     #[must_use]
     pub fn history(&self) -> Vec<Applied> {
         let row = |migration: &refinery_core::Migration| Applied {
@@ -92,7 +93,7 @@ impl MigrationSet {
         self.migrations.iter().map(row).collect()
     }
 
-    /// What is to be applied where this was applied before, lowest number first.
+    /// Returns the files to apply to a schema with this history, lowest version first.
     ///
     /// # Errors
     /// [`HistoryError::Ahead`], or [`HistoryError::Diverged`] with the file.
@@ -134,55 +135,56 @@ impl MigrationSet {
         Ok(Pending(pending))
     }
 
-    /// The beginnings of the set that something follows, by their fingerprints.
+    /// Returns every proper prefix of the set whose remaining files can all run in one transaction, by its
+    /// fingerprint.
     #[must_use]
-    pub fn beginnings(&self) -> HashMap<String, Beginning> {
+    pub fn applied_prefixes(&self) -> HashMap<String, AppliedPrefix> {
         let history = self.history();
         (0..history.len())
             .filter_map(|count| {
                 let (first, rest) = history.split_at_checked(count)?;
                 let files = Pending((count..count + rest.len()).collect());
-                let runs_inside = files.0.iter().all(|at| self.outside[*at].is_none());
-                let beginning = Beginning { files, history: digest(first) };
-                runs_inside.then(|| (Self::fingerprint_of(first), beginning))
+                let is_transactional =
+                    files.0.iter().all(|at| self.non_transactional[*at].is_none());
+                let prefix = AppliedPrefix { files, history: digest(first) };
+                is_transactional.then(|| (Self::fingerprint_of(first), prefix))
             })
             .collect()
     }
 
-    /// The names of the files that follow the beginning of the set that has this fingerprint; none where no
-    /// beginning has.
+    /// The names of the files after the prefix of the set that has this fingerprint; empty if no prefix has it.
     #[must_use]
-    pub fn names_behind(&self, fingerprint: &str) -> Vec<String> {
+    pub fn names_after(&self, fingerprint: &str) -> Vec<String> {
         let history = self.history();
         let is_it = |count: &usize| Self::fingerprint_of(&history[..*count]) == fingerprint;
         let count = (0..history.len()).find(is_it).unwrap_or(history.len());
         self.migrations[count..].iter().map(file_name).collect()
     }
 
-    /// The files that follow a beginning and their rows in the history, as one script. It fails unless the
-    /// history was that of the beginning, and `stands` holds when the files have run.
+    /// Builds one script that runs the files after a prefix and adds their rows to the history. It fails unless the
+    /// history is that of the prefix, and the SQL condition `condition` holds after the files have run.
     pub(crate) fn script(
         &self,
         schema: &SchemaName,
-        beginning: &Beginning,
-        stands: &str,
+        prefix: &AppliedPrefix,
+        condition: &str,
         now: OffsetDateTime,
     ) -> String {
         let mut script = String::new();
-        for at in &beginning.files.0 {
-            // A line of its own, so that a comment at the end of the file does not swallow it.
+        for at in &prefix.files.0 {
+            // The semicolon is on its own line, so that it is not part of a comment at the end of the file.
             script.push_str(self.migrations[*at].sql().unwrap_or_default());
             script.push_str("\n;\n");
         }
-        let mut rows = beginning.files.0.iter();
+        let mut rows = prefix.files.0.iter();
         if let Some(at) = rows.next() {
-            // No version is none that the table takes.
+            // A NULL version violates NOT NULL and aborts.
             let [version, name, applied_on, checksum] = self.history_values(*at, now);
-            let expected = &beginning.history;
+            let expected = &prefix.history;
             let _ = write!(
                 script,
                 "INSERT INTO {schema}.{HISTORY_TABLE} (version, name, applied_on, checksum)
-                 SELECT CASE WHEN {HISTORY_DIGEST} = '\\x{expected}' AND {stands} THEN {version} END,
+                 SELECT CASE WHEN {HISTORY_DIGEST} = '\\x{expected}' AND {condition} THEN {version} END,
                         {name}, {applied_on}, {checksum}
                    FROM {schema}.{HISTORY_TABLE}"
             );
@@ -193,44 +195,45 @@ impl MigrationSet {
         script
     }
 
-    /// The names of files.
+    /// The names of these files.
     #[must_use]
     pub fn names(&self, files: &Pending) -> Vec<String> {
         files.0.iter().map(|at| file_name(&self.migrations[*at])).collect()
     }
 
-    /// The files by how they are run, in order. One segment where none of them runs outside of a transaction,
-    /// also where there is no file at all.
+    /// Groups the files by how they run, in order. The last segment is always a transactional one, possibly empty;
+    /// it is the only one if no file is non-transactional.
     #[must_use]
     pub fn segments(&self, files: &Pending) -> Vec<Segment> {
         let mut segments = Vec::new();
         let mut open = Vec::new();
         for at in &files.0 {
-            if self.outside[*at].is_none() {
+            if self.non_transactional[*at].is_none() {
                 open.push(*at);
                 continue;
             }
             if !open.is_empty() {
-                segments.push(Segment::Inside(Pending(std::mem::take(&mut open))));
+                segments.push(Segment::Transactional(Pending(std::mem::take(&mut open))));
             }
-            segments.push(Segment::Outside(OutsideFile(*at)));
+            segments.push(Segment::NonTransactional(NonTransactionalFile(*at)));
         }
-        // What is written down at the end needs a transaction in any case.
-        segments.push(Segment::Inside(Pending(open)));
+        // The result is recorded in a transaction at the end in any case.
+        segments.push(Segment::Transactional(Pending(open)));
         segments
     }
 
+    /// Builds the batch that runs a file in a transaction and adds its row to the history.
     pub(crate) fn batch_of(&self, at: usize, schema: &SchemaName, now: OffsetDateTime) -> String {
-        let sql = match &self.outside[at] {
-            Some(outside) => &outside.inside,
+        let sql = match &self.non_transactional[at] {
+            Some(non_transactional) => &non_transactional.transactional_sql,
             None => self.migrations[at].sql().unwrap_or_default(),
         };
-        // A line of its own, so that a comment at the end of the file does not swallow it.
+        // The semicolon is on its own line, so that it is not part of a comment at the end of the file.
         format!("{sql}\n;\n{}", self.history_row(at, schema, now))
     }
 
-    /// The statement by which a file enters the history. Version and checksum are numbers, the name is made
-    /// of letters, digits and underscores.
+    /// Builds the statement that adds a file to the history. No value needs quoting: version and checksum are
+    /// numbers, the name consists of letters, digits and underscores.
     pub(crate) fn history_row(
         &self,
         at: usize,
@@ -258,7 +261,7 @@ impl MigrationSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::migrations::MARK;
+    use crate::migrations::NO_TRANSACTION;
 
     fn set(files: &[(&str, &str)]) -> MigrationSet {
         let files =
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named_and_what_is_new_is_pending() {
+    fn a_contradiction_is_named_and_new_files_are_pending() {
         let one = ("V1__one", "SELECT 1");
         let two = ("V2__two", "SELECT 2");
         let three = ("V3__three", "SELECT 3");
@@ -296,20 +299,23 @@ mod tests {
     }
 
     #[test]
-    fn a_marked_file_stands_by_itself_and_a_transaction_comes_last() {
-        let marked = format!("{MARK}\nCREATE INDEX CONCURRENTLY i ON t (a)");
+    fn a_non_transactional_file_is_its_own_segment_and_the_last_segment_is_transactional() {
+        let marked = format!("{NO_TRANSACTION}\nCREATE INDEX CONCURRENTLY i ON t (a)");
         let here = set(&[("V1__a", ""), ("V2__b", &marked), ("V3__c", ""), ("V4__d", &marked)]);
         let all = here.pending(&[]).unwrap();
         assert_eq!(
             here.segments(&all),
             [
-                Segment::Inside(Pending(vec![0])),
-                Segment::Outside(OutsideFile(1)),
-                Segment::Inside(Pending(vec![2])),
-                Segment::Outside(OutsideFile(3)),
-                Segment::Inside(Pending(Vec::new())),
+                Segment::Transactional(Pending(vec![0])),
+                Segment::NonTransactional(NonTransactionalFile(1)),
+                Segment::Transactional(Pending(vec![2])),
+                Segment::NonTransactional(NonTransactionalFile(3)),
+                Segment::Transactional(Pending(Vec::new())),
             ]
         );
-        assert_eq!(here.segments(&Pending::default()), [Segment::Inside(Pending::default())]);
+        assert_eq!(
+            here.segments(&Pending::default()),
+            [Segment::Transactional(Pending::default())]
+        );
     }
 }

@@ -1,17 +1,17 @@
-//! Owns the migration files: reading them, refusing what would break our promise, running them by
-//! refinery inside a transaction of ours.
+//! Owns the migration files: loads and checks them, and compares them with a schema's history. `pg::schema` runs
+//! them.
 //!
-//! refinery's own driver commits after each file; ours does not, because a tenant is made whole or not
-//! at all. A file that ended the transaction itself would commit half a tenant and write its next tables
-//! into `public`, so such a file is refused when it is loaded ([`check`]), and after each file the runner
+//! refinery's own driver commits after each file; ours does not, because a tenant is created completely or
+//! not at all. A file that ended the transaction itself would commit half a tenant and write its next tables
+//! into `public`. Such a file is refused when it is loaded ([`check`]), and after each file the runner
 //! asks the server whether it is still in the same transaction and the same schema.
 //!
-//! A file that begins with the line [`MARK`] holds what PostgreSQL runs outside of a transaction alone. In
-//! a schema that tenants work in it runs statement by statement ([`outside`]); in one that is made just now
-//! nobody could be waiting, so there it runs like any other file, without its `CONCURRENTLY`.
+//! A file that begins with the line [`NO_TRANSACTION`] holds statements that PostgreSQL only runs outside a
+//! transaction. In a schema that is in use it runs statement by statement. In a schema that is being created
+//! no other transaction could wait, so there it runs like any other file, without its `CONCURRENTLY`.
 //!
 //! To add a file: `V<next number>__<verb>_<object>.sql` in `public_migrations/` or `tenant_migrations/`,
-//! one purpose a file, never edited once merged: its checksum is remembered in every schema.
+//! one purpose a file. Never edit a merged file: every schema stores its checksum.
 
 mod check;
 mod error;
@@ -28,8 +28,8 @@ use crate::migrations::statements::Statement;
 
 pub use check::check;
 pub use error::{HistoryError, LoadError};
-pub use history::{Applied, Beginning, OutsideFile, Pending, Segment};
-pub use statements::MARK;
+pub use history::{Applied, AppliedPrefix, NonTransactionalFile, Pending, Segment};
+pub use statements::NO_TRANSACTION;
 
 mod public_set {
     refinery::embed_migrations!("public_migrations");
@@ -42,33 +42,33 @@ mod tenant_set {
 /// refinery's history table, one in each schema.
 pub const HISTORY_TABLE: &str = "refinery_schema_history";
 
-/// A set of migrations, read and found fit to run inside a transaction.
+/// A set of migrations that was loaded and checked.
 #[derive(Debug, Clone)]
 pub struct MigrationSet {
     pub(crate) migrations: Vec<Migration>,
-    /// What of each file runs by itself; none for a file that runs in the tenant's one transaction.
-    pub(crate) outside: Vec<Option<Outside>>,
+    /// For each file, how it runs outside a transaction; `None` for a file that runs in a transaction.
+    pub(crate) non_transactional: Vec<Option<NonTransactional>>,
     fingerprint: String,
 }
 
-/// A file that runs outside of a transaction.
+/// A file that runs outside a transaction.
 #[derive(Debug, Clone)]
-pub(crate) struct Outside {
+pub(crate) struct NonTransactional {
     pub(crate) statements: Vec<Statement>,
-    /// The same as it runs inside of one.
-    pub(crate) inside: String,
+    /// The file's text as it runs in a transaction, without `CONCURRENTLY`.
+    pub(crate) transactional_sql: String,
 }
 
 impl MigrationSet {
     /// The control plane's own migrations.
     ///
     /// # Errors
-    /// None in a program that passed its tests; the set is checked like any other.
+    /// None if the program passed its tests; the set is checked like any other.
     pub fn public() -> Result<Self, LoadError> {
         Self::new(public_set::migrations::runner().get_migrations().clone())
     }
 
-    /// The tenant migrations that are built in.
+    /// The built-in tenant migrations.
     ///
     /// # Errors
     /// As [`MigrationSet::public`].
@@ -79,7 +79,7 @@ impl MigrationSet {
     /// The migrations in a folder, which replace the built-in tenant set.
     ///
     /// # Errors
-    /// The first file that cannot be used, and why.
+    /// The first file that cannot be used, with the reason.
     pub fn load(folder: &Path) -> Result<Self, LoadError> {
         let unreadable = |source| LoadError::Unreadable { folder: folder.to_owned(), source };
         let mut migrations = Vec::new();
@@ -87,7 +87,7 @@ impl MigrationSet {
             let path = entry.map_err(unreadable)?.path();
             let file =
                 path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            // Notes and dot files may lie beside the migrations; an SQL file that is none may not.
+            // Other files may be beside the migrations, but not an SQL file that is not a migration.
             if path.extension().is_none_or(|extension| extension != "sql") {
                 continue;
             }
@@ -113,18 +113,19 @@ impl MigrationSet {
                 });
             }
         }
-        let mut outside = Vec::with_capacity(migrations.len());
+        let mut non_transactional = Vec::with_capacity(migrations.len());
         for migration in &migrations {
             let (file, sql) = (file_name(migration), migration.sql().unwrap_or_default());
             check(&file, sql)?;
-            outside.push(if statements::is_marked(sql) {
-                let inside = statements::without_concurrently(&file, sql)?;
-                Some(Outside { statements: statements::split(&file, sql)?, inside })
+            non_transactional.push(if statements::is_non_transactional(sql) {
+                let transactional_sql = statements::without_concurrently(&file, sql)?;
+                let statements = statements::split(&file, sql)?;
+                Some(NonTransactional { statements, transactional_sql })
             } else {
                 None
             });
         }
-        let mut set = Self { migrations, outside, fingerprint: String::new() };
+        let mut set = Self { migrations, non_transactional, fingerprint: String::new() };
         set.fingerprint = Self::fingerprint_of(&set.history());
         Ok(set)
     }
@@ -134,7 +135,7 @@ impl MigrationSet {
     pub fn fingerprint_of(files: &[Applied]) -> String {
         let mut hash = Sha256::new();
         for file in files {
-            // Text that is no number never was refinery's.
+            // refinery always writes a number.
             let checksum: u64 = file.checksum.parse().unwrap_or_default();
             hash.update(file.version.to_be_bytes());
             hash.update(checksum.to_be_bytes());
@@ -148,7 +149,7 @@ impl MigrationSet {
         self.migrations.last().map_or(0, Migration::version)
     }
 
-    /// A digest of the whole set; two schemas with one fingerprint were made by the same files.
+    /// A digest of the whole set; two schemas with the same fingerprint were created by the same files.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -168,32 +169,33 @@ impl MigrationSet {
         self.migrations.iter().map(text).collect()
     }
 
-    /// The first files of the set, up to this version: what a schema that stands there was made by. None
-    /// where no file has that version; version 0 stands before the first.
+    /// The first files of the set, up to and including this version. `None` if no file has that version; version 0
+    /// gives an empty set.
     #[must_use]
     pub fn up_to(&self, version: i32) -> Option<Self> {
         let count = self.migrations.iter().filter(|file| file.version() <= version).count();
         let migrations = self.migrations.get(..count)?.to_vec();
         let found = migrations.last().map_or(0, Migration::version);
         (found == version).then_some(())?;
-        // A part of a set that was found good is good.
+        // A prefix of a validated set is valid.
         Self::new(migrations).ok()
     }
 
-    /// The history that the files leave in a schema when all are applied, one line a file: `version name
-    /// checksum`, lowest version first.
+    /// The history of a schema with all files applied, as text: one line a file, `version name checksum`, lowest
+    /// version first.
     #[must_use]
-    pub fn trail(&self) -> String {
-        history::trail_of(&self.history())
+    pub fn history_text(&self) -> String {
+        history::history_text(&self.history())
     }
 
-    /// The same files as one script, as the floor that the benchmark measures provisioning against.
+    /// The files as one script: the lower bound that the provisioning benchmark compares with.
     #[doc(hidden)]
     #[must_use]
     pub fn script_for_benchmarks(&self) -> String {
         self.migrations.iter().filter_map(Migration::sql).collect::<Vec<_>>().join("\n;\n")
     }
 }
+
 pub(crate) fn file_name(migration: &Migration) -> String {
     format!("{migration}.sql")
 }
@@ -203,13 +205,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sets_that_are_built_in_are_fit_to_run() {
+    fn the_built_in_sets_can_be_loaded() {
         assert!(MigrationSet::public().unwrap().version() > 0);
         assert!(MigrationSet::tenant().unwrap().version() > 0);
     }
 
     #[test]
-    fn a_folder_is_read_or_refused_by_the_name_of_the_file() {
+    fn a_folder_is_loaded_or_refused_with_the_name_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, sql: &str| std::fs::write(folder.path().join(name), sql).unwrap();
         write("V1__create_notes.sql", "CREATE TABLE notes (id uuid PRIMARY KEY)");

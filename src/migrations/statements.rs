@@ -1,21 +1,22 @@
-//! Cuts a file into its statements with a real SQL lexer, and tells those that PostgreSQL runs outside of
-//! a transaction alone.
+//! Splits a file into its statements with an SQL lexer, and recognizes those that PostgreSQL only runs outside a
+//! transaction.
 
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use crate::migrations::error::LoadError;
 
-/// The first line of a file that runs statement by statement, each by itself.
-pub const MARK: &str = "-- rowhouse: no-transaction";
+/// The first line of a file that runs statement by statement, outside a transaction.
+pub const NO_TRANSACTION: &str = "-- rowhouse: no-transaction";
 
-const UNMARKED: &str = "it runs outside of a transaction alone; begin the file with the line \
-                        `-- rowhouse: no-transaction`";
-const UNNAMED: &str = "an index that is made CONCURRENTLY needs a name, by which what a broken try left is \
-                       found and dropped";
-const QUALIFIED: &str = "a name here must not say a schema: each tenant has its own";
-const UNSUPPORTED: &str = "outside of a transaction, CREATE INDEX CONCURRENTLY and DROP INDEX CONCURRENTLY \
-                           are run and nothing else: no other statement could be taken up where it broke off";
+const NEEDS_NO_TRANSACTION: &str = "it cannot run in a transaction; begin the file with the line \
+                                    `-- rowhouse: no-transaction`";
+const UNNAMED: &str = "an index that is created CONCURRENTLY needs a name, by which the invalid index of a \
+                       failed attempt is found and dropped";
+const QUALIFIED: &str = "the name must not be qualified with a schema: each tenant has its own";
+const UNSUPPORTED: &str = "of the statements that cannot run in a transaction, only CREATE INDEX CONCURRENTLY \
+                           and DROP INDEX CONCURRENTLY are supported: no other could be resumed after an \
+                           interruption";
 const SEVERAL: &str = "DROP INDEX CONCURRENTLY takes one index at a time";
 
 /// A statement of a file.
@@ -23,51 +24,52 @@ const SEVERAL: &str = "DROP INDEX CONCURRENTLY takes one index at a time";
 pub(crate) struct Statement {
     /// Its text, without the semicolon.
     pub(crate) text: String,
-    /// The line that it begins on, from 1.
+    /// The line where it begins, from 1.
     pub(crate) line: u64,
-    /// Its words in capitals; what is no bare word is an empty one, a quoted name stands as it is.
+    /// Its tokens as words in upper case; empty for a quoted name and for any token that is not a word.
     pub(crate) words: Vec<String>,
     pub(crate) kind: Kind,
 }
 
-/// How a statement is run.
+/// How a statement runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// In a transaction.
     Ordinary,
-    /// By itself. Broken off, it leaves an index that is not valid.
+    /// Outside a transaction. Interrupted, it leaves an invalid index behind.
     CreateIndex {
-        /// As the catalog has it.
+        /// The index's name in the catalog.
         index: String,
     },
-    /// By itself.
+    /// Outside a transaction.
     DropIndex {
-        /// As the catalog has it.
+        /// The index's name in the catalog.
         index: String,
     },
 }
 
-/// Whether a file says that it runs outside of a transaction.
-pub(crate) fn is_marked(sql: &str) -> bool {
-    sql.lines().next().is_some_and(|line| line.trim() == MARK)
+/// Whether a file declares that it runs outside a transaction.
+pub(crate) fn is_non_transactional(sql: &str) -> bool {
+    sql.lines().next().is_some_and(|line| line.trim() == NO_TRANSACTION)
 }
 
-/// A word of a statement: where it stands, counted in characters from the start of the file.
+/// A token of a statement.
 struct Word {
-    /// In capitals; empty for what is no word.
+    /// In upper case; empty unless it is an unquoted word.
     upper: String,
-    /// As the catalog would have it, where it is a name.
+    /// As the catalog would store it, if it is a name; `.` and `,` too.
     name: Option<String>,
+    /// The offset in the file, in characters.
     at: usize,
     len: usize,
 }
 
-/// The statements of a file; empty ones are left out.
+/// Splits a file into statements, without empty ones.
 ///
 /// # Errors
-/// Text that is no SQL, and a statement that cannot be run as the file is marked.
+/// Text that is not valid SQL; a statement that cannot run as the file declares.
 pub(crate) fn split(file: &str, sql: &str) -> Result<Vec<Statement>, LoadError> {
-    let marked = is_marked(sql);
+    let is_non_transactional = is_non_transactional(sql);
     let mut statements = Vec::new();
     for part in parts(file, sql)? {
         let refused = |reason| LoadError::Refused {
@@ -83,8 +85,8 @@ pub(crate) fn split(file: &str, sql: &str) -> Result<Vec<Statement>, LoadError> 
             reason,
         };
         let kind = kind(&part.words).map_err(refused)?;
-        if !marked && kind != Kind::Ordinary {
-            return Err(refused(UNMARKED));
+        if !is_non_transactional && kind != Kind::Ordinary {
+            return Err(refused(NEEDS_NO_TRANSACTION));
         }
         let words = part.words.into_iter().map(|word| word.upper).collect();
         statements.push(Statement { text: part.text, line: part.line, words, kind });
@@ -92,8 +94,8 @@ pub(crate) fn split(file: &str, sql: &str) -> Result<Vec<Statement>, LoadError> 
     Ok(statements)
 }
 
-/// The same text as it runs inside of a transaction, on tables that nobody else sees: without
-/// `CONCURRENTLY`. Blanks take the place of the word, so that every line and column stays what it was.
+/// Returns the text as it runs in a transaction, on tables that no other session sees yet: without `CONCURRENTLY`.
+/// Blanks replace the word, so that every line and column stays the same.
 pub(crate) fn without_concurrently(file: &str, sql: &str) -> Result<String, LoadError> {
     let mut text: Vec<char> = sql.chars().collect();
     for part in parts(file, sql)? {
@@ -125,8 +127,8 @@ fn parts(file: &str, sql: &str) -> Result<Vec<Part>, LoadError> {
     };
     let mut parts = Vec::new();
     let mut open = Part { text: String::new(), line: 0, words: Vec::new() };
-    let mut end = 0; // of the part so far
-    let mut body = 0_usize; // depth inside a BEGIN ATOMIC body, whose semicolons end nothing
+    let mut end = 0; // of the current part
+    let mut body = 0_usize; // depth inside a BEGIN ATOMIC body, whose semicolons do not end the statement
     for token in tokens {
         let (at, after) = (offset(token.span.start), offset(token.span.end));
         let bare = match &token.token {
@@ -171,13 +173,13 @@ fn close(parts: &mut Vec<Part>, open: &mut Part, chars: &[char], end: usize) {
     }
 }
 
-/// Where each line begins, in characters.
+/// The offset of each line, in characters.
 fn line_starts(chars: &[char]) -> Vec<usize> {
     let breaks = chars.iter().enumerate().filter(|(_, c)| **c == '\n').map(|(at, _)| at + 1);
     std::iter::once(0).chain(breaks).collect()
 }
 
-/// What kind of statement begins like this, or why none of ours does.
+/// Returns the kind of a statement, or why it is refused.
 fn kind(words: &[Word]) -> Result<Kind, &'static str> {
     let upper: Vec<&str> = words.iter().map(|word| word.upper.as_str()).collect();
     match upper.as_slice() {
@@ -208,7 +210,7 @@ fn created(words: &[Word], after: usize) -> Result<Kind, &'static str> {
     Ok(Kind::CreateIndex { index: name(words, at)? })
 }
 
-/// The bare name at a place.
+/// Returns the unqualified name at a position.
 fn name(words: &[Word], at: usize) -> Result<String, &'static str> {
     if words.get(at + 1).is_some_and(|word| word.name.as_deref() == Some(".")) {
         return Err(QUALIFIED);
@@ -220,12 +222,12 @@ fn name(words: &[Word], at: usize) -> Result<String, &'static str> {
 mod tests {
     use super::*;
 
-    fn marked(sql: &str) -> String {
-        format!("{MARK}\n{sql}")
+    fn non_transactional(sql: &str) -> String {
+        format!("{NO_TRANSACTION}\n{sql}")
     }
 
     #[test]
-    fn a_file_is_cut_at_its_semicolons_and_at_nobody_elses() {
+    fn a_file_is_split_at_the_semicolons_between_statements_only() {
         let sql = "CREATE TABLE t (a text DEFAULT ';');\n-- a ; comment\n\nINSERT INTO t VALUES ('é;x') ;;\n\
                    CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1; $$";
         let cut = split("V1__x.sql", sql).unwrap();
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_by_itself_is_known_by_its_index() {
+    fn a_non_transactional_statement_is_recognized_with_its_index() {
         for (sql, kind) in [
             (
                 "CREATE INDEX CONCURRENTLY Notes_Idx ON notes (a)",
@@ -256,21 +258,21 @@ mod tests {
             ("REFRESH MATERIALIZED VIEW CONCURRENTLY v", Kind::Ordinary),
             ("INSERT INTO t VALUES ('CREATE INDEX CONCURRENTLY')", Kind::Ordinary),
         ] {
-            assert_eq!(split("V1__x.sql", &marked(sql)).unwrap()[0].kind, kind, "{sql}");
+            assert_eq!(split("V1__x.sql", &non_transactional(sql)).unwrap()[0].kind, kind, "{sql}");
         }
     }
 
     #[test]
-    fn what_cannot_be_taken_up_again_is_refused_with_a_reason() {
+    fn a_statement_that_cannot_be_resumed_is_refused_with_a_reason() {
         for (sql, words) in [
             ("CREATE INDEX CONCURRENTLY i ON t (a)".to_owned(), "begin the file with the line"),
             ("DROP INDEX CONCURRENTLY i".to_owned(), "begin the file with the line"),
-            (marked("CREATE INDEX CONCURRENTLY ON t (a)"), "needs a name"),
-            (marked("DROP INDEX CONCURRENTLY a.i"), "must not say a schema"),
-            (marked("DROP INDEX CONCURRENTLY a, b"), "one index at a time"),
-            (marked("VACUUM t"), "nothing else"),
-            (marked("REINDEX TABLE CONCURRENTLY t"), "nothing else"),
-            (marked("ALTER TABLE t DETACH PARTITION p CONCURRENTLY"), "nothing else"),
+            (non_transactional("CREATE INDEX CONCURRENTLY ON t (a)"), "needs a name"),
+            (non_transactional("DROP INDEX CONCURRENTLY a.i"), "must not be qualified"),
+            (non_transactional("DROP INDEX CONCURRENTLY a, b"), "one index at a time"),
+            (non_transactional("VACUUM t"), "are supported"),
+            (non_transactional("REINDEX TABLE CONCURRENTLY t"), "are supported"),
+            (non_transactional("ALTER TABLE t DETACH PARTITION p CONCURRENTLY"), "are supported"),
         ] {
             let error = split("V1__x.sql", &sql).unwrap_err().to_string();
             assert!(error.contains(words), "{sql}: {error}");
@@ -278,14 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn inside_of_a_transaction_the_word_is_blank_and_nothing_has_moved() {
-        let sql = marked(
+    fn in_a_transaction_the_word_is_blank_and_every_position_stays() {
+        let sql = non_transactional(
             "/* CONCURRENTLY */ CREATE INDEX concurrently i ON t (concurrently);\nSELECT 'é CONCURRENTLY'",
         );
         let plain = without_concurrently("V1__x.sql", &sql).unwrap();
         assert_eq!(
             plain,
-            marked(
+            non_transactional(
                 "/* CONCURRENTLY */ CREATE INDEX              i ON t (concurrently);\nSELECT 'é CONCURRENTLY'"
             )
         );

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_set_that_is_built_in_is_clean() {
+    fn the_built_in_set_has_no_findings() {
         let report = check(None).unwrap();
         assert_eq!(report.findings, Vec::new());
         assert!(report.files >= 4 && report.statements >= report.files, "{report:?}");

@@ -1,4 +1,4 @@
-//! What a running server is like, and who gets in.
+//! A running server: its settings, its connections, its account.
 
 use crate::embedded::tests::*;
 
@@ -23,19 +23,19 @@ async fn it_starts_in_an_empty_folder_and_answers() {
 }
 
 #[tokio::test]
-async fn what_it_prints_for_people_and_programs_leads_to_it() {
+async fn its_url_and_psql_command_connect_to_it() {
     let folder = TempDir::new().unwrap();
     let server = started(folder.path()).await;
     let url: Config = server.database_url("rowhouse").parse().expect("the URL parses");
     assert_eq!(url.get_hosts(), [Host::Unix(server.socket_dir().to_path_buf())]);
     assert_eq!(ask(&url, "SELECT current_user::text").await, "rowhouse");
     let line = server.psql_line("rowhouse") + " -Atc 'SELECT 6 * 7'";
-    let said = Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&said.stdout), "42\n", "{line}: {said:?}");
+    let output = Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "42\n", "{line}: {output:?}");
 }
 
 #[tokio::test]
-async fn the_runtime_login_gets_in_without_a_password() {
+async fn the_runtime_login_connects_without_a_password() {
     let folder = TempDir::new().unwrap();
     let server = started(folder.path()).await;
     execute(&server, "CREATE ROLE rowhouse_runtime LOGIN").await;
@@ -49,7 +49,7 @@ async fn durability_is_on_unless_it_is_turned_off() {
     let durable = Settings { durability: Durability::Full, ..settings(folder.path()) };
     let query = "SELECT string_agg(setting, ' ' ORDER BY name) FROM pg_settings \
                  WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'data_checksums')";
-    // The second start in the same folder: nothing lingers from the first.
+    // The second start in the same folder keeps no setting of the first.
     for (settings, expected) in
         [(settings(folder.path()), "on off off off"), (durable, "on on on on")]
     {
@@ -60,7 +60,7 @@ async fn durability_is_on_unless_it_is_turned_off() {
 }
 
 #[tokio::test]
-async fn a_path_too_long_for_a_socket_works_all_the_same() {
+async fn a_path_too_long_for_a_socket_still_works() {
     let folder = TempDir::new().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
     let data_dir = folder.path().join("l".repeat(60)).join("o".repeat(60));
@@ -74,11 +74,11 @@ async fn a_path_too_long_for_a_socket_works_all_the_same() {
 }
 
 #[tokio::test]
-async fn tcp_asks_for_the_kept_password() {
+async fn tcp_requires_the_stored_password() {
     let folder = TempDir::new().unwrap();
     let settings = Settings { listen_tcp: Some(0), ..settings(folder.path()) };
     let server = Server::start(&settings).await.expect("the server starts");
-    let port = server.tcp_port().expect("TCP was asked for");
+    let port = server.tcp_port().expect("TCP is on");
     let first = server.database_url("rowhouse");
     assert_eq!(ask(&first.parse().unwrap(), "SELECT 'in'").await, "in");
     for password in ["", ":wrong"] {
@@ -96,7 +96,7 @@ async fn tcp_asks_for_the_kept_password() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_server_is_never_root_and_out_of_reach_of_ctrl_c() {
+async fn the_server_never_runs_as_root_and_ctrl_c_does_not_reach_it() {
     let folder = TempDir::new().unwrap();
     let server = started(folder.path()).await;
     let pid = server.process.pid();
@@ -117,7 +117,7 @@ async fn the_server_is_never_root_and_out_of_reach_of_ctrl_c() {
     assert!(seen > 1, "the server and its workers, not {seen}");
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let group = stat.rsplit(')').next().unwrap().split_whitespace().nth(2).unwrap();
-    assert_eq!(group, pid.to_string(), "a group of its own");
+    assert_eq!(group, pid.to_string(), "its own process group");
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn root_keeps_the_data_elsewhere_when_the_account_cannot_reach_it() {
     if os::effective_uid() != 0 {
         return;
     }
-    // Of mode 0700, and not the data dir itself: like a checkout under /root.
+    // A parent folder of mode 0700, as for a checkout under /root.
     let closed = TempDir::new().unwrap();
     fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let data_dir = closed.path().join(".rowhouse");
@@ -144,7 +144,7 @@ async fn root_keeps_the_data_elsewhere_when_the_account_cannot_reach_it() {
     assert_eq!(
         fs::metadata(closed.path()).unwrap().mode() & 0o777,
         0o700,
-        "other folders are left as they are"
+        "the permissions of other folders are unchanged"
     );
     let cluster = fs::read_link(data_dir.join("postgres")).expect("a link leads to the data");
     fs::remove_dir_all(cluster.parent().unwrap()).unwrap();

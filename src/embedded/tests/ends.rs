@@ -1,4 +1,4 @@
-//! How servers end, in order and otherwise, and what the next start makes of it.
+//! Stopped, dropped and killed servers, and the next start after each.
 
 use crate::embedded::tests::*;
 
@@ -28,10 +28,10 @@ async fn a_killed_parent_takes_the_server_along_and_the_next_start_recovers() {
     wait_until_serving(&mut parent);
     let orphan = server_pid(folder.path());
     parent.kill().unwrap();
-    // Not waiting for the orphan: that is for the next start to do.
+    // The next start waits for the orphaned server.
     let server = started(folder.path()).await;
     assert_ne!(server_pid(folder.path()), orphan);
-    // What is dead and not yet reaped works nowhere.
+    // A zombie has no working folder.
     #[cfg(target_os = "linux")]
     assert!(fs::read_link(format!("/proc/{orphan}/cwd")).is_err(), "{orphan} is gone");
     assert_eq!(ask(&server.connect_config("rowhouse"), "SELECT word FROM kept").await, "kept");
@@ -57,18 +57,18 @@ async fn an_interrupted_initdb_leaves_nothing_behind() {
     let unfinished =
         || names(folder.path()).into_iter().find(|name| name.starts_with("postgres.tmp-"));
     let busy = || unfinished().is_some_and(|name| folder.path().join(name).join("base").exists());
-    soon("initdb is at work", busy).await;
+    soon("initdb is running", busy).await;
     parent.kill().unwrap();
     parent.wait().unwrap();
     let leftover = unfinished();
     assert!(!folder.path().join("postgres").exists(), "a half-made cluster is never in place");
     let server = started(folder.path()).await;
-    assert_eq!(unfinished(), None, "swept: {leftover:?}");
+    assert_eq!(unfinished(), None, "removed: {leftover:?}");
     assert_eq!(ask(&server.connect_config("rowhouse"), "SELECT 'whole'").await, "whole");
 }
 
 #[tokio::test]
-async fn a_process_id_that_now_belongs_to_another_program_is_no_obstacle() {
+async fn a_process_id_that_now_belongs_to_another_program_does_not_prevent_a_start() {
     let folder = TempDir::new().unwrap();
     let server = started(folder.path()).await;
     let lock_file = folder.path().join("postgres/postmaster.pid");
@@ -76,23 +76,23 @@ async fn a_process_id_that_now_belongs_to_another_program_is_no_obstacle() {
     let old = server_pid(folder.path());
     server.stop().await.expect("it stops");
 
-    // Of the server's own account: PostgreSQL would take this one for a living server.
+    // Of the server's own account: PostgreSQL would regard such a process as a running server.
     let owner = fs::metadata(folder.path().join("postgres")).unwrap();
-    let mut stranger = Command::new("sleep");
+    let mut other = Command::new("sleep");
     if os::effective_uid() == 0 {
-        stranger.uid(owner.uid()).gid(owner.gid());
+        other.uid(owner.uid()).gid(owner.gid());
     }
-    let mut stranger = stranger.arg("60").spawn().unwrap();
-    fs::write(&lock_file, text.replacen(&old.to_string(), &stranger.id().to_string(), 1)).unwrap();
+    let mut other = other.arg("60").spawn().unwrap();
+    fs::write(&lock_file, text.replacen(&old.to_string(), &other.id().to_string(), 1)).unwrap();
     let outcome = Server::start(&settings(folder.path())).await;
-    assert!(os::is_alive(stranger.id()), "strangers are left alone");
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert!(os::is_alive(other.id()), "the other program still runs");
+    other.kill().unwrap();
+    other.wait().unwrap();
     outcome.expect("the server starts");
 }
 
 #[test]
-fn the_watcher_stops_its_process_only_when_our_end_of_the_pipe_closes_unsaid() {
+fn the_watcher_stops_its_process_only_when_the_pipe_closes_without_a_line() {
     let sleeper = || Command::new("sleep").arg("60").spawn().unwrap();
     let (mut watched, mut dismissed) = (sleeper(), sleeper());
     Watcher::start(dismissed.id()).unwrap().dismiss();

@@ -1,5 +1,5 @@
-//! Real servers in real folders. A parent that has to die is this very program, started again with
-//! one ignored test to run.
+//! Tests with real servers in real folders. Where a test kills the parent process of a server, the parent is this
+//! test program, started again to run one ignored test.
 
 mod attach;
 mod ends;
@@ -48,12 +48,13 @@ async fn refused(settings: &Settings) -> EmbeddedError {
 }
 
 async fn ask(config: &Config, query: &str) -> String {
-    let client = connect(config).await.expect("the server lets us in");
+    let client = connect(config).await.expect("the connection succeeds");
     client.query_one(query, &[]).await.expect("the query runs").get(0)
 }
 
 async fn execute(server: &Server, statements: &str) {
-    let client = connect(&server.connect_config("rowhouse")).await.expect("the server lets us in");
+    let client =
+        connect(&server.connect_config("rowhouse")).await.expect("the connection succeeds");
     client.batch_execute(statements).await.expect("the statements run");
 }
 
@@ -65,7 +66,7 @@ fn names(folder: &Path) -> Vec<String> {
 async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
-        assert!(begin.elapsed() < SOON, "not soon: {what}");
+        assert!(begin.elapsed() < SOON, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -76,7 +77,7 @@ fn server_pid(data_dir: &Path) -> u32 {
     text.lines().next().unwrap().parse().unwrap()
 }
 
-/// Starts this program as another process that starts a server, writes one row and stays.
+/// Starts this program as another process, which starts a server, writes one row and waits.
 fn parent(data_dir: &Path) -> Child {
     let (_, module) = module_path!().split_once("::").unwrap();
     Command::new(std::env::current_exe().unwrap())

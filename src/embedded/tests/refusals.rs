@@ -1,4 +1,4 @@
-//! When no server is started, and what is said then.
+//! Starts that are refused, and their errors.
 
 use crate::embedded::tests::*;
 
@@ -17,7 +17,7 @@ async fn a_live_server_on_the_folder_is_refused_with_its_process_id() {
 }
 
 #[tokio::test]
-async fn of_two_starts_at_once_exactly_one_wins() {
+async fn exactly_one_of_two_concurrent_starts_succeeds() {
     let folder = TempDir::new().unwrap();
     let settings = settings(folder.path());
     let outcomes = tokio::join!(Server::start(&settings), Server::start(&settings));
@@ -53,8 +53,8 @@ async fn a_folder_without_programs_is_named_and_nothing_is_created() {
 #[tokio::test]
 async fn a_server_that_is_too_old_is_named_with_its_folder() {
     let folder = TempDir::new().unwrap();
-    // Written by another process: a file that this one has open for writing while a test beside us
-    // forks could not be run (ETXTBSY).
+    // Another process writes the files: a file that this process has open for writing while a parallel test
+    // forks cannot be executed (ETXTBSY).
     let script = "cd \"$0\" && echo '#!/bin/sh\necho \"postgres (PostgreSQL) 13.4\"' > postgres \
                   && cp postgres initdb && chmod +x postgres initdb";
     let made = Command::new("/bin/sh")
@@ -85,10 +85,10 @@ async fn a_folder_that_is_no_cluster_is_left_alone() {
     let precious = folder.path().join("postgres/precious");
     fs::create_dir(folder.path().join("postgres")).unwrap();
     fs::write(&precious, "x").unwrap();
-    let nobodys = refused(&settings(folder.path())).await;
+    let error = refused(&settings(folder.path())).await;
     assert!(
-        matches!(nobodys, EmbeddedError::NotACluster { .. } | EmbeddedError::NotOurs { .. }),
-        "{nobodys}"
+        matches!(error, EmbeddedError::NotACluster { .. } | EmbeddedError::NotOurs { .. }),
+        "{error}"
     );
     assert!(precious.exists());
 }

@@ -1,21 +1,21 @@
-//! What somebody allows, and why. Each allowance is good for one finding.
+//! Allowances: findings that an author has accepted, each with a reason. An allowance covers one finding.
 
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
 use crate::migrations::lint::Rule;
 
-/// Allowances of one source, and which of them are used up.
+/// The allowances of one source.
 pub(super) struct Allowances(Vec<Allowance>);
 
 struct Allowance {
-    /// Where it stands.
+    /// The line of the allowance itself.
     line: u64,
-    /// The line that it speaks of, or the file.
+    /// The line or file that it applies to.
     target: Target,
-    /// None where it cannot be read.
+    /// `None` if it cannot be parsed.
     rule: Option<Rule>,
-    used: bool,
+    is_used: bool,
 }
 
 #[derive(PartialEq)]
@@ -25,7 +25,7 @@ enum Target {
 }
 
 impl Allowances {
-    /// Those in the comments of a file; each speaks of the next line that holds more than comments.
+    /// Reads the allowances in the comments of a file. Each applies to the next line with more than a comment.
     pub(super) fn of_file(sql: &str) -> Self {
         let mut tokenizer = Tokenizer::new(&PostgreSqlDialect {}, sql);
         let tokens = tokenizer.tokenize_with_location().unwrap_or_default();
@@ -41,12 +41,12 @@ impl Allowances {
                 Token::Whitespace(_) => {}
                 _ => {
                     for (at, words) in open.drain(..) {
-                        let rule = words.strip_prefix(' ').and_then(read);
+                        let rule = words.strip_prefix(' ').and_then(parse);
                         all.push(Allowance {
                             line: at,
                             target: Target::Line(line),
                             rule,
-                            used: false,
+                            is_used: false,
                         });
                     }
                 }
@@ -56,48 +56,49 @@ impl Allowances {
             line,
             target: Target::Line(line),
             rule: None,
-            used: false,
+            is_used: false,
         });
         all.extend(last);
         Self(all)
     }
 
-    /// Those of a folder, a line each; empty lines and lines that begin with # say nothing.
+    /// Reads the allowances of a folder's file, one a line. Empty lines and lines that begin with # are ignored.
     pub(super) fn of_folder(text: &str) -> Self {
         let allowance = |(at, words): (usize, &str)| {
             let (file, rest) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
             Allowance {
                 line: u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1),
                 target: Target::File(file.to_owned()),
-                rule: read(rest.trim()),
-                used: false,
+                rule: parse(rest.trim()),
+                is_used: false,
             }
         };
         let lines = text.lines().map(str::trim).enumerate();
-        let told = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-        Self(told.map(allowance).collect())
+        let given = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+        Self(given.map(allowance).collect())
     }
 
-    /// Uses up an allowance for a finding in one of these lines, if there is one.
+    /// Uses an allowance for a finding in one of these lines; returns whether there is one.
     pub(super) fn allows(&mut self, rule: Rule, lines: &[u64]) -> bool {
         lines.iter().any(|line| self.use_up(rule, &Target::Line(*line)))
     }
 
-    /// Uses up an allowance for a finding in this file, if there is one.
+    /// Uses an allowance for a finding in this file; returns whether there is one.
     pub(super) fn allows_in(&mut self, file: &str, rule: Rule) -> bool {
         self.use_up(rule, &Target::File(file.to_owned()))
     }
 
-    /// The lines of those that allowed nothing.
+    /// The lines of the allowances that were not used.
     pub(super) fn unused(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().filter(|allowance| !allowance.used).map(|allowance| allowance.line)
+        self.0.iter().filter(|allowance| !allowance.is_used).map(|allowance| allowance.line)
     }
 
     fn use_up(&mut self, rule: Rule, target: &Target) -> bool {
-        let good = |a: &&mut Allowance| !a.used && a.rule == Some(rule) && a.target == *target;
-        match self.0.iter_mut().find(good) {
+        let applies =
+            |a: &&mut Allowance| !a.is_used && a.rule == Some(rule) && a.target == *target;
+        match self.0.iter_mut().find(applies) {
             Some(allowance) => {
-                allowance.used = true;
+                allowance.is_used = true;
                 true
             }
             None => false,
@@ -105,8 +106,8 @@ impl Allowances {
     }
 }
 
-/// A rule that is followed by a reason.
-fn read(words: &str) -> Option<Rule> {
+/// Parses a rule that is followed by a reason.
+fn parse(words: &str) -> Option<Rule> {
     let (rule, reason) = words.trim().split_once(char::is_whitespace)?;
     if reason.trim().is_empty() { None } else { rule.parse().ok() }
 }

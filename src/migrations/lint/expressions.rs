@@ -1,4 +1,4 @@
-//! Judges what stands inside of statements: expressions, queries, the relations that they name.
+//! Checks the parts of statements: expressions, queries and the relations that they name.
 
 use std::ops::ControlFlow;
 
@@ -7,12 +7,12 @@ use sqlparser::ast::{
     Spanned, Statement, Visit, Visitor,
 };
 
-use crate::migrations::lint::{Look, Rule};
+use crate::migrations::lint::{Linter, Rule};
 
-/// Schemas that every node has.
-const EVERYWHERE: [&str; 4] = ["pg_catalog", "information_schema", "extensions", "pg_temp"];
+/// Schemas that exist on every node.
+const SHARED_SCHEMAS: [&str; 4] = ["pg_catalog", "information_schema", "extensions", "pg_temp"];
 
-/// Functions whose result differs from call to call.
+/// Functions whose result may differ from call to call.
 const VOLATILE: [&str; 22] = [
     "clock_timestamp",
     "currval",
@@ -38,8 +38,7 @@ const VOLATILE: [&str; 22] = [
     "txid_current",
 ];
 
-/// Functions whose result depends on the session's settings, so that over columns it may differ from node
-/// to node.
+/// Functions whose result depends on the session's settings, so that applied to columns it may differ between nodes.
 const STABLE: [&str; 19] = [
     "age",
     "array_to_string",
@@ -62,8 +61,8 @@ const STABLE: [&str; 19] = [
     "to_timestamp",
 ];
 
-/// Functions that a default may call and stay one value for all rows.
-const ONE_VALUE: [&str; 25] = [
+/// Functions that give the same value for all rows of a statement.
+const ROW_INDEPENDENT: [&str; 25] = [
     "now",
     "current_timestamp",
     "current_date",
@@ -91,37 +90,37 @@ const ONE_VALUE: [&str; 25] = [
     "length",
 ];
 
-/// Looks at everything inside of a statement, those statements too that stand in its `WITH`.
-pub(super) fn check(look: &mut Look<'_>, statement: &Statement) {
-    let _ = statement.visit(&mut Inside(look));
+/// Checks all parts of a statement, including the statements in its `WITH`.
+pub(super) fn check(linter: &mut Linter<'_>, statement: &Statement) {
+    let _ = statement.visit(&mut ExpressionRules(linter));
 }
 
-/// Whether a default may differ from row to row: it calls a function that is not known to be good.
+/// Whether a default may differ from row to row: it calls a function that is not in [`ROW_INDEPENDENT`].
 pub(super) fn differs_by_row(default: &Expr) -> bool {
-    functions(default).iter().any(|name| !ONE_VALUE.contains(&name.as_str()))
+    functions(default).iter().any(|name| !ROW_INDEPENDENT.contains(&name.as_str()))
 }
 
-/// Judges a relation or function by the schema that it names.
-pub(super) fn check_schema(look: &mut Look<'_>, name: &ObjectName) {
+/// Checks the schema that a name is qualified with.
+pub(super) fn check_schema(linter: &mut Linter<'_>, name: &ObjectName) {
     let Some(schema) = name.0.len().checked_sub(2).and_then(|at| name.0.get(at)) else { return };
     let schema = schema.as_ident().map(crate::migrations::lint::folded).unwrap_or_default();
-    if !EVERYWHERE.contains(&schema.as_str()) {
-        look.find(Rule::CrossSchema, name.span().start.line);
+    if !SHARED_SCHEMAS.contains(&schema.as_str()) {
+        linter.report(Rule::CrossSchema, name.span().start.line);
     }
 }
 
-struct Inside<'a, 'b>(&'a mut Look<'b>);
+struct ExpressionRules<'a, 'b>(&'a mut Linter<'b>);
 
-impl Visitor for Inside<'_, '_> {
+impl Visitor for ExpressionRules<'_, '_> {
     type Break = ();
 
     fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
-        write(self.0, statement);
+        check_write(self.0, statement);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-        star(self.0, &select.projection);
+        check_star(self.0, &select.projection);
         ControlFlow::Continue(())
     }
 
@@ -135,9 +134,9 @@ impl Visitor for Inside<'_, '_> {
             check_schema(self.0, &function.name);
             let line = function.name.span().start.line;
             match name_of(function).as_str() {
-                "nextval" | "setval" | "currval" => self.0.find(Rule::Sequence, line),
+                "nextval" | "setval" | "currval" => self.0.report(Rule::Sequence, line),
                 name if name.contains("advisory_lock") && !name.contains("_xact") => {
-                    self.0.find(Rule::SessionLock, line);
+                    self.0.report(Rule::SessionLock, line);
                 }
                 _ => {}
             }
@@ -146,57 +145,57 @@ impl Visitor for Inside<'_, '_> {
     }
 }
 
-/// Judges what a statement writes, by what it would compute on each node.
-fn write(look: &mut Look<'_>, statement: &Statement) {
+/// Checks that a write gives the same result on each node.
+fn check_write(linter: &mut Linter<'_>, statement: &Statement) {
     match statement {
         Statement::Update(update) => {
             for assignment in &update.assignments {
-                same_everywhere(look, &assignment.value);
+                check_determinism(linter, &assignment.value);
             }
-            same_everywhere(look, &update.selection);
-            returning(look, update.returning.as_deref());
+            check_determinism(linter, &update.selection);
+            check_returning(linter, update.returning.as_deref());
         }
         Statement::Delete(delete) => {
-            same_everywhere(look, &delete.selection);
-            returning(look, delete.returning.as_deref());
+            check_determinism(linter, &delete.selection);
+            check_returning(linter, delete.returning.as_deref());
         }
         Statement::Insert(insert) => {
             if let Some(OnInsert::OnConflict(conflict)) = &insert.on {
                 if let Some(ConflictTarget::OnConstraint(name)) = &conflict.conflict_target {
-                    check_schema(look, name);
+                    check_schema(linter, name);
                 }
                 if let OnConflictAction::DoUpdate(update) = &conflict.action {
                     for assignment in &update.assignments {
-                        same_everywhere(look, &assignment.value);
+                        check_determinism(linter, &assignment.value);
                     }
-                    same_everywhere(look, &update.selection);
+                    check_determinism(linter, &update.selection);
                 }
             }
-            returning(look, insert.returning.as_deref());
+            check_returning(linter, insert.returning.as_deref());
         }
-        Statement::Merge(merge) => same_everywhere(look, merge),
+        Statement::Merge(merge) => check_determinism(linter, merge),
         _ => {}
     }
 }
 
-fn returning(look: &mut Look<'_>, items: Option<&[SelectItem]>) {
+fn check_returning(linter: &mut Linter<'_>, items: Option<&[SelectItem]>) {
     for item in items.unwrap_or_default() {
-        same_everywhere(look, item);
+        check_determinism(linter, item);
     }
-    star(look, items.unwrap_or_default());
+    check_star(linter, items.unwrap_or_default());
 }
 
-fn star(look: &mut Look<'_>, items: &[SelectItem]) {
+fn check_star(linter: &mut Linter<'_>, items: &[SelectItem]) {
     for item in items {
         if matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)) {
-            look.find(Rule::SelectStar, item.span().start.line);
+            linter.report(Rule::SelectStar, item.span().start.line);
         }
     }
 }
 
-/// Finds functions that may differ: volatile ones anywhere, stable ones over columns.
-fn same_everywhere(look: &mut Look<'_>, part: &impl Visit) {
-    struct Differing<'a, 'b>(&'a mut Look<'b>);
+/// Reports functions whose result may differ between nodes: volatile ones anywhere, stable ones applied to columns.
+fn check_determinism(linter: &mut Linter<'_>, part: &impl Visit) {
+    struct Differing<'a, 'b>(&'a mut Linter<'b>);
     impl Visitor for Differing<'_, '_> {
         type Break = ();
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
@@ -205,13 +204,13 @@ fn same_everywhere(look: &mut Look<'_>, part: &impl Visit) {
                 let differs = VOLATILE.contains(&name.as_str())
                     || (STABLE.contains(&name.as_str()) && has_column(&function.args));
                 if differs {
-                    self.0.find(Rule::VolatileOverColumns, function.name.span().start.line);
+                    self.0.report(Rule::VolatileOverColumns, function.name.span().start.line);
                 }
             }
             ControlFlow::Continue(())
         }
     }
-    let _ = part.visit(&mut Differing(look));
+    let _ = part.visit(&mut Differing(linter));
 }
 
 fn has_column(part: &impl Visit) -> bool {
@@ -244,7 +243,7 @@ fn functions(expr: &Expr) -> Vec<String> {
     names.0
 }
 
-/// A function's name without its schema.
+/// Returns a function's name without its schema.
 fn name_of(function: &Function) -> String {
     crate::migrations::lint::relation(&function.name).to_lowercase()
 }

@@ -1,15 +1,15 @@
-//! Reads migration files for what a distributed engine, a rolling deploy or traffic would not survive.
+//! Checks migration files for statements that would fail on a distributed engine, break a rolling deploy or block
+//! traffic.
 //!
-//! Works on the text alone and needs no database. Each statement is parsed; what the parser does not know is
-//! judged by its words, and where these do not tell either it is reported as not checked: nothing is passed
-//! over in silence. The body of a function or a `DO` block is searched for a few words and not parsed.
-//! A table that the same file makes is empty and unknown to everybody, so no lock and no deploy is hurt by
-//! what is done to it there.
+//! Works on the text alone and needs no database. Each statement is parsed. A statement that the parser does
+//! not support is checked by its words, and reported as `not-checked` if these do not suffice: no statement is
+//! skipped silently. The body of a function or a `DO` block is searched for a few words and not parsed.
+//! A table that the same file creates is empty and unused, so the lock and deploy rules do not apply to it.
 //!
 //! A finding is allowed by `-- rowhouse: allow <rule-id> <reason>` on the line before it or before its
-//! statement. A file that was applied must not be edited any more; for those the folder may hold
-//! `lint.allow`, with lines of `<file> <rule-id> <reason>`. Either silences one finding, and is itself reported
-//! where it silences none.
+//! statement. A file that was applied must not be edited any more; for such files the folder may hold
+//! `lint.allow`, with lines of `<file> <rule-id> <reason>`. An allowance covers one finding, and is itself
+//! reported if it covers none.
 
 mod allow;
 mod expressions;
@@ -32,44 +32,44 @@ pub use rule::{Rule, Severity, UnknownRule};
 /// A statement that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Which file.
+    /// The file.
     pub file: String,
-    /// Where in it, from 1.
+    /// The line, from 1.
     pub line: u64,
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
-    /// What stands in that line.
+    /// The text of that line.
     pub text: String,
 }
 
-/// What a check of a set found.
+/// The result of checking a set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// How many files were read.
+    /// The number of files.
     pub files: usize,
-    /// How many statements they hold.
+    /// The number of statements.
     pub statements: usize,
-    /// How many findings were allowed.
+    /// The number of allowed findings.
     pub allowed: usize,
-    /// What is left, by file and line.
+    /// The remaining findings, by file and line.
     pub findings: Vec<Finding>,
 }
 
-/// The name of the file beside the migrations that allows findings in files which must not be edited.
+/// The file beside the migrations with the allowances for files that must not be edited.
 pub const ALLOW_FILE: &str = "lint.allow";
 
-/// Reads the files of a set, lowest version first, each with its name and its text; `allowances` is the text
-/// of [`ALLOW_FILE`], empty where there is none.
+/// Checks the files of a set, lowest version first, each with its name and its text; `allowances` is the text
+/// of [`ALLOW_FILE`], empty if there is none.
 #[must_use]
 pub fn check(files: &[(String, &str)], allowances: &str) -> Report {
     let mut report = Report { files: files.len(), ..Report::default() };
     let mut shared = Allowances::of_folder(allowances);
-    let mut memory = Memory::default();
+    let mut state = State::default();
     for (file, sql) in files {
-        let found = check_file(sql, &mut memory, &mut report.statements);
+        let found = check_file(sql, &mut state, &mut report.statements);
         let mut own = Allowances::of_file(sql);
         let mut left = Vec::new();
-        for Broken { rule, line, statement } in found {
+        for Violation { rule, line, statement } in found {
             if own.allows(rule, &[line, statement]) || shared.allows_in(file, rule) {
                 report.allowed += 1;
             } else {
@@ -92,78 +92,77 @@ pub fn check(files: &[(String, &str)], allowances: &str) -> Report {
     report
 }
 
-/// A broken rule, and the line in which its statement begins.
+/// A broken rule, its line, and the line in which its statement begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Broken {
+struct Violation {
     line: u64,
     rule: Rule,
     statement: u64,
 }
 
-/// What is remembered of the statements so far.
+/// What is known from the statements so far.
 #[derive(Default)]
-struct Memory {
-    /// Tables and other relations that this file has made.
-    made_here: BTreeSet<String>,
-    /// Those that files before it have made.
-    made_before: BTreeSet<String>,
-    /// Constraints, by table and name, that this file has added without a look at the rows.
+struct State {
+    /// Relations that this file has created.
+    created_here: BTreeSet<String>,
+    /// Relations that earlier files have created.
+    created_before: BTreeSet<String>,
+    /// Constraints that this file has added, by table and name.
     added_here: BTreeSet<(String, String)>,
-    /// Tables of this file that have no primary key yet, with their line.
+    /// Tables of this file without a primary key so far, with their line.
     keyless: HashMap<String, u64>,
-    /// Checks that a column is not null: by table and constraint, the column and whether all rows are
-    /// known to pass.
+    /// Constraints that a column is not null, by table and name: the column, and whether the constraint is validated.
     not_null: HashMap<(String, String), (String, bool)>,
 }
 
-/// One statement, under the eyes of all rules.
-struct Look<'a> {
-    memory: &'a mut Memory,
-    /// Where it begins.
+/// The check of one statement by all rules.
+struct Linter<'a> {
+    state: &'a mut State,
+    /// The line where it begins.
     line: u64,
-    /// What it breaks. A rule is told once a line.
-    broken: BTreeSet<Broken>,
+    /// The rules that it breaks, each at most once a line.
+    violations: BTreeSet<Violation>,
 }
 
-impl Look<'_> {
-    fn find(&mut self, rule: Rule, line: u64) {
+impl Linter<'_> {
+    fn report(&mut self, rule: Rule, line: u64) {
         let line = if line == 0 { self.line } else { line };
-        self.broken.insert(Broken { line, rule, statement: self.line });
+        self.violations.insert(Violation { line, rule, statement: self.line });
     }
 
-    /// Whether this file has made the table.
+    /// Whether this file has created the table.
     fn is_new(&self, table: &str) -> bool {
-        self.memory.made_here.contains(table)
+        self.state.created_here.contains(table)
     }
 }
 
-fn check_file(sql: &str, memory: &mut Memory, statements: &mut usize) -> BTreeSet<Broken> {
-    memory.made_before.append(&mut memory.made_here);
-    memory.added_here.clear();
-    let mut broken = BTreeSet::new();
-    // A set is lexed when it is loaded; what cannot be is refused there.
+fn check_file(sql: &str, state: &mut State, statements: &mut usize) -> BTreeSet<Violation> {
+    state.created_before.append(&mut state.created_here);
+    state.added_here.clear();
+    let mut violations = BTreeSet::new();
+    // Loading a set has already refused a file that the lexer cannot read.
     let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location() else {
-        broken.insert(Broken { line: 1, rule: Rule::NotChecked, statement: 1 });
-        return broken;
+        violations.insert(Violation { line: 1, rule: Rule::NotChecked, statement: 1 });
+        return violations;
     };
     for tokens in split::statements(tokens) {
         *statements += 1;
         let line = tokens.first().map_or(1, |token| token.span.start.line);
-        let mut look = Look { memory, line, broken: BTreeSet::new() };
-        words::mentions_public(&mut look, &tokens);
+        let mut linter = Linter { state, line, violations: BTreeSet::new() };
+        words::mentions_public(&mut linter, &tokens);
         match parse(&tokens) {
-            Some(statement) => statements::check(&mut look, &statement, &tokens),
-            None => words::check(&mut look, &tokens),
+            Some(statement) => statements::check(&mut linter, &statement, &tokens),
+            None => words::check(&mut linter, &tokens),
         }
-        broken.append(&mut look.broken);
+        violations.append(&mut linter.violations);
     }
-    for (_, line) in memory.keyless.drain() {
-        broken.insert(Broken { line, rule: Rule::NoPrimaryKey, statement: line });
+    for (_, line) in state.keyless.drain() {
+        violations.insert(Violation { line, rule: Rule::NoPrimaryKey, statement: line });
     }
-    broken
+    violations
 }
 
-/// The statement, if the parser knows all of it.
+/// Returns the statement, if the parser supports all of it.
 fn parse(tokens: &[TokenWithSpan]) -> Option<sqlparser::ast::Statement> {
     let dialect = PostgreSqlDialect {};
     let mut parser =
@@ -172,7 +171,7 @@ fn parse(tokens: &[TokenWithSpan]) -> Option<sqlparser::ast::Statement> {
     (parser.peek_token().token == Token::EOF).then_some(statement)
 }
 
-/// A relation as the memory knows it: without its schema, in lower case unless quoted.
+/// Returns a relation's name without its schema, in lower case unless quoted.
 fn relation(name: &ObjectName) -> String {
     name.0.last().and_then(|part| part.as_ident()).map(folded).unwrap_or_default()
 }

@@ -1,16 +1,16 @@
-//! Cuts a file into statements: at each semicolon, but for those inside a `BEGIN ATOMIC` body.
+//! Splits a file into statements: at each semicolon outside a `BEGIN ATOMIC` body.
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-/// The statements of a file, each without its semicolon and without white space before it.
+/// Returns the statements of a file, each without its semicolon and leading white space.
 pub(super) fn statements(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
-    let (mut all, mut now): (Vec<_>, Vec<TokenWithSpan>) = (Vec::new(), Vec::new());
+    let (mut all, mut current): (Vec<_>, Vec<TokenWithSpan>) = (Vec::new(), Vec::new());
     let mut body = 0_usize; // depth inside a BEGIN ATOMIC body
     let mut last = String::new();
     for token in tokens {
         match &token.token {
-            Token::SemiColon if body == 0 => all.push(std::mem::take(&mut now)),
-            Token::Whitespace(_) if now.is_empty() => {}
+            Token::SemiColon if body == 0 => all.push(std::mem::take(&mut current)),
+            Token::Whitespace(_) if current.is_empty() => {}
             Token::EOF => {}
             Token::Word(word) if word.quote_style.is_none() => {
                 let word = word.value.to_ascii_uppercase();
@@ -22,12 +22,12 @@ pub(super) fn statements(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> 
                     (depth, ..) => depth,
                 };
                 last = word;
-                now.push(token);
+                current.push(token);
             }
-            _ => now.push(token),
+            _ => current.push(token),
         }
     }
-    all.push(now);
+    all.push(current);
     all.retain(|statement| !statement.is_empty());
     all
 }

@@ -1,4 +1,4 @@
-//! Judges statements that the parser knows: tables, what is done to them, and what else a schema can hold.
+//! Checks statements that the parser supports: tables, changes of tables, and other objects of a schema.
 
 use sqlparser::ast::{
     AlterColumnOperation, AlterTable, AlterTableOperation, ColumnDef, ColumnOption,
@@ -8,69 +8,70 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::TokenWithSpan;
 
-use crate::migrations::lint::{Look, Rule, expressions, folded, relation, words};
+use crate::migrations::lint::words::Effects;
+use crate::migrations::lint::{Linter, Rule, expressions, folded, relation, words};
 
-pub(super) fn check(look: &mut Look<'_>, statement: &Statement, tokens: &[TokenWithSpan]) {
-    expressions::check(look, statement);
-    let line = look.line;
+pub(super) fn check(linter: &mut Linter<'_>, statement: &Statement, tokens: &[TokenWithSpan]) {
+    expressions::check(linter, statement);
+    let line = linter.line;
     match statement {
-        Statement::CreateTable(create) => create_table(look, create),
-        Statement::AlterTable(alter) => alter_table(look, alter),
-        Statement::CreateIndex(create) => create_index(look, create),
+        Statement::CreateTable(create) => create_table(linter, create),
+        Statement::AlterTable(alter) => alter_table(linter, alter),
+        Statement::CreateIndex(create) => create_index(linter, create),
         Statement::CreateView(create) => {
-            look.memory.made_here.insert(relation(&create.name));
+            linter.state.created_here.insert(relation(&create.name));
         }
-        Statement::CreateFunction(function) => create_function(look, function, tokens),
-        Statement::CreateProcedure { .. } => words::function(look, tokens, false),
-        Statement::CreateSequence { .. } => look.find(Rule::Sequence, line),
+        Statement::CreateFunction(function) => create_function(linter, function, tokens),
+        Statement::CreateProcedure { .. } => words::function(linter, tokens, Effects::Writes),
+        Statement::CreateSequence { .. } => linter.report(Rule::Sequence, line),
         Statement::CreateType { .. } | Statement::AlterType(_) | Statement::CreateDomain(_) => {
-            look.find(Rule::OwnType, line);
+            linter.report(Rule::OwnType, line);
         }
-        Statement::CreateTrigger(_) => look.find(Rule::Trigger, line),
-        Statement::CreateExtension(_) => look.find(Rule::Extension, line),
-        Statement::CreateSchema { .. } => look.find(Rule::CrossSchema, line),
-        Statement::Vacuum(vacuum) if vacuum.full => look.find(Rule::VacuumFull, line),
-        Statement::Lock(_) | Statement::LockTables { .. } => look.find(Rule::LockTable, line),
+        Statement::CreateTrigger(_) => linter.report(Rule::Trigger, line),
+        Statement::CreateExtension(_) => linter.report(Rule::Extension, line),
+        Statement::CreateSchema { .. } => linter.report(Rule::CrossSchema, line),
+        Statement::Vacuum(vacuum) if vacuum.full => linter.report(Rule::VacuumFull, line),
+        Statement::Lock(_) | Statement::LockTables { .. } => linter.report(Rule::LockTable, line),
         Statement::Truncate(truncate) => {
             for table in &truncate.table_names {
-                if !look.is_new(&relation(&table.name)) {
-                    look.find(Rule::Truncate, line);
+                if !linter.is_new(&relation(&table.name)) {
+                    linter.report(Rule::Truncate, line);
                 }
             }
         }
-        Statement::Drop { object_type, names, .. } => drop(look, *object_type, names),
+        Statement::Drop { object_type, names, .. } => drop(linter, *object_type, names),
         _ => {}
     }
 }
 
-fn create_table(look: &mut Look<'_>, create: &CreateTable) {
+fn create_table(linter: &mut Linter<'_>, create: &CreateTable) {
     let table = relation(&create.name);
-    let is_there = create.if_not_exists && look.memory.made_before.contains(&table);
+    let exists = create.if_not_exists && linter.state.created_before.contains(&table);
     let mut has_key = create.temporary || create.partition_of.is_some();
     for column in &create.columns {
-        has_key |= column_def(look, column);
+        has_key |= column_def(linter, column);
     }
     for rule in &create.constraints {
         has_key |= matches!(rule, TableConstraint::PrimaryKey(_));
-        constraint(look, rule);
+        constraint(linter, rule);
     }
     if !has_key {
-        look.memory.keyless.insert(table.clone(), look.line);
+        linter.state.keyless.insert(table.clone(), linter.line);
     }
-    if !is_there {
-        look.memory.made_here.insert(table);
+    if !exists {
+        linter.state.created_here.insert(table);
     }
 }
 
-/// Judges a column of a new table or a new column; tells whether it is the primary key.
-fn column_def(look: &mut Look<'_>, column: &ColumnDef) -> bool {
+/// Checks a column definition; returns whether the column is the primary key.
+fn column_def(linter: &mut Linter<'_>, column: &ColumnDef) -> bool {
     let line = column.name.span.start.line;
     if let DataType::Custom(name, _) = &column.data_type {
         let serials = ["serial", "serial2", "serial4", "serial8", "bigserial", "smallserial"];
         if serials.contains(&relation(name).as_str()) {
-            look.find(Rule::Sequence, line);
+            linter.report(Rule::Sequence, line);
         }
-        expressions::check_schema(look, name);
+        expressions::check_schema(linter, name);
     }
     let mut is_key = false;
     for option in &column.options {
@@ -81,32 +82,32 @@ fn column_def(look: &mut Look<'_>, column: &ColumnDef) -> bool {
             }
             ColumnOption::Unique(key) => (key.name.as_ref(), key.characteristics),
             ColumnOption::ForeignKey(key) => {
-                expressions::check_schema(look, &key.foreign_table);
+                expressions::check_schema(linter, &key.foreign_table);
                 (key.name.as_ref(), key.characteristics)
             }
             ColumnOption::Check(check) => (check.name.as_ref(), None),
             ColumnOption::Generated { generation_expr: None, .. } | ColumnOption::Identity(_) => {
-                look.find(Rule::Sequence, line);
+                linter.report(Rule::Sequence, line);
                 continue;
             }
             _ => continue,
         };
         if option.name.as_ref().or(inner).is_none() {
-            look.find(Rule::UnnamedConstraint, line);
+            linter.report(Rule::UnnamedConstraint, line);
         }
-        deferrable(look, characteristics, line);
+        check_deferrable(linter, characteristics, line);
     }
     is_key
 }
 
-/// Judges a constraint of a table; tells its line.
-fn constraint(look: &mut Look<'_>, constraint: &TableConstraint) -> u64 {
+/// Checks a table constraint; returns its line.
+fn constraint(linter: &mut Linter<'_>, constraint: &TableConstraint) -> u64 {
     let line = constraint.span().start.line;
     let (name, characteristics) = match constraint {
         TableConstraint::Unique(key) => (&key.name, key.characteristics),
         TableConstraint::PrimaryKey(key) => (&key.name, key.characteristics),
         TableConstraint::ForeignKey(key) => {
-            expressions::check_schema(look, &key.foreign_table);
+            expressions::check_schema(linter, &key.foreign_table);
             (&key.name, key.characteristics)
         }
         TableConstraint::Check(check) => (&check.name, None),
@@ -117,149 +118,158 @@ fn constraint(look: &mut Look<'_>, constraint: &TableConstraint) -> u64 {
         TableConstraint::Index(_) | TableConstraint::FulltextOrSpatial(_) => return line,
     };
     if name.is_none() {
-        look.find(Rule::UnnamedConstraint, line);
+        linter.report(Rule::UnnamedConstraint, line);
     }
-    deferrable(look, characteristics, line);
+    check_deferrable(linter, characteristics, line);
     line
 }
 
-fn deferrable(look: &mut Look<'_>, how: Option<ConstraintCharacteristics>, line: u64) {
+fn check_deferrable(linter: &mut Linter<'_>, how: Option<ConstraintCharacteristics>, line: u64) {
     if how.is_some_and(|how| {
         how.deferrable == Some(true) || how.initially == Some(DeferrableInitial::Deferred)
     }) {
-        look.find(Rule::Deferrable, line);
+        linter.report(Rule::Deferrable, line);
     }
 }
 
-fn alter_table(look: &mut Look<'_>, alter: &AlterTable) {
+fn alter_table(linter: &mut Linter<'_>, alter: &AlterTable) {
     let table = relation(&alter.name);
     for operation in &alter.operations {
-        alter_operation(look, &table, operation);
+        alter_operation(linter, &table, operation);
     }
 }
 
-fn alter_operation(look: &mut Look<'_>, table: &str, operation: &AlterTableOperation) {
-    let (is_new, line) = (look.is_new(table), look.line);
+fn alter_operation(linter: &mut Linter<'_>, table: &str, operation: &AlterTableOperation) {
+    let (is_new, line) = (linter.is_new(table), linter.line);
     match operation {
-        AlterTableOperation::AddColumn { column_def, .. } => add_column(look, column_def, is_new),
+        AlterTableOperation::AddColumn { column_def, .. } => add_column(linter, table, column_def),
         AlterTableOperation::AddConstraint { constraint, not_valid } => {
-            add_constraint(look, table, constraint, *not_valid);
+            add_constraint(linter, table, constraint, *not_valid);
         }
         AlterTableOperation::ValidateConstraint { name } => {
             let key = (table.to_owned(), folded(name));
-            if !is_new && look.memory.added_here.contains(&key) {
-                // The lock of the first lasts until the transaction ends, so while this reads the table.
-                look.find(Rule::AddConstraint, name.span.start.line);
+            if !is_new && linter.state.added_here.contains(&key) {
+                // The lock of ADD CONSTRAINT is held until the transaction ends, and so while this scans the table.
+                linter.report(Rule::AddConstraint, name.span.start.line);
             }
-            if let Some((_, is_valid)) = look.memory.not_null.get_mut(&key) {
+            if let Some((_, is_valid)) = linter.state.not_null.get_mut(&key) {
                 *is_valid = true;
             }
         }
         AlterTableOperation::DropConstraint { name, .. } => {
-            look.memory.not_null.remove(&(table.to_owned(), folded(name)));
+            linter.state.not_null.remove(&(table.to_owned(), folded(name)));
         }
         AlterTableOperation::RenameTable {
             table_name: RenameTableNameKind::As(name) | RenameTableNameKind::To(name),
         } if is_new => {
-            if let Some(line) = look.memory.keyless.remove(table) {
-                look.memory.keyless.insert(relation(name), line);
+            if let Some(line) = linter.state.keyless.remove(table) {
+                linter.state.keyless.insert(relation(name), line);
             }
-            look.memory.made_here.insert(relation(name));
+            linter.state.created_here.insert(relation(name));
         }
-        _ if is_new => {} // nobody knows the table yet, and it is empty
+        _ if is_new => {} // the table is empty and unused
         AlterTableOperation::DropColumn { column_names, .. } => {
             let at = column_names.first().map_or(line, |name| name.span.start.line);
-            look.find(Rule::DropColumn, at);
+            linter.report(Rule::DropColumn, at);
         }
         AlterTableOperation::RenameColumn { old_column_name, .. } => {
-            look.find(Rule::Rename, old_column_name.span.start.line);
+            linter.report(Rule::Rename, old_column_name.span.start.line);
         }
-        AlterTableOperation::RenameTable { .. } => look.find(Rule::Rename, line),
+        AlterTableOperation::RenameTable { .. } => linter.report(Rule::Rename, line),
         AlterTableOperation::AlterColumn { column_name, op } => {
-            let at = column_name.span.start.line;
-            match op {
-                AlterColumnOperation::SetDataType { .. } => look.find(Rule::AlterColumnType, at),
-                AlterColumnOperation::SetNotNull => {
-                    let column = folded(column_name);
-                    let is_known =
-                        look.memory.not_null.iter().any(|((of, _), (checked, is_valid))| {
-                            of == table && *checked == column && *is_valid
-                        });
-                    if !is_known {
-                        look.find(Rule::SetNotNull, at);
-                    }
-                }
-                AlterColumnOperation::AddGenerated { .. } => look.find(Rule::Sequence, at),
-                AlterColumnOperation::DropNotNull
-                | AlterColumnOperation::SetDefault { .. }
-                | AlterColumnOperation::DropDefault => {}
-            }
+            alter_column(linter, table, column_name, op);
         }
         AlterTableOperation::SetLogged | AlterTableOperation::SetUnlogged => {
-            look.find(Rule::TableRewrite, line);
+            linter.report(Rule::TableRewrite, line);
         }
         _ => {}
     }
 }
 
-fn add_column(look: &mut Look<'_>, column: &ColumnDef, is_new: bool) {
-    let line = column.name.span.start.line;
-    column_def(look, column);
+/// Checks the change of a column in a table that the file has not created.
+fn alter_column(
+    linter: &mut Linter<'_>,
+    table: &str,
+    name: &Ident,
+    operation: &AlterColumnOperation,
+) {
+    let line = name.span.start.line;
+    match operation {
+        AlterColumnOperation::SetDataType { .. } => linter.report(Rule::AlterColumnType, line),
+        AlterColumnOperation::SetNotNull => {
+            let column = folded(name);
+            let is_known = linter.state.not_null.iter().any(|((of, _), (checked, is_valid))| {
+                of == table && *checked == column && *is_valid
+            });
+            if !is_known {
+                linter.report(Rule::SetNotNull, line);
+            }
+        }
+        AlterColumnOperation::AddGenerated { .. } => linter.report(Rule::Sequence, line),
+        AlterColumnOperation::DropNotNull
+        | AlterColumnOperation::SetDefault { .. }
+        | AlterColumnOperation::DropDefault => {}
+    }
+}
+
+fn add_column(linter: &mut Linter<'_>, table: &str, column: &ColumnDef) {
+    let (is_new, line) = (linter.is_new(table), column.name.span.start.line);
+    column_def(linter, column);
     let (mut is_required, mut has_value) = (false, false);
     for option in &column.options {
         match &option.option {
             ColumnOption::PrimaryKey(_)
             | ColumnOption::Unique(_)
             | ColumnOption::ForeignKey(_)
-            | ColumnOption::Check(_) => look.find(Rule::ConstraintInAddColumn, line),
+            | ColumnOption::Check(_) => linter.report(Rule::ConstraintInAddColumn, line),
             ColumnOption::NotNull => is_required = true,
             ColumnOption::Default(value) => {
                 has_value = true;
                 if !is_new && expressions::differs_by_row(value) {
-                    look.find(Rule::VolatileDefault, line);
+                    linter.report(Rule::VolatileDefault, line);
                 }
             }
             ColumnOption::Generated { .. } | ColumnOption::Identity(_) => {
                 has_value = true;
                 if !is_new {
-                    look.find(Rule::TableRewrite, line);
+                    linter.report(Rule::TableRewrite, line);
                 }
             }
             _ => {}
         }
     }
     if is_required && !has_value && !is_new {
-        look.find(Rule::AddColumnNotNull, line);
+        linter.report(Rule::AddColumnNotNull, line);
     }
 }
 
-fn add_constraint(look: &mut Look<'_>, table: &str, added: &TableConstraint, not_valid: bool) {
-    let line = constraint(look, added);
-    let is_new = look.is_new(table);
+fn add_constraint(linter: &mut Linter<'_>, table: &str, added: &TableConstraint, not_valid: bool) {
+    let line = constraint(linter, added);
+    let is_new = linter.is_new(table);
     let blocks = match added {
         TableConstraint::Check(check) => {
             if let Some(name) = &check.name {
                 let key = (table.to_owned(), folded(name));
                 if let Some(column) = column_that_is_not_null(&check.expr) {
-                    look.memory.not_null.insert(key.clone(), (column, !not_valid));
+                    linter.state.not_null.insert(key.clone(), (column, !not_valid));
                 }
-                look.memory.added_here.insert(key);
+                linter.state.added_here.insert(key);
             }
             !not_valid
         }
         TableConstraint::ForeignKey(key) => {
             if let Some(name) = &key.name {
-                look.memory.added_here.insert((table.to_owned(), folded(name)));
+                linter.state.added_here.insert((table.to_owned(), folded(name)));
             }
             !not_valid
         }
         TableConstraint::PrimaryKey(_) => {
-            look.memory.keyless.remove(table);
+            linter.state.keyless.remove(table);
             true
         }
         TableConstraint::Unique(_) | TableConstraint::Exclude(_) => true,
         TableConstraint::PrimaryKeyUsingIndex(_) => {
-            look.memory.keyless.remove(table);
+            linter.state.keyless.remove(table);
             false
         }
         TableConstraint::UniqueUsingIndex(_)
@@ -267,7 +277,7 @@ fn add_constraint(look: &mut Look<'_>, table: &str, added: &TableConstraint, not
         | TableConstraint::FulltextOrSpatial(_) => false,
     };
     if blocks && !is_new {
-        look.find(Rule::AddConstraint, line);
+        linter.report(Rule::AddConstraint, line);
     }
 }
 
@@ -282,30 +292,32 @@ fn column_that_is_not_null(check: &Expr) -> Option<String> {
     }
 }
 
-fn create_index(look: &mut Look<'_>, create: &CreateIndex) {
-    if !create.concurrently && !look.is_new(&relation(&create.table_name)) {
-        look.find(Rule::CreateIndex, look.line);
+fn create_index(linter: &mut Linter<'_>, create: &CreateIndex) {
+    if !create.concurrently && !linter.is_new(&relation(&create.table_name)) {
+        linter.report(Rule::CreateIndex, linter.line);
     }
 }
 
-fn create_function(look: &mut Look<'_>, function: &CreateFunction, tokens: &[TokenWithSpan]) {
-    let reads_only =
-        matches!(function.behavior, Some(FunctionBehavior::Immutable | FunctionBehavior::Stable));
-    expressions::check_schema(look, &function.name);
-    words::function(look, tokens, reads_only);
+fn create_function(linter: &mut Linter<'_>, function: &CreateFunction, tokens: &[TokenWithSpan]) {
+    let effects = match function.behavior {
+        Some(FunctionBehavior::Immutable | FunctionBehavior::Stable) => Effects::ReadsOnly,
+        _ => Effects::Writes,
+    };
+    expressions::check_schema(linter, &function.name);
+    words::function(linter, tokens, effects);
 }
 
-fn drop(look: &mut Look<'_>, what: ObjectType, names: &[ObjectName]) {
+fn drop(linter: &mut Linter<'_>, what: ObjectType, names: &[ObjectName]) {
     for name in names {
-        expressions::check_schema(look, name);
-        let is_new = look.memory.made_here.remove(&relation(name));
-        look.memory.keyless.remove(&relation(name));
+        expressions::check_schema(linter, name);
+        let is_new = linter.state.created_here.remove(&relation(name));
+        linter.state.keyless.remove(&relation(name));
         let line = name.span().start.line;
         match what {
             ObjectType::Table | ObjectType::View | ObjectType::MaterializedView if !is_new => {
-                look.find(Rule::DropTable, line);
+                linter.report(Rule::DropTable, line);
             }
-            ObjectType::Schema => look.find(Rule::CrossSchema, line),
+            ObjectType::Schema => linter.report(Rule::CrossSchema, line),
             _ => {}
         }
     }

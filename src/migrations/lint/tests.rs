@@ -1,9 +1,9 @@
-//! Each rule with statements that break it and statements that do not; how findings are allowed.
+//! For each rule, statements that break it and statements that do not; and allowances.
 
 use crate::migrations::lint::*;
 
-/// The ids of the rules that a file breaks, each with its line; the tables `old` and `other` were made by a
-/// file before it.
+/// Returns the ids of the rules that a file breaks, each with its line. An earlier file creates the tables `old` and
+/// `other`.
 fn broken(sql: &str) -> Vec<String> {
     let files = [
         (
@@ -120,7 +120,7 @@ fn triggers_rules_and_functions() {
 }
 
 #[test]
-fn tables_that_are_made_inside_of_a_body() {
+fn tables_that_are_created_inside_a_body() {
     expect(&[
         ("DO $$ BEGIN CREATE TABLE t (id int); END $$", &["ddl-in-body"]),
         ("DO $$ BEGIN EXECUTE 'create unlogged table t (id int)'; END $$", &["ddl-in-body"]),
@@ -167,7 +167,7 @@ fn names_in_other_schemas() {
 }
 
 #[test]
-fn constraints_that_nobody_named_or_that_stand_in_add_column() {
+fn unnamed_constraints_and_constraints_in_add_column() {
     expect(&[
         ("CREATE TABLE t (id uuid PRIMARY KEY)", &["unnamed-constraint"]),
         ("CREATE TABLE t (id uuid, PRIMARY KEY (id))", &["unnamed-constraint"]),
@@ -211,7 +211,7 @@ fn constraints_that_are_checked_late() {
 }
 
 #[test]
-fn functions_that_differ_from_node_to_node() {
+fn functions_that_differ_between_nodes() {
     expect(&[
         ("UPDATE old SET a = gen_random_uuid()::text", &["volatile-over-columns"]),
         ("UPDATE old SET a = 'x' WHERE random() < 0.5", &["volatile-over-columns"]),
@@ -248,7 +248,7 @@ fn stars_session_locks_and_extensions() {
 }
 
 #[test]
-fn what_an_older_program_still_uses() {
+fn changes_that_break_a_rolling_deploy() {
     expect(&[
         ("DROP TABLE old", &["drop-table"]),
         ("DROP TABLE IF EXISTS old, other", &["drop-table"]),
@@ -263,7 +263,7 @@ fn what_an_older_program_still_uses() {
 }
 
 #[test]
-fn what_keeps_a_table_locked() {
+fn statements_that_block_a_table() {
     expect(&[
         ("CREATE INDEX old_a_idx ON old (a)", &["create-index-blocking"]),
         (
@@ -311,14 +311,14 @@ fn what_keeps_a_table_locked() {
 }
 
 #[test]
-fn set_not_null_believes_a_check_that_was_validated_in_a_file_before() {
+fn set_not_null_is_allowed_after_a_check_was_validated_in_an_earlier_file() {
     let add = "ALTER TABLE old ADD CONSTRAINT old_a_check CHECK (a IS NOT NULL) NOT VALID";
     let validate = "ALTER TABLE old VALIDATE CONSTRAINT old_a_check";
     let found = |texts: &[&'static str]| {
         let named = texts.iter().enumerate().map(|(at, text)| (format!("V{at}__x.sql"), *text));
         let report = check(&named.collect::<Vec<_>>(), "");
-        let told = report.findings.iter().map(|found| format!("{} {}", found.file, found.rule));
-        told.collect::<Vec<_>>()
+        let lines = report.findings.iter().map(|found| format!("{} {}", found.file, found.rule));
+        lines.collect::<Vec<_>>()
     };
     let (a, b) = (
         "ALTER TABLE old ALTER COLUMN A SET NOT NULL",
@@ -329,14 +329,14 @@ fn set_not_null_believes_a_check_that_was_validated_in_a_file_before() {
     assert_eq!(found(&[add, a]), ["V1__x.sql set-not-null"]);
     let gone = "ALTER TABLE old DROP CONSTRAINT old_a_check";
     assert_eq!(found(&[add, validate, gone, a]), ["V3__x.sql set-not-null"]);
-    // In one transaction the lock of the first lasts until the second has read the table.
+    // In one transaction the lock of the first statement is held until the second has scanned the table.
     let at_once = "ALTER TABLE old ADD CONSTRAINT old_a_check CHECK (a IS NOT NULL) NOT VALID;
                    ALTER TABLE old VALIDATE CONSTRAINT old_a_check";
     assert_eq!(found(&[at_once, a]), ["V0__x.sql add-constraint-blocking"]);
 }
 
 #[test]
-fn a_table_that_was_there_is_not_made_and_a_renamed_one_stays_new() {
+fn an_existing_table_is_not_new_and_a_renamed_one_stays_new() {
     let there = "CREATE TABLE IF NOT EXISTS old (id uuid CONSTRAINT old_pkey PRIMARY KEY);
                  CREATE INDEX old_a_idx ON old (a)";
     assert_eq!(broken(there), ["2: create-index-blocking"]);
@@ -346,7 +346,7 @@ fn a_table_that_was_there_is_not_made_and_a_renamed_one_stays_new() {
 }
 
 #[test]
-fn a_table_of_the_same_file_is_empty_and_unknown() {
+fn lock_and_deploy_rules_do_not_apply_to_a_table_that_the_file_creates() {
     for sql in [
         "CREATE INDEX t_a_idx ON t (a)",
         "ALTER TABLE t ALTER COLUMN a SET NOT NULL",
@@ -365,7 +365,7 @@ fn a_table_of_the_same_file_is_empty_and_unknown() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told() {
+fn a_statement_that_cannot_be_parsed_is_reported() {
     expect(&[
         ("ALTER TABLE old ALTER COLUMN a SET STORAGE EXTERNAL", &["not-checked"]),
         ("SECURITY LABEL ON TABLE old IS 'x'", &["not-checked"]),
@@ -384,8 +384,8 @@ fn what_cannot_be_read_is_told() {
 #[test]
 fn a_finding_is_allowed_by_the_line_before_it_or_before_its_statement() {
     expect(&[
-        ("-- rowhouse: allow drop-table nobody uses it\nDROP TABLE old", &[]),
-        ("-- rowhouse: allow drop-table nobody uses it\n-- more words\n\nDROP TABLE old", &[]),
+        ("-- rowhouse: allow drop-table it is unused\nDROP TABLE old", &[]),
+        ("-- rowhouse: allow drop-table it is unused\n-- more words\n\nDROP TABLE old", &[]),
         (
             "-- rowhouse: allow drop-column unused\n-- rowhouse: allow rename unused too\nALTER TABLE old DROP COLUMN a, RENAME TO x",
             &[],
@@ -394,12 +394,12 @@ fn a_finding_is_allowed_by_the_line_before_it_or_before_its_statement() {
             "CREATE TABLE t (id uuid CONSTRAINT t_pkey PRIMARY KEY,\n -- rowhouse: allow unnamed-constraint as it always was\n a text UNIQUE,\n b text UNIQUE)",
             &["unnamed-constraint"],
         ),
-        // Each is good for one finding.
+        // Each allowance covers one finding.
         ("-- rowhouse: allow drop-table one\nDROP TABLE old;\nDROP TABLE other", &["drop-table"]),
         ("-- rowhouse: allow drop-table\nDROP TABLE old", &["bad-allow", "drop-table"]),
         ("-- rowhouse: allow drop-tables why\nDROP TABLE old", &["bad-allow", "drop-table"]),
         ("-- rowhouse: allowdrop-table why\nDROP TABLE old", &["bad-allow", "drop-table"]),
-        // Other words to us are none of this check's.
+        // Other directives are ignored.
         ("-- rowhouse: no transaction\nSELECT 1", &[]),
         ("-- rowhouse: allow drop-table why\nSELECT 1", &["bad-allow"]),
         ("SELECT 1\n-- rowhouse: allow drop-table why", &["bad-allow"]),
@@ -409,12 +409,12 @@ fn a_finding_is_allowed_by_the_line_before_it_or_before_its_statement() {
 }
 
 #[test]
-fn files_that_must_not_be_edited_are_allowed_beside_them() {
+fn findings_in_files_that_must_not_be_edited_are_allowed_by_lint_allow() {
     let files = [("V1__x.sql".to_owned(), "DROP TABLE a;\nDROP TABLE b")];
     let found = |allowances: &str| {
         let report = check(&files, allowances);
-        let told = report.findings.iter().map(|f| format!("{}:{} {}", f.file, f.line, f.rule));
-        (report.allowed, told.collect::<Vec<_>>())
+        let lines = report.findings.iter().map(|f| format!("{}:{} {}", f.file, f.line, f.rule));
+        (report.allowed, lines.collect::<Vec<_>>())
     };
     let (one, two) = ("V1__x.sql:1 drop-table".to_owned(), "V1__x.sql:2 drop-table".to_owned());
     assert_eq!(found(""), (0, vec![one.clone(), two.clone()]));
@@ -434,17 +434,17 @@ fn a_finding_has_its_line_and_the_text_in_it() {
     let files = [("V7__x.sql".to_owned(), sql)];
     let report = check(&files, "");
     assert_eq!((report.files, report.statements, report.allowed), (1, 2, 0));
-    let told = report.findings.iter().map(|f| (f.line, f.rule, f.text.as_str()));
+    let lines = report.findings.iter().map(|f| (f.line, f.rule, f.text.as_str()));
     let expected = [
         (3, Rule::UnnamedConstraint, "id uuid PRIMARY KEY,"),
         (4, Rule::Sequence, "n serial"),
         (8, Rule::DropTable, "old;"),
     ];
-    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(lines.collect::<Vec<_>>(), expected);
 }
 
 #[test]
-fn every_rule_has_an_id_of_its_own_and_sentences() {
+fn every_rule_has_a_unique_id_and_two_sentences() {
     for rule in Rule::ALL {
         assert_eq!(rule.id().parse::<Rule>().unwrap(), *rule);
         assert!(rule.id().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{rule}");

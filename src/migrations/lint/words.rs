@@ -1,11 +1,11 @@
-//! Judges by its words what the parser does not know, and the bodies of functions, which nobody parses.
+//! Checks statements that the parser does not support, and the bodies of functions, by their words.
 
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
-use crate::migrations::lint::{Look, Rule};
+use crate::migrations::lint::{Linter, Rule};
 
-/// Finds what names `public`, wherever in a statement that stands.
-pub(super) fn mentions_public(look: &mut Look<'_>, tokens: &[TokenWithSpan]) {
+/// Reports names that are qualified with `public`, anywhere in a statement.
+pub(super) fn mentions_public(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) {
     let tokens: Vec<_> =
         tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
     let is_period = |at: Option<usize>| {
@@ -18,13 +18,13 @@ pub(super) fn mentions_public(look: &mut Look<'_>, tokens: &[TokenWithSpan]) {
             None => word.value.eq_ignore_ascii_case("public"),
         };
         if is_public && is_period(Some(at + 1)) && !is_period(at.checked_sub(1)) {
-            look.find(Rule::CrossSchema, token.span.start.line);
+            linter.report(Rule::CrossSchema, token.span.start.line);
         }
     }
 }
 
-/// Judges a statement that the parser does not know.
-pub(super) fn check(look: &mut Look<'_>, tokens: &[TokenWithSpan]) {
+/// Checks a statement that the parser does not support.
+pub(super) fn check(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) {
     let words = words(tokens);
     let has = |word: &str| words.iter().any(|other| other == word);
     let head: Vec<&str> = words
@@ -33,45 +33,46 @@ pub(super) fn check(look: &mut Look<'_>, tokens: &[TokenWithSpan]) {
         .filter(|word| !["OR", "REPLACE"].contains(word))
         .take(4)
         .collect();
-    let line = look.line;
+    let line = linter.line;
     match head.as_slice() {
-        ["CLUSTER", ..] => look.find(Rule::Cluster, line),
-        ["VACUUM", ..] if has("FULL") => look.find(Rule::VacuumFull, line),
-        ["LOCK", ..] => look.find(Rule::LockTable, line),
+        ["CLUSTER", ..] => linter.report(Rule::Cluster, line),
+        ["VACUUM", ..] if has("FULL") => linter.report(Rule::VacuumFull, line),
+        ["LOCK", ..] => linter.report(Rule::LockTable, line),
         ["REFRESH", "MATERIALIZED", "VIEW", "CONCURRENTLY"] | ["VACUUM" | "ANALYZE", ..] => {}
-        ["REFRESH", ..] => look.find(Rule::Refresh, line),
-        ["REINDEX", ..] if !has("CONCURRENTLY") => look.find(Rule::Reindex, line),
-        // Neither keeps others waiting for long.
+        ["REFRESH", ..] => linter.report(Rule::Refresh, line),
+        ["REINDEX", ..] if !has("CONCURRENTLY") => linter.report(Rule::Reindex, line),
+        // Neither blocks other transactions for long.
         ["REINDEX", ..] | ["DROP", "INDEX", ..] => {}
-        ["CREATE", "RULE", ..] => look.find(Rule::RewriteRule, line),
+        ["CREATE", "RULE", ..] => linter.report(Rule::RewriteRule, line),
         ["CREATE", "TRIGGER", ..] | ["CREATE", "CONSTRAINT" | "EVENT", "TRIGGER", ..] => {
-            look.find(Rule::Trigger, line);
+            linter.report(Rule::Trigger, line);
         }
         ["CREATE" | "ALTER", "DOMAIN" | "TYPE", ..] => {
-            look.find(Rule::OwnType, line);
+            linter.report(Rule::OwnType, line);
         }
-        ["CREATE" | "ALTER", "SEQUENCE", ..] => look.find(Rule::Sequence, line),
-        ["CREATE" | "ALTER", "EXTENSION", ..] => look.find(Rule::Extension, line),
+        ["CREATE" | "ALTER", "SEQUENCE", ..] => linter.report(Rule::Sequence, line),
+        ["CREATE" | "ALTER", "EXTENSION", ..] => linter.report(Rule::Extension, line),
         ["CREATE", "FUNCTION" | "PROCEDURE", ..] => {
-            let reads_only = has("IMMUTABLE") || has("STABLE");
-            function(look, tokens, reads_only && head.get(1) == Some(&"FUNCTION"));
+            let is_function = head.get(1) == Some(&"FUNCTION");
+            let reads_only = is_function && (has("IMMUTABLE") || has("STABLE"));
+            function(linter, tokens, if reads_only { Effects::ReadsOnly } else { Effects::Writes });
         }
         ["DO", ..] => {
-            if !bodies(look, tokens) {
-                look.find(Rule::NotChecked, line);
+            if !bodies(linter, tokens) {
+                linter.report(Rule::NotChecked, line);
             }
         }
         ["CREATE", "TABLE", ..] => {
-            // A kind that the parser does not know; what follows on it in this file needs no lock.
-            look.memory.made_here.extend(made(tokens));
-            look.find(Rule::NotChecked, line);
+            // A form that the parser does not support. Later statements of this file on the table block nothing.
+            linter.state.created_here.extend(created_table(tokens));
+            linter.report(Rule::NotChecked, line);
         }
-        _ => look.find(Rule::NotChecked, line),
+        _ => linter.report(Rule::NotChecked, line),
     }
 }
 
-/// The name of the table that a statement makes.
-fn made(tokens: &[TokenWithSpan]) -> Option<String> {
+/// Returns the name of the table that a statement creates.
+fn created_table(tokens: &[TokenWithSpan]) -> Option<String> {
     let words = tokens.iter().filter_map(|token| match &token.token {
         Token::Word(word) => Some(word),
         _ => None,
@@ -84,18 +85,25 @@ fn made(tokens: &[TokenWithSpan]) -> Option<String> {
     Some(crate::migrations::lint::folded(&name.clone().into_ident(Span::empty())))
 }
 
-/// Judges a function or procedure by whether it only reads, which the server itself sees to, and by the
-/// words of its body.
-pub(super) fn function(look: &mut Look<'_>, tokens: &[TokenWithSpan], reads_only: bool) {
-    if !reads_only {
-        look.find(Rule::SideEffects, look.line);
-    }
-    bodies(look, tokens);
+/// What a function may do, by its declaration, which the server enforces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effects {
+    /// Declared IMMUTABLE or STABLE.
+    ReadsOnly,
+    /// VOLATILE, or a procedure.
+    Writes,
 }
 
-/// Looks for tables that are made, and for other schemas, in the texts of a statement; tells whether it found
-/// any.
-fn bodies(look: &mut Look<'_>, tokens: &[TokenWithSpan]) -> bool {
+/// Checks a function or procedure by its effects and the words of its body.
+pub(super) fn function(linter: &mut Linter<'_>, tokens: &[TokenWithSpan], effects: Effects) {
+    if effects == Effects::Writes {
+        linter.report(Rule::SideEffects, linter.line);
+    }
+    bodies(linter, tokens);
+}
+
+/// Searches the string literals of a statement for DDL and for other schemas; returns whether it found any.
+fn bodies(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) -> bool {
     let mut found = false;
     for token in tokens {
         let body = match &token.token {
@@ -108,7 +116,7 @@ fn bodies(look: &mut Look<'_>, tokens: &[TokenWithSpan]) -> bool {
             .split(|c: char| !c.is_alphanumeric() && c != '_')
             .filter(|w| !w.is_empty())
             .collect();
-        let makes = words.windows(2).any(|pair| {
+        let has_ddl = words.windows(2).any(|pair| {
             matches!(
                 pair,
                 [
@@ -117,19 +125,19 @@ fn bodies(look: &mut Look<'_>, tokens: &[TokenWithSpan]) -> bool {
                 ]
             )
         });
-        if makes {
-            look.find(Rule::DdlInBody, token.span.start.line);
+        if has_ddl {
+            linter.report(Rule::DdlInBody, token.span.start.line);
         }
-        let leaves = text.contains("PUBLIC.");
-        if leaves {
-            look.find(Rule::CrossSchema, token.span.start.line);
+        let names_public = text.contains("PUBLIC.");
+        if names_public {
+            linter.report(Rule::CrossSchema, token.span.start.line);
         }
-        found |= makes || leaves;
+        found |= has_ddl || names_public;
     }
     found
 }
 
-/// The words of a statement in upper case, without texts and signs.
+/// Returns the unquoted words of a statement in upper case, without literals and operators.
 pub(super) fn words(tokens: &[TokenWithSpan]) -> Vec<String> {
     let word = |token: &TokenWithSpan| match &token.token {
         Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_ascii_uppercase()),

@@ -1,4 +1,4 @@
-//! Reads refinery's history in many schemas at once.
+//! Reads the migration histories of many schemas at once.
 
 use std::collections::HashMap;
 
@@ -8,38 +8,39 @@ use crate::domain::names::SchemaName;
 use crate::migrations::HISTORY_TABLE;
 use crate::pg::db::Db;
 
-/// Histories that one transaction reads. Reading a table holds two locks until the transaction ends, and the
-/// lock table is shared by the whole server.
-const READ_AT_ONCE: usize = 100;
+/// How many histories one transaction reads. Reading a table holds two locks until the transaction ends, and the
+/// whole server shares one lock table.
+const READ_BATCH: usize = 100;
 
-/// What a schema's history says.
+/// A schema's migration history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum History {
-    /// There is no such table.
+    /// The history table does not exist.
     Absent,
-    /// It is there and cannot be read: in the server's words.
+    /// The table exists but cannot be read; the server's message.
     Unreadable(String),
-    /// What was applied, one line a file: `version name checksum`, lowest version first. As
-    /// [`MigrationSet::trail`](crate::migrations::MigrationSet::trail) writes it.
+    /// The applied files in the form of
+    /// [`MigrationSet::history_text`](crate::migrations::MigrationSet::history_text): one line a file, `version name
+    /// checksum`, lowest version first.
     Applied(String),
 }
 
-/// The history of each of these schemas.
+/// Reads the history of each of these schemas.
 ///
 /// # Errors
-/// [`Failure`] where the database is away.
+/// [`Failure`] if the connection is lost.
 pub async fn read_all(
     db: &Db,
     schemas: &[SchemaName],
 ) -> Result<HashMap<String, History>, Failure> {
     let mut all = HashMap::new();
-    for some in schemas.chunks(READ_AT_ONCE) {
-        // Bound, so that its connection is free for what follows.
+    for some in schemas.chunks(READ_BATCH) {
+        // Bound to a variable, so that its connection is released before the next query.
         let found = read(&db.public().await?, some).await;
         match found {
             Ok(found) => all.extend(found),
             Err(failure) if failure.is_away() => return Err(failure),
-            // One of them is not what it should be, or went away meanwhile.
+            // One of the histories is malformed or was dropped meanwhile.
             Err(_) => {
                 for schema in some {
                     all.insert(schema.to_string(), read_one(db, schema).await?);
@@ -50,10 +51,10 @@ pub async fn read_all(
     Ok(all)
 }
 
-/// The history of one schema, whatever is wrong with it.
+/// Reads the history of one schema, even if it is missing or malformed.
 ///
 /// # Errors
-/// [`Failure`] where the database is away.
+/// [`Failure`] if the connection is lost.
 pub async fn read_one(db: &Db, schema: &SchemaName) -> Result<History, Failure> {
     let found = read(&db.public().await?, std::slice::from_ref(schema)).await;
     match found {
@@ -66,7 +67,7 @@ pub async fn read_one(db: &Db, schema: &SchemaName) -> Result<History, Failure> 
     }
 }
 
-/// The histories that there are in these schemas, in one statement.
+/// Reads the existing histories of these schemas in one statement.
 async fn read(tx: &PublicTx, schemas: &[SchemaName]) -> Result<HashMap<String, History>, Failure> {
     let names: Vec<String> = schemas.iter().map(SchemaName::to_string).collect();
     let there = tx

@@ -1,67 +1,69 @@
-//! Which schemas and roles there are, and whose they are.
+//! Lists the tenants' schemas and roles with their owners.
 
 use crate::domain::names::{Slug, TenantId};
 use crate::pg::error::Failure;
+use crate::pg::rules::Isolation;
 use crate::pg::scope::PublicTx;
 
-/// What schemas and roles of tenants are called: as [`SchemaName`](crate::domain::SchemaName) makes them.
-const NAMED_BY_US: &str = "'^tenant_[0-9a-f]{32}$'";
+/// The pattern of the names of tenants' schemas and roles, as [`SchemaName`](crate::domain::SchemaName) builds them.
+const TENANT_NAME_PATTERN: &str = "'^tenant_[0-9a-f]{32}$'";
 
-/// A tenant, or a schema that is named like one.
+/// The schema of a tenant or vacancy, or an orphan with such a name.
 #[derive(Debug, Clone)]
-pub struct House {
-    /// Whose it is, or would be by its name.
+pub struct TenantSchema {
+    /// The tenant's or vacancy's id, which the schema's name contains.
     pub id: TenantId,
-    /// Who knows of it.
-    pub holder: Holder,
-    /// Whether there is a schema.
+    /// The tenant or vacancy that it belongs to.
+    pub owner: SchemaOwner,
+    /// Whether the schema exists.
     pub has_schema: bool,
 }
 
-/// Who knows of a schema.
+/// What a schema belongs to.
 #[derive(Debug, Clone)]
-pub enum Holder {
+pub enum SchemaOwner {
     /// A tenant.
     Tenant(Recorded),
-    /// The stock of schemas that are built ahead.
+    /// A vacancy: a schema that was built in advance.
     Vacancy {
-        /// Whether it is whole and kept apart as tenants are now, so that it can be compared with one.
+        /// Whether it is complete and has the current isolation mode, so that it can be compared with a tenant's.
         is_ready: bool,
     },
-    /// Nobody: an orphan.
-    Nobody,
+    /// Neither: an orphan.
+    None,
 }
 
-/// What the tenant's row says.
+/// The tenant's row.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// The name that people use.
+    /// The tenant's slug.
     pub slug: Slug,
-    /// The version of its schema.
+    /// The recorded version of its schema.
     pub version: i32,
-    /// The digest of the set that it was migrated with.
+    /// The fingerprint of the set that it was migrated with.
     pub fingerprint: String,
-    /// Whether its purge has begun, so that a part of the schema may be gone.
+    /// Whether its purge has started, so that parts of the schema may be dropped.
     pub is_purging: bool,
 }
 
-/// All tenants, vacancies and schemas named like either, or these alone; in the order of their ids, which is
-/// that of their making. `with_roles` tells whether tenants have roles of their own. One statement, and so one moment: a tenant's row and its schema come and go together.
+/// Lists all tenants, vacancies and orphaned schemas, or only those with these ids, in the order of their ids, which
+/// is that of their creation. One statement, and so one snapshot: a tenant's row and its schema are created and
+/// dropped together.
 ///
 /// # Errors
 /// [`Failure`].
 pub async fn list(
     tx: &PublicTx,
     only: Option<&[TenantId]>,
-    with_roles: bool,
-) -> Result<Vec<House>, Failure> {
+    isolation: Isolation,
+) -> Result<Vec<TenantSchema>, Failure> {
     let only: Option<Vec<String>> =
         only.map(|ids| ids.iter().map(|id| id.uuid().to_string()).collect());
     let sql = format!(
         "WITH held AS ({held}), schema AS MATERIALIZED (
              SELECT substr(nspname, 8)::uuid AS id
                FROM pg_catalog.pg_namespace
-              WHERE nspname ~ {NAMED_BY_US}
+              WHERE nspname ~ {TENANT_NAME_PATTERN}
          )
          SELECT coalesce(h.id, s.id) AS id, h.id IS NOT NULL AS is_held, h.slug, h.version, h.fingerprint,
                 h.is_purging, s.id IS NOT NULL AS has_schema
@@ -69,29 +71,31 @@ pub async fn list(
            FULL JOIN schema s ON s.id = h.id
           WHERE $1::text[] IS NULL OR coalesce(h.id, s.id) = ANY ($1::uuid[])
           ORDER BY 1",
-        held = held(tx, with_roles).await?,
+        held = owners_query(tx, isolation).await?,
     );
     let rows = tx.query(&sql, &[&only]).await?;
     Ok(rows
         .iter()
         .map(|row| {
-            let holder = match (row.get("is_held"), row.get::<_, Option<Slug>>("slug")) {
-                (true, Some(slug)) => Holder::Tenant(Recorded {
+            let owner = match (row.get("is_held"), row.get::<_, Option<Slug>>("slug")) {
+                (true, Some(slug)) => SchemaOwner::Tenant(Recorded {
                     slug,
                     version: row.get("version"),
                     fingerprint: row.get("fingerprint"),
                     is_purging: row.get("is_purging"),
                 }),
-                (true, None) => Holder::Vacancy { is_ready: !row.get::<_, bool>("is_purging") },
-                (false, _) => Holder::Nobody,
+                (true, None) => {
+                    SchemaOwner::Vacancy { is_ready: !row.get::<_, bool>("is_purging") }
+                }
+                (false, _) => SchemaOwner::None,
             };
-            House { id: row.get("id"), holder, has_schema: row.get("has_schema") }
+            TenantSchema { id: row.get("id"), owner, has_schema: row.get("has_schema") }
         })
         .collect())
 }
 
-/// The roles that are named like a tenant's and are nobody's: there is no such tenant or vacancy, no such
-/// schema, and no right in another database of the server.
+/// Lists the orphaned roles: named like a tenant's, but with no tenant, vacancy or schema of that id, and without
+/// privileges in another database of the server.
 ///
 /// # Errors
 /// [`Failure`].
@@ -100,7 +104,7 @@ pub async fn orphan_roles(tx: &PublicTx) -> Result<Vec<TenantId>, Failure> {
         "WITH held AS ({held}), role AS MATERIALIZED (
              SELECT oid, rolname, substr(rolname, 8)::uuid AS id
                FROM pg_catalog.pg_roles
-              WHERE rolname ~ {NAMED_BY_US}
+              WHERE rolname ~ {TENANT_NAME_PATTERN}
          )
          SELECT r.id
            FROM role r
@@ -111,15 +115,15 @@ pub async fn orphan_roles(tx: &PublicTx) -> Result<Vec<TenantId>, Failure> {
                                AND d.dbid NOT IN (0, (SELECT oid FROM pg_catalog.pg_database
                                                        WHERE datname = current_database())))
           ORDER BY 1",
-        held = held(tx, true).await?,
+        held = owners_query(tx, Isolation::Role).await?,
     );
     Ok(tx.query(&sql, &[]).await?.iter().map(|row| row.get("id")).collect())
 }
 
-/// A query that names everybody who may have a schema: `id, slug, version, fingerprint, is_purging`. A vacancy
-/// has an id, and is purging where it cannot be compared: not yet or no longer whole, or kept apart in another
-/// way than tenants are now. A control plane that knows no vacancies has no table of them.
-async fn held(tx: &PublicTx, with_roles: bool) -> Result<String, Failure> {
+/// Builds a query for all tenants and vacancies: `id, slug, version, fingerprint, is_purging`. A vacancy only has an
+/// id; `is_purging` is true for it if it cannot be compared: it is incomplete, or it has another isolation mode than
+/// the current one. An older control plane has no table of vacancies.
+async fn owners_query(tx: &PublicTx, isolation: Isolation) -> Result<String, Failure> {
     let there =
         tx.query_one("SELECT to_regclass('public.vacancies') IS NOT NULL AS is_there", &[]).await?;
     let mut sql =
@@ -132,7 +136,7 @@ async fn held(tx: &PublicTx, with_roles: bool) -> Result<String, Failure> {
             " UNION ALL
              SELECT v.id, NULL, NULL, NULL, v.state <> 'ready' OR (v.isolation = 'role') <> ",
         );
-        sql.push_str(if with_roles { "true" } else { "false" });
+        sql.push_str(if isolation == Isolation::Role { "true" } else { "false" });
         sql.push_str(
             " FROM vacancies v WHERE NOT EXISTS (SELECT FROM tenants t WHERE t.id = v.id)",
         );

@@ -1,13 +1,12 @@
-//! Reads the catalogs about many tenants' schemas at once: what is in each, told so that two of them can be
-//! compared ([`objects`]), and a digest of it ([`fingerprints`]); which schemas and roles there are, and
-//! whose they are ([`houses`]); what was migrated where ([`history`]); what a schema should look like
-//! ([`reference`](mod@reference)).
+//! Reads the system catalogs for many tenants' schemas at once: their objects in a comparable form ([`objects`]) and
+//! a digest of them ([`fingerprints`]); the existing schemas and roles with their owners ([`inventory`]); and the
+//! migration histories ([`history`]).
 //!
-//! One statement reads a whole crowd of schemas; nothing here is asked schema by schema. A backend keeps for
-//! ever what it has cached of each schema that it looked at (some 40 KiB for one of four tables), so a crowd
-//! is [`CROWD`] and its connection is given up afterwards ([`PublicTx::discard`]).
+//! One statement reads a batch of schemas; there is no query per schema. A backend caches catalog entries of
+//! each schema that it has read until it ends (about 40 KiB for a schema of four tables), so a batch has
+//! [`BATCH_SIZE`] schemas and its connection is closed afterwards ([`PublicTx::discard`]).
 //!
-//! Promises: changes nothing. Must not know: what a difference means, and who should hear of it.
+//! Promises: changes nothing. Must not know: what a difference means and where it is reported.
 
 pub mod history;
 pub mod inventory;
@@ -18,38 +17,39 @@ use super::error::Failure;
 use super::scope::PublicTx;
 use crate::domain::names::SchemaName;
 use crate::pg::db::Db;
+use crate::pg::rules::Isolation;
 
-/// Schemas that one statement looks at, and one connection. At 1,000 the statement's own fixed cost, a walk
-/// over the catalogs of all other tenants, no longer counts, and the backend stays below 100 MiB.
-pub const CROWD: usize = 1_000;
+/// How many schemas one statement and one connection read. At 1,000 the statement's fixed cost, a scan of the
+/// catalogs of all other tenants, is negligible, and the backend stays below 100 MiB.
+pub const BATCH_SIZE: usize = 1_000;
 
-/// The rows of `objects.sql`.
+/// The query for all objects of some schemas.
 const OBJECTS: &str = include_str!("objects.sql");
 
-/// Parts the properties of an object.
+/// Separates the properties of an object.
 const BETWEEN_PROPERTIES: char = '\u{1f}';
 
-/// Parts the rights in [`Kind::Grant`] and [`Kind::DefaultGrant`].
+/// Separates the privileges in [`Kind::Grant`] and [`Kind::DefaultGrant`].
 pub const BETWEEN_RIGHTS: char = '\u{1e}';
 
-/// What stands for the tenant's schema, and for its role, in all that is read here.
+/// The placeholder for the tenant's schema and role in everything that is read here.
 pub const TENANT: &str = "{tenant}";
 
-/// Declares the kinds of objects once: variant, word in SQL, what its properties are called.
+/// Declares the kinds of objects once: variant, SQL word, names of its properties.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $word:literal [$($property:literal),*];)+) => {
-        /// What an object of a schema is.
+        /// The kind of an object in a schema.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind { $($(#[$doc])* $variant,)+ }
 
         impl Kind {
-            /// The word for people and in SQL.
+            /// The word in SQL and in messages.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
 
-            /// What the properties of such an object are called, in the order in which they come.
+            /// The names of the properties of such an object, in their order.
             #[must_use]
             pub const fn properties(self) -> &'static [&'static str] {
                 match self { $(Self::$variant => &[$($property),*],)+ }
@@ -67,23 +67,23 @@ kinds! {
     Schema = "schema" ["owner"];
     /// The tenant's role; its parent and its name are empty.
     Role = "role" ["attributes"];
-    /// Who may become the tenant's role.
+    /// A member of the tenant's role.
     Member = "member" ["options"];
-    /// What the tenant's role may become.
+    /// A role that the tenant's role is a member of.
     Membership = "membership" [];
-    /// A table, also a partitioned and a foreign one.
+    /// A table, also a partitioned or foreign one.
     Table = "table" ["owner", "form", "parents", "row security", "order of columns"];
     /// A column of a table.
     Column = "column" ["type", "nullability", "default", "identity", "collation"];
-    /// A constraint of a table, with the index that it made.
+    /// A constraint of a table, with its index.
     Constraint = "constraint" ["definition"];
-    /// An index that no constraint made.
+    /// An index that does not belong to a constraint.
     Index = "index" ["definition", "validity"];
     /// A trigger.
     Trigger = "trigger" ["definition", "state"];
     /// A rule.
     Rule = "rule" ["definition"];
-    /// A policy of row security.
+    /// A row security policy.
     Policy = "policy" ["definition"];
     /// Extended statistics.
     Statistics = "statistics" ["definition"];
@@ -93,110 +93,112 @@ kinds! {
     MaterializedView = "materialized view" ["owner", "definition", "options"];
     /// A sequence.
     Sequence = "sequence" ["owner", "definition"];
-    /// A function, a procedure, an aggregate; the name holds the types of its arguments.
+    /// A function, procedure or aggregate; the name includes the argument types.
     Routine = "routine" ["owner", "definition"];
-    /// An enum, a domain, a composite type, a range.
+    /// An enum, domain, composite or range type.
     Type = "type" ["owner", "definition"];
-    /// Whatever else lies in a schema; the name says what it is.
+    /// Any other object; the name says its kind.
     Other = "other object" [];
-    /// The rights of one role on one object; the name is the role, the parent the object.
+    /// The privileges of one role on one object; the name is the role, the parent the object.
     Grant = "grant" ["rights"];
-    /// The rights that a role gets on what will be made; the parent says of what.
+    /// The default privileges of a role on future objects; the parent is the kind of object.
     DefaultGrant = "default grant" ["rights"];
 }
 
-/// One thing in a schema. Names are quoted as SQL needs them.
+/// One object of a schema. Names are quoted as SQL needs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// What it belongs to, as [`Object::label`] says it; empty where it stands by itself.
+    /// The object that it belongs to, in the form of [`Object::label`]; empty if there is none.
     pub parent: String,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// As [`Kind::properties`] calls them; an empty text where there is none.
+    /// In the order of [`Kind::properties`]; empty if a property is absent.
     pub properties: Vec<String>,
 }
 
 impl Object {
-    /// What and which in a few words, such as `table profiles`.
+    /// The kind and name, such as `table profiles`.
     #[must_use]
     pub fn label(&self) -> String {
         format!("{} {}", self.kind.as_str(), self.name).trim_end().to_owned()
     }
 }
 
-/// A digest of all objects of a schema. Two schemas with one fingerprint are alike; it does not depend on an
-/// order, so the server need not sort.
+/// A digest of all objects of a schema. Schemas with equal fingerprints have equal objects. It does not depend on
+/// their order, so the server need not sort.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
     objects: i64,
     sum: String,
 }
 
-/// Lets a transaction that looks at a crowd take its time; one that is compiled first takes longer.
+/// Disables `statement_timeout` and JIT for the catalog-wide queries of a transaction. JIT compilation takes longer
+/// than it saves there.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn unhurried(tx: &PublicTx) -> Result<(), Failure> {
+pub async fn set_catalog_wide_limits(tx: &PublicTx) -> Result<(), Failure> {
     tx.batch("SET LOCAL statement_timeout = 0; SET LOCAL jit = off").await
 }
 
-/// The fingerprint of each schema that there is of these. `with_roles` tells whether each has a role of its
-/// own, which then counts as a part of it.
+/// Returns the fingerprint of each of these schemas that exists. Under [`Isolation::Role`] it includes the schema's
+/// role.
 ///
 /// # Errors
 /// [`Failure`].
 pub async fn fingerprints(
     tx: &PublicTx,
     schemas: &[SchemaName],
-    with_roles: bool,
+    isolation: Isolation,
 ) -> Result<HashMap<String, Fingerprint>, Failure> {
     let sql = digests(OBJECTS);
-    let rows = tx.query(&sql, &[&names(schemas), &with_roles]).await?;
+    let rows = tx.query(&sql, &[&names(schemas), &(isolation == Isolation::Role)]).await?;
     Ok(rows
         .iter()
         .map(|row| {
-            (row.get("house"), Fingerprint { objects: row.get("objects"), sum: row.get("sum") })
+            (row.get("schema"), Fingerprint { objects: row.get("objects"), sum: row.get("sum") })
         })
         .collect())
 }
 
-/// A query that digests the rows of another, schema by schema.
+/// Builds a query that digests the rows of `objects` by schema.
 fn digests(objects: &str) -> String {
     format!(
-        "SELECT house, count(*) AS objects, sum(hashtextextended(
+        "SELECT schema, count(*) AS objects, sum(hashtextextended(
                     concat_ws(chr(31), kind, parent, name, properties) COLLATE \"C\", 0))::text AS sum
            FROM ({objects}) objects
-          GROUP BY house"
+          GROUP BY schema"
     )
 }
 
-/// The fingerprints of one crowd, by a connection that is given up afterwards.
+/// Returns the fingerprints of one batch of schemas, read on a connection that is closed afterwards.
 ///
 /// # Errors
 /// [`Failure`].
 pub async fn scan(
     db: &Db,
-    crowd: &[SchemaName],
-    with_roles: bool,
+    batch: &[SchemaName],
+    isolation: Isolation,
 ) -> Result<HashMap<String, Fingerprint>, Failure> {
     let tx = db.public().await?;
-    unhurried(&tx).await?;
-    let found = fingerprints(&tx, crowd, with_roles).await;
+    set_catalog_wide_limits(&tx).await?;
+    let found = fingerprints(&tx, batch, isolation).await;
     tx.discard();
     found
 }
 
-/// All objects of each schema that there is of these.
+/// Returns all objects of each of these schemas that exists.
 ///
 /// # Errors
 /// [`Failure`].
 pub async fn objects(
     tx: &PublicTx,
     schemas: &[SchemaName],
-    with_roles: bool,
+    isolation: Isolation,
 ) -> Result<HashMap<String, Vec<Object>>, Failure> {
+    let with_roles = isolation == Isolation::Role;
     let rows = tx.query(OBJECTS, &[&names(schemas), &with_roles]).await?;
     let mut all: HashMap<String, Vec<Object>> = HashMap::new();
     for row in &rows {
@@ -208,7 +210,7 @@ pub async fn objects(
             name: row.get("name"),
             properties: properties.split(BETWEEN_PROPERTIES).map(str::to_owned).collect(),
         };
-        all.entry(row.get("house")).or_default().push(object);
+        all.entry(row.get("schema")).or_default().push(object);
     }
     Ok(all)
 }
@@ -217,13 +219,12 @@ fn names(schemas: &[SchemaName]) -> Vec<String> {
     schemas.iter().map(SchemaName::to_string).collect()
 }
 
-/// The statement behind [`fingerprints`] over all tenants, as the floor that the benchmark measures the whole
-/// examination against.
+/// The statement behind [`fingerprints`] over all tenants: the lower bound that the doctor benchmark compares with.
 #[doc(hidden)]
 #[must_use]
 pub fn bare_pass_for_benchmarks() -> String {
-    let everybody = "(SELECT array_agg(nspname::text) FROM pg_catalog.pg_namespace \
+    let all_tenants = "(SELECT array_agg(nspname::text) FROM pg_catalog.pg_namespace \
                        WHERE nspname ~ '^tenant_[0-9a-f]{32}$')::text[]";
-    let objects = OBJECTS.replace("$1", everybody).replace("$2", "true");
+    let objects = OBJECTS.replace("$1", all_tenants).replace("$2", "true");
     digests(&objects)
 }

@@ -1,74 +1,74 @@
--- Everything in some schemas of tenants, one row an object, comparable between any two of them: the name of
+-- All objects of some tenants' schemas, one row an object, comparable between any two schemas: the name of
 -- the schema (and of the role, which is the same) is replaced, and nothing depends on an oid.
 --   $1  names of schemas
---   $2  whether each has a role of its own
--- Definitions are what the server's own functions give. They qualify what is not in the path, and no tenant's
--- schema ever is in the path that this runs with. A property that is not there is an empty text; properties
--- are parted by the unit separator, chr(31), in the order that `Kind::properties` names them in.
--- Left out on purpose: what is tuned and not designed (storage parameters of tables, tablespaces, statistics
--- targets, comments), and what an object's owner may do with it, which is written out differently by each major version.
+--   $2  whether each has its own role
+-- Definitions come from the server's own functions. They qualify names that are not in the search path, and this
+-- query runs without a tenant's schema in the search path. An absent property is an empty text; properties are
+-- separated by the unit separator, chr(31), in the order of `Kind::properties`.
+-- Omitted on purpose: tuning (storage parameters of tables, tablespaces, statistics targets), comments, and the
+-- privileges of an object's owner, which each major version writes differently.
 WITH me AS MATERIALIZED (
     SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user
-), house AS MATERIALIZED (
+), schema AS MATERIALIZED (
     SELECT oid, nspname::text AS name, nspowner AS owner, nspacl AS acl
       FROM pg_catalog.pg_namespace
      WHERE nspname = ANY ($1)
 ), relation AS MATERIALIZED (
-    SELECT h.oid AS house, c.oid, c.relkind, c.relowner AS owner, c.relacl AS acl, c.relpersistence,
+    SELECT n.oid AS schema, c.oid, c.relkind, c.relowner AS owner, c.relacl AS acl, c.relpersistence,
            c.relrowsecurity, c.relforcerowsecurity, c.relispartition, c.relpartbound, c.reloptions,
            c.relname, quote_ident(c.relname) AS name,
            CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
                           WHEN 'i' THEN 'index' WHEN 'I' THEN 'index' WHEN 'c' THEN 'type'
                           ELSE 'table' END AS kind
       FROM pg_catalog.pg_class c
-      JOIN house h ON h.oid = c.relnamespace
+      JOIN schema n ON n.oid = c.relnamespace
      WHERE c.relkind <> 't'
 ), routine AS MATERIALIZED (
-    SELECT h.oid AS house, p.oid, p.proowner AS owner, p.proacl AS acl, p.prokind,
+    SELECT n.oid AS schema, p.oid, p.proowner AS owner, p.proacl AS acl, p.prokind,
            quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS name
       FROM pg_catalog.pg_proc p
-      JOIN house h ON h.oid = p.pronamespace
+      JOIN schema n ON n.oid = p.pronamespace
 ), type AS MATERIALIZED (
-    SELECT h.oid AS house, t.oid, t.typowner AS owner, t.typacl AS acl, t.typtype, t.typrelid, t.typbasetype,
+    SELECT n.oid AS schema, t.oid, t.typowner AS owner, t.typacl AS acl, t.typtype, t.typrelid, t.typbasetype,
            t.typtypmod, t.typnotnull, t.typdefault, quote_ident(t.typname) AS name
       FROM pg_catalog.pg_type t
-      JOIN house h ON h.oid = t.typnamespace
+      JOIN schema n ON n.oid = t.typnamespace
      WHERE t.typtype IN ('d', 'e', 'r')
         OR (t.typtype = 'c' AND EXISTS (SELECT FROM relation r WHERE r.oid = t.typrelid AND r.relkind = 'c'))
 ), granted AS (
-    SELECT oid AS house, 'grant' AS kind, 'schema' AS parent, owner, a.grantee, a.privilege_type AS privilege,
+    SELECT oid AS schema, 'grant' AS kind, 'schema' AS parent, owner, a.grantee, a.privilege_type AS privilege,
            a.is_grantable
-      FROM house, aclexplode(acl) a
+      FROM schema, aclexplode(acl) a
     UNION ALL
-    SELECT house, 'grant', kind || ' ' || name, owner, a.grantee, a.privilege_type, a.is_grantable
+    SELECT schema, 'grant', kind || ' ' || name, owner, a.grantee, a.privilege_type, a.is_grantable
       FROM relation, aclexplode(acl) a
     UNION ALL
-    SELECT r.house, 'grant', r.kind || ' ' || r.name, r.owner, a.grantee,
+    SELECT r.schema, 'grant', r.kind || ' ' || r.name, r.owner, a.grantee,
            a.privilege_type || ' (' || quote_ident(c.attname) || ')', a.is_grantable
       FROM relation r
       JOIN pg_catalog.pg_attribute c ON c.attrelid = r.oid AND c.attacl IS NOT NULL AND NOT c.attisdropped
      CROSS JOIN aclexplode(c.attacl) a
     UNION ALL
-    SELECT house, 'grant', 'routine ' || name, owner, a.grantee, a.privilege_type, a.is_grantable
+    SELECT schema, 'grant', 'routine ' || name, owner, a.grantee, a.privilege_type, a.is_grantable
       FROM routine, aclexplode(coalesce(acl, acldefault('f', owner))) a
     UNION ALL
-    SELECT house, 'grant', 'type ' || name, owner, a.grantee, a.privilege_type, a.is_grantable
+    SELECT schema, 'grant', 'type ' || name, owner, a.grantee, a.privilege_type, a.is_grantable
       FROM type, aclexplode(coalesce(acl, acldefault('T', owner))) a
     UNION ALL
-    SELECT h.oid, 'default grant',
+    SELECT n.oid, 'default grant',
            CASE d.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'routines'
                                 WHEN 'T' THEN 'types' ELSE d.defaclobjtype::text END
            || CASE WHEN d.defaclrole = (SELECT oid FROM me) THEN ''
                    ELSE ' of ' || quote_ident(pg_get_userbyid(d.defaclrole)) END,
            NULL::oid, a.grantee, a.privilege_type, a.is_grantable
-      FROM house h
-      JOIN pg_catalog.pg_default_acl d ON d.defaclnamespace = h.oid
+      FROM schema n
+      JOIN pg_catalog.pg_default_acl d ON d.defaclnamespace = n.oid
      CROSS JOIN aclexplode(d.defaclacl) a
 ), object AS (
-    SELECT oid AS house, 'schema' AS kind, '' AS parent, '' AS name, owner, ARRAY[]::text[] AS properties
-      FROM house
+    SELECT oid AS schema, 'schema' AS kind, '' AS parent, '' AS name, owner, ARRAY[]::text[] AS properties
+      FROM schema
     UNION ALL
-    SELECT r.house, r.kind, '', r.name, r.owner,
+    SELECT r.schema, r.kind, '', r.name, r.owner,
            ARRAY[CASE r.relkind WHEN 'p' THEN 'partitioned by ' || pg_get_partkeydef(r.oid)
                                 WHEN 'f' THEN 'foreign' ELSE 'plain' END
                  || CASE r.relpersistence WHEN 'u' THEN ', unlogged' ELSE '' END,
@@ -82,7 +82,7 @@ WITH me AS MATERIALIZED (
       FROM relation r
      WHERE r.kind = 'table'
     UNION ALL
-    SELECT r.house, 'column', r.kind || ' ' || r.name, quote_ident(a.attname), NULL,
+    SELECT r.schema, 'column', r.kind || ' ' || r.name, quote_ident(a.attname), NULL,
            ARRAY[format_type(a.atttypid, a.atttypmod),
                  CASE WHEN a.attnotnull THEN 'NOT NULL' ELSE 'NULL' END,
                  CASE a.attgenerated WHEN '' THEN '' ELSE 'generated ' END || pg_get_expr(d.adbin, d.adrelid),
@@ -94,13 +94,13 @@ WITH me AS MATERIALIZED (
       LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
      WHERE r.kind = 'table'
     UNION ALL
-    SELECT r.house, r.kind, '', r.name, r.owner,
+    SELECT r.schema, r.kind, '', r.name, r.owner,
            ARRAY[pg_get_viewdef(r.oid), array_to_string(r.reloptions, ', ')]
       FROM relation r
      WHERE r.kind IN ('view', 'materialized view')
     UNION ALL
-    -- One that belongs to a column has the owner of its table, which is told there.
-    SELECT r.house, r.kind, '', r.name,
+    -- A sequence that belongs to a column has the owner of its table, which is reported with the table.
+    SELECT r.schema, r.kind, '', r.name,
            CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend d
                               WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = r.oid
                                 AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i'))
@@ -111,14 +111,14 @@ WITH me AS MATERIALIZED (
       FROM relation r
       JOIN pg_catalog.pg_sequence s ON s.seqrelid = r.oid
     UNION ALL
-    -- PostgreSQL 18 keeps NOT NULL here too (n); the columns tell it on every version.
-    SELECT r.house, 'constraint', r.kind || ' ' || r.name, quote_ident(k.conname), NULL,
+    -- PostgreSQL 18 stores NOT NULL here too (n); the columns report it for every version.
+    SELECT r.schema, 'constraint', r.kind || ' ' || r.name, quote_ident(k.conname), NULL,
            ARRAY[pg_get_constraintdef(k.oid)]
       FROM relation r
       JOIN pg_catalog.pg_constraint k ON k.conrelid = r.oid AND k.contype IN ('c', 'f', 'p', 'u', 'x')
     UNION ALL
-    -- An index that a constraint made has its name and goes with it.
-    SELECT i.house, 'index', r.kind || ' ' || r.name, i.name, NULL,
+    -- An index of a constraint has the constraint's name and is dropped with it.
+    SELECT i.schema, 'index', r.kind || ' ' || r.name, i.name, NULL,
            ARRAY[pg_get_indexdef(i.oid), CASE WHEN x.indisvalid THEN 'valid' ELSE 'not valid' END]
       FROM relation i
       JOIN pg_catalog.pg_index x ON x.indexrelid = i.oid
@@ -128,17 +128,17 @@ WITH me AS MATERIALIZED (
                         WHERE k.conrelid = x.indrelid AND k.conname = i.relname
                           AND k.contype IN ('p', 'u', 'x'))
     UNION ALL
-    SELECT r.house, 'trigger', r.kind || ' ' || r.name, quote_ident(t.tgname), NULL,
+    SELECT r.schema, 'trigger', r.kind || ' ' || r.name, quote_ident(t.tgname), NULL,
            ARRAY[pg_get_triggerdef(t.oid),
                  CASE t.tgenabled WHEN 'O' THEN 'on' WHEN 'D' THEN 'off' ELSE t.tgenabled::text END]
       FROM relation r
       JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.oid AND NOT t.tgisinternal
     UNION ALL
-    SELECT r.house, 'rule', r.kind || ' ' || r.name, quote_ident(w.rulename), NULL, ARRAY[pg_get_ruledef(w.oid)]
+    SELECT r.schema, 'rule', r.kind || ' ' || r.name, quote_ident(w.rulename), NULL, ARRAY[pg_get_ruledef(w.oid)]
       FROM relation r
       JOIN pg_catalog.pg_rewrite w ON w.ev_class = r.oid AND w.rulename <> '_RETURN'
     UNION ALL
-    SELECT r.house, 'policy', r.kind || ' ' || r.name, quote_ident(p.polname), NULL,
+    SELECT r.schema, 'policy', r.kind || ' ' || r.name, quote_ident(p.polname), NULL,
            ARRAY[format('%s for %s to %s using (%s) with check (%s)',
                         CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END, p.polcmd,
                         (SELECT string_agg(CASE o WHEN 0 THEN 'public' ELSE pg_get_userbyid(o)::text END, ', ')
@@ -147,12 +147,12 @@ WITH me AS MATERIALIZED (
       FROM relation r
       JOIN pg_catalog.pg_policy p ON p.polrelid = r.oid
     UNION ALL
-    SELECT r.house, 'statistics', r.kind || ' ' || r.name, quote_ident(s.stxname), NULL,
+    SELECT r.schema, 'statistics', r.kind || ' ' || r.name, quote_ident(s.stxname), NULL,
            ARRAY[pg_get_statisticsobjdef(s.oid)]
       FROM relation r
       JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = r.oid
     UNION ALL
-    SELECT house, 'routine', '', name, owner,
+    SELECT schema, 'routine', '', name, owner,
            ARRAY[CASE prokind
                  WHEN 'a' THEN (SELECT format('aggregate %s returns %s by %s', pg_get_function_arguments(routine.oid),
                                               pg_get_function_result(routine.oid), a.aggtransfn::regprocedure)
@@ -161,7 +161,7 @@ WITH me AS MATERIALIZED (
                  ELSE pg_get_functiondef(oid) END]
       FROM routine
     UNION ALL
-    SELECT t.house, 'type', '', t.name, t.owner,
+    SELECT t.schema, 'type', '', t.name, t.owner,
            ARRAY[CASE t.typtype
                  WHEN 'e' THEN (SELECT 'enum ' || string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)
                                   FROM pg_catalog.pg_enum e
@@ -184,8 +184,8 @@ WITH me AS MATERIALIZED (
                  END]
       FROM type t
     UNION ALL
-    SELECT h.oid, 'other object', '', o.name, NULL, ARRAY[]::text[]
-      FROM house h
+    SELECT n.oid, 'other object', '', o.name, NULL, ARRAY[]::text[]
+      FROM schema n
       JOIN (SELECT collnamespace AS ns, 'collation ' || quote_ident(collname) AS name FROM pg_catalog.pg_collation
             UNION ALL SELECT connamespace, 'conversion ' || quote_ident(conname) FROM pg_catalog.pg_conversion
             UNION ALL SELECT oprnamespace, 'operator ' || oprname || ' (' || format_type(oprleft, NULL) || ', '
@@ -195,50 +195,50 @@ WITH me AS MATERIALIZED (
                         FROM pg_catalog.pg_ts_config
             UNION ALL SELECT dictnamespace, 'text search dictionary ' || quote_ident(dictname)
                         FROM pg_catalog.pg_ts_dict) o
-        ON o.ns = h.oid
+        ON o.ns = n.oid
     UNION ALL
-    SELECT house, kind, parent,
+    SELECT schema, kind, parent,
            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, NULL,
            ARRAY[string_agg(privilege || CASE WHEN is_grantable THEN '*' ELSE '' END, chr(30)
                             ORDER BY privilege COLLATE "C")]
       FROM granted
      WHERE grantee IS DISTINCT FROM owner
-     GROUP BY house, kind, parent, grantee
+     GROUP BY schema, kind, parent, grantee
     UNION ALL
-    SELECT h.oid, 'role', '', '', NULL,
+    SELECT n.oid, 'role', '', '', NULL,
            ARRAY[concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolinherit THEN 'INHERIT' END,
                            CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
                            CASE WHEN r.rolcanlogin THEN 'LOGIN' END,
                            CASE WHEN r.rolreplication THEN 'REPLICATION' END,
                            CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END)]
-      FROM house h
-      JOIN pg_catalog.pg_roles r ON r.rolname = h.name
+      FROM schema n
+      JOIN pg_catalog.pg_roles r ON r.rolname = n.name
      WHERE $2
     UNION ALL
-    -- From PostgreSQL 16 on a grant says itself what it is good for, and who makes a role is its member.
-    SELECT h.oid, 'member', 'role', quote_ident(pg_get_userbyid(m.member)), NULL,
+    -- From PostgreSQL 16 on a grant has its own options, and the creator of a role is a member of it.
+    SELECT n.oid, 'member', 'role', quote_ident(pg_get_userbyid(m.member)), NULL,
            ARRAY[concat_ws(', ', CASE WHEN bool_or(m.admin_option) THEN 'ADMIN' END,
                            CASE WHEN bool_or((to_jsonb(m) ->> 'inherit_option')::boolean) THEN 'INHERIT' END,
                            CASE WHEN bool_or(coalesce((to_jsonb(m) ->> 'set_option')::boolean, true)) THEN 'SET' END)]
-      FROM house h
-      JOIN pg_catalog.pg_roles r ON r.rolname = h.name
+      FROM schema n
+      JOIN pg_catalog.pg_roles r ON r.rolname = n.name
       JOIN pg_catalog.pg_auth_members m ON m.roleid = r.oid AND m.member <> (SELECT oid FROM me)
      WHERE $2
-     GROUP BY h.oid, m.member
+     GROUP BY n.oid, m.member
     UNION ALL
-    SELECT h.oid, 'membership', 'role', quote_ident(pg_get_userbyid(m.roleid)), NULL, ARRAY[]::text[]
-      FROM house h
-      JOIN pg_catalog.pg_roles r ON r.rolname = h.name
+    SELECT n.oid, 'membership', 'role', quote_ident(pg_get_userbyid(m.roleid)), NULL, ARRAY[]::text[]
+      FROM schema n
+      JOIN pg_catalog.pg_roles r ON r.rolname = n.name
       JOIN pg_catalog.pg_auth_members m ON m.member = r.oid
      WHERE $2
-     GROUP BY h.oid, m.roleid
+     GROUP BY n.oid, m.roleid
 )
-SELECT h.name AS house, o.kind, replace(o.parent, h.name, '{tenant}') AS parent,
-       replace(o.name, h.name, '{tenant}') AS name,
+SELECT n.name AS schema, o.kind, replace(o.parent, n.name, '{tenant}') AS parent,
+       replace(o.name, n.name, '{tenant}') AS name,
        replace(array_to_string(
                    CASE WHEN o.owner IS NULL THEN o.properties
                         ELSE array_prepend(CASE WHEN o.owner = (SELECT oid FROM me) THEN ''
                                                 ELSE quote_ident(pg_get_userbyid(o.owner)) END, o.properties)
-                   END, chr(31), ''), h.name, '{tenant}') AS properties
+                   END, chr(31), ''), n.name, '{tenant}') AS properties
   FROM object o
-  JOIN house h ON h.oid = o.house
+  JOIN schema n ON n.oid = o.schema

@@ -1,4 +1,4 @@
-//! Statements on the control plane's tables in `public`, one file a noun.
+//! Statements on the control plane's tables in `public`, one module a table or noun.
 
 pub mod api_keys;
 pub mod audit_chain;

@@ -7,15 +7,15 @@ use crate::pg::error::During;
 use crate::pg::locks;
 use crate::pg::scope::PublicTx;
 
-/// A key as it is stored. Held for the moment between the table and `auth`, never printed.
+/// A signing key as it is stored. Has no `Debug`, so that it is never printed.
 pub struct StoredKey {
-    /// Names it in a token's header.
+    /// The key id, which a token's header names.
     pub kid: String,
-    /// PKCS#8.
+    /// The private key in PKCS#8.
     pub private_key: Vec<u8>,
 }
 
-/// All keys, newest first.
+/// Lists all keys, newest first.
 pub async fn list(tx: &PublicTx) -> Result<Vec<StoredKey>> {
     let rows = tx
         .query("SELECT kid, private_key FROM signing_keys ORDER BY created_at DESC, kid", &[])
@@ -27,12 +27,12 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<StoredKey>> {
         .collect())
 }
 
-/// Keeps other processes from making a first key at the same moment, until the transaction ends.
+/// Prevents other processes from creating a first key at the same time, until the transaction ends.
 pub async fn lock(tx: &PublicTx) -> Result<()> {
     locks::lock(tx, "rowhouse signing keys").await.during("lock signing keys")
 }
 
-/// Writes a new key's row.
+/// Inserts a key.
 pub async fn insert(tx: &PublicTx, key: &StoredKey, now: OffsetDateTime) -> Result<()> {
     tx.execute(
         "INSERT INTO signing_keys (kid, private_key, created_at) VALUES ($1, $2, $3)",

@@ -1,4 +1,4 @@
-//! The DDL that makes a tenant's schema and role.
+//! The DDL that creates a tenant's schema and role.
 
 use crate::domain::names::SchemaName;
 use crate::migrations::HISTORY_TABLE;
@@ -6,11 +6,11 @@ use crate::pg::error::Failure;
 use crate::pg::rules::{Isolation, RUNTIME_LOGIN, Rules};
 use crate::pg::scope::PublicTx;
 
-/// Makes the schema, and under [`Isolation::Role`] the role of the same name, with rights on what the
-/// migrations will create in it and on nothing else.
+/// Creates the schema, and under [`Isolation::Role`] the role of the same name, which has privileges on the objects
+/// that the migrations will create in it and on nothing else.
 ///
 /// # Errors
-/// [`Failure`], and the transaction is lost.
+/// [`Failure`]; the transaction is then aborted.
 pub async fn create(
     tx: &PublicTx,
     schema: &SchemaName,
@@ -21,11 +21,11 @@ pub async fn create(
     tx.batch(&format!("{role}{}", schema_ddl(schema, rules.isolation))).await
 }
 
-/// Makes the roles of several schemas that [`create_without_role`] makes later. Each transaction that
-/// makes a role costs every backend its knowledge of who may become whom, so roles are made together.
+/// Creates the roles of several schemas that [`create_without_role`] creates later. Each transaction that
+/// creates a role invalidates the role membership cache of every backend, so roles are created together.
 ///
 /// # Errors
-/// [`Failure`], and the transaction is lost.
+/// [`Failure`]; the transaction is then aborted.
 pub async fn create_roles(
     tx: &PublicTx,
     schemas: &[SchemaName],
@@ -36,10 +36,10 @@ pub async fn create_roles(
     tx.batch(&ddl.collect::<String>()).await
 }
 
-/// Makes the rest of what [`create`] makes, where the role is there.
+/// As [`create`], for a schema whose role already exists.
 ///
 /// # Errors
-/// [`Failure`], and the transaction is lost.
+/// [`Failure`]; the transaction is then aborted.
 pub async fn create_without_role(
     tx: &PublicTx,
     schema: &SchemaName,
@@ -51,45 +51,48 @@ pub async fn create_without_role(
 fn role_ddl(schema: &SchemaName, isolation: Isolation, server_version: u32) -> String {
     match isolation {
         Isolation::Role => {
-            format!("CREATE ROLE {schema} NOLOGIN NOINHERIT; {};", let_in(schema, server_version))
+            format!(
+                "CREATE ROLE {schema} NOLOGIN NOINHERIT; {};",
+                grant_to_runtime_login(schema, server_version)
+            )
         }
         Isolation::SearchPath => String::new(),
     }
 }
 
 fn schema_ddl(schema: &SchemaName, isolation: Isolation) -> String {
-    let entrant = entrant(schema, isolation);
+    let runtime_role = runtime_role(schema, isolation);
     format!(
         "CREATE SCHEMA {schema};
-         GRANT USAGE ON SCHEMA {schema} TO {entrant};
+         GRANT USAGE ON SCHEMA {schema} TO {runtime_role};
          ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}
-             GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {entrant};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {runtime_role};
          ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}
-             GRANT USAGE, SELECT ON SEQUENCES TO {entrant};"
+             GRANT USAGE, SELECT ON SEQUENCES TO {runtime_role};"
     )
 }
 
-/// The statement that lets the runtime login become the tenant's role. From PostgreSQL 16 on a grant says
-/// whether it is for SET ROLE or for inheritance; before, the login's own NOINHERIT says so.
-pub(super) fn let_in(schema: &SchemaName, server_version: u32) -> String {
+/// Builds the statement that grants the tenant's role to the runtime login, for SET ROLE only. From PostgreSQL 16 on
+/// the grant itself excludes inheritance; before, the login's NOINHERIT does.
+pub(super) fn grant_to_runtime_login(schema: &SchemaName, server_version: u32) -> String {
     let how = if server_version >= 160_000 { " WITH INHERIT FALSE, SET TRUE" } else { "" };
     format!("GRANT {schema} TO {RUNTIME_LOGIN}{how}")
 }
 
-/// The expression that tells whether whoever works in the schema was given the right to edit its history.
+/// Builds the SQL expression that is true if the runtime role may write the schema's history.
 ///
-/// Read off the table's grants: to ask for a role's privilege, PostgreSQL looks its memberships up in a list of
-/// all roles that the connection has ever asked about.
-pub(super) fn history_is_open(schema: &SchemaName, entrant: &str) -> String {
+/// Reads the table's ACL, because `has_table_privilege` looks up the role's memberships in a list of all roles
+/// that the connection has ever asked about.
+pub(super) fn history_is_writable(schema: &SchemaName, runtime_role: &str) -> String {
     format!(
         "EXISTS (SELECT FROM pg_class, aclexplode(relacl)
                   WHERE pg_class.oid = '{schema}.{HISTORY_TABLE}'::regclass
-                    AND grantee = '{entrant}'::regrole AND privilege_type = 'INSERT')"
+                    AND grantee = '{runtime_role}'::regrole AND privilege_type = 'INSERT')"
     )
 }
 
-/// Who works in the schema: the tenant's role, or the shared login.
-pub(super) fn entrant(schema: &SchemaName, isolation: Isolation) -> &str {
+/// The role that runs a tenant's queries in the schema: the tenant's own, or the shared login.
+pub(super) fn runtime_role(schema: &SchemaName, isolation: Isolation) -> &str {
     match isolation {
         Isolation::Role => schema.as_str(),
         Isolation::SearchPath => RUNTIME_LOGIN,

@@ -1,4 +1,4 @@
-//! Drops a tenant's schema and role, in parts where it is large.
+//! Drops a tenant's schema and role; a large schema in batches.
 
 use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
@@ -6,14 +6,14 @@ use crate::pg::locks::lock;
 use crate::pg::rules::{Isolation, Rules};
 use crate::pg::scope::PublicTx;
 
-/// How many tables (or types, or routines) one transaction drops. A drop locks whatever it touches until
-/// the transaction ends, a dozen or two locks a table with its indexes, constraints and TOAST table, and
-/// the lock table is shared by the whole server: `max_locks_per_transaction`, 64 by default, times the
-/// number of connections.
-const DROPPED_AT_ONCE: i64 = 20;
+/// How many tables (or types, or routines) one transaction drops. A drop locks every object that it touches until
+/// the transaction ends: one or two dozen locks a table, with its indexes, constraints and TOAST table. The
+/// whole server shares one lock table of `max_locks_per_transaction` (64 by default) times the number of
+/// connections.
+const DROP_BATCH: i64 = 20;
 
-/// The statements that drop some relations of a schema. Partitions go before what they are a part of, or
-/// one `DROP` would take them all; sequences of columns go with their tables.
+/// Selects statements that drop some relations of a schema. Partitions come before their parent, or one `DROP`
+/// would drop them all; sequences of columns are dropped with their tables.
 const DROP_RELATIONS: &str = "
     SELECT format('DROP %s IF EXISTS %s CASCADE',
                   CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
@@ -30,7 +30,7 @@ const DROP_RELATIONS: &str = "
               c.oid
      LIMIT $2";
 
-/// The statements that drop some types of a schema: those that are no table's row and no other's array.
+/// Selects statements that drop some types of a schema, except row types of tables and array types.
 const DROP_TYPES: &str = "
     SELECT format('DROP TYPE IF EXISTS %s CASCADE', t.oid::regtype) AS statement
       FROM pg_type t
@@ -40,7 +40,7 @@ const DROP_TYPES: &str = "
      ORDER BY t.oid
      LIMIT $2";
 
-/// The statements that drop some routines of a schema.
+/// Selects statements that drop some routines of a schema.
 const DROP_ROUTINES: &str = "
     SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::regprocedure) AS statement
       FROM pg_proc p
@@ -49,16 +49,16 @@ const DROP_ROUTINES: &str = "
      ORDER BY p.oid
      LIMIT $2";
 
-/// Drops a part of what is in the schema, few enough things for one transaction's locks; tells whether
-/// there was anything to drop. Called, each time in a transaction of its own, until there is nothing; then
-/// [`drop`] has little left to do. Migrations of the same schema wait.
+/// Drops one batch of the schema's objects, few enough for one transaction's locks; returns whether there was
+/// anything to drop. Call it repeatedly, each time in its own transaction, until it returns false; then
+/// [`drop`] the rest. Migrations of the same schema wait.
 ///
 /// # Errors
-/// [`Failure`], and the transaction is lost.
+/// [`Failure`]; the transaction is then aborted.
 pub async fn drop_some(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failure> {
     lock(tx, schema.as_str()).await?;
     for find in [DROP_RELATIONS, DROP_TYPES, DROP_ROUTINES] {
-        let rows = tx.query(find, &[&schema.as_str(), &DROPPED_AT_ONCE]).await?;
+        let rows = tx.query(find, &[&schema.as_str(), &DROP_BATCH]).await?;
         if !rows.is_empty() {
             let statements: Vec<&str> = rows.iter().map(|row| row.get("statement")).collect();
             tx.batch(&statements.join("; ")).await?;
@@ -68,19 +68,19 @@ pub async fn drop_some(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failu
     Ok(false)
 }
 
-/// Drops the schema and all in it, and the role.
+/// Drops the schema with all its objects, and the role.
 ///
 /// # Errors
-/// [`Failure`], and the transaction is lost.
+/// [`Failure`]; the transaction is then aborted.
 pub async fn drop(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Result<(), Failure> {
     let role = drop_role_ddl(schema, rules.isolation);
     tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role}")).await
 }
 
-/// As [`drop`], for a schema that may not have been made yet, and whatever isolation it was made for.
+/// As [`drop`], for a schema that may not exist yet; `isolation` is the mode it was created for.
 ///
 /// # Errors
-/// [`Failure`], and the transaction is lost.
+/// [`Failure`]; the transaction is then aborted.
 pub async fn drop_unfinished(
     tx: &PublicTx,
     schema: &SchemaName,
@@ -92,7 +92,7 @@ pub async fn drop_unfinished(
 
 fn drop_role_ddl(schema: &SchemaName, isolation: Isolation) -> String {
     match isolation {
-        // What the role was given elsewhere, a large object of its own say, goes with it.
+        // DROP OWNED also drops what the role owns outside the schema, for example a large object.
         Isolation::Role => format!("DROP OWNED BY {schema} CASCADE; DROP ROLE {schema};"),
         Isolation::SearchPath => String::new(),
     }

@@ -1,4 +1,4 @@
-//! Why a set of migrations could not be applied to a schema: with the file, and the line in it.
+//! Errors of applying a set of migrations to a schema, with the file and its line.
 
 use crate::migrations::{HistoryError, LoadError};
 use crate::pg::connect::dedicated::OpenError;
@@ -10,44 +10,44 @@ pub enum ApplyError {
     /// The set itself cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The database was migrated by a newer program.
+    /// A newer program has migrated the schema.
     #[error(
         "the schema is at version {found}, this program knows up to {known}; start a newer one"
     )]
     Ahead {
-        /// Version in the schema.
+        /// The version in the schema.
         found: i32,
-        /// Highest version in the set.
+        /// The highest version in the set.
         known: i32,
     },
     /// A statement of a file failed; everything was rolled back.
     #[error("{file}{}: {message}", .line.map(|l| format!(", line {l}")).unwrap_or_default())]
     Failed {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Where in it, from 1, where the server says.
+        /// The line, from 1, if the server reported one.
         line: Option<usize>,
-        /// What the server said.
+        /// The server's message.
         message: String,
     },
-    /// The server went away, or did not give a lock, while a file ran: the file is not to blame.
+    /// The connection was lost or a lock was not granted while a file ran. The file is not at fault.
     #[error("{file}: {}", .failure.server_message())]
     Interrupted {
-        /// Which file.
+        /// The file.
         file: String,
-        /// What happened.
+        /// The failure.
         failure: Failure,
     },
-    /// A file that runs outside of a transaction needs a connection that keeps its search path.
+    /// A file that runs outside a transaction needs a connection that keeps its search path.
     #[error(
-        "a migration that runs outside of a transaction needs a direct connection to the database; \
+        "a migration that runs outside a transaction needs a direct connection to the database; \
          database.url leads to a pooler"
     )]
     NotDirect,
-    /// Applied and known migrations differ.
+    /// The applied migrations and the files differ.
     #[error("{0}")]
     Diverged(String),
-    /// The database failed around the migrations.
+    /// The database failed outside a file.
     #[error(transparent)]
     Database(#[from] Failure),
 }

@@ -1,12 +1,13 @@
-//! Runs a file that cannot run in a transaction, one statement at a time, so that one which breaks off is
-//! taken up at the statement that it had reached.
+//! Runs a file that cannot run in a transaction, one statement at a time, so that an interrupted run resumes at the
+//! statement that it had reached.
 //!
-//! An ordinary statement of such a file has a transaction of its own, with its row in the journal in it, and
-//! so runs once. `CREATE INDEX CONCURRENTLY` and `DROP INDEX CONCURRENTLY` run by themselves: the journal
-//! says before that they begin and after that they are done, and what is found in between is mended first.
-//! An index that is not valid is what a broken try left; it is dropped and made anew.
+//! An ordinary statement of such a file runs in its own transaction, which also writes its row in the journal,
+//! and so it runs once. `CREATE INDEX CONCURRENTLY` and `DROP INDEX CONCURRENTLY` run outside a transaction:
+//! the journal records before them that they started and after them that they are done. A statement that
+//! started but is not done is repaired first: an invalid index is left from a failed attempt; it is dropped and
+//! created again.
 //!
-//! Knows no pause inside of a file: whoever stops does so between tenants.
+//! A file is not paused half-way: an operation stops between tenants.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,8 @@ use time::OffsetDateTime;
 
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::statements::{Kind, Statement};
-use crate::migrations::{MigrationSet, OutsideFile, file_name};
+use crate::migrations::{MigrationSet, NonTransactionalFile, file_name};
+use crate::pg::Row;
 use crate::pg::connect::dedicated::Lone;
 use crate::pg::db::{Database, Db};
 use crate::pg::error::Failure;
@@ -24,55 +26,59 @@ use crate::pg::schema::error::ApplyError;
 use crate::pg::scope::{self, PublicTx, here};
 
 impl MigrationSet {
-    /// Whether one of these files runs outside of a transaction.
-    pub fn any_outside<'a>(&self, mut files: impl Iterator<Item = &'a String>) -> bool {
-        let outside: Vec<String> = self
+    /// Whether one of these files runs outside a transaction.
+    pub fn any_non_transactional<'a>(&self, mut files: impl Iterator<Item = &'a String>) -> bool {
+        let non_transactional: Vec<String> = self
             .migrations
             .iter()
-            .zip(&self.outside)
-            .filter(|(_, outside)| outside.is_some())
+            .zip(&self.non_transactional)
+            .filter(|(_, file)| file.is_some())
             .map(|(migration, _)| file_name(migration))
             .collect();
-        files.any(|file| outside.contains(file))
+        files.any(|file| non_transactional.contains(file))
     }
 
-    /// Runs what is left of a file in a tenant's schema and enters it into the history.
+    /// Runs the remaining statements of a file in a tenant's schema, and adds the file to the history.
     ///
     /// # Errors
-    /// The file and line that failed; what came before stays, and is not run again.
-    pub async fn run_outside(
+    /// The file and line that failed. The statements before it stay applied and are not run again.
+    pub async fn run_non_transactional(
         &self,
         database: &Database,
         db: &Db,
         tenant: TenantId,
-        file: OutsideFile,
+        file: NonTransactionalFile,
         now: OffsetDateTime,
     ) -> Result<(), ApplyError> {
-        let OutsideFile(at) = file;
+        let NonTransactionalFile(at) = file;
         let schema = SchemaName::of(tenant);
         let version = self.migrations[at].version();
         let journal = Journal { db, tenant, version, now };
         let limits = &db.rules().limits;
-        let reached = journal.read().await?;
-        let mut lone = None;
-        let statements = self.outside[at].as_ref().map_or(&[][..], |outside| &outside.statements);
+        let progress = journal.read().await?;
+        let mut connection = None;
+        let statements =
+            self.non_transactional[at].as_ref().map_or(&[][..], |file| &file.statements);
         for (position, statement) in (1..).zip(statements) {
-            let begun = match reached.get(&position) {
-                Some(true) => continue,
-                Some(false) => true,
-                None => false,
+            let attempt = match progress.get(&position) {
+                Some(Progress::Done) => continue,
+                Some(Progress::Started) => Attempt::Repeated,
+                None => Attempt::First,
             };
             let ran = match &statement.kind {
                 Kind::Ordinary => {
                     in_a_transaction(&journal, &schema, limits, position, statement).await
                 }
                 Kind::CreateIndex { .. } | Kind::DropIndex { .. } => {
-                    if lone.is_none() {
-                        lone = Some(Lone::open(database.owner(), &schema, limits).await?);
+                    if connection.is_none() {
+                        connection = Some(Lone::open(database.owner(), &schema, limits).await?);
                     }
-                    match &lone {
-                        Some(lone) => {
-                            by_itself(&journal, lone, &schema, position, statement, begun).await
+                    match &connection {
+                        Some(connection) => {
+                            without_transaction(
+                                &journal, connection, &schema, position, statement, attempt,
+                            )
+                            .await
                         }
                         None => Ok(()),
                     }
@@ -89,7 +95,7 @@ impl MigrationSet {
         Ok(())
     }
 
-    /// The line is that of the statement in its file, and the server's position counts from there.
+    /// Adds the statement's line in the file to the line that the server reports, which counts from the statement.
     fn failed_at(&self, at: usize, statement: &Statement, failure: Failure) -> ApplyError {
         let inner = crate::pg::error::line_of(&failure, &statement.text).unwrap_or(1);
         let first = usize::try_from(statement.line).unwrap_or(1);
@@ -101,9 +107,9 @@ impl MigrationSet {
         }
     }
 
-    /// The name of such a file.
+    /// The name of a file.
     #[must_use]
-    pub fn name_of(&self, file: OutsideFile) -> String {
+    pub fn name_of(&self, file: NonTransactionalFile) -> String {
         file_name(&self.migrations[file.0])
     }
 }
@@ -130,16 +136,16 @@ async fn in_a_transaction(
     tx.commit().await
 }
 
-async fn by_itself(
+async fn without_transaction(
     journal: &Journal<'_>,
-    lone: &Lone,
+    connection: &Lone,
     schema: &SchemaName,
     position: i32,
     statement: &Statement,
-    begun: bool,
+    attempt: Attempt,
 ) -> Result<(), Failure> {
     let tx = journal.db.public().await?;
-    journal.begin(&tx, position).await?;
+    journal.start(&tx, position).await?;
     let found = match &statement.kind {
         Kind::CreateIndex { index } | Kind::DropIndex { index } => {
             find_index(&tx, schema, index).await?.map(|is_valid| (index, is_valid))
@@ -149,24 +155,24 @@ async fn by_itself(
     tx.commit().await?;
     let creates = matches!(statement.kind, Kind::CreateIndex { .. });
     if creates && let Some((index, false)) = found {
-        lone.run(&format!("DROP INDEX CONCURRENTLY IF EXISTS \"{}\"", index.replace('"', "\"\"")))
-            .await?;
+        let index = index.replace('"', "\"\"");
+        connection.run(&format!("DROP INDEX CONCURRENTLY IF EXISTS \"{index}\"")).await?;
     }
-    // Done, and killed before the journal said so.
-    let is_done = begun
+    // The statement succeeded, but the process ended before the journal recorded it.
+    let is_done = attempt == Attempt::Repeated
         && match found {
             Some((_, is_valid)) => creates && is_valid,
             None => !creates,
         };
     if !is_done {
-        lone.run(&statement.text).await?;
+        connection.run(&statement.text).await?;
     }
     let tx = journal.db.public().await?;
     journal.done(&tx, position).await?;
     tx.commit().await
 }
 
-/// Whether an index of the schema is valid, where there is one.
+/// Returns whether an index of the schema is valid; `None` if it does not exist.
 async fn find_index(
     tx: &PublicTx,
     schema: &SchemaName,
@@ -180,7 +186,21 @@ async fn find_index(
     Ok(tx.query_opt(sql, &[&schema.as_str(), &index]).await?.map(|row| row.get("indisvalid")))
 }
 
-/// How far a file has come in one tenant: `public.migration_statements`.
+/// A statement in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Started,
+    Done,
+}
+
+/// Whether a statement may have run before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    Repeated,
+}
+
+/// The progress of a file in one tenant: `public.migration_statements`.
 struct Journal<'a> {
     db: &'a Db,
     tenant: TenantId,
@@ -189,16 +209,20 @@ struct Journal<'a> {
 }
 
 impl Journal<'_> {
-    /// Which statements were begun, and whether they are done.
-    async fn read(&self) -> Result<HashMap<i32, bool>, Failure> {
+    /// Returns the progress of each statement that was started, by its position.
+    async fn read(&self) -> Result<HashMap<i32, Progress>, Failure> {
         let tx = self.db.public().await?;
         let sql = "SELECT position, is_done FROM migration_statements
                     WHERE tenant_id = $1 AND version = $2";
         let rows = tx.query_and_commit(sql, &[&self.tenant, &self.version]).await?;
-        Ok(rows.iter().map(|row| (row.get("position"), row.get("is_done"))).collect())
+        let progress = |row: &Row| {
+            let progress = if row.get("is_done") { Progress::Done } else { Progress::Started };
+            (row.get("position"), progress)
+        };
+        Ok(rows.iter().map(progress).collect())
     }
 
-    async fn begin(&self, tx: &PublicTx, position: i32) -> Result<(), Failure> {
+    async fn start(&self, tx: &PublicTx, position: i32) -> Result<(), Failure> {
         let sql =
             "INSERT INTO migration_statements (tenant_id, version, position, is_done, started_at)
                    VALUES ($1, $2, $3, false, $4)
@@ -215,7 +239,7 @@ impl Journal<'_> {
         tx.execute(sql, &[&self.tenant, &self.version, &position, &self.now]).await.map(drop)
     }
 
-    /// The history says it from now on.
+    /// Deletes the file's rows: from now on it is in the history.
     async fn forget(&self, tx: &PublicTx) -> Result<(), Failure> {
         let sql = "DELETE FROM migration_statements WHERE tenant_id = $1 AND version = $2";
         tx.execute(sql, &[&self.tenant, &self.version]).await.map(drop)

@@ -1,72 +1,73 @@
-//! Migrates schemas whose histories are known before they are read, each in one message from `BEGIN` to `COMMIT`.
+//! Migrates several schemas pipelined on one connection, each in one message from `BEGIN` to `COMMIT`, without
+//! reading their histories first.
 //!
-//! What is known is only believed: a row of the history is written by a statement that fails where the schema
-//! says something else, and nothing begins too late. Whoever is told so goes the long way ([`enter`](crate::pg::schema::enter) and
-//! [`catch_up`](crate::pg::schema::catch_up)), which finds out what is true, and names the file and the line that failed.
+//! The expected history comes from the tenant's row, and the script verifies it: the statement that adds a row to
+//! the history fails if the schema's history differs. A schema that was not migrated this way takes the slower
+//! path ([`enter`](crate::pg::schema::enter) and [`catch_up`](crate::pg::schema::catch_up)), which reads the
+//! history and names the file and the line that failed.
 
 use std::collections::HashSet;
 
 use time::OffsetDateTime;
 
 use crate::domain::names::SchemaName;
-use crate::migrations::{Beginning, HISTORY_TABLE, MigrationSet};
+use crate::migrations::{AppliedPrefix, HISTORY_TABLE, MigrationSet};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
 use crate::pg::scope::{self, Entry, PublicTx};
 
 /// A schema to bring up to date.
-pub struct Known<'a> {
-    /// Which.
+pub struct MigrationTarget<'a> {
+    /// The schema.
     pub schema: SchemaName,
-    /// What made it, as far as is known.
-    pub beginning: &'a Beginning,
+    /// The prefix of the set that it is expected to have applied.
+    pub prefix: &'a AppliedPrefix,
 }
 
-/// What became of a schema.
-pub enum Outcome {
+/// The outcome for one schema.
+pub enum PipelinedOutcome {
     /// It is up to date.
-    Done,
-    /// Nothing is done to it, for whatever reason that a closer look will show: it may just have stood behind one
-    /// that failed.
-    Unclear,
-    /// A lock was not given, or the database went away. Nothing is done to it, unless the answer to its commit was
+    Migrated,
+    /// It was not changed. The cause is unknown here; it may only have been queued behind a schema that failed.
+    NotMigrated,
+    /// A lock was not granted, or the connection was lost. It was not changed, unless the answer to its commit was
     /// lost.
     Interrupted(Failure),
 }
 
-/// Brings schemas up to date, each in a transaction of its own, one behind the other on one connection; tells what
-/// became of each.
+/// Brings schemas up to date, each in its own transaction, pipelined on one connection; returns the outcome of each
+/// in order.
 ///
 /// # Errors
-/// [`Failure`] where no connection can be had.
-pub async fn catch_up_at_once(
+/// [`Failure`] if no connection is available.
+pub async fn catch_up_pipelined(
     db: &Db,
     set: &MigrationSet,
-    some: &[Known<'_>],
+    targets: &[MigrationTarget<'_>],
     entry: Entry,
     now: OffsetDateTime,
-) -> Result<Vec<Outcome>, Failure> {
+) -> Result<Vec<PipelinedOutcome>, Failure> {
     let stands = scope::stands();
-    let script = |known: &Known<'_>| {
-        (known.schema.clone(), set.script(&known.schema, known.beginning, &stands, now))
+    let script = |target: &MigrationTarget<'_>| {
+        (target.schema.clone(), set.script(&target.schema, target.prefix, &stands, now))
     };
-    let scripts: Vec<_> = some.iter().map(script).collect();
+    let scripts: Vec<_> = targets.iter().map(script).collect();
     let outcomes = db.each_inside(&scripts, entry).await?.into_iter().map(|ran| match ran {
-        Ok(()) => Outcome::Done,
+        Ok(()) => PipelinedOutcome::Migrated,
         Err(failure) if failure.is_away() || failure.is_retryable() => {
-            Outcome::Interrupted(failure)
+            PipelinedOutcome::Interrupted(failure)
         }
-        Err(_failure) => Outcome::Unclear,
+        Err(_failure) => PipelinedOutcome::NotMigrated,
     });
     Ok(outcomes.collect())
 }
 
-/// The schemas whose histories somebody else may write than their owner. A closer look tells whether it is their
-/// tenant, and takes the right away. Asked once for all of them, and not again in each message.
+/// Returns the schemas whose history a role other than its owner may write. Their migration takes the slower path,
+/// which revokes the privilege from the tenant's role. One query for all schemas replaces a check in each message.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn open_histories(tx: &PublicTx) -> Result<HashSet<String>, Failure> {
+pub async fn histories_writable_by_others(tx: &PublicTx) -> Result<HashSet<String>, Failure> {
     let sql = "SELECT nspname::text AS schema
                  FROM pg_class
                  JOIN pg_namespace ON pg_namespace.oid = relnamespace

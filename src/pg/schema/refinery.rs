@@ -1,5 +1,5 @@
-//! Runs a set by refinery inside a transaction of ours: on the control plane, and on a schema that is made
-//! in this very transaction. Tenants that are there already are migrated by [`crate::migrations::history`].
+//! Runs a set with refinery inside the caller's transaction: on the control plane's schema, and on a tenant's
+//! schema that the same transaction creates. Existing schemas are migrated by `catch_up`.
 
 use futures_util::future::join;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
@@ -13,32 +13,32 @@ use crate::pg::error::{Failure, line_of};
 use crate::pg::scope::{PublicTx, here};
 
 impl MigrationSet {
-    /// Brings the schema that `tx` points at up to date, and tells which files were applied. Nothing is
-    /// committed.
+    /// Brings the schema in `tx`'s search path up to date; returns the files that were applied. Does not commit.
     ///
     /// # Errors
     /// The file that failed, or how the schema differs from the set; the transaction is then lost.
     pub(in crate::pg) async fn apply(&self, tx: &PublicTx) -> Result<Vec<String>, ApplyError> {
-        let mut inside = Inside { set: self, tx, here: None, interrupted: None };
-        let outcome = Runner::new(&self.migrations).run_async(&mut inside).await;
-        let report = outcome.map_err(|error| match inside.interrupted.take() {
+        let mut driver = TransactionDriver { set: self, tx, here: None, interrupted: None };
+        let outcome = Runner::new(&self.migrations).run_async(&mut driver).await;
+        let report = outcome.map_err(|error| match driver.interrupted.take() {
             Some(failure) => self.interrupted(&error, failure),
             None => self.explain(&error),
         })?;
         Ok(report.applied_migrations().iter().map(file_name).collect())
     }
 
-    /// A file's text as it runs inside of a transaction; anything else as it is.
-    fn inside_of<'a>(&'a self, sql: &'a str) -> &'a str {
-        let files = self.migrations.iter().zip(&self.outside);
-        let outside = files.filter_map(|(file, outside)| Some((file.sql()?, outside.as_ref()?)));
-        outside
-            .into_iter()
+    /// Returns the text of a non-transactional file as it runs in a transaction, and any other text unchanged.
+    fn transactional_sql<'a>(&'a self, sql: &'a str) -> &'a str {
+        let files = self.migrations.iter().zip(&self.non_transactional);
+        files
+            .filter_map(|(file, non_transactional)| {
+                Some((file.sql()?, non_transactional.as_ref()?))
+            })
             .find(|(text, _)| *text == sql)
-            .map_or(sql, |(_, outside)| &outside.inside)
+            .map_or(sql, |(_, non_transactional)| &non_transactional.transactional_sql)
     }
 
-    /// The file that refinery was applying when `what` happened, if it was applying one.
+    /// Returns the file that refinery was applying, if its error message `what` names one.
     fn applying(&self, what: &str) -> Option<&Migration> {
         let applying =
             |migration: &&Migration| what == format!("error applying migration {migration}");
@@ -89,47 +89,48 @@ impl MigrationSet {
     }
 }
 
-/// refinery's view of a transaction of ours.
-struct Inside<'a> {
+/// Lets refinery run in the caller's transaction.
+struct TransactionDriver<'a> {
     set: &'a MigrationSet,
     tx: &'a PublicTx,
-    /// Transaction id and path at the start, which each file must leave as they were.
+    /// The transaction's identity and path after the first batch; no file may change them.
     here: Option<String>,
-    /// Kept beside the error, because refinery lets out a reference alone.
+    /// The failure itself, because refinery only returns a reference to its source.
     interrupted: Option<Failure>,
 }
 
-/// What the server said about a batch.
+/// Why a batch failed.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("{}", .0.server_message())]
     Failed(#[from] Failure),
-    #[error("the database went away or did not give a lock")]
+    #[error("the connection was lost or a lock was not granted")]
     Interrupted,
     #[error("the file ended the transaction or changed the schema that it runs in")]
     Escaped,
 }
 
 impl Refused {
-    /// The line in the file, where the server gave a position inside it.
+    /// The line in the file, if the server reported a position in it.
     fn line_in(&self, sql: &str) -> Option<usize> {
         let Self::Failed(failure) = self else { return None };
         line_of(failure, sql)
     }
 }
 
-impl AsyncTransaction for Inside<'_> {
+impl AsyncTransaction for TransactionDriver<'_> {
     type Error = Refused;
 
     async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
         &'a mut self,
         queries: T,
     ) -> Result<usize, Self::Error> {
-        let statements: Vec<&str> = queries.map(|query| self.set.inside_of(query)).collect();
-        // A line of its own for each, so that a comment at the end of one does not swallow the next.
+        let statements: Vec<&str> =
+            queries.map(|query| self.set.transactional_sql(query)).collect();
+        // Each semicolon is on its own line, so that it is not part of a comment at the end of a statement.
         let batch = statements.join("\n;\n");
         let here = async {
-            // Sent together, answered in this order: a batch that failed is told before.
+            // Sent together and answered in this order, so a failure of the batch comes first.
             let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(&here(), &[])).await;
             ran?;
             Ok::<String, Failure>(here?.get("here"))
@@ -151,7 +152,7 @@ impl AsyncTransaction for Inside<'_> {
     }
 }
 
-impl AsyncQuery<Vec<Migration>> for Inside<'_> {
+impl AsyncQuery<Vec<Migration>> for TransactionDriver<'_> {
     async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, Self::Error> {
         let rows = self.tx.query(query, &[]).await?;
         Ok(rows
@@ -159,7 +160,7 @@ impl AsyncQuery<Vec<Migration>> for Inside<'_> {
             .map(|row| {
                 let applied_on = OffsetDateTime::parse(row.get("applied_on"), &Rfc3339)
                     .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-                // A checksum that is no number cannot equal one: refinery then reports the divergence.
+                // An invalid checksum becomes 0, and refinery reports the divergence.
                 let checksum = row.get::<_, &str>("checksum").parse().unwrap_or(0);
                 Migration::applied(row.get("version"), row.get("name"), applied_on, checksum)
             })
@@ -167,4 +168,4 @@ impl AsyncQuery<Vec<Migration>> for Inside<'_> {
     }
 }
 
-impl AsyncMigrate for Inside<'_> {}
+impl AsyncMigrate for TransactionDriver<'_> {}

@@ -1,6 +1,6 @@
-//! Runs files one after the other, so that each can be timed and the one that fails is known by itself.
+//! Runs files one after the other and rolls back, so that each file is timed and the failing one is known.
 //!
-//! The time is the database's own: what the way there takes does not count.
+//! Times are the database's own; network latency is not included.
 
 use std::time::Duration;
 
@@ -12,45 +12,45 @@ use crate::migrations::{MigrationSet, Pending};
 use crate::pg::error::Failure;
 use crate::pg::rules::Rules;
 use crate::pg::schema::error::ApplyError;
-use crate::pg::schema::{Entered, Then, catch_up};
+use crate::pg::schema::{Completion, MigrationTx, catch_up};
 
-/// What came of one file.
+/// The result of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrialEnd {
-    /// It ran, and took so long.
+    /// It ran; the time it took.
     Applied(Duration),
     /// It failed.
     Failed {
-        /// Where in it, from 1, where the server says.
+        /// The line, from 1, if the server reported one.
         line: Option<usize>,
-        /// What the server said.
+        /// The server's message.
         message: String,
     },
-    /// One before it failed.
+    /// An earlier file failed.
     NotReached,
 }
 
-/// Runs files in the schema that was entered, up to the first that fails, and takes everything back before it
-/// tells what came of each, in order.
+/// Runs files in the schema that was entered, up to the first that fails, and rolls back; then returns the result of
+/// each file, in order.
 ///
 /// # Errors
-/// What is no file's fault: a lock that was not given, a database that went away. Nothing is left then either.
+/// A failure that no file caused: a lock that was not granted, a lost connection. Nothing is kept then either.
 pub async fn rehearse(
-    entered: Entered,
+    migration: MigrationTx,
     schema: &SchemaName,
     set: &MigrationSet,
     files: &Pending,
     rules: &Rules,
     now: OffsetDateTime,
 ) -> Result<Vec<TrialEnd>, ApplyError> {
-    let ends = try_files(&entered, schema, set, files, rules, now).await?;
-    // Waited for: the locks are gone when the answer is there.
-    entered.tx.roll_back().await?;
+    let ends = try_files(&migration, schema, set, files, rules, now).await?;
+    // Waits for the ROLLBACK, so that the locks are released when the result is returned.
+    migration.tx.roll_back().await?;
     Ok(ends)
 }
 
 async fn try_files(
-    entered: &Entered,
+    migration: &MigrationTx,
     schema: &SchemaName,
     set: &MigrationSet,
     files: &Pending,
@@ -59,15 +59,16 @@ async fn try_files(
 ) -> Result<Vec<TrialEnd>, ApplyError> {
     let files = files.each();
     let mut ends = Vec::with_capacity(files.len());
-    let mut begun = time_inside(entered).await?;
+    let mut begun = time_inside(migration).await?;
     for file in &files {
         // Polled in this order and so sent in this order, in one round trip.
-        let running = Box::pin(catch_up(entered, schema, set, file, rules, now, Then::Nothing));
-        let (ran, ended) = join(running, time_inside(entered)).await;
+        let running =
+            Box::pin(catch_up(migration, schema, set, file, rules, now, Completion::KeepOpen));
+        let (ran, ended) = join(running, time_inside(migration)).await;
         match ran {
             Ok(()) => {
                 let end = ended?;
-                // The database's clock may be put back meanwhile.
+                // The difference is negative if the database's clock was set back meanwhile.
                 ends.push(TrialEnd::Applied((end - begun).try_into().unwrap_or_default()));
                 begun = end;
             }
@@ -82,6 +83,6 @@ async fn try_files(
     Ok(ends)
 }
 
-async fn time_inside(entered: &Entered) -> Result<OffsetDateTime, Failure> {
-    Ok(entered.tx.query_one("SELECT clock_timestamp() AS now", &[]).await?.get("now"))
+async fn time_inside(migration: &MigrationTx) -> Result<OffsetDateTime, Failure> {
+    Ok(migration.tx.query_one("SELECT clock_timestamp() AS now", &[]).await?.get("now"))
 }

@@ -1,99 +1,102 @@
-//! Puts right what belongs to a tenant's schema without being its structure: the role, who may become it,
-//! owners, rights; and drops what is nobody's.
+//! Repairs what belongs to a tenant's schema but is not its structure: the role, its members, owners and
+//! privileges. Drops orphaned schemas and roles.
 //!
-//! Beside the schema's own name, identifiers here come from the catalogs, quoted by the server, or from a
-//! schema of our building that was just compared with; none comes from a request.
+//! Besides the schema's own name, identifiers here come from the catalogs, quoted by the server, or from the
+//! reference schema; none comes from a request.
 
 use crate::domain::names::SchemaName;
 use crate::pg::catalog::{BETWEEN_RIGHTS, Kind, Object, TENANT};
 use crate::pg::error::Failure;
 use crate::pg::rules::RUNTIME_LOGIN;
-use crate::pg::schema::ddl::let_in;
+use crate::pg::schema::ddl::grant_to_runtime_login;
 use crate::pg::scope::PublicTx;
 
-/// One thing to put right.
+/// One repair of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mend {
-    /// Make the role, and let the runtime login become it.
-    MakeRole,
-    /// Take these attributes from the role: words of `CREATE ROLE`.
-    WeakenRole(String),
-    /// Let the runtime login become the role.
-    LetIn,
-    /// Let nobody of this name become the role.
-    Expel(String),
-    /// Take the role out of the one of this name.
-    Leave(String),
-    /// Make us the owner of an object.
-    Own(Kind, String),
-    /// Give a role these rights on an object and no others. `on` is the object as [`Object::label`] says it.
+pub enum Repair {
+    /// Create the role, and grant it to the runtime login.
+    CreateRole,
+    /// Remove these attributes of `CREATE ROLE`, comma-separated, from the role.
+    RevokeAttributes(String),
+    /// Grant the role to the runtime login.
+    GrantToRuntimeLogin,
+    /// Revoke the role from this member.
+    RevokeMember(String),
+    /// Revoke this other role from the tenant's role.
+    RevokeMembership(String),
+    /// Make the current user the owner of an object.
+    SetOwner(Kind, String),
+    /// Give a role exactly these privileges on an object.
     Grant {
-        /// The object.
+        /// The object, in the form of [`Object::label`].
         on: String,
         /// The role, or `PUBLIC`.
         role: String,
-        /// As [`Kind::Grant`] tells them; empty for none.
+        /// The privileges, in the form of [`Kind::Grant`]; empty for none.
         rights: String,
     },
-    /// Give a role these rights on what will be made, and no others.
+    /// Give a role exactly these default privileges on future objects.
     DefaultGrant {
-        /// Of what, as [`Kind::DefaultGrant`] names its parent.
+        /// The kind of object, in the form of [`Kind::DefaultGrant`]'s parent.
         on: String,
         /// The role, or `PUBLIC`.
         role: String,
-        /// As [`Kind::DefaultGrant`] tells them; empty for none.
+        /// The privileges, in the form of [`Kind::DefaultGrant`]; empty for none.
         rights: String,
     },
 }
 
-impl Mend {
-    /// Whether it locks out those who work in the schema until its transaction ends. A new owner does; rights
-    /// and roles change beside them.
+impl Repair {
+    /// Whether it blocks the tenant's queries until its transaction ends. A change of owner takes an exclusive lock;
+    /// grants and roles do not block queries.
     #[must_use]
-    pub fn locks_out(&self) -> bool {
-        matches!(self, Self::Own(..))
+    pub fn takes_exclusive_lock(&self) -> bool {
+        matches!(self, Self::SetOwner(..))
     }
 }
 
-/// Puts things right in some schemas, in this order and in one round trip.
+/// Applies repairs to some schemas, in this order and in one round trip.
 ///
 /// # Errors
-/// [`Failure`], and the transaction is lost.
+/// [`Failure`]; the transaction is then aborted.
 pub async fn apply(
     tx: &PublicTx,
-    mends: &[(SchemaName, Vec<Mend>)],
+    repairs: &[(SchemaName, Vec<Repair>)],
     server_version: u32,
 ) -> Result<(), Failure> {
-    let statements: Vec<String> = mends
+    let statements: Vec<String> = repairs
         .iter()
-        .flat_map(|(schema, mends)| mends.iter().map(move |mend| (schema, mend)))
-        .flat_map(|(schema, mend)| statements(mend, schema, server_version))
+        .flat_map(|(schema, repairs)| repairs.iter().map(move |repair| (schema, repair)))
+        .flat_map(|(schema, repair)| statements(repair, schema, server_version))
         .collect();
     tx.batch(&statements.join(";\n")).await
 }
 
-fn statements(mend: &Mend, schema: &SchemaName, server_version: u32) -> Vec<String> {
-    match mend {
-        Mend::MakeRole => {
+fn statements(repair: &Repair, schema: &SchemaName, server_version: u32) -> Vec<String> {
+    match repair {
+        Repair::CreateRole => {
             let role = format!("CREATE ROLE {schema} NOLOGIN NOINHERIT");
-            vec![role, let_in(schema, server_version)]
+            vec![role, grant_to_runtime_login(schema, server_version)]
         }
-        Mend::WeakenRole(attributes) => {
+        Repair::RevokeAttributes(attributes) => {
             let words: Vec<String> =
                 attributes.split(", ").map(|word| format!("NO{word}")).collect();
             vec![format!("ALTER ROLE {schema} {}", words.join(" "))]
         }
-        // Given anew, so that options that somebody added are gone.
-        Mend::LetIn => {
-            vec![format!("REVOKE {schema} FROM {RUNTIME_LOGIN}"), let_in(schema, server_version)]
+        // Revoked first, so that additional options of the grant are removed.
+        Repair::GrantToRuntimeLogin => {
+            vec![
+                format!("REVOKE {schema} FROM {RUNTIME_LOGIN}"),
+                grant_to_runtime_login(schema, server_version),
+            ]
         }
-        Mend::Expel(member) => vec![format!("REVOKE {schema} FROM {member} CASCADE")],
-        Mend::Leave(role) => vec![format!("REVOKE {role} FROM {schema} CASCADE")],
-        Mend::Own(kind, name) => {
+        Repair::RevokeMember(member) => vec![format!("REVOKE {schema} FROM {member} CASCADE")],
+        Repair::RevokeMembership(role) => vec![format!("REVOKE {role} FROM {schema} CASCADE")],
+        Repair::SetOwner(kind, name) => {
             let word = kind.as_str().to_uppercase();
-            vec![format!("ALTER {word} {} OWNER TO CURRENT_USER", place(*kind, name, schema))]
+            vec![format!("ALTER {word} {} OWNER TO CURRENT_USER", full_name(*kind, name, schema))]
         }
-        Mend::Grant { on, role, rights } => {
+        Repair::Grant { on, role, rights } => {
             let on = match on.split_once(' ') {
                 None => format!("ON SCHEMA {schema}"),
                 Some(("materialized", view)) => {
@@ -108,7 +111,7 @@ fn statements(mend: &Mend, schema: &SchemaName, server_version: u32) -> Vec<Stri
             };
             regrant("", &on, role, rights, schema)
         }
-        Mend::DefaultGrant { on, role, rights } => {
+        Repair::DefaultGrant { on, role, rights } => {
             let (what, of) = on.split_once(" of ").unwrap_or((on, "CURRENT_USER"));
             let before = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {of} IN SCHEMA {schema} ");
             regrant(&before, &format!("ON {}", what.to_uppercase()), role, rights, schema)
@@ -116,45 +119,44 @@ fn statements(mend: &Mend, schema: &SchemaName, server_version: u32) -> Vec<Stri
     }
 }
 
-/// Takes all rights away, with those that were handed on, and gives back those that should be: first the plain
-/// ones, then those that the role may hand on.
+/// Revokes all privileges, including those that the role granted to others, and grants the expected ones: first
+/// the plain ones, then those with grant option.
 fn regrant(before: &str, on: &str, role: &str, rights: &str, schema: &SchemaName) -> Vec<String> {
     let role = role.replace(TENANT, schema.as_str());
     let mut statements = vec![format!("{before}REVOKE ALL {on} FROM {role} CASCADE")];
     let rights: Vec<&str> = rights.split(BETWEEN_RIGHTS).filter(|r| !r.is_empty()).collect();
-    let (to_hand_on, plain): (Vec<&str>, Vec<&str>) =
+    let (grantable, plain): (Vec<&str>, Vec<&str>) =
         rights.into_iter().partition(|right| right.ends_with('*'));
     if !plain.is_empty() {
         statements.push(format!("{before}GRANT {} {on} TO {role}", plain.join(", ")));
     }
-    if !to_hand_on.is_empty() {
-        let rights: Vec<&str> =
-            to_hand_on.iter().map(|right| right.trim_end_matches('*')).collect();
+    if !grantable.is_empty() {
+        let rights: Vec<&str> = grantable.iter().map(|right| right.trim_end_matches('*')).collect();
         let rights = rights.join(", ");
         statements.push(format!("{before}GRANT {rights} {on} TO {role} WITH GRANT OPTION"));
     }
     statements
 }
 
-/// The full name of an object.
-fn place(kind: Kind, name: &str, schema: &SchemaName) -> String {
+/// The qualified name of an object.
+fn full_name(kind: Kind, name: &str, schema: &SchemaName) -> String {
     match kind {
         Kind::Schema => schema.to_string(),
         _ => format!("{schema}.{}", name.replace(TENANT, schema.as_str())),
     }
 }
 
-/// Whether an owner can be set for such an object, which is then its first property.
+/// Whether the object has an owner. The owner is then its first property.
 #[must_use]
 pub fn has_owner(object: &Object) -> bool {
     object.kind.properties().first() == Some(&"owner")
 }
 
-/// Drops what is left of a schema that is nobody's, and the role of that name, each where there is one. The
-/// caller has looked that it is nobody's, in this transaction.
+/// Drops the rest of an orphaned schema and the role of that name, each if it exists. The caller has checked in this
+/// transaction that no tenant or vacancy owns them.
 ///
 /// # Errors
-/// [`Failure`], and the transaction is lost.
+/// [`Failure`]; the transaction is then aborted.
 pub async fn drop_orphan(tx: &PublicTx, schema: &SchemaName) -> Result<(), Failure> {
     let there = "SELECT to_regnamespace($1) IS NOT NULL AS has_schema,
                         to_regrole($1) IS NOT NULL AS has_role";
@@ -175,29 +177,29 @@ mod tests {
     use crate::domain::names::TenantId;
 
     #[test]
-    fn rights_are_taken_away_and_given_back_with_those_to_hand_on_apart() {
+    fn privileges_are_revoked_and_granted_again_with_grant_options_apart() {
         let schema = SchemaName::of(TenantId::new(uuid::Uuid::nil()));
-        let mend = Mend::Grant {
+        let repair = Repair::Grant {
             on: "materialized view \"a b\"".to_owned(),
             role: TENANT.to_owned(),
             rights: "INSERT*\u{1e}SELECT\u{1e}UPDATE (a)".to_owned(),
         };
         let on = format!("ON TABLE {schema}.\"a b\"");
         assert_eq!(
-            statements(&mend, &schema, 150_000),
+            statements(&repair, &schema, 150_000),
             [
                 format!("REVOKE ALL {on} FROM {schema} CASCADE"),
                 format!("GRANT SELECT, UPDATE (a) {on} TO {schema}"),
                 format!("GRANT INSERT {on} TO {schema} WITH GRANT OPTION"),
             ]
         );
-        let mend = Mend::DefaultGrant {
+        let repair = Repair::DefaultGrant {
             on: "tables of alice".to_owned(),
             role: "PUBLIC".to_owned(),
             rights: String::new(),
         };
         assert_eq!(
-            statements(&mend, &schema, 150_000),
+            statements(&repair, &schema, 150_000),
             [format!(
                 "ALTER DEFAULT PRIVILEGES FOR ROLE alice IN SCHEMA {schema} REVOKE ALL ON TABLES FROM PUBLIC CASCADE"
             )]

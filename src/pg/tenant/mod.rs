@@ -1,3 +1,3 @@
-//! Statements on the tables of a tenant's schema, one file a noun.
+//! Statements on the tables of a tenant's schema, one module a noun.
 
 pub mod profiles;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pg::catalog::{BETWEEN_RIGHTS, Kind, Object, TENANT};
 use crate::pg::rules::RUNTIME_LOGIN;
-use crate::pg::schema::repair::{Mend, has_owner};
+use crate::pg::schema::repair::{Repair, has_owner};
 use crate::service::doctor::report::Area;
 
 /// A definition longer than this is not quoted in a sentence; programs get all of it.
@@ -22,7 +22,7 @@ pub(super) struct Difference {
     pub is: Option<String>,
     pub should: Option<String>,
     /// What puts it right; empty where that would change structure.
-    pub mends: Vec<Mend>,
+    pub mends: Vec<Repair>,
 }
 
 type Key<'a> = (Kind, &'a str, &'a str);
@@ -77,10 +77,16 @@ fn subject(object: &Object) -> String {
 
 fn missing(wanted: &Object) -> Difference {
     match wanted.kind {
-        Kind::Role => rights_of("the tenant's role is missing".to_owned(), vec![Mend::MakeRole]),
+        Kind::Role => {
+            rights_of("the tenant's role is missing".to_owned(), vec![Repair::CreateRole])
+        }
         Kind::Member => rights_of(
             format!("{} cannot become the tenant's role", wanted.name),
-            if wanted.name == RUNTIME_LOGIN { vec![Mend::LetIn] } else { Vec::new() },
+            if wanted.name == RUNTIME_LOGIN {
+                vec![Repair::GrantToRuntimeLogin]
+            } else {
+                Vec::new()
+            },
         ),
         Kind::Grant | Kind::DefaultGrant => rights(wanted, "", &wanted.properties[0]),
         _ => structure(format!("{} is missing", subject(wanted))),
@@ -91,11 +97,11 @@ fn extra(found: &Object) -> Difference {
     match found.kind {
         Kind::Member => rights_of(
             format!("{} can become the tenant's role", found.name),
-            vec![Mend::Expel(found.name.clone())],
+            vec![Repair::RevokeMember(found.name.clone())],
         ),
         Kind::Membership => rights_of(
             format!("the tenant's role can become {}", found.name),
-            vec![Mend::Leave(found.name.clone())],
+            vec![Repair::RevokeMembership(found.name.clone())],
         ),
         Kind::Grant | Kind::DefaultGrant => rights(found, &found.properties[0], ""),
         _ => structure(format!("{} is there, and no migration makes it", subject(found))),
@@ -119,14 +125,18 @@ fn properties(found: &Object, wanted: &Object, columns_differ: bool) -> Vec<Diff
                     .collect();
                 let gained = gained.join(", ");
                 let what = format!("the tenant's role is {gained}");
-                rights_of(what, vec![Mend::WeakenRole(gained)])
+                rights_of(what, vec![Repair::RevokeAttributes(gained)])
             }
             Kind::Member => rights_of(
                 format!(
                     "{} can become the tenant's role: {name} are {is}, should be {should}",
                     found.name
                 ),
-                if found.name == RUNTIME_LOGIN { vec![Mend::LetIn] } else { Vec::new() },
+                if found.name == RUNTIME_LOGIN {
+                    vec![Repair::GrantToRuntimeLogin]
+                } else {
+                    Vec::new()
+                },
             ),
             kind if *name == "owner" && has_owner(found) => Difference {
                 is: Some(is.clone()),
@@ -139,7 +149,7 @@ fn properties(found: &Object, wanted: &Object, columns_differ: bool) -> Vec<Diff
                         owner(should)
                     ),
                     if should.is_empty() {
-                        vec![Mend::Own(kind, found.name.clone())]
+                        vec![Repair::SetOwner(kind, found.name.clone())]
                     } else {
                         Vec::new()
                     },
@@ -178,8 +188,8 @@ fn rights(object: &Object, is: &str, should: &str) -> Difference {
     let what = format!("{place}: {who} {tense} {}, and should have {}", words(is), words(should));
     let rights = should.to_owned();
     let mend = match object.kind {
-        Kind::DefaultGrant => Mend::DefaultGrant { on, role, rights },
-        _ => Mend::Grant { on, role, rights },
+        Kind::DefaultGrant => Repair::DefaultGrant { on, role, rights },
+        _ => Repair::Grant { on, role, rights },
     };
     Difference { is: Some(words(is)), should: Some(words(should)), ..rights_of(what, vec![mend]) }
 }
@@ -192,7 +202,7 @@ fn structure(what: String) -> Difference {
     Difference { area: Area::Structure, what, is: None, should: None, mends: Vec::new() }
 }
 
-fn rights_of(what: String, mends: Vec<Mend>) -> Difference {
+fn rights_of(what: String, mends: Vec<Repair>) -> Difference {
     Difference { area: Area::Rights, what, is: None, should: None, mends }
 }
 

@@ -9,10 +9,11 @@ use crate::auth::CallContext;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::bootstrap::privileges::{self, Breach};
-use crate::pg::catalog::inventory::{self, Holder};
+use crate::pg::catalog::inventory::{self, SchemaOwner};
 use crate::pg::catalog::{self};
 use crate::pg::control::tenants;
-use crate::pg::schema::repair::{self, Mend};
+use crate::pg::rules::Isolation;
+use crate::pg::schema::repair::{self, Repair};
 use crate::pg::schema::{self};
 use crate::pg::{During, PublicTx, locks};
 use crate::service::audit::note;
@@ -74,7 +75,8 @@ async fn mend_all(
     let mut mends: BTreeMap<TenantId, bool> = BTreeMap::new();
     for finding in findings.iter().filter(|finding| is_of_schema(finding)) {
         if let Some(subject) = &finding.subject {
-            *mends.entry(subject.id).or_default() |= mends_of(finding).iter().any(Mend::locks_out);
+            *mends.entry(subject.id).or_default() |=
+                mends_of(finding).iter().any(Repair::takes_exclusive_lock);
         }
     }
     let (alone, together): (Vec<_>, Vec<_>) = mends.into_iter().partition(|(_, alone)| *alone);
@@ -153,7 +155,7 @@ struct Mended {
 /// Mends schemas in one transaction: all, or none where the mending of one fails. One schema alone is waited for.
 async fn mend_schemas(exam: &mut Exam<'_>, ctx: &CallContext, ids: &[TenantId]) -> Result<Mended> {
     let tx = exam.public().await?;
-    catalog::unhurried(&tx).await.during(DURING)?;
+    catalog::set_catalog_wide_limits(&tx).await.during(DURING)?;
     let (held, busy) = hold(&tx, ids).await?;
     // Once, before the mends lock what it is read from; they do not change it.
     let histories = exam.histories(&held).await?;
@@ -169,7 +171,7 @@ async fn mend_schemas(exam: &mut Exam<'_>, ctx: &CallContext, ids: &[TenantId]) 
             let mends = left[id].iter().flat_map(mends_of).cloned().collect();
             (SchemaName::of(*id), mends)
         });
-        let mends: Vec<(SchemaName, Vec<Mend>)> = mends.collect();
+        let mends: Vec<(SchemaName, Vec<Repair>)> = mends.collect();
         repair::apply(&tx, &mends, exam.doctor.server_version).await.during(DURING)?;
         for id in &open {
             for version in left[id].iter().filter_map(record_of) {
@@ -223,7 +225,7 @@ fn mended<'a>(before: &'a [Finding], left: &[Finding]) -> Vec<&'a str> {
     what.filter(|what| left.iter().all(|left| left.what != *what)).collect()
 }
 
-fn mends_of(finding: &Finding) -> &[Mend] {
+fn mends_of(finding: &Finding) -> &[Repair] {
     match &finding.remedy {
         Remedy::Mends(mends) => mends,
         _ => &[],
@@ -260,9 +262,9 @@ async fn drop_schema(doctor: &Doctor, ctx: &CallContext, id: TenantId) -> Result
     loop {
         let tx = doctor.db.public().await.during(DURING)?;
         locks::lock(&tx, schema.as_str()).await.during(DURING)?;
-        let found = inventory::list(&tx, Some(&[id]), true).await.during(DURING)?;
-        match found.first().map(|house| &house.holder) {
-            Some(Holder::Nobody) => {}
+        let found = inventory::list(&tx, Some(&[id]), Isolation::Role).await.during(DURING)?;
+        match found.first().map(|house| &house.owner) {
+            Some(SchemaOwner::None) => {}
             Some(_) => return Err(Error::internal(DURING, "somebody has it by now")),
             None => return Ok(()), // somebody else dropped it
         }
@@ -282,7 +284,7 @@ async fn drop_role(doctor: &Doctor, ctx: &CallContext, id: TenantId) -> Result<(
     const DURING: &str = "drop an orphan role";
     let schema = SchemaName::of(id);
     let tx = doctor.db.public().await.during(DURING)?;
-    catalog::unhurried(&tx).await.during(DURING)?;
+    catalog::set_catalog_wide_limits(&tx).await.during(DURING)?;
     locks::lock(&tx, schema.as_str()).await.during(DURING)?;
     if !inventory::orphan_roles(&tx).await.during(DURING)?.contains(&id) {
         return Ok(()); // gone, or somebody's by now

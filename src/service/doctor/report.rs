@@ -2,7 +2,7 @@
 
 use crate::domain::names::{Slug, TenantId};
 use crate::pg::bootstrap::privileges::Breach;
-use crate::pg::schema::repair::Mend;
+use crate::pg::schema::repair::Repair;
 
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,7 +104,7 @@ pub(super) enum Remedy {
     /// Only a person.
     None,
     /// These statements about the schema's role, owners and rights.
-    Mends(Vec<Mend>),
+    Mends(Vec<Repair>),
     /// The tenant's row is to say this version.
     Record(i32),
     /// This statement about everybody's rights.

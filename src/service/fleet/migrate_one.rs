@@ -12,42 +12,44 @@
 
 use crate::domain::names::{SchemaName, TenantId};
 use crate::domain::operation::WorkState;
-use crate::migrations::{Beginning, Segment};
+use crate::migrations::{AppliedPrefix, Segment};
 use crate::pg::control::operation_tenants::{self, End, Key};
 use crate::pg::control::tenants;
 use crate::pg::error::Failure;
 use crate::pg::schema::error::ApplyError;
-use crate::pg::schema::pipeline::{self, Known, Outcome};
-use crate::pg::schema::{self, Then};
+use crate::pg::schema::pipeline::{self, MigrationTarget, PipelinedOutcome};
+use crate::pg::schema::{self, Completion};
 use crate::pg::scope::Entry;
 use crate::service::fleet::Engine;
 
 impl Engine {
-    /// Brings tenants up to date that were made by these beginnings of the set as far as is known, on one
+    /// Brings tenants up to date whose schemas are expected to have these prefixes of the set applied, on one
     /// connection; of each the files that were applied, and nothing where it wants a closer look.
     ///
     /// # Errors
     /// Of each, what may go well a moment later.
     pub(super) async fn migrate_at_once(
         &self,
-        some: &[(TenantId, &Beginning)],
+        some: &[(TenantId, &AppliedPrefix)],
         entry: Entry,
     ) -> Vec<Result<Option<Vec<String>>, ApplyError>> {
-        let known: Vec<Known<'_>> = some
+        let known: Vec<MigrationTarget<'_>> = some
             .iter()
-            .map(|(tenant, beginning)| Known { schema: SchemaName::of(*tenant), beginning })
+            .map(|(tenant, prefix)| MigrationTarget { schema: SchemaName::of(*tenant), prefix })
             .collect();
         let now = self.clock.now();
-        let ran = pipeline::catch_up_at_once(&self.db, &self.set, &known, entry, now).await;
+        let ran = pipeline::catch_up_pipelined(&self.db, &self.set, &known, entry, now).await;
         // Without a connection nothing was tried.
-        let ran = ran.unwrap_or_else(|_failure| some.iter().map(|_| Outcome::Unclear).collect());
+        let ran = ran.unwrap_or_else(|_failure| {
+            some.iter().map(|_| PipelinedOutcome::NotMigrated).collect()
+        });
         ran.into_iter()
             .zip(some)
-            .map(|(outcome, (_, beginning))| match outcome {
-                Outcome::Done => Ok(Some(self.set.names(&beginning.files))),
-                Outcome::Unclear => Ok(None),
-                Outcome::Interrupted(failure) => {
-                    let file = self.set.names(&beginning.files).join(", ");
+            .map(|(outcome, (_, prefix))| match outcome {
+                PipelinedOutcome::Migrated => Ok(Some(self.set.names(&prefix.files))),
+                PipelinedOutcome::NotMigrated => Ok(None),
+                PipelinedOutcome::Interrupted(failure) => {
+                    let file = self.set.names(&prefix.files).join(", ");
                     Err(ApplyError::Interrupted { file, failure })
                 }
             })
@@ -69,17 +71,20 @@ impl Engine {
             let now = self.clock.now();
             let segments = self.set.segments(&files);
             let (inside, is_last) = match segments.as_slice() {
-                [Segment::Inside(files)] => (files, true),
-                [Segment::Inside(files), ..] => (files, false),
-                [Segment::Outside(file), ..] => {
+                [Segment::Transactional(files)] => (files, true),
+                [Segment::Transactional(files), ..] => (files, false),
+                [Segment::NonTransactional(file), ..] => {
                     drop(entered);
-                    self.set.run_outside(&self.database, &self.db, tenant, *file, now).await?;
+                    self.set
+                        .run_non_transactional(&self.database, &self.db, tenant, *file, now)
+                        .await?;
                     continue;
                 }
                 [] => return Ok(names.clone()),
             };
             let (set, rules) = (&self.set, self.db.rules());
-            schema::catch_up(&entered, &schema, set, inside, rules, now, Then::Commit).await?;
+            schema::catch_up(&entered, &schema, set, inside, rules, now, Completion::Commit)
+                .await?;
             if is_last {
                 return Ok(names.clone());
             }

@@ -101,7 +101,7 @@ impl Fleet {
         let plan = plan::make(&tx, self.set(), None, ctx.now).await?;
         drop(tx);
         let files = plan.behind.iter().flat_map(|group| &group.files);
-        if !self.set().any_outside(files) {
+        if !self.set().any_non_transactional(files) {
             return Ok(true);
         }
         let database = &self.engine.database;

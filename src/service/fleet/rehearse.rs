@@ -17,7 +17,7 @@ use crate::pg::control::{migration_sets, tenants};
 use crate::pg::error::During;
 use crate::pg::schema::error::ApplyError;
 use crate::pg::schema::rehearse::rehearse;
-use crate::pg::schema::{self, Entered};
+use crate::pg::schema::{self, MigrationTx};
 use crate::pg::scope::{Entry, Flush};
 
 pub use crate::pg::schema::rehearse::TrialEnd;
@@ -172,7 +172,7 @@ impl Engine {
 
     async fn attempt(
         &self,
-        entered: Entered,
+        entered: MigrationTx,
         schema: SchemaName,
         house: House,
         now: OffsetDateTime,

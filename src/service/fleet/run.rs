@@ -133,7 +133,7 @@ impl Engine {
         }
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         let flush = operations::flush(&tx).await?;
-        let open_histories = pipeline::open_histories(&tx).await.during(during)?;
+        let open_histories = pipeline::histories_writable_by_others(&tx).await.during(during)?;
         tx.commit().await.during(during)?;
         let option = |name: &str| {
             record.options[name].as_u64().and_then(|number| usize::try_from(number).ok())

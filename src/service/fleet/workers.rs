@@ -20,7 +20,7 @@ use super::Engine;
 use super::queue::Queue;
 use super::run::{Event, Events, Go};
 use crate::domain::names::{SchemaName, Slug, TenantId};
-use crate::migrations::Beginning;
+use crate::migrations::AppliedPrefix;
 use crate::pg::control::operation_tenants::{self, Claimed, End, Key, Migrated};
 use crate::pg::error::Failure;
 use crate::pg::schema::error::ApplyError;
@@ -60,7 +60,7 @@ pub(super) struct Shared {
     /// When the lease ends, unless it is made to last longer.
     lease_until: watch::Receiver<OffsetDateTime>,
     /// The beginnings of the set, by their fingerprints.
-    beginnings: HashMap<String, Beginning>,
+    beginnings: HashMap<String, AppliedPrefix>,
     /// The schemas whose histories are to be closed.
     open_histories: HashSet<String>,
     workers: usize,
@@ -159,7 +159,7 @@ impl Shared {
             operation: go.record.id,
             runner: go.runner,
             flush: go.flush,
-            beginnings: engine.set.beginnings(),
+            beginnings: engine.set.applied_prefixes(),
             open_histories: go.open_histories.clone(),
             workers: go.workers,
             permits: Arc::new(Semaphore::new(go.workers)),
@@ -249,7 +249,7 @@ impl Shared {
         let is_halted = self.halted.borrow().is_some();
         let beginnings: Vec<_> =
             some.iter().map(|claimed| self.beginning(claimed).filter(|_| !is_halted)).collect();
-        let jobs: Vec<(TenantId, &Beginning)> = some
+        let jobs: Vec<(TenantId, &AppliedPrefix)> = some
             .iter()
             .zip(&beginnings)
             .filter_map(|(one, beginning)| Some((one.tenant, (*beginning)?)))
@@ -271,7 +271,7 @@ impl Shared {
     }
 
     /// What made a tenant, as far as is known; nothing where it wants a closer look in any case.
-    fn beginning(&self, claimed: &Claimed) -> Option<&Beginning> {
+    fn beginning(&self, claimed: &Claimed) -> Option<&AppliedPrefix> {
         let is_open = self.open_histories.contains(SchemaName::of(claimed.tenant).as_str());
         let made_by = claimed.made_by.as_ref().filter(|_| !is_open)?;
         self.beginnings.get(made_by)
@@ -353,7 +353,7 @@ impl Shared {
     fn migrated(&self, claimed: Claimed, mut applied: Vec<String>) {
         if applied.is_empty() && claimed.attempts > 1 {
             let made_by = claimed.made_by.as_deref().unwrap_or_default();
-            applied = self.engine.set.names_behind(made_by);
+            applied = self.engine.set.names_after(made_by);
         }
         let Claimed { tenant, slug, attempts, made_by } = claimed;
         let ended_at = self.engine.clock.now();

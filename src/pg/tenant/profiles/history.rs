@@ -1,5 +1,4 @@
-//! Statements on what profiles have been, and on what happened to them. Both are still there when a profile is
-//! deleted.
+//! Statements on the versions and events of profiles. Both remain when a profile is deleted.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -10,35 +9,35 @@ use crate::pg::error::During;
 use crate::pg::tenant::profiles::{Author, Profile, from_row};
 use crate::pg::{Row, TenantTx};
 
-/// A state that a profile has been in.
+/// A version of a profile.
 #[derive(Debug, Clone)]
 pub struct Version {
-    /// From 1.
+    /// The version number, from 1.
     pub version: i32,
-    /// When it began.
+    /// When it was written.
     pub created_at: OffsetDateTime,
-    /// Digest of the document.
+    /// The MD5 digest of the document.
     pub md5: String,
 }
 
-/// Something that happened to a profile.
+/// An event in the history of a profile.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Names it.
+    /// Its id.
     pub id: Uuid,
-    /// To which profile.
+    /// The profile.
     pub profile: ProfileId,
-    /// When.
+    /// When it happened.
     pub at: OffsetDateTime,
-    /// What, as `profile.verb`.
+    /// The action, as `profile.verb`.
     pub action: String,
-    /// Who.
+    /// The actor.
     pub actor: String,
-    /// Within which request.
+    /// The id of the request.
     pub request_id: String,
 }
 
-/// The document of one version, whether or not the profile is still there.
+/// Returns the document of one version, whether or not the profile still exists.
 pub async fn find_version(tx: TenantTx, id: ProfileId, version: i32) -> Result<Option<Document>> {
     let rows = tx
         .query_and_commit(
@@ -50,8 +49,7 @@ pub async fn find_version(tx: TenantTx, id: ProfileId, version: i32) -> Result<O
     Ok(rows.first().map(|row| Document::stored(row.get("profile"))))
 }
 
-/// A profile as it was in its newest version, whether or not it is still there; one whose end has passed
-/// is not.
+/// Returns a profile in its newest version, whether or not the profile still exists. An expired one is not returned.
 pub async fn find_last_version(
     tx: TenantTx,
     id: ProfileId,
@@ -72,7 +70,7 @@ pub async fn find_last_version(
     Ok(rows.first().map(from_row))
 }
 
-/// All versions of a profile, oldest first.
+/// Lists all versions of a profile, oldest first.
 pub async fn list_versions(tx: TenantTx, id: ProfileId) -> Result<Vec<Version>> {
     let rows = tx
         .query_and_commit(
@@ -91,7 +89,7 @@ pub async fn list_versions(tx: TenantTx, id: ProfileId) -> Result<Vec<Version>> 
         .collect())
 }
 
-/// One page of what happened to a profile, newest first, and how much there is.
+/// Returns one page of a profile's events, newest first, with the total number.
 pub async fn list_events(
     tx: TenantTx,
     id: ProfileId,
@@ -119,7 +117,7 @@ pub async fn list_events(
     Ok((total, rows.iter().map(event_from_row).collect()))
 }
 
-/// One event.
+/// Returns one event.
 pub async fn find_event(tx: TenantTx, id: Uuid) -> Result<Option<Event>> {
     let rows = tx
         .query_and_commit(
@@ -131,7 +129,7 @@ pub async fn find_event(tx: TenantTx, id: Uuid) -> Result<Option<Event>> {
     Ok(rows.first().map(event_from_row))
 }
 
-/// Notes something that changed no profile.
+/// Records an event that changed no profile.
 pub async fn insert_event(
     tx: TenantTx,
     id: ProfileId,

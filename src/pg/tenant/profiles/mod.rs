@@ -1,8 +1,8 @@
-//! Statements on the profiles of a tenant; what finds them is here, what changes them in `write`, their
-//! versions and events in `history`.
+//! Statements on the profiles of a tenant: queries are here, changes in `write`, versions and events in
+//! `history`.
 //!
-//! A profile that has run out is not there for any of these functions but [`delete_expired`], which erases it,
-//! versions and all.
+//! These functions do not see an expired profile, except [`find_taken`] and [`delete_expired`], which deletes it with
+//! its versions.
 
 mod history;
 mod write;
@@ -27,19 +27,19 @@ pub use write::{Author, delete, delete_expired, delete_many, insert, insert_many
 /// A profile as it is stored.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    /// Names it.
+    /// Its id.
     pub id: ProfileId,
-    /// What is stored.
+    /// The stored document.
     pub document: Document,
-    /// How often it was changed, from 1.
+    /// The version number, from 1.
     pub version: i32,
-    /// How long it lives.
+    /// Its lifetime rules.
     pub lifetime: Lifetime,
-    /// When it ends, as things stand.
+    /// When it expires, unless it is used or changed before.
     pub expires_at: Option<OffsetDateTime>,
 }
 
-/// Finds a profile and ends the transaction: one round trip.
+/// Finds a profile and commits, in one round trip.
 pub async fn find(
     tx: TenantTx,
     identity: &Identity,
@@ -53,7 +53,7 @@ pub async fn find(
     Ok(rows.first().map(from_row))
 }
 
-/// Finds a profile and holds it until the transaction ends.
+/// Finds a profile and locks it until the transaction ends.
 pub async fn find_for_update(
     tx: &TenantTx,
     identity: &Identity,
@@ -67,7 +67,7 @@ pub async fn find_for_update(
     Ok(row.as_ref().map(from_row))
 }
 
-/// Finds the profiles behind some identities; an unknown one gives nothing. In order of creation.
+/// Finds the profiles with these identities, in order of creation. Unknown identities are ignored.
 pub async fn find_all(
     tx: TenantTx,
     identities: &[Identity],
@@ -87,7 +87,7 @@ pub async fn find_all(
     Ok(rows.iter().map(from_row).collect())
 }
 
-/// Which of these keys profiles have, whether or not they have run out.
+/// Returns which of these keys a profile has, expired profiles included.
 pub async fn find_taken(tx: &TenantTx, wanted: &[&Keys]) -> Result<HashSet<(KeyKind, String)>> {
     let all = |of: fn(&Keys) -> &Option<String>| -> Vec<&str> {
         wanted.iter().filter_map(|keys| of(keys).as_deref()).collect()
@@ -114,16 +114,16 @@ pub async fn find_taken(tx: &TenantTx, wanted: &[&Keys]) -> Result<HashSet<(KeyK
     Ok(rows.iter().flat_map(keys_of).collect())
 }
 
-/// Finds the profiles that a text is part of: of their e-mail address where it has an `@`, of any other
-/// key otherwise. At most `limit`, in order of creation, and how many there are.
+/// Finds the profiles with a key that contains a text: the e-mail address if the text has an `@`, any other key
+/// otherwise. Returns at most `limit`, in order of creation, and the total number.
 pub async fn search(
     tx: TenantTx,
     text: &str,
     now: OffsetDateTime,
     limit: i64,
 ) -> Result<(i64, Vec<Profile>)> {
-    // strpos has no wildcards, so nothing in the text has a meaning of its own; but nothing is part of
-    // everything, which is why an empty telephone number is asked for.
+    // strpos has no wildcards, so no character of the text is special. But every key contains an empty text, so the
+    // condition excludes an empty telephone number.
     let (email, phone) = (KeyKind::Email.normalize(text), KeyKind::Phone.normalize(text));
     let condition = if text.contains('@') {
         "strpos(email, $4) > 0"
@@ -148,7 +148,7 @@ pub async fn search(
     Ok((total, rows.iter().map(from_row).collect()))
 }
 
-/// One page of all profiles, in order of creation, and how many there are.
+/// Returns one page of all profiles, in order of creation, with the total number.
 pub async fn list(
     tx: TenantTx,
     now: OffsetDateTime,
@@ -166,7 +166,7 @@ pub async fn list(
     Ok((total, rows.iter().map(from_row).collect()))
 }
 
-/// How many profiles there are.
+/// Counts the profiles.
 pub async fn count(tx: &TenantTx, now: OffsetDateTime) -> Result<i64> {
     let row = tx
         .query_one(
@@ -178,11 +178,11 @@ pub async fn count(tx: &TenantTx, now: OffsetDateTime) -> Result<i64> {
     Ok(row.get("total"))
 }
 
-/// What makes a [`Profile`].
+/// The columns of a [`Profile`].
 const COLUMNS: &str =
     "id, profile, version, final_time, sliding_time, final_at, sliding_seconds, expires_at";
 
-/// A query for live profiles, `$2` being the time.
+/// Builds a query for profiles that are not expired at the time `$2`.
 fn select(condition: &str, lock: &str) -> String {
     format!(
         "SELECT {COLUMNS}
@@ -191,7 +191,7 @@ fn select(condition: &str, lock: &str) -> String {
     )
 }
 
-/// The condition that finds an identity, and the value of its `$1`. The column's name is one of ours.
+/// Returns the condition that finds an identity, and the value of its `$1`. The column's name is a constant.
 fn condition(identity: &Identity) -> (String, &dyn Param) {
     match identity {
         Identity::Id(id) => ("id = $1".to_owned(), id),
@@ -199,7 +199,7 @@ fn condition(identity: &Identity) -> (String, &dyn Param) {
     }
 }
 
-/// The keys of one kind among some identities.
+/// Returns the keys of one kind among some identities.
 fn keys_of(identities: &[Identity], wanted: KeyKind) -> Vec<&str> {
     let key = |identity| match identity {
         &Identity::Key(kind, ref key) if kind == wanted => Some(key.as_str()),

@@ -1,7 +1,7 @@
 //! Statements that change profiles.
 //!
-//! Each change is one statement that writes the profile, its version and its event together, and where it is
-//! the last of a transaction it travels with the commit.
+//! Each change is one statement that writes the profile, its version and its event together. If it is the last of
+//! a transaction, the commit is pipelined behind it.
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -14,19 +14,18 @@ use crate::pg::error::{During, Failure};
 use crate::pg::tenant::profiles::{Profile, condition, keys_of};
 use crate::pg::{Param, TenantTx};
 
-/// Who changes a profile, when, within which request.
+/// The author of a change: the actor, the time and the request.
 #[derive(Debug, Clone)]
 pub struct Author {
-    /// Who.
+    /// The actor.
     pub actor: String,
-    /// When.
+    /// The time of the change.
     pub at: OffsetDateTime,
-    /// Within which request.
+    /// The id of the request.
     pub request_id: String,
 }
 
-/// Writes a profile that is not there, with its version unless it has one, and commits. `action` names
-/// the event: created or restored.
+/// Inserts a profile, and its version unless that exists, and commits. `action` is the event's: created or restored.
 ///
 /// # Errors
 /// [`Conflict::KeyTaken`].
@@ -50,7 +49,7 @@ pub async fn insert(
                   sliding_seconds)
              VALUES ($1, $7, $2, $14, $13, $8, $9, $10, $11)
              ON CONFLICT (profile_id, version) DO NOTHING
-         ), noted AS (
+         ), logged AS (
              INSERT INTO profile_events (id, profile_id, at, action, actor, request_id)
              VALUES ($15, $1, $13, $16, $17, $18)
          )
@@ -81,8 +80,8 @@ pub async fn insert(
     .map_err(taken_or("insert profile row"))
 }
 
-/// Writes new profiles that share a lifetime, in this order, but those of which a key is taken, also by
-/// one before them. Gives the ids of those that were written; does not commit.
+/// Inserts new profiles that share a lifetime, in this order, and skips those with a key that is taken, also by an
+/// earlier one of them. Returns the ids of the inserted ones; does not commit.
 pub async fn insert_many(
     tx: &TenantTx,
     profiles: &[(Profile, Keys)],
@@ -96,17 +95,17 @@ pub async fn insert_many(
     let rows = tx
         .query(
             "WITH given AS (
-                 SELECT id, profile, email, login, phone, custom, md5, event_id, place
+                 SELECT id, profile, email, login, phone, custom, md5, event_id, ordinal
                    FROM unnest($1::uuid[], $2::json[], $3::text[], $4::text[], $5::text[], $6::text[],
                                $7::text[], $8::uuid[])
-                   WITH ORDINALITY AS g (id, profile, email, login, phone, custom, md5, event_id, place)
+                   WITH ORDINALITY AS g (id, profile, email, login, phone, custom, md5, event_id, ordinal)
              ), written AS (
                  INSERT INTO profiles
                      (id, profile, email, login, phone, custom, version, final_time, sliding_time, final_at,
                       sliding_seconds, expires_at, created_at, updated_at)
                  SELECT id, profile, email, login, phone, custom, 1, $9, $10, $11, $12, $13, $14, $14
                    FROM given
-                  ORDER BY place
+                  ORDER BY ordinal
                  ON CONFLICT DO NOTHING
                  RETURNING id
              ), versioned AS (
@@ -116,7 +115,7 @@ pub async fn insert_many(
                  SELECT g.id, 1, g.profile, g.md5, $14, $9, $10, $11, $12
                    FROM given g
                    JOIN written w ON w.id = g.id
-             ), noted AS (
+             ), logged AS (
                  INSERT INTO profile_events (id, profile_id, at, action, actor, request_id)
                  SELECT g.event_id, g.id, $14, 'profile.create', $15, $16
                    FROM given g
@@ -147,7 +146,7 @@ pub async fn insert_many(
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
-/// Writes the next state of a profile that the transaction holds, and commits.
+/// Writes the next version of a profile that the transaction has locked, and commits.
 ///
 /// # Errors
 /// [`Conflict::KeyTaken`].
@@ -164,7 +163,7 @@ pub async fn update(tx: TenantTx, profile: &Profile, keys: &Keys, author: &Autho
                  (profile_id, version, profile, md5, created_at, final_time, sliding_time, final_at,
                   sliding_seconds)
              VALUES ($1, $7, $2, $10, $9, $14, $15, $16, $17)
-         ), noted AS (
+         ), logged AS (
              INSERT INTO profile_events (id, profile_id, at, action, actor, request_id)
              VALUES ($11, $1, $9, 'profile.update', $12, $13)
          )
@@ -194,28 +193,27 @@ pub async fn update(tx: TenantTx, profile: &Profile, keys: &Keys, author: &Autho
     .map_err(taken_or("update profile row"))
 }
 
-/// Notes that a profile was used, which moves its end.
+/// Sets the new expiry of a profile that was used, and commits.
 pub async fn slide(tx: TenantTx, id: ProfileId, expires_at: Option<OffsetDateTime>) -> Result<()> {
     tx.query_and_commit("UPDATE profiles SET expires_at = $2 WHERE id = $1", &[&id, &expires_at])
         .await
-        .during("move the end of a profile")?;
+        .during("update expiry of profile row")?;
     Ok(())
 }
 
-/// Deletes the profiles that are named, and commits; their versions stay. Gives the ids of those that
-/// were there.
+/// Deletes the profiles with this identity and commits; their versions remain. Returns the ids of the deleted ones.
 pub async fn delete(tx: TenantTx, identity: &Identity, author: &Author) -> Result<Vec<ProfileId>> {
     let (condition, value) = condition(identity);
     let sql = format!(
-        "WITH gone AS (
+        "WITH deleted AS (
              DELETE FROM profiles
               WHERE {condition} AND (expires_at IS NULL OR expires_at > $2)
              RETURNING id
-         ), noted AS (
+         ), logged AS (
              INSERT INTO profile_events (id, profile_id, at, action, actor, request_id)
-             SELECT $3, id, $2, 'profile.delete', $4, $5 FROM gone
+             SELECT $3, id, $2, 'profile.delete', $4, $5 FROM deleted
          )
-         SELECT id FROM gone"
+         SELECT id FROM deleted"
     );
     let rows = tx
         .query_and_commit(
@@ -227,8 +225,8 @@ pub async fn delete(tx: TenantTx, identity: &Identity, author: &Author) -> Resul
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
-/// Deletes all profiles that are named, and commits; their versions stay, and who is unknown is passed
-/// over. Gives the number of those that were there.
+/// Deletes the profiles with these identities and commits; their versions remain. Unknown identities are ignored.
+/// Returns the number of deleted profiles.
 pub async fn delete_many(tx: TenantTx, identities: &[Identity], author: &Author) -> Result<usize> {
     let ids: Vec<Uuid> = identities
         .iter()
@@ -240,19 +238,19 @@ pub async fn delete_many(tx: TenantTx, identities: &[Identity], author: &Author)
     let events: Vec<Uuid> = identities.iter().map(|_| Uuid::now_v7()).collect();
     let rows = tx
         .query_and_commit(
-            "WITH gone AS (
+            "WITH deleted AS (
                  DELETE FROM profiles
                   WHERE (id = ANY ($1) OR email = ANY ($2) OR login = ANY ($3) OR phone = ANY ($4)
                          OR custom = ANY ($5))
                     AND (expires_at IS NULL OR expires_at > $6)
                  RETURNING id
-             ), noted AS (
+             ), logged AS (
                  INSERT INTO profile_events (id, profile_id, at, action, actor, request_id)
                  SELECT event_id, id, $6, 'profile.delete', $8, $9
-                   FROM (SELECT id, row_number() OVER () AS place FROM gone) g
-                   JOIN unnest($7::uuid[]) WITH ORDINALITY AS e (event_id, place) ON e.place = g.place
+                   FROM (SELECT id, row_number() OVER () AS ordinal FROM deleted) g
+                   JOIN unnest($7::uuid[]) WITH ORDINALITY AS e (event_id, ordinal) ON e.ordinal = g.ordinal
              )
-             SELECT id FROM gone",
+             SELECT id FROM deleted",
             &[
                 &ids,
                 &keys_of(identities, KeyKind::Email),
@@ -270,26 +268,26 @@ pub async fn delete_many(tx: TenantTx, identities: &[Identity], author: &Author)
     Ok(rows.len())
 }
 
-/// Erases what has run out, versions and all, and what is left of the deleted ones whose end has passed;
-/// tells how many profiles had run out.
+/// Deletes expired profiles with their versions, and the expired versions of deleted profiles, and commits. Returns
+/// the number of expired profiles.
 pub async fn delete_expired(tx: TenantTx, now: OffsetDateTime) -> Result<usize> {
     let rows = tx
         .query_and_commit(
-            "WITH gone AS (
+            "WITH deleted AS (
                  DELETE FROM profiles WHERE expires_at <= $1 RETURNING id
-             ), forgotten AS (
+             ), purged AS (
                  DELETE FROM profile_versions
-                  WHERE profile_id IN (SELECT id FROM gone) OR final_at <= $1
+                  WHERE profile_id IN (SELECT id FROM deleted) OR final_at <= $1
              )
-             SELECT id FROM gone",
+             SELECT id FROM deleted",
             &[&now],
         )
         .await
-        .during("erase profiles that have run out")?;
+        .during("delete expired profile rows")?;
     Ok(rows.len())
 }
 
-/// Many values of one column.
+/// An array parameter: the values of one column.
 struct Array<T>(Vec<T>, Type);
 
 impl<T: ToSql + Sync> Param for Array<T> {
@@ -302,7 +300,7 @@ impl<T: ToSql + Sync> Param for Array<T> {
     }
 }
 
-/// Tells a taken key from any other failure.
+/// Converts a unique violation to the conflict that it means, and keeps any other failure.
 fn taken_or(during: &'static str) -> impl Fn(Failure) -> Error {
     move |failure| {
         let taken = KeyKind::ALL
@@ -310,7 +308,7 @@ fn taken_or(during: &'static str) -> impl Fn(Failure) -> Error {
             .find(|kind| failure.violates(&format!("profiles_{}_key", kind.as_str())));
         match taken {
             Some(kind) => Error::Conflict(Conflict::KeyTaken(kind)),
-            // Only a restored profile has an id that was there before.
+            // Only a restored profile has an id that may already exist.
             None if failure.violates("profiles_pkey") => Error::Conflict(Conflict::NotDeleted),
             None => failure.during(during),
         }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::catalog::history::{self, History};
-use crate::pg::catalog::inventory::{self, Holder, House};
+use crate::pg::catalog::inventory::{self, SchemaOwner, TenantSchema};
 use crate::pg::catalog::{self, Fingerprint, Object};
 use crate::pg::rules::Isolation;
 use crate::pg::schema::reference::{self, Reference};
@@ -47,10 +47,8 @@ impl<'a> Exam<'a> {
         let named = self.named(wish).await?;
         let houses = {
             let tx = self.public().await?;
-            catalog::unhurried(&tx).await.during("read the catalogs")?;
-            inventory::list(&tx, named.as_deref(), self.with_roles())
-                .await
-                .during("list schemas")?
+            catalog::set_catalog_wide_limits(&tx).await.during("read the catalogs")?;
+            inventory::list(&tx, named.as_deref(), self.isolation()).await.during("list schemas")?
         };
         let mut findings = self.drift(&houses).await?;
         if named.is_none() {
@@ -58,10 +56,10 @@ impl<'a> Exam<'a> {
             findings.extend(self.orphans(&houses).await?);
             findings.extend(self.capacity().await?);
         }
-        let count = |of: fn(&Holder) -> bool| houses.iter().filter(|h| of(&h.holder)).count();
+        let count = |of: fn(&SchemaOwner) -> bool| houses.iter().filter(|h| of(&h.owner)).count();
         let mut report = Report {
-            tenants: count(|holder| matches!(holder, Holder::Tenant(_))),
-            vacancies: count(|holder| matches!(holder, Holder::Vacancy { .. })),
+            tenants: count(|holder| matches!(holder, SchemaOwner::Tenant(_))),
+            vacancies: count(|holder| matches!(holder, SchemaOwner::Vacancy { .. })),
             findings,
         };
         report.sort();
@@ -72,8 +70,8 @@ impl<'a> Exam<'a> {
         self.doctor.db.public().await.during("examine the database")
     }
 
-    pub(super) fn with_roles(&self) -> bool {
-        self.doctor.db.rules().isolation == Isolation::Role
+    pub(super) fn isolation(&self) -> Isolation {
+        self.doctor.db.rules().isolation
     }
 
     /// The ids of the tenants that were named.
@@ -90,23 +88,23 @@ impl<'a> Exam<'a> {
     }
 
     /// What tenants and vacancies differ in from what they should be.
-    async fn drift(&mut self, houses: &[House]) -> Result<Vec<Finding>> {
+    async fn drift(&mut self, houses: &[TenantSchema]) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         let mut there = Vec::new();
         for house in houses.iter().filter(|house| is_examined(house)) {
-            match (&house.holder, house.has_schema) {
+            match (&house.owner, house.has_schema) {
                 (_, true) => there.push(house),
-                (Holder::Tenant(_), false) => findings.push(no_schema(house)),
+                (SchemaOwner::Tenant(_), false) => findings.push(no_schema(house)),
                 // Not yet built, or being dropped.
                 (_, false) => {}
             }
         }
         let mut suspects = Vec::new();
-        for crowd in there.chunks(catalog::CROWD) {
+        for crowd in there.chunks(catalog::BATCH_SIZE) {
             let schemas: Vec<SchemaName> = crowd.iter().map(|h| SchemaName::of(h.id)).collect();
             let db = &self.doctor.db;
             let histories = history::read_all(db, &schemas).await.during("read histories")?;
-            let prints = catalog::scan(db, &schemas, self.with_roles()).await;
+            let prints = catalog::scan(db, &schemas, self.isolation()).await;
             let prints = prints.during("read the catalogs")?;
             for (house, schema) in crowd.iter().zip(&schemas) {
                 let (history, print) =
@@ -127,7 +125,7 @@ impl<'a> Exam<'a> {
     /// where it needs a second look.
     async fn is_sound(
         &mut self,
-        house: &House,
+        house: &TenantSchema,
         history: Option<&History>,
         print: Option<&Fingerprint>,
     ) -> Result<Option<Vec<Finding>>> {
@@ -148,7 +146,7 @@ impl<'a> Exam<'a> {
     /// Looks at schemas object by object, each with its lock held.
     async fn second_look(&mut self, ids: &[TenantId]) -> Result<Vec<Finding>> {
         let tx = self.public().await?;
-        catalog::unhurried(&tx).await.during("read the catalogs")?;
+        catalog::set_catalog_wide_limits(&tx).await.during("read the catalogs")?;
         let names: Vec<SchemaName> = ids.iter().copied().map(SchemaName::of).collect();
         let had = locks::try_locks(&tx, &names).await.during("lock schemas")?;
         let mut findings = Vec::new();
@@ -157,7 +155,7 @@ impl<'a> Exam<'a> {
             if had { held.push(*id) } else { busy.push(*id) }
         }
         for house in
-            inventory::list(&tx, Some(&busy), self.with_roles()).await.during("list schemas")?
+            inventory::list(&tx, Some(&busy), self.isolation()).await.during("list schemas")?
         {
             if is_examined(&house) {
                 let what = "somebody works on the schema at this moment (a migration or a purge), so it was \
@@ -192,15 +190,15 @@ impl<'a> Exam<'a> {
     ) -> Result<Vec<Finding>> {
         let names: Vec<SchemaName> = ids.iter().copied().map(SchemaName::of).collect();
         let houses =
-            inventory::list(tx, Some(ids), self.with_roles()).await.during("list schemas")?;
-        let objects = catalog::objects(tx, &names, self.with_roles()).await;
+            inventory::list(tx, Some(ids), self.isolation()).await.during("list schemas")?;
+        let objects = catalog::objects(tx, &names, self.isolation()).await;
         let objects = objects.during("read the catalogs")?;
         let mut findings = Vec::new();
         // One that is nobody's by now was purged meanwhile.
         for house in houses.iter().filter(|house| is_examined(house)) {
             let schema = SchemaName::of(house.id);
             match objects.get(schema.as_str()) {
-                None if matches!(house.holder, Holder::Tenant(_)) => {
+                None if matches!(house.owner, SchemaOwner::Tenant(_)) => {
                     findings.push(no_schema(house));
                 }
                 None => {}
@@ -216,7 +214,7 @@ impl<'a> Exam<'a> {
     /// What one schema differs in.
     async fn differences(
         &mut self,
-        house: &House,
+        house: &TenantSchema,
         history: &History,
         objects: &[Object],
     ) -> Result<Vec<Finding>> {
@@ -277,29 +275,29 @@ impl<'a> Exam<'a> {
 
 /// Whether a schema is compared at all: one that is nobody's is compared with nothing, and one that is being
 /// purged is no longer what it was.
-fn is_examined(house: &House) -> bool {
-    match &house.holder {
-        Holder::Tenant(recorded) => !recorded.is_purging,
-        Holder::Vacancy { is_ready } => *is_ready,
-        Holder::Nobody => false,
+fn is_examined(house: &TenantSchema) -> bool {
+    match &house.owner {
+        SchemaOwner::Tenant(recorded) => !recorded.is_purging,
+        SchemaOwner::Vacancy { is_ready } => *is_ready,
+        SchemaOwner::None => false,
     }
 }
 
-fn no_schema(house: &House) -> Finding {
+fn no_schema(house: &TenantSchema) -> Finding {
     let next = "restore the schema from a backup, or delete the tenant";
     finding(house, Area::Structure, Gravity::Wrong, "its schema is missing", next)
 }
 
 fn finding(
-    house: &House,
+    house: &TenantSchema,
     area: Area,
     gravity: Gravity,
     what: impl Into<String>,
     next: impl Into<String>,
 ) -> Finding {
-    let slug = match &house.holder {
-        Holder::Tenant(recorded) => Some(recorded.slug.clone()),
-        Holder::Vacancy { .. } | Holder::Nobody => None,
+    let slug = match &house.owner {
+        SchemaOwner::Tenant(recorded) => Some(recorded.slug.clone()),
+        SchemaOwner::Vacancy { .. } | SchemaOwner::None => None,
     };
     Finding::new(area, gravity, Some(&Subject { slug, id: house.id }), what, next)
 }

@@ -5,9 +5,10 @@ use crate::domain::error::Result;
 use crate::domain::names::SchemaName;
 use crate::pg::During;
 use crate::pg::bootstrap::{self, BootstrapError, privileges};
-use crate::pg::catalog::inventory::{self, Holder, House};
+use crate::pg::catalog::inventory::{self, SchemaOwner, TenantSchema};
 use crate::pg::catalog::{self};
 use crate::pg::control::capacity;
+use crate::pg::rules::Isolation;
 use crate::service::doctor::capacity::judge;
 use crate::service::doctor::check::{DROP, Exam, FIX, finding};
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy, Subject};
@@ -51,17 +52,17 @@ impl Exam<'_> {
     }
 
     /// Schemas and roles that are nobody's.
-    pub(super) async fn orphans(&self, houses: &[House]) -> Result<Vec<Finding>> {
+    pub(super) async fn orphans(&self, houses: &[TenantSchema]) -> Result<Vec<Finding>> {
         let mut findings: Vec<Finding> = houses
             .iter()
-            .filter(|house| matches!(house.holder, Holder::Nobody))
+            .filter(|house| matches!(house.owner, SchemaOwner::None))
             .map(|house| {
                 let what = format!("the schema {} belongs to no tenant", SchemaName::of(house.id));
                 finding(house, Area::Orphans, Gravity::Wrong, what, DROP)
                     .with_remedy(Remedy::DropSchema)
             })
             .collect();
-        if self.with_roles() {
+        if self.isolation() == Isolation::Role {
             let tx = self.public().await?;
             for id in inventory::orphan_roles(&tx).await.during("list roles")? {
                 let subject = Subject { slug: None, id };
@@ -81,7 +82,7 @@ impl Exam<'_> {
     pub(super) async fn capacity(&mut self) -> Result<Vec<Finding>> {
         let facts = {
             let tx = self.public().await?;
-            catalog::unhurried(&tx).await.during("read the server's settings")?;
+            catalog::set_catalog_wide_limits(&tx).await.during("read the server's settings")?;
             capacity::read(&tx).await.during("read the server's settings")?
         };
         let version = self.doctor.set.version();

@@ -1,7 +1,7 @@
 //! At what version a schema stands, by its history, and what the files and the tenant's row say to that.
 
 use crate::pg::catalog::history::History;
-use crate::pg::catalog::inventory::{Holder, House, Recorded};
+use crate::pg::catalog::inventory::{Recorded, SchemaOwner, TenantSchema};
 use crate::service::doctor::check::{BY_HAND, Exam, FIX, MIGRATE, finding};
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy};
 
@@ -15,22 +15,22 @@ pub(super) enum Standing {
 
 impl Exam<'_> {
     /// By what a schema was made.
-    pub(super) fn standing(&self, house: &House, history: &History) -> Standing {
+    pub(super) fn standing(&self, house: &TenantSchema, history: &History) -> Standing {
         let astray = |what: String, next: &str| {
             Standing::Astray(Box::new(finding(house, Area::History, Gravity::Wrong, what, next)))
         };
         let set = &self.doctor.set;
-        match (history, &house.holder) {
-            (History::Applied(applied), _) => match version_of(applied, &set.trail()) {
+        match (history, &house.owner) {
+            (History::Applied(applied), _) => match version_of(applied, &set.history_text()) {
                 Some(version) => Standing::At(version),
                 None => astray(
-                    first_difference(applied, &set.trail()),
+                    first_difference(applied, &set.history_text()),
                     "use the program, or the folder of migrations, that the schema was migrated with; a \
                      migration is never edited once applied",
                 ),
             },
             // The comparison then tells that the table is missing.
-            (History::Absent, Holder::Tenant(recorded)) => match set.up_to(recorded.version) {
+            (History::Absent, SchemaOwner::Tenant(recorded)) => match set.up_to(recorded.version) {
                 Some(set) if set.fingerprint() == recorded.fingerprint => {
                     Standing::At(recorded.version)
                 }
@@ -51,10 +51,10 @@ impl Exam<'_> {
     }
 
     /// That a schema lacks some files.
-    pub(super) fn behind(&self, house: &House, version: i32) -> Option<Finding> {
+    pub(super) fn behind(&self, house: &TenantSchema, version: i32) -> Option<Finding> {
         let known = self.doctor.set.version();
         // A vacancy that is behind is built anew by itself.
-        let is_tenant = matches!(house.holder, Holder::Tenant(_));
+        let is_tenant = matches!(house.owner, SchemaOwner::Tenant(_));
         (is_tenant && version < known).then(|| {
             let what = format!("it is behind: at version {version}, the files go up to {known}");
             finding(house, Area::History, Gravity::Warning, what, MIGRATE)
@@ -62,8 +62,8 @@ impl Exam<'_> {
     }
 
     /// That the tenant's row says something else than the history.
-    pub(super) fn misrecorded(&self, house: &House, version: i32) -> Option<Finding> {
-        let Holder::Tenant(Recorded { version: said, fingerprint, .. }) = &house.holder else {
+    pub(super) fn misrecorded(&self, house: &TenantSchema, version: i32) -> Option<Finding> {
+        let SchemaOwner::Tenant(Recorded { version: said, fingerprint, .. }) = &house.owner else {
             return None;
         };
         let set = &self.doctor.set;
