@@ -22,7 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::reader::Reader;
 use self::unknown::{unknown_keys, unknown_variables};
 use crate::domain::names::{Email, Password};
-use crate::http::client_address::{ForwardedHeader, Proxies};
+use crate::http::client_address::Proxies;
 use crate::http::{cors, limits};
 
 pub use self::keys::KEYS;
@@ -150,15 +150,10 @@ impl Settings {
         let admin = read_admin(r, admin_email, admin_password);
         let default_owner =
             read_email(r, "default_owner").or_else(|| admin.as_ref().map(|a| a.email.clone()));
-        let isolation_by_role = r.choice("database.isolation", &["role", "search_path"]) == Some(0);
-        let statements = match r.choice("database.statements", &["auto", "unnamed", "cached"]) {
-            Some(1) => CachedStatements::Never,
-            Some(2) => CachedStatements::Always,
-            _ => CachedStatements::Auto,
-        };
-        let cookie_secure = match r.choice("auth.cookie_secure", &["true", "false", "auto"]) {
-            Some(2) => !listen.is_some_and(|at| at.ip().is_loopback()),
-            chosen => chosen == Some(0),
+        let cookie_secure = match r.choice("auth.cookie_secure") {
+            CookieSecure::True => true,
+            CookieSecure::False => false,
+            CookieSecure::Auto => !listen.is_some_and(|at| at.ip().is_loopback()),
         };
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let data_dir = r.text("data_dir").map(PathBuf::from)?;
@@ -166,8 +161,8 @@ impl Settings {
             url: r.text("database.url").map(SecretString::from),
             runtime_url: r.text("database.runtime_url").map(SecretString::from),
             bin_dir: r.text("database.bin_dir").map(PathBuf::from),
-            isolation_by_role,
-            statements,
+            isolation: r.choice("database.isolation"),
+            statements: r.choice("database.statements"),
             max_connections: r.number("database.max_connections", 10, 10_000),
             tenants_per_connection: NonZeroUsize::new(r.number(
                 "database.tenants_per_connection",
@@ -200,10 +195,7 @@ impl Settings {
             shutdown_timeout: r.duration("http.shutdown_timeout"),
             proxies: Proxies {
                 trusted: r.list("http.trusted_proxies"),
-                header: match r.choice("http.forwarded_header", &["x-forwarded-for", "forwarded"]) {
-                    Some(1) => ForwardedHeader::Forwarded,
-                    _ => ForwardedHeader::XForwardedFor,
-                },
+                header: r.choice("http.forwarded_header"),
             },
             cors: cors::Settings {
                 origins: r.list("http.cors_origins"),
@@ -230,7 +222,7 @@ impl Settings {
             ledger_retention: r.duration_or_never("fleet.ledger_retention"),
         };
         let log = Log {
-            json: r.choice("log.format", &["text", "json"]) == Some(1),
+            format: r.choice("log.format"),
             filter: r.text("log.filter").unwrap_or_default(),
         };
         Some(Self {
@@ -260,6 +252,17 @@ impl Settings {
     pub fn database_url(&self) -> Option<&str> {
         self.database.url.as_ref().map(ExposeSecret::expose_secret)
     }
+}
+
+/// The words of `auth.cookie_secure`.
+#[derive(Default, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+enum CookieSecure {
+    #[default]
+    True,
+    False,
+    /// True unless the server listens on a loopback address.
+    Auto,
 }
 
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;

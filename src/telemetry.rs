@@ -32,19 +32,30 @@ pub struct BadFilter(String);
 /// whoever runs a command.
 const DRIVER_LEVEL: &str = "tokio_postgres=warn";
 
-/// Starts logging to stderr; stdout belongs to data. Where a logger is there already, it stays.
-///
-/// # Errors
-/// [`BadFilter`].
-pub fn start(json: bool, filter: &str) -> Result<(), BadFilter> {
-    start_on(json, filter, std::io::stderr)
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum Format {
+    /// Text for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
-/// Starts logging to somewhere else; for tests that read the log.
+/// Starts logging to stderr; stdout is for data. A logger that is already set stays.
 ///
 /// # Errors
 /// [`BadFilter`].
-pub fn start_on<W>(json: bool, filter: &str, writer: W) -> Result<(), BadFilter>
+pub fn start(format: Format, filter: &str) -> Result<(), BadFilter> {
+    start_on(format, filter, std::io::stderr)
+}
+
+/// Starts logging to `writer`; for tests that read the log.
+///
+/// # Errors
+/// [`BadFilter`].
+pub fn start_on<W>(format: Format, filter: &str, writer: W) -> Result<(), BadFilter>
 where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -53,11 +64,12 @@ where
     let filter = filter.add_directive(driver);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A second start, as in a test, keeps the first.
-    let _ = if json {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        builder.with_ansi(ansi).with_target(false).try_init()
+    let _ = match format {
+        Format::Json => builder.json().flatten_event(true).try_init(),
+        Format::Text => {
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(ansi).with_target(false).try_init()
+        }
     };
     Ok(())
 }

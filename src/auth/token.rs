@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::domain::error::Rule;
+use crate::domain::rule::Rule;
 
 /// Random bytes in a token.
 const RANDOM_LEN: usize = 32;

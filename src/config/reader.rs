@@ -4,6 +4,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use strum::VariantNames;
+
 use crate::http::limits::Limit;
 
 /// Reads one value after the other and remembers what is wrong with each.
@@ -77,12 +79,13 @@ impl Reader {
         duration.filter(|duration| !duration.is_zero())
     }
 
-    pub(super) fn choice(&mut self, key: &str, choices: &[&str]) -> Option<usize> {
+    /// One of the words of an enum; its default if the word is none of them.
+    pub(super) fn choice<T: FromStr + VariantNames + Default>(&mut self, key: &str) -> T {
         let text = self.text(key).unwrap_or_default();
-        let chosen = choices.iter().position(|choice| *choice == text);
-        if chosen.is_none() {
-            self.problems.push(format!("{key}: {text:?} is none of {}", choices.join(", ")));
-        }
-        chosen
+        text.parse().unwrap_or_else(|_unknown| {
+            let choices = T::VARIANTS.join(", ");
+            self.problems.push(format!("{key}: {text:?} is not one of {choices}"));
+            T::default()
+        })
     }
 }

@@ -10,6 +10,8 @@ use super::KEYS;
 use crate::domain::names::{Email, Password};
 use crate::http::client_address::Proxies;
 use crate::http::cors;
+use crate::pg::rules::Isolation;
+use crate::telemetry::Format;
 
 /// The admin who must exist.
 #[derive(Debug, Clone)]
@@ -21,15 +23,19 @@ pub struct Admin {
 }
 
 /// Which prepared statements are cached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum CachedStatements {
     /// Those of the control plane where no pooler stands before the server: a set-up is a third cheaper by it.
     /// None of tenants: the server plans anew whenever a connection changes tenants, so it is many tenants that
     /// lose by it.
+    #[default]
     Auto,
     /// None.
+    #[strum(serialize = "unnamed")]
     Never,
     /// All.
+    #[strum(serialize = "cached")]
     Always,
 }
 
@@ -42,8 +48,8 @@ pub struct Database {
     pub runtime_url: Option<SecretString>,
     /// Folder of the server binaries.
     pub bin_dir: Option<PathBuf>,
-    /// Keep tenants apart by roles (or by search path alone).
-    pub isolation_by_role: bool,
+    /// How tenants are isolated from each other.
+    pub isolation: Isolation,
     /// Which prepared statements are cached.
     pub statements: CachedStatements,
     /// Connections of this process.
@@ -125,8 +131,8 @@ pub struct Fleet {
 /// What is logged, and how.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// One JSON object a line instead of text.
-    pub json: bool,
+    /// The form of a log line.
+    pub format: Format,
     /// Such as `info,rowhouse=debug`.
     pub filter: String,
 }

@@ -2,6 +2,7 @@
 
 use super::unknown::variable_of;
 use super::*;
+use crate::pg::rules::Isolation;
 
 fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
     let folder = tempfile::tempdir().unwrap();
@@ -15,7 +16,7 @@ fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, Setting
 fn the_defaults_are_good() {
     let settings = load("", &[]).unwrap();
     assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
-    assert!(settings.database.isolation_by_role);
+    assert_eq!(settings.database.isolation, Isolation::Role);
     assert_eq!(settings.database.statements, CachedStatements::Auto);
     assert_eq!(settings.auth.access_lifetime, Duration::from_mins(15));
     assert!(!settings.auth.cookie_secure);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use validator::ValidateEmail;
 
-use super::error::Rule;
+use super::rule::Rule;
 
 /// Longest name of a tenant or a person, in characters.
 pub const NAME_MAX: usize = 255;

@@ -1,12 +1,11 @@
 //! Owns what a tenant is and how its status may move.
 
-use std::str::FromStr;
-
 use time::OffsetDateTime;
 
 use super::error::Conflict;
 use super::names::{Email, ExternalId, Slug, TenantId, TenantName};
 use super::profile::Document;
+use super::status::TenantStatus;
 
 /// One customer's isolated space: a row in `public` and a schema of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,29 +62,6 @@ pub enum Move {
     Restore,
 }
 
-/// Where a tenant is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TenantStatus {
-    /// Answers.
-    Active,
-    /// Kept, answers nothing until resumed.
-    Suspended,
-    /// Deleted, restorable until its grace period ends.
-    Deleting,
-}
-
-impl TenantStatus {
-    /// The word in the database and on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Suspended => "suspended",
-            Self::Deleting => "deleting",
-        }
-    }
-}
-
 impl TenantRecord {
     /// The status after a move that is asked for at this time.
     ///
@@ -115,27 +91,6 @@ impl TenantRecord {
                 Err(Conflict::IllegalMove(status))
             }
         }
-    }
-}
-
-/// A word that is no tenant status.
-#[derive(Debug, thiserror::Error)]
-#[error("no tenant status is called {0:?}")]
-pub struct UnknownStatus(String);
-
-impl TenantStatus {
-    /// The words, for those who choose one.
-    pub const WORDS: &[&str] = &["active", "suspended", "deleting"];
-}
-
-impl FromStr for TenantStatus {
-    type Err = UnknownStatus;
-
-    fn from_str(given: &str) -> Result<Self, Self::Err> {
-        [Self::Active, Self::Suspended, Self::Deleting]
-            .into_iter()
-            .find(|status| status.as_str() == given)
-            .ok_or_else(|| UnknownStatus(given.to_owned()))
     }
 }
 

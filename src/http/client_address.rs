@@ -34,7 +34,8 @@ pub struct Proxies {
 pub struct Networks(Vec<IpNet>);
 
 /// The header in which proxies name the client.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For: client, proxy`, which nearly all of them write.
     #[default]

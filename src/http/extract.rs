@@ -11,8 +11,9 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use super::Site;
 use super::middleware::RequestId;
 use crate::auth::{CallContext, Principal};
-use crate::domain::error::{AuthProblem, Error, Malformed, Result, Rule};
+use crate::domain::error::{AuthProblem, Error, Malformed, Result};
 use crate::domain::names::{Slug, TenantId};
+use crate::domain::rule::Rule;
 use crate::service::tenants::TenantRef;
 
 /// Names the tenant of a request by its id.

@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::error::{Error, FieldProblem, Malformed, Result, Rule};
+use crate::domain::error::{Error, Malformed, Result};
+use crate::domain::rule::{FieldProblem, Rule};
 
 /// A text field as it came: a text, nothing, or something else.
 #[derive(Debug, Default, Deserialize)]

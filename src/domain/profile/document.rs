@@ -8,8 +8,8 @@ use md5::{Digest, Md5};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{KeyKind, Keys, readable_key};
-use crate::domain::error::{FieldProblem, Rule};
+use super::key::{KeyKind, Keys, parse_key};
+use crate::domain::rule::{FieldProblem, Rule};
 
 /// Deepest nesting of a document. PostgreSQL and serde stop not far beyond, each in its own way.
 pub(super) const DEPTH_MAX: usize = 64;
@@ -108,10 +108,10 @@ impl Document {
         let key = |kind: KeyKind| {
             let read = match self.0.get(kind.as_str()) {
                 None | Some(Value::Null) => Ok(None),
-                Some(Value::String(text)) => readable_key(kind, text),
+                Some(Value::String(text)) => parse_key(kind, text),
                 // Clients send telephone numbers as numbers.
                 Some(Value::Number(number)) if kind != KeyKind::Email => {
-                    readable_key(kind, &number.to_string())
+                    parse_key(kind, &number.to_string())
                 }
                 Some(_) => Err(Rule::Type("string")),
             };

@@ -2,7 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::domain::error::{FieldProblem, Rule};
+use crate::domain::rule::{FieldProblem, Rule};
 
 /// How long a profile lives, in the caller's words and in ours.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use super::Problem;
 use crate::auth::CallContext;
-use crate::domain::error::{Error, FieldProblem, Malformed, Noun, Precondition, Result, Rule};
+use crate::domain::error::{Error, Malformed, Noun, Precondition, Result};
 use crate::domain::page::{Cursor, Window};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::extract::{self, Body};
 use crate::http::{Site, idempotency};
 use crate::service::Services;

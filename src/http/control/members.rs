@@ -11,8 +11,9 @@ use super::responses::{
     Forbidden, InvalidBody, InvalidParameter, LastAdmin, NoSuchMember, NoSuchTenant,
 };
 use super::{Answer, ProblemBody};
-use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{Email, Password, PersonName, UserId};
+use crate::domain::rule::Rule;
 use crate::domain::{Permission, Role};
 use crate::http::Mount;
 use crate::http::responses::ViewUsers;

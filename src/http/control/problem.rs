@@ -10,10 +10,9 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::error::{
-    AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
-};
+use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun, Precondition};
 use crate::domain::operation::FleetProblem;
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::middleware::current_request_id;
 use crate::http::retry_after_also_conflicts;
 
@@ -252,71 +251,57 @@ fn not_found(noun: Noun) -> Face {
     Face { status: StatusCode::NOT_FOUND, code, title, detail }
 }
 
-#[expect(clippy::too_many_lines, reason = "a flat table: one entry a conflict")]
 fn conflict(conflict: Conflict) -> Face {
-    let (code, title, detail) = match conflict {
-        Conflict::SlugTaken => ("slug_taken", "The slug is taken", "Choose another slug"),
-        Conflict::KeyTaken(_) => ("key_taken", "The key is taken", "Another profile has this key"),
-        Conflict::NotDeleted => {
-            ("not_deleted", "The profile is there", "Only a deleted one can be restored")
+    let (title, detail) = match conflict {
+        Conflict::SlugTaken => ("The slug is taken", "Choose another slug"),
+        Conflict::KeyTaken(_) => ("The key is taken", "Another profile has this key"),
+        Conflict::NotDeleted => ("The profile is there", "Only a deleted one can be restored"),
+        Conflict::MainTenant => ("The main tenant stays", "It cannot be deleted or purged"),
+        Conflict::TenantNotActive => {
+            ("The tenant does not take changes", "It is being deleted; restore it first")
         }
-        Conflict::MainTenant => {
-            ("main_tenant", "The main tenant stays", "It cannot be deleted or purged")
-        }
-        Conflict::TenantNotActive => (
-            "tenant_not_active",
-            "The tenant does not take changes",
-            "It is being deleted; restore it first",
-        ),
         Conflict::StillRunning => (
-            "still_running",
             "The same request is still running",
             "Ask again for its answer after the time in Retry-After",
         ),
         Conflict::KeyReused => (
-            "idempotency_key_reused",
             "The Idempotency-Key was used before",
             "It stands for a request with another body; choose another key",
         ),
         Conflict::Concurrent => (
-            "concurrent",
-            "Somebody else changed the same thing",
+            "Another request changed the same thing",
             "Nothing was changed; try again after the time in Retry-After",
         ),
-        Conflict::ExternalIdTaken => {
-            ("external_id_taken", "The external id is taken", "Another tenant has it")
-        }
+        Conflict::ExternalIdTaken => ("The external id is taken", "Another tenant has it"),
         Conflict::ExternalIdDiffers => (
-            "external_id_differs",
             "The tenant with this external id is a different one",
             "Its name or slug are not those of the request; PATCH changes them",
         ),
-        Conflict::IllegalMove(_) => (
-            "illegal_move",
-            "The tenant's status does not allow this",
-            conflict.as_str(), // names the status
-        ),
+        // The detail names the status.
+        Conflict::IllegalMove(_) => ("The tenant's status does not allow this", ""),
         Conflict::PurgeStarted => {
-            ("purge_started", "The tenant is being purged", "What is purged does not come back")
+            ("The tenant is being purged", "What is purged does not come back")
         }
-        Conflict::GraceOver => {
-            ("grace_over", "The grace period is over", "The tenant is about to be purged")
-        }
+        Conflict::GraceOver => ("The grace period is over", "The tenant is about to be purged"),
         Conflict::AlreadyMember => {
-            ("already_member", "The user is a member already", "PATCH changes a member's role")
+            ("The user is a member already", "PATCH changes a member's role")
         }
         Conflict::LastAdmin => {
-            ("last_admin", "The tenant keeps its last admin", "Make another member ADMIN first")
+            ("The tenant keeps its last admin", "Make another member ADMIN first")
         }
         Conflict::AlreadyRevoked => {
-            ("already_revoked", "The API key is revoked already", "There is nothing left to do")
+            ("The API key is revoked already", "There is nothing left to do")
         }
     };
     let status = match conflict {
         Conflict::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::CONFLICT,
     };
-    Face { status, code, title, detail: detail.to_owned() }
+    let detail = match conflict {
+        Conflict::IllegalMove(_) => conflict.to_string(),
+        _ => detail.to_owned(),
+    };
+    Face { status, code: conflict.code(), title, detail }
 }
 
 fn fleet(problem: &FleetProblem) -> Face {

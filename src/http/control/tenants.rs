@@ -18,9 +18,10 @@ use super::responses::{
 };
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
-use crate::domain::error::{FieldProblem, Rule};
 use crate::domain::names::ExternalId;
-use crate::domain::tenant::{TenantRecord, TenantStatus};
+use crate::domain::rule::{FieldProblem, Rule};
+use crate::domain::status::TenantStatus;
+use crate::domain::tenant::TenantRecord;
 use crate::http::Mount;
 use crate::http::responses::{CreateTenant, DeleteTenant, UpdateTenant, ViewTenants};
 use crate::service::provisioning::Extras;

@@ -11,8 +11,9 @@ use super::requests::unlocked::{BulkPageAsked, UsersAsked};
 use super::responses::Locked;
 use super::{Answer, ok};
 use crate::domain::Permission;
-use crate::domain::error::{Error, FieldProblem, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::profile::Identity;
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::Mount;
 
 pub(super) fn mount(routes: &mut Mount<'_>) {

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::Problem;
 use crate::auth::CallContext;
-use crate::domain::error::{AuthProblem, Error, FieldProblem, Malformed, Noun, Result, Rule};
+use crate::domain::error::{AuthProblem, Error, Malformed, Noun, Result};
 use crate::domain::names::Slug;
 use crate::domain::profile::{Document, Identity, KEY_MAX, Lifetime, MonthOrMinute, parse_length};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::domain::{Permission, Tenant, TenantStatus};
 use crate::http::Site;
 use crate::http::extract::{self, Body};

@@ -7,7 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::Permission;
-use crate::domain::error::{AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after;
 
 /// The body of an error.
@@ -92,7 +93,7 @@ pub(super) fn message(error: &Error) -> String {
         Error::NotFound(
             noun
             @ (Noun::Tenant | Noun::Token | Noun::AuditEvent | Noun::Operation | Noun::Vacancy),
-        ) => format!("The {} was not found", noun.as_str()),
+        ) => format!("The {noun} was not found"),
         Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
         Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
         Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
@@ -108,7 +109,7 @@ pub(super) fn message(error: &Error) -> String {
             | Conflict::AlreadyMember
             | Conflict::LastAdmin
             | Conflict::AlreadyRevoked),
-        ) => format!("Conflict: {}", conflict.as_str()),
+        ) => format!("Conflict: {conflict}"),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
         | Error::Precondition(_) => {

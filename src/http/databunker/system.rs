@@ -12,8 +12,9 @@ use super::requests::unlocked::{ErasureAsked, PersonAsked, RestoreAsked, SearchA
 use super::responses::{MainAdminLocked, MainAdminOnly};
 use super::{Answer, ErrorBody, ok};
 use crate::domain::Tenant;
-use crate::domain::error::{Error, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::profile::{Identity, ProfileId};
+use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::service::system::{Action, Found, Pass, QueryOutcome};
 

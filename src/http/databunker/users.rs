@@ -18,8 +18,9 @@ use super::requests::users::{
 use super::responses::{DuplicateIndex, Locked, NoSuchRecord};
 use super::{Answer, ErrorBody, done, message, ok};
 use crate::domain::Permission;
-use crate::domain::error::{Error, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::profile::{Document, Identity};
+use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::service::profiles::{Change, NewProfile};
 

@@ -13,8 +13,9 @@ use super::responses::{DuplicateIndex, DuplicateTenant, NoSuchRecord, TenantNotC
 use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
 use super::{Answer, done, ok};
 use crate::domain::Permission;
-use crate::domain::error::{Error, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::profile::{Document, Identity, Lifetime};
+use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::service::profiles::{Change, NewProfile};
 

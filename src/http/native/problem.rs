@@ -6,9 +6,8 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::error::{
-    AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
-};
+use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun, Precondition};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after_also_conflicts;
 
 /// An error on its way out, in Reten's form. Application handlers return it too; `?` makes one of a
@@ -150,11 +149,11 @@ fn message(error: &Error) -> String {
             | Conflict::PurgeStarted
             | Conflict::GraceOver
             | Conflict::AlreadyMember
-            | Conflict::LastAdmin => format!("Conflict: {}", conflict.as_str()),
+            | Conflict::LastAdmin => format!("Conflict: {conflict}"),
         },
         // Asked for through the control API alone.
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
-        Error::Precondition(problem) => format!("Not done: {}", problem.as_str()),
+        Error::Precondition(problem) => format!("Not done: {problem}"),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
         Error::Internal { .. } => "Internal server error".to_owned(),

@@ -9,8 +9,9 @@ use actix_web::{FromRequest, HttpRequest};
 use super::Problem;
 use crate::auth::CallContext;
 use crate::domain::Permission;
-use crate::domain::error::{Error, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::names::TenantId;
+use crate::domain::rule::Rule;
 use crate::http::extract::{TENANT_HEADER, identify, named_tenant};
 
 /// Whoever calls, and the tenant that `x-tenant-id` names. The host names none here: a client that forgets

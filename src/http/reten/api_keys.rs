@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 
 use super::passwords::DoneAnswer;
 use crate::domain::Permission;
-use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{TokenId, TokenName, UserId};
+use crate::domain::rule::Rule;
 use crate::http::Site;
 use crate::http::extract::Body;
 use crate::http::fields::{Fields, List, Text, read_object};

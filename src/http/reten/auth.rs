@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 
 use crate::auth::CallContext;
 use crate::domain::User;
-use crate::domain::error::{AuthProblem, Error, Rule};
+use crate::domain::error::{AuthProblem, Error};
 use crate::domain::names::{EMAIL_MAX, Password};
+use crate::domain::rule::Rule;
 use crate::http::Site;
 use crate::http::extract::{self, Body};
 use crate::http::fields::{Fields, Text, read_object};

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::Permission;
-use crate::domain::error::Rule;
 use crate::domain::names::{Password, UserId};
+use crate::domain::rule::Rule;
 use crate::http::Site;
 use crate::http::extract::Body;
 use crate::http::fields::{Fields, Text, read_object};

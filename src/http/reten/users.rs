@@ -4,7 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::error::{Error, FieldProblem, Result, Rule};
+use crate::domain::error::{Error, Result};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::domain::{Permission, Role};
 use crate::http::Site;
 use crate::http::native::responses::InTenant;

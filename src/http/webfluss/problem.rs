@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::domain::error::{Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+use crate::domain::error::{Conflict, Error, Malformed, Noun};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after;
 
 /// The body of an error.

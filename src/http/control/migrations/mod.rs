@@ -19,8 +19,9 @@ use self::requests::NewMigration;
 use super::call::{Call, write_cursor};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
-use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::operation::{OperationState, WorkState};
+use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::http::control::PROBLEM_JSON;
 use crate::http::control::responses::{

@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::Permission;
-use crate::domain::error::{Result, Rule};
+use crate::domain::error::Result;
+use crate::domain::error::Result;
+use crate::domain::rule::Rule;
 use crate::http::control::PROBLEM_JSON;
 use crate::http::control::call::{Call, Fields};
 use crate::http::control::responses::{Forbidden, InvalidBody};

@@ -3,8 +3,9 @@
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::error::{Result, Rule};
+use crate::domain::error::Result;
 use crate::domain::operation::Then;
+use crate::domain::rule::Rule;
 use crate::http::control::call::Fields;
 use crate::service::fleet::{Canary, Wish};
 

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::domain::Document;
-use crate::domain::error::{Result, Rule};
+use crate::domain::error::Result;
 use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
+use crate::domain::rule::Rule;
 use crate::http::control::call::Fields;
 use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
 use crate::service::tenants::registry::Changes;
