@@ -1,8 +1,8 @@
-//! Quotes names and paths for the paths where people and programs paste them.
+//! Quotes names and paths for a shell and for a URL.
 
-use std::fmt::Write;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Quotes for a POSIX shell where a plain word would not do.
+/// Quotes a text for a POSIX shell, unless it is a plain word.
 pub(super) fn shell_word(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -12,17 +12,13 @@ pub(super) fn shell_word(text: &str) -> String {
     }
 }
 
-/// Encodes for any part of a URL; slashes may stay, in a path as in a query.
+/// The bytes to encode in any part of a URL. A slash may stay, in a path as in a query.
+const URL_PART: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b'-').remove(b'~');
+
+/// Percent-encodes a text for any part of a URL.
 pub(super) fn percent_encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut url, byte| {
-        if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
-            url.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(url, "%{byte:02X}");
-        }
-        url
-    })
+    utf8_percent_encode(text, URL_PART).to_string()
 }
 
 #[cfg(test)]
