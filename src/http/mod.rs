@@ -13,6 +13,7 @@
 //! `mount`, a line in `tests/api/unauthorized.rs`.
 //! What it answers must be what it documents: the tests hold each answer against [`document`].
 
+mod body;
 mod body_timeout;
 pub mod client_address;
 pub mod control;
@@ -21,7 +22,6 @@ pub mod databunker;
 pub mod docs;
 pub mod document;
 pub mod extract;
-pub mod fields;
 pub mod health;
 mod idempotency;
 pub mod limits;
@@ -31,6 +31,7 @@ pub mod native;
 mod responses;
 pub mod reten;
 mod routes;
+mod sentence;
 pub mod webfluss;
 
 use std::sync::Arc;

@@ -67,7 +67,7 @@ pub(super) struct EventList {
 async fn list(call: Call) -> Answer {
     call.ctx.reach(Permission::ViewAudit)?;
     let mut query = call.query()?;
-    let window = query.window();
+    let window = window(&mut query);
     let filter = Filter {
         actor: query.optional("actor", |text| Ok(text.to_owned())),
         action: query.optional("action", |text| Ok(text.to_owned())),

@@ -1,6 +1,6 @@
 //! Errors in this dialect's form: the status, the code, the sentences and the bad fields of each.
 //!
-//! To add an error: its line in the `match` that no longer compiles. A code, once given out, stays.
+//! To add an error: a line in the `match` that no longer compiles. A published code never changes.
 
 use std::fmt::Write as _;
 
@@ -12,14 +12,16 @@ use utoipa::ToSchema;
 
 use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun, Precondition};
 use crate::domain::operation::FleetProblem;
-use crate::domain::rule::{FieldProblem, Rule};
+use crate::domain::rule::FieldProblem;
 use crate::http::middleware::current_request_id;
 use crate::http::retry_after_also_conflicts;
+use crate::http::sentence::sentence;
 
 /// The media type of an error (RFC 9457).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error on its way out, in this dialect's form.
+/// An error in this dialect's form.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Problem(pub Error);
@@ -67,8 +69,8 @@ pub struct FieldError {
     message: String,
 }
 
-/// What an error looks like from outside.
-struct Face {
+/// The representation of an error.
+struct Representation {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
@@ -77,17 +79,20 @@ struct Face {
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        face(&self.0).status
+        representation(&self.0).status
     }
 
     fn error_response(&self) -> HttpResponse {
         let face = face(&self.0);
         let mut answer = HttpResponse::build(face.status);
         answer.insert_header((CONTENT_TYPE, PROBLEM_JSON));
+        let representation = representation(&self.0);
+        let mut answer = HttpResponse::build(representation.status);
+        answer.insert_header((CONTENT_TYPE, "application/problem+json"));
         if let Some(seconds) = retry_after_also_conflicts(&self.0) {
             answer.insert_header((RETRY_AFTER, seconds));
         }
-        if face.status == StatusCode::UNAUTHORIZED {
+        if representation.status == StatusCode::UNAUTHORIZED {
             answer.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
         let (errors, missing) = match &self.0 {
@@ -98,11 +103,11 @@ impl ResponseError for Problem {
             _ => (Vec::new(), Vec::new()),
         };
         answer.json(ProblemBody {
-            kind: format!("urn:rowhouse:problem:{}", face.code),
-            title: face.title,
-            status: face.status.as_u16(),
-            detail: face.detail,
-            code: face.code,
+            kind: format!("urn:rowhouse:problem:{}", representation.code),
+            title: representation.title,
+            status: representation.status.as_u16(),
+            detail: representation.detail,
+            code: representation.code,
             request_id: current_request_id(),
             errors,
             missing,
@@ -110,9 +115,13 @@ impl ResponseError for Problem {
     }
 }
 
-fn face(error: &Error) -> Face {
-    let new =
-        |status, code, title, detail: &str| Face { status, code, title, detail: detail.to_owned() };
+fn representation(error: &Error) -> Representation {
+    let new = |status, code, title, detail: &str| Representation {
+        status,
+        code,
+        title,
+        detail: detail.to_owned(),
+    };
     match error {
         Error::Malformed(problem) => malformed(*problem),
         Error::Invalid(problems) => new(
@@ -170,7 +179,7 @@ fn face(error: &Error) -> Face {
     }
 }
 
-fn malformed(problem: Malformed) -> Face {
+fn malformed(problem: Malformed) -> Representation {
     let (status, code, title, detail) = match problem {
         Malformed::Json { line, column } => (
             StatusCode::BAD_REQUEST,
@@ -215,10 +224,10 @@ fn malformed(problem: Malformed) -> Face {
             format!("The header {name} has an incorrect format"),
         ),
     };
-    Face { status, code, title, detail }
+    Representation { status, code, title, detail }
 }
 
-fn unauthenticated(problem: AuthProblem) -> Face {
+fn unauthenticated(problem: AuthProblem) -> Representation {
     let detail = match problem {
         AuthProblem::Missing => "Send an Authorization header with a bearer token",
         AuthProblem::Invalid => "The token is not valid",
@@ -227,7 +236,7 @@ fn unauthenticated(problem: AuthProblem) -> Face {
         AuthProblem::Unlock => "The unlock is not valid",
         AuthProblem::Several => "Send a bearer token or an x-api-key, not both",
     };
-    Face {
+    Representation {
         status: StatusCode::UNAUTHORIZED,
         code: "unauthenticated",
         title: "No valid credential",
@@ -235,7 +244,7 @@ fn unauthenticated(problem: AuthProblem) -> Face {
     }
 }
 
-fn not_found(noun: Noun) -> Face {
+fn not_found(noun: Noun) -> Representation {
     let (code, title) = match noun {
         Noun::Route => ("route_not_found", "There is no such path"),
         Noun::Tenant => ("tenant_not_found", "There is no such tenant"),
@@ -248,10 +257,10 @@ fn not_found(noun: Noun) -> Face {
         Noun::Vacancy => ("vacancy_not_found", "There is no vacancy"),
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
-    Face { status: StatusCode::NOT_FOUND, code, title, detail }
+    Representation { status: StatusCode::NOT_FOUND, code, title, detail }
 }
 
-fn conflict(conflict: Conflict) -> Face {
+fn conflict(conflict: Conflict) -> Representation {
     let (title, detail) = match conflict {
         Conflict::SlugTaken => ("The slug is taken", "Choose another slug"),
         Conflict::KeyTaken(_) => ("The key is taken", "Another profile has this key"),
@@ -301,49 +310,21 @@ fn conflict(conflict: Conflict) -> Face {
         Conflict::IllegalMove(_) => conflict.to_string(),
         _ => detail.to_owned(),
     };
-    Face { status, code: conflict.code(), title, detail }
+    Representation { status, code: conflict.code(), title, detail }
 }
 
-fn fleet(problem: &FleetProblem) -> Face {
+fn fleet(problem: &FleetProblem) -> Representation {
     let title = "The fleet is not in a state for this";
     let (status, code) = (StatusCode::CONFLICT, problem.code());
-    Face { status, code, title, detail: problem.to_string() }
+    Representation { status, code, title, detail: problem.to_string() }
 }
 
 fn field_error(problem: &FieldProblem) -> FieldError {
-    let message = match problem.rule {
-        Rule::Required => "must be there".to_owned(),
-        Rule::Type(expected) => format!("must be of the type {expected}"),
-        Rule::TooShort(min) => format!("must have at least {min} characters"),
-        Rule::TooLong(max) => format!("must not be longer than {max}"),
-        Rule::SlugFormat => {
-            "must hold only lower-case letters, digits and single hyphens, and begin and end with a letter or digit"
-                .to_owned()
-        }
-        Rule::EmailFormat => "must be an email address".to_owned(),
-        Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
-        Rule::ControlCharacter => "must not hold control characters".to_owned(),
-        Rule::Reserved => "is a reserved word".to_owned(),
-        Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
-        Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
-        Rule::Past => "must lie in the future".to_owned(),
-        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
-        Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
-        Rule::TooDeep => "must not be nested so deeply".to_owned(),
-        Rule::Unknown => "is not known here, or was given twice".to_owned(),
-        Rule::UnknownUser => {
-            "must be the address of a user; send password, first_name and last_name to make one"
-                .to_owned()
-        }
-        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
-        Rule::Cursor => "must be the next_cursor of an earlier answer".to_owned(),
-        Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
-        Rule::Permission => "must be the name of a permission".to_owned(),
-    };
+    let message = sentence(problem.rule);
     FieldError { pointer: pointer(&problem.field), code: problem.rule.code(), message }
 }
 
-/// Where a field is. Services name a field of theirs by its bare name.
+/// Returns the pointer to a field. A service names a field by its name alone.
 fn pointer(field: &str) -> String {
     if field.starts_with(['/', '?']) {
         return field.to_owned();

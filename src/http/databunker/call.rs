@@ -18,14 +18,19 @@ use crate::domain::profile::{Document, Identity, KEY_MAX, Lifetime, MonthOrMinut
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::domain::{Permission, Tenant, TenantStatus};
 use crate::http::Site;
-use crate::http::extract::{self, Body};
+use crate::http::body::{Blank, Body, FieldPolicy, Policy, Top};
+use crate::http::extract;
 use crate::service::Services;
 use crate::service::tenants::{MAIN_NUMBER, TenantRef};
 
-/// The credential.
+/// How this dialect reads a body. An array is a JSON patch in v1, and refused elsewhere.
+const BODY: Policy =
+    Policy { blank: Blank::EmptyObject, top: Top::ObjectOrArray, fields: FieldPolicy::Lenient };
+
+/// The header of the credential.
 const TOKEN_HEADER: &str = "x-bunker-token";
 
-/// The tenant, by name.
+/// The header that names the tenant.
 const TENANT_HEADER: &str = "x-bunker-tenant";
 
 /// Rows on a page where nobody says.
@@ -82,7 +87,7 @@ impl FromRequest for Call {
                 name => Named::Header(find_by(name)),
             };
             let params = match body.read().await {
-                Ok(bytes) => Params::read(&bytes),
+                Ok(bytes) => BODY.parse(&bytes).map(Params),
                 Err(Error::Malformed(malformed)) => Err(malformed),
                 Err(error) => return Err(Problem(error)),
             };
@@ -226,19 +231,6 @@ impl Call {
 pub(super) struct Params(Value);
 
 impl Params {
-    /// Reads a body; none at all is an empty object.
-    fn read(body: &[u8]) -> Result<Self, Malformed> {
-        if body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Self(Value::Object(serde_json::Map::new())));
-        }
-        match serde_json::from_slice(body) {
-            // A list is a JSON patch in v1, and refused anywhere else.
-            Ok(params @ (Value::Object(_) | Value::Array(_))) => Ok(Self(params)),
-            Ok(_) => Err(Malformed::NotAnObject),
-            Err(error) => Err(Malformed::Json { line: error.line(), column: error.column() }),
-        }
-    }
-
     /// A parameter, unless it is absent or null.
     pub(super) fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())

@@ -22,7 +22,7 @@ pub(crate) struct ErrorBody {
     message: String,
 }
 
-/// An error on its way out, in this dialect's form.
+/// An error in this dialect's form.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Problem(pub Error);
@@ -56,7 +56,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// What a person reads. The vendor's own sentences where they are known.
+/// Returns the sentence for people: the vendor's own where it is known.
 pub(super) fn message(error: &Error) -> String {
     match error {
         Error::Malformed(Malformed::TooLarge { limit }) => {
@@ -99,7 +99,7 @@ pub(super) fn message(error: &Error) -> String {
         Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
         Error::Conflict(Conflict::MainTenant) => "The main tenant cannot be deleted".to_owned(),
         Error::Conflict(Conflict::TenantNotActive) => "The tenant is not active".to_owned(),
-        // The control API's own conflicts: what this dialect asks for meets none of them.
+        // Only the control API can meet these.
         Error::Conflict(
             conflict @ (Conflict::ExternalIdTaken
             | Conflict::ExternalIdDiffers
@@ -125,6 +125,7 @@ pub(super) fn message(error: &Error) -> String {
 const MAIN_ONLY: [Permission; 3] =
     [Permission::CrossTenant, Permission::CreateTenant, Permission::DeleteTenant];
 
+/// Returns the vendor's sentence: all missing parameters, or else the first bad one.
 fn invalid(problems: &[FieldProblem]) -> String {
     let missing: Vec<&str> =
         problems.iter().filter(|p| p.rule == Rule::Required).map(|p| p.field.as_ref()).collect();
@@ -143,21 +144,7 @@ fn invalid(problems: &[FieldProblem]) -> String {
         }
         Rule::Patch => "The patch could not be applied".to_owned(),
         Rule::Reserved => format!("The {field} parameter is a reserved word"),
-        Rule::Required
-        | Rule::Type(_)
-        | Rule::TooShort(_)
-        | Rule::SlugFormat
-        | Rule::EmailFormat
-        | Rule::UuidFormat
-        | Rule::Range(..)
-        | Rule::OneOf(_)
-        | Rule::Past
-        | Rule::Unknown
-        | Rule::UnknownUser
-        | Rule::UnknownTenant
-        | Rule::Cursor
-        | Rule::Timestamp
-        | Rule::Permission
-        | Rule::Lifetime => format!("The {field} parameter has an incorrect format"),
+        // The vendor's general sentence, for every rule without one of its own.
+        _ => format!("The {field} parameter has an incorrect format"),
     }
 }

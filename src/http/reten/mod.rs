@@ -24,6 +24,11 @@ pub mod tenants;
 pub mod users;
 
 use crate::http::Mount;
+use crate::http::body::{Blank, FieldPolicy, Policy, Top};
+
+/// How this dialect reads a body.
+const BODY: Policy =
+    Policy { blank: Blank::Malformed, top: Top::Object, fields: FieldPolicy::Lenient };
 
 /// Mounts the routes of this dialect.
 pub fn mount(routes: &mut Mount<'_>) {

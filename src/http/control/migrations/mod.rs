@@ -16,7 +16,7 @@ use self::answers::{
     MigrationAnswer, MigrationList, MigrationTenantList, PlanAnswer, TenantAnswer,
 };
 use self::requests::NewMigration;
-use super::call::{Call, write_cursor};
+use super::call::{Call, window, write_cursor};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
@@ -58,7 +58,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 async fn list(call: Call) -> Answer {
     call.ctx.require(Permission::MigrateFleet)?;
     let mut query = call.query()?;
-    let window = query.window();
+    let window = window(&mut query);
     let state = query.optional("state", |text| {
         text.parse().map_err(|_unknown| Rule::OneOf(OperationState::WORDS))
     });
@@ -81,13 +81,13 @@ async fn list(call: Call) -> Answer {
 async fn start(call: Call) -> Answer {
     call.ctx.require(Permission::MigrateFleet)?;
     call.query()?.finish(Some(()))?;
-    let (wish, dry_run) = requests::wish(call.body()?)?;
+    let (command, dry_run) = requests::command(call.body()?)?;
     let fleet = &call.services().fleet;
     if dry_run {
-        let plan = fleet.plan(&call.ctx, &wish.tenants).await?;
+        let plan = fleet.plan(&call.ctx, &command.tenants).await?;
         return Ok(HttpResponse::Ok().json(PlanAnswer::from(plan)));
     }
-    let made = fleet.start(&call.ctx, &wish).await?;
+    let made = fleet.start(&call.ctx, &command).await?;
     let record = fleet.run_in_background(&call.ctx, made.id).await?;
     Ok(accepted(record))
 }
@@ -123,7 +123,7 @@ async fn list_tenants(call: Call) -> Answer {
     call.ctx.require(Permission::MigrateFleet)?;
     let id = id_of(&call)?;
     let mut query = call.query()?;
-    let window = query.window();
+    let window = window(&mut query);
     let state = query
         .optional("state", |text| text.parse().map_err(|_unknown| Rule::OneOf(WorkState::WORDS)));
     let window = query.finish(Some(window))?;
@@ -194,7 +194,7 @@ async fn retry(call: Call) -> Answer {
     Ok(accepted(record))
 }
 
-/// The migration that a call is about which takes nothing else.
+/// Returns the migration that a call names, for calls that take neither a query nor a body.
 fn named(call: &Call) -> Result<Uuid> {
     call.ctx.require(Permission::MigrateFleet)?;
     call.nothing_else()?;

@@ -5,7 +5,6 @@
 
 use actix_web::{HttpResponse, post};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -16,6 +15,7 @@ use crate::domain::rule::Rule;
 use crate::http::control::PROBLEM_JSON;
 use crate::http::control::call::{Call, Fields};
 use crate::http::control::responses::{Forbidden, InvalidBody};
+use crate::http::body::Fields;
 use crate::http::control::{Answer, ProblemBody};
 use crate::http::responses::MigrateFleet;
 use crate::service::fleet::{House, Rehearsal, Stage, Trial, TrialEnd};
@@ -79,16 +79,9 @@ pub(super) async fn rehearse(call: Call) -> Answer {
 
 fn stage(mut body: Fields) -> Result<Stage> {
     let tenant = body.optional("tenant", |text| Ok(text.to_owned()));
-    let vacancy = match body.value("vacancy") {
-        None => false,
-        Some(Value::Bool(vacancy)) => vacancy,
-        Some(_) => {
-            body.refuse("vacancy", Rule::Type("boolean"));
-            false
-        }
-    };
+    let vacancy = body.flag("vacancy");
     if tenant.is_some() && vacancy {
-        // Beside a tenant there is nothing else to try it on.
+        // One rehearsal has one schema.
         body.refuse("vacancy", Rule::OneOf(&["false"]));
     }
     body.finish(Some(match tenant {
