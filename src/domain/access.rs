@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_grant_what_the_documents_say() {
+    fn roles_grant_the_documented_permissions() {
         for (permission, holders) in [
             (Permission::CreateTenant, &[Role::SuperAdmin][..]),
             (Permission::UpdateTenant, &[Role::SuperAdmin]),

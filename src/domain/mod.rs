@@ -1,10 +1,10 @@
-//! The names, rules and one error that every other room speaks in.
+//! The names, the rules and the one error that every other layer uses.
 //!
-//! Promises: values here are valid from the moment they exist (`parse` is the only way in), nothing
-//! here does I/O, reads a clock or draws a random number. Must not know: HTTP, SQL, settings.
+//! Promises: a value is valid from the moment it exists (`parse` is its only constructor for user input); nothing
+//! here does I/O, reads a clock other than through [`Clock`], or decides by chance. Must not know: HTTP, SQL, settings.
 //!
-//! To add a word: a newtype with a private field, one `parse` that returns a [`Rule`] when it refuses,
-//! and a table of cases in the tests of its file.
+//! To add a name: a newtype with a private field, one `parse` that returns a [`Rule`] when it refuses, and a table of
+//! cases in the tests of its file.
 
 pub mod access;
 pub mod clock;
