@@ -1,4 +1,4 @@
-//! What beats what, what is refused by name, and what is never printed.
+//! The precedence of sources, the settings that are refused by name, and the secrets that are never printed.
 
 use super::unknown::variable_of;
 use super::*;
@@ -13,7 +13,7 @@ fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, Setting
 }
 
 #[test]
-fn the_defaults_are_good() {
+fn the_defaults_are_valid() {
     let settings = load("", &[]).unwrap();
     assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(settings.database.isolation, Isolation::Role);
@@ -23,7 +23,7 @@ fn the_defaults_are_good() {
 }
 
 #[test]
-fn what_may_be_switched_off_is_switched_off_by_nought_alone() {
+fn a_setting_that_can_be_switched_off_is_switched_off_only_by_zero() {
     let interval = |value| {
         let settings = load("", &[("fleet.take_up_interval", value)])?;
         Ok::<_, SettingsError>(settings.fleet.take_up_interval)
@@ -34,21 +34,21 @@ fn what_may_be_switched_off_is_switched_off_by_nought_alone() {
     }
     for bad in ["never", "-1s", "30"] {
         let error = interval(bad).unwrap_err().to_string();
-        assert!(error.contains("fleet.take_up_interval") && error.contains("nor 0"), "{error}");
+        assert!(error.contains("fleet.take_up_interval") && error.contains("or 0"), "{error}");
     }
     let settings = load("", &[]).unwrap();
     assert_eq!(settings.fleet.ledger_retention, Some(Duration::from_hours(24 * 90)));
 }
 
 #[test]
-fn a_flag_beats_the_file() {
+fn a_flag_takes_precedence_over_the_file() {
     let settings = load("listen = '0.0.0.0:1'", &[("listen", "127.0.0.1:0")]).unwrap();
     assert_eq!(settings.listen.port(), 0);
     assert!(load("listen = '0.0.0.0:1'", &[]).unwrap().auth.cookie_secure);
 }
 
 #[test]
-fn every_bad_value_is_named_at_once() {
+fn every_bad_value_is_reported_at_once() {
     let toml = "listen = 'here'\nlisten_to = 1\n[database]\nisolation = 'none'\nmax_connections = 3\n\
                 [auth]\naccess_lifetime = 'soon'";
     let error = load(toml, &[("admin_email", "a@b.c")]).unwrap_err().to_string();
@@ -65,7 +65,7 @@ fn every_bad_value_is_named_at_once() {
 }
 
 #[test]
-fn a_misspelt_variable_is_named_with_the_one_that_is_meant() {
+fn a_misspelt_variable_is_named_with_the_intended_one() {
     let given = [
         "ROWHOUSE_DATABASE_URL",
         "ROWHOUSE_LISTN",
@@ -85,7 +85,7 @@ fn a_misspelt_variable_is_named_with_the_one_that_is_meant() {
 }
 
 #[test]
-fn settings_and_the_variables_of_others_are_no_mistakes() {
+fn settings_and_the_variables_of_other_programs_are_accepted() {
     let settings = KEYS.iter().map(|(key, ..)| variable_of(key));
     let others = [
         "ROWHOUSE_TENANT_ADMIN_PASSWORD",

@@ -58,7 +58,7 @@ async fn list_all(call: Call) -> Answer {
     ok(UserPage::new(total, &found))
 }
 
-/// A person by one of the keys: bulk calls do not take ids.
+/// Reads a person by one of the keys: bulk calls do not accept ids.
 pub(super) fn by_key(entry: &Value) -> Result<Identity> {
     match identity_of(entry)? {
         key @ Identity::Key(..) => Ok(key),

@@ -133,8 +133,8 @@ async fn store(call: Call) -> Answer {
     if document.as_value().as_object().is_some_and(serde_json::Map::is_empty) {
         return Err(Error::invalid("profile", Rule::Required).into());
     }
-    let wish = NewProfile { document, lifetime: Lifetime::default() };
-    let profile = services.profiles.create(&ctx, &tenant, wish).await?;
+    let command = NewProfile { document, lifetime: Lifetime::default() };
+    let profile = services.profiles.create(&ctx, &tenant, command).await?;
     ok(Token { status: Status::Ok, token: profile.id.uuid() })
 }
 

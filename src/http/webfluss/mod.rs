@@ -5,10 +5,10 @@
 //! page; 401 is `{"message": "Unauthorized"}`.
 //!
 //! Quirks:
-//! - An empty or blank text is as good as none, as Laravel's middleware makes it.
-//! - A malformed address breaks two rules (it is no address, and nobody has it); a well-formed one that
-//!   nobody has is 404 `User not found`.
-//! - A body that is no JSON is 400; Laravel would read it as empty and create a tenant of that.
+//! - An empty or blank text counts as absent, as Laravel's middleware makes it.
+//! - A malformed address breaks two rules (it is not an address, and no user has it); a well-formed address of no user
+//!   is 404 `User not found`.
+//! - A body that is not JSON is 400; Laravel would read it as empty and create a tenant from it.
 //! - Without an owner in the request and in the settings a tenant has none.
 
 mod problem;
