@@ -60,7 +60,7 @@ impl Policy {
     ///
     /// # Errors
     /// [`Malformed::Json`] with the position, [`Malformed::NotAnObject`].
-    pub(crate) fn parse(&self, body: &[u8]) -> Result<Value, Malformed> {
+    pub(crate) fn parse(self, body: &[u8]) -> Result<Value, Malformed> {
         if self.blank == Blank::EmptyObject && is_blank(body) {
             return Ok(Value::Object(Map::new()));
         }
@@ -76,7 +76,7 @@ impl Policy {
     ///
     /// # Errors
     /// As [`parse`](Self::parse); [`Malformed::NotAnObject`] for an array, too.
-    pub(crate) fn fields(&self, body: &[u8]) -> Result<Fields> {
+    pub(crate) fn fields(self, body: &[u8]) -> Result<Fields> {
         match self.parse(body) {
             Ok(Value::Object(given)) => Ok(Fields::of_body(given, self.fields)),
             Ok(_) => Err(Error::Malformed(Malformed::NotAnObject)),
@@ -129,7 +129,7 @@ impl Body {
     ///
     /// # Errors
     /// As [`read`](Self::read) and [`Policy::fields`].
-    pub(crate) async fn fields(self, policy: &Policy) -> Result<Fields> {
+    pub(crate) async fn fields(self, policy: Policy) -> Result<Fields> {
         policy.fields(&self.read().await?)
     }
 }

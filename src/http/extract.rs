@@ -47,9 +47,9 @@ pub(super) async fn recognise<T>(
     presented: &str,
     look_up: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let guess = site(request).limits.credential(presented, client(request))?;
+    let attempt = site(request).limits.credential(presented, client(request))?;
     let found = look_up.await;
-    guess.settle(&found);
+    attempt.settle(&found);
     found
 }
 

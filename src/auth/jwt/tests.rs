@@ -184,26 +184,25 @@ fn no_algorithm_but_ours_is_accepted() {
 #[test]
 fn no_key_but_ours_is_accepted() {
     let forge = Forge::new();
-    let stranger = SigningKey::generate().unwrap();
+    let foreign = SigningKey::generate().unwrap();
     let claims = Forge::claims().to_string();
-    let by_stranger =
-        |header: &Value| token(&header.to_string(), &claims, |m| ed25519(&stranger, m));
+    let by_foreign = |header: &Value| token(&header.to_string(), &claims, |m| ed25519(&foreign, m));
 
-    let under_our_name = by_stranger(&forge.header());
-    let under_its_own = by_stranger(&changed(forge.header(), "kid", json!(stranger.kid())));
-    let brought_along = changed(forge.header(), "jwk", json!(stranger.public));
+    let under_our_name = by_foreign(&forge.header());
+    let under_its_own = by_foreign(&changed(forge.header(), "kid", json!(foreign.kid())));
+    let brought_along = changed(forge.header(), "jwk", json!(foreign.public));
     let nameless = changed(brought_along.clone(), "kid", Value::Null);
     let elsewhere = changed(forge.header(), "jku", json!("https://evil.test/jwks.json"));
     for forged in [
         under_our_name,
         under_its_own,
-        by_stranger(&brought_along),
-        by_stranger(&nameless),
-        by_stranger(&elsewhere),
+        by_foreign(&brought_along),
+        by_foreign(&nameless),
+        by_foreign(&elsewhere),
         forge.with_header("kid", Value::Null),
         forge.with_header("kid", json!("")),
         forge.with_header("kid", json!(["a"])),
-        forge.with_header("kid", json!(stranger.kid())),
+        forge.with_header("kid", json!(foreign.kid())),
     ] {
         assert_eq!(forge.problem(&forged), AuthProblem::Invalid, "{forged}");
     }
@@ -349,9 +348,9 @@ fn only_a_token_of_ours_can_be_called_expired() {
         let foreign = forge.signed(&forge.header(), &foreign);
         assert_eq!(forge.problem(&foreign), AuthProblem::Invalid, "{name}");
     }
-    let stranger = SigningKey::generate().unwrap();
+    let foreign = SigningKey::generate().unwrap();
     let header = forge.header().to_string();
-    let forged = token(&header, &expired.to_string(), |m| ed25519(&stranger, m));
+    let forged = token(&header, &expired.to_string(), |m| ed25519(&foreign, m));
     assert_eq!(forge.problem(&forged), AuthProblem::Invalid);
 }
 

@@ -232,7 +232,7 @@ fn role(text: &str) -> Result<Role, Rule> {
     }
 }
 
-/// Who the path means; what is no id is nobody's.
+/// Reads the member in the path; a text that is not an id is answered as an unknown member.
 fn user(call: &Call) -> Result<UserId> {
     let id = call.path("user_id")?.parse();
     id.map(UserId::new).map_err(|_no_id| Error::NotFound(Noun::Member))

@@ -10,6 +10,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun, Precondition};
 use crate::domain::operation::FleetProblem;
 use crate::domain::rule::FieldProblem;
@@ -135,14 +136,7 @@ fn representation(error: &Error) -> Representation {
             }),
         ),
         Error::Unauthenticated(problem) => unauthenticated(*problem),
-        Error::Forbidden { missing } => {
-            let names: Vec<_> = missing.iter().map(|p| p.as_str()).collect();
-            let detail = match names.as_slice() {
-                [] => "You may not do this".to_owned(),
-                names => format!("You would need {}", names.join(", ")),
-            };
-            new(StatusCode::FORBIDDEN, "forbidden", "Not permitted", &detail)
-        }
+        Error::Forbidden { missing } => forbidden(missing),
         Error::NotFound(noun) => not_found(*noun),
         Error::Conflict(conflict) => self::conflict(*conflict),
         Error::Fleet(problem) => fleet(problem),
@@ -177,6 +171,16 @@ fn representation(error: &Error) -> Representation {
             "Our fault; the request id leads to the cause in the log",
         ),
     }
+}
+
+fn forbidden(missing: &[Permission]) -> Representation {
+    let names: Vec<_> = missing.iter().map(|permission| permission.as_str()).collect();
+    let detail = match names.as_slice() {
+        [] => "You may not do this".to_owned(),
+        names => format!("You would need {}", names.join(", ")),
+    };
+    let (code, title) = ("forbidden", "Not permitted");
+    Representation { status: StatusCode::FORBIDDEN, code, title, detail }
 }
 
 fn malformed(problem: Malformed) -> Representation {

@@ -117,7 +117,7 @@ enum Kind {
 /// An attempt that was admitted and charged. Dropped, it stays charged: a client that disconnects before the answer has
 /// made its attempt.
 #[must_use = "an attempt that is not settled counts as wrong"]
-pub struct Guess<'a> {
+pub struct Attempt<'a> {
     limits: &'a Limits,
     /// The cells that were taken, up to three.
     taken: [Option<(&'a Bucket, Key)>; 3],
@@ -126,7 +126,7 @@ pub struct Guess<'a> {
     key: Key,
 }
 
-impl Guess<'_> {
+impl Attempt<'_> {
     /// Refunds the charge, unless the attempt was wrong.
     pub fn settle<T>(self, outcome: &Result<T>) {
         match (outcome, self.kind) {
@@ -191,7 +191,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::TooMany`].
-    pub fn password(&self, account: &str, from: Option<IpAddr>) -> Result<Guess<'_>> {
+    pub fn password(&self, account: &str, from: Option<IpAddr>) -> Result<Attempt<'_>> {
         let from = from.map(counted_as);
         let account = account.trim().to_lowercase();
         let pair = self.keys.of((&account, from));
@@ -202,20 +202,20 @@ impl Limits {
             (!is_known_address).then_some(elsewhere),
             Some((&self.login_address, self.keys.of(from))),
         ];
-        self.guess(gates, from, Kind::Password, pair)
+        self.admit(gates, from, Kind::Password, pair)
     }
 
     /// Admits the look-up of a credential from an address; settle it with its outcome.
     ///
     /// # Errors
     /// [`Error::TooMany`].
-    pub fn credential(&self, presented: &str, from: Option<IpAddr>) -> Result<Guess<'_>> {
+    pub fn credential(&self, presented: &str, from: Option<IpAddr>) -> Result<Attempt<'_>> {
         let from = from.map(counted_as);
         let key = self.keys.of(presented);
         let gate = (&self.token_address, self.keys.of(from));
         let is_known = self.known_credentials.has(key, self.time.now());
         let gates = [(!is_known).then_some(gate), None, None];
-        self.guess(gates, from, Kind::Credential, key)
+        self.admit(gates, from, Kind::Credential, key)
     }
 
     /// Records a credential that was just issued as valid.
@@ -264,13 +264,13 @@ impl Limits {
         self.take(&self.requests_tenant, self.keys.of(tenant), Client::Tenant(tenant))
     }
 
-    fn guess<'a>(
+    fn admit<'a>(
         &'a self,
         gates: [Option<(&'a Gate, Key)>; 3],
         from: Option<IpAddr>,
         kind: Kind,
         key: Key,
-    ) -> Result<Guess<'a>> {
+    ) -> Result<Attempt<'a>> {
         let mut taken = [None; 3];
         for (slot, (gate, of)) in taken.iter_mut().zip(gates.into_iter().flatten()) {
             let Some(bucket) = &gate.bucket else { continue };
@@ -282,7 +282,7 @@ impl Limits {
                 }
             }
         }
-        Ok(Guess { limits: self, taken, kind, key })
+        Ok(Attempt { limits: self, taken, kind, key })
     }
 
     fn take(&self, gate: &Gate, key: Key, client: Client<'_>) -> Result<()> {

@@ -96,7 +96,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let (ctx, tenant) = call.with(Permission::ManageApiKeys)?;
-    let command = command(body.fields(&BODY).await?, ctx.now)?;
+    let command = command(body.fields(BODY).await?, ctx.now)?;
     let (key, secret) = site.services.api_keys.create(&ctx, tenant, command).await?;
     let plaintext_key = secret.expose().to_owned();
     Ok(HttpResponse::Created().json(MadeKeyAnswer { key: key.into(), plaintext_key }))

@@ -1,4 +1,4 @@
-//! Logging in and staying so: `/api/auth/login`, `/api/auth/refresh` ("Login", "Refresh Token").
+//! Log-in and refresh: `/api/auth/login`, `/api/auth/refresh` ("Login", "Refresh Token").
 
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::{HttpRequest, HttpResponse, post, web};
@@ -17,10 +17,10 @@ use crate::http::extract;
 use crate::http::native::{ErrorBody, Problem, PublicCall};
 use crate::service::sessions::Tokens;
 
-/// The cookie that keeps a browser logged in.
+/// The name of the cookie with the refresh token.
 pub const REFRESH_COOKIE: &str = "refreshToken";
 
-/// Where the cookie is sent to, and nowhere else.
+/// The only path that the cookie is sent to.
 const COOKIE_PATH: &str = "/api/auth";
 
 /// What a log-in sends.
@@ -76,7 +76,7 @@ pub(super) async fn login(
     request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let mut body = body.fields(&BODY).await?;
+    let mut body = body.fields(BODY).await?;
     let identifier = body.required("identifier", |text| match text.chars().count() {
         0 => Err(Rule::Required),
         1..=EMAIL_MAX => Ok(text.to_owned()),
@@ -84,9 +84,9 @@ pub(super) async fn login(
     });
     let password = body.required("password", Password::parse);
     let (identifier, password) = body.finish(identifier.zip(password))?;
-    let guess = site.limits.password(&identifier, extract::client(&request))?;
+    let attempt = site.limits.password(&identifier, extract::client(&request))?;
     let outcome = site.services.sessions.log_in(&call.0, &identifier, &password).await;
-    guess.settle(&outcome);
+    attempt.settle(&outcome);
     let (user, tokens) = outcome?;
     expect(&site, &tokens);
     let cookie = refresh_cookie(&site, &call.0, &tokens);
@@ -115,7 +115,7 @@ pub(super) async fn refresh(
     Ok(HttpResponse::Ok().cookie(cookie).json(RefreshAnswer { access_token: tokens.access }))
 }
 
-/// Registers the new tokens with the limits, so that their first use is not counted as a guess.
+/// Registers the new tokens with the limits, so that their first use is not counted as a wrong one.
 fn expect(site: &Site, tokens: &Tokens) {
     site.limits.expect(&tokens.access);
     site.limits.expect(tokens.refresh.expose());

@@ -1,4 +1,4 @@
-//! Other people's passwords: `/api/auth/reset-user-password` ("Reset User Password").
+//! Resetting another user's password: `/api/auth/reset-user-password` ("Reset User Password").
 
 use actix_web::{HttpResponse, post, web};
 use serde::Serialize;
@@ -58,7 +58,7 @@ pub(super) async fn reset(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let (ctx, tenant) = call.with(Permission::ResetUserPassword)?;
-    let mut body = body.fields(&BODY).await?;
+    let mut body = body.fields(BODY).await?;
     let user = body.required("userId", |text| match text {
         "" => Err(Rule::Required),
         text => text.parse().map(UserId::new).map_err(|_no_id| Rule::UuidFormat),

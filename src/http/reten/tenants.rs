@@ -82,7 +82,7 @@ pub(super) async fn setup(
 ) -> Result<HttpResponse, Problem> {
     let ctx = caller.with(Permission::CreateTenant)?;
     let idempotency_key = idempotency::key(&request)?;
-    let command = command(body.fields(&BODY).await?, idempotency_key)?;
+    let command = command(body.fields(BODY).await?, idempotency_key)?;
     let made = site.services.provisioning.provision(ctx, command).await?;
     if !made.replayed {
         site.metrics.count_provisioned();

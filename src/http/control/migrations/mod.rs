@@ -1,8 +1,8 @@
 //! Fleet migrations: plan and start them, watch them tenant by tenant, pause, resume, cancel and retry them.
 //!
-//! A migration outlives its request: it is answered as soon as it is written down and somebody runs it, and
-//! what becomes of it is in the ledger, which every server reads. It is run by the server that took the
-//! request; where that server is gone, `resume` makes another one go on.
+//! A migration outlives its request: the answer is sent as soon as the migration is recorded and has a runner, and its
+//! progress is in the ledger, which every server reads. The server that received the request runs it; if that server is
+//! gone, `resume` makes another one continue.
 
 mod answers;
 mod rehearsals;

@@ -1,7 +1,6 @@
-//! Rehearsals: the migration on one schema, taken back.
+//! Rehearsals: the migration on one schema, rolled back.
 //!
-//! One is over when it is answered, and is cut off with its request (`http.request_timeout`); nothing is left
-//! of it in either case.
+//! A rehearsal ends with its request, at the latest after `http.request_timeout`; it leaves no change in either case.
 
 use actix_web::{HttpResponse, post};
 use serde::Serialize;
