@@ -74,9 +74,9 @@ fn a_misspelt_variable_is_named_with_the_intended_one() {
     ];
     let problems = unknown_variables(given.iter().map(|name| (*name).to_owned())).join("\n");
     for (name, meant) in [
-        ("ROWHOUSE_DATABASE_URL", "is it ROWHOUSE_DATABASE__URL?"),
-        ("ROWHOUSE_LISTN", "is it ROWHOUSE_LISTEN?"),
-        ("rowhouse_auth__isuer", "is it ROWHOUSE_AUTH__ISSUER?"),
+        ("ROWHOUSE_DATABASE_URL", "did you mean ROWHOUSE_DATABASE__URL?"),
+        ("ROWHOUSE_LISTN", "did you mean ROWHOUSE_LISTEN?"),
+        ("rowhouse_auth__isuer", "did you mean ROWHOUSE_AUTH__ISSUER?"),
         ("ROWHOUSE_SOMETHING_ELSE_ALTOGETHER", "(environment)"),
     ] {
         let line = problems.lines().find(|line| line.starts_with(name));
