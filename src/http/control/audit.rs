@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::PROBLEM_JSON;
-use super::call::{Call, timestamp, write_cursor};
+use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{Forbidden, InvalidParameter, NoSuchTenant, Unexpected};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::PROBLEM_JSON;
-use super::call::{Call, Fields, write_cursor};
+use super::call::{Call, window, write_cursor};
 use super::responses::{
     Forbidden, InvalidBody, InvalidParameter, LastAdmin, NoSuchMember, NoSuchTenant,
 };
@@ -16,8 +16,8 @@ use crate::domain::names::{Email, Password, PersonName, UserId};
 use crate::domain::rule::Rule;
 use crate::domain::{Permission, Role};
 use crate::http::Mount;
-use crate::http::responses::ViewUsers;
 use crate::http::body::Fields;
+use crate::http::responses::ViewUsers;
 use crate::service::members::{Member, NewMember, NewPerson};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {

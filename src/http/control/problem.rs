@@ -21,7 +21,6 @@ use crate::http::sentence::sentence;
 /// The media type of an error (RFC 9457).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error on its way out, in this dialect's form.
 /// An error in this dialect's form.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -84,12 +83,9 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let face = face(&self.0);
-        let mut answer = HttpResponse::build(face.status);
-        answer.insert_header((CONTENT_TYPE, PROBLEM_JSON));
         let representation = representation(&self.0);
         let mut answer = HttpResponse::build(representation.status);
-        answer.insert_header((CONTENT_TYPE, "application/problem+json"));
+        answer.insert_header((CONTENT_TYPE, PROBLEM_JSON));
         if let Some(seconds) = retry_after_also_conflicts(&self.0) {
             answer.insert_header((RETRY_AFTER, seconds));
         }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use self::bodies::{EnsuredTenantBody, NewTenantBody, TenantPatchBody};
 use super::PROBLEM_JSON;
-use super::call::{Call, timestamp, write_cursor};
+use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{
     Conditional, Forbidden, InvalidBody, InvalidParameter, NoSuchTenant, Unexpected,
 };

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::PROBLEM_JSON;
-use super::call::{Call, Fields, timestamp, write_cursor};
+use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{Forbidden, InvalidBody, InvalidParameter, NoSuchTenant};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
@@ -14,8 +14,8 @@ use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
 use crate::domain::rule::Rule;
 use crate::http::Mount;
-use crate::http::responses::ManageApiKeys;
 use crate::http::body::Fields;
+use crate::http::responses::ManageApiKeys;
 use crate::service::tokens::{NewToken, Token};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {

@@ -14,28 +14,26 @@ use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{TokenId, TokenName, UserId};
 use crate::domain::rule::Rule;
 use crate::http::Site;
-use crate::http::extract::Body;
-use crate::http::fields::{Fields, List, Text, read_object};
-use crate::http::native::responses::InTenant;
 use crate::http::body::{Body, Fields};
+use crate::http::native::responses::InTenant;
 use crate::http::native::scoped::Scoped;
 use crate::http::native::{ErrorBody, Problem};
 use crate::http::responses::ManageApiKeys;
 use crate::service::api_keys::{ApiKey, NewApiKey};
 
-/// What makes a key.
+/// The body that creates an API key.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewApiKey)]
 pub(super) struct NewKeyBody {
-    /// What it is for.
+    /// The purpose of the key, for people.
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "CI/CD Pipeline Key")]
     name: String,
-    /// What it may do, by name in either case; no more than its maker.
+    /// The permissions of the key, by name in either case; the creator must hold each of them.
     #[schema(required = true, value_type = Vec<String>, min_items = 1, example = json!(["VIEW_USERS"]))]
     permissions: Vec<String>,
-    /// When it ends, if it does; a day means its first moment in UTC.
+    /// When the key expires; without it the key does not expire. A date means its first moment in UTC.
     #[schema(value_type = Option<String>, example = "2999-12-31T23:59:59Z")]
     expires_at: Option<String>,
 }

@@ -23,7 +23,7 @@ pub const REFRESH_COOKIE: &str = "refreshToken";
 /// The only path that the cookie is sent to.
 const COOKIE_PATH: &str = "/api/auth";
 
-/// What a log-in sends.
+/// The body of a log-in.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 pub(super) struct LoginBody {

@@ -9,23 +9,21 @@ use crate::domain::Permission;
 use crate::domain::names::{Password, UserId};
 use crate::domain::rule::Rule;
 use crate::http::Site;
-use crate::http::extract::Body;
-use crate::http::fields::{Fields, Text, read_object};
-use crate::http::native::responses::InTenant;
 use crate::http::body::Body;
+use crate::http::native::responses::InTenant;
 use crate::http::native::scoped::Scoped;
 use crate::http::native::{ErrorBody, Problem};
 use crate::http::responses::ResetUserPassword;
 
-/// Whose password becomes what.
+/// The user and the new password.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ResetBody {
-    /// Whose.
+    /// The id of the user.
     #[schema(required = true, value_type = String, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
     user_id: String,
-    /// What: at least 8 characters, at most 1,024 bytes.
+    /// The new password: at least 8 characters, at most 1,024 bytes.
     #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "NewSecurePass456!")]
     new_password: String,
 }

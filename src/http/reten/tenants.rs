@@ -9,36 +9,34 @@ use super::BODY;
 use crate::domain::error::Result;
 use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
-use crate::http::extract::Body;
-use crate::http::fields::{Fields, Text, read_object};
-use crate::http::native::responses::Forbidden;
 use crate::http::body::{Body, Fields};
+use crate::http::native::responses::Forbidden;
 use crate::http::native::{Caller, ErrorBody, Problem};
 use crate::http::responses::{CreateTenant, ViewTenants};
 use crate::http::{Site, idempotency};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 
-/// What a set-up sends ("Setup Tenant").
+/// The body that sets a tenant up ("Setup Tenant").
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SetupBody {
-    /// The name people read, in any script.
+    /// The display name, in any script.
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Acme Corp")]
     name: String,
-    /// The unique url-friendly name.
+    /// The unique name for URLs.
     #[schema(required = true, value_type = String, min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", example = "acme-corp")]
     slug: String,
-    /// Who will run the tenant. A user who has the address already is linked, password untouched.
+    /// The e-mail address of the admin. An existing user with this address becomes the admin and keeps the password.
     #[schema(required = true, value_type = String, format = "email", max_length = 254, example = "admin@acme.com")]
     admin_email: String,
-    /// A new admin's password: at least 8 characters, at most 1,024 bytes.
+    /// The password of a new admin: at least 8 characters, at most 1,024 bytes.
     #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
     admin_password: String,
-    /// A new admin's given name.
+    /// The given name of a new admin.
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Acme")]
     admin_first_name: String,
-    /// A new admin's family name.
+    /// The family name of a new admin.
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Admin")]
     admin_last_name: String,
 }

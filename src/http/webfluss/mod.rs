@@ -27,10 +27,6 @@ use uuid::Uuid;
 
 pub(super) use self::problem::ErrorBody;
 use self::responses::Forbidden;
-use super::extract::{self, Body};
-use super::fields::{Text, read_object};
-use super::{Settings, Site};
-use self::problem::ErrorBody;
 use super::body::{Blank, Body, FieldPolicy, Fields, Policy, Top};
 use super::{Settings, Site, extract};
 use crate::auth::CallContext;
@@ -63,17 +59,17 @@ pub fn owns(path: &str) -> bool {
     path == "/api/tenants" || path.starts_with("/api/tenants/")
 }
 
-/// What a creation sends; every field may be left out, and the body too.
+/// The body that creates a tenant; every field is optional, and so is the body.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 struct CreateBody {
-    /// Address of the user who will own the tenant; must have a user.
+    /// The e-mail address of the owner, who must be an existing user.
     #[schema(schema_with = owner_schema)]
     email: Option<String>,
-    /// The name people read; made up where there is none.
+    /// The display name; generated if absent.
     #[schema(value_type = Option<String>, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "My Organization")]
     name: Option<String>,
-    /// The subdomain; made up where there is none.
+    /// The subdomain; generated if absent.
     #[schema(schema_with = subdomain_schema)]
     subdomain: Option<String>,
 }

@@ -9,12 +9,11 @@ use uuid::Uuid;
 
 use crate::domain::Permission;
 use crate::domain::error::Result;
-use crate::domain::error::Result;
 use crate::domain::rule::Rule;
-use crate::http::control::PROBLEM_JSON;
-use crate::http::control::call::{Call, Fields};
-use crate::http::control::responses::{Forbidden, InvalidBody};
 use crate::http::body::Fields;
+use crate::http::control::PROBLEM_JSON;
+use crate::http::control::call::Call;
+use crate::http::control::responses::{Forbidden, InvalidBody};
 use crate::http::control::{Answer, ProblemBody};
 use crate::http::responses::MigrateFleet;
 use crate::service::fleet::{House, Rehearsal, Stage, Trial, TrialEnd};
