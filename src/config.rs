@@ -1,9 +1,9 @@
-//! Owns the settings: where they come from, what they may be, what they are called.
+//! Owns the settings: their names, their sources, their valid values.
 //!
-//! A flag beats the environment, the environment beats the file, the file beats the default. In the
+//! A flag takes precedence over the environment, the environment over the file, the file over the default. In the
 //! environment a setting is `ROWHOUSE_<SECTION>__<KEY>` (`ROWHOUSE_DATABASE__ISOLATION`), in the file
-//! `rowhouse.toml` it is `key` under `[section]`. Every bad value, unknown key and unknown variable is
-//! named at once, and secrets print as `redacted`.
+//! `rowhouse.toml` it is `key` under `[section]`. Every bad value, unknown key and unknown variable is reported at once,
+//! and secrets print as `redacted`.
 //!
 //! To add a setting: a line in [`KEYS`] (`keys`), a field (`sections`), a line in [`Settings::read`].
 
@@ -22,22 +22,22 @@ use secrecy::{ExposeSecret, SecretString};
 use self::reader::Reader;
 use self::unknown::{unknown_keys, unknown_variables};
 use crate::domain::names::{Email, Password};
-use crate::http::client_address::{ForwardedHeader, Proxies};
+use crate::http::client_address::Proxies;
 use crate::http::{cors, limits};
 
 pub use self::keys::KEYS;
 pub use self::sections::{Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Tenants};
 
-/// Everything that can be set, checked.
+/// All settings, validated.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// Where the embedded server and the generated secrets live.
+    /// The folder of the embedded server and the generated secrets.
     pub data_dir: PathBuf,
-    /// The root token as it was given.
+    /// The root token as given.
     pub root_token: Option<SecretString>,
-    /// How a shell prints the root token, where that is not `cat` on the data dir.
+    /// The shell command that prints the root token, if it is not `cat` on the data dir.
     pub root_token_command: Option<String>,
     /// The admin who must exist.
     pub admin: Option<Admin>,
@@ -45,27 +45,27 @@ pub struct Settings {
     pub tenant_migrations: Option<PathBuf>,
     /// The domain whose subdomains are tenants.
     pub base_domain: Option<String>,
-    /// Who owns a tenant that is created without an owner.
+    /// The owner of a tenant that is created without one.
     pub default_owner: Option<Email>,
-    /// The database side.
+    /// The database.
     pub database: Database,
-    /// Proofs of identity.
+    /// Authentication.
     pub auth: Auth,
-    /// The listening side.
+    /// The HTTP server.
     pub http: Http,
-    /// How often is too often.
+    /// The rate limits.
     pub limits: limits::Settings,
-    /// How often profiles that have run out are erased.
+    /// The interval at which expired profiles are deleted.
     pub erase_interval: Duration,
-    /// The lives of tenants.
+    /// The lifecycle of tenants.
     pub tenants: Tenants,
     /// Fleet migrations.
     pub fleet: Fleet,
-    /// What is logged, and how.
+    /// The log.
     pub log: Log,
 }
 
-/// What the command line says; beats everything else.
+/// The settings on the command line, which take precedence over all others.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// The file to read instead of `rowhouse.toml`.
@@ -74,16 +74,16 @@ pub struct Overrides {
     pub values: Vec<(&'static str, String)>,
 }
 
-/// The settings cannot be used. Lists everything that is wrong.
+/// The settings are not valid. Lists every problem.
 #[derive(Debug, thiserror::Error)]
-#[error("the settings cannot be used:{}", .0.iter().fold(String::new(), |all, problem| all + "\n  " + problem))]
+#[error("the settings are not valid:{}", .0.iter().fold(String::new(), |all, problem| all + "\n  " + problem))]
 pub struct SettingsError(pub Vec<String>);
 
 impl Settings {
     /// Reads flags, environment, file and defaults, in this order of precedence.
     ///
     /// # Errors
-    /// Every bad value, every unknown key and every unknown variable of ours, at once.
+    /// Every bad value, every unknown key and every unknown `ROWHOUSE_` variable, at once.
     pub fn load(overrides: &Overrides) -> Result<Self, SettingsError> {
         let file = overrides.file.clone().unwrap_or_else(|| PathBuf::from("rowhouse.toml"));
         let must_exist = overrides.file.is_some();
@@ -96,7 +96,7 @@ impl Settings {
             .build()
             .map_err(|error| fail(format!("{}: {error}", file.display())))?;
         let mut builder = defaults()?;
-        // Empty is unset: it is what `NAME=` in an env file and a bare name in a compose file give.
+        // Empty counts as unset: `NAME=` in an env file and a bare name in a compose file are empty.
         let environment = config::Environment::with_prefix("ROWHOUSE")
             .prefix_separator("_")
             .separator("__")
@@ -113,8 +113,8 @@ impl Settings {
         Self::finish(builder, &overrides.values, problems)
     }
 
-    /// Takes these values and the defaults, whatever the file and the environment say; for tests, and
-    /// for programs that have settings of their own.
+    /// Reads these values and the defaults, and neither the file nor the environment; for tests, and for programs that
+    /// have settings of their own.
     ///
     /// # Errors
     /// Every bad value at once.
@@ -141,7 +141,7 @@ impl Settings {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "a flat list: one line a setting, best read whole")]
+    #[expect(clippy::too_many_lines, reason = "a flat list: one line for each setting")]
     fn read(r: &mut Reader) -> Option<Self> {
         let listen =
             r.parsed::<SocketAddr>("listen", "an address and a port, such as 127.0.0.1:8080");
@@ -150,15 +150,10 @@ impl Settings {
         let admin = read_admin(r, admin_email, admin_password);
         let default_owner =
             read_email(r, "default_owner").or_else(|| admin.as_ref().map(|a| a.email.clone()));
-        let isolation_by_role = r.choice("database.isolation", &["role", "search_path"]) == Some(0);
-        let statements = match r.choice("database.statements", &["auto", "unnamed", "cached"]) {
-            Some(1) => CachedStatements::Never,
-            Some(2) => CachedStatements::Always,
-            _ => CachedStatements::Auto,
-        };
-        let cookie_secure = match r.choice("auth.cookie_secure", &["true", "false", "auto"]) {
-            Some(2) => !listen.is_some_and(|at| at.ip().is_loopback()),
-            chosen => chosen == Some(0),
+        let cookie_secure = match r.choice("auth.cookie_secure") {
+            CookieSecure::True => true,
+            CookieSecure::False => false,
+            CookieSecure::Auto => !listen.is_some_and(|at| at.ip().is_loopback()),
         };
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let data_dir = r.text("data_dir").map(PathBuf::from)?;
@@ -166,8 +161,8 @@ impl Settings {
             url: r.text("database.url").map(SecretString::from),
             runtime_url: r.text("database.runtime_url").map(SecretString::from),
             bin_dir: r.text("database.bin_dir").map(PathBuf::from),
-            isolation_by_role,
-            statements,
+            isolation: r.choice("database.isolation"),
+            statements: r.choice("database.statements"),
             max_connections: r.number("database.max_connections", 10, 10_000),
             tenants_per_connection: NonZeroUsize::new(r.number(
                 "database.tenants_per_connection",
@@ -200,10 +195,7 @@ impl Settings {
             shutdown_timeout: r.duration("http.shutdown_timeout"),
             proxies: Proxies {
                 trusted: r.list("http.trusted_proxies"),
-                header: match r.choice("http.forwarded_header", &["x-forwarded-for", "forwarded"]) {
-                    Some(1) => ForwardedHeader::Forwarded,
-                    _ => ForwardedHeader::XForwardedFor,
-                },
+                header: r.choice("http.forwarded_header"),
             },
             cors: cors::Settings {
                 origins: r.list("http.cors_origins"),
@@ -230,7 +222,7 @@ impl Settings {
             ledger_retention: r.duration_or_never("fleet.ledger_retention"),
         };
         let log = Log {
-            json: r.choice("log.format", &["text", "json"]) == Some(1),
+            format: r.choice("log.format"),
             filter: r.text("log.filter").unwrap_or_default(),
         };
         Some(Self {
@@ -255,11 +247,22 @@ impl Settings {
         })
     }
 
-    /// The owner's URL in clear, for the connection and for nothing else.
+    /// Returns the owner's URL in clear text, for connecting only.
     #[must_use]
     pub fn database_url(&self) -> Option<&str> {
         self.database.url.as_ref().map(ExposeSecret::expose_secret)
     }
+}
+
+/// The words of `auth.cookie_secure`.
+#[derive(Default, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+enum CookieSecure {
+    #[default]
+    True,
+    False,
+    /// True unless the server listens on a loopback address.
+    Auto,
 }
 
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
@@ -276,16 +279,16 @@ fn defaults() -> Result<Builder, SettingsError> {
     Ok(builder)
 }
 
-/// `DATABASE_URL`, which other tools set too; our own variable beats it.
+/// The source of `DATABASE_URL`, which other tools set too; our own variable takes precedence.
 fn database_url() -> config::Environment {
-    // Without a source of its own it would read every variable there is as a setting, LISTEN and
-    // DATA_DIR among them.
+    // Without an explicit source it would read every variable of the environment as a setting, such as LISTEN and
+    // DATA_DIR.
     let source = variable("DATABASE_URL").map(|url| ("database.url".to_owned(), url));
     config::Environment::default().source(Some(source.into_iter().collect()))
 }
 
-/// The password for the admin of `tenant create`, which must not stand on a command line. It belongs to
-/// one command and is no setting.
+/// Returns the password for the admin of `tenant create`, which must not be on a command line. It belongs to one command
+/// and is not a setting.
 #[must_use]
 pub fn tenant_admin_password() -> Option<SecretString> {
     variable("ROWHOUSE_TENANT_ADMIN_PASSWORD").map(SecretString::from)
@@ -299,7 +302,7 @@ fn variable(name: &str) -> Option<String> {
 fn read_email(r: &mut Reader, key: &str) -> Option<Email> {
     let email = Email::parse(&r.text(key)?);
     email
-        .map_err(|rule| r.problems.push(format!("{key}: is no e-mail address ({})", rule.code())))
+        .map_err(|rule| r.problems.push(format!("{key}: not an e-mail address ({})", rule.code())))
         .ok()
 }
 
@@ -307,19 +310,19 @@ fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -
     match (email, password) {
         (None, None) => None,
         (Some(_), None) => {
-            r.problems.push("admin_password: is needed beside admin_email".to_owned());
+            r.problems.push("admin_password: required with admin_email".to_owned());
             None
         }
         (None, Some(_)) => {
-            r.problems.push("admin_email: is needed beside admin_password".to_owned());
+            r.problems.push("admin_email: required with admin_password".to_owned());
             None
         }
         (Some(email), Some(password)) => {
             let email = Email::parse(&email).map_err(|rule| {
-                r.problems.push(format!("admin_email: is no e-mail address ({})", rule.code()));
+                r.problems.push(format!("admin_email: not an e-mail address ({})", rule.code()));
             });
             let password = Password::parse(&password).map_err(|rule| {
-                r.problems.push(format!("admin_password: is not fit for use ({})", rule.code()));
+                r.problems.push(format!("admin_password: not a valid password ({})", rule.code()));
             });
             Some(Admin { email: email.ok()?, password: password.ok()? })
         }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
     let settings = cli.settings()?;
-    telemetry::start(settings.log.json, cli.log_filter(&settings))?;
+    telemetry::start(settings.log.format, cli.log_filter(&settings))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

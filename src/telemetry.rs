@@ -1,9 +1,9 @@
-//! Owns the log's format, the metrics and what is never in either.
+//! Owns the log's format and the metrics, and keeps secrets and personal data out of both.
 //!
-//! A log line is one sentence with dotted fields (`tenant.id`, `request.id`, `duration_ms`); an error is
-//! logged once, where it is answered. Passwords, tokens, e-mail addresses and bodies are in no line and in no
-//! label; a client's network address only where a limit refuses it. Labels come from fixed sets (route patterns,
-//! not paths), so that they cannot grow without bound.
+//! A log line is one sentence with dotted fields (`tenant.id`, `request.id`, `duration_ms`); an error is logged once,
+//! where it is answered. No line and no label holds a password, token, e-mail address or body; a client's network address
+//! is logged only if a limit refuses it. Labels come from fixed sets (route patterns, not paths), so that they are
+//! bounded.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,29 +22,39 @@ use tracing_subscriber::EnvFilter;
 const LATENCY_BOUNDS: [f64; 11] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// The filter is no list of `target=level`.
+/// The filter is not a list of `target=level`.
 #[derive(Debug, thiserror::Error)]
 #[error("log.filter: {0}")]
 pub struct BadFilter(String);
 
-/// The driver prints each statement with its parameters from `debug` on, and addresses, digests and
-/// password hashes are among them; at `info` it repeats every notice of the server's, which says nothing to
-/// whoever runs a command.
+/// The level of the driver. At `debug` it logs each statement with its parameters, including addresses, digests and
+/// password hashes; at `info` it repeats every notice of the server, which is noise to an operator.
 const DRIVER_LEVEL: &str = "tokio_postgres=warn";
 
-/// Starts logging to stderr; stdout belongs to data. Where a logger is there already, it stays.
-///
-/// # Errors
-/// [`BadFilter`].
-pub fn start(json: bool, filter: &str) -> Result<(), BadFilter> {
-    start_on(json, filter, std::io::stderr)
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum Format {
+    /// Text for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
-/// Starts logging to somewhere else; for tests that read the log.
+/// Starts logging to stderr; stdout is for data. A logger that is already set stays.
 ///
 /// # Errors
 /// [`BadFilter`].
-pub fn start_on<W>(json: bool, filter: &str, writer: W) -> Result<(), BadFilter>
+pub fn start(format: Format, filter: &str) -> Result<(), BadFilter> {
+    start_on(format, filter, std::io::stderr)
+}
+
+/// Starts logging to `writer`; for tests that read the log.
+///
+/// # Errors
+/// [`BadFilter`].
+pub fn start_on<W>(format: Format, filter: &str, writer: W) -> Result<(), BadFilter>
 where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -52,12 +62,13 @@ where
     let driver = DRIVER_LEVEL.parse().map_err(|_unparsed| BadFilter(DRIVER_LEVEL.to_owned()))?;
     let filter = filter.add_directive(driver);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    // A second start, as in a test, keeps the first.
-    let _ = if json {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        builder.with_ansi(ansi).with_target(false).try_init()
+    // After a second start, as in tests, the first logger stays.
+    let _ = match format {
+        Format::Json => builder.json().flatten_event(true).try_init(),
+        Format::Text => {
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(ansi).with_target(false).try_init()
+        }
     };
     Ok(())
 }
@@ -77,25 +88,25 @@ struct ConnectionLabels {
     state: &'static str,
 }
 
-/// Labels of the connections that tenants got.
+/// Labels of the connections that tenants were given.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AffinityLabels {
     served: &'static str,
 }
 
-/// Labels of the replacement of connections.
+/// Labels of replaced connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RetirementLabels {
     outcome: &'static str,
 }
 
-/// Labels of a figure over all connections.
+/// Labels of a figure about all connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TenantsLabels {
     connections: &'static str,
 }
 
-/// Labels of the tenants that fleet migrations came to.
+/// Labels of the tenants in fleet migrations.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FleetLabels {
     state: &'static str,
@@ -107,16 +118,17 @@ struct HashLabels {
     state: &'static str,
 }
 
-/// Labels of what a limit refused.
+/// Labels of requests that a limit refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     limit: &'static str,
 }
 
-/// How a run of a background job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The outcome of a run of a background job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum JobOutcome {
-    /// It did its work, or found none.
+    /// It did its work, or had none to do.
     Done,
     /// It returned an error.
     Failed,
@@ -167,13 +179,13 @@ struct VacancyLabels {
     state: &'static str,
 }
 
-/// Labels of set-ups by whether they found a vacancy.
+/// Labels of set-ups with and without a vacancy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClaimLabels {
     outcome: &'static str,
 }
 
-/// Everything that is counted in this process.
+/// The metrics of this process.
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
@@ -191,7 +203,7 @@ pub struct Metrics {
     jobs: JobMetrics,
 }
 
-/// What is known of schemas that are built ahead of time.
+/// The metrics of schemas that are built ahead of time.
 struct VacancyMetrics {
     count: Family<VacancyLabels, Gauge>,
     oldest_age: Gauge,
@@ -304,7 +316,7 @@ impl Default for Metrics {
     }
 }
 
-/// How tenants share connections.
+/// The metrics of connections that tenants share.
 struct Sharing {
     transactions: Family<AffinityLabels, Counter>,
     retired: Family<RetirementLabels, Counter>,
@@ -337,7 +349,7 @@ impl Sharing {
 }
 
 impl Metrics {
-    /// Remembers when the process started, in seconds since 1970.
+    /// Sets the time at which the process started, in seconds since 1970.
     pub fn set_started_at(&self, unix_seconds: f64) {
         self.started_at.set(unix_seconds);
     }
@@ -353,92 +365,88 @@ impl Metrics {
         self.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
-    /// Counts a tenant that was made.
+    /// Counts a tenant that was set up.
     pub fn count_provisioned(&self) {
         self.provisioned.inc();
     }
 
-    /// Notes how many connections of a purpose are in a state.
+    /// Sets how many connections of a purpose are in a state.
     pub fn set_connections(&self, purpose: &'static str, state: &'static str, count: usize) {
         let labels = ConnectionLabels { purpose, state };
         self.connections.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Notes how many transactions found a connection that had served their tenant `last`, `earlier` or
+    /// Sets how many transactions found a connection that had served their tenant `last`, `earlier` or
     /// `never`.
     pub fn set_affinity(&self, served: &'static str, count: u64) {
         set(&self.sharing.transactions.get_or_create(&AffinityLabels { served }), count);
     }
 
-    /// Notes how many connections were replaced because they had served many tenants (`done`), and how
+    /// Sets how many connections were replaced because they had served many tenants (`done`), and how
     /// many tries `failed`.
     pub fn set_retired(&self, outcome: &'static str, count: u64) {
         set(&self.sharing.retired.get_or_create(&RetirementLabels { outcome }), count);
     }
 
-    /// Notes how many distinct tenants open connections have served: `all` of them, added up, or the one
+    /// Sets how many distinct tenants open connections have served: `all` of them, added up, or the one
     /// with the `most`.
     pub fn set_tenants_served(&self, connections: &'static str, count: usize) {
         let labels = TenantsLabels { connections };
         self.sharing.tenants.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Notes how many password hashes are in a state.
+    /// Sets how many password hashes are in a state.
     pub fn set_hashes(&self, state: &'static str, count: usize) {
         self.hashes
             .get_or_create(&HashLabels { state })
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Notes how many password hashes were computed.
+    /// Sets how many password hashes were computed.
     pub fn set_hashes_computed(&self, count: u64) {
         self.hashes_computed.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Counts a run of a background job.
     pub fn count_job_run(&self, job: &'static str, outcome: JobOutcome) {
-        let outcome = match outcome {
-            JobOutcome::Done => "done",
-            JobOutcome::Failed => "failed",
-            JobOutcome::Panicked => "panicked",
-        };
+        let outcome = outcome.into();
         self.jobs.runs.get_or_create(&JobRunLabels { job, outcome }).inc();
     }
 
-    /// Notes when a background job last succeeded, in seconds since 1970.
+    /// Sets when a background job last succeeded, in seconds since 1970.
     pub fn set_job_success(&self, job: &'static str, unix_seconds: f64) {
         self.jobs.last_success.get_or_create(&JobLabels { job }).set(unix_seconds);
     }
 
-    /// Notes how many vacancies are in a state.
+    /// Sets how many vacancies are in a state.
     pub fn set_vacancies(&self, state: &'static str, count: usize) {
         let gauge = self.vacancies.count.get_or_create(&VacancyLabels { state });
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Notes the age of the oldest vacancy, in seconds.
+    /// Sets the age of the oldest vacancy, in seconds.
     pub fn set_vacancy_age(&self, seconds: i64) {
         self.vacancies.oldest_age.set(seconds);
     }
 
-    /// Notes how many set-ups found a vacancy (`claimed`) or found none (`missed`).
+    /// Sets how many set-ups found a vacancy (`claimed`) or found none (`missed`).
     pub fn set_vacancy_claims(&self, outcome: &'static str, count: u64) {
         let gauge = self.vacancies.claims.get_or_create(&ClaimLabels { outcome });
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Notes how many fleet migrations run here.
+    /// Sets how many fleet migrations run here.
     pub fn set_fleet_runs(&self, count: usize) {
         self.fleet_runs.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Notes how many tenants fleet migrations here have brought into a state.
+    /// Sets how many tenants fleet migrations here have brought into a state.
     pub fn set_fleet_tenants(&self, state: &'static str, count: usize) {
         let labels = FleetLabels { state };
         self.fleet_tenants.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// All of it, in Prometheus' text form.
+    /// Returns all metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -449,7 +457,7 @@ impl Metrics {
     }
 }
 
-/// Sets a counter to what was counted elsewhere. It never goes back, also where two look at once.
+/// Sets a counter to a value that was counted elsewhere. It never decreases, even if two threads set it at once.
 fn set(counter: &Counter, count: u64) {
     counter.inner().fetch_max(count, Ordering::Relaxed);
 }

@@ -6,12 +6,11 @@ use super::BuildError;
 use crate::auth::jwt;
 use crate::auth::password::{Hasher, Params};
 use crate::config::{CachedStatements, Settings};
-use crate::pg::rules::{Isolation, Rules, Sharing, Statements, TimeLimits};
+use crate::pg::rules::{Rules, Sharing, Statements, TimeLimits};
 
 pub(super) fn rules(settings: &Settings) -> Rules {
     let database = &settings.database;
-    let isolation =
-        if database.isolation_by_role { Isolation::Role } else { Isolation::SearchPath };
+    let isolation = database.isolation;
     let statements = match database.statements {
         CachedStatements::Auto | CachedStatements::Never => Statements::Unnamed,
         CachedStatements::Always => Statements::Cached,

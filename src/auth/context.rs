@@ -1,5 +1,4 @@
-//! Owns who is calling ([`Principal`]) and what a service method is told about the call
-//! ([`CallContext`]: who, when, under which request id).
+//! Owns the caller ([`Principal`]) and the context of a call ([`CallContext`]: caller, time, request id).
 //!
 //! The rights check is [`CallContext::require`], the first line of every service method.
 
@@ -10,10 +9,10 @@ use crate::domain::error::{Error, Result};
 use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::domain::{Permission, ProfileId, Role};
 
-/// A proven caller.
+/// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
-    /// Nobody: a public call, such as a login.
+    /// No credential: a public call, such as a login.
     Anonymous,
     /// The holder of the root token.
     Root,
@@ -21,44 +20,44 @@ pub enum Principal {
     Operator,
     /// A user with an access token.
     User {
-        /// Who.
+        /// The user.
         id: UserId,
-        /// The log-in that the access token comes from.
+        /// The session that the access token belongs to.
         session: Uuid,
-        /// The role that holds everywhere; most users have none.
+        /// The role in every tenant; most users have none.
         platform_role: Option<Role>,
         /// The role in each tenant.
         memberships: Vec<Membership>,
     },
     /// The holder of an API token.
     Token {
-        /// Which.
+        /// The token.
         id: TokenId,
-        /// For whom; nobody where no user made it.
+        /// The user who created it; `None` if no user did.
         user: Option<UserId>,
-        /// What it may do, and nothing else: what it was given, and no more than its user may do now.
+        /// Its permissions: those it was given, as far as its user still holds them.
         permissions: Vec<Permission>,
-        /// The one tenant that it works in, where it is bound to one.
+        /// The one tenant that it is bound to, if any.
         tenant: Option<TenantId>,
     },
-    /// The holder of an API key, which works in one tenant for the person who made it.
+    /// The holder of an API key, which works in one tenant for the user who created it.
     ApiKey {
-        /// Which.
+        /// The key.
         id: TokenId,
-        /// For whom; nobody where no user made it.
+        /// The user who created it; `None` if no user did.
         user: Option<UserId>,
-        /// What it may do: what it was given, and no more than its person may do there now.
+        /// Its permissions: those it was given, as far as its user still holds them in the tenant.
         permissions: Vec<Permission>,
-        /// Where.
+        /// The tenant.
         tenant: TenantId,
     },
     /// The person behind a profile, with a token for reading it.
     Profile {
-        /// Which token.
+        /// The token.
         id: TokenId,
-        /// Where.
+        /// The tenant.
         tenant: TenantId,
-        /// Which profile.
+        /// The profile.
         profile: ProfileId,
     },
 }
@@ -66,23 +65,23 @@ pub enum Principal {
 /// A user's role in one tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {
-    /// Where.
+    /// The tenant.
     pub tenant: TenantId,
-    /// As what.
+    /// The role in it.
     pub role: Role,
 }
 
-/// What a permission reaches.
+/// The tenants in which a permission is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// Every tenant, and what lies outside of all.
+    /// Every tenant, and the platform itself.
     Everything,
-    /// These tenants alone.
+    /// Only these tenants.
     Tenants(Vec<TenantId>),
 }
 
 impl Reach {
-    /// Whether this tenant is within it.
+    /// Returns whether it includes the tenant.
     #[must_use]
     pub fn covers(&self, tenant: TenantId) -> bool {
         match self {
@@ -91,7 +90,7 @@ impl Reach {
         }
     }
 
-    /// The tenants that it is limited to; none where it is not.
+    /// Returns the tenants that it is limited to; `None` if it is not limited.
     #[must_use]
     pub fn limits(&self) -> Option<&[TenantId]> {
         match self {
@@ -102,13 +101,13 @@ impl Reach {
 }
 
 impl Principal {
-    /// Whether the principal holds the permission everywhere.
+    /// Returns whether the principal holds the permission everywhere.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {
         matches!(self.reach(permission), Some(Reach::Everything))
     }
 
-    /// Whether the principal holds the permission in this tenant.
+    /// Returns whether the principal holds the permission in this tenant.
     #[must_use]
     pub fn may_in(&self, permission: Permission, tenant: TenantId) -> bool {
         match self.reach(permission) {
@@ -118,7 +117,7 @@ impl Principal {
         }
     }
 
-    /// How far the permission goes, `None` where the principal lacks it.
+    /// Returns where the principal holds the permission; `None` if nowhere.
     #[must_use]
     pub fn reach(&self, permission: Permission) -> Option<Reach> {
         match self {
@@ -144,12 +143,12 @@ impl Principal {
         }
     }
 
-    /// Whether the principal may work inside this tenant at all: its members, tokens bound to it,
-    /// platform users of any role, and the root.
+    /// Returns whether the principal may work inside this tenant at all: its members, tokens bound to it, platform users
+    /// of any role, and the root.
     #[must_use]
     pub fn may_enter(&self, tenant: TenantId) -> bool {
         match self {
-            // A person reads their own profile and has no way to the tables.
+            // The person behind a profile reads that profile and has no access to the tables.
             Self::Anonymous | Self::Profile { .. } => false,
             Self::Root | Self::Operator => true,
             Self::User { platform_role, memberships, .. } => {
@@ -160,9 +159,9 @@ impl Principal {
         }
     }
 
-    /// Whether the principal stands above somebody with these roles, wherever they hold: it holds all that
-    /// each of them grants there, and more. So an admin of one tenant does not stand above a person who is
-    /// anything at all in another. The root and the operator stand above everybody.
+    /// Returns whether the principal outranks a user with these roles: wherever a role holds, the principal holds
+    /// every permission that it grants, and more. So an admin of one tenant does not outrank a user who has any role
+    /// in another. The root and the operator outrank every user.
     #[must_use]
     pub fn outranks(&self, platform_role: Option<Role>, memberships: &[Membership]) -> bool {
         if matches!(self, Self::Root | Self::Operator) {
@@ -179,7 +178,7 @@ impl Principal {
                 .all(|m| above(m.role, &|permission| self.may_in(permission, m.tenant)))
     }
 
-    /// The user whom the principal is, or works for.
+    /// Returns the user that the principal is, or works for.
     #[must_use]
     pub const fn user(&self) -> Option<UserId> {
         match self {
@@ -189,7 +188,7 @@ impl Principal {
         }
     }
 
-    /// The one tenant that the principal is bound to, if it is.
+    /// Returns the tenant that the principal is bound to, if any.
     #[must_use]
     pub const fn home(&self) -> Option<TenantId> {
         match self {
@@ -199,7 +198,7 @@ impl Principal {
         }
     }
 
-    /// The principal in one word and an id, for the audit trail and the idempotency scope.
+    /// Returns the kind of principal and its id, for the audit trail and the idempotency scope.
     #[must_use]
     pub fn label(&self) -> String {
         match self {
@@ -213,14 +212,14 @@ impl Principal {
     }
 }
 
-/// What every service method is called with.
+/// The context of a call, the first argument of every service method.
 #[derive(Debug, Clone)]
 pub struct CallContext {
-    /// Who calls.
+    /// The caller.
     pub principal: Principal,
-    /// Links the answer, the log lines and the audit events of one request.
+    /// The id that the answer, the log lines and the audit events of one request share.
     pub request_id: String,
-    /// The time of the call; nothing below reads a clock.
+    /// The time of the call; no layer below reads a clock.
     pub now: OffsetDateTime,
 }
 
@@ -228,7 +227,7 @@ impl CallContext {
     /// Refuses unless the caller holds the permission everywhere.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] for nobody, [`Error::Forbidden`] naming the permission for anybody else.
+    /// [`Error::Unauthenticated`] without a credential, else [`Error::Forbidden`] with the missing permission.
     pub fn require(&self, permission: Permission) -> Result<()> {
         self.require_authenticated()?;
         if self.principal.may(permission) { Ok(()) } else { Err(Error::missing(permission)) }
@@ -247,7 +246,7 @@ impl CallContext {
         }
     }
 
-    /// Refuses unless the caller holds the permission somewhere; tells where.
+    /// Returns where the caller holds the permission; refuses if nowhere.
     ///
     /// # Errors
     /// As [`CallContext::require`].
@@ -256,7 +255,7 @@ impl CallContext {
         self.principal.reach(permission).ok_or_else(|| Error::missing(permission))
     }
 
-    /// Refuses nobody-at-all.
+    /// Refuses a call without a credential.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`].
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stands_above_somebody_holds_more_wherever_that_one_is_anything() {
+    fn a_principal_outranks_a_user_only_if_it_holds_more_wherever_the_user_has_a_role() {
         let user = |platform_role, roles: &[(u128, Role)]| Principal::User {
             id: UserId::new(Uuid::nil()),
             session: Uuid::nil(),

@@ -1,15 +1,14 @@
-//! Signs access tokens and checks them: JSON web tokens under Ed25519, of the header type of RFC 9068.
+//! Signs and checks access tokens: JSON web tokens under Ed25519, with the header type of RFC 9068.
 //!
-//! Promises: whatever is wrong with a token, its bearer learns that it is not valid, or that it was
-//! valid once; the latter only where signature, issuer and audience are right. One algorithm is
-//! accepted, whatever a token says of itself, and keys are ours alone: a key or an address of one
-//! inside a token is not looked at. Time is an argument.
+//! Promises: the bearer of a bad token learns only that it is not valid, or that it has expired; the latter only if
+//! signature, issuer and audience are right. One algorithm is accepted, whatever the token's header says, and only our
+//! own keys: a key or a key URL inside a token is ignored. Time is an argument.
 //!
-//! Must not know: where the keys are kept, whether a session still stands. A token is good until it
-//! ends, which is why it lives for minutes only.
+//! Must not know: where the keys are stored, whether a session still exists. A token is valid until it expires, so it
+//! lives for minutes only.
 //!
-//! To change the key: make one, put it first and leave the old one behind it for as long as its last
-//! token lives ([`Settings::access_lifetime`] and [`Settings::leeway`]).
+//! To rotate the key: create one, put it first and keep the old one behind it for as long as its last token lives
+//! ([`Settings::access_lifetime`] and [`Settings::leeway`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,17 +26,17 @@ use uuid::Uuid;
 use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::names::UserId;
 
-/// How long an access token lives unless the settings say otherwise: a revoked session stays good for
-/// as long as this at most, and a client renews four times an hour.
+/// Default lifetime of an access token: a revoked session stays valid for at most this long, and a client renews four
+/// times an hour.
 const ACCESS_LIFETIME: Duration = Duration::from_mins(15);
-/// How far apart the clocks of two of our processes may be.
+/// Largest difference between the clocks of two of our processes.
 const LEEWAY: Duration = Duration::from_secs(30);
-/// Longest token that is read at all; ours have about 500 bytes.
+/// Longest token that is parsed, in bytes; ours have about 500.
 pub const TOKEN_MAX: usize = 4096;
 
-/// The `typ` of an access token (RFC 9068, 2.1), so that no other kind of token is taken for one.
+/// The `typ` of an access token (RFC 9068, 2.1), so that no other kind of token is accepted as one.
 const TYPE: &str = "at+jwt";
-/// The claims without which the verdict of `jsonwebtoken` would be none: it checks those it finds.
+/// The required claims; without this list `jsonwebtoken` checks only those that are present.
 const REQUIRED: &[&str] = &["iss", "aud", "sub", "exp", "nbf"];
 
 const READ_KEY: &str = "read signing key";
@@ -53,28 +52,28 @@ pub struct SigningKey {
 /// A signing key as it is stored.
 #[derive(Debug)]
 pub struct StoredKey {
-    /// The key's name: the thumbprint of its public half (RFC 7638).
+    /// The key's id: the thumbprint of its public half (RFC 7638).
     pub kid: String,
     /// The private half, PKCS#8 in DER.
     pub private: SecretSlice<u8>,
 }
 
 impl SigningKey {
-    /// A fresh one.
+    /// Creates a random key pair.
     ///
     /// # Errors
-    /// [`Error::Internal`] where the system has no randomness to give.
+    /// [`Error::Internal`] if the system provides no randomness.
     pub fn generate() -> Result<Self> {
-        // Version 1 of PKCS#8: the form that every other tool reads.
+        // Version 1 of PKCS#8, which every other tool reads.
         let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new())
             .map_err(|e| Error::internal("make signing key", e))?;
         Self::read(pkcs8.as_ref())
     }
 
-    /// Takes what our own tables hold.
+    /// Parses a key from our own tables.
     ///
     /// # Errors
-    /// [`Error::Internal`] where it is no Ed25519 key, or not the one that the name says.
+    /// [`Error::Internal`] if it is not an Ed25519 key, or does not have the thumbprint that it is stored under.
     pub fn from_stored(kid: &str, private: &[u8]) -> Result<Self> {
         let key = Self::read(private)?;
         if key.kid == kid { Ok(key) } else { Err(Error::internal(READ_KEY, OtherKey)) }
@@ -88,13 +87,13 @@ impl SigningKey {
         Ok(Self { public, kid, encoding: EncodingKey::from_ed_der(pkcs8), decoding })
     }
 
-    /// The key's name.
+    /// Returns the key's id.
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The key in the form in which it is stored.
+    /// Returns the key as it is stored.
     #[must_use]
     pub fn to_stored(&self) -> StoredKey {
         let private = SecretSlice::from(self.encoding.as_bytes().to_vec());
@@ -116,7 +115,7 @@ struct OtherKey;
 #[error("there is no key")]
 struct NoKey;
 
-/// The public half with everything that a reader of the key set needs, and its thumbprint.
+/// Returns the public half as a JWK, with its thumbprint as the id.
 fn published(key: &DecodingKey) -> jsonwebtoken::errors::Result<(Jwk, String)> {
     let mut public = Jwk::from_decoding_key(key, Some(Algorithm::EdDSA))?;
     let kid = public.thumbprint(ThumbprintHash::SHA256)?;
@@ -125,21 +124,21 @@ fn published(key: &DecodingKey) -> jsonwebtoken::errors::Result<(Jwk, String)> {
     Ok((public, kid))
 }
 
-/// What is written into every token and demanded of it.
+/// The claims and times that every token is issued with and checked against.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Who issues: this service, by the name that others know it by.
+    /// The `iss` of tokens: the public name of this service.
     pub issuer: String,
-    /// Whom tokens are for: this service's API.
+    /// The `aud` of tokens: this service's API.
     pub audience: String,
-    /// How long a token lives.
+    /// The lifetime of a token.
     pub access_lifetime: Duration,
-    /// How much earlier or later than written it is still accepted.
+    /// The tolerance at both ends of the lifetime.
     pub leeway: Duration,
 }
 
 impl Settings {
-    /// These names, and the usual times.
+    /// Returns settings with these names and the default times.
     pub fn new(issuer: impl Into<String>, audience: impl Into<String>) -> Self {
         Self {
             issuer: issuer.into(),
@@ -150,20 +149,20 @@ impl Settings {
     }
 }
 
-/// What a good token proves.
+/// The facts that a valid token proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessClaims {
-    /// Who logged in.
+    /// The user.
     pub user: UserId,
-    /// Under which session.
+    /// The session.
     pub session: Uuid,
-    /// When the token was issued, in whole seconds.
+    /// When the token was issued, to the second.
     pub issued_at: OffsetDateTime,
-    /// When it ends, in whole seconds, without the leeway.
+    /// When it expires, to the second, without the leeway.
     pub expires_at: OffsetDateTime,
 }
 
-/// The claims as they are written. All are required; the times are whole seconds since 1970.
+/// The claims on the wire. All are required; the times are whole seconds since 1970.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -184,17 +183,17 @@ struct Inner {
     settings: Settings,
     header: Header,
     signing: EncodingKey,
-    /// By name; few enough to be looked through.
+    /// The keys with their ids; few enough for a linear search.
     verifying: Vec<(String, DecodingKey)>,
     published: serde_json::Value,
     validation: Validation,
 }
 
 impl Issuer {
-    /// Signs with the first key, accepts what any of them signed.
+    /// Creates an issuer that signs with the first key and accepts signatures of all of them.
     ///
     /// # Errors
-    /// [`Error::Internal`] without any key.
+    /// [`Error::Internal`] if there is no key.
     pub fn new(settings: Settings, keys: Vec<SigningKey>) -> Result<Self> {
         const DURING: &str = "set up access tokens";
         let Some(first) = keys.first() else { return Err(Error::internal(DURING, NoKey)) };
@@ -212,10 +211,10 @@ impl Issuer {
         })))
     }
 
-    /// A token for a user's session, good from now on.
+    /// Issues a token for a user's session, valid from `now`.
     ///
     /// # Errors
-    /// [`Error::Internal`] where signing fails.
+    /// [`Error::Internal`] if signing fails.
     pub fn issue(&self, user: UserId, session: Uuid, now: OffsetDateTime) -> Result<String> {
         let Inner { settings, header, signing, .. } = &*self.0;
         let iat = now.unix_timestamp();
@@ -233,11 +232,10 @@ impl Issuer {
             .map_err(|e| Error::internal("sign access token", e))
     }
 
-    /// What the token proves, if anything.
+    /// Checks a token.
     ///
     /// # Errors
-    /// [`AuthProblem::Expired`] for a token of ours that has ended, [`AuthProblem::Invalid`] for
-    /// everything else.
+    /// [`AuthProblem::Expired`] for a token of ours that has expired, [`AuthProblem::Invalid`] for every other fault.
     pub fn check(&self, token: &str, now: OffsetDateTime) -> Result<AccessClaims> {
         let claims = self.verified(token).ok_or(INVALID)?;
         let read = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
@@ -259,14 +257,14 @@ impl Issuer {
         })
     }
 
-    /// The claims of a token that one of our keys signed, for us, in our form; times not looked at.
+    /// Returns the claims of a token with a signature, issuer, audience and form of ours; does not check the times.
     fn verified(&self, token: &str) -> Option<Claims> {
         if token.len() > TOKEN_MAX {
             return None;
         }
         let header = jsonwebtoken::decode_header(token).ok()?;
-        // `crit` names extensions that a reader must understand or refuse (RFC 7515, 4.1.11); we know
-        // of none, and jsonwebtoken does not look.
+        // `crit` names extensions that a reader must understand or refuse (RFC 7515, 4.1.11). We support none, and
+        // jsonwebtoken does not check.
         if header.typ.as_deref() != Some(TYPE) || header.crit.is_some() {
             return None;
         }
@@ -275,13 +273,13 @@ impl Issuer {
         jsonwebtoken::decode(token, key, &self.0.validation).ok().map(|token| token.claims)
     }
 
-    /// The public halves of all keys as a JWK set (RFC 7517, 5), for others to check tokens with.
+    /// Returns the public halves of all keys as a JWK set (RFC 7517, 5), with which other services check tokens.
     #[must_use]
     pub fn jwks(&self) -> serde_json::Value {
         self.0.published.clone()
     }
 
-    /// How long a token lives, for the answer to a login.
+    /// Returns the lifetime of a token.
     #[must_use]
     pub fn access_lifetime(&self) -> Duration {
         self.0.settings.access_lifetime
@@ -296,8 +294,8 @@ impl fmt::Debug for Issuer {
 
 const INVALID: Error = Error::Unauthenticated(AuthProblem::Invalid);
 
-/// One algorithm, our issuer, our audience. The times are checked in [`Issuer::check`]: here it would
-/// be against a clock of the library's own.
+/// Returns the rules of the signature check: one algorithm, our issuer, our audience. [`Issuer::check`] checks the times,
+/// because the library would use its own clock.
 fn validation(settings: &Settings) -> Validation {
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_required_spec_claims(REQUIRED);

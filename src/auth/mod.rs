@@ -1,8 +1,8 @@
-//! Proves who is calling, and carries the proof.
+//! Authenticates callers, and carries the result.
 //!
-//! Bytes in, verdict out: [`password`] hashes and compares, [`jwt`] signs and checks access tokens,
-//! [`token`] makes and digests opaque ones. [`Principal`] is a proven caller, [`CallContext`] what every
-//! service method is called with. Must not know: HTTP, SQL, where a secret is kept.
+//! [`password`] hashes and compares, [`jwt`] signs and checks access tokens, [`token`] creates and digests opaque ones.
+//! [`Principal`] is an authenticated caller, [`CallContext`] the first argument of every service method. Must not know:
+//! HTTP, SQL, where a secret is stored.
 
 pub mod context;
 pub mod jwt;

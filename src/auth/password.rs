@@ -1,9 +1,9 @@
 //! Owns the hashing of passwords (argon2id) and the comparison of one against a stored hash.
 //!
-//! Promises: never more than a fixed number of hashes at once in the whole process, nor more than a
-//! fixed number of callers waiting for one; who comes later is told to come back. A hash takes tens of
-//! megabytes and of milliseconds, and every actix worker has a blocking pool of its own, so the bound
-//! cannot be left to the runtime. An unknown user costs the same work as a wrong password.
+//! Promises: the whole process computes at most a fixed number of hashes at once, and at most a fixed number of callers
+//! wait for one; further callers are refused with [`Error::Unavailable`]. A hash takes tens of megabytes and tens of
+//! milliseconds, and every actix worker has a blocking pool of its own, so the runtime cannot set this limit. An
+//! unknown user costs the same work as a wrong password.
 //!
 //! Must not know: where a hash is stored, how many cores there are.
 
@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::Password;
 
-/// What one hash costs.
+/// The cost of one hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Params {
     /// Memory in KiB; at least 8 for each lane.
@@ -31,14 +31,14 @@ pub struct Params {
 }
 
 impl Default for Params {
-    /// The first choice of OWASP's password storage cheat sheet: some 30 ms.
+    /// The first choice of OWASP's password storage cheat sheet: about 30 ms.
     fn default() -> Self {
         Self { memory_kib: 19_456, iterations: 2, parallelism: 1 }
     }
 }
 
 impl Params {
-    /// The cheapest that argon2 accepts (0.04 ms), where the hash is not what is being tested.
+    /// The cheapest parameters that argon2 accepts (0.04 ms), for tests of other things.
     #[must_use]
     pub const fn weakest_for_tests() -> Self {
         Self { memory_kib: 8, iterations: 1, parallelism: 1 }
@@ -50,20 +50,19 @@ impl Params {
 pub struct PasswordHash(String);
 
 impl PasswordHash {
-    /// Takes what our own tables hold. Read when it is compared, not before.
+    /// Wraps a hash from our own tables. It is parsed when it is compared.
     #[must_use]
     pub fn stored(phc: String) -> Self {
         Self(phc)
     }
 
-    /// The PHC string, for storage and for nothing else.
+    /// Returns the PHC string, for storage only.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The parts. A string without salt or hash is refused here, because argon2 would call it a wrong
-    /// password.
+    /// Parses the parts. A string without salt or hash is refused here, because argon2 would report a wrong password.
     fn parts(&self) -> Result<phc::PasswordHash> {
         let parts = phc::PasswordHash::new(&self.0).map_err(|e| Error::internal(READ, e))?;
         if parts.salt.is_none() || parts.hash.is_none() {
@@ -83,49 +82,49 @@ const READ: &str = "read stored password hash";
 const HASH: &str = "hash password";
 const VERIFY: &str = "verify password";
 
-/// Hashes and compares. Clones share one bound, so make one for the process and clone it.
+/// Hashes and compares passwords. Clones share one limit: create one hasher for the process and clone it.
 #[derive(Clone)]
 pub struct Hasher(Arc<Inner>);
 
 struct Inner {
     argon2: Argon2<'static>,
-    /// Stands in for the hash of a user who does not exist.
+    /// The dummy hash, compared against if the user does not exist.
     dummy: phc::PasswordHash,
     concurrency: usize,
     room_size: usize,
-    /// One permit for each hash that may be computed at the same time.
+    /// One permit for each hash that may run at the same time.
     running: Arc<Semaphore>,
-    /// One permit for each caller inside, computing or waiting.
+    /// One permit for each caller, running or waiting.
     room: Arc<Semaphore>,
     computed: AtomicU64,
-    /// Memory to hash in, from one hash to the next: at most one piece for each that may run. Given back
-    /// to the allocator, it would be kept once for each thread that has ever hashed, and blocking threads
-    /// come and go: 700 MB after a hundred set-ups.
+    /// Memory that is reused from one hash to the next: at most one block for each hash that may run. Freed, the
+    /// allocator would keep a block for each thread that has ever hashed, and blocking threads come and go: 700 MB
+    /// after a hundred set-ups.
     memory: Mutex<Vec<Vec<Block>>>,
 }
 
-/// What the hasher is busy with, for the metrics.
+/// The load of the hasher, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Hashes being computed now, also those whose caller has gone.
+    /// Hashes that run now, including those whose caller has gone.
     pub running: usize,
-    /// Callers waiting for their turn.
+    /// Callers that wait for a permit.
     pub waiting: usize,
     /// Hashes computed since the start.
     pub computed: u64,
 }
 
-/// Why a caller was turned away, for the log.
+/// The reason why a caller was refused, for the log.
 #[derive(Debug, thiserror::Error)]
-#[error("all {0} places for password hashing are taken")]
+#[error("{0} password hashes are running or waiting, which is the limit")]
 struct Full(usize);
 
 impl Hasher {
-    /// A hasher that computes at most `concurrency` hashes at once (as many as there are cores) and
-    /// lets at most `queue` callers wait. A concurrency of 0 counts as 1.
+    /// Creates a hasher that runs at most `concurrency` hashes at once (pass the number of cores) and lets at most
+    /// `queue` callers wait. A concurrency of 0 counts as 1.
     ///
     /// # Errors
-    /// [`Error::Internal`] where argon2 refuses the parameters.
+    /// [`Error::Internal`] if argon2 refuses the parameters.
     pub fn new(params: Params, concurrency: usize, queue: usize) -> Result<Self> {
         const DURING: &str = "set up password hashing";
         let params =
@@ -145,10 +144,10 @@ impl Hasher {
         })))
     }
 
-    /// Hashes a password under a fresh salt.
+    /// Hashes a password with a new salt.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when too many wait already.
+    /// [`Error::Unavailable`] if the queue is full.
     pub async fn hash(&self, password: &Password) -> Result<PasswordHash> {
         let (hasher, password) = (self.clone(), password.clone());
         self.run(HASH, move || hasher.0.hash(password.expose().as_bytes()))
@@ -157,12 +156,11 @@ impl Hasher {
             .map_err(|e| Error::internal(HASH, e))
     }
 
-    /// Whether the password is the one that was hashed, with the parameters that it was hashed with.
-    /// `None` is a user who does not exist: the same work with the parameters of today, then no.
+    /// Returns whether the password matches the hash, using the parameters in the hash. `None` stands for a user who
+    /// does not exist: it costs the same work with the present parameters and returns false.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when too many wait already, [`Error::Internal`] for a stored hash that
-    /// cannot be read.
+    /// [`Error::Unavailable`] if the queue is full, [`Error::Internal`] for a stored hash that cannot be parsed.
     pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool> {
         let known = stored.is_some();
         let hash = stored.map_or_else(|| Ok(self.0.dummy.clone()), PasswordHash::parts)?;
@@ -173,8 +171,8 @@ impl Hasher {
         Ok(matches && known)
     }
 
-    /// Whether a hash was made in another way than [`Hasher::hash`] would make it today. Asked after a
-    /// good login, the one moment when the password is at hand to be hashed again.
+    /// Returns whether a hash has other parameters than [`Hasher::hash`] uses now. Checked after a successful login,
+    /// when the password is available for hashing it again.
     #[must_use]
     pub fn needs_rehash(&self, stored: &PasswordHash) -> bool {
         let Ok(hash) = stored.parts() else { return true };
@@ -187,7 +185,7 @@ impl Hasher {
             || hash.hash.map(|h| h.len()) != dummy.hash.map(|h| h.len())
     }
 
-    /// How busy it is.
+    /// Returns the present load.
     #[must_use]
     pub fn load(&self) -> Load {
         let inner = &self.0;
@@ -200,10 +198,10 @@ impl Hasher {
         }
     }
 
-    /// Runs the job off the async threads when its turn has come.
+    /// Runs the job on a blocking thread once a permit is free.
     ///
-    /// Both permits go into the job: a caller who gives up while waiting frees its place at once, one
-    /// who gives up later frees it when the work, which nobody can stop, is over.
+    /// Both permits move into the job: a caller that is cancelled while waiting frees its permit at once; one that is
+    /// cancelled later frees it when the hash, which cannot be stopped, is done.
     async fn run<T, F>(&self, during: &'static str, job: F) -> Result<T>
     where
         T: Send + 'static,
@@ -218,10 +216,10 @@ impl Hasher {
             .await
             .map_err(|e| Error::internal(during, e))?;
         let work = tokio::task::spawn_blocking(move || {
-            // The place goes first: whoever is woken by the turn finds the place free already.
+            // The queue permit goes first: the caller woken by the other one finds it free already.
             let permits = (place, turn);
             let result = job();
-            // Both before the caller hears of it, who may want to come in again.
+            // Both before the result is sent, since the caller may hash again at once.
             drop(permits);
             result
         });
@@ -248,7 +246,7 @@ impl Inner {
         Ok(self.compute(&argon2, password, salt, expected.len())? == *expected)
     }
 
-    /// Computes a hash in memory that was used before, where there is some.
+    /// Computes a hash in reused memory, if there is any.
     fn compute(
         &self,
         argon2: &Argon2<'_>,
@@ -266,7 +264,7 @@ impl Inner {
         let mut output = [0; Output::MAX_LENGTH];
         let output = output.get_mut(..length).ok_or(password_hash::Error::OutputSize)?;
         let outcome = argon2.hash_password_into_with_memory(password, salt, output, &mut memory);
-        // Not wiped, as argon2 does not wipe its own: who can read our memory reads the passwords, too.
+        // Not wiped, as argon2 does not wipe its own: a reader of our memory reads the passwords, too.
         spare().push(memory);
         outcome?;
         Output::new(output).map_err(Into::into)
@@ -279,8 +277,8 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// A hash that no password is known to match, of the form that the parameters give. It is drawn, not
-/// computed: to compare against it costs the same.
+/// Creates a random hash that no known password matches, in the form that the parameters give. Comparing against it
+/// costs the same as against a computed one.
 fn dummy(params: &argon2::Params) -> password_hash::Result<phc::PasswordHash> {
     let (mut salt, mut hash) = ([0; RECOMMENDED_SALT_LEN], [0; argon2::Params::DEFAULT_OUTPUT_LEN]);
     fill_randomly(&mut salt)?;

@@ -1,11 +1,11 @@
 //! Owns the opaque credentials: API tokens, refresh tokens and the root token.
 //!
-//! Promises: a token is shown once and kept as a digest; whoever reads the tables cannot log in. A
-//! token has 256 random bits, so that a plain SHA-256 is enough: there is no dictionary to try.
+//! Promises: a token is shown once and stored as a digest, so that read access to the tables gives no login. A token has
+//! 256 random bits, so a plain SHA-256 is enough: a dictionary attack has no dictionary.
 //! Must not know: which table holds a digest, which header carries a token.
 //!
-//! To add a kind: a variant of [`Kind`] with a prefix of its own, and, where it may be presented as a
-//! bearer token, a variant of [`Presented`].
+//! To add a kind: a variant of [`Kind`] with a prefix of its own, and, if it can be presented as a bearer token, a
+//! variant of [`Presented`].
 
 use std::fmt;
 
@@ -16,33 +16,32 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::domain::error::Rule;
+use crate::domain::rule::Rule;
 
 /// Random bytes in a token.
 const RANDOM_LEN: usize = 32;
-/// The same in base64 without padding.
+/// The characters that they take in base64 without padding.
 const RANDOM_TEXT_LEN: usize = 43;
-/// Characters of the random part in a hint: enough to tell a list of tokens apart, and it leaves 232
-/// bits to guess.
+/// Characters of the random part in a hint: enough to tell the tokens of a list apart; 232 bits remain secret.
 const HINT_LEN: usize = 4;
-/// The same for an API key, of which Reten's clients show so many; it leaves 208 bits.
+/// Characters of the random part in the hint of an API key, as many as Reten's clients show; 208 bits remain secret.
 const API_KEY_HINT_LEN: usize = 8;
 
-/// What an opaque token is good for. The prefix tells scanners of leaked secrets what they found.
+/// The kinds of opaque tokens. The prefix identifies the kind to scanners for leaked secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Calls the API.
+    /// An API token.
     Api,
-    /// Calls the API in one tenant, in a header of its own: Reten's API key.
+    /// Reten's API key: calls the API in one tenant, in a header of its own.
     ApiKey,
-    /// Is exchanged for the next access token, and calls nothing.
+    /// A refresh token: is exchanged for the next access token, and calls no endpoint.
     Refresh,
-    /// Calls the API in Databunker's dialect, whose clients expect a UUID: an xtoken, an unlock.
+    /// A UUID, which the clients of Databunker's dialect expect: an xtoken, an unlock.
     Uuid,
 }
 
 impl Kind {
-    /// What tokens of this kind begin with. A UUID begins with nothing and is told by its form.
+    /// Returns the prefix of tokens of this kind. A UUID has none and is recognised by its form.
     #[must_use]
     pub const fn prefix(self) -> &'static str {
         match self {
@@ -53,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// Whether the text has the form of a token of this kind.
+    /// Returns whether the text has the form of a token of this kind.
     fn has_form(self, text: &str) -> bool {
         let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         text.strip_prefix(self.prefix()).is_some_and(|random| {
@@ -62,15 +61,14 @@ impl Kind {
     }
 }
 
-/// A token in clear, as it is handed out: wiped from memory when dropped, redacted wherever it might
-/// be printed.
+/// A token in clear text: wiped from memory when dropped, redacted in `Debug`.
 pub struct OpaqueToken {
     kind: Kind,
     text: SecretString,
 }
 
 impl OpaqueToken {
-    /// A fresh one: the kind's prefix and 43 random characters, or a random UUID.
+    /// Creates a token: the kind's prefix and 43 random characters, or a random UUID.
     #[must_use]
     pub fn generate(kind: Kind) -> Self {
         if kind == Kind::Uuid {
@@ -78,26 +76,26 @@ impl OpaqueToken {
         }
         let mut random = Zeroizing::new([0_u8; RANDOM_LEN]);
         fill(&mut *random);
-        // Sized beforehand: growing would leave a copy behind that nobody wipes.
+        // Allocated in full size: growing would leave an unwiped copy in memory.
         let mut text = String::with_capacity(kind.prefix().len() + RANDOM_TEXT_LEN);
         text.push_str(kind.prefix());
         URL_SAFE_NO_PAD.encode_string(*random, &mut text);
         Self { kind, text: SecretString::from(text) }
     }
 
-    /// The token itself, to be shown once.
+    /// Returns the clear text, to be shown once.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
     }
 
-    /// What is stored in its place.
+    /// Returns the digest that is stored instead.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         TokenDigest::of(self.expose())
     }
 
-    /// The beginning, by which its owner knows it again in a listing: `rh_ab12…`.
+    /// Returns the beginning, by which its owner recognises it in a list: `rh_ab12…`.
     #[must_use]
     pub fn hint(&self) -> String {
         let of_the_random_part = match self.kind {
@@ -115,12 +113,12 @@ impl fmt::Debug for OpaqueToken {
     }
 }
 
-/// The SHA-256 of a token. Equality takes the same time wherever two digests differ.
+/// The SHA-256 of a token, compared in constant time.
 #[derive(Clone, Copy)]
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    /// The digest of a token as somebody presents it: byte for byte, but a UUID however it is written.
+    /// Computes the digest of a presented token: of its bytes, or of the canonical form of a UUID.
     #[must_use]
     pub fn of(presented: &str) -> Self {
         match Uuid::try_parse(presented) {
@@ -129,13 +127,13 @@ impl TokenDigest {
         }
     }
 
-    /// Takes what our own tables hold.
+    /// Wraps a digest from our own tables.
     #[must_use]
     pub const fn stored(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for storage and look-up.
+    /// Returns the bytes, for storage and look-up.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -156,21 +154,21 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
-/// The operator's credential: a UUID, because that is the form in which Databunker's clients send it.
+/// The operator's credential: a UUID, because Databunker's clients send one.
 pub struct RootToken {
     text: SecretString,
     digest: TokenDigest,
 }
 
 impl RootToken {
-    /// A fresh one: 122 random bits.
+    /// Creates a token of 122 random bits.
     #[must_use]
     pub fn generate() -> Self {
         Self::of(Uuid::new_v4())
     }
 
-    /// Reads what the operator set, in any form that a UUID is written in. The nil and the max UUID
-    /// are refused: they are what a placeholder looks like.
+    /// Parses the operator's setting, in any notation of a UUID. The nil and the max UUID are refused, because they are
+    /// placeholders.
     ///
     /// # Errors
     /// [`Rule::UuidFormat`].
@@ -187,13 +185,13 @@ impl RootToken {
         Self { text, digest }
     }
 
-    /// Whether this is the token, in any form that a UUID is written in.
+    /// Returns whether this is the token, in any notation of a UUID.
     #[must_use]
     pub fn matches(&self, presented: &str) -> bool {
         Uuid::try_parse(presented).is_ok_and(|id| Self::of(id).digest == self.digest)
     }
 
-    /// The token in lower case with hyphens, to be shown once or written to its file.
+    /// Returns the token in lower case with hyphens, to be shown once or written to its file.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
@@ -206,23 +204,23 @@ impl fmt::Debug for RootToken {
     }
 }
 
-/// What a presented credential is by its form; nothing is proven yet.
+/// The kind of a presented credential by its form; it is not checked yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presented {
-    /// A UUID: the root token, or Databunker's word for an opaque token, an xtoken.
+    /// A UUID: the root token, or an xtoken of Databunker's dialect.
     Uuid,
     /// An API token.
     Api,
     /// An API key of Reten's.
     ApiKey,
-    /// An access token, signed.
+    /// A signed access token.
     AccessToken,
-    /// None that can be presented. Refresh tokens are among these: they open no door.
+    /// None that can be presented; a refresh token is among these.
     Unknown,
 }
 
 impl Presented {
-    /// Tells the forms apart, so that each credential is looked up in one place.
+    /// Classifies a credential by its form, so that each is looked up in one place.
     #[must_use]
     pub fn classify(presented: &str) -> Self {
         if Kind::Api.has_form(presented) {
@@ -239,14 +237,14 @@ impl Presented {
     }
 }
 
-/// Three parts with a dot between each, none of them empty.
+/// Returns whether the text is three non-empty parts separated by dots.
 fn looks_like_jwt(text: &str) -> bool {
     let mut parts = text.split('.');
     let three = parts.by_ref().take(3).filter(|part| !part.is_empty()).count() == 3;
     three && parts.next().is_none()
 }
 
-/// Random bytes from the operating system.
+/// Fills the buffer with random bytes from the operating system.
 fn fill(bytes: &mut [u8]) {
     aws_lc_rs::rand::fill(bytes)
         .expect("aws-lc ends the process rather than return without entropy");

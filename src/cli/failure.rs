@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use crate::app::BuildError;
 use crate::config::SettingsError;
-use crate::domain::error::{Error, Rule};
+use crate::domain::error::Error;
+use crate::domain::rule::Rule;
 use crate::telemetry::BadFilter;
 
 /// The exit code of a command.

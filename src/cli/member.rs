@@ -12,9 +12,10 @@ use super::tenant::tenant_ref;
 use super::{Exit, Failure, Output, output, password};
 use crate::app::{Backend, Purpose};
 use crate::config::Settings;
-use crate::domain::error::{Error, Noun, Rule};
+use crate::domain::error::{Error, Noun};
 use crate::domain::names::{Email, Password, PersonName, UserId};
 use crate::domain::page::Window;
+use crate::domain::rule::Rule;
 use crate::domain::{Role, error::Conflict};
 use crate::service::members::{Member, NewMember, NewPerson};
 

@@ -14,6 +14,7 @@ use super::healthcheck::reachable;
 use super::{Exit, Failure, output};
 use crate::app::{App, FirstStart, Options};
 use crate::config::Settings;
+use crate::telemetry::Format;
 
 /// How long the pools and an embedded server have to stop after the requests are done. With the default
 /// `http.shutdown_timeout`, the whole stop takes less than the ten seconds that container engines wait.
@@ -85,7 +86,7 @@ impl StopSignals {
 /// Prints where the secrets are and how to create a tenant. A JSON log gets the paths but no secret, because logs are
 /// stored and read elsewhere.
 fn welcome(settings: &Settings, addr: SocketAddr, first: &FirstStart) {
-    if !settings.log.json {
+    if settings.log.format == Format::Text {
         output::say(&notice(settings, addr, first));
         return;
     }

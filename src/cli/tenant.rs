@@ -11,10 +11,11 @@ use super::failure::Arguments;
 use super::{CreateTenant, Exit, Failure, Output, output, password};
 use crate::app::{Backend, Purpose};
 use crate::config::Settings;
-use crate::domain::error::{Error, Noun, Rule};
+use crate::domain::error::{Error, Noun};
 use crate::domain::names::{
     Email, ExternalId, IDEMPOTENCY_KEY_MAX, PersonName, SchemaName, Slug, TenantId, TenantName,
 };
+use crate::domain::rule::Rule;
 use crate::domain::tenant::TenantRecord;
 use crate::domain::{Password, Tenant};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};

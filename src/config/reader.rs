@@ -1,12 +1,13 @@
-//! Reads values by their keys, each into its type, and gathers what is wrong with any of them. Must not know:
-//! which settings there are.
+//! Reads values by their keys, each into its type, and collects the problems. Must not know: which settings exist.
 
 use std::str::FromStr;
 use std::time::Duration;
 
+use strum::VariantNames;
+
 use crate::http::limits::Limit;
 
-/// Reads one value after the other and remembers what is wrong with each.
+/// Reads values and collects their problems.
 pub(super) struct Reader {
     pub(super) merged: config::Config,
     pub(super) problems: Vec<String>,
@@ -41,14 +42,14 @@ impl Reader {
         }
     }
 
-    /// A list that says itself what is wrong with it.
+    /// Reads a list whose parser describes its own problem.
     pub(super) fn list<T: FromStr<Err = String> + Default>(&mut self, key: &str) -> T {
         let list = self.text(key).unwrap_or_default().parse();
         list.map_err(|problem| self.problems.push(format!("{key}: {problem}"))).unwrap_or_default()
     }
 
     pub(super) fn limit(&mut self, key: &str) -> Limit {
-        let expected = "a number a minute and a number at once, each up to a million, such as 60/120, nor 0 for no limit";
+        let expected = "a number per minute and a burst, each up to a million, such as 60/120, or 0 for no limit";
         self.parsed(key, expected).unwrap_or(Limit(None))
     }
 
@@ -65,24 +66,25 @@ impl Reader {
         }
     }
 
-    /// A length of time; none where it is 0.
+    /// Reads a length of time; `None` if it is 0.
     pub(super) fn duration_or_never(&mut self, key: &str) -> Option<Duration> {
         let text = self.text(key).unwrap_or_default();
         let duration = humantime::parse_duration(&text).ok();
         if duration.is_none() {
             self.problems.push(format!(
-                "{key}: {text:?} is not a length of time, such as 500ms, 30s or 90d, nor 0"
+                "{key}: {text:?} is not a length of time, such as 500ms, 30s or 90d, or 0"
             ));
         }
         duration.filter(|duration| !duration.is_zero())
     }
 
-    pub(super) fn choice(&mut self, key: &str, choices: &[&str]) -> Option<usize> {
+    /// Reads one of the words of an enum; returns its default for another word.
+    pub(super) fn choice<T: FromStr + VariantNames + Default>(&mut self, key: &str) -> T {
         let text = self.text(key).unwrap_or_default();
-        let chosen = choices.iter().position(|choice| *choice == text);
-        if chosen.is_none() {
-            self.problems.push(format!("{key}: {text:?} is none of {}", choices.join(", ")));
-        }
-        chosen
+        text.parse().unwrap_or_else(|_unknown| {
+            let choices = T::VARIANTS.join(", ");
+            self.problems.push(format!("{key}: {text:?} is not one of {choices}"));
+            T::default()
+        })
     }
 }

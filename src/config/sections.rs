@@ -1,4 +1,4 @@
-//! The settings by section, once they are checked. Must not know: where they came from.
+//! The validated settings by section. Must not know: their sources.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,6 +10,8 @@ use super::KEYS;
 use crate::domain::names::{Email, Password};
 use crate::http::client_address::Proxies;
 use crate::http::cors;
+use crate::pg::rules::Isolation;
+use crate::telemetry::Format;
 
 /// The admin who must exist.
 #[derive(Debug, Clone)]
@@ -20,39 +22,43 @@ pub struct Admin {
     pub password: Password,
 }
 
-/// Which prepared statements are cached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The statements that are prepared and cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum CachedStatements {
-    /// Those of the control plane where no pooler stands before the server: a set-up is a third cheaper by it.
-    /// None of tenants: the server plans anew whenever a connection changes tenants, so it is many tenants that
-    /// lose by it.
+    /// Those of the control plane if there is no pooler before the server, which makes a set-up a third cheaper. Not
+    /// those of tenants: the server plans anew whenever a connection changes tenants, so caching makes many tenants
+    /// slower.
+    #[default]
     Auto,
     /// None.
+    #[strum(serialize = "unnamed")]
     Never,
     /// All.
+    #[strum(serialize = "cached")]
     Always,
 }
 
-/// The database side.
+/// The database.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// The owner's login; none means embedded.
+    /// The owner's URL; `None` starts the embedded server.
     pub url: Option<SecretString>,
-    /// The runtime login, where it is not derived.
+    /// The runtime login's URL, if it is not derived from the owner's.
     pub runtime_url: Option<SecretString>,
     /// Folder of the server binaries.
     pub bin_dir: Option<PathBuf>,
-    /// Keep tenants apart by roles (or by search path alone).
-    pub isolation_by_role: bool,
-    /// Which prepared statements are cached.
+    /// How tenants are isolated from each other.
+    pub isolation: Isolation,
+    /// The statements that are prepared and cached.
     pub statements: CachedStatements,
-    /// Connections of this process.
+    /// Largest number of connections of this process.
     pub max_connections: usize,
-    /// Distinct tenants that a connection serves before another takes its place; none: no end.
+    /// Distinct tenants that a connection serves before it is replaced; `None` for no limit.
     pub tenants_per_connection: Option<NonZeroUsize>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Longest single statement.
+    /// Time limit of one statement.
     pub statement_timeout: Duration,
     /// Longest wait for a lock.
     pub lock_timeout: Duration,
@@ -60,80 +66,80 @@ pub struct Database {
     pub idle_in_transaction_timeout: Duration,
 }
 
-/// Proofs of identity.
+/// Authentication.
 #[derive(Debug, Clone)]
 pub struct Auth {
     /// The `iss` of access tokens.
     pub issuer: String,
     /// The `aud` of access tokens.
     pub audience: String,
-    /// How long an access token is good.
+    /// Lifetime of an access token.
     pub access_lifetime: Duration,
-    /// How long a refresh cookie is good.
+    /// Lifetime of a refresh cookie.
     pub refresh_lifetime: Duration,
-    /// Whether the cookie is sent over TLS alone.
+    /// Whether the cookie is sent over TLS only.
     pub cookie_secure: bool,
     /// argon2id memory in KiB.
     pub hash_memory_kib: u32,
     /// argon2id passes.
     pub hash_iterations: u32,
-    /// Password hashes that may wait.
+    /// Largest number of waiting password hashes.
     pub hash_queue: usize,
 }
 
-/// The listening side.
+/// The HTTP server.
 #[derive(Debug, Clone)]
 pub struct Http {
     /// Threads that serve requests.
     pub workers: usize,
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
-    /// Longest time for one request.
+    /// Time limit of one request.
     pub request_timeout: Duration,
-    /// How long requests may finish after a stop signal.
+    /// Time that requests have to finish after a stop signal.
     pub shutdown_timeout: Duration,
-    /// Whose word about a client's address is taken.
+    /// The proxies that are trusted to report the client's address.
     pub proxies: Proxies,
-    /// Whose pages may call from a browser.
+    /// The origins that may call from a browser.
     pub cors: cors::Settings,
 }
 
-/// The lives of tenants.
+/// The lifecycle of tenants.
 #[derive(Debug, Clone)]
 pub struct Tenants {
-    /// How long a deleted one can be restored.
+    /// How long a deleted tenant can be restored.
     pub grace_period: Duration,
-    /// How often it is looked for some to purge.
+    /// The interval of the search for tenants to purge.
     pub purge_interval: Duration,
-    /// How many schemas are built ahead of time.
+    /// The number of schemas that are built ahead of time.
     pub vacancies: usize,
 }
 
 /// Fleet migrations.
 #[derive(Debug, Clone)]
 pub struct Fleet {
-    /// Tenants at the same time.
+    /// Tenants that are migrated at the same time.
     pub workers: usize,
-    /// How long a runner that says nothing keeps an operation.
+    /// How long a silent runner keeps the lease of an operation.
     pub lease: Duration,
-    /// How often it is looked for an operation whose runner is gone; none: never.
+    /// The interval of the search for operations whose runner is gone; `None` for never.
     pub take_up_interval: Option<Duration>,
-    /// How long it is kept what became of each tenant of an operation that ended; none: for ever.
+    /// How long the rows of an ended operation's tenants are kept; `None` for ever.
     pub ledger_retention: Option<Duration>,
 }
 
-/// What is logged, and how.
+/// The log.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// One JSON object a line instead of text.
-    pub json: bool,
-    /// Such as `info,rowhouse=debug`.
+    /// The form of a log line.
+    pub format: Format,
+    /// The filter, such as `info,rowhouse=debug`.
     pub filter: String,
 }
 
 impl Log {
-    /// What a command that ends by itself logs: its own output says the rest, and names the tenants
-    /// that failed. A filter that somebody chose holds for all.
+    /// Returns the filter of commands other than `serve`, whose output already reports the result and the failed
+    /// tenants. A filter that is set applies to all commands.
     #[must_use]
     pub fn filter_of_commands(&self) -> &str {
         let is_default =

@@ -1,7 +1,8 @@
-//! What beats what, what is refused by name, and what is never printed.
+//! The precedence of sources, the settings that are refused by name, and the secrets that are never printed.
 
 use super::unknown::variable_of;
 use super::*;
+use crate::pg::rules::Isolation;
 
 fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
     let folder = tempfile::tempdir().unwrap();
@@ -12,17 +13,17 @@ fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, Setting
 }
 
 #[test]
-fn the_defaults_are_good() {
+fn the_defaults_are_valid() {
     let settings = load("", &[]).unwrap();
     assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
-    assert!(settings.database.isolation_by_role);
+    assert_eq!(settings.database.isolation, Isolation::Role);
     assert_eq!(settings.database.statements, CachedStatements::Auto);
     assert_eq!(settings.auth.access_lifetime, Duration::from_mins(15));
     assert!(!settings.auth.cookie_secure);
 }
 
 #[test]
-fn what_may_be_switched_off_is_switched_off_by_nought_alone() {
+fn a_setting_that_can_be_switched_off_is_switched_off_only_by_zero() {
     let interval = |value| {
         let settings = load("", &[("fleet.take_up_interval", value)])?;
         Ok::<_, SettingsError>(settings.fleet.take_up_interval)
@@ -33,21 +34,21 @@ fn what_may_be_switched_off_is_switched_off_by_nought_alone() {
     }
     for bad in ["never", "-1s", "30"] {
         let error = interval(bad).unwrap_err().to_string();
-        assert!(error.contains("fleet.take_up_interval") && error.contains("nor 0"), "{error}");
+        assert!(error.contains("fleet.take_up_interval") && error.contains("or 0"), "{error}");
     }
     let settings = load("", &[]).unwrap();
     assert_eq!(settings.fleet.ledger_retention, Some(Duration::from_hours(24 * 90)));
 }
 
 #[test]
-fn a_flag_beats_the_file() {
+fn a_flag_takes_precedence_over_the_file() {
     let settings = load("listen = '0.0.0.0:1'", &[("listen", "127.0.0.1:0")]).unwrap();
     assert_eq!(settings.listen.port(), 0);
     assert!(load("listen = '0.0.0.0:1'", &[]).unwrap().auth.cookie_secure);
 }
 
 #[test]
-fn every_bad_value_is_named_at_once() {
+fn every_bad_value_is_reported_at_once() {
     let toml = "listen = 'here'\nlisten_to = 1\n[database]\nisolation = 'none'\nmax_connections = 3\n\
                 [auth]\naccess_lifetime = 'soon'";
     let error = load(toml, &[("admin_email", "a@b.c")]).unwrap_err().to_string();
@@ -64,7 +65,7 @@ fn every_bad_value_is_named_at_once() {
 }
 
 #[test]
-fn a_misspelt_variable_is_named_with_the_one_that_is_meant() {
+fn a_misspelt_variable_is_named_with_the_intended_one() {
     let given = [
         "ROWHOUSE_DATABASE_URL",
         "ROWHOUSE_LISTN",
@@ -73,9 +74,9 @@ fn a_misspelt_variable_is_named_with_the_one_that_is_meant() {
     ];
     let problems = unknown_variables(given.iter().map(|name| (*name).to_owned())).join("\n");
     for (name, meant) in [
-        ("ROWHOUSE_DATABASE_URL", "is it ROWHOUSE_DATABASE__URL?"),
-        ("ROWHOUSE_LISTN", "is it ROWHOUSE_LISTEN?"),
-        ("rowhouse_auth__isuer", "is it ROWHOUSE_AUTH__ISSUER?"),
+        ("ROWHOUSE_DATABASE_URL", "did you mean ROWHOUSE_DATABASE__URL?"),
+        ("ROWHOUSE_LISTN", "did you mean ROWHOUSE_LISTEN?"),
+        ("rowhouse_auth__isuer", "did you mean ROWHOUSE_AUTH__ISSUER?"),
         ("ROWHOUSE_SOMETHING_ELSE_ALTOGETHER", "(environment)"),
     ] {
         let line = problems.lines().find(|line| line.starts_with(name));
@@ -84,7 +85,7 @@ fn a_misspelt_variable_is_named_with_the_one_that_is_meant() {
 }
 
 #[test]
-fn settings_and_the_variables_of_others_are_no_mistakes() {
+fn settings_and_the_variables_of_other_programs_are_accepted() {
     let settings = KEYS.iter().map(|(key, ..)| variable_of(key));
     let others = [
         "ROWHOUSE_TENANT_ADMIN_PASSWORD",

@@ -1,9 +1,8 @@
-//! Finds what is written like a setting and is none, in the file and in the environment, and says what may be
-//! meant.
+//! Finds unknown settings in the file and in the environment, and suggests the intended one.
 
 use super::KEYS;
 
-/// The keys of the file that are no settings; most are slips of the pen.
+/// Returns a problem for each key of the file that is not a setting; most are misspelt.
 pub(super) fn unknown_keys(from_file: &config::Config, file: &std::path::Path) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(table) = from_file.clone().try_deserialize::<serde_json::Value>() {
@@ -12,11 +11,11 @@ pub(super) fn unknown_keys(from_file: &config::Config, file: &std::path::Path) -
     found
         .into_iter()
         .filter(|key| !KEYS.iter().any(|(known, ..)| known == key))
-        .map(|key| format!("{key}: there is no such setting ({})", file.display()))
+        .map(|key| format!("{key}: no such setting ({})", file.display()))
         .collect()
 }
 
-/// Variables that begin like ours and are no settings, and whose they are.
+/// Variables with our prefix that are not settings, with their owners.
 const OTHER_VARIABLES: &[&str] = &[
     // One command's; see [`tenant_admin_password`](super::tenant_admin_password).
     "ROWHOUSE_TENANT_ADMIN_PASSWORD",
@@ -27,16 +26,16 @@ const OTHER_VARIABLES: &[&str] = &[
     "ROWHOUSE_BENCH_TENANTS",
 ];
 
-/// The test suite's begin with this.
+/// The prefix of the test suite's variables.
 const TEST_VARIABLES: &str = "ROWHOUSE_TEST_";
 
-/// The variables that begin like ours and are no settings. One that is misspelt must not leave the default
-/// in force, which for a database's URL is a database of another kind.
+/// Returns a problem for each variable with our prefix that is not a setting. A misspelt one must not leave the default
+/// in force, which for the database's URL is the embedded server.
 pub(super) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
     let known: Vec<_> = KEYS.iter().map(|(key, ..)| variable_of(key)).collect();
     let mut unknown: Vec<_> = names
         .filter(|name| {
-            // The case does not count, here or where they are read.
+            // Case-insensitive, as where the settings are read.
             let name = name.to_ascii_uppercase();
             name.starts_with("ROWHOUSE_")
                 && !known.contains(&name)
@@ -54,20 +53,20 @@ pub(super) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Stri
             };
             let nearest = known.iter().min_by_key(distance);
             match nearest.filter(|known| distance(known) <= name.len() / 4) {
-                Some(known) => format!("{name}: there is no such setting; is it {known}?"),
-                None => format!("{name}: there is no such setting (environment)"),
+                Some(known) => format!("{name}: no such setting; did you mean {known}?"),
+                None => format!("{name}: no such setting (environment)"),
             }
         })
         .collect()
 }
 
-/// The variable of a setting.
+/// Returns the variable of a setting.
 pub(super) fn variable_of(key: &str) -> String {
     format!("ROWHOUSE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Whether a container engine says with this variable where a service is: Kubernetes puts such names for each
-/// service `rowhouse` or `rowhouse-..` into every container, and `compose.yaml` takes `ROWHOUSE_PORT`.
+/// Returns whether a container engine sets this variable for a service's address: Kubernetes sets such variables in every
+/// container for each service `rowhouse` or `rowhouse-..`, and `compose.yaml` reads `ROWHOUSE_PORT`.
 fn is_of_an_orchestrator(name: &str) -> bool {
     let port_of = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
     name.ends_with("_PORT")

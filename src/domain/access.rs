@@ -1,98 +1,11 @@
 //! Owns the permissions and the roles that grant them.
 //!
-//! It stands in `domain` and not in `auth` because both the error ("you lack ..") and the SQL of
-//! memberships and tokens speak of them, and neither may import `auth`.
-
-use std::fmt;
-use std::str::FromStr;
+//! They are in `domain` and not in `auth` because the error (`Forbidden`) and the SQL of memberships and tokens
+//! name them, and neither may import `auth`.
 
 use serde::{Deserialize, Serialize};
 
-/// Declares the permissions once: variant, wire name, who holds it by role.
-macro_rules! permissions {
-    ($($(#[$doc:meta])* $variant:ident = $wire:literal, from $role:ident;)+) => {
-        /// One right. The wire name is what tokens, errors and the command line say.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-        #[schema(rename_all = "SCREAMING_SNAKE_CASE")]
-        pub enum Permission { $($(#[$doc])* #[serde(rename = $wire)] $variant,)+ }
-
-        impl Permission {
-            /// Every permission there is, in the order of their declaration.
-            pub const ALL: &'static [Permission] = &[$(Permission::$variant,)+];
-
-            /// The name on the wire, such as `CREATE_TENANT`.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Permission::$variant => $wire,)+ }
-            }
-
-            /// The lowest role that holds it; every higher role does too.
-            const fn lowest_role(self) -> Role {
-                match self { $(Permission::$variant => Role::$role,)+ }
-            }
-        }
-    };
-}
-
-permissions! {
-    /// Set up a new tenant.
-    CreateTenant = "CREATE_TENANT", from SuperAdmin;
-    /// Rename a tenant or change its settings and its state.
-    UpdateTenant = "UPDATE_TENANT", from SuperAdmin;
-    /// Delete a tenant.
-    DeleteTenant = "DELETE_TENANT", from SuperAdmin;
-    /// List and read tenants.
-    ViewTenants = "VIEW_TENANTS", from Admin;
-    /// See the users of a tenant.
-    ViewUsers = "VIEW_USERS", from Fde;
-    /// Set another user's password.
-    ResetUserPassword = "RESET_USER_PASSWORD", from Admin;
-    /// Add members to a tenant, change their roles, remove them.
-    ManageMembers = "MANAGE_MEMBERS", from Admin;
-    /// Make, list and revoke API tokens.
-    ManageApiKeys = "MANAGE_API_KEYS", from Admin;
-    /// Run and watch migrations over all tenants.
-    MigrateFleet = "MIGRATE_FLEET", from SuperAdmin;
-    /// Read the audit events.
-    ViewAudit = "VIEW_AUDIT", from Admin;
-    /// Read the profiles of a tenant.
-    ReadProfiles = "READ_PROFILES", from Viewer;
-    /// Create, change and delete the profiles of a tenant.
-    WriteProfiles = "WRITE_PROFILES", from Fde;
-    /// List the profiles of a tenant in bulk; needs an unlock as well.
-    BulkProfiles = "BULK_PROFILES", from Admin;
-    /// Look for a person across all tenants; needs an unlock as well.
-    CrossTenant = "CROSS_TENANT", from SuperAdmin;
-}
-
-impl fmt::Display for Permission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A name that is no permission; the message lists the ones there are.
-#[derive(Debug, thiserror::Error)]
-#[error("no permission is called {given:?}; there are {}", Permission::ALL.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", "))]
-pub struct UnknownPermission {
-    given: String,
-}
-
-impl FromStr for Permission {
-    type Err = UnknownPermission;
-
-    /// Takes the wire name in either case: Reten's own pages write both.
-    fn from_str(given: &str) -> Result<Self, Self::Err> {
-        Permission::ALL
-            .iter()
-            .copied()
-            .find(|p| p.as_str().eq_ignore_ascii_case(given))
-            .ok_or_else(|| UnknownPermission { given: given.to_owned() })
-    }
-}
-
-/// A named bundle of permissions, held by a user everywhere (platform role) or in one tenant
-/// (membership). Declared from the least to the most, so that `<` means "is below".
+/// One right. Tokens, errors and the command line use its name on the wire.
 #[derive(
     Debug,
     Clone,
@@ -104,64 +17,154 @@ impl FromStr for Permission {
     Hash,
     Serialize,
     Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
     utoipa::ToSchema,
 )]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(
+    serialize_all = "SCREAMING_SNAKE_CASE",
+    // Reten's own pages write both cases.
+    ascii_case_insensitive,
+    parse_err_ty = UnknownPermission,
+    parse_err_fn = UnknownPermission::new
+)]
+pub enum Permission {
+    /// Set up a new tenant.
+    CreateTenant,
+    /// Rename a tenant or change its settings and its status.
+    UpdateTenant,
+    /// Delete a tenant.
+    DeleteTenant,
+    /// List and read tenants.
+    ViewTenants,
+    /// See the users of a tenant.
+    ViewUsers,
+    /// Set another user's password.
+    ResetUserPassword,
+    /// Add members to a tenant, change their roles, remove them.
+    ManageMembers,
+    /// Create, list and revoke API tokens.
+    ManageApiKeys,
+    /// Run and watch migrations over all tenants.
+    MigrateFleet,
+    /// Read the audit events.
+    ViewAudit,
+    /// Read the profiles of a tenant.
+    ReadProfiles,
+    /// Create, change and delete the profiles of a tenant.
+    WriteProfiles,
+    /// List the profiles of a tenant in bulk; needs an unlock as well.
+    BulkProfiles,
+    /// Look for a person across all tenants; needs an unlock as well.
+    CrossTenant,
+}
+
+impl Permission {
+    /// Every permission, in order of declaration.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// Returns the name on the wire, such as `CREATE_TENANT`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Returns the lowest role that holds it; every higher role holds it too.
+    const fn lowest_role(self) -> Role {
+        match self {
+            Self::ReadProfiles => Role::Viewer,
+            Self::ViewUsers | Self::WriteProfiles => Role::Fde,
+            Self::ViewTenants
+            | Self::ResetUserPassword
+            | Self::ManageMembers
+            | Self::ManageApiKeys
+            | Self::ViewAudit
+            | Self::BulkProfiles => Role::Admin,
+            Self::CreateTenant
+            | Self::UpdateTenant
+            | Self::DeleteTenant
+            | Self::MigrateFleet
+            | Self::CrossTenant => Role::SuperAdmin,
+        }
+    }
+}
+
+/// A name that is not a permission; the message lists those that exist.
+#[derive(Debug, thiserror::Error)]
+#[error("no permission is called {0:?}; there are {names}", names = Permission::ALL.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", "))]
+pub struct UnknownPermission(String);
+
+impl UnknownPermission {
+    fn new(given: &str) -> Self {
+        Self(given.to_owned())
+    }
+}
+
+/// A named set of permissions, held by a user everywhere (platform role) or in one tenant (membership). Declared
+/// from the lowest to the highest, so that `<` means "is below".
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(
+    serialize_all = "SCREAMING_SNAKE_CASE",
+    ascii_case_insensitive,
+    parse_err_ty = UnknownRole,
+    parse_err_fn = UnknownRole::new
+)]
 pub enum Role {
-    /// Looks, touches nothing.
+    /// Reads, changes nothing.
     Viewer,
     /// Reten's "forward deployed engineer": works inside a tenant.
     Fde,
-    /// Runs a tenant.
+    /// Administers a tenant.
     Admin,
-    /// Runs everything.
+    /// Administers all tenants.
     SuperAdmin,
 }
 
 impl Role {
     /// Every role, lowest first.
-    pub const ALL: &'static [Role] = &[Role::Viewer, Role::Fde, Role::Admin, Role::SuperAdmin];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// The name on the wire and in the database.
+    /// Returns the name on the wire and in the database.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Role::Viewer => "VIEWER",
-            Role::Fde => "FDE",
-            Role::Admin => "ADMIN",
-            Role::SuperAdmin => "SUPER_ADMIN",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
-    /// Whether the role holds the permission.
+    /// Returns whether the role holds the permission.
     #[must_use]
     pub fn grants(self, permission: Permission) -> bool {
         self >= permission.lowest_role()
     }
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A name that is no role.
+/// A name that is not a role.
 #[derive(Debug, thiserror::Error)]
-#[error("no role is called {given:?}; there are VIEWER, FDE, ADMIN, SUPER_ADMIN")]
-pub struct UnknownRole {
-    given: String,
-}
+#[error("no role is called {0:?}; there are VIEWER, FDE, ADMIN, SUPER_ADMIN")]
+pub struct UnknownRole(String);
 
-impl FromStr for Role {
-    type Err = UnknownRole;
-
-    fn from_str(given: &str) -> Result<Self, Self::Err> {
-        Role::ALL
-            .iter()
-            .copied()
-            .find(|r| r.as_str().eq_ignore_ascii_case(given))
-            .ok_or_else(|| UnknownRole { given: given.to_owned() })
+impl UnknownRole {
+    fn new(given: &str) -> Self {
+        Self(given.to_owned())
     }
 }
 
@@ -170,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_grant_what_the_documents_say() {
+    fn roles_grant_the_documented_permissions() {
         for (permission, holders) in [
             (Permission::CreateTenant, &[Role::SuperAdmin][..]),
             (Permission::UpdateTenant, &[Role::SuperAdmin]),

@@ -1,27 +1,27 @@
-//! Tells the time to whoever is given one; the only place that asks the operating system.
+//! Owns the clock, the only place that reads the time from the operating system.
 
 use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-/// A source of the current time, handed in at the composition root so that tests can turn it.
+/// A source of the current time, injected at the composition root so that tests can set it.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> OffsetDateTime + Send + Sync>);
 
 impl Clock {
-    /// The operating system's clock, in UTC.
+    /// Returns the operating system's clock, in UTC.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the one door to the system clock")]
+    #[expect(clippy::disallowed_methods, reason = "this is the only use of the system clock")]
     pub fn system() -> Self {
         Self(Arc::new(OffsetDateTime::now_utc))
     }
 
-    /// A clock that answers what `read` says; for tests.
+    /// Returns a clock that reads `read`; for tests.
     pub fn from_fn(read: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
 
-    /// The time now, in whole microseconds, which is as fine as PostgreSQL keeps it.
+    /// Returns the time in whole microseconds, PostgreSQL's resolution.
     #[must_use]
     pub fn now(&self) -> OffsetDateTime {
         let now = (self.0)();

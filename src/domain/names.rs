@@ -1,8 +1,8 @@
-//! Owns the newtypes of everything that has a name: parsed once, valid for ever after.
+//! Owns the newtypes of everything that has a name: parsed once, valid from then on.
 //!
 //! Promises: a value can be stored in PostgreSQL, compared, and logged without harm ([`Password`]
-//! redacts itself). [`SchemaName`] can be made from a [`TenantId`] and from nothing else, which is why
-//! no user text ever becomes an SQL identifier.
+//! redacts itself). [`SchemaName`] is made from a [`TenantId`] and from nothing else, so no user text ever becomes
+//! an SQL identifier.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use validator::ValidateEmail;
 
-use super::error::Rule;
+use super::rule::Rule;
 
 /// Longest name of a tenant or a person, in characters.
 pub const NAME_MAX: usize = 255;
@@ -21,12 +21,12 @@ pub const SLUG_MAX: usize = 63;
 pub const EMAIL_MAX: usize = 254;
 /// Shortest password, in characters (NIST SP 800-63B).
 const PASSWORD_MIN: usize = 8;
-/// Longest password, in bytes: the hash must not be a way to keep us busy.
+/// Longest password, in bytes, so that hashing a huge one cannot be used to exhaust the CPU.
 pub const PASSWORD_MAX: usize = 1024;
-/// Longest key that makes a retry safe, in bytes.
+/// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 
-/// Slugs that mean something in a host name, in a path or to PostgreSQL.
+/// Slugs that have a meaning in a host name, in a path or in PostgreSQL.
 const RESERVED_SLUGS: &[&str] = &[
     "admin",
     "api",
@@ -65,10 +65,10 @@ const RESERVED_SLUGS: &[&str] = &[
     "www",
 ];
 
-/// Words that PostgreSQL keeps for itself at the start of a name.
+/// Prefixes that PostgreSQL reserves for its own names.
 const RESERVED_SLUG_PREFIXES: &[&str] = &["pg-", "pg_"];
 
-/// Makes an id newtype over a UUID that we generate.
+/// Declares an id newtype over a UUID that this crate generates.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -77,19 +77,19 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Wraps a UUID that came from our own tables or was made just now.
+            /// Wraps a UUID from our own tables or a new one.
             #[must_use]
             pub const fn new(id: Uuid) -> Self {
                 Self(id)
             }
 
-            /// A fresh one, in order of time, so that indexes grow at their end.
+            /// Creates an id that sorts by time (UUID version 7), so that indexes grow at their end.
             #[must_use]
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
 
-            /// The UUID inside.
+            /// Returns the UUID.
             #[must_use]
             pub const fn uuid(self) -> Uuid {
                 self.0
@@ -105,31 +105,31 @@ macro_rules! id {
 }
 
 id!(
-    /// Names a tenant for ever, whatever its slug becomes.
+    /// The id of a tenant, which stays when the slug changes.
     TenantId
 );
 id!(
-    /// Names a user.
+    /// The id of a user.
     UserId
 );
 id!(
-    /// Names an API token; not the token itself.
+    /// The id of an API token; not the token itself.
     TokenId
 );
 
-/// The schema (and, where each tenant has a role, the role) of one tenant: `tenant_` and the id's 32
-/// hex digits. Needs no quoting, fits PostgreSQL's 63 bytes, holds nothing a user wrote.
+/// The schema of one tenant (and its role, where each tenant has one): `tenant_` and the id's 32 hex digits. Needs
+/// no quoting, fits PostgreSQL's 63 bytes, holds no user text.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SchemaName(String);
 
 impl SchemaName {
-    /// The schema of a tenant.
+    /// Returns the schema of a tenant.
     #[must_use]
     pub fn of(tenant: TenantId) -> Self {
         Self(format!("tenant_{}", tenant.uuid().simple()))
     }
 
-    /// The identifier, safe to write into SQL as it is.
+    /// Returns the identifier, safe to write into SQL unquoted.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -148,7 +148,7 @@ impl fmt::Debug for SchemaName {
     }
 }
 
-/// Makes a text newtype with the usual reading methods.
+/// Declares a text newtype with the usual accessors.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -157,13 +157,13 @@ macro_rules! text {
         pub struct $name(String);
 
         impl $name {
-            /// The text inside.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// Takes what our own tables hold; it was parsed before it was stored.
+            /// Wraps a text from our own tables, which was parsed before it was stored.
             #[must_use]
             pub fn stored(text: String) -> Self {
                 Self(text)
@@ -185,12 +185,12 @@ macro_rules! text {
 }
 
 text!(
-    /// A tenant's url-friendly unique name: lower-case ASCII letters, digits and single hyphens, a
-    /// letter or digit at both ends, at most 63 characters, none of the reserved words.
+    /// A tenant's unique name in URLs: lower-case ASCII letters, digits and single hyphens, a letter or digit at both
+    /// ends, at most 63 characters, no reserved word.
     Slug
 );
 text!(
-    /// The name of a tenant that people read: 1 to 255 characters of any script, kept as given.
+    /// A tenant's display name: 1 to 255 characters of any script, kept as given.
     TenantName
 );
 text!(
@@ -198,20 +198,20 @@ text!(
     PersonName
 );
 text!(
-    /// What a caller's own system calls a tenant: 1 to 255 characters of any script, kept as given.
+    /// A tenant's id in the caller's own system: 1 to 255 characters of any script, kept as given.
     ExternalId
 );
 text!(
-    /// What a token is for, in its maker's words: 1 to 255 characters of any script.
+    /// The purpose of a token, in its creator's words: 1 to 255 characters of any script.
     TokenName
 );
 text!(
-    /// An e-mail address, trimmed and in lower case: addresses that differ only in case are one.
+    /// An e-mail address, trimmed and in lower case: addresses that differ only in case are the same.
     Email
 );
 
 impl Slug {
-    /// Reads a slug.
+    /// Parses a slug.
     ///
     /// # Errors
     /// The rule that it breaks.
@@ -238,7 +238,7 @@ impl Slug {
 }
 
 impl TenantName {
-    /// Reads a tenant's name.
+    /// Parses a tenant's name.
     ///
     /// # Errors
     /// The rule that it breaks.
@@ -248,7 +248,7 @@ impl TenantName {
 }
 
 impl ExternalId {
-    /// Reads a caller's own id.
+    /// Parses an external id.
     ///
     /// # Errors
     /// The rule that it breaks.
@@ -258,7 +258,7 @@ impl ExternalId {
 }
 
 impl TokenName {
-    /// Reads what a token is for.
+    /// Parses a token's name.
     ///
     /// # Errors
     /// The rule that it breaks.
@@ -268,7 +268,7 @@ impl TokenName {
 }
 
 impl PersonName {
-    /// Reads a given or family name.
+    /// Parses a given or family name.
     ///
     /// # Errors
     /// The rule that it breaks.
@@ -278,13 +278,13 @@ impl PersonName {
 }
 
 impl Email {
-    /// Reads an e-mail address, by the rule of the HTML standard (`validator`).
+    /// Parses an e-mail address by the rule of the HTML standard (`validator`).
     ///
     /// # Errors
     /// The rule that it breaks.
     pub fn parse(given: &str) -> Result<Self, Rule> {
-        // Checked before the case is folded: KELVIN SIGN becomes a plain k, and would make of a look-alike
-        // the address of somebody else. In the domain the two are the same name (UTS 46).
+        // Checked before the case is folded: KELVIN SIGN becomes a plain k, so a look-alike would become another
+        // person's address. In the domain part the two are the same name (UTS 46).
         let local = given.rsplit_once('@').map_or(given, |(local, _)| local).trim();
         let email = given.trim().to_lowercase();
         if !local.is_ascii() {
@@ -306,7 +306,7 @@ impl Email {
 pub struct Password(SecretString);
 
 impl Password {
-    /// Reads a password: at least 8 characters, at most 1,024 bytes, any characters but NUL.
+    /// Parses a password: at least 8 characters, at most 1,024 bytes, any character but NUL.
     ///
     /// # Errors
     /// The rule that it breaks.
@@ -324,7 +324,7 @@ impl Password {
         }
     }
 
-    /// The clear text, for the hash and for nothing else.
+    /// Returns the clear text, for hashing only.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
@@ -337,7 +337,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A name that people read: something visible, of a sane length, without control characters.
+/// Parses a display name: not blank, at most [`NAME_MAX`] characters, no control characters.
 fn visible_name(given: &str) -> Result<String, Rule> {
     if given.trim().is_empty() {
         Err(Rule::Required)

@@ -1,178 +1,181 @@
-//! Owns what a piece of work on the whole fleet is: its states and how they may move, those of each tenant
-//! in it, and why it may not begin.
+//! Owns what a fleet operation is: its states and moves, the states of each tenant in it, and the reasons why it
+//! is refused.
 
 use std::fmt;
-use std::str::FromStr;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// A word that is none of those that were expected.
+/// A word that is not one of those expected.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not one of the words that were expected")]
 pub struct UnknownWord(String);
 
-/// An enum of words that stand in the database and on the wire.
+impl UnknownWord {
+    fn new(given: &str) -> Self {
+        Self(given.to_owned())
+    }
+}
+
+/// Declares an enum whose words are in the database and on the wire, in snake case.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(
+            Debug,
+            Clone,
+            Copy,
+            PartialEq,
+            Eq,
+            Hash,
+            strum::Display,
+            strum::EnumString,
+            strum::IntoStaticStr,
+            strum::VariantNames,
+        )]
+        #[strum(
+            serialize_all = "snake_case",
+            parse_err_ty = UnknownWord,
+            parse_err_fn = UnknownWord::new
+        )]
         pub enum $name {
             $($(#[$variant_doc])* $variant,)+
         }
 
         impl $name {
-            /// The words, for those who choose one.
-            pub const WORDS: &[&str] = &[$($word),+];
+            /// Every word, in order of declaration.
+            pub const WORDS: &[&str] = <Self as strum::VariantNames>::VARIANTS;
 
-            /// The word in the database and on the wire.
+            /// Returns the word in the database and on the wire.
             #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)+
-                }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownWord;
-
-            fn from_str(given: &str) -> Result<Self, Self::Err> {
-                match given {
-                    $($word => Ok(Self::$variant),)+
-                    other => Err(UnknownWord(other.to_owned())),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
+            pub fn as_str(self) -> &'static str {
+                self.into()
             }
         }
     };
 }
 
 words! {
-    /// Where an operation is in its life.
+    /// The state of an operation.
     OperationState {
-        /// Written down; nobody has begun.
-        Planned = "planned",
-        /// Somebody works on it, or died doing so: the lease tells.
-        Running = "running",
-        /// Nobody begins another tenant until it is resumed.
-        Paused = "paused",
-        /// Every tenant is migrated, or was left out with a reason.
-        Done = "done",
+        /// Recorded; no runner has begun.
+        Planned,
+        /// A runner works on it, or died while doing so: its lease tells which.
+        Running,
+        /// No further tenant is begun until it is resumed.
+        Paused,
+        /// Every tenant is migrated, or was skipped with a reason.
+        Done,
         /// Every tenant was tried, and some could not be migrated.
-        Failed = "failed",
-        /// Given up; what was not begun is not done.
-        Cancelled = "cancelled",
+        Failed,
+        /// Cancelled; the tenants that were not begun stay as they are.
+        Cancelled,
     }
 }
 
 words! {
-    /// Where one tenant of an operation is.
+    /// The state of one tenant in an operation.
     WorkState {
         /// Not begun.
-        Pending = "pending",
-        /// A runner has it.
-        Running = "running",
+        Pending,
+        /// A worker migrates it.
+        Running,
         /// Migrated.
-        Done = "done",
-        /// Could not be migrated; it is as it was.
-        Failed = "failed",
-        /// Left out: gone or being deleted meanwhile, or the operation was cancelled.
-        Skipped = "skipped",
+        Done,
+        /// Could not be migrated; it is unchanged.
+        Failed,
+        /// Skipped: gone or being deleted meanwhile, or the operation was cancelled.
+        Skipped,
     }
 }
 
 words! {
-    /// Why an operation is paused.
+    /// The reason why an operation is paused.
     PauseReason {
-        /// Somebody asked.
-        Asked = "asked",
+        /// An operator asked for it.
+        Asked,
         /// The canary is done.
-        Canary = "canary",
+        Canary,
         /// A tenant of the canary failed.
-        CanaryFailed = "canary_failed",
-        /// As many tenants failed as were allowed to.
-        MaxFailures = "max_failures",
+        CanaryFailed,
+        /// The allowed number of tenants failed.
+        MaxFailures,
     }
 }
 
 words! {
-    /// What follows a canary that went well.
+    /// What follows a successful canary.
     Then {
-        /// Wait for somebody to resume.
-        Pause = "pause",
-        /// Go on with the rest.
-        Continue = "continue",
+        /// Pause until an operator resumes the operation.
+        Pause,
+        /// Continue with the remaining tenants.
+        Continue,
     }
 }
 
-/// A step in an operation's life.
+/// A move of an operation from one state to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Somebody begins to work on it, for the first time or in the place of one who is gone.
-    TakeUp,
-    /// Begin no more tenants.
+    /// A runner acquires it, or recovers it from a runner that is gone.
+    Acquire,
+    /// Begin no further tenant.
     Pause,
-    /// Give it up.
+    /// Cancel it.
     Cancel,
-    /// Try those again that failed.
+    /// Try the failed tenants again.
     Retry,
     /// No tenant is left to try.
     End {
-        /// Whether some failed.
+        /// Whether some tenants failed.
         some_failed: bool,
     },
 }
 
 impl OperationState {
-    /// Whether it may still move by itself or by somebody's resuming it; one operation at a time is open.
+    /// Returns whether it can still progress, by itself or when resumed; one operation at a time is open.
     #[must_use]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Planned | Self::Running | Self::Paused)
     }
 
-    /// The state after a step.
+    /// Returns the state after a step.
     ///
     /// # Errors
     /// [`FleetProblem::IllegalMove`] with the present state.
     pub fn after(self, step: Step) -> Result<Self, FleetProblem> {
         match (step, self) {
-            (Step::TakeUp, Self::Planned | Self::Running | Self::Paused) => Ok(Self::Running),
-            // Pausing what is paused is as good as once: two people may have the same thought.
+            (Step::Acquire, Self::Planned | Self::Running | Self::Paused) => Ok(Self::Running),
+            // Pausing is idempotent: two operators may pause at the same time.
             (Step::Pause, Self::Planned | Self::Running | Self::Paused) => Ok(Self::Paused),
             (Step::Cancel, Self::Planned | Self::Running | Self::Paused | Self::Cancelled) => {
                 Ok(Self::Cancelled)
             }
-            // Back to where a runner takes it up.
+            // Back to the state in which a runner acquires it.
             (Step::Retry, Self::Failed | Self::Paused) => Ok(Self::Planned),
             (Step::End { some_failed: true }, Self::Running) => Ok(Self::Failed),
             (Step::End { some_failed: false }, Self::Running) => Ok(Self::Done),
-            (Step::TakeUp | Step::Pause | Step::Cancel | Step::Retry | Step::End { .. }, state) => {
-                Err(FleetProblem::IllegalMove(state))
-            }
+            (
+                Step::Acquire | Step::Pause | Step::Cancel | Step::Retry | Step::End { .. },
+                state,
+            ) => Err(FleetProblem::IllegalMove(state)),
         }
     }
 }
 
-/// Who works on an operation.
+/// The process that holds the lease of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct LeaseOwner {
     /// The operation.
     pub operation: Uuid,
-    /// The machine.
+    /// The host name of the machine.
     pub host: String,
-    /// The process on it.
+    /// The id of the process.
     pub pid: i32,
-    /// Since when.
+    /// When it acquired the lease.
     pub since: OffsetDateTime,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for LeaseOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = self.since.replace_nanosecond(0).unwrap_or(self.since);
         let since = since
@@ -186,50 +189,49 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Why work on the fleet does not begin, or does not move as asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// The reason why a fleet operation does not start, or does not move as requested.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum FleetProblem {
-    /// Somebody is at it.
+    /// Another process runs it.
     #[error("{0}")]
-    Held(Holder),
-    /// Another operation is open, and nobody works on it.
+    #[strum(serialize = "migration_running")]
+    Held(LeaseOwner),
+    /// Another operation is open, and no process runs it.
     #[error("operation {id} is {state}: resume or cancel it first")]
+    #[strum(serialize = "migration_open")]
     Open {
-        /// Which.
+        /// The open operation.
         id: Uuid,
-        /// Planned, running without a runner, or paused.
+        /// Its state: planned, running without a live runner, or paused.
         state: OperationState,
     },
     /// The operation's state does not allow the step.
     #[error("the operation is {0}")]
     IllegalMove(OperationState),
-    /// The operation was made for another set of migrations than this program has.
+    /// The operation was created for another migration set than this program has.
     #[error("the operation migrates to another set of migrations than this program has")]
+    #[strum(serialize = "other_migrations")]
     OtherSet,
-    /// The tenants that failed, or some of them, are no longer in the ledger.
+    /// Some of the failed tenants are no longer in the ledger.
     #[error("the tenants that failed are no longer in the ledger: start another migration")]
+    #[strum(serialize = "migration_pruned")]
     Pruned,
     /// Some tenants were migrated by a newer program.
     #[error("the database is ahead of this program: {}", .0.join("; "))]
+    #[strum(serialize = "migrations_ahead")]
     Ahead(Vec<String>),
-    /// What some tenants were migrated by is not what lies here.
+    /// The applied migrations of some tenants differ from the files of this program.
     #[error("the migrations do not fit: {}", .0.join("; "))]
+    #[strum(serialize = "migrations_diverged")]
     Diverged(Vec<String>),
 }
 
 impl FleetProblem {
-    /// A word for machines.
+    /// Returns the stable code for machines.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Held(_) => "migration_running",
-            Self::Open { .. } => "migration_open",
-            Self::IllegalMove(_) => "illegal_move",
-            Self::OtherSet => "other_migrations",
-            Self::Pruned => "migration_pruned",
-            Self::Ahead(_) => "migrations_ahead",
-            Self::Diverged(_) => "migrations_diverged",
-        }
+    pub fn code(&self) -> &'static str {
+        self.into()
     }
 }
 
@@ -238,13 +240,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_legal_moves_are_made_and_every_state_can_be_reached() {
+    fn only_legal_moves_succeed_and_every_state_is_reachable() {
         use OperationState::{Cancelled, Done, Failed, Paused, Planned, Running};
         let all = [Planned, Running, Paused, Done, Failed, Cancelled];
         let legal = [
-            (Planned, Step::TakeUp, Running),
-            (Running, Step::TakeUp, Running),
-            (Paused, Step::TakeUp, Running),
+            (Planned, Step::Acquire, Running),
+            (Running, Step::Acquire, Running),
+            (Paused, Step::Acquire, Running),
             (Planned, Step::Pause, Paused),
             (Running, Step::Pause, Paused),
             (Paused, Step::Pause, Paused),
@@ -258,7 +260,7 @@ mod tests {
             (Running, Step::End { some_failed: true }, Failed),
         ];
         let steps = [
-            Step::TakeUp,
+            Step::Acquire,
             Step::Pause,
             Step::Cancel,
             Step::Retry,
@@ -279,8 +281,8 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_is_named_by_machine_process_time_and_operation() {
-        let holder = Holder {
+    fn a_lease_owner_is_described_by_operation_process_host_and_time() {
+        let holder = LeaseOwner {
             operation: Uuid::nil(),
             host: "web-1".to_owned(),
             pid: 7,

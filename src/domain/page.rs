@@ -1,10 +1,10 @@
-//! Owns how long lists are cut into pages: by the place of the last row, never by a count of rows, so that
-//! rows which come or go meanwhile shift nothing.
+//! Owns keyset pagination: a page begins after the last row of the one before, not at an offset, so that rows which are
+//! added or deleted meanwhile shift nothing.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// The place of a row in a list that is in order of time, the id breaking ties.
+/// The position of a row in a list that is ordered by time, then by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     /// The row's time.
@@ -13,17 +13,17 @@ pub struct Cursor {
     pub id: Uuid,
 }
 
-/// Which part of a list is wanted.
+/// The requested part of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
-    /// Behind which row it begins; at the start where there is none.
+    /// The row after which it begins; `None` for the start of the list.
     pub after: Option<Cursor>,
-    /// How many rows at most.
+    /// The largest number of rows.
     pub limit: u16,
 }
 
 impl Window {
-    /// How many rows to read: one more than wanted tells whether there are more.
+    /// Returns the number of rows to read: one more than requested shows whether there are more.
     #[must_use]
     pub fn rows_to_read(&self) -> i64 {
         i64::from(self.limit) + 1
@@ -33,19 +33,19 @@ impl Window {
 /// A part of a list.
 #[derive(Debug)]
 pub struct Page<T> {
-    /// Its rows.
+    /// The rows.
     pub rows: Vec<T>,
-    /// Where the next part begins; none where this is the last.
+    /// The position at which the next part begins; `None` if this is the last.
     pub next: Option<Cursor>,
 }
 
 impl<T> Page<T> {
-    /// Makes a page of rows that were read through `window`.
-    pub fn cut(mut rows: Vec<T>, window: &Window, place: impl Fn(&T) -> Cursor) -> Self {
+    /// Creates a page from the rows that were read for `window`.
+    pub fn cut(mut rows: Vec<T>, window: &Window, position: impl Fn(&T) -> Cursor) -> Self {
         let limit = usize::from(window.limit);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next = if more { rows.last().map(place) } else { None };
+        let next = if more { rows.last().map(position) } else { None };
         Self { rows, next }
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_has_a_next_one_only_where_rows_are_left() {
+    fn a_page_has_a_next_one_only_if_rows_are_left() {
         let place = |n: &u128| Cursor { at: OffsetDateTime::UNIX_EPOCH, id: Uuid::from_u128(*n) };
         let window = Window { after: None, limit: 2 };
         assert_eq!(window.rows_to_read(), 3);

@@ -1,93 +1,69 @@
-//! Owns what a tenant is and how its status may move.
-
-use std::str::FromStr;
+//! Owns the tenant, its record in the control plane, and the moves of its status.
 
 use time::OffsetDateTime;
 
 use super::error::Conflict;
 use super::names::{Email, ExternalId, Slug, TenantId, TenantName};
 use super::profile::Document;
+use super::status::TenantStatus;
 
 /// One customer's isolated space: a row in `public` and a schema of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
-    /// Never changes; the schema is named by it.
+    /// Immutable; the schema is named after it.
     pub id: TenantId,
-    /// What some clients know it by instead of the id; the main tenant is 1. Never changes, never comes twice.
+    /// The number by which some clients know it; the main tenant is 1. Immutable, unique, never reused.
     pub number: i64,
-    /// Url-friendly unique name; may change.
+    /// Unique name in URLs; can change.
     pub slug: Slug,
-    /// The name people read; any script.
+    /// Display name, in any script.
     pub name: TenantName,
-    /// The organisation behind it, where a dialect asked for one.
+    /// The organisation behind it, where a dialect requires one.
     pub org: Option<String>,
-    /// Whether it answers.
+    /// Whether it answers requests.
     pub status: TenantStatus,
     /// When it was set up.
     pub created_at: OffsetDateTime,
 }
 
-/// A tenant with all that the control plane keeps of it.
+/// A tenant with everything that the control plane stores about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TenantRecord {
-    /// What the rest of the house knows it by.
+    /// The part that the rest of the crate uses.
     pub tenant: Tenant,
-    /// Address of its contact, where a dialect asked for one.
+    /// The e-mail address of its contact, where a dialect accepts one.
     pub contact: Option<Email>,
-    /// What its maker's own system calls it.
+    /// Its id in its creator's own system.
     pub external_id: Option<ExternalId>,
-    /// Whatever the application keeps here; no part of it means anything to us.
+    /// The application's own settings, which have no meaning for this crate.
     pub settings: Document,
-    /// Goes up with every change of the record, so that a change can say which state it was decided on.
+    /// Incremented by every change of the record, so that a change can name the revision it is based on.
     pub revision: i64,
     /// When it last changed.
     pub updated_at: OffsetDateTime,
     /// When a deleted tenant's grace period ends.
     pub purge_after: Option<OffsetDateTime>,
-    /// What a deleted tenant is restored to.
+    /// The status to which a deleted tenant is restored.
     pub restore_to: Option<TenantStatus>,
-    /// When its purge began; from then on nothing brings it back.
+    /// When its purge began; from then on it cannot be restored.
     pub purge_started_at: Option<OffsetDateTime>,
 }
 
-/// A step in a tenant's life.
+/// A move of a tenant's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
-    /// Stop answering.
+    /// Stop answering requests.
     Suspend,
-    /// Answer again.
+    /// Answer requests again.
     Resume,
-    /// Stop answering, and be purged when the grace period ends.
+    /// Stop answering requests, and be purged when the grace period ends.
     Delete,
-    /// Come back from deletion.
+    /// Undo the deletion.
     Restore,
 }
 
-/// Where a tenant is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TenantStatus {
-    /// Answers.
-    Active,
-    /// Kept, answers nothing until resumed.
-    Suspended,
-    /// Deleted, restorable until its grace period ends.
-    Deleting,
-}
-
-impl TenantStatus {
-    /// The word in the database and on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Suspended => "suspended",
-            Self::Deleting => "deleting",
-        }
-    }
-}
-
 impl TenantRecord {
-    /// The status after a move that is asked for at this time.
+    /// Returns the status after a move that is requested at `now`.
     ///
     /// # Errors
     /// [`Conflict::IllegalMove`] with the present status; for a restoration that comes too late
@@ -118,33 +94,12 @@ impl TenantRecord {
     }
 }
 
-/// A word that is no tenant status.
-#[derive(Debug, thiserror::Error)]
-#[error("no tenant status is called {0:?}")]
-pub struct UnknownStatus(String);
-
-impl TenantStatus {
-    /// The words, for those who choose one.
-    pub const WORDS: &[&str] = &["active", "suspended", "deleting"];
-}
-
-impl FromStr for TenantStatus {
-    type Err = UnknownStatus;
-
-    fn from_str(given: &str) -> Result<Self, Self::Err> {
-        [Self::Active, Self::Suspended, Self::Deleting]
-            .into_iter()
-            .find(|status| status.as_str() == given)
-            .ok_or_else(|| UnknownStatus(given.to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_the_legal_moves_are_made() {
+    fn only_legal_moves_succeed() {
         use Move::{Delete, Restore, Resume, Suspend};
         use TenantStatus::{Active, Deleting, Suspended};
         let now = OffsetDateTime::UNIX_EPOCH;

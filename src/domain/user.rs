@@ -1,14 +1,14 @@
-//! Owns what a user is: someone who can log in. (A person's record inside a tenant is a profile.)
+//! Owns the user, who can log in. (A person's record inside a tenant is a profile.)
 
 use super::access::Role;
 use super::names::{Email, PersonName, UserId};
 
-/// Someone who can log in.
+/// A person who can log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Never changes.
+    /// Immutable.
     pub id: UserId,
-    /// Unique, compared without regard to case.
+    /// Unique, compared without case.
     pub email: Email,
     /// Given name, as given.
     pub first_name: PersonName,

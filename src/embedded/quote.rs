@@ -1,6 +1,6 @@
 //! Quotes names and paths for a shell and for a URL.
 
-use std::fmt::Write;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Quotes a word for a POSIX shell, if it needs quotes.
 pub(super) fn shell_word(text: &str) -> String {
@@ -12,17 +12,13 @@ pub(super) fn shell_word(text: &str) -> String {
     }
 }
 
+/// The bytes to encode in any part of a URL. A slash may stay, in a path as in a query.
+const URL_PART: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b'-').remove(b'~');
+
 /// Percent-encodes a part of a URL. Slashes are kept: they are valid in a path and in a query.
 pub(super) fn percent_encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut url, byte| {
-        if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
-            url.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(url, "%{byte:02X}");
-        }
-        url
-    })
+    utf8_percent_encode(text, URL_PART).to_string()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Tells a request whose body comes too slowly from one that we are too slow for.
+//! Distinguishes a request whose body arrives too slowly from one that the server answers too slowly.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -11,12 +11,12 @@ use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::Stream;
 
-/// Whether whoever reads the body of a request stands waiting for more of it.
+/// Whether the reader of a request's body is waiting for more of it.
 #[derive(Clone, Default)]
 pub(super) struct Waiting(Rc<Cell<bool>>);
 
 impl Waiting {
-    /// Watches the body of a request, where it has one.
+    /// Watches the body of a request, if it has one.
     pub(super) fn watch(request: &mut ServiceRequest) -> Self {
         let waiting = Self::default();
         match request.take_payload() {
@@ -29,7 +29,7 @@ impl Waiting {
         waiting
     }
 
-    /// Whether it is the rest of the body that the request waits for now.
+    /// Returns whether the request is waiting for the rest of its body now.
     pub(super) fn is_on(&self) -> bool {
         self.0.get()
     }

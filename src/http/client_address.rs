@@ -1,13 +1,12 @@
-//! Finds the address of the client, which a proxy in front of us hides behind its own.
+//! Determines the address of the client behind a reverse proxy.
 //!
-//! A header that names a client is written by whoever likes to. It is believed only as far as the
-//! connection comes from a proxy that the settings trust: the list is walked from the right, from the hop
-//! next to us outwards, for as long as each hop was reported by a trusted one. The first address that is no
-//! trusted proxy's is the client; what stands to the left of it is the client's own tale. Nobody is trusted
-//! by default.
+//! Any client can send a forwarding header. It counts only if the connection comes from a proxy that the settings trust:
+//! the list is read from the right, from the nearest hop outwards, as long as each hop was reported by a trusted proxy.
+//! The first address that is not a trusted proxy is the client; the addresses to its left were written by the client
+//! itself. No proxy is trusted by default.
 //!
-//! One header counts, the one that the settings name. To read both would let a client send the one that
-//! the proxy neither writes nor removes.
+//! Only the header in the settings counts. Reading both would let a client send the one that the proxy neither writes nor
+//! removes.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -16,27 +15,28 @@ use actix_web::dev::RequestHead;
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
 use ipnet::IpNet;
 
-/// Which bits of an IPv6 address tell one client from another: a household or a server gets a /64, and
-/// may use every address in it.
+/// The prefix of an IPv6 address that identifies a client: a household or a server gets a /64 and may use every address in
+/// it.
 const IPV6_CLIENT_BITS: u32 = 64;
 
-/// Whose word about the client's address is taken, and which word.
+/// The trusted proxies, and the header that they write.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
-    /// The proxies that are believed.
+    /// The networks of the trusted proxies.
     pub trusted: Networks,
     /// The header that they write.
     pub header: ForwardedHeader,
 }
 
-/// Some networks, in the settings `10.0.0.0/8, fd00::/8, 192.0.2.7`.
+/// A list of networks, in the settings `10.0.0.0/8, fd00::/8, 192.0.2.7`.
 #[derive(Debug, Clone, Default)]
 pub struct Networks(Vec<IpNet>);
 
-/// The header in which proxies name the client.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The header in which proxies report the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum ForwardedHeader {
-    /// `X-Forwarded-For: client, proxy`, which nearly all of them write.
+    /// `X-Forwarded-For: client, proxy`, which nearly all proxies write.
     #[default]
     XForwardedFor,
     /// `Forwarded: for=client, for=proxy` (RFC 7239).
@@ -53,7 +53,7 @@ impl FromStr for Networks {
     type Err = String;
 
     /// # Errors
-    /// The first part that is neither a network nor an address, with what is wrong.
+    /// The first part that is neither a network nor an address, and why.
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         parts.map(network).collect::<Result<_, _>>().map(Self)
@@ -65,25 +65,25 @@ fn network(text: &str) -> Result<IpNet, String> {
         return Ok(address.into());
     }
     let network: IpNet = text.parse().map_err(|_no_network| {
-        format!("{text:?} is no network, such as 10.0.0.0/8, and no address")
+        format!("{text:?} is neither a network, such as 10.0.0.0/8, nor an address")
     })?;
-    // A slip of the pen, and most likely too wide.
+    // Most likely a mistake, and wider than intended.
     if network == network.trunc() {
         Ok(network)
     } else {
-        Err(format!("{text:?} has bits behind its prefix; {} may be meant", network.trunc()))
+        Err(format!("{text:?} has bits behind its prefix; did you mean {}?", network.trunc()))
     }
 }
 
 impl Proxies {
-    /// The client's address; none where the connection has none.
+    /// Returns the client's address; `None` if the connection has none.
     #[must_use]
     pub fn client_of(&self, head: &RequestHead) -> Option<IpAddr> {
         let peer = head.peer_addr.map(|peer| peer.ip().to_canonical())?;
         Some(self.walk(peer, head.headers()))
     }
 
-    /// Whether the connection comes from a proxy whose word is taken.
+    /// Returns whether the connection comes from a trusted proxy.
     #[must_use]
     pub fn believe(&self, head: &RequestHead) -> bool {
         head.peer_addr.is_some_and(|peer| self.trusted.contain(peer.ip().to_canonical()))
@@ -95,7 +95,7 @@ impl Proxies {
             return peer;
         }
         for hop in self.header.hops(headers).into_iter().rev() {
-            // What cannot be read came through a proxy that is trusted; the proxy answers for it.
+            // A trusted proxy passed on an unreadable hop: count the proxy as the client.
             let Some(address) = hop else { return nearest };
             nearest = address;
             if !self.trusted.contain(address) {
@@ -114,7 +114,7 @@ impl ForwardedHeader {
         }
     }
 
-    /// The hops from left to right, over all lines of the header; none for one that cannot be read.
+    /// Returns the hops of all lines of the header, from left to right; `None` for an unreadable one.
     fn hops(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         let mut hops = Vec::new();
         for line in headers.get_all(self.name()) {
@@ -129,7 +129,7 @@ impl ForwardedHeader {
     fn hop(self, element: &str) -> Option<IpAddr> {
         match self {
             Self::XForwardedFor => node(element),
-            // A comma or semicolon inside quotes belongs to no address: such an element is unreadable.
+            // A comma or semicolon inside quotes is part of no address: such an element is unreadable.
             Self::Forwarded => element
                 .split(';')
                 .filter_map(|pair| pair.trim().split_once('='))
@@ -139,7 +139,7 @@ impl ForwardedHeader {
     }
 }
 
-/// An address as proxies write it: with or without a port, IPv6 with or without brackets.
+/// Parses an address as proxies write it: with or without a port, IPv6 with or without brackets.
 fn node(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
@@ -151,7 +151,7 @@ fn node(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// What stands for the client where clients are counted.
+/// Returns the address under which a client is counted: an IPv6 client's whole network.
 #[must_use]
 pub fn counted_as(address: IpAddr) -> IpAddr {
     match address {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn by_default_nobody_is_believed() {
+    fn no_proxy_is_trusted_by_default() {
         let lines = [("x-forwarded-for", "198.51.100.1"), ("forwarded", "for=198.51.100.1")];
         for header in [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded] {
             assert_eq!(client(header, "", "10.0.0.1", &lines), "10.0.0.1");
@@ -196,11 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_walked_from_the_right_as_far_as_it_is_trusted() {
+    fn the_list_is_read_from_the_right_as_far_as_it_is_trusted() {
         for (list, expected) in [
             ("198.51.100.1", "198.51.100.1"),
             ("198.51.100.1, 10.1.1.1", "198.51.100.1"),
-            // What the client wrote itself stands to the left.
+            // The client wrote the addresses on the left itself.
             ("127.0.0.1, 198.51.100.1", "198.51.100.1"),
             ("127.0.0.1, 10.9.9.9, 198.51.100.1, 192.0.2.7, 10.1.1.1", "198.51.100.1"),
             ("10.1.1.1, 10.1.1.2", "10.1.1.1"),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_header_is_read_where_the_settings_say_so() {
+    fn the_standard_header_is_read_if_the_settings_name_it() {
         for (list, expected) in [
             ("for=198.51.100.1", "198.51.100.1"),
             ("For=\"[2001:db8::1]:4711\";proto=https", "2001:db8::1"),
@@ -243,18 +243,18 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_peer_is_the_address_that_it_maps() {
+    fn an_ipv4_mapped_peer_is_its_ipv4_address() {
         let lines = [("x-forwarded-for", "198.51.100.1")];
         let found = client(ForwardedHeader::XForwardedFor, TRUSTED, "[::ffff:10.0.0.1]", &lines);
         assert_eq!(found, "198.51.100.1");
     }
 
     #[test]
-    fn a_network_that_is_none_is_named() {
+    fn an_invalid_network_is_named() {
         for (text, part) in [
             ("10.0.0.0/8, here", "\"here\""),
             ("10.0.0.0/40", "\"10.0.0.0/40\""),
-            ("10.1.2.3/8", "10.0.0.0/8 may be meant"),
+            ("10.1.2.3/8", "did you mean 10.0.0.0/8?"),
         ] {
             let error = text.parse::<Networks>().unwrap_err();
             assert!(error.contains(part), "{error}");

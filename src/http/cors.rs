@@ -1,13 +1,12 @@
-//! Lets pages of other origins call us from a browser: those that the settings name, and none by default.
+//! Allows pages of other origins to call the server from a browser: those in the settings, none by default.
 //!
-//! An origin is named exactly. There is no wildcard: the refresh cookie goes with the requests, and a page
-//! that anybody may write must not have it sent. Every answer carries the headers, a refusal and a time-out
-//! too, so that a dashboard can read what went wrong. A page of another origin is answered without
-//! `Access-Control-Allow-Origin`, and its browser keeps the answer from it. CORS keeps no request out: what
-//! a caller may do is decided by the credential.
+//! Each origin is listed exactly. There is no wildcard: the browser sends the refresh cookie with the requests, which an
+//! arbitrary page must not cause. Every answer has the headers, including a refusal and a time-out, so that a dashboard
+//! can read the error. An answer to another origin has no `Access-Control-Allow-Origin`, and the browser withholds it
+//! from the page. CORS blocks no request: authorization depends on the credential.
 //!
-//! The refresh cookie is `SameSite=Lax`, so a browser sends it from pages of the same site
-//! (`app.example.com` to `api.example.com`) and not from another one's, whatever is allowed here.
+//! The refresh cookie is `SameSite=Lax`, so a browser sends it from pages of the same site (`app.example.com` to
+//! `api.example.com`) and not from another site, whatever is allowed here.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use url::Url;
 
 use super::middleware::REQUEST_ID;
 
-/// What a page may send besides what every form can.
+/// The request headers that a page may send.
 const REQUEST_HEADERS: [HeaderName; 11] = [
     ACCEPT,
     AUTHORIZATION,
@@ -37,20 +36,20 @@ const REQUEST_HEADERS: [HeaderName; 11] = [
     HeaderName::from_static("x-tenant-id"),
 ];
 
-/// What a page may read of an answer besides its body.
+/// The answer headers that a page may read.
 const ANSWER_HEADERS: [HeaderName; 6] =
     [ALLOW, ETAG, LOCATION, REQUEST_ID, RETRY_AFTER, WWW_AUTHENTICATE];
 
-/// Whose pages may call, and for how long a browser may remember it.
+/// The allowed origins, and how long a browser may cache the answer to a preflight.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The origins that are let in.
+    /// The allowed origins.
     pub origins: Origins,
-    /// How long a browser may remember the answer to a preflight.
+    /// How long a browser may cache the answer to a preflight.
     pub max_age: Duration,
 }
 
-/// Some origins, in the settings `https://app.example.com, http://localhost:5173`.
+/// A list of origins, in the settings `https://app.example.com, http://localhost:5173`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins(Vec<String>);
 
@@ -58,29 +57,29 @@ impl FromStr for Origins {
     type Err = String;
 
     /// # Errors
-    /// The first part that is no origin as browsers write it, with what is wrong.
+    /// The first part that is not an origin as browsers send it, and why.
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         parts.map(origin).collect::<Result<_, _>>().map(Self)
     }
 }
 
-/// An origin as a browser sends it, since it is compared letter by letter.
+/// Parses an origin, which must be written as a browser sends it, since it is compared as text.
 fn origin(text: &str) -> Result<String, String> {
     if text.contains('*') {
-        return Err(format!("{text:?}: a wildcard is not taken; name every origin"));
+        return Err(format!("{text:?}: a wildcard is not allowed; list every origin"));
     }
     let read = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(url) = read else {
-        return Err(format!("{text:?} is no origin, such as https://app.example.com"));
+        return Err(format!("{text:?} is not an origin, such as https://app.example.com"));
     };
     match url.origin().ascii_serialization() {
         origin if origin == text => Ok(origin),
-        origin => Err(format!("{text:?} is not what browsers send; {origin} may be meant")),
+        origin => Err(format!("{text:?} is not what browsers send; did you mean {origin}?")),
     }
 }
 
-/// Answers preflights and marks answers; stands aside where no origin is let in.
+/// Returns the middleware that answers preflights and adds the headers; does nothing if no origin is allowed.
 #[must_use]
 pub fn layer(settings: &Settings) -> Condition<Cors> {
     let mut cors = Cors::default()
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_taken_as_browsers_send_them() {
+    fn origins_are_accepted_as_browsers_send_them() {
         let text = " https://app.example.com,http://localhost:5173 , https://[::1]:8443,";
         let origins: Origins = text.parse().unwrap();
         assert_eq!(
@@ -111,18 +110,18 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_is_refused_by_name() {
+    fn an_origin_that_no_browser_sends_is_refused_by_name() {
         for (text, part) in [
             ("*", "wildcard"),
             ("https://*.example.com", "wildcard"),
-            ("null", "no origin"),
-            ("app.example.com", "no origin"),
-            ("file:///index.html", "no origin"),
-            ("https://app.example.com/", "https://app.example.com may be meant"),
-            ("https://app.example.com/path", "https://app.example.com may be meant"),
-            ("https://App.example.com", "https://app.example.com may be meant"),
-            ("https://app.example.com:443", "https://app.example.com may be meant"),
-            ("https://user@app.example.com", "https://app.example.com may be meant"),
+            ("null", "not an origin"),
+            ("app.example.com", "not an origin"),
+            ("file:///index.html", "not an origin"),
+            ("https://app.example.com/", "did you mean https://app.example.com?"),
+            ("https://app.example.com/path", "did you mean https://app.example.com?"),
+            ("https://App.example.com", "did you mean https://app.example.com?"),
+            ("https://app.example.com:443", "did you mean https://app.example.com?"),
+            ("https://user@app.example.com", "did you mean https://app.example.com?"),
         ] {
             let error = format!("https://good.example.com, {text}").parse::<Origins>().unwrap_err();
             assert!(error.contains(part) && error.contains(text), "{text}: {error}");

@@ -1,62 +1,32 @@
-//! Finds out, before a handler runs, who calls and in which tenant.
+//! Determines the caller and the tenant of a request before its handler runs.
+//!
+//! Plain functions that return a [`domain::Error`](crate::domain::Error); the extractors of each dialect call them
+//! and answer in the dialect's own form.
 
 use std::future::Future;
 use std::net::IpAddr;
 
-use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use actix_web::{HttpMessage, HttpRequest, web};
 
 use super::Site;
 use super::middleware::RequestId;
 use crate::auth::{CallContext, Principal};
-use crate::domain::error::{AuthProblem, Error, Malformed, Result, Rule};
+use crate::domain::error::{AuthProblem, Error, Malformed, Result};
 use crate::domain::names::{Slug, TenantId};
+use crate::domain::rule::Rule;
 use crate::service::tenants::TenantRef;
 
-/// Names the tenant of a request by its id.
+/// The header that names the tenant of a request by its id.
 pub const TENANT_HEADER: &str = "x-tenant-id";
 
-/// Carries an API key, in the place of a bearer token.
+/// The header of an API key, which replaces a bearer token.
 pub const API_KEY_HEADER: &str = "x-api-key";
 
-/// The body of a request, not read yet: a caller who is refused has nothing of it buffered.
-pub struct Body {
-    bytes: <web::Bytes as FromRequest>::Future,
-    limit: usize,
-}
-
-impl FromRequest for Body {
-    type Error = actix_web::Error;
-    type Future = std::future::Ready<Result<Self, Self::Error>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        std::future::ready(Ok(Self::of(request, payload)))
-    }
-}
-
-impl Body {
-    /// The body of this request.
-    pub(super) fn of(request: &HttpRequest, payload: &mut Payload) -> Self {
-        let limit = site(request).settings.max_body_bytes;
-        Self { bytes: web::Bytes::from_request(request, payload), limit }
-    }
-
-    /// Reads it, up to the limit of the settings; a packed one is unpacked.
-    ///
-    /// # Errors
-    /// [`Malformed::TooLarge`]; [`Malformed::Body`] where it breaks off or cannot be unpacked.
-    pub async fn read(self) -> Result<web::Bytes> {
-        self.bytes.await.map_err(|error| {
-            Error::Malformed(match error.as_error::<PayloadError>() {
-                Some(PayloadError::Overflow) => Malformed::TooLarge { limit: self.limit },
-                _ => Malformed::Body,
-            })
-        })
-    }
-}
-
+/// Recognises the caller of a request and counts the request.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] for a bad credential and for two of them, [`Error::TooMany`].
 pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
     let site = site(request);
     let (identity, now) = (&site.services.identity, site.clock.now());
@@ -64,41 +34,43 @@ pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
         (None, None) => Principal::Anonymous,
         (Some(token), None) => recognise(request, token, identity.of_bearer(token, now)).await?,
         (None, Some(key)) => recognise(request, key, identity.of_api_key(key, now)).await?,
-        // Of two callers nobody could tell which one it is.
+        // It would be unclear which of the two is the caller.
         (Some(_), Some(_)) => return Err(Error::Unauthenticated(AuthProblem::Several)),
     };
     site.limits.request(&principal)?;
     Ok(context(request, principal))
 }
 
-/// Looks a credential up, unless too many wrong ones came from where it comes from.
+/// Looks a credential up, unless its address has sent too many wrong ones.
 pub(super) async fn recognise<T>(
     request: &HttpRequest,
     presented: &str,
     look_up: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let guess = site(request).limits.credential(presented, client(request))?;
+    let attempt = site(request).limits.credential(presented, client(request))?;
     let found = look_up.await;
-    guess.settle(&found);
+    attempt.settle(&found);
     found
 }
 
-/// The client's address, which is the proxy's where no proxy is trusted.
+/// Returns the client's address; the proxy's if no proxy is trusted.
 pub(super) fn client(request: &HttpRequest) -> Option<IpAddr> {
     site(request).settings.proxies.client_of(request.head())
 }
 
+/// Returns the site of a request.
 pub(super) fn site(request: &HttpRequest) -> &web::Data<Site> {
     request.app_data().expect("the site is mounted with the routes")
 }
 
+/// Returns the context that service methods take.
 pub(super) fn context(request: &HttpRequest, principal: Principal) -> CallContext {
     let request_id =
         request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     CallContext { principal, request_id, now: site(request).clock.now() }
 }
 
-/// The token of an `Authorization: Bearer` header. Another scheme is a credential that we do not know.
+/// Returns the token of an `Authorization: Bearer` header. Another scheme is an unknown credential.
 fn bearer(request: &HttpRequest) -> Result<Option<&str>> {
     let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
     let refused = || Error::Unauthenticated(AuthProblem::Invalid);
@@ -107,7 +79,7 @@ fn bearer(request: &HttpRequest) -> Result<Option<&str>> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(refused()) }
 }
 
-/// The API key in its header; there is one at most.
+/// Returns the API key; more than one is refused.
 fn api_key(request: &HttpRequest) -> Result<Option<&str>> {
     let mut values = request.headers().get_all(API_KEY_HEADER);
     let Some(value) = values.next() else { return Ok(None) };
@@ -118,11 +90,11 @@ fn api_key(request: &HttpRequest) -> Result<Option<&str>> {
     Ok(Some(text.trim()))
 }
 
-/// The tenant that the header names, where it names one.
+/// Returns the tenant that the header names, if it is present.
 pub(super) fn named_tenant(request: &HttpRequest) -> Result<Option<TenantId>> {
     let mut values = request.headers().get_all(TENANT_HEADER);
     let Some(value) = values.next() else { return Ok(None) };
-    // Of two nobody could tell which one counts.
+    // It would be unclear which of the two counts.
     if values.next().is_some() {
         return Err(Error::Malformed(Malformed::Header(TENANT_HEADER)));
     }
@@ -131,7 +103,8 @@ pub(super) fn named_tenant(request: &HttpRequest) -> Result<Option<TenantId>> {
     Ok(Some(TenantId::new(id)))
 }
 
-/// Which tenant a request wants to work in.
+/// Determines the tenant of a request: the one in the header, else the one of the credential, else the one of the
+/// host name.
 pub(super) fn resolve(
     request: &HttpRequest,
     principal: &Principal,
@@ -145,8 +118,8 @@ pub(super) fn resolve(
         .ok_or_else(|| Error::invalid(TENANT_HEADER, Rule::Required))
 }
 
-/// The host that the client asked for. What a proxy says of it counts where the proxy is trusted: of a
-/// stranger's `X-Forwarded-Host` nothing may hang.
+/// Returns the host that the client requested. `X-Forwarded-Host` counts only from a trusted proxy: any client can
+/// write it.
 pub(super) fn host(request: &HttpRequest) -> String {
     if site(request).settings.proxies.believe(request.head()) {
         return request.connection_info().host().to_owned();
@@ -156,8 +129,8 @@ pub(super) fn host(request: &HttpRequest) -> String {
     named.or_else(authority).unwrap_or_default().to_owned()
 }
 
-/// The tenant in a host name: what stands before the base domain, or without a base domain the first of
-/// at least two labels. An address names no tenant.
+/// Returns the tenant in a host name: the label before the base domain, or without a base domain the first of at
+/// least two labels. An IP address names no tenant.
 pub(super) fn slug_of_host(host: &str, base_domain: Option<&str>) -> Option<Slug> {
     let name = match host.strip_prefix('[') {
         Some(_) => return None, // an IPv6 address
@@ -178,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_names_a_tenant_only_where_it_has_a_label_to_spare() {
+    fn a_host_names_a_tenant_only_with_a_label_before_the_domain() {
         for (host, base, tenant) in [
             ("acme.example.com", Some("example.com"), Some("acme")),
             ("ACME.Example.com:8080", Some("example.com"), Some("acme")),

@@ -1,5 +1,5 @@
-//! Reads `Idempotency-Key`, the header that makes a retry safe: the same key and body are answered as the first
-//! time. Must not know: what is made under the key.
+//! Reads `Idempotency-Key`, the header that makes a retry safe: the same key and body get the first answer again. Must
+//! not know: what is created under the key.
 
 use actix_web::HttpRequest;
 
@@ -8,7 +8,7 @@ use crate::domain::names::IDEMPOTENCY_KEY_MAX;
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// The key of a request, if it has one.
+/// Returns the key of a request, if it has one.
 ///
 /// # Errors
 /// [`Malformed::Header`] for one that is empty, too long or not printable ASCII, and for several.
@@ -20,7 +20,7 @@ pub(super) fn key(request: &HttpRequest) -> Result<Option<String>> {
         .ok()
         .filter(|key| (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()))
         .filter(|key| key.bytes().all(|byte| matches!(byte, b' '..=b'~')))
-        // Of two keys nobody could tell which one counts.
+        // It would be unclear which of two keys counts.
         .filter(|_| values.next().is_none())
         .map(|key| Some(key.to_owned()))
         .ok_or(Error::Malformed(Malformed::Header(IDEMPOTENCY_KEY)))

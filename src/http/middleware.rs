@@ -1,4 +1,4 @@
-//! What every request passes before it is routed and every answer after it is made.
+//! The middleware that every request and every answer passes: request id, log, metrics, time limit, headers.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -18,38 +18,39 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::routes::{Routes, in_form};
+use super::routes::{Routes, method_not_allowed_in_form};
 use super::{Site, cause_of, refuse};
 use crate::domain::error::{Error, Malformed};
 use crate::http::body_timeout::Waiting;
 
-/// Links an answer to its log lines. Taken from the caller where it is sane, made up otherwise.
+/// The header of the request id, which an answer shares with its log lines. Taken from the request if it is well-formed,
+/// generated otherwise.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest request id that is taken from a caller.
+/// Longest request id that is taken from a request.
 const REQUEST_ID_MAX: usize = 128;
 
-/// The id of the request that is being answered.
+/// The id of a request.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
 tokio::task_local! {
-    /// The id of the request that this task answers, for a dialect that writes it into its errors: an
-    /// error knows nothing of the request that it came up in.
+    /// The id of the request that this task answers, for a dialect that writes it into its errors: an error does not
+    /// hold the request that caused it.
     static ANSWERING: String;
 }
 
-/// The id of the request that is being answered, within [`observe`].
+/// Returns the id of the current request, within [`observe`].
 #[must_use]
 pub fn current_request_id() -> Option<String> {
     ANSWERING.try_with(Clone::clone).ok()
 }
 
-/// Gives the request an id and a log span, counts the answer, logs its error once. `HEAD` is routed as
-/// `GET`; the protocol leaves the body out.
+/// Adds a request id and a log span to the request, counts the answer, logs its error once. `HEAD` is routed as `GET`;
+/// actix omits the body.
 ///
 /// # Errors
-/// Whatever came from below, with the request id on it.
+/// The errors of the inner services, with the request id as a header.
 pub async fn observe<B: MessageBody + 'static>(
     site: web::Data<Site>,
     routes: web::Data<Routes>,
@@ -78,8 +79,7 @@ pub async fn observe<B: MessageBody + 'static>(
             finish(answer.headers_mut(), value);
             Ok(answer)
         }
-        // Cut off before or outside of a handler: there is no request left to answer to, so the answer
-        // travels inside of the error.
+        // Refused before or outside a handler: the request is gone, so the answer is inside the error.
         Err(error) => {
             let mut answer = error.error_response();
             let status = answer.status().as_u16();
@@ -92,34 +92,33 @@ pub async fn observe<B: MessageBody + 'static>(
     })
 }
 
-/// What an answer carries unless its handler knows better: that nobody keeps a copy, since most hold a
-/// credential or a tenant's words; that no page shows it in a frame; and that a link in it, be it an id,
-/// tells nobody where it stood. That all of it must come over TLS is for the proxy to say that speaks TLS.
-const UNLESS_SAID: [(HeaderName, HeaderValue); 3] = [
+/// The headers of an answer whose handler does not set them: not cached, since most answers hold a credential or a
+/// tenant's data; not shown in a frame; no `Referer` from a link in it, since its URL may hold an id.
+/// `Strict-Transport-Security` is left to the proxy that terminates TLS.
+const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
-/// What every answer carries: its request id; that it is what its type says; and [`UNLESS_SAID`].
+/// Sets the headers of every answer: its request id, `nosniff`, and [`DEFAULT_HEADERS`].
 fn finish(headers: &mut HeaderMap, request_id: HeaderValue) {
     headers.insert(REQUEST_ID, request_id);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    for (name, value) in UNLESS_SAID {
+    for (name, value) in DEFAULT_HEADERS {
         if !headers.contains_key(&name) {
             headers.insert(name, value);
         }
     }
-    // The rest of what is said to pages of other origins is for those that are let in.
+    // The other CORS headers are only for allowed origins.
     if !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
         headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
         headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
     }
 }
 
-/// Ends a request that takes too long or panics, in the form of its dialect; one whose body is still awaited
-/// when its time is over was too slow itself. What it had begun in the
-/// database is rolled back as its future is dropped.
+/// Ends a request that takes too long or panics, in the form of its dialect. If the body is still incomplete when the
+/// time is over, the client was too slow. The open transaction is rolled back as the future is dropped.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Malformed::TooSlow`] or [`Error::Internal`], as the answer of the dialect.
@@ -132,10 +131,10 @@ pub async fn guard<B: MessageBody + 'static>(
     let waiting = Waiting::watch(&mut request);
     let work = AssertUnwindSafe(next.call(request)).catch_unwind();
     let error = match tokio::time::timeout(site.settings.request_timeout, work).await {
-        Ok(Ok(outcome)) => return outcome.map(in_form),
+        Ok(Ok(outcome)) => return outcome.map(method_not_allowed_in_form),
         Ok(Err(_panic)) => Error::internal("answer a request", "the handler panicked"),
         Err(_elapsed) if waiting.is_on() => {
-            tracing::debug!("the body of a request came too slowly");
+            tracing::debug!("the body of a request arrived too slowly");
             let error = Error::Malformed(Malformed::TooSlow);
             return Err(InternalError::from_response("too slow", refuse(&path, error)).into());
         }
@@ -145,7 +144,7 @@ pub async fn guard<B: MessageBody + 'static>(
     Err(InternalError::from_response("cut off", refuse(&path, error)).into())
 }
 
-/// Logs an error where it is answered, and only there. `error!` means that someone must look.
+/// Logs an error where it is answered, and only there. `error!` means that an operator must act.
 fn log_answer(error: Option<&actix_web::Error>, status: u16, took: std::time::Duration) {
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     match error.and_then(cause_of) {
@@ -180,7 +179,7 @@ fn request_id(request: &ServiceRequest) -> String {
     }
 }
 
-/// Methods as labels; whatever a caller makes up is "other".
+/// Returns a method as a label; every unknown one is "other", so that labels stay bounded.
 fn known_method(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

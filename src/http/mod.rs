@@ -2,17 +2,19 @@
 //!
 //! A request passes, in this order: [`observe`](middleware::observe) (request id, log span, metrics),
 //! [`cors`] (pages of other origins), [`guard`](middleware::guard) (time limit, panics), routing, extraction
-//! (who calls, in which tenant, and whether too often: [`limits`]), the handler. It may be refused at each of
-//! these stations, always in the form of the dialect whose path it came in on. A handler unpacks, calls one
-//! service method and wraps the answer; where it has an `if`, that is probably a rule and belongs below.
+//! (caller, tenant, [`limits`]), the handler. Each of these steps can refuse it, always in the form of the dialect that
+//! its path belongs to. A handler reads the request, calls one service method and writes the answer; an `if` in it is
+//! probably a rule and belongs in a service.
 //!
-//! Each dialect is a folder of its own and knows none of the others: its envelope, its sentences, its wire
-//! types, one exhaustive `match` over [`domain::Error`](crate::domain::Error) in its `problem.rs`.
+//! Each dialect is a folder of its own and imports none of the others: its envelope, its wire types, its body policy,
+//! one exhaustive `match` over [`domain::Error`](crate::domain::Error) in its `problem.rs`. [`native`] has what
+//! Rowhouse's own routes and an application's share, in Reten's form of errors.
 //!
 //! To add an endpoint: a handler with `#[utoipa::path]` in the file of its noun, a line in the dialect's
 //! `mount`, a line in `tests/api/unauthorized.rs`.
-//! What it answers must be what it documents: the tests hold each answer against [`document`].
+//! Its answers must match its documentation: the tests validate each answer against [`document`].
 
+mod body;
 mod body_timeout;
 pub mod client_address;
 pub mod control;
@@ -21,7 +23,6 @@ pub mod databunker;
 pub mod docs;
 pub mod document;
 pub mod extract;
-pub mod fields;
 pub mod health;
 mod idempotency;
 pub mod limits;
@@ -31,6 +32,7 @@ pub mod native;
 mod responses;
 pub mod reten;
 mod routes;
+mod sentence;
 pub mod webfluss;
 
 use std::sync::Arc;
@@ -48,37 +50,37 @@ pub use document::openapi;
 pub use mount::Mount;
 pub use routes::{Routes, fallback};
 
-/// What the HTTP side is told at start.
+/// The settings of the HTTP side.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
-    /// Longest time for one request.
+    /// Time limit of one request.
     pub request_timeout: Duration,
-    /// Whether cookies are sent over TLS alone.
+    /// Whether cookies are sent over TLS only.
     pub cookie_secure: bool,
     /// The domain whose subdomains are tenants.
     pub base_domain: Option<String>,
-    /// Who owns a tenant that is created without an owner.
+    /// The owner of a tenant that is created without one.
     pub default_owner: Option<Email>,
-    /// Whose word about a client's address is taken.
+    /// The proxies that are trusted to report the client's address.
     pub proxies: client_address::Proxies,
-    /// Whose pages may call.
+    /// The origins that may call from a browser.
     pub cors: cors::Settings,
 }
 
-/// What every handler can reach. One a worker.
+/// The state that every handler can reach; one for each worker.
 #[derive(Clone)]
 pub struct Site {
-    /// The use cases, over this worker's pools.
+    /// The use cases, on this worker's pools.
     pub services: Services,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// What was told at start.
+    /// The settings.
     pub settings: Arc<Settings>,
-    /// How often is too often; one for all workers.
+    /// The rate limits; one for all workers.
     pub limits: Arc<limits::Limits>,
 }
 
@@ -93,7 +95,7 @@ pub fn mount(routes: &mut Mount<'_>) {
         .configure(control::mount);
 }
 
-/// Refuses in the form of the dialect that the path belongs to. Reten's is the native one.
+/// Answers an error in the form of the dialect that the path belongs to; in the native form for every other path.
 #[must_use]
 pub fn refuse(path: &str, error: Error) -> HttpResponse {
     if control::owns(path) {
@@ -107,7 +109,7 @@ pub fn refuse(path: &str, error: Error) -> HttpResponse {
     }
 }
 
-/// After how many seconds the same request may go well, where that is known; at least one.
+/// Returns the seconds until a retry can succeed, if known; at least one.
 fn retry_after(error: &Error) -> Option<u64> {
     match error {
         Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
@@ -117,7 +119,7 @@ fn retry_after(error: &Error) -> Option<u64> {
     }
 }
 
-/// The same in the dialects whose clients wait for another request, too, that is in the way for a moment.
+/// Returns the same for the dialects whose clients also retry after a conflict that passes by itself.
 fn retry_after_also_conflicts(error: &Error) -> Option<u64> {
     match error {
         Error::Conflict(Conflict::StillRunning | Conflict::Concurrent) => Some(1),
@@ -125,10 +127,10 @@ fn retry_after_also_conflicts(error: &Error) -> Option<u64> {
     }
 }
 
-/// The error of ours inside of an answer, whichever dialect it went out in.
+/// Returns the domain error inside an answer of any dialect.
 fn cause_of(error: &actix_web::Error) -> Option<&Error> {
-    let reten = error.as_error::<native::Problem>().map(|problem| &problem.0);
-    reten
+    let native = error.as_error::<native::Problem>().map(|problem| &problem.0);
+    native
         .or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
         .or_else(|| error.as_error::<webfluss::Problem>().map(|problem| &problem.0))
         .or_else(|| error.as_error::<control::Problem>().map(|problem| &problem.0))

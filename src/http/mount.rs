@@ -1,18 +1,18 @@
-//! Takes the routes that the `mount` functions name: into a worker, which serves them, or into the document.
+//! Adds the routes of the `mount` functions to a worker, which serves them, or to the OpenAPI document.
 //!
-//! A worker does without what a handler says of itself. Collected in each of them, it would be the whole
-//! document again, some seven megabytes that the allocator keeps for each worker.
+//! A worker does not collect the handlers' documentation: it would be the whole document once more, about seven
+//! megabytes that the allocator keeps for each worker.
 
 use actix_web::dev::HttpServiceFactory;
 use actix_web::web::ServiceConfig;
 use utoipa::openapi::{Components, OpenApi};
 use utoipa_actix_web::OpenApiFactory;
 
-/// Where routes go.
+/// The destination of routes.
 pub enum Mount<'a> {
-    /// Into a worker.
+    /// A worker.
     Worker(&'a mut ServiceConfig),
-    /// Into the document.
+    /// The OpenAPI document.
     Document(&'a mut OpenApi),
 }
 
@@ -36,7 +36,7 @@ impl Mount<'_> {
         self
     }
 
-    /// Adds those of another file.
+    /// Adds the handlers of another `mount` function.
     pub fn configure(&mut self, mount: impl FnOnce(&mut Self)) -> &mut Self {
         mount(self);
         self

@@ -1,7 +1,7 @@
-//! Answers what no handler answers: `OPTIONS`, a wrong method on a path that is there, a path that is not.
+//! Answers requests that no handler answers: `OPTIONS`, a wrong method on a known path, an unknown path.
 //!
-//! A 405 always says in `Allow` which methods there are (RFC 9110, 15.5.6), and stands in the form of the dialect.
-//! Of our own paths the document knows them; of an application's, actix-web does, which was told of each route.
+//! A 405 always lists the methods in `Allow` (RFC 9110, 15.5.6), in the form of the dialect. The methods of our own paths
+//! come from the OpenAPI document, those of an application's from actix-web's list of routes.
 
 use std::sync::OnceLock;
 
@@ -16,11 +16,11 @@ use utoipa::openapi::{OpenApi, PathItem};
 use super::refuse;
 use crate::domain::error::{Error, Malformed, Noun};
 
-/// The paths that are served and the methods that each answers to, to tell a wrong method from a wrong path.
+/// The paths that are served and their methods, to distinguish a wrong method from an unknown path.
 pub struct Routes {
-    /// Read off the document, so that it cannot fall behind.
+    /// Our own routes, from the document, so that they are always up to date.
     ours: Vec<Route>,
-    /// Read off the application's routes when first asked for: until then there is nothing to read.
+    /// The application's routes, read at the first use: they are not registered before.
     applications: OnceLock<Vec<Route>>,
 }
 
@@ -30,7 +30,7 @@ struct Route {
 }
 
 impl Routes {
-    /// Reads our routes off the document.
+    /// Reads our routes from the document.
     #[must_use]
     pub fn of(document: &OpenApi) -> Self {
         let route = |(path, item): (&String, &PathItem)| {
@@ -48,12 +48,12 @@ impl Routes {
         Self { ours, applications: OnceLock::new() }
     }
 
-    /// The pattern of ours that a path matches, for labels.
+    /// Returns the pattern that a path of ours matches, for labels.
     pub(super) fn pattern(&self, path: &str) -> Option<&str> {
         self.ours.iter().find(|route| route.path.is_match(path))?.path.pattern()
     }
 
-    /// The methods that a path answers to; none where it is not there.
+    /// Returns the methods of a path; none if the path is unknown.
     fn methods(&self, request: &HttpRequest) -> Vec<Method> {
         let path = request.path();
         if let Some(route) = self.ours.iter().find(|route| route.path.is_match(path)) {
@@ -67,7 +67,7 @@ impl Routes {
     }
 }
 
-/// The routes of a node and of all below it that answer to some methods only.
+/// Returns the routes of a node and its descendants that are limited to some methods.
 fn routes_below(node: &IntrospectionNode) -> Vec<Route> {
     let mut routes: Vec<Route> = node.children.iter().flat_map(routes_below).collect();
     if !node.methods.is_empty() {
@@ -77,8 +77,8 @@ fn routes_below(node: &IntrospectionNode) -> Vec<Route> {
     routes
 }
 
-/// Answers what no route answers. A path that is there and refuses a request for another reason than its method
-/// (a guard of the application's) is not there for that request.
+/// Answers requests that no route matches. A known path that refuses a request for another reason than its method (a
+/// guard of the application) is answered as unknown.
 pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
     let methods = routes.methods(&request);
     if methods.is_empty() || methods.contains(request.method()) {
@@ -87,8 +87,8 @@ pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpRe
     wrong_method(&request, &methods)
 }
 
-/// Gives the answer of a resource of the application's to a wrong method, which has no body, the form of ours.
-pub(super) fn in_form<B: MessageBody + 'static>(
+/// Replaces the empty 405 answer of an application's resource by one in our form.
+pub(super) fn method_not_allowed_in_form<B: MessageBody + 'static>(
     answer: ServiceResponse<B>,
 ) -> ServiceResponse<EitherBody<B>> {
     let is_bare = answer.status() == StatusCode::METHOD_NOT_ALLOWED
@@ -101,7 +101,7 @@ pub(super) fn in_form<B: MessageBody + 'static>(
     answer.into_response(shaped).map_into_right_body()
 }
 
-/// Says which methods there are: 204 to `OPTIONS`, 405 otherwise.
+/// Answers with the methods of the path: 204 to `OPTIONS`, 405 otherwise.
 fn wrong_method(request: &HttpRequest, methods: &[Method]) -> HttpResponse {
     let mut answer = match *request.method() {
         Method::OPTIONS => HttpResponse::NoContent().finish(),

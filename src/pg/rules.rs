@@ -11,8 +11,21 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub const RUNTIME_LOGIN: &str = "rowhouse_runtime";
 
 /// How a tenant is kept apart from the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Deserialize,
+    serde::Serialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Isolation {
     /// A role for each tenant, with rights on its own schema alone: the database refuses the rest.
     #[default]
@@ -20,6 +33,14 @@ pub enum Isolation {
     /// One shared role and the search path; for engines where a role a tenant costs too much. A
     /// qualified name of another tenant's table is not refused.
     SearchPath,
+}
+
+impl Isolation {
+    /// Returns the word in the settings and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// How statements travel.

@@ -12,9 +12,10 @@ use time::Duration;
 
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
-use crate::domain::error::{Conflict, Error, FieldProblem, Noun, Result};
+use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
 use crate::domain::profile::{Document, Identity, Keys, Lifetime, ProfileId};
+use crate::domain::rule::FieldProblem;
 use crate::domain::{Permission, Tenant};
 use crate::pg::control::tenants;
 use crate::pg::control::tokens::{self, Token};

@@ -45,7 +45,8 @@ pub struct System {
 pub struct Pass(());
 
 /// A cross-tenant call; the action in its audit event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", prefix = "system.")]
 pub enum Action {
     /// [`System::find`].
     GetProfiles,
@@ -58,13 +59,9 @@ pub enum Action {
 }
 
 impl Action {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::GetProfiles => "system.get_profiles",
-            Self::SearchProfiles => "system.search_profiles",
-            Self::DeleteProfiles => "system.delete_profiles",
-            Self::RestoreProfile => "system.restore_profile",
-        }
+    /// Returns the word in the audit trail.
+    fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

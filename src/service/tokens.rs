@@ -16,9 +16,10 @@ use crate::auth::context::Reach;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
-use crate::domain::error::{AuthProblem, Error, Noun, Result, Rule};
+use crate::domain::error::{AuthProblem, Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId, TokenName, UserId};
 use crate::domain::page::{Cursor, Page, Window};
+use crate::domain::rule::Rule;
 use crate::pg::control::{memberships, sessions, tenants, tokens, users};
 use crate::pg::{Db, During, PublicTx};
 

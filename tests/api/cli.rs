@@ -661,7 +661,7 @@ fn help_and_version_go_to_stdout() {
 fn a_misspelt_variable_is_a_usage_error_unless_it_is_empty() {
     let program = Program::embedded().with("ROWHOUSE_DATABASE_URL", "postgres://u:hunter22@h/d");
     let refused = program.run(&["tenant", "list"]).expect(2);
-    assert!(refused.stderr.contains("is it ROWHOUSE_DATABASE__URL?"), "{refused:?}");
+    assert!(refused.stderr.contains("did you mean ROWHOUSE_DATABASE__URL?"), "{refused:?}");
     assert!(!refused.stderr.contains("hunter22"), "{refused:?}");
     let program = Program::embedded().with("ROWHOUSE_DATABASE_URL", "");
     let ran = program.run(&["tenant", "list"]);

@@ -98,7 +98,7 @@ async fn all_addresses_of_one_ipv6_network_count_as_one_client() {
 fn an_invalid_proxy_setting_is_refused_by_name() {
     for (key, value, part) in [
         ("http.trusted_proxies", "10.0.0.0/8, any", "\"any\""),
-        ("http.trusted_proxies", "10.0.0.1/8", "10.0.0.0/8 may be meant"),
+        ("http.trusted_proxies", "10.0.0.1/8", "did you mean 10.0.0.0/8?"),
         ("http.forwarded_header", "x-real-ip", "x-forwarded-for, forwarded"),
     ] {
         let error = Settings::from_values(&[(key, value.to_owned())]).unwrap_err().to_string();

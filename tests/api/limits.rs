@@ -369,9 +369,9 @@ async fn a_refusal_is_logged_without_the_account_and_the_password() {
         // On a slow machine the cell may be refilled meanwhile, after a minute.
         assert!([401, 429].contains(&caller.post(LOGIN, &body).await.status));
     }
-    drop(server.stderr_with("refused what was too much"));
+    drop(server.stderr_with("refused a client that exceeded a limit"));
     let log = server.stop("TERM").stderr;
-    let line = log.lines().find(|line| line.contains("refused what was too much"));
+    let line = log.lines().find(|line| line.contains("refused a client that exceeded a limit"));
     let line = line.expect("the refusal is in the log");
     assert!(line.contains("login_pair") && line.contains("address:127.0.0.1"), "{line}");
     assert!(!log.contains(UNA) && !log.contains(WRONG), "{log}");

@@ -264,8 +264,10 @@ fn log() -> Arc<Mutex<Vec<u8>>> {
         let sink = Arc::clone(&log);
         // The most verbose filter that an operator may set.
         let filter = "debug,rowhouse=trace,tokio_postgres=trace,mio=off,hyper_util=off";
-        rowhouse::telemetry::start_on(true, filter, move || Sink(Arc::clone(&sink)))
-            .expect("the filter is valid");
+        rowhouse::telemetry::start_on(rowhouse::telemetry::Format::Json, filter, move || {
+            Sink(Arc::clone(&sink))
+        })
+        .expect("the filter is valid");
         log
     });
     Arc::clone(log)

@@ -1,4 +1,4 @@
-//! Tokens that are taken, and all the ways in which one is not.
+//! Tokens that are accepted, and each reason for refusing one.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -32,7 +32,7 @@ fn problem(verdict: Result<AccessClaims>) -> AuthProblem {
     }
 }
 
-/// A workshop that makes any token at all by hand, and the issuer that it tries to deceive.
+/// Creates arbitrary tokens by hand, and has the issuer that must refuse the bad ones.
 struct Forge {
     key: SigningKey,
     issuer: Issuer,
@@ -78,7 +78,7 @@ impl Forge {
     }
 }
 
-/// The same with one member set, or, with null, without it.
+/// Returns the object with one member set, or removed if the value is null.
 fn changed(mut object: Value, name: &str, value: Value) -> Value {
     let members = object.as_object_mut().unwrap();
     if value.is_null() {
@@ -106,7 +106,7 @@ fn hs256(secret: &[u8], message: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_token_says_who_and_from_when_to_when() {
+fn a_token_names_its_user_and_its_times() {
     let issuer = issuer(vec![SigningKey::generate().unwrap()]);
     let token = issuer.issue(user(), SESSION, NOW).unwrap();
     assert_eq!(
@@ -138,12 +138,12 @@ fn a_token_carries_these_members_and_no_others() {
     assert_ne!(part(&tokens[1], 1)["jti"], jti, "each token has an id of its own");
 }
 
-/// jsonwebtoken panics at the first use where its features leave the choice of a backend open.
-/// Whatever ran in this process before could have made the choice, so a new one tries.
+/// jsonwebtoken panics at its first use if its features leave the choice of a backend open. An earlier test could have
+/// made the choice in this process, so this runs in a new one.
 #[test]
 fn a_fresh_process_can_sign() {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "auth::jwt::tests::a_token_says_who_and_from_when_to_when"])
+        .args(["--exact", "auth::jwt::tests::a_token_names_its_user_and_its_times"])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -151,7 +151,7 @@ fn a_fresh_process_can_sign() {
 }
 
 #[test]
-fn a_token_made_by_hand_is_accepted_if_nothing_is_wrong_with_it() {
+fn a_token_made_by_hand_is_accepted_if_it_is_valid() {
     let forge = Forge::new();
     let token = forge.signed(&forge.header(), &Forge::claims());
     assert_eq!(forge.issuer.check(&token, NOW).unwrap().user, user());
@@ -184,33 +184,32 @@ fn no_algorithm_but_ours_is_accepted() {
 #[test]
 fn no_key_but_ours_is_accepted() {
     let forge = Forge::new();
-    let stranger = SigningKey::generate().unwrap();
+    let foreign = SigningKey::generate().unwrap();
     let claims = Forge::claims().to_string();
-    let by_stranger =
-        |header: &Value| token(&header.to_string(), &claims, |m| ed25519(&stranger, m));
+    let by_foreign = |header: &Value| token(&header.to_string(), &claims, |m| ed25519(&foreign, m));
 
-    let under_our_name = by_stranger(&forge.header());
-    let under_its_own = by_stranger(&changed(forge.header(), "kid", json!(stranger.kid())));
-    let brought_along = changed(forge.header(), "jwk", json!(stranger.public));
+    let under_our_name = by_foreign(&forge.header());
+    let under_its_own = by_foreign(&changed(forge.header(), "kid", json!(foreign.kid())));
+    let brought_along = changed(forge.header(), "jwk", json!(foreign.public));
     let nameless = changed(brought_along.clone(), "kid", Value::Null);
     let elsewhere = changed(forge.header(), "jku", json!("https://evil.test/jwks.json"));
     for forged in [
         under_our_name,
         under_its_own,
-        by_stranger(&brought_along),
-        by_stranger(&nameless),
-        by_stranger(&elsewhere),
+        by_foreign(&brought_along),
+        by_foreign(&nameless),
+        by_foreign(&elsewhere),
         forge.with_header("kid", Value::Null),
         forge.with_header("kid", json!("")),
         forge.with_header("kid", json!(["a"])),
-        forge.with_header("kid", json!(stranger.kid())),
+        forge.with_header("kid", json!(foreign.kid())),
     ] {
         assert_eq!(forge.problem(&forged), AuthProblem::Invalid, "{forged}");
     }
 }
 
 #[test]
-fn a_token_of_another_type_or_with_critical_extensions_is_none_of_ours() {
+fn a_token_of_another_type_or_with_critical_extensions_is_refused() {
     let forge = Forge::new();
     for (name, value) in [
         ("typ", json!("JWT")),
@@ -259,7 +258,7 @@ fn every_claim_is_required_and_must_be_of_its_form() {
 }
 
 #[test]
-fn a_token_that_was_touched_is_refused() {
+fn a_token_that_was_changed_is_refused() {
     let forge = Forge::new();
     let good = forge.issuer.issue(user(), SESSION, NOW).unwrap();
     let parts: Vec<_> = good.split('.').collect();
@@ -295,10 +294,10 @@ fn a_token_that_was_touched_is_refused() {
 }
 
 #[test]
-fn a_token_that_is_too_long_is_not_even_read() {
+fn a_token_that_is_too_long_is_not_parsed() {
     let forge = Forge::new();
     let sized = |filler: usize| forge.with_claim("note", json!("x".repeat(filler)));
-    // Three more bytes of JSON are four of base64.
+    // Three more bytes of JSON are four bytes of base64.
     let longest = (2500..3000).map(sized).rfind(|token| token.len() <= TOKEN_MAX);
     let longest = longest.unwrap();
     assert!(longest.len() > TOKEN_MAX - 4, "{}", longest.len());
@@ -309,7 +308,7 @@ fn a_token_that_is_too_long_is_not_even_read() {
 }
 
 #[test]
-fn a_token_lives_from_its_first_second_to_its_last_give_or_take_the_leeway() {
+fn a_token_is_valid_between_its_times_plus_or_minus_the_leeway() {
     let forge = Forge::new();
     let token = forge.issuer.issue(user(), SESSION, NOW).unwrap();
     let verdict = |seconds: i64| {
@@ -330,7 +329,7 @@ fn a_token_lives_from_its_first_second_to_its_last_give_or_take_the_leeway() {
 }
 
 #[test]
-fn the_time_is_the_one_given_whatever_the_machine_says() {
+fn the_given_time_counts_and_not_the_machines() {
     let issuer = issuer(vec![SigningKey::generate().unwrap()]);
     for now in [datetime!(1999-12-31 23:59:59 UTC), datetime!(2999-12-31 23:59:59 UTC)] {
         let token = issuer.issue(user(), SESSION, now).unwrap();
@@ -349,14 +348,14 @@ fn only_a_token_of_ours_can_be_called_expired() {
         let foreign = forge.signed(&forge.header(), &foreign);
         assert_eq!(forge.problem(&foreign), AuthProblem::Invalid, "{name}");
     }
-    let stranger = SigningKey::generate().unwrap();
+    let foreign = SigningKey::generate().unwrap();
     let header = forge.header().to_string();
-    let forged = token(&header, &expired.to_string(), |m| ed25519(&stranger, m));
+    let forged = token(&header, &expired.to_string(), |m| ed25519(&foreign, m));
     assert_eq!(forge.problem(&forged), AuthProblem::Invalid);
 }
 
 #[test]
-fn the_settings_decide_over_lifetime_and_leeway() {
+fn the_settings_determine_lifetime_and_leeway() {
     let mut settings = Settings::new("i", "a");
     settings.access_lifetime = Duration::from_secs(10);
     settings.leeway = Duration::ZERO;
@@ -369,7 +368,7 @@ fn the_settings_decide_over_lifetime_and_leeway() {
 }
 
 #[test]
-fn a_retired_key_still_verifies_until_it_is_taken_away() {
+fn a_retired_key_still_verifies_until_it_is_removed() {
     let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
     let before = issuer(vec![copy(&old)]);
     let during = issuer(vec![copy(&new), copy(&old)]);
@@ -390,7 +389,7 @@ fn without_a_key_there_is_no_issuer() {
 }
 
 #[test]
-fn others_can_check_a_token_with_the_published_keys() {
+fn another_service_can_check_a_token_with_the_published_keys() {
     let keys = vec![SigningKey::generate().unwrap(), SigningKey::generate().unwrap()];
     let issuer = issuer(keys);
     let token = issuer.issue(user(), SESSION, NOW).unwrap();
@@ -412,7 +411,7 @@ fn others_can_check_a_token_with_the_published_keys() {
 }
 
 #[test]
-fn the_published_keys_hold_the_public_half_alone() {
+fn the_published_keys_hold_only_the_public_half() {
     let key = SigningKey::generate().unwrap();
     let x = URL_SAFE_NO_PAD.encode(key.decoding.try_get_as_bytes().unwrap());
     let expected = json!({"keys": [{

@@ -1,4 +1,4 @@
-//! Hashes and verdicts, what an unknown user costs, and who waits for whom.
+//! Hashing and comparing, the cost of an unknown user, and the queue.
 
 use std::future::Future;
 use std::sync::atomic::AtomicUsize;
@@ -17,7 +17,7 @@ fn password(text: &str) -> Password {
     Password::parse(text).unwrap()
 }
 
-/// Waits for what must come, but not for ever.
+/// Awaits a future that must complete, with a time limit.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("it comes soon")
 }
@@ -31,7 +31,7 @@ async fn until(hasher: &Hasher, reached: impl Fn(Load) -> bool) {
     .await;
 }
 
-/// Takes one turn and keeps it until the sender is dropped.
+/// Takes one permit and keeps it until the sender is dropped.
 fn occupy(hasher: &Hasher) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<()>>) {
     let (release, released) = mpsc::channel::<()>();
     let hasher = hasher.clone();
@@ -90,7 +90,7 @@ async fn an_unknown_user_costs_the_same_work_as_a_wrong_password() {
 }
 
 #[tokio::test]
-async fn the_dummy_goes_through_argon2_and_its_verdict_is_not_believed() {
+async fn the_dummy_hash_is_compared_by_argon2_and_its_result_is_ignored() {
     let given = password("correct horse");
     let mut inner = Arc::into_inner(hasher(1, 1).0).unwrap();
     inner.dummy = inner.argon2.hash_password(given.expose().as_bytes()).unwrap();
@@ -105,7 +105,7 @@ async fn the_dummy_goes_through_argon2_and_its_verdict_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_hash_made_with_other_parameters_still_verifies_and_wants_renewal() {
+async fn a_hash_with_other_parameters_still_verifies_and_needs_renewal() {
     let today = hasher(1, 1);
     let given = password("correct horse");
     let renewed = today.hash(&given).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_hash_made_with_other_parameters_still_verifies_and_wants_renewal() {
 }
 
 #[tokio::test]
-async fn a_stored_hash_that_cannot_be_read_is_our_fault_and_no_wrong_password() {
+async fn a_stored_hash_that_cannot_be_parsed_is_an_internal_error_and_not_a_wrong_password() {
     let hasher = hasher(1, 1);
     let given = password("correct horse");
     let whole = hasher.hash(&given).await.unwrap().as_str().to_owned();
@@ -170,7 +170,7 @@ fn parameters_that_argon2_refuses_are_refused_at_the_start() {
 
 /// As under actix, where every worker thread has a runtime and a blocking pool of its own.
 #[test]
-fn the_bound_holds_across_runtimes() {
+fn the_limit_holds_across_runtimes() {
     const WORKERS: usize = 8;
     let hasher = hasher(2, WORKERS);
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -197,7 +197,7 @@ fn the_bound_holds_across_runtimes() {
 }
 
 #[tokio::test]
-async fn who_finds_the_queue_full_is_told_to_come_back() {
+async fn a_caller_that_finds_the_queue_full_is_refused() {
     let hasher = hasher(1, 1);
     let (release, first) = occupy(&hasher);
     until(&hasher, |load| load.running == 1).await;
@@ -222,7 +222,7 @@ async fn who_finds_the_queue_full_is_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_the_queue_gives_its_place_back() {
+async fn a_caller_that_leaves_the_queue_frees_its_permit() {
     let hasher = hasher(1, 1);
     let (release, first) = occupy(&hasher);
     until(&hasher, |load| load.running == 1).await;
@@ -240,7 +240,7 @@ async fn a_caller_who_leaves_the_queue_gives_its_place_back() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_during_the_work_gives_its_turn_back_when_the_work_is_over() {
+async fn a_caller_that_leaves_during_the_work_frees_its_permit_when_the_work_is_over() {
     let hasher = hasher(1, 1);
     let (release, first) = occupy(&hasher);
     until(&hasher, |load| load.running == 1).await;
@@ -259,7 +259,7 @@ async fn a_caller_who_leaves_during_the_work_gives_its_turn_back_when_the_work_i
 }
 
 #[tokio::test]
-async fn a_job_that_panics_gives_its_turn_back() {
+async fn a_job_that_panics_frees_its_permit() {
     let hasher = hasher(1, 0);
     let error = hasher.run(HASH, || panic!("on purpose")).await.unwrap_err();
     assert!(matches!(error, Error::Internal { .. }), "{error:?}");

@@ -1,4 +1,4 @@
-//! What a token looks like, what it is stored as, and what is none.
+//! The form of a token, its digest, and texts that are not tokens.
 
 use std::collections::HashSet;
 
@@ -30,7 +30,7 @@ fn a_digest_is_the_sha256_of_what_was_presented() {
 }
 
 #[test]
-fn digests_are_equal_only_in_all_their_bytes() {
+fn digests_are_equal_only_if_all_bytes_are() {
     let digest = TokenDigest::of("rh_x");
     let same: [u8; 32] = digest.as_bytes().try_into().unwrap();
     assert_eq!(digest, TokenDigest::stored(same));
@@ -74,7 +74,7 @@ fn the_root_token_is_the_same_in_every_form_of_a_uuid_and_no_other() {
 }
 
 #[test]
-fn a_root_token_is_a_uuid_and_no_placeholder() {
+fn a_root_token_is_a_uuid_and_not_a_placeholder() {
     for bad in [
         "",
         "secret",
@@ -91,7 +91,7 @@ fn a_root_token_is_a_uuid_and_no_placeholder() {
 }
 
 #[test]
-fn a_credential_is_told_by_its_form() {
+fn a_credential_is_classified_by_its_form() {
     let api = OpaqueToken::generate(Kind::Api);
     let key = OpaqueToken::generate(Kind::ApiKey);
     let refresh = OpaqueToken::generate(Kind::Refresh);

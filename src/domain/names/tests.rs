@@ -1,4 +1,4 @@
-//! Names that are taken, and all that is refused with its rule.
+//! Names that are accepted, and those that are refused with their rule.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn slugs_are_url_friendly_or_refused_with_the_rule() {
 }
 
 #[test]
-fn emails_are_compared_without_case_and_space() {
+fn emails_are_compared_without_case_and_surrounding_space() {
     assert_eq!(Email::parse(" Admin@Acme.COM ").unwrap().as_str(), "admin@acme.com");
     for bad in ["admin", "@acme.com", "admin@", "a b@acme.com", "a\0@acme.com", "a@b@c.com"] {
         assert_eq!(Email::parse(bad), Err(Rule::EmailFormat), "{bad:?}");
@@ -57,7 +57,7 @@ fn names_in_any_script_are_kept_as_given() {
 }
 
 #[test]
-fn passwords_have_a_floor_in_characters_and_a_ceiling_in_bytes() {
+fn passwords_have_a_minimum_in_characters_and_a_maximum_in_bytes() {
     assert_eq!(Password::parse("1234567").err(), Some(Rule::TooShort(8)));
     assert!(Password::parse("ééééé888").is_ok());
     assert!(Password::parse(&"x".repeat(1024)).is_ok());

@@ -1,28 +1,28 @@
-//! The document of a profile: a JSON object, what may be in it, and how it is changed.
+//! The document of a profile: a JSON object, its limits, and its changes.
 //!
-//! Promises: what is parsed can be stored, given back as it was given, and changed without growing beyond its
-//! bounds on the way.
+//! Promises: a parsed document can be stored and returned as it was given, and no change exceeds the limits, not even
+//! on the way.
 
 use json_patch::PatchOperation;
 use md5::{Digest, Md5};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{KeyKind, Keys, readable_key};
-use crate::domain::error::{FieldProblem, Rule};
+use super::key::{KeyKind, Keys, parse_key};
+use crate::domain::rule::{FieldProblem, Rule};
 
-/// Deepest nesting of a document. PostgreSQL and serde stop not far beyond, each in its own way.
+/// Deepest nesting of a document. PostgreSQL and serde refuse deeper ones not far beyond, each in its own way.
 pub(super) const DEPTH_MAX: usize = 64;
 
-/// Largest document, in bytes of its text. A request body has a limit of its own; this one holds for what
-/// changes add up to, since every version is kept.
+/// Largest document, in bytes of its text. A request body has a limit of its own; this one bounds the result of many
+/// changes, since every version is kept.
 pub(super) const SIZE_MAX: usize = 1 << 20;
 
-/// Most operations of a JSON patch.
+/// Largest number of operations in a JSON patch.
 const PATCH_MAX: usize = 1000;
 
-/// Most that the operations of one JSON patch may copy and move about, in values and bytes of text. A
-/// few dozen copies of a document into itself would otherwise fill the memory.
+/// Largest total that the operations of one JSON patch may copy and move, in values plus bytes of text. Without it, a
+/// few dozen copies of a document into itself would exhaust the memory.
 const PATCH_WEIGHT_MAX: usize = 4 * SIZE_MAX;
 
 /// A person's record: a JSON object, kept as it was given.
@@ -31,7 +31,7 @@ const PATCH_WEIGHT_MAX: usize = 4 * SIZE_MAX;
 pub struct Document(Value);
 
 impl Document {
-    /// Takes an object that PostgreSQL can store.
+    /// Parses an object that PostgreSQL can store.
     ///
     /// # Errors
     /// The rule that it breaks.
@@ -46,25 +46,25 @@ impl Document {
         Ok(Self(value))
     }
 
-    /// Takes what our own tables hold.
+    /// Wraps a document from our own tables.
     #[must_use]
     pub const fn stored(value: Value) -> Self {
         Self(value)
     }
 
-    /// The JSON inside.
+    /// Returns the JSON.
     #[must_use]
     pub const fn as_value(&self) -> &Value {
         &self.0
     }
 
-    /// The JSON itself.
+    /// Returns the JSON by value.
     #[must_use]
     pub fn into_value(self) -> Value {
         self.0
     }
 
-    /// The document with a merge patch applied (RFC 7396): null removes a field.
+    /// Returns the document with a merge patch applied (RFC 7396): null removes a field.
     ///
     /// # Errors
     /// The rule that the result breaks.
@@ -74,10 +74,10 @@ impl Document {
         Self::parse(value)
     }
 
-    /// The document with a JSON patch applied (RFC 6902), all of it or nothing.
+    /// Returns the document with a JSON patch applied (RFC 6902), completely or not at all.
     ///
     /// # Errors
-    /// [`Rule::Patch`] where it is none or does not apply, or the rule that the result breaks.
+    /// [`Rule::Patch`] if it is not a patch or does not apply, or the rule that the result breaks.
     pub fn patched(&self, patch: &Value) -> Result<Self, Rule> {
         let patch: json_patch::Patch =
             serde_json::from_value(patch.clone()).map_err(|_no_patch| Rule::Patch)?;
@@ -87,20 +87,20 @@ impl Document {
         let (mut value, mut left) = (self.0.clone(), PATCH_WEIGHT_MAX);
         for operation in patch.iter() {
             bound(&value, operation, &mut left)?;
-            // One at a time and on a copy: what fails half-way is thrown away.
+            // One at a time, on a copy: after a failure the copy is dropped.
             json_patch::patch_unsafe(&mut value, std::slice::from_ref(operation))
                 .map_err(|_does_not_apply| Rule::Patch)?;
         }
         Self::parse(value)
     }
 
-    /// The MD5 of its text, in hex; the contract asks for this digest.
+    /// Returns the MD5 of its text in hex, as Databunker's contract requires.
     #[must_use]
     pub fn md5(&self) -> String {
         hex::encode(Md5::digest(self.0.to_string()))
     }
 
-    /// The keys in it.
+    /// Returns the keys in the document.
     ///
     /// # Errors
     /// The field and the rule that it breaks.
@@ -108,10 +108,10 @@ impl Document {
         let key = |kind: KeyKind| {
             let read = match self.0.get(kind.as_str()) {
                 None | Some(Value::Null) => Ok(None),
-                Some(Value::String(text)) => readable_key(kind, text),
+                Some(Value::String(text)) => parse_key(kind, text),
                 // Clients send telephone numbers as numbers.
                 Some(Value::Number(number)) if kind != KeyKind::Email => {
-                    readable_key(kind, &number.to_string())
+                    parse_key(kind, &number.to_string())
                 }
                 Some(_) => Err(Rule::Type("string")),
             };
@@ -126,7 +126,7 @@ impl Document {
     }
 }
 
-/// The length of a value's text, in bytes.
+/// Returns the length of a value's text, in bytes.
 fn size(value: &Value) -> usize {
     struct Counter(usize);
 
@@ -145,7 +145,7 @@ fn size(value: &Value) -> usize {
     serde_json::to_writer(&mut counter, value).map_or(usize::MAX, |()| counter.0)
 }
 
-/// Refuses an operation that would nest the document too deeply, or copy and move more than is `left`.
+/// Refuses an operation that would nest the document too deeply, or copy and move more than `left`.
 fn bound(document: &Value, operation: &PatchOperation, left: &mut usize) -> Result<(), Rule> {
     let (placed, costs) = match operation {
         PatchOperation::Add(add) => (Some(&add.value), false),
@@ -154,13 +154,13 @@ fn bound(document: &Value, operation: &PatchOperation, left: &mut usize) -> Resu
         PatchOperation::Move(moved) => (document.pointer(moved.from.as_str()), true),
         PatchOperation::Remove(_) | PatchOperation::Test(_) => (None, false),
     };
-    // Where there is nothing to place, applying the operation tells so.
+    // Without a source, applying the operation reports the error.
     let Some(placed) = placed else { return Ok(()) };
     let mut plenty = usize::MAX;
     weigh(placed, operation.path().tokens().count(), if costs { left } else { &mut plenty })
 }
 
-/// Takes the weight of a value that stands so deep off what is left.
+/// Subtracts the weight of a value at this depth from `left`.
 fn weigh(value: &Value, depth: usize, left: &mut usize) -> Result<(), Rule> {
     if depth > DEPTH_MAX {
         return Err(Rule::TooDeep);
@@ -178,7 +178,7 @@ fn weigh(value: &Value, depth: usize, left: &mut usize) -> Result<(), Rule> {
     }
 }
 
-/// Refuses what PostgreSQL could not give back: NUL in a text, and nesting that it or we would choke on.
+/// Refuses what PostgreSQL cannot return: NUL in a text, and nesting beyond its limit or ours.
 fn check(value: &Value, depth: usize) -> Result<(), Rule> {
     if depth > DEPTH_MAX {
         return Err(Rule::TooDeep);

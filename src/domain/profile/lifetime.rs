@@ -1,24 +1,24 @@
-//! How long a profile, or a credential, lives: read from the caller's words, which are kept.
+//! The lifetime of a profile or a credential: parsed from the caller's text, which is kept.
 
 use time::{Duration, OffsetDateTime};
 
-use crate::domain::error::{FieldProblem, Rule};
+use crate::domain::rule::{FieldProblem, Rule};
 
-/// How long a profile lives, in the caller's words and in ours.
+/// The lifetime of a profile, as given and as computed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lifetime {
-    /// The end, as given.
+    /// The time until the end, as given.
     pub final_time: Option<String>,
     /// The time after the last use, as given.
     pub sliding_time: Option<String>,
-    /// The end.
+    /// The time of the end.
     pub final_at: Option<OffsetDateTime>,
     /// The time after the last use, in seconds.
     pub sliding_seconds: Option<i64>,
 }
 
 impl Lifetime {
-    /// Reads both, `now` being when the profile is stored.
+    /// Parses both; `now` is the time at which the profile is stored.
     ///
     /// # Errors
     /// The field and the rule that it breaks.
@@ -45,7 +45,7 @@ impl Lifetime {
         })
     }
 
-    /// When the profile ends if it is used now and never again.
+    /// Returns the time at which the profile ends if `now` is its last use.
     #[must_use]
     pub fn expires_at(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
         let sliding =
@@ -57,17 +57,17 @@ impl Lifetime {
     }
 }
 
-/// What a bare `m` means. The documents use it for both.
+/// The meaning of a bare `m`, which the vendor's documents use for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MonthOrMinute {
     /// Thirty days: for records, where too short a time would lose data.
     Month,
-    /// Sixty seconds: for credentials, where too long a time would leave a door open.
+    /// Sixty seconds: for credentials, where too long a time would be a risk.
     Minute,
 }
 
-/// Reads a length of time: `30d`, `1y`, `24h`, `2s`, `6w`, `3m`, or a bare number of seconds. Longer than
-/// a hundred years is none.
+/// Parses a length of time: `30d`, `1y`, `24h`, `2s`, `6w`, `3m`, or a bare number of seconds. Returns `None` for one
+/// beyond a hundred years.
 #[must_use]
 pub fn parse_length(text: &str, m: MonthOrMinute) -> Option<Duration> {
     let text = text.trim();

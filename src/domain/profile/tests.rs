@@ -1,4 +1,4 @@
-//! Keys and documents: what is taken, what is refused, and how much a change may add up to.
+//! Keys and documents: which are accepted, which are refused, and how far changes may grow a document.
 
 use serde_json::{Value, json};
 
@@ -64,14 +64,14 @@ fn modes_and_identities_are_read_or_refused_with_the_field() {
 
 #[test]
 fn documents_are_kept_as_given() {
-    // An exponent gains its sign, and is otherwise as long as it was.
+    // An exponent gains its sign and keeps its length otherwise.
     let text = r#"{"z":1.0,"a":12345678901234567890.123,"e":1e+400,"nested":{"b":[],"a":null}}"#;
     let document = document(serde_json::from_str(text).unwrap());
     assert_eq!(document.as_value().to_string(), text);
 }
 
 #[test]
-fn what_cannot_be_stored_is_refused() {
+fn a_document_that_cannot_be_stored_is_refused() {
     assert_eq!(Document::parse(json!([])), Err(Rule::Type("object")));
     assert_eq!(Document::parse(json!({ "a": ["x\0"] })), Err(Rule::ControlCharacter));
     assert_eq!(Document::parse(json!({ "a\0": 1 })), Err(Rule::ControlCharacter));
@@ -111,7 +111,7 @@ fn numbers_in_a_patch_keep_their_digits() {
 }
 
 #[test]
-fn a_patch_cannot_blow_a_document_up() {
+fn a_patch_cannot_exhaust_the_memory() {
     let small = document(json!({ "a": "x".repeat(1000), "list": [] }));
     let copies = |from: &str, path: &str, times: usize| {
         Value::Array(vec![json!({ "op": "copy", "from": from, "path": path }); times])
@@ -131,7 +131,7 @@ fn a_patch_cannot_blow_a_document_up() {
 }
 
 #[test]
-fn changes_do_not_add_up_to_more_than_a_document_may_hold() {
+fn changes_do_not_grow_a_document_beyond_its_limit() {
     let half = "x".repeat(SIZE_MAX / 2);
     let one = document(json!({ "a": half }));
     assert_eq!(one.merged(&json!({ "b": half })), Err(Rule::TooLong(SIZE_MAX)));

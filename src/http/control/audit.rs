@@ -7,12 +7,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::PROBLEM_JSON;
-use super::call::{Call, timestamp, write_cursor};
+use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{Forbidden, InvalidParameter, NoSuchTenant, Unexpected};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
-use crate::domain::error::Rule;
 use crate::domain::names::TenantId;
+use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::http::responses::ViewAudit;
 use crate::service::audit::{Break, Entry, Filter, Verdict};
@@ -67,7 +67,7 @@ pub(super) struct EventList {
 async fn list(call: Call) -> Answer {
     call.ctx.reach(Permission::ViewAudit)?;
     let mut query = call.query()?;
-    let window = query.window();
+    let window = window(&mut query);
     let filter = Filter {
         actor: query.optional("actor", |text| Ok(text.to_owned())),
         action: query.optional("action", |text| Ok(text.to_owned())),

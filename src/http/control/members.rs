@@ -6,15 +6,17 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::PROBLEM_JSON;
-use super::call::{Call, Fields, write_cursor};
+use super::call::{Call, window, write_cursor};
 use super::responses::{
     Forbidden, InvalidBody, InvalidParameter, LastAdmin, NoSuchMember, NoSuchTenant,
 };
 use super::{Answer, ProblemBody};
-use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{Email, Password, PersonName, UserId};
+use crate::domain::rule::Rule;
 use crate::domain::{Permission, Role};
 use crate::http::Mount;
+use crate::http::body::Fields;
 use crate::http::responses::ViewUsers;
 use crate::service::members::{Member, NewMember, NewPerson};
 
@@ -128,7 +130,7 @@ pub(super) struct MemberPatchBody {
 async fn list(call: Call) -> Answer {
     call.ctx.reach(Permission::ViewUsers)?;
     let mut query = call.query()?;
-    let window = query.window();
+    let window = window(&mut query);
     let window = query.finish(Some(window))?;
     let tenant = call.path("tenant")?;
     let page = call.services().members.list(&call.ctx, &tenant, &window).await?;
@@ -152,9 +154,9 @@ async fn list(call: Call) -> Answer {
 async fn add(call: Call) -> Answer {
     call.ctx.reach(Permission::ManageMembers)?;
     call.query()?.finish(Some(()))?;
-    let wish = wish(call.body()?)?;
+    let command = command(call.body()?)?;
     let tenant = call.path("tenant")?;
-    let member = call.services().members.add(&call.ctx, &tenant, &wish).await?;
+    let member = call.services().members.add(&call.ctx, &tenant, &command).await?;
     Ok(HttpResponse::Created().json(MemberAnswer::from(member)))
 }
 
@@ -202,7 +204,7 @@ async fn remove(call: Call) -> Answer {
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn wish(mut body: Fields) -> Result<NewMember> {
+fn command(mut body: Fields) -> Result<NewMember> {
     let is_new = ["password", "first_name", "last_name"].iter().any(|name| body.has(name));
     let email = body.required("email", Email::parse);
     let role = body.required("role", role);
@@ -217,9 +219,9 @@ fn wish(mut body: Fields) -> Result<NewMember> {
     } else {
         None
     };
-    let wish = || Some(NewMember { email: email?, role: role?, person });
-    let wish = wish();
-    body.finish(wish)
+    let command = || Some(NewMember { email: email?, role: role?, person });
+    let command = command();
+    body.finish(command)
 }
 
 fn role(text: &str) -> Result<Role, Rule> {
@@ -230,7 +232,7 @@ fn role(text: &str) -> Result<Role, Rule> {
     }
 }
 
-/// Who the path means; what is no id is nobody's.
+/// Reads the member in the path; a text that is not an id is answered as an unknown member.
 fn user(call: &Call) -> Result<UserId> {
     let id = call.path("user_id")?.parse();
     id.map(UserId::new).map_err(|_no_id| Error::NotFound(Noun::Member))

@@ -1,12 +1,12 @@
-//! The control dialect, which is our own: what dashboards, pipelines and operators ask for and no foreign
-//! contract has, under `/control/v1`.
+//! The control dialect, which is our own, under `/control/v1`: the endpoints that dashboards, pipelines and operators
+//! need and no foreign contract has.
 //!
-//! Bodies and query parameters are strict: what is not known is refused by name, so that a mistyped filter
-//! does not list everything. An error is `application/problem+json` (RFC 9457); `code` is for machines and
-//! stays, `detail` is for people and may change, `errors` names every bad field by a JSON pointer into the
-//! body (`/admin/email`) or as `?parameter`. Lists answer `{"data": [..], "next_cursor": ..}` and are never
-//! cut without a cursor. A tenant carries its revision as `ETag`; a change of it must say `If-Match`, `*` for
-//! a caller who does not care. What a caller may not know of answers 404.
+//! Bodies and query parameters are strict: an unknown one is refused by name, so that a mistyped filter does not list
+//! everything. An error is `application/problem+json` (RFC 9457): `code` is stable and for machines, `detail` is for
+//! people and can change, `errors` names every bad field by a JSON pointer into the body (`/admin/email`) or as
+//! `?parameter`. Lists answer `{"data": [..], "next_cursor": ..}`; an incomplete one always has a cursor. A tenant has
+//! its revision as `ETag`; a change of it needs `If-Match`, which is `*` for any revision. A resource that the caller may
+//! not know of answers 404.
 //!
 //! To add an endpoint: a handler that takes a [`Call`](call::Call), in the file of its noun.
 

@@ -1,6 +1,6 @@
 //! Errors in this dialect's form: the status, the code, the sentences and the bad fields of each.
 //!
-//! To add an error: its line in the `match` that no longer compiles. A code, once given out, stays.
+//! To add an error: a line in the `match` that no longer compiles. A published code never changes.
 
 use std::fmt::Write as _;
 
@@ -10,17 +10,18 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::error::{
-    AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
-};
+use crate::domain::Permission;
+use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun, Precondition};
 use crate::domain::operation::FleetProblem;
+use crate::domain::rule::FieldProblem;
 use crate::http::middleware::current_request_id;
 use crate::http::retry_after_also_conflicts;
+use crate::http::sentence::sentence;
 
 /// The media type of an error (RFC 9457).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error on its way out, in this dialect's form.
+/// An error in this dialect's form.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Problem(pub Error);
@@ -68,8 +69,8 @@ pub struct FieldError {
     message: String,
 }
 
-/// What an error looks like from outside.
-struct Face {
+/// The representation of an error.
+struct Representation {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
@@ -78,17 +79,17 @@ struct Face {
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        face(&self.0).status
+        representation(&self.0).status
     }
 
     fn error_response(&self) -> HttpResponse {
-        let face = face(&self.0);
-        let mut answer = HttpResponse::build(face.status);
+        let representation = representation(&self.0);
+        let mut answer = HttpResponse::build(representation.status);
         answer.insert_header((CONTENT_TYPE, PROBLEM_JSON));
         if let Some(seconds) = retry_after_also_conflicts(&self.0) {
             answer.insert_header((RETRY_AFTER, seconds));
         }
-        if face.status == StatusCode::UNAUTHORIZED {
+        if representation.status == StatusCode::UNAUTHORIZED {
             answer.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
         let (errors, missing) = match &self.0 {
@@ -99,11 +100,11 @@ impl ResponseError for Problem {
             _ => (Vec::new(), Vec::new()),
         };
         answer.json(ProblemBody {
-            kind: format!("urn:rowhouse:problem:{}", face.code),
-            title: face.title,
-            status: face.status.as_u16(),
-            detail: face.detail,
-            code: face.code,
+            kind: format!("urn:rowhouse:problem:{}", representation.code),
+            title: representation.title,
+            status: representation.status.as_u16(),
+            detail: representation.detail,
+            code: representation.code,
             request_id: current_request_id(),
             errors,
             missing,
@@ -111,9 +112,13 @@ impl ResponseError for Problem {
     }
 }
 
-fn face(error: &Error) -> Face {
-    let new =
-        |status, code, title, detail: &str| Face { status, code, title, detail: detail.to_owned() };
+fn representation(error: &Error) -> Representation {
+    let new = |status, code, title, detail: &str| Representation {
+        status,
+        code,
+        title,
+        detail: detail.to_owned(),
+    };
     match error {
         Error::Malformed(problem) => malformed(*problem),
         Error::Invalid(problems) => new(
@@ -127,14 +132,7 @@ fn face(error: &Error) -> Face {
             }),
         ),
         Error::Unauthenticated(problem) => unauthenticated(*problem),
-        Error::Forbidden { missing } => {
-            let names: Vec<_> = missing.iter().map(|p| p.as_str()).collect();
-            let detail = match names.as_slice() {
-                [] => "You may not do this".to_owned(),
-                names => format!("You would need {}", names.join(", ")),
-            };
-            new(StatusCode::FORBIDDEN, "forbidden", "Not permitted", &detail)
-        }
+        Error::Forbidden { missing } => forbidden(missing),
         Error::NotFound(noun) => not_found(*noun),
         Error::Conflict(conflict) => self::conflict(*conflict),
         Error::Fleet(problem) => fleet(problem),
@@ -171,7 +169,17 @@ fn face(error: &Error) -> Face {
     }
 }
 
-fn malformed(problem: Malformed) -> Face {
+fn forbidden(missing: &[Permission]) -> Representation {
+    let names: Vec<_> = missing.iter().map(|permission| permission.as_str()).collect();
+    let detail = match names.as_slice() {
+        [] => "You may not do this".to_owned(),
+        names => format!("You would need {}", names.join(", ")),
+    };
+    let (code, title) = ("forbidden", "Not permitted");
+    Representation { status: StatusCode::FORBIDDEN, code, title, detail }
+}
+
+fn malformed(problem: Malformed) -> Representation {
     let (status, code, title, detail) = match problem {
         Malformed::Json { line, column } => (
             StatusCode::BAD_REQUEST,
@@ -216,10 +224,10 @@ fn malformed(problem: Malformed) -> Face {
             format!("The header {name} has an incorrect format"),
         ),
     };
-    Face { status, code, title, detail }
+    Representation { status, code, title, detail }
 }
 
-fn unauthenticated(problem: AuthProblem) -> Face {
+fn unauthenticated(problem: AuthProblem) -> Representation {
     let detail = match problem {
         AuthProblem::Missing => "Send an Authorization header with a bearer token",
         AuthProblem::Invalid => "The token is not valid",
@@ -228,7 +236,7 @@ fn unauthenticated(problem: AuthProblem) -> Face {
         AuthProblem::Unlock => "The unlock is not valid",
         AuthProblem::Several => "Send a bearer token or an x-api-key, not both",
     };
-    Face {
+    Representation {
         status: StatusCode::UNAUTHORIZED,
         code: "unauthenticated",
         title: "No valid credential",
@@ -236,7 +244,7 @@ fn unauthenticated(problem: AuthProblem) -> Face {
     }
 }
 
-fn not_found(noun: Noun) -> Face {
+fn not_found(noun: Noun) -> Representation {
     let (code, title) = match noun {
         Noun::Route => ("route_not_found", "There is no such path"),
         Noun::Tenant => ("tenant_not_found", "There is no such tenant"),
@@ -249,116 +257,74 @@ fn not_found(noun: Noun) -> Face {
         Noun::Vacancy => ("vacancy_not_found", "There is no vacancy"),
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
-    Face { status: StatusCode::NOT_FOUND, code, title, detail }
+    Representation { status: StatusCode::NOT_FOUND, code, title, detail }
 }
 
-#[expect(clippy::too_many_lines, reason = "a flat table: one entry a conflict")]
-fn conflict(conflict: Conflict) -> Face {
-    let (code, title, detail) = match conflict {
-        Conflict::SlugTaken => ("slug_taken", "The slug is taken", "Choose another slug"),
-        Conflict::KeyTaken(_) => ("key_taken", "The key is taken", "Another profile has this key"),
-        Conflict::NotDeleted => {
-            ("not_deleted", "The profile is there", "Only a deleted one can be restored")
+fn conflict(conflict: Conflict) -> Representation {
+    let (title, detail) = match conflict {
+        Conflict::SlugTaken => ("The slug is taken", "Choose another slug"),
+        Conflict::KeyTaken(_) => ("The key is taken", "Another profile has this key"),
+        Conflict::NotDeleted => ("The profile is there", "Only a deleted one can be restored"),
+        Conflict::MainTenant => ("The main tenant stays", "It cannot be deleted or purged"),
+        Conflict::TenantNotActive => {
+            ("The tenant does not take changes", "It is being deleted; restore it first")
         }
-        Conflict::MainTenant => {
-            ("main_tenant", "The main tenant stays", "It cannot be deleted or purged")
-        }
-        Conflict::TenantNotActive => (
-            "tenant_not_active",
-            "The tenant does not take changes",
-            "It is being deleted; restore it first",
-        ),
         Conflict::StillRunning => (
-            "still_running",
             "The same request is still running",
             "Ask again for its answer after the time in Retry-After",
         ),
         Conflict::KeyReused => (
-            "idempotency_key_reused",
             "The Idempotency-Key was used before",
             "It stands for a request with another body; choose another key",
         ),
         Conflict::Concurrent => (
-            "concurrent",
-            "Somebody else changed the same thing",
+            "Another request changed the same thing",
             "Nothing was changed; try again after the time in Retry-After",
         ),
-        Conflict::ExternalIdTaken => {
-            ("external_id_taken", "The external id is taken", "Another tenant has it")
-        }
+        Conflict::ExternalIdTaken => ("The external id is taken", "Another tenant has it"),
         Conflict::ExternalIdDiffers => (
-            "external_id_differs",
             "The tenant with this external id is a different one",
             "Its name or slug are not those of the request; PATCH changes them",
         ),
-        Conflict::IllegalMove(_) => (
-            "illegal_move",
-            "The tenant's status does not allow this",
-            conflict.as_str(), // names the status
-        ),
+        // The detail names the status.
+        Conflict::IllegalMove(_) => ("The tenant's status does not allow this", ""),
         Conflict::PurgeStarted => {
-            ("purge_started", "The tenant is being purged", "What is purged does not come back")
+            ("The tenant is being purged", "What is purged does not come back")
         }
-        Conflict::GraceOver => {
-            ("grace_over", "The grace period is over", "The tenant is about to be purged")
-        }
+        Conflict::GraceOver => ("The grace period is over", "The tenant is about to be purged"),
         Conflict::AlreadyMember => {
-            ("already_member", "The user is a member already", "PATCH changes a member's role")
+            ("The user is a member already", "PATCH changes a member's role")
         }
         Conflict::LastAdmin => {
-            ("last_admin", "The tenant keeps its last admin", "Make another member ADMIN first")
+            ("The tenant keeps its last admin", "Make another member ADMIN first")
         }
         Conflict::AlreadyRevoked => {
-            ("already_revoked", "The API key is revoked already", "There is nothing left to do")
+            ("The API key is revoked already", "There is nothing left to do")
         }
     };
     let status = match conflict {
         Conflict::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::CONFLICT,
     };
-    Face { status, code, title, detail: detail.to_owned() }
+    let detail = match conflict {
+        Conflict::IllegalMove(_) => conflict.to_string(),
+        _ => detail.to_owned(),
+    };
+    Representation { status, code: conflict.code(), title, detail }
 }
 
-fn fleet(problem: &FleetProblem) -> Face {
+fn fleet(problem: &FleetProblem) -> Representation {
     let title = "The fleet is not in a state for this";
     let (status, code) = (StatusCode::CONFLICT, problem.code());
-    Face { status, code, title, detail: problem.to_string() }
+    Representation { status, code, title, detail: problem.to_string() }
 }
 
 fn field_error(problem: &FieldProblem) -> FieldError {
-    let message = match problem.rule {
-        Rule::Required => "must be there".to_owned(),
-        Rule::Type(expected) => format!("must be of the type {expected}"),
-        Rule::TooShort(min) => format!("must have at least {min} characters"),
-        Rule::TooLong(max) => format!("must not be longer than {max}"),
-        Rule::SlugFormat => {
-            "must hold only lower-case letters, digits and single hyphens, and begin and end with a letter or digit"
-                .to_owned()
-        }
-        Rule::EmailFormat => "must be an email address".to_owned(),
-        Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
-        Rule::ControlCharacter => "must not hold control characters".to_owned(),
-        Rule::Reserved => "is a reserved word".to_owned(),
-        Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
-        Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
-        Rule::Past => "must lie in the future".to_owned(),
-        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
-        Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
-        Rule::TooDeep => "must not be nested so deeply".to_owned(),
-        Rule::Unknown => "is not known here, or was given twice".to_owned(),
-        Rule::UnknownUser => {
-            "must be the address of a user; send password, first_name and last_name to make one"
-                .to_owned()
-        }
-        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
-        Rule::Cursor => "must be the next_cursor of an earlier answer".to_owned(),
-        Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
-        Rule::Permission => "must be the name of a permission".to_owned(),
-    };
+    let message = sentence(problem.rule);
     FieldError { pointer: pointer(&problem.field), code: problem.rule.code(), message }
 }
 
-/// Where a field is. Services name a field of theirs by its bare name.
+/// Returns the pointer to a field. A service names a field by its name alone.
 fn pointer(field: &str) -> String {
     if field.starts_with(['/', '?']) {
         return field.to_owned();

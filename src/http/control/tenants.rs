@@ -3,7 +3,7 @@
 mod bodies;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ETAG, LOCATION};
+use actix_web::http::header::{ETag, EntityTag, LOCATION};
 use actix_web::{HttpResponse, delete, get, patch, post, put};
 use serde::Serialize;
 use serde_json::Value;
@@ -12,15 +12,16 @@ use utoipa::ToSchema;
 
 use self::bodies::{EnsuredTenantBody, NewTenantBody, TenantPatchBody};
 use super::PROBLEM_JSON;
-use super::call::{Call, timestamp, write_cursor};
+use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{
     Conditional, Forbidden, InvalidBody, InvalidParameter, NoSuchTenant, Unexpected,
 };
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
-use crate::domain::error::{FieldProblem, Rule};
 use crate::domain::names::ExternalId;
-use crate::domain::tenant::{TenantRecord, TenantStatus};
+use crate::domain::rule::{FieldProblem, Rule};
+use crate::domain::status::TenantStatus;
+use crate::domain::tenant::TenantRecord;
 use crate::http::Mount;
 use crate::http::responses::{CreateTenant, DeleteTenant, UpdateTenant, ViewTenants};
 use crate::service::provisioning::Extras;
@@ -97,7 +98,7 @@ pub(super) struct TenantList {
 async fn list(call: Call) -> Answer {
     call.ctx.reach(Permission::ViewTenants)?;
     let mut query = call.query()?;
-    let window = query.window();
+    let window = window(&mut query);
     let filter = Filter {
         status: query.optional("status", |text| {
             text.parse().map_err(|_no_status| Rule::OneOf(TenantStatus::WORDS))
@@ -148,10 +149,10 @@ async fn create(call: Call) -> Answer {
     call.query()?.finish(Some(()))?;
     let mut body = call.body()?;
     let external_id = body.optional("external_id", ExternalId::parse);
-    let (mut wish, extras) = bodies::wish(body)?;
-    wish.idempotency_key = call.idempotency_key()?;
+    let (mut command, extras) = bodies::command(body)?;
+    command.idempotency_key = call.idempotency_key()?;
     let extras = Extras { external_id, ..extras };
-    let (record, origin) = call.services().registry.create(&call.ctx, wish, extras).await?;
+    let (record, origin) = call.services().registry.create(&call.ctx, command, extras).await?;
     count(&call, origin);
     Ok(answer(StatusCode::CREATED, record))
 }
@@ -173,9 +174,9 @@ async fn ensure(call: Call) -> Answer {
     let external_id = ExternalId::parse(&call.path("external_id")?).map_err(|rule| {
         crate::domain::Error::Invalid(vec![FieldProblem::new("external_id", rule)])
     })?;
-    let (wish, extras) = bodies::wish(call.body()?)?;
+    let (command, extras) = bodies::command(call.body()?)?;
     let registry = &call.services().registry;
-    let (record, origin) = registry.ensure(&call.ctx, external_id, wish, extras).await?;
+    let (record, origin) = registry.ensure(&call.ctx, external_id, command, extras).await?;
     count(&call, origin);
     let status = match origin {
         Origin::Made => StatusCode::CREATED,
@@ -274,10 +275,10 @@ fn count(call: &Call, origin: Origin) {
     }
 }
 
-/// A tenant with its revision as the `ETag`, and its place where it was made.
+/// Answers a tenant with its revision as the `ETag`, and its `Location` if it is new.
 fn answer(status: StatusCode, record: TenantRecord) -> HttpResponse {
     let mut answer = HttpResponse::build(status);
-    answer.insert_header((ETAG, format!("\"{}\"", record.revision)));
+    answer.insert_header(ETag(EntityTag::new_strong(record.revision.to_string())));
     if status == StatusCode::CREATED {
         answer.insert_header((LOCATION, format!("/control/v1/tenants/{}", record.tenant.id)));
     }

@@ -2,18 +2,19 @@
 
 use actix_web::{HttpResponse, get, post};
 use serde::Serialize;
-use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::PROBLEM_JSON;
-use super::call::{Call, Fields, timestamp, write_cursor};
+use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{Forbidden, InvalidBody, InvalidParameter, NoSuchTenant};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
-use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
+use crate::domain::rule::Rule;
 use crate::http::Mount;
+use crate::http::body::Fields;
 use crate::http::responses::ManageApiKeys;
 use crate::service::tokens::{NewToken, Token};
 
@@ -90,7 +91,7 @@ pub(super) struct NewTokenBody {
 async fn list(call: Call) -> Answer {
     call.ctx.reach(Permission::ManageApiKeys)?;
     let mut query = call.query()?;
-    let window = query.window();
+    let window = window(&mut query);
     let window = query.finish(Some(window))?;
     let page = call.services().tokens.page(&call.ctx, &window).await?;
     Ok(HttpResponse::Ok().json(TokenList {
@@ -110,11 +111,11 @@ async fn list(call: Call) -> Answer {
 async fn create(call: Call) -> Answer {
     let reach = call.ctx.reach(Permission::ManageApiKeys)?;
     call.query()?.finish(Some(()))?;
-    let wish = wish(call.body()?)?;
-    if wish.tenant.is_some_and(|tenant| !reach.covers(tenant)) {
+    let command = command(call.body()?)?;
+    if command.tenant.is_some_and(|tenant| !reach.covers(tenant)) {
         return Err(Error::NotFound(Noun::Tenant).into());
     }
-    let (token, secret) = call.services().tokens.create(&call.ctx, wish).await?;
+    let (token, secret) = call.services().tokens.create(&call.ctx, command).await?;
     let answer = TokenAnswer { token: Some(secret.expose().to_owned()), ..token.into() };
     Ok(HttpResponse::Created().json(answer))
 }
@@ -136,38 +137,28 @@ async fn revoke(call: Call) -> Answer {
     Ok(HttpResponse::Ok().json(TokenAnswer::from(token)))
 }
 
-fn wish(mut body: Fields) -> Result<NewToken> {
+fn command(mut body: Fields) -> Result<NewToken> {
     let name = body.required("name", |text| Ok(text.to_owned()));
     let permissions = permissions(&mut body);
     let tenant = body.optional("tenant_id", |text| {
         text.parse().map(TenantId::new).map_err(|_no_id| Rule::UuidFormat)
     });
     let expires_at = body.optional("expires_at", timestamp);
-    let wish = || Some(NewToken { name: name?, permissions: permissions?, expires_at, tenant });
-    let wish = wish();
-    body.finish(wish)
+    let command = || Some(NewToken { name: name?, permissions: permissions?, expires_at, tenant });
+    let command = command();
+    body.finish(command)
 }
 
-/// The permissions of a body, each once; one that is none is named by its place.
+/// Takes the permissions, each once; an unknown one is refused by its index.
 fn permissions(body: &mut Fields) -> Option<Vec<Permission>> {
-    let names = match body.value("permissions") {
-        Some(Value::Array(names)) => names,
-        None => {
-            body.refuse("permissions", Rule::Required);
-            return None;
-        }
-        Some(_) => {
-            body.refuse("permissions", Rule::Type("array"));
-            return None;
-        }
-    };
+    let names = body.array("permissions")?;
     let mut permissions = Vec::new();
-    for (place, name) in names.iter().enumerate() {
+    for (index, name) in names.iter().enumerate() {
         match name.as_str().map(str::parse) {
             Some(Ok(permission)) if permissions.contains(&permission) => {}
             Some(Ok(permission)) => permissions.push(permission),
-            Some(Err(_)) => body.refuse_inside("permissions", place, Rule::Permission),
-            None => body.refuse_inside("permissions", place, Rule::Type("string")),
+            Some(Err(_)) => body.refuse_element("permissions", index, Rule::Permission),
+            None => body.refuse_element("permissions", index, Rule::Type("string")),
         }
     }
     Some(permissions)

@@ -11,8 +11,9 @@ use super::requests::unlocked::{BulkPageAsked, UsersAsked};
 use super::responses::Locked;
 use super::{Answer, ok};
 use crate::domain::Permission;
-use crate::domain::error::{Error, FieldProblem, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::profile::Identity;
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::Mount;
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
@@ -57,7 +58,7 @@ async fn list_all(call: Call) -> Answer {
     ok(UserPage::new(total, &found))
 }
 
-/// A person by one of the keys: bulk calls do not take ids.
+/// Reads a person by one of the keys: bulk calls do not accept ids.
 pub(super) fn by_key(entry: &Value) -> Result<Identity> {
     match identity_of(entry)? {
         key @ Identity::Key(..) => Ok(key),

@@ -1,4 +1,4 @@
-//! Reads a request of this dialect: who calls, in which tenant, with which parameters.
+//! Reads a request of this dialect: the caller, the tenant, the parameters.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,29 +12,35 @@ use uuid::Uuid;
 
 use super::Problem;
 use crate::auth::CallContext;
-use crate::domain::error::{AuthProblem, Error, FieldProblem, Malformed, Noun, Result, Rule};
+use crate::domain::error::{AuthProblem, Error, Malformed, Noun, Result};
 use crate::domain::names::Slug;
 use crate::domain::profile::{Document, Identity, KEY_MAX, Lifetime, MonthOrMinute, parse_length};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::domain::{Permission, Tenant, TenantStatus};
 use crate::http::Site;
-use crate::http::extract::{self, Body};
+use crate::http::body::{Blank, Body, FieldPolicy, Policy, Top};
+use crate::http::extract;
 use crate::service::Services;
 use crate::service::tenants::{MAIN_NUMBER, TenantRef};
 
-/// The credential.
+/// How this dialect reads a body. An array is a JSON patch in v1, and refused elsewhere.
+const BODY: Policy =
+    Policy { blank: Blank::EmptyObject, top: Top::ObjectOrArray, fields: FieldPolicy::Lenient };
+
+/// The header of the credential.
 const TOKEN_HEADER: &str = "x-bunker-token";
 
-/// The tenant, by name.
+/// The header that names the tenant.
 const TENANT_HEADER: &str = "x-bunker-tenant";
 
-/// Rows on a page where nobody says.
+/// Default number of rows on a page.
 const PAGE: i64 = 10;
 
-/// Most rows on a page, and what a limit that makes no sense becomes.
+/// Largest number of rows on a page, and the value that replaces an invalid limit.
 const PAGE_MAX: i64 = 100;
 
-/// A request with a credential that was recognised. What it asks for is looked at after who asks: a caller
-/// who may not is told that, whatever the body holds.
+/// A request with a recognised credential. The parameters are checked after the caller: authorization precedes
+/// validation, whatever the body holds.
 pub(super) struct Call {
     pub(super) ctx: CallContext,
     params: Result<Params, Malformed>,
@@ -47,11 +53,11 @@ pub(super) struct Call {
 
 /// How a request names its tenant.
 enum Named {
-    /// By the header, which means what it says. A name that can be nobody's is `None`.
+    /// By the header. `None` is a name that no tenant can have.
     Header(Option<Slug>),
-    /// By the host, which may be called anything.
+    /// By the host name, which may be unrelated to any tenant.
     Host(Slug),
-    /// Not at all.
+    /// It does not.
     Nowhere,
 }
 
@@ -74,14 +80,14 @@ impl FromRequest for Call {
             };
             site.limits.request(&principal)?;
             let ctx = extract::context(&request, principal);
-            // An empty header is as good as none.
+            // An empty header counts as none.
             let named = match header(request.headers(), TENANT_HEADER).unwrap_or("?") {
                 "" => of_host(&request, &site),
                 _ if !request.headers().contains_key(TENANT_HEADER) => of_host(&request, &site),
                 name => Named::Header(find_by(name)),
             };
             let params = match body.read().await {
-                Ok(bytes) => Params::read(&bytes),
+                Ok(bytes) => BODY.parse(&bytes).map(Params),
                 Err(Error::Malformed(malformed)) => Err(malformed),
                 Err(error) => return Err(Problem(error)),
             };
@@ -96,8 +102,8 @@ fn of_host(request: &HttpRequest, site: &Site) -> Named {
     slug.map_or(Named::Nowhere, Named::Host)
 }
 
-/// The slug to look for under a name; none where no tenant can have it. The main tenant's is a reserved
-/// word, which our own answers give as its name.
+/// Returns the slug for a name; `None` if no tenant can have it. The main tenant's is a reserved word, which our own
+/// answers give as its name.
 fn find_by(name: &str) -> Option<Slug> {
     match Slug::parse(name) {
         Ok(slug) => Some(slug),
@@ -115,20 +121,20 @@ impl Call {
         &self.site.services
     }
 
-    /// The parameters.
+    /// Returns the parameters.
     pub(super) fn params(&self) -> Result<&Params> {
         match &self.params {
-            // A list is a document to some handlers, and no parameters to the others.
+            // Only some v1 handlers accept an array; they call `into_parts`.
             Ok(Params(Value::Array(_))) => Err(Error::Malformed(Malformed::NotAnObject)),
             Ok(params) => Ok(params),
             Err(why) => Err(Error::Malformed(*why)),
         }
     }
 
-    /// The tenant that the call works in.
+    /// Returns the tenant that the call works in.
     ///
-    /// A bound credential never leaves its tenant: beside another tenant's name it is refused, whether or
-    /// not there is such a tenant. The root works in the tenant that is named, or in the main one.
+    /// A bound credential never leaves its tenant: with another tenant's name it is refused, whether or not that tenant
+    /// exists. The root works in the named tenant, or in the main one.
     pub(super) async fn tenant(&self) -> Result<Tenant> {
         let tenant = match &self.home {
             Some(home) => self.at_home(home).await?.clone(),
@@ -141,18 +147,18 @@ impl Call {
         }
     }
 
-    /// The tenant of a bound credential, unless the request names another.
+    /// Returns the tenant of a bound credential, unless the request names another one.
     async fn at_home<'a>(&self, home: &'a Tenant) -> Result<&'a Tenant> {
         let another = match &self.named {
             Named::Nowhere => false,
             Named::Header(slug) => slug.as_ref() != Some(&home.slug),
-            // The host may be called anything, so long as it is not another tenant's.
+            // Any host name will do unless it is another tenant's.
             Named::Host(slug) => slug != &home.slug && self.find(slug).await?.is_some(),
         };
         if another { Err(Error::Forbidden { missing: Vec::new() }) } else { Ok(home) }
     }
 
-    /// The tenant that is named, or the main one.
+    /// Returns the named tenant, or the main one.
     async fn anywhere(&self) -> Result<Tenant> {
         let found = match &self.named {
             Named::Nowhere => return self.main_tenant().await,
@@ -166,8 +172,8 @@ impl Call {
         self.services().tenants.find_unauthorized(&TenantRef::Slug(slug.clone())).await
     }
 
-    /// The tenant that the call works in, for a caller with this permission there. The service asks again,
-    /// and that is the check that counts.
+    /// Returns the tenant that the call works in, if the caller holds the permission there. The service checks again,
+    /// and that check is the authoritative one.
     pub(super) async fn tenant_for(&self, permission: Permission) -> Result<Tenant> {
         self.ctx.reach(permission)?;
         let tenant = self.tenant().await?;
@@ -185,7 +191,7 @@ impl Call {
         }
     }
 
-    /// The tenant that the parameters name by `tenantid` or `tenantname`, if they do.
+    /// Returns the tenant that the parameters name by `tenantid` or `tenantname`, if they do.
     pub(super) async fn tenant_param(&self) -> Result<Option<Tenant>> {
         let params = self.params()?;
         let which = match (params.integer("tenantid")?, params.text("tenantname")?) {
@@ -203,18 +209,18 @@ impl Call {
             .map(Some)
     }
 
-    /// Whether a header or the host names a tenant.
+    /// Returns whether a header or the host names a tenant.
     pub(super) const fn names_a_tenant(&self) -> bool {
         !matches!(self.named, Named::Nowhere)
     }
 
-    /// Refuses who may not list in bulk, then an unlock that is missing or not good.
+    /// Refuses a caller without the permission for bulk calls, then a missing or invalid unlock.
     pub(super) async fn unlocked(&self) -> Result<()> {
         let unlock = self.params.as_ref().ok().and_then(Params::unlock);
         self.services().system.check_unlock(&self.ctx, unlock).await
     }
 
-    /// Takes the call apart, for handlers to whom the parameters as a whole are a document.
+    /// Splits the call, for handlers whose body as a whole is a document.
     pub(super) fn into_parts(self) -> (CallContext, Services, Result<Value>) {
         let params = self.params.map(|params| params.0).map_err(Error::Malformed);
         (self.ctx, self.site.services.clone(), params)
@@ -225,25 +231,12 @@ impl Call {
 pub(super) struct Params(Value);
 
 impl Params {
-    /// Reads a body; none at all is an empty object.
-    fn read(body: &[u8]) -> Result<Self, Malformed> {
-        if body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Self(Value::Object(serde_json::Map::new())));
-        }
-        match serde_json::from_slice(body) {
-            // A list is a JSON patch in v1, and refused anywhere else.
-            Ok(params @ (Value::Object(_) | Value::Array(_))) => Ok(Self(params)),
-            Ok(_) => Err(Malformed::NotAnObject),
-            Err(error) => Err(Malformed::Json { line: error.line(), column: error.column() }),
-        }
-    }
-
-    /// A parameter, unless it is absent or null.
+    /// Returns a parameter, unless it is absent or null.
     pub(super) fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// A text.
+    /// Returns a text.
     pub(super) fn text(&self, name: &'static str) -> Result<Option<String>> {
         match self.value(name) {
             None => Ok(None),
@@ -252,14 +245,14 @@ impl Params {
         }
     }
 
-    /// A text that must be there.
+    /// Returns a text that must be present and not empty.
     pub(super) fn required(&self, name: &'static str) -> Result<String> {
         self.text(name)?
             .filter(|text| !text.is_empty())
             .ok_or_else(|| Error::invalid(name, Rule::Required))
     }
 
-    /// Names every parameter that is missing, at once.
+    /// Refuses if any of these parameters is missing, and names all that are.
     pub(super) fn require_all(&self, names: &[&'static str]) -> Result<()> {
         let missing: Vec<_> = names
             .iter()
@@ -269,7 +262,7 @@ impl Params {
         if missing.is_empty() { Ok(()) } else { Err(Error::Invalid(missing)) }
     }
 
-    /// A whole number, also as a text of digits.
+    /// Returns a whole number, which may be a text of digits.
     pub(super) fn integer(&self, name: &'static str) -> Result<Option<i64>> {
         let number = match self.value(name) {
             None => return Ok(None),
@@ -280,7 +273,7 @@ impl Params {
         number.map(Some).ok_or_else(|| Error::invalid(name, Rule::Type("number")))
     }
 
-    /// A list that must be there and hold something.
+    /// Returns an array that must be present and not empty.
     pub(super) fn list(&self, name: &'static str) -> Result<&Vec<Value>> {
         match self.value(name) {
             Some(Value::Array(items)) if !items.is_empty() => Ok(items),
@@ -289,15 +282,15 @@ impl Params {
         }
     }
 
-    /// Where a page begins and how long it is: 10 rows by default, 100 where the limit makes no sense.
+    /// Returns the offset and the limit of a page: 10 rows by default, 100 if the limit is out of range.
     pub(super) fn page(&self) -> Result<(i64, i64)> {
         let offset = self.integer("offset")?.unwrap_or(0).max(0);
         let limit = self.integer("limit")?.unwrap_or(PAGE);
         Ok((offset, if (1..=PAGE_MAX).contains(&limit) { limit } else { PAGE_MAX }))
     }
 
-    /// The person that `mode` and `identity` name. A number is as good as its text: that is how some
-    /// clients send telephone numbers.
+    /// Returns the person that `mode` and `identity` name. A number counts as its text: some clients send telephone
+    /// numbers so.
     pub(super) fn identity(&self) -> Result<Identity> {
         let mode = self.text("mode")?.ok_or_else(|| Error::invalid("mode", Rule::Required))?;
         let identity = match self.value("identity") {
@@ -309,20 +302,20 @@ impl Params {
         Identity::parse(&mode, &identity).map_err(|problem| Error::Invalid(vec![problem]))
     }
 
-    /// The document under a name.
+    /// Returns the document under a name.
     pub(super) fn document(&self, name: &'static str) -> Result<Document> {
         let value = self.value(name).ok_or_else(|| Error::invalid(name, Rule::Required))?;
         Document::parse(value.clone()).map_err(|rule| Error::invalid(name, rule))
     }
 
-    /// How long a record is to live.
+    /// Returns the requested lifetime of a record.
     pub(super) fn lifetime(&self, now: time::OffsetDateTime) -> Result<Lifetime> {
         let (final_time, sliding_time) = (self.length("finaltime")?, self.length("slidingtime")?);
         Lifetime::parse(final_time, sliding_time, now)
             .map_err(|problem| Error::Invalid(vec![problem]))
     }
 
-    /// How long a credential is to live: its end or its sliding time, whichever is given.
+    /// Returns the requested lifetime of a credential: its end or its sliding time, whichever is given.
     pub(super) fn credential_lifetime(&self) -> Result<Option<Duration>> {
         for name in ["finaltime", "slidingtime"] {
             if let Some(text) = self.length(name)? {
@@ -333,7 +326,7 @@ impl Params {
         Ok(None)
     }
 
-    /// A length of time as a text; a number is one of seconds, an empty text is none.
+    /// Returns a length of time as a text; a number counts as seconds, an empty text as absent.
     fn length(&self, name: &'static str) -> Result<Option<String>> {
         match self.value(name) {
             Some(Value::Number(number)) => Ok(Some(match whole(number) {
@@ -344,19 +337,18 @@ impl Params {
         }
     }
 
-    /// A UUID that must be there.
+    /// Returns a UUID that must be present.
     pub(super) fn uuid(&self, name: &'static str) -> Result<Uuid> {
         Uuid::try_parse(&self.required(name)?)
             .map_err(|_no_uuid| Error::invalid(name, Rule::TokenUuid))
     }
 
-    /// The unlock that a bulk call must carry. What is no UUID at all is answered like one that is not
-    /// good: it opens nothing.
+    /// Returns the unlock that a bulk call needs. A text that is not a UUID is answered like an invalid unlock.
     pub(super) fn unlock(&self) -> Option<&str> {
         self.value("unlockuuid").and_then(Value::as_str)
     }
 
-    /// The text of a fuzzy search.
+    /// Returns the text of a fuzzy search.
     pub(super) fn searchable(&self) -> Result<String> {
         let text = self.required("identity")?;
         if text.chars().count() > KEY_MAX {
@@ -372,9 +364,9 @@ impl Params {
     }
 }
 
-/// A whole number, also as JavaScript may write it: 53.0 is 53.
+/// Reads a whole number, which JavaScript may write as 53.0.
 fn whole(number: &serde_json::Number) -> Option<i64> {
-    /// From here on not every whole number is a float.
+    /// From here on, a float does not represent every whole number.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     number.as_i64().or_else(|| {
         let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT)?;
@@ -382,7 +374,7 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
     })
 }
 
-/// The person that an entry of a list names.
+/// Reads the person that an entry of a list names.
 pub(super) fn identity_of(entry: &Value) -> Result<Identity> {
     match entry {
         Value::Object(_) => Params(entry.clone()).identity(),

@@ -6,25 +6,25 @@
 //! 422. Here a *user* is a profile and a *token* is a profile's id; a credential is an *xtoken*.
 //!
 //! Quirks:
-//! - JSON is read whatever the `Content-Type` says (curl's default label is the form's); no body is `{}`;
-//!   unknown keys and `request_metadata` are ignored; null is as good as absent; `tenantid` may be a text.
+//! - JSON is read whatever the `Content-Type` says (curl labels a body as a form by default); no body counts as `{}`;
+//!   unknown keys and `request_metadata` are ignored; null counts as absent; `tenantid` may be a text.
 //! - No `X-Bunker-Tenant` (or an empty one) and no subdomain means a tenant's own tenant for its token, the
-//!   main tenant (number 1, called `main`) for root. A tenant's token beside another tenant's name is refused,
-//!   whether or not there is such a tenant; a host that is nobody's name does not bother it.
-//! - Who may not is told 403 before the parameters are looked at, and a body that cannot be read is a 400 only
-//!   for who may.
-//! - A name of digits alone is a name to headers and hosts; in parameters the clients send it as `tenantid`,
-//!   where it is a number.
+//!   main tenant (number 1, called `main`) for root. A tenant's token with another tenant's name is refused, whether or
+//!   not that tenant exists; a host name that is no tenant's is ignored.
+//! - Authorization precedes validation: 403 even when parameters are invalid. An unreadable body is 400 only for a caller
+//!   with the permission.
+//! - A name of digits is a name in headers and hosts; in parameters the clients send it as `tenantid`, where it is a
+//!   number.
 //! - A bare `m` in `finaltime` and `slidingtime` is a month; in the lifetime of an xtoken, a minute.
-//! - A deleted record can be restored until its `finaltime`; one that has run out is erased, versions and all.
-//! - `UserSearch` and `SystemSearchUserProfiles` answer a `total` that may be more than the rows: a hundred of
-//!   a tenant at most, a thousand of all. `UserDeleteBulk` answers `deleted_count`.
-//! - `SystemGetUserProfiles` without a match answers an empty list. Tenants that are suspended or could not be
-//!   asked are listed under `errors`, a key that the vendor's answer does not have.
-//! - `TenantUpdate` for a tenant that the control plane has deleted is 409 until it is restored, for a caller who
-//!   names it by `tenantid`. To the tenant's own token it is 404, as to every call into a tenant that is not active.
-//! - A wrong method on a path that is there is 405 with `Allow`, as the open-source server answers; the
-//!   vendor's page knows paths alone.
+//! - A deleted record can be restored until its `finaltime`; an expired one is erased with all its versions.
+//! - `UserSearch` and `SystemSearchUserProfiles` answer a `total` that can exceed the rows: at most a hundred of one
+//!   tenant, a thousand of all. `UserDeleteBulk` answers `deleted_count`.
+//! - `SystemGetUserProfiles` without a match answers an empty list. Tenants that are suspended or could not be queried are
+//!   listed under `errors`, a key that the vendor's answer does not have.
+//! - `TenantUpdate` for a tenant that the control plane has deleted is 409 until it is restored, for a caller that
+//!   names it by `tenantid`. For the tenant's own token it is 404, like every call into a tenant that is not active.
+//! - A wrong method on a known path is 405 with `Allow`, as the open-source server answers; the vendor's page documents
+//!   only paths.
 //! - v1 errors carry the codes of v2, where the open-source v1 server answered 405 to nearly everything.
 
 mod answers;
@@ -79,7 +79,7 @@ fn ok(answer: impl Serialize) -> Answer {
     Ok(HttpResponse::Ok().json(answer))
 }
 
-/// Done, and nothing to tell of it.
+/// The answer of a call without a result.
 fn done() -> Answer {
     ok(answers::Done { status: answers::Status::Ok })
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::Permission;
-use crate::domain::error::{AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after;
 
 /// The body of an error.
@@ -21,7 +22,7 @@ pub(crate) struct ErrorBody {
     message: String,
 }
 
-/// An error on its way out, in this dialect's form.
+/// An error in this dialect's form.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Problem(pub Error);
@@ -55,7 +56,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// What a person reads. The vendor's own sentences where they are known.
+/// Returns the sentence for people: the vendor's own where it is known.
 pub(super) fn message(error: &Error) -> String {
     match error {
         Error::Malformed(Malformed::TooLarge { limit }) => {
@@ -92,13 +93,13 @@ pub(super) fn message(error: &Error) -> String {
         Error::NotFound(
             noun
             @ (Noun::Tenant | Noun::Token | Noun::AuditEvent | Noun::Operation | Noun::Vacancy),
-        ) => format!("The {} was not found", noun.as_str()),
+        ) => format!("The {noun} was not found"),
         Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
         Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
         Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
         Error::Conflict(Conflict::MainTenant) => "The main tenant cannot be deleted".to_owned(),
         Error::Conflict(Conflict::TenantNotActive) => "The tenant is not active".to_owned(),
-        // The control API's own conflicts: what this dialect asks for meets none of them.
+        // Only the control API can meet these.
         Error::Conflict(
             conflict @ (Conflict::ExternalIdTaken
             | Conflict::ExternalIdDiffers
@@ -108,7 +109,7 @@ pub(super) fn message(error: &Error) -> String {
             | Conflict::AlreadyMember
             | Conflict::LastAdmin
             | Conflict::AlreadyRevoked),
-        ) => format!("Conflict: {}", conflict.as_str()),
+        ) => format!("Conflict: {conflict}"),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
         | Error::Precondition(_) => {
@@ -124,6 +125,7 @@ pub(super) fn message(error: &Error) -> String {
 const MAIN_ONLY: [Permission; 3] =
     [Permission::CrossTenant, Permission::CreateTenant, Permission::DeleteTenant];
 
+/// Returns the vendor's sentence: all missing parameters, or else the first bad one.
 fn invalid(problems: &[FieldProblem]) -> String {
     let missing: Vec<&str> =
         problems.iter().filter(|p| p.rule == Rule::Required).map(|p| p.field.as_ref()).collect();
@@ -142,21 +144,7 @@ fn invalid(problems: &[FieldProblem]) -> String {
         }
         Rule::Patch => "The patch could not be applied".to_owned(),
         Rule::Reserved => format!("The {field} parameter is a reserved word"),
-        Rule::Required
-        | Rule::Type(_)
-        | Rule::TooShort(_)
-        | Rule::SlugFormat
-        | Rule::EmailFormat
-        | Rule::UuidFormat
-        | Rule::Range(..)
-        | Rule::OneOf(_)
-        | Rule::Past
-        | Rule::Unknown
-        | Rule::UnknownUser
-        | Rule::UnknownTenant
-        | Rule::Cursor
-        | Rule::Timestamp
-        | Rule::Permission
-        | Rule::Lifetime => format!("The {field} parameter has an incorrect format"),
+        // The vendor's general sentence, for every rule without one of its own.
+        _ => format!("The {field} parameter has an incorrect format"),
     }
 }

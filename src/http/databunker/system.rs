@@ -12,8 +12,9 @@ use super::requests::unlocked::{ErasureAsked, PersonAsked, RestoreAsked, SearchA
 use super::responses::{MainAdminLocked, MainAdminOnly};
 use super::{Answer, ErrorBody, ok};
 use crate::domain::Tenant;
-use crate::domain::error::{Error, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::profile::{Identity, ProfileId};
+use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::service::system::{Action, Found, Pass, QueryOutcome};
 
@@ -56,7 +57,7 @@ async fn delete(call: Call) -> Answer {
     let pass = pass(&call, Action::DeleteProfiles).await?;
     let (identity, tenant) = (call.params()?.identity()?, call.tenant_param().await?);
     if matches!(identity, Identity::Id(_)) && tenant.is_none() {
-        // An id means something within its tenant only.
+        // An id is unique only within its tenant.
         return Err(Error::invalid("tenantid", Rule::Required).into());
     }
     let outcome =
@@ -110,7 +111,7 @@ async fn stats(call: Call) -> Answer {
     ok(StatsRead { status: Status::Ok, stats, errors: UnaskedRow::all(&unasked) })
 }
 
-/// Passes the three gates, before the other parameters are looked at.
+/// Checks the three conditions of a call across tenants before the other parameters are read.
 async fn pass(call: &Call, action: Action) -> Result<Pass> {
     let unlock = call.params().ok().and_then(|params| params.unlock());
     call.services().system.pass(&call.ctx, unlock, action).await

@@ -8,8 +8,9 @@ use super::call::{Call, Params};
 use super::requests::tenants::{PageAsked, TenantAsked, TenantChange, TenantNamed, TenantWish};
 use super::responses::{DuplicateTenant, MainAdminOnly, TenantNotChanged};
 use super::{Answer, ErrorBody, done, ok};
-use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{Email, NAME_MAX, SLUG_MAX, Slug, TenantName};
+use crate::domain::rule::Rule;
 use crate::domain::{Permission, Tenant};
 use crate::http::Mount;
 use crate::service::provisioning::{Admin, ProvisionTenant, Provisioned};
@@ -96,13 +97,13 @@ async fn delete(call: Call) -> Answer {
 /// Creates a tenant for either version of the API.
 pub(super) async fn create_with(call: &Call, slug: Slug, org: String) -> Result<Provisioned> {
     let name = TenantName::stored(slug.to_string());
-    let wish = ProvisionTenant {
+    let command = ProvisionTenant {
         org: Some(org),
         contact: contact(call.params()?)?,
         with_token: true,
         ..ProvisionTenant::new(name, slug, Admin::Nobody)
     };
-    call.services().provisioning.provision(&call.ctx, wish).await
+    call.services().provisioning.provision(&call.ctx, command).await
 }
 
 /// Renames a tenant for either version of the API.
@@ -120,8 +121,8 @@ pub(super) async fn rename(
     Ok(())
 }
 
-/// The tenant with the `tenantid` of the parameters, or without one the caller's own. A bound caller may
-/// name none but its own.
+/// Returns the tenant with the `tenantid` of the parameters, or without one the caller's own. A bound caller may name
+/// only its own.
 pub(super) async fn named_or_own(call: &Call, permission: Permission) -> Result<Tenant> {
     if call.ctx.principal.home().is_some() {
         let own = call.tenant_for(permission).await?;
@@ -137,13 +138,13 @@ pub(super) async fn named_or_own(call: &Call, permission: Permission) -> Result<
                 call.services().tenants.find_unauthorized(&TenantRef::Number(number)).await?;
             found.ok_or(Error::NotFound(Noun::Tenant))
         }
-        // The main tenant is never meant by saying nothing.
+        // An absent `tenantid` never stands for the main tenant.
         None if call.names_a_tenant() => call.tenant().await,
         None => Err(Error::invalid("tenantid", Rule::Required)),
     }
 }
 
-/// A tenant's name in this dialect: `[a-z0-9]+`, whole.
+/// Parses a tenant's name in this dialect, `[a-z0-9]+`.
 pub(super) fn tenant_name(given: &str, field: &'static str) -> Result<Slug> {
     if given.len() > SLUG_MAX {
         return Err(Error::invalid(field, Rule::TooLong(SLUG_MAX)));

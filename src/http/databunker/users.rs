@@ -18,8 +18,9 @@ use super::requests::users::{
 use super::responses::{DuplicateIndex, Locked, NoSuchRecord};
 use super::{Answer, ErrorBody, done, message, ok};
 use crate::domain::Permission;
-use crate::domain::error::{Error, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::profile::{Document, Identity};
+use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::service::profiles::{Change, NewProfile};
 
@@ -48,8 +49,8 @@ async fn create(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     let params = call.params()?;
     let (document, lifetime) = (params.document("profile")?, params.lifetime(call.ctx.now)?);
-    let wish = NewProfile { document, lifetime };
-    let profile = call.services().profiles.create(&call.ctx, &tenant, wish).await?;
+    let command = NewProfile { document, lifetime };
+    let profile = call.services().profiles.create(&call.ctx, &tenant, command).await?;
     ok(Token { status: Status::Ok, token: profile.id.uuid() })
 }
 
@@ -67,7 +68,7 @@ async fn create_bulk(call: Call) -> Answer {
         .iter()
         .map(|record| record.get("profile").cloned().unwrap_or(Value::Null))
         .collect();
-    // Refused here are the shapes, by the service the keys; the answer lists both in their order.
+    // Malformed documents are refused here, taken keys by the service; the answer lists both in request order.
     let parsed: Vec<Result<Document>> = given.iter().map(document).collect();
     let good = parsed.iter().filter_map(|parsed| parsed.as_ref().ok().cloned()).collect();
     let stored = call.services().profiles.create_many(&call.ctx, &tenant, good, &lifetime).await?;
@@ -160,7 +161,7 @@ async fn delete(call: Call) -> Answer {
 #[post("/v2/UserDeleteBulk")]
 async fn delete_bulk(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
-    // No client sends an unlock here; one that is sent must be good.
+    // No client sends an unlock here; one that is sent must be valid.
     if call.params()?.value("unlockuuid").is_some() {
         call.unlocked().await?;
     }

@@ -13,8 +13,9 @@ use super::responses::{DuplicateIndex, DuplicateTenant, NoSuchRecord, TenantNotC
 use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
 use super::{Answer, done, ok};
 use crate::domain::Permission;
-use crate::domain::error::{Error, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::profile::{Document, Identity, Lifetime};
+use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::service::profiles::{Change, NewProfile};
 
@@ -132,8 +133,8 @@ async fn store(call: Call) -> Answer {
     if document.as_value().as_object().is_some_and(serde_json::Map::is_empty) {
         return Err(Error::invalid("profile", Rule::Required).into());
     }
-    let wish = NewProfile { document, lifetime: Lifetime::default() };
-    let profile = services.profiles.create(&ctx, &tenant, wish).await?;
+    let command = NewProfile { document, lifetime: Lifetime::default() };
+    let profile = services.profiles.create(&ctx, &tenant, command).await?;
     ok(Token { status: Status::Ok, token: profile.id.uuid() })
 }
 

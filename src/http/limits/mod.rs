@@ -1,36 +1,34 @@
-//! Owns how often something may be done: trying a password, showing a credential, calling at all.
+//! Owns the rate limits: of password attempts, of credentials, of requests.
 //!
-//! # Guesses
+//! # Attempts
 //!
-//! A guess is charged *before* it is looked at, so that many at once cannot slip through and a password is
-//! not hashed for whoever is refused, and given back where it was right or where the fault was ours. So
-//! only wrong ones count, and an office behind one address can log in all at once, within what one address
-//! may try at a time. What OWASP's Authentication Cheat Sheet asks for ("Login Throttling") pulls two ways:
-//! count by account, since an attacker has many addresses; and do not lock the account, since then anybody
-//! can lock anybody out. Three buckets answer that:
+//! An attempt is charged *before* it is checked, so that parallel ones cannot slip through and no password is hashed for
+//! a refused client, and refunded if it succeeds or fails through our fault. So only wrong ones count, and an office
+//! behind one address can log in all at once, within the burst of one address. OWASP's Authentication Cheat Sheet
+//! ("Login Throttling") has two opposed demands: count by account, since an attacker has many addresses; and do not lock
+//! the account, since any attacker could then lock a user out. Three buckets meet both:
 //!
-//! - one *account from one address*: the tight one. It stops the guesser and touches nobody else.
-//! - one *account* from everywhere: stops who guesses from many addresses. It does not count where the
-//!   person has logged in from before, so that strangers cannot keep people out of their own accounts
-//!   (the idea of OWASP's device cookies). Somebody at a new address waits for the next cell, seconds, not
-//!   for ever: being refused costs nothing.
-//! - one *address* at all accounts: stops who tries one password at many accounts.
+//! - one *account from one address*: the tightest. It stops one attacker and affects no other client.
+//! - one *account* from all addresses: stops an attacker with many addresses. It does not count addresses from which the
+//!   user has logged in before, so that an attacker cannot lock a user out (the idea of OWASP's device cookies). The user
+//!   at a new address waits seconds for the next cell: a refusal costs nothing.
+//! - one *address* for all accounts: stops an attacker who tries one password on many accounts.
 //!
-//! An account is counted by what was typed, whether or not there is such a user, so that a refusal tells
-//! nothing. Bearer tokens, API keys, xtokens and refresh cookies are too long to be guessed; wrong ones are
-//! counted by address alone, to spare the database, and one that was right before passes by the count: a
-//! colleague's broken script does not stop a good one.
+//! An account is counted by the submitted text, whether or not such a user exists, so that a refusal reveals nothing.
+//! Bearer tokens, API keys, xtokens and refresh cookies are too long to be guessed; wrong ones are counted by address
+//! only, to spare the database. A credential that was valid before is exempt, so that a broken script does not block a
+//! working client at the same address.
 //!
 //! # Requests
 //!
-//! Recognised callers are counted by who they are and, where they work inside a tenant, by the tenant: all
-//! its tokens and people together. The root and other tokens of the platform are no tenant's. What needs no
-//! credential (health, metrics, preflights) is not counted.
+//! Recognised callers are counted by caller and, inside a tenant, by tenant: all its tokens and users together. The root
+//! and other tokens of the platform belong to no tenant. Requests that need no credential (health, metrics, preflights)
+//! are not counted.
 //!
-//! # What it is not
+//! # Limits of the limits
 //!
-//! Everything is in this process's memory, within a fixed size ([`table`]), and forgotten at a restart; `n`
-//! processes allow `n` times as much. A limit for the whole of a fleet belongs in front of it.
+//! All state is in the memory of this process, within a fixed size ([`table`]), and lost at a restart; `n` processes
+//! allow `n` times as much. A limit for all processes together belongs in the proxy before them.
 
 mod rate;
 mod table;
@@ -57,22 +55,22 @@ use crate::telemetry::Metrics;
 
 pub use rate::{Limit, Rate};
 
-/// How long an address is remembered from which a person has logged in.
-const HOME_REMEMBERED: Duration = Duration::from_hours(30 * 24);
+/// How long an address is remembered from which a user has logged in.
+const KNOWN_ADDRESS_REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
-/// How long a credential is remembered that was right.
+/// How long a valid credential is remembered.
 const CREDENTIAL_REMEMBERED: Duration = Duration::from_hours(24);
 
-/// How often one client's refusals are logged.
-const NOTE_EVERY: Rate =
+/// The rate at which one client's refusals are logged.
+const LOG_RATE: Rate =
     Rate { per_minute: std::num::NonZeroU32::MIN, at_once: std::num::NonZeroU32::MIN };
 
-/// What the settings say.
+/// The limits in the settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Wrong passwords for one account from one address.
     pub login_pair: Limit,
-    /// Wrong passwords for one account from addresses where the person has not logged in before.
+    /// Wrong passwords for one account from addresses from which the user has not logged in before.
     pub login_account: Limit,
     /// Wrong passwords from one address.
     pub login_address: Limit,
@@ -84,14 +82,14 @@ pub struct Settings {
     pub requests_tenant: Limit,
 }
 
-/// A limit that is kept to, with its name for the log and the metrics.
+/// A limit in force, with its name for the log and the metrics.
 struct Gate {
     name: &'static str,
-    /// None where the settings set no limit.
+    /// `None` if the settings set no limit.
     bucket: Option<Bucket>,
 }
 
-/// All limits of this process, for all its workers.
+/// The limits of this process, shared by its workers.
 pub struct Limits {
     login_pair: Gate,
     login_account: Gate,
@@ -99,50 +97,58 @@ pub struct Limits {
     token_address: Gate,
     requests_token: Gate,
     requests_tenant: Gate,
-    /// Pairs of account and address that logged in.
-    homes: Table,
-    /// Credentials that were right.
-    known: Table,
-    notes: Bucket,
+    /// Pairs of account and address that have logged in.
+    known_addresses: Table,
+    /// Credentials that were valid.
+    known_credentials: Table,
+    log: Bucket,
     keys: Keys,
     time: Steady,
     metrics: Arc<Metrics>,
 }
 
-/// What was guessed.
+/// The kind of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Password,
     Credential,
 }
 
-/// A guess that was let through and charged. Dropped, it stays charged: whoever hangs up before the answer
-/// has guessed all the same.
-#[must_use = "a guess that is not settled counts as wrong"]
-pub struct Guess<'a> {
+/// An attempt that was admitted and charged. Dropped, it stays charged: a client that disconnects before the answer has
+/// made its attempt.
+#[must_use = "an attempt that is not settled counts as wrong"]
+pub struct Attempt<'a> {
     limits: &'a Limits,
-    /// Up to three cells that were taken.
+    /// The cells that were taken, up to three.
     taken: [Option<(&'a Bucket, Key)>; 3],
     kind: Kind,
-    /// What to remember where the guess was right.
+    /// The key to remember if the attempt succeeds.
     key: Key,
 }
 
-impl Guess<'_> {
-    /// Gives back what was charged, unless the guess was wrong.
+impl Attempt<'_> {
+    /// Refunds the charge, unless the attempt was wrong.
     pub fn settle<T>(self, outcome: &Result<T>) {
         match (outcome, self.kind) {
             (Ok(_), Kind::Password) => {
-                self.limits.remember(&self.limits.homes, self.key, HOME_REMEMBERED);
+                self.limits.remember(
+                    &self.limits.known_addresses,
+                    self.key,
+                    KNOWN_ADDRESS_REMEMBERED,
+                );
             }
             (Ok(_), Kind::Credential) => {
-                self.limits.remember(&self.limits.known, self.key, CREDENTIAL_REMEMBERED);
+                self.limits.remember(
+                    &self.limits.known_credentials,
+                    self.key,
+                    CREDENTIAL_REMEMBERED,
+                );
             }
-            // It was revoked or has expired, and is from now on one of the wrong ones.
+            // It was revoked or has expired, and counts as wrong from now on.
             (Err(Error::Unauthenticated(_)), Kind::Credential) => {
-                return self.limits.known.forget(self.key);
+                return self.limits.known_credentials.forget(self.key);
             }
-            // A person who mistypes at home is at home there still.
+            // A typing error does not make the address unknown.
             (Err(Error::Unauthenticated(_)), Kind::Password) => return,
             (Err(_), _) => {}
         }
@@ -157,7 +163,7 @@ fn give_back(taken: [Option<(&Bucket, Key)>; 3]) {
 }
 
 impl Limits {
-    /// Sets the limits up; time is read off `clock`.
+    /// Creates the limits; `clock` is the time source.
     #[must_use]
     pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let time = Steady::new(clock);
@@ -172,49 +178,49 @@ impl Limits {
             token_address: gate("token_address", settings.token_address),
             requests_token: gate("requests_token", settings.requests_token),
             requests_tenant: gate("requests_tenant", settings.requests_tenant),
-            homes: Table::default(),
-            known: Table::default(),
-            notes: Bucket::new(NOTE_EVERY, time.clone()),
+            known_addresses: Table::default(),
+            known_credentials: Table::default(),
+            log: Bucket::new(LOG_RATE, time.clone()),
             keys: Keys::default(),
             time,
             metrics,
         }
     }
 
-    /// Lets a password be tried for an account, from an address; settle it with what came of it.
+    /// Admits a password attempt for an account from an address; settle it with its outcome.
     ///
     /// # Errors
     /// [`Error::TooMany`].
-    pub fn password(&self, account: &str, from: Option<IpAddr>) -> Result<Guess<'_>> {
+    pub fn password(&self, account: &str, from: Option<IpAddr>) -> Result<Attempt<'_>> {
         let from = from.map(counted_as);
         let account = account.trim().to_lowercase();
         let pair = self.keys.of((&account, from));
-        let is_home = self.homes.has(pair, self.time.now());
+        let is_known_address = self.known_addresses.has(pair, self.time.now());
         let elsewhere = (&self.login_account, self.keys.of(&account));
         let gates = [
             Some((&self.login_pair, pair)),
-            (!is_home).then_some(elsewhere),
+            (!is_known_address).then_some(elsewhere),
             Some((&self.login_address, self.keys.of(from))),
         ];
-        self.guess(gates, from, Kind::Password, pair)
+        self.admit(gates, from, Kind::Password, pair)
     }
 
-    /// Lets a credential be looked up, from an address; settle it with what came of it.
+    /// Admits the look-up of a credential from an address; settle it with its outcome.
     ///
     /// # Errors
     /// [`Error::TooMany`].
-    pub fn credential(&self, presented: &str, from: Option<IpAddr>) -> Result<Guess<'_>> {
+    pub fn credential(&self, presented: &str, from: Option<IpAddr>) -> Result<Attempt<'_>> {
         let from = from.map(counted_as);
         let key = self.keys.of(presented);
         let gate = (&self.token_address, self.keys.of(from));
-        let is_known = self.known.has(key, self.time.now());
+        let is_known = self.known_credentials.has(key, self.time.now());
         let gates = [(!is_known).then_some(gate), None, None];
-        self.guess(gates, from, Kind::Credential, key)
+        self.admit(gates, from, Kind::Credential, key)
     }
 
-    /// Takes note of a credential that we gave out ourselves, as of one that was right.
+    /// Records a credential that was just issued as valid.
     pub fn expect(&self, credential: &str) {
-        self.remember(&self.known, self.keys.of(credential), CREDENTIAL_REMEMBERED);
+        self.remember(&self.known_credentials, self.keys.of(credential), CREDENTIAL_REMEMBERED);
     }
 
     /// Counts a request of a caller, and of the tenant that the caller's token is bound to.
@@ -230,15 +236,15 @@ impl Limits {
             | Principal::ApiKey { id, .. }
             | Principal::Profile { id, .. } => self.keys.of(("token", id)),
         };
-        self.take(&self.requests_token, key, Whom::Caller(principal))?;
+        self.take(&self.requests_token, key, Client::Caller(principal))?;
         match principal.home() {
             Some(tenant) => self.inside(tenant),
             None => Ok(()),
         }
     }
 
-    /// Counts a request inside a tenant, of a caller who may enter it. A token that is bound to one was
-    /// counted with [`request`](Limits::request).
+    /// Counts a request inside a tenant, of a caller with access to it. A token that is bound to a tenant was counted by
+    /// [`request`](Limits::request).
     ///
     /// # Errors
     /// [`Error::TooMany`].
@@ -255,20 +261,20 @@ impl Limits {
     }
 
     fn inside(&self, tenant: TenantId) -> Result<()> {
-        self.take(&self.requests_tenant, self.keys.of(tenant), Whom::Tenant(tenant))
+        self.take(&self.requests_tenant, self.keys.of(tenant), Client::Tenant(tenant))
     }
 
-    fn guess<'a>(
+    fn admit<'a>(
         &'a self,
         gates: [Option<(&'a Gate, Key)>; 3],
         from: Option<IpAddr>,
         kind: Kind,
         key: Key,
-    ) -> Result<Guess<'a>> {
+    ) -> Result<Attempt<'a>> {
         let mut taken = [None; 3];
         for (slot, (gate, of)) in taken.iter_mut().zip(gates.into_iter().flatten()) {
             let Some(bucket) = &gate.bucket else { continue };
-            match self.take(gate, of, Whom::Address(from)) {
+            match self.take(gate, of, Client::Address(from)) {
                 Ok(()) => *slot = Some((bucket, of)),
                 Err(error) => {
                     give_back(taken);
@@ -276,16 +282,16 @@ impl Limits {
                 }
             }
         }
-        Ok(Guess { limits: self, taken, kind, key })
+        Ok(Attempt { limits: self, taken, kind, key })
     }
 
-    fn take(&self, gate: &Gate, key: Key, whom: Whom<'_>) -> Result<()> {
+    fn take(&self, gate: &Gate, key: Key, client: Client<'_>) -> Result<()> {
         let Some(bucket) = &gate.bucket else { return Ok(()) };
         let Err(wait) = bucket.take(key) else { return Ok(()) };
         self.metrics.count_limited(gate.name);
-        // One line a minute for each: a flood of requests must not be a flood of lines.
-        if self.notes.take(self.keys.of((gate.name, key))).is_ok() {
-            tracing::warn!(limit.name = gate.name, limit.whom = %whom, "refused what was too much");
+        // One line a minute for each client, so that many requests do not write many lines.
+        if self.log.take(self.keys.of((gate.name, key))).is_ok() {
+            tracing::warn!(limit.name = gate.name, limit.client = %client, "refused a client that exceeded a limit");
         }
         Err(Error::TooMany { retry_after: whole_seconds(wait) })
     }
@@ -296,16 +302,16 @@ impl Limits {
     }
 }
 
-/// Who did too much, for the log. An account is named by the address that tries it: what was typed may be
-/// anything, a password in the wrong field too.
+/// The client that exceeded a limit, for the log. An account is named by the address that tries it: the submitted text
+/// can be anything, even a password in the wrong field.
 #[derive(Clone, Copy)]
-enum Whom<'a> {
+enum Client<'a> {
     Address(Option<IpAddr>),
     Caller(&'a Principal),
     Tenant(TenantId),
 }
 
-impl std::fmt::Display for Whom<'_> {
+impl std::fmt::Display for Client<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Address(Some(address)) => write!(f, "address:{address}"),
@@ -316,7 +322,7 @@ impl std::fmt::Display for Whom<'_> {
     }
 }
 
-/// Rounded up: whoever comes back on the second must not be too early.
+/// Rounds up, so that a client that retries on the second is not too early.
 fn whole_seconds(wait: Duration) -> Duration {
     Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }

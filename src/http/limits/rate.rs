@@ -1,4 +1,4 @@
-//! How often something may be done: a rate as the settings write it, and the bucket that keeps to it.
+//! A rate as the settings write it, and the bucket that enforces it.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -13,19 +13,19 @@ use governor::{Quota, RateLimiter};
 use super::table::{Buckets, Key, Table};
 use super::time::Steady;
 
-/// Largest number in a rate. What it would take to fill a bucket must fit the clock's nanoseconds.
+/// Largest number in a rate. The time that fills a bucket must fit the clock's nanoseconds.
 const MOST: u32 = 1_000_000;
 
-/// So many a minute, and so many at once after a rest. In the settings `60/120`; `60` alone means `60/60`.
+/// A number per minute and a burst. In the settings `60/120`; `60` alone means `60/60`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// In the long run.
+    /// The number per minute.
     pub per_minute: NonZeroU32,
-    /// After a rest.
+    /// The burst: the number at once after a pause.
     pub at_once: NonZeroU32,
 }
 
-/// A [`Rate`], or none: `0`.
+/// A [`Rate`], or no limit, in the settings `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(pub Option<Rate>);
 
@@ -44,13 +44,13 @@ impl FromStr for Limit {
         match (NonZeroU32::new(per_minute), NonZeroU32::new(at_once)) {
             (Some(per_minute), Some(at_once)) => Ok(Self(Some(Rate { per_minute, at_once }))),
             (None, None) => Ok(Self(None)),
-            // One of the two is a slip of the pen, and nobody can tell which.
+            // One of the two is a mistake, and it is unclear which.
             _ => Err(()),
         }
     }
 }
 
-/// A bucket of cells for each key. Cells come back with time, up to as many as may be taken at once.
+/// A bucket of cells for each key. It refills over time, up to the burst.
 #[derive(Debug)]
 pub(super) struct Bucket {
     limiter: RateLimiter<Key, Buckets, Steady, NoOpMiddleware<Nanos>>,
@@ -65,16 +65,16 @@ impl Bucket {
         Self { limiter: RateLimiter::new(quota, buckets.clone(), time), buckets }
     }
 
-    /// Takes a cell. Being refused costs nothing: whoever goes on trying waits no longer for it.
+    /// Takes a cell. A refusal costs nothing: further attempts do not lengthen the wait.
     ///
     /// # Errors
-    /// How long until there is one.
+    /// The time until a cell is free.
     pub(super) fn take(&self, key: Key) -> Result<(), Duration> {
         let taken = self.limiter.check_key(&key);
         taken.map_err(|until| until.wait_time_from(self.limiter.clock().now()))
     }
 
-    /// Puts a cell back that was taken.
+    /// Returns a cell that was taken.
     pub(super) fn give_back(&self, key: Key) {
         self.buckets.table.shorten(key, self.buckets.cell);
     }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_a_number_a_minute_and_a_number_at_once() {
+    fn a_rate_is_a_number_per_minute_and_a_burst() {
         for (text, expected) in [
             ("60/120", Some(Some((60, 120)))),
             (" 6 / 30 ", Some(Some((6, 30)))),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_are_taken_at_once_and_come_back_with_time() {
+    fn a_burst_of_cells_can_be_taken_and_refills_over_time() {
         let (bucket, pass) = bucket("6/3");
         let key = Keys::default().of("one");
         assert_eq!([(); 4].map(|()| bucket.take(key).is_ok()), [true, true, true, false]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_that_is_given_back_can_be_taken_again() {
+    fn a_returned_cell_can_be_taken_again() {
         let (bucket, pass) = bucket("1/1");
         let key = Keys::default().of("one");
         for _ in 0..100 {
@@ -150,12 +150,12 @@ mod tests {
         }
         pass(7);
         assert_eq!(bucket.take(key), Ok(()));
-        bucket.give_back(Keys::default().of("somebody else's"));
+        bucket.give_back(Keys::default().of("another"));
         assert_eq!(bucket.take(key), Err(Duration::from_mins(1)));
     }
 
     #[test]
-    fn the_largest_rates_can_be_kept_to() {
+    fn the_largest_rates_can_be_enforced() {
         for rate in ["1/1000000", "1000000/1", "1000000"] {
             let (bucket, pass) = bucket(rate);
             let key = Keys::default().of("one");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_do_not_wait_for_each_other() {
+    fn keys_do_not_share_cells() {
         let (bucket, _) = bucket("1/1");
         let keys = Keys::default();
         for key in 0..100 {

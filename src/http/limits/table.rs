@@ -1,9 +1,8 @@
-//! A map from clients to points in time that never holds more than it may.
+//! A map of bounded size from clients to expiry times.
 //!
-//! Whoever floods us with ever new addresses makes entries, and each entry is memory. The map is cut into
-//! parts with a lock each; a part that is full first gives up what has run out, then what would run out
-//! next. An entry that has run out says the same as none at all, so nothing is lost by it; the one that
-//! would run out next is the one that its owner misses least.
+//! A flood from many addresses creates entries, and each entry takes memory. The map is divided into parts with a lock
+//! each; a full part first removes expired entries, then those that expire next. An expired entry is equivalent to none,
+//! so nothing is lost; the one that expires next has the least effect.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -12,21 +11,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 
-/// Parts, so that workers seldom wait for each other. A power of two.
+/// The number of parts, so that workers seldom wait for each other. A power of two.
 const PARTS: usize = 16;
 
-/// Entries of one part. All parts of a table hold 65,536, which take up to 4 MB.
+/// Largest number of entries in one part. All parts of a table hold 65,536, which take up to 4 MB.
 const PART_MAX: usize = 4096;
 
-/// New entries of a part after which it is swept, so that it shrinks when a flood is over.
+/// The number of new entries after which a part is swept, so that it shrinks when a flood is over.
 const SWEEP_EVERY: usize = 512;
 
-/// What stands for a client, an account or a credential: a keyed hash, good within this process only.
-/// Nobody reads an address off it, and nobody finds two that meet.
+/// A keyed hash of a client, an account or a credential, valid within this process only. It reveals no address, and an
+/// attacker cannot construct collisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key(u128);
 
-/// Makes keys.
+/// Computes keys with the random state of this process.
 #[derive(Debug, Default)]
 pub(super) struct Keys(RandomState, RandomState);
 
@@ -38,7 +37,7 @@ impl Keys {
     }
 }
 
-/// The map. A value is when it runs out, in nanoseconds since the process started.
+/// The map. A value is the expiry time, in nanoseconds since the process started.
 #[derive(Debug, Default)]
 pub(super) struct Table([Mutex<Part>; PARTS]);
 
@@ -64,18 +63,17 @@ impl Part {
             }
         }
         if self.ends.len() >= PART_MAX {
-            self.make_room();
+            self.evict();
         }
         self.ends.insert(key, end);
     }
 
-    /// Gives up what would run out next: an eighth, so that a flood has this done to it now and then
-    /// rather than for each key.
-    fn make_room(&mut self) {
+    /// Removes the eighth that expires next, so that a flood triggers this now and then and not for each key.
+    fn evict(&mut self) {
         let mut ends: Vec<u64> = self.ends.values().copied().collect();
         let (_, last, _) = ends.select_nth_unstable(PART_MAX / 8);
         let last = *last;
-        // All that run out at the same time go; a few too many are no harm.
+        // All with the same expiry time go; a few too many do no harm.
         self.ends.retain(|_, end| *end > last);
     }
 }
@@ -84,16 +82,16 @@ impl Table {
     fn part(&self, key: &Key) -> MutexGuard<'_, Part> {
         let at = key.0 as usize % PARTS;
         let part = self.0.get(at).unwrap_or(&self.0[0]);
-        // A part is whole after every statement that can panic.
+        // A part is consistent after every statement that can panic.
         part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a key until `end`.
+    /// Stores a key until `end`.
     pub(super) fn put(&self, key: Key, end: Nanos, now: Nanos) {
         self.part(&key).put(key, end.as_u64(), now.as_u64());
     }
 
-    /// Whether a key is remembered now.
+    /// Returns whether a key is stored and has not expired.
     pub(super) fn has(&self, key: Key, now: Nanos) -> bool {
         self.part(&key).ends.get(&key).is_some_and(|end| *end > now.as_u64())
     }
@@ -102,7 +100,7 @@ impl Table {
         self.part(&key).ends.remove(&key);
     }
 
-    /// Lets a key run out earlier.
+    /// Moves a key's expiry time back.
     pub(super) fn shorten(&self, key: Key, by: Nanos) {
         if let Some(end) = self.part(&key).ends.get_mut(&key) {
             *end = end.saturating_sub(by.as_u64());
@@ -115,7 +113,7 @@ impl Table {
     }
 }
 
-/// What [`governor`] keeps of each key: when its bucket will be full again.
+/// The state that [`governor`] keeps for each key: when its bucket will be full again.
 #[derive(Debug, Clone)]
 pub(super) struct Buckets {
     pub(super) table: std::sync::Arc<Table>,
@@ -133,7 +131,7 @@ impl StateStore for Buckets {
         let mut part = self.table.part(key);
         let before = part.ends.get(key).copied().map(Nanos::new);
         let (outcome, end) = decide(before)?;
-        // A new key's bucket lacks one cell, so its end is that much from now.
+        // A new key's bucket lacks one cell, so its expiry time is that far from now.
         let now = end.saturating_sub(self.cell);
         part.put(*key, end.as_u64(), now.as_u64());
         Ok(outcome)
@@ -145,34 +143,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_keys_takes_no_more_than_there_is_room_for() {
+    fn a_flood_of_keys_does_not_exceed_the_limit() {
         let (keys, table) = (Keys::default(), Table::default());
-        let loyal = keys.of("somebody whom a flood must not wash away");
-        table.put(loyal, Nanos::new(u64::MAX), Nanos::new(0));
-        for stranger in 0..u64::try_from(PARTS * PART_MAX * 3).unwrap() {
-            table.put(keys.of(stranger), Nanos::new(stranger + 1_000_000_000), Nanos::new(0));
+        let kept = keys.of("an entry that expires last");
+        table.put(kept, Nanos::new(u64::MAX), Nanos::new(0));
+        for client in 0..u64::try_from(PARTS * PART_MAX * 3).unwrap() {
+            table.put(keys.of(client), Nanos::new(client + 1_000_000_000), Nanos::new(0));
         }
         assert!(table.len() <= PARTS * PART_MAX);
-        assert!(table.has(loyal, Nanos::new(1)));
+        assert!(table.has(kept, Nanos::new(1)));
     }
 
     #[test]
-    fn what_has_run_out_makes_room_and_gives_memory_back() {
+    fn expired_entries_are_removed_and_their_memory_is_freed() {
         let (keys, table) = (Keys::default(), Table::default());
-        let room = || table.0.iter().map(|p| p.lock().unwrap().ends.capacity()).sum::<usize>();
-        for stranger in 0..u64::try_from(PARTS * PART_MAX).unwrap() {
-            table.put(keys.of(stranger), Nanos::new(10), Nanos::new(0));
+        let capacity = || table.0.iter().map(|p| p.lock().unwrap().ends.capacity()).sum::<usize>();
+        for client in 0..u64::try_from(PARTS * PART_MAX).unwrap() {
+            table.put(keys.of(client), Nanos::new(10), Nanos::new(0));
         }
-        let flooded = room();
+        let flooded = capacity();
         for later in 0..u64::try_from(PARTS * SWEEP_EVERY * 2).unwrap() {
             table.put(keys.of(("later", later)), Nanos::new(30), Nanos::new(20));
         }
         assert!(table.len() <= PARTS * SWEEP_EVERY * 2, "{} entries", table.len());
-        assert!(room() < flooded / 2, "{} of {flooded}", room());
+        assert!(capacity() < flooded / 2, "{} of {flooded}", capacity());
     }
 
     #[test]
-    fn a_key_tells_what_it_stands_for_only_to_its_own_process() {
+    fn a_key_is_meaningful_only_within_its_process() {
         let (here, there) = (Keys::default(), Keys::default());
         assert_eq!(here.of("una@example.com"), here.of("una@example.com"));
         assert_ne!(here.of("una@example.com"), there.of("una@example.com"));

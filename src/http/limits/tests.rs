@@ -1,4 +1,4 @@
-//! What a guess costs, however it ends.
+//! The cost of an attempt for each of its outcomes.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -9,7 +9,7 @@ use crate::domain::error::AuthProblem;
 
 const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 
-/// One of each at once, and one a minute.
+/// A burst of one and one per minute, for each limit.
 fn limits() -> (Limits, impl Fn(i64)) {
     let seconds = Arc::new(AtomicI64::new(0));
     let reading = Arc::clone(&seconds);
@@ -36,7 +36,7 @@ fn wrong() -> Result<()> {
 }
 
 #[test]
-fn a_guess_that_is_dropped_was_a_guess() {
+fn a_dropped_attempt_counts_as_wrong() {
     let (limits, pass) = limits();
     drop(limits.password("una", HERE).unwrap());
     assert!(limits.password("una", HERE).is_err());
@@ -47,7 +47,7 @@ fn a_guess_that_is_dropped_was_a_guess() {
 }
 
 #[test]
-fn what_fails_through_no_fault_of_the_caller_costs_nothing() {
+fn an_attempt_that_fails_through_our_fault_costs_nothing() {
     let (limits, _) = limits();
     for _ in 0..5 {
         let away: Result<()> = Err(Error::unavailable("read user row", "the database is away"));
@@ -57,10 +57,10 @@ fn what_fails_through_no_fault_of_the_caller_costs_nothing() {
 }
 
 #[test]
-fn who_is_refused_by_one_bucket_pays_into_none() {
+fn an_attempt_refused_by_one_bucket_is_charged_to_none() {
     let (limits, _) = limits();
     limits.password("una", HERE).unwrap().settle(&wrong());
-    // The address has used up its share; these accounts have not.
+    // The address has used up its limit; these accounts have not.
     for account in ["bob", "carol", "bob", "carol"] {
         assert!(limits.password(account, HERE).is_err());
     }
@@ -71,7 +71,7 @@ fn who_is_refused_by_one_bucket_pays_into_none() {
 }
 
 #[test]
-fn a_home_is_remembered_for_a_month() {
+fn an_address_is_remembered_for_a_month() {
     let (limits, pass) = limits();
     let (home, away) = (HERE, "198.51.100.1".parse().ok());
     limits.password("una", home).unwrap().settle(&Ok(()));
@@ -83,7 +83,7 @@ fn a_home_is_remembered_for_a_month() {
 }
 
 #[test]
-fn who_waits_as_told_is_not_too_early() {
+fn a_client_that_waits_as_told_is_not_too_early() {
     let (limits, pass) = limits();
     limits.request(&Principal::Root).unwrap();
     pass(1);
@@ -98,7 +98,7 @@ fn who_waits_as_told_is_not_too_early() {
 }
 
 #[test]
-fn the_command_line_and_strangers_without_a_credential_are_not_counted() {
+fn the_command_line_and_calls_without_a_credential_are_not_counted() {
     let (limits, _) = limits();
     for _ in 0..3 {
         limits.request(&Principal::Operator).unwrap();

@@ -1,18 +1,18 @@
-//! The time for the buckets: as the clock of the house tells it, and never backwards.
+//! The time source of the buckets: the injected clock, made monotonic.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use governor::clock::Clock as Tells;
+use governor::clock::Clock as TimeSource;
 use governor::nanos::Nanos;
 
 use crate::domain::Clock;
 
-/// Counts what passes on a [`Clock`]. Where that one is set back, nothing passes, and time goes on from
-/// there: nobody waits for an hour to come round again.
+/// The time that has passed on a [`Clock`]. If the clock is set back, no time passes, and counting goes on from there, so
+/// that no client waits for the clock to catch up.
 #[derive(Debug, Clone)]
 pub(super) struct Steady {
     clock: Clock,
-    /// What the clock said last, and what has passed up to then; nanoseconds.
+    /// The last reading of the clock, and the time that had passed then; nanoseconds.
     seen: Arc<Mutex<(i128, u64)>>,
 }
 
@@ -23,7 +23,7 @@ impl Steady {
     }
 }
 
-impl Tells for Steady {
+impl TimeSource for Steady {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {

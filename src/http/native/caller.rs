@@ -1,4 +1,4 @@
-//! Extractors for handlers of ours and of an application: the caller, and a transaction in the caller's tenant.
+//! Extractors for our own handlers and an application's: the caller, and a transaction in the caller's tenant.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,13 +13,13 @@ use crate::domain::error::Result;
 use crate::http::extract::{context, identify, resolve, site};
 use crate::service::tenants::TenantTx;
 
-/// Whoever calls, with the context that service methods want. Somebody without a credential is
-/// [`Principal::Anonymous`]; somebody with a bad one is refused here.
+/// The caller, with the context that service methods take. A call without a credential is [`Principal::Anonymous`]; one
+/// with a bad credential is refused here.
 pub struct Caller(pub CallContext);
 
 impl Caller {
-    /// The context, for a caller who holds the permission everywhere. Lets a handler refuse before it
-    /// looks at the body; the service asks again, and that is the check that counts.
+    /// Returns the context if the caller holds the permission everywhere. Lets a handler refuse before it reads the body;
+    /// the service checks again, and that check is the authoritative one.
     ///
     /// # Errors
     /// As [`CallContext::require`].
@@ -29,7 +29,7 @@ impl Caller {
     }
 }
 
-/// A context for routes that need no credential and ignore one that is sent.
+/// The context of a route that needs no credential and ignores one that is sent.
 pub struct PublicCall(pub CallContext);
 
 type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, actix_web::Error>>>>;
@@ -53,11 +53,11 @@ impl FromRequest for Caller {
     }
 }
 
-/// A transaction inside the caller's tenant: the way for an application's handlers to its tables.
+/// A transaction inside the caller's tenant, through which an application's handlers reach its tables.
 ///
-/// The tenant is the one that `x-tenant-id` names, else the one that the caller's token or API key is bound
-/// to, else the one that the host name says. Without one the request fails: there is no default. A tenant that
-/// the caller does not belong to, one that is suspended and one that does not exist all answer 404.
+/// The tenant is the one in `x-tenant-id`, else the one that the caller's token or API key is bound to, else the one in
+/// the host name. Without one the request fails: there is no default. A tenant that the caller does not belong to, a
+/// suspended one and one that does not exist all answer 404.
 ///
 /// ```no_run
 /// use actix_web::{HttpResponse, get};
@@ -86,8 +86,8 @@ async fn open(request: &HttpRequest) -> Result<TenantTx> {
     let site = site(request);
     let tenant = resolve(request, &ctx.principal, site.settings.base_domain.as_deref())?;
     let (tenant, tx) = site.services.tenants.open(&ctx, &tenant).await?;
-    // Not before it is known that the caller may enter: a stranger uses up nobody's share. Nothing has
-    // been sent on the transaction yet.
+    // Counted only once the caller is known to have access, so that other callers cannot use up the tenant's limit.
+    // Nothing has been sent on the transaction yet.
     site.limits.request_inside(&ctx.principal, tenant)?;
     Ok(tx)
 }

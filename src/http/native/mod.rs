@@ -1,4 +1,5 @@
-//! What every dialect of ours shares: the error body, the caller, the tenant transaction extractor.
+//! The native form of requests and errors: the error body, the caller, the tenant transaction. Rowhouse's routes without
+//! a foreign contract, Reten's dialect and an application's own handlers use it.
 
 pub mod caller;
 mod problem;

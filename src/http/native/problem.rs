@@ -1,4 +1,5 @@
-//! Errors in this dialect's form: the status, the sentence, and every bad field of each.
+//! Errors in the native form, which is Reten's: the status, the sentence, and every bad field of each. Extractors and
+//! an application's own handlers answer in it.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -6,13 +7,13 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::error::{
-    AuthProblem, Conflict, Error, FieldProblem, Malformed, Noun, Precondition, Rule,
-};
+use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun, Precondition};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after_also_conflicts;
+use crate::http::sentence::sentence;
 
-/// An error on its way out, in Reten's form. Application handlers return it too; `?` makes one of a
-/// domain error or of a failed query.
+/// An error in the native form. An application's handlers return it too: `?` converts a domain error or a failed
+/// query into one.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Problem(pub Error);
@@ -55,7 +56,7 @@ impl ResponseError for Problem {
             Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Malformed(Malformed::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
-            // The last as Reten's page "Revoke API Key" says.
+            // Reten's page "Revoke API Key" documents 400 for the conflict.
             Error::Malformed(_) | Error::Invalid(_) | Error::Conflict(Conflict::AlreadyRevoked) => {
                 StatusCode::BAD_REQUEST
             }
@@ -94,7 +95,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// Which credential would help (RFC 6750, 3).
+/// Returns the challenge of a 401 answer (RFC 6750, 3).
 fn challenge(problem: AuthProblem) -> &'static str {
     match problem {
         AuthProblem::Missing
@@ -107,7 +108,7 @@ fn challenge(problem: AuthProblem) -> &'static str {
     }
 }
 
-/// What a person reads; says nothing that the caller may not know.
+/// Returns the sentence for people, which holds nothing that the caller may not know.
 fn message(error: &Error) -> String {
     match error {
         Error::Malformed(problem) => malformed(*problem),
@@ -140,21 +141,21 @@ fn message(error: &Error) -> String {
             }
             Conflict::KeyReused => "This Idempotency-Key was used with another body".to_owned(),
             Conflict::Concurrent => {
-                "Somebody else changed the same thing at the same moment; try again".to_owned()
+                "Another request changed the same thing at the same moment; try again".to_owned()
             }
             Conflict::AlreadyRevoked => "API key is already revoked".to_owned(),
-            // Asked for through the control API alone.
+            // Only the control API can meet these.
             Conflict::ExternalIdTaken
             | Conflict::ExternalIdDiffers
             | Conflict::IllegalMove(_)
             | Conflict::PurgeStarted
             | Conflict::GraceOver
             | Conflict::AlreadyMember
-            | Conflict::LastAdmin => format!("Conflict: {}", conflict.as_str()),
+            | Conflict::LastAdmin => format!("Conflict: {conflict}"),
         },
-        // Asked for through the control API alone.
+        // Only the control API can meet these.
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
-        Error::Precondition(problem) => format!("Not done: {}", problem.as_str()),
+        Error::Precondition(problem) => format!("Not done: {problem}"),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
         Error::Internal { .. } => "Internal server error".to_owned(),
@@ -188,7 +189,8 @@ fn malformed(problem: Malformed) -> String {
 
 fn field_error(problem: &FieldProblem) -> FieldError {
     let field = &problem.field;
-    let rule = match problem.rule {
+    // The validator behind Reten's documented API words these five.
+    let sentence = match problem.rule {
         Rule::Required => "should not be empty".to_owned(),
         Rule::Type(expected @ ("array" | "object")) => format!("must be an {expected}"),
         Rule::Type(expected) => format!("must be a {expected}"),
@@ -197,30 +199,12 @@ fn field_error(problem: &FieldProblem) -> FieldError {
             format!("must be shorter than or equal to {max} bytes")
         }
         Rule::TooLong(max) => format!("must be shorter than or equal to {max} characters"),
-        Rule::SlugFormat => {
-            "must hold only lower-case letters, digits and single hyphens, and begin and end with a letter or digit"
-                .to_owned()
-        }
         Rule::EmailFormat => "must be an email".to_owned(),
-        Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
-        Rule::ControlCharacter => "must not hold control characters".to_owned(),
-        Rule::Reserved => "is a reserved word".to_owned(),
-        Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
-        Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
-        Rule::Past => "must lie in the future".to_owned(),
-        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
-        Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
-        Rule::TooDeep => "must not be nested so deeply".to_owned(),
-        Rule::Unknown => "is not known here, or was given twice".to_owned(),
-        Rule::UnknownUser => "must be the email of a user".to_owned(),
-        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
-        Rule::Cursor => "must be a cursor that was answered before".to_owned(),
-        Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
-        Rule::Permission => "must be the name of a permission".to_owned(),
+        other => sentence(other),
     };
     FieldError {
         field: field.to_string(),
         code: problem.rule.code(),
-        message: format!("{field} {rule}"),
+        message: format!("{field} {sentence}"),
     }
 }

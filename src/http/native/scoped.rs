@@ -1,4 +1,4 @@
-//! A call on a route that works inside of one tenant ("Authentication", "Getting Started").
+//! The extractor of routes that work inside one tenant (Reten's pages "Authentication", "Getting Started").
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,12 +9,13 @@ use actix_web::{FromRequest, HttpRequest};
 use super::Problem;
 use crate::auth::CallContext;
 use crate::domain::Permission;
-use crate::domain::error::{Error, Result, Rule};
+use crate::domain::error::{Error, Result};
 use crate::domain::names::TenantId;
+use crate::domain::rule::Rule;
 use crate::http::extract::{TENANT_HEADER, identify, named_tenant};
 
-/// Whoever calls, and the tenant that `x-tenant-id` names. The host names none here: a client that forgets
-/// the header is told so, whatever the server is called.
+/// The caller, and the tenant that `x-tenant-id` names. The host name does not count here, so that a client that omits
+/// the header gets the same error under every host name.
 pub(crate) struct Scoped {
     ctx: CallContext,
     named: Result<Option<TenantId>>,
@@ -34,13 +35,13 @@ impl FromRequest for Scoped {
 }
 
 impl Scoped {
-    /// The context and the tenant, for a caller who holds the permission there: the named one, else the one
-    /// that the credential is bound to. Lets a handler refuse before it looks at the body; the service asks
-    /// again, and that is the check that counts.
+    /// Returns the context and the tenant if the caller holds the permission there. The tenant is the named one, else the
+    /// one that the credential is bound to. Lets a handler refuse before it reads the body; the service checks again,
+    /// and that check is the authoritative one.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], [`Error::Forbidden`] where the caller holds it nowhere or not there,
-    /// [`Error::Invalid`] where the tenant is not named or not by a UUID.
+    /// [`Error::Unauthenticated`], [`Error::Forbidden`] if the caller does not hold the permission there,
+    /// [`Error::Invalid`] if the tenant is not named, or not by a UUID.
     pub(crate) fn with(self, permission: Permission) -> Result<(CallContext, TenantId)> {
         self.ctx.reach(permission)?;
         let tenant = self.named?.or_else(|| self.ctx.principal.home());

@@ -2,18 +2,19 @@
 //! when it is made.
 
 use actix_web::{HttpResponse, get, post, web};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use time::format_description::well_known::{Iso8601, Rfc3339};
 use time::{Date, OffsetDateTime};
 use utoipa::ToSchema;
 
+use super::BODY;
 use super::passwords::DoneAnswer;
 use crate::domain::Permission;
-use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{TokenId, TokenName, UserId};
+use crate::domain::rule::Rule;
 use crate::http::Site;
-use crate::http::extract::Body;
-use crate::http::fields::{Fields, List, Text, read_object};
+use crate::http::body::{Body, Fields};
 use crate::http::native::responses::InTenant;
 use crate::http::native::scoped::Scoped;
 use crate::http::native::{ErrorBody, Problem};
@@ -21,22 +22,20 @@ use crate::http::responses::ManageApiKeys;
 use crate::service::api_keys::{ApiKey, NewApiKey};
 
 /// The body that creates an API key.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewApiKey)]
-pub struct NewKeyBody {
+pub(super) struct NewKeyBody {
     /// The purpose of the key, for people.
-    #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, example = "CI/CD Pipeline Key")]
-    name: Text,
+    name: String,
     /// The permissions of the key, by name in either case; the creator must hold each of them.
-    #[serde(default)]
     #[schema(required = true, value_type = Vec<String>, min_items = 1, example = json!(["VIEW_USERS"]))]
-    permissions: List,
+    permissions: Vec<String>,
     /// When the key expires; without it the key does not expire. A date means its first moment in UTC.
-    #[serde(default)]
     #[schema(value_type = Option<String>, example = "2999-12-31T23:59:59Z")]
-    expires_at: Text,
+    expires_at: Option<String>,
 }
 
 /// An API key, without the key itself.
@@ -95,8 +94,8 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let (ctx, tenant) = call.with(Permission::ManageApiKeys)?;
-    let wish = read_object::<NewKeyBody>(&body.read().await?)?.into_wish(ctx.now)?;
-    let (key, secret) = site.services.api_keys.create(&ctx, tenant, wish).await?;
+    let command = command(body.fields(BODY).await?, ctx.now)?;
+    let (key, secret) = site.services.api_keys.create(&ctx, tenant, command).await?;
     let plaintext_key = secret.expose().to_owned();
     Ok(HttpResponse::Created().json(MadeKeyAnswer { key: key.into(), plaintext_key }))
 }
@@ -143,44 +142,42 @@ pub(super) async fn revoke(
     Ok(HttpResponse::Ok().json(DoneAnswer { message: "API key revoked successfully" }))
 }
 
-impl NewKeyBody {
-    fn into_wish(self, now: OffsetDateTime) -> Result<NewApiKey> {
-        let mut fields = Fields::default();
-        let name = fields.required("name", &self.name, TokenName::parse);
-        let permissions = permissions(&mut fields, &self.permissions);
-        let expires_at = fields.optional("expiresAt", &self.expires_at, |text| {
-            end(text).and_then(|end| if end > now { Ok(end) } else { Err(Rule::Past) })
-        });
-        let wish = || Some(NewApiKey { name: name?, permissions: permissions?, expires_at });
-        let wish = wish();
-        fields.finish(wish)
-    }
+/// Reads the key that a body requests.
+fn command(mut body: Fields, now: OffsetDateTime) -> Result<NewApiKey> {
+    let name = body.required("name", TokenName::parse);
+    let permissions = permissions(&mut body);
+    let expires_at = body.optional("expiresAt", |text| {
+        end(text).and_then(|end| if end > now { Ok(end) } else { Err(Rule::Past) })
+    });
+    let command = || Some(NewApiKey { name: name?, permissions: permissions?, expires_at });
+    let command = command();
+    body.finish(command)
 }
 
-/// The permissions of a body, each once; one that is none is named by its place.
-fn permissions(fields: &mut Fields, given: &List) -> Option<Vec<Permission>> {
-    let values = match given {
-        List::Given(values) if values.is_empty() => {
-            return fields.refuse("permissions", Rule::Required);
-        }
-        List::Given(values) => values,
-        List::Missing => return fields.refuse("permissions", Rule::Required),
-        List::WrongType => return fields.refuse("permissions", Rule::Type("array")),
-    };
+/// Takes the permissions, each once; the first unknown one is refused by its index.
+fn permissions(body: &mut Fields) -> Option<Vec<Permission>> {
+    let names = body.array("permissions")?;
+    if names.is_empty() {
+        body.refuse("permissions", Rule::Required);
+    }
     let mut permissions = Vec::new();
-    for (place, value) in values.iter().enumerate() {
-        let field = || format!("permissions.{place}");
-        match value.as_str().map(str::parse) {
-            Some(Ok(permission)) if permissions.contains(&permission) => {}
-            Some(Ok(permission)) => permissions.push(permission),
-            Some(Err(_)) => return fields.refuse(field(), Rule::Permission),
-            None => return fields.refuse(field(), Rule::Type("string")),
-        }
+    for (index, name) in names.iter().enumerate() {
+        let rule = match name.as_str().map(str::parse) {
+            Some(Ok(permission)) if permissions.contains(&permission) => continue,
+            Some(Ok(permission)) => {
+                permissions.push(permission);
+                continue;
+            }
+            Some(Err(_)) => Rule::Permission,
+            None => Rule::Type("string"),
+        };
+        body.refuse_element("permissions", index, rule);
+        return None;
     }
     Some(permissions)
 }
 
-/// A point in time, or a day.
+/// Parses a point in time, or a day.
 fn end(text: &str) -> Result<OffsetDateTime, Rule> {
     let parsed = if text.len() == "2999-12-31".len() {
         Date::parse(text, &Iso8601::DATE).map(|day| day.midnight().assume_utc())

@@ -1,37 +1,38 @@
-//! Logging in and staying so: `/api/auth/login`, `/api/auth/refresh` ("Login", "Refresh Token").
+//! Log-in and refresh: `/api/auth/login`, `/api/auth/refresh` ("Login", "Refresh Token").
 
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::{HttpRequest, HttpResponse, post, web};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::BODY;
 use crate::auth::CallContext;
 use crate::domain::User;
-use crate::domain::error::{AuthProblem, Error, Rule};
+use crate::domain::error::{AuthProblem, Error};
 use crate::domain::names::{EMAIL_MAX, Password};
+use crate::domain::rule::Rule;
 use crate::http::Site;
-use crate::http::extract::{self, Body};
-use crate::http::fields::{Fields, Text, read_object};
+use crate::http::body::Body;
+use crate::http::extract;
 use crate::http::native::{ErrorBody, Problem, PublicCall};
 use crate::service::sessions::Tokens;
 
-/// The cookie that keeps a browser logged in.
+/// The name of the cookie with the refresh token.
 pub const REFRESH_COOKIE: &str = "refreshToken";
 
-/// Where the cookie is sent to, and nowhere else.
+/// The only path that the cookie is sent to.
 const COOKIE_PATH: &str = "/api/auth";
 
 /// The body of a log-in.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct LoginBody {
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub(super) struct LoginBody {
     /// The user's e-mail address.
-    #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 254, example = "admin@acme.com")]
-    identifier: Text,
+    identifier: String,
     /// The user's password, 8 characters or more.
-    #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
-    password: Text,
+    password: String,
 }
 
 /// The response to a log-in.
@@ -75,19 +76,17 @@ pub(super) async fn login(
     request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let body: LoginBody = read_object(&body.read().await?)?;
-    let mut fields = Fields::default();
-    let identifier =
-        fields.required("identifier", &body.identifier, |text| match text.chars().count() {
-            0 => Err(Rule::Required),
-            1..=EMAIL_MAX => Ok(text.to_owned()),
-            _ => Err(Rule::TooLong(EMAIL_MAX)),
-        });
-    let password = fields.required("password", &body.password, Password::parse);
-    let (identifier, password) = fields.finish(identifier.zip(password))?;
-    let guess = site.limits.password(&identifier, extract::client(&request))?;
+    let mut body = body.fields(BODY).await?;
+    let identifier = body.required("identifier", |text| match text.chars().count() {
+        0 => Err(Rule::Required),
+        1..=EMAIL_MAX => Ok(text.to_owned()),
+        _ => Err(Rule::TooLong(EMAIL_MAX)),
+    });
+    let password = body.required("password", Password::parse);
+    let (identifier, password) = body.finish(identifier.zip(password))?;
+    let attempt = site.limits.password(&identifier, extract::client(&request))?;
     let outcome = site.services.sessions.log_in(&call.0, &identifier, &password).await;
-    guess.settle(&outcome);
+    attempt.settle(&outcome);
     let (user, tokens) = outcome?;
     expect(&site, &tokens);
     let cookie = refresh_cookie(&site, &call.0, &tokens);
@@ -116,7 +115,7 @@ pub(super) async fn refresh(
     Ok(HttpResponse::Ok().cookie(cookie).json(RefreshAnswer { access_token: tokens.access }))
 }
 
-/// What was just handed out is not taken for a guess when it comes back.
+/// Registers the new tokens with the limits, so that their first use is not counted as a wrong one.
 fn expect(site: &Site, tokens: &Tokens) {
     site.limits.expect(&tokens.access);
     site.limits.expect(tokens.refresh.expose());

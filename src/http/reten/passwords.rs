@@ -1,32 +1,31 @@
-//! Other people's passwords: `/api/auth/reset-user-password` ("Reset User Password").
+//! Resetting another user's password: `/api/auth/reset-user-password` ("Reset User Password").
 
 use actix_web::{HttpResponse, post, web};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::BODY;
 use crate::domain::Permission;
-use crate::domain::error::Rule;
 use crate::domain::names::{Password, UserId};
+use crate::domain::rule::Rule;
 use crate::http::Site;
-use crate::http::extract::Body;
-use crate::http::fields::{Fields, Text, read_object};
+use crate::http::body::Body;
 use crate::http::native::responses::InTenant;
 use crate::http::native::scoped::Scoped;
 use crate::http::native::{ErrorBody, Problem};
 use crate::http::responses::ResetUserPassword;
 
 /// The user and the new password.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(rename_all = "camelCase")]
-pub struct ResetBody {
+pub(super) struct ResetBody {
     /// The id of the user.
-    #[serde(default)]
     #[schema(required = true, value_type = String, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
-    user_id: Text,
+    user_id: String,
     /// The new password: at least 8 characters, at most 1,024 bytes.
-    #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "NewSecurePass456!")]
-    new_password: Text,
+    new_password: String,
 }
 
 /// A confirmation.
@@ -57,14 +56,13 @@ pub(super) async fn reset(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let (ctx, tenant) = call.with(Permission::ResetUserPassword)?;
-    let body: ResetBody = read_object(&body.read().await?)?;
-    let mut fields = Fields::default();
-    let user = fields.required("userId", &body.user_id, |text| match text {
+    let mut body = body.fields(BODY).await?;
+    let user = body.required("userId", |text| match text {
         "" => Err(Rule::Required),
         text => text.parse().map(UserId::new).map_err(|_no_id| Rule::UuidFormat),
     });
-    let password = fields.required("newPassword", &body.new_password, Password::parse);
-    let (user, password) = fields.finish(user.zip(password))?;
+    let password = body.required("newPassword", Password::parse);
+    let (user, password) = body.finish(user.zip(password))?;
     site.services.passwords.reset(&ctx, tenant, user, &password).await?;
     Ok(HttpResponse::Ok().json(DoneAnswer { message: "Password reset successfully" }))
 }

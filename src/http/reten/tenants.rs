@@ -1,15 +1,15 @@
 //! Setting tenants up and listing them: `/api/tenant/setup`, `/api/tenant`, `/api/tenant/mine`.
 
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use super::BODY;
 use crate::domain::error::Result;
 use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
-use crate::http::extract::Body;
-use crate::http::fields::{Fields, Text, read_object};
+use crate::http::body::{Body, Fields};
 use crate::http::native::responses::Forbidden;
 use crate::http::native::{Caller, ErrorBody, Problem};
 use crate::http::responses::{CreateTenant, ViewTenants};
@@ -17,33 +17,28 @@ use crate::http::{Site, idempotency};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 
 /// The body that sets a tenant up ("Setup Tenant").
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(rename_all = "camelCase")]
-pub struct SetupBody {
+pub(super) struct SetupBody {
     /// The display name, in any script.
-    #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Acme Corp")]
-    name: Text,
+    name: String,
     /// The unique name for URLs.
-    #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", example = "acme-corp")]
-    slug: Text,
+    slug: String,
     /// The e-mail address of the admin. An existing user with this address becomes the admin and keeps the password.
-    #[serde(default)]
     #[schema(required = true, value_type = String, format = "email", max_length = 254, example = "admin@acme.com")]
-    admin_email: Text,
+    admin_email: String,
     /// The password of a new admin: at least 8 characters, at most 1,024 bytes.
-    #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
-    admin_password: Text,
+    admin_password: String,
     /// The given name of a new admin.
-    #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Acme")]
-    admin_first_name: Text,
+    admin_first_name: String,
     /// The family name of a new admin.
-    #[serde(default)]
     #[schema(required = true, value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "Admin")]
-    admin_last_name: Text,
+    admin_last_name: String,
 }
 
 /// A tenant, as `setup` and `mine` return it.
@@ -85,8 +80,8 @@ pub(super) async fn setup(
 ) -> Result<HttpResponse, Problem> {
     let ctx = caller.with(Permission::CreateTenant)?;
     let idempotency_key = idempotency::key(&request)?;
-    let wish = read_object::<SetupBody>(&body.read().await?)?.into_wish(idempotency_key)?;
-    let made = site.services.provisioning.provision(ctx, wish).await?;
+    let command = command(body.fields(BODY).await?, idempotency_key)?;
+    let made = site.services.provisioning.provision(ctx, command).await?;
     if !made.replayed {
         site.metrics.count_provisioned();
     }
@@ -113,28 +108,25 @@ pub(super) async fn mine(site: web::Data<Site>, caller: Caller) -> Result<HttpRe
     Ok(HttpResponse::Ok().json(tenants.into_iter().map(TenantAnswer::from).collect::<Vec<_>>()))
 }
 
-impl SetupBody {
-    fn into_wish(self, idempotency_key: Option<String>) -> Result<ProvisionTenant> {
-        let mut fields = Fields::default();
-        let name = fields.required("name", &self.name, TenantName::parse);
-        let slug = fields.required("slug", &self.slug, Slug::parse);
-        let email = fields.required("adminEmail", &self.admin_email, Email::parse);
-        let password = fields.required("adminPassword", &self.admin_password, Password::parse);
-        let first_name =
-            fields.required("adminFirstName", &self.admin_first_name, PersonName::parse);
-        let last_name = fields.required("adminLastName", &self.admin_last_name, PersonName::parse);
-        let wish = || {
-            let admin = NewAdmin {
-                email: email?,
-                password: password?,
-                first_name: first_name?,
-                last_name: last_name?,
-            };
-            let wish = ProvisionTenant::new(name?, slug?, Admin::NewOrExisting(admin));
-            Some(ProvisionTenant { idempotency_key, ..wish })
+/// Reads the set-up that a body requests.
+fn command(mut body: Fields, idempotency_key: Option<String>) -> Result<ProvisionTenant> {
+    let name = body.required("name", TenantName::parse);
+    let slug = body.required("slug", Slug::parse);
+    let email = body.required("adminEmail", Email::parse);
+    let password = body.required("adminPassword", Password::parse);
+    let first_name = body.required("adminFirstName", PersonName::parse);
+    let last_name = body.required("adminLastName", PersonName::parse);
+    let command = || {
+        let admin = NewAdmin {
+            email: email?,
+            password: password?,
+            first_name: first_name?,
+            last_name: last_name?,
         };
-        fields.finish(wish())
-    }
+        let command = ProvisionTenant::new(name?, slug?, Admin::NewOrExisting(admin));
+        Some(ProvisionTenant { idempotency_key, ..command })
+    };
+    body.finish(command())
 }
 
 impl From<Provisioned> for TenantAnswer {

@@ -4,7 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::error::{Error, FieldProblem, Result, Rule};
+use crate::domain::error::{Error, Result};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::domain::{Permission, Role};
 use crate::http::Site;
 use crate::http::native::responses::InTenant;
@@ -13,13 +14,13 @@ use crate::http::native::{ErrorBody, Problem};
 use crate::http::responses::ViewUsers;
 use crate::service::members::Member;
 
-/// Users on a page where nobody says.
+/// Default number of users on a page.
 const LIMIT: u32 = 20;
 
-/// Most users on a page; a larger wish is refused and not cut.
+/// Largest number of users on a page; a larger `limit` is refused and not reduced.
 const LIMIT_MAX: u32 = 100;
 
-/// The last page that can be asked for.
+/// The last page that can be requested.
 const PAGE_MAX: u32 = 1_000_000;
 
 /// A page of users.
@@ -80,13 +81,13 @@ pub(super) async fn tenant_users(
     }))
 }
 
-/// How many pages there are; the last one may be short.
+/// Returns the number of pages; the last one may be incomplete.
 fn pages(total: i64, limit: u32) -> i64 {
     let limit = i64::from(limit);
     total / limit + i64::from(total % limit > 0)
 }
 
-/// Reads `page` and `limit`; other parameters mean nothing here.
+/// Reads `page` and `limit`; other parameters are ignored.
 fn page_and_limit(request: &HttpRequest) -> Result<(u32, u32)> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
         .map_err(|_unreadable| Error::invalid("query", Rule::Unknown))?;
@@ -99,7 +100,7 @@ fn page_and_limit(request: &HttpRequest) -> Result<(u32, u32)> {
                 let in_range = text.parse().ok().filter(|number| (1..=max).contains(number));
                 in_range.ok_or(Rule::Range(1, i64::from(max)))
             }
-            // Of two nobody could tell which one counts.
+            // It would be unclear which of the two counts.
             (Some(_), Some(_)) => Err(Rule::Unknown),
         };
         value.map_err(|rule| problems.push(FieldProblem::new(name, rule))).ok()
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_page_may_be_short_and_nobody_fills_none() {
+    fn the_last_page_may_be_incomplete_and_no_users_have_no_page() {
         for (total, limit, expected) in
             [(0, 20, 0), (1, 20, 1), (20, 20, 1), (21, 20, 2), (150, 20, 8), (3, 1, 3)]
         {

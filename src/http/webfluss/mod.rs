@@ -5,10 +5,10 @@
 //! page; 401 is `{"message": "Unauthorized"}`.
 //!
 //! Quirks:
-//! - An empty or blank text is as good as none, as Laravel's middleware makes it.
-//! - A malformed address breaks two rules (it is no address, and nobody has it); a well-formed one that
-//!   nobody has is 404 `User not found`.
-//! - A body that is no JSON is 400; Laravel would read it as empty and create a tenant of that.
+//! - An empty or blank text counts as absent, as Laravel's middleware makes it.
+//! - A malformed address breaks two rules (it is not an address, and no user has it); a well-formed address of no user
+//!   is 404 `User not found`.
+//! - A body that is not JSON is 400; Laravel would read it as empty and create a tenant from it.
 //! - Without an owner in the request and in the settings a tenant has none.
 
 mod problem;
@@ -19,7 +19,7 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, get, post, web};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Type};
 use utoipa::openapi::{Schema, SchemaFormat};
@@ -27,12 +27,12 @@ use uuid::Uuid;
 
 pub(super) use self::problem::ErrorBody;
 use self::responses::Forbidden;
-use super::extract::{self, Body};
-use super::fields::{Text, read_object};
-use super::{Settings, Site};
+use super::body::{Blank, Body, FieldPolicy, Fields, Policy, Top};
+use super::{Settings, Site, extract};
 use crate::auth::CallContext;
-use crate::domain::error::{Error, FieldProblem, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{Email, Slug, TenantId, TenantName};
+use crate::domain::rule::Rule;
 use crate::domain::{Permission, Tenant};
 use crate::http::Mount;
 use crate::http::responses::{CreateTenant, ViewTenants};
@@ -41,7 +41,11 @@ use crate::service::tenants::TenantRef;
 
 pub use self::problem::Problem;
 
-/// Shortest subdomain.
+/// How this dialect reads a body.
+const BODY: Policy =
+    Policy { blank: Blank::EmptyObject, top: Top::Object, fields: FieldPolicy::Lenient };
+
+/// Shortest subdomain, in characters.
 const SUBDOMAIN_MIN: usize = 3;
 
 /// Mounts the routes of this dialect.
@@ -56,20 +60,18 @@ pub fn owns(path: &str) -> bool {
 }
 
 /// The body that creates a tenant; every field is optional, and so is the body.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 struct CreateBody {
     /// The e-mail address of the owner, who must be an existing user.
-    #[serde(default)]
     #[schema(schema_with = owner_schema)]
-    email: Text,
+    email: Option<String>,
     /// The display name; generated if absent.
-    #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "My Organization")]
-    name: Text,
+    name: Option<String>,
     /// The subdomain; generated if absent.
-    #[serde(default)]
     #[schema(schema_with = subdomain_schema)]
-    subdomain: Text,
+    subdomain: Option<String>,
 }
 
 /// An address; a blank text is as good as none.
@@ -133,14 +135,8 @@ struct Domains {
 #[post("/api/tenants")]
 async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpResponse, Problem> {
     call.0.require(Permission::CreateTenant)?;
-    let bytes = body.read().await?;
-    let body: CreateBody = if bytes.iter().all(u8::is_ascii_whitespace) {
-        CreateBody::default()
-    } else {
-        read_object(&bytes)?
-    };
-    let wish = body.into_wish(&site.settings)?;
-    let made = site.services.provisioning.provision(&call.0, wish).await?;
+    let command = command(body.fields(BODY).await?, &site.settings)?;
+    let made = site.services.provisioning.provision(&call.0, command).await?;
     site.metrics.count_provisioned();
     Ok(HttpResponse::Ok().json(Created { tenant_id: made.id.uuid() }))
 }
@@ -169,44 +165,37 @@ async fn show(
     }
 }
 
-impl CreateBody {
-    fn into_wish(self, settings: &Settings) -> Result<ProvisionTenant> {
-        let mut problems = Vec::new();
-        let email = optional("email", &self.email, &mut problems, |text| {
-            Email::parse(text).map_err(|rule| vec![rule])
-        });
-        let name = optional("name", &self.name, &mut problems, |text| {
-            TenantName::parse(text).map_err(|rule| vec![rule])
-        });
-        let slug = optional("subdomain", &self.subdomain, &mut problems, subdomain);
-        if !problems.is_empty() {
-            return Err(Error::Invalid(problems));
-        }
-        let slug = slug.unwrap_or_else(random_slug);
-        let owner = email.or_else(|| settings.default_owner.clone());
-        let name = name.unwrap_or_else(|| TenantName::stored(format!("Organization {slug}")));
-        let admin = owner.map_or(Admin::Nobody, Admin::Existing);
-        Ok(ProvisionTenant::new(name, slug, admin))
-    }
+/// Reads the set-up that a body requests.
+fn command(mut body: Fields, settings: &Settings) -> Result<ProvisionTenant> {
+    let email = optional(&mut body, "email", |text| Email::parse(text).map_err(|rule| vec![rule]));
+    let name =
+        optional(&mut body, "name", |text| TenantName::parse(text).map_err(|rule| vec![rule]));
+    let slug = optional(&mut body, "subdomain", subdomain);
+    body.finish(Some(()))?;
+    let slug = slug.unwrap_or_else(random_slug);
+    let owner = email.or_else(|| settings.default_owner.clone());
+    let name = name.unwrap_or_else(|| TenantName::stored(format!("Organization {slug}")));
+    let admin = owner.map_or(Admin::Nobody, Admin::Existing);
+    Ok(ProvisionTenant::new(name, slug, admin))
 }
 
-/// A field that may be left out, and every rule that it breaks.
+/// Takes a text that may be absent or blank, and records every rule that it breaks.
 fn optional<T>(
-    field: &'static str,
-    text: &Text,
-    problems: &mut Vec<FieldProblem>,
+    body: &mut Fields,
+    name: &'static str,
     parse: impl FnOnce(&str) -> Result<T, Vec<Rule>>,
 ) -> Option<T> {
-    let broken = match text {
-        Text::Missing => return None,
-        Text::Given(text) if text.trim().is_empty() => return None,
-        Text::WrongType => vec![Rule::Type("string")],
-        Text::Given(text) => match parse(text) {
-            Ok(value) => return Some(value),
-            Err(rules) => rules,
-        },
+    let text = body.optional(name, |text| Ok(text.to_owned()))?;
+    if text.trim().is_empty() {
+        return None;
+    }
+    let broken = match parse(&text) {
+        Ok(value) => return Some(value),
+        Err(rules) => rules,
     };
-    problems.extend(broken.into_iter().map(|rule| FieldProblem::new(field, rule)));
+    for rule in broken {
+        body.refuse(name, rule);
+    }
     None
 }
 
@@ -223,7 +212,7 @@ fn subdomain(text: &str) -> Result<Slug, Vec<Rule>> {
     Err(broken)
 }
 
-/// A subdomain that nobody thought of. Random enough that two never meet.
+/// Creates a random subdomain; 122 random bits make a collision impossible in practice.
 fn random_slug() -> Slug {
     Slug::stored(format!("site-{}", Uuid::new_v4().simple()))
 }
@@ -238,13 +227,13 @@ fn details(tenant: &Tenant, base_domain: Option<&str>) -> Details {
     }
 }
 
-/// Laravel's words, class name and all: its clients may look for them.
+/// Answers in Laravel's words with its class name, since its clients may look for them.
 fn no_such_tenant(given: &str) -> HttpResponse {
     let message = format!("No query results for model [App\\Models\\Tenant] {given}");
     HttpResponse::NotFound().json(ErrorBody { message, errors: None })
 }
 
-/// A caller, refused in this dialect's form.
+/// The caller, refused in this dialect's form.
 struct Call(CallContext);
 
 impl FromRequest for Call {

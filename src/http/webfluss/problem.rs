@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::domain::error::{Conflict, Error, FieldProblem, Malformed, Noun, Rule};
+use crate::domain::error::{Conflict, Error, Malformed, Noun};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after;
 
 /// The body of an error.
@@ -22,7 +23,7 @@ pub(crate) struct ErrorBody {
     pub(super) errors: Option<Map<String, Value>>,
 }
 
-/// An error on its way out, in this dialect's form.
+/// An error in this dialect's form.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Problem(pub Error);
@@ -69,7 +70,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// Laravel's validation body: the first sentence, how many more there are, and all by field.
+/// Builds Laravel's validation body: the first sentence, the number of further ones, and all by field.
 fn validation(sentences: &[(String, String)]) -> ErrorBody {
     let first =
         sentences.first().map_or("The given data was invalid.", |(_, sentence)| sentence.as_str());
@@ -88,7 +89,7 @@ fn validation(sentences: &[(String, String)]) -> ErrorBody {
     ErrorBody { message, errors: Some(errors) }
 }
 
-/// The sentences of all problems, in order; a malformed address has two.
+/// Returns the sentences of all problems, in order, as Laravel words them; a malformed address has two.
 fn sentences(problems: &[FieldProblem]) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for FieldProblem { field, rule } in problems {
@@ -107,22 +108,8 @@ fn sentences(problems: &[FieldProblem]) -> Vec<(String, String)> {
                 say(format!("The selected {field} is invalid."));
             }
             Rule::Reserved => say(format!("The selected {field} is invalid.")),
-            Rule::SlugFormat
-            | Rule::UuidFormat
-            | Rule::ControlCharacter
-            | Rule::Range(..)
-            | Rule::OneOf(_)
-            | Rule::Past
-            | Rule::TokenUuid
-            | Rule::Lifetime
-            | Rule::Patch
-            | Rule::TooDeep
-            | Rule::Unknown
-            | Rule::UnknownUser
-            | Rule::UnknownTenant
-            | Rule::Cursor
-            | Rule::Timestamp
-            | Rule::Permission => say(format!("The {field} field format is invalid.")),
+            // Laravel's general sentence, for every rule without one of its own.
+            _ => say(format!("The {field} field format is invalid.")),
         }
     }
     all

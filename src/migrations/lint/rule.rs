@@ -7,7 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What a statement would break.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Severity {
     /// A distributed engine: it cannot run there, or has another effect.
     Distributed,
@@ -22,13 +23,8 @@ pub enum Severity {
 impl Severity {
     /// The word in reports.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Distributed => "distributed",
-            Self::RollingDeploy => "rolling-deploy",
-            Self::Lock => "lock",
-            Self::Unchecked => "unchecked",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

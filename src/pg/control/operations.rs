@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::error::{Error, Result};
-use crate::domain::operation::{Holder, OperationState, PauseReason};
+use crate::domain::operation::{LeaseOwner, OperationState, PauseReason};
 use crate::domain::page::Window;
 use crate::migrations::MigrationSet;
 use crate::pg::error::{During, Failure};
@@ -40,7 +40,7 @@ pub struct Record {
     /// Whether its canary is still to be waited for.
     pub canary_open: bool,
     /// Who ran it last.
-    pub holder: Option<Holder>,
+    pub holder: Option<LeaseOwner>,
     /// Whether that runner was heard of lately.
     pub is_held: bool,
     /// Its tenants by state.
@@ -353,7 +353,7 @@ fn from_row(row: &crate::pg::Row) -> Result<Record> {
     let (host, pid, since): (Option<String>, Option<i32>, Option<OffsetDateTime>) =
         (row.get("runner_host"), row.get("runner_pid"), row.get("runner_since"));
     let holder =
-        || Some(Holder { operation: row.get("id"), host: host?, pid: pid?, since: since? });
+        || Some(LeaseOwner { operation: row.get("id"), host: host?, pid: pid?, since: since? });
     let holder = holder();
     Ok(Record {
         id: row.get("id"),

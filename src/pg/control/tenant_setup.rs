@@ -21,7 +21,7 @@ use crate::domain::names::{Email, ExternalId, PersonName, Slug, TenantId, Tenant
 use crate::domain::{Document, Role, TenantStatus};
 use crate::pg::control::audit_events::Event;
 use crate::pg::control::tenants::CLUSTER;
-use crate::pg::control::vacancies::{Pattern, isolation_word};
+use crate::pg::control::vacancies::Pattern;
 use crate::pg::error::Failure;
 use crate::pg::scope::param::Param;
 use crate::pg::scope::{PublicTx, exactly_one};
@@ -205,15 +205,20 @@ struct Values<'a> {
     lines: Json<Vec<Line<'a>>>,
     pattern: &'a Pattern,
     isolation: &'static str,
+    /// The status of a new tenant.
+    status: &'static str,
+    /// The role of its admin.
+    role: &'static str,
     /// How many take one.
     vacancies: i64,
 }
 
 impl<'a> Values<'a> {
     fn of(pattern: &'a Pattern, lines: Vec<Line<'a>>) -> Self {
-        let isolation = isolation_word(pattern.isolation);
+        let isolation = pattern.isolation.as_str();
+        let (status, role) = (TenantStatus::Active.as_str(), Role::Admin.as_str());
         let vacancies = lines.iter().map(|line| i64::from(line.made.is_none())).sum();
-        Self { lines: Json(lines), pattern, isolation, vacancies }
+        Self { lines: Json(lines), pattern, isolation, status, role, vacancies }
     }
 
     fn params(&self) -> [&dyn Param; 8] {
@@ -223,15 +228,12 @@ impl<'a> Values<'a> {
             &self.isolation,
             &CLUSTER,
             &self.vacancies,
-            &ACTIVE,
+            &self.status,
             &self.pattern.version,
-            &ADMIN,
+            &self.role,
         ]
     }
 }
-
-const ACTIVE: &str = TenantStatus::Active.as_str();
-const ADMIN: &str = Role::Admin.as_str();
 
 impl Param for Json<Vec<Line<'_>>> {
     fn as_sql(&self) -> &(dyn ToSql + Sync) {

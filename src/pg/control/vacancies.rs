@@ -19,7 +19,8 @@ use crate::pg::scope::PublicTx;
 const LOCK: &str = "rowhouse vacancies";
 
 /// How far a vacancy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum State {
     /// Its role is there, and its schema is not.
     Building,
@@ -30,14 +31,9 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [Self; 3] = [Self::Building, Self::Ready, Self::Dropping];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Building => "building",
-            Self::Ready => "ready",
-            Self::Dropping => "dropping",
-        }
+    /// Returns the word in the database.
+    fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -103,7 +99,7 @@ pub async fn find_for_rehearsal(
               ORDER BY migrations_fingerprint = $4, created_at, id
               LIMIT 1",
             &[
-                &isolation_word(pattern.isolation),
+                &pattern.isolation.as_str(),
                 &CLUSTER,
                 &pattern.version,
                 &pattern.fingerprint,
@@ -152,8 +148,7 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<Vacancy>> {
     rows.iter()
         .map(|row| {
             let (pattern, word): (_, &str) = (read_pattern(row)?, row.get("state"));
-            let state = State::ALL.into_iter().find(|state| state.as_str() == word);
-            let state = state.ok_or_else(|| unknown(word))?;
+            let state = word.parse().map_err(|_unknown| unknown(word))?;
             Ok(Vacancy { id: row.get("id"), state, pattern, created_at: row.get("created_at") })
         })
         .collect()
@@ -184,7 +179,7 @@ pub async fn insert(
         &[
             &ids,
             &State::Building.as_str(),
-            &isolation_word(pattern.isolation),
+            &pattern.isolation.as_str(),
             &CLUSTER,
             &pattern.version,
             &pattern.fingerprint,
@@ -269,7 +264,7 @@ pub async fn write_keeper(tx: &PublicTx, keeper: &Keeper, forget: OffsetDateTime
          ON CONFLICT (id) DO UPDATE SET wanted = excluded.wanted, seen_at = excluded.seen_at",
         &[
             &keeper.id,
-            &isolation_word(keeper.pattern.isolation),
+            &keeper.pattern.isolation.as_str(),
             &CLUSTER,
             &keeper.pattern.version,
             &keeper.pattern.fingerprint,
@@ -290,21 +285,10 @@ pub async fn delete_keeper(tx: &PublicTx, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// The word for it in a row.
-pub(in crate::pg) const fn isolation_word(isolation: Isolation) -> &'static str {
-    match isolation {
-        Isolation::Role => "role",
-        Isolation::SearchPath => "search_path",
-    }
-}
-
 /// Reads a pattern off a row that has its columns.
 fn read_pattern(row: &crate::pg::Row) -> Result<Pattern> {
     let word: &str = row.get("isolation");
-    let isolation = [Isolation::Role, Isolation::SearchPath]
-        .into_iter()
-        .find(|isolation| isolation_word(*isolation) == word)
-        .ok_or_else(|| unknown(word))?;
+    let isolation = word.parse().map_err(|_unknown| unknown(word))?;
     Ok(Pattern {
         isolation,
         version: row.get("migrations_version"),

@@ -4,7 +4,8 @@
 //! Must not know: how a connection is had.
 
 /// What a pool is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Purpose {
     /// Control-plane statements, as the owner.
     Control,
@@ -15,11 +16,8 @@ pub enum Purpose {
 impl Purpose {
     /// The word in metrics.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Control => "control",
-            Self::Runtime => "runtime",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

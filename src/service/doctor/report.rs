@@ -5,7 +5,8 @@ use crate::pg::bootstrap::privileges::Breach;
 use crate::pg::schema::repair::Repair;
 
 /// What a finding is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Area {
     /// What keeps tenants apart: roles, revokes, the self-test.
     Walls,
@@ -24,20 +25,14 @@ pub enum Area {
 impl Area {
     /// A word for people and programs.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Walls => "walls",
-            Self::Structure => "structure",
-            Self::Rights => "rights",
-            Self::History => "history",
-            Self::Orphans => "orphans",
-            Self::Capacity => "capacity",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Gravity {
     /// Not as it should be.
     Wrong,
@@ -48,11 +43,8 @@ pub enum Gravity {
 impl Gravity {
     /// A word for people and programs.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Wrong => "wrong",
-            Self::Warning => "warning",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -41,9 +41,10 @@ use uuid::Uuid;
 
 use super::audit;
 use crate::auth::CallContext;
-use crate::domain::error::{Error, FieldProblem, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::TenantId;
 use crate::domain::operation::{FleetProblem, PauseReason, Step, Then};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::domain::{Clock, Permission};
 use crate::migrations::MigrationSet;
 use crate::pg::control::operation_tenants::{self, Choice};

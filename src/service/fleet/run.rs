@@ -109,7 +109,7 @@ impl Engine {
         let during = "take an operation up";
         let tx = self.db.public().await.during(during)?;
         let before = operations::lock(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
-        before.state.after(Step::TakeUp)?;
+        before.state.after(Step::Acquire)?;
         why.require(&tx, &before).await?;
         if before.target_fingerprint != self.set.fingerprint() {
             return Err(FleetProblem::OtherSet.into());

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{TenantRef, lock, require_kept};
 use crate::auth::CallContext;
-use crate::domain::error::{Conflict, Error, Noun, Precondition, Result, Rule};
+use crate::domain::error::{Conflict, Error, Noun, Precondition, Result};
 use crate::domain::names::{Email, ExternalId, Slug, TenantName};
+use crate::domain::rule::Rule;
 use crate::domain::tenant::TenantRecord;
 use crate::domain::{Document, FieldProblem, Permission};
 use crate::pg::control::tenants;

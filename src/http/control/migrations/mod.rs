@@ -1,8 +1,8 @@
 //! Fleet migrations: plan and start them, watch them tenant by tenant, pause, resume, cancel and retry them.
 //!
-//! A migration outlives its request: it is answered as soon as it is written down and somebody runs it, and
-//! what becomes of it is in the ledger, which every server reads. It is run by the server that took the
-//! request; where that server is gone, `resume` makes another one go on.
+//! A migration outlives its request: the answer is sent as soon as the migration is recorded and has a runner, and its
+//! progress is in the ledger, which every server reads. The server that received the request runs it; if that server is
+//! gone, `resume` makes another one continue.
 
 mod answers;
 mod rehearsals;
@@ -16,11 +16,12 @@ use self::answers::{
     MigrationAnswer, MigrationList, MigrationTenantList, PlanAnswer, TenantAnswer,
 };
 use self::requests::NewMigration;
-use super::call::{Call, write_cursor};
+use super::call::{Call, window, write_cursor};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
-use crate::domain::error::{Error, Noun, Result, Rule};
+use crate::domain::error::{Error, Noun, Result};
 use crate::domain::operation::{OperationState, WorkState};
+use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::http::control::PROBLEM_JSON;
 use crate::http::control::responses::{
@@ -57,7 +58,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 async fn list(call: Call) -> Answer {
     call.ctx.require(Permission::MigrateFleet)?;
     let mut query = call.query()?;
-    let window = query.window();
+    let window = window(&mut query);
     let state = query.optional("state", |text| {
         text.parse().map_err(|_unknown| Rule::OneOf(OperationState::WORDS))
     });
@@ -80,13 +81,13 @@ async fn list(call: Call) -> Answer {
 async fn start(call: Call) -> Answer {
     call.ctx.require(Permission::MigrateFleet)?;
     call.query()?.finish(Some(()))?;
-    let (wish, dry_run) = requests::wish(call.body()?)?;
+    let (command, dry_run) = requests::command(call.body()?)?;
     let fleet = &call.services().fleet;
     if dry_run {
-        let plan = fleet.plan(&call.ctx, &wish.tenants).await?;
+        let plan = fleet.plan(&call.ctx, &command.tenants).await?;
         return Ok(HttpResponse::Ok().json(PlanAnswer::from(plan)));
     }
-    let made = fleet.start(&call.ctx, &wish).await?;
+    let made = fleet.start(&call.ctx, &command).await?;
     let record = fleet.run_in_background(&call.ctx, made.id).await?;
     Ok(accepted(record))
 }
@@ -122,7 +123,7 @@ async fn list_tenants(call: Call) -> Answer {
     call.ctx.require(Permission::MigrateFleet)?;
     let id = id_of(&call)?;
     let mut query = call.query()?;
-    let window = query.window();
+    let window = window(&mut query);
     let state = query
         .optional("state", |text| text.parse().map_err(|_unknown| Rule::OneOf(WorkState::WORDS)));
     let window = query.finish(Some(window))?;
@@ -193,7 +194,7 @@ async fn retry(call: Call) -> Answer {
     Ok(accepted(record))
 }
 
-/// The migration that a call is about which takes nothing else.
+/// Returns the migration that a call names, for calls that take neither a query nor a body.
 fn named(call: &Call) -> Result<Uuid> {
     call.ctx.require(Permission::MigrateFleet)?;
     call.nothing_else()?;

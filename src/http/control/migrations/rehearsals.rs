@@ -1,18 +1,18 @@
-//! Rehearsals: the migration on one schema, taken back.
+//! Rehearsals: the migration on one schema, rolled back.
 //!
-//! One is over when it is answered, and is cut off with its request (`http.request_timeout`); nothing is left
-//! of it in either case.
+//! A rehearsal ends with its request, at the latest after `http.request_timeout`; it leaves no change in either case.
 
 use actix_web::{HttpResponse, post};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::Permission;
-use crate::domain::error::{Result, Rule};
+use crate::domain::error::Result;
+use crate::domain::rule::Rule;
+use crate::http::body::Fields;
 use crate::http::control::PROBLEM_JSON;
-use crate::http::control::call::{Call, Fields};
+use crate::http::control::call::Call;
 use crate::http::control::responses::{Forbidden, InvalidBody};
 use crate::http::control::{Answer, ProblemBody};
 use crate::http::responses::MigrateFleet;
@@ -77,16 +77,9 @@ pub(super) async fn rehearse(call: Call) -> Answer {
 
 fn stage(mut body: Fields) -> Result<Stage> {
     let tenant = body.optional("tenant", |text| Ok(text.to_owned()));
-    let vacancy = match body.value("vacancy") {
-        None => false,
-        Some(Value::Bool(vacancy)) => vacancy,
-        Some(_) => {
-            body.refuse("vacancy", Rule::Type("boolean"));
-            false
-        }
-    };
+    let vacancy = body.flag("vacancy");
     if tenant.is_some() && vacancy {
-        // Beside a tenant there is nothing else to try it on.
+        // One rehearsal has one schema.
         body.refuse("vacancy", Rule::OneOf(&["false"]));
     }
     body.finish(Some(match tenant {

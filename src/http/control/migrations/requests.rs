@@ -3,9 +3,10 @@
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::error::{Result, Rule};
+use crate::domain::error::Result;
 use crate::domain::operation::Then;
-use crate::http::control::call::Fields;
+use crate::domain::rule::Rule;
+use crate::http::body::Fields;
 use crate::service::fleet::{Canary, Wish};
 
 /// Most that can be asked for at the same time.
@@ -48,19 +49,12 @@ pub(super) struct NewCanary {
     then: Option<String>,
 }
 
-/// Reads what starts a migration, and whether it is the plan alone that is asked for.
-pub(super) fn wish(mut body: Fields) -> Result<(Wish, bool)> {
+/// Reads the request for a migration, and whether only its plan is requested.
+pub(super) fn command(mut body: Fields) -> Result<(Wish, bool)> {
     let tenants = names(&mut body, "tenants");
     let workers = number(&mut body, "workers", WORKERS_MAX);
     let max_failures = number(&mut body, "max_failures", COUNT_MAX);
-    let dry_run = match body.value("dry_run") {
-        None => false,
-        Some(Value::Bool(dry_run)) => dry_run,
-        Some(_) => {
-            body.refuse("dry_run", Rule::Type("boolean"));
-            false
-        }
-    };
+    let dry_run = body.flag("dry_run");
     let canary = body.object("canary").map(|mut inner| {
         let count = number(&mut inner, "count", COUNT_MAX);
         let tenants = names(&mut inner, "tenants");
@@ -79,7 +73,7 @@ pub(super) fn wish(mut body: Fields) -> Result<(Wish, bool)> {
     body.finish(Some((Wish { tenants, canary, workers, max_failures }, dry_run)))
 }
 
-/// A whole number from 1 that may be absent.
+/// Takes a whole number from 1 that may be absent.
 fn number(body: &mut Fields, name: &str, most: i64) -> Option<usize> {
     let value = body.value(name)?;
     let number = value.as_i64().filter(|number| (1..=most).contains(number));
@@ -90,7 +84,7 @@ fn number(body: &mut Fields, name: &str, most: i64) -> Option<usize> {
     number.and_then(|number| usize::try_from(number).ok())
 }
 
-/// The texts of an array that may be absent.
+/// Takes an array of texts that may be absent.
 fn names(body: &mut Fields, name: &str) -> Vec<String> {
     let values = match body.value(name) {
         None => return Vec::new(),
@@ -101,17 +95,17 @@ fn names(body: &mut Fields, name: &str) -> Vec<String> {
         }
     };
     if values.is_empty() {
-        // Nobody is no narrower wish than everybody by accident.
+        // An empty list must not mean all tenants.
         body.refuse(name, Rule::Required);
     }
     let mut names = Vec::new();
-    for (place, value) in values.iter().enumerate() {
+    for (index, value) in values.iter().enumerate() {
         match value.as_str() {
             Some(text) if text.contains('\0') => {
-                body.refuse_inside(name, place, Rule::ControlCharacter);
+                body.refuse_element(name, index, Rule::ControlCharacter);
             }
             Some(text) => names.push(text.to_owned()),
-            None => body.refuse_inside(name, place, Rule::Type("string")),
+            None => body.refuse_element(name, index, Rule::Type("string")),
         }
     }
     names

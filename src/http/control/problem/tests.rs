@@ -16,7 +16,7 @@ fn body(error: Error) -> (u16, Option<String>, serde_json::Value) {
 }
 
 #[test]
-fn whoever_must_wait_is_told_how_long() {
+fn an_error_that_passes_by_itself_has_retry_after() {
     let after = Duration::from_secs(7);
     for (error, status, seconds) in [
         (Error::TooMany { retry_after: after }, 429, "7"),
@@ -32,7 +32,7 @@ fn whoever_must_wait_is_told_how_long() {
 }
 
 #[test]
-fn what_is_missing_is_listed_for_machines_and_people() {
+fn missing_permissions_are_listed_for_machines_and_people() {
     let missing = vec![Permission::UpdateTenant, Permission::DeleteTenant];
     let (status, _, body) = body(Error::Forbidden { missing });
     assert_eq!(status, 403);

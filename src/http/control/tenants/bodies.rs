@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::domain::Document;
-use crate::domain::error::{Result, Rule};
+use crate::domain::error::Result;
 use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
-use crate::http::control::call::Fields;
+use crate::domain::rule::Rule;
+use crate::http::body::Fields;
 use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
 use crate::service::tenants::registry::Changes;
 
@@ -128,22 +129,22 @@ pub(super) struct TenantPatchBody {
     settings: Option<Value>,
 }
 
-/// What a body asks for, without what stands elsewhere in the request.
-pub(super) fn wish(mut body: Fields) -> Result<(ProvisionTenant, Extras)> {
+/// Reads the set-up that a body requests, without the parts that other places of the request hold.
+pub(super) fn command(mut body: Fields) -> Result<(ProvisionTenant, Extras)> {
     let name = body.required("name", TenantName::parse);
     let slug = body.required("slug", Slug::parse);
     let settings = body.value("settings").unwrap_or_else(|| json!({}));
     let settings = Document::parse(settings).map_err(|rule| body.refuse("settings", rule)).ok();
     let admin = admin(&mut body);
-    let wish = || {
-        let wish = ProvisionTenant::new(name?, slug?, admin?);
-        Some((wish, Extras { external_id: None, settings: settings? }))
+    let command = || {
+        let command = ProvisionTenant::new(name?, slug?, admin?);
+        Some((command, Extras { external_id: None, settings: settings? }))
     };
-    let wish = wish();
-    body.finish(wish)
+    let command = command();
+    body.finish(command)
 }
 
-/// Who will run the tenant: nobody, somebody new, or the address of somebody who is there.
+/// Takes the admin of the tenant: none, a new user, or the address of an existing one.
 fn admin(body: &mut Fields) -> Option<Admin> {
     let Some(mut fields) = body.object("admin") else { return Some(Admin::Nobody) };
     let is_new = ["password", "first_name", "last_name"].iter().any(|name| fields.has(name));
@@ -168,7 +169,7 @@ fn admin(body: &mut Fields) -> Option<Admin> {
     chosen
 }
 
-/// What a merge patch changes.
+/// Reads the changes that a merge patch requests.
 pub(super) fn changes(mut body: Fields) -> Result<Changes> {
     let changes = Changes {
         name: not_null(&mut body, "name", TenantName::parse),
@@ -179,7 +180,7 @@ pub(super) fn changes(mut body: Fields) -> Result<Changes> {
     body.finish(Some(changes))
 }
 
-/// A text that may be absent but not null: a merge patch would remove by null, and this must stay.
+/// Takes a text that may be absent but not null: null in a merge patch removes a field, and this one must stay.
 fn not_null<T>(
     body: &mut Fields,
     name: &str,

@@ -104,7 +104,7 @@ impl SslSettings {
 }
 
 fn parse_mode(word: &str) -> Result<SslMode, UrlError> {
-    SslMode::ALL.into_iter().find(|mode| mode.as_str() == word).ok_or(UrlError::Value {
+    word.parse().map_err(|_unknown| UrlError::Value {
         parameter: "sslmode",
         expected: "disable, allow, prefer, require, verify-ca or verify-full",
     })

@@ -3,7 +3,7 @@
 //! Promises: an error never repeats a piece of the text. Splits a URL where libpq does, and refuses it
 //! where that would make a host or a database out of a password.
 
-use std::fmt::Write as _;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::pg::connect::url::UrlError;
 
@@ -110,36 +110,26 @@ fn read_place(place: &str) -> Result<(&str, &str), UrlError> {
     Ok((host, port))
 }
 
-/// Undoes percent-encoding; a lone `%` is an error and not a guess.
+/// Undoes percent-encoding; a `%` without two hex digits is an error and not a guess.
 fn decode(text: &str) -> Result<String, UrlError> {
-    let wrong = UrlError::Syntax("a `%` is not followed by two hex digits; write it as %25");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
-        let value = digit().zip(digit()).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        bytes.push(value.ok_or_else(|| wrong.clone())?);
+    let is_code = |rest: &str| {
+        rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_code) {
+        return Err(UrlError::Syntax("a `%` is not followed by two hex digits; write it as %25"));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => Ok(text),
+    match percent_decode_str(text).decode_utf8() {
+        Ok(text) if !text.contains('\0') => Ok(text.into_owned()),
         _ => Err(UrlError::Syntax("a percent-encoded part is not UTF-8 text")),
     }
 }
 
-/// Percent-encodes what is shown.
+/// The bytes to encode in a part of a URL that is shown.
+const URL_PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encodes a text that is shown.
 pub(super) fn encode(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut text, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            write!(text, "%{byte:02X}").expect("a String takes all that is written to it");
-        }
-        text
-    })
+    utf8_percent_encode(text, URL_PART).to_string()
 }
 
 /// Takes `key=value key='quoted value'` apart, with libpq's backslashes.

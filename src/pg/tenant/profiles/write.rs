@@ -304,7 +304,8 @@ impl<T: ToSql + Sync> Param for Array<T> {
 fn taken_or(during: &'static str) -> impl Fn(Failure) -> Error {
     move |failure| {
         let taken = KeyKind::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|kind| failure.violates(&format!("profiles_{}_key", kind.as_str())));
         match taken {
             Some(kind) => Error::Conflict(Conflict::KeyTaken(kind)),

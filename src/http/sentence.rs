@@ -1,0 +1,38 @@
+//! Words each rule that a field can break, once for all dialects.
+//!
+//! A dialect has its own sentence for a rule only where the contract that it follows fixes one.
+
+use crate::domain::rule::Rule;
+
+/// Returns the sentence of a rule, to follow the name of the field: "must be a UUID".
+pub(super) fn sentence(rule: Rule) -> String {
+    match rule {
+        Rule::Required => "must be there".to_owned(),
+        Rule::Type(expected) => format!("must be of the type {expected}"),
+        Rule::TooShort(min) => format!("must have at least {min} characters"),
+        Rule::TooLong(max) => format!("must not be longer than {max}"),
+        Rule::SlugFormat => {
+            "must hold only lower-case letters, digits and single hyphens, and begin and end with a letter or digit"
+                .to_owned()
+        }
+        Rule::EmailFormat => "must be an email address".to_owned(),
+        Rule::UuidFormat | Rule::TokenUuid => "must be a UUID".to_owned(),
+        Rule::ControlCharacter => "must not hold control characters".to_owned(),
+        Rule::Reserved => "is a reserved word".to_owned(),
+        Rule::Range(min, max) => format!("must be a whole number from {min} to {max}"),
+        Rule::OneOf(words) => format!("must be one of {}", words.join(", ")),
+        Rule::Past => "must lie in the future".to_owned(),
+        Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
+        Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
+        Rule::TooDeep => "must not be nested so deeply".to_owned(),
+        Rule::Unknown => "is not known here, or was given twice".to_owned(),
+        Rule::UnknownUser => {
+            "must be the address of a user; send password, first_name and last_name to make one"
+                .to_owned()
+        }
+        Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
+        Rule::Cursor => "must be the next_cursor of an earlier answer".to_owned(),
+        Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
+        Rule::Permission => "must be the name of a permission".to_owned(),
+    }
+}
