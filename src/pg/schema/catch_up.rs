@@ -15,7 +15,7 @@ use crate::migrations::{Applied, HISTORY_TABLE, MigrationSet, Pending, file_name
 use crate::pg::db::Db;
 use crate::pg::error::{Failure, line_of};
 use crate::pg::rules::Rules;
-use crate::pg::scope::{self, Entry, PLACE, PublicTx};
+use crate::pg::scope::{self, Entry, PublicTx, TX_IDENTITY};
 
 /// A schema that a migration has entered.
 pub struct Entered {
@@ -33,7 +33,7 @@ pub struct Entered {
 /// # Errors
 /// [`ApplyError::Diverged`] where it has no history; [`Failure::Late`].
 pub async fn enter(db: &Db, schema: &SchemaName, entry: Entry) -> Result<Entered, ApplyError> {
-    let tx = db.inside(schema, entry).await?;
+    let tx = db.in_schema(schema, entry).await?;
     // Read by a query that begins after the lock is had. A history without a file is a row all the same.
     let about = format!(
         "SELECT {} AS history_is_open, version, name, checksum
@@ -83,14 +83,14 @@ pub async fn catch_up(
     now: OffsetDateTime,
     then: Then,
 ) -> Result<(), ApplyError> {
-    let mut ending = stay();
+    let mut ending = assert_same_transaction();
     if entered.history_is_open {
         let entrant = entrant(schema, rules.isolation);
         let _ = write!(ending, ";\nREVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {entrant}");
     }
     let ran = set.run(&entered.tx, schema, files, &ending, then == Then::Commit, now).await;
     ran.map_err(|(at, failure)| {
-        if failure.quotes(MOVED) {
+        if failure.has_marker(MOVED_MARKER) {
             return ApplyError::Failed {
                 file: set.names(files).join(", "),
                 line: None,
@@ -105,13 +105,14 @@ pub async fn catch_up(
     })
 }
 
-/// What the server says where [`stay`] fails; it quotes these words whatever its language.
-const MOVED: &str = "rowhouse: now at ";
+/// The text in the server's error if [`assert_same_transaction`] fails; the server quotes it in every language.
+const MOVED_MARKER: &str = "rowhouse: now at ";
 
-/// A statement that fails unless the transaction still stands where it was entered: it gives no row where it
-/// does, and where it does not, a number is made of what is none.
-fn stay() -> String {
-    format!("SELECT ('{MOVED}' || ({PLACE}))::bigint WHERE ({}) IS NOT TRUE", scope::stands())
+/// Returns a statement that fails unless the transaction, its search path and its role are those with which it
+/// began: the cast of a text to bigint fails. Otherwise it returns no row.
+fn assert_same_transaction() -> String {
+    let is_same = scope::is_same_transaction();
+    format!("SELECT ('{MOVED_MARKER}' || ({TX_IDENTITY}))::bigint WHERE ({is_same}) IS NOT TRUE")
 }
 
 /// Files that travel together. They are polled in order and so sent in order, which holds for as many.
@@ -165,7 +166,7 @@ impl MigrationSet {
     pub(in crate::pg) fn failed(&self, at: usize, failure: Failure) -> ApplyError {
         let migration = &self.migrations[at];
         let file = file_name(migration);
-        if failure.is_away() || failure.is_retryable() {
+        if failure.is_unavailable() || failure.is_retryable() {
             return ApplyError::Interrupted { file, failure };
         }
         let line = line_of(&failure, migration.sql().unwrap_or_default());

@@ -16,12 +16,12 @@ use time::OffsetDateTime;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::statements::{Kind, Statement};
 use crate::migrations::{MigrationSet, OutsideFile, file_name};
-use crate::pg::connect::dedicated::Lone;
+use crate::pg::connect::dedicated::DedicatedConnection;
 use crate::pg::db::{Database, Db};
 use crate::pg::error::Failure;
 use crate::pg::rules::TimeLimits;
 use crate::pg::schema::error::ApplyError;
-use crate::pg::scope::{self, PublicTx, here};
+use crate::pg::scope::{self, PublicTx, tx_identity_query};
 
 impl MigrationSet {
     /// Whether one of these files runs outside of a transaction.
@@ -54,7 +54,7 @@ impl MigrationSet {
         let journal = Journal { db, tenant, version, now };
         let limits = &db.rules().limits;
         let reached = journal.read().await?;
-        let mut lone = None;
+        let mut connection = None;
         let statements = self.outside[at].as_ref().map_or(&[][..], |outside| &outside.statements);
         for (position, statement) in (1..).zip(statements) {
             let begun = match reached.get(&position) {
@@ -67,12 +67,15 @@ impl MigrationSet {
                     in_a_transaction(&journal, &schema, limits, position, statement).await
                 }
                 Kind::CreateIndex { .. } | Kind::DropIndex { .. } => {
-                    if lone.is_none() {
-                        lone = Some(Lone::open(database.owner(), &schema, limits).await?);
+                    if connection.is_none() {
+                        connection = Some(
+                            DedicatedConnection::open(database.owner(), &schema, limits).await?,
+                        );
                     }
-                    match &lone {
-                        Some(lone) => {
-                            by_itself(&journal, lone, &schema, position, statement, begun).await
+                    match &connection {
+                        Some(connection) => {
+                            by_itself(&journal, connection, &schema, position, statement, begun)
+                                .await
                         }
                         None => Ok(()),
                     }
@@ -117,12 +120,14 @@ async fn in_a_transaction(
 ) -> Result<(), Failure> {
     let tx = journal.db.public().await?;
     let (entered, before) =
-        join(scope::enter_schema(&tx, schema, limits), tx.query_one(&here(), &[])).await;
+        join(scope::enter_schema(&tx, schema, limits), tx.query_one(&tx_identity_query(), &[]))
+            .await;
     entered?;
-    let before: String = before?.get("here");
-    let (ran, here) = join(tx.batch(&statement.text), tx.query_one(&here(), &[])).await;
+    let before: String = before?.get("identity");
+    let (ran, here) =
+        join(tx.batch(&statement.text), tx.query_one(&tx_identity_query(), &[])).await;
     ran?;
-    if here?.get::<_, &str>("here") != before {
+    if here?.get::<_, &str>("identity") != before {
         return Err(Failure::NotEntered);
     }
     scope::leave_schema(&tx, limits).await?;
@@ -132,7 +137,7 @@ async fn in_a_transaction(
 
 async fn by_itself(
     journal: &Journal<'_>,
-    lone: &Lone,
+    connection: &DedicatedConnection,
     schema: &SchemaName,
     position: i32,
     statement: &Statement,
@@ -149,7 +154,8 @@ async fn by_itself(
     tx.commit().await?;
     let creates = matches!(statement.kind, Kind::CreateIndex { .. });
     if creates && let Some((index, false)) = found {
-        lone.run(&format!("DROP INDEX CONCURRENTLY IF EXISTS \"{}\"", index.replace('"', "\"\"")))
+        connection
+            .run(&format!("DROP INDEX CONCURRENTLY IF EXISTS \"{}\"", index.replace('"', "\"\"")))
             .await?;
     }
     // Done, and killed before the journal said so.
@@ -159,7 +165,7 @@ async fn by_itself(
             None => !creates,
         };
     if !is_done {
-        lone.run(&statement.text).await?;
+        connection.run(&statement.text).await?;
     }
     let tx = journal.db.public().await?;
     journal.done(&tx, position).await?;

@@ -46,14 +46,14 @@ pub async fn catch_up_at_once(
     entry: Entry,
     now: OffsetDateTime,
 ) -> Result<Vec<Outcome>, Failure> {
-    let stands = scope::stands();
+    let is_same = scope::is_same_transaction();
     let script = |known: &Known<'_>| {
-        (known.schema.clone(), set.script(&known.schema, known.beginning, &stands, now))
+        (known.schema.clone(), set.script(&known.schema, known.beginning, &is_same, now))
     };
     let scripts: Vec<_> = some.iter().map(script).collect();
-    let outcomes = db.each_inside(&scripts, entry).await?.into_iter().map(|ran| match ran {
+    let outcomes = db.run_pipelined(&scripts, entry).await?.into_iter().map(|ran| match ran {
         Ok(()) => Outcome::Done,
-        Err(failure) if failure.is_away() || failure.is_retryable() => {
+        Err(failure) if failure.is_unavailable() || failure.is_retryable() => {
             Outcome::Interrupted(failure)
         }
         Err(_failure) => Outcome::Unclear,

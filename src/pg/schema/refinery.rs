@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::error::ApplyError;
 use crate::migrations::{MigrationSet, file_name};
 use crate::pg::error::{Failure, line_of};
-use crate::pg::scope::{PublicTx, here};
+use crate::pg::scope::{PublicTx, tx_identity_query};
 
 impl MigrationSet {
     /// Brings the schema that `tx` points at up to date, and tells which files were applied. Nothing is
@@ -130,12 +130,13 @@ impl AsyncTransaction for Inside<'_> {
         let batch = statements.join("\n;\n");
         let here = async {
             // Sent together, answered in this order: a batch that failed is told before.
-            let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(&here(), &[])).await;
+            let (ran, here) =
+                join(self.tx.batch(&batch), self.tx.query_one(&tx_identity_query(), &[])).await;
             ran?;
-            Ok::<String, Failure>(here?.get("here"))
+            Ok::<String, Failure>(here?.get("identity"))
         };
         let here = match here.await {
-            Err(failure) if failure.is_away() || failure.is_retryable() => {
+            Err(failure) if failure.is_unavailable() || failure.is_retryable() => {
                 self.interrupted = Some(failure);
                 return Err(Refused::Interrupted);
             }
