@@ -43,7 +43,7 @@
 //! | answering errors in the native form | [`Problem`] |
 //! | calling the use cases without HTTP, as the command line does | [`app::Backend`], [`service::Services`] |
 //! | the migrations of your own tables | [`migrations`] |
-//! | the server, the HTTP APIs and the command line | the README |
+//! | the server, the HTTP APIs, the command line, operations | `README.md` and the book in `docs/` |
 //!
 //! # For contributors
 //!

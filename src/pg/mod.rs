@@ -6,7 +6,7 @@
 //!
 //! The parts, lowest first; a part may import those above it in this list:
 //!
-//! - [`error`], [`rules`]: failures by remedy; what every transaction is told
+//! - [`error`], [`rules`]: failures by remedy; the rules of every transaction
 //! - [`connect`]: connection URLs, TLS, dedicated connections
 //! - [`pool`]: pools, and which connection a tenant gets
 //! - [`scope`]: the two transactions, [`PublicTx`] and [`TenantTx`]
@@ -15,7 +15,7 @@
 //! - [`control`]: the tables of `public`, one file a noun
 //! - [`tenant`]: the tables of a tenant's schema
 //! - [`schema`]: creates, migrates and drops a tenant's schema
-//! - [`bootstrap`]: makes a database fit for use
+//! - [`bootstrap`]: prepares a database
 //!
 //! To add a query, write a function in the file of its noun: one statement, explicit columns, parameters bound
 //! through [`Param`], `.during("read tenant row")` on its failure. A new noun is a new file.

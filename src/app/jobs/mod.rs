@@ -3,8 +3,8 @@
 //! Each job has a task of its own. After a run the driver waits for the job's interval, with jitter, so that
 //! the servers of one deployment do not all query the database at the same moment; after a failed run it waits
 //! for a back-off that doubles. A job that panics is logged, counted and run again: it ends neither the server
-//! nor the other jobs. When the server stops, jobs are cancelled where they are: a transaction that is open is
-//! rolled back, and any later run, of any process, continues.
+//! nor the other jobs. When the server stops, running jobs are cancelled: an open transaction is
+//! rolled back, and a later run, in any process, continues.
 //!
 //! To add a job: a function in the file of its noun that returns a [`Job`], and a line in [`all`].
 

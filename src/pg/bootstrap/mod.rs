@@ -1,4 +1,4 @@
-//! Makes a database fit for use: creates the runtime login, the schema `extensions` and the control plane's tables,
+//! Prepares a database: creates the runtime login, the schema `extensions` and the control plane's tables,
 //! and revokes privileges of PUBLIC.
 //!
 //! Promises: it may run again at any time and in several processes at once, and writes only what is missing.

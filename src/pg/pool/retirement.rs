@@ -88,7 +88,7 @@ impl Drop for Replaced {
 }
 
 impl Slots {
-    /// Replaces a connection that is due and idle by the successor, if one is ready. The caller must drop the
+    /// Replaces a connection that is due and idle with the successor, if one is ready. The caller must drop the
     /// returned value after it has released the lock.
     pub(in crate::pg) fn replace_if_ready(&self, state: &mut State) -> Option<Replaced> {
         let successor = state.successor.take()?;
@@ -110,7 +110,7 @@ impl Slots {
         None
     }
 
-    /// Opens a new connection and replaces one that is due by it, now or when one is released.
+    /// Opens a new connection and replaces one that is due with it, now or when one is released.
     async fn replace_one(&self, warm_for: TenantId) -> Result<(), Failure> {
         let reserve = Arc::clone(&self.shared.reserve).acquire_owned();
         let reserve = reserve.await.map_err(|_closed| PoolError::Closed)?;
@@ -132,7 +132,7 @@ impl Slots {
 /// The task that opens new connections for one runtime's slots. There is at most one for each runtime.
 pub(in crate::pg) struct ReplacementTask {
     slots: Weak<Slots>,
-    /// Whether [`State::is_replacing`] stands for this task.
+    /// Whether [`State::is_replacing`] was set by this task.
     is_registered: bool,
 }
 
