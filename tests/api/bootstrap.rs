@@ -444,7 +444,7 @@ async fn two_owners_on_one_server_are_warned_that_each_changes_the_runtime_passw
     let other = server.create_owner("owner_two", "SUPERUSER", "two").await;
     let start =
         |url: &str| Program::embedded().with("DATABASE_URL", url).run(&["migrate"]).expect(0);
-    let warning = "give all of them one ROWHOUSE_DATABASE__RUNTIME_URL";
+    let warning = "give all of them the same ROWHOUSE_DATABASE__RUNTIME_URL";
     assert!(!start(&one).stderr.contains(warning), "the login did not exist before");
     assert!(!start(&one).stderr.contains(warning), "nothing has changed");
     for url in [&other, &one] {
@@ -498,7 +498,7 @@ async fn a_revoke_that_only_raises_a_warning_is_reported_as_open() {
     let superuser = server.inside("owner_one").await;
     superuser.batch_execute("GRANT ALL ON SCHEMA public TO owner_one").await.expect("it may");
     let open = start(&url, &[]).await.expect("it starts");
-    for what in ["temporary tables", "look into the schema public"] {
+    for what in ["temporary tables", "use the schema public"] {
         assert!(open.iter().any(|open| open.contains(what)), "{what}: {open:?}");
     }
 }
