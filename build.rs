@@ -1,4 +1,4 @@
-//! Makes a new migration file a reason to build again; Cargo does not see what a macro has read.
+//! Rebuilds the crate when a migration file changes; Cargo does not track the files that a macro reads.
 
 fn main() {
     println!("cargo::rerun-if-changed=public_migrations");

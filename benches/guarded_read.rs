@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
 use rowhouse::domain::names::{SchemaName, TenantId};
-use rowhouse::pg::bootstrap::standing_limits;
+use rowhouse::pg::bootstrap::ensure_login_limits;
 use rowhouse::pg::db::Database;
 use rowhouse::pg::rules::{Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Statements, TimeLimits};
 use rowhouse::pg::{Db, Row};
@@ -140,10 +140,11 @@ impl Databases {
     async fn new(owner: tokio_postgres::Config, statements: Statements) -> Self {
         let (owner, runtime) = endpoints(owner);
         let limits = TimeLimits::default();
-        let stand = standing_limits(&runtime, limits).await.expect("the runtime login works");
-        assert!(stand, "the login has the limits on an embedded server");
-        let database = |limits_stand| {
-            let rules = Rules { limits_stand, ..Rules::new(Isolation::Role, statements, limits) };
+        let is_set = ensure_login_limits(&runtime, limits).await.expect("the runtime login works");
+        assert!(is_set, "the login has the limits on an embedded server");
+        let database = |login_has_limits| {
+            let rules =
+                Rules { login_has_limits, ..Rules::new(Isolation::Role, statements, limits) };
             Database::new(owner.clone(), runtime.clone(), rules)
         };
         Self { product: database(true), setting_limits: database(false) }

@@ -325,7 +325,7 @@ fn reader(fixture: &Fixture) -> Db {
     runtime.user(RUNTIME_LOGIN);
     let endpoint = |config| Endpoint { config, tls: tls.clone() };
     let rules = Rules::new(Isolation::Role, Statements::Unnamed, TimeLimits::default());
-    let rules = Rules { limits_stand: true, ..rules };
+    let rules = Rules { login_has_limits: true, ..rules };
     let database = Database::new(endpoint(owner), endpoint(runtime), rules);
     database.pools(PoolSizes { control: 1, runtime: CLIENTS }).expect("pools can be made")
 }

@@ -1,61 +1,116 @@
-//! Rowhouse: a schema-per-tenant `SaaS` backend for PostgreSQL.
+//! Rowhouse: a schema-per-tenant `SaaS` backend for PostgreSQL, as a server and as a library.
 //!
-//! Tenants share the walls of one database and each has a house of its own: a schema `tenant_<id>`,
-//! entered through one door.
+//! Each tenant has a schema and a role of its own in one database. The server creates both in one transaction,
+//! migrates them, authenticates callers and serves HTTP APIs. An application adds routes of its own: a handler
+//! that takes a [`TenantTx`] sees the tables of the caller's tenant and nothing else, and the database refuses
+//! every other table.
 //!
-//! # The map
+//! ```rust,no_run
+//! use std::sync::Arc;
 //!
-//! A request falls straight down and its answer climbs straight back. Imports run only downward;
-//! `tests/layering.rs` reads `src/` and fails on one that does not.
+//! use actix_web::{HttpResponse, get, web};
+//! use rowhouse::app::{App, Options};
+//! use rowhouse::config::{Overrides, Settings};
+//! use rowhouse::{Problem, TenantTx};
 //!
-//! ```text
-//!              main ── cli ──┐
-//!                            v
-//!                           app             composition root: builds everything once
-//!                            |
-//!    ┌───────────────────────v────────────────────────┐
-//!    |  http     one folder a dialect: wire forms, status codes
-//!    └───────────────────────┬────────────────────────┘
-//!                            v
-//!                         service           use cases, rights checks, order of steps, transaction borders
-//!                       /         \
-//!                      v           v
-//!                    auth          pg       proofs of identity | SQL, schemas, roles, scopes
-//!                       \         /
-//!                        v       v
-//!                         domain            names, rules, the one error; no I/O
+//! #[get("/notes")]
+//! async fn notes(tx: TenantTx) -> Result<HttpResponse, Problem> {
+//!     let rows = tx.query_and_commit("SELECT body FROM notes ORDER BY id", &[]).await?;
+//!     let notes: Vec<String> = rows.iter().map(|row| row.get("body")).collect();
+//!     Ok(HttpResponse::Ok().json(notes))
+//! }
+//!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut settings = Settings::load(&Overrides::default())?;
+//! settings.tenant_migrations = Some("tenant_migrations".into()); // one file creates `notes`
+//! let routes = Arc::new(|config: &mut web::ServiceConfig| {
+//!     config.service(notes);
+//! });
+//! let app = App::build(settings, Options { routes: Some(routes), ..Options::default() }).await?;
+//! app.run_until_stopped(std::future::pending()).await?;
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! # The invariants
+//! # Where to go
 //!
-//! - **Whole or not at all.** A tenant's row, schema, role, tables, admin and audit event are made in one
-//!   transaction ([`service::provisioning`]), which may take a schema that was built whole before
-//!   ([`service::vacancies`]).
-//! - **One door.** A tenant's tables are reached through a [`TenantTx`] and through nothing else; it
-//!   becomes the tenant's role and sees the tenant's schema for the length of one transaction
-//!   ([`pg::scope`]).
-//! - **Identifiers are ours.** An SQL identifier comes from a
-//!   [`SchemaName`](domain::SchemaName), which is made from an id that we generated.
-//! - **The rights check is the first line** of a service method, so that HTTP and the command line share it.
-//! - **Time is handed in**; nothing below [`app`] reads a clock.
+//! | For | See |
+//! | --- | --- |
+//! | starting a server inside your program, or in a test | [`app::App`], [`app::Options`] |
+//! | reading the settings | [`config::Settings`] |
+//! | queries inside a tenant | [`TenantTx`] |
+//! | binding parameters of your own types | [`Param`] |
+//! | answering errors in the native form | [`Problem`] |
+//! | calling the use cases without HTTP, as the command line does | [`app::Backend`], [`service::Services`] |
+//! | the migrations of your own tables | [`migrations`] |
+//! | the server, the HTTP APIs, the command line, operations | `README.md` and the book in `docs/` |
 //!
-//! # Where we left the first design, and why
+//! # For contributors
 //!
-//! - A tenant has no status `provisioning` or `failed`: set-up is one transaction, so nobody could see them.
-//! - The time limits of a tenant's transaction are defaults of the runtime login in the database where it may
-//!   set them ([`pg::bootstrap::standing_limits`]), and in each transaction's own settings only where it may not:
-//!   it saves about a fifth of what the guard costs, and is as right behind a pooler.
-//! - A connection of the runtime login is a deadpool pool of one, a lane, so that a tenant can be given the one
-//!   that knows it (`pg/lanes.rs`); deadpool by itself gives out any.
-//! - The advisory lock of a fleet migration is a lease in its row: a session lock would be lost behind a pooler.
-//! - Roles of vacancies are made in a transaction before their schemas, several at once, because each change of
-//!   roles costs every backend its knowledge of all of them.
+//! A request passes the layers from top to bottom, and its answer returns the same way. Imports point only
+//! downward; `tests/layering.rs` parses `src/` and fails on one that does not.
 //!
-//! # How to add ..
+//! ```text
+//! main
+//! cli          commands, their output and exit codes
+//! app          composition root: builds everything once; background jobs
+//! config       settings
+//! http         HTTP: native/ is what our own dialects share, then one folder a dialect
+//! service      use cases: rights checks, order of steps, transaction boundaries
+//! pg           SQL: connections, scopes, and the statements for each noun
+//! auth         tokens, passwords, signing keys
+//! migrations   migration files as text: read, check, split, lint
+//! embedded     an embedded PostgreSQL server
+//! telemetry    logs and metrics
+//! domain       names, rules, the one error type; no I/O
+//! ```
+//!
+//! `embedded` and `migrations` are beside `pg`, because they know no SQL connection. The parts of `pg`, lowest
+//! first:
+//!
+//! ```text
+//! error  rules         failures by remedy; the rules of every transaction
+//! connect              connection URLs, TLS, dedicated connections
+//! pool                 pools, and the choice of the connection that a tenant gets
+//! scope                the guard: PublicTx and TenantTx
+//! db  locks            the pools of one runtime; advisory locks
+//! catalog              queries on the system catalogs
+//! control              the tables of the schema public, one file a noun
+//! tenant               the tables of a tenant's schema
+//! schema               creates, migrates and drops the schemas of tenants
+//! bootstrap            prepares a database
+//! ```
+//!
+//! ## Invariants
+//!
+//! - **A tenant is created completely or not at all.** Its row, schema, role, tables, admin and audit event are
+//!   created in one transaction ([`service::provisioning`]), which may use a schema that was built completely
+//!   before ([`service::vacancies`]).
+//! - **A tenant's tables are reached only through a [`TenantTx`]**, which has the tenant's role and search path for
+//!   the length of one transaction ([`pg::scope`]).
+//! - **SQL identifiers never come from a caller.** They come from a [`SchemaName`](domain::SchemaName), which is made
+//!   of an id that we generated.
+//! - **The rights check is the first statement of a service method**, so that HTTP and the command line share it.
+//! - **Time is an argument.** No code below [`app`] reads a clock.
+//!
+//! ## Where the code differs from the first design, and why
+//!
+//! - A tenant has no status `provisioning` or `failed`: set-up is one transaction, so no other transaction could
+//!   see them.
+//! - The time limits of a tenant's transaction are defaults of the runtime login in the database if it may set them
+//!   ([`pg::bootstrap::ensure_login_limits`]), and else settings of each transaction: that saves about a fifth of
+//!   the cost of the guard, and works behind a pooler too.
+//! - Each connection of the runtime login is a deadpool pool of size one, a slot, so that a tenant can get the
+//!   connection that has served it before (`pg/pool/affinity.rs`); deadpool itself hands out any connection.
+//! - A fleet migration holds a lease in its row and no session-level advisory lock, which would be lost behind a
+//!   pooler.
+//! - The roles of vacancies are created in a transaction before their schemas, several at once, because each change
+//!   of a role invalidates the role caches of all backends.
+//!
+//! ## How to add ..
 //!
 //! .. an endpoint: see [`http`]. A use case: see [`service`]. A query: see [`pg`]. A tenant table: see
-//! [`pg::migrations`]. A setting: see [`config`]. An application of your own on top: mount your routes
-//! through [`app::Options`], take a [`TenantTx`] in your handlers, return a [`Problem`].
+//! [`migrations`]. A setting: see [`config`]. A background job: see `app/jobs/mod.rs`.
 
 pub mod app;
 pub mod auth;

@@ -1,4 +1,4 @@
-//! The program: parses, starts the log, runs the command, turns the result into an exit code.
+//! The program: parses the command line, starts the log, runs the command, and turns the result into an exit code.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use rowhouse::telemetry;
 
 fn main() -> ExitCode {
     let exit = run(Cli::parse()).unwrap_or_else(|failure| {
-        // Where nobody reads stderr, the exit code still tells.
+        // If stderr is closed, the exit code still reports the failure.
         let _ = writeln!(std::io::stderr().lock(), "rowhouse: {failure}");
         failure.exit()
     });
@@ -24,7 +24,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         .build()
         .map_err(|source| Failure::Io { during: "start the threads", source })?;
     let outcome = runtime.block_on(cli.run(settings));
-    // Not by dropping it, which waits for blocking work: for a terminal that nobody types at, say.
+    // Dropping the runtime would wait for blocking work, such as a read from a terminal.
     runtime.shutdown_background();
     outcome
 }

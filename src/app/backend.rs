@@ -1,5 +1,5 @@
-//! Everything but the listener: database, keys, services. The command line works on one, [`App`] adds a
-//! listener to one.
+//! Everything but the listener: database, keys, services. The commands of the command line use one, and [`App`]
+//! adds a listener to one.
 //!
 //! [`App`]: super::App
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::database::FoundDatabase;
+use super::database::{FoundDatabase, Origin};
 use super::parts::Parts;
 use super::secrets::{self, FirstStart};
 use super::{BuildError, Options, Purpose, pool_sizes, settings};
@@ -29,13 +29,13 @@ use crate::service::doctor::Budget;
 use crate::service::fleet::{Engine, Limits};
 use crate::service::{Provisioning, Services, Vacancies};
 
-/// Everything but the listener.
+/// Everything but the listener: database, keys, services.
 pub struct Backend {
-    /// The use cases, over the main runtime's pools.
+    /// The use cases, on the main runtime's pools.
     pub services: Services,
     /// What the bootstrap found.
     pub posture: Posture,
-    /// Secrets that were made just now, and where they are kept.
+    /// The secrets that this start created, and where they are stored.
     pub first_start: FirstStart,
     pub(super) clock: Clock,
     pub(super) database: Database,
@@ -48,15 +48,15 @@ impl Backend {
     /// Starts or connects to the database, prepares it and builds the services.
     ///
     /// # Errors
-    /// What prevents it, and the remedy.
+    /// [`BuildError`], which names the cause and the remedy.
     pub async fn open(settings: &Settings, options: &Options) -> Result<Self, BuildError> {
         Self::open_for(Purpose::Serve, settings, options).await
     }
 
-    /// As [`Backend::open`], and changes no more than the purpose needs.
+    /// As [`Backend::open`], but changes only what the purpose needs.
     ///
     /// # Errors
-    /// What prevents it, and the remedy.
+    /// [`BuildError`], which names the cause and the remedy.
     pub async fn open_for(
         purpose: Purpose,
         settings: &Settings,
@@ -111,9 +111,9 @@ impl Backend {
         };
         if purpose != Purpose::Operate {
             let (runtime, limits) = (&found.runtime, rules.limits);
-            rules.limits_stand = bootstrap::standing_limits(runtime, limits).await?;
+            rules.login_has_limits = bootstrap::ensure_login_limits(runtime, limits).await?;
             if settings.database.statements == CachedStatements::Auto {
-                // Unnamed statements are right either way.
+                // If it is unknown whether a pooler is in between, unnamed statements work in both cases.
                 let direct =
                     dedicated::is_direct(&found.owner, &rules.limits).await.unwrap_or(false);
                 if direct {
@@ -127,9 +127,9 @@ impl Backend {
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, public_set).await?;
-            posture.open.extend(bootstrap::self_test(&db).await?);
-            for open in &posture.open {
-                tracing::warn!("{open}");
+            posture.exposures.extend(bootstrap::self_test(&db).await?);
+            for exposure in &posture.exposures {
+                tracing::warn!("{exposure}");
             }
         }
         if purpose != Purpose::Operate {
@@ -208,18 +208,18 @@ impl Backend {
             embedded: None,
         };
         match purpose {
-            Purpose::Serve => backend.ensure_admin(settings, found.is_embedded).await,
+            Purpose::Serve => backend.ensure_admin(settings, found.origin).await,
             Purpose::Migrate | Purpose::Operate => Ok(backend),
         }
     }
 
-    /// The rules that its transactions follow.
+    /// Returns the rules that its transactions follow.
     #[must_use]
     pub fn rules(&self) -> &Rules {
         self.database.rules()
     }
 
-    /// A context for work that the operator does.
+    /// Returns a context for work of the operator.
     #[must_use]
     pub fn operator(&self) -> CallContext {
         operator(&self.clock)
@@ -234,16 +234,17 @@ impl Backend {
         stop(self.embedded).await;
     }
 
-    /// Makes sure that the admin of the settings exists; on a new embedded database, a generated one.
+    /// Creates the admin of the settings if it does not exist; without one in the settings, a generated admin if
+    /// the database is embedded or no root token is set.
     async fn ensure_admin(
         mut self,
         settings: &Settings,
-        embedded: bool,
+        origin: Origin,
     ) -> Result<Self, BuildError> {
         let admin = match &settings.admin {
             Some(admin) => Some((admin.email.clone(), admin.password.clone())),
-            // An operator who sets a root token for a database of their own manages the users as well.
-            None if embedded || settings.root_token.is_none() => {
+            // An operator who sets a root token for another database creates the users as well.
+            None if origin == Origin::Embedded || settings.root_token.is_none() => {
                 Some(secrets::admin(&settings.data_dir, &mut self.first_start)?)
             }
             None => None,
@@ -265,7 +266,7 @@ async fn stop(server: Option<embedded::ServerHandle>) {
     }
 }
 
-/// A context for work that no caller asked for.
+/// Returns a context for work that no request caused.
 pub(super) fn operator(clock: &Clock) -> CallContext {
     CallContext {
         principal: Principal::Operator,

@@ -1,4 +1,4 @@
-//! Finds the database: the operator's, or the one of an embedded PostgreSQL server.
+//! Finds the database: the one that the operator's URL names, or the one of an embedded PostgreSQL server.
 
 use secrecy::ExposeSecret;
 
@@ -14,14 +14,23 @@ use crate::pg::rules::{Endpoint, RUNTIME_LOGIN};
 /// The database of an embedded server.
 const EMBEDDED_DATABASE: &str = "rowhouse";
 
-/// Connections that an embedded server allows beyond our budget, for people with `psql`.
+/// Connections that an embedded server allows beyond our budget, for operators with `psql`.
 const EMBEDDED_SPARE_CONNECTIONS: usize = 20;
+
+/// Where a database comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From a URL in the settings.
+    Url,
+    /// From an embedded server.
+    Embedded,
+}
 
 /// The database that was found or started, and how to log in.
 pub(super) struct FoundDatabase {
     pub(super) owner: Endpoint,
     pub(super) runtime: Endpoint,
-    pub(super) is_embedded: bool,
+    pub(super) origin: Origin,
     pub(super) psql: Option<String>,
     #[cfg(feature = "embedded-postgres")]
     pub(super) server: Option<embedded::ServerHandle>,
@@ -35,7 +44,7 @@ impl FoundDatabase {
         }
     }
 
-    /// The database that the operator's URL names.
+    /// Returns the database that the operator's URL names.
     fn at(settings: &Settings, owner: &DatabaseUrl) -> Result<Self, BuildError> {
         let runtime = if let Some(url) = &settings.database.runtime_url {
             DatabaseUrl::parse(url.expose_secret())?
@@ -46,17 +55,17 @@ impl FoundDatabase {
         Ok(Self {
             owner: endpoint(owner)?,
             runtime: endpoint(&runtime)?,
-            is_embedded: false,
+            origin: Origin::Url,
             psql: None,
             #[cfg(feature = "embedded-postgres")]
             server: None,
         })
     }
 
-    /// The database of the embedded server that a running `serve` started, or of one that is started now.
+    /// Returns the database of the embedded server of a running `serve`, or of a server that it starts.
     ///
-    /// `serve` always starts its own: the server of a command stops when the commands that use it are done, and
-    /// `serve` runs for ever; and after a kill the old server may still be stopping.
+    /// `serve` always starts its own server: the server of a command stops when the last command that uses it ends,
+    /// while `serve` runs until it is stopped; and after a kill the old server may still be stopping.
     #[cfg(feature = "embedded-postgres")]
     async fn embed(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
         let max_connections = settings.database.max_connections + EMBEDDED_SPARE_CONNECTIONS;
@@ -82,14 +91,14 @@ impl FoundDatabase {
                 embedded::attach_or_start(&embedded_settings, EMBEDDED_DATABASE).await?
             }
         };
-        // Over a Unix socket.
-        let plain = Connector::without_tls()?;
+        // The server is reached over a Unix socket.
+        let no_tls = Connector::without_tls()?;
         let mut runtime = config.clone();
         runtime.user(RUNTIME_LOGIN);
         Ok(Self {
-            owner: Endpoint { config, tls: plain.make_tls() },
-            runtime: Endpoint { config: runtime, tls: plain.make_tls() },
-            is_embedded: true,
+            owner: Endpoint { config, tls: no_tls.make_tls() },
+            runtime: Endpoint { config: runtime, tls: no_tls.make_tls() },
+            origin: Origin::Embedded,
             psql: match &server {
                 embedded::ServerHandle::Own(server) => Some(server.psql_line(EMBEDDED_DATABASE)),
                 embedded::ServerHandle::Other(_) => None,

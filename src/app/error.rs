@@ -1,4 +1,4 @@
-//! Owns why the house could not be built: each says what stands in the way and what to do about it.
+//! The reasons why a backend or a server could not be built, each with its remedy.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::pg::bootstrap::BootstrapError;
 use crate::pg::connect::tls::TlsError;
 use crate::pg::connect::url::UrlError;
 
-/// Why the house could not be built.
+/// The reason why a backend or a server could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The database URL cannot be used.
@@ -24,48 +24,48 @@ pub enum BuildError {
     #[cfg(feature = "embedded-postgres")]
     #[error(transparent)]
     Embedded(#[from] embedded::EmbeddedError),
-    /// There is no embedded database yet, and the command is not one that makes it.
+    /// There is no embedded database yet, and this command does not create one.
     #[error(
-        "there is no database in {} yet: `rowhouse serve` and `rowhouse migrate` make one, --data-dir names \
-         another folder, DATABASE_URL a server of your own",
+        "there is no database in {} yet: `rowhouse serve` or `rowhouse migrate` creates one, --data-dir names \
+         another folder, DATABASE_URL another server",
         .data_dir.display()
     )]
     NoData {
-        /// Where it was looked for.
+        /// The folder that was searched.
         data_dir: PathBuf,
     },
-    /// No database was named, and this program was built without an embedded one.
+    /// No database URL was given, and this program was built without an embedded server.
     #[error("no database: set DATABASE_URL, or build with the feature embedded-postgres")]
     NoDatabase,
-    /// The database is not fit for use.
+    /// The database cannot be used.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// The migrations cannot be used.
     #[error(transparent)]
     Migrations(#[from] LoadError),
     /// A pool cannot be configured.
-    #[error("a connection pool cannot be made: {0}")]
+    #[error("a connection pool cannot be configured: {0}")]
     Pool(String),
-    /// The root token is no UUID.
-    #[error("ROWHOUSE_ROOT_TOKEN is no UUID")]
+    /// The root token is not a UUID.
+    #[error("ROWHOUSE_ROOT_TOKEN is not a UUID")]
     RootToken,
-    /// A file of the data dir cannot be read or written.
+    /// A file in the data directory cannot be read or written.
     #[error("cannot use {}: {source}", .path.display())]
     DataDir {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {addr}: {source}; choose another with --listen or ROWHOUSE_LISTEN")]
     Listen {
-        /// Which address.
+        /// The address.
         addr: SocketAddr,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A step of ours failed.
+    /// A step of the start failed.
     #[error("{}", .0.chain())]
     Step(#[from] Error),
 }

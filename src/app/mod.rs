@@ -1,8 +1,8 @@
 //! The composition root: builds everything once, in order, and stops it in the opposite order.
 //!
-//! [`Backend`] is everything but the listener: database, keys, services. The command line works on one.
-//! [`App`] adds the listener and the background [`jobs`]; `serve`, every test and every application that uses
-//! the crate start it by the same [`App::build`].
+//! [`Backend`] is everything but the listener: database, keys, services. The commands of the command line use one.
+//! [`App`] adds the listener and the background [`jobs`]. `serve`, every test and every application that uses
+//! the crate start a server with the same [`App::build`].
 
 mod backend;
 mod database;
@@ -33,27 +33,27 @@ pub use error::BuildError;
 pub use purpose::Purpose;
 pub use secrets::FirstStart;
 
-/// What tests and applications may replace.
+/// What an application or a test may replace.
 #[derive(Default)]
 pub struct Options {
-    /// The clock; the operating system's by default.
+    /// The clock. Default: the operating system's.
     pub clock: Option<Clock>,
-    /// Routes of the application, mounted beside ours on every worker.
+    /// Routes of the application, mounted on every worker beside those of the crate.
     pub routes: Option<Routes>,
 }
 
-/// Mounts an application's routes.
+/// Mounts the routes of an application on one worker.
 pub type Routes = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
 
-/// The `OpenAPI` document of all routes, as JSON; for layers that may not import `http`.
+/// Returns the `OpenAPI` document of all routes as JSON, for layers that may not import `http`.
 ///
 /// # Errors
-/// None that is known: the document holds nothing that JSON cannot.
+/// None in practice: the document contains nothing that JSON cannot represent.
 pub fn openapi_document() -> serde_json::Result<String> {
     http::openapi().to_pretty_json()
 }
 
-/// A server that listens.
+/// A server with its listener.
 pub struct App {
     addr: SocketAddr,
     backend: Backend,
@@ -63,11 +63,11 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the backend and binds the listener. Requests are served from
-    /// [`run_until_stopped`](App::run_until_stopped) on.
+    /// Opens the backend and binds the listener. Requests are served once
+    /// [`run_until_stopped`](App::run_until_stopped) is polled.
     ///
     /// # Errors
-    /// What prevents it, and the remedy.
+    /// [`BuildError`], which names the cause and the remedy.
     pub async fn build(settings: Settings, options: Options) -> Result<Self, BuildError> {
         let cannot_listen = |source| BuildError::Listen { addr: settings.listen, source };
         // Bound first, so that a taken port is reported before a database is started.
@@ -86,13 +86,13 @@ impl App {
         Ok(Self { addr, backend, server, metrics, intervals })
     }
 
-    /// The address that it listens on.
+    /// Returns the address that the server listens on.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Everything but the listener.
+    /// Returns everything but the listener.
     #[must_use]
     pub const fn backend(&self) -> &Backend {
         &self.backend
@@ -102,7 +102,7 @@ impl App {
     /// pools and stops the embedded server.
     ///
     /// # Errors
-    /// Where the listener fails.
+    /// If the listener fails.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
         let jobs = Jobs::start(&self.backend, &self.metrics, &self.intervals);
         let handle = self.server.handle();
@@ -121,7 +121,7 @@ impl App {
                 outcome
             }
         };
-        jobs::say_goodbye(&self.backend).await;
+        jobs::announce_stop(&self.backend).await;
         self.backend.close().await;
         outcome
     }
@@ -198,7 +198,7 @@ fn http_settings(settings: &Settings) -> http::Settings {
     }
 }
 
-/// The number of workers that the connection budget allows, and the pools of each.
+/// Returns the number of workers that the connection budget allows, and the pools of each.
 fn worker_pools(settings: &Settings) -> (usize, PoolSizes) {
     let (budget, wanted) = (settings.database.max_connections, settings.http.workers);
     let (workers, sizes) =

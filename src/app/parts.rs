@@ -1,4 +1,4 @@
-//! The services, built over the pools of one runtime.
+//! The services, built on the pools of one runtime.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::service::{
     Provisioning, Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
 };
 
-/// What the services of each worker are built from, besides its pools.
+/// What the services of each runtime are built from, besides its pools.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) hasher: Hasher,
@@ -33,6 +33,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// Builds the services on the pools of one runtime.
     pub(super) fn services(&self, db: &Db, database: &Database) -> Services {
         Services {
             identity: Identity::new(db.clone(), self.issuer.clone(), self.root.clone()),

@@ -1,12 +1,12 @@
-//! What a backend is opened for.
+//! The purpose of a backend.
 
-/// What a backend is opened for, and so what opening it may change.
+/// The purpose of a backend, which decides what opening it may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Prepares the database, makes missing secrets and the first admin.
+    /// To serve requests: prepares the database, creates missing secrets and the first admin.
     Serve,
-    /// Prepares the database.
+    /// To migrate: prepares the database.
     Migrate,
-    /// Changes nothing, and refuses a database that is not prepared.
+    /// To run any other command: changes nothing, and refuses a database that is not prepared.
     Operate,
 }

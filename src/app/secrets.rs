@@ -1,5 +1,5 @@
-//! Secrets that a first start makes. Those in the data dir are readable by their owner alone and shown once; the
-//! signing keys are in the database.
+//! The secrets that a first start creates. Those in the data directory are readable only by the owner of the files
+//! and are shown once; the signing keys are in the database.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,21 +17,21 @@ use crate::pg::Db;
 use crate::pg::control::signing_keys;
 use crate::pg::error::During;
 
-/// The address of the admin that is made for a fresh embedded database.
+/// The e-mail address of the generated admin.
 const ADMIN_EMAIL: &str = "admin@rowhouse.localhost";
 
-/// Secrets that were made at the first start, each to be shown once.
+/// The secrets that a first start created, each to be shown once.
 #[derive(Default)]
 pub struct FirstStart {
     /// The file with the root token, and the token if it is new.
     pub root_token: Option<(PathBuf, Option<Arc<RootToken>>)>,
-    /// The file with the first admin's password, the address, and the password if it is new.
+    /// The file with the first admin's password, the e-mail address, and the password if it is new.
     pub admin: Option<(PathBuf, String, Option<Password>)>,
-    /// How to reach the embedded server with `psql`.
+    /// The command line that connects `psql` to the embedded server.
     pub psql: Option<String>,
 }
 
-/// The root token of the settings, or the one in the data dir, which is made where there is none.
+/// Returns the root token of the settings, or the one in the data directory, which is created if it is missing.
 pub(super) fn root_token(
     settings: &Settings,
     first_start: &mut FirstStart,
@@ -42,41 +42,43 @@ pub(super) fn root_token(
                 RootToken::parse(token.expose_secret()).map_err(|_rule| BuildError::RootToken)?;
             Ok(Arc::new(token))
         }
-        None => kept_root_token(&settings.data_dir, first_start),
+        None => stored_root_token(&settings.data_dir, first_start),
     }
 }
 
-fn kept_root_token(
+fn stored_root_token(
     data_dir: &Path,
     first_start: &mut FirstStart,
 ) -> Result<Arc<RootToken>, BuildError> {
     let path = data_dir.join("root-token");
-    let (text, is_new) = read_or_make(&path, || RootToken::generate().expose().to_owned())?;
+    let (text, is_new) = read_or_create(&path, || RootToken::generate().expose().to_owned())?;
     let token = Arc::new(RootToken::parse(&text).map_err(|_rule| BuildError::DataDir {
         path: path.clone(),
         source: std::io::Error::new(
             ErrorKind::InvalidData,
-            "it does not hold a UUID; remove it and a new one is made",
+            "it does not contain a UUID; remove it, and the next start creates a new one",
         ),
     })?);
     first_start.root_token = Some((path, is_new.then(|| Arc::clone(&token))));
     Ok(token)
 }
 
+/// Returns the e-mail address and the password of the generated admin. The password is in the data directory, and is
+/// created if it is missing.
 pub(super) fn admin(
     data_dir: &Path,
     first_start: &mut FirstStart,
 ) -> Result<(Email, Password), BuildError> {
     let path = data_dir.join("admin-password");
-    let make = || {
+    let generate = || {
         OpaqueToken::generate(Kind::Api).expose().trim_start_matches(Kind::Api.prefix()).to_owned()
     };
-    let (text, is_new) = read_or_make(&path, make)?;
+    let (text, is_new) = read_or_create(&path, generate)?;
     let password = Password::parse(&text).map_err(|rule| BuildError::DataDir {
         path: path.clone(),
         source: std::io::Error::new(
             ErrorKind::InvalidData,
-            format!("it does not hold a valid password ({})", rule.code()),
+            format!("it does not contain a valid password ({})", rule.code()),
         ),
     })?;
     let new = is_new.then(|| password.clone());
@@ -84,10 +86,11 @@ pub(super) fn admin(
     Ok((Email::stored(ADMIN_EMAIL.to_owned()), password))
 }
 
-/// The text of the file, and whether it is new. A missing file is made, readable by its owner alone.
-fn read_or_make(
+/// Returns the text of the file, and whether it is new. A missing or empty file is created, readable only by its
+/// owner.
+fn read_or_create(
     path: &PathBuf,
-    make: impl FnOnce() -> String,
+    generate: impl FnOnce() -> String,
 ) -> Result<(String, bool), BuildError> {
     let failed = |source| BuildError::DataDir { path: path.clone(), source };
     if let Some(parent) = path.parent() {
@@ -99,7 +102,7 @@ fn read_or_make(
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    let text = make();
+    let text = generate();
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -110,7 +113,7 @@ fn read_or_make(
     Ok((text, true))
 }
 
-/// The keys that sign access tokens. The first process on a database makes the first key.
+/// Returns the keys that sign access tokens. The first process on a database creates the first key.
 pub(super) async fn signing_keys(db: &Db, clock: &Clock) -> Result<Vec<SigningKey>, BuildError> {
     let tx = db.public().await.during("read signing keys")?;
     signing_keys::lock(&tx).await?;

@@ -1,4 +1,4 @@
-//! What the settings mean for the parts that a backend is made of. Must not know: how they are put together.
+//! Translates the settings for the parts of a backend. Must not know: how the parts are combined.
 
 use std::num::NonZeroUsize;
 
@@ -21,7 +21,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         lock: database.lock_timeout,
         idle_in_transaction: database.idle_in_transaction_timeout,
     };
-    // That the limits stand, and that no pooler stands in between, is not known until somebody has looked.
+    // The backend asks the server later whether the login has the limits and whether a pooler is in between.
     Rules::new(isolation, statements, limits)
 }
 

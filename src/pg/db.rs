@@ -1,16 +1,16 @@
-//! Owns the connections: who logs in, how many there are, and how a transaction gets one.
+//! Owns the connections: the logins, the number of connections, and how a transaction gets one.
 //!
-//! Two logins, two kinds of pool. The *owner* runs control-plane statements and DDL; the *runtime* login
-//! owns nothing and can only become a tenant role. Each actix worker has a small pool of each, because a
-//! connection is driven by the runtime that opened it and a shared pool would stall one worker behind
-//! another; the main runtime has pools of its own for provisioning and jobs. All of them are counted
-//! against one budget and seen in one list, for the metrics.
+//! There are two logins and a kind of pool for each. The *owner* runs control-plane statements and DDL; the
+//! *runtime* login owns nothing and can only become a tenant role. Each actix worker has a small pool of each,
+//! because a connection is driven by the runtime that opened it, and a shared pool would stall one worker behind
+//! another; the main runtime has pools of its own for provisioning and jobs. All pools count against one budget
+//! and are reported together in the metrics.
 //!
-//! Control-plane statements run on any connection of a pool. Which one of the runtime login's a tenant
-//! gets, and when one has served enough of them, is decided in [`slots`](crate::pg::pool::affinity) and
+//! Control-plane statements run on any connection of a pool. Which connection of the runtime login a tenant
+//! gets is decided in [`affinity`](crate::pg::pool::affinity), and when a connection is replaced in
 //! [`retirement`](crate::pg::pool::retirement).
 //!
-//! The raw pools are private to `pg`: everything else asks [`Db`] for a scope.
+//! The raw pools are private to `pg`: all other code asks [`Db`] for a scope.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,38 +20,39 @@ use tokio::sync::Semaphore;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Failure;
-use super::pool::affinity::{CheckedOut, Common, Counts, Slots};
+use super::pool::affinity::{CheckedOut, Counts, SharedBySlots, Slots};
 use super::pool::retirement::{Opener, WarmUp};
 use super::pool::{PoolStatus, Purpose, SharingStatus, build, take};
 use super::rules::{Endpoint, PoolSizes, Rules, Sharing, TimeLimits};
-use super::scope::{Entry, PlainStatements, PublicTx, TenantTx};
+use super::scope::{BuiltinTypes, Entry, PublicTx, TenantTx};
 use crate::domain::names::{SchemaName, TenantId};
 
-/// The database as the whole process sees it; makes a [`Db`] for each runtime.
+/// The database of the whole process. It makes a [`Db`] for each runtime.
 #[derive(Clone)]
 pub struct Database(Arc<Shared>);
 
 struct Shared {
     owner: Endpoint,
     scopes: Arc<TenantScopes>,
-    common: Arc<Common>,
+    slots: Arc<SharedBySlots>,
     pools: Mutex<Pools>,
 }
 
-/// Everything but the connection that a transaction inside of a tenant is made of.
+/// What a transaction inside a tenant needs besides its connection.
 struct TenantScopes {
     rules: Rules,
     tls: MakeRustlsConnect,
-    plain: Arc<PlainStatements>,
+    builtin_types: Arc<BuiltinTypes>,
 }
 
 impl TenantScopes {
     fn enter(&self, connection: CheckedOut, tenant: TenantId) -> TenantTx {
-        let (schema, plain) = (SchemaName::of(tenant), Arc::clone(&self.plain));
-        TenantTx::new(connection, &schema, &self.rules, self.tls.clone(), plain)
+        let builtin_types = Arc::clone(&self.builtin_types);
+        let schema = SchemaName::of(tenant);
+        TenantTx::new(connection, &schema, &self.rules, self.tls.clone(), builtin_types)
     }
 
-    /// Warms a new connection: runs one transaction inside of a tenant.
+    /// Returns the function that warms a new connection by one transaction inside a tenant.
     fn warm_up(self: Arc<Self>) -> WarmUp {
         Box::new(move |connection, tenant| {
             let tx = self.enter(connection, tenant);
@@ -67,14 +68,14 @@ struct Pools {
 }
 
 impl Database {
-    /// Remembers how to connect; opens nothing yet. Connections are kept, however many tenants they
+    /// Stores how to connect; opens no connection yet. Connections are never replaced, however many tenants they
     /// serve.
     #[must_use]
     pub fn new(owner: Endpoint, runtime: Endpoint, rules: Rules) -> Self {
         Self::with_sharing(owner, runtime, rules, Sharing::default())
     }
 
-    /// As [`Database::new`], and says how tenants share connections.
+    /// As [`Database::new`], with settings for how tenants share connections.
     #[must_use]
     pub fn with_sharing(
         owner: Endpoint,
@@ -83,50 +84,51 @@ impl Database {
         sharing: Sharing,
     ) -> Self {
         let limits = rules.limits;
-        let scopes =
-            Arc::new(TenantScopes { rules, tls: runtime.tls.clone(), plain: Arc::default() });
+        let (tls, builtin_types) = (runtime.tls.clone(), Arc::default());
+        let scopes = Arc::new(TenantScopes { rules, tls, builtin_types });
         let warm_up = Arc::clone(&scopes).warm_up();
-        let common = Common {
+        let slots = SharedBySlots {
             opener: Opener { endpoint: runtime, limits, warm_up },
             sharing,
             wait_timeout: limits.connect,
             counts: Counts::default(),
             reserve: Arc::new(Semaphore::new(sharing.reserve())),
         };
-        let common = Arc::new(common);
-        Self(Arc::new(Shared { owner, scopes, common, pools: Mutex::default() }))
+        let slots = Arc::new(slots);
+        Self(Arc::new(Shared { owner, scopes, slots, pools: Mutex::default() }))
     }
 
-    /// Pools for the runtime that calls this. Connections open when first needed.
+    /// Makes the pools of the runtime that calls this. Connections open when they are first needed.
     ///
     /// # Errors
-    /// Only where a pool cannot be configured.
+    /// Only if a pool cannot be configured.
     pub fn pools(&self, sizes: PoolSizes) -> Result<Db, deadpool_postgres::BuildError> {
-        let common = &self.0.common;
+        let shared = &self.0.slots;
         let control = build(&self.0.owner, sizes.control, self.rules().limits)?;
-        let slots = (0..sizes.runtime).map(|_| common.opener.slot()).collect::<Result<_, _>>()?;
-        let runtime = Slots::new(Arc::clone(common), slots);
+        let runtime_pools =
+            (0..sizes.runtime).map(|_| shared.opener.pool_of_one()).collect::<Result<_, _>>()?;
+        let runtime = Slots::new(Arc::clone(shared), runtime_pools);
         let mut pools = self.lock();
         pools.control.push(control.clone());
         pools.runtime.push(Arc::clone(&runtime));
         Ok(Db { control, runtime, scopes: Arc::clone(&self.0.scopes) })
     }
 
-    /// The rules that all transactions follow.
+    /// Returns the rules that all transactions follow.
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.0.scopes.rules
     }
 
-    /// The owner's login, for what needs a connection of its own.
+    /// Returns the owner's login, for work that needs a dedicated connection.
     #[must_use]
     pub fn owner(&self) -> &Endpoint {
         &self.0.owner
     }
 
-    /// Closes every idle connection, and each busy one when it comes back.
+    /// Closes every idle connection now, and each busy one when it is released.
     pub fn close(&self) {
-        self.0.common.reserve.close();
+        self.0.slots.reserve.close();
         let pools = self.lock();
         for pool in &pools.control {
             pool.close();
@@ -140,7 +142,7 @@ impl Database {
         self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds up the pools by purpose.
+    /// Returns the status of all pools, summed by purpose.
     #[must_use]
     pub fn status(&self) -> Vec<PoolStatus> {
         let pools = self.lock();
@@ -156,20 +158,20 @@ impl Database {
             });
         }
         let mut runtime = PoolStatus::none(Purpose::Runtime);
-        runtime.budget = self.0.common.sharing.reserve();
+        runtime.budget = self.0.slots.sharing.reserve();
         for slots in &pools.runtime {
             runtime.add(slots.status());
         }
         vec![control, runtime]
     }
 
-    /// How well connections and tenants find each other.
+    /// Returns how often tenants got a connection that had served them before.
     #[must_use]
     pub fn sharing_status(&self) -> SharingStatus {
         let pools = self.lock();
         let served: Vec<_> =
             pools.runtime.iter().flat_map(|slots| slots.tenants_served()).collect();
-        let counts = &self.0.common.counts;
+        let counts = &self.0.slots.counts;
         SharingStatus {
             on_last: counts.last.load(Ordering::Relaxed),
             on_earlier: counts.earlier.load(Ordering::Relaxed),
@@ -182,7 +184,7 @@ impl Database {
     }
 }
 
-/// The door to the database for one runtime: hands out scopes, never connections.
+/// Access to the database for one runtime: hands out scopes, never connections.
 #[derive(Clone)]
 pub struct Db {
     control: Pool,
@@ -191,75 +193,75 @@ pub struct Db {
 }
 
 impl Db {
-    /// A transaction that sees the control plane.
+    /// Begins a transaction that sees the control plane.
     ///
     /// # Errors
-    /// [`Failure::Pool`] where no connection can be had.
+    /// [`Failure::Pool`] if no connection is available in time.
     pub async fn public(&self) -> Result<PublicTx, Failure> {
         self.public_within(&self.rules().limits).await
     }
 
-    /// As [`Db::public`], with time limits of its own.
+    /// As [`Db::public`], with other time limits.
     pub(crate) async fn public_within(&self, limits: &TimeLimits) -> Result<PublicTx, Failure> {
-        let (connection, tls) = self.owners().await?;
+        let (connection, tls) = self.owner_connection().await?;
         Ok(PublicTx::new(connection, self.rules(), limits, tls))
     }
 
-    /// A connection of the owner's, and what a cancel request on it needs.
-    async fn owners(&self) -> Result<(CheckedOut, MakeRustlsConnect), Failure> {
+    /// Checks out a connection of the owner, and returns what a cancel request on it needs.
+    async fn owner_connection(&self) -> Result<(CheckedOut, MakeRustlsConnect), Failure> {
         let connection = CheckedOut::without_slot(take(&self.control).await?);
         Ok((connection, self.scopes.tls.clone()))
     }
 
-    /// A transaction of the owner's that begins inside of a schema, and locks it.
-    pub(super) async fn inside(
+    /// Begins a transaction of the owner inside a schema, and locks the schema.
+    pub(super) async fn in_schema(
         &self,
         schema: &SchemaName,
         entry: Entry,
     ) -> Result<PublicTx, Failure> {
-        let (connection, tls) = self.owners().await?;
-        Ok(PublicTx::inside(connection, schema, entry, self.rules(), tls))
+        let (connection, tls) = self.owner_connection().await?;
+        Ok(PublicTx::in_schema(connection, schema, entry, self.rules(), tls))
     }
 
-    /// Several transactions of the owner's that each begin inside of a schema, lock it, run a script and commit,
-    /// one behind the other on one connection; what became of each.
-    pub(super) async fn each_inside(
+    /// Runs several transactions of the owner, pipelined on one connection. Each begins inside a schema, locks it,
+    /// runs a script and commits. Returns the outcome of each.
+    pub(super) async fn run_pipelined(
         &self,
         scripts: &[(SchemaName, String)],
         entry: Entry,
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        let (connection, tls) = self.owners().await?;
-        Ok(PublicTx::one_behind_the_other(connection, scripts, entry, self.rules(), tls).await)
+        let (connection, tls) = self.owner_connection().await?;
+        Ok(PublicTx::run_pipelined(connection, scripts, entry, self.rules(), tls).await)
     }
 
-    /// A transaction that sees one tenant and nothing else.
+    /// Begins a transaction that sees one tenant and nothing else.
     ///
-    /// The tenant's id must come from a caller who was found entitled to it: this is the inside of the
-    /// door, the check stands before it.
+    /// It does not check any right: the caller of this function must have checked that its own caller may enter the
+    /// tenant.
     ///
     /// # Errors
-    /// [`Failure::Pool`] where no connection can be had.
+    /// [`Failure::Pool`] if no connection is available in time.
     pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx, Failure> {
         let connection = self.runtime.take(Some(tenant)).await?;
         Ok(self.scopes.enter(connection, tenant))
     }
 
-    /// A bare connection of the runtime login, to try what it may not do.
-    pub(super) async fn bare_for_self_test(&self) -> Result<CheckedOut, Failure> {
+    /// Checks out a connection of the runtime login without a guard, to test that the server refuses what it must.
+    pub(super) async fn unguarded_for_self_test(&self) -> Result<CheckedOut, Failure> {
         self.runtime.take(None).await
     }
 
-    /// The rules that all transactions follow.
+    /// Returns the rules that all transactions follow.
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.scopes.rules
     }
 
-    /// A connection of the runtime login with no guard at all, as the baseline that the benchmark
-    /// measures the guard against. Not for use: nothing keeps what runs here inside a tenant.
+    /// Checks out a connection of the runtime login without a guard, as the baseline of the benchmark that measures
+    /// the guard. For nothing else: statements on it are not confined to a tenant.
     ///
     /// # Errors
-    /// [`Failure::Pool`] where no connection can be had.
+    /// [`Failure::Pool`] if no connection is available in time.
     #[doc(hidden)]
     pub async fn unguarded_for_benchmarks(&self) -> Result<CheckedOut, Failure> {
         self.runtime.take(None).await

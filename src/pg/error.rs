@@ -1,39 +1,39 @@
-//! Turns what PostgreSQL says into what a caller can do about it.
+//! Turns the errors of PostgreSQL into errors sorted by what a caller can do about them.
 //!
-//! SQLSTATE first; a constraint's name is optional and may carry a suffix `_<digits>`, which a
+//! The SQLSTATE decides first. The name of a constraint is optional, and may have a suffix `_<digits>`, which a
 //! distributed engine adds to the names on its shards.
 
 use tokio_postgres::error::SqlState;
 
 use crate::domain::error::{Cause, Conflict, Error};
 
-/// A query or a connection that failed.
+/// The failure of a query or a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The database answered with an error, or the connection broke.
-    #[error("the database refused or broke off")]
+    #[error("the database refused the query, or the connection broke")]
     Postgres(#[from] tokio_postgres::Error),
-    /// No connection could be had in time.
-    #[error("no database connection could be had")]
+    /// No connection was available in time.
+    #[error("no database connection is available")]
     Pool(#[from] deadpool_postgres::PoolError),
-    /// The door does not let this kind of statement through.
+    /// The guard refuses this kind of statement.
     #[error(
         "a tenant transaction runs SELECT, INSERT, UPDATE, DELETE, MERGE, WITH, VALUES and TABLE, not {0:?}"
     )]
     NotAllowed(String),
-    /// The transaction could not enter its scope, and nothing runs outside of it.
-    #[error("the transaction did not begin")]
+    /// The statement was not sent, because the transaction did not begin or its commit was already sent.
+    #[error("the transaction did not begin or has ended")]
     NotEntered,
-    /// The query was to give one row and gave another number.
-    #[error("expected one row")]
+    /// The query returned another number of rows than expected.
+    #[error("the query returned an unexpected number of rows")]
     RowCount,
-    /// The transaction was to begin before a certain moment, and did not.
+    /// The transaction did not begin before its deadline.
     #[error("the transaction began too late")]
     Late,
 }
 
 impl Failure {
-    /// The database's error code, where it is the database that answered.
+    /// Returns the SQLSTATE if the server answered with an error.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
@@ -66,14 +66,14 @@ impl Failure {
         is_violation
             && match db.constraint() {
                 Some(name) => names_it(name),
-                // The field is lost on its way from a worker node; the text still quotes the name.
+                // A distributed engine drops the field on its way from a worker node; the message still quotes the name.
                 None => db.message().split('"').any(names_it),
             }
     }
 
-    /// Whether the failure is that this column must have a value and was given none.
+    /// Whether the failure is a NULL in this column, which is `NOT NULL`.
     #[must_use]
-    pub fn lacks(&self, table: &str, column: &str) -> bool {
+    pub fn is_null_in(&self, table: &str, column: &str) -> bool {
         let Self::Postgres(error) = self else { return false };
         error.as_db_error().is_some_and(|db| {
             *db.code() == SqlState::NOT_NULL_VIOLATION
@@ -82,16 +82,17 @@ impl Failure {
         })
     }
 
-    /// Whether a statement of ours failed that quotes these words where it does, by making a number of them.
+    /// Whether a statement failed on purpose, by a cast of a text with this marker to a number.
     #[must_use]
-    pub fn quotes(&self, words: &str) -> bool {
+    pub fn has_marker(&self, marker: &str) -> bool {
         let Self::Postgres(error) = self else { return false };
         error.as_db_error().is_some_and(|db| {
-            *db.code() == SqlState::INVALID_TEXT_REPRESENTATION && db.message().contains(words)
+            *db.code() == SqlState::INVALID_TEXT_REPRESENTATION && db.message().contains(marker)
         })
     }
 
-    /// Whether the whole transaction may be sent again with hope: it lost a race, or never arrived.
+    /// Whether the whole transaction may succeed if it is retried: it lost a race for a lock or with another
+    /// transaction.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.sqlstate().is_some_and(|state| {
@@ -104,23 +105,26 @@ impl Failure {
         })
     }
 
-    /// Whether the server has refused a statement for what it says or meets: nothing was committed.
+    /// Whether the server refused the statement itself, so that nothing was committed.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        self.sqlstate().is_some() && !self.is_away()
+        self.sqlstate().is_some() && !self.is_unavailable()
     }
 
-    /// Whether the server is away, going, full or too slow: not our fault, and over one day.
+    /// Whether the server is unreachable, shutting down, full or too slow: a temporary condition, not an error in
+    /// our statement.
     #[must_use]
-    pub fn is_away(&self) -> bool {
+    pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Pool(_) => true,
-            Self::Postgres(error) => error.is_closed() || error.code().is_none_or(means_away),
+            Self::Postgres(error) => {
+                error.is_closed() || error.code().is_none_or(means_unavailable)
+            }
             Self::NotAllowed(_) | Self::NotEntered | Self::RowCount | Self::Late => false,
         }
     }
 
-    /// What the server said, or what the network did.
+    /// Returns the message of the server or of the network.
     #[must_use]
     pub fn server_message(&self) -> String {
         match self {
@@ -129,20 +133,20 @@ impl Failure {
         }
     }
 
-    /// Sorts the failure by remedy, with what was being done in the present tense.
+    /// Sorts the failure by remedy. `during` names what was being done, as an imperative: `"read tenant row"`.
     #[must_use]
     pub fn during(self, during: &'static str) -> Error {
         if self.is_retryable() {
             Error::Conflict(Conflict::Concurrent)
-        } else if self.is_away() {
+        } else if self.is_unavailable() {
             Error::unavailable(during, self.without_rows())
         } else {
             Error::internal(during, self.without_rows())
         }
     }
 
-    /// The failure in words for the log. PostgreSQL's detail is left out: it quotes the failing row, and
-    /// addresses and password hashes with it.
+    /// Returns the failure as text for the log, without PostgreSQL's detail: that quotes the failing row, with
+    /// e-mail addresses and password hashes.
     fn without_rows(self) -> Cause {
         match &self {
             Self::Postgres(error) => format!("{self}: {}", server_message(error)).into(),
@@ -155,16 +159,16 @@ impl Failure {
     }
 }
 
-/// Whether a code says that the server is away, going, full or too slow, rather than that we are wrong.
-fn means_away(state: &SqlState) -> bool {
+/// Whether an SQLSTATE means that the server is unavailable, not that the statement is wrong.
+fn means_unavailable(state: &SqlState) -> bool {
     let code = state.code();
     code.starts_with("08") // connection exceptions
         || code.starts_with("53") // out of connections, memory, disk
         || code.starts_with("57") // shutting down, starting up, statement timeout
-        || code.starts_with("58") // system error outside of PostgreSQL
+        || code.starts_with("58") // system error outside PostgreSQL
 }
 
-/// What the server said, or what the network did; tokio-postgres's own text hides both.
+/// Returns the message of the server or of the network, which tokio-postgres's own text hides.
 #[must_use]
 pub fn server_message(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
@@ -179,7 +183,7 @@ pub fn server_message(error: &tokio_postgres::Error) -> String {
     text
 }
 
-/// The line in a text that the server complains of, where it gave a position inside of it.
+/// Returns the line of `sql` (from 1) that the server reports, if it gives a position inside it.
 pub(in crate::pg) fn line_of(failure: &Failure, sql: &str) -> Option<usize> {
     let Failure::Postgres(error) = failure else { return None };
     let Some(tokio_postgres::error::ErrorPosition::Original(at)) = error.as_db_error()?.position()
@@ -191,12 +195,12 @@ pub(in crate::pg) fn line_of(failure: &Failure, sql: &str) -> Option<usize> {
         .then(|| 1 + sql.chars().take(at.saturating_sub(1)).filter(|c| *c == '\n').count())
 }
 
-/// `.during("read tenant row")` on the result of a query.
+/// Adds `.during("read tenant row")` to the result of a query.
 pub trait During<T> {
     /// Sorts a failure by remedy; see [`Failure::during`].
     ///
     /// # Errors
-    /// The failure, as an [`Error`].
+    /// The failure as an [`Error`].
     fn during(self, during: &'static str) -> Result<T, Error>;
 }
 
@@ -206,7 +210,7 @@ impl<T> During<T> for Result<T, Failure> {
     }
 }
 
-/// Application handlers that use `?` on a query of theirs.
+/// For the handlers of an application, which use `?` on their own queries.
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         failure.during("run a query of the application")

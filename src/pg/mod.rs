@@ -1,11 +1,23 @@
-//! Speaks SQL: pools, scopes, schemas, roles, migrations, and one file a noun of statements.
+//! All SQL: connections, scopes, schemas, roles and the statements for each noun.
 //!
-//! Promises: nothing outside of this folder holds a raw connection. A query runs in a
-//! [`PublicTx`] or a [`TenantTx`] and in nothing else; functions for
-//! control tables take the one, functions for tenant tables the other, so mixing them up does not
-//! compile. Must not know: HTTP, permissions, who is calling.
+//! Promises: code outside this folder holds no raw connection. A query runs in a [`PublicTx`] or a [`TenantTx`]
+//! and in nothing else. Functions for control tables take the one, functions for tenant tables the other, so
+//! mixing them up does not compile. Must not know: HTTP, permissions, who the caller is.
 //!
-//! To add a query: a function in the file of its noun, one statement each, explicit columns, types bound
+//! The parts, lowest first; a part may import those above it in this list:
+//!
+//! - [`error`], [`rules`]: failures by remedy; the rules of every transaction
+//! - [`connect`]: connection URLs, TLS, dedicated connections
+//! - [`pool`]: pools, and which connection a tenant gets
+//! - [`scope`]: the two transactions, [`PublicTx`] and [`TenantTx`]
+//! - [`db`], [`locks`]: the pools of one runtime; advisory locks
+//! - [`catalog`]: reads the system catalogs
+//! - [`control`]: the tables of `public`, one file a noun
+//! - [`tenant`]: the tables of a tenant's schema
+//! - [`schema`]: creates, migrates and drops a tenant's schema
+//! - [`bootstrap`]: prepares a database
+//!
+//! To add a query, write a function in the file of its noun: one statement, explicit columns, parameters bound
 //! through [`Param`], `.during("read tenant row")` on its failure. A new noun is a new file.
 
 pub mod bootstrap;

@@ -1,4 +1,4 @@
-//! What every transaction is told at start: isolation, statements, time limits, sharing.
+//! The rules that every transaction follows: isolation, statements, time limits, sharing of connections.
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// The login that requests work through: owns nothing, may read no table of `public`, can only become
-/// the role of a tenant.
+/// The login that serves requests. It owns nothing, cannot read any table of `public`, and can only become the
+/// role of a tenant.
 pub const RUNTIME_LOGIN: &str = "rowhouse_runtime";
 
-/// How a tenant is kept apart from the others.
+/// How the database isolates tenants from each other.
 #[derive(
     Debug,
     Clone,
@@ -27,11 +27,11 @@ pub const RUNTIME_LOGIN: &str = "rowhouse_runtime";
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Isolation {
-    /// A role for each tenant, with rights on its own schema alone: the database refuses the rest.
+    /// A role for each tenant, with privileges on its own schema only: the server refuses everything else.
     #[default]
     Role,
-    /// One shared role and the search path; for engines where a role a tenant costs too much. A
-    /// qualified name of another tenant's table is not refused.
+    /// One shared role and the search path, for engines where one role a tenant costs too much. A query that
+    /// names another tenant's schema is not refused.
     SearchPath,
 }
 
@@ -43,28 +43,28 @@ impl Isolation {
     }
 }
 
-/// How statements travel.
+/// How statements are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Statements {
-    /// Parsed anew each time: one round trip, right behind every pooler, no stale plans.
+    /// Parsed each time: one round trip, works behind every pooler, no stale plans.
     #[default]
     Unnamed,
-    /// Prepared once a connection: faster for short queries, wrong behind old poolers.
+    /// Prepared once a connection: faster for short queries, fails behind old poolers.
     Cached,
 }
 
-/// Time limits of the database side. They hold in each transaction: by its own settings, or where the
-/// runtime login has the same limits by itself, by those.
+/// Time limits of the database. Each transaction sets them, unless the sessions of the runtime login have the
+/// same limits by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimits {
     /// Longest wait for a free connection, and for a new one to open.
     pub connect: Duration,
-    /// Longest single statement.
+    /// Longest run of one statement (`statement_timeout`).
     pub statement: Duration,
-    /// Longest wait for a lock.
+    /// Longest wait for a lock (`lock_timeout`).
     pub lock: Duration,
-    /// Longest pause inside a transaction.
+    /// Longest pause inside a transaction (`idle_in_transaction_session_timeout`).
     pub idle_in_transaction: Duration,
 }
 
@@ -82,20 +82,20 @@ impl Default for TimeLimits {
 /// How many connections each kind of pool may open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSizes {
-    /// Logged in as the owner.
+    /// Connections that log in as the owner.
     pub control: usize,
-    /// Logged in as the runtime login.
+    /// Connections that log in as the runtime login.
     pub runtime: usize,
 }
 
 /// How tenants share the connections of the runtime login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sharing {
-    /// Distinct tenants that a connection serves before another takes its place; none: it is kept, and
-    /// its backend's memory grows with every tenant.
+    /// The number of distinct tenants that a connection serves before it is replaced. None: it is never replaced,
+    /// and its backend's memory grows with every tenant.
     pub tenants_per_connection: Option<NonZeroUsize>,
-    /// Whether a tenant gets, where one is idle, a connection that served it before. Always, but for the
-    /// benchmark that measures what it is good for.
+    /// Whether a tenant gets an idle connection that has served it before, if there is one. False only in the
+    /// benchmark that measures the gain.
     #[doc(hidden)]
     pub by_affinity: bool,
 }
@@ -107,7 +107,7 @@ impl Default for Sharing {
 }
 
 impl Sharing {
-    /// Connections of the budget that are kept free for the replacement of others.
+    /// Returns how many connections of the budget are reserved for the replacement of others.
     #[must_use]
     pub fn reserve(self) -> usize {
         usize::from(self.tenants_per_connection.is_some())
@@ -119,36 +119,42 @@ impl Sharing {
 pub struct Endpoint {
     /// Host, database, user, password.
     pub config: tokio_postgres::Config,
-    /// How TLS is done, where the configuration asks for it.
+    /// The TLS to use if the configuration asks for it.
     pub tls: MakeRustlsConnect,
 }
 
-/// What every transaction needs to know, fixed at start.
+/// The rules that every transaction follows, fixed at start.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// How tenants are kept apart.
+    /// How tenants are isolated.
     pub isolation: Isolation,
-    /// How statements of tenants travel.
+    /// How statements of tenants are sent.
     pub statements: Statements,
-    /// How those of the control plane do that are a transaction by themselves.
+    /// How the single-statement transactions of the control plane are sent.
     pub control_statements: Statements,
     /// Time limits.
     pub limits: TimeLimits,
-    /// Whether every session of the runtime login has these limits by itself, so that a tenant's
+    /// Whether every session of the runtime login has these limits by default, so that a tenant's
     /// transaction need not set them; see
-    /// [`bootstrap::standing_limits`](crate::pg::bootstrap::standing_limits).
-    pub limits_stand: bool,
+    /// [`bootstrap::ensure_login_limits`](crate::pg::bootstrap::ensure_login_limits).
+    pub login_has_limits: bool,
 }
 
 impl Rules {
-    /// All statements travel in one way, and each transaction sets its time limits.
+    /// Returns rules that send all statements in one way and set the time limits in each transaction.
     #[must_use]
     pub const fn new(isolation: Isolation, statements: Statements, limits: TimeLimits) -> Self {
-        Self { isolation, statements, control_statements: statements, limits, limits_stand: false }
+        Self {
+            isolation,
+            statements,
+            control_statements: statements,
+            limits,
+            login_has_limits: false,
+        }
     }
 }
 
-/// The time limits as `SET LOCAL` statements.
+/// Appends the time limits as `SET LOCAL` statements.
 pub(super) fn write_limits(out: &mut String, limits: &TimeLimits) {
     let _ = write!(
         out,

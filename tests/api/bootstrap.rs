@@ -35,7 +35,7 @@ async fn open(url: &str, more: &[(&'static str, &str)]) -> Result<Backend, Strin
 /// Opens and closes a backend; returns the privileges that it found open.
 async fn start(url: &str, more: &[(&'static str, &str)]) -> Result<Vec<String>, String> {
     let backend = open(url, more).await?;
-    let open = backend.posture.open.clone();
+    let open = backend.posture.exposures.clone();
     backend.close().await;
     Ok(open)
 }
@@ -200,7 +200,7 @@ async fn a_start_is_refused_if_the_runtime_login_can_read_the_control_plane() {
                    GRANT SELECT ON public.users TO rowhouse_runtime";
     owner.batch_execute(grant).await.expect("the owner may do this");
     let error = start(&database.url(), &[]).await.expect_err("a privilege is open");
-    assert!(error.contains("the walls do not hold: rowhouse_runtime"), "{error}");
+    assert!(error.contains("isolation is broken: rowhouse_runtime"), "{error}");
     assert!(error.contains("public.users"), "{error}");
 }
 
@@ -218,7 +218,7 @@ async fn a_start_is_refused_if_a_tenant_can_read_another() {
     );
     owner.batch_execute(&grant).await.expect("the owner may do this");
     let error = start(&database.url(), &[]).await.expect_err("a privilege is open");
-    assert!(error.contains(&format!("the walls do not hold: {other} could run")), "{error}");
+    assert!(error.contains(&format!("isolation is broken: {other} could run")), "{error}");
 
     let grant = format!(
         "REVOKE USAGE ON SCHEMA {one} FROM {other}; GRANT USAGE ON SCHEMA {one} TO rowhouse_runtime;
@@ -226,7 +226,7 @@ async fn a_start_is_refused_if_a_tenant_can_read_another() {
     );
     owner.batch_execute(&grant).await.expect("the owner may do this");
     let error = start(&database.url(), &[]).await.expect_err("a privilege is open");
-    assert!(error.contains("the walls do not hold: rowhouse_runtime could run"), "{error}");
+    assert!(error.contains("isolation is broken: rowhouse_runtime could run"), "{error}");
 }
 
 /// Returns the three time limits in a new session of the runtime login and in a tenant transaction.
@@ -275,11 +275,11 @@ async fn tenants_without_roles_are_reported_when_the_isolation_is_by_role() {
     let backend = open(&database.url(), &by_path).await.expect("a backend opens");
     let one = provision(&backend, "acme").await;
     let other = provision(&backend, "globex").await;
-    assert!(backend.posture.open.iter().any(|open| open.contains("isolation = search_path")));
+    assert!(backend.posture.exposures.iter().any(|open| open.contains("isolation = search_path")));
     backend.close().await;
     // The shared login still has its privileges on these schemas, which the self-test finds first.
     let error = start(&database.url(), &[]).await.expect_err("a privilege is open");
-    assert!(error.contains("the walls do not hold: rowhouse_runtime"), "{error}");
+    assert!(error.contains("isolation is broken: rowhouse_runtime"), "{error}");
     let owner = database.connect().await;
     for tenant in [one, other].map(schema) {
         let revoke = format!(
@@ -444,7 +444,7 @@ async fn two_owners_on_one_server_are_warned_that_each_changes_the_runtime_passw
     let other = server.create_owner("owner_two", "SUPERUSER", "two").await;
     let start =
         |url: &str| Program::embedded().with("DATABASE_URL", url).run(&["migrate"]).expect(0);
-    let warning = "give all of them one ROWHOUSE_DATABASE__RUNTIME_URL";
+    let warning = "give all of them the same ROWHOUSE_DATABASE__RUNTIME_URL";
     assert!(!start(&one).stderr.contains(warning), "the login did not exist before");
     assert!(!start(&one).stderr.contains(warning), "nothing has changed");
     for url in [&other, &one] {
@@ -460,7 +460,7 @@ async fn privileges_that_an_owner_cannot_revoke_are_reported_with_the_statement_
     let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
     let backend = open(&url, &[]).await.expect("CREATEROLE is enough");
     let (mine, other) = (provision(&backend, "acme").await, provision(&backend, "globex").await);
-    let open_before = backend.posture.open.clone();
+    let open_before = backend.posture.exposures.clone();
     backend.close().await;
     for what in ["set_config", "DO block", "large objects", "pg_advisory_lock", "pg_cancel_backend"]
     {
@@ -498,7 +498,7 @@ async fn a_revoke_that_only_raises_a_warning_is_reported_as_open() {
     let superuser = server.inside("owner_one").await;
     superuser.batch_execute("GRANT ALL ON SCHEMA public TO owner_one").await.expect("it may");
     let open = start(&url, &[]).await.expect("it starts");
-    for what in ["temporary tables", "look into the schema public"] {
+    for what in ["temporary tables", "use the schema public"] {
         assert!(open.iter().any(|open| open.contains(what)), "{what}: {open:?}");
     }
 }
@@ -508,7 +508,7 @@ async fn a_database_with_another_encoding_than_utf8_is_refused_with_a_remedy() {
     let database =
         TestDatabase::create_with("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
     let error = start(&database.url(), &[]).await.expect_err("its encoding is refused");
-    assert!(error.contains("keeps text as LATIN1"), "{error}");
+    assert!(error.contains("encoding of the database is LATIN1"), "{error}");
     assert!(error.contains("ENCODING 'UTF8' TEMPLATE template0"), "{error}");
 }
 
@@ -538,7 +538,7 @@ async fn an_owner_that_may_not_create_roles_is_refused_with_a_remedy() {
     server.sql("ALTER ROLE plain CREATEROLE").await;
     let url_and_runtime = [("database.runtime_url", runtime.as_str())];
     let error = start(&url, &url_and_runtime).await.expect_err("the login can read that tenant");
-    assert!(error.contains("the walls do not hold"), "{error}");
+    assert!(error.contains("isolation is broken"), "{error}");
     server.sql("DROP DATABASE of_plain WITH (FORCE)").await;
     server.sql("CREATE DATABASE of_plain OWNER plain").await;
     start(&url, &url_and_runtime).await.expect("the remedy works on a fresh database");

@@ -1,4 +1,4 @@
-//! Jobs on the ledger of fleet migrations: recovering migrations whose process is gone, forgetting old details.
+//! Jobs on fleet migrations: recovering those whose process is gone, deleting old ledger entries.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,10 +9,11 @@ use super::{Job, Next};
 use crate::service::Fleet;
 use crate::service::fleet::Look;
 
-/// How often old ledgers are searched. Nothing waits for it.
+/// The interval between two searches for old ledgers. Nothing waits for them.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
-/// Runs migrations whose process is gone, one a run. Cancelled, it leaves a lease that expires.
+/// Continues a migration whose process is gone, one a run. If it is cancelled, its lease expires and another process
+/// continues.
 pub(super) fn recover(fleet: &Fleet, every: Duration) -> Job {
     let reported = Arc::new(Mutex::new(None));
     Job::new("recover_fleet_migrations", every, fleet, move |fleet, ctx| {
@@ -25,7 +26,7 @@ pub(super) fn recover(fleet: &Fleet, every: Duration) -> Job {
     })
 }
 
-/// Deletes what became of each tenant of old migrations. Cancelled, the next run continues.
+/// Deletes the ledger entries of old migrations. If it is cancelled, the next run continues.
 pub(super) fn prune(fleet: &Fleet, retention: Duration) -> Job {
     Job::new("prune_fleet_ledgers", PRUNE_EVERY, fleet, move |fleet, ctx| async move {
         let count = fleet.prune(&ctx, retention).await?;
@@ -36,7 +37,7 @@ pub(super) fn prune(fleet: &Fleet, retention: Duration) -> Job {
     })
 }
 
-/// Logs what was found. A migration that this server cannot run is logged once, not at each search.
+/// Logs the outcome of a search. A migration that this server cannot run is logged once, not at each search.
 fn report(found: &Look, reported: &mut Option<Uuid>) {
     match found {
         Look::Nothing => {}
@@ -68,7 +69,7 @@ fn report(found: &Look, reported: &mut Option<Uuid>) {
     }
 }
 
-/// Whether this operation is another than the one that was reported last.
+/// Whether this operation differs from the one that was reported last.
 fn is_news(reported: &mut Option<Uuid>, id: Uuid) -> bool {
     reported.replace(id) != Some(id)
 }

@@ -3,8 +3,8 @@
 //! Each job has a task of its own. After a run the driver waits for the job's interval, with jitter, so that
 //! the servers of one deployment do not all query the database at the same moment; after a failed run it waits
 //! for a back-off that doubles. A job that panics is logged, counted and run again: it ends neither the server
-//! nor the other jobs. When the server stops, jobs are cancelled where they are: a transaction that is open is
-//! rolled back, and any later run, of any process, continues.
+//! nor the other jobs. When the server stops, running jobs are cancelled: an open transaction is
+//! rolled back, and a later run, in any process, continues.
 //!
 //! To add a job: a function in the file of its noun that returns a [`Job`], and a line in [`all`].
 
@@ -32,23 +32,23 @@ const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 /// The longest pause after a failed run.
 const LONGEST_BACK_OFF: Duration = Duration::from_mins(1);
 
-/// By how much a pause may be longer than it was asked for, as a share of it.
+/// The largest random extension of a pause, as a fraction of it.
 const JITTER: f64 = 0.1;
 
-/// How long the end of a server waits for the last words to other servers, which do without.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a server that stops waits for its announcement to other servers, which is optional.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Work that a server repeats for as long as it runs.
 struct Job {
     /// The value of the label `job` in the metrics, and of the field in the log.
     name: &'static str,
-    /// How long after a run the next one starts.
+    /// The pause between two runs.
     every: Duration,
     first_run: FirstRun,
     run: Run,
 }
 
-/// One run of a job, in the operator's name.
+/// The function that runs a job once, as the operator.
 type Run = Box<dyn FnMut(CallContext) -> BoxFuture<'static, Result<Next, Error>> + Send>;
 
 /// When a job runs for the first time.
@@ -66,7 +66,7 @@ enum Next {
     AfterInterval,
     /// After this pause: there is more to do.
     After(Duration),
-    /// After its interval, or when this future is ready if that is earlier.
+    /// After its interval, or when this future is ready, whichever is earlier.
     When(BoxFuture<'static, ()>),
 }
 
@@ -84,15 +84,15 @@ fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
     jobs
 }
 
-/// What the settings say about jobs.
+/// The intervals of the jobs, from the settings.
 pub(super) struct Intervals {
     /// Between two searches for expired profiles.
     pub(super) erase: Duration,
     /// Between two searches for tenants to purge, and for audit events to seal.
     pub(super) purge: Duration,
-    /// Between two searches for fleet migrations without a process; none: this server recovers none.
+    /// Between two searches for fleet migrations without a process. None: this server recovers none.
     pub(super) recover: Option<Duration>,
-    /// How long the ledger of a fleet migration is kept; none: for ever.
+    /// How long the ledger of a fleet migration is kept. None: for ever.
     pub(super) retention: Option<Duration>,
 }
 
@@ -120,15 +120,15 @@ impl Jobs {
 }
 
 /// Tells other servers that this one stops.
-pub(super) async fn say_goodbye(backend: &Backend) {
+pub(super) async fn announce_stop(backend: &Backend) {
     let ctx = backend.operator();
     let retiring = backend.services.vacancies.retire(&ctx);
-    match tokio::time::timeout(LAST_WORDS, retiring).await {
+    match tokio::time::timeout(ANNOUNCE_TIMEOUT, retiring).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::debug!(error = %error.chain(), "failed to sign off from the stock of vacancies");
+            tracing::debug!(error = %error.chain(), "failed to announce the stop to other servers");
         }
-        Err(_elapsed) => tracing::debug!("no time to sign off from the stock of vacancies"),
+        Err(_elapsed) => tracing::debug!("failed to announce the stop to other servers in time"),
     }
 }
 
@@ -181,7 +181,7 @@ impl Job {
                         retry_in_s = back_off.as_secs(),
                         "a background job failed"
                     );
-                    Next::After(failed(&mut back_off))
+                    Next::After(next_back_off(&mut back_off))
                 }
                 Err(_panic) => {
                     metrics.count_job_run(self.name, JobOutcome::Panicked);
@@ -190,7 +190,7 @@ impl Job {
                         retry_in_s = back_off.as_secs(),
                         "a background job panicked"
                     );
-                    Next::After(failed(&mut back_off))
+                    Next::After(next_back_off(&mut back_off))
                 }
             };
             match next {
@@ -204,8 +204,8 @@ impl Job {
     }
 }
 
-/// The pause after this failure; the next one is twice as long.
-fn failed(back_off: &mut Duration) -> Duration {
+/// Returns the pause after this failure, and doubles it for the next.
+fn next_back_off(back_off: &mut Duration) -> Duration {
     let pause = *back_off;
     *back_off = (pause * 2).min(LONGEST_BACK_OFF);
     pause

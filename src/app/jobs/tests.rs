@@ -9,7 +9,7 @@ fn job(name: &'static str, runs: &Arc<AtomicUsize>, run: fn(usize) -> Result<Nex
     })
 }
 
-/// Runs the jobs for some time of a clock that does not wait.
+/// Runs the jobs for this long on a paused clock, and returns the metrics.
 async fn after(time: Duration, jobs: Vec<Job>) -> String {
     let metrics = Arc::new(Metrics::default());
     let jobs = Jobs::of(jobs, &Clock::system(), &metrics);
@@ -20,12 +20,12 @@ async fn after(time: Duration, jobs: Vec<Job>) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_panics_or_fails_ends_neither_itself_nor_the_others() {
-    let [good, bad, mad] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+    let [good, failing, panicking] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
     let metrics = after(
         Duration::from_mins(2),
         vec![
-            job("mad", &mad, |_| panic!("on purpose")),
-            job("bad", &bad, |_| Err(Error::Conflict(Conflict::Concurrent))),
+            job("panicking", &panicking, |_| panic!("on purpose")),
+            job("failing", &failing, |_| Err(Error::Conflict(Conflict::Concurrent))),
             job("good", &good, |_| Ok(Next::AfterInterval)),
         ],
     )
@@ -33,8 +33,8 @@ async fn a_job_that_panics_or_fails_ends_neither_itself_nor_the_others() {
     // Every 10 to 11 seconds, at once the first time.
     assert!((11..=13).contains(&good.load(Ordering::Relaxed)), "{good:?}");
     // After 1, 2, 4, 8, 16, 32 and 60 seconds.
-    for failing in [&bad, &mad] {
-        assert!((6..=8).contains(&failing.load(Ordering::Relaxed)), "{failing:?}");
+    for runs in [&failing, &panicking] {
+        assert!((6..=8).contains(&runs.load(Ordering::Relaxed)), "{runs:?}");
     }
     let counted = |line: &str| {
         let found = metrics.lines().find_map(|metric| metric.strip_prefix(line));
@@ -43,11 +43,11 @@ async fn a_job_that_panics_or_fails_ends_neither_itself_nor_the_others() {
     let runs = |name: &str, outcome: &str| {
         counted(&format!("rowhouse_job_runs_total{{job=\"{name}\",outcome=\"{outcome}\"}}"))
     };
-    assert_eq!(runs("mad", "panicked"), mad.load(Ordering::Relaxed), "{metrics}");
-    assert_eq!(runs("bad", "failed"), bad.load(Ordering::Relaxed), "{metrics}");
+    assert_eq!(runs("panicking", "panicked"), panicking.load(Ordering::Relaxed), "{metrics}");
+    assert_eq!(runs("failing", "failed"), failing.load(Ordering::Relaxed), "{metrics}");
     assert_eq!(runs("good", "done"), good.load(Ordering::Relaxed), "{metrics}");
     assert!(metrics.contains("rowhouse_job_last_success_timestamp_seconds{job=\"good\"}"));
-    assert!(!metrics.contains("rowhouse_job_last_success_timestamp_seconds{job=\"bad\"}"));
+    assert!(!metrics.contains("rowhouse_job_last_success_timestamp_seconds{job=\"failing\"}"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Owns why a database cannot be used, and the server's words in it.
+//! The reasons why a database cannot be used, with the server's message and the remedy.
 
 use tokio_postgres::Config;
 
@@ -9,12 +9,12 @@ use crate::pg::schema::error::ApplyError;
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// Nobody answers, or the login is refused.
+    /// The server does not answer, or refuses the login.
     #[error("cannot connect to the database at {at}: {reason}")]
     Connect {
-        /// Where, without the password.
+        /// Host, port and database, without the password.
         at: String,
-        /// What went wrong.
+        /// The message of the server or the network.
         reason: String,
     },
     /// The server is too old.
@@ -23,29 +23,29 @@ pub enum BootstrapError {
         /// Its version.
         found: String,
     },
-    /// The database cannot hold every text.
+    /// The encoding of the database cannot represent every character.
     #[error(
-        "the database keeps text as {found}, which cannot hold every name in the world; make one with: \
+        "the encoding of the database is {found}, which cannot represent every name; create one with: \
          CREATE DATABASE {database} ENCODING 'UTF8' TEMPLATE template0, under another name if this one \
-         must stay"
+         is to be kept"
     )]
     Encoding {
-        /// What it keeps text as.
+        /// Its encoding.
         found: String,
-        /// Its name, quoted where it must be.
+        /// Its name, quoted as an identifier.
         database: String,
     },
-    /// The owner may not make roles, which isolation by role needs.
+    /// The owner may not create roles, which isolation by role needs.
     #[error(
-        "the login {owner} may not create roles, and isolation = role makes one for each tenant; let a \
+        "the login {owner} may not create roles, and isolation = role creates one for each tenant; let a \
          superuser run: ALTER ROLE {owner} CREATEROLE; or set ROWHOUSE_DATABASE__ISOLATION=search_path, \
-         which keeps tenants apart by search path alone"
+         which isolates tenants by search path only"
     )]
     MayNotCreateRoles {
         /// The login, quoted as an identifier.
         owner: String,
     },
-    /// The runtime login is missing and the owner may not make it.
+    /// The runtime login does not exist and the owner may not create it.
     #[error(
         "the login {RUNTIME_LOGIN} does not exist and {owner} may not create it; let a superuser run: \
          CREATE ROLE {RUNTIME_LOGIN} LOGIN NOINHERIT PASSWORD '..'; and set ROWHOUSE_DATABASE__RUNTIME_URL"
@@ -54,26 +54,26 @@ pub enum BootstrapError {
         /// The login, quoted as an identifier.
         owner: String,
     },
-    /// The runtime login exists and does not let us in.
+    /// The runtime login exists, and logging in as it fails.
     #[error(
         "cannot log in as {RUNTIME_LOGIN}: {reason}; name a working login in ROWHOUSE_DATABASE__RUNTIME_URL, \
          or let the server accept {RUNTIME_LOGIN} as it accepts the owner (pg_hba.conf)"
     )]
     RuntimeLogin {
-        /// What the server said.
+        /// The message of the server.
         reason: String,
     },
-    /// Nothing of ours is in the database.
+    /// The database has no control plane.
     #[error(
-        "the database at {at} holds no control plane yet; `rowhouse migrate` makes one, and so does `rowhouse serve`"
+        "the database at {at} has no control plane yet; `rowhouse migrate` or `rowhouse serve` creates it"
     )]
     NotPrepared {
-        /// Where, without the password.
+        /// Host, port and database, without the password.
         at: String,
     },
     /// The control plane is older than this program.
     #[error(
-        "the control plane is at version {found}, this program works on {known}; `rowhouse migrate` brings it there"
+        "the control plane is at version {found} and this program needs {known}; `rowhouse migrate` migrates it"
     )]
     Behind {
         /// Version in the database.
@@ -81,40 +81,40 @@ pub enum BootstrapError {
         /// Highest version in the set.
         known: i32,
     },
-    /// The runtime URL leads to another login than the one that the tenants' roles are granted to.
+    /// The runtime URL names another login than the one that the tenants' roles are granted to.
     #[error(
-        "ROWHOUSE_DATABASE__RUNTIME_URL logs in as {found}, and must log in as {RUNTIME_LOGIN}: it is the \
-         login that can become each tenant and nobody else"
+        "ROWHOUSE_DATABASE__RUNTIME_URL logs in as {found}, and must log in as {RUNTIME_LOGIN}, \
+         the only login that can become each tenant and no other role"
     )]
     OtherRuntimeLogin {
-        /// Who we are with that URL.
+        /// The login of that URL.
         found: String,
     },
-    /// The runtime login may do what would make the walls between tenants worthless.
+    /// The runtime login has attributes that defeat the isolation of tenants.
     #[error("the login {RUNTIME_LOGIN} is {found}; let a superuser run: {statement}")]
     RuntimeLoginTooStrong {
-        /// The words of `CREATE ROLE` that it should not have.
+        /// The attributes of `CREATE ROLE` that it must not have.
         found: String,
-        /// What mends it.
+        /// The statement that removes them.
         statement: String,
     },
-    /// The self-test got where no tenant may get.
-    #[error("the walls do not hold: {who} could run {statement}; nothing is served like this")]
-    Crossed {
-        /// As whom.
-        who: String,
-        /// What should have been refused.
+    /// The self-test could run a statement that the server must refuse.
+    #[error("isolation is broken: {role} could run {statement}; refusing to serve")]
+    IsolationBroken {
+        /// The login or role that ran it.
+        role: String,
+        /// The statement that must be refused.
         statement: String,
     },
-    /// The control plane's tables could not be brought up to date.
+    /// The control plane's tables could not be migrated.
     #[error("cannot migrate the control plane: {0}")]
     Migrate(#[from] ApplyError),
     /// A step failed.
     #[error("failed to {during}: {reason}")]
     Step {
-        /// What was being done.
+        /// What was being done, as an imperative.
         during: &'static str,
-        /// What the server said.
+        /// The message of the server.
         reason: String,
     },
 }
@@ -123,7 +123,7 @@ pub(super) fn step(during: &'static str) -> impl Fn(tokio_postgres::Error) -> Bo
     move |error| BootstrapError::Step { during, reason: server_message(&error) }
 }
 
-/// Where a configuration points, without its password.
+/// Describes the host, port and database of a configuration, without its password.
 pub(super) fn describe(config: &Config) -> String {
     let hosts: Vec<String> = config
         .get_hosts()

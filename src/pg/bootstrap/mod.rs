@@ -1,15 +1,15 @@
-//! Makes a database fit for use: the runtime login, the `extensions` schema, the revokes, the control
-//! plane's tables. May run again at any time, by several processes at once; writes only what is not yet
-//! as it should be.
+//! Prepares a database: creates the runtime login, the schema `extensions` and the control plane's tables,
+//! and revokes privileges of PUBLIC.
 //!
-//! Roles belong to the server and not to the database, so two databases of one server may bootstrap at
-//! the same moment: what one has made meanwhile, the other finds.
+//! Promises: it may run again at any time and in several processes at once, and writes only what is missing.
+//! Roles belong to the server, not to the database, so two databases of one server may bootstrap at the same time:
+//! each accepts what the other has created meanwhile.
 //!
-//! What could not be restricted is told in words ([`Posture::open`]), and found out by looking again: a
-//! `REVOKE` by somebody who may not is a warning of the server's and no error. The [`self_test`] then does
-//! not ask who may do what, but tries.
+//! A `REVOKE` without the right to it is only a warning of the server. The privileges are therefore read again, and
+//! those that stay are reported ([`Posture::exposures`]). The [`self_test`] then does not read privileges but runs
+//! statements that the server must refuse.
 //!
-//! Questions are asked by unnamed statements, since a pooler may stand before either login.
+//! Statements are unnamed, because a pooler may be in front of the server for either login.
 
 mod error;
 mod login;
@@ -33,28 +33,28 @@ use crate::pg::rules::{Endpoint, Isolation, RUNTIME_LOGIN};
 use crate::pg::schema::error::ApplyError;
 
 pub use error::BootstrapError;
-pub use login::{runtime_password, standing_limits};
+pub use login::{ensure_login_limits, runtime_password};
 
-/// Oldest server that we run on (PostgreSQL 15 took CREATE on `public` away from everybody).
+/// The oldest supported server: PostgreSQL 15 revoked CREATE on `public` from PUBLIC.
 const OLDEST_SERVER: u32 = 150_000;
 
-/// What was found and done; for the log, `doctor` and the metrics.
+/// What the bootstrap found and did, for the log, `doctor` and the metrics.
 #[derive(Debug, Clone)]
 pub struct Posture {
-    /// Such as 150018.
+    /// The version of the server, such as 150018.
     pub server_version: u32,
-    /// How tenants are kept apart.
+    /// How tenants are isolated.
     pub isolation: Isolation,
-    /// What stays open, one sentence each; empty where nothing does.
-    pub open: Vec<String>,
-    /// The migrations of the control plane that were applied just now.
+    /// What defeats the isolation and could not be revoked, one sentence each.
+    pub exposures: Vec<String>,
+    /// The migrations of the control plane that this start applied.
     pub applied: Vec<String>,
 }
 
-/// Makes roles and revokes; the first half of the bootstrap, before any pool is used.
+/// Creates the runtime login and revokes privileges: the first half of the bootstrap, before any pool is used.
 ///
 /// # Errors
-/// What stands in the way, with the statement that would mend it.
+/// [`BootstrapError`], with the statement that would remove the cause.
 pub async fn prepare(
     owner: &Endpoint,
     runtime: &Endpoint,
@@ -75,22 +75,22 @@ pub async fn prepare(
     }
     login::runtime_login(&client, &facts, runtime).await?;
     extensions(&client).await?;
-    let mut open = revoke::revoke(&client, &facts).await?;
-    open.extend(revoke::other_roles(&client).await?);
+    let mut exposures = revoke::revoke(&client, &facts).await?;
+    exposures.extend(revoke::non_tenant_roles(&client).await?);
     if isolation == Isolation::SearchPath {
-        open.push(
+        exposures.push(
             "isolation = search_path: a query that names another tenant's schema is not refused"
                 .to_owned(),
         );
     }
-    Ok(Posture { server_version: facts.version, isolation, open, applied: Vec::new() })
+    Ok(Posture { server_version: facts.version, isolation, exposures, applied: Vec::new() })
 }
 
-/// Looks whether [`prepare`] and [`migrate`] have been here, and changes nothing: a command that lists
-/// tenants must not turn a mistyped URL into a control plane, nor migrate one that older processes serve.
+/// Checks that [`prepare`] and [`migrate`] have run on the database, and changes nothing: a command that lists
+/// tenants must not create a control plane because of a mistyped URL, nor migrate one that older processes serve.
 ///
 /// # Errors
-/// What stands in the way, and which command would mend it.
+/// [`BootstrapError`], with the command that would remove the cause.
 pub async fn inspect(
     owner: &Endpoint,
     isolation: Isolation,
@@ -105,14 +105,14 @@ pub async fn inspect(
     let facts = client
         .query_typed_one(
             "SELECT current_setting('server_version_num')::int4 AS server_version,
-                    to_regclass($1) IS NOT NULL AS is_there",
+                    to_regclass($1) IS NOT NULL AS is_prepared",
             &[(&format!("public.{HISTORY_TABLE}"), Type::TEXT)],
         )
         .await
         .map_err(&failed)?;
-    let (server_version, is_there): (i32, bool) =
-        (facts.get("server_version"), facts.get("is_there"));
-    if !is_there {
+    let (server_version, is_prepared): (i32, bool) =
+        (facts.get("server_version"), facts.get("is_prepared"));
+    if !is_prepared {
         return Err(BootstrapError::NotPrepared { at });
     }
     let history =
@@ -125,7 +125,7 @@ pub async fn inspect(
         Ordering::Equal => Ok(Posture {
             server_version: u32::try_from(server_version).unwrap_or(0),
             isolation,
-            open: Vec::new(),
+            exposures: Vec::new(),
             applied: Vec::new(),
         }),
     }
@@ -138,13 +138,14 @@ fn check_version(version: u32, text: &str) -> Result<(), BootstrapError> {
     Ok(())
 }
 
-/// Migrates the control plane; the second half.
+/// Migrates the control plane and returns the names of the applied files: the second half of the bootstrap.
 ///
 /// # Errors
-/// The file that failed, or that the database is newer than this program.
+/// [`BootstrapError::Migrate`] if a file failed or the database is newer than this program.
 pub async fn migrate(db: &Db, set: &MigrationSet) -> Result<Vec<String>, BootstrapError> {
     let tx = db.public().await.map_err(ApplyError::from)?;
-    // Another process may be at it, and a migration may take long; a table's lock it may not wait for.
+    // Another process may be migrating, which may take long: this lock is waited for without a limit, unlike
+    // those on tables.
     tx.batch("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
     locks::lock(&tx, "rowhouse control plane").await.map_err(ApplyError::from)?;
     let limit = db.rules().limits.lock.as_millis();
@@ -154,38 +155,38 @@ pub async fn migrate(db: &Db, set: &MigrationSet) -> Result<Vec<String>, Bootstr
     Ok(applied)
 }
 
-/// Tries what nobody may: as the runtime login to read the control plane and a tenant, and from inside of
-/// one tenant to read another. A handful of short queries; where there are no tenants yet, one. Tells
-/// what was found besides.
+/// Tests the isolation of tenants: tries to read the control plane and a tenant as the runtime login, and one
+/// tenant from inside another. Runs a handful of short queries, or one if there are no tenants yet. Returns
+/// warnings about what else it found.
 ///
 /// # Errors
-/// [`BootstrapError::Crossed`] where something was not refused.
+/// [`BootstrapError::IsolationBroken`] if the server did not refuse a statement.
 pub async fn self_test(db: &Db) -> Result<Vec<String>, BootstrapError> {
     let tenants = two_tenants(db).await?;
-    let bare = db.bare_for_self_test().await?;
+    let unguarded = db.unguarded_for_self_test().await?;
     let statement = "SELECT FROM public.users LIMIT 1";
-    let outcome = bare.query_typed(statement, &[]).await;
+    let outcome = unguarded.query_typed(statement, &[]).await;
     must_be_refused(RUNTIME_LOGIN, statement, outcome.map_err(Failure::from))?;
     if db.rules().isolation == Isolation::SearchPath {
-        return Ok(Vec::new()); // the shared login reads every tenant: that is what it is for
+        return Ok(Vec::new()); // in this mode the runtime login may read every tenant
     }
     let [(_, table), rest @ ..] = tenants.as_slice() else { return Ok(Vec::new()) };
     let statement = format!("SELECT FROM {table} LIMIT 1");
-    let outcome = bare.query_typed(&statement, &[]).await;
+    let outcome = unguarded.query_typed(&statement, &[]).await;
     must_be_refused(RUNTIME_LOGIN, &statement, outcome.map_err(Failure::from))?;
-    drop(bare);
+    drop(unguarded);
     let [(other, _)] = rest else { return Ok(Vec::new()) };
     let outcome = db.tenant(*other).await?.query(&statement, &[]).await;
     if outcome.as_ref().is_err_and(|f| f.sqlstate() == Some(&SqlState::INVALID_PARAMETER_VALUE)) {
         return Ok(vec![format!(
-            "the tenant {other} has no role and cannot be entered; was it made under isolation = search_path?"
+            "the tenant {other} has no role and cannot be entered; was it created under isolation = search_path?"
         )]);
     }
     must_be_refused(SchemaName::of(*other).as_str(), &statement, outcome)?;
     Ok(Vec::new())
 }
 
-/// The oldest two tenants that have a schema, each with a table in it.
+/// Returns the two oldest tenants that have a schema, each with the name of a table in it.
 async fn two_tenants(db: &Db) -> Result<Vec<(TenantId, String)>, BootstrapError> {
     let tx = db.public().await?;
     let rows = tx
@@ -207,23 +208,22 @@ async fn two_tenants(db: &Db) -> Result<Vec<(TenantId, String)>, BootstrapError>
 }
 
 fn must_be_refused<T>(
-    who: &str,
+    role: &str,
     statement: &str,
     outcome: Result<T, Failure>,
 ) -> Result<(), BootstrapError> {
     match outcome {
         Err(f) if f.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
-        Err(Failure::Postgres(error)) => {
-            Err(step("try whether the walls between tenants hold")(error))
-        }
+        Err(Failure::Postgres(error)) => Err(step("test the isolation of tenants")(error)),
         Err(other) => Err(other.into()),
-        Ok(_) => {
-            Err(BootstrapError::Crossed { who: who.to_owned(), statement: statement.to_owned() })
-        }
+        Ok(_) => Err(BootstrapError::IsolationBroken {
+            role: role.to_owned(),
+            statement: statement.to_owned(),
+        }),
     }
 }
 
-/// What the server says of itself and of us.
+/// What the server reports about itself, the database and the owner.
 struct Facts {
     version: u32,
     version_text: String,
@@ -250,7 +250,7 @@ impl Facts {
                 &[(&RUNTIME_LOGIN, Type::TEXT)],
             )
             .await
-            .map_err(step("read what the server is"))?;
+            .map_err(step("read the properties of the server"))?;
         Ok(Self {
             version: u32::try_from(row.get::<_, i32>("version")).unwrap_or(0),
             version_text: row.get("version_text"),
@@ -263,8 +263,8 @@ impl Facts {
     }
 }
 
-/// Runs a statement that changes a role or a privilege, again where somebody else was making the same
-/// change: the server then says "tuple concurrently updated".
+/// Runs a statement that changes a role or a privilege. Retries if another session is changing the same one: the
+/// server then reports "tuple concurrently updated".
 async fn alter(client: &Client, statement: &str) -> Result<(), tokio_postgres::Error> {
     const TRIES: u32 = 10;
     let mut attempt = 1;
@@ -279,22 +279,22 @@ async fn alter(client: &Client, statement: &str) -> Result<(), tokio_postgres::E
     }
 }
 
-/// The schema that extensions are installed into, seen from every tenant and writable from none.
+/// Creates the schema that extensions are installed into: every tenant can read it, none can write to it.
 async fn extensions(client: &Client) -> Result<(), BootstrapError> {
-    let there = client
-        .query_typed_one("SELECT to_regnamespace('extensions') IS NOT NULL AS is_there", &[])
+    let exists = client
+        .query_typed_one("SELECT to_regnamespace('extensions') IS NOT NULL AS exists", &[])
         .await
-        .map_err(step("look for the schema extensions"))?;
-    if there.get::<_, bool>("is_there") {
+        .map_err(step("read the schema extensions"))?;
+    if exists.get::<_, bool>("exists") {
         return Ok(());
     }
-    // One message is one transaction; a BEGIN of ours would leave a failed one open where the race is lost.
+    // One message is one transaction. With an explicit BEGIN, a lost race would leave a failed transaction open.
     match client
         .batch_execute("CREATE SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO PUBLIC")
         .await
     {
         Ok(()) => Ok(()),
-        Err(error) if lost_race(&error) => Ok(()),
+        Err(error) if already_exists(&error) => Ok(()),
         Err(error) => Err(step("create the schema extensions")(error)),
     }
 }
@@ -302,7 +302,7 @@ async fn extensions(client: &Client) -> Result<(), BootstrapError> {
 /// Opens one connection and drives it in the background until the client is dropped.
 ///
 /// # Errors
-/// What the server or the network said.
+/// The error of the server or the network.
 pub async fn connect(endpoint: &Endpoint) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = endpoint.config.connect(endpoint.tls.clone()).await?;
     tokio::spawn(async move {
@@ -313,8 +313,8 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Client, tokio_postgres::Erro
     Ok(client)
 }
 
-/// Whether somebody else made the same thing at the same moment.
-fn lost_race(error: &tokio_postgres::Error) -> bool {
+/// Whether another session created the same object at the same time.
+fn already_exists(error: &tokio_postgres::Error) -> bool {
     [&SqlState::DUPLICATE_OBJECT, &SqlState::DUPLICATE_SCHEMA, &SqlState::UNIQUE_VIOLATION]
         .iter()
         .any(|state| error.code() == Some(state))

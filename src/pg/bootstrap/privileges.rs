@@ -1,90 +1,89 @@
-//! Looks at what a start would restrict, without a start: for `doctor`.
+//! Finds the privileges that defeat the isolation of tenants, without a start, for `doctor`.
 
-use crate::pg::bootstrap::revoke::{OTHER_ROLES, restrictions, which_are_open};
+use crate::pg::bootstrap::revoke::{NON_TENANT_ROLES, Object, check_query, restrictions};
 use crate::pg::error::Failure;
 use crate::pg::rules::RUNTIME_LOGIN;
 use crate::pg::scope::PublicTx;
 
-/// Something that stays open and should not.
+/// A privilege, an attribute or a role that defeats the isolation of tenants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Breach {
-    /// What could be done, for people.
-    pub open: String,
-    /// The statement that closes it.
+pub struct Exposure {
+    /// What can be done with it, for people.
+    pub risk: String,
+    /// The statement that removes it.
     pub statement: String,
-    /// Whether this login may run it. An owner who is no superuser cannot take from everybody what the
-    /// server gives; a start only warns then.
-    pub may_close: bool,
+    /// Whether this login may run the statement. An owner that is no superuser cannot revoke from PUBLIC what the
+    /// server grants; a start only warns then.
+    pub may_revoke: bool,
 }
 
-/// Everything that a start would restrict and that stands open now: what everybody may do, what the runtime
-/// login is, what it can become.
+/// Returns everything that a start would restrict and that is not restricted now: privileges of PUBLIC, attributes
+/// of the runtime login, and roles that it can become.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn breaches(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
+pub async fn exposures(tx: &PublicTx) -> Result<Vec<Exposure>, Failure> {
     let facts = tx
         .query_one(
             "SELECT quote_ident(current_user) AS owner, quote_ident(current_database()) AS database,
                     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS is_superuser,
                     (SELECT pg_has_role(datdba, 'USAGE') FROM pg_catalog.pg_database
                       WHERE datname = current_database()) AS owns_database,
-                    (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'public')
-                        AS owns_public,
+                    (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace
+                      WHERE nspname = 'public') AS owns_public,
                     (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace
                       WHERE nspname = 'extensions') AS owns_extensions",
             &[],
         )
         .await?;
-    let may_close = |statement: &str| {
-        facts.get(match statement {
-            s if s.contains(" ON DATABASE ") => "owns_database",
-            s if s.contains(" ON SCHEMA public ") => "owns_public",
-            s if s.contains(" ON SCHEMA extensions ") => "owns_extensions",
-            // Functions and languages are the server's own.
-            _ => "is_superuser",
+    let may_revoke = |object: Object| {
+        facts.get(match object {
+            Object::Database => "owns_database",
+            Object::Public => "owns_public",
+            Object::Extensions => "owns_extensions",
+            Object::BuiltIn => "is_superuser",
         })
     };
     let restrictions = restrictions(facts.get("owner"), facts.get("database"));
-    let open = tx.query_one(&which_are_open(&restrictions), &[]).await?;
-    let open: Vec<bool> = open.get("are_open");
-    let mut breaches: Vec<Breach> = restrictions
+    let are_open: Vec<bool> = tx.query_one(&check_query(&restrictions), &[]).await?.get("are_open");
+    let mut exposures: Vec<Exposure> = restrictions
         .into_iter()
-        .zip(open)
+        .zip(are_open)
         .filter(|(_, is_open)| *is_open)
-        .map(|(restriction, _)| Breach {
-            may_close: may_close(&restriction.statement),
-            open: restriction.open,
+        .map(|(restriction, _)| Exposure {
+            may_revoke: may_revoke(restriction.object),
+            risk: restriction.risk,
             statement: restriction.statement,
         })
         .collect();
-    breaches.extend(too_strong(tx).await?);
-    breaches.extend(rights_on_the_control_plane(tx).await?);
-    for row in tx.query(OTHER_ROLES, &[&RUNTIME_LOGIN]).await? {
+    exposures.extend(excess_attributes(tx).await?);
+    exposures.extend(control_plane_grants(tx).await?);
+    for row in tx.query(NON_TENANT_ROLES, &[&RUNTIME_LOGIN]).await? {
         let role: &str = row.get("role");
-        breaches.push(Breach {
-            open: format!("the login {RUNTIME_LOGIN} can become {role}, which is no tenant"),
+        exposures.push(Exposure {
+            risk: format!("the login {RUNTIME_LOGIN} can become {role}, which is no tenant"),
             statement: format!("REVOKE {role} FROM {RUNTIME_LOGIN}"),
-            may_close: true,
+            may_revoke: true,
         });
     }
-    Ok(breaches)
+    Ok(exposures)
 }
 
-/// Closes one, in a transaction of the caller's.
+/// Removes an exposure in the caller's transaction.
 ///
 /// # Errors
-/// [`Failure`]. Where the owner may not, the server may only warn: look again.
-pub async fn close(tx: &PublicTx, breach: &Breach) -> Result<(), Failure> {
-    tx.batch(&breach.statement).await
+/// [`Failure`]. If the owner may not revoke the privilege, the server may only warn: call [`exposures`] again to be
+/// sure.
+pub async fn revoke(tx: &PublicTx, exposure: &Exposure) -> Result<(), Failure> {
+    tx.batch(&exposure.statement).await
 }
 
-/// What the runtime login, a tenant's role or everybody was given in the control plane by name.
-async fn rights_on_the_control_plane(tx: &PublicTx) -> Result<Vec<Breach>, Failure> {
+/// Returns the privileges in the control plane that were granted to the runtime login, a tenant's role or PUBLIC.
+async fn control_plane_grants(tx: &PublicTx) -> Result<Vec<Exposure>, Failure> {
     let rows = tx
         .query(
             "WITH granted AS (
-                 SELECT format('%I.%I', 'public', c.relname) AS place, a.grantee
+                 SELECT format('%I.%I', 'public', c.relname) AS object, a.grantee
                    FROM pg_catalog.pg_class c, aclexplode(c.relacl) a
                   WHERE c.relnamespace = 'public'::regnamespace
                  UNION
@@ -99,7 +98,7 @@ async fn rights_on_the_control_plane(tx: &PublicTx) -> Result<Vec<Breach>, Failu
                   WHERE a.grantee <> 0
                     AND (n.nspname = 'public' OR (n.nspname = 'extensions' AND a.privilege_type = 'CREATE'))
              )
-             SELECT g.place, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee
+             SELECT g.object, coalesce(quote_ident(r.rolname), 'PUBLIC') AS grantee
                FROM granted g
                LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
               WHERE g.grantee = 0 OR r.rolname = $1 OR r.rolname ~ '^tenant_[0-9a-f]{32}$'
@@ -107,20 +106,20 @@ async fn rights_on_the_control_plane(tx: &PublicTx) -> Result<Vec<Breach>, Failu
             &[&RUNTIME_LOGIN],
         )
         .await?;
-    let breach = |place: &str, who: &str| Breach {
-        open: format!(
-            "{who} has rights on {}, which is the control plane's",
-            place.replace("SCHEMA", "the schema")
+    let exposure = |object: &str, grantee: &str| Exposure {
+        risk: format!(
+            "{grantee} has privileges on {}, which belongs to the control plane",
+            object.replace("SCHEMA", "the schema")
         ),
-        statement: format!("REVOKE ALL ON {place} FROM {who} CASCADE"),
-        may_close: true,
+        statement: format!("REVOKE ALL ON {object} FROM {grantee} CASCADE"),
+        may_revoke: true,
     };
-    Ok(rows.iter().map(|row| breach(row.get("place"), row.get("grantee"))).collect())
+    Ok(rows.iter().map(|row| exposure(row.get("object"), row.get("grantee"))).collect())
 }
 
-/// What the runtime login is that would make the walls worthless.
-async fn too_strong(tx: &PublicTx) -> Result<Option<Breach>, Failure> {
-    // From PostgreSQL 16 on it is each grant that says whether it is inherited.
+/// Returns the attributes of the runtime login that it must not have.
+async fn excess_attributes(tx: &PublicTx) -> Result<Option<Exposure>, Failure> {
+    // From PostgreSQL 16 on each grant says whether it is inherited.
     let row = tx
         .query_opt(
             "SELECT concat_ws(' ', CASE WHEN rolsuper THEN 'NOSUPERUSER' END,
@@ -137,12 +136,12 @@ async fn too_strong(tx: &PublicTx) -> Result<Option<Breach>, Failure> {
         .await?;
     let Some(row) = row else { return Ok(None) };
     let words: &str = row.get("words");
-    Ok((!words.is_empty()).then(|| Breach {
-        open: format!(
+    Ok((!words.is_empty()).then(|| Exposure {
+        risk: format!(
             "the login {RUNTIME_LOGIN} is {}",
             words.replace("NO", "").replace(' ', ", ")
         ),
         statement: format!("ALTER ROLE {RUNTIME_LOGIN} {words}"),
-        may_close: true,
+        may_revoke: true,
     }))
 }

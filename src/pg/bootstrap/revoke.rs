@@ -1,4 +1,4 @@
-//! Takes from everybody what no tenant may have, and tells what could not be taken.
+//! Revokes from PUBLIC the privileges that no tenant may have, and reports those that could not be revoked.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -8,15 +8,15 @@ use super::error::{BootstrapError, step};
 use crate::pg::bootstrap::{Facts, alter};
 use crate::pg::rules::RUNTIME_LOGIN;
 
-/// What a tenant could do with functions that everybody may call by default. They are taken from
-/// everybody and given back to the owner.
+/// Functions that PUBLIC may call by default, with what a tenant could do with them. EXECUTE is revoked from
+/// PUBLIC and granted to the owner.
 const REVOKED_FUNCTIONS: [(&str, &str); 4] = [
-    // The one function with which a query can change its own role or path.
+    // The only function with which a query can change its own role or search path.
     (
         "SQL that gets into a query could become another tenant by set_config",
         "pg_catalog.set_config(text, text, boolean)",
     ),
-    // Those that end with the transaction stay.
+    // The functions for locks that end with the transaction stay.
     (
         "a tenant could hold an advisory lock longer than its transaction",
         "pg_catalog.pg_advisory_lock(bigint), pg_catalog.pg_advisory_lock(integer, integer), \
@@ -27,34 +27,49 @@ const REVOKED_FUNCTIONS: [(&str, &str); 4] = [
          pg_catalog.pg_try_advisory_lock_shared(bigint), \
          pg_catalog.pg_try_advisory_lock_shared(integer, integer)",
     ),
-    // They belong to no schema, would outlive the tenant and keep its role from being dropped.
+    // Large objects belong to no schema: they would outlive the tenant, and its role could not be dropped.
     (
-        "a tenant could make large objects, which lie outside of its schema",
+        "a tenant could create large objects, which are outside its schema",
         "pg_catalog.lo_creat(integer), pg_catalog.lo_create(oid), \
          pg_catalog.lo_from_bytea(oid, bytea)",
     ),
-    // All tenants come in by one login, and a login may end its own sessions.
+    // All tenants share one login, and a login may terminate its own sessions.
     (
-        "under isolation = search_path, a tenant could end the queries of the others",
+        "under isolation = search_path, a tenant could terminate the queries of other tenants",
         "pg_catalog.pg_cancel_backend(integer), \
          pg_catalog.pg_terminate_backend(integer, bigint)",
     ),
 ];
 
-/// Something that everybody may do by default and no tenant shall.
+/// The object that a privilege is on; its owner may revoke the privilege.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Object {
+    /// The database.
+    Database,
+    /// The schema `public`.
+    Public,
+    /// The schema `extensions`.
+    Extensions,
+    /// A function or language of the server, which only a superuser owns.
+    BuiltIn,
+}
+
+/// A privilege that PUBLIC has by default and no tenant may have.
 pub(super) struct Restriction {
-    /// What a tenant could do, for people.
-    pub(super) open: String,
-    /// An expression: whether it can still be done.
+    /// The object of the privilege.
+    pub(super) object: Object,
+    /// What a tenant could do with the privilege, for people.
+    pub(super) risk: String,
+    /// An SQL expression that is true while PUBLIC has the privilege.
     pub(super) check: String,
-    /// What takes it away.
+    /// The statement that revokes the privilege.
     pub(super) statement: String,
 }
 
-/// Takes from everybody what no tenant may have, and tells what could not be taken.
+/// Revokes from PUBLIC what no tenant may have, and returns a sentence for each privilege that stays.
 pub(super) async fn revoke(client: &Client, facts: &Facts) -> Result<Vec<String>, BootstrapError> {
     let restrictions = restrictions(&facts.owner, &facts.database);
-    let before = still_open(client, &restrictions).await?;
+    let before = unrestricted(client, &restrictions).await?;
     if before.is_empty() {
         return Ok(Vec::new());
     }
@@ -62,43 +77,47 @@ pub(super) async fn revoke(client: &Client, facts: &Facts) -> Result<Vec<String>
         match alter(client, &restriction.statement).await {
             Ok(()) => {}
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
-            Err(error) => return Err(step("restrict what everybody may do")(error)),
+            Err(error) => return Err(step("revoke privileges of PUBLIC")(error)),
         }
     }
-    // Looked at again, because a REVOKE by somebody who may not is a warning and no error.
-    let after = still_open(client, &before).await?;
+    // Checked again, because a REVOKE without the right to it is only a warning.
+    let after = unrestricted(client, &before).await?;
     Ok(after
         .iter()
         .map(|r| {
             format!(
-                "{}; {} may not prevent it, a superuser may: {}",
-                r.open, facts.owner, r.statement
+                "{}; {} may not revoke it, a superuser may: {}",
+                r.risk, facts.owner, r.statement
             )
         })
         .collect())
 }
 
-/// All of them, for an owner and a database whose names are quoted as SQL needs them.
+/// Returns all restrictions, for an owner and a database whose names are quoted as identifiers.
 pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
     let mut all: Vec<Restriction> = [
         (
-            "a tenant could make temporary tables",
+            Object::Database,
+            "a tenant could create temporary tables",
             "has_database_privilege('public', current_database(), 'TEMP')",
             format!("REVOKE TEMP ON DATABASE {database} FROM PUBLIC"),
         ),
         (
-            "a tenant could look into the schema public",
+            Object::Public,
+            "a tenant could use the schema public",
             "has_schema_privilege('public', 'public', 'USAGE') \
              OR has_schema_privilege('public', 'public', 'CREATE')",
             "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
         ),
         (
-            "a tenant could put its own objects into every tenant's path",
+            Object::Extensions,
+            "a tenant could create objects in every tenant's search path",
             "has_schema_privilege('public', 'extensions', 'CREATE')",
             "REVOKE CREATE ON SCHEMA extensions FROM PUBLIC".to_owned(),
         ),
         (
-            "a DO block that got past the door could become another tenant",
+            Object::BuiltIn,
+            "a DO block that bypasses the guard could become another tenant",
             "EXISTS (SELECT FROM pg_catalog.pg_language \
                       WHERE lanname = 'plpgsql' AND has_language_privilege('public', oid, 'USAGE'))",
             format!(
@@ -108,13 +127,14 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
         ),
     ]
     .into_iter()
-    .map(|(open, check, statement)| Restriction {
-        open: open.to_owned(),
+    .map(|(object, risk, check, statement)| Restriction {
+        object,
+        risk: risk.to_owned(),
         check: check.to_owned(),
         statement,
     })
     .collect();
-    for (open, functions) in REVOKED_FUNCTIONS {
+    for (risk, functions) in REVOKED_FUNCTIONS {
         let checks: Vec<String> = functions
             .split("), ")
             .map(|f| {
@@ -125,7 +145,8 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
             })
             .collect();
         all.push(Restriction {
-            open: open.to_owned(),
+            object: Object::BuiltIn,
+            risk: risk.to_owned(),
             check: checks.join(" OR "),
             statement: format!(
                 "REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC; \
@@ -136,15 +157,15 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
     all
 }
 
-/// Those that are not in place, found out in one query.
-async fn still_open<'a, R: std::borrow::Borrow<Restriction>>(
+/// Returns the restrictions that are not in place, by one query.
+async fn unrestricted<'a, R: std::borrow::Borrow<Restriction>>(
     client: &Client,
     restrictions: &'a [R],
 ) -> Result<Vec<&'a Restriction>, BootstrapError> {
     let row = client
-        .query_typed_one(&which_are_open(restrictions), &[])
+        .query_typed_one(&check_query(restrictions), &[])
         .await
-        .map_err(step("read what everybody may do"))?;
+        .map_err(step("read the privileges of PUBLIC"))?;
     Ok(restrictions
         .iter()
         .map(std::borrow::Borrow::borrow)
@@ -154,33 +175,34 @@ async fn still_open<'a, R: std::borrow::Borrow<Restriction>>(
         .collect())
 }
 
-/// A query that gives one truth a restriction, in `are_open`: whether what it forbids can still be done.
-pub(super) fn which_are_open<R: std::borrow::Borrow<Restriction>>(restrictions: &[R]) -> String {
+/// Returns a query for `are_open`, an array with one boolean for each restriction: whether PUBLIC still has the
+/// privilege.
+pub(super) fn check_query<R: std::borrow::Borrow<Restriction>>(restrictions: &[R]) -> String {
     let checks: Vec<&str> = restrictions.iter().map(|r| r.borrow().check.as_str()).collect();
     format!("SELECT ARRAY[{}]::bool[] AS are_open", checks.join(", "))
 }
 
-/// Gives the roles, quoted, that are no tenant's and that `$1`, the runtime login, could become all the same.
-pub(super) const OTHER_ROLES: &str = "
+/// Returns the roles, quoted, that `$1`, the runtime login, can become and that are no tenant's.
+pub(super) const NON_TENANT_ROLES: &str = "
     SELECT quote_ident(granted.rolname) AS role
       FROM pg_catalog.pg_auth_members m
       JOIN pg_catalog.pg_roles member ON member.oid = m.member
       JOIN pg_catalog.pg_roles granted ON granted.oid = m.roleid
      WHERE member.rolname = $1 AND granted.rolname !~ '^tenant_[0-9a-f]{32}$'";
 
-/// The roles that are no tenant's and that the runtime login could become all the same.
-pub(super) async fn other_roles(client: &Client) -> Result<Vec<String>, BootstrapError> {
+/// Returns a sentence for each role that the runtime login can become and that is no tenant's.
+pub(super) async fn non_tenant_roles(client: &Client) -> Result<Vec<String>, BootstrapError> {
     let rows = client
-        .query_typed(OTHER_ROLES, &[(&RUNTIME_LOGIN, Type::TEXT)])
+        .query_typed(NON_TENANT_ROLES, &[(&RUNTIME_LOGIN, Type::TEXT)])
         .await
-        .map_err(step("read what the runtime login can become"))?;
+        .map_err(step("read the roles that the runtime login can become"))?;
     Ok(rows
         .iter()
         .map(|row| {
             let role: String = row.get("role");
             format!(
-                "the login {RUNTIME_LOGIN} can become {role}, which is no tenant; somebody granted it, and \
-                 should run: REVOKE {role} FROM {RUNTIME_LOGIN}"
+                "the login {RUNTIME_LOGIN} can become {role}, which is no tenant; revoke it with: \
+                 REVOKE {role} FROM {RUNTIME_LOGIN}"
             )
         })
         .collect())

@@ -39,7 +39,7 @@ pub async fn read_all(
         let found = read(&db.public().await?, some).await;
         match found {
             Ok(found) => all.extend(found),
-            Err(failure) if failure.is_away() => return Err(failure),
+            Err(failure) if failure.is_unavailable() => return Err(failure),
             // One of the histories is malformed or was dropped meanwhile.
             Err(_) => {
                 for schema in some {
@@ -59,7 +59,7 @@ pub async fn read_one(db: &Db, schema: &SchemaName) -> Result<History, Failure> 
     let found = read(&db.public().await?, std::slice::from_ref(schema)).await;
     match found {
         Ok(mut found) => Ok(found.remove(schema.as_str()).unwrap_or(History::Absent)),
-        Err(failure) if failure.is_away() => Err(failure),
+        Err(failure) if failure.is_unavailable() => Err(failure),
         Err(Failure::Postgres(error)) => {
             Ok(History::Unreadable(crate::pg::error::server_message(&error)))
         }

@@ -1,4 +1,4 @@
-//! Connections of their own, which no pool lends and nothing is set on; and whether they lead to the server itself.
+//! Dedicated connections, outside every pool, and the test whether a connection is direct or goes through a pooler.
 
 use tokio_postgres::error::SqlState;
 
@@ -9,24 +9,25 @@ use crate::pg::rules::{Endpoint, TimeLimits};
 /// Why a dedicated connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A pooler stands in between.
+    /// The connection goes through a pooler.
     #[error("database.url leads to a pooler, not to the server itself")]
     NotDirect,
-    /// The server could not be reached, or refused.
+    /// The server could not be reached, or refused the connection.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
 
-/// A connection of its own for what PostgreSQL runs outside of a transaction alone, as the owner. It sees one
-/// schema from its first moment to its last: the path is part of how it connects, nothing is set on it, and
-/// it is closed rather than lent again. A pooler does not take the path, or does not keep it; both show.
-pub(in crate::pg) struct Lone(tokio_postgres::Client);
+/// A dedicated connection of the owner, for statements that PostgreSQL runs only outside a transaction.
+///
+/// It sees one schema from start to end: the search path is a startup parameter, no session state is set, and
+/// the connection is closed after use. A pooler refuses or ignores the parameter; [`open`](Self::open) detects both.
+pub(in crate::pg) struct DedicatedConnection(tokio_postgres::Client);
 
-impl Lone {
+impl DedicatedConnection {
     /// Connects.
     ///
     /// # Errors
-    /// [`OpenError::NotDirect`] where a pooler stands in between.
+    /// [`OpenError::NotDirect`] if the connection goes through a pooler.
     pub(in crate::pg) async fn open(
         endpoint: &Endpoint,
         schema: &SchemaName,
@@ -48,7 +49,7 @@ impl Lone {
         };
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "a connection of its own broke");
+                tracing::debug!(error = %error, "a dedicated connection broke");
             }
         });
         let row = client.query_typed("SELECT current_setting('search_path') AS path", &[]).await;
@@ -63,15 +64,15 @@ impl Lone {
     }
 }
 
-/// Whether the database is reached directly, and not through a pooler: what a file needs that runs outside of a
-/// transaction, and what lets prepared statements be cached without being asked for.
+/// Whether the database is reached directly and not through a pooler. Files that run outside a transaction need
+/// that, and so do cached prepared statements.
 ///
 /// # Errors
-/// Where it is not reached at all.
+/// [`OpenError::Failed`] if the server cannot be reached.
 pub async fn is_direct(owner: &Endpoint, limits: &TimeLimits) -> Result<bool, OpenError> {
-    // Any name will do: a path may name what is not there.
+    // Any name will do: a search path may name a schema that does not exist.
     let schema = SchemaName::of(TenantId::generate());
-    match Lone::open(owner, &schema, limits).await {
+    match DedicatedConnection::open(owner, &schema, limits).await {
         Ok(_) => Ok(true),
         Err(OpenError::NotDirect) => Ok(false),
         Err(error) => Err(error),

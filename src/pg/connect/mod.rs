@@ -1,4 +1,4 @@
-//! Reaching the server: connection URLs, TLS, dedicated connections.
+//! Connects to the server: connection URLs, TLS, dedicated connections.
 
 pub mod dedicated;
 pub mod tls;

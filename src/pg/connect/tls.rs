@@ -1,18 +1,17 @@
-//! Makes the TLS to the database, as strict as `sslmode` says, with rustls and aws-lc-rs.
+//! TLS to the database, as strict as `sslmode` says, with rustls and aws-lc-rs.
 //!
-//! One [`Connector`] serves all modes: whether TLS is asked for at all is the `ssl_mode` of the
-//! `Config` in the same [`DatabaseUrl`](crate::pg::connect::url::DatabaseUrl); what the server's certificate must
-//! prove is decided here. Roots, certificate and key are read once, when the connector is made, so a
-//! missing file stops the start and not the hundredth connection.
+//! One [`Connector`] serves all modes. The `ssl_mode` of the `Config` in the same
+//! [`DatabaseUrl`](crate::pg::connect::url::DatabaseUrl) decides whether TLS is requested at all; this file decides
+//! what the server's certificate must prove. Roots, certificate and key are read once, when the connector is made,
+//! so that a missing file makes the start fail and not a later connection.
 //!
-//! Promises: in every mode the server proves that it holds the key of the certificate that it shows.
-//! That is why `channel_binding=require` means something even under `sslmode=require`.
+//! Promises: in every mode the server proves that it has the private key of its certificate.
+//! Therefore `channel_binding=require` is meaningful even with `sslmode=require`.
 //!
 //! Stricter than libpq, because rustls is:
 //! - TLS 1.2 and 1.3 only;
-//! - `verify-full` looks at subjectAltName alone; a name that stands only in the certificate's CN does
-//!   not count;
-//! - `verify-ca` and `verify-full` want X.509 version 3 from the server (`openssl x509 -req` before 3.2
+//! - `verify-full` checks subjectAltName only and ignores the certificate's CN;
+//! - `verify-ca` and `verify-full` need a server certificate of X.509 version 3 (`openssl x509 -req` before 3.2
 //!   makes version 1 unless it is given extensions); without a check such a server is reached by TLS 1.3;
 //! - a key must not be encrypted (there is no `sslpassword`).
 
@@ -39,38 +38,38 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::pg::connect::url::{ClientFiles, Roots, SslMode, SslSettings, Verification};
 
-/// What PostgreSQL is called in a TLS handshake; servers from 17 on insist on it where
-/// `sslnegotiation=direct`, and proxies sort by it.
+/// The ALPN protocol name of PostgreSQL. Servers from 17 on require it with `sslnegotiation=direct`, and proxies
+/// route by it.
 const ALPN: &[u8] = b"postgresql";
 
-/// The half of a connection that must be polled (spawned) for the [`Client`] to get answers.
+/// The part of a connection that must be polled (spawned) so that the [`Client`] gets answers.
 pub type Connection =
     tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
-/// Why there can be no TLS with these settings.
+/// The reason why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file that the URL names cannot be read, or holds nothing of the kind.
+    /// A file that the URL names cannot be read, or does not contain what it should.
     #[error("failed to read `{parameter}` from {}", path.display())]
     Read {
-        /// The parameter that names it.
+        /// The parameter that names the file.
         parameter: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: pem::Error,
     },
-    /// A root certificate could be read and cannot be used.
+    /// A root certificate was read and cannot be used.
     #[error("failed to use `{parameter}` from {}", path.display())]
     Refused {
-        /// The parameter that names it.
+        /// The parameter that names the file.
         parameter: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: rustls::Error,
     },
-    /// The certificate and the key could be read and do not serve, or do not belong together.
+    /// The certificate and the key were read and cannot be used, or do not match.
     #[error(
         "failed to use `sslcert` {} with `sslkey` {}",
         files.certificate.display(),
@@ -79,36 +78,36 @@ pub enum TlsError {
     Client {
         /// The two files.
         files: ClientFiles,
-        /// Why.
+        /// The cause.
         source: rustls::Error,
     },
-    /// The system trusts nobody, or keeps its roots where we do not look.
+    /// The system has no root certificate in the places where we search.
     #[error(
         "failed to find a root certificate in the system's store; name a file in `sslrootcert`"
     )]
     NoSystemRoots {
-        /// The first thing that went wrong, if anything did.
+        /// The first error while reading the store, if there was one.
         source: Option<rustls_native_certs::Error>,
     },
-    /// The provider and rustls have no protocol in common: a fault of the build.
+    /// The provider and rustls have no protocol version in common: an error of the build.
     #[error("failed to set up TLS")]
     Provider {
-        /// Why.
+        /// The cause.
         source: rustls::Error,
     },
 }
 
-/// Opens connections with the TLS that one database URL asks for. Clones share everything.
+/// Opens connections with the TLS settings of one database URL. Clones share everything.
 #[derive(Clone)]
 pub struct Connector {
     tls: MakeRustlsConnect,
 }
 
 impl Connector {
-    /// Reads all files that the settings name; blocks for as long as that takes.
+    /// Reads all files that the settings name; blocks while it reads.
     ///
     /// # Errors
-    /// Names the parameter and the file that cannot be used.
+    /// [`TlsError`], which names the parameter and the file that cannot be used.
     pub fn new(ssl: &SslSettings) -> Result<Self, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let check = ServerCheck::new(ssl, provider.signature_verification_algorithms)?;
@@ -117,7 +116,7 @@ impl Connector {
             .map_err(|source| TlsError::Provider { source })?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(check));
-        // Where TLS is off, files that only TLS needs are nobody's business.
+        // Without TLS, the files are not read.
         let client = ssl.client().filter(|_| ssl.mode() != SslMode::Disable);
         let mut config = match client {
             Some(files) => {
@@ -132,7 +131,7 @@ impl Connector {
         Ok(Self { tls: MakeRustlsConnect::new(config) })
     }
 
-    /// A connector that never uses TLS.
+    /// Returns a connector that never uses TLS.
     ///
     /// # Errors
     /// [`TlsError::Provider`].
@@ -140,13 +139,13 @@ impl Connector {
         Self::new(&SslSettings::NO_TLS)
     }
 
-    /// What the pool and `CancelToken::cancel_query` take; for all modes, with or without TLS.
+    /// Returns the TLS for the pool and for `CancelToken::cancel_query`, in every mode.
     #[must_use]
     pub fn make_tls(&self) -> MakeRustlsConnect {
         self.tls.clone()
     }
 
-    /// Opens one connection. The second half must be spawned.
+    /// Opens one connection. The [`Connection`] must be spawned.
     pub async fn connect(
         &self,
         config: &Config,
@@ -155,20 +154,20 @@ impl Connector {
     }
 }
 
-/// Judges the server's certificate.
+/// Checks the server's certificate.
 #[derive(Debug)]
 struct ServerCheck {
-    /// `None`: any certificate will do.
+    /// `None`: any certificate is accepted.
     roots: Option<TrustedRoots>,
-    /// Whether the certificate must bear the host's name.
-    name: bool,
+    /// Whether the certificate must be for the host name.
+    checks_name: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 #[derive(Debug)]
 struct TrustedRoots {
     store: RootCertStore,
-    /// What the operator's own file holds; the system's roots are nobody's server certificates.
+    /// The certificates in the operator's file; empty for the system's roots, none of which is a server's.
     named: Vec<CertificateDer<'static>>,
 }
 
@@ -177,14 +176,14 @@ impl ServerCheck {
         let roots = match ssl.roots() {
             Some(Roots::File(path)) => Some(read_roots(path)?),
             Some(Roots::System) => Some(system_roots()?),
-            // Nobody asks; were somebody to turn TLS on in the `Config` alone, nobody is trusted.
+            // Not used without TLS. If the `Config` alone enabled TLS, no server would be trusted.
             None if ssl.mode() == SslMode::Disable => {
                 Some(TrustedRoots { store: RootCertStore::empty(), named: Vec::new() })
             }
             None => None,
         };
-        let name = ssl.verification() == Verification::ChainAndName;
-        Ok(Self { roots, name, algorithms })
+        let checks_name = ssl.verification() == Verification::ChainAndName;
+        Ok(Self { roots, checks_name, algorithms })
     }
 
     fn verify_chain(
@@ -203,9 +202,9 @@ impl ServerCheck {
             self.algorithms.all,
         );
         match outcome {
-            // `openssl req -x509` marks what it makes as a CA, and webpki wants no CA as a server.
-            // Where the operator named this very certificate, it is trusted for what it is. The time
-            // of validity is checked before the mark, and has a variant of its own.
+            // `openssl req -x509` marks its certificates as a CA, and webpki refuses a CA as a server. A certificate
+            // that the operator named is trusted all the same. Its time of validity is checked before the mark and
+            // has an error variant of its own.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
                 if roots.named.iter().any(|named| named.as_ref() == server.as_ref()) =>
             {
@@ -228,7 +227,7 @@ impl ServerCertVerifier for ServerCheck {
         if let Some(roots) = &self.roots {
             self.verify_chain(roots, end_entity, intermediates, now)?;
         }
-        if self.name {
+        if self.checks_name {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         }
         Ok(ServerCertVerified::assertion())
@@ -262,7 +261,7 @@ impl ServerCertVerifier for ServerCheck {
     }
 }
 
-/// The public key in a certificate of X.509 version 1, which webpki reads as a root only.
+/// Returns the public key of a certificate of X.509 version 1, which webpki can only parse as a root.
 fn key_of_version_1(
     cert: &CertificateDer<'_>,
 ) -> Result<SubjectPublicKeyInfoDer<'static>, rustls::Error> {
@@ -272,7 +271,7 @@ fn key_of_version_1(
     Ok(der_sequence(&anchor.subject_public_key_info).into())
 }
 
-/// A root keeps what is inside the SEQUENCE of its key; this puts the outside back (X.690, 8.1.3).
+/// Wraps the key of a root, which is stored without its outer SEQUENCE (X.690, 8.1.3).
 fn der_sequence(content: &[u8]) -> Vec<u8> {
     const SEQUENCE: u8 = 0x30;
     const LONG_FORM: u8 = 0x80;

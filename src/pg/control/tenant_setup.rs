@@ -175,7 +175,7 @@ pub async fn insert(
     let written = tx.query(INSERT, &values.params()).await;
     match written.and_then(exactly_one) {
         Ok(row) => Ok(Some(Given { id: row.get("id"), number: row.get("number") })),
-        Err(failure) if failure.lacks("tenants", "id") => Ok(None),
+        Err(failure) if failure.is_null_in("tenants", "id") => Ok(None),
         Err(failure) => Err(new.explain(failure)),
     }
 }
@@ -286,7 +286,7 @@ impl NewTenant<'_> {
             Error::Conflict(Conflict::SlugTaken)
         } else if failure.violates("tenants_external_id_key") {
             Error::Conflict(Conflict::ExternalIdTaken)
-        } else if failure.lacks("memberships", "user_id") {
+        } else if failure.is_null_in("memberships", "user_id") {
             match self.admin {
                 Admin::Existing(_) => Error::NotFound(Noun::User),
                 // Made by somebody else while this waited to make them.

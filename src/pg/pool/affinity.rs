@@ -1,18 +1,17 @@
-//! Owns which connection of the runtime login a tenant gets.
+//! Chooses the connection of the runtime login that a tenant gets.
 //!
-//! A *slot* is room for one connection: a deadpool pool of one, which opens it, recycles it and drops it.
-//! A backend keeps what it has looked up of each tenant that it has served, so a tenant is best served by
-//! a connection that knows it. [`Slots::take`] therefore picks among the idle slots:
+//! A *slot* holds at most one connection: it is a deadpool pool of size one, which opens, recycles and closes the
+//! connection. A backend caches the catalog entries of each tenant that it has served, so a tenant is served
+//! fastest by a connection that has served it before. [`Slots::take`] therefore chooses among the idle slots:
 //!
 //! 1. the one that served this tenant last;
-//! 2. else an open one, rather than let the caller wait for a connect; of those the one that has served
-//!    the fewest tenants, so that tenants spread evenly, and of those the one that rested longest;
+//! 2. else an open one, so that the caller does not wait for a connect; of those the one that has served
+//!    the fewest tenants, so that tenants spread evenly, and of those the one that was used least recently;
 //! 3. else one that has no connection yet.
 //!
-//! Nobody waits for a certain slot: whoever comes when a slot is idle gets one, and whoever does not waits
-//! in line for any, no longer than the connect timeout. There are as many permits as slots, and the line
-//! is the semaphore's, which is fair. The choice is one look at each slot of this runtime, a handful, under
-//! a lock that is never held over an await.
+//! A caller never waits for a certain slot. It gets an idle slot if there is one, else it waits for any, at most
+//! for the connect timeout. There is one permit a slot; waiters queue on a fair semaphore. The choice reads each
+//! slot of this runtime (a handful) under a lock that is never held across an await.
 //!
 //! A connection that has served too many tenants is replaced: see [`retirement`](crate::pg::pool::retirement).
 
@@ -29,22 +28,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::domain::names::TenantId;
 use crate::pg::error::Failure;
-use crate::pg::pool::retirement::{Opener, Retiring, Successor};
+use crate::pg::pool::retirement::{Opener, ReplacementTask, Successor};
 use crate::pg::pool::{PoolStatus, Purpose, take};
 use crate::pg::rules::Sharing;
 
-/// What the slots of all runtimes of this process have in common.
-pub(in crate::pg) struct Common {
+/// What the slots of all runtimes of this process share.
+pub(in crate::pg) struct SharedBySlots {
     pub(in crate::pg) opener: Opener,
     pub(in crate::pg) sharing: Sharing,
     /// Longest wait for a connection.
     pub(in crate::pg) wait_timeout: Duration,
     pub(in crate::pg) counts: Counts,
-    /// The one connection of the budget that is kept free, for the replacement of another.
+    /// The one connection of the budget that is reserved for the replacement of another.
     pub(in crate::pg) reserve: Arc<Semaphore>,
 }
 
-/// What happened since the start.
+/// Checkouts and replacements since the start; see [`SharingStatus`](super::SharingStatus).
 #[derive(Default)]
 pub(in crate::pg) struct Counts {
     pub(in crate::pg) last: AtomicU64,
@@ -54,149 +53,164 @@ pub(in crate::pg) struct Counts {
     pub(in crate::pg) not_retired: AtomicU64,
 }
 
-/// The connections of the runtime login that one runtime has.
+/// The connections of the runtime login in one runtime.
 pub(in crate::pg) struct Slots {
-    pub(in crate::pg) common: Arc<Common>,
+    pub(in crate::pg) shared: Arc<SharedBySlots>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     state: Mutex<State>,
 }
 
-/// What changes under the lock.
+/// The state under the lock.
 pub(in crate::pg) struct State {
     pub(in crate::pg) slots: Vec<Slot>,
-    /// Counts loans; when each slot served each tenant is told by it.
-    turn: u64,
-    /// A new connection that waits for a slot to come back whose connection has served enough.
+    /// The number of checkouts so far: the logical time of each.
+    checkouts: u64,
+    /// A new connection that waits until a slot is released whose connection is due.
     pub(in crate::pg) successor: Option<Successor>,
-    /// Whether a task is opening new connections.
-    pub(in crate::pg) is_retiring: bool,
+    /// Whether a [`ReplacementTask`] is running.
+    pub(in crate::pg) is_replacing: bool,
 }
 
-/// Room for one connection.
+/// A pool of at most one connection, and what is known about that connection.
 pub(in crate::pg) struct Slot {
     pub(in crate::pg) pool: Pool,
     pub(in crate::pg) is_busy: bool,
     is_open: bool,
-    /// The turn of its last loan.
-    used: u64,
-    /// The tenants that this connection has served, each with the turn of the last time.
+    /// The number of its last checkout.
+    last_checkout: u64,
+    /// The tenants that this connection has served, each with the number of the last checkout for it.
     pub(in crate::pg) served: HashMap<TenantId, u64>,
 }
 
-/// What was known of a tenant where it was sent.
+/// Whether a connection had served the tenant that it is checked out for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    /// The connection that served it last.
+enum Affinity {
+    /// It served the tenant last.
     Last,
-    /// One that served it earlier; the last one is busy.
+    /// It served the tenant earlier; the one that served it last is busy.
     Earlier,
-    /// One that did not.
-    Nothing,
+    /// It never served the tenant.
+    None,
+}
+
+/// When a connection was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    /// For this checkout.
+    Now,
+    /// For an earlier checkout.
+    Before,
 }
 
 impl Slot {
     fn new(pool: Pool) -> Self {
-        Self { pool, is_busy: false, is_open: false, used: 0, served: HashMap::new() }
+        Self { pool, is_busy: false, is_open: false, last_checkout: 0, served: HashMap::new() }
     }
 
-    /// Gives the slot another connection, which has served nobody.
-    pub(in crate::pg) fn renew(&mut self, pool: Pool) -> Pool {
+    /// Puts a new connection into the slot, which has served no tenant, and returns the pool of the old one.
+    pub(in crate::pg) fn replace_connection(&mut self, pool: Pool) -> Pool {
         self.served = HashMap::new();
         self.is_open = true;
         std::mem::replace(&mut self.pool, pool)
     }
 
-    /// Whether the connection has served more tenants than it should.
+    /// Whether the connection has served more tenants than the settings allow.
     pub(in crate::pg) fn is_due(&self, most: Option<NonZeroUsize>) -> bool {
         most.is_some_and(|most| self.served.len() > most.get())
     }
 }
 
 impl State {
-    /// The best idle slot. There is one: whoever calls has a permit.
-    fn pick(&mut self, tenant: Option<TenantId>, by_affinity: bool) -> (usize, Pool, Found) {
-        let turn_of = |slot: &Slot| tenant.and_then(|tenant| slot.served.get(&tenant).copied());
+    /// Marks the best idle slot as busy and returns it. There is one, because the caller holds a permit.
+    fn pick(&mut self, tenant: Option<TenantId>, sharing: Sharing) -> (usize, Pool, Affinity) {
+        let served_at = |slot: &Slot| tenant.and_then(|tenant| slot.served.get(&tenant).copied());
         let idle = self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_busy);
-        let best = if by_affinity {
+        let best = if sharing.by_affinity {
             idle.max_by_key(|(_, slot)| {
-                (turn_of(slot), slot.is_open, Reverse(slot.served.len()), Reverse(slot.used))
+                let fewest_tenants = Reverse(slot.served.len());
+                (served_at(slot), slot.is_open, fewest_tenants, Reverse(slot.last_checkout))
             })
         } else {
-            idle.max_by_key(|(_, slot)| (None::<u64>, slot.is_open, Reverse(0), Reverse(slot.used)))
+            idle.max_by_key(|(_, slot)| {
+                (None::<u64>, slot.is_open, Reverse(0), Reverse(slot.last_checkout))
+            })
         };
         let (index, slot) = best.expect("there are as many permits as slots");
-        let found = match turn_of(slot) {
-            None => Found::Nothing,
-            known if known == self.slots.iter().filter_map(turn_of).max() => Found::Last,
-            Some(_) => Found::Earlier,
+        let affinity = match served_at(slot) {
+            None => Affinity::None,
+            latest if latest == self.slots.iter().filter_map(served_at).max() => Affinity::Last,
+            Some(_) => Affinity::Earlier,
         };
         let slot = &mut self.slots[index];
         slot.is_busy = true;
-        (index, slot.pool.clone(), found)
+        (index, slot.pool.clone(), affinity)
     }
 
-    fn note(&mut self, index: usize, tenant: Option<TenantId>, is_new: bool) {
-        self.turn += 1;
-        let (turn, slot) = (self.turn, &mut self.slots[index]);
-        slot.used = turn;
+    fn record_checkout(&mut self, index: usize, tenant: Option<TenantId>, opened: Opened) {
+        self.checkouts += 1;
+        let (checkout, slot) = (self.checkouts, &mut self.slots[index]);
+        slot.last_checkout = checkout;
         slot.is_open = true;
-        if is_new {
+        if opened == Opened::Now {
             slot.served = HashMap::new();
         }
         if let Some(tenant) = tenant {
-            slot.served.insert(tenant, turn);
+            slot.served.insert(tenant, checkout);
         }
     }
 }
 
 impl Slots {
-    /// Slots for these pools of one connection each.
-    pub(in crate::pg) fn new(common: Arc<Common>, pools: Vec<Pool>) -> Arc<Self> {
+    /// Makes slots of pools with one connection each.
+    pub(in crate::pg) fn new(shared: Arc<SharedBySlots>, pools: Vec<Pool>) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(pools.len()));
         let slots = pools.into_iter().map(Slot::new).collect();
-        let state = State { slots, turn: 0, successor: None, is_retiring: false };
-        Arc::new(Self { common, permits, waiting: AtomicUsize::new(0), state: Mutex::new(state) })
+        let state = State { slots, checkouts: 0, successor: None, is_replacing: false };
+        Arc::new(Self { shared, permits, waiting: AtomicUsize::new(0), state: Mutex::new(state) })
     }
 
-    /// A connection for this tenant, or for nobody in particular.
+    /// Checks out a connection for this tenant, or for no certain tenant.
     ///
     /// # Errors
-    /// [`Failure::Pool`] where none can be had in time.
+    /// [`Failure::Pool`] if none is free in time or a new one cannot be opened.
     pub(in crate::pg) async fn take(
         self: &Arc<Self>,
         tenant: Option<TenantId>,
     ) -> Result<CheckedOut, Failure> {
-        let waits = Waits::begin(&self.waiting);
-        let permit = self.permit().await?;
-        let (index, pool, found) = self.state().pick(tenant, self.common.sharing.by_affinity);
-        // From here on whatever happens to this future gives the slot back.
+        let waiting = Waiting::begin(&self.waiting);
+        let permit = self.acquire_permit().await?;
+        let (index, pool, affinity) = self.state().pick(tenant, self.shared.sharing);
+        // From here on the slot is released even if this future is dropped.
         let permit = SlotPermit { slots: Arc::clone(self), index, _permit: permit };
         let object = take(&pool).await?;
-        drop(waits);
+        drop(waiting);
         let is_new = Object::metrics(&object).recycle_count == 0;
-        self.state().note(index, tenant, is_new);
+        let (opened, affinity) =
+            if is_new { (Opened::Now, Affinity::None) } else { (Opened::Before, affinity) };
+        self.state().record_checkout(index, tenant, opened);
         if tenant.is_some() {
-            self.common.counts.count(if is_new { Found::Nothing } else { found });
+            self.shared.counts.count(affinity);
         }
         Ok(CheckedOut { object, permit: Some(permit) })
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
+    async fn acquire_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
         match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => return Ok(permit),
             Err(TryAcquireError::Closed) => return Err(PoolError::Closed),
             Err(TryAcquireError::NoPermits) => {}
         }
-        let in_line = Arc::clone(&self.permits).acquire_owned();
-        match tokio::time::timeout(self.common.wait_timeout, in_line).await {
+        let acquiring = Arc::clone(&self.permits).acquire_owned();
+        match tokio::time::timeout(self.shared.wait_timeout, acquiring).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_closed)) => Err(PoolError::Closed),
             Err(_elapsed) => Err(PoolError::Timeout(TimeoutType::Wait)),
         }
     }
 
-    fn give_back(self: &Arc<Self>, index: usize) {
+    /// Marks a slot as idle, and replaces its connection if that is due.
+    fn release(self: &Arc<Self>, index: usize) {
         let mut state = self.state();
         let slot = &mut state.slots[index];
         slot.is_busy = false;
@@ -204,12 +218,12 @@ impl Slots {
         if !slot.is_open {
             slot.served = HashMap::new();
         }
-        let replaced = self.settle(&mut state);
-        let retiring = Retiring::if_due(self, &mut state);
+        let replaced = self.replace_if_ready(&mut state);
+        let task = ReplacementTask::if_due(self, &mut state);
         drop(state);
         drop(replaced);
-        if let Some(retiring) = retiring {
-            retiring.start();
+        if let Some(task) = task {
+            task.start();
         }
     }
 
@@ -217,7 +231,7 @@ impl Slots {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many connections there are, in which state.
+    /// Counts the connections by state.
     pub(in crate::pg) fn status(&self) -> PoolStatus {
         let state = self.state();
         let mut status = PoolStatus::none(Purpose::Runtime);
@@ -232,12 +246,12 @@ impl Slots {
         status
     }
 
-    /// The numbers of tenants that each connection has served.
+    /// Returns the number of tenants that each connection has served.
     pub(in crate::pg) fn tenants_served(&self) -> Vec<usize> {
         self.state().slots.iter().map(|slot| slot.served.len()).collect()
     }
 
-    /// Closes every idle connection, and each busy one when it comes back.
+    /// Closes every idle connection now, and each busy one when it is released.
     pub(in crate::pg) fn close(&self) {
         let mut state = self.state();
         self.permits.close();
@@ -255,69 +269,70 @@ impl Slots {
 }
 
 impl Counts {
-    pub(in crate::pg) fn note_retired(&self) {
+    pub(in crate::pg) fn count_retired(&self) {
         self.retired.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(in crate::pg) fn note_not_retired(&self) {
+    pub(in crate::pg) fn count_not_retired(&self) {
         self.not_retired.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn count(&self, found: Found) {
-        let counter = match found {
-            Found::Last => &self.last,
-            Found::Earlier => &self.earlier,
-            Found::Nothing => &self.none,
+    fn count(&self, affinity: Affinity) {
+        let counter = match affinity {
+            Affinity::Last => &self.last,
+            Affinity::Earlier => &self.earlier,
+            Affinity::None => &self.none,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Counts a caller for as long as it has no connection.
-struct Waits<'a>(&'a AtomicUsize);
+/// Counts a caller as waiting until it has a connection.
+struct Waiting<'a>(&'a AtomicUsize);
 
-impl<'a> Waits<'a> {
+impl<'a> Waiting<'a> {
     fn begin(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
         Self(waiting)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A slot that is taken.
+/// The right to use one slot. Dropped, it releases the slot.
 struct SlotPermit {
     slots: Arc<Slots>,
     index: usize,
-    /// Dropped last: whoever is let in by it finds the slot idle.
+    /// Dropped last, so that the caller that gets the permit next finds the slot idle.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for SlotPermit {
     fn drop(&mut self) {
-        self.slots.give_back(self.index);
+        self.slots.release(self.index);
     }
 }
 
-/// A connection on loan. Dropped, it goes back to where it came from.
+/// A checked-out connection. Dropped, it returns to its pool.
 pub struct CheckedOut {
-    // Dropped in this order: the connection is back in its slot when the slot is idle again.
+    // Dropped in this order: the connection is back in its pool before the slot is idle.
     object: Object,
-    /// None where the connection is of no slot.
+    /// None if the connection belongs to no slot.
     permit: Option<SlotPermit>,
 }
 
 impl CheckedOut {
-    /// A connection of a pool that prefers none of them.
+    /// Wraps a connection of an ordinary pool.
     pub(in crate::pg) const fn without_slot(object: Object) -> Self {
         Self { object, permit: None }
     }
 
-    /// Gives the connection up: it is not lent again, and closed when what is handed out here is dropped.
+    /// Removes the connection from its pool: it is not checked out again, and is closed when the returned client is
+    /// dropped.
     pub(in crate::pg) fn discard(self) -> ClientWrapper {
         let Self { object, permit } = self;
         let discarded = Object::take(object);

@@ -1,4 +1,4 @@
-//! Pools of connections, and which connection a tenant gets.
+//! Pools of connections, and the choice of the connection that a tenant gets.
 
 pub(in crate::pg) mod affinity;
 pub(in crate::pg) mod retirement;
@@ -21,7 +21,7 @@ pub(in crate::pg) fn build(
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(endpoint.config.clone(), endpoint.tls.clone(), config);
     Pool::builder(manager)
-        // What one backend has just looked up is of use to the next who asks it.
+        // The connection that was used last has the most in its backend's caches.
         .queue_mode(QueueMode::Lifo)
         .max_size(size)
         .runtime(Runtime::Tokio1)
@@ -30,10 +30,7 @@ pub(in crate::pg) fn build(
         .build()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the scopes take their connections here and nowhere else"
-)]
+#[expect(clippy::disallowed_methods, reason = "the only place where a scope gets its connection")]
 pub(in crate::pg) async fn take(pool: &Pool) -> Result<Object, Failure> {
     Ok(pool.get().await?)
 }

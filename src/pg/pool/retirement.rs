@@ -1,18 +1,18 @@
-//! Owns the replacement of connections that have served too many tenants.
+//! Replaces connections that have served too many tenants.
 //!
-//! A backend never gives back what it has cached of a tenant; its memory grows with every one that it
-//! serves, and goes when it goes. So a connection that has served more distinct tenants than the settings
-//! say is *due*. It goes on serving until another is open and warm, and then changes places with it while
-//! it is idle. No request waits for that, and where the database takes no new connections, nothing
-//! changes: it is tried again, after longer and longer pauses, and the old one serves.
+//! A backend never frees what it has cached of a tenant: its memory grows with every tenant that it serves, and
+//! is freed only when the backend ends. So a connection that has served more distinct tenants than the settings
+//! allow is *due*. It stays in use until a new connection is open and warm, which then replaces it while it is
+//! idle. No request waits for that. If the database accepts no new connection, the old one stays in use and the
+//! replacement is tried again after a pause that doubles.
 //!
-//! The new connection has a place of its own in the budget, one for the whole process, so that the budget
-//! holds: connections are replaced one after the other. The bound on tenants is therefore soft by what a
-//! connection serves meanwhile, a few milliseconds' requests. (A backend that was let go may need a moment
-//! to leave the server's list.)
+//! One connection of the budget, for the whole process, is reserved for the new connection. So the budget holds,
+//! and connections are replaced one at a time. The limit on tenants is therefore exceeded by what a connection
+//! serves meanwhile: the requests of a few milliseconds. (A closed backend may take a moment to leave
+//! `pg_stat_activity`.)
 //!
-//! Warm means that it has been inside of the tenant that the old one served last: the first change of role
-//! of a backend is slow where there are thousands of roles, and a request should not pay for it.
+//! Warm means that the new connection has run a transaction inside the tenant that the old one served last: the
+//! first change of role in a backend is slow if there are thousands of roles, and no request should pay for it.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -28,13 +28,13 @@ use crate::domain::names::TenantId;
 use crate::pg::error::Failure;
 use crate::pg::rules::{Endpoint, TimeLimits};
 
-/// The pause after a first connection that could not be opened; each further one doubles it.
+/// The pause after the first failed replacement; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest pause.
+/// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Runs one transaction inside of a tenant on a new connection. The function is handed in, because this module
+/// Runs one transaction inside a tenant on a new connection. The caller hands it in, because this module
 /// knows no transactions.
 pub(in crate::pg) type WarmUp =
     Box<dyn Fn(CheckedOut, TenantId) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync>;
@@ -47,14 +47,14 @@ pub(in crate::pg) struct Opener {
 }
 
 impl Opener {
-    /// A pool of one connection, which opens when it is first needed.
-    pub(in crate::pg) fn slot(&self) -> Result<Pool, BuildError> {
+    /// Returns a pool of one connection, which opens when it is first needed.
+    pub(in crate::pg) fn pool_of_one(&self) -> Result<Pool, BuildError> {
         build(&self.endpoint, 1, self.limits)
     }
 
     /// Opens a connection and warms it.
     async fn open(&self, tenant: TenantId) -> Result<Pool, Failure> {
-        let pool = self.slot().map_err(|_unbuilt| PoolError::NoRuntimeSpecified)?;
+        let pool = self.pool_of_one().map_err(|_unbuilt| PoolError::NoRuntimeSpecified)?;
         let connection = CheckedOut::without_slot(take(&pool).await?);
         let warm_up = (self.warm_up)(connection, tenant);
         let outcome = match tokio::time::timeout(self.limits.statement, warm_up).await {
@@ -62,20 +62,20 @@ impl Opener {
             Err(_elapsed) => Err(PoolError::Timeout(TimeoutType::Create).into()),
         };
         match outcome {
-            // The tenant and its role may have been dropped meanwhile. The connection is usable without.
+            // The tenant and its role may have been dropped meanwhile. The connection is usable all the same.
             Err(failure) if pool.status().size == 0 => Err(failure),
             _ => Ok(pool),
         }
     }
 }
 
-/// A new connection, and its place in the budget until it has another's.
+/// A new connection that is ready to replace another, and the reserve of the budget that it uses until then.
 pub(in crate::pg) struct Successor {
     pool: Pool,
     reserve: OwnedSemaphorePermit,
 }
 
-/// A connection that is closed when this is dropped, and then its place is free.
+/// A connection that was replaced. Dropped, it is closed, and then the reserve is free again.
 pub(in crate::pg) struct Replaced {
     pool: Pool,
     _reserve: OwnedSemaphorePermit,
@@ -88,21 +88,21 @@ impl Drop for Replaced {
 }
 
 impl Slots {
-    /// Lets the new connection, if one is ready, change places with one that is due and idle. What is
-    /// given back is to be dropped without the lock.
-    pub(in crate::pg) fn settle(&self, state: &mut State) -> Option<Replaced> {
+    /// Replaces a connection that is due and idle with the successor, if one is ready. The caller must drop the
+    /// returned value after it has released the lock.
+    pub(in crate::pg) fn replace_if_ready(&self, state: &mut State) -> Option<Replaced> {
         let successor = state.successor.take()?;
-        let most = self.common.sharing.tenants_per_connection;
+        let most = self.shared.sharing.tenants_per_connection;
         if !state.slots.iter().any(|slot| slot.is_due(most)) {
-            // The one that it was for broke meanwhile.
+            // The connection that it was opened for broke meanwhile.
             return Some(Replaced { pool: successor.pool, _reserve: successor.reserve });
         }
         let idle = state.slots.iter_mut().filter(|slot| slot.is_due(most) && !slot.is_busy);
-        // With the first that is found, others could be passed over for ever.
+        // Taking the first one could pass over others for ever.
         if let Some(slot) = idle.max_by_key(|slot| slot.served.len()) {
             let served = slot.served.len();
-            let pool = slot.renew(successor.pool);
-            self.common.counts.note_retired();
+            let pool = slot.replace_connection(successor.pool);
+            self.shared.counts.count_retired();
             tracing::debug!(tenants = served, "replaced a connection that has served many tenants");
             return Some(Replaced { pool, _reserve: successor.reserve });
         }
@@ -110,18 +110,18 @@ impl Slots {
         None
     }
 
-    /// Opens a new connection and lets it take the place of one that is due.
+    /// Opens a new connection and replaces one that is due with it, now or when one is released.
     async fn replace_one(&self, warm_for: TenantId) -> Result<(), Failure> {
-        let reserve = Arc::clone(&self.common.reserve).acquire_owned();
+        let reserve = Arc::clone(&self.shared.reserve).acquire_owned();
         let reserve = reserve.await.map_err(|_closed| PoolError::Closed)?;
-        let pool = self.common.opener.open(warm_for).await?;
+        let pool = self.shared.opener.open(warm_for).await?;
         let replaced = {
             let mut state = self.state();
             if self.is_closed() {
                 Some(Replaced { pool, _reserve: reserve })
             } else {
                 state.successor = Some(Successor { pool, reserve });
-                self.settle(&mut state)
+                self.replace_if_ready(&mut state)
             }
         };
         drop(replaced);
@@ -129,42 +129,42 @@ impl Slots {
     }
 }
 
-/// The task that opens new connections for one runtime's slots; there is one at most.
-pub(in crate::pg) struct Retiring {
+/// The task that opens new connections for one runtime's slots. There is at most one for each runtime.
+pub(in crate::pg) struct ReplacementTask {
     slots: Weak<Slots>,
-    /// Whether it is still this one that the slots know of.
-    is_on: bool,
+    /// Whether [`State::is_replacing`] was set by this task.
+    is_registered: bool,
 }
 
-impl Retiring {
-    /// Where a connection is due and idle and nobody is at it.
+impl ReplacementTask {
+    /// Returns a task if a connection is due and idle and no task is running.
     pub(in crate::pg) fn if_due(slots: &Arc<Slots>, state: &mut State) -> Option<Self> {
-        if state.is_retiring || due_and_idle(slots, state).is_none() {
+        if state.is_replacing || due_and_idle(slots, state).is_none() {
             return None;
         }
-        state.is_retiring = true;
-        Some(Self { slots: Arc::downgrade(slots), is_on: true })
+        state.is_replacing = true;
+        Some(Self { slots: Arc::downgrade(slots), is_registered: true })
     }
 
-    /// Works in the background. With no runtime to work on, the next loan that ends tries again.
+    /// Spawns the task. Outside a runtime it does nothing; the next connection that is released tries again.
     pub(in crate::pg) fn start(self) {
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(self.work());
+            runtime.spawn(self.run());
         }
     }
 
-    async fn work(mut self) {
+    async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         while let Some((slots, tenant)) = self.next() {
             match slots.replace_one(tenant).await {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(_) if slots.is_closed() => return,
                 Err(failure) => {
-                    slots.common.counts.note_not_retired();
-                    drop(slots); // nothing is kept alive by waiting
+                    slots.shared.counts.count_not_retired();
+                    drop(slots); // the pause must not keep the slots alive
                     tracing::warn!(
                         error = &failure as &dyn std::error::Error,
-                        "a connection that has served many tenants could not be replaced yet"
+                        "failed to replace a connection that has served many tenants"
                     );
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -173,14 +173,14 @@ impl Retiring {
         }
     }
 
-    /// The tenant to be warm for, as long as there is something to do. That there is nothing more is
-    /// decided under the lock under which the next loan's end looks whether somebody is at it.
+    /// Returns the tenant to warm the next connection for, or none if no connection is due. That is decided under
+    /// the same lock as in [`ReplacementTask::if_due`], so that no released connection is missed.
     fn next(&mut self) -> Option<(Arc<Slots>, TenantId)> {
         let slots = self.slots.upgrade()?;
         let mut state = slots.state();
         let Some(tenant) = due_and_idle(&slots, &state) else {
-            state.is_retiring = false;
-            self.is_on = false;
+            state.is_replacing = false;
+            self.is_registered = false;
             return None;
         };
         drop(state);
@@ -188,25 +188,25 @@ impl Retiring {
     }
 }
 
-impl Drop for Retiring {
+impl Drop for ReplacementTask {
     fn drop(&mut self) {
-        // Its runtime ended, or never was: another may begin.
-        if self.is_on
+        // Its runtime ended, or there was none: another task may start.
+        if self.is_registered
             && let Some(slots) = self.slots.upgrade()
         {
-            slots.state().is_retiring = false;
+            slots.state().is_replacing = false;
         }
     }
 }
 
-/// Of the connection that is due and idle and has served the most tenants, the tenant that it served last.
-/// Nothing where a new connection is ready already and waits for one to come back.
+/// Returns the tenant served last by the connection that is due and idle and has served the most tenants. None if
+/// a successor is already waiting for a connection to be released.
 fn due_and_idle(slots: &Slots, state: &State) -> Option<TenantId> {
     if state.successor.is_some() || slots.is_closed() {
         return None;
     }
-    let most = slots.common.sharing.tenants_per_connection;
+    let most = slots.shared.sharing.tenants_per_connection;
     let due = state.slots.iter().filter(|slot| !slot.is_busy && slot.is_due(most));
     let slot = due.max_by_key(|slot| slot.served.len())?;
-    slot.served.iter().max_by_key(|(_, turn)| **turn).map(|(tenant, _)| *tenant)
+    slot.served.iter().max_by_key(|(_, checkout)| **checkout).map(|(tenant, _)| *tenant)
 }

@@ -1,7 +1,7 @@
-//! Owns how the pools stand, for the metrics: connections by purpose, and how well they and the tenants find each
-//! other.
+//! The status of the pools, for the metrics: connections by purpose, and how often a tenant gets a connection that
+//! has served it before.
 //!
-//! Must not know: how a connection is had.
+//! Must not know: how a connection is opened or checked out.
 
 /// What a pool is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr)]
@@ -14,25 +14,25 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// The word in metrics.
+    /// Returns the label value in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// The state of all pools of one purpose, added up.
+/// The sum over all pools of one purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolStatus {
-    /// What they are for.
+    /// What the pools are for.
     pub purpose: Purpose,
-    /// Connections they may open.
+    /// Connections that they may open.
     pub budget: usize,
-    /// Connections open now.
+    /// Open connections.
     pub open: usize,
-    /// Connections open and not in use.
+    /// Open connections that are not in use.
     pub idle: usize,
-    /// Callers waiting for one.
+    /// Callers waiting for a connection.
     pub waiting: usize,
 }
 
@@ -49,21 +49,21 @@ impl PoolStatus {
     }
 }
 
-/// How well connections and tenants find each other, in all runtimes of this process.
+/// How often a tenant gets a connection that has served it before, in all runtimes of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharingStatus {
     /// Transactions on the connection that served their tenant last.
     pub on_last: u64,
-    /// Transactions on one that had served their tenant before, the last one being busy.
+    /// Transactions on a connection that had served their tenant earlier, because the last one was busy.
     pub on_earlier: u64,
-    /// Transactions on one that had not.
+    /// Transactions on a connection that had never served their tenant.
     pub on_other: u64,
     /// Connections that were replaced because they had served many tenants.
     pub retired: u64,
-    /// Tries to do so that failed: the database took no new connection. The old one serves on.
+    /// Replacements that failed because the database accepted no new connection. The old one stays in use.
     pub not_retired: u64,
-    /// Distinct tenants that each open connection has served, added up.
+    /// The number of distinct tenants that each open connection has served, summed over the connections.
     pub tenants: usize,
-    /// The same of the connection with the most.
+    /// The largest number of distinct tenants that one open connection has served.
     pub tenants_at_most: usize,
 }

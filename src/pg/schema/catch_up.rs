@@ -15,7 +15,7 @@ use crate::migrations::{Applied, HISTORY_TABLE, MigrationSet, Pending, file_name
 use crate::pg::db::Db;
 use crate::pg::error::{Failure, line_of};
 use crate::pg::rules::Rules;
-use crate::pg::scope::{self, Entry, PLACE, PublicTx};
+use crate::pg::scope::{self, Entry, PublicTx, TX_IDENTITY};
 
 /// A transaction that has entered a schema to migrate it.
 pub struct MigrationTx {
@@ -33,7 +33,7 @@ pub struct MigrationTx {
 /// # Errors
 /// [`ApplyError::Diverged`] if it has no history; [`Failure::Late`].
 pub async fn enter(db: &Db, schema: &SchemaName, entry: Entry) -> Result<MigrationTx, ApplyError> {
-    let tx = db.inside(schema, entry).await?;
+    let tx = db.in_schema(schema, entry).await?;
     // This query begins after the lock is granted. The outer join gives one row even for an empty history.
     let about = format!(
         "SELECT {} AS history_is_writable, version, name, checksum
@@ -90,7 +90,7 @@ pub async fn catch_up(
     }
     let ran = set.run(&migration.tx, schema, files, &ending, completion, now).await;
     ran.map_err(|(at, failure)| {
-        if failure.quotes(TRANSACTION_CHANGED) {
+        if failure.has_marker(TRANSACTION_CHANGED) {
             return ApplyError::Failed {
                 file: set.names(files).join(", "),
                 line: None,
@@ -112,8 +112,8 @@ const TRANSACTION_CHANGED: &str = "rowhouse: transaction changed to ";
 /// are, it selects no row; otherwise it casts a text that is not a number to bigint.
 fn assert_same_transaction() -> String {
     format!(
-        "SELECT ('{TRANSACTION_CHANGED}' || ({PLACE}))::bigint WHERE ({}) IS NOT TRUE",
-        scope::stands()
+        "SELECT ('{TRANSACTION_CHANGED}' || ({TX_IDENTITY}))::bigint WHERE ({}) IS NOT TRUE",
+        scope::is_same_transaction()
     )
 }
 
@@ -168,7 +168,7 @@ impl MigrationSet {
     pub(in crate::pg) fn failed(&self, at: usize, failure: Failure) -> ApplyError {
         let migration = &self.migrations[at];
         let file = file_name(migration);
-        if failure.is_away() || failure.is_retryable() {
+        if failure.is_unavailable() || failure.is_retryable() {
             return ApplyError::Interrupted { file, failure };
         }
         let line = line_of(&failure, migration.sql().unwrap_or_default());

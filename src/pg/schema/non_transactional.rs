@@ -18,12 +18,12 @@ use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::statements::{Kind, Statement};
 use crate::migrations::{MigrationSet, NonTransactionalFile, file_name};
 use crate::pg::Row;
-use crate::pg::connect::dedicated::Lone;
+use crate::pg::connect::dedicated::DedicatedConnection;
 use crate::pg::db::{Database, Db};
 use crate::pg::error::Failure;
 use crate::pg::rules::TimeLimits;
 use crate::pg::schema::error::ApplyError;
-use crate::pg::scope::{self, PublicTx, here};
+use crate::pg::scope::{self, PublicTx, tx_identity_query};
 
 impl MigrationSet {
     /// Whether one of these files runs outside a transaction.
@@ -71,7 +71,9 @@ impl MigrationSet {
                 }
                 Kind::CreateIndex { .. } | Kind::DropIndex { .. } => {
                     if connection.is_none() {
-                        connection = Some(Lone::open(database.owner(), &schema, limits).await?);
+                        connection = Some(
+                            DedicatedConnection::open(database.owner(), &schema, limits).await?,
+                        );
                     }
                     match &connection {
                         Some(connection) => {
@@ -123,12 +125,14 @@ async fn in_a_transaction(
 ) -> Result<(), Failure> {
     let tx = journal.db.public().await?;
     let (entered, before) =
-        join(scope::enter_schema(&tx, schema, limits), tx.query_one(&here(), &[])).await;
+        join(scope::enter_schema(&tx, schema, limits), tx.query_one(&tx_identity_query(), &[]))
+            .await;
     entered?;
-    let before: String = before?.get("here");
-    let (ran, here) = join(tx.batch(&statement.text), tx.query_one(&here(), &[])).await;
+    let before: String = before?.get("identity");
+    let (ran, here) =
+        join(tx.batch(&statement.text), tx.query_one(&tx_identity_query(), &[])).await;
     ran?;
-    if here?.get::<_, &str>("here") != before {
+    if here?.get::<_, &str>("identity") != before {
         return Err(Failure::NotEntered);
     }
     scope::leave_schema(&tx, limits).await?;
@@ -138,7 +142,7 @@ async fn in_a_transaction(
 
 async fn without_transaction(
     journal: &Journal<'_>,
-    connection: &Lone,
+    connection: &DedicatedConnection,
     schema: &SchemaName,
     position: i32,
     statement: &Statement,

@@ -47,14 +47,14 @@ pub async fn catch_up_pipelined(
     entry: Entry,
     now: OffsetDateTime,
 ) -> Result<Vec<PipelinedOutcome>, Failure> {
-    let stands = scope::stands();
+    let stands = scope::is_same_transaction();
     let script = |target: &MigrationTarget<'_>| {
         (target.schema.clone(), set.script(&target.schema, target.prefix, &stands, now))
     };
     let scripts: Vec<_> = targets.iter().map(script).collect();
-    let outcomes = db.each_inside(&scripts, entry).await?.into_iter().map(|ran| match ran {
+    let outcomes = db.run_pipelined(&scripts, entry).await?.into_iter().map(|ran| match ran {
         Ok(()) => PipelinedOutcome::Migrated,
-        Err(failure) if failure.is_away() || failure.is_retryable() => {
+        Err(failure) if failure.is_unavailable() || failure.is_retryable() => {
             PipelinedOutcome::Interrupted(failure)
         }
         Err(_failure) => PipelinedOutcome::NotMigrated,

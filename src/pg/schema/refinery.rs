@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::error::ApplyError;
 use crate::migrations::{MigrationSet, file_name};
 use crate::pg::error::{Failure, line_of};
-use crate::pg::scope::{PublicTx, here};
+use crate::pg::scope::{PublicTx, tx_identity_query};
 
 impl MigrationSet {
     /// Brings the schema in `tx`'s search path up to date; returns the files that were applied. Does not commit.
@@ -131,12 +131,13 @@ impl AsyncTransaction for TransactionDriver<'_> {
         let batch = statements.join("\n;\n");
         let here = async {
             // Sent together and answered in this order, so a failure of the batch comes first.
-            let (ran, here) = join(self.tx.batch(&batch), self.tx.query_one(&here(), &[])).await;
+            let (ran, here) =
+                join(self.tx.batch(&batch), self.tx.query_one(&tx_identity_query(), &[])).await;
             ran?;
-            Ok::<String, Failure>(here?.get("here"))
+            Ok::<String, Failure>(here?.get("identity"))
         };
         let here = match here.await {
-            Err(failure) if failure.is_away() || failure.is_retryable() => {
+            Err(failure) if failure.is_unavailable() || failure.is_retryable() => {
                 self.interrupted = Some(failure);
                 return Err(Refused::Interrupted);
             }

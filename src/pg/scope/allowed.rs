@@ -1,12 +1,12 @@
-//! Tells which statements may run inside of a tenant, by their first word.
+//! Decides which statements may run inside a tenant, by their first word.
 //!
-//! Reads white space and comments as PostgreSQL's own lexer does: whatever that skips is skipped here too,
-//! so that what is judged is the word that the server begins with.
+//! White space and comments are skipped exactly as PostgreSQL's lexer skips them, so that the word checked here
+//! is the first word that the server parses.
 
 use crate::pg::error::Failure;
 
-/// The words that a statement in a tenant may start with. `SET`, `RESET`, `DO`, `COPY`, `CALL`,
-/// `EXPLAIN`, `PREPARE` and transaction control are none of them.
+/// The words that a statement inside a tenant may start with. `SET`, `RESET`, `DO`, `COPY`, `CALL`,
+/// `EXPLAIN`, `PREPARE` and transaction control are not among them.
 pub const ALLOWED: [&str; 8] =
     ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE"];
 
@@ -20,13 +20,13 @@ pub(in crate::pg) fn check_allowed(sql: &str) -> Result<(), Failure> {
     }
 }
 
-/// The first word of a statement, behind white space, comments and opening brackets.
+/// Returns the first word of a statement, after white space, comments and opening parentheses.
 fn first_word(sql: &str) -> &str {
     let mut rest = sql;
     loop {
         rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '(');
         if let Some(comment) = rest.strip_prefix("--") {
-            // A carriage return ends it too (PostgreSQL, src/backend/parser/scan.l: non_newline).
+            // A carriage return ends a comment too (PostgreSQL, src/backend/parser/scan.l: non_newline).
             rest = comment.split_once(['\n', '\r']).map_or("", |(_, after)| after);
         } else if let Some(comment) = rest.strip_prefix("/*") {
             rest = after_block_comment(comment);
@@ -37,7 +37,7 @@ fn first_word(sql: &str) -> &str {
     }
 }
 
-/// What follows a block comment; PostgreSQL nests them.
+/// Returns the text after a block comment. Block comments nest in PostgreSQL.
 fn after_block_comment(mut inside: &str) -> &str {
     let mut depth = 1_usize;
     while depth > 0 {

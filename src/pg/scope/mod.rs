@@ -1,23 +1,23 @@
-//! Hands out transactions that can see exactly one place: the control plane or one tenant.
+//! Hands out transactions that can see exactly one scope: the control plane or one tenant.
 //!
 //! A [`TenantTx`] is the only way to a tenant's tables. Role, search path and time limits are set with
-//! `SET LOCAL`, in the same message as `BEGIN`, and that message travels together with the first query:
-//! one round trip, and nothing that outlives the transaction. A session-level `SET` would survive into
-//! the next request that borrows the connection, and would reach a stranger behind a pooler. (An unnamed
-//! query that this process has not met before takes one round trip more: [`PlainStatements`].)
+//! `SET LOCAL`, in the same message as `BEGIN`, and that message is sent together with the first query:
+//! one round trip, and no setting outlives the transaction. A session-level `SET` would survive into
+//! the next request on the connection, and behind a pooler into the session of another client. (An unnamed
+//! query that this process has not run before takes one more round trip: [`BuiltinTypes`].)
 //!
-//! Three rules keep the door shut whatever happens behind it:
-//! - the guard is armed before `BEGIN` is sent: dropped without a commit (an error, a panic, a cancelled
-//!   request) it queues a `ROLLBACK` ahead of whatever the next borrower sends;
-//! - dropped with a query still in flight, or after a panic in the middle of a message, the connection is
-//!   given up and the query cancelled, because the next borrower would have to wait for it;
-//! - a tenant's statements go through the extended protocol, one a message, and start with one of
-//!   [`ALLOWED`](crate::pg::scope::allowed::ALLOWED): nothing stacks, and nothing that could change the role ever
-//!   reaches the server.
+//! Three rules keep a statement inside its scope:
+//! - The guard is armed before `BEGIN` is sent. Dropped without a commit (after an error, a panic or a cancelled
+//!   request), it queues a `ROLLBACK` before anything that the next user of the connection sends.
+//! - Dropped with a query still in flight, or after a panic in the middle of a message, the guard discards the
+//!   connection and cancels the query, because the next user of the connection would have to wait for it.
+//! - A tenant's statements use the extended protocol, which takes one statement a message, and start with one of
+//!   [`ALLOWED`](crate::pg::scope::allowed::ALLOWED): statements cannot be stacked, and none that could change the
+//!   role is sent to the server.
 //!
-//! `public` is left out of a tenant's path on purpose. A tenant query that needs a shared table is two
-//! queries. Nothing else in the crate enters a tenant; `tests/api/isolation.rs` tries to get around this
-//! file in every way we could think of. Found another? Add it there first.
+//! `public` is not in a tenant's search path on purpose. A tenant query that needs a shared table is two
+//! queries. Nothing else in the crate enters a tenant; `tests/api/isolation.rs` attacks this file in every way
+//! that we know. To add an attack, add it there first.
 
 pub mod allowed;
 mod column_types;
@@ -34,7 +34,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio_postgres::{Row, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-pub(in crate::pg) use self::column_types::PlainStatements;
+pub(in crate::pg) use self::column_types::BuiltinTypes;
 use self::tx::{COMMIT, Tx};
 use super::error::Failure;
 use crate::domain::names::SchemaName;
@@ -43,35 +43,35 @@ use crate::pg::rules::{Rules, Statements, TimeLimits, write_limits};
 use crate::pg::scope::allowed::check_allowed;
 use crate::pg::scope::param::Param;
 
-/// A transaction inside one tenant: its role, its schema, nothing else.
+/// A transaction inside one tenant: it has the tenant's role and sees the tenant's schema only.
 ///
-/// Dropped without [`commit`](TenantTx::commit) it rolls back.
+/// Dropped without [`commit`](TenantTx::commit), it rolls back.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct TenantTx(Tx);
 
 /// A transaction on the control plane, as the owner.
 ///
-/// Dropped without [`commit`](PublicTx::commit) it rolls back, without waiting: what only reads is best
-/// dropped.
+/// Dropped without [`commit`](PublicTx::commit), it rolls back without waiting; a transaction that only reads is
+/// best dropped.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct PublicTx(Tx, Statements);
 
-/// When a commit is on disk.
+/// When a commit is written to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
-    /// Before it is answered, as far as the server's own settings say so.
+    /// Before the commit is answered, if the server's own settings say so.
     Now,
-    /// A moment later: a crash of the server may lose it, as a whole, with all that came after it. The next
-    /// commit that is answered from disk puts all before it there as well.
+    /// Shortly after it is answered (`synchronous_commit = off`): a crash of the server may lose the whole
+    /// transaction and all later ones. The next commit with [`Flush::Now`] writes all earlier ones too.
     Later,
 }
 
-/// How a transaction begins that works inside of a schema.
+/// How a transaction inside a schema begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// When its commit is on disk.
+    /// When its commit is written to disk.
     pub flush: Flush,
-    /// It fails unless it has begun before this moment, by the database's clock.
+    /// The transaction fails unless it begins before this time, by the database's clock.
     pub before: Option<OffsetDateTime>,
 }
 
@@ -81,7 +81,7 @@ impl TenantTx {
         schema: &SchemaName,
         rules: &Rules,
         tls: MakeRustlsConnect,
-        plain: Arc<PlainStatements>,
+        builtin_types: Arc<BuiltinTypes>,
     ) -> Self {
         let mut preamble = String::with_capacity(256);
         preamble.push_str("BEGIN");
@@ -89,7 +89,7 @@ impl TenantTx {
             let _ = write!(preamble, "; SET LOCAL ROLE {schema}");
         }
         let _ = write!(preamble, "; SET LOCAL search_path = {schema}, extensions, pg_temp");
-        if !rules.limits_stand {
+        if !rules.login_has_limits {
             write_limits(&mut preamble, &rules.limits);
         }
         Self(Tx::new(
@@ -98,20 +98,20 @@ impl TenantTx {
             rules.statements,
             rules.limits.connect,
             tls,
-            Some(plain),
+            Some(builtin_types),
         ))
     }
 
-    /// Runs a query and gives its rows.
+    /// Runs a query and returns its rows.
     ///
     /// # Errors
-    /// [`Failure`]; the transaction can then only be dropped.
+    /// [`Failure`]; after it the transaction can only be dropped.
     pub async fn query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
         check_allowed(sql)?;
         self.0.query(sql, params).await
     }
 
-    /// Runs a query that gives exactly one row.
+    /// Runs a query that returns exactly one row.
     ///
     /// # Errors
     /// As [`TenantTx::query`], and [`Failure::RowCount`].
@@ -119,7 +119,7 @@ impl TenantTx {
         exactly_one(self.query(sql, params).await?)
     }
 
-    /// Runs a query that gives at most one row.
+    /// Runs a query that returns at most one row.
     ///
     /// # Errors
     /// As [`TenantTx::query`], and [`Failure::RowCount`].
@@ -131,7 +131,7 @@ impl TenantTx {
         at_most_one(self.query(sql, params).await?)
     }
 
-    /// Runs a statement and gives the number of rows that it touched.
+    /// Runs a statement and returns the number of rows that it affected.
     ///
     /// # Errors
     /// As [`TenantTx::query`].
@@ -144,8 +144,8 @@ impl TenantTx {
     /// cheapest way to read or write inside a tenant.
     ///
     /// # Errors
-    /// As [`TenantTx::query`]; nothing is then committed. Where the connection broke
-    /// ([`Failure::sqlstate`] is none) the outcome is unknown, as with every commit.
+    /// As [`TenantTx::query`]; then nothing is committed. If the connection broke
+    /// ([`Failure::sqlstate`] is none), the outcome is unknown, as with every commit.
     pub async fn query_and_commit(
         self,
         sql: &str,
@@ -158,7 +158,7 @@ impl TenantTx {
     /// Commits.
     ///
     /// # Errors
-    /// Where a statement had failed before: the transaction was rolled back.
+    /// If an earlier statement had failed; the transaction was rolled back.
     pub async fn commit(self) -> Result<(), Failure> {
         self.0.commit().await
     }
@@ -174,27 +174,30 @@ impl PublicTx {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
         write_limits(&mut preamble, limits);
-        Self::with(connection, preamble, rules, tls)
+        Self::with_preamble(connection, preamble, rules, tls)
     }
 
-    /// One that begins inside of a schema, as the owner, for migrations of a tenant that is there already: with
-    /// the lock of [`locks::lock`](crate::pg::locks::lock) on it, and notes where it is, for [`stands`]. A
-    /// migration may take long; a lock that it waits for may not.
-    pub(in crate::pg) fn inside(
+    /// Begins inside a schema, as the owner, for migrations of a tenant that already exists: takes the lock of
+    /// [`locks::lock`](crate::pg::locks::lock) on the schema and records the transaction's identity for
+    /// [`is_same_transaction`]. `statement_timeout` is off, because a migration may take long; `lock_timeout` is
+    /// not.
+    pub(in crate::pg) fn in_schema(
         connection: CheckedOut,
         schema: &SchemaName,
         entry: Entry,
         rules: &Rules,
         tls: MakeRustlsConnect,
     ) -> Self {
-        Self::with(connection, entering(schema, entry, rules), rules, tls)
+        Self::with_preamble(connection, schema_preamble(schema, entry, rules), rules, tls)
     }
 
-    /// Several transactions that each begin as [`inside`](Self::inside) does, run their script (at least one
-    /// statement) and commit, one behind the other in a message each; what became of each, in their order. The
-    /// server stops at the first statement of a script that fails, and so does not get as far as its commit, nor to
-    /// those behind it: they have failed as well, and nothing of them is done.
-    pub(in crate::pg) async fn one_behind_the_other(
+    /// Runs several transactions pipelined on one connection, one message each. Each begins as
+    /// [`in_schema`](Self::in_schema) does, runs its script (at least one statement) and commits. Returns the outcome
+    /// of each, in order.
+    ///
+    /// The server stops at the first statement that fails, so that script is not committed, and the transactions
+    /// after it fail as well without having done anything.
+    pub(in crate::pg) async fn run_pipelined(
         connection: CheckedOut,
         scripts: &[(SchemaName, String)],
         entry: Entry,
@@ -202,16 +205,16 @@ impl PublicTx {
         tls: MakeRustlsConnect,
     ) -> Vec<Result<(), Failure>> {
         let message = |(schema, script): &(SchemaName, String)| {
-            format!("{};\n{script}\n;\nCOMMIT", entering(schema, entry, rules))
+            format!("{};\n{script}\n;\nCOMMIT", schema_preamble(schema, entry, rules))
         };
         let messages: Vec<String> = scripts.iter().map(message).collect();
-        let Self(tx, _) = Self::with(connection, String::new(), rules, tls);
-        tx.one_behind_the_other(&messages).await
+        let Self(tx, _) = Self::with_preamble(connection, String::new(), rules, tls);
+        tx.run_pipelined(&messages).await
     }
 
-    /// Statements go unnamed: [`commit_behind`](Self::commit_behind) would overtake one that is still to be
-    /// prepared. The last one of [`query_and_commit`](Self::query_and_commit) goes as the rules say.
-    fn with(
+    /// Statements are unnamed: [`commit_behind`](Self::commit_behind) would overtake one that must be prepared
+    /// first. Only the last query of [`query_and_commit`](Self::query_and_commit) is sent as the rules say.
+    fn with_preamble(
         connection: CheckedOut,
         preamble: String,
         rules: &Rules,
@@ -222,7 +225,7 @@ impl PublicTx {
         Self(tx, rules.control_statements)
     }
 
-    /// Runs a query and gives its rows.
+    /// Runs a query and returns its rows.
     pub(crate) async fn query(
         &self,
         sql: &str,
@@ -231,7 +234,7 @@ impl PublicTx {
         self.0.query(sql, params).await
     }
 
-    /// Runs a query that gives at most one row.
+    /// Runs a query that returns at most one row.
     pub(crate) async fn query_opt(
         &self,
         sql: &str,
@@ -240,12 +243,12 @@ impl PublicTx {
         at_most_one(self.query(sql, params).await?)
     }
 
-    /// Runs a query that gives exactly one row.
+    /// Runs a query that returns exactly one row.
     pub(crate) async fn query_one(&self, sql: &str, params: &[&dyn Param]) -> Result<Row, Failure> {
         exactly_one(self.query(sql, params).await?)
     }
 
-    /// Runs a statement and gives the number of rows that it touched.
+    /// Runs a statement and returns the number of rows that it affected.
     pub(crate) async fn execute(&self, sql: &str, params: &[&dyn Param]) -> Result<u64, Failure> {
         self.0.execute(sql, params).await
     }
@@ -259,13 +262,13 @@ impl PublicTx {
         self.0.with_statements(self.1).query_and_commit(sql, params).await
     }
 
-    /// Rolls back and waits for it, where what comes next may look at what is left.
+    /// Rolls back and waits for it, so that the next transaction sees the effect.
     pub(in crate::pg) async fn roll_back(self) -> Result<(), Failure> {
         self.0.roll_back().await
     }
 
-    /// Rolls back by giving the connection up: its backend has looked at so many tables that it would keep
-    /// their descriptions in memory for ever.
+    /// Rolls back by discarding the connection: its backend has read so many tables that it would keep their
+    /// descriptions in memory for as long as it lives.
     pub(in crate::pg) fn discard(self) {
         self.0.discard();
     }
@@ -275,7 +278,7 @@ impl PublicTx {
         self.0.batch(sql).await
     }
 
-    /// Begins, and runs a query in the same message; gives its rows, as text.
+    /// Begins and runs a query in the same message; returns its rows as text.
     pub(in crate::pg) async fn begin_with(
         &self,
         query: &str,
@@ -283,12 +286,12 @@ impl PublicTx {
         self.0.begin_with(query).await
     }
 
-    /// Runs several statements (at least one) in one message and commits with it. The server stops at the first
-    /// that fails, also where one failed in a message that is still on its way, and then does not get as far as
-    /// the commit; so what must not be committed is prevented by a statement that fails.
+    /// Runs several statements (at least one) and the commit in one message. The server stops at the first failure,
+    /// in this message or in one that is still in flight, and does not reach the commit; so a statement that fails
+    /// prevents it.
     ///
     /// # Errors
-    /// Where anything has failed, before or in this message: the transaction is rolled back.
+    /// If any statement has failed, before or in this message; the transaction is rolled back.
     pub(in crate::pg) async fn batch_and_commit(&self, sql: &str) -> Result<(), Failure> {
         self.0.commit_with(&format!("{sql}\n;\nCOMMIT")).await
     }
@@ -296,25 +299,25 @@ impl PublicTx {
     /// Commits.
     ///
     /// # Errors
-    /// Where a statement had failed before: the transaction was rolled back.
+    /// If an earlier statement had failed; the transaction was rolled back.
     pub(crate) async fn commit(self) -> Result<(), Failure> {
         self.0.commit().await
     }
 
-    /// Commits behind statements that are polled together with this one and before it, in their round
-    /// trip: `join!(tx.execute(..), tx.execute(..), tx.commit_behind())`. The server takes them in this
-    /// order, and commits only if all of them went well. Where one could not even be sent, neither is the
-    /// commit; and nothing is sent after it.
+    /// Commits after statements that are polled together with it and before it, in the same round
+    /// trip: `join!(tx.execute(..), tx.execute(..), tx.commit_behind())`. The server runs them in this
+    /// order and commits only if all of them succeed. If one of them cannot be sent, the commit is not sent
+    /// either; nothing is sent after the commit.
     ///
     /// # Errors
-    /// Where anything has failed, before or together with it: the transaction is rolled back.
+    /// If any statement has failed, before or together with it; the transaction is rolled back.
     pub(crate) async fn commit_behind(&self) -> Result<(), Failure> {
         self.0.commit_with(COMMIT).await
     }
 }
 
-/// The preamble of a transaction that begins inside of a schema.
-fn entering(schema: &SchemaName, entry: Entry, rules: &Rules) -> String {
+/// Returns the preamble of a transaction that begins inside a schema.
+fn schema_preamble(schema: &SchemaName, entry: Entry, rules: &Rules) -> String {
     let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
     write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
     if entry.flush == Flush::Later {
@@ -323,44 +326,54 @@ fn entering(schema: &SchemaName, entry: Entry, rules: &Rules) -> String {
     let _ = write!(
         preamble,
         "; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0)), \
-                  set_config('{NOTED}', ({PLACE}), true)"
+                  set_config('{IDENTITY_SETTING}', ({TX_IDENTITY}), true)"
     );
     if let Some(before) = entry.before {
         let before = escape_literal(&before.format(&Rfc3339).unwrap_or_default());
-        // Behind the lock, for which it may have waited. A number is made of what is none, and not of a constant,
-        // which the server would try before it looks at the clock.
+        // After the lock, which it may have waited for. The text is cast to bigint to make the statement fail; it
+        // is not a constant, because the server would evaluate a constant cast while planning.
         let _ = write!(
             preamble,
-            ", CASE WHEN clock_timestamp() >= {before} THEN concat('{LATE}', clock_timestamp())::bigint END"
+            ", CASE WHEN clock_timestamp() >= {before} THEN concat('{LATE_MARKER}', clock_timestamp())::bigint END"
         );
     }
     preamble
 }
 
-/// What the server says where a transaction begins too late; it quotes these words whatever its language.
-const LATE: &str = "rowhouse: late at ";
+/// The text in the server's error if a transaction begins too late; the server quotes it in every language.
+const LATE_MARKER: &str = "rowhouse: late at ";
 
-/// Whether it failed because it began too late ([`Entry::before`]).
+/// Whether a transaction failed because it began too late ([`Entry::before`]).
 pub(in crate::pg) fn is_late(failure: &Failure) -> bool {
-    failure.quotes(LATE)
+    failure.has_marker(LATE_MARKER)
 }
 
-/// Where a transaction noted down in which place it began. It ends with the transaction.
-const NOTED: &str = "rowhouse.place";
+/// The SQL expression for the identity of the current transaction: its id, search path and role.
+pub(in crate::pg) const TX_IDENTITY: &str =
+    "concat_ws(' ', pg_current_xact_id(), current_setting('search_path'), current_user)";
 
-/// The expression that tells whether a transaction that began inside of a schema is still the same, in the same
-/// place.
-pub(in crate::pg) fn stands() -> String {
-    format!("({PLACE}) = current_setting('{NOTED}', true)")
+/// The setting that keeps the identity with which a transaction inside a schema began. It ends with the
+/// transaction.
+const IDENTITY_SETTING: &str = "rowhouse.tx_identity";
+
+/// Returns the query for [`TX_IDENTITY`].
+pub(in crate::pg) fn tx_identity_query() -> String {
+    format!("SELECT {TX_IDENTITY} AS identity")
 }
 
-/// Points a control-plane transaction at a tenant's schema while migrations run, as the owner.
+/// Returns the SQL expression that is true if a transaction that began inside a schema is still the same one,
+/// with the same search path and role.
+pub(in crate::pg) fn is_same_transaction() -> String {
+    format!("({TX_IDENTITY}) = current_setting('{IDENTITY_SETTING}', true)")
+}
+
+/// Sets the search path of a control-plane transaction to a tenant's schema while migrations run, as the owner.
 pub(in crate::pg) async fn enter_schema(
     tx: &PublicTx,
     schema: &SchemaName,
     limits: &TimeLimits,
 ) -> Result<(), Failure> {
-    // A migration may take long; a lock that it waits for may not.
+    // A migration may take long; its wait for a lock may not.
     let sql = format!(
         "SET LOCAL search_path = {schema}, extensions, pg_temp; SET LOCAL statement_timeout = 0; \
          SET LOCAL lock_timeout = {}",
@@ -369,7 +382,7 @@ pub(in crate::pg) async fn enter_schema(
     tx.batch(&sql).await
 }
 
-/// Points it back.
+/// Sets the search path back to the control plane.
 pub(in crate::pg) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> Result<(), Failure> {
     let sql = format!(
         "SET LOCAL search_path = public, extensions, pg_temp; SET LOCAL statement_timeout = {}",
@@ -384,13 +397,4 @@ pub(in crate::pg) fn exactly_one(mut rows: Vec<Row>) -> Result<Row, Failure> {
 
 fn at_most_one(mut rows: Vec<Row>) -> Result<Option<Row>, Failure> {
     if rows.len() > 1 { Err(Failure::RowCount) } else { Ok(rows.pop()) }
-}
-
-/// The expression that gives the transaction, the path and the role in one value.
-pub(in crate::pg) const PLACE: &str =
-    "concat_ws(' ', pg_current_xact_id(), current_setting('search_path'), current_user)";
-
-/// The query that gives [`PLACE`].
-pub(in crate::pg) fn here() -> String {
-    format!("SELECT {PLACE} AS here")
 }

@@ -1,7 +1,7 @@
-//! Owns how a Rust value becomes a typed SQL parameter.
+//! Maps Rust values to typed SQL parameters.
 //!
-//! Statements go unnamed by default, which takes one round trip and is right behind every pooler, but
-//! asks for the type of each parameter up front. [`Param`] knows it, so that a query still reads
+//! Statements are unnamed by default. That takes one round trip and works behind every pooler, but the type
+//! of each parameter must be known up front. [`Param`] provides it, so that a query still reads
 //! `tx.query(SQL, &[&id, &name])`.
 
 use serde_json::Value;
@@ -14,16 +14,18 @@ use crate::domain::names::{
 };
 use crate::domain::profile::{Document, ProfileId};
 
-/// A value that can be bound to a statement. Implemented for the types that tables hold; a library
-/// user's own type implements it by naming its PostgreSQL type.
+/// A value that can be bound to a statement.
+///
+/// Implemented for the types that our tables hold. An application implements it for a type of its own by
+/// naming the PostgreSQL type.
 pub trait Param: Sync {
-    /// The value as tokio-postgres takes it.
+    /// Returns the value as tokio-postgres takes it.
     fn as_sql(&self) -> &(dyn ToSql + Sync);
-    /// The PostgreSQL type that it is sent as.
+    /// Returns the PostgreSQL type that the value is sent as.
     fn sql_type(&self) -> Type;
 }
 
-/// `Param` for a type that tokio-postgres knows, and for `Option` of it.
+/// Implements [`Param`] for a type that tokio-postgres knows, and for `Option` of it.
 macro_rules! params {
     ($($rust:ty => $pg:ident,)+) => {$(
         impl Param for $rust {
@@ -68,7 +70,7 @@ params! {
     Vec<Vec<u8>> => BYTEA_ARRAY,
 }
 
-/// `Param`, and reading from a row, for our newtypes: they travel as what they wrap.
+/// Implements [`Param`], and reading from a row, for our newtypes: each is sent as the type that it wraps.
 macro_rules! newtypes {
     ($($newtype:ty, $inner:ty, $make:path, $pg:ident;)+) => {$(
         impl ToSql for $newtype {
@@ -115,7 +117,7 @@ newtypes! {
     Email, String, Email::stored, TEXT;
 }
 
-/// A document travels as text and comes back letter for letter, which `jsonb` would not do.
+/// A document is sent as text and returned unchanged, which `jsonb` would not do.
 impl Param for Document {
     fn as_sql(&self) -> &(dyn ToSql + Sync) {
         self.as_value()

@@ -1,9 +1,9 @@
-//! The machinery under both scopes: sends the preamble with the first query, the commit with the last, and
-//! leaves nothing behind when it is dropped.
+//! The transaction under both scopes: sends the preamble with the first query and the commit with the last, and
+//! rolls back when it is dropped.
 //!
-//! Promises: nothing runs in front of the preamble or behind the commit; a connection goes back with a
-//! `ROLLBACK` queued on it, or not at all. Must not know: which place a transaction is in; the preamble, which
-//! says so, is handed in.
+//! Promises: nothing runs before the preamble or after the commit; a connection returns to its pool with a
+//! `ROLLBACK` queued on it, or is discarded. Must not know: which schema or role a transaction has; the caller
+//! hands in the preamble that sets them.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,56 +21,56 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::pg::error::Failure;
 use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::Statements;
-use crate::pg::scope::column_types::PlainStatements;
+use crate::pg::scope::column_types::BuiltinTypes;
 use crate::pg::scope::param::Param;
 
-/// Ends a transaction. `COMMIT` alone answers OK even where the transaction has failed and is rolled
-/// back; the `SELECT` in front makes that an error.
+/// Ends a transaction. `COMMIT` alone reports success even if the transaction has failed and is rolled
+/// back; the `SELECT` before it makes that an error.
 pub(super) const COMMIT: &str = "SELECT 1; COMMIT";
 
-/// Ends a transaction whose last query is answered in the same breath. That answer says what the `SELECT`
-/// would: a failed transaction refuses every query, so one that succeeded stood in a sound transaction,
-/// and between it and this nothing comes. Leaving the `SELECT` out saves a tenth of the CPU time of a
-/// guarded read.
+/// Ends a transaction whose last query is pipelined with the commit. The result of that query says what the
+/// `SELECT` of [`COMMIT`] would: a failed transaction refuses every query, so a query that succeeded ran in a
+/// sound transaction, and nothing comes between it and the commit. Omitting the `SELECT` saves a tenth of the
+/// CPU time of a guarded read.
 const COMMIT_AFTER_QUERY: &str = "COMMIT";
 
-/// How long a cancel request waits where the server has not yet said that the transaction began. One
-/// that overtook `BEGIN` would let the query behind it run outside of the transaction.
+/// How long a cancel request waits if the server has not yet confirmed the preamble. A request that overtook
+/// `BEGIN` would cancel it, and the query after it would run outside the transaction.
 const CANCEL_GRACE: Duration = Duration::from_millis(100);
 
-/// Statements that one connection keeps prepared. Fixed SQL never gets there; SQL that is put together at
+/// The most statements that one connection keeps prepared. Fixed SQL never reaches it; SQL that is composed at
 /// run time would otherwise grow without bound, here and in the server.
 const MAX_CACHED: usize = 1_000;
 
-/// The machinery under both scopes.
+/// The transaction under both scopes.
 pub(super) struct Tx {
-    /// Gone once committed, rolled back or given up.
+    /// None once the transaction is committed, rolled back or its connection is discarded.
     connection: Option<CheckedOut>,
     /// `BEGIN` and the settings, sent with the first query.
     preamble: String,
     /// Whether the preamble was sent.
-    begun: AtomicBool,
-    /// Whether the server has accepted it.
-    entered: AtomicBool,
-    /// Whether the server has refused it. Nothing is sent after that: where it was `BEGIN` itself that
-    /// failed, there is no transaction to hold it.
-    refused: AtomicBool,
-    /// Whether anything was refused, by the server or before it was sent.
+    preamble_sent: AtomicBool,
+    /// Whether the server has accepted the preamble.
+    preamble_accepted: AtomicBool,
+    /// Whether the server has refused the preamble. Nothing is sent after that: if `BEGIN` itself failed, a
+    /// statement would run outside a transaction.
+    preamble_refused: AtomicBool,
+    /// Whether a statement has failed, on the server or before it was sent.
     failed: AtomicBool,
-    /// Whether a commit was sent, behind which nothing may run.
-    committing: AtomicBool,
+    /// Whether a commit was sent, after which nothing may run.
+    commit_sent: AtomicBool,
     /// Whether the server has committed.
     committed: AtomicBool,
-    /// Whether the server has ended the connection, which closes a moment after it says so.
-    ended: AtomicBool,
-    /// Queries sent and not yet answered.
+    /// Whether the server has ended the connection. The socket closes a moment after it says so.
+    connection_ended: AtomicBool,
+    /// The number of queries sent and not yet answered.
     in_flight: AtomicUsize,
     statements: Statements,
     /// Longest wait for a cancel request to be delivered.
     wait_timeout: Duration,
     tls: MakeRustlsConnect,
-    /// None where all statements are ours and plain.
-    plain: Option<Arc<PlainStatements>>,
+    /// None if all statements are ours, which return only built-in types.
+    builtin_types: Option<Arc<BuiltinTypes>>,
 }
 
 impl Tx {
@@ -80,23 +80,23 @@ impl Tx {
         statements: Statements,
         wait_timeout: Duration,
         tls: MakeRustlsConnect,
-        plain: Option<Arc<PlainStatements>>,
+        builtin_types: Option<Arc<BuiltinTypes>>,
     ) -> Self {
         Self {
             connection: Some(connection),
             preamble,
-            begun: AtomicBool::new(false),
-            entered: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
+            preamble_sent: AtomicBool::new(false),
+            preamble_accepted: AtomicBool::new(false),
+            preamble_refused: AtomicBool::new(false),
             failed: AtomicBool::new(false),
-            committing: AtomicBool::new(false),
+            commit_sent: AtomicBool::new(false),
             committed: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            connection_ended: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             statements,
             wait_timeout,
             tls,
-            plain,
+            builtin_types,
         }
     }
 
@@ -111,55 +111,63 @@ impl Tx {
             .expect("the connection is there until the transaction ends, which consumes it")
     }
 
-    /// Runs `work`, with the preamble in front of it where this is the first. Both are polled together
-    /// and in this order, so that they travel together and in this order.
+    /// Runs `work`, preceded by the preamble if it is the first. Both are polled together in this order, and so
+    /// are sent together in this order.
     ///
-    /// Where the preamble fails (the role is gone, say) `BEGIN` has opened a transaction all the same,
-    /// now a failed one, so `work` is refused by the server rather than run outside of the guard.
+    /// If the preamble fails (because the role was dropped, say), `BEGIN` has opened a transaction all the same,
+    /// which is now a failed one: the server refuses `work` instead of running it outside the guard.
     async fn run<T>(
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Failure> {
-        if self.refused.load(Ordering::Relaxed) || self.committing.load(Ordering::Relaxed) {
+        if self.preamble_refused.load(Ordering::Relaxed) || self.commit_sent.load(Ordering::Relaxed)
+        {
             return Err(Failure::NotEntered);
         }
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let outcome = if self.begun.swap(true, Ordering::Relaxed) {
+        let outcome = if self.preamble_sent.swap(true, Ordering::Relaxed) {
             work.await
         } else {
-            let (began, outcome) = join(self.enter(), work).await;
+            let (began, outcome) = join(self.send_preamble(), work).await;
             began.and(outcome)
         };
-        // Not reached where the future is dropped half-way or `work` panics: the count stays up, and
-        // `drop` knows.
+        // Not reached if the future is dropped before it is done or `work` panics: the count stays above zero,
+        // and `drop` discards the connection.
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = &outcome {
             self.failed.store(true, Ordering::Relaxed);
             if ends_connection(error) {
-                self.ended.store(true, Ordering::Relaxed);
+                self.connection_ended.store(true, Ordering::Relaxed);
             }
         }
         Ok(outcome?)
     }
 
-    async fn enter(&self) -> Result<(), tokio_postgres::Error> {
+    async fn send_preamble(&self) -> Result<(), tokio_postgres::Error> {
         let began = self.client().batch_execute(&self.preamble).await;
-        let which = if began.is_ok() { &self.entered } else { &self.refused };
-        which.store(true, Ordering::Relaxed);
+        self.note_preamble(&began);
         began
     }
 
-    /// Begins, and runs a query in the same message; gives its rows, as text.
+    /// Records whether the server accepted the preamble.
+    fn note_preamble<T, E>(&self, outcome: &Result<T, E>) {
+        let flag = match outcome {
+            Ok(_) => &self.preamble_accepted,
+            Err(_) => &self.preamble_refused,
+        };
+        flag.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins and runs a query in the same message; returns its rows as text.
     pub(super) async fn begin_with(&self, query: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
         let message = format!("{};\n{query}", self.preamble);
-        self.begun.store(true, Ordering::Relaxed);
+        self.preamble_sent.store(true, Ordering::Relaxed);
         let began = self.run(self.client().simple_query(&message)).await;
-        let which = if began.is_ok() { &self.entered } else { &self.refused };
-        which.store(true, Ordering::Relaxed);
+        self.note_preamble(&began);
         let mut rows = Vec::new();
         for answer in began? {
             match answer {
-                // Those of the statements before it are of no interest.
+                // The rows of the statements before it are not wanted.
                 SimpleQueryMessage::RowDescription(_) => rows.clear(),
                 SimpleQueryMessage::Row(row) => rows.push(row),
                 _ => {}
@@ -168,17 +176,15 @@ impl Tx {
         Ok(rows)
     }
 
-    /// Messages that each hold all of a transaction, from its `BEGIN` to its `COMMIT`, one behind the other without
-    /// waiting for an answer. The server ends none that has failed, and refuses those behind it.
-    pub(super) async fn one_behind_the_other(
-        mut self,
-        messages: &[String],
-    ) -> Vec<Result<(), Failure>> {
-        *self.begun.get_mut() = true;
+    /// Sends messages that each hold a whole transaction, from `BEGIN` to `COMMIT`, without waiting for an answer
+    /// in between. A transaction that has failed does not reach its `COMMIT` and stays open, so the server refuses
+    /// the messages after it.
+    pub(super) async fn run_pipelined(mut self, messages: &[String]) -> Vec<Result<(), Failure>> {
+        *self.preamble_sent.get_mut() = true;
         let sent = messages.iter().map(|message| self.run(self.client().batch_execute(message)));
         let outcomes = join_all(sent).await;
         if outcomes.iter().all(Result::is_ok) {
-            self.connection = None; // clean: back to the pool, nothing to roll back
+            self.connection = None; // back to the pool: nothing to roll back
         }
         outcomes
     }
@@ -199,7 +205,7 @@ impl Tx {
         let client = self.client();
         self.run(async {
             match self.statements {
-                // Unlike a query it looks at no column, and so needs no [`PlainStatements`].
+                // Unlike a query it reads no column, and so needs no [`BuiltinTypes`].
                 Statements::Unnamed => client.execute_typed(sql, &typed(params)).await,
                 Statements::Cached => {
                     let statement = self.prepare_cached(sql, params).await?;
@@ -212,20 +218,20 @@ impl Tx {
         .await
     }
 
-    /// The statement in the cache, where statements are cached. Where they are not, none, but the types
-    /// of its columns are known afterwards.
+    /// Returns the prepared statement if statements are cached. If they are not, makes sure that the types of its
+    /// columns are known, and returns none.
     async fn prepare(
         &self,
         sql: &str,
         params: &[&dyn Param],
     ) -> Result<Option<Statement>, tokio_postgres::Error> {
-        match (self.statements, &self.plain) {
+        match (self.statements, &self.builtin_types) {
             (Statements::Cached, _) => self.prepare_cached(sql, params).await.map(Some),
-            (Statements::Unnamed, Some(plain)) if !plain.contains(sql) => {
+            (Statements::Unnamed, Some(known)) if !known.contains(sql) => {
                 let statement = self.client().prepare_typed(sql, &types(params)).await?;
-                plain.learn(sql, &statement);
-                // Dropped here and so closed inside of the transaction: a pooler may give the next one
-                // to another server.
+                known.learn(sql, &statement);
+                // Dropped here and so closed inside the transaction: a pooler may run the next transaction on
+                // another server connection.
                 Ok(None)
             }
             (Statements::Unnamed, _) => Ok(None),
@@ -259,8 +265,8 @@ impl Tx {
         outcome
     }
 
-    /// The last query and the commit, together. A statement that is not yet prepared is prepared first:
-    /// were the commit already on its way, the query would run outside of the transaction.
+    /// Sends the last query and the commit together. A statement that is not yet prepared is prepared first:
+    /// if the commit were already sent, the query would run outside the transaction.
     pub(super) async fn query_and_commit(
         mut self,
         sql: &str,
@@ -272,8 +278,8 @@ impl Tx {
                 let mut query = pin!(self.send_query(statement.as_ref(), sql, params));
                 let commit = self.client().batch_execute(COMMIT_AFTER_QUERY);
                 let (rows, committed) = match poll!(query.as_mut()) {
-                    // A parameter that cannot be encoded: the query was never sent, and the commit of
-                    // what came before it must not be either.
+                    // A parameter cannot be encoded: the query was not sent, so the commit of the statements
+                    // before it must not be sent either.
                     Poll::Ready(Err(error)) => return Err(error),
                     Poll::Ready(Ok(rows)) => (Ok(rows), commit.await),
                     Poll::Pending => join(query, commit).await,
@@ -283,26 +289,27 @@ impl Tx {
                 Ok(rows)
             })
             .await?;
-        self.connection = None; // clean: back to the pool, nothing to roll back
+        self.connection = None; // back to the pool: nothing to roll back
         Ok(rows)
     }
 
     pub(super) async fn commit(mut self) -> Result<(), Failure> {
-        if self.begun.load(Ordering::Relaxed) {
+        if self.preamble_sent.load(Ordering::Relaxed) {
             self.batch(COMMIT).await?;
         }
         self.connection = None;
         Ok(())
     }
 
-    /// Commits behind what is still on its way, on its own or with more statements in front.
+    /// Commits after the statements that are still in flight. `ending` ends with the commit, which more statements
+    /// may precede.
     pub(super) async fn commit_with(&self, ending: &str) -> Result<(), Failure> {
-        // What cannot be encoded has failed by now, unsent: it must not be left out of a commit.
+        // A statement that cannot be encoded has failed by now without being sent: the rest must not be committed.
         if self.failed.load(Ordering::Relaxed) {
             return Err(Failure::NotEntered);
         }
         let committed = self.run(async {
-            self.committing.store(true, Ordering::Relaxed);
+            self.commit_sent.store(true, Ordering::Relaxed);
             self.client().batch_execute(ending).await
         });
         committed.await?;
@@ -327,8 +334,8 @@ impl Tx {
         }
     }
 
-    /// A statement whose tables have changed under it, or that the server has lost, is of no more use;
-    /// the next try prepares anew.
+    /// Removes a statement from the cache if its tables have changed or the server has lost it, so that the next
+    /// try prepares it again.
     fn forget_if_stale(
         &self,
         error: Option<&tokio_postgres::Error>,
@@ -345,45 +352,45 @@ impl Tx {
 impl Drop for Tx {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        if !*self.begun.get_mut() || *self.committed.get_mut() {
-            return; // nothing was sent, or all of it is over
+        if !*self.preamble_sent.get_mut() || *self.committed.get_mut() {
+            return; // nothing was sent, or it is committed
         }
-        if *self.ended.get_mut() {
-            // Lent once more before it is seen to be closed, it would fail somebody who did nothing.
+        if *self.connection_ended.get_mut() {
+            // Checked out again before the pool sees that it is closed, it would fail an unrelated request.
             drop(connection.discard());
             return;
         }
         if *self.in_flight.get_mut() == 0 {
-            // Polled once, it is queued in front of whatever the next borrower sends.
+            // Polled once, so that it is queued before anything that the next user of the connection sends.
             let _ = connection.batch_execute("ROLLBACK").now_or_never();
             return;
         }
         let discarded = connection.discard();
-        // Without a runtime to send it from, the statement's own time limit ends the query.
+        // Without a runtime that could send the request, statement_timeout ends the query.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let cancel = discarded.cancel_token();
         let (tls, wait_timeout) = (self.tls.clone(), self.wait_timeout);
-        let entered = *self.entered.get_mut();
+        let accepted = *self.preamble_accepted.get_mut();
         runtime.spawn(async move {
-            if !entered {
+            if !accepted {
                 tokio::time::sleep(CANCEL_GRACE).await;
             }
             match tokio::time::timeout(wait_timeout, cancel.cancel_query(tls)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(error = %error, "a query that nobody waits for could not be cancelled");
+                    tracing::debug!(error = %error, "failed to cancel an abandoned query");
                 }
                 Err(_elapsed) => {
-                    tracing::debug!("a query that nobody waits for could not be cancelled in time");
+                    tracing::debug!("failed to cancel an abandoned query in time");
                 }
             }
-            // Not before: a pooler knows whose query to cancel for as long as the client is there.
+            // Only now: a pooler can map the cancel request to a query only while the client is connected.
             drop(discarded);
         });
     }
 }
 
-/// Whether nothing more can come over the connection after this.
+/// Whether this error ends the connection.
 fn ends_connection(error: &tokio_postgres::Error) -> bool {
     error.is_closed()
         || error.as_db_error().is_some_and(|db| {

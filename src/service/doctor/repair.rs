@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::auth::CallContext;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
-use crate::pg::bootstrap::privileges::{self, Breach};
+use crate::pg::bootstrap::privileges::{self, Exposure};
 use crate::pg::catalog::inventory::{self, SchemaOwner};
 use crate::pg::catalog::{self};
 use crate::pg::control::tenants;
@@ -240,16 +240,16 @@ fn record_of(finding: &Finding) -> Option<i32> {
 }
 
 /// Takes a right from everybody.
-async fn close(doctor: &Doctor, ctx: &CallContext, breach: &Breach) -> Result<()> {
+async fn close(doctor: &Doctor, ctx: &CallContext, exposure: &Exposure) -> Result<()> {
     const DURING: &str = "restrict what everybody may do";
     let tx = doctor.db.public().await.during(DURING)?;
-    privileges::close(&tx, breach).await.during(DURING)?;
+    privileges::revoke(&tx, exposure).await.during(DURING)?;
     // Whoever may not is warned by the server, and no more.
-    if privileges::breaches(&tx).await.during(DURING)?.contains(breach) {
-        let reason = format!("this login may not; let a superuser run: {}", breach.statement);
+    if privileges::exposures(&tx).await.during(DURING)?.contains(exposure) {
+        let reason = format!("this login may not; let a superuser run: {}", exposure.statement);
         return Err(Error::internal(DURING, reason));
     }
-    note(&tx, ctx, "doctor.restrict", None::<TenantId>, json!({ "statement": breach.statement }))
+    note(&tx, ctx, "doctor.restrict", None::<TenantId>, json!({ "statement": exposure.statement }))
         .await?;
     tx.commit().await.during(DURING)
 }

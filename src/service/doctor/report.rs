@@ -1,7 +1,7 @@
 //! What an examination found.
 
 use crate::domain::names::{Slug, TenantId};
-use crate::pg::bootstrap::privileges::Breach;
+use crate::pg::bootstrap::privileges::Exposure;
 use crate::pg::schema::repair::Repair;
 
 /// What a finding is about.
@@ -100,7 +100,7 @@ pub(super) enum Remedy {
     /// The tenant's row is to say this version.
     Record(i32),
     /// This statement about everybody's rights.
-    Close(Breach),
+    Close(Exposure),
     /// Dropping the schema that is nobody's.
     DropSchema,
     /// Dropping the role that is nobody's.

@@ -417,5 +417,5 @@ fn is_worth_another_try(error: &ApplyError) -> bool {
 /// Whether the same may go well a moment later: a lock that was not given, a connection that broke, a lease that
 /// was not made to last longer in time.
 fn may_pass(failure: &Failure) -> bool {
-    failure.is_retryable() || failure.is_away() || matches!(failure, Failure::Late)
+    failure.is_retryable() || failure.is_unavailable() || matches!(failure, Failure::Late)
 }

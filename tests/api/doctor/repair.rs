@@ -121,12 +121,12 @@ const REPAIRED: &[(&str, &str)] = &[
         "UPDATE tenants SET migrations_fingerprint = 'x' WHERE slug = 'acme-corp'",
         "acme-corp: version 3 is recorded as made by other files than its history says",
     ),
-    ("GRANT TEMP ON DATABASE {database} TO PUBLIC", "a tenant could make temporary tables"),
+    ("GRANT TEMP ON DATABASE {database} TO PUBLIC", "a tenant could create temporary tables"),
     (
         "GRANT SELECT (email) ON public.users TO {globex}",
-        "{globex} has rights on public.users, which is the control plane's",
+        "{globex} has privileges on public.users, which belongs to the control plane",
     ),
-    ("GRANT USAGE ON SCHEMA public TO PUBLIC", "a tenant could look into the schema public"),
+    ("GRANT USAGE ON SCHEMA public TO PUBLIC", "a tenant could use the schema public"),
     (
         "GRANT EXECUTE ON FUNCTION set_config(text, text, boolean) TO PUBLIC",
         "SQL that gets into a query could become another tenant by set_config",

@@ -1,4 +1,4 @@
-//! Files that cannot be used, and certificates that are not trusted.
+//! Tests of unusable files and untrusted certificates.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -52,13 +52,13 @@ fn a_key_of_another_certificate_is_refused() {
 }
 
 #[test]
-fn without_tls_no_file_is_looked_at() {
+fn without_tls_no_file_is_read() {
     let query = "sslmode=disable&sslrootcert=/nowhere&sslcert=/nowhere&sslkey=/nowhere";
     assert!(connector(&format!("postgres://u@h/d?{query}")).is_ok());
 }
 
 #[test]
-fn a_der_length_is_as_short_as_can_be() {
+fn a_der_length_has_the_shortest_form() {
     for (length, head) in [
         (1, vec![0x30, 1]),
         (127, vec![0x30, 127]),
@@ -83,7 +83,7 @@ fn a_named_certificate_is_trusted_no_longer_than_it_is_valid() {
     store.add(named.der().clone()).unwrap();
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
     let roots = TrustedRoots { store, named: vec![named.der().clone()] };
-    let check = ServerCheck { roots: Some(roots), name: true, algorithms };
+    let check = ServerCheck { roots: Some(roots), checks_name: true, algorithms };
 
     let verdict = |day: u64, name: &'static str| {
         let start = u64::try_from(rcgen::date_time_ymd(2020, 1, 1).unix_timestamp()).unwrap();

@@ -1,28 +1,28 @@
-//! Why a database URL is refused, in words that name the parameter and never its value.
+//! The reasons why a database URL is refused. They name the parameter and never its value.
 
 use super::mode::SslMode;
 
-/// Why a database URL was refused. Holds names of parameters, never their values.
+/// The reason why a database URL is refused. It names the parameter, never its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// The text as a whole cannot be taken apart.
+    /// The text cannot be parsed.
     #[error("the database URL cannot be read: {0}")]
     Syntax(&'static str),
-    /// Nobody here knows this parameter.
-    #[error("the database URL has a parameter that is not known here: `{parameter}`; remove it")]
+    /// The parameter is not supported.
+    #[error("the database URL has the unknown parameter `{parameter}`; remove it")]
     Unknown {
         /// Its name.
         parameter: String,
     },
-    /// The value is not one that the parameter takes.
+    /// The parameter does not accept the value.
     #[error("the database URL's `{parameter}` must be {expected}")]
     Value {
         /// Its name.
         parameter: &'static str,
-        /// What it takes.
+        /// What it accepts.
         expected: &'static str,
     },
-    /// Something that must be there is not.
+    /// A required parameter is missing.
     #[error("the database URL has no `{parameter}`: {hint}")]
     Missing {
         /// Its name.
@@ -43,7 +43,7 @@ pub enum UrlError {
          Rowhouse's own settings, anything else with ALTER ROLE .. SET or ALTER DATABASE .. SET"
     )]
     Options,
-    /// Certificates of the system's roots are only worth something with the name checked.
+    /// The system's roots prove nothing unless the host name is checked.
     #[error(
         "the database URL's `sslmode` is {mode}, too weak for sslrootcert=system: use verify-full"
     )]
@@ -51,7 +51,7 @@ pub enum UrlError {
         /// The mode that was asked for.
         mode: SslMode,
     },
-    /// Direct negotiation leaves a server without TLS no way to say so.
+    /// With direct negotiation a server without TLS cannot decline it.
     #[error(
         "the database URL's `sslmode` is {mode}, too weak for sslnegotiation=direct: use require, \
          verify-ca or verify-full"

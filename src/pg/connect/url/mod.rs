@@ -1,25 +1,25 @@
-//! Reads `DATABASE_URL` once: where the database is, who logs in, and how far TLS must go.
+//! Parses `DATABASE_URL` once: the server, the database, the login, and the required TLS.
 //!
-//! Takes both forms that libpq takes (`postgres://` URLs and `key=value` strings) and means by them
-//! what libpq means. The text is taken apart here rather than in `tokio_postgres`, which knows three of
-//! the six SSL modes, splits a URL at the first `@` wherever it stands, and adds a second `host` to the
-//! first instead of replacing it.
+//! Accepts both forms of libpq (`postgres://` URLs and `key=value` strings) with libpq's meaning. The text is
+//! parsed here and not in `tokio_postgres`, which knows three of the six SSL modes, splits a URL at the first `@`
+//! wherever it is, and adds a second `host` to the first instead of replacing it.
 //!
-//! Promises: no error, no [`DatabaseUrl::redacted`] and no `Debug` shows a password or a piece of one;
-//! every error names the parameter to mend. A character that would move part of an unencoded password
-//! into the host or the database name is refused instead.
+//! Promises: no error, no [`DatabaseUrl::redacted`] and no `Debug` shows a password or a part of one;
+//! every error names the parameter to correct. A character that would move a part of an unencoded password
+//! into the host or the database name is refused.
 //!
-//! Where we differ from libpq, on purpose:
+//! Differences from libpq, on purpose:
 //! - nothing is read from `PG*` variables, `~/.pgpass`, `~/.postgresql` or service files; a host and a
-//!   database are named or refused (the database may be left to be the user's name);
+//!   database must be given (the database defaults to the user's name);
 //! - `verify-ca` and `verify-full` without `sslrootcert` use the system's roots;
-//! - `allow` is `prefer`: libpq would try without TLS first, which only ever buys less safety;
-//! - `prefer` goes on without TLS where the server has none, and not, as libpq would, after a handshake
-//!   or a login that failed with it;
-//! - a given `sslrootcert` file is always checked against, in `prefer` too; `disable` never looks at it;
-//! - `options` is refused: it is session state, and lost or refused behind a transaction pooler.
+//! - `allow` is `prefer`: libpq would try without TLS first, which is only less safe;
+//! - `prefer` continues without TLS if the server has none, but not, as libpq would, after a failed handshake
+//!   or a login that failed with TLS;
+//! - the certificate is always checked against a given `sslrootcert` file, also with `prefer`; `disable` never
+//!   reads the file;
+//! - `options` is refused: it is session state, which is lost or refused behind a transaction pooler.
 //!
-//! To take one more parameter that `tokio_postgres` knows, add its line to [`PASSED_ON`].
+//! To support one more parameter that `tokio_postgres` knows, add a line to [`PASSED_ON`].
 
 mod error;
 mod mode;
@@ -38,10 +38,10 @@ pub use error::UrlError;
 pub use mode::SslMode;
 pub use ssl::{ClientFiles, Roots, SslSettings, Verification};
 
-/// What PostgreSQL listens on when no port is named.
+/// The port of PostgreSQL if none is given.
 const DEFAULT_PORT: u16 = 5432;
 
-/// Parameters that `tokio_postgres` reads for us, with what their value must be.
+/// Parameters that are passed to `tokio_postgres`, with what their value must be.
 const PASSED_ON: &[(&str, &str)] = &[
     ("application_name", "a name"),
     ("channel_binding", "disable, prefer or require"),
@@ -60,83 +60,83 @@ const PASSED_ON: &[(&str, &str)] = &[
     ("user", "the name of a login"),
 ];
 
-/// Parameters that are read here.
-const OUR_OWN: &[&str] =
+/// Parameters that are parsed here.
+const PARSED_HERE: &[&str] =
     &["password", "sslcert", "sslkey", "sslmode", "sslrootcert", "tcp_user_timeout"];
 
-/// A database, a login and the TLS between: parsed once, whole from then on.
+/// A database, a login and the TLS settings, parsed and valid.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     config: Config,
-    /// The same without the password, because a `Config` cannot forget one.
-    bare: Config,
+    /// The same without the password, because a `Config` cannot drop one.
+    without_password: Config,
     ssl: SslSettings,
 }
 
 impl DatabaseUrl {
-    /// Reads a `postgres://` URL or a `key=value` string.
+    /// Parses a `postgres://` URL or a `key=value` string.
     ///
     /// # Errors
-    /// Names the first parameter that is wrong, missing or not known. Files are not opened yet; that
-    /// is for [`Connector::new`](crate::pg::connect::tls::Connector::new).
+    /// [`UrlError`] for the first parameter that is invalid, missing or unknown. Files are read later, by
+    /// [`Connector::new`](crate::pg::connect::tls::Connector::new).
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let mut parameters = collect(text::read(text)?)?;
         let password = parameters.remove("password");
         let ssl = SslSettings::take(&mut parameters)?;
-        let bare = build(parameters, ssl.mode())?;
+        let without_password = build(parameters, ssl.mode())?;
 
-        let mut config = bare.clone();
+        let mut config = without_password.clone();
         if let Some(password) = password {
             config.password(password);
         }
-        Ok(Self { config, bare, ssl })
+        Ok(Self { config, without_password, ssl })
     }
 
-    /// What `tokio_postgres` and the pool need. Its `ssl_mode` goes with [`DatabaseUrl::ssl`]; use both.
+    /// Returns the configuration for `tokio_postgres` and the pool. Use it together with [`DatabaseUrl::ssl`].
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What TLS must prove, for [`Connector::new`](crate::pg::connect::tls::Connector::new).
+    /// Returns the TLS settings, for [`Connector::new`](crate::pg::connect::tls::Connector::new).
     #[must_use]
     pub const fn ssl(&self) -> &SslSettings {
         &self.ssl
     }
 
-    /// The same server, database and TLS (a client certificate too) for another login.
+    /// Returns the same server, database and TLS settings (with the client certificate) for another login.
     #[must_use]
     pub fn with_login(&self, user: &str, password: Option<&str>) -> Self {
-        let mut bare = self.bare.clone();
-        bare.user(user);
-        let mut config = bare.clone();
+        let mut without_password = self.without_password.clone();
+        without_password.user(user);
+        let mut config = without_password.clone();
         if let Some(password) = password {
             config.password(password);
         }
-        Self { config, bare, ssl: self.ssl.clone() }
+        Self { config, without_password, ssl: self.ssl.clone() }
     }
 
-    /// The same server and login, another database.
+    /// Returns the same server and login with another database.
     #[must_use]
     pub fn with_database(&self, name: &str) -> Self {
         let mut other = self.clone();
         other.config.dbname(name);
-        other.bare.dbname(name);
+        other.without_password.dbname(name);
         other
     }
 
-    /// The URL without its password, for logs and errors.
+    /// Returns the URL without its password, for logs and errors.
     #[must_use]
     pub fn redacted(&self) -> String {
         let mut shown = "postgres://".to_owned();
-        if let Some(user) = self.bare.get_user() {
+        if let Some(user) = self.without_password.get_user() {
             shown.push_str(&text::encode(user));
             shown.push('@');
         }
-        let (authority, query) = self.places();
+        let (authority, query) = self.hosts();
         shown.push_str(&authority);
         shown.push('/');
-        shown.push_str(&text::encode(self.bare.get_dbname().unwrap_or_default()));
+        shown.push_str(&text::encode(self.without_password.get_dbname().unwrap_or_default()));
         shown.push('?');
         shown.push_str(&query);
         shown.push_str("sslmode=");
@@ -144,17 +144,16 @@ impl DatabaseUrl {
         shown
     }
 
-    /// Hosts and ports, before the path where a URL can say so, as parameters where sockets are
-    /// involved.
-    fn places(&self) -> (String, String) {
-        let hosts = self.bare.get_hosts();
+    /// Returns hosts and ports: as the authority of a URL, or as query parameters if one is a socket.
+    fn hosts(&self) -> (String, String) {
+        let hosts = self.without_password.get_hosts();
         let ports = (0..hosts.len()).map(|index| self.port_of(index));
         if hosts.iter().all(|host| matches!(host, Host::Tcp(_))) {
-            let places = hosts.iter().zip(ports).map(|(host, port)| match host {
+            let entries = hosts.iter().zip(ports).map(|(host, port)| match host {
                 Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
                 host => format!("{}:{port}", host_text(host)),
             });
-            (places.collect::<Vec<_>>().join(","), String::new())
+            (entries.collect::<Vec<_>>().join(","), String::new())
         } else {
             let hosts = hosts.iter().map(host_text).collect::<Vec<_>>().join(",");
             let ports = ports.map(|port| port.to_string()).collect::<Vec<_>>().join(",");
@@ -163,7 +162,7 @@ impl DatabaseUrl {
     }
 
     fn port_of(&self, index: usize) -> u16 {
-        let ports = self.bare.get_ports();
+        let ports = self.without_password.get_ports();
         ports.get(index).or_else(|| ports.first()).copied().unwrap_or(DEFAULT_PORT)
     }
 }
@@ -174,39 +173,40 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// Parameters by their names, none of them empty.
+/// Parameters by name; none is empty.
 type Parameters = BTreeMap<&'static str, String>;
 
-/// Checks every name; the last of two equal ones wins, and an empty value means none.
+/// Checks every name. The last of two equal ones wins, and an empty value means that it is not given.
 fn collect(pairs: Vec<text::Pair>) -> Result<Parameters, UrlError> {
     let mut parameters = Parameters::new();
-    let mut after_password = false;
+    let mut previous = None;
     for (name, value) in pairs {
         let known = match name.as_str() {
             "options" if value.is_empty() => continue,
             "options" => return Err(UrlError::Options),
-            // libpq's word for what tokio_postgres calls retries.
+            // libpq's name for the `keepalives_retries` of tokio_postgres.
             "keepalives_count" => Some("keepalives_retries"),
             name => PASSED_ON
                 .iter()
                 .map(|(known, _)| *known)
-                .chain(OUR_OWN.iter().copied())
+                .chain(PARSED_HERE.iter().copied())
                 .find(|known| *known == name),
         };
-        let Some(known) = known else { return Err(unknown(name, after_password)) };
-        after_password = known == "password";
+        let Some(known) = known else { return Err(unknown(name, previous)) };
+        previous = Some(known);
         parameters.insert(known, value);
     }
     parameters.retain(|_, value| !value.is_empty());
     Ok(parameters)
 }
 
-/// A name is repeated to the operator only if it cannot be the rest of an unquoted password.
-fn unknown(name: String, after_password: bool) -> UrlError {
+/// Returns the error for an unknown parameter, after the parameter `previous`. The error repeats the name only if
+/// it cannot be a part of an unquoted password.
+fn unknown(name: String, previous: Option<&'static str>) -> UrlError {
     let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if after_password {
+    if previous == Some("password") {
         UrlError::Syntax(
-            "an unknown parameter stands after `password`; a password with spaces must be quoted, \
+            "an unknown parameter follows `password`; a password with spaces must be quoted, \
              in a URL percent-encoded",
         )
     } else if is_word {
@@ -217,10 +217,10 @@ fn unknown(name: String, after_password: bool) -> UrlError {
 }
 
 fn build(mut parameters: Parameters, mode: SslMode) -> Result<Config, UrlError> {
-    settle_names(&mut parameters)?;
+    fill_in_defaults(&mut parameters)?;
 
     let tcp_user_timeout = parameters.remove("tcp_user_timeout");
-    // Grown by one parameter at a time, so that the one that is refused can be named.
+    // One parameter is added at a time, so that the error can name the one that is refused.
     let mut accepted = String::new();
     let mut config = Config::new();
     for (name, expected) in PASSED_ON {
@@ -242,10 +242,10 @@ fn build(mut parameters: Parameters, mode: SslMode) -> Result<Config, UrlError> 
     Ok(config)
 }
 
-/// Fills in the names that libpq would.
-fn settle_names(parameters: &mut Parameters) -> Result<(), UrlError> {
+/// Fills in the host and the database as libpq does.
+fn fill_in_defaults(parameters: &mut Parameters) -> Result<(), UrlError> {
     if !parameters.contains_key("host") {
-        // An address alone is its own name: this is what a certificate is then compared with.
+        // An address without a name is used as the name, which the certificate is then checked against.
         let address = parameters.remove("hostaddr").ok_or(UrlError::Missing {
             parameter: "host",
             hint: "name a host, or the directory of a socket (host=/var/run/postgresql)",
@@ -253,7 +253,7 @@ fn settle_names(parameters: &mut Parameters) -> Result<(), UrlError> {
         parameters.insert("host", address);
     }
     if !parameters.contains_key("dbname") {
-        // Written down, so that another login does not mean another database.
+        // Set here, so that another login does not change the database.
         let user = parameters.get("user").cloned().ok_or(UrlError::Missing {
             parameter: "dbname",
             hint: "name a database, or a user to whose name it defaults",
@@ -274,9 +274,9 @@ fn check_counts(config: &Config) -> Result<(), UrlError> {
     Ok(())
 }
 
-/// The three modes that `tokio_postgres` tells apart: whether to ask for TLS, and whether to insist.
+/// Returns the mode for `tokio_postgres`, which has three: whether to ask for TLS, and whether to require it.
 fn wire_mode(config: &Config, mode: SslMode) -> Result<config::SslMode, UrlError> {
-    // No server offers TLS on a socket, and libpq does not ask there, whatever the mode.
+    // No server offers TLS on a socket, and libpq does not ask for it there, whatever the mode.
     let only_sockets = config.get_hostaddrs().is_empty()
         && config.get_hosts().iter().all(|host| !matches!(host, Host::Tcp(_)));
     let wire = match mode {
@@ -292,7 +292,7 @@ fn wire_mode(config: &Config, mode: SslMode) -> Result<config::SslMode, UrlError
     Ok(wire)
 }
 
-/// libpq counts this one in milliseconds; `tokio_postgres` reads seconds.
+/// Parses milliseconds, as libpq does for this parameter; `tokio_postgres` would read seconds.
 fn milliseconds(value: &str) -> Result<Duration, UrlError> {
     let expected = "a number of milliseconds";
     let wrong = UrlError::Value { parameter: "tcp_user_timeout", expected };

@@ -1,6 +1,6 @@
-//! How much TLS a database URL asks for.
+//! The SSL modes of a database URL.
 
-/// How much TLS the operator asks for, in libpq's words.
+/// Whether TLS is used and what the server's certificate must prove, with libpq's names.
 #[derive(
     Debug,
     Clone,
@@ -16,17 +16,17 @@
 )]
 #[strum(serialize_all = "kebab-case")]
 pub enum SslMode {
-    /// Never.
+    /// No TLS.
     Disable,
     /// The same as [`SslMode::Prefer`] here.
     Allow,
-    /// Where the server offers it.
+    /// TLS if the server offers it.
     Prefer,
-    /// Always; any certificate will do, unless a root is named.
+    /// Always TLS; any certificate is accepted unless `sslrootcert` is given.
     Require,
-    /// Always, with a certificate that a trusted root has signed, whatever name it bears.
+    /// Always TLS, with a certificate that a trusted root has signed, for any host name.
     VerifyCa,
-    /// Always, with a certificate that a trusted root has signed for this very host.
+    /// Always TLS, with a certificate that a trusted root has signed for this host name.
     VerifyFull,
 }
 
@@ -34,7 +34,7 @@ impl SslMode {
     /// Every mode, from the weakest to the strongest.
     pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// Returns the word in a URL.
+    /// Returns the value in a URL.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()

@@ -1,5 +1,5 @@
-//! The TLS part of a database URL: `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, and what follows from them
-//! together. Must not know: what is in the files that they name.
+//! The TLS part of a database URL: `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, and what follows from their
+//! combination. Must not know: the content of the files that they name.
 
 use std::path::PathBuf;
 
@@ -7,32 +7,32 @@ use super::Parameters;
 use super::error::UrlError;
 use super::mode::SslMode;
 
-/// Whose signature under the server's certificate counts.
+/// The roots that are trusted to sign the server's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Roots {
-    /// The system's store, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name, as with OpenSSL.
+    /// The system's store, or the one that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, as with OpenSSL.
     System,
     /// A PEM file of certificates.
     File(PathBuf),
 }
 
-/// The PEM files with which we prove who we are.
+/// The PEM files of our client certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientFiles {
-    /// `sslcert`: our certificate, then those between it and the server's root.
+    /// `sslcert`: our certificate, followed by the intermediate ones.
     pub certificate: PathBuf,
     /// `sslkey`: its private key, not encrypted.
     pub key: PathBuf,
 }
 
-/// What must be true of the server's certificate.
+/// What the server's certificate must prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-    /// Nothing, but that the server holds its key.
+    /// Only that the server has the private key of the certificate.
     Possession,
     /// A trusted root has signed it.
     Chain,
-    /// A trusted root has signed it, and it bears the host's name.
+    /// A trusted root has signed it, and it is for the host name.
     ChainAndName,
 }
 
@@ -49,25 +49,25 @@ impl SslSettings {
     pub(in crate::pg) const NO_TLS: Self =
         Self { mode: SslMode::Disable, roots: None, client: None };
 
-    /// The mode, as the operator wrote it.
+    /// Returns the mode that the operator wrote.
     #[must_use]
     pub const fn mode(&self) -> SslMode {
         self.mode
     }
 
-    /// Where the trusted roots are; `None` where no certificate is checked.
+    /// Returns the trusted roots; `None` if no certificate is checked.
     #[must_use]
     pub const fn roots(&self) -> Option<&Roots> {
         self.roots.as_ref()
     }
 
-    /// Our own certificate, if there is one.
+    /// Returns our client certificate, if there is one.
     #[must_use]
     pub const fn client(&self) -> Option<&ClientFiles> {
         self.client.as_ref()
     }
 
-    /// What must be true of the server's certificate, where TLS is used at all.
+    /// Returns what the server's certificate must prove if TLS is used.
     #[must_use]
     pub const fn verification(&self) -> Verification {
         match (self.mode, &self.roots) {
@@ -77,7 +77,7 @@ impl SslSettings {
         }
     }
 
-    /// Takes what is about TLS out of the parameters.
+    /// Removes the TLS parameters from `parameters` and reads them.
     pub(super) fn take(parameters: &mut Parameters) -> Result<Self, UrlError> {
         let mode = parameters.remove("sslmode").map(|word| parse_mode(&word)).transpose()?;
         let roots = match parameters.remove("sslrootcert") {
@@ -87,7 +87,7 @@ impl SslSettings {
         };
         let client = client_files(parameters.remove("sslcert"), parameters.remove("sslkey"))?;
 
-        // The system's roots sign for anybody; without the name they prove nothing (libpq 16).
+        // The system's roots sign for every host: without a check of the name they prove nothing (as in libpq 16).
         let system = roots == Some(Roots::System);
         let mode = mode.unwrap_or(if system { SslMode::VerifyFull } else { SslMode::Prefer });
         if system && mode != SslMode::VerifyFull {

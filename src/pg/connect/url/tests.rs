@@ -1,4 +1,4 @@
-//! What the URLs of libpq mean, and what is refused of them.
+//! Tests of how database URLs are parsed and which are refused.
 
 use crate::pg::connect::url::*;
 
@@ -8,13 +8,13 @@ fn parse(text: &str) -> DatabaseUrl {
 
 fn refuse(text: &str) -> String {
     match DatabaseUrl::parse(text) {
-        Ok(url) => panic!("{text} was taken as {url:?}"),
+        Ok(url) => panic!("{text} was accepted as {url:?}"),
         Err(error) => error.to_string(),
     }
 }
 
 #[test]
-fn both_forms_say_the_same() {
+fn both_forms_mean_the_same() {
     let cases = [
         ("postgres://u:p@h:6543/d", "host=h port=6543 user=u password=p dbname=d"),
         ("postgresql://u@h/d", " host = h  user='u' dbname=d "),
@@ -111,7 +111,7 @@ fn no_refusal_repeats_a_password() {
 }
 
 #[test]
-fn what_is_shown_has_no_password() {
+fn a_redacted_url_has_no_password() {
     let cases = [
         ("postgres://u:hunter2@h/d", "postgres://u@h:5432/d?sslmode=prefer"),
         ("host=h user=u password=hunter2", "postgres://u@h:5432/u?sslmode=prefer"),
@@ -127,12 +127,12 @@ fn what_is_shown_has_no_password() {
         assert_eq!(url.redacted(), shown);
         assert_eq!(format!("{url:?}"), format!("DatabaseUrl({shown:?})"));
         assert_eq!(url.config.get_password(), Some(b"hunter2".as_slice()));
-        assert_eq!(parse(shown).redacted(), shown, "what is shown can be read again");
+        assert_eq!(parse(shown).redacted(), shown, "a redacted URL can be parsed again");
     }
 }
 
 #[test]
-fn a_mode_decides_what_is_asked_and_what_is_checked() {
+fn the_mode_decides_the_tls_and_the_check_of_the_certificate() {
     use crate::pg::connect::url::tests::config::SslMode as Wire;
     use SslMode::{Allow, Disable, Prefer, Require, VerifyCa, VerifyFull};
     use Verification::{Chain, ChainAndName, Possession};
@@ -172,7 +172,7 @@ fn a_socket_has_no_tls_whatever_the_mode() {
 }
 
 #[test]
-fn a_client_certificate_is_two_files() {
+fn a_client_certificate_consists_of_two_files() {
     let url = parse("postgres://u@h/d?sslmode=require&sslcert=/c&sslkey=/k");
     let files = ClientFiles { certificate: "/c".into(), key: "/k".into() };
     assert_eq!(url.ssl.client(), Some(&files));
@@ -183,7 +183,11 @@ fn another_login_keeps_the_server_the_database_and_the_tls() {
     let url = parse("postgres://u:p@h:1/?sslmode=require");
     let other = url.with_login("v", None);
     assert_eq!(other.redacted(), "postgres://v@h:1/u?sslmode=require");
-    assert_eq!(other.config.get_password(), None, "the owner's password is not the other's");
+    assert_eq!(
+        other.config.get_password(),
+        None,
+        "the owner's password is not used for another login"
+    );
     assert_eq!(other.config.get_ssl_mode(), config::SslMode::Require);
     assert_eq!(other.ssl(), url.ssl());
     let with_password = url.with_login("v", Some("q"));
@@ -199,7 +203,7 @@ fn another_database_keeps_the_login() {
 }
 
 #[test]
-fn other_settings_reach_the_driver() {
+fn other_parameters_are_passed_to_the_driver() {
     let url = parse(
         "host=h user=u connect_timeout=3 tcp_user_timeout=1500 application_name='a b' \
          channel_binding=require target_session_attrs=read-write keepalives=0",

@@ -1,7 +1,7 @@
-//! Takes the text of a database URL apart into names and values, without judging them.
+//! Parses the text of a database URL into names and values, without validating them.
 //!
-//! Promises: an error never repeats a piece of the text. Splits a URL where libpq does, and refuses it
-//! where that would make a host or a database out of a password.
+//! Promises: an error never repeats a part of the text. Splits a URL where libpq does, and refuses it
+//! if that would turn a part of the password into a host or a database.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -10,11 +10,11 @@ use crate::pg::connect::url::UrlError;
 /// A parameter and its value.
 pub(super) type Pair = (String, String);
 
-/// Reads either form.
+/// Parses either form.
 pub(super) fn read(text: &str) -> Result<Vec<Pair>, UrlError> {
     let text = text.trim();
     if text.contains('\0') {
-        return Err(UrlError::Syntax("it holds a NUL character"));
+        return Err(UrlError::Syntax("it contains a NUL character"));
     }
     let schemes = ["postgres://", "postgresql://"];
     match schemes.into_iter().find_map(|scheme| text.strip_prefix(scheme)) {
@@ -23,13 +23,13 @@ pub(super) fn read(text: &str) -> Result<Vec<Pair>, UrlError> {
     }
 }
 
-/// What to do about a character that stands where it ends a part too early.
+/// The error for a reserved character that is not percent-encoded.
 const UNENCODED: UrlError = UrlError::Syntax(
-    "a character stands where it cannot; in a user, password or database write @ as %40, / as %2F, \
+    "a reserved character is not percent-encoded; in a user, password or database write @ as %40, / as %2F, \
      ? as %3F, : as %3A",
 );
 
-/// Takes a URL apart behind its scheme, as libpq does: `[user[:password]@][hosts][/db][?name=value&..]`.
+/// Parses a URL after its scheme as libpq does: `[user[:password]@][hosts][/db][?name=value&..]`.
 fn read_url(rest: &str) -> Result<Vec<Pair>, UrlError> {
     let mut pairs = Vec::new();
     let before_slash = rest.split('/').next().unwrap_or_default();
@@ -41,11 +41,11 @@ fn read_url(rest: &str) -> Result<Vec<Pair>, UrlError> {
         _ => rest,
     };
 
-    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = place.split_once('/').unwrap_or((place, ""));
-    // Whatever is before such an `@` is most likely the tail of a password, and must not become a
-    // host or a database that logs may name.
-    if place.contains('@') {
+    let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = before_query.split_once('/').unwrap_or((before_query, ""));
+    // The text before a second `@` is most likely the end of a password, and must not become a host or a
+    // database, which logs may show.
+    if before_query.contains('@') {
         return Err(UNENCODED);
     }
     read_authority(authority, &mut pairs)?;
@@ -56,7 +56,7 @@ fn read_url(rest: &str) -> Result<Vec<Pair>, UrlError> {
             .split_once('=')
             .ok_or(UrlError::Syntax("a parameter after `?` has no `=` and value"))?;
         match (decode(name)?, decode(value)?) {
-            // JDBC's word, which libpq takes too.
+            // JDBC's form, which libpq accepts too.
             (name, value) if name == "ssl" && value == "true" => {
                 pairs.push(("sslmode".to_owned(), "require".to_owned()));
             }
@@ -81,8 +81,8 @@ fn read_authority(authority: &str, pairs: &mut Vec<Pair>) -> Result<(), UrlError
         return Ok(());
     }
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
-    for place in authority.split(',') {
-        let (host, port) = read_place(place)?;
+    for entry in authority.split(',') {
+        let (host, port) = read_host(entry)?;
         hosts.push(decode(host)?);
         ports.push(decode(port)?);
     }
@@ -93,24 +93,25 @@ fn read_authority(authority: &str, pairs: &mut Vec<Pair>) -> Result<(), UrlError
     Ok(())
 }
 
-fn read_place(place: &str) -> Result<(&str, &str), UrlError> {
-    if let Some(bracketed) = place.strip_prefix('[') {
+/// Splits `host[:port]` or `[IPv6 address][:port]`.
+fn read_host(entry: &str) -> Result<(&str, &str), UrlError> {
+    if let Some(bracketed) = entry.strip_prefix('[') {
         let (host, port) =
             bracketed.split_once(']').ok_or(UrlError::Syntax("the host has a `[` and no `]`"))?;
         return match port.strip_prefix(':') {
             Some(port) => Ok((host, port)),
             None if port.is_empty() => Ok((host, "")),
-            None => Err(UrlError::Syntax("something stands between `]` and the port")),
+            None => Err(UrlError::Syntax("there is text between `]` and the port")),
         };
     }
-    let (host, port) = place.split_once(':').unwrap_or((place, ""));
+    let (host, port) = entry.split_once(':').unwrap_or((entry, ""));
     if port.contains(':') {
-        return Err(UrlError::Syntax("an IPv6 address must stand in brackets: [::1]"));
+        return Err(UrlError::Syntax("an IPv6 address must be in brackets: [::1]"));
     }
     Ok((host, port))
 }
 
-/// Undoes percent-encoding; a `%` without two hex digits is an error and not a guess.
+/// Decodes percent-encoding. A `%` without two hex digits is an error.
 fn decode(text: &str) -> Result<String, UrlError> {
     let is_code = |rest: &str| {
         rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit))
@@ -132,7 +133,7 @@ pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, URL_PART).to_string()
 }
 
-/// Takes `key=value key='quoted value'` apart, with libpq's backslashes.
+/// Parses `key=value key='quoted value'`, with libpq's backslash escapes.
 fn read_pairs(text: &str) -> Result<Vec<Pair>, UrlError> {
     if text.contains("://") && !text.contains(char::is_whitespace) {
         return Err(UrlError::Syntax("it must begin with postgres:// or postgresql://"));
@@ -140,19 +141,19 @@ fn read_pairs(text: &str) -> Result<Vec<Pair>, UrlError> {
     let mut pairs = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
-        let (name, behind) = rest.split_once('=').ok_or(NO_VALUE)?;
+        let (name, after) = rest.split_once('=').ok_or(NO_VALUE)?;
         let name = name.trim_end();
         if name.is_empty() || name.contains(char::is_whitespace) {
             return Err(NO_VALUE);
         }
-        let mut chars = behind.trim_start().chars();
+        let mut chars = after.trim_start().chars();
         pairs.push((name.to_owned(), read_value(&mut chars)?));
         rest = chars.as_str().trim_start();
     }
     Ok(pairs)
 }
 
-/// A word stands alone; it is not repeated, because it may be the second word of a password.
+/// The error for a word without `=`. It is not repeated, because it may be a part of a password.
 const NO_VALUE: UrlError = UrlError::Syntax(
     "it is neither a postgres:// URL nor a list of key=value (a value with spaces must be quoted)",
 );
@@ -174,7 +175,7 @@ fn read_value(chars: &mut std::str::Chars<'_>) -> Result<String, UrlError> {
     if quoted { Err(UrlError::Syntax("a quoted value has no end")) } else { Ok(value) }
 }
 
-/// Writes a value so that it stands for itself in `key=value` form.
+/// Quotes a value for the `key=value` form.
 pub(super) fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }

@@ -19,29 +19,29 @@ impl Exam<'_> {
         let wrong = |what: String, next: String| {
             Finding::new(Area::Walls, Gravity::Wrong, None, what, next)
         };
-        let breaches = {
+        let exposures = {
             let tx = self.public().await?;
-            privileges::breaches(&tx).await.during("read what everybody may do")?
+            privileges::exposures(&tx).await.during("read what everybody may do")?
         };
-        let mut findings: Vec<Finding> = breaches
+        let mut findings: Vec<Finding> = exposures
             .into_iter()
-            .map(|breach| {
-                if breach.may_close {
-                    let next = format!("{FIX}, or: {}", breach.statement);
-                    return wrong(breach.open.clone(), next).with_remedy(Remedy::Close(breach));
+            .map(|exposure| {
+                if exposure.may_revoke {
+                    let next = format!("{FIX}, or: {}", exposure.statement);
+                    return wrong(exposure.risk.clone(), next).with_remedy(Remedy::Close(exposure));
                 }
                 // Known at each start, and nothing that this login could change.
                 let next = format!(
                     "this login may not prevent it; let a superuser run: {}",
-                    breach.statement
+                    exposure.statement
                 );
-                Finding::new(Area::Walls, Gravity::Warning, None, breach.open, next)
+                Finding::new(Area::Walls, Gravity::Warning, None, exposure.risk, next)
             })
             .collect();
         // What else it tells, that a tenant has no role, is told with the tenant.
         if let Err(error) = bootstrap::self_test(&self.doctor.db).await {
             let next = match error {
-                BootstrapError::Crossed { .. } => {
+                BootstrapError::IsolationBroken { .. } => {
                     "see who granted it, and take it back; `rowhouse serve` refuses to start like this"
                 }
                 _ => "see that the runtime login works; `rowhouse serve` sets it up",
