@@ -23,7 +23,7 @@ use super::error::Failure;
 use super::pool::affinity::{CheckedOut, Common, Counts, Slots};
 use super::pool::retirement::{Opener, WarmUp};
 use super::pool::{PoolStatus, Purpose, SharingStatus, build, take};
-use super::rules::{Endpoint, PoolSizes, Rules, Sharing, TimeLimits};
+use super::rules::{Endpoint, PoolSizes, Rules, Sharing};
 use super::scope::{Entry, PlainStatements, PublicTx, TenantTx};
 use crate::domain::names::{SchemaName, TenantId};
 
@@ -196,13 +196,8 @@ impl Db {
     /// # Errors
     /// [`Failure::Pool`] where no connection can be had.
     pub async fn public(&self) -> Result<PublicTx, Failure> {
-        self.public_within(&self.rules().limits).await
-    }
-
-    /// As [`Db::public`], with time limits of its own.
-    pub(crate) async fn public_within(&self, limits: &TimeLimits) -> Result<PublicTx, Failure> {
         let (connection, tls) = self.owners().await?;
-        Ok(PublicTx::new(connection, self.rules(), limits, tls))
+        Ok(PublicTx::new(connection, self.rules(), tls))
     }
 
     /// A connection of the owner's, and what a cancel request on it needs.

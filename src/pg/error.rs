@@ -104,12 +104,6 @@ impl Failure {
         })
     }
 
-    /// Whether the server has refused a statement for what it says or meets: nothing was committed.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        self.sqlstate().is_some() && !self.is_away()
-    }
-
     /// Whether the server is away, going, full or too slow: not our fault, and over one day.
     #[must_use]
     pub fn is_away(&self) -> bool {

@@ -145,7 +145,7 @@ pub(super) fn wish(mut body: Fields) -> Result<(ProvisionTenant, Extras)> {
 
 /// Who will run the tenant: nobody, somebody new, or the address of somebody who is there.
 fn admin(body: &mut Fields) -> Option<Admin> {
-    let Some(mut fields) = body.object("admin") else { return Some(Admin::Nobody) };
+    let Some(mut fields) = body.object("admin") else { return Some(Admin::None) };
     let is_new = ["password", "first_name", "last_name"].iter().any(|name| fields.has(name));
     let email = fields.required("email", Email::parse);
     let chosen = if is_new {
