@@ -163,7 +163,7 @@ impl Engine {
                 }
                 Err(error) => return Err(to_error(during, error)),
             };
-            if vacancies::hold_inside(&entered.tx, id).await.during(during)? {
+            if vacancies::try_lock_row_inside(&entered.tx, id).await.during(during)? {
                 return self.attempt(entered, schema, House::Vacancy(id), now).await;
             }
             passed.push(id);
