@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::domain::error::{Result, Rule};
 use crate::domain::operation::Then;
 use crate::http::control::call::Fields;
-use crate::service::fleet::{Canary, Wish};
+use crate::service::fleet::{Canary, MigrationRequest};
 
 /// Most that can be asked for at the same time.
 const WORKERS_MAX: i64 = 1024;
@@ -49,7 +49,7 @@ pub(super) struct NewCanary {
 }
 
 /// Reads what starts a migration, and whether it is the plan alone that is asked for.
-pub(super) fn wish(mut body: Fields) -> Result<(Wish, bool)> {
+pub(super) fn wish(mut body: Fields) -> Result<(MigrationRequest, bool)> {
     let tenants = names(&mut body, "tenants");
     let workers = number(&mut body, "workers", WORKERS_MAX);
     let max_failures = number(&mut body, "max_failures", COUNT_MAX);
@@ -76,7 +76,7 @@ pub(super) fn wish(mut body: Fields) -> Result<(Wish, bool)> {
             then: then.unwrap_or(Then::Pause),
         }
     });
-    body.finish(Some((Wish { tenants, canary, workers, max_failures }, dry_run)))
+    body.finish(Some((MigrationRequest { tenants, canary, workers, max_failures }, dry_run)))
 }
 
 /// A whole number from 1 that may be absent.
