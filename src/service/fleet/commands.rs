@@ -77,7 +77,11 @@ impl Fleet {
     /// # Errors
     /// Those of the rights check and of the database; [`Noun::Tenant`] or [`Noun::Vacancy`] not found;
     /// [`FleetProblem::Ahead`], [`FleetProblem::Diverged`]. A file that fails is part of the result.
-    pub async fn rehearse(&self, ctx: &CallContext, target: RehearsalTarget) -> Result<Option<Rehearsal>> {
+    pub async fn rehearse(
+        &self,
+        ctx: &CallContext,
+        target: RehearsalTarget,
+    ) -> Result<Option<Rehearsal>> {
         ctx.require(Permission::MigrateFleet)?;
         self.engine.rehearse(target, ctx.now).await
     }
