@@ -1,6 +1,7 @@
 //! `migrate`: migrates the control plane first, then every tenant that is behind; shows, pauses, resumes and cancels
 //! operations.
 
+mod flags;
 mod progress;
 mod run;
 mod show;
@@ -8,6 +9,7 @@ mod show;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
+use self::flags::Flags;
 use super::{Exit, Failure, Output, lint};
 use crate::config::Settings;
 use crate::service::fleet::RehearsalTarget;
@@ -27,49 +29,6 @@ pub(super) struct Migrate {
     verb: Option<Verb>,
     #[command(flatten)]
     flags: Flags,
-}
-
-#[derive(Debug, Args)]
-#[expect(clippy::doc_markdown, reason = "clap prints these comments, and backticks with them")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag on the command line")]
-struct Flags {
-    /// Show which tenants are behind and by what, and change nothing
-    #[arg(long, conflicts_with_all = ["rehearse", "retry_failed", "canary", "canary_tenants"])]
-    plan: bool,
-    /// Check the tenant migrations, without a database, for statements that a distributed engine, a rolling
-    /// deployment or traffic would not survive; exits with 1 if there are any
-    #[arg(long, conflicts_with_all = ["plan", "rehearse", "retry_failed", "canary", "canary_tenants", "tenants", "workers", "max_failures"])]
-    lint: bool,
-    /// Rehearse on one tenant (the first that is behind, or the one named) and roll it back
-    #[arg(long, value_name = "TENANT", num_args = 0..=1, conflicts_with_all = ["retry_failed", "canary", "canary_tenants", "tenants"])]
-    #[expect(clippy::option_option, reason = "how clap represents a flag with an optional value")]
-    rehearse: Option<Option<String>>,
-    /// Rehearse on a vacancy, which has no users
-    #[arg(long, requires = "rehearse")]
-    vacancy: bool,
-    /// Migrate only this tenant, by slug or id; can be repeated
-    #[arg(long = "tenant", value_name = "TENANT")]
-    tenants: Vec<String>,
-    /// Migrate the N oldest first, then pause until `migrate resume`
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    canary: Option<u32>,
-    /// Migrate this tenant first, then pause; can be repeated
-    #[arg(long = "canary-tenant", value_name = "TENANT")]
-    canary_tenants: Vec<String>,
-    /// Do not pause after a canary that went well
-    #[arg(long)]
-    go_on: bool,
-    /// Tenants at the same time [env: ROWHOUSE_FLEET__WORKERS]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    workers: Option<u32>,
-    /// Pause as soon as N tenants have failed
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_failures: Option<u32>,
-    /// Try the tenants again that failed in the last operation
-    #[arg(long, conflicts_with_all = ["tenants", "canary", "canary_tenants", "workers", "max_failures"])]
-    retry_failed: bool,
-    #[command(flatten)]
-    output: Output,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,37 +3,14 @@
 use serde_json::json;
 use uuid::Uuid;
 
+use super::flags::Flags;
 use super::progress::{self, Progress};
-use super::{Exit, Failure, Flags, Output};
 use crate::app::{Backend, Purpose};
 use crate::cli::output;
+use crate::cli::{Exit, Failure, Output};
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
-use crate::domain::operation::{FleetProblem, OperationState, PauseReason, Then};
-use crate::service::fleet::{Canary, MigrationRequest};
-
-impl Flags {
-    fn request(&self) -> MigrationRequest {
-        let is_canary = self.canary.is_some() || !self.canary_tenants.is_empty();
-        let then = if self.go_on { Then::Continue } else { Then::Pause };
-        let number = |given: Option<u32>| given.and_then(|number| usize::try_from(number).ok());
-        MigrationRequest {
-            tenants: self.tenants.clone(),
-            canary: is_canary.then(|| Canary {
-                count: self.canary.unwrap_or(0),
-                tenants: self.canary_tenants.clone(),
-                then,
-            }),
-            workers: number(self.workers),
-            max_failures: number(self.max_failures),
-        }
-    }
-
-    /// Whether the flags ask for more than to migrate all tenants.
-    fn is_particular(&self) -> bool {
-        !self.tenants.is_empty() || self.canary.is_some() || !self.canary_tenants.is_empty()
-    }
-}
+use crate::domain::operation::{FleetProblem, OperationState, PauseReason};
 
 pub(super) async fn all(settings: &Settings, flags: Flags) -> Result<Exit, Failure> {
     let output = flags.output;

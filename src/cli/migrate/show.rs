@@ -3,9 +3,9 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Exit, Failure, Output, progress};
+use super::progress;
 use crate::app::{Backend, Purpose};
-use crate::cli::output;
+use crate::cli::{Exit, Failure, Output, output};
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
 use crate::service::fleet::{Behind, Plan, Record, RehearsalTarget, Trial, TrialEnd};
