@@ -108,8 +108,8 @@ async fn measure_without_password(
         }),
     ];
     let samples = interleave_after(rounds, &contenders, async || {
-        let filled = filler.services.vacancies.fill(&filler.operator()).await;
-        filled.expect("the stock can be filled");
+        let stock = filler.services.vacancies.fill(&filler.operator()).await;
+        stock.expect("the stock can be filled");
     })
     .await;
     report.section(&format!("{clients} clients, no password to hash, with a vacancy: throughput"));

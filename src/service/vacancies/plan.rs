@@ -97,8 +97,10 @@ pub(super) fn next(
     if must_register(requester, replenishers) {
         return Some(Step::Register);
     }
-    let alike = others.iter().filter(|replenisher| replenisher.pattern == *requester.pattern);
-    let wanted = alike.map(|replenisher| replenisher.wanted).fold(requester.wanted, usize::max);
+    let same_pattern =
+        others.iter().filter(|replenisher| replenisher.pattern == *requester.pattern);
+    let wanted =
+        same_pattern.map(|replenisher| replenisher.wanted).fold(requester.wanted, usize::max);
     let other_is_ahead =
         others.iter().any(|replenisher| replenisher.pattern.version > requester.pattern.version);
     let stock: Vec<&Vacancy> = vacancies.iter().filter(|v| requester.is_stock(v)).collect();
