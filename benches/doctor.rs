@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use rowhouse::app::Backend;
 use rowhouse::pg::catalog;
-use rowhouse::service::doctor::{Gravity, Orphans, Wish};
+use rowhouse::service::doctor::{Gravity, Orphans, Selection};
 use support::report::Args;
 use support::{
     Contender, Fixture, Report, WEAKEST_HASH, fill, interleave, machine, ms, vacuum_shared,
@@ -46,9 +46,9 @@ async fn main() {
         let title = format!("{count} tenants, {MODIFIED} of them modified");
         measure(&mut report, &fixture, &backend, &title, rounds, MODIFIED).await;
         let begin = Instant::now();
-        let (operator, all) = (backend.operator(), Wish::default());
-        let repaired = backend.services.doctor.mend(&operator, &all, &Orphans::Keep).await;
-        let repaired = repaired.expect("a repair").mended_count();
+        let (operator, all) = (backend.operator(), Selection::default());
+        let repaired = backend.services.doctor.repair(&operator, &all, &Orphans::Keep).await;
+        let repaired = repaired.expect("a repair").repaired_count();
         assert_eq!(repaired, MODIFIED, "all are repaired");
         report.figure("finding and repairing them", ms(begin.elapsed()), "ms");
     }
@@ -95,7 +95,7 @@ async fn bare_pass(fixture: &Fixture) -> f64 {
 
 async fn examine(backend: &Backend, wrong: usize) -> f64 {
     let begin = Instant::now();
-    let found = backend.services.doctor.examine(&backend.operator(), &Wish::default()).await;
+    let found = backend.services.doctor.examine(&backend.operator(), &Selection::default()).await;
     let took = ms(begin.elapsed());
     let found = found.expect("an examination");
     let wrong_count =

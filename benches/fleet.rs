@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use rowhouse::app::{Backend, Options, Purpose};
 use rowhouse::domain::names::{SchemaName, TenantId};
-use rowhouse::service::fleet::Wish;
+use rowhouse::service::fleet::MigrationRequest;
 use support::report::{Args, Goal};
 use support::{Contender, Fixture, Report, interleave, machine, ms};
 use tempfile::TempDir;
@@ -191,7 +191,10 @@ impl<'a> Bench<'a> {
         let backend = self.open(workers).await;
         let (fleet, ctx) = (&backend.services.fleet, backend.operator());
         let begin = Instant::now();
-        let made = fleet.start(&ctx, &Wish::default()).await.expect("the operation can be started");
+        let made = fleet
+            .start(&ctx, &MigrationRequest::default())
+            .await
+            .expect("the operation can be started");
         let record = fleet.run(&ctx, made.id, Arc::new(|_| {})).await.expect("the operation runs");
         let took = begin.elapsed();
         assert_eq!(usize::try_from(record.counts.done), Ok(self.tenants.len()), "{record:?}");
@@ -286,8 +289,10 @@ async fn nothing_to_do(
         }),
         Contender::new("an operation from its start to its end", || async {
             let begin = Instant::now();
-            let made =
-                fleet.start(&ctx, &Wish::default()).await.expect("the operation can be started");
+            let made = fleet
+                .start(&ctx, &MigrationRequest::default())
+                .await
+                .expect("the operation can be started");
             let record =
                 fleet.run(&ctx, made.id, Arc::new(|_| {})).await.expect("the operation runs");
             assert_eq!(record.counts.total, 0);

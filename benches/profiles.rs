@@ -128,7 +128,7 @@ impl<'a> HttpServer<'a> {
                 }
                 let slug = Slug::parse(&format!("b{n}")).expect("it is a slug");
                 let name = TenantName::parse("Bench").expect("it is a name");
-                let command = ProvisionTenant::new(name, slug, Admin::Nobody);
+                let command = ProvisionTenant::new(name, slug, Admin::None);
                 let command = ProvisionTenant { with_token: true, ..command };
                 let operator = self.backend.operator();
                 let made = self.backend.services.provisioning.provision(&operator, command).await;

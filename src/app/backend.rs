@@ -167,9 +167,9 @@ impl Backend {
             clock.clone(),
             Limits {
                 workers: settings.fleet.workers,
-                most_workers: pool_sizes::fleet_workers(purpose, main),
+                max_workers: pool_sizes::fleet_workers(purpose, main),
                 lease: settings.fleet.lease,
-                hands_on: purpose == Purpose::Serve,
+                allow_recovery: purpose == Purpose::Serve,
             },
             gethostname::gethostname().to_string_lossy().into_owned(),
         );

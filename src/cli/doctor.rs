@@ -1,4 +1,4 @@
-//! `doctor`: what is not as it should be, and with `--fix` what was done about it.
+//! `doctor`: examines the database, and repairs it with `--fix`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,12 +9,12 @@ use super::{Examine, Exit, Failure, output, tenant};
 use crate::app::{Backend, Purpose};
 use crate::config::Settings;
 use crate::domain::names::TenantId;
-use crate::service::doctor::{Area, Finding, Gravity, Orphans, Outcome, Report, Wish};
+use crate::service::doctor::{Area, Finding, Gravity, Orphans, RepairOutcome, Report, Selection};
 
-/// Tenants that are named where many have the same.
+/// The most tenants that are named if many have the same finding.
 const NAMED_MAX: usize = 5;
 
-/// A report as programs read it.
+/// A report in JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ReportView {
@@ -41,33 +41,33 @@ struct FindingView {
     #[serde(skip_serializing_if = "Option::is_none")]
     should: Option<String>,
     next: String,
-    /// Whether `--fix` puts it right.
+    /// Whether `--fix` repairs it.
     mendable: bool,
-    /// Whether it was put right just now.
+    /// Whether it was repaired by this command.
     mended: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_mended_because: Option<String>,
 }
 
-pub(super) async fn run(settings: &Settings, wish: Examine) -> Result<Exit, Failure> {
-    let tenants = wish.tenants.iter().map(|t| tenant::tenant_ref(t)).collect::<Result<_, _>>()?;
-    let asked = Wish { tenants };
-    let orphans = orphans(wish.drop_orphans.as_deref())?;
-    let look = async |backend: &Backend| {
+pub(super) async fn run(settings: &Settings, flags: Examine) -> Result<Exit, Failure> {
+    let tenants = flags.tenants.iter().map(|t| tenant::tenant_ref(t)).collect::<Result<_, _>>()?;
+    let selection = Selection { tenants };
+    let orphans = orphans(flags.drop_orphans.as_deref())?;
+    let examine = async |backend: &Backend| {
         let (doctor, operator) = (&backend.services.doctor, backend.operator());
-        let report = if wish.fix {
-            doctor.mend(&operator, &asked, &orphans).await
+        let report = if flags.fix {
+            doctor.repair(&operator, &selection, &orphans).await
         } else {
-            doctor.examine(&operator, &asked).await
+            doctor.examine(&operator, &selection).await
         };
-        report.map_err(|error| tenant::not_found(error, &wish.tenants.join(", ")))
+        report.map_err(|error| tenant::not_found(error, &flags.tenants.join(", ")))
     };
-    let report = output::on_backend(Purpose::Operate, settings, look).await?;
-    output::print(wish.output, &ReportView::from(&report), || text(&report))?;
+    let report = output::on_backend(Purpose::Operate, settings, examine).await?;
+    output::print(flags.output, &ReportView::from(&report), || text(&report))?;
     Ok(exit(&report))
 }
 
-/// What to drop, by the names of schemas or roles, or by the ids in them.
+/// Returns what to drop, by the names of schemas or roles, or by the ids in them.
 fn orphans(named: Option<&[String]>) -> Result<Orphans, Failure> {
     let Some(named) = named else { return Ok(Orphans::Keep) };
     if named.is_empty() {
@@ -82,30 +82,30 @@ fn orphans(named: Option<&[String]>) -> Result<Orphans, Failure> {
     Ok(Orphans::DropThese(named.iter().map(id).collect::<Result<_, _>>()?))
 }
 
-/// Warnings alone are no failure: a script that runs this every night should not wake anybody for them.
+/// Warnings alone are not a failure: a nightly script should not page an operator for them.
 fn exit(report: &Report) -> Exit {
-    match (report.wrong_count(), report.mended_count()) {
+    match (report.wrong_count(), report.repaired_count()) {
         (0, _) => Exit::Done,
         (_, 0) => Exit::Failed,
         (_, _) => Exit::Partly,
     }
 }
 
-/// What is worst comes first; what many tenants have is told once.
+/// The most serious findings come first; a finding that many tenants have is printed once.
 fn text(report: &Report) -> String {
     let mut text = String::new();
     let headings = [
-        (Gravity::Wrong, Area::Walls, "walls between tenants"),
+        (Gravity::Wrong, Area::Privileges, "walls between tenants"),
         (Gravity::Wrong, Area::Structure, "structure"),
         (Gravity::Wrong, Area::Rights, "roles, owners and rights"),
         (Gravity::Wrong, Area::History, "migrations"),
-        (Gravity::Wrong, Area::Orphans, "nobody's"),
+        (Gravity::Wrong, Area::Orphans, "orphans"),
         (Gravity::Wrong, Area::Capacity, "capacity"),
-        (Gravity::Warning, Area::Walls, "walls between tenants, warnings"),
+        (Gravity::Warning, Area::Privileges, "walls between tenants, warnings"),
         (Gravity::Warning, Area::Structure, "structure, warnings"),
         (Gravity::Warning, Area::Rights, "roles, owners and rights, warnings"),
         (Gravity::Warning, Area::History, "migrations, warnings"),
-        (Gravity::Warning, Area::Orphans, "nobody's, warnings"),
+        (Gravity::Warning, Area::Orphans, "orphans, warnings"),
         (Gravity::Warning, Area::Capacity, "capacity, warnings"),
     ];
     for (gravity, area, heading) in headings {
@@ -117,7 +117,7 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "{heading}");
         for group in groups {
             let _ = writeln!(text, "  {}{}{}", whose(&group), group[0].what, outcome(group[0]));
-            if group[0].outcome != Outcome::Mended {
+            if group[0].outcome != RepairOutcome::Repaired {
                 let _ = writeln!(text, "    next: {}", group[0].next);
             }
         }
@@ -126,16 +126,17 @@ fn text(report: &Report) -> String {
     text
 }
 
-/// Findings that read the same but for the tenant, in the order of the report.
+/// Groups findings that differ only in the tenant, in the order of the report.
 fn group<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Vec<&'a Finding>> {
-    let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut positions: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut groups: Vec<Vec<&Finding>> = Vec::new();
     for finding in findings {
-        let place = *places.entry((finding.what.clone(), outcome(finding))).or_insert_with(|| {
-            groups.push(Vec::new());
-            groups.len() - 1
-        });
-        groups[place].push(finding);
+        let position =
+            *positions.entry((finding.what.clone(), outcome(finding))).or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+        groups[position].push(finding);
     }
     groups
 }
@@ -144,7 +145,7 @@ fn group<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Vec<&'a Finding
 fn whose(group: &[&Finding]) -> String {
     let names: Vec<String> = group
         .iter()
-        // What is nobody's has the name in its sentence.
+        // The sentence of an orphan has its name.
         .filter(|finding| finding.area != Area::Orphans)
         .filter_map(|finding| finding.subject.as_ref())
         .map(|subject| match &subject.slug {
@@ -164,9 +165,9 @@ fn whose(group: &[&Finding]) -> String {
 
 fn outcome(finding: &Finding) -> String {
     match &finding.outcome {
-        Outcome::Stands => String::new(),
-        Outcome::Mended => " [mended]".to_owned(),
-        Outcome::NotMended(reason) => format!(" [not mended: {reason}]"),
+        RepairOutcome::Open => String::new(),
+        RepairOutcome::Repaired => " [mended]".to_owned(),
+        RepairOutcome::Failed(reason) => format!(" [not mended: {reason}]"),
     }
 }
 
@@ -179,7 +180,7 @@ fn summary(report: &Report) -> String {
         parts.push(format!("{} vacancies", report.vacancies));
     }
     for (count, word) in [
-        (report.mended_count(), "mended"),
+        (report.repaired_count(), "mended"),
         (report.wrong_count(), "wrong"),
         (report.warning_count(), if report.warning_count() == 1 { "warning" } else { "warnings" }),
     ] {
@@ -200,7 +201,7 @@ impl From<&Report> for ReportView {
             vacancy_count: report.vacancies,
             wrong_count: report.wrong_count(),
             warning_count: report.warning_count(),
-            mended_count: report.mended_count(),
+            mended_count: report.repaired_count(),
             findings: report.findings.iter().map(FindingView::from).collect(),
         }
     }
@@ -218,11 +219,11 @@ impl From<&Finding> for FindingView {
             is: finding.is.clone(),
             should: finding.should.clone(),
             next: finding.next.clone(),
-            mendable: finding.is_mendable(),
-            mended: finding.outcome == Outcome::Mended,
+            mendable: finding.is_repairable(),
+            mended: finding.outcome == RepairOutcome::Repaired,
             not_mended_because: match &finding.outcome {
-                Outcome::NotMended(reason) => Some(reason.clone()),
-                Outcome::Stands | Outcome::Mended => None,
+                RepairOutcome::Failed(reason) => Some(reason.clone()),
+                RepairOutcome::Open | RepairOutcome::Repaired => None,
             },
         }
     }

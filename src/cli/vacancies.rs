@@ -1,5 +1,4 @@
-//! `vacancies`: how the stock of schemas stands that are built ahead of time, and filling or emptying it by
-//! hand.
+//! `vacancies`: shows the stock of schemas that are built ahead of time, and fills or empties it by hand.
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -7,27 +6,27 @@ use time::OffsetDateTime;
 use super::{Exit, Failure, Output, output};
 use crate::app::Purpose;
 use crate::config::Settings;
-use crate::service::vacancies::{Standing, Work};
+use crate::service::vacancies::{StockStatus, Work};
 
-/// The stock as programs read it.
+/// The stock in JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StandingView {
-    /// How many the settings of this command ask for.
+struct StockView {
+    /// How many the settings of this command want.
     wanted_count: usize,
     ready_count: usize,
     building_count: usize,
     stale_count: usize,
     ahead_count: usize,
     dropping_count: usize,
-    /// Servers that look after a stock of this kind.
+    /// Servers that keep a stock of this kind.
     keeper_count: usize,
     #[serde(with = "time::serde::rfc3339::option")]
     oldest_at: Option<OffsetDateTime>,
     oldest_age_seconds: Option<i64>,
 }
 
-/// What was done, as programs read it.
+/// What was done, in JSON.
 #[derive(Debug, Serialize)]
 struct WorkView {
     #[serde(rename = "builtCount")]
@@ -41,8 +40,8 @@ struct WorkView {
 pub(super) async fn show(settings: &Settings, output: Output) -> Result<Exit, Failure> {
     let view = output::on_backend(Purpose::Operate, settings, async |backend| {
         let ctx = backend.operator();
-        let standing = backend.services.vacancies.standing(&ctx).await?;
-        Ok(StandingView::of(&standing, ctx.now))
+        let status = backend.services.vacancies.status(&ctx).await?;
+        Ok(StockView::of(&status, ctx.now))
     })
     .await?;
     output::print(output, &view, || view.to_table())?;
@@ -74,18 +73,18 @@ fn report(output: Output, work: Work) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-impl StandingView {
-    fn of(standing: &Standing, now: OffsetDateTime) -> Self {
+impl StockView {
+    fn of(status: &StockStatus, now: OffsetDateTime) -> Self {
         Self {
-            wanted_count: standing.wanted,
-            ready_count: standing.ready,
-            building_count: standing.building,
-            stale_count: standing.stale,
-            ahead_count: standing.ahead,
-            dropping_count: standing.dropping,
-            keeper_count: standing.keepers,
-            oldest_at: standing.oldest_at,
-            oldest_age_seconds: standing.oldest_at.map(|at| (now - at).whole_seconds().max(0)),
+            wanted_count: status.wanted,
+            ready_count: status.ready,
+            building_count: status.building,
+            stale_count: status.stale,
+            ahead_count: status.ahead,
+            dropping_count: status.dropping,
+            keeper_count: status.replenishers,
+            oldest_at: status.oldest_at,
+            oldest_age_seconds: status.oldest_at.map(|at| (now - at).whole_seconds().max(0)),
         }
     }
 

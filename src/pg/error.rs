@@ -105,12 +105,6 @@ impl Failure {
         })
     }
 
-    /// Whether the server refused the statement itself, so that nothing was committed.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        self.sqlstate().is_some() && !self.is_unavailable()
-    }
-
     /// Whether the server is unreachable, shutting down, full or too slow: a temporary condition, not an error in
     /// our statement.
     #[must_use]

@@ -1,15 +1,15 @@
-//! Makes tenants: row, admin, schema, role, tables, membership, audit event, idempotency record, all in
-//! one transaction. There is no state in between to clean up: killed at any point, the database holds a
-//! whole tenant or none.
+//! Makes tenants: row, admin, schema, role, tables, membership, audit event and idempotency record, all in one
+//! transaction. There is no state in between to clean up: if the process is killed at any point, the database holds
+//! a whole tenant or none.
 //!
-//! The schema is a vacancy ([`super::vacancies`]) where there is one that fits: then all of it is one
-//! statement in one round trip, for all that are made at the same moment ([`group_commit`]). Where there is
-//! none it is built in the same transaction.
+//! The schema is a vacancy ([`super::vacancies`]) if one fits. Then one statement does everything, in one round
+//! trip. Otherwise the schema is built in the same transaction.
 //!
-//! The password is hashed before a connection is taken, since it costs more time than all the rest.
+//! A set-up ends with its caller: one whose caller has gone before the commit was sent makes no tenant.
+//!
+//! The password is hashed before a connection is taken, because hashing takes longer than everything else.
 
 mod command;
-mod group_commit;
 mod main_tenant;
 mod prepared;
 mod replay;
@@ -21,25 +21,24 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use self::group_commit::GroupCommit;
 use super::vacancies::Vacancies;
 use crate::auth::CallContext;
-use crate::auth::password::Hasher;
+use crate::auth::password::{Hasher, PasswordHash};
 use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::MigrationSet;
-use crate::pg::control::tenant_setup;
+use crate::pg::control::{idempotency, tenant_setup};
 use crate::pg::{Db, During, PublicTx, schema};
 pub use crate::service::provisioning::command::{Admin, Extras, NewAdmin, ProvisionTenant};
-use crate::service::provisioning::prepared::Order;
+use crate::service::provisioning::prepared::PreparedSetup;
 pub use crate::service::provisioning::replay::Provisioned;
 
-/// How often a transaction is sent again that lost a race against another.
+/// How often a transaction that lost a race against another is tried.
 const TRIES: u32 = 3;
 
-/// Makes tenants. Runs on the main runtime with pools of its own, so that a burst of set-ups does not
-/// hold up the workers' own queries.
+/// Makes tenants. Runs on the main runtime with pools of its own, so that a burst of set-ups does not delay the
+/// workers' own queries.
 #[derive(Clone)]
 pub struct Provisioning {
     runtime: Handle,
@@ -48,11 +47,10 @@ pub struct Provisioning {
     set: Arc<MigrationSet>,
     server_version: u32,
     vacancies: Vacancies,
-    group_commit: GroupCommit,
 }
 
 impl Provisioning {
-    /// Makes tenants through `db`, whose pools belong to `runtime`, in `vacancies` while there are any.
+    /// Makes tenants through `db`, whose pools belong to `runtime`, and takes `vacancies` while there are any.
     #[must_use]
     pub fn new(
         runtime: Handle,
@@ -62,61 +60,63 @@ impl Provisioning {
         server_version: u32,
         vacancies: Vacancies,
     ) -> Self {
-        let pattern = vacancies.pattern().clone();
-        let group_commit = GroupCommit::start(&runtime, db.clone(), pattern);
-        Self { runtime, db, hasher, set, server_version, vacancies, group_commit }
+        Self { runtime, db, hasher, set, server_version, vacancies }
     }
 
     /// Makes a tenant, whole or not at all.
     ///
     /// # Errors
-    /// [`Conflict::SlugTaken`]; [`Conflict::StillRunning`] and [`Conflict::KeyReused`] where an
-    /// idempotency key came along.
-    pub async fn provision(&self, ctx: &CallContext, wish: ProvisionTenant) -> Result<Provisioned> {
+    /// [`Conflict::SlugTaken`]; [`Conflict::StillRunning`] and [`Conflict::KeyReused`] if the command has an
+    /// idempotency key.
+    pub async fn provision(
+        &self,
+        ctx: &CallContext,
+        command: ProvisionTenant,
+    ) -> Result<Provisioned> {
         ctx.require(Permission::CreateTenant)?;
-        self.provision_with(ctx, wish, Extras::default()).await
+        self.provision_with(ctx, command, Extras::default()).await
     }
 
-    /// Makes a tenant with what only the control plane gives it.
+    /// Makes a tenant with the fields that only the control plane sets.
     ///
     /// # Errors
     /// As [`Provisioning::provision`]; [`Conflict::ExternalIdTaken`].
     pub async fn provision_with(
         &self,
         ctx: &CallContext,
-        wish: ProvisionTenant,
+        command: ProvisionTenant,
         extras: Extras,
     ) -> Result<Provisioned> {
         ctx.require(Permission::CreateTenant)?;
         let (this, ctx) = (self.clone(), ctx.clone());
-        let work = async move { this.run(ctx, wish, extras).await };
+        let work = async move { this.run(&ctx, &command, &extras).await };
         let task = self.runtime.spawn(work.in_current_span());
-        let _end = EndWithCaller(task.abort_handle());
+        let _abort = AbortWithCaller(task.abort_handle());
         task.await.map_err(|panicked| Error::internal("provision a tenant", panicked))?
     }
 
     async fn run(
         &self,
-        ctx: CallContext,
-        wish: ProvisionTenant,
-        extras: Extras,
+        ctx: &CallContext,
+        command: &ProvisionTenant,
+        extras: &Extras,
     ) -> Result<Provisioned> {
-        if let Some(answer) = self.answered_before(&ctx, &wish, &extras).await? {
+        if let Some(answer) = self.find_replay(ctx, command, extras).await? {
             return Ok(answer);
         }
-        let hash = match wish.admin.password() {
+        let hash = match command.admin.password() {
             Some(password) => Some(self.hasher.hash(password).await?),
             None => None,
         };
-        let order = Arc::new(Order { actor: ctx.principal.label(), ctx, wish, extras, hash });
+        let actor = ctx.principal.label();
+        let prepared = PreparedSetup { ctx, actor, command, extras, hash: hash.as_ref() };
         let mut attempt = 1;
         loop {
-            match self.make(&order).await {
+            match self.make(&prepared).await {
                 Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
-                // The same request got there first, and its answer is ours.
+                // The same request ran elsewhere and finished first; its answer is the answer here.
                 Ok(None) => {
-                    let Order { ctx, wish, extras, .. } = &*order;
-                    let answer = self.answered_before(ctx, wish, extras).await?;
+                    let answer = self.find_replay(ctx, command, extras).await?;
                     return answer.ok_or(Error::Conflict(Conflict::StillRunning));
                 }
                 Ok(Some(made)) => return Ok(made),
@@ -125,58 +125,82 @@ impl Provisioning {
         }
     }
 
-    /// Makes the tenant in a vacancy where there is one that fits, and builds where there is none. `None`
-    /// where the idempotency key turns out to be answered.
-    async fn make(&self, order: &Arc<Order>) -> Result<Option<Provisioned>> {
-        let mut outcome = Outcome::NoVacancy;
+    /// The stored answer to an earlier request with the same idempotency key.
+    async fn find_replay(
+        &self,
+        ctx: &CallContext,
+        command: &ProvisionTenant,
+        extras: &Extras,
+    ) -> Result<Option<Provisioned>> {
+        let Some(key) = &command.idempotency_key else { return Ok(None) };
+        let tx = self.db.public().await.during("look for an earlier answer")?;
+        let found = idempotency::find(&tx, &ctx.principal.label(), key, ctx.now).await?;
+        drop(tx); // a read needs no commit, and the hash below needs no connection
+        let Some(record) = found else { return Ok(None) };
+        let same_secret = match (command.admin.password(), record.secret_hash) {
+            (Some(password), Some(hash)) => {
+                self.hasher.verify(password, Some(&PasswordHash::stored(hash))).await?
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        if record.request_digest != command.digest(extras) || !same_secret {
+            return Err(Error::Conflict(Conflict::KeyReused));
+        }
+        Provisioned::from_json(&record.outcome).map(Some)
+    }
+
+    /// Makes the tenant with a vacancy, or builds its schema if no vacancy fits. Returns `None` if the idempotency
+    /// key turns out to have an answer.
+    async fn make(&self, prepared: &PreparedSetup<'_>) -> Result<Option<Provisioned>> {
+        let mut outcome = SetupOutcome::NoVacancy;
         if self.vacancies.are_kept() {
-            outcome = self.move_in(order).await?;
+            outcome = self.set_up(prepared, None).await?;
         }
-        let was_vacancy = !matches!(outcome, Outcome::NoVacancy);
+        let was_vacancy = !matches!(outcome, SetupOutcome::NoVacancy);
         if !was_vacancy {
-            outcome = self.set_up(order, Some(TenantId::generate())).await?;
+            outcome = self.set_up(prepared, Some(TenantId::generate())).await?;
         }
-        let Outcome::Made(made) = outcome else { return Ok(None) };
+        let SetupOutcome::Made(made) = outcome else { return Ok(None) };
         self.vacancies.note_set_up(was_vacancy);
-        tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %order.actor, "made a tenant");
+        tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %prepared.actor, "made a tenant");
         Ok(Some(made))
     }
 
-    /// Takes a vacancy: in one round trip and together with whoever else does, unless a key or a token needs
-    /// more than one, or it has to be found out what stands in the way.
-    async fn move_in(&self, order: &Arc<Order>) -> Result<Outcome> {
-        if order.is_plain()
-            && let Some(given) = self.group_commit.make(order).await?
-        {
-            return Ok(Outcome::Made(Provisioned::of(&order.wish, given)));
-        }
-        self.set_up(order, None).await
-    }
-
-    /// The transaction of one set-up alone: builds a schema for this id, or takes a vacancy.
-    async fn set_up(&self, order: &Order, new: Option<TenantId>) -> Result<Outcome> {
+    /// Runs the transaction of a set-up: builds a schema for the id `new`, or takes a vacancy. With a vacancy it is
+    /// one statement in one round trip, unless a token or an idempotency record needs what that statement returns.
+    async fn set_up(
+        &self,
+        prepared: &PreparedSetup<'_>,
+        new: Option<TenantId>,
+    ) -> Result<SetupOutcome> {
         let tx = self.db.public().await.during("begin provisioning")?;
-        if !order.take_key(&tx).await? {
-            return Ok(Outcome::Answered);
+        let rows = prepared.rows(new, self.vacancies.pattern());
+        if new.is_none() && prepared.is_one_statement() {
+            let assigned = tenant_setup::insert_and_commit(tx, &rows).await?;
+            let made = assigned.map(|assigned| Provisioned::new(prepared.command, assigned));
+            return Ok(made.map_or(SetupOutcome::NoVacancy, SetupOutcome::Made));
         }
-        // Before the schema: a slug that is taken, or an owner who is not there, must cost nothing.
-        let pattern = self.vacancies.pattern();
-        let Some(given) = tenant_setup::insert(&tx, pattern, new, &order.rows()).await? else {
-            return Ok(Outcome::NoVacancy);
+        if !prepared.lock_key(&tx).await? {
+            return Ok(SetupOutcome::AlreadyAnswered);
+        }
+        // Before the schema, so that a taken slug or a missing admin is refused without the cost of building one.
+        let Some(assigned) = tenant_setup::insert(&tx, &rows).await? else {
+            return Ok(SetupOutcome::NoVacancy);
         };
         if let Some(id) = new {
             self.make_schema(&tx, id).await?;
         }
-        let made = Provisioned::of(&order.wish, given);
-        let (token, kept, committed) = join!(
-            order.make_token(&tx, given.id),
-            order.keep_answer(&tx, &made),
+        let made = Provisioned::new(prepared.command, assigned);
+        let (token, recorded, committed) = join!(
+            prepared.make_token(&tx, assigned.id),
+            prepared.record_answer(&tx, &made),
             tx.commit_behind()
         );
         let token = token?;
-        kept?;
+        recorded?;
         committed.during("commit provisioning")?;
-        Ok(Outcome::Made(Provisioned { token, ..made }))
+        Ok(SetupOutcome::Made(Provisioned { token, ..made }))
     }
 
     /// Makes the schema, its role and its tables.
@@ -193,20 +217,20 @@ impl Provisioning {
     }
 }
 
-/// How a transaction ended.
-enum Outcome {
+/// How the transaction of a set-up ended.
+enum SetupOutcome {
     Made(Provisioned),
-    /// The idempotency key has an answer.
-    Answered,
-    /// There is no vacancy that fits, and nothing was done.
+    /// The idempotency key already has an answer.
+    AlreadyAnswered,
+    /// No vacancy fits, and nothing was done.
     NoVacancy,
 }
 
-/// Ends the work with the call that waits for it. A caller who was told that it took too long may try
-/// again with the same slug, so that nothing may be made behind their back.
-struct EndWithCaller(AbortHandle);
+/// Aborts the work when the call that waits for it is dropped. A caller who was told that it took too long may try
+/// again with the same slug, so nothing may be made after that.
+struct AbortWithCaller(AbortHandle);
 
-impl Drop for EndWithCaller {
+impl Drop for AbortWithCaller {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -43,7 +43,7 @@ async fn start(url: &str, more: &[(&'static str, &str)]) -> Result<Vec<String>, 
 async fn provision(backend: &Backend, slug: &str) -> TenantId {
     let (name, slug) =
         (TenantName::parse(slug).expect("a good name"), Slug::parse(slug).expect("a good slug"));
-    let command = ProvisionTenant::new(name, slug, Admin::Nobody);
+    let command = ProvisionTenant::new(name, slug, Admin::None);
     let made = backend.services.provisioning.provision(&backend.operator(), command).await;
     made.expect("a tenant is made").id
 }

@@ -431,7 +431,7 @@ async fn a_migration_does_not_recreate_what_a_purge_has_dropped() {
     assert_eq!((plan.behind_count(), plan.deleting_count), (0, 1));
     // The migration lists the tenant just before the deletion.
     sql.batch_execute("UPDATE tenants SET status = 'active'").await.unwrap();
-    let command = rowhouse::service::fleet::Wish::default();
+    let command = rowhouse::service::fleet::MigrationRequest::default();
     let operation = fleet.start(&ctx, &command).await.unwrap();
     assert_eq!(operation.counts.pending, 1);
     sql.batch_execute("UPDATE tenants SET status = 'deleting'").await.unwrap();

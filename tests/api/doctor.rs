@@ -15,7 +15,7 @@ use rowhouse::auth::{CallContext, Principal};
 use rowhouse::domain::Permission;
 use rowhouse::domain::error::Error;
 use rowhouse::domain::names::TokenId;
-use rowhouse::service::doctor::{Area, Finding, Orphans, Outcome, Report, Wish};
+use rowhouse::service::doctor::{Area, Finding, Orphans, RepairOutcome, Report, Selection};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -70,13 +70,14 @@ impl Fixture {
     }
 
     async fn check(&self) -> Report {
-        let report = self.app.services.doctor.examine(&self.app.operator(), &Wish::default()).await;
+        let report =
+            self.app.services.doctor.examine(&self.app.operator(), &Selection::default()).await;
         self.own_findings(report.expect("the check ends"))
     }
 
     async fn repair(&self, orphans: Orphans) -> Report {
         let doctor = &self.app.services.doctor;
-        let report = doctor.mend(&self.app.operator(), &Wish::default(), &orphans).await;
+        let report = doctor.repair(&self.app.operator(), &Selection::default(), &orphans).await;
         self.own_findings(report.expect("the check ends"))
     }
 
@@ -110,7 +111,7 @@ fn lines(report: &Report) -> Vec<String> {
 
 /// Returns the findings that were not repaired.
 fn unresolved(report: &Report) -> Vec<String> {
-    let is_unresolved = |finding: &&Finding| finding.outcome != Outcome::Mended;
+    let is_unresolved = |finding: &&Finding| finding.outcome != RepairOutcome::Repaired;
     report.findings.iter().filter(is_unresolved).map(line).collect()
 }
 
@@ -154,7 +155,7 @@ async fn a_check_needs_the_right_to_migrate_the_fleet_and_a_drop_the_right_to_de
         },
         ..fixture.app.operator()
     };
-    let (doctor, all) = (&fixture.app.services.doctor, Wish::default());
+    let (doctor, all) = (&fixture.app.services.doctor, Selection::default());
     let others = Permission::ALL.iter().copied().filter(|p| *p != Permission::MigrateFleet);
     let others = token(others.collect());
     let refused = doctor.examine(&others, &all).await.expect_err("the call is refused");
@@ -162,14 +163,14 @@ async fn a_check_needs_the_right_to_migrate_the_fleet_and_a_drop_the_right_to_de
         matches!(&refused, Error::Forbidden { missing } if *missing == [Permission::MigrateFleet])
     );
     let refused =
-        doctor.mend(&others, &all, &Orphans::Keep).await.expect_err("the call is refused");
+        doctor.repair(&others, &all, &Orphans::Keep).await.expect_err("the call is refused");
     assert!(
         matches!(&refused, Error::Forbidden { missing } if *missing == [Permission::MigrateFleet])
     );
     let migrator = token(vec![Permission::MigrateFleet]);
     doctor.examine(&migrator, &all).await.expect("the check is permitted");
     let refused =
-        doctor.mend(&migrator, &all, &Orphans::Drop).await.expect_err("the call is refused");
+        doctor.repair(&migrator, &all, &Orphans::Drop).await.expect_err("the call is refused");
     assert!(
         matches!(&refused, Error::Forbidden { missing } if *missing == [Permission::DeleteTenant])
     );

@@ -1,7 +1,7 @@
 //! Vacancies, which are tenant schemas built ahead of time: complete, unreachable, claimed once, and never more
 //! than wanted.
 
-mod group_commit;
+mod concurrent;
 mod process;
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use reqwest::Method;
 use rowhouse::domain::error::{Conflict, Error, Noun};
 use rowhouse::domain::names::{Email, TenantId};
 use rowhouse::service::provisioning::{Admin, ProvisionTenant};
-use rowhouse::service::vacancies::{Tended, Work};
+use rowhouse::service::vacancies::{TendOutcome, Work};
 use rowhouse::{Problem, TenantTx};
 use uuid::Uuid;
 
@@ -308,7 +308,7 @@ async fn a_process_that_cannot_lock_the_stock_reports_busy() {
     let other = sql.transaction().await.unwrap();
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended('rowhouse vacancies', 0))";
     other.execute(lock, &[]).await.unwrap();
-    assert_eq!(process.replenish_once().await, Tended::Busy);
+    assert_eq!(process.replenish_once().await, TendOutcome::Busy);
     other.rollback().await.unwrap();
     process.replenish_fully().await;
     assert_eq!(process.stock().await.ready, 1);
@@ -321,7 +321,7 @@ async fn vacancies_begun_by_a_dead_process_are_finished_by_the_next() {
     let (dead, sql) = (Process::on(&database, 3).await, database.connect().await);
     // Registers the process, creates the roles, and builds one vacancy.
     for _ in 0..3 {
-        assert_eq!(dead.replenish_once().await, Tended::Worked);
+        assert_eq!(dead.replenish_once().await, TendOutcome::Worked);
     }
     dead.close().await;
     let (ready, begun) = (vacancies(&sql, "ready").await, vacancies(&sql, "building").await);
@@ -514,7 +514,7 @@ async fn a_server_replenishes_its_stock_and_reports_it_in_its_metrics() {
     }
     // Half of them are claimed, which is when the server builds new ones.
     wait_for_stock(&app, 4).await;
-    app.services.vacancies.standing(&app.operator()).await.unwrap();
+    app.services.vacancies.status(&app.operator()).await.unwrap();
     let metrics = app.anonymous().get("/metrics").await.text;
     for line in [
         "rowhouse_vacancies{state=\"wanted\"} 4",

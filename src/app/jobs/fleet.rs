@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Job, Next};
 use crate::service::Fleet;
-use crate::service::fleet::Look;
+use crate::service::fleet::RecoveryOutcome;
 
 /// The interval between two searches for old ledgers. Nothing waits for them.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
@@ -19,7 +19,7 @@ pub(super) fn recover(fleet: &Fleet, every: Duration) -> Job {
     Job::new("recover_fleet_migrations", every, fleet, move |fleet, ctx| {
         let reported = Arc::clone(&reported);
         async move {
-            let found = fleet.take_up_left(&ctx).await?;
+            let found = fleet.recover(&ctx).await?;
             report(&found, &mut reported.lock().unwrap_or_else(PoisonError::into_inner));
             Ok(Next::AfterInterval)
         }
@@ -38,16 +38,16 @@ pub(super) fn prune(fleet: &Fleet, retention: Duration) -> Job {
 }
 
 /// Logs the outcome of a search. A migration that this server cannot run is logged once, not at each search.
-fn report(found: &Look, reported: &mut Option<Uuid>) {
+fn report(found: &RecoveryOutcome, reported: &mut Option<Uuid>) {
     match found {
-        Look::Nothing => {}
-        Look::Taken(id) => {
+        RecoveryOutcome::Nothing => {}
+        RecoveryOutcome::Recovered(id) => {
             tracing::info!(operation.id = %id, "recovered a fleet migration whose process is gone");
         }
-        Look::Late(id) => {
+        RecoveryOutcome::Late(id) => {
             tracing::debug!(operation.id = %id, "another process recovered a fleet migration first");
         }
-        Look::OtherSet { id, target_version } => {
+        RecoveryOutcome::OtherSet { id, target_version } => {
             if is_news(reported, *id) {
                 tracing::warn!(
                     operation.id = %id,
@@ -57,7 +57,7 @@ fn report(found: &Look, reported: &mut Option<Uuid>) {
                 );
             }
         }
-        Look::NotDirect(id) => {
+        RecoveryOutcome::NotDirect(id) => {
             if is_news(reported, *id) {
                 tracing::warn!(
                     operation.id = %id,

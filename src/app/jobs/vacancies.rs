@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 
 use super::{Job, Next};
 use crate::service::Vacancies;
-use crate::service::vacancies::Tended;
+use crate::service::vacancies::TendOutcome;
 
 /// How often the stock is checked if no set-up asks for it, because other processes or a deployment may have changed
 /// it.
@@ -21,8 +21,8 @@ pub(super) fn replenish(vacancies: &Vacancies) -> Job {
     Job::new("replenish_vacancies", EVERY, vacancies, |vacancies, ctx| async move {
         let start = Instant::now();
         Ok(match vacancies.tend(&ctx).await? {
-            Tended::Worked => Next::After(start.elapsed()),
-            Tended::Done | Tended::Busy => Next::When(
+            TendOutcome::Worked => Next::After(start.elapsed()),
+            TendOutcome::Done | TendOutcome::Busy => Next::When(
                 async move {
                     vacancies.asked().await;
                     tokio::time::sleep(GATHER).await;

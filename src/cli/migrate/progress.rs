@@ -1,4 +1,4 @@
-//! Tells how far a run is: a bar where somebody watches, lines where nobody does, JSON for programs.
+//! Shows the progress of a run (a bar on a terminal, lines elsewhere, JSON for programs) and what an operation came to.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -7,14 +7,22 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::cli::{Output, output};
-use crate::domain::operation::PauseReason;
+use uuid::Uuid;
+
+use crate::app::Backend;
+use crate::cli::{Failure, Output, output};
+use crate::domain::error::{Error, Noun};
+use crate::domain::operation::{OperationState, PauseReason, WorkState};
+use crate::domain::page::Window;
 use crate::service::fleet::{End, Event, Events, Record};
 
-/// As many tenants have a line each; of more, one in so many of them has.
+/// Tenants that a summary names.
+const NAMED: u16 = 20;
+
+/// Up to this many tenants have a line each. Of more tenants, only every nth has a line.
 const LINES: i64 = 100;
 
-/// What is shown, and where.
+/// The progress of a run.
 pub(super) struct Progress {
     json: bool,
     bar: ProgressBar,
@@ -24,8 +32,8 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(output: Output) -> Arc<Self> {
-        let watched = !output.json && std::io::stderr().is_terminal();
-        let bar = if watched { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        let is_terminal = !output.json && std::io::stderr().is_terminal();
+        let bar = if is_terminal { ProgressBar::new(0) } else { ProgressBar::hidden() };
         let template = "{bar:30} {pos}/{len} tenants, {per_sec}, {eta} left{msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
@@ -38,13 +46,13 @@ impl Progress {
         })
     }
 
-    /// What a run calls.
+    /// Returns the receiver of the events of a run.
     pub(super) fn events(self: &Arc<Self>) -> Events {
         let this = Arc::clone(self);
         Arc::new(move |event| this.show(event))
     }
 
-    /// Clears the bar away.
+    /// Removes the bar.
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -55,8 +63,8 @@ impl Progress {
             return;
         }
         match event {
-            Event::Begun { record, workers } => self.begin(record, *workers),
-            Event::Again { slug, reason } => self.say(&format!("{slug}: once more: {reason}")),
+            Event::Started { record, workers } => self.begin(record, *workers),
+            Event::Retrying { slug, reason } => self.say(&format!("{slug}: retrying: {reason}")),
             Event::Ended { slug, end, .. } => self.end(slug.as_str(), end),
         }
     }
@@ -95,17 +103,17 @@ impl Progress {
     }
 }
 
-/// Writes a line of JSON. That nobody reads it any more does not stop a migration.
+/// Writes a line of JSON. A closed pipe does not stop a migration.
 pub(super) fn line(value: &Value) {
     let _ = output::data(&value.to_string());
 }
 
 fn in_json(event: &Event) -> Value {
     match event {
-        Event::Begun { record, workers } => {
+        Event::Started { record, workers } => {
             json!({ "event": "begun", "operation": operation(record), "workers": workers })
         }
-        Event::Again { slug, reason } => {
+        Event::Retrying { slug, reason } => {
             json!({ "event": "again", "slug": slug.as_str(), "reason": reason })
         }
         Event::Ended { id, slug, end, attempts } => {
@@ -122,7 +130,7 @@ fn in_json(event: &Event) -> Value {
     }
 }
 
-/// An operation as programs read it.
+/// An operation in JSON.
 pub(super) fn operation(record: &Record) -> Value {
     let counts = record.counts;
     json!({
@@ -147,4 +155,67 @@ pub(super) fn operation(record: &Record) -> Value {
         "startedAt": record.started_at.map(output::time),
         "endedAt": record.ended_at.map(output::time),
     })
+}
+
+/// Describes the state of an operation, with the slugs of tenants that failed.
+pub(super) async fn summary(backend: &Backend, record: &Record) -> Result<String, Failure> {
+    let counts = record.counts;
+    let mut text = format!("tenants: {} migrated", counts.done);
+    if counts.failed > 0 {
+        let window = Window { after: None, limit: NAMED };
+        let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+        let failed = fleet.tenants(&ctx, record.id, Some(WorkState::Failed), &window).await?;
+        let slugs: Vec<&str> = failed.rows.iter().map(|work| work.slug.as_str()).collect();
+        let more = if failed.next.is_some() { ", .." } else { "" };
+        text = format!("{text}, {} failed", counts.failed);
+        // Without rows in the ledger the slugs are not known any more.
+        if !slugs.is_empty() {
+            text = format!("{text}: {}{more}", slugs.join(", "));
+        }
+    }
+    if counts.skipped > 0 {
+        text = format!("{text}, {} left out", counts.skipped);
+    }
+    let left = counts.pending + counts.running;
+    if left > 0 {
+        text = format!("{text}, {left} not tried");
+    }
+    match (record.state, record.pause_reason) {
+        (OperationState::Paused, reason) => {
+            let why = match reason {
+                Some(PauseReason::Canary) => "the canary went well",
+                Some(PauseReason::CanaryFailed) => "the canary failed",
+                Some(PauseReason::MaxFailures) => "as many failed as were allowed to",
+                Some(PauseReason::Asked) | None => "an operator asked",
+            };
+            let id = record.id;
+            text = format!(
+                "{text}\noperation {id} is paused: {why}; `rowhouse migrate resume` continues it"
+            );
+        }
+        (OperationState::Planned | OperationState::Running, _) if !record.is_held => {
+            text = format!(
+                "{text}\noperation {} was abandoned; `rowhouse migrate` continues it",
+                record.id
+            );
+        }
+        (OperationState::Cancelled, _) => {
+            text = format!("{text}\noperation {} was cancelled", record.id);
+        }
+        _ => {}
+    }
+    Ok(text)
+}
+
+/// Returns the id that is given, or else that of the open operation.
+pub(super) async fn which(backend: &Backend, id: Option<Uuid>) -> Result<Uuid, Failure> {
+    match id {
+        Some(id) => Ok(id),
+        None => Ok(open(backend).await?.ok_or(Error::NotFound(Noun::Operation))?.id),
+    }
+}
+
+/// Finds the open operation.
+pub(super) async fn open(backend: &Backend) -> Result<Option<Record>, Failure> {
+    Ok(backend.services.fleet.find_open(&backend.operator()).await?)
 }

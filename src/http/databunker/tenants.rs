@@ -101,7 +101,7 @@ pub(super) async fn create_with(call: &Call, slug: Slug, org: String) -> Result<
         org: Some(org),
         contact: contact(call.params()?)?,
         with_token: true,
-        ..ProvisionTenant::new(name, slug, Admin::Nobody)
+        ..ProvisionTenant::new(name, slug, Admin::None)
     };
     call.services().provisioning.provision(&call.ctx, command).await
 }

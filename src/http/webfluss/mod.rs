@@ -175,7 +175,7 @@ fn command(mut body: Fields, settings: &Settings) -> Result<ProvisionTenant> {
     let slug = slug.unwrap_or_else(random_slug);
     let owner = email.or_else(|| settings.default_owner.clone());
     let name = name.unwrap_or_else(|| TenantName::stored(format!("Organization {slug}")));
-    let admin = owner.map_or(Admin::Nobody, Admin::Existing);
+    let admin = owner.map_or(Admin::None, Admin::Existing);
     Ok(ProvisionTenant::new(name, slug, admin))
 }
 

@@ -1,10 +1,10 @@
-//! What the server has room for, and what there is of everything that grows with the number of tenants.
+//! The capacity of the server, and the size of everything that grows with the number of tenants.
 
 use crate::pg::error::Failure;
 use crate::pg::rules::RUNTIME_LOGIN;
 use crate::pg::scope::PublicTx;
 
-/// Settings of the server and sizes of the database. Counts are exact, bytes as the file system has them.
+/// Settings of the server and sizes of the database. Counts are exact; bytes are those of the files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
     /// Such as 150018.
@@ -15,13 +15,13 @@ pub struct Facts {
     pub max_connections: i64,
     /// `max_prepared_transactions`.
     pub max_prepared_transactions: i64,
-    /// Connections that only superusers (and, from PostgreSQL 16 on, a role of theirs) get.
+    /// Connections reserved for superusers and, from PostgreSQL 16 on, for `pg_use_reserved_connections`.
     pub reserved_connections: i64,
-    /// The least limit on connections of the database and of the runtime login, where either has one.
+    /// The lower of the connection limits of the database and of the runtime login, if either has one.
     pub own_connection_limit: Option<i64>,
     /// `shared_buffers` in bytes.
     pub shared_buffers: i64,
-    /// `effective_cache_size` in bytes: what the server was told of the machine's memory.
+    /// `effective_cache_size` in bytes: how much memory of the machine the server is configured to expect.
     pub effective_cache_size: i64,
     /// Whether `autovacuum` and `track_counts` are both on.
     pub autovacuum: bool,
@@ -29,26 +29,25 @@ pub struct Facts {
     pub schemas: i64,
     /// Rows of `pg_class` in this database: tables, indexes, TOAST tables, sequences, views.
     pub relations: i64,
-    /// What `pg_dump` of the whole database locks at once: tables, views and sequences that are not the
-    /// server's own.
+    /// What `pg_dump` of the whole database locks at once: tables, views and sequences outside of the system schemas.
     pub dumped: i64,
-    /// Rows of `pg_class` in the schema of a tenant that has most, with their TOAST tables.
+    /// Rows of `pg_class` in the tenant schema that has most, with their TOAST tables.
     pub largest_schema: i64,
     /// Rows of `pg_class` in all schemas of tenants.
     pub in_schemas: i64,
-    /// The catalogs that grow with each table, with their indexes.
+    /// Size of the catalogs that grow with each table, with their indexes, in bytes.
     pub catalog_bytes: i64,
-    /// Dead rows in those catalogs, in hundredths of the live ones.
+    /// Dead rows in those catalogs, in percent of the live ones.
     pub dead_percent: i64,
     /// Roles of the server.
     pub roles: i64,
 }
 
-/// Reads them all in one statement.
+/// Reads all of it in one statement.
 ///
 /// # Errors
 /// [`Failure`].
-#[expect(clippy::too_many_lines, reason = "a flat list: one line a figure, best read whole")]
+#[expect(clippy::too_many_lines, reason = "a flat list with one line a figure")]
 pub async fn read(tx: &PublicTx) -> Result<Facts, Failure> {
     let row = tx
         .query_one(

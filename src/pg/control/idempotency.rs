@@ -10,28 +10,28 @@ use crate::pg::locks;
 use crate::pg::scope::PublicTx;
 use crate::pg::scope::param::Param;
 
-/// What was asked and answered under a key.
+/// A request and its answer under an idempotency key.
 pub struct Record {
-    /// Who asked.
+    /// The caller.
     pub principal: String,
     /// The key.
     pub key: String,
     /// SHA-256 of the request without its password.
     pub request_digest: Vec<u8>,
-    /// The password by its slow hash.
+    /// The slow hash of the password.
     pub secret_hash: Option<String>,
     /// The answer.
     pub outcome: Value,
 }
 
-/// Holds the key until the transaction ends; false where a request with it is still running.
+/// Locks the key until the transaction ends; false if a request with it is still running.
 pub async fn try_lock(tx: &PublicTx, principal: &str, key: &str) -> Result<bool> {
     locks::try_lock(tx, &format!("idempotency {principal} {key}"))
         .await
         .during("lock idempotency key")
 }
 
-/// Finds what was answered under a key, unless it has run out.
+/// Finds the answer under a key, unless it has expired.
 pub async fn find(
     tx: &PublicTx,
     principal: &str,
@@ -56,7 +56,7 @@ pub async fn find(
     }))
 }
 
-/// Writes what was answered, and forgets what has run out. The two share a round trip.
+/// Inserts an answer and deletes expired ones, in one round trip.
 pub async fn insert(
     tx: &PublicTx,
     record: &Record,
@@ -72,7 +72,7 @@ pub async fn insert(
         &now,
         &expires_at,
     ];
-    let (forgotten, written) = join(
+    let (deleted, inserted) = join(
         tx.execute("DELETE FROM idempotency_keys WHERE expires_at <= $1", &[&now]),
         tx.execute(
             "INSERT INTO idempotency_keys
@@ -82,7 +82,7 @@ pub async fn insert(
         ),
     )
     .await;
-    forgotten.during("forget old idempotency keys")?;
-    written.during("insert idempotency key")?;
+    deleted.during("delete expired idempotency keys")?;
+    inserted.during("insert idempotency key")?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Statements on `public.migration_sets`, which knows the files behind each fingerprint, and on what tenants
-//! say of theirs: who is behind by what is one query over both, without a look into a schema.
+//! Statements on `public.migration_sets`, which has the files of each fingerprint, and on the fingerprints in tenants'
+//! rows: one query over both tells which tenants are behind by what, without reading a schema.
 
 use std::collections::HashMap;
 
@@ -15,21 +15,21 @@ use crate::pg::scope::PublicTx;
 /// Tenants that were made by one set.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// The set.
+    /// Fingerprint of the set.
     pub fingerprint: String,
-    /// Its highest version, as the tenants tell.
+    /// Its highest version, according to the tenants' rows.
     pub version: i32,
-    /// How many.
+    /// How many tenants.
     pub count: i64,
     /// The oldest of them.
     pub first: TenantId,
-    /// Some of them, by the name people use.
+    /// The slugs of some of them.
     pub slugs: Vec<String>,
-    /// The set's files; none where nobody has written them down.
+    /// The set's files; empty if they are not recorded.
     pub files: Vec<Applied>,
 }
 
-/// Writes down the files of a set that is in use; once is enough.
+/// Records the files of a set. Does nothing if they are recorded already.
 pub async fn record(
     tx: &PublicTx,
     fingerprint: &str,
@@ -51,8 +51,8 @@ pub async fn record(
     .during("record a set of migrations")
 }
 
-/// Which sets tenants were made by, those alone that are given where some are. Tenants that are being
-/// deleted do not count.
+/// Groups tenants by the set that made them; only the tenants in `only` if it is given. Tenants that are being deleted
+/// are left out.
 pub async fn groups(tx: &PublicTx, only: Option<&[Uuid]>) -> Result<Vec<Group>> {
     let only: Option<Vec<Uuid>> = only.map(<[Uuid]>::to_vec);
     let rows = tx
@@ -101,13 +101,13 @@ fn group(row: &crate::pg::Row) -> Group {
     }
 }
 
-/// How many tenants are being deleted and so are not migrated.
+/// Counts the tenants that are being deleted and therefore not migrated.
 pub async fn count_deleting(tx: &PublicTx) -> Result<i64> {
     let sql = "SELECT count(*) AS total FROM tenants WHERE status = 'deleting'";
     Ok(tx.query_one(sql, &[]).await.during("count deleted tenants")?.get("total"))
 }
 
-/// The ids of tenants by slug or id; those that nobody has are not in it.
+/// Returns the ids of tenants by slug or id, without the names that no tenant has.
 pub async fn resolve(tx: &PublicTx, named: &[String]) -> Result<HashMap<String, Uuid>> {
     let named: Vec<String> = named.to_vec();
     let rows = tx
@@ -122,7 +122,7 @@ pub async fn resolve(tx: &PublicTx, named: &[String]) -> Result<HashMap<String, 
     Ok(rows.iter().map(|row| (row.get("name"), row.get("id"))).collect())
 }
 
-/// What a schema itself says was applied to it; nothing where it has no history.
+/// Reads the history of a schema; empty if it has none.
 ///
 /// # Errors
 /// [`Failure`].
@@ -140,7 +140,7 @@ fn applied(row: &crate::pg::Row) -> Applied {
     Applied { version: row.get("version"), name: row.get("name"), checksum: row.get("checksum") }
 }
 
-/// Whether these are the files behind a fingerprint.
+/// Whether these files have this fingerprint.
 #[must_use]
 pub fn are_those_of(files: &[Applied], fingerprint: &str) -> bool {
     MigrationSet::fingerprint_of(files) == fingerprint

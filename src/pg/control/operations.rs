@@ -1,8 +1,8 @@
 //! Statements on `public.operations`: the ledger of work on the whole fleet, and the lock on it.
 //!
-//! The lock is a lease in the operation's row and not an advisory lock of a session, which two clients of a
-//! transaction pooler may hold at once. The lease goes by the database's clock alone: those of the machines
-//! that run an operation may differ by more than it lasts.
+//! The lock is a lease in the operation's row and not a session-level advisory lock, which two clients of a
+//! transaction pooler may hold at once. Only the database's clock counts for the lease: the clocks of the machines that
+//! run an operation may differ by more than it lasts.
 
 use std::time::Duration;
 
@@ -20,85 +20,85 @@ use crate::pg::scope::{Flush, PublicTx};
 /// The one kind of operation so far.
 const KIND: &str = "migrate";
 
-/// An operation, and what has become of its tenants.
+/// An operation, with the counts of its tenants.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Names it.
+    /// Id.
     pub id: Uuid,
-    /// Where it is in its life.
+    /// Its state.
     pub state: OperationState,
-    /// Why it is paused, where it is.
+    /// Why it is paused, if it is.
     pub pause_reason: Option<PauseReason>,
-    /// Who asked for it.
+    /// The caller who started it.
     pub actor: String,
     /// The highest version of the set that it migrates to.
     pub target_version: i32,
     /// That set's fingerprint.
     pub target_fingerprint: String,
-    /// What was asked for.
+    /// The options of the request.
     pub options: Value,
-    /// Whether its canary is still to be waited for.
+    /// Whether its canary is not over yet.
     pub canary_open: bool,
-    /// Who ran it last.
+    /// The process that ran it last.
     pub holder: Option<LeaseOwner>,
-    /// Whether that runner was heard of lately.
+    /// Whether that process still has the lease.
     pub is_held: bool,
-    /// Its tenants by state.
+    /// Counts of its tenants by state.
     pub counts: Counts,
-    /// When it was asked for.
+    /// When it was inserted.
     pub created_at: OffsetDateTime,
-    /// When it was first begun.
+    /// When it was first run.
     pub started_at: Option<OffsetDateTime>,
     /// When it ended.
     pub ended_at: Option<OffsetDateTime>,
 }
 
-/// Tenants of an operation by state.
+/// Counts of the tenants of an operation by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// All of them.
+    /// All tenants.
     pub total: i64,
-    /// Not begun.
+    /// Pending.
     pub pending: i64,
-    /// With a runner.
+    /// Claimed by a runner.
     pub running: i64,
     /// Migrated.
     pub done: i64,
     /// Could not be migrated.
     pub failed: i64,
-    /// Left out.
+    /// Skipped.
     pub skipped: i64,
-    /// Those of all of them whose rows are no longer kept.
+    /// Those of all tenants whose rows were deleted.
     pub pruned: i64,
 }
 
-/// An operation that is to be written.
+/// An operation to insert.
 #[derive(Debug)]
 pub struct New<'a> {
-    /// Names it.
+    /// Id.
     pub id: Uuid,
-    /// Who asks.
+    /// The caller.
     pub actor: &'a str,
-    /// Within which request.
+    /// Id of the request.
     pub request_id: &'a str,
-    /// What to migrate to.
+    /// The set to migrate to.
     pub set: &'a MigrationSet,
-    /// What was asked for.
+    /// The options of the request.
     pub options: Value,
     /// Whether there is a canary.
     pub canary: bool,
-    /// When.
+    /// The time of the request.
     pub now: OffsetDateTime,
 }
 
-/// Who takes an operation up.
+/// A run of an operation, and the process that runs it.
 #[derive(Debug, Clone)]
 pub struct Runner {
-    /// Names this one go.
+    /// Id of this run.
     pub id: Uuid,
-    /// The machine.
+    /// Host name.
     pub host: String,
-    /// The process.
+    /// Process id.
     pub pid: i32,
 }
 
@@ -122,7 +122,7 @@ const RECORD: &str = "
              FROM operation_tenants t
             WHERE t.operation_id = o.id) c";
 
-/// Writes a new operation; `None` where another one is open.
+/// Inserts an operation; `None` if another one is open.
 pub async fn insert(tx: &PublicTx, new: &New<'_>) -> Result<Option<()>> {
     let inserted = tx
         .execute(
@@ -154,7 +154,7 @@ pub async fn lookup(tx: &PublicTx, id: Uuid) -> Result<Option<Record>> {
     row.during("read operation")?.map(|row| from_row(&row)).transpose()
 }
 
-/// Reads an operation and holds its row until the transaction ends.
+/// Reads an operation and locks its row until the transaction ends.
 pub async fn lock(tx: &PublicTx, id: Uuid) -> Result<Option<Record>> {
     tx.query("SELECT id FROM operations WHERE id = $1 FOR UPDATE", &[&id])
         .await
@@ -162,7 +162,7 @@ pub async fn lock(tx: &PublicTx, id: Uuid) -> Result<Option<Record>> {
     lookup(tx, id).await
 }
 
-/// Reads the operation that is open, if one is.
+/// Reads the open operation.
 pub async fn find_open(tx: &PublicTx) -> Result<Option<Record>> {
     let sql = format!("{RECORD} WHERE o.kind = $1 AND o.state IN ('planned', 'running', 'paused')");
     let row = tx.query_opt(&sql, &[&KIND]).await;
@@ -176,7 +176,7 @@ pub async fn find_newest(tx: &PublicTx) -> Result<Option<Record>> {
     row.during("read newest operation")?.map(|row| from_row(&row)).transpose()
 }
 
-/// One part of the operations, newest first.
+/// Lists a page of the operations, newest first.
 pub async fn list(
     tx: &PublicTx,
     state: Option<OperationState>,
@@ -208,8 +208,8 @@ pub async fn list(
 
 /// An operation whose runner is gone.
 #[derive(Debug, Clone)]
-pub struct Left {
-    /// Which.
+pub struct Abandoned {
+    /// Id.
     pub id: Uuid,
     /// The highest version of the set that it migrates to.
     pub target_version: i32,
@@ -217,42 +217,42 @@ pub struct Left {
     pub target_fingerprint: String,
 }
 
-/// Somebody ran it who is not heard of any more, or who let it go for others to go on with. Where its lease
-/// has no end, whoever ran it was told to stop.
-const IS_LEFT: &str = "state = 'running' AND lease_until <= now()";
+/// The lease has expired, or its process released it for others to continue. `lease_until IS NULL` means that an
+/// operator stopped it.
+const IS_ABANDONED: &str = "state = 'running' AND lease_until <= now()";
 
-/// Finds the operation that was left, if one was.
+/// Finds the abandoned operation.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn find_left(tx: PublicTx) -> Result<Option<Left>, Failure> {
+pub async fn find_abandoned(tx: PublicTx) -> Result<Option<Abandoned>, Failure> {
     let sql = format!(
-        "SELECT id, target_version, target_fingerprint FROM operations WHERE kind = $1 AND {IS_LEFT}"
+        "SELECT id, target_version, target_fingerprint FROM operations WHERE kind = $1 AND {IS_ABANDONED}"
     );
     let rows = tx.query_and_commit(&sql, &[&KIND]).await?;
-    Ok(rows.first().map(|row| Left {
+    Ok(rows.first().map(|row| Abandoned {
         id: row.get("id"),
         target_version: row.get("target_version"),
         target_fingerprint: row.get("target_fingerprint"),
     }))
 }
 
-/// Whether an operation was left.
-pub async fn is_left(tx: &PublicTx, id: Uuid) -> Result<bool> {
+/// Whether an operation is abandoned.
+pub async fn is_abandoned(tx: &PublicTx, id: Uuid) -> Result<bool> {
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM operations WHERE id = $1 AND {IS_LEFT}) AS is_abandoned"
+        "SELECT EXISTS (SELECT FROM operations WHERE id = $1 AND {IS_ABANDONED}) AS is_abandoned"
     );
     Ok(tx
         .query_one(&sql, &[&id])
         .await
-        .during("look whether an operation was left")?
+        .during("check whether an operation is abandoned")?
         .get("is_abandoned"))
 }
 
-/// Gives the operation to a runner, unless somebody has it.
+/// Gives the lease on an operation to a runner, unless another process has it.
 ///
-/// When its lease ends, by the database's clock; `None` where that of somebody else still holds.
-pub async fn take(
+/// Returns when the lease ends, by the database's clock; `None` if another process has it.
+pub async fn acquire(
     tx: &PublicTx,
     id: Uuid,
     runner: &Runner,
@@ -272,20 +272,19 @@ pub async fn take(
             &[&id, &runner.id, &runner.host, &runner.pid, &now, &millis(lease), &canary_open],
         )
         .await
-        .during("take an operation")?;
+        .during("acquire an operation")?;
     Ok(row.map(|row| row.get("lease_until")))
 }
 
-/// When what a runner does to a tenant is on disk: later, but where one commit is that of several servers, each
-/// with a log of its own, which after a crash might not lose the same.
+/// Returns when a commit in a tenant must be on disk: later, unless one commit spans several servers, each with a log
+/// of its own, which after a crash might not all lose the same.
 pub async fn flush(tx: &PublicTx) -> Result<Flush> {
     let sql = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS is_spread";
     let is_spread = tx.query_one(sql, &[]).await.during("look for other servers")?.get("is_spread");
     Ok(if is_spread { Flush::Now } else { Flush::Later })
 }
 
-/// Makes the lease last longer; tells the operation's state and when the lease ends now, and nothing where
-/// somebody else has it.
+/// Renews the lease. Returns the operation's state and when the lease ends now; `None` if another process has it.
 ///
 /// # Errors
 /// [`Failure`].
@@ -303,7 +302,7 @@ pub async fn renew(
     Ok(row.get::<_, &str>("state").parse().ok().map(|state| (state, row.get("lease_until"))))
 }
 
-/// Moves an operation; one that is no longer open gets its end.
+/// Sets the state of an operation, and its end if it is no longer open.
 pub async fn set_state(
     tx: &PublicTx,
     id: Uuid,
@@ -329,18 +328,18 @@ pub async fn set_state(
     })
 }
 
-/// Does without the canary from here on.
+/// Ends the canary of an operation.
 pub async fn close_canary(tx: &PublicTx, id: Uuid) -> Result<()> {
     let sql = "UPDATE operations SET canary_open = false WHERE id = $1";
     tx.execute(sql, &[&id]).await.map(drop).during("close the canary")
 }
 
-/// Ends the lease of a runner, who has stopped. With `hands_on` another may take up by itself what is still to
-/// be done; without, it waits until somebody asks for it.
-pub async fn release(tx: &PublicTx, id: Uuid, runner: Uuid, hands_on: bool) -> Result<()> {
+/// Ends the lease of a runner that has stopped. With `allow_recovery` another process may recover the operation;
+/// without, it stays until an operator resumes it.
+pub async fn release(tx: &PublicTx, id: Uuid, runner: Uuid, allow_recovery: bool) -> Result<()> {
     let sql = "UPDATE operations SET lease_until = CASE WHEN $3 THEN now() END, runner = NULL
                 WHERE id = $1 AND runner = $2";
-    tx.execute(sql, &[&id, &runner, &hands_on]).await.map(drop).during("release an operation")
+    tx.execute(sql, &[&id, &runner, &allow_recovery]).await.map(drop).during("release an operation")
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -1,24 +1,16 @@
-//! The one statement that writes all the rows that a new tenant has: its own, its admin, the membership,
-//! the audit event. It takes the vacancy too, where the tenant moves into one.
+//! The one statement that writes all rows of a new tenant: its own, its admin's, the membership, the audit event.
+//! Where the tenant gets a vacancy, it takes that too.
 //!
-//! One statement and not five, since with a vacancy there is nothing else to a set-up: so it is one round
-//! trip with `BEGIN` in front and `COMMIT` behind. The commit is on its way before the answer is known,
-//! so what was not to be had (a vacancy, the admin) must fail by itself: it leaves a NULL where none may be.
-//!
-//! It takes any number of tenants, as one JSON document: what it costs to start it, to check it and to commit
-//! is then paid once for all of them.
+//! It is one statement and not five because a set-up with a vacancy does nothing else: with `BEGIN` in front and
+//! `COMMIT` behind it is a single round trip. The commit is sent before the answer is known, so a missing vacancy or
+//! a missing admin must make the statement fail: each leaves a NULL in a column that takes none.
 
-use std::fmt;
-
-use serde::Serialize;
-use serde_json::Value;
-use time::OffsetDateTime;
-use tokio_postgres::types::{Json, ToSql, Type};
 use uuid::Uuid;
 
 use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{Email, ExternalId, PersonName, Slug, TenantId, TenantName, UserId};
 use crate::domain::{Document, Role, TenantStatus};
+use crate::pg::Row;
 use crate::pg::control::audit_events::Event;
 use crate::pg::control::tenants::CLUSTER;
 use crate::pg::control::vacancies::Pattern;
@@ -26,258 +18,198 @@ use crate::pg::error::Failure;
 use crate::pg::scope::param::Param;
 use crate::pg::scope::{PublicTx, exactly_one};
 
-/// A tenant to be.
+/// A tenant to insert.
 pub struct NewTenant<'a> {
-    /// Its unique url-friendly name.
+    /// Its id, if its schema is made in the same transaction; `None` takes the oldest vacancy that fits and that no
+    /// other transaction is about to take.
+    pub id: Option<TenantId>,
+    /// What its schema is or will be made by, and what a vacancy must match.
+    pub pattern: &'a Pattern,
+    /// Unique url-friendly name.
     pub slug: &'a Slug,
-    /// The name people read.
+    /// Display name.
     pub name: &'a TenantName,
     /// The organisation behind it.
     pub org: Option<&'a str>,
-    /// How to reach that organisation.
+    /// Address of that organisation.
     pub contact: Option<&'a Email>,
-    /// What its maker's own system calls it.
+    /// Its id in the caller's own system.
     pub external_id: Option<&'a ExternalId>,
-    /// Its first settings.
+    /// Initial settings.
     pub settings: &'a Document,
-    /// Who will run it.
+    /// Its first admin.
     pub admin: Admin<'a>,
-    /// What the audit trail says of it, and so when it is made; the tenant is filled in.
+    /// The audit event, whose time is also the time of creation; the statement fills in the tenant.
     pub event: Event<'a>,
 }
 
-/// Who will run a tenant.
+/// The first admin of a tenant.
 pub enum Admin<'a> {
     /// No user.
-    Nobody,
-    /// The user who has this address already.
+    None,
+    /// The user with this address, who must exist.
     Existing(&'a Email),
-    /// The user who has this one's address, as they are, or this one.
-    NewOrExisting(Newcomer<'a>),
+    /// The user with this address, unchanged if there is one; otherwise this new user.
+    NewOrExisting(NewUser<'a>),
 }
 
-/// Who may have no user yet.
-pub struct Newcomer<'a> {
-    /// The id of a new user.
+/// A user to insert unless the address has one.
+pub struct NewUser<'a> {
+    /// Id, if the user is new.
     pub id: UserId,
-    /// How they log in.
+    /// Address to log in with.
     pub email: &'a Email,
     /// Given name.
     pub first_name: &'a PersonName,
     /// Family name.
     pub last_name: &'a PersonName,
-    /// None for a user who cannot log in by password.
+    /// `None` for a user who cannot log in by password.
     pub password_hash: Option<&'a str>,
 }
 
-/// What the database gave a new tenant.
+/// What the database assigned to a new tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Given {
-    /// Its id.
+pub struct Assigned {
+    /// Id: the given one or the vacancy's.
     pub id: TenantId,
-    /// Its number.
+    /// Number.
     pub number: i64,
 }
 
-/// Every part sees the database as it was before the statement, so an admin who was just written is not
-/// found among the users.
-///
-/// The oldest vacancies that fit are taken, and those that somebody else is about to take are passed over.
-/// They stand beside the tenants in their order; where there are too few the last ones have no id. How many
-/// is asked for as a query, so that a plan for any number looks no dearer than one for this one, and is kept.
+/// Every part sees the database as it was before the statement, so `membership` reads a user who was just inserted
+/// from `new_user` and not from `users`.
 const INSERT: &str = "
     WITH vacancy AS (
         DELETE FROM vacancies
-         WHERE id = ANY (ARRAY(SELECT id
-                                 FROM vacancies
-                                WHERE state = 'ready' AND migrations_fingerprint = $2 AND isolation = $3
-                                  AND cluster = $4
-                                ORDER BY created_at, id
-                                LIMIT (SELECT $5)
-                                  FOR UPDATE SKIP LOCKED))
+         WHERE $1::uuid IS NULL
+           AND id = (SELECT id
+                       FROM vacancies
+                      WHERE state = 'ready' AND migrations_fingerprint = $2 AND isolation = $3
+                        AND cluster = $4
+                      ORDER BY created_at, id
+                      LIMIT 1
+                        FOR UPDATE SKIP LOCKED)
         RETURNING id
-    ), wish AS (
-        SELECT coalesce(made, vacant) AS tenant_id, line.*
-          FROM ROWS FROM (unnest(ARRAY(SELECT id FROM vacancy)),
-                          json_to_recordset($1) AS (
-                              made uuid, slug text, name text, org text, contact text, external_id text,
-                              settings json, user_id uuid, email text, first_name text, last_name text,
-                              password_hash text, event_id uuid, at timestamptz, actor text, action text,
-                              request_id text, details jsonb)) AS line (vacant)
     ), tenant AS (
         INSERT INTO tenants
             (id, slug, name, org, contact_email, external_id, settings, status, cluster,
              migrations_version, migrations_fingerprint, created_at, updated_at)
-        SELECT tenant_id, slug, name, org, contact, external_id, settings, $6, $4, $7, $2, at, at
-          FROM wish
-        RETURNING slug, id, number
-    ), newcomer AS (
+        VALUES (coalesce($1, (SELECT id FROM vacancy)), $5, $6, $7, $8, $9, $10, $11, $4, $12, $2, $13, $13)
+        RETURNING id, number
+    ), new_user AS (
         INSERT INTO users
             (id, email, first_name, last_name, password_hash, created_at, updated_at)
-        SELECT user_id, email, first_name, last_name, password_hash, at, at
-          FROM wish
-         WHERE user_id IS NOT NULL
+        SELECT $14, $15, $16, $17, $18, $13, $13
+         WHERE $14::uuid IS NOT NULL
         ON CONFLICT (email) DO NOTHING
-        RETURNING email, id
+        RETURNING id
     ), membership AS (
         INSERT INTO memberships (tenant_id, user_id, role, created_at)
-        SELECT tenant_id,
-               coalesce((SELECT id FROM newcomer WHERE email = wish.email),
-                        (SELECT id FROM users WHERE email = wish.email)),
-               $8, at
-          FROM wish
-         WHERE email IS NOT NULL
+        SELECT id,
+               coalesce((SELECT id FROM new_user), (SELECT id FROM users WHERE email = $15)),
+               $19, $13
+          FROM tenant
+         WHERE $15::text IS NOT NULL
     ), event AS (
         INSERT INTO audit_events (id, at, actor, action, tenant_id, request_id, details)
-        SELECT event_id, at, actor, action, tenant_id, request_id, details
-          FROM wish
+        SELECT $20, $13, $21, $22, id, $23, $24
+          FROM tenant
     )
-    SELECT slug, id, number FROM tenant";
+    SELECT id, number FROM tenant";
 
-/// A tenant as the statement takes it.
-#[derive(Serialize)]
-struct Line<'a> {
-    made: Option<TenantId>,
-    slug: &'a Slug,
-    name: &'a TenantName,
-    org: Option<&'a str>,
-    contact: Option<&'a Email>,
-    external_id: Option<&'a ExternalId>,
-    settings: &'a Document,
-    user_id: Option<UserId>,
-    email: Option<&'a Email>,
-    first_name: Option<&'a PersonName>,
-    last_name: Option<&'a PersonName>,
-    password_hash: Option<&'a str>,
-    event_id: Uuid,
-    #[serde(with = "time::serde::rfc3339")]
-    at: OffsetDateTime,
-    actor: &'a str,
-    action: &'a str,
-    request_id: &'a str,
-    details: &'a Value,
-}
-
-/// Writes a new tenant's rows: under this id, whose schema is made in the same transaction, or where there is
-/// none in a vacancy that fits the pattern. `None` where it was to take one and there is none; the transaction
-/// can then only be dropped, as after an error.
+/// Inserts the rows of a new tenant. Returns `None` if it was to take a vacancy and none fits; the transaction can
+/// then only be dropped, as after an error.
 ///
 /// # Errors
-/// [`Conflict::SlugTaken`]; [`Conflict::ExternalIdTaken`]; [`Noun::User`] not found, where the admin must
-/// exist; [`Conflict::Concurrent`] where the admin was made or removed at the same moment.
-pub async fn insert(
-    tx: &PublicTx,
-    pattern: &Pattern,
-    id: Option<TenantId>,
-    new: &NewTenant<'_>,
-) -> Result<Option<Given>> {
-    let values = Values::of(pattern, vec![new.line(id)]);
-    let written = tx.query(INSERT, &values.params()).await;
-    match written.and_then(exactly_one) {
-        Ok(row) => Ok(Some(Given { id: row.get("id"), number: row.get("number") })),
-        Err(failure) if failure.is_null_in("tenants", "id") => Ok(None),
-        Err(failure) => Err(new.explain(failure)),
-    }
+/// [`Conflict::SlugTaken`]; [`Conflict::ExternalIdTaken`]; [`Noun::User`] not found, if the admin must exist;
+/// [`Conflict::Concurrent`] if another transaction made or removed the admin at the same moment.
+pub async fn insert(tx: &PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigned>> {
+    let values = Values::of(new);
+    new.assigned(tx.query(INSERT, &values.params(new)).await)
 }
 
-/// Writes the rows of several new tenants, each in a vacancy that fits the pattern, and commits, all in one
-/// round trip; gives them in their order. All of them or none.
+/// Inserts the rows of a new tenant as [`insert`] does and commits in the same round trip.
 ///
 /// # Errors
-/// [`Failure`], for whichever of them it may be; also where there are too few vacancies.
-pub async fn insert_together(
-    tx: PublicTx,
-    pattern: &Pattern,
-    new: &[NewTenant<'_>],
-) -> Result<Vec<Given>, Failure> {
-    let values = Values::of(pattern, new.iter().map(|new| new.line(None)).collect());
-    let rows = tx.query_and_commit(INSERT, &values.params()).await?;
-    let given = |new: &NewTenant<'_>| {
-        let row = rows.iter().find(|row| row.get::<_, &str>("slug") == new.slug.as_str());
-        row.map(|row| Given { id: row.get("id"), number: row.get("number") })
-            .ok_or(Failure::RowCount)
-    };
-    new.iter().map(given).collect()
+/// As [`insert`].
+pub async fn insert_and_commit(tx: PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigned>> {
+    let values = Values::of(new);
+    new.assigned(tx.query_and_commit(INSERT, &values.params(new)).await)
 }
 
-/// What the statement is given.
+/// The parameters that are not fields of a [`NewTenant`].
 struct Values<'a> {
-    lines: Json<Vec<Line<'a>>>,
-    pattern: &'a Pattern,
     isolation: &'static str,
-    /// The status of a new tenant.
     status: &'static str,
-    /// The role of its admin.
+    contact: Option<&'a str>,
+    external_id: Option<&'a str>,
+    user_id: Option<UserId>,
+    email: Option<&'a str>,
+    first_name: Option<&'a str>,
+    last_name: Option<&'a str>,
+    password_hash: Option<&'a str>,
     role: &'static str,
-    /// How many take one.
-    vacancies: i64,
+    event_id: Uuid,
 }
 
 impl<'a> Values<'a> {
-    fn of(pattern: &'a Pattern, lines: Vec<Line<'a>>) -> Self {
-        let isolation = pattern.isolation.as_str();
-        let (status, role) = (TenantStatus::Active.as_str(), Role::Admin.as_str());
-        let vacancies = lines.iter().map(|line| i64::from(line.made.is_none())).sum();
-        Self { lines: Json(lines), pattern, isolation, status, role, vacancies }
+    fn of(new: &'a NewTenant<'_>) -> Self {
+        let (email, user) = match &new.admin {
+            Admin::None => (None, None),
+            Admin::Existing(email) => (Some(email.as_str()), None),
+            Admin::NewOrExisting(user) => (Some(user.email.as_str()), Some(user)),
+        };
+        Self {
+            isolation: new.pattern.isolation.as_str(),
+            status: TenantStatus::Active.as_str(),
+            contact: new.contact.map(Email::as_str),
+            external_id: new.external_id.map(ExternalId::as_str),
+            user_id: user.map(|user| user.id),
+            email,
+            first_name: user.map(|user| user.first_name.as_str()),
+            last_name: user.map(|user| user.last_name.as_str()),
+            password_hash: user.and_then(|user| user.password_hash),
+            role: Role::Admin.as_str(),
+            event_id: Uuid::now_v7(),
+        }
     }
 
-    fn params(&self) -> [&dyn Param; 8] {
+    fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 24] {
         [
-            &self.lines,
-            &self.pattern.fingerprint,
+            &new.id,
+            &new.pattern.fingerprint,
             &self.isolation,
             &CLUSTER,
-            &self.vacancies,
+            new.slug,
+            new.name,
+            &new.org,
+            &self.contact,
+            &self.external_id,
+            new.settings,
             &self.status,
-            &self.pattern.version,
+            &new.pattern.version,
+            &new.event.at,
+            &self.user_id,
+            &self.email,
+            &self.first_name,
+            &self.last_name,
+            &self.password_hash,
             &self.role,
+            &self.event_id,
+            &new.event.actor,
+            &new.event.action,
+            &new.event.request_id,
+            &new.event.details,
         ]
     }
 }
 
-impl Param for Json<Vec<Line<'_>>> {
-    fn as_sql(&self) -> &(dyn ToSql + Sync) {
-        self
-    }
-
-    fn sql_type(&self) -> Type {
-        Type::JSON
-    }
-}
-
-/// tokio-postgres asks for it. A line holds a password's hash.
-impl fmt::Debug for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("slug", &self.slug).finish_non_exhaustive()
-    }
-}
-
 impl NewTenant<'_> {
-    fn line(&self, made: Option<TenantId>) -> Line<'_> {
-        let (email, newcomer) = match &self.admin {
-            Admin::Nobody => (None, None),
-            Admin::Existing(email) => (Some(*email), None),
-            Admin::NewOrExisting(newcomer) => (Some(newcomer.email), Some(newcomer)),
-        };
-        Line {
-            made,
-            slug: self.slug,
-            name: self.name,
-            org: self.org,
-            contact: self.contact,
-            external_id: self.external_id,
-            settings: self.settings,
-            user_id: newcomer.map(|newcomer| newcomer.id),
-            email,
-            first_name: newcomer.map(|newcomer| newcomer.first_name),
-            last_name: newcomer.map(|newcomer| newcomer.last_name),
-            password_hash: newcomer.and_then(|newcomer| newcomer.password_hash),
-            event_id: Uuid::now_v7(),
-            at: self.event.at,
-            actor: self.event.actor,
-            action: self.event.action,
-            request_id: self.event.request_id,
-            details: &self.event.details,
+    fn assigned(&self, written: Result<Vec<Row>, Failure>) -> Result<Option<Assigned>> {
+        match written.and_then(exactly_one) {
+            Ok(row) => Ok(Some(Assigned { id: row.get("id"), number: row.get("number") })),
+            Err(failure) if failure.is_null_in("tenants", "id") => Ok(None),
+            Err(failure) => Err(self.explain(failure)),
         }
     }
 
@@ -289,11 +221,11 @@ impl NewTenant<'_> {
         } else if failure.is_null_in("memberships", "user_id") {
             match self.admin {
                 Admin::Existing(_) => Error::NotFound(Noun::User),
-                // Made by somebody else while this waited to make them.
-                Admin::NewOrExisting(_) | Admin::Nobody => Error::Conflict(Conflict::Concurrent),
+                // Another transaction inserted the user while this one waited to do so.
+                Admin::NewOrExisting(_) | Admin::None => Error::Conflict(Conflict::Concurrent),
             }
         } else if failure.violates("memberships_user_id_fkey") {
-            // Removed by somebody else after they were found.
+            // Another transaction removed the user after this one had found them.
             Error::Conflict(Conflict::Concurrent)
         } else {
             failure.during("insert the rows of a tenant")

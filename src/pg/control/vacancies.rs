@@ -1,6 +1,6 @@
 //! Statements on `public.vacancies` and `public.vacancy_keepers`.
 //!
-//! What these rows speak of is made and dropped in [`crate::pg::schema`], in the same transactions. A set-up
+//! [`crate::pg::schema`] makes and drops the schemas that these rows describe, in the same transactions. A set-up
 //! takes its vacancy in [`crate::pg::control::tenant_setup`].
 
 use time::OffsetDateTime;
@@ -15,18 +15,18 @@ use crate::pg::locks;
 use crate::pg::rules::Isolation;
 use crate::pg::scope::PublicTx;
 
-/// What whoever changes the stock holds, so that there is one at a time.
+/// The name of the lock on the stock: one process at a time changes it.
 const LOCK: &str = "rowhouse vacancies";
 
-/// How far a vacancy is.
+/// The state of a vacancy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum State {
-    /// Its role is there, and its schema is not.
+    /// It has its role and no schema yet.
     Building,
-    /// It may be taken.
+    /// It can be taken.
     Ready,
-    /// It is being torn down, in several transactions.
+    /// It is being dropped, in several transactions.
     Dropping,
 }
 
@@ -37,10 +37,10 @@ impl State {
     }
 }
 
-/// What a vacancy was made for, and what a process needs: one fits the other if all of it is equal.
+/// What a vacancy was made by, and what a process needs: a vacancy fits if all fields are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    /// How tenants are kept apart.
+    /// How tenants are isolated.
     pub isolation: Isolation,
     /// The highest migration.
     pub version: i32,
@@ -49,7 +49,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// What fits this set under this isolation.
+    /// Returns the pattern of this set under this isolation.
     #[must_use]
     pub fn of(set: &MigrationSet, isolation: Isolation) -> Self {
         Self { isolation, version: set.version(), fingerprint: set.fingerprint().to_owned() }
@@ -61,35 +61,35 @@ impl Pattern {
 pub struct Vacancy {
     /// The future tenant's id.
     pub id: TenantId,
-    /// How far it is.
+    /// Its state.
     pub state: State,
-    /// What it fits.
+    /// What it was made by.
     pub pattern: Pattern,
     /// When it was begun.
     pub created_at: OffsetDateTime,
 }
 
-/// A process that looks after a stock.
+/// A process that keeps a stock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keeper {
-    /// Its own name for itself.
+pub struct Replenisher {
+    /// Id, which the process chooses for itself.
     pub id: Uuid,
-    /// What its vacancies must fit.
+    /// What its vacancies must match.
     pub pattern: Pattern,
     /// How many it wants.
     pub wanted: usize,
-    /// When it last said so.
+    /// When it last recorded that it is alive.
     pub seen_at: OffsetDateTime,
 }
 
-/// The vacancy to rehearse a migration to `pattern` on: one that is behind where there is one, and none of
-/// those that are `passed` over.
+/// Finds the vacancy on which to rehearse a migration to `pattern`: preferably one that is behind, and none of
+/// `excluded`.
 pub async fn find_for_rehearsal(
     tx: &PublicTx,
     pattern: &Pattern,
-    passed: &[TenantId],
+    excluded: &[TenantId],
 ) -> Result<Option<TenantId>> {
-    let passed: Vec<Uuid> = passed.iter().map(|id| id.uuid()).collect();
+    let excluded: Vec<Uuid> = excluded.iter().map(|id| id.uuid()).collect();
     let row = tx
         .query_opt(
             "SELECT id
@@ -103,7 +103,7 @@ pub async fn find_for_rehearsal(
                 &CLUSTER,
                 &pattern.version,
                 &pattern.fingerprint,
-                &passed,
+                &excluded,
             ],
         )
         .await
@@ -111,24 +111,24 @@ pub async fn find_for_rehearsal(
     Ok(row.map(|row| row.get("id")))
 }
 
-/// Holds a vacancy for the rest of a transaction that has entered its schema, so that no set-up takes it
-/// meanwhile; false where it is taken, or somebody else holds it.
+/// Locks a vacancy's row for the rest of a transaction that has entered its schema, so that no set-up takes it
+/// meanwhile; false if it is taken or another transaction has locked it.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn hold_inside(tx: &PublicTx, id: TenantId) -> Result<bool, Failure> {
+pub async fn try_lock_row_inside(tx: &PublicTx, id: TenantId) -> Result<bool, Failure> {
     let sql = "SELECT id FROM public.vacancies
                 WHERE id = $1 AND state = 'ready'
                   FOR UPDATE SKIP LOCKED";
     Ok(tx.query_opt(sql, &[&id]).await?.is_some())
 }
 
-/// Becomes the one who may change the stock, for the rest of the transaction; false where somebody is.
+/// Takes the lock on the stock for the rest of the transaction; false if another transaction has it.
 pub async fn try_lock(tx: &PublicTx) -> Result<bool> {
     locks::try_lock(tx, LOCK).await.during("lock the stock of vacancies")
 }
 
-/// As [`try_lock`], and waits for whoever is.
+/// Takes the lock on the stock for the rest of the transaction, and waits for it.
 pub async fn lock(tx: &PublicTx) -> Result<()> {
     locks::lock(tx, LOCK).await.during("lock the stock of vacancies")
 }
@@ -154,17 +154,17 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<Vacancy>> {
         .collect()
 }
 
-/// Holds a vacancy for the rest of the transaction; false where it was taken. Waits for a set-up that is
-/// about to take it.
-pub async fn hold(tx: &PublicTx, id: TenantId) -> Result<bool> {
+/// Locks a vacancy's row for the rest of the transaction; false if the vacancy was taken. Waits for a set-up that
+/// is about to take it.
+pub async fn lock_row(tx: &PublicTx, id: TenantId) -> Result<bool> {
     let row = tx
         .query_opt("SELECT id FROM vacancies WHERE id = $1 FOR UPDATE", &[&id])
         .await
-        .during("hold a vacancy")?;
+        .during("lock a vacancy")?;
     Ok(row.is_some())
 }
 
-/// Notes vacancies whose roles are made in the same transaction and whose schemas follow.
+/// Inserts vacancies whose roles are made in the same transaction and whose schemas follow.
 pub async fn insert(
     tx: &PublicTx,
     ids: &[TenantId],
@@ -191,7 +191,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Notes that a vacancy is whole and on these migrations.
+/// Marks a vacancy as ready, with these migrations.
 pub async fn set_ready(tx: &PublicTx, id: TenantId, pattern: &Pattern) -> Result<()> {
     let touched = tx
         .execute(
@@ -201,16 +201,12 @@ pub async fn set_ready(tx: &PublicTx, id: TenantId, pattern: &Pattern) -> Result
             &[&id, &State::Ready.as_str(), &pattern.version, &pattern.fingerprint],
         )
         .await
-        .during("note that a vacancy is ready")?;
-    if touched == 1 {
-        Ok(())
-    } else {
-        Err(Failure::RowCount.during("note that a vacancy is ready"))
-    }
+        .during("mark a vacancy as ready")?;
+    if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("mark a vacancy as ready")) }
 }
 
-/// Notes that vacancies are about to be torn down, so that nobody takes one. Waits for set-ups that are
-/// about to; what they take is theirs.
+/// Marks vacancies as being dropped, so that no set-up takes one. Waits for set-ups that are about to take one;
+/// those keep what they take.
 pub async fn set_dropping(tx: &PublicTx, ids: &[TenantId]) -> Result<()> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     tx.execute(
@@ -218,18 +214,18 @@ pub async fn set_dropping(tx: &PublicTx, ids: &[TenantId]) -> Result<()> {
         &[&ids, &State::Dropping.as_str()],
     )
     .await
-    .during("note that vacancies go")?;
+    .during("mark vacancies as dropping")?;
     Ok(())
 }
 
-/// Removes the row of a vacancy that is gone.
+/// Deletes the row of a vacancy whose schema is gone.
 pub async fn delete(tx: &PublicTx, id: TenantId) -> Result<()> {
     tx.execute("DELETE FROM vacancies WHERE id = $1", &[&id]).await.during("delete vacancy row")?;
     Ok(())
 }
 
-/// All processes that look after vacancies on this cluster, those that have ended without a word too.
-pub async fn list_keepers(tx: &PublicTx) -> Result<Vec<Keeper>> {
+/// All processes that keep vacancies on this cluster, including those that died without removing their row.
+pub async fn list_replenishers(tx: &PublicTx) -> Result<Vec<Replenisher>> {
     let rows = tx
         .query(
             "SELECT isolation, migrations_version, migrations_fingerprint, id, wanted, seen_at
@@ -238,54 +234,66 @@ pub async fn list_keepers(tx: &PublicTx) -> Result<Vec<Keeper>> {
             &[&CLUSTER],
         )
         .await
-        .during("list keepers of vacancies")?;
+        .during("list replenishers of vacancies")?;
     rows.iter()
         .map(|row| {
             let wanted = usize::try_from(row.get::<_, i32>("wanted")).unwrap_or(0);
             let (pattern, seen_at) = (read_pattern(row)?, row.get("seen_at"));
-            Ok(Keeper { id: row.get("id"), pattern, wanted, seen_at })
+            Ok(Replenisher { id: row.get("id"), pattern, wanted, seen_at })
         })
         .collect()
 }
 
-/// Writes down a keeper, and forgets those that were last seen before `forget`.
-pub async fn write_keeper(tx: &PublicTx, keeper: &Keeper, forget: OffsetDateTime) -> Result<()> {
+/// Records a replenisher, and deletes those that were last seen before `forget`.
+pub async fn upsert_replenisher(
+    tx: &PublicTx,
+    replenisher: &Replenisher,
+    forget: OffsetDateTime,
+) -> Result<()> {
     tx.execute(
         "DELETE FROM vacancy_keepers WHERE seen_at < $1 AND id <> $2",
-        &[&forget, &keeper.id],
+        &[&forget, &replenisher.id],
     )
     .await
-    .during("forget keepers of vacancies")?;
-    let wanted = i32::try_from(keeper.wanted).unwrap_or(i32::MAX);
+    .during("forget replenishers of vacancies")?;
+    let wanted = i32::try_from(replenisher.wanted).unwrap_or(i32::MAX);
     tx.execute(
         "INSERT INTO vacancy_keepers
              (id, isolation, cluster, migrations_version, migrations_fingerprint, wanted, seen_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (id) DO UPDATE SET wanted = excluded.wanted, seen_at = excluded.seen_at",
         &[
-            &keeper.id,
-            &keeper.pattern.isolation.as_str(),
+            &replenisher.id,
+            &isolation_word(replenisher.pattern.isolation),
             &CLUSTER,
-            &keeper.pattern.version,
-            &keeper.pattern.fingerprint,
+            &replenisher.pattern.version,
+            &replenisher.pattern.fingerprint,
             &wanted,
-            &keeper.seen_at,
+            &replenisher.seen_at,
         ],
     )
     .await
-    .during("write a keeper of vacancies")?;
+    .during("record a replenisher of vacancies")?;
     Ok(())
 }
 
-/// Forgets a keeper.
-pub async fn delete_keeper(tx: &PublicTx, id: Uuid) -> Result<()> {
+/// Deletes a replenisher.
+pub async fn delete_replenisher(tx: &PublicTx, id: Uuid) -> Result<()> {
     tx.execute("DELETE FROM vacancy_keepers WHERE id = $1", &[&id])
         .await
-        .during("forget a keeper of vacancies")?;
+        .during("forget a replenisher of vacancies")?;
     Ok(())
 }
 
-/// Reads a pattern off a row that has its columns.
+/// The word for an isolation in a row.
+pub(in crate::pg) const fn isolation_word(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Role => "role",
+        Isolation::SearchPath => "search_path",
+    }
+}
+
+/// Reads the pattern from the columns of a row.
 fn read_pattern(row: &crate::pg::Row) -> Result<Pattern> {
     let word: &str = row.get("isolation");
     let isolation = word.parse().map_err(|_unknown| unknown(word))?;
@@ -297,5 +305,5 @@ fn read_pattern(row: &crate::pg::Row) -> Result<Pattern> {
 }
 
 fn unknown(word: &str) -> Error {
-    Error::internal("read a vacancy", format!("nothing here is called {word:?}"))
+    Error::internal("read a vacancy", format!("unknown word {word:?}"))
 }

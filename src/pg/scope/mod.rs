@@ -168,12 +168,11 @@ impl PublicTx {
     pub(in crate::pg) fn new(
         connection: CheckedOut,
         rules: &Rules,
-        limits: &TimeLimits,
         tls: MakeRustlsConnect,
     ) -> Self {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
-        write_limits(&mut preamble, limits);
+        write_limits(&mut preamble, &rules.limits);
         Self::with_preamble(connection, preamble, rules, tls)
     }
 

@@ -1,11 +1,11 @@
-//! Warns before the server runs out of something that grows with the number of tenants. Pure.
+//! Warns before the server runs out of something that grows with the number of tenants. No I/O.
 
-use super::Budget;
-use super::report::{Area, Finding, Gravity};
 use crate::pg::control::capacity::Facts;
+use crate::service::doctor::report::{Area, Finding, Gravity};
+use crate::service::doctor::request::Budget;
 
-/// The part of the lock table that our own work may come to need. The rest is for requests: each takes a
-/// dozen locks or so.
+/// Our own work may need one part in this many of the lock table. The rest is for requests, which take about a dozen
+/// locks each.
 const LOCKS_SHARE: i64 = 2;
 
 /// The least locks a table takes when it is dropped: itself, its TOAST table and the index of that, its key,
@@ -15,20 +15,20 @@ const LOCKS_TO_DROP_A_TABLE: i64 = 11;
 /// Tables that one transaction of a purge drops.
 const DROPPED_AT_ONCE: i64 = 20;
 
-/// What a backend comes to keep for ever of a tenant, by relations of its schema, in bytes. Measured: with 37
-/// relations a tenant, writes over several tables kept 139 MB of 1,000 tenants and 670 MB of 5,000. A read of
-/// one table keeps a sixth of that: this is what it may come to.
+/// What a backend keeps in its caches for each relation of a tenant's schema that it has used, in bytes, at most.
+/// Measured: with 37 relations a tenant, writes to several tables kept 139 MB for 1,000 tenants and 670 MB for 5,000;
+/// a read of one table keeps a sixth of that.
 const BYTES_OF_A_RELATION: i64 = 4 * 1024;
 
-/// Relations in one database. Each is a file or several, a row in each of a handful of catalogs, and a visit
-/// of autovacuum's; 10,000 tenants of the built-in tables have about 300,000.
+/// The most relations that one database should have. Each is one or more files, a row in several catalogs, and work
+/// for autovacuum; 10,000 tenants with the built-in tables have about 300,000.
 const RELATIONS_MANY: i64 = 1_000_000;
 
-/// The part of `shared_buffers` that the catalogs may fill before they push the tenants' own pages out.
+/// The catalogs may fill one part in this many of `shared_buffers`; more would evict the tenants' own pages.
 const CATALOG_SHARE: i64 = 4;
 
-/// Roles from which on a server before PostgreSQL 16 is slow to `SET ROLE`: the look-up is quadratic, and
-/// 10,000 roles took 260 to 310 ms at the first of each backend; 4,000 take about 45.
+/// From this many roles on, `SET ROLE` is slow on a server before PostgreSQL 16: the look-up is quadratic, and with
+/// 10,000 roles the first of each backend took 260 to 310 ms; with 4,000 it takes about 45.
 const ROLES_MANY: i64 = 4_000;
 
 /// The first version that looks roles up in less than quadratic time.
@@ -37,10 +37,10 @@ const ROLES_FAST_SINCE: u32 = 160_000;
 /// Dead rows in the catalogs, in hundredths of the live ones. Autovacuum starts at 20.
 const DEAD_PERCENT_MANY: i64 = 100;
 
-/// Catalogs of this size, in bytes, are worth a look at their dead rows; smaller ones are read in no time.
+/// Dead rows matter in catalogs of at least this size, in bytes; smaller catalogs are read quickly anyway.
 const CATALOGS_LARGE: i64 = 64 << 20;
 
-/// What the server will run out of first. `setup_locks` is what the making of one tenant was seen to hold.
+/// Returns a warning for each resource that may run out. `setup_locks` is how many locks one set-up was seen to hold.
 pub(super) fn judge(facts: &Facts, budget: &Budget, setup_locks: i64) -> Vec<Finding> {
     let mut all = Vec::new();
     let mut warn = |what: String, next: String| {
@@ -72,7 +72,7 @@ fn locks(facts: &Facts, budget: &Budget, setup_locks: i64, warn: &mut impl FnMut
     .unwrap_or_default();
     if needed > slots / LOCKS_SHARE {
         let what = format!(
-            "locks: {by} may hold {needed}, and the server has {slots} for everybody \
+            "locks: {by} may hold {needed}, and the server has {slots} in all \
              (max_locks_per_transaction {} times {holders} connections)",
             facts.max_locks_per_transaction
         );
@@ -202,7 +202,7 @@ mod tests {
 
     const MIB: i64 = 1 << 20;
 
-    /// A server as it comes, with ten tenants.
+    /// A server with default settings and ten tenants.
     fn small() -> Facts {
         Facts {
             server_version: 150_000,
@@ -229,7 +229,7 @@ mod tests {
         Budget { connections: 40, setups_at_once: 8, tenants_per_connection: None }
     }
 
-    /// The first words of the warnings.
+    /// The first word or words of each warning.
     fn warnings(facts: &Facts, budget: &Budget, setup_locks: i64) -> Vec<String> {
         let all = judge(facts, budget, setup_locks);
         assert!(all.iter().all(|f| f.gravity == Gravity::Warning && !f.next.is_empty()));
@@ -238,12 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn a_small_house_on_a_server_as_it_comes_has_room() {
+    fn a_few_tenants_on_a_server_with_default_settings_give_no_warning() {
         assert_eq!(warnings(&small(), &budget(), 60), Vec::<String>::new());
     }
 
     #[test]
-    fn set_ups_at_once_may_not_need_half_of_the_lock_table() {
+    fn concurrent_set_ups_that_need_half_of_the_lock_table_give_a_warning() {
         // 6,400 slots, of which 3,200 may be ours: 8 set-ups of 400 fit, of 401 do not.
         assert_eq!(warnings(&small(), &budget(), 400), Vec::<String>::new());
         let found = judge(&small(), &budget(), 401);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_may_not_open_more_connections_than_there_are() {
+    fn a_process_that_may_open_more_connections_than_there_are_gives_a_warning() {
         let facts = Facts { max_connections: 43, ..small() };
         assert_eq!(warnings(&facts, &budget(), 60), Vec::<String>::new());
         let facts = Facts { max_connections: 42, ..small() };
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn backends_that_are_never_retired_may_fill_the_memory() {
+    fn backends_that_are_never_retired_and_may_fill_the_memory_give_a_warning() {
         // 24 relations of 4 KiB are 96 KiB a tenant; 40 backends of 1,000 tenants are 3.7 GiB.
         let facts = Facts { schemas: 1_000, in_schemas: 24_000, ..small() };
         assert_eq!(warnings(&facts, &budget(), 60), ["memory"]);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn catalogs_roles_and_dead_rows_have_their_limits() {
+    fn catalogs_roles_and_dead_rows_over_their_limits_give_a_warning() {
         let facts = Facts { catalog_bytes: 33 * MIB, ..small() };
         assert_eq!(warnings(&facts, &budget(), 60), ["catalogs"]);
         let facts = Facts { relations: 1_000_001, ..small() };

@@ -1,7 +1,7 @@
-//! Tells in what a tenant's schema differs from the one that the migrations make. Pure.
+//! Computes how a tenant's schema differs from the one that the migrations make. No I/O.
 //!
-//! One cause is told once: what a table holds is not told beside the table itself, nor what a role may do
-//! beside the role.
+//! One cause gives one difference: the columns of a missing table are not reported beside the table, nor the rights of
+//! a missing role beside the role.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,42 +10,42 @@ use crate::pg::rules::RUNTIME_LOGIN;
 use crate::pg::schema::repair::{Repair, has_owner};
 use crate::service::doctor::report::Area;
 
-/// A definition longer than this is not quoted in a sentence; programs get all of it.
+/// A definition longer than this is not quoted in a sentence; JSON has all of it.
 const QUOTED_MAX: usize = 120;
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Difference {
     pub area: Area,
-    /// In a sentence without the tenant's name.
+    /// A sentence without the tenant's name.
     pub what: String,
     pub is: Option<String>,
     pub should: Option<String>,
-    /// What puts it right; empty where that would change structure.
-    pub mends: Vec<Repair>,
+    /// What repairs it; empty if that would change structure.
+    pub repairs: Vec<Repair>,
 }
 
 type Key<'a> = (Kind, &'a str, &'a str);
 
-/// All differences between what was found and what should be there.
+/// Returns all differences between what was found and what should be there.
 pub(super) fn compare(found: &[Object], wanted: &[Object]) -> Vec<Difference> {
     let (found, wanted) = (by_key(found), by_key(wanted));
     let keys: BTreeSet<Key<'_>> = found.keys().chain(wanted.keys()).copied().collect();
     let one_sided = |key: &Key<'_>| found.contains_key(key) != wanted.contains_key(key);
-    // Objects that are there once, by the name that their parts call them by.
-    let lone: BTreeSet<String> = keys
+    // Objects on one side only, by the name that their parts refer to.
+    let on_one_side: BTreeSet<String> = keys
         .iter()
         .filter(|key| key.1.is_empty() && one_sided(key))
         .filter_map(|key| found.get(key).or_else(|| wanted.get(key)))
         .map(|object| object.label())
         .collect();
-    let no_role = lone.contains(Kind::Role.as_str());
+    let no_role = on_one_side.contains(Kind::Role.as_str());
     let other_columns: BTreeSet<&str> =
         keys.iter().filter(|k| k.0 == Kind::Column && one_sided(k)).map(|k| k.1).collect();
     let mut all = Vec::new();
     for key in keys {
         let (kind, parent, name) = key;
-        if lone.contains(parent) || (no_role && name == TENANT) {
+        if on_one_side.contains(parent) || (no_role && name == TENANT) {
             continue;
         }
         match (found.get(&key), wanted.get(&key)) {
@@ -66,7 +66,7 @@ fn by_key(objects: &[Object]) -> BTreeMap<Key<'_>, &Object> {
     objects.iter().map(|o| ((o.kind, o.parent.as_str(), o.name.as_str()), o)).collect()
 }
 
-/// What and where, such as `table profiles: column email`.
+/// The object and its place, such as `table profiles: column email`.
 fn subject(object: &Object) -> String {
     if object.parent.is_empty() {
         object.label()
@@ -108,7 +108,7 @@ fn extra(found: &Object) -> Difference {
     }
 }
 
-/// The differences of an object that is there on both sides.
+/// The differences of an object that is on both sides.
 fn properties(found: &Object, wanted: &Object, columns_differ: bool) -> Vec<Difference> {
     let names = found.kind.properties();
     let pairs = names.iter().zip(found.properties.iter().zip(&wanted.properties));
@@ -173,10 +173,11 @@ fn differs(subject: &str, property: &str, is: &str, should: &str) -> Difference 
     Difference { is: Some(is.to_owned()), should: Some(should.to_owned()), ..structure(what) }
 }
 
-/// A role has these rights on an object (or will have them on what is made) and should have those.
+/// The difference between the rights that a role has on an object, or will have on future objects, and those that it
+/// should have.
 fn rights(object: &Object, is: &str, should: &str) -> Difference {
     let (on, role) = (object.parent.clone(), object.name.clone());
-    let who = if role == TENANT { "the tenant's role" } else { role.as_str() };
+    let grantee = if role == TENANT { "the tenant's role" } else { role.as_str() };
     let words = |rights: &str| match rights {
         "" => "no rights".to_owned(),
         rights => rights.split(BETWEEN_RIGHTS).collect::<Vec<_>>().join(", "),
@@ -185,13 +186,14 @@ fn rights(object: &Object, is: &str, should: &str) -> Difference {
         Kind::DefaultGrant => (format!("future {on}"), "will have"),
         _ => (on.clone(), "has"),
     };
-    let what = format!("{place}: {who} {tense} {}, and should have {}", words(is), words(should));
+    let what =
+        format!("{place}: {grantee} {tense} {}, and should have {}", words(is), words(should));
     let rights = should.to_owned();
-    let mend = match object.kind {
+    let repair = match object.kind {
         Kind::DefaultGrant => Repair::DefaultGrant { on, role, rights },
         _ => Repair::Grant { on, role, rights },
     };
-    Difference { is: Some(words(is)), should: Some(words(should)), ..rights_of(what, vec![mend]) }
+    Difference { is: Some(words(is)), should: Some(words(should)), ..rights_of(what, vec![repair]) }
 }
 
 fn owner(name: &str) -> &str {
@@ -199,11 +201,11 @@ fn owner(name: &str) -> &str {
 }
 
 fn structure(what: String) -> Difference {
-    Difference { area: Area::Structure, what, is: None, should: None, mends: Vec::new() }
+    Difference { area: Area::Structure, what, is: None, should: None, repairs: Vec::new() }
 }
 
-fn rights_of(what: String, mends: Vec<Repair>) -> Difference {
-    Difference { area: Area::Rights, what, is: None, should: None, mends }
+fn rights_of(what: String, repairs: Vec<Repair>) -> Difference {
+    Difference { area: Area::Rights, what, is: None, should: None, repairs }
 }
 
 #[cfg(test)]
@@ -219,7 +221,7 @@ mod tests {
         }
     }
 
-    fn house() -> Vec<Object> {
+    fn expected() -> Vec<Object> {
         vec![
             object(Kind::Schema, "", "", &[""]),
             object(Kind::Role, "", "", &[""]),
@@ -233,37 +235,37 @@ mod tests {
     }
 
     fn sentences(found: &[Object]) -> Vec<String> {
-        compare(found, &house()).into_iter().map(|difference| difference.what).collect()
+        compare(found, &expected()).into_iter().map(|difference| difference.what).collect()
     }
 
     #[test]
-    fn alike_is_alike_in_any_order() {
-        let mut found = house();
+    fn the_order_of_objects_makes_no_difference() {
+        let mut found = expected();
         found.reverse();
-        assert_eq!(compare(&found, &house()), []);
+        assert_eq!(compare(&found, &expected()), []);
     }
 
     #[test]
-    fn a_table_that_is_missing_is_told_once() {
-        let mut found = house();
+    fn a_missing_table_gives_one_difference() {
+        let mut found = expected();
         found.retain(|object| object.name != "notes" && object.parent != "table notes");
         assert_eq!(sentences(&found), ["table notes is missing"]);
     }
 
     #[test]
-    fn a_role_that_is_missing_is_told_once() {
-        let mut found = house();
+    fn a_missing_role_gives_one_difference() {
+        let mut found = expected();
         found.retain(|o| o.kind != Kind::Role && o.parent != "role" && o.name != TENANT);
         assert_eq!(sentences(&found), ["the tenant's role is missing"]);
     }
 
     #[test]
-    fn a_column_that_is_missing_does_not_change_the_order_of_the_others() {
-        let mut found = house();
+    fn a_missing_column_does_not_change_the_order_of_the_others() {
+        let mut found = expected();
         found.retain(|object| object.name != "body");
         found[3].properties[4] = "id".to_owned();
         assert_eq!(sentences(&found), ["table notes: column body is missing"]);
-        let mut swapped = house();
+        let mut swapped = expected();
         swapped[3].properties[4] = "body, id".to_owned();
         assert_eq!(
             sentences(&swapped),
@@ -272,19 +274,19 @@ mod tests {
     }
 
     #[test]
-    fn rights_are_told_both_ways_and_can_be_mended() {
-        let mut found = house();
+    fn missing_and_extra_rights_can_be_repaired() {
+        let mut found = expected();
         found[6].properties[0] = "SELECT".to_owned();
         found.push(object(Kind::Grant, "schema", "PUBLIC", &["USAGE"]));
-        let differences = compare(&found, &house());
-        let whats: Vec<&str> = differences.iter().map(|d| d.what.as_str()).collect();
+        let differences = compare(&found, &expected());
+        let sentences: Vec<&str> = differences.iter().map(|d| d.what.as_str()).collect();
         assert_eq!(
-            whats,
+            sentences,
             [
                 "schema: PUBLIC has USAGE, and should have no rights",
                 "table notes: the tenant's role has SELECT, and should have INSERT, SELECT",
             ]
         );
-        assert!(differences.iter().all(|d| d.mends.len() == 1 && d.area == Area::Rights));
+        assert!(differences.iter().all(|d| d.repairs.len() == 1 && d.area == Area::Rights));
     }
 }

@@ -1,4 +1,4 @@
-//! Puts right what an examination found, some schemas a transaction, each with its audit event.
+//! Repairs what an examination found, several schemas a transaction, each with its audit event.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,81 +15,79 @@ use crate::pg::control::tenants;
 use crate::pg::rules::Isolation;
 use crate::pg::schema::repair::{self, Repair};
 use crate::pg::schema::{self};
-use crate::pg::{During, PublicTx, locks};
+use crate::pg::{Db, During, PublicTx, locks};
 use crate::service::audit::note;
-use crate::service::doctor::check::Exam;
-use crate::service::doctor::report::{Finding, Outcome, Remedy, Report};
-use crate::service::doctor::{Doctor, Orphans};
+use crate::service::doctor::check::Check;
+use crate::service::doctor::report::{Finding, Remedy, RepairOutcome, Report};
+use crate::service::doctor::request::Orphans;
 
-/// How often a schema is looked at and mended. The rights of a role that was missing show only once there is
-/// one again, and the rights of an object that had another owner only once it has ours.
+/// How often a schema is examined and repaired. The rights of a missing role can be examined only once it exists
+/// again, and the rights of an object that had another owner only once it has the right one.
 const ROUNDS: usize = 3;
 
-const DURING: &str = "mend schemas";
+const DURING: &str = "repair schemas";
 
-/// Schemas that are mended in one transaction at most: enough that round trips and commits hardly count, few
-/// enough that those who change roles at the same time wait for moments.
-const MENDED_AT_ONCE: usize = 50;
+/// The most schemas that one transaction repairs: enough to make round trips and commits negligible, few enough that
+/// transactions that change roles at the same time wait only briefly.
+const REPAIRED_AT_ONCE: usize = 50;
 
-/// What became of each schema: what is still to be said of it, or why nothing was done.
+/// The result for each schema: the findings that are left, or why nothing was done.
 type Outcomes = HashMap<TenantId, Result<Vec<Finding>, String>>;
 
-/// Mends what can be mended and notes in the report what became of it.
-pub(super) async fn mend(
-    exam: &mut Exam<'_>,
+/// Repairs what can be repaired, and enters the outcomes in the report.
+pub(super) async fn repair(
+    check: &mut Check<'_>,
     ctx: &CallContext,
     orphans: &Orphans,
     report: &mut Report,
 ) -> Result<()> {
-    let outcomes = mend_all(exam, ctx, &report.findings).await?;
+    let outcomes = repair_all(check, ctx, &report.findings).await?;
     note_outcomes(report, outcomes);
     for at in 0..report.findings.len() {
         let Some(finding) = report.findings.get_mut(at) else { break };
         let id = finding.subject.as_ref().map(|subject| subject.id);
         let outcome = match (&finding.remedy, id) {
-            (Remedy::Close(breach), _) => close(exam.doctor, ctx, breach).await,
+            (Remedy::Close(exposure), _) => revoke(check.db, ctx, exposure).await,
             (Remedy::DropSchema, Some(id)) if orphans.drops(id) => {
-                drop_schema(exam.doctor, ctx, id).await
+                drop_schema(check.db, ctx, id).await
             }
-            (Remedy::DropRole, Some(id)) if orphans.drops(id) => {
-                drop_role(exam.doctor, ctx, id).await
-            }
+            (Remedy::DropRole, Some(id)) if orphans.drops(id) => drop_role(check.db, ctx, id).await,
             _ => continue,
         };
         finding.outcome = match unless_away(outcome)? {
-            Ok(()) => Outcome::Mended,
-            Err(reason) => Outcome::NotMended(reason),
+            Ok(()) => RepairOutcome::Repaired,
+            Err(reason) => RepairOutcome::Failed(reason),
         };
     }
     Ok(())
 }
 
-/// Mends all schemas that something mendable was found of, several a transaction. Where one of them makes a
-/// transaction fail, nothing of it was done, and its halves are tried by themselves, down to the one that fails
-/// alone and is named: so one that cannot be mended costs a few transactions more and stops no other.
-async fn mend_all(
-    exam: &mut Exam<'_>,
+/// Repairs all schemas with a finding that can be repaired, several a transaction. If one of them makes a transaction
+/// fail, that is rolled back and each half is tried by itself, down to the schema that fails alone and is named: one
+/// that cannot be repaired costs a few more transactions and stops no other.
+async fn repair_all(
+    check: &mut Check<'_>,
     ctx: &CallContext,
     findings: &[Finding],
 ) -> Result<Outcomes> {
-    let mut mends: BTreeMap<TenantId, bool> = BTreeMap::new();
+    let mut schemas: BTreeMap<TenantId, bool> = BTreeMap::new();
     for finding in findings.iter().filter(|finding| is_of_schema(finding)) {
         if let Some(subject) = &finding.subject {
-            *mends.entry(subject.id).or_default() |=
-                mends_of(finding).iter().any(Repair::takes_exclusive_lock);
+            *schemas.entry(subject.id).or_default() |=
+                repairs_of(finding).iter().any(Repair::takes_exclusive_lock);
         }
     }
-    let (alone, together): (Vec<_>, Vec<_>) = mends.into_iter().partition(|(_, alone)| *alone);
+    let (alone, together): (Vec<_>, Vec<_>) = schemas.into_iter().partition(|(_, alone)| *alone);
     let ids = |of: Vec<(TenantId, bool)>| of.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
     let mut todo: Vec<Vec<TenantId>> =
-        ids(together).chunks(MENDED_AT_ONCE).map(<[TenantId]>::to_vec).collect();
+        ids(together).chunks(REPAIRED_AT_ONCE).map(<[TenantId]>::to_vec).collect();
     todo.extend(ids(alone).into_iter().map(|id| vec![id]));
     let mut outcomes = Outcomes::new();
     while let Some(some) = todo.pop() {
-        match (unless_away(mend_schemas(exam, ctx, &some).await)?, some.as_slice()) {
-            (Ok(mended), _) => {
-                outcomes.extend(mended.left.into_iter().map(|(id, left)| (id, Ok(left))));
-                todo.extend(mended.busy.into_iter().map(|id| vec![id]));
+        match (unless_away(repair_schemas(check, ctx, &some).await)?, some.as_slice()) {
+            (Ok(repaired), _) => {
+                outcomes.extend(repaired.left.into_iter().map(|(id, left)| (id, Ok(left))));
+                todo.extend(repaired.busy.into_iter().map(|id| vec![id]));
             }
             (Err(reason), [id]) => {
                 outcomes.insert(*id, Err(reason));
@@ -103,12 +101,12 @@ async fn mend_all(
     Ok(outcomes)
 }
 
-/// Whether a finding is one that [`mend_all`] does something about.
+/// Whether [`repair_all`] repairs a finding.
 fn is_of_schema(finding: &Finding) -> bool {
-    matches!(finding.remedy, Remedy::Mends(_) | Remedy::Record(_))
+    matches!(finding.remedy, Remedy::Repairs(_) | Remedy::Record(_))
 }
 
-/// A failure that concerns one mend, in words; that of the database, which concerns all, as an error.
+/// Separates a failure of one repair, as text, from one of the database, which concerns all, as an error.
 fn unless_away<T>(outcome: Result<T>) -> Result<Result<T, String>> {
     match outcome {
         Ok(done) => Ok(Ok(done)),
@@ -117,7 +115,7 @@ fn unless_away<T>(outcome: Result<T>) -> Result<Result<T, String>> {
     }
 }
 
-/// What is still wrong with schemas after their mending: what stands now decides, not what was planned.
+/// Enters the outcomes in the report. The findings after the repair decide, not what was planned.
 fn note_outcomes(report: &mut Report, outcomes: Outcomes) {
     let mut known: HashSet<(TenantId, String)> = HashSet::new();
     for finding in &mut report.findings {
@@ -128,15 +126,17 @@ fn note_outcomes(report: &mut Report, outcomes: Outcomes) {
             continue;
         }
         finding.outcome = match outcome {
-            Err(reason) => Outcome::NotMended(reason.clone()),
-            Ok(left) if left.iter().all(|left| left.what != finding.what) => Outcome::Mended,
+            Err(reason) => RepairOutcome::Failed(reason.clone()),
+            Ok(left) if left.iter().all(|left| left.what != finding.what) => {
+                RepairOutcome::Repaired
+            }
             Ok(_) => {
-                let reason = "it was tried, and the database still says the same";
-                Outcome::NotMended(reason.to_owned())
+                let reason = "it was tried, and the database still reports the same";
+                RepairOutcome::Failed(reason.to_owned())
             }
         };
     }
-    // What showed only then.
+    // Findings that appeared only after the repair.
     for (id, left) in outcomes {
         let left = left.into_iter().flatten();
         report.findings.extend(left.filter(|left| !known.contains(&(id, left.what.clone()))));
@@ -144,70 +144,76 @@ fn note_outcomes(report: &mut Report, outcomes: Outcomes) {
     report.sort();
 }
 
-/// What came of one transaction.
-struct Mended {
-    /// What is still to be said of each schema that it had.
+/// The result of one transaction.
+struct Repaired {
+    /// The findings that are left of each schema.
     left: HashMap<TenantId, Vec<Finding>>,
-    /// The schemas that somebody else works on, and which were let alone.
+    /// The schemas that another process has locked, and which were not touched.
     busy: Vec<TenantId>,
 }
 
-/// Mends schemas in one transaction: all, or none where the mending of one fails. One schema alone is waited for.
-async fn mend_schemas(exam: &mut Exam<'_>, ctx: &CallContext, ids: &[TenantId]) -> Result<Mended> {
-    let tx = exam.public().await?;
+/// Repairs schemas in one transaction: all, or none if the repair of one fails. It waits for the lock of a single
+/// schema only.
+async fn repair_schemas(
+    check: &mut Check<'_>,
+    ctx: &CallContext,
+    ids: &[TenantId],
+) -> Result<Repaired> {
+    let tx = check.public().await?;
     catalog::set_catalog_wide_limits(&tx).await.during(DURING)?;
-    let (held, busy) = hold(&tx, ids).await?;
-    // Once, before the mends lock what it is read from; they do not change it.
-    let histories = exam.histories(&held).await?;
-    let before = by_schema(&held, exam.look(&tx, &held, &histories).await?);
+    let (locked, busy) = lock(&tx, ids).await?;
+    // Once, before the repairs lock the tables that it is read from; they do not change it.
+    let histories = check.histories(&locked).await?;
+    let before = by_schema(&locked, check.compare(&tx, &locked, &histories).await?);
     let mut left = before.clone();
     for _ in 0..ROUNDS {
         let open: Vec<TenantId> =
-            held.iter().copied().filter(|id| left[id].iter().any(is_of_schema)).collect();
+            locked.iter().copied().filter(|id| left[id].iter().any(is_of_schema)).collect();
         if open.is_empty() {
             break;
         }
-        let mends = open.iter().map(|id| {
-            let mends = left[id].iter().flat_map(mends_of).cloned().collect();
-            (SchemaName::of(*id), mends)
+        let repairs = open.iter().map(|id| {
+            let repairs = left[id].iter().flat_map(repairs_of).cloned().collect();
+            (SchemaName::of(*id), repairs)
         });
-        let mends: Vec<(SchemaName, Vec<Repair>)> = mends.collect();
-        repair::apply(&tx, &mends, exam.doctor.server_version).await.during(DURING)?;
+        let repairs: Vec<(SchemaName, Vec<Repair>)> = repairs.collect();
+        repair::apply(&tx, &repairs, check.server_version).await.during(DURING)?;
         for id in &open {
             for version in left[id].iter().filter_map(record_of) {
-                let Some(set) = exam.doctor.set.up_to(version) else { continue };
+                let Some(set) = check.set.up_to(version) else { continue };
                 tenants::set_migrated(&tx, *id, &set, ctx.now).await?;
             }
         }
-        left.extend(by_schema(&open, exam.look(&tx, &open, &histories).await?));
+        left.extend(by_schema(&open, check.compare(&tx, &open, &histories).await?));
     }
     // Sent together: they share round trips.
-    let notes = held.iter().filter_map(|id| {
-        let mended = mended(&before[id], &left[id]);
-        let details = json!({ "mended": mended });
-        (!mended.is_empty()).then(|| note(&tx, ctx, "doctor.mend", Some(*id), details))
+    let notes = locked.iter().filter_map(|id| {
+        let repaired = repaired(&before[id], &left[id]);
+        let details = json!({ "mended": repaired });
+        (!repaired.is_empty()).then(|| note(&tx, ctx, "doctor.mend", Some(*id), details))
     });
     if try_join_all(notes).await?.is_empty() {
-        return Ok(Mended { left, busy }); // rolled back: nothing came of it
+        return Ok(Repaired { left, busy }); // rolled back: nothing was repaired
     }
     tx.commit().await.during(DURING)?;
-    Ok(Mended { left, busy })
+    Ok(Repaired { left, busy })
 }
 
-/// Locks schemas; tells which were had, and which were not.
-async fn hold(tx: &PublicTx, ids: &[TenantId]) -> Result<(Vec<TenantId>, Vec<TenantId>)> {
+/// Locks schemas; returns those that were locked, and those that another process has locked.
+async fn lock(tx: &PublicTx, ids: &[TenantId]) -> Result<(Vec<TenantId>, Vec<TenantId>)> {
     if let [id] = ids {
         locks::lock(tx, SchemaName::of(*id).as_str()).await.during(DURING)?;
         return Ok((vec![*id], Vec::new()));
     }
     let names: Vec<SchemaName> = ids.iter().copied().map(SchemaName::of).collect();
-    let had = locks::try_locks(tx, &names).await.during(DURING)?;
-    let (held, busy): (Vec<_>, Vec<_>) = ids.iter().zip(had).partition(|(_, had)| *had);
+    let granted = locks::try_locks(tx, &names).await.during(DURING)?;
+    let (locked, busy): (Vec<_>, Vec<_>) =
+        ids.iter().zip(granted).partition(|(_, granted)| *granted);
     let ids = |of: Vec<(&TenantId, bool)>| of.into_iter().map(|(id, _)| *id).collect();
-    Ok((ids(held), ids(busy)))
+    Ok((ids(locked), ids(busy)))
 }
 
-/// Findings by the schema that they are about, with an entry for each of these.
+/// Groups findings by schema, with an entry for each of `ids`.
 fn by_schema(ids: &[TenantId], findings: Vec<Finding>) -> HashMap<TenantId, Vec<Finding>> {
     let mut all: HashMap<_, Vec<_>> = ids.iter().map(|id| (*id, Vec::new())).collect();
     for finding in findings {
@@ -218,16 +224,16 @@ fn by_schema(ids: &[TenantId], findings: Vec<Finding>) -> HashMap<TenantId, Vec<
     all
 }
 
-/// What was wrong and is no more.
-fn mended<'a>(before: &'a [Finding], left: &[Finding]) -> Vec<&'a str> {
-    let mendable = before.iter().filter(|finding| finding.is_mendable());
-    let what = mendable.map(|finding| finding.what.as_str());
+/// What was wrong and no longer is.
+fn repaired<'a>(before: &'a [Finding], left: &[Finding]) -> Vec<&'a str> {
+    let repairable = before.iter().filter(|finding| finding.is_repairable());
+    let what = repairable.map(|finding| finding.what.as_str());
     what.filter(|what| left.iter().all(|left| left.what != *what)).collect()
 }
 
-fn mends_of(finding: &Finding) -> &[Repair] {
+fn repairs_of(finding: &Finding) -> &[Repair] {
     match &finding.remedy {
-        Remedy::Mends(mends) => mends,
+        Remedy::Repairs(repairs) => repairs,
         _ => &[],
     }
 }
@@ -239,12 +245,12 @@ fn record_of(finding: &Finding) -> Option<i32> {
     }
 }
 
-/// Takes a right from everybody.
-async fn close(doctor: &Doctor, ctx: &CallContext, exposure: &Exposure) -> Result<()> {
-    const DURING: &str = "restrict what everybody may do";
-    let tx = doctor.db.public().await.during(DURING)?;
+/// Revokes a privilege from PUBLIC.
+async fn revoke(db: &Db, ctx: &CallContext, exposure: &Exposure) -> Result<()> {
+    const DURING: &str = "revoke a privilege of PUBLIC";
+    let tx = db.public().await.during(DURING)?;
     privileges::revoke(&tx, exposure).await.during(DURING)?;
-    // Whoever may not is warned by the server, and no more.
+    // The server only warns a login without the right to revoke it.
     if privileges::exposures(&tx).await.during(DURING)?.contains(exposure) {
         let reason = format!("this login may not; let a superuser run: {}", exposure.statement);
         return Err(Error::internal(DURING, reason));
@@ -254,19 +260,21 @@ async fn close(doctor: &Doctor, ctx: &CallContext, exposure: &Exposure) -> Resul
     tx.commit().await.during(DURING)
 }
 
-/// Drops a schema that is nobody's, and its role: as a purge does, some tables a transaction, because of the
-/// locks; the last transaction leaves the audit event. Before each it is looked whose it is.
-async fn drop_schema(doctor: &Doctor, ctx: &CallContext, id: TenantId) -> Result<()> {
+/// Drops an orphan schema and its role: as a purge does, a few tables a transaction, because of the locks; the last
+/// transaction writes the audit event. Each transaction checks that the schema is still an orphan.
+async fn drop_schema(db: &Db, ctx: &CallContext, id: TenantId) -> Result<()> {
     const DURING: &str = "drop an orphan schema";
     let schema = SchemaName::of(id);
     loop {
-        let tx = doctor.db.public().await.during(DURING)?;
+        let tx = db.public().await.during(DURING)?;
         locks::lock(&tx, schema.as_str()).await.during(DURING)?;
         let found = inventory::list(&tx, Some(&[id]), Isolation::Role).await.during(DURING)?;
-        match found.first().map(|house| &house.owner) {
+        match found.first().map(|entry| &entry.owner) {
             Some(SchemaOwner::None) => {}
-            Some(_) => return Err(Error::internal(DURING, "somebody has it by now")),
-            None => return Ok(()), // somebody else dropped it
+            Some(_) => {
+                return Err(Error::internal(DURING, "it belongs to a tenant or a vacancy by now"));
+            }
+            None => return Ok(()), // another process dropped it
         }
         if schema::drop_some(&tx, &schema).await.during(DURING)? {
             tx.commit().await.during(DURING)?;
@@ -279,15 +287,15 @@ async fn drop_schema(doctor: &Doctor, ctx: &CallContext, id: TenantId) -> Result
     }
 }
 
-/// Drops a role that is nobody's.
-async fn drop_role(doctor: &Doctor, ctx: &CallContext, id: TenantId) -> Result<()> {
+/// Drops an orphan role.
+async fn drop_role(db: &Db, ctx: &CallContext, id: TenantId) -> Result<()> {
     const DURING: &str = "drop an orphan role";
     let schema = SchemaName::of(id);
-    let tx = doctor.db.public().await.during(DURING)?;
+    let tx = db.public().await.during(DURING)?;
     catalog::set_catalog_wide_limits(&tx).await.during(DURING)?;
     locks::lock(&tx, schema.as_str()).await.during(DURING)?;
     if !inventory::orphan_roles(&tx).await.during(DURING)?.contains(&id) {
-        return Ok(()); // gone, or somebody's by now
+        return Ok(()); // dropped, or no longer an orphan
     }
     repair::drop_orphan(&tx, &schema).await.during(DURING)?;
     note(&tx, ctx, "doctor.drop_orphan", Some(id), json!({ "role": schema.as_str() })).await?;

@@ -1,125 +1,126 @@
-//! What an examination found.
+//! The report of an examination.
 
 use crate::domain::names::{Slug, TenantId};
 use crate::pg::bootstrap::privileges::Exposure;
 use crate::pg::schema::repair::Repair;
 
-/// What a finding is about.
+/// The area of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Area {
-    /// What keeps tenants apart: roles, revokes, the self-test.
-    Walls,
-    /// Tables and what belongs to them.
+    /// Privileges that isolate tenants: roles, revokes, the self-test. `walls` in text and JSON.
+    #[strum(serialize = "walls")]
+    Privileges,
+    /// Tables and their parts.
     Structure,
     /// Owners, roles, grants.
     Rights,
-    /// What was migrated, and what is recorded of it.
+    /// Applied migrations and what is recorded of them.
     History,
-    /// What is nobody's.
+    /// Schemas and roles that belong to no tenant.
     Orphans,
-    /// What the server has room for.
+    /// Capacity of the server.
     Capacity,
 }
 
 impl Area {
-    /// A word for people and programs.
+    /// The word in text and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// How bad it is.
+/// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Gravity {
     /// Not as it should be.
     Wrong,
-    /// Worth knowing before it becomes wrong.
+    /// It may become wrong.
     Warning,
 }
 
 impl Gravity {
-    /// A word for people and programs.
+    /// The word in text and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// Whose schema a finding is about.
+/// The tenant or vacancy that a finding is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {
-    /// The tenant's name; none where there is no tenant.
+    /// The tenant's slug; `None` if there is no tenant.
     pub slug: Option<Slug>,
     /// The id in the name of the schema.
     pub id: TenantId,
 }
 
-/// What became of a finding.
+/// What a repair did about a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It stands.
-    Stands,
-    /// It was put right.
-    Mended,
-    /// Putting it right failed, and nothing was changed.
-    NotMended(String),
+pub enum RepairOutcome {
+    /// Nothing was done.
+    Open,
+    /// It was repaired.
+    Repaired,
+    /// The repair failed, and nothing was changed.
+    Failed(String),
 }
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// About what.
+    /// Its area.
     pub area: Area,
-    /// How bad.
+    /// How serious it is.
     pub gravity: Gravity,
-    /// Whose.
+    /// The tenant or vacancy, if it is about one.
     pub subject: Option<Subject>,
-    /// What, in a sentence that is the same for each tenant that has it.
+    /// What is wrong, in a sentence that is the same for each tenant with this finding.
     pub what: String,
-    /// What was found, where two definitions differ.
+    /// The definition that was found, if two definitions differ.
     pub is: Option<String>,
-    /// What should stand there instead.
+    /// The definition that should be there instead.
     pub should: Option<String>,
     /// What to do next.
     pub next: String,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// What a repair did about it.
+    pub outcome: RepairOutcome,
     pub(super) remedy: Remedy,
 }
 
-/// What would put a finding right.
+/// What would repair a finding.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Remedy {
-    /// Only a person.
+    /// Only a person can repair it.
     None,
-    /// These statements about the schema's role, owners and rights.
-    Mends(Vec<Repair>),
-    /// The tenant's row is to say this version.
+    /// These statements on the schema's role, owners and rights.
+    Repairs(Vec<Repair>),
+    /// Recording this version in the tenant's row.
     Record(i32),
-    /// This statement about everybody's rights.
+    /// This statement on the privileges of PUBLIC.
     Close(Exposure),
-    /// Dropping the schema that is nobody's.
+    /// Dropping the orphan schema.
     DropSchema,
-    /// Dropping the role that is nobody's.
+    /// Dropping the orphan role.
     DropRole,
 }
 
-/// All that was found.
+/// The result of an examination.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Tenants that were looked at.
+    /// Tenants that were examined.
     pub tenants: usize,
-    /// Schemas in stock that were looked at.
+    /// Vacancies that were examined.
     pub vacancies: usize,
-    /// Sorted by what they are about and whom.
+    /// Sorted by gravity, area, sentence and tenant.
     pub findings: Vec<Finding>,
 }
 
 impl Finding {
-    /// One that nothing was done about.
+    /// Returns a finding about which nothing was done.
     pub(super) fn new(
         area: Area,
         gravity: Gravity,
@@ -135,7 +136,7 @@ impl Finding {
             is: None,
             should: None,
             next: next.into(),
-            outcome: Outcome::Stands,
+            outcome: RepairOutcome::Open,
             remedy: Remedy::None,
         }
     }
@@ -144,32 +145,32 @@ impl Finding {
         Self { remedy, ..self }
     }
 
-    /// Whether [`Doctor::mend`](super::Doctor::mend) would put it right.
+    /// Whether [`Doctor::repair`](super::Doctor::repair) would repair it.
     #[must_use]
-    pub fn is_mendable(&self) -> bool {
+    pub fn is_repairable(&self) -> bool {
         self.remedy != Remedy::None
     }
 }
 
 impl Report {
-    /// How many things are wrong and still so.
+    /// How many findings of gravity *wrong* are not repaired.
     #[must_use]
     pub fn wrong_count(&self) -> usize {
-        let stands = |finding: &&Finding| finding.outcome != Outcome::Mended;
-        self.findings.iter().filter(stands).filter(|f| f.gravity == Gravity::Wrong).count()
+        let is_open = |finding: &&Finding| finding.outcome != RepairOutcome::Repaired;
+        self.findings.iter().filter(is_open).filter(|f| f.gravity == Gravity::Wrong).count()
     }
 
-    /// How many warnings stand.
+    /// How many warnings are not repaired.
     #[must_use]
     pub fn warning_count(&self) -> usize {
-        let stands = |finding: &&Finding| finding.outcome != Outcome::Mended;
-        self.findings.iter().filter(stands).filter(|f| f.gravity == Gravity::Warning).count()
+        let is_open = |finding: &&Finding| finding.outcome != RepairOutcome::Repaired;
+        self.findings.iter().filter(is_open).filter(|f| f.gravity == Gravity::Warning).count()
     }
 
-    /// How many things were put right.
+    /// How many findings were repaired.
     #[must_use]
-    pub fn mended_count(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.outcome == Outcome::Mended).count()
+    pub fn repaired_count(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.outcome == RepairOutcome::Repaired).count()
     }
 
     pub(super) fn sort(&mut self) {

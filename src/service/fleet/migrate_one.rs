@@ -1,39 +1,35 @@
-//! Migrates one tenant of an operation.
+//! Migrates the schema of one tenant, or of a few on one connection.
 //!
-//! In one transaction: the schema's lock, the files, the history. That is written down afterwards, many at a
-//! time ([`crate::service::fleet::recorder`]).
+//! One transaction locks the schema, runs the files and writes the history. [`super::recorder`] records it
+//! afterwards, many at a time.
 //!
-//! It is one message where the tenant says by which of our files it was made, and is right; what must not be
-//! committed fails in it by itself. Such messages travel some at a time. Where one fails, whatever ran in it was
-//! taken back, and a closer look follows: a message that enters and asks what was applied before, and one that
-//! holds all the rest and ends with the commit. It tells the file and the line. A file that runs outside of a
+//! If the tenant's row says which prefix of our files made it, and is right, the whole transaction is one message; a
+//! statement in it fails if it must not be committed. Such messages are pipelined. If one fails it is rolled back, and
+//! the tenant is migrated again step by step: a message that enters the schema and reads what was applied, and one
+//! that holds all the rest and ends with the commit. That tells the file and the line. A file that runs outside of a
 //! transaction comes between two of these, and the journal of its statements stands for it until it is in the
 //! history.
 
 use crate::domain::names::{SchemaName, TenantId};
-use crate::domain::operation::WorkState;
 use crate::migrations::{AppliedPrefix, Segment};
-use crate::pg::control::operation_tenants::{self, End, Key};
-use crate::pg::control::tenants;
-use crate::pg::error::Failure;
 use crate::pg::schema::error::ApplyError;
 use crate::pg::schema::pipeline::{self, MigrationTarget, PipelinedOutcome};
 use crate::pg::schema::{self, Completion};
 use crate::pg::scope::Entry;
-use crate::service::fleet::Engine;
+use crate::service::fleet::engine::Engine;
 
 impl Engine {
-    /// Brings tenants up to date whose schemas are expected to have these prefixes of the set applied, on one
-    /// connection; of each the files that were applied, and nothing where it wants a closer look.
+    /// Migrates tenants, each made by this prefix of the set according to its row, pipelined on one connection.
+    /// Returns for each the files that were applied, and `None` if it must be migrated step by step.
     ///
     /// # Errors
-    /// Of each, what may go well a moment later.
-    pub(super) async fn migrate_at_once(
+    /// For each tenant, what may succeed a moment later.
+    pub(super) async fn migrate_pipelined(
         &self,
-        some: &[(TenantId, &AppliedPrefix)],
+        batch: &[(TenantId, &AppliedPrefix)],
         entry: Entry,
     ) -> Vec<Result<Option<Vec<String>>, ApplyError>> {
-        let known: Vec<MigrationTarget<'_>> = some
+        let known: Vec<MigrationTarget<'_>> = batch
             .iter()
             .map(|(tenant, prefix)| MigrationTarget { schema: SchemaName::of(*tenant), prefix })
             .collect();
@@ -41,22 +37,25 @@ impl Engine {
         let ran = pipeline::catch_up_pipelined(&self.db, &self.set, &known, entry, now).await;
         // Without a connection nothing was tried.
         let ran = ran.unwrap_or_else(|_failure| {
-            some.iter().map(|_| PipelinedOutcome::NotMigrated).collect()
+            batch.iter().map(|_| PipelinedOutcome::NotMigrated).collect()
         });
         ran.into_iter()
-            .zip(some)
-            .map(|(outcome, (_, prefix))| match outcome {
-                PipelinedOutcome::Migrated => Ok(Some(self.set.names(&prefix.files))),
+            .zip(batch)
+            .map(|(outcome, (_, beginning))| match outcome {
+                PipelinedOutcome::Migrated => Ok(Some(self.set.names(&beginning.files))),
                 PipelinedOutcome::NotMigrated => Ok(None),
                 PipelinedOutcome::Interrupted(failure) => {
-                    let file = self.set.names(&prefix.files).join(", ");
+                    let file = self.set.names(&beginning.files).join(", ");
                     Err(ApplyError::Interrupted { file, failure })
                 }
             })
             .collect()
     }
 
-    /// Brings a tenant up to date; tells which files were applied.
+    /// Migrates a tenant step by step, and returns the files that were applied.
+    ///
+    /// # Errors
+    /// [`ApplyError`], with the file and the line if a file is to blame.
     pub(super) async fn migrate(
         &self,
         tenant: TenantId,
@@ -89,26 +88,5 @@ impl Engine {
                 return Ok(names.clone());
             }
         }
-    }
-
-    /// Writes down that a tenant was not migrated. One that is gone or going was not to be.
-    pub(super) async fn give_up(
-        &self,
-        key: &Key,
-        attempts: i32,
-        reason: String,
-    ) -> Result<End, Failure> {
-        let tx = self.db.public().await?;
-        let (state, end, reason): (_, fn(String) -> End, _) =
-            if tenants::is_kept(&tx, key.tenant).await? {
-                (WorkState::Failed, End::Failed, reason)
-            } else {
-                let reason = "the tenant is being deleted, or gone".to_owned();
-                (WorkState::Skipped, End::Skipped, reason)
-            };
-        let now = self.clock.now();
-        operation_tenants::give_up(&tx, key, attempts, state, &reason, now).await?;
-        tx.commit().await?;
-        Ok(end(reason))
     }
 }

@@ -1,9 +1,10 @@
-//! Tells who is behind and by what, and whether the files fit what is there, before anything runs.
+//! Plans a migration: which tenants are behind, which files they lack, and whether the files fit what was applied.
+//! Nothing runs.
 //!
-//! Each tenant says which set it was made by, and the files of each set are written down when it is first
-//! used, so that one query over the control plane is enough. Where a set is not known (the tenants are older
-//! than that table) the history of one of its tenants is read, once; what it says is written down if it is
-//! what the tenants say. In the end each schema's own history decides.
+//! Each tenant's row has the fingerprint of the set that made it, and the files of each set are recorded when it is
+//! first used, so one query over the control plane is enough. If a set is not recorded (its tenants are older than
+//! that table), the history of one of its tenants is read once, and recorded if it has that fingerprint. When a
+//! migration runs, each schema's own history decides.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -16,33 +17,33 @@ use crate::pg::PublicTx;
 use crate::pg::control::migration_sets::{self, Group};
 use crate::pg::error::During;
 
-/// Who is behind, by what, and what stands in the way.
+/// Which tenants are behind, by what, and what prevents a migration.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The highest version of the set.
     pub target_version: i32,
     /// The set's fingerprint.
     pub target_fingerprint: String,
-    /// Tenants that are on it.
+    /// Tenants that are up to date.
     pub current_count: i64,
-    /// Tenants that are being deleted, which are not migrated.
+    /// Tenants that are being deleted and are not migrated.
     pub deleting_count: i64,
-    /// Those that are behind, by what they were made by.
+    /// Tenants that are behind, grouped by the set that made them.
     pub behind: Vec<Behind>,
-    /// Sets that this program is too old for, one sentence each.
+    /// Sets that are newer than this program, one sentence each.
     pub ahead: Vec<String>,
-    /// Sets whose files are not the ones that lie here, one sentence each.
+    /// Sets whose files differ from those of this program, one sentence each.
     pub diverged: Vec<String>,
 }
 
 /// Tenants that lack the same files.
 #[derive(Debug, Clone)]
 pub struct Behind {
-    /// What they were made by.
+    /// Fingerprint of the set that made them.
     pub fingerprint: String,
-    /// Its highest version.
+    /// Highest version of that set.
     pub version: i32,
-    /// How many they are.
+    /// How many there are.
     pub count: i64,
     /// Some of them, oldest first.
     pub slugs: Vec<String>,
@@ -51,13 +52,13 @@ pub struct Behind {
 }
 
 impl Plan {
-    /// How many tenants are behind.
+    /// Returns how many tenants are behind.
     #[must_use]
     pub fn behind_count(&self) -> i64 {
         self.behind.iter().map(|group| group.count).sum()
     }
 
-    /// Refuses what must not be begun.
+    /// Refuses a migration that must not begin.
     ///
     /// # Errors
     /// [`FleetProblem::Ahead`], [`FleetProblem::Diverged`].
@@ -110,12 +111,12 @@ pub(super) async fn make(
     Ok(plan)
 }
 
-/// Reads the files of a set off one of its tenants.
+/// Reads the files of a set from the history of one of its tenants.
 async fn learn(tx: &PublicTx, group: &mut Group, now: OffsetDateTime) -> Result<()> {
     let during = "read the history of a tenant";
     let schema = SchemaName::of(group.first);
     group.files = migration_sets::history(tx, &schema).await.during(during)?;
-    // A schema that somebody has worked on by hand speaks for itself alone.
+    // A schema that was changed by hand says nothing about the other tenants.
     if migration_sets::are_those_of(&group.files, &group.fingerprint) {
         migration_sets::record(tx, &group.fingerprint, &group.files, now).await?;
     }
@@ -123,10 +124,10 @@ async fn learn(tx: &PublicTx, group: &mut Group, now: OffsetDateTime) -> Result<
 }
 
 fn sentence(group: &Group, error: &HistoryError) -> String {
-    let mut who = group.slugs.join(", ");
+    let mut tenants = group.slugs.join(", ");
     let rest = usize::try_from(group.count).unwrap_or(usize::MAX).saturating_sub(group.slugs.len());
     if rest > 0 {
-        who = format!("{who} and {rest} more");
+        tenants = format!("{tenants} and {rest} more");
     }
-    format!("{error} ({who})")
+    format!("{error} ({tenants})")
 }

@@ -1,40 +1,40 @@
-//! Forgets what became of each tenant of operations that ended long ago. The operations stay, and how many
-//! tenants came to what.
+//! Deletes the rows of tenants of operations that ended long ago. The operations stay, with their counts.
 //!
-//! What failed is kept as long as its operation can be tried again, which is as long as this program has the
-//! set that it migrates to. A program with another set may have forgotten it all the same: then a retry is
-//! refused rather than done by half.
+//! Failed tenants are kept as long as their operation can be retried, which is as long as this program has the set
+//! that it migrates to. A program with another set may have deleted them nevertheless: then a retry is refused
+//! rather than done for some tenants only.
 
 use std::time::Duration;
 
-use super::Fleet;
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::Result;
 use crate::pg::control::operation_tenants::prune::prune;
 use crate::pg::error::During;
+use crate::service::fleet::commands::Fleet;
 
-/// Rows that one statement removes.
+/// Rows that one statement deletes.
 const BATCH: i64 = 1000;
 
 impl Fleet {
-    /// Forgets the tenants of operations that ended longer ago than this; tells how many. Part by part, each
-    /// in a transaction of its own: dropped half-way it leaves the rest to the next time.
+    /// Deletes the rows of tenants of operations that ended longer ago than this, and returns how many. It deletes in
+    /// batches, each in a transaction of its own; if cancelled, the next run continues.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
     pub async fn prune(&self, ctx: &CallContext, older_than: Duration) -> Result<i64> {
         ctx.require(Permission::MigrateFleet)?;
         let age = time::Duration::try_from(older_than).unwrap_or(time::Duration::MAX);
-        // Longer ago than there is a calendar for: nothing is.
+        // Further back than the calendar reaches: nothing is that old.
         let Some(before) = ctx.now.checked_sub(age) else { return Ok(0) };
-        let during = "forget tenants of old operations";
+        let during = "delete tenants of old operations";
         let mut sum = 0;
         loop {
             let tx = self.db.public().await.during(during)?;
-            let gone = prune(tx, before, self.set().fingerprint(), BATCH).await.during(during)?;
-            sum += gone;
-            if gone < BATCH {
+            let deleted =
+                prune(tx, before, self.set().fingerprint(), BATCH).await.during(during)?;
+            sum += deleted;
+            if deleted < BATCH {
                 return Ok(sum);
             }
         }

@@ -1,4 +1,4 @@
-//! Tells what operations there are, and what became of the tenants of each.
+//! Reads operations, and what became of their tenants.
 
 use uuid::Uuid;
 
@@ -7,12 +7,13 @@ use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::operation::{OperationState, WorkState};
 use crate::domain::page::{Cursor, Page, Window};
-use crate::pg::control::{operation_tenants, operations};
+use crate::pg::control::operation_tenants::{self, Work};
+use crate::pg::control::operations::{self, Record};
 use crate::pg::error::During;
-use crate::service::fleet::{Fleet, Record, Work};
+use crate::service::fleet::commands::Fleet;
 
 impl Fleet {
-    /// One operation.
+    /// Reads an operation.
     ///
     /// # Errors
     /// [`Noun::Operation`] not found.
@@ -21,7 +22,7 @@ impl Fleet {
         self.lookup(id).await
     }
 
-    /// The operation that is open, if one is.
+    /// Finds the open operation.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -31,7 +32,7 @@ impl Fleet {
         operations::find_open(&tx).await
     }
 
-    /// The operation that was asked for last, if one was.
+    /// Finds the newest operation.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -41,7 +42,7 @@ impl Fleet {
         operations::find_newest(&tx).await
     }
 
-    /// A part of the operations, newest first.
+    /// Lists a page of the operations, newest first.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -57,7 +58,7 @@ impl Fleet {
         Ok(Page::cut(rows, window, |record| Cursor { at: record.created_at, id: record.id }))
     }
 
-    /// A part of an operation's tenants.
+    /// Lists a page of an operation's tenants.
     ///
     /// # Errors
     /// [`Noun::Operation`] not found.

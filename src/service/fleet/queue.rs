@@ -1,4 +1,4 @@
-//! Owns what is claimed and not begun, and says when more is wanted.
+//! The tenants that are claimed and not begun.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,11 +7,11 @@ use tokio::sync::Notify;
 
 use crate::pg::control::operation_tenants::Claimed;
 
-/// What is claimed and not begun, in order.
+/// The tenants that are claimed and not begun, in order.
 #[derive(Default)]
 pub(super) struct Queue {
     claimed: Mutex<VecDeque<Claimed>>,
-    /// Told when there is little left.
+    /// Notified when few are left.
     pub(super) is_short: Notify,
 }
 
@@ -24,8 +24,8 @@ impl Queue {
         self.lock().extend(claimed);
     }
 
-    /// The next ones, so many at most, and no more than the share of one of so many workers. Whoever leaves no more
-    /// than a few says that more are wanted.
+    /// Takes the next ones: at most `most`, and no more than the share of one of `workers`. Notifies `is_short` if no
+    /// more than `few` are left.
     pub(super) fn next(&self, most: usize, workers: usize, few: usize) -> Vec<Claimed> {
         let mut claimed = self.lock();
         let count = most.min(claimed.len().div_ceil(workers.max(1)));

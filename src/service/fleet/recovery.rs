@@ -1,8 +1,9 @@
-//! Goes on with an operation whose runner is gone, without being asked.
+//! Recovers an operation whose runner is gone, without a request.
 //!
-//! Whether it is gone the lease in its row tells, which holds behind any pooler; who goes on with it is
-//! decided where the lease is taken, so any number of processes may look at once. What somebody paused or
-//! stopped on purpose is left to them, and what migrates to other files to those who have them.
+//! The lease in its row tells whether the runner is gone, which also holds behind a pooler. Acquiring the lease
+//! decides which process recovers it, so any number of processes may look at the same time. An operation that was
+//! paused or stopped on purpose is left to its operator, and one that migrates to another set of files to a process
+//! that has them.
 
 use std::sync::Arc;
 
@@ -12,91 +13,72 @@ use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::operation::FleetProblem;
-use crate::pg::PublicTx;
 use crate::pg::connect::dedicated::is_direct;
-use crate::pg::control::operations::{self, Record};
+use crate::pg::control::operations;
 use crate::pg::error::During;
-use crate::service::fleet::{Fleet, plan, to_error};
+use crate::service::fleet::commands::Fleet;
+use crate::service::fleet::error::to_error;
+use crate::service::fleet::plan;
+use crate::service::fleet::run::AcquireReason;
 
-/// What a look for an operation that was left came to.
+/// What came of looking for an abandoned operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
+pub enum RecoveryOutcome {
     /// There is none.
     Nothing,
     /// This process runs it from now on.
-    Taken(Uuid),
-    /// Somebody else was first, or moved it meanwhile.
+    Recovered(Uuid),
+    /// Another process was first, or it was paused or cancelled meanwhile.
     Late(Uuid),
-    /// It was made for another set of migrations than this program has, and is left alone.
+    /// It was made for another set of migrations than this program has, and is left as it is.
     OtherSet {
-        /// Which.
+        /// The operation.
         id: Uuid,
         /// The highest version of that set.
         target_version: i32,
     },
-    /// It has files to run that need a direct connection to the database, which this process does not have,
-    /// and is left alone: every tenant would fail.
+    /// Some of its files need a direct connection to the database, which this process does not have. It is left as it
+    /// is, because every tenant would fail.
     NotDirect(Uuid),
 }
 
-/// Why an operation is taken up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    /// Somebody asked.
-    Asked,
-    /// It was found to be left.
-    Left,
-}
-
-impl Why {
-    /// Refuses where the reason does not hold, or no longer. The operation's row is held.
-    pub(super) async fn require(self, tx: &PublicTx, before: &Record) -> Result<()> {
-        match self {
-            Self::Left if !operations::is_left(tx, before.id).await? => {
-                Err(FleetProblem::IllegalMove(before.state).into())
-            }
-            Self::Asked | Self::Left => Ok(()),
-        }
-    }
-}
-
 impl Fleet {
-    /// Looks once, in one statement, for an operation that was left, and runs it behind the caller's back.
+    /// Looks once, with one statement, for an abandoned operation, and runs it in the background.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
-    pub async fn take_up_left(&self, ctx: &CallContext) -> Result<Look> {
+    pub async fn recover(&self, ctx: &CallContext) -> Result<RecoveryOutcome> {
         ctx.require(Permission::MigrateFleet)?;
-        let during = "look for an operation that was left";
+        let during = "look for an abandoned operation";
         let tx = self.db.public().await.during(during)?;
-        let Some(left) = operations::find_left(tx).await.during(during)? else {
-            return Ok(Look::Nothing);
+        let Some(abandoned) = operations::find_abandoned(tx).await.during(during)? else {
+            return Ok(RecoveryOutcome::Nothing);
         };
-        let (id, target_version) = (left.id, left.target_version);
-        if left.target_fingerprint != self.set().fingerprint() {
-            return Ok(Look::OtherSet { id, target_version });
+        let (id, target_version) = (abandoned.id, abandoned.target_version);
+        if abandoned.target_fingerprint != self.set().fingerprint() {
+            return Ok(RecoveryOutcome::OtherSet { id, target_version });
         }
         if !self.can_run(ctx).await? {
-            return Ok(Look::NotDirect(id));
+            return Ok(RecoveryOutcome::NotDirect(id));
         }
-        match self.engine.take_up(ctx, id, Why::Left).await {
-            Ok(go) => {
-                Arc::clone(&self.engine).work_in_background(go);
-                Ok(Look::Taken(id))
+        match self.engine.acquire(ctx, id, AcquireReason::Recovery).await {
+            Ok(run) => {
+                Arc::clone(&self.engine).run_in_background(run);
+                Ok(RecoveryOutcome::Recovered(id))
             }
             Err(Error::Fleet(problem))
                 if matches!(*problem, FleetProblem::Held(_) | FleetProblem::IllegalMove(_)) =>
             {
-                Ok(Look::Late(id))
+                Ok(RecoveryOutcome::Late(id))
             }
-            Err(Error::NotFound(Noun::Operation)) => Ok(Look::Late(id)),
+            Err(Error::NotFound(Noun::Operation)) => Ok(RecoveryOutcome::Late(id)),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether this process reaches the database as the files need it that tenants lack.
+    /// Whether the connections of this process suit the files that tenants lack.
     async fn can_run(&self, ctx: &CallContext) -> Result<bool> {
-        let during = "look for an operation that was left";
+        let during = "look for an abandoned operation";
         let tx = self.db.public().await.during(during)?;
         let plan = plan::make(&tx, self.set(), None, ctx.now).await?;
         drop(tx);

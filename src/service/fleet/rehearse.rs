@@ -1,14 +1,13 @@
-//! Tries the migration on one schema in a transaction that is rolled back: a tenant's, or a vacancy's.
+//! Runs the migration on one schema, a tenant's or a vacancy's, in a transaction that is rolled back.
 //!
-//! A file that runs outside of a transaction is tried inside of one, without its `CONCURRENTLY`, so the tables
-//! of that one tenant are locked as long as the rehearsal takes. Nobody is in a vacancy who could mind.
+//! A file that runs outside of a transaction is rehearsed inside of one, without its `CONCURRENTLY`, so the tables of
+//! that tenant are locked as long as the rehearsal takes. A vacancy has no users to wait for the locks.
 
 use std::sync::Arc;
 
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
-use super::{Engine, plan, to_error};
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::domain::operation::FleetProblem;
@@ -19,62 +18,65 @@ use crate::pg::schema::error::ApplyError;
 use crate::pg::schema::rehearse::rehearse;
 use crate::pg::schema::{self, MigrationTx};
 use crate::pg::scope::{Entry, Flush};
+use crate::service::fleet::engine::Engine;
+use crate::service::fleet::error::to_error;
+use crate::service::fleet::plan;
 
 pub use crate::pg::schema::rehearse::TrialEnd;
 
-/// Nothing is committed, and nobody's lease is needed for it.
+/// Nothing is committed, so no lease is needed.
 const ENTRY: Entry = Entry { flush: Flush::Now, before: None };
 
-/// Where a migration is tried.
+/// The schema on which to rehearse a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stage {
-    /// On the first tenant that is behind.
+pub enum RehearsalTarget {
+    /// The first tenant that is behind.
     FirstBehind,
-    /// On this tenant, by slug or id.
+    /// This tenant, by slug or id.
     Tenant(String),
-    /// On a vacancy, one that is behind where there is one.
+    /// A vacancy, preferably one that is behind.
     Vacancy,
 }
 
 /// What a migration would do to one schema.
 #[derive(Debug, Clone)]
 pub struct Rehearsal {
-    /// The schema.
+    /// Its name.
     pub schema: SchemaName,
-    /// Whose it is.
-    pub house: House,
-    /// What came of each file that the schema lacks, in order.
+    /// What it belongs to.
+    pub owner: SchemaOwner,
+    /// The result of each file that the schema lacks, in order.
     pub trials: Vec<Trial>,
 }
 
-/// Whose schema it is.
+/// What a schema belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum House {
-    /// A tenant's.
+pub enum SchemaOwner {
+    /// A tenant.
     Tenant {
-        /// Which.
+        /// Its id.
         id: TenantId,
-        /// By the name people use.
+        /// Its slug.
         slug: Slug,
     },
-    /// Nobody's yet.
+    /// A vacancy, by the id of its future tenant.
     Vacancy(TenantId),
 }
 
-/// What came of a file.
+/// The result of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trial {
-    /// Its name.
+    /// Name of the file.
     pub file: String,
-    /// How it went.
+    /// How it ended.
     pub end: TrialEnd,
 }
 
 impl Rehearsal {
-    /// What would be applied, or the file and line that would fail.
+    /// Returns the files that would be applied.
     ///
     /// # Errors
-    /// The file, the line and the reason, in one sentence.
+    /// The file that would fail, the line and the reason, in one sentence.
     pub fn outcome(&self) -> Result<Vec<String>, String> {
         let file = |trial: &Trial| match &trial.end {
             TrialEnd::Failed { line, message } => Err(ApplyError::Failed {
@@ -90,21 +92,21 @@ impl Rehearsal {
 }
 
 impl Engine {
-    /// Tries the migration; nothing where nobody is behind. One at a time in a process, over the pools that
-    /// set-ups use, and given up with whoever asked for it.
+    /// Runs the migration and rolls it back; `None` if no tenant is behind. One at a time in a process, on the pools
+    /// that set-ups use; it ends when the caller goes.
     pub(super) async fn rehearse(
         self: &Arc<Self>,
-        stage: Stage,
+        target: RehearsalTarget,
         now: OffsetDateTime,
     ) -> Result<Option<Rehearsal>> {
         let engine = Arc::clone(self);
         let mut task = JoinSet::new();
         let rehearsing = async move {
             let _turn = engine.rehearsing.lock().await;
-            match stage {
-                Stage::FirstBehind => engine.rehearse_on_tenant(None, now).await,
-                Stage::Tenant(named) => engine.rehearse_on_tenant(Some(named), now).await,
-                Stage::Vacancy => engine.rehearse_on_vacancy(now).await.map(Some),
+            match target {
+                RehearsalTarget::FirstBehind => engine.rehearse_on_tenant(None, now).await,
+                RehearsalTarget::Tenant(named) => engine.rehearse_on_tenant(Some(named), now).await,
+                RehearsalTarget::Vacancy => engine.rehearse_on_vacancy(now).await.map(Some),
             }
         };
         task.spawn_on(rehearsing, &self.runtime);
@@ -133,40 +135,40 @@ impl Engine {
             group.first
         };
         let tenant = tenants::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Tenant))?;
-        // What a run on this tenant would be refused for.
+        // Refuses what a run on this tenant would be refused for.
         plan::make(&tx, &self.set, Some(&[id.uuid()]), now).await?.require_fit()?;
         drop(tx);
         let (schema, slug) = (SchemaName::of(id), tenant.slug);
         let entered = schema::enter(&self.db, &schema, ENTRY).await;
         let entered = entered.map_err(|error| refusal(error, slug.as_str()))?;
-        let house = House::Tenant { id, slug };
-        self.attempt(entered, schema, house, now).await.map(Some)
+        let owner = SchemaOwner::Tenant { id, slug };
+        self.attempt(entered, schema, owner, now).await.map(Some)
     }
 
     async fn rehearse_on_vacancy(&self, now: OffsetDateTime) -> Result<Rehearsal> {
         let during = "rehearse a migration";
         let pattern = Pattern::of(&self.set, self.db.rules().isolation);
-        let mut passed = Vec::new();
+        let mut excluded = Vec::new();
         loop {
             let tx = self.db.public().await.during(during)?;
-            let found = vacancies::find_for_rehearsal(&tx, &pattern, &passed).await?;
+            let found = vacancies::find_for_rehearsal(&tx, &pattern, &excluded).await?;
             let id = found.ok_or(Error::NotFound(Noun::Vacancy))?;
             drop(tx);
             let schema = SchemaName::of(id);
             let entered = schema::enter(&self.db, &schema, ENTRY).await;
             let entered = match entered {
                 Ok(entered) => entered,
-                // A set-up or a keeper was first: it is a tenant's by now, or on its way to be torn down.
+                // A set-up has taken it, or a replenisher is dropping it.
                 Err(ApplyError::Diverged(_)) => {
-                    passed.push(id);
+                    excluded.push(id);
                     continue;
                 }
                 Err(error) => return Err(to_error(during, error)),
             };
-            if vacancies::hold_inside(&entered.tx, id).await.during(during)? {
-                return self.attempt(entered, schema, House::Vacancy(id), now).await;
+            if vacancies::try_lock_row_inside(&entered.tx, id).await.during(during)? {
+                return self.attempt(entered, schema, SchemaOwner::Vacancy(id), now).await;
             }
-            passed.push(id);
+            excluded.push(id);
         }
     }
 
@@ -174,26 +176,26 @@ impl Engine {
         &self,
         entered: MigrationTx,
         schema: SchemaName,
-        house: House,
+        owner: SchemaOwner,
         now: OffsetDateTime,
     ) -> Result<Rehearsal> {
-        let who = match &house {
-            House::Tenant { slug, .. } => slug.as_str(),
-            House::Vacancy(_) => "a vacancy",
+        let name = match &owner {
+            SchemaOwner::Tenant { slug, .. } => slug.as_str(),
+            SchemaOwner::Vacancy(_) => "a vacancy",
         };
         let set = &self.set;
-        let files = set.pending(&entered.applied).map_err(|error| refusal(error.into(), who))?;
+        let files = set.pending(&entered.applied).map_err(|error| refusal(error.into(), name))?;
         let ends = rehearse(entered, &schema, set, &files, self.db.rules(), now).await;
         let ends = ends.map_err(|error| to_error("rehearse a migration", error))?;
         let trials = set.names(&files).into_iter().zip(ends);
         let trials = trials.map(|(file, end)| Trial { file, end }).collect();
-        Ok(Rehearsal { schema, house, trials })
+        Ok(Rehearsal { schema, owner, trials })
     }
 }
 
-/// What does not fit is refused as when a run is started.
-fn refusal(error: ApplyError, who: &str) -> Error {
-    let sentence = format!("{error} ({who})");
+/// Refuses files that do not fit, as the start of an operation does.
+fn refusal(error: ApplyError, schema: &str) -> Error {
+    let sentence = format!("{error} ({schema})");
     match error {
         ApplyError::Ahead { .. } => FleetProblem::Ahead(vec![sentence]).into(),
         ApplyError::Diverged(_) => FleetProblem::Diverged(vec![sentence]).into(),

@@ -1,4 +1,4 @@
-//! Owns why a run stops, and how it is told to.
+//! Why a run stops, and how it is told to.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,14 +6,14 @@ use tokio::sync::watch;
 
 /// Why a run begins no more tenants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Halt {
-    /// Somebody paused or cancelled the operation.
+pub(super) enum StopReason {
+    /// The operation was paused or cancelled.
     Asked,
     /// This process stops.
     Stopping,
-    /// As many failed as may.
+    /// As many tenants failed as were allowed to.
     MaxFailures,
-    /// Somebody else has the operation.
+    /// Another process has the operation.
     Lost,
     /// The ledger cannot be written.
     Away(String),
@@ -21,21 +21,21 @@ pub(super) enum Halt {
 
 /// The runs of this process, so that they can be told to stop.
 #[derive(Default)]
-pub(super) struct Runs(Mutex<Vec<watch::Sender<Option<Halt>>>>);
+pub(super) struct Runs(Mutex<Vec<watch::Sender<Option<StopReason>>>>);
 
 impl Runs {
-    pub(super) fn add(&self, halt: watch::Sender<Option<Halt>>) {
+    pub(super) fn add(&self, stop: watch::Sender<Option<StopReason>>) {
         let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The receivers go with their run.
+        // A run that has ended has dropped its receivers.
         runs.retain(|run| run.receiver_count() > 0);
-        runs.push(halt);
+        runs.push(stop);
     }
 
-    /// Tells all of them, and waits until they have let go.
+    /// Stops all of them, and waits until they have released their operations.
     pub(super) async fn stop(&self) {
         let runs = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for run in &runs {
-            halt(run, Halt::Stopping);
+            stop(run, StopReason::Stopping);
         }
         for run in runs {
             run.closed().await;
@@ -43,12 +43,12 @@ impl Runs {
     }
 }
 
-/// The first reason stays.
-pub(super) fn halt(sender: &watch::Sender<Option<Halt>>, why: Halt) {
-    sender.send_if_modified(|halt| {
-        let is_first = halt.is_none();
+/// Tells a run to stop; its first reason stays.
+pub(super) fn stop(sender: &watch::Sender<Option<StopReason>>, why: StopReason) {
+    sender.send_if_modified(|reason| {
+        let is_first = reason.is_none();
         if is_first {
-            *halt = Some(why);
+            *reason = Some(why);
         }
         is_first
     });

@@ -1,9 +1,9 @@
-//! Works on the tenants of an operation, some at a time: claims them in batches and begins them in order, until
-//! nothing is left or it is told to stop. What is migrated is written down in batches too ([`crate::service::fleet::recorder`]).
+//! The workers of a run: each takes tenants from the queue and migrates them, until the queue is empty or the run is
+//! told to stop.
 //!
-//! Whoever is done with one tenant begins the next by itself: to be woken for it would cost more than a part of
-//! what a tenant takes. Where a lock or a connection could not be had, a tenant is tried again after a pause,
-//! during which others take its place.
+//! A worker that has finished one tenant takes the next one itself: waking it through the loop would cost a
+//! noticeable part of what a tenant takes. If a lock or a connection cannot be had, the tenant is tried again after a
+//! pause, during which the worker gives its permit to another.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,257 +12,115 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::{JoinError, JoinHandle, JoinSet};
-use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use super::Engine;
-use super::queue::Queue;
-use super::run::{Event, Events, Go};
 use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::migrations::AppliedPrefix;
-use crate::pg::control::operation_tenants::{self, Claimed, End, Key, Migrated};
-use crate::pg::error::Failure;
+use crate::pg::control::operation_tenants::{Claimed, End, Migrated};
 use crate::pg::schema::error::ApplyError;
 use crate::pg::scope::{Entry, Flush};
-use crate::service::fleet::recorder::Records;
-use crate::service::fleet::stop::{Halt, halt};
+use crate::service::fleet::engine::Engine;
+use crate::service::fleet::job::{Event, Events, Run};
+use crate::service::fleet::queue::Queue;
+use crate::service::fleet::recorder::Recorder;
+use crate::service::fleet::retry::{TRIES, is_worth_retrying, pause_after};
+use crate::service::fleet::stop::{StopReason, stop};
 
-/// How often a tenant is tried where the file is not to blame.
-pub(super) const TRIES: u32 = 6;
+/// The most tenants whose migrations are pipelined, without waiting for each answer: between an answer and the next
+/// message the server would be idle.
+const PIPELINED: u128 = 16;
 
-/// The pause after the first of these tries; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long a pipeline may take, so that no tenant waits long behind others while there are idle connections.
+const PIPELINED_WITHIN: Duration = Duration::from_millis(40);
 
-/// Tenants, at most, whose migrations are sent one behind the other, without waiting for each answer: between an
-/// answer and the next message the server has nothing to do.
-const TOGETHER: u128 = 16;
-
-/// What those may take together, so that none waits long behind others while there are idle connections.
-const TOGETHER_WITHIN: Duration = Duration::from_millis(40);
-
-/// How long what was migrated may stand unwritten where little is.
-const RECORDED_EVERY: Duration = Duration::from_millis(100);
-
-/// Tenants that are claimed at a time, whoever works: claiming is a transaction too, and one that waits for the
-/// disk.
-const CLAIMED_AT_LEAST: usize = 64;
-
-/// So many more for each that is migrated at a time.
-const CLAIMED_AHEAD: usize = 16;
-
-/// What the tasks of one go share.
-pub(super) struct Shared {
+/// What the workers of one run share.
+pub(super) struct Workers {
     pub(super) engine: Arc<Engine>,
     pub(super) operation: Uuid,
     pub(super) runner: Uuid,
     flush: Flush,
-    /// When the lease ends, unless it is made to last longer.
+    /// When the lease ends unless it is renewed.
     lease_until: watch::Receiver<OffsetDateTime>,
-    /// The beginnings of the set, by their fingerprints.
+    /// The prefixes of the set, by fingerprint.
     beginnings: HashMap<String, AppliedPrefix>,
-    /// The schemas whose histories are to be closed.
+    /// The schemas whose history tables others than their owner may write.
     open_histories: HashSet<String>,
-    workers: usize,
-    permits: Arc<Semaphore>,
-    queue: Queue,
-    pub(super) records: Records,
+    pub(super) count: usize,
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) queue: Queue,
+    pub(super) recorder: Recorder,
     failures: AtomicUsize,
     max_failures: Option<usize>,
-    pub(super) halt: watch::Sender<Option<Halt>>,
-    halted: watch::Receiver<Option<Halt>>,
+    pub(super) stop: watch::Sender<Option<StopReason>>,
+    pub(super) stopped: watch::Receiver<Option<StopReason>>,
     events: Events,
 }
 
-/// Works until nothing is left or somebody says stop; gives what was claimed and not begun.
-///
-/// Tenants are begun in order. The next ones are claimed, and the last ones written down, while these are worked
-/// on. When it returns, all is written down that was migrated.
-pub(super) async fn drain(shared: &Arc<Shared>, canary_only: bool) -> Vec<Uuid> {
-    let batch = CLAIMED_AT_LEAST + shared.workers * CLAIMED_AHEAD;
-    let mut halted = shared.halted.clone();
-    let mut tasks = JoinSet::new();
-    let mut claiming = None;
-    let mut recording: Option<JoinHandle<()>> = None;
-    let mut ticks = tokio::time::interval(RECORDED_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_dry = false;
-    let mut left = Vec::new();
-    loop {
-        let waiting = shared.queue.len();
-        if claiming.is_none() && !is_dry && waiting <= batch / 2 {
-            let shared = Arc::clone(shared);
-            claiming = Some(tokio::spawn(async move { shared.claim(batch, canary_only).await }));
-        }
-        if recording.is_none() && shared.records.is_due() {
-            let shared = Arc::clone(shared);
-            recording = Some(tokio::spawn(async move { shared.record().await }));
-        }
-        if claiming.is_none() && waiting == 0 && tasks.is_empty() {
-            break;
-        }
-        tokio::select! {
-            biased;
-            _ = halted.wait_for(Option::is_some) => break,
-            claimed = taken(&mut claiming), if claiming.is_some() => {
-                claiming = None;
-                is_dry = claimed.len() < batch;
-                shared.queue.extend(claimed);
-            }
-            () = over(&mut recording), if recording.is_some() => recording = None,
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => shared.note_end(ended, &mut left),
-            Ok(permit) = Arc::clone(&shared.permits).acquire_owned(), if waiting > 0 => {
-                let shared = Arc::clone(shared);
-                tasks.spawn(async move { shared.work(permit, batch / 2).await });
-            }
-            () = shared.queue.is_short.notified() => {}
-            _ = ticks.tick() => shared.records.call_due(),
-        }
-    }
-    shared.queue.extend(taken(&mut claiming).await);
-    left.extend(shared.queue.take_all().into_iter().map(|claimed| claimed.tenant.uuid()));
-    // Before what is still running, which may take long.
-    over(&mut recording).await;
-    Box::pin(shared.record()).await;
-    while let Some(ended) = tasks.join_next().await {
-        shared.note_end(ended, &mut left);
-    }
-    Box::pin(shared.record()).await;
-    while shared.records.any() {
-        ticks.tick().await;
-        Box::pin(shared.record()).await;
-    }
-    left
-}
-
-/// What is being claimed, once it is. A claim that failed has said so.
-async fn taken(claiming: &mut Option<JoinHandle<Vec<Claimed>>>) -> Vec<Claimed> {
-    match claiming {
-        Some(task) => task.await.unwrap_or_default(),
-        None => Vec::new(),
-    }
-}
-
-async fn over(recording: &mut Option<JoinHandle<()>>) {
-    if let Some(task) = recording {
-        // What it had is then left to whoever goes on, as after a crash.
-        if let Err(panicked) = task.await {
-            tracing::error!(error = %panicked, "a bug: could not write down which tenants were migrated");
-        }
-    }
-}
-
-impl Shared {
-    pub(super) fn new(engine: &Arc<Engine>, go: &Go, events: Events) -> Self {
+impl Workers {
+    pub(super) fn new(engine: &Arc<Engine>, run: &Run, events: Events) -> Self {
         Self {
             engine: Arc::clone(engine),
-            operation: go.record.id,
-            runner: go.runner,
-            flush: go.flush,
+            operation: run.record.id,
+            runner: run.runner,
+            flush: run.flush,
             beginnings: engine.set.applied_prefixes(),
-            open_histories: go.open_histories.clone(),
-            workers: go.workers,
-            permits: Arc::new(Semaphore::new(go.workers)),
-            lease_until: go.lease_until.subscribe(),
+            open_histories: run.open_histories.clone(),
+            count: run.workers,
+            permits: Arc::new(Semaphore::new(run.workers)),
+            lease_until: run.lease_until.subscribe(),
             queue: Queue::default(),
-            records: Records::default(),
+            recorder: Recorder::new(engine, run),
             failures: AtomicUsize::new(0),
-            max_failures: go.max_failures,
-            halt: go.halt.clone(),
-            halted: go.halted.clone(),
+            max_failures: run.max_failures,
+            stop: run.stop.clone(),
+            stopped: run.stopped.clone(),
             events,
         }
     }
 
-    /// Claims some tenants; none where there are no more, or the ledger cannot be written.
-    async fn claim(&self, batch: usize, canary_only: bool) -> Vec<Claimed> {
-        let limit = i64::try_from(batch).unwrap_or(i64::MAX);
-        let claim = || async {
-            let tx = self.engine.db.public().await?;
-            let (operation, runner, now) = (self.operation, self.runner, self.engine.clock.now());
-            operation_tenants::claim(tx, operation, runner, canary_only, limit, now).await
-        };
-        match claim().await {
-            Ok(claimed) => claimed,
-            Err(failure) => self.insist(failure, TRIES, claim).await.unwrap_or_default(),
-        }
-    }
-
-    /// Tries again, so many times at most, what failed for a reason that may pass. What the ledger does not take for
-    /// all that ends the run.
-    pub(super) async fn insist<T, F>(
-        &self,
-        mut failure: Failure,
-        most: u32,
-        work: impl Fn() -> F,
-    ) -> Option<T>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        for tries in 1..=most {
-            if !may_pass(&failure) {
-                break;
-            }
-            tokio::time::sleep(pause_after(tries)).await;
-            match work().await {
-                Ok(done) => return Some(done),
-                Err(again) => failure = again,
-            }
-        }
-        halt(&self.halt, Halt::Away(failure.to_string()));
-        None
-    }
-
-    fn note_end(&self, ended: Result<Vec<Uuid>, JoinError>, left: &mut Vec<Uuid>) {
-        match ended {
-            Ok(not_begun) => left.extend(not_begun),
-            // A bug of ours: the row stays with this runner, and the next one takes it back.
-            Err(panicked) => halt(&self.halt, Halt::Away(panicked.to_string())),
-        }
-    }
-
-    /// Migrates one tenant after the other, until none is waiting or nothing more is to be begun; gives back what
-    /// it took and did not begin.
-    async fn work(&self, permit: OwnedSemaphorePermit, few: usize) -> Vec<Uuid> {
+    /// Migrates tenants from the queue until it is empty or the run stops. Returns the tenants that it took and did
+    /// not begin.
+    pub(super) async fn work(&self, permit: OwnedSemaphorePermit, few: usize) -> Vec<Uuid> {
         let mut permit = Some(permit);
-        let mut together = 1;
-        let mut left = Vec::new();
-        while left.is_empty() {
-            let some = self.queue.next(together, self.workers, few);
-            if some.is_empty() {
+        let mut batch_size = 1;
+        let mut not_begun = Vec::new();
+        while not_begun.is_empty() {
+            let batch = self.queue.next(batch_size, self.count, few);
+            if batch.is_empty() {
                 break;
             }
             let begun = Instant::now();
-            let count = some.len();
-            let left_over = self.see_to_all(some).await;
-            together = if left_over.is_empty() { as_many(count, begun.elapsed()) } else { 1 };
-            for (claimed, tried) in left_over {
-                left.extend(self.see_to(&mut permit, claimed, tried).await);
+            let count = batch.len();
+            let left_over = self.migrate_batch(batch).await;
+            batch_size =
+                if left_over.is_empty() { next_batch_size(count, begun.elapsed()) } else { 1 };
+            for (claimed, failed) in left_over {
+                not_begun.extend(self.migrate_one(&mut permit, claimed, failed).await);
             }
         }
-        left
+        not_begun
     }
 
-    /// Migrates some tenants on one connection; gives those that are to be looked at more closely, with what
-    /// stood in the way where it may go well a moment later. All of them, where nothing more is to be begun.
-    async fn see_to_all(&self, some: Vec<Claimed>) -> Vec<(Claimed, Option<ApplyError>)> {
-        let is_halted = self.halted.borrow().is_some();
+    /// Migrates tenants pipelined on one connection. Returns those that must be migrated step by step, with the error
+    /// of the attempt if it may succeed a moment later; all of them if the run stops.
+    async fn migrate_batch(&self, batch: Vec<Claimed>) -> Vec<(Claimed, Option<ApplyError>)> {
+        let is_stopped = self.stopped.borrow().is_some();
         let beginnings: Vec<_> =
-            some.iter().map(|claimed| self.beginning(claimed).filter(|_| !is_halted)).collect();
-        let jobs: Vec<(TenantId, &AppliedPrefix)> = some
+            batch.iter().map(|claimed| self.beginning(claimed).filter(|_| !is_stopped)).collect();
+        let jobs: Vec<(TenantId, &AppliedPrefix)> = batch
             .iter()
             .zip(&beginnings)
             .filter_map(|(one, beginning)| Some((one.tenant, (*beginning)?)))
             .collect();
         let mut outcomes = match jobs.as_slice() {
             [] => Vec::new(),
-            jobs => Box::pin(self.engine.migrate_at_once(jobs, self.entry())).await,
+            jobs => Box::pin(self.engine.migrate_pipelined(jobs, self.entry())).await,
         }
         .into_iter();
         let mut left_over = Vec::new();
-        for (one, beginning) in some.into_iter().zip(beginnings) {
+        for (one, beginning) in batch.into_iter().zip(beginnings) {
             match beginning.and_then(|_| outcomes.next()) {
-                Some(Ok(Some(applied))) => self.migrated(one, applied),
+                Some(Ok(Some(applied))) => self.finish(one, applied),
                 Some(Err(error)) => left_over.push((one, Some(error))),
                 Some(Ok(None)) | None => left_over.push((one, None)),
             }
@@ -270,26 +128,25 @@ impl Shared {
         left_over
     }
 
-    /// What made a tenant, as far as is known; nothing where it wants a closer look in any case.
+    /// The prefix of the set that made a tenant, according to its row; `None` if it must be migrated step by step.
     fn beginning(&self, claimed: &Claimed) -> Option<&AppliedPrefix> {
         let is_open = self.open_histories.contains(SchemaName::of(claimed.tenant).as_str());
         let made_by = claimed.made_by.as_ref().filter(|_| !is_open)?;
         self.beginnings.get(made_by)
     }
 
-    /// How what is done to a tenant begins: as long as nobody else may take the operation up.
+    /// How a transaction in a schema begins: only while no other process can have acquired the operation.
     fn entry(&self) -> Entry {
         Entry { flush: self.flush, before: Some(*self.lease_until.borrow()) }
     }
 
-    /// Migrates a tenant, if need be after some tries, the first of which was made where an error of it is given;
-    /// gives the tenant back where it was not begun. Holds a permit when it ends, unless nothing more is to be
-    /// begun.
-    async fn see_to(
+    /// Migrates a tenant step by step, with retries; `failed` is the error of a first attempt that was made. Returns
+    /// the tenant if it was not begun. Has a permit at the end, unless the run stops.
+    async fn migrate_one(
         &self,
         permit: &mut Option<OwnedSemaphorePermit>,
         mut claimed: Claimed,
-        mut interrupted: Option<ApplyError>,
+        mut failed: Option<ApplyError>,
     ) -> Option<Uuid> {
         let tenant = claimed.tenant;
         let mut tries = 1;
@@ -297,60 +154,44 @@ impl Shared {
             if permit.is_none() {
                 *permit = Arc::clone(&self.permits).acquire_owned().await.ok();
             }
-            if self.halted.borrow().is_some() {
+            if self.stopped.borrow().is_some() {
                 return Some(tenant.uuid());
             }
-            let outcome = match interrupted.take() {
+            let outcome = match failed.take() {
                 Some(error) => Err(error),
                 None => Box::pin(self.engine.migrate(tenant, self.entry())).await,
             };
             let error = match outcome {
                 Ok(applied) => {
-                    self.migrated(claimed, applied);
+                    self.finish(claimed, applied);
                     return None;
                 }
                 Err(error) => error,
             };
-            if tries < TRIES && is_worth_another_try(&error) {
+            if tries < TRIES && is_worth_retrying(&error) {
                 drop(permit.take());
                 self.engine.tally.again.fetch_add(1, Ordering::Relaxed);
-                (self.events)(&Event::Again {
+                (self.events)(&Event::Retrying {
                     slug: claimed.slug.clone(),
                     reason: error.to_string(),
                 });
-                self.rest(pause_after(tries)).await;
+                self.pause(pause_after(tries)).await;
                 tries += 1;
                 claimed.attempts += 1;
                 continue;
             }
             let Claimed { slug, attempts, .. } = claimed;
-            if let Some(end) = self.give_up(tenant, attempts, error.to_string()).await {
+            let end = self.recorder.mark_failed(tenant, attempts, error.to_string()).await;
+            if let Some(end) = end {
                 self.count_end(tenant, slug, end, attempts);
             }
             return None;
         }
     }
 
-    /// Writes down that a tenant was not migrated, and tells how it ended. Where that cannot be written the run ends.
-    pub(super) async fn give_up(
-        &self,
-        tenant: TenantId,
-        attempts: i32,
-        reason: String,
-    ) -> Option<End> {
-        let key = Key { operation: self.operation, runner: self.runner, tenant };
-        let why = match self.engine.give_up(&key, attempts, reason).await {
-            Ok(end) => return Some(end),
-            Err(Failure::RowCount) => Halt::Lost,
-            Err(failure) => Halt::Away(failure.to_string()),
-        };
-        halt(&self.halt, why);
-        None
-    }
-
-    /// Counts a tenant as migrated, and remembers to write it down. Where an earlier try was not heard to its end, it
-    /// was that one which applied what this one found applied.
-    fn migrated(&self, claimed: Claimed, mut applied: Vec<String>) {
+    /// Counts a tenant as migrated, and passes it to the recorder. If the answer to an earlier attempt was lost, that
+    /// attempt applied the files that this one found applied.
+    fn finish(&self, claimed: Claimed, mut applied: Vec<String>) {
         if applied.is_empty() && claimed.attempts > 1 {
             let made_by = claimed.made_by.as_deref().unwrap_or_default();
             applied = self.engine.set.names_after(made_by);
@@ -358,64 +199,38 @@ impl Shared {
         let Claimed { tenant, slug, attempts, made_by } = claimed;
         let ended_at = self.engine.clock.now();
         let end = End::Done(applied.clone());
-        self.records.push(Migrated { tenant, made_by, attempts, applied, ended_at });
+        self.recorder.push(Migrated { tenant, made_by, attempts, applied, ended_at });
         self.count_end(tenant, slug, end, attempts);
     }
 
-    /// A pause that ends early where nothing more is to be begun.
-    async fn rest(&self, pause: Duration) {
-        let mut halted = self.halted.clone();
-        let _ = tokio::time::timeout(pause, halted.wait_for(Option::is_some)).await;
+    /// Waits, but not longer than until the run is told to stop.
+    async fn pause(&self, pause: Duration) {
+        let mut stopped = self.stopped.clone();
+        let _ = tokio::time::timeout(pause, stopped.wait_for(Option::is_some)).await;
     }
 
-    fn count_end(&self, tenant: TenantId, slug: Slug, end: End, attempts: i32) {
+    fn count_end(&self, id: TenantId, slug: Slug, end: End, attempts: i32) {
         match &end {
             End::Done(_) => {
                 self.engine.tally.done.fetch_add(1, Ordering::Relaxed);
             }
             End::Failed(reason) => {
-                tracing::warn!(tenant.id = %tenant, tenant.slug = %slug, reason, "failed to migrate a tenant");
+                tracing::warn!(tenant.id = %id, tenant.slug = %slug, reason, "failed to migrate a tenant");
                 self.engine.tally.failed.fetch_add(1, Ordering::Relaxed);
                 let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
                 if self.max_failures.is_some_and(|most| failures >= most) {
-                    halt(&self.halt, Halt::MaxFailures);
+                    stop(&self.stop, StopReason::MaxFailures);
                 }
             }
             End::Skipped(_) => {}
         }
-        self.tell(tenant, slug, end, attempts);
-    }
-
-    fn tell(&self, id: TenantId, slug: Slug, end: End, attempts: i32) {
         (self.events)(&Event::Ended { id, slug, end, attempts });
     }
 }
 
-/// How many may be sent together where so many took so long.
-fn as_many(count: usize, took: Duration) -> usize {
+/// How many tenants to pipeline next if `count` of them took this long.
+fn next_batch_size(count: usize, took: Duration) -> usize {
     let count = u128::try_from(count).unwrap_or(u128::MAX);
-    let many = count * TOGETHER_WITHIN.as_nanos() / took.as_nanos().max(1);
-    usize::try_from(many.clamp(1, TOGETHER)).unwrap_or(1)
-}
-
-/// Twice as long each time, and not at the same moment as everybody else's.
-fn pause_after(tries: u32) -> Duration {
-    let pause = FIRST_PAUSE * 2_u32.saturating_pow(tries.saturating_sub(1));
-    let draw = Uuid::new_v4().into_bytes().first().copied().unwrap_or(0);
-    pause + pause * u32::from(draw) / 512
-}
-
-fn is_worth_another_try(error: &ApplyError) -> bool {
-    match error {
-        ApplyError::Interrupted { failure, .. } | ApplyError::Database(failure) => {
-            may_pass(failure)
-        }
-        _ => false,
-    }
-}
-
-/// Whether the same may go well a moment later: a lock that was not given, a connection that broke, a lease that
-/// was not made to last longer in time.
-fn may_pass(failure: &Failure) -> bool {
-    failure.is_retryable() || failure.is_unavailable() || matches!(failure, Failure::Late)
+    let many = count * PIPELINED_WITHIN.as_nanos() / took.as_nanos().max(1);
+    usize::try_from(many.clamp(1, PIPELINED)).unwrap_or(1)
 }

@@ -1,4 +1,4 @@
-//! What is wished for: a tenant, who will run it, and what only the control plane adds.
+//! The command that makes a tenant: the tenant, its first admin, and the fields that only the control plane sets.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -6,51 +6,51 @@ use sha2::{Digest, Sha256};
 use crate::domain::Document;
 use crate::domain::names::{Email, ExternalId, Password, PersonName, Slug, TenantName};
 
-/// The wish for a tenant, the same from every dialect.
+/// The command to make a tenant, the same from every dialect.
 #[derive(Debug, Clone)]
 pub struct ProvisionTenant {
-    /// The name people read.
+    /// Display name.
     pub name: TenantName,
-    /// The unique url-friendly name.
+    /// Unique url-friendly name.
     pub slug: Slug,
-    /// Who will run it.
+    /// Its first admin.
     pub admin: Admin,
-    /// The organisation behind it, where the dialect asks for one.
+    /// The organisation behind it, if the dialect has that field.
     pub org: Option<String>,
-    /// How to reach that organisation.
+    /// Address of that organisation.
     pub contact: Option<Email>,
-    /// Whether the answer carries a token that may do everything in the tenant.
+    /// Whether the answer carries a token with all permissions in the tenant.
     pub with_token: bool,
     /// The caller's key for safe retries.
     pub idempotency_key: Option<String>,
 }
 
-/// Who will run a tenant.
+/// The first admin of a tenant.
 #[derive(Debug, Clone)]
 pub enum Admin {
-    /// No user; a credential of its own does.
-    Nobody,
-    /// The user who has this address already.
+    /// No user; the tenant is reached with a token.
+    None,
+    /// The user with this address, who must exist.
     Existing(Email),
-    /// The user who has this address, or a new one.
+    /// The user with this address, or a new one.
     NewOrExisting(NewAdmin),
 }
 
 impl Admin {
-    /// The password of whoever may be new.
+    /// The password of an admin who may be new.
     pub(super) const fn password(&self) -> Option<&Password> {
         match self {
             Self::NewOrExisting(admin) => Some(&admin.password),
-            Self::Nobody | Self::Existing(_) => None,
+            Self::None | Self::Existing(_) => None,
         }
     }
 }
 
-/// A person who will run a tenant. Where the address has a user already, that user is linked as it is,
-/// password and names untouched.
+/// An admin who may be new. If the address has a user already, that user is linked, with password and names
+/// unchanged.
 #[derive(Debug, Clone)]
 pub struct NewAdmin {
-    /// Address, which is how they log in.
+    /// Address, with which they log in.
     pub email: Email,
     /// Password for a new user.
     pub password: Password,
@@ -60,12 +60,12 @@ pub struct NewAdmin {
     pub last_name: PersonName,
 }
 
-/// What the control plane alone gives a new tenant.
+/// The fields of a new tenant that only the control plane sets.
 #[derive(Debug, Clone)]
 pub struct Extras {
-    /// What its maker's own system calls it.
+    /// Its id in the caller's own system.
     pub external_id: Option<ExternalId>,
-    /// Its first settings.
+    /// Initial settings.
     pub settings: Document,
 }
 
@@ -85,7 +85,7 @@ impl Extras {
 }
 
 impl ProvisionTenant {
-    /// The least that makes a tenant; what else a dialect asks for is set on it.
+    /// Returns a command with the required fields; a dialect sets the others.
     #[must_use]
     pub const fn new(name: TenantName, slug: Slug, admin: Admin) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl ProvisionTenant {
         }
     }
 
-    /// A digest of all that was asked, except the password: a fast digest of that must not be kept.
+    /// A digest of the whole command except the password, of which no fast digest must be stored.
     pub(super) fn digest(&self, extras: &Extras) -> Vec<u8> {
         let mut hash = Sha256::new();
         let mut add = |part: &str| {
@@ -109,7 +109,7 @@ impl ProvisionTenant {
         add(self.name.as_str());
         add(self.slug.as_str());
         match &self.admin {
-            Admin::Nobody => {}
+            Admin::None => {}
             Admin::Existing(email) => add(email.as_str()),
             Admin::NewOrExisting(admin) => {
                 add(admin.email.as_str());

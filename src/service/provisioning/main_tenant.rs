@@ -1,4 +1,4 @@
-//! The main tenant, which is made when it is first needed.
+//! The main tenant, which is made on first use.
 
 use time::OffsetDateTime;
 
@@ -10,12 +10,12 @@ use crate::domain::{Tenant, TenantStatus};
 use crate::pg::During;
 use crate::pg::control::tenants;
 
-/// Slug and name of the main tenant; a reserved word, so that nobody else can have it.
+/// Slug and name of the main tenant; a reserved word, so no other tenant can have it.
 const MAIN: &str = "main";
 
 impl Provisioning {
-    /// The main tenant, where Databunker's clients work when they name none. It is made when it is first
-    /// needed, so that a house that never speaks that dialect has none.
+    /// The main tenant, in which Databunker's clients work if they name none. It is made on first use, so an
+    /// installation that never speaks that dialect has none.
     ///
     /// # Errors
     /// Those of the database.
@@ -35,7 +35,7 @@ impl Provisioning {
                 return Ok(tenant);
             }
             match self.make_main(now).await {
-                // Another request was first, or is at it.
+                // Another request has made it, or is making it.
                 Err(Error::Conflict(Conflict::SlugTaken | Conflict::Concurrent))
                     if attempt < TRIES =>
                 {

@@ -1,4 +1,5 @@
-//! Writes what one set-up makes, but for its schema.
+//! A set-up that is ready to be written: its command, who gives it and the hashed password. Writes everything that a
+//! set-up makes except the schema.
 
 use serde_json::json;
 
@@ -9,37 +10,40 @@ use crate::domain::Permission;
 use crate::domain::error::Result;
 use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::pg::PublicTx;
-use crate::pg::control::tenant_setup::{self, NewTenant, Newcomer};
+use crate::pg::control::tenant_setup::{self, NewTenant, NewUser};
 use crate::pg::control::tokens::{self, Token};
+use crate::pg::control::vacancies::Pattern;
 use crate::service::audit::event;
 use crate::service::provisioning::command::{Admin, Extras, ProvisionTenant};
 
-/// What a set-up goes by.
-pub(super) struct Order {
-    pub(super) ctx: CallContext,
-    /// Who asks, as the audit trail and the idempotency keys say it.
+/// What a set-up writes.
+pub(super) struct PreparedSetup<'a> {
+    pub(super) ctx: &'a CallContext,
+    /// The caller, as the audit trail and the idempotency keys name them.
     pub(super) actor: String,
-    pub(super) wish: ProvisionTenant,
-    pub(super) extras: Extras,
-    /// The password of whoever may be new.
-    pub(super) hash: Option<PasswordHash>,
+    pub(super) command: &'a ProvisionTenant,
+    pub(super) extras: &'a Extras,
+    /// The password of an admin who may be new.
+    pub(super) hash: Option<&'a PasswordHash>,
 }
 
-impl Order {
-    /// Whether one statement writes all that there is to write.
-    pub(super) fn is_plain(&self) -> bool {
-        self.wish.idempotency_key.is_none() && !self.wish.with_token
+impl PreparedSetup<'_> {
+    /// Whether one statement writes everything.
+    pub(super) fn is_one_statement(&self) -> bool {
+        self.command.idempotency_key.is_none() && !self.command.with_token
     }
 
-    /// The rows of the tenant.
-    pub(super) fn rows(&self) -> NewTenant<'_> {
-        let Self { ctx, wish, extras, .. } = self;
-        let details = json!({ "slug": wish.slug, "name": wish.name });
+    /// The rows of the tenant: with this id, or with that of a vacancy.
+    pub(super) fn rows<'a>(&'a self, id: Option<TenantId>, pattern: &'a Pattern) -> NewTenant<'a> {
+        let Self { ctx, command, extras, .. } = self;
+        let details = json!({ "slug": command.slug, "name": command.name });
         NewTenant {
-            slug: &wish.slug,
-            name: &wish.name,
-            org: wish.org.as_deref(),
-            contact: wish.contact.as_ref(),
+            id,
+            pattern,
+            slug: &command.slug,
+            name: &command.name,
+            org: command.org.as_deref(),
+            contact: command.contact.as_ref(),
             external_id: extras.external_id.as_ref(),
             settings: &extras.settings,
             admin: self.admin(),
@@ -48,27 +52,27 @@ impl Order {
     }
 
     fn admin(&self) -> tenant_setup::Admin<'_> {
-        match &self.wish.admin {
-            Admin::Nobody => tenant_setup::Admin::Nobody,
+        match &self.command.admin {
+            Admin::None => tenant_setup::Admin::None,
             Admin::Existing(email) => tenant_setup::Admin::Existing(email),
-            Admin::NewOrExisting(admin) => tenant_setup::Admin::NewOrExisting(Newcomer {
+            Admin::NewOrExisting(admin) => tenant_setup::Admin::NewOrExisting(NewUser {
                 id: UserId::generate(),
                 email: &admin.email,
                 first_name: &admin.first_name,
                 last_name: &admin.last_name,
-                password_hash: self.hash.as_ref().map(PasswordHash::as_str),
+                password_hash: self.hash.map(PasswordHash::as_str),
             }),
         }
     }
 
-    /// Makes the token that may do everything in the tenant and nothing outside of it, where one is
-    /// wished for. It never expires.
+    /// Makes the token with all permissions in the tenant and none outside of it, if the command asks for one. It
+    /// never expires.
     pub(super) async fn make_token(
         &self,
         tx: &PublicTx,
         tenant: TenantId,
     ) -> Result<Option<OpaqueToken>> {
-        if !self.wish.with_token {
+        if !self.command.with_token {
             return Ok(None);
         }
         let secret = OpaqueToken::generate(Kind::Uuid);
@@ -79,7 +83,7 @@ impl Order {
             permissions: Permission::ALL.to_vec(),
             tenant: Some(tenant),
             profile: None,
-            // It is the tenant's, and stays when whoever set it up leaves.
+            // It belongs to the tenant, and stays when the user who made the tenant leaves.
             user: None,
             created_by: self.actor.clone(),
             created_at: self.ctx.now,

@@ -1,7 +1,7 @@
 //! Each kind of drift, made by hand: it is reported for its tenant, and nothing else is.
 
 use rowhouse::domain::names::Slug;
-use rowhouse::service::doctor::{Finding, Gravity, Wish};
+use rowhouse::service::doctor::{Finding, Gravity, Selection};
 use rowhouse::service::tenants::TenantRef;
 
 use super::{Fixture, ISOLATIONS, lines, workshop, workshop_up_to};
@@ -257,7 +257,7 @@ async fn restart(database: TestDatabase, version: usize) -> (TestApp, tempfile::
 
 async fn found(app: &TestApp, only: &str) -> Vec<(Gravity, String)> {
     let slug = Slug::parse(only).expect("a valid slug");
-    let request = Wish { tenants: vec![TenantRef::Slug(slug)] };
+    let request = Selection { tenants: vec![TenantRef::Slug(slug)] };
     let report =
         app.services.doctor.examine(&app.operator(), &request).await.expect("the check ends");
     report.findings.into_iter().map(|finding| (finding.gravity, finding.what)).collect()
@@ -329,7 +329,10 @@ async fn drift_of_a_tenant_that_is_being_migrated_is_not_reported_as_wrong() {
     fixture.run("ALTER TABLE {acme}.items ADD COLUMN note text").await;
     let found = fixture.check().await;
     assert_eq!(found.wrong_count(), 0, "{:?}", lines(&found));
-    assert!(lines(&found)[0].starts_with("acme-corp: somebody works on the schema"), "{found:?}");
+    assert!(
+        lines(&found)[0].starts_with("acme-corp: another process works on the schema"),
+        "{found:?}"
+    );
     migrating.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(fixture.check().await.wrong_count(), 1);
 }
@@ -349,7 +352,7 @@ async fn more_tenants_than_one_batch_are_all_reported() {
         altered.push(tenant.slug);
     }
     app.set_up("untouched").await;
-    let report = app.services.doctor.examine(&app.operator(), &Wish::default()).await.unwrap();
+    let report = app.services.doctor.examine(&app.operator(), &Selection::default()).await.unwrap();
     let missing = |f: &&Finding| f.what == "table items: column share is missing";
     let mut reported: Vec<String> = report
         .findings

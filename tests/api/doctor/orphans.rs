@@ -54,7 +54,7 @@ async fn a_role_without_a_tenant_is_reported_and_dropped_only_on_request() {
 #[tokio::test]
 async fn a_role_that_another_database_needs_is_no_orphan() {
     let (fixture, elsewhere) = (Fixture::open().await, Fixture::open().await);
-    let (operator, all) = (fixture.app.operator(), super::Wish::default());
+    let (operator, all) = (fixture.app.operator(), super::Selection::default());
     let report = fixture.app.services.doctor.examine(&operator, &all).await;
     let report = report.expect("the check ends");
     let others = [elsewhere.acme.schema(), elsewhere.globex.schema()];
@@ -118,7 +118,7 @@ async fn access_to_another_tenant_is_found_by_trying_it() {
     let findings: Vec<String> = report
         .findings
         .iter()
-        .filter(|finding| finding.area == Area::Walls)
+        .filter(|finding| finding.area == Area::Privileges)
         .map(|finding| finding.what.clone())
         .collect();
     let globex = fixture.globex.schema();

@@ -1,6 +1,6 @@
 //! `--fix`: repairs are permanent and recorded, and structure and data are not changed.
 
-use rowhouse::service::doctor::{Orphans, Outcome};
+use rowhouse::service::doctor::{Orphans, RepairOutcome};
 
 use super::{Fixture, lines, unresolved};
 
@@ -188,7 +188,7 @@ async fn structure_and_data_are_not_changed() {
         .await;
     let before = fixture.check().await;
     let report = fixture.repair(Orphans::Keep).await;
-    assert_eq!((before.wrong_count(), report.wrong_count(), report.mended_count()), (4, 3, 1));
+    assert_eq!((before.wrong_count(), report.wrong_count(), report.repaired_count()), (4, 3, 1));
     let row = fixture
         .sql
         .query_one(&format!("SELECT note FROM {}.items", fixture.acme.schema()), &[])
@@ -237,16 +237,16 @@ async fn a_failed_repair_is_reported_with_its_reason_and_the_others_are_made() {
     );
     fixture.run(&refuse).await;
     let report = fixture.repair(Orphans::Keep).await;
-    assert_eq!((report.mended_count(), report.wrong_count()), (1, 1), "{:?}", lines(&report));
+    assert_eq!((report.repaired_count(), report.wrong_count()), (1, 1), "{:?}", lines(&report));
     for finding in &report.findings {
         let id = finding.subject.as_ref().unwrap().id.uuid();
         match &finding.outcome {
-            Outcome::Mended => assert_eq!(id, fixture.globex.id),
-            Outcome::NotMended(reason) => {
+            RepairOutcome::Repaired => assert_eq!(id, fixture.globex.id),
+            RepairOutcome::Failed(reason) => {
                 assert_eq!(id, fixture.acme.id);
                 assert!(reason.contains("not today"), "{reason}");
             }
-            Outcome::Stands => panic!("{finding:?} was not attempted"),
+            RepairOutcome::Open => panic!("{finding:?} was not attempted"),
         }
     }
     fixture.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
@@ -272,7 +272,7 @@ async fn many_tenants_are_repaired_in_one_transaction_and_a_failed_one_stops_no_
                  WHERE action = 'doctor.mend'";
     alter().await;
     let report = fixture.repair(Orphans::Keep).await;
-    assert_eq!((report.mended_count(), report.wrong_count()), (6, 0), "{:?}", lines(&report));
+    assert_eq!((report.repaired_count(), report.wrong_count()), (6, 0), "{:?}", lines(&report));
     let row = fixture.sql.query_one(events_sql, &[]).await.unwrap();
     let (events, transactions, tenant_count) =
         (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2));
@@ -291,12 +291,13 @@ async fn many_tenants_are_repaired_in_one_transaction_and_a_failed_one_stops_no_
     );
     fixture.run(&refuse).await;
     let report = fixture.repair(Orphans::Keep).await;
-    assert_eq!((report.mended_count(), report.wrong_count()), (5, 1), "{:?}", lines(&report));
-    let left: Vec<_> = report.findings.iter().filter(|f| f.outcome != Outcome::Mended).collect();
+    assert_eq!((report.repaired_count(), report.wrong_count()), (5, 1), "{:?}", lines(&report));
+    let left: Vec<_> =
+        report.findings.iter().filter(|f| f.outcome != RepairOutcome::Repaired).collect();
     let [left] = left.as_slice() else { panic!("one is left: {left:?}") };
     let subject = left.subject.as_ref().unwrap();
     assert_eq!(rowhouse::domain::SchemaName::of(subject.id).as_str(), tenants[3]);
-    let Outcome::NotMended(reason) = &left.outcome else { panic!("{left:?} was not attempted") };
+    let RepairOutcome::Failed(reason) = &left.outcome else { panic!("{left:?} was not attempted") };
     assert!(reason.contains("not today"), "{reason}");
     fixture.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
     assert_eq!(fixture.repair(Orphans::Keep).await.wrong_count(), 0);

@@ -30,7 +30,7 @@ async fn plan_and_rehearse_print_pending_migrations_and_change_nothing() {
     );
     let first = program.run(&["migrate", "--rehearse"]).expect(0);
     let prefix =
-        format!("{}: would apply V2__add_mood.sql; all of it was taken back\n", fixture.schema(0));
+        format!("{}: would apply V2__add_mood.sql; all of it was rolled back\n", fixture.schema(0));
     let time = first.stdout.strip_prefix(&prefix).unwrap_or_else(|| panic!("{first:?}"));
     assert!(time.starts_with("  V2__add_mood.sql: ") && time.ends_with(" ms\n"), "{time}");
     let named = program.run(&["migrate", "--rehearse", "t1", "--json"]).expect(0).json();
@@ -63,7 +63,7 @@ async fn a_paused_canary_is_resumed_by_command_and_json_output_is_one_event_a_li
     program.run(&["migrate", "status"]).expect(1);
     let ran = program.run(&["migrate", "--canary", "1"]).expect(0);
     assert!(ran.stdout.contains("tenants: 1 migrated, 2 not tried"), "{ran:?}");
-    assert!(ran.stdout.contains("`rowhouse migrate resume` goes on"), "{ran:?}");
+    assert!(ran.stdout.contains("`rowhouse migrate resume` continues it"), "{ran:?}");
     let refused = program.run(&["migrate"]).expect(1);
     assert!(
         refused.stderr.contains("is paused") && refused.stderr.contains("migrate cancel"),

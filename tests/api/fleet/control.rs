@@ -1,7 +1,7 @@
 //! `/control/v1/migrations`.
 
 use rowhouse::domain::operation::Then;
-use rowhouse::service::fleet::{Canary, Wish};
+use rowhouse::service::fleet::{Canary, MigrationRequest};
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, wait_for};
@@ -244,9 +244,9 @@ async fn callers_without_migrate_fleet_neither_read_nor_change_migrations() {
     fixture.write(SECOND);
     let app = serve(&fixture).await;
     // A migration that an unauthorized caller could otherwise read.
-    let command = Wish {
+    let command = MigrationRequest {
         canary: Some(Canary { count: 1, tenants: Vec::new(), then: Then::Pause }),
-        ..Wish::default()
+        ..MigrationRequest::default()
     };
     let id = app.services.fleet.start(&app.operator(), &command).await.unwrap().id;
     let weak = token_with(&app, &["VIEW_TENANTS", "UPDATE_TENANT", "DELETE_TENANT"], None).await;

@@ -1,6 +1,6 @@
 //! Migration files that diverge from what tenants have applied are named before a run starts.
 
-use rowhouse::service::fleet::Wish;
+use rowhouse::service::fleet::MigrationRequest;
 
 use super::fixture::{FIRST, Fixture, SECOND, migrate, outcome};
 use crate::support::Snapshot;
@@ -10,7 +10,8 @@ async fn refusal(fixture: &Fixture) -> String {
     let backend = fixture.backend(&[]).await;
     let sql = fixture.sql().await;
     let before = Snapshot::take(&sql).await;
-    let refused = backend.services.fleet.start(&backend.operator(), &Wish::default()).await;
+    let refused =
+        backend.services.fleet.start(&backend.operator(), &MigrationRequest::default()).await;
     let refused = refused.expect_err("the start is refused").to_string();
     assert_eq!(Snapshot::take(&sql).await, before);
     backend.close().await;
@@ -23,7 +24,7 @@ async fn changed_missing_and_late_files_are_named_with_their_tenants() {
     let third = ("V3__third.sql", "CREATE TABLE third (id int PRIMARY KEY)");
     fixture.write(third);
     let backend = fixture.backend(&[]).await;
-    migrate(&backend, &Wish::default()).await;
+    migrate(&backend, &MigrationRequest::default()).await;
     backend.close().await;
 
     fixture.write((FIRST.0, "CREATE TABLE notes (id int PRIMARY KEY)"));
@@ -47,7 +48,11 @@ async fn a_database_ahead_of_the_program_is_refused() {
     let fixture = Fixture::with(2).await;
     fixture.write(SECOND);
     let backend = fixture.backend(&[]).await;
-    migrate(&backend, &Wish { tenants: vec!["t1".to_owned()], ..Wish::default() }).await;
+    migrate(
+        &backend,
+        &MigrationRequest { tenants: vec!["t1".to_owned()], ..MigrationRequest::default() },
+    )
+    .await;
     backend.close().await;
     fixture.remove(SECOND.0);
     let refused = refusal(&fixture).await;
@@ -58,8 +63,11 @@ async fn a_database_ahead_of_the_program_is_refused() {
     );
     // A run that names only tenants that are not ahead is accepted.
     let backend = fixture.backend(&[]).await;
-    let record =
-        migrate(&backend, &Wish { tenants: vec!["t0".to_owned()], ..Wish::default() }).await;
+    let record = migrate(
+        &backend,
+        &MigrationRequest { tenants: vec!["t0".to_owned()], ..MigrationRequest::default() },
+    )
+    .await;
     assert_eq!(outcome(&record), ("done", None, [0, 0, 0, 0]));
     backend.close().await;
 }
@@ -106,7 +114,7 @@ async fn the_history_in_a_schema_overrides_its_tenants_row() {
         .await
         .unwrap();
     let backend = fixture.backend(&[]).await;
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 1, 1, 0]));
     assert_eq!(fixture.runs().await, [0, 1]);
     backend.close().await;

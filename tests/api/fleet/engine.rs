@@ -3,7 +3,7 @@
 use rowhouse::domain::operation::{FleetProblem, WorkState};
 use rowhouse::domain::page::Window;
 use rowhouse::domain::{Error, Rule};
-use rowhouse::service::fleet::{Stage, Wish};
+use rowhouse::service::fleet::{MigrationRequest, RehearsalTarget};
 
 use super::fixture::{
     Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, migrate, no_events, outcome, provision,
@@ -21,7 +21,7 @@ async fn a_run_migrates_each_tenant_once_and_records_it() {
     let plan = fleet.plan(&ctx, &[]).await.unwrap();
     assert_eq!((plan.behind_count(), plan.current_count), (5, 0));
     assert_eq!(plan.behind[0].files, ["V2__add_mood.sql"]);
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 5, 0, 0]));
     assert!(record.ended_at.is_some() && !record.is_held);
     assert_eq!(fixture.runs().await, [1; 5]);
@@ -34,7 +34,7 @@ async fn a_run_migrates_each_tenant_once_and_records_it() {
     }
     assert_eq!(work.rows.len(), 5);
     // A second run has no tenant to migrate and ends as done.
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 0, 0, 0]));
     let events = "SELECT count(*) FROM audit_events WHERE action = 'migration.start'";
     let events: i64 = fixture.sql().await.query_one(events, &[]).await.unwrap().get(0);
@@ -53,7 +53,9 @@ async fn a_broken_or_locked_tenant_does_not_stop_the_others() {
     let locking = fixture.sql().await;
     locking.batch_execute(&format!("BEGIN; LOCK TABLE {}.notes", fixture.schema(3))).await.unwrap();
     let backend = fixture.backend(&[("database.lock_timeout", "50ms")]).await;
-    let record = migrate(&backend, &Wish { workers: Some(1), ..Wish::default() }).await;
+    let record =
+        migrate(&backend, &MigrationRequest { workers: Some(1), ..MigrationRequest::default() })
+            .await;
     assert_eq!(outcome(&record), ("failed", None, [0, 3, 2, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let failed = fleet.tenants(&ctx, record.id, Some(WorkState::Failed), &ALL_ROWS).await.unwrap();
@@ -92,7 +94,9 @@ async fn tenants_pipelined_behind_a_failing_one_are_migrated_once() {
         .await
         .unwrap();
     let backend = fixture.backend(&[("database.lock_timeout", "50ms")]).await;
-    let record = migrate(&backend, &Wish { workers: Some(1), ..Wish::default() }).await;
+    let record =
+        migrate(&backend, &MigrationRequest { workers: Some(1), ..MigrationRequest::default() })
+            .await;
     assert_eq!(outcome(&record), ("failed", None, [0, 8, 2, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let work = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap();
@@ -118,11 +122,11 @@ async fn a_lock_released_in_time_costs_an_attempt_and_the_tenant_succeeds() {
     locking.batch_execute(&lock).await.unwrap();
     let backend = fixture.backend(&[("database.lock_timeout", "50ms")]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let made = fleet.start(&ctx, &Wish::default()).await.unwrap();
+    let made = fleet.start(&ctx, &MigrationRequest::default()).await.unwrap();
     let (notify, retried) = tokio::sync::oneshot::channel();
     let notify = std::sync::Mutex::new(Some(notify));
     let events: rowhouse::service::fleet::Events = std::sync::Arc::new(move |event| {
-        if matches!(event, rowhouse::service::fleet::Event::Again { .. })
+        if matches!(event, rowhouse::service::fleet::Event::Retrying { .. })
             && let Some(notify) = notify.lock().unwrap().take()
         {
             let _ = notify.send(());
@@ -145,12 +149,12 @@ async fn a_second_run_is_refused_and_names_the_lease_owner() {
     let lock = MigrationLock::hold(&fixture).await;
     let (one, two) = (fixture.backend(&[]).await, fixture.backend(&[]).await);
     let ctx = one.operator();
-    let made = one.services.fleet.start(&ctx, &Wish::default()).await.unwrap();
+    let made = one.services.fleet.start(&ctx, &MigrationRequest::default()).await.unwrap();
     let (ran, ()) = tokio::join!(one.services.fleet.run(&ctx, made.id, no_events()), async {
         lock.wait_until_waiting(&fixture).await;
         let fleet = &two.services.fleet;
         for refused in [
-            fleet.start(&ctx, &Wish::default()).await.map(drop),
+            fleet.start(&ctx, &MigrationRequest::default()).await.map(drop),
             fleet.run(&ctx, made.id, no_events()).await.map(drop),
         ] {
             let Err(Error::Fleet(problem)) = refused else { panic!("{refused:?}") };
@@ -174,7 +178,10 @@ async fn a_runner_that_lost_its_lease_starts_no_further_tenant() {
     let lock = MigrationLock::hold(&fixture).await;
     let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
+    let made = fleet
+        .start(&ctx, &MigrationRequest { workers: Some(1), ..MigrationRequest::default() })
+        .await
+        .unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
         lock.wait_until_waiting(&fixture).await;
         // Another process takes the run over after the lease has expired.
@@ -212,7 +219,7 @@ async fn a_locked_tenant_row_does_not_delay_other_tenants() {
     let hold = "BEGIN; SELECT FROM tenants WHERE slug = 't0' FOR UPDATE";
     locking.batch_execute(hold).await.unwrap();
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let made = fleet.start(&ctx, &Wish::default()).await.unwrap();
+    let made = fleet.start(&ctx, &MigrationRequest::default()).await.unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
         let sql = fixture.sql().await;
         wait_for(&sql, "SELECT count(*) = 2 FROM operation_tenants WHERE state = 'done'").await;
@@ -224,7 +231,7 @@ async fn a_locked_tenant_row_does_not_delay_other_tenants() {
     fixture.write(("V3__count.sql", "UPDATE notes SET runs = runs + 1;"));
     let backend_after = fixture.backend(&[("database.lock_timeout", "50ms")]).await;
     locking.batch_execute(hold).await.unwrap();
-    let record = migrate(&backend_after, &Wish::default()).await;
+    let record = migrate(&backend_after, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 2, 1, 0]));
     locking.batch_execute("COMMIT").await.unwrap();
     let (fleet, ctx) = (&backend_after.services.fleet, backend_after.operator());
@@ -248,12 +255,12 @@ async fn suspended_tenants_are_migrated_and_deleted_ones_are_not() {
     .await
     .unwrap();
     let backend = fixture.backend(&[]).await;
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
     assert_eq!(fixture.runs().await, [1, 1, 0]);
     // A restored tenant is behind and is migrated by the next run.
     sql.batch_execute("UPDATE tenants SET status = 'active', purge_after = NULL").await.unwrap();
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
     assert_eq!(fixture.runs().await, [1; 3]);
     backend.close().await;
@@ -276,10 +283,15 @@ async fn only_the_named_tenants_are_migrated() {
     fixture.write(SECOND);
     let backend = fixture.backend(&[]).await;
     let named = vec!["t2".to_owned(), fixture.tenants[0].to_string()];
-    let record = migrate(&backend, &Wish { tenants: named, ..Wish::default() }).await;
+    let record =
+        migrate(&backend, &MigrationRequest { tenants: named, ..MigrationRequest::default() })
+            .await;
     assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
     assert_eq!(fixture.runs().await, [1, 0, 1]);
-    let command = Wish { tenants: vec!["t1".to_owned(), "unknown".to_owned()], ..Wish::default() };
+    let command = MigrationRequest {
+        tenants: vec!["t1".to_owned(), "unknown".to_owned()],
+        ..MigrationRequest::default()
+    };
     let refused = backend.services.fleet.start(&backend.operator(), &command).await;
     let Err(Error::Invalid(problems)) = refused else { panic!("{refused:?}") };
     assert_eq!(problems.len(), 1);
@@ -294,7 +306,10 @@ async fn a_broken_connection_costs_an_attempt_and_the_tenant_succeeds() {
     let lock = MigrationLock::hold(&fixture).await;
     let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
+    let made = fleet
+        .start(&ctx, &MigrationRequest { workers: Some(1), ..MigrationRequest::default() })
+        .await
+        .unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
         lock.wait_until_waiting(&fixture).await;
         let kill = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
@@ -317,7 +332,10 @@ async fn a_commit_whose_answer_is_lost_is_recorded_as_done() {
     let lock = MigrationLock::hold(&fixture).await;
     let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
+    let made = fleet
+        .start(&ctx, &MigrationRequest { workers: Some(1), ..MigrationRequest::default() })
+        .await
+        .unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
         lock.wait_until_waiting(&fixture).await;
         // The migration is committed before the connection is terminated.
@@ -344,7 +362,8 @@ async fn a_schema_that_differs_from_its_tenants_row_gets_only_the_missing_migrat
     fixture.write(SECOND);
     let third = ("V3__count.sql", "UPDATE notes SET runs = runs + 10;");
     let backend = fixture.backend(&[]).await;
-    let command = Wish { tenants: vec!["t0".to_owned()], ..Wish::default() };
+    let command =
+        MigrationRequest { tenants: vec!["t0".to_owned()], ..MigrationRequest::default() };
     assert_eq!(outcome(&migrate(&backend, &command).await), ("done", None, [0, 1, 0, 0]));
     backend.close().await;
     fixture.write(third);
@@ -359,7 +378,7 @@ async fn a_schema_that_differs_from_its_tenants_row_gets_only_the_missing_migrat
     // Another schema has lost the only row of its history.
     let history = format!("{}.refinery_schema_history", fixture.schema(2));
     sql.batch_execute(&format!("DELETE FROM {history}")).await.unwrap();
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 2, 1, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let work = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap();
@@ -390,7 +409,7 @@ async fn a_worker_claims_a_bounded_batch_of_tenants() {
     fixture.write(WAITS_FOR_LOCK);
     let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let earlier = fleet.start(&ctx, &Wish::default()).await.unwrap();
+    let earlier = fleet.start(&ctx, &MigrationRequest::default()).await.unwrap();
     sql.batch_execute(
         "UPDATE operation_tenants SET state = 'done'; ANALYZE operation_tenants; ANALYZE tenants",
     )
@@ -398,7 +417,7 @@ async fn a_worker_claims_a_bounded_batch_of_tenants() {
     .unwrap();
     fleet.run(&ctx, earlier.id, no_events()).await.unwrap();
     let lock = MigrationLock::hold(&fixture).await;
-    let command = Wish { workers: Some(1), ..Wish::default() };
+    let command = MigrationRequest { workers: Some(1), ..MigrationRequest::default() };
     let made = fleet.start(&ctx, &command).await.unwrap();
     let (ran, claimed) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
         lock.wait_until_waiting(&fixture).await;
@@ -421,14 +440,15 @@ async fn a_migration_that_changes_the_search_path_is_rolled_back() {
         "UPDATE notes SET runs = 7; SELECT set_config('search_path', 'public', true);",
     ));
     let backend = fixture.backend(&[]).await;
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let work = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap();
     let error = work.rows[0].error.as_deref().unwrap();
     assert!(error.contains("V2__move.sql: a file ended the transaction or changed"), "{error}");
     assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0], vec![1]));
-    let rehearsed = fleet.rehearse(&ctx, Stage::FirstBehind).await.unwrap().unwrap().outcome();
+    let rehearsed =
+        fleet.rehearse(&ctx, RehearsalTarget::FirstBehind).await.unwrap().unwrap().outcome();
     assert!(rehearsed.unwrap_err().contains("V2__move.sql"));
     backend.close().await;
 }
@@ -457,7 +477,7 @@ async fn a_tenants_migration_commits_asynchronously_and_its_ledger_rows_synchron
     .await
     .unwrap();
     let backend = fixture.backend(&[]).await;
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 1, 1, 0]));
     let seen = "SELECT DISTINCT what || ': ' || waits FROM seen ORDER BY 1";
     let seen: Vec<String> =
@@ -483,7 +503,10 @@ async fn tenants_deleted_or_purged_during_a_run_are_recorded_as_done_or_skipped(
     let lock = MigrationLock::hold(&fixture).await;
     let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let made = fleet.start(&ctx, &Wish { workers: Some(1), ..Wish::default() }).await.unwrap();
+    let made = fleet
+        .start(&ctx, &MigrationRequest { workers: Some(1), ..MigrationRequest::default() })
+        .await
+        .unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
         lock.wait_until_waiting(&fixture).await;
         let gone = format!(
@@ -516,7 +539,7 @@ async fn the_failing_file_among_many_is_named_with_its_line() {
     let (name, _) = count(29);
     fixture.write((&name, "SELECT 1;\nUPDATE nothing\n   SET runs = 1;"));
     let backend = fixture.backend(&[]).await;
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let work = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap();
@@ -527,7 +550,7 @@ async fn the_failing_file_among_many_is_named_with_its_line() {
     fixture.write((&name, sql));
     backend.close().await;
     let backend = fixture.backend(&[]).await;
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
     assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![39], (1..=40).collect()));
     backend.close().await;
@@ -542,7 +565,7 @@ async fn a_migration_revokes_its_tenants_write_privilege_on_the_history() {
     let grant = format!("GRANT INSERT ON {open}.refinery_schema_history TO {open}");
     sql.batch_execute(&grant).await.unwrap();
     let backend = fixture.backend(&[]).await;
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
     for schema in [open, closed] {
         let may = format!(

@@ -7,7 +7,7 @@ use rowhouse::app::{Backend, Options, Purpose};
 use rowhouse::config::Settings;
 use rowhouse::domain::operation::PauseReason;
 use rowhouse::migrations::MigrationSet;
-use rowhouse::service::fleet::{Event, Events, Record, Wish};
+use rowhouse::service::fleet::{Event, Events, MigrationRequest, Record};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -137,7 +137,7 @@ pub fn no_events() -> Events {
 }
 
 /// Starts a migration and runs it to its end.
-pub async fn migrate(backend: &Backend, command: &Wish) -> Record {
+pub async fn migrate(backend: &Backend, command: &MigrationRequest) -> Record {
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let made = fleet.start(&ctx, command).await.expect("a migration can be started");
     fleet.run(&ctx, made.id, no_events()).await.expect("a migration runs")

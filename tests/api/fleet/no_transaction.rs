@@ -1,6 +1,6 @@
 //! Files that run outside a transaction: statement by statement, resumed at the interrupted one.
 
-use rowhouse::service::fleet::Wish;
+use rowhouse::service::fleet::MigrationRequest;
 use tokio_postgres::Client;
 
 use super::fixture::{Fixture, migrate, outcome, provision};
@@ -56,7 +56,7 @@ async fn a_no_transaction_file_runs_statement_by_statement_and_inside_the_set_up
     fixture.write(("V3__after.sql", "UPDATE notes SET runs = runs + 10;"));
     let backend = fixture.backend(&[]).await;
     fixture.tenants.push(provision(&backend, "new").await);
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 3, 0, 0]));
     let sql = fixture.sql().await;
     for number in 0..4 {
@@ -92,7 +92,7 @@ async fn an_interrupted_file_resumes_at_its_statement_after_dropping_invalid_ind
     // Two equal rows: creating the unique index fails and leaves an invalid one.
     sql.batch_execute(&format!("INSERT INTO {schema}.notes VALUES (2, 0)")).await.unwrap();
     let backend = fixture.backend(&[]).await;
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
     let error: String =
         sql.query_one("SELECT error FROM operation_tenants", &[]).await.unwrap().get(0);
@@ -126,7 +126,7 @@ async fn a_statement_completed_but_not_journaled_is_not_repeated() {
     .await
     .unwrap();
     let backend = fixture.backend(&[]).await;
-    let record = migrate(&backend, &Wish::default()).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
     assert_eq!(indexes(&sql, &fixture, 0).await, AFTER);
     assert_eq!(fixture.runs().await, [0], "the journal records the first statement as done");

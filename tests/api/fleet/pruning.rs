@@ -7,7 +7,7 @@ use rowhouse::auth::CallContext;
 use rowhouse::domain::Error;
 use rowhouse::domain::operation::{FleetProblem, WorkState};
 use rowhouse::domain::page::Window;
-use rowhouse::service::fleet::{Counts, Wish};
+use rowhouse::service::fleet::{Counts, MigrationRequest};
 use serde_json::json;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -39,7 +39,7 @@ async fn tenant_rows_of_an_old_migration_are_pruned_and_their_counts_are_kept() 
     let fixture = Fixture::with(3).await;
     fixture.write(SECOND);
     let backend = fixture.backend(&[]).await;
-    let done = migrate(&backend, &Wish::default()).await;
+    let done = migrate(&backend, &MigrationRequest::default()).await;
     let (fleet, sql) = (&backend.services.fleet, fixture.sql().await);
     // The rows are too recent, then the retention is unlimited.
     assert_eq!(fleet.prune(&backend.operator(), NINETY_DAYS).await.unwrap(), 0);
@@ -67,7 +67,7 @@ async fn failed_rows_are_kept_while_they_can_be_retried() {
     fixture.write(SECOND);
     rename(&fixture, 1, "notes", "lost").await;
     let backend = fixture.backend(&[]).await;
-    let failed = migrate(&backend, &Wish::default()).await;
+    let failed = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&failed), ("failed", None, [0, 2, 1, 0]));
     let (fleet, ctx, sql) = (&backend.services.fleet, backend.operator(), fixture.sql().await);
     assert_eq!(fleet.prune(&later(&backend), NINETY_DAYS).await.unwrap(), 2);
@@ -97,7 +97,7 @@ async fn failed_rows_of_another_migration_set_are_pruned_and_their_retry_is_refu
     fixture.write(SECOND);
     rename(&fixture, 0, "notes", "lost").await;
     let older = fixture.backend(&[]).await;
-    let failed = migrate(&older, &Wish::default()).await;
+    let failed = migrate(&older, &MigrationRequest::default()).await;
     fixture.write(("V3__more.sql", "CREATE TABLE more (id int PRIMARY KEY)"));
     let newer = fixture.backend(&[]).await;
     assert_eq!(newer.services.fleet.prune(&later(&newer), NINETY_DAYS).await.unwrap(), 2);

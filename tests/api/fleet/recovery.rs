@@ -6,7 +6,7 @@ use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
 use rowhouse::domain::page::Window;
 use rowhouse::pg::rules::Statements;
-use rowhouse::service::fleet::{Look, Wish};
+use rowhouse::service::fleet::{MigrationRequest, RecoveryOutcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_postgres::Client;
@@ -34,7 +34,8 @@ async fn recovering_server(fixture: &Fixture) -> TestApp {
 
 /// Starts an operation and leaves it as a process does that is killed right after taking its lease.
 async fn abandoned_run(backend: &Backend, sql: &Client) -> Uuid {
-    let made = backend.services.fleet.start(&backend.operator(), &Wish::default()).await;
+    let made =
+        backend.services.fleet.start(&backend.operator(), &MigrationRequest::default()).await;
     let made = made.expect("a migration can be started");
     sql.batch_execute(
         "UPDATE operations
@@ -129,7 +130,7 @@ async fn a_process_suspended_past_its_lease_starts_no_further_tenant() {
     signal("CONT", process.id());
     process.wait().expect("the process can be waited for");
     assert_eq!(fixture.runs().await, [1, 0, 0]);
-    assert_eq!(outcome(&migrate(&backend, &Wish::default()).await).0, "done");
+    assert_eq!(outcome(&migrate(&backend, &MigrationRequest::default()).await).0, "done");
     assert_eq!(fixture.runs().await, [1; 3]);
     backend.close().await;
 }
@@ -143,8 +144,8 @@ async fn the_run_of_a_live_process_is_not_taken_over() {
     let app = recovering_server(&fixture).await;
     let sql = app.sql().await;
     wait_for_two_heartbeats(&sql).await;
-    let checked = app.services.fleet.take_up_left(&app.operator()).await;
-    assert_eq!(checked.unwrap(), Look::Nothing);
+    let checked = app.services.fleet.recover(&app.operator()).await;
+    assert_eq!(checked.unwrap(), RecoveryOutcome::Nothing);
     let pid: i32 = sql.query_one("SELECT runner_pid FROM operations", &[]).await.unwrap().get(0);
     assert_eq!(pid.unsigned_abs(), process.id());
     lock.release().await;
@@ -182,13 +183,15 @@ async fn only_one_of_two_concurrent_checks_resumes_a_run() {
     let sql = fixture.sql().await;
     let id = abandoned_run(&one, &sql).await;
     let ctx = one.operator();
-    let outcomes =
-        tokio::join!(one.services.fleet.take_up_left(&ctx), two.services.fleet.take_up_left(&ctx));
+    let outcomes = tokio::join!(one.services.fleet.recover(&ctx), two.services.fleet.recover(&ctx));
     let outcomes = [outcomes.0.unwrap(), outcomes.1.unwrap()];
-    let takeovers = outcomes.iter().filter(|checked| **checked == Look::Taken(id)).count();
+    let takeovers =
+        outcomes.iter().filter(|checked| **checked == RecoveryOutcome::Recovered(id)).count();
     assert_eq!(takeovers, 1, "{outcomes:?}");
     assert!(
-        outcomes.iter().any(|checked| matches!(checked, Look::Late(_) | Look::Nothing)),
+        outcomes
+            .iter()
+            .any(|checked| matches!(checked, RecoveryOutcome::Late(_) | RecoveryOutcome::Nothing)),
         "{outcomes:?}"
     );
     lock.release().await;
@@ -232,7 +235,7 @@ async fn a_paused_migration_is_not_resumed_by_another_server() {
     for assignment in assignments {
         sql.batch_execute(&format!("UPDATE operations SET {assignment}")).await.unwrap();
         let before = Snapshot::take(&sql).await;
-        assert_eq!(fleet.take_up_left(&ctx).await.unwrap(), Look::Nothing, "{assignment}");
+        assert_eq!(fleet.recover(&ctx).await.unwrap(), RecoveryOutcome::Nothing, "{assignment}");
         assert_eq!(Snapshot::take(&sql).await, before, "{assignment}");
     }
     backend.close().await;
@@ -245,7 +248,7 @@ async fn the_run_of_a_stopped_command_waits_for_an_operator() {
     let (one, two) = (fixture.backend(&[]).await, fixture.backend(&[]).await);
     let id = run_stopped_midway(&fixture, &one).await;
     let (fleet, ctx) = (&two.services.fleet, two.operator());
-    assert_eq!(fleet.take_up_left(&ctx).await.unwrap(), Look::Nothing);
+    assert_eq!(fleet.recover(&ctx).await.unwrap(), RecoveryOutcome::Nothing);
     let record = fleet.run(&ctx, id, no_events()).await.unwrap();
     assert_eq!(outcome(&record), ("done", None, [0, 3, 0, 0]));
     assert_eq!(fixture.runs().await, [1; 3]);
@@ -267,7 +270,7 @@ async fn a_stopped_server_releases_its_run_to_any_other_immediately() {
     let id = run_stopped_midway(&fixture, &one).await;
     one.close().await;
     let (fleet, ctx) = (&two.services.fleet, two.operator());
-    assert_eq!(fleet.take_up_left(&ctx).await.unwrap(), Look::Taken(id));
+    assert_eq!(fleet.recover(&ctx).await.unwrap(), RecoveryOutcome::Recovered(id));
     wait_until_done(&fixture.sql().await).await;
     assert_eq!(fixture.runs().await, [1; 3]);
     two.close().await;
@@ -277,7 +280,7 @@ async fn a_stopped_server_releases_its_run_to_any_other_immediately() {
 async fn run_stopped_midway(fixture: &Fixture, backend: &Backend) -> Uuid {
     let lock = MigrationLock::hold(fixture).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let command = Wish { workers: Some(1), ..Wish::default() };
+    let command = MigrationRequest { workers: Some(1), ..MigrationRequest::default() };
     let made = fleet.start(&ctx, &command).await.expect("a migration can be started");
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
         lock.wait_until_waiting(fixture).await;
@@ -300,12 +303,12 @@ async fn a_run_of_another_migration_set_is_not_resumed() {
     let id = abandoned_run(&newer, &sql).await;
     let before = Snapshot::take(&sql).await;
     for _ in 0..2 {
-        let checked = older.services.fleet.take_up_left(&older.operator()).await.unwrap();
-        assert_eq!(checked, Look::OtherSet { id, target_version: 2 });
+        let checked = older.services.fleet.recover(&older.operator()).await.unwrap();
+        assert_eq!(checked, RecoveryOutcome::OtherSet { id, target_version: 2 });
     }
     assert_eq!(Snapshot::take(&sql).await, before);
-    let checked = newer.services.fleet.take_up_left(&newer.operator()).await.unwrap();
-    assert_eq!(checked, Look::Taken(id));
+    let checked = newer.services.fleet.recover(&newer.operator()).await.unwrap();
+    assert_eq!(checked, RecoveryOutcome::Recovered(id));
     wait_until_done(&sql).await;
     assert_eq!(fixture.runs().await, [1; 2]);
     older.close().await;
@@ -327,7 +330,7 @@ async fn a_pause_between_the_check_and_the_takeover_is_kept() {
         .await
         .unwrap();
     let ctx = backend.operator();
-    let (checked, ()) = tokio::join!(backend.services.fleet.take_up_left(&ctx), async {
+    let (checked, ()) = tokio::join!(backend.services.fleet.recover(&ctx), async {
         wait_for(
             &sql,
             "SELECT count(*) > 0 FROM pg_stat_activity
@@ -336,7 +339,7 @@ async fn a_pause_between_the_check_and_the_takeover_is_kept() {
         .await;
         pausing.batch_execute("COMMIT").await.unwrap();
     });
-    assert_eq!(checked.unwrap(), Look::Late(id));
+    assert_eq!(checked.unwrap(), RecoveryOutcome::Late(id));
     let record = backend.services.fleet.read(&ctx, id).await.unwrap();
     assert_eq!(outcome(&record), ("paused", Some("asked"), [1, 0, 0, 0]));
     assert_eq!(fixture.runs().await, [0]);
@@ -351,7 +354,7 @@ async fn behind_a_pooler_only_a_run_without_direct_connections_is_resumed() {
     let sql = fixture.sql().await;
     let id = abandoned_run(&backend, &sql).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    assert_eq!(fleet.take_up_left(&ctx).await.unwrap(), Look::Taken(id));
+    assert_eq!(fleet.recover(&ctx).await.unwrap(), RecoveryOutcome::Recovered(id));
     wait_until_done(&sql).await;
     assert_eq!(fixture.runs().await, [1; 2]);
     backend.close().await;
@@ -365,11 +368,11 @@ async fn behind_a_pooler_only_a_run_without_direct_connections_is_resumed() {
     let id = abandoned_run(&backend, &sql).await;
     let before = Snapshot::take(&sql).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    assert_eq!(fleet.take_up_left(&ctx).await.unwrap(), Look::NotDirect(id));
+    assert_eq!(fleet.recover(&ctx).await.unwrap(), RecoveryOutcome::NotDirect(id));
     assert_eq!(Snapshot::take(&sql).await, before);
     // A process with a direct connection resumes the run.
     let direct = fixture.backend(&[]).await;
-    assert_eq!(direct.services.fleet.take_up_left(&ctx).await.unwrap(), Look::Taken(id));
+    assert_eq!(direct.services.fleet.recover(&ctx).await.unwrap(), RecoveryOutcome::Recovered(id));
     wait_until_done(&sql).await;
     assert_eq!(fixture.versions(1).await, [1, 2, 3]);
     direct.close().await;

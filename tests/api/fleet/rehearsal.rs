@@ -1,7 +1,7 @@
 //! A rehearsal reports what a migration would do and leaves no change.
 
 use rowhouse::domain::TenantId;
-use rowhouse::service::fleet::{House, Stage, TrialEnd};
+use rowhouse::service::fleet::{RehearsalTarget, SchemaOwner, TrialEnd};
 use serde_json::{Value, json};
 
 use super::control::serve;
@@ -27,16 +27,18 @@ async fn a_rehearsal_runs_the_files_and_rolls_them_back() {
     let before = Snapshot::take(&sql).await;
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     let files = Ok(vec![SECOND.0.to_owned(), INDEX.0.to_owned()]);
-    for (stage, number) in [(Stage::FirstBehind, 0), (Stage::Tenant("t1".to_owned()), 1)] {
+    for (stage, number) in
+        [(RehearsalTarget::FirstBehind, 0), (RehearsalTarget::Tenant("t1".to_owned()), 1)]
+    {
         let rehearsal = fleet.rehearse(&ctx, stage).await.unwrap().unwrap();
         assert_eq!(rehearsal.schema.as_str(), fixture.schema(number));
         assert_eq!(rehearsal.outcome(), files);
-        let House::Tenant { id, slug } = rehearsal.house else { panic!("{rehearsal:?}") };
+        let SchemaOwner::Tenant { id, slug } = rehearsal.owner else { panic!("{rehearsal:?}") };
         assert_eq!((id.uuid(), slug.as_str()), (fixture.tenants[number], &*format!("t{number}")));
     }
     assert_eq!(Snapshot::take(&sql).await, before);
     assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0, 0], vec![1]));
-    assert!(fleet.rehearse(&ctx, Stage::Tenant("unknown".to_owned())).await.is_err());
+    assert!(fleet.rehearse(&ctx, RehearsalTarget::Tenant("unknown".to_owned())).await.is_err());
     backend.close().await;
 }
 
@@ -46,7 +48,8 @@ async fn a_rehearsal_names_the_file_and_the_line_that_would_fail() {
     fixture
         .write(("V2__break.sql", "UPDATE notes SET runs = 5;\n\nSELECT nonsense\n  FROM notes;"));
     let backend = fixture.backend(&[]).await;
-    let rehearsed = backend.services.fleet.rehearse(&backend.operator(), Stage::FirstBehind).await;
+    let rehearsed =
+        backend.services.fleet.rehearse(&backend.operator(), RehearsalTarget::FirstBehind).await;
     let reason = rehearsed.unwrap().unwrap().outcome().unwrap_err();
     assert!(reason.starts_with("V2__break.sql, line 3: column \"nonsense\""), "{reason}");
     assert_eq!(fixture.runs().await, [0]);
@@ -65,7 +68,7 @@ async fn a_rehearsal_on_a_vacancy_leaves_it_unchanged() {
     let id: uuid::Uuid = sql.query_one("SELECT id FROM vacancies", &[]).await.unwrap().get(0);
     let lock = MigrationLock::hold(&fixture).await;
     let (fleet, ctx) = (&after.services.fleet, after.operator());
-    let (rehearsed, made) = tokio::join!(fleet.rehearse(&ctx, Stage::Vacancy), async {
+    let (rehearsed, made) = tokio::join!(fleet.rehearse(&ctx, RehearsalTarget::Vacancy), async {
         lock.wait_until_waiting(&fixture).await;
         // The vacancy is locked, so the set-up builds its own schema instead of waiting.
         let made = provision(&before, "acme").await;
@@ -74,7 +77,7 @@ async fn a_rehearsal_on_a_vacancy_leaves_it_unchanged() {
     });
     assert_ne!(made, id);
     let rehearsal = rehearsed.unwrap().unwrap();
-    assert_eq!(rehearsal.house, House::Vacancy(TenantId::new(id)));
+    assert_eq!(rehearsal.owner, SchemaOwner::Vacancy(TenantId::new(id)));
     assert_eq!(rehearsal.outcome(), Ok(vec![WAITS_FOR_LOCK.0.to_owned(), INDEX.0.to_owned()]));
     let state = "SELECT state || ' ' || migrations_version FROM vacancies";
     let state: String = sql.query_one(state, &[]).await.unwrap().get(0);
@@ -94,12 +97,14 @@ async fn a_cancelled_rehearsal_leaves_nothing_and_allows_the_next() {
     let lock = MigrationLock::hold(&fixture).await;
     let backend = fixture.backend(&[]).await;
     let (fleet, ctx) = (backend.services.fleet.clone(), backend.operator());
-    let rehearsing = tokio::spawn(async move { fleet.rehearse(&ctx, Stage::FirstBehind).await });
+    let rehearsing =
+        tokio::spawn(async move { fleet.rehearse(&ctx, RehearsalTarget::FirstBehind).await });
     lock.wait_until_waiting(&fixture).await;
     rehearsing.abort();
     assert!(rehearsing.await.unwrap_err().is_cancelled());
     lock.release().await;
-    let again = backend.services.fleet.rehearse(&backend.operator(), Stage::FirstBehind).await;
+    let again =
+        backend.services.fleet.rehearse(&backend.operator(), RehearsalTarget::FirstBehind).await;
     let trials = again.unwrap().unwrap().trials;
     assert!(matches!(trials[0].end, TrialEnd::Applied(_)), "{trials:?}");
     assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0], vec![1]));

@@ -1,7 +1,7 @@
 //! State transitions of a run: pause, resume, cancel and retry; canaries; the limit of failures; stopping.
 
 use rowhouse::domain::operation::Then;
-use rowhouse::service::fleet::{Canary, Wish};
+use rowhouse::service::fleet::{Canary, MigrationRequest};
 
 use tokio_postgres::Client;
 
@@ -18,9 +18,12 @@ pub async fn wait_for_two_heartbeats(sql: &Client) {
     }
 }
 
-fn canary(count: u32, tenants: &[&str], then: Then) -> Wish {
+fn canary(count: u32, tenants: &[&str], then: Then) -> MigrationRequest {
     let tenants = tenants.iter().map(|slug| (*slug).to_owned()).collect();
-    Wish { canary: Some(Canary { count, tenants, then }), ..Wish::default() }
+    MigrationRequest {
+        canary: Some(Canary { count, tenants, then }),
+        ..MigrationRequest::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,7 +33,7 @@ async fn one_process_pauses_a_run_and_another_resumes_it() {
     let lock = MigrationLock::hold(&fixture).await;
     let (one, two) = (fixture.backend(&[]).await, fixture.backend(&[]).await);
     let ctx = one.operator();
-    let command = Wish { workers: Some(1), ..Wish::default() };
+    let command = MigrationRequest { workers: Some(1), ..MigrationRequest::default() };
     let made = one.services.fleet.start(&ctx, &command).await.unwrap();
     let sql = fixture.sql().await;
     let (ran, ()) = tokio::join!(one.services.fleet.run(&ctx, made.id, no_events()), async {
@@ -64,7 +67,7 @@ async fn a_cancelled_run_skips_unstarted_tenants_and_allows_the_next_run() {
     let lock = MigrationLock::hold(&fixture).await;
     let (one, two) = (fixture.backend(&[]).await, fixture.backend(&[]).await);
     let ctx = one.operator();
-    let command = Wish { workers: Some(1), ..Wish::default() };
+    let command = MigrationRequest { workers: Some(1), ..MigrationRequest::default() };
     let made = one.services.fleet.start(&ctx, &command).await.unwrap();
     let (ran, ()) = tokio::join!(one.services.fleet.run(&ctx, made.id, no_events()), async {
         lock.wait_until_waiting(&fixture).await;
@@ -78,7 +81,7 @@ async fn a_cancelled_run_skips_unstarted_tenants_and_allows_the_next_run() {
     assert!(two.services.fleet.run(&ctx, made.id, no_events()).await.is_err());
     assert!(two.services.fleet.pause(&ctx, made.id).await.is_err());
     assert!(two.services.fleet.retry(&ctx, made.id).await.is_err());
-    let record = migrate(&two, &Wish::default()).await;
+    let record = migrate(&two, &MigrationRequest::default()).await;
     assert_eq!((record.state.as_str(), record.counts.failed), ("done", 0));
     assert_eq!(fixture.runs().await, [1; 3]);
     one.close().await;
@@ -94,7 +97,7 @@ async fn a_canary_is_migrated_first_and_the_rest_waits_for_resume() {
     assert_eq!(outcome(&record), ("paused", Some("canary"), [2, 2, 0, 0]));
     assert_eq!(fixture.runs().await, [1, 0, 1, 0]);
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let refused = fleet.start(&ctx, &Wish::default()).await.unwrap_err().to_string();
+    let refused = fleet.start(&ctx, &MigrationRequest::default()).await.unwrap_err().to_string();
     assert!(refused.contains("is paused: resume or cancel it first"), "{refused}");
     let record = fleet.run(&ctx, record.id, no_events()).await.unwrap();
     assert_eq!(outcome(&record), ("done", None, [0, 4, 0, 0]));
@@ -136,7 +139,8 @@ async fn a_run_pauses_at_max_failures() {
     let fixture = Fixture::with(6).await;
     fixture.write(("V2__break.sql", "ALTER TABLE nowhere ADD COLUMN x int"));
     let backend = fixture.backend(&[]).await;
-    let command = Wish { workers: Some(1), max_failures: Some(2), ..Wish::default() };
+    let command =
+        MigrationRequest { workers: Some(1), max_failures: Some(2), ..MigrationRequest::default() };
     let record = migrate(&backend, &command).await;
     assert_eq!(outcome(&record), ("paused", Some("max_failures"), [4, 0, 2, 0]));
     // A resume allows as many failures again.
@@ -153,7 +157,7 @@ async fn a_stopping_process_releases_its_run_between_two_tenants() {
     let lock = MigrationLock::hold(&fixture).await;
     let (one, two) = (fixture.backend(&[]).await, fixture.backend(&[]).await);
     let ctx = one.operator();
-    let command = Wish { workers: Some(1), ..Wish::default() };
+    let command = MigrationRequest { workers: Some(1), ..MigrationRequest::default() };
     let made = one.services.fleet.start(&ctx, &command).await.unwrap();
     one.services.fleet.run_in_background(&ctx, made.id).await.unwrap();
     lock.wait_until_waiting(&fixture).await;

@@ -74,7 +74,7 @@ impl Fixture {
         for number in 0..tenants {
             let name = TenantName::parse(&format!("Tenant {number}")).expect("a good name");
             let slug = Slug::parse(&format!("tenant-no-{number}")).expect("a good slug");
-            let command = ProvisionTenant::new(name, slug, Admin::Nobody);
+            let command = ProvisionTenant::new(name, slug, Admin::None);
             let provisioned =
                 backend.services.provisioning.provision(&backend.operator(), command).await;
             made.push(provisioned.expect("a tenant is made").id);

@@ -8,7 +8,7 @@ use rowhouse::domain::Clock;
 use rowhouse::domain::error::Error;
 use rowhouse::domain::names::TenantId;
 use rowhouse::service::provisioning::Provisioned;
-use rowhouse::service::vacancies::{Standing, Tended};
+use rowhouse::service::vacancies::{StockStatus, TendOutcome};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -70,8 +70,8 @@ impl Process {
         self.backend.operator()
     }
 
-    pub async fn stock(&self) -> Standing {
-        let stock = self.backend.services.vacancies.standing(&self.operator()).await;
+    pub async fn stock(&self) -> StockStatus {
+        let stock = self.backend.services.vacancies.status(&self.operator()).await;
         stock.expect("the stock can be read")
     }
 
@@ -82,7 +82,7 @@ impl Process {
     }
 
     /// Runs one step of the server's background job.
-    pub async fn replenish_once(&self) -> Tended {
+    pub async fn replenish_once(&self) -> TendOutcome {
         let outcome = self.backend.services.vacancies.tend(&self.operator()).await;
         outcome.expect("the stock can be replenished")
     }
@@ -90,7 +90,7 @@ impl Process {
     /// Runs steps until nothing is left to do.
     pub async fn replenish_fully(&self) {
         for _ in 0..1000 {
-            if self.replenish_once().await == Tended::Done {
+            if self.replenish_once().await == TendOutcome::Done {
                 return;
             }
         }

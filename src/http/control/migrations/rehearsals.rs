@@ -16,7 +16,7 @@ use crate::http::control::call::Call;
 use crate::http::control::responses::{Forbidden, InvalidBody};
 use crate::http::control::{Answer, ProblemBody};
 use crate::http::responses::MigrateFleet;
-use crate::service::fleet::{House, Rehearsal, Stage, Trial, TrialEnd};
+use crate::service::fleet::{Rehearsal, RehearsalTarget, SchemaOwner, Trial, TrialEnd};
 
 /// The result of a rehearsal.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,12 +70,12 @@ pub(super) struct NewRehearsal {
 pub(super) async fn rehearse(call: Call) -> Answer {
     call.ctx.require(Permission::MigrateFleet)?;
     call.query()?.finish(Some(()))?;
-    let stage = stage(call.body()?)?;
-    let rehearsal = call.services().fleet.rehearse(&call.ctx, stage).await?;
+    let target = target(call.body()?)?;
+    let rehearsal = call.services().fleet.rehearse(&call.ctx, target).await?;
     Ok(HttpResponse::Ok().json(RehearsalAnswer::from(rehearsal)))
 }
 
-fn stage(mut body: Fields) -> Result<Stage> {
+fn target(mut body: Fields) -> Result<RehearsalTarget> {
     let tenant = body.optional("tenant", |text| Ok(text.to_owned()));
     let vacancy = body.flag("vacancy");
     if tenant.is_some() && vacancy {
@@ -83,15 +83,15 @@ fn stage(mut body: Fields) -> Result<Stage> {
         body.refuse("vacancy", Rule::OneOf(&["false"]));
     }
     body.finish(Some(match tenant {
-        Some(named) => Stage::Tenant(named),
-        None if vacancy => Stage::Vacancy,
-        None => Stage::FirstBehind,
+        Some(named) => RehearsalTarget::Tenant(named),
+        None if vacancy => RehearsalTarget::Vacancy,
+        None => RehearsalTarget::FirstBehind,
     }))
 }
 
 impl From<Option<Rehearsal>> for RehearsalAnswer {
     fn from(rehearsal: Option<Rehearsal>) -> Self {
-        let Some(Rehearsal { house, trials, .. }) = rehearsal else {
+        let Some(Rehearsal { owner, trials, .. }) = rehearsal else {
             let migrations = Vec::new();
             return Self {
                 passed: true,
@@ -101,9 +101,11 @@ impl From<Option<Rehearsal>> for RehearsalAnswer {
                 migrations,
             };
         };
-        let (tenant_id, slug, vacancy_id) = match house {
-            House::Tenant { id, slug } => (Some(id.uuid()), Some(slug.as_str().to_owned()), None),
-            House::Vacancy(id) => (None, None, Some(id.uuid())),
+        let (tenant_id, slug, vacancy_id) = match owner {
+            SchemaOwner::Tenant { id, slug } => {
+                (Some(id.uuid()), Some(slug.as_str().to_owned()), None)
+            }
+            SchemaOwner::Vacancy(id) => (None, None, Some(id.uuid())),
         };
         Self {
             passed: trials.iter().all(|trial| matches!(trial.end, TrialEnd::Applied(_))),

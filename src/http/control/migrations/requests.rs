@@ -7,7 +7,7 @@ use crate::domain::error::Result;
 use crate::domain::operation::Then;
 use crate::domain::rule::Rule;
 use crate::http::body::Fields;
-use crate::service::fleet::{Canary, Wish};
+use crate::service::fleet::{Canary, MigrationRequest};
 
 /// Most that can be asked for at the same time.
 const WORKERS_MAX: i64 = 1024;
@@ -50,7 +50,7 @@ pub(super) struct NewCanary {
 }
 
 /// Reads the request for a migration, and whether only its plan is requested.
-pub(super) fn command(mut body: Fields) -> Result<(Wish, bool)> {
+pub(super) fn command(mut body: Fields) -> Result<(MigrationRequest, bool)> {
     let tenants = names(&mut body, "tenants");
     let workers = number(&mut body, "workers", WORKERS_MAX);
     let max_failures = number(&mut body, "max_failures", COUNT_MAX);
@@ -70,7 +70,7 @@ pub(super) fn command(mut body: Fields) -> Result<(Wish, bool)> {
             then: then.unwrap_or(Then::Pause),
         }
     });
-    body.finish(Some((Wish { tenants, canary, workers, max_failures }, dry_run)))
+    body.finish(Some((MigrationRequest { tenants, canary, workers, max_failures }, dry_run)))
 }
 
 /// Takes a whole number from 1 that may be absent.

@@ -146,7 +146,7 @@ pub(super) fn command(mut body: Fields) -> Result<(ProvisionTenant, Extras)> {
 
 /// Takes the admin of the tenant: none, a new user, or the address of an existing one.
 fn admin(body: &mut Fields) -> Option<Admin> {
-    let Some(mut fields) = body.object("admin") else { return Some(Admin::Nobody) };
+    let Some(mut fields) = body.object("admin") else { return Some(Admin::None) };
     let is_new = ["password", "first_name", "last_name"].iter().any(|name| fields.has(name));
     let email = fields.required("email", Email::parse);
     let chosen = if is_new {

@@ -1,4 +1,4 @@
-//! Statements on `public.operation_tenants`: one row a tenant of an operation.
+//! Statements on `public.operation_tenants`: one row for each tenant of an operation.
 
 pub mod prune;
 
@@ -18,43 +18,43 @@ use crate::pg::scope::param::Param;
 /// A tenant of an operation.
 #[derive(Debug, Clone)]
 pub struct Work {
-    /// Which.
+    /// Its id.
     pub tenant: TenantId,
-    /// Its slug when the operation was made.
+    /// Its slug when the operation was inserted.
     pub slug: Slug,
     /// Whether it belongs to the canary.
     pub is_canary: bool,
-    /// Where it is.
+    /// State of the work.
     pub state: WorkState,
-    /// How often it was begun.
+    /// Attempts so far.
     pub attempts: i32,
-    /// What was applied.
+    /// Files that were applied.
     pub applied: Option<Vec<String>>,
-    /// What went wrong, or why it was left out.
+    /// What went wrong, or why it was skipped.
     pub error: Option<String>,
-    /// When it was last begun.
+    /// When the last attempt began.
     pub started_at: Option<OffsetDateTime>,
-    /// When that ended.
+    /// When it ended.
     pub ended_at: Option<OffsetDateTime>,
 }
 
-/// Which tenants an operation is about, and which of them come first.
+/// The tenants of an operation, and which of them come first.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// These alone; all that are behind where there are none.
+    /// Only these; all that are behind if `None`.
     pub only: Option<Vec<Uuid>>,
-    /// So many come first, as the canary.
+    /// This many of the oldest come first, as the canary.
     pub canary_count: i64,
     /// These come first, as the canary.
     pub canary: Vec<Uuid>,
 }
 
-/// Rows from which on the planner is told of them at once. As long as it knows nothing of an operation it takes it
-/// to have a row or two, and looks for a tenant by reading all of them.
+/// From this many rows on, the table is analyzed at once. Without statistics the planner estimates a row or two for an
+/// operation, and reads all of them to find a tenant.
 const MANY: u64 = 500;
 
-/// Writes a row for each tenant that is not on the set, the canary first and then the oldest; tells how many.
-/// One that is being deleted is left out: where it is restored, it is behind, and the next operation finds it.
+/// Inserts a row for each tenant that is not on the set, the canary first and then the oldest; returns how many. A
+/// tenant that is being deleted is not inserted: if it is restored, it is behind, and the next operation finds it.
 pub async fn insert(
     tx: &PublicTx,
     operation: Uuid,
@@ -80,20 +80,20 @@ pub async fn insert(
     Ok(inserted)
 }
 
-/// A tenant that was given to a runner.
+/// A tenant that a runner has claimed.
 #[derive(Debug, Clone)]
 pub struct Claimed {
-    /// Which.
+    /// Its id.
     pub tenant: TenantId,
-    /// By the name people use.
+    /// Its slug.
     pub slug: Slug,
-    /// This is so manieth time that it is begun.
+    /// Attempts so far, this one included.
     pub attempts: i32,
-    /// The fingerprint of the set that it says it was made by; none where it is gone.
+    /// Fingerprint of the set that made it, according to its row; `None` if the tenant is gone.
     pub made_by: Option<String>,
 }
 
-/// Gives some tenants that nobody has begun to a runner who has the operation, in order.
+/// Claims pending tenants, in order, for the runner that has the operation.
 ///
 /// # Errors
 /// [`Failure`].
@@ -105,8 +105,8 @@ pub async fn claim(
     limit: i64,
     now: OffsetDateTime,
 ) -> Result<Vec<Claimed>, Failure> {
-    // An array, and not something to join with: it is made once. A plan may run one side of a join anew for each
-    // row of the other, and each time it would find other rows to lock, past the limit.
+    // An array and not a join, because an array is computed once. A plan may run one side of a join again for each row
+    // of the other, and would each time lock other rows, past the limit.
     let sql = "UPDATE operation_tenants
                   SET state = 'running', runner = $2, attempts = attempts + 1, started_at = $5,
                       ended_at = NULL, error = NULL
@@ -134,7 +134,7 @@ pub async fn claim(
     Ok(rows.into_iter().map(|(_, claimed)| claimed).collect())
 }
 
-/// Takes back what a runner was given and did not begin.
+/// Makes tenants pending again that a runner has claimed and not begun.
 pub async fn give_back(
     tx: &PublicTx,
     operation: Uuid,
@@ -154,7 +154,7 @@ pub async fn give_back(
     .during("give tenants of an operation back")
 }
 
-/// Takes back what a runner had who is gone. What it had committed is `done`; the rest never happened.
+/// Makes tenants pending again that a runner had claimed which is gone. What it had recorded is `done`.
 pub async fn reclaim(tx: &PublicTx, operation: Uuid, runner: Uuid) -> Result<()> {
     tx.execute(
         "UPDATE operation_tenants SET state = 'pending', runner = NULL
@@ -166,33 +166,33 @@ pub async fn reclaim(tx: &PublicTx, operation: Uuid, runner: Uuid) -> Result<()>
     .during("take back tenants of an operation")
 }
 
-/// A row, as long as a runner has it.
+/// The key of a row that a runner has claimed.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// Of this operation.
+    /// The operation.
     pub operation: Uuid,
-    /// Given to this runner.
+    /// The runner.
     pub runner: Uuid,
-    /// About this tenant.
+    /// The tenant.
     pub tenant: TenantId,
 }
 
-/// How a tenant ended.
+/// How the work on a tenant ended.
 #[derive(Debug, Clone)]
 pub enum End {
-    /// These files were applied.
+    /// Migrated: these files were applied.
     Done(Vec<String>),
-    /// For this reason.
+    /// Failed for this reason.
     Failed(String),
-    /// For this reason.
+    /// Skipped for this reason.
     Skipped(String),
 }
 
-/// Writes down that a tenant was not migrated and why, unless somebody else has it by now.
+/// Records that a tenant was not migrated and why, unless another runner has claimed it meanwhile.
 ///
 /// # Errors
-/// [`Failure`]; [`Failure::RowCount`] where somebody else has it.
-pub async fn give_up(
+/// [`Failure`]; [`Failure::RowCount`] if another runner has it.
+pub async fn mark_failed(
     tx: &PublicTx,
     key: &Key,
     attempts: i32,
@@ -219,27 +219,27 @@ pub async fn give_up(
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount) }
 }
 
-/// A tenant whose schema is migrated, which is still to be written down.
+/// A tenant whose schema is migrated and which is not recorded yet.
 #[derive(Debug, Clone)]
 pub struct Migrated {
-    /// Which.
+    /// Its id.
     pub tenant: TenantId,
-    /// The fingerprint of the set that it said it was made by when it was claimed.
+    /// Fingerprint of the set that made it, according to its row when it was claimed.
     pub made_by: Option<String>,
-    /// It was begun so many times.
+    /// Attempts.
     pub attempts: i32,
-    /// What was applied.
+    /// Files that were applied.
     pub applied: Vec<String>,
-    /// When that was committed.
+    /// When the migration was committed.
     pub ended_at: OffsetDateTime,
 }
 
-/// Writes down that tenants are migrated: in their own rows what they are migrated to, unless one of them says
-/// something new by now, and in the ledger that they are done; and commits. `false` where somebody else has a
-/// row of the ledger by now; that is left as it is.
+/// Records that tenants are migrated, and commits: in their own rows the set that they are migrated to, unless the row
+/// has another fingerprint by now, and in the ledger that they are done. Returns `false` if another runner has a row of
+/// the ledger by now; that row is left as it is.
 ///
 /// # Errors
-/// [`Failure`]; nothing is written then.
+/// [`Failure`]; then nothing is recorded.
 pub async fn record(
     tx: PublicTx,
     operation: Uuid,
@@ -254,7 +254,7 @@ pub async fn record(
     let attempts: Vec<i32> = some.iter().map(|one| one.attempts).collect();
     let applied: Vec<String> = some.iter().map(|one| one.applied.join("\n")).collect();
     let ended: Vec<OffsetDateTime> = some.iter().map(|one| one.ended_at).collect();
-    // The ids a second time, as an array: rows are found by their index, whatever the statistics say.
+    // The ids again, as an array, so that rows are found by their index whatever the statistics say.
     let sql = "WITH migrated AS (
                    SELECT id, made_by, attempts, string_to_array(applied, E'\\n') AS applied, ended_at
                      FROM unnest($3::uuid[], $4::text[], $5::int[], $6::text[], $7::timestamptz[])
@@ -282,14 +282,14 @@ pub async fn record(
     Ok(usize::try_from(written) == Ok(some.len()))
 }
 
-/// Puts those that failed back among those that are not begun; tells how many.
+/// Makes failed tenants pending again; returns how many.
 pub async fn retry(tx: &PublicTx, operation: Uuid) -> Result<u64> {
     let sql = "UPDATE operation_tenants SET state = 'pending', error = NULL, ended_at = NULL
                 WHERE operation_id = $1 AND state = 'failed'";
     tx.execute(sql, &[&operation]).await.during("retry tenants of an operation")
 }
 
-/// Leaves out what nobody has begun, and with `orphans` what a runner had who is gone.
+/// Skips pending tenants, and with `orphans` those that a runner had claimed which is gone.
 pub async fn skip(
     tx: &PublicTx,
     operation: Uuid,
@@ -311,10 +311,10 @@ pub async fn skip(
 pub async fn canary_failed(tx: &PublicTx, operation: Uuid) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM operation_tenants
                                WHERE operation_id = $1 AND is_canary AND state = 'failed') AS has_failed";
-    Ok(tx.query_one(sql, &[&operation]).await.during("look at the canary")?.get("has_failed"))
+    Ok(tx.query_one(sql, &[&operation]).await.during("check the canary")?.get("has_failed"))
 }
 
-/// One part of an operation's tenants, in order of their ids.
+/// Lists a page of an operation's tenants, in order of their ids.
 pub async fn list(
     tx: &PublicTx,
     operation: Uuid,

@@ -1,16 +1,16 @@
-//! Forgets rows of `public.operation_tenants`, and counts them into their operation first.
+//! Deletes rows of `public.operation_tenants`, and adds them to the counts of their operation.
 
 use time::OffsetDateTime;
 
 use crate::pg::error::Failure;
 use crate::pg::scope::PublicTx;
 
-/// Removes at most `limit` rows of operations that ended before, and adds them to what their operations say of
-/// themselves, in one statement; tells how many. What failed stays where it can be tried again: `fingerprint`
-/// is of the set that this program migrates to. What somebody else is at is passed over.
+/// Deletes at most `limit` rows of operations that ended before `ended_before`, and adds them to the counts of their
+/// operations, in one statement; returns how many. Failed tenants stay if their operation can be retried: `fingerprint`
+/// is that of the set of this program. Rows that another transaction has locked are skipped.
 ///
 /// # Errors
-/// [`Failure`], and nothing is removed.
+/// [`Failure`]; then nothing is deleted.
 pub async fn prune(
     tx: PublicTx,
     ended_before: OffsetDateTime,

@@ -1,5 +1,5 @@
-//! What is examined beside the schemas of tenants: the walls between them, what is nobody's, what the server has
-//! room for.
+//! Examines what is beside the schemas of tenants: privileges that reach across tenants, orphans, and the capacity of
+//! the server.
 
 use crate::domain::error::Result;
 use crate::domain::names::SchemaName;
@@ -10,18 +10,19 @@ use crate::pg::catalog::{self};
 use crate::pg::control::capacity;
 use crate::pg::rules::Isolation;
 use crate::service::doctor::capacity::judge;
-use crate::service::doctor::check::{DROP, Exam, FIX, finding};
+use crate::service::doctor::check::Check;
+use crate::service::doctor::check::findings::{DROP, FIX, finding};
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy, Subject};
 
-impl Exam<'_> {
-    /// What a tenant could do beyond its own schema.
-    pub(super) async fn walls(&self) -> Result<Vec<Finding>> {
+impl Check<'_> {
+    /// Finds what a tenant could do outside of its own schema.
+    pub(super) async fn privileges(&self) -> Result<Vec<Finding>> {
         let wrong = |what: String, next: String| {
-            Finding::new(Area::Walls, Gravity::Wrong, None, what, next)
+            Finding::new(Area::Privileges, Gravity::Wrong, None, what, next)
         };
         let exposures = {
             let tx = self.public().await?;
-            privileges::exposures(&tx).await.during("read what everybody may do")?
+            privileges::exposures(&tx).await.during("read the privileges of PUBLIC")?
         };
         let mut findings: Vec<Finding> = exposures
             .into_iter()
@@ -30,35 +31,35 @@ impl Exam<'_> {
                     let next = format!("{FIX}, or: {}", exposure.statement);
                     return wrong(exposure.risk.clone(), next).with_remedy(Remedy::Close(exposure));
                 }
-                // Known at each start, and nothing that this login could change.
+                // This login cannot change it; every start of the server reports it.
                 let next = format!(
                     "this login may not prevent it; let a superuser run: {}",
                     exposure.statement
                 );
-                Finding::new(Area::Walls, Gravity::Warning, None, exposure.risk, next)
+                Finding::new(Area::Privileges, Gravity::Warning, None, exposure.risk, next)
             })
             .collect();
-        // What else it tells, that a tenant has no role, is told with the tenant.
-        if let Err(error) = bootstrap::self_test(&self.doctor.db).await {
+        // That a tenant has no role, which it reports as well, is a finding of that tenant.
+        if let Err(error) = bootstrap::self_test(self.db).await {
             let next = match error {
                 BootstrapError::IsolationBroken { .. } => {
-                    "see who granted it, and take it back; `rowhouse serve` refuses to start like this"
+                    "see who granted it, and revoke it; `rowhouse serve` refuses to start like this"
                 }
-                _ => "see that the runtime login works; `rowhouse serve` sets it up",
+                _ => "check that the runtime login works; `rowhouse serve` sets it up",
             };
             findings.push(wrong(error.to_string(), next.to_owned()));
         }
         Ok(findings)
     }
 
-    /// Schemas and roles that are nobody's.
-    pub(super) async fn orphans(&self, houses: &[TenantSchema]) -> Result<Vec<Finding>> {
-        let mut findings: Vec<Finding> = houses
+    /// Finds schemas and roles that belong to no tenant and no vacancy.
+    pub(super) async fn orphans(&self, entries: &[TenantSchema]) -> Result<Vec<Finding>> {
+        let mut findings: Vec<Finding> = entries
             .iter()
-            .filter(|house| matches!(house.owner, SchemaOwner::None))
-            .map(|house| {
-                let what = format!("the schema {} belongs to no tenant", SchemaName::of(house.id));
-                finding(house, Area::Orphans, Gravity::Wrong, what, DROP)
+            .filter(|entry| matches!(entry.owner, SchemaOwner::None))
+            .map(|entry| {
+                let what = format!("the schema {} belongs to no tenant", SchemaName::of(entry.id));
+                finding(entry, Area::Orphans, Gravity::Wrong, what, DROP)
                     .with_remedy(Remedy::DropSchema)
             })
             .collect();
@@ -67,7 +68,7 @@ impl Exam<'_> {
             for id in inventory::orphan_roles(&tx).await.during("list roles")? {
                 let subject = Subject { slug: None, id };
                 let what = format!("the role {} belongs to no tenant", SchemaName::of(id));
-                // Before PostgreSQL 16 many roles are slow; otherwise it harms nobody.
+                // Before PostgreSQL 16 many roles are slow; otherwise an unused role does no harm.
                 let gravity = Gravity::Warning;
                 findings.push(
                     Finding::new(Area::Orphans, gravity, Some(&subject), what, DROP)
@@ -78,14 +79,14 @@ impl Exam<'_> {
         Ok(findings)
     }
 
-    /// What the server will run out of.
+    /// Finds what the server will run out of.
     pub(super) async fn capacity(&mut self) -> Result<Vec<Finding>> {
         let facts = {
             let tx = self.public().await?;
             catalog::set_catalog_wide_limits(&tx).await.during("read the server's settings")?;
             capacity::read(&tx).await.during("read the server's settings")?
         };
-        let version = self.doctor.set.version();
+        let version = self.set.version();
         let locks = match self.reference(version).await? {
             Ok(reference) => reference.locks,
             Err(reason) => {
@@ -95,10 +96,10 @@ impl Exam<'_> {
                     Gravity::Wrong,
                     None,
                     what,
-                    "mend the tenant migrations",
+                    "correct the tenant migrations",
                 )]);
             }
         };
-        Ok(judge(&facts, &self.doctor.budget, locks))
+        Ok(judge(&facts, self.budget, locks))
     }
 }

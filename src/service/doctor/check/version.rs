@@ -1,93 +1,96 @@
-//! At what version a schema stands, by its history, and what the files and the tenant's row say to that.
+//! At which version a schema is, by its history, and whether the files and the tenant's row agree.
 
+use crate::migrations::MigrationSet;
 use crate::pg::catalog::history::History;
 use crate::pg::catalog::inventory::{Recorded, SchemaOwner, TenantSchema};
-use crate::service::doctor::check::{BY_HAND, Exam, FIX, MIGRATE, finding};
+use crate::service::doctor::check::findings::{BY_HAND, FIX, MIGRATE, finding};
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy};
 
-/// What a schema is to be compared with.
-pub(super) enum Standing {
+/// The version of a schema.
+pub(super) enum SchemaVersion {
     /// The files up to this version were applied, and no others.
     At(i32),
-    /// That cannot be told; what was found instead.
-    Astray(Box<Finding>),
+    /// The version cannot be determined, for the reason in the finding.
+    Unknown(Box<Finding>),
 }
 
-impl Exam<'_> {
-    /// By what a schema was made.
-    pub(super) fn standing(&self, house: &TenantSchema, history: &History) -> Standing {
-        let astray = |what: String, next: &str| {
-            Standing::Astray(Box::new(finding(house, Area::History, Gravity::Wrong, what, next)))
-        };
-        let set = &self.doctor.set;
-        match (history, &house.owner) {
-            (History::Applied(applied), _) => match version_of(applied, &set.history_text()) {
-                Some(version) => Standing::At(version),
-                None => astray(
-                    first_difference(applied, &set.history_text()),
-                    "use the program, or the folder of migrations, that the schema was migrated with; a \
-                     migration is never edited once applied",
-                ),
-            },
-            // The comparison then tells that the table is missing.
-            (History::Absent, SchemaOwner::Tenant(recorded)) => match set.up_to(recorded.version) {
-                Some(set) if set.fingerprint() == recorded.fingerprint => {
-                    Standing::At(recorded.version)
-                }
-                _ => astray(
-                    format!(
-                        "it has no migration history, and the recorded version {} is of other files than \
-                         this program's",
-                        recorded.version
-                    ),
-                    BY_HAND,
-                ),
-            },
-            (History::Absent, _) => Standing::At(set.version()),
-            (History::Unreadable(reason), _) => {
-                astray(format!("its migration history cannot be read: {reason}"), BY_HAND)
+/// Returns at which version a schema is, by its history.
+pub(super) fn version_of(
+    set: &MigrationSet,
+    entry: &TenantSchema,
+    history: &History,
+) -> SchemaVersion {
+    let unknown = |what: String, next: &str| {
+        SchemaVersion::Unknown(Box::new(finding(entry, Area::History, Gravity::Wrong, what, next)))
+    };
+    match (history, &entry.owner) {
+        (History::Applied(applied), _) => match prefix_version(applied, &set.history_text()) {
+            Some(version) => SchemaVersion::At(version),
+            None => unknown(
+                first_difference(applied, &set.history_text()),
+                "use the program, or the folder of migrations, that the schema was migrated with; a \
+                 migration is never edited once applied",
+            ),
+        },
+        // The comparison then reports that the table is missing.
+        (History::Absent, SchemaOwner::Tenant(recorded)) => match set.up_to(recorded.version) {
+            Some(set) if set.fingerprint() == recorded.fingerprint => {
+                SchemaVersion::At(recorded.version)
             }
+            _ => unknown(
+                format!(
+                    "it has no migration history, and the recorded version {} is of other files than \
+                     this program's",
+                    recorded.version
+                ),
+                BY_HAND,
+            ),
+        },
+        (History::Absent, _) => SchemaVersion::At(set.version()),
+        (History::Unreadable(reason), _) => {
+            unknown(format!("its migration history cannot be read: {reason}"), BY_HAND)
         }
     }
-
-    /// That a schema lacks some files.
-    pub(super) fn behind(&self, house: &TenantSchema, version: i32) -> Option<Finding> {
-        let known = self.doctor.set.version();
-        // A vacancy that is behind is built anew by itself.
-        let is_tenant = matches!(house.owner, SchemaOwner::Tenant(_));
-        (is_tenant && version < known).then(|| {
-            let what = format!("it is behind: at version {version}, the files go up to {known}");
-            finding(house, Area::History, Gravity::Warning, what, MIGRATE)
-        })
-    }
-
-    /// That the tenant's row says something else than the history.
-    pub(super) fn misrecorded(&self, house: &TenantSchema, version: i32) -> Option<Finding> {
-        let SchemaOwner::Tenant(Recorded { version: said, fingerprint, .. }) = &house.owner else {
-            return None;
-        };
-        let set = &self.doctor.set;
-        let is_right = if version == set.version() {
-            set.fingerprint() == fingerprint
-        } else {
-            set.up_to(version).is_some_and(|set| set.fingerprint() == fingerprint)
-        };
-        (!(is_right && *said == version)).then(|| {
-            let what = if *said == version {
-                format!(
-                    "version {version} is recorded as made by other files than its history says"
-                )
-            } else {
-                format!("version {said} is recorded, its history is at {version}")
-            };
-            finding(house, Area::History, Gravity::Wrong, what, FIX)
-                .with_remedy(Remedy::Record(version))
-        })
-    }
 }
 
-/// The version that a history stands at, if it is the beginning of what the files leave.
-fn version_of(applied: &str, whole: &str) -> Option<i32> {
+/// The finding that a tenant's schema lacks some files.
+pub(super) fn behind(set: &MigrationSet, entry: &TenantSchema, version: i32) -> Option<Finding> {
+    let known = set.version();
+    // A vacancy that is behind is migrated or dropped in the background.
+    let is_tenant = matches!(entry.owner, SchemaOwner::Tenant(_));
+    (is_tenant && version < known).then(|| {
+        let what = format!("it is behind: at version {version}, the files go up to {known}");
+        finding(entry, Area::History, Gravity::Warning, what, MIGRATE)
+    })
+}
+
+/// The finding that the tenant's row disagrees with the history.
+pub(super) fn misrecorded(
+    set: &MigrationSet,
+    entry: &TenantSchema,
+    version: i32,
+) -> Option<Finding> {
+    let SchemaOwner::Tenant(Recorded { version: said, fingerprint, .. }) = &entry.owner else {
+        return None;
+    };
+    let is_right = if version == set.version() {
+        set.fingerprint() == fingerprint
+    } else {
+        set.up_to(version).is_some_and(|set| set.fingerprint() == fingerprint)
+    };
+    (!(is_right && *said == version)).then(|| {
+        let what = if *said == version {
+            format!("version {version} is recorded as made by other files than its history says")
+        } else {
+            format!("version {said} is recorded, its history is at {version}")
+        };
+        finding(entry, Area::History, Gravity::Wrong, what, FIX)
+            .with_remedy(Remedy::Record(version))
+    })
+}
+
+/// The version of a history, if it is a prefix of the history that all files make.
+fn prefix_version(applied: &str, whole: &str) -> Option<i32> {
     let rest = whole.strip_prefix(applied)?;
     let ends_a_line = applied.is_empty() || rest.is_empty() || rest.starts_with('\n');
     if !ends_a_line {
@@ -99,7 +102,7 @@ fn version_of(applied: &str, whole: &str) -> Option<i32> {
     }
 }
 
-/// In words where a history leaves what the files say.
+/// Describes the first difference between a history and that of the files.
 fn first_difference(applied: &str, whole: &str) -> String {
     let file = |line: &str| {
         let mut words = line.split(' ');
@@ -130,7 +133,7 @@ mod tests {
     const FILES: &str = "1 create_a 11\n2 create_b 22\n10 create_c 33";
 
     #[test]
-    fn a_history_stands_at_a_version_if_it_is_the_beginning_of_the_files() {
+    fn a_history_has_a_version_if_it_is_a_prefix_of_the_files() {
         for (applied, version) in [
             ("", Some(0)),
             ("1 create_a 11", Some(1)),
@@ -141,12 +144,12 @@ mod tests {
             ("2 create_b 22", None),
             ("1 create_a 11\n2 create_b 22\n10 create_c 33\n11 create_d 44", None),
         ] {
-            assert_eq!(version_of(applied, FILES), version, "{applied:?}");
+            assert_eq!(prefix_version(applied, FILES), version, "{applied:?}");
         }
     }
 
     #[test]
-    fn a_history_that_leaves_the_files_says_where() {
+    fn the_first_difference_from_the_files_is_named() {
         let say = |applied| first_difference(applied, FILES);
         assert_eq!(
             say("1 create_a 11\n2 create_b 99"),

@@ -1,15 +1,14 @@
-//! Looks at the fleet and at operations, and stops them, beside whoever runs them.
+//! Shows the fleet and operations, and pauses or cancels them, whichever process runs them.
 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::run::summary;
-use super::{Exit, Failure, Output, progress};
+use super::progress;
 use crate::app::{Backend, Purpose};
-use crate::cli::output;
+use crate::cli::{Exit, Failure, Output, output};
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
-use crate::service::fleet::{Behind, Plan, Record, Stage, Trial, TrialEnd};
+use crate::service::fleet::{Behind, Plan, Record, RehearsalTarget, Trial, TrialEnd};
 
 pub(super) async fn plan(
     settings: &Settings,
@@ -52,15 +51,16 @@ fn plan_in_words(plan: &Plan) -> String {
     let mut lines =
         vec![format!("tenants: {} current, {} behind", plan.current_count, plan.behind_count())];
     for group in &plan.behind {
-        let mut who = group.slugs.join(", ");
+        let mut slugs = group.slugs.join(", ");
         if usize::try_from(group.count).is_ok_and(|count| count > group.slugs.len()) {
-            who.push_str(", ..");
+            slugs.push_str(", ..");
         }
         let files = match group.files.as_slice() {
             [] => "nothing but the record of it".to_owned(),
             files => files.join(", "),
         };
-        lines.push(format!("  {} at version {} lack {files} ({who})", group.count, group.version));
+        lines
+            .push(format!("  {} at version {} lack {files} ({slugs})", group.count, group.version));
     }
     if plan.deleting_count > 0 {
         lines.push(format!("  {} are being deleted and stay as they are", plan.deleting_count));
@@ -70,11 +70,11 @@ fn plan_in_words(plan: &Plan) -> String {
 
 pub(super) async fn rehearse(
     settings: &Settings,
-    stage: Stage,
+    target: RehearsalTarget,
     output: Output,
 ) -> Result<Exit, Failure> {
     output::on_backend(Purpose::Operate, settings, async |backend| {
-        let rehearsed = backend.services.fleet.rehearse(&backend.operator(), stage).await;
+        let rehearsed = backend.services.fleet.rehearse(&backend.operator(), target).await;
         let Some(rehearsal) = rehearsed? else {
             if output.json {
                 progress::line(&json!({
@@ -93,17 +93,17 @@ pub(super) async fn rehearse(
                 "schema": schema, "applied": applied, "error": error, "migrations": migrations,
             }));
         } else {
-            let verdict = match &outcome {
+            let result = match &outcome {
                 Ok(files) if files.is_empty() => {
-                    "would apply nothing; all of it was taken back".to_owned()
+                    "would apply nothing; all of it was rolled back".to_owned()
                 }
                 Ok(files) => {
-                    format!("would apply {}; all of it was taken back", files.join(", "))
+                    format!("would apply {}; all of it was rolled back", files.join(", "))
                 }
                 Err(reason) => format!("would fail: {reason}"),
             };
             let lines = rehearsal.trials.iter().map(trial_in_words);
-            let lines = [format!("{schema}: {verdict}")].into_iter().chain(lines);
+            let lines = [format!("{schema}: {result}")].into_iter().chain(lines);
             output::data(&lines.collect::<Vec<_>>().join("\n"))?;
         }
         Ok(if error.is_some() { Exit::Failed } else { Exit::Done })
@@ -141,7 +141,7 @@ pub(super) async fn status(
         let (fleet, ctx) = (&backend.services.fleet, backend.operator());
         let record = match id {
             Some(id) => fleet.read(&ctx, id).await?,
-            None => match open(backend).await? {
+            None => match progress::open(backend).await? {
                 Some(record) => record,
                 None => fleet.find_newest(&ctx).await?.ok_or(Error::NotFound(Noun::Operation))?,
             },
@@ -157,7 +157,7 @@ pub(super) async fn pause(
     output: Output,
 ) -> Result<Exit, Failure> {
     output::on_backend(Purpose::Operate, settings, async |backend| {
-        let id = which(backend, id).await?;
+        let id = progress::which(backend, id).await?;
         let record = backend.services.fleet.pause(&backend.operator(), id).await?;
         show(backend, &record, output).await.map(|()| Exit::Done)
     })
@@ -170,24 +170,11 @@ pub(super) async fn cancel(
     output: Output,
 ) -> Result<Exit, Failure> {
     output::on_backend(Purpose::Operate, settings, async |backend| {
-        let id = which(backend, id).await?;
+        let id = progress::which(backend, id).await?;
         let record = backend.services.fleet.cancel(&backend.operator(), id).await?;
         show(backend, &record, output).await.map(|()| Exit::Done)
     })
     .await
-}
-
-/// The operation that is meant: the one that is named, or else the open one.
-pub(super) async fn which(backend: &Backend, id: Option<Uuid>) -> Result<Uuid, Failure> {
-    match id {
-        Some(id) => Ok(id),
-        None => Ok(open(backend).await?.ok_or(Error::NotFound(Noun::Operation))?.id),
-    }
-}
-
-/// The operation that has not ended, where there is one.
-pub(super) async fn open(backend: &Backend) -> Result<Option<Record>, Failure> {
-    Ok(backend.services.fleet.find_open(&backend.operator()).await?)
 }
 
 async fn show(backend: &Backend, record: &Record, output: Output) -> Result<(), Failure> {
@@ -200,5 +187,5 @@ async fn show(backend: &Backend, record: &Record, output: Output) -> Result<(), 
         let since = output::time(holder.since);
         text = format!("{text}, process {} on {} since {since}", holder.pid, holder.host);
     }
-    output::data(&format!("{text}\n{}", summary(backend, record).await?))
+    output::data(&format!("{text}\n{}", progress::summary(backend, record).await?))
 }

@@ -1,0 +1,236 @@
+//! The fleet, and the commands that start, run, pause, cancel and retry operations.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::auth::CallContext;
+use crate::domain::Permission;
+use crate::domain::error::{Conflict, Error, Noun, Result};
+use crate::domain::operation::{FleetProblem, PauseReason, Step};
+use crate::migrations::MigrationSet;
+use crate::pg::control::operation_tenants::{self, Choice};
+use crate::pg::control::operations::{self, Record};
+use crate::pg::error::During;
+use crate::pg::{Db, PublicTx};
+use crate::service::fleet::audit::note;
+use crate::service::fleet::engine::Engine;
+use crate::service::fleet::job::Events;
+use crate::service::fleet::plan::{self, Plan};
+use crate::service::fleet::rehearse::{Rehearsal, RehearsalTarget};
+use crate::service::fleet::request::{MigrationRequest, resolve};
+use crate::service::fleet::run::AcquireReason;
+use crate::telemetry::Metrics;
+
+/// Migrates tenants.
+#[derive(Clone)]
+pub struct Fleet {
+    /// For short statements, from the runtime of the caller.
+    pub(super) db: Db,
+    pub(super) engine: Arc<Engine>,
+}
+
+impl Fleet {
+    /// Runs short statements through `db` and operations with `engine`.
+    #[must_use]
+    pub fn new(db: Db, engine: Arc<Engine>) -> Self {
+        Self { db, engine }
+    }
+
+    /// The set that tenants are migrated to.
+    #[must_use]
+    pub fn set(&self) -> &MigrationSet {
+        &self.engine.set
+    }
+
+    /// Stops the runs of this process between tenants and releases their operations; any process can continue them.
+    pub async fn stop(&self) {
+        self.engine.stop().await;
+    }
+
+    /// Sets the metrics: what this process has done so far.
+    pub fn measure(&self, metrics: &Metrics) {
+        let tally = &self.engine.tally;
+        metrics.set_fleet_runs(tally.running.load(Relaxed));
+        metrics.set_fleet_tenants("done", tally.done.load(Relaxed));
+        metrics.set_fleet_tenants("failed", tally.failed.load(Relaxed));
+        metrics.set_fleet_tenants("again", tally.again.load(Relaxed));
+    }
+
+    /// Returns which tenants are behind and which files they lack; only of the named tenants if some are named.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database; [`Rule::UnknownTenant`].
+    pub async fn plan(&self, ctx: &CallContext, named: &[String]) -> Result<Plan> {
+        ctx.require(Permission::MigrateFleet)?;
+        let tx = self.db.public().await.during("plan a migration")?;
+        let only = resolve(&tx, "tenants", named).await?;
+        let plan = plan::make(&tx, &self.engine.set, only.as_deref(), ctx.now).await?;
+        tx.commit().await.during("plan a migration")?;
+        Ok(plan)
+    }
+
+    /// Runs the migration on one schema and rolls it back. Returns `None` if no tenant is behind.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database; [`Noun::Tenant`] or [`Noun::Vacancy`] not found;
+    /// [`FleetProblem::Ahead`], [`FleetProblem::Diverged`]. A file that fails is part of the result.
+    pub async fn rehearse(
+        &self,
+        ctx: &CallContext,
+        target: RehearsalTarget,
+    ) -> Result<Option<Rehearsal>> {
+        ctx.require(Permission::MigrateFleet)?;
+        self.engine.rehearse(target, ctx.now).await
+    }
+
+    /// Inserts an operation, with a row for every tenant in it, and does not run it.
+    ///
+    /// # Errors
+    /// [`FleetProblem::Ahead`], [`FleetProblem::Diverged`], and [`FleetProblem::Held`] or
+    /// [`FleetProblem::Open`] if another one is open; [`Rule::UnknownTenant`].
+    pub async fn start(&self, ctx: &CallContext, request: &MigrationRequest) -> Result<Record> {
+        ctx.require(Permission::MigrateFleet)?;
+        let tx = self.db.public().await.during("start a migration")?;
+        let only = resolve(&tx, "tenants", &request.tenants).await?;
+        let canary = request.canary.as_ref().map_or(&[][..], |canary| &canary.tenants);
+        let canary = resolve(&tx, "canary/tenants", canary).await?.unwrap_or_default();
+        plan::make(&tx, &self.engine.set, only.as_deref(), ctx.now).await?.require_fit()?;
+        let id = Uuid::now_v7();
+        let new = operations::New {
+            id,
+            actor: &ctx.principal.label(),
+            request_id: &ctx.request_id,
+            set: &self.engine.set,
+            options: request.options(),
+            canary: request.canary.is_some(),
+            now: ctx.now,
+        };
+        if operations::insert(&tx, &new).await?.is_none() {
+            let open = operations::find_open(&tx).await?;
+            // It ended between the two statements: the same call succeeds now.
+            let open = open.ok_or(Error::Conflict(Conflict::Concurrent))?;
+            return Err(held_or_open(open).into());
+        }
+        let choice = Choice {
+            only,
+            canary_count: request.canary.as_ref().map_or(0, |canary| i64::from(canary.count)),
+            canary,
+        };
+        let fingerprint = self.engine.set.fingerprint();
+        let count = operation_tenants::insert(&tx, id, fingerprint, &choice).await?;
+        note(&tx, ctx, "migration.start", id, json!({ "tenants": count })).await?;
+        let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
+        tx.commit().await.during("start a migration")?;
+        Ok(record)
+    }
+
+    /// Runs an operation that is planned, paused or abandoned, until it ends or is stopped, and returns it.
+    ///
+    /// # Errors
+    /// [`Noun::Operation`] not found, [`FleetProblem::Held`], [`FleetProblem::IllegalMove`],
+    /// [`FleetProblem::OtherSet`]; those of the database, after which any process can continue it.
+    pub async fn run(&self, ctx: &CallContext, id: Uuid, events: Events) -> Result<Record> {
+        ctx.require(Permission::MigrateFleet)?;
+        let run = self.engine.acquire(ctx, id, AcquireReason::Asked).await?;
+        Arc::clone(&self.engine).run(run, events).await
+    }
+
+    /// Runs an operation as [`Fleet::run`] does, in the background; the ledger tells what becomes of it.
+    ///
+    /// # Errors
+    /// As [`Fleet::run`], until the operation is acquired.
+    pub async fn run_in_background(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
+        ctx.require(Permission::MigrateFleet)?;
+        let (engine, ctx) = (Arc::clone(&self.engine), ctx.clone());
+        let acquiring = self.engine.runtime.spawn(async move {
+            let run = engine.acquire(&ctx, id, AcquireReason::Asked).await?;
+            engine.run_in_background(run);
+            Ok::<(), Error>(())
+        });
+        acquiring.await.map_err(|panicked| Error::internal("acquire an operation", panicked))??;
+        self.lookup(id).await
+    }
+
+    /// Pauses an operation: no more tenants are begun. Those that are begun are finished.
+    ///
+    /// # Errors
+    /// [`Noun::Operation`] not found, [`FleetProblem::IllegalMove`].
+    pub async fn pause(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
+        ctx.require(Permission::MigrateFleet)?;
+        let (tx, before) = self.lock(id).await?;
+        let state = before.state.after(Step::Pause)?;
+        if before.state != state {
+            operations::set_state(&tx, id, state, Some(PauseReason::Asked), ctx.now).await?;
+            note(&tx, ctx, "migration.pause", id, json!({})).await?;
+        }
+        self.finish(tx, id).await
+    }
+
+    /// Cancels an operation. Migrated tenants stay migrated; tenants that are begun are finished.
+    ///
+    /// # Errors
+    /// As [`Fleet::pause`].
+    pub async fn cancel(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
+        ctx.require(Permission::MigrateFleet)?;
+        let (tx, before) = self.lock(id).await?;
+        let state = before.state.after(Step::Cancel)?;
+        if before.state != state {
+            operations::set_state(&tx, id, state, None, ctx.now).await?;
+            note(&tx, ctx, "migration.cancel", id, json!({})).await?;
+        }
+        operation_tenants::skip(&tx, id, !before.is_held, ctx.now).await?;
+        self.finish(tx, id).await
+    }
+
+    /// Makes the failed tenants of an operation pending again, and does not run it.
+    ///
+    /// # Errors
+    /// As [`Fleet::pause`]; [`FleetProblem::Held`] or [`FleetProblem::Open`] if another one is open;
+    /// [`FleetProblem::OtherSet`], [`FleetProblem::Pruned`].
+    pub async fn retry(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
+        ctx.require(Permission::MigrateFleet)?;
+        let (tx, before) = self.lock(id).await?;
+        let state = before.state.after(Step::Retry)?;
+        if before.target_fingerprint != self.engine.set.fingerprint() {
+            return Err(FleetProblem::OtherSet.into());
+        }
+        if let Some(open) = operations::find_open(&tx).await?.filter(|open| open.id != id) {
+            return Err(held_or_open(open).into());
+        }
+        operations::set_state(&tx, id, state, None, ctx.now).await?;
+        let count = operation_tenants::retry(&tx, id).await?;
+        if count < u64::try_from(before.counts.failed).unwrap_or(0) {
+            return Err(FleetProblem::Pruned.into());
+        }
+        note(&tx, ctx, "migration.retry", id, json!({ "tenants": count })).await?;
+        self.finish(tx, id).await
+    }
+
+    pub(super) async fn lookup(&self, id: Uuid) -> Result<Record> {
+        let tx = self.db.public().await.during("read operation")?;
+        operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))
+    }
+
+    async fn lock(&self, id: Uuid) -> Result<(PublicTx, Record)> {
+        let tx = self.db.public().await.during("move an operation")?;
+        let record = operations::lock(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
+        Ok((tx, record))
+    }
+
+    async fn finish(&self, tx: PublicTx, id: Uuid) -> Result<Record> {
+        let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
+        tx.commit().await.during("move an operation")?;
+        Ok(record)
+    }
+}
+
+/// The open operation, as the reason why another one cannot start.
+fn held_or_open(open: Record) -> FleetProblem {
+    match open.holder {
+        Some(holder) if open.is_held => FleetProblem::Held(holder),
+        _ => FleetProblem::Open { id: open.id, state: open.state },
+    }
+}

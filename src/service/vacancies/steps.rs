@@ -1,0 +1,180 @@
+//! Does what [`plan`](super::plan) decides, one step a transaction, under the lock on the stock.
+
+use futures_util::join;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::plan::{self, ALIVE_FOR, Aim, Requester, Step};
+use super::{StepOutcome, Vacancies, Work};
+use crate::auth::CallContext;
+use crate::domain::error::Result;
+use crate::domain::names::{SchemaName, TenantId};
+use crate::pg::control::vacancies::{self, Replenisher, State, Vacancy};
+use crate::pg::schema::error::ApplyError;
+use crate::pg::{During, PublicTx, schema};
+use crate::service::fleet::to_error;
+
+impl Vacancies {
+    /// Does steps until nothing is left to do.
+    pub(super) async fn work(&self, ctx: &CallContext, aim: Aim) -> Result<Work> {
+        let mut sum = Work::default();
+        loop {
+            match self.step(ctx, None, aim).await? {
+                StepOutcome::Did(work) => sum += work,
+                StepOutcome::Nothing | StepOutcome::Busy => return Ok(sum),
+            }
+        }
+    }
+
+    /// Does one step. A replenisher does nothing while another process holds the lock on the stock; a command
+    /// waits for it.
+    pub(super) async fn step(
+        &self,
+        ctx: &CallContext,
+        replenisher: Option<Uuid>,
+        aim: Aim,
+    ) -> Result<StepOutcome> {
+        let tx = self.0.db.public().await.during("maintain the stock of vacancies")?;
+        let lock = async {
+            match replenisher {
+                Some(_) => vacancies::try_lock(&tx).await,
+                None => vacancies::lock(&tx).await.map(|()| true),
+            }
+        };
+        // Each statement sees what was committed before it began: the lists show what the last owner of the lock did.
+        let (locked, stock, replenishers) =
+            join!(lock, vacancies::list(&tx), vacancies::list_replenishers(&tx));
+        let (is_ours, stock, replenishers) = (locked?, stock?, replenishers?);
+        self.note_status(ctx.now, &stock, &replenishers);
+        if !is_ours {
+            return Ok(StepOutcome::Busy);
+        }
+        let (pattern, wanted) = (&self.0.pattern, self.0.wanted);
+        let requester = Requester { replenisher, pattern, wanted, now: ctx.now };
+        match plan::next(&requester, &stock, &replenishers, aim) {
+            None => Ok(StepOutcome::Nothing),
+            Some(step) => self.carry_out(ctx, tx, step).await.map(StepOutcome::Did),
+        }
+    }
+
+    /// Carries a step out in the transaction in which it was decided.
+    async fn carry_out(&self, ctx: &CallContext, tx: PublicTx, step: Step) -> Result<Work> {
+        match step {
+            Step::Register => self.register(tx, ctx.now).await.map(|()| Work::default()),
+            Step::Reserve(count) => {
+                self.reserve(tx, ctx.now, count).await.map(|()| Work::default())
+            }
+            Step::Build(id) => {
+                let built = self.build(tx, id).await?;
+                Ok(Work { built: built.into(), ..Work::default() })
+            }
+            Step::Migrate(id) => {
+                let migrated = self.migrate(tx, id).await?;
+                Ok(Work { migrated: migrated.into(), ..Work::default() })
+            }
+            Step::Drop(vacancy) => {
+                let dropped = self.drop_some(tx, vacancy).await?;
+                Ok(Work { dropped: dropped.into(), ..Work::default() })
+            }
+        }
+    }
+
+    async fn register(&self, tx: PublicTx, now: OffsetDateTime) -> Result<()> {
+        let (pattern, wanted) = (self.0.pattern.clone(), self.0.wanted);
+        let replenisher = Replenisher { id: self.0.replenisher, pattern, wanted, seen_at: now };
+        vacancies::upsert_replenisher(&tx, &replenisher, now - ALIVE_FOR).await?;
+        tx.commit().await.during("record a replenisher of vacancies")
+    }
+
+    /// Makes roles, and rows that say that schemas follow.
+    async fn reserve(&self, tx: PublicTx, now: OffsetDateTime, count: usize) -> Result<()> {
+        let ids: Vec<TenantId> = (0..count).map(|_| TenantId::generate()).collect();
+        let names: Vec<SchemaName> = ids.iter().copied().map(SchemaName::of).collect();
+        let rules = self.0.db.rules();
+        schema::create_roles(&tx, &names, rules, self.0.server_version)
+            .await
+            .during("make the roles of vacancies")?;
+        vacancies::insert(&tx, &ids, &self.0.pattern, now).await?;
+        tx.commit().await.during("begin vacancies")
+    }
+
+    /// Makes the schema of a vacancy that has its role; false if the vacancy is gone.
+    async fn build(&self, tx: PublicTx, id: TenantId) -> Result<bool> {
+        if !vacancies::lock_row(&tx, id).await? {
+            return Ok(false);
+        }
+        let (schema, rules) = (SchemaName::of(id), self.0.db.rules());
+        schema::create_without_role(&tx, &schema, rules).await.during("build a vacancy")?;
+        schema::migrate(&tx, &schema, &self.0.set, rules)
+            .await
+            .map_err(|error| to_error("migrate a vacancy", error))?;
+        vacancies::set_ready(&tx, id, &self.0.pattern).await?;
+        tx.commit().await.during("build a vacancy")?;
+        Ok(true)
+    }
+
+    /// Migrates a vacancy of a lower version; false if a set-up has taken it. One that cannot be migrated is dropped:
+    /// a new one is made from the same files as any new tenant.
+    async fn migrate(&self, tx: PublicTx, id: TenantId) -> Result<bool> {
+        if !vacancies::lock_row(&tx, id).await? {
+            return Ok(false);
+        }
+        let schema = SchemaName::of(id);
+        match schema::migrate(&tx, &schema, &self.0.set, self.0.db.rules()).await {
+            Ok(_) => {
+                vacancies::set_ready(&tx, id, &self.0.pattern).await?;
+                tx.commit().await.during("migrate a vacancy")?;
+                Ok(true)
+            }
+            Err(error @ (ApplyError::Database(_) | ApplyError::Interrupted { .. })) => {
+                Err(to_error("migrate a vacancy", error))
+            }
+            Err(error) => {
+                drop(tx);
+                tracing::info!(tenant.id = %id, reason = %error, "a vacancy cannot be migrated and is dropped");
+                let tx = self.0.db.public().await.during("drop a vacancy")?;
+                vacancies::set_dropping(&tx, &[id]).await?;
+                tx.commit().await.during("drop a vacancy")?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Begins to drop a vacancy, or continues; true if nothing of it is left. One transaction drops only a few
+    /// tables, as in a purge of a tenant.
+    async fn drop_some(&self, tx: PublicTx, vacancy: Vacancy) -> Result<bool> {
+        if vacancy.state != State::Dropping {
+            vacancies::set_dropping(&tx, &[vacancy.id]).await?;
+            tx.commit().await.during("drop a vacancy")?;
+            return Ok(false);
+        }
+        self.drop_piece(tx, &vacancy).await
+    }
+
+    async fn drop_piece(&self, tx: PublicTx, vacancy: &Vacancy) -> Result<bool> {
+        let schema = SchemaName::of(vacancy.id);
+        let some = schema::drop_some(&tx, &schema).await.during("drop tables of a vacancy")?;
+        if !some {
+            schema::drop_unfinished(&tx, &schema, vacancy.pattern.isolation)
+                .await
+                .during("drop a vacancy")?;
+            vacancies::delete(&tx, vacancy.id).await?;
+        }
+        tx.commit().await.during("drop a vacancy")?;
+        Ok(!some)
+    }
+
+    /// Drops a vacancy completely; false if a set-up took it or another process has dropped it.
+    pub(super) async fn finish_dropping(&self, id: TenantId) -> Result<bool> {
+        loop {
+            let tx = self.0.db.public().await.during("drop a vacancy")?;
+            let (locked, stock) = join!(vacancies::lock(&tx), vacancies::list(&tx));
+            locked?;
+            let is_it = |vacancy: &Vacancy| vacancy.id == id && vacancy.state == State::Dropping;
+            let Some(vacancy) = stock?.into_iter().find(is_it) else { return Ok(false) };
+            if self.drop_piece(tx, &vacancy).await? {
+                return Ok(true);
+            }
+        }
+    }
+}
