@@ -36,7 +36,7 @@ pub enum Isolation {
 }
 
 impl Isolation {
-    /// Returns the word in the settings and in the database.
+    /// Returns the value in the settings and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()

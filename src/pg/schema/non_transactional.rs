@@ -129,10 +129,10 @@ async fn in_a_transaction(
             .await;
     entered?;
     let before: String = before?.get("identity");
-    let (ran, here) =
+    let (ran, identity) =
         join(tx.batch(&statement.text), tx.query_one(&tx_identity_query(), &[])).await;
     ran?;
-    if here?.get::<_, &str>("identity") != before {
+    if identity?.get::<_, &str>("identity") != before {
         return Err(Failure::NotEntered);
     }
     scope::leave_schema(&tx, limits).await?;

@@ -47,9 +47,9 @@ pub async fn catch_up_pipelined(
     entry: Entry,
     now: OffsetDateTime,
 ) -> Result<Vec<PipelinedOutcome>, Failure> {
-    let stands = scope::is_same_transaction();
+    let is_same = scope::is_same_transaction();
     let script = |target: &MigrationTarget<'_>| {
-        (target.schema.clone(), set.script(&target.schema, target.prefix, &stands, now))
+        (target.schema.clone(), set.script(&target.schema, target.prefix, &is_same, now))
     };
     let scripts: Vec<_> = targets.iter().map(script).collect();
     let outcomes = db.run_pipelined(&scripts, entry).await?.into_iter().map(|ran| match ran {

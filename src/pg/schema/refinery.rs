@@ -18,7 +18,7 @@ impl MigrationSet {
     /// # Errors
     /// The file that failed, or how the schema differs from the set; the transaction is then lost.
     pub(in crate::pg) async fn apply(&self, tx: &PublicTx) -> Result<Vec<String>, ApplyError> {
-        let mut driver = TransactionDriver { set: self, tx, here: None, interrupted: None };
+        let mut driver = TransactionDriver { set: self, tx, identity: None, interrupted: None };
         let outcome = Runner::new(&self.migrations).run_async(&mut driver).await;
         let report = outcome.map_err(|error| match driver.interrupted.take() {
             Some(failure) => self.interrupted(&error, failure),
@@ -94,7 +94,7 @@ struct TransactionDriver<'a> {
     set: &'a MigrationSet,
     tx: &'a PublicTx,
     /// The transaction's identity and path after the first batch; no file may change them.
-    here: Option<String>,
+    identity: Option<String>,
     /// The failure itself, because refinery only returns a reference to its source.
     interrupted: Option<Failure>,
 }
@@ -129,24 +129,24 @@ impl AsyncTransaction for TransactionDriver<'_> {
             queries.map(|query| self.set.transactional_sql(query)).collect();
         // Each semicolon is on its own line, so that it is not part of a comment at the end of a statement.
         let batch = statements.join("\n;\n");
-        let here = async {
+        let identity = async {
             // Sent together and answered in this order, so a failure of the batch comes first.
-            let (ran, here) =
+            let (ran, identity) =
                 join(self.tx.batch(&batch), self.tx.query_one(&tx_identity_query(), &[])).await;
             ran?;
-            Ok::<String, Failure>(here?.get("identity"))
+            Ok::<String, Failure>(identity?.get("identity"))
         };
-        let here = match here.await {
+        let identity = match identity.await {
             Err(failure) if failure.is_unavailable() || failure.is_retryable() => {
                 self.interrupted = Some(failure);
                 return Err(Refused::Interrupted);
             }
             other => other?,
         };
-        match &self.here {
-            Some(before) if *before != here => Err(Refused::Escaped),
+        match &self.identity {
+            Some(before) if *before != identity => Err(Refused::Escaped),
             _ => {
-                self.here = Some(here);
+                self.identity = Some(identity);
                 Ok(statements.len())
             }
         }

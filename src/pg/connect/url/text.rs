@@ -128,7 +128,7 @@ fn decode(text: &str) -> Result<String, UrlError> {
 /// The bytes to encode in a part of a URL that is shown.
 const URL_PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Percent-encodes a text that is shown.
+/// Percent-encodes a part of a URL that is shown.
 pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, URL_PART).to_string()
 }
