@@ -93,19 +93,7 @@
 //! - **The rights check is the first statement of a service method**, so that HTTP and the command line share it.
 //! - **Time is an argument.** No code below [`app`] reads a clock.
 //!
-//! ## Where the code differs from the first design, and why
-//!
-//! - A tenant has no status `provisioning` or `failed`: set-up is one transaction, so no other transaction could
-//!   see them.
-//! - The time limits of a tenant's transaction are defaults of the runtime login in the database if it may set them
-//!   ([`pg::bootstrap::ensure_login_limits`]), and else settings of each transaction: that saves about a fifth of
-//!   the cost of the guard, and works behind a pooler too.
-//! - Each connection of the runtime login is a deadpool pool of size one, a slot, so that a tenant can get the
-//!   connection that has served it before (`pg/pool/affinity.rs`); deadpool itself hands out any connection.
-//! - A fleet migration holds a lease in its row and no session-level advisory lock, which would be lost behind a
-//!   pooler.
-//! - The roles of vacancies are created in a transaction before their schemas, several at once, because each change
-//!   of a role invalidates the role caches of all backends.
+//! `docs/decisions.md` has the reasons, and what was given up for each.
 //!
 //! ## How to add ..
 //!

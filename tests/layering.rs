@@ -190,22 +190,22 @@ const GUARDED_SQL: &[&str] = &[
 
 #[test]
 fn every_import_goes_downward() {
-    assert_eq!(breaches_in_src(Rule::Imports), Vec::<String>::new());
+    assert_eq!(violations_in_src(Rule::Imports), Vec::<String>::new());
 }
 
 #[test]
 fn only_the_guard_names_the_search_path_or_a_role() {
-    assert_eq!(breaches_in_src(Rule::Guard), Vec::<String>::new());
+    assert_eq!(violations_in_src(Rule::Guard), Vec::<String>::new());
 }
 
 #[test]
 fn no_lint_is_switched_off_by_allow() {
-    assert_eq!(breaches_in_src(Rule::Lints), Vec::<String>::new());
+    assert_eq!(violations_in_src(Rule::Lints), Vec::<String>::new());
 }
 
 #[test]
 fn every_foreign_crate_stays_in_its_layer() {
-    assert_eq!(breaches_in_src(Rule::Foreign), Vec::<String>::new());
+    assert_eq!(violations_in_src(Rule::Foreign), Vec::<String>::new());
 }
 
 #[test]
@@ -215,13 +215,13 @@ fn files_do_not_import_each_other_in_circles() {
     assert_eq!(circles, ALLOWED_CIRCLES);
 }
 
-/// Every breach of one rule in `src/`, one line each.
-fn breaches_in_src(rule: Rule) -> Vec<String> {
+/// Every violation of one rule in `src/`, one line each.
+fn violations_in_src(rule: Rule) -> Vec<String> {
     sources()
         .iter()
         .flat_map(|(file, source)| check(file, source))
-        .filter(|breach| breach.rule == rule)
-        .map(|breach| format!("src/{}:{}: {}", breach.file, breach.line, breach.what))
+        .filter(|violation| violation.rule == rule)
+        .map(|violation| format!("src/{}:{}: {}", violation.file, violation.line, violation.what))
         .collect()
 }
 
@@ -263,7 +263,7 @@ enum Rule {
 }
 
 #[derive(Debug)]
-struct Breach {
+struct Violation {
     rule: Rule,
     file: String,
     line: usize,
@@ -271,7 +271,7 @@ struct Breach {
 }
 
 /// Checks one file; `file` is its path below `src/`.
-fn check(file: &str, source: &str) -> Vec<Breach> {
+fn check(file: &str, source: &str) -> Vec<Violation> {
     let module = module_of(file);
     let name = match file {
         "lib.rs" => "lib",
@@ -280,7 +280,7 @@ fn check(file: &str, source: &str) -> Vec<Breach> {
     };
     let Some(layer) = layer(name) else {
         let what = format!("`{name}` is not a layer: add it to LAYERS or move it into one");
-        return vec![Breach { rule: Rule::Imports, file: file.to_owned(), line: 1, what }];
+        return vec![Violation { rule: Rule::Imports, file: file.to_owned(), line: 1, what }];
     };
     let tokens: TokenStream = source.parse().expect("code that compiles is valid tokens");
     let mut checker = Checker::new(file, layer, &module);
@@ -289,12 +289,12 @@ fn check(file: &str, source: &str) -> Vec<Breach> {
         && checker.pg_part.is_none()
     {
         let what = format!("`pg/{part}` is not a part of pg: add it to PG or move it into one");
-        checker.breach(Rule::Imports, 1, what);
+        checker.violation(Rule::Imports, 1, what);
     }
     // `#[cfg(test)] mod tests;` is declared in another file, so only the module's name shows it here.
     let in_tests = module.iter().any(|name| name == "tests");
     checker.scan(&tokens.into_iter().collect::<Vec<_>>(), &module, in_tests);
-    checker.breaches
+    checker.violations
 }
 
 /// Groups of files that import each other, directly or through others, without their tests. An import of a folder's
@@ -471,7 +471,7 @@ struct Checker<'a> {
     pg_part: Option<&'static Layer>,
     /// The line of the attribute whose text is being read; such text has no lines of its own.
     line: Option<usize>,
-    breaches: Vec<Breach>,
+    violations: Vec<Violation>,
     /// Every path of the crate that is named outside of tests.
     targets: Vec<Vec<String>>,
 }
@@ -484,7 +484,7 @@ impl<'a> Checker<'a> {
             dialect: dialect_of(module),
             pg_part: pg_part_of(module),
             line: None,
-            breaches: Vec::new(),
+            violations: Vec::new(),
             targets: Vec::new(),
         }
     }
@@ -538,7 +538,7 @@ impl<'a> Checker<'a> {
             let known = target.first().and_then(|first| layer(first));
             let forbidden = known.filter(|known| !self.layer.may_import.contains(&known.name));
             if let Some(known) = forbidden {
-                self.breach(Rule::Imports, line, format!("main imports {}", known.name));
+                self.violation(Rule::Imports, line, format!("main imports {}", known.name));
             }
             return;
         }
@@ -546,7 +546,7 @@ impl<'a> Checker<'a> {
         let path = target.join("::");
         let Some(to) = target.first().and_then(|first| layer(first)) else {
             let what = format!("`crate::{path}` hides its layer: import it from where it lives");
-            return self.breach(Rule::Imports, line, what);
+            return self.violation(Rule::Imports, line, what);
         };
         if to.name == from {
             self.between_dialects(target, line);
@@ -554,7 +554,7 @@ impl<'a> Checker<'a> {
         }
         if !may_import(LAYERS, self.layer, to, in_tests) {
             let what = format!("{from} may not import {} (crate::{path})", to.name);
-            self.breach(Rule::Imports, line, what);
+            self.violation(Rule::Imports, line, what);
         }
     }
 
@@ -569,11 +569,11 @@ impl<'a> Checker<'a> {
         let Some(to) = PG.iter().find(|part| part.name == name) else {
             let what =
                 format!("`crate::{path}` hides its part of pg: import it from where it lives");
-            return self.breach(Rule::Imports, line, what);
+            return self.violation(Rule::Imports, line, what);
         };
         if to.name != from.name && !may_import(PG, from, to, in_tests) {
             let what = format!("pg/{} may not import pg/{} (crate::{path})", from.name, to.name);
-            self.breach(Rule::Imports, line, what);
+            self.violation(Rule::Imports, line, what);
         }
     }
 
@@ -587,7 +587,7 @@ impl<'a> Checker<'a> {
             }
             Some(_) => return,
         };
-        self.breach(Rule::Imports, line, what);
+        self.violation(Rule::Imports, line, what);
     }
 
     fn ident(&mut self, name: &str, token: &TokenTree, in_tests: bool) {
@@ -599,7 +599,7 @@ impl<'a> Checker<'a> {
                 self.layer.name,
                 foreign.layers.join(", ")
             );
-            self.breach(Rule::Foreign, token.span().start().line, what);
+            self.violation(Rule::Foreign, token.span().start().line, what);
         }
     }
 
@@ -612,7 +612,7 @@ impl<'a> Checker<'a> {
         }
         if let Some(sql) = guarded_sql(text) {
             let what = format!("`{sql}` in a string: only the files of GUARD_FILES may name it");
-            self.breach(Rule::Guard, token.span().start().line, what);
+            self.violation(Rule::Guard, token.span().start().line, what);
         }
     }
 
@@ -625,7 +625,7 @@ impl<'a> Checker<'a> {
         }
         if name == "allow" || (name == "cfg_attr" && mentions(tokens, "allow")) {
             let what = "allows a lint: use #[expect(.., reason = \"..\")]".to_owned();
-            self.breach(Rule::Lints, line, what);
+            self.violation(Rule::Lints, line, what);
         }
         let outer = self.line.replace(line);
         self.scan(tokens, module, in_tests);
@@ -638,8 +638,8 @@ impl<'a> Checker<'a> {
         self.line = outer;
     }
 
-    fn breach(&mut self, rule: Rule, line: usize, what: String) {
-        self.breaches.push(Breach { rule, file: self.file.to_owned(), line, what });
+    fn violation(&mut self, rule: Rule, line: usize, what: String) {
+        self.violations.push(Violation { rule, file: self.file.to_owned(), line, what });
     }
 }
 
@@ -801,9 +801,9 @@ fn guarded_sql(literal: &str) -> Option<&'static str> {
 
 // ---- tests of the checker ----------------------------------------------------------------------
 
-/// The breaches in a snippet, without file and line.
+/// The violations in a snippet, without file and line.
 fn verdicts(file: &str, source: &str) -> Vec<String> {
-    check(file, source).into_iter().map(|breach| breach.what).collect()
+    check(file, source).into_iter().map(|violation| violation.what).collect()
 }
 
 #[test]
@@ -893,9 +893,9 @@ fn dialects_do_not_import_each_other() {
         ("http/reten/users.rs", "#[cfg(test)] mod tests { use super::*; }", 0),
         ("http/mod.rs", "use self::{reten, databunker};", 0),
     ];
-    for (file, source, breaches) in cases {
+    for (file, source, violations) in cases {
         let found = verdicts(file, source);
-        assert_eq!(found.len(), breaches, "{file}: {source}: {found:?}");
+        assert_eq!(found.len(), violations, "{file}: {source}: {found:?}");
     }
 }
 
@@ -918,9 +918,9 @@ fn an_upward_import_inside_pg_is_caught() {
         ("pg/control/tenants.rs", "#[cfg(test)] mod tests { use crate::pg::pool; }", 0),
         ("pg/mod.rs", "pub use db::Db; use crate::pg::bootstrap;", 0),
     ];
-    for (file, source, breaches) in cases {
+    for (file, source, violations) in cases {
         let found = verdicts(file, source);
-        assert_eq!(found.len(), breaches, "{file}: {source}: {found:?}");
+        assert_eq!(found.len(), violations, "{file}: {source}: {found:?}");
     }
 }
 
@@ -1069,16 +1069,16 @@ fn a_foreign_crate_outside_its_layer_is_caught() {
         ("http/mod.rs", "use actix_web::web;", 0),
         ("telemetry.rs", "const QUIET: &str = \"tokio_postgres=warn\";", 0),
     ];
-    for (file, source, breaches) in cases {
+    for (file, source, violations) in cases {
         let found = verdicts(file, source);
-        assert_eq!(found.len(), breaches, "{file}: {source}: {found:?}");
+        assert_eq!(found.len(), violations, "{file}: {source}: {found:?}");
     }
 }
 
 #[test]
-fn a_breach_names_its_file_and_line() {
+fn a_violation_names_its_file_and_line() {
     let found = check("pg/control/users.rs", "\nuse crate::domain;\n\nuse crate::http;\n");
-    let places: Vec<_> = found.iter().map(|breach| (breach.file.as_str(), breach.line)).collect();
+    let places: Vec<_> = found.iter().map(|violation| (violation.file.as_str(), violation.line)).collect();
     assert_eq!(places, [("pg/control/users.rs", 4)]);
 }
 
@@ -1148,11 +1148,11 @@ struct Function {
     line: usize,
     /// Whether it is async and another layer can call it.
     is_exported: bool,
-    begins_with: Beginning,
+    begins_with: FirstStatement,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Beginning {
+enum FirstStatement {
     /// A rights check, or a proof of one among the parameters.
     Check,
     /// A call of this method of the same type with the same context.
@@ -1190,11 +1190,11 @@ fn unchecked(functions: &[Function]) -> Vec<String> {
 
 fn is_checked(function: &Function, all: &[Function], seen: &mut BTreeSet<String>) -> bool {
     match &function.begins_with {
-        Beginning::Check => true,
-        Beginning::Other => false,
+        FirstStatement::Check => true,
+        FirstStatement::Other => false,
         // Methods that only call each other check nothing.
-        Beginning::Method(_) if !seen.insert(function.name()) => false,
-        Beginning::Method(ident) => all
+        FirstStatement::Method(_) if !seen.insert(function.name()) => false,
+        FirstStatement::Method(ident) => all
             .iter()
             .find(|other| other.owner == function.owner && other.ident == *ident)
             .is_some_and(|other| is_checked(other, all, seen)),
@@ -1334,17 +1334,17 @@ fn function(
         file: file.to_owned(),
         line: head.first()?.span().start().line,
         is_exported: is_async && is_visible,
-        begins_with: if is_proven { Beginning::Check } else { beginning(body) },
+        begins_with: if is_proven { FirstStatement::Check } else { first_statement(body) },
     })
 }
 
 /// What the first statement of a body is.
-fn beginning(body: &[TokenTree]) -> Beginning {
+fn first_statement(body: &[TokenTree]) -> FirstStatement {
     let end = body.iter().position(|token| is_punct(Some(token), ';'));
     let mut statement = body.get(..end.unwrap_or(body.len())).unwrap_or_default();
     if matches!(statement.first(), Some(TokenTree::Ident(word)) if word == "let") {
         let Some(equals) = statement.iter().position(|token| is_punct(Some(token), '=')) else {
-            return Beginning::Other;
+            return FirstStatement::Other;
         };
         statement = statement.get(equals + 1..).unwrap_or_default();
     }
@@ -1355,7 +1355,7 @@ fn beginning(body: &[TokenTree]) -> Beginning {
         statement = statement.split_last().map_or(&[][..], |(_, rest)| rest);
     }
     if !is_propagated {
-        return Beginning::Other;
+        return FirstStatement::Other;
     }
     match statement {
         [TokenTree::Ident(ctx), dot, TokenTree::Ident(check), TokenTree::Group(_)]
@@ -1363,12 +1363,12 @@ fn beginning(body: &[TokenTree]) -> Beginning {
                 && is_punct(Some(dot), '.')
                 && CHECKS.iter().any(|known| check == known) =>
         {
-            Beginning::Check
+            FirstStatement::Check
         }
         [TokenTree::Ident(check), TokenTree::Group(arguments)]
             if check.to_string().starts_with("require_") && passes_context(arguments) =>
         {
-            Beginning::Check
+            FirstStatement::Check
         }
         [
             TokenTree::Ident(this),
@@ -1383,9 +1383,9 @@ fn beginning(body: &[TokenTree]) -> Beginning {
             && is_punct(Some(other_dot), '.')
             && awaited == "await" =>
         {
-            Beginning::Method(method.to_string())
+            FirstStatement::Method(method.to_string())
         }
-        _ => Beginning::Other,
+        _ => FirstStatement::Other,
     }
 }
 

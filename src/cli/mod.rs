@@ -23,6 +23,7 @@ mod openapi;
 mod output;
 mod password;
 mod serve;
+mod setting_flags;
 mod tenant;
 mod token;
 mod vacancies;
@@ -30,7 +31,8 @@ mod vacancies;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Overrides, Settings};
+use self::setting_flags::SettingFlags;
+use crate::config::Settings;
 use crate::domain::Permission;
 
 pub use failure::{Exit, Failure};
@@ -49,39 +51,6 @@ pub struct Cli {
     settings: SettingFlags,
     #[command(subcommand)]
     command: Option<Command>,
-}
-
-/// The settings that have a flag; every verb takes them.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Settings")]
-#[expect(clippy::doc_markdown, reason = "clap prints these comments, including their backticks")]
-struct SettingFlags {
-    /// Read this file instead of rowhouse.toml
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<std::path::PathBuf>,
-    /// Address and port to listen on; port 0 selects a free one [env: ROWHOUSE_LISTEN]
-    #[arg(long, global = true, value_name = "ADDR")]
-    listen: Option<String>,
-    /// The database, with the owner's login; safer in the environment, because every user of the machine can read
-    /// command lines
-    /// [env: DATABASE_URL]
-    #[arg(long, global = true, value_name = "URL")]
-    database_url: Option<String>,
-    /// The folder of the embedded server and the generated secrets [env: ROWHOUSE_DATA_DIR]
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<String>,
-    /// A folder that replaces the built-in tenant migrations [env: ROWHOUSE_TENANT_MIGRATIONS]
-    #[arg(long, global = true, value_name = "DIR")]
-    tenant_migrations: Option<String>,
-    /// The domain whose subdomains <slug>.<domain> name tenants [env: ROWHOUSE_BASE_DOMAIN]
-    #[arg(long, global = true, value_name = "DOMAIN")]
-    base_domain: Option<String>,
-    /// The log format, text or json [env: ROWHOUSE_LOG__FORMAT]
-    #[arg(long, global = true, value_name = "FORMAT")]
-    log_format: Option<String>,
-    /// The log filter, such as info,rowhouse=debug [env: ROWHOUSE_LOG__FILTER]
-    #[arg(long, global = true, value_name = "FILTER")]
-    log_filter: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -342,22 +311,6 @@ impl Cli {
             Some(Command::Openapi) => openapi::run(),
             Some(Command::Completions { shell }) => completions::run(shell),
         }
-    }
-}
-
-impl SettingFlags {
-    fn overrides(&self) -> Overrides {
-        let flags = [
-            ("listen", &self.listen),
-            ("database.url", &self.database_url),
-            ("data_dir", &self.data_dir),
-            ("tenant_migrations", &self.tenant_migrations),
-            ("base_domain", &self.base_domain),
-            ("log.format", &self.log_format),
-            ("log.filter", &self.log_filter),
-        ];
-        let given = flags.into_iter().filter_map(|(key, flag)| Some((key, flag.clone()?)));
-        Overrides { file: self.config.clone(), values: given.collect() }
     }
 }
 

@@ -1,39 +1,39 @@
 //! The table of all settings: their names, their defaults, what they mean.
 
-/// Every setting there is, as it is called in the file, with what it means. The table in docs/settings.md and the
-/// check for unknown keys both come from here.
+/// Every setting: its key in the file, its default, its description. The table in docs/settings.md and the check for
+/// unknown keys both come from here.
 pub const KEYS: &[(&str, &str, &str)] = &[
     ("listen", "127.0.0.1:8080", "address and port; port 0 picks a free one"),
-    ("data_dir", ".rowhouse", "where the embedded server and the generated secrets live"),
+    ("data_dir", ".rowhouse", "folder of the embedded server's data and of the generated secrets"),
     (
         "root_token",
         "",
-        "a UUID that may do everything; where it is not set, one is made and kept in the data dir",
+        "a UUID with every permission; if it is not set, one is generated and stored in the data dir",
     ),
     (
         "root_token_command",
         "",
-        "how a shell prints the root token, for the curl line that serve prints; for containers, whose data \
-         dir the shell outside does not see",
+        "a shell command that prints the root token, for the curl line that serve prints; for containers, whose \
+         data dir a shell outside cannot read",
     ),
-    ("admin_email", "", "a SUPER_ADMIN who can log in; the settings are the truth at every start"),
+    ("admin_email", "", "a SUPER_ADMIN who can log in; set to this at every start"),
     ("admin_password", "", "that user's password"),
     ("tenant_migrations", "", "a folder that replaces the built-in tenant migrations"),
     ("base_domain", "", "tenants are resolved from <slug>.<base domain>"),
-    ("default_owner", "", "who owns a WebFluss tenant that names no owner; else the admin above"),
+    ("default_owner", "", "the owner of a WebFluss tenant that names none; by default the admin above"),
     (
         "database.url",
         "",
-        "the owner's login; also DATABASE_URL. Without one, PostgreSQL is embedded",
+        "the owner's login; also DATABASE_URL. If neither is set, an embedded PostgreSQL is started",
     ),
-    ("database.runtime_url", "", "the runtime login, where it is not derived from the owner's URL"),
+    ("database.runtime_url", "", "the runtime login; derived from the owner's URL by default"),
     ("database.bin_dir", "", "folder of the PostgreSQL server binaries for the embedded server"),
-    ("database.isolation", "role", "a role for each tenant, or one shared role and the path alone"),
+    ("database.isolation", "role", "role: a role for each tenant; search_path: one shared role and the search path alone"),
     (
         "database.statements",
         "auto",
-        "how statements travel: unnamed, cached, or auto: the control plane's cached where no pooler stands before \
-         the server, all others unnamed",
+        "how statements are sent: unnamed, cached (prepared once per connection), or auto: those of the control plane \
+         cached if no pooler is in front of the server, all others unnamed",
     ),
     (
         "database.max_connections",
@@ -43,8 +43,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "database.tenants_per_connection",
         "500",
-        "distinct tenants that a connection serves before a new one takes its place, since PostgreSQL keeps \
-         memory for each; 0 for no end",
+        "distinct tenants that a connection serves before it is replaced, since PostgreSQL keeps memory for each; \
+         0 for no limit",
     ),
     ("database.connect_timeout", "5s", "longest wait for a connection"),
     ("database.statement_timeout", "30s", "longest single statement"),
@@ -52,8 +52,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("database.idle_in_transaction_timeout", "30s", "longest pause inside a transaction"),
     ("auth.issuer", "rowhouse", "the iss of access tokens"),
     ("auth.audience", "rowhouse", "the aud of access tokens"),
-    ("auth.access_lifetime", "15m", "how long an access token is good"),
-    ("auth.refresh_lifetime", "7d", "how long a refresh cookie is good"),
+    ("auth.access_lifetime", "15m", "lifetime of an access token"),
+    ("auth.refresh_lifetime", "7d", "lifetime of a refresh cookie"),
     (
         "auth.cookie_secure",
         "auto",
@@ -64,33 +64,33 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("auth.hash_queue", "256", "password hashes that may wait; beyond it the answer is 503"),
     ("http.workers", "", "threads that serve requests; the number of cores by default"),
     ("http.max_body_bytes", "1048576", "largest request body"),
-    ("http.request_timeout", "30s", "longest time for one request; beyond it the answer is 503"),
+    ("http.request_timeout", "30s", "longest time for one request; after that the answer is 503"),
     ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
     (
         "http.trusted_proxies",
         "",
-        "networks, with commas between, whose word about a client's address is taken; nobody's by default",
+        "networks of trusted proxies, separated by commas, whose client addresses are believed; none by default",
     ),
     (
         "http.forwarded_header",
         "x-forwarded-for",
-        "the header that they write: x-forwarded-for or forwarded",
+        "the header that those proxies set: x-forwarded-for or forwarded",
     ),
     (
         "http.cors_origins",
         "",
-        "origins, with commas between, whose pages may call from a browser; none by default",
+        "origins, separated by commas, whose pages may call from a browser; none by default",
     ),
-    ("http.cors_max_age", "1h", "how long a browser may remember that it was let in"),
+    ("http.cors_max_age", "1h", "how long a browser may cache the permission"),
     (
         "limits.login_pair",
         "3/10",
-        "wrong passwords for one account from one address: so many a minute / at once; 0 is no limit",
+        "wrong passwords for one account from one address: per minute / burst; 0 for no limit",
     ),
     (
         "limits.login_account",
         "6/30",
-        "wrong passwords for one account from addresses where nobody has logged in to it",
+        "wrong passwords for one account from addresses without a successful log-in to it",
     ),
     ("limits.login_address", "60/120", "wrong passwords from one address"),
     (
@@ -100,44 +100,44 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ),
     ("limits.requests_token", "30000/3000", "requests of one token or user"),
     ("limits.requests_tenant", "60000/6000", "requests of one tenant's tokens and users together"),
-    ("profiles.erase_interval", "10m", "how often profiles that have run out are erased"),
+    ("profiles.erase_interval", "10m", "interval between two erasures of expired profiles"),
     (
         "tenants.grace_period",
         "7d",
-        "how long a deleted tenant can be restored; after it, it is purged",
+        "how long a deleted tenant can be restored before it is purged",
     ),
-    ("tenants.purge_interval", "1m", "how often it is looked for tenants to purge"),
+    ("tenants.purge_interval", "1m", "interval between two searches for tenants to purge"),
     (
         "tenants.vacancies",
         "8",
-        "schemas that are built ahead of time, so that a set-up need not wait for one; 0 for none",
+        "schemas that are built ahead of time, so that a set-up does not wait for one; 0 for none",
     ),
     (
         "fleet.workers",
         "4",
-        "tenants that a fleet migration works on at the same time; a server gives it at most a tenth of \
+        "tenants that a fleet migration migrates at the same time; in a server at most a tenth of \
          database.max_connections",
     ),
     (
         "fleet.lease",
         "15s",
-        "how long after its last sign of life whoever runs a fleet migration is taken for gone",
+        "how long after its last heartbeat the process that runs a fleet migration counts as dead",
     ),
     (
         "fleet.take_up_interval",
         "30s",
-        "how often a server looks for a fleet migration whose process is gone, and goes on with it; 0 for never",
+        "interval between two searches for a fleet migration whose process is dead, which this server then continues; 0 \
+         for never",
     ),
     (
         "fleet.ledger_retention",
         "90d",
-        "how long after a fleet migration has ended it is kept what became of each tenant; the counts stay; 0 for \
-         ever",
+        "how long the result of each tenant is kept after a fleet migration has ended; the counts stay; 0 for ever",
     ),
     ("log.format", "text", "text or json"),
     (
         "log.filter",
         "info,refinery_core=warn,actix_http=off,actix_server=warn,tokio_postgres=warn",
-        "such as info,rowhouse=debug",
+        "log levels by target, for example info,rowhouse=debug",
     ),
 ];

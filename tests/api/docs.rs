@@ -32,7 +32,7 @@ async fn the_page_and_all_it_is_made_of_come_from_this_server() {
     }
     let start = app.anonymous().get("/docs/swagger-initializer.js").await.text;
     assert!(start.contains("openapi.json") && !start.contains("petstore"), "{start}");
-    assert!(!start.contains("http"), "it asks somebody else: {start}");
+    assert!(!start.contains("http"), "it loads another host: {start}");
 }
 
 #[tokio::test]

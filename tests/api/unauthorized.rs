@@ -20,7 +20,7 @@ enum Access {
     /// Any authenticated caller.
     Authenticated,
     /// A caller with the permission.
-    Holder(Permission),
+    Permission(Permission),
 }
 
 const ROUTES: &[(&str, &str, Access)] = &[
@@ -33,14 +33,14 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/readyz", Access::Public),
     ("POST", "/api/auth/login", Access::Public),
     ("POST", "/api/auth/refresh", Access::Cookie),
-    ("POST", "/api/auth/reset-user-password", Access::Holder(Permission::ResetUserPassword)),
-    ("GET", "/api/api-keys", Access::Holder(Permission::ManageApiKeys)),
-    ("POST", "/api/api-keys", Access::Holder(Permission::ManageApiKeys)),
-    ("POST", "/api/api-keys/{id}/revoke", Access::Holder(Permission::ManageApiKeys)),
-    ("GET", "/api/user/tenant-users", Access::Holder(Permission::ViewUsers)),
-    ("GET", "/api/tenant", Access::Holder(Permission::ViewTenants)),
+    ("POST", "/api/auth/reset-user-password", Access::Permission(Permission::ResetUserPassword)),
+    ("GET", "/api/api-keys", Access::Permission(Permission::ManageApiKeys)),
+    ("POST", "/api/api-keys", Access::Permission(Permission::ManageApiKeys)),
+    ("POST", "/api/api-keys/{id}/revoke", Access::Permission(Permission::ManageApiKeys)),
+    ("GET", "/api/user/tenant-users", Access::Permission(Permission::ViewUsers)),
+    ("GET", "/api/tenant", Access::Permission(Permission::ViewTenants)),
     ("GET", "/api/tenant/mine", Access::Authenticated),
-    ("POST", "/api/tenant/setup", Access::Holder(Permission::CreateTenant)),
+    ("POST", "/api/tenant/setup", Access::Permission(Permission::CreateTenant)),
 ];
 
 /// The callers that a route of Databunker's dialect accepts; they authenticate with an xtoken.
@@ -236,7 +236,7 @@ async fn no_route_serves_an_unauthenticated_caller() {
                     assert_eq!(answer.refusal(401), "Invalid email or password", "{what}");
                 }
                 Access::Public => assert_eq!(answer.status, 200, "{path}: {what}: {answer:?}"),
-                Access::Cookie | Access::Authenticated | Access::Holder(_) => {
+                Access::Cookie | Access::Authenticated | Access::Permission(_) => {
                     let message = answer.refusal(401);
                     assert!(message.starts_with("Unauthorized: "), "{path}: {what}: {message}");
                     assert!(answer.header("www-authenticate").is_some(), "{path}: {what}");
@@ -256,7 +256,7 @@ async fn no_route_serves_a_caller_without_its_permission() {
     let tenant = app.set_up("inside").await;
     let ids = TenantIds::of(&app, &tenant).await;
     for (method, path, access) in ROUTES {
-        let Access::Holder(permission) = access else { continue };
+        let Access::Permission(permission) = access else { continue };
         let others: Vec<_> =
             Permission::ALL.iter().copied().filter(|other| other != permission).collect();
         let (_, weak) = app.add_token(&others, None, None).await;

@@ -1,4 +1,4 @@
-//! Tokens that are accepted, and each reason for refusing one.
+//! Tokens that are accepted, and each reason for refusing one. Long because each case is a token of its own.
 
 use aws_lc_rs::hmac;
 use base64::Engine;

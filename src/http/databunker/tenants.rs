@@ -5,7 +5,7 @@ use actix_web::post;
 use super::answers::tenants::{TenantMade, TenantPage, TenantRead};
 use super::answers::{Done, Status};
 use super::call::{Call, Params};
-use super::requests::tenants::{PageAsked, TenantAsked, TenantChange, TenantNamed, TenantWish};
+use super::requests::tenants::{PageAsked, TenantAsked, TenantChange, TenantNamed, TenantRequest};
 use super::responses::{DuplicateTenant, MainAdminOnly, TenantNotChanged};
 use super::{Answer, ErrorBody, done, ok};
 use crate::domain::error::{Error, Noun, Result};
@@ -22,7 +22,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 }
 
 /// Creates a tenant. Only this response contains the tenant's token.
-#[utoipa::path(tag = "databunker", operation_id = "TenantCreate", request_body = TenantWish, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "TenantCreate", request_body = TenantRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The new tenant", body = TenantMade), DuplicateTenant,
 ))]
 #[post("/v2/TenantCreate")]

@@ -12,8 +12,8 @@ use super::call::{Call, identity_of};
 use super::requests::persons::Person;
 use super::requests::unlocked::SearchAsked;
 use super::requests::users::{
-    EventAsked, EventsAsked, PersonsGone, RecordAsked, RecordChange, RecordPatch, RecordWish,
-    RecordsWish, XtokenWish,
+    EventAsked, EventsAsked, PersonsGone, RecordAsked, RecordChange, RecordPatch, RecordRequest,
+    RecordsRequest, XtokenRequest,
 };
 use super::responses::{DuplicateIndex, Locked, NoSuchRecord};
 use super::{Answer, ErrorBody, done, message, ok};
@@ -41,7 +41,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 }
 
 /// Stores a person's record.
-#[utoipa::path(tag = "databunker", operation_id = "UserCreate", request_body = RecordWish, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "UserCreate", request_body = RecordRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The record's token", body = Token), DuplicateIndex,
 ))]
 #[post("/v2/UserCreate")]
@@ -55,7 +55,7 @@ async fn create(call: Call) -> Answer {
 }
 
 /// Stores many records and lists those that cannot be stored, with the reason.
-#[utoipa::path(tag = "databunker", operation_id = "UserCreateBulk", request_body = RecordsWish, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "UserCreateBulk", request_body = RecordsRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The stored records, and those that were not stored", body = BulkMade),
 ))]
 #[post("/v2/UserCreateBulk")]
@@ -197,7 +197,7 @@ async fn versions(call: Call) -> Answer {
 }
 
 /// Creates a credential with which a person can read the own record; it is valid for ten minutes by default.
-#[utoipa::path(tag = "databunker", operation_id = "XTokenCreateForUser", request_body = XtokenWish, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "XTokenCreateForUser", request_body = XtokenRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The credential", body = XtokenMade), NoSuchRecord,
 ))]
 #[post("/v2/XTokenCreateForUser")]

@@ -8,7 +8,7 @@ use super::answers::v1::{V1Deleted, V1TenantMade, V1UserRead};
 use super::answers::{Done, Status};
 use super::call::Call;
 use super::requests::persons::Mode;
-use super::requests::v1::{V1Change, V1Profile, V1TenantChange, V1TenantWish};
+use super::requests::v1::{V1Change, V1Profile, V1TenantChange, V1TenantRequest};
 use super::responses::{DuplicateIndex, DuplicateTenant, NoSuchRecord, TenantNotChanged};
 use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
 use super::{Answer, done, ok};
@@ -31,7 +31,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 }
 
 /// Creates a tenant. Only this response contains the tenant's token.
-#[utoipa::path(tag = "databunker", operation_id = "V1CreateTenant", request_body = V1TenantWish, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "V1CreateTenant", request_body = V1TenantRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The new tenant", body = V1TenantMade), DuplicateTenant,
 ))]
 #[post("/v1/tenant")]

@@ -127,3 +127,18 @@ impl Param for Document {
         Type::JSON
     }
 }
+
+/// Returns parameters with their types, for an unnamed statement.
+pub(super) fn typed<'a>(params: &[&'a dyn Param]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    params.iter().map(|param| (param.as_sql(), param.sql_type())).collect()
+}
+
+/// Returns the types of parameters.
+pub(super) fn types(params: &[&dyn Param]) -> Vec<Type> {
+    params.iter().map(|param| param.sql_type()).collect()
+}
+
+/// Returns parameters without their types, for a prepared statement.
+pub(super) fn values<'a>(params: &[&'a dyn Param]) -> Vec<&'a (dyn ToSql + Sync)> {
+    params.iter().map(|param| param.as_sql()).collect()
+}

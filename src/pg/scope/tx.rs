@@ -22,7 +22,7 @@ use crate::pg::error::Failure;
 use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::Statements;
 use crate::pg::scope::column_types::BuiltinTypes;
-use crate::pg::scope::param::Param;
+use crate::pg::scope::param::{Param, typed, types, values};
 
 /// Ends a transaction. `COMMIT` alone reports success even if the transaction has failed and is rolled
 /// back; the `SELECT` before it makes that an error.
@@ -396,16 +396,4 @@ fn ends_connection(error: &tokio_postgres::Error) -> bool {
         || error.as_db_error().is_some_and(|db| {
             matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
         })
-}
-
-fn typed<'a>(params: &[&'a dyn Param]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
-    params.iter().map(|param| (param.as_sql(), param.sql_type())).collect()
-}
-
-fn types(params: &[&dyn Param]) -> Vec<Type> {
-    params.iter().map(|param| param.sql_type()).collect()
-}
-
-fn values<'a>(params: &[&'a dyn Param]) -> Vec<&'a (dyn ToSql + Sync)> {
-    params.iter().map(|param| param.as_sql()).collect()
 }

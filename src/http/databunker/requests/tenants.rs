@@ -8,8 +8,8 @@ use super::fields::{null, number, optional_email, optional_number};
 
 /// A new tenant.
 #[derive(ToSchema)]
-#[schema(as = DatabunkerTenantWish)]
-pub(crate) struct TenantWish {
+#[schema(as = DatabunkerTenantRequest)]
+pub(crate) struct TenantRequest {
     /// The name of the tenant, unique among all tenants.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+$")]
     tenantname: String,

@@ -11,8 +11,8 @@ use super::persons::Person;
 
 /// A new record.
 #[derive(ToSchema)]
-#[schema(as = DatabunkerRecordWish)]
-pub(crate) struct RecordWish {
+#[schema(as = DatabunkerRecordRequest)]
+pub(crate) struct RecordRequest {
     profile: Profile,
     #[schema(schema_with = length)]
     finaltime: Option<String>,
@@ -36,8 +36,8 @@ pub(crate) struct Profile {
 
 /// Many new records.
 #[derive(ToSchema)]
-#[schema(as = DatabunkerRecordsWish)]
-pub(crate) struct RecordsWish {
+#[schema(as = DatabunkerRecordsRequest)]
+pub(crate) struct RecordsRequest {
     /// Objects with a `profile`; an entry of another form is returned in `errors`.
     #[schema(value_type = Vec<Value>, min_items = 1)]
     records: Vec<Value>,
@@ -136,8 +136,8 @@ pub(crate) struct PersonsGone {
 
 /// The person whose credential is created, and its lifetime; default: ten minutes.
 #[derive(ToSchema)]
-#[schema(as = DatabunkerXtokenWish)]
-pub(crate) struct XtokenWish {
+#[schema(as = DatabunkerXtokenRequest)]
+pub(crate) struct XtokenRequest {
     #[serde(flatten)]
     person: Person,
     #[schema(schema_with = length)]

@@ -9,8 +9,8 @@ use super::users::PatchOperation;
 
 /// A new tenant, in the form of the older API.
 #[derive(ToSchema)]
-#[schema(as = DatabunkerV1TenantWish)]
-pub(crate) struct V1TenantWish {
+#[schema(as = DatabunkerV1TenantRequest)]
+pub(crate) struct V1TenantRequest {
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+$")]
     name: String,
     #[schema(max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]

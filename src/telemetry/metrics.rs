@@ -1,128 +1,23 @@
-//! Owns the log's format and the metrics, and keeps secrets and personal data out of both.
+//! The metrics of one process, in Prometheus' text form.
 //!
-//! A log line is one sentence with dotted fields (`tenant.id`, `request.id`, `duration_ms`); an error is logged once,
-//! where it is answered. No line and no label holds a password, token, e-mail address or body; a client's network address
-//! is logged only if a limit refuses it. Labels come from fixed sets (route patterns, not paths), so that they are
-//! bounded.
+//! To add one: a field, its registration, a method that sets it, and a row in `docs/operations.md`.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
+
+use super::labels::{RequestLabels, ConnectionLabels, AffinityLabels, RetirementLabels, TenantsLabels, FleetLabels, HashLabels, LimitLabels, JobRunLabels, JobLabels, VacancyLabels, ClaimLabels};
 
 /// Upper bounds of the latency histogram, in seconds: from a guarded read to a slow set-up.
 const LATENCY_BOUNDS: [f64; 11] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-
-/// The filter is not a list of `target=level`.
-#[derive(Debug, thiserror::Error)]
-#[error("log.filter: {0}")]
-pub struct BadFilter(String);
-
-/// The level of the driver. At `debug` it logs each statement with its parameters, including addresses, digests and
-/// password hashes; at `info` it repeats every notice of the server, which is noise to an operator.
-const DRIVER_LEVEL: &str = "tokio_postgres=warn";
-
-/// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
-#[strum(serialize_all = "lowercase")]
-pub enum Format {
-    /// Text for people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Starts logging to stderr; stdout is for data. A logger that is already set stays.
-///
-/// # Errors
-/// [`BadFilter`].
-pub fn start(format: Format, filter: &str) -> Result<(), BadFilter> {
-    start_on(format, filter, std::io::stderr)
-}
-
-/// Starts logging to `writer`; for tests that read the log.
-///
-/// # Errors
-/// [`BadFilter`].
-pub fn start_on<W>(format: Format, filter: &str, writer: W) -> Result<(), BadFilter>
-where
-    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
-{
-    let filter = EnvFilter::try_new(filter).map_err(|error| BadFilter(error.to_string()))?;
-    let driver = DRIVER_LEVEL.parse().map_err(|_unparsed| BadFilter(DRIVER_LEVEL.to_owned()))?;
-    let filter = filter.add_directive(driver);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    // After a second start, as in tests, the first logger stays.
-    let _ = match format {
-        Format::Json => builder.json().flatten_event(true).try_init(),
-        Format::Text => {
-            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(ansi).with_target(false).try_init()
-        }
-    };
-    Ok(())
-}
-
-/// Labels of one kind of request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    method: &'static str,
-    route: String,
-    status: u16,
-}
-
-/// Labels of the connections of one purpose in one state.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ConnectionLabels {
-    purpose: &'static str,
-    state: &'static str,
-}
-
-/// Labels of the connections that tenants were given.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AffinityLabels {
-    served: &'static str,
-}
-
-/// Labels of replaced connections.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RetirementLabels {
-    outcome: &'static str,
-}
-
-/// Labels of a figure about all connections.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TenantsLabels {
-    connections: &'static str,
-}
-
-/// Labels of the tenants in fleet migrations.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FleetLabels {
-    state: &'static str,
-}
-
-/// Labels of the password hasher.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HashLabels {
-    state: &'static str,
-}
-
-/// Labels of requests that a limit refused.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabels {
-    limit: &'static str,
-}
 
 /// The outcome of a run of a background job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
@@ -134,19 +29,6 @@ pub enum JobOutcome {
     Failed,
     /// It panicked.
     Panicked,
-}
-
-/// Labels of the runs of a background job.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct JobRunLabels {
-    job: &'static str,
-    outcome: &'static str,
-}
-
-/// Labels of a background job.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct JobLabels {
-    job: &'static str,
 }
 
 /// Background jobs.
@@ -171,18 +53,6 @@ impl JobMetrics {
         );
         Self { runs, last_success }
     }
-}
-
-/// Labels of vacancies in one state.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VacancyLabels {
-    state: &'static str,
-}
-
-/// Labels of set-ups with and without a vacancy.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClaimLabels {
-    outcome: &'static str,
 }
 
 /// The metrics of this process.
