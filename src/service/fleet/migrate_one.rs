@@ -41,11 +41,11 @@ impl Engine {
         });
         ran.into_iter()
             .zip(batch)
-            .map(|(outcome, (_, beginning))| match outcome {
-                PipelinedOutcome::Migrated => Ok(Some(self.set.names(&beginning.files))),
+            .map(|(outcome, (_, prefix))| match outcome {
+                PipelinedOutcome::Migrated => Ok(Some(self.set.names(&prefix.files))),
                 PipelinedOutcome::NotMigrated => Ok(None),
                 PipelinedOutcome::Interrupted(failure) => {
-                    let file = self.set.names(&beginning.files).join(", ");
+                    let file = self.set.names(&prefix.files).join(", ");
                     Err(ApplyError::Interrupted { file, failure })
                 }
             })

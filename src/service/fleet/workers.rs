@@ -42,7 +42,7 @@ pub(super) struct Workers {
     /// When the lease ends unless it is renewed.
     lease_until: watch::Receiver<OffsetDateTime>,
     /// The prefixes of the set, by fingerprint.
-    beginnings: HashMap<String, AppliedPrefix>,
+    prefixes: HashMap<String, AppliedPrefix>,
     /// The schemas whose history tables others than their owner may write.
     open_histories: HashSet<String>,
     pub(super) count: usize,
@@ -63,7 +63,7 @@ impl Workers {
             operation: run.record.id,
             runner: run.runner,
             flush: run.flush,
-            beginnings: engine.set.applied_prefixes(),
+            prefixes: engine.set.applied_prefixes(),
             open_histories: run.open_histories.clone(),
             count: run.workers,
             permits: Arc::new(Semaphore::new(run.workers)),
@@ -105,12 +105,12 @@ impl Workers {
     /// of the attempt if it may succeed a moment later; all of them if the run stops.
     async fn migrate_batch(&self, batch: Vec<Claimed>) -> Vec<(Claimed, Option<ApplyError>)> {
         let is_stopped = self.stopped.borrow().is_some();
-        let beginnings: Vec<_> =
-            batch.iter().map(|claimed| self.beginning(claimed).filter(|_| !is_stopped)).collect();
+        let prefixes: Vec<_> =
+            batch.iter().map(|claimed| self.prefix(claimed).filter(|_| !is_stopped)).collect();
         let jobs: Vec<(TenantId, &AppliedPrefix)> = batch
             .iter()
-            .zip(&beginnings)
-            .filter_map(|(one, beginning)| Some((one.tenant, (*beginning)?)))
+            .zip(&prefixes)
+            .filter_map(|(one, prefix)| Some((one.tenant, (*prefix)?)))
             .collect();
         let mut outcomes = match jobs.as_slice() {
             [] => Vec::new(),
@@ -118,8 +118,8 @@ impl Workers {
         }
         .into_iter();
         let mut left_over = Vec::new();
-        for (one, beginning) in batch.into_iter().zip(beginnings) {
-            match beginning.and_then(|_| outcomes.next()) {
+        for (one, prefix) in batch.into_iter().zip(prefixes) {
+            match prefix.and_then(|_| outcomes.next()) {
                 Some(Ok(Some(applied))) => self.finish(one, applied),
                 Some(Err(error)) => left_over.push((one, Some(error))),
                 Some(Ok(None)) | None => left_over.push((one, None)),
@@ -129,10 +129,10 @@ impl Workers {
     }
 
     /// The prefix of the set that made a tenant, according to its row; `None` if it must be migrated step by step.
-    fn beginning(&self, claimed: &Claimed) -> Option<&AppliedPrefix> {
+    fn prefix(&self, claimed: &Claimed) -> Option<&AppliedPrefix> {
         let is_open = self.open_histories.contains(SchemaName::of(claimed.tenant).as_str());
         let made_by = claimed.made_by.as_ref().filter(|_| !is_open)?;
-        self.beginnings.get(made_by)
+        self.prefixes.get(made_by)
     }
 
     /// How a transaction in a schema begins: only while no other process can have acquired the operation.
