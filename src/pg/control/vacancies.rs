@@ -264,7 +264,7 @@ pub async fn upsert_replenisher(
          ON CONFLICT (id) DO UPDATE SET wanted = excluded.wanted, seen_at = excluded.seen_at",
         &[
             &replenisher.id,
-            &isolation_word(replenisher.pattern.isolation),
+            &replenisher.pattern.isolation.as_str(),
             &CLUSTER,
             &replenisher.pattern.version,
             &replenisher.pattern.fingerprint,
@@ -283,14 +283,6 @@ pub async fn delete_replenisher(tx: &PublicTx, id: Uuid) -> Result<()> {
         .await
         .during("forget a replenisher of vacancies")?;
     Ok(())
-}
-
-/// The word for an isolation in a row.
-pub(in crate::pg) const fn isolation_word(isolation: Isolation) -> &'static str {
-    match isolation {
-        Isolation::Role => "role",
-        Isolation::SearchPath => "search_path",
-    }
 }
 
 /// Reads the pattern from the columns of a row.
