@@ -1078,7 +1078,8 @@ fn a_foreign_crate_outside_its_layer_is_caught() {
 #[test]
 fn a_violation_names_its_file_and_line() {
     let found = check("pg/control/users.rs", "\nuse crate::domain;\n\nuse crate::http;\n");
-    let places: Vec<_> = found.iter().map(|violation| (violation.file.as_str(), violation.line)).collect();
+    let places: Vec<_> =
+        found.iter().map(|violation| (violation.file.as_str(), violation.line)).collect();
     assert_eq!(places, [("pg/control/users.rs", 4)]);
 }
 

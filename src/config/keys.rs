@@ -20,7 +20,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("admin_password", "", "that user's password"),
     ("tenant_migrations", "", "a folder that replaces the built-in tenant migrations"),
     ("base_domain", "", "tenants are resolved from <slug>.<base domain>"),
-    ("default_owner", "", "the owner of a WebFluss tenant that names none; by default the admin above"),
+    (
+        "default_owner",
+        "",
+        "the owner of a WebFluss tenant that names none; by default the admin above",
+    ),
     (
         "database.url",
         "",
@@ -28,7 +32,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ),
     ("database.runtime_url", "", "the runtime login; derived from the owner's URL by default"),
     ("database.bin_dir", "", "folder of the PostgreSQL server binaries for the embedded server"),
-    ("database.isolation", "role", "role: a role for each tenant; search_path: one shared role and the search path alone"),
+    (
+        "database.isolation",
+        "role",
+        "role: a role for each tenant; search_path: one shared role and the search path alone",
+    ),
     (
         "database.statements",
         "auto",
@@ -101,11 +109,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("limits.requests_token", "30000/3000", "requests of one token or user"),
     ("limits.requests_tenant", "60000/6000", "requests of one tenant's tokens and users together"),
     ("profiles.erase_interval", "10m", "interval between two erasures of expired profiles"),
-    (
-        "tenants.grace_period",
-        "7d",
-        "how long a deleted tenant can be restored before it is purged",
-    ),
+    ("tenants.grace_period", "7d", "how long a deleted tenant can be restored before it is purged"),
     ("tenants.purge_interval", "1m", "interval between two searches for tenants to purge"),
     (
         "tenants.vacancies",

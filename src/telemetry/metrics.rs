@@ -13,7 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::labels::{RequestLabels, ConnectionLabels, AffinityLabels, RetirementLabels, TenantsLabels, FleetLabels, HashLabels, LimitLabels, JobRunLabels, JobLabels, VacancyLabels, ClaimLabels};
+use super::labels::{
+    AffinityLabels, ClaimLabels, ConnectionLabels, FleetLabels, HashLabels, JobLabels,
+    JobRunLabels, LimitLabels, RequestLabels, RetirementLabels, TenantsLabels, VacancyLabels,
+};
 
 /// Upper bounds of the latency histogram, in seconds: from a guarded read to a slow set-up.
 const LATENCY_BOUNDS: [f64; 11] =

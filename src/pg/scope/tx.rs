@@ -14,7 +14,6 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use futures_util::{FutureExt, poll};
 use tokio_postgres::error::{Severity, SqlState};
-use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
