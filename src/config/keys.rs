@@ -35,7 +35,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "database.isolation",
         "role",
-        "role: a role for each tenant; search_path: one shared role and the search path alone",
+        "a role for each tenant, or one shared role and the search path alone",
     ),
     (
         "database.statements",
