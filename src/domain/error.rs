@@ -2,7 +2,7 @@
 //!
 //! Promises: the outer half (variants, codes, names) holds no SQL, schema name, path, secret or data of another
 //! tenant; the inner half (`source`) is for the log alone. A field problem carries a
-//! [`Rule`](super::rule::Rule) and no sentence: each dialect words its answers in one exhaustive `match`.
+//! [`Rule`] and no sentence: each dialect words its answers in one exhaustive `match`.
 
 use std::time::Duration;
 

@@ -62,7 +62,7 @@ impl Fleet {
     /// Returns which tenants are behind and which files they lack; only of the named tenants if some are named.
     ///
     /// # Errors
-    /// Those of the rights check and of the database; [`Rule::UnknownTenant`].
+    /// Those of the rights check and of the database; [`Rule::UnknownTenant`](crate::domain::Rule::UnknownTenant).
     pub async fn plan(&self, ctx: &CallContext, named: &[String]) -> Result<Plan> {
         ctx.require(Permission::MigrateFleet)?;
         let tx = self.db.public().await.during("plan a migration")?;
@@ -90,7 +90,7 @@ impl Fleet {
     ///
     /// # Errors
     /// [`FleetProblem::Ahead`], [`FleetProblem::Diverged`], and [`FleetProblem::Held`] or
-    /// [`FleetProblem::Open`] if another one is open; [`Rule::UnknownTenant`].
+    /// [`FleetProblem::Open`] if another one is open; [`Rule::UnknownTenant`](crate::domain::Rule::UnknownTenant).
     pub async fn start(&self, ctx: &CallContext, request: &MigrationRequest) -> Result<Record> {
         ctx.require(Permission::MigrateFleet)?;
         let tx = self.db.public().await.during("start a migration")?;
