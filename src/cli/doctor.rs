@@ -95,13 +95,13 @@ fn exit(report: &Report) -> Exit {
 fn text(report: &Report) -> String {
     let mut text = String::new();
     let headings = [
-        (Gravity::Wrong, Area::Privileges, "walls between tenants"),
+        (Gravity::Wrong, Area::Privileges, "isolation between tenants"),
         (Gravity::Wrong, Area::Structure, "structure"),
         (Gravity::Wrong, Area::Rights, "roles, owners and rights"),
         (Gravity::Wrong, Area::History, "migrations"),
         (Gravity::Wrong, Area::Orphans, "orphans"),
         (Gravity::Wrong, Area::Capacity, "capacity"),
-        (Gravity::Warning, Area::Privileges, "walls between tenants, warnings"),
+        (Gravity::Warning, Area::Privileges, "isolation between tenants, warnings"),
         (Gravity::Warning, Area::Structure, "structure, warnings"),
         (Gravity::Warning, Area::Rights, "roles, owners and rights, warnings"),
         (Gravity::Warning, Area::History, "migrations, warnings"),

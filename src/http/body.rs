@@ -55,6 +55,16 @@ pub(crate) enum FieldPolicy {
     Strict,
 }
 
+impl FieldPolicy {
+    /// Returns what separates the names of a nested field in a problem.
+    const fn separator(self) -> char {
+        match self {
+            Self::Lenient => '.',
+            Self::Strict => '/',
+        }
+    }
+}
+
 impl Policy {
     /// Parses a body.
     ///
@@ -180,11 +190,7 @@ impl Fields {
 
     /// Records that an element of an array breaks a rule.
     pub(crate) fn refuse_element(&mut self, name: &str, index: usize, rule: Rule) {
-        let separator = match self.policy {
-            FieldPolicy::Lenient => '.',
-            FieldPolicy::Strict => '/',
-        };
-        let field = format!("{}{name}{separator}{index}", self.prefix);
+        let field = format!("{}{name}{}{index}", self.prefix, self.policy.separator());
         self.problems.push(FieldProblem::new(field, rule));
     }
 
@@ -267,11 +273,7 @@ impl Fields {
             self.refuse(name, Rule::Type("object"));
             return None;
         };
-        let separator = match self.policy {
-            FieldPolicy::Lenient => '.',
-            FieldPolicy::Strict => '/',
-        };
-        let prefix = format!("{}{name}{separator}", self.prefix);
+        let prefix = format!("{}{name}{}", self.prefix, self.policy.separator());
         Some(Self { given, policy: self.policy, prefix, problems: Vec::new() })
     }
 

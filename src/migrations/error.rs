@@ -66,3 +66,12 @@ pub enum HistoryError {
     #[error("{0}")]
     Diverged(String),
 }
+
+impl HistoryError {
+    /// A file was applied with another text than it has now.
+    pub(crate) fn edited(applied: &str, file: &str) -> Self {
+        Self::Diverged(format!(
+            "{applied} was applied with another text than {file} has now; a migration is never edited once applied"
+        ))
+    }
+}

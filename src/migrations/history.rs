@@ -103,11 +103,7 @@ impl MigrationSet {
             match known.iter().find(|file| file.version == row.version) {
                 Some(file) if file == row => {}
                 Some(file) => {
-                    return Err(HistoryError::Diverged(format!(
-                        "{} was applied with another text than {} has now; a migration is never edited once applied",
-                        row.file(),
-                        file.file()
-                    )));
+                    return Err(HistoryError::edited(&row.file(), &file.file()));
                 }
                 None if row.version > self.version() => {
                     let (found, known) = (row.version, self.version());

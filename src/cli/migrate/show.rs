@@ -5,9 +5,11 @@ use uuid::Uuid;
 
 use super::progress;
 use crate::app::{Backend, Purpose};
+use crate::auth::CallContext;
 use crate::cli::{Exit, Failure, Output, output};
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
+use crate::service::Fleet;
 use crate::service::fleet::{Behind, Plan, Record, RehearsalTarget, Trial, TrialEnd};
 
 pub(super) async fn plan(
@@ -156,12 +158,7 @@ pub(super) async fn pause(
     id: Option<Uuid>,
     output: Output,
 ) -> Result<Exit, Failure> {
-    output::on_backend(Purpose::Operate, settings, async |backend| {
-        let id = progress::which(backend, id).await?;
-        let record = backend.services.fleet.pause(&backend.operator(), id).await?;
-        show(backend, &record, output).await.map(|()| Exit::Done)
-    })
-    .await
+    change(settings, id, output, async |fleet, ctx, id| fleet.pause(&ctx, id).await).await
 }
 
 pub(super) async fn cancel(
@@ -169,9 +166,19 @@ pub(super) async fn cancel(
     id: Option<Uuid>,
     output: Output,
 ) -> Result<Exit, Failure> {
+    change(settings, id, output, async |fleet, ctx, id| fleet.cancel(&ctx, id).await).await
+}
+
+/// Changes the state of an operation, the open one if none is named, and shows it.
+async fn change(
+    settings: &Settings,
+    id: Option<Uuid>,
+    output: Output,
+    change: impl AsyncFnOnce(&Fleet, CallContext, Uuid) -> Result<Record, Error>,
+) -> Result<Exit, Failure> {
     output::on_backend(Purpose::Operate, settings, async |backend| {
         let id = progress::which(backend, id).await?;
-        let record = backend.services.fleet.cancel(&backend.operator(), id).await?;
+        let record = change(&backend.services.fleet, backend.operator(), id).await?;
         show(backend, &record, output).await.map(|()| Exit::Done)
     })
     .await

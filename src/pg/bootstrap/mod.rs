@@ -25,7 +25,7 @@ use tokio_postgres::types::Type;
 
 use self::error::{describe, step};
 use crate::domain::names::{SchemaName, TenantId};
-use crate::migrations::{HISTORY_TABLE, MigrationSet};
+use crate::migrations::{HISTORY_TABLE, HistoryError, MigrationSet};
 use crate::pg::db::Db;
 use crate::pg::error::{Failure, server_message};
 use crate::pg::locks;
@@ -121,7 +121,7 @@ pub async fn inspect(
     let known = set.version();
     match found.cmp(&known) {
         Ordering::Less => Err(BootstrapError::Behind { found, known }),
-        Ordering::Greater => Err(ApplyError::Ahead { found, known }.into()),
+        Ordering::Greater => Err(ApplyError::from(HistoryError::Ahead { found, known }).into()),
         Ordering::Equal => Ok(Posture {
             server_version: u32::try_from(server_version).unwrap_or(0),
             isolation,

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use super::ddl::{history_is_writable, runtime_role};
 use super::error::ApplyError;
 use crate::domain::names::SchemaName;
-use crate::migrations::{Applied, HISTORY_TABLE, MigrationSet, Pending, file_name};
+use crate::migrations::{Applied, HISTORY_TABLE, HistoryError, MigrationSet, Pending, file_name};
 use crate::pg::db::Db;
 use crate::pg::error::{Failure, line_of};
 use crate::pg::rules::Rules;
@@ -31,7 +31,7 @@ pub struct MigrationTx {
 /// transaction that enters the same schema waits, up to the lock timeout.
 ///
 /// # Errors
-/// [`ApplyError::Diverged`] if it has no history; [`Failure::Late`].
+/// [`HistoryError::Diverged`] if it has no history; [`Failure::Late`].
 pub async fn enter(db: &Db, schema: &SchemaName, entry: Entry) -> Result<MigrationTx, ApplyError> {
     let tx = db.in_schema(schema, entry).await?;
     // This query begins after the lock is granted. The outer join gives one row even for an empty history.
@@ -43,9 +43,9 @@ pub async fn enter(db: &Db, schema: &SchemaName, entry: Entry) -> Result<Migrati
     let none =
         [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME, &SqlState::UNDEFINED_OBJECT];
     let rows = tx.begin_with(&about).await.map_err(|failure| match failure.sqlstate() {
-        Some(state) if none.contains(&state) => ApplyError::Diverged(
+        Some(state) if none.contains(&state) => ApplyError::from(HistoryError::Diverged(
             "the schema, its role or its migration history does not exist".to_owned(),
-        ),
+        )),
         _ if scope::is_late(&failure) => Failure::Late.into(),
         _ => failure.into(),
     })?;

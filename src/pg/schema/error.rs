@@ -1,25 +1,15 @@
 //! Errors of applying a set of migrations to a schema, with the file and its line.
 
-use crate::migrations::{HistoryError, LoadError};
+use crate::migrations::HistoryError;
 use crate::pg::connect::dedicated::OpenError;
 use crate::pg::error::Failure;
 
 /// Why a set could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The set itself cannot be used.
+    /// The schema's history contradicts the set.
     #[error(transparent)]
-    Load(#[from] LoadError),
-    /// A newer program has migrated the schema.
-    #[error(
-        "the schema is at version {found}, this program knows up to {known}; start a newer one"
-    )]
-    Ahead {
-        /// The version in the schema.
-        found: i32,
-        /// The highest version in the set.
-        known: i32,
-    },
+    History(#[from] HistoryError),
     /// A statement of a file failed; everything was rolled back.
     #[error("{file}{}: {message}", .line.map(|l| format!(", line {l}")).unwrap_or_default())]
     Failed {
@@ -44,21 +34,9 @@ pub enum ApplyError {
          database.url leads to a pooler"
     )]
     NotDirect,
-    /// The applied migrations and the files differ.
-    #[error("{0}")]
-    Diverged(String),
     /// The database failed outside a file.
     #[error(transparent)]
     Database(#[from] Failure),
-}
-
-impl From<HistoryError> for ApplyError {
-    fn from(error: HistoryError) -> Self {
-        match error {
-            HistoryError::Ahead { found, known } => Self::Ahead { found, known },
-            HistoryError::Diverged(what) => Self::Diverged(what),
-        }
-    }
 }
 
 impl From<OpenError> for ApplyError {

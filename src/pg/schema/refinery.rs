@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::ApplyError;
-use crate::migrations::{MigrationSet, file_name};
+use crate::migrations::{HistoryError, MigrationSet, file_name};
 use crate::pg::error::{Failure, line_of};
 use crate::pg::scope::{PublicTx, tx_identity_query};
 
@@ -68,23 +68,19 @@ impl MigrationSet {
                         line: refused.line_in(migration.sql().unwrap_or_default()),
                         message: refused.to_string(),
                     },
-                    (_, Some(refused)) => ApplyError::Diverged(refused.to_string()),
-                    _ => ApplyError::Diverged(format!("{what}: {source}")),
+                    (_, Some(refused)) => HistoryError::Diverged(refused.to_string()).into(),
+                    _ => HistoryError::Diverged(format!("{what}: {source}")).into(),
                 }
             }
             Kind::MissingVersion(found) if found.version() > self.version() => {
-                ApplyError::Ahead { found: found.version(), known: self.version() }
+                HistoryError::Ahead { found: found.version(), known: self.version() }.into()
             }
-            Kind::MissingVersion(missing) => ApplyError::Diverged(format!(
+            Kind::MissingVersion(missing) => HistoryError::Diverged(format!(
                 "{} was applied and is not among the files, or is new and has a lower number than one that was applied",
                 file_name(missing)
-            )),
-            Kind::DivergentVersion(applied, file) => ApplyError::Diverged(format!(
-                "{} was applied with another text than {} has now; a migration is never edited once applied",
-                file_name(applied),
-                file_name(file)
-            )),
-            other => ApplyError::Diverged(other.to_string()),
+            )).into(),
+            Kind::DivergentVersion(applied, file) => HistoryError::edited(&file_name(applied), &file_name(file)).into(),
+            other => HistoryError::Diverged(other.to_string()).into(),
         }
     }
 }

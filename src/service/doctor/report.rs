@@ -8,7 +8,8 @@ use crate::pg::schema::repair::Repair;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Area {
-    /// Privileges that isolate tenants: roles, revokes, the self-test. `walls` in text and JSON.
+    /// Privileges that isolate tenants: roles, revokes, the self-test. The JSON of `doctor` has called it so from
+    /// the start, and scripts read it.
     #[strum(serialize = "walls")]
     Privileges,
     /// Tables and their parts.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::domain::operation::FleetProblem;
+use crate::migrations::HistoryError;
 use crate::pg::control::vacancies::{self, Pattern};
 use crate::pg::control::{migration_sets, tenants};
 use crate::pg::error::During;
@@ -159,7 +160,7 @@ impl Engine {
             let entered = match entered {
                 Ok(entered) => entered,
                 // A set-up has taken it, or a replenisher is dropping it.
-                Err(ApplyError::Diverged(_)) => {
+                Err(ApplyError::History(HistoryError::Diverged(_))) => {
                     excluded.push(id);
                     continue;
                 }
@@ -195,10 +196,12 @@ impl Engine {
 
 /// Refuses files that do not fit, as the start of an operation does.
 fn refusal(error: ApplyError, schema: &str) -> Error {
+    let ApplyError::History(error) = error else {
+        return to_error("rehearse a migration", error);
+    };
     let sentence = format!("{error} ({schema})");
     match error {
-        ApplyError::Ahead { .. } => FleetProblem::Ahead(vec![sentence]).into(),
-        ApplyError::Diverged(_) => FleetProblem::Diverged(vec![sentence]).into(),
-        other => to_error("rehearse a migration", other),
+        HistoryError::Ahead { .. } => FleetProblem::Ahead(vec![sentence]).into(),
+        HistoryError::Diverged(_) => FleetProblem::Diverged(vec![sentence]).into(),
     }
 }
