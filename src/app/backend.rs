@@ -131,8 +131,6 @@ impl Backend {
             for exposure in &posture.exposures {
                 tracing::warn!("{exposure}");
             }
-        }
-        if purpose != Purpose::Operate {
             let tx = db.public().await.during("record the tenant migrations")?;
             let (set, now) = (&tenant_set, clock.now());
             migration_sets::record(&tx, set.fingerprint(), &set.history(), now).await?;

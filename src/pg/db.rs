@@ -90,7 +90,6 @@ impl Database {
         let slots = SharedBySlots {
             opener: Opener { endpoint: runtime, limits, warm_up },
             sharing,
-            wait_timeout: limits.connect,
             counts: Counts::default(),
             reserve: Arc::new(Semaphore::new(sharing.reserve())),
         };

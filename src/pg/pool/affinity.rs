@@ -21,7 +21,6 @@ use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
@@ -36,8 +35,6 @@ use crate::pg::rules::Sharing;
 pub(in crate::pg) struct SharedBySlots {
     pub(in crate::pg) opener: Opener,
     pub(in crate::pg) sharing: Sharing,
-    /// Longest wait for a connection.
-    pub(in crate::pg) wait_timeout: Duration,
     pub(in crate::pg) counts: Counts,
     /// The one connection of the budget that is reserved for the replacement of another.
     pub(in crate::pg) reserve: Arc<Semaphore>,
@@ -202,7 +199,7 @@ impl Slots {
             Err(TryAcquireError::NoPermits) => {}
         }
         let acquiring = Arc::clone(&self.permits).acquire_owned();
-        match tokio::time::timeout(self.shared.wait_timeout, acquiring).await {
+        match tokio::time::timeout(self.shared.opener.limits.connect, acquiring).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_closed)) => Err(PoolError::Closed),
             Err(_elapsed) => Err(PoolError::Timeout(TimeoutType::Wait)),
