@@ -48,7 +48,7 @@
 //! # For contributors
 //!
 //! A request passes the layers from top to bottom, and its answer returns the same way. Imports point only
-//! downward; `tests/layering.rs` parses `src/` and fails on one that does not.
+//! downward; `tests/layering/` parses `src/` and fails on one that does not.
 //!
 //! ```text
 //! main

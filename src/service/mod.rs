@@ -2,7 +2,7 @@
 //!
 //! Promises: every public method takes a [`CallContext`](crate::auth::CallContext) and begins with its
 //! rights check, so that HTTP and the command line share the check. A method that checks nothing has a name that
-//! ends in `_unauthorized`. `tests/layering.rs` enforces both. A method either does everything that it says or
+//! ends in `_unauthorized`. `tests/layering/` enforces both. A method either does everything that it says or
 //! changes nothing. Must not know: which dialect calls, what a status code is.
 //!
 //! To add a use case: a method on the service of its noun, a command struct where it takes more than two

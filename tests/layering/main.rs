@@ -1,0 +1,257 @@
+//! Checks the layers: reads `src/` and fails on code that a layer may not contain.
+//!
+//! - **Imports go downward.** [`LAYERS`] lists for each layer the layers that it may name. A path
+//!   counts anywhere: in a `use` with nested groups, in an expression, in a type, inside a macro
+//!   call or in the text of an attribute (`with = "crate::.."`); `crate::`, `super::`, `self::` and
+//!   the crate's own name are all followed. Dialects do not import each other.
+//! - **One guard.** [`GUARD_FILES`] lists the files whose SQL may name the search path or change the
+//!   role.
+//! - **No `#[allow]`**; an exception is an `#[expect]` with a reason.
+//! - **No circles of files** ([`ALLOWED_CIRCLES`]), and **the rights check comes first** in a service method.
+//! - **Foreign crates stay in their layer** ([`FOREIGN`]): no layer above `pg` holds a connection.
+//!
+//! Tests inside `src/` may skip a layer, but never import upward. Comments do not count.
+//!
+//! The checker works on tokens rather than on a syntax tree, because a syntax tree does not contain
+//! the code inside macro calls. A new layer or a new exception is one line in a table here, with its
+//! reason. The tables and the rules on the real tree are here, [`checker`] reads a file, [`circles`] compares all of
+//! them, [`rights`] reads the methods of services, and [`snippets`] has what the checker must catch.
+
+mod checker;
+mod circles;
+mod rights;
+mod snippets;
+mod tokens;
+
+use std::fs;
+use std::path::Path;
+
+use checker::{Rule, check};
+use circles::circles;
+
+/// A top-level module of the crate, or one of its two roots.
+struct Layer {
+    name: &'static str,
+    /// What its code may import besides itself. Its tests may also import what those layers may.
+    may_import: &'static [&'static str],
+}
+
+/// The layers, lowest first. Only `service` and `app` know `pg`: a handler or a command that calls it
+/// directly bypasses the rights check, which is the first line of a service method.
+const LAYERS: &[Layer] = &[
+    Layer { name: "domain", may_import: &[] },
+    // Beside the domain, not above: pools, services and handlers all count and trace.
+    Layer { name: "telemetry", may_import: &["domain"] },
+    // Starts a PostgreSQL server; knows nothing of what is in it.
+    Layer { name: "embedded", may_import: &[] },
+    // Migration files as text.
+    Layer { name: "migrations", may_import: &["domain"] },
+    Layer { name: "auth", may_import: &["domain", "telemetry"] },
+    Layer { name: "pg", may_import: &["migrations", "domain", "telemetry"] },
+    Layer { name: "service", may_import: &["auth", "pg", "migrations", "domain", "telemetry"] },
+    Layer { name: "http", may_import: &["service", "auth", "domain", "telemetry"] },
+    // Fills the small settings structs that each layer owns, so no layer below `app` reads it.
+    Layer { name: "config", may_import: &["http", "service", "auth", "pg", "domain", "telemetry"] },
+    Layer {
+        name: "app",
+        may_import: &[
+            "config",
+            "http",
+            "service",
+            "auth",
+            "pg",
+            "migrations",
+            "embedded",
+            "domain",
+            "telemetry",
+        ],
+    },
+    Layer { name: "cli", may_import: &["app", "config", "service", "auth", "domain", "telemetry"] },
+    Layer { name: "main", may_import: &["cli", "app", "config", "domain", "telemetry"] },
+    // The crate root declares the modules and may re-export from them.
+    Layer {
+        name: "lib",
+        may_import: &[
+            "cli",
+            "app",
+            "config",
+            "http",
+            "service",
+            "auth",
+            "pg",
+            "migrations",
+            "embedded",
+            "domain",
+            "telemetry",
+        ],
+    },
+];
+
+/// The folders and files of `pg`, lowest first; checked by the same code as [`LAYERS`]. `pg/mod.rs` may name
+/// all of them.
+const PG: &[Layer] = &[
+    Layer { name: "error", may_import: &[] },
+    Layer { name: "rules", may_import: &[] },
+    Layer { name: "connect", may_import: &["error", "rules"] },
+    Layer { name: "pool", may_import: &["error", "rules"] },
+    Layer { name: "scope", may_import: &["pool", "error", "rules"] },
+    // The only part that knows pools and scopes.
+    Layer { name: "db", may_import: &["scope", "pool", "error", "rules"] },
+    Layer { name: "locks", may_import: &["scope", "error"] },
+    Layer { name: "catalog", may_import: &["db", "scope", "error", "rules"] },
+    Layer { name: "control", may_import: &["locks", "scope", "error", "rules"] },
+    Layer { name: "tenant", may_import: &["scope", "error"] },
+    Layer {
+        name: "schema",
+        may_import: &["catalog", "locks", "db", "scope", "connect", "error", "rules"],
+    },
+    Layer {
+        name: "bootstrap",
+        may_import: &[
+            "schema", "catalog", "locks", "db", "scope", "pool", "connect", "error", "rules",
+        ],
+    },
+];
+
+/// Files that may import each other, and no others: the pool that gives out connections and the task that replaces
+/// them share one state under one lock.
+const ALLOWED_CIRCLES: &[&[&str]] = &[&["pg/pool/affinity.rs", "pg/pool/retirement.rs"]];
+
+/// Names that `pg/mod.rs` re-exports, and the parts of [`PG`] that they come from.
+const PG_NAMES: &[(&str, &str)] = &[
+    ("Db", "db"),
+    ("During", "error"),
+    ("Failure", "error"),
+    ("Param", "scope"),
+    ("PublicTx", "scope"),
+    ("Row", "error"),
+    ("TenantTx", "scope"),
+];
+
+/// Folders of `http` that do not import each other.
+const DIALECTS: &[&str] = &["reten", "databunker", "webfluss", "control", "console"];
+
+/// The crate's name, under which `main.rs` sees the library.
+const CRATE: &str = "rowhouse";
+
+/// A foreign crate and the only layers that may name it.
+struct Foreign {
+    name: &'static str,
+    layers: &'static [&'static str],
+}
+
+const FOREIGN: &[Foreign] = &[
+    // Code that holds a raw connection can leave the tenant. `embedded` only waits until its server answers.
+    Foreign { name: "tokio_postgres", layers: &["pg", "embedded"] },
+    Foreign { name: "deadpool_postgres", layers: &["pg"] },
+    Foreign { name: "tokio_postgres_rustls", layers: &["pg"] },
+    // The text of SQL is read in one place.
+    Foreign { name: "sqlparser", layers: &["migrations"] },
+    Foreign { name: "refinery", layers: &["migrations", "pg"] },
+    Foreign { name: "refinery_core", layers: &["migrations", "pg"] },
+    // Wire forms end at `http`; `app` binds the listener, `telemetry` traces requests.
+    Foreign { name: "actix_web", layers: &["http", "app", "telemetry"] },
+    Foreign { name: "tracing_actix_web", layers: &["http", "app", "telemetry"] },
+    Foreign { name: "actix_cors", layers: &["http"] },
+    // Limits depend on the caller's address, which no layer below knows.
+    Foreign { name: "governor", layers: &["http"] },
+    Foreign { name: "ipnet", layers: &["http"] },
+    // The domain does no I/O.
+    Foreign {
+        name: "tokio",
+        layers: &["telemetry", "auth", "embedded", "pg", "service", "http", "app", "cli", "main"],
+    },
+];
+
+/// Files whose SQL may name `search_path` or change the role, each with the reason.
+const GUARD_FILES: &[(&str, &str)] = &[
+    ("pg/scope/mod.rs", "the guard: enters a tenant for the length of one transaction"),
+    (
+        "pg/connect/dedicated.rs",
+        "dedicated connections: each sees one schema from its start to its end",
+    ),
+    ("pg/schema/mod.rs", "runs a tenant's migrations as the owner, inside its schema"),
+    ("pg/bootstrap/mod.rs", "reports what isolation by search path alone leaves open"),
+    ("pg/bootstrap/error.rs", "names the settings that would make a start succeed"),
+    ("pg/bootstrap/revoke.rs", "revokes set_config from PUBLIC"),
+    ("migrations/check.rs", "refuses files that would change their schema or role"),
+];
+
+/// SQL that moves a session into another schema or role, in lower case with single spaces.
+const GUARDED_SQL: &[&str] = &[
+    "search_path",
+    "set_config(",
+    // Another name for the search path.
+    "set schema",
+    "set local schema",
+    "set role",
+    "set local role",
+    "set session role",
+    "reset role",
+    "set session authorization",
+    "set local session authorization",
+];
+
+#[test]
+fn every_import_goes_downward() {
+    assert_eq!(violations_in_src(Rule::Imports), Vec::<String>::new());
+}
+
+#[test]
+fn only_the_guard_names_the_search_path_or_a_role() {
+    assert_eq!(violations_in_src(Rule::Guard), Vec::<String>::new());
+}
+
+#[test]
+fn no_lint_is_switched_off_by_allow() {
+    assert_eq!(violations_in_src(Rule::Lints), Vec::<String>::new());
+}
+
+#[test]
+fn every_foreign_crate_stays_in_its_layer() {
+    assert_eq!(violations_in_src(Rule::Foreign), Vec::<String>::new());
+}
+
+#[test]
+fn files_do_not_import_each_other_in_circles() {
+    let sources = sources();
+    let circles = circles(sources.iter().map(|(file, text)| (file.as_str(), text.as_str())));
+    assert_eq!(circles, ALLOWED_CIRCLES);
+}
+
+/// Every violation of one rule in `src/`, one line each.
+fn violations_in_src(rule: Rule) -> Vec<String> {
+    sources()
+        .iter()
+        .flat_map(|(file, source)| check(file, source))
+        .filter(|violation| violation.rule == rule)
+        .map(|violation| format!("src/{}:{}: {}", violation.file, violation.line, violation.what))
+        .collect()
+}
+
+/// Every file of `src/`, named relative to it, with its text.
+fn sources() -> Vec<(String, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect_rust_files(&src, "", &mut files);
+    assert!(files.iter().any(|file| file == "lib.rs"), "lib.rs was not found");
+    let read = |file: String| {
+        let source = fs::read_to_string(src.join(&file)).expect("a listed file can be read");
+        (file, source)
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// Adds every `.rs` file below `folder`, named relative to `src/` with forward slashes.
+fn collect_rust_files(folder: &Path, prefix: &str, files: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("src can be listed") {
+        let entry = entry.expect("src can be listed");
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            collect_rust_files(&entry.path(), &format!("{name}/"), files);
+        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
+            files.push(name);
+        }
+    }
+    files.sort();
+}
