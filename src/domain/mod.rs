@@ -12,6 +12,7 @@ pub mod error;
 pub mod names;
 pub mod operation;
 pub mod page;
+pub mod percent;
 pub mod profile;
 pub mod rule;
 pub mod status;

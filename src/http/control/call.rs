@@ -18,6 +18,7 @@ use super::Problem;
 use crate::auth::CallContext;
 use crate::domain::error::{Error, Malformed, Noun, Precondition, Result};
 use crate::domain::page::{Cursor, Window};
+use crate::domain::percent::is_well_formed;
 use crate::domain::rule::Rule;
 use crate::http::body::{Blank, Body, FieldPolicy, Fields, Policy, Top, is_blank};
 use crate::http::extract;
@@ -71,7 +72,10 @@ impl Call {
     pub(super) fn path(&self, name: &str) -> Result<String> {
         let missing = || Error::NotFound(Noun::Route);
         let raw = self.request.match_info().get(name).ok_or_else(missing)?;
-        percent_decoded(raw).ok_or_else(missing)
+        if !is_well_formed(raw) {
+            return Err(missing());
+        }
+        percent_decode_str(raw).decode_utf8().map(Cow::into_owned).map_err(|_not_text| missing())
     }
 
     /// Returns the parameters of the query.
@@ -167,17 +171,6 @@ fn parse_cursor(text: &str) -> Result<Cursor, Rule> {
     }
     let id = Uuid::from_slice(id).map_err(|_no_id| Rule::Cursor)?;
     Ok(Cursor { at, id })
-}
-
-/// Undoes percent-encoding; `None` if a `%` has no two hex digits, or if the result is not UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
-    let is_code = |rest: &str| {
-        rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit))
-    };
-    if !text.split('%').skip(1).all(is_code) {
-        return None;
-    }
-    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -261,6 +261,7 @@ fn not_found(noun: Noun) -> Representation {
 }
 
 fn conflict(conflict: Conflict) -> Representation {
+    let sentence = conflict.to_string();
     let (title, detail) = match conflict {
         Conflict::SlugTaken => ("The slug is taken", "Choose another slug"),
         Conflict::KeyTaken(_) => ("The key is taken", "Another profile has this key"),
@@ -286,8 +287,8 @@ fn conflict(conflict: Conflict) -> Representation {
             "The tenant with this external id is a different one",
             "Its name or slug are not those of the request; PATCH changes them",
         ),
-        // The detail names the status.
-        Conflict::IllegalMove(_) => ("The tenant's status does not allow this", ""),
+        // The sentence names the status.
+        Conflict::IllegalMove(_) => ("The tenant's status does not allow this", sentence.as_str()),
         Conflict::PurgeStarted => {
             ("The tenant is being purged", "What is purged does not come back")
         }
@@ -306,11 +307,7 @@ fn conflict(conflict: Conflict) -> Representation {
         Conflict::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::CONFLICT,
     };
-    let detail = match conflict {
-        Conflict::IllegalMove(_) => conflict.to_string(),
-        _ => detail.to_owned(),
-    };
-    Representation { status, code: conflict.code(), title, detail }
+    Representation { status, code: conflict.code(), title, detail: detail.to_owned() }
 }
 
 fn fleet(problem: &FleetProblem) -> Representation {

@@ -5,6 +5,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::domain::percent::is_well_formed;
 use crate::pg::connect::url::UrlError;
 
 /// A parameter and its value.
@@ -113,10 +114,7 @@ fn read_host(entry: &str) -> Result<(&str, &str), UrlError> {
 
 /// Decodes percent-encoding. A `%` without two hex digits is an error.
 fn decode(text: &str) -> Result<String, UrlError> {
-    let is_code = |rest: &str| {
-        rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit))
-    };
-    if !text.split('%').skip(1).all(is_code) {
+    if !is_well_formed(text) {
         return Err(UrlError::Syntax("a `%` is not followed by two hex digits; write it as %25"));
     }
     match percent_decode_str(text).decode_utf8() {
