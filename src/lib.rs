@@ -73,7 +73,7 @@
 //! connect              connection URLs, TLS, dedicated connections
 //! pool                 pools, and the choice of the connection that a tenant gets
 //! scope                the guard: PublicTx and TenantTx
-//! db  locks            the pools of one runtime; advisory locks
+//! db  locks            the pools of one runtime; locks
 //! catalog              queries on the system catalogs
 //! control              the tables of the schema public, one file a noun
 //! tenant               the tables of a tenant's schema

@@ -10,7 +10,7 @@
 //! - [`connect`]: connection URLs, TLS, dedicated connections
 //! - [`pool`]: pools, and which connection a tenant gets
 //! - [`scope`]: the two transactions, [`PublicTx`] and [`TenantTx`]
-//! - [`db`], [`locks`]: the pools of one runtime; advisory locks
+//! - [`db`], [`locks`]: the pools of one runtime; locks
 //! - [`catalog`]: reads the system catalogs
 //! - [`control`]: the tables of `public`, one file a noun
 //! - [`tenant`]: the tables of a tenant's schema

@@ -181,7 +181,7 @@ impl Provisioning {
             let made = assigned.map(|assigned| Provisioned::new(prepared.command, assigned));
             return Ok(made.map_or(SetupOutcome::NoVacancy, SetupOutcome::Made));
         }
-        if !prepared.lock_key(&tx).await? {
+        if !prepared.claim_key(&tx, &self.db.rules().limits).await? {
             return Ok(SetupOutcome::AlreadyAnswered);
         }
         // Before the schema, so that a taken slug or a missing admin is refused without the cost of building one.

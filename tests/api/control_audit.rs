@@ -158,9 +158,7 @@ async fn concurrent_writers_and_sealers_build_one_chain_and_writers_do_not_wait(
     let sealing = app.sql().await;
     // Another session holds the lock for sealing for a long time: writers do not wait for it.
     sealing
-        .batch_execute(
-            "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('seal audit events', 0))",
-        )
+        .batch_execute("BEGIN; SELECT FROM locks WHERE name = 'audit chain' FOR UPDATE")
         .await
         .unwrap();
     for n in 0..10 {

@@ -4,7 +4,7 @@ mod command;
 mod control;
 mod divergence;
 mod engine;
-mod fixture;
+pub mod fixture;
 mod kills;
 mod no_transaction;
 mod pruning;

@@ -39,6 +39,7 @@ mod leavers;
 mod library;
 mod limits;
 mod links;
+mod locks;
 mod operations;
 mod provisioning;
 mod readme;

@@ -306,7 +306,7 @@ async fn a_process_that_cannot_lock_the_stock_reports_busy() {
     let process = Process::on(&database, 1).await;
     let mut sql = database.connect().await;
     let other = sql.transaction().await.unwrap();
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('rowhouse vacancies', 0))";
+    let lock = "SELECT FROM locks WHERE name = 'vacancies' FOR UPDATE";
     other.execute(lock, &[]).await.unwrap();
     assert_eq!(process.replenish_once().await, TendOutcome::Busy);
     other.rollback().await.unwrap();

@@ -170,6 +170,10 @@ const GUARD_FILES: &[(&str, &str)] = &[
         "pg/connect/dedicated.rs",
         "dedicated connections: each sees one schema from its start to its end",
     ),
+    (
+        "pg/scope/in_schema.rs",
+        "begins the owner's transaction inside one schema, for its migrations",
+    ),
     ("pg/schema/mod.rs", "runs a tenant's migrations as the owner, inside its schema"),
     ("pg/bootstrap/mod.rs", "reports what isolation by search path alone leaves open"),
     ("pg/bootstrap/error.rs", "names the settings that would make a start succeed"),
@@ -217,6 +221,28 @@ fn files_do_not_import_each_other_in_circles() {
     let sources = sources();
     let circles = circles(sources.iter().map(|(file, text)| (file.as_str(), text.as_str())));
     assert_eq!(circles, ALLOWED_CIRCLES);
+}
+
+/// Any role can take any advisory lock: a lock of ours is a row of `public.locks`.
+#[test]
+fn no_lock_of_ours_is_an_advisory_lock() {
+    let mut texts = sources();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["public_migrations", "tenant_migrations"] {
+        for entry in fs::read_dir(root.join(folder)).expect("the folder can be listed") {
+            let path = entry.expect("the folder can be listed").path();
+            let text = fs::read_to_string(&path).expect("a migration can be read");
+            texts.push((path.display().to_string(), text));
+        }
+    }
+    let taking: Vec<&str> = texts
+        .iter()
+        .filter(|(_, text)| text.contains("advisory_lock(") || text.contains("advisory_xact_lock"))
+        .map(|(file, _)| file.as_str())
+        .filter(|file| !file.starts_with("migrations/lint/"))
+        .collect();
+    // It revokes the functions from PUBLIC.
+    assert_eq!(taking, ["pg/bootstrap/revoke.rs"]);
 }
 
 /// Every violation of one rule in `src/`, one line each.

@@ -28,8 +28,8 @@ use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::{HISTORY_TABLE, HistoryError, MigrationSet};
 use crate::pg::db::Db;
 use crate::pg::error::{Failure, server_message};
-use crate::pg::locks;
 use crate::pg::rules::{Endpoint, Isolation, RUNTIME_LOGIN};
+use crate::pg::schema::create_history_sql;
 use crate::pg::schema::error::ApplyError;
 
 pub use error::BootstrapError;
@@ -143,16 +143,36 @@ fn check_version(version: u32, text: &str) -> Result<(), BootstrapError> {
 /// # Errors
 /// [`BootstrapError::Migrate`] if a file failed or the database is newer than this program.
 pub async fn migrate(db: &Db, set: &MigrationSet) -> Result<Vec<String>, BootstrapError> {
+    create_history(db).await?;
     let tx = db.public().await.map_err(ApplyError::from)?;
     // Another process may be migrating, which may take long: this lock is waited for without a limit, unlike
-    // those on tables.
-    tx.batch("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
-    locks::lock(&tx, "rowhouse control plane").await.map_err(ApplyError::from)?;
+    // those on other tables. Reading the history does not wait for it.
+    tx.batch(&format!(
+        "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
+         LOCK TABLE public.{HISTORY_TABLE} IN SHARE ROW EXCLUSIVE MODE"
+    ))
+    .await?;
     let limit = db.rules().limits.lock.as_millis();
     tx.batch(&format!("SET LOCAL lock_timeout = {limit}")).await?;
     let applied = set.apply(&tx).await?;
     tx.commit().await.map_err(ApplyError::from)?;
     Ok(applied)
+}
+
+/// Creates the history table of the control plane, which is also its lock, if it is missing. A transaction of its own:
+/// of two processes that prepare a new database, one creates the table, and both then lock it.
+async fn create_history(db: &Db) -> Result<(), BootstrapError> {
+    let tx = db.public().await?;
+    let exists = "SELECT to_regclass($1) IS NOT NULL AS exists";
+    let exists = tx.query_one(exists, &[&format!("public.{HISTORY_TABLE}")]).await?;
+    if exists.get("exists") {
+        return Ok(());
+    }
+    match tx.batch(&create_history_sql()).await {
+        Ok(()) => Ok(tx.commit().await?),
+        Err(failure) if failure.sqlstate().is_some_and(means_already_exists) => Ok(()),
+        Err(failure) => Err(failure.into()),
+    }
 }
 
 /// Tests the isolation of tenants: tries to read the control plane and a tenant as the runtime login, and one
@@ -315,9 +335,17 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Client, tokio_postgres::Erro
 
 /// Whether another session created the same object at the same time.
 fn already_exists(error: &tokio_postgres::Error) -> bool {
-    [&SqlState::DUPLICATE_OBJECT, &SqlState::DUPLICATE_SCHEMA, &SqlState::UNIQUE_VIOLATION]
-        .iter()
-        .any(|state| error.code() == Some(state))
+    error.code().is_some_and(means_already_exists)
+}
+
+fn means_already_exists(state: &SqlState) -> bool {
+    [
+        &SqlState::DUPLICATE_OBJECT,
+        &SqlState::DUPLICATE_SCHEMA,
+        &SqlState::DUPLICATE_TABLE,
+        &SqlState::UNIQUE_VIOLATION,
+    ]
+    .contains(&state)
 }
 
 #[cfg(test)]

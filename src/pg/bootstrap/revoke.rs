@@ -10,13 +10,13 @@ use crate::pg::rules::RUNTIME_LOGIN;
 
 /// Functions that PUBLIC may call by default, with what a tenant could do with them. EXECUTE is revoked from
 /// PUBLIC and granted to the owner.
-const REVOKED_FUNCTIONS: [(&str, &str); 4] = [
+const REVOKED_FUNCTIONS: [(&str, &str); 5] = [
     // The only function with which a query can change its own role or search path.
     (
         "SQL that gets into a query could become another tenant by set_config",
         "pg_catalog.set_config(text, text, boolean)",
     ),
-    // The functions for locks that end with the transaction stay.
+    // The functions for locks that end with the transaction stay; nothing of ours waits for an advisory lock.
     (
         "a tenant could hold an advisory lock longer than its transaction",
         "pg_catalog.pg_advisory_lock(bigint), pg_catalog.pg_advisory_lock(integer, integer), \
@@ -26,6 +26,12 @@ const REVOKED_FUNCTIONS: [(&str, &str); 4] = [
          pg_catalog.pg_try_advisory_lock(integer, integer), \
          pg_catalog.pg_try_advisory_lock_shared(bigint), \
          pg_catalog.pg_try_advisory_lock_shared(integer, integer)",
+    ),
+    // The only function that keeps a lock on any table until the transaction ends without a privilege on the table. It
+    // also tells the columns.
+    (
+        "a tenant could keep tables of the control plane and of other tenants locked against migrations",
+        "pg_catalog.table_to_xmlschema(regclass, boolean, boolean, text)",
     ),
     // Large objects belong to no schema: they would outlive the tenant, and its role could not be dropped.
     (

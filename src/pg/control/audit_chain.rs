@@ -9,7 +9,7 @@ use crate::domain::error::Result;
 use crate::domain::names::TenantId;
 use crate::domain::page::Window;
 use crate::pg::error::During;
-use crate::pg::locks;
+use crate::pg::locks::{self, Lock};
 use crate::pg::scope::PublicTx;
 
 /// The name of the only chain.
@@ -136,7 +136,7 @@ pub async fn list(
 
 /// Keeps other transactions from sealing until this one ends. Writers of events do not take this lock.
 pub async fn lock(tx: &PublicTx) -> Result<()> {
-    locks::lock(tx, "seal audit events").await.during("lock the audit chain")
+    locks::lock(tx, Lock::AuditChain).await.during("lock the audit chain")
 }
 
 /// Returns the end of the chain.

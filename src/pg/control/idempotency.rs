@@ -1,21 +1,40 @@
 //! Statements on `public.idempotency_keys`.
+//!
+//! The row of a key is also its lock. The transaction that does the work inserts the row before it and completes it
+//! after it, so that no other transaction ever sees a row without an answer.
 
-use futures_util::future::join;
+use std::time::Duration;
+
+use futures_util::future::{join, join3};
 use serde_json::Value;
 use time::OffsetDateTime;
+use tokio_postgres::error::SqlState;
 
 use crate::domain::error::Result;
-use crate::pg::error::During;
-use crate::pg::locks;
+use crate::pg::error::{During, Failure};
+use crate::pg::rules::TimeLimits;
 use crate::pg::scope::PublicTx;
 use crate::pg::scope::param::Param;
 
-/// A request and its answer under an idempotency key.
-pub struct Record {
+/// How long to wait for another transaction that has a key's row before its request counts as still running. The
+/// server cannot insert a row without waiting for another transaction that inserts the same. Longer than a
+/// commit and than the locks that concurrent inserts hold while a table grows.
+const CLAIM_WAIT: Duration = Duration::from_millis(100);
+
+/// A request under an idempotency key.
+pub struct Request<'a> {
     /// The caller.
-    pub principal: String,
+    pub principal: &'a str,
     /// The key.
-    pub key: String,
+    pub key: &'a str,
+    /// SHA-256 of the request without its password.
+    pub digest: &'a [u8],
+    /// The slow hash of the password.
+    pub secret_hash: Option<&'a str>,
+}
+
+/// What was answered to the request with a key.
+pub struct Record {
     /// SHA-256 of the request without its password.
     pub request_digest: Vec<u8>,
     /// The slow hash of the password.
@@ -24,11 +43,72 @@ pub struct Record {
     pub outcome: Value,
 }
 
-/// Locks the key until the transaction ends; false if a request with it is still running.
-pub async fn try_lock(tx: &PublicTx, principal: &str, key: &str) -> Result<bool> {
-    locks::try_lock(tx, &format!("idempotency {principal} {key}"))
-        .await
-        .during("lock idempotency key")
+/// What came of an attempt to claim a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The key belongs to this transaction, which must complete it with [`complete`].
+    Claimed,
+    /// The key has an answer, which has not expired.
+    Answered,
+    /// Another transaction has claimed the key and is still running.
+    Running,
+}
+
+/// Claims a key until `expires_at`. After [`Claim::Running`] the transaction can only be dropped.
+pub async fn claim(
+    tx: &PublicTx,
+    request: &Request<'_>,
+    now: OffsetDateTime,
+    expires_at: OffsetDateTime,
+    limits: &TimeLimits,
+) -> Result<Claim> {
+    // The answer that no other transaction sees.
+    let no_outcome = Value::Null;
+    let params: [&dyn Param; 7] = [
+        &request.principal,
+        &request.key,
+        &request.digest,
+        &request.secret_hash,
+        &no_outcome,
+        &now,
+        &expires_at,
+    ];
+    let shorten = format!("SET LOCAL lock_timeout = {}", claim_wait(limits).as_millis());
+    let restore = format!("SET LOCAL lock_timeout = {}", limits.lock.as_millis());
+    // Sent together: one round trip.
+    let (shortened, inserted, restored) = join3(
+        tx.batch(&shorten),
+        // An expired row is taken over. Waits for a transaction that inserts, changes or deletes the row.
+        tx.execute(
+            "INSERT INTO idempotency_keys
+                 (principal, key, request_digest, secret_hash, outcome, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (principal, key) DO UPDATE
+                SET request_digest = excluded.request_digest, secret_hash = excluded.secret_hash,
+                    outcome = excluded.outcome, created_at = excluded.created_at,
+                    expires_at = excluded.expires_at
+              WHERE idempotency_keys.expires_at <= $6",
+            &params,
+        ),
+        tx.batch(&restore),
+    )
+    .await;
+    shortened.during("claim idempotency key")?;
+    match inserted {
+        Ok(0) => Ok(Claim::Answered),
+        Ok(_) => restored.map(|()| Claim::Claimed).during("claim idempotency key"),
+        Err(failure) if is_held(&failure) => Ok(Claim::Running),
+        Err(failure) => Err(failure.during("claim idempotency key")),
+    }
+}
+
+/// The wait for a key's row: not longer than for any other row. A limit of zero is none.
+fn claim_wait(limits: &TimeLimits) -> Duration {
+    if limits.lock.is_zero() { CLAIM_WAIT } else { limits.lock.min(CLAIM_WAIT) }
+}
+
+fn is_held(failure: &Failure) -> bool {
+    failure.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 /// Finds the answer under a key, unless it has expired.
@@ -48,41 +128,39 @@ pub async fn find(
         .await
         .during("read idempotency key")?;
     Ok(row.map(|row| Record {
-        principal: principal.to_owned(),
-        key: key.to_owned(),
         request_digest: row.get("request_digest"),
         secret_hash: row.get("secret_hash"),
         outcome: row.get("outcome"),
     }))
 }
 
-/// Inserts an answer and deletes expired ones, in one round trip.
-pub async fn insert(
+/// Completes the key that this transaction has claimed with the answer, and deletes keys that have expired, in one round
+/// trip.
+pub async fn complete(
     tx: &PublicTx,
-    record: &Record,
+    principal: &str,
+    key: &str,
+    outcome: &Value,
     now: OffsetDateTime,
-    expires_at: OffsetDateTime,
 ) -> Result<()> {
-    let params: [&dyn Param; 7] = [
-        &record.principal,
-        &record.key,
-        &record.request_digest,
-        &record.secret_hash,
-        &record.outcome,
-        &now,
-        &expires_at,
-    ];
-    let (deleted, inserted) = join(
-        tx.execute("DELETE FROM idempotency_keys WHERE expires_at <= $1", &[&now]),
+    let (completed, deleted) = join(
         tx.execute(
-            "INSERT INTO idempotency_keys
-                 (principal, key, request_digest, secret_hash, outcome, created_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            &params,
+            "UPDATE idempotency_keys SET outcome = $3 WHERE principal = $1 AND key = $2",
+            &[&principal, &key, outcome],
+        ),
+        // Those that another transaction is deleting or taking over are left to it.
+        tx.execute(
+            "DELETE FROM idempotency_keys
+              WHERE (principal, key) IN (SELECT principal, key
+                                           FROM idempotency_keys
+                                          WHERE expires_at <= $1
+                                            FOR UPDATE SKIP LOCKED)",
+            &[&now],
         ),
     )
     .await;
-    deleted.during("delete expired idempotency keys")?;
-    inserted.during("insert idempotency key")?;
-    Ok(())
+    if completed.during("complete idempotency key")? != 1 {
+        return Err(Failure::RowCount.during("complete idempotency key"));
+    }
+    deleted.during("delete expired idempotency keys").map(drop)
 }

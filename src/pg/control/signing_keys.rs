@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use crate::domain::error::Result;
 use crate::pg::error::During;
-use crate::pg::locks;
+use crate::pg::locks::{self, Lock};
 use crate::pg::scope::PublicTx;
 
 /// A signing key as it is stored. Has no `Debug`, so that it is never printed.
@@ -29,7 +29,7 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<StoredKey>> {
 
 /// Prevents other processes from creating a first key at the same time, until the transaction ends.
 pub async fn lock(tx: &PublicTx) -> Result<()> {
-    locks::lock(tx, "rowhouse signing keys").await.during("lock signing keys")
+    locks::lock(tx, Lock::SigningKeys).await.during("lock signing keys")
 }
 
 /// Inserts a key.

@@ -11,12 +11,9 @@ use crate::domain::names::TenantId;
 use crate::migrations::MigrationSet;
 use crate::pg::control::tenants::CLUSTER;
 use crate::pg::error::{During, Failure};
-use crate::pg::locks;
+use crate::pg::locks::{self, Lock};
 use crate::pg::rules::Isolation;
 use crate::pg::scope::PublicTx;
-
-/// The name of the lock on the stock: one process at a time changes it.
-const LOCK: &str = "rowhouse vacancies";
 
 /// The state of a vacancy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
@@ -125,12 +122,12 @@ pub async fn try_lock_row_inside(tx: &PublicTx, id: TenantId) -> Result<bool, Fa
 
 /// Takes the lock on the stock for the rest of the transaction; false if another transaction has it.
 pub async fn try_lock(tx: &PublicTx) -> Result<bool> {
-    locks::try_lock(tx, LOCK).await.during("lock the stock of vacancies")
+    locks::try_lock(tx, Lock::Vacancies).await.during("lock the stock of vacancies")
 }
 
 /// Takes the lock on the stock for the rest of the transaction, and waits for it.
 pub async fn lock(tx: &PublicTx) -> Result<()> {
-    locks::lock(tx, LOCK).await.during("lock the stock of vacancies")
+    locks::lock(tx, Lock::Vacancies).await.during("lock the stock of vacancies")
 }
 
 /// All vacancies on this cluster, oldest first.

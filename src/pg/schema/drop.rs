@@ -2,7 +2,7 @@
 
 use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
-use crate::pg::locks::lock;
+use crate::pg::locks::{Lock, lock};
 use crate::pg::rules::{Isolation, Rules};
 use crate::pg::scope::PublicTx;
 
@@ -56,7 +56,7 @@ const DROP_ROUTINES: &str = "
 /// # Errors
 /// [`Failure`]; the transaction is then aborted.
 pub async fn drop_some(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failure> {
-    lock(tx, schema.as_str()).await?;
+    lock(tx, Lock::Schema(schema)).await?;
     for find in [DROP_RELATIONS, DROP_TYPES, DROP_ROUTINES] {
         let rows = tx.query(find, &[&schema.as_str(), &DROP_BATCH]).await?;
         if !rows.is_empty() {
@@ -68,13 +68,14 @@ pub async fn drop_some(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failu
     Ok(false)
 }
 
-/// Drops the schema with all its objects, and the role.
+/// Drops the schema with all its objects, its lock and the role.
 ///
 /// # Errors
 /// [`Failure`]; the transaction is then aborted.
 pub async fn drop(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Result<(), Failure> {
     let role = drop_role_ddl(schema, rules.isolation);
-    tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role}")).await
+    let lock = Lock::Schema(schema).delete_sql();
+    tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role} {lock}")).await
 }
 
 /// As [`drop`], for a schema that may not exist yet; `isolation` is the mode it was created for.
@@ -87,7 +88,8 @@ pub async fn drop_unfinished(
     isolation: Isolation,
 ) -> Result<(), Failure> {
     let role = drop_role_ddl(schema, isolation);
-    tx.batch(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; {role}")).await
+    let lock = Lock::Schema(schema).delete_sql();
+    tx.batch(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; {role} {lock}")).await
 }
 
 fn drop_role_ddl(schema: &SchemaName, isolation: Isolation) -> String {

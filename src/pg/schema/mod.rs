@@ -20,7 +20,7 @@ use futures_util::future::join;
 
 use self::ddl::{history_is_writable, runtime_role};
 use self::error::ApplyError;
-use super::locks::lock;
+use super::locks::{Lock, lock};
 use super::rules::Rules;
 use super::scope::{self, PublicTx};
 use crate::domain::names::SchemaName;
@@ -29,6 +29,7 @@ use crate::migrations::{HISTORY_TABLE, MigrationSet};
 pub use self::catch_up::{Completion, MigrationTx, catch_up, enter};
 pub use self::ddl::{create, create_roles, create_without_role};
 pub use self::drop::{drop, drop_some, drop_unfinished};
+pub(in crate::pg) use self::refinery::create_history_sql;
 
 /// Brings a tenant's schema up to date with the set; returns the files that were applied.
 ///
@@ -45,7 +46,7 @@ pub async fn migrate(
     // Joined statements share a round trip. The server runs them in this order, and refuses the second if the
     // first failed.
     let entering = scope::enter_schema(tx, schema, &rules.limits);
-    let (entered, locked) = join(entering, lock(tx, schema.as_str())).await;
+    let (entered, locked) = join(entering, lock(tx, Lock::Schema(schema))).await;
     entered.and(locked)?;
     let applied = set.apply(tx).await?;
     let leaving = scope::leave_schema(tx, &rules.limits);

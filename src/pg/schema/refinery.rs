@@ -8,9 +8,15 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::ApplyError;
-use crate::migrations::{HistoryError, MigrationSet, file_name};
+use crate::migrations::{HISTORY_TABLE, HistoryError, MigrationSet, file_name};
 use crate::pg::error::{Failure, line_of};
 use crate::pg::scope::{PublicTx, tx_identity_query};
+
+/// Returns the statement with which refinery creates its history table, if it is missing, in the first schema of the
+/// search path.
+pub(in crate::pg) fn create_history_sql() -> String {
+    TransactionDriver::assert_migrations_table_query(HISTORY_TABLE)
+}
 
 impl MigrationSet {
     /// Brings the schema in `tx`'s search path up to date; returns the files that were applied. Does not commit.

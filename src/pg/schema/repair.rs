@@ -7,6 +7,7 @@
 use crate::domain::names::SchemaName;
 use crate::pg::catalog::{BETWEEN_RIGHTS, Kind, Object, TENANT};
 use crate::pg::error::Failure;
+use crate::pg::locks::Lock;
 use crate::pg::rules::RUNTIME_LOGIN;
 use crate::pg::schema::ddl::grant_to_runtime_login;
 use crate::pg::scope::PublicTx;
@@ -152,7 +153,7 @@ pub fn has_owner(object: &Object) -> bool {
     object.kind.properties().first() == Some(&"owner")
 }
 
-/// Drops the rest of an orphaned schema and the role of that name, each if it exists. The caller has checked in this
+/// Drops the rest of an orphaned schema, its lock and the role of that name, each if it exists. The caller has checked in this
 /// transaction that no tenant or vacancy owns them.
 ///
 /// # Errors
@@ -161,7 +162,7 @@ pub async fn drop_orphan(tx: &PublicTx, schema: &SchemaName) -> Result<(), Failu
     let there = "SELECT to_regnamespace($1) IS NOT NULL AS has_schema,
                         to_regrole($1) IS NOT NULL AS has_role";
     let there = tx.query_one(there, &[&schema.as_str()]).await?;
-    let mut statements = Vec::new();
+    let mut statements = vec![Lock::Schema(schema).delete_sql()];
     if there.get("has_schema") {
         statements.push(format!("DROP SCHEMA {schema} CASCADE"));
     }

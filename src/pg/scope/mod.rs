@@ -21,20 +21,24 @@
 
 pub mod allowed;
 mod column_types;
+mod in_schema;
 pub mod param;
+mod row_lock;
 mod tx;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
-use postgres_protocol::escape::escape_literal;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio_postgres::{Row, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(in crate::pg) use self::column_types::BuiltinTypes;
+pub use self::in_schema::{Entry, Flush};
+use self::in_schema::{MissingLock, begin_in_schema};
+pub(in crate::pg) use self::in_schema::{
+    TX_IDENTITY, is_late, is_same_transaction, tx_identity_query,
+};
+pub use self::row_lock::Lock;
 use self::tx::{COMMIT, Tx};
 use super::error::Failure;
 use crate::domain::names::SchemaName;
@@ -55,25 +59,6 @@ pub struct TenantTx(Tx);
 /// best dropped.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct PublicTx(Tx, Statements);
-
-/// When a commit is written to disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flush {
-    /// Before the commit is answered, if the server's own settings say so.
-    Now,
-    /// Shortly after it is answered (`synchronous_commit = off`): a crash of the server may lose the whole
-    /// transaction and all later ones. The next commit with [`Flush::Now`] writes all earlier ones too.
-    Later,
-}
-
-/// How a transaction inside a schema begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// When its commit is written to disk.
-    pub flush: Flush,
-    /// The transaction fails unless it begins before this time, by the database's clock.
-    pub before: Option<OffsetDateTime>,
-}
 
 impl TenantTx {
     pub(in crate::pg) fn new(
@@ -176,9 +161,8 @@ impl PublicTx {
         Self::with_preamble(connection, preamble, rules, tls)
     }
 
-    /// Begins inside a schema, as the owner, for migrations of a tenant that already exists: takes the lock of
-    /// [`locks::lock`](crate::pg::locks::lock) on the schema and records the transaction's identity for
-    /// [`is_same_transaction`]. `statement_timeout` is off, because a migration may take long; `lock_timeout` is
+    /// Begins inside a schema, as the owner, for migrations of a tenant that already exists: takes the schema's
+    /// [`Lock`] and records the transaction's identity for [`is_same_transaction`]. `statement_timeout` is off, because a migration may take long; `lock_timeout` is
     /// not.
     pub(in crate::pg) fn in_schema(
         connection: CheckedOut,
@@ -187,12 +171,14 @@ impl PublicTx {
         rules: &Rules,
         tls: MakeRustlsConnect,
     ) -> Self {
-        Self::with_preamble(connection, schema_preamble(schema, entry, rules), rules, tls)
+        let preamble = begin_in_schema(schema, entry, rules, MissingLock::Insert);
+        Self::with_preamble(connection, preamble, rules, tls)
     }
 
     /// Runs several transactions pipelined on one connection, one message each. Each begins as
     /// [`in_schema`](Self::in_schema) does, runs its script (at least one statement) and commits. Returns the outcome
-    /// of each, in order.
+    /// of each, in order. A script whose schema's [`Lock`] has no row yet finds that
+    /// [`is_same_transaction`] is not true.
     ///
     /// The server stops at the first statement that fails, so that script is not committed, and the transactions
     /// after it fail as well without having done anything.
@@ -204,7 +190,8 @@ impl PublicTx {
         tls: MakeRustlsConnect,
     ) -> Vec<Result<(), Failure>> {
         let message = |(schema, script): &(SchemaName, String)| {
-            format!("{};\n{script}\n;\nCOMMIT", schema_preamble(schema, entry, rules))
+            let preamble = begin_in_schema(schema, entry, rules, MissingLock::Leave);
+            format!("{preamble};\n{script}\n;\nCOMMIT")
         };
         let messages: Vec<String> = scripts.iter().map(message).collect();
         let Self(tx, _) = Self::with_preamble(connection, String::new(), rules, tls);
@@ -313,57 +300,6 @@ impl PublicTx {
     pub(crate) async fn commit_behind(&self) -> Result<(), Failure> {
         self.0.commit_with(COMMIT).await
     }
-}
-
-/// Returns the preamble of a transaction that begins inside a schema.
-fn schema_preamble(schema: &SchemaName, entry: Entry, rules: &Rules) -> String {
-    let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
-    write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
-    if entry.flush == Flush::Later {
-        preamble.push_str("; SET LOCAL synchronous_commit = off");
-    }
-    let _ = write!(
-        preamble,
-        "; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0)), \
-                  set_config('{IDENTITY_SETTING}', ({TX_IDENTITY}), true)"
-    );
-    if let Some(before) = entry.before {
-        let before = escape_literal(&before.format(&Rfc3339).unwrap_or_default());
-        // After the lock, which it may have waited for. The text is cast to bigint to make the statement fail; it
-        // is not a constant, because the server would evaluate a constant cast while planning.
-        let _ = write!(
-            preamble,
-            ", CASE WHEN clock_timestamp() >= {before} THEN concat('{LATE_MARKER}', clock_timestamp())::bigint END"
-        );
-    }
-    preamble
-}
-
-/// The text in the server's error if a transaction begins too late; the server quotes it in every language.
-const LATE_MARKER: &str = "rowhouse: late at ";
-
-/// Whether a transaction failed because it began too late ([`Entry::before`]).
-pub(in crate::pg) fn is_late(failure: &Failure) -> bool {
-    failure.has_marker(LATE_MARKER)
-}
-
-/// The SQL expression for the identity of the current transaction: its id, search path and role.
-pub(in crate::pg) const TX_IDENTITY: &str =
-    "concat_ws(' ', pg_current_xact_id(), current_setting('search_path'), current_user)";
-
-/// The setting that keeps the identity with which a transaction inside a schema began. It ends with the
-/// transaction.
-const IDENTITY_SETTING: &str = "rowhouse.tx_identity";
-
-/// Returns the query for [`TX_IDENTITY`].
-pub(in crate::pg) fn tx_identity_query() -> String {
-    format!("SELECT {TX_IDENTITY} AS identity")
-}
-
-/// Returns the SQL expression that is true if a transaction that began inside a schema is still the same one,
-/// with the same search path and role.
-pub(in crate::pg) fn is_same_transaction() -> String {
-    format!("({TX_IDENTITY}) = current_setting('{IDENTITY_SETTING}', true)")
 }
 
 /// Sets the search path of a control-plane transaction to a tenant's schema while migrations run, as the owner.

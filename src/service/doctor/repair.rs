@@ -12,10 +12,11 @@ use crate::pg::bootstrap::privileges::{self, Exposure};
 use crate::pg::catalog::inventory::{self, SchemaOwner};
 use crate::pg::catalog::{self};
 use crate::pg::control::tenants;
+use crate::pg::locks::{self, Lock};
 use crate::pg::rules::Isolation;
 use crate::pg::schema::repair::{self, Repair};
 use crate::pg::schema::{self};
-use crate::pg::{Db, During, PublicTx, locks};
+use crate::pg::{Db, During, PublicTx};
 use crate::service::audit::note;
 use crate::service::doctor::check::Check;
 use crate::service::doctor::report::{Finding, Remedy, RepairOutcome, Report};
@@ -202,7 +203,7 @@ async fn repair_schemas(
 /// Locks schemas; returns those that were locked, and those that another process has locked.
 async fn lock(tx: &PublicTx, ids: &[TenantId]) -> Result<(Vec<TenantId>, Vec<TenantId>)> {
     if let [id] = ids {
-        locks::lock(tx, SchemaName::of(*id).as_str()).await.during(DURING)?;
+        locks::lock(tx, Lock::Schema(&SchemaName::of(*id))).await.during(DURING)?;
         return Ok((vec![*id], Vec::new()));
     }
     let names: Vec<SchemaName> = ids.iter().copied().map(SchemaName::of).collect();
@@ -267,7 +268,7 @@ async fn drop_schema(db: &Db, ctx: &CallContext, id: TenantId) -> Result<()> {
     let schema = SchemaName::of(id);
     loop {
         let tx = db.public().await.during(DURING)?;
-        locks::lock(&tx, schema.as_str()).await.during(DURING)?;
+        locks::lock(&tx, Lock::Schema(&schema)).await.during(DURING)?;
         let found = inventory::list(&tx, Some(&[id]), Isolation::Role).await.during(DURING)?;
         match found.first().map(|entry| &entry.owner) {
             Some(SchemaOwner::None) => {}
@@ -293,7 +294,7 @@ async fn drop_role(db: &Db, ctx: &CallContext, id: TenantId) -> Result<()> {
     let schema = SchemaName::of(id);
     let tx = db.public().await.during(DURING)?;
     catalog::set_catalog_wide_limits(&tx).await.during(DURING)?;
-    locks::lock(&tx, schema.as_str()).await.during(DURING)?;
+    locks::lock(&tx, Lock::Schema(&schema)).await.during(DURING)?;
     if !inventory::orphan_roles(&tx).await.during(DURING)?.contains(&id) {
         return Ok(()); // dropped, or no longer an orphan
     }

@@ -1,15 +1,16 @@
 //! The answer to a set-up, and how it is kept for a request that comes again with the same idempotency key.
 
-use futures_util::join;
 use serde_json::{Value, json};
 use time::Duration;
 
+use crate::auth::password::PasswordHash;
 use crate::auth::token::OpaqueToken;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Slug, TenantId, TenantName};
 use crate::pg::PublicTx;
-use crate::pg::control::idempotency;
+use crate::pg::control::idempotency::{self, Claim};
 use crate::pg::control::tenant_setup::Assigned;
+use crate::pg::rules::TimeLimits;
 use crate::service::provisioning::command::ProvisionTenant;
 use crate::service::provisioning::prepared::PreparedSetup;
 
@@ -34,31 +35,27 @@ pub struct Provisioned {
 }
 
 impl PreparedSetup<'_> {
-    /// Locks the idempotency key, if there is one, until the transaction ends; false if the key already has an answer.
-    pub(super) async fn lock_key(&self, tx: &PublicTx) -> Result<bool> {
+    /// Claims the idempotency key, if there is one, for the transaction; false if the key already has an answer.
+    pub(super) async fn claim_key(&self, tx: &PublicTx, limits: &TimeLimits) -> Result<bool> {
         let Some(key) = &self.command.idempotency_key else { return Ok(true) };
-        let (free, answered) = join!(
-            idempotency::try_lock(tx, &self.actor, key),
-            idempotency::find(tx, &self.actor, key, self.ctx.now)
-        );
-        if !free? {
-            return Err(Error::Conflict(Conflict::StillRunning));
+        let request = idempotency::Request {
+            principal: &self.actor,
+            key,
+            digest: &self.command.digest(self.extras),
+            secret_hash: self.hash.map(PasswordHash::as_str),
+        };
+        let now = self.ctx.now;
+        match idempotency::claim(tx, &request, now, now + KEY_LIFETIME, limits).await? {
+            Claim::Claimed => Ok(true),
+            Claim::Answered => Ok(false),
+            Claim::Running => Err(Error::Conflict(Conflict::StillRunning)),
         }
-        Ok(answered?.is_none())
     }
 
     /// Records the answer, if there is an idempotency key.
     pub(super) async fn record_answer(&self, tx: &PublicTx, made: &Provisioned) -> Result<()> {
         let Some(key) = &self.command.idempotency_key else { return Ok(()) };
-        let now = self.ctx.now;
-        let record = idempotency::Record {
-            principal: self.actor.clone(),
-            key: key.clone(),
-            request_digest: self.command.digest(self.extras),
-            secret_hash: self.hash.map(|hash| hash.as_str().to_owned()),
-            outcome: made.to_json(),
-        };
-        idempotency::insert(tx, &record, now, now + KEY_LIFETIME).await
+        idempotency::complete(tx, &self.actor, key, &made.to_json(), self.ctx.now).await
     }
 }
 

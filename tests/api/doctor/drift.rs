@@ -321,7 +321,7 @@ async fn drift_of_a_tenant_that_is_being_migrated_is_not_reported_as_wrong() {
     let migrating = fixture.app.sql().await;
     let schema = fixture.acme.schema();
     let begin = format!(
-        "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0));
+        "BEGIN; SELECT FROM locks WHERE name = '{schema}' FOR UPDATE;
          DELETE FROM {schema}.refinery_schema_history WHERE version = 3"
     );
     migrating.batch_execute(&begin).await.unwrap();

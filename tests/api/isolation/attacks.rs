@@ -242,6 +242,12 @@ const ATTACKS: &[Attack] = &[
     attack(Run, DATABASE, &["SELECT pg_advisory_lock(1)"]),
     attack(Run, DATABASE, &["SELECT pg_try_advisory_lock(1)"]),
     attack(Run, DATABASE, &["SELECT pg_try_advisory_lock_shared(1, 2)"]),
+    // Would keep a lock on a table of the control plane until the transaction ends.
+    attack(
+        Run,
+        DATABASE,
+        &["SELECT table_to_xmlschema(oid::regclass, true, true, '') FROM pg_class WHERE relname = 'users'"],
+    ),
     attack(Run, GUARD, &["LISTEN rowhouse"]),
     attack(Run, GUARD, &["NOTIFY rowhouse"]),
     // Attacks that nothing stops.

@@ -1,0 +1,100 @@
+//! How a transaction begins inside a schema to migrate it: its lock, its time limits, and the identity by which it is
+//! recognised at its end.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use postgres_protocol::escape::escape_literal;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::domain::names::SchemaName;
+use crate::pg::error::Failure;
+use crate::pg::rules::{Rules, TimeLimits, write_limits};
+use crate::pg::scope::row_lock::Lock;
+
+/// When a commit is written to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// Before the commit is answered, if the server's own settings say so.
+    Now,
+    /// Shortly after it is answered (`synchronous_commit = off`): a crash of the server may lose the whole
+    /// transaction and all later ones. The next commit with [`Flush::Now`] writes all earlier ones too.
+    Later,
+}
+
+/// How a transaction inside a schema begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// When its commit is written to disk.
+    pub flush: Flush,
+    /// The transaction fails unless it begins before this time, by the database's clock.
+    pub before: Option<OffsetDateTime>,
+}
+
+/// What a transaction does if the row of its schema's lock is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum MissingLock {
+    /// Inserts it.
+    Insert,
+    /// Begins without a lock and without an identity. Saves a statement.
+    Leave,
+}
+
+/// Returns the preamble of a transaction that begins inside a schema.
+pub(super) fn begin_in_schema(
+    schema: &SchemaName,
+    entry: Entry,
+    rules: &Rules,
+    missing: MissingLock,
+) -> String {
+    let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
+    write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
+    if entry.flush == Flush::Later {
+        preamble.push_str("; SET LOCAL synchronous_commit = off");
+    }
+    let lock = Lock::Schema(schema);
+    if missing == MissingLock::Insert {
+        let _ = write!(preamble, "; {}", lock.insert_sql());
+    }
+    let _ = write!(preamble, "; SELECT set_config('{IDENTITY_SETTING}', ({TX_IDENTITY}), true)");
+    if let Some(before) = entry.before {
+        let before = escape_literal(&before.format(&Rfc3339).unwrap_or_default());
+        // Read after the lock, which it may have waited for. The text is cast to bigint to make the statement fail; it
+        // is not a constant, because the server would evaluate a constant cast while planning.
+        let _ = write!(
+            preamble,
+            ", CASE WHEN clock_timestamp() >= {before} THEN concat('{LATE_MARKER}', clock_timestamp())::bigint END"
+        );
+    }
+    // A subquery, so that the row is locked before the expressions above are evaluated.
+    let _ = write!(preamble, " FROM ({}) AS locked", lock.select_sql());
+    preamble
+}
+
+/// The text in the server's error if a transaction begins too late; the server quotes it in every language.
+const LATE_MARKER: &str = "rowhouse: late at ";
+
+/// Whether a transaction failed because it began too late ([`Entry::before`]).
+pub(in crate::pg) fn is_late(failure: &Failure) -> bool {
+    failure.has_marker(LATE_MARKER)
+}
+
+/// The SQL expression for the identity of the current transaction: its id, search path and role.
+pub(in crate::pg) const TX_IDENTITY: &str =
+    "concat_ws(' ', pg_current_xact_id(), current_setting('search_path'), current_user)";
+
+/// The setting that keeps the identity with which a transaction inside a schema began. It ends with the
+/// transaction.
+const IDENTITY_SETTING: &str = "rowhouse.tx_identity";
+
+/// Returns the query for [`TX_IDENTITY`].
+pub(in crate::pg) fn tx_identity_query() -> String {
+    format!("SELECT {TX_IDENTITY} AS identity")
+}
+
+/// Returns the SQL expression that is true if a transaction that began inside a schema is still the same one,
+/// with the same search path and role.
+pub(in crate::pg) fn is_same_transaction() -> String {
+    format!("({TX_IDENTITY}) = current_setting('{IDENTITY_SETTING}', true)")
+}
