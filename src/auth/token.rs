@@ -1,7 +1,8 @@
 //! Owns the opaque credentials: API tokens, refresh tokens and the root token.
 //!
 //! Promises: a token is shown once and stored as a digest, so that read access to the tables gives no login. A token has
-//! 256 random bits, so a plain SHA-256 is enough: a dictionary attack has no dictionary.
+//! 256 random bits, so a plain SHA-256 is enough: a dictionary attack has no dictionary. It ends with a checksum, so
+//! that a mistyped one is refused without a look-up and a scanner for leaked secrets can tell a token from other text.
 //! Must not know: which table holds a digest, which header carries a token.
 //!
 //! To add a kind: a variant of [`Kind`] with a prefix of its own, and, if it can be presented as a bearer token, a
@@ -9,8 +10,6 @@
 
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -18,10 +17,13 @@ use uuid::Uuid;
 
 use crate::domain::rule::Rule;
 
-/// Random bytes in a token.
-const RANDOM_LEN: usize = 32;
-/// The characters that they take in base64 without padding.
+/// The digits of base62, in the order of their values.
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Random characters in a token. In base62 they hold 256 bits; tokens that are older than the checksum have as many in
+/// base64.
 const RANDOM_TEXT_LEN: usize = 43;
+/// Characters of the checksum: a CRC32 of the random characters in base62.
+const CHECKSUM_LEN: usize = 6;
 /// Characters of the random part in a hint: enough to tell the tokens of a list apart; 232 bits remain secret.
 const HINT_LEN: usize = 4;
 /// Characters of the random part in the hint of an API key, as many as Reten's clients show; 208 bits remain secret.
@@ -52,12 +54,9 @@ impl Kind {
         }
     }
 
-    /// Returns whether the text has the form of a token of this kind.
+    /// Returns whether the text has the form of a token of this kind, and its checksum is right if it has one.
     fn has_form(self, text: &str) -> bool {
-        let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        text.strip_prefix(self.prefix()).is_some_and(|random| {
-            random.len() == RANDOM_TEXT_LEN && random.bytes().all(in_alphabet)
-        })
+        text.strip_prefix(self.prefix()).is_some_and(|rest| is_checked(rest) || is_unchecked(rest))
     }
 }
 
@@ -68,18 +67,19 @@ pub struct OpaqueToken {
 }
 
 impl OpaqueToken {
-    /// Creates a token: the kind's prefix and 43 random characters, or a random UUID.
+    /// Creates a token: the kind's prefix, 43 random characters and 6 of a checksum; or a random UUID.
     #[must_use]
     pub fn generate(kind: Kind) -> Self {
         if kind == Kind::Uuid {
             return Self { kind, text: SecretString::from(Uuid::new_v4().to_string()) };
         }
-        let mut random = Zeroizing::new([0_u8; RANDOM_LEN]);
-        fill(&mut *random);
+        let prefix = kind.prefix();
         // Allocated in full size: growing would leave an unwiped copy in memory.
-        let mut text = String::with_capacity(kind.prefix().len() + RANDOM_TEXT_LEN);
-        text.push_str(kind.prefix());
-        URL_SAFE_NO_PAD.encode_string(*random, &mut text);
+        let mut text = String::with_capacity(prefix.len() + RANDOM_TEXT_LEN + CHECKSUM_LEN);
+        text.push_str(prefix);
+        push_random(&mut text, RANDOM_TEXT_LEN);
+        let sum = checksum(text.strip_prefix(prefix).unwrap_or_default().as_bytes());
+        text.extend(sum.map(char::from));
         Self { kind, text: SecretString::from(text) }
     }
 
@@ -242,6 +242,53 @@ fn looks_like_jwt(text: &str) -> bool {
     let mut parts = text.split('.');
     let three = parts.by_ref().take(3).filter(|part| !part.is_empty()).count() == 3;
     three && parts.next().is_none()
+}
+
+/// Returns whether the text, which followed a prefix, ends with the checksum of the rest.
+fn is_checked(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric())
+        && text.len() == RANDOM_TEXT_LEN + CHECKSUM_LEN
+        && text
+            .as_bytes()
+            .split_last_chunk::<CHECKSUM_LEN>()
+            .is_some_and(|(random, sum)| checksum(random) == *sum)
+}
+
+/// Returns whether the text, which followed a prefix, has the form from before tokens had a checksum.
+fn is_unchecked(text: &str) -> bool {
+    let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    text.len() == RANDOM_TEXT_LEN && text.bytes().all(in_alphabet)
+}
+
+/// Returns the CRC32 of the random characters as six digits of base62, the form that GitHub's tokens made known.
+fn checksum(random: &[u8]) -> [u8; CHECKSUM_LEN] {
+    let mut rest = crc32fast::hash(random);
+    let mut digits = [b'0'; CHECKSUM_LEN];
+    for place in digits.iter_mut().rev() {
+        *place = digit(rest % 62);
+        rest /= 62;
+    }
+    digits
+}
+
+/// Appends random characters of base62, each with the same probability.
+fn push_random(text: &mut String, count: usize) {
+    /// The largest multiple of 62 in a byte: with the values from here on, some digits would be more probable.
+    const REFUSED_FROM: u8 = 248;
+    let mut missing = count;
+    let mut random = Zeroizing::new([0_u8; 64]);
+    while missing > 0 {
+        fill(&mut *random);
+        for byte in random.iter().filter(|byte| **byte < REFUSED_FROM).take(missing) {
+            text.push(char::from(digit(u32::from(byte % 62))));
+            missing -= 1;
+        }
+    }
+}
+
+/// Returns the digit of base62 with this value, which is below 62.
+fn digit(value: u32) -> u8 {
+    usize::try_from(value).ok().and_then(|value| ALPHABET.get(value)).copied().unwrap_or(b'0')
 }
 
 /// Fills the buffer with random bytes from the operating system.

@@ -7,16 +7,52 @@ use super::*;
 const ROOT: &str = "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f";
 
 #[test]
-fn a_token_is_its_prefix_and_256_random_bits() {
+fn a_token_is_its_prefix_43_random_characters_and_a_checksum() {
     for kind in [Kind::Api, Kind::ApiKey, Kind::Refresh] {
         let tokens: Vec<_> = (0..100).map(|_| OpaqueToken::generate(kind)).collect();
+        let mut seen = HashSet::new();
         for token in &tokens {
-            let random = token.expose().strip_prefix(kind.prefix()).unwrap();
-            assert_eq!(random.len(), 43);
-            assert_eq!(URL_SAFE_NO_PAD.decode(random).unwrap().len(), 32);
+            let rest = token.expose().strip_prefix(kind.prefix()).unwrap();
+            let (random, sum) = rest.split_at(43);
+            assert!(rest.bytes().all(|b| ALPHABET.contains(&b)), "{rest}");
+            assert_eq!(sum.as_bytes(), checksum(random.as_bytes()));
+            seen.extend(random.bytes());
         }
+        assert_eq!(seen.len(), 62, "every digit occurs among 4,300");
         let different: HashSet<_> = tokens.iter().map(OpaqueToken::expose).collect();
         assert_eq!(different.len(), tokens.len());
+    }
+}
+
+#[test]
+fn the_checksum_is_that_of_githubs_tokens() {
+    // From 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, an example that is published in many places.
+    assert_eq!(&checksum(b"zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ"), b"0mLq17");
+    // The CRC32 of nothing is 0.
+    assert_eq!(&checksum(b""), b"000000");
+}
+
+#[test]
+fn every_single_typo_in_a_token_is_recognised() {
+    for kind in [Kind::Api, Kind::ApiKey] {
+        let token = OpaqueToken::generate(kind);
+        let text = token.expose();
+        for (at, right) in text.char_indices().skip(kind.prefix().len()) {
+            for wrong in ['0', 'A', 'z', '_'].into_iter().filter(|wrong| *wrong != right) {
+                let mut typo = text.to_owned();
+                typo.replace_range(at..=at, wrong.encode_utf8(&mut [0; 4]));
+                assert_eq!(Presented::classify(&typo), Presented::Unknown, "{at}: {wrong}");
+            }
+        }
+        assert_eq!(Presented::classify(&text.to_lowercase()), Presented::Unknown);
+    }
+}
+
+#[test]
+fn a_token_from_before_the_checksum_keeps_its_form() {
+    for random in ["A".repeat(43), format!("-_{}", "z".repeat(41))] {
+        assert_eq!(Presented::classify(&format!("rh_{random}")), Presented::Api);
+        assert_eq!(Presented::classify(&format!("rtn_sk_{random}")), Presented::ApiKey);
     }
 }
 
