@@ -26,7 +26,12 @@ use crate::http::client_address::Proxies;
 use crate::http::{cors, limits};
 
 pub use self::keys::KEYS;
-pub use self::sections::{Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Tenants};
+pub use self::sections::{
+    Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Tenants, Tokens,
+};
+
+/// The longest overlap of a rotation, which a request must not exceed either.
+const ROTATION_OVERLAP_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// All settings, validated.
 #[derive(Debug, Clone)]
@@ -59,6 +64,8 @@ pub struct Settings {
     pub erase_interval: Duration,
     /// The lifecycle of tenants.
     pub tenants: Tenants,
+    /// API tokens and the other stored credentials.
+    pub tokens: Tokens,
     /// Fleet migrations.
     pub fleet: Fleet,
     /// The log.
@@ -215,6 +222,7 @@ impl Settings {
             purge_interval: r.duration("tenants.purge_interval"),
             vacancies: r.number("tenants.vacancies", 0, 1000),
         };
+        let tokens = read_tokens(r);
         let fleet = Fleet {
             workers: r.number("fleet.workers", 1, 1024),
             lease: r.duration("fleet.lease"),
@@ -242,6 +250,7 @@ impl Settings {
             limits,
             erase_interval: r.duration("profiles.erase_interval"),
             tenants,
+            tokens,
             fleet,
             log,
         })
@@ -304,6 +313,23 @@ fn read_email(r: &mut Reader, key: &str) -> Option<Email> {
     email
         .map_err(|rule| r.problems.push(format!("{key}: not an e-mail address ({})", rule.code())))
         .ok()
+}
+
+fn read_tokens(r: &mut Reader) -> Tokens {
+    let tokens = Tokens {
+        max_lifetime: r.duration_or_never("tokens.max_lifetime"),
+        default_lifetime: r.duration_or_never("tokens.default_lifetime"),
+        rotation_overlap: r.duration_or_never("tokens.rotation_overlap").unwrap_or_default(),
+    };
+    if let (Some(default), Some(max)) = (tokens.default_lifetime, tokens.max_lifetime)
+        && default > max
+    {
+        r.problems.push("tokens.default_lifetime: longer than tokens.max_lifetime".to_owned());
+    }
+    if tokens.rotation_overlap > ROTATION_OVERLAP_MAX {
+        r.problems.push("tokens.rotation_overlap: longer than 30d".to_owned());
+    }
+    tokens
 }
 
 fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -> Option<Admin> {

@@ -75,8 +75,9 @@ impl Backend {
         let mut found = FoundDatabase::find(settings, purpose).await?;
         #[cfg(feature = "embedded-postgres")]
         let server = found.server.take();
-        let built =
-            Self::build_on(found, purpose, settings, options, &public_set, tenant_set).await;
+        // On the heap: it holds every part while it waits, and each caller would hold it on its stack.
+        let built = Self::build_on(found, purpose, settings, options, &public_set, tenant_set);
+        let built = Box::pin(built).await;
         #[cfg(feature = "embedded-postgres")]
         let built = match built {
             Ok(backend) => Ok(Self { embedded: server, ..backend }),
@@ -149,6 +150,7 @@ impl Backend {
         let version = posture.server_version;
         let wanted = settings.tenants.vacancies;
         let vacancies = Vacancies::new(db.clone(), Arc::clone(&tenant_set), version, wanted);
+        let lifetimes = settings::lifetimes(settings);
         let provisioning = Provisioning::new(
             Handle::current(),
             db.clone(),
@@ -156,6 +158,7 @@ impl Backend {
             Arc::clone(&tenant_set),
             version,
             vacancies.clone(),
+            lifetimes,
         );
         let fleet = Engine::new(
             Handle::current(),
@@ -193,6 +196,7 @@ impl Backend {
                     .tenants_per_connection
                     .map(NonZeroUsize::get),
             },
+            lifetimes,
         };
         first_start.psql = found.psql;
         let backend = Self {

@@ -10,6 +10,7 @@ use crate::pg::Db;
 use crate::pg::db::Database;
 use crate::service::doctor::Budget;
 use crate::service::fleet::Engine;
+use crate::service::tokens::Lifetimes;
 use crate::service::{
     ApiKeys, Audit, Doctor, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles,
     Provisioning, Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
@@ -30,6 +31,7 @@ pub(super) struct Parts {
     pub(super) grace_period: time::Duration,
     pub(super) server_version: u32,
     pub(super) budget: Budget,
+    pub(super) lifetimes: Lifetimes,
 }
 
 impl Parts {
@@ -49,11 +51,11 @@ impl Parts {
             registry: Registry::new(db.clone(), self.provisioning.clone()),
             lifecycle: Lifecycle::new(db.clone(), self.grace_period),
             members: Members::new(db.clone(), self.hasher.clone()),
-            tokens: Tokens::new(db.clone()),
-            api_keys: ApiKeys::new(db.clone()),
+            tokens: Tokens::new(db.clone(), self.lifetimes),
+            api_keys: ApiKeys::new(db.clone(), self.lifetimes),
             passwords: Passwords::new(db.clone(), self.hasher.clone()),
-            profiles: Profiles::new(db.clone()),
-            system: System::new(db.clone(), Profiles::new(db.clone())),
+            profiles: Profiles::new(db.clone(), self.lifetimes),
+            system: System::new(db.clone(), Profiles::new(db.clone(), self.lifetimes)),
             audit: Audit::new(db.clone()),
             fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),
             doctor: Doctor::new(

@@ -7,6 +7,7 @@ use crate::auth::jwt;
 use crate::auth::password::{Hasher, Params};
 use crate::config::{CachedStatements, Settings};
 use crate::pg::rules::{Rules, Sharing, Statements, TimeLimits};
+use crate::service::tokens::Lifetimes;
 
 pub(super) fn rules(settings: &Settings) -> Rules {
     let database = &settings.database;
@@ -43,4 +44,14 @@ pub(super) fn hasher(settings: &Settings) -> Result<Hasher, BuildError> {
 pub(super) fn jwt_settings(settings: &Settings) -> jwt::Settings {
     let defaults = jwt::Settings::new(&settings.auth.issuer, &settings.auth.audience);
     jwt::Settings { access_lifetime: settings.auth.access_lifetime, ..defaults }
+}
+
+pub(super) fn lifetimes(settings: &Settings) -> Lifetimes {
+    let length = |length| time::Duration::try_from(length).unwrap_or(time::Duration::MAX);
+    let tokens = &settings.tokens;
+    Lifetimes {
+        max: tokens.max_lifetime.map(length),
+        default: tokens.default_lifetime.map(length),
+        overlap: length(tokens.rotation_overlap),
+    }
 }

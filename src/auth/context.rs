@@ -159,6 +159,13 @@ impl Principal {
         }
     }
 
+    /// Returns the roles that grant less, in one tenant or everywhere, than the principal holds there.
+    #[must_use]
+    pub fn roles_below(&self, tenant: Option<TenantId>) -> Vec<Role> {
+        let holds = |p| tenant.map_or_else(|| self.may(p), |tenant| self.may_in(p, tenant));
+        Role::ALL.iter().copied().filter(|role| is_above(*role, &holds)).collect()
+    }
+
     /// Returns whether the principal outranks a user with these roles: wherever a role holds, the principal holds
     /// every permission that it grants, and more. So an admin of one tenant does not outrank a user who has any role
     /// in another. The root and the operator outrank every user.
@@ -167,15 +174,10 @@ impl Principal {
         if matches!(self, Self::Root | Self::Operator) {
             return true;
         }
-        let above = |role: Role, holds: &dyn Fn(Permission) -> bool| {
-            let all = Permission::ALL.iter().copied();
-            all.clone().all(|permission| !role.grants(permission) || holds(permission))
-                && all.clone().any(|permission| !role.grants(permission) && holds(permission))
-        };
-        platform_role.is_none_or(|role| above(role, &|permission| self.may(permission)))
+        platform_role.is_none_or(|role| is_above(role, &|permission| self.may(permission)))
             && memberships
                 .iter()
-                .all(|m| above(m.role, &|permission| self.may_in(permission, m.tenant)))
+                .all(|m| is_above(m.role, &|permission| self.may_in(permission, m.tenant)))
     }
 
     /// Returns the user that the principal is, or works for.
@@ -185,6 +187,19 @@ impl Principal {
             Self::User { id, .. } => Some(*id),
             Self::Token { user, .. } | Self::ApiKey { user, .. } => *user,
             Self::Anonymous | Self::Root | Self::Operator | Self::Profile { .. } => None,
+        }
+    }
+
+    /// Returns the stored credential that the principal calls with and that can make others, if it is one.
+    #[must_use]
+    pub const fn credential(&self) -> Option<TokenId> {
+        match self {
+            Self::Token { id, .. } | Self::ApiKey { id, .. } => Some(*id),
+            Self::Anonymous
+            | Self::Root
+            | Self::Operator
+            | Self::User { .. }
+            | Self::Profile { .. } => None,
         }
     }
 
@@ -210,6 +225,13 @@ impl Principal {
             Self::Profile { profile, .. } => format!("profile:{profile}"),
         }
     }
+}
+
+/// Returns whether what is held includes every permission that the role grants, and more.
+fn is_above(role: Role, holds: &dyn Fn(Permission) -> bool) -> bool {
+    let all = Permission::ALL.iter().copied();
+    all.clone().all(|permission| !role.grants(permission) || holds(permission))
+        && all.clone().any(|permission| !role.grants(permission) && holds(permission))
 }
 
 /// The context of a call, the first argument of every service method.

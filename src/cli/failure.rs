@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::app::BuildError;
 use crate::config::SettingsError;
 use crate::domain::error::Error;
-use crate::domain::rule::Rule;
+use crate::domain::rule::{Rule, in_words};
 use crate::telemetry::BadFilter;
 
 /// The exit code of a command.
@@ -142,6 +142,10 @@ pub(super) fn sentence(rule: Rule) -> String {
         Rule::Unknown => "is unknown, or given twice".to_owned(),
         Rule::UnknownUser => "must be the e-mail address of a user".to_owned(),
         Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
+        Rule::AtMost(limit) => format!("must be at most {}", in_words(limit)),
+        Rule::WithinParent(end) => {
+            format!("must not be later than {end}, when the credential ends that makes it")
+        }
         Rule::Cursor => "must be a cursor of an earlier response".to_owned(),
         Rule::Timestamp => "must be a time, such as 2026-11-21T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),

@@ -117,6 +117,22 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "schemas that are built ahead of time, so that a set-up does not wait for one; 0 for none",
     ),
     (
+        "tokens.max_lifetime",
+        "0",
+        "longest lifetime of an API token, an API key or an xtoken; one that is made without an end gets this one; 0 for \
+         no limit",
+    ),
+    (
+        "tokens.default_lifetime",
+        "0",
+        "lifetime of an API token or an API key that is made without an end; 0 for none",
+    ),
+    (
+        "tokens.rotation_overlap",
+        "1h",
+        "how long the secret of a token stays good after a rotation that names no overlap, at most 30d; 0 ends it at once",
+    ),
+    (
         "fleet.workers",
         "4",
         "tenants that a fleet migration migrates at the same time; in a server at most a tenth of \

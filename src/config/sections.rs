@@ -115,6 +115,17 @@ pub struct Tenants {
     pub vacancies: usize,
 }
 
+/// API tokens, API keys and the other stored credentials.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// Longest lifetime of one that is made; `None` for no limit.
+    pub max_lifetime: Option<Duration>,
+    /// Lifetime of one whose maker asks for no end; `None` for no end.
+    pub default_lifetime: Option<Duration>,
+    /// How long the secret before a rotation stays good.
+    pub rotation_overlap: Duration,
+}
+
 /// Fleet migrations.
 #[derive(Debug, Clone)]
 pub struct Fleet {

@@ -41,6 +41,25 @@ fn a_setting_that_can_be_switched_off_is_switched_off_only_by_zero() {
 }
 
 #[test]
+fn the_lifetimes_of_tokens_are_off_by_default_and_must_not_contradict_each_other() {
+    let tokens = load("", &[]).unwrap().tokens;
+    assert_eq!((tokens.max_lifetime, tokens.default_lifetime), (None, None));
+    assert_eq!(tokens.rotation_overlap, Duration::from_hours(1));
+    let tokens = load(
+        "[tokens]\nmax_lifetime = '90d'\ndefault_lifetime = '30d'\nrotation_overlap = '0'",
+        &[],
+    );
+    let tokens = tokens.unwrap().tokens;
+    assert_eq!(tokens.max_lifetime, Some(Duration::from_hours(24 * 90)));
+    assert_eq!(tokens.default_lifetime, Some(Duration::from_hours(24 * 30)));
+    assert_eq!(tokens.rotation_overlap, Duration::ZERO);
+    let bad = "[tokens]\nmax_lifetime = '30d'\ndefault_lifetime = '31d'\nrotation_overlap = '31d'";
+    let error = load(bad, &[]).unwrap_err().to_string();
+    assert!(error.contains("tokens.default_lifetime: longer than"), "{error}");
+    assert!(error.contains("tokens.rotation_overlap: longer than 30d"), "{error}");
+}
+
+#[test]
 fn a_flag_takes_precedence_over_the_file() {
     let settings = load("listen = '0.0.0.0:1'", &[("listen", "127.0.0.1:0")]).unwrap();
     assert_eq!(settings.listen.port(), 0);

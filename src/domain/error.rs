@@ -249,6 +249,12 @@ pub enum Conflict {
     /// The API key is already revoked.
     #[error("the API key is revoked already")]
     AlreadyRevoked,
+    /// The token has expired or is revoked, itself or by what made it.
+    #[error("the token has ended")]
+    TokenEnded,
+    /// The token that would make another one is too many makers away from the first.
+    #[error("the token is too many makers away from the first")]
+    TooManyGenerations,
 }
 
 impl Conflict {

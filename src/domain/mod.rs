@@ -17,6 +17,7 @@ pub mod profile;
 pub mod rule;
 pub mod status;
 pub mod tenant;
+pub mod token;
 pub mod user;
 
 pub use access::{Permission, Role};
@@ -27,4 +28,5 @@ pub use profile::{Document, Identity, ProfileId};
 pub use rule::{FieldProblem, Rule};
 pub use status::TenantStatus;
 pub use tenant::Tenant;
+pub use token::TokenKind;
 pub use user::User;

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use time::{Duration, OffsetDateTime};
+
 /// A field and the rule that it breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
@@ -67,6 +69,12 @@ pub enum Rule {
     UnknownUser,
     /// The slug or the id of an existing tenant.
     UnknownTenant,
+    /// At most this length of time, from now where the field is a point in time.
+    #[strum(serialize = "beyond_limit")]
+    AtMost(Duration),
+    /// Not later than the end of the credential that makes another.
+    #[strum(serialize = "beyond_parent")]
+    WithinParent(OffsetDateTime),
     /// A cursor from an earlier answer.
     Cursor,
     /// A point in time in RFC 3339.
@@ -81,5 +89,36 @@ impl Rule {
     #[must_use]
     pub fn code(self) -> &'static str {
         self.into()
+    }
+}
+
+/// Returns a length of time in the largest unit that needs no fraction, such as `90 days` or `36 hours`.
+#[must_use]
+pub fn in_words(length: Duration) -> String {
+    let seconds = length.whole_seconds();
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute")];
+    let fits = |(unit, _): &(i64, &str)| seconds >= *unit && seconds % unit == 0;
+    let (unit, word) = units.into_iter().find(fits).unwrap_or((1, "second"));
+    let count = seconds / unit;
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_time_is_written_in_its_largest_whole_unit() {
+        for (length, words) in [
+            (Duration::days(90), "90 days"),
+            (Duration::days(1), "1 day"),
+            (Duration::hours(36), "36 hours"),
+            (Duration::minutes(90), "90 minutes"),
+            (Duration::seconds(61), "61 seconds"),
+            (Duration::seconds(1), "1 second"),
+            (Duration::ZERO, "0 seconds"),
+        ] {
+            assert_eq!(in_words(length), words);
+        }
     }
 }

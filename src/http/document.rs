@@ -56,7 +56,7 @@ impl utoipa::Modify for Credentials {
     }
 }
 
-/// The operations that refuse an API key: a credential that a key created would outlive the key's revocation.
+/// The operations that refuse an API key: a key creates no other credential.
 const CREATE_CREDENTIALS: [&str; 2] = ["ControlCreateToken", "RetenCreateApiKey"];
 
 /// Returns the OpenAPI document of all routes.

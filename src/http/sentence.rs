@@ -2,7 +2,9 @@
 //!
 //! A dialect has its own sentence for a rule only where the contract that it follows fixes one.
 
-use crate::domain::rule::Rule;
+use time::format_description::well_known::Rfc3339;
+
+use crate::domain::rule::{Rule, in_words};
 
 /// Returns the sentence of a rule, to follow the name of the field: "must be a UUID".
 pub(super) fn sentence(rule: Rule) -> String {
@@ -31,6 +33,11 @@ pub(super) fn sentence(rule: Rule) -> String {
                 .to_owned()
         }
         Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),
+        Rule::AtMost(limit) => format!("must be at most {} from now", in_words(limit)),
+        Rule::WithinParent(end) => format!(
+            "must not be later than {}, when the credential ends that makes it",
+            end.format(&Rfc3339).unwrap_or_else(|_| end.to_string())
+        ),
         Rule::Cursor => "must be the next_cursor of an earlier answer".to_owned(),
         Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),

@@ -33,7 +33,7 @@ impl Identity {
 
     /// Returns the principal of a bearer token. Every call queries the database, so that a revoked token, a
     /// removed user and a changed role take effect at once, on a user's own access tokens and on the tokens that
-    /// the user created.
+    /// the user created. A token whose checksum is wrong is refused without a query.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], which says only whether the token has expired.
@@ -62,11 +62,11 @@ impl Identity {
         let tx = self.db.public().await.during("read API key row")?;
         let digest = TokenDigest::of(presented);
         let found = api_keys::use_by_digest(tx, digest.as_bytes(), now).await?;
-        let api_keys::Presented { key, role } = found.ok_or_else(refused)?;
-        if key.revoked_at.is_some() || (key.user.is_some() && role.is_none()) {
+        let api_keys::Presented { key, is_revoked, ends_at, role } = found.ok_or_else(refused)?;
+        if is_revoked || (key.user.is_some() && role.is_none()) {
             return Err(refused());
         }
-        if key.expires_at.is_some_and(|end| end <= now) {
+        if ends_at.is_some_and(|end| end <= now) {
             return Err(Error::Unauthenticated(AuthProblem::Expired));
         }
         let permissions = held(key.permissions, key.user.is_some(), role);
@@ -101,11 +101,12 @@ impl Identity {
         let tx = self.db.public().await.during("read token row")?;
         let digest = TokenDigest::of(presented);
         let found = tokens::use_by_digest(tx, digest.as_bytes(), now).await?;
-        let tokens::Presented { token, tenant: home, role } = found.ok_or_else(refused)?;
-        if token.revoked_at.is_some() || (token.user.is_some() && role.is_none()) {
+        let tokens::Presented { token, is_revoked, ends_at, tenant: home, role } =
+            found.ok_or_else(refused)?;
+        if is_revoked || (token.user.is_some() && role.is_none()) {
             return Err(refused());
         }
-        if token.expires_at.is_some_and(|end| end <= now) {
+        if ends_at.is_some_and(|end| end <= now) {
             return Err(Error::Unauthenticated(AuthProblem::Expired));
         }
         let principal = match (token.tenant, token.profile) {

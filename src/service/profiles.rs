@@ -16,11 +16,12 @@ use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
 use crate::domain::profile::{Document, Identity, Keys, Lifetime, ProfileId};
 use crate::domain::rule::FieldProblem;
-use crate::domain::{Permission, Tenant};
+use crate::domain::{Permission, Tenant, TokenKind};
 use crate::pg::control::tenants;
 use crate::pg::control::tokens::{self, Token};
 use crate::pg::tenant::profiles::{self, Author};
 use crate::pg::{Db, During, TenantTx};
+use crate::service::tokens::{Lifetimes, hold_maker};
 
 pub use crate::pg::tenant::profiles::{Event, Profile, Version};
 
@@ -34,6 +35,7 @@ const TRIES: u32 = 3;
 #[derive(Clone)]
 pub struct Profiles {
     db: Db,
+    lifetimes: Lifetimes,
 }
 
 /// A profile to create.
@@ -57,8 +59,8 @@ pub enum Change {
 impl Profiles {
     /// Creates the service on `db`.
     #[must_use]
-    pub fn new(db: Db) -> Self {
-        Self { db }
+    pub fn new(db: Db, lifetimes: Lifetimes) -> Self {
+        Self { db, lifetimes }
     }
 
     /// Stores a profile under a new id.
@@ -180,10 +182,10 @@ impl Profiles {
     }
 
     /// Creates a token for the person of a profile. It permits reading that profile and expires after `lifetime`, or
-    /// by default after ten minutes.
+    /// by default after ten minutes; it ends no later than the credential with which it is created, and with it.
     ///
     /// # Errors
-    /// [`Noun::Profile`] not found.
+    /// [`Noun::Profile`] not found; [`Error::Invalid`] for a lifetime beyond a limit.
     pub async fn create_own_token(
         &self,
         ctx: &CallContext,
@@ -193,22 +195,35 @@ impl Profiles {
     ) -> Result<(ProfileId, OpaqueToken)> {
         ctx.require_in(Permission::WriteProfiles, tenant.id)?;
         let profile = self.read(ctx, tenant, identity).await?;
+        let asked = lifetime.and_then(|lifetime| ctx.now.checked_add(lifetime));
+        self.lifetimes.check(asked, ctx.now, "finaltime")?;
+        let tx = self.db.public().await.during("create a person's token")?;
+        let maker = hold_maker(&tx, ctx, Some(tenant.id), &[Permission::WriteProfiles]).await?;
+        let expires_at = if asked.is_some() {
+            self.lifetimes.end(asked, ctx.now, maker.ends_at, "finaltime")?
+        } else {
+            let default = ctx.now.checked_add(OWN_TOKEN_LIFETIME);
+            self.lifetimes.shortened(default, ctx.now, maker.ends_at)
+        };
         let secret = OpaqueToken::generate(Kind::Uuid);
         let token = Token {
             id: TokenId::generate(),
             hint: secret.hint(),
             name: "a person's own".to_owned(),
+            kind: TokenKind::Person,
             permissions: Vec::new(),
             tenant: Some(tenant.id),
             profile: Some(profile.id),
-            user: None,
+            user: ctx.principal.user(),
+            parent: maker.credential,
             created_by: ctx.principal.label(),
             created_at: ctx.now,
-            expires_at: ctx.now.checked_add(lifetime.unwrap_or(OWN_TOKEN_LIFETIME)),
+            expires_at,
             last_used_at: None,
             revoked_at: None,
+            rotated_at: None,
+            previous_until: None,
         };
-        let tx = self.db.public().await.during("create a person's token")?;
         tokens::insert(&tx, &token, secret.digest().as_bytes()).await?;
         tx.commit().await.during("create a person's token")?;
         profiles::insert_event(

@@ -33,6 +33,7 @@ use crate::pg::{Db, During, PublicTx, schema};
 pub use crate::service::provisioning::command::{Admin, Extras, NewAdmin, ProvisionTenant};
 use crate::service::provisioning::prepared::PreparedSetup;
 pub use crate::service::provisioning::replay::Provisioned;
+use crate::service::tokens::Lifetimes;
 
 /// How often a transaction that lost a race against another is tried.
 const TRIES: u32 = 3;
@@ -47,6 +48,7 @@ pub struct Provisioning {
     set: Arc<MigrationSet>,
     server_version: u32,
     vacancies: Vacancies,
+    lifetimes: Lifetimes,
 }
 
 impl Provisioning {
@@ -59,8 +61,9 @@ impl Provisioning {
         set: Arc<MigrationSet>,
         server_version: u32,
         vacancies: Vacancies,
+        lifetimes: Lifetimes,
     ) -> Self {
-        Self { runtime, db, hasher, set, server_version, vacancies }
+        Self { runtime, db, hasher, set, server_version, vacancies, lifetimes }
     }
 
     /// Makes a tenant, whole or not at all.
@@ -109,7 +112,8 @@ impl Provisioning {
             None => None,
         };
         let actor = ctx.principal.label();
-        let prepared = PreparedSetup { ctx, actor, command, extras, hash: hash.as_ref() };
+        let (hash, lifetimes) = (hash.as_ref(), self.lifetimes);
+        let prepared = PreparedSetup { ctx, actor, command, extras, hash, lifetimes };
         let mut attempt = 1;
         loop {
             match self.make(&prepared).await {

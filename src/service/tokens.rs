@@ -1,4 +1,5 @@
-//! Creates, lists and revokes API tokens.
+//! Creates, lists, rotates and revokes API tokens, and lists, rotates and revokes the other stored credentials: API
+//! keys, the tenants' own tokens and the own tokens of people.
 //!
 //! The token is shown to its creator once; only its digest is stored.
 //!
@@ -7,28 +8,45 @@
 //! password is reset. A token that the root or the operator creates works for no user and stays. Both kinds of
 //! revocation lock the user's row before they look for tokens, and the creation of a token locks it too
 //! ([`hold_maker`]), so that no token is missed.
+//!
+//! A credential that a token or an API key creates ends no later than that one, and with it. [`mod@managed`] decides who
+//! sees and revokes which, [`lifetime`] when one expires.
+
+mod lifetime;
+mod managed;
+mod rotation;
 
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::audit::note;
-use crate::auth::context::Reach;
+use super::tenants::require_active;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
-use crate::domain::Permission;
-use crate::domain::error::{AuthProblem, Error, Noun, Result};
+use crate::domain::error::{AuthProblem, Conflict, Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId, TokenName, UserId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::rule::Rule;
-use crate::pg::control::{memberships, sessions, tenants, tokens, users};
+use crate::domain::{Permission, TokenKind};
+use crate::pg::control::{
+    managed_tokens, memberships, sessions, tenants, token_lines, tokens, users,
+};
 use crate::pg::{Db, During, PublicTx};
 
+pub use self::lifetime::{Lifetimes, OVERLAP_MAX};
+pub(super) use self::managed::managed;
+pub use self::rotation::Rotation;
+pub use crate::pg::control::managed_tokens::Filter;
 pub use crate::pg::control::tokens::Token;
+
+/// The most members of a line: a token, what it made, what that made, and so on. Each use of a token reads its line.
+const GENERATIONS_MAX: usize = 16;
 
 /// API tokens.
 #[derive(Clone)]
 pub struct Tokens {
     db: Db,
+    lifetimes: Lifetimes,
 }
 
 /// A token to create.
@@ -47,85 +65,106 @@ pub struct NewToken {
 impl Tokens {
     /// Creates the service on `db`.
     #[must_use]
-    pub fn new(db: Db) -> Self {
-        Self { db }
+    pub fn new(db: Db, lifetimes: Lifetimes) -> Self {
+        Self { db, lifetimes }
     }
 
-    /// Creates a token that permits no more than its creator may do.
+    /// Creates a token that permits no more than its creator may do, and that ends no later than the token with which
+    /// it is created.
     ///
     /// # Errors
     /// [`Error::Forbidden`] with the permissions that the creator lacks; [`Error::Invalid`] for a bad name, no
-    /// permission or an expiry in the past; [`Noun::Tenant`] not found.
+    /// permission, an expiry in the past or one beyond a limit; [`Noun::Tenant`] not found;
+    /// [`Conflict::TooManyGenerations`].
     pub async fn create(&self, ctx: &CallContext, new: NewToken) -> Result<(Token, OpaqueToken)> {
         require_where_it_works(ctx, Permission::ManageApiKeys, new.tenant)?;
         require_no_api_key(ctx)?;
         require_held(ctx, &new.permissions, new.tenant)?;
         TokenName::parse(&new.name).map_err(|rule| Error::invalid("name", rule))?;
         check_terms(&new.permissions, new.expires_at, ctx.now)?;
+        self.lifetimes.check(new.expires_at, ctx.now, "expiresAt")?;
+        let tx = self.db.public().await.during("create token")?;
+        let maker = hold_maker(&tx, ctx, new.tenant, &new.permissions).await?;
+        require_open(&tx, ctx, new.tenant).await?;
+        let expires_at = self.lifetimes.end(new.expires_at, ctx.now, maker.ends_at, "expiresAt")?;
         let secret = OpaqueToken::generate(Kind::Api);
         let token = Token {
             id: TokenId::generate(),
             hint: secret.hint(),
             name: new.name,
+            kind: TokenKind::Token,
             permissions: new.permissions,
             tenant: new.tenant,
             profile: None,
             user: ctx.principal.user(),
+            parent: maker.credential,
             created_by: ctx.principal.label(),
             created_at: ctx.now,
-            expires_at: new.expires_at,
+            expires_at,
             last_used_at: None,
             revoked_at: None,
+            rotated_at: None,
+            previous_until: None,
         };
-        let tx = self.db.public().await.during("create token")?;
-        hold_maker(&tx, ctx, token.tenant, &token.permissions).await?;
         tokens::insert(&tx, &token, secret.digest().as_bytes()).await?;
         note(&tx, ctx, "token.create", token.tenant, json!({ "token": token.id })).await?;
         tx.commit().await.during("create token")?;
         Ok((token, secret))
     }
 
-    /// Returns all tokens, oldest first, without their secrets.
+    /// Returns all tokens but the own ones of people, oldest first, without their secrets.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
     pub async fn list(&self, ctx: &CallContext) -> Result<Vec<Token>> {
         ctx.require(Permission::ManageApiKeys)?;
-        let tx = self.db.public().await.during("list tokens")?;
-        tokens::list(&tx, None, None).await
+        self.list_filtered(ctx, &Filter::default()).await
     }
 
-    /// Returns a page of the tokens that the caller may manage, oldest first, without their secrets. For the admin
-    /// of some tenants these are the tokens that are bound to one of those tenants.
+    /// Returns all tokens that pass the filter, oldest first, without their secrets.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
-    pub async fn page(&self, ctx: &CallContext, window: &Window) -> Result<Page<Token>> {
+    pub async fn list_filtered(&self, ctx: &CallContext, filter: &Filter) -> Result<Vec<Token>> {
+        ctx.require(Permission::ManageApiKeys)?;
         let reach = ctx.reach(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("list tokens")?;
-        let rows = tokens::list(&tx, reach.limits(), Some(window)).await?;
+        managed_tokens::list(&tx, &managed(ctx, &reach), filter, None).await
+    }
+
+    /// Returns a page of the tokens and API keys that the caller manages and that pass the filter, oldest first, without
+    /// their secrets.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`] not found where the filter names a tenant in which the caller manages none.
+    pub async fn page(
+        &self,
+        ctx: &CallContext,
+        filter: &Filter,
+        window: &Window,
+    ) -> Result<Page<Token>> {
+        let reach = ctx.reach(Permission::ManageApiKeys)?;
+        if filter.tenant.is_some_and(|tenant| !reach.covers(tenant)) {
+            return Err(Error::NotFound(Noun::Tenant));
+        }
+        let tx = self.db.public().await.during("list tokens")?;
+        let rows = managed_tokens::list(&tx, &managed(ctx, &reach), filter, Some(window)).await?;
         Ok(Page::cut(rows, window, |token| Cursor { at: token.created_at, id: token.id.uuid() }))
     }
 
-    /// Revokes a token that the caller may manage, at once and in every process, and returns it. A second
-    /// revocation changes nothing.
+    /// Revokes a token that the caller manages and all that it made, at once and in every process, and returns it. A
+    /// second revocation changes nothing.
     ///
     /// # Errors
-    /// [`Noun::Token`] not found, also where it exists and the caller may not manage it.
+    /// [`Noun::Token`] not found, also where it exists and the caller does not manage it.
     pub async fn revoke(&self, ctx: &CallContext, id: TokenId) -> Result<Token> {
         let reach = ctx.reach(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("revoke token")?;
-        let within = |token: &Token| match token.tenant {
-            Some(tenant) => reach.covers(tenant),
-            None => reach == Reach::Everything,
-        };
-        let token = tokens::lookup(&tx, id).await?.filter(within);
-        let token = token.ok_or(Error::NotFound(Noun::Token))?;
-        if token.revoked_at.is_some() {
-            return Ok(token);
-        }
-        let token = tokens::revoke(&tx, id, ctx.now).await?.ok_or(Error::NotFound(Noun::Token))?;
-        note(&tx, ctx, "token.revoke", token.tenant, json!({ "token": id })).await?;
+        let missing = || Error::NotFound(Noun::Token);
+        managed_tokens::lookup(&tx, &managed(ctx, &reach), id).await?.ok_or_else(missing)?;
+        let ended = token_lines::revoke(&tx, id, ctx.now).await?;
+        let token = tokens::lookup(&tx, id).await?.ok_or_else(missing)?;
+        note_revoked(&tx, ctx, id, &ended).await?;
         tx.commit().await.during("revoke token")?;
         Ok(token)
     }
@@ -143,8 +182,7 @@ fn require_where_it_works(
     }
 }
 
-/// Refuses a caller with an API key: a credential that it created would stay when the key is revoked, or when its
-/// user leaves.
+/// Refuses a caller with an API key: a key is for one program in one tenant, and creates no other credential.
 pub(super) fn require_no_api_key(ctx: &CallContext) -> Result<()> {
     match ctx.principal {
         Principal::ApiKey { .. } => Err(Error::Forbidden { missing: Vec::new() }),
@@ -152,18 +190,47 @@ pub(super) fn require_no_api_key(ctx: &CallContext) -> Result<()> {
     }
 }
 
-/// Locks the tenant and the user for whom a credential is being created until the transaction ends. Refuses
-/// where the creator's own credential has ended or their role has changed since the request arrived, because the
-/// transaction that ended it cannot see a credential that is written later.
+/// The maker of a credential, as far as the credential depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Maker {
+    /// The token with which it is made; `None` if a user in person, the root or the operator makes it.
+    pub(super) credential: Option<TokenId>,
+    /// When that token ends.
+    pub(super) ends_at: Option<OffsetDateTime>,
+}
+
+/// Locks the tenant and the user for whom a credential is being created, and the credential with which it is created,
+/// until the transaction ends. Refuses where the creator's own credential has ended or their role has changed since the
+/// request arrived, because the transaction that ended it cannot see a credential that is written later.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`], [`Error::Forbidden`] with the missing permissions, [`Noun::Tenant`] not found.
+/// [`Error::Unauthenticated`], [`Error::Forbidden`] with the missing permissions, [`Noun::Tenant`] not found,
+/// [`Conflict::TooManyGenerations`].
 pub(super) async fn hold_maker(
     tx: &PublicTx,
     ctx: &CallContext,
     tenant: Option<TenantId>,
     permissions: &[Permission],
-) -> Result<()> {
+) -> Result<Maker> {
+    hold_user(tx, ctx, tenant).await?;
+    let mut ends_at = None;
+    if let Some(id) = ctx.principal.credential() {
+        let line = token_lines::hold(tx, id).await?;
+        if !line.is_good(ctx.now) {
+            return Err(Error::Unauthenticated(AuthProblem::Invalid));
+        }
+        if line.len() >= GENERATIONS_MAX {
+            return Err(Error::Conflict(Conflict::TooManyGenerations));
+        }
+        ends_at = line.ends_at();
+    }
+    require_role(tx, ctx, tenant, permissions).await?;
+    Ok(Maker { credential: ctx.principal.credential(), ends_at })
+}
+
+/// Locks the tenant and the user for whom the caller works, if it works for one, and refuses where the user or the
+/// session has ended since the request arrived.
+async fn hold_user(tx: &PublicTx, ctx: &CallContext, tenant: Option<TenantId>) -> Result<()> {
     let Some(user) = ctx.principal.user() else { return Ok(()) };
     let ended = || Error::Unauthenticated(AuthProblem::Invalid);
     // The tenant first: the removal of a member locks in this order.
@@ -175,23 +242,35 @@ pub(super) async fn hold_maker(
     if !users::hold(tx, user).await? {
         return Err(ended());
     }
-    let is_good = match &ctx.principal {
-        Principal::User { session, .. } => sessions::is_open(tx, *session).await?,
-        Principal::Token { id, .. } | Principal::ApiKey { id, .. } => {
-            tokens::is_kept(tx, *id).await?
-        }
-        Principal::Anonymous
-        | Principal::Root
-        | Principal::Operator
-        | Principal::Profile { .. } => true,
-    };
-    if !is_good {
-        return Err(ended());
+    match &ctx.principal {
+        Principal::User { session, .. } if !sessions::is_open(tx, *session).await? => Err(ended()),
+        _ => Ok(()),
     }
+}
+
+/// Refuses where the user for whom the caller works does not hold the permissions now. The user's row is locked.
+async fn require_role(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    tenant: Option<TenantId>,
+    permissions: &[Permission],
+) -> Result<()> {
+    let Some(user) = ctx.principal.user() else { return Ok(()) };
     let role = memberships::role_in(tx, user, tenant).await?;
     let grants = |permission: &Permission| role.is_some_and(|role| role.grants(*permission));
     let missing: Vec<_> = permissions.iter().copied().filter(|p| !grants(p)).collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::Forbidden { missing }) }
+}
+
+/// Refuses a tenant that is not active, to a caller who manages tokens in some tenants only: such a tenant is closed to
+/// its own members.
+async fn require_open(tx: &PublicTx, ctx: &CallContext, tenant: Option<TenantId>) -> Result<()> {
+    match tenant {
+        Some(tenant) if !ctx.principal.may(Permission::ManageApiKeys) => {
+            require_active(tx, tenant).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Revokes the tokens and API keys that work for a user, in one tenant or everywhere, and writes an audit event
@@ -205,11 +284,43 @@ pub(super) async fn end_of_user(
 ) -> Result<usize> {
     let ended = tokens::revoke_of_user(tx, user, only, ctx.now).await?;
     for token in &ended {
-        let action = if token.is_api_key { "api_key.revoke" } else { "token.revoke" };
         let details = json!({ "token": token.id, "user": user, "reason": reason });
-        note(tx, ctx, action, token.tenant, details).await?;
+        note(tx, ctx, revoke_action(token.kind), token.tenant, details).await?;
     }
     Ok(ended.len())
+}
+
+/// Writes an audit event for a revoked token, and for each that ended with it. The own tokens of people, which can be
+/// very many, are counted in the first event and have none.
+pub(super) async fn note_revoked(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    id: TokenId,
+    ended: &[token_lines::Revoked],
+) -> Result<()> {
+    let is_below = |token: &&token_lines::Revoked| token.id != id;
+    let of_people = ended.iter().filter(is_below).filter(|t| t.kind == TokenKind::Person).count();
+    for token in ended {
+        let details = if token.id != id {
+            if token.kind == TokenKind::Person {
+                continue;
+            }
+            json!({ "token": token.id, "parent": id, "reason": "parent.revoke" })
+        } else if of_people > 0 {
+            json!({ "token": token.id, "tokens_of_people_ended": of_people })
+        } else {
+            json!({ "token": token.id })
+        };
+        note(tx, ctx, revoke_action(token.kind), token.tenant, details).await?;
+    }
+    Ok(())
+}
+
+fn revoke_action(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::ApiKey => "api_key.revoke",
+        TokenKind::Token | TokenKind::Xtoken | TokenKind::Person => "token.revoke",
+    }
 }
 
 /// Refuses permissions that the caller does not hold where the new credential works.

@@ -111,6 +111,7 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("GET", "/control/v1/tokens", Permission::ManageApiKeys),
     ("POST", "/control/v1/tokens", Permission::ManageApiKeys),
     ("POST", "/control/v1/tokens/{id}/revoke", Permission::ManageApiKeys),
+    ("POST", "/control/v1/tokens/{id}/rotate", Permission::ManageApiKeys),
     ("GET", "/control/v1/audit-events", Permission::ViewAudit),
     ("POST", "/control/v1/audit-events/verify", Permission::ViewAudit),
     ("GET", "/control/v1/migrations", Permission::MigrateFleet),

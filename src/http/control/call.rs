@@ -90,6 +90,11 @@ impl Call {
         BODY.fields(&self.body)
     }
 
+    /// Returns the fields of a body that may be absent.
+    pub(super) fn optional_body(&self) -> Result<Fields> {
+        Policy { blank: Blank::EmptyObject, ..BODY }.fields(&self.body)
+    }
+
     /// Refuses a query and a body, for calls that take neither; an empty object counts as no body.
     pub(super) fn nothing_else(&self) -> Result<()> {
         self.query()?.finish(Some(()))?;

@@ -302,6 +302,14 @@ fn conflict(conflict: Conflict) -> Representation {
         Conflict::AlreadyRevoked => {
             ("The API key is revoked already", "There is nothing left to do")
         }
+        Conflict::TokenEnded => (
+            "The token has ended",
+            "It is revoked or has expired, or what made it has; make another",
+        ),
+        Conflict::TooManyGenerations => (
+            "The token is too many makers away from the first",
+            "Let a token that is nearer to the first one make it",
+        ),
     };
     let status = match conflict {
         Conflict::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,

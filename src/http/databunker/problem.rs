@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun};
-use crate::domain::rule::{FieldProblem, Rule};
+use crate::domain::rule::{FieldProblem, Rule, in_words};
 use crate::http::retry_after;
 
 /// The body of an error.
@@ -57,6 +57,7 @@ impl ResponseError for Problem {
 }
 
 /// Returns the sentence for people: the vendor's own where it is known.
+#[expect(clippy::too_many_lines, reason = "a flat list: one sentence for each error")]
 pub(super) fn message(error: &Error) -> String {
     match error {
         Error::Malformed(Malformed::TooLarge { limit }) => {
@@ -108,7 +109,9 @@ pub(super) fn message(error: &Error) -> String {
             | Conflict::GraceOver
             | Conflict::AlreadyMember
             | Conflict::LastAdmin
-            | Conflict::AlreadyRevoked),
+            | Conflict::AlreadyRevoked
+            | Conflict::TokenEnded
+            | Conflict::TooManyGenerations),
         ) => format!("Conflict: {conflict}"),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
@@ -138,6 +141,12 @@ fn invalid(problems: &[FieldProblem]) -> String {
     match rule {
         Rule::TokenUuid => "Bad UUID".to_owned(),
         Rule::TooLong(max) => format!("The {field} parameter is longer than {max} characters"),
+        Rule::AtMost(limit) => {
+            format!("The {field} parameter must be at most {}", in_words(*limit))
+        }
+        Rule::WithinParent(_) => {
+            format!("The {field} parameter is beyond the end of the xtoken that is sent")
+        }
         Rule::TooDeep => format!("The {field} parameter is nested too deeply"),
         Rule::ControlCharacter => {
             format!("The {field} parameter holds characters that cannot be stored")

@@ -144,6 +144,9 @@ fn message(error: &Error) -> String {
                 "Another request changed the same thing at the same moment; try again".to_owned()
             }
             Conflict::AlreadyRevoked => "API key is already revoked".to_owned(),
+            Conflict::TooManyGenerations => {
+                "The token is too many makers away from the first".to_owned()
+            }
             // Only the control API can meet these.
             Conflict::ExternalIdTaken
             | Conflict::ExternalIdDiffers
@@ -151,7 +154,8 @@ fn message(error: &Error) -> String {
             | Conflict::PurgeStarted
             | Conflict::GraceOver
             | Conflict::AlreadyMember
-            | Conflict::LastAdmin => format!("Conflict: {conflict}"),
+            | Conflict::LastAdmin
+            | Conflict::TokenEnded => format!("Conflict: {conflict}"),
         },
         // Only the control API can meet these.
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),

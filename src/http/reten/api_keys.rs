@@ -33,7 +33,8 @@ pub(super) struct NewKeyBody {
     /// The permissions of the key, by name in either case; the creator must hold each of them.
     #[schema(required = true, value_type = Vec<String>, min_items = 1, example = json!(["VIEW_USERS"]))]
     permissions: Vec<String>,
-    /// When the key expires; without it the key does not expire. A date means its first moment in UTC.
+    /// When the key expires; without it the key does not expire, unless the settings or the token that creates it say so.
+    /// A date means its first moment in UTC.
     #[schema(value_type = Option<String>, example = "2999-12-31T23:59:59Z")]
     expires_at: Option<String>,
 }
@@ -85,6 +86,7 @@ pub struct MadeKeyAnswer {
         InTenant<ManageApiKeys>,
         (status = 400, description = "x-tenant-id is missing or not valid, or a field is not valid; `errors` lists every invalid field", body = ErrorBody),
         (status = 403, description = "MANAGE_API_KEYS or a permission of the new key is missing in this tenant, or the caller is an API key", body = ErrorBody),
+        (status = 409, description = "The token that would create the key was itself created by too many others, one after the other", body = ErrorBody),
     )
 )]
 #[post("/api/api-keys")]
@@ -100,8 +102,8 @@ pub(super) async fn create(
     Ok(HttpResponse::Created().json(MadeKeyAnswer { key: key.into(), plaintext_key }))
 }
 
-/// Lists the caller's API keys in the tenant, newest first, revoked keys included; not paged. The root token and an
-/// operator's token list the keys of all users.
+/// Lists the caller's API keys in the tenant, newest first, revoked keys included; not paged. The root token lists the keys
+/// of all users, an operator's token those of them that it could create itself.
 #[utoipa::path(tag = "api-keys", operation_id = "RetenListApiKeys", security(("bearer" = [])),
     params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the API key or of the token")),
     responses(
@@ -126,7 +128,7 @@ pub(super) async fn list(site: web::Data<Site>, call: Scoped) -> Result<HttpResp
         (status = 200, description = "The key is revoked", body = DoneAnswer),
         InTenant<ManageApiKeys>,
         (status = 400, description = "The key is already revoked, or x-tenant-id is missing or not valid", body = ErrorBody),
-        (status = 403, description = "MANAGE_API_KEYS is missing in this tenant, or the key belongs to another user", body = ErrorBody),
+        (status = 403, description = "MANAGE_API_KEYS is missing in this tenant, or the key belongs to another user or has a permission that the caller lacks", body = ErrorBody),
         (status = 404, description = "No such tenant, or no such key in it", body = ErrorBody),
     )
 )]

@@ -5,13 +5,13 @@ use time::OffsetDateTime;
 use crate::domain::error::Result;
 use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::domain::{Permission, Role};
-use crate::pg::Row;
+use crate::pg::control::managed_tokens::{IS_MANAGED, Managed};
 use crate::pg::control::memberships;
-use crate::pg::control::tokens::{
-    self, COLUMNS, LAST_USED_PRECISION, RECORD_USE, reference_missing_or,
-};
+use crate::pg::control::token_lines::PRESENTED;
+use crate::pg::control::tokens::{self, COLUMNS, LAST_USED_PRECISION, reference_missing_or};
 use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
+use crate::pg::{Param, Row};
 
 /// An API key without its secret.
 #[derive(Debug, Clone)]
@@ -43,20 +43,32 @@ pub struct ApiKey {
 pub struct Presented {
     /// API key.
     pub key: ApiKey,
+    /// Whether it or a credential from which it descends is revoked.
+    pub is_revoked: bool,
+    /// When it or the first of the credentials from which it descends expires.
+    pub ends_at: Option<OffsetDateTime>,
     /// The highest role that its user has in its tenant now; `None` where there is no role or no user.
     pub role: Option<Role>,
 }
 
-/// Inserts an API key.
+/// Inserts an API key. It expires no later than the token that made it, if one did.
 ///
 /// # Errors
 /// As [`tokens::insert`].
-pub async fn insert(tx: &PublicTx, key: &ApiKey, created_by: &str, digest: &[u8]) -> Result<()> {
+pub async fn insert(
+    tx: &PublicTx,
+    key: &ApiKey,
+    created_by: &str,
+    parent: Option<TokenId>,
+    digest: &[u8],
+) -> Result<()> {
     let names: Vec<&str> = key.permissions.iter().map(|p| p.as_str()).collect();
     tx.execute(
         "INSERT INTO tokens
-             (id, digest, hint, name, permissions, kind, tenant_id, user_id, created_by, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, 'api_key', $6, $7, $8, $9, $10)",
+             (id, digest, hint, name, permissions, kind, tenant_id, user_id, created_by, created_at, expires_at,
+              parent_id)
+         VALUES ($1, $2, $3, $4, $5, 'api_key', $6, $7, $8, $9,
+                 least($10, (SELECT p.expires_at FROM tokens p WHERE p.id = $11)), $11)",
         &[
             &key.id,
             &digest,
@@ -68,6 +80,7 @@ pub async fn insert(tx: &PublicTx, key: &ApiKey, created_by: &str, digest: &[u8]
             &created_by,
             &key.created_at,
             &key.expires_at,
+            &parent,
         ],
     )
     .await
@@ -76,37 +89,51 @@ pub async fn insert(tx: &PublicTx, key: &ApiKey, created_by: &str, digest: &[u8]
 }
 
 /// Finds an API key by its digest, valid or not, together with its user's present role, and records the use of a
-/// valid one.
+/// valid one. The secret before the last rotation is found as well while it is good.
 pub async fn use_by_digest(
     tx: PublicTx,
     digest: &[u8],
     now: OffsetDateTime,
 ) -> Result<Option<Presented>> {
     let sql = format!(
-        "WITH used AS ({RECORD_USE})
-         SELECT {COLUMNS}, u.platform_role, m.role
-           FROM tokens k
+        "{PRESENTED}
+         SELECT {COLUMNS}, presented.is_revoked, presented.ends_at, u.platform_role, m.role
+           FROM presented
+           JOIN tokens k ON k.id = presented.id
            LEFT JOIN users u ON u.id = k.user_id
            LEFT JOIN memberships m ON m.user_id = k.user_id AND m.tenant_id = k.tenant_id
-          WHERE k.digest = $1 AND k.kind = 'api_key'"
+          WHERE k.kind = 'api_key'"
     );
     let rows = tx
         .query_and_commit(&sql, &[&digest, &now, &(now - LAST_USED_PRECISION)])
         .await
         .during("read API key row")?;
     let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some(Presented { key: from_row(row), role: memberships::highest_role(row)? }))
+    Ok(Some(Presented {
+        key: from_row(row),
+        is_revoked: row.get("is_revoked"),
+        ends_at: row.get("ends_at"),
+        role: memberships::highest_role(row)?,
+    }))
 }
 
-/// Reads all API keys of a tenant, newest first; only a user's own where a user is given.
-pub async fn list(tx: &PublicTx, tenant: TenantId, user: Option<UserId>) -> Result<Vec<ApiKey>> {
+/// Reads the API keys of a tenant that the caller manages, newest first; only a user's own where a user is given.
+pub async fn list(
+    tx: &PublicTx,
+    managed: &Managed,
+    tenant: TenantId,
+    user: Option<UserId>,
+) -> Result<Vec<ApiKey>> {
     let sql = format!(
         "SELECT {COLUMNS}
            FROM tokens k
-          WHERE k.tenant_id = $1 AND k.kind = 'api_key' AND ($2::uuid IS NULL OR k.user_id = $2)
+          WHERE {IS_MANAGED}
+            AND k.tenant_id = $10 AND k.kind = 'api_key' AND ($11::uuid IS NULL OR k.user_id = $11)
           ORDER BY k.created_at DESC, k.id DESC"
     );
-    let rows = tx.query(&sql, &[&tenant, &user]).await.during("list API key rows")?;
+    let mut params = managed.params();
+    params.extend([&tenant as &dyn Param, &user]);
+    let rows = tx.query(&sql, &params).await.during("list API key rows")?;
     Ok(rows.iter().map(from_row).collect())
 }
 
@@ -119,24 +146,6 @@ pub async fn lookup(tx: &PublicTx, tenant: TenantId, id: TokenId) -> Result<Opti
     );
     let row = tx.query_opt(&sql, &[&tenant, &id]).await.during("read API key row")?;
     Ok(row.as_ref().map(from_row))
-}
-
-/// Revokes an API key that is not revoked, and returns whether it did. Of two concurrent calls one returns true.
-pub async fn revoke(
-    tx: &PublicTx,
-    tenant: TenantId,
-    id: TokenId,
-    now: OffsetDateTime,
-) -> Result<bool> {
-    let touched = tx
-        .execute(
-            "UPDATE tokens SET revoked_at = $3
-              WHERE id = $2 AND tenant_id = $1 AND kind = 'api_key' AND revoked_at IS NULL",
-            &[&tenant, &id, &now],
-        )
-        .await
-        .during("revoke API key")?;
-    Ok(touched == 1)
 }
 
 fn from_row(row: &Row) -> ApiKey {

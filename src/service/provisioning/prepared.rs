@@ -6,15 +6,16 @@ use serde_json::json;
 use crate::auth::CallContext;
 use crate::auth::password::PasswordHash;
 use crate::auth::token::{Kind, OpaqueToken};
-use crate::domain::Permission;
 use crate::domain::error::Result;
 use crate::domain::names::{TenantId, TokenId, UserId};
+use crate::domain::{Permission, TokenKind};
 use crate::pg::PublicTx;
 use crate::pg::control::tenant_setup::{self, NewTenant, NewUser};
 use crate::pg::control::tokens::{self, Token};
 use crate::pg::control::vacancies::Pattern;
 use crate::service::audit::event;
 use crate::service::provisioning::command::{Admin, Extras, ProvisionTenant};
+use crate::service::tokens::Lifetimes;
 
 /// What a set-up writes.
 pub(super) struct PreparedSetup<'a> {
@@ -25,6 +26,8 @@ pub(super) struct PreparedSetup<'a> {
     pub(super) extras: &'a Extras,
     /// The password of an admin who may be new.
     pub(super) hash: Option<&'a PasswordHash>,
+    /// The limits of the tenant's token.
+    pub(super) lifetimes: Lifetimes,
 }
 
 impl PreparedSetup<'_> {
@@ -66,7 +69,8 @@ impl PreparedSetup<'_> {
     }
 
     /// Makes the token with all permissions in the tenant and none outside of it, if the command asks for one. It
-    /// never expires.
+    /// never expires, as Databunker documents it, unless the settings limit every lifetime or the token that makes the
+    /// tenant expires.
     pub(super) async fn make_token(
         &self,
         tx: &PublicTx,
@@ -80,16 +84,21 @@ impl PreparedSetup<'_> {
             id: TokenId::generate(),
             hint: secret.hint(),
             name: "the tenant's own".to_owned(),
+            kind: TokenKind::Xtoken,
             permissions: Permission::ALL.to_vec(),
             tenant: Some(tenant),
             profile: None,
             // It belongs to the tenant, and stays when the user who made the tenant leaves.
             user: None,
+            parent: self.ctx.principal.credential(),
             created_by: self.actor.clone(),
             created_at: self.ctx.now,
-            expires_at: None,
+            // The statement below shortens it to the end of the parent.
+            expires_at: self.lifetimes.shortened(None, self.ctx.now, None),
             last_used_at: None,
             revoked_at: None,
+            rotated_at: None,
+            previous_until: None,
         };
         tokens::insert(tx, &token, secret.digest().as_bytes()).await?;
         Ok(Some(secret))

@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod program;
 pub mod scoped;
 pub mod snapshot;
+pub mod tokens;
 pub mod wire;
 
 use std::sync::Arc;
