@@ -33,7 +33,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::setting_flags::SettingFlags;
 use crate::config::Settings;
-use crate::domain::Permission;
+use crate::domain::{Permission, TokenKind};
 
 pub use failure::{Exit, Failure};
 
@@ -75,7 +75,7 @@ enum Command {
     /// List audit events, and check that none was changed or removed
     #[command(subcommand, after_help = AUDIT_EXAMPLES)]
     Audit(audit::Verb),
-    /// Create, list and revoke API tokens
+    /// Create, list, rotate and revoke API tokens
     #[command(subcommand)]
     Token(TokenVerb),
     /// Show how many schemas are prepared in advance, and how old the oldest is
@@ -203,9 +203,28 @@ struct CreateTenant {
 enum TokenVerb {
     /// Create a token and print it; it cannot be shown again
     Create(CreateToken),
-    /// List all tokens, oldest first, without their secrets
-    List(Output),
-    /// Revoke a token, with immediate effect; revoking it again changes nothing
+    /// List all tokens and API keys, oldest first, without their secrets
+    List {
+        /// Only those of this kind; the own tokens of people are listed with their kind alone
+        #[arg(long, value_name = "KIND", value_parser = token_kinds())]
+        kind: Option<TokenKind>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give a token or an API key a new secret and print it; the id stays, and the old secret is good for a while
+    Rotate {
+        /// The id of the token, as listed; not the token itself
+        id: uuid::Uuid,
+        /// How long the old secret stays good, such as 12h, at most 30d; 0 ends it at once; by default as the settings say
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        overlap: Option<std::time::Duration>,
+        /// How long the token is valid from now on, such as 30d; without it, it expires when it did before
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        expires: Option<std::time::Duration>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Revoke a token and all that it made, with immediate effect; revoking it again changes nothing
     Revoke {
         /// The id of the token, as listed; not the token itself
         id: uuid::Uuid,
@@ -230,7 +249,7 @@ struct CreateToken {
     /// A permission of the token; repeat it for more than one
     #[arg(long = "permission", value_name = "NAME", required = true, ignore_case = true, value_parser = permissions())]
     permissions: Vec<Permission>,
-    /// How long the token is valid, such as 30d or 12h; without it, the token does not expire
+    /// How long the token is valid, such as 30d or 12h; without it, as long as the settings say, else for ever
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     expires: Option<std::time::Duration>,
     /// The only tenant that the token works in, by slug or id
@@ -243,6 +262,10 @@ struct CreateToken {
 fn permissions() -> impl TypedValueParser<Value = Permission> {
     PossibleValuesParser::new(Permission::ALL.iter().map(|permission| permission.as_str()))
         .try_map(|name| name.parse())
+}
+
+fn token_kinds() -> impl TypedValueParser<Value = TokenKind> {
+    PossibleValuesParser::new(TokenKind::NAMES.iter().copied()).try_map(|name| name.parse())
 }
 
 impl Cli {
@@ -294,7 +317,12 @@ impl Cli {
             Some(Command::Token(TokenVerb::Create(command))) => {
                 token::create(&settings, command).await
             }
-            Some(Command::Token(TokenVerb::List(output))) => token::list(&settings, output).await,
+            Some(Command::Token(TokenVerb::List { kind, output })) => {
+                token::list(&settings, kind, output).await
+            }
+            Some(Command::Token(TokenVerb::Rotate { id, overlap, expires, output })) => {
+                token::rotate(&settings, id, overlap, expires, output).await
+            }
             Some(Command::Token(TokenVerb::Revoke { id, output })) => {
                 token::revoke(&settings, id, output).await
             }

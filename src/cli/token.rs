@@ -1,29 +1,34 @@
-//! `token`: create, list, revoke.
+//! `token`: create, list, rotate, revoke.
 
 use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::failure::sentence;
 use super::tenant::{not_found, tenant_ref};
 use super::{CreateToken, Exit, Failure, Output, output};
 use crate::app::Purpose;
+use crate::auth::token::OpaqueToken;
 use crate::config::Settings;
-use crate::domain::Permission;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::TokenId;
-use crate::service::tokens::{NewToken, Token};
+use crate::domain::{FieldProblem, Permission, TokenKind};
+use crate::service::tokens::{Filter, NewToken, Rotation, Token};
 
-/// A token as programs read it; the secret itself only when it is created.
+/// A token as programs read it; the secret itself only when it is created or rotated.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TokenView {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
+    kind: TokenKind,
     hint: String,
     name: String,
     permissions: Vec<Permission>,
     tenant_id: Option<String>,
+    user_id: Option<String>,
+    parent_id: Option<String>,
     created_by: String,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -33,6 +38,10 @@ struct TokenView {
     last_used_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
     revoked_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    rotated_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    previous_until: Option<OffsetDateTime>,
 }
 
 pub(super) async fn create(settings: &Settings, command: CreateToken) -> Result<Exit, Failure> {
@@ -54,9 +63,14 @@ pub(super) async fn create(settings: &Settings, command: CreateToken) -> Result<
             expires_at: command.expires.map(|lifetime| expiry(ctx.now, lifetime)).transpose()?,
             tenant,
         };
-        Ok(backend.services.tokens.create(&ctx, new).await?)
+        backend.services.tokens.create(&ctx, new).await.map_err(invalid_flag)
     })
     .await?;
+    print_secret(output, token, &secret)
+}
+
+/// Prints the secret of a token, which cannot be shown again.
+fn print_secret(output: Output, token: Token, secret: &OpaqueToken) -> Result<Exit, Failure> {
     let mut view = TokenView::from(token);
     if output.json {
         view.token = Some(secret.expose().to_owned());
@@ -67,8 +81,24 @@ pub(super) async fn create(settings: &Settings, command: CreateToken) -> Result<
     let until = view
         .expires_at
         .map_or_else(|| "without expiry".to_owned(), |end| format!("until {}", output::time(end)));
-    output::say(&format!("token {} is valid {until}; it cannot be shown again", view.id));
+    let previous = view.previous_until.map_or_else(String::new, |end| {
+        format!("; the old one is valid until {}", output::time(end))
+    });
+    let id = &view.id;
+    output::say(&format!("token {id} is valid {until}; it cannot be shown again{previous}"));
     Ok(Exit::Done)
+}
+
+/// Names the flag of an invalid value, and the limit that it exceeds.
+fn invalid_flag(error: Error) -> Failure {
+    let Error::Invalid(problems) = &error else { return error.into() };
+    let flag = |field: &str| match field {
+        "expiresAt" => "--expires".to_owned(),
+        "permissions" => "--permission".to_owned(),
+        other => format!("--{other}"),
+    };
+    let line = |p: &FieldProblem| format!("{} {}", flag(&p.field), sentence(p.rule));
+    Failure::Usage(problems.iter().map(line).collect())
 }
 
 /// Returns when a token created now expires.
@@ -80,9 +110,14 @@ fn expiry(now: OffsetDateTime, lifetime: std::time::Duration) -> Result<OffsetDa
         .ok_or_else(|| Failure::usage("--expires must be a duration, such as 12h, 30d or 1y"))
 }
 
-pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn list(
+    settings: &Settings,
+    kind: Option<TokenKind>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let filter = Filter { kind, tenant: None };
     let tokens = output::on_backend(Purpose::Operate, settings, async |backend| {
-        Ok(backend.services.tokens.list(&backend.operator()).await?)
+        Ok(backend.services.tokens.list_filtered(&backend.operator(), &filter).await?)
     })
     .await?;
     let views: Vec<TokenView> = tokens.into_iter().map(TokenView::from).collect();
@@ -106,6 +141,34 @@ pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Fa
         ["ID", "TOKEN", "PERMISSIONS", "TENANT", "EXPIRES AT", "LAST USED AT", "REVOKED", "NAME"];
     output::print_list(output, &views, &header, row, "no tokens")?;
     Ok(Exit::Done)
+}
+
+pub(super) async fn rotate(
+    settings: &Settings,
+    id: uuid::Uuid,
+    overlap: Option<std::time::Duration>,
+    expires: Option<std::time::Duration>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let overlap = match overlap {
+        Some(given) => Some(
+            time::Duration::try_from(given)
+                .map_err(|_too_long| Failure::usage("--overlap must be a duration, such as 12h"))?,
+        ),
+        None => None,
+    };
+    let (token, secret) = output::on_backend(Purpose::Operate, settings, async |backend| {
+        let ctx = backend.operator();
+        let expires_at = expires.map(|lifetime| expiry(ctx.now, lifetime)).transpose()?;
+        let rotation = Rotation { overlap, expires_at };
+        let rotated = backend.services.tokens.rotate(&ctx, TokenId::new(id), rotation).await;
+        rotated.map_err(|error| match error {
+            Error::NotFound(Noun::Token) => Failure::Other(format!("no such token: {id}")),
+            other => invalid_flag(other),
+        })
+    })
+    .await?;
+    print_secret(output, token, &secret)
 }
 
 pub(super) async fn revoke(
@@ -135,15 +198,20 @@ impl From<Token> for TokenView {
         Self {
             id: token.id.to_string(),
             token: None,
+            kind: token.kind,
             hint: token.hint,
             name: token.name,
             permissions: token.permissions,
             tenant_id: token.tenant.map(|tenant| tenant.to_string()),
+            user_id: token.user.map(|user| user.to_string()),
+            parent_id: token.parent.map(|parent| parent.to_string()),
             created_by: token.created_by,
             created_at: token.created_at,
             expires_at: token.expires_at,
             last_used_at: token.last_used_at,
             revoked_at: token.revoked_at,
+            rotated_at: token.rotated_at,
+            previous_until: token.previous_until,
         }
     }
 }
