@@ -101,12 +101,14 @@ fn text(report: &Report) -> String {
         (Gravity::Wrong, Area::History, "migrations"),
         (Gravity::Wrong, Area::Orphans, "orphans"),
         (Gravity::Wrong, Area::Capacity, "capacity"),
+        (Gravity::Wrong, Area::Credentials, "credentials"),
         (Gravity::Warning, Area::Privileges, "isolation between tenants, warnings"),
         (Gravity::Warning, Area::Structure, "structure, warnings"),
         (Gravity::Warning, Area::Rights, "roles, owners and rights, warnings"),
         (Gravity::Warning, Area::History, "migrations, warnings"),
         (Gravity::Warning, Area::Orphans, "orphans, warnings"),
         (Gravity::Warning, Area::Capacity, "capacity, warnings"),
+        (Gravity::Warning, Area::Credentials, "credentials, warnings"),
     ];
     for (gravity, area, heading) in headings {
         let of_it = |f: &&Finding| f.gravity == gravity && f.area == area;

@@ -54,7 +54,7 @@ impl Doctor {
     /// Those of the rights check and of the database; [`Noun::Tenant`](crate::domain::error::Noun) not found.
     pub async fn examine(&self, ctx: &CallContext, selection: &Selection) -> Result<Report> {
         ctx.require(Permission::MigrateFleet)?;
-        self.check().run(selection).await
+        self.check(ctx).run(selection).await
     }
 
     /// Examines as [`Doctor::examine`] does and repairs what it safely can; the report has the outcome of each
@@ -72,13 +72,13 @@ impl Doctor {
         if *orphans != Orphans::Keep {
             ctx.require(Permission::DeleteTenant)?;
         }
-        let mut check = self.check();
+        let mut check = self.check(ctx);
         let mut report = check.run(selection).await?;
         repair::repair(&mut check, ctx, orphans, &mut report).await?;
         Ok(report)
     }
 
-    fn check(&self) -> Check<'_> {
-        Check::new(&self.db, &self.set, self.server_version, &self.budget)
+    fn check(&self, ctx: &CallContext) -> Check<'_> {
+        Check::new(&self.db, &self.set, self.server_version, &self.budget, ctx.now)
     }
 }

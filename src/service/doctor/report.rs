@@ -22,6 +22,8 @@ pub enum Area {
     Orphans,
     /// Capacity of the server.
     Capacity,
+    /// Tokens and API keys.
+    Credentials,
 }
 
 impl Area {

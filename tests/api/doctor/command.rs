@@ -101,6 +101,40 @@ async fn warnings_alone_exit_with_0() {
 }
 
 #[tokio::test]
+async fn a_token_without_an_end_that_was_not_used_for_ninety_days_is_a_warning() {
+    let fixture = Fixture::open().await;
+    let ids = [(); 5].map(|()| uuid::Uuid::new_v4());
+    let [unused, bound, used, ending, revoked] = ids;
+    let insert = "INSERT INTO tokens (id, digest, hint, name, permissions, created_by, created_at)
+                  SELECT id, sha256(id::text::bytea), 'rh_x…', 'nightly', ARRAY['VIEW_TENANTS'], 'root',
+                         now() - interval '91 days'
+                    FROM unnest($1::uuid[]) AS id";
+    fixture.sql.execute(insert, &[&ids.to_vec()]).await.unwrap();
+    for (id, change) in [
+        (bound, format!("tenant_id = '{}'", fixture.acme.id)),
+        (used, "last_used_at = now() - interval '89 days'".to_owned()),
+        (ending, "expires_at = now() + interval '1 day'".to_owned()),
+        (revoked, "revoked_at = now()".to_owned()),
+    ] {
+        fixture.run(&format!("UPDATE tokens SET {change} WHERE id = '{id}'")).await;
+    }
+    // Of everything, because a check of some tenants is about these alone.
+    let report = program(&fixture).run(&["doctor", "--json"]).expect(0).json();
+    let findings = report["findings"].as_array().unwrap();
+    let found: Vec<_> = findings.iter().filter(|f| f["area"] == "credentials").collect();
+    assert_eq!(found.len(), 2, "{report}");
+    let (of_tenant, of_none) = (found[0], found[1]);
+    assert_eq!(of_tenant["tenant"], "acme-corp", "{report}");
+    assert!(of_tenant["next"].as_str().unwrap().contains(&bound.to_string()), "{report}");
+    assert!(of_none["what"].as_str().unwrap().contains(&unused.to_string()), "{report}");
+    for finding in [of_tenant, of_none] {
+        assert_eq!(finding["gravity"], "warning");
+        let what = finding["what"].as_str().unwrap();
+        assert!(what.contains("never expires and was not used for 90 days"), "{what}");
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_tenant_is_named_and_an_invalid_name_is_a_usage_error() {
     let fixture = Fixture::open().await;
     let program = program(&fixture);

@@ -7,6 +7,8 @@ mod version;
 
 use std::collections::HashMap;
 
+use time::OffsetDateTime;
+
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::MigrationSet;
@@ -33,6 +35,8 @@ pub(super) struct Check<'a> {
     pub(super) set: &'a MigrationSet,
     pub(super) server_version: u32,
     pub(super) budget: &'a Budget,
+    /// The time of the examination.
+    pub(super) now: OffsetDateTime,
     /// What a schema contains at each version that was met; the reason if such a schema cannot be made any more.
     references: HashMap<i32, Result<Reference, String>>,
 }
@@ -43,8 +47,9 @@ impl<'a> Check<'a> {
         set: &'a MigrationSet,
         server_version: u32,
         budget: &'a Budget,
+        now: OffsetDateTime,
     ) -> Self {
-        Self { db, set, server_version, budget, references: HashMap::new() }
+        Self { db, set, server_version, budget, now, references: HashMap::new() }
     }
 
     /// Examines what is selected.
@@ -60,6 +65,7 @@ impl<'a> Check<'a> {
             findings.extend(self.privileges().await?);
             findings.extend(self.orphans(&entries).await?);
             findings.extend(self.capacity().await?);
+            findings.extend(self.credentials().await?);
         }
         let count = |of: fn(&SchemaOwner) -> bool| entries.iter().filter(|h| of(&h.owner)).count();
         let mut report = Report {

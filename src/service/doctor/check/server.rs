@@ -1,5 +1,7 @@
-//! Examines what is beside the schemas of tenants: privileges that reach across tenants, orphans, and the capacity of
-//! the server.
+//! Examines what is beside the schemas of tenants: privileges that reach across tenants, orphans, the capacity of the
+//! server, and credentials that are forgotten.
+
+use time::Duration;
 
 use crate::domain::error::Result;
 use crate::domain::names::SchemaName;
@@ -7,12 +9,18 @@ use crate::pg::During;
 use crate::pg::bootstrap::{self, BootstrapError, privileges};
 use crate::pg::catalog::inventory::{self, SchemaOwner, TenantSchema};
 use crate::pg::catalog::{self};
-use crate::pg::control::capacity;
+use crate::pg::control::{capacity, tokens};
 use crate::pg::rules::Isolation;
 use crate::service::doctor::capacity::judge;
 use crate::service::doctor::check::Check;
 use crate::service::doctor::check::findings::{DROP, FIX, finding};
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy, Subject};
+
+/// After how long without a use a token that never expires is reported.
+const UNUSED_FOR: Duration = Duration::days(90);
+
+/// The most tokens that are reported.
+const UNUSED_MAX: i64 = 1000;
 
 impl Check<'_> {
     /// Finds what a tenant could do outside of its own schema.
@@ -101,5 +109,29 @@ impl Check<'_> {
             }
         };
         Ok(judge(&facts, self.budget, locks))
+    }
+
+    /// Finds tokens and API keys that never expire and that no program seems to need.
+    pub(super) async fn credentials(&self) -> Result<Vec<Finding>> {
+        let since = self.now - UNUSED_FOR;
+        let tx = self.public().await?;
+        let unused = tokens::list_unused(&tx, since, UNUSED_MAX).await?;
+        let finding = |token: tokens::Unused| {
+            let days = UNUSED_FOR.whole_days();
+            let tenant = token.tenant.map(|(id, slug)| Subject { slug: Some(slug), id });
+            let what = match &tenant {
+                Some(_) => format!(
+                    "the token {:?} never expires and was not used for {days} days",
+                    token.name
+                ),
+                None => format!(
+                    "the token {} ({:?}) never expires and was not used for {days} days",
+                    token.id, token.name
+                ),
+            };
+            let next = format!("run `rowhouse token revoke {}` if no program needs it", token.id);
+            Finding::new(Area::Credentials, Gravity::Warning, tenant.as_ref(), what, next)
+        };
+        Ok(unused.into_iter().map(finding).collect())
     }
 }
