@@ -46,8 +46,9 @@ clippy: cargo
 layering: cargo
 	$(CARGO) test --test layering
 
-bless: cargo ## rewrite what the docs generate from the code (the table of settings)
+bless: cargo ## rewrite what is generated from the code: the table of settings, the matrix of callers
 	BLESS=1 $(CARGO) test --test api readme::its_table_of_settings
+	BLESS=1 $(CARGO) test --test api matrix::every_principal
 
 doc: cargo ## build the crate's documentation, without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps

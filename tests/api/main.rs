@@ -40,6 +40,7 @@ mod library;
 mod limits;
 mod links;
 mod locks;
+mod matrix;
 mod operations;
 mod provisioning;
 mod readme;

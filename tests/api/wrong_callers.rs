@@ -14,27 +14,40 @@ use crate::support::documented::{DOCUMENT, Operation, operations};
 use crate::support::{Answer, BunkerTenant, Caller, PASSWORD, TestApp};
 
 /// A text in data that only Alpha's callers may read, and in no request.
-const SECRET: &str = "alpha-secret";
+pub const SECRET: &str = "alpha-secret";
 
 /// Two tenants; Beta's callers try to read and change Alpha.
-struct Fixture {
-    app: TestApp,
-    alpha: BunkerTenant,
-    beta: BunkerTenant,
+pub struct Fixture {
+    pub app: TestApp,
+    pub beta: BunkerTenant,
+    pub target: Target,
+}
+
+/// The tenant that requests are about, Alpha, and ids of what belongs to it.
+pub struct Target {
+    pub alpha: BunkerTenant,
     /// The id of a profile of Alpha.
-    record: String,
+    pub record: String,
     /// The id of an audit event of Alpha.
-    event: String,
+    pub event: String,
     /// The id of a token that is bound to Alpha.
-    token: Uuid,
+    pub token: Uuid,
     /// The id of Alpha's admin.
-    user: Uuid,
+    pub user: Uuid,
     /// The id of an unlock of Beta.
-    unlock: String,
+    pub unlock: String,
+}
+
+impl std::ops::Deref for Fixture {
+    type Target = Target;
+
+    fn deref(&self) -> &Target {
+        &self.target
+    }
 }
 
 impl Fixture {
-    async fn build() -> Self {
+    pub async fn build() -> Self {
         let app = TestApp::spawn().await;
         let (alpha, beta) = (app.bunker_tenant("alpha").await, app.bunker_tenant("beta").await);
         let profile = json!({ "email": "ada@example.com", "note": SECRET });
@@ -60,11 +73,12 @@ impl Fixture {
         let made = send(request.header("x-tenant-id", alpha.id.to_string())).await;
         assert_eq!(made.status, 201, "{made:?}");
         let unlock = beta.admin.unlock().await;
-        Self { app, alpha, beta, record, event, token: token.uuid(), user, unlock }
+        let target = Target { alpha, record, event, token: token.uuid(), user, unlock };
+        Self { app, beta, target }
     }
 
     /// Returns all rows of Alpha as text.
-    async fn alpha_rows(&self) -> Vec<String> {
+    pub async fn alpha_rows(&self) -> Vec<String> {
         let (id, schema) = (self.alpha.id, self.alpha.schema());
         let sql = self.app.sql().await;
         let mut found = Vec::new();
@@ -89,7 +103,9 @@ impl Fixture {
         }
         found
     }
+}
 
+impl Target {
     /// Returns a value for a field or parameter of this name; where it selects a tenant, the value of Alpha.
     fn value(&self, name: &str) -> Option<Value> {
         let person = json!({ "mode": "email", "identity": "ada@example.com" });
@@ -103,6 +119,7 @@ impl Fixture {
             "auditeventuuid" => json!(self.event),
             "unlockuuid" => json!(self.unlock),
             "If-Match" => json!("*"),
+            "file" => json!("index.css"),
             "mode" => person["mode"].clone(),
             "identity" => person["identity"].clone(),
             "users" => json!([person]),
@@ -124,7 +141,7 @@ impl Fixture {
 
     /// Returns a valid request for an operation on Alpha. Without `names`, the headers that select a tenant are
     /// left out.
-    fn request(
+    pub fn request(
         &self,
         operation: &Operation,
         caller: &Caller,
@@ -223,7 +240,7 @@ impl Fixture {
 }
 
 /// Returns the security scheme of an operation.
-fn scheme(operation: &Operation) -> Option<&'static str> {
+pub fn scheme(operation: &Operation) -> Option<&'static str> {
     let requirement = operation.described()["security"][0].as_object()?;
     requirement.keys().next().map(String::as_str)
 }
@@ -233,10 +250,10 @@ fn scheme(operation: &Operation) -> Option<&'static str> {
 const IN_NO_TENANT: &str = "/v2/BulkListUnlock";
 
 /// The prefix of operations on the whole fleet, whose ids are those of operations and not of tenants.
-const FLEET_PREFIX: &str = "/control/v1/migrations";
+pub const FLEET_PREFIX: &str = "/control/v1/migrations";
 
 /// Returns whether the path, the headers or the query of a request select Alpha.
-fn selects_alpha(operation: &Operation) -> bool {
+pub fn selects_alpha(operation: &Operation) -> bool {
     if operation.template == IN_NO_TENANT || operation.template.starts_with(FLEET_PREFIX) {
         return false;
     }

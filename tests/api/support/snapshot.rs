@@ -44,6 +44,14 @@ impl Snapshot {
         self.tables.get(table).unwrap_or_else(|| panic!("there is no table {table}")).0
     }
 
+    /// Returns the names of the tables that differ, and of the schemas that were added or removed.
+    pub fn changed_since(&self, before: &Self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.tables.keys().chain(before.tables.keys()).collect();
+        let differs = |name: &&String| self.tables.get(*name) != before.tables.get(*name);
+        let tables = names.into_iter().filter(differs).cloned();
+        tables.chain(self.schemas.symmetric_difference(&before.schemas).cloned()).collect()
+    }
+
     /// Returns the number of tenant schemas.
     pub fn tenant_schemas(&self) -> usize {
         self.schemas.iter().filter(|name| name.starts_with("tenant_")).count()
