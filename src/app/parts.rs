@@ -12,8 +12,8 @@ use crate::service::doctor::Budget;
 use crate::service::fleet::Engine;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Audit, Doctor, Fleet, Health, Identity, Lifecycle, Members, Passwords, Profiles,
-    Provisioning, Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
+    ApiKeys, Audit, Doctor, Fleet, Health, Identity, Invitations, Lifecycle, Members, Passwords,
+    Profiles, Provisioning, Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
 };
 
 /// What the services of each runtime are built from, besides its pools.
@@ -51,6 +51,7 @@ impl Parts {
             registry: Registry::new(db.clone(), self.provisioning.clone()),
             lifecycle: Lifecycle::new(db.clone(), self.grace_period),
             members: Members::new(db.clone(), self.hasher.clone()),
+            invitations: Invitations::new(db.clone(), self.hasher.clone()),
             tokens: Tokens::new(db.clone(), self.lifetimes),
             api_keys: ApiKeys::new(db.clone(), self.lifetimes),
             passwords: Passwords::new(db.clone(), self.hasher.clone()),

@@ -40,6 +40,8 @@ pub enum Kind {
     Refresh,
     /// A UUID, which the clients of Databunker's dialect expect: an xtoken, an unlock.
     Uuid,
+    /// The token of an invitation: is used once, and calls no endpoint.
+    Invitation,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             Self::ApiKey => "rtn_sk_",
             Self::Refresh => "rhr_",
             Self::Uuid => "",
+            Self::Invitation => "rhi_",
         }
     }
 
@@ -100,7 +103,7 @@ impl OpaqueToken {
     pub fn hint(&self) -> String {
         let of_the_random_part = match self.kind {
             Kind::ApiKey => API_KEY_HINT_LEN,
-            Kind::Api | Kind::Refresh | Kind::Uuid => HINT_LEN,
+            Kind::Api | Kind::Refresh | Kind::Uuid | Kind::Invitation => HINT_LEN,
         };
         let shown = self.kind.prefix().len() + of_the_random_part;
         self.expose().chars().take(shown).chain(['…']).collect()

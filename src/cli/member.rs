@@ -65,7 +65,8 @@ pub(super) struct Which {
 const PASSWORD_HELP: &str = "\
 With --first-name and --last-name, a user is created if none has the e-mail address. The password is never an \
 argument: it is read from stdin (--password-stdin), else from a prompt if there is a terminal. If a user with the \
-e-mail address exists, that user becomes the member and keeps the password.";
+e-mail address exists, that user becomes the member and keeps the password; a user whose address is not proven gets \
+this password instead, and their sessions and tokens end.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP)]
@@ -110,7 +111,7 @@ enum Named {
 }
 
 /// Accepts the roles that a member can have; `SUPER_ADMIN` is a global role.
-fn roles() -> impl TypedValueParser<Value = Role> {
+pub(super) fn roles() -> impl TypedValueParser<Value = Role> {
     let words = Role::ALL.iter().filter(|role| **role != Role::SuperAdmin);
     PossibleValuesParser::new(words.map(|role| role.as_str())).try_map(|name| name.parse())
 }

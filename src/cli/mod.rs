@@ -15,6 +15,7 @@ mod confirm;
 mod doctor;
 mod failure;
 mod healthcheck;
+mod invite;
 mod lifecycle;
 mod lint;
 mod member;
@@ -72,6 +73,9 @@ enum Command {
     /// List and change the members of a tenant and their roles
     #[command(subcommand, after_help = MEMBER_EXAMPLES)]
     Member(member::Verb),
+    /// Invite people to a tenant, list and revoke invitations
+    #[command(subcommand, after_help = INVITE_EXAMPLES)]
+    Invite(invite::Verb),
     /// List audit events, and check that none was changed or removed
     #[command(subcommand, after_help = AUDIT_EXAMPLES)]
     Audit(audit::Verb),
@@ -159,6 +163,12 @@ Examples:
   rowhouse member set-role acme-corp ada@acme.com ADMIN
   rowhouse member remove acme-corp ada@acme.com";
 
+const INVITE_EXAMPLES: &str = "\
+Examples:
+  rowhouse invite create acme-corp ada@acme.com --role FDE
+  rowhouse invite list acme-corp
+  rowhouse invite revoke acme-corp 0195a5b2-5c1e-7d3f-8a4b-1c2d3e4f5a6b";
+
 const AUDIT_EXAMPLES: &str = "\
 Examples:
   rowhouse audit list --tenant acme-corp --since 7d
@@ -169,7 +179,7 @@ const PASSWORD_HELP: &str = "\
 The admin's password is never an argument, because every user of the machine can read command lines, and shells \
 record them. It is read from stdin (--admin-password-stdin), else from ROWHOUSE_TENANT_ADMIN_PASSWORD, else from a \
 prompt if there is a terminal. If a user with the e-mail address exists, that user becomes the admin and keeps the \
-password.";
+password; a user whose address is not proven gets this password instead, and their sessions and tokens end.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP)]
@@ -313,6 +323,7 @@ impl Cli {
                 lifecycle::run(&settings, verb).await
             }
             Some(Command::Member(verb)) => member::run(&settings, verb).await,
+            Some(Command::Invite(verb)) => invite::run(&settings, verb).await,
             Some(Command::Audit(verb)) => audit::run(&settings, verb).await,
             Some(Command::Token(TokenVerb::Create(command))) => {
                 token::create(&settings, command).await

@@ -17,7 +17,7 @@ use crate::domain::names::{
 };
 use crate::domain::rule::Rule;
 use crate::domain::tenant::TenantRecord;
-use crate::domain::{Password, Tenant};
+use crate::domain::{AccountOrigin, Password, Tenant};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 use crate::service::tenants::TenantRef;
 
@@ -82,6 +82,9 @@ struct ProvisionedView {
     slug: String,
     /// Whether an earlier call with the same key created it.
     replayed: bool,
+    /// Whether the admin's account was `created` or an existing one was `linked`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin: Option<&'static str>,
 }
 
 pub(super) async fn create(settings: &Settings, command: CreateTenant) -> Result<Exit, Failure> {
@@ -96,6 +99,9 @@ pub(super) async fn create(settings: &Settings, command: CreateTenant) -> Result
         let rows = [("id", &view.id), ("slug", &view.slug), ("name", &view.name)];
         output::table(None, rows.map(|(key, value)| vec![key.to_owned(), value.clone()]))
     })?;
+    if view.admin == Some(AccountOrigin::Linked.as_str()) && !output.json {
+        output::say("an account with this e-mail address existed and was linked");
+    }
     if view.replayed && !output.json {
         output::say("created by an earlier call with the same idempotency key");
     }
@@ -290,6 +296,7 @@ impl From<Provisioned> for ProvisionedView {
             name: made.name.to_string(),
             slug: made.slug.to_string(),
             replayed: made.replayed,
+            admin: made.admin.map(AccountOrigin::as_str),
         }
     }
 }

@@ -43,6 +43,9 @@ pub enum Error {
     /// The request conflicts with the present state; choose another value or wait.
     #[error("{0}")]
     Conflict(Conflict),
+    /// An invitation is needed, or cannot be used as requested.
+    #[error("{0}")]
+    Invitation(InvitationProblem),
     /// A fleet operation does not start, or does not move as requested; the message names the remedy.
     #[error("{0}")]
     Fleet(Box<FleetProblem>),
@@ -194,6 +197,8 @@ pub enum Noun {
     Operation,
     /// A schema that waits for its tenant.
     Vacancy,
+    /// An invitation to a tenant.
+    Invitation,
 }
 
 /// The states with which a request can conflict.
@@ -255,9 +260,57 @@ pub enum Conflict {
     /// The token that would make another one is too many makers away from the first.
     #[error("the token is too many makers away from the first")]
     TooManyGenerations,
+    /// An account has the admin's address, and it is not certain that its holder owns the address.
+    #[error("an account has this address, and the address is not proven")]
+    AdminUnproven,
 }
 
 impl Conflict {
+    /// Returns the stable code for machines.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// The reason why an invitation is needed, or cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+pub enum InvitationProblem {
+    /// The caller may not add members directly, and invites them.
+    #[error("the caller may not add a member directly; send an invitation")]
+    #[strum(serialize = "invitation_required")]
+    Required,
+    /// No invitation has this token; one of a purged tenant is among these.
+    #[error("no invitation has this token")]
+    #[strum(serialize = "invitation_not_found")]
+    Unknown,
+    /// It was accepted before.
+    #[error("the invitation is used")]
+    #[strum(serialize = "invitation_used")]
+    Used,
+    /// Its time is over.
+    #[error("the invitation has expired")]
+    #[strum(serialize = "invitation_expired")]
+    Expired,
+    /// It was revoked.
+    #[error("the invitation is revoked")]
+    #[strum(serialize = "invitation_revoked")]
+    Revoked,
+    /// The inviter no longer holds what the role grants.
+    #[error("the inviter no longer holds the rights of the role")]
+    #[strum(serialize = "inviter_lost_rights")]
+    InviterLostRights,
+    /// An account has the invited address, and the caller is not logged in as it.
+    #[error("an account has the invited address; log in as it")]
+    #[strum(serialize = "log_in_required")]
+    LogInRequired,
+    /// The caller is logged in with another address than the invited one.
+    #[error("the invitation is for another address")]
+    #[strum(serialize = "invitation_for_another_address")]
+    AnotherAddress,
+}
+
+impl InvitationProblem {
     /// Returns the stable code for machines.
     #[must_use]
     pub fn code(self) -> &'static str {

@@ -29,4 +29,4 @@ pub use rule::{FieldProblem, Rule};
 pub use status::TenantStatus;
 pub use tenant::Tenant;
 pub use token::TokenKind;
-pub use user::User;
+pub use user::{AccountOrigin, User};

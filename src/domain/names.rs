@@ -117,6 +117,11 @@ id!(
     TokenId
 );
 
+id!(
+    /// The id of an invitation; not its token.
+    InvitationId
+);
+
 /// The schema of one tenant (and its role, where each tenant has one): `tenant_` and the id's 32 hex digits. Needs
 /// no quoting, fits PostgreSQL's 63 bytes, holds no user text.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -3,6 +3,24 @@
 use super::access::Role;
 use super::names::{Email, PersonName, UserId};
 
+/// Whether a command created an account or linked one that existed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
+pub enum AccountOrigin {
+    /// The command created it.
+    Created,
+    /// It existed.
+    Linked,
+}
+
+impl AccountOrigin {
+    /// Returns the word for answers and audit events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// A person who can log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {

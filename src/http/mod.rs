@@ -23,6 +23,7 @@ pub mod databunker;
 pub mod docs;
 pub mod document;
 pub mod extract;
+mod guess;
 pub mod health;
 mod idempotency;
 pub mod limits;

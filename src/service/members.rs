@@ -1,5 +1,8 @@
 //! Lists, adds, changes and removes the members of tenants.
 //!
+//! Only a caller that vouches for an address ([`Principal::vouches`](crate::auth::Principal::vouches)) adds its
+//! account directly, or creates one; every other caller invites ([`super::invitations`]).
+//!
 //! A caller cannot grant or take away more than they hold: to add, change or remove a member, the caller must
 //! hold, in that tenant, every permission of the roles that are given and taken. A tenant that has an admin
 //! keeps one: each change locks the tenant's row, so that when two admins remove each other concurrently, one
@@ -7,17 +10,19 @@
 
 use serde_json::json;
 
+use super::accounts::Unproven;
 use super::audit::note;
 use super::tenants::{TenantRef, locate_id, lock, require_active, require_kept};
 use super::tokens::{end_of_user, require_held};
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
-use crate::domain::error::{Conflict, Error, Noun, Result};
+use crate::domain::error::{Conflict, Error, InvitationProblem, Noun, Result};
 use crate::domain::names::{Email, Password, PersonName, TenantId, UserId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::rule::Rule;
-use crate::domain::{Permission, Role, User};
-use crate::pg::control::{members, users};
+use crate::domain::{AccountOrigin, Permission, Role, User};
+use crate::pg::control::members;
+use crate::pg::control::users::{self, Account};
 use crate::pg::{Db, During, PublicTx};
 
 pub use crate::pg::control::members::Member;
@@ -36,7 +41,8 @@ pub struct NewMember {
     pub email: Email,
     /// Role in the tenant.
     pub role: Role,
-    /// Creates the user where none has the address; an existing user does not change.
+    /// Creates the user where none has the address; an existing user whose address is proven does not change, and
+    /// one whose address is not gets the password.
     pub person: Option<NewPerson>,
 }
 
@@ -107,27 +113,40 @@ impl Members {
         members::lookup(&tx, tenant, user).await?.ok_or(missing)
     }
 
-    /// Adds a user to a tenant.
+    /// Adds a user to a tenant, on the word of a caller that vouches for the address: it is proven from then on.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found, [`Conflict::AlreadyMember`], [`Rule::UnknownUser`],
-    /// [`Error::Forbidden`] with the permissions that the role grants and the caller lacks.
+    /// [`Noun::Tenant`] not found; [`InvitationProblem::Required`] for a caller that does not vouch, before anything
+    /// is looked up about the address; [`Conflict::AlreadyMember`], [`Rule::UnknownUser`], [`Error::Forbidden`] with
+    /// the permissions that the role grants and the caller lacks.
     pub async fn add(&self, ctx: &CallContext, tenant: &str, new: &NewMember) -> Result<Member> {
         let reach = ctx.reach(Permission::ManageMembers)?;
         let tx = self.db.public().await.during("read tenant record")?;
         let id = locate_id(&tx, &reach, &named(tenant)).await?;
-        drop(tx); // the hash below needs no connection
+        if !ctx.principal.vouches() {
+            return Err(Error::Invitation(InvitationProblem::Required));
+        }
         require_rank(ctx, id, new.role)?;
-        let hash = match &new.person {
-            Some(person) => Some(self.hasher.hash(&person.password).await?),
+        let account = users::find_account(&tx, &new.email).await?;
+        drop(tx); // the hashes below need no connection
+        let password = new.person.as_ref().map(|person| &person.password);
+        let unproven = match account {
+            Some(account) => Unproven::examine(ctx, &self.hasher, account, password).await?,
+            None => None,
+        };
+        let hash = match password {
+            Some(password) => Some(self.hasher.hash(password).await?),
             None => None,
         };
         let tx = self.db.public().await.during("add member")?;
         let record = lock(&tx, &reach, &TenantRef::Id(id)).await?;
         require_kept(&record)?;
-        let user = find_or_create(&tx, ctx, new, hash.as_ref()).await?;
+        if let Some(unproven) = &unproven {
+            unproven.settle(&tx, ctx, hash.as_ref()).await?;
+        }
+        let (user, origin) = find_or_create(&tx, ctx, new, hash.as_ref()).await?;
         members::insert(&tx, id, user, new.role, ctx.now).await?;
-        let details = json!({ "user": user, "role": new.role });
+        let details = json!({ "user": user, "role": new.role, "account": origin.as_str() });
         note(&tx, ctx, "member.add", id, details).await?;
         let member = members::lookup(&tx, id, user).await?.ok_or(Error::NotFound(Noun::Member))?;
         tx.commit().await.during("add member")?;
@@ -190,7 +209,7 @@ impl Members {
 }
 
 /// Refuses unless the caller holds, in this tenant, every permission that the role grants.
-fn require_rank(ctx: &CallContext, tenant: TenantId, role: Role) -> Result<()> {
+pub(super) fn require_rank(ctx: &CallContext, tenant: TenantId, role: Role) -> Result<()> {
     let granted: Vec<_> = Permission::ALL.iter().copied().filter(|p| role.grants(*p)).collect();
     require_held(ctx, &granted, Some(tenant))
 }
@@ -212,9 +231,9 @@ async fn find_or_create(
     ctx: &CallContext,
     new: &NewMember,
     hash: Option<&PasswordHash>,
-) -> Result<UserId> {
-    if let Some(id) = users::find_id_by_email(tx, &new.email).await? {
-        return Ok(id);
+) -> Result<(UserId, AccountOrigin)> {
+    if let Some(account) = users::find_account(tx, &new.email).await? {
+        return linked(&account);
     }
     let Some(person) = &new.person else {
         return Err(Error::invalid("email", Rule::UnknownUser));
@@ -227,8 +246,19 @@ async fn find_or_create(
         platform_role: None,
     };
     if users::insert_if_absent(tx, &user, hash.map(PasswordHash::as_str), ctx.now).await? {
-        return Ok(user.id);
+        return Ok((user.id, AccountOrigin::Created));
     }
     // A concurrent request created the user since the first look-up.
-    users::find_id_by_email(tx, &new.email).await?.ok_or(Error::Conflict(Conflict::Concurrent))
+    let account = users::find_account(tx, &new.email).await?;
+    linked(&account.ok_or(Error::Conflict(Conflict::Concurrent))?)
+}
+
+/// Returns an account that is linked as it is. One whose address is not proven was created since it was decided how
+/// the account is linked.
+fn linked(account: &Account) -> Result<(UserId, AccountOrigin)> {
+    if account.is_proven {
+        Ok((account.id, AccountOrigin::Linked))
+    } else {
+        Err(Error::Conflict(Conflict::Concurrent))
+    }
 }

@@ -8,12 +8,14 @@
 //! To add a use case: a method on the service of its noun, a command struct where it takes more than two
 //! values, an audit event in the same transaction where it changes anything.
 
+mod accounts;
 pub mod api_keys;
 pub mod audit;
 pub mod doctor;
 pub mod fleet;
 pub mod health;
 pub mod identity;
+pub mod invitations;
 pub mod lint;
 pub mod members;
 pub mod passwords;
@@ -31,6 +33,7 @@ pub use doctor::Doctor;
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
+pub use invitations::Invitations;
 pub use members::Members;
 pub use passwords::Passwords;
 pub use profiles::Profiles;
@@ -62,6 +65,8 @@ pub struct Services {
     pub lifecycle: Lifecycle,
     /// Manages the members of tenants and their roles.
     pub members: Members,
+    /// Invites people to tenants.
+    pub invitations: Invitations,
     /// Manages API tokens.
     pub tokens: Tokens,
     /// Manages API keys, which work in one tenant.

@@ -3,6 +3,9 @@
 //! A caller who knows a user's password can act as that user in every tenant. So it is not enough to outrank the
 //! user in the tenant that the request names: the caller must outrank them wherever they have a role. Otherwise an
 //! admin of one tenant could take over another one through a member of both.
+//!
+//! A membership counts only if the user agreed to it. Otherwise a caller could make a stranger a member, to gain power
+//! over the account; or to keep the admins of the stranger's own tenant from resetting a password that was stolen.
 
 use serde_json::json;
 
@@ -35,11 +38,12 @@ impl Passwords {
     /// Gives a user of a tenant a new password and ends their sessions and the tokens and API keys that they
     /// created, in all tenants, at once, in every process. It is the remedy for an account that was taken over,
     /// and the attacker may have created a key.
-    /// A caller who holds the permission everywhere may do it for users of no tenant, too.
+    /// A caller that vouches for addresses may do it for users of no tenant, too.
     ///
     /// # Errors
     /// [`Noun::Tenant`] not found, also where it is not active; [`Noun::User`] not found, also where the user is
-    /// not a member of the tenant; [`Error::Forbidden`] unless the caller outranks the user everywhere.
+    /// not a member of the tenant or has not agreed to be; [`Error::Forbidden`] unless the caller outranks the user
+    /// everywhere.
     pub async fn reset(
         &self,
         ctx: &CallContext,
@@ -66,7 +70,7 @@ impl Passwords {
     }
 }
 
-/// Refuses unless the caller outranks the user wherever the user has a role. Locks the user and their memberships
+/// Refuses unless the caller outranks the user wherever the user has a role that counts. Locks the user and their memberships
 /// until the transaction ends, so that the result stays valid.
 async fn require_outranks(
     tx: &PublicTx,
@@ -77,13 +81,16 @@ async fn require_outranks(
     let not_found = || Error::NotFound(Noun::User);
     // The user first: a concurrent new membership waits for this lock or is visible to the next statement.
     let platform_role = users::lock_platform_role(tx, user).await?.ok_or_else(not_found)?;
-    let roles = memberships::lock_of_user(tx, user).await?;
-    let is_member = roles.iter().any(|(member_of, _)| *member_of == tenant);
-    if !is_member && !ctx.principal.may(Permission::ResetUserPassword) {
+    let held = memberships::lock_of_user(tx, user).await?;
+    let is_member = held.iter().any(|held| held.tenant == tenant && held.is_accepted);
+    if !is_member && !ctx.principal.vouches() {
         return Err(not_found());
     }
-    let roles: Vec<_> =
-        roles.into_iter().map(|(tenant, role)| Membership { tenant, role }).collect();
+    let roles: Vec<_> = held
+        .into_iter()
+        .filter(|held| held.is_accepted || held.predates_acceptance)
+        .map(|held| Membership { tenant: held.tenant, role: held.role })
+        .collect();
     if ctx.principal.outranks(platform_role, &roles) {
         Ok(())
     } else {

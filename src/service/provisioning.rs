@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
+use super::accounts::Unproven;
 use super::vacancies::Vacancies;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
@@ -28,7 +29,7 @@ use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::MigrationSet;
-use crate::pg::control::{idempotency, tenant_setup};
+use crate::pg::control::{idempotency, memberships, tenant_setup, users};
 use crate::pg::{Db, During, PublicTx, schema};
 pub use crate::service::provisioning::command::{Admin, Extras, NewAdmin, ProvisionTenant};
 use crate::service::provisioning::prepared::PreparedSetup;
@@ -69,8 +70,8 @@ impl Provisioning {
     /// Makes a tenant, whole or not at all.
     ///
     /// # Errors
-    /// [`Conflict::SlugTaken`]; [`Conflict::StillRunning`] and [`Conflict::KeyReused`] if the command has an
-    /// idempotency key.
+    /// [`Conflict::SlugTaken`]; [`Conflict::AdminUnproven`] if the admin's account may not be linked;
+    /// [`Conflict::StillRunning`] and [`Conflict::KeyReused`] if the command has an idempotency key.
     pub async fn provision(
         &self,
         ctx: &CallContext,
@@ -111,21 +112,93 @@ impl Provisioning {
             Some(password) => Some(self.hasher.hash(password).await?),
             None => None,
         };
-        let actor = ctx.principal.label();
-        let (hash, lifetimes) = (hash.as_ref(), self.lifetimes);
-        let prepared = PreparedSetup { ctx, actor, command, extras, hash, lifetimes };
+        let mut unproven = None;
         let mut attempt = 1;
         loop {
+            let prepared = PreparedSetup {
+                ctx,
+                actor: ctx.principal.label(),
+                command,
+                extras,
+                hash: hash.as_ref(),
+                lifetimes: self.lifetimes,
+                unproven: unproven.as_ref(),
+            };
             match self.make(&prepared).await {
-                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
+                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => unproven = None,
+                Err(Error::Conflict(Conflict::AdminUnproven)) if attempt < TRIES => {
+                    unproven = self.examine_admin(ctx, command).await?;
+                }
                 // The same request ran elsewhere and finished first; its answer is the answer here.
                 Ok(None) => {
                     let answer = self.find_replay(ctx, command, extras).await?;
                     return answer.ok_or(Error::Conflict(Conflict::StillRunning));
                 }
-                Ok(Some(made)) => return Ok(made),
+                Ok(Some(made)) => {
+                    if prepared.needs_consent(made.admin) {
+                        self.confirm_by_password(ctx, command, made.id).await;
+                    }
+                    return Ok(made);
+                }
                 Err(error) => return Err(error),
             }
+            attempt += 1;
+        }
+    }
+
+    /// Decides how the admin's account, whose address is not proven, may be linked.
+    ///
+    /// # Errors
+    /// [`Conflict::AdminUnproven`] if it may not.
+    async fn examine_admin(
+        &self,
+        ctx: &CallContext,
+        command: &ProvisionTenant,
+    ) -> Result<Option<Unproven>> {
+        let Some(email) = command.admin.email() else { return Ok(None) };
+        let tries = command.tries_password || ctx.principal.vouches();
+        let password = command.admin.password().filter(|_| tries);
+        let tx = self.db.public().await.during("read user row")?;
+        let account = users::find_account(&tx, email).await?;
+        drop(tx); // the comparison needs no connection
+        match account {
+            Some(account) => Unproven::examine(ctx, &self.hasher, account, password).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Records that an admin whose proven account was linked agrees to the membership, if the command has the
+    /// account's own password. The caller does not learn whether it has, so this is no guess. A failure is logged: the
+    /// tenant is made, and the admin can agree later.
+    async fn confirm_by_password(
+        &self,
+        ctx: &CallContext,
+        command: &ProvisionTenant,
+        tenant: TenantId,
+    ) {
+        let confirmed = async {
+            let (Some(email), Some(password)) = (command.admin.email(), command.admin.password())
+            else {
+                return Ok(());
+            };
+            let tx = self.db.public().await.during("read user row")?;
+            let account = users::find_account(&tx, email).await?;
+            drop(tx); // the comparison needs no connection
+            let Some((id, hash)) =
+                account.and_then(|found| found.password_hash.map(|h| (found.id, h)))
+            else {
+                return Ok(());
+            };
+            let hash = PasswordHash::stored(hash);
+            if !self.hasher.verify(password, Some(&hash)).await? {
+                return Ok(());
+            }
+            let tx = self.db.public().await.during("accept a membership")?;
+            memberships::accept_by_password(&tx, tenant, id, hash.as_str(), ctx.now).await?;
+            tx.commit().await.during("accept a membership")
+        };
+        if let Err(error) = confirmed.await {
+            tracing::warn!(tenant.id = %tenant, error = %error.chain(), "could not record that an admin agrees");
         }
     }
 
@@ -139,8 +212,10 @@ impl Provisioning {
         let Some(key) = &command.idempotency_key else { return Ok(None) };
         let tx = self.db.public().await.during("look for an earlier answer")?;
         let found = idempotency::find(&tx, &ctx.principal.label(), key, ctx.now).await?;
-        drop(tx); // a read needs no commit, and the hash below needs no connection
         let Some(record) = found else { return Ok(None) };
+        let replay = Provisioned::from_json(&record.outcome)?;
+        let admin = tenant_setup::find_admin_origin(&tx, replay.id).await?;
+        drop(tx); // a read needs no commit, and the hash below needs no connection
         let same_secret = match (command.admin.password(), record.secret_hash) {
             (Some(password), Some(hash)) => {
                 self.hasher.verify(password, Some(&PasswordHash::stored(hash))).await?
@@ -151,7 +226,7 @@ impl Provisioning {
         if record.request_digest != command.digest(extras) || !same_secret {
             return Err(Error::Conflict(Conflict::KeyReused));
         }
-        Provisioned::from_json(&record.outcome).map(Some)
+        Ok(Some(Provisioned { admin, ..replay }))
     }
 
     /// Makes the tenant with a vacancy, or builds its schema if no vacancy fits. Returns `None` if the idempotency
@@ -188,6 +263,7 @@ impl Provisioning {
         if !prepared.claim_key(&tx, &self.db.rules().limits).await? {
             return Ok(SetupOutcome::AlreadyAnswered);
         }
+        prepared.settle_account(&tx).await?;
         // Before the schema, so that a taken slug or a missing admin is refused without the cost of building one.
         let Some(assigned) = tenant_setup::insert(&tx, &rows).await? else {
             return Ok(SetupOutcome::NoVacancy);

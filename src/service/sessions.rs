@@ -7,6 +7,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::accounts::end_access;
 use super::audit::note_as;
 use crate::auth::CallContext;
 use crate::auth::jwt::Issuer;
@@ -133,7 +134,8 @@ impl Sessions {
 
     /// Makes the user with this address a `SUPER_ADMIN` with this password, as the settings say. A new password
     /// ends the sessions that were opened with the old one. Tokens and API keys stay: a secret is renewed as a
-    /// matter of routine, and does not mean that the account was taken over.
+    /// matter of routine, and does not mean that the account was taken over. Only where the address was not proven
+    /// and the password is another one, they end too: another person may hold them.
     ///
     /// # Errors
     /// [`Error::Forbidden`] unless the caller is the operator or the root; those of the database and of the hash.
@@ -163,9 +165,15 @@ impl Sessions {
             platform_role: Some(Role::SuperAdmin),
         };
         if !users::insert_if_absent(&tx, &admin, Some(hash.as_str()), ctx.now).await? {
-            let id = users::find_id_by_email(&tx, email).await?.unwrap_or(admin.id);
+            let account = users::find_account(&tx, email).await?;
+            let was_proven = account.as_ref().is_some_and(|account| account.is_proven);
+            let id = account.map_or(admin.id, |account| account.id);
+            // Keeps a concurrent request from creating a token for the user.
+            users::lock_platform_role(&tx, id).await?;
             users::set_password_and_role(&tx, id, hash.as_str(), Role::SuperAdmin, ctx.now).await?;
-            if !keeps_password {
+            if !keeps_password && !was_proven {
+                end_access(&tx, ctx, id).await?;
+            } else if !keeps_password {
                 sessions::revoke_all(&tx, id, ctx.now).await?;
             }
         }

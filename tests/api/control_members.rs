@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::support::callers::send;
 use crate::support::control::{assert_problem, events, pointers, token_with, transition};
+use crate::support::invited::{accept_as_person, accept_as_user, invite, token_for};
 use crate::support::{Answer, Caller, PASSWORD, TestApp};
 
 fn path(tenant: &str) -> String {
@@ -50,18 +51,20 @@ async fn first_member(caller: &Caller, tenant: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_tenant_admin_adds_changes_and_removes_members() {
+async fn a_tenant_admin_invites_changes_and_removes_members() {
     let app = TestApp::spawn().await;
     let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
     let admin = app.log_in(&acme.admin_email).await;
-    let made = add(&admin, "acme", &new_member("Bo@Acme.com", "VIEWER")).await;
-    assert_eq!(made.status, 201, "{made:?}");
+    let token = token_for(&admin, "acme", "Bo@Acme.com", "VIEWER").await;
+    let made = accept_as_person(&app, &token).await;
+    assert_eq!(made.status, 200, "{made:?}");
     assert_eq!(
         (&made.body["email"], &made.body["role"]),
         (&json!("bo@acme.com"), &json!("VIEWER"))
     );
-    let existing = json!({ "email": other.admin_email, "role": "FDE" });
-    assert_eq!(add(&admin, &acme.id.to_string(), &existing).await.status, 201);
+    let token = token_for(&admin, &acme.id.to_string(), &other.admin_email, "FDE").await;
+    let existing = app.log_in(&other.admin_email).await;
+    assert_eq!(accept_as_user(&existing, &token).await.status, 200);
     let expected = [
         (acme.admin_email.clone(), "ADMIN".to_owned()),
         ("bo@acme.com".to_owned(), "VIEWER".to_owned()),
@@ -93,7 +96,8 @@ async fn a_tenant_admin_adds_changes_and_removes_members() {
     assert_problem(&bo.get(&path("acme")).await, 403, "forbidden");
     assert_problem(&remove(&admin, "acme", id).await, 404, "member_not_found");
     assert_problem(&set_role(&admin, "acme", "not-a-user", "FDE").await, 404, "member_not_found");
-    for (action, count) in [("member.add", 2), ("member.set_role", 1), ("member.remove", 1)] {
+    for (action, count) in [("invitation.accept", 2), ("member.set_role", 1), ("member.remove", 1)]
+    {
         assert_eq!(events(&app, acme.id, action).await, count, "{action}");
     }
 }
@@ -171,10 +175,11 @@ async fn a_caller_neither_grants_nor_revokes_rights_that_it_does_not_have() {
     let clerk =
         token_with(&app, &["MANAGE_MEMBERS", "VIEW_USERS", "READ_PROFILES"], Some(acme.id)).await;
     let admin = first_member(&clerk, "acme").await;
-    let refused = add(&clerk, "acme", &new_member("eve@acme.com", "ADMIN")).await;
+    let refused = invite(&clerk, "acme", "eve@acme.com", "ADMIN").await;
     assert_problem(&refused, 403, "forbidden");
     assert!(refused.body["missing"].as_array().unwrap().contains(&json!("MANAGE_API_KEYS")));
-    assert_eq!(add(&clerk, "acme", &new_member("bo@acme.com", "VIEWER")).await.status, 201);
+    let token = token_for(&clerk, "acme", "bo@acme.com", "VIEWER").await;
+    assert_eq!(accept_as_person(&app, &token).await.status, 200);
     add(&app.root(), "acme", &new_member("cy@acme.com", "ADMIN")).await;
     assert_problem(&set_role(&clerk, "acme", &admin, "VIEWER").await, 403, "forbidden");
     assert_problem(&remove(&clerk, "acme", &admin).await, 403, "forbidden");

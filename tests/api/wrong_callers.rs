@@ -66,6 +66,10 @@ impl Fixture {
         sql.execute(member, &[&beta.id, &"beta@example.com"]).await.expect("Beta gets an admin");
         let secretive = "UPDATE tenants SET name = $2, external_id = 'alpha-id' WHERE id = $1";
         sql.execute(secretive, &[&alpha.id, &SECRET]).await.expect("Alpha can be renamed");
+        let body = json!({ "email": format!("{SECRET}-invited@example.com"), "role": "VIEWER" });
+        let invitations = format!("/control/v1/tenants/{}/invitations", alpha.id);
+        let made = app.root().post(&invitations, &body).await;
+        assert_eq!(made.status, 201, "{made:?}");
         let (token, _) = app.add_token(&[Permission::ViewTenants], Some(alpha.id), None).await;
         let admin = app.log_in(alphas).await;
         let key = json!({ "name": SECRET, "permissions": ["VIEW_USERS"] });
@@ -88,6 +92,7 @@ impl Fixture {
             "SELECT t.id::text || t.permissions::text || coalesce(t.revoked_at::text, '')
                FROM tokens t WHERE tenant_id = $1 ORDER BY 1"
                 .to_owned(),
+            "SELECT i::text FROM invitations i WHERE tenant_id = $1 ORDER BY 1".to_owned(),
             "SELECT u::text FROM users u JOIN memberships m ON m.user_id = u.id
               WHERE m.tenant_id = $1 ORDER BY 1"
                 .to_owned(),

@@ -31,6 +31,7 @@ const UNCHECKED: &[(&str, &str)] = &[
     ("Identity::of_api_key", "finds the principal on which rights are checked"),
     ("Identity::of_xtoken", "finds the principal on which rights are checked"),
     ("Sessions::log_in", "the password is the credential"),
+    ("Invitations::accept", "the token of the invitation is the credential"),
     ("Sessions::refresh", "the refresh token is the credential"),
     ("Engine::stop", "ends the work of this process when it shuts down; no caller asks for it"),
     ("Fleet::stop", "ends the work of this process when it shuts down; no caller asks for it"),

@@ -64,6 +64,20 @@ impl Call {
         extract::site(&self.request)
     }
 
+    /// Returns the request, for its address.
+    pub(super) const fn request(&self) -> &HttpRequest {
+        &self.request
+    }
+
+    /// Looks a secret of the body up, unless its address has sent too many wrong ones.
+    pub(super) async fn presented<T>(
+        &self,
+        secret: &str,
+        look_up: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        extract::recognise(&self.request, secret, look_up).await
+    }
+
     pub(super) fn services(&self) -> &Services {
         &self.site().services
     }

@@ -69,7 +69,8 @@ pub(super) struct MemberList {
 pub(super) enum MemberBody {
     /// An existing user.
     Existing(ExistingMemberBody),
-    /// A new user. If a user with this e-mail address exists, that user is added unchanged.
+    /// A new user. If a user with this e-mail address exists, that user is added: unchanged if the address is proven,
+    /// else with this password.
     New(NewMemberBody),
 }
 
@@ -140,13 +141,14 @@ async fn list(call: Call) -> Answer {
     }))
 }
 
-/// Adds a user to a tenant; creates the user if it does not exist and the body describes it.
+/// Adds a user to a tenant; creates the user if it does not exist and the body describes it. Only the root and a
+/// `SUPER_ADMIN` can; other callers create an invitation.
 #[utoipa::path(tag = "control", operation_id = "ControlAddMember", security(("bearer" = [])), request_body = MemberBody,
     params(("tenant" = String, Path, description = "The id or the slug of the tenant")),
     responses(
         (status = 201, description = "The new member", body = MemberAnswer),
         (status = 400, description = "The body is not valid, or no user has the e-mail address", body = ProblemBody, content_type = PROBLEM_JSON),
-        (status = 403, description = "MANAGE_MEMBERS or a permission of the role is missing", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 403, description = "The caller is neither the root nor a SUPER_ADMIN, and creates an invitation instead (`invitation_required`); or MANAGE_MEMBERS is missing", body = ProblemBody, content_type = PROBLEM_JSON),
         NoSuchTenant,
         (status = 409, description = "The user is already a member, or the tenant is being deleted", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
@@ -224,7 +226,7 @@ fn command(mut body: Fields) -> Result<NewMember> {
     body.finish(command)
 }
 
-fn role(text: &str) -> Result<Role, Rule> {
+pub(super) fn role(text: &str) -> Result<Role, Rule> {
     if ROLES.contains(&text) {
         text.parse().map_err(|_no_role| Rule::OneOf(ROLES))
     } else {

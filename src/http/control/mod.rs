@@ -12,6 +12,7 @@
 
 mod audit;
 mod call;
+mod invitations;
 mod members;
 mod migrations;
 mod problem;
@@ -30,6 +31,7 @@ pub use problem::{FieldError, Problem, ProblemBody};
 pub fn mount(routes: &mut Mount<'_>) {
     tenants::mount(routes);
     members::mount(routes);
+    invitations::mount(routes);
     tokens::mount(routes);
     audit::mount(routes);
     migrations::mount(routes);

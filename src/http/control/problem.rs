@@ -11,7 +11,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::Permission;
-use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun, Precondition};
+use crate::domain::error::{
+    AuthProblem, Conflict, Error, InvitationProblem, Malformed, Noun, Precondition,
+};
 use crate::domain::operation::FleetProblem;
 use crate::domain::rule::FieldProblem;
 use crate::http::middleware::current_request_id;
@@ -135,6 +137,7 @@ fn representation(error: &Error) -> Representation {
         Error::Forbidden { missing } => forbidden(missing),
         Error::NotFound(noun) => not_found(*noun),
         Error::Conflict(conflict) => self::conflict(*conflict),
+        Error::Invitation(problem) => invitation(*problem),
         Error::Fleet(problem) => fleet(problem),
         Error::Precondition(Precondition::Required) => new(
             StatusCode::PRECONDITION_REQUIRED,
@@ -255,6 +258,7 @@ fn not_found(noun: Noun) -> Representation {
         Noun::Member => ("member_not_found", "There is no such member"),
         Noun::Operation => ("operation_not_found", "There is no such operation"),
         Noun::Vacancy => ("vacancy_not_found", "There is no vacancy"),
+        Noun::Invitation => ("invitation_not_found", "There is no such invitation"),
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
     Representation { status: StatusCode::NOT_FOUND, code, title, detail }
@@ -310,12 +314,57 @@ fn conflict(conflict: Conflict) -> Representation {
             "The token is too many makers away from the first",
             "Let a token that is nearer to the first one make it",
         ),
+        Conflict::AdminUnproven => (
+            "The address of the admin is not proven",
+            "An account has the address, and the password is not the account's; make the tenant with another admin \
+             or with none, and invite the address: accepting the invitation proves it",
+        ),
     };
     let status = match conflict {
         Conflict::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::CONFLICT,
     };
     Representation { status, code: conflict.code(), title, detail: detail.to_owned() }
+}
+
+fn invitation(problem: InvitationProblem) -> Representation {
+    let (status, title, detail) = match problem {
+        InvitationProblem::Required => (
+            StatusCode::FORBIDDEN,
+            "Members are invited",
+            "Only the root and a SUPER_ADMIN add a member directly; POST ../invitations with the address and the role",
+        ),
+        InvitationProblem::Unknown => (
+            StatusCode::NOT_FOUND,
+            "There is no such invitation",
+            "No invitation has this token; ask the inviter for another one",
+        ),
+        InvitationProblem::Used => {
+            (StatusCode::GONE, "The invitation is used", "An invitation can be used once")
+        }
+        InvitationProblem::Expired => {
+            (StatusCode::GONE, "The invitation has expired", "Ask the inviter for another one")
+        }
+        InvitationProblem::Revoked => {
+            (StatusCode::GONE, "The invitation is revoked", "Ask the inviter for another one")
+        }
+        InvitationProblem::InviterLostRights => (
+            StatusCode::FORBIDDEN,
+            "The inviter may not invite any more",
+            "The inviter no longer holds what the role grants; ask another admin of the tenant for an invitation",
+        ),
+        InvitationProblem::LogInRequired => (
+            StatusCode::UNAUTHORIZED,
+            "An account has the invited address",
+            "Log in as it, and accept the invitation with its access token",
+        ),
+        InvitationProblem::AnotherAddress => (
+            StatusCode::FORBIDDEN,
+            "The invitation is for another address",
+            "Log in with the invited address",
+        ),
+    };
+    Representation { status, code: problem.code(), title, detail: detail.to_owned() }
 }
 
 fn fleet(problem: &FleetProblem) -> Representation {

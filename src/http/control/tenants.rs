@@ -17,15 +17,15 @@ use super::responses::{
     Conditional, Forbidden, InvalidBody, InvalidParameter, NoSuchTenant, Unexpected,
 };
 use super::{Answer, ProblemBody};
-use crate::domain::Permission;
 use crate::domain::names::ExternalId;
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::TenantRecord;
-use crate::http::Mount;
+use crate::domain::{AccountOrigin, Permission};
 use crate::http::responses::{CreateTenant, DeleteTenant, UpdateTenant, ViewTenants};
+use crate::http::{Mount, guess};
 use crate::service::provisioning::Extras;
-use crate::service::tenants::registry::Origin;
+use crate::service::tenants::registry::{Origin, Registered};
 use crate::service::tenants::{Filter, TenantRef};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
@@ -68,6 +68,11 @@ pub(super) struct TenantAnswer {
     /// When the grace period of a deleted tenant ends; null if the tenant is not deleted.
     #[serde(with = "time::serde::rfc3339::option")]
     purge_after: Option<OffsetDateTime>,
+    /// Whether the account of the admin was `created` or an existing one was `linked`; only in the response that creates
+    /// a tenant with an admin.
+    #[schema(pattern = "^(created|linked)$")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin: Option<&'static str>,
 }
 
 /// A page of tenants.
@@ -140,7 +145,7 @@ async fn read(call: Call) -> Answer {
         (status = 201, description = "The tenant, created now or by an earlier request with the same Idempotency-Key", body = TenantAnswer),
         InvalidBody, Forbidden<CreateTenant>,
         (status = 404, description = "The tenant that was created with the same Idempotency-Key no longer exists", body = ProblemBody, content_type = PROBLEM_JSON),
-        (status = 409, description = "The slug or the external id is taken, or a request with the same Idempotency-Key is still running", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The slug or the external id is taken; or a request with the same Idempotency-Key is still running; or an account has the admin's address, the address is not proven, and the password is not the account's own (`admin_unproven`)", body = ProblemBody, content_type = PROBLEM_JSON),
         (status = 422, description = "The Idempotency-Key was used with another body", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/tenants")]
@@ -152,9 +157,11 @@ async fn create(call: Call) -> Answer {
     let (mut command, extras) = bodies::command(body)?;
     command.idempotency_key = call.idempotency_key()?;
     let extras = Extras { external_id, ..extras };
-    let (record, origin) = call.services().registry.create(&call.ctx, command, extras).await?;
-    count(&call, origin);
-    Ok(answer(StatusCode::CREATED, record))
+    let registry = &call.services().registry;
+    let run = async |command| registry.create(&call.ctx, command, extras.clone()).await;
+    let registered = guess::set_up(call.request(), command, run).await?;
+    count(&call, registered.origin);
+    Ok(answer_with(StatusCode::CREATED, registered))
 }
 
 /// Creates a tenant unless one with this external id exists. Safe to repeat: the same body returns the same tenant. An
@@ -165,7 +172,7 @@ async fn create(call: Call) -> Answer {
         (status = 200, description = "The existing tenant", body = TenantAnswer),
         (status = 201, description = "The new tenant", body = TenantAnswer),
         InvalidBody, Forbidden<CreateTenant>,
-        (status = 409, description = "The slug is taken, or the tenant has another name or slug", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The slug is taken; or the tenant has another name or slug; or an account has the admin's address, the address is not proven, and the password is not the account's own (`admin_unproven`)", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[put("/control/v1/tenants/by-external-id/{external_id}")]
 async fn ensure(call: Call) -> Answer {
@@ -176,13 +183,16 @@ async fn ensure(call: Call) -> Answer {
     })?;
     let (command, extras) = bodies::command(call.body()?)?;
     let registry = &call.services().registry;
-    let (record, origin) = registry.ensure(&call.ctx, external_id, command, extras).await?;
-    count(&call, origin);
-    let status = match origin {
+    let run = async |command| {
+        registry.ensure(&call.ctx, external_id.clone(), command, extras.clone()).await
+    };
+    let registered = guess::set_up(call.request(), command, run).await?;
+    count(&call, registered.origin);
+    let status = match registered.origin {
         Origin::Made => StatusCode::CREATED,
         Origin::Found => StatusCode::OK,
     };
-    Ok(answer(status, record))
+    Ok(answer_with(status, registered))
 }
 
 /// Renames a tenant or changes its settings if it still has the revision that `If-Match` names.
@@ -275,14 +285,21 @@ fn count(call: &Call, origin: Origin) {
     }
 }
 
-/// Answers a tenant with its revision as the `ETag`, and its `Location` if it is new.
+/// Answers a tenant with its revision as the `ETag`.
 fn answer(status: StatusCode, record: TenantRecord) -> HttpResponse {
+    answer_with(status, Registered { record, origin: Origin::Found, admin: None })
+}
+
+/// Answers a tenant that was created or found, with its revision as the `ETag`, and its `Location` if it is new.
+fn answer_with(status: StatusCode, registered: Registered) -> HttpResponse {
+    let Registered { record, admin, .. } = registered;
     let mut answer = HttpResponse::build(status);
     answer.insert_header(ETag(EntityTag::new_strong(record.revision.to_string())));
     if status == StatusCode::CREATED {
         answer.insert_header((LOCATION, format!("/control/v1/tenants/{}", record.tenant.id)));
     }
-    answer.json(TenantAnswer::from(record))
+    let admin = admin.map(AccountOrigin::as_str);
+    answer.json(TenantAnswer { admin, ..TenantAnswer::from(record) })
 }
 
 impl From<TenantRecord> for TenantAnswer {
@@ -298,6 +315,7 @@ impl From<TenantRecord> for TenantAnswer {
             created_at: record.tenant.created_at,
             updated_at: record.updated_at,
             purge_after: record.purge_after,
+            admin: None,
         }
     }
 }

@@ -39,7 +39,9 @@ impl ResponseError for Problem {
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
-            Error::Unauthenticated(_) | Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Error::Unauthenticated(_) | Error::Forbidden { .. } | Error::Invitation(_) => {
+                StatusCode::FORBIDDEN
+            }
             Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -64,9 +66,7 @@ pub(super) fn message(error: &Error) -> String {
             format!("The request body is larger than {limit} bytes")
         }
         Error::Malformed(Malformed::TooSlow) => "The request body did not come in time".to_owned(),
-        Error::Malformed(Malformed::Method) | Error::NotFound(Noun::Route) => {
-            "The API request was not found".to_owned()
-        }
+        Error::Malformed(Malformed::Method) => not_found(Noun::Route),
         Error::Malformed(Malformed::Header(name)) => {
             format!("The header {name} has an incorrect format")
         }
@@ -88,39 +88,53 @@ pub(super) fn message(error: &Error) -> String {
             | AuthProblem::WrongPassword
             | AuthProblem::Several,
         ) => "Access denied".to_owned(),
-        Error::NotFound(Noun::User | Noun::Profile | Noun::Member) => {
-            "The user record was not found".to_owned()
-        }
-        Error::NotFound(
-            noun
-            @ (Noun::Tenant | Noun::Token | Noun::AuditEvent | Noun::Operation | Noun::Vacancy),
-        ) => format!("The {noun} was not found"),
-        Error::Conflict(Conflict::SlugTaken) => "Duplicate tenant name".to_owned(),
-        Error::Conflict(Conflict::KeyTaken(kind)) => format!("Duplicate index: {}", kind.as_str()),
-        Error::Conflict(Conflict::NotDeleted) => "The user record is not deleted".to_owned(),
-        Error::Conflict(Conflict::MainTenant) => "The main tenant cannot be deleted".to_owned(),
-        Error::Conflict(Conflict::TenantNotActive) => "The tenant is not active".to_owned(),
-        // Only the control API can meet these.
-        Error::Conflict(
-            conflict @ (Conflict::ExternalIdTaken
-            | Conflict::ExternalIdDiffers
-            | Conflict::IllegalMove(_)
-            | Conflict::PurgeStarted
-            | Conflict::GraceOver
-            | Conflict::AlreadyMember
-            | Conflict::LastAdmin
-            | Conflict::AlreadyRevoked
-            | Conflict::TokenEnded
-            | Conflict::TooManyGenerations),
-        ) => format!("Conflict: {conflict}"),
+        Error::NotFound(noun) => not_found(*noun),
+        Error::Conflict(conflict) => self::conflict(*conflict),
+        Error::Invitation(problem) => format!("Refused: {problem}"),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
-        Error::Conflict(Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent)
-        | Error::Precondition(_) => {
-            "The record was changed at the same moment; try again".to_owned()
-        }
+        Error::Precondition(_) => CHANGED.to_owned(),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "The service is not available right now; try again".to_owned(),
         Error::Internal { .. } => "Internal error".to_owned(),
+    }
+}
+
+/// The sentence of a request that lost against another one.
+const CHANGED: &str = "The record was changed at the same moment; try again";
+
+fn not_found(noun: Noun) -> String {
+    match noun {
+        Noun::Route => "The API request was not found".to_owned(),
+        Noun::User | Noun::Profile | Noun::Member => "The user record was not found".to_owned(),
+        Noun::Tenant
+        | Noun::Token
+        | Noun::AuditEvent
+        | Noun::Operation
+        | Noun::Vacancy
+        | Noun::Invitation => format!("The {noun} was not found"),
+    }
+}
+
+fn conflict(conflict: Conflict) -> String {
+    match conflict {
+        Conflict::SlugTaken => "Duplicate tenant name".to_owned(),
+        Conflict::KeyTaken(kind) => format!("Duplicate index: {}", kind.as_str()),
+        Conflict::NotDeleted => "The user record is not deleted".to_owned(),
+        Conflict::MainTenant => "The main tenant cannot be deleted".to_owned(),
+        Conflict::TenantNotActive => "The tenant is not active".to_owned(),
+        Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent => CHANGED.to_owned(),
+        // Only the other dialects can meet these.
+        Conflict::ExternalIdTaken
+        | Conflict::ExternalIdDiffers
+        | Conflict::IllegalMove(_)
+        | Conflict::PurgeStarted
+        | Conflict::GraceOver
+        | Conflict::AlreadyMember
+        | Conflict::LastAdmin
+        | Conflict::AlreadyRevoked
+        | Conflict::AdminUnproven
+        | Conflict::TokenEnded
+        | Conflict::TooManyGenerations => format!("Conflict: {conflict}"),
     }
 }
 

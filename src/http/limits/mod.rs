@@ -49,7 +49,7 @@ use self::time::Steady;
 use super::client_address::counted_as;
 use crate::auth::Principal;
 use crate::domain::Clock;
-use crate::domain::error::{Error, Result};
+use crate::domain::error::{Error, InvitationProblem, Result};
 use crate::domain::names::TenantId;
 use crate::telemetry::Metrics;
 
@@ -145,7 +145,10 @@ impl Attempt<'_> {
                 );
             }
             // It was revoked or has expired, and counts as wrong from now on.
-            (Err(Error::Unauthenticated(_)), Kind::Credential) => {
+            (
+                Err(Error::Unauthenticated(_) | Error::Invitation(InvitationProblem::Unknown)),
+                Kind::Credential,
+            ) => {
                 return self.limits.known_credentials.forget(self.key);
             }
             // A typing error does not make the address unknown.
@@ -153,6 +156,14 @@ impl Attempt<'_> {
             (Err(_), _) => {}
         }
         give_back(self.taken);
+    }
+
+    /// Ends an attempt that opens no session: it stays charged if it was wrong, and leaves the address as known or
+    /// unknown as it is.
+    pub fn close(self, was_wrong: bool) {
+        if !was_wrong {
+            give_back(self.taken);
+        }
     }
 }
 

@@ -57,6 +57,31 @@ fn an_attempt_that_fails_through_our_fault_costs_nothing() {
 }
 
 #[test]
+fn a_token_of_no_invitation_counts_as_a_wrong_credential_and_a_used_one_does_not() {
+    let (limits, _) = limits();
+    for problem in [InvitationProblem::Used, InvitationProblem::Expired] {
+        let used: Result<()> = Err(Error::Invitation(problem));
+        limits.credential("rhi_x", HERE).unwrap().settle(&used);
+    }
+    let unknown: Result<()> = Err(Error::Invitation(InvitationProblem::Unknown));
+    limits.credential("rhi_x", HERE).unwrap().settle(&unknown);
+    assert!(limits.credential("rhi_y", HERE).is_err());
+}
+
+#[test]
+fn a_right_password_that_opens_no_session_does_not_make_the_address_known() {
+    let (limits, pass) = limits();
+    limits.password("una", HERE).unwrap().close(false);
+    limits.password("una", HERE).unwrap().close(true);
+    assert!(limits.password("una", HERE).is_err());
+    pass(60);
+    // The bucket of the account is used up from elsewhere, and this address is no exception to it.
+    let elsewhere = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+    limits.password("una", elsewhere).unwrap().close(true);
+    assert!(limits.password("una", HERE).is_err());
+}
+
+#[test]
 fn an_attempt_refused_by_one_bucket_is_charged_to_none() {
     let (limits, _) = limits();
     limits.password("una", HERE).unwrap().settle(&wrong());

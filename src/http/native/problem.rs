@@ -7,7 +7,9 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun, Precondition};
+use crate::domain::error::{
+    AuthProblem, Conflict, Error, InvitationProblem, Malformed, Noun, Precondition,
+};
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after_also_conflicts;
 use crate::http::sentence::sentence;
@@ -63,6 +65,7 @@ impl ResponseError for Problem {
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
+            Error::Invitation(problem) => invitation_status(*problem),
             Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Conflict(_) | Error::Fleet(_) => StatusCode::CONFLICT,
             Error::Precondition(Precondition::Required) => StatusCode::PRECONDITION_REQUIRED,
@@ -129,6 +132,7 @@ fn message(error: &Error) -> String {
             Noun::Member => "Member not found".to_owned(),
             Noun::Operation => "Operation not found".to_owned(),
             Noun::Vacancy => "Vacancy not found".to_owned(),
+            Noun::Invitation => "Invitation not found".to_owned(),
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),
@@ -147,6 +151,9 @@ fn message(error: &Error) -> String {
             Conflict::TooManyGenerations => {
                 "The token is too many makers away from the first".to_owned()
             }
+            Conflict::AdminUnproven => "An account has this adminEmail, its address is not proven, and this is not \
+                                        its password; set the tenant up with another admin and invite this address"
+                .to_owned(),
             // Only the control API can meet these.
             Conflict::ExternalIdTaken
             | Conflict::ExternalIdDiffers
@@ -158,11 +165,25 @@ fn message(error: &Error) -> String {
             | Conflict::TokenEnded => format!("Conflict: {conflict}"),
         },
         // Only the control API can meet these.
+        Error::Invitation(problem) => format!("Refused: {problem}"),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(problem) => format!("Not done: {problem}"),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
         Error::Internal { .. } => "Internal server error".to_owned(),
+    }
+}
+
+const fn invitation_status(problem: InvitationProblem) -> StatusCode {
+    match problem {
+        InvitationProblem::Required
+        | InvitationProblem::InviterLostRights
+        | InvitationProblem::AnotherAddress => StatusCode::FORBIDDEN,
+        InvitationProblem::Unknown => StatusCode::NOT_FOUND,
+        InvitationProblem::Used | InvitationProblem::Expired | InvitationProblem::Revoked => {
+            StatusCode::GONE
+        }
+        InvitationProblem::LogInRequired => StatusCode::UNAUTHORIZED,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::http::body::{Body, Fields};
 use crate::http::native::responses::Forbidden;
 use crate::http::native::{Caller, ErrorBody, Problem};
 use crate::http::responses::{CreateTenant, ViewTenants};
-use crate::http::{Site, idempotency};
+use crate::http::{Site, guess, idempotency};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 
 /// The body that sets a tenant up ("Setup Tenant").
@@ -27,7 +27,8 @@ pub(super) struct SetupBody {
     /// The unique name for URLs.
     #[schema(required = true, value_type = String, min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$", example = "acme-corp")]
     slug: String,
-    /// The e-mail address of the admin. An existing user with this address becomes the admin and keeps the password.
+    /// The e-mail address of the admin. An existing user with this address becomes the admin and keeps the password, if
+    /// the address is proven or the password is the user's own.
     #[schema(required = true, value_type = String, format = "email", max_length = 254, example = "admin@acme.com")]
     admin_email: String,
     /// The password of a new admin: at least 8 characters, at most 1,024 bytes.
@@ -67,7 +68,7 @@ pub struct ListedTenant {
         (status = 201, description = "The new tenant", body = TenantAnswer),
         (status = 400, description = "A field is not valid; `errors` lists every invalid field", body = ErrorBody),
         Forbidden<CreateTenant>,
-        (status = 409, description = "The slug is taken, or a request with the same Idempotency-Key is still running", body = ErrorBody),
+        (status = 409, description = "The slug is taken; or a request with the same Idempotency-Key is still running; or an account has the admin's address, the address is not proven, and the password is not the account's own", body = ErrorBody),
         (status = 422, description = "The Idempotency-Key was used with another body", body = ErrorBody),
     )
 )]
@@ -81,7 +82,9 @@ pub(super) async fn setup(
     let ctx = caller.with(Permission::CreateTenant)?;
     let idempotency_key = idempotency::key(&request)?;
     let command = command(body.fields(BODY).await?, idempotency_key)?;
-    let made = site.services.provisioning.provision(ctx, command).await?;
+    let provisioning = &site.services.provisioning;
+    let run = async |command| provisioning.provision(ctx, command).await;
+    let made = guess::set_up(&request, command, run).await?;
     if !made.replayed {
         site.metrics.count_provisioned();
     }

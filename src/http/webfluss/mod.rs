@@ -9,6 +9,7 @@
 //! - A malformed address breaks two rules (it is not an address, and no user has it); a well-formed address of no user
 //!   is 404 `User not found`.
 //! - A body that is not JSON is 400; Laravel would read it as empty and create a tenant from it.
+//! - An owner whose address is not proven is 409, unless the caller is the root or a `SUPER_ADMIN`.
 //! - Without an owner in the request and in the settings a tenant has none.
 
 mod problem;
@@ -130,6 +131,7 @@ struct Domains {
     (status = 400, description = "The body is not a JSON object", body = ErrorBody),
     Forbidden<CreateTenant>,
     (status = 404, description = "No user has the e-mail address", body = ErrorBody),
+    (status = 409, description = "The e-mail address of the user is not proven, and the caller is neither the root nor a SUPER_ADMIN", body = ErrorBody),
     (status = 422, description = "A field is not valid; `errors` lists every invalid field", body = ErrorBody),
 ))]
 #[post("/api/tenants")]

@@ -45,7 +45,7 @@ impl ResponseError for Problem {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Error::Forbidden { .. } | Error::Invitation(_) => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -127,7 +127,7 @@ fn message(error: &Error) -> &'static str {
         }
         Error::Invalid(_) => "The given data was invalid.",
         Error::Unauthenticated(_) => "Unauthorized",
-        Error::Forbidden { .. } => "This action is unauthorized.",
+        Error::Forbidden { .. } | Error::Invitation(_) => "This action is unauthorized.",
         Error::NotFound(Noun::User) => "User not found",
         Error::NotFound(
             Noun::Route
@@ -137,8 +137,12 @@ fn message(error: &Error) -> &'static str {
             | Noun::AuditEvent
             | Noun::Member
             | Noun::Operation
-            | Noun::Vacancy,
+            | Noun::Vacancy
+            | Noun::Invitation,
         ) => "Not found",
+        Error::Conflict(Conflict::AdminUnproven) => {
+            "The email address of this user is not verified; create the tenant without it and invite the address."
+        }
         Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => {
             "The request clashes with another; try again."
         }

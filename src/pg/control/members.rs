@@ -91,7 +91,7 @@ pub async fn lookup(tx: &PublicTx, tenant: TenantId, user: UserId) -> Result<Opt
     row.as_ref().map(from_row).transpose()
 }
 
-/// Adds a user to a tenant.
+/// Adds a user, who agrees, to a tenant.
 ///
 /// # Errors
 /// [`Conflict::AlreadyMember`].
@@ -104,8 +104,8 @@ pub async fn insert(
 ) -> Result<()> {
     let written = tx
         .execute(
-            "INSERT INTO memberships (tenant_id, user_id, role, created_at)
-             VALUES ($1, $2, $3, $4)
+            "INSERT INTO memberships (tenant_id, user_id, role, created_at, accepted_at)
+             VALUES ($1, $2, $3, $4, $4)
              ON CONFLICT (tenant_id, user_id) DO NOTHING",
             &[&tenant, &user, &role.as_str(), &now],
         )

@@ -1,5 +1,6 @@
-//! Statements on `public.memberships` that read the roles of a user.
+//! Statements on `public.memberships` that read the roles of a user and record what the user agreed to.
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::Role;
@@ -7,20 +8,102 @@ use crate::domain::error::{Error, Result};
 use crate::domain::names::{TenantId, UserId};
 use crate::pg::Row;
 use crate::pg::control::users;
-use crate::pg::error::During;
+use crate::pg::error::{During, Failure};
 use crate::pg::scope::PublicTx;
+
+/// A user's membership, with what the user agreed to.
+pub struct Held {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The role in it.
+    pub role: Role,
+    /// Whether the user agreed to it.
+    pub is_accepted: bool,
+    /// Whether it is older than the record of agreements, so that nothing tells whether the user agreed.
+    pub predates_acceptance: bool,
+}
 
 /// Reads the roles of a user in all tenants, whatever their status, and locks these rows until the transaction
 /// ends.
-pub async fn lock_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<(TenantId, Role)>> {
+pub async fn lock_of_user(tx: &PublicTx, user: UserId) -> Result<Vec<Held>> {
     let rows = tx
         .query(
-            "SELECT tenant_id, role FROM memberships WHERE user_id = $1 ORDER BY tenant_id FOR UPDATE",
+            "SELECT tenant_id, role, accepted_at IS NOT NULL AS is_accepted, predates_acceptance
+               FROM memberships
+              WHERE user_id = $1
+              ORDER BY tenant_id
+                FOR UPDATE",
             &[&user],
         )
         .await
         .during("lock membership rows")?;
-    rows.iter().map(|row| Ok((row.get("tenant_id"), role(row)?))).collect()
+    rows.iter().map(held).collect()
+}
+
+/// Reads a user's membership in a tenant and locks its row until the transaction ends.
+pub async fn lock(tx: &PublicTx, tenant: TenantId, user: UserId) -> Result<Option<Held>> {
+    let row = tx
+        .query_opt(
+            "SELECT tenant_id, role, accepted_at IS NOT NULL AS is_accepted, predates_acceptance
+               FROM memberships
+              WHERE tenant_id = $1 AND user_id = $2
+                FOR UPDATE",
+            &[&tenant, &user],
+        )
+        .await
+        .during("lock membership row")?;
+    row.as_ref().map(held).transpose()
+}
+
+/// Records that a user agrees to a membership, with this role.
+pub async fn accept(
+    tx: &PublicTx,
+    tenant: TenantId,
+    user: UserId,
+    role: Role,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let touched = tx
+        .execute(
+            "UPDATE memberships SET accepted_at = $4, role = $3 WHERE tenant_id = $1 AND user_id = $2",
+            &[&tenant, &user, &role.as_str(), &now],
+        )
+        .await
+        .during("accept a membership")?;
+    if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("accept a membership")) }
+}
+
+/// Records that a user agrees to a membership if their password has this hash, and returns whether it did.
+pub async fn accept_by_password(
+    tx: &PublicTx,
+    tenant: TenantId,
+    user: UserId,
+    password_hash: &str,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    let touched = tx
+        .execute(
+            "UPDATE memberships m
+                SET accepted_at = $4
+               FROM users u
+              WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.accepted_at IS NULL
+                AND u.id = m.user_id AND u.password_hash = $3",
+            &[&tenant, &user, &password_hash, &now],
+        )
+        .await
+        .during("accept a membership")?;
+    Ok(touched == 1)
+}
+
+/// Forgets what a user agreed to, because it was another person who agreed.
+pub async fn forget_acceptances(tx: &PublicTx, user: UserId) -> Result<()> {
+    tx.execute(
+        "UPDATE memberships SET accepted_at = NULL, predates_acceptance = false WHERE user_id = $1",
+        &[&user],
+    )
+    .await
+    .during("forget the acceptance of memberships")?;
+    Ok(())
 }
 
 /// Returns the higher of a user's platform role and their role in a tenant; `None` where the user has neither.
@@ -78,6 +161,15 @@ pub async fn find_by_session(
         }
     }
     Ok(Some(Memberships { platform_role, memberships }))
+}
+
+fn held(row: &Row) -> Result<Held> {
+    Ok(Held {
+        tenant: row.get("tenant_id"),
+        role: role(row)?,
+        is_accepted: row.get("is_accepted"),
+        predates_acceptance: row.get("predates_acceptance"),
+    })
 }
 
 /// Reads the role of a membership from the column `role`.

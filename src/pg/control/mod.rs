@@ -6,6 +6,7 @@ pub mod audit_events;
 pub mod capacity;
 pub mod footprint;
 pub mod idempotency;
+pub mod invitations;
 pub mod managed_tokens;
 pub mod members;
 pub mod memberships;

@@ -2,19 +2,20 @@
 //! Where the tenant gets a vacancy, it takes that too.
 //!
 //! It is one statement and not five because a set-up with a vacancy does nothing else: with `BEGIN` in front and
-//! `COMMIT` behind it is a single round trip. The commit is sent before the answer is known, so a missing vacancy or
-//! a missing admin must make the statement fail: each leaves a NULL in a column that takes none.
+//! `COMMIT` behind it is a single round trip. The commit is sent before the answer is known, so a missing vacancy, a
+//! missing admin or one whose address is not proven must make the statement fail: each leaves a NULL in a column that
+//! takes none.
 
 use uuid::Uuid;
 
 use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{Email, ExternalId, PersonName, Slug, TenantId, TenantName, UserId};
-use crate::domain::{Document, Role, TenantStatus};
+use crate::domain::{AccountOrigin, Document, Role, TenantStatus};
 use crate::pg::Row;
 use crate::pg::control::audit_events::Event;
 use crate::pg::control::tenants::CLUSTER;
 use crate::pg::control::vacancies::Pattern;
-use crate::pg::error::Failure;
+use crate::pg::error::{During, Failure};
 use crate::pg::scope::param::Param;
 use crate::pg::scope::{PublicTx, exactly_one};
 
@@ -39,6 +40,8 @@ pub struct NewTenant<'a> {
     pub settings: &'a Document,
     /// Its first admin.
     pub admin: Admin<'a>,
+    /// What is known of the admin's account.
+    pub word: Word,
     /// The audit event, whose time is also the time of creation; the statement fills in the tenant.
     pub event: Event<'a>,
 }
@@ -51,6 +54,20 @@ pub enum Admin<'a> {
     Existing(&'a Email),
     /// The user with this address, unchanged if there is one; otherwise this new user.
     NewOrExisting(NewUser<'a>),
+}
+
+/// What is known of the account of a tenant's first admin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// The caller's word is enough: the address of a new account is proven, and the admin agrees to the membership.
+    /// An account whose address is not proven must have been dealt with before.
+    Vouched,
+    /// The password of the account was given, so that it is linked whether or not its address is proven, and the
+    /// admin agrees to the membership.
+    OwnPassword,
+    /// Nothing: an account is linked only if its address is proven, without the admin's agreement. The address of a
+    /// new account is not proven; its password came with the command, so that its holder agrees.
+    None,
 }
 
 /// A user to insert unless the address has one.
@@ -74,6 +91,8 @@ pub struct Assigned {
     pub id: TenantId,
     /// Number.
     pub number: i64,
+    /// Whether the admin's account is new; `None` without an admin.
+    pub admin: Option<AccountOrigin>,
 }
 
 /// Every part sees the database as it was before the statement, so `membership` reads a user who was just inserted
@@ -98,31 +117,40 @@ const INSERT: &str = "
         RETURNING id, number
     ), new_user AS (
         INSERT INTO users
-            (id, email, first_name, last_name, password_hash, created_at, updated_at)
-        SELECT $14, $15, $16, $17, $18, $13, $13
+            (id, email, first_name, last_name, password_hash, created_at, updated_at, address_proven_at)
+        SELECT $14, $15, $16, $17, $18, $13, $13, CASE WHEN $25 THEN $13 END
          WHERE $14::uuid IS NOT NULL
         ON CONFLICT (email) DO NOTHING
         RETURNING id
     ), membership AS (
-        INSERT INTO memberships (tenant_id, user_id, role, created_at)
-        SELECT id,
-               coalesce((SELECT id FROM new_user), (SELECT id FROM users WHERE email = $15)),
-               $19, $13
-          FROM tenant
+        INSERT INTO memberships (tenant_id, user_id, role, created_at, accepted_at)
+        SELECT t.id, coalesce(n.id, u.id),
+               CASE WHEN n.id IS NOT NULL OR $26
+                      OR u.address_proven_at IS NOT NULL OR u.platform_role IS NOT NULL
+                    THEN $19 END,
+               $13,
+               CASE WHEN n.id IS NOT NULL OR $25 OR $26 THEN $13 END
+          FROM tenant t
+          LEFT JOIN new_user n ON true
+          LEFT JOIN users u ON u.email = $15
          WHERE $15::text IS NOT NULL
     ), event AS (
         INSERT INTO audit_events (id, at, actor, action, tenant_id, request_id, details)
-        SELECT $20, $13, $21, $22, id, $23, $24
-          FROM tenant
+        SELECT $20, $13, $21, $22, t.id, $23,
+               CASE WHEN $15::text IS NULL THEN $24
+                    WHEN EXISTS (SELECT FROM new_user) THEN $24 || '{\"admin\": \"created\"}'::jsonb
+                    ELSE $24 || '{\"admin\": \"linked\"}'::jsonb END
+          FROM tenant t
     )
-    SELECT id, number FROM tenant";
+    SELECT t.id, t.number, EXISTS (SELECT FROM new_user) AS is_admin_new FROM tenant t";
 
 /// Inserts the rows of a new tenant. Returns `None` if it was to take a vacancy and none fits; the transaction can
 /// then only be dropped, as after an error.
 ///
 /// # Errors
 /// [`Conflict::SlugTaken`]; [`Conflict::ExternalIdTaken`]; [`Noun::User`] not found, if the admin must exist;
-/// [`Conflict::Concurrent`] if another transaction made or removed the admin at the same moment.
+/// [`Conflict::AdminUnproven`] if the account may not be linked; [`Conflict::Concurrent`] if another transaction made
+/// or removed the admin at the same moment.
 pub async fn insert(tx: &PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigned>> {
     let values = Values::of(new);
     new.assigned(tx.query(INSERT, &values.params(new)).await)
@@ -135,6 +163,24 @@ pub async fn insert(tx: &PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigne
 pub async fn insert_and_commit(tx: PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigned>> {
     let values = Values::of(new);
     new.assigned(tx.query_and_commit(INSERT, &values.params(new)).await)
+}
+
+/// Returns what the set-up of a tenant did with the account of its admin, as its audit event tells; `None` without an
+/// admin, and for a set-up from before events told it.
+pub async fn find_admin_origin(tx: &PublicTx, tenant: TenantId) -> Result<Option<AccountOrigin>> {
+    let row = tx
+        .query_opt(
+            "SELECT details ->> 'admin' AS admin
+               FROM audit_events
+              WHERE tenant_id = $1 AND action = 'tenant.create'
+              ORDER BY at
+              LIMIT 1",
+            &[&tenant],
+        )
+        .await
+        .during("read the audit event of a set-up")?;
+    let word = row.and_then(|row| row.get::<_, Option<String>>("admin"));
+    Ok(word.and_then(|word| word.parse().ok()))
 }
 
 /// The parameters that are not fields of a [`NewTenant`].
@@ -150,6 +196,8 @@ struct Values<'a> {
     password_hash: Option<&'a str>,
     role: &'static str,
     event_id: Uuid,
+    is_vouched: bool,
+    has_own_password: bool,
 }
 
 impl<'a> Values<'a> {
@@ -171,10 +219,12 @@ impl<'a> Values<'a> {
             password_hash: user.and_then(|user| user.password_hash),
             role: Role::Admin.as_str(),
             event_id: Uuid::now_v7(),
+            is_vouched: new.word == Word::Vouched,
+            has_own_password: new.word == Word::OwnPassword,
         }
     }
 
-    fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 24] {
+    fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 26] {
         [
             &new.id,
             &new.pattern.fingerprint,
@@ -200,6 +250,8 @@ impl<'a> Values<'a> {
             &new.event.action,
             &new.event.request_id,
             &new.event.details,
+            &self.is_vouched,
+            &self.has_own_password,
         ]
     }
 }
@@ -207,7 +259,15 @@ impl<'a> Values<'a> {
 impl NewTenant<'_> {
     fn assigned(&self, written: Result<Vec<Row>, Failure>) -> Result<Option<Assigned>> {
         match written.and_then(exactly_one) {
-            Ok(row) => Ok(Some(Assigned { id: row.get("id"), number: row.get("number") })),
+            Ok(row) => Ok(Some(Assigned {
+                id: row.get("id"),
+                number: row.get("number"),
+                admin: match (&self.admin, row.get("is_admin_new")) {
+                    (Admin::None, _) => None,
+                    (_, true) => Some(AccountOrigin::Created),
+                    (_, false) => Some(AccountOrigin::Linked),
+                },
+            })),
             Err(failure) if failure.is_null_in("tenants", "id") => Ok(None),
             Err(failure) => Err(self.explain(failure)),
         }
@@ -224,6 +284,8 @@ impl NewTenant<'_> {
                 // Another transaction inserted the user while this one waited to do so.
                 Admin::NewOrExisting(_) | Admin::None => Error::Conflict(Conflict::Concurrent),
             }
+        } else if failure.is_null_in("memberships", "role") {
+            Error::Conflict(Conflict::AdminUnproven)
         } else if failure.violates("memberships_user_id_fkey") {
             // Another transaction removed the user after this one had found them.
             Error::Conflict(Conflict::Concurrent)

@@ -18,7 +18,17 @@ pub struct Credentials {
     pub password_hash: Option<String>,
 }
 
-/// Inserts a user unless the address has one, and returns whether it was inserted.
+/// What must be known of an account before another caller's word links it.
+pub struct Account {
+    /// Id.
+    pub id: UserId,
+    /// Stored hash; `None` for a user who cannot log in by password.
+    pub password_hash: Option<String>,
+    /// Whether it is certain that the account's holder owns its address.
+    pub is_proven: bool,
+}
+
+/// Inserts a user whose address is proven, unless the address has a user, and returns whether it was inserted.
 ///
 /// Of two concurrent inserts of one address the second waits for the first and then writes nothing.
 pub async fn insert_if_absent(
@@ -30,8 +40,9 @@ pub async fn insert_if_absent(
     let written = tx
         .execute(
             "INSERT INTO users
-                 (id, email, first_name, last_name, password_hash, platform_role, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+                 (id, email, first_name, last_name, password_hash, platform_role, created_at, updated_at,
+                  address_proven_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $7)
              ON CONFLICT (email) DO NOTHING",
             &[
                 &user.id,
@@ -57,6 +68,54 @@ pub async fn find_id_by_email(tx: &PublicTx, email: &Email) -> Result<Option<Use
     Ok(row.map(|row| row.get("id")))
 }
 
+/// Returns the account with this address. A user with a platform role counts as proven: only the root makes one.
+pub async fn find_account(tx: &PublicTx, email: &Email) -> Result<Option<Account>> {
+    let row = tx
+        .query_opt(
+            "SELECT id, password_hash,
+                    address_proven_at IS NOT NULL OR platform_role IS NOT NULL AS is_proven
+               FROM users
+              WHERE email = $1",
+            &[email],
+        )
+        .await
+        .during("read user row")?;
+    Ok(row.map(|row| Account {
+        id: row.get("id"),
+        password_hash: row.get("password_hash"),
+        is_proven: row.get("is_proven"),
+    }))
+}
+
+/// Locks an account whose address is not proven until the transaction ends. Returns whether there still is such an
+/// account and it has this password hash.
+pub async fn lock_unproven(tx: &PublicTx, id: UserId, password_hash: Option<&str>) -> Result<bool> {
+    let row = tx
+        .query_opt(
+            "SELECT id
+               FROM users
+              WHERE id = $1 AND password_hash IS NOT DISTINCT FROM $2
+                AND address_proven_at IS NULL AND platform_role IS NULL
+                FOR UPDATE",
+            &[&id, &password_hash],
+        )
+        .await
+        .during("lock user row")?;
+    Ok(row.is_some())
+}
+
+/// Records that the account's holder owns its address, unless that is recorded already.
+pub async fn prove_address(tx: &PublicTx, id: UserId, now: OffsetDateTime) -> Result<()> {
+    tx.execute(
+        "UPDATE users SET address_proven_at = $2, updated_at = $2
+          WHERE id = $1 AND address_proven_at IS NULL",
+        &[&id, &now],
+    )
+    .await
+    .during("record that an address is proven")?;
+    Ok(())
+}
+
 /// Returns the credentials of the user with this address.
 pub async fn find_credentials(tx: &PublicTx, email: &Email) -> Result<Option<Credentials>> {
     let row = tx
@@ -74,7 +133,7 @@ pub async fn find_credentials(tx: &PublicTx, email: &Email) -> Result<Option<Cre
     .transpose()
 }
 
-/// Sets a user's password and platform role; for the admin of the settings.
+/// Sets a user's password and platform role, and records that the address is proven; for the admin of the settings.
 pub async fn set_password_and_role(
     tx: &PublicTx,
     id: UserId,
@@ -83,7 +142,10 @@ pub async fn set_password_and_role(
     now: OffsetDateTime,
 ) -> Result<()> {
     tx.execute(
-        "UPDATE users SET password_hash = $2, platform_role = $3, updated_at = $4 WHERE id = $1",
+        "UPDATE users
+            SET password_hash = $2, platform_role = $3, updated_at = $4,
+                address_proven_at = coalesce(address_proven_at, $4)
+          WHERE id = $1",
         &[&id, &password_hash, &role.as_str(), &now],
     )
     .await

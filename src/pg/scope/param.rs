@@ -10,7 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::domain::names::{
-    Email, ExternalId, PersonName, Slug, TenantId, TenantName, TokenId, UserId,
+    Email, ExternalId, InvitationId, PersonName, Slug, TenantId, TenantName, TokenId, UserId,
 };
 use crate::domain::profile::{Document, ProfileId};
 
@@ -110,6 +110,7 @@ newtypes! {
     ProfileId, Uuid, ProfileId::new, UUID;
     UserId, Uuid, UserId::new, UUID;
     TokenId, Uuid, TokenId::new, UUID;
+    InvitationId, Uuid, InvitationId::new, UUID;
     Slug, String, Slug::stored, TEXT;
     TenantName, String, TenantName::stored, TEXT;
     ExternalId, String, ExternalId::stored, TEXT;

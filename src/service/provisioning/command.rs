@@ -23,6 +23,10 @@ pub struct ProvisionTenant {
     pub with_token: bool,
     /// The caller's key for safe retries.
     pub idempotency_key: Option<String>,
+    /// Whether the admin's password may be tried on an account whose address is not proven. A wrong one is answered
+    /// as [`AdminUnproven`](crate::domain::error::Conflict::AdminUnproven), so each try is a guess, which the caller
+    /// counts.
+    pub tries_password: bool,
 }
 
 /// The first admin of a tenant.
@@ -37,6 +41,16 @@ pub enum Admin {
 }
 
 impl Admin {
+    /// The address of the admin.
+    #[must_use]
+    pub const fn email(&self) -> Option<&Email> {
+        match self {
+            Self::None => None,
+            Self::Existing(email) => Some(email),
+            Self::NewOrExisting(admin) => Some(&admin.email),
+        }
+    }
+
     /// The password of an admin who may be new.
     pub(super) const fn password(&self) -> Option<&Password> {
         match self {
@@ -46,8 +60,9 @@ impl Admin {
     }
 }
 
-/// An admin who may be new. If the address has a user already, that user is linked, with password and names
-/// unchanged.
+/// An admin who may be new. If the address has a user already, that user is linked: with password and names
+/// unchanged if the address is proven; else only by the account's own password, or by a caller that vouches for the
+/// address, whose password then replaces the account's.
 #[derive(Debug, Clone)]
 pub struct NewAdmin {
     /// Address, with which they log in.
@@ -96,6 +111,7 @@ impl ProvisionTenant {
             contact: None,
             with_token: false,
             idempotency_key: None,
+            tries_password: false,
         }
     }
 

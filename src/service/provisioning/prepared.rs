@@ -8,11 +8,12 @@ use crate::auth::password::PasswordHash;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::domain::error::Result;
 use crate::domain::names::{TenantId, TokenId, UserId};
-use crate::domain::{Permission, TokenKind};
+use crate::domain::{AccountOrigin, Permission, TokenKind};
 use crate::pg::PublicTx;
-use crate::pg::control::tenant_setup::{self, NewTenant, NewUser};
+use crate::pg::control::tenant_setup::{self, NewTenant, NewUser, Word};
 use crate::pg::control::tokens::{self, Token};
 use crate::pg::control::vacancies::Pattern;
+use crate::service::accounts::Unproven;
 use crate::service::audit::event;
 use crate::service::provisioning::command::{Admin, Extras, ProvisionTenant};
 use crate::service::tokens::Lifetimes;
@@ -28,12 +29,39 @@ pub(super) struct PreparedSetup<'a> {
     pub(super) hash: Option<&'a PasswordHash>,
     /// The limits of the tenant's token.
     pub(super) lifetimes: Lifetimes,
+    /// The admin's account, if its address is not proven and it may be linked.
+    pub(super) unproven: Option<&'a Unproven>,
 }
 
 impl PreparedSetup<'_> {
     /// Whether one statement writes everything.
     pub(super) fn is_one_statement(&self) -> bool {
-        self.command.idempotency_key.is_none() && !self.command.with_token
+        self.command.idempotency_key.is_none()
+            && !self.command.with_token
+            && self.unproven.is_none()
+    }
+
+    /// Does what the linking of an account takes whose address is not proven.
+    pub(super) async fn settle_account(&self, tx: &PublicTx) -> Result<()> {
+        match self.unproven {
+            Some(unproven) => unproven.settle(tx, self.ctx, self.hash).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the admin was linked without having agreed.
+    pub(super) fn needs_consent(&self, admin: Option<AccountOrigin>) -> bool {
+        admin == Some(AccountOrigin::Linked) && self.word() == Word::None
+    }
+
+    fn word(&self) -> Word {
+        if self.ctx.principal.vouches() {
+            Word::Vouched
+        } else if self.unproven.is_some() {
+            Word::OwnPassword
+        } else {
+            Word::None
+        }
     }
 
     /// The rows of the tenant: with this id, or with that of a vacancy.
@@ -50,6 +78,7 @@ impl PreparedSetup<'_> {
             external_id: extras.external_id.as_ref(),
             settings: &extras.settings,
             admin: self.admin(),
+            word: self.word(),
             event: event(ctx, &self.actor, "tenant.create", None, details),
         }
     }

@@ -5,6 +5,7 @@ use time::Duration;
 
 use crate::auth::password::PasswordHash;
 use crate::auth::token::OpaqueToken;
+use crate::domain::AccountOrigin;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Slug, TenantId, TenantName};
 use crate::pg::PublicTx;
@@ -30,6 +31,8 @@ pub struct Provisioned {
     pub name: TenantName,
     /// Its slug at the time.
     pub slug: Slug,
+    /// Whether the admin's account was created or linked; `None` without an admin.
+    pub admin: Option<AccountOrigin>,
     /// Whether this is the stored answer to an earlier request.
     pub replayed: bool,
 }
@@ -67,6 +70,7 @@ impl Provisioned {
             token: None,
             name: command.name.clone(),
             slug: command.slug.clone(),
+            admin: assigned.admin,
             replayed: false,
         }
     }
@@ -75,7 +79,7 @@ impl Provisioned {
         json!({ "id": self.id, "number": self.number, "name": self.name, "slug": self.slug })
     }
 
-    /// Reads a stored answer.
+    /// Reads a stored answer; the audit event tells what was done with the account of the admin.
     ///
     /// # Errors
     /// [`Error::Internal`] if a field is missing.
@@ -94,6 +98,7 @@ impl Provisioned {
             token: None,
             name: TenantName::stored(text("name")?),
             slug: Slug::stored(text("slug")?),
+            admin: None,
             replayed: true,
         })
     }

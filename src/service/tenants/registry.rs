@@ -13,7 +13,7 @@ use crate::domain::error::{Conflict, Error, Noun, Precondition, Result};
 use crate::domain::names::{Email, ExternalId, Slug, TenantName};
 use crate::domain::rule::Rule;
 use crate::domain::tenant::TenantRecord;
-use crate::domain::{Document, FieldProblem, Permission};
+use crate::domain::{AccountOrigin, Document, FieldProblem, Permission};
 use crate::pg::control::tenants;
 use crate::pg::{Db, During};
 use crate::service::audit::note;
@@ -62,6 +62,18 @@ pub enum Origin {
     Found,
 }
 
+/// A tenant that was created or found.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// The tenant.
+    pub record: TenantRecord,
+    /// Whether the command created it.
+    pub origin: Origin,
+    /// Whether the command that created it, this one or an earlier one with the same idempotency key, created the
+    /// admin's account or linked it; `None` without an admin, and for a tenant that was found by its external id.
+    pub admin: Option<AccountOrigin>,
+}
+
 impl Registry {
     /// Creates the service on `db`; new tenants are created by `provisioning`.
     #[must_use]
@@ -79,7 +91,7 @@ impl Registry {
         ctx: &CallContext,
         command: ProvisionTenant,
         extras: Extras,
-    ) -> Result<(TenantRecord, Origin)> {
+    ) -> Result<Registered> {
         ctx.require(Permission::CreateTenant)?;
         check_settings(&extras.settings)?;
         let made =
@@ -87,7 +99,8 @@ impl Registry {
         let tx = self.db.public().await.during("read tenant record")?;
         let record = tenants::lookup_record(&tx, made.id).await?;
         let origin = if made.replayed { Origin::Found } else { Origin::Made };
-        Ok((record.ok_or(Error::NotFound(Noun::Tenant))?, origin))
+        let record = record.ok_or(Error::NotFound(Noun::Tenant))?;
+        Ok(Registered { record, origin, admin: made.admin })
     }
 
     /// Creates a tenant unless the caller's own id for it has one.
@@ -100,12 +113,12 @@ impl Registry {
         external_id: ExternalId,
         command: ProvisionTenant,
         extras: Extras,
-    ) -> Result<(TenantRecord, Origin)> {
+    ) -> Result<Registered> {
         ctx.require(Permission::CreateTenant)?;
         let (slug, name) = (command.slug.clone(), command.name.clone());
         let same = |record: TenantRecord| {
             if record.tenant.slug == slug && record.tenant.name == name {
-                Ok((record, Origin::Found))
+                Ok(Registered { record, origin: Origin::Found, admin: None })
             } else {
                 Err(Error::Conflict(Conflict::ExternalIdDiffers))
             }

@@ -7,6 +7,7 @@ pub mod bunker;
 pub mod callers;
 pub mod control;
 pub mod documented;
+pub mod invited;
 pub mod markdown;
 pub mod migration_lock;
 pub mod postgres;

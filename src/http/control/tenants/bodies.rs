@@ -69,7 +69,9 @@ pub(super) struct EnsuredTenantBody {
 pub(super) enum AdminBody {
     /// An existing user.
     Existing(ExistingAdminBody),
-    /// A new user. If a user with this e-mail address exists, that user becomes the admin unchanged.
+    /// A new user. If a user with this e-mail address exists, that user becomes the admin: unchanged if the address is
+    /// proven or the password is the user's own; else with this password if the caller is the root or a `SUPER_ADMIN`,
+    /// and not at all if it is another one (`admin_unproven`).
     New(NewAdminBody),
 }
 
