@@ -14,6 +14,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::tenants::active_part;
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
@@ -66,7 +67,7 @@ impl Audit {
     ///
     /// # Errors
     /// Those of the rights check; [`Noun::Tenant`] not found where the filter names a tenant that the caller may
-    /// not view.
+    /// not view, and where the caller's rights come from tenants that are not active.
     pub async fn list(
         &self,
         ctx: &CallContext,
@@ -74,10 +75,11 @@ impl Audit {
         window: &Window,
     ) -> Result<Page<Entry>> {
         let reach = ctx.reach(Permission::ViewAudit)?;
+        let tx = self.db.public().await.during("list audit events")?;
+        let reach = active_part(&tx, reach).await?;
         if filter.tenant.is_some_and(|tenant| !reach.covers(tenant)) {
             return Err(Error::NotFound(Noun::Tenant));
         }
-        let tx = self.db.public().await.during("list audit events")?;
         let rows = audit_chain::list(&tx, reach.limits(), filter, window).await?;
         Ok(Page::cut(rows, window, |entry| Cursor { at: entry.at, id: entry.id }))
     }

@@ -23,7 +23,7 @@ use crate::domain::names::{Email, InvitationId, TenantId, UserId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::{AccountOrigin, Permission, Role, Tenant, TenantStatus, User};
 use crate::pg::control::members::{self, Member};
-use crate::pg::control::{invitations, memberships, sessions, tenants, tokens, users};
+use crate::pg::control::{invitations, memberships, sessions, tenants, token_lines, tokens, users};
 use crate::pg::{Db, During, PublicTx};
 
 pub use crate::pg::control::invitations::{Invitation, Inviter};
@@ -281,12 +281,12 @@ async fn require_inviter(tx: &PublicTx, ctx: &CallContext, invitation: &Invitati
         Inviter::Server => return Ok(()),
         Inviter::User(user) => (Some(user), tenant, Permission::ALL.to_vec()),
         Inviter::Token(id) => {
-            let valid = tokens::lookup(tx, id).await?.filter(|token| {
-                token.revoked_at.is_none()
-                    && token.expires_at.is_none_or(|end| end > ctx.now)
-                    && token.tenant.is_none_or(|bound| bound == invitation.tenant)
-            });
-            let Some(token) = valid else { return Err(lost()) };
+            if !token_lines::hold(tx, id).await?.is_good(ctx.now) {
+                return Err(lost());
+            }
+            let works_here =
+                |token: &tokens::Token| token.tenant.is_none_or(|bound| bound == invitation.tenant);
+            let token = tokens::lookup(tx, id).await?.filter(works_here).ok_or_else(lost)?;
             (token.user, token.tenant, token.permissions)
         }
     };

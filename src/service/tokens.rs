@@ -20,7 +20,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::audit::note;
-use super::tenants::require_active;
+use super::tenants::{active_part, require_active};
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
 use crate::domain::error::{AuthProblem, Conflict, Error, Noun, Result};
@@ -136,7 +136,8 @@ impl Tokens {
     /// their secrets.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found where the filter names a tenant in which the caller manages none.
+    /// [`Noun::Tenant`] not found where the filter names a tenant in which the caller manages none, and where the
+    /// caller's rights come from tenants that are not active.
     pub async fn page(
         &self,
         ctx: &CallContext,
@@ -144,10 +145,11 @@ impl Tokens {
         window: &Window,
     ) -> Result<Page<Token>> {
         let reach = ctx.reach(Permission::ManageApiKeys)?;
+        let tx = self.db.public().await.during("list tokens")?;
+        let reach = active_part(&tx, reach).await?;
         if filter.tenant.is_some_and(|tenant| !reach.covers(tenant)) {
             return Err(Error::NotFound(Noun::Tenant));
         }
-        let tx = self.db.public().await.during("list tokens")?;
         let rows = managed_tokens::list(&tx, &managed(ctx, &reach), filter, Some(window)).await?;
         Ok(Page::cut(rows, window, |token| Cursor { at: token.created_at, id: token.id.uuid() }))
     }
@@ -160,6 +162,7 @@ impl Tokens {
     pub async fn revoke(&self, ctx: &CallContext, id: TokenId) -> Result<Token> {
         let reach = ctx.reach(Permission::ManageApiKeys)?;
         let tx = self.db.public().await.during("revoke token")?;
+        let reach = active_part(&tx, reach).await?;
         let missing = || Error::NotFound(Noun::Token);
         managed_tokens::lookup(&tx, &managed(ctx, &reach), id).await?.ok_or_else(missing)?;
         let ended = token_lines::revoke(&tx, id, ctx.now).await?;

@@ -50,6 +50,7 @@ mod readme;
 mod reset_password;
 mod setup;
 mod support;
+mod suspended;
 mod tenant_users;
 mod tenants;
 mod token_lifetimes;

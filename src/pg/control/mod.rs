@@ -1,5 +1,6 @@
 //! Statements on the control plane's tables in `public`, one module a table or noun.
 
+pub mod active_tenants;
 pub mod api_keys;
 pub mod audit_chain;
 pub mod audit_events;

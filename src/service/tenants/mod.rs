@@ -15,7 +15,7 @@ use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::TenantRecord;
 use crate::domain::{Permission, Tenant};
-use crate::pg::control::tenants;
+use crate::pg::control::{active_tenants, tenants};
 use crate::pg::{Db, During, PublicTx};
 
 pub use crate::pg::TenantTx;
@@ -201,25 +201,42 @@ pub(in crate::service) async fn find(tx: &PublicTx, which: &TenantRef) -> Result
     }
 }
 
-/// Returns the id of the tenant that a request names.
+/// Returns the id of the tenant that a request names, for a caller that works with what is in it.
 ///
 /// # Errors
-/// [`Noun::Tenant`] not found, also where it exists outside of `reach`.
+/// [`Noun::Tenant`] not found, also where it exists outside of `reach`, and where it is not active and the caller's
+/// rights come from it: its own members, tokens and API keys then work nowhere in it.
 pub(in crate::service) async fn locate_id(
     tx: &PublicTx,
     reach: &Reach,
     which: &TenantRef,
 ) -> Result<TenantId> {
-    let found = find(tx, which).await?.map(|tenant| tenant.id);
-    found.filter(|id| reach.covers(*id)).ok_or(Error::NotFound(Noun::Tenant))
+    let works_in = |tenant: &Tenant| match reach {
+        Reach::Everything => true,
+        Reach::Tenants(_) => reach.covers(tenant.id) && tenant.status == TenantStatus::Active,
+    };
+    let found = find(tx, which).await?.filter(works_in);
+    found.map(|tenant| tenant.id).ok_or(Error::NotFound(Noun::Tenant))
 }
 
-/// Returns the record of the tenant that a request names.
+/// Returns the part of a reach in which the caller may work now: all of it, or those of its tenants that are active.
 ///
 /// # Errors
-/// As [`locate_id`].
+/// [`Noun::Tenant`] not found where none of them is.
+pub(in crate::service) async fn active_part(tx: &PublicTx, reach: Reach) -> Result<Reach> {
+    let Reach::Tenants(ids) = reach else { return Ok(Reach::Everything) };
+    let active = active_tenants::list_active(tx, &ids).await?;
+    if active.is_empty() { Err(Error::NotFound(Noun::Tenant)) } else { Ok(Reach::Tenants(active)) }
+}
+
+/// Returns the record of the tenant that a request names, for a caller that only looks at it: the members of a tenant
+/// that is not active see that it is not.
+///
+/// # Errors
+/// [`Noun::Tenant`] not found, also where it exists outside of `reach`.
 async fn locate(tx: &PublicTx, reach: &Reach, which: &TenantRef) -> Result<TenantRecord> {
-    let id = locate_id(tx, reach, which).await?;
+    let found = find(tx, which).await?.filter(|tenant| reach.covers(tenant.id));
+    let id = found.ok_or(Error::NotFound(Noun::Tenant))?.id;
     tenants::lookup_record(tx, id).await?.ok_or(Error::NotFound(Noun::Tenant))
 }
 

@@ -22,6 +22,7 @@ use crate::pg::control::managed_tokens;
 use crate::pg::control::token_lines::{self, Line};
 use crate::pg::control::tokens::{self, NewSecret, Token};
 use crate::service::audit::note;
+use crate::service::tenants::active_part;
 
 /// A rotation.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,6 +57,7 @@ impl Tokens {
         }
         self.lifetimes.check(rotation.expires_at, ctx.now, "expiresAt")?;
         let tx = self.db.public().await.during("rotate token")?;
+        let reach = active_part(&tx, reach).await?;
         let missing = || Error::NotFound(Noun::Token);
         let managed = managed(ctx, &reach);
         let token = managed_tokens::lookup(&tx, &managed, id).await?.ok_or_else(missing)?;
