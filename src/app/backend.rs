@@ -273,6 +273,7 @@ pub(super) fn operator(clock: &Clock) -> CallContext {
     CallContext {
         principal: Principal::Operator,
         request_id: uuid::Uuid::now_v7().to_string(),
+        client: None,
         now: clock.now(),
     }
 }

@@ -1,6 +1,8 @@
-//! Owns the caller ([`Principal`]) and the context of a call ([`CallContext`]: caller, time, request id).
+//! Owns the caller ([`Principal`]) and the context of a call ([`CallContext`]: caller, client address, time, request id).
 //!
 //! The rights check is [`CallContext::require`], the first line of every service method.
+
+use std::net::IpAddr;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -249,8 +251,10 @@ fn is_above(role: Role, holds: &dyn Fn(Permission) -> bool) -> bool {
 pub struct CallContext {
     /// The caller.
     pub principal: Principal,
-    /// The id that the answer, the log lines and the audit events of one request share.
+    /// The id that the answer, the log lines and the audit events of one request share. The server makes it.
     pub request_id: String,
+    /// The address of the client; `None` for work that no request caused.
+    pub client: Option<IpAddr>,
     /// The time of the call; no layer below reads a clock.
     pub now: OffsetDateTime,
 }

@@ -1,21 +1,25 @@
 //! Owns the hashing of passwords (argon2id) and the comparison of one against a stored hash.
 //!
 //! Promises: the whole process computes at most a fixed number of hashes at once, and at most a fixed number of callers
-//! wait for one; further callers are refused with [`Error::Unavailable`]. A hash takes tens of megabytes and tens of
-//! milliseconds, and every actix worker has a blocking pool of its own, so the runtime cannot set this limit. An
-//! unknown user costs the same work as a wrong password.
+//! wait for one; further callers are refused with [`Error::Unavailable`]. The clients that wait take turns ([`queue`]).
+//! A hash takes tens of megabytes and tens of milliseconds, and every actix worker has a blocking pool of its own, so the
+//! runtime cannot set this limit. An unknown user costs the same work as a wrong password.
 //!
 //! Must not know: where a hash is stored, how many cores there are.
 
+mod queue;
+
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash;
 use argon2::password_hash::phc::{self, Output, ParamsString, Salt};
 use argon2::{Algorithm, Argon2, Block, RECOMMENDED_SALT_LEN, Version};
-use tokio::sync::Semaphore;
 
+use self::queue::{Client, Queue};
+use crate::domain::address::counted_as;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::Password;
 
@@ -84,18 +88,16 @@ const VERIFY: &str = "verify password";
 
 /// Hashes and compares passwords. Clones share one limit: create one hasher for the process and clone it.
 #[derive(Clone)]
-pub struct Hasher(Arc<Inner>);
+pub struct Hasher {
+    inner: Arc<Inner>,
+    client: Client,
+}
 
 struct Inner {
     argon2: Argon2<'static>,
     /// The dummy hash, compared against if the user does not exist.
     dummy: phc::PasswordHash,
-    concurrency: usize,
-    room_size: usize,
-    /// One permit for each hash that may run at the same time.
-    running: Arc<Semaphore>,
-    /// One permit for each caller, running or waiting.
-    room: Arc<Semaphore>,
+    queue: Arc<Queue>,
     computed: AtomicU64,
     /// Memory that is reused from one hash to the next: at most one block for each hash that may run. Freed, the
     /// allocator would keep a block for each thread that has ever hashed, and blocking threads come and go: 700 MB
@@ -108,16 +110,11 @@ struct Inner {
 pub struct Load {
     /// Hashes that run now, including those whose caller has gone.
     pub running: usize,
-    /// Callers that wait for a permit.
+    /// Callers that wait for their turn.
     pub waiting: usize,
     /// Hashes computed since the start.
     pub computed: u64,
 }
-
-/// The reason why a caller was refused, for the log.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} password hashes are running or waiting, which is the limit")]
-struct Full(usize);
 
 impl Hasher {
     /// Creates a hasher that runs at most `concurrency` hashes at once (pass the number of cores) and lets at most
@@ -130,18 +127,21 @@ impl Hasher {
         let params =
             argon2::Params::new(params.memory_kib, params.iterations, params.parallelism, None)
                 .map_err(|e| Error::internal(DURING, e))?;
-        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let room_size = concurrency.saturating_add(queue).min(Semaphore::MAX_PERMITS);
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             dummy: dummy(&params).map_err(|e| Error::internal(DURING, e))?,
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
-            concurrency,
-            room_size,
-            running: Arc::new(Semaphore::new(concurrency)),
-            room: Arc::new(Semaphore::new(room_size)),
+            queue: Queue::new(concurrency, queue),
             computed: AtomicU64::new(0),
             memory: Mutex::default(),
-        })))
+        };
+        Ok(Self { inner: Arc::new(inner), client: None })
+    }
+
+    /// Returns the same hasher for the calls of a client, which take turns with those of other clients. Without an
+    /// address they count as the server's own.
+    #[must_use]
+    pub fn for_client(&self, client: Option<IpAddr>) -> Self {
+        Self { inner: Arc::clone(&self.inner), client: client.map(counted_as) }
     }
 
     /// Hashes a password with a new salt.
@@ -150,7 +150,7 @@ impl Hasher {
     /// [`Error::Unavailable`] if the queue is full.
     pub async fn hash(&self, password: &Password) -> Result<PasswordHash> {
         let (hasher, password) = (self.clone(), password.clone());
-        self.run(HASH, move || hasher.0.hash(password.expose().as_bytes()))
+        self.run(HASH, move || hasher.inner.hash(password.expose().as_bytes()))
             .await?
             .map(|hash| PasswordHash(hash.to_string()))
             .map_err(|e| Error::internal(HASH, e))
@@ -163,10 +163,10 @@ impl Hasher {
     /// [`Error::Unavailable`] if the queue is full, [`Error::Internal`] for a stored hash that cannot be parsed.
     pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool> {
         let known = stored.is_some();
-        let hash = stored.map_or_else(|| Ok(self.0.dummy.clone()), PasswordHash::parts)?;
+        let hash = stored.map_or_else(|| Ok(self.inner.dummy.clone()), PasswordHash::parts)?;
         let (hasher, password) = (self.clone(), password.clone());
         let verdict =
-            self.run(VERIFY, move || hasher.0.verify(password.expose().as_bytes(), &hash));
+            self.run(VERIFY, move || hasher.inner.verify(password.expose().as_bytes(), &hash));
         let matches = verdict.await?.map_err(|e| Error::internal(VERIFY, e))?;
         Ok(matches && known)
     }
@@ -178,8 +178,8 @@ impl Hasher {
         let Ok(hash) = stored.parts() else { return true };
         let Ok(params) = argon2::Params::try_from(&hash) else { return true };
         let cost = |p: &argon2::Params| (p.m_cost(), p.t_cost(), p.p_cost());
-        let dummy = &self.0.dummy;
-        cost(&params) != cost(self.0.argon2.params())
+        let dummy = &self.inner.dummy;
+        cost(&params) != cost(self.inner.argon2.params())
             || hash.algorithm != dummy.algorithm
             || hash.version != dummy.version
             || hash.hash.map(|h| h.len()) != dummy.hash.map(|h| h.len())
@@ -188,39 +188,26 @@ impl Hasher {
     /// Returns the present load.
     #[must_use]
     pub fn load(&self) -> Load {
-        let inner = &self.0;
-        let running = inner.concurrency.saturating_sub(inner.running.available_permits());
-        let inside = inner.room_size.saturating_sub(inner.room.available_permits());
-        Load {
-            running,
-            waiting: inside.saturating_sub(running),
-            computed: inner.computed.load(Ordering::Relaxed),
-        }
+        let (running, waiting) = self.inner.queue.load();
+        Load { running, waiting, computed: self.inner.computed.load(Ordering::Relaxed) }
     }
 
-    /// Runs the job on a blocking thread once a permit is free.
+    /// Runs the job on a blocking thread once it is the caller's turn.
     ///
-    /// Both permits move into the job: a caller that is cancelled while waiting frees its permit at once; one that is
-    /// cancelled later frees it when the hash, which cannot be stopped, is done.
+    /// The turn moves into the job: a caller that is cancelled while waiting frees its place at once; one that is
+    /// cancelled later frees the turn when the hash, which cannot be stopped, is done.
     async fn run<T, F>(&self, during: &'static str, job: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let inner = &self.0;
-        let Ok(place) = Arc::clone(&inner.room).try_acquire_owned() else {
-            return Err(Error::unavailable(during, Full(inner.room_size)));
-        };
-        let turn = Arc::clone(&inner.running)
-            .acquire_owned()
-            .await
-            .map_err(|e| Error::internal(during, e))?;
+        let turn = self.inner.queue.turn(self.client).await;
+        let turn = turn.map_err(|full| Error::unavailable(during, full))?;
         let work = tokio::task::spawn_blocking(move || {
-            // The queue permit goes first: the caller woken by the other one finds it free already.
-            let permits = (place, turn);
+            let turn = turn;
             let result = job();
-            // Both before the result is sent, since the caller may hash again at once.
-            drop(permits);
+            // Before the result is sent, since the caller may hash again at once.
+            drop(turn);
             result
         });
         work.await.map_err(|e| Error::internal(during, e))

@@ -7,6 +7,7 @@
 //! cases in the tests of its file.
 
 pub mod access;
+pub mod address;
 pub mod clock;
 pub mod error;
 pub mod names;

@@ -67,7 +67,7 @@ pub(super) fn site(request: &HttpRequest) -> &web::Data<Site> {
 pub(super) fn context(request: &HttpRequest, principal: Principal) -> CallContext {
     let request_id =
         request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-    CallContext { principal, request_id, now: site(request).clock.now() }
+    CallContext { principal, request_id, client: client(request), now: site(request).clock.now() }
 }
 
 /// Returns the token of an `Authorization: Bearer` header. Another scheme is an unknown credential.

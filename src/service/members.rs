@@ -135,7 +135,7 @@ impl Members {
             None => None,
         };
         let hash = match password {
-            Some(password) => Some(self.hasher.hash(password).await?),
+            Some(password) => Some(self.hasher.for_client(ctx.client).hash(password).await?),
             None => None,
         };
         let tx = self.db.public().await.during("add member")?;

@@ -56,7 +56,7 @@ impl Passwords {
         require_active(&tx, tenant).await?;
         require_outranks(&tx, ctx, tenant, user).await?;
         drop(tx); // the hash below needs no connection
-        let hash = self.hasher.hash(password).await?;
+        let hash = self.hasher.for_client(ctx.client).hash(password).await?;
         let tx = self.db.public().await.during("reset a password")?;
         require_active(&tx, tenant).await?;
         // Checked again in the transaction that writes: the user may have become an admin of another tenant.

@@ -109,7 +109,7 @@ impl Provisioning {
             return Ok(answer);
         }
         let hash = match command.admin.password() {
-            Some(password) => Some(self.hasher.hash(password).await?),
+            Some(password) => Some(self.hasher.for_client(ctx.client).hash(password).await?),
             None => None,
         };
         let mut unproven = None;
@@ -218,7 +218,8 @@ impl Provisioning {
         drop(tx); // a read needs no commit, and the hash below needs no connection
         let same_secret = match (command.admin.password(), record.secret_hash) {
             (Some(password), Some(hash)) => {
-                self.hasher.verify(password, Some(&PasswordHash::stored(hash))).await?
+                let hasher = self.hasher.for_client(ctx.client);
+                hasher.verify(password, Some(&PasswordHash::stored(hash))).await?
             }
             (None, None) => true,
             _ => false,

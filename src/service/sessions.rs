@@ -81,15 +81,13 @@ impl Sessions {
             None => None,
         };
         let hash = found.as_ref().and_then(|c| c.password_hash.clone()).map(PasswordHash::stored);
-        let matches = self.hasher.verify(password, hash.as_ref()).await?;
+        let hasher = self.hasher.for_client(ctx.client);
+        let matches = hasher.verify(password, hash.as_ref()).await?;
         let (Some(found), Some(hash), true) = (found, hash, matches) else {
             return Err(Error::Unauthenticated(AuthProblem::WrongPassword));
         };
-        let fresh = if self.hasher.needs_rehash(&hash) {
-            Some(self.hasher.hash(password).await?)
-        } else {
-            None
-        };
+        let fresh =
+            if hasher.needs_rehash(&hash) { Some(hasher.hash(password).await?) } else { None };
         let tx = self.db.public().await.during("open session")?;
         if let Some(fresh) = &fresh {
             users::replace_hash(&tx, found.user.id, hash.as_str(), fresh.as_str(), ctx.now).await?;

@@ -2,6 +2,8 @@
 //!
 //! The clock is stopped in these tests, so that no cell is refilled before the test advances it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use actix_web::{HttpResponse, get};
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -176,6 +178,38 @@ async fn one_address_cannot_try_a_password_at_every_account() {
         statuses.push(log_in(&app, &account, WRONG).await.status);
     }
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429]);
+}
+
+/// Of those who wait for a password hash, each address has its turn. The right log-in comes when more than half of the wrong
+/// ones wait before it, and is answered while they still do.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_log_ins_of_one_address_do_not_delay_a_right_one_of_another() {
+    const GUESSES: usize = 200;
+    let app = TestApp::builder()
+        .with("auth.hash_memory_kib", "19456")
+        .with("auth.hash_iterations", "2")
+        .with("http.trusted_proxies", "127.0.0.1")
+        .spawn()
+        .await;
+    app.add_user(UNA, None).await;
+    let answered = AtomicUsize::new(0);
+    let guess = async || {
+        let status = log_in_from(&app, "198.51.100.1", "absent@example.com", WRONG).await;
+        answered.fetch_add(1, Ordering::SeqCst);
+        status
+    };
+    let guesses = join_all((0..GUESSES).map(|_| guess()));
+    let right = async {
+        while count(&app, r#"rowhouse_password_hashes{state="waiting"}"#).await < Some(120) {
+            assert!(answered.load(Ordering::SeqCst) < GUESSES / 2, "the guesses were never many");
+        }
+        let status = log_in_from(&app, "203.0.113.7", UNA, PASSWORD).await;
+        (status, GUESSES - answered.load(Ordering::SeqCst))
+    };
+    let (statuses, (status, unanswered)) = tokio::join!(guesses, right);
+    assert_eq!(status, 200);
+    assert!(unanswered > 60, "only {unanswered} guesses still waited");
+    assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
 }
 
 /// Sends one call with this credential in each dialect.

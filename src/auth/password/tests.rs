@@ -31,7 +31,7 @@ async fn until(hasher: &Hasher, reached: impl Fn(Load) -> bool) {
     .await;
 }
 
-/// Takes one permit and keeps it until the sender is dropped.
+/// Takes one turn and keeps it until the sender is dropped.
 fn occupy(hasher: &Hasher) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<()>>) {
     let (release, released) = mpsc::channel::<()>();
     let hasher = hasher.clone();
@@ -81,7 +81,7 @@ async fn an_unknown_user_costs_the_same_work_as_a_wrong_password() {
     let for_unknown = hasher.load().computed - before - for_known;
     assert_eq!((for_known, for_unknown), (1, 1));
 
-    let (known, dummy) = (known.parts().unwrap(), &hasher.0.dummy);
+    let (known, dummy) = (known.parts().unwrap(), &hasher.inner.dummy);
     assert_eq!(known.algorithm, dummy.algorithm);
     assert_eq!(known.version, dummy.version);
     assert_eq!(known.params, dummy.params);
@@ -92,14 +92,14 @@ async fn an_unknown_user_costs_the_same_work_as_a_wrong_password() {
 #[tokio::test]
 async fn the_dummy_hash_is_compared_by_argon2_and_its_result_is_ignored() {
     let given = password("correct horse");
-    let mut inner = Arc::into_inner(hasher(1, 1).0).unwrap();
+    let mut inner = Arc::into_inner(hasher(1, 1).inner).unwrap();
     inner.dummy = inner.argon2.hash_password(given.expose().as_bytes()).unwrap();
-    let matching = Hasher(Arc::new(inner));
+    let matching = Hasher { inner: Arc::new(inner), client: None };
     assert!(!matching.verify(&given, None).await.unwrap());
 
-    let mut inner = Arc::into_inner(matching.0).unwrap();
+    let mut inner = Arc::into_inner(matching.inner).unwrap();
     inner.dummy.version = Some(99);
-    let broken = Hasher(Arc::new(inner));
+    let broken = Hasher { inner: Arc::new(inner), client: None };
     let error = broken.verify(&given, None).await.unwrap_err();
     assert!(matches!(error, Error::Internal { during: VERIFY, .. }), "{error:?}");
 }
@@ -123,7 +123,7 @@ async fn a_hash_with_other_parameters_still_verifies_and_needs_renewal() {
     for (algorithm, version) in
         [(Algorithm::Argon2i, Version::V0x13), (Algorithm::Argon2id, Version::V0x10)]
     {
-        let foreign = Argon2::new(algorithm, version, today.0.argon2.params().clone());
+        let foreign = Argon2::new(algorithm, version, today.inner.argon2.params().clone());
         let hash = foreign.hash_password(given.expose().as_bytes()).unwrap().to_string();
         let hash = PasswordHash::stored(hash);
         assert!(today.verify(&given, Some(&hash)).await.unwrap());

@@ -7,6 +7,7 @@ pub mod bunker;
 pub mod callers;
 pub mod control;
 pub mod documented;
+pub mod gzip;
 pub mod invited;
 pub mod markdown;
 pub mod migration_lock;
@@ -291,7 +292,12 @@ impl TestApp {
     /// Returns a call context of the operator.
     pub fn operator(&self) -> CallContext {
         let request_id = Uuid::new_v4().to_string();
-        CallContext { principal: Principal::Operator, request_id, now: self.clock.now() }
+        CallContext {
+            principal: Principal::Operator,
+            request_id,
+            client: None,
+            now: self.clock.now(),
+        }
     }
 
     /// Creates a user whose password is [`PASSWORD`].
