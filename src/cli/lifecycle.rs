@@ -173,6 +173,8 @@ fn read_patch(file: &PathBuf) -> Result<Value, Failure> {
         std::fs::File::open(file).and_then(|file| file.take(most).read_to_string(&mut text))
     };
     read.map_err(|error| Failure::usage(format!("--patch {}: {error}", file.display())))?;
+    crate::domain::json::check(text.as_bytes())
+        .map_err(|excess| Failure::usage(format!("--patch {excess}")))?;
     let patch: Value = serde_json::from_str(&text)
         .map_err(|error| Failure::usage(format!("--patch is not JSON: {error}")))?;
     // Null would remove all settings; another type is not a patch of an object.

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::access::Permission;
+use super::json::Excess;
 use super::operation::FleetProblem;
 use super::profile::KeyKind;
 use super::rule::{FieldProblem, Rule};
@@ -37,6 +38,9 @@ pub enum Error {
         /// The permissions that the caller would need; empty where none would help.
         missing: Vec<Permission>,
     },
+    /// A page of another site sent the request, which works with a cookie; call from an allowed origin.
+    #[error("a page of another site sent the request")]
+    CrossSite,
     /// The thing does not exist, or this caller may not know of it.
     #[error("no such {0}")]
     NotFound(Noun),
@@ -144,8 +148,12 @@ pub enum Malformed {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body exceeds a limit for JSON.
+    Excess(Excess),
     /// The body ended early or could not be decoded.
     Body,
+    /// The body is compressed; no body is decompressed, since a small one can stand for a huge one.
+    ContentEncoding,
     /// The body did not arrive within the time limit of a request.
     TooSlow,
     /// The path does not answer this method.

@@ -10,6 +10,7 @@ pub mod access;
 pub mod address;
 pub mod clock;
 pub mod error;
+pub mod json;
 pub mod names;
 pub mod operation;
 pub mod page;

@@ -5,6 +5,9 @@
 mod document;
 mod key;
 mod lifetime;
+mod limits;
+mod patch;
+mod text;
 
 use std::fmt;
 

@@ -62,6 +62,13 @@ pub enum Rule {
     Patch,
     /// JSON within the nesting limit.
     TooDeep,
+    /// JSON whose numbers have at most this many characters.
+    #[strum(serialize = "number_too_long")]
+    LongNumber(usize),
+    /// JSON with at most this many values and names.
+    TooManyValues(usize),
+    /// A number of things that are together at most this many bytes.
+    AnswerTooLarge(usize),
     /// A known field or parameter, given once.
     #[strum(serialize = "unknown_field")]
     Unknown,

@@ -27,6 +27,13 @@ pub(super) fn sentence(rule: Rule) -> String {
         Rule::Lifetime => "must be a length of time, such as 30d".to_owned(),
         Rule::Patch => "must be a JSON patch that can be applied".to_owned(),
         Rule::TooDeep => "must not be nested so deeply".to_owned(),
+        Rule::LongNumber(max) => {
+            format!("must not hold a number of more than {max} characters")
+        }
+        Rule::AnswerTooLarge(max) => {
+            format!("must ask for less: what it asks for has more than {max} bytes")
+        }
+        Rule::TooManyValues(max) => format!("must not hold more than {max} values and names"),
         Rule::Unknown => "is not known here, or was given twice".to_owned(),
         Rule::UnknownUser => {
             "must be the address of a user; send password, first_name and last_name to make one"

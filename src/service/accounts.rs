@@ -58,7 +58,7 @@ impl Unproven {
         let is_own = match password {
             Some(password) => {
                 let stored = account.password_hash.clone().map(PasswordHash::stored);
-                hasher.verify(password, stored.as_ref()).await?
+                hasher.for_client(ctx.client).verify(password, stored.as_ref()).await?
             }
             None => false,
         };

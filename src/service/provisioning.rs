@@ -190,7 +190,7 @@ impl Provisioning {
                 return Ok(());
             };
             let hash = PasswordHash::stored(hash);
-            if !self.hasher.verify(password, Some(&hash)).await? {
+            if !self.hasher.for_client(ctx.client).verify(password, Some(&hash)).await? {
                 return Ok(());
             }
             let tx = self.db.public().await.during("accept a membership")?;

@@ -3,27 +3,16 @@
 //! Promises: a parsed document can be stored and returned as it was given, and no change exceeds the limits, not even
 //! on the way.
 
-use json_patch::PatchOperation;
 use md5::{Digest, Md5};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::key::{KeyKind, Keys, parse_key};
+use super::limits::{DEPTH_MAX, SIZE_MAX, VALUES_MAX};
+use super::patch::{PATCH_MAX, Patched};
+use super::text::size;
+use crate::domain::json::check_scalar;
 use crate::domain::rule::{FieldProblem, Rule};
-
-/// Deepest nesting of a document. PostgreSQL and serde refuse deeper ones not far beyond, each in its own way.
-pub(super) const DEPTH_MAX: usize = 64;
-
-/// Largest document, in bytes of its text. A request body has a limit of its own; this one bounds the result of many
-/// changes, since every version is kept.
-pub(super) const SIZE_MAX: usize = 1 << 20;
-
-/// Largest number of operations in a JSON patch.
-const PATCH_MAX: usize = 1000;
-
-/// Largest total that the operations of one JSON patch may copy and move, in values plus bytes of text. Without it, a
-/// few dozen copies of a document into itself would exhaust the memory.
-const PATCH_WEIGHT_MAX: usize = 4 * SIZE_MAX;
 
 /// A person's record: a JSON object, kept as it was given.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,7 +28,7 @@ impl Document {
         if !value.is_object() {
             return Err(Rule::Type("object"));
         }
-        check(&value, 0)?;
+        check(&value, 0, &mut { VALUES_MAX })?;
         if size(&value) > SIZE_MAX {
             return Err(Rule::TooLong(SIZE_MAX));
         }
@@ -77,21 +66,18 @@ impl Document {
     /// Returns the document with a JSON patch applied (RFC 6902), completely or not at all.
     ///
     /// # Errors
-    /// [`Rule::Patch`] if it is not a patch or does not apply, or the rule that the result breaks.
+    /// [`Rule::Patch`] if it is not a patch or does not apply, or the rule that the result breaks, or that the document
+    /// breaks on the way.
     pub fn patched(&self, patch: &Value) -> Result<Self, Rule> {
-        let patch: json_patch::Patch =
-            serde_json::from_value(patch.clone()).map_err(|_no_patch| Rule::Patch)?;
-        if patch.len() > PATCH_MAX {
+        // Counted first: reading the operations copies them.
+        if patch.as_array().is_none_or(|operations| operations.len() > PATCH_MAX) {
             return Err(Rule::Patch);
         }
-        let (mut value, mut left) = (self.0.clone(), PATCH_WEIGHT_MAX);
-        for operation in patch.iter() {
-            bound(&value, operation, &mut left)?;
-            // One at a time, on a copy: after a failure the copy is dropped.
-            json_patch::patch_unsafe(&mut value, std::slice::from_ref(operation))
-                .map_err(|_does_not_apply| Rule::Patch)?;
-        }
-        Self::parse(value)
+        let operations: json_patch::Patch =
+            serde_json::from_value(patch.clone()).map_err(|_no_patch| Rule::Patch)?;
+        let mut patched = Patched::new(self.0.clone());
+        operations.iter().try_for_each(|operation| patched.apply(operation))?;
+        Self::parse(patched.value)
     }
 
     /// Returns the MD5 of its text in hex, as Databunker's contract requires.
@@ -126,68 +112,24 @@ impl Document {
     }
 }
 
-/// Returns the length of a value's text, in bytes.
-fn size(value: &Value) -> usize {
-    struct Counter(usize);
-
-    impl std::io::Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut counter = Counter(0);
-    serde_json::to_writer(&mut counter, value).map_or(usize::MAX, |()| counter.0)
-}
-
-/// Refuses an operation that would nest the document too deeply, or copy and move more than `left`.
-fn bound(document: &Value, operation: &PatchOperation, left: &mut usize) -> Result<(), Rule> {
-    let (placed, costs) = match operation {
-        PatchOperation::Add(add) => (Some(&add.value), false),
-        PatchOperation::Replace(replace) => (Some(&replace.value), false),
-        PatchOperation::Copy(copy) => (document.pointer(copy.from.as_str()), true),
-        PatchOperation::Move(moved) => (document.pointer(moved.from.as_str()), true),
-        PatchOperation::Remove(_) | PatchOperation::Test(_) => (None, false),
-    };
-    // Without a source, applying the operation reports the error.
-    let Some(placed) = placed else { return Ok(()) };
-    let mut plenty = usize::MAX;
-    weigh(placed, operation.path().tokens().count(), if costs { left } else { &mut plenty })
-}
-
-/// Subtracts the weight of a value at this depth from `left`.
-fn weigh(value: &Value, depth: usize, left: &mut usize) -> Result<(), Rule> {
+/// Refuses what PostgreSQL cannot return (NUL in a text, and nesting beyond its limit or ours), what `serde_json` would read
+/// as something else, and more than `left` values and names.
+fn check(value: &Value, depth: usize, left: &mut usize) -> Result<(), Rule> {
     if depth > DEPTH_MAX {
         return Err(Rule::TooDeep);
     }
-    let text = match value {
-        Value::String(text) => text.len(),
-        Value::Object(fields) => fields.keys().map(String::len).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => 0,
-    };
-    *left = left.checked_sub(1 + text).ok_or(Rule::TooLong(SIZE_MAX))?;
-    match value {
-        Value::Array(items) => items.iter().try_for_each(|item| weigh(item, depth + 1, left)),
-        Value::Object(fields) => fields.values().try_for_each(|item| weigh(item, depth + 1, left)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
-    }
-}
-
-/// Refuses what PostgreSQL cannot return: NUL in a text, and nesting beyond its limit or ours.
-fn check(value: &Value, depth: usize) -> Result<(), Rule> {
-    if depth > DEPTH_MAX {
-        return Err(Rule::TooDeep);
-    }
+    let names = value.as_object().map_or(0, Map::len);
+    *left = left.checked_sub(1 + names).ok_or(Rule::TooManyValues(VALUES_MAX))?;
+    check_scalar(value)?;
     match value {
         Value::String(text) if text.contains('\0') => Err(Rule::ControlCharacter),
-        Value::Array(items) => items.iter().try_for_each(|item| check(item, depth + 1)),
+        Value::Array(items) => items.iter().try_for_each(|item| check(item, depth + 1, left)),
         Value::Object(fields) => fields.iter().try_for_each(|(name, item)| {
-            if name.contains('\0') { Err(Rule::ControlCharacter) } else { check(item, depth + 1) }
+            if name.contains('\0') {
+                Err(Rule::ControlCharacter)
+            } else {
+                check(item, depth + 1, left)
+            }
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }

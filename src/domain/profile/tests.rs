@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::document::{DEPTH_MAX, SIZE_MAX};
+use super::limits::{DEPTH_MAX, SIZE_MAX, VALUES_MAX};
 use super::*;
 
 fn document(value: Value) -> Document {
@@ -140,4 +140,96 @@ fn changes_do_not_grow_a_document_beyond_its_limit() {
         Document::parse(json!({ "a": "é".repeat(SIZE_MAX / 2) })),
         Err(Rule::TooLong(SIZE_MAX))
     );
+}
+
+/// A number with this many digits.
+fn number(digits: usize) -> Value {
+    serde_json::from_str(&"7".repeat(digits)).unwrap()
+}
+
+#[test]
+fn a_number_is_as_long_as_its_digits_and_has_a_limit() {
+    assert!(Document::parse(json!({ "n": number(1000) })).is_ok());
+    assert_eq!(Document::parse(json!({ "n": [number(1001)] })), Err(Rule::LongNumber(1000)));
+    let one = document(json!({ "a": 1 }));
+    assert_eq!(one.merged(&json!({ "n": number(900_000) })), Err(Rule::LongNumber(1000)));
+    // A document of before, with a number that is as long as a document may be.
+    let stored = Document::stored(json!({ "n": number(900_000), "list": [] }));
+    let copies = vec![json!({ "op": "copy", "from": "/n", "path": "/list/-" }); 1000];
+    assert_eq!(stored.patched(&Value::Array(copies)), Err(Rule::TooLong(SIZE_MAX)));
+}
+
+#[test]
+fn a_patch_keeps_the_document_within_its_size_after_each_operation() {
+    let half = json!({ "a": "x".repeat(SIZE_MAX / 2 + 2000), "list": [], "small": "x" });
+    let patch = |operations: Value| document(half.clone()).patched(&operations);
+    let too_long = Err(Rule::TooLong(SIZE_MAX));
+    let remove = json!({ "op": "remove", "path": "/b" });
+    for grow in [
+        json!({ "op": "copy", "from": "/a", "path": "/b" }),
+        json!({ "op": "add", "path": "/b", "value": "y".repeat(SIZE_MAX / 2) }),
+        json!({ "op": "add", "path": "/list/0", "value": "y".repeat(SIZE_MAX / 2) }),
+        json!({ "op": "replace", "path": "/small", "value": "y".repeat(SIZE_MAX / 2) }),
+        json!({ "op": "add", "path": format!("/{}", "y".repeat(SIZE_MAX / 2)), "value": 1 }),
+    ] {
+        assert_eq!(patch(json!([grow.clone(), remove.clone()])), too_long);
+    }
+    // What makes room first fits, and so does what replaces.
+    let again = "y".repeat(SIZE_MAX / 2 + 2000);
+    for fits in [
+        json!([{ "op": "remove", "path": "/a" }, { "op": "add", "path": "/b", "value": again }]),
+        json!([{ "op": "replace", "path": "/a", "value": again }]),
+        json!([{ "op": "add", "path": "/a", "value": again }]),
+        json!([{ "op": "replace", "path": "", "value": { "b": again } }]),
+        json!([{ "op": "move", "from": "/a", "path": "/list/0" }, { "op": "move", "from": "/list/0", "path": "/a" }]),
+    ] {
+        assert!(patch(fits.clone()).is_ok(), "{:.200}", fits.to_string());
+    }
+}
+
+#[test]
+fn a_patch_may_do_only_so_much_work() {
+    let long: Vec<Value> = (0..100_000).map(Value::from).collect();
+    let array = document(json!({ "list": long, "text": "x".repeat(100_000), "to": {} }));
+    for (operations, from, to) in [
+        (vec![json!({ "op": "add", "path": "/list/0", "value": 0 })], 40, 45),
+        (vec![json!({ "op": "remove", "path": "/list/0" })], 40, 45),
+        (vec![json!({ "op": "move", "from": "/list/99999", "path": "/list/0" })], 40, 45),
+        (
+            vec![
+                json!({ "op": "move", "from": "/text", "path": "/to/text" }),
+                json!({ "op": "move", "from": "/to/text", "path": "/text" }),
+            ],
+            20,
+            22,
+        ),
+    ] {
+        let times = |count: usize| {
+            Value::Array(
+                operations.iter().cloned().cycle().take(count * operations.len()).collect(),
+            )
+        };
+        assert!(array.patched(&times(from)).is_ok(), "{operations:?}");
+        assert_eq!(array.patched(&times(to)), Err(Rule::TooLong(SIZE_MAX)), "{operations:?}");
+    }
+    // At the end nothing moves.
+    let appended = vec![json!({ "op": "add", "path": "/list/-", "value": 0 }); 1000];
+    assert!(array.patched(&Value::Array(appended)).is_ok());
+}
+
+#[test]
+fn a_document_has_a_limited_number_of_values_and_names() {
+    let zeros = |count: usize| Document::parse(json!({ "a": vec![0; count] }));
+    assert!(zeros(VALUES_MAX - 3).is_ok());
+    assert_eq!(zeros(VALUES_MAX - 2), Err(Rule::TooManyValues(VALUES_MAX)));
+}
+
+#[test]
+fn a_patch_cannot_make_a_name_that_is_read_back_as_a_number() {
+    for operations in [
+        json!([{ "op": "add", "path": "/a", "value": {} }, { "op": "add", "path": "/a/$serde_json::private::Number", "value": "1" }]),
+        json!([{ "op": "move", "from": "/n", "path": "/$serde_json::private::Number" }]),
+    ] {
+        assert_eq!(document(json!({ "n": "1" })).patched(&operations), Err(Rule::Reserved));
+    }
 }

@@ -20,7 +20,7 @@ use crate::domain::error::{Error, Malformed, Noun, Precondition, Result};
 use crate::domain::page::{Cursor, Window};
 use crate::domain::percent::is_well_formed;
 use crate::domain::rule::Rule;
-use crate::http::body::{Blank, Body, FieldPolicy, Fields, Policy, Top, is_blank};
+use crate::http::body::{Blank, Body, FieldPolicy, Fields, Policy, Top, WholeBody};
 use crate::http::extract;
 use crate::http::{Site, idempotency};
 use crate::service::Services;
@@ -36,12 +36,15 @@ const LIMIT: u16 = 50;
 /// Largest number of rows in one answer.
 const LIMIT_MAX: u16 = 100;
 
+/// The routes whose callers need no credential.
+const WITHOUT_CREDENTIAL: [&str; 1] = ["/control/v1/invitations/accept"];
+
 /// A request of this dialect.
 pub(super) struct Call {
     /// The caller, for the services.
     pub(super) ctx: CallContext,
     request: HttpRequest,
-    body: web::Bytes,
+    body: WholeBody,
 }
 
 impl FromRequest for Call {
@@ -53,7 +56,13 @@ impl FromRequest for Call {
         let body = Body::of(&request, payload);
         Box::pin(async move {
             let ctx = extract::identify(&request).await.map_err(Problem)?;
-            let body = body.read().await.map_err(Problem)?;
+            // Nothing of the body is read for a caller who is refused, and little for one who needs no credential.
+            let body = match ctx.require_authenticated() {
+                Ok(()) => body,
+                Err(_) if needs_no_credential(&request) => body.without_credential(),
+                Err(refused) => return Err(Problem(refused).into()),
+            };
+            let body = body.whole(BODY).await.map_err(Problem)?;
             Ok(Self { ctx, request, body })
         })
     }
@@ -101,7 +110,7 @@ impl Call {
 
     /// Returns the fields of the body.
     pub(super) fn body(&self) -> Result<Fields> {
-        BODY.fields(&self.body)
+        self.body.fields()
     }
 
     /// Returns the fields of a body that may be absent.
@@ -112,7 +121,7 @@ impl Call {
     /// Refuses a query and a body, for calls that take neither; an empty object counts as no body.
     pub(super) fn nothing_else(&self) -> Result<()> {
         self.query()?.finish(Some(()))?;
-        if is_blank(&self.body) {
+        if self.body.is_blank() {
             return Ok(());
         }
         self.body()?.finish(Some(()))
@@ -154,6 +163,11 @@ impl Call {
     pub(super) fn idempotency_key(&self) -> Result<Option<String>> {
         idempotency::key(&self.request)
     }
+}
+
+/// Returns whether a call needs no credential: its secret is in the body.
+fn needs_no_credential(request: &HttpRequest) -> bool {
+    request.match_pattern().is_some_and(|pattern| WITHOUT_CREDENTIAL.contains(&pattern.as_str()))
 }
 
 /// Takes `limit` and `cursor`.

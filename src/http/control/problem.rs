@@ -14,6 +14,7 @@ use crate::domain::Permission;
 use crate::domain::error::{
     AuthProblem, Conflict, Error, InvitationProblem, Malformed, Noun, Precondition,
 };
+use crate::domain::json::Excess;
 use crate::domain::operation::FleetProblem;
 use crate::domain::rule::FieldProblem;
 use crate::http::middleware::current_request_id;
@@ -135,6 +136,12 @@ fn representation(error: &Error) -> Representation {
         ),
         Error::Unauthenticated(problem) => unauthenticated(*problem),
         Error::Forbidden { missing } => forbidden(missing),
+        Error::CrossSite => new(
+            StatusCode::FORBIDDEN,
+            "cross_site",
+            "A page of another site may not do this",
+            "Call from an origin that http.cors_origins allows",
+        ),
         Error::NotFound(noun) => not_found(*noun),
         Error::Conflict(conflict) => self::conflict(*conflict),
         Error::Invitation(problem) => invitation(*problem),
@@ -201,6 +208,21 @@ fn malformed(problem: Malformed) -> Representation {
             "body_too_large",
             "The body is too large",
             format!("At most {limit} bytes are read"),
+        ),
+        Malformed::Excess(excess) => {
+            let code = match excess {
+                Excess::LongNumber => "json_number_too_long",
+                Excess::TooManyValues => "json_too_many_values",
+                Excess::ReservedName => "json_reserved_name",
+            };
+            let detail = format!("It {excess}");
+            (StatusCode::BAD_REQUEST, code, "The body exceeds a limit for JSON", detail)
+        }
+        Malformed::ContentEncoding => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_content_encoding",
+            "The body is compressed",
+            "Send it as it is: no Content-Encoding but identity is read".to_owned(),
         ),
         Malformed::Body => (
             StatusCode::BAD_REQUEST,

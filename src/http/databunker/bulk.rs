@@ -6,10 +6,11 @@ use serde_json::Value;
 use super::answers::Status;
 use super::answers::system::Unlock;
 use super::answers::users::UserPage;
-use super::call::{Call, identity_of};
+use super::call::Call;
+use super::params::identity_of;
 use super::requests::unlocked::{BulkPageAsked, UsersAsked};
 use super::responses::Locked;
-use super::{Answer, ok};
+use super::{Answer, ok, ok_large};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result};
 use crate::domain::profile::Identity;
@@ -41,7 +42,8 @@ async fn list_some(call: Call) -> Answer {
     let identities =
         call.params()?.list("users")?.iter().map(by_key).collect::<Result<Vec<_>>>()?;
     let found = call.services().profiles.list_some(&call.ctx, &tenant, &identities).await?;
-    ok(UserPage::new(i64::try_from(found.len()).unwrap_or(i64::MAX), &found))
+    let total = i64::try_from(found.len()).unwrap_or(i64::MAX);
+    ok_large(move || UserPage::new(total, found)).await
 }
 
 /// Lists all records of the tenant in pages, oldest first.
@@ -55,7 +57,7 @@ async fn list_all(call: Call) -> Answer {
     let (offset, limit) = call.params()?.page()?;
     let (total, found) =
         call.services().profiles.list_all(&call.ctx, &tenant, offset, limit).await?;
-    ok(UserPage::new(total, &found))
+    ok_large(move || UserPage::new(total, found)).await
 }
 
 /// Reads a person by one of the keys: bulk calls do not accept ids.

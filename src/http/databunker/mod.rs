@@ -19,10 +19,13 @@
 //! - A deleted record can be restored until its `finaltime`; an expired one is erased with all its versions.
 //! - `UserSearch` and `SystemSearchUserProfiles` answer a `total` that can exceed the rows: at most a hundred of one
 //!   tenant, a thousand of all. `UserDeleteBulk` answers `deleted_count`.
+//! - Records of more than 8 MiB are not in one answer: `BulkListUsers` and `BulkListAllUsers` refuse with 400, until fewer
+//!   are asked for; a search answers the first ones.
 //! - `SystemGetUserProfiles` without a match answers an empty list. Tenants that are suspended or could not be queried are
 //!   listed under `errors`, a key that the vendor's answer does not have.
 //! - `TenantUpdate` for a tenant that the control plane has deleted is 409 until it is restored, for a caller that
 //!   names it by `tenantid`. For the tenant's own token it is 404, like every call into a tenant that is not active.
+//! - A compressed body is 415, as in every dialect; the vendor's clients send none.
 //! - A wrong method on a known path is 405 with `Allow`, as the open-source server answers; the vendor's page documents
 //!   only paths.
 //! - v1 errors carry the codes of v2, where the open-source v1 server answered 405 to nearly everything.
@@ -30,6 +33,7 @@
 mod answers;
 mod bulk;
 mod call;
+mod params;
 mod problem;
 mod requests;
 mod responses;
@@ -38,9 +42,11 @@ mod tenants;
 mod users;
 mod v1;
 
-use actix_web::{HttpResponse, get};
+use actix_web::http::header::ContentType;
+use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 
+use crate::domain::error::Error;
 use crate::http::Mount;
 
 pub(super) use problem::ErrorBody;
@@ -77,6 +83,15 @@ type Answer = Result<HttpResponse, Problem>;
 #[expect(clippy::unnecessary_wraps, reason = "it is the last line of every handler")]
 fn ok(answer: impl Serialize) -> Answer {
     Ok(HttpResponse::Ok().json(answer))
+}
+
+/// As [`ok`], for an answer with many records: it is written on another thread, so that the worker's other requests do not
+/// wait.
+async fn ok_large<T: Serialize>(answer: impl FnOnce() -> T + Send + 'static) -> Answer {
+    let written = web::block(move || serde_json::to_vec(&answer())).await;
+    let written = written.map_err(|stopping| Error::unavailable("write an answer", stopping))?;
+    let body = written.map_err(|unwritable| Error::internal("write an answer", unwritable))?;
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
 }
 
 /// The answer of a call without a result.

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun};
+use crate::domain::json::Excess;
 use crate::domain::rule::{FieldProblem, Rule, in_words};
 use crate::http::retry_after;
 
@@ -37,11 +38,13 @@ impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match &self.0 {
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
+            Error::Malformed(Malformed::ContentEncoding) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Malformed(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
-            Error::Unauthenticated(_) | Error::Forbidden { .. } | Error::Invitation(_) => {
-                StatusCode::FORBIDDEN
-            }
+            Error::Unauthenticated(_)
+            | Error::Forbidden { .. }
+            | Error::Invitation(_)
+            | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -70,9 +73,18 @@ pub(super) fn message(error: &Error) -> String {
         Error::Malformed(Malformed::Header(name)) => {
             format!("The header {name} has an incorrect format")
         }
-        Error::Malformed(Malformed::Json { .. } | Malformed::NotAnObject | Malformed::Body) => {
-            "Failed to decode the request body".to_owned()
+        Error::Malformed(Malformed::ContentEncoding) => {
+            "The request body must not be compressed".to_owned()
         }
+        Error::Malformed(Malformed::Excess(
+            excess @ (Excess::LongNumber | Excess::TooManyValues),
+        )) => format!("The request body {excess}"),
+        Error::Malformed(
+            Malformed::Json { .. }
+            | Malformed::NotAnObject
+            | Malformed::Body
+            | Malformed::Excess(Excess::ReservedName),
+        ) => "Failed to decode the request body".to_owned(),
         Error::Invalid(problems) => invalid(problems),
         Error::Unauthenticated(AuthProblem::Unlock) => {
             "The unlockuuid value was not found or is not valid".to_owned()
@@ -81,6 +93,7 @@ pub(super) fn message(error: &Error) -> String {
             "Only the main tenant admin can do this".to_owned()
         }
         Error::Forbidden { .. }
+        | Error::CrossSite
         | Error::Unauthenticated(
             AuthProblem::Missing
             | AuthProblem::Invalid
@@ -162,6 +175,17 @@ fn invalid(problems: &[FieldProblem]) -> String {
             format!("The {field} parameter is beyond the end of the xtoken that is sent")
         }
         Rule::TooDeep => format!("The {field} parameter is nested too deeply"),
+        Rule::LongNumber(max) => {
+            format!("The {field} parameter holds a number of more than {max} characters")
+        }
+        Rule::AnswerTooLarge(max) => {
+            format!(
+                "The {field} parameter asks for more than {max} bytes at once; ask for fewer records"
+            )
+        }
+        Rule::TooManyValues(max) => {
+            format!("The {field} parameter holds more than {max} values and names")
+        }
         Rule::ControlCharacter => {
             format!("The {field} parameter holds characters that cannot be stored")
         }

@@ -4,7 +4,8 @@ use actix_web::post;
 
 use super::answers::tenants::{TenantMade, TenantPage, TenantRead};
 use super::answers::{Done, Status};
-use super::call::{Call, Params};
+use super::call::Call;
+use super::params::Params;
 use super::requests::tenants::{PageAsked, TenantAsked, TenantChange, TenantNamed, TenantRequest};
 use super::responses::{DuplicateTenant, MainAdminOnly, TenantNotChanged};
 use super::{Answer, ErrorBody, done, ok};

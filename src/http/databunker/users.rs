@@ -8,7 +8,8 @@ use super::answers::users::{
     XtokenMade,
 };
 use super::answers::{Done, Status};
-use super::call::{Call, identity_of};
+use super::call::Call;
+use super::params::{Params, identity_of};
 use super::requests::persons::Person;
 use super::requests::unlocked::SearchAsked;
 use super::requests::users::{
@@ -16,7 +17,7 @@ use super::requests::users::{
     RecordsRequest, XtokenRequest,
 };
 use super::responses::{DuplicateIndex, Locked, NoSuchRecord};
-use super::{Answer, ErrorBody, done, message, ok};
+use super::{Answer, ErrorBody, done, message, ok, ok_large};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result};
 use crate::domain::profile::{Document, Identity};
@@ -48,7 +49,8 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 async fn create(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     let params = call.params()?;
-    let (document, lifetime) = (params.document("profile")?, params.lifetime(call.ctx.now)?);
+    let document = params.document("profile").await?;
+    let lifetime = params.lifetime(call.ctx.now)?;
     let command = NewProfile { document, lifetime };
     let profile = call.services().profiles.create(&call.ctx, &tenant, command).await?;
     ok(Token { status: Status::Ok, token: profile.id.uuid() })
@@ -62,14 +64,8 @@ async fn create(call: Call) -> Answer {
 async fn create_bulk(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     let lifetime = call.params()?.lifetime(call.ctx.now)?;
-    let given: Vec<Value> = call
-        .params()?
-        .list("records")?
-        .iter()
-        .map(|record| record.get("profile").cloned().unwrap_or(Value::Null))
-        .collect();
     // Malformed documents are refused here, taken keys by the service; the answer lists both in request order.
-    let parsed: Vec<Result<Document>> = given.iter().map(document).collect();
+    let (given, parsed) = call.params()?.map(records).await??;
     let good = parsed.iter().filter_map(|parsed| parsed.as_ref().ok().cloned()).collect();
     let stored = call.services().profiles.create_many(&call.ctx, &tenant, good, &lifetime).await?;
     let mut stored = stored.into_iter();
@@ -86,6 +82,14 @@ async fn create_bulk(call: Call) -> Answer {
         }
     }
     ok(BulkMade { status: Status::Ok, created, errors })
+}
+
+/// Returns the documents as given and as parsed.
+fn records(params: &Params) -> Result<(Vec<Value>, Vec<Result<Document>>)> {
+    let profile = |record: &Value| record.get("profile").cloned().unwrap_or(Value::Null);
+    let given: Vec<Value> = params.list("records")?.iter().map(profile).collect();
+    let parsed = given.iter().map(document).collect();
+    Ok((given, parsed))
 }
 
 fn document(given: &Value) -> Result<Document> {
@@ -111,7 +115,7 @@ async fn read(call: Call) -> Answer {
             profiles.read_version(&call.ctx, &tenant, &identity, version).await?
         }
     };
-    ok(UserRead::from(&profile))
+    ok(UserRead::from(profile))
 }
 
 /// Changes a record by merging fields into it; null removes a field.
@@ -122,8 +126,8 @@ async fn read(call: Call) -> Answer {
 async fn update(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     let identity = call.params()?.identity()?;
-    let change = Change::Merge(call.params()?.document("profile")?.into_value());
-    call.services().profiles.change(&call.ctx, &tenant, &identity, &change).await?;
+    let change = Change::Merge(call.params()?.document("profile").await?.into_value());
+    call.services().profiles.change(&call.ctx, &tenant, &identity, change).await?;
     done()
 }
 
@@ -138,7 +142,7 @@ async fn patch(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     let identity = call.params()?.identity()?;
     let change = Change::Patch(Value::Array(call.params()?.list("patch")?.clone()));
-    call.services().profiles.change(&call.ctx, &tenant, &identity, &change).await?;
+    call.services().profiles.change(&call.ctx, &tenant, &identity, change).await?;
     done()
 }
 
@@ -181,7 +185,7 @@ async fn search(call: Call) -> Answer {
     call.unlocked().await?;
     let text = call.params()?.searchable()?;
     let (total, found) = call.services().profiles.search(&call.ctx, &tenant, &text).await?;
-    ok(UserPage::new(total, &found))
+    ok_large(move || UserPage::new(total, found)).await
 }
 
 /// Lists the versions of a record, oldest first.

@@ -14,7 +14,7 @@ use super::tenants::{create_with, named_or_own, org, rename, tenant_name};
 use super::{Answer, done, ok};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result};
-use crate::domain::profile::{Document, Identity, Lifetime};
+use crate::domain::profile::{Identity, Lifetime};
 use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::service::profiles::{Change, NewProfile};
@@ -103,14 +103,14 @@ async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     let (ctx, services, params) = call.into_parts();
     let identity = identity(&path)?;
-    let change = match params? {
+    let change = match params?.into_value() {
         Value::Object(fields) if fields.is_empty() => {
             return Err(Error::invalid("profile", Rule::Required).into());
         }
         operations @ Value::Array(_) => Change::Patch(operations),
         fields => Change::Merge(fields),
     };
-    let profile = services.profiles.change(&ctx, &tenant, &identity, &change).await?;
+    let profile = services.profiles.change(&ctx, &tenant, &identity, change).await?;
     ok(Token { status: Status::Ok, token: profile.id.uuid() })
 }
 
@@ -129,7 +129,7 @@ async fn delete_user(call: Call, path: web::Path<(String, String)>) -> Answer {
 async fn store(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     let (ctx, services, params) = call.into_parts();
-    let document = Document::parse(params?).map_err(|rule| Error::invalid("profile", rule))?;
+    let document = params?.into_document("profile").await?;
     if document.as_value().as_object().is_some_and(serde_json::Map::is_empty) {
         return Err(Error::invalid("profile", Rule::Required).into());
     }

@@ -57,13 +57,14 @@ impl ResponseError for Problem {
         match &self.0 {
             Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Malformed(Malformed::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+            Error::Malformed(Malformed::ContentEncoding) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
             // Reten's page "Revoke API Key" documents 400 for the conflict.
             Error::Malformed(_) | Error::Invalid(_) | Error::Conflict(Conflict::AlreadyRevoked) => {
                 StatusCode::BAD_REQUEST
             }
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Error::Forbidden { .. } | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Invitation(problem) => invitation_status(*problem),
             Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -121,6 +122,9 @@ fn message(error: &Error) -> String {
         Error::Forbidden { missing } => {
             let names = missing.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
             format!("Missing permission: {names}")
+        }
+        Error::CrossSite => {
+            "A page of another site may not do this; its origin must be allowed".to_owned()
         }
         Error::NotFound(noun) => match noun {
             Noun::Route => "There is no such path".to_owned(),
@@ -205,6 +209,8 @@ fn malformed(problem: Malformed) -> String {
         }
         Malformed::NotAnObject => "The body must be a JSON object".to_owned(),
         Malformed::TooLarge { limit } => format!("The body is larger than {limit} bytes"),
+        Malformed::ContentEncoding => "The body must not be compressed".to_owned(),
+        Malformed::Excess(excess) => format!("The body {excess}"),
         Malformed::Body => "The body could not be read".to_owned(),
         Malformed::TooSlow => "The body did not come in time".to_owned(),
         Malformed::Method => "This path does not answer to this method".to_owned(),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::domain::error::{Conflict, Error, Malformed, Noun};
+use crate::domain::json::Excess;
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after;
 
@@ -39,13 +40,16 @@ impl ResponseError for Problem {
         match &self.0 {
             Error::Malformed(Malformed::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Malformed(Malformed::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+            Error::Malformed(Malformed::ContentEncoding) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
             Error::Malformed(_) => StatusCode::BAD_REQUEST,
             Error::Invalid(_) | Error::Conflict(Conflict::SlugTaken) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden { .. } | Error::Invitation(_) => StatusCode::FORBIDDEN,
+            Error::Forbidden { .. } | Error::Invitation(_) | Error::CrossSite => {
+                StatusCode::FORBIDDEN
+            }
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -122,12 +126,24 @@ fn message(error: &Error) -> &'static str {
         Error::Malformed(Malformed::TooLarge { .. }) => "The body is too large.",
         Error::Malformed(Malformed::TooSlow) => "The body did not come in time.",
         Error::Malformed(Malformed::Method) => "The method is not supported for this route.",
+        Error::Malformed(Malformed::ContentEncoding) => "The body must not be compressed.",
+        Error::Malformed(Malformed::Excess(Excess::LongNumber)) => {
+            "The body holds a number that is too long."
+        }
+        Error::Malformed(Malformed::Excess(Excess::TooManyValues)) => {
+            "The body holds too many values."
+        }
+        Error::Malformed(Malformed::Excess(Excess::ReservedName)) => {
+            "The body holds a reserved name."
+        }
         Error::Malformed(Malformed::Body | Malformed::Header(_)) => {
             "The request could not be read."
         }
         Error::Invalid(_) => "The given data was invalid.",
         Error::Unauthenticated(_) => "Unauthorized",
-        Error::Forbidden { .. } | Error::Invitation(_) => "This action is unauthorized.",
+        Error::Forbidden { .. } | Error::Invitation(_) | Error::CrossSite => {
+            "This action is unauthorized."
+        }
         Error::NotFound(Noun::User) => "User not found",
         Error::NotFound(
             Noun::Route

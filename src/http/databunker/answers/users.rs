@@ -70,8 +70,8 @@ pub(crate) struct UserRead {
     expirationtime: Option<i64>,
 }
 
-impl From<&Profile> for UserRead {
-    fn from(profile: &Profile) -> Self {
+impl From<Profile> for UserRead {
+    fn from(profile: Profile) -> Self {
         let UserRow { token, profile, version, finaltime, slidingtime, expirationtime } =
             profile.into();
         let status = Status::Ok;
@@ -102,14 +102,14 @@ pub(crate) struct UserRow {
     expirationtime: Option<i64>,
 }
 
-impl From<&Profile> for UserRow {
-    fn from(profile: &Profile) -> Self {
+impl From<Profile> for UserRow {
+    fn from(profile: Profile) -> Self {
         Self {
             token: profile.id.uuid(),
-            profile: profile.document.as_value().clone(),
+            profile: profile.document.into_value(),
             version: profile.version,
-            finaltime: profile.lifetime.final_time.clone(),
-            slidingtime: profile.lifetime.sliding_time.clone(),
+            finaltime: profile.lifetime.final_time,
+            slidingtime: profile.lifetime.sliding_time,
             expirationtime: profile.expires_at.map(time::OffsetDateTime::unix_timestamp),
         }
     }
@@ -126,8 +126,8 @@ pub(crate) struct UserPage {
 }
 
 impl UserPage {
-    pub(crate) fn new(total: i64, found: &[Profile]) -> Self {
-        Self { status: Status::Ok, total, rows: found.iter().map(UserRow::from).collect() }
+    pub(crate) fn new(total: i64, found: Vec<Profile>) -> Self {
+        Self { status: Status::Ok, total, rows: found.into_iter().map(UserRow::from).collect() }
     }
 }
 

@@ -12,8 +12,9 @@ use std::collections::HashSet;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::domain::error::Result;
+use crate::domain::error::{Error, Result};
 use crate::domain::profile::{Document, Identity, KeyKind, Keys, Lifetime, ProfileId};
+use crate::domain::rule::Rule;
 use crate::pg::error::During;
 use crate::pg::scope::TenantTx;
 use crate::pg::{Param, Row};
@@ -68,6 +69,9 @@ pub async fn find_for_update(
 }
 
 /// Finds the profiles with these identities, in order of creation. Unknown identities are ignored.
+///
+/// # Errors
+/// [`Rule::AnswerTooLarge`] for more than [`ANSWER_MAX`] bytes.
 pub async fn find_all(
     tx: TenantTx,
     identities: &[Identity],
@@ -76,15 +80,21 @@ pub async fn find_all(
     let of = |kind| keys_of(identities, kind);
     let rows = tx
         .query_and_commit(
-            &format!(
-                "{} ORDER BY created_at, id",
-                select("(email = ANY ($1) OR login = ANY ($3) OR phone = ANY ($4) OR custom = ANY ($5))", "")
-            ),
-            &[&of(KeyKind::Email), &now, &of(KeyKind::Login), &of(KeyKind::Phone), &of(KeyKind::Custom)],
+            &whole_or_none(&select(
+                "(email = ANY ($1) OR login = ANY ($3) OR phone = ANY ($4) OR custom = ANY ($5))",
+                "",
+            )),
+            &[
+                &of(KeyKind::Email),
+                &now,
+                &of(KeyKind::Login),
+                &of(KeyKind::Phone),
+                &of(KeyKind::Custom),
+            ],
         )
         .await
         .during("read profile rows")?;
-    Ok(rows.iter().map(from_row).collect())
+    from_whole(rows, "users").await
 }
 
 /// Returns which of these keys a profile has, expired profiles included.
@@ -115,7 +125,7 @@ pub async fn find_taken(tx: &TenantTx, wanted: &[&Keys]) -> Result<HashSet<(KeyK
 }
 
 /// Finds the profiles with a key that contains a text: the e-mail address if the text has an `@`, any other key
-/// otherwise. Returns at most `limit`, in order of creation, and the total number.
+/// otherwise. Returns at most `limit`, and at most [`ANSWER_MAX`] bytes, in order of creation, and the total number.
 pub async fn search(
     tx: TenantTx,
     text: &str,
@@ -134,21 +144,29 @@ pub async fn search(
     let rows = tx
         .query_and_commit(
             &format!(
-                "SELECT {COLUMNS}, count(*) OVER () AS total
-                   FROM profiles
-                  WHERE {condition} AND (expires_at IS NULL OR expires_at > $2)
-                  ORDER BY created_at, id
-                  LIMIT $3"
+                "SELECT {COLUMNS}, total
+                   FROM (SELECT {COLUMNS}, created_at, total,
+                                sum({SIZE}) OVER (ORDER BY created_at, id) AS size
+                           FROM (SELECT {COLUMNS}, created_at, count(*) OVER () AS total
+                                   FROM profiles
+                                  WHERE {condition} AND (expires_at IS NULL OR expires_at > $2)
+                                  ORDER BY created_at, id
+                                  LIMIT $3) AS page) AS page
+                  WHERE size <= {ANSWER_MAX}
+                  ORDER BY created_at, id"
             ),
             &[&text, &now, &limit, &email, &phone],
         )
         .await
         .during("search profile rows")?;
     let total = rows.first().map_or(0, |row| row.get("total"));
-    Ok((total, rows.iter().map(from_row).collect()))
+    Ok((total, from_rows(rows).await?))
 }
 
 /// Returns one page of all profiles, in order of creation, with the total number.
+///
+/// # Errors
+/// [`Rule::AnswerTooLarge`] for more than [`ANSWER_MAX`] bytes.
 pub async fn list(
     tx: TenantTx,
     now: OffsetDateTime,
@@ -158,12 +176,15 @@ pub async fn list(
     let total = count(&tx, now).await?;
     let rows = tx
         .query_and_commit(
-            &format!("{} ORDER BY created_at, id OFFSET $1 LIMIT $3", select("true", "")),
+            &whole_or_none(&format!(
+                "{} ORDER BY created_at, id OFFSET $1 LIMIT $3",
+                select("true", "")
+            )),
             &[&offset, &now, &limit],
         )
         .await
         .during("list profile rows")?;
-    Ok((total, rows.iter().map(from_row).collect()))
+    Ok((total, from_whole(rows, "limit").await?))
 }
 
 /// Counts the profiles.
@@ -182,10 +203,45 @@ pub async fn count(tx: &TenantTx, now: OffsetDateTime) -> Result<i64> {
 const COLUMNS: &str =
     "id, profile, version, final_time, sliding_time, final_at, sliding_seconds, expires_at";
 
+/// Most bytes of documents in one answer. In memory a document takes up to thirty times its text.
+pub const ANSWER_MAX: usize = 8 << 20;
+
+/// The size of a document's text, in bytes.
+const SIZE: &str = "octet_length(profile::text)";
+
+/// Builds a query that returns the profiles of another one in order of creation, without their documents if these are
+/// larger than [`ANSWER_MAX`] together.
+fn whole_or_none(query: &str) -> String {
+    format!(
+        "SELECT id, CASE WHEN size <= {ANSWER_MAX} THEN profile END AS profile, version,
+                final_time, sliding_time, final_at, sliding_seconds, expires_at, size
+           FROM (SELECT {COLUMNS}, created_at, sum({SIZE}) OVER () AS size
+                   FROM ({query}) AS page) AS page
+          ORDER BY created_at, id"
+    )
+}
+
+/// Reads the rows of [`whole_or_none`]. `field` of the request says how many there are.
+async fn from_whole(rows: Vec<Row>, field: &'static str) -> Result<Vec<Profile>> {
+    let size = rows.first().map_or(0, |row| row.get::<_, i64>("size"));
+    if usize::try_from(size).is_ok_and(|size| size > ANSWER_MAX) {
+        return Err(Error::invalid(field, Rule::AnswerTooLarge(ANSWER_MAX)));
+    }
+    from_rows(rows).await
+}
+
+/// Reads many profiles. Parsing many documents takes up to a tenth of a second, in which the worker does other work.
+async fn from_rows(rows: Vec<Row>) -> Result<Vec<Profile>> {
+    let read = move || rows.iter().map(from_row).collect();
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|panicked| Error::internal("read profile rows", panicked))
+}
+
 /// Builds a query for profiles that are not expired at the time `$2`.
 fn select(condition: &str, lock: &str) -> String {
     format!(
-        "SELECT {COLUMNS}
+        "SELECT {COLUMNS}, created_at
            FROM profiles
           WHERE {condition} AND (expires_at IS NULL OR expires_at > $2) {lock}"
     )
