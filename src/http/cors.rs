@@ -3,7 +3,8 @@
 //! Each origin is listed exactly. There is no wildcard: the browser sends the refresh cookie with the requests, which an
 //! arbitrary page must not cause. Every answer has the headers, including a refusal and a time-out, so that a dashboard
 //! can read the error. An answer to another origin has no `Access-Control-Allow-Origin`, and the browser withholds it
-//! from the page. CORS blocks no request: authorization depends on the credential.
+//! from the page. CORS blocks no request: authorization depends on the credential. What works with a cookie refuses pages
+//! of other sites by itself ([`origin`](super::origin)).
 //!
 //! The refresh cookie is `SameSite=Lax`, so a browser sends it from pages of the same site (`app.example.com` to
 //! `api.example.com`) and not from another site, whatever is allowed here.
@@ -52,6 +53,13 @@ pub struct Settings {
 /// A list of origins, in the settings `https://app.example.com, http://localhost:5173`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins(Vec<String>);
+
+impl Origins {
+    /// Returns whether pages of this origin may call.
+    pub(super) fn allow(&self, origin: &str) -> bool {
+        self.0.iter().any(|allowed| allowed == origin)
+    }
+}
 
 impl FromStr for Origins {
     type Err = String;

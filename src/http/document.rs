@@ -1,6 +1,6 @@
 //! The OpenAPI document: what the handlers describe, and the errors that many operations share.
 //!
-//! A handler documents the responses that are its own. A missing credential, a body that is too large, too many
+//! A handler documents the responses that are its own. A missing credential, a body that is too large or compressed, too many
 //! requests, an unavailable database and an internal error can be the answer of any operation, in the form of its
 //! dialect; they are added here, so that no handler can forget them.
 
@@ -117,6 +117,8 @@ fn shared_errors(path: &str, operation: &Operation) -> Vec<(&'static str, &'stat
     let takes_body = operation.request_body.is_some();
     let takes_credential = operation.security.is_some();
     let mut errors = vec![
+        // Also where no body is expected: one that is compressed is refused before the operation is looked for.
+        ("415", "The body is compressed; only identity is accepted as Content-Encoding"),
         ("429", "Too many requests; Retry-After says when to try again"),
         ("500", "Internal server error; X-Request-Id identifies the request in the log"),
         ("503", "Temporarily unavailable; Retry-After says when to try again"),

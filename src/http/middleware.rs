@@ -4,35 +4,40 @@ use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::Method;
 use actix_web::http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName,
+    HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
 use futures_util::FutureExt;
 use tracing::Instrument;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::routes::{Routes, method_not_allowed_in_form};
 use super::{Site, cause_of, refuse};
 use crate::domain::error::{Error, Malformed};
 use crate::http::body_timeout::Waiting;
+use crate::http::encoding::require_identity;
 
-/// The header of the request id, which an answer shares with its log lines. Taken from the request if it is well-formed,
-/// generated otherwise.
+/// The header of the request id, which an answer shares with its log lines and audit events. The server makes it, so that
+/// it is unique. A client's own id in this header is only logged beside it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest request id that is taken from a request.
-const REQUEST_ID_MAX: usize = 128;
+/// Longest id of a client that is logged.
+const CLIENT_ID_MAX: usize = 128;
 
 /// The id of a request.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
+
+/// The route of a request that no route matches, in the metrics and the log.
+const UNMATCHED: &str = "unmatched";
 
 tokio::task_local! {
     /// The id of the request that this task answers, for a dialect that writes it into its errors: an error does not
@@ -57,15 +62,19 @@ pub async fn observe<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, actix_web::Error> {
-    let id = request_id(&request);
+    let id = Uuid::now_v7().to_string();
     let method = known_method(request.method());
     let path = request.path().to_owned();
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
     request.extensions_mut().insert(RequestId(id.clone()));
-    let span =
-        tracing::info_span!("request", request.id = %id, http.method = method, http.path = %path);
+    let span = span(&id, client_id(&request), method);
+    // A path can hold an e-mail address or a secret, so the log has its pattern.
+    let pattern = routes.pattern(&path);
+    if let Some(pattern) = pattern {
+        span.record("http.route", pattern);
+    }
     let started = Instant::now();
     let work = ANSWERING.scope(id.clone(), next.call(request));
     let outcome = work.instrument(span.clone()).await;
@@ -73,7 +82,10 @@ pub async fn observe<B: MessageBody + 'static>(
     let value = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unprintable"));
     span.in_scope(|| match outcome {
         Ok(mut answer) => {
-            let route = answer.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+            let route = answer.request().match_pattern().unwrap_or_else(|| UNMATCHED.to_owned());
+            if pattern.is_none() {
+                span.record("http.route", &route);
+            }
             site.metrics.count_request(method, route, answer.status().as_u16(), took);
             log_answer(answer.response().error(), answer.status().as_u16(), took);
             finish(answer.headers_mut(), value);
@@ -83,7 +95,7 @@ pub async fn observe<B: MessageBody + 'static>(
         Err(error) => {
             let mut answer = error.error_response();
             let status = answer.status().as_u16();
-            let route = routes.pattern(&path).unwrap_or("unmatched").to_owned();
+            let route = pattern.unwrap_or(UNMATCHED).to_owned();
             site.metrics.count_request(method, route, status, took);
             log_answer(Some(&error), status, took);
             finish(answer.headers_mut(), value);
@@ -117,17 +129,27 @@ fn finish(headers: &mut HeaderMap, request_id: HeaderValue) {
     }
 }
 
-/// Ends a request that takes too long or panics, in the form of its dialect. If the body is still incomplete when the
-/// time is over, the client was too slow. The open transaction is rolled back as the future is dropped.
+/// Refuses a compressed body, and ends a request that takes too long or panics, in the form of its dialect. If the body
+/// is still incomplete when the time is over, the client was too slow. The open transaction is rolled back as the
+/// future is dropped.
 ///
 /// # Errors
-/// [`Error::Unavailable`], [`Malformed::TooSlow`] or [`Error::Internal`], as the answer of the dialect.
+/// [`Malformed::ContentEncoding`], [`Error::Unavailable`], [`Malformed::TooSlow`] or [`Error::Internal`], as the answer
+/// of the dialect.
 pub async fn guard<B: MessageBody + 'static>(
     site: web::Data<Site>,
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let path = request.path().to_owned();
+    // Here and not where a body is read, so that it holds for an application's own extractors, too.
+    if !matches!(request.parts_mut().1, Payload::None)
+        && let Err(error) = require_identity(request.headers())
+    {
+        let mut answer = refuse(&path, error);
+        answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        return Err(InternalError::from_response("compressed", answer).into());
+    }
     let waiting = Waiting::watch(&mut request);
     let work = AssertUnwindSafe(next.call(request)).catch_unwind();
     let error = match tokio::time::timeout(site.settings.request_timeout, work).await {
@@ -166,17 +188,26 @@ fn log_answer(error: Option<&actix_web::Error>, status: u16, took: std::time::Du
     }
 }
 
-fn request_id(request: &ServiceRequest) -> String {
-    let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
-    match given {
-        Some(id)
-            if (1..=REQUEST_ID_MAX).contains(&id.len())
-                && id.bytes().all(|b| b.is_ascii_graphic()) =>
-        {
-            id.to_owned()
-        }
-        _ => Uuid::now_v7().to_string(),
+/// Creates the span of a request, in which all its lines are logged.
+fn span(id: &str, client_id: Option<&str>, method: &'static str) -> tracing::Span {
+    let span = tracing::info_span!(
+        "request",
+        request.id = id,
+        request.client_id = Empty,
+        http.method = method,
+        http.route = Empty
+    );
+    if let Some(client_id) = client_id {
+        span.record("request.client_id", client_id);
     }
+    span
+}
+
+/// Returns the client's own id of a request, for the log, if it can be written there.
+fn client_id(request: &ServiceRequest) -> Option<&str> {
+    let given = request.headers().get(&REQUEST_ID)?.to_str().ok()?;
+    let fits = (1..=CLIENT_ID_MAX).contains(&given.len());
+    (fits && given.bytes().all(|byte| byte.is_ascii_graphic())).then_some(given)
 }
 
 /// Returns a method as a label; every unknown one is "other", so that labels stay bounded.

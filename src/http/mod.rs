@@ -1,8 +1,8 @@
 //! Speaks HTTP: routes, wire forms, status codes.
 //!
 //! A request passes, in this order: [`observe`](middleware::observe) (request id, log span, metrics),
-//! [`cors`] (pages of other origins), [`guard`](middleware::guard) (time limit, panics), routing, extraction
-//! (caller, tenant, [`limits`]), the handler. Each of these steps can refuse it, always in the form of the dialect that
+//! [`cors`] (pages of other origins), [`guard`](middleware::guard) (compressed bodies, time limit, panics), routing,
+//! extraction (caller, tenant, [`limits`]), the handler. Each of these steps can refuse it, always in the form of the dialect that
 //! its path belongs to. A handler reads the request, calls one service method and writes the answer; an `if` in it is
 //! probably a rule and belongs in a service.
 //!
@@ -22,6 +22,7 @@ pub mod cors;
 pub mod databunker;
 pub mod docs;
 pub mod document;
+mod encoding;
 pub mod extract;
 mod guess;
 pub mod health;
@@ -30,6 +31,7 @@ pub mod limits;
 pub mod middleware;
 pub mod mount;
 pub mod native;
+mod origin;
 mod responses;
 pub mod reten;
 mod routes;

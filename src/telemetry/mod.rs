@@ -1,9 +1,9 @@
 //! Owns the log's format and the metrics, and keeps secrets and personal data out of both.
 //!
 //! A log line is one sentence with dotted fields (`tenant.id`, `request.id`, `duration_ms`); an error is logged once,
-//! where it is answered. No line and no label holds a password, token, e-mail address or body; a client's network address
-//! is logged only if a limit refuses it. Labels come from fixed sets (route patterns, not paths), so that they are
-//! bounded.
+//! where it is answered. No line and no label holds a password, token, e-mail address, body, path or query; a client's
+//! network address is logged only if a limit refuses it. Lines and labels have the pattern of a route: a path can hold
+//! an address, and labels come from fixed sets, so that they are bounded.
 
 mod labels;
 mod metrics;

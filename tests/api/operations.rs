@@ -42,27 +42,54 @@ async fn a_control_plane_of_another_version_is_not_ready() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_a_request_id_and_a_valid_one_of_the_caller_is_kept() {
+async fn every_answer_carries_a_request_id_that_the_server_made_and_no_other_has() {
     let app = TestApp::spawn().await;
-    let with_id = async |id: &[u8], path: &str| {
-        let value = HeaderValue::from_bytes(id).expect("the header can be sent");
-        let request = app.root().request(Method::GET, path).header("x-request-id", value);
-        let answer = send(request).await;
-        answer.header("x-request-id").expect("every answer has one").to_owned()
-    };
-    let longest = "x".repeat(128);
-    for path in ["/api/tenant", "/healthz", "/nowhere", SETUP] {
-        for good in ["abc-123", "0af7651916cd43dd8448eb211c80319c", "a/b+c=d:e", &longest] {
-            assert_eq!(with_id(good.as_bytes(), path).await, good);
-        }
-        let too_long = "x".repeat(129);
-        for bad in [&b""[..], b"a b", b"caf\xc3\xa9", b"\xff", b"a\tb", too_long.as_bytes()] {
-            let made = with_id(bad, path).await;
-            assert!(made.parse::<Uuid>().is_ok(), "{made:?} for {bad:?}");
+    let mut made = BTreeSet::new();
+    for path in ["/api/tenant", "/healthz", "/nowhere", SETUP, "/control/v1/tenants"] {
+        for given in [&b"abc-123"[..], b"0af7651916cd43dd8448eb211c80319c", b"", b"a b", b"\xff"] {
+            let value = HeaderValue::from_bytes(given).expect("the header can be sent");
+            let request = app.root().request(Method::GET, path).header("x-request-id", value);
+            let answer = send(request).await;
+            let id = answer.header("x-request-id").expect("every answer has one").to_owned();
+            assert!(id.parse::<Uuid>().is_ok(), "{id:?} for {given:?}");
+            assert!(made.insert(id), "an id is given once");
         }
     }
-    let (one, two) = (app.root().get("/api/tenant").await, app.root().get("/api/tenant").await);
-    assert_ne!(one.header("x-request-id"), two.header("x-request-id"));
+    // An id that the server itself has made is not taken either.
+    let first = app.root().get("/api/tenant").await;
+    let id = first.header("x-request-id").expect("every answer has one");
+    let again = app.root().request(Method::GET, "/api/tenant").header("x-request-id", id);
+    assert_ne!(send(again).await.header("x-request-id"), Some(id));
+}
+
+#[tokio::test]
+async fn the_id_of_a_client_is_logged_beside_the_servers_and_enters_no_audit_event() {
+    log();
+    let app = TestApp::spawn().await;
+    let given = format!("client-{}", Uuid::new_v4().simple());
+    let setup = |slug: &str| {
+        let request = app.root().request(Method::POST, SETUP).header("x-request-id", &given);
+        send(request.json(&TestApp::setup_body(slug)))
+    };
+    let (one, two) = (setup("one").await, setup("two").await);
+    for answer in [&one, &two] {
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let lines = lines_of(answer);
+        assert!(!lines.is_empty());
+        assert!(lines.iter().all(|line| line["span"]["request.client_id"] == given), "{lines:?}");
+    }
+    let events = "SELECT DISTINCT request_id FROM audit_events WHERE action = 'tenant.create'";
+    let events = app.sql().await.query(events, &[]).await.unwrap();
+    let recorded: BTreeSet<String> = events.iter().map(|row| row.get("request_id")).collect();
+    let answered = [&one, &two].map(|answer| answer.header("x-request-id").unwrap().to_owned());
+    assert_eq!(recorded, BTreeSet::from(answered));
+    // What cannot be written into a log line is left out.
+    for bad in [&b"a b"[..], b"caf\xc3\xa9", "x".repeat(129).as_bytes()] {
+        let value = HeaderValue::from_bytes(bad).expect("the header can be sent");
+        let request = app.root().request(Method::GET, "/api/tenant").header("x-request-id", value);
+        let lines = lines_of(&send(request).await);
+        assert!(lines.iter().all(|line| line["span"]["request.client_id"].is_null()), "{lines:?}");
+    }
 }
 
 #[tokio::test]
@@ -308,12 +335,13 @@ async fn a_request_can_be_found_in_the_log_by_its_id() {
     let created =
         lines.iter().find(|line| line["message"] == "made a tenant").expect("the line is logged");
     assert_eq!((&created["tenant.slug"], &created["level"]), (&json!("findable"), &json!("INFO")));
-    assert_eq!(created["span"]["http.path"], SETUP);
+    assert_eq!(created["span"]["http.route"], SETUP);
 
     let panicked = app.root().get("/panic/alice").await;
     let errors: Vec<_> =
         lines_of(&panicked).into_iter().filter(|line| line["level"] == "ERROR").collect();
     assert_eq!(errors.len(), 1, "an error is logged once: {errors:?}");
+    assert!(!errors[0].to_string().contains("alice"), "a line has the route and not the path");
 
     app.sql().await.batch_execute("ALTER TABLE tenants RENAME TO away").await.unwrap();
     let failed = app.root().get("/api/tenant").await;
@@ -328,7 +356,7 @@ async fn a_request_can_be_found_in_the_log_by_its_id() {
 #[tokio::test]
 async fn the_log_holds_no_secret_and_no_email_address() {
     log();
-    let app = TestApp::spawn().await;
+    let app = TestApp::builder().with_routes(application()).spawn().await;
     let secret = || Uuid::new_v4().simple().to_string();
     let (password, wrong, email) = (secret(), secret(), format!("{}@example.com", secret()));
     let mut body = TestApp::setup_body("acme");
@@ -366,6 +394,26 @@ async fn the_log_holds_no_secret_and_no_email_address() {
     let logged = lines_of(&failed).iter().any(|line| line["level"] == "ERROR");
     assert!(logged, "without a log this test proves nothing");
 
+    // Addresses and secrets in a path or a query: found, not found, failed.
+    let in_path = format!("{}@example.com", secret());
+    let tenant = app.bunker_tenant("globex").await;
+    tenant.add(json!({ "email": in_path })).await;
+    let read = tenant.admin.request(Method::GET, &format!("/v1/user/email/{in_path}"));
+    assert_eq!(send(read.try_clone().expect("it has no body")).await.status, 200);
+    for path in ["/v1/user/email/", "/nowhere/", "/control/v1/tenants/", "/api/tenants/", "/panic/"]
+    {
+        for path in [format!("{path}{in_path}"), format!("{path}x?email={in_path}")] {
+            app.root().request(Method::GET, &path).send().await.expect("the server answers");
+        }
+    }
+    let away = format!("ALTER TABLE \"{}\".profiles RENAME TO away", tenant.schema());
+    sql.batch_execute(&away).await.unwrap();
+    let failed = send(read).await;
+    assert_eq!(failed.status, 500, "{failed:?}");
+    let line = lines_of(&failed).into_iter().find(|line| line["level"] == "ERROR");
+    let line = line.expect("without a line this test proves nothing");
+    assert_eq!(line["span"]["http.route"], "/v1/user/{mode}/{identity}");
+
     let hash: String = sql.query_one("SELECT password_hash FROM users", &[]).await.unwrap().get(0);
     let log = log_text();
     for (what, text) in [
@@ -374,6 +422,7 @@ async fn the_log_holds_no_secret_and_no_email_address() {
         ("the password of a set-up that failed", &new_password),
         ("an address", &email),
         ("the address of a set-up that failed", &new_email),
+        ("an address in a path", &in_path),
         ("a password's hash", &hash),
         ("an access token", &access),
         ("a refresh token", &refresh),

@@ -216,6 +216,20 @@ impl Limits {
         self.admit(gates, from, Kind::Password, pair)
     }
 
+    /// Refuses a password attempt from an address that may make none now, before the body that holds it is read. It
+    /// charges nothing: [`password`](Self::password) does.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn password_from(&self, from: Option<IpAddr>) -> Result<()> {
+        let from = from.map(counted_as);
+        let Some(bucket) = &self.login_address.bucket else { return Ok(()) };
+        let key = self.keys.of(from);
+        self.take(&self.login_address, key, Client::Address(from))?;
+        bucket.give_back(key);
+        Ok(())
+    }
+
     /// Admits the look-up of a credential from an address; settle it with its outcome.
     ///
     /// # Errors

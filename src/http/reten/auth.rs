@@ -13,8 +13,8 @@ use crate::domain::names::{EMAIL_MAX, Password};
 use crate::domain::rule::Rule;
 use crate::http::Site;
 use crate::http::body::Body;
-use crate::http::extract;
 use crate::http::native::{ErrorBody, Problem, PublicCall};
+use crate::http::{extract, origin};
 use crate::service::sessions::Tokens;
 
 /// The name of the cookie with the refresh token.
@@ -63,11 +63,13 @@ pub struct RefreshAnswer {
     access_token: String,
 }
 
-/// Logs a user in. The body has an access token; an HTTP-only cookie has the refresh token.
+/// Logs a user in. The body has an access token; an HTTP-only cookie has the refresh token. A request labelled
+/// `text/plain` or `multipart/form-data`, as the forms of other sites are, gets no cookie.
 #[utoipa::path(tag = "auth", request_body = LoginBody, responses(
     (status = 200, description = "The user is logged in", body = LoginAnswer),
     (status = 400, description = "A field is not valid; `errors` lists every invalid field", body = ErrorBody),
     (status = 401, description = "The e-mail address or the password is wrong", body = ErrorBody),
+    (status = 403, description = "A page of another site sent the request, and its origin is not allowed", body = ErrorBody),
 ))]
 #[post("/api/auth/login")]
 pub(super) async fn login(
@@ -76,7 +78,10 @@ pub(super) async fn login(
     request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let mut body = body.fields(BODY).await?;
+    origin::require_known(&request)?;
+    let client = extract::client(&request);
+    site.limits.password_from(client)?;
+    let mut body = body.without_credential().fields(BODY).await?;
     let identifier = body.required("identifier", |text| match text.chars().count() {
         0 => Err(Rule::Required),
         1..=EMAIL_MAX => Ok(text.to_owned()),
@@ -84,21 +89,23 @@ pub(super) async fn login(
     });
     let password = body.required("password", Password::parse);
     let (identifier, password) = body.finish(identifier.zip(password))?;
-    let attempt = site.limits.password(&identifier, extract::client(&request))?;
+    let attempt = site.limits.password(&identifier, client)?;
     let outcome = site.services.sessions.log_in(&call.0, &identifier, &password).await;
     attempt.settle(&outcome);
     let (user, tokens) = outcome?;
     expect(&site, &tokens);
-    let cookie = refresh_cookie(&site, &call.0, &tokens);
-    Ok(HttpResponse::Ok()
-        .cookie(cookie)
-        .json(LoginAnswer { access_token: tokens.access, user: user.into() }))
+    let mut answer = HttpResponse::Ok();
+    if origin::may_set_cookie(&request) {
+        answer.cookie(refresh_cookie(&site, &call.0, &tokens));
+    }
+    Ok(answer.json(LoginAnswer { access_token: tokens.access, user: user.into() }))
 }
 
 /// Exchanges the refresh cookie for a new access token and a new cookie. A cookie can be used once.
 #[utoipa::path(tag = "auth", security(("refresh" = [])), responses(
     (status = 200, description = "The new access token", body = RefreshAnswer),
     (status = 401, description = "The cookie is missing, used, expired or unknown", body = ErrorBody),
+    (status = 403, description = "A page of another site sent the request, and its origin is not allowed", body = ErrorBody),
 ))]
 #[post("/api/auth/refresh")]
 pub(super) async fn refresh(
@@ -106,6 +113,7 @@ pub(super) async fn refresh(
     call: PublicCall,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    origin::require_known(&request)?;
     let cookie =
         request.cookie(REFRESH_COOKIE).ok_or(Error::Unauthenticated(AuthProblem::Missing))?;
     let refreshed = site.services.sessions.refresh(&call.0, cookie.value());

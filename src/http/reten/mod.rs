@@ -17,8 +17,11 @@
 //! - `userId` of a key that no user created is null.
 //! - Permissions are read in either case and answered in upper case.
 //! - `limit` is 100 at most; a larger one is refused.
+//! - Log-in and refresh are 403 for a page of another site whose origin is not allowed. A log-in labelled as a form of
+//!   another site could be gets no cookie.
 //! - Beside the documented codes there are 405 with `Allow`, 408 for a body that arrives too slowly, 413 for a body over
-//!   the limit, 422 for an idempotency key of another body, 429 and 503; 401 has `WWW-Authenticate` (RFC 9110, 11.6.1).
+//!   the limit, 415 for a compressed one, 422 for an idempotency key of another body, 429 and 503; 401 has
+//!   `WWW-Authenticate` (RFC 9110, 11.6.1).
 
 pub mod api_keys;
 pub mod auth;

@@ -125,6 +125,13 @@ impl Program {
         finish(command, None)
     }
 
+    /// As [`serve`](Self::serve), under a limit on the address space of the process in KiB, as `ulimit -v` sets it. The
+    /// address space has more than is used: stacks, the program itself, and what the allocator reserves.
+    pub fn serve_within(&self, address_space: u64) -> RunningServer {
+        let script = format!("ulimit -v {address_space} && exec \"$0\" serve");
+        RunningServer::start(self.command("sh", &["-c", &script, env!("CARGO_BIN_EXE_rowhouse")]))
+    }
+
     /// Starts the server and waits for its address.
     pub fn serve(&self, arguments: &[&str]) -> RunningServer {
         let mut all = vec!["serve"];
@@ -186,6 +193,15 @@ impl RunningServer {
     /// Returns the host and the port.
     pub fn authority(&self) -> &str {
         self.address.strip_prefix("http://").expect("the address is a URL")
+    }
+
+    /// Returns the most memory that the process has used so far, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).expect("the process runs on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("no peak in {status}"))
     }
 
     /// Returns whether the process is still running.
