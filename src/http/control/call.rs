@@ -115,7 +115,10 @@ impl Call {
 
     /// Returns the fields of a body that may be absent.
     pub(super) fn optional_body(&self) -> Result<Fields> {
-        Policy { blank: Blank::EmptyObject, ..BODY }.fields(&self.body)
+        if self.body.is_blank() {
+            return Policy { blank: Blank::EmptyObject, ..BODY }.fields(b"");
+        }
+        self.body()
     }
 
     /// Refuses a query and a body, for calls that take neither; an empty object counts as no body.
