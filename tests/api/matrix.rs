@@ -31,6 +31,9 @@ use crate::support::documented::{Operation, operations};
 use crate::support::{Answer, PASSWORD, Snapshot};
 use crate::wrong_callers::{FLEET_PREFIX, Fixture, SECRET, Target, scheme, selects_alpha};
 
+/// The operation that takes a credential or none. `invitations.rs` calls it with bad ones.
+const OPTIONAL_CREDENTIAL: &str = "/control/v1/invitations/accept";
+
 /// The tables that a refused call may change: refusals are recorded, and records are sealed.
 const RECORDS: &[&str] = &["audit_events", "audit_heads"];
 
@@ -81,6 +84,8 @@ struct Matrix {
     migration: Uuid,
     /// The id of an API key.
     key: Uuid,
+    /// The id of an invitation.
+    invitation: Uuid,
     sql: Client,
     saved: Saved,
     before: Snapshot,
@@ -105,6 +110,9 @@ impl Matrix {
         fleet.run(&ctx, made.id, no_events()).await.expect("a migration runs");
         let key = "SELECT id FROM tokens WHERE kind = 'api_key' AND name = $1";
         let key = sql.query_one(key, &[&SECRET]).await.expect("Alpha has a key").get(0);
+        let invitation = "SELECT id FROM invitations WHERE tenant_id = $1";
+        let invitation = sql.query_one(invitation, &[&fixture.alpha.id]).await;
+        let invitation = invitation.expect("Alpha has an invitation").get(0);
         app.services.audit.seal(&ctx).await.expect("the operator may");
         // The first call without a tenant's name creates the main tenant.
         let profile = json!({ "profile": { "email": "main@example.com" } });
@@ -115,6 +123,7 @@ impl Matrix {
         Self {
             migration: made.id,
             key,
+            invitation,
             principals,
             suspended,
             sql,
@@ -133,6 +142,8 @@ impl Matrix {
             Some(self.migration)
         } else if template.starts_with("/api/api-keys/") {
             Some(self.key)
+        } else if template.contains("/invitations/{id}") {
+            Some(self.invitation)
         } else {
             None
         }
@@ -180,7 +191,12 @@ impl Matrix {
         let mut statuses = vec![0; COLUMNS.len()];
         for refused in [true, false] {
             for column in (0..COLUMNS.len()).filter(|column| is_refused(*column) == refused) {
-                for principal in self.principals.of(column, needed) {
+                let principals = self.principals.of(column, needed);
+                // A caller without a credential is not refused as one with a bad credential is.
+                let is_optional = operation.template == OPTIONAL_CREDENTIAL;
+                let is_called =
+                    |one: &Principal| !is_optional || one.column != "none" || one.has_none();
+                for principal in principals.into_iter().filter(is_called) {
                     let answer = self.call(operation, &principal).await;
                     if answer.status < 300 && operation.method != "GET" {
                         self.saved.restore(&self.sql).await;

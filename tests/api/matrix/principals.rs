@@ -68,6 +68,11 @@ impl Principal {
         Self { is_key: true, ..Self::new(column, who, credential) }
     }
 
+    /// Whether it has no credential.
+    pub fn has_none(&self) -> bool {
+        self.credential.is_none()
+    }
+
     /// Whether it surely lacks the permission of the operation.
     pub fn lacks(&self, needed: Option<Permission>) -> bool {
         // A VIEWER of the platform may look at tenants.
