@@ -48,6 +48,7 @@ mod matrix;
 mod memory;
 mod operations;
 mod proven_addresses;
+mod profile_events;
 mod provisioning;
 mod readme;
 mod reset_password;

@@ -74,6 +74,7 @@ async fn setup_creates_row_schema_role_tables_admin_membership_and_audit_event()
             "create_profile_versions",
             "create_profile_events",
             "add_lifetime_to_profile_versions",
+            "protect_profile_events",
         ]
     );
     let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = $1";
