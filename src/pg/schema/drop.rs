@@ -4,6 +4,7 @@ use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
 use crate::pg::locks::{Lock, lock};
 use crate::pg::rules::{Isolation, Rules};
+use crate::pg::schema::ddl::drop_role;
 use crate::pg::scope::PublicTx;
 
 /// How many tables (or types, or routines) one transaction drops. A drop locks every object that it touches until
@@ -94,8 +95,7 @@ pub async fn drop_unfinished(
 
 fn drop_role_ddl(schema: &SchemaName, isolation: Isolation) -> String {
     match isolation {
-        // DROP OWNED also drops what the role owns outside the schema, for example a large object.
-        Isolation::Role => format!("DROP OWNED BY {schema} CASCADE; DROP ROLE {schema};"),
+        Isolation::Role => drop_role(schema),
         Isolation::SearchPath => String::new(),
     }
 }

@@ -9,7 +9,7 @@ use crate::pg::catalog::{BETWEEN_RIGHTS, Kind, Object, TENANT};
 use crate::pg::error::Failure;
 use crate::pg::locks::Lock;
 use crate::pg::rules::RUNTIME_LOGIN;
-use crate::pg::schema::ddl::grant_to_runtime_login;
+use crate::pg::schema::ddl::{drop_role, grant_to_runtime_login};
 use crate::pg::scope::PublicTx;
 
 /// One repair of a schema.
@@ -167,7 +167,7 @@ pub async fn drop_orphan(tx: &PublicTx, schema: &SchemaName) -> Result<(), Failu
         statements.push(format!("DROP SCHEMA {schema} CASCADE"));
     }
     if there.get("has_role") {
-        statements.push(format!("DROP OWNED BY {schema} CASCADE; DROP ROLE {schema}"));
+        statements.push(drop_role(schema));
     }
     tx.batch(&statements.join("; ")).await
 }
