@@ -169,6 +169,7 @@ impl Settings {
             runtime_url: r.text("database.runtime_url").map(SecretString::from),
             bin_dir: r.text("database.bin_dir").map(PathBuf::from),
             isolation: r.choice("database.isolation"),
+            accept_exposures: r.list("database.accept_exposures"),
             statements: r.choice("database.statements"),
             max_connections: r.number("database.max_connections", 10, 10_000),
             tenants_per_connection: NonZeroUsize::new(r.number(

@@ -110,6 +110,15 @@ impl Backend {
                 bootstrap::inspect(&found.owner, rules.isolation, public_set).await?
             }
         };
+        rules.open = match purpose {
+            Purpose::Serve => {
+                posture.require_accepted(&rules.accepted)?;
+                posture.open()
+            }
+            Purpose::Migrate => posture.open(),
+            // What is open was not read: what is accepted may be open.
+            Purpose::Operate => rules.accepted.clone(),
+        };
         if purpose != Purpose::Operate {
             let (runtime, limits) = (&found.runtime, rules.limits);
             rules.login_has_limits = bootstrap::ensure_login_limits(runtime, limits).await?;
@@ -128,9 +137,9 @@ impl Backend {
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, public_set).await?;
-            posture.exposures.extend(bootstrap::self_test(&db).await?);
-            for exposure in &posture.exposures {
-                tracing::warn!("{exposure}");
+            posture.warnings.extend(bootstrap::self_test(&db).await?);
+            for sentence in posture.sentences() {
+                tracing::warn!("{sentence}");
             }
             let tx = db.public().await.during("record the tenant migrations")?;
             let (set, now) = (&tenant_set, clock.now());

@@ -23,7 +23,8 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         idle_in_transaction: database.idle_in_transaction_timeout,
     };
     // The backend asks the server later whether the login has the limits and whether a pooler is in between.
-    Rules::new(isolation, statements, limits)
+    let accepted = database.accept_exposures.clone();
+    Rules { accepted, ..Rules::new(isolation, statements, limits) }
 }
 
 pub(super) fn sharing(settings: &Settings) -> Sharing {

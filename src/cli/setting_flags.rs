@@ -20,6 +20,11 @@ pub(super) struct SettingFlags {
     /// [env: DATABASE_URL]
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
+    /// Start although these privileges are open in the database, which the owner cannot close; separated by commas:
+    /// set_config, do_blocks, advisory_locks, table_locks, large_objects, signals, setseed, temporary_tables,
+    /// schema_public, schema_extensions, runtime_roles [env: ROWHOUSE_DATABASE__ACCEPT_EXPOSURES]
+    #[arg(long, global = true, value_name = "NAMES")]
+    accept_exposures: Option<String>,
     /// The folder of the embedded server and the generated secrets [env: ROWHOUSE_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
@@ -42,6 +47,7 @@ impl SettingFlags {
         let flags = [
             ("listen", &self.listen),
             ("database.url", &self.database_url),
+            ("database.accept_exposures", &self.accept_exposures),
             ("data_dir", &self.data_dir),
             ("tenant_migrations", &self.tenant_migrations),
             ("base_domain", &self.base_domain),

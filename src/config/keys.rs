@@ -38,6 +38,13 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "a role for each tenant, or one shared role and the search path alone",
     ),
     (
+        "database.accept_exposures",
+        "",
+        "privileges that PostgreSQL leaves open and that do not keep serve from starting, separated by commas, for an \
+         owner who cannot close them (docs/managed-postgresql.md): set_config, do_blocks, advisory_locks, \
+         table_locks, large_objects, signals, setseed, temporary_tables, schema_public, schema_extensions, runtime_roles",
+    ),
+    (
         "database.statements",
         "auto",
         "how statements are sent: unnamed, cached (prepared once per connection), or auto: those of the control plane \

@@ -11,6 +11,7 @@ use crate::domain::names::{Email, Password};
 use crate::http::client_address::Proxies;
 use crate::http::cors;
 use crate::pg::rules::Isolation;
+use crate::pg::rules::exposure::Exposures;
 use crate::telemetry::Format;
 
 /// The admin who must exist.
@@ -50,6 +51,8 @@ pub struct Database {
     pub bin_dir: Option<PathBuf>,
     /// How tenants are isolated from each other.
     pub isolation: Isolation,
+    /// The exposures with which a server starts all the same.
+    pub accept_exposures: Exposures,
     /// The statements that are prepared and cached.
     pub statements: CachedStatements,
     /// Largest number of connections of this process.

@@ -24,6 +24,7 @@ use super::pool::affinity::{CheckedOut, Counts, SharedBySlots, Slots};
 use super::pool::retirement::{Opener, WarmUp};
 use super::pool::{PoolStatus, Purpose, SharingStatus, build, take};
 use super::rules::{Endpoint, PoolSizes, Rules, Sharing};
+use super::scope::guard::Guard;
 use super::scope::{BuiltinTypes, Entry, PublicTx, TenantTx};
 use crate::domain::names::{SchemaName, TenantId};
 
@@ -43,13 +44,15 @@ struct TenantScopes {
     rules: Rules,
     tls: MakeRustlsConnect,
     builtin_types: Arc<BuiltinTypes>,
+    /// Reads the statements of tenants; none if nothing is open in the database.
+    guard: Option<Arc<Guard>>,
 }
 
 impl TenantScopes {
     fn enter(&self, connection: CheckedOut, tenant: TenantId) -> TenantTx {
         let builtin_types = Arc::clone(&self.builtin_types);
-        let schema = SchemaName::of(tenant);
-        TenantTx::new(connection, &schema, &self.rules, self.tls.clone(), builtin_types)
+        let (schema, tls, guard) = (SchemaName::of(tenant), self.tls.clone(), self.guard.clone());
+        TenantTx::new(connection, &schema, &self.rules, tls, builtin_types, guard)
     }
 
     /// Returns the function that warms a new connection by one transaction inside a tenant.
@@ -85,7 +88,8 @@ impl Database {
     ) -> Self {
         let limits = rules.limits;
         let (tls, builtin_types) = (runtime.tls.clone(), Arc::default());
-        let scopes = Arc::new(TenantScopes { rules, tls, builtin_types });
+        let guard = Guard::new(&rules.open).map(Arc::new);
+        let scopes = Arc::new(TenantScopes { rules, tls, builtin_types, guard });
         let warm_up = Arc::clone(&scopes).warm_up();
         let slots = SharedBySlots {
             opener: Opener { endpoint: runtime, limits, warm_up },

@@ -21,6 +21,12 @@ pub enum Failure {
         "a tenant transaction runs SELECT, INSERT, UPDATE, DELETE, MERGE, WITH, VALUES and TABLE, not {0:?}"
     )]
     NotAllowed(String),
+    /// The guard refuses what this statement names, because it is open in the database.
+    #[error("a tenant's statement must not use {0}, which is open in this database")]
+    Exposed(String),
+    /// The guard cannot read the statement, and something is open in the database.
+    #[error("a tenant's statement must be readable while an exposure is open in the database: {0}")]
+    Unreadable(String),
     /// The statement was not sent, because the transaction did not begin or its commit was already sent.
     #[error("the transaction did not begin or has ended")]
     NotEntered,
@@ -42,6 +48,8 @@ impl Failure {
             }
             Self::Pool(_)
             | Self::NotAllowed(_)
+            | Self::Exposed(_)
+            | Self::Unreadable(_)
             | Self::NotEntered
             | Self::RowCount
             | Self::Late => None,
@@ -114,7 +122,12 @@ impl Failure {
             Self::Postgres(error) => {
                 error.is_closed() || error.code().is_none_or(means_unavailable)
             }
-            Self::NotAllowed(_) | Self::NotEntered | Self::RowCount | Self::Late => false,
+            Self::NotAllowed(_)
+            | Self::Exposed(_)
+            | Self::Unreadable(_)
+            | Self::NotEntered
+            | Self::RowCount
+            | Self::Late => false,
         }
     }
 
@@ -146,6 +159,8 @@ impl Failure {
             Self::Postgres(error) => format!("{self}: {}", server_message(error)).into(),
             Self::Pool(_)
             | Self::NotAllowed(_)
+            | Self::Exposed(_)
+            | Self::Unreadable(_)
             | Self::NotEntered
             | Self::RowCount
             | Self::Late => self.into(),

@@ -1,10 +1,14 @@
 //! The rules that every transaction follows: isolation, statements, time limits, sharing of connections.
 
+pub mod exposure;
+
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+use self::exposure::Exposures;
 
 /// The login that serves requests. It owns nothing, cannot read any table of `public`, and can only become the
 /// role of a tenant.
@@ -138,18 +142,25 @@ pub struct Rules {
     /// transaction need not set them; see
     /// [`bootstrap::ensure_login_limits`](crate::pg::bootstrap::ensure_login_limits).
     pub login_has_limits: bool,
+    /// The exposures that the settings accept.
+    pub accepted: Exposures,
+    /// The exposures that are open. If there are any, the guard reads each statement of a tenant and refuses what
+    /// uses them, and a tenant's transaction begins with a reset of the session.
+    pub open: Exposures,
 }
 
 impl Rules {
     /// Returns rules that send all statements in one way and set the time limits in each transaction.
     #[must_use]
-    pub const fn new(isolation: Isolation, statements: Statements, limits: TimeLimits) -> Self {
+    pub fn new(isolation: Isolation, statements: Statements, limits: TimeLimits) -> Self {
         Self {
             isolation,
             statements,
             control_statements: statements,
             limits,
             login_has_limits: false,
+            accepted: Exposures::default(),
+            open: Exposures::default(),
         }
     }
 }

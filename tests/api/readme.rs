@@ -117,6 +117,7 @@ pages! {
     http_native = "docs/http/native.md",
     http_reten = "docs/http/reten.md",
     http_webfluss = "docs/http/webfluss.md",
+    managed_postgresql = "docs/managed-postgresql.md",
     migrations = "docs/migrations.md",
     operations = "docs/operations.md",
     tutorial = "docs/tutorial.md",

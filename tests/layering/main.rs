@@ -145,8 +145,8 @@ const FOREIGN: &[Foreign] = &[
     Foreign { name: "tokio_postgres", layers: &["pg", "embedded"] },
     Foreign { name: "deadpool_postgres", layers: &["pg"] },
     Foreign { name: "tokio_postgres_rustls", layers: &["pg"] },
-    // The text of SQL is read in one place.
-    Foreign { name: "sqlparser", layers: &["migrations"] },
+    // The text of SQL is read in two places: files, and the statements of tenants while an exposure is open.
+    Foreign { name: "sqlparser", layers: &["migrations", "pg"] },
     Foreign { name: "refinery", layers: &["migrations", "pg"] },
     Foreign { name: "refinery_core", layers: &["migrations", "pg"] },
     // Wire forms end at `http`; `app` binds the listener, `telemetry` traces requests.
@@ -176,8 +176,12 @@ const GUARD_FILES: &[(&str, &str)] = &[
     ),
     ("pg/schema/mod.rs", "runs a tenant's migrations as the owner, inside its schema"),
     ("pg/bootstrap/mod.rs", "reports what isolation by search path alone leaves open"),
+    ("pg/bootstrap/self_test.rs", "reports tenants of another kind of isolation"),
     ("pg/bootstrap/error.rs", "names the settings that would make a start succeed"),
     ("pg/bootstrap/revoke.rs", "revokes set_config from PUBLIC"),
+    ("pg/scope/reset.rs", "resets the session at the beginning of a tenant's transaction"),
+    ("pg/scope/guard/mod.rs", "its tests have the statements that it refuses"),
+    ("pg/scope/guard/lexer.rs", "its tests have the statements that it splits"),
     ("migrations/check.rs", "refuses files that would change their schema or role"),
 ];
 

@@ -2,8 +2,10 @@
 
 use tokio_postgres::Config;
 
+use super::exposure::{Exposure, list, statements};
 use crate::pg::error::{Failure, server_message};
 use crate::pg::rules::RUNTIME_LOGIN;
+use crate::pg::rules::exposure::Exposures;
 use crate::pg::schema::error::ApplyError;
 
 /// Why a database cannot be used.
@@ -44,6 +46,36 @@ pub enum BootstrapError {
     MayNotCreateRoles {
         /// The login, quoted as an identifier.
         owner: String,
+    },
+    /// The owner may not create schemas, or tables in `public`.
+    #[error(
+        "the login {owner} may not {what}; let the owner of the database or a superuser run: {statements}"
+    )]
+    MayNotCreate {
+        /// The login, quoted as an identifier.
+        owner: String,
+        /// What it may not do.
+        what: String,
+        /// The statements that grant it.
+        statements: String,
+    },
+    /// Exposures are open, and the settings do not accept them.
+    #[error(
+        "the database leaves open what the isolation of tenants needs closed, and {owner} may not close it:{}\n\
+         There are two ways out. Either let a superuser run this once in the database:{}\n\
+         or, where no superuser can be had, accept what is open:\n  \
+         ROWHOUSE_DATABASE__ACCEPT_EXPOSURES={accept}\n\
+         Tenants' statements are then read, and those that use what is open are refused; docs/isolation.md tells \
+         what remains.",
+        list(.refused), statements(.refused)
+    )]
+    Exposed {
+        /// The owner's login, quoted as an identifier.
+        owner: String,
+        /// What is open and not accepted.
+        refused: Vec<Exposure>,
+        /// The setting that would accept all that is open.
+        accept: Exposures,
     },
     /// The runtime login does not exist and the owner may not create it.
     #[error(

@@ -6,15 +6,19 @@
 //! each accepts what the other has created meanwhile.
 //!
 //! A `REVOKE` without the right to it is only a warning of the server. The privileges are therefore read again, and
-//! those that stay are reported ([`Posture::exposures`]). The [`self_test`] then does not read privileges but runs
-//! statements that the server must refuse.
+//! those that stay are reported ([`Posture::exposures`]); a server starts only if the settings accept each of them
+//! ([`Posture::require_accepted`]). The [`self_test`] then does not read privileges but runs statements that the
+//! server must refuse.
 //!
 //! Statements are unnamed, because a pooler may be in front of the server for either login.
 
 mod error;
+mod exposure;
 mod login;
+mod posture;
 pub mod privileges;
 mod revoke;
+mod self_test;
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -24,32 +28,21 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use self::error::{describe, step};
-use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::{HISTORY_TABLE, HistoryError, MigrationSet};
 use crate::pg::db::Db;
-use crate::pg::error::{Failure, server_message};
+use crate::pg::error::server_message;
 use crate::pg::rules::{Endpoint, Isolation, RUNTIME_LOGIN};
 use crate::pg::schema::create_history_sql;
 use crate::pg::schema::error::ApplyError;
 
 pub use error::BootstrapError;
+pub use exposure::Exposure;
 pub use login::{ensure_login_limits, runtime_password};
+pub use posture::Posture;
+pub use self_test::self_test;
 
 /// The oldest supported server: PostgreSQL 15 revoked CREATE on `public` from PUBLIC.
 const OLDEST_SERVER: u32 = 150_000;
-
-/// What the bootstrap found and did, for the log, `doctor` and the metrics.
-#[derive(Debug, Clone)]
-pub struct Posture {
-    /// The version of the server, such as 150018.
-    pub server_version: u32,
-    /// How tenants are isolated.
-    pub isolation: Isolation,
-    /// What defeats the isolation and could not be revoked, one sentence each.
-    pub exposures: Vec<String>,
-    /// The migrations of the control plane that this start applied.
-    pub applied: Vec<String>,
-}
 
 /// Creates the runtime login and revokes privileges: the first half of the bootstrap, before any pool is used.
 ///
@@ -73,17 +66,28 @@ pub async fn prepare(
     if isolation == Isolation::Role && !facts.may_create_roles {
         return Err(BootstrapError::MayNotCreateRoles { owner: facts.owner });
     }
+    facts.require_privileges()?;
     login::runtime_login(&client, &facts, runtime).await?;
-    extensions(&client).await?;
+    create_schema(&client, "public", "").await?;
+    // Every tenant can read what extensions install there, and none can write to it.
+    create_schema(&client, "extensions", "; GRANT USAGE ON SCHEMA extensions TO PUBLIC").await?;
     let mut exposures = revoke::revoke(&client, &facts).await?;
     exposures.extend(revoke::non_tenant_roles(&client).await?);
+    let mut warnings = Vec::new();
     if isolation == Isolation::SearchPath {
-        exposures.push(
+        warnings.push(
             "isolation = search_path: a query that names another tenant's schema is not refused"
                 .to_owned(),
         );
     }
-    Ok(Posture { server_version: facts.version, isolation, exposures, applied: Vec::new() })
+    Ok(Posture {
+        server_version: facts.version,
+        isolation,
+        owner: facts.owner,
+        exposures,
+        warnings,
+        applied: Vec::new(),
+    })
 }
 
 /// Checks that [`prepare`] and [`migrate`] have run on the database, and changes nothing: a command that lists
@@ -105,6 +109,7 @@ pub async fn inspect(
     let facts = client
         .query_typed_one(
             "SELECT current_setting('server_version_num')::int4 AS server_version,
+                    quote_ident(current_user) AS owner,
                     to_regclass($1) IS NOT NULL AS is_prepared",
             &[(&format!("public.{HISTORY_TABLE}"), Type::TEXT)],
         )
@@ -125,7 +130,9 @@ pub async fn inspect(
         Ordering::Equal => Ok(Posture {
             server_version: u32::try_from(server_version).unwrap_or(0),
             isolation,
+            owner: facts.get("owner"),
             exposures: Vec::new(),
+            warnings: Vec::new(),
             applied: Vec::new(),
         }),
     }
@@ -175,81 +182,18 @@ async fn create_history(db: &Db) -> Result<(), BootstrapError> {
     }
 }
 
-/// Tests the isolation of tenants: tries to read the control plane and a tenant as the runtime login, and one
-/// tenant from inside another. Runs a handful of short queries, or one if there are no tenants yet. Returns
-/// warnings about what else it found.
-///
-/// # Errors
-/// [`BootstrapError::IsolationBroken`] if the server did not refuse a statement.
-pub async fn self_test(db: &Db) -> Result<Vec<String>, BootstrapError> {
-    let tenants = two_tenants(db).await?;
-    let unguarded = db.unguarded_for_self_test().await?;
-    let statement = "SELECT FROM public.users LIMIT 1";
-    let outcome = unguarded.query_typed(statement, &[]).await;
-    must_be_refused(RUNTIME_LOGIN, statement, outcome.map_err(Failure::from))?;
-    if db.rules().isolation == Isolation::SearchPath {
-        return Ok(Vec::new()); // in this mode the runtime login may read every tenant
-    }
-    let [(_, table), rest @ ..] = tenants.as_slice() else { return Ok(Vec::new()) };
-    let statement = format!("SELECT FROM {table} LIMIT 1");
-    let outcome = unguarded.query_typed(&statement, &[]).await;
-    must_be_refused(RUNTIME_LOGIN, &statement, outcome.map_err(Failure::from))?;
-    drop(unguarded);
-    let [(other, _)] = rest else { return Ok(Vec::new()) };
-    let outcome = db.tenant(*other).await?.query(&statement, &[]).await;
-    if outcome.as_ref().is_err_and(|f| f.sqlstate() == Some(&SqlState::INVALID_PARAMETER_VALUE)) {
-        return Ok(vec![format!(
-            "the tenant {other} has no role and cannot be entered; was it created under isolation = search_path?"
-        )]);
-    }
-    must_be_refused(SchemaName::of(*other).as_str(), &statement, outcome)?;
-    Ok(Vec::new())
-}
-
-/// Returns the two oldest tenants that have a schema, each with the name of a table in it.
-async fn two_tenants(db: &Db) -> Result<Vec<(TenantId, String)>, BootstrapError> {
-    let tx = db.public().await?;
-    let rows = tx
-        .query_and_commit(
-            "SELECT t.id, format('%I.%I', n.nspname, c.relname) AS table_name
-               FROM (SELECT id, created_at FROM tenants ORDER BY created_at, id LIMIT 2) t
-               JOIN pg_catalog.pg_namespace n
-                 ON n.nspname = 'tenant_' || replace(t.id::text, '-', '')
-              CROSS JOIN LATERAL (
-                    SELECT relname FROM pg_catalog.pg_class
-                     WHERE relnamespace = n.oid AND relkind IN ('r', 'p')
-                     ORDER BY relname = 'refinery_schema_history', relname
-                     LIMIT 1) c
-              ORDER BY t.created_at, t.id",
-            &[],
-        )
-        .await?;
-    Ok(rows.iter().map(|row| (row.get("id"), row.get("table_name"))).collect())
-}
-
-fn must_be_refused<T>(
-    role: &str,
-    statement: &str,
-    outcome: Result<T, Failure>,
-) -> Result<(), BootstrapError> {
-    match outcome {
-        Err(f) if f.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
-        Err(Failure::Postgres(error)) => Err(step("test the isolation of tenants")(error)),
-        Err(other) => Err(other.into()),
-        Ok(_) => Err(BootstrapError::IsolationBroken {
-            role: role.to_owned(),
-            statement: statement.to_owned(),
-        }),
-    }
-}
-
 /// What the server reports about itself, the database and the owner.
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 struct Facts {
     version: u32,
     version_text: String,
     encoding: String,
     owner: String,
     may_create_roles: bool,
+    /// Whether it may create schemas in the database.
+    may_create_schemas: bool,
+    /// Whether it may use the schema `public` and create objects in it; true if there is no such schema.
+    may_fill_public: bool,
     database: String,
     runtime_exists: bool,
 }
@@ -262,6 +206,9 @@ impl Facts {
                         current_setting('server_version') AS version_text,
                         quote_ident(current_user) AS owner,
                         rolsuper OR rolcreaterole AS may_create_roles,
+                        has_database_privilege(current_database(), 'CREATE') AS may_create_schemas,
+                        (SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')
+                           FROM pg_catalog.pg_namespace WHERE nspname = 'public') IS NOT FALSE AS may_fill_public,
                         quote_ident(current_database()) AS database,
                         EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1) AS runtime_exists,
                         current_setting('server_encoding') AS encoding
@@ -276,9 +223,39 @@ impl Facts {
             version_text: row.get("version_text"),
             owner: row.get("owner"),
             may_create_roles: row.get("may_create_roles"),
+            may_create_schemas: row.get("may_create_schemas"),
+            may_fill_public: row.get("may_fill_public"),
             database: row.get("database"),
             runtime_exists: row.get("runtime_exists"),
             encoding: row.get("encoding"),
+        })
+    }
+
+    /// Refuses an owner that could not create the control plane or a tenant's schema.
+    fn require_privileges(&self) -> Result<(), BootstrapError> {
+        let (owner, database) = (&self.owner, &self.database);
+        let grants = [
+            (
+                self.may_create_schemas,
+                "create schemas in the database",
+                format!("GRANT CREATE ON DATABASE {database} TO {owner}"),
+            ),
+            (
+                self.may_fill_public,
+                "create tables in the schema public",
+                format!("GRANT USAGE, CREATE ON SCHEMA public TO {owner}"),
+            ),
+        ];
+        let missing: Vec<_> = grants.into_iter().filter(|(may, ..)| !may).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (what, statements): (Vec<_>, Vec<_>) =
+            missing.into_iter().map(|(_, what, statement)| (what, statement)).unzip();
+        Err(BootstrapError::MayNotCreate {
+            owner: owner.clone(),
+            what: what.join(", or "),
+            statements: statements.join("; "),
         })
     }
 }
@@ -299,23 +276,20 @@ async fn alter(client: &Client, statement: &str) -> Result<(), tokio_postgres::E
     }
 }
 
-/// Creates the schema that extensions are installed into: every tenant can read it, none can write to it.
-async fn extensions(client: &Client) -> Result<(), BootstrapError> {
+/// Creates a schema if it does not exist. `also` is run after that and begins with a semicolon.
+async fn create_schema(client: &Client, name: &str, also: &str) -> Result<(), BootstrapError> {
     let exists = client
-        .query_typed_one("SELECT to_regnamespace('extensions') IS NOT NULL AS exists", &[])
+        .query_typed_one("SELECT to_regnamespace($1) IS NOT NULL AS exists", &[(&name, Type::TEXT)])
         .await
-        .map_err(step("read the schema extensions"))?;
+        .map_err(step("read the schemas of the database"))?;
     if exists.get::<_, bool>("exists") {
         return Ok(());
     }
     // One message is one transaction. With an explicit BEGIN, a lost race would leave a failed transaction open.
-    match client
-        .batch_execute("CREATE SCHEMA extensions; GRANT USAGE ON SCHEMA extensions TO PUBLIC")
-        .await
-    {
+    match client.batch_execute(&format!("CREATE SCHEMA {name}{also}")).await {
         Ok(()) => Ok(()),
         Err(error) if already_exists(&error) => Ok(()),
-        Err(error) => Err(step("create the schema extensions")(error)),
+        Err(error) => Err(step("create a schema of the control plane")(error)),
     }
 }
 

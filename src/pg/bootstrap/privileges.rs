@@ -1,21 +1,12 @@
 //! Finds the privileges that defeat the isolation of tenants, without a start, for `doctor`.
 
-use crate::pg::bootstrap::revoke::{NON_TENANT_ROLES, Object, check_query, restrictions};
+use crate::pg::bootstrap::exposure::Exposure;
+use crate::pg::bootstrap::revoke::{
+    NON_TENANT_ROLES, Object, check_query, non_tenant_role, restrictions,
+};
 use crate::pg::error::Failure;
 use crate::pg::rules::RUNTIME_LOGIN;
 use crate::pg::scope::PublicTx;
-
-/// A privilege, an attribute or a role that defeats the isolation of tenants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exposure {
-    /// What can be done with it, for people.
-    pub risk: String,
-    /// The statement that removes it.
-    pub statement: String,
-    /// Whether this login may run the statement. An owner that is no superuser cannot revoke from PUBLIC what the
-    /// server grants; a start only warns then.
-    pub may_revoke: bool,
-}
 
 /// Returns everything that a start would restrict and that is not restricted now: privileges of PUBLIC, attributes
 /// of the runtime login, and roles that it can become.
@@ -36,7 +27,7 @@ pub async fn exposures(tx: &PublicTx) -> Result<Vec<Exposure>, Failure> {
             &[],
         )
         .await?;
-    let may_revoke = |object: Object| {
+    let may_revoke = |object: Object| -> bool {
         facts.get(match object {
             Object::Database => "owns_database",
             Object::Public => "owns_public",
@@ -50,21 +41,15 @@ pub async fn exposures(tx: &PublicTx) -> Result<Vec<Exposure>, Failure> {
         .into_iter()
         .zip(are_open)
         .filter(|(_, is_open)| *is_open)
-        .map(|(restriction, _)| Exposure {
-            may_revoke: may_revoke(restriction.object),
-            risk: restriction.risk,
-            statement: restriction.statement,
+        .map(|(restriction, _)| {
+            let may_revoke = may_revoke(restriction.object);
+            restriction.exposure(may_revoke)
         })
         .collect();
     exposures.extend(excess_attributes(tx).await?);
     exposures.extend(control_plane_grants(tx).await?);
     for row in tx.query(NON_TENANT_ROLES, &[&RUNTIME_LOGIN]).await? {
-        let role: &str = row.get("role");
-        exposures.push(Exposure {
-            risk: format!("the login {RUNTIME_LOGIN} can become {role}, which is no tenant"),
-            statement: format!("REVOKE {role} FROM {RUNTIME_LOGIN}"),
-            may_revoke: true,
-        });
+        exposures.push(non_tenant_role(row.get("role"), true));
     }
     Ok(exposures)
 }
@@ -107,6 +92,7 @@ async fn control_plane_grants(tx: &PublicTx) -> Result<Vec<Exposure>, Failure> {
         )
         .await?;
     let exposure = |object: &str, grantee: &str| Exposure {
+        name: None,
         risk: format!(
             "{grantee} has privileges on {}, which belongs to the control plane",
             object.replace("SCHEMA", "the schema")
@@ -137,6 +123,7 @@ async fn excess_attributes(tx: &PublicTx) -> Result<Option<Exposure>, Failure> {
     let Some(row) = row else { return Ok(None) };
     let words: &str = row.get("words");
     Ok((!words.is_empty()).then(|| Exposure {
+        name: None,
         risk: format!(
             "the login {RUNTIME_LOGIN} is {}",
             words.replace("NO", "").replace(' ', ", ")

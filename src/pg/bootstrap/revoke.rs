@@ -5,19 +5,23 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::error::{BootstrapError, step};
+use super::exposure::Exposure;
 use crate::pg::bootstrap::{Facts, alter};
 use crate::pg::rules::RUNTIME_LOGIN;
+use crate::pg::rules::exposure::ExposureName;
 
 /// Functions that PUBLIC may call by default, with what a tenant could do with them. EXECUTE is revoked from
 /// PUBLIC and granted to the owner.
-const REVOKED_FUNCTIONS: [(&str, &str); 5] = [
+const REVOKED_FUNCTIONS: [(ExposureName, &str, &str); 6] = [
     // The only function with which a query can change its own role or search path.
     (
+        ExposureName::SetConfig,
         "SQL that gets into a query could become another tenant by set_config",
         "pg_catalog.set_config(text, text, boolean)",
     ),
     // The functions for locks that end with the transaction stay; nothing of ours waits for an advisory lock.
     (
+        ExposureName::AdvisoryLocks,
         "a tenant could hold an advisory lock longer than its transaction",
         "pg_catalog.pg_advisory_lock(bigint), pg_catalog.pg_advisory_lock(integer, integer), \
          pg_catalog.pg_advisory_lock_shared(bigint), \
@@ -30,20 +34,29 @@ const REVOKED_FUNCTIONS: [(&str, &str); 5] = [
     // The only function that keeps a lock on any table until the transaction ends without a privilege on the table. It
     // also tells the columns.
     (
+        ExposureName::TableLocks,
         "a tenant could keep tables of the control plane and of other tenants locked against migrations",
         "pg_catalog.table_to_xmlschema(regclass, boolean, boolean, text)",
     ),
     // Large objects belong to no schema: they would outlive the tenant, and its role could not be dropped.
     (
+        ExposureName::LargeObjects,
         "a tenant could create large objects, which are outside its schema",
         "pg_catalog.lo_creat(integer), pg_catalog.lo_create(oid), \
          pg_catalog.lo_from_bytea(oid, bytea)",
     ),
     // All tenants share one login, and a login may terminate its own sessions.
     (
-        "under isolation = search_path, a tenant could terminate the queries of other tenants",
+        ExposureName::Signals,
+        "under isolation = search_path, or with set_config, a tenant could terminate the queries of other tenants",
         "pg_catalog.pg_cancel_backend(integer), \
          pg_catalog.pg_terminate_backend(integer, bigint)",
+    ),
+    // The seed outlives the transaction, and no RESET or DISCARD touches it.
+    (
+        ExposureName::Setseed,
+        "a tenant could choose the random numbers that the next tenant on its connection draws",
+        "pg_catalog.setseed(double precision)",
     ),
 ];
 
@@ -62,6 +75,8 @@ pub(super) enum Object {
 
 /// A privilege that PUBLIC has by default and no tenant may have.
 pub(super) struct Restriction {
+    /// The name of the exposure while PUBLIC has the privilege.
+    name: ExposureName,
     /// The object of the privilege.
     pub(super) object: Object,
     /// What a tenant could do with the privilege, for people.
@@ -72,8 +87,23 @@ pub(super) struct Restriction {
     pub(super) statement: String,
 }
 
-/// Revokes from PUBLIC what no tenant may have, and returns a sentence for each privilege that stays.
-pub(super) async fn revoke(client: &Client, facts: &Facts) -> Result<Vec<String>, BootstrapError> {
+impl Restriction {
+    /// Returns the exposure that this restriction removes.
+    pub(super) fn exposure(&self, may_revoke: bool) -> Exposure {
+        Exposure {
+            name: Some(self.name),
+            risk: self.risk.clone(),
+            statement: self.statement.clone(),
+            may_revoke,
+        }
+    }
+}
+
+/// Revokes from PUBLIC what no tenant may have, and returns what stays open.
+pub(super) async fn revoke(
+    client: &Client,
+    facts: &Facts,
+) -> Result<Vec<Exposure>, BootstrapError> {
     let restrictions = restrictions(&facts.owner, &facts.database);
     let before = unrestricted(client, &restrictions).await?;
     if before.is_empty() {
@@ -88,27 +118,21 @@ pub(super) async fn revoke(client: &Client, facts: &Facts) -> Result<Vec<String>
     }
     // Checked again, because a REVOKE without the right to it is only a warning.
     let after = unrestricted(client, &before).await?;
-    Ok(after
-        .iter()
-        .map(|r| {
-            format!(
-                "{}; {} may not revoke it, a superuser may: {}",
-                r.risk, facts.owner, r.statement
-            )
-        })
-        .collect())
+    Ok(after.iter().map(|restriction| restriction.exposure(false)).collect())
 }
 
 /// Returns all restrictions, for an owner and a database whose names are quoted as identifiers.
 pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
     let mut all: Vec<Restriction> = [
         (
+            ExposureName::TemporaryTables,
             Object::Database,
             "a tenant could create temporary tables",
             "has_database_privilege('public', current_database(), 'TEMP')",
             format!("REVOKE TEMP ON DATABASE {database} FROM PUBLIC"),
         ),
         (
+            ExposureName::SchemaPublic,
             Object::Public,
             "a tenant could use the schema public",
             "has_schema_privilege('public', 'public', 'USAGE') \
@@ -116,12 +140,14 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
             "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
         ),
         (
+            ExposureName::SchemaExtensions,
             Object::Extensions,
             "a tenant could create objects in every tenant's search path",
             "has_schema_privilege('public', 'extensions', 'CREATE')",
             "REVOKE CREATE ON SCHEMA extensions FROM PUBLIC".to_owned(),
         ),
         (
+            ExposureName::DoBlocks,
             Object::BuiltIn,
             "a DO block that bypasses the guard could become another tenant",
             "EXISTS (SELECT FROM pg_catalog.pg_language \
@@ -133,34 +159,40 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
         ),
     ]
     .into_iter()
-    .map(|(object, risk, check, statement)| Restriction {
+    .map(|(name, object, risk, check, statement)| Restriction {
+        name,
         object,
         risk: risk.to_owned(),
         check: check.to_owned(),
         statement,
     })
     .collect();
-    for (risk, functions) in REVOKED_FUNCTIONS {
-        let checks: Vec<String> = functions
-            .split("), ")
-            .map(|f| {
-                format!(
-                    "has_function_privilege('public', '{})', 'EXECUTE')",
-                    f.trim_end_matches(')')
-                )
-            })
-            .collect();
-        all.push(Restriction {
-            object: Object::BuiltIn,
-            risk: risk.to_owned(),
-            check: checks.join(" OR "),
-            statement: format!(
-                "REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC; \
-                 GRANT EXECUTE ON FUNCTION {functions} TO {owner}"
-            ),
-        });
-    }
+    all.extend(REVOKED_FUNCTIONS.map(|of| function_restriction(of, owner)));
     all
+}
+
+/// Returns the restriction on functions of the server.
+fn function_restriction(
+    (name, risk, functions): (ExposureName, &str, &str),
+    owner: &str,
+) -> Restriction {
+    let checks: Vec<String> = functions
+        .split("), ")
+        .map(|f| {
+            let function = f.trim_end_matches(')');
+            format!("has_function_privilege('public', '{function})', 'EXECUTE')")
+        })
+        .collect();
+    Restriction {
+        name,
+        object: Object::BuiltIn,
+        risk: risk.to_owned(),
+        check: checks.join(" OR "),
+        statement: format!(
+            "REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC; \
+             GRANT EXECUTE ON FUNCTION {functions} TO {owner}"
+        ),
+    }
 }
 
 /// Returns the restrictions that are not in place, by one query.
@@ -196,20 +228,22 @@ pub(super) const NON_TENANT_ROLES: &str = "
       JOIN pg_catalog.pg_roles granted ON granted.oid = m.roleid
      WHERE member.rolname = $1 AND granted.rolname !~ '^tenant_[0-9a-f]{32}$'";
 
-/// Returns a sentence for each role that the runtime login can become and that is no tenant's.
-pub(super) async fn non_tenant_roles(client: &Client) -> Result<Vec<String>, BootstrapError> {
+/// The exposure that the runtime login can become a role which is no tenant's.
+pub(super) fn non_tenant_role(role: &str, may_revoke: bool) -> Exposure {
+    Exposure {
+        name: Some(ExposureName::RuntimeRoles),
+        risk: format!("the login {RUNTIME_LOGIN} can become {role}, which is no tenant"),
+        statement: format!("REVOKE {role} FROM {RUNTIME_LOGIN}"),
+        may_revoke,
+    }
+}
+
+/// Returns an exposure for each role that the runtime login can become and that is no tenant's. A start does not
+/// revoke these memberships, because an operator has granted them.
+pub(super) async fn non_tenant_roles(client: &Client) -> Result<Vec<Exposure>, BootstrapError> {
     let rows = client
         .query_typed(NON_TENANT_ROLES, &[(&RUNTIME_LOGIN, Type::TEXT)])
         .await
         .map_err(step("read the roles that the runtime login can become"))?;
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let role: String = row.get("role");
-            format!(
-                "the login {RUNTIME_LOGIN} can become {role}, which is no tenant; revoke it with: \
-                 REVOKE {role} FROM {RUNTIME_LOGIN}"
-            )
-        })
-        .collect())
+    Ok(rows.iter().map(|row| non_tenant_role(row.get("role"), false)).collect())
 }

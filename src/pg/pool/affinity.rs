@@ -78,6 +78,8 @@ pub(in crate::pg) struct Slot {
     last_checkout: u64,
     /// The tenants that this connection has served, each with the number of the last checkout for it.
     pub(in crate::pg) served: HashMap<TenantId, u64>,
+    /// The tenant that this connection served last.
+    last_tenant: Option<TenantId>,
 }
 
 /// Whether a connection had served the tenant that it is checked out for.
@@ -102,12 +104,21 @@ enum Opened {
 
 impl Slot {
     fn new(pool: Pool) -> Self {
-        Self { pool, is_busy: false, is_open: false, last_checkout: 0, served: HashMap::new() }
+        Self {
+            pool,
+            is_busy: false,
+            is_open: false,
+            last_checkout: 0,
+            served: HashMap::new(),
+            last_tenant: None,
+        }
     }
 
     /// Puts a new connection into the slot, which has served no tenant, and returns the pool of the old one.
     pub(in crate::pg) fn replace_connection(&mut self, pool: Pool) -> Pool {
         self.served = HashMap::new();
+        // The tenant that it was warmed for drew no random numbers.
+        self.last_tenant = None;
         self.is_open = true;
         std::mem::replace(&mut self.pool, pool)
     }
@@ -144,17 +155,19 @@ impl State {
         (index, slot.pool.clone(), affinity)
     }
 
-    fn record_checkout(&mut self, index: usize, tenant: Option<TenantId>, opened: Opened) {
+    /// Records a checkout, and returns whether the connection served another tenant before.
+    fn record_checkout(&mut self, index: usize, tenant: Option<TenantId>, opened: Opened) -> bool {
         self.checkouts += 1;
         let (checkout, slot) = (self.checkouts, &mut self.slots[index]);
         slot.last_checkout = checkout;
         slot.is_open = true;
         if opened == Opened::Now {
             slot.served = HashMap::new();
+            slot.last_tenant = None;
         }
-        if let Some(tenant) = tenant {
-            slot.served.insert(tenant, checkout);
-        }
+        let Some(tenant) = tenant else { return false };
+        slot.served.insert(tenant, checkout);
+        slot.last_tenant.replace(tenant).is_some_and(|last| last != tenant)
     }
 }
 
@@ -185,11 +198,11 @@ impl Slots {
         let is_new = Object::metrics(&object).recycle_count == 0;
         let (opened, affinity) =
             if is_new { (Opened::Now, Affinity::None) } else { (Opened::Before, affinity) };
-        self.state().record_checkout(index, tenant, opened);
+        let served_another = self.state().record_checkout(index, tenant, opened);
         if tenant.is_some() {
             self.shared.counts.count(affinity);
         }
-        Ok(CheckedOut { object, permit: Some(permit) })
+        Ok(CheckedOut { object, permit: Some(permit), served_another })
     }
 
     async fn acquire_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
@@ -320,18 +333,25 @@ pub struct CheckedOut {
     object: Object,
     /// None if the connection belongs to no slot.
     permit: Option<SlotPermit>,
+    served_another: bool,
 }
 
 impl CheckedOut {
     /// Wraps a connection of an ordinary pool.
     pub(in crate::pg) const fn without_slot(object: Object) -> Self {
-        Self { object, permit: None }
+        Self { object, permit: None, served_another: false }
+    }
+
+    /// Whether the connection served another tenant before the one that it is checked out for. Behind a pooler that
+    /// says nothing of the server's session.
+    pub(in crate::pg) const fn served_another(&self) -> bool {
+        self.served_another
     }
 
     /// Removes the connection from its pool: it is not checked out again, and is closed when the returned client is
     /// dropped.
     pub(in crate::pg) fn discard(self) -> ClientWrapper {
-        let Self { object, permit } = self;
+        let Self { object, permit, served_another: _ } = self;
         let discarded = Object::take(object);
         drop(permit);
         discarded

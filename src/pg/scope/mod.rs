@@ -15,14 +15,19 @@
 //!   [`ALLOWED`](crate::pg::scope::allowed::ALLOWED): statements cannot be stacked, and none that could change the
 //!   role is sent to the server.
 //!
+//! While something is open in the database that the isolation of tenants needs closed, each statement is also read
+//! ([`guard`]), and a transaction begins with a reset of the session ([`reset`]).
+//!
 //! `public` is not in a tenant's search path on purpose. A tenant query that needs a shared table is two
 //! queries. Nothing else in the crate enters a tenant; `tests/api/isolation.rs` attacks this file in every way
 //! that we know. To add an attack, add it there first.
 
 pub mod allowed;
 mod column_types;
+pub(in crate::pg) mod guard;
 mod in_schema;
 pub mod param;
+mod reset;
 mod row_lock;
 mod tx;
 
@@ -33,11 +38,13 @@ use tokio_postgres::{Row, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(in crate::pg) use self::column_types::BuiltinTypes;
+use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
 use self::in_schema::{MissingLock, begin_in_schema};
 pub(in crate::pg) use self::in_schema::{
     TX_IDENTITY, is_late, is_same_transaction, tx_identity_query,
 };
+use self::reset::{write_reset, write_seed};
 pub use self::row_lock::Lock;
 use self::tx::{COMMIT, Tx};
 use super::error::Failure;
@@ -51,7 +58,11 @@ use crate::pg::scope::param::Param;
 ///
 /// Dropped without [`commit`](TenantTx::commit), it rolls back.
 #[must_use = "a transaction that is dropped is rolled back"]
-pub struct TenantTx(Tx);
+pub struct TenantTx {
+    tx: Tx,
+    /// Reads each statement; none if nothing is open in the database.
+    guard: Option<Arc<Guard>>,
+}
 
 /// A transaction on the control plane, as the owner.
 ///
@@ -67,9 +78,16 @@ impl TenantTx {
         rules: &Rules,
         tls: MakeRustlsConnect,
         builtin_types: Arc<BuiltinTypes>,
+        guard: Option<Arc<Guard>>,
     ) -> Self {
         let mut preamble = String::with_capacity(256);
         preamble.push_str("BEGIN");
+        if guard.is_some() {
+            write_reset(&mut preamble);
+        }
+        if guard.is_some() || connection.served_another() {
+            write_seed(&mut preamble);
+        }
         if rules.isolation == crate::pg::rules::Isolation::Role {
             let _ = write!(preamble, "; SET LOCAL ROLE {schema}");
         }
@@ -77,14 +95,21 @@ impl TenantTx {
         if !rules.login_has_limits {
             write_limits(&mut preamble, &rules.limits);
         }
-        Self(Tx::new(
+        let tx = Tx::new(
             connection,
             preamble,
             rules.statements,
             rules.limits.connect,
             tls,
             Some(builtin_types),
-        ))
+        );
+        Self { tx, guard }
+    }
+
+    /// Refuses a statement that could leave the tenant.
+    fn check(&self, sql: &str) -> Result<(), Failure> {
+        check_allowed(sql)?;
+        self.guard.as_ref().map_or(Ok(()), |guard| guard.check(sql))
     }
 
     /// Runs a query and returns its rows.
@@ -92,8 +117,8 @@ impl TenantTx {
     /// # Errors
     /// [`Failure`]; after it the transaction can only be dropped.
     pub async fn query(&self, sql: &str, params: &[&dyn Param]) -> Result<Vec<Row>, Failure> {
-        check_allowed(sql)?;
-        self.0.query(sql, params).await
+        self.check(sql)?;
+        self.tx.query(sql, params).await
     }
 
     /// Runs a query that returns exactly one row.
@@ -121,8 +146,8 @@ impl TenantTx {
     /// # Errors
     /// As [`TenantTx::query`].
     pub async fn execute(&self, sql: &str, params: &[&dyn Param]) -> Result<u64, Failure> {
-        check_allowed(sql)?;
-        self.0.execute(sql, params).await
+        self.check(sql)?;
+        self.tx.execute(sql, params).await
     }
 
     /// Runs one last query and commits, in a single round trip. As a transaction's only query it is the
@@ -136,8 +161,8 @@ impl TenantTx {
         sql: &str,
         params: &[&dyn Param],
     ) -> Result<Vec<Row>, Failure> {
-        check_allowed(sql)?;
-        self.0.query_and_commit(sql, params).await
+        self.check(sql)?;
+        self.tx.query_and_commit(sql, params).await
     }
 
     /// Commits.
@@ -145,7 +170,7 @@ impl TenantTx {
     /// # Errors
     /// If an earlier statement had failed; the transaction was rolled back.
     pub async fn commit(self) -> Result<(), Failure> {
-        self.0.commit().await
+        self.tx.commit().await
     }
 }
 

@@ -145,6 +145,11 @@ impl Tx {
     async fn send_preamble(&self) -> Result<(), tokio_postgres::Error> {
         let began = self.client().batch_execute(&self.preamble).await;
         self.note_preamble(&began);
+        let code = began.as_ref().err().and_then(tokio_postgres::Error::code);
+        if code == Some(&SqlState::QUERY_CANCELED) {
+            // A time limit that was left in the session would end each further transaction too.
+            self.connection_ended.store(true, Ordering::Relaxed);
+        }
         began
     }
 

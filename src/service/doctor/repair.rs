@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::auth::CallContext;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
-use crate::pg::bootstrap::privileges::{self, Exposure};
+use crate::pg::bootstrap::{Exposure, privileges};
 use crate::pg::catalog::inventory::{self, SchemaOwner};
 use crate::pg::catalog::{self};
 use crate::pg::control::tenants;

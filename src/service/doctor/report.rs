@@ -1,7 +1,7 @@
 //! The report of an examination.
 
 use crate::domain::names::{Slug, TenantId};
-use crate::pg::bootstrap::privileges::Exposure;
+use crate::pg::bootstrap::Exposure;
 use crate::pg::schema::repair::Repair;
 
 /// The area of a finding.

@@ -248,6 +248,9 @@ const ATTACKS: &[Attack] = &[
         DATABASE,
         &["SELECT table_to_xmlschema(oid::regclass, true, true, '') FROM pg_class WHERE relname = 'users'"],
     ),
+    attack(Run, DATABASE, &["SELECT setseed(0.5)"]),
+    attack(Run, DATABASE, &["SELECT (0.5::float8).setseed"]),
+    attack(Run, GUARD, &["SET seed = 0.5"]),
     attack(Run, GUARD, &["LISTEN rowhouse"]),
     attack(Run, GUARD, &["NOTIFY rowhouse"]),
     // Attacks that nothing stops.

@@ -227,6 +227,31 @@ async fn many_notices_do_not_block_a_query() {
     }
 }
 
+#[tokio::test]
+async fn the_random_numbers_of_one_tenant_do_not_continue_in_the_next() {
+    let fixture = Fixture::build(Isolation::Role, 2).await;
+    let db = fixture.db(Statements::Unnamed, 1);
+    let draw = async |tenant: TenantId| -> f64 {
+        let tx = db.tenant(tenant).await.expect("a tenant can be entered");
+        let rows = tx.query_and_commit("SELECT random()", &[]).await.expect("a query runs");
+        rows[0].get(0)
+    };
+    let seed = async || {
+        let raw = db.unguarded_for_benchmarks().await.expect("a connection can be had");
+        raw.batch_execute("SET seed = 0.25; RESET seed").await.expect("the seed can be set");
+    };
+    draw(fixture.tenants[0]).await;
+    seed().await;
+    let known = draw(fixture.tenants[0]).await;
+    seed().await;
+    // Without another tenant in between the numbers continue.
+    assert_eq!(draw(fixture.tenants[0]).await.to_bits(), known.to_bits());
+    seed().await;
+    assert_ne!(draw(fixture.tenants[1]).await.to_bits(), known.to_bits());
+    seed().await;
+    assert_ne!(draw(fixture.tenants[0]).await.to_bits(), known.to_bits());
+}
+
 /// In cached mode the texts of a session's prepared statements can be read, but never their parameters.
 #[tokio::test]
 async fn cached_statements_show_their_text_to_other_tenants_and_never_their_parameters() {

@@ -6,6 +6,7 @@
 pub mod bunker;
 pub mod callers;
 pub mod control;
+pub mod dedicated;
 pub mod documented;
 pub mod gzip;
 pub mod invited;

@@ -6,7 +6,7 @@ use time::Duration;
 use crate::domain::error::Result;
 use crate::domain::names::SchemaName;
 use crate::pg::During;
-use crate::pg::bootstrap::{self, BootstrapError, privileges};
+use crate::pg::bootstrap::{self, BootstrapError, Exposure, privileges};
 use crate::pg::catalog::inventory::{self, SchemaOwner, TenantSchema};
 use crate::pg::catalog::{self};
 use crate::pg::control::{capacity, tokens};
@@ -32,21 +32,8 @@ impl Check<'_> {
             let tx = self.public().await?;
             privileges::exposures(&tx).await.during("read the privileges of PUBLIC")?
         };
-        let mut findings: Vec<Finding> = exposures
-            .into_iter()
-            .map(|exposure| {
-                if exposure.may_revoke {
-                    let next = format!("{FIX}, or: {}", exposure.statement);
-                    return wrong(exposure.risk.clone(), next).with_remedy(Remedy::Close(exposure));
-                }
-                // This login cannot change it; every start of the server reports it.
-                let next = format!(
-                    "this login may not prevent it; let a superuser run: {}",
-                    exposure.statement
-                );
-                Finding::new(Area::Privileges, Gravity::Warning, None, exposure.risk, next)
-            })
-            .collect();
+        let mut findings: Vec<Finding> =
+            exposures.into_iter().map(|exposure| self.exposure(exposure)).collect();
         // That a tenant has no role, which it reports as well, is a finding of that tenant.
         if let Err(error) = bootstrap::self_test(self.db).await {
             let next = match error {
@@ -58,6 +45,37 @@ impl Check<'_> {
             findings.push(wrong(error.to_string(), next.to_owned()));
         }
         Ok(findings)
+    }
+
+    /// The finding that an exposure is open. One that is not accepted keeps a server from starting, unless this login
+    /// may close it, as a start does.
+    fn exposure(&self, exposure: Exposure) -> Finding {
+        let accepted = exposure.name.filter(|name| self.db.rules().accepted.contains(*name));
+        let statement = exposure.statement.clone();
+        let (gravity, next) = match (accepted, exposure.may_revoke) {
+            (Some(name), _) => (
+                Gravity::Warning,
+                format!(
+                    "nothing: database.accept_exposures accepts {name}; this closes it: {statement}"
+                ),
+            ),
+            (None, true) => (Gravity::Wrong, format!("{FIX}, or: {statement}")),
+            (None, false) => {
+                let accept = exposure.name.map_or_else(String::new, |name| {
+                    format!(", or accept {name} in database.accept_exposures")
+                });
+                let next = format!(
+                    "this login may not prevent it, and `rowhouse serve` refuses to start; let a superuser run: \
+                     {statement}{accept}"
+                );
+                (Gravity::Wrong, next)
+            }
+        };
+        let found = Finding::new(Area::Privileges, gravity, None, exposure.risk.clone(), next);
+        if accepted.is_none() && exposure.may_revoke {
+            return found.with_remedy(Remedy::Close(exposure));
+        }
+        found
     }
 
     /// Finds schemas and roles that belong to no tenant and no vacancy.
