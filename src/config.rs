@@ -21,7 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::reader::Reader;
 use self::unknown::{unknown_keys, unknown_variables};
-use crate::domain::names::{Email, Password};
+use crate::domain::names::{Email, NewPassword};
 use crate::http::client_address::Proxies;
 use crate::http::{cors, limits};
 
@@ -348,7 +348,7 @@ fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -
             let email = Email::parse(&email).map_err(|rule| {
                 r.problems.push(format!("admin_email: not an e-mail address ({})", rule.code()));
             });
-            let password = Password::parse(&password).map_err(|rule| {
+            let password = NewPassword::parse(&password).map_err(|rule| {
                 r.problems.push(format!("admin_password: not a valid password ({})", rule.code()));
             });
             Some(Admin { email: email.ok()?, password: password.ok()? })

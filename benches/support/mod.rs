@@ -16,7 +16,7 @@ use futures_util::future::LocalBoxFuture;
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
 use rowhouse::domain::names::{
-    Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName,
+    Email, NewPassword, PersonName, SchemaName, Slug, TenantId, TenantName,
 };
 use rowhouse::embedded::{Durability, Server, Settings as ServerSettings};
 use rowhouse::pg::connect::tls::Connector;
@@ -143,7 +143,7 @@ pub fn provision_command() -> ProvisionTenant {
     let id = Uuid::now_v7().simple().to_string();
     let admin = NewAdmin {
         email: Email::parse(&format!("admin@{id}.example.com")).expect("an address"),
-        password: Password::parse("SecurePass123!").expect("a password"),
+        password: NewPassword::parse("SecurePass123!").expect("a password"),
         first_name: PersonName::parse("Ada").expect("a name"),
         last_name: PersonName::parse("Admin").expect("a name"),
     };

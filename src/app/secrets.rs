@@ -12,7 +12,7 @@ use crate::auth::jwt::SigningKey;
 use crate::auth::token::{Kind, OpaqueToken, RootToken};
 use crate::config::Settings;
 use crate::domain::Clock;
-use crate::domain::names::{Email, Password};
+use crate::domain::names::{Email, NewPassword};
 use crate::pg::Db;
 use crate::pg::control::signing_keys;
 use crate::pg::error::During;
@@ -26,7 +26,7 @@ pub struct FirstStart {
     /// The file with the root token, and the token if it is new.
     pub root_token: Option<(PathBuf, Option<Arc<RootToken>>)>,
     /// The file with the first admin's password, the e-mail address, and the password if it is new.
-    pub admin: Option<(PathBuf, String, Option<Password>)>,
+    pub admin: Option<(PathBuf, String, Option<NewPassword>)>,
     /// The command line that connects `psql` to the embedded server.
     pub psql: Option<String>,
 }
@@ -68,13 +68,13 @@ fn stored_root_token(
 pub(super) fn admin(
     data_dir: &Path,
     first_start: &mut FirstStart,
-) -> Result<(Email, Password), BuildError> {
+) -> Result<(Email, NewPassword), BuildError> {
     let path = data_dir.join("admin-password");
     let generate = || {
         OpaqueToken::generate(Kind::Api).expose().trim_start_matches(Kind::Api.prefix()).to_owned()
     };
     let (text, is_new) = read_or_create(&path, generate)?;
-    let password = Password::parse(&text).map_err(|rule| BuildError::DataDir {
+    let password = NewPassword::parse(&text).map_err(|rule| BuildError::DataDir {
         path: path.clone(),
         source: std::io::Error::new(
             ErrorKind::InvalidData,

@@ -142,6 +142,8 @@ pub(super) fn sentence(rule: Rule) -> String {
         Rule::LongNumber(max) => format!("holds a number of more than {max} characters"),
         Rule::AnswerTooLarge(max) => format!("asks for more than {max} bytes at once"),
         Rule::TooManyValues(max) => format!("holds more than {max} values and names"),
+        Rule::CommonPassword => "must not be one of the most common passwords".to_owned(),
+        Rule::WrongPassword => "must be the present password".to_owned(),
         Rule::Unknown => "is unknown, or given twice".to_owned(),
         Rule::UnknownUser => "must be the e-mail address of a user".to_owned(),
         Rule::UnknownTenant => "must be the slug or the id of a tenant".to_owned(),

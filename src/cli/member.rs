@@ -13,7 +13,7 @@ use super::{Exit, Failure, Output, output, password};
 use crate::app::{Backend, Purpose};
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
-use crate::domain::names::{Email, Password, PersonName, UserId};
+use crate::domain::names::{Email, NewPassword, PersonName, UserId};
 use crate::domain::page::Window;
 use crate::domain::rule::Rule;
 use crate::domain::{Role, error::Conflict};
@@ -184,7 +184,7 @@ async fn read_command(command: &Add) -> Result<NewMember, Failure> {
             let given = password::of_member(command.password_stdin).await?;
             let mut arguments = Arguments::default();
             let password =
-                arguments.read("the member's password", given.expose_secret(), Password::parse);
+                arguments.read("the member's password", given.expose_secret(), NewPassword::parse);
             let password = arguments.finish(password)?;
             Some(NewPerson { password, first_name, last_name })
         }

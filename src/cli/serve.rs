@@ -117,7 +117,7 @@ fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
         (Some((path, email, new)), _) => {
             line("admin", &format!("{email}, password in {}", absolute(path)));
             if let Some(password) = new {
-                line("", &format!("{} (new; not shown again)", password.expose()));
+                line("", &format!("{} (new; not shown again)", password.as_password().expose()));
             }
         }
         (None, Some(admin)) => {

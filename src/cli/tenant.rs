@@ -17,7 +17,7 @@ use crate::domain::names::{
 };
 use crate::domain::rule::Rule;
 use crate::domain::tenant::TenantRecord;
-use crate::domain::{AccountOrigin, Password, Tenant};
+use crate::domain::{AccountOrigin, NewPassword, Tenant};
 use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
 use crate::service::tenants::TenantRef;
 
@@ -125,7 +125,8 @@ async fn read_command(command: CreateTenant) -> Result<ProvisionTenant, Failure>
     let (name, slug, email, first_name, last_name) = arguments.finish(names())?;
     let given = password::of_admin(command.admin_password_stdin).await?;
     let mut arguments = Arguments::default();
-    let password = arguments.read("the admin's password", given.expose_secret(), Password::parse);
+    let password =
+        arguments.read("the admin's password", given.expose_secret(), NewPassword::parse);
     let password = arguments.finish(password)?;
     let admin = Admin::NewOrExisting(NewAdmin { email, password, first_name, last_name });
     let idempotency_key = command.idempotency_key;

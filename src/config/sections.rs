@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::KEYS;
-use crate::domain::names::{Email, Password};
+use crate::domain::names::{Email, NewPassword};
 use crate::http::client_address::Proxies;
 use crate::http::cors;
 use crate::pg::rules::Isolation;
@@ -20,7 +20,7 @@ pub struct Admin {
     /// Address.
     pub email: Email,
     /// Password.
-    pub password: Password,
+    pub password: NewPassword,
 }
 
 /// The statements that are prepared and cached.

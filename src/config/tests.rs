@@ -131,7 +131,7 @@ fn settings_and_the_variables_of_other_programs_are_accepted() {
 fn secrets_are_not_printed() {
     let settings = load(
         "root_token = 'f47ac10b-58cc-4372-a567-0e02b2c3d479'\n[database]\nurl = 'postgres://u:hunter22@h/d'",
-        &[("admin_email", "a@b.co"), ("admin_password", "hunter22")],
+        &[("admin_email", "a@b.co"), ("admin_password", "long-hunter22")],
     )
     .unwrap();
     let printed = format!("{settings:?}");

@@ -25,7 +25,9 @@ pub mod user;
 pub use access::{Permission, Role};
 pub use clock::Clock;
 pub use error::{Error, Result};
-pub use names::{Email, Password, PersonName, SchemaName, Slug, TenantId, TenantName, UserId};
+pub use names::{
+    Email, NewPassword, Password, PersonName, SchemaName, Slug, TenantId, TenantName, UserId,
+};
 pub use profile::{Document, Identity, ProfileId};
 pub use rule::{FieldProblem, Rule};
 pub use status::TenantStatus;

@@ -4,14 +4,17 @@
 //! redacts itself). [`SchemaName`] is made from a [`TenantId`] and from nothing else, so no user text ever becomes
 //! an SQL identifier.
 
+mod password;
+
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use uuid::Uuid;
 use validator::ValidateEmail;
 
 use super::rule::Rule;
+
+pub use password::{NewPassword, PASSWORD_MAX, Password};
 
 /// Longest name of a tenant or a person, in characters.
 pub const NAME_MAX: usize = 255;
@@ -19,10 +22,6 @@ pub const NAME_MAX: usize = 255;
 pub const SLUG_MAX: usize = 63;
 /// Longest e-mail address (RFC 5321, 4.5.3.1.3).
 pub const EMAIL_MAX: usize = 254;
-/// Shortest password, in characters (NIST SP 800-63B).
-const PASSWORD_MIN: usize = 8;
-/// Longest password, in bytes, so that hashing a huge one cannot be used to exhaust the CPU.
-pub const PASSWORD_MAX: usize = 1024;
 /// Longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 
@@ -303,42 +302,6 @@ impl Email {
         } else {
             Err(Rule::EmailFormat)
         }
-    }
-}
-
-/// A password in clear: wiped from memory when dropped, redacted wherever it might be printed.
-#[derive(Clone)]
-pub struct Password(SecretString);
-
-impl Password {
-    /// Parses a password: at least 8 characters, at most 1,024 bytes, any character but NUL.
-    ///
-    /// # Errors
-    /// The rule that it breaks.
-    pub fn parse(given: &str) -> Result<Self, Rule> {
-        if given.is_empty() {
-            Err(Rule::Required)
-        } else if given.chars().count() < PASSWORD_MIN {
-            Err(Rule::TooShort(PASSWORD_MIN))
-        } else if given.len() > PASSWORD_MAX {
-            Err(Rule::TooLong(PASSWORD_MAX))
-        } else if given.contains('\0') {
-            Err(Rule::ControlCharacter)
-        } else {
-            Ok(Self(SecretString::from(given)))
-        }
-    }
-
-    /// Returns the clear text, for hashing only.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(redacted)")
     }
 }
 

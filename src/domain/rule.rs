@@ -69,6 +69,10 @@ pub enum Rule {
     TooManyValues(usize),
     /// A number of things that are together at most this many bytes.
     AnswerTooLarge(usize),
+    /// Not one of the most common passwords.
+    CommonPassword,
+    /// The user's present password.
+    WrongPassword,
     /// A known field or parameter, given once.
     #[strum(serialize = "unknown_field")]
     Unknown,

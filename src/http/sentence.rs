@@ -34,6 +34,8 @@ pub(super) fn sentence(rule: Rule) -> String {
             format!("must ask for less: what it asks for has more than {max} bytes")
         }
         Rule::TooManyValues(max) => format!("must not hold more than {max} values and names"),
+        Rule::CommonPassword => "must not be one of the most common passwords".to_owned(),
+        Rule::WrongPassword => "must be the present password".to_owned(),
         Rule::Unknown => "is not known here, or was given twice".to_owned(),
         Rule::UnknownUser => {
             "must be the address of a user; send password, first_name and last_name to make one"

@@ -17,7 +17,7 @@ use super::tokens::{end_of_user, require_held};
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::domain::error::{Conflict, Error, InvitationProblem, Noun, Result};
-use crate::domain::names::{Email, Password, PersonName, TenantId, UserId};
+use crate::domain::names::{Email, NewPassword, PersonName, TenantId, UserId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::rule::Rule;
 use crate::domain::{AccountOrigin, Permission, Role, User};
@@ -50,7 +50,7 @@ pub struct NewMember {
 #[derive(Debug, Clone)]
 pub struct NewPerson {
     /// Password.
-    pub password: Password,
+    pub password: NewPassword,
     /// Given name.
     pub first_name: PersonName,
     /// Family name.
@@ -129,7 +129,7 @@ impl Members {
         require_rank(ctx, id, new.role)?;
         let account = users::find_account(&tx, &new.email).await?;
         drop(tx); // the hashes below need no connection
-        let password = new.person.as_ref().map(|person| &person.password);
+        let password = new.person.as_ref().map(|person| person.password.as_password());
         let unproven = match account {
             Some(account) => Unproven::examine(ctx, &self.hasher, account, password).await?,
             None => None,

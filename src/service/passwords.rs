@@ -17,7 +17,7 @@ use crate::auth::context::Membership;
 use crate::auth::password::Hasher;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::names::{Password, TenantId, UserId};
+use crate::domain::names::{NewPassword, TenantId, UserId};
 use crate::pg::control::{memberships, sessions, users};
 use crate::pg::{Db, During, PublicTx};
 
@@ -49,14 +49,14 @@ impl Passwords {
         ctx: &CallContext,
         tenant: TenantId,
         user: UserId,
-        password: &Password,
+        password: &NewPassword,
     ) -> Result<()> {
         ctx.require_in(Permission::ResetUserPassword, tenant)?;
         let tx = self.db.public().await.during("reset a password")?;
         require_active(&tx, tenant).await?;
         require_outranks(&tx, ctx, tenant, user).await?;
         drop(tx); // the hash below needs no connection
-        let hash = self.hasher.for_client(ctx.client).hash(password).await?;
+        let hash = self.hasher.for_client(ctx.client).hash(password.as_password()).await?;
         let tx = self.db.public().await.during("reset a password")?;
         require_active(&tx, tenant).await?;
         // Checked again in the transaction that writes: the user may have become an admin of another tenant.

@@ -17,6 +17,7 @@ mod cli_lint;
 mod cli_member;
 mod cli_tenant;
 mod client_address;
+mod common_passwords;
 mod connections;
 mod control_audit;
 mod control_lifecycle;

@@ -12,7 +12,7 @@ use super::responses::{
 };
 use super::{Answer, ProblemBody};
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::names::{Email, Password, PersonName, UserId};
+use crate::domain::names::{Email, NewPassword, PersonName, UserId};
 use crate::domain::rule::Rule;
 use crate::domain::{Permission, Role};
 use crate::http::Mount;
@@ -92,6 +92,7 @@ pub(super) struct NewMemberBody {
     #[schema(format = "email", max_length = 254)]
     email: String,
     role: MemberRole,
+    /// At least 8 characters, at most 1,024 bytes, none of the most common.
     #[schema(min_length = 8, max_length = 1024)]
     password: String,
     #[schema(
@@ -211,7 +212,7 @@ fn command(mut body: Fields) -> Result<NewMember> {
     let email = body.required("email", Email::parse);
     let role = body.required("role", role);
     let person = if is_new {
-        let password = body.required("password", Password::parse);
+        let password = body.required("password", NewPassword::parse);
         let first_name = body.required("first_name", PersonName::parse);
         let last_name = body.required("last_name", PersonName::parse);
         let person = || {

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::BODY;
 use crate::domain::Permission;
-use crate::domain::names::{Password, UserId};
+use crate::domain::names::{NewPassword, UserId};
 use crate::domain::rule::Rule;
 use crate::http::Site;
 use crate::http::body::Body;
@@ -23,7 +23,7 @@ pub(super) struct ResetBody {
     /// The id of the user.
     #[schema(required = true, value_type = String, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
     user_id: String,
-    /// The new password: at least 8 characters, at most 1,024 bytes.
+    /// The new password: at least 8 characters, at most 1,024 bytes, none of the most common.
     #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "NewSecurePass456!")]
     new_password: String,
 }
@@ -61,7 +61,7 @@ pub(super) async fn reset(
         "" => Err(Rule::Required),
         text => text.parse().map(UserId::new).map_err(|_no_id| Rule::UuidFormat),
     });
-    let password = body.required("newPassword", Password::parse);
+    let password = body.required("newPassword", NewPassword::parse);
     let (user, password) = body.finish(user.zip(password))?;
     site.services.passwords.reset(&ctx, tenant, user, &password).await?;
     Ok(HttpResponse::Ok().json(DoneAnswer { message: "Password reset successfully" }))

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::BODY;
 use crate::domain::error::Result;
-use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
+use crate::domain::names::{Email, NewPassword, PersonName, Slug, TenantName};
 use crate::domain::{Permission, Tenant};
 use crate::http::body::{Body, Fields};
 use crate::http::native::responses::Forbidden;
@@ -31,7 +31,7 @@ pub(super) struct SetupBody {
     /// the address is proven or the password is the user's own.
     #[schema(required = true, value_type = String, format = "email", max_length = 254, example = "admin@acme.com")]
     admin_email: String,
-    /// The password of a new admin: at least 8 characters, at most 1,024 bytes.
+    /// The password of a new admin: at least 8 characters, at most 1,024 bytes, none of the most common.
     #[schema(required = true, value_type = String, min_length = 8, max_length = 1024, example = "SecurePass123!")]
     admin_password: String,
     /// The given name of a new admin.
@@ -116,7 +116,7 @@ fn command(mut body: Fields, idempotency_key: Option<String>) -> Result<Provisio
     let name = body.required("name", TenantName::parse);
     let slug = body.required("slug", Slug::parse);
     let email = body.required("adminEmail", Email::parse);
-    let password = body.required("adminPassword", Password::parse);
+    let password = body.required("adminPassword", NewPassword::parse);
     let first_name = body.required("adminFirstName", PersonName::parse);
     let last_name = body.required("adminLastName", PersonName::parse);
     let command = || {

@@ -4,7 +4,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::domain::Document;
-use crate::domain::names::{Email, ExternalId, Password, PersonName, Slug, TenantName};
+use crate::domain::names::{
+    Email, ExternalId, NewPassword, Password, PersonName, Slug, TenantName,
+};
 
 /// The command to make a tenant, the same from every dialect.
 #[derive(Debug, Clone)]
@@ -54,7 +56,7 @@ impl Admin {
     /// The password of an admin who may be new.
     pub(super) const fn password(&self) -> Option<&Password> {
         match self {
-            Self::NewOrExisting(admin) => Some(&admin.password),
+            Self::NewOrExisting(admin) => Some(admin.password.as_password()),
             Self::None | Self::Existing(_) => None,
         }
     }
@@ -68,7 +70,7 @@ pub struct NewAdmin {
     /// Address, with which they log in.
     pub email: Email,
     /// Password for a new user.
-    pub password: Password,
+    pub password: NewPassword,
     /// Given name of a new user.
     pub first_name: PersonName,
     /// Family name of a new user.

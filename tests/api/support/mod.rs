@@ -26,7 +26,7 @@ use rowhouse::app::{App, Options, Routes};
 use rowhouse::auth::{CallContext, Principal};
 use rowhouse::config::Settings;
 use rowhouse::domain::names::{Email, PersonName, Slug, TenantId, TenantName, TokenId};
-use rowhouse::domain::{Clock, Password, Permission};
+use rowhouse::domain::{Clock, NewPassword, Password, Permission};
 use rowhouse::service::Services;
 use rowhouse::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use rowhouse::service::tokens::NewToken;
@@ -48,7 +48,7 @@ pub const PASSWORD: &str = "SecurePass123!";
 pub fn provision_command(slug: &str) -> ProvisionTenant {
     let admin = NewAdmin {
         email: Email::parse(&format!("admin@{slug}.example.com")).expect("an address"),
-        password: Password::parse(PASSWORD).expect("a password"),
+        password: NewPassword::parse(PASSWORD).expect("a password"),
         first_name: PersonName::parse("Ada").expect("a name"),
         last_name: PersonName::parse("Admin").expect("a name"),
     };

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Document;
 use crate::domain::error::Result;
-use crate::domain::names::{Email, Password, PersonName, Slug, TenantName};
+use crate::domain::names::{Email, NewPassword, PersonName, Slug, TenantName};
 use crate::domain::rule::Rule;
 use crate::http::body::Fields;
 use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
@@ -91,6 +91,7 @@ pub(super) struct ExistingAdminBody {
 pub(super) struct NewAdminBody {
     #[schema(format = "email", max_length = 254)]
     email: String,
+    /// At least 8 characters, at most 1,024 bytes, none of the most common.
     #[schema(min_length = 8, max_length = 1024)]
     password: String,
     #[schema(
@@ -152,7 +153,7 @@ fn admin(body: &mut Fields) -> Option<Admin> {
     let is_new = ["password", "first_name", "last_name"].iter().any(|name| fields.has(name));
     let email = fields.required("email", Email::parse);
     let chosen = if is_new {
-        let password = fields.required("password", Password::parse);
+        let password = fields.required("password", NewPassword::parse);
         let first_name = fields.required("first_name", PersonName::parse);
         let last_name = fields.required("last_name", PersonName::parse);
         let admin = || {
