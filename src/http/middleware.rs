@@ -20,7 +20,7 @@ use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::routes::{Routes, method_not_allowed_in_form};
-use super::{Site, cause_of, refuse};
+use super::{Site, cause_of, refusals, refuse};
 use crate::domain::error::{Error, Malformed};
 use crate::http::body_timeout::Waiting;
 use crate::http::encoding::require_identity;
@@ -51,7 +51,7 @@ pub fn current_request_id() -> Option<String> {
     ANSWERING.try_with(Clone::clone).ok()
 }
 
-/// Adds a request id and a log span to the request, counts the answer, logs its error once. `HEAD` is routed as `GET`;
+/// Adds a request id and a log span to the request, counts the answer and a refusal, logs its error once. `HEAD` is routed as `GET`;
 /// actix omits the body.
 ///
 /// # Errors
@@ -88,6 +88,9 @@ pub async fn observe<B: MessageBody + 'static>(
             }
             site.metrics.count_request(method, route, answer.status().as_u16(), took);
             log_answer(answer.response().error(), answer.status().as_u16(), took);
+            if let Some(error) = answer.response().error().and_then(cause_of) {
+                refusals::count(&site, answer.request(), error, &id);
+            }
             finish(answer.headers_mut(), value);
             Ok(answer)
         }

@@ -32,6 +32,7 @@ pub mod middleware;
 pub mod mount;
 pub mod native;
 mod origin;
+mod refusals;
 mod responses;
 pub mod reten;
 mod routes;

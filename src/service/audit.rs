@@ -14,6 +14,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::refusals::Refusals;
 use super::tenants::active_part;
 use crate::auth::CallContext;
 use crate::domain::Permission;
@@ -33,6 +34,7 @@ const EVENTS_AT_ONCE: i64 = 1000;
 #[derive(Clone)]
 pub struct Audit {
     db: Db,
+    refusals: Refusals,
 }
 
 /// The result of verifying the chain.
@@ -58,12 +60,12 @@ pub enum Break {
 impl Audit {
     /// Creates the service on `db`.
     #[must_use]
-    pub fn new(db: Db) -> Self {
-        Self { db }
+    pub fn new(db: Db, refusals: Refusals) -> Self {
+        Self { db, refusals }
     }
 
     /// Returns a page of the events that the caller may view, newest first. For the admin of some tenants these are
-    /// the events of those tenants.
+    /// the events of those tenants. What this process has refused is written first, so that it is in the list.
     ///
     /// # Errors
     /// Those of the rights check; [`Noun::Tenant`] not found where the filter names a tenant that the caller may
@@ -75,6 +77,10 @@ impl Audit {
         window: &Window,
     ) -> Result<Page<Entry>> {
         let reach = ctx.reach(Permission::ViewAudit)?;
+        if let Err(error) = self.refusals.write(ctx).await {
+            // They are counted on. A reader of the trail must not wait for what comes later anyway.
+            tracing::warn!(error = %error.chain(), "failed to write what was refused");
+        }
         let tx = self.db.public().await.during("list audit events")?;
         let reach = active_part(&tx, reach).await?;
         if filter.tenant.is_some_and(|tenant| !reach.covers(tenant)) {

@@ -69,6 +69,7 @@ impl FromRequest for Call {
                     extract::recognise(&request, token, found).await?
                 }
             };
+            extract::remember(&request, &principal);
             site.limits.request(&principal)?;
             let ctx = extract::context(&request, principal);
             // An empty header counts as none.

@@ -25,6 +25,28 @@ pub struct Event<'a> {
     pub details: Value,
 }
 
+/// Writes several events in one statement.
+pub async fn insert_all(tx: &PublicTx, events: &[Event<'_>]) -> Result<()> {
+    let ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
+    let times: Vec<OffsetDateTime> = events.iter().map(|event| event.at).collect();
+    let actors: Vec<&str> = events.iter().map(|event| event.actor).collect();
+    let actions: Vec<&str> = events.iter().map(|event| event.action).collect();
+    let tenant = |event: &Event<'_>| event.tenant.map_or_else(String::new, |id| id.to_string());
+    let tenants: Vec<String> = events.iter().map(tenant).collect();
+    let requests: Vec<&str> = events.iter().map(|event| event.request_id).collect();
+    let details: Vec<String> = events.iter().map(|event| event.details.to_string()).collect();
+    tx.execute(
+        "INSERT INTO audit_events (id, at, actor, action, tenant_id, request_id, details)
+         SELECT id, at, actor, action, nullif(tenant_id, '')::uuid, request_id, details::jsonb
+           FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+             AS event (id, at, actor, action, tenant_id, request_id, details)",
+        &[&ids, &times, &actors, &actions, &tenants, &requests, &details],
+    )
+    .await
+    .during("insert audit events")?;
+    Ok(())
+}
+
 /// Writes an event, in the transaction that makes the change.
 pub async fn insert(tx: &PublicTx, event: &Event<'_>) -> Result<()> {
     tx.execute(

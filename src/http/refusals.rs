@@ -1,0 +1,63 @@
+//! Counts refused calls for the audit trail. The answer tells, in whatever dialect it is, so no handler can forget it.
+//!
+//! A wrong password is counted where passwords are compared, which knows the user.
+
+use actix_web::{HttpMessage, HttpRequest};
+
+use super::Site;
+use super::extract::{Recognised, client};
+use crate::domain::error::{AuthProblem, Error};
+use crate::service::refusals::{Kind, Refusal};
+
+/// The end of the path of a log-in.
+const LOG_IN: &str = "/auth/login";
+
+/// Counts an answer that is a refusal.
+pub(super) fn count(site: &Site, request: &HttpRequest, error: &Error, request_id: &str) {
+    let extensions = request.extensions();
+    let recognised = extensions.get::<Recognised>();
+    let is_log_in = || request.match_pattern().is_some_and(|route| route.ends_with(LOG_IN));
+    let Some((kind, reason)) = classify(error, recognised.is_some(), is_log_in) else { return };
+    site.services.refusals.count(&Refusal {
+        kind,
+        address: client(request),
+        actor: recognised.map(|caller| caller.actor.as_str()),
+        tenant: recognised.and_then(|caller| caller.tenant),
+        reason,
+        user: None,
+        request_id,
+        at: site.clock.now(),
+    });
+}
+
+/// Returns the kind of a refusal, and the reason in one word; `None` for an answer that is no refusal, or is none that
+/// the trail should hold.
+fn classify(
+    error: &Error,
+    is_recognised: bool,
+    is_log_in: impl FnOnce() -> bool,
+) -> Option<(Kind, &'static str)> {
+    match error {
+        Error::Unauthenticated(problem) => match problem {
+            AuthProblem::Invalid => Some((Kind::Credential, "invalid")),
+            AuthProblem::Several => Some((Kind::Credential, "several")),
+            AuthProblem::Unlock => Some((Kind::Access, "unlock")),
+            // The first is how a client finds out that it must log in, the second that it must refresh; the third is
+            // counted elsewhere.
+            AuthProblem::Missing | AuthProblem::Expired | AuthProblem::WrongPassword => None,
+        },
+        Error::Forbidden { .. } | Error::SessionRequired => Some((Kind::Access, error.code())),
+        // A caller with a valid credential is only too fast.
+        Error::TooMany { .. } if is_recognised => None,
+        Error::TooMany { .. } if is_log_in() => Some((Kind::Session, error.code())),
+        Error::TooMany { .. } => Some((Kind::Credential, error.code())),
+        Error::Malformed(_)
+        | Error::Invalid(_)
+        | Error::NotFound(_)
+        | Error::Conflict(_)
+        | Error::Fleet(_)
+        | Error::Precondition(_)
+        | Error::Unavailable { .. }
+        | Error::Internal { .. } => None,
+    }
+}
