@@ -187,6 +187,7 @@ impl Settings {
             audience: r.text("auth.audience").unwrap_or_default(),
             access_lifetime: r.duration("auth.access_lifetime"),
             refresh_lifetime: r.duration("auth.refresh_lifetime"),
+            session_lifetime: r.duration("auth.session_lifetime"),
             cookie_secure,
             hash_memory_kib: r.number("auth.hash_memory_kib", 8, 1 << 22),
             hash_iterations: r.number("auth.hash_iterations", 1, 100),

@@ -27,6 +27,7 @@ use crate::pg::error::During;
 use crate::pg::rules::{Rules, Statements};
 use crate::service::doctor::Budget;
 use crate::service::fleet::{Engine, Limits};
+use crate::service::refusals::Counters;
 use crate::service::{Provisioning, Services, Vacancies};
 
 /// Everything but the listener: database, keys, services.
@@ -190,8 +191,8 @@ impl Backend {
             fleet: Arc::new(fleet),
             tenant_set,
             public_version: public_set.version(),
-            refresh_lifetime: time::Duration::try_from(settings.auth.refresh_lifetime)
-                .unwrap_or(time::Duration::WEEK),
+            session_lifetimes: settings::session_lifetimes(settings),
+            refused: Counters::default(),
             provisioning,
             vacancies,
             grace_period: time::Duration::try_from(settings.tenants.grace_period)

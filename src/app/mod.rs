@@ -121,6 +121,7 @@ impl App {
                 outcome
             }
         };
+        jobs::write_last_refusals(&self.backend).await;
         jobs::announce_stop(&self.backend).await;
         self.backend.close().await;
         outcome

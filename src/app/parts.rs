@@ -10,10 +10,13 @@ use crate::pg::Db;
 use crate::pg::db::Database;
 use crate::service::doctor::Budget;
 use crate::service::fleet::Engine;
+use crate::service::refusals::{self, Refusals};
+use crate::service::sessions::Lifetimes as SessionLifetimes;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Audit, Doctor, Fleet, Health, Identity, Invitations, Lifecycle, Members, Passwords,
-    Profiles, Provisioning, Registry, Services, Sessions, System, Tenants, Tokens, Vacancies,
+    ApiKeys, Audit, Doctor, Fleet, Health, Identity, Invitations, Lifecycle, Me, Members,
+    Passwords, Profiles, Provisioning, Registry, Services, Sessions, System, Tenants, Tokens,
+    Vacancies,
 };
 
 /// What the services of each runtime are built from, besides its pools.
@@ -23,7 +26,9 @@ pub(super) struct Parts {
     pub(super) issuer: Issuer,
     pub(super) root: Option<Arc<RootToken>>,
     pub(super) public_version: i32,
-    pub(super) refresh_lifetime: time::Duration,
+    pub(super) session_lifetimes: SessionLifetimes,
+    /// What was refused and is not in the audit trail yet.
+    pub(super) refused: refusals::Counters,
     pub(super) provisioning: Provisioning,
     pub(super) vacancies: Vacancies,
     pub(super) fleet: Arc<Engine>,
@@ -37,16 +42,24 @@ pub(super) struct Parts {
 impl Parts {
     /// Builds the services on the pools of one runtime.
     pub(super) fn services(&self, db: &Db, database: &Database) -> Services {
+        let refusals = Refusals::new(db.clone(), self.refused.clone());
         Services {
-            identity: Identity::new(db.clone(), self.issuer.clone(), self.root.clone()),
+            identity: Identity::new(
+                db.clone(),
+                self.issuer.clone(),
+                self.root.clone(),
+                self.session_lifetimes,
+            ),
             provisioning: self.provisioning.clone(),
             vacancies: self.vacancies.clone(),
             sessions: Sessions::new(
                 db.clone(),
                 self.hasher.clone(),
                 self.issuer.clone(),
-                self.refresh_lifetime,
+                self.session_lifetimes,
+                refusals.clone(),
             ),
+            me: Me::new(db.clone(), self.hasher.clone(), self.session_lifetimes, refusals.clone()),
             tenants: Tenants::new(db.clone()),
             registry: Registry::new(db.clone(), self.provisioning.clone()),
             lifecycle: Lifecycle::new(db.clone(), self.grace_period),
@@ -57,7 +70,8 @@ impl Parts {
             passwords: Passwords::new(db.clone(), self.hasher.clone()),
             profiles: Profiles::new(db.clone(), self.lifetimes),
             system: System::new(db.clone(), Profiles::new(db.clone(), self.lifetimes)),
-            audit: Audit::new(db.clone()),
+            audit: Audit::new(db.clone(), refusals.clone()),
+            refusals,
             fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),
             doctor: Doctor::new(
                 db.clone(),

@@ -7,6 +7,7 @@ use crate::auth::jwt;
 use crate::auth::password::{Hasher, Params};
 use crate::config::{CachedStatements, Settings};
 use crate::pg::rules::{Rules, Sharing, Statements, TimeLimits};
+use crate::service::sessions;
 use crate::service::tokens::Lifetimes;
 
 pub(super) fn rules(settings: &Settings) -> Rules {
@@ -40,6 +41,15 @@ pub(super) fn hasher(settings: &Settings) -> Result<Hasher, BuildError> {
     };
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     Ok(Hasher::new(params, cores, settings.auth.hash_queue)?)
+}
+
+pub(super) fn session_lifetimes(settings: &Settings) -> sessions::Lifetimes {
+    // A length that `time` cannot hold is as good as no end.
+    let read = |length| time::Duration::try_from(length).unwrap_or(time::Duration::MAX);
+    sessions::Lifetimes {
+        refresh: read(settings.auth.refresh_lifetime),
+        session: read(settings.auth.session_lifetime),
+    }
 }
 
 pub(super) fn jwt_settings(settings: &Settings) -> jwt::Settings {

@@ -291,6 +291,19 @@ impl CallContext {
         self.principal.reach(permission).ok_or_else(|| Error::missing(permission))
     }
 
+    /// Returns the user and the session of a caller who has logged in; refuses every other one, since no one else can
+    /// change what belongs to a user alone.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] without a credential, else [`Error::SessionRequired`].
+    pub fn require_session(&self) -> Result<(UserId, Uuid)> {
+        self.require_authenticated()?;
+        match self.principal {
+            Principal::User { id, session, .. } => Ok((id, session)),
+            _ => Err(Error::SessionRequired),
+        }
+    }
+
     /// Refuses a call without a credential.
     ///
     /// # Errors

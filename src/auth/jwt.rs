@@ -211,11 +211,17 @@ impl Issuer {
         })))
     }
 
-    /// Issues a token for a user's session, valid from `now`.
+    /// Issues a token for a user's session, valid from `now` and never beyond the session's end.
     ///
     /// # Errors
     /// [`Error::Internal`] if signing fails.
-    pub fn issue(&self, user: UserId, session: Uuid, now: OffsetDateTime) -> Result<String> {
+    pub fn issue(
+        &self,
+        user: UserId,
+        session: Uuid,
+        now: OffsetDateTime,
+        session_end: OffsetDateTime,
+    ) -> Result<String> {
         let Inner { settings, header, signing, .. } = &*self.0;
         let iat = now.unix_timestamp();
         let claims = Claims {
@@ -225,7 +231,9 @@ impl Issuer {
             sid: session,
             iat,
             nbf: iat,
-            exp: iat.saturating_add_unsigned(settings.access_lifetime.as_secs()),
+            exp: iat
+                .saturating_add_unsigned(settings.access_lifetime.as_secs())
+                .min(session_end.unix_timestamp()),
             jti: Uuid::new_v4(),
         };
         jsonwebtoken::encode(header, &claims, signing)
@@ -255,6 +263,12 @@ impl Issuer {
             issued_at,
             expires_at,
         })
+    }
+
+    /// Returns the user and the session of a token of ours, whether or not it has expired: enough to end the session.
+    #[must_use]
+    pub fn session_of(&self, token: &str) -> Option<(UserId, Uuid)> {
+        self.verified(token).map(|claims| (UserId::new(claims.sub), claims.sid))
     }
 
     /// Returns the claims of a token with a signature, issuer, audience and form of ours; does not check the times.

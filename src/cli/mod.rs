@@ -24,6 +24,7 @@ mod openapi;
 mod output;
 mod password;
 mod serve;
+mod session;
 mod setting_flags;
 mod tenant;
 mod token;
@@ -82,6 +83,9 @@ enum Command {
     /// Create, list, rotate and revoke API tokens
     #[command(subcommand)]
     Token(TokenVerb),
+    /// List the sessions of a user, and end them
+    #[command(subcommand, after_help = SESSION_EXAMPLES)]
+    Session(session::Verb),
     /// Show how many schemas are prepared in advance, and how old the oldest is
     ///
     /// A server keeps a stock of such vacancies (tenants.vacancies), so that a set-up takes one instead of creating a
@@ -174,6 +178,12 @@ Examples:
   rowhouse audit list --tenant acme-corp --since 7d
   rowhouse audit list --action tenant.purge --limit 1000 --json
   rowhouse audit verify || echo 'the audit events were changed'";
+
+const SESSION_EXAMPLES: &str = "\
+Examples:
+  rowhouse session list ada@acme.com
+  rowhouse session revoke ada@acme.com
+  rowhouse session revoke ada@acme.com --session 0190d3a8-5c1e-7b60-9d4e-3f6a2b1c0d9e";
 
 const PASSWORD_HELP: &str = "\
 The admin's password is never an argument, because every user of the machine can read command lines, and shells \
@@ -337,6 +347,7 @@ impl Cli {
             Some(Command::Token(TokenVerb::Revoke { id, output })) => {
                 token::revoke(&settings, id, output).await
             }
+            Some(Command::Session(verb)) => session::run(&settings, verb).await,
             Some(Command::Vacancies { verb: None, output }) => {
                 vacancies::show(&settings, output).await
             }

@@ -70,6 +70,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("auth.access_lifetime", "15m", "lifetime of an access token"),
     ("auth.refresh_lifetime", "7d", "lifetime of a refresh cookie"),
     (
+        "auth.session_lifetime",
+        "30d",
+        "longest time from a log-in to the end of its session, however often it is refreshed",
+    ),
+    (
         "auth.cookie_secure",
         "auto",
         "true, false, or auto: true unless listening on a loopback address",

@@ -80,6 +80,8 @@ pub struct Auth {
     pub access_lifetime: Duration,
     /// Lifetime of a refresh cookie.
     pub refresh_lifetime: Duration,
+    /// Longest lifetime of a session.
+    pub session_lifetime: Duration,
     /// Whether the cookie is sent over TLS only.
     pub cookie_secure: bool,
     /// argon2id memory in KiB.

@@ -41,6 +41,9 @@ pub enum Error {
     /// A page of another site sent the request, which works with a cookie; call from an allowed origin.
     #[error("a page of another site sent the request")]
     CrossSite,
+    /// The caller is known and has no session; log in and send the access token.
+    #[error("not permitted without a session")]
+    SessionRequired,
     /// The thing does not exist, or this caller may not know of it.
     #[error("no such {0}")]
     NotFound(Noun),
@@ -201,6 +204,8 @@ pub enum Noun {
     AuditEvent,
     /// A user's membership in a tenant.
     Member,
+    /// A log-in of a user.
+    Session,
     /// A fleet operation.
     Operation,
     /// A schema that waits for its tenant.

@@ -21,6 +21,7 @@ pub mod status;
 pub mod tenant;
 pub mod token;
 pub mod user;
+pub mod user_agent;
 
 pub use access::{Permission, Role};
 pub use clock::Clock;
@@ -34,3 +35,4 @@ pub use status::TenantStatus;
 pub use tenant::Tenant;
 pub use token::TokenKind;
 pub use user::{AccountOrigin, User};
+pub use user_agent::UserAgent;

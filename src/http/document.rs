@@ -56,8 +56,17 @@ impl utoipa::Modify for Credentials {
     }
 }
 
-/// The operations that refuse an API key: a key creates no other credential.
-const CREATE_CREDENTIALS: [&str; 2] = ["ControlCreateToken", "RetenCreateApiKey"];
+/// The operations that refuse an API key: a key creates no other credential, and a session belongs to a user who has
+/// logged in.
+const NO_API_KEY: [&str; 7] = [
+    "ControlCreateToken",
+    "RetenCreateApiKey",
+    "RetenLogOut",
+    "ControlListOwnSessions",
+    "ControlEndOwnSession",
+    "ControlEndOtherSessions",
+    "ControlChangeOwnPassword",
+];
 
 /// Returns the OpenAPI document of all routes.
 #[must_use]
@@ -146,15 +155,14 @@ fn shared_errors(path: &str, operation: &Operation) -> Vec<(&'static str, &'stat
 }
 
 /// Documents that an operation that takes a bearer token takes an API key instead: all routes read both with
-/// [`identify`](extract::identify). An operation that creates a credential takes none.
+/// [`identify`](extract::identify). Those in [`NO_API_KEY`] take none.
 fn accept_api_key(operation: &mut Operation) {
     let none = || std::iter::empty::<String>();
     let bearer = SecurityRequirement::new("bearer", none());
-    let creates_credential =
-        operation.operation_id.as_deref().is_some_and(|id| CREATE_CREDENTIALS.contains(&id));
+    let takes_none = operation.operation_id.as_deref().is_some_and(|id| NO_API_KEY.contains(&id));
     if let Some(security) = &mut operation.security
         && security.contains(&bearer)
-        && !creates_credential
+        && !takes_none
     {
         security.push(SecurityRequirement::new("apiKey", none()));
     }

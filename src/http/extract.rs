@@ -9,9 +9,10 @@ use std::net::IpAddr;
 use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, web};
 
-use super::Site;
 use super::middleware::RequestId;
+use super::{Site, refusals};
 use crate::auth::{CallContext, Principal};
+use crate::domain::UserAgent;
 use crate::domain::error::{AuthProblem, Error, Malformed, Result};
 use crate::domain::names::{Slug, TenantId};
 use crate::domain::rule::Rule;
@@ -37,6 +38,7 @@ pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
         // It would be unclear which of the two is the caller.
         (Some(_), Some(_)) => return Err(Error::Unauthenticated(AuthProblem::Several)),
     };
+    refusals::remember(request, &principal);
     site.limits.request(&principal)?;
     Ok(context(request, principal))
 }
@@ -58,6 +60,12 @@ pub(super) fn client(request: &HttpRequest) -> Option<IpAddr> {
     site(request).settings.proxies.client_of(request.head())
 }
 
+/// Returns the user agent; empty if the client sends none.
+pub(super) fn user_agent(request: &HttpRequest) -> UserAgent {
+    let header = request.headers().get(header::USER_AGENT);
+    header.map(|value| UserAgent::read(value.as_bytes())).unwrap_or_default()
+}
+
 /// Returns the site of a request.
 pub(super) fn site(request: &HttpRequest) -> &web::Data<Site> {
     request.app_data().expect("the site is mounted with the routes")
@@ -71,7 +79,7 @@ pub(super) fn context(request: &HttpRequest, principal: Principal) -> CallContex
 }
 
 /// Returns the token of an `Authorization: Bearer` header. Another scheme is an unknown credential.
-fn bearer(request: &HttpRequest) -> Result<Option<&str>> {
+pub(super) fn bearer(request: &HttpRequest) -> Result<Option<&str>> {
     let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
     let refused = || Error::Unauthenticated(AuthProblem::Invalid);
     let (scheme, token) =

@@ -5,12 +5,29 @@
 use actix_web::{HttpMessage, HttpRequest};
 
 use super::Site;
-use super::extract::{Recognised, client};
-use crate::domain::error::{AuthProblem, Error};
+use crate::auth::Principal;
+use crate::domain::error::{AuthProblem, Error, InvitationProblem};
+use crate::domain::names::TenantId;
 use crate::service::refusals::{Kind, Refusal};
 
 /// The end of the path of a log-in.
 const LOG_IN: &str = "/auth/login";
+
+/// The caller of a request, for the audit trail if the call is refused.
+struct Recognised {
+    /// The caller, as [`Principal::label`] names it.
+    actor: String,
+    /// The tenant that the caller is bound to.
+    tenant: Option<TenantId>,
+}
+
+/// Attaches the caller to the request.
+pub(super) fn remember(request: &HttpRequest, principal: &Principal) {
+    if *principal != Principal::Anonymous {
+        let recognised = Recognised { actor: principal.label(), tenant: principal.home() };
+        request.extensions_mut().insert(recognised);
+    }
+}
 
 /// Counts an answer that is a refusal.
 pub(super) fn count(site: &Site, request: &HttpRequest, error: &Error, request_id: &str) {
@@ -20,7 +37,7 @@ pub(super) fn count(site: &Site, request: &HttpRequest, error: &Error, request_i
     let Some((kind, reason)) = classify(error, recognised.is_some(), is_log_in) else { return };
     site.services.refusals.count(&Refusal {
         kind,
-        address: client(request),
+        address: site.settings.proxies.client_of(request.head()),
         actor: recognised.map(|caller| caller.actor.as_str()),
         tenant: recognised.and_then(|caller| caller.tenant),
         reason,
@@ -46,7 +63,19 @@ fn classify(
             // counted elsewhere.
             AuthProblem::Missing | AuthProblem::Expired | AuthProblem::WrongPassword => None,
         },
-        Error::Forbidden { .. } | Error::SessionRequired => Some((Kind::Access, error.code())),
+        Error::Forbidden { .. } | Error::SessionRequired | Error::CrossSite => {
+            Some((Kind::Access, error.code()))
+        }
+        Error::Invitation(problem) => match problem {
+            InvitationProblem::Unknown => Some((Kind::Credential, problem.code())),
+            InvitationProblem::Required
+            | InvitationProblem::InviterLostRights
+            | InvitationProblem::LogInRequired
+            | InvitationProblem::AnotherAddress => Some((Kind::Access, problem.code())),
+            InvitationProblem::Used | InvitationProblem::Expired | InvitationProblem::Revoked => {
+                None
+            }
+        },
         // A caller with a valid credential is only too fast.
         Error::TooMany { .. } if is_recognised => None,
         Error::TooMany { .. } if is_log_in() => Some((Kind::Session, error.code())),

@@ -12,8 +12,10 @@ use crate::auth::jwt::Issuer;
 use crate::auth::token::{Presented, RootToken, TokenDigest};
 use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::{Permission, Role, Tenant};
-use crate::pg::control::{api_keys, memberships, tokens};
+use crate::pg::control::tokens::LAST_USED_PRECISION;
+use crate::pg::control::{api_keys, memberships, sessions, tokens};
 use crate::pg::{Db, During};
+use crate::service::sessions::Lifetimes;
 
 /// Authenticates callers.
 #[derive(Clone)]
@@ -21,14 +23,15 @@ pub struct Identity {
     db: Db,
     issuer: Issuer,
     root: Option<Arc<RootToken>>,
+    lifetimes: Lifetimes,
 }
 
 impl Identity {
     /// Creates the service, which accepts access tokens of `issuer`, the root token if there is one, and the API
     /// tokens in `db`.
     #[must_use]
-    pub fn new(db: Db, issuer: Issuer, root: Option<Arc<RootToken>>) -> Self {
-        Self { db, issuer, root }
+    pub fn new(db: Db, issuer: Issuer, root: Option<Arc<RootToken>>, lifetimes: Lifetimes) -> Self {
+        Self { db, issuer, root, lifetimes }
     }
 
     /// Returns the principal of a bearer token. Every call queries the database, so that a revoked token, a
@@ -122,9 +125,14 @@ impl Identity {
     async fn of_access_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
         let claims = self.issuer.check(presented, now)?;
         let tx = self.db.public().await.during("read the roles of a user")?;
-        let found = memberships::find_by_session(tx, claims.user, claims.session)
+        let opened_after = self.lifetimes.oldest(now);
+        let found = memberships::find_by_session(tx, claims.user, claims.session, opened_after)
             .await?
             .ok_or_else(refused)?;
+        if found.last_used_at.is_none_or(|at| at < now - LAST_USED_PRECISION) {
+            let tx = self.db.public().await.during("record the use of a session")?;
+            sessions::record_use(tx, claims.session, now).await?;
+        }
         let memberships = found
             .memberships
             .into_iter()

@@ -166,7 +166,9 @@ impl Invitations {
         require_open(&invitation, ctx)?;
         drop(tx); // the hash below needs no connection
         let hash = match person {
-            Some(person) => Some(self.hasher.for_client(ctx.client).hash(&person.password).await?),
+            Some(person) => {
+                Some(self.hasher.for_client(ctx.client).hash(person.password.as_password()).await?)
+            }
             None => None,
         };
         let tx = self.db.public().await.during("accept invitation")?;

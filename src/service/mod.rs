@@ -17,10 +17,12 @@ pub mod health;
 pub mod identity;
 pub mod invitations;
 pub mod lint;
+pub mod me;
 pub mod members;
 pub mod passwords;
 pub mod profiles;
 pub mod provisioning;
+pub mod refusals;
 pub mod sessions;
 pub mod system;
 pub mod tenants;
@@ -34,10 +36,12 @@ pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
 pub use invitations::Invitations;
+pub use me::Me;
 pub use members::Members;
 pub use passwords::Passwords;
 pub use profiles::Profiles;
 pub use provisioning::Provisioning;
+pub use refusals::Refusals;
 pub use sessions::Sessions;
 pub use system::System;
 pub use tenants::Tenants;
@@ -55,8 +59,10 @@ pub struct Services {
     pub provisioning: Provisioning,
     /// Keeps schemas ready for tenants to come.
     pub vacancies: Vacancies,
-    /// Opens and refreshes sessions.
+    /// Opens, refreshes and ends sessions.
     pub sessions: Sessions,
+    /// What callers do with their own account.
+    pub me: Me,
     /// Reads tenants.
     pub tenants: Tenants,
     /// Creates and changes tenants.
@@ -79,6 +85,8 @@ pub struct Services {
     pub system: System,
     /// Reads and seals the audit trail.
     pub audit: Audit,
+    /// Counts refused callers for the audit trail.
+    pub refusals: Refusals,
     /// Migrates all tenants.
     pub fleet: Fleet,
     /// Checks and repairs schemas.

@@ -1,31 +1,71 @@
-//! Opens sessions by password and refreshes them.
+//! Opens sessions by password, refreshes them and ends them.
 //!
-//! A session is a log-in and every token that was refreshed from it. A refresh token can be used once. If it is
-//! presented again, either it or its successor was stolen, so the whole session ends.
+//! A session is a log-in and every token that was refreshed from it. It ends when the user or an operator ends it, when
+//! the password changes, and at the latest [`Lifetimes::session`] after the log-in, however often it was refreshed. No
+//! token of it outlives it: access tokens are checked against it with every request.
+//!
+//! A refresh token can be used once. If it is presented again, either it or its successor was stolen, so the whole
+//! session ends. Two tabs of one browser that refresh at the same moment present the same token without a theft; so for
+//! [`OVERLAP`] after its first use, and from the same user agent, it is exchanged again.
+
+mod operate;
 
 use serde_json::json;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::accounts::end_access;
 use super::audit::note_as;
+use super::refusals::{Kind as RefusalKind, Refusal, Refusals};
 use crate::auth::CallContext;
 use crate::auth::jwt::Issuer;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
 use crate::domain::error::{AuthProblem, Conflict, Error, Result};
-use crate::domain::names::{Email, Password, PersonName, UserId};
-use crate::domain::{Role, User};
+use crate::domain::names::{Email, NewPassword, Password, PersonName, UserId};
+use crate::domain::page::{Cursor, Page, Window};
+use crate::domain::{Role, User, UserAgent};
 use crate::pg::control::{sessions, users};
 use crate::pg::{Db, During, PublicTx};
 
-/// Opens and refreshes sessions.
+pub use self::operate::UserRef;
+pub use crate::pg::control::sessions::Session;
+
+/// How long after its first use a refresh token is exchanged again for the same user agent.
+const OVERLAP: Duration = Duration::seconds(10);
+
+/// How long a session and its refresh tokens live.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifetimes {
+    /// From a refresh token's issue to its end.
+    pub refresh: Duration,
+    /// From a log-in to the end of its session.
+    pub session: Duration,
+}
+
+impl Lifetimes {
+    /// Returns when a session ends that was opened at `opened_at`.
+    #[must_use]
+    pub fn end_of(&self, opened_at: OffsetDateTime) -> OffsetDateTime {
+        opened_at.saturating_add(self.session)
+    }
+
+    /// Returns the time at or before which a session was opened that has ended by `now`.
+    #[must_use]
+    pub fn oldest(&self, now: OffsetDateTime) -> OffsetDateTime {
+        // PostgreSQL's calendar begins later than that of `time`.
+        now.saturating_sub(self.session).max(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
+/// Opens, refreshes and ends sessions.
 #[derive(Clone)]
 pub struct Sessions {
     db: Db,
     hasher: Hasher,
     issuer: Issuer,
-    refresh_lifetime: time::Duration,
+    lifetimes: Lifetimes,
+    refusals: Refusals,
 }
 
 /// A session's new pair of tokens, which are given to the user and not stored.
@@ -39,10 +79,16 @@ pub struct Tokens {
 }
 
 impl Sessions {
-    /// Creates the service on `db`; a refresh token expires after `refresh_lifetime`.
+    /// Creates the service on `db`.
     #[must_use]
-    pub fn new(db: Db, hasher: Hasher, issuer: Issuer, refresh_lifetime: time::Duration) -> Self {
-        Self { db, hasher, issuer, refresh_lifetime }
+    pub fn new(
+        db: Db,
+        hasher: Hasher,
+        issuer: Issuer,
+        lifetimes: Lifetimes,
+        refusals: Refusals,
+    ) -> Self {
+        Self { db, hasher, issuer, lifetimes, refusals }
     }
 
     /// Opens a session for a caller who knows the password.
@@ -55,13 +101,14 @@ impl Sessions {
     pub async fn log_in(
         &self,
         ctx: &CallContext,
+        agent: &UserAgent,
         identifier: &str,
         password: &Password,
     ) -> Result<(User, Tokens)> {
         let email = Email::parse(identifier).ok();
         // Twice, in case the password's hash is replaced between reading it and opening the session.
         for _ in 0..2 {
-            let opened = self.try_log_in(ctx, email.as_ref(), password).await?;
+            let opened = self.try_log_in(ctx, agent, email.as_ref(), password).await?;
             if let Some(opened) = opened {
                 return Ok(opened);
             }
@@ -73,6 +120,7 @@ impl Sessions {
     async fn try_log_in(
         &self,
         ctx: &CallContext,
+        agent: &UserAgent,
         email: Option<&Email>,
         password: &Password,
     ) -> Result<Option<(User, Tokens)>> {
@@ -80,10 +128,12 @@ impl Sessions {
             Some(email) => self.find(email).await?,
             None => None,
         };
+        let user = found.as_ref().map(|found| found.user.id);
         let hash = found.as_ref().and_then(|c| c.password_hash.clone()).map(PasswordHash::stored);
         let hasher = self.hasher.for_client(ctx.client);
         let matches = hasher.verify(password, hash.as_ref()).await?;
         let (Some(found), Some(hash), true) = (found, hash, matches) else {
+            self.refusals.count(&wrong_password(RefusalKind::Session, ctx, user));
             return Err(Error::Unauthenticated(AuthProblem::WrongPassword));
         };
         let fresh =
@@ -92,14 +142,15 @@ impl Sessions {
         if let Some(fresh) = &fresh {
             users::replace_hash(&tx, found.user.id, hash.as_str(), fresh.as_str(), ctx.now).await?;
         }
-        sessions::delete_expired(&tx, found.user.id, ctx.now).await?;
         let session = Uuid::now_v7();
         let hash = fresh.as_ref().unwrap_or(&hash).as_str();
-        if !sessions::insert(&tx, session, found.user.id, hash, ctx.now).await? {
+        // The user's row is locked first, as where the password changes.
+        if !sessions::insert(&tx, session, found.user.id, hash, agent.as_str(), ctx.now).await? {
             return Ok(None);
         }
-        let tokens = self.issue(&tx, ctx, found.user.id, session).await?;
-        note(&tx, ctx, found.user.id, "session.open").await?;
+        let tokens = self.issue(&tx, ctx, found.user.id, session, ctx.now).await?;
+        sessions::delete_expired(&tx, found.user.id, ctx.now).await?;
+        note_of(&tx, ctx, found.user.id, "session.open").await?;
         tx.commit().await.during("open session")?;
         Ok(Some((found.user, tokens)))
     }
@@ -108,26 +159,58 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`]; where the token had been used before, the session ends as well.
-    pub async fn refresh(&self, ctx: &CallContext, presented: &str) -> Result<Tokens> {
+    pub async fn refresh(
+        &self,
+        ctx: &CallContext,
+        agent: &UserAgent,
+        presented: &str,
+    ) -> Result<Tokens> {
         let digest = TokenDigest::of(presented);
         let tx = self.db.public().await.during("refresh session")?;
         let refresh = sessions::find_refresh_for_update(&tx, digest.as_bytes())
             .await?
             .filter(|refresh| refresh.revoked_at.is_none())
             .ok_or(Error::Unauthenticated(AuthProblem::Invalid))?;
-        if refresh.used_at.is_some() {
-            sessions::revoke(&tx, refresh.session, ctx.now).await?;
-            note(&tx, ctx, refresh.user, "session.reuse_detected").await?;
+        let overlaps = |used_at: OffsetDateTime| {
+            ctx.now - used_at <= OVERLAP && agent.is_same_as(&refresh.client)
+        };
+        if refresh.used_at.is_some_and(|used_at| !overlaps(used_at)) {
+            sessions::revoke(&tx, refresh.user, refresh.session, ctx.now).await?;
+            note_of(&tx, ctx, refresh.user, "session.reuse_detected").await?;
             tx.commit().await.during("end session")?;
             return Err(Error::Unauthenticated(AuthProblem::Invalid));
         }
-        if refresh.expires_at <= ctx.now {
+        if refresh.expires_at.min(self.lifetimes.end_of(refresh.opened_at)) <= ctx.now {
             return Err(Error::Unauthenticated(AuthProblem::Expired));
         }
         sessions::mark_used(&tx, digest.as_bytes(), ctx.now).await?;
-        let tokens = self.issue(&tx, ctx, refresh.user, refresh.session).await?;
+        sessions::record_refresh(&tx, refresh.session, agent.as_str(), ctx.now).await?;
+        let tokens = self.issue(&tx, ctx, refresh.user, refresh.session, refresh.opened_at).await?;
         tx.commit().await.during("refresh session")?;
         Ok(tokens)
+    }
+
+    /// Ends the session of a refresh token, used or not. Ending it again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for a token that no session has.
+    pub async fn log_out_by_refresh(&self, ctx: &CallContext, presented: &str) -> Result<()> {
+        let digest = TokenDigest::of(presented);
+        let tx = self.db.public().await.during("end session")?;
+        let found = sessions::find_by_refresh(&tx, digest.as_bytes()).await?;
+        let (session, user) = found.ok_or(Error::Unauthenticated(AuthProblem::Invalid))?;
+        close(tx, ctx, user, session).await
+    }
+
+    /// Ends the session of an access token, which may have expired. Ending it again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for a token that is not ours.
+    pub async fn log_out_by_access(&self, ctx: &CallContext, presented: &str) -> Result<()> {
+        let found = self.issuer.session_of(presented);
+        let (user, session) = found.ok_or(Error::Unauthenticated(AuthProblem::Invalid))?;
+        let tx = self.db.public().await.during("end session")?;
+        close(tx, ctx, user, session).await
     }
 
     /// Makes the user with this address a `SUPER_ADMIN` with this password, as the settings say. A new password
@@ -141,9 +224,10 @@ impl Sessions {
         &self,
         ctx: &CallContext,
         email: &Email,
-        password: &Password,
+        password: &NewPassword,
     ) -> Result<()> {
         require_above_every_role(ctx)?;
+        let password = password.as_password();
         let found = self.find(email).await?;
         let mut keeps_password = false;
         if let Some(found) = &found {
@@ -175,7 +259,7 @@ impl Sessions {
                 sessions::revoke_all(&tx, id, ctx.now).await?;
             }
         }
-        note(&tx, ctx, admin.id, "user.ensure_admin").await?;
+        note_of(&tx, ctx, admin.id, "user.ensure_admin").await?;
         tx.commit().await.during("write the admin of the settings")
     }
 
@@ -184,26 +268,62 @@ impl Sessions {
         users::find_credentials(&tx, email).await
     }
 
+    /// Makes a new pair of tokens for a session, neither of which outlives it.
     async fn issue(
         &self,
         tx: &PublicTx,
         ctx: &CallContext,
         user: UserId,
         session: Uuid,
+        opened_at: OffsetDateTime,
     ) -> Result<Tokens> {
         let refresh = OpaqueToken::generate(Kind::Refresh);
-        let refresh_expires_at = ctx.now + self.refresh_lifetime;
-        sessions::insert_refresh(
-            tx,
-            refresh.digest().as_bytes(),
-            session,
-            ctx.now,
-            refresh_expires_at,
-        )
-        .await?;
-        let access = self.issuer.issue(user, session, ctx.now)?;
+        let session_end = self.lifetimes.end_of(opened_at);
+        let refresh_expires_at = ctx.now.saturating_add(self.lifetimes.refresh).min(session_end);
+        let digest = refresh.digest();
+        sessions::insert_refresh(tx, digest.as_bytes(), session, ctx.now, refresh_expires_at)
+            .await?;
+        let access = self.issuer.issue(user, session, ctx.now, session_end)?;
         Ok(Tokens { access, refresh, refresh_expires_at })
     }
+}
+
+/// Returns the refusal of a caller who does not know the password of the user.
+pub(super) fn wrong_password(
+    kind: RefusalKind,
+    ctx: &CallContext,
+    user: Option<UserId>,
+) -> Refusal<'_> {
+    Refusal {
+        kind,
+        address: ctx.client,
+        actor: None,
+        tenant: None,
+        reason: "wrong_password",
+        user,
+        request_id: &ctx.request_id,
+        at: ctx.now,
+    }
+}
+
+/// Reads a page of a user's sessions that have not ended.
+pub(super) async fn page(
+    tx: &PublicTx,
+    lifetimes: &Lifetimes,
+    user: UserId,
+    window: &Window,
+    now: OffsetDateTime,
+) -> Result<Page<Session>> {
+    let rows = sessions::list(tx, user, lifetimes.oldest(now), now, window).await?;
+    Ok(Page::cut(rows, window, |session| Cursor { at: session.opened_at, id: session.id }))
+}
+
+/// Ends a session and commits; the event is that of a log-out. Without an open session it does nothing.
+async fn close(tx: PublicTx, ctx: &CallContext, user: UserId, session: Uuid) -> Result<()> {
+    if sessions::revoke(&tx, user, session, ctx.now).await? {
+        note_of(&tx, ctx, user, "session.close").await?;
+    }
+    tx.commit().await.during("end session")
 }
 
 /// Refuses unless the caller may create a user of the highest role.
@@ -217,6 +337,11 @@ fn require_above_every_role(ctx: &CallContext) -> Result<()> {
 }
 
 /// Writes an audit event in the name of a user whom no credential identifies yet.
-async fn note(tx: &PublicTx, ctx: &CallContext, user: UserId, action: &'static str) -> Result<()> {
+async fn note_of(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    user: UserId,
+    action: &'static str,
+) -> Result<()> {
     note_as(tx, ctx, &format!("user:{user}"), action, None, json!({})).await
 }

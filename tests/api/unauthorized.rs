@@ -17,6 +17,8 @@ enum Access {
     Public,
     /// A caller with a valid refresh cookie; a bearer token is ignored.
     Cookie,
+    /// Any caller; a credential that is not valid has no session to end.
+    LogOut,
     /// Any authenticated caller.
     Authenticated,
     /// A caller with the permission.
@@ -33,6 +35,7 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/readyz", Access::Public),
     ("POST", "/api/auth/login", Access::Public),
     ("POST", "/api/auth/refresh", Access::Cookie),
+    ("POST", "/api/auth/logout", Access::LogOut),
     ("POST", "/api/auth/reset-user-password", Access::Permission(Permission::ResetUserPassword)),
     ("GET", "/api/api-keys", Access::Permission(Permission::ManageApiKeys)),
     ("POST", "/api/api-keys", Access::Permission(Permission::ManageApiKeys)),
@@ -130,6 +133,15 @@ const CONTROL: &[(&str, &str, Permission)] = &[
 
 /// The routes whose credential is in the body; `invitations.rs` tests their wrong callers.
 const SECRET_IN_BODY: &[(&str, &str)] = &[("POST", "/control/v1/invitations/accept")];
+/// The routes of the control API that accept any authenticated caller, or only a user who has logged in;
+/// `own_account.rs` tests their callers.
+const OWN_ACCOUNT: &[(&str, &str)] = &[
+    ("GET", "/control/v1/me"),
+    ("GET", "/control/v1/me/sessions"),
+    ("DELETE", "/control/v1/me/sessions"),
+    ("DELETE", "/control/v1/me/sessions/{id}"),
+    ("POST", "/control/v1/me/password"),
+];
 
 /// The routes of WebFluss's dialect; `webfluss.rs` tests their wrong callers.
 const WEBFLUSS: &[(&str, &str)] = &[("POST", "/api/tenants"), ("GET", "/api/tenants/{tenantUuid}")];
@@ -155,6 +167,7 @@ fn every_documented_route_is_in_a_table_of_this_file() {
         .chain(databunker)
         .chain(CONTROL.iter().map(|(method, path, _)| (*method, *path)))
         .chain(SECRET_IN_BODY.iter().copied())
+        .chain(OWN_ACCOUNT.iter().copied())
         .chain(WEBFLUSS.iter().copied())
         .map(|(method, path)| (method.to_owned(), path.to_owned()))
         .collect();
@@ -238,12 +251,17 @@ async fn no_route_serves_an_unauthenticated_caller() {
     let before = Snapshot::of(&app).await;
     for (method, path, access) in ROUTES {
         for (what, caller) in &unauthenticated_callers {
+            if matches!(access, Access::LogOut) && *what == "an expired access token" {
+                // It ends its session, as `sessions.rs` tests.
+                continue;
+            }
             let answer = call(caller, method, path).await;
             match access {
                 Access::Public if *path == "/api/auth/login" => {
                     assert_eq!(answer.refusal(401), "Invalid email or password", "{what}");
                 }
                 Access::Public => assert_eq!(answer.status, 200, "{path}: {what}: {answer:?}"),
+                Access::LogOut => assert_eq!(answer.status, 200, "{path}: {what}: {answer:?}"),
                 Access::Cookie | Access::Authenticated | Access::Permission(_) => {
                     let message = answer.refusal(401);
                     assert!(message.starts_with("Unauthorized: "), "{path}: {what}: {message}");

@@ -137,7 +137,9 @@ impl Target {
             "slug" | "tenantname" | "subdomain" => json!("other"),
             "tenantorg" | "org" => json!("org"),
             "email" | "adminEmail" | "identifier" => json!("new@example.com"),
-            "password" | "adminPassword" | "newPassword" => json!(PASSWORD),
+            "password" | "adminPassword" | "newPassword" | "current_password" | "new_password" => {
+                json!(PASSWORD)
+            }
             "role" => json!("VIEWER"),
             "permissions" => json!(["VIEW_TENANTS"]),
             _ => return None,
@@ -254,6 +256,9 @@ pub fn scheme(operation: &Operation) -> Option<&'static str> {
 /// beyond the caller's credential.
 const IN_NO_TENANT: &str = "/v2/BulkListUnlock";
 
+/// The beginning of the 403 of an operation that only a user who has logged in may call.
+const NO_SESSION: &str = "The credential is no user's session";
+
 /// The prefix of operations on the whole fleet, whose ids are those of operations and not of tenants.
 pub const FLEET_PREFIX: &str = "/control/v1/migrations";
 
@@ -323,6 +328,13 @@ async fn no_operation_serves_a_caller_without_its_permission() {
         else {
             continue;
         };
+        if description.starts_with(NO_SESSION) {
+            // No permission is enough.
+            let (_, token) = fixture.app.add_token(Permission::ALL, None, None).await;
+            let answer = send(fixture.request(operation, &token, true)).await;
+            assert_refused(operation, "a token without a session", &answer, &[403]);
+            continue;
+        }
         let identifiers = description.split(|c: char| !c.is_ascii_uppercase() && c != '_');
         let mut needed = identifiers.filter_map(|word| word.parse::<Permission>().ok());
         let needed = needed.next().unwrap_or_else(|| {

@@ -156,8 +156,6 @@ const FOREIGN: &[Foreign] = &[
     // Limits depend on the caller's address, which no layer below knows.
     Foreign { name: "governor", layers: &["http"] },
     Foreign { name: "ipnet", layers: &["http"] },
-    // A password is parsed in one place.
-    Foreign { name: "passwords", layers: &["domain"] },
     // The domain does no I/O.
     Foreign {
         name: "tokio",

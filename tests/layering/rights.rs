@@ -2,7 +2,8 @@
 //! database) begins with its rights check. What counts as the check is decided by syntax alone. The
 //! first statement of the body, without a leading `let .. =`, is one of
 //!
-//! - `ctx.require(..)?`, `ctx.require_in(..)?`, `ctx.require_authenticated()?` or `ctx.reach(..)?`;
+//! - `ctx.require(..)?`, `ctx.require_in(..)?`, `ctx.require_authenticated()?`, `ctx.require_session()?` or
+//!   `ctx.reach(..)?`;
 //! - `require_..(ctx, ..)?`: a function of the service layer that combines these;
 //! - `self.method(ctx, ..).await?`: another method of the same type for which the same holds. Where
 //!   it is the whole body, it needs no `?`.
@@ -33,13 +34,16 @@ const UNCHECKED: &[(&str, &str)] = &[
     ("Sessions::log_in", "the password is the credential"),
     ("Invitations::accept", "the token of the invitation is the credential"),
     ("Sessions::refresh", "the refresh token is the credential"),
+    ("Sessions::log_out_by_refresh", "the refresh token is the credential"),
+    ("Sessions::log_out_by_access", "the access token is the credential"),
     ("Engine::stop", "ends the work of this process when it shuts down; no caller asks for it"),
     ("Fleet::stop", "ends the work of this process when it shuts down; no caller asks for it"),
     ("Vacancies::asked", "waits for a signal inside this process and reads nothing"),
 ];
 
 /// The methods of [`CallContext`](rowhouse::auth::CallContext) that refuse a caller.
-const CHECKS: &[&str] = &["require", "require_in", "require_authenticated", "reach"];
+const CHECKS: &[&str] =
+    &["require", "require_in", "require_authenticated", "require_session", "reach"];
 
 #[test]
 fn every_service_method_begins_with_its_rights_check() {

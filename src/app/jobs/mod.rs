@@ -9,6 +9,7 @@
 //! To add a job: a function in the file of its noun that returns a [`Job`], and a line in [`all`].
 
 mod fleet;
+mod sessions;
 mod tenants;
 mod vacancies;
 
@@ -34,6 +35,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_mins(1);
 
 /// The largest random extension of a pause, as a fraction of it.
 const JITTER: f64 = 0.1;
+
+/// How long a server that stops waits for its last refusals to be written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a server that stops waits for its announcement to other servers, which is optional.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -78,6 +82,8 @@ fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
         tenants::purge(&services.lifecycle, intervals.purge),
         tenants::seal_audit_events(&services.audit, intervals.purge),
         vacancies::replenish(&services.vacancies),
+        sessions::delete_ended(&services.sessions),
+        sessions::write_refusals(&services.refusals),
     ];
     jobs.extend(intervals.recover.map(|every| fleet::recover(&services.fleet, every)));
     jobs.extend(intervals.retention.map(|retention| fleet::prune(&services.fleet, retention)));
@@ -116,6 +122,19 @@ impl Jobs {
     /// Cancels the jobs and waits until none of them holds a connection.
     pub(super) async fn stop(mut self) {
         self.0.shutdown().await;
+    }
+}
+
+/// Writes what was refused and is not in the audit trail yet.
+pub(super) async fn write_last_refusals(backend: &Backend) {
+    let ctx = backend.operator();
+    let writing = backend.services.refusals.write(&ctx);
+    match tokio::time::timeout(WRITE_TIMEOUT, writing).await {
+        Ok(Ok(_count)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = %error.chain(), "failed to write what was refused");
+        }
+        Err(_elapsed) => tracing::warn!("failed to write what was refused in time"),
     }
 }
 

@@ -10,6 +10,8 @@ use time::macros::datetime;
 use super::*;
 
 const NOW: OffsetDateTime = datetime!(2031-02-03 04:05:06.789 UTC);
+/// The end of a session that outlives every token here.
+const LATER: OffsetDateTime = datetime!(9000-01-01 00:00 UTC);
 const SESSION: Uuid = Uuid::from_u128(0x5e55);
 
 fn user() -> UserId {
@@ -108,7 +110,7 @@ fn hs256(secret: &[u8], message: &[u8]) -> Vec<u8> {
 #[test]
 fn a_token_names_its_user_and_its_times() {
     let issuer = issuer(vec![SigningKey::generate().unwrap()]);
-    let token = issuer.issue(user(), SESSION, NOW).unwrap();
+    let token = issuer.issue(user(), SESSION, NOW, LATER).unwrap();
     assert_eq!(
         issuer.check(&token, NOW).unwrap(),
         AccessClaims {
@@ -126,7 +128,8 @@ fn a_token_names_its_user_and_its_times() {
 fn a_token_carries_these_members_and_no_others() {
     let key = SigningKey::generate().unwrap();
     let (kid, issuer) = (key.kid().to_owned(), issuer(vec![key]));
-    let tokens: Vec<_> = (0..2).map(|_| issuer.issue(user(), SESSION, NOW).unwrap()).collect();
+    let tokens: Vec<_> =
+        (0..2).map(|_| issuer.issue(user(), SESSION, NOW, LATER).unwrap()).collect();
     let part = |token: &str, n: usize| -> Value {
         let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(n).unwrap()).unwrap();
         serde_json::from_slice(&bytes).unwrap()
@@ -260,7 +263,7 @@ fn every_claim_is_required_and_must_be_of_its_form() {
 #[test]
 fn a_token_that_was_changed_is_refused() {
     let forge = Forge::new();
-    let good = forge.issuer.issue(user(), SESSION, NOW).unwrap();
+    let good = forge.issuer.issue(user(), SESSION, NOW, LATER).unwrap();
     let parts: Vec<_> = good.split('.').collect();
     let [header, claims, signature] = parts[..] else { panic!("{good}") };
     let other = changed(Forge::claims(), "sub", json!(Uuid::from_u128(1))).to_string();
@@ -310,7 +313,7 @@ fn a_token_that_is_too_long_is_not_parsed() {
 #[test]
 fn a_token_is_valid_between_its_times_plus_or_minus_the_leeway() {
     let forge = Forge::new();
-    let token = forge.issuer.issue(user(), SESSION, NOW).unwrap();
+    let token = forge.issuer.issue(user(), SESSION, NOW, LATER).unwrap();
     let verdict = |seconds: i64| {
         let then = NOW + time::Duration::seconds(seconds);
         forge.issuer.check(&token, then).map(|_| ()).map_err(|e| problem(Err(e)))
@@ -332,9 +335,18 @@ fn a_token_is_valid_between_its_times_plus_or_minus_the_leeway() {
 fn the_given_time_counts_and_not_the_machines() {
     let issuer = issuer(vec![SigningKey::generate().unwrap()]);
     for now in [datetime!(1999-12-31 23:59:59 UTC), datetime!(2999-12-31 23:59:59 UTC)] {
-        let token = issuer.issue(user(), SESSION, now).unwrap();
+        let token = issuer.issue(user(), SESSION, now, LATER).unwrap();
         assert_eq!(issuer.check(&token, now).unwrap().issued_at, now);
     }
+}
+
+#[test]
+fn a_token_does_not_outlive_its_session() {
+    let issuer = issuer(vec![SigningKey::generate().unwrap()]);
+    let end = NOW + time::Duration::minutes(2);
+    let token = issuer.issue(user(), SESSION, NOW, end).unwrap();
+    let claims = issuer.check(&token, NOW).unwrap();
+    assert_eq!(claims.expires_at, end.replace_nanosecond(0).unwrap());
 }
 
 #[test]
@@ -360,7 +372,7 @@ fn the_settings_determine_lifetime_and_leeway() {
     settings.access_lifetime = Duration::from_secs(10);
     settings.leeway = Duration::ZERO;
     let issuer = Issuer::new(settings, vec![SigningKey::generate().unwrap()]).unwrap();
-    let token = issuer.issue(user(), SESSION, NOW).unwrap();
+    let token = issuer.issue(user(), SESSION, NOW, LATER).unwrap();
     let after = |seconds| issuer.check(&token, NOW + time::Duration::seconds(seconds));
     assert!(after(9).is_ok());
     assert_eq!(problem(after(10)), AuthProblem::Expired);
@@ -373,8 +385,10 @@ fn a_retired_key_still_verifies_until_it_is_removed() {
     let before = issuer(vec![copy(&old)]);
     let during = issuer(vec![copy(&new), copy(&old)]);
     let after = issuer(vec![copy(&new)]);
-    let (of_old, of_new) =
-        (before.issue(user(), SESSION, NOW).unwrap(), during.issue(user(), SESSION, NOW).unwrap());
+    let (of_old, of_new) = (
+        before.issue(user(), SESSION, NOW, LATER).unwrap(),
+        during.issue(user(), SESSION, NOW, LATER).unwrap(),
+    );
     assert!(during.check(&of_old, NOW).is_ok());
     assert!(after.check(&of_new, NOW).is_ok(), "the first key signs");
     assert_eq!(problem(after.check(&of_old, NOW)), AuthProblem::Invalid);
@@ -392,7 +406,7 @@ fn without_a_key_there_is_no_issuer() {
 fn another_service_can_check_a_token_with_the_published_keys() {
     let keys = vec![SigningKey::generate().unwrap(), SigningKey::generate().unwrap()];
     let issuer = issuer(keys);
-    let token = issuer.issue(user(), SESSION, NOW).unwrap();
+    let token = issuer.issue(user(), SESSION, NOW, LATER).unwrap();
     let published: JwkSet = serde_json::from_value(issuer.jwks()).unwrap();
     let kid = jsonwebtoken::decode_header(&token).unwrap().kid.unwrap();
     let mut validation = Validation::new(Algorithm::EdDSA);
@@ -447,7 +461,7 @@ fn a_key_survives_storage_in_either_version_of_its_form() {
     let original = issuer(vec![copy(&key)]);
     for form in [stored.private.expose_secret(), version_2.as_ref()] {
         let read = issuer(vec![SigningKey::from_stored(&stored.kid, form).unwrap()]);
-        let token = read.issue(user(), SESSION, NOW).unwrap();
+        let token = read.issue(user(), SESSION, NOW, LATER).unwrap();
         assert!(original.check(&token, NOW).is_ok());
     }
     for broken in [&[][..], b"key", &stored.private.expose_secret()[..47]] {

@@ -13,7 +13,7 @@ use super::responses::{Forbidden, InvalidBody, InvalidParameter, NoSuchTenant};
 use super::{Answer, ProblemBody};
 use crate::auth::Principal;
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::names::{Email, InvitationId, Password, PersonName};
+use crate::domain::names::{Email, InvitationId, NewPassword, PersonName};
 use crate::domain::rule::Rule;
 use crate::domain::{Permission, Role};
 use crate::http::Mount;
@@ -267,7 +267,7 @@ fn asked(mut body: Fields, principal: &Principal) -> Result<Asked> {
 }
 
 fn person(body: &mut Fields) -> Option<NewPerson> {
-    let password = body.required("password", Password::parse);
+    let password = body.required("password", NewPassword::parse);
     let first_name = body.required("first_name", PersonName::parse);
     let last_name = body.required("last_name", PersonName::parse);
     Some(NewPerson { password: password?, first_name: first_name?, last_name: last_name? })

@@ -13,6 +13,7 @@
 mod audit;
 mod call;
 mod invitations;
+mod me;
 mod members;
 mod migrations;
 mod problem;
@@ -34,6 +35,7 @@ pub fn mount(routes: &mut Mount<'_>) {
     invitations::mount(routes);
     tokens::mount(routes);
     audit::mount(routes);
+    me::mount(routes);
     migrations::mount(routes);
 }
 

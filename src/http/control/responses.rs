@@ -38,6 +38,15 @@ pub(super) struct Unexpected(ProblemBody);
 #[response(status = 403, description = missing::<P>(), content_type = PROBLEM_JSON)]
 pub(super) struct Forbidden<P: Required>(ProblemBody, PhantomData<P>);
 
+/// The caller has no session.
+#[derive(IntoResponses)]
+#[response(
+    status = 403,
+    description = "The credential is no user's session: an API token, an API key or the root token",
+    content_type = PROBLEM_JSON
+)]
+pub(super) struct SessionRequired(ProblemBody);
+
 /// The path names no tenant that the caller can see.
 #[derive(IntoResponses)]
 #[response(

@@ -16,7 +16,7 @@ use crate::domain::rule::Rule;
 use crate::domain::{Permission, Tenant, TenantStatus};
 use crate::http::Site;
 use crate::http::body::{Blank, Body, FieldPolicy, Policy, SMALL, Top};
-use crate::http::extract;
+use crate::http::{extract, refusals};
 use crate::service::Services;
 use crate::service::tenants::{MAIN_NUMBER, TenantRef};
 
@@ -69,7 +69,7 @@ impl FromRequest for Call {
                     extract::recognise(&request, token, found).await?
                 }
             };
-            extract::remember(&request, &principal);
+            refusals::remember(&request, &principal);
             site.limits.request(&principal)?;
             let ctx = extract::context(&request, principal);
             // An empty header counts as none.

@@ -44,6 +44,7 @@ impl ResponseError for Problem {
             Error::Unauthenticated(_)
             | Error::Forbidden { .. }
             | Error::Invitation(_)
+            | Error::SessionRequired
             | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -62,7 +63,6 @@ impl ResponseError for Problem {
 }
 
 /// Returns the sentence for people: the vendor's own where it is known.
-#[expect(clippy::too_many_lines, reason = "a flat list: one sentence for each error")]
 pub(super) fn message(error: &Error) -> String {
     match error {
         Error::Malformed(Malformed::TooLarge { limit }) => {
@@ -94,6 +94,7 @@ pub(super) fn message(error: &Error) -> String {
         }
         Error::Forbidden { .. }
         | Error::CrossSite
+        | Error::SessionRequired
         | Error::Unauthenticated(
             AuthProblem::Missing
             | AuthProblem::Invalid
@@ -122,6 +123,7 @@ fn not_found(noun: Noun) -> String {
         Noun::Tenant
         | Noun::Token
         | Noun::AuditEvent
+        | Noun::Session
         | Noun::Operation
         | Noun::Vacancy
         | Noun::Invitation => format!("The {noun} was not found"),

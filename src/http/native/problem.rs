@@ -64,7 +64,9 @@ impl ResponseError for Problem {
                 StatusCode::BAD_REQUEST
             }
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden { .. } | Error::CrossSite => StatusCode::FORBIDDEN,
+            Error::Forbidden { .. } | Error::SessionRequired | Error::CrossSite => {
+                StatusCode::FORBIDDEN
+            }
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Invitation(problem) => invitation_status(*problem),
             Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -126,6 +128,9 @@ fn message(error: &Error) -> String {
         Error::CrossSite => {
             "A page of another site may not do this; its origin must be allowed".to_owned()
         }
+        Error::SessionRequired => {
+            "This needs the access token of a log-in; tokens and keys have no session".to_owned()
+        }
         Error::NotFound(noun) => match noun {
             Noun::Route => "There is no such path".to_owned(),
             Noun::Tenant => "Tenant not found".to_owned(),
@@ -134,6 +139,7 @@ fn message(error: &Error) -> String {
             Noun::Profile => "Profile not found".to_owned(),
             Noun::AuditEvent => "Audit event not found".to_owned(),
             Noun::Member => "Member not found".to_owned(),
+            Noun::Session => "Session not found".to_owned(),
             Noun::Operation => "Operation not found".to_owned(),
             Noun::Vacancy => "Vacancy not found".to_owned(),
             Noun::Invitation => "Invitation not found".to_owned(),

@@ -1,4 +1,5 @@
-//! Log-in and refresh: `/api/auth/login`, `/api/auth/refresh` ("Login", "Refresh Token").
+//! Log-in, refresh and log-out: `/api/auth/login`, `/api/auth/refresh` ("Login", "Refresh Token"), and
+//! `/api/auth/logout`, which is ours.
 
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::{HttpRequest, HttpResponse, post, web};
@@ -6,9 +7,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::BODY;
+use super::passwords::DoneAnswer;
 use crate::auth::CallContext;
+use crate::auth::token::Presented;
 use crate::domain::User;
-use crate::domain::error::{AuthProblem, Error};
+use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::names::{EMAIL_MAX, Password};
 use crate::domain::rule::Rule;
 use crate::http::Site;
@@ -89,8 +92,9 @@ pub(super) async fn login(
     });
     let password = body.required("password", Password::parse);
     let (identifier, password) = body.finish(identifier.zip(password))?;
+    let agent = extract::user_agent(&request);
     let attempt = site.limits.password(&identifier, client)?;
-    let outcome = site.services.sessions.log_in(&call.0, &identifier, &password).await;
+    let outcome = site.services.sessions.log_in(&call.0, &agent, &identifier, &password).await;
     attempt.settle(&outcome);
     let (user, tokens) = outcome?;
     expect(&site, &tokens);
@@ -101,7 +105,8 @@ pub(super) async fn login(
     Ok(answer.json(LoginAnswer { access_token: tokens.access, user: user.into() }))
 }
 
-/// Exchanges the refresh cookie for a new access token and a new cookie. A cookie can be used once.
+/// Exchanges the refresh cookie for a new access token and a new cookie. A cookie can be used once; for ten seconds more
+/// by the same user agent, so that two tabs can refresh at the same moment. Used later or by another, it ends the session.
 #[utoipa::path(tag = "auth", security(("refresh" = [])), responses(
     (status = 200, description = "The new access token", body = RefreshAnswer),
     (status = 401, description = "The cookie is missing, used, expired or unknown", body = ErrorBody),
@@ -116,11 +121,58 @@ pub(super) async fn refresh(
     origin::require_known(&request)?;
     let cookie =
         request.cookie(REFRESH_COOKIE).ok_or(Error::Unauthenticated(AuthProblem::Missing))?;
-    let refreshed = site.services.sessions.refresh(&call.0, cookie.value());
+    let agent = extract::user_agent(&request);
+    let refreshed = site.services.sessions.refresh(&call.0, &agent, cookie.value());
     let tokens = extract::recognise(&request, cookie.value(), refreshed).await?;
     expect(&site, &tokens);
     let cookie = refresh_cookie(&site, &call.0, &tokens);
     Ok(HttpResponse::Ok().cookie(cookie).json(RefreshAnswer { access_token: tokens.access }))
+}
+
+/// Ends the session of the refresh cookie and removes the cookie; with a bearer access token, expired or not, ends that
+/// token's session. Every token of an ended session is refused at once. A credential that is not valid has no session, so
+/// repeating the call changes nothing and succeeds.
+#[utoipa::path(tag = "auth", operation_id = "RetenLogOut", security((), ("refresh" = []), ("bearer" = [])), responses(
+    (status = 200, description = "No session of the cookie or of the access token is left", body = DoneAnswer),
+    (status = 403, description = "The bearer token or API key is valid and has no session, or a page of another site sent the request, and its origin is not allowed", body = ErrorBody),
+))]
+#[post("/api/auth/logout")]
+pub(super) async fn logout(
+    site: web::Data<Site>,
+    call: PublicCall,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    origin::require_known(&request)?;
+    if let Some(cookie) = request.cookie(REFRESH_COOKIE) {
+        let ended = site.services.sessions.log_out_by_refresh(&call.0, cookie.value());
+        match extract::recognise(&request, cookie.value(), ended).await {
+            // A cookie of no session is of no more use, and is removed.
+            Ok(()) | Err(Error::Unauthenticated(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match end_by_bearer(&site, &call.0, &request).await {
+        // What is not valid has no session.
+        Err(Error::Unauthenticated(_)) => {}
+        ended => ended?,
+    }
+    let mut gone = cookie_of(&site, String::new());
+    gone.make_removal();
+    Ok(HttpResponse::Ok().cookie(gone).json(DoneAnswer { message: "Logged out successfully" }))
+}
+
+/// Ends the session of the access token in the `Authorization` header, if there is one; refuses another valid credential.
+async fn end_by_bearer(site: &Site, ctx: &CallContext, request: &HttpRequest) -> Result<()> {
+    let has_key = request.headers().contains_key(extract::API_KEY_HEADER);
+    match extract::bearer(request)? {
+        None if !has_key => Ok(()),
+        // Not as the caller: the token of a session that has ended is good enough to end it again.
+        Some(token) if !has_key && Presented::classify(token) == Presented::AccessToken => {
+            let ended = site.services.sessions.log_out_by_access(ctx, token);
+            extract::recognise(request, token, ended).await
+        }
+        _ => extract::identify(request).await?.require_session().map(drop),
+    }
 }
 
 /// Registers the new tokens with the limits, so that their first use is not counted as a wrong one.
@@ -130,12 +182,18 @@ fn expect(site: &Site, tokens: &Tokens) {
 }
 
 fn refresh_cookie(site: &Site, ctx: &CallContext, tokens: &Tokens) -> Cookie<'static> {
-    Cookie::build(REFRESH_COOKIE, tokens.refresh.expose().to_owned())
+    let mut cookie = cookie_of(site, tokens.refresh.expose().to_owned());
+    let seconds = (tokens.refresh_expires_at - ctx.now).whole_seconds();
+    cookie.set_max_age(time::Duration::seconds(seconds));
+    cookie
+}
+
+fn cookie_of(site: &Site, value: String) -> Cookie<'static> {
+    Cookie::build(REFRESH_COOKIE, value)
         .path(COOKIE_PATH)
         .http_only(true)
         .secure(site.settings.cookie_secure)
         .same_site(SameSite::Lax)
-        .max_age(time::Duration::seconds((tokens.refresh_expires_at - ctx.now).whole_seconds()))
         .finish()
 }
 

@@ -44,6 +44,7 @@ pub fn mount(routes: &mut Mount<'_>) {
         .service(tenants::list)
         .service(auth::login)
         .service(auth::refresh)
+        .service(auth::logout)
         .service(passwords::reset)
         .service(users::tenant_users)
         .service(api_keys::create)

@@ -47,9 +47,10 @@ impl ResponseError for Problem {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden { .. } | Error::Invitation(_) | Error::CrossSite => {
-                StatusCode::FORBIDDEN
-            }
+            Error::Forbidden { .. }
+            | Error::Invitation(_)
+            | Error::SessionRequired
+            | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -141,9 +142,10 @@ fn message(error: &Error) -> &'static str {
         }
         Error::Invalid(_) => "The given data was invalid.",
         Error::Unauthenticated(_) => "Unauthorized",
-        Error::Forbidden { .. } | Error::Invitation(_) | Error::CrossSite => {
-            "This action is unauthorized."
-        }
+        Error::Forbidden { .. }
+        | Error::Invitation(_)
+        | Error::SessionRequired
+        | Error::CrossSite => "This action is unauthorized.",
         Error::NotFound(Noun::User) => "User not found",
         Error::NotFound(
             Noun::Route
@@ -152,6 +154,7 @@ fn message(error: &Error) -> &'static str {
             | Noun::Profile
             | Noun::AuditEvent
             | Noun::Member
+            | Noun::Session
             | Noun::Operation
             | Noun::Vacancy
             | Noun::Invitation,

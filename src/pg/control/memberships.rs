@@ -125,8 +125,10 @@ pub async fn role_in(
     row.map_or(Ok(None), |row| highest_role(&row))
 }
 
-/// The present roles of a user.
+/// The present roles of a user, found by one of their sessions.
 pub struct Memberships {
+    /// When the session was last used, to the minute.
+    pub last_used_at: Option<OffsetDateTime>,
     /// The role that applies everywhere.
     pub platform_role: Option<Role>,
     /// The role in each tenant.
@@ -134,20 +136,23 @@ pub struct Memberships {
 }
 
 /// Reads the present roles of the bearer of an access token in one query, so that a removed user, an ended session
-/// and a changed role take effect at once. `None` where the user does not exist or the session has ended.
+/// and a changed role take effect at once. `None` where the user does not exist, or the session has ended or was
+/// opened before `opened_after`.
 pub async fn find_by_session(
     tx: PublicTx,
     user: UserId,
     session: Uuid,
+    opened_after: OffsetDateTime,
 ) -> Result<Option<Memberships>> {
     let rows = tx
         .query_and_commit(
-            "SELECT u.platform_role, m.tenant_id, m.role
+            "SELECT u.platform_role, s.last_used_at, m.tenant_id, m.role
                FROM users u
-               JOIN sessions s ON s.user_id = u.id AND s.id = $2 AND s.revoked_at IS NULL
+               JOIN sessions s
+                 ON s.user_id = u.id AND s.id = $2 AND s.revoked_at IS NULL AND s.created_at > $3
                LEFT JOIN memberships m ON m.user_id = u.id
               WHERE u.id = $1",
-            &[&user, &session],
+            &[&user, &session, &opened_after],
         )
         .await
         .during("read the roles of a user")?;
@@ -160,7 +165,8 @@ pub async fn find_by_session(
             memberships.push((tenant, role(row)?));
         }
     }
-    Ok(Some(Memberships { platform_role, memberships }))
+    let last_used_at = first.get("last_used_at");
+    Ok(Some(Memberships { last_used_at, platform_role, memberships }))
 }
 
 fn held(row: &Row) -> Result<Held> {

@@ -14,6 +14,7 @@ pub mod memberships;
 pub mod migration_sets;
 pub mod operation_tenants;
 pub mod operations;
+pub mod own_account;
 pub mod sessions;
 pub mod signing_keys;
 pub mod tenant_setup;

@@ -14,7 +14,7 @@ use crate::pg::scope::PublicTx;
 use crate::pg::{Param, Row};
 
 /// The precision of `last_used_at`; a write for each use would cost more than it is worth.
-pub(in crate::pg) const LAST_USED_PRECISION: Duration = Duration::minutes(1);
+pub const LAST_USED_PRECISION: Duration = Duration::minutes(1);
 
 /// The columns of a [`Token`], of the table `tokens` under the name `k`. The aliases keep them apart from a tenant's
 /// columns where a query reads both.

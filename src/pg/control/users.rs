@@ -133,6 +133,23 @@ pub async fn find_credentials(tx: &PublicTx, email: &Email) -> Result<Option<Cre
     .transpose()
 }
 
+/// Returns the credentials of the user with this id.
+pub async fn lookup_credentials(tx: &PublicTx, id: UserId) -> Result<Option<Credentials>> {
+    let row = tx
+        .query_opt(
+            "SELECT id, email, first_name, last_name, platform_role, password_hash
+               FROM users
+              WHERE id = $1",
+            &[&id],
+        )
+        .await
+        .during("read user row")?;
+    row.map(|row| {
+        Ok(Credentials { user: from_row(&row)?, password_hash: row.get("password_hash") })
+    })
+    .transpose()
+}
+
 /// Sets a user's password and platform role, and records that the address is proven; for the admin of the settings.
 pub async fn set_password_and_role(
     tx: &PublicTx,
@@ -190,21 +207,23 @@ pub async fn set_password(
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("set a password")) }
 }
 
-/// Replaces a stored hash, unless another transaction has replaced it.
+/// Replaces a stored hash, unless another transaction has replaced it, and returns whether it did. Locks the user's
+/// row until the transaction ends.
 pub async fn replace_hash(
     tx: &PublicTx,
     id: UserId,
     old: &str,
     new: &str,
     now: OffsetDateTime,
-) -> Result<()> {
-    tx.execute(
-        "UPDATE users SET password_hash = $3, updated_at = $4 WHERE id = $1 AND password_hash = $2",
-        &[&id, &old, &new, &now],
-    )
-    .await
-    .during("update user row")?;
-    Ok(())
+) -> Result<bool> {
+    let touched = tx
+        .execute(
+            "UPDATE users SET password_hash = $3, updated_at = $4 WHERE id = $1 AND password_hash = $2",
+            &[&id, &old, &new, &now],
+        )
+        .await
+        .during("update user row")?;
+    Ok(touched == 1)
 }
 
 /// Parses a role column.
