@@ -27,7 +27,7 @@ use crate::http::{cors, limits};
 
 pub use self::keys::KEYS;
 pub use self::sections::{
-    Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Tenants, Tokens,
+    Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Slugs, Tenants, Tokens,
 };
 
 /// The longest overlap of a rotation, which a request must not exceed either.
@@ -66,6 +66,8 @@ pub struct Settings {
     pub tenants: Tenants,
     /// API tokens and the other stored credentials.
     pub tokens: Tokens,
+    /// The slugs of tenants.
+    pub slugs: Slugs,
     /// Fleet migrations.
     pub fleet: Fleet,
     /// The log.
@@ -225,6 +227,13 @@ impl Settings {
             vacancies: r.number("tenants.vacancies", 0, 1000),
         };
         let tokens = read_tokens(r);
+        let slugs = Slugs {
+            reserved: r.list("slugs.reserved"),
+            quarantine: match r.text("slugs.quarantine") {
+                Some(_) => r.duration_or_never("slugs.quarantine").unwrap_or_default(),
+                None => tenants.grace_period,
+            },
+        };
         let fleet = Fleet {
             workers: r.number("fleet.workers", 1, 1024),
             lease: r.duration("fleet.lease"),
@@ -253,6 +262,7 @@ impl Settings {
             erase_interval: r.duration("profiles.erase_interval"),
             tenants,
             tokens,
+            slugs,
             fleet,
             log,
         })

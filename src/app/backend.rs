@@ -161,6 +161,7 @@ impl Backend {
         let wanted = settings.tenants.vacancies;
         let vacancies = Vacancies::new(db.clone(), Arc::clone(&tenant_set), version, wanted);
         let lifetimes = settings::lifetimes(settings);
+        let slugs = settings::slug_rules(settings);
         let provisioning = Provisioning::new(
             Handle::current(),
             db.clone(),
@@ -169,6 +170,7 @@ impl Backend {
             version,
             vacancies.clone(),
             lifetimes,
+            slugs.clone(),
         );
         let fleet = Engine::new(
             Handle::current(),
@@ -195,6 +197,7 @@ impl Backend {
             refused: Counters::default(),
             provisioning,
             vacancies,
+            slugs,
             grace_period: time::Duration::try_from(settings.tenants.grace_period)
                 .unwrap_or(time::Duration::WEEK),
             server_version: version,

@@ -12,6 +12,7 @@ use crate::service::doctor::Budget;
 use crate::service::fleet::Engine;
 use crate::service::refusals::{self, Refusals};
 use crate::service::sessions::Lifetimes as SessionLifetimes;
+use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
     ApiKeys, Audit, Doctor, Fleet, Health, Identity, Invitations, Lifecycle, Me, Members,
@@ -34,6 +35,7 @@ pub(super) struct Parts {
     pub(super) fleet: Arc<Engine>,
     pub(super) tenant_set: Arc<MigrationSet>,
     pub(super) grace_period: time::Duration,
+    pub(super) slugs: SlugRules,
     pub(super) server_version: u32,
     pub(super) budget: Budget,
     pub(super) lifetimes: Lifetimes,
@@ -61,8 +63,8 @@ impl Parts {
             ),
             me: Me::new(db.clone(), self.hasher.clone(), self.session_lifetimes, refusals.clone()),
             tenants: Tenants::new(db.clone()),
-            registry: Registry::new(db.clone(), self.provisioning.clone()),
-            lifecycle: Lifecycle::new(db.clone(), self.grace_period),
+            registry: Registry::new(db.clone(), self.provisioning.clone(), self.slugs.clone()),
+            lifecycle: Lifecycle::new(db.clone(), self.grace_period, self.slugs.clone()),
             members: Members::new(db.clone(), self.hasher.clone()),
             invitations: Invitations::new(db.clone(), self.hasher.clone()),
             tokens: Tokens::new(db.clone(), self.lifetimes),

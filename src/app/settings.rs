@@ -8,6 +8,7 @@ use crate::auth::password::{Hasher, Params};
 use crate::config::{CachedStatements, Settings};
 use crate::pg::rules::{Rules, Sharing, Statements, TimeLimits};
 use crate::service::sessions;
+use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 
 pub(super) fn rules(settings: &Settings) -> Rules {
@@ -31,6 +32,13 @@ pub(super) fn rules(settings: &Settings) -> Rules {
 pub(super) fn sharing(settings: &Settings) -> Sharing {
     let tenants_per_connection = settings.database.tenants_per_connection;
     Sharing { tenants_per_connection, ..Sharing::default() }
+}
+
+/// Returns the rules for slugs.
+pub(super) fn slug_rules(settings: &Settings) -> SlugRules {
+    let reserved = settings.slugs.reserved.0.iter().cloned();
+    let quarantine = time::Duration::try_from(settings.slugs.quarantine);
+    SlugRules::new(reserved, quarantine.unwrap_or(time::Duration::MAX))
 }
 
 pub(super) fn hasher(settings: &Settings) -> Result<Hasher, BuildError> {

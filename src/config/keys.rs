@@ -145,6 +145,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "how long the secret of a token stays good after a rotation that names no overlap, at most 30d; 0 ends it at once",
     ),
     (
+        "slugs.reserved",
+        "",
+        "words, separated by commas, that no tenant can take as its slug, beside the built-in ones",
+    ),
+    (
+        "slugs.quarantine",
+        "",
+        "how long no other tenant can take a slug that a rename or a purge freed; the grace period by default; 0 for \
+         not at all",
+    ),
+    (
         "fleet.workers",
         "4",
         "tenants that a fleet migration migrates at the same time; in a server at most a tenth of \

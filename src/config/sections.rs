@@ -12,6 +12,7 @@ use crate::http::client_address::Proxies;
 use crate::http::cors;
 use crate::pg::rules::Isolation;
 use crate::pg::rules::exposure::Exposures;
+use crate::service::tenants::slugs::ReservedWords;
 use crate::telemetry::Format;
 
 /// The admin who must exist.
@@ -107,6 +108,15 @@ pub struct Http {
     pub proxies: Proxies,
     /// The origins that may call from a browser.
     pub cors: cors::Settings,
+}
+
+/// The slugs of tenants.
+#[derive(Debug, Clone)]
+pub struct Slugs {
+    /// Words that no tenant can take.
+    pub reserved: ReservedWords,
+    /// How long a freed slug cannot be taken by another tenant.
+    pub quarantine: Duration,
 }
 
 /// The lifecycle of tenants.

@@ -108,6 +108,17 @@ impl Error {
         Self::Forbidden { missing: vec![permission] }
     }
 
+    /// Returns the same error with another name for a field: the one that the caller wrote.
+    #[must_use]
+    pub fn with_field(mut self, field: &str, as_written: &'static str) -> Self {
+        if let Self::Invalid(problems) = &mut self {
+            for problem in problems.iter_mut().filter(|problem| problem.field == field) {
+                problem.field = as_written.into();
+            }
+        }
+        self
+    }
+
     /// Returns the word for logs and metrics, which stays when the sentence changes.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -221,6 +232,9 @@ pub enum Conflict {
     /// Another tenant has the slug.
     #[error("the slug is taken")]
     SlugTaken,
+    /// Another tenant gave the slug up lately, and it cannot be taken yet.
+    #[error("another tenant had the slug until lately; it cannot be taken yet")]
+    SlugResting,
     /// Another profile of the tenant has this key.
     #[error("another profile has this key")]
     KeyTaken(KeyKind),

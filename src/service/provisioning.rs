@@ -22,6 +22,7 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use super::accounts::Unproven;
+use super::tenants::slugs::{SlugRules, why_taken};
 use super::vacancies::Vacancies;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
@@ -50,11 +51,13 @@ pub struct Provisioning {
     server_version: u32,
     vacancies: Vacancies,
     lifetimes: Lifetimes,
+    slugs: SlugRules,
 }
 
 impl Provisioning {
     /// Makes tenants through `db`, whose pools belong to `runtime`, and takes `vacancies` while there are any.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, given once")]
     pub fn new(
         runtime: Handle,
         db: Db,
@@ -63,8 +66,9 @@ impl Provisioning {
         server_version: u32,
         vacancies: Vacancies,
         lifetimes: Lifetimes,
+        slugs: SlugRules,
     ) -> Self {
-        Self { runtime, db, hasher, set, server_version, vacancies, lifetimes }
+        Self { runtime, db, hasher, set, server_version, vacancies, lifetimes, slugs }
     }
 
     /// Makes a tenant, whole or not at all.
@@ -72,6 +76,8 @@ impl Provisioning {
     /// # Errors
     /// [`Conflict::SlugTaken`]; [`Conflict::AdminUnproven`] if the admin's account may not be linked;
     /// [`Conflict::StillRunning`] and [`Conflict::KeyReused`] if the command has an idempotency key.
+    /// [`Conflict::SlugTaken`], [`Conflict::SlugResting`]; [`Rule::Reserved`](crate::domain::Rule::Reserved) for the
+    /// slug; [`Conflict::StillRunning`] and [`Conflict::KeyReused`] if the command has an idempotency key.
     pub async fn provision(
         &self,
         ctx: &CallContext,
@@ -108,6 +114,7 @@ impl Provisioning {
         if let Some(answer) = self.find_replay(ctx, command, extras).await? {
             return Ok(answer);
         }
+        self.slugs.require_not_reserved(&command.slug)?;
         let hash = match command.admin.password() {
             Some(password) => Some(self.hasher.for_client(ctx.client).hash(password).await?),
             None => None,
@@ -139,6 +146,10 @@ impl Provisioning {
                         self.confirm_by_password(ctx, command, made.id).await;
                     }
                     return Ok(made);
+                Ok(Some(made)) => return Ok(made),
+                Err(Error::Conflict(Conflict::SlugTaken)) => {
+                    let tx = self.db.public().await.during("read a slug")?;
+                    return Err(why_taken(&tx, &command.slug).await?);
                 }
                 Err(error) => return Err(error),
             }
@@ -255,7 +266,8 @@ impl Provisioning {
         new: Option<TenantId>,
     ) -> Result<SetupOutcome> {
         let tx = self.db.public().await.during("begin provisioning")?;
-        let rows = prepared.rows(new, self.vacancies.pattern());
+        let rested = self.slugs.rested(prepared.ctx.now);
+        let rows = prepared.rows(new, self.vacancies.pattern(), rested);
         if new.is_none() && prepared.is_one_statement() {
             let assigned = tenant_setup::insert_and_commit(tx, &rows).await?;
             let made = assigned.map(|assigned| Provisioned::new(prepared.command, assigned));

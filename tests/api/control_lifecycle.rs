@@ -260,7 +260,9 @@ async fn a_deleted_tenant_can_be_restored_until_its_grace_period_ends_and_is_the
     assert_eq!(event.get::<_, &str>(0), "operator");
     assert_eq!(event.get::<_, serde_json::Value>(1)["slug"], "acme");
     assert_eq!(root.get(&path("acme")).await.status, 404);
-    app.set_up("acme").await; // the slug is available again
+    // The slug rests; `slugs` tests for how long.
+    let again = root.post("/api/tenant/setup", &TestApp::setup_body("acme")).await;
+    again.refusal(409);
 }
 
 #[tokio::test]

@@ -257,8 +257,9 @@ async fn an_old_name_is_unknown_at_once_in_every_process() {
 
 #[tokio::test]
 async fn a_former_name_can_be_taken_and_shows_nothing_of_the_old_tenant() {
-    let first = TestApp::spawn().await;
-    let second = TestApp::builder().on(first.database.clone()).spawn().await;
+    let builder = || TestApp::builder().with("slugs.quarantine", "0");
+    let first = builder().spawn().await;
+    let second = builder().on(first.database.clone()).spawn().await;
     let old = first.bunker_tenant("shared").await;
     let record = old.add(json!({ "email": "ada@example.com", "secret": "of the old one" })).await;
     for app in [&first, &second] {

@@ -59,6 +59,7 @@ mod refusals;
 mod reset_password;
 mod sessions;
 mod setup;
+mod slugs;
 mod support;
 mod suspended;
 mod tenant_users;

@@ -297,6 +297,10 @@ fn conflict(conflict: Conflict) -> Representation {
     let sentence = conflict.to_string();
     let (title, detail) = match conflict {
         Conflict::SlugTaken => ("The slug is taken", "Choose another slug"),
+        Conflict::SlugResting => (
+            "The slug cannot be taken yet",
+            "Another tenant had it until lately; choose another slug, or wait (slugs.quarantine)",
+        ),
         Conflict::KeyTaken(_) => ("The key is taken", "Another profile has this key"),
         Conflict::NotDeleted => ("The profile is there", "Only a deleted one can be restored"),
         Conflict::MainTenant => ("The main tenant stays", "It cannot be deleted or purged"),

@@ -34,7 +34,8 @@ async fn create(call: Call) -> Answer {
     let name = tenant_name(&params.required("tenantname")?, "tenantname")?;
     let org =
         org(params, "tenantorg")?.ok_or_else(|| Error::invalid("tenantorg", Rule::Required))?;
-    let made = create_with(&call, name, org).await?;
+    let made = create_with(&call, name, org).await;
+    let made = made.map_err(|error| error.with_field("slug", "tenantname"))?;
     let token = made.token.as_ref().map(|token| token.expose().to_owned());
     ok(TenantMade { status: Status::Ok, xtoken: token, tenantid: made.number })
 }
@@ -64,7 +65,8 @@ async fn update(call: Call) -> Answer {
     let name = params.text("tenantname")?;
     let slug = name.map(|name| tenant_name(&name, "tenantname")).transpose()?;
     let (org, contact) = (org(params, "tenantorg")?, contact(params)?);
-    rename(&call, &tenant, slug, org, contact).await?;
+    let renamed = rename(&call, &tenant, slug, org, contact).await;
+    renamed.map_err(|error| error.with_field("slug", "tenantname"))?;
     done()
 }
 

@@ -40,7 +40,8 @@ async fn create_tenant(call: Call) -> Answer {
     let params = call.params()?;
     let name = tenant_name(&params.required("name")?, "name")?;
     let org = org(params, "org")?.unwrap_or_default();
-    let made = create_with(&call, name, org).await?;
+    let made = create_with(&call, name, org).await;
+    let made = made.map_err(|error| error.with_field("slug", "name"))?;
     let token = made.token.as_ref().map(|token| token.expose().to_owned());
     ok(V1TenantMade { status: Status::Ok, xtoken: token })
 }
@@ -55,7 +56,8 @@ async fn rename_tenant(call: Call) -> Answer {
     let params = call.params()?;
     let slug = tenant_name(&params.required("name")?, "name")?;
     let org = org(params, "org")?;
-    rename(&call, &tenant, Some(slug), org, None).await?;
+    let renamed = rename(&call, &tenant, Some(slug), org, None).await;
+    renamed.map_err(|error| error.with_field("slug", "name"))?;
     done()
 }
 

@@ -146,6 +146,7 @@ fn message(error: &Error) -> String {
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),
+            Conflict::SlugResting => "Slug was in use until lately".to_owned(),
             Conflict::KeyTaken(kind) => format!("Another profile has this {}", kind.as_str()),
             Conflict::NotDeleted => "The profile is not deleted".to_owned(),
             Conflict::MainTenant => "The main tenant cannot be deleted".to_owned(),

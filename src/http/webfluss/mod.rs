@@ -138,7 +138,8 @@ struct Domains {
 async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpResponse, Problem> {
     call.0.require(Permission::CreateTenant)?;
     let command = command(body.fields(BODY).await?, &site.settings)?;
-    let made = site.services.provisioning.provision(&call.0, command).await?;
+    let made = site.services.provisioning.provision(&call.0, command).await;
+    let made = made.map_err(|error| error.with_field("slug", "subdomain"))?;
     site.metrics.count_provisioned();
     Ok(HttpResponse::Ok().json(Created { tenant_id: made.id.uuid() }))
 }

@@ -43,7 +43,7 @@ impl ResponseError for Problem {
             Error::Malformed(Malformed::ContentEncoding) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Error::Malformed(Malformed::Method) => StatusCode::METHOD_NOT_ALLOWED,
             Error::Malformed(_) => StatusCode::BAD_REQUEST,
-            Error::Invalid(_) | Error::Conflict(Conflict::SlugTaken) => {
+            Error::Invalid(_) | Error::Conflict(Conflict::SlugTaken | Conflict::SlugResting) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
@@ -66,7 +66,7 @@ impl ResponseError for Problem {
         }
         answer.json(match &self.0 {
             Error::Invalid(problems) => validation(&sentences(problems)),
-            Error::Conflict(Conflict::SlugTaken) => validation(&[(
+            Error::Conflict(Conflict::SlugTaken | Conflict::SlugResting) => validation(&[(
                 "subdomain".to_owned(),
                 "The subdomain has already been taken.".to_owned(),
             )]),

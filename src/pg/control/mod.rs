@@ -17,6 +17,7 @@ pub mod operations;
 pub mod own_account;
 pub mod sessions;
 pub mod signing_keys;
+pub mod slugs;
 pub mod tenant_setup;
 pub mod tenants;
 pub mod token_lines;

@@ -5,7 +5,10 @@
 //! `COMMIT` behind it is a single round trip. The commit is sent before the answer is known, so a missing vacancy, a
 //! missing admin or one whose address is not proven must make the statement fail: each leaves a NULL in a column that
 //! takes none.
+//! slug that cannot be taken or a missing admin must make the statement fail: each leaves a NULL in a column that takes
+//! none.
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::error::{Conflict, Error, Noun, Result};
@@ -13,6 +16,7 @@ use crate::domain::names::{Email, ExternalId, PersonName, Slug, TenantId, Tenant
 use crate::domain::{AccountOrigin, Document, Role, TenantStatus};
 use crate::pg::Row;
 use crate::pg::control::audit_events::Event;
+use crate::pg::control::slugs::can_be_taken;
 use crate::pg::control::tenants::CLUSTER;
 use crate::pg::control::vacancies::Pattern;
 use crate::pg::error::{During, Failure};
@@ -28,6 +32,8 @@ pub struct NewTenant<'a> {
     pub pattern: &'a Pattern,
     /// Unique url-friendly name.
     pub slug: &'a Slug,
+    /// When, or before when, the slug must have been freed, if another tenant had it.
+    pub rested: OffsetDateTime,
     /// Display name.
     pub name: &'a TenantName,
     /// The organisation behind it.
@@ -96,8 +102,9 @@ pub struct Assigned {
 }
 
 /// Every part sees the database as it was before the statement, so `membership` reads a user who was just inserted
-/// from `new_user` and not from `users`.
-const INSERT: &str = "
+/// from `new_user` and not from `users`. The exception is the row of `slugs`, which `claim` locks and then reads anew.
+const INSERT: &str = concat!(
+    "
     WITH vacancy AS (
         DELETE FROM vacancies
          WHERE $1::uuid IS NULL
@@ -109,11 +116,22 @@ const INSERT: &str = "
                       LIMIT 1
                         FOR UPDATE SKIP LOCKED)
         RETURNING id
+    ), claim AS (
+        INSERT INTO slugs (slug, tenant_id)
+        SELECT $5, new.id
+          FROM (SELECT coalesce($1, (SELECT id FROM vacancy)) AS id) new
+         WHERE new.id IS NOT NULL
+        ON CONFLICT (slug) DO UPDATE
+           SET tenant_id = excluded.tenant_id, freed_at = NULL
+         WHERE ",
+    can_be_taken!("$25"),
+    "
+        RETURNING slug
     ), tenant AS (
         INSERT INTO tenants
             (id, slug, name, org, contact_email, external_id, settings, status, cluster,
              migrations_version, migrations_fingerprint, created_at, updated_at)
-        VALUES (coalesce($1, (SELECT id FROM vacancy)), $5, $6, $7, $8, $9, $10, $11, $4, $12, $2, $13, $13)
+        VALUES (coalesce($1, (SELECT id FROM vacancy)), (SELECT slug FROM claim), $6, $7, $8, $9, $10, $11, $4, $12, $2, $13, $13)
         RETURNING id, number
     ), new_user AS (
         INSERT INTO users
@@ -143,6 +161,8 @@ const INSERT: &str = "
           FROM tenant t
     )
     SELECT t.id, t.number, EXISTS (SELECT FROM new_user) AS is_admin_new FROM tenant t";
+    SELECT id, number FROM tenant"
+);
 
 /// Inserts the rows of a new tenant. Returns `None` if it was to take a vacancy and none fits; the transaction can
 /// then only be dropped, as after an error.
@@ -151,6 +171,9 @@ const INSERT: &str = "
 /// [`Conflict::SlugTaken`]; [`Conflict::ExternalIdTaken`]; [`Noun::User`] not found, if the admin must exist;
 /// [`Conflict::AdminUnproven`] if the account may not be linked; [`Conflict::Concurrent`] if another transaction made
 /// or removed the admin at the same moment.
+/// [`Conflict::SlugTaken`], also for a slug that rests; [`Conflict::ExternalIdTaken`]; [`Noun::User`] not found, if the
+/// admin must exist;
+/// [`Conflict::Concurrent`] if another transaction made or removed the admin at the same moment.
 pub async fn insert(tx: &PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigned>> {
     let values = Values::of(new);
     new.assigned(tx.query(INSERT, &values.params(new)).await)
@@ -225,6 +248,7 @@ impl<'a> Values<'a> {
     }
 
     fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 26] {
+    fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 25] {
         [
             &new.id,
             &new.pattern.fingerprint,
@@ -252,6 +276,7 @@ impl<'a> Values<'a> {
             &new.event.details,
             &self.is_vouched,
             &self.has_own_password,
+            &new.rested,
         ]
     }
 }
@@ -274,7 +299,7 @@ impl NewTenant<'_> {
     }
 
     fn explain(&self, failure: Failure) -> Error {
-        if failure.violates("tenants_slug_key") {
+        if failure.violates("tenants_slug_key") || failure.is_null_in("tenants", "slug") {
             Error::Conflict(Conflict::SlugTaken)
         } else if failure.violates("tenants_external_id_key") {
             Error::Conflict(Conflict::ExternalIdTaken)

@@ -2,6 +2,7 @@
 //! set-up makes except the schema.
 
 use serde_json::json;
+use time::OffsetDateTime;
 
 use crate::auth::CallContext;
 use crate::auth::password::PasswordHash;
@@ -64,14 +65,21 @@ impl PreparedSetup<'_> {
         }
     }
 
-    /// The rows of the tenant: with this id, or with that of a vacancy.
-    pub(super) fn rows<'a>(&'a self, id: Option<TenantId>, pattern: &'a Pattern) -> NewTenant<'a> {
+    /// The rows of the tenant: with this id, or with that of a vacancy. A slug that another tenant had must have been
+    /// freed at `rested` or before.
+    pub(super) fn rows<'a>(
+        &'a self,
+        id: Option<TenantId>,
+        pattern: &'a Pattern,
+        rested: OffsetDateTime,
+    ) -> NewTenant<'a> {
         let Self { ctx, command, extras, .. } = self;
         let details = json!({ "slug": command.slug, "name": command.name });
         NewTenant {
             id,
             pattern,
             slug: &command.slug,
+            rested,
             name: &command.name,
             org: command.org.as_deref(),
             contact: command.contact.as_ref(),

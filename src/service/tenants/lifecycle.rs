@@ -14,6 +14,7 @@ use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
 use super::registry::Expected;
+use super::slugs::SlugRules;
 use super::{TenantRef, locate, lock};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
@@ -22,8 +23,8 @@ use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::{Move, Tenant, TenantRecord};
-use crate::pg::control::footprint;
 use crate::pg::control::tenants::{self, MAIN_NUMBER};
+use crate::pg::control::{footprint, slugs};
 use crate::pg::{Db, During, PublicTx, schema};
 use crate::service::audit::note;
 
@@ -37,13 +38,14 @@ const PURGES_AT_ONCE: i64 = 100;
 pub struct Lifecycle {
     db: Db,
     grace: Duration,
+    slugs: SlugRules,
 }
 
 impl Lifecycle {
     /// Creates the service on `db`; a deleted tenant is kept for `grace`.
     #[must_use]
-    pub fn new(db: Db, grace: Duration) -> Self {
-        Self { db, grace }
+    pub fn new(db: Db, grace: Duration, slugs: SlugRules) -> Self {
+        Self { db, grace, slugs }
     }
 
     /// Suspends an active tenant: it answers nothing until it is resumed.
@@ -155,8 +157,8 @@ impl Lifecycle {
         self.purge_locked(ctx, tx, id).await
     }
 
-    /// Purges every deleted tenant whose grace period is over and every one whose purge was interrupted.
-    /// Returns how many were purged. A tenant that cannot be purged now is logged and left for the next run.
+    /// Purges every deleted tenant whose grace period is over and every one whose purge was interrupted, and forgets
+    /// the slugs that have rested. Returns how many tenants were purged. A tenant that cannot be purged now is logged and left for the next run.
     ///
     /// # Errors
     /// Those of the rights check, and of the database when the list cannot be read.
@@ -164,7 +166,8 @@ impl Lifecycle {
         ctx.require(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("list due purges")?;
         let due = tenants::list_due(&tx, ctx.now, PURGES_AT_ONCE).await?;
-        drop(tx);
+        slugs::delete_rested(&tx, self.slugs.rested(ctx.now)).await?;
+        tx.commit().await.during("forget rested slugs")?;
         let mut purged = 0;
         for id in due {
             match self.purge_if_due(ctx, id).await {
@@ -209,6 +212,7 @@ impl Lifecycle {
             return Ok(false); // another process did the last step
         };
         schema::drop(&tx, &schema, self.db.rules()).await.during("drop tenant schema")?;
+        slugs::free(&tx, &record.tenant.slug, id, ctx.now).await?;
         tenants::delete(&tx, id).await?;
         let details = json!({
             "slug": record.tenant.slug,

@@ -1,11 +1,13 @@
 //! Reads tenants: as a request enters one, as a list, and as records with everything that the control plane
 //! keeps.
 //!
-//! [`registry`] creates and changes tenants, [`lifecycle`] suspends, deletes and purges them. A caller who may
+//! [`registry`] creates and changes tenants, [`lifecycle`] suspends, deletes and purges them, [`slugs`] decides which
+//! slugs can be taken. A caller who may
 //! view only some tenants sees only those: any other is not found, whether or not it exists.
 
 pub mod lifecycle;
 pub mod registry;
+pub mod slugs;
 
 use crate::auth::context::Reach;
 use crate::auth::{CallContext, Principal};

@@ -7,6 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::slugs::SlugRules;
 use super::{TenantRef, lock, require_kept};
 use crate::auth::CallContext;
 use crate::domain::error::{Conflict, Error, Noun, Precondition, Result};
@@ -27,6 +28,7 @@ pub const SETTINGS_MAX: usize = 65_536;
 pub struct Registry {
     db: Db,
     provisioning: Provisioning,
+    slugs: SlugRules,
 }
 
 /// The revisions of a record on which a command may be carried out.
@@ -77,8 +79,8 @@ pub struct Registered {
 impl Registry {
     /// Creates the service on `db`; new tenants are created by `provisioning`.
     #[must_use]
-    pub fn new(db: Db, provisioning: Provisioning) -> Self {
-        Self { db, provisioning }
+    pub fn new(db: Db, provisioning: Provisioning, slugs: SlugRules) -> Self {
+        Self { db, provisioning, slugs }
     }
 
     /// Creates a tenant, or returns the one that was created under the same idempotency key.
@@ -144,8 +146,8 @@ impl Registry {
     /// Changes a tenant's record. Changes that leave it as it is write nothing, and the revision stays.
     ///
     /// # Errors
-    /// [`Noun::Tenant`] not found, [`Precondition::Failed`], [`Conflict::SlugTaken`],
-    /// [`Conflict::TenantNotActive`] while the tenant is being deleted.
+    /// [`Noun::Tenant`] not found, [`Precondition::Failed`], [`Conflict::SlugTaken`], [`Conflict::SlugResting`],
+    /// [`Rule::Reserved`] for a slug, [`Conflict::TenantNotActive`] while the tenant is being deleted.
     pub async fn update(
         &self,
         ctx: &CallContext,
@@ -161,6 +163,10 @@ impl Registry {
         let after = changes.apply(before.clone())?;
         if after == before {
             return Ok(before);
+        }
+        let (id, slugs) = (before.tenant.id, (&before.tenant.slug, &after.tenant.slug));
+        if slugs.0 != slugs.1 {
+            self.slugs.rename(&tx, id, slugs, ctx.now).await?;
         }
         tenants::update(&tx, &after, ctx.now).await?;
         note(&tx, ctx, "tenant.update", before.tenant.id, differences(&before, &after)).await?;
