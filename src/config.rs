@@ -27,7 +27,7 @@ use crate::http::{cors, limits};
 
 pub use self::keys::KEYS;
 pub use self::sections::{
-    Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Slugs, Tenants, Tokens,
+    Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Management, Slugs, Tenants, Tokens,
 };
 
 /// The longest overlap of a rotation, which a request must not exceed either.
@@ -208,6 +208,12 @@ impl Settings {
                 trusted: r.list("http.trusted_proxies"),
                 header: r.choice("http.forwarded_header"),
             },
+            management: r
+                .parsed(
+                    "http.management_listen",
+                    "an address and a port, such as 127.0.0.1:9090, or off",
+                )
+                .unwrap_or_default(),
             cors: cors::Settings {
                 origins: r.list("http.cors_origins"),
                 max_age: r.duration("http.cors_max_age"),

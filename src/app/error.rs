@@ -58,10 +58,12 @@ pub enum BuildError {
         source: std::io::Error,
     },
     /// The server cannot listen on the address.
-    #[error("cannot listen on {addr}: {source}; choose another with --listen or ROWHOUSE_LISTEN")]
+    #[error("cannot listen on {addr}: {source}; choose another with {setting}")]
     Listen {
         /// The address.
         addr: SocketAddr,
+        /// What sets it.
+        setting: &'static str,
         /// The cause.
         source: std::io::Error,
     },

@@ -29,6 +29,9 @@ pub(super) const fn main_for(purpose: Purpose, budget: usize) -> PoolSizes {
     }
 }
 
+/// The pools of the listener for operators, which only asks whether the server is ready.
+pub(super) const MANAGEMENT: PoolSizes = PoolSizes { control: 1, runtime: 0 };
+
 /// Returns how many tenants a fleet migration may migrate at the same time, by the main runtime's pools. In a server,
 /// set-ups run at the same time, and both need a connection for their heartbeats.
 pub(super) fn fleet_workers(purpose: Purpose, main: PoolSizes) -> usize {
@@ -59,7 +62,7 @@ mod tests {
     #[test]
     fn all_pools_together_stay_within_the_budget_whatever_the_number_of_workers() {
         for budget in 10..500 {
-            for reserve in [0, 1] {
+            for reserve in [0, 1, 1 + MANAGEMENT.control] {
                 for wanted in [1, 2, 3, 8, 64, 1024] {
                     let (workers, each) = workers(budget, reserve, wanted);
                     let main = main(budget);

@@ -1,4 +1,4 @@
-//! `serve`: starts the server, prints its address, and stops it gracefully.
+//! `serve`: starts the server, prints its addresses, and stops it gracefully.
 //!
 //! After the first signal running requests are completed; a second one stops the server at once. Committed data is
 //! safe in both cases.
@@ -30,6 +30,9 @@ pub(super) async fn run(settings: Settings) -> Result<Exit, Failure> {
         () = stops.next() => return Err(Failure::Other("stopped before it was ready".to_owned())),
     };
     output::data(&format!("listening on http://{}", app.addr()))?;
+    if let Some(addr) = app.management_addr() {
+        output::data(&format!("management on http://{addr}"))?;
+    }
     welcome(&settings, app.addr(), &app.backend().first_start);
     serve_until_stopped(app, &mut stops, settings.http.shutdown_timeout + CLEANUP_TIMEOUT).await
 }

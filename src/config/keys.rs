@@ -97,6 +97,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "the header that those proxies set: x-forwarded-for or forwarded",
     ),
     (
+        "http.management_listen",
+        "",
+        "address and port of a second listener for /metrics, /docs and /openapi.json; off serves them nowhere; by \
+         default they are served at listen",
+    ),
+    (
         "http.cors_origins",
         "",
         "origins, separated by commas, whose pages may call from a browser; none by default",

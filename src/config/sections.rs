@@ -1,7 +1,9 @@
 //! The validated settings by section. Must not know: their sources.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -106,8 +108,36 @@ pub struct Http {
     pub shutdown_timeout: Duration,
     /// The proxies that are trusted to report the client's address.
     pub proxies: Proxies,
+    /// Where the metrics, the OpenAPI document and its page are served.
+    pub management: Management,
     /// The origins that may call from a browser.
     pub cors: cors::Settings,
+}
+
+/// Where the metrics, the OpenAPI document and the page that shows it are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Management {
+    /// At the server's own listener.
+    #[default]
+    Shared,
+    /// At a second listener on this address.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl FromStr for Management {
+    type Err = std::net::AddrParseError;
+
+    /// # Errors
+    /// The text is neither empty nor `off` nor an address and a port.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Ok(Self::Shared),
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At),
+        }
+    }
 }
 
 /// The slugs of tenants.

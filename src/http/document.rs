@@ -14,7 +14,7 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{OpenApi, ToSchema};
 
-use super::{Mount, control, databunker, extract, native, reten, webfluss};
+use super::{Mount, Surface, control, databunker, extract, native, reten, webfluss};
 
 /// The document without its operations, which are collected as the routes are mounted.
 #[derive(OpenApi)]
@@ -71,8 +71,14 @@ const NO_API_KEY: [&str; 7] = [
 /// Returns the OpenAPI document of all routes.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
+    openapi_of(Surface::All)
+}
+
+/// Returns the OpenAPI document of the routes of one listener.
+#[must_use]
+pub fn openapi_of(surface: Surface) -> utoipa::openapi::OpenApi {
     let mut document = ApiDoc::openapi();
-    super::mount(&mut Mount::Document(&mut document));
+    super::mount(&mut Mount::Document(&mut document), surface);
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
             complete(path, operation);

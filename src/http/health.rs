@@ -11,9 +11,19 @@ use crate::http::Mount;
 /// Verifiers fetch the keys again every few minutes, so they know a new key long before an old one is removed.
 const JWKS_CACHE: (&str, &str) = ("Cache-Control", "public, max-age=300");
 
-/// Mounts the routes of this file.
+/// Mounts the routes of health.
 pub fn mount(routes: &mut Mount<'_>) {
-    routes.service(healthz).service(readyz).service(metrics).service(openapi).service(jwks);
+    routes.service(healthz).service(readyz);
+}
+
+/// Mounts the metrics and the OpenAPI document.
+pub fn mount_management(routes: &mut Mount<'_>) {
+    routes.service(metrics).service(openapi);
+}
+
+/// Mounts the public keys.
+pub fn mount_keys(routes: &mut Mount<'_>) {
+    routes.service(jwks);
 }
 
 /// The server is healthy.

@@ -50,7 +50,7 @@ use crate::domain::names::Email;
 use crate::service::Services;
 use crate::telemetry::Metrics;
 
-pub use document::openapi;
+pub use document::{openapi, openapi_of};
 pub use mount::Mount;
 pub use routes::{Routes, fallback};
 
@@ -88,15 +88,31 @@ pub struct Site {
     pub limits: Arc<limits::Limits>,
 }
 
-/// Mounts every dialect.
-pub fn mount(routes: &mut Mount<'_>) {
-    routes
-        .configure(health::mount)
-        .configure(docs::mount)
-        .configure(reten::mount)
-        .configure(databunker::mount)
-        .configure(webfluss::mount)
-        .configure(control::mount);
+/// The routes that a listener serves. Each one serves those of health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// All routes.
+    All,
+    /// The routes for clients.
+    Clients,
+    /// The routes for operators: the metrics, the OpenAPI document and the page that shows it.
+    Management,
+}
+
+/// Mounts the routes of a listener.
+pub fn mount(routes: &mut Mount<'_>, surface: Surface) {
+    routes.configure(health::mount);
+    if surface != Surface::Clients {
+        routes.configure(health::mount_management).configure(docs::mount);
+    }
+    if surface != Surface::Management {
+        routes
+            .configure(health::mount_keys)
+            .configure(reten::mount)
+            .configure(databunker::mount)
+            .configure(webfluss::mount)
+            .configure(control::mount);
+    }
 }
 
 /// Answers an error in the form of the dialect that the path belongs to; in the native form for every other path.

@@ -49,6 +49,7 @@ mod locks;
 mod managed;
 mod matrix;
 mod memory;
+mod management;
 mod operations;
 mod own_account;
 mod profile_events;

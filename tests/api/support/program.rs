@@ -162,7 +162,7 @@ impl RunningServer {
         let stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
         let mut server = Self { child, stdout, stderr, address: String::new() };
         loop {
-            if let Some(line) = server.stdout.text().strip_suffix('\n') {
+            if let Some((line, _rest)) = server.stdout.text().split_once('\n') {
                 let address = line.strip_prefix("listening on ");
                 address
                     .unwrap_or_else(|| panic!("{line:?} is not an address"))
@@ -179,15 +179,12 @@ impl RunningServer {
 
     /// Waits until stderr contains a text, and returns all of stderr.
     pub fn stderr_with(&self, text: &str) -> String {
-        let began = Instant::now();
-        loop {
-            let stderr = self.stderr.text();
-            if stderr.contains(text) {
-                return stderr;
-            }
-            assert!(began.elapsed() < LIMIT, "{text:?} is not in {stderr}");
-            std::thread::sleep(POLL);
-        }
+        self.stderr.with(text)
+    }
+
+    /// Waits until stdout contains a text, and returns all of stdout.
+    pub fn stdout_with(&self, text: &str) -> String {
+        self.stdout.with(text)
     }
 
     /// Returns the host and the port.
@@ -305,6 +302,19 @@ impl Stream {
 
     fn text(&self) -> String {
         self.text.lock().expect("no thread panics while holding the lock").clone()
+    }
+
+    /// Waits until it contains a text, and returns all of it.
+    fn with(&self, text: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let written = self.text();
+            if written.contains(text) {
+                return written;
+            }
+            assert!(began.elapsed() < LIMIT, "{text:?} is not in {written}");
+            std::thread::sleep(POLL);
+        }
     }
 
     fn finish(&mut self) -> String {
