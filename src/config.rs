@@ -23,6 +23,7 @@ use self::reader::Reader;
 use self::unknown::{unknown_keys, unknown_variables};
 use crate::domain::names::{Email, NewPassword};
 use crate::http::client_address::Proxies;
+use crate::http::host::{ServerHosts, host_name};
 use crate::http::{cors, limits};
 
 pub use self::keys::KEYS;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub tenant_migrations: Option<PathBuf>,
     /// The domain whose subdomains are tenants.
     pub base_domain: Option<String>,
+    /// The server's own host names.
+    pub server_hosts: ServerHosts,
     /// The owner of a tenant that is created without one.
     pub default_owner: Option<Email>,
     /// The database.
@@ -258,9 +261,8 @@ impl Settings {
             admin,
             default_owner,
             tenant_migrations: r.text("tenant_migrations").map(PathBuf::from),
-            base_domain: r
-                .text("base_domain")
-                .map(|domain| domain.trim_matches('.').to_lowercase()),
+            base_domain: read_domain(r),
+            server_hosts: r.list("server_hosts"),
             database,
             auth,
             http,
@@ -324,6 +326,11 @@ pub fn tenant_admin_password() -> Option<SecretString> {
 #[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn read_domain(r: &mut Reader) -> Option<String> {
+    let domain = host_name(r.text("base_domain")?.trim_matches('.'));
+    domain.map_err(|problem| r.problems.push(format!("base_domain: {problem}"))).ok()
 }
 
 fn read_email(r: &mut Reader, key: &str) -> Option<Email> {

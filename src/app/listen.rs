@@ -140,6 +140,7 @@ impl<'a> Shared<'a> {
                 .app_data(routes.clone())
                 .app_data(web::PayloadConfig::new(settings.max_body_bytes))
                 .default_service(web::to(http::fallback))
+                .wrap(middleware::from_fn(http::host::refuse_ambiguous))
                 .wrap(middleware::from_fn(http::middleware::guard))
                 .wrap(http::cors::layer(&settings.cors))
                 .wrap(middleware::from_fn(http::middleware::observe))
@@ -163,7 +164,10 @@ fn http_settings(settings: &Settings) -> http::Settings {
         max_body_bytes: settings.http.max_body_bytes,
         request_timeout: settings.http.request_timeout,
         cookie_secure: settings.auth.cookie_secure,
-        base_domain: settings.base_domain.clone(),
+        hosts: http::host::Hosts {
+            base_domain: settings.base_domain.clone(),
+            server: settings.server_hosts.clone(),
+        },
         default_owner: settings.default_owner.clone(),
         proxies: settings.http.proxies.clone(),
         cors: settings.http.cors.clone(),

@@ -34,9 +34,10 @@ pub(super) fn sharing(settings: &Settings) -> Sharing {
     Sharing { tenants_per_connection, ..Sharing::default() }
 }
 
-/// Returns the rules for slugs.
+/// Returns the rules for slugs: those of the settings, and the first label of each of the server's own host names.
 pub(super) fn slug_rules(settings: &Settings) -> SlugRules {
-    let reserved = settings.slugs.reserved.0.iter().cloned();
+    let hosts = settings.server_hosts.labels().map(str::to_owned);
+    let reserved = settings.slugs.reserved.0.iter().cloned().chain(hosts);
     let quarantine = time::Duration::try_from(settings.slugs.quarantine);
     SlugRules::new(reserved, quarantine.unwrap_or(time::Duration::MAX))
 }

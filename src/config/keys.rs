@@ -19,7 +19,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("admin_email", "", "a SUPER_ADMIN who can log in; set to this at every start"),
     ("admin_password", "", "that user's password"),
     ("tenant_migrations", "", "a folder that replaces the built-in tenant migrations"),
-    ("base_domain", "", "tenants are resolved from <slug>.<base domain>"),
+    (
+        "base_domain",
+        "localhost",
+        "a host names a tenant as <slug>.<base domain>, and no other host does",
+    ),
+    (
+        "server_hosts",
+        "",
+        "the server's own host names, separated by commas, such as api.example.com; they name no tenant, and their \
+         first labels are reserved as slugs",
+    ),
     (
         "default_owner",
         "",
@@ -89,12 +99,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     (
         "http.trusted_proxies",
         "",
-        "networks of trusted proxies, separated by commas, whose client addresses are believed; none by default",
+        "networks of trusted proxies, separated by commas, whose client addresses and hosts are believed; none by default",
     ),
     (
         "http.forwarded_header",
         "x-forwarded-for",
-        "the header that those proxies set: x-forwarded-for or forwarded",
+        "the header that those proxies set: x-forwarded-for (and x-forwarded-host) or forwarded; the other is ignored",
     ),
     (
         "http.management_listen",

@@ -106,7 +106,7 @@ pub struct Http {
     pub request_timeout: Duration,
     /// Time that requests have to finish after a stop signal.
     pub shutdown_timeout: Duration,
-    /// The proxies that are trusted to report the client's address.
+    /// The proxies that are trusted to report the client's address and the host.
     pub proxies: Proxies,
     /// Where the metrics, the OpenAPI document and its page are served.
     pub management: Management,

@@ -5,8 +5,8 @@
 //! The first address that is not a trusted proxy is the client; the addresses to its left were written by the client
 //! itself. No proxy is trusted by default.
 //!
-//! Only the header in the settings counts. Reading both would let a client send the one that the proxy neither writes nor
-//! removes.
+//! Only the header in the settings counts, for the address and for the host. Reading both would let a client send the one
+//! that the proxy neither writes nor removes.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -14,6 +14,12 @@ use std::str::FromStr;
 use actix_web::dev::RequestHead;
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
 use ipnet::IpNet;
+
+use crate::domain::error::Malformed;
+
+/// The prefix of an IPv6 address that identifies a client: a household or a server gets a /64 and may use every address in
+/// it.
+const IPV6_CLIENT_BITS: u32 = 64;
 
 /// The trusted proxies, and the header that they write.
 #[derive(Debug, Clone, Default)]
@@ -28,16 +34,22 @@ pub struct Proxies {
 #[derive(Debug, Clone, Default)]
 pub struct Networks(Vec<IpNet>);
 
-/// The header in which proxies report the client.
+/// The header in which proxies report the client and the host that it requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum ForwardedHeader {
-    /// `X-Forwarded-For: client, proxy`, which nearly all proxies write.
+    /// `X-Forwarded-For: client, proxy`, which nearly all proxies write, and `X-Forwarded-Host: host`.
     #[default]
     XForwardedFor,
-    /// `Forwarded: for=client, for=proxy` (RFC 7239).
+    /// `Forwarded: for=client;host=host, for=proxy` (RFC 7239).
     Forwarded,
 }
+
+/// The header in which proxies report the host, where `X-Forwarded-For` reports the client.
+const X_FORWARDED_HOST: &str = "x-forwarded-host";
+
+/// The name of [`FORWARDED`] as a text.
+const FORWARDED_NAME: &str = "forwarded";
 
 impl Networks {
     fn contain(&self, address: IpAddr) -> bool {
@@ -76,30 +88,86 @@ impl Proxies {
     #[must_use]
     pub fn client_of(&self, head: &RequestHead) -> Option<IpAddr> {
         let peer = head.peer_addr.map(|peer| peer.ip().to_canonical())?;
-        Some(self.walk(peer, head.headers()))
-    }
-
-    /// Returns whether the connection comes from a trusted proxy.
-    #[must_use]
-    pub fn believe(&self, head: &RequestHead) -> bool {
-        head.peer_addr.is_some_and(|peer| self.trusted.contain(peer.ip().to_canonical()))
-    }
-
-    fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let mut nearest = peer;
         if !self.trusted.contain(peer) {
-            return peer;
+            return Some(peer);
         }
-        for hop in self.header.hops(headers).into_iter().rev() {
+        Some(self.walk(peer, &self.header.hops(head.headers())).0)
+    }
+
+    /// Returns the host that a trusted proxy reports; `None` if the connection comes from no trusted proxy, or if the
+    /// proxy reports none.
+    ///
+    /// # Errors
+    /// [`Malformed::Header`] if the header names several hosts or cannot be read.
+    pub fn host_of<'a>(&self, head: &'a RequestHead) -> Result<Option<&'a str>, Malformed> {
+        let trusted = head.peer_addr.map(|peer| peer.ip().to_canonical());
+        let Some(peer) = trusted.filter(|peer| self.trusted.contain(*peer)) else {
+            return Ok(None);
+        };
+        let host = match self.header {
+            ForwardedHeader::XForwardedFor => {
+                let host = only_line(head.headers(), X_FORWARDED_HOST)?;
+                if host.is_some_and(|host| host.contains(',')) {
+                    return Err(Malformed::Header(X_FORWARDED_HOST));
+                }
+                host
+            }
+            ForwardedHeader::Forwarded => match only_line(head.headers(), FORWARDED_NAME)? {
+                Some(line) => self.host_in(peer, line)?,
+                None => None,
+            },
+        };
+        Ok(host.map(str::trim).filter(|host| !host.is_empty()))
+    }
+
+    /// Returns the host in the outermost element of a `Forwarded` line that a trusted proxy wrote: the host that the
+    /// client requested of that proxy.
+    fn host_in<'a>(&self, peer: IpAddr, line: &'a str) -> Result<Option<&'a str>, Malformed> {
+        let elements: Vec<&str> = line.split(',').collect();
+        let hops: Vec<_> = elements.iter().map(|element| self.header.hop(element)).collect();
+        let (_client, outermost) = self.walk(peer, &hops);
+        let Some(element) = outermost.and_then(|at| elements.get(at)) else { return Ok(None) };
+        let mut hosts = pairs(element).filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = hosts.next().map(|(_, value)| value);
+        if hosts.next().is_some() {
+            return Err(Malformed::Header(FORWARDED_NAME));
+        }
+        Ok(host)
+    }
+
+    /// Returns the nearest address that is not a trusted proxy's, and the position of the last hop from the right that
+    /// a trusted proxy wrote. `peer` is a trusted proxy.
+    fn walk(&self, peer: IpAddr, hops: &[Option<IpAddr>]) -> (IpAddr, Option<usize>) {
+        let (mut nearest, mut outermost) = (peer, None);
+        for (at, hop) in hops.iter().enumerate().rev() {
+            outermost = Some(at);
             // A trusted proxy passed on an unreadable hop: count the proxy as the client.
-            let Some(address) = hop else { return nearest };
-            nearest = address;
-            if !self.trusted.contain(address) {
-                return address;
+            let Some(address) = hop else { break };
+            nearest = *address;
+            if !self.trusted.contain(*address) {
+                break;
             }
         }
-        nearest
+        (nearest, outermost)
     }
+}
+
+/// Returns the value of a header; `None` if it is absent.
+fn only_line<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Malformed> {
+    let mut lines = headers.get_all(name);
+    let Some(line) = lines.next() else { return Ok(None) };
+    // A client can have sent one of them, and the proxy has added the other.
+    if lines.next().is_some() {
+        return Err(Malformed::Header(name));
+    }
+    line.to_str().map(Some).map_err(|_no_text| Malformed::Header(name))
+}
+
+/// Returns the pairs of an element of `Forwarded`. A comma or semicolon inside quotes is part of no address and of no
+/// host: such an element is unreadable.
+fn pairs(element: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
 }
 
 impl ForwardedHeader {
@@ -125,12 +193,9 @@ impl ForwardedHeader {
     fn hop(self, element: &str) -> Option<IpAddr> {
         match self {
             Self::XForwardedFor => node(element),
-            // A comma or semicolon inside quotes is part of no address: such an element is unreadable.
-            Self::Forwarded => element
-                .split(';')
-                .filter_map(|pair| pair.trim().split_once('='))
-                .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
-                .and_then(|(_, value)| node(value.trim().trim_matches('"'))),
+            Self::Forwarded => pairs(element)
+                .find(|(name, _)| name.eq_ignore_ascii_case("for"))
+                .and_then(|(_, value)| node(value)),
         }
     }
 }

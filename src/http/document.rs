@@ -134,6 +134,7 @@ fn shared_errors(path: &str, operation: &Operation) -> Vec<(&'static str, &'stat
     let mut errors = vec![
         // Also where no body is expected: one that is compressed is refused before the operation is looked for.
         ("415", "The body is compressed; only identity is accepted as Content-Encoding"),
+        ("400", "A header that chooses the tenant is given twice or cannot be read"),
         ("429", "Too many requests; Retry-After says when to try again"),
         ("500", "Internal server error; X-Request-Id identifies the request in the log"),
         ("503", "Temporarily unavailable; Retry-After says when to try again"),
@@ -146,6 +147,7 @@ fn shared_errors(path: &str, operation: &Operation) -> Vec<(&'static str, &'stat
             "A parameter is missing or has an incorrect format"
         };
         if takes_credential {
+            errors.retain(|(status, _)| *status != "400");
             errors.extend([("400", invalid), ("403", "Access denied"), ("404", "No such tenant")]);
         }
         return errors;

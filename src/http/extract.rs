@@ -10,16 +10,15 @@ use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, web};
 
 use super::middleware::RequestId;
-use super::{Site, refusals};
+use super::{Site, host, refusals};
 use crate::auth::{CallContext, Principal};
 use crate::domain::UserAgent;
-use crate::domain::error::{AuthProblem, Error, Malformed, Result};
+use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::names::{Slug, TenantId};
 use crate::domain::rule::Rule;
 use crate::service::tenants::TenantRef;
 
-/// The header that names the tenant of a request by its id.
-pub const TENANT_HEADER: &str = "x-tenant-id";
+pub use super::host::TENANT_HEADER;
 
 /// The header of an API key, which replaces a bearer token.
 pub const API_KEY_HEADER: &str = "x-api-key";
@@ -78,9 +77,14 @@ pub(super) fn context(request: &HttpRequest, principal: Principal) -> CallContex
     CallContext { principal, request_id, client: client(request), now: site(request).clock.now() }
 }
 
-/// Returns the token of an `Authorization: Bearer` header. Another scheme is an unknown credential.
+/// Returns the token of an `Authorization: Bearer` header; more than one is refused. Another scheme is an unknown
+/// credential.
 pub(super) fn bearer(request: &HttpRequest) -> Result<Option<&str>> {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let mut values = request.headers().get_all(header::AUTHORIZATION);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::Unauthenticated(AuthProblem::Several));
+    }
     let refused = || Error::Unauthenticated(AuthProblem::Invalid);
     let (scheme, token) =
         value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(refused)?;
@@ -98,85 +102,29 @@ fn api_key(request: &HttpRequest) -> Result<Option<&str>> {
     Ok(Some(text.trim()))
 }
 
-/// Returns the tenant that the header names, if it is present.
+/// Returns the tenant that the header names, if it is present. It is present once at most:
+/// [`refuse_ambiguous`](host::refuse_ambiguous).
 pub(super) fn named_tenant(request: &HttpRequest) -> Result<Option<TenantId>> {
-    let mut values = request.headers().get_all(TENANT_HEADER);
-    let Some(value) = values.next() else { return Ok(None) };
-    // It would be unclear which of the two counts.
-    if values.next().is_some() {
-        return Err(Error::Malformed(Malformed::Header(TENANT_HEADER)));
-    }
+    let Some(value) = request.headers().get(TENANT_HEADER) else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok());
     let id = id.ok_or_else(|| Error::invalid(TENANT_HEADER, Rule::UuidFormat))?;
     Ok(Some(TenantId::new(id)))
 }
 
 /// Determines the tenant of a request: the one in the header, else the one of the credential, else the one of the
-/// host name.
-pub(super) fn resolve(
-    request: &HttpRequest,
-    principal: &Principal,
-    base_domain: Option<&str>,
-) -> Result<TenantRef> {
+/// host name. A credential that is bound to a tenant ignores the host.
+pub(super) fn resolve(request: &HttpRequest, principal: &Principal) -> Result<TenantRef> {
     if let Some(tenant) = named_tenant(request)?.or_else(|| principal.home()) {
         return Ok(TenantRef::Id(tenant));
     }
-    slug_of_host(&host(request), base_domain)
+    tenant_of_host(request)?
         .map(TenantRef::Slug)
         .ok_or_else(|| Error::invalid(TENANT_HEADER, Rule::Required))
 }
 
-/// Returns the host that the client requested. `X-Forwarded-Host` counts only from a trusted proxy: any client can
-/// write it.
-pub(super) fn host(request: &HttpRequest) -> String {
-    if site(request).settings.proxies.believe(request.head()) {
-        return request.connection_info().host().to_owned();
-    }
-    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let authority = || request.uri().authority().map(actix_web::http::uri::Authority::as_str);
-    named.or_else(authority).unwrap_or_default().to_owned()
-}
-
-/// Returns the tenant in a host name: the label before the base domain, or without a base domain the first of at
-/// least two labels. An IP address names no tenant.
-pub(super) fn slug_of_host(host: &str, base_domain: Option<&str>) -> Option<Slug> {
-    let name = match host.strip_prefix('[') {
-        Some(_) => return None, // an IPv6 address
-        None => host.split(':').next().unwrap_or_default().trim_end_matches('.').to_lowercase(),
-    };
-    if name.parse::<IpAddr>().is_ok() {
-        return None;
-    }
-    let label = match base_domain {
-        Some(base) => name.strip_suffix(base)?.strip_suffix('.')?,
-        None => name.split_once('.')?.0,
-    };
-    Slug::parse(label).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_names_a_tenant_only_with_a_label_before_the_domain() {
-        for (host, base, tenant) in [
-            ("acme.example.com", Some("example.com"), Some("acme")),
-            ("ACME.Example.com:8080", Some("example.com"), Some("acme")),
-            ("acme.example.com.", Some("example.com"), Some("acme")),
-            ("a.b.example.com", Some("example.com"), None),
-            ("example.com", Some("example.com"), None),
-            ("notexample.com", Some("example.com"), None),
-            ("acme.elsewhere.com", Some("example.com"), None),
-            ("acme.localhost:8080", None, Some("acme")),
-            ("localhost:8080", None, None),
-            ("127.0.0.1:8080", None, None),
-            ("127.0.0.1", Some("0.0.1"), None),
-            ("[::1]:8080", None, None),
-            ("www.example.com", Some("example.com"), None), // reserved
-        ] {
-            let found = slug_of_host(host, base);
-            assert_eq!(found.as_ref().map(Slug::as_str), tenant, "{host} under {base:?}");
-        }
-    }
+/// Returns the tenant that the host of a request names, if it names one.
+pub(super) fn tenant_of_host(request: &HttpRequest) -> Result<Option<Slug>> {
+    let settings = &site(request).settings;
+    let host = host::requested(request.head(), &settings.proxies).map_err(Error::Malformed)?;
+    Ok(settings.hosts.slug_of(&host))
 }

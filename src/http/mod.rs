@@ -3,6 +3,9 @@
 //! A request passes, in this order: [`observe`](middleware::observe) (request id, log span, metrics),
 //! [`cors`] (pages of other origins), [`guard`](middleware::guard) (compressed bodies, time limit, panics), routing,
 //! extraction (caller, tenant, [`limits`]), the handler. Each of these steps can refuse it, always in the form of the dialect that
+//! [`cors`] (pages of other origins), [`guard`](middleware::guard) (time limit, panics),
+//! [`refuse_ambiguous`](host::refuse_ambiguous) (two tenants in one request), routing, extraction (caller, tenant,
+//! [`limits`]), the handler. Each of these steps can refuse it, always in the form of the dialect that
 //! its path belongs to. A handler reads the request, calls one service method and writes the answer; an `if` in it is
 //! probably a rule and belongs in a service.
 //!
@@ -26,6 +29,7 @@ mod encoding;
 pub mod extract;
 mod guess;
 pub mod health;
+pub mod host;
 mod idempotency;
 pub mod limits;
 pub mod middleware;
@@ -63,11 +67,11 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// Whether cookies are sent over TLS only.
     pub cookie_secure: bool,
-    /// The domain whose subdomains are tenants.
-    pub base_domain: Option<String>,
+    /// The host names that have a meaning.
+    pub hosts: host::Hosts,
     /// The owner of a tenant that is created without one.
     pub default_owner: Option<Email>,
-    /// The proxies that are trusted to report the client's address.
+    /// The proxies that are trusted to report the client's address and the host.
     pub proxies: client_address::Proxies,
     /// The origins that may call from a browser.
     pub cors: cors::Settings,

@@ -250,8 +250,13 @@ fn found_in(answer: &Answer) -> (u16, Value) {
 #[expect(clippy::too_many_lines, reason = "a table of cases, best read whole")]
 #[tokio::test]
 async fn the_tenant_comes_from_the_header_else_the_host_else_it_is_the_main_tenant() {
-    let by_domain = TestApp::builder().with("base_domain", "databunker.example.com").spawn().await;
-    let by_label = TestApp::builder()
+    let by_domain = TestApp::builder()
+        .with("base_domain", "databunker.example.com")
+        .with("server_hosts", "api.databunker.example.com")
+        .spawn()
+        .await;
+    // The base domain is `localhost`.
+    let by_default = TestApp::builder()
         .with("root_token", by_domain.root_token.clone())
         .on(by_domain.database.clone())
         .spawn()
@@ -264,14 +269,16 @@ async fn the_tenant_comes_from_the_header_else_the_host_else_it_is_the_main_tena
     let in_main = json!({ "profile": { "login": "ada", "of": "main" } });
     root.call("UserCreate", in_main).await.ok();
 
-    // The header, the host, and the tenant that is found with and without a base domain.
-    for (header, host, with_domain, without) in [
-        (None, Some("acme.databunker.example.com"), "acme", "acme"),
-        (None, Some("ACME.databunker.example.com:3000"), "acme", "acme"),
-        (None, Some("acme.databunker.example.com."), "acme", "acme"),
+    // The header, the host, and the tenant that is found with this base domain and with the default one.
+    for (header, host, with_domain, by_label) in [
+        (None, Some("acme.databunker.example.com"), "acme", "main"),
+        (None, Some("ACME.databunker.example.com:3000"), "acme", "main"),
+        (None, Some("acme.databunker.example.com."), "acme", "main"),
+        (None, Some("acme.localhost:3000"), "main", "acme"),
+        (None, Some("absent.localhost"), "main", "404"),
         (Some("beta"), Some("acme.databunker.example.com"), "beta", "beta"),
         (Some("  beta "), Some("localhost"), "beta", "beta"),
-        (Some(""), Some("acme.databunker.example.com"), "acme", "acme"),
+        (Some(""), Some("acme.databunker.example.com"), "acme", "main"),
         (Some(" "), Some("localhost"), "main", "main"),
         (Some("main"), Some("acme.databunker.example.com"), "main", "main"),
         (None, Some("localhost"), "main", "main"),
@@ -280,17 +287,18 @@ async fn the_tenant_comes_from_the_header_else_the_host_else_it_is_the_main_tena
         (None, Some("127.0.0.1:3000"), "main", "main"),
         (None, Some("[::1]:3000"), "main", "main"),
         (None, Some("bunker"), "main", "main"),
-        (None, Some("databunker.example.com"), "main", "404"),
-        (None, Some("acme.elsewhere.example.com"), "main", "acme"),
-        (None, Some("a.b.databunker.example.com"), "main", "404"),
+        (None, Some("databunker.example.com"), "main", "main"),
+        (None, Some("acme.elsewhere.example.com"), "main", "main"),
+        (None, Some("a.b.databunker.example.com"), "main", "main"),
+        (None, Some("api.databunker.example.com"), "main", "main"),
         (None, Some("www.databunker.example.com"), "main", "main"),
-        (None, Some("absent.databunker.example.com"), "404", "404"),
+        (None, Some("absent.databunker.example.com"), "404", "main"),
         (Some("absent"), Some("acme.databunker.example.com"), "404", "404"),
         (Some("Not A Name"), Some("acme.databunker.example.com"), "404", "404"),
         (Some("ACME"), None, "404", "404"),
         (None, None, "main", "main"),
     ] {
-        for (app, expected) in [(&by_domain, with_domain), (&by_label, without)] {
+        for (app, expected) in [(&by_domain, with_domain), (&by_default, by_label)] {
             let mut caller: Bunker = app.bunker(&by_domain.root_token);
             if let Some(header) = header {
                 caller = caller.for_tenant(header);
@@ -310,7 +318,7 @@ async fn the_tenant_comes_from_the_header_else_the_host_else_it_is_the_main_tena
             assert_eq!(found, expected, "{header:?} {host:?}");
         }
     }
-    // A tenant's token needs no tenant name and is refused beside another tenant's name.
+    // A tenant's token needs no tenant name. It is refused beside another tenant's, and the host does not matter to it.
     for (caller, expected) in [
         (acme.admin.clone(), 200),
         (acme.admin.at_host("127.0.0.1"), 200),
@@ -321,7 +329,7 @@ async fn the_tenant_comes_from_the_header_else_the_host_else_it_is_the_main_tena
         (acme.admin.for_tenant("main"), 403),
         (acme.admin.for_tenant("absent"), 403),
         (acme.admin.for_tenant("Not A Name"), 403),
-        (acme.admin.at_host("beta.databunker.example.com"), 403),
+        (acme.admin.at_host("beta.databunker.example.com"), 200),
     ] {
         let answer = caller.about("UserGet", "login", "ada").await;
         assert_eq!(answer.status, expected, "{answer:?}");

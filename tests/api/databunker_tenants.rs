@@ -245,7 +245,7 @@ async fn an_old_name_is_unknown_at_once_in_every_process() {
     }
     for app in [&first, &second] {
         let admin = app.bunker(&tenant.xtoken);
-        // A header must name the tenant of the token. An unknown host is ignored, because the token names its tenant.
+        // A header must name the tenant of the token. The host is ignored, because the token names its tenant.
         assert_eq!(
             admin.for_tenant("old").get("ada@example.com").await.error(403),
             "Access denied"
@@ -287,10 +287,7 @@ async fn a_former_name_can_be_taken_and_shows_nothing_of_the_old_tenant() {
             old_admin.for_tenant("shared").get("ada@example.com").await.error(403),
             "Access denied"
         );
-        assert_eq!(
-            old_admin.at_host("shared.example.com").get("ada@example.com").await.error(403),
-            "Access denied"
-        );
+        old_admin.at_host("shared.localhost").get("ada@example.com").await.ok();
         old_admin.get("ada@example.com").await.ok();
     }
     let schemas = first.schemas_with("of the old one").await;
@@ -380,7 +377,7 @@ async fn digits_are_a_name_in_headers_and_hosts_and_a_number_in_parameters() {
     digits.add(json!({ "email": "ada@example.com" })).await;
     let root = app.bunker_root();
     root.for_tenant("2").get("ada@example.com").await.ok();
-    root.at_host("2.example.com").get("ada@example.com").await.ok();
+    root.at_host("2.localhost").get("ada@example.com").await.ok();
     // The clients send a value of digits as `tenantid`, where it is a number.
     let by_number = root.call("TenantGet", json!({ "tenantid": "2" })).await;
     assert_eq!(by_number.ok()["tenantname"], "acme");

@@ -38,6 +38,7 @@ mod doctor;
 mod document;
 mod fleet;
 mod headers;
+mod hosts;
 mod idempotency;
 mod invitations;
 mod isolation;

@@ -46,7 +46,7 @@ pub(super) struct Call {
 enum Named {
     /// By the header. `None` is a name that no tenant can have.
     Header(Option<Slug>),
-    /// By the host name, which may be unrelated to any tenant.
+    /// By the host name, below the base domain.
     Host(Slug),
     /// It does not.
     Nowhere,
@@ -61,6 +61,9 @@ impl FromRequest for Call {
         let body = Body::of(&request, payload);
         Box::pin(async move {
             let site = extract::site(&request).clone();
+            if request.headers().get_all(TOKEN_HEADER).nth(1).is_some() {
+                return Err(Problem(Error::Unauthenticated(AuthProblem::Several)));
+            }
             let presented = header(request.headers(), TOKEN_HEADER).unwrap_or_default();
             let (principal, home) = match presented {
                 "" => return Err(Problem(Error::Unauthenticated(AuthProblem::Missing))),
@@ -72,12 +75,7 @@ impl FromRequest for Call {
             refusals::remember(&request, &principal);
             site.limits.request(&principal)?;
             let ctx = extract::context(&request, principal);
-            // An empty header counts as none.
-            let named = match header(request.headers(), TENANT_HEADER).unwrap_or("?") {
-                "" => of_host(&request, &site),
-                _ if !request.headers().contains_key(TENANT_HEADER) => of_host(&request, &site),
-                name => Named::Header(find_by(name)),
-            };
+            let named = named(&request)?;
             let params = match body.read().await {
                 Ok(bytes) => {
                     let is_large = bytes.len() > SMALL;
@@ -91,10 +89,15 @@ impl FromRequest for Call {
     }
 }
 
-fn of_host(request: &HttpRequest, site: &Site) -> Named {
-    let base = site.settings.base_domain.as_deref();
-    let slug = extract::slug_of_host(&extract::host(request), base);
-    slug.map_or(Named::Nowhere, Named::Host)
+/// Returns how a request names its tenant. An empty header counts as none. A header that is no text names no tenant.
+fn named(request: &HttpRequest) -> Result<Named> {
+    match request.headers().get(TENANT_HEADER).map(|value| value.to_str().map(str::trim)) {
+        Some(Ok(name)) if !name.is_empty() => Ok(Named::Header(find_by(name))),
+        Some(Err(_no_text)) => Ok(Named::Header(None)),
+        Some(Ok(_)) | None => {
+            Ok(extract::tenant_of_host(request)?.map_or(Named::Nowhere, Named::Host))
+        }
+    }
 }
 
 /// Returns the slug for a name; `None` if no tenant can have it. The main tenant's is a reserved word, which our own
@@ -128,11 +131,12 @@ impl Call {
 
     /// Returns the tenant that the call works in.
     ///
-    /// A bound credential never leaves its tenant: with another tenant's name it is refused, whether or not that tenant
-    /// exists. The root works in the named tenant, or in the main one.
+    /// A bound credential never leaves its tenant. With another tenant's name in the header it is refused, whether or
+    /// not that tenant exists; the host does not matter to it. The root works in the named tenant; with a host that
+    /// can be no tenant's, in the main one.
     pub(super) async fn tenant(&self) -> Result<Tenant> {
         let tenant = match &self.home {
-            Some(home) => self.at_home(home).await?.clone(),
+            Some(home) => self.at_home(home)?.clone(),
             None => self.anywhere().await?,
         };
         if tenant.status == TenantStatus::Active {
@@ -142,18 +146,18 @@ impl Call {
         }
     }
 
-    /// Returns the tenant of a bound credential, unless the request names another one.
-    async fn at_home<'a>(&self, home: &'a Tenant) -> Result<&'a Tenant> {
-        let another = match &self.named {
-            Named::Nowhere => false,
-            Named::Header(slug) => slug.as_ref() != Some(&home.slug),
-            // Any host name will do unless it is another tenant's.
-            Named::Host(slug) => slug != &home.slug && self.find(slug).await?.is_some(),
-        };
-        if another { Err(Error::Forbidden { missing: Vec::new() }) } else { Ok(home) }
+    /// Returns the tenant of a bound credential, unless the header names another one.
+    fn at_home<'a>(&self, home: &'a Tenant) -> Result<&'a Tenant> {
+        match &self.named {
+            Named::Header(slug) if slug.as_ref() != Some(&home.slug) => {
+                Err(Error::Forbidden { missing: Vec::new() })
+            }
+            Named::Header(_) | Named::Host(_) | Named::Nowhere => Ok(home),
+        }
     }
 
-    /// Returns the named tenant, or the main one.
+    /// Returns the named tenant, or the main one. A tenant that is named and does not exist is not replaced by the main
+    /// one: after a rename, what is meant for the tenant would be written there.
     async fn anywhere(&self) -> Result<Tenant> {
         let found = match &self.named {
             Named::Nowhere => return self.main_tenant().await,

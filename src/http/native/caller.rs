@@ -84,7 +84,7 @@ async fn open(request: &HttpRequest) -> Result<TenantTx> {
     let ctx = identify(request).await?;
     ctx.require_authenticated()?;
     let site = site(request);
-    let tenant = resolve(request, &ctx.principal, site.settings.base_domain.as_deref())?;
+    let tenant = resolve(request, &ctx.principal)?;
     let (tenant, tx) = site.services.tenants.open(&ctx, &tenant).await?;
     // Counted only once the caller is known to have access, so that other callers cannot use up the tenant's limit.
     // Nothing has been sent on the transaction yet.

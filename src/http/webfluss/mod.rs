@@ -160,9 +160,7 @@ async fn show(
     let missing = || no_such_tenant(&path);
     let Ok(id) = Uuid::try_parse(&path) else { return Ok(missing()) };
     match site.services.tenants.read(&call.0, &TenantRef::Id(TenantId::new(id))).await {
-        Ok(tenant) => {
-            Ok(HttpResponse::Ok().json(details(&tenant, site.settings.base_domain.as_deref())))
-        }
+        Ok(tenant) => Ok(HttpResponse::Ok().json(details(&tenant, public_domain(&site.settings)))),
         Err(Error::NotFound(Noun::Tenant)) => Ok(missing()),
         Err(error) => Err(error.into()),
     }
@@ -218,6 +216,11 @@ fn subdomain(text: &str) -> Result<Slug, Vec<Rule>> {
 /// Creates a random subdomain; 122 random bits make a collision impossible in practice.
 fn random_slug() -> Slug {
     Slug::stored(format!("site-{}", Uuid::new_v4().simple()))
+}
+
+/// Returns the base domain, unless it is the default: `localhost` leads other machines to themselves.
+fn public_domain(settings: &Settings) -> Option<&str> {
+    settings.hosts.base_domain.as_deref().filter(|domain| *domain != "localhost")
 }
 
 fn details(tenant: &Tenant, base_domain: Option<&str>) -> Details {

@@ -1,7 +1,8 @@
 //! Decides which slugs can be taken.
 //!
-//! A word can be reserved by the settings. A slug that a rename or a purge frees rests: an old link must not lead to
-//! another tenant. Only the tenant that had the slug may take it back before.
+//! A word can be reserved by the settings, and the server's own host names reserve their first label. A slug that a
+//! rename or a purge frees rests: an old link must not lead to another tenant. Only the tenant that had the slug may take
+//! it back before.
 
 use std::str::FromStr;
 use std::sync::Arc;
