@@ -2,8 +2,8 @@
 //!
 //! Each tenant has a schema and a role of its own in one database. The server creates both in one transaction,
 //! migrates them, authenticates callers and serves HTTP APIs. An application adds routes of its own: a handler
-//! that takes a [`TenantTx`] sees the tables of the caller's tenant and nothing else, and the database refuses
-//! every other table.
+//! that takes a [`TenantTx`] reads the tables of the caller's tenant and nothing else, and the database refuses
+//! every other table. One that takes a [`Write<TenantTx>`](Write) may change them.
 //!
 //! ```rust,no_run
 //! use std::sync::Arc;
@@ -38,7 +38,7 @@
 //! | --- | --- |
 //! | starting a server inside your program, or in a test | [`app::App`], [`app::Options`] |
 //! | reading the settings | [`config::Settings`] |
-//! | queries inside a tenant | [`TenantTx`] |
+//! | queries inside a tenant | [`TenantTx`], and [`Write`] where they change something |
 //! | binding parameters of your own types | [`Param`] |
 //! | answering errors in the native form | [`Problem`] |
 //! | calling the use cases without HTTP, as the command line does | [`app::Backend`], [`service::Services`] |
@@ -113,7 +113,7 @@ pub mod pg;
 pub mod service;
 pub mod telemetry;
 
-pub use http::native::Problem;
+pub use http::native::{Problem, Write};
 pub use pg::{Param, Row, TenantTx};
 
 /// Compiles the Rust of the README and of the book. The other examples are run by `tests/api/readme.rs`.

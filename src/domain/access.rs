@@ -52,9 +52,9 @@ pub enum Permission {
     MigrateFleet,
     /// Read the audit events.
     ViewAudit,
-    /// Read the profiles of a tenant.
+    /// Read the tables of a tenant: its profiles, and those of an application.
     ReadProfiles,
-    /// Create, change and delete the profiles of a tenant.
+    /// Change what is in the tables of a tenant: its profiles, and those of an application.
     WriteProfiles,
     /// List the profiles of a tenant in bulk; needs an unlock as well.
     BulkProfiles,
@@ -88,6 +88,26 @@ impl Permission {
             | Self::DeleteTenant
             | Self::MigrateFleet
             | Self::CrossTenant => Role::SuperAdmin,
+        }
+    }
+}
+
+/// What a transaction inside a tenant may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Read the tables; the database refuses to write.
+    Read,
+    /// Read and write.
+    Write,
+}
+
+impl Access {
+    /// Returns the permission that it needs.
+    #[must_use]
+    pub const fn permission(self) -> Permission {
+        match self {
+            Self::Read => Permission::ReadProfiles,
+            Self::Write => Permission::WriteProfiles,
         }
     }
 }
@@ -183,6 +203,14 @@ mod tests {
             for role in Role::ALL {
                 assert_eq!(role.grants(permission), holders.contains(role), "{role} {permission}");
             }
+        }
+    }
+
+    #[test]
+    fn every_role_may_read_the_tables_of_a_tenant_and_a_viewer_may_not_write_them() {
+        for role in Role::ALL {
+            assert!(role.grants(Access::Read.permission()), "{role}");
+            assert_eq!(role.grants(Access::Write.permission()), *role >= Role::Fde, "{role}");
         }
     }
 

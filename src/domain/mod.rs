@@ -23,7 +23,7 @@ pub mod token;
 pub mod user;
 pub mod user_agent;
 
-pub use access::{Permission, Role};
+pub use access::{Access, Permission, Role};
 pub use clock::Clock;
 pub use error::{Error, Result};
 pub use names::{

@@ -17,10 +17,6 @@ use ipnet::IpNet;
 
 use crate::domain::error::Malformed;
 
-/// The prefix of an IPv6 address that identifies a client: a household or a server gets a /64 and may use every address in
-/// it.
-const IPV6_CLIENT_BITS: u32 = 64;
-
 /// The trusted proxies, and the header that they write.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {

@@ -1,33 +1,77 @@
 //! Determines the caller and the tenant of a request before its handler runs.
 //!
 //! Plain functions that return a [`domain::Error`](crate::domain::Error); the extractors of each dialect call them
-//! and answer in the dialect's own form.
+//! and answer in the dialect's own form. A handler with several extractors has one caller and one tenant: both are
+//! determined and counted once a request.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, web};
+use tokio::sync::OnceCell;
 
 use super::middleware::RequestId;
 use super::{Site, host, refusals};
 use crate::auth::{CallContext, Principal};
-use crate::domain::UserAgent;
 use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::names::{Slug, TenantId};
 use crate::domain::rule::Rule;
-use crate::service::tenants::TenantRef;
+use crate::domain::{Access, UserAgent};
+use crate::service::tenants::{Entered, TenantRef, TenantTx};
 
 pub use super::host::TENANT_HEADER;
 
 /// The header of an API key, which replaces a bearer token.
 pub const API_KEY_HEADER: &str = "x-api-key";
 
-/// Recognises the caller of a request and counts the request.
+/// The caller of a request, once it was looked for.
+#[derive(Clone, Default)]
+struct Identified(Rc<OnceCell<Caller>>);
+
+/// The outcome of the search for a caller. A fault of the server is none: the next extractor tries again.
+enum Caller {
+    Known(CallContext),
+    Refused(AuthProblem),
+    Limited(Duration),
+}
+
+/// The tenant of a request, once it was entered.
+#[derive(Clone, Default)]
+struct Inside(Rc<InsideState>);
+
+#[derive(Default)]
+struct InsideState {
+    entered: OnceCell<Entered>,
+    /// Whether the request was counted for the tenant.
+    is_counted: Cell<bool>,
+}
+
+/// Recognises the caller of a request and counts the request, both once.
 ///
 /// # Errors
 /// [`Error::Unauthenticated`] for a bad credential and for two of them, [`Error::TooMany`].
 pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
+    let Identified(found) = shared(request);
+    let caller = found.get_or_try_init(|| async {
+        match recognise_caller(request).await {
+            Ok(ctx) => Ok(Caller::Known(ctx)),
+            Err(Error::Unauthenticated(problem)) => Ok(Caller::Refused(problem)),
+            Err(Error::TooMany { retry_after }) => Ok(Caller::Limited(retry_after)),
+            Err(error) => Err(error),
+        }
+    });
+    match caller.await? {
+        Caller::Known(ctx) => Ok(ctx.clone()),
+        Caller::Refused(problem) => Err(Error::Unauthenticated(*problem)),
+        Caller::Limited(wait) => Err(Error::TooMany { retry_after: *wait }),
+    }
+}
+
+async fn recognise_caller(request: &HttpRequest) -> Result<CallContext> {
     let site = site(request);
     let (identity, now) = (&site.services.identity, site.clock.now());
     let principal = match (bearer(request)?, api_key(request)?) {
@@ -40,6 +84,42 @@ pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
     refusals::remember(request, &principal);
     site.limits.request(&principal)?;
     Ok(context(request, principal))
+}
+
+/// Begins a transaction in the tenant of a request, for reading or for writing.
+///
+/// The tenant is resolved, and the request counted for it, once. It is counted only once the caller is known to have
+/// access, so that other callers cannot use up the tenant's limit, and before a connection is taken.
+///
+/// # Errors
+/// [`Error::NotFound`] also for a tenant that the caller may not enter; [`Error::Forbidden`] for a caller who may not
+/// read, or not write, in it.
+pub(super) async fn begin(request: &HttpRequest, access: Access) -> Result<TenantTx> {
+    let ctx = identify(request).await?;
+    ctx.require_authenticated()?;
+    let (site, Inside(inside)) = (site(request), shared(request));
+    let entered = inside.entered.get_or_try_init(|| async {
+        let which = resolve(request, &ctx.principal)?;
+        site.services.tenants.enter(&ctx, &which).await
+    });
+    let entered = entered.await?;
+    ctx.require_in(access.permission(), entered.id())?;
+    if !inside.is_counted.get() {
+        site.limits.request_inside(&ctx.principal, entered.id())?;
+        inside.is_counted.set(true);
+    }
+    site.services.tenants.begin(&ctx, entered, access).await
+}
+
+/// Returns the value that all extractors of a request share.
+fn shared<T: Clone + Default + 'static>(request: &HttpRequest) -> T {
+    let mut extensions = request.extensions_mut();
+    if let Some(value) = extensions.get::<T>() {
+        return value.clone();
+    }
+    let value = T::default();
+    extensions.insert(value.clone());
+    value
 }
 
 /// Looks a credential up, unless its address has sent too many wrong ones.
@@ -113,7 +193,7 @@ pub(super) fn named_tenant(request: &HttpRequest) -> Result<Option<TenantId>> {
 
 /// Determines the tenant of a request: the one in the header, else the one of the credential, else the one of the
 /// host name. A credential that is bound to a tenant ignores the host.
-pub(super) fn resolve(request: &HttpRequest, principal: &Principal) -> Result<TenantRef> {
+fn resolve(request: &HttpRequest, principal: &Principal) -> Result<TenantRef> {
     if let Some(tenant) = named_tenant(request)?.or_else(|| principal.home()) {
         return Ok(TenantRef::Id(tenant));
     }
@@ -124,7 +204,11 @@ pub(super) fn resolve(request: &HttpRequest, principal: &Principal) -> Result<Te
 
 /// Returns the tenant that the host of a request names, if it names one.
 pub(super) fn tenant_of_host(request: &HttpRequest) -> Result<Option<Slug>> {
-    let settings = &site(request).settings;
-    let host = host::requested(request.head(), &settings.proxies).map_err(Error::Malformed)?;
-    Ok(settings.hosts.slug_of(&host))
+    Ok(site(request).settings.hosts.slug_of(&requested_host(request)?))
+}
+
+/// Returns the host that the client requested, with its port if it has one.
+pub(super) fn requested_host(request: &HttpRequest) -> Result<String> {
+    let proxies = &site(request).settings.proxies;
+    host::requested(request.head(), proxies).map_err(Error::Malformed)
 }

@@ -105,7 +105,8 @@ pub(super) fn requested(head: &RequestHead, proxies: &Proxies) -> Result<String,
         return Ok(host.to_owned());
     }
     if let Some(authority) = head.uri.authority() {
-        return Ok(authority.host().to_owned());
+        let host = authority.as_str().rsplit('@').next();
+        return Ok(host.unwrap_or_default().to_owned());
     }
     let Some(host) = head.headers().get(HOST) else { return Ok(String::new()) };
     let host = host.to_str().map_err(|_no_text| Malformed::Header("host"))?;
@@ -209,7 +210,7 @@ mod tests {
         for (target, headers, expected) in [
             ("/notes", &[("host", "b.test")][..], "b.test"),
             ("http://a.test/notes", &[("host", "b.test")], "a.test"),
-            ("http://a.test:8080/notes", &[], "a.test"),
+            ("http://a.test:8080/notes", &[], "a.test:8080"),
             ("http://user@a.test/notes", &[("host", "b.test")], "a.test"),
             ("/notes", &[], ""),
             ("/notes", &[("x-forwarded-host", "c.test"), ("host", "b.test")], "b.test"),

@@ -1,9 +1,7 @@
 //! Speaks HTTP: routes, wire forms, status codes.
 //!
 //! A request passes, in this order: [`observe`](middleware::observe) (request id, log span, metrics),
-//! [`cors`] (pages of other origins), [`guard`](middleware::guard) (compressed bodies, time limit, panics), routing,
-//! extraction (caller, tenant, [`limits`]), the handler. Each of these steps can refuse it, always in the form of the dialect that
-//! [`cors`] (pages of other origins), [`guard`](middleware::guard) (time limit, panics),
+//! [`cors`] (pages of other origins), [`guard`](middleware::guard) (compressed bodies, time limit, panics),
 //! [`refuse_ambiguous`](host::refuse_ambiguous) (two tenants in one request), routing, extraction (caller, tenant,
 //! [`limits`]), the handler. Each of these steps can refuse it, always in the form of the dialect that
 //! its path belongs to. A handler reads the request, calls one service method and writes the answer; an `if` in it is

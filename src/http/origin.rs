@@ -12,7 +12,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
 use url::Url;
 
-use super::extract::{host, site};
+use super::extract::{requested_host, site};
 use crate::domain::error::{Error, Result};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -34,7 +34,7 @@ pub(super) fn require_known(request: &HttpRequest) -> Result<()> {
         (Some(Some("same-origin" | "none")), _) | (None, None) => true,
         // Some browsers leave `Origin` out inside one site.
         (Some(Some("same-site")), None) => true,
-        (None, Some(Some(origin))) => is_own(origin, &host(request)),
+        (None, Some(Some(origin))) => is_own(origin, &requested_host(request)?),
         _ => false,
     };
     if known { Ok(()) } else { Err(Error::CrossSite) }

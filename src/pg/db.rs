@@ -26,6 +26,7 @@ use super::pool::{PoolStatus, Purpose, SharingStatus, build, take};
 use super::rules::{Endpoint, PoolSizes, Rules, Sharing};
 use super::scope::guard::Guard;
 use super::scope::{BuiltinTypes, Entry, PublicTx, TenantTx};
+use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
 
 /// The database of the whole process. It makes a [`Db`] for each runtime.
@@ -49,16 +50,16 @@ struct TenantScopes {
 }
 
 impl TenantScopes {
-    fn enter(&self, connection: CheckedOut, tenant: TenantId) -> TenantTx {
+    fn enter(&self, connection: CheckedOut, tenant: TenantId, access: Access) -> TenantTx {
         let builtin_types = Arc::clone(&self.builtin_types);
         let (schema, tls, guard) = (SchemaName::of(tenant), self.tls.clone(), self.guard.clone());
-        TenantTx::new(connection, &schema, &self.rules, tls, builtin_types, guard)
+        TenantTx::new(connection, &schema, access, &self.rules, tls, builtin_types, guard)
     }
 
     /// Returns the function that warms a new connection by one transaction inside a tenant.
     fn warm_up(self: Arc<Self>) -> WarmUp {
         Box::new(move |connection, tenant| {
-            let tx = self.enter(connection, tenant);
+            let tx = self.enter(connection, tenant, Access::Read);
             Box::pin(async move { tx.query_and_commit("SELECT 1", &[]).await.map(drop) })
         })
     }
@@ -232,7 +233,7 @@ impl Db {
         Ok(PublicTx::run_pipelined(connection, scripts, entry, self.rules(), tls).await)
     }
 
-    /// Begins a transaction that sees one tenant and nothing else.
+    /// Begins a transaction that sees one tenant and nothing else, and may write.
     ///
     /// It does not check any right: the caller of this function must have checked that its own caller may enter the
     /// tenant.
@@ -240,8 +241,16 @@ impl Db {
     /// # Errors
     /// [`Failure::Pool`] if no connection is available in time.
     pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx, Failure> {
+        self.tenant_with(tenant, Access::Write).await
+    }
+
+    /// As [`Db::tenant`]; with [`Access::Read`] the database refuses every statement that would write.
+    ///
+    /// # Errors
+    /// [`Failure::Pool`] if no connection is available in time.
+    pub async fn tenant_with(&self, tenant: TenantId, access: Access) -> Result<TenantTx, Failure> {
         let connection = self.runtime.take(Some(tenant)).await?;
-        Ok(self.scopes.enter(connection, tenant))
+        Ok(self.scopes.enter(connection, tenant, access))
     }
 
     /// Checks out a connection of the runtime login without a guard, to test that the server refuses what it must.

@@ -74,10 +74,9 @@ impl Provisioning {
     /// Makes a tenant, whole or not at all.
     ///
     /// # Errors
-    /// [`Conflict::SlugTaken`]; [`Conflict::AdminUnproven`] if the admin's account may not be linked;
-    /// [`Conflict::StillRunning`] and [`Conflict::KeyReused`] if the command has an idempotency key.
     /// [`Conflict::SlugTaken`], [`Conflict::SlugResting`]; [`Rule::Reserved`](crate::domain::Rule::Reserved) for the
-    /// slug; [`Conflict::StillRunning`] and [`Conflict::KeyReused`] if the command has an idempotency key.
+    /// slug; [`Conflict::AdminUnproven`] if the admin's account may not be linked; [`Conflict::StillRunning`] and
+    /// [`Conflict::KeyReused`] if the command has an idempotency key.
     pub async fn provision(
         &self,
         ctx: &CallContext,
@@ -146,7 +145,7 @@ impl Provisioning {
                         self.confirm_by_password(ctx, command, made.id).await;
                     }
                     return Ok(made);
-                Ok(Some(made)) => return Ok(made),
+                }
                 Err(Error::Conflict(Conflict::SlugTaken)) => {
                     let tx = self.db.public().await.during("read a slug")?;
                     return Err(why_taken(&tx, &command.slug).await?);

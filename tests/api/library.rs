@@ -1,5 +1,5 @@
 //! An application that uses the crate as a library: its own tables in every tenant, and its own handlers, which
-//! receive a transaction in the caller's tenant.
+//! receive a transaction in the caller's tenant. [`access`](crate::access) tests who may read and who may write.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::{HttpResponse, get, post, web};
 use reqwest::Method;
-use rowhouse::{Problem, TenantTx};
+use rowhouse::{Problem, TenantTx, Write};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -31,21 +31,27 @@ struct NewNote {
 const INSERT: &str = "INSERT INTO notes (id, body) VALUES ($1, $2)";
 
 #[post("/notes")]
-async fn add_note(tx: TenantTx, note: web::Json<NewNote>) -> Result<HttpResponse, Problem> {
+async fn add_note(
+    Write(tx): Write<TenantTx>,
+    note: web::Json<NewNote>,
+) -> Result<HttpResponse, Problem> {
     tx.execute(INSERT, &[&Uuid::now_v7(), &note.body]).await?;
     tx.commit().await?;
     Ok(HttpResponse::Created().finish())
 }
 
 #[post("/notes/forgotten")]
-async fn forget_to_commit(tx: TenantTx, note: web::Json<NewNote>) -> Result<HttpResponse, Problem> {
+async fn forget_to_commit(
+    Write(tx): Write<TenantTx>,
+    note: web::Json<NewNote>,
+) -> Result<HttpResponse, Problem> {
     tx.execute(INSERT, &[&Uuid::now_v7(), &note.body]).await?;
     Ok(HttpResponse::Created().finish())
 }
 
 #[post("/notes/panic")]
 async fn panic_before_commit(
-    tx: TenantTx,
+    Write(tx): Write<TenantTx>,
     note: web::Json<NewNote>,
 ) -> Result<HttpResponse, Problem> {
     tx.execute(INSERT, &[&Uuid::now_v7(), &note.body]).await?;
@@ -54,7 +60,10 @@ async fn panic_before_commit(
 }
 
 #[post("/notes/slow")]
-async fn sleep_in_query(tx: TenantTx, note: web::Json<NewNote>) -> Result<HttpResponse, Problem> {
+async fn sleep_in_query(
+    Write(tx): Write<TenantTx>,
+    note: web::Json<NewNote>,
+) -> Result<HttpResponse, Problem> {
     tx.execute(INSERT, &[&Uuid::now_v7(), &note.body]).await?;
     tx.query("SELECT pg_sleep(25)", &[]).await?;
     tx.commit().await?;
@@ -254,7 +263,7 @@ async fn a_token_bound_to_a_tenant_works_in_that_tenant_only() {
 async fn an_api_key_names_its_tenant_and_works_in_that_tenant_only() {
     let site = Site::open().await;
     let admin = site.app.log_in(&site.acme.admin_email).await;
-    let made = make_key(&admin, site.acme.id, &["VIEW_USERS"]).await;
+    let made = make_key(&admin, site.acme.id, &["READ_PROFILES"]).await;
     let key = site.app.keyed(&plaintext(&made));
     assert_eq!(key.get("/notes").await.body, json!(["a note of acme-corp"]));
     assert_eq!(site.read(&key, &site.acme).await.status, 200);
@@ -281,7 +290,7 @@ async fn bound_token(app: &TestApp, tenant: Uuid) -> String {
     let backend = Backend::open(&settings, &Options::default()).await.expect("a backend opens");
     let new_token = NewToken {
         name: "a script".to_owned(),
-        permissions: vec![Permission::ViewTenants],
+        permissions: vec![Permission::ReadProfiles],
         tenant: Some(TenantId::new(tenant)),
         expires_at: None,
     };

@@ -338,7 +338,7 @@ async fn requests_are_counted_per_tenant_over_all_its_tokens_and_users() {
         .await;
     let (acme, globex) = (app.set_up("acme").await, app.set_up("globex").await);
     let (ada, gus) = (app.log_in(&acme.admin_email).await, app.log_in(&globex.admin_email).await);
-    let (_, token) = app.add_token(&[Permission::ViewTenants], Some(acme.id), None).await;
+    let (_, token) = app.add_token(&[Permission::ReadProfiles], Some(acme.id), None).await;
     // Requests of callers without access to the tenant are not counted.
     for _ in 0..5 {
         assert_eq!(enter(&gus, acme.id).await, 404);

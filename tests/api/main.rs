@@ -5,6 +5,7 @@
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "allowed in tests")]
 
+mod access;
 mod api_keys;
 mod auth;
 mod bad_input;
@@ -48,9 +49,9 @@ mod limits;
 mod links;
 mod locks;
 mod managed;
+mod management;
 mod matrix;
 mod memory;
-mod management;
 mod operations;
 mod own_account;
 mod profile_events;

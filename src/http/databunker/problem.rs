@@ -105,14 +105,6 @@ pub(super) fn message(error: &Error) -> String {
         Error::NotFound(noun) => not_found(*noun),
         Error::Conflict(conflict) => self::conflict(*conflict),
         Error::Invitation(problem) => format!("Refused: {problem}"),
-        Error::NotFound(Noun::User | Noun::Profile | Noun::Member) => {
-            "The user record was not found".to_owned()
-        }
-        Error::NotFound(
-            noun
-            @ (Noun::Tenant | Noun::Token | Noun::AuditEvent | Noun::Operation | Noun::Vacancy),
-        ) => format!("The {noun} was not found"),
-        Error::Conflict(problem) => conflict(*problem),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(_) => CHANGED.to_owned(),
         Error::TooMany { .. } => "Too many requests".to_owned(),
@@ -140,13 +132,6 @@ fn not_found(noun: Noun) -> String {
 
 fn conflict(conflict: Conflict) -> String {
     match conflict {
-        Conflict::SlugTaken => "Duplicate tenant name".to_owned(),
-/// The sentence for a conflict that passes by itself.
-const CHANGED: &str = "The record was changed at the same moment; try again";
-
-/// Returns the sentence for a conflict.
-fn conflict(conflict: Conflict) -> String {
-    match conflict {
         Conflict::SlugTaken | Conflict::SlugResting => "Duplicate tenant name".to_owned(),
         Conflict::KeyTaken(kind) => format!("Duplicate index: {}", kind.as_str()),
         Conflict::NotDeleted => "The user record is not deleted".to_owned(),
@@ -154,7 +139,6 @@ fn conflict(conflict: Conflict) -> String {
         Conflict::TenantNotActive => "The tenant is not active".to_owned(),
         Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent => CHANGED.to_owned(),
         // Only the other dialects can meet these.
-        // Only the control API can meet these.
         Conflict::ExternalIdTaken
         | Conflict::ExternalIdDiffers
         | Conflict::IllegalMove(_)

@@ -8,9 +8,9 @@ use actix_web::{FromRequest, HttpRequest};
 
 use super::Problem;
 use crate::auth::{CallContext, Principal};
-use crate::domain::Permission;
 use crate::domain::error::Result;
-use crate::http::extract::{context, identify, resolve, site};
+use crate::domain::{Access, Permission};
+use crate::http::extract::{begin, context, identify};
 use crate::service::tenants::TenantTx;
 
 /// The caller, with the context that service methods take. A call without a credential is [`Principal::Anonymous`]; one
@@ -53,7 +53,11 @@ impl FromRequest for Caller {
     }
 }
 
-/// A transaction inside the caller's tenant, through which an application's handlers reach its tables.
+/// A transaction inside the caller's tenant, through which an application's handlers read its tables.
+///
+/// It is read-only: the database refuses a statement that would write. A handler that writes asks for
+/// [`Write<TenantTx>`](Write). The caller needs the permission `READ_PROFILES`, which every role has; a token or an API
+/// key has it only if it was given.
 ///
 /// The tenant is the one in `x-tenant-id`, else the one that the caller's token or API key is bound to, else the one in
 /// the host name. Without one the request fails: there is no default. A tenant that the caller does not belong to, a
@@ -76,18 +80,39 @@ impl FromRequest for TenantTx {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move { Ok(open(&request).await.map_err(Problem)?) })
+        Box::pin(async move { Ok(begin(&request, Access::Read).await.map_err(Problem)?) })
     }
 }
 
-async fn open(request: &HttpRequest) -> Result<TenantTx> {
-    let ctx = identify(request).await?;
-    ctx.require_authenticated()?;
-    let site = site(request);
-    let tenant = resolve(request, &ctx.principal)?;
-    let (tenant, tx) = site.services.tenants.open(&ctx, &tenant).await?;
-    // Counted only once the caller is known to have access, so that other callers cannot use up the tenant's limit.
-    // Nothing has been sent on the transaction yet.
-    site.limits.request_inside(&ctx.principal, tenant)?;
-    Ok(tx)
+/// A transaction inside the caller's tenant that may write.
+///
+/// The caller needs the permission `WRITE_PROFILES`, which the roles `FDE` and above have; a token or an API key has it
+/// only if it was given. Without it the answer is 403, and the handler does not run. The tenant is found as for a
+/// [`TenantTx`].
+///
+/// ```no_run
+/// use actix_web::{HttpResponse, post};
+/// use rowhouse::{Problem, TenantTx, Write};
+/// use uuid::Uuid;
+///
+/// #[post("/notes")]
+/// async fn add(Write(tx): Write<TenantTx>, body: String) -> Result<HttpResponse, Problem> {
+///     tx.execute("INSERT INTO notes (id, body) VALUES ($1, $2)", &[&Uuid::now_v7(), &body]).await?;
+///     tx.commit().await?;
+///     Ok(HttpResponse::Created().finish())
+/// }
+/// ```
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct Write<T>(pub T);
+
+impl FromRequest for Write<TenantTx> {
+    type Error = actix_web::Error;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(
+            async move { Ok(begin(&request, Access::Write).await.map(Self).map_err(Problem)?) },
+        )
+    }
 }

@@ -6,5 +6,5 @@ mod problem;
 pub(crate) mod responses;
 pub(crate) mod scoped;
 
-pub use caller::{Caller, PublicCall};
+pub use caller::{Caller, PublicCall, Write};
 pub use problem::{ErrorBody, FieldError, Problem};

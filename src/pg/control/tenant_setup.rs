@@ -3,10 +3,8 @@
 //!
 //! It is one statement and not five because a set-up with a vacancy does nothing else: with `BEGIN` in front and
 //! `COMMIT` behind it is a single round trip. The commit is sent before the answer is known, so a missing vacancy, a
-//! missing admin or one whose address is not proven must make the statement fail: each leaves a NULL in a column that
-//! takes none.
-//! slug that cannot be taken or a missing admin must make the statement fail: each leaves a NULL in a column that takes
-//! none.
+//! slug that cannot be taken, a missing admin or one whose address is not proven must make the statement fail: each
+//! leaves a NULL in a column that takes none.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -124,7 +122,7 @@ const INSERT: &str = concat!(
         ON CONFLICT (slug) DO UPDATE
            SET tenant_id = excluded.tenant_id, freed_at = NULL
          WHERE ",
-    can_be_taken!("$25"),
+    can_be_taken!("$27"),
     "
         RETURNING slug
     ), tenant AS (
@@ -160,20 +158,16 @@ const INSERT: &str = concat!(
                     ELSE $24 || '{\"admin\": \"linked\"}'::jsonb END
           FROM tenant t
     )
-    SELECT t.id, t.number, EXISTS (SELECT FROM new_user) AS is_admin_new FROM tenant t";
-    SELECT id, number FROM tenant"
+    SELECT t.id, t.number, EXISTS (SELECT FROM new_user) AS is_admin_new FROM tenant t"
 );
 
 /// Inserts the rows of a new tenant. Returns `None` if it was to take a vacancy and none fits; the transaction can
 /// then only be dropped, as after an error.
 ///
 /// # Errors
-/// [`Conflict::SlugTaken`]; [`Conflict::ExternalIdTaken`]; [`Noun::User`] not found, if the admin must exist;
-/// [`Conflict::AdminUnproven`] if the account may not be linked; [`Conflict::Concurrent`] if another transaction made
-/// or removed the admin at the same moment.
 /// [`Conflict::SlugTaken`], also for a slug that rests; [`Conflict::ExternalIdTaken`]; [`Noun::User`] not found, if the
-/// admin must exist;
-/// [`Conflict::Concurrent`] if another transaction made or removed the admin at the same moment.
+/// admin must exist; [`Conflict::AdminUnproven`] if the account may not be linked; [`Conflict::Concurrent`] if another
+/// transaction made or removed the admin at the same moment.
 pub async fn insert(tx: &PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigned>> {
     let values = Values::of(new);
     new.assigned(tx.query(INSERT, &values.params(new)).await)
@@ -247,8 +241,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 26] {
-    fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 25] {
+    fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 27] {
         [
             &new.id,
             &new.pattern.fingerprint,

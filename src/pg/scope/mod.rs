@@ -48,13 +48,15 @@ use self::reset::{write_reset, write_seed};
 pub use self::row_lock::Lock;
 use self::tx::{COMMIT, Tx};
 use super::error::Failure;
+use crate::domain::Access;
 use crate::domain::names::SchemaName;
 use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::{Rules, Statements, TimeLimits, write_limits};
 use crate::pg::scope::allowed::check_allowed;
 use crate::pg::scope::param::Param;
 
-/// A transaction inside one tenant: it has the tenant's role and sees the tenant's schema only.
+/// A transaction inside one tenant: it has the tenant's role and sees the tenant's schema only. One that was begun for
+/// reading is `READ ONLY`: the server refuses to write in it.
 ///
 /// Dropped without [`commit`](TenantTx::commit), it rolls back.
 #[must_use = "a transaction that is dropped is rolled back"]
@@ -75,13 +77,19 @@ impl TenantTx {
     pub(in crate::pg) fn new(
         connection: CheckedOut,
         schema: &SchemaName,
+        access: Access,
         rules: &Rules,
         tls: MakeRustlsConnect,
         builtin_types: Arc<BuiltinTypes>,
         guard: Option<Arc<Guard>>,
     ) -> Self {
         let mut preamble = String::with_capacity(256);
-        preamble.push_str("BEGIN");
+        // A mode of the transaction and no setting: the server refuses to change it back once a query has run, and
+        // the statement that could do so before is not allowed.
+        preamble.push_str(match access {
+            Access::Read => "BEGIN READ ONLY",
+            Access::Write => "BEGIN",
+        });
         if guard.is_some() {
             write_reset(&mut preamble);
         }

@@ -2,8 +2,8 @@
 //! keeps.
 //!
 //! [`registry`] creates and changes tenants, [`lifecycle`] suspends, deletes and purges them, [`slugs`] decides which
-//! slugs can be taken. A caller who may
-//! view only some tenants sees only those: any other is not found, whether or not it exists.
+//! slugs can be taken. A caller who may view only some tenants sees only those: any other is not found, whether or not it
+//! exists.
 
 pub mod lifecycle;
 pub mod registry;
@@ -16,7 +16,7 @@ use crate::domain::names::{ExternalId, Slug, TenantId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::TenantRecord;
-use crate::domain::{Permission, Tenant};
+use crate::domain::{Access, Permission, Tenant};
 use crate::pg::control::{active_tenants, tenants};
 use crate::pg::{Db, During, PublicTx};
 
@@ -40,6 +40,18 @@ pub enum TenantRef {
     Number(i64),
     /// By its id or its slug. Where a text is the id of one tenant and the slug of another, the id counts.
     IdOrSlug(String),
+}
+
+/// A tenant that is active and that the caller may enter, as [`Tenants::enter`] found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered(TenantId);
+
+impl Entered {
+    /// Returns the tenant's id.
+    #[must_use]
+    pub const fn id(&self) -> TenantId {
+        self.0
+    }
 }
 
 impl Tenants {
@@ -156,23 +168,39 @@ impl Tenants {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] without a credential, otherwise [`Noun::Tenant`] not found.
-    pub async fn enter(&self, ctx: &CallContext, which: &TenantRef) -> Result<Tenant> {
+    pub async fn enter(&self, ctx: &CallContext, which: &TenantRef) -> Result<Entered> {
         ctx.require_authenticated()?;
         let found = self.find_unauthorized(which).await?;
         found
             .filter(|tenant| ctx.principal.may_enter(tenant.id))
             .filter(|tenant| tenant.status == TenantStatus::Active)
+            .map(|tenant| Entered(tenant.id))
             .ok_or(Error::NotFound(Noun::Tenant))
     }
 
-    /// Opens a transaction inside the tenant in which a request works; see [`Tenants::enter`].
+    /// Begins a transaction inside a tenant that the caller has entered.
     ///
     /// # Errors
-    /// Those of [`Tenants::enter`] and of the database.
+    /// [`Error::Forbidden`] without the [permission](Access::permission), and those of the database.
+    pub async fn begin(
+        &self,
+        ctx: &CallContext,
+        entered: &Entered,
+        access: Access,
+    ) -> Result<TenantTx> {
+        ctx.require_in(access.permission(), entered.0)?;
+        let tx = self.db.tenant_with(entered.0, access).await;
+        tx.during("open a tenant transaction")
+    }
+
+    /// Begins a transaction that reads inside the tenant in which a request works; see [`Tenants::enter`].
+    ///
+    /// # Errors
+    /// Those of [`Tenants::enter`] and [`Tenants::begin`].
     pub async fn open(&self, ctx: &CallContext, which: &TenantRef) -> Result<(TenantId, TenantTx)> {
-        let tenant = self.enter(ctx, which).await?;
-        let tx = self.db.tenant(tenant.id).await.during("open a tenant transaction")?;
-        Ok((tenant.id, tx))
+        let entered = self.enter(ctx, which).await?;
+        let tx = self.begin(ctx, &entered, Access::Read).await?;
+        Ok((entered.0, tx))
     }
 
     /// Returns a tenant without a rights check. Databunker's dialect needs the tenant's id before it can check

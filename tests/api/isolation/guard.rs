@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rowhouse::domain::Access;
 use rowhouse::domain::names::TenantId;
 use rowhouse::pg::rules::{Isolation, Statements};
 use rowhouse::pg::{Db, Failure};
@@ -50,11 +51,106 @@ async fn a_transaction_has_its_tenants_role_search_path_and_timeouts() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_reads_refuses_every_statement_that_writes() {
+    for isolation in [Isolation::Role, Isolation::SearchPath] {
+        let fixture = Fixture::build(isolation, 1).await;
+        let tenant = fixture.tenants[0];
+        for statements in STATEMENT_MODES {
+            let db = fixture.db(statements, 1);
+            for sql in [
+                "INSERT INTO notes (id, body) VALUES (gen_random_uuid(), 'x')",
+                "UPDATE notes SET body = 'x'",
+                "DELETE FROM notes",
+                "MERGE INTO notes USING (VALUES (1)) v ON true WHEN MATCHED THEN DELETE",
+                "WITH x AS (DELETE FROM notes RETURNING 1) SELECT count(*) FROM x",
+                "SELECT body FROM notes FOR UPDATE",
+            ] {
+                let tx = db.tenant_with(tenant, Access::Read).await.expect("a tenant");
+                let refused = tx.query(sql, &[]).await.expect_err("the transaction is read-only");
+                let state = refused.sqlstate().map(SqlState::code);
+                assert_eq!(state, Some("25006"), "{sql}: {refused:?}");
+                drop(tx);
+                let tx = db.tenant_with(tenant, Access::Read).await.expect("a tenant");
+                assert!(tx.query_and_commit(sql, &[]).await.is_err(), "{sql}");
+            }
+            assert_eq!(body(&db, tenant).await.expect("a query runs"), secret(tenant));
+            // The mode ends with the transaction.
+            let tx = db.tenant(tenant).await.expect("a tenant can be entered");
+            tx.execute("UPDATE notes SET body = body", &[]).await.expect("it may write");
+        }
+    }
+}
+
+/// The server makes a transaction writable again only before its first query, and only by a statement that the guard
+/// refuses.
+#[tokio::test]
+async fn a_transaction_that_reads_cannot_be_made_to_write() {
+    const MODE: &str = "SELECT current_setting('transaction_read_only')";
+    let fixture = Fixture::build(Isolation::Role, 1).await;
+    let tenant = fixture.tenants[0];
+    for statements in STATEMENT_MODES {
+        let db = fixture.db(statements, 1);
+        for sql in [
+            "SET TRANSACTION READ WRITE",
+            "SET LOCAL transaction_read_only = off",
+            "RESET transaction_read_only",
+            "START TRANSACTION READ WRITE",
+        ] {
+            let tx = db.tenant_with(tenant, Access::Read).await.expect("a tenant");
+            let refused = tx.query(sql, &[]).await.expect_err("the guard refuses it");
+            assert!(matches!(refused, Failure::NotAllowed(_)), "{sql}: {refused:?}");
+            let row = tx.query_one(MODE, &[]).await.expect("the transaction goes on");
+            assert_eq!(row.get::<_, String>(0), "on", "{sql}");
+        }
+        // As an expression it is part of a query, which has begun when it runs; that is so for the first one too, and
+        // where the privilege on set_config is open.
+        fixture
+            .query_text("GRANT EXECUTE ON FUNCTION set_config(text, text, boolean) TO PUBLIC")
+            .await;
+        for sql in [
+            "SELECT set_config('transaction_read_only', 'off', true)",
+            "VALUES (set_config('transaction_read_only', 'off', true))",
+            "SELECT set_config('transaction_read_only', 'off', false)",
+        ] {
+            let tx = db.tenant_with(tenant, Access::Read).await.expect("a tenant");
+            let refused = tx.query(sql, &[]).await.expect_err("a query has begun");
+            let state = refused.sqlstate().map(SqlState::code);
+            assert_eq!(state, Some("25001"), "{sql}: {refused:?}");
+            drop(tx);
+            let tx = db.tenant_with(tenant, Access::Read).await.expect("a tenant");
+            let sql = format!(
+                "WITH x AS MATERIALIZED ({sql}) INSERT INTO notes SELECT gen_random_uuid(), 'x' FROM x"
+            );
+            assert!(tx.query(&sql, &[]).await.is_err(), "{sql}");
+        }
+    }
+    // The same without the guard: the statement of its own works before the first query, and not after it.
+    let raw = fixture.raw().await;
+    let enter = fixture.enter_sql(tenant).replacen("BEGIN", "BEGIN READ ONLY", 1);
+    let write = "INSERT INTO notes (id, body) VALUES (gen_random_uuid(), 'x')";
+    for (before, expected) in
+        [("", Some("25006")), ("; SELECT 1; SET TRANSACTION READ WRITE", Some("25001"))]
+    {
+        let begun = raw.batch_execute(&format!("{enter}{before}")).await;
+        let refused = match begun {
+            Ok(()) => raw.batch_execute(write).await,
+            refused => refused,
+        };
+        let error = refused.expect_err("the server refuses it");
+        assert_eq!(error.code().map(SqlState::code), expected, "{before}");
+        raw.batch_execute("ROLLBACK").await.expect("it rolls back");
+    }
+    raw.batch_execute(&format!("{enter}; SET TRANSACTION READ WRITE; {write}; ROLLBACK"))
+        .await
+        .expect("only the guard stops the statement before the first query");
+}
+
+#[tokio::test]
 async fn a_transaction_of_one_known_query_is_one_round_trip() {
     let fixture = Fixture::build(Isolation::Role, 1).await;
     let db = fixture.db(Statements::Unnamed, 1);
     body(&db, fixture.tenants[0]).await.expect("a query runs");
-    let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
+    let tx = db.tenant_with(fixture.tenants[0], Access::Read).await.expect("a tenant");
     let mut work = Box::pin(tx.query_and_commit("SELECT DISTINCT body FROM notes", &[]));
     // All three messages leave with the first poll; the future is not polled again until the server is done.
     assert!(futures_util::poll!(work.as_mut()).is_pending());
