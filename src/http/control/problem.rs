@@ -115,6 +115,7 @@ impl ResponseError for Problem {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a flat list: one representation for each error")]
 fn representation(error: &Error) -> Representation {
     let new = |status, code, title, detail: &str| Representation {
         status,

@@ -115,6 +115,7 @@ fn challenge(problem: AuthProblem) -> &'static str {
 }
 
 /// Returns the sentence for people, which holds nothing that the caller may not know.
+#[expect(clippy::too_many_lines, reason = "a flat list: one sentence for each error")]
 fn message(error: &Error) -> String {
     match error {
         Error::Malformed(problem) => malformed(*problem),
