@@ -145,8 +145,7 @@ async fn read(call: Call) -> Answer {
         (status = 201, description = "The tenant, created now or by an earlier request with the same Idempotency-Key", body = TenantAnswer),
         InvalidBody, Forbidden<CreateTenant>,
         (status = 404, description = "The tenant that was created with the same Idempotency-Key no longer exists", body = ProblemBody, content_type = PROBLEM_JSON),
-        (status = 409, description = "The slug or the external id is taken; or a request with the same Idempotency-Key is still running; or an account has the admin's address, the address is not proven, and the password is not the account's own (`admin_unproven`)", body = ProblemBody, content_type = PROBLEM_JSON),
-        (status = 409, description = "The slug is taken or rests, the external id is taken, or a request with the same Idempotency-Key is still running", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The slug is taken or rests, or the external id is taken; or a request with the same Idempotency-Key is still running; or an account has the admin's address, the address is not proven, and the password is not the account's own (`admin_unproven`)", body = ProblemBody, content_type = PROBLEM_JSON),
         (status = 422, description = "The Idempotency-Key was used with another body", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/tenants")]
@@ -173,8 +172,7 @@ async fn create(call: Call) -> Answer {
         (status = 200, description = "The existing tenant", body = TenantAnswer),
         (status = 201, description = "The new tenant", body = TenantAnswer),
         InvalidBody, Forbidden<CreateTenant>,
-        (status = 409, description = "The slug is taken; or the tenant has another name or slug; or an account has the admin's address, the address is not proven, and the password is not the account's own (`admin_unproven`)", body = ProblemBody, content_type = PROBLEM_JSON),
-        (status = 409, description = "The slug is taken or rests, or the tenant has another name or slug", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The slug is taken or rests; or the tenant has another name or slug; or an account has the admin's address, the address is not proven, and the password is not the account's own (`admin_unproven`)", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[put("/control/v1/tenants/by-external-id/{external_id}")]
 async fn ensure(call: Call) -> Answer {

@@ -68,8 +68,7 @@ pub struct ListedTenant {
         (status = 201, description = "The new tenant", body = TenantAnswer),
         (status = 400, description = "A field is not valid; `errors` lists every invalid field", body = ErrorBody),
         Forbidden<CreateTenant>,
-        (status = 409, description = "The slug is taken; or a request with the same Idempotency-Key is still running; or an account has the admin's address, the address is not proven, and the password is not the account's own", body = ErrorBody),
-        (status = 409, description = "The slug is taken or rests, or a request with the same Idempotency-Key is still running", body = ErrorBody),
+        (status = 409, description = "The slug is taken or rests; or a request with the same Idempotency-Key is still running; or an account has the admin's address, the address is not proven, and the password is not the account's own", body = ErrorBody),
         (status = 422, description = "The Idempotency-Key was used with another body", body = ErrorBody),
     )
 )]
