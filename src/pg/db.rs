@@ -23,7 +23,7 @@ use super::error::Failure;
 use super::pool::affinity::{CheckedOut, Counts, SharedBySlots, Slots};
 use super::pool::retirement::{Opener, WarmUp};
 use super::pool::{PoolStatus, Purpose, SharingStatus, build, take};
-use super::rules::{Endpoint, PoolSizes, Rules, Sharing};
+use super::rules::{Endpoint, PoolSizes, Rules, Sharing, TimeLimits};
 use super::scope::guard::Guard;
 use super::scope::{BuiltinTypes, Entry, PublicTx, TenantTx};
 use crate::domain::Access;
@@ -202,8 +202,13 @@ impl Db {
     /// # Errors
     /// [`Failure::Pool`] if no connection is available in time.
     pub async fn public(&self) -> Result<PublicTx, Failure> {
+        self.public_within(&self.rules().limits).await
+    }
+
+    /// As [`Db::public`], with time limits of its own.
+    pub(crate) async fn public_within(&self, limits: &TimeLimits) -> Result<PublicTx, Failure> {
         let (connection, tls) = self.owner_connection().await?;
-        Ok(PublicTx::new(connection, self.rules(), tls))
+        Ok(PublicTx::new(connection, self.rules(), limits, tls))
     }
 
     /// Checks out a connection of the owner, and returns what a cancel request on it needs.

@@ -3,13 +3,14 @@
 //! a whole tenant or none.
 //!
 //! The schema is a vacancy ([`super::vacancies`]) if one fits. Then one statement does everything, in one round
-//! trip. Otherwise the schema is built in the same transaction.
+//! trip, and set-ups that wait at the same moment share it ([`group_commit`]). Otherwise the schema is built in the same transaction.
 //!
 //! A set-up ends with its caller: one whose caller has gone before the commit was sent makes no tenant.
 //!
 //! The password is hashed before a connection is taken, because hashing takes longer than everything else.
 
 mod command;
+mod group_commit;
 mod main_tenant;
 mod prepared;
 mod replay;
@@ -21,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
+use self::group_commit::GroupCommit;
 use super::accounts::Unproven;
 use super::tenants::slugs::{SlugRules, why_taken};
 use super::vacancies::Vacancies;
@@ -52,6 +54,7 @@ pub struct Provisioning {
     vacancies: Vacancies,
     lifetimes: Lifetimes,
     slugs: SlugRules,
+    group_commit: GroupCommit,
 }
 
 impl Provisioning {
@@ -68,7 +71,9 @@ impl Provisioning {
         lifetimes: Lifetimes,
         slugs: SlugRules,
     ) -> Self {
-        Self { runtime, db, hasher, set, server_version, vacancies, lifetimes, slugs }
+        let pattern = vacancies.pattern().clone();
+        let group_commit = GroupCommit::start(&runtime, db.clone(), pattern);
+        Self { runtime, db, hasher, set, server_version, vacancies, lifetimes, slugs, group_commit }
     }
 
     /// Makes a tenant, whole or not at all.
@@ -245,7 +250,7 @@ impl Provisioning {
     async fn make(&self, prepared: &PreparedSetup<'_>) -> Result<Option<Provisioned>> {
         let mut outcome = SetupOutcome::NoVacancy;
         if self.vacancies.are_kept() {
-            outcome = self.set_up(prepared, None).await?;
+            outcome = self.take_vacancy(prepared).await?;
         }
         let was_vacancy = !matches!(outcome, SetupOutcome::NoVacancy);
         if !was_vacancy {
@@ -255,6 +260,17 @@ impl Provisioning {
         self.vacancies.note_set_up(was_vacancy);
         tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %prepared.actor, "made a tenant");
         Ok(Some(made))
+    }
+
+    /// Takes a vacancy, together with other set-ups where that is possible.
+    async fn take_vacancy(&self, prepared: &PreparedSetup<'_>) -> Result<SetupOutcome> {
+        let rested = self.slugs.rested(prepared.ctx.now);
+        if let Some(setup) = prepared.shared(rested)
+            && let Some(assigned) = self.group_commit.make(setup).await?
+        {
+            return Ok(SetupOutcome::Made(Provisioned::new(prepared.command, assigned)));
+        }
+        self.set_up(prepared, None).await
     }
 
     /// Runs the transaction of a set-up: builds a schema for the id `new`, or takes a vacancy. With a vacancy it is

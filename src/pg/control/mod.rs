@@ -16,6 +16,7 @@ pub mod operation_tenants;
 pub mod operations;
 pub mod own_account;
 pub mod sessions;
+pub mod shared_setup;
 pub mod signing_keys;
 pub mod slugs;
 pub mod tenant_setup;

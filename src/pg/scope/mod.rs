@@ -186,11 +186,12 @@ impl PublicTx {
     pub(in crate::pg) fn new(
         connection: CheckedOut,
         rules: &Rules,
+        limits: &TimeLimits,
         tls: MakeRustlsConnect,
     ) -> Self {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
-        write_limits(&mut preamble, &rules.limits);
+        write_limits(&mut preamble, limits);
         Self::with_preamble(connection, preamble, rules, tls)
     }
 
@@ -251,6 +252,16 @@ impl PublicTx {
         params: &[&dyn Param],
     ) -> Result<Vec<Row>, Failure> {
         self.0.query(sql, params).await
+    }
+
+    /// As [`query`](Self::query), but the query is prepared as the rules say, so
+    /// [`commit_behind`](Self::commit_behind) must not be polled together with it.
+    pub(crate) async fn query_prepared(
+        &self,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Vec<Row>, Failure> {
+        self.0.query_as(self.1, sql, params).await
     }
 
     /// Runs a query that returns at most one row.

@@ -198,8 +198,18 @@ impl Tx {
         sql: &str,
         params: &[&dyn Param],
     ) -> Result<Vec<Row>, Failure> {
+        self.query_as(self.statements, sql, params).await
+    }
+
+    /// Runs a query whose statement is sent in this way.
+    pub(super) async fn query_as(
+        &self,
+        statements: Statements,
+        sql: &str,
+        params: &[&dyn Param],
+    ) -> Result<Vec<Row>, Failure> {
         self.run(async {
-            let statement = self.prepare(sql, params).await?;
+            let statement = self.prepare(statements, sql, params).await?;
             self.send_query(statement.as_ref(), sql, params).await
         })
         .await
@@ -226,10 +236,11 @@ impl Tx {
     /// columns are known, and returns none.
     async fn prepare(
         &self,
+        statements: Statements,
         sql: &str,
         params: &[&dyn Param],
     ) -> Result<Option<Statement>, tokio_postgres::Error> {
-        match (self.statements, &self.builtin_types) {
+        match (statements, &self.builtin_types) {
             (Statements::Cached, _) => self.prepare_cached(sql, params).await.map(Some),
             (Statements::Unnamed, Some(known)) if !known.contains(sql) => {
                 let statement = self.client().prepare_typed(sql, &types(params)).await?;
@@ -278,7 +289,7 @@ impl Tx {
     ) -> Result<Vec<Row>, Failure> {
         let rows = self
             .run(async {
-                let statement = self.prepare(sql, params).await?;
+                let statement = self.prepare(self.statements, sql, params).await?;
                 let mut query = pin!(self.send_query(statement.as_ref(), sql, params));
                 let commit = self.client().batch_execute(COMMIT_AFTER_QUERY);
                 let (rows, committed) = match poll!(query.as_mut()) {

@@ -1,8 +1,9 @@
 //! A set-up that is ready to be written: its command, who gives it and the hashed password. Writes everything that a
 //! set-up makes except the schema.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::auth::CallContext;
 use crate::auth::password::PasswordHash;
@@ -11,6 +12,7 @@ use crate::domain::error::Result;
 use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::domain::{AccountOrigin, Permission, TokenKind};
 use crate::pg::PublicTx;
+use crate::pg::control::shared_setup::SharedSetup;
 use crate::pg::control::tenant_setup::{self, NewTenant, NewUser, Word};
 use crate::pg::control::tokens::{self, Token};
 use crate::pg::control::vacancies::Pattern;
@@ -18,6 +20,9 @@ use crate::service::accounts::Unproven;
 use crate::service::audit::event;
 use crate::service::provisioning::command::{Admin, Extras, ProvisionTenant};
 use crate::service::tokens::Lifetimes;
+
+/// The action of the audit event.
+const ACTION: &str = "tenant.create";
 
 /// What a set-up writes.
 pub(super) struct PreparedSetup<'a> {
@@ -74,7 +79,6 @@ impl PreparedSetup<'_> {
         rested: OffsetDateTime,
     ) -> NewTenant<'a> {
         let Self { ctx, command, extras, .. } = self;
-        let details = json!({ "slug": command.slug, "name": command.name });
         NewTenant {
             id,
             pattern,
@@ -87,8 +91,48 @@ impl PreparedSetup<'_> {
             settings: &extras.settings,
             admin: self.admin(),
             word: self.word(),
-            event: event(ctx, &self.actor, "tenant.create", None, details),
+            event: event(ctx, &self.actor, ACTION, None, self.details()),
         }
+    }
+
+    /// The set-up as it is sent together with others; `None` if it takes more than one statement or its admin may be
+    /// new.
+    pub(super) fn shared(&self, rested: OffsetDateTime) -> Option<SharedSetup> {
+        let Self { ctx, command, extras, .. } = self;
+        let email = match &command.admin {
+            Admin::None => None,
+            Admin::Existing(email) => Some(email.clone()),
+            Admin::NewOrExisting(_) => return None,
+        };
+        if !self.is_one_statement() {
+            return None;
+        }
+        let mut details = self.details();
+        if email.is_some() {
+            details["admin"] = json!(AccountOrigin::Linked.as_str());
+        }
+        Some(SharedSetup {
+            slug: command.slug.clone(),
+            rested,
+            name: command.name.clone(),
+            org: command.org.clone(),
+            contact: command.contact.clone(),
+            external_id: extras.external_id.clone(),
+            settings: extras.settings.clone(),
+            email,
+            is_vouched: self.word() == Word::Vouched,
+            event_id: Uuid::now_v7(),
+            at: ctx.now,
+            actor: self.actor.clone(),
+            action: ACTION,
+            request_id: ctx.request_id.clone(),
+            details,
+        })
+    }
+
+    /// The details of the audit event.
+    fn details(&self) -> Value {
+        json!({ "slug": self.command.slug, "name": self.command.name })
     }
 
     fn admin(&self) -> tenant_setup::Admin<'_> {

@@ -1,4 +1,4 @@
-//! Set-ups at the same moment do not affect each other, and a set-up ends with its caller.
+//! Set-ups at the same moment share a transaction and do not affect each other; a set-up ends with its caller.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn slugs(sql: &Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_of_several_concurrent_set_ups_is_complete() {
+async fn concurrent_set_ups_share_transactions_and_each_is_complete() {
     let database = TestDatabase::create().await;
     let (process, sql) = with_stock(&database, 12).await;
     let stock = vacancies(&sql, "ready").await;
@@ -94,6 +94,9 @@ async fn each_of_several_concurrent_set_ups_is_complete() {
         assert_eq!(found, (slug.clone(), made.number, 1, slug));
         assert!(stock.contains(&made.id.uuid()));
     }
+    let query = "SELECT count(DISTINCT xmin::text) FROM tenants";
+    let transactions: i64 = sql.query_one(query, &[]).await.unwrap().get(0);
+    assert!(transactions < 12, "{transactions} transactions for 12 tenants");
     process.close().await;
 }
 
@@ -169,18 +172,50 @@ async fn no_tenant_is_made_for_a_caller_who_has_gone() {
     process.close().await;
 }
 
+/// Sends one slow set-up and then, while it is under way, others, which go together in the next transaction. Returns
+/// the others once the first of them is delayed.
+async fn begin_group<const N: usize>(
+    process: &Process,
+    sql: &Client,
+    slugs: [&str; N],
+) -> [JoinHandle<Result<Provisioned, Error>>; N] {
+    let first = begin(process, quick("slow-first"));
+    wait_until_delayed(sql, 1).await;
+    let group = slugs.map(|slug| begin(process, quick(slug)));
+    first.await.unwrap().expect("the tenant is created");
+    wait_until_delayed(sql, 1).await;
+    group
+}
+
 #[tokio::test]
 async fn no_tenant_is_made_for_a_caller_who_has_gone_while_others_wait_for_theirs() {
     let database = TestDatabase::create().await;
     let (process, sql) = with_stock(&database, 4).await;
     slow_down(&sql).await;
-    let (gone, stays) = (begin(&process, quick("slow-gone")), begin(&process, quick("slow-stays")));
-    wait_until_delayed(&sql, 2).await;
+    let [a, gone, b] = begin_group(&process, &sql, ["a", "slow-gone", "b"]).await;
     gone.abort();
-    stays.await.unwrap().expect("the tenant is created");
+    let [a, b] = [a, b].map(|one| async { one.await.unwrap().expect("the tenant is created") });
+    let _ = (a.await, b.await);
     wait_until_delayed(&sql, 0).await;
-    assert_eq!(slugs(&sql).await, ["slow-stays"]);
-    assert_eq!(vacancies(&sql, "ready").await.len(), 4 - 1, "the other vacancy is back in stock");
+    assert_eq!(slugs(&sql).await, ["a", "b", "slow-first"]);
+    assert_eq!(vacancies(&sql, "ready").await.len(), 4 - 3, "the other vacancy is back in stock");
+    process.close().await;
+}
+
+#[tokio::test]
+async fn no_tenant_is_made_for_a_caller_who_has_gone_before_it_was_sent() {
+    let database = TestDatabase::create().await;
+    let (process, sql) = with_stock(&database, 4).await;
+    slow_down(&sql).await;
+    let first = begin(&process, quick("slow-first"));
+    wait_until_delayed(&sql, 1).await;
+    let (gone, stays) = (begin(&process, quick("gone")), begin(&process, quick("stays")));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    gone.abort();
+    for made in [first, stays] {
+        made.await.unwrap().expect("the tenant is created");
+    }
+    assert_eq!(slugs(&sql).await, ["slow-first", "stays"]);
     process.close().await;
 }
 
@@ -190,16 +225,33 @@ async fn a_connection_that_ends_makes_no_tenant_and_its_caller_is_told() {
     let (process, sql) = with_stock(&database, 4).await;
     slow_down(&sql).await;
     let before = Snapshot::take(&sql).await;
-    let both = [begin(&process, quick("slow-1")), begin(&process, quick("slow-2"))];
-    wait_until_delayed(&sql, 2).await;
-    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                 WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    sql.batch_execute(kill).await.unwrap();
-    for one in both {
-        let lost = one.await.unwrap();
-        assert!(matches!(lost, Err(Error::Unavailable { .. })), "{lost:?}");
-    }
+    let slow = begin(&process, quick("slow"));
+    wait_until_delayed(&sql, 1).await;
+    end_delayed(&sql).await;
+    let lost = slow.await.unwrap();
+    assert!(matches!(lost, Err(Error::Unavailable { .. })), "{lost:?}");
     assert_eq!(Snapshot::take(&sql).await, before);
     process.set_up("beside").await;
     process.close().await;
+}
+
+#[tokio::test]
+async fn set_ups_whose_shared_connection_ends_before_the_commit_are_made_each_by_itself() {
+    let database = TestDatabase::create().await;
+    let (process, sql) = with_stock(&database, 4).await;
+    slow_down(&sql).await;
+    let group = begin_group(&process, &sql, ["a", "slow-b"]).await;
+    end_delayed(&sql).await;
+    for made in group {
+        made.await.unwrap().expect("the tenant is created");
+    }
+    assert_eq!(slugs(&sql).await, ["a", "slow-b", "slow-first"]);
+    process.close().await;
+}
+
+/// Ends the connections of the delayed set-ups.
+async fn end_delayed(sql: &Client) {
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    sql.batch_execute(kill).await.unwrap();
 }
