@@ -1,7 +1,7 @@
 //! Owns the limits of JSON that a caller sends, beside those of its grammar.
 //!
 //! They are checked on the text, before it is parsed: parsed, a value takes about a hundred bytes even where its text
-//! has two, numbers keep all their digits, and one object is indistinguishable from a number. serde_json marks a
+//! has two, numbers keep all their digits, and one object is indistinguishable from a number. `serde_json` marks a
 //! number of any length by an object with one reserved name, and reads an object that a caller wrote in that form
 //! as a number.
 

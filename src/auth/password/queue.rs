@@ -193,8 +193,8 @@ mod tests {
 
     type Caller = std::pin::Pin<Box<dyn Future<Output = Result<Turn, Full>>>>;
 
-    fn client(number: u8) -> Client {
-        Some(IpAddr::from([192, 0, 2, number]))
+    fn client(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
     }
 
     /// Lets a caller ask; returns its turn if it has one.
@@ -204,14 +204,14 @@ mod tests {
 
     fn caller(queue: &Arc<Queue>, number: u8) -> Caller {
         let queue = Arc::clone(queue);
-        let mut caller: Caller = Box::pin(async move { queue.turn(client(number)).await });
+        let mut caller: Caller = Box::pin(async move { queue.turn(Some(client(number))).await });
         assert!(poll(&mut caller).is_pending(), "another hash runs");
         caller
     }
 
     fn occupy(queue: &Arc<Queue>) -> Turn {
         let queue = Arc::clone(queue);
-        let mut first: Caller = Box::pin(async move { queue.turn(client(0)).await });
+        let mut first: Caller = Box::pin(async move { queue.turn(Some(client(0))).await });
         let Poll::Ready(Ok(turn)) = poll(&mut first) else { panic!("a turn is free") };
         turn
     }
@@ -258,7 +258,7 @@ mod tests {
         let mut callers: Vec<_> = (0..4).map(|_| (1, caller(&queue, 1))).collect();
         let refused = |number: u8| {
             let queue = Arc::clone(&queue);
-            let mut more: Caller = Box::pin(async move { queue.turn(client(number)).await });
+            let mut more: Caller = Box::pin(async move { queue.turn(Some(client(number))).await });
             matches!(poll(&mut more), Poll::Ready(Err(Full(5))))
         };
         assert!(refused(1), "it has the most itself");
