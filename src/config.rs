@@ -9,6 +9,7 @@
 
 mod keys;
 mod reader;
+mod secret_file;
 mod sections;
 mod unknown;
 
@@ -21,6 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::reader::Reader;
 use self::unknown::{unknown_keys, unknown_variables};
+use crate::auth::secret_key::SECRET_MIN;
 use crate::domain::names::{Email, NewPassword};
 use crate::http::client_address::Proxies;
 use crate::http::host::{ServerHosts, host_name};
@@ -43,6 +45,12 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The root token as given.
     pub root_token: Option<SecretString>,
+    /// The file that holds the root token, if it was given as one.
+    pub root_token_file: Option<PathBuf>,
+    /// The root token that is accepted beside it, as given.
+    pub root_token_previous: Option<SecretString>,
+    /// The secret that encrypts the signing keys.
+    pub secret_key: Option<SecretString>,
     /// The shell command that prints the root token, if it is not `cat` on the data dir.
     pub root_token_command: Option<String>,
     /// The admin who must exist.
@@ -143,6 +151,13 @@ impl Settings {
             builder = builder
                 .set_override(key, value.as_str())
                 .map_err(|error| fail(error.to_string()))?;
+            // A flag overrides the same setting in either form.
+            let twin = format!("{key}_file");
+            let is_known = KEYS.iter().any(|(known, ..)| *known == twin);
+            if is_known && values.iter().all(|(other, _)| *other != twin) {
+                builder =
+                    builder.set_override(twin, "").map_err(|error| fail(error.to_string()))?;
+            }
         }
         let merged = builder.build().map_err(|error| fail(error.to_string()))?;
         let mut reader = Reader { merged, problems };
@@ -158,7 +173,7 @@ impl Settings {
         let listen =
             r.parsed::<SocketAddr>("listen", "an address and a port, such as 127.0.0.1:8080");
         let admin_email = r.text("admin_email");
-        let admin_password = r.text("admin_password");
+        let admin_password = r.secret("admin_password");
         let admin = read_admin(r, admin_email, admin_password);
         let default_owner =
             read_email(r, "default_owner").or_else(|| admin.as_ref().map(|a| a.email.clone()));
@@ -170,8 +185,8 @@ impl Settings {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let data_dir = r.text("data_dir").map(PathBuf::from)?;
         let database = Database {
-            url: r.text("database.url").map(SecretString::from),
-            runtime_url: r.text("database.runtime_url").map(SecretString::from),
+            url: r.secret("database.url"),
+            runtime_url: r.secret("database.runtime_url"),
             bin_dir: r.text("database.bin_dir").map(PathBuf::from),
             isolation: r.choice("database.isolation"),
             accept_exposures: r.list("database.accept_exposures"),
@@ -256,7 +271,10 @@ impl Settings {
         Some(Self {
             listen: listen?,
             data_dir,
-            root_token: r.text("root_token").map(SecretString::from),
+            root_token: r.secret("root_token"),
+            root_token_file: r.text("root_token_file").map(PathBuf::from),
+            root_token_previous: r.secret("root_token_previous"),
+            secret_key: read_secret_key(r),
             root_token_command: r.text("root_token_command"),
             admin,
             default_owner,
@@ -308,19 +326,32 @@ fn defaults() -> Result<Builder, SettingsError> {
     Ok(builder)
 }
 
-/// The source of `DATABASE_URL`, which other tools set too; our own variable takes precedence.
+/// The source of `DATABASE_URL`, which other tools set too, and of its twin with a file; our own variables take
+/// precedence.
 fn database_url() -> config::Environment {
     // Without an explicit source it would read every variable of the environment as a setting, such as LISTEN and
     // DATA_DIR.
-    let source = variable("DATABASE_URL").map(|url| ("database.url".to_owned(), url));
-    config::Environment::default().source(Some(source.into_iter().collect()))
+    let given = |name, key: &str| variable(name).map(|value| (key.to_owned(), value));
+    let url = given("DATABASE_URL", "database.url");
+    let file = given("DATABASE_URL_FILE", "database.url_file");
+    config::Environment::default().source(Some(url.into_iter().chain(file).collect()))
 }
 
 /// Returns the password for the admin of `tenant create`, which must not be on a command line. It belongs to one command
 /// and is not a setting.
-#[must_use]
-pub fn tenant_admin_password() -> Option<SecretString> {
-    variable("ROWHOUSE_TENANT_ADMIN_PASSWORD").map(SecretString::from)
+///
+/// # Errors
+/// If its variable and that of its file are both set, or the file cannot be read.
+pub fn tenant_admin_password() -> Result<Option<SecretString>, SettingsError> {
+    const NAME: &str = "ROWHOUSE_TENANT_ADMIN_PASSWORD";
+    let file_name = format!("{NAME}_FILE");
+    match (variable(NAME), variable(&file_name)) {
+        (given, None) => Ok(given.map(SecretString::from)),
+        (Some(_), Some(_)) => {
+            Err(fail(format!("{NAME} and {file_name}: both are given; remove one")))
+        }
+        (None, Some(path)) => secret_file::read(&file_name, &path).map(Some).map_err(fail),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
@@ -357,7 +388,20 @@ fn read_tokens(r: &mut Reader) -> Tokens {
     tokens
 }
 
-fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -> Option<Admin> {
+fn read_secret_key(r: &mut Reader) -> Option<SecretString> {
+    let secret = r.secret("secret_key")?;
+    if secret.expose_secret().chars().count() < SECRET_MIN {
+        r.problems.push(format!("secret_key: must have at least {SECRET_MIN} characters"));
+        return None;
+    }
+    Some(secret)
+}
+
+fn read_admin(
+    r: &mut Reader,
+    email: Option<String>,
+    password: Option<SecretString>,
+) -> Option<Admin> {
     match (email, password) {
         (None, None) => None,
         (Some(_), None) => {
@@ -372,7 +416,7 @@ fn read_admin(r: &mut Reader, email: Option<String>, password: Option<String>) -
             let email = Email::parse(&email).map_err(|rule| {
                 r.problems.push(format!("admin_email: not an e-mail address ({})", rule.code()));
             });
-            let password = NewPassword::parse(&password).map_err(|rule| {
+            let password = NewPassword::parse(password.expose_secret()).map_err(|rule| {
                 r.problems.push(format!("admin_password: not a valid password ({})", rule.code()));
             });
             Some(Admin { email: email.ok()?, password: password.ok()? })

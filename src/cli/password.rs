@@ -10,7 +10,8 @@ use crate::config;
 use crate::domain::names::PASSWORD_MAX;
 
 const NONE_GIVEN: &str = "no terminal to ask for the admin's password; pass it on stdin with \
-                          --admin-password-stdin, or in ROWHOUSE_TENANT_ADMIN_PASSWORD";
+                          --admin-password-stdin, or in ROWHOUSE_TENANT_ADMIN_PASSWORD or \
+                          the file that ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE names";
 
 const NONE_GIVEN_FOR_MEMBER: &str =
     "no terminal to ask for the member's password; pass it on stdin with --password-stdin";
@@ -21,7 +22,7 @@ pub(super) async fn of_admin(from_stdin: bool) -> Result<SecretString, Failure> 
     if from_stdin && !io::stdin().is_terminal() {
         return read_line();
     }
-    if !from_stdin && let Some(password) = config::tenant_admin_password() {
+    if !from_stdin && let Some(password) = config::tenant_admin_password()? {
         return Ok(password);
     }
     if at_terminal() { prompt("the admin").await } else { Err(Failure::usage(NONE_GIVEN)) }

@@ -10,6 +10,13 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "",
         "a UUID with every permission; if it is not set, one is generated and stored in the data dir",
     ),
+    ("root_token_file", "", "a file that holds it"),
+    (
+        "root_token_previous",
+        "",
+        "a root token that is accepted beside the present one while clients are given the new one",
+    ),
+    ("root_token_previous_file", "", "a file that holds it"),
     (
         "root_token_command",
         "",
@@ -18,6 +25,14 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ),
     ("admin_email", "", "a SUPER_ADMIN who can log in; set to this at every start"),
     ("admin_password", "", "that user's password"),
+    ("admin_password_file", "", "a file that holds it"),
+    (
+        "secret_key",
+        "",
+        "a random text of at least 32 characters that encrypts the signing keys in the database, the same for all \
+         servers on it; if it is not set, one is generated and stored in the data dir",
+    ),
+    ("secret_key_file", "", "a file that holds it"),
     ("tenant_migrations", "", "a folder that replaces the built-in tenant migrations"),
     (
         "base_domain",
@@ -40,7 +55,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "",
         "the owner's login; also DATABASE_URL. If neither is set, an embedded PostgreSQL is started",
     ),
+    ("database.url_file", "", "a file that holds it; also DATABASE_URL_FILE"),
     ("database.runtime_url", "", "the runtime login; derived from the owner's URL by default"),
+    ("database.runtime_url_file", "", "a file that holds it"),
     ("database.bin_dir", "", "folder of the PostgreSQL server binaries for the embedded server"),
     (
         "database.isolation",

@@ -3,8 +3,11 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use strum::VariantNames;
 
+use super::secret_file;
+use super::unknown::variable_of;
 use crate::http::limits::Limit;
 
 /// Reads values and collects their problems.
@@ -16,6 +19,22 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn text(&self, key: &str) -> Option<String> {
         self.merged.get_string(key).ok().filter(|text| !text.is_empty())
+    }
+
+    /// Reads a secret: the value itself, or the text of the file that the setting with the suffix `_file` names.
+    pub(super) fn secret(&mut self, key: &str) -> Option<SecretString> {
+        let file_key = format!("{key}_file");
+        let (given, file) = (self.text(key), self.text(&file_key));
+        match (given, file) {
+            (given, None) => given.map(SecretString::from),
+            (Some(_), Some(_)) => {
+                self.problems.push(format!("{key} and {file_key}: both are given; remove one"));
+                None
+            }
+            (None, Some(path)) => secret_file::read(&variable_of(&file_key), &path)
+                .map_err(|problem| self.problems.push(problem))
+                .ok(),
+        }
     }
 
     pub(super) fn parsed<T: FromStr>(&mut self, key: &str, expected: &str) -> Option<T> {

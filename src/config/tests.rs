@@ -108,6 +108,7 @@ fn settings_and_the_variables_of_other_programs_are_accepted() {
     let settings = KEYS.iter().map(|(key, ..)| variable_of(key));
     let others = [
         "ROWHOUSE_TENANT_ADMIN_PASSWORD",
+        "ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE",
         "ROWHOUSE_CRASH_SETUPS",
         "ROWHOUSE_TEST_PARENT_DIR",
         "ROWHOUSE_PORT",
@@ -127,10 +128,96 @@ fn settings_and_the_variables_of_other_programs_are_accepted() {
     assert_eq!(unknown_variables(all), Vec::<String>::new());
 }
 
+/// The settings that hold a secret, with a valid value of each.
+const SECRETS: &[(&str, &str)] = &[
+    ("root_token", "f47ac10b-58cc-4372-a567-0e02b2c3d479"),
+    ("root_token_previous", "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f"),
+    ("admin_password", "hunter22-of-the-admin"),
+    ("secret_key", "hunter22-hunter22-hunter22-hunter22"),
+    ("database.url", "postgres://u:hunter22@h/d"),
+    ("database.runtime_url", "postgres://r:hunter22@h/d"),
+];
+
+fn secret_of(settings: &Settings, key: &str) -> Option<String> {
+    let secret = match key {
+        "root_token" => &settings.root_token,
+        "root_token_previous" => &settings.root_token_previous,
+        "secret_key" => &settings.secret_key,
+        "database.url" => &settings.database.url,
+        "database.runtime_url" => &settings.database.runtime_url,
+        _ => return settings.admin.as_ref().map(|admin| admin.password.expose().to_owned()),
+    };
+    secret.as_ref().map(|secret| secret.expose_secret().to_owned())
+}
+
+fn load_values(values: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
+    let email = ("admin_email", "a@b.co".to_owned());
+    let values = values.iter().map(|(key, value)| (*key, (*value).to_owned()));
+    Settings::from_values(&values.chain([email]).collect::<Vec<_>>())
+}
+
+#[test]
+fn every_secret_setting_can_be_given_as_a_file_and_not_as_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret").display().to_string();
+    let password = ("admin_password", "hunter22-of-the-admin");
+    for (key, value) in SECRETS {
+        let file_key = KEYS.iter().find(|(known, ..)| *known == format!("{key}_file"));
+        let (file_key, ..) = file_key.unwrap_or_else(|| panic!("{key} has no twin"));
+        let mut given = vec![(*file_key, file.as_str())];
+        given.extend((*key != "admin_password").then_some(password));
+        std::fs::write(&file, format!("{value}\n")).unwrap();
+        let settings = load_values(&given).unwrap();
+        assert_eq!(secret_of(&settings, key).as_deref(), Some(*value), "{key}");
+
+        std::fs::write(&file, "").unwrap();
+        let empty = load_values(&given).unwrap_err().to_string();
+        let name = variable_of(file_key);
+        assert!(empty.contains(&format!("{name}: {file} is empty")), "{empty}");
+
+        given.push((*key, *value));
+        let both = load_values(&given).unwrap_err().to_string();
+        assert!(both.contains(&format!("{key} and {file_key}: both are given")), "{both}");
+        assert!(!both.contains("hunter22"), "{both}");
+    }
+}
+
+#[test]
+fn a_secret_on_the_command_line_overrides_a_file_of_the_same_setting() {
+    let toml = "[database]\nurl_file = '/missing'";
+    let settings = load(toml, &[("database.url", "postgres://h/d")]).unwrap();
+    assert_eq!(settings.database_url(), Some("postgres://h/d"));
+    assert!(load(toml, &[]).unwrap_err().to_string().contains("ROWHOUSE_DATABASE__URL_FILE"));
+}
+
+#[test]
+fn a_setting_whose_name_says_that_it_is_a_secret_has_a_twin_with_a_file() {
+    // It is a command, which prints the token.
+    let not_secret = ["root_token_command"];
+    for (key, ..) in KEYS {
+        let last = key.rsplit('.').next().unwrap();
+        let words: Vec<_> = last.split('_').collect();
+        let secret = ["token", "password", "secret", "url"].iter().any(|word| words.contains(word))
+            && !key.starts_with("limits.")
+            && !not_secret.contains(key);
+        let listed =
+            SECRETS.iter().any(|(known, _)| known == key || *key == format!("{known}_file"));
+        assert_eq!(secret, listed, "{key}");
+    }
+}
+
+#[test]
+fn a_short_secret_key_is_refused_and_not_printed() {
+    let error = load_values(&[("secret_key", "hunter22")]).unwrap_err().to_string();
+    assert!(error.contains("secret_key: must have at least 32 characters"), "{error}");
+    assert!(!error.contains("hunter22"), "{error}");
+}
+
 #[test]
 fn secrets_are_not_printed() {
     let settings = load(
-        "root_token = 'f47ac10b-58cc-4372-a567-0e02b2c3d479'\n[database]\nurl = 'postgres://u:hunter22@h/d'",
+        "root_token = 'f47ac10b-58cc-4372-a567-0e02b2c3d479'\nsecret_key = \
+         'hunter22-hunter22-hunter22-hunter22'\n[database]\nurl = 'postgres://u:hunter22@h/d'",
         &[("admin_email", "a@b.co"), ("admin_password", "long-hunter22")],
     )
     .unwrap();

@@ -19,6 +19,7 @@ pub(super) fn unknown_keys(from_file: &config::Config, file: &std::path::Path) -
 const OTHER_VARIABLES: &[&str] = &[
     // One command's; see [`tenant_admin_password`](super::tenant_admin_password).
     "ROWHOUSE_TENANT_ADMIN_PASSWORD",
+    "ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE",
     // `make crash`.
     "ROWHOUSE_CRASH_SETUPS",
     "ROWHOUSE_FLEET_KILLS",
