@@ -31,7 +31,8 @@ RUN apt-get update \
 COPY --from=build /build/target/release/rowhouse /usr/local/bin/rowhouse
 
 USER 10001
-# The data dir. It holds the root token, which the first start generates where none is set.
+# The data dir. It holds the root token and the secret key, which the first start generates where none is set. A
+# container without a volume here needs ROWHOUSE_SECRET_KEY, since the next one must have the same.
 WORKDIR /var/lib/rowhouse
 ENV ROWHOUSE_LISTEN=0.0.0.0:8080 \
     ROWHOUSE_DATA_DIR=/var/lib/rowhouse

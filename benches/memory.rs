@@ -59,6 +59,7 @@ async fn set_up(report: &mut Report, fixture: &Fixture, scale: &Scale) {
         .env_clear()
         .env("ROWHOUSE_LISTEN", "127.0.0.1:0")
         .env("ROWHOUSE_ROOT_TOKEN", &token)
+        .env("ROWHOUSE_SECRET_KEY", support::SECRET_KEY)
         .env("DATABASE_URL", fixture.url());
     let server = ServerProcess::start(command, token).await;
     report.section("the built program, set-ups over HTTP by 8 clients, default settings");

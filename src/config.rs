@@ -274,7 +274,7 @@ impl Settings {
             root_token: r.secret("root_token"),
             root_token_file: r.text("root_token_file").map(PathBuf::from),
             root_token_previous: r.secret("root_token_previous"),
-            secret_key: read_secret_key(r),
+            secret_key: r.long_secret("secret_key", SECRET_MIN),
             root_token_command: r.text("root_token_command"),
             admin,
             default_owner,
@@ -386,15 +386,6 @@ fn read_tokens(r: &mut Reader) -> Tokens {
         r.problems.push("tokens.rotation_overlap: longer than 30d".to_owned());
     }
     tokens
-}
-
-fn read_secret_key(r: &mut Reader) -> Option<SecretString> {
-    let secret = r.secret("secret_key")?;
-    if secret.expose_secret().chars().count() < SECRET_MIN {
-        r.problems.push(format!("secret_key: must have at least {SECRET_MIN} characters"));
-        return None;
-    }
-    Some(secret)
 }
 
 fn read_admin(

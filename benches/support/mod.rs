@@ -41,6 +41,9 @@ const FOLDER: &str = "bench-";
 /// Number of tenants that are created at the same time where only their number matters.
 const CREATORS: usize = 4;
 
+/// The secret key of every server of the benchmarks.
+pub const SECRET_KEY: &str = "the secret key of all benchmarks, which is not one";
+
 /// A PostgreSQL server of the benchmark.
 pub struct Fixture {
     pub server: Server,
@@ -92,8 +95,9 @@ impl Fixture {
         let mut all = vec![
             ("database.url", self.url()),
             ("listen", "127.0.0.1:0".to_owned()),
-            // Set, so that no token is generated and stored in the current folder.
+            // Set, so that no secret is generated and stored in the current folder.
             ("root_token", Uuid::new_v4().to_string()),
+            ("secret_key", SECRET_KEY.to_owned()),
             // All load comes from one caller.
             ("limits.requests_token", "0".to_owned()),
             ("limits.requests_tenant", "0".to_owned()),

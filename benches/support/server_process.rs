@@ -110,6 +110,7 @@ async fn serve(url: String, token: String) {
     let values = [
         ("database.url", url),
         ("root_token", token),
+        ("secret_key", super::SECRET_KEY.to_owned()),
         ("listen", "127.0.0.1:0".to_owned()),
         ("tenants.vacancies", "0".to_owned()),
         // All load comes from one caller.

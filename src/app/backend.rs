@@ -12,13 +12,14 @@ use super::database::{FoundDatabase, Origin};
 use super::parts::Parts;
 use super::secrets::{self, FirstStart};
 use super::{BuildError, Options, Purpose, pool_sizes, settings};
+use crate::auth::CallContext;
 use crate::auth::jwt::Issuer;
-use crate::auth::{CallContext, Principal};
 use crate::config::{CachedStatements, Settings};
 use crate::domain::Clock;
 #[cfg(feature = "embedded-postgres")]
 use crate::embedded;
 use crate::migrations::MigrationSet;
+use crate::pg::Db;
 use crate::pg::bootstrap::{self, Posture};
 use crate::pg::connect::dedicated;
 use crate::pg::control::migration_sets;
@@ -28,7 +29,8 @@ use crate::pg::rules::{Rules, Statements};
 use crate::service::doctor::Budget;
 use crate::service::fleet::{Engine, Limits};
 use crate::service::refusals::Counters;
-use crate::service::{Provisioning, Services, Vacancies};
+use crate::service::signing_keys::UnlockError;
+use crate::service::{Provisioning, Services, SigningKeys, Vacancies};
 
 /// Everything but the listener: database, keys, services.
 pub struct Backend {
@@ -148,15 +150,13 @@ impl Backend {
             tx.commit().await.during("record the tenant migrations")?;
         }
         let root = match purpose {
-            Purpose::Serve => Some(secrets::root_token(settings, &mut first_start)?),
+            Purpose::Serve => Some(secrets::root_tokens(settings, &mut first_start)?),
             // The operator, who has the database, is the only caller of this backend.
             Purpose::Migrate | Purpose::Operate => None,
         };
         let hasher = settings::hasher(settings)?;
-        let issuer = Issuer::new(
-            settings::jwt_settings(settings),
-            secrets::signing_keys(&db, &clock).await?,
-        )?;
+        let signing_keys =
+            Box::pin(open_signing_keys(purpose, settings, &db, &clock, &mut first_start)).await?;
         let version = posture.server_version;
         let wanted = settings.tenants.vacancies;
         let vacancies = Vacancies::new(db.clone(), Arc::clone(&tenant_set), version, wanted);
@@ -188,7 +188,7 @@ impl Backend {
         );
         let parts = Parts {
             hasher,
-            issuer,
+            signing_keys,
             root,
             fleet: Arc::new(fleet),
             tenant_set,
@@ -271,6 +271,38 @@ impl Backend {
     }
 }
 
+/// Returns the keys that sign access tokens. A server needs the secret key that they are encrypted with, and creates it
+/// with the first key; other commands sign nothing, and take a secret key only if there is one.
+async fn open_signing_keys(
+    purpose: Purpose,
+    settings: &Settings,
+    db: &Db,
+    clock: &Clock,
+    first_start: &mut FirstStart,
+) -> Result<SigningKeys, BuildError> {
+    let issuer = Issuer::new(settings::jwt_settings(settings));
+    let secret = secrets::secret_key(settings);
+    if purpose != Purpose::Serve {
+        return Ok(SigningKeys::new(db.clone(), issuer, secret.unwrap_or_default()));
+    }
+    let keys = SigningKeys::new(db.clone(), issuer, secret?);
+    let path = secrets::secret_key_path(settings);
+    keys.unlock(&operator(clock), || secrets::create_secret_key(settings, first_start))
+        .await
+        .map_err(|error| match error {
+            UnlockError::Secret(problem) => {
+                let place = match &settings.secret_key {
+                    Some(_) => "ROWHOUSE_SECRET_KEY".to_owned(),
+                    None => path.display().to_string(),
+                };
+                BuildError::OtherSecretKey { problem, place }
+            }
+            UnlockError::NotCreated(source) => BuildError::DataDir { path: path.clone(), source },
+            UnlockError::Step(error) => BuildError::Step(error),
+        })?;
+    Ok(keys)
+}
+
 /// Stops the embedded server if this process started it.
 #[cfg(feature = "embedded-postgres")]
 async fn stop(server: Option<embedded::ServerHandle>) {
@@ -283,10 +315,5 @@ async fn stop(server: Option<embedded::ServerHandle>) {
 
 /// Returns a context for work that no request caused.
 pub(super) fn operator(clock: &Clock) -> CallContext {
-    CallContext {
-        principal: Principal::Operator,
-        request_id: uuid::Uuid::now_v7().to_string(),
-        client: None,
-        now: clock.now(),
-    }
+    CallContext::of_operator(clock.now())
 }

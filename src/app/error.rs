@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::domain::Error;
+use crate::domain::rule::Rule;
 #[cfg(feature = "embedded-postgres")]
 use crate::embedded;
 use crate::migrations::LoadError;
 use crate::pg::bootstrap::BootstrapError;
 use crate::pg::connect::tls::TlsError;
 use crate::pg::connect::url::UrlError;
+use crate::service::signing_keys::SecretProblem;
 
 /// The reason why a backend or a server could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +48,28 @@ pub enum BuildError {
     /// A pool cannot be configured.
     #[error("a connection pool cannot be configured: {0}")]
     Pool(String),
-    /// The root token is not a UUID.
-    #[error("ROWHOUSE_ROOT_TOKEN is not a UUID")]
-    RootToken,
+    /// A root token is not a UUID.
+    #[error("{variable} is not a UUID")]
+    RootToken {
+        /// The variable of the setting.
+        variable: &'static str,
+    },
+    /// The secret key of the settings breaks a rule.
+    #[error("ROWHOUSE_SECRET_KEY is not valid ({})", .0.code())]
+    SecretKey(Rule),
+    /// The secret key is not the one that the signing keys in the database are encrypted with.
+    #[error(
+        "{problem}. This server looked in {place}. Give every server on the database the same secret key: set \
+         ROWHOUSE_SECRET_KEY or ROWHOUSE_SECRET_KEY_FILE, or copy the file secret-key from the data dir of the server \
+         that created it. If that secret is lost, end each key that `rowhouse key list` shows by `rowhouse key retire \
+         KID --now`: the next start creates another one, and users renew their access tokens as usual"
+    )]
+    OtherSecretKey {
+        /// What is wrong.
+        problem: SecretProblem,
+        /// Where the secret key was looked for.
+        place: String,
+    },
     /// A file in the data directory cannot be read or written.
     #[error("cannot use {}: {source}", .path.display())]
     DataDir {

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::auth::jwt::Issuer;
 use crate::auth::password::Hasher;
-use crate::auth::token::RootToken;
+use crate::auth::token::RootTokens;
 use crate::migrations::MigrationSet;
 use crate::pg::Db;
 use crate::pg::db::Database;
@@ -16,16 +15,16 @@ use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
     ApiKeys, Audit, Doctor, Fleet, Health, Identity, Invitations, Lifecycle, Me, Members,
-    Passwords, Profiles, Provisioning, Registry, Services, Sessions, System, Tenants, Tokens,
-    Vacancies,
+    Passwords, Profiles, Provisioning, Registry, Services, Sessions, SigningKeys, System, Tenants,
+    Tokens, Vacancies,
 };
 
 /// What the services of each runtime are built from, besides its pools.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) hasher: Hasher,
-    pub(super) issuer: Issuer,
-    pub(super) root: Option<Arc<RootToken>>,
+    pub(super) signing_keys: SigningKeys,
+    pub(super) root: Option<Arc<RootTokens>>,
     pub(super) public_version: i32,
     pub(super) session_lifetimes: SessionLifetimes,
     /// What was refused and is not in the audit trail yet.
@@ -45,10 +44,11 @@ impl Parts {
     /// Builds the services on the pools of one runtime.
     pub(super) fn services(&self, db: &Db, database: &Database) -> Services {
         let refusals = Refusals::new(db.clone(), self.refused.clone());
+        let signing_keys = self.signing_keys.on(db.clone());
         Services {
             identity: Identity::new(
                 db.clone(),
-                self.issuer.clone(),
+                signing_keys.clone(),
                 self.root.clone(),
                 self.session_lifetimes,
             ),
@@ -57,11 +57,12 @@ impl Parts {
             sessions: Sessions::new(
                 db.clone(),
                 self.hasher.clone(),
-                self.issuer.clone(),
+                signing_keys.clone(),
                 self.session_lifetimes,
                 refusals.clone(),
             ),
             me: Me::new(db.clone(), self.hasher.clone(), self.session_lifetimes, refusals.clone()),
+            signing_keys,
             tenants: Tenants::new(db.clone()),
             registry: Registry::new(db.clone(), self.provisioning.clone(), self.slugs.clone()),
             lifecycle: Lifecycle::new(db.clone(), self.grace_period, self.slugs.clone()),

@@ -260,6 +260,13 @@ pub struct CallContext {
 }
 
 impl CallContext {
+    /// Creates a context for work of the operator that no request caused.
+    #[must_use]
+    pub fn of_operator(now: OffsetDateTime) -> Self {
+        let request_id = Uuid::now_v7().to_string();
+        Self { principal: Principal::Operator, request_id, client: None, now }
+    }
+
     /// Refuses unless the caller holds the permission everywhere.
     ///
     /// # Errors

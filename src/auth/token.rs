@@ -9,6 +9,7 @@
 //! variant of [`Presented`].
 
 use std::fmt;
+use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
@@ -204,6 +205,28 @@ impl RootToken {
 impl fmt::Debug for RootToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RootToken(redacted)")
+    }
+}
+
+/// The root tokens that are accepted: the present one, and while it is being replaced, the previous one.
+#[derive(Debug)]
+pub struct RootTokens {
+    present: Arc<RootToken>,
+    previous: Option<RootToken>,
+}
+
+impl RootTokens {
+    /// Accepts the present token, and the previous one if there is one.
+    #[must_use]
+    pub const fn new(present: Arc<RootToken>, previous: Option<RootToken>) -> Self {
+        Self { present, previous }
+    }
+
+    /// Returns whether this is one of the tokens, in any notation of a UUID.
+    #[must_use]
+    pub fn matches(&self, presented: &str) -> bool {
+        self.present.matches(presented)
+            || self.previous.as_ref().is_some_and(|previous| previous.matches(presented))
     }
 }
 

@@ -16,6 +16,7 @@ mod doctor;
 mod failure;
 mod healthcheck;
 mod invite;
+mod key;
 mod lifecycle;
 mod lint;
 mod member;
@@ -86,6 +87,9 @@ enum Command {
     /// List the sessions of a user, and end them
     #[command(subcommand, after_help = SESSION_EXAMPLES)]
     Session(session::Verb),
+    /// List, rotate and retire the keys that sign access tokens
+    #[command(subcommand)]
+    Key(key::Verb),
     /// Show how many schemas are prepared in advance, and how old the oldest is
     ///
     /// A server keeps a stock of such vacancies (tenants.vacancies), so that a set-up takes one instead of creating a
@@ -187,9 +191,10 @@ Examples:
 
 const PASSWORD_HELP: &str = "\
 The admin's password is never an argument, because every user of the machine can read command lines, and shells \
-record them. It is read from stdin (--admin-password-stdin), else from ROWHOUSE_TENANT_ADMIN_PASSWORD, else from a \
-prompt if there is a terminal. If a user with the e-mail address exists, that user becomes the admin and keeps the \
-password; a user whose address is not proven gets this password instead, and their sessions and tokens end.";
+record them. It is read from stdin (--admin-password-stdin), else from ROWHOUSE_TENANT_ADMIN_PASSWORD or the file \
+that ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE names, else from a prompt if there is a terminal. If a user with the e-mail \
+address exists, that user becomes the admin and keeps the password; a user whose address is not proven gets this \
+password instead, and their sessions and tokens end.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP)]
@@ -348,6 +353,7 @@ impl Cli {
                 token::revoke(&settings, id, output).await
             }
             Some(Command::Session(verb)) => session::run(&settings, verb).await,
+            Some(Command::Key(verb)) => key::run(&settings, verb).await,
             Some(Command::Vacancies { verb: None, output }) => {
                 vacancies::show(&settings, output).await
             }

@@ -20,6 +20,9 @@ use crate::telemetry::Format;
 /// `http.shutdown_timeout`, the whole stop takes less than the ten seconds that container engines wait.
 const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1500);
 
+/// What an operator must know about a new secret key.
+const SAME_SECRET: &str = "every server on this database needs the same one";
+
 /// The body of the example request, as documented.
 const EXAMPLE_TENANT: &str = r#"{"name":"Acme Corp","slug":"acme-corp","adminEmail":"admin@acme.com","adminPassword":"SecurePass123!","adminFirstName":"Acme","adminLastName":"Admin"}"#;
 
@@ -99,6 +102,9 @@ fn welcome(settings: &Settings, addr: SocketAddr, first: &FirstStart) {
     if let Some((path, ..)) = &first.admin {
         tracing::info!(path = %path.display(), "the admin's password is in a file");
     }
+    if let Some(path) = &first.secret_key {
+        tracing::info!(path = %path.display(), "the new secret key is in a file; {SAME_SECRET}");
+    }
 }
 
 fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
@@ -113,7 +119,10 @@ fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
                 line("", &format!("{} (new; not shown again)", token.expose()));
             }
         }
-        (None, Some(_)) => line("root token", "as set in ROWHOUSE_ROOT_TOKEN"),
+        (None, Some(_)) => match &settings.root_token_file {
+            Some(path) => line("root token", &format!("in {}", absolute(path))),
+            None => line("root token", "as set in ROWHOUSE_ROOT_TOKEN"),
+        },
         (None, None) => line("root token", "not set"),
     }
     match (&first.admin, &settings.admin) {
@@ -128,6 +137,9 @@ fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
         }
         (None, None) => {}
     }
+    if let Some(path) = &first.secret_key {
+        line("secret key", &format!("in {} (new); {SAME_SECRET}", absolute(path)));
+    }
     if let Some(psql) = &first.psql {
         line("database", psql);
     }
@@ -140,8 +152,10 @@ fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
 /// does not contain it.
 fn example(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
     let mut text = String::new();
-    let token = match (&first.root_token, &settings.root_token) {
-        (Some((path, _)), _) => match &settings.root_token_command {
+    let file =
+        first.root_token.as_ref().map(|(path, _)| path).or(settings.root_token_file.as_ref());
+    let token = match (file, &settings.root_token) {
+        (Some(path), _) => match &settings.root_token_command {
             Some(command) => format!("$({command})"),
             None => format!("$(cat {})", shell_word(&absolute(path))),
         },
@@ -219,6 +233,10 @@ mod tests {
         let addr = "0.0.0.0:81".parse().unwrap();
         let (kept, _) = with_token("/my data/root-token", true);
         let nothing = FirstStart::default();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token").display().to_string();
+        std::fs::write(&file, "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f\n").unwrap();
+        let reads_the_file = format!("Bearer $(cat {file})\"");
         for (values, first, token) in [
             (&[][..], &kept, "Bearer $(cat '/my data/root-token')\""),
             (
@@ -231,6 +249,7 @@ mod tests {
                 &nothing,
                 "Bearer $ROWHOUSE_ROOT_TOKEN\"",
             ),
+            (&[("root_token_file", &file)], &nothing, &reads_the_file),
             (&[], &nothing, "Bearer $TOKEN\""),
         ] {
             let text = example(&settings(values), addr, first);

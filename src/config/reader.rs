@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use strum::VariantNames;
 
 use super::secret_file;
@@ -35,6 +35,16 @@ impl Reader {
                 .map_err(|problem| self.problems.push(problem))
                 .ok(),
         }
+    }
+
+    /// Reads a secret of at least `min` characters.
+    pub(super) fn long_secret(&mut self, key: &str, min: usize) -> Option<SecretString> {
+        let secret = self.secret(key)?;
+        if secret.expose_secret().chars().count() < min {
+            self.problems.push(format!("{key}: must have at least {min} characters"));
+            return None;
+        }
+        Some(secret)
     }
 
     pub(super) fn parsed<T: FromStr>(&mut self, key: &str, expected: &str) -> Option<T> {

@@ -145,7 +145,12 @@ fn secret_of(settings: &Settings, key: &str) -> Option<String> {
         "secret_key" => &settings.secret_key,
         "database.url" => &settings.database.url,
         "database.runtime_url" => &settings.database.runtime_url,
-        _ => return settings.admin.as_ref().map(|admin| admin.password.expose().to_owned()),
+        _ => {
+            return settings
+                .admin
+                .as_ref()
+                .map(|admin| admin.password.as_password().expose().to_owned());
+        }
     };
     secret.as_ref().map(|secret| secret.expose_secret().to_owned())
 }

@@ -50,6 +50,8 @@ pub enum Permission {
     ManageApiKeys,
     /// Run and watch migrations over all tenants.
     MigrateFleet,
+    /// List and rotate the keys that sign access tokens.
+    ManageSigningKeys,
     /// Read the audit events.
     ViewAudit,
     /// Read the tables of a tenant: its profiles, and those of an application.
@@ -87,6 +89,7 @@ impl Permission {
             | Self::UpdateTenant
             | Self::DeleteTenant
             | Self::MigrateFleet
+            | Self::ManageSigningKeys
             | Self::CrossTenant => Role::SuperAdmin,
         }
     }

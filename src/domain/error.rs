@@ -223,6 +223,9 @@ pub enum Noun {
     Vacancy,
     /// An invitation to a tenant.
     Invitation,
+    /// A key that signs access tokens.
+    #[strum(to_string = "signing key")]
+    SigningKey,
 }
 
 /// The states with which a request can conflict.

@@ -1,15 +1,14 @@
 //! What operators and their tools ask: alive, ready, how busy, which routes, which keys.
 
+use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, Responder, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Site;
-use super::native::ErrorBody;
+use super::native::{ErrorBody, Problem};
+use crate::auth::jwt::JWKS_MAX_AGE;
 use crate::http::Mount;
-
-/// Verifiers fetch the keys again every few minutes, so they know a new key long before an old one is removed.
-const JWKS_CACHE: (&str, &str) = ("Cache-Control", "public, max-age=300");
 
 /// Mounts the routes of health.
 pub fn mount(routes: &mut Mount<'_>) {
@@ -108,9 +107,12 @@ async fn openapi(document: web::Data<utoipa::openapi::OpenApi>) -> impl Responde
     web::Json(document)
 }
 
-/// Returns the public keys that verify access tokens.
+/// Returns the public keys that verify access tokens. A new key is among them for ten minutes before it signs, twice as
+/// long as they may be cached.
 #[utoipa::path(tag = "operations", responses((status = 200, description = "The keys", body = KeySet)))]
 #[get("/.well-known/jwks.json")]
-async fn jwks(site: web::Data<Site>) -> impl Responder {
-    HttpResponse::Ok().insert_header(JWKS_CACHE).json(site.services.identity.jwks())
+async fn jwks(site: web::Data<Site>) -> Result<HttpResponse, Problem> {
+    let keys = site.services.signing_keys.published_unauthorized(site.clock.now()).await?;
+    let cache = format!("public, max-age={}", JWKS_MAX_AGE.as_secs());
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, cache)).json(keys))
 }

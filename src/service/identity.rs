@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
+use super::SigningKeys;
 use crate::auth::Principal;
 use crate::auth::context::Membership;
-use crate::auth::jwt::Issuer;
-use crate::auth::token::{Presented, RootToken, TokenDigest};
+use crate::auth::token::{Presented, RootTokens, TokenDigest};
 use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::{Permission, Role, Tenant};
 use crate::pg::control::tokens::LAST_USED_PRECISION;
@@ -21,17 +21,22 @@ use crate::service::sessions::Lifetimes;
 #[derive(Clone)]
 pub struct Identity {
     db: Db,
-    issuer: Issuer,
-    root: Option<Arc<RootToken>>,
+    signing_keys: SigningKeys,
+    root: Option<Arc<RootTokens>>,
     lifetimes: Lifetimes,
 }
 
 impl Identity {
-    /// Creates the service, which accepts access tokens of `issuer`, the root token if there is one, and the API
-    /// tokens in `db`.
+    /// Creates the service, which accepts access tokens of `signing_keys`, the root tokens if there are any, and the
+    /// API tokens in `db`.
     #[must_use]
-    pub fn new(db: Db, issuer: Issuer, root: Option<Arc<RootToken>>, lifetimes: Lifetimes) -> Self {
-        Self { db, issuer, root, lifetimes }
+    pub fn new(
+        db: Db,
+        signing_keys: SigningKeys,
+        root: Option<Arc<RootTokens>>,
+        lifetimes: Lifetimes,
+    ) -> Self {
+        Self { db, signing_keys, root, lifetimes }
     }
 
     /// Returns the principal of a bearer token. Every call queries the database, so that a revoked token, a
@@ -123,7 +128,7 @@ impl Identity {
     }
 
     async fn of_access_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {
-        let claims = self.issuer.check(presented, now)?;
+        let claims = self.signing_keys.check(presented, now).await?;
         let tx = self.db.public().await.during("read the roles of a user")?;
         let opened_after = self.lifetimes.oldest(now);
         let found = memberships::find_by_session(tx, claims.user, claims.session, opened_after)
@@ -144,12 +149,6 @@ impl Identity {
             platform_role: found.platform_role,
             memberships,
         })
-    }
-
-    /// Returns the public keys that verify access tokens, as a JSON Web Key Set.
-    #[must_use]
-    pub fn jwks(&self) -> serde_json::Value {
-        self.issuer.jwks()
     }
 }
 

@@ -24,6 +24,7 @@ pub mod profiles;
 pub mod provisioning;
 pub mod refusals;
 pub mod sessions;
+pub mod signing_keys;
 pub mod system;
 pub mod tenants;
 pub mod tokens;
@@ -43,6 +44,7 @@ pub use profiles::Profiles;
 pub use provisioning::Provisioning;
 pub use refusals::Refusals;
 pub use sessions::Sessions;
+pub use signing_keys::SigningKeys;
 pub use system::System;
 pub use tenants::Tenants;
 pub use tenants::lifecycle::Lifecycle;
@@ -63,6 +65,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// What callers do with their own account.
     pub me: Me,
+    /// Rotates the keys that sign access tokens.
+    pub signing_keys: SigningKeys,
     /// Reads tenants.
     pub tenants: Tenants,
     /// Creates and changes tenants.

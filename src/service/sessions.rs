@@ -14,11 +14,11 @@ use serde_json::json;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use super::SigningKeys;
 use super::accounts::end_access;
 use super::audit::note_as;
 use super::refusals::{Kind as RefusalKind, Refusal, Refusals};
 use crate::auth::CallContext;
-use crate::auth::jwt::Issuer;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
 use crate::domain::error::{AuthProblem, Conflict, Error, Result};
@@ -63,7 +63,7 @@ impl Lifetimes {
 pub struct Sessions {
     db: Db,
     hasher: Hasher,
-    issuer: Issuer,
+    signing_keys: SigningKeys,
     lifetimes: Lifetimes,
     refusals: Refusals,
 }
@@ -84,11 +84,11 @@ impl Sessions {
     pub fn new(
         db: Db,
         hasher: Hasher,
-        issuer: Issuer,
+        signing_keys: SigningKeys,
         lifetimes: Lifetimes,
         refusals: Refusals,
     ) -> Self {
-        Self { db, hasher, issuer, lifetimes, refusals }
+        Self { db, hasher, signing_keys, lifetimes, refusals }
     }
 
     /// Opens a session for a caller who knows the password.
@@ -105,6 +105,7 @@ impl Sessions {
         identifier: &str,
         password: &Password,
     ) -> Result<(User, Tokens)> {
+        self.signing_keys.refresh(ctx.now).await?;
         let email = Email::parse(identifier).ok();
         // Twice, in case the password's hash is replaced between reading it and opening the session.
         for _ in 0..2 {
@@ -165,6 +166,7 @@ impl Sessions {
         agent: &UserAgent,
         presented: &str,
     ) -> Result<Tokens> {
+        self.signing_keys.refresh(ctx.now).await?;
         let digest = TokenDigest::of(presented);
         let tx = self.db.public().await.during("refresh session")?;
         let refresh = sessions::find_refresh_for_update(&tx, digest.as_bytes())
@@ -207,7 +209,7 @@ impl Sessions {
     /// # Errors
     /// [`Error::Unauthenticated`] for a token that is not ours.
     pub async fn log_out_by_access(&self, ctx: &CallContext, presented: &str) -> Result<()> {
-        let found = self.issuer.session_of(presented);
+        let found = self.signing_keys.session_of(presented, ctx.now).await?;
         let (user, session) = found.ok_or(Error::Unauthenticated(AuthProblem::Invalid))?;
         let tx = self.db.public().await.during("end session")?;
         close(tx, ctx, user, session).await
@@ -283,7 +285,7 @@ impl Sessions {
         let digest = refresh.digest();
         sessions::insert_refresh(tx, digest.as_bytes(), session, ctx.now, refresh_expires_at)
             .await?;
-        let access = self.issuer.issue(user, session, ctx.now, session_end)?;
+        let access = self.signing_keys.issuer().issue(user, session, ctx.now, session_end)?;
         Ok(Tokens { access, refresh, refresh_expires_at })
     }
 }

@@ -8,11 +8,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use reqwest::Method;
+use rowhouse::auth::secret_key::SecretKey;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::callers::send;
-use crate::support::{Answer, PASSWORD, Snapshot, TestApp};
+use crate::support::{Answer, PASSWORD, SECRET_KEY, Snapshot, TestApp};
 
 const LOGIN: &str = "/api/auth/login";
 const REFRESH: &str = "/api/auth/refresh";
@@ -327,7 +329,14 @@ async fn the_published_keys_verify_an_access_token_and_hold_no_secret() {
     assert!(!claims.to_string().contains('@'), "the token contains an e-mail address: {claims}");
 }
 
-/// An attacker with the stolen signing key of a server or with another key.
+/// Decrypts a stored signing key with the secret key of the tests.
+fn decrypted(kid: &str, wrapped: &[u8]) -> Ed25519KeyPair {
+    let secret = SecretKey::parse(SECRET_KEY).expect("the secret key of the tests is long enough");
+    let private = secret.unwrap(kid, wrapped).expect("the stored key can be decrypted");
+    Ed25519KeyPair::from_pkcs8(private.expose_secret()).expect("the stored key can be read")
+}
+
+/// An attacker with the stolen signing key of a server and its secret key, or with another key.
 struct Forger {
     key: Ed25519KeyPair,
     kid: String,
@@ -345,9 +354,10 @@ impl Forger {
         let key = sql.query_one("SELECT kid, private_key FROM signing_keys", &[]).await;
         let session = sql.query_one("SELECT id FROM sessions", &[]).await;
         let (key, session) = (key.expect("there is a key"), session.expect("there is a session"));
+        let kid: String = key.get(0);
         Self {
-            key: Ed25519KeyPair::from_pkcs8(key.get(1)).expect("the stored key can be read"),
-            kid: key.get(0),
+            key: decrypted(&kid, key.get(1)),
+            kid,
             user,
             session: session.get(0),
             now: app.clock.now().unix_timestamp(),
@@ -435,6 +445,11 @@ async fn no_forged_access_token_is_accepted() {
     let (now, claims) = (forger.now, forger.claims());
     let tokens = [
         ("expired", forger.with_claim("exp", now - 31)),
+        ("a longer life than an access token's", forger.with_claim("exp", now + 901)),
+        ("ten years to live", forger.with_claim("exp", now + 315_360_000)),
+        ("issued long ago, for long", forger.with_claim("iat", now - 315_360_000)),
+        ("issued in the future", forger.with_claim("iat", now + 60)),
+        ("no time of issue", forger.without_claim("iat")),
         ("not valid yet", forger.with_claim("nbf", now + 60)),
         ("another issuer", forger.with_claim("iss", "elsewhere")),
         ("another audience", forger.with_claim("aud", "elsewhere")),

@@ -62,6 +62,7 @@ mod refusals;
 mod reset_password;
 mod sessions;
 mod setup;
+mod signing_keys;
 mod slugs;
 mod support;
 mod suspended;

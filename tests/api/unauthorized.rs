@@ -129,6 +129,8 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("POST", "/control/v1/migrations/{id}/cancel", Permission::MigrateFleet),
     ("POST", "/control/v1/migrations/{id}/retry", Permission::MigrateFleet),
     ("POST", "/control/v1/rehearsals", Permission::MigrateFleet),
+    ("GET", "/control/v1/signing-keys", Permission::ManageSigningKeys),
+    ("POST", "/control/v1/signing-keys/rotate", Permission::ManageSigningKeys),
 ];
 
 /// The routes whose credential is in the body; `invitations.rs` tests their wrong callers.

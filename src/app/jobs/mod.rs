@@ -10,6 +10,7 @@
 
 mod fleet;
 mod sessions;
+mod signing_keys;
 mod tenants;
 mod vacancies;
 
@@ -84,6 +85,7 @@ fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
         vacancies::replenish(&services.vacancies),
         sessions::delete_ended(&services.sessions),
         sessions::write_refusals(&services.refusals),
+        signing_keys::reload(&services.signing_keys),
     ];
     jobs.extend(intervals.recover.map(|every| fleet::recover(&services.fleet, every)));
     jobs.extend(intervals.retention.map(|retention| fleet::prune(&services.fleet, retention)));

@@ -1,12 +1,16 @@
 //! Tokens that are accepted, and each reason for refusing one. Long because each case is a token of its own.
 
 use aws_lc_rs::hmac;
+use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::Jwk;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use time::macros::datetime;
 
+use super::signing_key::READ_KEY;
 use super::*;
 
 const NOW: OffsetDateTime = datetime!(2031-02-03 04:05:06.789 UTC);
@@ -18,8 +22,20 @@ fn user() -> UserId {
     UserId::new(Uuid::from_u128(0x1234))
 }
 
+/// The keys have always verified, and the first one signs.
+fn issuer_with(settings: Settings, keys: Vec<SigningKey>) -> Issuer {
+    let issuer = Issuer::new(settings);
+    let age = |index: usize| time::Duration::days(i64::try_from(index).unwrap());
+    let term = |index| Term {
+        signs_from: datetime!(1970-01-09 0:00 UTC) - age(index),
+        verifies_until: None,
+    };
+    issuer.set_keys(keys.into_iter().enumerate().map(|(index, key)| (key, term(index))).collect());
+    issuer
+}
+
 fn issuer(keys: Vec<SigningKey>) -> Issuer {
-    Issuer::new(Settings::new("https://rowhouse.test", "rowhouse-api"), keys).unwrap()
+    issuer_with(Settings::new("https://rowhouse.test", "rowhouse-api"), keys)
 }
 
 fn copy(key: &SigningKey) -> SigningKey {
@@ -169,7 +185,7 @@ fn no_algorithm_but_ours_is_accepted() {
     let named = |alg: &str| changed(forge.header(), "alg", json!(alg)).to_string();
     let public = forge.public();
     let as_text = URL_SAFE_NO_PAD.encode(&public);
-    let in_jwks = forge.issuer.jwks()["keys"][0].to_string();
+    let in_jwks = forge.issuer.jwks(NOW).unwrap()["keys"][0].to_string();
     for secret in [&public[..], as_text.as_bytes(), in_jwks.as_bytes(), b""] {
         let forged = token(&named("HS256"), &claims, |m| hs256(secret, m));
         assert_eq!(forge.problem(&forged), AuthProblem::Invalid);
@@ -371,7 +387,7 @@ fn the_settings_determine_lifetime_and_leeway() {
     let mut settings = Settings::new("i", "a");
     settings.access_lifetime = Duration::from_secs(10);
     settings.leeway = Duration::ZERO;
-    let issuer = Issuer::new(settings, vec![SigningKey::generate().unwrap()]).unwrap();
+    let issuer = issuer_with(settings, vec![SigningKey::generate().unwrap()]);
     let token = issuer.issue(user(), SESSION, NOW, LATER).unwrap();
     let after = |seconds| issuer.check(&token, NOW + time::Duration::seconds(seconds));
     assert!(after(9).is_ok());
@@ -380,26 +396,106 @@ fn the_settings_determine_lifetime_and_leeway() {
 }
 
 #[test]
-fn a_retired_key_still_verifies_until_it_is_removed() {
-    let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-    let before = issuer(vec![copy(&old)]);
-    let during = issuer(vec![copy(&new), copy(&old)]);
-    let after = issuer(vec![copy(&new)]);
-    let (of_old, of_new) = (
-        before.issue(user(), SESSION, NOW, LATER).unwrap(),
-        during.issue(user(), SESSION, NOW, LATER).unwrap(),
-    );
-    assert!(during.check(&of_old, NOW).is_ok());
-    assert!(after.check(&of_new, NOW).is_ok(), "the first key signs");
-    assert_eq!(problem(after.check(&of_old, NOW)), AuthProblem::Invalid);
-    assert_eq!(problem(before.check(&of_new, NOW)), AuthProblem::Invalid);
-    assert_eq!(during.jwks()["keys"].as_array().unwrap().len(), 2);
+fn a_token_that_would_live_longer_than_ours_do_is_refused_though_our_key_signed_it() {
+    let forge = Forge::new();
+    let now = NOW.unix_timestamp();
+    let check = |iat: i64, exp: i64| {
+        let claims = changed(Forge::claims(), "iat", json!(iat));
+        let forged = forge.signed(&forge.header(), &changed(claims, "exp", json!(exp)));
+        forge.issuer.check(&forged, NOW).map(|_| ()).map_err(|e| problem(Err(e)))
+    };
+    let ten_years = 10 * 365 * 86_400;
+    for (iat, exp, expected) in [
+        (now, now + 900, Ok(())),
+        (now - 899, now + 1, Ok(())),
+        (now, now + 901, Err(AuthProblem::Invalid)),
+        (now, now + ten_years, Err(AuthProblem::Invalid)),
+        (now - ten_years, now + ten_years, Err(AuthProblem::Invalid)),
+        (now - ten_years, now + 900, Err(AuthProblem::Invalid)),
+        // Issued in the future, which would put off the end as well.
+        (now + 30, now + 930, Ok(())),
+        (now + 31, now + 931, Err(AuthProblem::Invalid)),
+        (now + ten_years, now + ten_years + 900, Err(AuthProblem::Invalid)),
+    ] {
+        assert_eq!(check(iat, exp), expected, "issued at {}, expires at {}", iat - now, exp - now);
+    }
+}
+
+fn at(minutes: i64) -> OffsetDateTime {
+    NOW + time::Duration::minutes(minutes)
+}
+
+fn term(signs_from: i64, verifies_until: Option<i64>) -> Term {
+    Term { signs_from: at(signs_from), verifies_until: verifies_until.map(at) }
 }
 
 #[test]
-fn without_a_key_there_is_no_issuer() {
-    let none = Issuer::new(Settings::new("i", "a"), Vec::new());
-    assert!(matches!(none, Err(Error::Internal { .. })));
+fn a_new_key_signs_from_its_time_and_the_old_one_verifies_until_its_end() {
+    let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+    let (old_kid, new_kid) = (old.kid().to_owned(), new.kid().to_owned());
+    let issuer = issuer(Vec::new());
+    issuer.set_keys(vec![(copy(&old), term(-99, Some(27))), (copy(&new), term(10, None))]);
+    let signs = |minutes: i64| {
+        let token = issuer.issue(user(), SESSION, at(minutes), LATER).unwrap();
+        assert!(issuer.check(&token, at(minutes)).is_ok());
+        jsonwebtoken::decode_header(&token).unwrap().kid.unwrap()
+    };
+    for (minutes, kid) in [(0, &old_kid), (9, &old_kid), (10, &new_kid), (500, &new_kid)] {
+        assert_eq!(signs(minutes), *kid, "after {minutes} minutes");
+    }
+    let published = |minutes: i64| {
+        let set = issuer.jwks(at(minutes)).unwrap();
+        let keys = set["keys"].as_array().unwrap().iter();
+        keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let both = [old_kid, new_kid.clone()];
+    assert_eq!((published(0), published(26)), (both.to_vec(), both.to_vec()));
+    assert_eq!(published(27), [new_kid]);
+    // The last token of the old key expires before the key ends, so only a forged one meets the end.
+    let last = issuer.issue(user(), SESSION, at(9), LATER).unwrap();
+    assert!(issuer.check(&last, at(24)).is_ok());
+    issuer.set_keys(vec![(copy(&old), term(-99, Some(20))), (copy(&new), term(10, None))]);
+    assert!(issuer.check(&last, at(19)).is_ok());
+    assert_eq!(problem(issuer.check(&last, at(20))), AuthProblem::Invalid);
+    assert!(!issuer.names_unknown_key(&last), "a key that has ended is no unknown one");
+    issuer.set_keys(vec![(copy(&new), term(10, None))]);
+    assert!(issuer.names_unknown_key(&last));
+    assert!(!issuer.names_unknown_key("a.b.c"));
+}
+
+#[test]
+fn the_key_that_signs_is_the_last_that_has_begun_and_does_not_end_before_the_token() {
+    let lifetime = time::Duration::minutes(15);
+    for (terms, expected) in [
+        (vec![], None),
+        (vec![term(0, None)], Some(0)),
+        (vec![term(-2, None), term(-1, None)], Some(1)),
+        (vec![term(-1, None), term(1, None)], Some(0)),
+        // None has begun: the clock of the server that made the key is ahead.
+        (vec![term(2, None), term(1, None)], Some(1)),
+        // An ending key signs for as long as its tokens expire before it ends.
+        (vec![term(-9, Some(15)), term(1, None)], Some(0)),
+        (vec![term(-9, Some(14)), term(1, None)], Some(1)),
+        (vec![term(-9, Some(14))], None),
+        (vec![term(-9, Some(0)), term(-8, Some(20))], Some(1)),
+    ] {
+        let keys = terms.iter().map(|term| ("kid", *term));
+        assert_eq!(signer(keys, lifetime, NOW), expected, "{terms:?}");
+    }
+    // Servers that read the keys in another order choose the same one.
+    let same = term(-1, None);
+    assert_eq!(signer([("a", same), ("b", same)].into_iter(), lifetime, NOW), Some(1));
+    assert_eq!(signer([("b", same), ("a", same)].into_iter(), lifetime, NOW), Some(0));
+}
+
+#[test]
+fn without_a_key_nothing_is_signed_and_nothing_accepted() {
+    let none = issuer(Vec::new());
+    assert!(matches!(none.issue(user(), SESSION, NOW, LATER), Err(Error::Internal { .. })));
+    let token =
+        issuer(vec![SigningKey::generate().unwrap()]).issue(user(), SESSION, NOW, LATER).unwrap();
+    assert_eq!(problem(none.check(&token, NOW)), AuthProblem::Invalid);
+    assert_eq!(none.jwks(NOW).unwrap(), json!({ "keys": [] }));
 }
 
 #[test]
@@ -407,7 +503,7 @@ fn another_service_can_check_a_token_with_the_published_keys() {
     let keys = vec![SigningKey::generate().unwrap(), SigningKey::generate().unwrap()];
     let issuer = issuer(keys);
     let token = issuer.issue(user(), SESSION, NOW, LATER).unwrap();
-    let published: JwkSet = serde_json::from_value(issuer.jwks()).unwrap();
+    let published: JwkSet = serde_json::from_value(issuer.jwks(NOW).unwrap()).unwrap();
     let kid = jsonwebtoken::decode_header(&token).unwrap().kid.unwrap();
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_audience(&["rowhouse-api"]);
@@ -431,7 +527,7 @@ fn the_published_keys_hold_only_the_public_half() {
     let expected = json!({"keys": [{
         "kty": "OKP", "crv": "Ed25519", "x": x, "kid": key.kid(), "use": "sig", "alg": "EdDSA",
     }]});
-    assert_eq!(issuer(vec![key]).jwks(), expected);
+    assert_eq!(issuer(vec![key]).jwks(NOW).unwrap(), expected);
 }
 
 /// PKCS#8, version 1, around a seed of 32 bytes.

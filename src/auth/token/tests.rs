@@ -165,3 +165,21 @@ fn no_credential_is_printed() {
     let printed = format!("{token:?} {:?} {:?}", token.digest(), RootToken::parse(ROOT).unwrap());
     assert_eq!(printed, "OpaqueToken(redacted) TokenDigest(redacted) RootToken(redacted)");
 }
+
+#[test]
+fn the_previous_root_token_is_good_beside_the_present_one_and_no_other_is() {
+    let tokens: Vec<_> = (0..3).map(|_| RootToken::generate()).collect();
+    let texts: Vec<_> = tokens.iter().map(|token| token.expose().to_owned()).collect();
+    let [present, previous, other] = tokens.try_into().unwrap();
+    let present = Arc::new(present);
+    let alone = RootTokens::new(Arc::clone(&present), None);
+    let both = RootTokens::new(present, Some(previous));
+    let accepted = |tokens: &RootTokens| {
+        texts.iter().map(|text| tokens.matches(&text.to_uppercase())).collect::<Vec<_>>()
+    };
+    assert_eq!(accepted(&alone), [true, false, false]);
+    assert_eq!(accepted(&both), [true, true, false]);
+    let printed = format!("{both:?}");
+    assert!(!texts.iter().any(|text| printed.contains(text)), "{printed}");
+    drop(other);
+}

@@ -18,6 +18,7 @@ mod members;
 mod migrations;
 mod problem;
 mod responses;
+mod signing_keys;
 mod tenants;
 mod tokens;
 
@@ -34,6 +35,7 @@ pub fn mount(routes: &mut Mount<'_>) {
     members::mount(routes);
     invitations::mount(routes);
     tokens::mount(routes);
+    signing_keys::mount(routes);
     audit::mount(routes);
     me::mount(routes);
     migrations::mount(routes);

@@ -289,6 +289,7 @@ fn not_found(noun: Noun) -> Representation {
         Noun::Operation => ("operation_not_found", "There is no such operation"),
         Noun::Vacancy => ("vacancy_not_found", "There is no vacancy"),
         Noun::Invitation => ("invitation_not_found", "There is no such invitation"),
+        Noun::SigningKey => ("signing_key_not_found", "There is no such signing key"),
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
     Representation { status: StatusCode::NOT_FOUND, code, title, detail }

@@ -126,7 +126,8 @@ fn not_found(noun: Noun) -> String {
         | Noun::Session
         | Noun::Operation
         | Noun::Vacancy
-        | Noun::Invitation => format!("The {noun} was not found"),
+        | Noun::Invitation
+        | Noun::SigningKey => format!("The {noun} was not found"),
     }
 }
 

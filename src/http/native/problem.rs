@@ -144,6 +144,7 @@ fn message(error: &Error) -> String {
             Noun::Operation => "Operation not found".to_owned(),
             Noun::Vacancy => "Vacancy not found".to_owned(),
             Noun::Invitation => "Invitation not found".to_owned(),
+            Noun::SigningKey => "Signing key not found".to_owned(),
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),

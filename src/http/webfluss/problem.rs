@@ -157,7 +157,8 @@ fn message(error: &Error) -> &'static str {
             | Noun::Session
             | Noun::Operation
             | Noun::Vacancy
-            | Noun::Invitation,
+            | Noun::Invitation
+            | Noun::SigningKey,
         ) => "Not found",
         Error::Conflict(Conflict::AdminUnproven) => {
             "The email address of this user is not verified; create the tenant without it and invite the address."

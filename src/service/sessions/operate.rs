@@ -78,7 +78,8 @@ impl Sessions {
         ctx.require(Permission::ResetUserPassword)?;
         let all = u64::try_from(ROWS_AT_ONCE).unwrap_or(u64::MAX);
         // The access token that was issued with the last refresh token may have a while to live.
-        let access = Duration::try_from(self.issuer.access_lifetime()).unwrap_or(Duration::MAX);
+        let access = Duration::try_from(self.signing_keys.issuer().access_lifetime())
+            .unwrap_or(Duration::MAX);
         let opened_before = ctx.now.saturating_sub(access).max(OffsetDateTime::UNIX_EPOCH);
         let mut deleted = 0;
         loop {

@@ -100,6 +100,7 @@ impl Serve {
             .env_clear()
             .env("ROWHOUSE_LISTEN", "127.0.0.1:0")
             .env("ROWHOUSE_ROOT_TOKEN", &fixture.root_token)
+            .env("ROWHOUSE_SECRET_KEY", crate::support::SECRET_KEY)
             .env("ROWHOUSE_DATA_DIR", fixture.data_dir())
             .env("ROWHOUSE_DATABASE__MAX_CONNECTIONS", "20")
             // Cheap hashes, so that a set-up spends most of its time in its transaction.

@@ -44,6 +44,9 @@ pub use snapshot::{Snapshot, StrayRoles};
 /// The password of every user that a test creates.
 pub const PASSWORD: &str = "SecurePass123!";
 
+/// The secret key of every server that a test starts on a cloned database.
+pub const SECRET_KEY: &str = "the secret key of all tests, which is not one";
+
 /// Returns the command that sets up a tenant with its own admin.
 pub fn provision_command(slug: &str) -> ProvisionTenant {
     let admin = NewAdmin {
@@ -129,6 +132,12 @@ impl TestAppBuilder {
         self
     }
 
+    /// Shares the clock of another server.
+    pub fn with_clock(mut self, clock: &TestClock) -> Self {
+        self.clock = clock.clone();
+        self
+    }
+
     /// Overrides a setting.
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.values.push((key, value.into()));
@@ -183,6 +192,8 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
         ("database.url", through_pooler(database_url).as_str()),
         // Given, so that the server does not create one and store it in the working folder of the tests.
         ("root_token", "0c1f6b1e-7a53-4d1c-9d53-1f0b6d0f7a11"),
+        // Given too: databases are cloned, with signing keys that are encrypted with it.
+        ("secret_key", SECRET_KEY),
         ("database.max_connections", "10"),
         ("http.workers", "1"),
         ("http.shutdown_timeout", "2s"),

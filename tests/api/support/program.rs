@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::TestDatabase;
+use super::{SECRET_KEY, TestDatabase};
 
 /// The longest wait for the program; even on a busy machine, nothing that works takes this long.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -64,7 +64,9 @@ impl Program {
 
     /// Creates a program on an existing database.
     pub fn on(database: &TestDatabase) -> Self {
-        Self::embedded().with("DATABASE_URL", &database.url())
+        Self::embedded()
+            .with("DATABASE_URL", &database.url())
+            .with("ROWHOUSE_SECRET_KEY", SECRET_KEY)
     }
 
     /// Uses the working folder itself as the data dir, because an unprivileged server can enter it.

@@ -1,0 +1,133 @@
+//! `key`: list, rotate, retire.
+
+use clap::Subcommand;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::{Exit, Failure, Output, output};
+use crate::app::Purpose;
+use crate::config::Settings;
+use crate::domain::error::{Error, Noun};
+use crate::service::signing_keys::KeyInfo;
+
+/// The verbs of this file.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List the keys, in the order in which they sign
+    List(Output),
+    /// Make a key that takes over; no token is refused on the way
+    ///
+    /// The new key is published at once and signs ten minutes later. The present one verifies until its last token has
+    /// expired. Needs the secret key of the servers, from the settings or the data dir.
+    Rotate(Output),
+    /// End a key at once, because its private half may be known
+    ///
+    /// Every server refuses the tokens of the key within a minute; users renew them by their refresh cookies. A key that
+    /// waits to sign takes over; without one, a server makes a new key when it notices.
+    Retire {
+        /// The id of the key, as listed
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
+        /// Confirm that the tokens of the key are to be refused from now on
+        #[arg(long, required = true)]
+        now: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// A key as programs read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyView {
+    kid: String,
+    /// `waiting`, `signing`, `verifying` or `ended`.
+    state: &'static str,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    signs_from: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    verifies_until: Option<OffsetDateTime>,
+}
+
+pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::List(output) => list(settings, output).await,
+        Verb::Rotate(output) => rotate(settings, output).await,
+        Verb::Retire { kid, now: _, output } => retire(settings, &kid, output).await,
+    }
+}
+
+async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+    let keys = output::on_backend(Purpose::Operate, settings, async |backend| {
+        Ok(backend.services.signing_keys.list(&backend.operator()).await?)
+    })
+    .await?;
+    let views: Vec<KeyView> = keys.into_iter().map(KeyView::from).collect();
+    let row = |view: &KeyView| {
+        vec![
+            view.kid.clone(),
+            view.state.to_owned(),
+            output::time(view.created_at),
+            output::time(view.signs_from),
+            view.verifies_until.map_or_else(|| "-".to_owned(), output::time),
+        ]
+    };
+    let header = ["KID", "STATE", "CREATED AT", "SIGNS FROM", "VERIFIES UNTIL"];
+    output::print_list(output, &views, &header, row, "no keys; the first server makes one")?;
+    Ok(Exit::Done)
+}
+
+async fn rotate(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+    let rotation = output::on_backend(Purpose::Operate, settings, async |backend| {
+        Ok(backend.services.signing_keys.rotate(&backend.operator()).await?)
+    })
+    .await?;
+    let signs_from = output::time(rotation.next.signs_from);
+    let view = KeyView::from(rotation.next);
+    if output.json {
+        output::print(output, &view, String::new)?;
+    } else if rotation.is_new {
+        output::say(&format!("key {} is published now and signs from {signs_from}", view.kid));
+    } else {
+        output::say(&format!("key {} waits already and signs from {signs_from}", view.kid));
+    }
+    Ok(Exit::Done)
+}
+
+async fn retire(settings: &Settings, kid: &str, output: Output) -> Result<Exit, Failure> {
+    let retirement =
+        output::on_backend(Purpose::Operate, settings, async |backend| {
+            match backend.services.signing_keys.retire(&backend.operator(), kid).await {
+                Err(Error::NotFound(Noun::SigningKey)) => {
+                    Err(Failure::Other(format!("no such key: {kid}")))
+                }
+                retired => Ok(retired?),
+            }
+        })
+        .await?;
+    let has_successor = retirement.has_successor;
+    let view = KeyView::from(retirement.key);
+    if output.json {
+        output::print(output, &view, String::new)?;
+        return Ok(Exit::Done);
+    }
+    output::say(&format!("key {kid} has ended; every server refuses its tokens within a minute"));
+    if !has_successor {
+        output::say("no key is left that signs; the first server that notices makes one");
+    }
+    Ok(Exit::Done)
+}
+
+impl From<KeyInfo> for KeyView {
+    fn from(key: KeyInfo) -> Self {
+        Self {
+            kid: key.kid,
+            state: key.state.as_str(),
+            created_at: key.created_at,
+            signs_from: key.signs_from,
+            verifies_until: key.verifies_until,
+        }
+    }
+}
