@@ -155,6 +155,13 @@ impl Matrix {
             ("POST", "/api/auth/login") => {
                 Some(json!({ "identifier": "lonely@example.com", "password": PASSWORD }))
             }
+            ("POST", "/control/v1/tenants/{tenant}/members") => {
+                Some(json!({ "email": "lonely@example.com", "role": "VIEWER" }))
+            }
+            // The document requires no field of these.
+            ("POST" | "PUT", path) if path.starts_with("/v1/") => Some(json!({
+                "name": "other", "org": "org", "profile": { "email": "new@example.com" },
+            })),
             // A real one outlives its request.
             ("POST", FLEET_PREFIX) => Some(json!({ "dry_run": true })),
             // Cannot be undone: a caller who may is told 404.
