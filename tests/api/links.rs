@@ -65,6 +65,21 @@ fn the_summary_names_every_page_of_the_book_once() {
 }
 
 #[test]
+fn every_test_that_the_security_page_names_exists() {
+    let page = Page::read("docs/security.md");
+    let named: Vec<&str> = page.text.split('`').skip(1).step_by(2).collect();
+    let tests = named.iter().filter_map(|code| code.rsplit_once("::"));
+    let mut checked = 0;
+    for (module, name) in tests {
+        let file = root().join("tests/api").join(format!("{}.rs", module.replace("::", "/")));
+        let source = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(source.contains(&format!("fn {name}(")), "there is no test {module}::{name}");
+        checked += 1;
+    }
+    assert!(checked > 30, "only {checked} tests are named");
+}
+
+#[test]
 fn the_readme_is_a_front_page() {
     let lines = Page::read("README.md").text.lines().count();
     assert!(lines <= 140, "{lines} lines: what it tells belongs into docs/");
