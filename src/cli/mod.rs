@@ -322,7 +322,7 @@ impl Cli {
     /// The failure, with a message for the user of the command.
     pub async fn run(self, settings: Settings) -> Result<Exit, Failure> {
         match self.command {
-            None | Some(Command::Serve) => serve::run(settings).await,
+            None | Some(Command::Serve) => Box::pin(serve::run(settings)).await,
             Some(Command::Migrate(migrate)) => migrate::run(&settings, migrate).await,
             Some(Command::Doctor(command)) => doctor::run(&settings, command).await,
             Some(Command::Tenant(TenantVerb::Create(command))) => {

@@ -31,9 +31,7 @@ pub(super) fn require_known(request: &HttpRequest) -> Result<()> {
     }
     let known = match (text(SEC_FETCH_SITE), origin) {
         // `none`: the user did it, by the address bar or a bookmark. Some browsers leave `Origin` out inside one site.
-        (Some(Some("same-origin" | "none")), _)
-        | (Some(Some("same-site")), None)
-        | (None, None) => true,
+        (Some(Some("same-origin" | "none")), _) | (Some(Some("same-site")) | None, None) => true,
         (None, Some(Some(origin))) => is_own(origin, &requested_host(request)?),
         _ => false,
     };

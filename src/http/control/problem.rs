@@ -295,6 +295,7 @@ fn not_found(noun: Noun) -> Representation {
     Representation { status: StatusCode::NOT_FOUND, code, title, detail }
 }
 
+#[expect(clippy::too_many_lines, reason = "a flat list: one representation for each conflict")]
 fn conflict(conflict: Conflict) -> Representation {
     let sentence = conflict.to_string();
     let (title, detail) = match conflict {

@@ -59,7 +59,7 @@ impl GroupCommit {
         if self.0.send(Waiting { setup, answer }).await.is_err() {
             return Ok(None);
         }
-        answered.await.map_err(|_| Error::unavailable("make a tenant", "its transaction broke off"))
+        answered.await.map_err(|lost| Error::unavailable("make a tenant", lost))
     }
 }
 
