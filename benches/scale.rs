@@ -92,8 +92,8 @@ async fn main() {
     after_a_role(&mut report, &few, &many).await;
     memory(&mut report, &few, &many, &scale).await;
     report.end();
-    few.stop().await;
-    many.stop().await;
+    Box::pin(few.stop()).await;
+    Box::pin(many.stop()).await;
 }
 
 /// A PostgreSQL server with its tenants.
