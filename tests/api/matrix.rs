@@ -52,7 +52,7 @@ fn every_documented_operation_has_a_line_and_every_line_an_operation() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_principal_gets_the_expected_status_from_every_operation() {
-    let mut matrix = Matrix::build().await;
+    let mut matrix = Box::pin(Matrix::build()).await;
     let known = lines();
     let mut found = Vec::new();
     for operation in operations() {
@@ -285,8 +285,9 @@ async fn suspended_tenant(fixture: &Fixture) -> Target {
 fn access_of(operation: &Operation) -> String {
     let Some(scheme) = scheme(operation) else { return "public".to_owned() };
     let refusal = operation.described()["responses"]["403"]["description"].as_str();
-    let words = refusal.unwrap_or_default().split(|c: char| !c.is_ascii_uppercase() && c != '_');
-    let permission = words.filter_map(|word| word.parse::<Permission>().ok()).next();
+    let mut words =
+        refusal.unwrap_or_default().split(|c: char| !c.is_ascii_uppercase() && c != '_');
+    let permission = words.find_map(|word| word.parse::<Permission>().ok());
     match permission {
         Some(permission) if scheme == "bearer" => permission.as_str().to_owned(),
         _ => scheme.to_owned(),
