@@ -51,7 +51,8 @@ fn cookie(answer: &Answer) -> String {
 }
 
 async fn sessions(app: &TestApp) -> i64 {
-    app.sql().await.query_one("SELECT count(*) FROM sessions", &[]).await.unwrap().get(0)
+    let counted = app.sql().await.query_one("SELECT count(*) FROM sessions", &[]).await;
+    counted.expect("sessions can be counted").get(0)
 }
 
 #[tokio::test]

@@ -353,6 +353,7 @@ async fn a_request_can_be_found_in_the_log_by_its_id() {
     assert!(why.contains("list tenant rows") && why.contains("42P01"), "{why}");
 }
 
+#[expect(clippy::too_many_lines, reason = "a flat list of requests, best read whole")]
 #[tokio::test]
 async fn the_log_holds_no_secret_and_no_email_address() {
     log();

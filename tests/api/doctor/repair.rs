@@ -310,9 +310,11 @@ async fn concurrent_repairs_of_many_tenants_repair_each_once() {
     fixture
         .run("REVOKE DELETE ON {acme}.items FROM {acme}; REVOKE DELETE ON {globex}.items FROM {globex}")
         .await;
-    let (first, second) =
-        futures_util::future::join(fixture.repair(Orphans::Keep), fixture.repair(Orphans::Keep))
-            .await;
+    let (first, second) = futures_util::future::join(
+        Box::pin(fixture.repair(Orphans::Keep)),
+        Box::pin(fixture.repair(Orphans::Keep)),
+    )
+    .await;
     assert_eq!(first.wrong_count() + second.wrong_count(), 0);
     assert_eq!(fixture.found().await, Vec::<String>::new());
     let events = "SELECT count(*) FROM audit_events WHERE action = 'doctor.mend'";
@@ -324,9 +326,11 @@ async fn concurrent_repairs_of_many_tenants_repair_each_once() {
 async fn concurrent_repairs_of_one_tenant_create_its_role_once() {
     let fixture = Fixture::open().await;
     fixture.run("DROP OWNED BY {acme}; DROP ROLE {acme}").await;
-    let (first, second) =
-        futures_util::future::join(fixture.repair(Orphans::Keep), fixture.repair(Orphans::Keep))
-            .await;
+    let (first, second) = futures_util::future::join(
+        Box::pin(fixture.repair(Orphans::Keep)),
+        Box::pin(fixture.repair(Orphans::Keep)),
+    )
+    .await;
     assert_eq!(first.wrong_count() + second.wrong_count(), 0);
     assert_eq!(fixture.found().await, Vec::<String>::new());
     let events = "SELECT count(*) FROM audit_events WHERE action = 'doctor.mend'";

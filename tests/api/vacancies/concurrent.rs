@@ -182,7 +182,7 @@ async fn begin_group<const N: usize>(
     let first = begin(process, quick("slow-first"));
     wait_until_delayed(sql, 1).await;
     let group = slugs.map(|slug| begin(process, quick(slug)));
-    first.await.unwrap().expect("the tenant is created");
+    first.await.expect("the task ends").expect("the tenant is created");
     wait_until_delayed(sql, 1).await;
     group
 }
@@ -253,5 +253,5 @@ async fn set_ups_whose_shared_connection_ends_before_the_commit_are_made_each_by
 async fn end_delayed(sql: &Client) {
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                  WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    sql.batch_execute(kill).await.unwrap();
+    sql.batch_execute(kill).await.expect("sessions can be ended");
 }
