@@ -32,7 +32,7 @@ async fn the_documented_curl_creates_a_tenant() {
         (text(1), text(2), text(3), text(4)),
         ("testname".to_owned(), "testname".to_owned(), "testorg".to_owned(), "active".to_owned())
     );
-    assert_eq!((row.get::<_, i32>(5), row.get::<_, i64>(6)), (4, 1));
+    assert_eq!((row.get::<_, i32>(5), row.get::<_, i64>(6)), (5, 1));
     let schema = format!("tenant_{}", row.get::<_, uuid::Uuid>(0).simple());
     assert_eq!(schemas(&sql).await, [schema.as_str()]);
     let roles = "SELECT count(*) FROM pg_roles WHERE rolname = $1";

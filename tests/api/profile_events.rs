@@ -1,5 +1,6 @@
 //! A tenant's role adds to the events of its profiles and reads them, and can do nothing else with them.
 
+use rowhouse::domain::Access;
 use rowhouse::domain::names::TenantId;
 use rowhouse::pg::Failure;
 use rowhouse::service::tenants::TenantRef;
@@ -13,8 +14,10 @@ const EVENTS: &str = "SELECT count(*) FROM profile_events";
 /// Fails unless a tenant can add and read events and not change them.
 async fn only_adds(app: &TestApp, tenant: TenantId) {
     let open = async || {
-        let opened = app.services.tenants.open(&app.operator(), &TenantRef::Id(tenant)).await;
-        opened.expect("the tenant exists").1
+        let (tenants, operator) = (&app.services.tenants, app.operator());
+        let entered = tenants.enter(&operator, &TenantRef::Id(tenant)).await;
+        let entered = entered.expect("the tenant exists");
+        tenants.begin(&operator, &entered, Access::Write).await.expect("the operator may write")
     };
     let before: i64 = open().await.query_one(EVENTS, &[]).await.expect("events are read").get(0);
     let add = "INSERT INTO profile_events (id, profile_id, at, action, actor, request_id)

@@ -154,7 +154,8 @@ async fn an_owner_without_a_needed_privilege_creates_nothing() {
         .with("database.runtime_url", app.database.runtime_url())
         .spawn()
         .await;
-    assert_eq!(set_up(&weaker, "first").await.status, 201);
+    let first = set_up(&weaker, "first").await;
+    assert_eq!(first.status, 201, "{first:?}");
     let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
 
     for (take, give) in [

@@ -16,8 +16,15 @@ use crate::support::{PASSWORD, Snapshot, TestApp};
 const SEEN: &[(&str, &str)] =
     &[("GET", "/control/v1/tenants"), ("GET", "/control/v1/tenants/{tenant}")];
 
-/// The operations that work in no tenant.
-const OF_NO_TENANT: &[(&str, &str)] = &[("POST", "/control/v1/invitations/accept")];
+/// The operations that work in no tenant: they concern the caller.
+const OF_NO_TENANT: &[(&str, &str)] = &[
+    ("POST", "/control/v1/invitations/accept"),
+    ("GET", "/control/v1/me"),
+    ("POST", "/control/v1/me/password"),
+    ("GET", "/control/v1/me/sessions"),
+    ("DELETE", "/control/v1/me/sessions"),
+    ("DELETE", "/control/v1/me/sessions/{id}"),
+];
 
 #[tokio::test]
 async fn the_members_tokens_and_keys_of_a_tenant_that_is_not_active_work_nowhere_in_the_control_api()
