@@ -142,6 +142,7 @@ async fn an_owner_without_a_needed_privilege_creates_nothing() {
         "CREATE ROLE {login} LOGIN CREATEROLE PASSWORD 'of-a-test';
          GRANT CREATE, CONNECT, TEMP ON DATABASE {database} TO {login};
          GRANT ALL ON SCHEMA public TO {login};
+         GRANT USAGE ON LANGUAGE plpgsql TO {login};
          GRANT ALL ON ALL TABLES IN SCHEMA public TO {login};
          GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {login};
          GRANT rowhouse_runtime TO {login} WITH ADMIN OPTION",
