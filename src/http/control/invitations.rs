@@ -9,11 +9,12 @@ use utoipa::ToSchema;
 use super::PROBLEM_JSON;
 use super::call::{Call, window, write_cursor};
 use super::members::{MemberRole, role};
+use super::persons::{PersonNameText, person};
 use super::responses::{Forbidden, InvalidBody, InvalidParameter, NoSuchTenant};
 use super::{Answer, ProblemBody};
 use crate::auth::Principal;
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::names::{Email, InvitationId, NewPassword, PersonName};
+use crate::domain::names::{Email, InvitationId};
 use crate::domain::rule::Rule;
 use crate::domain::{Permission, Role};
 use crate::http::Mount;
@@ -113,18 +114,10 @@ pub(super) struct InvitedPersonBody {
     token: String,
     #[schema(min_length = 8, max_length = 1024)]
     password: String,
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    first_name: String,
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    last_name: String,
+    #[schema(inline)]
+    first_name: PersonNameText,
+    #[schema(inline)]
+    last_name: PersonNameText,
 }
 
 /// A user whom another caller made the admin of a tenant.
@@ -264,13 +257,6 @@ fn asked(mut body: Fields, principal: &Principal) -> Result<Asked> {
     };
     let asked = asked();
     body.finish(asked)
-}
-
-fn person(body: &mut Fields) -> Option<NewPerson> {
-    let password = body.required("password", NewPassword::parse);
-    let first_name = body.required("first_name", PersonName::parse);
-    let last_name = body.required("last_name", PersonName::parse);
-    Some(NewPerson { password: password?, first_name: first_name?, last_name: last_name? })
 }
 
 impl From<Invitation> for InvitationAnswer {

@@ -7,18 +7,19 @@ use utoipa::ToSchema;
 
 use super::PROBLEM_JSON;
 use super::call::{Call, window, write_cursor};
+use super::persons::{PersonNameText, describes_person, person};
 use super::responses::{
     Forbidden, InvalidBody, InvalidParameter, LastAdmin, NoSuchMember, NoSuchTenant,
 };
 use super::{Answer, ProblemBody};
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::names::{Email, NewPassword, PersonName, UserId};
+use crate::domain::names::{Email, UserId};
 use crate::domain::rule::Rule;
 use crate::domain::{Permission, Role};
 use crate::http::Mount;
 use crate::http::body::Fields;
 use crate::http::responses::ViewUsers;
-use crate::service::members::{Member, NewMember, NewPerson};
+use crate::service::members::{Member, NewMember};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(list).service(add).service(set_role).service(remove);
@@ -95,18 +96,10 @@ pub(super) struct NewMemberBody {
     /// At least 8 characters, at most 1,024 bytes, none of the most common.
     #[schema(min_length = 8, max_length = 1024)]
     password: String,
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    first_name: String,
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    last_name: String,
+    #[schema(inline)]
+    first_name: PersonNameText,
+    #[schema(inline)]
+    last_name: PersonNameText,
 }
 
 /// The body that changes a member.
@@ -208,20 +201,10 @@ async fn remove(call: Call) -> Answer {
 }
 
 fn command(mut body: Fields) -> Result<NewMember> {
-    let is_new = ["password", "first_name", "last_name"].iter().any(|name| body.has(name));
+    let is_new = describes_person(&body);
     let email = body.required("email", Email::parse);
     let role = body.required("role", role);
-    let person = if is_new {
-        let password = body.required("password", NewPassword::parse);
-        let first_name = body.required("first_name", PersonName::parse);
-        let last_name = body.required("last_name", PersonName::parse);
-        let person = || {
-            Some(NewPerson { password: password?, first_name: first_name?, last_name: last_name? })
-        };
-        person()
-    } else {
-        None
-    };
+    let person = if is_new { person(&mut body) } else { None };
     let command = || Some(NewMember { email: email?, role: role?, person });
     let command = command();
     body.finish(command)

@@ -16,6 +16,7 @@ mod invitations;
 mod me;
 mod members;
 mod migrations;
+mod persons;
 mod problem;
 mod responses;
 mod signing_keys;

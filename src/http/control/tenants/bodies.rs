@@ -5,9 +5,11 @@ use utoipa::ToSchema;
 
 use crate::domain::Document;
 use crate::domain::error::Result;
-use crate::domain::names::{Email, NewPassword, PersonName, Slug, TenantName};
+use crate::domain::names::{Email, Slug, TenantName};
 use crate::domain::rule::Rule;
 use crate::http::body::Fields;
+use crate::http::control::persons::{PersonNameText, describes_person, person};
+use crate::service::members::NewPerson;
 use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
 use crate::service::tenants::registry::Changes;
 
@@ -94,18 +96,10 @@ pub(super) struct NewAdminBody {
     /// At least 8 characters, at most 1,024 bytes, none of the most common.
     #[schema(min_length = 8, max_length = 1024)]
     password: String,
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    first_name: String,
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
-    )]
-    last_name: String,
+    #[schema(inline)]
+    first_name: PersonNameText,
+    #[schema(inline)]
+    last_name: PersonNameText,
 }
 
 /// The body that changes a tenant: a JSON merge patch (RFC 7396).
@@ -150,21 +144,14 @@ pub(super) fn command(mut body: Fields) -> Result<(ProvisionTenant, Extras)> {
 /// Takes the admin of the tenant: none, a new user, or the address of an existing one.
 fn admin(body: &mut Fields) -> Option<Admin> {
     let Some(mut fields) = body.object("admin") else { return Some(Admin::None) };
-    let is_new = ["password", "first_name", "last_name"].iter().any(|name| fields.has(name));
+    let is_new = describes_person(&fields);
     let email = fields.required("email", Email::parse);
     let chosen = if is_new {
-        let password = fields.required("password", NewPassword::parse);
-        let first_name = fields.required("first_name", PersonName::parse);
-        let last_name = fields.required("last_name", PersonName::parse);
-        let admin = || {
-            Some(NewAdmin {
-                email: email?,
-                password: password?,
-                first_name: first_name?,
-                last_name: last_name?,
-            })
-        };
-        admin().map(Admin::NewOrExisting)
+        let person = person(&mut fields);
+        email.zip(person).map(|(email, person)| {
+            let NewPerson { password, first_name, last_name } = person;
+            Admin::NewOrExisting(NewAdmin { email, password, first_name, last_name })
+        })
     } else {
         email.map(Admin::Existing)
     };
