@@ -251,8 +251,13 @@ impl SigningKeys {
 
     /// Checks an access token, with keys that were read less than a minute ago.
     pub(super) async fn check(&self, token: &str, now: OffsetDateTime) -> Result<AccessClaims> {
-        self.read_for(token, now).await?;
-        self.keyring.issuer().check(token, now)
+        self.refresh(now).await?;
+        match self.keyring.issuer().check(token, now) {
+            Err(_) if self.look_for_key(token, now).await? => {
+                self.keyring.issuer().check(token, now)
+            }
+            checked => checked,
+        }
     }
 
     /// Returns the user and the session of an access token of ours, which may have expired.
@@ -261,19 +266,24 @@ impl SigningKeys {
         token: &str,
         now: OffsetDateTime,
     ) -> Result<Option<(UserId, Uuid)>> {
-        self.read_for(token, now).await?;
-        Ok(self.keyring.issuer().session_of(token, now))
+        self.refresh(now).await?;
+        match self.keyring.issuer().session_of(token, now) {
+            None if self.look_for_key(token, now).await? => {
+                Ok(self.keyring.issuer().session_of(token, now))
+            }
+            found => Ok(found),
+        }
     }
 
-    /// Reads the keys if that is a minute ago, and once more for a token of a key that is not among them, if that was not
-    /// done a moment ago.
-    async fn read_for(&self, token: &str, now: OffsetDateTime) -> Result<()> {
-        self.refresh(now).await?;
+    /// Reads the keys once more for a token of a key that is not among them, if that was not done a moment ago. Returns
+    /// whether it did.
+    async fn look_for_key(&self, token: &str, now: OffsetDateTime) -> Result<bool> {
         if !self.keyring.issuer().names_unknown_key(token) || !self.keyring.may_look(now) {
-            return Ok(());
+            return Ok(false);
         }
         let keys = self.clone();
-        to_its_end(async move { keys.keyring.look(now, keys.read(now)).await }.boxed()).await
+        to_its_end(async move { keys.keyring.look(now, keys.read(now)).await }.boxed()).await?;
+        Ok(true)
     }
 
     /// Reads the keys if that is a minute ago. To be called before a transaction begins.
