@@ -24,7 +24,7 @@ use crate::pg::scope::PublicTx;
 use crate::pg::scope::param::Param;
 
 /// A tenant to insert; a record of the statement's parameter.
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 pub struct SharedSetup {
     /// Unique url-friendly name.
     pub slug: Slug,
@@ -171,7 +171,7 @@ impl<'a> Values<'a> {
             setups: Json(setups),
             pattern,
             isolation: pattern.isolation.as_str(),
-            vacancies: setups.iter().map(|_| 1).sum(),
+            vacancies: i64::try_from(setups.len()).unwrap_or(i64::MAX),
             rested: setups.iter().map(|setup| setup.rested).min(),
             status: TenantStatus::Active.as_str(),
             role: Role::Admin.as_str(),

@@ -74,10 +74,11 @@ async fn send_all(mut queue: mpsc::Receiver<Waiting>, db: Db, pattern: Pattern) 
             group.push(next);
         }
         while !group.is_empty() {
-            group = match db.public_within(&limits).await {
-                Ok(tx) => send(tx, &pattern, group).await,
-                Err(_) => refuse(group), // each finds out by itself
+            let Ok(tx) = db.public_within(&limits).await else {
+                refuse(group); // each finds out by itself
+                break;
             };
+            group = send(tx, &pattern, group).await;
         }
     }
 }
@@ -112,7 +113,10 @@ async fn send(tx: PublicTx, pattern: &Pattern, mut group: Vec<Waiting>) -> Vec<W
             }
             Vec::new()
         }
-        Some(Err(_)) => refuse(group),
+        Some(Err(_)) => {
+            refuse(group);
+            Vec::new()
+        }
         Some(Ok(_)) | None => group,
     }
 }
@@ -145,11 +149,10 @@ fn warn(failure: Failure) {
 }
 
 /// Tells every caller of a group to run in a transaction of its own.
-fn refuse(group: Vec<Waiting>) -> Vec<Waiting> {
+fn refuse(group: Vec<Waiting>) {
     for one in group {
         one.answer(None);
     }
-    Vec::new()
 }
 
 impl Waiting {
