@@ -1,6 +1,6 @@
 //! Links accounts whose address is not proven.
 //!
-//! Whoever creates an account writes an address, and that alone does not make the address theirs. So an account
+//! The caller that creates an account writes an address, which need not be the address of its holder. So an account
 //! whose address is not proven is linked to a tenant only
 //!
 //! - by a caller that vouches for the address ([`Principal::vouches`](crate::auth::Principal::vouches)): the account

@@ -1,7 +1,7 @@
 //! What callers do with their own account: who they are, their sessions, their password.
 //!
-//! Sessions and password belong to a user who has logged in: a token or a key, whoever created it, neither sees nor
-//! changes them.
+//! Sessions and password belong to a user who has logged in: a token or a key neither sees nor changes
+//! them, even if the user created it.
 
 use serde_json::json;
 use uuid::Uuid;
