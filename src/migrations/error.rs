@@ -68,6 +68,13 @@ pub enum HistoryError {
 }
 
 impl HistoryError {
+    /// A file is not applied, and one with a higher number is.
+    pub(crate) fn late(file: &str) -> Self {
+        Self::Diverged(format!(
+            "{file} is new and has a lower number than one that was applied; renumber it"
+        ))
+    }
+
     /// A file was applied with another text than it has now.
     pub(crate) fn edited(applied: &str, file: &str) -> Self {
         Self::Diverged(format!(

@@ -123,10 +123,7 @@ impl MigrationSet {
             known.iter().enumerate().filter(|(_, file)| is_new(file)).map(|(at, _)| at).collect();
         if let Some(late) = pending.iter().map(|at| &known[*at]).find(|file| file.version < newest)
         {
-            return Err(HistoryError::Diverged(format!(
-                "{} is new and has a lower number than one that was applied; renumber it",
-                late.file()
-            )));
+            return Err(HistoryError::late(&late.file()));
         }
         Ok(Pending(pending))
     }

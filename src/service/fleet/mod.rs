@@ -44,7 +44,7 @@ pub use self::commands::Fleet;
 pub use self::engine::{Engine, Limits};
 pub(super) use self::error::to_error;
 pub use self::job::{Event, Events};
-pub use self::plan::{Behind, Plan};
+pub use self::plan::{Behind, Plan, contradiction};
 pub use self::recovery::RecoveryOutcome;
 pub use self::rehearse::{Rehearsal, RehearsalTarget, SchemaOwner, Trial, TrialEnd};
 pub use self::request::{Canary, MigrationRequest};

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::domain::error::Result;
 use crate::domain::names::SchemaName;
 use crate::domain::operation::FleetProblem;
-use crate::migrations::{HistoryError, MigrationSet};
+use crate::migrations::{Applied, HistoryError, MigrationSet};
 use crate::pg::PublicTx;
 use crate::pg::control::migration_sets::{self, Group};
 use crate::pg::error::During;
@@ -111,6 +111,57 @@ pub(super) async fn make(
     Ok(plan)
 }
 
+/// Returns why no tenant may be created from the set: it contradicts what an existing tenant has applied, and a
+/// migration of all tenants would be refused. The sentence names the file and some of those tenants. Returns `None`
+/// if the set fits.
+///
+/// A newer program may already have migrated some tenants. That is no contradiction while the set is a prefix of
+/// theirs: a tenant that is created from it is behind, and is migrated later.
+///
+/// One query over the tenants' rows; the history of a tenant is read once for each set that is not recorded.
+///
+/// # Errors
+/// Those of the database.
+pub async fn contradiction(
+    tx: &PublicTx,
+    set: &MigrationSet,
+    now: OffsetDateTime,
+) -> Result<Option<String>> {
+    for mut group in migration_sets::groups(tx, None).await? {
+        if group.fingerprint == set.fingerprint() {
+            continue;
+        }
+        if group.files.is_empty() {
+            learn(tx, &mut group, now).await?;
+        }
+        if let Some(error) = contradicts(set, &group.files) {
+            return Ok(Some(sentence(&group, &error)));
+        }
+    }
+    Ok(None)
+}
+
+/// How the set contradicts a history; `None` if one of the two is a prefix of the other.
+fn contradicts(set: &MigrationSet, applied: &[Applied]) -> Option<HistoryError> {
+    let ahead = match set.pending(applied) {
+        Ok(_pending) => return None,
+        Err(error @ HistoryError::Ahead { .. }) => error,
+        Err(error) => return Some(error),
+    };
+    let is_known = |row: &&Applied| row.version <= set.version();
+    let known: Vec<Applied> = applied.iter().filter(is_known).cloned().collect();
+    match set.pending(&known) {
+        Ok(pending) => {
+            // The history goes on behind the set, so a numbered file that it lacks came late.
+            let names = set.names(&pending);
+            let late = names.iter().find(|name| name.starts_with('V'))?;
+            Some(HistoryError::late(late))
+        }
+        Err(HistoryError::Ahead { .. }) => Some(ahead),
+        Err(error) => Some(error),
+    }
+}
+
 /// Reads the files of a set from the history of one of its tenants.
 async fn learn(tx: &PublicTx, group: &mut Group, now: OffsetDateTime) -> Result<()> {
     let during = "read the history of a tenant";
@@ -130,4 +181,34 @@ fn sentence(group: &Group, error: &HistoryError) -> String {
         tenants = format!("{tenants} and {rest} more");
     }
     format!("{error} ({tenants})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(files: &[&str]) -> MigrationSet {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            std::fs::write(folder.path().join(file), "SELECT 1").unwrap();
+        }
+        MigrationSet::load(folder.path()).unwrap()
+    }
+
+    #[test]
+    fn a_set_contradicts_a_tenant_unless_one_of_them_is_a_prefix_of_the_other() {
+        let ours = set(&["V1__a.sql", "V3__c.sql"]);
+        let fits = |files: &[&str]| contradicts(&ours, &set(files).history()).is_none();
+        assert!(fits(&[]));
+        assert!(fits(&["V1__a.sql"]));
+        assert!(fits(&["V1__a.sql", "V3__c.sql"]));
+        assert!(fits(&["V1__a.sql", "V3__c.sql", "V4__d.sql"]));
+        // A file that came late, here or there.
+        assert!(!fits(&["V1__a.sql", "V2__b.sql", "V3__c.sql"]));
+        assert!(!fits(&["V3__c.sql"]));
+        assert!(!fits(&["V1__a.sql", "V4__d.sql"]));
+        assert!(!fits(&["V1__a.sql", "V2__b.sql", "V3__c.sql", "V4__d.sql"]));
+        // Another text or name under the same number.
+        assert!(!fits(&["V1__z.sql"]));
+    }
 }
