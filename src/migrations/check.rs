@@ -1,31 +1,24 @@
 //! Checks that no statement of a file ends its transaction or changes its schema or role.
 
-use crate::migrations::error::LoadError;
-use crate::migrations::statements;
+use crate::migrations::error::Refusal;
+use crate::migrations::statements::{Statement, first_words};
 
 const ENDS: &str = "migrations run inside one transaction with the rest of the tenant";
 const SCOPE: &str = "it would change the schema or the role that the next statements run in";
 const LEAKS: &str = "it would outlive the transaction; write SET LOCAL";
 
-/// Refuses a file with a statement that would end its transaction or change its schema or role.
-///
-/// # Errors
-/// The first such statement, with its line.
-pub fn check(file: &str, sql: &str) -> Result<(), LoadError> {
-    for statement in statements::split(file, sql)? {
-        for count in 1..=statement.words.len().min(4) {
-            let words = &statement.words[..count];
-            if let Some(reason) = refuse(words) {
-                return Err(LoadError::Refused {
-                    file: file.to_owned(),
-                    line: statement.line,
-                    statement: words.join(" "),
-                    reason,
-                });
-            }
+/// Adds a refusal for each statement that would end its transaction or change its schema or role.
+pub(super) fn check(file: &str, sql: &str, statements: &[Statement], refusals: &mut Vec<Refusal>) {
+    for statement in statements {
+        let words = first_words(statement.text(sql), 4);
+        let refused = (1..=words.len()).find_map(|count| {
+            let words = words.split_at_checked(count)?.0;
+            Some((words.join(" "), refuse(words)?))
+        });
+        if let Some((words, reason)) = refused {
+            refusals.push(Refusal::of_statement(file, statement.line, &words, reason));
         }
     }
-    Ok(())
 }
 
 /// Returns why a statement that starts with these words is refused, if it is.
@@ -51,6 +44,14 @@ fn refuse(words: &[String]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::migrations::statements::split;
+
+    fn refusals(sql: &str) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        let statements = split("V1__x.sql", sql, &mut refusals);
+        check("V1__x.sql", sql, &statements, &mut refusals);
+        refusals
+    }
 
     #[test]
     fn a_file_that_would_end_the_transaction_is_refused_with_its_line() {
@@ -73,12 +74,12 @@ mod tests {
             ("DISCARD ALL", 1),
             ("SET statement_timeout = 0", 1),
         ] {
-            match check("V1__x.sql", sql) {
-                Err(LoadError::Refused { line: found, .. }) => {
-                    assert_eq!(found, line, "{sql}");
-                }
-                other => panic!("{sql}: {other:?}"),
-            }
+            let refusals = refusals(sql);
+            assert_eq!(
+                refusals.iter().map(|each| each.line).collect::<Vec<_>>(),
+                [Some(line)],
+                "{sql}"
+            );
         }
     }
 
@@ -99,7 +100,7 @@ mod tests {
             "SELECT case when a then b end FROM t",
             "",
         ] {
-            assert!(check("V1__x.sql", sql).is_ok(), "{sql}: {:?}", check("V1__x.sql", sql));
+            assert_eq!(refusals(sql), [], "{sql}");
         }
     }
 }

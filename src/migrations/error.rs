@@ -1,52 +1,93 @@
 //! Errors of loading a set of migration files, and of comparing it with a schema's history.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::Path;
 
-/// Why a set of migration files cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The folder cannot be read.
-    #[error("cannot read the migrations in {folder}: {source}")]
-    Unreadable {
-        /// The folder.
-        folder: PathBuf,
-        /// The I/O error.
-        source: std::io::Error,
-    },
-    /// A file's name does not have the required form.
-    #[error("{file}: a migration is named V<number>__<what_it_does>.sql; rename it")]
-    Name {
-        /// The file.
-        file: String,
-    },
-    /// Two files have the same version.
-    #[error("{first} and {second} have the same version; renumber one of them")]
-    Repeated {
-        /// One of the files.
-        first: String,
-        /// The other file.
-        second: String,
-    },
-    /// A statement that is not allowed in a migration.
-    #[error("{file}, line {line}: {statement} is not allowed in a migration: {reason}")]
-    Refused {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: u64,
-        /// The statement's first words.
-        statement: String,
-        /// Why it is not allowed.
-        reason: &'static str,
-    },
-    /// The text is not valid SQL.
-    #[error("{file}: {reason}")]
-    Syntax {
-        /// The file.
-        file: String,
-        /// The lexer's message.
-        reason: String,
-    },
+/// How many refusals are shown.
+const SHOWN: usize = 50;
+
+/// Why a set of migration files cannot be used: all that is wrong, by file and line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadError {
+    refusals: Vec<Refusal>,
+}
+
+impl LoadError {
+    /// The folder, or something in it, cannot be read.
+    pub(crate) fn unreadable(folder: &Path, source: &std::io::Error) -> Self {
+        let (folder, line) = (folder.display(), None);
+        let message = format!("cannot read the migrations in {folder}: {source}");
+        Self { refusals: vec![Refusal { file: String::new(), line, message }] }
+    }
+
+    /// All that is wrong, by file and line.
+    #[must_use]
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+}
+
+impl From<Vec<Refusal>> for LoadError {
+    fn from(mut refusals: Vec<Refusal>) -> Self {
+        refusals.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        Self { refusals }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, refusal) in self.refusals.iter().take(SHOWN).enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{refusal}")?;
+        }
+        match self.refusals.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
+    }
+}
+
+/// Why a file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The file; empty if the folder itself is meant.
+    pub file: String,
+    /// The line, from 1, if a line is meant.
+    pub line: Option<usize>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// What is wrong with a file as a whole.
+    pub(crate) fn of_file(file: &str, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: None, message: message.into() }
+    }
+
+    /// What is wrong at a line.
+    pub(crate) fn at_line(file: &str, line: usize, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: Some(line), message: message.into() }
+    }
+
+    /// A statement that is not allowed.
+    pub(crate) fn of_statement(file: &str, line: usize, statement: &str, reason: &str) -> Self {
+        let message = format!("{statement} is not allowed in a migration: {reason}");
+        Self::at_line(file, line, message)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.file.as_str(), self.line) {
+            ("", _) => f.write_str(&self.message),
+            (file, None) => write!(f, "{file}: {}", self.message),
+            (file, Some(line)) => write!(f, "{file}, line {line}: {}", self.message),
+        }
+    }
 }
 
 /// How a schema's history contradicts the set.

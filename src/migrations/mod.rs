@@ -14,9 +14,12 @@
 //! one purpose a file. Never edit a merged file: every schema stores its checksum.
 
 mod check;
+mod copy;
 mod error;
 mod history;
+mod lexer;
 pub mod lint;
+mod pieces;
 pub(crate) mod statements;
 
 use std::path::Path;
@@ -24,11 +27,12 @@ use std::path::Path;
 use refinery_core::Migration;
 use sha2::{Digest, Sha256};
 
+use crate::migrations::pieces::Facts;
 use crate::migrations::statements::Statement;
 
-pub use check::check;
-pub use error::{HistoryError, LoadError};
+pub use error::{HistoryError, LoadError, Refusal};
 pub use history::{Applied, AppliedPrefix, NonTransactionalFile, Pending, Segment};
+pub(crate) use pieces::{Mention, Piece};
 pub use statements::NO_TRANSACTION;
 
 mod public_set {
@@ -42,12 +46,17 @@ mod tenant_set {
 /// refinery's history table, one in each schema.
 pub const HISTORY_TABLE: &str = "refinery_schema_history";
 
+const NAME: &str = "a migration is named V<number>__<what_it_does>.sql; rename it";
+const NUL: &str = "the file holds a NUL character, which is not text; remove it";
+
 /// A set of migrations that was loaded and checked.
 #[derive(Debug, Clone)]
 pub struct MigrationSet {
     pub(crate) migrations: Vec<Migration>,
     /// For each file, how it runs outside a transaction; `None` for a file that runs in a transaction.
     pub(crate) non_transactional: Vec<Option<NonTransactional>>,
+    /// What is known of each file from its text.
+    facts: Vec<Facts>,
     fingerprint: String,
 }
 
@@ -79,10 +88,11 @@ impl MigrationSet {
     /// The migrations in a folder, which replace the built-in tenant set.
     ///
     /// # Errors
-    /// The first file that cannot be used, with the reason.
+    /// All that is wrong with the files.
     pub fn load(folder: &Path) -> Result<Self, LoadError> {
-        let unreadable = |source| LoadError::Unreadable { folder: folder.to_owned(), source };
+        let unreadable = |source| LoadError::unreadable(folder, &source);
         let mut migrations = Vec::new();
+        let mut refusals = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
             let file =
@@ -93,39 +103,54 @@ impl MigrationSet {
             }
             let sql = std::fs::read_to_string(&path).map_err(unreadable)?;
             let stem = file.trim_end_matches(".sql");
-            let migration = Migration::unapplied(stem, &sql)
-                .map_err(|_unnamed| LoadError::Name { file: file.clone() })?;
-            if *migration.prefix().to_string() != *"V" {
-                return Err(LoadError::Name { file });
+            match Migration::unapplied(stem, &sql) {
+                Ok(migration) if migration.prefix().to_string() == "V" => {
+                    migrations.push(migration)
+                }
+                _ => refusals.push(Refusal::of_file(&file, NAME)),
             }
-            migrations.push(migration);
         }
-        Self::new(migrations)
+        Self::checked(migrations, refusals)
     }
 
-    fn new(mut migrations: Vec<Migration>) -> Result<Self, LoadError> {
+    fn new(migrations: Vec<Migration>) -> Result<Self, LoadError> {
+        Self::checked(migrations, Vec::new())
+    }
+
+    /// Checks the files; what is wrong is added to `refusals`.
+    fn checked(
+        mut migrations: Vec<Migration>,
+        mut refusals: Vec<Refusal>,
+    ) -> Result<Self, LoadError> {
         migrations.sort();
         for pair in migrations.windows(2) {
             if pair[0].version() == pair[1].version() {
-                return Err(LoadError::Repeated {
-                    first: pair[0].to_string(),
-                    second: pair[1].to_string(),
-                });
+                let first = file_name(&pair[0]);
+                let message = format!("{first} has the same version; renumber one of them");
+                refusals.push(Refusal::of_file(&file_name(&pair[1]), message));
             }
         }
         let mut non_transactional = Vec::with_capacity(migrations.len());
+        let mut facts = Vec::with_capacity(migrations.len());
         for migration in &migrations {
             let (file, sql) = (file_name(migration), migration.sql().unwrap_or_default());
-            check(&file, sql)?;
-            non_transactional.push(if statements::is_non_transactional(sql) {
-                let transactional_sql = statements::without_concurrently(&file, sql)?;
-                let statements = statements::split(&file, sql)?;
-                Some(NonTransactional { statements, transactional_sql })
-            } else {
-                None
-            });
+            if let Some(before) = sql.split_once('\0').map(|(before, _)| before) {
+                let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+                refusals.push(Refusal::at_line(&file, line, NUL));
+            }
+            let statements = statements::split(&file, sql, &mut refusals);
+            check::check(&file, sql, &statements, &mut refusals);
+            facts.push(Facts::of(sql, &statements));
+            non_transactional.push(statements::is_non_transactional(sql).then(|| {
+                let transactional_sql = statements::without_concurrently(sql, &statements);
+                NonTransactional { statements, transactional_sql }
+            }));
         }
-        let mut set = Self { migrations, non_transactional, fingerprint: String::new() };
+        if !refusals.is_empty() {
+            return Err(refusals.into());
+        }
+        let fingerprint = String::new();
+        let mut set = Self { migrations, non_transactional, facts, fingerprint };
         set.fingerprint = Self::fingerprint_of(&set.history());
         Ok(set)
     }

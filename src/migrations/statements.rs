@@ -1,10 +1,14 @@
-//! Splits a file into its statements with an SQL lexer, and recognizes those that PostgreSQL only runs outside a
-//! transaction.
+//! Splits a file into its statements, and recognizes those that PostgreSQL only runs outside a transaction, and the
+//! rows behind `COPY .. FROM stdin`.
+//!
+//! A statement is a range of the file's bytes. Semicolons within parentheses and within a `BEGIN ATOMIC` body do not
+//! end it, as in psql.
 
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::tokenizer::{Location, Token, Tokenizer};
+use std::ops::Range;
 
-use crate::migrations::error::LoadError;
+use crate::migrations::copy;
+use crate::migrations::error::Refusal;
+use crate::migrations::lexer::{Lexer, Lines, Token, TokenKind};
 
 /// The first line of a file that runs statement by statement, outside a transaction.
 pub const NO_TRANSACTION: &str = "-- rowhouse: no-transaction";
@@ -18,17 +22,24 @@ const UNSUPPORTED: &str = "of the statements that cannot run in a transaction, o
                            and DROP INDEX CONCURRENTLY are supported: no other could be resumed after an \
                            interruption";
 const SEVERAL: &str = "DROP INDEX CONCURRENTLY takes one index at a time";
+const ROWS_OUTSIDE: &str = "the rows of COPY cannot be sent statement by statement; put it into a file that runs in a \
+                            transaction";
 
 /// A statement of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
-    /// Its text, without the semicolon.
-    pub(crate) text: String,
+    /// Where its text is in the file, without the semicolon.
+    pub(crate) range: Range<usize>,
     /// The line where it begins, from 1.
-    pub(crate) line: u64,
-    /// Its tokens as words in upper case; empty for a quoted name and for any token that is not a word.
-    pub(crate) words: Vec<String>,
+    pub(crate) line: usize,
     pub(crate) kind: Kind,
+}
+
+impl Statement {
+    /// Its text, without the semicolon.
+    pub(crate) fn text<'a>(&self, file: &'a str) -> &'a str {
+        file.get(self.range.clone()).unwrap_or_default()
+    }
 }
 
 /// How a statement runs.
@@ -46,6 +57,11 @@ pub(crate) enum Kind {
         /// The index's name in the catalog.
         index: String,
     },
+    /// In a transaction, followed by its rows.
+    CopyIn {
+        /// Where the rows are in the file, without the line `\.` that ends them.
+        rows: Range<usize>,
+    },
 }
 
 /// Whether a file declares that it runs outside a transaction.
@@ -53,142 +69,219 @@ pub(crate) fn is_non_transactional(sql: &str) -> bool {
     sql.lines().next().is_some_and(|line| line.trim() == NO_TRANSACTION)
 }
 
-/// A token of a statement.
-struct Word {
-    /// In upper case; empty unless it is an unquoted word.
-    upper: String,
-    /// As the catalog would store it, if it is a name; `.` and `,` too.
-    name: Option<String>,
-    /// The offset in the file, in characters.
-    at: usize,
-    len: usize,
-}
-
-/// Splits a file into statements, without empty ones.
-///
-/// # Errors
-/// Text that is not valid SQL; a statement that cannot run as the file declares.
-pub(crate) fn split(file: &str, sql: &str) -> Result<Vec<Statement>, LoadError> {
+/// Splits a file into statements, without empty ones. What is wrong is added to `refusals`.
+pub(crate) fn split(file: &str, sql: &str, refusals: &mut Vec<Refusal>) -> Vec<Statement> {
     let is_non_transactional = is_non_transactional(sql);
     let mut statements = Vec::new();
-    for part in parts(file, sql)? {
-        let refused = |reason| LoadError::Refused {
-            file: file.to_owned(),
-            line: part.line,
-            statement: part
-                .words
-                .iter()
-                .take(4)
-                .map(|w| w.upper.as_str())
-                .collect::<Vec<_>>()
-                .join(" "),
-            reason,
+    let mut pieces = Pieces::new(sql);
+    loop {
+        let (range, line) = match pieces.next_piece() {
+            Ok(None) => return statements,
+            Ok(Some(Piece { range, line })) => (range, line),
+            Err(Unreadable { line, message }) => {
+                refusals.push(Refusal::at_line(file, line, message));
+                return statements;
+            }
         };
-        let kind = kind(&part.words).map_err(refused)?;
-        if !is_non_transactional && kind != Kind::Ordinary {
-            return Err(refused(NEEDS_NO_TRANSACTION));
+        let text = sql.get(range.clone()).unwrap_or_default();
+        let mut kind = kind(text);
+        if kind == Ok(Kind::Ordinary) {
+            kind = copy::rows(text, sql, &mut pieces).map(|rows| match rows {
+                Some(rows) => Kind::CopyIn { rows },
+                None => Kind::Ordinary,
+            });
         }
-        let words = part.words.into_iter().map(|word| word.upper).collect();
-        statements.push(Statement { text: part.text, line: part.line, words, kind });
+        let refused = match &kind {
+            Err(reason) => Some(*reason),
+            Ok(Kind::CopyIn { .. }) if is_non_transactional => Some(ROWS_OUTSIDE),
+            Ok(Kind::CreateIndex { .. } | Kind::DropIndex { .. }) if !is_non_transactional => {
+                Some(NEEDS_NO_TRANSACTION)
+            }
+            Ok(_) => None,
+        };
+        if let Some(reason) = refused {
+            let words: Vec<String> =
+                first_words(text, 4).into_iter().take_while(|word| !word.is_empty()).collect();
+            refusals.push(Refusal::of_statement(file, line, &words.join(" "), reason));
+        }
+        if let Ok(kind) = kind {
+            statements.push(Statement { range, line, kind });
+        }
     }
-    Ok(statements)
+}
+
+/// The first words of a statement in upper case; empty for a quoted name and for any token that is not a word.
+pub(crate) fn first_words(text: &str, count: usize) -> Vec<String> {
+    let upper = |token: Token| match token.kind {
+        TokenKind::Word => token.text(text).to_ascii_uppercase(),
+        _ => String::new(),
+    };
+    tokens(text).take(count).map(upper).collect()
+}
+
+/// The tokens of a statement, up to one that has no end.
+pub(crate) fn tokens(text: &str) -> impl Iterator<Item = Token> {
+    let mut lexer = Lexer::new(text);
+    std::iter::from_fn(move || lexer.token().ok().flatten())
 }
 
 /// Returns the text as it runs in a transaction, on tables that no other session sees yet: without `CONCURRENTLY`.
 /// Blanks replace the word, so that every line and column stays the same.
-pub(crate) fn without_concurrently(file: &str, sql: &str) -> Result<String, LoadError> {
-    let mut text: Vec<char> = sql.chars().collect();
-    for part in parts(file, sql)? {
-        if kind(&part.words).is_ok_and(|kind| kind != Kind::Ordinary) {
-            for word in part.words.iter().filter(|word| word.upper == "CONCURRENTLY").take(1) {
-                text.iter_mut().skip(word.at).take(word.len).for_each(|c| *c = ' ');
+pub(crate) fn without_concurrently(sql: &str, statements: &[Statement]) -> String {
+    let mut plain = String::with_capacity(sql.len());
+    let mut at = 0;
+    for statement in statements {
+        if !matches!(statement.kind, Kind::CreateIndex { .. } | Kind::DropIndex { .. }) {
+            continue;
+        }
+        let text = statement.text(sql);
+        let Some(word) = tokens(text).find(|token| token.is(text, "CONCURRENTLY")) else {
+            continue;
+        };
+        let (start, end) = (statement.range.start + word.start, statement.range.start + word.end);
+        plain.push_str(sql.get(at..start).unwrap_or_default());
+        plain.push_str(&" ".repeat(end - start));
+        at = end;
+    }
+    plain.push_str(sql.get(at..).unwrap_or_default());
+    plain
+}
+
+/// Text that is not SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    /// The line, from 1.
+    pub(crate) line: usize,
+    /// What is wrong.
+    pub(crate) message: String,
+}
+
+/// A statement of a text, before it is classified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Where it is, without the semicolon.
+    pub(crate) range: Range<usize>,
+    /// The line where it begins, from 1.
+    pub(crate) line: usize,
+}
+
+/// Reads the statements of a text one after the other, without empty ones.
+pub(crate) struct Pieces<'a> {
+    sql: &'a str,
+    lexer: Lexer<'a>,
+    lines: Lines<'a>,
+}
+
+impl<'a> Pieces<'a> {
+    pub(crate) fn new(sql: &'a str) -> Self {
+        Self { sql, lexer: Lexer::new(sql), lines: Lines::new(sql) }
+    }
+
+    /// Continues at another position.
+    pub(crate) fn go_to(&mut self, at: usize) {
+        self.lexer.go_to(at);
+    }
+
+    /// The position behind the semicolon of the last statement.
+    pub(crate) fn position(&self) -> usize {
+        self.lexer.position()
+    }
+
+    /// Returns the next statement.
+    ///
+    /// # Errors
+    /// A string, a quoted name or a comment that does not end.
+    pub(crate) fn next_piece(&mut self) -> Result<Option<Piece>, Unreadable> {
+        let mut open = None;
+        let mut nesting = Nesting::default();
+        loop {
+            let token = self.lexer.token().map_err(|unclosed| Unreadable {
+                line: self.lines.of(unclosed.at),
+                message: format!("{} begins here and does not end", unclosed.what),
+            })?;
+            match token {
+                Some(Token { kind: TokenKind::Symbol(b';'), .. }) if nesting.is_outside() => {}
+                None => {}
+                Some(token) => {
+                    let (start, _) = open.unwrap_or((token.start, 0));
+                    open = Some((start, token.end));
+                    nesting.pass(self.sql, token);
+                    continue;
+                }
+            }
+            match open {
+                Some((start, end)) => {
+                    return Ok(Some(Piece { range: start..end, line: self.lines.of(start) }));
+                }
+                None if token.is_none() => return Ok(None),
+                None => {}
             }
         }
     }
-    Ok(text.into_iter().collect())
 }
 
-struct Part {
-    text: String,
-    line: u64,
-    words: Vec<Word>,
+/// Where in a statement a semicolon does not end it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Nesting {
+    parentheses: usize,
+    /// The depth inside a `BEGIN ATOMIC` body: its own `BEGIN`, and each `CASE` that is open.
+    body: usize,
+    /// Whether the statement begins with `CREATE`, which is the only one that has such a body.
+    creates: Option<bool>,
+    last: Last,
 }
 
-fn parts(file: &str, sql: &str) -> Result<Vec<Part>, LoadError> {
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
-        .tokenize_with_location()
-        .map_err(|error| LoadError::Syntax { file: file.to_owned(), reason: error.to_string() })?;
-    let chars: Vec<char> = sql.chars().collect();
-    let lines = line_starts(&chars);
-    let offset = |at: Location| {
-        let line = usize::try_from(at.line).unwrap_or(1).max(1);
-        let column = usize::try_from(at.column).unwrap_or(1).max(1);
-        lines.get(line - 1).copied().unwrap_or(chars.len()) + column - 1
-    };
-    let mut parts = Vec::new();
-    let mut open = Part { text: String::new(), line: 0, words: Vec::new() };
-    let mut end = 0; // of the current part
-    let mut body = 0_usize; // depth inside a BEGIN ATOMIC body, whose semicolons do not end the statement
-    for token in tokens {
-        let (at, after) = (offset(token.span.start), offset(token.span.end));
-        let bare = match &token.token {
-            Token::Whitespace(_) | Token::EOF => continue,
-            Token::SemiColon if body == 0 => {
-                close(&mut parts, &mut open, &chars, end);
-                continue;
+/// The token before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Last {
+    #[default]
+    Other,
+    Begin,
+    /// A period or `AS`: the next word is a name.
+    Names,
+}
+
+impl Nesting {
+    fn is_outside(self) -> bool {
+        self.parentheses == 0 && self.body == 0
+    }
+
+    fn pass(&mut self, sql: &str, token: Token) {
+        let is = |word| token.is(sql, word);
+        let creates = *self.creates.get_or_insert_with(|| is("CREATE"));
+        let last = std::mem::take(&mut self.last);
+        match token.kind {
+            TokenKind::Symbol(b'(') => self.parentheses += 1,
+            TokenKind::Symbol(b')') => self.parentheses = self.parentheses.saturating_sub(1),
+            TokenKind::Symbol(b'.') => self.last = Last::Names,
+            TokenKind::Word if !creates || last == Last::Names => {}
+            TokenKind::Word if self.body == 0 => {
+                if last == Last::Begin && is("ATOMIC") {
+                    self.body = 1;
+                } else if is("BEGIN") {
+                    self.last = Last::Begin;
+                }
             }
-            Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_uppercase(),
-            _ => String::new(),
-        };
-        if open.words.is_empty() {
-            open.line = token.span.start.line;
+            TokenKind::Word if is("CASE") => self.body += 1,
+            TokenKind::Word if is("END") => self.body -= 1,
+            TokenKind::Word if is("AS") => self.last = Last::Names,
+            _ => {}
         }
-        let last = open.words.last().map(|word: &Word| word.upper.as_str());
-        body = match (body, bare.as_str(), last) {
-            (0, "ATOMIC", Some("BEGIN")) => 1,
-            (0, ..) => 0,
-            (depth, "CASE", _) => depth + 1,
-            (depth, "END", _) => depth - 1,
-            (depth, ..) => depth,
-        };
-        let name = match token.token {
-            Token::Word(word) if word.quote_style.is_some() => Some(word.value),
-            Token::Word(word) => Some(word.value.to_lowercase()),
-            Token::Period => Some(".".to_owned()),
-            Token::Comma => Some(",".to_owned()),
-            _ => None,
-        };
-        open.words.push(Word { upper: bare, name, at, len: after.saturating_sub(at) });
-        end = after;
-    }
-    close(&mut parts, &mut open, &chars, end);
-    Ok(parts)
-}
-
-fn close(parts: &mut Vec<Part>, open: &mut Part, chars: &[char], end: usize) {
-    let part = std::mem::replace(open, Part { text: String::new(), line: 0, words: Vec::new() });
-    if let Some(first) = part.words.first() {
-        let text = chars.get(first.at..end.min(chars.len())).unwrap_or_default().iter().collect();
-        parts.push(Part { text, ..part });
     }
 }
 
-/// The offset of each line, in characters.
-fn line_starts(chars: &[char]) -> Vec<usize> {
-    let breaks = chars.iter().enumerate().filter(|(_, c)| **c == '\n').map(|(at, _)| at + 1);
-    std::iter::once(0).chain(breaks).collect()
-}
-
-/// Returns the kind of a statement, or why it is refused.
-fn kind(words: &[Word]) -> Result<Kind, &'static str> {
-    let upper: Vec<&str> = words.iter().map(|word| word.upper.as_str()).collect();
+/// Returns the kind of a statement without rows, or why it is refused.
+fn kind(text: &str) -> Result<Kind, &'static str> {
+    let head: Vec<Token> = tokens(text).take(9).collect();
+    let upper = first_words(text, 4);
+    let upper: Vec<&str> = upper.iter().map(String::as_str).collect();
     match upper.as_slice() {
-        ["CREATE", "UNIQUE", "INDEX", "CONCURRENTLY", ..] => created(words, 4),
-        ["CREATE", "INDEX", "CONCURRENTLY", ..] => created(words, 3),
+        ["CREATE", "UNIQUE", "INDEX", "CONCURRENTLY"] => created(text, &head, 4),
+        ["CREATE", "INDEX", "CONCURRENTLY", ..] => created(text, &head, 3),
         ["DROP", "INDEX", "CONCURRENTLY", rest @ ..] => {
-            let at = if let ["IF", "EXISTS", ..] = rest { 5 } else { 3 };
-            let index = name(words, at)?;
-            if words.iter().any(|word| word.name.as_deref() == Some(",")) {
+            let at = if let ["IF"] = rest { 5 } else { 3 };
+            let index = name(text, &head, at)?;
+            if tokens(text).any(|token| token.kind == TokenKind::Symbol(b',')) {
                 return Err(SEVERAL);
             }
             Ok(Kind::DropIndex { index })
@@ -196,26 +289,28 @@ fn kind(words: &[Word]) -> Result<Kind, &'static str> {
         ["VACUUM" | "CLUSTER", ..]
         | ["CREATE" | "DROP", "DATABASE" | "TABLESPACE" | "SUBSCRIPTION", ..]
         | ["ALTER", "SYSTEM", ..] => Err(UNSUPPORTED),
-        ["REINDEX" | "ALTER", ..] if upper.contains(&"CONCURRENTLY") => Err(UNSUPPORTED),
+        ["REINDEX" | "ALTER", ..] if tokens(text).any(|token| token.is(text, "CONCURRENTLY")) => {
+            Err(UNSUPPORTED)
+        }
         _ => Ok(Kind::Ordinary),
     }
 }
 
-fn created(words: &[Word], after: usize) -> Result<Kind, &'static str> {
-    let starts_if = words.get(after).is_some_and(|word| word.upper == "IF");
+fn created(text: &str, head: &[Token], after: usize) -> Result<Kind, &'static str> {
+    let starts_if = head.get(after).is_some_and(|token| token.is(text, "IF"));
     let at = if starts_if { after + 3 } else { after };
-    if words.get(at).is_none_or(|word| word.upper == "ON") {
+    if head.get(at).is_none_or(|token| token.is(text, "ON")) {
         return Err(UNNAMED);
     }
-    Ok(Kind::CreateIndex { index: name(words, at)? })
+    Ok(Kind::CreateIndex { index: name(text, head, at)? })
 }
 
 /// Returns the unqualified name at a position.
-fn name(words: &[Word], at: usize) -> Result<String, &'static str> {
-    if words.get(at + 1).is_some_and(|word| word.name.as_deref() == Some(".")) {
+fn name(text: &str, head: &[Token], at: usize) -> Result<String, &'static str> {
+    if head.get(at + 1).is_some_and(|token| token.kind == TokenKind::Symbol(b'.')) {
         return Err(QUALIFIED);
     }
-    words.get(at).and_then(|word| word.name.clone()).ok_or(UNNAMED)
+    head.get(at).and_then(|token| token.name(text)).ok_or(UNNAMED)
 }
 
 #[cfg(test)]
@@ -226,20 +321,42 @@ mod tests {
         format!("{NO_TRANSACTION}\n{sql}")
     }
 
+    fn cut(sql: &str) -> Vec<(usize, &str)> {
+        let mut refusals = Vec::new();
+        let statements = split("V1__x.sql", sql, &mut refusals);
+        assert_eq!(refusals, [], "{sql}");
+        statements.iter().map(|s| (s.line, s.text(sql))).collect()
+    }
+
     #[test]
     fn a_file_is_split_at_the_semicolons_between_statements_only() {
         let sql = "CREATE TABLE t (a text DEFAULT ';');\n-- a ; comment\n\nINSERT INTO t VALUES ('é;x') ;;\n\
                    CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1; $$";
-        let cut = split("V1__x.sql", sql).unwrap();
-        let texts: Vec<_> = cut.iter().map(|s| (s.line, s.text.as_str())).collect();
         assert_eq!(
-            texts,
+            cut(sql),
             [
                 (1, "CREATE TABLE t (a text DEFAULT ';')"),
                 (4, "INSERT INTO t VALUES ('é;x')"),
                 (5, "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1; $$"),
             ]
         );
+        for none in ["", " \n", ";;", "-- only a comment", "/* a ; */\n"] {
+            assert_eq!(cut(none), [], "{none:?}");
+        }
+    }
+
+    #[test]
+    fn semicolons_within_bodies_and_parentheses_do_not_end_a_statement() {
+        for first in [
+            "CREATE RULE r AS ON INSERT TO t DO ALSO (SELECT 1; SELECT 2)",
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END",
+            "create or replace procedure p() begin atomic select t.end, 1 as end from t; select 2; end",
+            "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT 1; SELECT 2;'",
+            "DO $a$ BEGIN EXECUTE $$ x; $$; END $a$",
+        ] {
+            let sql = format!("{first};\nSELECT 1");
+            assert_eq!(cut(&sql), [(1, first), (2, "SELECT 1")], "{sql}");
+        }
     }
 
     #[test]
@@ -258,7 +375,9 @@ mod tests {
             ("REFRESH MATERIALIZED VIEW CONCURRENTLY v", Kind::Ordinary),
             ("INSERT INTO t VALUES ('CREATE INDEX CONCURRENTLY')", Kind::Ordinary),
         ] {
-            assert_eq!(split("V1__x.sql", &non_transactional(sql)).unwrap()[0].kind, kind, "{sql}");
+            let mut refusals = Vec::new();
+            let statements = split("V1__x.sql", &non_transactional(sql), &mut refusals);
+            assert_eq!((&statements[0].kind, refusals), (&kind, vec![]), "{sql}");
         }
     }
 
@@ -273,9 +392,27 @@ mod tests {
             (non_transactional("VACUUM t"), "are supported"),
             (non_transactional("REINDEX TABLE CONCURRENTLY t"), "are supported"),
             (non_transactional("ALTER TABLE t DETACH PARTITION p CONCURRENTLY"), "are supported"),
+            (
+                non_transactional("COPY t FROM stdin;\n1\n\\.\n"),
+                "a file that runs in a transaction",
+            ),
         ] {
-            let error = split("V1__x.sql", &sql).unwrap_err().to_string();
-            assert!(error.contains(words), "{sql}: {error}");
+            let mut refusals = Vec::new();
+            split("V1__x.sql", &sql, &mut refusals);
+            let messages: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+            assert_eq!(messages.len(), 1, "{sql}: {messages:?}");
+            assert!(messages[0].contains(words), "{sql}: {messages:?}");
+        }
+    }
+
+    #[test]
+    fn a_string_a_name_or_a_comment_without_an_end_is_named_with_its_line() {
+        for sql in
+            ["SELECT 1;\n\nSELECT 'a;\n", "\n\n/* a /* b */", "\n\nSELECT \"a", "\n\nDO $$ a"]
+        {
+            let mut refusals = Vec::new();
+            split("V1__x.sql", sql, &mut refusals);
+            assert_eq!(refusals[0].line, Some(3), "{sql}");
         }
     }
 
@@ -284,7 +421,7 @@ mod tests {
         let sql = non_transactional(
             "/* CONCURRENTLY */ CREATE INDEX concurrently i ON t (concurrently);\nSELECT 'é CONCURRENTLY'",
         );
-        let plain = without_concurrently("V1__x.sql", &sql).unwrap();
+        let plain = without_concurrently(&sql, &split("V1__x.sql", &sql, &mut Vec::new()));
         assert_eq!(
             plain,
             non_transactional(

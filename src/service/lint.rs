@@ -18,7 +18,7 @@ const BUILT_IN_ALLOWANCES: &str = include_str!("../../tenant_migrations/lint.all
 /// Checks the migrations in a folder, or the built-in tenant set where no folder is named.
 ///
 /// # Errors
-/// The first file that cannot be read as a migration.
+/// All that is wrong with the files.
 pub fn check(folder: Option<&Path>) -> Result<Report, LoadError> {
     let (set, allowances) = match folder {
         None => (MigrationSet::tenant()?, BUILT_IN_ALLOWANCES.to_owned()),
@@ -30,7 +30,7 @@ pub fn check(folder: Option<&Path>) -> Result<Report, LoadError> {
 fn read_allowances(folder: &Path) -> Result<String, LoadError> {
     match std::fs::read_to_string(folder.join(ALLOW_FILE)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        Err(source) => Err(LoadError::Unreadable { folder: folder.to_owned(), source }),
+        Err(source) => Err(LoadError::unreadable(folder, &source)),
         Ok(text) => Ok(text),
     }
 }

@@ -57,6 +57,7 @@ impl MigrationSet {
         let limits = &db.rules().limits;
         let progress = journal.read().await?;
         let mut connection = None;
+        let sql = self.migrations[at].sql().unwrap_or_default();
         let statements =
             self.non_transactional[at].as_ref().map_or(&[][..], |file| &file.statements);
         for (position, statement) in (1..).zip(statements) {
@@ -66,8 +67,9 @@ impl MigrationSet {
                 None => Attempt::First,
             };
             let ran = match &statement.kind {
-                Kind::Ordinary => {
-                    in_a_transaction(&journal, &schema, limits, position, statement).await
+                Kind::Ordinary | Kind::CopyIn { .. } => {
+                    let text = statement.text(sql);
+                    in_a_transaction(&journal, &schema, limits, position, text).await
                 }
                 Kind::CreateIndex { .. } | Kind::DropIndex { .. } => {
                     if connection.is_none() {
@@ -77,8 +79,9 @@ impl MigrationSet {
                     }
                     match &connection {
                         Some(connection) => {
+                            let to_run = (statement, statement.text(sql));
                             without_transaction(
-                                &journal, connection, &schema, position, statement, attempt,
+                                &journal, connection, &schema, position, to_run, attempt,
                             )
                             .await
                         }
@@ -99,8 +102,9 @@ impl MigrationSet {
 
     /// Adds the statement's line in the file to the line that the server reports, which counts from the statement.
     fn failed_at(&self, at: usize, statement: &Statement, failure: Failure) -> ApplyError {
-        let inner = crate::pg::error::line_of(&failure, &statement.text).unwrap_or(1);
-        let first = usize::try_from(statement.line).unwrap_or(1);
+        let text = statement.text(self.migrations[at].sql().unwrap_or_default());
+        let inner = crate::pg::error::line_of(&failure, text).unwrap_or(1);
+        let first = statement.line;
         match self.failed(at, failure) {
             ApplyError::Failed { file, message, .. } => {
                 ApplyError::Failed { file, line: Some(first + inner - 1), message }
@@ -121,7 +125,7 @@ async fn in_a_transaction(
     schema: &SchemaName,
     limits: &TimeLimits,
     position: i32,
-    statement: &Statement,
+    text: &str,
 ) -> Result<(), Failure> {
     let tx = journal.db.public().await?;
     let (entered, before) =
@@ -129,8 +133,7 @@ async fn in_a_transaction(
             .await;
     entered?;
     let before: String = before?.get("identity");
-    let (ran, identity) =
-        join(tx.batch(&statement.text), tx.query_one(&tx_identity_query(), &[])).await;
+    let (ran, identity) = join(tx.batch(text), tx.query_one(&tx_identity_query(), &[])).await;
     ran?;
     if identity?.get::<_, &str>("identity") != before {
         return Err(Failure::NotEntered);
@@ -145,7 +148,7 @@ async fn without_transaction(
     connection: &DedicatedConnection,
     schema: &SchemaName,
     position: i32,
-    statement: &Statement,
+    (statement, text): (&Statement, &str),
     attempt: Attempt,
 ) -> Result<(), Failure> {
     let tx = journal.db.public().await?;
@@ -154,7 +157,7 @@ async fn without_transaction(
         Kind::CreateIndex { index } | Kind::DropIndex { index } => {
             find_index(&tx, schema, index).await?.map(|is_valid| (index, is_valid))
         }
-        Kind::Ordinary => None,
+        Kind::Ordinary | Kind::CopyIn { .. } => None,
     };
     tx.commit().await?;
     let creates = matches!(statement.kind, Kind::CreateIndex { .. });
@@ -169,7 +172,7 @@ async fn without_transaction(
             None => !creates,
         };
     if !is_done {
-        connection.run(&statement.text).await?;
+        connection.run(text).await?;
     }
     let tx = journal.db.public().await?;
     journal.done(&tx, position).await?;
