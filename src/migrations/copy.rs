@@ -114,7 +114,7 @@ mod tests {
     /// The statements of a text, each `COPY` with its rows, and the refusals.
     fn read(sql: &str) -> (Vec<(&str, Option<&str>)>, Vec<String>) {
         let mut refusals = Vec::new();
-        let statements = split("V1__x.sql", sql, &mut refusals);
+        let statements = split("V1__x.sql", sql, &mut refusals).statements;
         let of = |kind: &Kind| match kind {
             Kind::CopyIn { rows } => sql.get(rows.clone()),
             _ => None,

@@ -29,7 +29,14 @@ impl LoadError {
 
 impl From<Vec<Refusal>> for LoadError {
     fn from(mut refusals: Vec<Refusal>) -> Self {
-        refusals.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        let version = |file: &str| -> u64 {
+            let digits = file.trim_start_matches(|c: char| !c.is_ascii_digit());
+            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+            digits.split_at(end).0.parse().unwrap_or(u64::MAX)
+        };
+        refusals.sort_by(|a, b| {
+            (version(&a.file), &a.file, a.line).cmp(&(version(&b.file), &b.file, b.line))
+        });
         Self { refusals }
     }
 }

@@ -4,6 +4,8 @@
 //! `standard_conforming_strings` is taken to be on, as it is unless a server was told otherwise: in a plain string a
 //! backslash has no meaning.
 
+use std::borrow::Cow;
+
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenKind {
@@ -36,6 +38,37 @@ impl Token {
     /// Whether the token is this word, which is given in upper case.
     pub(crate) fn is(&self, sql: &str, word: &str) -> bool {
         self.kind == TokenKind::Word && self.text(sql).eq_ignore_ascii_case(word)
+    }
+
+    /// What a string says: without its quotes, and with each escaped quote or backslash as one. Other escapes stay as
+    /// they are written, so that the text has as many lines as the string.
+    pub(crate) fn string<'a>(&self, sql: &'a str) -> Option<Cow<'a, str>> {
+        if self.kind != TokenKind::Text {
+            return None;
+        }
+        let written = self.text(sql);
+        if written.starts_with('$') {
+            let tag = written.get(1..)?.find('$')? + 2;
+            return written.get(tag..written.len().checked_sub(tag)?).map(Cow::Borrowed);
+        }
+        let (prefix, inside) = written.strip_suffix('\'')?.split_once('\'')?;
+        let is_escaped = prefix.eq_ignore_ascii_case("e");
+        if !inside.contains("''") && !(is_escaped && inside.contains('\\')) {
+            return Some(Cow::Borrowed(inside));
+        }
+        let (mut text, mut chars) = (String::with_capacity(inside.len()), inside.chars());
+        while let Some(next) = chars.next() {
+            match next {
+                '\'' => text.extend(chars.next()),
+                '\\' if is_escaped => match chars.next() {
+                    Some(escaped @ ('\'' | '\\' | '"')) => text.push(escaped),
+                    Some('n' | 't' | 'r') => text.push(' '),
+                    other => text.extend(other),
+                },
+                other => text.push(other),
+            }
+        }
+        Some(Cow::Owned(text))
     }
 
     /// The name as the catalog stores it, if the token is a word or a quoted name without escapes. Only the letters of
@@ -337,6 +370,22 @@ mod tests {
             ("-- x", ""),
         ] {
             assert_eq!(split(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_string_is_read_without_its_quotes() {
+        for (sql, expected) in [
+            ("'it''s'", "it's"),
+            (r"'a\'", r"a\"),
+            (r"E'it\'s \\ ''x'' \n'", r"it's \ 'x'  "),
+            ("$a$ it''s $a$", " it''s "),
+            ("$$$$", ""),
+            ("''", ""),
+            ("U&'x'", "x"),
+        ] {
+            let token = Lexer::new(sql).token().unwrap().unwrap();
+            assert_eq!(token.string(sql).as_deref(), Some(expected), "{sql}");
         }
     }
 

@@ -27,8 +27,9 @@ use std::path::Path;
 use refinery_core::Migration;
 use sha2::{Digest, Sha256};
 
+use crate::migrations::check::Whose;
 use crate::migrations::pieces::Facts;
-use crate::migrations::statements::Statement;
+use crate::migrations::statements::{Split, Statement};
 
 pub use error::{HistoryError, LoadError, Refusal};
 pub use history::{Applied, AppliedPrefix, NonTransactionalFile, Pending, Segment};
@@ -74,7 +75,8 @@ impl MigrationSet {
     /// # Errors
     /// None if the program passed its tests; the set is checked like any other.
     pub fn public() -> Result<Self, LoadError> {
-        Self::new(public_set::migrations::runner().get_migrations().clone())
+        let files = public_set::migrations::runner().get_migrations().clone();
+        Self::checked(files, Whose::ControlPlane, Vec::new())
     }
 
     /// The built-in tenant migrations.
@@ -110,16 +112,17 @@ impl MigrationSet {
                 _ => refusals.push(Refusal::of_file(&file, NAME)),
             }
         }
-        Self::checked(migrations, refusals)
+        Self::checked(migrations, Whose::Tenants, refusals)
     }
 
     fn new(migrations: Vec<Migration>) -> Result<Self, LoadError> {
-        Self::checked(migrations, Vec::new())
+        Self::checked(migrations, Whose::Tenants, Vec::new())
     }
 
     /// Checks the files; what is wrong is added to `refusals`.
     fn checked(
         mut migrations: Vec<Migration>,
+        whose: Whose,
         mut refusals: Vec<Refusal>,
     ) -> Result<Self, LoadError> {
         migrations.sort();
@@ -138,8 +141,9 @@ impl MigrationSet {
                 let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
                 refusals.push(Refusal::at_line(&file, line, NUL));
             }
-            let statements = statements::split(&file, sql, &mut refusals);
-            check::check(&file, sql, &statements, &mut refusals);
+            let Split { statements, commands } = statements::split(&file, sql, &mut refusals);
+            check::check(&file, sql, &statements, whose, &mut refusals);
+            check::check_commands(&file, sql, &commands, &mut refusals);
             facts.push(Facts::of(sql, &statements));
             non_transactional.push(statements::is_non_transactional(sql).then(|| {
                 let transactional_sql = statements::without_concurrently(sql, &statements);
@@ -203,7 +207,7 @@ impl MigrationSet {
         let found = migrations.last().map_or(0, Migration::version);
         (found == version).then_some(())?;
         // A prefix of a validated set is valid.
-        Self::new(migrations).ok()
+        Self::checked(migrations, Whose::ControlPlane, Vec::new()).ok()
     }
 
     /// The history of a schema with all files applied, as text: one line a file, `version name checksum`, lowest

@@ -69,18 +69,27 @@ pub(crate) fn is_non_transactional(sql: &str) -> bool {
     sql.lines().next().is_some_and(|line| line.trim() == NO_TRANSACTION)
 }
 
-/// Splits a file into statements, without empty ones. What is wrong is added to `refusals`.
-pub(crate) fn split(file: &str, sql: &str, refusals: &mut Vec<Refusal>) -> Vec<Statement> {
+/// A file as it was split.
+#[derive(Debug, Default)]
+pub(crate) struct Split<'a> {
+    /// Its statements, without empty ones.
+    pub(crate) statements: Vec<Statement>,
+    /// The commands of psql in it.
+    pub(crate) commands: Vec<Command<'a>>,
+}
+
+/// Splits a file. What is wrong with a statement is added to `refusals`.
+pub(crate) fn split<'a>(file: &str, sql: &'a str, refusals: &mut Vec<Refusal>) -> Split<'a> {
     let is_non_transactional = is_non_transactional(sql);
     let mut statements = Vec::new();
     let mut pieces = Pieces::new(sql);
     loop {
         let (range, line) = match pieces.next_piece() {
-            Ok(None) => return statements,
+            Ok(None) => return Split { statements, commands: pieces.commands },
             Ok(Some(Piece { range, line })) => (range, line),
             Err(Unreadable { line, message }) => {
                 refusals.push(Refusal::at_line(file, line, message));
-                return statements;
+                return Split { statements, commands: pieces.commands };
             }
         };
         let text = sql.get(range.clone()).unwrap_or_default();
@@ -165,16 +174,25 @@ pub(crate) struct Piece {
     pub(crate) line: usize,
 }
 
+/// A command of psql: a backslash outside of strings, up to the end of its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Command<'a> {
+    /// The line, from 1.
+    pub(crate) line: usize,
+    pub(crate) text: &'a str,
+}
+
 /// Reads the statements of a text one after the other, without empty ones.
 pub(crate) struct Pieces<'a> {
     sql: &'a str,
     lexer: Lexer<'a>,
     lines: Lines<'a>,
+    commands: Vec<Command<'a>>,
 }
 
 impl<'a> Pieces<'a> {
     pub(crate) fn new(sql: &'a str) -> Self {
-        Self { sql, lexer: Lexer::new(sql), lines: Lines::new(sql) }
+        Self { sql, lexer: Lexer::new(sql), lines: Lines::new(sql), commands: Vec::new() }
     }
 
     /// Continues at another position.
@@ -201,6 +219,8 @@ impl<'a> Pieces<'a> {
             })?;
             match token {
                 Some(Token { kind: TokenKind::Symbol(b';'), .. }) if nesting.is_outside() => {}
+                // psql would send what is before its command.
+                Some(Token { kind: TokenKind::Symbol(b'\\'), start, .. }) => self.command(start),
                 None => {}
                 Some(token) => {
                     let (start, _) = open.unwrap_or((token.start, 0));
@@ -217,6 +237,16 @@ impl<'a> Pieces<'a> {
                 None => {}
             }
         }
+    }
+}
+
+impl<'a> Pieces<'a> {
+    /// Skips a command of psql.
+    fn command(&mut self, start: usize) {
+        let rest: &'a str = self.sql.get(start..).unwrap_or_default();
+        let text = rest.lines().next().unwrap_or_default();
+        self.lexer.go_to(start + text.len());
+        self.commands.push(Command { line: self.lines.of(start), text });
     }
 }
 
@@ -286,9 +316,7 @@ fn kind(text: &str) -> Result<Kind, &'static str> {
             }
             Ok(Kind::DropIndex { index })
         }
-        ["VACUUM" | "CLUSTER", ..]
-        | ["CREATE" | "DROP", "DATABASE" | "TABLESPACE" | "SUBSCRIPTION", ..]
-        | ["ALTER", "SYSTEM", ..] => Err(UNSUPPORTED),
+        ["VACUUM" | "CLUSTER", ..] => Err(UNSUPPORTED),
         ["REINDEX" | "ALTER", ..] if tokens(text).any(|token| token.is(text, "CONCURRENTLY")) => {
             Err(UNSUPPORTED)
         }
@@ -323,9 +351,9 @@ mod tests {
 
     fn cut(sql: &str) -> Vec<(usize, &str)> {
         let mut refusals = Vec::new();
-        let statements = split("V1__x.sql", sql, &mut refusals);
-        assert_eq!(refusals, [], "{sql}");
-        statements.iter().map(|s| (s.line, s.text(sql))).collect()
+        let split = split("V1__x.sql", sql, &mut refusals);
+        assert_eq!((refusals, split.commands), (vec![], vec![]), "{sql}");
+        split.statements.iter().map(|s| (s.line, s.text(sql))).collect()
     }
 
     #[test]
@@ -376,7 +404,8 @@ mod tests {
             ("INSERT INTO t VALUES ('CREATE INDEX CONCURRENTLY')", Kind::Ordinary),
         ] {
             let mut refusals = Vec::new();
-            let statements = split("V1__x.sql", &non_transactional(sql), &mut refusals);
+            let sql = non_transactional(sql);
+            let statements = split("V1__x.sql", &sql, &mut refusals).statements;
             assert_eq!((&statements[0].kind, refusals), (&kind, vec![]), "{sql}");
         }
     }
@@ -421,7 +450,8 @@ mod tests {
         let sql = non_transactional(
             "/* CONCURRENTLY */ CREATE INDEX concurrently i ON t (concurrently);\nSELECT 'é CONCURRENTLY'",
         );
-        let plain = without_concurrently(&sql, &split("V1__x.sql", &sql, &mut Vec::new()));
+        let plain =
+            without_concurrently(&sql, &split("V1__x.sql", &sql, &mut Vec::new()).statements);
         assert_eq!(
             plain,
             non_transactional(

@@ -16,6 +16,7 @@ mod cli_audit;
 mod cli_invite;
 mod cli_lint;
 mod cli_member;
+mod cli_migration_files;
 mod cli_session;
 mod cli_tenant;
 mod client_address;

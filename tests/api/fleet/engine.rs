@@ -437,7 +437,8 @@ async fn a_migration_that_changes_the_search_path_is_rolled_back() {
     let fixture = Fixture::with(1).await;
     fixture.write((
         "V2__move.sql",
-        "UPDATE notes SET runs = 7; SELECT set_config('search_path', 'public', true);",
+        // Written so that it is not recognized when the file is read.
+        "UPDATE notes SET runs = 7; SELECT set_config('search_' || 'path', 'public', true);",
     ));
     let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &MigrationRequest::default()).await;
