@@ -1,9 +1,12 @@
 //! Allowances: findings that an author has accepted, each with a reason. An allowance covers one finding.
 
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
+use sqlparser::tokenizer::{Token, Whitespace};
 
 use crate::migrations::lint::Rule;
+use crate::migrations::lint::split::{self, Text};
+
+/// What the comment of an allowance begins with.
+const WORD: &str = "rowhouse:";
 
 /// The allowances of one source.
 pub(super) struct Allowances(Vec<Allowance>);
@@ -25,40 +28,16 @@ enum Target {
 }
 
 impl Allowances {
-    /// Reads the allowances in the comments of a file. Each applies to the next line with more than a comment.
+    /// Reads the allowances in the comments of a file, also in the bodies of functions. Each applies to the next line
+    /// with more than a comment.
     pub(super) fn of_file(sql: &str) -> Self {
-        let mut tokenizer = Tokenizer::new(&PostgreSqlDialect {}, sql);
-        let tokens = tokenizer.tokenize_with_location().unwrap_or_default();
-        let (mut all, mut open): (Vec<Allowance>, Vec<(u64, String)>) = (Vec::new(), Vec::new());
-        for token in tokens {
-            let line = token.span.start.line;
-            match token.token {
-                Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => {
-                    let words = comment.trim().strip_prefix("rowhouse:").map(str::trim);
-                    let words = words.and_then(|words| words.strip_prefix("allow"));
-                    open.extend(words.map(|words| (line, words.to_owned())));
-                }
-                Token::Whitespace(_) => {}
-                _ => {
-                    for (at, words) in open.drain(..) {
-                        let rule = words.strip_prefix(' ').and_then(parse);
-                        all.push(Allowance {
-                            line: at,
-                            target: Target::Line(line),
-                            rule,
-                            is_used: false,
-                        });
-                    }
-                }
+        let mut all = Vec::new();
+        // A file without one is read no further.
+        if sql.contains(WORD) {
+            for part in split::parts(sql).iter().filter(|part| part.whole.sql.contains(WORD)) {
+                read_comments(part.whole, &mut all);
             }
         }
-        let last = open.into_iter().map(|(line, _)| Allowance {
-            line,
-            target: Target::Line(line),
-            rule: None,
-            is_used: false,
-        });
-        all.extend(last);
         Self(all)
     }
 
@@ -104,6 +83,41 @@ impl Allowances {
             None => false,
         }
     }
+}
+
+/// Adds the allowances of a text.
+fn read_comments(text: Text<'_>, all: &mut Vec<Allowance>) {
+    let mut open: Vec<(u64, String)> = Vec::new();
+    for token in text.tokens().unwrap_or_default() {
+        let line = token.span.start.line;
+        match token.token {
+            Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => {
+                let words = comment.trim().strip_prefix(WORD).map(str::trim);
+                let words = words.and_then(|words| words.strip_prefix("allow"));
+                open.extend(words.map(|words| (line, words.to_owned())));
+            }
+            Token::Whitespace(_) | Token::SemiColon | Token::EOF => {}
+            other => {
+                for (at, words) in open.drain(..) {
+                    let rule = words.strip_prefix(' ').and_then(parse);
+                    let target = Target::Line(line);
+                    all.push(Allowance { line: at, target, rule, is_used: false });
+                }
+                if let Token::DollarQuotedString(body) = other
+                    && body.value.contains(WORD)
+                {
+                    read_comments(Text { sql: &body.value, line }, all);
+                }
+            }
+        }
+    }
+    // One before nothing.
+    all.extend(open.into_iter().map(|(line, _)| Allowance {
+        line,
+        target: Target::Line(line),
+        rule: None,
+        is_used: false,
+    }));
 }
 
 /// Parses a rule that is followed by a reason.

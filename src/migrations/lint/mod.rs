@@ -1,9 +1,10 @@
-//! Checks migration files for statements that would fail on a distributed engine, break a rolling deploy or block
-//! traffic.
+//! Checks migration files for statements whose effect depends on other tenants, or that would fail on a distributed
+//! engine, break a rolling deploy or block traffic.
 //!
 //! Works on the text alone and needs no database. Each statement is parsed. A statement that the parser does
 //! not support is checked by its words, and reported as `not-checked` if these do not suffice: no statement is
-//! skipped silently. The body of a function or a `DO` block is searched for a few words and not parsed.
+//! skipped silently. The body of a function or a `DO` block is searched for a few words, and its queries of the
+//! catalogs are parsed ([`isolation`]).
 //! A table that the same file creates is empty and unused, so the lock and deploy rules do not apply to it.
 //!
 //! A finding is allowed by `-- rowhouse: allow <rule-id> <reason>` on the line before it or before its
@@ -13,6 +14,8 @@
 
 mod allow;
 mod expressions;
+mod guards;
+mod isolation;
 mod rule;
 mod split;
 mod statements;
@@ -24,9 +27,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use sqlparser::ast::{Ident, ObjectName};
 use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use allow::Allowances;
+pub use guards::{Guard, guards, without_schema};
 pub use rule::{Rule, Severity, UnknownRule};
 
 /// A statement that breaks a rule.
@@ -111,6 +115,14 @@ struct State {
     added_here: BTreeSet<(String, String)>,
     /// Tables of this file without a primary key so far, with their line.
     keyless: HashMap<String, u64>,
+    /// Functions and procedures that this file has dropped and not created again, with their line.
+    dropped_routines: HashMap<String, u64>,
+    /// Functions and procedures that this file has created.
+    created_routines: BTreeSet<String>,
+    /// Constraints that this file has dropped and not added again, by table and name, with their line.
+    dropped_constraints: HashMap<(String, String), u64>,
+    /// Constraints that are no keys, by table and name: to drop one lets more rows in and refuses none.
+    no_keys: BTreeSet<(String, String)>,
     /// Constraints that a column is not null, by table and name: the column, and whether the constraint is validated.
     not_null: HashMap<(String, String), (String, bool)>,
 }
@@ -139,17 +151,25 @@ impl Linter<'_> {
 fn check_file(sql: &str, state: &mut State, statements: &mut usize) -> BTreeSet<Violation> {
     state.created_before.append(&mut state.created_here);
     state.added_here.clear();
+    state.created_routines.clear();
     let mut violations = BTreeSet::new();
-    // Loading a set has already refused a file that the lexer cannot read.
-    let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location() else {
-        violations.insert(Violation { line: 1, rule: Rule::NotChecked, statement: 1 });
-        return violations;
-    };
-    for tokens in split::statements(tokens) {
+    for part in split::parts(sql) {
+        let line = part.statement.line;
+        let Some(mut tokens) = part.statement.tokens() else {
+            *statements += 1;
+            violations.insert(Violation { line, rule: Rule::NotChecked, statement: line });
+            continue;
+        };
+        tokens.retain(|token| token.token != Token::EOF);
+        if tokens.is_empty() {
+            continue; // the end of the file
+        }
         *statements += 1;
-        let line = tokens.first().map_or(1, |token| token.span.start.line);
         let mut linter = Linter { state, line, violations: BTreeSet::new() };
         words::mentions_public(&mut linter, &tokens);
+        for line in isolation::lines_without_schema(&tokens) {
+            linter.report(Rule::CatalogWithoutSchema, line);
+        }
         match parse(&tokens) {
             Some(statement) => statements::check(&mut linter, &statement, &tokens),
             None => words::check(&mut linter, &tokens),
@@ -158,6 +178,12 @@ fn check_file(sql: &str, state: &mut State, statements: &mut usize) -> BTreeSet<
     }
     for (_, line) in state.keyless.drain() {
         violations.insert(Violation { line, rule: Rule::NoPrimaryKey, statement: line });
+    }
+    for (_, line) in state.dropped_routines.drain() {
+        violations.insert(Violation { line, rule: Rule::DropFunction, statement: line });
+    }
+    for (_, line) in state.dropped_constraints.drain() {
+        violations.insert(Violation { line, rule: Rule::DropConstraint, statement: line });
     }
     violations
 }

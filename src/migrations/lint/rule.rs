@@ -10,6 +10,8 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Severity {
+    /// The tenant's isolation: its effect depends on what the schemas of other tenants hold.
+    Isolation,
     /// A distributed engine: it cannot run there, or has another effect.
     Distributed,
     /// A rolling deploy: a process of the previous version is still running and fails.
@@ -67,6 +69,9 @@ macro_rules! rules {
 }
 
 rules! {
+    CatalogWithoutSchema = "catalog-without-schema", Isolation,
+        "the query finds objects of other tenants too, so what this tenant gets depends on their schemas",
+        "say the schema, or a table without one: connamespace = current_schema()::regnamespace, conrelid = 'orders'::regclass, table_schema = current_schema(), to_regclass('orders')";
     Sequence = "sequence", Distributed,
         "a sequence is local to one node, and a moved schema continues with the wrong number",
         "use a uuid key that the application generates";
@@ -118,6 +123,12 @@ rules! {
     DropColumn = "drop-column", RollingDeploy,
         "a process of the previous version still reads and writes it",
         "stop using it, and drop it one release later";
+    DropFunction = "drop-function", RollingDeploy,
+        "a process of the previous version still calls it",
+        "drop it one release later, when no process calls it";
+    DropConstraint = "drop-constraint", RollingDeploy,
+        "a process of the previous version still relies on the key, in ON CONFLICT too",
+        "drop it one release later, when no process relies on it; allow this if it is no key";
     Rename = "rename", RollingDeploy,
         "a process of the previous version still uses the old name",
         "add the new one, write both, switch the reads, and drop the old one a release later";

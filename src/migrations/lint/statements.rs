@@ -22,7 +22,16 @@ pub(super) fn check(linter: &mut Linter<'_>, statement: &Statement, tokens: &[To
             linter.state.created_here.insert(relation(&create.name));
         }
         Statement::CreateFunction(function) => create_function(linter, function, tokens),
-        Statement::CreateProcedure { .. } => words::function(linter, tokens, Effects::Writes),
+        Statement::CreateProcedure { name, .. } => {
+            create_routine(linter, name);
+            words::function(linter, tokens, Effects::Writes);
+        }
+        Statement::DropFunction(drop) => {
+            drop.func_desc.iter().for_each(|routine| drop_routine(linter, &routine.name));
+        }
+        Statement::DropProcedure { proc_desc, .. } => {
+            proc_desc.iter().for_each(|routine| drop_routine(linter, &routine.name));
+        }
         Statement::CreateSequence { .. } => linter.report(Rule::Sequence, line),
         Statement::CreateType { .. } | Statement::AlterType(_) | Statement::CreateDomain(_) => {
             linter.report(Rule::OwnType, line);
@@ -50,16 +59,34 @@ fn create_table(linter: &mut Linter<'_>, create: &CreateTable) {
     let mut has_key = create.temporary || create.partition_of.is_some();
     for column in &create.columns {
         has_key |= column_def(linter, column);
+        note_column_constraints(linter, &table, column);
     }
     for rule in &create.constraints {
         has_key |= matches!(rule, TableConstraint::PrimaryKey(_));
         constraint(linter, rule);
+        note_constraint(linter, &table, rule);
     }
     if !has_key {
         linter.state.keyless.insert(table.clone(), linter.line);
     }
     if !exists {
         linter.state.created_here.insert(table);
+    }
+}
+
+/// Notes the constraints of a column that are no keys, by their names or those that the server gives them.
+fn note_column_constraints(linter: &mut Linter<'_>, table: &str, column: &ColumnDef) {
+    for option in &column.options {
+        let (inner, suffix) = match &option.option {
+            ColumnOption::Check(check) => (check.name.as_ref(), "check"),
+            ColumnOption::ForeignKey(key) => (key.name.as_ref(), "fkey"),
+            _ => continue,
+        };
+        let name = match option.name.as_ref().or(inner) {
+            Some(name) => folded(name),
+            None => format!("{table}_{}_{suffix}", folded(&column.name)),
+        };
+        linter.state.no_keys.insert((table.to_owned(), name));
     }
 }
 
@@ -157,7 +184,11 @@ fn alter_operation(linter: &mut Linter<'_>, table: &str, operation: &AlterTableO
             }
         }
         AlterTableOperation::DropConstraint { name, .. } => {
-            linter.state.not_null.remove(&(table.to_owned(), folded(name)));
+            let key = (table.to_owned(), folded(name));
+            linter.state.not_null.remove(&key);
+            if !is_new && !linter.state.no_keys.remove(&key) {
+                linter.state.dropped_constraints.insert(key, name.span.start.line);
+            }
         }
         AlterTableOperation::RenameTable {
             table_name: RenameTableNameKind::As(name) | RenameTableNameKind::To(name),
@@ -215,6 +246,7 @@ fn alter_column(
 fn add_column(linter: &mut Linter<'_>, table: &str, column: &ColumnDef) {
     let (is_new, line) = (linter.is_new(table), column.name.span.start.line);
     column_def(linter, column);
+    note_column_constraints(linter, table, column);
     let (mut is_required, mut has_value) = (false, false);
     for option in &column.options {
         match &option.option {
@@ -246,6 +278,7 @@ fn add_column(linter: &mut Linter<'_>, table: &str, column: &ColumnDef) {
 fn add_constraint(linter: &mut Linter<'_>, table: &str, added: &TableConstraint, not_valid: bool) {
     let line = constraint(linter, added);
     let is_new = linter.is_new(table);
+    note_constraint(linter, table, added);
     let blocks = match added {
         TableConstraint::Check(check) => {
             if let Some(name) = &check.name {
@@ -281,6 +314,26 @@ fn add_constraint(linter: &mut Linter<'_>, table: &str, added: &TableConstraint,
     }
 }
 
+/// Notes whether a named constraint is a key, and that it is there.
+fn note_constraint(linter: &mut Linter<'_>, table: &str, added: &TableConstraint) {
+    let (name, is_key) = match added {
+        TableConstraint::Check(check) => (&check.name, false),
+        TableConstraint::ForeignKey(key) => (&key.name, false),
+        TableConstraint::Unique(key) => (&key.name, true),
+        TableConstraint::PrimaryKey(key) => (&key.name, true),
+        TableConstraint::Exclude(exclude) => (&exclude.name, true),
+        _ => return,
+    };
+    let Some(name) = name else { return };
+    let key = (table.to_owned(), folded(name));
+    linter.state.dropped_constraints.remove(&key);
+    if is_key {
+        linter.state.no_keys.remove(&key);
+    } else {
+        linter.state.no_keys.insert(key);
+    }
+}
+
 fn column_that_is_not_null(check: &Expr) -> Option<String> {
     match check {
         Expr::Nested(inner) => column_that_is_not_null(inner),
@@ -304,7 +357,20 @@ fn create_function(linter: &mut Linter<'_>, function: &CreateFunction, tokens: &
         _ => Effects::Writes,
     };
     expressions::check_schema(linter, &function.name);
+    create_routine(linter, &function.name);
     words::function(linter, tokens, effects);
+}
+
+fn create_routine(linter: &mut Linter<'_>, name: &ObjectName) {
+    linter.state.dropped_routines.remove(&relation(name));
+    linter.state.created_routines.insert(relation(name));
+}
+
+fn drop_routine(linter: &mut Linter<'_>, name: &ObjectName) {
+    expressions::check_schema(linter, name);
+    if !linter.state.created_routines.remove(&relation(name)) {
+        linter.state.dropped_routines.insert(relation(name), name.span().start.line);
+    }
 }
 
 fn drop(linter: &mut Linter<'_>, what: ObjectType, names: &[ObjectName]) {

@@ -455,3 +455,58 @@ fn every_rule_has_a_unique_id_and_two_sentences() {
         assert!(tests.contains(&format!("\"{rule}\"")), "{rule} has no case");
     }
 }
+
+#[test]
+fn queries_of_the_catalogs_without_a_schema() {
+    expect(&[
+        (
+            "DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_type WHERE typname = 'mood') THEN NULL; END IF; END $$",
+            &["catalog-without-schema", "not-checked"],
+        ),
+        ("INSERT INTO old (a) SELECT 'x' WHERE to_regclass('orders') IS NULL", &[]),
+    ]);
+    let two = "DO $$ BEGIN\n-- rowhouse: allow catalog-without-schema the type is the same in all\n\
+               PERFORM 1 FROM pg_type WHERE typname = 'a';\nPERFORM 1 FROM pg_type WHERE typname = 'b';\nEND $$";
+    assert_eq!(broken(two), ["1: not-checked", "4: catalog-without-schema"]);
+    let allowed = format!(
+        "-- rowhouse: allow catalog-without-schema the same in all\n-- rowhouse: allow not-checked x\n{two}"
+    );
+    assert_eq!(broken(&allowed), [] as [&str; 0]);
+    let set = [("V2__x.sql".to_owned(), two)];
+    let lines =
+        |allow: &str| without_schema(&set, allow).iter().map(|it| it.line).collect::<Vec<_>>();
+    assert_eq!(lines(""), [4]);
+    assert_eq!(lines("V2__x.sql catalog-without-schema a reason"), [] as [u64; 0]);
+    assert_eq!(lines("V2__x.sql catalog-without-schema"), [4]);
+}
+
+#[test]
+fn functions_and_keys_that_a_running_process_uses() {
+    expect(&[
+        ("DROP FUNCTION f()", &["drop-function"]),
+        ("DROP FUNCTION IF EXISTS f(int), g", &["drop-function"]),
+        ("DROP PROCEDURE p", &["drop-function"]),
+        (
+            "DROP FUNCTION f(); CREATE FUNCTION f(a int) RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'",
+            &[],
+        ),
+        (
+            "CREATE FUNCTION f() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'; SELECT f(); DROP FUNCTION f()",
+            &[],
+        ),
+        ("ALTER TABLE old DROP CONSTRAINT old_a_key", &["drop-constraint"]),
+        ("ALTER TABLE old DROP CONSTRAINT old_pkey", &["drop-constraint"]),
+        (
+            "ALTER TABLE old ADD CONSTRAINT c CHECK (a <> '') NOT VALID; ALTER TABLE old DROP CONSTRAINT c",
+            &[],
+        ),
+        (
+            "ALTER TABLE old DROP CONSTRAINT c; ALTER TABLE old ADD CONSTRAINT c CHECK (a <> '') NOT VALID",
+            &[],
+        ),
+        (
+            "CREATE TABLE t (id uuid CONSTRAINT t_pkey PRIMARY KEY); ALTER TABLE t DROP CONSTRAINT t_pkey",
+            &[],
+        ),
+    ]);
+}

@@ -54,6 +54,11 @@ pub(super) fn check(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) {
         ["CREATE" | "ALTER", "EXTENSION", ..] => linter.report(Rule::Extension, line),
         ["CREATE", "FUNCTION" | "PROCEDURE", ..] => {
             let is_function = head.get(1) == Some(&"FUNCTION");
+            let kind = if is_function { "FUNCTION" } else { "PROCEDURE" };
+            if let Some(name) = name_after(tokens, kind) {
+                linter.state.dropped_routines.remove(&name);
+                linter.state.created_routines.insert(name);
+            }
             let reads_only = is_function && (has("IMMUTABLE") || has("STABLE"));
             function(linter, tokens, if reads_only { Effects::ReadsOnly } else { Effects::Writes });
         }
@@ -64,15 +69,15 @@ pub(super) fn check(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) {
         }
         ["CREATE", "TABLE", ..] => {
             // A form that the parser does not support. Later statements of this file on the table block nothing.
-            linter.state.created_here.extend(created_table(tokens));
+            linter.state.created_here.extend(name_after(tokens, "TABLE"));
             linter.report(Rule::NotChecked, line);
         }
         _ => linter.report(Rule::NotChecked, line),
     }
 }
 
-/// Returns the name of the table that a statement creates.
-fn created_table(tokens: &[TokenWithSpan]) -> Option<String> {
+/// Returns the name of what a statement creates, which follows the word for its kind.
+fn name_after(tokens: &[TokenWithSpan], kind: &str) -> Option<String> {
     let words = tokens.iter().filter_map(|token| match &token.token {
         Token::Word(word) => Some(word),
         _ => None,
@@ -80,7 +85,7 @@ fn created_table(tokens: &[TokenWithSpan]) -> Option<String> {
     let is = |word: &Word, other: &str| {
         word.quote_style.is_none() && word.value.eq_ignore_ascii_case(other)
     };
-    let mut after = words.skip_while(|word| !is(word, "TABLE")).skip(1);
+    let mut after = words.skip_while(|word| !is(word, kind)).skip(1);
     let name = after.find(|word| !["IF", "NOT", "EXISTS"].iter().any(|other| is(word, other)))?;
     Some(crate::migrations::lint::folded(&name.clone().into_ident(Span::empty())))
 }
