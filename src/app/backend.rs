@@ -28,6 +28,7 @@ use crate::pg::error::During;
 use crate::pg::rules::{Rules, Statements};
 use crate::service::doctor::Budget;
 use crate::service::fleet::{Engine, Limits};
+use crate::service::lint;
 use crate::service::refusals::Counters;
 use crate::service::signing_keys::UnlockError;
 use crate::service::{Provisioning, Services, SigningKeys, Vacancies};
@@ -71,6 +72,11 @@ impl Backend {
             Some(folder) => MigrationSet::load(folder)?,
             None => MigrationSet::tenant()?,
         });
+        let folder = settings.tenant_migrations.as_deref();
+        // Other commands must work beside a set that is refused; those that make a schema refuse it themselves.
+        if purpose != Purpose::Operate {
+            lint::require_isolated(&tenant_set, folder)?;
+        }
         #[cfg_attr(
             not(feature = "embedded-postgres"),
             expect(unused_mut, reason = "there is no server to take out")

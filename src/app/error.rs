@@ -11,6 +11,7 @@ use crate::migrations::LoadError;
 use crate::pg::bootstrap::BootstrapError;
 use crate::pg::connect::tls::TlsError;
 use crate::pg::connect::url::UrlError;
+use crate::service::lint::IsolationError;
 use crate::service::signing_keys::SecretProblem;
 
 /// The reason why a backend or a server could not be built.
@@ -45,6 +46,9 @@ pub enum BuildError {
     /// The migrations cannot be used.
     #[error(transparent)]
     Migrations(#[from] LoadError),
+    /// What the migrations make in one tenant depends on the others.
+    #[error(transparent)]
+    NotIsolated(#[from] IsolationError),
     /// A pool cannot be configured.
     #[error("a connection pool cannot be configured: {0}")]
     Pool(String),

@@ -10,8 +10,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, Output};
-use crate::app::{Backend, Options, Purpose};
+use crate::app::{Backend, BuildError, Options, Purpose};
 use crate::config::Settings;
+use crate::service::lint;
 
 /// Writes data and a newline to stdout.
 pub(super) fn data(text: &str) -> Result<(), Failure> {
@@ -93,6 +94,25 @@ pub(super) async fn on_backend<T>(
     let outcome = work(&backend).await;
     backend.close().await;
     outcome
+}
+
+/// As [`on_backend`] for a command that makes or tries schemas, and only if the tenant migrations do not depend on other
+/// tenants.
+pub(super) async fn on_isolated_backend<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Backend) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    on_backend(Purpose::Operate, settings, async |backend| {
+        require_isolated(backend, settings)?;
+        work(backend).await
+    })
+    .await
+}
+
+/// Refuses tenant migrations whose effect depends on other tenants.
+pub(super) fn require_isolated(backend: &Backend, settings: &Settings) -> Result<(), Failure> {
+    let (set, folder) = (backend.services.fleet.set(), settings.tenant_migrations.as_deref());
+    lint::require_isolated(set, folder).map_err(|error| BuildError::from(error).into())
 }
 
 #[cfg(test)]

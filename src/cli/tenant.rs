@@ -90,7 +90,7 @@ struct ProvisionedView {
 pub(super) async fn create(settings: &Settings, command: CreateTenant) -> Result<Exit, Failure> {
     let output = command.output;
     let command = read_command(command).await?;
-    let made = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let made = output::on_isolated_backend(settings, async |backend| {
         Ok(backend.services.provisioning.provision(&backend.operator(), command).await?)
     })
     .await?;

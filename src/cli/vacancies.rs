@@ -49,7 +49,7 @@ pub(super) async fn show(settings: &Settings, output: Output) -> Result<Exit, Fa
 }
 
 pub(super) async fn fill(settings: &Settings, output: Output) -> Result<Exit, Failure> {
-    let work = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let work = output::on_isolated_backend(settings, async |backend| {
         Ok(backend.services.vacancies.fill(&backend.operator()).await?)
     })
     .await?;

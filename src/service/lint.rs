@@ -1,9 +1,11 @@
-//! Checks a set of tenant migrations for statements that would fail on a distributed engine, during a rolling
-//! deploy or under traffic.
+//! Checks a set of tenant migrations for statements whose effect depends on other tenants, or that would fail on a
+//! distributed engine, during a rolling deploy or under traffic.
 //!
-//! The only use case without a call context: it reads the caller's files, uses no tenant and no database, and
-//! changes nothing, so it needs no permission and writes no audit event.
+//! The only use cases without a call context: they read the caller's files, use no tenant and no database, and
+//! change nothing, so they need no permission and write no audit event.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -15,19 +17,62 @@ pub use crate::migrations::lint::{ALLOW_FILE, Finding, Report, Rule, Severity};
 /// The allowances of the built-in set, whose files must not be edited any more.
 const BUILT_IN_ALLOWANCES: &str = include_str!("../../tenant_migrations/lint.allow");
 
+/// Why a set of tenant migrations must not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IsolationError {
+    /// Its allowances cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] LoadError),
+    /// Queries in it find the objects of other tenants.
+    #[error("{}", in_words(.0))]
+    CatalogWithoutSchema(Vec<Finding>),
+}
+
 /// Checks the migrations in a folder, or the built-in tenant set where no folder is named.
 ///
 /// # Errors
 /// All that is wrong with the files.
 pub fn check(folder: Option<&Path>) -> Result<Report, LoadError> {
-    let (set, allowances) = match folder {
-        None => (MigrationSet::tenant()?, BUILT_IN_ALLOWANCES.to_owned()),
-        Some(folder) => (MigrationSet::load(folder)?, read_allowances(folder)?),
+    let set = match folder {
+        None => MigrationSet::tenant()?,
+        Some(folder) => MigrationSet::load(folder)?,
     };
-    Ok(lint::check(&set.texts(), &allowances))
+    Ok(lint::check(&set.texts(), &allowances(folder)?))
 }
 
-fn read_allowances(folder: &Path) -> Result<String, LoadError> {
+/// Refuses a set whose effect in one tenant depends on the schemas of the others ([`Rule::CatalogWithoutSchema`]),
+/// unless that is allowed with a reason.
+///
+/// # Errors
+/// [`IsolationError::CatalogWithoutSchema`] names each file and line, and what to write instead.
+pub fn require_isolated(set: &MigrationSet, folder: Option<&Path>) -> Result<(), IsolationError> {
+    let findings = lint::without_schema(&set.texts(), &allowances(folder)?);
+    if findings.is_empty() { Ok(()) } else { Err(IsolationError::CatalogWithoutSchema(findings)) }
+}
+
+fn in_words(findings: &[Finding]) -> String {
+    let mut text = "the tenant migrations must not be used as they are:".to_owned();
+    for Finding { file, line, text: source, .. } in findings {
+        let _ = write!(text, "\n  {file}, line {line}: {source}");
+    }
+    let rule = Rule::CatalogWithoutSchema;
+    let (why, instead) = (rule.why(), rule.instead());
+    let _ = write!(text, "\n{rule}: {why}.\nInstead: {instead}.\n");
+    let files: BTreeSet<&str> = findings.iter().map(|finding| finding.file.as_str()).collect();
+    let these = if files.len() == 1 { "this file" } else { "these files" };
+    let _ = write!(
+        text,
+        "A file that was applied must not be edited. To use {these} as they are, write into {ALLOW_FILE} beside the \
+         files, with your reason:"
+    );
+    for Finding { file, .. } in findings {
+        let _ = write!(text, "\n{file} {rule} <reason>");
+    }
+    text
+}
+
+fn allowances(folder: Option<&Path>) -> Result<String, LoadError> {
+    let Some(folder) = folder else { return Ok(BUILT_IN_ALLOWANCES.to_owned()) };
     match std::fs::read_to_string(folder.join(ALLOW_FILE)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         Err(source) => Err(LoadError::unreadable(folder, &source)),
@@ -44,5 +89,23 @@ mod tests {
         let report = check(None).unwrap();
         assert_eq!(report.findings, Vec::new());
         assert!(report.files >= 4 && report.statements >= report.files, "{report:?}");
+        require_isolated(&MigrationSet::tenant().unwrap(), None).unwrap();
+    }
+
+    #[test]
+    fn what_a_refusal_says_to_write_makes_the_set_usable() {
+        let folder = tempfile::tempdir().unwrap();
+        let guard = "DO $$ BEGIN\nIF EXISTS (SELECT FROM pg_type WHERE typname = 'a') THEN NULL; END IF;\n\
+                     IF EXISTS (SELECT FROM pg_type WHERE typname = 'b') THEN NULL; END IF;\nEND $$";
+        std::fs::write(folder.path().join("V1__a.sql"), guard).unwrap();
+        let set = MigrationSet::load(folder.path()).unwrap();
+        let refused = require_isolated(&set, Some(folder.path())).unwrap_err().to_string();
+        assert!(refused.contains("V1__a.sql, line 2: IF EXISTS"), "{refused}");
+        assert!(refused.contains("V1__a.sql, line 3: IF EXISTS"), "{refused}");
+        let lines = refused.lines().filter(|line| line.ends_with("<reason>"));
+        let lines: String =
+            lines.map(|line| format!("{}\n", line.replace("<reason>", "known"))).collect();
+        std::fs::write(folder.path().join(ALLOW_FILE), lines).unwrap();
+        require_isolated(&set, Some(folder.path())).unwrap();
     }
 }

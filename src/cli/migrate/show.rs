@@ -25,6 +25,7 @@ pub(super) async fn plan(
             output::data(&plan_in_words(&plan))?;
         }
         plan.require_fit().map_err(Error::from)?;
+        output::require_isolated(backend, settings)?;
         Ok(Exit::Done)
     })
     .await
@@ -75,7 +76,7 @@ pub(super) async fn rehearse(
     target: RehearsalTarget,
     output: Output,
 ) -> Result<Exit, Failure> {
-    output::on_backend(Purpose::Operate, settings, async |backend| {
+    output::on_isolated_backend(settings, async |backend| {
         let rehearsed = backend.services.fleet.rehearse(&backend.operator(), target).await;
         let Some(rehearsal) = rehearsed? else {
             if output.json {
