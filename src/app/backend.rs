@@ -26,7 +26,7 @@ use crate::pg::control::migration_sets;
 use crate::pg::db::Database;
 use crate::pg::error::During;
 use crate::pg::rules::{Rules, Statements};
-use crate::service::doctor::Budget;
+use crate::service::doctor::{Budget, ExpectedDrift};
 use crate::service::fleet::{Engine, Limits};
 use crate::service::lint;
 use crate::service::refusals::Counters;
@@ -77,6 +77,8 @@ impl Backend {
         if purpose != Purpose::Operate {
             lint::require_isolated(&tenant_set, folder)?;
         }
+        let expected = ExpectedDrift::load(folder).map_err(BuildError::ExpectedDrift)?;
+        let expected = Arc::new(expected);
         #[cfg_attr(
             not(feature = "embedded-postgres"),
             expect(unused_mut, reason = "there is no server to take out")
@@ -85,7 +87,8 @@ impl Backend {
         #[cfg(feature = "embedded-postgres")]
         let server = found.server.take();
         // On the heap: it holds every part while it waits, and each caller would hold it on its stack.
-        let built = Self::build_on(found, purpose, settings, options, &public_set, tenant_set);
+        let sets = (&public_set, tenant_set, expected);
+        let built = Self::build_on(found, purpose, settings, options, sets);
         let built = Box::pin(built).await;
         #[cfg(feature = "embedded-postgres")]
         let built = match built {
@@ -105,8 +108,11 @@ impl Backend {
         purpose: Purpose,
         settings: &Settings,
         options: &Options,
-        public_set: &MigrationSet,
-        tenant_set: Arc<MigrationSet>,
+        (public_set, tenant_set, expected_drift): (
+            &MigrationSet,
+            Arc<MigrationSet>,
+            Arc<ExpectedDrift>,
+        ),
     ) -> Result<Self, BuildError> {
         let clock = options.clock.clone().unwrap_or_else(Clock::system);
         let mut first_start = FirstStart::default();
@@ -198,6 +204,7 @@ impl Backend {
             root,
             fleet: Arc::new(fleet),
             tenant_set,
+            expected_drift,
             public_version: public_set.version(),
             session_lifetimes: settings::session_lifetimes(settings),
             refused: Counters::default(),

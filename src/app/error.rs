@@ -49,6 +49,9 @@ pub enum BuildError {
     /// What the migrations make in one tenant depends on the others.
     #[error(transparent)]
     NotIsolated(#[from] IsolationError),
+    /// The list of expected drift cannot be read.
+    #[error("cannot read drift.allow beside the tenant migrations: {0}")]
+    ExpectedDrift(std::io::Error),
     /// A pool cannot be configured.
     #[error("a connection pool cannot be configured: {0}")]
     Pool(String),

@@ -7,7 +7,7 @@ use crate::auth::token::RootTokens;
 use crate::migrations::MigrationSet;
 use crate::pg::Db;
 use crate::pg::db::Database;
-use crate::service::doctor::Budget;
+use crate::service::doctor::{Budget, ExpectedDrift};
 use crate::service::fleet::Engine;
 use crate::service::refusals::{self, Refusals};
 use crate::service::sessions::Lifetimes as SessionLifetimes;
@@ -33,6 +33,7 @@ pub(super) struct Parts {
     pub(super) vacancies: Vacancies,
     pub(super) fleet: Arc<Engine>,
     pub(super) tenant_set: Arc<MigrationSet>,
+    pub(super) expected_drift: Arc<ExpectedDrift>,
     pub(super) grace_period: time::Duration,
     pub(super) slugs: SlugRules,
     pub(super) server_version: u32,
@@ -81,7 +82,8 @@ impl Parts {
                 Arc::clone(&self.tenant_set),
                 self.server_version,
                 self.budget.clone(),
-            ),
+            )
+            .expecting(Arc::clone(&self.expected_drift)),
             health: Health::new(
                 db.clone(),
                 database.clone(),

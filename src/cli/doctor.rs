@@ -9,7 +9,9 @@ use super::{Examine, Exit, Failure, output, tenant};
 use crate::app::{Backend, Purpose};
 use crate::config::Settings;
 use crate::domain::names::TenantId;
-use crate::service::doctor::{Area, Finding, Gravity, Orphans, RepairOutcome, Report, Selection};
+use crate::service::doctor::{
+    Area, ExpectedDriftUse, Finding, Gravity, Orphans, RepairOutcome, Report, Selection,
+};
 
 /// The most tenants that are named if many have the same finding.
 const NAMED_MAX: usize = 5;
@@ -24,6 +26,16 @@ struct ReportView {
     warning_count: usize,
     mended_count: usize,
     findings: Vec<FindingView>,
+    /// How often each line of `drift.allow` was used.
+    expected_drift: Vec<ExpectedDriftView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExpectedDriftView {
+    line: u64,
+    text: String,
+    count: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,6 +136,13 @@ fn text(report: &Report) -> String {
             }
         }
     }
+    if !report.expected.is_empty() {
+        let _ = writeln!(text, "expected drift");
+    }
+    for ExpectedDriftUse { line, text: words, count } in &report.expected {
+        let differences = if *count == 1 { "difference" } else { "differences" };
+        let _ = writeln!(text, "  drift.allow, line {line}: {count} {differences}: {words}");
+    }
     let _ = write!(text, "{}", summary(report));
     text
 }
@@ -205,7 +224,14 @@ impl From<&Report> for ReportView {
             warning_count: report.warning_count(),
             mended_count: report.repaired_count(),
             findings: report.findings.iter().map(FindingView::from).collect(),
+            expected_drift: report.expected.iter().map(ExpectedDriftView::from).collect(),
         }
+    }
+}
+
+impl From<&ExpectedDriftUse> for ExpectedDriftView {
+    fn from(used: &ExpectedDriftUse) -> Self {
+        Self { line: used.line, text: used.text.clone(), count: used.count }
     }
 }
 

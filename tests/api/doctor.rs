@@ -5,9 +5,12 @@
 //! made it. The checks of the server's capacity are covered by unit tests.
 
 mod command;
+mod control_plane;
 mod drift;
+mod expected;
 mod orphans;
 mod repair;
+mod undecided;
 
 use std::path::PathBuf;
 

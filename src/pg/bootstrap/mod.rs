@@ -12,6 +12,7 @@
 //!
 //! Statements are unnamed, because a pooler may be in front of the server for either login.
 
+pub mod control_plane;
 mod error;
 mod exposure;
 mod login;

@@ -13,6 +13,8 @@ pub mod inventory;
 
 use std::collections::HashMap;
 
+use tokio_postgres::Row;
+
 use super::error::Failure;
 use super::scope::PublicTx;
 use crate::domain::names::SchemaName;
@@ -55,7 +57,9 @@ macro_rules! kinds {
                 match self { $(Self::$variant => &[$($property),*],)+ }
             }
 
-            fn parse(word: &str) -> Option<Self> {
+            /// Returns the kind with this word.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
         }
@@ -202,17 +206,31 @@ pub async fn objects(
     let rows = tx.query(OBJECTS, &[&names(schemas), &with_roles]).await?;
     let mut all: HashMap<String, Vec<Object>> = HashMap::new();
     for row in &rows {
-        let kind = Kind::parse(row.get("kind")).ok_or(Failure::RowCount)?;
-        let properties: &str = row.get("properties");
-        let object = Object {
-            kind,
-            parent: row.get("parent"),
-            name: row.get("name"),
-            properties: properties.split(BETWEEN_PROPERTIES).map(str::to_owned).collect(),
-        };
-        all.entry(row.get("schema")).or_default().push(object);
+        all.entry(row.get("schema")).or_default().push(object(row)?);
     }
     Ok(all)
+}
+
+/// Returns all objects of a schema that may have any name, without roles. Only names that are qualified with it have
+/// the placeholder. No search path of the transaction may reach the schema ([`leave_schemas`](super::scope::leave_schemas)).
+///
+/// # Errors
+/// [`Failure`].
+pub async fn objects_of(tx: &PublicTx, schema: &str) -> Result<Vec<Object>, Failure> {
+    // The name of a tenant's schema is in no other word; that of another may be.
+    let qualified = OBJECTS.replace("n.name, '{tenant}'", "n.name || '.', '{tenant}.'");
+    let rows = tx.query(&qualified, &[&vec![schema.to_owned()], &false]).await?;
+    rows.iter().map(object).collect()
+}
+
+fn object(row: &Row) -> Result<Object, Failure> {
+    let properties: &str = row.get("properties");
+    Ok(Object {
+        kind: Kind::from_word(row.get("kind")).ok_or(Failure::RowCount)?,
+        parent: row.get("parent"),
+        name: row.get("name"),
+        properties: properties.split(BETWEEN_PROPERTIES).map(str::to_owned).collect(),
+    })
 }
 
 fn names(schemas: &[SchemaName]) -> Vec<String> {

@@ -116,6 +116,10 @@ WITH me AS MATERIALIZED (
            ARRAY[pg_get_constraintdef(k.oid)]
       FROM relation r
       JOIN pg_catalog.pg_constraint k ON k.conrelid = r.oid AND k.contype IN ('c', 'f', 'p', 'u', 'x')
+     -- A foreign key to a partitioned table has a further row for each partition.
+     WHERE NOT (k.contype = 'f' AND k.conparentid <> 0
+                AND EXISTS (SELECT FROM pg_catalog.pg_constraint p
+                             WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid))
     UNION ALL
     -- An index of a constraint has the constraint's name and is dropped with it.
     SELECT i.schema, 'index', r.kind || ' ' || r.name, i.name, NULL,

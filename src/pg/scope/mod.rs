@@ -370,6 +370,20 @@ pub(in crate::pg) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> R
     tx.batch(&sql).await
 }
 
+/// Sets the search path of a control-plane transaction to a schema that it has created and will roll back, to run the
+/// control plane's own migrations there.
+pub(in crate::pg) async fn enter_scratch_schema(
+    tx: &PublicTx,
+    schema: &SchemaName,
+) -> Result<(), Failure> {
+    tx.batch(&format!("SET LOCAL search_path = {schema}, extensions, pg_temp")).await
+}
+
+/// Sets the search path of a control-plane transaction to no schema, so that the server qualifies every name.
+pub(in crate::pg) async fn leave_schemas(tx: &PublicTx) -> Result<(), Failure> {
+    tx.batch("SET LOCAL search_path = pg_catalog, pg_temp").await
+}
+
 pub(in crate::pg) fn exactly_one(mut rows: Vec<Row>) -> Result<Row, Failure> {
     if rows.len() == 1 { rows.pop().ok_or(Failure::RowCount) } else { Err(Failure::RowCount) }
 }

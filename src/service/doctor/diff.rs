@@ -17,6 +17,13 @@ const QUOTED_MAX: usize = 120;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Difference {
     pub area: Area,
+    /// The object that differs.
+    pub kind: Kind,
+    /// What it belongs to, as in [`Object::parent`].
+    pub parent: String,
+    pub name: String,
+    /// Whether it is missing, there although it should not be, or another.
+    pub change: Change,
     /// A sentence without the tenant's name.
     pub what: String,
     pub is: Option<String>,
@@ -25,10 +32,23 @@ pub(super) struct Difference {
     pub repairs: Vec<Repair>,
 }
 
+/// How an object differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Missing,
+    Extra,
+    Other,
+}
+
 type Key<'a> = (Kind, &'a str, &'a str);
 
-/// Returns all differences between what was found and what should be there.
-pub(super) fn compare(found: &[Object], wanted: &[Object]) -> Vec<Difference> {
+/// Returns all differences between what was found and what should be there. Of an additional object for which
+/// `is_expected` is true, the rights of roles other than the tenant's are compared as well.
+pub(super) fn compare(
+    found: &[Object],
+    wanted: &[Object],
+    is_expected: impl Fn(Kind, &str) -> bool,
+) -> Vec<Difference> {
     let (found, wanted) = (by_key(found), by_key(wanted));
     let keys: BTreeSet<Key<'_>> = found.keys().chain(wanted.keys()).copied().collect();
     let one_sided = |key: &Key<'_>| found.contains_key(key) != wanted.contains_key(key);
@@ -39,15 +59,24 @@ pub(super) fn compare(found: &[Object], wanted: &[Object]) -> Vec<Difference> {
         .filter_map(|key| found.get(key).or_else(|| wanted.get(key)))
         .map(|object| object.label())
         .collect();
+    let expected: BTreeSet<String> = keys
+        .iter()
+        .filter(|key| key.1.is_empty() && !wanted.contains_key(key) && is_expected(key.0, key.2))
+        .filter_map(|key| found.get(key).map(|object| object.label()))
+        .collect();
     let no_role = on_one_side.contains(Kind::Role.as_str());
     let other_columns: BTreeSet<&str> =
         keys.iter().filter(|k| k.0 == Kind::Column && one_sided(k)).map(|k| k.1).collect();
-    let mut all = Vec::new();
+    let mut all: Vec<Difference> = Vec::new();
     for key in keys {
         let (kind, parent, name) = key;
-        if on_one_side.contains(parent) || (no_role && name == TENANT) {
+        let is_foreign_right = kind == Kind::Grant
+            && ![TENANT, RUNTIME_LOGIN].contains(&name)
+            && expected.contains(parent);
+        if (on_one_side.contains(parent) && !is_foreign_right) || (no_role && name == TENANT) {
             continue;
         }
+        let before = all.len();
         match (found.get(&key), wanted.get(&key)) {
             (Some(found), Some(wanted)) => {
                 let columns_differ =
@@ -57,6 +86,15 @@ pub(super) fn compare(found: &[Object], wanted: &[Object]) -> Vec<Difference> {
             (Some(object), None) => all.push(extra(object)),
             (None, Some(object)) => all.push(missing(object)),
             (None, None) => {}
+        }
+        let change = match (found.contains_key(&key), wanted.contains_key(&key)) {
+            (true, false) => Change::Extra,
+            (false, true) => Change::Missing,
+            _ => Change::Other,
+        };
+        for difference in all.iter_mut().skip(before) {
+            (difference.kind, difference.change) = (kind, change);
+            (difference.parent, difference.name) = (parent.to_owned(), name.to_owned());
         }
     }
     all
@@ -201,11 +239,15 @@ fn owner(name: &str) -> &str {
 }
 
 fn structure(what: String) -> Difference {
-    Difference { area: Area::Structure, what, is: None, should: None, repairs: Vec::new() }
+    Difference { area: Area::Structure, ..rights_of(what, Vec::new()) }
 }
 
 fn rights_of(what: String, repairs: Vec<Repair>) -> Difference {
-    Difference { area: Area::Rights, what, is: None, should: None, repairs }
+    // `compare` sets what the difference is about.
+    let (parent, name) = (String::new(), String::new());
+    let (kind, change) = (Kind::Other, Change::Other);
+    let (is, should) = (None, None);
+    Difference { area: Area::Rights, kind, parent, name, change, what, is, should, repairs }
 }
 
 #[cfg(test)]
@@ -235,14 +277,17 @@ mod tests {
     }
 
     fn sentences(found: &[Object]) -> Vec<String> {
-        compare(found, &expected()).into_iter().map(|difference| difference.what).collect()
+        compare(found, &expected(), |_, _| false)
+            .into_iter()
+            .map(|difference| difference.what)
+            .collect()
     }
 
     #[test]
     fn the_order_of_objects_makes_no_difference() {
         let mut found = expected();
         found.reverse();
-        assert_eq!(compare(&found, &expected()), []);
+        assert_eq!(compare(&found, &expected(), |_, _| false), []);
     }
 
     #[test]
@@ -274,11 +319,31 @@ mod tests {
     }
 
     #[test]
+    fn the_rights_of_other_roles_on_an_expected_object_are_compared() {
+        let mut found = expected();
+        found.push(object(Kind::Table, "", "events_1", &["", "plain", "", "off", "id"]));
+        found.push(object(Kind::Grant, "table events_1", TENANT, &["INSERT"]));
+        found.push(object(Kind::Grant, "table events_1", "PUBLIC", &["SELECT"]));
+        let is_expected = |kind: Kind, name: &str| kind == Kind::Table && name == "events_1";
+        let differences = compare(&found, &expected(), is_expected);
+        let sentences: Vec<&str> = differences.iter().map(|d| d.what.as_str()).collect();
+        assert_eq!(
+            sentences,
+            [
+                "table events_1 is there, and no migration makes it",
+                "table events_1: PUBLIC has SELECT, and should have no rights",
+            ]
+        );
+        assert_eq!(differences[0].change, Change::Extra);
+        assert_eq!((differences[0].kind, differences[0].name.as_str()), (Kind::Table, "events_1"));
+    }
+
+    #[test]
     fn missing_and_extra_rights_can_be_repaired() {
         let mut found = expected();
         found[6].properties[0] = "SELECT".to_owned();
         found.push(object(Kind::Grant, "schema", "PUBLIC", &["USAGE"]));
-        let differences = compare(&found, &expected());
+        let differences = compare(&found, &expected(), |_, _| false);
         let sentences: Vec<&str> = differences.iter().map(|d| d.what.as_str()).collect();
         assert_eq!(
             sentences,

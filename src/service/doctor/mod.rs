@@ -6,6 +6,11 @@
 //! applied migrations decide what a schema is compared with: the history in the schema is authoritative, the tenant's
 //! row is a copy of it. A tenant that is behind is compared with a schema of its own version.
 //!
+//! A difference is left out where `drift.allow` expects it ([`ExpectedDrift`]), and is undecided where a migration asks
+//! the catalogs without a schema, because the schema that is built for comparison stands beside those of the tenants.
+//!
+//! *The control plane*: the tables of `public` are compared with what its own migrations make.
+//!
 //! *Repair* changes roles, owners, rights and recorded versions, never structure and never data. A schema or a role
 //! that belongs to no tenant is dropped only on request. Repairs of several schemas share a transaction, which checks
 //! again before it commits; each has its audit event, and one that fails undoes no other.
@@ -16,6 +21,7 @@
 mod capacity;
 mod check;
 mod diff;
+mod expected;
 mod repair;
 mod report;
 mod request;
@@ -29,7 +35,8 @@ use crate::migrations::MigrationSet;
 use crate::pg::Db;
 
 use self::check::Check;
-pub use self::report::{Area, Finding, Gravity, RepairOutcome, Report, Subject};
+pub use self::expected::ExpectedDrift;
+pub use self::report::{Area, ExpectedDriftUse, Finding, Gravity, RepairOutcome, Report, Subject};
 pub use self::request::{Budget, Orphans, Selection};
 
 /// Examines and repairs.
@@ -39,13 +46,20 @@ pub struct Doctor {
     set: Arc<MigrationSet>,
     server_version: u32,
     budget: Budget,
+    expected: Arc<ExpectedDrift>,
 }
 
 impl Doctor {
     /// Compares what is in `db` with what `set` makes.
     #[must_use]
     pub fn new(db: Db, set: Arc<MigrationSet>, server_version: u32, budget: Budget) -> Self {
-        Self { db, set, server_version, budget }
+        Self { db, set, server_version, budget, expected: Arc::default() }
+    }
+
+    /// As `self`, with the drift that the operator expects.
+    #[must_use]
+    pub fn expecting(self, expected: Arc<ExpectedDrift>) -> Self {
+        Self { expected, ..self }
     }
 
     /// Examines everything, or some tenants, and changes nothing.
@@ -79,6 +93,6 @@ impl Doctor {
     }
 
     fn check(&self, ctx: &CallContext) -> Check<'_> {
-        Check::new(&self.db, &self.set, self.server_version, &self.budget, ctx.now)
+        Check::new(self, ctx.now)
     }
 }

@@ -120,6 +120,19 @@ pub struct Report {
     pub vacancies: usize,
     /// Sorted by gravity, area, sentence and tenant.
     pub findings: Vec<Finding>,
+    /// How often each line of `drift.allow` was used.
+    pub expected: Vec<ExpectedDriftUse>,
+}
+
+/// How often a line of `drift.allow` was used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedDriftUse {
+    /// The line, from 1.
+    pub line: u64,
+    /// Its text.
+    pub text: String,
+    /// How many differences it allowed.
+    pub count: usize,
 }
 
 impl Finding {

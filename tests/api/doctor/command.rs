@@ -4,7 +4,7 @@ use super::Fixture;
 use crate::support::{Completed, Program};
 
 /// Returns the program on the fixture's database, with the migrations of the workshop.
-fn program(fixture: &Fixture) -> Program {
+pub(super) fn program(fixture: &Fixture) -> Program {
     Program::on(&fixture.app.database)
         .with("ROWHOUSE_TENANT_MIGRATIONS", &super::workshop().display().to_string())
 }

@@ -1,8 +1,10 @@
 //! One examination: the first pass over all schemas, and the second, object by object, over those that differ.
-//! [`version`] tells at which version a schema is compared, [`server`] examines what is beside the schemas.
+//! [`control`] examines the control plane, [`version`] tells at which version a schema is compared, [`server`] examines what is beside the schemas.
 
+mod control;
 mod findings;
 mod server;
+mod undecided;
 mod version;
 
 use std::collections::HashMap;
@@ -12,15 +14,19 @@ use time::OffsetDateTime;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::MigrationSet;
+use crate::migrations::lint::{self, Guard};
 use crate::pg::catalog::history::{self, History};
 use crate::pg::catalog::inventory::{self, SchemaOwner, TenantSchema};
-use crate::pg::catalog::{self, Fingerprint, Object};
+use crate::pg::catalog::{self, Fingerprint, Kind, Object};
 use crate::pg::rules::Isolation;
 use crate::pg::schema::reference::{self, Reference};
 use crate::pg::{Db, During, PublicTx, locks};
-use crate::service::doctor::check::findings::{BY_HAND, FIX, MIGRATE, finding, no_schema};
+use crate::service::doctor::Doctor;
+use crate::service::doctor::check::findings::{BY_HAND, FIX, MIGRATE, finding, no_schema, subject};
+use crate::service::doctor::check::undecided::{decided_by, undecided};
 use crate::service::doctor::check::version::{SchemaVersion, behind, misrecorded, version_of};
 use crate::service::doctor::diff;
+use crate::service::doctor::expected::ExpectedDrift;
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy, Report};
 use crate::service::doctor::request::{Budget, Selection};
 use crate::service::fleet;
@@ -35,46 +41,81 @@ pub(super) struct Check<'a> {
     pub(super) set: &'a MigrationSet,
     pub(super) server_version: u32,
     pub(super) budget: &'a Budget,
+    /// The drift that the operator expects, and how often each line of it was used.
+    expected: &'a ExpectedDrift,
+    uses: Vec<usize>,
     /// The time of the examination.
     pub(super) now: OffsetDateTime,
     /// What a schema contains at each version that was met; the reason if such a schema cannot be made any more.
     references: HashMap<i32, Result<Reference, String>>,
+    /// The statements up to each of these versions whose effect depends on the other tenants.
+    guards: HashMap<i32, Vec<Guard>>,
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(
-        db: &'a Db,
-        set: &'a MigrationSet,
-        server_version: u32,
-        budget: &'a Budget,
-        now: OffsetDateTime,
-    ) -> Self {
-        Self { db, set, server_version, budget, now, references: HashMap::new() }
+    pub(super) fn new(doctor: &'a Doctor, now: OffsetDateTime) -> Self {
+        Self {
+            db: &doctor.db,
+            set: &doctor.set,
+            server_version: doctor.server_version,
+            budget: &doctor.budget,
+            expected: &doctor.expected,
+            uses: vec![0; doctor.expected.line_count()],
+            now,
+            references: HashMap::new(),
+            guards: HashMap::new(),
+        }
     }
 
     /// Examines what is selected.
     pub(super) async fn run(&mut self, selection: &Selection) -> Result<Report> {
         let named = self.named(selection).await?;
+        let mut report =
+            Report { tenants: 0, vacancies: 0, findings: Vec::new(), expected: Vec::new() };
+        if named.is_none() {
+            report.findings.extend(self.control_plane().await?);
+        }
+        let is_sound = report.findings.is_empty();
+        match self.beside_control_plane(named.as_deref(), &mut report).await {
+            Ok(()) => {}
+            Err(error) if is_sound || matches!(error, Error::Unavailable { .. }) => {
+                return Err(error);
+            }
+            Err(error) => {
+                let what = format!("the rest could not be examined: {}", error.chain());
+                let next = "put the control plane right, and examine again";
+                let (area, gravity) = (Area::Structure, Gravity::Wrong);
+                report.findings.push(Finding::new(area, gravity, None, what, next));
+            }
+        }
+        report.sort();
+        Ok(report)
+    }
+
+    /// Examines all but the tables of the control plane.
+    async fn beside_control_plane(
+        &mut self,
+        named: Option<&[TenantId]>,
+        report: &mut Report,
+    ) -> Result<()> {
         let entries = {
             let tx = self.public().await?;
             catalog::set_catalog_wide_limits(&tx).await.during("read the catalogs")?;
-            inventory::list(&tx, named.as_deref(), self.isolation()).await.during("list schemas")?
+            inventory::list(&tx, named, self.isolation()).await.during("list schemas")?
         };
-        let mut findings = self.drift(&entries).await?;
-        if named.is_none() {
-            findings.extend(self.privileges().await?);
-            findings.extend(self.orphans(&entries).await?);
-            findings.extend(self.capacity().await?);
-            findings.extend(self.credentials().await?);
-        }
         let count = |of: fn(&SchemaOwner) -> bool| entries.iter().filter(|h| of(&h.owner)).count();
-        let mut report = Report {
-            tenants: count(|holder| matches!(holder, SchemaOwner::Tenant(_))),
-            vacancies: count(|holder| matches!(holder, SchemaOwner::Vacancy { .. })),
-            findings,
-        };
-        report.sort();
-        Ok(report)
+        report.tenants = count(|holder| matches!(holder, SchemaOwner::Tenant(_)));
+        report.vacancies = count(|holder| matches!(holder, SchemaOwner::Vacancy { .. }));
+        report.findings.extend(self.drift(&entries).await?);
+        report.expected = self.expected.uses(&self.uses);
+        report.findings.extend(self.expectations(report, named.is_none()));
+        if named.is_none() {
+            report.findings.extend(self.privileges().await?);
+            report.findings.extend(self.orphans(&entries).await?);
+            report.findings.extend(self.capacity().await?);
+            report.findings.extend(self.credentials().await?);
+        }
+        Ok(())
     }
 
     pub(super) async fn public(&self) -> Result<PublicTx> {
@@ -238,9 +279,12 @@ impl<'a> Check<'a> {
         if matches!(history, History::Applied(_)) {
             findings.extend(misrecorded(self.set, entry, version));
         }
-        let reference = match self.reference(version).await? {
-            Ok(reference) => reference,
-            Err(reason) => {
+        self.reference(version).await?;
+        let expected = self.expected;
+        let reference = match self.references.get(&version) {
+            None => return Ok(findings),
+            Some(Ok(reference)) => reference,
+            Some(Err(reason)) => {
                 let what = format!(
                     "it is at version {version} and could not be compared: such a schema cannot be made any \
                      more: {reason}"
@@ -249,7 +293,18 @@ impl<'a> Check<'a> {
                 return Ok(findings);
             }
         };
-        for difference in diff::compare(objects, &reference.objects) {
+        let of = subject(entry);
+        let is_expected = |kind: Kind, name: &str| expected.has(&of, kind, name);
+        for difference in diff::compare(objects, &reference.objects, is_expected) {
+            if let Some(line) = expected.line_for(&of, &difference) {
+                self.uses.get_mut(line).into_iter().for_each(|count| *count += 1);
+                continue;
+            }
+            let guards = self.guards.get(&version);
+            if let Some(guard) = guards.and_then(|guards| decided_by(&difference, guards)) {
+                findings.push(undecided(entry, &difference, guard));
+                continue;
+            }
             let next = if difference.repairs.is_empty() { BY_HAND } else { FIX };
             let mut found = finding(entry, difference.area, Gravity::Wrong, difference.what, next);
             (found.is, found.should) = (difference.is, difference.should);
@@ -261,10 +316,29 @@ impl<'a> Check<'a> {
         Ok(findings)
     }
 
+    /// Findings about the lines of `drift.allow`: those that cannot be used and, if everything was examined, those
+    /// that were not.
+    fn expectations(&self, report: &Report, is_whole: bool) -> Vec<Finding> {
+        let malformed = self.expected.malformed().iter().map(|line| {
+            let what = format!("drift.allow, line {}: {}: {}", line.number, line.reason, line.text);
+            let next = "write <kind> <name> [tenant=<slug or id>] <reason>";
+            Finding::new(Area::Structure, Gravity::Wrong, None, what, next)
+        });
+        let unused = report.expected.iter().filter(|line| is_whole && line.count == 0);
+        let unused = unused.map(|line| {
+            let what = format!("drift.allow, line {} allowed nothing: {}", line.line, line.text);
+            Finding::new(Area::Structure, Gravity::Warning, None, what, "remove the line")
+        });
+        malformed.chain(unused).collect()
+    }
+
     /// What a schema contains at a version; made on first use.
     pub(super) async fn reference(&mut self, version: i32) -> Result<&Result<Reference, String>> {
         if !self.references.contains_key(&version) {
-            let built = match self.set.up_to(version) {
+            let set = self.set.up_to(version);
+            let guards = set.as_ref().map(|set| lint::guards(&set.texts())).unwrap_or_default();
+            self.guards.insert(version, guards);
+            let built = match set {
                 None => Err("no file has this version".to_owned()),
                 Some(set) => match reference::build(self.db, &set, self.server_version).await {
                     Ok(reference) => Ok(reference),
