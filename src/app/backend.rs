@@ -189,6 +189,7 @@ impl Backend {
             db.clone(),
             database.clone(),
             Arc::clone(&tenant_set),
+            vacancies.new_tenants().clone(),
             clock.clone(),
             Limits {
                 workers: settings.fleet.workers,

@@ -89,6 +89,7 @@ impl Parts {
                 database.clone(),
                 self.hasher.clone(),
                 self.public_version,
+                self.vacancies.new_tenants().clone(),
             ),
         }
     }

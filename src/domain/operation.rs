@@ -225,6 +225,10 @@ pub enum FleetProblem {
     #[error("the migrations do not fit: {}", .0.join("; "))]
     #[strum(serialize = "migrations_diverged")]
     Diverged(Vec<String>),
+    /// No new tenant can be made from the migrations; the reason names the file.
+    #[error("no new tenant can be made from the migrations: {0}")]
+    #[strum(serialize = "new_tenants_blocked")]
+    NewTenantsBlocked(String),
 }
 
 impl FleetProblem {
@@ -232,6 +236,12 @@ impl FleetProblem {
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.into()
+    }
+
+    /// Whether the caller's request is not at fault: an operator must mend the migrations.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::NewTenantsBlocked(_))
     }
 }
 

@@ -31,9 +31,13 @@ struct Healthy {
     /// Always `ok`.
     #[schema(pattern = "^ok$")]
     status: &'static str,
+    /// `blocked` while no new tenant can be made from this program's migrations; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^blocked$", required = false)]
+    new_tenants: Option<&'static str>,
 }
 
-const HEALTHY: Healthy = Healthy { status: "ok" };
+const HEALTHY: Healthy = Healthy { status: "ok", new_tenants: None };
 
 /// The server is not ready.
 #[derive(Serialize, ToSchema)]
@@ -68,7 +72,8 @@ async fn healthz() -> impl Responder {
     web::Json(HEALTHY)
 }
 
-/// Reports whether the process can serve: the database answers and the control plane has this program's version.
+/// Reports whether the process can serve: the database answers and the control plane has this program's version. A server
+/// that can make no new tenants is ready, since it serves those that are there.
 #[utoipa::path(tag = "operations", responses(
     (status = 200, description = "Ready", body = Healthy),
     (status = 503, description = "The database does not answer, or the control plane has another version", body = NotReady),
@@ -76,7 +81,11 @@ async fn healthz() -> impl Responder {
 #[get("/readyz")]
 async fn readyz(site: web::Data<Site>) -> HttpResponse {
     let reason = match site.services.health.ready_unauthorized().await {
-        Ok(true) => return HttpResponse::Ok().json(HEALTHY),
+        Ok(true) => {
+            let possible = site.services.health.makes_tenants_unauthorized();
+            let new_tenants = if possible { None } else { Some("blocked") };
+            return HttpResponse::Ok().json(Healthy { new_tenants, ..HEALTHY });
+        }
         Ok(false) => "the control plane is at another version than this program",
         Err(error) => {
             tracing::warn!(error = %error.chain(), "not ready");

@@ -5,7 +5,6 @@
 //! continue after this code and this code after refinery.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -138,7 +137,8 @@ impl MigrationSet {
                 let (first, rest) = history.split_at_checked(count)?;
                 let files = Pending((count..count + rest.len()).collect());
                 let is_transactional =
-                    files.0.iter().all(|at| self.non_transactional[*at].is_none());
+                    files.0.iter().all(|at| self.non_transactional[*at].is_none())
+                        && !self.has_rows(&files);
                 let prefix = AppliedPrefix { files, history: digest(first) };
                 is_transactional.then(|| (Self::fingerprint_of(first), prefix))
             })
@@ -154,38 +154,29 @@ impl MigrationSet {
         self.migrations[count..].iter().map(file_name).collect()
     }
 
-    /// Builds one script that runs the files after a prefix and adds their rows to the history. It fails unless the
-    /// history is that of the prefix, and the SQL condition `condition` holds after the files have run.
-    pub(crate) fn script(
+    /// Builds the statement that adds the first file after a prefix to the history. It fails unless the history is that
+    /// of the prefix.
+    pub(crate) fn first_history_row(
         &self,
+        at: usize,
         schema: &SchemaName,
         prefix: &AppliedPrefix,
-        condition: &str,
         now: OffsetDateTime,
     ) -> String {
-        let mut script = String::new();
-        for at in &prefix.files.0 {
-            // The semicolon is on its own line, so that it is not part of a comment at the end of the file.
-            script.push_str(self.migrations[*at].sql().unwrap_or_default());
-            script.push_str("\n;\n");
-        }
-        let mut rows = prefix.files.0.iter();
-        if let Some(at) = rows.next() {
-            // A NULL version violates NOT NULL and aborts.
-            let [version, name, applied_on, checksum] = self.history_values(*at, now);
-            let expected = &prefix.history;
-            let _ = write!(
-                script,
-                "INSERT INTO {schema}.{HISTORY_TABLE} (version, name, applied_on, checksum)
-                 SELECT CASE WHEN {HISTORY_DIGEST} = '\\x{expected}' AND {condition} THEN {version} END,
-                        {name}, {applied_on}, {checksum}
-                   FROM {schema}.{HISTORY_TABLE}"
-            );
-        }
-        for at in rows {
-            let _ = write!(script, ";\n{}", self.history_row(*at, schema, now));
-        }
-        script
+        // A NULL version violates NOT NULL and aborts.
+        let [version, name, applied_on, checksum] = self.history_values(at, now);
+        let expected = &prefix.history;
+        format!(
+            "INSERT INTO {schema}.{HISTORY_TABLE} (version, name, applied_on, checksum)
+             SELECT CASE WHEN {HISTORY_DIGEST} = '\\x{expected}' THEN {version} END,
+                    {name}, {applied_on}, {checksum}
+               FROM {schema}.{HISTORY_TABLE}"
+        )
+    }
+
+    /// All files of the set.
+    pub(crate) fn all(&self) -> Pending {
+        Pending((0..self.migrations.len()).collect())
     }
 
     /// The names of these files.
@@ -213,16 +204,6 @@ impl MigrationSet {
         // The result is recorded in a transaction at the end in any case.
         segments.push(Segment::Transactional(Pending(open)));
         segments
-    }
-
-    /// Builds the batch that runs a file in a transaction and adds its row to the history.
-    pub(crate) fn batch_of(&self, at: usize, schema: &SchemaName, now: OffsetDateTime) -> String {
-        let sql = match &self.non_transactional[at] {
-            Some(non_transactional) => &non_transactional.transactional_sql,
-            None => self.migrations[at].sql().unwrap_or_default(),
-        };
-        // The semicolon is on its own line, so that it is not part of a comment at the end of the file.
-        format!("{sql}\n;\n{}", self.history_row(at, schema, now))
     }
 
     /// Builds the statement that adds a file to the history. No value needs quoting: version and checksum are

@@ -26,22 +26,60 @@ pub(crate) enum Piece<'a> {
     },
 }
 
-/// A word whose occurrence the runner asks for.
+/// What a file could leave behind in its session or transaction, by a word in its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mention {
-    /// `PREPARE`.
+    /// Prepared statements.
     Prepare,
-    /// A word that begins with `DEFERR`.
+    /// Constraints that are checked at the end of the transaction.
     Deferrable,
+    /// Savepoints.
+    Savepoint,
+    /// Temporary tables.
+    Temporary,
+    /// Cursors that outlive the transaction.
+    Cursor,
+    /// Notifications.
+    Listen,
+    /// Advisory locks.
+    AdvisoryLock,
 }
+
+impl Mention {
+    const ALL: [Self; 7] = [
+        Self::Prepare,
+        Self::Deferrable,
+        Self::Savepoint,
+        Self::Temporary,
+        Self::Cursor,
+        Self::Listen,
+        Self::AdvisoryLock,
+    ];
+
+    /// Whether a word, in upper case, mentions it.
+    fn is_in(self, word: &str) -> bool {
+        match self {
+            Self::Prepare => word == "PREPARE",
+            Self::Deferrable => word.starts_with("DEFERR"),
+            Self::Savepoint => word == "SAVEPOINT",
+            Self::Temporary => ["TEMP", "TEMPORARY", "PG_TEMP"].contains(&word),
+            Self::Cursor => word == "HOLD",
+            Self::Listen => word == "LISTEN",
+            Self::AdvisoryLock => word.contains("ADVISORY"),
+        }
+    }
+}
+
+/// The longest word that can be a [`Mention`].
+const LONGEST_MENTION: usize = 32;
 
 /// What is known of a file from its text.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     /// Its pieces, if it has any statement.
     pieces: Vec<Cut>,
-    mentions_prepare: bool,
-    mentions_deferrable: bool,
+    /// For each of [`Mention::ALL`], whether a word of the text mentions it.
+    mentions: [bool; Mention::ALL.len()],
     /// `CREATE EXTENSION IF NOT EXISTS .. SCHEMA extensions`: the name and the statement.
     extensions: Vec<(String, String)>,
 }
@@ -59,8 +97,7 @@ impl Facts {
     pub(super) fn of(sql: &str, statements: &[Statement]) -> Self {
         Self {
             pieces: cut(sql, statements),
-            mentions_prepare: mentions(sql, "PREPARE", Boundary::WholeWord),
-            mentions_deferrable: mentions(sql, "DEFERR", Boundary::Beginning),
+            mentions: mentions(sql),
             extensions: statements.iter().filter_map(|each| extension(each.text(sql))).collect(),
         }
     }
@@ -96,15 +133,13 @@ impl MigrationSet {
 
     /// Whether a word occurs in some file, in any letter case, also within bodies, strings and comments.
     pub(crate) fn mentions(&self, word: Mention) -> bool {
-        self.facts.iter().any(|file| match word {
-            Mention::Prepare => file.mentions_prepare,
-            Mention::Deferrable => file.mentions_deferrable,
-        })
+        self.facts.iter().any(|file| file.mentions.get(word as usize) == Some(&true))
     }
 
-    /// The extensions that files create in the schema `extensions`: each name with the whole statement.
-    pub(crate) fn extensions(&self) -> Vec<(String, String)> {
-        self.facts.iter().flat_map(|file| file.extensions.iter().cloned()).collect()
+    /// The statements of a file that create extensions in the schema `extensions`. The owner runs them before the file,
+    /// which then finds the extensions there.
+    pub(crate) fn extensions(&self, at: usize) -> impl Iterator<Item = &str> {
+        self.facts[at].extensions.iter().map(|(_, statement)| statement.as_str())
     }
 }
 
@@ -143,24 +178,17 @@ fn lines_in(sql: &str, range: Range<usize>) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// Where a word must begin and end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Boundary {
-    WholeWord,
-    Beginning,
-}
-
-/// Whether a word, given in upper case, occurs anywhere in a text.
-fn mentions(sql: &str, word: &str, boundary: Boundary) -> bool {
-    let is_part = |byte: Option<&u8>| {
-        byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii())
-    };
-    let bytes = sql.as_bytes();
-    bytes.windows(word.len()).enumerate().any(|(at, window)| {
-        window.eq_ignore_ascii_case(word.as_bytes())
-            && !is_part(at.checked_sub(1).and_then(|before| bytes.get(before)))
-            && (boundary == Boundary::Beginning || !is_part(bytes.get(at + word.len())))
-    })
+/// For each of [`Mention::ALL`], whether a word of the text mentions it.
+fn mentions(sql: &str) -> [bool; Mention::ALL.len()] {
+    let mut found = [false; Mention::ALL.len()];
+    let words = sql.split(|c: char| !c.is_alphanumeric() && c != '_');
+    for word in words.filter(|word| (4..=LONGEST_MENTION).contains(&word.len())) {
+        let word = word.to_ascii_uppercase();
+        for (found, mention) in found.iter_mut().zip(Mention::ALL) {
+            *found |= mention.is_in(&word);
+        }
+    }
+    found
 }
 
 /// Returns the extension that a statement creates in the schema `extensions`, if it is

@@ -140,6 +140,66 @@ impl Failure {
         }
     }
 
+    /// Returns the message of the server with its detail, its hint and the names of the objects, for the author of a
+    /// migration. The detail of an error about data is left out: it quotes the row.
+    #[must_use]
+    pub(in crate::pg) fn explanation(&self) -> String {
+        let message = self.server_message();
+        let Self::Postgres(error) = self else { return message };
+        let Some(db) = error.as_db_error() else { return message };
+        let class = db.code().code().get(..2).unwrap_or_default();
+        let quotes_rows = ["22", "23", "P0"].contains(&class);
+        let objects = [
+            ("table", db.table()),
+            ("column", db.column()),
+            ("constraint", db.constraint()),
+            ("type", db.datatype()),
+        ];
+        let named = objects.into_iter().filter_map(|(kind, name)| {
+            let name = name.filter(|name| !message.contains(&format!("\"{name}\"")))?;
+            Some(format!("{kind} \"{name}\""))
+        });
+        let named: Vec<String> = named.collect();
+        let mut text = message.clone();
+        if !named.is_empty() {
+            text = format!("{text}, {}", named.join(", "));
+        }
+        for (word, part) in [("detail", db.detail().filter(|_| !quotes_rows)), ("hint", db.hint())]
+        {
+            if let Some(part) = part {
+                text =
+                    format!("{text}; {word}: {}", part.replace('\n', ", ").trim_end_matches('.'));
+            }
+        }
+        text
+    }
+
+    /// Whether the same statements succeed if those before them are committed first: a new value of an enum is used,
+    /// or rows of a table are not checked yet.
+    #[must_use]
+    pub(in crate::pg) fn needs_commit(&self) -> bool {
+        self.sqlstate().is_some_and(|state| {
+            [
+                &SqlState::UNSAFE_NEW_ENUM_VALUE_USAGE,
+                &SqlState::OBJECT_IN_USE,
+                &SqlState::ACTIVE_SQL_TRANSACTION,
+            ]
+            .contains(&state)
+        })
+    }
+
+    /// Returns the number (from 1) of the row of a `COPY` that failed, which the server tells in its context:
+    /// `COPY notes, line 3, column id: "x"`.
+    #[must_use]
+    pub(in crate::pg) fn copied_row(&self) -> Option<usize> {
+        let Self::Postgres(error) = self else { return None };
+        let context = error.as_db_error()?.where_()?;
+        let (_, rest) =
+            context.lines().find(|line| line.starts_with("COPY "))?.split_once(", line ")?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest.get(..end)?.parse().ok()
+    }
+
     /// Sorts the failure by remedy. `during` names what was being done, as an imperative: `"read tenant row"`.
     #[must_use]
     pub fn during(self, during: &'static str) -> Error {

@@ -14,6 +14,10 @@ use self::exposure::Exposures;
 /// role of a tenant.
 pub const RUNTIME_LOGIN: &str = "rowhouse_runtime";
 
+/// The role that the files of tenants' migrations run as. It owns the objects in the schemas of tenants, and has no
+/// right on `public`, on other objects of the database or on roles.
+pub const MIGRATOR: &str = "rowhouse_migrator";
+
 /// How the database isolates tenants from each other.
 #[derive(
     Debug,

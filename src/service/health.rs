@@ -5,6 +5,7 @@ use crate::domain::error::Result;
 use crate::migrations::HISTORY_TABLE;
 use crate::pg::db::Database;
 use crate::pg::{Db, During};
+use crate::service::new_tenants::NewTenants;
 use crate::telemetry::Metrics;
 
 /// Readiness and load.
@@ -14,13 +15,26 @@ pub struct Health {
     database: Database,
     hasher: Hasher,
     public_version: i32,
+    new_tenants: NewTenants,
 }
 
 impl Health {
     /// Creates the service on `db`, whose control plane must be at version `public_version`.
     #[must_use]
-    pub fn new(db: Db, database: Database, hasher: Hasher, public_version: i32) -> Self {
-        Self { db, database, hasher, public_version }
+    pub fn new(
+        db: Db,
+        database: Database,
+        hasher: Hasher,
+        public_version: i32,
+        new_tenants: NewTenants,
+    ) -> Self {
+        Self { db, database, hasher, public_version, new_tenants }
+    }
+
+    /// Returns whether new tenants can be made from this program's migrations, as far as is known.
+    #[must_use]
+    pub fn makes_tenants_unauthorized(&self) -> bool {
+        self.new_tenants.are_possible()
     }
 
     /// Returns whether the control plane in the database has the version that this process knows. Checks no
@@ -54,6 +68,7 @@ impl Health {
         metrics.set_retired("failed", sharing.not_retired);
         metrics.set_tenants_served("all", sharing.tenants);
         metrics.set_tenants_served("most", sharing.tenants_at_most);
+        metrics.set_new_tenants_blocked(!self.new_tenants.are_possible());
         let load = self.hasher.load();
         metrics.set_hashes("running", load.running);
         metrics.set_hashes("waiting", load.waiting);

@@ -18,6 +18,7 @@ mod replay;
 use std::sync::Arc;
 
 use futures_util::join;
+use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
@@ -31,8 +32,10 @@ use crate::auth::password::{Hasher, PasswordHash};
 use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
+use crate::domain::operation::FleetProblem;
 use crate::migrations::MigrationSet;
 use crate::pg::control::{idempotency, memberships, tenant_setup, users};
+use crate::pg::schema::error::ApplyError;
 use crate::pg::{Db, During, PublicTx, schema};
 pub use crate::service::provisioning::command::{Admin, Extras, NewAdmin, ProvisionTenant};
 use crate::service::provisioning::prepared::PreparedSetup;
@@ -155,7 +158,7 @@ impl Provisioning {
                     let tx = self.db.public().await.during("read a slug")?;
                     return Err(why_taken(&tx, &command.slug).await?);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(told_to(ctx, error)),
             }
             attempt += 1;
         }
@@ -248,18 +251,35 @@ impl Provisioning {
     /// Makes the tenant with a vacancy, or builds its schema if no vacancy fits. Returns `None` if the idempotency
     /// key turns out to have an answer.
     async fn make(&self, prepared: &PreparedSetup<'_>) -> Result<Option<Provisioned>> {
+        let new_tenants = self.vacancies.new_tenants();
+        new_tenants.require_fit()?;
         let mut outcome = SetupOutcome::NoVacancy;
         if self.vacancies.are_kept() {
             outcome = self.take_vacancy(prepared).await?;
         }
         let was_vacancy = !matches!(outcome, SetupOutcome::NoVacancy);
-        if !was_vacancy {
+        if !was_vacancy && !new_tenants.in_steps() {
             outcome = self.set_up(prepared, Some(TenantId::generate())).await?;
+        }
+        if matches!(outcome, SetupOutcome::NoVacancy) {
+            outcome = self.set_up_in_steps(prepared).await?;
         }
         let SetupOutcome::Made(made) = outcome else { return Ok(None) };
         self.vacancies.note_set_up(was_vacancy);
         tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %prepared.actor, "made a tenant");
         Ok(Some(made))
+    }
+
+    /// Builds a schema in several transactions, as a vacancy, and takes it. Another set-up may take it first.
+    async fn set_up_in_steps(&self, prepared: &PreparedSetup<'_>) -> Result<SetupOutcome> {
+        for _ in 0..TRIES {
+            self.vacancies.make_one(prepared.ctx.now).await?;
+            match self.set_up(prepared, None).await? {
+                SetupOutcome::NoVacancy => {}
+                outcome => return Ok(outcome),
+            }
+        }
+        Err(Error::Conflict(Conflict::Concurrent))
     }
 
     /// Takes a vacancy, together with other set-ups where that is possible.
@@ -296,8 +316,10 @@ impl Provisioning {
         let Some(assigned) = tenant_setup::insert(&tx, &rows).await? else {
             return Ok(SetupOutcome::NoVacancy);
         };
-        if let Some(id) = new {
-            self.make_schema(&tx, id).await?;
+        if let Some(id) = new
+            && !self.make_schema(&tx, id, prepared.ctx.now).await?
+        {
+            return Ok(SetupOutcome::NoVacancy);
         }
         let made = Provisioned::new(prepared.command, assigned);
         let (token, recorded, committed) = join!(
@@ -311,17 +333,53 @@ impl Provisioning {
         Ok(SetupOutcome::Made(Provisioned { token, ..made }))
     }
 
-    /// Makes the schema, its role and its tables.
-    async fn make_schema(&self, tx: &PublicTx, tenant: TenantId) -> Result<()> {
+    /// Makes the schema, its role and its tables; false if that takes several transactions. The transaction can then
+    /// only be dropped.
+    async fn make_schema(
+        &self,
+        tx: &PublicTx,
+        tenant: TenantId,
+        now: OffsetDateTime,
+    ) -> Result<bool> {
         let schema = SchemaName::of(tenant);
-        let rules = self.db.rules();
+        let (rules, new_tenants) = (self.db.rules(), self.vacancies.new_tenants());
         schema::create(tx, &schema, rules, self.server_version)
             .await
             .during("create tenant schema")?;
-        schema::migrate(tx, &schema, &self.set, rules)
-            .await
-            .map_err(|error| super::fleet::to_error("migrate new tenant schema", error))?;
-        Ok(())
+        match schema::build(tx, &schema, &self.set, rules, now).await {
+            Ok(()) => {
+                new_tenants.note_built();
+                Ok(true)
+            }
+            Err(ApplyError::Failed { needs_commit: true, .. }) => {
+                new_tenants.note_steps();
+                Ok(false)
+            }
+            Err(error) => Err(self.vacancies.unbuildable(error)),
+        }
+    }
+
+    /// Builds a tenant from the set and takes it back, and remembers whether that works.
+    ///
+    /// # Errors
+    /// [`FleetProblem::NewTenantsBlocked`], with the file and
+    /// the line; those of the rights check and of the database.
+    pub async fn check(&self, ctx: &CallContext) -> Result<()> {
+        ctx.require(Permission::CreateTenant)?;
+        self.vacancies.new_tenants().check(ctx.now).await
+    }
+}
+
+/// Tells why no tenant can be made only to a caller who may migrate: the reason quotes files and the server.
+fn told_to(ctx: &CallContext, error: Error) -> Error {
+    match error {
+        Error::Fleet(problem)
+            if problem.is_outage() && !ctx.principal.may(Permission::MigrateFleet) =>
+        {
+            let reason = "`rowhouse migrate` and the log of the server tell the reason".to_owned();
+            FleetProblem::NewTenantsBlocked(reason).into()
+        }
+        other => other,
     }
 }
 

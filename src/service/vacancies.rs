@@ -34,6 +34,7 @@ use crate::domain::names::TenantId;
 use crate::migrations::MigrationSet;
 use crate::pg::control::vacancies::{self, Pattern, Replenisher, State, Vacancy};
 use crate::pg::{Db, During};
+use crate::service::new_tenants::NewTenants;
 use crate::telemetry::Metrics;
 
 /// The stock of vacancies. Cheap to clone; the clones share their counters.
@@ -45,6 +46,7 @@ struct Inner {
     set: Arc<MigrationSet>,
     pattern: Pattern,
     server_version: u32,
+    new_tenants: NewTenants,
     wanted: usize,
     /// This process as a replenisher.
     replenisher: Uuid,
@@ -112,11 +114,13 @@ impl Vacancies {
     #[must_use]
     pub fn new(db: Db, set: Arc<MigrationSet>, server_version: u32, wanted: usize) -> Self {
         let pattern = Pattern::of(&set, db.rules().isolation);
+        let new_tenants = NewTenants::new(db.clone(), Arc::clone(&set), server_version);
         Self(Arc::new(Inner {
             db,
             set,
             pattern,
             server_version,
+            new_tenants,
             wanted,
             replenisher: Uuid::now_v7(),
             asked: Notify::new(),
@@ -228,6 +232,12 @@ impl Vacancies {
         }
         let age = status.oldest_at.map_or(0, |at| (now - at).whole_seconds());
         metrics.set_vacancy_age(age.max(0));
+    }
+
+    /// Whether tenants can be made from the set.
+    #[must_use]
+    pub fn new_tenants(&self) -> &NewTenants {
+        &self.0.new_tenants
     }
 
     /// Whether a set-up looks for a vacancy.

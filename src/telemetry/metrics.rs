@@ -70,6 +70,7 @@ pub struct Metrics {
     hashes: Family<HashLabels, Gauge>,
     hashes_computed: Gauge,
     fleet_runs: Gauge,
+    new_tenants_blocked: Gauge,
     fleet_tenants: Family<FleetLabels, Gauge>,
     started_at: Gauge<f64, AtomicU64>,
     vacancies: VacancyMetrics,
@@ -150,6 +151,12 @@ impl Default for Metrics {
             "Password hashes computed since the start",
             hashes_computed.clone(),
         );
+        let new_tenants_blocked = Gauge::default();
+        registry.register(
+            "rowhouse_new_tenants_blocked",
+            "Whether no new tenant can be made from the migrations of this process (1), or they can (0)",
+            new_tenants_blocked.clone(),
+        );
         let fleet_runs = Gauge::default();
         registry.register(
             "rowhouse_fleet_runs",
@@ -181,6 +188,7 @@ impl Default for Metrics {
             hashes,
             hashes_computed,
             fleet_runs,
+            new_tenants_blocked,
             fleet_tenants,
             started_at,
             vacancies,
@@ -306,6 +314,11 @@ impl Metrics {
     pub fn set_vacancy_claims(&self, outcome: &'static str, count: u64) {
         let gauge = self.vacancies.claims.get_or_create(&ClaimLabels { outcome });
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Sets whether no new tenant can be made.
+    pub fn set_new_tenants_blocked(&self, blocked: bool) {
+        self.new_tenants_blocked.set(i64::from(blocked));
     }
 
     /// Sets how many fleet migrations run here.

@@ -417,8 +417,13 @@ async fn an_owner_that_may_not_create_roles_is_refused_with_a_remedy() {
     let runtime = url.replace("plain:one@", "rowhouse_runtime:set%20by%20hand@");
     let by_path =
         [("database.isolation", "search_path"), ("database.runtime_url", &runtime), ACCEPTED];
-    let backend =
-        open(&url, &by_path).await.expect("the runtime login exists and its URL is given");
+    let error = start(&url, &by_path).await.expect_err("there is no role for migrations");
+    assert!(error.contains("CREATE ROLE rowhouse_migrator NOLOGIN NOINHERIT"), "{error}");
+    server.sql("CREATE ROLE rowhouse_migrator NOLOGIN NOINHERIT").await;
+    let error = start(&url, &by_path).await.expect_err("it cannot become that role");
+    assert!(error.contains("GRANT rowhouse_migrator TO plain"), "{error}");
+    server.sql("GRANT rowhouse_migrator TO plain").await;
+    let backend = open(&url, &by_path).await.expect("both roles exist and the URL is given");
     provision(&backend, "acme").await;
     backend.close().await;
 

@@ -86,6 +86,7 @@ async fn choose(backend: &Backend, flags: &Flags) -> Result<Option<Uuid>, Failur
     let plan = fleet.plan(&ctx, &request.tenants).await?;
     plan.require_fit().map_err(Error::from)?;
     if plan.behind_count() == 0 && progress::open(backend).await?.is_none() {
+        fleet.check_new_tenants(&ctx).await?;
         return Ok(None);
     }
     Ok(Some(fleet.start(&ctx, &request).await.map_err(in_flags)?.id))

@@ -405,7 +405,9 @@ fn invitation(problem: InvitationProblem) -> Representation {
 
 fn fleet(problem: &FleetProblem) -> Representation {
     let title = "The fleet is not in a state for this";
-    let (status, code) = (StatusCode::CONFLICT, problem.code());
+    let outage = problem.is_outage();
+    let status = if outage { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT };
+    let code = problem.code();
     Representation { status, code, title, detail: problem.to_string() }
 }
 

@@ -46,6 +46,7 @@ impl ResponseError for Problem {
             | Error::Invitation(_)
             | Error::SessionRequired
             | Error::CrossSite => StatusCode::FORBIDDEN,
+            Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
             Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -105,6 +106,7 @@ pub(super) fn message(error: &Error) -> String {
         Error::NotFound(noun) => not_found(*noun),
         Error::Conflict(conflict) => self::conflict(*conflict),
         Error::Invitation(problem) => format!("Refused: {problem}"),
+        Error::Fleet(problem) if problem.is_outage() => problem.to_string(),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(_) => CHANGED.to_owned(),
         Error::TooMany { .. } => "Too many requests".to_owned(),

@@ -70,6 +70,7 @@ impl ResponseError for Problem {
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Invitation(problem) => invitation_status(*problem),
             Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
+            Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
             Error::Conflict(_) | Error::Fleet(_) => StatusCode::CONFLICT,
             Error::Precondition(Precondition::Required) => StatusCode::PRECONDITION_REQUIRED,
             Error::Precondition(Precondition::Failed) => StatusCode::PRECONDITION_FAILED,
@@ -179,6 +180,7 @@ fn message(error: &Error) -> String {
         },
         // Only the control API can meet these.
         Error::Invitation(problem) => format!("Refused: {problem}"),
+        Error::Fleet(problem) if problem.is_outage() => problem.to_string(),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(problem) => format!("Not done: {problem}"),
         Error::TooMany { .. } => "Too many requests".to_owned(),

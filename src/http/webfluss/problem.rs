@@ -52,6 +52,7 @@ impl ResponseError for Problem {
             | Error::SessionRequired
             | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
+            Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
             Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,8 +4,8 @@ use tokio_postgres::Config;
 
 use super::exposure::{Exposure, list, statements};
 use crate::pg::error::{Failure, server_message};
-use crate::pg::rules::RUNTIME_LOGIN;
 use crate::pg::rules::exposure::Exposures;
+use crate::pg::rules::{MIGRATOR, RUNTIME_LOGIN};
 use crate::pg::schema::error::ApplyError;
 
 /// Why a database cannot be used.
@@ -83,6 +83,15 @@ pub enum BootstrapError {
          CREATE ROLE {RUNTIME_LOGIN} LOGIN NOINHERIT PASSWORD '..'; and set ROWHOUSE_DATABASE__RUNTIME_URL"
     )]
     NoRuntimeLogin {
+        /// The login, quoted as an identifier.
+        owner: String,
+    },
+    /// The role that migrations run as does not exist, or the owner cannot become it.
+    #[error(
+        "migrations of tenants run as the role {MIGRATOR}, which {owner} may not create or become; let a superuser \
+         run: CREATE ROLE {MIGRATOR} NOLOGIN NOINHERIT; (if there is no such role) GRANT {MIGRATOR} TO {owner}"
+    )]
+    NoMigrator {
         /// The login, quoted as an identifier.
         owner: String,
     },

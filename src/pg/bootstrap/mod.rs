@@ -16,6 +16,7 @@ pub mod control_plane;
 mod error;
 mod exposure;
 mod login;
+mod migrator;
 mod posture;
 pub mod privileges;
 mod revoke;
@@ -69,12 +70,14 @@ pub async fn prepare(
     }
     facts.require_privileges()?;
     login::runtime_login(&client, &facts, runtime).await?;
+    migrator::create(&client, &facts).await?;
     create_schema(&client, "public", "").await?;
     // Every tenant can read what extensions install there, and none can write to it.
     create_schema(&client, "extensions", "; GRANT USAGE ON SCHEMA extensions TO PUBLIC").await?;
     let mut exposures = revoke::revoke(&client, &facts).await?;
     exposures.extend(revoke::non_tenant_roles(&client).await?);
-    let mut warnings = Vec::new();
+    // After PUBLIC has lost what the migrator needs.
+    let mut warnings = migrator::grant(&client, &facts).await?;
     if isolation == Isolation::SearchPath {
         warnings.push(
             "isolation = search_path: a query that names another tenant's schema is not refused"

@@ -129,7 +129,11 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
             Object::Database,
             "a tenant could create temporary tables",
             "has_database_privilege('public', current_database(), 'TEMP')",
-            format!("REVOKE TEMP ON DATABASE {database} FROM PUBLIC"),
+            // The owner grants it to the role that migrations run as.
+            format!(
+                "REVOKE TEMP ON DATABASE {database} FROM PUBLIC; \
+                 GRANT TEMP ON DATABASE {database} TO {owner} WITH GRANT OPTION"
+            ),
         ),
         (
             ExposureName::SchemaPublic,
@@ -154,7 +158,7 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
                       WHERE lanname = 'plpgsql' AND has_language_privilege('public', oid, 'USAGE'))",
             format!(
                 "REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC; \
-                 GRANT USAGE ON LANGUAGE plpgsql TO {owner}"
+                 GRANT USAGE ON LANGUAGE plpgsql TO {owner} WITH GRANT OPTION"
             ),
         ),
     ]

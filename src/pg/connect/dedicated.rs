@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::Failure;
-use crate::pg::rules::{Endpoint, TimeLimits};
+use crate::pg::rules::{Endpoint, MIGRATOR, TimeLimits};
 
 /// Why a dedicated connection could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +17,9 @@ pub enum OpenError {
     Failed(#[from] Failure),
 }
 
-/// A dedicated connection of the owner, for statements that PostgreSQL runs only outside a transaction.
+/// A dedicated connection, for statements of migrations that PostgreSQL runs only outside a transaction.
 ///
-/// It sees one schema from start to end: the search path is a startup parameter, no session state is set, and
+/// It is the migrator, and sees one schema, from start to end: role and search path are startup parameters, no session state is set, and
 /// the connection is closed after use. A pooler refuses or ignores the parameter; [`open`](Self::open) detects both.
 pub(in crate::pg) struct DedicatedConnection(tokio_postgres::Client);
 
@@ -37,7 +37,7 @@ impl DedicatedConnection {
         let before = endpoint.config.get_options().unwrap_or_default();
         let mut config = endpoint.config.clone();
         config.options(format!(
-            "{before} -c search_path={path} -c statement_timeout=0 -c lock_timeout={}",
+            "{before} -c search_path={path} -c role={MIGRATOR} -c statement_timeout=0 -c lock_timeout={}",
             limits.lock.as_millis()
         ));
         let connecting = config.connect(endpoint.tls.clone());

@@ -3,7 +3,7 @@
 use crate::domain::names::SchemaName;
 use crate::migrations::HISTORY_TABLE;
 use crate::pg::error::Failure;
-use crate::pg::rules::{Isolation, RUNTIME_LOGIN, Rules};
+use crate::pg::rules::{Isolation, MIGRATOR, RUNTIME_LOGIN, Rules};
 use crate::pg::scope::PublicTx;
 
 /// Creates the schema, and under [`Isolation::Role`] the role of the same name, which has privileges on the objects
@@ -65,10 +65,19 @@ fn schema_ddl(schema: &SchemaName, isolation: Isolation) -> String {
     format!(
         "CREATE SCHEMA {schema};
          GRANT USAGE ON SCHEMA {schema} TO {runtime_role};
-         ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}
+         {};",
+        migrator_ddl(schema, runtime_role)
+    )
+}
+
+/// Builds the statements that let the migrator create objects in the schema, which the tenant's role may then use.
+pub(super) fn migrator_ddl(schema: &SchemaName, runtime_role: &str) -> String {
+    format!(
+        "GRANT USAGE, CREATE ON SCHEMA {schema} TO {MIGRATOR};
+         ALTER DEFAULT PRIVILEGES FOR ROLE {MIGRATOR} IN SCHEMA {schema}
              GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {runtime_role};
-         ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}
-             GRANT USAGE, SELECT ON SEQUENCES TO {runtime_role};"
+         ALTER DEFAULT PRIVILEGES FOR ROLE {MIGRATOR} IN SCHEMA {schema}
+             GRANT USAGE, SELECT ON SEQUENCES TO {runtime_role}"
     )
 }
 

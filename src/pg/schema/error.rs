@@ -17,8 +17,10 @@ pub enum ApplyError {
         file: String,
         /// The line, from 1, if the server reported one.
         line: Option<usize>,
-        /// The server's message.
+        /// The server's message, with its detail and hint, and the statement.
         message: String,
+        /// Whether the file may succeed if the files before it are committed first.
+        needs_commit: bool,
     },
     /// The connection was lost or a lock was not granted while a file ran. The file is not at fault.
     #[error("{file}: {}", .failure.server_message())]

@@ -9,31 +9,62 @@ mod catch_up;
 mod ddl;
 mod drop;
 pub mod error;
+mod frame;
 pub mod non_transactional;
+mod ownership;
 pub mod pipeline;
 pub mod reference;
 mod refinery;
 pub mod rehearse;
 pub mod repair;
+mod run;
+mod steps;
 
 use futures_util::future::join;
+use time::OffsetDateTime;
 
 use self::ddl::{history_is_writable, runtime_role};
 use self::error::ApplyError;
+use self::frame::Frame;
+use self::ownership::is_taken_over;
 use super::locks::{Lock, lock};
 use super::rules::Rules;
-use super::scope::{self, PublicTx};
+use super::scope::{self, Flush, PublicTx};
 use crate::domain::names::SchemaName;
-use crate::migrations::{HISTORY_TABLE, MigrationSet};
+use crate::migrations::{HISTORY_TABLE, MigrationSet, Pending};
 
-pub use self::catch_up::{Completion, MigrationTx, catch_up, enter};
+pub use self::catch_up::{MigrationTx, catch_up, enter};
 pub use self::ddl::{create, create_roles, create_without_role};
 pub use self::drop::{drop, drop_some, drop_unfinished};
+pub use self::ownership::take_over;
 pub(in crate::pg) use self::refinery::create_history_sql;
+pub use self::run::Completion;
+pub use self::steps::build_in_steps;
 
-/// Brings a tenant's schema up to date with the set; returns the files that were applied.
+/// Runs the whole set in a schema that the same transaction has created.
 ///
-/// Locks the schema, because refinery takes no lock of its own: a second migration of it waits.
+/// # Errors
+/// The file that failed; the transaction is then aborted.
+pub async fn build(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    set: &MigrationSet,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Result<(), ApplyError> {
+    // Joined statements share a round trip. The server runs them in this order, and refuses the next if one failed.
+    let create_history = create_history_sql();
+    let (entered, (locked, created)) = join(
+        scope::enter_schema(tx, schema, &rules.limits),
+        join(lock(tx, Lock::Schema(schema)), tx.batch(&create_history)),
+    )
+    .await;
+    entered.and(locked).and(created)?;
+    run_inside(tx, schema, set, &set.all(), rules, now).await
+}
+
+/// Brings the schema of a vacancy up to date with the set; returns the files that were applied. A second migration of
+/// it waits.
 ///
 /// # Errors
 /// The file that failed, or how the schema differs from the set; the transaction is then aborted.
@@ -42,27 +73,40 @@ pub async fn migrate(
     schema: &SchemaName,
     set: &MigrationSet,
     rules: &Rules,
+    now: OffsetDateTime,
 ) -> Result<Vec<String>, ApplyError> {
-    // Joined statements share a round trip. The server runs them in this order, and refuses the second if the
-    // first failed.
     let entering = scope::enter_schema(tx, schema, &rules.limits);
     let (entered, locked) = join(entering, lock(tx, Lock::Schema(schema))).await;
     entered.and(locked)?;
-    let applied = set.apply(tx).await?;
-    let leaving = scope::leave_schema(tx, &rules.limits);
-    // The default privileges also cover refinery's table, which the tenant must not write. The table exists even
-    // for a set without files.
     let runtime_role = runtime_role(schema, rules.isolation);
-    if applied.is_empty() {
-        let is_writable =
-            format!("SELECT {} AS is_writable", history_is_writable(schema, runtime_role));
-        if !tx.query_one(&is_writable, &[]).await?.get::<_, bool>("is_writable") {
-            leaving.await?;
-            return Ok(applied);
-        }
+    let rights = format!(
+        "SELECT {} AS history_is_writable, {} AS is_taken_over",
+        history_is_writable(schema, runtime_role),
+        is_taken_over(schema)
+    );
+    let (rights, applied) = join(tx.query_one(&rights, &[]), steps::history(tx, schema)).await;
+    let (rights, applied) = (rights?, applied?);
+    if !rights.get::<_, bool>("is_taken_over") {
+        take_over(tx, schema, rules).await?;
     }
-    let revoke = format!("REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {runtime_role}");
-    let (revoked, left) = join(tx.batch(&revoke), leaving).await;
-    revoked.and(left)?;
-    Ok(applied)
+    if rights.get("history_is_writable") {
+        tx.batch(&format!("REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {runtime_role}")).await?;
+    }
+    let files = set.pending(&applied)?;
+    run_inside(tx, schema, set, &files, rules, now).await?;
+    Ok(set.names(&files))
+}
+
+/// Runs files in the schema that the transaction has entered, and goes back to the control plane.
+async fn run_inside(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    set: &MigrationSet,
+    files: &Pending,
+    rules: &Rules,
+    now: OffsetDateTime,
+) -> Result<(), ApplyError> {
+    let frame = Frame::new(set, schema, &rules.limits, Flush::Now);
+    let leaving = scope::leave_schema_sql(&rules.limits);
+    set.run(tx, schema, files, &frame, &leaving, Completion::KeepOpen, now).await
 }

@@ -21,9 +21,9 @@ use crate::pg::Row;
 use crate::pg::connect::dedicated::DedicatedConnection;
 use crate::pg::db::{Database, Db};
 use crate::pg::error::Failure;
-use crate::pg::rules::TimeLimits;
 use crate::pg::schema::error::ApplyError;
-use crate::pg::scope::{self, PublicTx, tx_identity_query};
+use crate::pg::schema::frame::Frame;
+use crate::pg::scope::{self, Flush, PublicTx};
 
 impl MigrationSet {
     /// Whether one of these files runs outside a transaction.
@@ -55,6 +55,7 @@ impl MigrationSet {
         let version = self.migrations[at].version();
         let journal = Journal { db, tenant, version, now };
         let limits = &db.rules().limits;
+        let frame = Frame::new(self, &schema, limits, Flush::Now);
         let progress = journal.read().await?;
         let mut connection = None;
         let sql = self.migrations[at].sql().unwrap_or_default();
@@ -68,8 +69,7 @@ impl MigrationSet {
             };
             let ran = match &statement.kind {
                 Kind::Ordinary | Kind::CopyIn { .. } => {
-                    let text = statement.text(sql);
-                    in_a_transaction(&journal, &schema, limits, position, text).await
+                    in_a_transaction(&journal, &schema, &frame, position, statement, sql).await
                 }
                 Kind::CreateIndex { .. } | Kind::DropIndex { .. } => {
                     if connection.is_none() {
@@ -104,13 +104,8 @@ impl MigrationSet {
     fn failed_at(&self, at: usize, statement: &Statement, failure: Failure) -> ApplyError {
         let text = statement.text(self.migrations[at].sql().unwrap_or_default());
         let inner = crate::pg::error::line_of(&failure, text).unwrap_or(1);
-        let first = statement.line;
-        match self.failed(at, failure) {
-            ApplyError::Failed { file, message, .. } => {
-                ApplyError::Failed { file, line: Some(first + inner - 1), message }
-            }
-            other => other,
-        }
+        let first_line = text.lines().next().map(str::to_owned);
+        self.failed(at, Some(statement.line + inner - 1), first_line, failure)
     }
 
     /// The name of a file.
@@ -120,23 +115,31 @@ impl MigrationSet {
     }
 }
 
+/// Runs an ordinary statement as the migrator, in a transaction that also writes its row in the journal.
 async fn in_a_transaction(
     journal: &Journal<'_>,
     schema: &SchemaName,
-    limits: &TimeLimits,
+    frame: &Frame,
     position: i32,
-    text: &str,
+    statement: &Statement,
+    sql: &str,
 ) -> Result<(), Failure> {
-    let tx = journal.db.public().await?;
-    let (entered, before) =
-        join(scope::enter_schema(&tx, schema, limits), tx.query_one(&tx_identity_query(), &[]))
-            .await;
-    entered?;
-    let before: String = before?.get("identity");
-    let (ran, identity) = join(tx.batch(text), tx.query_one(&tx_identity_query(), &[])).await;
-    ran?;
-    if identity?.get::<_, &str>("identity") != before {
-        return Err(Failure::NotEntered);
+    let (tx, limits) = (journal.db.public().await?, &journal.db.rules().limits);
+    tx.runs_files();
+    let begin = frame.open(true);
+    let (entered, opened) = join(scope::enter_schema(&tx, schema, limits), tx.batch(&begin)).await;
+    entered.and(opened)?;
+    let text = statement.text(sql);
+    let end = frame.close();
+    match &statement.kind {
+        Kind::CopyIn { rows } => {
+            tx.copy_in(text, sql.get(rows.clone()).unwrap_or_default()).await?;
+            tx.batch(&end).await?;
+        }
+        _ => {
+            let (ran, closed) = join(tx.batch(text), tx.batch(&end)).await;
+            ran.and(closed)?;
+        }
     }
     scope::leave_schema(&tx, limits).await?;
     journal.done(&tx, position).await?;

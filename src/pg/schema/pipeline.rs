@@ -1,20 +1,26 @@
 //! Migrates several schemas pipelined on one connection, each in one message from `BEGIN` to `COMMIT`, without
 //! reading their histories first.
 //!
+//! A message holds no rows of `COPY`: a prefix whose remaining files have some is migrated step by step. Nor does the
+//! migrator have rights in a schema that was made before there was that role: its message fails.
+//!
 //! The expected history comes from the tenant's row, and the script verifies it: the statement that adds a row to
 //! the history fails if the schema's history differs. A schema that was not migrated this way takes the slower
 //! path ([`enter`](crate::pg::schema::enter) and [`catch_up`](crate::pg::schema::catch_up)), which reads the
 //! history and names the file and the line that failed.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use time::OffsetDateTime;
 
 use crate::domain::names::SchemaName;
-use crate::migrations::{AppliedPrefix, HISTORY_TABLE, MigrationSet};
+use crate::migrations::{AppliedPrefix, HISTORY_TABLE, MigrationSet, Piece};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
-use crate::pg::scope::{self, Entry, PublicTx};
+use crate::pg::scope::{Entry, PublicTx};
+
+use super::frame::Frame;
 
 /// A schema to bring up to date.
 pub struct MigrationTarget<'a> {
@@ -47,9 +53,9 @@ pub async fn catch_up_pipelined(
     entry: Entry,
     now: OffsetDateTime,
 ) -> Result<Vec<PipelinedOutcome>, Failure> {
-    let is_same = scope::is_same_transaction();
     let script = |target: &MigrationTarget<'_>| {
-        (target.schema.clone(), set.script(&target.schema, target.prefix, &is_same, now))
+        let frame = Frame::new(set, &target.schema, &db.rules().limits, entry.flush);
+        (target.schema.clone(), set.script(&target.schema, target.prefix, &frame, now))
     };
     let scripts: Vec<_> = targets.iter().map(script).collect();
     let outcomes = db.run_pipelined(&scripts, entry).await?.into_iter().map(|ran| match ran {
@@ -60,6 +66,40 @@ pub async fn catch_up_pipelined(
         Err(_failure) => PipelinedOutcome::NotMigrated,
     });
     Ok(outcomes.collect())
+}
+
+impl MigrationSet {
+    /// Builds one script that runs the files after a prefix and adds their rows to the history. It fails unless the
+    /// history is that of the prefix, and the transaction is the one that began inside the schema.
+    fn script(
+        &self,
+        schema: &SchemaName,
+        prefix: &AppliedPrefix,
+        frame: &Frame,
+        now: OffsetDateTime,
+    ) -> String {
+        let mut script = String::new();
+        let mut is_first = true;
+        for at in &prefix.files.0 {
+            script.extend(self.extensions(*at).flat_map(|statement| [statement, "\n;\n"]));
+            script.push_str(&frame.open(!is_first));
+            for piece in self.pieces(*at) {
+                if let Piece::Statements { sql, .. } = piece {
+                    script.push_str(";\n");
+                    script.push_str(sql);
+                }
+            }
+            // The semicolon is on its own line, so that it is not part of a comment at the end of the file.
+            let row = if is_first {
+                self.first_history_row(*at, schema, prefix, now)
+            } else {
+                self.history_row(*at, schema, now)
+            };
+            let _ = write!(script, "\n;\n{};\n{row};\n", frame.close());
+            is_first = false;
+        }
+        script
+    }
 }
 
 /// Returns the schemas whose history a role other than its owner may write. Their migration takes the slower path,

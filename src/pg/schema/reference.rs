@@ -1,12 +1,17 @@
-//! Determines what a tenant's schema should look like: builds one with the code that builds a tenant's schema,
-//! reads it and rolls back.
+//! Determines what a tenant's schema should look like: builds one with the code that builds a tenant's schema, reads it
+//! and rolls back. That is also the proof that a new tenant can be made from a set.
 
+use time::OffsetDateTime;
+
+use super::create;
+use super::error::ApplyError;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::MigrationSet;
-use crate::pg::catalog::{Fingerprint, Object};
+use crate::pg::catalog::{Fingerprint, Object, fingerprints, objects};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
-use crate::pg::schema::error::ApplyError;
+use crate::pg::rules::Isolation;
+use crate::pg::scope::PublicTx;
 
 /// A schema as a set of migrations creates it.
 #[derive(Debug, Clone)]
@@ -17,12 +22,14 @@ pub struct Reference {
     pub objects: Vec<Object>,
     /// The number of locks that creating it held at the end of the transaction.
     pub locks: i64,
+    /// Whether the files do not all run in one transaction, so that a new tenant is built in several.
+    pub in_steps: bool,
 }
 
 /// Builds a schema from the set, reads it and rolls back. No other transaction ever sees it.
 ///
 /// # Errors
-/// The file that failed; a failure of the database.
+/// The file that failed, or the tables outside of the schema that the files use; a failure of the database.
 pub async fn build(
     db: &Db,
     set: &MigrationSet,
@@ -30,18 +37,65 @@ pub async fn build(
 ) -> Result<Reference, ApplyError> {
     let tx = db.public().await?;
     let schema = SchemaName::of(TenantId::generate());
-    let isolation = db.rules().isolation;
-    crate::pg::schema::create(&tx, &schema, db.rules(), server_version).await?;
-    crate::pg::schema::migrate(&tx, &schema, set, db.rules()).await?;
+    create(&tx, &schema, db.rules(), server_version).await?;
+    super::build(&tx, &schema, set, db.rules(), OffsetDateTime::UNIX_EPOCH).await?;
+    let used: Vec<i64> = tx.query_one(RELATIONS_IN_USE, &[]).await?.get("oids");
     let locks = "SELECT count(*) AS total FROM pg_catalog.pg_locks WHERE pid = pg_backend_pid()";
     let locks = tx.query_one(locks, &[]).await?.get("total");
-    let this = std::slice::from_ref(&schema);
-    let fingerprint = crate::pg::catalog::fingerprints(&tx, this, isolation).await?;
-    let objects = crate::pg::catalog::objects(&tx, this, isolation).await?;
+    let reference = read(&tx, &schema, db.rules().isolation).await?;
     // Waits for the ROLLBACK, because the caller's next query may list the existing schemas.
     tx.roll_back().await?;
+    let elsewhere = tables_of_other_schemas(db, &used).await?;
+    if !elsewhere.is_empty() {
+        return Err(ApplyError::Failed {
+            file: set.files().join(", "),
+            line: None,
+            message: format!(
+                "a migration reaches the schema of its own tenant only, and these files use {}",
+                elsewhere.join(", ")
+            ),
+            needs_commit: false,
+        });
+    }
+    Ok(Reference { locks, ..reference })
+}
+
+/// Selects the relations that the transaction has locked, and so used.
+const RELATIONS_IN_USE: &str = "
+    SELECT coalesce(array_agg(DISTINCT relation::bigint), '{}') AS oids
+      FROM pg_catalog.pg_locks
+     WHERE pid = pg_backend_pid() AND locktype = 'relation'";
+
+/// Returns those of the relations that are tables of another tenant or of an operator. What the transaction created is
+/// rolled back, and what it dropped is there again.
+async fn tables_of_other_schemas(db: &Db, relations: &[i64]) -> Result<Vec<String>, Failure> {
+    let names = "SELECT format('%I.%I', n.nspname, c.relname) AS name
+                   FROM pg_catalog.pg_class c
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                  WHERE c.oid::bigint = ANY ($1) AND c.relkind NOT IN ('i', 'I', 't')
+                    AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'extensions', 'public')
+                  ORDER BY 1
+                  LIMIT 10";
+    let rows = db.public().await?.query_and_commit(names, &[&relations.to_vec()]).await?;
+    Ok(rows.iter().map(|row| row.get("name")).collect())
+}
+
+/// Reads a schema that was built as a reference.
+///
+/// # Errors
+/// [`Failure`]; [`Failure::RowCount`] if there is no such schema.
+pub async fn read(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    isolation: Isolation,
+) -> Result<Reference, Failure> {
+    let this = std::slice::from_ref(schema);
+    let fingerprint = fingerprints(tx, this, isolation).await?;
+    let objects = objects(tx, this, isolation).await?;
     match (fingerprint.into_values().next(), objects.into_values().next()) {
-        (Some(fingerprint), Some(objects)) => Ok(Reference { fingerprint, objects, locks }),
-        _ => Err(Failure::RowCount.into()),
+        (Some(fingerprint), Some(objects)) => {
+            Ok(Reference { fingerprint, objects, locks: 0, in_steps: false })
+        }
+        _ => Err(Failure::RowCount),
     }
 }

@@ -1,5 +1,5 @@
-//! Runs a set with refinery inside the caller's transaction: on the control plane's schema, and on a tenant's
-//! schema that the same transaction creates. Existing schemas are migrated by `catch_up`.
+//! Runs the control plane's own set with refinery, inside the caller's transaction. The schemas of tenants, whose
+//! files are not ours, are migrated by `run`.
 
 use futures_util::future::join;
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
@@ -24,24 +24,13 @@ impl MigrationSet {
     /// # Errors
     /// The file that failed, or how the schema differs from the set; the transaction is then lost.
     pub(in crate::pg) async fn apply(&self, tx: &PublicTx) -> Result<Vec<String>, ApplyError> {
-        let mut driver = TransactionDriver { set: self, tx, identity: None, interrupted: None };
+        let mut driver = TransactionDriver { tx, identity: None, interrupted: None };
         let outcome = Runner::new(&self.migrations).run_async(&mut driver).await;
         let report = outcome.map_err(|error| match driver.interrupted.take() {
             Some(failure) => self.interrupted(&error, failure),
             None => self.explain(&error),
         })?;
         Ok(report.applied_migrations().iter().map(file_name).collect())
-    }
-
-    /// Returns the text of a non-transactional file as it runs in a transaction, and any other text unchanged.
-    fn transactional_sql<'a>(&'a self, sql: &'a str) -> &'a str {
-        let files = self.migrations.iter().zip(&self.non_transactional);
-        files
-            .filter_map(|(file, non_transactional)| {
-                Some((file.sql()?, non_transactional.as_ref()?))
-            })
-            .find(|(text, _)| *text == sql)
-            .map_or(sql, |(_, non_transactional)| &non_transactional.transactional_sql)
     }
 
     /// Returns the file that refinery was applying, if its error message `what` names one.
@@ -73,6 +62,7 @@ impl MigrationSet {
                         file: file_name(migration),
                         line: refused.line_in(migration.sql().unwrap_or_default()),
                         message: refused.to_string(),
+                        needs_commit: false,
                     },
                     (_, Some(refused)) => HistoryError::Diverged(refused.to_string()).into(),
                     _ => HistoryError::Diverged(format!("{what}: {source}")).into(),
@@ -93,7 +83,6 @@ impl MigrationSet {
 
 /// Lets refinery run in the caller's transaction.
 struct TransactionDriver<'a> {
-    set: &'a MigrationSet,
     tx: &'a PublicTx,
     /// The transaction's identity and path after the first batch; no file may change them.
     identity: Option<String>,
@@ -127,8 +116,7 @@ impl AsyncTransaction for TransactionDriver<'_> {
         &'a mut self,
         queries: T,
     ) -> Result<usize, Self::Error> {
-        let statements: Vec<&str> =
-            queries.map(|query| self.set.transactional_sql(query)).collect();
+        let statements: Vec<&str> = queries.collect();
         // Each semicolon is on its own line, so that it is not part of a comment at the end of a statement.
         let batch = statements.join("\n;\n");
         let identity = async {

@@ -25,8 +25,15 @@ pub enum Repair {
     RevokeMember(String),
     /// Revoke this other role from the tenant's role.
     RevokeMembership(String),
-    /// Make the current user the owner of an object.
-    SetOwner(Kind, String),
+    /// Give an object to its right owner.
+    SetOwner {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The owner; `None` for the current user.
+        owner: Option<String>,
+    },
     /// Give a role exactly these privileges on an object.
     Grant {
         /// The object, in the form of [`Object::label`].
@@ -52,7 +59,7 @@ impl Repair {
     /// grants and roles do not block queries.
     #[must_use]
     pub fn takes_exclusive_lock(&self) -> bool {
-        matches!(self, Self::SetOwner(..))
+        matches!(self, Self::SetOwner { .. })
     }
 }
 
@@ -93,9 +100,10 @@ fn statements(repair: &Repair, schema: &SchemaName, server_version: u32) -> Vec<
         }
         Repair::RevokeMember(member) => vec![format!("REVOKE {schema} FROM {member} CASCADE")],
         Repair::RevokeMembership(role) => vec![format!("REVOKE {role} FROM {schema} CASCADE")],
-        Repair::SetOwner(kind, name) => {
-            let word = kind.as_str().to_uppercase();
-            vec![format!("ALTER {word} {} OWNER TO CURRENT_USER", full_name(*kind, name, schema))]
+        Repair::SetOwner { kind, name, owner } => {
+            let (word, owner) = (kind.as_str().to_uppercase(), owner.as_deref());
+            let name = full_name(*kind, name, schema);
+            vec![format!("ALTER {word} {name} OWNER TO {}", owner.unwrap_or("CURRENT_USER"))]
         }
         Repair::Grant { on, role, rights } => {
             let on = match on.split_once(' ') {

@@ -86,7 +86,7 @@ pub(in crate::pg) const TX_IDENTITY: &str =
 
 /// The setting that keeps the identity with which a transaction inside a schema began. It ends with the
 /// transaction.
-const IDENTITY_SETTING: &str = "rowhouse.tx_identity";
+pub(in crate::pg) const IDENTITY_SETTING: &str = "rowhouse.tx_identity";
 
 /// Returns the query for [`TX_IDENTITY`].
 pub(in crate::pg) fn tx_identity_query() -> String {

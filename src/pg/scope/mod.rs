@@ -40,12 +40,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub(in crate::pg) use self::column_types::BuiltinTypes;
 use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
-use self::in_schema::{MissingLock, begin_in_schema};
 pub(in crate::pg) use self::in_schema::{
-    TX_IDENTITY, is_late, is_same_transaction, tx_identity_query,
+    IDENTITY_SETTING, TX_IDENTITY, is_late, is_same_transaction, tx_identity_query,
 };
+use self::in_schema::{MissingLock, begin_in_schema};
 use self::reset::{write_reset, write_seed};
 pub use self::row_lock::Lock;
+pub(in crate::pg) use self::tx::BatchFailure;
 use self::tx::{COMMIT, Tx};
 use super::error::Failure;
 use crate::domain::Access;
@@ -316,14 +317,34 @@ impl PublicTx {
         self.0.begin_with(query).await
     }
 
+    /// As [`batch`](Self::batch); a failure tells how many statements had completed.
+    pub(in crate::pg) async fn batch_counted(&self, sql: &str) -> Result<(), BatchFailure> {
+        self.0.batch_counted(sql).await
+    }
+
     /// Runs several statements (at least one) and the commit in one message. The server stops at the first failure,
     /// in this message or in one that is still in flight, and does not reach the commit; so a statement that fails
     /// prevents it.
     ///
     /// # Errors
     /// If any statement has failed, before or in this message; the transaction is rolled back.
-    pub(in crate::pg) async fn batch_and_commit(&self, sql: &str) -> Result<(), Failure> {
-        self.0.commit_with(&format!("{sql}\n;\nCOMMIT")).await
+    pub(in crate::pg) async fn batch_and_commit_counted(
+        &self,
+        sql: &str,
+    ) -> Result<(), BatchFailure> {
+        self.0.commit_counted(&format!("{sql}\n;\nCOMMIT")).await
+    }
+
+    /// Runs `COPY .. FROM stdin` with these rows.
+    pub(in crate::pg) async fn copy_in(&self, copy: &str, rows: &str) -> Result<(), Failure> {
+        self.0.copy_in(copy, rows).await
+    }
+
+    /// Declares that migration files run in this transaction. What they leave in the session is undone behind each
+    /// file; if the transaction is not committed, its connection is discarded, because session locks and prepared
+    /// statements survive a rollback.
+    pub(in crate::pg) fn runs_files(&self) {
+        self.0.runs_files();
     }
 
     /// Commits.
@@ -361,13 +382,17 @@ pub(in crate::pg) async fn enter_schema(
     tx.batch(&sql).await
 }
 
-/// Sets the search path back to the control plane.
-pub(in crate::pg) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> Result<(), Failure> {
-    let sql = format!(
+/// Returns the statements that set the search path back to the control plane.
+pub(in crate::pg) fn leave_schema_sql(limits: &TimeLimits) -> String {
+    format!(
         "SET LOCAL search_path = public, extensions, pg_temp; SET LOCAL statement_timeout = {}",
         limits.statement.as_millis()
-    );
-    tx.batch(&sql).await
+    )
+}
+
+/// Sets the search path back to the control plane.
+pub(in crate::pg) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> Result<(), Failure> {
+    tx.batch(&leave_schema_sql(limits)).await
 }
 
 /// Sets the search path of a control-plane transaction to a schema that it has created and will roll back, to run the

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{join, join_all};
-use futures_util::{FutureExt, poll};
+use futures_util::{FutureExt, SinkExt, TryStreamExt, poll};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -41,6 +42,17 @@ const CANCEL_GRACE: Duration = Duration::from_millis(100);
 /// run time would otherwise grow without bound, here and in the server.
 const MAX_CACHED: usize = 1_000;
 
+/// How many bytes of rows are sent in one message of `COPY`.
+const COPY_CHUNK: usize = 64 * 1024;
+
+/// Why a message with several statements failed.
+pub(in crate::pg) struct BatchFailure {
+    /// How many of its statements had completed.
+    pub(in crate::pg) completed: usize,
+    /// The failure of the next one.
+    pub(in crate::pg) failure: Failure,
+}
+
 /// The transaction under both scopes.
 pub(super) struct Tx {
     /// None once the transaction is committed, rolled back or its connection is discarded.
@@ -60,6 +72,8 @@ pub(super) struct Tx {
     commit_sent: AtomicBool,
     /// Whether the server has committed.
     committed: AtomicBool,
+    /// Whether migration files run in it, so that its connection is discarded unless it is committed.
+    runs_files: AtomicBool,
     /// Whether the server has ended the connection. The socket closes a moment after it says so.
     connection_ended: AtomicBool,
     /// The number of queries sent and not yet answered.
@@ -90,6 +104,7 @@ impl Tx {
             failed: AtomicBool::new(false),
             commit_sent: AtomicBool::new(false),
             committed: AtomicBool::new(false),
+            runs_files: AtomicBool::new(false),
             connection_ended: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             statements,
@@ -185,6 +200,7 @@ impl Tx {
     /// the messages after it.
     pub(super) async fn run_pipelined(mut self, messages: &[String]) -> Vec<Result<(), Failure>> {
         *self.preamble_sent.get_mut() = true;
+        *self.runs_files.get_mut() = true;
         let sent = messages.iter().map(|message| self.run(self.client().batch_execute(message)));
         let outcomes = join_all(sent).await;
         if outcomes.iter().all(Result::is_ok) {
@@ -319,13 +335,20 @@ impl Tx {
     /// Commits after the statements that are still in flight. `ending` ends with the commit, which more statements
     /// may precede.
     pub(super) async fn commit_with(&self, ending: &str) -> Result<(), Failure> {
+        self.commit_by(self.client().batch_execute(ending)).await
+    }
+
+    async fn commit_by(
+        &self,
+        ending: impl Future<Output = Result<(), tokio_postgres::Error>>,
+    ) -> Result<(), Failure> {
         // A statement that cannot be encoded has failed by now without being sent: the rest must not be committed.
         if self.failed.load(Ordering::Relaxed) {
             return Err(Failure::NotEntered);
         }
         let committed = self.run(async {
             self.commit_sent.store(true, Ordering::Relaxed);
-            self.client().batch_execute(ending).await
+            ending.await
         });
         committed.await?;
         self.committed.store(true, Ordering::Relaxed);
@@ -339,8 +362,58 @@ impl Tx {
 
     pub(super) async fn roll_back(mut self) -> Result<(), Failure> {
         self.batch("ROLLBACK").await?;
-        self.connection = None;
+        if *self.runs_files.get_mut() {
+            self.discard();
+        } else {
+            self.connection = None;
+        }
         Ok(())
+    }
+
+    /// As [`batch`](Self::batch); a failure tells how many statements had completed.
+    pub(super) async fn batch_counted(&self, sql: &str) -> Result<(), BatchFailure> {
+        let completed = AtomicUsize::new(0);
+        let outcome = self.run(self.count_completed(sql, &completed)).await;
+        outcome.map_err(|failure| BatchFailure { completed: completed.into_inner(), failure })
+    }
+
+    /// As [`commit_with`](Self::commit_with); a failure tells how many statements had completed.
+    pub(super) async fn commit_counted(&self, ending: &str) -> Result<(), BatchFailure> {
+        let completed = AtomicUsize::new(0);
+        let outcome = self.commit_by(self.count_completed(ending, &completed)).await;
+        outcome.map_err(|failure| BatchFailure { completed: completed.into_inner(), failure })
+    }
+
+    /// Runs statements and counts those that complete.
+    async fn count_completed(
+        &self,
+        sql: &str,
+        completed: &AtomicUsize,
+    ) -> Result<(), tokio_postgres::Error> {
+        let mut answers = pin!(self.client().simple_query_raw(sql).await?);
+        while let Some(answer) = answers.try_next().await? {
+            if matches!(answer, SimpleQueryMessage::CommandComplete(_)) {
+                completed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `COPY .. FROM stdin` with these rows.
+    pub(super) async fn copy_in(&self, copy: &str, rows: &str) -> Result<(), Failure> {
+        self.run(async {
+            let mut sink = pin!(self.client().copy_in::<_, Bytes>(copy).await?);
+            for chunk in rows.as_bytes().chunks(COPY_CHUNK) {
+                sink.feed(Bytes::copy_from_slice(chunk)).await?;
+            }
+            sink.finish().await.map(drop)
+        })
+        .await
+    }
+
+    /// Declares that migration files run in this transaction.
+    pub(super) fn runs_files(&self) {
+        self.runs_files.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn discard(mut self) {
@@ -372,6 +445,10 @@ impl Drop for Tx {
         }
         if *self.connection_ended.get_mut() {
             // Checked out again before the pool sees that it is closed, it would fail an unrelated request.
+            drop(connection.discard());
+            return;
+        }
+        if *self.in_flight.get_mut() == 0 && *self.runs_files.get_mut() {
             drop(connection.discard());
             return;
         }

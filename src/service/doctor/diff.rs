@@ -186,11 +186,11 @@ fn properties(found: &Object, wanted: &Object, columns_differ: bool) -> Vec<Diff
                         owner(is),
                         owner(should)
                     ),
-                    if should.is_empty() {
-                        vec![Repair::SetOwner(kind, found.name.clone())]
-                    } else {
-                        Vec::new()
-                    },
+                    vec![Repair::SetOwner {
+                        kind,
+                        name: found.name.clone(),
+                        owner: Some(should.clone()).filter(|owner| !owner.is_empty()),
+                    }],
                 )
             },
             _ => differs(&subject(found), name, is, should),

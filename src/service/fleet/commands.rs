@@ -72,6 +72,15 @@ impl Fleet {
         Ok(plan)
     }
 
+    /// Builds a tenant from the whole set and takes it back: proves that the next set-up works.
+    ///
+    /// # Errors
+    /// [`FleetProblem::NewTenantsBlocked`], with the file and the line; those of the rights check and of the database.
+    pub async fn check_new_tenants(&self, ctx: &CallContext) -> Result<()> {
+        ctx.require(Permission::MigrateFleet)?;
+        self.engine.new_tenants.check(ctx.now).await
+    }
+
     /// Runs the migration on one schema and rolls it back. Returns `None` if no tenant is behind.
     ///
     /// # Errors
@@ -89,7 +98,8 @@ impl Fleet {
     /// Inserts an operation, with a row for every tenant in it, and does not run it.
     ///
     /// # Errors
-    /// [`FleetProblem::Ahead`], [`FleetProblem::Diverged`], and [`FleetProblem::Held`] or
+    /// [`FleetProblem::Ahead`], [`FleetProblem::Diverged`], [`FleetProblem::NewTenantsBlocked`], and
+    /// [`FleetProblem::Held`] or
     /// [`FleetProblem::Open`] if another one is open; [`Rule::UnknownTenant`](crate::domain::Rule::UnknownTenant).
     pub async fn start(&self, ctx: &CallContext, request: &MigrationRequest) -> Result<Record> {
         ctx.require(Permission::MigrateFleet)?;
@@ -98,6 +108,10 @@ impl Fleet {
         let canary = request.canary.as_ref().map_or(&[][..], |canary| &canary.tenants);
         let canary = resolve(&tx, "canary/tenants", canary).await?.unwrap_or_default();
         plan::make(&tx, &self.engine.set, only.as_deref(), ctx.now).await?.require_fit()?;
+        if let Some(open) = operations::find_open(&tx).await? {
+            return Err(held_or_open(open).into());
+        }
+        self.engine.new_tenants.check(ctx.now).await?;
         let id = Uuid::now_v7();
         let new = operations::New {
             id,

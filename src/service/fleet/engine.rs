@@ -12,6 +12,7 @@ use crate::pg::Db;
 use crate::pg::db::Database;
 use crate::service::fleet::job::Tally;
 use crate::service::fleet::stop::Runs;
+use crate::service::new_tenants::NewTenants;
 
 /// What runs operations, one for the whole process.
 pub struct Engine {
@@ -20,6 +21,7 @@ pub struct Engine {
     pub(super) db: Db,
     pub(super) database: Database,
     pub(super) set: Arc<MigrationSet>,
+    pub(super) new_tenants: NewTenants,
     pub(super) clock: Clock,
     pub(super) limits: Limits,
     /// Host name and process id, as other processes are told them.
@@ -48,18 +50,33 @@ pub struct Limits {
 impl Engine {
     /// Runs operations on `runtime`, to which the pools of `db` belong, towards `set`.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, given once")]
     pub fn new(
         runtime: Handle,
         db: Db,
         database: Database,
         set: Arc<MigrationSet>,
+        new_tenants: NewTenants,
         clock: Clock,
         limits: Limits,
         host: String,
     ) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
         let (tally, runs, rehearsing) = (Tally::default(), Runs::default(), Mutex::new(()));
-        Self { runtime, db, database, set, clock, limits, host, pid, tally, runs, rehearsing }
+        Self {
+            runtime,
+            db,
+            database,
+            set,
+            new_tenants,
+            clock,
+            limits,
+            host,
+            pid,
+            tally,
+            runs,
+            rehearsing,
+        }
     }
 
     /// Stops the runs of this process between tenants and releases their operations; any process can continue them.

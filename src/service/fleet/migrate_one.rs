@@ -73,7 +73,7 @@ impl Engine {
                 [Segment::Transactional(files)] => (files, true),
                 [Segment::Transactional(files), ..] => (files, false),
                 [Segment::NonTransactional(file), ..] => {
-                    drop(entered);
+                    entered.leave().await?;
                     self.set
                         .run_non_transactional(&self.database, &self.db, tenant, *file, now)
                         .await?;

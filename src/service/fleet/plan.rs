@@ -122,7 +122,7 @@ pub(super) async fn make(
 ///
 /// # Errors
 /// Those of the database.
-pub async fn contradiction(
+pub(in crate::service) async fn contradiction(
     tx: &PublicTx,
     set: &MigrationSet,
     now: OffsetDateTime,

@@ -84,6 +84,7 @@ impl Rehearsal {
                 file: trial.file.clone(),
                 line: *line,
                 message: message.clone(),
+                needs_commit: false,
             }
             .to_string()),
             TrialEnd::Applied(_) | TrialEnd::NotReached => Ok(trial.file.clone()),

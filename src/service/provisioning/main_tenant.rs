@@ -8,7 +8,7 @@ use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Slug, TenantId, TenantName};
 use crate::domain::{Tenant, TenantStatus};
 use crate::pg::During;
-use crate::pg::control::tenants;
+use crate::pg::control::{tenants, vacancies};
 
 /// Slug and name of the main tenant; a reserved word, so no other tenant can have it.
 const MAIN: &str = "main";
@@ -47,8 +47,10 @@ impl Provisioning {
     }
 
     async fn make_main(&self, now: OffsetDateTime) -> Result<Tenant> {
+        let in_steps = self.vacancies.new_tenants().in_steps();
+        let vacancy = if in_steps { Some(self.vacancies.make_one(now).await?) } else { None };
         let tenant = Tenant {
-            id: TenantId::generate(),
+            id: vacancy.unwrap_or_else(TenantId::generate),
             number: tenants::MAIN_NUMBER,
             slug: Slug::stored(MAIN.to_owned()),
             name: TenantName::stored(MAIN.to_owned()),
@@ -57,8 +59,16 @@ impl Provisioning {
             created_at: now,
         };
         let tx = self.db.public().await.during("make the main tenant")?;
+        if vacancy.is_some() {
+            if !vacancies::lock_row(&tx, tenant.id).await? {
+                return Err(Error::Conflict(Conflict::Concurrent)); // a set-up has taken it
+            }
+            vacancies::delete(&tx, tenant.id).await?;
+        }
         tenants::insert(&tx, &tenant, None, &self.set).await?;
-        self.make_schema(&tx, tenant.id).await?;
+        if vacancy.is_none() && !self.make_schema(&tx, tenant.id, now).await? {
+            return Err(Error::Conflict(Conflict::Concurrent)); // in several transactions, next time
+        }
         tx.commit().await.during("make the main tenant")?;
         Ok(tenant)
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::plan::{self, ALIVE_FOR, Aim, Requester, Step};
 use super::{StepOutcome, Vacancies, Work};
 use crate::auth::CallContext;
-use crate::domain::error::Result;
+use crate::domain::error::{Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::control::vacancies::{self, Replenisher, State, Vacancy};
 use crate::pg::schema::error::ApplyError;
@@ -65,11 +65,11 @@ impl Vacancies {
                 self.reserve(tx, ctx.now, count).await.map(|()| Work::default())
             }
             Step::Build(id) => {
-                let built = self.build(tx, id).await?;
+                let built = self.build(tx, id, ctx.now).await?;
                 Ok(Work { built: built.into(), ..Work::default() })
             }
             Step::Migrate(id) => {
-                let migrated = self.migrate(tx, id).await?;
+                let migrated = self.migrate(tx, id, ctx.now).await?;
                 Ok(Work { migrated: migrated.into(), ..Work::default() })
             }
             Step::Drop(vacancy) => {
@@ -89,38 +89,94 @@ impl Vacancies {
     /// Makes roles, and rows that say that schemas follow.
     async fn reserve(&self, tx: PublicTx, now: OffsetDateTime, count: usize) -> Result<()> {
         let ids: Vec<TenantId> = (0..count).map(|_| TenantId::generate()).collect();
+        self.reserve_ids(tx, now, &ids).await
+    }
+
+    async fn reserve_ids(&self, tx: PublicTx, now: OffsetDateTime, ids: &[TenantId]) -> Result<()> {
         let names: Vec<SchemaName> = ids.iter().copied().map(SchemaName::of).collect();
         let rules = self.0.db.rules();
         schema::create_roles(&tx, &names, rules, self.0.server_version)
             .await
             .during("make the roles of vacancies")?;
-        vacancies::insert(&tx, &ids, &self.0.pattern, now).await?;
+        vacancies::insert(&tx, ids, &self.0.pattern, now).await?;
         tx.commit().await.during("begin vacancies")
     }
 
+    /// Makes a vacancy and returns its id, for a set-up whose schema is not built in one transaction.
+    pub(in crate::service) async fn make_one(&self, now: OffsetDateTime) -> Result<TenantId> {
+        let tx = self.0.db.public().await.during("begin a vacancy")?;
+        let id = TenantId::generate();
+        self.reserve_ids(tx, now, &[id]).await?;
+        self.build_in_steps(id, now).await.map(|_is_there| id)
+    }
+
     /// Makes the schema of a vacancy that has its role; false if the vacancy is gone.
-    async fn build(&self, tx: PublicTx, id: TenantId) -> Result<bool> {
+    async fn build(&self, tx: PublicTx, id: TenantId, now: OffsetDateTime) -> Result<bool> {
+        if self.0.new_tenants.in_steps() {
+            drop(tx); // and with it the lock on the stock, which this would hold for too long
+            return self.build_in_steps(id, now).await;
+        }
         if !vacancies::lock_row(&tx, id).await? {
             return Ok(false);
         }
         let (schema, rules) = (SchemaName::of(id), self.0.db.rules());
         schema::create_without_role(&tx, &schema, rules).await.during("build a vacancy")?;
-        schema::migrate(&tx, &schema, &self.0.set, rules)
-            .await
-            .map_err(|error| to_error("migrate a vacancy", error))?;
+        match schema::build(&tx, &schema, &self.0.set, rules, now).await {
+            Ok(()) => {}
+            Err(ApplyError::Failed { needs_commit: true, .. }) => {
+                self.0.new_tenants.note_steps();
+                drop(tx);
+                return self.build_in_steps(id, now).await;
+            }
+            Err(error) => return Err(self.unbuildable(error)),
+        }
         vacancies::set_ready(&tx, id, &self.0.pattern).await?;
         tx.commit().await.during("build a vacancy")?;
+        self.0.new_tenants.note_built();
         Ok(true)
+    }
+
+    /// As [`build`](Self::build), in several transactions. A vacancy whose files fail is dropped.
+    async fn build_in_steps(&self, id: TenantId, now: OffsetDateTime) -> Result<bool> {
+        let (db, set) = (&self.0.db, &self.0.set);
+        let built = schema::build_in_steps(db, id, set, now).await;
+        let tx = db.public().await.during("build a vacancy")?;
+        match built {
+            Ok(false) => return Ok(false),
+            Ok(true) if !vacancies::lock_row(&tx, id).await? => return Ok(false),
+            Ok(true) => vacancies::set_ready(&tx, id, &self.0.pattern).await?,
+            Err(error @ (ApplyError::Database(_) | ApplyError::Interrupted { .. })) => {
+                return Err(to_error("build a vacancy", error));
+            }
+            Err(error) => {
+                vacancies::set_dropping(&tx, &[id]).await?;
+                tx.commit().await.during("drop a vacancy")?;
+                return Err(self.unbuildable(error));
+            }
+        }
+        tx.commit().await.during("build a vacancy")?;
+        self.0.new_tenants.note_built();
+        Ok(true)
+    }
+
+    /// Remembers that a file is at fault, and returns the error for the caller.
+    pub(in crate::service) fn unbuildable(&self, error: ApplyError) -> Error {
+        match error {
+            ApplyError::Failed { .. } => {
+                self.0.new_tenants.note_unbuildable(error.to_string()).into()
+            }
+            other => to_error("migrate a new schema", other),
+        }
     }
 
     /// Migrates a vacancy of a lower version; false if a set-up has taken it. One that cannot be migrated is dropped:
     /// a new one is made from the same files as any new tenant.
-    async fn migrate(&self, tx: PublicTx, id: TenantId) -> Result<bool> {
+    async fn migrate(&self, tx: PublicTx, id: TenantId, now: OffsetDateTime) -> Result<bool> {
         if !vacancies::lock_row(&tx, id).await? {
             return Ok(false);
         }
         let schema = SchemaName::of(id);
-        match schema::migrate(&tx, &schema, &self.0.set, self.0.db.rules()).await {
+        match schema::migrate(&tx, &schema, &self.0.set, self.0.db.rules(), now).await {
             Ok(_) => {
                 vacancies::set_ready(&tx, id, &self.0.pattern).await?;
                 tx.commit().await.during("migrate a vacancy")?;

@@ -89,7 +89,9 @@ const DRIFTS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "DROP MATERIALIZED VIEW {acme}.counts",
-        "CREATE MATERIALIZED VIEW {acme}.counts AS SELECT mood, count(*) AS items FROM {acme}.items GROUP BY mood",
+        "SET ROLE rowhouse_migrator;
+         CREATE MATERIALIZED VIEW {acme}.counts AS SELECT mood, count(*) AS items FROM {acme}.items GROUP BY mood;
+         RESET ROLE",
         &["materialized view counts is missing"],
     ),
     (

@@ -50,8 +50,8 @@ const REPAIRED: &[(&str, &str)] = &[
         "acme-corp: schema: the tenant's role has no rights, and should have USAGE",
     ),
     (
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA {acme} REVOKE INSERT ON TABLES FROM {acme}",
-        "acme-corp: future tables: the tenant's role will have DELETE, SELECT, UPDATE, and should have DELETE, INSERT, \
+        "ALTER DEFAULT PRIVILEGES FOR ROLE rowhouse_migrator IN SCHEMA {acme} REVOKE INSERT ON TABLES FROM {acme}",
+        "acme-corp: future tables of rowhouse_migrator: the tenant's role will have DELETE, SELECT, UPDATE, and should have DELETE, INSERT, \
          SELECT, UPDATE",
     ),
     (

@@ -437,8 +437,11 @@ async fn a_migration_that_changes_the_search_path_is_rolled_back() {
     let fixture = Fixture::with(1).await;
     fixture.write((
         "V2__move.sql",
-        // Written so that it is not recognized when the file is read.
-        "UPDATE notes SET runs = 7; SELECT set_config('search_' || 'path', 'public', true);",
+        // Written so that it is not recognized when the file is read, and changes nothing in a new tenant.
+        "DO $$ BEGIN IF (SELECT xmin::text <> pg_current_xact_id()::xid::text FROM notes) THEN
+             UPDATE notes SET runs = 7;
+             EXECUTE 'SET LOC' || 'AL search_' || 'path = pg_catalog';
+         END IF; END $$;",
     ));
     let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &MigrationRequest::default()).await;
@@ -538,7 +541,9 @@ async fn the_failing_file_among_many_is_named_with_its_line() {
         fixture.write((&name, sql));
     }
     let (name, _) = count(29);
-    fixture.write((&name, "SELECT 1;\nUPDATE nothing\n   SET runs = 1;"));
+    fixture.write((&name, "SELECT 1;\nSELECT 1 /\n(count(*) = 1)::int FROM notes;"));
+    let two_rows = format!("INSERT INTO {}.notes VALUES (2, 0)", fixture.schema(0));
+    fixture.sql().await.batch_execute(&two_rows).await.unwrap();
     let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));

@@ -29,10 +29,18 @@ pub const SECOND: (&str, &str) = (
      UPDATE notes SET runs = runs + 1;",
 );
 
-/// A migration that waits for a [`MigrationLock`].
+/// A migration that waits for a [`MigrationLock`] in a tenant that exists. A new tenant has written its row in the same
+/// transaction.
 pub const WAITS_FOR_LOCK: (&str, &str) = (
     "V2__wait.sql",
-    "SELECT pg_advisory_xact_lock_shared(4711); UPDATE notes SET runs = runs + 1;",
+    "SELECT pg_advisory_xact_lock_shared(4711) FROM notes WHERE xmin::text <> pg_current_xact_id()::xid::text;
+     UPDATE notes SET runs = runs + 1;",
+);
+
+/// A migration that fails in a tenant that exists, on its second line, and in no new one.
+pub const FAILS: (&str, &str) = (
+    "V2__break.sql",
+    "SELECT\n1 / (xmin::text = pg_current_xact_id()::xid::text)::int FROM notes;",
 );
 
 pub struct Fixture {
@@ -96,7 +104,7 @@ impl Fixture {
         let sql = self.sql().await;
         let mut runs = Vec::new();
         for number in 0..self.tenants.len() {
-            let count = format!("SELECT runs FROM {}.notes", self.schema(number));
+            let count = format!("SELECT runs FROM {}.notes WHERE id = 1", self.schema(number));
             let row = sql.query_one(&count, &[]).await;
             runs.push(row.map_or(-1, |row| row.get(0)));
         }

@@ -6,7 +6,7 @@ use rowhouse::service::fleet::{Canary, MigrationRequest};
 use tokio_postgres::Client;
 
 use super::fixture::{
-    Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, migrate, no_events, outcome, wait_for,
+    FAILS, Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, migrate, no_events, outcome, wait_for,
 };
 
 /// Waits until the runner has renewed its lease twice, and so has acted on a state change before the first.
@@ -137,7 +137,7 @@ async fn a_failed_canary_pauses_the_run_and_a_retry_starts_with_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_pauses_at_max_failures() {
     let fixture = Fixture::with(6).await;
-    fixture.write(("V2__break.sql", "ALTER TABLE nowhere ADD COLUMN x int"));
+    fixture.write(FAILS);
     let backend = fixture.backend(&[]).await;
     let command =
         MigrationRequest { workers: Some(1), max_failures: Some(2), ..MigrationRequest::default() };

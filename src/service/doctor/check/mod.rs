@@ -19,7 +19,7 @@ use crate::pg::catalog::history::{self, History};
 use crate::pg::catalog::inventory::{self, SchemaOwner, TenantSchema};
 use crate::pg::catalog::{self, Fingerprint, Kind, Object};
 use crate::pg::rules::Isolation;
-use crate::pg::schema::reference::{self, Reference};
+use crate::pg::schema::reference::Reference;
 use crate::pg::{Db, During, PublicTx, locks};
 use crate::service::doctor::Doctor;
 use crate::service::doctor::check::findings::{BY_HAND, FIX, MIGRATE, finding, no_schema, subject};
@@ -29,8 +29,7 @@ use crate::service::doctor::diff;
 use crate::service::doctor::expected::ExpectedDrift;
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy, Report};
 use crate::service::doctor::request::{Budget, Selection};
-use crate::service::fleet;
-use crate::service::tenants;
+use crate::service::{reference, tenants};
 
 /// Schemas of the second pass whose locks one transaction holds.
 const COMPARED_AT_ONCE: usize = 50;
@@ -340,16 +339,7 @@ impl<'a> Check<'a> {
             self.guards.insert(version, guards);
             let built = match set {
                 None => Err("no file has this version".to_owned()),
-                Some(set) => match reference::build(self.db, &set, self.server_version).await {
-                    Ok(reference) => Ok(reference),
-                    Err(error) => {
-                        let words = error.to_string();
-                        match fleet::to_error("make a schema to compare with", error) {
-                            away @ Error::Unavailable { .. } => return Err(away),
-                            _ => Err(words),
-                        }
-                    }
-                },
+                Some(set) => reference::build(self.db, &set, self.server_version, self.now).await?,
             };
             self.references.insert(version, built);
         }

@@ -1,0 +1,120 @@
+//! What surrounds each migration file in its transaction: the role that it runs as, and the clean-up after it.
+//!
+//! A file runs as [`MIGRATOR`], which has rights in the schemas of tenants and none on `public`, on the database or on
+//! roles. Behind the file the server is asked whether the transaction, the schema and the role are still those in
+//! which it began. Then everything that could outlive the file is undone: settings, temporary tables, cursors,
+//! prepared statements, session locks. So a file does the same whether it runs alone or together with others, and the
+//! next user of the connection finds nothing of it. The history is written by the owner.
+//!
+//! What only some sets can leave behind is undone only for a set whose files mention the word: each statement costs a
+//! noticeable part of what a small file takes.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::domain::names::SchemaName;
+use crate::migrations::{Mention, MigrationSet};
+use crate::pg::rules::{MIGRATOR, TimeLimits, write_limits};
+use crate::pg::scope::{Flush, IDENTITY_SETTING, TX_IDENTITY, is_same_transaction};
+
+/// Part of the server's message if a file has changed its transaction, schema or role. The server quotes it in every
+/// language.
+pub(super) const TRANSACTION_CHANGED: &str = "rowhouse: transaction changed to ";
+
+/// Deallocates the statements that SQL has prepared, and not those that our own connection has.
+const DEALLOCATE: &str = "DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT p.name FROM pg_catalog.pg_prepared_statements p WHERE p.from_sql LOOP
+        EXECUTE format('DEALLOCATE %I', name);
+    END LOOP; END $$";
+
+/// The statements around the files of a set in one schema.
+pub(in crate::pg) struct Frame {
+    open: &'static str,
+    /// The end of a file, as the migrator.
+    end: String,
+    /// The clean-up, as the owner, and the settings with which the next file begins.
+    clean_up: String,
+}
+
+impl Frame {
+    /// Returns the frame for a set whose files run in a schema. `flush` is how the transaction began.
+    pub(in crate::pg) fn new(
+        set: &MigrationSet,
+        schema: &SchemaName,
+        limits: &TimeLimits,
+        flush: Flush,
+    ) -> Self {
+        let mut end = String::new();
+        if set.mentions(Mention::Deferrable) {
+            // Checked as the migrator: a trigger that is deferred to the commit would run as the owner.
+            end.push_str("SET CONSTRAINTS ALL IMMEDIATE; ");
+        }
+        let savepoint = set.mentions(Mention::Savepoint);
+        if savepoint {
+            // Releases also the savepoints that the file has left.
+            end.push_str("RELEASE SAVEPOINT rowhouse_file; ");
+        }
+        let _ = write!(
+            end,
+            "SELECT ('{TRANSACTION_CHANGED}' || ({TX_IDENTITY}))::bigint WHERE ({}) IS NOT TRUE; \
+             SET LOCAL ROLE NONE",
+            is_same_transaction()
+        );
+        let mut clean_up = String::new();
+        for (word, statement) in [
+            (Mention::Temporary, "DISCARD TEMP"),
+            (Mention::Cursor, "CLOSE ALL"),
+            (Mention::Listen, "UNLISTEN *"),
+            (Mention::AdvisoryLock, "SELECT pg_catalog.pg_advisory_unlock_all()"),
+            (Mention::Prepare, DEALLOCATE),
+        ] {
+            if set.mentions(word) {
+                let _ = write!(clean_up, "{statement}; ");
+            }
+        }
+        let _ =
+            write!(clean_up, "RESET ALL; SET LOCAL search_path = {schema}, extensions, pg_temp");
+        write_limits(&mut clean_up, &TimeLimits { statement: Duration::ZERO, ..*limits });
+        if flush == Flush::Later {
+            clean_up.push_str("; SET LOCAL synchronous_commit = off");
+        }
+        if set.mentions(Mention::Deferrable) {
+            let _ = write!(clean_up, "; {}", defer_again(schema));
+        }
+        let open = if savepoint { "; SAVEPOINT rowhouse_file" } else { "" };
+        Self { open, end, clean_up }
+    }
+
+    /// Returns the statements before a file. A caller that has not read the answer to `BEGIN` passes `is_verified`
+    /// as false: unless the transaction is the one that began inside the schema, the end of the file then fails.
+    pub(in crate::pg) fn open(&self, is_verified: bool) -> String {
+        let identity = format!(
+            "concat_ws(' ', pg_current_xact_id(), current_setting('search_path'), '{MIGRATOR}')"
+        );
+        let identity = if is_verified {
+            identity
+        } else {
+            format!("CASE WHEN {} THEN {identity} END", is_same_transaction())
+        };
+        format!(
+            "SELECT set_config('{IDENTITY_SETTING}', {identity}, true); SET LOCAL ROLE {MIGRATOR}{}",
+            self.open
+        )
+    }
+
+    /// Returns the statements behind a file. The current role is then the owner again.
+    pub(in crate::pg) fn close(&self) -> String {
+        format!("{}; {}", self.end, self.clean_up)
+    }
+}
+
+/// Builds the statement that defers again what is deferred unless a file says otherwise.
+fn defer_again(schema: &SchemaName) -> String {
+    format!(
+        "DO $$ DECLARE name text; BEGIN
+            FOR name IN SELECT k.conname FROM pg_catalog.pg_constraint k
+                         WHERE k.connamespace = '{schema}'::regnamespace AND k.condeferred LOOP
+                EXECUTE format('SET CONSTRAINTS {schema}.%I DEFERRED', name);
+            END LOOP; END $$"
+    )
+}

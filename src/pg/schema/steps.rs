@@ -1,0 +1,81 @@
+//! Builds a schema file by file, each in a transaction of its own, for a set whose files do not all run in one: a value
+//! that one file adds to an enum can be used only once it is committed.
+//!
+//! The schema is that of a vacancy that is being built, so it belongs to no tenant until it is whole. If the process
+//! dies, the next one continues with the files that the history lacks.
+
+use futures_util::future::join;
+use time::OffsetDateTime;
+
+use super::error::ApplyError;
+use super::frame::Frame;
+use super::{Completion, create_history_sql, create_without_role};
+use crate::domain::names::{SchemaName, TenantId};
+use crate::migrations::{Applied, HISTORY_TABLE, MigrationSet, Pending};
+use crate::pg::db::Db;
+use crate::pg::error::Failure;
+use crate::pg::locks::{Lock, lock};
+use crate::pg::scope::{self, Flush, PublicTx};
+
+/// Brings the schema of a vacancy that is being built, and has its role, up to date with the set. Creates the schema if
+/// it does not exist. Returns false if there is no such vacancy any more.
+///
+/// # Errors
+/// The file that failed; the files before it stay applied.
+pub async fn build_in_steps(
+    db: &Db,
+    vacancy: TenantId,
+    set: &MigrationSet,
+    now: OffsetDateTime,
+) -> Result<bool, ApplyError> {
+    let (schema, rules) = (SchemaName::of(vacancy), db.rules());
+    loop {
+        let tx = db.public().await?;
+        let row = "SELECT to_regnamespace($2) IS NOT NULL AS has_schema
+                     FROM vacancies WHERE id = $1 AND state = 'building' FOR UPDATE";
+        let Some(row) = tx.query_opt(row, &[&vacancy, &schema.as_str()]).await? else {
+            return Ok(false);
+        };
+        if !row.get::<_, bool>("has_schema") {
+            create_without_role(&tx, &schema, rules).await?;
+        }
+        let create_history = create_history_sql();
+        let (entered, (locked, created)) = join(
+            scope::enter_schema(&tx, &schema, &rules.limits),
+            join(lock(&tx, Lock::Schema(&schema)), tx.batch(&create_history)),
+        )
+        .await;
+        entered.and(locked).and(created)?;
+        let applied = history(&tx, &schema).await?;
+        let Some(next) = set.pending(&applied)?.each().into_iter().next() else {
+            return Ok(true);
+        };
+        run_and_commit(&tx, &schema, set, &next, db, now).await?;
+    }
+}
+
+async fn run_and_commit(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    set: &MigrationSet,
+    file: &Pending,
+    db: &Db,
+    now: OffsetDateTime,
+) -> Result<(), ApplyError> {
+    let frame = Frame::new(set, schema, &db.rules().limits, Flush::Now);
+    set.run(tx, schema, file, &frame, "SELECT 1", Completion::Commit, now).await
+}
+
+/// Reads the history of a schema.
+///
+/// # Errors
+/// [`Failure`].
+pub(super) async fn history(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Applied>, Failure> {
+    let sql = format!("SELECT version, name, checksum FROM {schema}.{HISTORY_TABLE}");
+    let row = |row: &crate::pg::Row| Applied {
+        version: row.get("version"),
+        name: row.get("name"),
+        checksum: row.get("checksum"),
+    };
+    Ok(tx.query(&sql, &[]).await?.iter().map(row).collect())
+}
