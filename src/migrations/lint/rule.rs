@@ -70,7 +70,7 @@ macro_rules! rules {
 
 rules! {
     CatalogWithoutSchema = "catalog-without-schema", Isolation,
-        "the query finds objects of other tenants too, so what this tenant gets depends on their schemas",
+        "the query finds objects of other schemas, those of other tenants too, so what this tenant gets depends on them",
         "say the schema, or a table without one: connamespace = current_schema()::regnamespace, conrelid = 'orders'::regclass, table_schema = current_schema(), to_regclass('orders')";
     Sequence = "sequence", Distributed,
         "a sequence is local to one node, and a moved schema continues with the wrong number",

@@ -6,6 +6,7 @@
 //! execute too. Each is parsed ([`query`]); one that the parser does not support is read by its words ([`words`]),
 //! which is less exact: it may be found although it names its schema.
 
+mod ast;
 mod catalogs;
 mod query;
 #[cfg(test)]
@@ -52,7 +53,7 @@ pub(super) fn names(statement: &[TokenWithSpan]) -> (BTreeSet<String>, bool) {
 enum Bodies {
     /// Data.
     None,
-    /// SQL, PL/pgSQL or the text of a function in that.
+    /// SQL, or the body of a function in `sql` or `plpgsql`.
     Sql,
     /// A program in a language whose own literals have the SQL.
     Foreign,
@@ -127,7 +128,7 @@ fn names_catalog(token: &TokenWithSpan) -> bool {
     matches!(&token.token, Token::Word(word) if are_mentioned(&word.value))
 }
 
-/// Parses a query of PL/pgSQL or SQL: `PERFORM` is `SELECT`, and `INTO` names variables.
+/// Parses a query of a body or a statement: `PERFORM` is `SELECT`, and `INTO` names variables.
 fn parse(tokens: &[TokenWithSpan]) -> Option<Box<Query>> {
     let mut query = without_into(tokens);
     if let Some(first) = query.first_mut().filter(|first| is(Some(first), "PERFORM")) {
@@ -241,15 +242,12 @@ fn filled_in(text: &str) -> String {
         } else {
             ""
         });
-        match kind.strip_prefix(['I', 'L', 's']) {
-            Some(next) => {
-                filled.push_str("_filled_in");
-                rest = next;
-            }
-            None => {
-                filled.push('%');
-                rest = after;
-            }
+        if let Some(next) = kind.strip_prefix(['I', 'L', 's']) {
+            filled.push_str("_filled_in");
+            rest = next;
+        } else {
+            filled.push('%');
+            rest = after;
         }
     }
     filled.push_str(rest);

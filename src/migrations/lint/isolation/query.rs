@@ -4,12 +4,14 @@
 use std::ops::{ControlFlow, Range};
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    JoinConstraint, JoinOperator, ObjectName, Query, Select, SetExpr, Spanned, TableFactor,
-    TableWithJoins, Value, Visit, Visitor,
+    BinaryOperator, Expr, JoinConstraint, JoinOperator, Query, Select, SetExpr, Spanned,
+    TableFactor, TableWithJoins, Value, Visit, Visitor,
 };
 
 use crate::migrations::lint::folded;
+use crate::migrations::lint::isolation::ast::{
+    arguments, bare, is_equality, is_one_of, last, name, text,
+};
 use crate::migrations::lint::isolation::catalogs::{
     Catalog, Holds, IS_VISIBLE, LOOK_UPS, is_shared, names_fixed_schema,
 };
@@ -339,64 +341,5 @@ fn is_of_one(literal: &str, holds: Holds) -> bool {
     match holds {
         Holds::Schema => is_shared(literal.trim_matches('"')),
         Holds::Object => !names_fixed_schema(literal),
-    }
-}
-
-/// The expression under casts and parentheses.
-fn bare(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Nested(inner)
-        | Expr::Cast { expr: inner, .. }
-        | Expr::Collate { expr: inner, .. } => bare(inner),
-        other => other,
-    }
-}
-
-/// A column's name and what it is qualified with.
-fn name(expr: &Expr) -> Option<(Option<String>, String)> {
-    let parts: &[Ident] = match expr {
-        Expr::Identifier(ident) => std::slice::from_ref(ident),
-        Expr::CompoundIdentifier(parts) => parts,
-        _ => return None,
-    };
-    let (column, before) = parts.split_last()?;
-    Some((before.last().map(folded), folded(column)))
-}
-
-fn last(name: &ObjectName) -> Option<String> {
-    name.0.last().and_then(|part| part.as_ident()).map(folded)
-}
-
-fn is_equality(op: &BinaryOperator) -> bool {
-    match op {
-        BinaryOperator::Eq => true,
-        BinaryOperator::PGCustomBinaryOperator(parts) => parts.last().is_some_and(|op| op == "="),
-        _ => false,
-    }
-}
-
-fn is_one_of(function: &Function, names: &[&str]) -> bool {
-    last(&function.name).is_some_and(|name| names.contains(&name.as_str()))
-}
-
-fn arguments(function: &Function) -> impl Iterator<Item = &Expr> {
-    let list = match &function.args {
-        FunctionArguments::List(list) => list.args.as_slice(),
-        FunctionArguments::None | FunctionArguments::Subquery(_) => &[],
-    };
-    list.iter().filter_map(|argument| match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-        _ => None,
-    })
-}
-
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::SingleQuotedString(text)
-        | Value::EscapedStringLiteral(text)
-        | Value::UnicodeStringLiteral(text)
-        | Value::NationalStringLiteral(text) => Some(text),
-        Value::DollarQuotedString(text) => Some(&text.value),
-        _ => None,
     }
 }

@@ -90,68 +90,70 @@ fn a_condition_that_does_not_say_one_schema_is_found() {
 }
 
 /// What the rule's remedy says, and what people write beside it.
+const WITH_SCHEMA: &[&str] = &[
+    "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND connamespace = current_schema()::regnamespace",
+    "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND conrelid = 'orders'::regclass",
+    "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND conrelid = to_regclass('orders')",
+    "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND conrelid = regclass 'orders'",
+    "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND conrelid::regclass::text = 'orders'",
+    "SELECT 1 FROM pg_constraint WHERE (conname, conrelid) = ('c', 'orders'::regclass)",
+    "SELECT 1 FROM pg_constraint WHERE 'orders'::regclass = conrelid",
+    "SELECT 1 FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid
+      WHERE c.conname = 'c' AND r.relnamespace = current_schema()::regnamespace",
+    "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relname = 'orders' AND n.nspname = current_schema()",
+    "SELECT 1 FROM pg_class c LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relname = 'orders' AND n.nspname = current_schema",
+    "SELECT 1 FROM pg_class c, pg_namespace n
+      WHERE n.oid = c.relnamespace AND n.nspname = current_schema() AND c.relname = 'orders'",
+    "SELECT 1 FROM pg_class c WHERE relname = 'orders'
+        AND EXISTS (SELECT FROM pg_namespace n WHERE n.oid = c.relnamespace AND n.nspname = current_schema())",
+    "SELECT 1 FROM pg_class WHERE relname = 'orders'
+        AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())",
+    "SELECT 1 FROM pg_class WHERE relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = current_schema())",
+    "SELECT 1 FROM pg_class WHERE relname = 'orders' AND pg_table_is_visible(oid)",
+    "SELECT 1 FROM pg_class c WHERE relname = 'o' AND pg_catalog.pg_table_is_visible(c.oid)",
+    "SELECT 1 FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attname = 'a'",
+    "SELECT 1 FROM pg_index WHERE indrelid = 'orders'::regclass AND indisprimary",
+    "SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+      WHERE i.indrelid = 'orders'::regclass AND c.relname = 'orders_idx'",
+    "SELECT 1 FROM pg_trigger WHERE tgname = 'touch' AND tgrelid = 'orders'::regclass",
+    "SELECT 1 FROM pg_proc WHERE proname = 'touch' AND pronamespace = current_schema()::regnamespace",
+    "SELECT 1 FROM pg_proc WHERE oid = 'touch'::regproc",
+    "SELECT 1 FROM pg_type WHERE typname = 'mood' AND typnamespace = current_schema()::regnamespace",
+    "SELECT 1 FROM pg_type WHERE typname = 'citext' AND typnamespace = 'extensions'::regnamespace",
+    "SELECT 1 FROM pg_enum WHERE enumtypid = 'mood'::regtype AND enumlabel = 'x'",
+    "SELECT 1 FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
+      WHERE t.oid = to_regtype('mood') AND e.enumlabel = 'x'",
+    "SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexname = 'i'",
+    "SELECT 1 FROM pg_indexes WHERE schemaname = ANY (current_schemas(false)) AND indexname = 'i'",
+    "SELECT 1 FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = 'o'",
+    "SELECT 1 FROM information_schema.columns WHERE table_schema = CURRENT_SCHEMA AND table_name = 'o'",
+    "SELECT 1 FROM information_schema.columns WHERE table_schema = $1 AND table_name = 'o'",
+    "SELECT 1 FROM information_schema.columns WHERE table_schema = v_schema AND table_name = 'o'",
+    "SELECT 1 FROM information_schema.domains WHERE domain_schema = current_schema() AND domain_name = 'd'",
+    "SELECT 1 FROM information_schema.table_constraints c
+       JOIN information_schema.key_column_usage k USING (constraint_schema, constraint_name)
+      WHERE c.constraint_schema = current_schema()",
+    "SELECT 1 FROM information_schema.table_constraints c
+       JOIN information_schema.key_column_usage k
+         ON k.constraint_name = c.constraint_name AND k.table_schema = c.table_schema
+      WHERE c.table_schema = current_schema()",
+    "SELECT 1 FROM pg_class WHERE relkind = 'r' AND (oid = 'a'::regclass OR oid = 'b'::regclass)",
+    "SELECT 1 FROM pg_class WHERE oid IN ('a'::regclass, 'b'::regclass)",
+    "SELECT 1 FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace
+        AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'x')",
+    "SELECT 1 FROM pg_namespace WHERE nspname = 'audit'",
+    "SELECT 1 FROM pg_roles WHERE rolname = 'reporting'",
+    "SELECT 1 FROM pg_extension WHERE extname = 'pgcrypto'",
+    "SELECT 1 FROM pg_settings WHERE name = 'x'",
+    "SELECT 1 FROM my_pg_class WHERE relname = 'x'",
+    "SELECT 1 FROM orders WHERE note = 'see pg_class'",
+];
+
 #[test]
 fn a_query_that_names_its_schema_is_not_found() {
-    for query in [
-        "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND connamespace = current_schema()::regnamespace",
-        "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND conrelid = 'orders'::regclass",
-        "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND conrelid = to_regclass('orders')",
-        "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND conrelid = regclass 'orders'",
-        "SELECT 1 FROM pg_constraint WHERE conname = 'c' AND conrelid::regclass::text = 'orders'",
-        "SELECT 1 FROM pg_constraint WHERE (conname, conrelid) = ('c', 'orders'::regclass)",
-        "SELECT 1 FROM pg_constraint WHERE 'orders'::regclass = conrelid",
-        "SELECT 1 FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid
-          WHERE c.conname = 'c' AND r.relnamespace = current_schema()::regnamespace",
-        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-          WHERE c.relname = 'orders' AND n.nspname = current_schema()",
-        "SELECT 1 FROM pg_class c LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-          WHERE c.relname = 'orders' AND n.nspname = current_schema",
-        "SELECT 1 FROM pg_class c, pg_namespace n
-          WHERE n.oid = c.relnamespace AND n.nspname = current_schema() AND c.relname = 'orders'",
-        "SELECT 1 FROM pg_class c WHERE relname = 'orders'
-            AND EXISTS (SELECT FROM pg_namespace n WHERE n.oid = c.relnamespace AND n.nspname = current_schema())",
-        "SELECT 1 FROM pg_class WHERE relname = 'orders'
-            AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())",
-        "SELECT 1 FROM pg_class WHERE relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = current_schema())",
-        "SELECT 1 FROM pg_class WHERE relname = 'orders' AND pg_table_is_visible(oid)",
-        "SELECT 1 FROM pg_class c WHERE relname = 'o' AND pg_catalog.pg_table_is_visible(c.oid)",
-        "SELECT 1 FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attname = 'a'",
-        "SELECT 1 FROM pg_index WHERE indrelid = 'orders'::regclass AND indisprimary",
-        "SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-          WHERE i.indrelid = 'orders'::regclass AND c.relname = 'orders_idx'",
-        "SELECT 1 FROM pg_trigger WHERE tgname = 'touch' AND tgrelid = 'orders'::regclass",
-        "SELECT 1 FROM pg_proc WHERE proname = 'touch' AND pronamespace = current_schema()::regnamespace",
-        "SELECT 1 FROM pg_proc WHERE oid = 'touch'::regproc",
-        "SELECT 1 FROM pg_type WHERE typname = 'mood' AND typnamespace = current_schema()::regnamespace",
-        "SELECT 1 FROM pg_type WHERE typname = 'citext' AND typnamespace = 'extensions'::regnamespace",
-        "SELECT 1 FROM pg_enum WHERE enumtypid = 'mood'::regtype AND enumlabel = 'x'",
-        "SELECT 1 FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
-          WHERE t.oid = to_regtype('mood') AND e.enumlabel = 'x'",
-        "SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexname = 'i'",
-        "SELECT 1 FROM pg_indexes WHERE schemaname = ANY (current_schemas(false)) AND indexname = 'i'",
-        "SELECT 1 FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = 'o'",
-        "SELECT 1 FROM information_schema.columns WHERE table_schema = CURRENT_SCHEMA AND table_name = 'o'",
-        "SELECT 1 FROM information_schema.columns WHERE table_schema = $1 AND table_name = 'o'",
-        "SELECT 1 FROM information_schema.columns WHERE table_schema = v_schema AND table_name = 'o'",
-        "SELECT 1 FROM information_schema.domains WHERE domain_schema = current_schema() AND domain_name = 'd'",
-        "SELECT 1 FROM information_schema.table_constraints c
-           JOIN information_schema.key_column_usage k USING (constraint_schema, constraint_name)
-          WHERE c.constraint_schema = current_schema()",
-        "SELECT 1 FROM information_schema.table_constraints c
-           JOIN information_schema.key_column_usage k
-             ON k.constraint_name = c.constraint_name AND k.table_schema = c.table_schema
-          WHERE c.table_schema = current_schema()",
-        "SELECT 1 FROM pg_class WHERE relkind = 'r' AND (oid = 'a'::regclass OR oid = 'b'::regclass)",
-        "SELECT 1 FROM pg_class WHERE oid IN ('a'::regclass, 'b'::regclass)",
-        "SELECT 1 FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace
-            AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'x')",
-        "SELECT 1 FROM pg_namespace WHERE nspname = 'audit'",
-        "SELECT 1 FROM pg_roles WHERE rolname = 'reporting'",
-        "SELECT 1 FROM pg_extension WHERE extname = 'pgcrypto'",
-        "SELECT 1 FROM pg_settings WHERE name = 'x'",
-        "SELECT 1 FROM my_pg_class WHERE relname = 'x'",
-        "SELECT 1 FROM orders WHERE note = 'see pg_class'",
-    ] {
+    for query in WITH_SCHEMA {
         assert_eq!(lines(&guarded(&format!("NOT EXISTS ({query})"))), [] as [u64; 0], "{query}");
     }
     for condition in ["to_regclass('orders') IS NULL", "to_regtype('extensions.citext') IS NULL"] {

@@ -69,7 +69,8 @@ pub(super) fn lines_without_schema(
     lines
 }
 
-/// Returns the end of the query that begins here: its parenthesis, its semicolon, or the word of PL/pgSQL after it.
+/// Returns the end of the query that begins here: its parenthesis, its semicolon, or the word of a
+/// `plpgsql` statement after it.
 pub(super) fn end_of_query(tokens: &[TokenWithSpan], from: usize) -> usize {
     let (mut depth, mut cases) = (0_usize, 0_usize);
     for (at, token) in tokens.iter().enumerate().skip(from) {
@@ -81,7 +82,7 @@ pub(super) fn end_of_query(tokens: &[TokenWithSpan], from: usize) -> usize {
             Token::Word(word) if depth == 0 && word.quote_style.is_none() => {
                 match (upper(word).as_str(), cases) {
                     ("CASE", _) => cases += 1,
-                    ("END", 0) | ("THEN" | "LOOP", 0) => return at,
+                    ("END" | "THEN" | "LOOP", 0) => return at,
                     ("END", _) => cases -= 1,
                     _ => {}
                 }
@@ -133,24 +134,16 @@ fn source(tokens: &[TokenWithSpan], at: usize) -> Option<Source> {
     let alias = folded(tokens.get(named))
         .filter(|_| !NO_ALIAS.iter().any(|word| is(tokens.get(named), word)));
     // In a list, only what has the form of a table: a name in a list of arguments has none.
-    if is_next && alias.is_none() && !matches!(after_name(tokens, after), AfterName::Table) {
+    if is_next && alias.is_none() && !ends_table(tokens.get(after)) {
         return None;
     }
     Some(Source { alias: alias.unwrap_or(table), catalog, at })
 }
 
-enum AfterName {
-    Table,
-    Other,
-}
-
-fn after_name(tokens: &[TokenWithSpan], after: usize) -> AfterName {
+/// Whether a token may follow a table in a FROM.
+fn ends_table(token: Option<&TokenWithSpan>) -> bool {
     let ends = ["WHERE", "JOIN", "LEFT", "RIGHT", "INNER", "FULL", "CROSS", "NATURAL", "GROUP"];
-    if ends.iter().any(|word| is(tokens.get(after), word)) {
-        AfterName::Table
-    } else {
-        AfterName::Other
-    }
+    ends.iter().any(|word| is(token, word))
 }
 
 /// The tokens of the query around a position.
