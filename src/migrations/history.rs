@@ -4,7 +4,7 @@
 //! Refuses what refinery would refuse, and writes the same rows into its history table, so that refinery can
 //! continue after this code and this code after refinery.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -12,22 +12,22 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::domain::names::SchemaName;
 use crate::migrations::error::HistoryError;
-use crate::migrations::{HISTORY_TABLE, MigrationSet, file_name};
+use crate::migrations::{File, HISTORY_TABLE, MigrationSet, file_name};
 
-/// SQL for the digest of all rows of a history table, equal to [`digest`] of the same rows. `concat_ws` joins the
+/// SQL for the digest of all rows of a history table, equal to [`HistoryDigest`] of the same rows. `concat_ws` joins the
 /// columns because resolving the `||` operators costs the server more than running them.
 const HISTORY_DIGEST: &str = "sha256(convert_to(coalesce(string_agg(\
     concat_ws(' ', version, name, checksum), E'\\n' ORDER BY version), ''), 'UTF8'))";
 
-fn digest(history: &[Applied]) -> String {
-    hex::encode(Sha256::digest(history_text(history)))
+/// Formats the versioned files of a history as text, one line a file: `version name checksum`.
+pub(super) fn history_text(history: &[Applied]) -> String {
+    let versioned = history.iter().filter(|row| !row.is_repeatable());
+    versioned.map(Applied::line).collect::<Vec<_>>().join("\n")
 }
 
-/// Formats a history as text, one line a file: `version name checksum`.
-pub(super) fn history_text(history: &[Applied]) -> String {
-    let line = |row: &Applied| format!("{} {} {}", row.version, row.name, row.checksum);
-    history.iter().map(line).collect::<Vec<_>>().join("\n")
-}
+/// The most files by which a schema may lag and still be migrated in one message. Each prefix holds the list of its
+/// remaining files.
+const PREFIXES: usize = 256;
 
 /// A row of a history table: one applied file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,28 @@ pub struct Applied {
 
 impl Applied {
     fn file(&self) -> String {
-        format!("V{}__{}.sql", self.version, self.name)
+        if self.is_repeatable() {
+            format!("R__{}.sql", self.name)
+        } else {
+            format!("V{}__{}.sql", self.version, self.name)
+        }
+    }
+
+    fn line(&self) -> String {
+        format!("{} {} {}", self.version, self.name, self.checksum)
+    }
+
+    /// Reads a line of a history's text.
+    fn of_line(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let version = words.next()?.parse().ok()?;
+        let (name, checksum) = (words.next()?.to_owned(), words.next()?.to_owned());
+        Some(Self { version, name, checksum })
+    }
+
+    /// Whether it is a file that runs again when it changes.
+    fn is_repeatable(&self) -> bool {
+        self.version < 0
     }
 }
 
@@ -84,25 +105,31 @@ impl MigrationSet {
     /// The rows that the files write into a history table.
     #[must_use]
     pub fn history(&self) -> Vec<Applied> {
-        let row = |migration: &refinery_core::Migration| Applied {
-            version: migration.version(),
-            name: migration.name().to_owned(),
-            checksum: migration.checksum().to_string(),
+        let row = |file: &File| Applied {
+            version: file.version(),
+            name: file.name().to_owned(),
+            checksum: file.checksum().to_string(),
         };
         self.migrations.iter().map(row).collect()
     }
 
-    /// Returns the files to apply to a schema with this history, lowest version first.
+    /// Returns the files to apply to a schema with this history: those with a number, lowest first, then the repeatable
+    /// ones that are new or have changed. A repeatable file that is no longer among the files is no contradiction.
     ///
     /// # Errors
     /// [`HistoryError::Ahead`], or [`HistoryError::Diverged`] with the file.
     pub fn pending(&self, applied: &[Applied]) -> Result<Pending, HistoryError> {
-        let known = self.history();
+        let known: HashMap<i32, &File> =
+            self.migrations.iter().map(|file| (file.version(), file)).collect();
+        let mut current = HashSet::new();
         for row in applied {
-            match known.iter().find(|file| file.version == row.version) {
-                Some(file) if file == row => {}
+            match known.get(&row.version) {
+                Some(file) if file.name() == row.name && file.accepts(&row.checksum) => {
+                    current.insert(row.version);
+                }
+                _ if row.is_repeatable() => {}
                 Some(file) => {
-                    return Err(HistoryError::edited(&row.file(), &file.file()));
+                    return Err(HistoryError::edited(&row.file(), &file_name(*file)));
                 }
                 None if row.version > self.version() => {
                     let (found, known) = (row.version, self.version());
@@ -117,41 +144,103 @@ impl MigrationSet {
             }
         }
         let newest = applied.iter().map(|row| row.version).max().unwrap_or(i32::MIN);
-        let is_new = |file: &Applied| applied.iter().all(|row| row.version != file.version);
-        let pending: Vec<usize> =
-            known.iter().enumerate().filter(|(_, file)| is_new(file)).map(|(at, _)| at).collect();
-        if let Some(late) = pending.iter().map(|at| &known[*at]).find(|file| file.version < newest)
-        {
-            return Err(HistoryError::late(&late.file()));
+        let is_new = |file: &File| !current.contains(&file.version());
+        let pending: Vec<usize> = (0..self.migrations.len())
+            .filter(|at| self.migrations.get(*at).is_some_and(is_new))
+            .collect();
+        let is_late = |file: &&File| !file.is_repeatable() && file.version() < newest;
+        if let Some(late) = pending.iter().map(|at| &self.migrations[*at]).find(is_late) {
+            return Err(HistoryError::late(&file_name(late)));
         }
         Ok(Pending(pending))
     }
 
-    /// Returns every proper prefix of the set whose remaining files can all run in one transaction, by its
-    /// fingerprint.
+    /// Returns the versioned files and the repeatable ones, in order.
+    fn by_kind(&self) -> (Vec<Applied>, Vec<Applied>) {
+        let (mut repeatable, versioned): (Vec<_>, Vec<_>) =
+            self.history().into_iter().partition(Applied::is_repeatable);
+        repeatable.sort_by_key(|row| row.version);
+        (versioned, repeatable)
+    }
+
+    /// Returns the prefixes of the set whose remaining files can all run in one message, by fingerprint. A prefix has all
+    /// repeatable files as they are now. A schema that lags by more than [`PREFIXES`] files is in none.
     #[must_use]
     pub fn applied_prefixes(&self) -> HashMap<String, AppliedPrefix> {
-        let history = self.history();
-        (0..history.len())
-            .filter_map(|count| {
-                let (first, rest) = history.split_at_checked(count)?;
-                let files = Pending((count..count + rest.len()).collect());
-                let is_transactional =
-                    files.0.iter().all(|at| self.non_transactional[*at].is_none())
-                        && !self.has_rows(&files);
-                let prefix = AppliedPrefix { files, history: digest(first) };
-                is_transactional.then(|| (Self::fingerprint_of(first), prefix))
-            })
-            .collect()
+        let (versioned, repeatable) = self.by_kind();
+        let (mut fingerprint, mut digest) = (Fingerprint::default(), HistoryDigest::default());
+        repeatable.iter().for_each(|row| digest.add(row));
+        let mut prefixes = HashMap::new();
+        for (count, row) in versioned.iter().enumerate() {
+            if count + PREFIXES >= versioned.len() {
+                let files = Pending((count..versioned.len()).collect());
+                let is_one_message = files.0.iter().all(|at| self.non_transactional[*at].is_none())
+                    && !self.has_rows(&files);
+                if is_one_message {
+                    let history = digest.clone().finish();
+                    let prefix = AppliedPrefix { files, history };
+                    prefixes.insert(fingerprint.clone().finish_with(&repeatable), prefix);
+                }
+            }
+            fingerprint.add(row);
+            digest.add(row);
+        }
+        prefixes
     }
 
     /// The names of the files after the prefix of the set that has this fingerprint; empty if no prefix has it.
     #[must_use]
     pub fn names_after(&self, fingerprint: &str) -> Vec<String> {
-        let history = self.history();
-        let is_it = |count: &usize| Self::fingerprint_of(&history[..*count]) == fingerprint;
-        let count = (0..history.len()).find(is_it).unwrap_or(history.len());
-        self.migrations[count..].iter().map(file_name).collect()
+        let (versioned, repeatable) = self.by_kind();
+        let mut hash = Fingerprint::default();
+        for (count, row) in versioned.iter().enumerate() {
+            if hash.clone().finish_with(&repeatable) == fingerprint {
+                let files = self.migrations.iter().filter(|file| !file.is_repeatable());
+                return files.skip(count).map(file_name).collect();
+            }
+            hash.add(row);
+        }
+        Vec::new()
+    }
+
+    /// The fingerprint of a set with these files, in any order.
+    #[must_use]
+    pub fn fingerprint_of(files: &[Applied]) -> String {
+        let mut files: Vec<&Applied> = files.iter().collect();
+        files.sort_by_key(|file| (file.is_repeatable(), file.version));
+        let mut hash = Fingerprint::default();
+        files.into_iter().for_each(|file| hash.add(file));
+        hash.finish_with(&[])
+    }
+
+    /// A history's text as this set would have written it: a versioned file that was applied with other line ends has the
+    /// checksum that it has here, and repeatable files are left out.
+    #[must_use]
+    pub fn comparable_history(&self, applied: &str) -> String {
+        let known: HashMap<i32, &File> =
+            self.migrations.iter().map(|file| (file.version(), file)).collect();
+        let line = |line: &str| {
+            let Some(mut row) = Applied::of_line(line) else { return Some(line.to_owned()) };
+            if row.is_repeatable() {
+                return None;
+            }
+            if let Some(file) = known.get(&row.version).filter(|file| file.accepts(&row.checksum)) {
+                row.checksum = file.checksum().to_string();
+            }
+            Some(row.line())
+        };
+        applied.lines().filter_map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The first repeatable file that a history's text lacks as it is now.
+    #[must_use]
+    pub fn stale_repeatable(&self, applied: &str) -> Option<String> {
+        let rows: Vec<Applied> = applied.lines().filter_map(Applied::of_line).collect();
+        let is_current = |file: &File| {
+            rows.iter().any(|row| row.version == file.version() && file.accepts(&row.checksum))
+        };
+        let stale = self.migrations.iter().find(|file| file.is_repeatable() && !is_current(file));
+        stale.map(file_name)
     }
 
     /// Builds the statement that adds the first file after a prefix to the history. It fails unless the history is that
@@ -206,8 +295,8 @@ impl MigrationSet {
         segments
     }
 
-    /// Builds the statement that adds a file to the history. No value needs quoting: version and checksum are
-    /// numbers, the name consists of letters, digits and underscores.
+    /// Builds the statement that adds a file to the history, or updates the row of a repeatable one. No value needs
+    /// quoting: version and checksum are numbers, the name consists of letters, digits and underscores.
     pub(crate) fn history_row(
         &self,
         at: usize,
@@ -215,10 +304,17 @@ impl MigrationSet {
         now: OffsetDateTime,
     ) -> String {
         let values = self.history_values(at, now).join(", ");
-        format!(
+        let mut statement = format!(
             "INSERT INTO {schema}.{HISTORY_TABLE} (version, name, applied_on, checksum) \
              VALUES ({values})"
-        )
+        );
+        if self.migrations[at].is_repeatable() {
+            statement.push_str(
+                " ON CONFLICT (version) DO UPDATE \
+                 SET applied_on = excluded.applied_on, checksum = excluded.checksum",
+            );
+        }
+        statement
     }
 
     fn history_values(&self, at: usize, now: OffsetDateTime) -> [String; 4] {
@@ -232,15 +328,51 @@ impl MigrationSet {
     }
 }
 
+/// The digest of a history, equal to [`HISTORY_DIGEST`] of the same rows. Rows are added by version.
+#[derive(Clone, Default)]
+struct HistoryDigest {
+    hash: Sha256,
+    is_begun: bool,
+}
+
+impl HistoryDigest {
+    fn add(&mut self, row: &Applied) {
+        if std::mem::replace(&mut self.is_begun, true) {
+            self.hash.update(b"\n");
+        }
+        self.hash.update(row.line());
+    }
+
+    fn finish(self) -> String {
+        hex::encode(self.hash.finalize())
+    }
+}
+
+/// The fingerprint of a set. Versioned files are added first.
+#[derive(Clone, Default)]
+struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    fn add(&mut self, file: &Applied) {
+        // refinery always writes a number.
+        let checksum: u64 = file.checksum.parse().unwrap_or_default();
+        self.0.update(file.version.to_be_bytes());
+        self.0.update(checksum.to_be_bytes());
+    }
+
+    fn finish_with(mut self, repeatable: &[Applied]) -> String {
+        repeatable.iter().for_each(|file| self.add(file));
+        hex::encode(self.0.finalize().get(..16).unwrap_or_default())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::migrations::NO_TRANSACTION;
 
     fn set(files: &[(&str, &str)]) -> MigrationSet {
-        let files =
-            files.iter().map(|(name, sql)| refinery_core::Migration::unapplied(name, sql).unwrap());
-        MigrationSet::new(files.collect()).unwrap()
+        MigrationSet::of(files)
     }
 
     #[test]
@@ -291,5 +423,71 @@ mod tests {
             here.segments(&Pending::default()),
             [Segment::Transactional(Pending::default())]
         );
+    }
+
+    #[test]
+    fn a_repeatable_file_is_pending_when_it_is_new_or_has_changed_and_may_vanish() {
+        let one = ("V1__one", "SELECT 1");
+        let two = ("V2__two", "SELECT 2");
+        let (views, functions) = (("R__views", "SELECT 1"), ("R__functions", "SELECT 1"));
+        let here = set(&[views, two, functions, one]);
+        assert_eq!(
+            here.files(),
+            ["V1__one.sql", "V2__two.sql", "R__functions.sql", "R__views.sql"]
+        );
+        assert_eq!(here.version(), 2);
+        let pending =
+            |before: &[(&str, &str)]| here.names(&here.pending(&set(before).history()).unwrap());
+        assert_eq!(pending(&[]), here.files());
+        assert_eq!(pending(&[one, two]), ["R__functions.sql", "R__views.sql"]);
+        assert_eq!(pending(&[one, views, functions]), ["V2__two.sql"]);
+        let changed = ("R__views", "SELECT 2");
+        assert_eq!(pending(&[one, two, functions, changed]), ["R__views.sql"]);
+        let gone = ("R__gone", "SELECT 1");
+        assert_eq!(pending(&[one, two, functions, views, gone]), Vec::<String>::new());
+
+        let fingerprint = |files: &[(&str, &str)]| set(files).fingerprint().to_owned();
+        let all = fingerprint(&[one, two, functions, views]);
+        assert_eq!(here.fingerprint(), all);
+        assert_ne!(all, fingerprint(&[one, two, functions, changed]));
+        let mut rows = here.history();
+        rows.reverse();
+        assert_eq!(MigrationSet::fingerprint_of(&rows), all);
+
+        let prefixes = here.applied_prefixes();
+        let behind = fingerprint(&[one, functions, views]);
+        let prefix = &prefixes[&behind];
+        assert_eq!(here.names(&prefix.files), ["V2__two.sql"]);
+        let rows = &mut set(&[one, functions, views]).history();
+        rows.sort_by_key(|row| row.version);
+        let lines: Vec<_> = rows.iter().map(Applied::line).collect();
+        assert_eq!(prefix.history, hex::encode(Sha256::digest(lines.join("\n"))));
+        assert_eq!(here.names_after(&behind), ["V2__two.sql"]);
+        assert!(!prefixes.contains_key(&fingerprint(&[one, functions, changed])));
+        assert!(here.up_to(1).unwrap().fingerprint() == behind);
+    }
+
+    #[test]
+    fn a_history_with_other_line_ends_is_equal() {
+        let lf = "SELECT 1;\nSELECT 2;\n";
+        let here = set(&[("V1__one", lf)]);
+        let recorded = refinery_core::Migration::unapplied("V1__one", &lf.replace('\n', "\r\n"));
+        let checksum = recorded.unwrap().checksum().to_string();
+        let row = Applied { version: 1, name: "one".to_owned(), checksum };
+        assert_eq!(here.pending(std::slice::from_ref(&row)).unwrap(), Pending::default());
+        assert_ne!(row.line(), here.history_text());
+        assert_eq!(here.comparable_history(&row.line()), here.history_text());
+    }
+
+    #[test]
+    fn ten_thousand_files_are_compared_in_a_moment() {
+        let names: Vec<String> = (1..=10_000).map(|n| format!("V{n}__x")).collect();
+        let files: Vec<_> = names.iter().map(|name| (name.as_str(), "SELECT 1")).collect();
+        let started = std::time::Instant::now();
+        let here = set(&files);
+        assert_eq!(here.applied_prefixes().len(), PREFIXES);
+        assert_eq!(here.pending(&here.history()).unwrap(), Pending::default());
+        assert_eq!(here.names_after("none"), Vec::<String>::new());
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     }
 }

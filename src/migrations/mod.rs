@@ -16,22 +16,23 @@
 mod check;
 mod copy;
 mod error;
+mod file;
+mod folder;
 mod history;
 mod lexer;
 pub mod lint;
 mod pieces;
 pub(crate) mod statements;
 
+use std::fmt;
 use std::path::Path;
-
-use refinery_core::Migration;
-use sha2::{Digest, Sha256};
 
 use crate::migrations::check::Whose;
 use crate::migrations::pieces::Facts;
 use crate::migrations::statements::{Split, Statement};
 
 pub use error::{HistoryError, LoadError, Refusal};
+pub(crate) use file::File;
 pub use history::{Applied, AppliedPrefix, NonTransactionalFile, Pending, Segment};
 pub(crate) use pieces::{Mention, Piece};
 pub use statements::NO_TRANSACTION;
@@ -47,13 +48,14 @@ mod tenant_set {
 /// refinery's history table, one in each schema.
 pub const HISTORY_TABLE: &str = "refinery_schema_history";
 
-const NAME: &str = "a migration is named V<number>__<what_it_does>.sql; rename it";
+const REPEATABLE_OUTSIDE: &str =
+    "a repeatable file runs in the transaction; delete the line, or make it a file with a number";
 const NUL: &str = "the file holds a NUL character, which is not text; remove it";
 
 /// A set of migrations that was loaded and checked.
 #[derive(Debug, Clone)]
 pub struct MigrationSet {
-    pub(crate) migrations: Vec<Migration>,
+    pub(crate) migrations: Vec<File>,
     /// For each file, how it runs outside a transaction; `None` for a file that runs in a transaction.
     pub(crate) non_transactional: Vec<Option<NonTransactional>>,
     /// What is known of each file from its text.
@@ -75,7 +77,8 @@ impl MigrationSet {
     /// # Errors
     /// None if the program passed its tests; the set is checked like any other.
     pub fn public() -> Result<Self, LoadError> {
-        let files = public_set::migrations::runner().get_migrations().clone();
+        let runner = public_set::migrations::runner();
+        let files = runner.get_migrations().iter().map(File::built_in).collect();
         Self::checked(files, Whose::ControlPlane, Vec::new())
     }
 
@@ -84,7 +87,9 @@ impl MigrationSet {
     /// # Errors
     /// As [`MigrationSet::public`].
     pub fn tenant() -> Result<Self, LoadError> {
-        Self::new(tenant_set::migrations::runner().get_migrations().clone())
+        let runner = tenant_set::migrations::runner();
+        let files = runner.get_migrations().iter().map(File::built_in).collect();
+        Self::checked(files, Whose::Tenants, Vec::new())
     }
 
     /// The migrations in a folder, which replace the built-in tenant set.
@@ -92,47 +97,52 @@ impl MigrationSet {
     /// # Errors
     /// All that is wrong with the files.
     pub fn load(folder: &Path) -> Result<Self, LoadError> {
-        let unreadable = |source| LoadError::unreadable(folder, &source);
-        let mut migrations = Vec::new();
         let mut refusals = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            let file =
-                path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            // Other files may be beside the migrations, but not an SQL file that is not a migration.
-            if path.extension().is_none_or(|extension| extension != "sql") {
-                continue;
-            }
-            let sql = std::fs::read_to_string(&path).map_err(unreadable)?;
-            let stem = file.trim_end_matches(".sql");
-            match Migration::unapplied(stem, &sql) {
-                Ok(migration) if migration.prefix().to_string() == "V" => {
-                    migrations.push(migration)
-                }
-                _ => refusals.push(Refusal::of_file(&file, NAME)),
-            }
-        }
-        Self::checked(migrations, Whose::Tenants, refusals)
+        let files = folder::read(folder, &mut refusals)?;
+        Self::checked(files, Whose::Tenants, refusals)
     }
 
-    fn new(migrations: Vec<Migration>) -> Result<Self, LoadError> {
-        Self::checked(migrations, Whose::Tenants, Vec::new())
+    /// A tenants' set with these files, each with its name without the extension.
+    #[cfg(test)]
+    pub(crate) fn of(files: &[(&str, &str)]) -> Self {
+        let file = |(stem, sql): &(&str, &str)| match stem.strip_prefix("R__") {
+            Some(name) => File::repeatable(stem, name, (*sql).to_owned()),
+            None => File::built_in(&refinery_core::Migration::unapplied(stem, sql).unwrap()),
+        };
+        Self::checked(files.iter().map(file).collect(), Whose::Tenants, Vec::new()).unwrap()
     }
 
     /// Checks the files; what is wrong is added to `refusals`.
     fn checked(
-        mut migrations: Vec<Migration>,
+        mut migrations: Vec<File>,
         whose: Whose,
         mut refusals: Vec<Refusal>,
     ) -> Result<Self, LoadError> {
-        migrations.sort();
+        migrations.sort_by(|a, b| {
+            (a.is_repeatable(), a.version(), a.name()).cmp(&(
+                b.is_repeatable(),
+                b.version(),
+                b.name(),
+            ))
+        });
         for pair in migrations.windows(2) {
             if pair[0].version() == pair[1].version() {
                 let first = file_name(&pair[0]);
-                let message = format!("{first} has the same version; renumber one of them");
+                let message = if pair[0].is_repeatable() {
+                    format!(
+                        "in the history its name could not be told from that of {first}; rename one of them"
+                    )
+                } else {
+                    format!("{first} has the same version; renumber one of them")
+                };
                 refusals.push(Refusal::of_file(&file_name(&pair[1]), message));
             }
         }
+        // Repeatable files run in the order of their names.
+        migrations.sort_by(|a, b| match (a.is_repeatable(), b.is_repeatable()) {
+            (true, true) => a.name().cmp(b.name()),
+            (a_repeats, b_repeats) => (a_repeats, a.version()).cmp(&(b_repeats, b.version())),
+        });
         let mut non_transactional = Vec::with_capacity(migrations.len());
         let mut facts = Vec::with_capacity(migrations.len());
         for migration in &migrations {
@@ -145,6 +155,9 @@ impl MigrationSet {
             check::check(&file, sql, &statements, whose, &mut refusals);
             check::check_commands(&file, sql, &commands, &mut refusals);
             facts.push(Facts::of(sql, &statements));
+            if migration.is_repeatable() && statements::is_non_transactional(sql) {
+                refusals.push(Refusal::at_line(&file, 1, REPEATABLE_OUTSIDE));
+            }
             non_transactional.push(statements::is_non_transactional(sql).then(|| {
                 let transactional_sql = statements::without_concurrently(sql, &statements);
                 NonTransactional { statements, transactional_sql }
@@ -159,23 +172,10 @@ impl MigrationSet {
         Ok(set)
     }
 
-    /// The fingerprint of a set with these files.
-    #[must_use]
-    pub fn fingerprint_of(files: &[Applied]) -> String {
-        let mut hash = Sha256::new();
-        for file in files {
-            // refinery always writes a number.
-            let checksum: u64 = file.checksum.parse().unwrap_or_default();
-            hash.update(file.version.to_be_bytes());
-            hash.update(checksum.to_be_bytes());
-        }
-        hex::encode(hash.finalize().get(..16).unwrap_or_default())
-    }
-
     /// The highest version in the set; 0 for an empty set.
     #[must_use]
     pub fn version(&self) -> i32 {
-        self.migrations.last().map_or(0, Migration::version)
+        self.migrations.iter().map(File::version).max().unwrap_or_default().max(0)
     }
 
     /// A digest of the whole set; two schemas with the same fingerprint were created by the same files.
@@ -184,34 +184,35 @@ impl MigrationSet {
         &self.fingerprint
     }
 
-    /// The files, lowest version first.
+    /// The files, lowest version first, then the repeatable ones by name.
     #[must_use]
     pub fn files(&self) -> Vec<String> {
         self.migrations.iter().map(file_name).collect()
     }
 
-    /// The files with their texts, lowest version first.
+    /// The files with their texts, in the order in which they run.
     #[must_use]
     pub fn texts(&self) -> Vec<(String, &str)> {
-        let text =
-            |migration| (file_name(migration), Migration::sql(migration).unwrap_or_default());
-        self.migrations.iter().map(text).collect()
+        self.migrations
+            .iter()
+            .map(|file| (file_name(file), file.sql().unwrap_or_default()))
+            .collect()
     }
 
-    /// The first files of the set, up to and including this version. `None` if no file has that version; version 0
-    /// gives an empty set.
+    /// The first files of the set, up to and including this version, and the repeatable ones. `None` if no file has that
+    /// version; version 0 gives a set without versioned files.
     #[must_use]
     pub fn up_to(&self, version: i32) -> Option<Self> {
-        let count = self.migrations.iter().filter(|file| file.version() <= version).count();
-        let migrations = self.migrations.get(..count)?.to_vec();
-        let found = migrations.last().map_or(0, Migration::version);
+        let is_of_prefix = |file: &&File| file.version() <= version;
+        let migrations: Vec<File> = self.migrations.iter().filter(is_of_prefix).cloned().collect();
+        let found = migrations.iter().map(File::version).max().unwrap_or_default().max(0);
         (found == version).then_some(())?;
         // A prefix of a validated set is valid.
         Self::checked(migrations, Whose::ControlPlane, Vec::new()).ok()
     }
 
-    /// The history of a schema with all files applied, as text: one line a file, `version name checksum`, lowest
-    /// version first.
+    /// The history of a schema with all versioned files applied, as text: one line a file, `version name checksum`,
+    /// lowest version first.
     #[must_use]
     pub fn history_text(&self) -> String {
         history::history_text(&self.history())
@@ -221,11 +222,11 @@ impl MigrationSet {
     #[doc(hidden)]
     #[must_use]
     pub fn script_for_benchmarks(&self) -> String {
-        self.migrations.iter().filter_map(Migration::sql).collect::<Vec<_>>().join("\n;\n")
+        self.migrations.iter().filter_map(File::sql).collect::<Vec<_>>().join("\n;\n")
     }
 }
 
-pub(crate) fn file_name(migration: &Migration) -> String {
+pub(crate) fn file_name(migration: &impl fmt::Display) -> String {
     format!("{migration}.sql")
 }
 

@@ -211,18 +211,12 @@ pub(super) fn extension(text: &str) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
-    fn set(files: &[(&str, &str)]) -> MigrationSet {
-        let files =
-            files.iter().map(|(name, sql)| refinery_core::Migration::unapplied(name, sql).unwrap());
-        MigrationSet::new(files.collect()).unwrap()
-    }
-
     #[test]
     fn a_file_is_one_piece_unless_it_has_rows() {
         let sql = "CREATE TABLE t (a int);\n\nCOPY t FROM stdin;\n1\n\\.\n-- behind\nSELECT 1;\n\
                    COPY t FROM stdin;\n\\.\n\n-- the end\n";
         let marked = "-- rowhouse: no-transaction\nCREATE INDEX CONCURRENTLY i ON t (a);\n";
-        let set = set(&[
+        let set = MigrationSet::of(&[
             ("V1__a", "SELECT 1;\nSELECT 2"),
             ("V2__b", sql),
             ("V3__c", "-- none"),
@@ -269,7 +263,7 @@ mod tests {
             ("SET CONSTRAINTS ALL DEFERRED", false, true),
             ("SELECT undeferred", false, false),
         ] {
-            let set = set(&[("V1__a", "SELECT 1"), ("V2__b", sql)]);
+            let set = MigrationSet::of(&[("V1__a", "SELECT 1"), ("V2__b", sql)]);
             let found = (set.mentions(Mention::Prepare), set.mentions(Mention::Deferrable));
             assert_eq!(found, (prepare, deferrable), "{sql}");
         }

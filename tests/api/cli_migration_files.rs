@@ -111,3 +111,69 @@ fn many_refusals_are_counted_and_not_all_shown() {
     assert!(said.trim_end().ends_with("and 10 more"), "{said}");
     assert!(lint(&[NOTES]).stderr.contains("1 files"));
 }
+
+#[test]
+fn no_file_is_passed_over_in_silence() {
+    let names = [
+        "V2__tags.SQL",
+        "V3__add-tags.sql",
+        "V4__tags.up.sql",
+        "V5__tags.down.sql",
+        "V6__tags.sql~",
+        "V7__tags.sql.bak",
+        "V20261128120000__tags.sql",
+        "2026/V8__tags.sql",
+        "2026/11/old.sql",
+        "tags.sql",
+        "U9__tags.sql",
+        "R10__tags.sql",
+    ];
+    let mut files: Vec<(&str, &str)> = names.iter().map(|name| (*name, "SELECT 1/0;")).collect();
+    files.extend([NOTES, ("README.md", "notes"), ("notes/README.md", "notes"), (".gitkeep", "")]);
+    let ran = lint(&files).expect(1);
+    assert_eq!(ran.stderr.lines().count(), names.len(), "{ran:?}");
+    for name in names {
+        assert!(ran.stderr.contains(&format!("{name}: ")), "{name}: {ran:?}");
+    }
+    assert!(ran.stderr.contains("rename it, to V3__add_tags.sql for example"), "{ran:?}");
+
+    files.retain(|(name, _)| !names.contains(name));
+    let ran = lint(&files).expect(0);
+    assert_eq!(ran.stderr, "1 files with 1 statements: 0 findings, 0 allowed\n");
+}
+
+#[test]
+fn an_encoding_that_is_not_utf_8_is_named_with_its_file_and_place() {
+    let with_mark = |text: &str| [b"\xef\xbb\xbf", text.as_bytes()].concat();
+    let ran = lint(&[(NOTES.0, with_mark(NOTES.1))]).expect(0);
+    assert!(ran.stderr.starts_with("1 files with 1 statements"), "{ran:?}");
+    let utf_16: Vec<u8> = NOTES.1.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (bytes, said) in [
+        ([b"\xff\xfe", utf_16.as_slice()].concat(), "V1__notes.sql: it is UTF-16"),
+        (utf_16, "V1__notes.sql, line 1: the file holds a NUL"),
+        (b"SELECT 1;\n-- caf\xe9\n".to_vec(), "V1__notes.sql, line 2: it is not UTF-8: byte 17"),
+        (b"SELECT 1;\n\nSELECT '\0';".to_vec(), "V1__notes.sql, line 3: the file holds a NUL"),
+    ] {
+        let ran = lint(&[(NOTES.0, bytes)]).expect(1);
+        assert!(ran.stderr.contains(said), "{said}: {ran:?}");
+    }
+    for sql in ["", "-- only a comment", "/* one */\n", "SELECT 1"] {
+        assert!(lint(&[("V1__x.sql", sql)]).stderr.starts_with("1 files"), "{sql}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_file_is_read_and_a_broken_one_is_named() {
+    let program = Program::embedded();
+    let folder = program.folder().join("mine");
+    std::fs::create_dir(&folder).expect("a folder can be made");
+    let real = program.folder().join("real.sql");
+    std::fs::write(&real, NOTES.1).expect("a file can be written");
+    std::os::unix::fs::symlink(&real, folder.join(NOTES.0)).expect("a link can be made");
+    let args = ["migrate", "--lint", "--tenant-migrations", "mine"];
+    assert!(program.run(&args).expect(0).stderr.starts_with("1 files with 1 statements"));
+    std::fs::remove_file(&real).expect("a file can be removed");
+    let ran = program.run(&args).expect(1);
+    assert!(ran.stderr.contains("V1__notes.sql: it cannot be read"), "{ran:?}");
+}

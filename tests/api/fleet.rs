@@ -10,4 +10,5 @@ mod no_transaction;
 mod pruning;
 mod recovery;
 mod rehearsal;
+mod repeatable;
 mod transitions;

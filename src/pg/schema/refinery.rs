@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::ApplyError;
-use crate::migrations::{HISTORY_TABLE, HistoryError, MigrationSet, file_name};
+use crate::migrations::{File, HISTORY_TABLE, HistoryError, MigrationSet, file_name};
 use crate::pg::error::{Failure, line_of};
 use crate::pg::scope::{PublicTx, tx_identity_query};
 
@@ -25,7 +25,8 @@ impl MigrationSet {
     /// The file that failed, or how the schema differs from the set; the transaction is then lost.
     pub(in crate::pg) async fn apply(&self, tx: &PublicTx) -> Result<Vec<String>, ApplyError> {
         let mut driver = TransactionDriver { tx, identity: None, interrupted: None };
-        let outcome = Runner::new(&self.migrations).run_async(&mut driver).await;
+        let files: Vec<Migration> = self.migrations.iter().filter_map(File::to_refinery).collect();
+        let outcome = Runner::new(&files).run_async(&mut driver).await;
         let report = outcome.map_err(|error| match driver.interrupted.take() {
             Some(failure) => self.interrupted(&error, failure),
             None => self.explain(&error),
@@ -34,9 +35,10 @@ impl MigrationSet {
     }
 
     /// Returns the file that refinery was applying, if its error message `what` names one.
-    fn applying(&self, what: &str) -> Option<&Migration> {
-        let applying =
-            |migration: &&Migration| what == format!("error applying migration {migration}");
+    fn applying(&self, what: &str) -> Option<&File> {
+        let applying = |file: &&File| {
+            what == format!("error applying migration V{}__{}", file.version(), file.name())
+        };
         self.migrations.iter().find(applying)
     }
 

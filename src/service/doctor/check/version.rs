@@ -24,14 +24,22 @@ pub(super) fn version_of(
         SchemaVersion::Unknown(Box::new(finding(entry, Area::History, Gravity::Wrong, what, next)))
     };
     match (history, &entry.owner) {
-        (History::Applied(applied), _) => match prefix_version(applied, &set.history_text()) {
-            Some(version) => SchemaVersion::At(version),
-            None => unknown(
-                first_difference(applied, &set.history_text()),
-                "use the program, or the folder of migrations, that the schema was migrated with; a \
-                 migration is never edited once applied",
-            ),
-        },
+        (History::Applied(rows), owner) => {
+            let applied = set.comparable_history(rows);
+            match (prefix_version(&applied, &set.history_text()), set.stale_repeatable(rows)) {
+                (Some(_), Some(file)) if matches!(owner, SchemaOwner::Tenant(_)) => {
+                    let what = format!("it is behind: {file} has not run since it was changed");
+                    let found = finding(entry, Area::History, Gravity::Warning, what, MIGRATE);
+                    SchemaVersion::Unknown(Box::new(found))
+                }
+                (Some(version), _) => SchemaVersion::At(version),
+                (None, _) => unknown(
+                    first_difference(&applied, &set.history_text()),
+                    "use the program, or the folder of migrations, that the schema was migrated with; a \
+                     migration is never edited once applied",
+                ),
+            }
+        }
         // The comparison then reports that the table is missing.
         (History::Absent, SchemaOwner::Tenant(recorded)) => match set.up_to(recorded.version) {
             Some(set) if set.fingerprint() == recorded.fingerprint => {
