@@ -26,6 +26,8 @@ struct Inner {
     server_version: u32,
     /// Whether a new tenant is built in several transactions.
     in_steps: AtomicBool,
+    /// Whether the set was compared with what the tenants have applied.
+    is_compared: AtomicBool,
     /// Why no tenant can be made, as far as is known.
     obstacle: Mutex<Option<Obstacle>>,
 }
@@ -55,6 +57,7 @@ impl NewTenants {
             set,
             server_version,
             in_steps: AtomicBool::new(false),
+            is_compared: AtomicBool::new(false),
             obstacle: Mutex::default(),
         }))
     }
@@ -82,6 +85,7 @@ impl NewTenants {
         let tx = self.0.db.public().await.during(during)?;
         let found = fleet::contradiction(&tx, &self.0.set, now).await?;
         tx.commit().await.during(during)?;
+        self.0.is_compared.store(true, Ordering::Relaxed);
         match found {
             Some(reason) => self.note(Err(Obstacle::Contradiction(reason))),
             None => {
@@ -105,8 +109,11 @@ impl NewTenants {
         self.0.in_steps.load(Ordering::Relaxed)
     }
 
-    /// Refuses while the set is known to contradict what the tenants have applied.
-    pub(super) fn require_fit(&self) -> Result<()> {
+    /// Refuses while the set contradicts what the tenants have applied, as far as is known. Compares them on first use.
+    pub(super) async fn require_fit(&self, now: OffsetDateTime) -> Result<()> {
+        if !self.0.is_compared.load(Ordering::Relaxed) {
+            return self.check_fit(now).await;
+        }
         match self.obstacle().clone() {
             Some(obstacle @ Obstacle::Contradiction(_)) => Err(obstacle.problem().into()),
             Some(Obstacle::Unbuildable(_)) | None => Ok(()),

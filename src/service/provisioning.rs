@@ -252,7 +252,7 @@ impl Provisioning {
     /// key turns out to have an answer.
     async fn make(&self, prepared: &PreparedSetup<'_>) -> Result<Option<Provisioned>> {
         let new_tenants = self.vacancies.new_tenants();
-        new_tenants.require_fit()?;
+        new_tenants.require_fit(prepared.ctx.now).await?;
         let mut outcome = SetupOutcome::NoVacancy;
         if self.vacancies.are_kept() {
             outcome = self.take_vacancy(prepared).await?;

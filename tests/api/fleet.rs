@@ -4,6 +4,7 @@ mod command;
 mod control;
 mod divergence;
 mod engine;
+mod files;
 pub mod fixture;
 mod kills;
 mod no_transaction;

@@ -53,6 +53,7 @@ mod managed;
 mod management;
 mod matrix;
 mod memory;
+mod new_tenants;
 mod operations;
 mod own_account;
 mod profile_events;

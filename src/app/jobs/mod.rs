@@ -83,6 +83,7 @@ fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
         tenants::purge(&services.lifecycle, intervals.purge),
         tenants::seal_audit_events(&services.audit, intervals.purge),
         vacancies::replenish(&services.vacancies),
+        vacancies::check_new_tenants(&services.provisioning),
         sessions::delete_ended(&services.sessions),
         sessions::write_refusals(&services.refusals),
         signing_keys::reload(&services.signing_keys),

@@ -77,15 +77,18 @@ pub(super) async fn rehearse(
     output: Output,
 ) -> Result<Exit, Failure> {
     output::on_isolated_backend(settings, async |backend| {
-        let rehearsed = backend.services.fleet.rehearse(&backend.operator(), target).await;
-        let Some(rehearsal) = rehearsed? else {
+        let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+        let rehearsed = fleet.rehearse(&ctx, target).await?;
+        let new_tenant = fleet.why_no_new_tenants(&ctx).await?;
+        let Some(rehearsal) = rehearsed else {
             if output.json {
                 progress::line(&json!({
-                    "schema": null, "applied": [], "error": null, "migrations": [],
+                    "schema": null, "applied": [], "error": null, "migrations": [], "newTenant": new_tenant,
                 }));
-                return Ok(Exit::Done);
+            } else {
+                output::data(&format!("tenants: nothing to do\n{}", in_words(new_tenant.as_ref())))?;
             }
-            return output::data("tenants: nothing to do").map(|()| Exit::Done);
+            return Ok(if new_tenant.is_some() { Exit::Failed } else { Exit::Done });
         };
         let schema = rehearsal.schema.as_str();
         let outcome = rehearsal.outcome();
@@ -94,6 +97,7 @@ pub(super) async fn rehearse(
             let migrations: Vec<_> = rehearsal.trials.iter().map(trial_in_json).collect();
             progress::line(&json!({
                 "schema": schema, "applied": applied, "error": error, "migrations": migrations,
+                "newTenant": new_tenant,
             }));
         } else {
             let result = match &outcome {
@@ -107,11 +111,17 @@ pub(super) async fn rehearse(
             };
             let lines = rehearsal.trials.iter().map(trial_in_words);
             let lines = [format!("{schema}: {result}")].into_iter().chain(lines);
+            let lines = lines.chain([in_words(new_tenant.as_ref())]);
             output::data(&lines.collect::<Vec<_>>().join("\n"))?;
         }
-        Ok(if error.is_some() { Exit::Failed } else { Exit::Done })
+        Ok(if error.or(new_tenant.as_ref()).is_some() { Exit::Failed } else { Exit::Done })
     })
     .await
+}
+
+/// Whether a new tenant can be made from the whole set.
+fn in_words(problem: Option<&String>) -> String {
+    problem.cloned().unwrap_or_else(|| "a new tenant can be made from all files".to_owned())
 }
 
 fn trial_in_json(trial: &Trial) -> serde_json::Value {

@@ -81,6 +81,19 @@ impl Fleet {
         self.engine.new_tenants.check(ctx.now).await
     }
 
+    /// As [`check_new_tenants`](Self::check_new_tenants); returns the reason if no tenant can be made.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn why_no_new_tenants(&self, ctx: &CallContext) -> Result<Option<String>> {
+        ctx.require(Permission::MigrateFleet)?;
+        match self.engine.new_tenants.check(ctx.now).await {
+            Ok(()) => Ok(None),
+            Err(Error::Fleet(problem)) => Ok(Some(problem.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Runs the migration on one schema and rolls it back. Returns `None` if no tenant is behind.
     ///
     /// # Errors

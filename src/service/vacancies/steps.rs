@@ -59,6 +59,9 @@ impl Vacancies {
 
     /// Carries a step out in the transaction in which it was decided.
     async fn carry_out(&self, ctx: &CallContext, tx: PublicTx, step: Step) -> Result<Work> {
+        if matches!(step, Step::Reserve(_) | Step::Build(_) | Step::Migrate(_)) {
+            self.0.new_tenants.require_fit(ctx.now).await?;
+        }
         match step {
             Step::Register => self.register(tx, ctx.now).await.map(|()| Work::default()),
             Step::Reserve(count) => {

@@ -27,6 +27,7 @@ impl MigrationLock {
             ],
         )
         .await;
+        wait_for_first_check(&app).await;
         let lock = Self { session: app.sql().await, watcher: app.sql().await };
         lock.session.execute("SELECT pg_advisory_lock(4711)", &[]).await.expect("the lock is free");
         (app, lock)
@@ -61,6 +62,20 @@ impl MigrationLock {
         let sql = "SELECT pg_advisory_unlock(4711)";
         self.session.execute(sql, &[]).await.expect("this session holds the lock");
     }
+}
+
+/// Waits until the server has checked that new tenants can be made: it builds one, which would wait for the lock too.
+async fn wait_for_first_check(app: &TestApp) {
+    for _ in 0..1000 {
+        let metrics = app.anonymous().get("/metrics").await.text;
+        let is_done =
+            |line: &str| line.contains("last_success") && line.contains("check_new_tenants");
+        if metrics.lines().any(is_done) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the server never checks whether new tenants can be made");
 }
 
 /// Starts a server with these tenant migrations instead of the built-in ones.

@@ -22,8 +22,10 @@ use crate::service::fleet::{Rehearsal, RehearsalTarget, SchemaOwner, Trial, Tria
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Rehearsal)]
 pub(super) struct RehearsalAnswer {
-    /// Whether no file failed; also true if there was none to apply.
+    /// Whether no file failed and new tenants can be made; also true if there was no file to apply.
     passed: bool,
+    /// Why no new tenant can be made from all files; null if one can.
+    new_tenant_error: Option<String>,
     /// The tenant that was used; null if a vacancy was used or no tenant is behind.
     tenant_id: Option<Uuid>,
     /// The slug of that tenant.
@@ -59,7 +61,8 @@ pub(super) struct NewRehearsal {
     vacancy: Option<bool>,
 }
 
-/// Applies the migration to one schema and rolls everything back. Until then the tenant's tables are locked.
+/// Applies the migration to one schema and rolls everything back, and builds a new tenant from all files and takes it
+/// back. Until then the tables of the rehearsed tenant are locked.
 #[utoipa::path(tag = "control", operation_id = "ControlRehearseMigration", security(("bearer" = [])), request_body = NewRehearsal, responses(
     (status = 200, description = "The result of each file, failed files included", body = RehearsalAnswer),
     InvalidBody, Forbidden<MigrateFleet>,
@@ -71,8 +74,12 @@ pub(super) async fn rehearse(call: Call) -> Answer {
     call.ctx.require(Permission::MigrateFleet)?;
     call.query()?.finish(Some(()))?;
     let target = target(call.body()?)?;
-    let rehearsal = call.services().fleet.rehearse(&call.ctx, target).await?;
-    Ok(HttpResponse::Ok().json(RehearsalAnswer::from(rehearsal)))
+    let fleet = &call.services().fleet;
+    let rehearsal = fleet.rehearse(&call.ctx, target).await?;
+    let mut answer = RehearsalAnswer::from(rehearsal);
+    answer.new_tenant_error = fleet.why_no_new_tenants(&call.ctx).await?;
+    answer.passed &= answer.new_tenant_error.is_none();
+    Ok(HttpResponse::Ok().json(answer))
 }
 
 fn target(mut body: Fields) -> Result<RehearsalTarget> {
@@ -95,6 +102,7 @@ impl From<Option<Rehearsal>> for RehearsalAnswer {
             let migrations = Vec::new();
             return Self {
                 passed: true,
+                new_tenant_error: None,
                 tenant_id: None,
                 slug: None,
                 vacancy_id: None,
@@ -108,6 +116,7 @@ impl From<Option<Rehearsal>> for RehearsalAnswer {
             SchemaOwner::Vacancy(id) => (None, None, Some(id.uuid())),
         };
         Self {
+            new_tenant_error: None,
             passed: trials.iter().all(|trial| matches!(trial.end, TrialEnd::Applied(_))),
             tenant_id,
             slug,
