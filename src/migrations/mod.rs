@@ -15,6 +15,7 @@
 
 mod check;
 mod copy;
+pub(crate) mod digest;
 mod error;
 mod file;
 mod folder;

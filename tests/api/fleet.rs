@@ -7,6 +7,7 @@ mod engine;
 mod files;
 pub mod fixture;
 mod kills;
+mod mended;
 mod no_transaction;
 mod pruning;
 mod recovery;

@@ -101,6 +101,41 @@ fn group(row: &crate::pg::Row) -> Group {
     }
 }
 
+/// A file that runs outside a transaction and has run half-way in some tenants.
+#[derive(Debug, Clone)]
+pub struct HalfRun {
+    /// The file's version.
+    pub version: i32,
+    /// How many tenants.
+    pub count: i64,
+    /// The slugs of some of them.
+    pub slugs: Vec<String>,
+}
+
+/// Lists the files that have run half-way; only in the tenants in `only` if it is given.
+pub async fn half_run(tx: &PublicTx, only: Option<&[Uuid]>) -> Result<Vec<HalfRun>> {
+    let only: Option<Vec<Uuid>> = only.map(<[Uuid]>::to_vec);
+    let rows = tx
+        .query(
+            "SELECT s.version, count(*) AS count,
+                    (array_agg(t.slug ORDER BY t.created_at, t.id))[1:5] AS slugs
+               FROM (SELECT DISTINCT tenant_id, version FROM migration_statements) s
+               JOIN tenants t ON t.id = s.tenant_id
+              WHERE t.status <> 'deleting' AND ($1::uuid[] IS NULL OR t.id = ANY ($1))
+              GROUP BY s.version
+              ORDER BY s.version",
+            &[&only],
+        )
+        .await
+        .during("list files that ran half-way")?;
+    let half_run = |row: &crate::pg::Row| HalfRun {
+        version: row.get("version"),
+        count: row.get("count"),
+        slugs: row.get("slugs"),
+    };
+    Ok(rows.iter().map(half_run).collect())
+}
+
 /// Counts the tenants that are being deleted and therefore not migrated.
 pub async fn count_deleting(tx: &PublicTx) -> Result<i64> {
     let sql = "SELECT count(*) AS total FROM tenants WHERE status = 'deleting'";

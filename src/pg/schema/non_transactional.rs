@@ -7,17 +7,22 @@
 //! started but is not done is repaired first: an invalid index is left from a failed attempt; it is dropped and
 //! created again.
 //!
+//! A file that failed half-way may be mended before it runs again. A statement that has run and is another one now is
+//! refused ([`mended`]): it is neither skipped nor run. What was not reached may change.
+//!
 //! A file is not paused half-way: an operation stops between tenants.
 
-use std::collections::HashMap;
+mod journal;
+mod mended;
 
 use futures_util::future::join;
 use time::OffsetDateTime;
 
+use self::journal::{Journal, Step};
+use self::mended::Mended;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::statements::{Kind, Statement};
 use crate::migrations::{MigrationSet, NonTransactionalFile, file_name};
-use crate::pg::Row;
 use crate::pg::connect::dedicated::DedicatedConnection;
 use crate::pg::db::{Database, Db};
 use crate::pg::error::Failure;
@@ -38,6 +43,13 @@ impl MigrationSet {
         files.any(|file| non_transactional.contains(file))
     }
 
+    /// Whether the file of this version runs outside a transaction; false if there is none.
+    #[must_use]
+    pub fn is_non_transactional(&self, version: i32) -> bool {
+        let mut files = self.migrations.iter().zip(&self.non_transactional);
+        files.any(|(migration, file)| migration.version() == version && file.is_some())
+    }
+
     /// Runs the remaining statements of a file in a tenant's schema, and adds the file to the history.
     ///
     /// # Errors
@@ -56,40 +68,38 @@ impl MigrationSet {
         let journal = Journal { db, tenant, version, now };
         let limits = &db.rules().limits;
         let frame = Frame::new(self, &schema, limits, Flush::Now);
-        let progress = journal.read().await?;
-        let mut connection = None;
         let sql = self.migrations[at].sql().unwrap_or_default();
         let statements =
             self.non_transactional[at].as_ref().map_or(&[][..], |file| &file.statements);
-        for (position, statement) in (1..).zip(statements) {
-            let attempt = match progress.get(&position) {
-                Some(Progress::Done) => continue,
-                Some(Progress::Started) => Attempt::Repeated,
+        let steps: Vec<Step<'_>> = (1..)
+            .zip(statements)
+            .map(|(position, statement)| Step { position, statement, text: statement.text(sql) })
+            .collect();
+        let entries = journal.read().await?;
+        let mut connection = OnDemand { database, schema: &schema, limits, opened: None };
+        let mended = Mended { journal: &journal, schema: &schema, steps: &steps, entries: &entries };
+        mended.settle(&mut connection).await?.map_err(|changed| ApplyError::Failed {
+            file: file_name(&self.migrations[at]),
+            line: changed.line,
+            message: changed.message,
+        })?;
+        for step in steps {
+            let entry = entries.get(&step.position).filter(|entry| entry.is_about(&step));
+            let attempt = match entry {
+                Some(entry) if entry.is_done => continue,
+                Some(_) => Attempt::Repeated,
                 None => Attempt::First,
             };
-            let ran = match &statement.kind {
+            let ran = match &step.statement.kind {
                 Kind::Ordinary | Kind::CopyIn { .. } => {
-                    in_a_transaction(&journal, &schema, &frame, position, statement, sql).await
+                    in_a_transaction(&journal, &schema, &frame, step, sql).await
                 }
                 Kind::CreateIndex { .. } | Kind::DropIndex { .. } => {
-                    if connection.is_none() {
-                        connection = Some(
-                            DedicatedConnection::open(database.owner(), &schema, limits).await?,
-                        );
-                    }
-                    match &connection {
-                        Some(connection) => {
-                            let to_run = (statement, statement.text(sql));
-                            without_transaction(
-                                &journal, connection, &schema, position, to_run, attempt,
-                            )
-                            .await
-                        }
-                        None => Ok(()),
-                    }
+                    let connection = connection.open().await?;
+                    without_transaction(&journal, connection, &schema, step, attempt).await
                 }
             };
-            ran.map_err(|failure| self.failed_at(at, statement, failure))?;
+            ran.map_err(|failure| self.failed_at(at, step.statement, failure))?;
         }
         let tx = db.public().await?;
         let row = self.history_row(at, &schema, now);
@@ -120,8 +130,7 @@ async fn in_a_transaction(
     journal: &Journal<'_>,
     schema: &SchemaName,
     frame: &Frame,
-    position: i32,
-    statement: &Statement,
+    step: Step<'_>,
     sql: &str,
 ) -> Result<(), Failure> {
     let (tx, limits) = (journal.db.public().await?, &journal.db.rules().limits);
@@ -129,44 +138,61 @@ async fn in_a_transaction(
     let begin = frame.open(true);
     let (entered, opened) = join(scope::enter_schema(&tx, schema, limits), tx.batch(&begin)).await;
     entered.and(opened)?;
-    let text = statement.text(sql);
     let end = frame.close();
-    match &statement.kind {
+    match &step.statement.kind {
         Kind::CopyIn { rows } => {
-            tx.copy_in(text, sql.get(rows.clone()).unwrap_or_default()).await?;
+            tx.copy_in(step.text, sql.get(rows.clone()).unwrap_or_default()).await?;
             tx.batch(&end).await?;
         }
         _ => {
-            let (ran, closed) = join(tx.batch(text), tx.batch(&end)).await;
+            let (ran, closed) = join(tx.batch(step.text), tx.batch(&end)).await;
             ran.and(closed)?;
         }
     }
     scope::leave_schema(&tx, limits).await?;
-    journal.done(&tx, position).await?;
+    journal.done(&tx, step).await?;
     tx.commit().await
+}
+
+/// The connection for statements that run outside a transaction, opened for the first of them.
+struct OnDemand<'a> {
+    database: &'a Database,
+    schema: &'a SchemaName,
+    limits: &'a TimeLimits,
+    opened: Option<DedicatedConnection>,
+}
+
+impl OnDemand<'_> {
+    async fn open(&mut self) -> Result<&DedicatedConnection, ApplyError> {
+        let opened = match self.opened.take() {
+            Some(opened) => opened,
+            None => {
+                DedicatedConnection::open(self.database.owner(), self.schema, self.limits).await?
+            }
+        };
+        Ok(self.opened.insert(opened))
+    }
 }
 
 async fn without_transaction(
     journal: &Journal<'_>,
     connection: &DedicatedConnection,
     schema: &SchemaName,
-    position: i32,
-    (statement, text): (&Statement, &str),
+    step: Step<'_>,
     attempt: Attempt,
 ) -> Result<(), Failure> {
     let tx = journal.db.public().await?;
-    journal.start(&tx, position).await?;
-    let found = match &statement.kind {
+    journal.start(&tx, step).await?;
+    let found = match &step.statement.kind {
         Kind::CreateIndex { index } | Kind::DropIndex { index } => {
             find_index(&tx, schema, index).await?.map(|is_valid| (index, is_valid))
         }
         Kind::Ordinary | Kind::CopyIn { .. } => None,
     };
     tx.commit().await?;
-    let creates = matches!(statement.kind, Kind::CreateIndex { .. });
+    let creates = matches!(step.statement.kind, Kind::CreateIndex { .. });
     if creates && let Some((index, false)) = found {
-        let index = index.replace('"', "\"\"");
-        connection.run(&format!("DROP INDEX CONCURRENTLY IF EXISTS \"{index}\"")).await?;
+        drop_index(connection, index).await?;
     }
     // The statement succeeded, but the process ended before the journal recorded it.
     let is_done = attempt == Attempt::Repeated
@@ -174,12 +200,38 @@ async fn without_transaction(
             Some((_, is_valid)) => creates && is_valid,
             None => !creates,
         };
-    if !is_done {
-        connection.run(text).await?;
+    if !is_done && let Err(failure) = connection.run(step.text).await {
+        withdraw_if_without_effect(journal, schema, step, &failure).await?;
+        return Err(failure);
     }
     let tx = journal.db.public().await?;
-    journal.done(&tx, position).await?;
+    journal.done(&tx, step).await?;
     tx.commit().await
+}
+
+/// Deletes the entry of a statement that the server refused, unless it has left an invalid index: if the statement is
+/// mended, an index of that name may be another statement's.
+async fn withdraw_if_without_effect(
+    journal: &Journal<'_>,
+    schema: &SchemaName,
+    step: Step<'_>,
+    failure: &Failure,
+) -> Result<(), Failure> {
+    if failure.is_unavailable() {
+        return Ok(());
+    }
+    if let Kind::CreateIndex { index } = &step.statement.kind {
+        let tx = journal.db.public().await?;
+        if find_index(&tx, schema, index).await? == Some(false) {
+            return Ok(());
+        }
+    }
+    journal.withdraw(step.position).await
+}
+
+async fn drop_index(connection: &DedicatedConnection, index: &str) -> Result<(), Failure> {
+    let index = index.replace('"', "\"\"");
+    connection.run(&format!("DROP INDEX CONCURRENTLY IF EXISTS \"{index}\"")).await
 }
 
 /// Returns whether an index of the schema is valid; `None` if it does not exist.
@@ -196,62 +248,9 @@ async fn find_index(
     Ok(tx.query_opt(sql, &[&schema.as_str(), &index]).await?.map(|row| row.get("indisvalid")))
 }
 
-/// A statement in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Started,
-    Done,
-}
-
 /// Whether a statement may have run before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
     First,
     Repeated,
-}
-
-/// The progress of a file in one tenant: `public.migration_statements`.
-struct Journal<'a> {
-    db: &'a Db,
-    tenant: TenantId,
-    version: i32,
-    now: OffsetDateTime,
-}
-
-impl Journal<'_> {
-    /// Returns the progress of each statement that was started, by its position.
-    async fn read(&self) -> Result<HashMap<i32, Progress>, Failure> {
-        let tx = self.db.public().await?;
-        let sql = "SELECT position, is_done FROM migration_statements
-                    WHERE tenant_id = $1 AND version = $2";
-        let rows = tx.query_and_commit(sql, &[&self.tenant, &self.version]).await?;
-        let progress = |row: &Row| {
-            let progress = if row.get("is_done") { Progress::Done } else { Progress::Started };
-            (row.get("position"), progress)
-        };
-        Ok(rows.iter().map(progress).collect())
-    }
-
-    async fn start(&self, tx: &PublicTx, position: i32) -> Result<(), Failure> {
-        let sql =
-            "INSERT INTO migration_statements (tenant_id, version, position, is_done, started_at)
-                   VALUES ($1, $2, $3, false, $4)
-                   ON CONFLICT (tenant_id, version, position) DO NOTHING";
-        tx.execute(sql, &[&self.tenant, &self.version, &position, &self.now]).await.map(drop)
-    }
-
-    async fn done(&self, tx: &PublicTx, position: i32) -> Result<(), Failure> {
-        let sql = "INSERT INTO migration_statements
-                       (tenant_id, version, position, is_done, started_at, ended_at)
-                   VALUES ($1, $2, $3, true, $4, $4)
-                   ON CONFLICT (tenant_id, version, position)
-                   DO UPDATE SET is_done = true, ended_at = excluded.ended_at";
-        tx.execute(sql, &[&self.tenant, &self.version, &position, &self.now]).await.map(drop)
-    }
-
-    /// Deletes the file's rows: from now on it is in the history.
-    async fn forget(&self, tx: &PublicTx) -> Result<(), Failure> {
-        let sql = "DELETE FROM migration_statements WHERE tenant_id = $1 AND version = $2";
-        tx.execute(sql, &[&self.tenant, &self.version]).await.map(drop)
-    }
 }

@@ -108,6 +108,17 @@ pub(super) async fn make(
             Err(error) => plan.diverged.push(sentence(&group, &error)),
         }
     }
+    for half in migration_sets::half_run(tx, only).await? {
+        let version = half.version;
+        if !set.is_non_transactional(version) {
+            let tenants = named(&half.slugs, half.count);
+            plan.diverged.push(format!(
+                "V{version} ran half-way outside a transaction, and no file of this number runs outside a \
+                 transaction now; give the file back its number and its first line, or undo what it did and run \
+                 `rowhouse migrate repair --forget-statements V{version} --yes` ({tenants})"
+            ));
+        }
+    }
     Ok(plan)
 }
 
@@ -175,12 +186,16 @@ async fn learn(tx: &PublicTx, group: &mut Group, now: OffsetDateTime) -> Result<
 }
 
 fn sentence(group: &Group, error: &HistoryError) -> String {
-    let mut tenants = group.slugs.join(", ");
-    let rest = usize::try_from(group.count).unwrap_or(usize::MAX).saturating_sub(group.slugs.len());
-    if rest > 0 {
-        tenants = format!("{tenants} and {rest} more");
+    format!("{error} ({})", named(&group.slugs, group.count))
+}
+
+/// Some slugs, and how many more there are.
+fn named(slugs: &[String], count: i64) -> String {
+    let some = slugs.join(", ");
+    match usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(slugs.len()) {
+        0 => some,
+        rest => format!("{some} and {rest} more"),
     }
-    format!("{error} ({tenants})")
 }
 
 #[cfg(test)]
