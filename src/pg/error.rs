@@ -100,17 +100,68 @@ impl Failure {
     }
 
     /// Whether the whole transaction may succeed if it is retried: it lost a race for a lock or with another
-    /// transaction.
+    /// transaction, on its rows or on those of the system catalogs.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        self.sqlstate().is_some_and(|state| {
+        let is_lost_race = self.sqlstate().is_some_and(|state| {
             [
                 &SqlState::T_R_SERIALIZATION_FAILURE,
                 &SqlState::T_R_DEADLOCK_DETECTED,
                 &SqlState::LOCK_NOT_AVAILABLE,
             ]
             .contains(&state)
-        })
+        });
+        is_lost_race || self.is_catalog_race()
+    }
+
+    /// Whether another transaction changed the same row of a system catalog at the same time: both made an object of
+    /// one name, or both granted or revoked on one object. PostgreSQL checks for the object first, so one that was
+    /// there before gives another error.
+    fn is_catalog_race(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        let Some(db) = error.as_db_error() else { return false };
+        match *db.code() {
+            // A distributed engine drops the schema's name on its way from a worker node.
+            SqlState::UNIQUE_VIOLATION => match (db.schema(), db.constraint()) {
+                (Some(schema), _) => schema == "pg_catalog",
+                (None, constraint) => constraint.is_some_and(|name| name.starts_with("pg_")),
+            },
+            // Internal errors are not translated.
+            SqlState::INTERNAL_ERROR => {
+                ["tuple concurrently updated", "tuple concurrently deleted"].contains(&db.message())
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the connection ended while a statement ran, for a reason that may be the statement: its backend crashed
+    /// or was told to end, or the statement asked for something that the protocol does not give it. Not if the server
+    /// says that it ends all connections because another backend crashed.
+    #[must_use]
+    pub fn has_ended_connection(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        error.is_closed()
+            || error.code().is_none_or(|state| {
+                *state == SqlState::ADMIN_SHUTDOWN || state.code().starts_with("08")
+            })
+    }
+
+    /// Whether the server starts or recovers from a crash: it is there, and takes no connections yet.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::CANNOT_CONNECT_NOW)
+    }
+
+    /// Whether the statement was cancelled: by a request, or by a `statement_timeout` that it had set.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::QUERY_CANCELED)
+    }
+
+    /// Whether a lock was not granted in time.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
     /// Whether the server is unreachable, shutting down, full or too slow: a temporary condition, not an error in

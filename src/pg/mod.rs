@@ -6,7 +6,8 @@
 //!
 //! The parts, lowest first; a part may import those above it in this list:
 //!
-//! - [`error`], [`rules`]: failures by remedy; the rules of every transaction
+//! - [`error`], [`rules`], [`cancelling`]: failures by remedy; the rules of every transaction; cancel requests on their
+//!   way
 //! - [`connect`]: connection URLs, TLS, dedicated connections
 //! - [`pool`]: pools, and which connection a tenant gets
 //! - [`scope`]: the two transactions, [`PublicTx`] and [`TenantTx`]
@@ -21,6 +22,7 @@
 //! through [`Param`], `.during("read tenant row")` on its failure. A new noun is a new file.
 
 pub mod bootstrap;
+pub mod cancelling;
 pub mod catalog;
 pub mod connect;
 pub mod control;

@@ -38,6 +38,8 @@ const UNCHECKED: &[(&str, &str)] = &[
     ("Sessions::log_out_by_access", "the access token is the credential"),
     ("Engine::stop", "ends the work of this process when it shuts down; no caller asks for it"),
     ("Fleet::stop", "ends the work of this process when it shuts down; no caller asks for it"),
+    ("Engine::stop_at_once", "as Engine::stop"),
+    ("Fleet::stop_at_once", "as Fleet::stop"),
     ("Vacancies::asked", "waits for a signal inside this process and reads nothing"),
 ];
 

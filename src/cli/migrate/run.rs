@@ -93,7 +93,7 @@ async fn choose(backend: &Backend, flags: &Flags) -> Result<Option<Uuid>, Failur
 }
 
 /// Names the flag if a tenant does not exist.
-fn in_flags(error: Error) -> Failure {
+pub(super) fn in_flags(error: Error) -> Failure {
     match error {
         Error::Invalid(problems) => Failure::Usage(
             problems
@@ -124,9 +124,15 @@ async fn follow(backend: &Backend, id: Uuid, output: Output) -> Result<Exit, Fai
     let outcome = tokio::select! {
         outcome = &mut running => outcome,
         () = stop_signal() => {
-            output::say("stopping between two tenants");
-            let (outcome, ()) = tokio::join!(running, fleet.stop());
-            outcome
+            output::say("stopping between two tenants; a second signal rolls back those that are running");
+            let stopping = async { tokio::join!(&mut running, fleet.stop()).0 };
+            tokio::select! {
+                outcome = stopping => outcome,
+                () = stop_signal() => {
+                    output::say("rolling back what is running");
+                    tokio::join!(&mut running, fleet.stop_at_once()).0
+                }
+            }
         }
     };
     progress.finish();

@@ -1,8 +1,12 @@
 //! Dedicated connections, outside every pool, and the test whether a connection is direct or goes through a pooler.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_postgres::error::SqlState;
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::domain::names::{SchemaName, TenantId};
+use crate::pg::cancelling::Cancelling;
 use crate::pg::error::Failure;
 use crate::pg::rules::{Endpoint, MIGRATOR, TimeLimits};
 
@@ -21,7 +25,13 @@ pub enum OpenError {
 ///
 /// It is the migrator, and sees one schema, from start to end: role and search path are startup parameters, no session state is set, and
 /// the connection is closed after use. A pooler refuses or ignores the parameter; [`open`](Self::open) detects both.
-pub(in crate::pg) struct DedicatedConnection(tokio_postgres::Client);
+///
+/// Dropped while a statement runs, it cancels the statement.
+pub(in crate::pg) struct DedicatedConnection {
+    client: tokio_postgres::Client,
+    tls: MakeRustlsConnect,
+    is_busy: AtomicBool,
+}
 
 impl DedicatedConnection {
     /// Connects.
@@ -55,12 +65,36 @@ impl DedicatedConnection {
         let row = client.query_typed("SELECT current_setting('search_path') AS path", &[]).await;
         let found = row.map_err(Failure::from)?;
         let found = found.first().map(|row| row.get::<_, String>("path")).unwrap_or_default();
-        if found.replace(' ', "") == path { Ok(Self(client)) } else { Err(OpenError::NotDirect) }
+        if found.replace(' ', "") != path {
+            return Err(OpenError::NotDirect);
+        }
+        Ok(Self { client, tls: endpoint.tls.clone(), is_busy: AtomicBool::new(false) })
     }
 
     /// Runs one statement in a message of its own.
     pub(in crate::pg) async fn run(&self, sql: &str) -> Result<(), Failure> {
-        Ok(self.0.batch_execute(sql).await?)
+        self.is_busy.store(true, Ordering::Relaxed);
+        let ran = self.client.batch_execute(sql).await;
+        // Not reached if the future is dropped before it is done.
+        self.is_busy.store(false, Ordering::Relaxed);
+        Ok(ran?)
+    }
+}
+
+impl Drop for DedicatedConnection {
+    fn drop(&mut self) {
+        if !*self.is_busy.get_mut() {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (cancel, tls) = (self.client.cancel_token(), self.tls.clone());
+        let cancelling = Cancelling::begin();
+        runtime.spawn(async move {
+            if let Err(error) = cancel.cancel_query(tls).await {
+                tracing::debug!(error = %error, "failed to cancel an abandoned statement");
+            }
+            drop(cancelling);
+        });
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::pg::cancelling::Cancelling;
 use crate::pg::error::Failure;
 use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::Statements;
@@ -463,6 +464,7 @@ impl Drop for Tx {
         let cancel = discarded.cancel_token();
         let (tls, wait_timeout) = (self.tls.clone(), self.wait_timeout);
         let accepted = *self.preamble_accepted.get_mut();
+        let cancelling = Cancelling::begin();
         runtime.spawn(async move {
             if !accepted {
                 tokio::time::sleep(CANCEL_GRACE).await;
@@ -478,6 +480,7 @@ impl Drop for Tx {
             }
             // Only now: a pooler can map the cancel request to a query only while the client is connected.
             drop(discarded);
+            drop(cancelling);
         });
     }
 }

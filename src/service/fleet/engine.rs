@@ -8,8 +8,8 @@ use tokio::sync::Mutex;
 
 use crate::domain::Clock;
 use crate::migrations::MigrationSet;
-use crate::pg::Db;
 use crate::pg::db::Database;
+use crate::pg::{Db, cancelling};
 use crate::service::fleet::job::Tally;
 use crate::service::fleet::stop::Runs;
 use crate::service::new_tenants::NewTenants;
@@ -82,5 +82,11 @@ impl Engine {
     /// Stops the runs of this process between tenants and releases their operations; any process can continue them.
     pub async fn stop(&self) {
         self.runs.stop().await;
+    }
+
+    /// As [`stop`](Self::stop), and does not wait for the tenants that are begun: they are rolled back.
+    pub async fn stop_at_once(&self) {
+        self.runs.stop_at_once().await;
+        cancelling::settle(self.db.rules().limits.connect).await;
     }
 }

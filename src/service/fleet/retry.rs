@@ -48,11 +48,16 @@ pub(super) fn pause_after(tries: u32) -> Duration {
 /// Whether a migration failed for a reason that may pass.
 pub(super) fn is_worth_retrying(error: &ApplyError) -> bool {
     match error {
-        ApplyError::Interrupted { failure, .. } | ApplyError::Database(failure) => {
-            is_transient(failure)
-        }
+        ApplyError::Interrupted { failure, .. } => is_transient(failure) && !failure.is_cancelled(),
+        ApplyError::Database(failure) => is_transient(failure),
         _ => false,
     }
+}
+
+/// Whether a file was cancelled. Migrations have no time limit of ours, so the file had set one, or an operator
+/// cancelled it: the next attempt would end in the same way.
+pub(super) fn is_cancelled(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Interrupted { failure, .. } if failure.is_cancelled())
 }
 
 /// Whether the same work may succeed a moment later: a lock that was not granted, a connection that broke, a lease

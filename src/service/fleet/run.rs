@@ -173,7 +173,13 @@ impl Engine {
                 return Err(Error::unavailable(during, reason.clone()));
             }
             Some(StopReason::Lost) => return Err(self.lost_to(id).await?.into()),
-            Some(StopReason::Asked | StopReason::Stopping | StopReason::MaxFailures) | None => {}
+            Some(
+                StopReason::Asked
+                | StopReason::Stopping
+                | StopReason::AtOnce
+                | StopReason::MaxFailures,
+            )
+            | None => {}
         }
         let tx = self.db.public().await.during(during)?;
         let now = self.clock.now();
@@ -181,7 +187,8 @@ impl Engine {
         operation_tenants::give_back(&tx, id, runner, not_begun).await?;
         let mut continues = false;
         // It may have been paused or cancelled since the last heartbeat.
-        if record.state == OperationState::Running && why != Some(StopReason::Stopping) {
+        let is_stopping = matches!(why, Some(StopReason::Stopping | StopReason::AtOnce));
+        if record.state == OperationState::Running && !is_stopping {
             let some_failed = record.counts.failed > 0;
             let canary_failed = canary_open && operation_tenants::canary_failed(&tx, id).await?;
             let pause = match why {

@@ -11,6 +11,8 @@ pub(super) enum StopReason {
     Asked,
     /// This process stops.
     Stopping,
+    /// This process stops, and does not wait for the tenants that are begun: they are rolled back.
+    AtOnce,
     /// As many tenants failed as were allowed to.
     MaxFailures,
     /// Another process has the operation.
@@ -33,13 +35,32 @@ impl Runs {
 
     /// Stops all of them, and waits until they have released their operations.
     pub(super) async fn stop(&self) {
-        let runs = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let runs = self.all();
         for run in &runs {
             stop(run, StopReason::Stopping);
         }
         for run in runs {
             run.closed().await;
         }
+    }
+
+    /// As [`stop`](Self::stop), and rolls back what is begun.
+    pub(super) async fn stop_at_once(&self) {
+        let runs = self.all();
+        for run in &runs {
+            run.send_modify(|reason| {
+                if matches!(reason, None | Some(StopReason::Stopping | StopReason::Asked)) {
+                    *reason = Some(StopReason::AtOnce);
+                }
+            });
+        }
+        for run in runs {
+            run.closed().await;
+        }
+    }
+
+    fn all(&self) -> Vec<watch::Sender<Option<StopReason>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -19,11 +19,12 @@ use crate::migrations::AppliedPrefix;
 use crate::pg::control::operation_tenants::{Claimed, End, Migrated};
 use crate::pg::schema::error::ApplyError;
 use crate::pg::scope::{Entry, Flush};
+use crate::service::fleet::breaks::Breaks;
 use crate::service::fleet::engine::Engine;
 use crate::service::fleet::job::{Event, Events, Run};
 use crate::service::fleet::queue::Queue;
 use crate::service::fleet::recorder::Recorder;
-use crate::service::fleet::retry::{TRIES, is_worth_retrying, pause_after};
+use crate::service::fleet::retry::{TRIES, is_cancelled, is_worth_retrying, pause_after};
 use crate::service::fleet::stop::{StopReason, stop};
 
 /// The most tenants whose migrations are pipelined, without waiting for each answer: between an answer and the next
@@ -114,13 +115,19 @@ impl Workers {
             .collect();
         let mut outcomes = match jobs.as_slice() {
             [] => Vec::new(),
-            jobs => Box::pin(self.engine.migrate_pipelined(jobs, self.entry())).await,
+            jobs => {
+                let migrating = Box::pin(self.engine.migrate_pipelined(jobs, self.entry()));
+                // What was dropped unanswered is migrated step by step, or given back.
+                self.unless_at_once(migrating).await.unwrap_or_default()
+            }
         }
         .into_iter();
         let mut left_over = Vec::new();
         for (one, prefix) in batch.into_iter().zip(prefixes) {
             match prefix.and_then(|_| outcomes.next()) {
                 Some(Ok(Some(applied))) => self.finish(one, applied),
+                // Step by step the failing file and its line are known.
+                Some(Err(error)) if is_cancelled(&error) => left_over.push((one, None)),
                 Some(Err(error)) => left_over.push((one, Some(error))),
                 Some(Ok(None)) | None => left_over.push((one, None)),
             }
@@ -150,6 +157,7 @@ impl Workers {
     ) -> Option<Uuid> {
         let tenant = claimed.tenant;
         let mut tries = 1;
+        let mut breaks = Breaks::default();
         loop {
             if permit.is_none() {
                 *permit = Arc::clone(&self.permits).acquire_owned().await.ok();
@@ -157,9 +165,20 @@ impl Workers {
             if self.stopped.borrow().is_some() {
                 return Some(tenant.uuid());
             }
-            let outcome = match failed.take() {
-                Some(error) => Err(error),
-                None => Box::pin(self.engine.migrate(tenant, self.entry())).await,
+            let (outcome, blamed) = match failed.take() {
+                // A pipelined attempt says nothing about the file: the connection was shared.
+                Some(error) => (Err(error), None),
+                None => {
+                    let migrating = Box::pin(self.engine.migrate(tenant, self.entry()));
+                    let Some(outcome) = self.unless_at_once(migrating).await else {
+                        return Some(tenant.uuid());
+                    };
+                    let blamed = match &outcome {
+                        Err(error) => breaks.blame(&self.engine, &self.stopped, error).await,
+                        Ok(_) => None,
+                    };
+                    (outcome, blamed)
+                }
             };
             let error = match outcome {
                 Ok(applied) => {
@@ -168,7 +187,7 @@ impl Workers {
                 }
                 Err(error) => error,
             };
-            if tries < TRIES && is_worth_retrying(&error) {
+            if tries < TRIES && blamed.is_none() && is_worth_retrying(&error) {
                 drop(permit.take());
                 self.engine.tally.again.fetch_add(1, Ordering::Relaxed);
                 (self.events)(&Event::Retrying {
@@ -181,7 +200,11 @@ impl Workers {
                 continue;
             }
             let Claimed { slug, attempts, .. } = claimed;
-            let end = self.recorder.mark_failed(tenant, attempts, error.to_string()).await;
+            let reason = match blamed {
+                Some(reason) => reason,
+                None => self.engine.describe(tenant, &error).await,
+            };
+            let end = self.recorder.mark_failed(tenant, attempts, reason).await;
             if let Some(end) = end {
                 self.count_end(tenant, slug, end, attempts);
             }
@@ -201,6 +224,16 @@ impl Workers {
         let end = End::Done(applied.clone());
         self.recorder.push(Migrated { tenant, made_by, attempts, applied, ended_at });
         self.count_end(tenant, slug, end, attempts);
+    }
+
+    /// Runs work on a tenant, unless the run is told not to wait for it: then drops it, which rolls it back.
+    async fn unless_at_once<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            biased;
+            _ = stopped.wait_for(|reason| *reason == Some(StopReason::AtOnce)) => None,
+            done = work => Some(done),
+        }
     }
 
     /// Waits, but not longer than until the run is told to stop.
