@@ -222,7 +222,7 @@ pub enum FleetProblem {
     #[strum(serialize = "migrations_ahead")]
     Ahead(Vec<String>),
     /// The applied migrations of some tenants differ from the files of this program.
-    #[error("the migrations do not fit: {}", .0.join("; "))]
+    #[error("the migrations do not fit: {}; `rowhouse migrate repair` shows what can be done", .0.join("; "))]
     #[strum(serialize = "migrations_diverged")]
     Diverged(Vec<String>),
     /// No new tenant can be made from the migrations; the reason names the file.

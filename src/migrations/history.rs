@@ -41,7 +41,9 @@ pub struct Applied {
 }
 
 impl Applied {
-    fn file(&self) -> String {
+    /// The file's name.
+    #[must_use]
+    pub fn file(&self) -> String {
         if self.is_repeatable() {
             format!("R__{}.sql", self.name)
         } else {

@@ -23,6 +23,7 @@ mod history;
 mod lexer;
 pub mod lint;
 mod pieces;
+pub mod repair;
 pub(crate) mod statements;
 
 use std::fmt;

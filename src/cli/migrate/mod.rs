@@ -3,6 +3,7 @@
 
 mod flags;
 mod progress;
+mod repair;
 mod run;
 mod show;
 
@@ -41,6 +42,9 @@ enum Verb {
     Resume(Which),
     /// Cancel an operation; migrated tenants stay migrated
     Cancel(Which),
+    /// Make the histories of tenants fit the files again: show how, and do it with --yes
+    #[command(after_help = repair::HELP)]
+    Repair(repair::Flags),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +62,7 @@ pub(super) async fn run(settings: &Settings, migrate: Migrate) -> Result<Exit, F
         Some(Verb::Pause(which)) => show::pause(settings, which.id, which.output).await,
         Some(Verb::Cancel(which)) => show::cancel(settings, which.id, which.output).await,
         Some(Verb::Resume(which)) => run::resume(settings, which.id, which.output).await,
+        Some(Verb::Repair(flags)) => repair::run(settings, flags).await,
         None if flags.lint => lint::run(settings, flags.output),
         None if flags.plan => show::plan(settings, &flags.tenants, flags.output).await,
         None => {

@@ -136,6 +136,30 @@ pub async fn half_run(tx: &PublicTx, only: Option<&[Uuid]>) -> Result<Vec<HalfRu
     Ok(rows.iter().map(half_run).collect())
 }
 
+/// Returns the tenants in which files of these versions ran half-way, each with the version.
+pub async fn half_run_in(tx: &PublicTx, versions: &[i32]) -> Result<Vec<(TenantId, i32)>> {
+    let versions: Vec<i64> = versions.iter().map(|version| i64::from(*version)).collect();
+    let sql = "SELECT DISTINCT tenant_id, version FROM migration_statements
+                WHERE version::bigint = ANY ($1) ORDER BY tenant_id, version";
+    let rows = tx.query(sql, &[&versions]).await.during("list files that ran half-way")?;
+    Ok(rows.iter().map(|row| (row.get("tenant_id"), row.get("version"))).collect())
+}
+
+/// Forgets which statements of these files ran in a tenant; returns the versions of those that had run half-way.
+pub async fn forget_statements(
+    tx: &PublicTx,
+    tenant: TenantId,
+    versions: &[i32],
+) -> Result<Vec<i32>> {
+    let versions: Vec<i64> = versions.iter().map(|version| i64::from(*version)).collect();
+    let sql = "WITH forgotten AS (
+                   DELETE FROM migration_statements WHERE tenant_id = $1 AND version::bigint = ANY ($2)
+                   RETURNING version)
+               SELECT DISTINCT version FROM forgotten ORDER BY version";
+    let rows = tx.query(sql, &[&tenant, &versions]).await.during("forget statements")?;
+    Ok(rows.iter().map(|row| row.get("version")).collect())
+}
+
 /// Counts the tenants that are being deleted and therefore not migrated.
 pub async fn count_deleting(tx: &PublicTx) -> Result<i64> {
     let sql = "SELECT count(*) AS total FROM tenants WHERE status = 'deleting'";

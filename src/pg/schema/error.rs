@@ -23,10 +23,16 @@ pub enum ApplyError {
         needs_commit: bool,
     },
     /// The connection was lost or a lock was not granted while a file ran. The file is not at fault.
-    #[error("{file}: {}", .failure.server_message())]
+    #[error(
+        "{file}{}: {}",
+        .line.map(|l| format!(", line {l}")).unwrap_or_default(),
+        .failure.server_message()
+    )]
     Interrupted {
         /// The file.
         file: String,
+        /// The line of the statement that ran, from 1, if it is known.
+        line: Option<usize>,
         /// The failure.
         failure: Failure,
     },

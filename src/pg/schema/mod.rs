@@ -5,11 +5,13 @@
 //! schema exists if and only if its tenant does, or the vacancy ([`crate::pg::control::vacancies`]) that will
 //! become a tenant.
 
+pub mod blockers;
 mod catch_up;
 mod ddl;
 mod drop;
 pub mod error;
 mod frame;
+pub mod history;
 pub mod non_transactional;
 mod ownership;
 pub mod pipeline;

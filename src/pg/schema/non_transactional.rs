@@ -26,6 +26,7 @@ use crate::migrations::{MigrationSet, NonTransactionalFile, file_name};
 use crate::pg::connect::dedicated::DedicatedConnection;
 use crate::pg::db::{Database, Db};
 use crate::pg::error::Failure;
+use crate::pg::rules::TimeLimits;
 use crate::pg::schema::error::ApplyError;
 use crate::pg::schema::frame::Frame;
 use crate::pg::scope::{self, Flush, PublicTx};
@@ -77,11 +78,13 @@ impl MigrationSet {
             .collect();
         let entries = journal.read().await?;
         let mut connection = OnDemand { database, schema: &schema, limits, opened: None };
-        let mended = Mended { journal: &journal, schema: &schema, steps: &steps, entries: &entries };
+        let mended =
+            Mended { journal: &journal, schema: &schema, steps: &steps, entries: &entries };
         mended.settle(&mut connection).await?.map_err(|changed| ApplyError::Failed {
             file: file_name(&self.migrations[at]),
             line: changed.line,
             message: changed.message,
+            needs_commit: false,
         })?;
         for step in steps {
             let entry = entries.get(&step.position).filter(|entry| entry.is_about(&step));

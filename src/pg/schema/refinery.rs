@@ -49,7 +49,9 @@ impl MigrationSet {
             _ => None,
         };
         match applying {
-            Some(migration) => ApplyError::Interrupted { file: file_name(migration), failure },
+            Some(migration) => {
+                ApplyError::Interrupted { file: file_name(migration), line: None, failure }
+            }
             None => failure.into(),
         }
     }

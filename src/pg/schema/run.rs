@@ -191,7 +191,7 @@ impl MigrationSet {
     ) -> ApplyError {
         let file = file_name(&self.migrations[at]);
         if failure.is_unavailable() || failure.is_retryable() {
-            return ApplyError::Interrupted { file, failure };
+            return ApplyError::Interrupted { file, line, failure };
         }
         if failure.has_marker(TRANSACTION_CHANGED) {
             let message =

@@ -39,14 +39,17 @@ impl Breaks {
         stopped: &watch::Receiver<Option<StopReason>>,
         error: &ApplyError,
     ) -> Option<String> {
-        let ApplyError::Interrupted { file, failure } = error else { return None };
+        let ApplyError::Interrupted { file, line, failure } = error else { return None };
         if !failure.has_ended_connection() || !engine.answers(stopped).await {
             return None;
         }
         self.0 += 1;
         (self.0 >= MOST).then(|| {
             let (times, message) = (self.0, failure.server_message());
-            format!("{file}: the connection ended {times} times while this file ran: {message}")
+            let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
+            format!(
+                "{file}{line}: the connection ended {times} times while this file ran: {message}"
+            )
         })
     }
 }

@@ -50,6 +50,11 @@ impl Fleet {
         self.engine.stop().await;
     }
 
+    /// As [`stop`](Self::stop), and does not wait for the tenants that are begun: they are rolled back.
+    pub async fn stop_at_once(&self) {
+        self.engine.stop_at_once().await;
+    }
+
     /// Sets the metrics: what this process has done so far.
     pub fn measure(&self, metrics: &Metrics) {
         let tally = &self.engine.tally;
@@ -255,7 +260,7 @@ impl Fleet {
 }
 
 /// The open operation, as the reason why another one cannot start.
-fn held_or_open(open: Record) -> FleetProblem {
+pub(super) fn held_or_open(open: Record) -> FleetProblem {
     match open.holder {
         Some(holder) if open.is_held => FleetProblem::Held(holder),
         _ => FleetProblem::Open { id: open.id, state: open.state },

@@ -46,7 +46,7 @@ impl Engine {
                 PipelinedOutcome::NotMigrated => Ok(None),
                 PipelinedOutcome::Interrupted(failure) => {
                     let file = self.set.names(&prefix.files).join(", ");
-                    Err(ApplyError::Interrupted { file, failure })
+                    Err(ApplyError::Interrupted { file, line: None, failure })
                 }
             })
             .collect()

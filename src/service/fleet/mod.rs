@@ -16,11 +16,14 @@
 //! - [`rehearse`]: a migration of one schema that is rolled back.
 //! - [`engine`]: what this process runs operations with; [`run`]: a run, from the lease to its end; [`drain`]: the
 //!   loop of a run; [`workers`]: what takes tenants from a [`queue`]; [`migrate_one`]: what is done to each;
-//!   [`recorder`]: records it; [`retry`] and [`stop`]: when an attempt is repeated and why a run stops.
+//!   [`recorder`]: records it; [`retry`], [`breaks`] and [`stop`]: when an attempt is repeated, when a file
+//!   that ends its connection is to blame, and why a run stops.
+//! - [`repair`]: repairs the histories of tenants that contradict the files.
 //! - [`recovery`]: continues an operation whose runner is gone.
 //! - [`prune`]: deletes the ledger's rows of tenants of old operations.
 
 mod audit;
+mod breaks;
 mod commands;
 mod drain;
 mod engine;
@@ -34,6 +37,7 @@ mod queue;
 mod recorder;
 mod recovery;
 mod rehearse;
+mod repair;
 mod request;
 mod retry;
 mod run;
@@ -48,6 +52,7 @@ pub(super) use self::plan::contradiction;
 pub use self::plan::{Behind, Plan};
 pub use self::recovery::RecoveryOutcome;
 pub use self::rehearse::{Rehearsal, RehearsalTarget, SchemaOwner, Trial, TrialEnd};
+pub use self::repair::{TenantRepair, in_json as change_in_json};
 pub use self::request::{Canary, MigrationRequest};
 pub use crate::pg::control::operation_tenants::{End, Work};
 pub use crate::pg::control::operations::{Counts, Record};

@@ -9,13 +9,18 @@ const NAME: &str = "V2__lang.sql";
 const MARK: &str = "-- rowhouse: no-transaction\n";
 const ADD_LANG: &str = "ALTER TABLE notes ADD COLUMN lang text DEFAULT 'de-secret';\n";
 const COUNT: &str = "UPDATE notes SET runs = runs + 1;\n";
-/// Fails: there is no such table.
-const FAILS: &str = "ALTER TABLE nots ADD COLUMN mood text;\n";
+/// Fails in the tenants of [`half_run`], and not in a new one.
+const FAILS: &str = "CREATE TABLE moods (id integer CONSTRAINT moods_pkey PRIMARY KEY);\n";
 const ADD_MOOD: &str = "ALTER TABLE notes ADD COLUMN mood text;\n";
 
 /// A fixture in which a file of [`ADD_LANG`] and [`COUNT`] ran, and [`FAILS`] failed, in each tenant.
 async fn half_run(count: usize) -> Fixture {
     let fixture = Fixture::with(count).await;
+    let sql = fixture.sql().await;
+    for number in 0..count {
+        let table = format!("CREATE TABLE {}.moods ()", fixture.schema(number));
+        sql.batch_execute(&table).await.expect("a table can be made");
+    }
     fixture.write((NAME, &[MARK, ADD_LANG, COUNT, FAILS].concat()));
     let ran = fixture.program().run(&["migrate"]).expect(3);
     assert!(ran.stderr.contains("V2__lang.sql, line 4: "), "{ran:?}");
@@ -149,17 +154,19 @@ async fn an_invalid_index_of_a_statement_that_was_changed_is_dropped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_that_another_statement_made_is_not_dropped_when_a_refused_one_is_renamed() {
     let fixture = Fixture::with(1).await;
+    let sql = fixture.sql().await;
+    let index = format!("CREATE INDEX notes_mine_idx ON {}.notes (runs)", fixture.schema(0));
+    sql.batch_execute(&index).await.unwrap();
     let file = |name: &str| format!("{MARK}CREATE INDEX CONCURRENTLY {name} ON notes (runs);\n");
-    fixture.write((NAME, &file("notes_pkey")));
+    fixture.write((NAME, &file("notes_mine_idx")));
     let program = fixture.program();
     let ran = program.run(&["migrate"]).expect(3);
     assert!(ran.stderr.contains("already exists"), "{ran:?}");
     fixture.write((NAME, &file("notes_runs_idx")));
     program.run(&["migrate"]).expect(0);
-    let sql = fixture.sql().await;
     let count = "SELECT count(*) FROM pg_index WHERE indrelid = to_regclass($1)";
     let table = format!("{}.notes", fixture.schema(0));
-    assert_eq!(sql.query_one(count, &[&table]).await.unwrap().get::<_, i64>(0), 2);
+    assert_eq!(sql.query_one(count, &[&table]).await.unwrap().get::<_, i64>(0), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,11 +79,7 @@ impl Journal<'_> {
     }
 
     /// Records that a statement starts. What was recorded of an earlier attempt stays.
-    pub(super) async fn start(
-        &self,
-        tx: &PublicTx,
-        step: Step<'_>,
-    ) -> Result<(), Failure> {
+    pub(super) async fn start(&self, tx: &PublicTx, step: Step<'_>) -> Result<(), Failure> {
         let (created, dropped) = match &step.statement.kind {
             Kind::CreateIndex { index } => (Some(index), None),
             Kind::DropIndex { index } => (None, Some(index)),
@@ -113,11 +109,7 @@ impl Journal<'_> {
     }
 
     /// Records that a statement is done.
-    pub(super) async fn done(
-        &self,
-        tx: &PublicTx,
-        step: Step<'_>,
-    ) -> Result<(), Failure> {
+    pub(super) async fn done(&self, tx: &PublicTx, step: Step<'_>) -> Result<(), Failure> {
         let sql = "INSERT INTO migration_statements
                        (tenant_id, version, position, is_done, started_at, ended_at, digest, summary)
                    VALUES ($1, $2, $3, true, $4, $4, $5, $6)
@@ -125,9 +117,12 @@ impl Journal<'_> {
                    DO UPDATE SET is_done = true, ended_at = excluded.ended_at,
                                  digest = excluded.digest, summary = excluded.summary";
         let (digest, summary) = (digest::digest(step.text), digest::summary(step.text));
-        tx.execute(sql, &[&self.tenant, &self.version, &step.position, &self.now, &digest, &summary])
-            .await
-            .map(drop)
+        tx.execute(
+            sql,
+            &[&self.tenant, &self.version, &step.position, &self.now, &digest, &summary],
+        )
+        .await
+        .map(drop)
     }
 
     /// Deletes the entry of a statement that was started and is known to have had no effect.

@@ -1,0 +1,50 @@
+//! Rewrites rows of a schema's history, as the owner of the table.
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::domain::names::SchemaName;
+use crate::migrations::repair::Change;
+use crate::migrations::{Applied, HISTORY_TABLE};
+use crate::pg::error::Failure;
+use crate::pg::scope::PublicTx;
+
+/// Changes rows of a history. A row that is renamed or accepted keeps the time when it was applied. The caller has
+/// locked the schema.
+///
+/// # Errors
+/// [`Failure`]; the transaction is then aborted.
+pub async fn rewrite(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    changes: &[Change],
+    now: OffsetDateTime,
+) -> Result<(), Failure> {
+    let table = format!("{schema}.{HISTORY_TABLE}");
+    let now = now.format(&Rfc3339).unwrap_or_default();
+    // All are deleted before any is inserted: two rows may take each other's version.
+    let mut inserted = Vec::new();
+    for change in changes {
+        let (from, to) = match change {
+            Change::Rename { from, to } | Change::Accept { from, to } => (Some(from), Some(to)),
+            Change::Stamp(file) => (None, Some(file)),
+            Change::Forget(row) => (Some(row), None),
+        };
+        let mut applied_on = now.clone();
+        if let Some(from) = from {
+            let delete = format!(
+                "DELETE FROM {table} WHERE version = $1 AND name = $2 AND checksum = $3 RETURNING applied_on"
+            );
+            let row = tx.query_one(&delete, &[&from.version, &from.name, &from.checksum]).await?;
+            applied_on = row.get::<_, Option<String>>("applied_on").unwrap_or(applied_on);
+        }
+        inserted.extend(to.map(|to| (to, applied_on)));
+    }
+    let insert = format!(
+        "INSERT INTO {table} (version, name, applied_on, checksum) VALUES ($1, $2, $3, $4)"
+    );
+    for (Applied { version, name, checksum }, applied_on) in inserted {
+        tx.execute(&insert, &[version, name, &applied_on, checksum]).await?;
+    }
+    Ok(())
+}
