@@ -1,26 +1,26 @@
 //! `tenant`: rename, settings, and the steps of a tenant's lifecycle.
 //!
-//! Delete and purge ask for a confirmation first ([`confirm`]). It holds for the revision that was shown: if the tenant
-//! has changed meanwhile, nothing is done.
+//! Delete and purge ([`super::destroy`]) ask for a confirmation first ([`super::confirm`]). It holds for the revision that
+//! was shown: if the tenant has changed meanwhile, nothing is done.
 
 use std::io::Read;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::destroy::{Destructive, DestructiveChange, Purge, destroy};
 use super::failure::Arguments;
 use super::tenant::{RecordView, Which, not_found};
-use super::{Exit, Failure, Output, confirm, output};
-use crate::app::{Backend, Purpose};
+use super::{Exit, Failure, Output, output};
+use crate::app::Purpose;
 use crate::config::Settings;
-use crate::domain::error::{Conflict, Error};
-use crate::domain::names::{SchemaName, Slug, TenantName};
+use crate::domain::error::Error;
+use crate::domain::names::{Slug, TenantName};
 use crate::domain::rule::FieldProblem;
-use crate::domain::status::TenantStatus;
 use crate::domain::tenant::TenantRecord;
 use crate::service::tenants::TenantRef;
-use crate::service::tenants::lifecycle::Footprint;
+use crate::service::tenants::lifecycle::OnDependents;
 use crate::service::tenants::registry::{Changes, Expected, SETTINGS_MAX};
 
 /// The verbs of this file.
@@ -42,29 +42,21 @@ pub(super) enum Verb {
     Restore(Change),
     /// Purge a deleted tenant now: drop its schema and role, delete its memberships and tokens
     ///
-    /// If it is interrupted, run it again with the same arguments.
-    Purge(DestructiveChange),
+    /// What is outside of its schema and depends on it, or belongs to its role, stops the purge before anything is
+    /// dropped. If it is interrupted, run it again with the same arguments.
+    Purge(Purge),
 }
 
 /// The tenant to change, and its expected revision.
 #[derive(Debug, Args)]
 pub(super) struct Change {
     #[command(flatten)]
-    which: Which,
+    pub(super) which: Which,
     /// Only if the tenant still has this revision, as `tenant show --json` prints it
     #[arg(long, value_name = "NUMBER")]
     if_revision: Option<i64>,
     #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DestructiveChange {
-    #[command(flatten)]
-    change: Change,
-    /// Do not ask for a confirmation; required without a terminal
-    #[arg(long)]
-    yes: bool,
+    pub(super) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -104,13 +96,6 @@ enum Step {
     Restore,
 }
 
-/// A step that destroys data, at once or after the grace period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Destructive {
-    Delete,
-    Purge,
-}
-
 pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Rename(command) => rename(settings, command).await,
@@ -119,7 +104,10 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure
         Verb::Resume(change) => step(settings, change, Step::Resume).await,
         Verb::Restore(change) => step(settings, change, Step::Restore).await,
         Verb::Delete(command) => destroy(settings, command, Destructive::Delete).await,
-        Verb::Purge(command) => destroy(settings, command, Destructive::Purge).await,
+        Verb::Purge(Purge { command, cascade }) => {
+            let on_dependents = if cascade { OnDependents::Cascade } else { OnDependents::Stop };
+            destroy(settings, command, Destructive::Purge(on_dependents)).await
+        }
     }
 }
 
@@ -217,119 +205,14 @@ async fn step(settings: &Settings, change: Change, step: Step) -> Result<Exit, F
     show(change.output, record)
 }
 
-async fn destroy(
-    settings: &Settings,
-    command: DestructiveChange,
-    step: Destructive,
-) -> Result<Exit, Failure> {
-    if !command.yes {
-        confirm::require_terminal(step.command())?;
-    }
-    let named = command.change.which.read()?;
-    let record = output::on_backend(Purpose::Operate, settings, async |backend| {
-        let found = named.find(backend).await?;
-        let expected = if command.yes {
-            command.change.expected()
-        } else {
-            command.change.require_revision(&found, named.as_str())?;
-            ask(settings, backend, &found, step).await?
-        };
-        carry_out(backend, found, &expected, step, named.as_str()).await
-    })
-    .await?;
-    if step == Destructive::Delete {
-        return show(command.change.output, record);
-    }
-    let (id, slug) = (record.tenant.id, record.tenant.slug);
-    if command.change.output.json {
-        let gone = json!({ "id": id, "slug": slug, "purged": true });
-        output::print(command.change.output, &gone, String::new)?;
-    } else {
-        output::say(&format!("tenant {slug} ({id}) is purged"));
-    }
-    Ok(Exit::Done)
-}
-
-/// Shows what will be destroyed and asks for a confirmation, which holds for the revision that was shown.
-async fn ask(
-    settings: &Settings,
-    backend: &Backend,
-    found: &TenantRecord,
-    step: Destructive,
-) -> Result<Expected, Failure> {
-    let id = TenantRef::Id(found.tenant.id);
-    let (record, holds) =
-        backend.services.lifecycle.read_footprint(&backend.operator(), &id).await?;
-    let grace = humantime::format_duration(settings.tenants.grace_period).to_string();
-    confirm::ask(&warning(&record, holds, step, &grace), record.tenant.slug.as_ref()).await?;
-    Ok(Expected::OneOf(vec![record.revision]))
-}
-
-async fn carry_out(
-    backend: &Backend,
-    found: TenantRecord,
-    expected: &Expected,
-    step: Destructive,
-    named: &str,
-) -> Result<TenantRecord, Failure> {
-    let (lifecycle, ctx) = (&backend.services.lifecycle, backend.operator());
-    let id = TenantRef::Id(found.tenant.id);
-    let outcome = match step {
-        Destructive::Delete => lifecycle.delete(&ctx, &id, expected).await,
-        Destructive::Purge => lifecycle.purge(&ctx, &id, expected).await.map(|()| found),
-    };
-    outcome.map_err(|error| match (step, error) {
-        (
-            Destructive::Purge,
-            Error::Conflict(Conflict::IllegalMove(TenantStatus::Active | TenantStatus::Suspended)),
-        ) => Failure::Other(format!("tenant {named} is not deleted; delete it before purging it")),
-        (_, error) => refused(error, named),
-    })
-}
-
-/// Returns the text that precedes the confirmation.
-fn warning(record: &TenantRecord, holds: Footprint, step: Destructive, grace: &str) -> String {
-    let (tenant, schema) = (&record.tenant, SchemaName::of(record.tenant.id));
-    let Footprint { tables, bytes, members, tokens } = holds;
-    let what = format!(
-        "  its schema {schema} with {tables} tables, {size} on disk\n  the memberships of its users: {members}\n  its API tokens: {tokens}",
-        size = size(bytes)
-    );
-    match step {
-        Destructive::Delete => format!(
-            "Tenant {} ({:?}) will be deleted: its requests are refused, and in {grace} this is destroyed:\n{what}\n\
-             Until then `rowhouse tenant restore {}` restores it.",
-            tenant.slug,
-            tenant.name.as_ref(),
-            tenant.slug,
-        ),
-        Destructive::Purge => format!(
-            "Tenant {} ({:?}) is destroyed now and cannot be restored:\n{what}",
-            tenant.slug,
-            tenant.name.as_ref(),
-        ),
-    }
-}
-
-/// Formats a size for people, in whole units.
-fn size(bytes: i64) -> String {
-    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-    let (mut amount, mut unit) = (bytes, 0);
-    while amount >= 10 * 1024 && unit + 1 < UNITS.len() {
-        amount /= 1024;
-        unit += 1;
-    }
-    format!("{amount} {}", UNITS[unit])
-}
-
-fn show(output: Output, record: TenantRecord) -> Result<Exit, Failure> {
+pub(super) fn show(output: Output, record: TenantRecord) -> Result<Exit, Failure> {
     let view = RecordView::from(record);
     output::print(output, &view, || view.table())?;
     Ok(Exit::Done)
 }
 
 /// Names the tenant and the fields in an error.
-fn refused(error: Error, named: &str) -> Failure {
+pub(super) fn refused(error: Error, named: &str) -> Failure {
     match error {
         Error::Invalid(problems) => {
             let word = |problem: FieldProblem| {
@@ -342,7 +225,7 @@ fn refused(error: Error, named: &str) -> Failure {
     }
 }
 
-fn changed(named: &str) -> Failure {
+pub(super) fn changed(named: &str) -> Failure {
     Failure::Other(format!(
         "tenant {named} has changed meanwhile; review it and run the command again"
     ))
@@ -350,43 +233,18 @@ fn changed(named: &str) -> Failure {
 
 impl Change {
     /// Fails if the tenant does not have the given revision; runs before the confirmation.
-    fn require_revision(&self, found: &TenantRecord, named: &str) -> Result<(), Failure> {
+    pub(super) fn require_revision(
+        &self,
+        found: &TenantRecord,
+        named: &str,
+    ) -> Result<(), Failure> {
         match self.if_revision {
             Some(revision) if revision != found.revision => Err(changed(named)),
             _ => Ok(()),
         }
     }
 
-    fn expected(&self) -> Expected {
+    pub(super) fn expected(&self) -> Expected {
         self.if_revision.map_or(Expected::Any, |revision| Expected::OneOf(vec![revision]))
-    }
-}
-
-impl Destructive {
-    const fn command(self) -> &'static str {
-        match self {
-            Self::Delete => "tenant delete",
-            Self::Purge => "tenant purge",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_is_formatted_in_the_largest_readable_unit() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (10_239, "10239 bytes"),
-            (10_240, "10 KiB"),
-            (200 * 1024, "200 KiB"),
-            (50 << 20, "50 MiB"),
-            (9_000 << 30, "9000 GiB"),
-            (i64::MAX, "8388607 TiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

@@ -12,6 +12,7 @@
 mod audit;
 mod completions;
 mod confirm;
+mod destroy;
 mod doctor;
 mod failure;
 mod healthcheck;

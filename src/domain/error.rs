@@ -10,6 +10,7 @@ use super::access::Permission;
 use super::json::Excess;
 use super::operation::FleetProblem;
 use super::profile::KeyKind;
+use super::purge::PurgeProblem;
 use super::rule::{FieldProblem, Rule};
 use super::status::TenantStatus;
 
@@ -56,6 +57,9 @@ pub enum Error {
     /// A fleet operation does not start, or does not move as requested; the message names the remedy.
     #[error("{0}")]
     Fleet(Box<FleetProblem>),
+    /// A schema is not dropped because of what is outside of it; the message names it and the remedy.
+    #[error("{0}")]
+    Purge(Box<PurgeProblem>),
     /// The request is bound to one revision of a thing; read the thing again and decide anew.
     #[error("{0}")]
     Precondition(Precondition),

@@ -16,6 +16,7 @@ pub mod operation;
 pub mod page;
 pub mod percent;
 pub mod profile;
+pub mod purge;
 pub mod rule;
 pub mod status;
 pub mod tenant;

@@ -85,6 +85,7 @@ fn classify(
         | Error::NotFound(_)
         | Error::Conflict(_)
         | Error::Fleet(_)
+        | Error::Purge(_)
         | Error::Precondition(_)
         | Error::Unavailable { .. }
         | Error::Internal { .. } => None,

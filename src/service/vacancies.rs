@@ -17,11 +17,12 @@
 mod plan;
 mod steps;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::join;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -29,13 +30,16 @@ use self::plan::ALIVE_FOR;
 pub use self::plan::Aim;
 use crate::auth::CallContext;
 use crate::domain::Permission;
-use crate::domain::error::Result;
+use crate::domain::error::{Error, Result};
 use crate::domain::names::TenantId;
 use crate::migrations::MigrationSet;
 use crate::pg::control::vacancies::{self, Pattern, Replenisher, State, Vacancy};
 use crate::pg::{Db, During};
 use crate::service::new_tenants::NewTenants;
 use crate::telemetry::Metrics;
+
+/// How long a vacancy is left alone that could not be dropped because of what is outside of it.
+const STUCK_FOR: Duration = Duration::minutes(10);
 
 /// The stock of vacancies. Cheap to clone; the clones share their counters.
 #[derive(Clone)]
@@ -57,6 +61,8 @@ struct Inner {
     missed: AtomicU64,
     /// The status when the stock was last read.
     last_status: Mutex<Option<StockStatus>>,
+    /// The vacancies that could not be dropped because of what is outside of them, and when that was found.
+    stuck: Mutex<HashMap<TenantId, OffsetDateTime>>,
 }
 
 /// The size and state of the stock.
@@ -127,6 +133,7 @@ impl Vacancies {
             claimed: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             last_status: Mutex::default(),
+            stuck: Mutex::default(),
         }))
     }
 
@@ -178,7 +185,8 @@ impl Vacancies {
     /// Drops every vacancy of whatever kind. A server that keeps a stock then makes a new one.
     ///
     /// # Errors
-    /// Those of the rights check and of the database.
+    /// Those of the rights check and of the database; [`Error::Purge`] for the first vacancy that was not dropped because
+    /// of what is outside of it, after all others are dropped.
     pub async fn drop_all(&self, ctx: &CallContext) -> Result<Work> {
         ctx.require(Permission::DeleteTenant)?;
         let tx = self.0.db.public().await.during("drop vacancies")?;
@@ -188,10 +196,15 @@ impl Vacancies {
         vacancies::set_dropping(&tx, &ids).await?;
         tx.commit().await.during("drop vacancies")?;
         let mut work = Work::default();
+        let mut stopped = None;
         for id in ids {
-            work.dropped += usize::from(self.finish_dropping(id).await?);
+            match self.finish_dropping(id).await {
+                Ok(dropped) => work.dropped += usize::from(dropped),
+                Err(problem @ Error::Purge(_)) => stopped = stopped.or(Some(problem)),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(work)
+        stopped.map_or(Ok(work), Err)
     }
 
     /// Removes the record that this process keeps a stock.
@@ -257,6 +270,17 @@ impl Vacancies {
             counter.fetch_add(1, Ordering::Relaxed);
             self.0.asked.notify_one();
         }
+    }
+
+    /// Notes that a vacancy could not be dropped.
+    fn note_stuck(&self, id: TenantId, now: OffsetDateTime) {
+        self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now);
+    }
+
+    /// Whether a vacancy could not be dropped lately.
+    fn is_stuck(&self, id: TenantId, now: OffsetDateTime) -> bool {
+        let stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.get(&id).is_some_and(|since| *since + STUCK_FOR > now)
     }
 
     /// Computes the status, and keeps it for the metrics.

@@ -59,6 +59,7 @@ mod own_account;
 mod profile_events;
 mod proven_addresses;
 mod provisioning;
+mod purge;
 mod readme;
 mod refusals;
 mod reset_password;

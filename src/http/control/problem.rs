@@ -16,6 +16,7 @@ use crate::domain::error::{
 };
 use crate::domain::json::Excess;
 use crate::domain::operation::FleetProblem;
+use crate::domain::purge::PurgeProblem;
 use crate::domain::rule::FieldProblem;
 use crate::http::middleware::current_request_id;
 use crate::http::retry_after_also_conflicts;
@@ -153,6 +154,7 @@ fn representation(error: &Error) -> Representation {
         Error::Conflict(conflict) => self::conflict(*conflict),
         Error::Invitation(problem) => invitation(*problem),
         Error::Fleet(problem) => fleet(problem),
+        Error::Purge(problem) => purge(problem),
         Error::Precondition(Precondition::Required) => new(
             StatusCode::PRECONDITION_REQUIRED,
             "precondition_required",
@@ -409,6 +411,23 @@ fn fleet(problem: &FleetProblem) -> Representation {
     let status = if outage { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT };
     let code = problem.code();
     Representation { status, code, title, detail: problem.to_string() }
+}
+
+fn purge(problem: &PurgeProblem) -> Representation {
+    let detail = match problem {
+        PurgeProblem::Dependents { objects, .. } if objects.is_empty() => {
+            "Something outside of the tenant depends on it; an operator can see what".to_owned()
+        }
+        PurgeProblem::Dependents { .. } => format!(
+            "Nothing was dropped; {problem}. Drop or change it, or send {{\"cascade\": true}} to drop it too"
+        ),
+        PurgeProblem::RoleInUse { uses, .. } if uses.is_empty() => {
+            "The tenant's role is in use in another database; an operator can see where".to_owned()
+        }
+        PurgeProblem::RoleInUse { .. } => format!("Nothing was dropped; {problem}"),
+    };
+    let title = "The tenant cannot be purged alone";
+    Representation { status: StatusCode::CONFLICT, code: problem.code(), title, detail }
 }
 
 fn field_error(problem: &FieldProblem) -> FieldError {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use self::bodies::{EnsuredTenantBody, NewTenantBody, TenantPatchBody};
+use self::bodies::{EnsuredTenantBody, NewTenantBody, PurgeBody, TenantPatchBody};
 use super::PROBLEM_JSON;
 use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{
@@ -257,8 +257,9 @@ steps! {
     restore, post "/control/v1/tenants/{tenant}/restore", DeleteTenant;
 }
 
-/// Purges a deleted tenant now, before the end of its grace period. Its data is destroyed.
-#[utoipa::path(tag = "control", operation_id = "ControlPurgeTenant", security(("bearer" = [])),
+/// Purges a deleted tenant now, before the end of its grace period. Its data is destroyed. What is outside of the tenant
+/// and depends on it stops the purge, unless the body says `cascade`.
+#[utoipa::path(tag = "control", operation_id = "ControlPurgeTenant", security(("bearer" = [])), request_body = Option<PurgeBody>,
     params(
         ("tenant" = String, Path, description = "The id or the slug of the tenant"),
         ("If-Match" = String, Header, description = "The ETag of the tenant, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
@@ -266,16 +267,17 @@ steps! {
     responses(
         (status = 204, description = "The tenant is purged"),
         Unexpected, Forbidden<DeleteTenant>, NoSuchTenant,
-        (status = 409, description = "The tenant is not deleted, or a connection still uses it; try again", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The tenant is not deleted; a connection still uses it, try again; or something outside of it depends on it (`tenant_has_dependents`) or uses its role (`tenant_role_in_use`): nothing was dropped, and `detail` lists it", body = ProblemBody, content_type = PROBLEM_JSON),
         Conditional,
     ))]
 #[post("/control/v1/tenants/{tenant}/purge")]
 async fn purge(call: Call) -> Answer {
     call.ctx.reach(Permission::DeleteTenant)?;
     let expected = call.if_match()?;
-    call.nothing_else()?;
+    call.query()?.finish(Some(()))?;
+    let on_dependents = PurgeBody::read(call.optional_body()?)?;
     let which = TenantRef::IdOrSlug(call.path("tenant")?);
-    call.services().lifecycle.purge(&call.ctx, &which, &expected).await?;
+    call.services().lifecycle.purge(&call.ctx, &which, &expected, on_dependents).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -47,7 +47,9 @@ impl ResponseError for Problem {
             | Error::SessionRequired
             | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Precondition(_) => {
+                StatusCode::CONFLICT
+            }
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -108,6 +110,7 @@ pub(super) fn message(error: &Error) -> String {
         Error::Invitation(problem) => format!("Refused: {problem}"),
         Error::Fleet(problem) if problem.is_outage() => problem.to_string(),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
+        Error::Purge(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(_) => CHANGED.to_owned(),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "The service is not available right now; try again".to_owned(),

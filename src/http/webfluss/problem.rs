@@ -53,7 +53,9 @@ impl ResponseError for Problem {
             | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Precondition(_) => {
+                StatusCode::CONFLICT
+            }
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -164,7 +166,7 @@ fn message(error: &Error) -> &'static str {
         Error::Conflict(Conflict::AdminUnproven) => {
             "The email address of this user is not verified; create the tenant without it and invite the address."
         }
-        Error::Conflict(_) | Error::Fleet(_) | Error::Precondition(_) => {
+        Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Precondition(_) => {
             "The request clashes with another; try again."
         }
         Error::TooMany { .. } => "Too Many Attempts.",

@@ -15,6 +15,7 @@ pub mod migration_sets;
 pub mod operation_tenants;
 pub mod operations;
 pub mod own_account;
+pub mod purges;
 pub mod sessions;
 pub mod shared_setup;
 pub mod signing_keys;

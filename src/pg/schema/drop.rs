@@ -1,10 +1,13 @@
 //! Drops a tenant's schema and role; a large schema in batches.
+//!
+//! Promises: what is outside of the schema stays, unless the caller allowed it to go; each transaction checks that before
+//! it drops, with the tables locked that it drops, so that nothing comes to depend on them in between.
 
 use crate::domain::names::SchemaName;
-use crate::pg::error::Failure;
 use crate::pg::locks::{Lock, lock};
 use crate::pg::rules::{Isolation, Rules};
 use crate::pg::schema::ddl::drop_role;
+use crate::pg::schema::dependents::{self, Dependents, DropError};
 use crate::pg::scope::PublicTx;
 
 /// How many tables (or types, or routines) one transaction drops. A drop locks every object that it touches until
@@ -19,7 +22,10 @@ const DROP_RELATIONS: &str = "
     SELECT format('DROP %s IF EXISTS %s CASCADE',
                   CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
                                  WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                  c.oid::regclass) AS statement
+                  c.oid::regclass) AS statement,
+           -- Not views: a lock of a view locks the tables that it reads, wherever they are.
+           CASE WHEN c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE')
+                THEN format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', c.oid::regclass) END AS lock
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
@@ -33,7 +39,7 @@ const DROP_RELATIONS: &str = "
 
 /// Selects statements that drop some types of a schema, except row types of tables and array types.
 const DROP_TYPES: &str = "
-    SELECT format('DROP TYPE IF EXISTS %s CASCADE', t.oid::regtype) AS statement
+    SELECT format('DROP TYPE IF EXISTS %s CASCADE', t.oid::regtype) AS statement, NULL::text AS lock
       FROM pg_type t
       JOIN pg_namespace n ON n.oid = t.typnamespace
       LEFT JOIN pg_class c ON c.oid = t.typrelid
@@ -43,7 +49,7 @@ const DROP_TYPES: &str = "
 
 /// Selects statements that drop some routines of a schema.
 const DROP_ROUTINES: &str = "
-    SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::regprocedure) AS statement
+    SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::regprocedure) AS statement, NULL::text AS lock
       FROM pg_proc p
       JOIN pg_namespace n ON n.oid = p.pronamespace
      WHERE n.nspname = $1
@@ -52,15 +58,22 @@ const DROP_ROUTINES: &str = "
 
 /// Drops one batch of the schema's objects, few enough for one transaction's locks; returns whether there was
 /// anything to drop. Call it repeatedly, each time in its own transaction, until it returns false; then
-/// [`drop`] the rest. Migrations of the same schema wait.
+/// [`drop`] the rest. Migrations of the same schema wait. Of what is outside of the schema, only `allowed` goes with it.
 ///
 /// # Errors
-/// [`Failure`]; the transaction is then aborted.
-pub async fn drop_some(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failure> {
+/// [`DropError`]; the transaction is then to be rolled back.
+pub async fn drop_some(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    allowed: &[String],
+) -> Result<bool, DropError> {
     lock(tx, Lock::Schema(schema)).await?;
     for find in [DROP_RELATIONS, DROP_TYPES, DROP_ROUTINES] {
         let rows = tx.query(find, &[&schema.as_str(), &DROP_BATCH]).await?;
         if !rows.is_empty() {
+            let locks: Vec<&str> = rows.iter().filter_map(|row| row.get("lock")).collect();
+            tx.batch(&locks.join("; ")).await?;
+            dependents::check(tx, schema, allowed).await?;
             let statements: Vec<&str> = rows.iter().map(|row| row.get("statement")).collect();
             tx.batch(&statements.join("; ")).await?;
             return Ok(true);
@@ -69,28 +82,40 @@ pub async fn drop_some(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failu
     Ok(false)
 }
 
-/// Drops the schema with all its objects, its lock and the role.
+/// Drops the schema with all its objects, its lock and the role; returns what it took along. Of what is outside of the
+/// schema, only `allowed` goes with it.
 ///
 /// # Errors
-/// [`Failure`]; the transaction is then aborted.
-pub async fn drop(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Result<(), Failure> {
+/// [`DropError`]; the transaction is then to be rolled back.
+pub async fn drop(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    rules: &Rules,
+    allowed: &[String],
+) -> Result<Dependents, DropError> {
+    let found = dependents::check(tx, schema, allowed).await?;
     let role = drop_role_ddl(schema, rules.isolation);
     let lock = Lock::Schema(schema).delete_sql();
-    tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role} {lock}")).await
+    let dropped = tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role} {lock}")).await;
+    dropped.map_err(|failure| dependents::explain(failure, schema))?;
+    Ok(found)
 }
 
-/// As [`drop`], for a schema that may not exist yet; `isolation` is the mode it was created for.
+/// As [`drop`], for a schema that may not exist yet and that takes nothing along; `isolation` is the mode it was created
+/// for.
 ///
 /// # Errors
-/// [`Failure`]; the transaction is then aborted.
+/// [`DropError`]; the transaction is then to be rolled back.
 pub async fn drop_unfinished(
     tx: &PublicTx,
     schema: &SchemaName,
     isolation: Isolation,
-) -> Result<(), Failure> {
+) -> Result<(), DropError> {
+    dependents::check(tx, schema, &[]).await?;
     let role = drop_role_ddl(schema, isolation);
     let lock = Lock::Schema(schema).delete_sql();
-    tx.batch(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; {role} {lock}")).await
+    let dropped = tx.batch(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; {role} {lock}")).await;
+    dropped.map_err(|failure| dependents::explain(failure, schema))
 }
 
 fn drop_role_ddl(schema: &SchemaName, isolation: Isolation) -> String {

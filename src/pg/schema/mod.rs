@@ -8,6 +8,7 @@
 pub mod blockers;
 mod catch_up;
 mod ddl;
+pub mod dependents;
 mod drop;
 pub mod error;
 mod frame;

@@ -10,6 +10,7 @@ use crate::pg::error::Failure;
 use crate::pg::locks::Lock;
 use crate::pg::rules::RUNTIME_LOGIN;
 use crate::pg::schema::ddl::{drop_role, grant_to_runtime_login};
+use crate::pg::schema::dependents::{self, DropError};
 use crate::pg::scope::PublicTx;
 
 /// One repair of a schema.
@@ -165,8 +166,9 @@ pub fn has_owner(object: &Object) -> bool {
 /// transaction that no tenant or vacancy owns them.
 ///
 /// # Errors
-/// [`Failure`]; the transaction is then aborted.
-pub async fn drop_orphan(tx: &PublicTx, schema: &SchemaName) -> Result<(), Failure> {
+/// [`DropError`], also for what is outside of the schema and depends on it; the transaction is then to be rolled back.
+pub async fn drop_orphan(tx: &PublicTx, schema: &SchemaName) -> Result<(), DropError> {
+    dependents::check(tx, schema, &[]).await?;
     let there = "SELECT to_regnamespace($1) IS NOT NULL AS has_schema,
                         to_regrole($1) IS NOT NULL AS has_role";
     let there = tx.query_one(there, &[&schema.as_str()]).await?;
@@ -177,7 +179,8 @@ pub async fn drop_orphan(tx: &PublicTx, schema: &SchemaName) -> Result<(), Failu
     if there.get("has_role") {
         statements.push(drop_role(schema));
     }
-    tx.batch(&statements.join("; ")).await
+    let dropped = tx.batch(&statements.join("; ")).await;
+    dropped.map_err(|failure| dependents::explain(failure, schema))
 }
 
 #[cfg(test)]

@@ -277,7 +277,7 @@ async fn drop_schema(db: &Db, ctx: &CallContext, id: TenantId) -> Result<()> {
             }
             None => return Ok(()), // another process dropped it
         }
-        if schema::drop_some(&tx, &schema).await.during(DURING)? {
+        if schema::drop_some(&tx, &schema, &[]).await.during(DURING)? {
             tx.commit().await.during(DURING)?;
             continue;
         }

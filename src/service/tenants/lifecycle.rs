@@ -9,6 +9,11 @@
 //! tables, the last one drops the schema and the role together with the row, and writes the audit event.
 //! Until then the tenant is `deleting`, so an interrupted purge is continued by the next call or by the
 //! background task of any process. Two concurrent purges of one tenant take turns and do no harm.
+//!
+//! A purge drops what belongs to the tenant and nothing else. Each of its transactions looks for what is outside of the
+//! schema and depends on it, or belongs to the tenant's role; what it finds stops the purge, unless an operator allowed
+//! exactly that to go ([`OnDependents::Cascade`]). The first transaction then changes nothing, so the tenant can still be
+//! restored; a later one leaves the purge begun, and the next call or the background task continues it.
 
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -21,10 +26,12 @@ use crate::auth::context::Reach;
 use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
+use crate::domain::purge::PurgeProblem;
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::{Move, Tenant, TenantRecord};
 use crate::pg::control::tenants::{self, MAIN_NUMBER};
-use crate::pg::control::{footprint, slugs};
+use crate::pg::control::{footprint, purges, slugs};
+use crate::pg::schema::dependents;
 use crate::pg::{Db, During, PublicTx, schema};
 use crate::service::audit::note;
 
@@ -32,6 +39,15 @@ pub use crate::pg::control::footprint::Footprint;
 
 /// How many purges one run of the background task carries out; the next run comes soon.
 const PURGES_AT_ONCE: i64 = 100;
+
+/// What a purge does about objects outside of the tenant's schema that depend on it or belong to its role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDependents {
+    /// Nothing is dropped, and the error lists them.
+    Stop,
+    /// They are dropped too. An audit event lists them; what comes to depend on the tenant later stops the purge.
+    Cascade,
+}
 
 /// Moves tenants between statuses.
 #[derive(Clone)]
@@ -92,6 +108,26 @@ impl Lifecycle {
         Ok((record, footprint))
     }
 
+    /// Returns what a purge would drop outside of the tenant's schema, each with its kind. An operator's question: the
+    /// objects may be those of other tenants.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a caller whose rights are limited to some tenants; [`Error::NotFound`].
+    pub async fn read_dependents(
+        &self,
+        ctx: &CallContext,
+        which: &TenantRef,
+    ) -> Result<Vec<String>> {
+        let reach = ctx.reach(Permission::DeleteTenant)?;
+        if reach != Reach::Everything {
+            return Err(Error::missing(Permission::CrossTenant));
+        }
+        let tx = self.db.public().await.during("list what depends on a tenant")?;
+        let schema = SchemaName::of(locate(&tx, &reach, which).await?.tenant.id);
+        let found = dependents::find(&tx, schema.as_str(), Some(schema.as_str())).await;
+        Ok(found.during("list what depends on a tenant")?.objects)
+    }
+
     /// Deletes a tenant: it answers nothing, and is purged when the grace period ends.
     ///
     /// # Errors
@@ -125,12 +161,15 @@ impl Lifecycle {
     /// continues.
     ///
     /// # Errors
-    /// As [`Lifecycle::suspend`]; [`Conflict::Concurrent`] where a transaction inside the tenant does not end.
+    /// As [`Lifecycle::suspend`]; [`Conflict::Concurrent`] where a transaction inside the tenant does not end;
+    /// [`Error::Purge`] with what is outside of the tenant and stops the purge, or without it for a caller whose rights
+    /// are limited to some tenants.
     pub async fn purge(
         &self,
         ctx: &CallContext,
         which: &TenantRef,
         expected: &Expected,
+        on_dependents: OnDependents,
     ) -> Result<()> {
         let reach = ctx.reach(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("begin the purge of a tenant")?;
@@ -139,14 +178,18 @@ impl Lifecycle {
         if record.tenant.status != TenantStatus::Deleting {
             return Err(Error::Conflict(Conflict::IllegalMove(record.tenant.status)));
         }
-        self.purge_locked(ctx, tx, record.tenant.id).await
+        if on_dependents == OnDependents::Cascade && reach != Reach::Everything {
+            return Err(Error::missing(Permission::CrossTenant));
+        }
+        let purged = self.purge_locked(ctx, tx, record.tenant.id, on_dependents).await;
+        purged.map_err(|error| as_visible(error, &reach))
     }
 
     /// Deletes and purges a tenant at once, for a dialect without a grace period. After an interruption the
     /// tenant answers nothing, and the next call or the background task continues.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Conflict::MainTenant`], [`Conflict::Concurrent`].
+    /// [`Error::NotFound`], [`Conflict::MainTenant`], [`Conflict::Concurrent`]; [`Error::Purge`], which changes nothing.
     pub async fn remove(&self, ctx: &CallContext, id: TenantId) -> Result<()> {
         let reach = ctx.reach(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("delete tenant")?;
@@ -154,7 +197,8 @@ impl Lifecycle {
         if record.tenant.status != TenantStatus::Deleting {
             shift_locked(&tx, ctx, record, Move::Delete, Duration::ZERO).await?;
         }
-        self.purge_locked(ctx, tx, id).await
+        let purged = self.purge_locked(ctx, tx, id, OnDependents::Stop).await;
+        purged.map_err(|error| as_visible(error, &reach))
     }
 
     /// Purges every deleted tenant whose grace period is over and every one whose purge was interrupted, and forgets
@@ -188,11 +232,30 @@ impl Lifecycle {
         if !is_due(&record, ctx.now) {
             return Ok(false);
         }
-        self.purge_locked(ctx, tx, id).await.map(|()| true)
+        self.purge_locked(ctx, tx, id, OnDependents::Stop).await.map(|()| true)
     }
 
-    /// Purges a tenant whose row `tx` has locked.
-    async fn purge_locked(&self, ctx: &CallContext, tx: PublicTx, id: TenantId) -> Result<()> {
+    /// Purges a tenant whose row `tx` has locked. The lock keeps another call from continuing an earlier purge of it, so
+    /// that of the objects that are found here none is being dropped.
+    async fn purge_locked(
+        &self,
+        ctx: &CallContext,
+        tx: PublicTx,
+        id: TenantId,
+        on_dependents: OnDependents,
+    ) -> Result<()> {
+        const DURING: &str = "look for what depends on a tenant";
+        let schema = SchemaName::of(id);
+        let mut allowed = purges::list_allowed(&tx, id).await?;
+        if on_dependents == OnDependents::Cascade {
+            let found = dependents::find(&tx, schema.as_str(), Some(schema.as_str())).await;
+            let objects = found.during(DURING)?.objects;
+            if !objects.is_empty() {
+                note(&tx, ctx, purges::CASCADE, id, json!({ "objects": &objects })).await?;
+                allowed.extend(objects);
+            }
+        }
+        dependents::check(&tx, &schema, &allowed).await.during(DURING)?;
         tenants::start_purge(&tx, id, ctx.now).await?;
         tx.commit().await.during("begin the purge of a tenant")?;
         while self.purge_some(ctx, id).await? {}
@@ -204,21 +267,26 @@ impl Lifecycle {
     async fn purge_some(&self, ctx: &CallContext, id: TenantId) -> Result<bool> {
         let tx = self.db.public().await.during("purge tenant")?;
         let schema = SchemaName::of(id);
-        if schema::drop_some(&tx, &schema).await.during("drop tables of a tenant")? {
+        let allowed = purges::list_allowed(&tx, id).await?;
+        if schema::drop_some(&tx, &schema, &allowed).await.during("drop tables of a tenant")? {
             tx.commit().await.during("purge tenant")?;
             return Ok(true);
         }
         let Some(record) = tenants::lock_record(&tx, id).await? else {
             return Ok(false); // another process did the last step
         };
-        schema::drop(&tx, &schema, self.db.rules()).await.during("drop tenant schema")?;
+        let dropped = schema::drop(&tx, &schema, self.db.rules(), &allowed).await;
+        dropped.during("drop tenant schema")?;
         slugs::free(&tx, &record.tenant.slug, id, ctx.now).await?;
         tenants::delete(&tx, id).await?;
-        let details = json!({
+        let mut details = json!({
             "slug": record.tenant.slug,
             "name": record.tenant.name,
             "external_id": record.external_id,
         });
+        if !allowed.is_empty() {
+            details["cascaded"] = json!(allowed);
+        }
         note(&tx, ctx, "tenant.purge", id, details).await?;
         tx.commit().await.during("purge tenant")?;
         Ok(false)
@@ -276,6 +344,24 @@ async fn shift_locked(
 fn is_due(record: &TenantRecord, now: OffsetDateTime) -> bool {
     record.tenant.status == TenantStatus::Deleting
         && (record.purge_started_at.is_some() || record.purge_after.is_some_and(|end| end <= now))
+}
+
+/// Removes from an error what a caller whose rights are limited to some tenants may not know: names of what is outside.
+fn as_visible(error: Error, reach: &Reach) -> Error {
+    match error {
+        Error::Purge(problem) if *reach != Reach::Everything => {
+            let problem = match *problem {
+                PurgeProblem::Dependents { schema, .. } => {
+                    PurgeProblem::Dependents { schema, objects: Vec::new() }
+                }
+                PurgeProblem::RoleInUse { role, .. } => {
+                    PurgeProblem::RoleInUse { role, uses: Vec::new(), remedies: Vec::new() }
+                }
+            };
+            Error::Purge(Box::new(problem))
+        }
+        error => error,
+    }
 }
 
 fn require_not_main(tenant: &Tenant) -> Result<()> {

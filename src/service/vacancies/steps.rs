@@ -44,8 +44,10 @@ impl Vacancies {
         // Each statement sees what was committed before it began: the lists show what the last owner of the lock did.
         let (locked, stock, replenishers) =
             join!(lock, vacancies::list(&tx), vacancies::list_replenishers(&tx));
-        let (is_ours, stock, replenishers) = (locked?, stock?, replenishers?);
+        let (is_ours, mut stock, replenishers) = (locked?, stock?, replenishers?);
         self.note_status(ctx.now, &stock, &replenishers);
+        // What cannot be dropped must not keep the rest of the stock from being maintained.
+        stock.retain(|v| v.state != State::Dropping || !self.is_stuck(v.id, ctx.now));
         if !is_ours {
             return Ok(StepOutcome::Busy);
         }
@@ -76,8 +78,16 @@ impl Vacancies {
                 Ok(Work { migrated: migrated.into(), ..Work::default() })
             }
             Step::Drop(vacancy) => {
-                let dropped = self.drop_some(tx, vacancy).await?;
-                Ok(Work { dropped: dropped.into(), ..Work::default() })
+                let id = vacancy.id;
+                match self.drop_some(tx, vacancy).await {
+                    Ok(dropped) => Ok(Work { dropped: dropped.into(), ..Work::default() }),
+                    Err(Error::Purge(problem)) => {
+                        tracing::warn!(tenant.id = %id, reason = %problem, "a vacancy is not dropped");
+                        self.note_stuck(id, ctx.now);
+                        Ok(Work::default())
+                    }
+                    Err(error) => Err(error),
+                }
             }
         }
     }
@@ -212,7 +222,7 @@ impl Vacancies {
 
     async fn drop_piece(&self, tx: PublicTx, vacancy: &Vacancy) -> Result<bool> {
         let schema = SchemaName::of(vacancy.id);
-        let some = schema::drop_some(&tx, &schema).await.during("drop tables of a vacancy")?;
+        let some = schema::drop_some(&tx, &schema, &[]).await.during("drop tables of a vacancy")?;
         if !some {
             schema::drop_unfinished(&tx, &schema, vacancy.pattern.isolation)
                 .await

@@ -11,6 +11,7 @@ use crate::http::body::Fields;
 use crate::http::control::persons::{PersonNameText, describes_person, person};
 use crate::service::members::NewPerson;
 use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
+use crate::service::tenants::lifecycle::OnDependents;
 use crate::service::tenants::registry::Changes;
 
 /// The body that creates a tenant.
@@ -40,6 +41,23 @@ pub(super) struct NewTenantBody {
     settings: Option<Value>,
     /// The admin of the tenant; without it the tenant has none.
     admin: Option<AdminBody>,
+}
+
+/// The body that purges a tenant.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[serde(deny_unknown_fields)]
+pub(super) struct PurgeBody {
+    /// Whether what is outside of the tenant's schema and depends on it, or belongs to its role, is dropped too; without
+    /// it, it stops the purge.
+    cascade: Option<bool>,
+}
+
+impl PurgeBody {
+    pub(super) fn read(mut body: Fields) -> Result<OnDependents> {
+        let cascade = body.flag("cascade");
+        body.finish(Some(if cascade { OnDependents::Cascade } else { OnDependents::Stop }))
+    }
 }
 
 /// The body that creates a tenant whose external id is in the path.
