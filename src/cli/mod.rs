@@ -9,6 +9,7 @@
 //! To add a verb: a variant here or in the file of its noun, a function in that file, a test in
 //! `tests/api/cli.rs` or in `cli_<noun>.rs` beside it.
 
+mod adopt;
 mod audit;
 mod completions;
 mod confirm;
@@ -145,6 +146,12 @@ struct Output {
 enum TenantVerb {
     /// Create a tenant with its schema, its tables and its admin; if a step fails, nothing is created
     Create(CreateTenant),
+    /// Make tenants of schemas that another tool made, such as django-tenants or apartment
+    ///
+    /// The schema is renamed, gets a role, an owner and rights like that of any tenant, and a history of the migrations
+    /// that it has. It must equal what they make.
+    #[command(after_help = ADOPT_EXAMPLES)]
+    Adopt(adopt::Adopt),
     /// List all tenants, oldest first
     List(Output),
     /// Show one tenant
@@ -165,6 +172,12 @@ Examples:
   echo '{\"plan\": \"pro\"}' | rowhouse tenant settings acme --patch -
   rowhouse tenant suspend --external-id crm-4711
   rowhouse tenant delete acme --yes";
+
+const ADOPT_EXAMPLES: &str = "\
+Examples:
+  rowhouse tenant adopt --schema acme --slug acme --dry-run
+  rowhouse tenant adopt --schema acme --slug acme --stamp V12 --admin-email ada@acme.com
+  rowhouse tenant adopt --from-file tenants.csv --keep-extra";
 
 const MEMBER_EXAMPLES: &str = "\
 Examples:
@@ -329,6 +342,7 @@ impl Cli {
             Some(Command::Tenant(TenantVerb::Create(command))) => {
                 tenant::create(&settings, command).await
             }
+            Some(Command::Tenant(TenantVerb::Adopt(flags))) => adopt::run(&settings, flags).await,
             Some(Command::Tenant(TenantVerb::List(output))) => {
                 tenant::list(&settings, output).await
             }

@@ -7,8 +7,11 @@
 //!
 //! A set-up ends with its caller: one whose caller has gone before the commit was sent makes no tenant.
 //!
+//! [`adopt`] makes tenants of schemas that another tool made.
+//!
 //! The password is hashed before a connection is taken, because hashing takes longer than everything else.
 
+pub mod adopt;
 mod command;
 mod group_commit;
 mod main_tenant;

@@ -6,6 +6,7 @@
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "allowed in tests")]
 
 mod access;
+mod adopt;
 mod api_keys;
 mod auth;
 mod bad_input;

@@ -48,7 +48,7 @@ pub async fn create_without_role(
     tx.batch(&schema_ddl(schema, rules.isolation)).await
 }
 
-fn role_ddl(schema: &SchemaName, isolation: Isolation, server_version: u32) -> String {
+pub(super) fn role_ddl(schema: &SchemaName, isolation: Isolation, server_version: u32) -> String {
     match isolation {
         Isolation::Role => {
             format!(

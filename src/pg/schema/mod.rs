@@ -5,6 +5,7 @@
 //! schema exists if and only if its tenant does, or the vacancy ([`crate::pg::control::vacancies`]) that will
 //! become a tenant.
 
+pub mod adopt;
 pub mod blockers;
 mod catch_up;
 mod ddl;

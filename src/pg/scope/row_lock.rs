@@ -11,6 +11,8 @@ pub enum Lock<'a> {
     SigningKeys,
     /// The stock of vacancies: one process at a time changes it.
     Vacancies,
+    /// The adoption of schemas that another tool made: one at a time.
+    Adoption,
     /// The schema of a tenant or a vacancy: migrations, repairs and drops of it exclude each other.
     Schema(&'a SchemaName),
 }
@@ -22,6 +24,7 @@ impl Lock<'_> {
             Self::AuditChain => "audit chain",
             Self::SigningKeys => "signing keys",
             Self::Vacancies => "vacancies",
+            Self::Adoption => "adoption",
             Self::Schema(schema) => schema.as_str(),
         }
     }

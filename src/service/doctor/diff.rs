@@ -15,7 +15,7 @@ const QUOTED_MAX: usize = 120;
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Difference {
+pub(in crate::service) struct Difference {
     pub area: Area,
     /// The object that differs.
     pub kind: Kind,
@@ -34,7 +34,7 @@ pub(super) struct Difference {
 
 /// How an object differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(in crate::service) enum Change {
     Missing,
     Extra,
     Other,
@@ -44,7 +44,7 @@ type Key<'a> = (Kind, &'a str, &'a str);
 
 /// Returns all differences between what was found and what should be there. Of an additional object for which
 /// `is_expected` is true, the rights of roles other than the tenant's are compared as well.
-pub(super) fn compare(
+pub(in crate::service) fn compare(
     found: &[Object],
     wanted: &[Object],
     is_expected: impl Fn(Kind, &str) -> bool,

@@ -20,7 +20,7 @@
 
 mod capacity;
 mod check;
-mod diff;
+pub(in crate::service) mod diff;
 mod expected;
 mod repair;
 mod report;
