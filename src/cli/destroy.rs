@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::lifecycle::{Change, refused, show};
+use super::change::{Change, refused, show};
 use super::{Exit, Failure, confirm, output};
 use crate::app::{Backend, Purpose};
 use crate::config::Settings;

@@ -9,19 +9,17 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::change::{Change, refused, show};
 use super::destroy::{Destructive, DestructiveChange, Purge, destroy};
 use super::failure::Arguments;
-use super::tenant::{RecordView, Which, not_found};
 use super::{Exit, Failure, Output, output};
 use crate::app::Purpose;
 use crate::config::Settings;
-use crate::domain::error::Error;
 use crate::domain::names::{Slug, TenantName};
-use crate::domain::rule::FieldProblem;
 use crate::domain::tenant::TenantRecord;
 use crate::service::tenants::TenantRef;
 use crate::service::tenants::lifecycle::OnDependents;
-use crate::service::tenants::registry::{Changes, Expected, SETTINGS_MAX};
+use crate::service::tenants::registry::{Changes, SETTINGS_MAX};
 
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
@@ -45,18 +43,6 @@ pub(super) enum Verb {
     /// What is outside of its schema and depends on it, or belongs to its role, stops the purge before anything is
     /// dropped. If it is interrupted, run it again with the same arguments.
     Purge(Purge),
-}
-
-/// The tenant to change, and its expected revision.
-#[derive(Debug, Args)]
-pub(super) struct Change {
-    #[command(flatten)]
-    pub(super) which: Which,
-    /// Only if the tenant still has this revision, as `tenant show --json` prints it
-    #[arg(long, value_name = "NUMBER")]
-    if_revision: Option<i64>,
-    #[command(flatten)]
-    pub(super) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -203,48 +189,4 @@ async fn step(settings: &Settings, change: Change, step: Step) -> Result<Exit, F
     })
     .await?;
     show(change.output, record)
-}
-
-pub(super) fn show(output: Output, record: TenantRecord) -> Result<Exit, Failure> {
-    let view = RecordView::from(record);
-    output::print(output, &view, || view.table())?;
-    Ok(Exit::Done)
-}
-
-/// Names the tenant and the fields in an error.
-pub(super) fn refused(error: Error, named: &str) -> Failure {
-    match error {
-        Error::Invalid(problems) => {
-            let word = |problem: FieldProblem| {
-                format!("{} {}", problem.field, super::failure::sentence(problem.rule))
-            };
-            Failure::Usage(problems.into_iter().map(word).collect())
-        }
-        Error::Precondition(_) => changed(named),
-        error => not_found(error, named),
-    }
-}
-
-pub(super) fn changed(named: &str) -> Failure {
-    Failure::Other(format!(
-        "tenant {named} has changed meanwhile; review it and run the command again"
-    ))
-}
-
-impl Change {
-    /// Fails if the tenant does not have the given revision; runs before the confirmation.
-    pub(super) fn require_revision(
-        &self,
-        found: &TenantRecord,
-        named: &str,
-    ) -> Result<(), Failure> {
-        match self.if_revision {
-            Some(revision) if revision != found.revision => Err(changed(named)),
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn expected(&self) -> Expected {
-        self.if_revision.map_or(Expected::Any, |revision| Expected::OneOf(vec![revision]))
-    }
 }

@@ -11,6 +11,7 @@
 
 mod adopt;
 mod audit;
+mod change;
 mod completions;
 mod confirm;
 mod destroy;

@@ -68,7 +68,7 @@ async fn in_steps(
     tx.commit().await.during(DURING)?;
     loop {
         let tx = db.public().await.during(DURING)?;
-        let some = drop_some(&tx, &schema).await.during(DURING)?;
+        let some = drop_some(&tx, &schema, &[]).await.during(DURING)?;
         if !some {
             drop_unfinished(&tx, &schema, isolation).await.during(DURING)?;
             vacancies::delete(&tx, id).await?;

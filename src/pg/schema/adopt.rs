@@ -5,7 +5,7 @@
 
 use time::OffsetDateTime;
 
-use super::create_history_sql;
+use super::{create_history_sql, take_over};
 use crate::domain::names::SchemaName;
 use crate::migrations::{HISTORY_TABLE, MigrationSet};
 use crate::pg::error::Failure;
@@ -13,7 +13,7 @@ use crate::pg::locks::{Lock, lock};
 use crate::pg::rules::Rules;
 use crate::pg::schema::ddl::{role_ddl, runtime_role};
 use crate::pg::schema::dependents;
-use crate::pg::scope::PublicTx;
+use crate::pg::scope::{self, PublicTx};
 
 /// What a schema is before its adoption.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ pub struct Candidate {
     pub foreign_owners: Vec<String>,
     /// The objects outside of it that depend on it, and extensions in it.
     pub dependents: Vec<String>,
-    /// Objects of kinds that no tenant's schema has, such as tables of an extension.
+    /// The places that keep its name as text, each as a sentence.
     pub texts: Vec<String>,
 }
 
@@ -41,28 +41,8 @@ const FOREIGN_OWNERS: &str = "
      WHERE NOT pg_has_role(owner, 'USAGE')
      ORDER BY 1";
 
-/// Places that keep the name of a schema as text, which a rename does not change: bodies and settings of functions,
-/// defaults, settings of roles. `$1` is the schema, `$2` the name, as a regular expression.
-const TEXTS: &str = "
-    WITH schema AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)
-    SELECT p.prokind::text AS kind, p.oid::regprocedure::text AS object,
-           CASE WHEN p.prosrc ~ $2 THEN 'its body' ELSE 'its settings' END AS place
-      FROM pg_catalog.pg_proc p
-     WHERE p.pronamespace = (SELECT oid FROM schema)
-       AND (p.prosrc ~ $2 OR array_to_string(p.proconfig, ' ') ~ $2)
-    UNION ALL
-    SELECT 'd', format('%s.%I', d.adrelid::regclass, a.attname), 'its text'
-      FROM pg_catalog.pg_attrdef d
-      JOIN pg_catalog.pg_class c ON c.oid = d.adrelid AND c.relnamespace = (SELECT oid FROM schema)
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-     WHERE EXISTS (SELECT FROM regexp_matches(pg_get_expr(d.adbin, d.adrelid), '''([^'']*)''::text', 'g') AS m (part)
-                    WHERE m.part[1] ~ $2)
-    UNION ALL
-    SELECT 'r', coalesce(quote_ident(pg_get_userbyid(nullif(s.setrole, 0))), 'all roles'), setting
-      FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) AS setting
-     WHERE s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
-       AND setting ~ '^search_path=' AND setting ~ $2
-     ORDER BY 1, 2";
+/// The query for places that keep the name of a schema as text.
+const TEXTS: &str = include_str!("adopt_texts.sql");
 
 /// Takes the lock under which schemas are adopted, and reads what a schema is.
 ///
@@ -142,11 +122,9 @@ pub async fn take(
     let has_history = tx.query_one(has_history, &[&format!("{schema}.{HISTORY_TABLE}")]).await?;
     let has_history: bool = has_history.get("has_history");
     if !has_history {
-        let create = create_history_sql();
-        tx.batch(&format!(
-            "SET LOCAL search_path = {schema}; {create}; SET LOCAL search_path = public, extensions, pg_temp"
-        ))
-        .await?;
+        scope::enter_schema(tx, schema, &rules.limits).await?;
+        tx.batch(&create_history_sql()).await?;
+        scope::leave_schema(tx, &rules.limits).await?;
     }
     tx.batch(&format!("ALTER TABLE {schema}.{HISTORY_TABLE} OWNER TO CURRENT_USER")).await?;
     revoke_all(tx, schema).await?;
@@ -156,6 +134,7 @@ pub async fn take(
          REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {runtime_role}"
     ))
     .await?;
+    take_over(tx, schema, rules).await?;
     Ok(has_history)
 }
 

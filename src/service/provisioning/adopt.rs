@@ -113,7 +113,7 @@ impl Provisioning {
         refuse_name(&command.schema)?;
         self.slugs.require_not_reserved(&command.tenant.slug)?;
         let (contents, warnings) = self.read_contents(command).await?;
-        let version = self.fitting_version(command, &contents, references).await?;
+        let version = self.fitting_version(command, &contents, references, ctx.now).await?;
         let missing = || Error::internal(DURING, "the version is gone");
         let set = self.set.up_to(version).ok_or_else(missing)?;
         let reference = references.get(&version).and_then(|made| made.as_ref().ok());

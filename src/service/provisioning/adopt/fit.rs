@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use time::OffsetDateTime;
+
 use super::{AdoptSchema, NotAdopted};
 use crate::domain::error::{Error, Result};
 use crate::pg::catalog::{Kind, Object};
-use crate::pg::schema::reference::{self, Reference};
+use crate::pg::schema::reference::Reference;
 use crate::pg::schema::repair::Repair;
 use crate::service::doctor::{Area, diff};
-use crate::service::fleet;
 use crate::service::provisioning::Provisioning;
+use crate::service::reference;
 
 /// The most differences that a refusal names.
 const DIFFERENCES_MAX: usize = 40;
@@ -46,10 +48,11 @@ impl Provisioning {
         command: &AdoptSchema,
         contents: &Contents,
         references: &mut References,
+        now: OffsetDateTime,
     ) -> Result<i32, NotAdopted> {
         let mut nearest: Option<(usize, i32, Vec<String>)> = None;
         for version in self.candidates(command, contents)? {
-            let reference = match self.reference(version, references).await? {
+            let reference = match self.reference(version, references, now).await? {
                 Ok(reference) => reference,
                 Err(reason) => {
                     let reason = format!("version {version} cannot be made: {reason}");
@@ -113,20 +116,12 @@ impl Provisioning {
         &self,
         version: i32,
         references: &'a mut References,
+        now: OffsetDateTime,
     ) -> Result<&'a Result<Reference, String>> {
         if !references.contains_key(&version) {
             let built = match self.set.up_to(version) {
                 None => Err("no file has this version".to_owned()),
-                Some(set) => match reference::build(&self.db, &set, self.server_version).await {
-                    Ok(reference) => Ok(reference),
-                    Err(error) => {
-                        let words = error.to_string();
-                        match fleet::to_error("make a schema to compare with", error) {
-                            away @ Error::Unavailable { .. } => return Err(away),
-                            _ => Err(words),
-                        }
-                    }
-                },
+                Some(set) => reference::build(&self.db, &set, self.server_version, now).await?,
             };
             references.insert(version, built);
         }
@@ -213,7 +208,8 @@ fn extra_sentences(found: &[Object], reference: &Reference) -> Vec<String> {
 
 /// Returns how the structure differs from a version, apart from objects that can stay.
 pub(super) fn structure(found: &[Object], reference: &Reference) -> Vec<String> {
-    let differences = diff::compare(&without_extra(found, reference), &reference.objects, |_, _| false);
+    let differences =
+        diff::compare(&without_extra(found, reference), &reference.objects, |_, _| false);
     let of_structure =
         differences.into_iter().filter(|difference| difference.area == Area::Structure);
     of_structure.map(|difference| difference.what).collect()
@@ -224,7 +220,8 @@ pub(super) fn compare_rights(
     found: &[Object],
     reference: &Reference,
 ) -> (Vec<Repair>, Vec<String>) {
-    let differences = diff::compare(&without_extra(found, reference), &reference.objects, |_, _| false);
+    let differences =
+        diff::compare(&without_extra(found, reference), &reference.objects, |_, _| false);
     let of_rights = differences.into_iter().filter(|difference| difference.area == Area::Rights);
     let (repairs, left): (Vec<_>, Vec<_>) =
         of_rights.map(|difference| (difference.repairs, difference.what)).unzip();
