@@ -296,7 +296,6 @@ async fn a_dry_run_tells_the_outcome_and_changes_nothing() {
     let (_database, program, sql) = fixture().await;
     make(&sql, "Odd \"name\"", 3).await;
     let state = "SELECT (SELECT string_agg(nspname || nspowner || coalesce(nspacl::text, ''), ',' ORDER BY nspname) FROM pg_namespace)
-                     || (SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tenant%')
                      || (SELECT count(*) FROM audit_events) || (SELECT count(*) FROM tenants)
                      || (SELECT count(*) FROM slugs)";
     let before = value(&sql, state).await;
