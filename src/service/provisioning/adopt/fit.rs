@@ -91,12 +91,14 @@ impl Provisioning {
             return refuse(format!("no file has version {version}; there are {files}"));
         }
         let known = self.set.history();
-        let versions = known.iter().rev().map(|file| file.version);
+        // A repeatable file has a negative version, and belongs to every version of the set.
+        let versions = known.iter().rev().map(|file| file.version).filter(|version| *version > 0);
         if contents.history.is_empty() {
             return Ok(command.stamp.map_or_else(|| versions.collect(), |version| vec![version]));
         }
+        let applied = self.set.comparable_history(&contents.history);
         let is_its = |version: &i32| {
-            self.set.up_to(*version).is_some_and(|set| set.history_text() == contents.history)
+            self.set.up_to(*version).is_some_and(|set| set.history_text() == applied)
         };
         match (versions.clone().find(is_its), command.stamp) {
             (None, _) => refuse(
