@@ -148,7 +148,7 @@ impl MigrationSet {
         let mut non_transactional = Vec::with_capacity(migrations.len());
         let mut facts = Vec::with_capacity(migrations.len());
         for migration in &migrations {
-            let (file, sql) = (file_name(migration), migration.sql().unwrap_or_default());
+            let (file, sql) = (file_name(migration), migration.sql());
             if let Some(before) = sql.split_once('\0').map(|(before, _)| before) {
                 let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
                 refusals.push(Refusal::at_line(&file, line, NUL));
@@ -195,10 +195,7 @@ impl MigrationSet {
     /// The files with their texts, in the order in which they run.
     #[must_use]
     pub fn texts(&self) -> Vec<(String, &str)> {
-        self.migrations
-            .iter()
-            .map(|file| (file_name(file), file.sql().unwrap_or_default()))
-            .collect()
+        self.migrations.iter().map(|file| (file_name(file), file.sql())).collect()
     }
 
     /// The first files of the set, up to and including this version, and the repeatable ones. `None` if no file has that
@@ -224,7 +221,7 @@ impl MigrationSet {
     #[doc(hidden)]
     #[must_use]
     pub fn script_for_benchmarks(&self) -> String {
-        self.migrations.iter().filter_map(File::sql).collect::<Vec<_>>().join("\n;\n")
+        self.migrations.iter().map(File::sql).collect::<Vec<_>>().join("\n;\n")
     }
 }
 

@@ -108,7 +108,7 @@ impl MigrationSet {
     pub(crate) fn pieces(&self, at: usize) -> Vec<Piece<'_>> {
         let text = match &self.non_transactional[at] {
             Some(non_transactional) => non_transactional.transactional_sql.as_str(),
-            None => self.migrations[at].sql().unwrap_or_default(),
+            None => self.migrations[at].sql(),
         };
         let of = |range: &Range<usize>| text.get(range.clone()).unwrap_or_default();
         let piece = |cut: &Cut| match &cut.rows {

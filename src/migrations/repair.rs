@@ -182,7 +182,7 @@ fn is_numbered(row: &Applied) -> bool {
 
 /// Whether a row records a file with this text, whatever its line ends.
 fn has_text(row: &Applied, file: &File) -> bool {
-    let text = file.sql().unwrap_or_default().to_owned();
+    let text = file.sql().to_owned();
     File::versioned("", row.version, &row.name, text).accepts(&row.checksum)
 }
 

@@ -69,7 +69,7 @@ impl MigrationSet {
         let journal = Journal { db, tenant, version, now };
         let limits = &db.rules().limits;
         let frame = Frame::new(self, &schema, limits, Flush::Now);
-        let sql = self.migrations[at].sql().unwrap_or_default();
+        let sql = self.migrations[at].sql();
         let statements =
             self.non_transactional[at].as_ref().map_or(&[][..], |file| &file.statements);
         let steps: Vec<Step<'_>> = (1..)
@@ -115,7 +115,7 @@ impl MigrationSet {
 
     /// Adds the statement's line in the file to the line that the server reports, which counts from the statement.
     fn failed_at(&self, at: usize, statement: &Statement, failure: Failure) -> ApplyError {
-        let text = statement.text(self.migrations[at].sql().unwrap_or_default());
+        let text = statement.text(self.migrations[at].sql());
         let inner = crate::pg::error::line_of(&failure, text).unwrap_or(1);
         let first_line = text.lines().next().map(str::to_owned);
         self.failed(at, Some(statement.line + inner - 1), first_line, failure)

@@ -64,7 +64,7 @@ impl MigrationSet {
                 match (self.applying(what), postgres) {
                     (Some(migration), Some(refused)) => ApplyError::Failed {
                         file: file_name(migration),
-                        line: refused.line_in(migration.sql().unwrap_or_default()),
+                        line: refused.line_in(migration.sql()),
                         message: refused.to_string(),
                         needs_commit: false,
                     },

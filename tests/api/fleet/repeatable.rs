@@ -3,7 +3,7 @@
 use refinery_core::Migration;
 use rowhouse::migrations::{Applied, MigrationSet};
 
-use super::fixture::{FIRST, Fixture, SECOND};
+use super::fixture::{FIRST, Fixture, SECOND, provision};
 use crate::support::Completed;
 
 const VIEWS: (&str, &str) =
@@ -32,7 +32,7 @@ fn migrate(fixture: &Fixture) -> Completed {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeatable_file_runs_after_the_others_and_again_when_it_changes() {
-    let fixture = Fixture::with(2).await;
+    let mut fixture = Fixture::with(2).await;
     fixture.write(VIEWS);
     fixture.write(SECOND);
     let found = plan(&fixture);
@@ -55,12 +55,25 @@ async fn a_repeatable_file_runs_after_the_others_and_again_when_it_changes() {
     fixture.write(("V3__count.sql", "UPDATE notes SET runs = runs + 10;"));
     migrate(&fixture).expect(0);
     assert_eq!((counted(&fixture).await, fixture.runs().await), (vec![211; 2], vec![11; 2]));
+    let doctor = fixture.program().run(&["doctor"]);
+    assert!(
+        !doctor.stdout.contains("counted") && !doctor.stdout.contains("R__views"),
+        "{doctor:?}"
+    );
+
+    // A new tenant gets all files in the same transaction.
+    let backend = fixture.backend(&[]).await;
+    fixture.tenants.push(provision(&backend, "t2").await);
+    backend.close().await;
+    assert_eq!(counted(&fixture).await, [211, 211, 211]);
+    assert_eq!(fixture.versions(2).await[1..], [1, 2, 3]);
+    assert_eq!(plan(&fixture), "tenants: 3 current, 0 behind\n");
 
     // A file that is gone stays applied.
     fixture.remove(VIEWS.0);
     migrate(&fixture).expect(0);
-    assert_eq!(counted(&fixture).await, [211; 2]);
-    assert_eq!(plan(&fixture), "tenants: 2 current, 0 behind\n");
+    assert_eq!(counted(&fixture).await, [211; 3]);
+    assert_eq!(plan(&fixture), "tenants: 3 current, 0 behind\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
