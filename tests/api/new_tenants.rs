@@ -158,3 +158,40 @@ async fn an_extension_in_its_schema_is_created_by_the_owner_and_usable_in_every_
     let owner = "SELECT pg_get_userbyid(extowner) <> 'rowhouse_migrator' FROM pg_extension WHERE extname = 'citext'";
     assert!(sql.query_one(owner, &[]).await.unwrap().get::<_, bool>(0));
 }
+
+#[tokio::test]
+async fn what_a_process_that_died_has_begun_in_steps_is_finished_by_the_next() {
+    let app = with_migrations(TestApp::builder().with("tenants.vacancies", "0"), ENUM).await;
+    assert_eq!(set_up(&app, "acme").await.status, 201);
+    // As a process leaves it that dies between two files: the row, the role, the schema and a part of the history.
+    let sql = app.sql().await;
+    let row = sql
+        .query_one("SELECT id, replace(id::text, '-', '') AS hex FROM tenants", &[])
+        .await
+        .unwrap();
+    let (old, new) = (row.get::<_, String>("hex"), uuid::Uuid::now_v7());
+    let hex = new.simple();
+    sql.batch_execute(&format!(
+        "DELETE FROM memberships; DELETE FROM tenants;
+         INSERT INTO vacancies (id, state, isolation, cluster, migrations_version, migrations_fingerprint, created_at)
+         VALUES ('{new}', 'building', 'role', 'default', {version}, '{fingerprint}', now());
+         ALTER SCHEMA tenant_{old} RENAME TO tenant_{hex};
+         ALTER ROLE tenant_{old} RENAME TO tenant_{hex};
+         DROP INDEX tenant_{hex}.things_k_idx;
+         DELETE FROM tenant_{hex}.refinery_schema_history WHERE version >= 5",
+        version = app.services.fleet.set().version(),
+        fingerprint = app.services.fleet.set().fingerprint(),
+    ))
+    .await
+    .unwrap();
+    let database = app.stop().await;
+    // The check of the first process may have left one too.
+    let app =
+        with_migrations(TestApp::builder().on(database).with("tenants.vacancies", "3"), ENUM).await;
+    app.services.vacancies.fill(&app.operator()).await.unwrap();
+    let sql = app.sql().await;
+    let built = format!("SELECT to_regclass('tenant_{hex}.things_k_idx') IS NOT NULL");
+    assert!(sql.query_one(&built, &[]).await.unwrap().get::<_, bool>(0));
+    let ready = format!("SELECT state FROM vacancies WHERE id = '{new}'");
+    assert_eq!(sql.query_one(&ready, &[]).await.unwrap().get::<_, &str>(0), "ready");
+}

@@ -18,6 +18,7 @@ use crate::domain::names::SchemaName;
 use crate::migrations::{AppliedPrefix, HISTORY_TABLE, MigrationSet, Piece};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
+use crate::pg::rules::MIGRATOR;
 use crate::pg::scope::{Entry, PublicTx};
 
 use super::frame::Frame;
@@ -102,18 +103,21 @@ impl MigrationSet {
     }
 }
 
-/// Returns the schemas whose history a role other than its owner may write. Their migration takes the slower path,
-/// which revokes the privilege from the tenant's role. One query for all schemas replaces a check in each message.
+/// Returns the schemas that are migrated step by step, which gives them the rights of a new one: those in which the
+/// migrator may create nothing, and those whose history a role other than its owner may write. One query for all schemas
+/// replaces a check in each message.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn histories_writable_by_others(tx: &PublicTx) -> Result<HashSet<String>, Failure> {
+pub async fn schemas_with_other_rights(tx: &PublicTx) -> Result<HashSet<String>, Failure> {
     let sql = "SELECT nspname::text AS schema
                  FROM pg_class
                  JOIN pg_namespace ON pg_namespace.oid = relnamespace
                 WHERE relname = $1
-                  AND EXISTS (SELECT FROM aclexplode(relacl)
-                               WHERE grantee <> relowner AND privilege_type = 'INSERT')";
-    let rows = tx.query(sql, &[&HISTORY_TABLE]).await?;
+                  AND (EXISTS (SELECT FROM aclexplode(relacl)
+                                WHERE grantee <> relowner AND privilege_type = 'INSERT')
+                       OR NOT EXISTS (SELECT FROM aclexplode(nspacl)
+                                       WHERE grantee = $2::text::regrole AND privilege_type = 'CREATE'))";
+    let rows = tx.query(sql, &[&HISTORY_TABLE, &MIGRATOR]).await?;
     Ok(rows.iter().map(|row| row.get("schema")).collect())
 }

@@ -69,7 +69,7 @@ pub(super) struct Run {
     pub(super) flush: Flush,
     /// When the lease ends unless it is renewed, by the database's clock.
     pub(super) lease_until: watch::Sender<OffsetDateTime>,
-    pub(super) open_histories: HashSet<String>,
+    pub(super) other_rights: HashSet<String>,
     pub(super) max_failures: Option<usize>,
     /// What follows a canary that went well.
     pub(super) then: Then,

@@ -100,7 +100,7 @@ impl Engine {
         }
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         let flush = operations::flush(&tx).await?;
-        let open_histories = pipeline::histories_writable_by_others(&tx).await.during(during)?;
+        let other_rights = pipeline::schemas_with_other_rights(&tx).await.during(during)?;
         tx.commit().await.during(during)?;
         let option = |name: &str| {
             record.options[name].as_u64().and_then(|number| usize::try_from(number).ok())
@@ -114,7 +114,7 @@ impl Engine {
             max_failures: option("max_failures"),
             flush,
             lease_until: watch::Sender::new(lease_until),
-            open_histories,
+            other_rights,
             then: then.unwrap_or(Then::Pause),
             runner: runner.id,
             record,

@@ -44,8 +44,8 @@ pub(super) struct Workers {
     lease_until: watch::Receiver<OffsetDateTime>,
     /// The prefixes of the set, by fingerprint.
     prefixes: HashMap<String, AppliedPrefix>,
-    /// The schemas whose history tables others than their owner may write.
-    open_histories: HashSet<String>,
+    /// The schemas whose rights are not those of a new one.
+    other_rights: HashSet<String>,
     pub(super) count: usize,
     pub(super) permits: Arc<Semaphore>,
     pub(super) queue: Queue,
@@ -65,7 +65,7 @@ impl Workers {
             runner: run.runner,
             flush: run.flush,
             prefixes: engine.set.applied_prefixes(),
-            open_histories: run.open_histories.clone(),
+            other_rights: run.other_rights.clone(),
             count: run.workers,
             permits: Arc::new(Semaphore::new(run.workers)),
             lease_until: run.lease_until.subscribe(),
@@ -137,8 +137,8 @@ impl Workers {
 
     /// The prefix of the set that made a tenant, according to its row; `None` if it must be migrated step by step.
     fn prefix_of(&self, claimed: &Claimed) -> Option<&AppliedPrefix> {
-        let is_open = self.open_histories.contains(SchemaName::of(claimed.tenant).as_str());
-        let made_by = claimed.made_by.as_ref().filter(|_| !is_open)?;
+        let has_others = self.other_rights.contains(SchemaName::of(claimed.tenant).as_str());
+        let made_by = claimed.made_by.as_ref().filter(|_| !has_others)?;
         self.prefixes.get(made_by)
     }
 

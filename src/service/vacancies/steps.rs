@@ -2,6 +2,7 @@
 
 use futures_util::join;
 use time::OffsetDateTime;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::plan::{self, ALIVE_FOR, Aim, Requester, Step};
@@ -133,7 +134,14 @@ impl Vacancies {
             return Ok(false);
         }
         let (schema, rules) = (SchemaName::of(id), self.0.db.rules());
-        schema::create_without_role(&tx, &schema, rules).await.during("build a vacancy")?;
+        match schema::create_without_role(&tx, &schema, rules).await {
+            // A process that built it in several transactions has died, or still does so.
+            Err(failure) if failure.sqlstate() == Some(&SqlState::DUPLICATE_SCHEMA) => {
+                drop(tx);
+                return self.build_in_steps(id, now).await;
+            }
+            created => created.during("build a vacancy")?,
+        }
         match schema::build(&tx, &schema, &self.0.set, rules, now).await {
             Ok(()) => {}
             Err(ApplyError::Failed { needs_commit: true, .. }) => {

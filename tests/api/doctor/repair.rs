@@ -346,3 +346,33 @@ async fn a_check_does_not_repair() {
     assert_eq!(fixture.found().await, first);
     assert_eq!(first.len(), 1);
 }
+
+#[tokio::test]
+async fn a_tenant_made_before_the_migrator_is_taken_over() {
+    for isolation in super::ISOLATIONS {
+        let fixture = Fixture::open_with(isolation).await;
+        let role = if isolation == "role" { "{acme}" } else { "rowhouse_runtime" };
+        let as_before = "
+            DO $$ DECLARE statement text; BEGIN
+                FOR statement IN
+                    SELECT format('ALTER %s %s OWNER TO CURRENT_USER',
+                                  CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END,
+                                  oid::regclass)
+                      FROM pg_class WHERE relnamespace = '{acme}'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+                    UNION ALL
+                    SELECT format('ALTER ROUTINE %s OWNER TO CURRENT_USER', oid::regprocedure)
+                      FROM pg_proc WHERE pronamespace = '{acme}'::regnamespace AND prokind IN ('f', 'p')
+                LOOP EXECUTE statement; END LOOP;
+            END $$;
+            REVOKE ALL ON SCHEMA {acme} FROM rowhouse_migrator;
+            ALTER DEFAULT PRIVILEGES FOR ROLE rowhouse_migrator IN SCHEMA {acme} REVOKE ALL ON TABLES FROM {role};
+            ALTER DEFAULT PRIVILEGES FOR ROLE rowhouse_migrator IN SCHEMA {acme} REVOKE ALL ON SEQUENCES FROM {role};
+            ALTER DEFAULT PRIVILEGES IN SCHEMA {acme} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role};
+            ALTER DEFAULT PRIVILEGES IN SCHEMA {acme} GRANT USAGE, SELECT ON SEQUENCES TO {role}";
+        fixture.run(&as_before.replace("{role}", role)).await;
+        let found = fixture.found().await;
+        assert!(found.iter().any(|f| f.contains("should be rowhouse_migrator")), "{found:?}");
+        assert_eq!(unresolved(&fixture.repair(Orphans::Keep).await), Vec::<String>::new());
+        assert_eq!(fixture.found().await, Vec::<String>::new(), "{isolation}");
+    }
+}
