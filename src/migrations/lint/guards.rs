@@ -19,15 +19,20 @@ pub struct Guard {
     pub line: u64,
     /// The names in the statement, in lower case.
     names: BTreeSet<String>,
-    /// Whether it runs texts that it composes, so that it may name anything.
     composes: bool,
 }
 
 impl Guard {
-    /// Whether the statement may make or change an object of this name.
+    /// Whether the statement names an object.
     #[must_use]
-    pub fn may_touch(&self, name: &str) -> bool {
-        self.composes || self.names.contains(&name.trim_matches('"').to_lowercase())
+    pub fn names(&self, name: &str) -> bool {
+        self.names.contains(&name.trim_matches('"').to_lowercase())
+    }
+
+    /// Whether it runs texts that it composes, so that it may make an object of any name.
+    #[must_use]
+    pub fn composes(&self) -> bool {
+        self.composes
     }
 }
 

@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
 use crate::pg::rules::{Rules, TimeLimits, write_limits};
+use crate::pg::scope::PublicTx;
 use crate::pg::scope::row_lock::Lock;
 
 /// When a commit is written to disk.
@@ -39,6 +40,20 @@ pub(super) enum MissingLock {
     Insert,
     /// Begins without a lock and without an identity. Saves a statement.
     Leave,
+}
+
+/// Sets the search path of a control-plane transaction to a schema that it has created and will roll back, to run the
+/// control plane's own migrations there.
+pub(in crate::pg) async fn enter_scratch_schema(
+    tx: &PublicTx,
+    schema: &SchemaName,
+) -> Result<(), Failure> {
+    tx.batch(&format!("SET LOCAL search_path = {schema}, extensions, pg_temp")).await
+}
+
+/// Sets the search path of a control-plane transaction to no schema, so that the server qualifies every name.
+pub(in crate::pg) async fn leave_schemas(tx: &PublicTx) -> Result<(), Failure> {
+    tx.batch("SET LOCAL search_path = pg_catalog, pg_temp").await
 }
 
 /// Returns the preamble of a transaction that begins inside a schema.

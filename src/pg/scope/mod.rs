@@ -41,7 +41,8 @@ pub(in crate::pg) use self::column_types::BuiltinTypes;
 use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
 pub(in crate::pg) use self::in_schema::{
-    IDENTITY_SETTING, TX_IDENTITY, is_late, is_same_transaction, tx_identity_query,
+    IDENTITY_SETTING, TX_IDENTITY, enter_scratch_schema, is_late, is_same_transaction,
+    leave_schemas, tx_identity_query,
 };
 use self::in_schema::{MissingLock, begin_in_schema};
 use self::reset::{write_reset, write_seed};
@@ -393,20 +394,6 @@ pub(in crate::pg) fn leave_schema_sql(limits: &TimeLimits) -> String {
 /// Sets the search path back to the control plane.
 pub(in crate::pg) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> Result<(), Failure> {
     tx.batch(&leave_schema_sql(limits)).await
-}
-
-/// Sets the search path of a control-plane transaction to a schema that it has created and will roll back, to run the
-/// control plane's own migrations there.
-pub(in crate::pg) async fn enter_scratch_schema(
-    tx: &PublicTx,
-    schema: &SchemaName,
-) -> Result<(), Failure> {
-    tx.batch(&format!("SET LOCAL search_path = {schema}, extensions, pg_temp")).await
-}
-
-/// Sets the search path of a control-plane transaction to no schema, so that the server qualifies every name.
-pub(in crate::pg) async fn leave_schemas(tx: &PublicTx) -> Result<(), Failure> {
-    tx.batch("SET LOCAL search_path = pg_catalog, pg_temp").await
 }
 
 pub(in crate::pg) fn exactly_one(mut rows: Vec<Row>) -> Result<Row, Failure> {

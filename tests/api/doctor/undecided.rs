@@ -78,6 +78,31 @@ async fn what_a_guard_without_a_schema_made_is_undecided_and_never_to_be_removed
     }
 }
 
+/// A guard that composes names may have made anything, and has dropped nothing that other files make.
+#[tokio::test]
+async fn beside_a_guard_that_composes_names_only_what_is_there_is_undecided() {
+    let folder = folder(
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT tablename FROM pg_tables LOOP
+           EXECUTE format('COMMENT ON TABLE %I IS %L', 'notes', 'some'); END LOOP; END $$;",
+    );
+    let (database, program) = program(&folder).await;
+    let sql = database.connect().await;
+    let schema = "SELECT 'tenant_' || replace(id::text, '-', '') FROM tenants WHERE slug = 'two'";
+    let schema: String = sql.query_one(schema, &[]).await.expect("the tenant is there").get(0);
+    let change = format!(
+        "CREATE TABLE {schema}.stray (id int);
+         ALTER TABLE {schema}.notes DROP COLUMN body"
+    );
+    sql.batch_execute(&change).await.expect("it runs");
+    let ran = program.run(&["doctor", "--tenant", "one", "--tenant", "two"]).expect(1);
+    assert!(ran.stdout.contains("two: table notes: column body is missing\n"), "{ran:?}");
+    assert!(
+        ran.stdout.contains("two: table stray is there; whether that is right is undecided"),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.ends_with("1 wrong, 1 warning\n"), "{ran:?}");
+}
+
 #[tokio::test]
 async fn other_drift_of_a_set_with_such_a_guard_is_found_as_ever() {
     let folder = folder(

@@ -179,10 +179,11 @@ fn collect_names(
     names: &mut BTreeSet<String>,
     composes: &mut bool,
 ) {
-    for token in tokens {
+    for (at, token) in tokens.iter().enumerate() {
         match &token.token {
             Token::Word(word) => {
-                *composes |= depth > 0 && is(Some(token), "EXECUTE");
+                *composes |=
+                    depth > 0 && is(Some(token), "EXECUTE") && !runs_literal(tokens, at + 1);
                 names.insert(word.value.to_lowercase());
             }
             other if depth < DEEPEST => {
@@ -194,6 +195,14 @@ fn collect_names(
             _ => {}
         }
     }
+}
+
+/// Whether one literal is all that is there up to the end of a statement.
+fn runs_literal(tokens: &[TokenWithSpan], at: usize) -> bool {
+    let next = tokens.get(at + 1);
+    let ends = next.is_none_or(|token| token.token == Token::SemiColon)
+        || ["INTO", "USING"].iter().any(|word| is(next, word));
+    ends && tokens.get(at).is_some_and(|token| literal(&token.token).is_some())
 }
 
 /// Returns the text of a literal.

@@ -17,7 +17,12 @@ pub(super) fn decided_by<'a>(difference: &Difference, guards: &'a [Guard]) -> Op
     let table = difference.parent.split_once(' ').map_or("", |(_, table)| table);
     // The server makes up names for some.
     let is_part = matches!(difference.kind, Kind::Constraint | Kind::Index) && !table.is_empty();
-    guards.iter().find(|guard| guard.may_touch(name) || (is_part && guard.may_touch(table)))
+    let is_named = |guard: &&Guard| guard.names(name) || (is_part && guard.names(table));
+    // What a guard names is likelier than what it may compose.
+    guards.iter().find(is_named).or_else(|| {
+        let is_extra = difference.change == Change::Extra;
+        guards.iter().find(|guard| is_extra && guard.composes())
+    })
 }
 
 /// The finding that the schema to compare with does not tell what is right, because it was built beside other tenants.
