@@ -182,6 +182,12 @@ impl Failure {
         }
     }
 
+    /// Whether there is a schema of that name already.
+    #[must_use]
+    pub fn is_duplicate_schema(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::DUPLICATE_SCHEMA)
+    }
+
     /// Returns the message of the server or of the network.
     #[must_use]
     pub fn server_message(&self) -> String {

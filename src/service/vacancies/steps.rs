@@ -2,7 +2,6 @@
 
 use futures_util::join;
 use time::OffsetDateTime;
-use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::plan::{self, ALIVE_FOR, Aim, Requester, Step};
@@ -136,7 +135,7 @@ impl Vacancies {
         let (schema, rules) = (SchemaName::of(id), self.0.db.rules());
         match schema::create_without_role(&tx, &schema, rules).await {
             // A process that built it in several transactions has died, or still does so.
-            Err(failure) if failure.sqlstate() == Some(&SqlState::DUPLICATE_SCHEMA) => {
+            Err(failure) if failure.is_duplicate_schema() => {
                 drop(tx);
                 return self.build_in_steps(id, now).await;
             }
