@@ -6,9 +6,8 @@
 //!
 //! The parts, lowest first; a part may import those above it in this list:
 //!
-//! - [`error`], [`rules`], [`cancelling`]: failures by remedy; the rules of every transaction; cancel requests on their
-//!   way
-//! - [`connect`]: connection URLs, TLS, dedicated connections
+//! - [`error`], [`rules`]: failures by remedy; the rules of every transaction
+//! - [`connect`]: connection URLs, TLS, dedicated connections, cancel requests on their way
 //! - [`pool`]: pools, and which connection a tenant gets
 //! - [`scope`]: the two transactions, [`PublicTx`] and [`TenantTx`]
 //! - [`db`], [`locks`]: the pools of one runtime; locks
@@ -22,7 +21,6 @@
 //! through [`Param`], `.during("read tenant row")` on its failure. A new noun is a new file.
 
 pub mod bootstrap;
-pub mod cancelling;
 pub mod catalog;
 pub mod connect;
 pub mod control;

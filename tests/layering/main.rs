@@ -94,7 +94,7 @@ const PG: &[Layer] = &[
     Layer { name: "rules", may_import: &[] },
     Layer { name: "connect", may_import: &["error", "rules"] },
     Layer { name: "pool", may_import: &["error", "rules"] },
-    Layer { name: "scope", may_import: &["pool", "error", "rules"] },
+    Layer { name: "scope", may_import: &["pool", "connect", "error", "rules"] },
     // The only part that knows pools and scopes.
     Layer { name: "db", may_import: &["scope", "pool", "error", "rules"] },
     Layer { name: "locks", may_import: &["scope", "error"] },

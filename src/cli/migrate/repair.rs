@@ -10,9 +10,8 @@ use super::run::in_flags;
 use crate::app::{Backend, Purpose};
 use crate::cli::{Exit, Failure, Output, output};
 use crate::config::Settings;
-use crate::migrations::MigrationSet;
-use crate::migrations::repair::{Change, RepairRequest};
-use crate::service::fleet::{TenantRepair, change_in_json};
+use crate::service::Fleet;
+use crate::service::fleet::{Change, RepairRequest, TenantRepair, change_in_json};
 
 /// The slugs that a line of the output names.
 const NAMED: usize = 5;
@@ -76,7 +75,7 @@ pub(super) async fn run(settings: &Settings, flags: Flags) -> Result<Exit, Failu
     let (tenants, yes, output) = (flags.tenants, flags.yes, flags.output);
     output::on_backend(Purpose::Operate, settings, async |backend| {
         let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-        require_files(fleet.set(), &request)?;
+        require_files(fleet, &request)?;
         if yes {
             fleet.require_no_operation(&ctx).await.map_err(in_flags)?;
         }
@@ -113,8 +112,8 @@ async fn rebuild_vacancies(backend: &Backend) {
     }
 }
 
-fn require_files(set: &MigrationSet, request: &RepairRequest) -> Result<(), Failure> {
-    let history = set.history();
+fn require_files(fleet: &Fleet, request: &RepairRequest) -> Result<(), Failure> {
+    let history = fleet.set().history();
     let missing = |flag: &str, versions: &[i32]| {
         let missing =
             versions.iter().filter(|version| history.iter().all(|file| file.version != **version));

@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::domain::names::{SchemaName, TenantId};
-use crate::pg::cancelling::Cancelling;
+use crate::pg::connect::cancelling::Cancelling;
 use crate::pg::error::Failure;
 use crate::pg::rules::{Endpoint, MIGRATOR, TimeLimits};
 

@@ -1,5 +1,6 @@
 //! Connects to the server: connection URLs, TLS, dedicated connections.
 
+pub mod cancelling;
 pub mod dedicated;
 pub mod tls;
 pub mod url;

@@ -16,6 +16,7 @@ pub mod operation_tenants;
 pub mod operations;
 pub mod own_account;
 pub mod purges;
+pub mod repairs;
 pub mod sessions;
 pub mod shared_setup;
 pub mod signing_keys;

@@ -341,54 +341,6 @@ pub async fn set_migrated(
     require_one(touched, "record the migration of a tenant")
 }
 
-/// A tenant whose history is to be repaired.
-#[derive(Debug, Clone)]
-pub struct Repairable {
-    /// Its id.
-    pub id: TenantId,
-    /// Its slug.
-    pub slug: Slug,
-}
-
-/// Lists the tenants whose histories can be repaired, oldest first; only those in `only` if it is given. One whose
-/// purge has begun is left out.
-pub async fn list_repairable(tx: &PublicTx, only: Option<&[Uuid]>) -> Result<Vec<Repairable>> {
-    let only: Option<Vec<Uuid>> = only.map(<[Uuid]>::to_vec);
-    let sql = "SELECT id, slug FROM tenants
-                WHERE purge_started_at IS NULL AND ($1::uuid[] IS NULL OR id = ANY ($1))
-                ORDER BY created_at, id";
-    let rows = tx.query(sql, &[&only]).await.during("list tenants to repair")?;
-    let one = |row: &Row| Repairable { id: row.get("id"), slug: row.get("slug") };
-    Ok(rows.iter().map(one).collect())
-}
-
-/// Locks the row of a tenant whose history can be repaired, for the rest of the transaction; false if there is none.
-pub async fn lock_repairable(tx: &PublicTx, id: TenantId) -> Result<bool> {
-    let sql = "SELECT id FROM tenants WHERE id = $1 AND purge_started_at IS NULL FOR UPDATE";
-    Ok(tx.query_opt(sql, &[&id]).await.during("lock tenant row")?.is_some())
-}
-
-/// Records which files a tenant's schema has, after its history was repaired.
-pub async fn set_history(
-    tx: &PublicTx,
-    id: TenantId,
-    version: i32,
-    fingerprint: &str,
-    now: OffsetDateTime,
-) -> Result<()> {
-    let touched = tx
-        .execute(
-            "UPDATE tenants
-                SET migrations_version = $2, migrations_fingerprint = $3, revision = revision + 1,
-                    updated_at = $4
-              WHERE id = $1",
-            &[&id, &version, &fingerprint, &now],
-        )
-        .await
-        .during("record the history of a tenant")?;
-    require_one(touched, "record the history of a tenant")
-}
-
 /// Deletes a tenant's row, and with it its memberships and tokens. Returns whether the row existed.
 pub async fn delete(tx: &PublicTx, id: TenantId) -> Result<bool> {
     Ok(tx.execute("DELETE FROM tenants WHERE id = $1", &[&id]).await.during("delete tenant row")?

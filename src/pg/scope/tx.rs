@@ -18,7 +18,7 @@ use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::pg::cancelling::Cancelling;
+use crate::pg::connect::cancelling::Cancelling;
 use crate::pg::error::Failure;
 use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::Statements;

@@ -8,8 +8,9 @@ use tokio::sync::Mutex;
 
 use crate::domain::Clock;
 use crate::migrations::MigrationSet;
+use crate::pg::Db;
+use crate::pg::connect::cancelling;
 use crate::pg::db::Database;
-use crate::pg::{Db, cancelling};
 use crate::service::fleet::job::Tally;
 use crate::service::fleet::stop::Runs;
 use crate::service::new_tenants::NewTenants;

@@ -54,5 +54,6 @@ pub use self::recovery::RecoveryOutcome;
 pub use self::rehearse::{Rehearsal, RehearsalTarget, SchemaOwner, Trial, TrialEnd};
 pub use self::repair::{TenantRepair, in_json as change_in_json};
 pub use self::request::{Canary, MigrationRequest};
+pub use crate::migrations::repair::{Change, RepairRequest};
 pub use crate::pg::control::operation_tenants::{End, Work};
 pub use crate::pg::control::operations::{Counts, Record};

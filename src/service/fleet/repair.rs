@@ -16,7 +16,7 @@ use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::migrations::repair::{Change, HistoryRepair, RepairRequest};
 use crate::migrations::{Applied, MigrationSet};
 use crate::pg::catalog::history::{self, History};
-use crate::pg::control::tenants::{self, Repairable};
+use crate::pg::control::repairs::{self, Repairable};
 use crate::pg::control::{migration_sets, operations};
 use crate::pg::error::During;
 use crate::pg::locks::{Lock, lock};
@@ -64,7 +64,7 @@ impl Fleet {
         let during = "plan a repair";
         let tx = self.db.public().await.during(during)?;
         let only = resolve(&tx, "tenants", named).await?;
-        let all = tenants::list_repairable(&tx, only.as_deref()).await?;
+        let all = repairs::list_repairable(&tx, only.as_deref()).await?;
         let mut half_run: HashMap<TenantId, Vec<i32>> = HashMap::new();
         for (id, version) in migration_sets::half_run_in(&tx, &request.forget_statements).await? {
             half_run.entry(id).or_default().push(version);
@@ -128,7 +128,7 @@ impl Fleet {
         require_no_operation(&tx).await?;
         // The schema before the row, as a migration locks them.
         lock(&tx, Lock::Schema(&schema)).await.during(during)?;
-        if !tenants::lock_repairable(&tx, id).await? {
+        if !repairs::lock_repairable(&tx, id).await? {
             return Err(Error::NotFound(Noun::Tenant));
         }
         let applied = migration_sets::history(&tx, &schema).await.during(during)?;
@@ -144,7 +144,7 @@ impl Fleet {
             let fingerprint = MigrationSet::fingerprint_of(&after);
             let version = after.iter().map(|row| row.version).max().unwrap_or(0).max(0);
             migration_sets::record(&tx, &fingerprint, &after, ctx.now).await?;
-            tenants::set_history(&tx, id, version, &fingerprint, ctx.now).await?;
+            repairs::set_history(&tx, id, version, &fingerprint, ctx.now).await?;
         }
         if done.changes_something() {
             let changes: Vec<Value> = done.changes.iter().map(in_json).collect();
