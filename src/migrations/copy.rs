@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::migrations::lexer::{Token, TokenKind};
-use crate::migrations::statements::{Pieces, tokens};
+use crate::migrations::splitter::{Pieces, tokens};
 
 const NO_ROWS: &str = "its rows do not follow, or the line `\\.` that ends them is missing; write the rows on the next \
                        lines and `\\.` alone on a line behind them, as pg_dump does, or delete the statement";

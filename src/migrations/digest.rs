@@ -7,7 +7,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::migrations::lexer::TokenKind;
-use crate::migrations::statements::tokens;
+use crate::migrations::splitter::tokens;
 
 /// The most characters of a summary.
 const SUMMARY: usize = 100;

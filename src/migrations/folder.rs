@@ -98,7 +98,9 @@ enum Entry<'a> {
 fn classify(file: &str) -> Entry<'_> {
     let refused = |reason: &str| Entry::Refused(reason.to_owned());
     let lower = file.to_ascii_lowercase();
-    if !lower.ends_with(".sql") {
+    let has =
+        |text: &str, extension: &str| Path::new(text).extension().is_some_and(|e| e == extension);
+    if !has(&lower, "sql") {
         return if is_like_one(&lower) {
             refused(NO_EXTENSION)
         } else if lower.contains(".sql") {
@@ -111,7 +113,7 @@ fn classify(file: &str) -> Entry<'_> {
         let renamed = file.get(..file.len() - 4).unwrap_or_default();
         return Entry::Refused(format!("write the extension in small letters: {renamed}.sql"));
     };
-    if stem.ends_with(".down") || stem.ends_with(".undo") {
+    if has(stem, "down") || has(stem, "undo") {
         return refused(UNDO);
     }
     let Some((prefix, name)) = stem.split_once("__") else { return refused(FORM) };
@@ -167,7 +169,7 @@ fn text(path: &Path, file: &str) -> Result<String, Refusal> {
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
         let before = bytes.get(..at).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.split(|byte| *byte == b'\n').count();
         let byte = bytes.get(at).copied().unwrap_or_default();
         let message = format!(
             "it is not UTF-8: byte {} of the file is 0x{byte:02x}; save it as UTF-8",

@@ -171,7 +171,9 @@ impl MigrationSet {
     pub fn applied_prefixes(&self) -> HashMap<String, AppliedPrefix> {
         let (versioned, repeatable) = self.by_kind();
         let (mut fingerprint, mut digest) = (Fingerprint::default(), HistoryDigest::default());
-        repeatable.iter().for_each(|row| digest.add(row));
+        for row in &repeatable {
+            digest.add(row);
+        }
         let mut prefixes = HashMap::new();
         for (count, row) in versioned.iter().enumerate() {
             if count + PREFIXES >= versioned.len() {
@@ -211,7 +213,9 @@ impl MigrationSet {
         let mut files: Vec<&Applied> = files.iter().collect();
         files.sort_by_key(|file| (file.is_repeatable(), file.version));
         let mut hash = Fingerprint::default();
-        files.into_iter().for_each(|file| hash.add(file));
+        for file in files {
+            hash.add(file);
+        }
         hash.finish_with(&[])
     }
 
@@ -363,7 +367,9 @@ impl Fingerprint {
     }
 
     fn finish_with(mut self, repeatable: &[Applied]) -> String {
-        repeatable.iter().for_each(|file| self.add(file));
+        for file in repeatable {
+            self.add(file);
+        }
         hex::encode(self.0.finalize().get(..16).unwrap_or_default())
     }
 }

@@ -53,7 +53,8 @@ impl Token {
         }
         let (prefix, inside) = written.strip_suffix('\'')?.split_once('\'')?;
         let is_escaped = prefix.eq_ignore_ascii_case("e");
-        if !inside.contains("''") && !(is_escaped && inside.contains('\\')) {
+        let has_escapes = inside.contains("''") || (is_escaped && inside.contains('\\'));
+        if !has_escapes {
             return Some(Cow::Borrowed(inside));
         }
         let (mut text, mut chars) = (String::with_capacity(inside.len()), inside.chars());
@@ -316,8 +317,8 @@ impl<'a> Lines<'a> {
 
     /// The line of a position, from 1.
     pub(crate) fn of(&mut self, at: usize) -> usize {
-        let passed = self.sql.as_bytes().get(self.at..at).unwrap_or_default();
-        self.line += passed.iter().filter(|byte| **byte == b'\n').count();
+        let passed = self.sql.get(self.at..at).unwrap_or_default();
+        self.line += passed.matches('\n').count();
         self.at = self.at.max(at);
         self.line
     }

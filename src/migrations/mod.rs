@@ -24,6 +24,7 @@ mod lexer;
 pub mod lint;
 mod pieces;
 pub mod repair;
+mod splitter;
 pub(crate) mod statements;
 
 use std::fmt;

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::migrations::lexer::Token;
-use crate::migrations::statements::{Kind, Pieces, Statement, tokens};
+use crate::migrations::splitter::{Pieces, tokens};
+use crate::migrations::statements::{Kind, Statement};
 use crate::migrations::{MigrationSet, Pending};
 
 /// A piece of a file as it is sent to the server.
@@ -174,8 +175,7 @@ fn after_line(sql: &str, at: usize) -> usize {
 }
 
 fn lines_in(sql: &str, range: Range<usize>) -> usize {
-    let bytes = sql.as_bytes().get(range).unwrap_or_default();
-    bytes.iter().filter(|byte| **byte == b'\n').count()
+    sql.get(range).unwrap_or_default().matches('\n').count()
 }
 
 /// For each of [`Mention::ALL`], whether a word of the text mentions it.

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use crate::migrations::copy;
 use crate::migrations::error::Refusal;
-use crate::migrations::lexer::{Lexer, Lines, Token, TokenKind};
+use crate::migrations::lexer::{Token, TokenKind};
+use crate::migrations::splitter::{Command, Piece, Pieces, Unreadable, tokens};
 
 /// The first line of a file that runs statement by statement, outside a transaction.
 pub const NO_TRANSACTION: &str = "-- rowhouse: no-transaction";
@@ -128,12 +129,6 @@ pub(crate) fn first_words(text: &str, count: usize) -> Vec<String> {
     tokens(text).take(count).map(upper).collect()
 }
 
-/// The tokens of a statement, up to one that has no end.
-pub(crate) fn tokens(text: &str) -> impl Iterator<Item = Token> {
-    let mut lexer = Lexer::new(text);
-    std::iter::from_fn(move || lexer.token().ok().flatten())
-}
-
 /// Returns the text as it runs in a transaction, on tables that no other session sees yet: without `CONCURRENTLY`.
 /// Blanks replace the word, so that every line and column stays the same.
 pub(crate) fn without_concurrently(sql: &str, statements: &[Statement]) -> String {
@@ -154,150 +149,6 @@ pub(crate) fn without_concurrently(sql: &str, statements: &[Statement]) -> Strin
     }
     plain.push_str(sql.get(at..).unwrap_or_default());
     plain
-}
-
-/// Text that is not SQL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unreadable {
-    /// The line, from 1.
-    pub(crate) line: usize,
-    /// What is wrong.
-    pub(crate) message: String,
-}
-
-/// A statement of a text, before it is classified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Piece {
-    /// Where it is, without the semicolon.
-    pub(crate) range: Range<usize>,
-    /// The line where it begins, from 1.
-    pub(crate) line: usize,
-}
-
-/// A command of psql: a backslash outside of strings, up to the end of its line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Command<'a> {
-    /// The line, from 1.
-    pub(crate) line: usize,
-    pub(crate) text: &'a str,
-}
-
-/// Reads the statements of a text one after the other, without empty ones.
-pub(crate) struct Pieces<'a> {
-    sql: &'a str,
-    lexer: Lexer<'a>,
-    lines: Lines<'a>,
-    commands: Vec<Command<'a>>,
-}
-
-impl<'a> Pieces<'a> {
-    pub(crate) fn new(sql: &'a str) -> Self {
-        Self { sql, lexer: Lexer::new(sql), lines: Lines::new(sql), commands: Vec::new() }
-    }
-
-    /// Continues at another position.
-    pub(crate) fn go_to(&mut self, at: usize) {
-        self.lexer.go_to(at);
-    }
-
-    /// The position behind the semicolon of the last statement.
-    pub(crate) fn position(&self) -> usize {
-        self.lexer.position()
-    }
-
-    /// Returns the next statement.
-    ///
-    /// # Errors
-    /// A string, a quoted name or a comment that does not end.
-    pub(crate) fn next_piece(&mut self) -> Result<Option<Piece>, Unreadable> {
-        let mut open = None;
-        let mut nesting = Nesting::default();
-        loop {
-            let token = self.lexer.token().map_err(|unclosed| Unreadable {
-                line: self.lines.of(unclosed.at),
-                message: format!("{} begins here and does not end", unclosed.what),
-            })?;
-            match token {
-                Some(Token { kind: TokenKind::Symbol(b';'), .. }) if nesting.is_outside() => {}
-                // psql would send what is before its command.
-                Some(Token { kind: TokenKind::Symbol(b'\\'), start, .. }) => self.command(start),
-                None => {}
-                Some(token) => {
-                    let (start, _) = open.unwrap_or((token.start, 0));
-                    open = Some((start, token.end));
-                    nesting.pass(self.sql, token);
-                    continue;
-                }
-            }
-            match open {
-                Some((start, end)) => {
-                    return Ok(Some(Piece { range: start..end, line: self.lines.of(start) }));
-                }
-                None if token.is_none() => return Ok(None),
-                None => {}
-            }
-        }
-    }
-}
-
-impl<'a> Pieces<'a> {
-    /// Skips a command of psql.
-    fn command(&mut self, start: usize) {
-        let rest: &'a str = self.sql.get(start..).unwrap_or_default();
-        let text = rest.lines().next().unwrap_or_default();
-        self.lexer.go_to(start + text.len());
-        self.commands.push(Command { line: self.lines.of(start), text });
-    }
-}
-
-/// Where in a statement a semicolon does not end it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Nesting {
-    parentheses: usize,
-    /// The depth inside a `BEGIN ATOMIC` body: its own `BEGIN`, and each `CASE` that is open.
-    body: usize,
-    /// Whether the statement begins with `CREATE`, which is the only one that has such a body.
-    creates: Option<bool>,
-    last: Last,
-}
-
-/// The token before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Last {
-    #[default]
-    Other,
-    Begin,
-    /// A period or `AS`: the next word is a name.
-    Names,
-}
-
-impl Nesting {
-    fn is_outside(self) -> bool {
-        self.parentheses == 0 && self.body == 0
-    }
-
-    fn pass(&mut self, sql: &str, token: Token) {
-        let is = |word| token.is(sql, word);
-        let creates = *self.creates.get_or_insert_with(|| is("CREATE"));
-        let last = std::mem::take(&mut self.last);
-        match token.kind {
-            TokenKind::Symbol(b'(') => self.parentheses += 1,
-            TokenKind::Symbol(b')') => self.parentheses = self.parentheses.saturating_sub(1),
-            TokenKind::Symbol(b'.') => self.last = Last::Names,
-            TokenKind::Word if !creates || last == Last::Names => {}
-            TokenKind::Word if self.body == 0 => {
-                if last == Last::Begin && is("ATOMIC") {
-                    self.body = 1;
-                } else if is("BEGIN") {
-                    self.last = Last::Begin;
-                }
-            }
-            TokenKind::Word if is("CASE") => self.body += 1,
-            TokenKind::Word if is("END") => self.body -= 1,
-            TokenKind::Word if is("AS") => self.last = Last::Names,
-            _ => {}
-        }
-    }
 }
 
 /// Returns the kind of a statement without rows, or why it is refused.

@@ -103,8 +103,8 @@ mod tests {
         assert!(refused.contains("V1__a.sql, line 2: IF EXISTS"), "{refused}");
         assert!(refused.contains("V1__a.sql, line 3: IF EXISTS"), "{refused}");
         let lines = refused.lines().filter(|line| line.ends_with("<reason>"));
-        let lines: String =
-            lines.map(|line| format!("{}\n", line.replace("<reason>", "known"))).collect();
+        let lines =
+            lines.map(|line| line.replace("<reason>", "known")).collect::<Vec<_>>().join("\n");
         std::fs::write(folder.path().join(ALLOW_FILE), lines).unwrap();
         require_isolated(&set, Some(folder.path())).unwrap();
     }

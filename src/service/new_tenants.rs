@@ -86,16 +86,14 @@ impl NewTenants {
         let found = fleet::contradiction(&tx, &self.0.set, now).await?;
         tx.commit().await.during(during)?;
         self.0.is_compared.store(true, Ordering::Relaxed);
-        match found {
-            Some(reason) => self.note(Err(Obstacle::Contradiction(reason))),
-            None => {
-                let contradicted = matches!(*self.obstacle(), Some(Obstacle::Contradiction(_)));
-                if contradicted {
-                    self.set(None);
-                }
-                Ok(())
-            }
+        if let Some(reason) = found {
+            return self.note(Err(Obstacle::Contradiction(reason)));
         }
+        let contradicted = matches!(*self.obstacle(), Some(Obstacle::Contradiction(_)));
+        if contradicted {
+            self.set(None);
+        }
+        Ok(())
     }
 
     /// Whether new tenants can be made, as far as is known.

@@ -175,7 +175,10 @@ const GUARD_FILES: &[(&str, &str)] = &[
         "begins the owner's transaction inside one schema, for its migrations",
     ),
     ("pg/schema/mod.rs", "runs a tenant's migrations inside its schema"),
-    ("pg/schema/frame.rs", "sets role and path for each migration file, and resets the session behind it"),
+    (
+        "pg/schema/frame.rs",
+        "sets role and path for each migration file, and resets the session behind it",
+    ),
     ("migrations/check/dump.rs", "recognizes the settings of a dump"),
     ("migrations/check/names.rs", "its tests have the names that it refuses"),
     ("migrations/check/statement.rs", "refuses statements that change the path or the role"),

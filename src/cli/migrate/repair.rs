@@ -26,7 +26,6 @@ with 1 if a tenant still contradicts the files, with 3 if some were repaired.";
 
 /// The flags of `migrate repair`.
 #[derive(Debug, Args)]
-#[expect(clippy::doc_markdown, reason = "clap prints these comments, and backticks with them")]
 pub(super) struct Flags {
     /// Repair only this tenant, by slug or id; can be repeated
     #[arg(long = "tenant", value_name = "TENANT")]

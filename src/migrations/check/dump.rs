@@ -1,6 +1,6 @@
 //! Recognizes a dump that `pg_dump` wrote for psql.
 
-use crate::migrations::statements::Command;
+use crate::migrations::splitter::Command;
 
 /// How to make a dump that can be used.
 pub(super) const ADVICE: &str = "this is a dump for psql; to use it, dump with `pg_dump --schema-only --no-owner \

@@ -9,7 +9,8 @@ mod psql;
 mod statement;
 
 use crate::migrations::error::Refusal;
-use crate::migrations::statements::{self, Command, Statement};
+use crate::migrations::splitter::Command;
+use crate::migrations::statements::{self, Statement};
 
 /// Whose migrations are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +69,7 @@ pub(super) fn check_commands(
 
 /// How many lines end in a text before a position.
 fn lines_before(text: &str, at: usize) -> usize {
-    let before = text.as_bytes().get(..at).unwrap_or_default();
-    before.iter().filter(|byte| **byte == b'\n').count()
+    text.get(..at).unwrap_or_default().matches('\n').count()
 }
 
 #[cfg(test)]

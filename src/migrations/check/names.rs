@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use crate::migrations::check::Whose;
 use crate::migrations::check::statement::{Place, in_any_set, in_tenant_set};
 use crate::migrations::lexer::{Token, TokenKind};
-use crate::migrations::statements::tokens;
+use crate::migrations::splitter::tokens;
 
 const PUBLIC: &str = "the schema public is the control plane's, and each tenant has a schema of its own; write names \
                       without a schema";
@@ -125,9 +125,8 @@ impl Search {
             Some((words, reason)) if code == Code::Block || changes_role(&words) => {
                 Some((words, reason))
             }
-            Some(_) => None,
             None if self.whose == Whose::Tenants => in_tenant_set(text, Place::Body),
-            None => None,
+            Some(_) | None => None,
         };
         if let Some((words, reason)) = forbidden {
             self.add(first.start, words, reason);

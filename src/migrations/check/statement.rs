@@ -2,7 +2,7 @@
 
 use crate::migrations::lexer::{Token, TokenKind};
 use crate::migrations::pieces::extension;
-use crate::migrations::statements::tokens;
+use crate::migrations::splitter::tokens;
 
 const ENDS: &str = "migrations run inside one transaction with the rest of the tenant; delete it";
 const SCOPE: &str =
@@ -77,8 +77,9 @@ pub(super) fn in_any_set(text: &str, runs_in_transaction: bool) -> Option<Forbid
         ["BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT", ..] => head.first(1, ENDS),
         ["PREPARE", "TRANSACTION", ..] => head.first(2, ENDS),
         ["SET", ..] => set(&head, runs_in_transaction),
-        ["DISCARD", ..] => head.first(2, SCOPE),
-        ["RESET", "SEARCH_PATH" | "ROLE" | "ALL" | "SESSION", ..] => head.first(2, SCOPE),
+        ["DISCARD", ..] | ["RESET", "SEARCH_PATH" | "ROLE" | "ALL" | "SESSION", ..] => {
+            head.first(2, SCOPE)
+        }
         ["RESET", ..] => head.first(2, RESETS),
         ["LISTEN" | "UNLISTEN", ..] => head.first(1, LISTENS),
         ["LOAD", ..] => head.first(1, LOADS),
@@ -102,12 +103,13 @@ fn set(head: &Head, runs_in_transaction: bool) -> Option<Forbidden> {
     let setting = rest.first().map(|name| name.trim_matches('"').to_ascii_uppercase())?;
     match setting.as_str() {
         "CONSTRAINTS" => None,
-        "SEARCH_PATH" | "ROLE" | "SCHEMA" | "AUTHORIZATION" => head.first(count, SCOPE),
+        "SEARCH_PATH" | "ROLE" | "SCHEMA" | "AUTHORIZATION" | "SESSION_AUTHORIZATION" => {
+            head.first(count, SCOPE)
+        }
         "SESSION" if rest.get(1) == Some(&"CHARACTERISTICS") => head.first(count + 1, TRANSACTION),
         "SESSION" => head.first(count + 1, SCOPE),
-        "SESSION_AUTHORIZATION" => head.first(count, SCOPE),
-        "CHARACTERISTICS" => head.first(count, TRANSACTION),
-        "TRANSACTION"
+        "CHARACTERISTICS"
+        | "TRANSACTION"
         | "TRANSACTION_ISOLATION"
         | "TRANSACTION_READ_ONLY"
         | "TRANSACTION_DEFERRABLE" => head.first(count, TRANSACTION),

@@ -5,7 +5,7 @@ use sqlparser::tokenizer::{Location, Span, TokenWithSpan, Tokenizer};
 
 use crate::migrations::copy;
 use crate::migrations::lexer::Lines;
-use crate::migrations::statements::{Piece, Pieces};
+use crate::migrations::splitter::{Piece, Pieces};
 
 /// A statement with what stands before it, or the end of a file.
 #[derive(Debug, Clone, Copy)]

@@ -27,10 +27,14 @@ pub(super) fn check(linter: &mut Linter<'_>, statement: &Statement, tokens: &[To
             words::function(linter, tokens, Effects::Writes);
         }
         Statement::DropFunction(drop) => {
-            drop.func_desc.iter().for_each(|routine| drop_routine(linter, &routine.name));
+            for routine in &drop.func_desc {
+                drop_routine(linter, &routine.name);
+            }
         }
         Statement::DropProcedure { proc_desc, .. } => {
-            proc_desc.iter().for_each(|routine| drop_routine(linter, &routine.name));
+            for routine in proc_desc {
+                drop_routine(linter, &routine.name);
+            }
         }
         Statement::CreateSequence { .. } => linter.report(Rule::Sequence, line),
         Statement::CreateType { .. } | Statement::AlterType(_) | Statement::CreateDomain(_) => {

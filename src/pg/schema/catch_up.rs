@@ -101,5 +101,5 @@ pub async fn catch_up(
         let _ = write!(ending, "; REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {runtime_role}");
     }
     let frame = Frame::new(set, schema, &rules.limits, migration.flush);
-    set.run(&migration.tx, schema, files, &frame, &ending, completion, now).await
+    set.run(&migration.tx, files, &frame, &ending, completion, now).await
 }

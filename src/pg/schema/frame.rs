@@ -29,6 +29,8 @@ const DEALLOCATE: &str = "DO $$ DECLARE name text; BEGIN
 
 /// The statements around the files of a set in one schema.
 pub(in crate::pg) struct Frame {
+    /// The schema.
+    pub(super) schema: SchemaName,
     open: &'static str,
     /// The end of a file, as the migrator.
     end: String,
@@ -82,7 +84,7 @@ impl Frame {
             let _ = write!(clean_up, "; {}", defer_again(schema));
         }
         let open = if savepoint { "; SAVEPOINT rowhouse_file" } else { "" };
-        Self { open, end, clean_up }
+        Self { schema: schema.clone(), open, end, clean_up }
     }
 
     /// Returns the statements before a file. A caller that has not read the answer to `BEGIN` passes `is_verified`

@@ -112,5 +112,5 @@ async fn run_inside(
 ) -> Result<(), ApplyError> {
     let frame = Frame::new(set, schema, &rules.limits, Flush::Now);
     let leaving = scope::leave_schema_sql(&rules.limits);
-    set.run(tx, schema, files, &frame, &leaving, Completion::KeepOpen, now).await
+    set.run(tx, files, &frame, &leaving, Completion::KeepOpen, now).await
 }

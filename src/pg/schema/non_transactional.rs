@@ -142,15 +142,12 @@ async fn in_a_transaction(
     let (entered, opened) = join(scope::enter_schema(&tx, schema, limits), tx.batch(&begin)).await;
     entered.and(opened)?;
     let end = frame.close();
-    match &step.statement.kind {
-        Kind::CopyIn { rows } => {
-            tx.copy_in(step.text, sql.get(rows.clone()).unwrap_or_default()).await?;
-            tx.batch(&end).await?;
-        }
-        _ => {
-            let (ran, closed) = join(tx.batch(step.text), tx.batch(&end)).await;
-            ran.and(closed)?;
-        }
+    if let Kind::CopyIn { rows } = &step.statement.kind {
+        tx.copy_in(step.text, sql.get(rows.clone()).unwrap_or_default()).await?;
+        tx.batch(&end).await?;
+    } else {
+        let (ran, closed) = join(tx.batch(step.text), tx.batch(&end)).await;
+        ran.and(closed)?;
     }
     scope::leave_schema(&tx, limits).await?;
     journal.done(&tx, step).await?;

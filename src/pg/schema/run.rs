@@ -9,7 +9,6 @@ use time::OffsetDateTime;
 
 use super::error::ApplyError;
 use super::frame::{Frame, TRANSACTION_CHANGED};
-use crate::domain::names::SchemaName;
 use crate::migrations::{MigrationSet, Pending, Piece, file_name};
 use crate::pg::error::{Failure, line_of};
 use crate::pg::scope::{BatchFailure, PublicTx};
@@ -53,7 +52,6 @@ impl MigrationSet {
     pub(in crate::pg) async fn run(
         &self,
         tx: &PublicTx,
-        schema: &SchemaName,
         files: &Pending,
         frame: &Frame,
         ending: &str,
@@ -61,7 +59,7 @@ impl MigrationSet {
         now: OffsetDateTime,
     ) -> Result<(), ApplyError> {
         tx.runs_files();
-        let mut messages = self.messages(schema, files, frame, now);
+        let mut messages = self.messages(files, frame, now);
         let mut last = Message::Statements { sql: ending.to_owned(), part: None };
         if let Some(Message::Statements { sql, .. }) = messages.last_mut() {
             sql.push_str(";\n");
@@ -99,7 +97,6 @@ impl MigrationSet {
     /// Returns the messages for these files, each with the statements of the frame and the row of the history.
     fn messages<'a>(
         &'a self,
-        schema: &SchemaName,
         files: &Pending,
         frame: &Frame,
         now: OffsetDateTime,
@@ -118,7 +115,7 @@ impl MigrationSet {
                     Piece::Rows { copy, rows, line } => Message::Rows { copy, rows, at: *at, line },
                 });
             }
-            let (close, row) = (frame.close(), self.history_row(*at, schema, now));
+            let (close, row) = (frame.close(), self.history_row(*at, &frame.schema, now));
             let mut behind = format!("{close};\n{row}");
             if let Some(next) = files.0.get(position + 1) {
                 behind.push_str(";\n");

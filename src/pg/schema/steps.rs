@@ -63,7 +63,7 @@ async fn run_and_commit(
     now: OffsetDateTime,
 ) -> Result<(), ApplyError> {
     let frame = Frame::new(set, schema, &db.rules().limits, Flush::Now);
-    set.run(tx, schema, file, &frame, "SELECT 1", Completion::Commit, now).await
+    set.run(tx, file, &frame, "SELECT 1", Completion::Commit, now).await
 }
 
 /// Reads the history of a schema.

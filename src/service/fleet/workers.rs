@@ -165,20 +165,19 @@ impl Workers {
             if self.stopped.borrow().is_some() {
                 return Some(tenant.uuid());
             }
-            let (outcome, blamed) = match failed.take() {
+            let (outcome, blamed) = if let Some(error) = failed.take() {
                 // A pipelined attempt says nothing about the file: the connection was shared.
-                Some(error) => (Err(error), None),
-                None => {
-                    let migrating = Box::pin(self.engine.migrate(tenant, self.entry()));
-                    let Some(outcome) = self.unless_at_once(migrating).await else {
-                        return Some(tenant.uuid());
-                    };
-                    let blamed = match &outcome {
-                        Err(error) => breaks.blame(&self.engine, &self.stopped, error).await,
-                        Ok(_) => None,
-                    };
-                    (outcome, blamed)
-                }
+                (Err(error), None)
+            } else {
+                let migrating = Box::pin(self.engine.migrate(tenant, self.entry()));
+                let Some(outcome) = self.unless_at_once(migrating).await else {
+                    return Some(tenant.uuid());
+                };
+                let blamed = match &outcome {
+                    Err(error) => breaks.blame(&self.engine, &self.stopped, error).await,
+                    Ok(_) => None,
+                };
+                (outcome, blamed)
             };
             let error = match outcome {
                 Ok(applied) => {

@@ -159,7 +159,7 @@ impl Scope {
         filters: Option<Range<usize>>,
     ) {
         match on {
-            JoinConstraint::On(condition) => self.add_condition(Some(condition), filters),
+            JoinConstraint::On(condition) => self.add_condition(Some(condition), filters.as_ref()),
             JoinConstraint::Using(columns) => {
                 for column in columns.iter().filter_map(last) {
                     let of = |side: &Range<usize>| {
@@ -180,10 +180,10 @@ impl Scope {
         }
     }
 
-    fn add_condition(&mut self, condition: Option<&Expr>, filters: Option<Range<usize>>) {
+    fn add_condition(&mut self, condition: Option<&Expr>, filters: Option<&Range<usize>>) {
         let Some(condition) = condition else { return };
         for (source, needs) in self.ties_of(condition) {
-            self.ties.push(Tie { source, needs, filters: filters.clone() });
+            self.ties.push(Tie { source, needs, filters: filters.cloned() });
         }
     }
 

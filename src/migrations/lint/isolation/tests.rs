@@ -180,14 +180,14 @@ fn a_query_is_found_wherever_it_stands() {
     const ASKS: &str = "SELECT 1 FROM pg_class WHERE relname = 'orders'";
     for (sql, line) in [
         (format!("INSERT INTO orders (id) SELECT 1 WHERE NOT EXISTS ({ASKS})"), 1),
-        (format!("INSERT INTO orders (id)\nSELECT 1 FROM pg_class WHERE relname = 'x' ON CONFLICT DO NOTHING"), 2),
+        ("INSERT INTO orders (id)\nSELECT 1 FROM pg_class WHERE relname = 'x' ON CONFLICT DO NOTHING".to_owned(), 2),
         (format!("UPDATE orders SET a = CASE WHEN EXISTS (\n{ASKS}) THEN 1 ELSE 2 END"), 2),
         ("UPDATE orders SET a = c.reltuples\nFROM pg_class c WHERE c.relname = 'orders'".to_owned(), 2),
         ("DELETE FROM orders\nUSING pg_class c WHERE c.relname = 'orders'".to_owned(), 2),
         (format!("CREATE VIEW v AS\n{ASKS}"), 2),
         (format!("WITH c AS (\n{ASKS}) SELECT * FROM c"), 2),
         (format!("SELECT (\n{ASKS})"), 2),
-        (format!("DO $$ BEGIN\nPERFORM 1 FROM pg_class WHERE relname = 'x';\nEND $$"), 2),
+        ("DO $$ BEGIN\nPERFORM 1 FROM pg_class WHERE relname = 'x';\nEND $$".to_owned(), 2),
         ("DO $$ DECLARE n int; BEGIN\nSELECT count(*) INTO STRICT n FROM pg_class WHERE relname = 'x';\nEND $$".to_owned(), 2),
         ("DO $$ BEGIN\nIF count(*) = 0 FROM pg_class WHERE relname = 'x' THEN NULL; END IF;\nEND $$".to_owned(), 2),
         ("DO $$ DECLARE r record; BEGIN\nFOR r IN SELECT * FROM pg_tables LOOP NULL; END LOOP;\nEND $$".to_owned(), 2),

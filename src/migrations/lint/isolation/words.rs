@@ -76,9 +76,8 @@ pub(super) fn end_of_query(tokens: &[TokenWithSpan], from: usize) -> usize {
     for (at, token) in tokens.iter().enumerate().skip(from) {
         match &token.token {
             Token::LParen | Token::LBracket => depth += 1,
-            Token::RParen | Token::RBracket if depth == 0 => return at,
+            Token::RParen | Token::RBracket | Token::SemiColon if depth == 0 => return at,
             Token::RParen | Token::RBracket => depth -= 1,
-            Token::SemiColon if depth == 0 => return at,
             Token::Word(word) if depth == 0 && word.quote_style.is_none() => {
                 match (upper(word).as_str(), cases) {
                     ("CASE", _) => cases += 1,
@@ -153,9 +152,8 @@ fn block(tokens: &[TokenWithSpan], at: usize) -> Range<usize> {
     while let Some(before) = start.checked_sub(1) {
         match &tokens[before].token {
             Token::RParen => depth += 1,
-            Token::LParen if depth == 0 => break,
+            Token::LParen | Token::SemiColon if depth == 0 => break,
             Token::LParen => depth -= 1,
-            Token::SemiColon if depth == 0 => break,
             Token::Word(word) if depth == 0 && word.quote_style.is_none() => {
                 let ends = ["UNION", "INTERSECT", "EXCEPT", "THEN", "LOOP", "BEGIN", "ELSE"];
                 if ends.contains(&upper(word).as_str()) {

@@ -1,11 +1,12 @@
 //! Finds the version of the migrations that a schema equals, and how it differs from one.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use time::OffsetDateTime;
 
 use super::{AdoptSchema, NotAdopted};
-use crate::domain::error::{Error, Result};
+use crate::domain::error::Result;
 use crate::pg::catalog::{Kind, Object};
 use crate::pg::schema::reference::Reference;
 use crate::pg::schema::repair::Repair;
@@ -120,15 +121,16 @@ impl Provisioning {
         references: &'a mut References,
         now: OffsetDateTime,
     ) -> Result<&'a Result<Reference, String>> {
-        if !references.contains_key(&version) {
-            let built = match self.set.up_to(version) {
-                None => Err("no file has this version".to_owned()),
-                Some(set) => reference::build(&self.db, &set, self.server_version, now).await?,
-            };
-            references.insert(version, built);
+        match references.entry(version) {
+            Entry::Occupied(made) => Ok(made.into_mut()),
+            Entry::Vacant(missing) => {
+                let built = match self.set.up_to(version) {
+                    None => Err("no file has this version".to_owned()),
+                    Some(set) => reference::build(&self.db, &set, self.server_version, now).await?,
+                };
+                Ok(missing.insert(built))
+            }
         }
-        let made = references.get(&version);
-        made.ok_or_else(|| Error::internal("make a schema to compare with", "it is not there"))
     }
 }
 
@@ -180,9 +182,7 @@ fn extra<'a>(found: &'a [Object], reference: &Reference) -> Vec<&'a Object> {
 fn without_extra(found: &[Object], reference: &Reference) -> Vec<Object> {
     let extra = extra(found, reference);
     let labels: BTreeSet<String> = extra.iter().map(|object| object.label()).collect();
-    let stays = |object: &&Object| {
-        !labels.contains(&object.parent) && !extra.iter().any(|other| *other == *object)
-    };
+    let stays = |object: &&Object| !labels.contains(&object.parent) && !extra.contains(object);
     found.iter().filter(stays).cloned().collect()
 }
 
