@@ -239,7 +239,7 @@ async fn a_second_signal_rolls_back_a_file_that_hangs_and_the_run_can_be_resumed
 }
 
 /// Kills each backend that sleeps, until it is aborted. The server then ends all connections and recovers.
-async fn crash_sleepers(url: String) -> JoinHandle<()> {
+fn crash_sleepers(url: String) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -282,7 +282,7 @@ async fn a_file_that_crashes_the_server_each_time_is_blamed_after_the_recoveries
     let add = format!("INSERT INTO tenant_{}.notes VALUES (1)", id.simple());
     sql.batch_execute(&add).await.unwrap();
     write("V2__sleep.sql", "SELECT pg_sleep(100) FROM notes;");
-    let crashing = crash_sleepers(url).await;
+    let crashing = crash_sleepers(url);
     let ran = program.run(&["migrate", "--workers", "2"]).expect(3);
     crashing.abort();
     assert!(ran.stdout.contains("1 failed: t1"), "{ran:?}");

@@ -121,13 +121,13 @@ impl Scope {
                     self.add_join(on, &sides, None);
                 }
                 JoinOperator::Left(on) | JoinOperator::LeftOuter(on) => {
-                    self.add_join(on, &sides, Some(sides.1.clone()));
+                    self.add_join(on, &sides, Some(&sides.1));
                 }
                 JoinOperator::Right(on) | JoinOperator::RightOuter(on) => {
-                    self.add_join(on, &sides, Some(sides.0.clone()));
+                    self.add_join(on, &sides, Some(&sides.0));
                 }
                 // A full join filters nothing.
-                JoinOperator::FullOuter(on) => self.add_join(on, &sides, Some(0..0)),
+                JoinOperator::FullOuter(on) => self.add_join(on, &sides, Some(&(0..0))),
                 _ => {}
             }
         }
@@ -156,10 +156,10 @@ impl Scope {
         &mut self,
         on: &JoinConstraint,
         (left, right): &(Range<usize>, Range<usize>),
-        filters: Option<Range<usize>>,
+        filters: Option<&Range<usize>>,
     ) {
         match on {
-            JoinConstraint::On(condition) => self.add_condition(Some(condition), filters.as_ref()),
+            JoinConstraint::On(condition) => self.add_condition(Some(condition), filters),
             JoinConstraint::Using(columns) => {
                 for column in columns.iter().filter_map(last) {
                     let of = |side: &Range<usize>| {
@@ -170,7 +170,7 @@ impl Scope {
                         let tie = source.map(|source| Tie {
                             source,
                             needs: other.into_iter().collect(),
-                            filters: filters.clone(),
+                            filters: filters.cloned(),
                         });
                         self.ties.extend(tie);
                     }
