@@ -186,6 +186,7 @@ const GUARD_FILES: &[(&str, &str)] = &[
     ("pg/bootstrap/self_test.rs", "reports tenants of another kind of isolation"),
     ("pg/bootstrap/error.rs", "names the settings that would make a start succeed"),
     ("pg/bootstrap/revoke.rs", "revokes set_config from PUBLIC"),
+    ("pg/bootstrap/migrator.rs", "grants set_config to the role that migrations run as"),
     ("service/provisioning/adopt.rs", "advises an operator to move an extension out of a schema"),
     ("pg/scope/reset.rs", "resets the session at the beginning of a tenant's transaction"),
     ("pg/scope/guard/mod.rs", "its tests have the statements that it refuses"),

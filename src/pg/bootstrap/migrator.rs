@@ -9,7 +9,7 @@ use crate::pg::bootstrap::{Facts, already_exists, alter};
 use crate::pg::rules::MIGRATOR;
 
 /// What the migrator needs outside of the schemas of tenants, the statement that grants it, and what fails without it.
-const NEEDED: [(&str, &str, &str); 2] = [
+const NEEDED: [(&str, &str, &str); 3] = [
     (
         "has_language_privilege($1, 'plpgsql', 'USAGE')",
         "GRANT USAGE ON LANGUAGE plpgsql TO rowhouse_migrator",
@@ -19,6 +19,11 @@ const NEEDED: [(&str, &str, &str); 2] = [
         "has_database_privilege($1, current_database(), 'TEMP')",
         "GRANT TEMP ON DATABASE {database} TO rowhouse_migrator",
         "temporary tables",
+    ),
+    (
+        "has_function_privilege($1, 'pg_catalog.set_config(text, text, boolean)', 'EXECUTE')",
+        "GRANT EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) TO rowhouse_migrator",
+        "set_config",
     ),
 ];
 

@@ -187,6 +187,8 @@ fn function_restriction(
             format!("has_function_privilege('public', '{function})', 'EXECUTE')")
         })
         .collect();
+    // The owner grants it to the role that migrations run as.
+    let option = if name == ExposureName::SetConfig { " WITH GRANT OPTION" } else { "" };
     Restriction {
         name,
         object: Object::BuiltIn,
@@ -194,7 +196,7 @@ fn function_restriction(
         check: checks.join(" OR "),
         statement: format!(
             "REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC; \
-             GRANT EXECUTE ON FUNCTION {functions} TO {owner}"
+             GRANT EXECUTE ON FUNCTION {functions} TO {owner}{option}"
         ),
     }
 }

@@ -8,7 +8,8 @@
 //! the tenant is migrated again step by step: a message that enters the schema and reads what was applied, and one
 //! that holds all the rest and ends with the commit. That tells the file and the line. A file that runs outside of a
 //! transaction comes between two of these, and the journal of its statements stands for it until it is in the
-//! history.
+//! history. If a file needs what an earlier one has committed, such as a new value of an enum, each file is committed
+//! by itself.
 
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::{AppliedPrefix, Segment};
@@ -62,7 +63,7 @@ impl Engine {
         entry: Entry,
     ) -> Result<Vec<String>, ApplyError> {
         let schema = SchemaName::of(tenant);
-        let mut names = None;
+        let (mut names, mut commit_each) = (None, false);
         loop {
             let entered = schema::enter(&self.db, &schema, entry).await?;
             let files = self.set.pending(&entered.applied)?;
@@ -81,11 +82,26 @@ impl Engine {
                 }
                 [] => return Ok(names.clone()),
             };
+            let each = inside.each();
+            let (inside, is_last) = match each.as_slice() {
+                [first, _, ..] if commit_each => (first, false),
+                _ => (inside, is_last),
+            };
             let (set, rules) = (&self.set, self.db.rules());
-            schema::catch_up(&entered, &schema, set, inside, rules, now, Completion::Commit)
-                .await?;
-            if is_last {
-                return Ok(names.clone());
+            let run =
+                schema::catch_up(&entered, &schema, set, inside, rules, now, Completion::Commit);
+            match run.await {
+                Err(ApplyError::Failed { needs_commit: true, .. })
+                    if !commit_each && each.len() > 1 =>
+                {
+                    commit_each = true;
+                }
+                ran => {
+                    ran?;
+                    if is_last {
+                        return Ok(names.clone());
+                    }
+                }
             }
         }
     }
