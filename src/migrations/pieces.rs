@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::migrations::lexer::Token;
-use crate::migrations::splitter::{Pieces, tokens};
+use crate::migrations::splitter::{self, Pieces, tokens};
 use crate::migrations::statements::{Kind, Statement};
 use crate::migrations::{MigrationSet, Pending};
 
@@ -38,7 +38,7 @@ pub(crate) enum Mention {
     Savepoint,
     /// Temporary tables.
     Temporary,
-    /// Cursors that outlive the transaction.
+    /// Cursors, which are open until the transaction ends, or longer.
     Cursor,
     /// Notifications.
     Listen,
@@ -64,7 +64,7 @@ impl Mention {
             Self::Deferrable => word.starts_with("DEFERR"),
             Self::Savepoint => word == "SAVEPOINT",
             Self::Temporary => ["TEMP", "TEMPORARY", "PG_TEMP"].contains(&word),
-            Self::Cursor => word == "HOLD",
+            Self::Cursor => word.ends_with("CURSOR"),
             Self::Listen => word == "LISTEN",
             Self::AdvisoryLock => word.contains("ADVISORY"),
         }
@@ -128,6 +128,18 @@ impl MigrationSet {
     pub(crate) fn nth_statement(sql: &str, n: usize) -> Option<(usize, String)> {
         let mut pieces = Pieces::new(sql);
         let piece = std::iter::from_fn(|| pieces.next_piece().ok().flatten()).nth(n)?;
+        Self::line_and_beginning(sql, piece)
+    }
+
+    /// The line, from 1, of the statement of a text at an offset in bytes, and its first line.
+    pub(crate) fn statement_at(sql: &str, offset: usize) -> Option<(usize, String)> {
+        let mut pieces = Pieces::new(sql);
+        let all = std::iter::from_fn(|| pieces.next_piece().ok().flatten());
+        let piece = all.take_while(|piece| piece.range.start <= offset).last()?;
+        Self::line_and_beginning(sql, piece)
+    }
+
+    fn line_and_beginning(sql: &str, piece: splitter::Piece) -> Option<(usize, String)> {
         let first = sql.get(piece.range)?.lines().next().unwrap_or_default();
         Some((piece.line, first.chars().take(80).collect()))
     }
@@ -250,6 +262,15 @@ mod tests {
         let long = format!("SELECT '{}'", "é".repeat(100));
         let (_, first) = MigrationSet::nth_statement(&long, 0).unwrap();
         assert_eq!(first.chars().count(), 80);
+    }
+
+    #[test]
+    fn the_statement_that_failed_is_named_by_its_place() {
+        let sql = "SELECT 1;\n-- two\n\nSELECT\n  'é' FROM; ; SELECT 3";
+        let at = |text: &str| MigrationSet::statement_at(sql, sql.find(text).unwrap());
+        assert_eq!(at("1;"), Some((1, "SELECT 1".to_owned())));
+        assert_eq!(at("FROM"), Some((4, "SELECT".to_owned())));
+        assert_eq!(at("3"), Some((5, "SELECT 3".to_owned())));
     }
 
     #[test]

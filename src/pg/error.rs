@@ -311,14 +311,19 @@ pub fn server_message(error: &tokio_postgres::Error) -> String {
 
 /// Returns the line of `sql` (from 1) that the server reports, if it gives a position inside it.
 pub(in crate::pg) fn line_of(failure: &Failure, sql: &str) -> Option<usize> {
+    let before = sql.get(..offset_of(failure, sql)?)?;
+    Some(1 + before.bytes().filter(|byte| *byte == b'\n').count())
+}
+
+/// Returns the offset in bytes in `sql` that the server reported for an error, if it is in this text.
+pub(in crate::pg) fn offset_of(failure: &Failure, sql: &str) -> Option<usize> {
     let Failure::Postgres(error) = failure else { return None };
     let Some(tokio_postgres::error::ErrorPosition::Original(at)) = error.as_db_error()?.position()
     else {
         return None;
     };
     let at = usize::try_from(*at).ok()?;
-    (at <= sql.chars().count())
-        .then(|| 1 + sql.chars().take(at.saturating_sub(1)).filter(|c| *c == '\n').count())
+    sql.char_indices().nth(at.saturating_sub(1)).map(|(offset, _)| offset)
 }
 
 /// Adds `.during("read tenant row")` to the result of a query.

@@ -49,7 +49,7 @@ impl Frame {
         let mut end = String::new();
         if set.mentions(Mention::Deferrable) {
             // Checked as the migrator: a trigger that is deferred to the commit would run as the owner.
-            end.push_str("SET CONSTRAINTS ALL IMMEDIATE; ");
+            end.push_str(&check_deferred(schema));
         }
         let savepoint = set.mentions(Mention::Savepoint);
         if savepoint {
@@ -80,9 +80,6 @@ impl Frame {
         if flush == Flush::Later {
             clean_up.push_str("; SET LOCAL synchronous_commit = off");
         }
-        if set.mentions(Mention::Deferrable) {
-            let _ = write!(clean_up, "; {}", defer_again(schema));
-        }
         let open = if savepoint { "; SAVEPOINT rowhouse_file" } else { "" };
         Self { schema: schema.clone(), open, end, clean_up }
     }
@@ -110,13 +107,20 @@ impl Frame {
     }
 }
 
-/// Builds the statement that defers again what is deferred unless a file says otherwise.
-fn defer_again(schema: &SchemaName) -> String {
+/// Builds the statement that checks what is deferred, and then defers again what is deferred unless a file says otherwise.
+///
+/// By name: `SET CONSTRAINTS ALL` would hold for the constraints that the next file creates, too.
+fn check_deferred(schema: &SchemaName) -> String {
     format!(
-        "DO $$ DECLARE name text; BEGIN
-            FOR name IN SELECT k.conname FROM pg_catalog.pg_constraint k
-                         WHERE k.connamespace = '{schema}'::regnamespace AND k.condeferred LOOP
-                EXECUTE format('SET CONSTRAINTS {schema}.%I DEFERRED', name);
-            END LOOP; END $$"
+        "DO $$ DECLARE k record; BEGIN
+            FOR k IN SELECT c.conname AS name FROM pg_catalog.pg_constraint c
+                      WHERE c.connamespace = '{schema}'::regnamespace AND c.condeferrable LOOP
+                EXECUTE format('SET CONSTRAINTS {schema}.%I IMMEDIATE', k.name);
+            END LOOP;
+            FOR k IN SELECT c.conname AS name FROM pg_catalog.pg_constraint c
+                      WHERE c.connamespace = '{schema}'::regnamespace
+                      GROUP BY c.conname HAVING bool_or(c.condeferred) AND bool_and(c.condeferrable) LOOP
+                EXECUTE format('SET CONSTRAINTS {schema}.%I DEFERRED', k.name);
+            END LOOP; END $$; "
     )
 }
