@@ -65,6 +65,7 @@ mod readme;
 mod refusals;
 mod reset_password;
 mod sessions;
+mod sets;
 mod setup;
 mod signing_keys;
 mod slugs;
