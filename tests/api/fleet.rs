@@ -7,7 +7,7 @@ mod engine;
 mod files;
 pub mod fixture;
 mod hanging;
-mod kills;
+pub mod kills;
 mod mended;
 mod no_transaction;
 mod pruning;

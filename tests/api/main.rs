@@ -10,6 +10,7 @@ mod adopt;
 mod api_keys;
 mod auth;
 mod bad_input;
+mod bad_migrations;
 mod bodies;
 mod bootstrap;
 mod cli;
