@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::tenant::{not_found, tenant_ref};
 use super::{Exit, Failure, Output, output};
-use crate::app::{Backend, Purpose};
+use crate::app::Backend;
 use crate::config::Settings;
 use crate::domain::names::TenantId;
 use crate::domain::page::Window;
@@ -102,7 +102,7 @@ async fn list(settings: &Settings, command: List) -> Result<Exit, Failure> {
             point_in_time(flag, given, OffsetDateTime::UNIX_EPOCH)?;
         }
     }
-    let (entries, more) = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let (entries, more) = output::on_control_plane(settings, async |backend| {
         let now = backend.operator().now;
         let time = |flag, given: &Option<String>| {
             given.as_deref().map(|given| point_in_time(flag, given, now)).transpose()
@@ -186,7 +186,7 @@ fn point_in_time(flag: &str, given: &str, now: OffsetDateTime) -> Result<OffsetD
 }
 
 async fn verify(settings: &Settings, output: Output) -> Result<Exit, Failure> {
-    let (verdict, event) = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let (verdict, event) = output::on_control_plane(settings, async |backend| {
         let (audit, ctx) = (&backend.services.audit, backend.operator());
         let verdict = audit.verify(&ctx).await?;
         let event = match verdict.broken {

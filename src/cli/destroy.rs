@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::change::{Change, refused, show};
 use super::{Exit, Failure, confirm, output};
-use crate::app::{Backend, Purpose};
+use crate::app::Backend;
 use crate::config::Settings;
 use crate::domain::error::{Conflict, Error};
 use crate::domain::names::SchemaName;
@@ -50,7 +50,7 @@ pub(super) async fn destroy(
         confirm::require_terminal(step.command())?;
     }
     let named = command.change.which.read()?;
-    let record = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let record = output::on_control_plane(settings, async |backend| {
         let found = named.find(backend).await?;
         let expected = if command.yes {
             command.change.expected()

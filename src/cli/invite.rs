@@ -9,7 +9,6 @@ use super::failure::Arguments;
 use super::member::roles;
 use super::tenant::{not_found, tenant_ref};
 use super::{Exit, Failure, Output, output};
-use crate::app::Purpose;
 use crate::config::Settings;
 use crate::domain::Role;
 use crate::domain::error::{Error, InvitationProblem, Noun};
@@ -93,7 +92,7 @@ async fn create(settings: &Settings, command: Create) -> Result<Exit, Failure> {
     let mut arguments = Arguments::default();
     let email = arguments.read("the e-mail address", &email, Email::parse);
     let email = arguments.finish(email)?;
-    let (invitation, secret) = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let (invitation, secret) = output::on_control_plane(settings, async |backend| {
         let invitations = &backend.services.invitations;
         let made = invitations.create(&backend.operator(), &tenant, email, role).await;
         made.map_err(|error| not_found(error, &tenant))
@@ -116,7 +115,7 @@ async fn create(settings: &Settings, command: Create) -> Result<Exit, Failure> {
 
 async fn list(settings: &Settings, tenant: &str, output: Output) -> Result<Exit, Failure> {
     tenant_ref(tenant)?;
-    let invitations = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let invitations = output::on_control_plane(settings, async |backend| {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let window = Window { after, limit: ROWS_AT_ONCE };
@@ -156,7 +155,7 @@ async fn revoke(
     output: Output,
 ) -> Result<Exit, Failure> {
     tenant_ref(tenant)?;
-    output::on_backend(Purpose::Operate, settings, async |backend| {
+    output::on_control_plane(settings, async |backend| {
         let invitations = &backend.services.invitations;
         let revoked = invitations.revoke(&backend.operator(), tenant, InvitationId::new(id)).await;
         revoked.map_err(|error| match error {

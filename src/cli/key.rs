@@ -5,7 +5,6 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{Exit, Failure, Output, output};
-use crate::app::Purpose;
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
 use crate::service::signing_keys::KeyInfo;
@@ -60,7 +59,7 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure
 }
 
 async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
-    let keys = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let keys = output::on_control_plane(settings, async |backend| {
         Ok(backend.services.signing_keys.list(&backend.operator()).await?)
     })
     .await?;
@@ -80,7 +79,7 @@ async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
 }
 
 async fn rotate(settings: &Settings, output: Output) -> Result<Exit, Failure> {
-    let rotation = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let rotation = output::on_control_plane(settings, async |backend| {
         Ok(backend.services.signing_keys.rotate(&backend.operator()).await?)
     })
     .await?;
@@ -97,16 +96,15 @@ async fn rotate(settings: &Settings, output: Output) -> Result<Exit, Failure> {
 }
 
 async fn retire(settings: &Settings, kid: &str, output: Output) -> Result<Exit, Failure> {
-    let retirement =
-        output::on_backend(Purpose::Operate, settings, async |backend| {
-            match backend.services.signing_keys.retire(&backend.operator(), kid).await {
-                Err(Error::NotFound(Noun::SigningKey)) => {
-                    Err(Failure::Other(format!("no such key: {kid}")))
-                }
-                retired => Ok(retired?),
+    let retirement = output::on_control_plane(settings, async |backend| {
+        match backend.services.signing_keys.retire(&backend.operator(), kid).await {
+            Err(Error::NotFound(Noun::SigningKey)) => {
+                Err(Failure::Other(format!("no such key: {kid}")))
             }
-        })
-        .await?;
+            retired => Ok(retired?),
+        }
+    })
+    .await?;
     let has_successor = retirement.has_successor;
     let view = KeyView::from(retirement.key);
     if output.json {

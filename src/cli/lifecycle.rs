@@ -13,7 +13,6 @@ use super::change::{Change, refused, show};
 use super::destroy::{Destructive, DestructiveChange, Purge, destroy};
 use super::failure::Arguments;
 use super::{Exit, Failure, Output, output};
-use crate::app::Purpose;
 use crate::config::Settings;
 use crate::domain::names::{Slug, TenantName};
 use crate::domain::tenant::TenantRecord;
@@ -125,10 +124,7 @@ async fn settings_of(settings: &Settings, command: SettingsOf) -> Result<Exit, F
         }
         None => {
             let named = command.change.which.read()?;
-            output::on_backend(Purpose::Operate, settings, async |backend| {
-                named.find(backend).await
-            })
-            .await?
+            output::on_control_plane(settings, async |backend| named.find(backend).await).await?
         }
     };
     let settings = record.settings.into_value();
@@ -165,7 +161,7 @@ async fn update(
     changes: Changes,
 ) -> Result<TenantRecord, Failure> {
     let named = change.which.read()?;
-    output::on_backend(Purpose::Operate, settings, async |backend| {
+    output::on_control_plane(settings, async |backend| {
         let id = TenantRef::Id(named.find(backend).await?.tenant.id);
         let registry = &backend.services.registry;
         let updated = registry.update(&backend.operator(), &id, &change.expected(), changes).await;
@@ -177,7 +173,7 @@ async fn update(
 async fn step(settings: &Settings, change: Change, step: Step) -> Result<Exit, Failure> {
     let named = change.which.read()?;
     let expected = change.expected();
-    let record = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let record = output::on_control_plane(settings, async |backend| {
         let id = TenantRef::Id(named.find(backend).await?.tenant.id);
         let (lifecycle, ctx) = (&backend.services.lifecycle, backend.operator());
         let moved = match step {

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::failure::Arguments;
 use super::tenant::tenant_ref;
 use super::{Exit, Failure, Output, output, password};
-use crate::app::{Backend, Purpose};
+use crate::app::Backend;
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::{Email, NewPassword, PersonName, UserId};
@@ -127,7 +127,7 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure
 
 async fn list(settings: &Settings, tenant: &str, output: Output) -> Result<Exit, Failure> {
     tenant_ref(tenant)?;
-    let members = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let members = output::on_control_plane(settings, async |backend| {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let window = Window { after, limit: ROWS_AT_ONCE };
@@ -159,7 +159,7 @@ async fn list(settings: &Settings, tenant: &str, output: Output) -> Result<Exit,
 async fn add(settings: &Settings, command: Add) -> Result<Exit, Failure> {
     tenant_ref(&command.tenant)?;
     let new = read_command(&command).await?;
-    let member = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let member = output::on_control_plane(settings, async |backend| {
         let added = backend.services.members.add(&backend.operator(), &command.tenant, &new).await;
         added.map_err(|error| refused(error, &command.tenant, new.email.as_ref()))
     })
@@ -199,7 +199,7 @@ async fn set_role(
     output: Output,
 ) -> Result<Exit, Failure> {
     let named = which.read()?;
-    let member = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let member = output::on_control_plane(settings, async |backend| {
         let user = which.find(backend, &named).await?;
         let members = &backend.services.members;
         let changed = members.set_role(&backend.operator(), &which.tenant, user, role).await;
@@ -211,7 +211,7 @@ async fn set_role(
 
 async fn remove(settings: &Settings, which: &Which, output: Output) -> Result<Exit, Failure> {
     let named = which.read()?;
-    let user = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let user = output::on_control_plane(settings, async |backend| {
         let user = which.find(backend, &named).await?;
         let removed =
             backend.services.members.remove(&backend.operator(), &which.tenant, user).await;

@@ -96,6 +96,16 @@ pub(super) async fn on_backend<T>(
     outcome
 }
 
+/// As [`on_backend`] for a command on the control plane, which uses no tenant migrations: it works beside files that are
+/// refused.
+pub(super) async fn on_control_plane<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Backend) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let settings = Settings { tenant_migrations: None, ..settings.clone() };
+    on_backend(Purpose::Operate, &settings, work).await
+}
+
 /// As [`on_backend`] for a command that makes or tries schemas, and only if the tenant migrations do not depend on other
 /// tenants.
 pub(super) async fn on_isolated_backend<T>(

@@ -6,7 +6,6 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{Exit, Failure, Output, output};
-use crate::app::Purpose;
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::{Email, UserId};
@@ -64,7 +63,7 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure
 
 async fn list(settings: &Settings, user: &str, output: Output) -> Result<Exit, Failure> {
     let which = read_user(user)?;
-    let sessions = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let sessions = output::on_control_plane(settings, async |backend| {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let window = Window { after, limit: ROWS_AT_ONCE };
@@ -96,7 +95,7 @@ async fn list(settings: &Settings, user: &str, output: Output) -> Result<Exit, F
 
 async fn revoke(settings: &Settings, command: &Revoke) -> Result<Exit, Failure> {
     let which = read_user(&command.user)?;
-    let ended = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let ended = output::on_control_plane(settings, async |backend| {
         let sessions = &backend.services.sessions;
         let ended = sessions.revoke_of(&backend.operator(), &which, command.session).await;
         ended.map_err(|error| refused(error, &command.user))

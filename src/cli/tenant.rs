@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::failure::Arguments;
 use super::{CreateTenant, Exit, Failure, Output, output, password};
-use crate::app::{Backend, Purpose};
+use crate::app::Backend;
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::{
@@ -146,7 +146,7 @@ fn idempotency_key(given: &str) -> Result<(), Rule> {
 }
 
 pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
-    let tenants = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let tenants = output::on_control_plane(settings, async |backend| {
         Ok(backend.services.tenants.list(&backend.operator()).await?)
     })
     .await?;
@@ -173,7 +173,7 @@ pub(super) async fn show(
 ) -> Result<Exit, Failure> {
     let named = which.read()?;
     let find = async |backend: &Backend| named.find(backend).await;
-    let record = output::on_backend(Purpose::Operate, settings, find).await?;
+    let record = output::on_control_plane(settings, find).await?;
     let view = RecordView::from(record);
     output::print(output, &view, || view.table())?;
     Ok(Exit::Done)

@@ -7,7 +7,6 @@ use time::OffsetDateTime;
 use super::failure::sentence;
 use super::tenant::{not_found, tenant_ref};
 use super::{CreateToken, Exit, Failure, Output, output};
-use crate::app::Purpose;
 use crate::auth::token::OpaqueToken;
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
@@ -47,7 +46,7 @@ struct TokenView {
 pub(super) async fn create(settings: &Settings, command: CreateToken) -> Result<Exit, Failure> {
     let output = command.output;
     let which = command.tenant.as_deref().map(tenant_ref).transpose()?;
-    let (token, secret) = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let (token, secret) = output::on_control_plane(settings, async |backend| {
         let ctx = backend.operator();
         let tenant = match &which {
             Some(which) => {
@@ -116,7 +115,7 @@ pub(super) async fn list(
     output: Output,
 ) -> Result<Exit, Failure> {
     let filter = Filter { kind, tenant: None };
-    let tokens = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let tokens = output::on_control_plane(settings, async |backend| {
         Ok(backend.services.tokens.list_filtered(&backend.operator(), &filter).await?)
     })
     .await?;
@@ -157,7 +156,7 @@ pub(super) async fn rotate(
         ),
         None => None,
     };
-    let (token, secret) = output::on_backend(Purpose::Operate, settings, async |backend| {
+    let (token, secret) = output::on_control_plane(settings, async |backend| {
         let ctx = backend.operator();
         let expires_at = expires.map(|lifetime| expiry(ctx.now, lifetime)).transpose()?;
         let rotation = Rotation { overlap, expires_at };
@@ -176,7 +175,7 @@ pub(super) async fn revoke(
     id: uuid::Uuid,
     output: Output,
 ) -> Result<Exit, Failure> {
-    output::on_backend(Purpose::Operate, settings, async |backend| {
+    output::on_control_plane(settings, async |backend| {
         match backend.services.tokens.revoke(&backend.operator(), TokenId::new(id)).await {
             Err(Error::NotFound(Noun::Token)) => {
                 Err(Failure::Other(format!("no such token: {id}")))

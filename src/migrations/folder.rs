@@ -99,7 +99,7 @@ fn classify(file: &str) -> Entry<'_> {
     let refused = |reason: &str| Entry::Refused(reason.to_owned());
     let lower = file.to_ascii_lowercase();
     let has =
-        |text: &str, extension: &str| Path::new(text).extension().is_some_and(|e| e == extension);
+        |text: &str, ending: &str| text.rsplit_once('.').is_some_and(|(_, last)| last == ending);
     if !has(&lower, "sql") {
         return if is_like_one(&lower) {
             refused(NO_EXTENSION)

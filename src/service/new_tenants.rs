@@ -30,6 +30,8 @@ struct Inner {
     is_compared: AtomicBool,
     /// Why no tenant can be made, as far as is known.
     obstacle: Mutex<Option<Obstacle>>,
+    /// What was logged last.
+    logged: Mutex<Option<Obstacle>>,
 }
 
 /// Why no tenant can be made.
@@ -59,6 +61,7 @@ impl NewTenants {
             in_steps: AtomicBool::new(false),
             is_compared: AtomicBool::new(false),
             obstacle: Mutex::default(),
+            logged: Mutex::default(),
         }))
     }
 
@@ -122,6 +125,7 @@ impl NewTenants {
     pub(super) fn note_unbuildable(&self, reason: String) -> FleetProblem {
         let obstacle = Obstacle::Unbuildable(reason);
         self.set(Some(obstacle.clone()));
+        self.log_change();
         obstacle.problem()
     }
 
@@ -133,6 +137,7 @@ impl NewTenants {
     /// Remembers that a tenant was built.
     pub(super) fn note_built(&self) {
         self.set(None);
+        self.log_change();
     }
 
     fn note(&self, outcome: Result<(), Obstacle>) -> Result<()> {
@@ -144,19 +149,24 @@ impl NewTenants {
         outcome
     }
 
-    /// Sets what is known, and logs a change.
-    fn set(&self, new: Option<Obstacle>) {
-        let mut known = self.obstacle();
-        if *known == new {
+    fn set(&self, obstacle: Option<Obstacle>) {
+        *self.obstacle() = obstacle;
+    }
+
+    /// Logs what is known if it has changed since the last time.
+    pub(super) fn log_change(&self) {
+        let known = self.obstacle().clone();
+        let mut logged = self.0.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if *logged == known {
             return;
         }
-        match &new {
+        match &known {
             Some(Obstacle::Contradiction(reason) | Obstacle::Unbuildable(reason)) => {
                 tracing::error!(reason, "no new tenant can be made from the migrations");
             }
             None => tracing::info!("new tenants can be made again"),
         }
-        *known = new;
+        *logged = known;
     }
 
     fn obstacle(&self) -> std::sync::MutexGuard<'_, Option<Obstacle>> {

@@ -362,14 +362,17 @@ impl Provisioning {
         }
     }
 
-    /// Builds a tenant from the set and takes it back, and remembers whether that works.
+    /// Builds a tenant from the set and takes it back, and remembers and logs whether that works.
     ///
     /// # Errors
     /// [`FleetProblem::NewTenantsBlocked`], with the file and
     /// the line; those of the rights check and of the database.
     pub async fn check(&self, ctx: &CallContext) -> Result<()> {
         ctx.require(Permission::CreateTenant)?;
-        self.vacancies.new_tenants().check(ctx.now).await
+        let new_tenants = self.vacancies.new_tenants();
+        let outcome = new_tenants.check(ctx.now).await;
+        new_tenants.log_change();
+        outcome
     }
 }
 

@@ -3,14 +3,17 @@
 use time::OffsetDateTime;
 
 use super::fleet::to_error;
-use crate::domain::error::Result;
+use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::MigrationSet;
-use crate::pg::control::vacancies::{self, Pattern};
+use crate::pg::control::vacancies::{self, Pattern, State};
 use crate::pg::schema::error::ApplyError;
 use crate::pg::schema::reference::{self, Reference};
 use crate::pg::schema::{build_in_steps, create_roles, drop_some, drop_unfinished};
 use crate::pg::{Db, During};
+
+/// How often a schema is built that another process takes.
+const TRIES: u32 = 5;
 
 const DURING: &str = "build a schema from the migrations";
 
@@ -27,7 +30,14 @@ pub(super) async fn build(
 ) -> Result<Result<Reference, String>> {
     let built = match reference::build(db, set, server_version).await {
         Err(ApplyError::Failed { needs_commit: true, .. }) => {
-            in_steps(db, set, server_version, now).await?
+            let mut tries = 1;
+            loop {
+                match in_steps(db, set, server_version, now).await {
+                    // A process that keeps a stock has finished the schema, for its stock.
+                    Err(Error::Conflict(Conflict::Concurrent)) if tries < TRIES => tries += 1,
+                    built => break built?,
+                }
+            }
         }
         built => built,
     };
@@ -56,26 +66,34 @@ async fn in_steps(
         .during(DURING)?;
     vacancies::insert(&tx, &[id], &Pattern::of(set, isolation), now).await?;
     tx.commit().await.during(DURING)?;
-    let built = async {
-        build_in_steps(db, id, set, now).await?;
-        let tx = db.public().await?;
-        let reference = reference::read(&tx, &schema, isolation).await?;
-        Ok(Reference { in_steps: true, ..reference })
-    };
-    let built = built.await;
+    let built = build_in_steps(db, id, set, now).await;
     let tx = db.public().await.during(DURING)?;
+    // From here on no other process finishes it. One that has done so already may have given it to a tenant.
+    if !vacancies::lock_in(&tx, id, State::Building).await? {
+        return built
+            .map_or_else(|error| Ok(Err(error)), |_| Err(Error::Conflict(Conflict::Concurrent)));
+    }
+    let built = match built {
+        Ok(_is_there) => {
+            let reference = reference::read(&tx, &schema, isolation).await.during(DURING)?;
+            Ok(Reference { in_steps: true, ..reference })
+        }
+        Err(error) => Err(error),
+    };
     vacancies::set_dropping(&tx, &[id]).await?;
     tx.commit().await.during(DURING)?;
     loop {
         let tx = db.public().await.during(DURING)?;
+        // As every other process that drops a vacancy.
+        vacancies::lock(&tx).await?;
+        if !vacancies::lock_in(&tx, id, State::Dropping).await? {
+            return Ok(built); // another process has dropped it
+        }
         let some = drop_some(&tx, &schema, &[]).await.during(DURING)?;
         if !some {
             drop_unfinished(&tx, &schema, isolation).await.during(DURING)?;
             vacancies::delete(&tx, id).await?;
         }
         tx.commit().await.during(DURING)?;
-        if !some {
-            return Ok(built);
-        }
     }
 }

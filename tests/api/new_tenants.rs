@@ -71,8 +71,12 @@ async fn a_set_that_needs_commits_between_its_files_makes_whole_tenants() {
         }
         let (doctor, ctx) = (&app.services.doctor, app.operator());
         let report = doctor.examine(&ctx, &rowhouse::service::doctor::Selection::default()).await;
-        let of_tenants: Vec<_> =
-            report.unwrap().findings.into_iter().filter(|f| f.subject.is_some()).collect();
+        let of_tenants: Vec<_> = report
+            .unwrap()
+            .findings
+            .into_iter()
+            .filter(|f| f.subject.as_ref().is_some_and(|s| s.slug.is_some()))
+            .collect();
         assert!(of_tenants.is_empty(), "{of_tenants:?}");
     }
 }
@@ -194,4 +198,31 @@ async fn what_a_process_that_died_has_begun_in_steps_is_finished_by_the_next() {
     assert!(sql.query_one(&built, &[]).await.unwrap().get::<_, bool>(0));
     let ready = format!("SELECT state FROM vacancies WHERE id = '{new}'");
     assert_eq!(sql.query_one(&ready, &[]).await.unwrap().get::<_, &str>(0), "ready");
+}
+
+#[tokio::test]
+async fn a_schema_that_is_built_to_be_looked_at_never_takes_a_tenants_tables_with_it() {
+    let app = with_migrations(TestApp::builder().with("tenants.vacancies", "4"), ENUM).await;
+    let check = async {
+        for _ in 0..6 {
+            // Refused where the stock's job finishes the schema each time.
+            let _outcome = app.services.provisioning.check(&app.operator()).await;
+        }
+    };
+    let set_ups = async {
+        for number in 0..12 {
+            let answer = set_up(&app, &format!("t{number}")).await;
+            assert_eq!(answer.status, 201, "{answer:?}");
+        }
+    };
+    // Refused where others change the stock for too long.
+    let operator = app.operator();
+    let filling = app.services.vacancies.fill(&operator);
+    let _outcomes = futures_util::future::join3(check, set_ups, filling).await;
+    let sql = app.sql().await;
+    let tenants = "SELECT 'tenant_' || replace(id::text, '-', '') AS schema FROM tenants";
+    for row in sql.query(tenants, &[]).await.unwrap() {
+        let rows = format!("SELECT count(*) FROM {}.things", row.get::<_, &str>("schema"));
+        assert_eq!(sql.query_one(&rows, &[]).await.unwrap().get::<_, i64>(0), 1);
+    }
 }

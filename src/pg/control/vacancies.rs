@@ -151,13 +151,11 @@ pub async fn list(tx: &PublicTx) -> Result<Vec<Vacancy>> {
         .collect()
 }
 
-/// Locks a vacancy's row for the rest of the transaction; false if the vacancy was taken. Waits for a set-up that
-/// is about to take it.
-pub async fn lock_row(tx: &PublicTx, id: TenantId) -> Result<bool> {
-    let row = tx
-        .query_opt("SELECT id FROM vacancies WHERE id = $1 FOR UPDATE", &[&id])
-        .await
-        .during("lock a vacancy")?;
+/// Locks the row of a vacancy in this state for the rest of the transaction; false if it is gone or in another state.
+/// Waits for a set-up that is about to take it.
+pub async fn lock_in(tx: &PublicTx, id: TenantId, state: State) -> Result<bool> {
+    let sql = "SELECT id FROM vacancies WHERE id = $1 AND state = $2 FOR UPDATE";
+    let row = tx.query_opt(sql, &[&id, &state.as_str()]).await.during("lock a vacancy")?;
     Ok(row.is_some())
 }
 

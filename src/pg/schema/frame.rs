@@ -74,8 +74,7 @@ impl Frame {
                 let _ = write!(clean_up, "{statement}; ");
             }
         }
-        let _ =
-            write!(clean_up, "RESET ALL; SET LOCAL search_path = {schema}, extensions, pg_temp");
+        let _ = write!(clean_up, "RESET ALL; SET LOCAL search_path = {schema}, extensions");
         write_limits(&mut clean_up, &TimeLimits { statement: Duration::ZERO, ..*limits });
         if flush == Flush::Later {
             clean_up.push_str("; SET LOCAL synchronous_commit = off");

@@ -56,14 +56,15 @@ pub(in crate::pg) async fn leave_schemas(tx: &PublicTx) -> Result<(), Failure> {
     tx.batch("SET LOCAL search_path = pg_catalog, pg_temp").await
 }
 
-/// Returns the preamble of a transaction that begins inside a schema.
+/// Returns the preamble of a transaction that begins inside a schema. Temporary tables come first in its path, as they do
+/// in psql: a file that makes one with the name of a table means the temporary one from then on.
 pub(super) fn begin_in_schema(
     schema: &SchemaName,
     entry: Entry,
     rules: &Rules,
     missing: MissingLock,
 ) -> String {
-    let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions, pg_temp");
+    let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions");
     write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
     if entry.flush == Flush::Later {
         preamble.push_str("; SET LOCAL synchronous_commit = off");

@@ -376,7 +376,7 @@ pub(in crate::pg) async fn enter_schema(
 ) -> Result<(), Failure> {
     // A migration may take long; its wait for a lock may not.
     let sql = format!(
-        "SET LOCAL search_path = {schema}, extensions, pg_temp; SET LOCAL statement_timeout = 0; \
+        "SET LOCAL search_path = {schema}, extensions; SET LOCAL statement_timeout = 0; \
          SET LOCAL lock_timeout = {}",
         limits.lock.as_millis()
     );

@@ -8,7 +8,8 @@ use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Slug, TenantId, TenantName};
 use crate::domain::{Tenant, TenantStatus};
 use crate::pg::During;
-use crate::pg::control::{tenants, vacancies};
+use crate::pg::control::tenants;
+use crate::pg::control::vacancies::{self, State};
 
 /// Slug and name of the main tenant; a reserved word, so no other tenant can have it.
 const MAIN: &str = "main";
@@ -60,7 +61,7 @@ impl Provisioning {
         };
         let tx = self.db.public().await.during("make the main tenant")?;
         if vacancy.is_some() {
-            if !vacancies::lock_row(&tx, tenant.id).await? {
+            if !vacancies::lock_in(&tx, tenant.id, State::Ready).await? {
                 return Err(Error::Conflict(Conflict::Concurrent)); // a set-up has taken it
             }
             vacancies::delete(&tx, tenant.id).await?;

@@ -129,7 +129,7 @@ impl Vacancies {
             drop(tx); // and with it the lock on the stock, which this would hold for too long
             return self.build_in_steps(id, now).await;
         }
-        if !vacancies::lock_row(&tx, id).await? {
+        if !vacancies::lock_in(&tx, id, State::Building).await? {
             return Ok(false);
         }
         let (schema, rules) = (SchemaName::of(id), self.0.db.rules());
@@ -163,14 +163,16 @@ impl Vacancies {
         let tx = db.public().await.during("build a vacancy")?;
         match built {
             Ok(false) => return Ok(false),
-            Ok(true) if !vacancies::lock_row(&tx, id).await? => return Ok(false),
+            Ok(true) if !vacancies::lock_in(&tx, id, State::Building).await? => return Ok(false),
             Ok(true) => vacancies::set_ready(&tx, id, &self.0.pattern).await?,
             Err(error @ (ApplyError::Database(_) | ApplyError::Interrupted { .. })) => {
                 return Err(to_error("build a vacancy", error));
             }
             Err(error) => {
-                vacancies::set_dropping(&tx, &[id]).await?;
-                tx.commit().await.during("drop a vacancy")?;
+                if vacancies::lock_in(&tx, id, State::Building).await? {
+                    vacancies::set_dropping(&tx, &[id]).await?;
+                    tx.commit().await.during("drop a vacancy")?;
+                }
                 return Err(self.unbuildable(error));
             }
         }
@@ -192,7 +194,7 @@ impl Vacancies {
     /// Migrates a vacancy of a lower version; false if a set-up has taken it. One that cannot be migrated is dropped:
     /// a new one is made from the same files as any new tenant.
     async fn migrate(&self, tx: PublicTx, id: TenantId, now: OffsetDateTime) -> Result<bool> {
-        if !vacancies::lock_row(&tx, id).await? {
+        if !vacancies::lock_in(&tx, id, State::Ready).await? {
             return Ok(false);
         }
         let schema = SchemaName::of(id);

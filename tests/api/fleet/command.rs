@@ -145,3 +145,25 @@ async fn a_second_migrate_names_the_running_process_and_pause_stops_it() {
     program.run(&["migrate"]).expect(0);
     assert_eq!(fixture.runs().await, [1; 3]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_on_the_control_plane_work_beside_files_that_are_refused() {
+    let fixture = Fixture::with(1).await;
+    fixture.write(("V2__reach.sql", "DROP TABLE IF EXISTS public.users CASCADE;"));
+    let program = fixture.program();
+    program.run(&["migrate"]).expect(1);
+    for command in
+        [&["member", "list", "t0"][..], &["tenant", "list"], &["tenant", "suspend", "t0"]]
+    {
+        program.run(command).expect(0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_that_makes_no_new_tenant_is_told_once() {
+    let fixture = Fixture::with(1).await;
+    fixture.write(("V2__wrong.sql", "SELECT 1;\nSELECT nonsense;"));
+    let ran = fixture.program().run(&["migrate"]).expect(1);
+    assert_eq!(ran.stderr.matches("V2__wrong.sql, line 2: ").count(), 1, "{ran:?}");
+    assert_eq!(fixture.versions(0).await, [1]);
+}

@@ -301,3 +301,26 @@ async fn an_error_tells_detail_hint_and_the_line_of_the_statement() {
         backend.close().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_temporary_table_hides_the_tenants_table_of_that_name_within_its_file() {
+    let fixture = Fixture::with(2).await;
+    fixture.write((
+        "V2__stage.sql",
+        "CREATE TEMP TABLE notes AS SELECT 7 AS id, 7 AS runs;
+         UPDATE notes SET runs = 8;
+         CREATE TABLE staged (runs integer CONSTRAINT staged_pkey PRIMARY KEY);
+         INSERT INTO staged SELECT runs FROM notes;
+         DROP TABLE notes;",
+    ));
+    fixture.write(("V3__count.sql", "UPDATE notes SET runs = runs + 1;"));
+    let backend = fixture.backend(&[]).await;
+    let record = migrate(&backend, &MigrationRequest::default()).await;
+    assert_eq!(outcome(&record), ("done", None, [0, 2, 0, 0]));
+    assert_eq!(fixture.runs().await, [1, 1]);
+    let staged = format!("SELECT runs FROM {}.staged", fixture.schema(0));
+    let staged: i32 = fixture.sql().await.query_one(&staged, &[]).await.unwrap().get(0);
+    assert_eq!(staged, 8);
+    provision(&backend, "new").await;
+    backend.close().await;
+}

@@ -226,7 +226,7 @@ async fn with_no_tenant_behind_a_rehearsal_runs_no_file() {
         .await;
     let answer = app.root().post(REHEARSALS, &json!({})).await;
     let nothing = json!({
-        "passed": true, "tenant_id": null, "slug": null, "vacancy_id": null, "migrations": []
+        "passed": true, "new_tenant_error": null, "tenant_id": null, "slug": null, "vacancy_id": null, "migrations": []
     });
     assert_eq!((answer.status, &answer.body), (200, &nothing));
     let answer = app.root().post(REHEARSALS, &json!({ "tenant": "t0" })).await;
