@@ -120,8 +120,10 @@ impl<'a> Bench<'a> {
                 let history = &set.history()[0];
                 let _ = write!(
                     script,
-                    "CREATE ROLE {schema} NOLOGIN; CREATE SCHEMA {schema};
+                    "CREATE ROLE {schema} NOLOGIN; GRANT {schema} TO rowhouse_runtime; CREATE SCHEMA {schema};
+                     GRANT USAGE, CREATE ON SCHEMA {schema} TO rowhouse_migrator;
                      SET LOCAL search_path = {schema}; {FIRST}
+                     ALTER TABLE items OWNER TO rowhouse_migrator;
                      CREATE TABLE refinery_schema_history (version int4 PRIMARY KEY, name varchar(255),
                          applied_on varchar(255), checksum varchar(255));
                      CREATE TABLE kept (version int4 PRIMARY KEY, name varchar(255),

@@ -218,7 +218,7 @@ async fn a_schema_that_is_built_to_be_looked_at_never_takes_a_tenants_tables_wit
     // Refused where others change the stock for too long.
     let operator = app.operator();
     let filling = app.services.vacancies.fill(&operator);
-    let _outcomes = futures_util::future::join3(check, set_ups, filling).await;
+    let _outcomes = Box::pin(futures_util::future::join3(check, set_ups, filling)).await;
     let sql = app.sql().await;
     let tenants = "SELECT 'tenant_' || replace(id::text, '-', '') AS schema FROM tenants";
     for row in sql.query(tenants, &[]).await.unwrap() {
