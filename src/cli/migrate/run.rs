@@ -16,7 +16,10 @@ pub(super) async fn all(settings: &Settings, flags: Flags) -> Result<Exit, Failu
     let output = flags.output;
     output::on_backend(Purpose::Migrate, settings, async |backend| {
         report_control_plane(backend, output)?;
-        let exit = match choose(backend, &flags).await? {
+        let Some(chosen) = unless_stopped(backend, choose(backend, &flags)).await? else {
+            return Ok(Exit::Failed);
+        };
+        let exit = match chosen {
             Some(id) => follow(backend, id, output).await?,
             None if output.json => {
                 progress::line(&json!({ "event": "end", "operation": null }));
@@ -145,6 +148,26 @@ async fn follow(backend: &Backend, id: Uuid, output: Output) -> Result<Exit, Fai
     let is_complete = record.state == OperationState::Done
         || (record.pause_reason == Some(PauseReason::Canary) && record.counts.failed == 0);
     Ok(if is_complete { Exit::Done } else { Exit::Partly })
+}
+
+/// Waits for work that changes nothing; `None` if this process is told to stop. What then runs in the database is
+/// cancelled: a file may hang.
+pub(super) async fn unless_stopped<T>(
+    backend: &Backend,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<Option<T>, Failure> {
+    let outcome = {
+        let work = Box::pin(work);
+        tokio::select! {
+            outcome = work => Some(outcome),
+            () = stop_signal() => None,
+        }
+    };
+    if outcome.is_none() {
+        output::say("stopped before anything was begun");
+        backend.services.fleet.stop_at_once().await;
+    }
+    outcome.transpose()
 }
 
 async fn stop_signal() {

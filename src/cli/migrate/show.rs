@@ -4,6 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::progress;
+use super::run::unless_stopped;
 use crate::app::{Backend, Purpose};
 use crate::auth::CallContext;
 use crate::cli::{Exit, Failure, Output, output};
@@ -78,8 +79,13 @@ pub(super) async fn rehearse(
 ) -> Result<Exit, Failure> {
     output::on_isolated_backend(settings, async |backend| {
         let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-        let rehearsed = fleet.rehearse(&ctx, target).await?;
-        let new_tenant = fleet.why_no_new_tenants(&ctx).await?;
+        let rehearsing = async {
+            let rehearsed = fleet.rehearse(&ctx, target).await?;
+            Ok((rehearsed, fleet.why_no_new_tenants(&ctx).await?))
+        };
+        let Some((rehearsed, new_tenant)) = unless_stopped(backend, rehearsing).await? else {
+            return Ok(Exit::Failed);
+        };
         let Some(rehearsal) = rehearsed else {
             if output.json {
                 progress::line(&json!({
