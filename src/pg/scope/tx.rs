@@ -5,20 +5,23 @@
 //! `ROLLBACK` queued on it, or is discarded. Must not know: which schema or role a transaction has; the caller
 //! hands in the preamble that sets them.
 
+mod abandoned;
+mod files;
+
+pub(in crate::pg) use self::files::BatchFailure;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::{join, join_all};
-use futures_util::{FutureExt, SinkExt, TryStreamExt, poll};
+use futures_util::poll;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::pg::connect::cancelling::Cancelling;
 use crate::pg::error::Failure;
 use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::Statements;
@@ -35,24 +38,9 @@ pub(super) const COMMIT: &str = "SELECT 1; COMMIT";
 /// CPU time of a guarded read.
 const COMMIT_AFTER_QUERY: &str = "COMMIT";
 
-/// How long a cancel request waits if the server has not yet confirmed the preamble. A request that overtook
-/// `BEGIN` would cancel it, and the query after it would run outside the transaction.
-const CANCEL_GRACE: Duration = Duration::from_millis(100);
-
 /// The most statements that one connection keeps prepared. Fixed SQL never reaches it; SQL that is composed at
 /// run time would otherwise grow without bound, here and in the server.
 const MAX_CACHED: usize = 1_000;
-
-/// How many bytes of rows are sent in one message of `COPY`.
-const COPY_CHUNK: usize = 64 * 1024;
-
-/// Why a message with several statements failed.
-pub(in crate::pg) struct BatchFailure {
-    /// How many of its statements had completed.
-    pub(in crate::pg) completed: usize,
-    /// The failure of the next one.
-    pub(in crate::pg) failure: Failure,
-}
 
 /// The transaction under both scopes.
 pub(super) struct Tx {
@@ -371,52 +359,6 @@ impl Tx {
         Ok(())
     }
 
-    /// As [`batch`](Self::batch); a failure tells how many statements had completed.
-    pub(super) async fn batch_counted(&self, sql: &str) -> Result<(), BatchFailure> {
-        let completed = AtomicUsize::new(0);
-        let outcome = self.run(self.count_completed(sql, &completed)).await;
-        outcome.map_err(|failure| BatchFailure { completed: completed.into_inner(), failure })
-    }
-
-    /// As [`commit_with`](Self::commit_with); a failure tells how many statements had completed.
-    pub(super) async fn commit_counted(&self, ending: &str) -> Result<(), BatchFailure> {
-        let completed = AtomicUsize::new(0);
-        let outcome = self.commit_by(self.count_completed(ending, &completed)).await;
-        outcome.map_err(|failure| BatchFailure { completed: completed.into_inner(), failure })
-    }
-
-    /// Runs statements and counts those that complete.
-    async fn count_completed(
-        &self,
-        sql: &str,
-        completed: &AtomicUsize,
-    ) -> Result<(), tokio_postgres::Error> {
-        let mut answers = pin!(self.client().simple_query_raw(sql).await?);
-        while let Some(answer) = answers.try_next().await? {
-            if matches!(answer, SimpleQueryMessage::CommandComplete(_)) {
-                completed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs `COPY .. FROM stdin` with these rows.
-    pub(super) async fn copy_in(&self, copy: &str, rows: &str) -> Result<(), Failure> {
-        self.run(async {
-            let mut sink = pin!(self.client().copy_in::<_, Bytes>(copy).await?);
-            for chunk in rows.as_bytes().chunks(COPY_CHUNK) {
-                sink.feed(Bytes::copy_from_slice(chunk)).await?;
-            }
-            sink.finish().await.map(drop)
-        })
-        .await
-    }
-
-    /// Declares that migration files run in this transaction.
-    pub(super) fn runs_files(&self) {
-        self.runs_files.store(true, Ordering::Relaxed);
-    }
-
     pub(super) fn discard(mut self) {
         if let Some(connection) = self.connection.take() {
             drop(connection.discard());
@@ -435,53 +377,6 @@ impl Tx {
         if error.and_then(tokio_postgres::Error::code).is_some_and(|code| stale.contains(&code)) {
             self.client().statement_cache.remove(sql, &types(params));
         }
-    }
-}
-
-impl Drop for Tx {
-    fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
-        if !*self.preamble_sent.get_mut() || *self.committed.get_mut() {
-            return; // nothing was sent, or it is committed
-        }
-        if *self.connection_ended.get_mut() {
-            // Checked out again before the pool sees that it is closed, it would fail an unrelated request.
-            drop(connection.discard());
-            return;
-        }
-        if *self.in_flight.get_mut() == 0 && *self.runs_files.get_mut() {
-            drop(connection.discard());
-            return;
-        }
-        if *self.in_flight.get_mut() == 0 {
-            // Polled once, so that it is queued before anything that the next user of the connection sends.
-            let _ = connection.batch_execute("ROLLBACK").now_or_never();
-            return;
-        }
-        let discarded = connection.discard();
-        // Without a runtime that could send the request, statement_timeout ends the query.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let cancel = discarded.cancel_token();
-        let (tls, wait_timeout) = (self.tls.clone(), self.wait_timeout);
-        let accepted = *self.preamble_accepted.get_mut();
-        let cancelling = Cancelling::begin();
-        runtime.spawn(async move {
-            if !accepted {
-                tokio::time::sleep(CANCEL_GRACE).await;
-            }
-            match tokio::time::timeout(wait_timeout, cancel.cancel_query(tls)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(error = %error, "failed to cancel an abandoned query");
-                }
-                Err(_elapsed) => {
-                    tracing::debug!("failed to cancel an abandoned query in time");
-                }
-            }
-            // Only now: a pooler can map the cancel request to a query only while the client is connected.
-            drop(discarded);
-            drop(cancelling);
-        });
     }
 }
 
