@@ -8,7 +8,7 @@ mod stopped;
 
 use std::path::Path;
 
-use crate::support::{Completed, PASSWORD, Program, TestDatabase};
+use crate::support::{Completed, Program, TestDatabase};
 
 /// The first file of each set.
 const NOTES: &str = "CREATE TABLE notes (id int CONSTRAINT notes_pkey PRIMARY KEY, body text);\n";
@@ -57,17 +57,6 @@ impl Fixture {
         assert_eq!(self.number(schemas).await, tenants);
         assert_eq!(self.number(vacancies).await, 0);
     }
-}
-
-/// Arguments that create a tenant; the password comes from stdin.
-fn create_arguments(slug: &str) -> Vec<&str> {
-    let admin = ["--admin-email", "ada@example.com", "--admin-first-name", "Ada"];
-    let more = ["--admin-last-name", "Admin", "--admin-password-stdin"];
-    [&["tenant", "create", "--json", "--name", slug, "--slug", slug][..], &admin, &more].concat()
-}
-
-fn create(program: &Program, slug: &str) -> Completed {
-    program.run_with_stdin(&create_arguments(slug), PASSWORD)
 }
 
 /// Returns the schema of a tenant that was created.

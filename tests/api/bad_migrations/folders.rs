@@ -1,6 +1,6 @@
 //! Programs with different folders on one database.
 
-use super::{Fixture, NOTES, create, schema};
+use super::{Fixture, NOTES, schema};
 use crate::support::{Snapshot, TestDatabase};
 
 /// Asserts that nothing was changed in the control plane, and no schema made. A program that starts records the files
@@ -16,10 +16,10 @@ async fn a_program_with_fewer_files_makes_tenants_that_the_other_one_brings_up_t
     let older = tempfile::tempdir().unwrap();
     std::fs::write(older.path().join("V1__notes.sql"), NOTES).unwrap();
     let (older, newer) = (fixture.program_with(older.path()), fixture.program());
-    create(&newer, "first").expect(0);
+    newer.create_tenant("first").expect(0);
     fixture.write("V2__tags.sql", "ALTER TABLE notes ADD COLUMN tags text[];\n");
     newer.run(&["migrate"]).expect(0);
-    let late = create(&older, "late").expect(0);
+    let late = older.create_tenant("late").expect(0);
     let before = Snapshot::take(&fixture.database.connect().await).await;
     let ran = older.run(&["migrate"]).expect(1);
     let said = "the schema is at version 2, this program knows up to 1; start a newer one (first)";
@@ -40,14 +40,14 @@ async fn a_program_with_another_file_of_the_same_number_neither_migrates_nor_mak
     std::fs::write(other.path().join("V1__notes.sql"), NOTES).unwrap();
     std::fs::write(other.path().join("V2__stars.sql"), "ALTER TABLE notes ADD COLUMN stars int;\n")
         .unwrap();
-    create(&fixture.program(), "first").expect(0);
+    fixture.program().create_tenant("first").expect(0);
     let other = fixture.program_with(other.path());
     let before = Snapshot::take(&fixture.database.connect().await).await;
-    for ran in [other.run(&["migrate"]), create(&other, "second")] {
+    for ran in [other.run(&["migrate"]), other.create_tenant("second")] {
         let ran = ran.expect(1);
         assert!(ran.stderr.contains("V2__stars.sql") && ran.stderr.contains("first"), "{ran:?}");
         assert_unchanged(&fixture.database, &before).await;
     }
     fixture.assert_nothing_is_left(1).await;
-    create(&fixture.program(), "second").expect(0);
+    fixture.program().create_tenant("second").expect(0);
 }

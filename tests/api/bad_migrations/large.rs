@@ -5,7 +5,8 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::{Fixture, create, create_arguments, schema};
+use super::{Fixture, schema};
+use crate::support::program::create_tenant_arguments;
 use crate::support::{PASSWORD, Program};
 
 const FILES: i64 = 10_000;
@@ -26,12 +27,12 @@ async fn ten_thousand_files_are_checked_and_make_a_tenant() {
     let program = fixture.program();
     let ran = program.run(&["migrate", "--lint"]).expect(0);
     assert!(ran.stderr.contains("10000 files with 10000 statements"), "{ran:?}");
-    let created = create(&program, "acme").expect(0);
+    let created = program.create_tenant("acme").expect(0);
     let notes = format!("SELECT count(*) FROM {}.notes", schema(&created));
     assert_eq!(fixture.number(&notes).await, FILES - 1);
     // One that is wrong is named, and nothing is left.
     fixture.write("V7777__note_7777.sql", "SELECT 1;\nINSERT INTO notes VALUES ('no number');\n");
-    let ran = create(&program, "globex").expect(1);
+    let ran = program.create_tenant("globex").expect(1);
     assert!(ran.stderr.contains("V7777__note_7777.sql"), "{}", ran.stderr);
     fixture.assert_nothing_is_left(1).await;
 }
@@ -77,7 +78,7 @@ async fn a_large_insert_takes_a_small_multiple_of_its_size() {
 /// Makes a tenant, and lints, in at most so many times the size of the large file.
 async fn run_within(fixture: &Fixture, times: u64, rows: i64) {
     let most = PROGRAM + times * (size() as u64 >> 10);
-    let (program, arguments) = (fixture.program(), create_arguments("acme"));
+    let (program, arguments) = (fixture.program(), create_tenant_arguments("acme"));
     let created = peak_memory(&program, &arguments);
     let lint = peak_memory(&program, &["migrate", "--lint"]);
     let schema = "SELECT 'tenant_' || replace(id::text, '-', '') FROM tenants";

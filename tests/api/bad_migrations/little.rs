@@ -1,6 +1,6 @@
 //! Files with nothing in them, and files that end in the middle of a line.
 
-use super::{Fixture, create, schema};
+use super::{Fixture, schema};
 
 /// The name, the text, and what it does with the notes.
 const FILES: [(&str, &str); 8] = [
@@ -19,14 +19,14 @@ async fn files_with_only_comments_or_without_a_last_newline_run_in_new_tenants_a
 {
     let fixture = Fixture::new().await;
     let program = fixture.program();
-    let lagging =
-        [create(&program, "by-file"), create(&program, "at-once")].map(|ran| ran.expect(0));
+    let lagging = [program.create_tenant("by-file"), program.create_tenant("at-once")]
+        .map(|ran| ran.expect(0));
     for (name, sql) in FILES {
         fixture.write(name, sql);
         program.run(&["migrate", "--tenant", "by-file"]).expect(0);
     }
     program.run(&["migrate"]).expect(0);
-    let new = create(&program, "new").expect(0);
+    let new = program.create_tenant("new").expect(0);
     for created in lagging.iter().chain([&new]) {
         let schema = schema(created);
         let sum = fixture.number(&format!("SELECT sum(id) FROM {schema}.notes")).await;
@@ -53,7 +53,7 @@ async fn an_error_names_the_statement_at_its_line_also_if_the_file_cannot_be_par
         ("SELECT 1/0;", "line 3: division by zero (SQLSTATE 22012), in: SELECT 1/0"),
     ] {
         fixture.write("V2__wrong.sql", format!("{rest}{wrong}\nSELECT 2;\n"));
-        let ran = create(&fixture.program(), "acme").expect(1);
+        let ran = fixture.program().create_tenant("acme").expect(1);
         assert!(ran.stderr.contains(&format!("V2__wrong.sql, {said}")), "{ran:?}");
         fixture.assert_nothing_is_left(0).await;
     }

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::{Fixture, create};
+use super::Fixture;
 use crate::fleet::kills::signal;
 
 const SLEEPERS: &str = "SELECT count(*) FROM pg_stat_activity
@@ -12,7 +12,7 @@ const SLEEPERS: &str = "SELECT count(*) FROM pg_stat_activity
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_ends_a_run_that_hangs_before_the_first_tenant_and_nothing_is_left() {
     let fixture = Fixture::new().await;
-    create(&fixture.program(), "acme").expect(0);
+    fixture.program().create_tenant("acme").expect(0);
     fixture.write("V2__sleep.sql", "CREATE TABLE second ();\nSELECT pg_sleep(3600);\n");
     let program = fixture.program();
     let mut process = program.command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate"]);

@@ -3,7 +3,7 @@
 
 use tempfile::TempDir;
 
-use crate::support::{Completed, Program, TestDatabase};
+use crate::support::{Program, TestDatabase};
 
 const NOTES: &str =
     "CREATE TABLE notes (id int NOT NULL CONSTRAINT notes_pkey PRIMARY KEY, body text NOT NULL);";
@@ -19,33 +19,13 @@ fn folder(guard: &str) -> TempDir {
     folder
 }
 
-fn create(program: &Program, slug: &str) -> Completed {
-    let address = format!("admin@{slug}.example.com");
-    let arguments = [
-        "tenant",
-        "create",
-        "--name",
-        slug,
-        "--slug",
-        slug,
-        "--admin-email",
-        &address,
-        "--admin-first-name",
-        "Ada",
-        "--admin-last-name",
-        "Admin",
-        "--admin-password-stdin",
-    ];
-    program.run_with_stdin(&arguments, "SecurePass123!\n")
-}
-
 async fn program(folder: &TempDir) -> (TestDatabase, Program) {
     let database = TestDatabase::create().await;
     let path = folder.path().display().to_string();
     let program = Program::on(&database).with("ROWHOUSE_TENANT_MIGRATIONS", &path);
     program.run(&["migrate"]).expect(0);
     for slug in ["one", "two"] {
-        create(&program, slug).expect(0);
+        program.create_tenant(slug).expect(0);
     }
     (database, program)
 }

@@ -7,7 +7,6 @@ use tokio::task::JoinHandle;
 
 use super::fixture::{Fixture, wait_for};
 use super::kills::signal;
-use super::repair::create_tenant;
 use crate::support::Program;
 use crate::support::dedicated::DedicatedServer;
 
@@ -274,7 +273,7 @@ async fn a_file_that_crashes_the_server_each_time_is_blamed_after_the_recoveries
         .with("ROWHOUSE_TENANT_MIGRATIONS", &folder.path().display().to_string());
     program.run(&["migrate"]).expect(0);
     for slug in ["t0", "t1", "t2"] {
-        create_tenant(&program, slug).expect(0);
+        program.create_tenant(slug).expect(0);
     }
     let sql = server.superuser_in("crashes").await;
     let id: uuid::Uuid =

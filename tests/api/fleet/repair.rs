@@ -45,26 +45,6 @@ async fn migrated(count: usize) -> (Fixture, Program, Client) {
     (fixture, program, sql)
 }
 
-pub fn create_tenant(program: &Program, slug: &str) -> crate::support::Completed {
-    let email = format!("admin@{slug}.example");
-    let arguments = [
-        "tenant",
-        "create",
-        "--name",
-        slug,
-        "--slug",
-        slug,
-        "--admin-email",
-        &email,
-        "--admin-first-name",
-        "Ada",
-        "--admin-last-name",
-        "Admin",
-        "--admin-password-stdin",
-    ];
-    program.run_with_stdin(&arguments, "SecurePass123!\n")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_file_that_is_renumbered_as_advised_poisons_no_fleet() {
     let (fixture, program, sql) = migrated(3).await;
@@ -111,7 +91,7 @@ async fn a_late_file_that_is_renumbered_as_advised_poisons_no_fleet() {
     for number in 0..3 {
         assert_eq!(fixture.versions(number).await, [1, 3, 4]);
     }
-    create_tenant(&program, "newer").expect(0);
+    program.create_tenant("newer").expect(0);
     let doctor = program.run(&["doctor"]);
     assert!(doctor.code == Some(0), "{doctor:?}");
 }

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use super::dump::Contents;
 use super::files::Set;
 use super::psql;
-use crate::support::{Completed, PASSWORD, Program, TestDatabase};
+use crate::support::{Completed, Program, TestDatabase};
 
 /// The schema that `psql` fills.
 const PLAIN: &str = "made_by_psql";
@@ -48,17 +48,7 @@ impl Made {
     }
 
     fn create(&mut self, slug: &str) {
-        let arguments = ["tenant", "create", "--json", "--name", slug, "--slug", slug];
-        let admin = [
-            "--admin-email",
-            "ada@example.com",
-            "--admin-first-name",
-            "Ada",
-            "--admin-last-name",
-            "Admin",
-        ];
-        let all: Vec<&str> = [&arguments[..], &admin, &["--admin-password-stdin"]].concat();
-        let ran = self.program.run_with_stdin(&all, PASSWORD).expect(0);
+        let ran = self.program.create_tenant(slug).expect(0);
         let id = ran.json()["id"].as_str().expect("it has an id").replace('-', "");
         self.schemas.push(format!("tenant_{id}"));
     }

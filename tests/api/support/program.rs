@@ -117,6 +117,11 @@ impl Program {
         finish(self.command(env!("CARGO_BIN_EXE_rowhouse"), arguments), Some(stdin))
     }
 
+    /// Creates a tenant by the command line, whose admin is the same person each time; prints JSON.
+    pub fn create_tenant(&self, slug: &str) -> Completed {
+        self.run_with_stdin(&create_tenant_arguments(slug), super::PASSWORD)
+    }
+
     /// Runs a script in a shell whose `PATH` contains the program.
     pub fn shell(&self, script: &str) -> Completed {
         let program = Path::new(env!("CARGO_BIN_EXE_rowhouse"));
@@ -325,4 +330,11 @@ impl Stream {
         }
         self.text()
     }
+}
+
+/// The arguments with which [`Program::create_tenant`] creates a tenant; the password comes from stdin.
+pub fn create_tenant_arguments(slug: &str) -> Vec<&str> {
+    let admin = ["--admin-email", "ada@example.com", "--admin-first-name", "Ada"];
+    let more = ["--admin-last-name", "Admin", "--admin-password-stdin"];
+    [&["tenant", "create", "--json", "--name", slug, "--slug", slug][..], &admin, &more].concat()
 }
