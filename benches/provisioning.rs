@@ -16,7 +16,7 @@ mod support;
 use std::time::Instant;
 
 use rowhouse::app::Backend;
-use rowhouse::migrations::MigrationSet;
+use rowhouse::migrations::{Applied, MigrationSet};
 use rowhouse::service::provisioning::ProvisionTenant;
 use support::proxy::Proxy;
 use support::report::{Args, Goal};
@@ -133,25 +133,27 @@ async fn measure_round_trips(report: &mut Report, fixture: &Fixture, sql: &Clien
 struct Floor {
     migrations: String,
     history: String,
+    version: i32,
+    fingerprint: String,
 }
 
 impl Floor {
     fn new() -> Self {
         let set = MigrationSet::tenant().expect("the built-in set is valid");
+        // As a set-up writes it: a set-up refuses files that contradict the history of a tenant.
         let rows: Vec<String> = set
-            .files()
+            .history()
             .iter()
-            .zip(1..)
-            .map(|(file, version)| {
-                let name = file.trim_end_matches(".sql");
-                format!("({version}, '{name}', '2026-01-01T00:00:00Z', '1234567890123456789')")
+            .map(|Applied { version, name, checksum }| {
+                format!("({version}, '{name}', '2026-01-01T00:00:00Z', '{checksum}')")
             })
             .collect();
         // One statement each, as refinery writes them.
         let insert =
             "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES ";
         let history = format!("{insert}{}", rows.join(&format!("; {insert}")));
-        Self { migrations: set.script_for_benchmarks(), history }
+        let (version, fingerprint) = (set.version(), set.fingerprint().to_owned());
+        Self { migrations: set.script_for_benchmarks(), history, version, fingerprint }
     }
 
     async fn run(&self, sql: &Client) {
@@ -161,12 +163,12 @@ impl Floor {
     fn script(&self) -> String {
         let (tenant, user, event) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
         let schema = format!("tenant_{}", tenant.simple());
-        let Self { migrations, history } = self;
+        let Self { migrations, history, version, fingerprint } = self;
         format!(
             "BEGIN;
              INSERT INTO tenants
                  (id, number, slug, name, org, contact_email, status, cluster, migrations_version, migrations_fingerprint, created_at, updated_at)
-             VALUES ('{tenant}', nextval('tenant_numbers'), 'floor-{tenant}', 'Floor', NULL, NULL, 'active', 'default', 2, 'f', now(), now());
+             VALUES ('{tenant}', nextval('tenant_numbers'), 'floor-{tenant}', 'Floor', NULL, NULL, 'active', 'default', {version}, '{fingerprint}', now(), now());
              CREATE ROLE {schema} NOLOGIN NOINHERIT;
              GRANT {schema} TO rowhouse_runtime;
              CREATE SCHEMA {schema};
