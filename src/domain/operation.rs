@@ -238,7 +238,7 @@ impl FleetProblem {
         self.into()
     }
 
-    /// Whether the caller's request is not at fault: an operator must mend the migrations.
+    /// Whether the caller's request is not at fault: an operator must correct the migrations.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
         matches!(self, Self::NewTenantsBlocked(_))

@@ -312,7 +312,7 @@ pub fn server_message(error: &tokio_postgres::Error) -> String {
 /// Returns the line of `sql` (from 1) that the server reports, if it gives a position inside it.
 pub(in crate::pg) fn line_of(failure: &Failure, sql: &str) -> Option<usize> {
     let before = sql.get(..offset_of(failure, sql)?)?;
-    Some(1 + before.bytes().filter(|byte| *byte == b'\n').count())
+    Some(1 + before.matches('\n').count())
 }
 
 /// Returns the offset in bytes in `sql` that the server reported for an error, if it is in this text.

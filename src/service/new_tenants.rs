@@ -72,10 +72,8 @@ impl NewTenants {
     pub(super) async fn check(&self, now: OffsetDateTime) -> Result<()> {
         self.check_fit(now).await?;
         let inner = &self.0;
-        let built = reference::build(&inner.db, &inner.set, inner.server_version, now).await?;
-        let outcome = built.map(|reference| {
-            inner.in_steps.store(reference.in_steps, Ordering::Relaxed);
-        });
+        let proven = reference::prove(&inner.db, &inner.set, inner.server_version, now).await?;
+        let outcome = proven.map(|in_steps| inner.in_steps.store(in_steps, Ordering::Relaxed));
         self.note(outcome.map_err(Obstacle::Unbuildable))
     }
 

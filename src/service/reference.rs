@@ -9,8 +9,9 @@ use crate::migrations::MigrationSet;
 use crate::pg::control::vacancies::{self, Pattern, State};
 use crate::pg::schema::error::ApplyError;
 use crate::pg::schema::reference::{self, Reference};
-use crate::pg::schema::{build_in_steps, create_roles, drop_some, drop_unfinished};
-use crate::pg::{Db, During};
+use crate::pg::schema::{build_in_steps, create_roles};
+use crate::pg::{Db, During, PublicTx};
+use crate::service::vacancies::dropping::drop_piece;
 
 /// How often a schema is built that another process takes.
 const TRIES: u32 = 5;
@@ -30,19 +31,51 @@ pub(super) async fn build(
 ) -> Result<Result<Reference, String>> {
     let built = match reference::build(db, set, server_version).await {
         Err(ApplyError::Failed { needs_commit: true, .. }) => {
-            let mut tries = 1;
-            loop {
-                match in_steps(db, set, server_version, now).await {
-                    // A process that keeps a stock has finished the schema, for its stock.
-                    Err(Error::Conflict(Conflict::Concurrent)) if tries < TRIES => tries += 1,
-                    built => break built?,
+            match Held::build(db, set, server_version, now).await? {
+                Ok(held) => {
+                    let (schema, isolation) = (SchemaName::of(held.id), db.rules().isolation);
+                    let reference = reference::read(&held.tx, &schema, isolation).await;
+                    held.take_back(db).await?;
+                    Ok(reference.during(DURING)?)
                 }
+                Err(error) => Err(error),
             }
         }
         built => built,
     };
+    reason_of(built)
+}
+
+/// Builds a schema from the set and takes it back; returns whether that takes several transactions. The inner error says
+/// why no schema can be built, with file and line.
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn prove(
+    db: &Db,
+    set: &MigrationSet,
+    server_version: u32,
+    now: OffsetDateTime,
+) -> Result<Result<bool, String>> {
+    let in_steps = match reference::prove(db, set, server_version).await {
+        Err(ApplyError::Failed { needs_commit: true, .. }) => {
+            match Held::build(db, set, server_version, now).await? {
+                Ok(held) => {
+                    held.take_back(db).await?;
+                    Ok(true)
+                }
+                Err(error) => Err(error),
+            }
+        }
+        proven => proven.map(|()| false),
+    };
+    reason_of(in_steps)
+}
+
+/// Separates the fault of the set from that of the database.
+fn reason_of<T>(built: Result<T, ApplyError>) -> Result<Result<T, String>> {
     match built {
-        Ok(reference) => Ok(Ok(reference)),
+        Ok(built) => Ok(Ok(built)),
         Err(error @ (ApplyError::Failed { .. } | ApplyError::History(_))) => {
             Ok(Err(error.to_string()))
         }
@@ -50,50 +83,63 @@ pub(super) async fn build(
     }
 }
 
-/// Builds the schema as a vacancy that never becomes ready, reads it and drops it. If the process dies meanwhile, the
-/// vacancy is finished or dropped like any other.
-async fn in_steps(
-    db: &Db,
-    set: &MigrationSet,
-    server_version: u32,
-    now: OffsetDateTime,
-) -> Result<Result<Reference, ApplyError>> {
-    let id = TenantId::generate();
-    let (schema, isolation) = (SchemaName::of(id), db.rules().isolation);
-    let tx = db.public().await.during(DURING)?;
-    create_roles(&tx, std::slice::from_ref(&schema), db.rules(), server_version)
-        .await
-        .during(DURING)?;
-    vacancies::insert(&tx, &[id], &Pattern::of(set, isolation), now).await?;
-    tx.commit().await.during(DURING)?;
-    let built = build_in_steps(db, id, set, now).await;
-    let tx = db.public().await.during(DURING)?;
-    // From here on no other process finishes it. One that has done so already may have given it to a tenant.
-    if !vacancies::lock_in(&tx, id, State::Building).await? {
-        return built
-            .map_or_else(|error| Ok(Err(error)), |_| Err(Error::Conflict(Conflict::Concurrent)));
+/// A vacancy that was built in steps and is locked in its state, so that no other process finishes it. If the process
+/// dies, it is finished or dropped like any other.
+struct Held {
+    tx: PublicTx,
+    id: TenantId,
+}
+
+impl Held {
+    /// Builds a schema as a vacancy that never becomes ready. The inner error is that of a file; nothing is left then.
+    async fn build(
+        db: &Db,
+        set: &MigrationSet,
+        server_version: u32,
+        now: OffsetDateTime,
+    ) -> Result<Result<Self, ApplyError>> {
+        for _ in 0..TRIES {
+            let id = TenantId::generate();
+            let schema = SchemaName::of(id);
+            let tx = db.public().await.during(DURING)?;
+            create_roles(&tx, std::slice::from_ref(&schema), db.rules(), server_version)
+                .await
+                .during(DURING)?;
+            let pattern = Pattern::of(set, db.rules().isolation);
+            vacancies::insert(&tx, &[id], &pattern, now).await?;
+            tx.commit().await.during(DURING)?;
+            let built = build_in_steps(db, id, set, now).await;
+            let tx = db.public().await.during(DURING)?;
+            // False if a process that keeps a stock has finished it: by now it may be a tenant.
+            let is_held = vacancies::lock_in(&tx, id, State::Building).await?;
+            let held = Self { tx, id };
+            match built {
+                Ok(_is_there) if is_held => return Ok(Ok(held)),
+                Ok(_is_there) => {}
+                Err(error) => {
+                    if is_held {
+                        held.take_back(db).await?;
+                    }
+                    return Ok(Err(error));
+                }
+            }
+        }
+        Err(Error::Conflict(Conflict::Concurrent))
     }
-    let built = match built {
-        Ok(_is_there) => {
-            let reference = reference::read(&tx, &schema, isolation).await.during(DURING)?;
-            Ok(Reference { in_steps: true, ..reference })
-        }
-        Err(error) => Err(error),
-    };
-    vacancies::set_dropping(&tx, &[id]).await?;
-    tx.commit().await.during(DURING)?;
-    loop {
-        let tx = db.public().await.during(DURING)?;
-        // As every other process that drops a vacancy.
-        vacancies::lock(&tx).await?;
-        if !vacancies::lock_in(&tx, id, State::Dropping).await? {
-            return Ok(built); // another process has dropped it
-        }
-        let some = drop_some(&tx, &schema, &[]).await.during(DURING)?;
-        if !some {
-            drop_unfinished(&tx, &schema, isolation).await.during(DURING)?;
-            vacancies::delete(&tx, id).await?;
-        }
+
+    /// Drops the vacancy, unless another process does.
+    async fn take_back(self, db: &Db) -> Result<()> {
+        let Self { tx, id } = self;
+        vacancies::set_dropping(&tx, &[id]).await?;
         tx.commit().await.during(DURING)?;
+        loop {
+            let tx = db.public().await.during(DURING)?;
+            // As every other process that drops a vacancy.
+            vacancies::lock(&tx).await?;
+            if !vacancies::lock_in(&tx, id, State::Dropping).await? {
+                return Ok(());
+            }
+            drop_piece(tx, id, db.rules().isolation).await?;
+        }
     }
 }

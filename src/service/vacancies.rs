@@ -14,6 +14,7 @@
 //! If none are wanted, set-ups look for none, and what is left of a stock is dropped as soon as no other process
 //! wants it.
 
+pub(super) mod dropping;
 mod plan;
 mod steps;
 

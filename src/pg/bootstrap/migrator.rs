@@ -12,17 +12,17 @@ use crate::pg::rules::MIGRATOR;
 const NEEDED: [(&str, &str, &str); 3] = [
     (
         "has_language_privilege($1, 'plpgsql', 'USAGE')",
-        "GRANT USAGE ON LANGUAGE plpgsql TO rowhouse_migrator",
+        "GRANT USAGE ON LANGUAGE plpgsql TO {migrator}",
         "DO blocks and functions in plpgsql",
     ),
     (
         "has_database_privilege($1, current_database(), 'TEMP')",
-        "GRANT TEMP ON DATABASE {database} TO rowhouse_migrator",
+        "GRANT TEMP ON DATABASE {database} TO {migrator}",
         "temporary tables",
     ),
     (
         "has_function_privilege($1, 'pg_catalog.set_config(text, text, boolean)', 'EXECUTE')",
-        "GRANT EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) TO rowhouse_migrator",
+        "GRANT EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) TO {migrator}",
         "set_config",
     ),
 ];
@@ -69,7 +69,8 @@ pub(super) async fn grant(client: &Client, facts: &Facts) -> Result<Vec<String>,
         if is_true(client, &check).await? {
             continue;
         }
-        let statement = statement.replace("{database}", &facts.database);
+        let statement =
+            statement.replace("{database}", &facts.database).replace("{migrator}", MIGRATOR);
         // Without the right to grant it, this is an error or a warning of the server.
         let _refused = alter(client, &statement).await;
         if !is_true(client, &check).await? {

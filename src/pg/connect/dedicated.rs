@@ -23,8 +23,8 @@ pub enum OpenError {
 
 /// A dedicated connection, for statements of migrations that PostgreSQL runs only outside a transaction.
 ///
-/// It is the migrator, and sees one schema, from start to end: role and search path are startup parameters, no session state is set, and
-/// the connection is closed after use. A pooler refuses or ignores the parameter; [`open`](Self::open) detects both.
+/// It has the role of the migrator and sees one schema from start to end. Role and search path are startup parameters, no
+/// session state is set, and the connection is closed after use. A pooler refuses or ignores the parameter; [`open`](Self::open) detects both.
 ///
 /// Dropped while a statement runs, it cancels the statement.
 pub(in crate::pg) struct DedicatedConnection {

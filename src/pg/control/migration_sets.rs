@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::error::Result;
-use crate::domain::names::{SchemaName, TenantId};
-use crate::migrations::{Applied, HISTORY_TABLE, MigrationSet};
-use crate::pg::error::{During, Failure};
+use crate::domain::names::TenantId;
+use crate::migrations::{Applied, MigrationSet};
+use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
 
 /// Tenants that were made by one set.
@@ -179,24 +179,6 @@ pub async fn resolve(tx: &PublicTx, named: &[String]) -> Result<HashMap<String, 
         .await
         .during("look tenants up")?;
     Ok(rows.iter().map(|row| (row.get("name"), row.get("id"))).collect())
-}
-
-/// Reads the history of a schema; empty if it has none.
-///
-/// # Errors
-/// [`Failure`].
-pub async fn history(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Applied>, Failure> {
-    let table = format!("{schema}.{HISTORY_TABLE}");
-    let sql = "SELECT to_regclass($1) IS NOT NULL AS is_there";
-    if !tx.query_one(sql, &[&table]).await?.get::<_, bool>("is_there") {
-        return Ok(Vec::new());
-    }
-    let sql = format!("SELECT version, name, checksum FROM {table} ORDER BY version");
-    Ok(tx.query(&sql, &[]).await?.iter().map(applied).collect())
-}
-
-fn applied(row: &crate::pg::Row) -> Applied {
-    Applied { version: row.get("version"), name: row.get("name"), checksum: row.get("checksum") }
 }
 
 /// Whether these files have this fingerprint.

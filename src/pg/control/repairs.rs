@@ -1,12 +1,11 @@
 //! Statements on `public.tenants` for the repair of migration histories.
 
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::error::Result;
 use crate::domain::names::{Slug, TenantId};
 use crate::pg::Row;
-use crate::pg::error::{During, Failure};
+use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
 
 /// A tenant whose history is to be repaired.
@@ -34,29 +33,4 @@ pub async fn list_repairable(tx: &PublicTx, only: Option<&[Uuid]>) -> Result<Vec
 pub async fn lock_repairable(tx: &PublicTx, id: TenantId) -> Result<bool> {
     let sql = "SELECT id FROM tenants WHERE id = $1 AND purge_started_at IS NULL FOR UPDATE";
     Ok(tx.query_opt(sql, &[&id]).await.during("lock tenant row")?.is_some())
-}
-
-/// Records which files a tenant's schema has, after its history was repaired.
-pub async fn set_history(
-    tx: &PublicTx,
-    id: TenantId,
-    version: i32,
-    fingerprint: &str,
-    now: OffsetDateTime,
-) -> Result<()> {
-    let touched = tx
-        .execute(
-            "UPDATE tenants
-                SET migrations_version = $2, migrations_fingerprint = $3, revision = revision + 1,
-                    updated_at = $4
-              WHERE id = $1",
-            &[&id, &version, &fingerprint, &now],
-        )
-        .await
-        .during("record the history of a tenant")?;
-    if touched == 1 {
-        Ok(())
-    } else {
-        Err(Failure::RowCount.during("record the history of a tenant"))
-    }
 }

@@ -321,11 +321,12 @@ pub async fn start_purge(tx: &PublicTx, id: TenantId, now: OffsetDateTime) -> Re
     require_one(touched, "begin the purge of a tenant")
 }
 
-/// Records the version to which a tenant's schema is migrated.
+/// Records the version to which a tenant's schema is migrated, and the fingerprint of its files.
 pub async fn set_migrated(
     tx: &PublicTx,
     id: TenantId,
-    set: &MigrationSet,
+    version: i32,
+    fingerprint: &str,
     now: OffsetDateTime,
 ) -> Result<()> {
     let touched = tx
@@ -334,7 +335,7 @@ pub async fn set_migrated(
                 SET migrations_version = $2, migrations_fingerprint = $3, revision = revision + 1,
                     updated_at = $4
               WHERE id = $1 AND purge_started_at IS NULL",
-            &[&id, &set.version(), &set.fingerprint(), &now],
+            &[&id, &version, &fingerprint, &now],
         )
         .await
         .during("record the migration of a tenant")?;

@@ -68,7 +68,7 @@ pub async fn inspect(tx: &PublicTx, name: &str) -> Result<Candidate, Failure> {
     if found.exists {
         let owners = tx.query(FOREIGN_OWNERS, &[&name]).await?;
         found.foreign_owners = owners.iter().map(|row| row.get("owner")).collect();
-        found.dependents = dependents::find(tx, name, None).await?.objects;
+        found.dependents = dependents::find(tx, name, None).await?;
         found.texts = texts(tx, name, name).await?;
     }
     Ok(found)

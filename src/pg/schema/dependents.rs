@@ -30,16 +30,6 @@ const USES: &str = "
      GROUP BY described, shared, datname
      ORDER BY 1, 2";
 
-/// What a drop would take along outside of the schema.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dependents {
-    /// Objects of others, or in other schemas: they stop a drop unless it may take them along.
-    pub objects: Vec<String>,
-    /// What means nothing without the schema or its role: the place of its tables in publications, default privileges
-    /// and user mappings of the role.
-    pub belongings: Vec<String>,
-}
-
 /// Why a drop did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum DropError {
@@ -60,20 +50,17 @@ impl<T> During<T> for Result<T, DropError> {
     }
 }
 
-/// Lists what a drop of a schema, and of a role if there is one, would take along outside of the schema.
+/// Lists what a drop of a schema, and of a role if there is one, would take along outside of the schema: objects of others,
+/// or in other schemas.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn find(tx: &PublicTx, schema: &str, role: Option<&str>) -> Result<Dependents, Failure> {
+pub async fn find(tx: &PublicTx, schema: &str, role: Option<&str>) -> Result<Vec<String>, Failure> {
     // The planner overestimates the recursion, and compiles what takes a few milliseconds to run.
     tx.batch("SET LOCAL jit = off").await?;
     let role = role.map(str::to_owned);
-    let mut found = Dependents::default();
-    for row in tx.query(DEPENDENTS, &[&schema, &role]).await? {
-        let list = if row.get("goes_along") { &mut found.belongings } else { &mut found.objects };
-        list.push(row.get("object"));
-    }
-    Ok(found)
+    let rows = tx.query(DEPENDENTS, &[&schema, &role]).await?;
+    Ok(rows.iter().map(|row| row.get("object")).collect())
 }
 
 /// Lists what a drop of a tenant's schema and role would take along, and fails if it is more than `allowed`, or if the
@@ -85,15 +72,14 @@ pub async fn check(
     tx: &PublicTx,
     schema: &SchemaName,
     allowed: &[String],
-) -> Result<Dependents, DropError> {
+) -> Result<(), DropError> {
     let found = find(tx, schema.as_str(), Some(schema.as_str())).await?;
     let objects: Vec<String> =
-        found.objects.iter().filter(|object| !allowed.contains(object)).cloned().collect();
+        found.into_iter().filter(|object| !allowed.contains(object)).collect();
     if !objects.is_empty() {
         return Err(PurgeProblem::Dependents { schema: schema.to_string(), objects }.into());
     }
-    require_unused(tx, schema).await?;
-    Ok(found)
+    require_unused(tx, schema).await
 }
 
 /// Fails if a role has rights or owns objects that only another database, or a statement about a database or a tablespace,

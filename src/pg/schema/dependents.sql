@@ -67,14 +67,14 @@ WITH RECURSIVE target AS MATERIALIZED (
        -- Large objects have no schema: they belong to the role.
        AND p.classid <> 'pg_catalog.pg_largeobject'::regclass
 )
-SELECT o.type || ' ' || o.identity AS object,
-       -- Nothing of anyone else is lost with these: a table leaves its publications when it is dropped; settings and
-       -- log-ins elsewhere of a role end with it.
-       p.classid::regclass::text IN ('pg_publication_rel', 'pg_publication_namespace', 'pg_default_acl',
-                                     'pg_user_mapping') AS goes_along
+SELECT o.type || ' ' || o.identity AS object
   FROM outside p
  CROSS JOIN LATERAL pg_catalog.pg_identify_object(p.classid, p.objid, p.objsubid) o
  WHERE o.identity IS NOT NULL
+   -- No object of another owner is lost with these: a table leaves its publications when it is dropped; settings and
+   -- user mappings of a role end with it.
+   AND p.classid::regclass::text NOT IN ('pg_publication_rel', 'pg_publication_namespace', 'pg_default_acl',
+                                         'pg_user_mapping')
    AND NOT EXISTS (
        SELECT
          FROM pg_catalog.pg_depend d

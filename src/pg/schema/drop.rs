@@ -7,7 +7,7 @@ use crate::domain::names::SchemaName;
 use crate::pg::locks::{Lock, lock};
 use crate::pg::rules::{Isolation, Rules};
 use crate::pg::schema::ddl::drop_role;
-use crate::pg::schema::dependents::{self, Dependents, DropError};
+use crate::pg::schema::dependents::{self, DropError};
 use crate::pg::scope::PublicTx;
 
 /// How many tables (or types, or routines) one transaction drops. A drop locks every object that it touches until
@@ -82,8 +82,7 @@ pub async fn drop_some(
     Ok(false)
 }
 
-/// Drops the schema with all its objects, its lock and the role; returns what it took along. Of what is outside of the
-/// schema, only `allowed` goes with it.
+/// Drops the schema with all its objects, its lock and the role. Of what is outside of the schema, only `allowed` goes with it.
 ///
 /// # Errors
 /// [`DropError`]; the transaction is then to be rolled back.
@@ -92,13 +91,12 @@ pub async fn drop(
     schema: &SchemaName,
     rules: &Rules,
     allowed: &[String],
-) -> Result<Dependents, DropError> {
-    let found = dependents::check(tx, schema, allowed).await?;
+) -> Result<(), DropError> {
+    dependents::check(tx, schema, allowed).await?;
     let role = drop_role_ddl(schema, rules.isolation);
     let lock = Lock::Schema(schema).delete_sql();
     let dropped = tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role} {lock}")).await;
-    dropped.map_err(|failure| dependents::explain(failure, schema))?;
-    Ok(found)
+    dropped.map_err(|failure| dependents::explain(failure, schema))
 }
 
 /// As [`drop`], for a schema that may not exist yet and that takes nothing along; `isolation` is the mode it was created

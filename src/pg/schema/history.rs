@@ -1,4 +1,4 @@
-//! Rewrites rows of a schema's history, as the owner of the table.
+//! Reads a schema's history, and rewrites rows of it as the owner of the table.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -6,8 +6,28 @@ use time::format_description::well_known::Rfc3339;
 use crate::domain::names::SchemaName;
 use crate::migrations::repair::Change;
 use crate::migrations::{Applied, HISTORY_TABLE};
+use crate::pg::Row;
 use crate::pg::error::Failure;
 use crate::pg::scope::PublicTx;
+
+/// Reads the history of a schema, lowest version first; empty if it has none.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn read(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Applied>, Failure> {
+    let table = format!("{schema}.{HISTORY_TABLE}");
+    let sql = "SELECT to_regclass($1) IS NOT NULL AS is_there";
+    if !tx.query_one(sql, &[&table]).await?.get::<_, bool>("is_there") {
+        return Ok(Vec::new());
+    }
+    let sql = format!("SELECT version, name, checksum FROM {table} ORDER BY version");
+    let row = |row: &Row| Applied {
+        version: row.get("version"),
+        name: row.get("name"),
+        checksum: row.get("checksum"),
+    };
+    Ok(tx.query(&sql, &[]).await?.iter().map(row).collect())
+}
 
 /// Changes rows of a history. A row that is renamed or accepted keeps the time when it was applied. The caller has
 /// locked the schema.

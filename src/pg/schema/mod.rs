@@ -31,6 +31,7 @@ use self::ddl::{history_is_writable, runtime_role};
 use self::error::ApplyError;
 use self::frame::Frame;
 use self::ownership::is_taken_over;
+use super::error::Failure;
 use super::locks::{Lock, lock};
 use super::rules::Rules;
 use super::scope::{self, Flush, PublicTx};
@@ -56,6 +57,12 @@ pub async fn build(
     rules: &Rules,
     now: OffsetDateTime,
 ) -> Result<(), ApplyError> {
+    enter_new(tx, schema, rules).await?;
+    run_inside(tx, schema, set, &set.all(), rules, now).await
+}
+
+/// Enters and locks a schema that belongs to no tenant yet, and creates its history if it is missing.
+async fn enter_new(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Result<(), Failure> {
     // Joined statements share a round trip. The server runs them in this order, and refuses the next if one failed.
     let create_history = create_history_sql();
     let (entered, (locked, created)) = join(
@@ -63,8 +70,7 @@ pub async fn build(
         join(lock(tx, Lock::Schema(schema)), tx.batch(&create_history)),
     )
     .await;
-    entered.and(locked).and(created)?;
-    run_inside(tx, schema, set, &set.all(), rules, now).await
+    entered.and(locked).and(created)
 }
 
 /// Brings the schema of a vacancy up to date with the set; returns the files that were applied. A second migration of
@@ -88,7 +94,7 @@ pub async fn migrate(
         history_is_writable(schema, runtime_role),
         is_taken_over(schema)
     );
-    let (rights, applied) = join(tx.query_one(&rights, &[]), steps::history(tx, schema)).await;
+    let (rights, applied) = join(tx.query_one(&rights, &[]), history::read(tx, schema)).await;
     let (rights, applied) = (rights?, applied?);
     if !rights.get::<_, bool>("is_taken_over") {
         take_over(tx, schema, rules).await?;

@@ -22,8 +22,6 @@ pub struct Reference {
     pub objects: Vec<Object>,
     /// The number of locks that creating it held at the end of the transaction.
     pub locks: i64,
-    /// Whether the files do not all run in one transaction, so that a new tenant is built in several.
-    pub in_steps: bool,
 }
 
 /// Builds a schema from the set, reads it and rolls back. No other transaction ever sees it.
@@ -35,19 +33,50 @@ pub async fn build(
     set: &MigrationSet,
     server_version: u32,
 ) -> Result<Reference, ApplyError> {
-    let tx = db.public().await?;
-    let schema = SchemaName::of(TenantId::generate());
-    create(&tx, &schema, db.rules(), server_version).await?;
-    super::build(&tx, &schema, set, db.rules(), OffsetDateTime::UNIX_EPOCH).await?;
-    let used: Vec<i64> = tx.query_one(RELATIONS_IN_USE, &[]).await?.get("oids");
+    let trial = Trial::begin(db, set, server_version).await?;
     let locks = "SELECT count(*) AS total FROM pg_catalog.pg_locks WHERE pid = pg_backend_pid()";
-    let locks = tx.query_one(locks, &[]).await?.get("total");
-    let reference = read(&tx, &schema, db.rules().isolation).await?;
-    // Waits for the ROLLBACK, because the caller's next query may list the existing schemas.
-    tx.roll_back().await?;
-    let elsewhere = tables_of_other_schemas(db, &used).await?;
-    if !elsewhere.is_empty() {
-        return Err(ApplyError::Failed {
+    let locks = trial.tx.query_one(locks, &[]).await?.get("total");
+    let reference = read(&trial.tx, &trial.schema, db.rules().isolation).await?;
+    trial.end(db, set).await?;
+    Ok(Reference { locks, ..reference })
+}
+
+/// As [`build`], and does not read the schema: proves that a new tenant can be made, without the cost of a pass over the
+/// catalogs of all tenants.
+///
+/// # Errors
+/// As [`build`].
+pub async fn prove(db: &Db, set: &MigrationSet, server_version: u32) -> Result<(), ApplyError> {
+    Trial::begin(db, set, server_version).await?.end(db, set).await
+}
+
+/// A transaction that has built a schema and will be rolled back.
+struct Trial {
+    tx: PublicTx,
+    schema: SchemaName,
+    /// The relations that the files used.
+    used: Vec<i64>,
+}
+
+impl Trial {
+    async fn begin(db: &Db, set: &MigrationSet, server_version: u32) -> Result<Self, ApplyError> {
+        let tx = db.public().await?;
+        let schema = SchemaName::of(TenantId::generate());
+        create(&tx, &schema, db.rules(), server_version).await?;
+        super::build(&tx, &schema, set, db.rules(), OffsetDateTime::UNIX_EPOCH).await?;
+        let used = tx.query_one(RELATIONS_IN_USE, &[]).await?.get("oids");
+        Ok(Self { tx, schema, used })
+    }
+
+    /// Rolls back, and fails if the files used tables of other schemas.
+    async fn end(self, db: &Db, set: &MigrationSet) -> Result<(), ApplyError> {
+        // Waits for the ROLLBACK, because the caller's next query may list the existing schemas.
+        self.tx.roll_back().await?;
+        let elsewhere = tables_of_other_schemas(db, &self.used).await?;
+        if elsewhere.is_empty() {
+            return Ok(());
+        }
+        Err(ApplyError::Failed {
             file: set.files().join(", "),
             line: None,
             message: format!(
@@ -55,9 +84,8 @@ pub async fn build(
                 elsewhere.join(", ")
             ),
             needs_commit: false,
-        });
+        })
     }
-    Ok(Reference { locks, ..reference })
 }
 
 /// Selects the relations that the transaction has locked, and so used.
@@ -93,9 +121,7 @@ pub async fn read(
     let fingerprint = fingerprints(tx, this, isolation).await?;
     let objects = objects(tx, this, isolation).await?;
     match (fingerprint.into_values().next(), objects.into_values().next()) {
-        (Some(fingerprint), Some(objects)) => {
-            Ok(Reference { fingerprint, objects, locks: 0, in_steps: false })
-        }
+        (Some(fingerprint), Some(objects)) => Ok(Reference { fingerprint, objects, locks: 0 }),
         _ => Err(Failure::RowCount),
     }
 }

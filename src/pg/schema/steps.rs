@@ -4,18 +4,15 @@
 //! The schema is that of a vacancy that is being built, so it belongs to no tenant until it is whole. If the process
 //! dies, the next one continues with the files that the history lacks.
 
-use futures_util::future::join;
 use time::OffsetDateTime;
 
 use super::error::ApplyError;
 use super::frame::Frame;
-use super::{Completion, create_history_sql, create_without_role};
+use super::{Completion, create_without_role, enter_new, history};
 use crate::domain::names::{SchemaName, TenantId};
-use crate::migrations::{Applied, HISTORY_TABLE, MigrationSet, Pending};
+use crate::migrations::MigrationSet;
 use crate::pg::db::Db;
-use crate::pg::error::Failure;
-use crate::pg::locks::{Lock, lock};
-use crate::pg::scope::{self, Flush, PublicTx};
+use crate::pg::scope::Flush;
 
 /// Brings the schema of a vacancy that is being built, and has its role, up to date with the set. Creates the schema if
 /// it does not exist. Returns false if there is no such vacancy any more.
@@ -39,43 +36,12 @@ pub async fn build_in_steps(
         if !row.get::<_, bool>("has_schema") {
             create_without_role(&tx, &schema, rules).await?;
         }
-        let create_history = create_history_sql();
-        let (entered, (locked, created)) = join(
-            scope::enter_schema(&tx, &schema, &rules.limits),
-            join(lock(&tx, Lock::Schema(&schema)), tx.batch(&create_history)),
-        )
-        .await;
-        entered.and(locked).and(created)?;
-        let applied = history(&tx, &schema).await?;
+        enter_new(&tx, &schema, rules).await?;
+        let applied = history::read(&tx, &schema).await?;
         let Some(next) = set.pending(&applied)?.each().into_iter().next() else {
             return Ok(true);
         };
-        run_and_commit(&tx, &schema, set, &next, db, now).await?;
+        let frame = Frame::new(set, &schema, &rules.limits, Flush::Now);
+        set.run(&tx, &next, &frame, "SELECT 1", Completion::Commit, now).await?;
     }
-}
-
-async fn run_and_commit(
-    tx: &PublicTx,
-    schema: &SchemaName,
-    set: &MigrationSet,
-    file: &Pending,
-    db: &Db,
-    now: OffsetDateTime,
-) -> Result<(), ApplyError> {
-    let frame = Frame::new(set, schema, &db.rules().limits, Flush::Now);
-    set.run(tx, file, &frame, "SELECT 1", Completion::Commit, now).await
-}
-
-/// Reads the history of a schema.
-///
-/// # Errors
-/// [`Failure`].
-pub(super) async fn history(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Applied>, Failure> {
-    let sql = format!("SELECT version, name, checksum FROM {schema}.{HISTORY_TABLE}");
-    let row = |row: &crate::pg::Row| Applied {
-        version: row.get("version"),
-        name: row.get("name"),
-        checksum: row.get("checksum"),
-    };
-    Ok(tx.query(&sql, &[]).await?.iter().map(row).collect())
 }

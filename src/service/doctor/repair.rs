@@ -182,7 +182,8 @@ async fn repair_schemas(
         for id in &open {
             for version in left[id].iter().filter_map(record_of) {
                 let Some(set) = check.set.up_to(version) else { continue };
-                tenants::set_migrated(&tx, *id, &set, ctx.now).await?;
+                let fingerprint = set.fingerprint();
+                tenants::set_migrated(&tx, *id, set.version(), fingerprint, ctx.now).await?;
             }
         }
         left.extend(by_schema(&open, check.compare(&tx, &open, &histories).await?));

@@ -16,6 +16,7 @@ use crate::migrations::{Applied, HistoryError, MigrationSet};
 use crate::pg::PublicTx;
 use crate::pg::control::migration_sets::{self, Group};
 use crate::pg::error::During;
+use crate::pg::schema::history;
 
 /// Which tenants are behind, by what, and what prevents a migration.
 #[derive(Debug, Clone)]
@@ -177,7 +178,7 @@ fn contradicts(set: &MigrationSet, applied: &[Applied]) -> Option<HistoryError> 
 async fn learn(tx: &PublicTx, group: &mut Group, now: OffsetDateTime) -> Result<()> {
     let during = "read the history of a tenant";
     let schema = SchemaName::of(group.first);
-    group.files = migration_sets::history(tx, &schema).await.during(during)?;
+    group.files = history::read(tx, &schema).await.during(during)?;
     // A schema that was changed by hand says nothing about the other tenants.
     if migration_sets::are_those_of(&group.files, &group.fingerprint) {
         migration_sets::record(tx, &group.fingerprint, &group.files, now).await?;

@@ -17,7 +17,7 @@ use crate::migrations::repair::{Change, HistoryRepair, RepairRequest};
 use crate::migrations::{Applied, MigrationSet};
 use crate::pg::catalog::history::{self, History};
 use crate::pg::control::repairs::{self, Repairable};
-use crate::pg::control::{migration_sets, operations};
+use crate::pg::control::{migration_sets, operations, tenants};
 use crate::pg::error::During;
 use crate::pg::locks::{Lock, lock};
 use crate::pg::{PublicTx, schema};
@@ -131,7 +131,7 @@ impl Fleet {
         if !repairs::lock_repairable(&tx, id).await? {
             return Err(Error::NotFound(Noun::Tenant));
         }
-        let applied = migration_sets::history(&tx, &schema).await.during(during)?;
+        let applied = schema::history::read(&tx, &schema).await.during(during)?;
         let HistoryRepair { changes, after, problems } = self.set().repair(&applied, request);
         // A file whose row is made or deleted by hand is not in the middle of a run.
         let mut versions = request.forget_statements.clone();
@@ -144,7 +144,7 @@ impl Fleet {
             let fingerprint = MigrationSet::fingerprint_of(&after);
             let version = after.iter().map(|row| row.version).max().unwrap_or(0).max(0);
             migration_sets::record(&tx, &fingerprint, &after, ctx.now).await?;
-            repairs::set_history(&tx, id, version, &fingerprint, ctx.now).await?;
+            tenants::set_migrated(&tx, id, version, &fingerprint, ctx.now).await?;
         }
         if done.changes_something() {
             let changes: Vec<Value> = done.changes.iter().map(in_json).collect();

@@ -125,7 +125,7 @@ impl Lifecycle {
         let tx = self.db.public().await.during("list what depends on a tenant")?;
         let schema = SchemaName::of(locate(&tx, &reach, which).await?.tenant.id);
         let found = dependents::find(&tx, schema.as_str(), Some(schema.as_str())).await;
-        Ok(found.during("list what depends on a tenant")?.objects)
+        found.during("list what depends on a tenant")
     }
 
     /// Deletes a tenant: it answers nothing, and is purged when the grace period ends.
@@ -249,7 +249,7 @@ impl Lifecycle {
         let mut allowed = purges::list_allowed(&tx, id).await?;
         if on_dependents == OnDependents::Cascade {
             let found = dependents::find(&tx, schema.as_str(), Some(schema.as_str())).await;
-            let objects = found.during(DURING)?.objects;
+            let objects = found.during(DURING)?;
             if !objects.is_empty() {
                 note(&tx, ctx, purges::CASCADE, id, json!({ "objects": &objects })).await?;
                 allowed.extend(objects);

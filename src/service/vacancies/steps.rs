@@ -4,6 +4,7 @@ use futures_util::join;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::dropping::drop_piece;
 use super::plan::{self, ALIVE_FOR, Aim, Requester, Step};
 use super::{StepOutcome, Vacancies, Work};
 use crate::auth::CallContext;
@@ -226,20 +227,7 @@ impl Vacancies {
             tx.commit().await.during("drop a vacancy")?;
             return Ok(false);
         }
-        self.drop_piece(tx, &vacancy).await
-    }
-
-    async fn drop_piece(&self, tx: PublicTx, vacancy: &Vacancy) -> Result<bool> {
-        let schema = SchemaName::of(vacancy.id);
-        let some = schema::drop_some(&tx, &schema, &[]).await.during("drop tables of a vacancy")?;
-        if !some {
-            schema::drop_unfinished(&tx, &schema, vacancy.pattern.isolation)
-                .await
-                .during("drop a vacancy")?;
-            vacancies::delete(&tx, vacancy.id).await?;
-        }
-        tx.commit().await.during("drop a vacancy")?;
-        Ok(!some)
+        drop_piece(tx, vacancy.id, vacancy.pattern.isolation).await
     }
 
     /// Drops a vacancy completely; false if a set-up took it or another process has dropped it.
@@ -250,7 +238,7 @@ impl Vacancies {
             locked?;
             let is_it = |vacancy: &Vacancy| vacancy.id == id && vacancy.state == State::Dropping;
             let Some(vacancy) = stock?.into_iter().find(is_it) else { return Ok(false) };
-            if self.drop_piece(tx, &vacancy).await? {
+            if drop_piece(tx, vacancy.id, vacancy.pattern.isolation).await? {
                 return Ok(true);
             }
         }
