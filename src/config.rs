@@ -7,6 +7,7 @@
 //!
 //! To add a setting: a line in [`KEYS`] (`keys`), a field (`sections`), a line in [`Settings::read`].
 
+mod environment;
 mod keys;
 mod reader;
 mod secret_file;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use self::environment::{database_url, environment};
 use self::reader::Reader;
 use self::unknown::{unknown_keys, unknown_variables};
 use crate::auth::secret_key::SECRET_MIN;
@@ -28,6 +30,7 @@ use crate::http::client_address::Proxies;
 use crate::http::host::{ServerHosts, host_name};
 use crate::http::{cors, limits};
 
+pub use self::environment::tenant_admin_password;
 pub use self::keys::KEYS;
 pub use self::sections::{
     Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Management, Slugs, Tenants, Tokens,
@@ -105,6 +108,14 @@ impl Settings {
     /// # Errors
     /// Every bad value, every unknown key and every unknown `ROWHOUSE_` variable, at once.
     pub fn load(overrides: &Overrides) -> Result<Self, SettingsError> {
+        Self::load_with(overrides, environment()?)
+    }
+
+    /// As [`Settings::load`], with these variables for the environment.
+    fn load_with(
+        overrides: &Overrides,
+        environment: config::Map<String, String>,
+    ) -> Result<Self, SettingsError> {
         let file = overrides.file.clone().unwrap_or_else(|| PathBuf::from("rowhouse.toml"));
         let must_exist = overrides.file.is_some();
         let from_file = config::Config::builder()
@@ -117,19 +128,17 @@ impl Settings {
             .map_err(|error| fail(format!("{}: {error}", file.display())))?;
         let mut builder = defaults()?;
         // Empty counts as unset: `NAME=` in an env file and a bare name in a compose file are empty.
-        let environment = config::Environment::with_prefix("ROWHOUSE")
-            .prefix_separator("_")
-            .separator("__")
-            .ignore_empty(true);
-        builder = builder
-            .add_source(from_file.clone())
-            .add_source(database_url())
-            .add_source(environment);
         let mut problems = unknown_keys(&from_file, &file);
-        problems.extend(unknown_variables(std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok()?;
-            (!value.is_empty()).then_some(name)
-        })));
+        problems.extend(unknown_variables(
+            environment.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.clone()),
+        ));
+        builder = builder.add_source(from_file).add_source(database_url(&environment)).add_source(
+            config::Environment::with_prefix("ROWHOUSE")
+                .prefix_separator("_")
+                .separator("__")
+                .ignore_empty(true)
+                .source(Some(environment)),
+        );
         Self::finish(builder, &overrides.values, problems)
     }
 
@@ -324,39 +333,6 @@ fn defaults() -> Result<Builder, SettingsError> {
         builder = builder.set_default(key, *default).map_err(|error| fail(error.to_string()))?;
     }
     Ok(builder)
-}
-
-/// The source of `DATABASE_URL`, which other tools set too, and of its twin with a file; our own variables take
-/// precedence.
-fn database_url() -> config::Environment {
-    // Without an explicit source it would read every variable of the environment as a setting, such as LISTEN and
-    // DATA_DIR.
-    let given = |name, key: &str| variable(name).map(|value| (key.to_owned(), value));
-    let url = given("DATABASE_URL", "database.url");
-    let file = given("DATABASE_URL_FILE", "database.url_file");
-    config::Environment::default().source(Some(url.into_iter().chain(file).collect()))
-}
-
-/// Returns the password for the admin of `tenant create`, which must not be on a command line. It belongs to one command
-/// and is not a setting.
-///
-/// # Errors
-/// If its variable and that of its file are both set, or the file cannot be read.
-pub fn tenant_admin_password() -> Result<Option<SecretString>, SettingsError> {
-    const NAME: &str = "ROWHOUSE_TENANT_ADMIN_PASSWORD";
-    let file_name = format!("{NAME}_FILE");
-    match (variable(NAME), variable(&file_name)) {
-        (given, None) => Ok(given.map(SecretString::from)),
-        (Some(_), Some(_)) => {
-            Err(fail(format!("{NAME} and {file_name}: both are given; remove one")))
-        }
-        (None, Some(path)) => secret_file::read(&file_name, &path).map(Some).map_err(fail),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn read_domain(r: &mut Reader) -> Option<String> {

@@ -9,7 +9,8 @@ fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, Setting
     let file = folder.path().join("rowhouse.toml");
     std::fs::write(&file, toml).unwrap();
     let values = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-    Settings::load(&Overrides { file: Some(file), values })
+    // Whatever the caller's environment holds, such as ROWHOUSE_LISTEN for the server that the caller runs.
+    Settings::load_with(&Overrides { file: Some(file), values }, config::Map::new())
 }
 
 #[test]
