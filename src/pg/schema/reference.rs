@@ -100,7 +100,7 @@ async fn tables_of_other_schemas(db: &Db, relations: &[i64]) -> Result<Vec<Strin
     let names = "SELECT format('%I.%I', n.nspname, c.relname) AS name
                    FROM pg_catalog.pg_class c
                    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                  WHERE c.oid::bigint = ANY ($1) AND c.relkind NOT IN ('i', 'I', 't')
+                  WHERE c.oid = ANY ($1::bigint[]::oid[]) AND c.relkind NOT IN ('i', 'I', 't')
                     AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'extensions', 'public')
                   ORDER BY 1
                   LIMIT 10";
