@@ -6,8 +6,9 @@
 //! prepared statements, session locks. So a file does the same whether it runs alone or together with others, and the
 //! next user of the connection finds nothing of it. The history is written by the owner.
 //!
-//! What only some sets can leave behind is undone only for a set whose files mention the word: each statement costs a
-//! noticeable part of what a small file takes.
+//! Each statement costs a noticeable part of what a small file takes. So what only some sets can leave behind is undone
+//! only for a set whose files mention the word, the role changes in the statements that are sent anyway, and the
+//! settings of a schema are set again only where something follows that needs them.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -34,8 +35,10 @@ pub(in crate::pg) struct Frame {
     open: &'static str,
     /// The end of a file, as the migrator.
     end: String,
-    /// The clean-up, as the owner, and the settings with which the next file begins.
+    /// The clean-up, as the owner.
     clean_up: String,
+    /// The settings with which a file begins.
+    settings: String,
 }
 
 impl Frame {
@@ -56,10 +59,11 @@ impl Frame {
             // Releases also the savepoints that the file has left.
             end.push_str("RELEASE SAVEPOINT rowhouse_file; ");
         }
+        // A CASE does not evaluate the branch that is not taken, and the cast of what is no number fails.
         let _ = write!(
             end,
-            "SELECT ('{TRANSACTION_CHANGED}' || ({TX_IDENTITY}))::bigint WHERE ({}) IS NOT TRUE; \
-             SET LOCAL ROLE NONE",
+            "SELECT CASE WHEN {} THEN pg_catalog.set_config('role', 'none', true) \
+             ELSE pg_catalog.concat('{TRANSACTION_CHANGED}', {TX_IDENTITY})::bigint::text END",
             is_same_transaction()
         );
         let mut clean_up = String::new();
@@ -74,20 +78,24 @@ impl Frame {
                 let _ = write!(clean_up, "{statement}; ");
             }
         }
-        let _ = write!(clean_up, "RESET ALL; SET LOCAL search_path = {schema}, extensions");
-        write_limits(&mut clean_up, &TimeLimits { statement: Duration::ZERO, ..*limits });
+        // The row of the history must not wait for a lock without end.
+        let lock = limits.lock.as_millis();
+        let _ = write!(clean_up, "RESET ALL; SET LOCAL lock_timeout = {lock}");
         if flush == Flush::Later {
             clean_up.push_str("; SET LOCAL synchronous_commit = off");
         }
+        let mut settings = format!("SET LOCAL search_path = {schema}, extensions");
+        write_limits(&mut settings, &TimeLimits { statement: Duration::ZERO, ..*limits });
         let open = if savepoint { "; SAVEPOINT rowhouse_file" } else { "" };
-        Self { schema: schema.clone(), open, end, clean_up }
+        Self { schema: schema.clone(), open, end, clean_up, settings }
     }
 
     /// Returns the statements before a file. A caller that has not read the answer to `BEGIN` passes `is_verified`
     /// as false: unless the transaction is the one that began inside the schema, the end of the file then fails.
     pub(in crate::pg) fn open(&self, is_verified: bool) -> String {
         let identity = format!(
-            "concat_ws(' ', pg_current_xact_id(), current_setting('search_path'), '{MIGRATOR}')"
+            "pg_catalog.concat_ws(' ', pg_catalog.pg_current_xact_id(), \
+             pg_catalog.current_setting('search_path'), '{MIGRATOR}')"
         );
         let identity = if is_verified {
             identity
@@ -95,14 +103,21 @@ impl Frame {
             format!("CASE WHEN {} THEN {identity} END", is_same_transaction())
         };
         format!(
-            "SELECT set_config('{IDENTITY_SETTING}', {identity}, true); SET LOCAL ROLE {MIGRATOR}{}",
+            "SELECT pg_catalog.set_config('{IDENTITY_SETTING}', {identity}, true), \
+             pg_catalog.set_config('role', '{MIGRATOR}', true){}",
             self.open
         )
     }
 
-    /// Returns the statements behind a file. The current role is then the owner again.
+    /// Returns the statements behind a file. The current role is then the owner again, and nothing but the row of the
+    /// history may follow without [`settings`](Self::settings).
     pub(in crate::pg) fn close(&self) -> String {
         format!("{}; {}", self.end, self.clean_up)
+    }
+
+    /// Returns the statements that set again what [`close`](Self::close) has reset.
+    pub(in crate::pg) fn settings(&self) -> &str {
+        &self.settings
     }
 }
 

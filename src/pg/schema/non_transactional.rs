@@ -141,7 +141,7 @@ async fn in_a_transaction(
     let begin = frame.open(true);
     let (entered, opened) = join(scope::enter_schema(&tx, schema, limits), tx.batch(&begin)).await;
     entered.and(opened)?;
-    let end = frame.close();
+    let end = format!("{}; {}", frame.close(), frame.settings());
     if let Kind::CopyIn { rows } = &step.statement.kind {
         tx.copy_in(step.text, sql.get(rows.clone()).unwrap_or_default()).await?;
         tx.batch(&end).await?;

@@ -82,6 +82,9 @@ impl MigrationSet {
         let mut script = String::new();
         let mut is_first = true;
         for at in &prefix.files.0 {
+            if !is_first {
+                let _ = writeln!(script, "{};", frame.settings());
+            }
             script.extend(self.extensions(*at).flat_map(|statement| [statement, "\n;\n"]));
             script.push_str(&frame.open(!is_first));
             for piece in self.pieces(*at) {

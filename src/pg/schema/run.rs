@@ -4,6 +4,8 @@
 //! `COPY` are sent apart. A file comes first in its message, so that the server's positions are those of the file, and
 //! the server answers each statement, so that the one that failed is known where it gives no position.
 
+use std::fmt::Write as _;
+
 use futures_util::future::{join, join_all};
 use time::OffsetDateTime;
 
@@ -59,11 +61,15 @@ impl MigrationSet {
         now: OffsetDateTime,
     ) -> Result<(), ApplyError> {
         tx.runs_files();
+        let ending = match completion {
+            Completion::Commit => ending.to_owned(),
+            Completion::KeepOpen => format!("{}; {ending}", frame.settings()),
+        };
         let mut messages = self.messages(files, frame, now);
-        let mut last = Message::Statements { sql: ending.to_owned(), part: None };
+        let mut last = Message::Statements { sql: ending.clone(), part: None };
         if let Some(Message::Statements { sql, .. }) = messages.last_mut() {
             sql.push_str(";\n");
-            sql.push_str(ending);
+            sql.push_str(&ending);
             last = messages.pop().unwrap_or(last);
         }
         let mut rest = messages.as_slice();
@@ -118,8 +124,7 @@ impl MigrationSet {
             let (close, row) = (frame.close(), self.history_row(*at, &frame.schema, now));
             let mut behind = format!("{close};\n{row}");
             if let Some(next) = files.0.get(position + 1) {
-                behind.push_str(";\n");
-                behind.push_str(&self.before(*next, frame));
+                let _ = write!(behind, ";\n{};\n{}", frame.settings(), self.before(*next, frame));
             }
             match messages.last_mut() {
                 Some(Message::Statements { sql, part: Some(part) }) if part.at == *at => {

@@ -97,8 +97,10 @@ pub(in crate::pg) fn is_late(failure: &Failure) -> bool {
 }
 
 /// The SQL expression for the identity of the current transaction: its id, search path and role.
-pub(in crate::pg) const TX_IDENTITY: &str =
-    "concat_ws(' ', pg_current_xact_id(), current_setting('search_path'), current_user)";
+///
+/// Qualified, so that a file that changes the search path cannot put functions of its own in front.
+pub(in crate::pg) const TX_IDENTITY: &str = "pg_catalog.concat_ws(' ', pg_catalog.pg_current_xact_id(), \
+     pg_catalog.current_setting('search_path'), current_user)";
 
 /// The setting that keeps the identity with which a transaction inside a schema began. It ends with the
 /// transaction.
@@ -112,5 +114,7 @@ pub(in crate::pg) fn tx_identity_query() -> String {
 /// Returns the SQL expression that is true if a transaction that began inside a schema is still the same one,
 /// with the same search path and role.
 pub(in crate::pg) fn is_same_transaction() -> String {
-    format!("({TX_IDENTITY}) = current_setting('{IDENTITY_SETTING}', true)")
+    format!(
+        "{TX_IDENTITY} OPERATOR(pg_catalog.=) pg_catalog.current_setting('{IDENTITY_SETTING}', true)"
+    )
 }
