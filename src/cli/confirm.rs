@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use super::Failure;
+use crate::telemetry;
 
 /// Fails if there is no terminal to ask on. Commands call it before they open the database.
 pub(super) fn require_terminal(command: &str) -> Result<(), Failure> {
@@ -16,6 +17,7 @@ pub(super) fn require_terminal(command: &str) -> Result<(), Failure> {
 pub(super) async fn ask(warning: &str, word: &str) -> Result<(), Failure> {
     let (warning, word) = (warning.to_owned(), word.to_owned());
     let confirmed = tokio::task::spawn_blocking(move || {
+        telemetry::flush();
         converse(&mut io::stdin().lock(), &mut io::stderr().lock(), &warning, &word)
     });
     confirmed.await.map_err(|error| Failure::Other(error.to_string()))?

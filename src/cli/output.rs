@@ -2,7 +2,10 @@
 //!
 //! The reader can close the pipe (`| head`): that is not a failure and causes no message.
 
-use std::io::{self, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -13,11 +16,17 @@ use super::{Failure, Output};
 use crate::app::{Backend, BuildError, Options, Purpose};
 use crate::config::Settings;
 use crate::service::lint;
+use crate::telemetry;
+
+/// How long [`announce`] waits for a reader of stdout.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Writes data and a newline to stdout.
 pub(super) fn data(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    // Not through the buffer of `std::io::Stdout`, which keeps what a failed write leaves.
+    let out = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    let line = format!("{text}\n");
+    match out.and_then(|mut out| telemetry::write_all(&mut out, line.as_bytes())) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::Io { during: "write to stdout", source: error })
         }
@@ -25,9 +34,21 @@ pub(super) fn data(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes a line to stdout that a server prints beside its work. If stdout cannot be written, or is not read, the line is
+/// logged instead, and the server goes on.
+pub(super) async fn announce(line: String) {
+    let text = line.clone();
+    let writing = tokio::task::spawn_blocking(move || data(&text));
+    match tokio::time::timeout(ANNOUNCE_TIMEOUT, writing).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(failure))) => tracing::warn!("{line} ({failure})"),
+        Ok(Err(_)) | Err(_) => tracing::warn!("{line} (stdout is not read)"),
+    }
+}
+
 /// Writes a message to stderr. A failure to write it is ignored.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    telemetry::say(text);
 }
 
 /// Writes a value as JSON, or as its text.

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Failure;
 use crate::config;
 use crate::domain::names::PASSWORD_MAX;
+use crate::telemetry;
 
 const NONE_GIVEN: &str = "no terminal to ask for the admin's password; pass it on stdin with \
                           --admin-password-stdin, or in ROWHOUSE_TENANT_ADMIN_PASSWORD or \
@@ -57,6 +58,7 @@ async fn prompt(whose: &str) -> Result<SecretString, Failure> {
 
 async fn ask(question: &str) -> Result<SecretString, Failure> {
     let failed = Failure::io("write to the terminal");
+    telemetry::flush();
     write!(io::stderr(), "{question}").map_err(failed)?;
     // Dropping this shows input again, also after Ctrl-C; a blocking wait here would prevent that.
     let hidden = Hidden::start()?;

@@ -32,9 +32,9 @@ pub(super) async fn run(settings: Settings) -> Result<Exit, Failure> {
         built = App::build(settings.clone(), Options::default()) => built?,
         () = stops.next() => return Err(Failure::Other("stopped before it was ready".to_owned())),
     };
-    output::data(&format!("listening on http://{}", app.addr()))?;
+    output::announce(format!("listening on http://{}", app.addr())).await;
     if let Some(addr) = app.management_addr() {
-        output::data(&format!("management on http://{addr}"))?;
+        output::announce(format!("management on http://{addr}")).await;
     }
     welcome(&settings, app.addr(), &app.backend().first_start);
     serve_until_stopped(app, &mut stops, settings.http.shutdown_timeout + CLEANUP_TIMEOUT).await

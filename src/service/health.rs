@@ -6,7 +6,7 @@ use crate::migrations::HISTORY_TABLE;
 use crate::pg::db::Database;
 use crate::pg::{Db, During};
 use crate::service::new_tenants::NewTenants;
-use crate::telemetry::Metrics;
+use crate::telemetry::{self, Metrics};
 
 /// Readiness and load.
 #[derive(Clone)]
@@ -51,8 +51,9 @@ impl Health {
         Ok(version == Some(self.public_version))
     }
 
-    /// Writes the present state of the pools and of the hasher into the metrics.
+    /// Writes the present state of the pools, of the hasher and of the log into the metrics.
     pub fn measure(&self, metrics: &Metrics) {
+        metrics.set_log_lines_dropped(telemetry::dropped_lines());
         for pool in self.database.status() {
             let purpose = pool.purpose.as_str();
             metrics.set_connections(purpose, "budget", pool.budget);

@@ -73,6 +73,7 @@ pub struct Metrics {
     new_tenants_blocked: Gauge,
     fleet_tenants: Family<FleetLabels, Gauge>,
     started_at: Gauge<f64, AtomicU64>,
+    log_lines_dropped: Counter,
     vacancies: VacancyMetrics,
     jobs: JobMetrics,
 }
@@ -175,6 +176,12 @@ impl Default for Metrics {
             "When this process started",
             started_at.clone(),
         );
+        let log_lines_dropped = Counter::default();
+        registry.register(
+            "rowhouse_log_lines_dropped",
+            "Lines of the log that could not be written",
+            log_lines_dropped.clone(),
+        );
         let vacancies = VacancyMetrics::register(&mut registry);
         let jobs = JobMetrics::register(&mut registry);
         Self {
@@ -191,6 +198,7 @@ impl Default for Metrics {
             new_tenants_blocked,
             fleet_tenants,
             started_at,
+            log_lines_dropped,
             vacancies,
             jobs,
         }
@@ -233,6 +241,11 @@ impl Metrics {
     /// Sets the time at which the process started, in seconds since 1970.
     pub fn set_started_at(&self, unix_seconds: f64) {
         self.started_at.set(unix_seconds);
+    }
+
+    /// Sets how many lines of the log were dropped.
+    pub fn set_log_lines_dropped(&self, count: u64) {
+        set(&self.log_lines_dropped, count);
     }
 
     /// Counts an answered request. `route` is a pattern, never a path.

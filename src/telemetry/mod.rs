@@ -4,13 +4,18 @@
 //! where it is answered. No line and no label holds a password, token, e-mail address, body, path or query; a client's
 //! network address is logged only if a limit refuses it. Lines and labels have the pattern of a route: a path can hold
 //! an address, and labels come from fixed sets, so that they are bounded.
+//!
+//! Logging never waits and never fails: what stderr does not take is dropped and counted.
 
 mod labels;
 mod metrics;
+mod panics;
+mod stderr;
 
 use tracing_subscriber::EnvFilter;
 
 pub use metrics::{JobOutcome, Metrics};
+pub use stderr::{dropped_lines, flush, say, write_all};
 
 /// The filter is not a list of `target=level`.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +37,14 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to stderr; stdout is for data. A logger that is already set stays.
+/// Starts logging to stderr, also of panics; stdout is for data. A logger that is already set stays.
 ///
 /// # Errors
 /// [`BadFilter`].
 pub fn start(format: Format, filter: &str) -> Result<(), BadFilter> {
-    start_on(format, filter, std::io::stderr)
+    start_on(format, filter, || stderr::Stderr)?;
+    panics::log();
+    Ok(())
 }
 
 /// Starts logging to `writer`; for tests that read the log.
@@ -51,7 +58,11 @@ where
     let filter = EnvFilter::try_new(filter).map_err(|error| BadFilter(error.to_string()))?;
     let driver = DRIVER_LEVEL.parse().map_err(|_unparsed| BadFilter(DRIVER_LEVEL.to_owned()))?;
     let filter = filter.add_directive(driver);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // The internal errors are those of the writer, which would be printed to stderr in its place.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .log_internal_errors(false);
     // After a second start, as in tests, the first logger stays.
     let _ = match format {
         Format::Json => builder.json().flatten_event(true).try_init(),

@@ -54,6 +54,7 @@ mod locks;
 mod managed;
 mod management;
 mod matrix;
+mod log_output;
 mod memory;
 mod new_tenants;
 mod operations;

@@ -139,6 +139,13 @@ impl Program {
         RunningServer::start(self.command("sh", &["-c", &script, env!("CARGO_BIN_EXE_rowhouse")]))
     }
 
+    /// As [`serve`](Self::serve), with another stderr.
+    pub fn serve_with_stderr(&self, stderr: impl Into<Stdio>) -> RunningServer {
+        let mut command = self.command(env!("CARGO_BIN_EXE_rowhouse"), &["serve"]);
+        command.stderr(stderr);
+        RunningServer::start(command)
+    }
+
     /// Starts the server and waits for its address.
     pub fn serve(&self, arguments: &[&str]) -> RunningServer {
         let mut all = vec!["serve"];
@@ -162,11 +169,15 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    fn start(mut command: Command) -> Self {
+    /// Starts a command that becomes a server, and waits for its address.
+    pub fn start(mut command: Command) -> Self {
         let started = Instant::now();
         let mut child = command.spawn().expect("the program starts");
         let stdout = Stream::follow(child.stdout.take().expect("stdout is piped"));
-        let stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
+        let stderr = match child.stderr.take() {
+            Some(pipe) => Stream::follow(pipe),
+            None => Stream::follow(std::io::empty()),
+        };
         let mut server = Self { child, stdout, stderr, address: String::new() };
         loop {
             if let Some((line, _rest)) = server.stdout.text().split_once('\n') {
