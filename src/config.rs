@@ -231,6 +231,7 @@ impl Settings {
             max_body_bytes: r.number("http.max_body_bytes", 1024, 1 << 30),
             request_timeout: r.duration("http.request_timeout"),
             shutdown_timeout: r.duration("http.shutdown_timeout"),
+            keep_alive: r.duration_or_never("http.keep_alive"),
             proxies: Proxies {
                 trusted: r.list("http.trusted_proxies"),
                 header: r.choice("http.forwarded_header"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::http::KeepAlive;
 use actix_web::{HttpServer, middleware, web};
 
 use super::{Backend, BuildError, Routes, pool_sizes, settings};
@@ -87,6 +88,7 @@ struct Shared<'a> {
     limits: Arc<http::limits::Limits>,
     /// The OpenAPI document of all routes.
     document: web::Data<utoipa::openapi::OpenApi>,
+    keep_alive: KeepAlive,
     shutdown_timeout: Duration,
 }
 
@@ -105,6 +107,7 @@ impl<'a> Shared<'a> {
             settings: Arc::new(http_settings(settings)),
             limits: Arc::new(limits),
             document: web::Data::new(http::openapi()),
+            keep_alive: settings.http.keep_alive.map_or(KeepAlive::Disabled, KeepAlive::Timeout),
             shutdown_timeout: settings.http.shutdown_timeout,
         }
     }
@@ -152,6 +155,7 @@ impl<'a> Shared<'a> {
         });
         let server = server
             .workers(workers)
+            .keep_alive(self.keep_alive)
             .shutdown_timeout(self.shutdown_timeout.as_secs().max(1))
             .disable_signals()
             .listen(listener)?;

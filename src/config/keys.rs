@@ -119,6 +119,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "networks of trusted proxies, separated by commas, whose client addresses and hosts are believed; none by default",
     ),
     (
+        "http.keep_alive",
+        "75s",
+        "how long a connection of a client stays open without a request; longer than the proxy in front keeps it, so that \
+         the proxy closes first (nginx: 60s); 0 closes it after each answer",
+    ),
+    (
         "http.forwarded_header",
         "x-forwarded-for",
         "the header that those proxies set: x-forwarded-for (and x-forwarded-host) or forwarded; the other is ignored",

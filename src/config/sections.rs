@@ -106,6 +106,8 @@ pub struct Http {
     pub request_timeout: Duration,
     /// Time that requests have to finish after a stop signal.
     pub shutdown_timeout: Duration,
+    /// How long a connection stays open without a request; `None` if it is closed after each answer.
+    pub keep_alive: Option<Duration>,
     /// The proxies that are trusted to report the client's address and the host.
     pub proxies: Proxies,
     /// Where the metrics, the OpenAPI document and its page are served.

@@ -48,6 +48,7 @@ mod invitations;
 mod isolation;
 mod leavers;
 mod library;
+mod keep_alive;
 mod limits;
 mod links;
 mod locks;
