@@ -207,6 +207,7 @@ impl Settings {
                 1_000_000,
             )),
             connect_timeout: r.duration("database.connect_timeout"),
+            wait: r.duration_or_never("database.wait").unwrap_or_default(),
             statement_timeout: r.duration("database.statement_timeout"),
             lock_timeout: r.duration("database.lock_timeout"),
             idle_in_transaction_timeout: r.duration("database.idle_in_transaction_timeout"),
@@ -230,8 +231,8 @@ impl Settings {
             },
             max_body_bytes: r.number("http.max_body_bytes", 1024, 1 << 30),
             request_timeout: r.duration("http.request_timeout"),
-            shutdown_timeout: r.duration("http.shutdown_timeout"),
             keep_alive: r.duration_or_never("http.keep_alive"),
+            shutdown_timeout: r.duration("http.shutdown_timeout"),
             proxies: Proxies {
                 trusted: r.list("http.trusted_proxies"),
                 header: r.choice("http.forwarded_header"),

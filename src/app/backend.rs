@@ -115,6 +115,10 @@ impl Backend {
         ),
     ) -> Result<Self, BuildError> {
         let clock = options.clock.clone().unwrap_or_else(Clock::system);
+        if purpose == Purpose::Serve && found.origin == Origin::Url {
+            let logins = [&found.owner, &found.runtime];
+            bootstrap::wait_until_up(logins, settings.database.wait).await;
+        }
         let mut first_start = FirstStart::default();
         let mut rules = settings::rules(settings);
         let mut posture = match purpose {

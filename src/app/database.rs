@@ -53,8 +53,8 @@ impl FoundDatabase {
             owner.with_login(RUNTIME_LOGIN, password.as_deref())
         };
         Ok(Self {
-            owner: endpoint(owner)?,
-            runtime: endpoint(&runtime)?,
+            owner: endpoint(settings, owner)?,
+            runtime: endpoint(settings, &runtime)?,
             origin: Origin::Url,
             psql: None,
             #[cfg(feature = "embedded-postgres")]
@@ -113,7 +113,11 @@ impl FoundDatabase {
     }
 }
 
-fn endpoint(url: &DatabaseUrl) -> Result<Endpoint, BuildError> {
+fn endpoint(settings: &Settings, url: &DatabaseUrl) -> Result<Endpoint, BuildError> {
     let tls = Connector::new(url.ssl())?.make_tls();
-    Ok(Endpoint { config: url.config().clone(), tls })
+    let mut config = url.config().clone();
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(settings.database.connect_timeout);
+    }
+    Ok(Endpoint { config, tls })
 }

@@ -89,6 +89,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
          0 for no limit",
     ),
     ("database.connect_timeout", "5s", "longest wait for a connection"),
+    (
+        "database.wait",
+        "30s",
+        "how long serve waits at its start for a database that is not up yet; 0 for not at all. A wrong password or a \
+         missing database is not waited for",
+    ),
     ("database.statement_timeout", "30s", "longest single statement"),
     ("database.lock_timeout", "5s", "longest wait for a lock"),
     ("database.idle_in_transaction_timeout", "30s", "longest pause inside a transaction"),
@@ -112,17 +118,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("http.workers", "", "threads that serve requests; the number of cores by default"),
     ("http.max_body_bytes", "1048576", "largest request body"),
     ("http.request_timeout", "30s", "longest time for one request; after that the answer is 503"),
-    ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
-    (
-        "http.trusted_proxies",
-        "",
-        "networks of trusted proxies, separated by commas, whose client addresses and hosts are believed; none by default",
-    ),
     (
         "http.keep_alive",
         "75s",
         "how long a connection of a client stays open without a request; longer than the proxy in front keeps it, so that \
          the proxy closes first (nginx: 60s); 0 closes it after each answer",
+    ),
+    ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
+    (
+        "http.trusted_proxies",
+        "",
+        "networks of trusted proxies, separated by commas, whose client addresses and hosts are believed; none by default",
     ),
     (
         "http.forwarded_header",

@@ -64,6 +64,8 @@ pub struct Database {
     pub tenants_per_connection: Option<NonZeroUsize>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
+    /// Longest wait of a start for a database that is not up yet.
+    pub wait: Duration,
     /// Time limit of one statement.
     pub statement_timeout: Duration,
     /// Longest wait for a lock.
@@ -104,10 +106,10 @@ pub struct Http {
     pub max_body_bytes: usize,
     /// Time limit of one request.
     pub request_timeout: Duration,
-    /// Time that requests have to finish after a stop signal.
-    pub shutdown_timeout: Duration,
     /// How long a connection stays open without a request; `None` if it is closed after each answer.
     pub keep_alive: Option<Duration>,
+    /// Time that requests have to finish after a stop signal.
+    pub shutdown_timeout: Duration,
     /// The proxies that are trusted to report the client's address and the host.
     pub proxies: Proxies,
     /// Where the metrics, the OpenAPI document and its page are served.

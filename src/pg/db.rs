@@ -21,6 +21,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Failure;
 use super::pool::affinity::{CheckedOut, Counts, SharedBySlots, Slots};
+use super::pool::check::RestCheck;
 use super::pool::retirement::{Opener, WarmUp};
 use super::pool::{PoolStatus, Purpose, SharingStatus, build, take};
 use super::rules::{Endpoint, PoolSizes, Rules, Sharing, TimeLimits};
@@ -35,6 +36,7 @@ pub struct Database(Arc<Shared>);
 
 struct Shared {
     owner: Endpoint,
+    check: RestCheck,
     scopes: Arc<TenantScopes>,
     slots: Arc<SharedBySlots>,
     pools: Mutex<Pools>,
@@ -93,13 +95,14 @@ impl Database {
         let scopes = Arc::new(TenantScopes { rules, tls, builtin_types, guard });
         let warm_up = Arc::clone(&scopes).warm_up();
         let slots = SharedBySlots {
-            opener: Opener { endpoint: runtime, limits, warm_up },
+            opener: Opener { endpoint: runtime, limits, check: RestCheck::default(), warm_up },
             sharing,
             counts: Counts::default(),
             reserve: Arc::new(Semaphore::new(sharing.reserve())),
         };
         let slots = Arc::new(slots);
-        Self(Arc::new(Shared { owner, scopes, slots, pools: Mutex::default() }))
+        let (check, pools) = (RestCheck::default(), Mutex::default());
+        Self(Arc::new(Shared { owner, check, scopes, slots, pools }))
     }
 
     /// Makes the pools of the runtime that calls this. Connections open when they are first needed.
@@ -108,7 +111,8 @@ impl Database {
     /// Only if a pool cannot be configured.
     pub fn pools(&self, sizes: PoolSizes) -> Result<Db, deadpool_postgres::BuildError> {
         let shared = &self.0.slots;
-        let control = build(&self.0.owner, sizes.control, self.rules().limits)?;
+        let limits = self.rules().limits;
+        let control = build(&self.0.owner, sizes.control, limits, &self.0.check)?;
         let runtime_pools =
             (0..sizes.runtime).map(|_| shared.opener.pool_of_one()).collect::<Result<_, _>>()?;
         let runtime = Slots::new(Arc::clone(shared), runtime_pools);

@@ -193,6 +193,7 @@ impl Failure {
     pub fn server_message(&self) -> String {
         match self {
             Self::Postgres(error) => server_message(error),
+            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => server_message(error),
             other => other.to_string(),
         }
     }
@@ -274,6 +275,9 @@ impl Failure {
     fn without_rows(self) -> Cause {
         match &self {
             Self::Postgres(error) => format!("{self}: {}", server_message(error)).into(),
+            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
+                format!("{self}: {}", server_message(error)).into()
+            }
             Self::Pool(_)
             | Self::NotAllowed(_)
             | Self::Exposed(_)

@@ -7,7 +7,7 @@
 //! The parts, lowest first; a part may import those above it in this list:
 //!
 //! - [`error`], [`rules`]: failures by remedy; the rules of every transaction
-//! - [`connect`]: connection URLs, TLS, dedicated connections, cancel requests on their way
+//! - [`connect`]: connection URLs, TLS, opening connections, dedicated ones, cancel requests on their way
 //! - [`pool`]: pools, and which connection a tenant gets
 //! - [`scope`]: the two transactions, [`PublicTx`] and [`TenantTx`]
 //! - [`db`], [`locks`]: the pools of one runtime; locks

@@ -152,7 +152,8 @@ async fn the_runtime_login_can_read_no_table_of_the_control_plane_and_owns_nothi
     start(&database.url(), &[]).await.expect("it starts"); // a clone does not copy privileges on the database
     let owner = database.connect().await;
     let raw = endpoint(&database.url(), Some(RUNTIME_LOGIN));
-    let raw = rowhouse::pg::bootstrap::connect(&raw).await.expect("the runtime login may connect");
+    let raw =
+        rowhouse::pg::connect::open::connect(&raw).await.expect("the runtime login may connect");
     let tables = owner
         .query("SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'", &[])
         .await
@@ -256,7 +257,7 @@ async fn limits(url: &str, backend: &Backend, tenant: TenantId) -> [String; 2] {
     const LIMITS: &str = "SELECT concat_ws(' ', current_setting('statement_timeout'),
         current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'))";
     let runtime = endpoint(url, Some(RUNTIME_LOGIN));
-    let client = rowhouse::pg::bootstrap::connect(&runtime).await.expect("the login works");
+    let client = rowhouse::pg::connect::open::connect(&runtime).await.expect("the login works");
     let session = client.query_one(LIMITS, &[]).await.expect("a session has settings").get(0);
     let (ctx, which) = (backend.operator(), TenantRef::Id(tenant));
     let (_, tx) = backend.services.tenants.open(&ctx, &which).await.expect("the tenant exists");

@@ -61,6 +61,7 @@ mod new_tenants;
 mod operations;
 mod own_account;
 mod profile_events;
+mod outage_at_start;
 mod proven_addresses;
 mod provisioning;
 mod purge;

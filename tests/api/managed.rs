@@ -255,7 +255,8 @@ async fn live(url: &str) {
     services.lifecycle.remove(&operator, one).await.expect("a tenant is purged");
     services.vacancies.drop_all(&operator).await.expect("vacancies are dropped");
     // A role that was lost is created again.
-    let client = rowhouse::pg::bootstrap::connect(&endpoint(url, None)).await.expect("it connects");
+    let client =
+        rowhouse::pg::connect::open::connect(&endpoint(url, None)).await.expect("it connects");
     let lost = schema(other);
     let sql = format!("GRANT {lost} TO CURRENT_USER; DROP OWNED BY {lost}; DROP ROLE {lost}");
     client.batch_execute(&sql).await.expect("the owner may");
@@ -344,7 +345,7 @@ async fn with_accepted_exposures_the_guard_refuses_what_is_open_in_any_spelling(
     let app = managed.serve().await;
     let (mine, other) = (app.set_up("acme").await, app.set_up("globex").await);
     let raw = endpoint(&managed.database.runtime_url(), None);
-    let raw = rowhouse::pg::bootstrap::connect(&raw).await.expect("the runtime login connects");
+    let raw = rowhouse::pg::connect::open::connect(&raw).await.expect("the runtime login connects");
     let mut wrong = Vec::new();
     for (sql, is_open) in ATTACKS {
         let sql = sql.replace("{other}", &other.schema());
@@ -424,7 +425,7 @@ async fn no_random_text_that_the_guard_lets_through_calls_what_is_open() {
     let tenant = TenantId::new(app.set_up("acme").await.id);
     let db = managed.db(Isolation::Role);
     let raw = endpoint(&managed.database.runtime_url(), None);
-    let raw = rowhouse::pg::bootstrap::connect(&raw).await.expect("the runtime login connects");
+    let raw = rowhouse::pg::connect::open::connect(&raw).await.expect("the runtime login connects");
     let mut random = Random(11);
     let (mut passed, mut exposed) = (0, 0);
     for _ in 0..TEXTS {

@@ -3,15 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use rowhouse::domain::Permission;
 use rowhouse::embedded::{Durability, Server, Settings as ServerSettings};
 use serde_json::json;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::watch;
 
 use crate::support::callers::send;
+use crate::support::proxy::FreezableProxy;
 use crate::support::{Answer, Caller, PASSWORD, Snapshot, TestApp};
 
 const SETUP: &str = "/api/tenant/setup";
@@ -161,79 +160,6 @@ async fn the_server_reconnects_after_a_restart_of_the_database_server() {
     server.stop().await.expect("the server stops");
 }
 
-/// A proxy before the database that can be frozen: nothing is forwarded and no connection breaks.
-struct FreezableProxy {
-    url: String,
-    frozen: watch::Sender<bool>,
-}
-
-impl FreezableProxy {
-    async fn to(url: &str) -> Self {
-        let config: tokio_postgres::Config = url.parse().expect("the URL is valid");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-        let port = listener.local_addr().expect("the listener is bound").port();
-        let (frozen, watch) = watch::channel(false);
-        let user = config.get_user().expect("the URL has a user");
-        let password = String::from_utf8_lossy(config.get_password().unwrap_or_default());
-        let database = config.get_dbname().expect("the URL has a database");
-        let url =
-            format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}?sslmode=disable");
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, config.clone(), watch.clone()));
-            }
-        });
-        Self { url, frozen }
-    }
-
-    fn freeze(&self, frozen: bool) {
-        self.frozen.send(frozen).expect("the proxy runs");
-    }
-}
-
-/// Forwards bytes in both directions, except while the proxy is frozen.
-async fn serve(
-    mut client: TcpStream,
-    config: tokio_postgres::Config,
-    mut frozen: watch::Receiver<bool>,
-) {
-    let _ = frozen.wait_for(|frozen| !frozen).await;
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    match &config.get_hosts()[0] {
-        tokio_postgres::config::Host::Unix(folder) => {
-            let socket = folder.join(format!(".s.PGSQL.{port}"));
-            let mut server = UnixStream::connect(socket).await.expect("the server listens");
-            forward_until_closed(&mut client, &mut server, frozen).await;
-        }
-        tokio_postgres::config::Host::Tcp(host) => {
-            let mut server =
-                TcpStream::connect((host.as_str(), port)).await.expect("the server listens");
-            forward_until_closed(&mut client, &mut server, frozen).await;
-        }
-    }
-}
-
-async fn forward_until_closed<C, S>(
-    client: &mut C,
-    server: &mut S,
-    mut frozen: watch::Receiver<bool>,
-) where
-    C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    loop {
-        // The streams outlive an iteration, so that bytes in transit when the proxy freezes are kept.
-        let mut freezing = frozen.clone();
-        tokio::select! {
-            _ = copy_bidirectional(client, server) => return,
-            _ = freezing.wait_for(|frozen| *frozen) => {}
-        }
-        if frozen.wait_for(|frozen| !frozen).await.is_err() {
-            return;
-        }
-    }
-}
-
 #[tokio::test]
 async fn requests_to_a_hanging_database_are_refused_in_time_and_served_afterwards() {
     let database = crate::support::TestDatabase::create().await;
@@ -304,4 +230,105 @@ async fn a_server_without_free_connections_answers_503_in_time() {
     }
     assert_eq!(made, 2, "the set-ups with a connection succeed");
     assert_eq!(Snapshot::of(&app).await.count("tenants"), 2);
+}
+
+/// Longer than a connection rests before it is asked again.
+const REST: Duration = Duration::from_secs(6);
+
+/// Starts a server on a database that is reached through two proxies.
+async fn behind_proxies() -> (TestApp, [FreezableProxy; 2]) {
+    let database = crate::support::TestDatabase::create().await;
+    let (owner, runtime) = (
+        FreezableProxy::to(&database.url()).await,
+        FreezableProxy::to(&database.runtime_url()).await,
+    );
+    let app = TestApp::builder()
+        .on(database)
+        .with("database.url", &owner.url)
+        .with("database.runtime_url", &runtime.url)
+        .spawn()
+        .await;
+    (app, [owner, runtime])
+}
+
+#[tokio::test]
+async fn connections_that_rested_and_were_forgotten_by_the_network_are_replaced_before_they_are_used()
+ {
+    let (app, proxies) = behind_proxies().await;
+    app.set_up("acme").await;
+    let tenant = app.bunker_tenant("initech").await;
+    tenant.add(json!({ "email": "ada@example.com" })).await;
+    // Several connections of either login rest.
+    let admin = app.log_in("admin@acme.example.com").await;
+    let control = (0..8).map(|_| admin.get("/api/tenant"));
+    let tenants = (0..8).map(|_| tenant.admin.get("ada@example.com"));
+    let (control, tenants) = tokio::join!(join_all(control), join_all(tenants));
+    for answer in control.into_iter().chain(tenants) {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    tokio::time::sleep(REST).await;
+    for proxy in &proxies {
+        proxy.forget();
+    }
+    // Without the check, each request would wait for its own limit of 30 s.
+    let started = Instant::now();
+    for _ in 0..8 {
+        assert_eq!(admin.get("/api/tenant").await.status, 200);
+        assert_eq!(tenant.admin.get("ada@example.com").await.status, 200);
+    }
+    let made = app.root().post(SETUP, &TestApp::setup_body("globex")).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn every_database_connection_is_probed_when_nothing_comes_from_it() {
+    let (app, proxies) = behind_proxies().await;
+    app.set_up("acme").await;
+    let tenant = app.bunker_tenant("globex").await;
+    tenant.add(json!({ "email": "ada@example.com" })).await;
+    for proxy in &proxies {
+        let timers = timers_to(proxy.port);
+        assert!(!timers.is_empty());
+        for (timer, hundredths) in timers {
+            // 2 is the timer of keepalive (proc(5), tcp); the system's default is two hours.
+            assert_eq!(timer, 2, "a keepalive timer");
+            assert!(hundredths <= 10_00, "the next probe in {hundredths}/100 s");
+        }
+    }
+}
+
+/// Returns the kind of the timer of each established connection to a local port, and when it is due, in hundredths of a
+/// second.
+fn timers_to(port: u16) -> Vec<(u32, u32)> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+    let remote = format!(":{port:04X}");
+    let number = |text: &str| u32::from_str_radix(text, 16).expect("a number");
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[2].ends_with(&remote) && row[3] == "01")
+        .map(|row| {
+            let (timer, due) = row[5].split_once(':').expect("a timer and a time");
+            (number(timer), number(due))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_connection_whose_bytes_are_not_taken_breaks_after_the_time_of_the_url() {
+    let database = crate::support::TestDatabase::create().await;
+    let proxy = FreezableProxy::to(&database.url()).await;
+    let url = format!("{}&tcp_user_timeout=2000", proxy.url);
+    let url = rowhouse::pg::connect::url::DatabaseUrl::parse(&url).expect("it is a URL");
+    let connector = rowhouse::pg::connect::tls::Connector::new(url.ssl()).expect("no files");
+    let (client, connection) = connector.connect(url.config()).await.expect("it connects");
+    let driving = tokio::spawn(connection);
+    client.simple_query("SELECT 1").await.expect("it answers");
+    proxy.freeze(true);
+    // More than the buffers on the way hold, so that the window closes.
+    let long = format!("SELECT '{}'", "x".repeat(64 << 20));
+    let asked = tokio::time::timeout(Duration::from_secs(25), client.simple_query(&long)).await;
+    asked.expect("the connection breaks by itself").expect_err("and the statement fails");
+    let broke = driving.await.expect("no panic").expect_err("it broke");
+    let cause = rowhouse::pg::error::server_message(&broke);
+    assert!(cause.contains("timed out"), "{cause}");
 }

@@ -5,7 +5,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::pg::bootstrap::error::{BootstrapError, step};
-use crate::pg::bootstrap::{Facts, already_exists, alter, connect};
+use crate::pg::bootstrap::{Facts, already_exists, alter};
+use crate::pg::connect::open::{ConnectError, connect};
 use crate::pg::error::server_message;
 use crate::pg::rules::{Endpoint, RUNTIME_LOGIN, TimeLimits};
 
@@ -48,9 +49,8 @@ pub(super) async fn runtime_login(
         Ok(as_runtime) => return check_runtime_login(client, facts, &as_runtime).await,
         Err(refused) => refused,
     };
-    let login_failed = |error: &tokio_postgres::Error| BootstrapError::RuntimeLogin {
-        reason: server_message(error),
-    };
+    let login_failed =
+        |error: &ConnectError| BootstrapError::RuntimeLogin { reason: error.to_string() };
     let is_ours = runtime.config.get_user() == Some(RUNTIME_LOGIN);
     let wrong_password = refused.code() == Some(&SqlState::INVALID_PASSWORD);
     if !(is_ours && wrong_password && facts.may_create_roles) {
@@ -143,7 +143,8 @@ pub async fn ensure_login_limits(
     runtime: &Endpoint,
     limits: TimeLimits,
 ) -> Result<bool, BootstrapError> {
-    let login_failed = |error| BootstrapError::RuntimeLogin { reason: server_message(&error) };
+    let login_failed =
+        |error: ConnectError| BootstrapError::RuntimeLogin { reason: error.to_string() };
     let wanted = [
         ("idle_in_transaction_session_timeout", limits.idle_in_transaction),
         ("lock_timeout", limits.lock),

@@ -21,6 +21,7 @@ mod posture;
 pub mod privileges;
 mod revoke;
 mod self_test;
+mod wait;
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -31,8 +32,8 @@ use tokio_postgres::types::Type;
 
 use self::error::{describe, step};
 use crate::migrations::{HISTORY_TABLE, HistoryError, MigrationSet};
+use crate::pg::connect::open;
 use crate::pg::db::Db;
-use crate::pg::error::server_message;
 use crate::pg::rules::{Endpoint, Isolation, RUNTIME_LOGIN};
 use crate::pg::schema::create_history_sql;
 use crate::pg::schema::error::ApplyError;
@@ -42,6 +43,7 @@ pub use exposure::Exposure;
 pub use login::{ensure_login_limits, runtime_password};
 pub use posture::Posture;
 pub use self_test::self_test;
+pub use wait::wait_until_up;
 
 /// The oldest supported server: PostgreSQL 15 revoked CREATE on `public` from PUBLIC.
 const OLDEST_SERVER: u32 = 150_000;
@@ -55,9 +57,9 @@ pub async fn prepare(
     runtime: &Endpoint,
     isolation: Isolation,
 ) -> Result<Posture, BootstrapError> {
-    let client = connect(owner).await.map_err(|error| BootstrapError::Connect {
+    let client = open::connect(owner).await.map_err(|error| BootstrapError::Connect {
         at: describe(&owner.config),
-        reason: server_message(&error),
+        reason: error.to_string(),
     })?;
     let facts = Facts::read(&client).await?;
     check_version(facts.version, &facts.version_text)?;
@@ -105,10 +107,9 @@ pub async fn inspect(
     set: &MigrationSet,
 ) -> Result<Posture, BootstrapError> {
     let at = describe(&owner.config);
-    let client = connect(owner).await.map_err(|error| BootstrapError::Connect {
-        at: at.clone(),
-        reason: server_message(&error),
-    })?;
+    let client = open::connect(owner)
+        .await
+        .map_err(|error| BootstrapError::Connect { at: at.clone(), reason: error.to_string() })?;
     let failed = step("read the version of the control plane");
     let facts = client
         .query_typed_one(
@@ -295,20 +296,6 @@ async fn create_schema(client: &Client, name: &str, also: &str) -> Result<(), Bo
         Err(error) if already_exists(&error) => Ok(()),
         Err(error) => Err(step("create a schema of the control plane")(error)),
     }
-}
-
-/// Opens one connection and drives it in the background until the client is dropped.
-///
-/// # Errors
-/// The error of the server or the network.
-pub async fn connect(endpoint: &Endpoint) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = endpoint.config.connect(endpoint.tls.clone()).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %error, "a database connection ended");
-        }
-    });
-    Ok(client)
 }
 
 /// Whether another session created the same object at the same time.

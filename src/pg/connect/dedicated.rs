@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::connect::cancelling::Cancelling;
-use crate::pg::error::Failure;
+use crate::pg::connect::open::{ConnectError, connect};
+use crate::pg::error::{Failure, server_message};
 use crate::pg::rules::{Endpoint, MIGRATOR, TimeLimits};
 
 /// Why a dedicated connection could not be opened.
@@ -50,18 +52,16 @@ impl DedicatedConnection {
             "{before} -c search_path={path} -c role={MIGRATOR} -c statement_timeout=0 -c lock_timeout={}",
             limits.lock.as_millis()
         ));
-        let connecting = config.connect(endpoint.tls.clone());
-        let (client, connection) = match connecting.await {
+        let client = match connect(&Endpoint { config, tls: endpoint.tls.clone() }).await {
+            Ok(client) => client,
             Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
                 return Err(OpenError::NotDirect);
             }
-            outcome => outcome.map_err(Failure::from)?,
-        };
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "a dedicated connection broke");
+            Err(ConnectError::Refused(error)) => return Err(Failure::from(error).into()),
+            Err(ConnectError::Late(_)) => {
+                return Err(Failure::from(PoolError::Timeout(TimeoutType::Create)).into());
             }
-        });
+        };
         let row = client.query_typed("SELECT current_setting('search_path') AS path", &[]).await;
         let found = row.map_err(Failure::from)?;
         let found = found.first().map(|row| row.get::<_, String>("path")).unwrap_or_default();
@@ -91,7 +91,8 @@ impl Drop for DedicatedConnection {
         let cancelling = Cancelling::begin();
         runtime.spawn(async move {
             if let Err(error) = cancel.cancel_query(tls).await {
-                tracing::debug!(error = %error, "failed to cancel an abandoned statement");
+                let error = server_message(&error);
+                tracing::debug!(error, "failed to cancel an abandoned statement");
             }
             drop(cancelling);
         });

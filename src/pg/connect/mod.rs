@@ -2,5 +2,7 @@
 
 pub mod cancelling;
 pub mod dedicated;
+pub mod name;
+pub mod open;
 pub mod tls;
 pub mod url;

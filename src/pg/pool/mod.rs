@@ -1,6 +1,7 @@
 //! Pools of connections, and the choice of the connection that a tenant gets.
 
 pub(in crate::pg) mod affinity;
+pub(in crate::pg) mod check;
 pub(in crate::pg) mod retirement;
 mod status;
 
@@ -10,6 +11,8 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime,
 };
 
+use self::check::RestCheck;
+use super::connect::open::PoolConnect;
 use super::error::Failure;
 use super::rules::{Endpoint, TimeLimits};
 
@@ -17,9 +20,11 @@ pub(in crate::pg) fn build(
     endpoint: &Endpoint,
     size: usize,
     limits: TimeLimits,
+    check: &RestCheck,
 ) -> Result<Pool, deadpool_postgres::BuildError> {
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(endpoint.config.clone(), endpoint.tls.clone(), config);
+    let connect = PoolConnect(endpoint.tls.clone());
+    let manager = Manager::from_connect(endpoint.config.clone(), connect, config);
     Pool::builder(manager)
         // The connection that was used last has the most in its backend's caches.
         .queue_mode(QueueMode::Lifo)
@@ -27,6 +32,7 @@ pub(in crate::pg) fn build(
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(limits.connect))
         .create_timeout(Some(limits.connect))
+        .pre_recycle(check.hook(limits.connect))
         .build()
 }
 

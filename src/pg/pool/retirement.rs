@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::affinity::{CheckedOut, Slots, State};
+use super::check::RestCheck;
 use super::{build, take};
 use crate::domain::names::TenantId;
 use crate::pg::error::Failure;
@@ -43,13 +44,14 @@ pub(in crate::pg) type WarmUp =
 pub(in crate::pg) struct Opener {
     pub(in crate::pg) endpoint: Endpoint,
     pub(in crate::pg) limits: TimeLimits,
+    pub(in crate::pg) check: RestCheck,
     pub(in crate::pg) warm_up: WarmUp,
 }
 
 impl Opener {
     /// Returns a pool of one connection, which opens when it is first needed.
     pub(in crate::pg) fn pool_of_one(&self) -> Result<Pool, BuildError> {
-        build(&self.endpoint, 1, self.limits)
+        build(&self.endpoint, 1, self.limits, &self.check)
     }
 
     /// Opens a connection and warms it.

@@ -122,7 +122,7 @@ impl Fixture {
     /// Returns an unguarded connection of the runtime login.
     pub async fn raw(&self) -> Client {
         let runtime = endpoint(&self.database.url(), Some(RUNTIME_LOGIN));
-        bootstrap::connect(&runtime).await.expect("the runtime login may connect")
+        rowhouse::pg::connect::open::connect(&runtime).await.expect("the runtime login may connect")
     }
 
     /// Returns the SQL with which the guard begins a tenant's transaction.

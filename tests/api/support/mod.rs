@@ -14,6 +14,7 @@ pub mod markdown;
 pub mod migration_lock;
 pub mod postgres;
 pub mod program;
+pub mod proxy;
 pub mod scoped;
 pub mod snapshot;
 pub mod tokens;

@@ -17,6 +17,8 @@
 //!   or a login that failed with TLS;
 //! - the certificate is always checked against a given `sslrootcert` file, also with `prefer`; `disable` never
 //!   reads the file;
+//! - a network that drops a connection without a word is noticed in seconds: keepalive and `tcp_user_timeout` have
+//!   [values of ours](NETWORK_DEFAULTS), where libpq leaves them to the operating system, which takes minutes or hours;
 //! - `options` is refused: it is session state, which is lost or refused behind a transaction pooler.
 //!
 //! To support one more parameter that `tokio_postgres` knows, add a line to [`PASSED_ON`].
@@ -58,6 +60,16 @@ const PASSED_ON: &[(&str, &str)] = &[
     ("sslnegotiation", "postgres or direct"),
     ("target_session_attrs", "any, read-write or read-only"),
     ("user", "the name of a login"),
+];
+
+/// What is set where the URL does not say: a connection without an answer is probed after 10 s, and is broken 3 s later;
+/// one whose bytes are not acknowledged is broken after 10 s. A value of 0 leaves `tcp_user_timeout` to the operating
+/// system, and `keepalives=0` switches the probes off. A Unix socket has none of them.
+const NETWORK_DEFAULTS: [(&str, &str); 4] = [
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "3"),
+    ("keepalives_retries", "3"),
+    ("tcp_user_timeout", "10000"),
 ];
 
 /// Parameters that are parsed here.
@@ -218,6 +230,9 @@ fn unknown(name: String, previous: Option<&'static str>) -> UrlError {
 
 fn build(mut parameters: Parameters, mode: SslMode) -> Result<Config, UrlError> {
     fill_in_defaults(&mut parameters)?;
+    for (name, value) in NETWORK_DEFAULTS {
+        parameters.entry(name).or_insert_with(|| value.to_owned());
+    }
 
     let tcp_user_timeout = parameters.remove("tcp_user_timeout");
     // One parameter is added at a time, so that the error can name the one that is refused.

@@ -216,3 +216,25 @@ fn other_parameters_are_passed_to_the_driver() {
     assert_eq!(config.get_target_session_attrs(), config::TargetSessionAttrs::ReadWrite);
     assert!(!config.get_keepalives());
 }
+
+#[test]
+fn a_network_that_drops_connections_is_noticed_in_seconds_unless_the_url_says_otherwise() {
+    let seconds = Duration::from_secs;
+    let network = |text: &str| {
+        let url = parse(text);
+        let config = url.with_login("other", None).config().clone();
+        assert!(config.get_keepalives());
+        (
+            config.get_keepalives_idle(),
+            config.get_keepalives_interval(),
+            config.get_keepalives_retries(),
+            config.get_tcp_user_timeout().copied(),
+        )
+    };
+    assert_eq!(
+        network("postgres://u@h/d"),
+        (seconds(10), Some(seconds(3)), Some(3), Some(seconds(10)))
+    );
+    let given = "postgres://u@h/d?keepalives_idle=60&keepalives_interval=7&keepalives_count=2&tcp_user_timeout=0";
+    assert_eq!(network(given), (seconds(60), Some(seconds(7)), Some(2), Some(Duration::ZERO)));
+}

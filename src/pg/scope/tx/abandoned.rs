@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 
 use super::Tx;
 use crate::pg::connect::cancelling::Cancelling;
+use crate::pg::error::server_message;
 
 /// How long a cancel request waits if the server has not yet confirmed the preamble. A request that overtook
 /// `BEGIN` would cancel it, and the query after it would run outside the transaction.
@@ -45,7 +46,8 @@ impl Drop for Tx {
             match tokio::time::timeout(wait_timeout, cancel.cancel_query(tls)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(error = %error, "failed to cancel an abandoned query");
+                    let error = server_message(&error);
+                    tracing::debug!(error, "failed to cancel an abandoned query");
                 }
                 Err(_elapsed) => {
                     tracing::debug!("failed to cancel an abandoned query in time");
