@@ -260,6 +260,16 @@ impl Backend {
 
     /// Releases the fleet migrations that run here, closes the pools and stops the embedded server, if this
     /// process started one; commands of other processes that use that server finish first.
+    /// Starts the embedded server again whenever it ends, if this process started one. Returns only if it does not stay
+    /// up, with the reason.
+    pub(super) async fn keep_database_running(&mut self) -> std::io::Error {
+        #[cfg(feature = "embedded-postgres")]
+        if let Some(embedded::ServerHandle::Own(server)) = &mut self.embedded {
+            return std::io::Error::other(server.keep_running().await);
+        }
+        std::future::pending().await
+    }
+
     pub async fn close(self) {
         self.parts.fleet.stop().await;
         self.database.close();
@@ -327,7 +337,8 @@ async fn stop(server: Option<embedded::ServerHandle>) {
     if let Some(embedded::ServerHandle::Own(server)) = server
         && let Err(error) = server.stop().await
     {
-        tracing::error!(error = %error, "failed to stop the embedded PostgreSQL server");
+        let error: &dyn std::error::Error = &error;
+        tracing::error!(error, "failed to stop the embedded PostgreSQL server");
     }
 }
 

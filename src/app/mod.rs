@@ -105,31 +105,40 @@ impl App {
     }
 
     /// Serves until `stop` is ready, then cancels the background jobs, lets running requests finish, closes the
-    /// pools and stops the embedded server.
+    /// pools and stops the embedded server. An embedded server that ends by itself is started again.
     ///
     /// # Errors
-    /// If a listener fails.
-    pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+    /// If a listener fails, or the embedded server does not stay up.
+    pub async fn run_until_stopped(
+        mut self,
+        stop: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
         let jobs = Jobs::start(&self.backend, &self.metrics, &self.intervals);
         let handles: Vec<_> = self.servers.iter().map(actix_web::dev::Server::handle).collect();
         let mut serving = std::pin::pin!(try_join_all(self.servers));
+        let stop_or_fault = async {
+            tokio::select! {
+                () = stop => Ok(()),
+                fault = self.backend.keep_database_running() => Err(fault),
+            }
+        };
         let outcome = tokio::select! {
             outcome = &mut serving => {
                 jobs.stop().await;
-                outcome
+                outcome.map(drop)
             }
-            () = stop => {
+            end = stop_or_fault => {
                 // The servers must be polled while they stop.
                 let (outcome, ()) = tokio::join!(serving, async {
                     jobs.stop().await;
                     join_all(handles.iter().map(|handle| handle.stop(true))).await;
                 });
-                outcome
+                end.and(outcome.map(drop))
             }
         };
         jobs::write_last_refusals(&self.backend).await;
         jobs::announce_stop(&self.backend).await;
         self.backend.close().await;
-        outcome.map(drop)
+        outcome
     }
 }

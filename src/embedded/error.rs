@@ -146,6 +146,17 @@ pub enum EmbeddedError {
         /// The last lines of its log.
         log: String,
     },
+    /// The server ended by itself, and does not stay up when it is started again.
+    #[error(
+        "the embedded PostgreSQL server ended by itself and was started again {restarts} times without success: {}",
+        chain(.reason)
+    )]
+    GaveUp {
+        /// How often it was started again.
+        restarts: u32,
+        /// Why it ended or did not start, the last time.
+        reason: Box<EmbeddedError>,
+    },
     /// The server ended neither after SIGINT nor after SIGQUIT.
     #[error(
         "the PostgreSQL server (process {pid}) does not stop: inspect it, and end it with `kill -KILL {pid}` as a last resort"
@@ -174,6 +185,17 @@ pub enum EmbeddedError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Returns an error with its causes.
+fn chain(error: &EmbeddedError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }
 
 /// Adds the operation and its path to an I/O error.

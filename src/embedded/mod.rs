@@ -14,6 +14,7 @@
 //! - [`paths`] decides folders and accounts;
 //! - [`cluster`] creates the data and builds the command lines;
 //! - [`process`] owns the child process;
+//! - [`restart`] starts the server again when it ends by itself;
 //! - [`stale_server`] waits for a server that still runs on the data;
 //! - [`usage_lock`] keeps a server running while other processes use it;
 //! - [`attach`] connects a command to a running server, or starts one;
@@ -28,6 +29,7 @@ mod os;
 mod paths;
 mod process;
 mod quote;
+mod restart;
 mod stale_server;
 #[cfg(test)]
 mod tests;
@@ -57,8 +59,9 @@ const SUPERUSER: &str = "rowhouse";
 const DATABASE: &str = "rowhouse";
 /// The port in the socket's name when TCP is off. It cannot clash: the folder belongs to this server alone.
 const SOCKET_PORT: u16 = 5432;
-/// How often a start is tried that fails for a transient reason.
-const ATTEMPTS: usize = 10;
+/// How often a start is tried that fails for a transient reason: for 30 s, because a process of a server that was killed
+/// first ends its statement.
+const ATTEMPTS: usize = 150;
 /// The pause between two attempts.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a server may stay silent while it starts. A start takes 40 ms, and longer on a machine that swaps. A
@@ -105,6 +108,7 @@ pub struct Server {
     binaries: Binaries,
     port: u16,
     tcp: Option<Tcp>,
+    settings: Settings,
     /// Set if the server was started for one command.
     ephemeral: Option<EphemeralMarker>,
 }
@@ -198,6 +202,7 @@ impl Server {
             binaries: binaries.clone(),
             port,
             tcp,
+            settings: settings.clone(),
             ephemeral: None,
         };
         let client = server.wait_until_ready(log_begin).await?;

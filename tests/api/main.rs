@@ -41,6 +41,7 @@ mod docs;
 mod doctor;
 mod document;
 mod fleet;
+mod embedded_server;
 mod headers;
 mod hosts;
 mod idempotency;
