@@ -15,18 +15,18 @@ use super::{BuildError, Options, Purpose, pool_sizes, settings};
 use crate::auth::CallContext;
 use crate::auth::jwt::Issuer;
 use crate::config::{CachedStatements, Settings};
-use crate::domain::Clock;
+use crate::domain::{Clock, Error};
 #[cfg(feature = "embedded-postgres")]
 use crate::embedded;
 use crate::migrations::MigrationSet;
-use crate::pg::Db;
 use crate::pg::bootstrap::{self, Posture};
 use crate::pg::connect::dedicated;
-use crate::pg::control::migration_sets;
+use crate::pg::control::{capacity, migration_sets};
 use crate::pg::db::Database;
 use crate::pg::error::During;
 use crate::pg::rules::{Rules, Statements};
-use crate::service::doctor::{Budget, ExpectedDrift};
+use crate::pg::{Db, PublicTx};
+use crate::service::doctor::{Budget, ExpectedDrift, connection_shortage};
 use crate::service::fleet::{Engine, Limits};
 use crate::service::lint;
 use crate::service::refusals::Counters;
@@ -138,16 +138,14 @@ impl Backend {
             // What is open was not read: what is accepted may be open.
             Purpose::Operate => rules.accepted.clone(),
         };
+        let mut is_direct = false;
         if purpose != Purpose::Operate {
             let (runtime, limits) = (&found.runtime, rules.limits);
             rules.login_has_limits = bootstrap::ensure_login_limits(runtime, limits).await?;
-            if settings.database.statements == CachedStatements::Auto {
-                // If it is unknown whether a pooler is in between, unnamed statements work in both cases.
-                let direct =
-                    dedicated::is_direct(&found.owner, &rules.limits).await.unwrap_or(false);
-                if direct {
-                    rules.control_statements = Statements::Cached;
-                }
+            // If it is unknown whether a pooler is in between, unnamed statements work in both cases.
+            is_direct = dedicated::is_direct(&found.owner, &rules.limits).await.unwrap_or(false);
+            if is_direct && settings.database.statements == CachedStatements::Auto {
+                rules.control_statements = Statements::Cached;
             }
         }
         let (owner, runtime) = (found.owner, found.runtime);
@@ -163,6 +161,10 @@ impl Backend {
             let tx = db.public().await.during("record the tenant migrations")?;
             let (set, now) = (&tenant_set, clock.now());
             migration_sets::record(&tx, set.fingerprint(), &set.history(), now).await?;
+            // Behind a pooler its limits count, which the server does not know.
+            if purpose == Purpose::Serve && is_direct {
+                warn_of_too_many_connections(&tx, settings.database.max_connections).await?;
+            }
             tx.commit().await.during("record the tenant migrations")?;
         }
         let root = match purpose {
@@ -258,8 +260,6 @@ impl Backend {
         operator(&self.clock)
     }
 
-    /// Releases the fleet migrations that run here, closes the pools and stops the embedded server, if this
-    /// process started one; commands of other processes that use that server finish first.
     /// Starts the embedded server again whenever it ends, if this process started one. Returns only if it does not stay
     /// up, with the reason.
     pub(super) async fn keep_database_running(&mut self) -> std::io::Error {
@@ -270,6 +270,8 @@ impl Backend {
         std::future::pending().await
     }
 
+    /// Releases the fleet migrations that run here, closes the pools and stops the embedded server, if this
+    /// process started one; commands of other processes that use that server finish first.
     pub async fn close(self) {
         self.parts.fleet.stop().await;
         self.database.close();
@@ -297,6 +299,15 @@ impl Backend {
         }
         Ok(self)
     }
+}
+
+/// Warns if the servers on this PostgreSQL server may open more connections than it gives.
+async fn warn_of_too_many_connections(tx: &PublicTx, budget: usize) -> Result<(), Error> {
+    let found = capacity::read_connections(tx).await.during("read the limits on connections")?;
+    if let Some((what, next)) = connection_shortage(&found, budget) {
+        tracing::warn!("{what}; {next}");
+    }
+    Ok(())
 }
 
 /// Returns the keys that sign access tokens. A server needs the secret key that they are encrypted with, and creates it

@@ -7,6 +7,7 @@ use crate::config::Settings;
 #[cfg(feature = "embedded-postgres")]
 use crate::embedded;
 use crate::pg::bootstrap;
+use crate::pg::connect::name;
 use crate::pg::connect::tls::Connector;
 use crate::pg::connect::url::DatabaseUrl;
 use crate::pg::rules::{Endpoint, RUNTIME_LOGIN};
@@ -38,10 +39,17 @@ pub(super) struct FoundDatabase {
 
 impl FoundDatabase {
     pub(super) async fn find(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
-        match settings.database_url() {
-            Some(url) => Self::at(settings, &DatabaseUrl::parse(url)?),
-            None => Self::embed(settings, purpose).await,
+        let mut found = match settings.database_url() {
+            Some(url) => Self::at(settings, &DatabaseUrl::parse(url)?)?,
+            None => Self::embed(settings, purpose).await?,
+        };
+        let config = &mut found.owner.config;
+        if purpose == Purpose::Serve && config.get_application_name().is_none() {
+            let host = gethostname::gethostname();
+            let budget = settings.database.max_connections;
+            config.application_name(name::of_server(budget, &host.to_string_lossy()));
         }
+        Ok(found)
     }
 
     /// Returns the database that the operator's URL names.

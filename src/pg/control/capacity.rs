@@ -1,5 +1,6 @@
 //! The capacity of the server, and the size of everything that grows with the number of tenants.
 
+use crate::pg::connect::name;
 use crate::pg::error::Failure;
 use crate::pg::rules::RUNTIME_LOGIN;
 use crate::pg::scope::PublicTx;
@@ -11,14 +12,10 @@ pub struct Facts {
     pub server_version: u32,
     /// `max_locks_per_transaction`.
     pub max_locks_per_transaction: i64,
-    /// `max_connections`.
-    pub max_connections: i64,
+    /// The connections of the server.
+    pub connections: Connections,
     /// `max_prepared_transactions`.
     pub max_prepared_transactions: i64,
-    /// Connections reserved for superusers and, from PostgreSQL 16 on, for `pg_use_reserved_connections`.
-    pub reserved_connections: i64,
-    /// The lower of the connection limits of the database and of the runtime login, if either has one.
-    pub own_connection_limit: Option<i64>,
     /// `shared_buffers` in bytes.
     pub shared_buffers: i64,
     /// `effective_cache_size` in bytes: how much memory of the machine the server is configured to expect.
@@ -43,7 +40,54 @@ pub struct Facts {
     pub roles: i64,
 }
 
-/// Reads all of it in one statement.
+/// The connections that the server gives, and those that the servers of ours on it may open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connections {
+    /// `max_connections`.
+    pub max: i64,
+    /// Those reserved for superusers and, from PostgreSQL 16 on, for `pg_use_reserved_connections`.
+    pub reserved: i64,
+    /// The lower of the connection limits of the database and of the runtime login, if either has one.
+    pub own_limit: Option<i64>,
+    /// Servers of ours with an open connection, on all databases of the server.
+    pub servers: i64,
+    /// The sum of what they may open (`database.max_connections` of each).
+    pub budgets: i64,
+}
+
+/// Reads how many connections there are, and how many the servers may open that have one open now.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn read_connections(tx: &PublicTx) -> Result<Connections, Failure> {
+    let row = tx
+        .query_one(
+            "SELECT current_setting('max_connections')::int8 AS max,
+                    current_setting('superuser_reserved_connections')::int8
+                        + coalesce(current_setting('reserved_connections', true)::int8, 0) AS reserved,
+                    (SELECT nullif(least(d.datconnlimit, r.rolconnlimit), -1)
+                       FROM (SELECT nullif(datconnlimit, -1) AS datconnlimit FROM pg_catalog.pg_database
+                              WHERE datname = current_database()) d
+                       LEFT JOIN (SELECT nullif(rolconnlimit, -1) AS rolconnlimit FROM pg_catalog.pg_roles
+                                   WHERE rolname = $1) r ON true)::int8 AS own_limit,
+                    s.servers, s.budgets
+               FROM (SELECT count(*) AS servers,
+                            coalesce(sum(split_part(application_name, '/', 2)::int8), 0)::int8 AS budgets
+                       FROM (SELECT DISTINCT application_name FROM pg_catalog.pg_stat_activity
+                              WHERE application_name ~ ('^' || $2 || '/[0-9]{1,5}/')) named) s",
+            &[&RUNTIME_LOGIN, &name::SERVER],
+        )
+        .await?;
+    Ok(Connections {
+        max: row.get("max"),
+        reserved: row.get("reserved"),
+        own_limit: row.get("own_limit"),
+        servers: row.get("servers"),
+        budgets: row.get("budgets"),
+    })
+}
+
+/// Reads all of it.
 ///
 /// # Errors
 /// [`Failure`].
@@ -67,17 +111,7 @@ pub async fn read(tx: &PublicTx) -> Result<Facts, Failure> {
              )
              SELECT current_setting('server_version_num')::int4 AS server_version,
                     current_setting('max_locks_per_transaction')::int8 AS max_locks_per_transaction,
-                    current_setting('max_connections')::int8 AS max_connections,
                     current_setting('max_prepared_transactions')::int8 AS max_prepared_transactions,
-                    current_setting('superuser_reserved_connections')::int8
-                        + coalesce(current_setting('reserved_connections', true)::int8, 0)
-                        AS reserved_connections,
-                    (SELECT nullif(least(d.datconnlimit, r.rolconnlimit), -1)
-                       FROM (SELECT nullif(datconnlimit, -1) AS datconnlimit FROM pg_catalog.pg_database
-                              WHERE datname = current_database()) d
-                       LEFT JOIN (SELECT nullif(rolconnlimit, -1) AS rolconnlimit FROM pg_catalog.pg_roles
-                                   WHERE rolname = $1) r ON true)::int8
-                        AS own_connection_limit,
                     pg_size_bytes(current_setting('shared_buffers')) AS shared_buffers,
                     pg_size_bytes(current_setting('effective_cache_size')) AS effective_cache_size,
                     current_setting('autovacuum')::bool AND current_setting('track_counts')::bool AS autovacuum,
@@ -94,16 +128,14 @@ pub async fn read(tx: &PublicTx) -> Result<Facts, Failure> {
                        FROM pg_catalog.pg_stat_sys_tables
                       WHERE relid IN (SELECT oid FROM growing)) AS dead_percent,
                     (SELECT count(*) FROM pg_catalog.pg_roles) AS roles",
-            &[&RUNTIME_LOGIN],
+            &[],
         )
         .await?;
     Ok(Facts {
         server_version: u32::try_from(row.get::<_, i32>("server_version")).unwrap_or(0),
         max_locks_per_transaction: row.get("max_locks_per_transaction"),
-        max_connections: row.get("max_connections"),
+        connections: read_connections(tx).await?,
         max_prepared_transactions: row.get("max_prepared_transactions"),
-        reserved_connections: row.get("reserved_connections"),
-        own_connection_limit: row.get("own_connection_limit"),
         shared_buffers: row.get("shared_buffers"),
         effective_cache_size: row.get("effective_cache_size"),
         autovacuum: row.get("autovacuum"),

@@ -1,6 +1,6 @@
 //! Warns before the server runs out of something that grows with the number of tenants. No I/O.
 
-use crate::pg::control::capacity::Facts;
+use crate::pg::control::capacity::{Connections, Facts};
 use crate::service::doctor::report::{Area, Finding, Gravity};
 use crate::service::doctor::request::Budget;
 
@@ -47,14 +47,16 @@ pub(super) fn judge(facts: &Facts, budget: &Budget, setup_locks: i64) -> Vec<Fin
         all.push(Finding::new(Area::Capacity, Gravity::Warning, None, what, next));
     };
     locks(facts, budget, setup_locks, &mut warn);
-    connections(facts, budget, &mut warn);
+    if let Some((what, next)) = connection_shortage(&facts.connections, budget.connections) {
+        warn(what, next);
+    }
     memory(facts, budget, &mut warn);
     catalogs(facts, &mut warn);
     all
 }
 
 fn locks(facts: &Facts, budget: &Budget, setup_locks: i64, warn: &mut impl FnMut(String, String)) {
-    let holders = facts.max_connections + facts.max_prepared_transactions;
+    let holders = facts.connections.max + facts.max_prepared_transactions;
     let slots = facts.max_locks_per_transaction * holders;
     let raise_for = |locks: i64| {
         let per_holder = (locks * LOCKS_SHARE + holders - 1) / holders.max(1);
@@ -89,26 +91,33 @@ fn locks(facts: &Facts, budget: &Budget, setup_locks: i64, warn: &mut impl FnMut
     }
 }
 
-fn connections(facts: &Facts, budget: &Budget, warn: &mut impl FnMut(String, String)) {
-    let free = facts.max_connections - facts.reserved_connections;
-    let free = facts.own_connection_limit.map_or(free, |limit| free.min(limit));
-    let ours = whole(budget.connections);
-    if ours > free {
-        let what = format!(
-            "connections: one process may open {ours}, and the server gives {free} (max_connections {}, of \
-             which {} are reserved{})",
-            facts.max_connections,
-            facts.reserved_connections,
-            facts.own_connection_limit.map_or(String::new(), |limit| format!(
-                "; the database or the runtime login is limited to {limit}"
-            ))
-        );
-        let next = format!(
-            "set database.max_connections to {free} divided by the number of processes, or raise \
-             max_connections"
-        );
-        warn(what, next);
+/// Returns what is wrong and what helps if the servers may open more connections than there are. One is kept free for
+/// `doctor` and for operators.
+#[must_use]
+pub fn connection_shortage(found: &Connections, budget: usize) -> Option<(String, String)> {
+    let free = found.max - found.reserved;
+    let free = found.own_limit.map_or(free, |limit| free.min(limit));
+    let (servers, wanted) = (found.servers.max(1), found.budgets.max(whole(budget)));
+    if wanted < free {
+        return None;
     }
+    let by = match servers {
+        1 => "one server".to_owned(),
+        more => format!("the {more} servers on it (database.max_connections of each, added up)"),
+    };
+    let limit = found.own_limit.map_or(String::new(), |limit| {
+        format!("; the database or the runtime login is limited to {limit}")
+    });
+    let what = format!(
+        "connections: {by} may open {wanted}, doctor needs one more, and PostgreSQL gives {free} (max_connections {}, \
+         of which {} are reserved{limit})",
+        found.max, found.reserved,
+    );
+    let each = (free - 1) / servers;
+    let next = format!(
+        "set database.max_connections to at most {each} on each server, or raise max_connections"
+    );
+    Some((what, next))
 }
 
 fn memory(facts: &Facts, budget: &Budget, warn: &mut impl FnMut(String, String)) {
@@ -207,10 +216,14 @@ mod tests {
         Facts {
             server_version: 150_000,
             max_locks_per_transaction: 64,
-            max_connections: 100,
+            connections: Connections {
+                max: 100,
+                reserved: 3,
+                own_limit: None,
+                servers: 0,
+                budgets: 0,
+            },
             max_prepared_transactions: 0,
-            reserved_connections: 3,
-            own_connection_limit: None,
             shared_buffers: 128 * MIB,
             effective_cache_size: 4096 * MIB,
             autovacuum: true,
@@ -258,14 +271,21 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_may_open_more_connections_than_there_are_gives_a_warning() {
-        let facts = Facts { max_connections: 43, ..small() };
-        assert_eq!(warnings(&facts, &budget(), 60), Vec::<String>::new());
-        let facts = Facts { max_connections: 42, ..small() };
-        assert_eq!(warnings(&facts, &budget(), 60), ["connections"]);
-        let facts = Facts { own_connection_limit: Some(39), ..small() };
-        let found = judge(&facts, &budget(), 60);
-        assert!(found[0].what.contains("limited to 39"), "{}", found[0].what);
+    fn servers_that_may_open_as_many_connections_as_there_are_give_a_warning() {
+        let with = |connections: Connections| Facts { connections, ..small() };
+        let of = |max: i64| Connections { max, ..small().connections };
+        // 40 of the server, 1 for `doctor`, 3 reserved.
+        assert_eq!(warnings(&with(of(44)), &budget(), 60), Vec::<String>::new());
+        assert_eq!(warnings(&with(of(43)), &budget(), 60), ["connections"]);
+        let limited = Connections { own_limit: Some(40), ..of(100) };
+        let found = judge(&with(limited), &budget(), 60);
+        assert!(found[0].what.contains("limited to 40"), "{}", found[0].what);
+        let three = |max| Connections { servers: 3, budgets: 110, ..of(max) };
+        assert_eq!(warnings(&with(three(114)), &budget(), 60), Vec::<String>::new());
+        let found = judge(&with(three(113)), &budget(), 60);
+        assert!(found[0].what.contains("the 3 servers on it"), "{}", found[0].what);
+        assert!(found[0].what.contains("may open 110"), "{}", found[0].what);
+        assert!(found[0].next.contains("to at most 36 on each"), "{}", found[0].next);
     }
 
     #[test]

@@ -34,6 +34,7 @@ use crate::domain::error::Result;
 use crate::migrations::MigrationSet;
 use crate::pg::Db;
 
+pub use self::capacity::connection_shortage;
 use self::check::Check;
 pub use self::expected::ExpectedDrift;
 pub use self::report::{Area, ExpectedDriftUse, Finding, Gravity, RepairOutcome, Report, Subject};
