@@ -233,7 +233,7 @@ async fn a_server_without_free_connections_answers_503_in_time() {
 }
 
 /// Longer than a connection rests before it is asked again.
-const REST: Duration = Duration::from_secs(6);
+const REST: Duration = Duration::from_secs(2);
 
 /// Starts a server on a database that is reached through two proxies.
 async fn behind_proxies() -> (TestApp, [FreezableProxy; 2]) {

@@ -12,7 +12,7 @@ use deadpool_postgres::{Hook, HookError, Metrics};
 use tokio_postgres::Client;
 
 /// How long a connection rests before it is checked. One that is in steady use costs nothing.
-const RESTS: Duration = Duration::from_secs(5);
+const RESTS: Duration = Duration::from_secs(1);
 
 /// The longest time for the answer, which takes one round trip.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
