@@ -14,6 +14,7 @@ pub mod inventory;
 use std::collections::HashMap;
 
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use super::error::Failure;
 use super::scope::PublicTx;
@@ -24,6 +25,9 @@ use crate::pg::rules::Isolation;
 /// How many schemas one statement and one connection read. At 1,000 the statement's fixed cost, a scan of the
 /// catalogs of all other tenants, is negligible, and the backend stays below 100 MiB.
 pub const BATCH_SIZE: usize = 1_000;
+
+/// How often a batch is read while other processes drop what is in it.
+const SCAN_ATTEMPTS: u32 = 20;
 
 /// The query for all objects of some schemas.
 const OBJECTS: &str = include_str!("objects.sql");
@@ -177,11 +181,36 @@ fn digests(objects: &str) -> String {
     )
 }
 
-/// Returns the fingerprints of one batch of schemas, read on a connection that is closed afterwards.
+/// Returns the fingerprints of one batch of schemas, read on a connection that is closed afterwards. Starts again where an
+/// object was dropped between the statement's snapshot and the moment that it is described.
 ///
 /// # Errors
 /// [`Failure`].
 pub async fn scan(
+    db: &Db,
+    batch: &[SchemaName],
+    isolation: Isolation,
+) -> Result<HashMap<String, Fingerprint>, Failure> {
+    let mut attempts = 1;
+    loop {
+        match scan_once(db, batch, isolation).await {
+            Err(failure) if has_met_a_drop(&failure) && attempts < SCAN_ATTEMPTS => attempts += 1,
+            scanned => return scanned,
+        }
+    }
+}
+
+/// Whether an object was dropped after the statement's snapshot was taken, and before the function that describes it
+/// looked for it: such a function sees what is committed by then.
+fn has_met_a_drop(failure: &Failure) -> bool {
+    // Internal errors are not translated.
+    failure.sqlstate() == Some(&SqlState::INTERNAL_ERROR)
+        && ["could not open relation with OID", "cache lookup failed for"]
+            .iter()
+            .any(|message| failure.server_message().starts_with(message))
+}
+
+async fn scan_once(
     db: &Db,
     batch: &[SchemaName],
     isolation: Isolation,

@@ -366,3 +366,29 @@ async fn more_tenants_than_one_batch_are_all_reported() {
     assert_eq!(reported, altered);
     assert_eq!(report.tenants, 54);
 }
+
+#[tokio::test]
+async fn a_table_that_is_dropped_while_the_catalogs_are_read_does_not_end_the_examination() {
+    let app = TestApp::spawn().await;
+    let acme = app.set_up("acme").await;
+    let mut sql = app.sql().await;
+    let dropping = sql.transaction().await.unwrap();
+    let script = format!("DROP TABLE {}.profile_versions", acme.schema());
+    dropping.batch_execute(&script).await.unwrap();
+    let (services, operator) = (app.services.clone(), app.operator());
+    let examining =
+        tokio::spawn(
+            async move { services.doctor.examine(&operator, &Selection::default()).await },
+        );
+    let watcher = app.sql().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 1 {
+        assert!(!examining.is_finished(), "the examination waits for the table");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    dropping.commit().await.unwrap();
+    let report = examining.await.unwrap().expect("the examination ends");
+    let missing = |f: &Finding| f.what == "table profile_versions is missing";
+    assert!(report.findings.iter().any(missing), "{:?}", report.findings);
+}
