@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sets test-clients test-pooler fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench crash \
+.PHONY: help run test test-sets test-clients test-pooler fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
 	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -77,8 +77,10 @@ migrate: cargo postgres-to-run ## migrate the control plane and the fleet
 bench: cargo postgres-to-test ## run the benchmarks (ARGS="--bench fleet" for one)
 	$(CARGO) bench $(ARGS)
 
-crash: cargo postgres-to-test ## kill the server during 200 set-ups and 20 fleet migrations, and look for partial results
-	ROWHOUSE_CRASH_SETUPS=200 $(CARGO) test --test api crash -- --nocapture $(ARGS)
+faults: cargo postgres-to-test ## kill, stop, cut off and fill servers and databases under load, and look for what is lost (ARGS="database::")
+	ROWHOUSE_FAULTS=long $(CARGO) test --test faults -- --test-threads 1 $(ARGS)
+
+kills: cargo postgres-to-test ## kill the migrating process 20 times inside a transaction, and look for tenants migrated twice or in part
 	ROWHOUSE_FLEET_KILLS=20 $(CARGO) test --test api fleet::kills -- --nocapture $(ARGS)
 
 image: ## build the container image

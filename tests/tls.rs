@@ -5,6 +5,9 @@
 
 #![cfg(test)]
 
+#[path = "support/postgres_programs.rs"]
+mod postgres_programs;
+
 use std::error::Error as _;
 use std::path::Path;
 
@@ -239,8 +242,7 @@ mod fixture {
     use std::fs::{self, Permissions};
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-    use std::os::unix::process::CommandExt;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::{Path, PathBuf};
     use std::process::{Child, Command, Stdio};
     use std::sync::OnceLock;
@@ -249,6 +251,8 @@ mod fixture {
     use rcgen::{
         BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     };
+
+    use crate::postgres_programs::{as_server, binaries, chown_to_server_user};
 
     /// All logins are trusted, except `certified`, which needs a certificate, and `bound`, which needs a password.
     const HBA: &str = "\
@@ -450,43 +454,5 @@ mod fixture {
         let errors: Vec<_> = lines.take_while(|line| line != "ready").collect();
         assert!(errors.is_empty(), "the servers did not start:\n{}", errors.join("\n"));
         supervisor
-    }
-
-    fn binaries() -> PathBuf {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        std::env::split_paths(&path)
-            .chain(debian.map(|version| version.path().join("bin")))
-            .find(|folder| folder.join("initdb").exists() && folder.join("pg_ctl").exists())
-            .expect("PostgreSQL's server binaries, on the PATH or where Debian keeps them")
-    }
-
-    /// Returns the user and group to run PostgreSQL as, if the test process runs as root: PostgreSQL refuses
-    /// to run as root, so the user `postgres` of its installation runs it.
-    fn server_user(folder: &Path) -> Option<(u32, u32)> {
-        let id = |flag| {
-            let output = Command::new("id").args([flag, "postgres"]).output().expect("run id");
-            String::from_utf8_lossy(&output.stdout).trim().parse::<u32>().expect("a postgres user")
-        };
-        // The owner of a new file is the effective user; the folder itself may already belong to another.
-        let probe = folder.join("owner-probe");
-        fs::write(&probe, "").unwrap();
-        (fs::metadata(probe).unwrap().uid() == 0).then(|| (id("-u"), id("-g")))
-    }
-
-    fn as_server(folder: &Path, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(folder);
-        if let Some((user, group)) = server_user(folder) {
-            command.uid(user).gid(group);
-        }
-        command
-    }
-
-    fn chown_to_server_user(path: &Path) {
-        let folder = if path.is_dir() { path } else { path.parent().unwrap() };
-        if let Some((user, group)) = server_user(folder) {
-            chown(path, Some(user), Some(group)).unwrap();
-        }
     }
 }

@@ -110,7 +110,7 @@ fn settings_and_the_variables_of_other_programs_are_accepted() {
     let others = [
         "ROWHOUSE_TENANT_ADMIN_PASSWORD",
         "ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE",
-        "ROWHOUSE_CRASH_SETUPS",
+        "ROWHOUSE_FAULTS",
         "ROWHOUSE_TEST_PARENT_DIR",
         "ROWHOUSE_PORT",
         "ROWHOUSE_SERVICE_HOST",

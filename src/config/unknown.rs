@@ -20,8 +20,8 @@ const OTHER_VARIABLES: &[&str] = &[
     // One command's; see [`tenant_admin_password`](super::tenant_admin_password).
     "ROWHOUSE_TENANT_ADMIN_PASSWORD",
     "ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE",
-    // `make crash`.
-    "ROWHOUSE_CRASH_SETUPS",
+    // `make faults` and `make kills`.
+    "ROWHOUSE_FAULTS",
     "ROWHOUSE_FLEET_KILLS",
     // The benchmarks.
     "ROWHOUSE_BENCH_TENANTS",

@@ -31,7 +31,6 @@ mod control_members;
 mod control_tenants;
 mod control_tokens;
 mod cors;
-mod crash;
 mod cross_site;
 mod databunker_rules;
 mod databunker_system;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::fixture::{Fixture, wait_for};
 
-/// Number of kills in the suite; `make crash` sets a higher one.
+/// Number of kills in the suite; `make kills` sets a higher one.
 const KILLS: usize = 3;
 
 /// Largest number of tenants that a process migrates and records before it is killed.
