@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sets test-clients test-pooler fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
+.PHONY: help run test test-superuser test-sets test-clients test-pooler fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
 	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -20,6 +20,9 @@ run: cargo postgres-to-run ## start a server, with an embedded PostgreSQL unless
 
 test: cargo postgres-to-test ## run all tests, on an embedded PostgreSQL unless TEST_DATABASE_URL is set
 	$(CARGO) test $(ARGS)
+
+test-superuser: cargo postgres-to-test ## run the API tests as a superuser instead of an ordinary owner (ARGS="-- managed::" for some)
+	TEST_LOGIN=superuser $(CARGO) test --test api $(ARGS)
 
 test-sets: cargo postgres-to-test ## compare what sets of migrations make with what psql makes of them, and try bad and large files
 	ROWHOUSE_FILES_A_RELEASE=1 ROWHOUSE_LARGE_FILE_MIB=50 $(CARGO) test --test api -- sets:: bad_migrations:: $(ARGS)

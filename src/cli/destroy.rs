@@ -133,7 +133,9 @@ fn stopped(problem: &PurgeProblem, named: &str) -> Failure {
             "Drop or change it and purge the tenant again, or pass --cascade to drop it too."
                 .to_owned()
         }
-        PurgeProblem::RoleInUse { .. } => "Then purge the tenant again.".to_owned(),
+        PurgeProblem::RoleInUse { .. } | PurgeProblem::NotPermitted { .. } => {
+            "Then purge the tenant again.".to_owned()
+        }
     });
     Failure::Other(lines.join("\n"))
 }

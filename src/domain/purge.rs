@@ -32,6 +32,17 @@ pub enum PurgeProblem {
         /// What frees it: the database and the statement to run there.
         remedies: Vec<String>,
     },
+    /// The login that the server uses may not drop the schema or the role.
+    #[error("the login {login} may not drop {what}; as a superuser, run: {statement}")]
+    #[strum(serialize = "tenant_not_droppable")]
+    NotPermitted {
+        /// The login, quoted as an identifier.
+        login: String,
+        /// The schema or the role, with its kind.
+        what: String,
+        /// The statement that lets it.
+        statement: String,
+    },
 }
 
 impl PurgeProblem {
@@ -59,6 +70,10 @@ impl PurgeProblem {
                 let remedies = remedies.iter().map(|remedy| format!("  as a superuser, {remedy}"));
                 [what].into_iter().chain(uses).chain(remedies).collect()
             }
+            Self::NotPermitted { login, what, statement } => vec![
+                format!("the login {login} may not drop {what}:"),
+                format!("  as a superuser, run: {statement}"),
+            ],
         }
     }
 }

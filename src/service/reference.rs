@@ -139,7 +139,7 @@ impl Held {
             if !vacancies::lock_in(&tx, id, State::Dropping).await? {
                 return Ok(());
             }
-            drop_piece(tx, id, db.rules().isolation).await?;
+            drop_piece(tx, id).await?;
         }
     }
 }

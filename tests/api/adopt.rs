@@ -84,7 +84,7 @@ async fn a_schema_that_equals_a_version_becomes_a_tenant_like_any_other() {
     make(&sql, "acme", 2).await;
     run(
         &sql,
-        "CREATE ROLE adopt_other; ALTER TABLE acme.tags OWNER TO adopt_other; ALTER SCHEMA acme OWNER TO adopt_other;
+        "CREATE ROLE adopt_other; GRANT adopt_other TO CURRENT_USER; ALTER SCHEMA acme OWNER TO adopt_other; ALTER TABLE acme.tags OWNER TO adopt_other;
          GRANT USAGE ON SCHEMA acme TO PUBLIC; GRANT SELECT ON acme.notes TO PUBLIC, adopt_other;
          GRANT UPDATE (body) ON acme.notes TO adopt_other;
          ALTER DEFAULT PRIVILEGES IN SCHEMA acme GRANT SELECT ON TABLES TO PUBLIC",
@@ -111,7 +111,8 @@ async fn a_schema_that_equals_a_version_becomes_a_tenant_like_any_other() {
     // The tenant's role reads and writes there, and others do not.
     run(
         &sql,
-        &format!("SET ROLE {schema}; INSERT INTO {schema}.notes (body) VALUES ('new'); RESET ROLE"),
+        &format!("GRANT {schema} TO CURRENT_USER; SET ROLE {schema}; INSERT INTO {schema}.notes (body) VALUES ('new');
+             RESET ROLE; REVOKE {schema} FROM CURRENT_USER"),
     )
     .await;
     let rights = format!(
@@ -236,7 +237,7 @@ async fn a_history_of_the_same_migrations_is_kept_and_another_one_is_refused() {
         &sql,
         &format!(
             "ALTER SCHEMA {schema} RENAME TO old_acme; DELETE FROM tenants WHERE slug = 'acme'; DELETE FROM slugs;
-             DROP OWNED BY {schema}; DROP ROLE {schema}; CREATE TABLE old_acme.refinery_backup AS TABLE old_acme.refinery_schema_history;
+             GRANT {schema} TO CURRENT_USER; DROP OWNED BY {schema}; DROP ROLE {schema}; CREATE TABLE old_acme.refinery_backup AS TABLE old_acme.refinery_schema_history;
              UPDATE old_acme.refinery_schema_history SET checksum = '1' WHERE version = 2"
         ),
     )

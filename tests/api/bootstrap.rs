@@ -85,7 +85,7 @@ async fn versions(client: &Client) -> String {
 async fn a_second_start_changes_nothing() {
     let database = TestDatabase::create_empty().await;
     start(&database.url(), &[]).await.expect("the first start");
-    let client = database.connect().await;
+    let client = database.connect_as_superuser().await;
     let before = versions(&client).await;
     assert!(before.contains("role rowhouse_runtime") && before.contains("migration 1"), "{before}");
     start(&database.url(), &[]).await.expect("the second start");
@@ -120,7 +120,7 @@ async fn processes_that_start_at_once_on_a_fresh_database_all_succeed() {
 async fn a_database_newer_than_the_program_is_refused_and_not_changed() {
     let database = TestDatabase::create().await;
     start(&database.url(), &[]).await.expect("it starts"); // a clone does not copy privileges on the database
-    let client = database.connect().await;
+    let client = database.connect_as_superuser().await;
     client
         .batch_execute(
             "INSERT INTO public.refinery_schema_history (version, name, applied_on, checksum)

@@ -445,7 +445,7 @@ async fn refused_calls_leave_no_transaction_open() {
     admin.about("UserGet", "login", "ada").await.ok();
     let open = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'";
-    let sql = app.sql().await;
+    let sql = app.superuser_sql().await;
     let mut left = -1_i64;
     for _ in 0..100 {
         left = sql.query_one(open, &[]).await.expect("activity can be read").get(0);

@@ -20,6 +20,7 @@ use rowhouse::domain::error::Error;
 use rowhouse::domain::names::TokenId;
 use rowhouse::service::doctor::{Area, Finding, Orphans, RepairOutcome, Report, Selection};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use crate::support::{Snapshot, StrayRoles, TestApp, TestTenant};
@@ -64,12 +65,25 @@ impl Fixture {
         Self { app, acme, globex, sql }
     }
 
-    /// Runs a script as the owner. `{acme}` and `{globex}` stand for the schemas of the tenants.
+    /// Runs a script as the owner, or as the superuser if the owner may not. `{acme}` and `{globex}` stand for the schemas
+    /// of the tenants.
     async fn run(&self, script: &str) {
         let script = script
             .replace("{acme}", &self.acme.schema())
             .replace("{globex}", &self.globex.schema());
-        self.sql.batch_execute(&script).await.unwrap_or_else(|e| panic!("{script}: {e:?}"));
+        match self.sql.batch_execute(&script).await {
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                let _ = self.sql.batch_execute("ROLLBACK").await;
+                self.run_as_superuser(&script).await;
+            }
+            outcome => outcome.unwrap_or_else(|e| panic!("{script}: {e:?}")),
+        }
+    }
+
+    /// As [`run`](Self::run), for what an owner may not do.
+    async fn run_as_superuser(&self, script: &str) {
+        let sql = self.app.superuser_sql().await;
+        sql.batch_execute(script).await.unwrap_or_else(|e| panic!("{script}: {e:?}"));
     }
 
     async fn check(&self) -> Report {

@@ -138,7 +138,7 @@ impl Site {
 
     /// Counts the sessions of the runtime login that run a query or have a transaction open.
     async fn busy_sessions(&self) -> i64 {
-        let sql = self.app.sql().await;
+        let sql = self.app.superuser_sql().await;
         let row = sql
             .query_one(
                 "SELECT count(*) FROM pg_stat_activity

@@ -40,7 +40,9 @@ mod databunker_v1;
 mod docs;
 mod doctor;
 mod document;
+mod drop_rights;
 mod embedded_server;
+
 mod fleet;
 mod headers;
 mod hosts;

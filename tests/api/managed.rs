@@ -5,7 +5,9 @@ use rowhouse::config::{KEYS, Settings};
 use rowhouse::domain::names::TenantId;
 use rowhouse::pg::db::Database;
 use rowhouse::pg::rules::exposure::{ExposureName, Exposures};
-use rowhouse::pg::rules::{Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Statements, TimeLimits};
+use rowhouse::pg::rules::{
+    Isolation, MIGRATOR, PoolSizes, RUNTIME_LOGIN, Rules, Statements, TimeLimits,
+};
 use rowhouse::pg::{Db, Failure};
 use rowhouse::service::doctor::{Gravity, Orphans, Selection};
 use rowhouse::service::tenants::TenantRef;
@@ -15,22 +17,23 @@ use crate::bootstrap::{open, provision, start};
 use crate::isolation::fixture::{endpoint, schema, text};
 use crate::support::dedicated::{ACCEPTED, DedicatedServer};
 use crate::support::markdown::Page;
-use crate::support::{Program, TestApp, TestDatabase};
+use crate::support::{Program, TestApp, TestAppBuilder, TestDatabase};
 
 const PAGE: &str = "docs/managed-postgresql.md";
 
 /// A database whose owner has `CREATEROLE`, owns the database and is no superuser.
-struct Managed {
+pub struct Managed {
     database: TestDatabase,
     owner: String,
 }
 
 impl Managed {
-    async fn create() -> Self {
-        let database = TestDatabase::create_empty().await;
+    pub async fn create() -> Self {
+        let database = TestDatabase::create_of_superuser().await;
         let owner = format!("owner_of_{}", database.name());
         let sql = format!(
             "CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'owner';
+             GRANT {MIGRATOR} TO {owner};
              ALTER DATABASE {} OWNER TO {owner}",
             database.name()
         );
@@ -42,10 +45,19 @@ impl Managed {
         self.database.url_of(&self.owner, "owner")
     }
 
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
     /// Starts a server that accepts what the owner cannot close.
-    async fn serve(&self) -> TestApp {
+    pub async fn serve(&self) -> TestApp {
+        self.build(TestApp::builder()).await
+    }
+
+    /// As [`serve`](Self::serve), with other settings besides.
+    pub async fn build(&self, builder: TestAppBuilder) -> TestApp {
         let (key, names) = ACCEPTED;
-        TestApp::builder()
+        builder
             .on(self.database.clone())
             .with("database.url", self.url())
             .with("database.runtime_url", self.database.runtime_url())
@@ -66,7 +78,7 @@ impl Managed {
     }
 
     /// Drops the owner, so that the server of the tests keeps no role.
-    async fn end(self, app: TestApp) {
+    pub async fn end(self, app: TestApp) {
         app.stop().await;
         let owner = &self.owner;
         let sql = format!(
@@ -491,7 +503,7 @@ async fn every_function_of_the_server_that_runs_sql_from_a_text_is_refused() {
 /// A guard that looks for names would miss a function that is called under no name.
 #[tokio::test]
 async fn nothing_built_in_calls_what_is_open_except_an_update_of_pg_settings() {
-    let database = TestDatabase::create_empty().await;
+    let database = TestDatabase::create_of_superuser().await;
     let client = database.connect().await;
     let open = "'set_config', 'setseed', 'query_to_xml', 'ts_stat', 'lo_create', 'lo_creat', 'lo_from_bytea',
                 'pg_advisory_lock', 'pg_try_advisory_lock', 'pg_cancel_backend', 'pg_terminate_backend'";

@@ -101,7 +101,7 @@ impl Matrix {
         let fixture = Fixture::build().await;
         let suspended = suspended_tenant(&fixture).await;
         let principals = Principals::create(&fixture, &suspended).await;
-        let (app, sql) = (&fixture.app, fixture.app.sql().await);
+        let (app, sql) = (&fixture.app, fixture.app.superuser_sql().await);
         let suspend = "UPDATE tenants SET status = 'suspended' WHERE id = $1";
         sql.execute(suspend, &[&suspended.alpha.id]).await.expect("a tenant can be suspended");
         let (fleet, ctx) = (&app.services.fleet, app.operator());

@@ -100,14 +100,15 @@ const OBSTACLES: &[Obstacle] = &[
 #[tokio::test]
 async fn each_failing_step_leaves_the_database_unchanged() {
     let app = TestApp::spawn().await;
-    let sql = app.sql().await;
+    let sql = app.superuser_sql().await;
     let refuse = "CREATE SCHEMA obstacles;
+        GRANT USAGE ON SCHEMA obstacles TO PUBLIC;
         CREATE FUNCTION obstacles.refuse() RETURNS event_trigger LANGUAGE plpgsql
             AS $$ BEGIN RAISE EXCEPTION 'not today, schema tenant_secret'; END $$;
         ALTER DATABASE current SET search_path = public, obstacles";
     let refuse = refuse.replace("current", app.database.name());
     sql.batch_execute(&refuse).await.unwrap();
-    let sql = app.sql().await;
+    let sql = app.superuser_sql().await;
     let strays = StrayRoles::of(&app).await;
     for (number, obstacle) in OBSTACLES.iter().enumerate() {
         let (step, slug) = (obstacle.step, format!("t{number}"));
@@ -141,7 +142,7 @@ async fn with_key(app: &TestApp, slug: &str) -> Answer {
 #[tokio::test]
 async fn an_owner_without_a_needed_privilege_creates_nothing() {
     let app = TestApp::spawn().await;
-    let sql = app.sql().await;
+    let sql = app.superuser_sql().await;
     let login = format!("owner_of_{}", app.database.name());
     let create = format!(
         "CREATE ROLE {login} LOGIN CREATEROLE PASSWORD 'of-a-test';

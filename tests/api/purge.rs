@@ -14,14 +14,16 @@ async fn fixture() -> (TestApp, Program, TestTenant, Client) {
     let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
     let program = Program::on(&app.database);
     let acme = app.set_up("acme").await;
-    let sql = app.sql().await;
-    sql.batch_execute(
-        "CREATE SCHEMA reports; CREATE TABLE reports.kept (id int PRIMARY KEY, note text)",
-    )
-    .await
-    .expect("a schema of the operator can be created");
+    app.sql()
+        .await
+        .batch_execute(
+            "CREATE SCHEMA reports; CREATE TABLE reports.kept (id int PRIMARY KEY, note text)",
+        )
+        .await
+        .expect("a schema of the operator can be created");
     assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
-    (app, program, acme, sql)
+    let superuser = app.superuser_sql().await;
+    (app, program, acme, superuser)
 }
 
 /// Runs statements in which `{acme}` stands for the tenant's schema.
@@ -276,7 +278,7 @@ async fn a_permission_to_cascade_covers_what_was_there_and_survives_an_interrupt
 async fn a_right_in_another_database_is_named_with_the_statement_that_frees_the_role() {
     let (app, program, acme, _sql) = fixture().await;
     let elsewhere = TestDatabase::create_empty().await;
-    let other = elsewhere.connect().await;
+    let other = elsewhere.connect_as_superuser().await;
     run(
         &other,
         &acme,
@@ -377,8 +379,8 @@ async fn an_orphan_on_which_something_hangs_is_kept() {
 }
 
 #[tokio::test]
-async fn a_purge_that_is_due_waits_until_nothing_hangs_on_the_tenant() {
-    let (app, _, acme, sql) = fixture().await;
+async fn a_purge_that_is_due_waits_until_nothing_hangs_on_the_tenant_and_doctor_says_so() {
+    let (app, program, acme, sql) = fixture().await;
     run(&sql, &acme, "CREATE VIEW reports.notes AS SELECT id FROM {acme}.profiles").await;
     sql.batch_execute(
         "UPDATE tenants SET purge_after = now() - interval '1 day' WHERE slug = 'acme'",
@@ -389,6 +391,10 @@ async fn a_purge_that_is_due_waits_until_nothing_hangs_on_the_tenant() {
     for expected in [0, 0] {
         assert_eq!(app.services.lifecycle.purge_due(&ctx).await.unwrap(), expected);
     }
+    let doctor = program.run(&["doctor"]).expect(1);
+    let told = "it is to be purged by now, and cannot be: ";
+    assert!(doctor.stdout.contains(told), "{doctor:?}");
+    assert!(doctor.stdout.contains("view reports.notes"), "{doctor:?}");
     let which = TenantRef::Id(rowhouse::domain::TenantId::new(acme.id));
     let listed = app.services.lifecycle.read_dependents(&ctx, &which).await.unwrap();
     assert_eq!(listed, ["view reports.notes"]);

@@ -2,7 +2,7 @@
 //! than wanted.
 
 mod concurrent;
-mod process;
+pub mod process;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const SECOND: (&str, &str) = ("V2__add_body.sql", "ALTER TABLE notes ADD COLUMN 
 #[tokio::test]
 async fn a_set_up_takes_the_oldest_vacancy_and_runs_no_ddl() {
     let database = TestDatabase::create().await;
-    let (process, sql) = (Process::on(&database, 3).await, database.connect().await);
+    let (process, sql) = (Process::on(&database, 3).await, database.connect_as_superuser().await);
     process.fill().await;
     let stock = vacancies(&sql, "ready").await;
     assert_eq!(stock.len(), 3);
@@ -338,7 +338,7 @@ async fn vacancies_begun_by_a_dead_process_are_finished_by_the_next() {
 #[tokio::test]
 async fn a_failed_build_leaves_only_its_building_row() {
     let database = TestDatabase::create().await;
-    let (process, sql) = (Process::on(&database, 1).await, database.connect().await);
+    let (process, sql) = (Process::on(&database, 1).await, database.connect_as_superuser().await);
     sql.batch_execute(
         "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql
              AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;

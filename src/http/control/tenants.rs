@@ -267,7 +267,7 @@ steps! {
     responses(
         (status = 204, description = "The tenant is purged"),
         Unexpected, Forbidden<DeleteTenant>, NoSuchTenant,
-        (status = 409, description = "The tenant is not deleted; a connection still uses it, try again; or something outside of it depends on it (`tenant_has_dependents`) or uses its role (`tenant_role_in_use`): nothing was dropped, and `detail` lists it", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The tenant is not deleted; a connection still uses it, try again; or something outside of it depends on it (`tenant_has_dependents`) or uses its role (`tenant_role_in_use`), or the server may not drop it (`tenant_not_droppable`): nothing was dropped, and `detail` lists it", body = ProblemBody, content_type = PROBLEM_JSON),
         Conditional,
     ))]
 #[post("/control/v1/tenants/{tenant}/purge")]

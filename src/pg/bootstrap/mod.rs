@@ -15,6 +15,7 @@
 pub mod control_plane;
 mod error;
 mod exposure;
+mod half_restored;
 mod login;
 mod migrator;
 mod posture;
@@ -40,6 +41,7 @@ use crate::pg::schema::error::ApplyError;
 
 pub use error::BootstrapError;
 pub use exposure::Exposure;
+pub use half_restored::half_restored;
 pub use login::{ensure_login_limits, runtime_password};
 pub use posture::Posture;
 pub use self_test::self_test;
@@ -195,6 +197,8 @@ struct Facts {
     encoding: String,
     owner: String,
     may_create_roles: bool,
+    /// Whether it has the rights of the roles that are granted to it.
+    inherits: bool,
     /// Whether it may create schemas in the database.
     may_create_schemas: bool,
     /// Whether it may use the schema `public` and create objects in it; true if there is no such schema.
@@ -211,6 +215,7 @@ impl Facts {
                         current_setting('server_version') AS version_text,
                         quote_ident(current_user) AS owner,
                         rolsuper OR rolcreaterole AS may_create_roles,
+                        rolsuper OR rolinherit AS inherits,
                         has_database_privilege(current_database(), 'CREATE') AS may_create_schemas,
                         (SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')
                            FROM pg_catalog.pg_namespace WHERE nspname = 'public') IS NOT FALSE AS may_fill_public,
@@ -228,6 +233,7 @@ impl Facts {
             version_text: row.get("version_text"),
             owner: row.get("owner"),
             may_create_roles: row.get("may_create_roles"),
+            inherits: row.get("inherits"),
             may_create_schemas: row.get("may_create_schemas"),
             may_fill_public: row.get("may_fill_public"),
             database: row.get("database"),
@@ -240,6 +246,11 @@ impl Facts {
     fn require_privileges(&self) -> Result<(), BootstrapError> {
         let (owner, database) = (&self.owner, &self.database);
         let grants = [
+            (
+                self.inherits,
+                "use the rights of roles that are granted to it",
+                format!("ALTER ROLE {owner} INHERIT"),
+            ),
             (
                 self.may_create_schemas,
                 "create schemas in the database",

@@ -220,16 +220,24 @@ pub async fn list_records(
     rows.iter().map(record_from_row).collect()
 }
 
-/// Reads the deleted tenants whose grace period is over or whose purge was interrupted, longest due first.
-pub async fn list_due(tx: &PublicTx, now: OffsetDateTime, limit: i64) -> Result<Vec<TenantId>> {
+/// Reads the deleted tenants whose grace period is over or whose purge was interrupted, longest due first; none of
+/// `excluded`.
+pub async fn list_due(
+    tx: &PublicTx,
+    now: OffsetDateTime,
+    excluded: &[TenantId],
+    limit: i64,
+) -> Result<Vec<TenantId>> {
+    let excluded: Vec<Uuid> = excluded.iter().map(|id| id.uuid()).collect();
     let rows = tx
         .query(
             "SELECT id
                FROM tenants
               WHERE status = 'deleting' AND (purge_after <= $1 OR purge_started_at IS NOT NULL)
+                AND id <> ALL ($3)
               ORDER BY purge_after, id
               LIMIT $2",
-            &[&now, &limit],
+            &[&now, &limit, &excluded],
         )
         .await
         .during("list due purges")?;

@@ -36,7 +36,11 @@ const FOREIGN_OWNERS: &str = "
     SELECT DISTINCT quote_ident(pg_get_userbyid(owner)) AS owner
       FROM (SELECT nspowner AS owner FROM schema
             UNION SELECT relowner FROM pg_catalog.pg_class WHERE relnamespace = (SELECT oid FROM schema)
-            UNION SELECT proowner FROM pg_catalog.pg_proc WHERE pronamespace = (SELECT oid FROM schema)
+            -- The constructors of a range type belong to the server's first superuser and go with the type.
+            UNION SELECT p.proowner FROM pg_catalog.pg_proc p WHERE p.pronamespace = (SELECT oid FROM schema)
+                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                                      WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid
+                                        AND d.deptype = 'i')
             UNION SELECT typowner FROM pg_catalog.pg_type WHERE typnamespace = (SELECT oid FROM schema)) owners
      WHERE NOT pg_has_role(owner, 'USAGE')
      ORDER BY 1";

@@ -88,14 +88,6 @@ pub(super) fn grant_to_runtime_login(schema: &SchemaName, server_version: u32) -
     format!("GRANT {schema} TO {RUNTIME_LOGIN}{how}")
 }
 
-/// Builds the statements that drop a tenant's role and what it owns outside the schema, for example a large object.
-///
-/// `DROP OWNED` needs the privileges of the role, which an owner that is no superuser does not have of a role that it
-/// created. It may grant them to itself, until the end of the same transaction.
-pub(super) fn drop_role(schema: &SchemaName) -> String {
-    format!("GRANT {schema} TO CURRENT_USER; DROP OWNED BY {schema} CASCADE; DROP ROLE {schema};")
-}
-
 /// Builds the SQL expression that is true if the runtime role may write the schema's history.
 ///
 /// Reads the table's ACL, because `has_table_privilege` looks up the role's memberships in a list of all roles

@@ -5,9 +5,8 @@
 
 use crate::domain::names::SchemaName;
 use crate::pg::locks::{Lock, lock};
-use crate::pg::rules::{Isolation, Rules};
-use crate::pg::schema::ddl::drop_role;
 use crate::pg::schema::dependents::{self, DropError};
+use crate::pg::schema::role::{self, RoleOutcome};
 use crate::pg::scope::PublicTx;
 
 /// How many tables (or types, or routines) one transaction drops. A drop locks every object that it touches until
@@ -73,7 +72,7 @@ pub async fn drop_some(
         if !rows.is_empty() {
             let locks: Vec<&str> = rows.iter().filter_map(|row| row.get("lock")).collect();
             tx.batch(&locks.join("; ")).await?;
-            dependents::check(tx, schema, allowed).await?;
+            check(tx, schema, allowed).await?;
             let statements: Vec<&str> = rows.iter().map(|row| row.get("statement")).collect();
             tx.batch(&statements.join("; ")).await?;
             return Ok(true);
@@ -82,43 +81,32 @@ pub async fn drop_some(
     Ok(false)
 }
 
-/// Drops the schema with all its objects, its lock and the role. Of what is outside of the schema, only `allowed` goes with it.
+/// Makes sure, before anything is destroyed, that the schema and its role can be dropped to the end, and that of what is
+/// outside of the schema only `allowed` goes with them.
+///
+/// # Errors
+/// [`DropError::Stopped`] with what stands against it; the transaction is then to be rolled back.
+pub async fn check(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    allowed: &[String],
+) -> Result<(), DropError> {
+    dependents::check(tx, schema, allowed).await?;
+    role::free(tx, schema).await
+}
+
+/// Drops the rest of the schema, its lock and the role of its name, each if it exists. Of what is outside of the schema,
+/// only `allowed` goes with it.
 ///
 /// # Errors
 /// [`DropError`]; the transaction is then to be rolled back.
 pub async fn drop(
     tx: &PublicTx,
     schema: &SchemaName,
-    rules: &Rules,
     allowed: &[String],
-) -> Result<(), DropError> {
-    dependents::check(tx, schema, allowed).await?;
-    let role = drop_role_ddl(schema, rules.isolation);
+) -> Result<RoleOutcome, DropError> {
+    check(tx, schema, allowed).await?;
     let lock = Lock::Schema(schema).delete_sql();
-    let dropped = tx.batch(&format!("DROP SCHEMA {schema} CASCADE; {role} {lock}")).await;
-    dropped.map_err(|failure| dependents::explain(failure, schema))
-}
-
-/// As [`drop`], for a schema that may not exist yet and that takes nothing along; `isolation` is the mode it was created
-/// for.
-///
-/// # Errors
-/// [`DropError`]; the transaction is then to be rolled back.
-pub async fn drop_unfinished(
-    tx: &PublicTx,
-    schema: &SchemaName,
-    isolation: Isolation,
-) -> Result<(), DropError> {
-    dependents::check(tx, schema, &[]).await?;
-    let role = drop_role_ddl(schema, isolation);
-    let lock = Lock::Schema(schema).delete_sql();
-    let dropped = tx.batch(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; {role} {lock}")).await;
-    dropped.map_err(|failure| dependents::explain(failure, schema))
-}
-
-fn drop_role_ddl(schema: &SchemaName, isolation: Isolation) -> String {
-    match isolation {
-        Isolation::Role => drop_role(schema),
-        Isolation::SearchPath => String::new(),
-    }
+    tx.batch(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; {lock}")).await?;
+    role::remove(tx, schema).await
 }

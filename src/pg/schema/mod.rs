@@ -21,6 +21,7 @@ pub mod reference;
 mod refinery;
 pub mod rehearse;
 pub mod repair;
+mod role;
 mod run;
 mod steps;
 
@@ -40,9 +41,10 @@ use crate::migrations::{HISTORY_TABLE, MigrationSet, Pending};
 
 pub use self::catch_up::{MigrationTx, catch_up, enter};
 pub use self::ddl::{create, create_roles, create_without_role};
-pub use self::drop::{drop, drop_some, drop_unfinished};
+pub use self::drop::{check, drop, drop_some};
 pub use self::ownership::take_over;
 pub(in crate::pg) use self::refinery::create_history_sql;
+pub use self::role::RoleOutcome;
 pub use self::run::Completion;
 pub use self::steps::build_in_steps;
 

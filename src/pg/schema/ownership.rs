@@ -31,6 +31,10 @@ const CHANGE_OWNERS: &str = "
                    format('%s %s', CASE p.prokind WHEN 'a' THEN 'AGGREGATE' ELSE 'ROUTINE' END, p.oid::regprocedure)
               FROM pg_catalog.pg_proc p
              WHERE p.pronamespace = (SELECT oid FROM schema)
+               -- The constructors of a range type belong to the server's first superuser and go with the type.
+               AND NOT EXISTS (
+                       SELECT FROM pg_catalog.pg_depend d
+                        WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i')
             UNION ALL
             SELECT 3, t.typowner, format('%s %s', CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, t.oid::regtype)
               FROM pg_catalog.pg_type t

@@ -1,5 +1,5 @@
 //! Repairs what belongs to a tenant's schema but is not its structure: the role, its members, owners and
-//! privileges. Drops orphaned schemas and roles.
+//! privileges.
 //!
 //! Besides the schema's own name, identifiers here come from the catalogs, quoted by the server, or from the
 //! reference schema; none comes from a request.
@@ -7,10 +7,8 @@
 use crate::domain::names::SchemaName;
 use crate::pg::catalog::{BETWEEN_RIGHTS, Kind, Object, TENANT};
 use crate::pg::error::Failure;
-use crate::pg::locks::Lock;
 use crate::pg::rules::RUNTIME_LOGIN;
-use crate::pg::schema::ddl::{drop_role, grant_to_runtime_login};
-use crate::pg::schema::dependents::{self, DropError};
+use crate::pg::schema::ddl::grant_to_runtime_login;
 use crate::pg::scope::PublicTx;
 
 /// One repair of a schema.
@@ -56,6 +54,22 @@ pub enum Repair {
 }
 
 impl Repair {
+    /// Where it stands among the repairs of one transaction: privileges on the schema need the role, and a new owner of an
+    /// object needs them.
+    fn place(&self) -> u8 {
+        match self {
+            Self::CreateRole => 0,
+            Self::SetOwner { kind: Kind::Schema, .. } => 1,
+            Self::Grant { on, .. } if !on.contains(' ') => 2,
+            _ => 3,
+        }
+    }
+
+    /// Whether it needs the rights of the present owner of an object, or of the role whose future objects it is about.
+    fn is_of_an_owner(&self) -> bool {
+        matches!(self, Self::SetOwner { .. } | Self::DefaultGrant { .. } | Self::Grant { .. })
+    }
+
     /// Whether it blocks the tenant's queries until its transaction ends. A change of owner takes an exclusive lock;
     /// grants and roles do not block queries.
     #[must_use]
@@ -64,7 +78,7 @@ impl Repair {
     }
 }
 
-/// Applies repairs to some schemas, in this order and in one round trip.
+/// Applies repairs to some schemas, in one round trip after what it reads.
 ///
 /// # Errors
 /// [`Failure`]; the transaction is then aborted.
@@ -73,13 +87,56 @@ pub async fn apply(
     repairs: &[(SchemaName, Vec<Repair>)],
     server_version: u32,
 ) -> Result<(), Failure> {
-    let statements: Vec<String> = repairs
+    let mut in_order: Vec<_> = repairs
         .iter()
         .flat_map(|(schema, repairs)| repairs.iter().map(move |repair| (schema, repair)))
+        .collect();
+    in_order.sort_by_key(|(_, repair)| repair.place());
+    let mut all: Vec<String> = in_order
+        .into_iter()
         .flat_map(|(schema, repair)| statements(repair, schema, server_version))
         .collect();
-    tx.batch(&statements.join(";\n")).await
+    let of_owners =
+        repairs.iter().filter(|(_, repairs)| repairs.iter().any(Repair::is_of_an_owner));
+    let schemas: Vec<String> = of_owners.map(|(schema, _)| schema.to_string()).collect();
+    if !schemas.is_empty() {
+        for row in tx.query(OTHER_OWNERS, &[&schemas]).await? {
+            let role: &str = row.get("role");
+            all.insert(0, format!("GRANT {role} TO CURRENT_USER"));
+            all.push(format!("REVOKE {role} FROM CURRENT_USER"));
+        }
+    }
+    tx.batch(&all.join(";\n")).await
 }
+
+/// Selects the roles that own something in some schemas, or give privileges on their future objects there, and whose
+/// rights the login does not have. An owner that is no superuser may grant them to itself for the time of a repair, if it
+/// created them.
+const OTHER_OWNERS: &str = "
+    SELECT quote_ident(r.rolname) AS role
+      FROM pg_catalog.pg_roles r
+     WHERE NOT pg_has_role(r.oid, 'USAGE') AND NOT r.rolsuper
+       AND (SELECT rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = current_user)
+       AND (current_setting('server_version_num')::int4 < 160000
+            OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))
+       AND r.oid IN (
+           SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = ANY ($1)
+            UNION ALL
+           SELECT c.relowner FROM pg_catalog.pg_namespace n
+             JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid WHERE nspname = ANY ($1)
+            UNION ALL
+           SELECT p.proowner FROM pg_catalog.pg_namespace n
+             JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+            WHERE nspname = ANY ($1) AND NOT EXISTS (
+                  SELECT FROM pg_catalog.pg_depend d
+                   WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i')
+            UNION ALL
+           SELECT t.typowner FROM pg_catalog.pg_namespace n
+             JOIN pg_catalog.pg_type t ON t.typnamespace = n.oid WHERE nspname = ANY ($1)
+            UNION ALL
+           SELECT d.defaclrole FROM pg_catalog.pg_namespace n
+             JOIN pg_catalog.pg_default_acl d ON d.defaclnamespace = n.oid WHERE nspname = ANY ($1))
+     ORDER BY 1";
 
 fn statements(repair: &Repair, schema: &SchemaName, server_version: u32) -> Vec<String> {
     match repair {
@@ -160,27 +217,6 @@ fn full_name(kind: Kind, name: &str, schema: &SchemaName) -> String {
 #[must_use]
 pub fn has_owner(object: &Object) -> bool {
     object.kind.properties().first() == Some(&"owner")
-}
-
-/// Drops the rest of an orphaned schema, its lock and the role of that name, each if it exists. The caller has checked in this
-/// transaction that no tenant or vacancy owns them.
-///
-/// # Errors
-/// [`DropError`], also for what is outside of the schema and depends on it; the transaction is then to be rolled back.
-pub async fn drop_orphan(tx: &PublicTx, schema: &SchemaName) -> Result<(), DropError> {
-    dependents::check(tx, schema, &[]).await?;
-    let there = "SELECT to_regnamespace($1) IS NOT NULL AS has_schema,
-                        to_regrole($1) IS NOT NULL AS has_role";
-    let there = tx.query_one(there, &[&schema.as_str()]).await?;
-    let mut statements = vec![Lock::Schema(schema).delete_sql()];
-    if there.get("has_schema") {
-        statements.push(format!("DROP SCHEMA {schema} CASCADE"));
-    }
-    if there.get("has_role") {
-        statements.push(drop_role(schema));
-    }
-    let dropped = tx.batch(&statements.join("; ")).await;
-    dropped.map_err(|failure| dependents::explain(failure, schema))
 }
 
 #[cfg(test)]

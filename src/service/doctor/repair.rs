@@ -282,7 +282,7 @@ async fn drop_schema(db: &Db, ctx: &CallContext, id: TenantId) -> Result<()> {
             tx.commit().await.during(DURING)?;
             continue;
         }
-        repair::drop_orphan(&tx, &schema).await.during(DURING)?;
+        schema::drop(&tx, &schema, &[]).await.during(DURING)?;
         note(&tx, ctx, "doctor.drop_orphan", Some(id), json!({ "schema": schema.as_str() }))
             .await?;
         return tx.commit().await.during(DURING);
@@ -299,7 +299,7 @@ async fn drop_role(db: &Db, ctx: &CallContext, id: TenantId) -> Result<()> {
     if !inventory::orphan_roles(&tx).await.during(DURING)?.contains(&id) {
         return Ok(()); // dropped, or no longer an orphan
     }
-    repair::drop_orphan(&tx, &schema).await.during(DURING)?;
+    schema::drop(&tx, &schema, &[]).await.during(DURING)?;
     note(&tx, ctx, "doctor.drop_orphan", Some(id), json!({ "role": schema.as_str() })).await?;
     tx.commit().await.during(DURING)
 }

@@ -31,14 +31,17 @@ use crate::domain::status::TenantStatus;
 use crate::domain::tenant::{Move, Tenant, TenantRecord};
 use crate::pg::control::tenants::{self, MAIN_NUMBER};
 use crate::pg::control::{footprint, purges, slugs};
-use crate::pg::schema::dependents;
+use crate::pg::schema::{RoleOutcome, dependents};
 use crate::pg::{Db, During, PublicTx, schema};
 use crate::service::audit::note;
 
 pub use crate::pg::control::footprint::Footprint;
 
 /// How many purges one run of the background task carries out; the next run comes soon.
-const PURGES_AT_ONCE: i64 = 100;
+const PURGES_AT_ONCE: usize = 100;
+
+/// How many due purges one statement lists.
+const LISTED_AT_ONCE: i64 = 100;
 
 /// What a purge does about objects outside of the tenant's schema that depend on it or belong to its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,21 +211,33 @@ impl Lifecycle {
     /// Those of the rights check, and of the database when the list cannot be read.
     pub async fn purge_due(&self, ctx: &CallContext) -> Result<usize> {
         ctx.require(Permission::DeleteTenant)?;
-        let tx = self.db.public().await.during("list due purges")?;
-        let due = tenants::list_due(&tx, ctx.now, PURGES_AT_ONCE).await?;
+        let tx = self.db.public().await.during("forget rested slugs")?;
         slugs::delete_rested(&tx, self.slugs.rested(ctx.now)).await?;
         tx.commit().await.during("forget rested slugs")?;
-        let mut purged = 0;
-        for id in due {
-            match self.purge_if_due(ctx, id).await {
-                Ok(true) => purged += 1,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(tenant.id = %id, error = %error.chain(), "could not purge a tenant now");
+        let (mut purged, mut tried) = (0, Vec::new());
+        // Those that cannot be purged must not keep the others from their turn, however many they are.
+        while purged < PURGES_AT_ONCE {
+            let due = self.list_due(ctx, &tried).await?;
+            if due.is_empty() {
+                break;
+            }
+            for id in due {
+                tried.push(id);
+                match self.purge_if_due(ctx, id).await {
+                    Ok(done) => purged += usize::from(done),
+                    Err(error) => {
+                        tracing::warn!(tenant.id = %id, error = %error.chain(), "could not purge a tenant now");
+                    }
                 }
             }
         }
         Ok(purged)
+    }
+
+    /// Lists some of the due purges that were not tried yet.
+    async fn list_due(&self, ctx: &CallContext, tried: &[TenantId]) -> Result<Vec<TenantId>> {
+        let tx = self.db.public().await.during("list due purges")?;
+        tenants::list_due(&tx, ctx.now, tried, LISTED_AT_ONCE).await
     }
 
     /// Checks again under the row's lock: the tenant may have been restored or purged since it was listed.
@@ -255,7 +270,7 @@ impl Lifecycle {
                 allowed.extend(objects);
             }
         }
-        dependents::check(&tx, &schema, &allowed).await.during(DURING)?;
+        schema::check(&tx, &schema, &allowed).await.during(DURING)?;
         tenants::start_purge(&tx, id, ctx.now).await?;
         tx.commit().await.during("begin the purge of a tenant")?;
         while self.purge_some(ctx, id).await? {}
@@ -275,8 +290,7 @@ impl Lifecycle {
         let Some(record) = tenants::lock_record(&tx, id).await? else {
             return Ok(false); // another process did the last step
         };
-        let dropped = schema::drop(&tx, &schema, self.db.rules(), &allowed).await;
-        dropped.during("drop tenant schema")?;
+        let role = schema::drop(&tx, &schema, &allowed).await.during("drop tenant schema")?;
         slugs::free(&tx, &record.tenant.slug, id, ctx.now).await?;
         tenants::delete(&tx, id).await?;
         let mut details = json!({
@@ -286,6 +300,16 @@ impl Lifecycle {
         });
         if !allowed.is_empty() {
             details["cascaded"] = json!(allowed);
+        }
+        if let RoleOutcome::KeptFor(databases) = role {
+            let databases = databases.join(", ");
+            details["role_kept_for"] = json!(databases);
+            tracing::warn!(
+                tenant.id = %id,
+                "the tenant is purged, and its role {schema} stays, because it has rights in {databases} on the same \
+                 server; where that is a copy that is no longer needed, drop it, or run in it: DROP OWNED BY {schema}; \
+                 then `rowhouse doctor --fix --drop-orphans {schema} --yes` drops the role"
+            );
         }
         note(&tx, ctx, "tenant.purge", id, details).await?;
         tx.commit().await.during("purge tenant")?;
@@ -356,6 +380,10 @@ fn as_visible(error: Error, reach: &Reach) -> Error {
                 }
                 PurgeProblem::RoleInUse { role, .. } => {
                     PurgeProblem::RoleInUse { role, uses: Vec::new(), remedies: Vec::new() }
+                }
+                PurgeProblem::NotPermitted { .. } => {
+                    let (login, what, statement) = (String::new(), String::new(), String::new());
+                    PurgeProblem::NotPermitted { login, what, statement }
                 }
             };
             Error::Purge(Box::new(problem))

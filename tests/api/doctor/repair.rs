@@ -137,7 +137,11 @@ const REPAIRED: &[(&str, &str)] = &[
 async fn each_repairable_change_is_repaired_and_a_second_check_finds_nothing() {
     let fixture = Fixture::open().await;
     let database = fixture.app.database.name().to_owned();
-    for (change, expected) in REPAIRED {
+    let is_superuser = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
+    let is_superuser = fixture.sql.query_one(is_superuser, &[]).await.unwrap().get::<_, bool>(0);
+    // Only a superuser may close this; for another owner the statement is named (tests/api/managed.rs).
+    let is_possible = |change: &str| is_superuser || !change.contains("ON FUNCTION set_config");
+    for (change, expected) in REPAIRED.iter().filter(|(change, _)| is_possible(change)) {
         fixture.run(&change.replace("{database}", &database)).await;
         let expected = expected.replace("{globex}", &fixture.globex.schema());
         let report = fixture.repair(Orphans::Keep).await;
@@ -235,7 +239,7 @@ async fn a_failed_repair_is_reported_with_its_reason_and_the_others_are_made() {
              EXECUTE FUNCTION public.refuse()",
         fixture.acme.schema()
     );
-    fixture.run(&refuse).await;
+    fixture.run_as_superuser(&refuse).await;
     let report = fixture.repair(Orphans::Keep).await;
     assert_eq!((report.repaired_count(), report.wrong_count()), (1, 1), "{:?}", lines(&report));
     for finding in &report.findings {
@@ -249,7 +253,7 @@ async fn a_failed_repair_is_reported_with_its_reason_and_the_others_are_made() {
             RepairOutcome::Open => panic!("{finding:?} was not attempted"),
         }
     }
-    fixture.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
+    fixture.run_as_superuser("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
     assert_eq!(fixture.repair(Orphans::Keep).await.wrong_count(), 0);
     assert_eq!(fixture.found().await, Vec::<String>::new());
 }
@@ -289,7 +293,7 @@ async fn many_tenants_are_repaired_in_one_transaction_and_a_failed_one_stops_no_
              EXECUTE FUNCTION public.refuse()",
         tenants[3]
     );
-    fixture.run(&refuse).await;
+    fixture.run_as_superuser(&refuse).await;
     let report = fixture.repair(Orphans::Keep).await;
     assert_eq!((report.repaired_count(), report.wrong_count()), (5, 1), "{:?}", lines(&report));
     let left: Vec<_> =
@@ -299,7 +303,7 @@ async fn many_tenants_are_repaired_in_one_transaction_and_a_failed_one_stops_no_
     assert_eq!(rowhouse::domain::SchemaName::of(subject.id).as_str(), tenants[3]);
     let RepairOutcome::Failed(reason) = &left.outcome else { panic!("{left:?} was not attempted") };
     assert!(reason.contains("not today"), "{reason}");
-    fixture.run("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
+    fixture.run_as_superuser("DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse").await;
     assert_eq!(fixture.repair(Orphans::Keep).await.wrong_count(), 0);
     assert_eq!(fixture.found().await, Vec::<String>::new());
 }
@@ -362,6 +366,9 @@ async fn a_tenant_made_before_the_migrator_is_taken_over() {
                     UNION ALL
                     SELECT format('ALTER ROUTINE %s OWNER TO CURRENT_USER', oid::regprocedure)
                       FROM pg_proc WHERE pronamespace = '{acme}'::regnamespace AND prokind IN ('f', 'p')
+                       -- Not the constructors of a range type, which belong to the server.
+                       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+                                          AND d.objid = pg_proc.oid AND d.deptype = 'i')
                 LOOP EXECUTE statement; END LOOP;
             END $$;
             REVOKE ALL ON SCHEMA {acme} FROM rowhouse_migrator;

@@ -275,13 +275,12 @@ async fn a_last_query_that_cannot_be_encoded_commits_nothing() {
 
 /// Returns the number of other sessions that run this query.
 async fn still_running(fixture: &Fixture, query: &str) -> String {
-    fixture
-        .query_text(&format!(
-            "SELECT count(*) FROM pg_stat_activity
-              WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()
-                AND query = '{query}'"
-        ))
-        .await
+    // Only a superuser sees the queries of another login.
+    let superuser = fixture.database.connect_as_superuser().await;
+    let count = "SELECT count(*)::text FROM pg_stat_activity
+                  WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()
+                    AND query = $1";
+    superuser.query_one(count, &[&query]).await.expect("activity can be read").get(0)
 }
 
 async fn wait_for(fixture: &Fixture, query: &str, count: &str) -> bool {
@@ -352,7 +351,9 @@ async fn a_connection_lost_in_a_transaction_is_replaced() {
         let clean = session_state(&db).await;
         let tx = db.tenant(fixture.tenants[0]).await.expect("a tenant can be entered");
         let pid: i32 = tx.query_one("SELECT pg_backend_pid()", &[]).await.expect("a pid").get(0);
-        fixture.query_text(&format!("SELECT pg_terminate_backend({pid}, 5000)")).await;
+        let end = format!("SELECT pg_terminate_backend({pid}, 5000)");
+        let superuser = fixture.database.connect_as_superuser().await;
+        superuser.batch_execute(&end).await.expect("a superuser may end a connection");
         assert!(tx.query("SELECT 1", &[]).await.is_err());
         assert!(tx.commit().await.is_err(), "the commit reports that nothing was committed");
         assert_eq!(session_state(&db).await, clean);

@@ -42,7 +42,7 @@ impl Saved {
         for schema in schemas(sql).await {
             if !self.schemas.contains(&schema) {
                 let drop = format!(
-                    "DROP SCHEMA {schema} CASCADE; DROP OWNED BY {schema}; DROP ROLE {schema}"
+                    "DROP SCHEMA {schema} CASCADE; GRANT {schema} TO CURRENT_USER; DROP OWNED BY {schema}; DROP ROLE {schema}"
                 );
                 sql.batch_execute(&drop).await.expect("the schema of a new tenant can be dropped");
             }

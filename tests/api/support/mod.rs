@@ -354,6 +354,11 @@ impl TestApp {
     pub async fn sql(&self) -> tokio_postgres::Client {
         self.database.connect().await
     }
+
+    /// Opens a connection as the server's superuser, for what an owner may not do.
+    pub async fn superuser_sql(&self) -> tokio_postgres::Client {
+        self.database.connect_as_superuser().await
+    }
 }
 
 impl Drop for TestApp {

@@ -3,6 +3,9 @@
 //! `TEST_DATABASE_URL` names a server; without it an embedded one is started once, without durability,
 //! under the target folder. Databases are cloned from a template that is bootstrapped and migrated once.
 //! Their names carry a prefix and the time, so that a later run can drop what a crashed run left.
+//!
+//! The servers under test log in as an owner that is no superuser, with the rights of docs/managed-postgresql.md, and so
+//! do the queries of the tests. `TEST_LOGIN=superuser` lets both be the superuser of the server instead.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,12 +14,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
 use rowhouse::embedded::{Durability, Server, Settings as ServerSettings};
+use rowhouse::pg::rules::MIGRATOR;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
+use super::markdown::Page;
 use super::settings_for;
 
 const PREFIX: &str = "rowhouse_test_";
+
+/// The owner of the databases, and its password where the server asks for one.
+const OWNER: &str = "rowhouse_test_owner";
+const OWNER_PASSWORD: &str = "owner";
 
 /// The age, in seconds, after which a database of a crashed run is dropped.
 const STALE_AFTER: u64 = 3600;
@@ -26,9 +35,49 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// The server and the template database on it.
 struct Fixture {
-    /// The server's URL; [`with_database`] replaces the database in it.
+    /// The URL of the server's superuser; [`with_database`] replaces the database in it.
     base: String,
     template: String,
+}
+
+/// The login of a server under test, and of the queries of its test.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Login {
+    /// An owner that is no superuser.
+    Owner,
+    /// The superuser of the server.
+    Superuser,
+}
+
+impl Login {
+    /// Returns the login of this run.
+    fn of_run() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a setting of the test suite")]
+        match std::env::var("TEST_LOGIN").as_deref() {
+            Err(_) | Ok("" | "owner") => Self::Owner,
+            Ok("superuser") => Self::Superuser,
+            Ok(other) => panic!("TEST_LOGIN is {other:?}, not owner or superuser"),
+        }
+    }
+
+    /// Returns the URL of a database for this login.
+    fn url(self, base: &str, database: &str) -> String {
+        let url = with_database(base, database);
+        let config: tokio_postgres::Config = url.parse().expect("it is a URL");
+        match (self, config.get_password()) {
+            (Self::Superuser, _) => url,
+            (Self::Owner, None) => with_login(&url, OWNER),
+            (Self::Owner, Some(_)) => with_login(&url, &format!("{OWNER}:{OWNER_PASSWORD}")),
+        }
+    }
+
+    /// Returns the options of `CREATE DATABASE` for a database that this login owns.
+    fn ownership(self) -> String {
+        match self {
+            Self::Owner => format!("OWNER {OWNER}"),
+            Self::Superuser => String::new(),
+        }
+    }
 }
 
 /// A database that is dropped with its last handle.
@@ -37,17 +86,13 @@ pub struct TestDatabase(Arc<Inner>);
 
 struct Inner {
     name: String,
+    login: Login,
 }
 
 impl TestDatabase {
     /// Creates a database from the template.
     pub async fn create() -> Self {
-        let fixture = fixture().await;
-        let name = unique_name();
-        let admin = connect(&with_database(&fixture.base, "postgres")).await;
-        let sql = format!("CREATE DATABASE {name} TEMPLATE {}", fixture.template);
-        admin.batch_execute(&sql).await.expect("a test database can be cloned");
-        Self(Arc::new(Inner { name }))
+        Self::create_for(Login::of_run(), &format!("TEMPLATE {}", fixture().await.template)).await
     }
 
     /// Creates an empty database, not even bootstrapped.
@@ -55,19 +100,36 @@ impl TestDatabase {
         Self::create_with("").await
     }
 
-    /// Creates an empty database with options of `CREATE DATABASE`.
+    /// Creates an empty database with options of `CREATE DATABASE`. What an ordinary owner cannot close is closed.
     pub async fn create_with(options: &str) -> Self {
+        let database = Self::create_for(Login::of_run(), options).await;
+        if database.0.login == Login::Owner {
+            close_exposures(&database.connect_as_superuser().await).await;
+        }
+        database
+    }
+
+    /// Creates an empty database of the superuser, with all that PostgreSQL leaves open.
+    pub async fn create_of_superuser() -> Self {
+        Self::create_for(Login::Superuser, "").await
+    }
+
+    async fn create_for(login: Login, options: &str) -> Self {
         let name = unique_name();
         let admin = connect(&with_database(&fixture().await.base, "postgres")).await;
-        admin
-            .batch_execute(&format!("CREATE DATABASE {name} {options}"))
-            .await
-            .expect("a test database can be created");
-        Self(Arc::new(Inner { name }))
+        let sql = format!("CREATE DATABASE {name} {options} {}", login.ownership());
+        admin.batch_execute(&sql).await.expect("a test database can be created");
+        Self(Arc::new(Inner { name, login }))
     }
 
     /// Returns the owner's URL.
     pub fn url(&self) -> String {
+        let fixture = FIXTURE.get().expect("a database exists, so its server does");
+        self.0.login.url(&fixture.base, &self.0.name)
+    }
+
+    /// Returns the URL of the server's superuser.
+    pub fn superuser_url(&self) -> String {
         let fixture = FIXTURE.get().expect("a database exists, so its server does");
         with_database(&fixture.base, &self.0.name)
     }
@@ -77,12 +139,15 @@ impl TestDatabase {
         connect(&self.url()).await
     }
 
+    /// Opens a connection as the server's superuser, for what an owner may not do: event triggers, ending the
+    /// connections of other logins, objects of others.
+    pub async fn connect_as_superuser(&self) -> Client {
+        connect(&self.superuser_url()).await
+    }
+
     /// Returns the URL for another login.
     pub fn url_of(&self, login: &str, password: &str) -> String {
-        let url = self.url();
-        let authority = url.find("://").map_or(0, |at| at + 3);
-        let host = url[authority..].find('@').map_or(authority, |at| authority + at + 1);
-        format!("{}{login}:{password}@{}", &url[..authority], &url[host..])
+        with_login(&self.url(), &format!("{login}:{password}"))
     }
 
     /// Returns the URL of the runtime login, as the server derives it from the owner's.
@@ -92,7 +157,7 @@ impl TestDatabase {
         self.url_of(rowhouse::pg::rules::RUNTIME_LOGIN, &password.unwrap_or_default())
     }
 
-    /// Opens a connection to another database of the same server.
+    /// Opens a connection as the superuser to another database of the same server.
     pub async fn connect_to_server(&self) -> Client {
         connect(&with_database(&fixture().await.base, "postgres")).await
     }
@@ -175,11 +240,18 @@ async fn fixture() -> &'static Fixture {
             drop_stale_databases(&base).await;
             let template = format!("{}_template", unique_name());
             let admin = connect(&with_database(&base, "postgres")).await;
+            let login = Login::of_run();
+            if login == Login::Owner {
+                create_owner(&admin).await;
+            }
             admin
-                .batch_execute(&format!("CREATE DATABASE {template}"))
+                .batch_execute(&format!("CREATE DATABASE {template} {}", login.ownership()))
                 .await
                 .expect("a template can be created");
-            let values = settings_for(&with_database(&base, &template));
+            if login == Login::Owner {
+                close_exposures(&connect(&with_database(&base, &template)).await).await;
+            }
+            let values = settings_for(&login.url(&base, &template));
             let settings = Settings::from_values(&values).expect("the settings of a test are good");
             let backend = Backend::open(&settings, &Options::default())
                 .await
@@ -189,6 +261,27 @@ async fn fixture() -> &'static Fixture {
             Fixture { base, template }
         })
         .await
+}
+
+/// Creates the owner, unless an earlier run on this server did. Where another login has made the role of migrations, the
+/// owner needs it (docs/managed-postgresql.md).
+async fn create_owner(admin: &Client) {
+    let create = format!(
+        "DO $$ BEGIN
+             CREATE ROLE {OWNER} LOGIN CREATEROLE PASSWORD '{OWNER_PASSWORD}';
+         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+         DO $$ BEGIN
+             IF to_regrole('{MIGRATOR}') IS NOT NULL THEN GRANT {MIGRATOR} TO {OWNER}; END IF; END $$"
+    );
+    admin.batch_execute(&create).await.expect("a superuser may create an owner");
+}
+
+/// Closes what an ordinary owner cannot close, as the book tells a superuser to.
+async fn close_exposures(superuser: &Client) {
+    let blocks = Page::read("docs/managed-postgresql.md").blocks().into_iter();
+    let closing = blocks.filter(|block| block.language == "sql").last();
+    let closing = closing.expect("the page has SQL").text.replace("rowhouse_owner", OWNER);
+    superuser.batch_execute(&closing).await.expect("a superuser may");
 }
 
 /// Waits until no session is connected to the template, which cloning requires: a backend exits a moment
@@ -271,6 +364,13 @@ fn now() -> u64 {
     )]
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+/// Replaces the login, and its password, in a URL.
+fn with_login(url: &str, login: &str) -> String {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    let host = url[authority..].find('@').map_or(authority, |at| authority + at + 1);
+    format!("{}{login}@{}", &url[..authority], &url[host..])
 }
 
 /// Replaces the database in a URL's path.

@@ -3,6 +3,7 @@
 
 mod control;
 mod findings;
+mod purges;
 mod server;
 mod undecided;
 mod version;
@@ -106,6 +107,7 @@ impl<'a> Check<'a> {
         report.tenants = count(|holder| matches!(holder, SchemaOwner::Tenant(_)));
         report.vacancies = count(|holder| matches!(holder, SchemaOwner::Vacancy { .. }));
         report.findings.extend(self.drift(&entries).await?);
+        report.findings.extend(self.purges(&entries).await?);
         report.expected = self.expected.uses(&self.uses);
         report.findings.extend(self.expectations(report, named.is_none()));
         if named.is_none() {
@@ -145,9 +147,8 @@ impl<'a> Check<'a> {
         for entry in entries.iter().filter(|entry| is_examined(entry)) {
             match (&entry.owner, entry.has_schema) {
                 (_, true) => present.push(entry),
-                (SchemaOwner::Tenant(_), false) => findings.push(no_schema(entry)),
-                // Not yet built, or being dropped.
-                (_, false) => {}
+                // Of vacancies only those that are ready are examined.
+                (_, false) => findings.push(no_schema(entry)),
             }
         }
         let mut suspects = Vec::new();
@@ -250,10 +251,7 @@ impl<'a> Check<'a> {
         for entry in entries.iter().filter(|entry| is_examined(entry)) {
             let schema = SchemaName::of(entry.id);
             match objects.get(schema.as_str()) {
-                None if matches!(entry.owner, SchemaOwner::Tenant(_)) => {
-                    findings.push(no_schema(entry));
-                }
-                None => {}
+                None => findings.push(no_schema(entry)),
                 Some(objects) => {
                     let history = histories.get(schema.as_str()).unwrap_or(&History::Absent);
                     findings.extend(self.differences(entry, history, objects).await?);
