@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::access::Permission;
 use super::json::Excess;
+use super::names::TenantId;
 use super::operation::FleetProblem;
 use super::profile::KeyKind;
 use super::purge::PurgeProblem;
@@ -76,6 +77,16 @@ pub enum Error {
         during: &'static str,
         /// Time until a retry can succeed.
         retry_after: Duration,
+        /// The cause, for the log.
+        source: Cause,
+    },
+    /// The schema, the role or a table of a tenant is not as it was made; an operator must repair it.
+    #[error("failed to {during}: the schema, the role or a table of tenant {tenant} is damaged")]
+    TenantDamaged {
+        /// The tenant.
+        tenant: TenantId,
+        /// The step that failed, in the present tense: "read tenant row".
+        during: &'static str,
         /// The cause, for the log.
         source: Cause,
     },

@@ -176,6 +176,15 @@ fn log_answer(error: Option<&actix_web::Error>, status: u16, took: std::time::Du
         Some(error @ Error::Internal { .. }) => {
             tracing::error!(http.status = status, duration_ms, error = %error.chain(), "failed to answer a request");
         }
+        Some(error @ Error::TenantDamaged { tenant, .. }) => {
+            tracing::error!(
+                http.status = status,
+                duration_ms,
+                tenant.id = %tenant,
+                error = %error.chain(),
+                "a tenant is damaged; `rowhouse doctor` tells how, and `rowhouse doctor --fix` repairs roles and rights"
+            );
+        }
         Some(error @ Error::Unavailable { .. }) => {
             tracing::warn!(http.status = status, duration_ms, error = %error.chain(), "could not answer a request now");
         }

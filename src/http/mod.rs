@@ -137,6 +137,8 @@ fn retry_after(error: &Error) -> Option<u64> {
         Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
             Some(retry_after.as_secs().max(1))
         }
+        // Until an operator has repaired it.
+        Error::TenantDamaged { .. } => Some(60),
         _ => None,
     }
 }
@@ -156,4 +158,32 @@ fn cause_of(error: &actix_web::Error) -> Option<&Error> {
         .or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))
         .or_else(|| error.as_error::<webfluss::Problem>().map(|problem| &problem.0))
         .or_else(|| error.as_error::<control::Problem>().map(|problem| &problem.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::to_bytes;
+
+    use super::*;
+    use crate::domain::names::TenantId;
+
+    #[actix_web::test]
+    async fn a_damaged_tenant_has_its_code_in_every_dialect_and_nothing_of_the_cause() {
+        for path in
+            ["/api/tenant/mine", "/v2/UserGet", "/v1/user", "/api/tenants", "/control/v1/me"]
+        {
+            let (tenant, during) = (TenantId::generate(), "read profile");
+            let error = Error::TenantDamaged { tenant, during, source: "relation secret".into() };
+            let answer = refuse(path, error);
+            assert_eq!(answer.status().as_u16(), 503, "{path}");
+            assert!(answer.headers().contains_key("retry-after"), "{path}");
+            let body = to_bytes(answer.into_body()).await.expect("it is in memory");
+            let body = String::from_utf8_lossy(&body);
+            assert!(body.contains("tenant_damaged"), "{path}: {body}");
+            assert!(
+                !body.contains("secret") && !body.contains(&tenant.to_string()),
+                "{path}: {body}"
+            );
+        }
+    }
 }

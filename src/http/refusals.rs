@@ -88,6 +88,7 @@ fn classify(
         | Error::Purge(_)
         | Error::Precondition(_)
         | Error::Unavailable { .. }
+        | Error::TenantDamaged { .. }
         | Error::Internal { .. } => None,
     }
 }

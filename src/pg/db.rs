@@ -54,8 +54,8 @@ struct TenantScopes {
 impl TenantScopes {
     fn enter(&self, connection: CheckedOut, tenant: TenantId, access: Access) -> TenantTx {
         let builtin_types = Arc::clone(&self.builtin_types);
-        let (schema, tls, guard) = (SchemaName::of(tenant), self.tls.clone(), self.guard.clone());
-        TenantTx::new(connection, &schema, access, &self.rules, tls, builtin_types, guard)
+        let (tls, guard) = (self.tls.clone(), self.guard.clone());
+        TenantTx::new(connection, tenant, access, &self.rules, tls, builtin_types, guard)
     }
 
     /// Returns the function that warms a new connection by one transaction inside a tenant.

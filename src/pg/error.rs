@@ -6,6 +6,7 @@
 use tokio_postgres::error::SqlState;
 
 use crate::domain::error::{Cause, Conflict, Error};
+use crate::domain::names::TenantId;
 
 /// The failure of a query or a connection.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,16 @@ pub enum Failure {
     /// The database answered with an error, or the connection broke.
     #[error("the database refused the query, or the connection broke")]
     Postgres(#[from] tokio_postgres::Error),
+    /// A tenant cannot be entered, or lacks what a statement names.
+    #[error("the database refused the query in tenant {tenant}")]
+    InTenant {
+        /// The tenant.
+        tenant: TenantId,
+        /// Whether it could not be entered, so that no statement can be at fault.
+        not_entered: bool,
+        /// What the database answered.
+        error: tokio_postgres::Error,
+    },
     /// No connection was available in time.
     #[error("no database connection is available")]
     Pool(#[from] deadpool_postgres::PoolError),
@@ -43,9 +54,9 @@ impl Failure {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
-            Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
-                error.code()
-            }
+            Self::Postgres(error)
+            | Self::InTenant { error, .. }
+            | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error.code(),
             Self::Pool(_)
             | Self::NotAllowed(_)
             | Self::Exposed(_)
@@ -173,7 +184,8 @@ impl Failure {
             Self::Postgres(error) => {
                 error.is_closed() || error.code().is_none_or(means_unavailable)
             }
-            Self::NotAllowed(_)
+            Self::InTenant { .. }
+            | Self::NotAllowed(_)
             | Self::Exposed(_)
             | Self::Unreadable(_)
             | Self::NotEntered
@@ -192,8 +204,9 @@ impl Failure {
     #[must_use]
     pub fn server_message(&self) -> String {
         match self {
-            Self::Postgres(error) => server_message(error),
-            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => server_message(error),
+            Self::Postgres(error)
+            | Self::InTenant { error, .. }
+            | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => server_message(error),
             other => other.to_string(),
         }
     }
@@ -265,6 +278,8 @@ impl Failure {
             Error::Conflict(Conflict::Concurrent)
         } else if self.is_unavailable() {
             Error::unavailable(during, self.without_rows())
+        } else if let Self::InTenant { tenant, .. } = self {
+            Error::TenantDamaged { tenant, during, source: self.without_rows() }
         } else {
             Error::internal(during, self.without_rows())
         }
@@ -274,8 +289,9 @@ impl Failure {
     /// e-mail addresses and password hashes.
     fn without_rows(self) -> Cause {
         match &self {
-            Self::Postgres(error) => format!("{self}: {}", server_message(error)).into(),
-            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
+            Self::Postgres(error)
+            | Self::InTenant { error, .. }
+            | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
                 format!("{self}: {}", server_message(error)).into()
             }
             Self::Pool(_)
@@ -287,6 +303,21 @@ impl Failure {
             | Self::Late => self.into(),
         }
     }
+}
+
+/// Whether a tenant whose statement fails like this may be damaged: its schema, its role, a table or a right is missing.
+pub(in crate::pg) fn means_damage(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|state| {
+        [
+            &SqlState::INVALID_PARAMETER_VALUE, // the role does not exist
+            &SqlState::INSUFFICIENT_PRIVILEGE,
+            &SqlState::UNDEFINED_OBJECT,
+            &SqlState::INVALID_SCHEMA_NAME,
+            &SqlState::UNDEFINED_TABLE,
+            &SqlState::UNDEFINED_COLUMN,
+        ]
+        .contains(&state)
+    })
 }
 
 /// Whether an SQLSTATE means that the server is unavailable, not that the statement is wrong.
@@ -345,9 +376,19 @@ impl<T> During<T> for Result<T, Failure> {
     }
 }
 
-/// For the handlers of an application, which use `?` on their own queries.
+/// For the handlers of an application, which use `?` on their own queries. A column that the tenant lacks, or a right, may
+/// be a mistake in such a query; a table is missed in the tenant that lacks it.
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        failure.during("run a query of the application")
+        const DURING: &str = "run a query of the application";
+        let lacks_table = [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME];
+        match failure {
+            Failure::InTenant { not_entered: false, error, .. }
+                if error.code().is_none_or(|state| !lacks_table.contains(&state)) =>
+            {
+                Failure::Postgres(error).during(DURING)
+            }
+            other => other.during(DURING),
+        }
     }
 }

@@ -60,6 +60,8 @@ struct Inner {
     /// Set-ups that took a vacancy, and those that found none.
     claimed: AtomicU64,
     missed: AtomicU64,
+    /// One more than `missed` when damaged vacancies were last looked for.
+    examined: AtomicU64,
     /// The status when the stock was last read.
     last_status: Mutex<Option<StockStatus>>,
     /// The vacancies that could not be dropped because of what is outside of them, and when that was found.
@@ -133,6 +135,7 @@ impl Vacancies {
             asked: Notify::new(),
             claimed: AtomicU64::new(0),
             missed: AtomicU64::new(0),
+            examined: AtomicU64::new(0),
             last_status: Mutex::default(),
             stuck: Mutex::default(),
         }))
@@ -145,8 +148,14 @@ impl Vacancies {
     pub async fn status(&self, ctx: &CallContext) -> Result<StockStatus> {
         ctx.require(Permission::ViewTenants)?;
         let tx = self.0.db.public().await.during("read the stock of vacancies")?;
-        let (stock, replenishers) = join!(vacancies::list(&tx), vacancies::list_replenishers(&tx));
-        Ok(self.note_status(ctx.now, &stock?, &replenishers?))
+        let (stock, replenishers, damaged) = join!(
+            vacancies::list(&tx),
+            vacancies::list_replenishers(&tx),
+            vacancies::list_damaged(&tx)
+        );
+        let (mut stock, damaged) = (stock?, damaged?);
+        stock.retain(|v| v.state == State::Dropping || !damaged.contains(&v.id));
+        Ok(self.note_status(ctx.now, &stock, &replenishers?))
     }
 
     /// Does the next step that keeps the stock in order, unless another process is changing the stock. For a
@@ -156,11 +165,32 @@ impl Vacancies {
     /// Those of the rights check and of the database; a migration that cannot be applied.
     pub async fn tend(&self, ctx: &CallContext) -> Result<TendOutcome> {
         ctx.require(Permission::CreateTenant)?;
+        self.set_damaged_aside(ctx).await?;
         Ok(match self.step(ctx, Some(self.0.replenisher), Aim::Maintain).await? {
             StepOutcome::Busy => TendOutcome::Busy,
             StepOutcome::Nothing => TendOutcome::Done,
             StepOutcome::Did(_) => TendOutcome::Worked,
         })
+    }
+
+    /// Sets aside the vacancies whose schema or role was changed, if a set-up found none that it could take since the last
+    /// time, or at the first time.
+    async fn set_damaged_aside(&self, ctx: &CallContext) -> Result<()> {
+        let missed = self.0.missed.load(Ordering::Relaxed) + 1;
+        if self.0.examined.swap(missed, Ordering::Relaxed) == missed {
+            return Ok(());
+        }
+        let tx = self.0.db.public().await.during("look for damaged vacancies")?;
+        let damaged = vacancies::set_damaged(&tx, ctx.now).await?;
+        tx.commit().await.during("look for damaged vacancies")?;
+        for id in damaged {
+            tracing::error!(
+                tenant.id = %id,
+                "the schema or the role of a vacancy was changed by hand, so no tenant gets it; `rowhouse doctor` tells \
+                 what was changed, and `rowhouse vacancies drop` drops it"
+            );
+        }
+        Ok(())
     }
 
     /// Builds, migrates and drops until there are as many vacancies as are wanted, all of them up to date.

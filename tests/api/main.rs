@@ -32,6 +32,7 @@ mod control_tenants;
 mod control_tokens;
 mod cors;
 mod cross_site;
+mod damage;
 mod databunker_rules;
 mod databunker_system;
 mod databunker_tenants;

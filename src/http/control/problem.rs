@@ -179,6 +179,12 @@ fn representation(error: &Error) -> Representation {
             "Not available right now",
             "Something below is away or overloaded; try again after the time in Retry-After",
         ),
+        Error::TenantDamaged { .. } => new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "tenant_damaged",
+            "The tenant is damaged",
+            "Its schema, its role or a table is not as it was made; an operator must repair it",
+        ),
         Error::Internal { .. } => new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -424,7 +430,13 @@ fn purge(problem: &PurgeProblem) -> Representation {
         PurgeProblem::RoleInUse { uses, .. } if uses.is_empty() => {
             "The tenant's role is in use in another database; an operator can see where".to_owned()
         }
-        PurgeProblem::RoleInUse { .. } => format!("Nothing was dropped; {problem}"),
+        PurgeProblem::NotPermitted { login, .. } if login.is_empty() => {
+            "The server may not drop the tenant's role or schema; an operator can see why"
+                .to_owned()
+        }
+        PurgeProblem::RoleInUse { .. } | PurgeProblem::NotPermitted { .. } => {
+            format!("Nothing was dropped; {problem}")
+        }
     };
     let title = "The tenant cannot be purged alone";
     Representation { status: StatusCode::CONFLICT, code: problem.code(), title, detail }

@@ -51,7 +51,9 @@ impl ResponseError for Problem {
                 StatusCode::CONFLICT
             }
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Unavailable { .. } | Error::TenantDamaged { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -114,6 +116,7 @@ pub(super) fn message(error: &Error) -> String {
         Error::Precondition(_) => CHANGED.to_owned(),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "The service is not available right now; try again".to_owned(),
+        Error::TenantDamaged { .. } => format!("The service is not available: {}", error.code()),
         Error::Internal { .. } => "Internal error".to_owned(),
     }
 }

@@ -75,7 +75,9 @@ impl ResponseError for Problem {
             Error::Precondition(Precondition::Required) => StatusCode::PRECONDITION_REQUIRED,
             Error::Precondition(Precondition::Failed) => StatusCode::PRECONDITION_FAILED,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Unavailable { .. } | Error::TenantDamaged { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -186,6 +188,7 @@ fn message(error: &Error) -> String {
         Error::Precondition(problem) => format!("Not done: {problem}"),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
+        Error::TenantDamaged { .. } => format!("Not available: {}", error.code()),
         Error::Internal { .. } => "Internal server error".to_owned(),
     }
 }

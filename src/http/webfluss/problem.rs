@@ -57,7 +57,9 @@ impl ResponseError for Problem {
                 StatusCode::CONFLICT
             }
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Unavailable { .. } | Error::TenantDamaged { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -171,6 +173,7 @@ fn message(error: &Error) -> &'static str {
         }
         Error::TooMany { .. } => "Too Many Attempts.",
         Error::Unavailable { .. } => "Service Unavailable",
+        Error::TenantDamaged { .. } => "Service Unavailable: tenant_damaged",
         Error::Internal { .. } => "Server Error",
     }
 }

@@ -5,6 +5,7 @@ pub mod api_keys;
 pub mod audit_chain;
 pub mod audit_events;
 pub mod capacity;
+mod catalog_digest;
 pub mod footprint;
 pub mod idempotency;
 pub mod invitations;

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::domain::names::{Email, ExternalId, Slug, TenantName};
 use crate::domain::{AccountOrigin, Document, Role, TenantStatus};
 use crate::pg::Row;
+use crate::pg::control::catalog_digest::catalog_digest;
 use crate::pg::control::slugs::can_be_taken;
 use crate::pg::control::tenant_setup::Assigned;
 use crate::pg::control::tenants::CLUSTER;
@@ -66,15 +67,21 @@ pub struct SharedSetup {
 /// of vacancies is read by a query, so that one plan serves every number.
 const INSERT: &str = concat!(
     "
-    WITH vacancy AS (
+    WITH candidate AS MATERIALIZED (
+        SELECT id, catalog_digest
+          FROM vacancies
+         WHERE state = 'ready' AND damaged_at IS NULL AND migrations_fingerprint = $2 AND isolation = $3
+           AND cluster = $4
+         ORDER BY created_at, id
+         LIMIT (SELECT $5)
+           FOR UPDATE SKIP LOCKED
+    ), vacancy AS (
         DELETE FROM vacancies
-         WHERE id = ANY (ARRAY(SELECT id
-                                 FROM vacancies
-                                WHERE state = 'ready' AND migrations_fingerprint = $2 AND isolation = $3
-                                  AND cluster = $4
-                                ORDER BY created_at, id
-                                LIMIT (SELECT $5)
-                                  FOR UPDATE SKIP LOCKED))
+         WHERE id = ANY (ARRAY(SELECT c.id
+                                 FROM candidate c
+                                WHERE c.catalog_digest IS NULL OR c.catalog_digest = ",
+    catalog_digest!("c.id"),
+    "))
         RETURNING id
     ), setup AS (
         SELECT *

@@ -14,6 +14,7 @@ use crate::domain::names::{Email, ExternalId, PersonName, Slug, TenantId, Tenant
 use crate::domain::{AccountOrigin, Document, Role, TenantStatus};
 use crate::pg::Row;
 use crate::pg::control::audit_events::Event;
+use crate::pg::control::catalog_digest::catalog_digest;
 use crate::pg::control::slugs::can_be_taken;
 use crate::pg::control::tenants::CLUSTER;
 use crate::pg::control::vacancies::Pattern;
@@ -103,16 +104,22 @@ pub struct Assigned {
 /// from `new_user` and not from `users`. The exception is the row of `slugs`, which `claim` locks and then reads anew.
 const INSERT: &str = concat!(
     "
-    WITH vacancy AS (
-        DELETE FROM vacancies
+    WITH candidate AS MATERIALIZED (
+        SELECT id, catalog_digest
+          FROM vacancies
          WHERE $1::uuid IS NULL
-           AND id = (SELECT id
-                       FROM vacancies
-                      WHERE state = 'ready' AND migrations_fingerprint = $2 AND isolation = $3
-                        AND cluster = $4
-                      ORDER BY created_at, id
-                      LIMIT 1
-                        FOR UPDATE SKIP LOCKED)
+           AND state = 'ready' AND damaged_at IS NULL AND migrations_fingerprint = $2 AND isolation = $3
+           AND cluster = $4
+         ORDER BY created_at, id
+         LIMIT 1
+           FOR UPDATE SKIP LOCKED
+    ), vacancy AS (
+        DELETE FROM vacancies
+         WHERE id = (SELECT c.id
+                       FROM candidate c
+                      WHERE c.catalog_digest IS NULL OR c.catalog_digest = ",
+    catalog_digest!("c.id"),
+    ")
         RETURNING id
     ), claim AS (
         INSERT INTO slugs (slug, tenant_id)

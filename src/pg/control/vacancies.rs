@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::TenantId;
 use crate::migrations::MigrationSet;
+use crate::pg::control::catalog_digest::catalog_digest;
 use crate::pg::control::tenants::CLUSTER;
 use crate::pg::error::{During, Failure};
 use crate::pg::locks::{self, Lock};
@@ -91,7 +92,7 @@ pub async fn find_for_rehearsal(
         .query_opt(
             "SELECT id
                FROM vacancies
-              WHERE state = 'ready' AND isolation = $1 AND cluster = $2
+              WHERE state = 'ready' AND damaged_at IS NULL AND isolation = $1 AND cluster = $2
                 AND migrations_version <= $3 AND id <> ALL ($5)
               ORDER BY migrations_fingerprint = $4, created_at, id
               LIMIT 1",
@@ -190,14 +191,42 @@ pub async fn insert(
 pub async fn set_ready(tx: &PublicTx, id: TenantId, pattern: &Pattern) -> Result<()> {
     let touched = tx
         .execute(
-            "UPDATE vacancies
-                SET state = $2, migrations_version = $3, migrations_fingerprint = $4
-              WHERE id = $1",
+            concat!(
+                "UPDATE vacancies
+                    SET state = $2, migrations_version = $3, migrations_fingerprint = $4, damaged_at = NULL,
+                        catalog_digest = ",
+                catalog_digest!("id"),
+                " WHERE id = $1"
+            ),
             &[&id, &State::Ready.as_str(), &pattern.version, &pattern.fingerprint],
         )
         .await
         .during("mark a vacancy as ready")?;
     if touched == 1 { Ok(()) } else { Err(Failure::RowCount.during("mark a vacancy as ready")) }
+}
+
+/// Finds vacancies whose schema or role was changed since it became ready, and sets them aside: no set-up takes one.
+/// Returns those that were found now.
+pub async fn set_damaged(tx: &PublicTx, now: OffsetDateTime) -> Result<Vec<TenantId>> {
+    let sql = concat!(
+        "UPDATE vacancies
+            SET damaged_at = $1
+          WHERE id = ANY (ARRAY(SELECT id FROM vacancies
+                                 WHERE state = 'ready' AND damaged_at IS NULL AND catalog_digest IS NOT NULL
+                                   AND catalog_digest IS DISTINCT FROM ",
+        catalog_digest!("vacancies.id"),
+        " FOR UPDATE SKIP LOCKED))
+          RETURNING id"
+    );
+    let rows = tx.query(sql, &[&now]).await.during("look for damaged vacancies")?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+/// Lists the vacancies that were set aside because their schema or role was changed.
+pub async fn list_damaged(tx: &PublicTx) -> Result<Vec<TenantId>> {
+    let sql = "SELECT id FROM vacancies WHERE damaged_at IS NOT NULL AND cluster = $1";
+    let rows = tx.query(sql, &[&CLUSTER]).await.during("list damaged vacancies")?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
 /// Marks vacancies as being dropped, so that no set-up takes one. Waits for set-ups that are about to take one;

@@ -51,7 +51,7 @@ pub(in crate::pg) use self::tx::BatchFailure;
 use self::tx::{COMMIT, Tx};
 use super::error::Failure;
 use crate::domain::Access;
-use crate::domain::names::SchemaName;
+use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::{Rules, Statements, TimeLimits, write_limits};
 use crate::pg::scope::allowed::check_allowed;
@@ -78,13 +78,14 @@ pub struct PublicTx(Tx, Statements);
 impl TenantTx {
     pub(in crate::pg) fn new(
         connection: CheckedOut,
-        schema: &SchemaName,
+        tenant: TenantId,
         access: Access,
         rules: &Rules,
         tls: MakeRustlsConnect,
         builtin_types: Arc<BuiltinTypes>,
         guard: Option<Arc<Guard>>,
     ) -> Self {
+        let schema = SchemaName::of(tenant);
         let mut preamble = String::with_capacity(256);
         // A mode of the transaction and no setting: the server refuses to change it back once a query has run, and
         // the statement that could do so before is not allowed.
@@ -113,7 +114,7 @@ impl TenantTx {
             tls,
             Some(builtin_types),
         );
-        Self { tx, guard }
+        Self { tx: tx.inside(tenant), guard }
     }
 
     /// Refuses a statement that could leave the tenant.

@@ -22,7 +22,8 @@ use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::pg::error::Failure;
+use crate::domain::names::TenantId;
+use crate::pg::error::{Failure, means_damage};
 use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::Statements;
 use crate::pg::scope::column_types::BuiltinTypes;
@@ -73,6 +74,8 @@ pub(super) struct Tx {
     tls: MakeRustlsConnect,
     /// None if all statements are ours, which return only built-in types.
     builtin_types: Option<Arc<BuiltinTypes>>,
+    /// The tenant that it is inside of.
+    tenant: Option<TenantId>,
 }
 
 impl Tx {
@@ -100,7 +103,14 @@ impl Tx {
             wait_timeout,
             tls,
             builtin_types,
+            tenant: None,
         }
+    }
+
+    /// The same transaction, inside a tenant, which its failures name.
+    pub(super) fn inside(mut self, tenant: TenantId) -> Self {
+        self.tenant = Some(tenant);
+        self
     }
 
     pub(super) fn with_statements(mut self, statements: Statements) -> Self {
@@ -143,7 +153,18 @@ impl Tx {
                 self.connection_ended.store(true, Ordering::Relaxed);
             }
         }
-        Ok(outcome?)
+        outcome.map_err(|error| self.failure(error))
+    }
+
+    /// The failure of a statement, which names the tenant if that may be damaged.
+    fn failure(&self, error: tokio_postgres::Error) -> Failure {
+        match self.tenant {
+            Some(tenant) if means_damage(&error) => {
+                let not_entered = self.preamble_refused.load(Ordering::Relaxed);
+                Failure::InTenant { tenant, not_entered, error }
+            }
+            _ => Failure::Postgres(error),
+        }
     }
 
     async fn send_preamble(&self) -> Result<(), tokio_postgres::Error> {

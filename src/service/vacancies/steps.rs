@@ -43,9 +43,16 @@ impl Vacancies {
             }
         };
         // Each statement sees what was committed before it began: the lists show what the last owner of the lock did.
-        let (locked, stock, replenishers) =
-            join!(lock, vacancies::list(&tx), vacancies::list_replenishers(&tx));
+        let (locked, stock, replenishers, damaged) = join!(
+            lock,
+            vacancies::list(&tx),
+            vacancies::list_replenishers(&tx),
+            vacancies::list_damaged(&tx)
+        );
         let (is_ours, mut stock, replenishers) = (locked?, stock?, replenishers?);
+        let damaged = damaged?;
+        // What was set aside is as good as not there, until it is dropped.
+        stock.retain(|v| v.state == State::Dropping || !damaged.contains(&v.id));
         self.note_status(ctx.now, &stock, &replenishers);
         // What cannot be dropped must not keep the rest of the stock from being maintained.
         stock.retain(|v| v.state != State::Dropping || !self.is_stuck(v.id, ctx.now));
@@ -227,7 +234,7 @@ impl Vacancies {
             tx.commit().await.during("drop a vacancy")?;
             return Ok(false);
         }
-        drop_piece(tx, vacancy.id, vacancy.pattern.isolation).await
+        drop_piece(tx, vacancy.id).await
     }
 
     /// Drops a vacancy completely; false if a set-up took it or another process has dropped it.
@@ -238,7 +245,7 @@ impl Vacancies {
             locked?;
             let is_it = |vacancy: &Vacancy| vacancy.id == id && vacancy.state == State::Dropping;
             let Some(vacancy) = stock?.into_iter().find(is_it) else { return Ok(false) };
-            if drop_piece(tx, vacancy.id, vacancy.pattern.isolation).await? {
+            if drop_piece(tx, vacancy.id).await? {
                 return Ok(true);
             }
         }

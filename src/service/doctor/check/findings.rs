@@ -41,6 +41,13 @@ pub(super) fn subject(entry: &TenantSchema) -> Subject {
 }
 
 pub(super) fn no_schema(entry: &TenantSchema) -> Finding {
-    let next = "restore the schema from a backup, or delete the tenant";
+    let next = match entry.owner {
+        SchemaOwner::Vacancy { .. } => {
+            "run `rowhouse vacancies drop`; a server then makes a new stock"
+        }
+        SchemaOwner::Tenant(_) | SchemaOwner::None => {
+            "restore the schema from a backup, or delete the tenant"
+        }
+    };
     finding(entry, Area::Structure, Gravity::Wrong, "its schema is missing", next)
 }
