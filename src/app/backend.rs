@@ -20,6 +20,7 @@ use crate::domain::{Clock, Error};
 use crate::embedded;
 use crate::migrations::MigrationSet;
 use crate::pg::bootstrap::{self, Posture};
+use crate::pg::clock::DatabaseClock;
 use crate::pg::connect::dedicated;
 use crate::pg::control::{capacity, migration_sets};
 use crate::pg::db::Database;
@@ -42,6 +43,8 @@ pub struct Backend {
     /// The secrets that this start created, and where they are stored.
     pub first_start: FirstStart,
     pub(super) clock: Clock,
+    /// The clock of the database, to be read again; none if the options replace it.
+    pub(super) database_clock: Option<DatabaseClock>,
     pub(super) database: Database,
     pub(super) parts: Parts,
     #[cfg(feature = "embedded-postgres")]
@@ -114,7 +117,6 @@ impl Backend {
             Arc<ExpectedDrift>,
         ),
     ) -> Result<Self, BuildError> {
-        let clock = options.clock.clone().unwrap_or_else(Clock::system);
         if purpose == Purpose::Serve && found.origin == Origin::Url {
             let logins = [&found.owner, &found.runtime];
             bootstrap::wait_until_up(logins, settings.database.wait).await;
@@ -152,9 +154,16 @@ impl Backend {
         let database = Database::with_sharing(owner, runtime, rules, settings::sharing(settings));
         let main = pool_sizes::main_for(purpose, settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
+        let (clock, database_clock) = if let Some(clock) = &options.clock {
+            (clock.clone(), None)
+        } else {
+            let read = DatabaseClock::read(&db).await.during("read the clock of the database")?;
+            (read.clock(), Some(read))
+        };
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, public_set).await?;
             posture.warnings.extend(bootstrap::self_test(&db).await?);
+            posture.warnings.extend(bootstrap::half_restored(&db).await?);
             for sentence in posture.sentences() {
                 tracing::warn!("{sentence}");
             }
@@ -237,6 +246,7 @@ impl Backend {
             posture,
             first_start,
             clock,
+            database_clock,
             database,
             parts,
             #[cfg(feature = "embedded-postgres")]

@@ -37,7 +37,7 @@ pub use secrets::FirstStart;
 /// What an application or a test may replace.
 #[derive(Default)]
 pub struct Options {
-    /// The clock. Default: the operating system's.
+    /// The clock. Default: that of the database.
     pub clock: Option<Clock>,
     /// Routes of the application, mounted on every worker beside those of the crate.
     pub routes: Option<Routes>,

@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 pub struct Clock(Arc<dyn Fn() -> OffsetDateTime + Send + Sync>);
 
 impl Clock {
-    /// Returns the operating system's clock, in UTC.
+    /// Returns the operating system's clock, in UTC; for tests. A server takes the time from its database, because the
+    /// clocks of its machine and of others may be wrong.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the only use of the system clock")]
     pub fn system() -> Self {

@@ -22,6 +22,7 @@
 
 pub mod bootstrap;
 pub mod catalog;
+pub mod clock;
 pub mod connect;
 pub mod control;
 pub mod db;

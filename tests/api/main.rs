@@ -91,3 +91,4 @@ mod unhealthy;
 mod vacancies;
 mod webfluss;
 mod wrong_callers;
+mod wrong_clock;

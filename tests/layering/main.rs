@@ -97,6 +97,7 @@ const PG: &[Layer] = &[
     Layer { name: "scope", may_import: &["pool", "connect", "error", "rules"] },
     // The only part that knows pools and scopes.
     Layer { name: "db", may_import: &["scope", "pool", "error", "rules"] },
+    Layer { name: "clock", may_import: &["db", "scope", "error"] },
     Layer { name: "locks", may_import: &["scope", "error"] },
     Layer { name: "catalog", may_import: &["db", "scope", "error", "rules"] },
     Layer { name: "control", may_import: &["locks", "scope", "error", "rules"] },
@@ -256,6 +257,24 @@ fn no_lock_of_ours_is_an_advisory_lock() {
         .collect();
     // It revokes the functions from PUBLIC.
     assert_eq!(taking, ["pg/bootstrap/revoke.rs"]);
+}
+
+/// What is stored with an end must end by the clock of the database, whatever the machine of a server shows. (Clippy forbids
+/// the functions of the standard library and of `time` that read the machine's.)
+#[test]
+fn no_service_takes_the_time_from_the_clock_of_the_machine() {
+    let taking: Vec<String> = sources()
+        .into_iter()
+        .filter(|(file, text)| text.contains("Clock::system") && !file.ends_with("tests.rs"))
+        .map(|(file, _)| file)
+        .collect();
+    assert_eq!(taking, [""; 0]);
+    let reading: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| text.contains("clippy::disallowed_methods") && text.contains("now_utc"))
+        .map(|(file, _)| file)
+        .collect();
+    assert_eq!(reading, ["domain/clock.rs"]);
 }
 
 /// Every violation of one rule in `src/`, one line each.

@@ -8,6 +8,7 @@
 //!
 //! To add a job: a function in the file of its noun that returns a [`Job`], and a line in [`all`].
 
+mod clock;
 mod fleet;
 mod sessions;
 mod signing_keys;
@@ -88,6 +89,7 @@ fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
         sessions::write_refusals(&services.refusals),
         signing_keys::reload(&services.signing_keys),
     ];
+    jobs.extend(backend.database_clock.as_ref().map(clock::read));
     jobs.extend(intervals.recover.map(|every| fleet::recover(&services.fleet, every)));
     jobs.extend(intervals.retention.map(|retention| fleet::prune(&services.fleet, retention)));
     jobs
