@@ -76,6 +76,8 @@ pub struct Settings {
     pub limits: limits::Settings,
     /// The interval at which expired profiles are deleted.
     pub erase_interval: Duration,
+    /// The interval of the search for audit events to seal.
+    pub seal_interval: Duration,
     /// The lifecycle of tenants.
     pub tenants: Tenants,
     /// API tokens and the other stored credentials.
@@ -297,6 +299,7 @@ impl Settings {
             http,
             limits,
             erase_interval: r.duration("profiles.erase_interval"),
+            seal_interval: r.duration("events.seal_interval"),
             tenants,
             tokens,
             slugs,

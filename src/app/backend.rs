@@ -31,6 +31,7 @@ use crate::service::doctor::{Budget, ExpectedDrift, connection_shortage};
 use crate::service::fleet::{Engine, Limits};
 use crate::service::lint;
 use crate::service::refusals::Counters;
+use crate::service::sealing::Sealing;
 use crate::service::signing_keys::UnlockError;
 use crate::service::{Provisioning, Services, SigningKeys, Vacancies};
 
@@ -224,6 +225,7 @@ impl Backend {
             public_version: public_set.version(),
             session_lifetimes: settings::session_lifetimes(settings),
             refused: Counters::default(),
+            sealing: Sealing::default(),
             provisioning,
             vacancies,
             slugs,

@@ -80,6 +80,7 @@ impl App {
         let intervals = Intervals {
             erase: settings.erase_interval,
             purge: settings.tenants.purge_interval,
+            seal: settings.seal_interval,
             recover: settings.fleet.take_up_interval,
             retention: settings.fleet.ledger_retention,
         };

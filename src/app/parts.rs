@@ -10,6 +10,7 @@ use crate::pg::db::Database;
 use crate::service::doctor::{Budget, ExpectedDrift};
 use crate::service::fleet::Engine;
 use crate::service::refusals::{self, Refusals};
+use crate::service::sealing::Sealing;
 use crate::service::sessions::Lifetimes as SessionLifetimes;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
@@ -29,6 +30,8 @@ pub(super) struct Parts {
     pub(super) session_lifetimes: SessionLifetimes,
     /// What was refused and is not in the audit trail yet.
     pub(super) refused: refusals::Counters,
+    /// How far the audit events are sealed, and who waits for the next seal.
+    pub(super) sealing: Sealing,
     pub(super) provisioning: Provisioning,
     pub(super) vacancies: Vacancies,
     pub(super) fleet: Arc<Engine>,
@@ -74,7 +77,7 @@ impl Parts {
             passwords: Passwords::new(db.clone(), self.hasher.clone()),
             profiles: Profiles::new(db.clone(), self.lifetimes),
             system: System::new(db.clone(), Profiles::new(db.clone(), self.lifetimes)),
-            audit: Audit::new(db.clone(), refusals.clone()),
+            audit: Audit::new(db.clone(), refusals.clone(), self.sealing.clone()),
             refusals,
             fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),
             doctor: Doctor::new(

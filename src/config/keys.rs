@@ -165,6 +165,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ),
     ("limits.requests_token", "30000/3000", "requests of one token or user"),
     ("limits.requests_tenant", "60000/6000", "requests of one tenant's tokens and users together"),
+    (
+        "events.seal_interval",
+        "1s",
+        "interval between two searches for audit events that other servers and commands left unsealed; those that a server \
+         writes itself are sealed, and are in the feed, about 100 ms after the commit",
+    ),
     ("profiles.erase_interval", "10m", "interval between two erasures of expired profiles"),
     ("tenants.grace_period", "7d", "how long a deleted tenant can be restored before it is purged"),
     ("tenants.purge_interval", "1m", "interval between two searches for tenants to purge"),

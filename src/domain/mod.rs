@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod address;
+pub mod audit;
 pub mod clock;
 pub mod error;
 pub mod json;
@@ -25,6 +26,7 @@ pub mod user;
 pub mod user_agent;
 
 pub use access::{Access, Permission, Role};
+pub use audit::{AuditAction, EventType};
 pub use clock::Clock;
 pub use error::{Error, Result};
 pub use names::{

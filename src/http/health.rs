@@ -104,6 +104,7 @@ async fn metrics(site: web::Data<Site>) -> HttpResponse {
     site.services.health.measure(&site.metrics);
     site.services.vacancies.measure(&site.metrics, site.clock.now());
     site.services.fleet.measure(&site.metrics);
+    site.services.audit.measure(&site.metrics);
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
         .body(site.metrics.render())

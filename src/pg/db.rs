@@ -26,7 +26,7 @@ use super::pool::retirement::{Opener, WarmUp};
 use super::pool::{PoolStatus, Purpose, SharingStatus, build, take};
 use super::rules::{Endpoint, PoolSizes, Rules, Sharing, TimeLimits};
 use super::scope::guard::Guard;
-use super::scope::{BuiltinTypes, Entry, PublicTx, TenantTx};
+use super::scope::{BuiltinTypes, Entry, EventSignal, PublicTx, TenantTx};
 use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
 
@@ -49,6 +49,8 @@ struct TenantScopes {
     builtin_types: Arc<BuiltinTypes>,
     /// Reads the statements of tenants; none if nothing is open in the database.
     guard: Option<Arc<Guard>>,
+    /// Raised by control-plane transactions that write audit events.
+    events: EventSignal,
 }
 
 impl TenantScopes {
@@ -92,7 +94,8 @@ impl Database {
         let limits = rules.limits;
         let (tls, builtin_types) = (runtime.tls.clone(), Arc::default());
         let guard = Guard::new(&rules.open).map(Arc::new);
-        let scopes = Arc::new(TenantScopes { rules, tls, builtin_types, guard });
+        let events = EventSignal::default();
+        let scopes = Arc::new(TenantScopes { rules, tls, builtin_types, guard, events });
         let warm_up = Arc::clone(&scopes).warm_up();
         let slots = SharedBySlots {
             opener: Opener { endpoint: runtime, limits, check: RestCheck::default(), warm_up },
@@ -212,7 +215,13 @@ impl Db {
     /// As [`Db::public`], with time limits of its own.
     pub(crate) async fn public_within(&self, limits: &TimeLimits) -> Result<PublicTx, Failure> {
         let (connection, tls) = self.owner_connection().await?;
-        Ok(PublicTx::new(connection, self.rules(), limits, tls))
+        Ok(PublicTx::new(connection, self.rules(), limits, tls, self.scopes.events.clone()))
+    }
+
+    /// Returns the signal that transactions of this process raise when they have written audit events.
+    #[must_use]
+    pub fn event_signal(&self) -> &EventSignal {
+        &self.scopes.events
     }
 
     /// Checks out a connection of the owner, and returns what a cancel request on it needs.

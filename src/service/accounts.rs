@@ -15,6 +15,7 @@ use super::audit::note;
 use super::tokens::end_of_user;
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
+use crate::domain::AuditAction;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Password, UserId};
 use crate::pg::PublicTx;
@@ -103,5 +104,5 @@ pub(super) async fn end_access(tx: &PublicTx, ctx: &CallContext, user: UserId) -
     let tokens = end_of_user(tx, ctx, user, None, "user.take_over").await?;
     memberships::forget_acceptances(tx, user).await?;
     let details = json!({ "user": user, "sessions_ended": ended, "tokens_ended": tokens });
-    note(tx, ctx, "user.take_over", None, details).await
+    note(tx, ctx, AuditAction::UserTakeOver, None, details).await
 }

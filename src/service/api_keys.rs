@@ -16,9 +16,9 @@ use super::tokens::{
 };
 use crate::auth::CallContext;
 use crate::auth::token::{Kind, OpaqueToken};
-use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId, TokenName};
+use crate::domain::{AuditAction, Permission, TokenKind};
 use crate::pg::control::{api_keys, managed_tokens, token_lines};
 use crate::pg::{Db, During};
 
@@ -86,8 +86,10 @@ impl ApiKeys {
         let label = ctx.principal.label();
         let digest = secret.digest();
         api_keys::insert(&tx, &key, &label, maker.credential, digest.as_bytes()).await?;
-        let details = json!({ "token": key.id, "permissions": key.permissions });
-        note(&tx, ctx, "api_key.create", tenant, details).await?;
+        let details = json!({
+            "token": key.id, "kind": TokenKind::ApiKey, "permissions": key.permissions,
+        });
+        note(&tx, ctx, AuditAction::ApiKeyCreate, tenant, details).await?;
         tx.commit().await.during("create API key")?;
         Ok((key, secret))
     }

@@ -2,28 +2,35 @@
 //!
 //! Every event is sealed with a hash of itself and of the previous seal. A changed event does not match its seal, a
 //! removed one leaves a gap in the positions, and one missing from the end leaves the chain shorter than its head,
-//! which is stored separately. Events are sealed some time after they are written: if each writer hashed the seal
+//! which is stored separately. Events are sealed a moment after they are written: if each writer hashed the seal
 //! of the previous event, all set-ups would queue from their event to their commit. Instead the sealing transaction
 //! takes a lock that writers never take, and gives positions to all events that are committed by then. An event that
-//! commits later gets a later position, whatever its time. The cost for a writer is two more index entries.
+//! commits later gets a later position, whatever its time.
 //!
-//! Limits: an event can be changed undetected until it is sealed, for about `tenants.purge_interval` (the same task
-//! seals), or until [`Audit::verify`], which seals first. And an attacker who may write the tables can build a new
-//! chain: store the head that `verify` returns in another place, and compare.
+//! Positions are in commit order wherever the order of two commits matters: a change that waited for another one gets
+//! its event's number after it, from the database and under the same locks, and is committed after it. So whoever reads
+//! the events by position and applies them ends with the present state.
+//!
+//! A server seals what it writes about 100 ms after the commit, and every `events.seal_interval` what others left.
+//!
+//! Limits: an event can be changed undetected until it is sealed. And an attacker who may write the tables can build a
+//! new chain: store the head that `verify` returns in another place, and compare.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::refusals::Refusals;
+use super::sealing::Sealing;
 use super::tenants::active_part;
 use crate::auth::CallContext;
-use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::names::TenantId;
+use crate::domain::names::{ExternalId, Slug, TenantId};
 use crate::domain::page::{Cursor, Page, Window};
+use crate::domain::{AuditAction, Permission};
 use crate::pg::control::audit_chain::{self, Head};
 use crate::pg::control::audit_events::{self, Event};
 use crate::pg::{Db, During, PublicTx};
+use crate::telemetry::Metrics;
 
 pub use crate::pg::control::audit_chain::{Entry, Filter, Link};
 
@@ -35,6 +42,16 @@ const EVENTS_AT_ONCE: i64 = 1000;
 pub struct Audit {
     db: Db,
     refusals: Refusals,
+    sealing: Sealing,
+}
+
+/// The outcome of a search for events to seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealOutcome {
+    /// All events that were committed are sealed.
+    Done,
+    /// Another process is sealing, and may have begun before the last of them was committed.
+    Busy,
 }
 
 /// The result of verifying the chain.
@@ -60,8 +77,8 @@ pub enum Break {
 impl Audit {
     /// Creates the service on `db`.
     #[must_use]
-    pub fn new(db: Db, refusals: Refusals) -> Self {
-        Self { db, refusals }
+    pub fn new(db: Db, refusals: Refusals, sealing: Sealing) -> Self {
+        Self { db, refusals, sealing }
     }
 
     /// Returns a page of the events that the caller may view, newest first. For the admin of some tenants these are
@@ -90,7 +107,7 @@ impl Audit {
         Ok(Page::cut(rows, window, |entry| Cursor { at: entry.at, id: entry.id }))
     }
 
-    /// Seals all unsealed events and returns their number.
+    /// Seals all unsealed events and returns their number. Waits while another process seals.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -98,12 +115,53 @@ impl Audit {
         ctx.require(Permission::ViewAudit)?;
         let mut sealed = 0;
         loop {
-            let some = self.seal_some().await?;
+            let tx = self.db.public().await.during("seal audit events")?;
+            audit_chain::lock(&tx).await?;
+            let some = self.seal_some(tx).await?;
             if some == 0 {
                 return Ok(sealed);
             }
             sealed += some;
         }
+    }
+
+    /// Looks once for unsealed events, with one statement, and seals them unless another process is doing that.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn tend(&self, ctx: &CallContext) -> Result<SealOutcome> {
+        ctx.require(Permission::ViewAudit)?;
+        let tx = self.db.public().await.during("look for unsealed audit events")?;
+        let backlog = audit_chain::backlog(tx).await?;
+        self.sealing.saw(backlog.head, backlog.oldest_seconds);
+        if backlog.oldest_seconds.is_none() {
+            return Ok(SealOutcome::Done);
+        }
+        loop {
+            let tx = self.db.public().await.during("seal audit events")?;
+            if !audit_chain::try_lock(&tx).await? {
+                return Ok(SealOutcome::Busy);
+            }
+            if self.seal_some(tx).await? == 0 {
+                return Ok(SealOutcome::Done);
+            }
+        }
+    }
+
+    /// Waits until this process has written an event since the last wait, or a reader of the feed came.
+    pub async fn asked(&self) {
+        self.db.event_signal().raised().await;
+    }
+
+    /// Sets the metrics.
+    pub fn measure(&self, metrics: &Metrics) {
+        metrics.set_events_unsealed_age(self.sealing.unsealed_age());
+    }
+
+    /// Whether readers of this process wait for the next event.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.sealing.is_awaited()
     }
 
     /// Verifies the whole chain, after sealing the unsealed events.
@@ -153,15 +211,15 @@ impl Audit {
         Ok(links.pop())
     }
 
-    async fn seal_some(&self) -> Result<usize> {
-        let tx = self.db.public().await.during("seal audit events")?;
-        // Locked before the first read, so that the seals of the previous run are visible.
-        audit_chain::lock(&tx).await?;
+    /// Seals some events in a transaction that has the lock. It was locked before the first read, so that the seals of
+    /// the previous run are visible.
+    async fn seal_some(&self, tx: PublicTx) -> Result<usize> {
         let links = audit_chain::list_unsealed(&tx, EVENTS_AT_ONCE).await?;
+        let mut head = audit_chain::head(&tx).await?;
         if links.is_empty() {
+            self.sealing.saw(head.position, None);
             return Ok(0);
         }
-        let mut head = audit_chain::head(&tx).await?;
         let (mut ids, mut positions, mut seals) = (Vec::new(), Vec::new(), Vec::new());
         for link in &links {
             head = Head { position: head.position + 1, seal: seal_of(&head, link) };
@@ -172,6 +230,7 @@ impl Audit {
         audit_chain::seal(&tx, ids, positions, seals).await?;
         audit_chain::set_head(&tx, &head).await?;
         tx.commit().await.during("seal audit events")?;
+        self.sealing.moved_to(head.position);
         Ok(links.len())
     }
 }
@@ -214,7 +273,7 @@ fn seal_of(before: &Head, link: &Link) -> Vec<u8> {
 pub(super) async fn note(
     tx: &PublicTx,
     ctx: &CallContext,
-    action: &'static str,
+    action: AuditAction,
     tenant: impl Into<Option<TenantId>>,
     details: Value,
 ) -> Result<()> {
@@ -226,7 +285,7 @@ pub(super) async fn note_as(
     tx: &PublicTx,
     ctx: &CallContext,
     actor: &str,
-    action: &'static str,
+    action: AuditAction,
     tenant: Option<TenantId>,
     details: Value,
 ) -> Result<()> {
@@ -237,9 +296,23 @@ pub(super) async fn note_as(
 pub(super) fn event<'a>(
     ctx: &'a CallContext,
     actor: &'a str,
-    action: &'static str,
+    action: AuditAction,
     tenant: Option<TenantId>,
     details: Value,
 ) -> Event<'a> {
     Event { at: ctx.now, actor, action, tenant, request_id: &ctx.request_id, details }
+}
+
+/// Adds to the details of a `tenant.*` event what tells the tenant apart, and the revision that its record has after the
+/// change, by which a reader orders the changes of one tenant.
+pub(super) fn of_tenant(
+    slug: &Slug,
+    external_id: Option<&ExternalId>,
+    revision: i64,
+    mut details: Value,
+) -> Value {
+    details["slug"] = json!(slug);
+    details["external_id"] = json!(external_id);
+    details["revision"] = json!(revision);
+    details
 }

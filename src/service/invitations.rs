@@ -21,7 +21,7 @@ use crate::auth::{CallContext, Principal};
 use crate::domain::error::{AuthProblem, Conflict, Error, InvitationProblem, Noun, Result};
 use crate::domain::names::{Email, InvitationId, TenantId, UserId};
 use crate::domain::page::{Cursor, Page, Window};
-use crate::domain::{AccountOrigin, Permission, Role, Tenant, TenantStatus, User};
+use crate::domain::{AccountOrigin, AuditAction, Permission, Role, Tenant, TenantStatus, User};
 use crate::pg::control::members::{self, Member};
 use crate::pg::control::{invitations, memberships, sessions, tenants, token_lines, tokens, users};
 use crate::pg::{Db, During, PublicTx};
@@ -92,7 +92,7 @@ impl Invitations {
         invitations::delete_expired(&tx, tenant, ctx.now - KEPT).await?;
         invitations::insert(&tx, &invitation, secret.digest().as_bytes()).await?;
         let details = json!({ "invitation": invitation.id, "role": role });
-        note(&tx, ctx, "invitation.create", tenant, details).await?;
+        note(&tx, ctx, AuditAction::InvitationCreate, tenant, details).await?;
         tx.commit().await.during("create invitation")?;
         Ok((invitation, secret))
     }
@@ -142,7 +142,7 @@ impl Invitations {
             return Ok(invitation);
         }
         invitations::revoke(&tx, id, ctx.now).await?;
-        note(&tx, ctx, "invitation.revoke", tenant, json!({ "invitation": id })).await?;
+        note(&tx, ctx, AuditAction::InvitationRevoke, tenant, json!({ "invitation": id })).await?;
         tx.commit().await.during("revoke invitation")?;
         Ok(Invitation { revoked_at: Some(ctx.now), ..invitation })
     }
@@ -193,7 +193,7 @@ impl Invitations {
             "account": origin.as_str(),
         });
         let actor = format!("user:{user}");
-        note_as(&tx, ctx, &actor, "invitation.accept", Some(tenant.id), details).await?;
+        note_as(&tx, ctx, &actor, AuditAction::InvitationAccept, Some(tenant.id), details).await?;
         let member = members::lookup(&tx, tenant.id, user).await?;
         let member = member.ok_or(Error::NotFound(Noun::Member))?;
         tx.commit().await.during("accept invitation")?;
@@ -221,7 +221,7 @@ impl Invitations {
         if !held.is_accepted {
             memberships::accept(&tx, tenant.id, *user, held.role, ctx.now).await?;
             let details = json!({ "user": user, "role": held.role });
-            note(&tx, ctx, "member.accept", tenant.id, details).await?;
+            note(&tx, ctx, AuditAction::MemberAccept, tenant.id, details).await?;
         }
         let member = members::lookup(&tx, tenant.id, *user).await?.ok_or_else(missing)?;
         tx.commit().await.during("accept a membership")?;

@@ -14,7 +14,7 @@ use crate::auth::{CallContext, Principal};
 use crate::domain::error::{AuthProblem, Conflict, Error, Noun, Result};
 use crate::domain::names::{Email, NewPassword, Password, TenantId, TokenId, UserId};
 use crate::domain::page::{Page, Window};
-use crate::domain::{Permission, Role, Tenant, User};
+use crate::domain::{AuditAction, Permission, Role, Tenant, User};
 use crate::pg::control::{own_account, sessions, users};
 use crate::pg::{Db, During};
 
@@ -134,7 +134,7 @@ impl Me {
             return Err(Error::NotFound(Noun::Session));
         }
         let details = json!({ "user": user, "session": session, "sessions_ended": 1 });
-        note(&tx, ctx, "session.revoke", None, details).await?;
+        note(&tx, ctx, AuditAction::SessionRevoke, None, details).await?;
         tx.commit().await.during("end session")
     }
 
@@ -148,7 +148,7 @@ impl Me {
         let ended = sessions::revoke_others(&tx, user, session, ctx.now).await?;
         if ended > 0 {
             let details = json!({ "user": user, "sessions_ended": ended });
-            note(&tx, ctx, "session.revoke", None, details).await?;
+            note(&tx, ctx, AuditAction::SessionRevoke, None, details).await?;
         }
         tx.commit().await.during("end sessions")?;
         Ok(ended)
@@ -202,7 +202,7 @@ impl Me {
             }
             let ended = sessions::revoke_others(&tx, user, session, ctx.now).await?;
             let details = json!({ "user": user, "sessions_ended": ended });
-            note(&tx, ctx, "user.change_password", None, details).await?;
+            note(&tx, ctx, AuditAction::UserChangePassword, None, details).await?;
             tx.commit().await.during("change a password")?;
             return Ok(ended);
         }

@@ -20,7 +20,7 @@ use crate::domain::error::{Conflict, Error, InvitationProblem, Noun, Result};
 use crate::domain::names::{Email, NewPassword, PersonName, TenantId, UserId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::rule::Rule;
-use crate::domain::{AccountOrigin, Permission, Role, User};
+use crate::domain::{AccountOrigin, AuditAction, Permission, Role, User};
 use crate::pg::control::members;
 use crate::pg::control::users::{self, Account};
 use crate::pg::{Db, During, PublicTx};
@@ -147,7 +147,7 @@ impl Members {
         let (user, origin) = find_or_create(&tx, ctx, new, hash.as_ref()).await?;
         members::insert(&tx, id, user, new.role, ctx.now).await?;
         let details = json!({ "user": user, "role": new.role, "account": origin.as_str() });
-        note(&tx, ctx, "member.add", id, details).await?;
+        note(&tx, ctx, AuditAction::MemberAdd, id, details).await?;
         let member = members::lookup(&tx, id, user).await?.ok_or(Error::NotFound(Noun::Member))?;
         tx.commit().await.during("add member")?;
         Ok(member)
@@ -178,7 +178,7 @@ impl Members {
         require_another_admin(&tx, id, &member).await?;
         members::set_role(&tx, id, user, role).await?;
         let details = json!({ "user": user, "from": member.role, "to": role });
-        note(&tx, ctx, "member.set_role", id, details).await?;
+        note(&tx, ctx, AuditAction::MemberSetRole, id, details).await?;
         tx.commit().await.during("set a member's role")?;
         Ok(Member { role, ..member })
     }
@@ -203,7 +203,7 @@ impl Members {
         members::delete(&tx, id, user).await?;
         let ended = end_of_user(&tx, ctx, user, Some(id), "member.remove").await?;
         let details = json!({ "user": user, "role": member.role, "tokens_ended": ended });
-        note(&tx, ctx, "member.remove", id, details).await?;
+        note(&tx, ctx, AuditAction::MemberRemove, id, details).await?;
         tx.commit().await.during("remove member")
     }
 }

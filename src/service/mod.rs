@@ -25,6 +25,7 @@ pub mod profiles;
 pub mod provisioning;
 mod reference;
 pub mod refusals;
+pub mod sealing;
 pub mod sessions;
 pub mod signing_keys;
 pub mod system;

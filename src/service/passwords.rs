@@ -15,9 +15,9 @@ use super::tokens::end_of_user;
 use crate::auth::CallContext;
 use crate::auth::context::Membership;
 use crate::auth::password::Hasher;
-use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{NewPassword, TenantId, UserId};
+use crate::domain::{AuditAction, Permission};
 use crate::pg::control::{memberships, sessions, users};
 use crate::pg::{Db, During, PublicTx};
 
@@ -65,7 +65,7 @@ impl Passwords {
         let ended = sessions::revoke_all(&tx, user, ctx.now).await?;
         let tokens = end_of_user(&tx, ctx, user, None, "user.reset_password").await?;
         let details = json!({ "user": user, "sessions_ended": ended, "tokens_ended": tokens });
-        note(&tx, ctx, "user.reset_password", tenant, details).await?;
+        note(&tx, ctx, AuditAction::UserResetPassword, tenant, details).await?;
         tx.commit().await.during("reset a password")
     }
 }

@@ -22,6 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use crate::auth::CallContext;
+use crate::domain::AuditAction;
 use crate::domain::address::counted_as;
 use crate::domain::error::Result;
 use crate::domain::names::{TenantId, UserId};
@@ -54,11 +55,11 @@ pub enum Kind {
 impl Kind {
     /// Returns the action of its events.
     #[must_use]
-    pub const fn action(self) -> &'static str {
+    pub const fn action(self) -> AuditAction {
         match self {
-            Self::Session => "session.refused",
-            Self::Credential => "credential.refused",
-            Self::Access => "access.denied",
+            Self::Session => AuditAction::SessionRefused,
+            Self::Credential => AuditAction::CredentialRefused,
+            Self::Access => AuditAction::AccessDenied,
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
 use crate::domain::error::{AuthProblem, Conflict, Error, Result};
 use crate::domain::names::{Email, NewPassword, Password, PersonName, UserId};
 use crate::domain::page::{Cursor, Page, Window};
-use crate::domain::{Role, User, UserAgent};
+use crate::domain::{AuditAction, Role, User, UserAgent};
 use crate::pg::control::{sessions, users};
 use crate::pg::{Db, During, PublicTx};
 
@@ -151,7 +151,7 @@ impl Sessions {
         }
         let tokens = self.issue(&tx, ctx, found.user.id, session, ctx.now).await?;
         sessions::delete_expired(&tx, found.user.id, ctx.now).await?;
-        note_of(&tx, ctx, found.user.id, "session.open").await?;
+        note_of(&tx, ctx, found.user.id, AuditAction::SessionOpen).await?;
         tx.commit().await.during("open session")?;
         Ok(Some((found.user, tokens)))
     }
@@ -178,7 +178,7 @@ impl Sessions {
         };
         if refresh.used_at.is_some_and(|used_at| !overlaps(used_at)) {
             sessions::revoke(&tx, refresh.user, refresh.session, ctx.now).await?;
-            note_of(&tx, ctx, refresh.user, "session.reuse_detected").await?;
+            note_of(&tx, ctx, refresh.user, AuditAction::SessionReuseDetected).await?;
             tx.commit().await.during("end session")?;
             return Err(Error::Unauthenticated(AuthProblem::Invalid));
         }
@@ -261,7 +261,7 @@ impl Sessions {
                 sessions::revoke_all(&tx, id, ctx.now).await?;
             }
         }
-        note_of(&tx, ctx, admin.id, "user.ensure_admin").await?;
+        note_of(&tx, ctx, admin.id, AuditAction::UserEnsureAdmin).await?;
         tx.commit().await.during("write the admin of the settings")
     }
 
@@ -323,7 +323,7 @@ pub(super) async fn page(
 /// Ends a session and commits; the event is that of a log-out. Without an open session it does nothing.
 async fn close(tx: PublicTx, ctx: &CallContext, user: UserId, session: Uuid) -> Result<()> {
     if sessions::revoke(&tx, user, session, ctx.now).await? {
-        note_of(&tx, ctx, user, "session.close").await?;
+        note_of(&tx, ctx, user, AuditAction::SessionClose).await?;
     }
     tx.commit().await.during("end session")
 }
@@ -343,7 +343,7 @@ async fn note_of(
     tx: &PublicTx,
     ctx: &CallContext,
     user: UserId,
-    action: &'static str,
+    action: AuditAction,
 ) -> Result<()> {
     note_as(tx, ctx, &format!("user:{user}"), action, None, json!({})).await
 }

@@ -25,9 +25,9 @@ use super::audit::note;
 use crate::auth::CallContext;
 use crate::auth::jwt::{AccessClaims, Issuer, SigningKey};
 use crate::auth::secret_key::SecretKey;
-use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::UserId;
+use crate::domain::{AuditAction, Permission};
 use crate::pg::control::signing_keys as rows;
 use crate::pg::{Db, During, PublicTx};
 
@@ -169,7 +169,7 @@ impl SigningKeys {
                 rows::set_term(&tx, key).await?;
             }
             let details = json!({ "kid": new.kid, "signs_from": to_text(new.signs_from) });
-            note(&tx, ctx, "signing_key.rotate", None, details).await?;
+            note(&tx, ctx, AuditAction::SigningKeyRotate, None, details).await?;
             let kid = new.kid.clone();
             keys.push(new);
             (kid, true)
@@ -197,7 +197,7 @@ impl SigningKeys {
         if verifies(key, ctx.now) {
             key.verifies_until = Some(ctx.now);
             rows::set_term(&tx, key).await?;
-            note(&tx, ctx, "signing_key.retire", None, json!({ "kid": kid })).await?;
+            note(&tx, ctx, AuditAction::SigningKeyRetire, None, json!({ "kid": kid })).await?;
             if let Some(next) = ready_to_sign(&mut keys, own, ctx.now) {
                 rows::set_term(&tx, next).await?;
             }
@@ -223,7 +223,7 @@ impl SigningKeys {
         let tx = self.db.public().await.during("delete old signing keys")?;
         let deleted = rows::delete_ended(&tx, oldest).await?;
         if !deleted.is_empty() {
-            note(&tx, ctx, "signing_key.delete", None, json!({ "kids": deleted })).await?;
+            note(&tx, ctx, AuditAction::SigningKeyDelete, None, json!({ "kids": deleted })).await?;
         }
         tx.commit().await.during("delete old signing keys")
     }
@@ -351,7 +351,7 @@ async fn insert_new(
     };
     rows::insert(tx, &key).await?;
     if is_needed_now && !others.is_empty() {
-        note(tx, ctx, "signing_key.create", None, json!({ "kid": key.kid })).await?;
+        note(tx, ctx, AuditAction::SigningKeyCreate, None, json!({ "kid": key.kid })).await?;
     }
     Ok(key)
 }
@@ -392,7 +392,7 @@ async fn wrap_those_in_clear(
         "encrypted the signing keys, which an earlier version stored in clear; backups from before still hold them: \
          run `rowhouse key rotate`"
     );
-    note(tx, ctx, "signing_key.wrap", None, json!({ "kids": kids })).await
+    note(tx, ctx, AuditAction::SigningKeyWrap, None, json!({ "kids": kids })).await
 }
 
 fn describe_one(

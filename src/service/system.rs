@@ -16,7 +16,7 @@ use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
 use crate::domain::error::{AuthProblem, Conflict, Error, Result};
 use crate::domain::names::TenantId;
 use crate::domain::profile::{Identity, ProfileId};
-use crate::domain::{Permission, Tenant, TenantStatus};
+use crate::domain::{AuditAction, Permission, Tenant, TenantStatus};
 use crate::pg::control::{sessions, tenants, tokens, unlocks};
 use crate::pg::tenant::profiles;
 use crate::pg::{Db, During, TenantTx};
@@ -44,9 +44,8 @@ pub struct System {
 #[derive(Debug)]
 pub struct Pass(());
 
-/// A cross-tenant call; the action in its audit event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case", prefix = "system.")]
+/// A cross-tenant call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// [`System::find`].
     GetProfiles,
@@ -59,9 +58,14 @@ pub enum Action {
 }
 
 impl Action {
-    /// Returns the word in the audit trail.
-    fn as_str(self) -> &'static str {
-        self.into()
+    /// Returns the action in the audit trail.
+    const fn audited(self) -> AuditAction {
+        match self {
+            Self::GetProfiles => AuditAction::SystemGetProfiles,
+            Self::SearchProfiles => AuditAction::SystemSearchProfiles,
+            Self::DeleteProfiles => AuditAction::SystemDeleteProfiles,
+            Self::RestoreProfile => AuditAction::SystemRestoreProfile,
+        }
     }
 }
 
@@ -271,7 +275,7 @@ impl System {
         let refusal = verdict.as_ref().err().map(Error::code);
         let details = json!({ "allowed": refusal.is_none(), "refusal": refusal });
         let tx = self.db.public().await.during("write audit event")?;
-        note(&tx, ctx, action.as_str(), None::<TenantId>, details).await?;
+        note(&tx, ctx, action.audited(), None::<TenantId>, details).await?;
         tx.commit().await.during("write audit event")?;
         verdict.map(|()| Pass(()))
     }

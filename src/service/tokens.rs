@@ -27,7 +27,7 @@ use crate::domain::error::{AuthProblem, Conflict, Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId, TokenName, UserId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::rule::Rule;
-use crate::domain::{Permission, TokenKind};
+use crate::domain::{AuditAction, Permission, TokenKind};
 use crate::pg::control::{
     managed_tokens, memberships, sessions, tenants, token_lines, tokens, users,
 };
@@ -107,7 +107,14 @@ impl Tokens {
             previous_until: None,
         };
         tokens::insert(&tx, &token, secret.digest().as_bytes()).await?;
-        note(&tx, ctx, "token.create", token.tenant, json!({ "token": token.id })).await?;
+        note(
+            &tx,
+            ctx,
+            AuditAction::TokenCreate,
+            token.tenant,
+            json!({ "token": token.id, "kind": token.kind }),
+        )
+        .await?;
         tx.commit().await.during("create token")?;
         Ok((token, secret))
     }
@@ -287,7 +294,8 @@ pub(super) async fn end_of_user(
 ) -> Result<usize> {
     let ended = tokens::revoke_of_user(tx, user, only, ctx.now).await?;
     for token in &ended {
-        let details = json!({ "token": token.id, "user": user, "reason": reason });
+        let details =
+            json!({ "token": token.id, "kind": token.kind, "user": user, "reason": reason });
         note(tx, ctx, revoke_action(token.kind), token.tenant, details).await?;
     }
     Ok(ended.len())
@@ -308,21 +316,21 @@ pub(super) async fn note_revoked(
             if token.kind == TokenKind::Person {
                 continue;
             }
-            json!({ "token": token.id, "parent": id, "reason": "parent.revoke" })
+            json!({ "token": token.id, "kind": token.kind, "parent": id, "reason": "parent.revoke" })
         } else if of_people > 0 {
-            json!({ "token": token.id, "tokens_of_people_ended": of_people })
+            json!({ "token": token.id, "kind": token.kind, "tokens_of_people_ended": of_people })
         } else {
-            json!({ "token": token.id })
+            json!({ "token": token.id, "kind": token.kind })
         };
         note(tx, ctx, revoke_action(token.kind), token.tenant, details).await?;
     }
     Ok(())
 }
 
-fn revoke_action(kind: TokenKind) -> &'static str {
+fn revoke_action(kind: TokenKind) -> AuditAction {
     match kind {
-        TokenKind::ApiKey => "api_key.revoke",
-        TokenKind::Token | TokenKind::Xtoken | TokenKind::Person => "token.revoke",
+        TokenKind::ApiKey => AuditAction::ApiKeyRevoke,
+        TokenKind::Token | TokenKind::Xtoken | TokenKind::Person => AuditAction::TokenRevoke,
     }
 }
 

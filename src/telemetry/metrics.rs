@@ -74,6 +74,7 @@ pub struct Metrics {
     fleet_tenants: Family<FleetLabels, Gauge>,
     started_at: Gauge<f64, AtomicU64>,
     log_lines_dropped: Counter,
+    events_unsealed_age: Gauge<f64, AtomicU64>,
     vacancies: VacancyMetrics,
     jobs: JobMetrics,
 }
@@ -182,6 +183,12 @@ impl Default for Metrics {
             "Lines of the log that could not be written",
             log_lines_dropped.clone(),
         );
+        let events_unsealed_age = Gauge::default();
+        registry.register(
+            "rowhouse_events_unsealed_age_seconds",
+            "Age of the oldest event that is not in the feed yet; 0 where there is none",
+            events_unsealed_age.clone(),
+        );
         let vacancies = VacancyMetrics::register(&mut registry);
         let jobs = JobMetrics::register(&mut registry);
         Self {
@@ -199,6 +206,7 @@ impl Default for Metrics {
             fleet_tenants,
             started_at,
             log_lines_dropped,
+            events_unsealed_age,
             vacancies,
             jobs,
         }
@@ -246,6 +254,11 @@ impl Metrics {
     /// Sets how many lines of the log were dropped.
     pub fn set_log_lines_dropped(&self, count: u64) {
         set(&self.log_lines_dropped, count);
+    }
+
+    /// Sets the age of the oldest event that is not sealed.
+    pub fn set_events_unsealed_age(&self, age: Duration) {
+        self.events_unsealed_age.set(age.as_secs_f64());
     }
 
     /// Counts an answered request. `route` is a pattern, never a path.

@@ -51,7 +51,10 @@ async fn events_are_listed_newest_first_filtered_and_only_of_tenants_that_the_ca
     let event = root.get(&format!("{EVENTS}?limit=1")).await.body["data"][0].clone();
     assert_eq!(event["actor"], "root");
     assert_eq!(event["tenant_id"], json!(acme.id));
-    assert_eq!(event["details"], json!({ "slug": "acme", "from": "suspended", "to": "active" }));
+    let details = json!({
+        "slug": "acme", "external_id": null, "revision": 3, "from": "suspended", "to": "active",
+    });
+    assert_eq!(event["details"], details);
     let at = event["created_at"].as_str().unwrap();
     for (query, found) in [
         ("action=tenant.suspend".to_owned(), &all[1..2]),
@@ -93,7 +96,7 @@ async fn an_unauthorized_caller_and_invalid_parameters_are_refused() {
 
 #[tokio::test]
 async fn a_changed_event_and_a_removed_event_are_found_even_at_the_end_of_the_chain() {
-    let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
+    let app = TestApp::spawn().await;
     for slug in ["one", "two", "three", "four"] {
         app.set_up(slug).await;
     }
@@ -147,10 +150,10 @@ async fn a_changed_event_and_a_removed_event_are_found_even_at_the_end_of_the_ch
 
 #[tokio::test]
 async fn concurrent_writers_and_sealers_build_one_chain_and_writers_do_not_wait() {
-    let app = TestApp::builder().with("tenants.purge_interval", "20ms").spawn().await;
+    let app = TestApp::builder().with("events.seal_interval", "20ms").spawn().await;
     let second = TestApp::builder()
         .on(app.database.clone())
-        .with("tenants.purge_interval", "20ms")
+        .with("events.seal_interval", "20ms")
         .spawn()
         .await;
     app.set_up("acme").await;

@@ -464,9 +464,10 @@ async fn an_update_requires_the_current_revision() {
         .await
         .unwrap();
     let details: Value = details.get(0);
-    assert_eq!(details["slug"], json!({ "from": "acme", "to": "aegir" }));
+    assert_eq!(details["slug"], "aegir");
+    assert_eq!(details["changes"]["slug"], json!({ "from": "acme", "to": "aegir" }));
     assert_eq!(
-        details["settings"],
+        details["changes"]["settings"],
         json!(["a", "b"]),
         "the names of settings are recorded, not their values"
     );

@@ -10,6 +10,7 @@ mod hanging;
 pub mod kills;
 mod mended;
 mod no_transaction;
+mod outcomes;
 mod pruning;
 mod recovery;
 mod rehearsal;

@@ -8,6 +8,7 @@
 mod access;
 mod adopt;
 mod api_keys;
+mod audit_order;
 mod auth;
 mod bad_input;
 mod bad_migrations;

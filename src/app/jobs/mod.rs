@@ -8,6 +8,7 @@
 //!
 //! To add a job: a function in the file of its noun that returns a [`Job`], and a line in [`all`].
 
+mod audit;
 mod clock;
 mod fleet;
 mod sessions;
@@ -32,8 +33,11 @@ use crate::telemetry::{JobOutcome, Metrics};
 /// The pause after the first failed run; each further failure doubles it.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// The longest pause after a failed run.
+/// The longest pause after a failed run. A job with a short interval pauses for some intervals at most.
 const LONGEST_BACK_OFF: Duration = Duration::from_mins(1);
+
+/// How many of its intervals a job pauses at most after a failed run.
+const BACK_OFF_INTERVALS: u32 = 8;
 
 /// The largest random extension of a pause, as a fraction of it.
 const JITTER: f64 = 0.1;
@@ -82,7 +86,7 @@ fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
     let mut jobs = vec![
         tenants::erase_profiles(&services.profiles, intervals.erase),
         tenants::purge(&services.lifecycle, intervals.purge),
-        tenants::seal_audit_events(&services.audit, intervals.purge),
+        audit::seal(&services.audit, intervals.seal),
         vacancies::replenish(&services.vacancies),
         vacancies::check_new_tenants(&services.provisioning),
         sessions::delete_ended(&services.sessions),
@@ -99,8 +103,10 @@ fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
 pub(super) struct Intervals {
     /// Between two searches for expired profiles.
     pub(super) erase: Duration,
-    /// Between two searches for tenants to purge, and for audit events to seal.
+    /// Between two searches for tenants to purge.
     pub(super) purge: Duration,
+    /// Between two searches for audit events to seal, beside those that the events themselves cause.
+    pub(super) seal: Duration,
     /// Between two searches for fleet migrations without a process. None: this server recovers none.
     pub(super) recover: Option<Duration>,
     /// How long the ledger of a fleet migration is kept. None: for ever.
@@ -173,6 +179,15 @@ impl Job {
         Self { name, every, first_run: FirstRun::AtStart, run }
     }
 
+    /// Returns the pause after this failure, and doubles it for the next.
+    fn next_back_off(&self, back_off: &mut Duration) -> Duration {
+        let pause = *back_off;
+        let longest = self.every.saturating_mul(BACK_OFF_INTERVALS);
+        let longest = LONGEST_BACK_OFF.min(longest).max(FIRST_BACK_OFF);
+        *back_off = (pause * 2).min(longest);
+        pause
+    }
+
     /// The same job, which does not run when the server starts.
     fn not_at_start(self) -> Self {
         Self { first_run: FirstRun::AfterInterval, ..self }
@@ -205,7 +220,7 @@ impl Job {
                         retry_in_s = back_off.as_secs(),
                         "a background job failed"
                     );
-                    Next::After(next_back_off(&mut back_off))
+                    Next::After(self.next_back_off(&mut back_off))
                 }
                 Err(_panic) => {
                     metrics.count_job_run(self.name, JobOutcome::Panicked);
@@ -214,7 +229,7 @@ impl Job {
                         retry_in_s = back_off.as_secs(),
                         "a background job panicked"
                     );
-                    Next::After(next_back_off(&mut back_off))
+                    Next::After(self.next_back_off(&mut back_off))
                 }
             };
             match next {
@@ -226,13 +241,6 @@ impl Job {
             }
         }
     }
-}
-
-/// Returns the pause after this failure, and doubles it for the next.
-fn next_back_off(back_off: &mut Duration) -> Duration {
-    let pause = *back_off;
-    *back_off = (pause * 2).min(LONGEST_BACK_OFF);
-    pause
 }
 
 fn with_jitter(pause: Duration) -> Duration {

@@ -1,9 +1,9 @@
-//! Jobs on tenants: erasing expired profiles, purging deleted tenants, sealing audit events.
+//! Jobs on tenants: erasing expired profiles, purging deleted tenants.
 
 use std::time::Duration;
 
 use super::{Job, Next};
-use crate::service::{Audit, Lifecycle, Profiles};
+use crate::service::{Lifecycle, Profiles};
 
 /// Erases expired profiles. Reads hide them already.
 pub(super) fn erase_profiles(profiles: &Profiles, every: Duration) -> Job {
@@ -21,14 +21,6 @@ pub(super) fn erase_profiles(profiles: &Profiles, every: Duration) -> Job {
 pub(super) fn purge(lifecycle: &Lifecycle, every: Duration) -> Job {
     Job::new("purge_tenants", every, lifecycle, |lifecycle, ctx| async move {
         lifecycle.purge_due(&ctx).await?;
-        Ok(Next::AfterInterval)
-    })
-}
-
-/// Adds new audit events to the chain of hashes.
-pub(super) fn seal_audit_events(audit: &Audit, every: Duration) -> Job {
-    Job::new("seal_audit_events", every, audit, |audit, ctx| async move {
-        audit.seal(&ctx).await?;
         Ok(Next::AfterInterval)
     })
 }

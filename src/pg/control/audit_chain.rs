@@ -10,7 +10,7 @@ use crate::domain::names::TenantId;
 use crate::domain::page::Window;
 use crate::pg::error::During;
 use crate::pg::locks::{self, Lock};
-use crate::pg::scope::PublicTx;
+use crate::pg::scope::{PublicTx, exactly_one};
 
 /// The name of the only chain.
 const CHAIN: &str = "audit";
@@ -134,9 +134,41 @@ pub async fn list(
         .collect())
 }
 
+/// What is sealed and what is not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backlog {
+    /// Number of events in the chain.
+    pub head: i64,
+    /// Seconds since the time of the call of the oldest unsealed event; `None` if all are sealed.
+    pub oldest_seconds: Option<f64>,
+}
+
+/// Reads how far the events are sealed.
+pub async fn backlog(tx: PublicTx) -> Result<Backlog> {
+    let rows = tx
+        .query_and_commit(
+            "SELECT coalesce((SELECT position FROM audit_heads WHERE chain = $1), 0) AS head,
+                    (SELECT extract(epoch FROM clock_timestamp() - at)::float8
+                       FROM audit_events
+                      WHERE position IS NULL
+                      ORDER BY write_order NULLS FIRST, at, id
+                      LIMIT 1) AS oldest_seconds",
+            &[&CHAIN],
+        )
+        .await
+        .and_then(exactly_one);
+    let row = rows.during("look for unsealed audit events")?;
+    Ok(Backlog { head: row.get("head"), oldest_seconds: row.get("oldest_seconds") })
+}
+
 /// Keeps other transactions from sealing until this one ends. Writers of events do not take this lock.
 pub async fn lock(tx: &PublicTx) -> Result<()> {
     locks::lock(tx, Lock::AuditChain).await.during("lock the audit chain")
+}
+
+/// As [`lock`], but does not wait; returns whether it has the lock.
+pub async fn try_lock(tx: &PublicTx) -> Result<bool> {
+    locks::try_lock(tx, Lock::AuditChain).await.during("lock the audit chain")
 }
 
 /// Returns the end of the chain.
@@ -163,12 +195,14 @@ pub async fn set_head(tx: &PublicTx, head: &Head) -> Result<()> {
     Ok(())
 }
 
-/// Reads unsealed events, oldest first.
+/// Reads unsealed events in the order of their numbers, which is that of the commits wherever one change waited for
+/// another; those from before events had numbers first.
 pub async fn list_unsealed(tx: &PublicTx, limit: i64) -> Result<Vec<Link>> {
     let rows = tx
         .query(
             &format!(
-                "SELECT {LINK_COLUMNS} FROM audit_events WHERE position IS NULL ORDER BY at, id LIMIT $1"
+                "SELECT {LINK_COLUMNS} FROM audit_events WHERE position IS NULL
+                  ORDER BY write_order NULLS FIRST, at, id LIMIT $1"
             ),
             &[&limit],
         )

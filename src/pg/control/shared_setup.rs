@@ -6,14 +6,14 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio_postgres::types::{Json, ToSql, Type};
 use uuid::Uuid;
 
 use crate::domain::names::{Email, ExternalId, Slug, TenantName};
-use crate::domain::{AccountOrigin, Document, Role, TenantStatus};
+use crate::domain::{AccountOrigin, AuditAction, Document, Role, TenantStatus};
 use crate::pg::Row;
 use crate::pg::control::catalog_digest::catalog_digest;
 use crate::pg::control::slugs::can_be_taken;
@@ -54,7 +54,8 @@ pub struct SharedSetup {
     /// The caller, as the audit trail names it.
     pub actor: String,
     /// Action of the audit event.
-    pub action: &'static str,
+    #[serde(serialize_with = "as_word")]
+    pub action: AuditAction,
     /// Id of the request.
     pub request_id: String,
     /// Details of the audit event.
@@ -134,6 +135,7 @@ pub async fn insert(
     pattern: &Pattern,
     setups: &[&SharedSetup],
 ) -> Result<Vec<Assigned>, Failure> {
+    tx.writes_event();
     let values = Values::of(pattern, setups);
     let rows = tx.query_prepared(INSERT, &values.params()).await?;
     setups.iter().map(|setup| assigned(setup, &rows)).collect()
@@ -148,6 +150,7 @@ pub async fn insert_one_and_commit(
     pattern: &Pattern,
     setup: &SharedSetup,
 ) -> Result<Assigned, Failure> {
+    tx.writes_event();
     let setups = [setup];
     let values = Values::of(pattern, &setups);
     assigned(setup, &tx.query_and_commit(INSERT, &values.params()).await?)
@@ -208,6 +211,11 @@ impl Param for Json<&[&SharedSetup]> {
     fn sql_type(&self) -> Type {
         Type::JSON
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn as_word<S: Serializer>(action: &AuditAction, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(action.as_str())
 }
 
 /// Required of parameters; names the tenant alone.

@@ -176,6 +176,7 @@ const INSERT: &str = concat!(
 /// admin must exist; [`Conflict::AdminUnproven`] if the account may not be linked; [`Conflict::Concurrent`] if another
 /// transaction made or removed the admin at the same moment.
 pub async fn insert(tx: &PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigned>> {
+    tx.writes_event();
     let values = Values::of(new);
     new.assigned(tx.query(INSERT, &values.params(new)).await)
 }
@@ -185,6 +186,7 @@ pub async fn insert(tx: &PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigne
 /// # Errors
 /// As [`insert`].
 pub async fn insert_and_commit(tx: PublicTx, new: &NewTenant<'_>) -> Result<Option<Assigned>> {
+    tx.writes_event();
     let values = Values::of(new);
     new.assigned(tx.query_and_commit(INSERT, &values.params(new)).await)
 }
@@ -220,6 +222,7 @@ struct Values<'a> {
     password_hash: Option<&'a str>,
     role: &'static str,
     event_id: Uuid,
+    action: &'static str,
     is_vouched: bool,
     has_own_password: bool,
 }
@@ -243,6 +246,7 @@ impl<'a> Values<'a> {
             password_hash: user.and_then(|user| user.password_hash),
             role: Role::Admin.as_str(),
             event_id: Uuid::now_v7(),
+            action: new.event.action.as_str(),
             is_vouched: new.word == Word::Vouched,
             has_own_password: new.word == Word::OwnPassword,
         }
@@ -271,7 +275,7 @@ impl<'a> Values<'a> {
             &self.role,
             &self.event_id,
             &new.event.actor,
-            &new.event.action,
+            &self.action,
             &new.event.request_id,
             &new.event.details,
             &self.is_vouched,

@@ -24,6 +24,7 @@
 
 pub mod allowed;
 mod column_types;
+mod event_signal;
 pub(in crate::pg) mod guard;
 mod in_schema;
 pub mod param;
@@ -38,6 +39,8 @@ use tokio_postgres::{Row, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(in crate::pg) use self::column_types::BuiltinTypes;
+pub use self::event_signal::EventSignal;
+use self::event_signal::RaiseAtEnd;
 use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
 pub(in crate::pg) use self::in_schema::{
@@ -73,7 +76,7 @@ pub struct TenantTx {
 /// Dropped without [`commit`](PublicTx::commit), it rolls back without waiting; a transaction that only reads is
 /// best dropped.
 #[must_use = "a transaction that is dropped is rolled back"]
-pub struct PublicTx(Tx, Statements);
+pub struct PublicTx(Tx, Statements, RaiseAtEnd);
 
 impl TenantTx {
     pub(in crate::pg) fn new(
@@ -191,11 +194,18 @@ impl PublicTx {
         rules: &Rules,
         limits: &TimeLimits,
         tls: MakeRustlsConnect,
+        events: EventSignal,
     ) -> Self {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
         write_limits(&mut preamble, limits);
-        Self::with_preamble(connection, preamble, rules, tls)
+        let tx = Self::with_preamble(connection, preamble, rules, tls);
+        Self(tx.0, tx.1, RaiseAtEnd::new(events))
+    }
+
+    /// Records that an audit event is written in this transaction: when it has ended, the [`EventSignal`] is raised.
+    pub(in crate::pg) fn writes_event(&self) {
+        self.2.note();
     }
 
     /// Begins inside a schema, as the owner, for migrations of a tenant that already exists: takes the schema's
@@ -231,7 +241,7 @@ impl PublicTx {
             format!("{preamble};\n{script}\n;\nCOMMIT")
         };
         let messages: Vec<String> = scripts.iter().map(message).collect();
-        let Self(tx, _) = Self::with_preamble(connection, String::new(), rules, tls);
+        let Self(tx, ..) = Self::with_preamble(connection, String::new(), rules, tls);
         tx.run_pipelined(&messages).await
     }
 
@@ -245,7 +255,7 @@ impl PublicTx {
     ) -> Self {
         let wait_timeout = rules.limits.connect;
         let tx = Tx::new(connection, preamble, Statements::Unnamed, wait_timeout, tls, None);
-        Self(tx, rules.control_statements)
+        Self(tx, rules.control_statements, RaiseAtEnd::new(EventSignal::default()))
     }
 
     /// Runs a query and returns its rows.

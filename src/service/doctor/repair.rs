@@ -6,6 +6,7 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 
 use crate::auth::CallContext;
+use crate::domain::AuditAction;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::bootstrap::{Exposure, privileges};
@@ -192,7 +193,7 @@ async fn repair_schemas(
     let notes = locked.iter().filter_map(|id| {
         let repaired = repaired(&before[id], &left[id]);
         let details = json!({ "mended": repaired });
-        (!repaired.is_empty()).then(|| note(&tx, ctx, "doctor.mend", Some(*id), details))
+        (!repaired.is_empty()).then(|| note(&tx, ctx, AuditAction::DoctorMend, Some(*id), details))
     });
     if try_join_all(notes).await?.is_empty() {
         return Ok(Repaired { left, busy }); // rolled back: nothing was repaired
@@ -257,8 +258,14 @@ async fn revoke(db: &Db, ctx: &CallContext, exposure: &Exposure) -> Result<()> {
         let reason = format!("this login may not; let a superuser run: {}", exposure.statement);
         return Err(Error::internal(DURING, reason));
     }
-    note(&tx, ctx, "doctor.restrict", None::<TenantId>, json!({ "statement": exposure.statement }))
-        .await?;
+    note(
+        &tx,
+        ctx,
+        AuditAction::DoctorRestrict,
+        None::<TenantId>,
+        json!({ "statement": exposure.statement }),
+    )
+    .await?;
     tx.commit().await.during(DURING)
 }
 
@@ -283,8 +290,14 @@ async fn drop_schema(db: &Db, ctx: &CallContext, id: TenantId) -> Result<()> {
             continue;
         }
         schema::drop(&tx, &schema, &[]).await.during(DURING)?;
-        note(&tx, ctx, "doctor.drop_orphan", Some(id), json!({ "schema": schema.as_str() }))
-            .await?;
+        note(
+            &tx,
+            ctx,
+            AuditAction::DoctorDropOrphan,
+            Some(id),
+            json!({ "schema": schema.as_str() }),
+        )
+        .await?;
         return tx.commit().await.during(DURING);
     }
 }
@@ -300,6 +313,7 @@ async fn drop_role(db: &Db, ctx: &CallContext, id: TenantId) -> Result<()> {
         return Ok(()); // dropped, or no longer an orphan
     }
     schema::drop(&tx, &schema, &[]).await.during(DURING)?;
-    note(&tx, ctx, "doctor.drop_orphan", Some(id), json!({ "role": schema.as_str() })).await?;
+    note(&tx, ctx, AuditAction::DoctorDropOrphan, Some(id), json!({ "role": schema.as_str() }))
+        .await?;
     tx.commit().await.during(DURING)
 }

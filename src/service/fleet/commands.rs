@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::auth::CallContext;
-use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::operation::{FleetProblem, PauseReason, Step};
+use crate::domain::{AuditAction, Permission};
 use crate::migrations::MigrationSet;
 use crate::pg::control::operation_tenants::{self, Choice};
 use crate::pg::control::operations::{self, Record};
@@ -153,8 +153,8 @@ impl Fleet {
         };
         let fingerprint = self.engine.set.fingerprint();
         let count = operation_tenants::insert(&tx, id, fingerprint, &choice).await?;
-        note(&tx, ctx, "migration.start", id, json!({ "tenants": count })).await?;
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
+        note(&tx, ctx, AuditAction::MigrationStart, &record, json!({ "tenants": count })).await?;
         tx.commit().await.during("start a migration")?;
         Ok(record)
     }
@@ -194,11 +194,11 @@ impl Fleet {
         ctx.require(Permission::MigrateFleet)?;
         let (tx, before) = self.lock(id).await?;
         let state = before.state.after(Step::Pause)?;
-        if before.state != state {
-            operations::set_state(&tx, id, state, Some(PauseReason::Asked), ctx.now).await?;
-            note(&tx, ctx, "migration.pause", id, json!({})).await?;
+        if before.state == state {
+            return Ok(before);
         }
-        self.finish(tx, id).await
+        operations::set_state(&tx, id, state, Some(PauseReason::Asked), ctx.now).await?;
+        self.finish(tx, ctx, id, AuditAction::MigrationPause, json!({})).await
     }
 
     /// Cancels an operation. Migrated tenants stay migrated; tenants that are begun are finished.
@@ -209,12 +209,17 @@ impl Fleet {
         ctx.require(Permission::MigrateFleet)?;
         let (tx, before) = self.lock(id).await?;
         let state = before.state.after(Step::Cancel)?;
-        if before.state != state {
+        let is_new = before.state != state;
+        if is_new {
             operations::set_state(&tx, id, state, None, ctx.now).await?;
-            note(&tx, ctx, "migration.cancel", id, json!({})).await?;
         }
         operation_tenants::skip(&tx, id, !before.is_held, ctx.now).await?;
-        self.finish(tx, id).await
+        if is_new {
+            return self.finish(tx, ctx, id, AuditAction::MigrationCancel, json!({})).await;
+        }
+        let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
+        tx.commit().await.during("move an operation")?;
+        Ok(record)
     }
 
     /// Makes the failed tenants of an operation pending again, and does not run it.
@@ -237,8 +242,7 @@ impl Fleet {
         if count < u64::try_from(before.counts.failed).unwrap_or(0) {
             return Err(FleetProblem::Pruned.into());
         }
-        note(&tx, ctx, "migration.retry", id, json!({ "tenants": count })).await?;
-        self.finish(tx, id).await
+        self.finish(tx, ctx, id, AuditAction::MigrationRetry, json!({ "tenants": count })).await
     }
 
     pub(super) async fn lookup(&self, id: Uuid) -> Result<Record> {
@@ -252,8 +256,17 @@ impl Fleet {
         Ok((tx, record))
     }
 
-    async fn finish(&self, tx: PublicTx, id: Uuid) -> Result<Record> {
+    /// Writes the event of a move and commits it; returns the operation as it is then.
+    async fn finish(
+        &self,
+        tx: PublicTx,
+        ctx: &CallContext,
+        id: Uuid,
+        action: AuditAction,
+        details: Value,
+    ) -> Result<Record> {
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
+        note(&tx, ctx, action, &record, details).await?;
         tx.commit().await.during("move an operation")?;
         Ok(record)
     }

@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::auth::CallContext;
-use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, Slug, TenantId};
+use crate::domain::{AuditAction, Permission};
 use crate::migrations::repair::{Change, HistoryRepair, RepairRequest};
 use crate::migrations::{Applied, MigrationSet};
 use crate::pg::catalog::history::{self, History};
@@ -149,7 +149,7 @@ impl Fleet {
         if done.changes_something() {
             let changes: Vec<Value> = done.changes.iter().map(in_json).collect();
             let details = json!({ "changes": changes, "statements": done.statements });
-            audit::note(&tx, ctx, "migration.repair", id, details).await?;
+            audit::note(&tx, ctx, AuditAction::MigrationRepair, id, details).await?;
         }
         tx.commit().await.during(during)?;
         Ok(done)

@@ -24,15 +24,15 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::auth::CallContext;
-use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::operation::{FleetProblem, OperationState, PauseReason, Step, Then};
+use crate::domain::{AuditAction, Permission};
 use crate::pg::PublicTx;
 use crate::pg::control::operation_tenants;
 use crate::pg::control::operations::{self, Record, Runner};
 use crate::pg::error::During;
 use crate::pg::schema::pipeline;
-use crate::service::fleet::audit::note;
+use crate::service::fleet::audit::{note, note_outcome};
 use crate::service::fleet::drain::drain;
 use crate::service::fleet::engine::Engine;
 use crate::service::fleet::job::{Event, Events, Run};
@@ -93,12 +93,12 @@ impl Engine {
             return Err(problem.into());
         };
         operation_tenants::reclaim(&tx, id, runner.id).await?;
+        let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         if before.state != OperationState::Planned {
             let asked = why == AcquireReason::Asked;
             let details = json!({ "from": before.state.as_str(), "asked": asked });
-            note(&tx, ctx, "migration.resume", id, details).await?;
+            note(&tx, ctx, AuditAction::MigrationResume, &record, details).await?;
         }
-        let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         let flush = operations::flush(&tx).await?;
         let other_rights = pipeline::schemas_with_other_rights(&tx).await.during(during)?;
         tx.commit().await.during(during)?;
@@ -186,6 +186,7 @@ impl Engine {
         let record = operations::lock(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         operation_tenants::give_back(&tx, id, runner, not_begun).await?;
         let mut continues = false;
+        let mut outcome = None;
         // It may have been paused or cancelled since the last heartbeat.
         let is_stopping = matches!(why, Some(StopReason::Stopping | StopReason::AtOnce));
         if record.state == OperationState::Running && !is_stopping {
@@ -207,15 +208,20 @@ impl Engine {
             } else if let Some(reason) = pause {
                 let state = record.state.after(Step::Pause)?;
                 operations::set_state(&tx, id, state, Some(reason), now).await?;
+                outcome = Some(AuditAction::MigrationPause);
             } else {
                 let state = record.state.after(Step::End { some_failed })?;
                 operations::set_state(&tx, id, state, None, now).await?;
+                outcome = Some(AuditAction::MigrationFinish);
             }
         }
         if !continues {
             operations::release(&tx, id, runner, self.limits.allow_recovery).await?;
         }
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
+        if let Some(action) = outcome {
+            note_outcome(&tx, &self.clock, action, &record).await?;
+        }
         tx.commit().await.during(during)?;
         Ok((!continues).then_some(record))
     }

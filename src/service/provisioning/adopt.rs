@@ -10,11 +10,12 @@ mod fit;
 use std::collections::HashMap;
 
 use self::fit::{Contents, References, compare_rights, kept_labels, structure};
+use super::prepared::FIRST_REVISION;
 use super::{Admin, Extras, PreparedSetup, ProvisionTenant, Provisioned, Provisioning, TRIES};
 use crate::auth::CallContext;
-use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
+use crate::domain::{AuditAction, Permission};
 use crate::migrations::MigrationSet;
 use crate::pg::catalog::{self, Object};
 use crate::pg::control::tenant_setup;
@@ -24,7 +25,7 @@ use crate::pg::schema::reference::Reference;
 use crate::pg::schema::repair;
 use crate::pg::{During, Failure, PublicTx};
 use crate::service::accounts::Unproven;
-use crate::service::audit::event;
+use crate::service::audit::{event, of_tenant};
 
 const DURING: &str = "adopt a schema";
 
@@ -206,7 +207,10 @@ impl Provisioning {
         let pattern = Pattern::of(set, self.db.rules().isolation);
         prepared.settle_account(&tx).await?;
         let mut rows = prepared.rows(Some(id), &pattern, self.slugs.rested(ctx.now));
-        rows.event = event(ctx, &prepared.actor, "tenant.adopt", None, plan.details(command));
+        let details = plan.details(command);
+        let (slug, external_id) = (&command.tenant.slug, prepared.extras.external_id.as_ref());
+        let details = of_tenant(slug, external_id, FIRST_REVISION, details);
+        rows.event = event(ctx, &prepared.actor, AuditAction::TenantAdopt, None, details);
         let assigned = tenant_setup::insert(&tx, &rows).await?;
         let assigned = assigned.ok_or_else(|| Error::internal(DURING, "no tenant was inserted"))?;
         let contents = self.take(&tx, command, &schema).await?;
@@ -275,7 +279,6 @@ impl Plan<'_> {
     /// The details of the audit event.
     fn details(&self, command: &AdoptSchema) -> serde_json::Value {
         serde_json::json!({
-            "slug": command.tenant.slug,
             "name": command.tenant.name,
             "schema": command.schema,
             "version": self.set.version(),

@@ -1,15 +1,17 @@
 //! The main tenant, which is made on first use.
 
-use time::OffsetDateTime;
+use serde_json::json;
 
+use super::prepared::FIRST_REVISION;
 use super::{Provisioning, TRIES};
 use crate::auth::CallContext;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Slug, TenantId, TenantName};
-use crate::domain::{Tenant, TenantStatus};
+use crate::domain::{AuditAction, Tenant, TenantStatus};
 use crate::pg::During;
 use crate::pg::control::tenants;
 use crate::pg::control::vacancies::{self, State};
+use crate::service::audit::{note, of_tenant};
 
 /// Slug and name of the main tenant; a reserved word, so no other tenant can have it.
 const MAIN: &str = "main";
@@ -22,20 +24,20 @@ impl Provisioning {
     /// Those of the database.
     pub async fn main_tenant(&self, ctx: &CallContext) -> Result<Tenant> {
         ctx.require_authenticated()?;
-        let (this, now) = (self.clone(), ctx.now);
+        let (this, ctx) = (self.clone(), ctx.clone());
         self.runtime
-            .spawn(async move { this.find_or_make_main(now).await })
+            .spawn(async move { this.find_or_make_main(&ctx).await })
             .await
             .map_err(|panicked| Error::internal("make the main tenant", panicked))?
     }
 
-    async fn find_or_make_main(&self, now: OffsetDateTime) -> Result<Tenant> {
+    async fn find_or_make_main(&self, ctx: &CallContext) -> Result<Tenant> {
         let mut attempt = 1;
         loop {
             if let Some(tenant) = self.find_main().await? {
                 return Ok(tenant);
             }
-            match self.make_main(now).await {
+            match self.make_main(ctx).await {
                 // Another request has made it, or is making it.
                 Err(Error::Conflict(Conflict::SlugTaken | Conflict::Concurrent))
                     if attempt < TRIES =>
@@ -47,7 +49,8 @@ impl Provisioning {
         }
     }
 
-    async fn make_main(&self, now: OffsetDateTime) -> Result<Tenant> {
+    async fn make_main(&self, ctx: &CallContext) -> Result<Tenant> {
+        let now = ctx.now;
         let in_steps = self.vacancies.new_tenants().in_steps();
         let vacancy = if in_steps { Some(self.vacancies.make_one(now).await?) } else { None };
         let tenant = Tenant {
@@ -70,6 +73,8 @@ impl Provisioning {
         if vacancy.is_none() && !self.make_schema(&tx, tenant.id, now).await? {
             return Err(Error::Conflict(Conflict::Concurrent)); // in several transactions, next time
         }
+        let details = of_tenant(&tenant.slug, None, FIRST_REVISION, json!({ "name": tenant.name }));
+        note(&tx, ctx, AuditAction::TenantCreate, tenant.id, details).await?;
         tx.commit().await.during("make the main tenant")?;
         Ok(tenant)
     }

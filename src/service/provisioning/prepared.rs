@@ -10,19 +10,22 @@ use crate::auth::password::PasswordHash;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::domain::error::Result;
 use crate::domain::names::{TenantId, TokenId, UserId};
-use crate::domain::{AccountOrigin, Permission, TokenKind};
+use crate::domain::{AccountOrigin, AuditAction, Permission, TokenKind};
 use crate::pg::PublicTx;
 use crate::pg::control::shared_setup::SharedSetup;
 use crate::pg::control::tenant_setup::{self, NewTenant, NewUser, Word};
 use crate::pg::control::tokens::{self, Token};
 use crate::pg::control::vacancies::Pattern;
 use crate::service::accounts::Unproven;
-use crate::service::audit::event;
+use crate::service::audit::{event, of_tenant};
 use crate::service::provisioning::command::{Admin, Extras, ProvisionTenant};
 use crate::service::tokens::Lifetimes;
 
+/// The revision of a new record, as the database sets it.
+pub(super) const FIRST_REVISION: i64 = 1;
+
 /// The action of the audit event.
-const ACTION: &str = "tenant.create";
+const ACTION: AuditAction = AuditAction::TenantCreate;
 
 /// What a set-up writes.
 pub(super) struct PreparedSetup<'a> {
@@ -132,7 +135,8 @@ impl PreparedSetup<'_> {
 
     /// The details of the audit event.
     fn details(&self) -> Value {
-        json!({ "slug": self.command.slug, "name": self.command.name })
+        let details = json!({ "name": self.command.name });
+        of_tenant(&self.command.slug, self.extras.external_id.as_ref(), FIRST_REVISION, details)
     }
 
     fn admin(&self) -> tenant_setup::Admin<'_> {

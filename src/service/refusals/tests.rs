@@ -94,7 +94,7 @@ fn an_event_names_reasons_and_some_of_the_users() {
     let due = counters.take_due(START);
     let (key, count) = due.first().expect("there is one");
     let event = event(key, count);
-    assert_eq!((event.action, event.actor), ("session.refused", "anonymous"));
+    assert_eq!((event.action, event.actor), (AuditAction::SessionRefused, "anonymous"));
     assert_eq!(event.details["reasons"], json!({ "wrong_password": 5, "too_many": 25 }));
     assert_eq!(event.details["users"].as_array().map(Vec::len), Some(USERS_MAX));
 }

@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::{Session, Sessions, page};
 use crate::auth::CallContext;
-use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{Email, UserId};
 use crate::domain::page::{Page, Window};
+use crate::domain::{AuditAction, Permission};
 use crate::pg::control::{sessions, users};
 use crate::pg::{During, PublicTx};
 use crate::service::audit::note;
@@ -63,7 +63,7 @@ impl Sessions {
         };
         if ended > 0 {
             let details = json!({ "user": user, "session": session, "sessions_ended": ended });
-            note(&tx, ctx, "session.revoke", None, details).await?;
+            note(&tx, ctx, AuditAction::SessionRevoke, None, details).await?;
         }
         tx.commit().await.during("end sessions")?;
         Ok(ended)

@@ -16,6 +16,7 @@
 //! restored; a later one leaves the purge begun, and the next call or the background task continues it.
 
 use serde_json::json;
+use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use super::registry::Expected;
@@ -23,17 +24,17 @@ use super::slugs::SlugRules;
 use super::{TenantRef, locate, lock};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
-use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::domain::purge::PurgeProblem;
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::{Move, Tenant, TenantRecord};
+use crate::domain::{AuditAction, Permission};
 use crate::pg::control::tenants::{self, MAIN_NUMBER};
 use crate::pg::control::{footprint, purges, slugs};
 use crate::pg::schema::{RoleOutcome, dependents};
 use crate::pg::{Db, During, PublicTx, schema};
-use crate::service::audit::note;
+use crate::service::audit::{note, of_tenant};
 
 pub use crate::pg::control::footprint::Footprint;
 
@@ -184,7 +185,7 @@ impl Lifecycle {
         if on_dependents == OnDependents::Cascade && reach != Reach::Everything {
             return Err(Error::missing(Permission::CrossTenant));
         }
-        let purged = self.purge_locked(ctx, tx, record.tenant.id, on_dependents).await;
+        let purged = self.purge_locked(ctx, tx, &record, on_dependents).await;
         purged.map_err(|error| as_visible(error, &reach))
     }
 
@@ -197,10 +198,12 @@ impl Lifecycle {
         let reach = ctx.reach(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("delete tenant")?;
         let record = lock(&tx, &reach, &TenantRef::Id(id)).await?;
-        if record.tenant.status != TenantStatus::Deleting {
-            shift_locked(&tx, ctx, record, Move::Delete, Duration::ZERO).await?;
-        }
-        let purged = self.purge_locked(ctx, tx, id, OnDependents::Stop).await;
+        let record = if record.tenant.status == TenantStatus::Deleting {
+            record
+        } else {
+            shift_locked(&tx, ctx, record, Move::Delete, Duration::ZERO).await?
+        };
+        let purged = self.purge_locked(ctx, tx, &record, OnDependents::Stop).await;
         purged.map_err(|error| as_visible(error, &reach))
     }
 
@@ -247,7 +250,7 @@ impl Lifecycle {
         if !is_due(&record, ctx.now) {
             return Ok(false);
         }
-        self.purge_locked(ctx, tx, id, OnDependents::Stop).await.map(|()| true)
+        self.purge_locked(ctx, tx, &record, OnDependents::Stop).await.map(|()| true)
     }
 
     /// Purges a tenant whose row `tx` has locked. The lock keeps another call from continuing an earlier purge of it, so
@@ -256,17 +259,21 @@ impl Lifecycle {
         &self,
         ctx: &CallContext,
         tx: PublicTx,
-        id: TenantId,
+        record: &TenantRecord,
         on_dependents: OnDependents,
     ) -> Result<()> {
         const DURING: &str = "look for what depends on a tenant";
+        let id = record.tenant.id;
         let schema = SchemaName::of(id);
         let mut allowed = purges::list_allowed(&tx, id).await?;
         if on_dependents == OnDependents::Cascade {
             let found = dependents::find(&tx, schema.as_str(), Some(schema.as_str())).await;
             let objects = found.during(DURING)?;
             if !objects.is_empty() {
-                note(&tx, ctx, purges::CASCADE, id, json!({ "objects": &objects })).await?;
+                let details = json!({ "objects": &objects });
+                let (slug, external_id) = (&record.tenant.slug, record.external_id.as_ref());
+                let details = of_tenant(slug, external_id, record.revision, details);
+                note(&tx, ctx, purges::CASCADE, id, details).await?;
                 allowed.extend(objects);
             }
         }
@@ -293,11 +300,7 @@ impl Lifecycle {
         let role = schema::drop(&tx, &schema, &allowed).await.during("drop tenant schema")?;
         slugs::free(&tx, &record.tenant.slug, id, ctx.now).await?;
         tenants::delete(&tx, id).await?;
-        let mut details = json!({
-            "slug": record.tenant.slug,
-            "name": record.tenant.name,
-            "external_id": record.external_id,
-        });
+        let mut details = json!({ "name": record.tenant.name });
         if !allowed.is_empty() {
             details["cascaded"] = json!(allowed);
         }
@@ -311,7 +314,10 @@ impl Lifecycle {
                  then `rowhouse doctor --fix --drop-orphans {schema} --yes` drops the role"
             );
         }
-        note(&tx, ctx, "tenant.purge", id, details).await?;
+        // Higher than that of any event before, so that a reader that keeps the highest revision ends with the purge.
+        let (slug, revision) = (&record.tenant.slug, record.revision + 1);
+        let details = of_tenant(slug, record.external_id.as_ref(), revision, details);
+        note(&tx, ctx, AuditAction::TenantPurge, id, details).await?;
         tx.commit().await.during("purge tenant")?;
         Ok(false)
     }
@@ -351,15 +357,18 @@ async fn shift_locked(
     let restore_to = is_deletion.then_some(before);
     let id = record.tenant.id;
     tenants::set_status(tx, id, status, purge_after, restore_to, ctx.now).await?;
-    let details = json!({
-        "slug": record.tenant.slug, "from": before.as_str(), "to": status.as_str(),
-    });
+    let mut details = json!({ "from": before.as_str(), "to": status.as_str() });
+    if let Some(purge_after) = purge_after {
+        details["purge_after"] = json!(purge_after.format(&Rfc3339).unwrap_or_default());
+    }
+    let revision = record.revision + 1;
+    let details = of_tenant(&record.tenant.slug, record.external_id.as_ref(), revision, details);
     note(tx, ctx, action(step), id, details).await?;
     Ok(TenantRecord {
         tenant: Tenant { status, ..record.tenant },
         purge_after,
         restore_to,
-        revision: record.revision + 1,
+        revision,
         updated_at: ctx.now,
         ..record
     })
@@ -396,11 +405,11 @@ fn require_not_main(tenant: &Tenant) -> Result<()> {
     if tenant.number == MAIN_NUMBER { Err(Error::Conflict(Conflict::MainTenant)) } else { Ok(()) }
 }
 
-const fn action(step: Move) -> &'static str {
+const fn action(step: Move) -> AuditAction {
     match step {
-        Move::Suspend => "tenant.suspend",
-        Move::Resume => "tenant.resume",
-        Move::Delete => "tenant.delete",
-        Move::Restore => "tenant.restore",
+        Move::Suspend => AuditAction::TenantSuspend,
+        Move::Resume => AuditAction::TenantResume,
+        Move::Delete => AuditAction::TenantDelete,
+        Move::Restore => AuditAction::TenantRestore,
     }
 }

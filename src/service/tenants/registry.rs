@@ -14,10 +14,10 @@ use crate::domain::error::{Conflict, Error, Noun, Precondition, Result};
 use crate::domain::names::{Email, ExternalId, Slug, TenantName};
 use crate::domain::rule::Rule;
 use crate::domain::tenant::TenantRecord;
-use crate::domain::{AccountOrigin, Document, FieldProblem, Permission};
+use crate::domain::{AccountOrigin, AuditAction, Document, FieldProblem, Permission};
 use crate::pg::control::tenants;
 use crate::pg::{Db, During};
-use crate::service::audit::note;
+use crate::service::audit::{note, of_tenant};
 use crate::service::provisioning::{Extras, ProvisionTenant, Provisioning};
 
 /// Largest settings of a tenant, in bytes of their text.
@@ -169,9 +169,12 @@ impl Registry {
             self.slugs.rename(&tx, id, slugs, ctx.now).await?;
         }
         tenants::update(&tx, &after, ctx.now).await?;
-        note(&tx, ctx, "tenant.update", before.tenant.id, differences(&before, &after)).await?;
+        let revision = before.revision + 1;
+        let details = json!({ "changes": differences(&before, &after) });
+        let details = of_tenant(&after.tenant.slug, after.external_id.as_ref(), revision, details);
+        note(&tx, ctx, AuditAction::TenantUpdate, id, details).await?;
         tx.commit().await.during("update tenant record")?;
-        Ok(TenantRecord { revision: before.revision + 1, updated_at: ctx.now, ..after })
+        Ok(TenantRecord { revision, updated_at: ctx.now, ..after })
     }
 
     async fn find_by_external_id(&self, external_id: &ExternalId) -> Result<Option<TenantRecord>> {
@@ -222,7 +225,7 @@ fn check_settings(settings: &Document) -> Result<()> {
     Ok(())
 }
 
-/// Returns what changed, as details of an audit event. Settings may hold secrets, so only their names are
+/// Returns what changed, for the details of an audit event. Settings may hold secrets, so only their names are
 /// included. The contact's address is personal data, so only the fact that it changed is.
 fn differences(before: &TenantRecord, after: &TenantRecord) -> Value {
     let (old, new) = (&before.tenant, &after.tenant);

@@ -16,7 +16,7 @@ use crate::auth::{CallContext, Principal};
 use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::TokenId;
 use crate::domain::rule::Rule;
-use crate::domain::{Permission, TokenKind};
+use crate::domain::{AuditAction, Permission, TokenKind};
 use crate::pg::During;
 use crate::pg::control::managed_tokens;
 use crate::pg::control::token_lines::{self, Line};
@@ -81,10 +81,12 @@ impl Tokens {
         };
         let token = tokens::rotate(&tx, id, &new, ctx.now).await?;
         let action = match token.kind {
-            TokenKind::ApiKey => "api_key.rotate",
-            TokenKind::Token | TokenKind::Xtoken | TokenKind::Person => "token.rotate",
+            TokenKind::ApiKey => AuditAction::ApiKeyRotate,
+            TokenKind::Token | TokenKind::Xtoken | TokenKind::Person => AuditAction::TokenRotate,
         };
-        let details = json!({ "token": id, "overlap_seconds": overlap.whole_seconds() });
+        let details = json!({
+            "token": id, "kind": token.kind, "overlap_seconds": overlap.whole_seconds(),
+        });
         note(&tx, ctx, action, token.tenant, details).await?;
         tx.commit().await.during("rotate token")?;
         Ok((token, secret))

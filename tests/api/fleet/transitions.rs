@@ -55,7 +55,7 @@ async fn one_process_pauses_a_run_and_another_resumes_it() {
         .await
         .unwrap()
         .get(0);
-    assert_eq!(actions, "migration.start migration.pause migration.resume");
+    assert_eq!(actions, "migration.start migration.pause migration.resume migration.finish");
     one.close().await;
     two.close().await;
 }
