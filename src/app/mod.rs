@@ -129,6 +129,8 @@ impl App {
                 outcome.map(drop)
             }
             end = stop_or_fault => {
+                // Readers that wait for an event are answered now.
+                self.backend.services.events.stop();
                 // The servers must be polled while they stop.
                 let (outcome, ()) = tokio::join!(serving, async {
                     jobs.stop().await;

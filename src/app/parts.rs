@@ -15,7 +15,7 @@ use crate::service::sessions::Lifetimes as SessionLifetimes;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Audit, Doctor, Fleet, Health, Identity, Invitations, Lifecycle, Me, Members,
+    ApiKeys, Audit, Doctor, Events, Fleet, Health, Identity, Invitations, Lifecycle, Me, Members,
     Passwords, Profiles, Provisioning, Registry, Services, Sessions, SigningKeys, System, Tenants,
     Tokens, Vacancies,
 };
@@ -77,6 +77,7 @@ impl Parts {
             passwords: Passwords::new(db.clone(), self.hasher.clone()),
             profiles: Profiles::new(db.clone(), self.lifetimes),
             system: System::new(db.clone(), Profiles::new(db.clone(), self.lifetimes)),
+            events: Events::new(db.clone(), self.sealing.clone()),
             audit: Audit::new(db.clone(), refusals.clone(), self.sealing.clone()),
             refusals,
             fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),

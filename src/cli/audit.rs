@@ -6,14 +6,12 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::tenant::{not_found, tenant_ref};
+use super::tenant::{id_of, tenant_ref};
 use super::{Exit, Failure, Output, output};
 use crate::app::Backend;
 use crate::config::Settings;
-use crate::domain::names::TenantId;
 use crate::domain::page::Window;
 use crate::service::audit::{Break, Entry, Filter, Link, Verdict};
-use crate::service::tenants::TenantRef;
 
 /// The number of rows of one query.
 const ROWS_AT_ONCE: u32 = 1000;
@@ -96,7 +94,7 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure
 }
 
 async fn list(settings: &Settings, command: List) -> Result<Exit, Failure> {
-    let tenant = command.tenant.as_deref().map(tenant_ref).transpose()?;
+    command.tenant.as_deref().map(tenant_ref).transpose()?;
     for (flag, given) in [("--since", &command.since), ("--until", &command.until)] {
         if let Some(given) = given {
             point_in_time(flag, given, OffsetDateTime::UNIX_EPOCH)?;
@@ -110,7 +108,7 @@ async fn list(settings: &Settings, command: List) -> Result<Exit, Failure> {
         let filter = Filter {
             actor: command.actor.clone(),
             action: command.action.clone(),
-            tenant: tenant_id(backend, tenant, &command).await?,
+            tenant: id_of(backend, command.tenant.as_deref()).await?,
             created_after: time("--since", &command.since)?,
             created_before: time("--until", &command.until)?,
         };
@@ -151,23 +149,6 @@ async fn read(
         after = page.next;
         if after.is_none() || left == 0 {
             return Ok((entries, after.is_some()));
-        }
-    }
-}
-
-/// Returns the id of the named tenant. An id is not looked up, because events outlive their tenant.
-async fn tenant_id(
-    backend: &Backend,
-    tenant: Option<TenantRef>,
-    command: &List,
-) -> Result<Option<TenantId>, Failure> {
-    match tenant {
-        None => Ok(None),
-        Some(TenantRef::Id(id)) => Ok(Some(id)),
-        Some(which) => {
-            let found = backend.services.tenants.read(&backend.operator(), &which).await;
-            let named = command.tenant.as_deref().unwrap_or_default();
-            Ok(Some(found.map_err(|error| not_found(error, named))?.id))
         }
     }
 }

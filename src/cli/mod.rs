@@ -16,6 +16,7 @@ mod completions;
 mod confirm;
 mod destroy;
 mod doctor;
+mod events;
 mod failure;
 mod healthcheck;
 mod invite;
@@ -30,6 +31,7 @@ mod password;
 mod serve;
 mod session;
 mod setting_flags;
+mod stop;
 mod tenant;
 mod token;
 mod vacancies;
@@ -84,6 +86,9 @@ enum Command {
     /// List audit events, and check that none was changed or removed
     #[command(subcommand, after_help = AUDIT_EXAMPLES)]
     Audit(audit::Verb),
+    /// List events, and follow them: what happened to tenants, members, tokens and migrations, in order
+    #[command(subcommand, after_help = EVENTS_EXAMPLES)]
+    Events(events::Verb),
     /// Create, list, rotate and revoke API tokens
     #[command(subcommand)]
     Token(TokenVerb),
@@ -197,6 +202,12 @@ Examples:
   rowhouse audit list --tenant acme-corp --since 7d
   rowhouse audit list --action tenant.purge --limit 1000 --json
   rowhouse audit verify || echo 'the audit events were changed'";
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  rowhouse events list --type 'tenant.*' --limit 1000
+  rowhouse events follow --after now
+  rowhouse events follow --json --after 4711 | while read -r event; do deliver \"$event\"; done";
 
 const SESSION_EXAMPLES: &str = "\
 Examples:
@@ -356,6 +367,7 @@ impl Cli {
             Some(Command::Member(verb)) => member::run(&settings, verb).await,
             Some(Command::Invite(verb)) => invite::run(&settings, verb).await,
             Some(Command::Audit(verb)) => audit::run(&settings, verb).await,
+            Some(Command::Events(verb)) => events::run(&settings, verb).await,
             Some(Command::Token(TokenVerb::Create(command))) => {
                 token::create(&settings, command).await
             }

@@ -189,6 +189,21 @@ pub(super) fn tenant_ref(given: &str) -> Result<TenantRef, Failure> {
     })
 }
 
+/// Returns the id of the named tenant, if one is named. An id is not looked up, because events outlive their tenant.
+pub(super) async fn id_of(
+    backend: &Backend,
+    named: Option<&str>,
+) -> Result<Option<TenantId>, Failure> {
+    let Some(named) = named else { return Ok(None) };
+    match tenant_ref(named)? {
+        TenantRef::Id(id) => Ok(Some(id)),
+        which => {
+            let found = backend.services.tenants.read(&backend.operator(), &which).await;
+            Ok(Some(found.map_err(|error| not_found(error, named))?.id))
+        }
+    }
+}
+
 /// Names the tenant in a "not found" error.
 pub(super) fn not_found(error: Error, tenant: &str) -> Failure {
     match error {

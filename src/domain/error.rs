@@ -305,6 +305,9 @@ pub enum Conflict {
     /// The token that would make another one is too many makers away from the first.
     #[error("the token is too many makers away from the first")]
     TooManyGenerations,
+    /// The cursor of a reader of the event feed is not a place in this log.
+    #[error("the cursor is ahead of the log, or of another log")]
+    CursorAhead,
     /// An account has the admin's address, and it is not certain that its holder owns the address.
     #[error("an account has this address, and the address is not proven")]
     AdminUnproven,

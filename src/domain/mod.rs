@@ -11,6 +11,7 @@ pub mod address;
 pub mod audit;
 pub mod clock;
 pub mod error;
+pub mod feed;
 pub mod json;
 pub mod names;
 pub mod operation;
@@ -29,6 +30,7 @@ pub use access::{Access, Permission, Role};
 pub use audit::{AuditAction, EventType};
 pub use clock::Clock;
 pub use error::{Error, Result};
+pub use feed::FeedCursor;
 pub use names::{
     Email, NewPassword, Password, PersonName, SchemaName, Slug, TenantId, TenantName, UserId,
 };

@@ -72,18 +72,31 @@ pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
 }
 
 async fn recognise_caller(request: &HttpRequest) -> Result<CallContext> {
+    let principal = find_caller(request).await?;
+    refusals::remember(request, &principal);
+    site(request).limits.request(&principal)?;
+    Ok(context(request, principal))
+}
+
+/// Recognises the caller of a request once more, after it has waited: the rights may have ended. The request was counted
+/// before.
+///
+/// # Errors
+/// As [`identify`].
+pub(super) async fn recognise_again(request: &HttpRequest) -> Result<CallContext> {
+    Ok(context(request, find_caller(request).await?))
+}
+
+async fn find_caller(request: &HttpRequest) -> Result<Principal> {
     let site = site(request);
     let (identity, now) = (&site.services.identity, site.clock.now());
-    let principal = match (bearer(request)?, api_key(request)?) {
+    Ok(match (bearer(request)?, api_key(request)?) {
         (None, None) => Principal::Anonymous,
         (Some(token), None) => recognise(request, token, identity.of_bearer(token, now)).await?,
         (None, Some(key)) => recognise(request, key, identity.of_api_key(key, now)).await?,
         // It would be unclear which of the two is the caller.
         (Some(_), Some(_)) => return Err(Error::Unauthenticated(AuthProblem::Several)),
-    };
-    refusals::remember(request, &principal);
-    site.limits.request(&principal)?;
-    Ok(context(request, principal))
+    })
 }
 
 /// Begins a transaction in the tenant of a request, for reading or for writing.

@@ -12,6 +12,7 @@ mod accounts;
 pub mod api_keys;
 pub mod audit;
 pub mod doctor;
+pub mod events;
 pub mod fleet;
 pub mod health;
 pub mod identity;
@@ -36,6 +37,7 @@ pub mod vacancies;
 pub use api_keys::ApiKeys;
 pub use audit::Audit;
 pub use doctor::Doctor;
+pub use events::Events;
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
@@ -92,6 +94,8 @@ pub struct Services {
     pub system: System,
     /// Reads and seals the audit trail.
     pub audit: Audit,
+    /// Reads the feed of events.
+    pub events: Events,
     /// Counts refused callers for the audit trail.
     pub refusals: Refusals,
     /// Migrates all tenants.

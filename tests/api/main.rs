@@ -17,6 +17,7 @@ mod bootstrap;
 mod budgets;
 mod cli;
 mod cli_audit;
+mod cli_events;
 mod cli_invite;
 mod cli_lint;
 mod cli_member;
@@ -45,6 +46,7 @@ mod document;
 mod drop_rights;
 mod embedded_server;
 
+mod events;
 mod fleet;
 mod headers;
 mod hosts;

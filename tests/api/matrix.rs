@@ -113,10 +113,10 @@ impl Matrix {
         let invitation = "SELECT id FROM invitations WHERE tenant_id = $1";
         let invitation = sql.query_one(invitation, &[&fixture.alpha.id]).await;
         let invitation = invitation.expect("Alpha has an invitation").get(0);
-        app.services.audit.seal(&ctx).await.expect("the operator may");
         // The first call without a tenant's name creates the main tenant.
         let profile = json!({ "profile": { "email": "main@example.com" } });
         app.bunker_root().call("UserCreate", profile).await.ok();
+        app.services.audit.seal(&ctx).await.expect("the operator may");
         let saved = Saved::of(&sql).await;
         let before = Snapshot::take(&sql).await;
         let rows_before = fixture.alpha_rows().await;

@@ -112,6 +112,7 @@ macro_rules! pages {
 pages! {
     readme = "README.md",
     command_line = "docs/command-line.md",
+    events = "docs/events.md",
     http_control = "docs/http/control.md",
     http_databunker = "docs/http/databunker.md",
     http_native = "docs/http/native.md",

@@ -180,7 +180,8 @@ async fn a_persons_token_ends_with_the_xtoken_that_made_it() {
     assert_eq!(events(&app, tenant.id, "token.revoke").await, 1);
     let details = "SELECT details FROM audit_events WHERE action = 'token.revoke'";
     let details: Value = app.sql().await.query_one(details, &[]).await.unwrap().get(0);
-    assert_eq!(details, json!({ "token": xtokens[0], "tokens_of_people_ended": 1 }));
+    let expected = json!({ "token": xtokens[0], "kind": "xtoken", "tokens_of_people_ended": 1 });
+    assert_eq!(details, expected);
 }
 
 #[tokio::test]

@@ -67,6 +67,10 @@ def _names_a_person(value):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    # A valid wait is as good as a short one, and takes up to 20 seconds.
+    wait = (case.query or {}).get("wait")
+    if case.operation.path == "/control/v1/events" and str(wait).isdigit() and 0 < int(wait) <= 20:
+        case.query["wait"] = 0
     if not case.operation.path.startswith(("/v1/", "/v2/")):
         return
     chance = random.Random(case.id)

@@ -7,7 +7,7 @@ use super::flags::Flags;
 use super::progress::{self, Progress};
 use crate::app::{Backend, Purpose};
 use crate::cli::output;
-use crate::cli::{Exit, Failure, Output};
+use crate::cli::{Exit, Failure, Output, stop};
 use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
 use crate::domain::operation::{FleetProblem, OperationState, PauseReason};
@@ -126,12 +126,12 @@ async fn follow(backend: &Backend, id: Uuid, output: Output) -> Result<Exit, Fai
     let mut running = std::pin::pin!(fleet.run(&ctx, id, progress.events()));
     let outcome = tokio::select! {
         outcome = &mut running => outcome,
-        () = stop_signal() => {
+        () = stop::signalled() => {
             output::say("stopping between two tenants; a second signal rolls back those that are running");
             let stopping = async { tokio::join!(&mut running, fleet.stop()).0 };
             tokio::select! {
                 outcome = stopping => outcome,
-                () = stop_signal() => {
+                () = stop::signalled() => {
                     output::say("rolling back what is running");
                     tokio::join!(&mut running, fleet.stop_at_once()).0
                 }
@@ -160,7 +160,7 @@ pub(super) async fn unless_stopped<T>(
         let work = Box::pin(work);
         tokio::select! {
             outcome = work => Some(outcome),
-            () = stop_signal() => None,
+            () = stop::signalled() => None,
         }
     };
     if outcome.is_none() {
@@ -168,17 +168,6 @@ pub(super) async fn unless_stopped<T>(
         backend.services.fleet.stop_at_once().await;
     }
     outcome.transpose()
-}
-
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        outcome = tokio::signal::ctrl_c() => if outcome.is_err() { std::future::pending().await },
-        _ = terminated.recv() => {}
-    }
 }
 
 fn report_control_plane(backend: &Backend, output: Output) -> Result<(), Failure> {

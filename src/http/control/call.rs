@@ -73,6 +73,11 @@ impl Call {
         extract::site(&self.request)
     }
 
+    /// Looks the caller up again, for a call that has waited.
+    pub(super) async fn renewed(&self) -> Result<CallContext> {
+        extract::recognise_again(&self.request).await
+    }
+
     /// Returns the request, for its address.
     pub(super) const fn request(&self) -> &HttpRequest {
         &self.request
@@ -175,12 +180,18 @@ fn needs_no_credential(request: &HttpRequest) -> bool {
 
 /// Takes `limit` and `cursor`.
 pub(super) fn window(query: &mut Fields) -> Window {
+    let limit = limit(query);
+    let after = query.optional("cursor", parse_cursor);
+    Window { after, limit }
+}
+
+/// Takes `limit`.
+pub(super) fn limit(query: &mut Fields) -> u16 {
     let range = Rule::Range(1, i64::from(LIMIT_MAX));
     let limit = query.optional("limit", |text| {
         text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or(range)
     });
-    let after = query.optional("cursor", parse_cursor);
-    Window { after, limit: limit.unwrap_or(LIMIT) }
+    limit.unwrap_or(LIMIT)
 }
 
 /// Parses a point in time in RFC 3339.

@@ -12,6 +12,7 @@
 
 mod audit;
 mod call;
+mod events;
 mod invitations;
 mod me;
 mod members;
@@ -38,6 +39,7 @@ pub fn mount(routes: &mut Mount<'_>) {
     tokens::mount(routes);
     signing_keys::mount(routes);
     audit::mount(routes);
+    events::mount(routes);
     me::mount(routes);
     migrations::mount(routes);
 }

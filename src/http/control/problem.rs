@@ -358,6 +358,11 @@ fn conflict(conflict: Conflict) -> Representation {
             "The token is too many makers away from the first",
             "Let a token that is nearer to the first one make it",
         ),
+        Conflict::CursorAhead => (
+            "The cursor is not a place in this log",
+            "The database was restored from a backup from before the cursor was given: read the present state, and go on \
+             from the end of the log or from an earlier cursor",
+        ),
         Conflict::AdminUnproven => (
             "The address of the admin is not proven",
             "An account has the address, and the password is not the account's; make the tenant with another admin \

@@ -157,6 +157,7 @@ fn conflict(conflict: Conflict) -> String {
         | Conflict::LastAdmin
         | Conflict::AlreadyRevoked
         | Conflict::AdminUnproven
+        | Conflict::CursorAhead
         | Conflict::TokenEnded
         | Conflict::TooManyGenerations => format!("Conflict: {conflict}"),
     }

@@ -178,6 +178,7 @@ fn message(error: &Error) -> String {
             | Conflict::GraceOver
             | Conflict::AlreadyMember
             | Conflict::LastAdmin
+            | Conflict::CursorAhead
             | Conflict::TokenEnded => format!("Conflict: {conflict}"),
         },
         // Only the control API can meet these.

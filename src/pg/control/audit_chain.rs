@@ -13,7 +13,7 @@ use crate::pg::locks::{self, Lock};
 use crate::pg::scope::{PublicTx, exactly_one};
 
 /// The name of the only chain.
-const CHAIN: &str = "audit";
+pub(in crate::pg) const CHAIN: &str = "audit";
 
 /// The columns of a [`Link`].
 const LINK_COLUMNS: &str = "position, seal, id, at, actor, action, tenant_id, request_id, \

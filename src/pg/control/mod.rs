@@ -6,6 +6,7 @@ pub mod audit_chain;
 pub mod audit_events;
 pub mod capacity;
 mod catalog_digest;
+pub mod feed;
 pub mod footprint;
 pub mod idempotency;
 pub mod invitations;
