@@ -18,6 +18,10 @@ pub const RUNTIME_LOGIN: &str = "rowhouse_runtime";
 /// right on `public`, on other objects of the database or on roles.
 pub const MIGRATOR: &str = "rowhouse_migrator";
 
+/// How the names of a server's connections begin (`application_name`). The number of connections that it may open follows,
+/// and a name of its own: `rowhouse-server/40/web-1:5f3a09c2`.
+pub const SERVER_NAME: &str = "rowhouse-server";
+
 /// How the database isolates tenants from each other.
 #[derive(
     Debug,

@@ -93,7 +93,7 @@ const PG: &[Layer] = &[
     Layer { name: "error", may_import: &[] },
     Layer { name: "rules", may_import: &[] },
     Layer { name: "connect", may_import: &["error", "rules"] },
-    Layer { name: "pool", may_import: &["error", "rules"] },
+    Layer { name: "pool", may_import: &["connect", "error", "rules"] },
     Layer { name: "scope", may_import: &["pool", "connect", "error", "rules"] },
     // The only part that knows pools and scopes.
     Layer { name: "db", may_import: &["scope", "pool", "error", "rules"] },

@@ -1,8 +1,7 @@
 //! The name that a server gives its connections (`application_name`), by which others see in `pg_stat_activity` how many
 //! it may open. Needs no table, and is right at any time: a server that is gone has no connection.
 
-/// How the name of a server begins. The number of connections that it may open follows, and a name of its own.
-pub const SERVER: &str = "rowhouse-server";
+use crate::pg::rules::SERVER_NAME;
 
 /// The longest part of a host name that is shown: a name has at most 63 bytes.
 const HOST_MAX: usize = 30;
@@ -13,7 +12,7 @@ pub fn of_server(budget: usize, host: &str) -> String {
     let host: String =
         host.chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect();
     let host = host.get(..HOST_MAX).unwrap_or(&host);
-    format!("{SERVER}/{budget}/{host}:{:08x}", fastrand::u32(..))
+    format!("{SERVER_NAME}/{budget}/{host}:{:08x}", fastrand::u32(..))
 }
 
 #[cfg(test)]

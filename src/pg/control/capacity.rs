@@ -1,8 +1,7 @@
 //! The capacity of the server, and the size of everything that grows with the number of tenants.
 
-use crate::pg::connect::name;
 use crate::pg::error::Failure;
-use crate::pg::rules::RUNTIME_LOGIN;
+use crate::pg::rules::{RUNTIME_LOGIN, SERVER_NAME};
 use crate::pg::scope::PublicTx;
 
 /// Settings of the server and sizes of the database. Counts are exact; bytes are those of the files.
@@ -75,7 +74,7 @@ pub async fn read_connections(tx: &PublicTx) -> Result<Connections, Failure> {
                             coalesce(sum(split_part(application_name, '/', 2)::int8), 0)::int8 AS budgets
                        FROM (SELECT DISTINCT application_name FROM pg_catalog.pg_stat_activity
                               WHERE application_name ~ ('^' || $2 || '/[0-9]{1,5}/')) named) s",
-            &[&RUNTIME_LOGIN, &name::SERVER],
+            &[&RUNTIME_LOGIN, &SERVER_NAME],
         )
         .await?;
     Ok(Connections {
