@@ -1,4 +1,4 @@
-//! A proxy between a server and its database, which can reset, delay and swallow.
+//! A proxy between a server and its database, which can reset, delay, swallow and forget connections.
 
 use std::time::Duration;
 
@@ -47,6 +47,11 @@ impl Proxy {
 
     pub(crate) fn set(&self, network: Network) {
         self.state.send_modify(|state| state.network = network);
+    }
+
+    /// Forgets all present connections: their bytes are swallowed for ever, and new connections work.
+    pub(crate) fn forget_connections(&self) {
+        self.state.send_modify(|state| state.forgotten += 1);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio_postgres::NoTls;
 
 use crate::cluster::free_port;
@@ -44,12 +44,25 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("ROWHOUSE_LIMITS__REQUESTS_TENANT", "0"),
 ];
 
+/// Where a server's log goes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// A file, which the report of a failure quotes.
+    #[default]
+    File,
+    /// A pipe that is never read.
+    Unread,
+    /// A device that is full.
+    Full,
+}
+
 /// A server that can be killed and started again at the same address.
 pub(crate) struct Server {
     pub(crate) address: String,
     port: u16,
     folder: TempDir,
     environment: Vec<(String, String)>,
+    log: Log,
     running: Option<Running>,
 }
 
@@ -57,18 +70,19 @@ struct Running {
     child: Child,
     /// Kept open, because a server that cannot write to its stdout may stop.
     _stdout: BufReader<ChildStdout>,
+    _stderr: Option<ChildStderr>,
 }
 
 impl Server {
     /// Prepares a server without starting it. Without a URL it starts an embedded PostgreSQL.
-    pub(crate) fn new(url: Option<&str>, more: &[(String, String)]) -> Self {
+    pub(crate) fn new(url: Option<&str>, more: &[(String, String)], log: Log) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let port = free_port();
         let mut environment = base_environment(url, folder.path());
         environment.push(("ROWHOUSE_LISTEN".to_owned(), format!("127.0.0.1:{port}")));
         environment.extend_from_slice(more);
         let address = format!("http://127.0.0.1:{port}");
-        Self { address, port, folder, environment, running: None }
+        Self { address, port, folder, environment, log, running: None }
     }
 
     /// Sets a variable for the next start.
@@ -78,7 +92,6 @@ impl Server {
 
     /// Starts the program and waits until it listens.
     pub(crate) async fn start(&mut self) {
-        let log = File::options().append(true).create(true).open(self.log_path());
         let mut command = Command::new(env!("CARGO_BIN_EXE_rowhouse"));
         command
             .arg("serve")
@@ -87,13 +100,27 @@ impl Server {
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log.expect("a log can be opened"))
+            .stderr(self.stderr())
             .kill_on_drop(true);
         let mut child = command.spawn().expect("the program was built");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let stderr = child.stderr.take();
         let listening = tokio::time::timeout(START_TIMEOUT, listens(&mut stdout)).await;
         assert!(listening == Ok(true), "the server does not start:\n{}", self.last_log_lines());
-        self.running = Some(Running { child, _stdout: stdout });
+        self.running = Some(Running { child, _stdout: stdout, _stderr: stderr });
+    }
+
+    fn stderr(&self) -> Stdio {
+        match self.log {
+            Log::File => {
+                let file = File::options().append(true).create(true).open(self.log_path());
+                file.expect("a log can be opened").into()
+            }
+            Log::Unread => Stdio::piped(),
+            Log::Full => {
+                File::options().write(true).open("/dev/full").expect("there is /dev/full").into()
+            }
+        }
     }
 
     fn log_path(&self) -> PathBuf {
@@ -209,6 +236,11 @@ async fn listens(stdout: &mut BufReader<ChildStdout>) -> bool {
         }
     }
     false
+}
+
+/// Returns whether this machine has a device that is always full.
+pub(crate) fn has_a_full_device() -> bool {
+    Path::new("/dev/full").exists()
 }
 
 /// Sends a signal through the shell, because the standard library sends SIGKILL only. A process may have ended.

@@ -13,7 +13,7 @@ use crate::inspection;
 use crate::ledger::Ledger;
 use crate::proxy::Proxy;
 use crate::report::{self, Row};
-use crate::server::{Server, run_program};
+use crate::server::{Log, Server, run_program};
 use crate::stats::{Phase, Stats};
 
 /// How many clients write at the same time.
@@ -62,6 +62,7 @@ pub(crate) struct Setup {
     /// Whether servers are killed or stopped, so that connections to them break.
     pub(crate) allows_cuts: bool,
     pub(crate) mix: Mix,
+    pub(crate) log: Log,
     pub(crate) environment: Vec<(String, String)>,
     /// The longest wait of a client, where a server may answer nothing.
     pub(crate) longest_wait: Option<Duration>,
@@ -76,6 +77,7 @@ impl Default for Setup {
             is_embedded: false,
             allows_cuts: false,
             mix: Mix::default(),
+            log: Log::File,
             environment: Vec::new(),
             longest_wait: None,
         }
@@ -117,7 +119,7 @@ impl Stage {
         }
         let mut servers = Vec::new();
         for _ in 0..setup.servers {
-            let mut server = Server::new(url.as_deref(), &setup.environment);
+            let mut server = Server::new(url.as_deref(), &setup.environment, setup.log);
             server.start().await;
             servers.push(server);
         }

@@ -121,3 +121,18 @@ pub(crate) async fn the_disk_is_full(name: &'static str, length: Length) {
     }
     stage.finish(name).await;
 }
+
+/// The server starts it again.
+pub(crate) async fn the_embedded_server_is_killed(name: &'static str, length: Length) {
+    let mut stage = Stage::open(Setup { is_embedded: true, ..Setup::default() }).await;
+    stage.load().await;
+    for _ in 0..length.rounds(1) {
+        stage
+            .fault(async |stage| {
+                stage.servers[0].kill_embedded();
+                tokio::time::sleep(AWAY).await;
+            })
+            .await;
+    }
+    stage.finish(name).await;
+}

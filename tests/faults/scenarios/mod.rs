@@ -7,8 +7,8 @@ mod single;
 
 use std::pin::Pin;
 
-use crate::cluster;
 use crate::stage::Length;
+use crate::{cluster, server};
 
 type Run = fn(&'static str, Length) -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -42,6 +42,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         scenario!(single::a_server_is_told_to_stop),
         scenario!(single::a_server_stands_still),
         scenario!(single::clients_hang_up_half_way),
+        scenario!(single::the_log_is_full, server::has_a_full_device),
+        scenario!(single::the_log_is_not_read),
         scenario!(database::the_database_is_stopped_and_started),
         scenario!(database::the_database_is_stopped_at_once),
         scenario!(database::the_database_is_killed),
@@ -49,9 +51,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         scenario!(database::connections_are_terminated),
         scenario!(database::the_database_stands_still),
         scenario!(database::the_disk_is_full, cluster::can_fill_a_disk),
+        scenario!(database::the_embedded_server_is_killed),
         scenario!(network::connections_are_reset),
         scenario!(network::the_network_is_slow),
         scenario!(network::the_network_swallows_everything),
+        scenario!(network::the_network_forgets_connections),
         scenario!(several::one_of_three_servers_is_killed_in_a_migration),
         scenario!(several::one_of_three_servers_is_killed_in_a_purge),
         scenario!(several::one_of_three_servers_is_killed_in_a_refill),

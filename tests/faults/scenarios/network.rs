@@ -56,3 +56,19 @@ pub(crate) async fn the_network_swallows_everything(name: &'static str, length: 
     }
     stage.finish(name).await;
 }
+
+/// The network forgets all connections and tells neither end; new ones work.
+pub(crate) async fn the_network_forgets_connections(name: &'static str, length: Length) {
+    let mut stage = with_proxy().await;
+    for _ in 0..length.rounds(1) {
+        stage
+            .fault(async |stage| {
+                stage.proxy().set(Network::Swallows);
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                stage.proxy().forget_connections();
+                stage.proxy().set(Network::Works);
+            })
+            .await;
+    }
+    stage.finish(name).await;
+}

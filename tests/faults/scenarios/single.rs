@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::client::{Mix, reten_body};
 use crate::inspection;
 use crate::ledger::Dialect;
-use crate::server::ROOT_TOKEN;
+use crate::server::{Log, ROOT_TOKEN};
 use crate::stage::{Length, Setup, Stage};
 
 /// Mostly set-ups, which have the longest transactions.
@@ -152,4 +152,22 @@ async fn hang_up(stage: &Stage, number: usize) {
     if is_whole {
         tokio::time::sleep(Duration::from_micros(fastrand::u64(0..30_000))).await;
     }
+}
+
+/// Every line of the log fails to be written, and no request does.
+pub(crate) async fn the_log_is_full(name: &'static str, length: Length) {
+    log_much(name, length, Log::Full).await;
+}
+
+/// The log is a pipe that is never read, and is full soon.
+pub(crate) async fn the_log_is_not_read(name: &'static str, length: Length) {
+    log_much(name, length, Log::Unread).await;
+}
+
+async fn log_much(name: &str, length: Length, log: Log) {
+    let setup = Setup { log, ..Setup::default() }.with("ROWHOUSE_LOG__FILTER", "debug");
+    let mut stage = Stage::open(setup).await;
+    stage.load().await;
+    stage.wait_for_writes(length.rounds(300)).await;
+    stage.finish(name).await;
 }
