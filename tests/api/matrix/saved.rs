@@ -24,8 +24,11 @@ impl Saved {
                          AND tablename <> 'refinery_schema_history'";
         let tables = sql.query(tables, &[&schemas]).await.expect("tables can be listed");
         let mut save = "CREATE SCHEMA saved".to_owned();
-        // In this role foreign keys are not checked, so the order of the tables does not matter.
-        let mut restore = "BEGIN; SET LOCAL session_replication_role = replica".to_owned();
+        // In this role foreign keys are not checked, so the order of the tables does not matter. The server seals audit
+        // events at any time: with the lock of the chain it waits until the rows are restored.
+        let mut restore = "BEGIN; SET LOCAL session_replication_role = replica;
+                           SELECT FROM public.locks WHERE name = 'audit chain' FOR UPDATE"
+            .to_owned();
         for (number, row) in tables.iter().enumerate() {
             let name: &str = row.get("name");
             let _ = write!(save, "; CREATE TABLE saved.t{number} AS TABLE {name}");
