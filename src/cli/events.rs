@@ -97,12 +97,11 @@ impl Which {
 
     async fn query(&self, backend: &Backend, limit: u16) -> Result<Query, Failure> {
         let (after, types) = self.read()?;
-        let after = match after {
-            Some(after) => after,
-            None => {
-                seal(backend).await?;
-                backend.services.events.end(&backend.operator()).await?
-            }
+        let after = if let Some(after) = after {
+            after
+        } else {
+            seal(backend).await?;
+            backend.services.events.end(&backend.operator()).await?
         };
         let tenant = id_of(backend, self.tenant.as_deref()).await?;
         Ok(Query { after, limit, types, tenant })

@@ -111,8 +111,9 @@ pub(super) async fn on_backend<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Backend) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let backend = Backend::open_for(purpose, settings, &Options::default()).await?;
-    let outcome = work(&backend).await;
+    // Boxed, because the future of each command would hold these large ones.
+    let backend = Box::pin(Backend::open_for(purpose, settings, &Options::default())).await?;
+    let outcome = Box::pin(work(&backend)).await;
     backend.close().await;
     outcome
 }

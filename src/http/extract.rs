@@ -142,7 +142,8 @@ pub(super) async fn recognise<T>(
     look_up: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let attempt = site(request).limits.credential(presented, client(request))?;
-    let found = look_up.await;
+    // Boxed, because the future of each caller would hold it twice.
+    let found = Box::pin(look_up).await;
     attempt.settle(&found);
     found
 }

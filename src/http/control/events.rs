@@ -77,7 +77,8 @@ async fn list(call: Call) -> Answer {
     let batch = if wait.is_zero() {
         events.list(&call.ctx, &query).await?
     } else {
-        events.wait(&call.ctx, query, wait.min(longest), async || call.renewed().await).await?
+        let renew = async || Box::pin(call.renewed()).await;
+        events.wait(&call.ctx, query, wait.min(longest), renew).await?
     };
     Ok(HttpResponse::Ok()
         .json(EventPage { data: batch.events, next_cursor: batch.next.to_string() }))

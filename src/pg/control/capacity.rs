@@ -90,7 +90,6 @@ pub async fn read_connections(tx: &PublicTx) -> Result<Connections, Failure> {
 ///
 /// # Errors
 /// [`Failure`].
-#[expect(clippy::too_many_lines, reason = "a flat list with one line a figure")]
 pub async fn read(tx: &PublicTx) -> Result<Facts, Failure> {
     let row = tx
         .query_one(
