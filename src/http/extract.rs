@@ -141,7 +141,7 @@ pub(super) async fn recognise<T>(
     presented: &str,
     look_up: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let attempt = site(request).limits.credential(presented, client(request))?;
+    let attempt = site(request).limits.credential(presented, client(request)).await?;
     // Boxed, because the future of each caller would hold it twice.
     let found = Box::pin(look_up).await;
     attempt.settle(&found);

@@ -21,7 +21,7 @@ pub(super) async fn set_up<T>(
         outcome => return outcome,
     };
     let Admin::NewOrExisting(admin) = &command.admin else { return Err(refused) };
-    let attempt = site(request).limits.password(admin.email.as_str(), client(request))?;
+    let attempt = site(request).limits.password(admin.email.as_str(), client(request)).await?;
     let outcome = run(ProvisionTenant { tries_password: true, ..command.clone() }).await;
     attempt.close(matches!(outcome, Err(Error::Conflict(Conflict::AdminUnproven))));
     outcome

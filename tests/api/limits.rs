@@ -116,6 +116,43 @@ async fn concurrent_guesses_share_one_limit() {
     assert!(answers.iter().all(|answer| [401, 429].contains(&answer.status)), "{answers:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn right_passwords_at_the_same_moment_are_never_refused_as_guesses() {
+    let one = ["limits.login_pair", "limits.login_account", "limits.login_address"];
+    let app = limited(&one.map(|key| (key, "1/3"))).with("http.workers", "2").spawn().await;
+    app.add_user(UNA, None).await;
+    let answers = join_all((0..40).map(|_| log_in(&app, UNA, PASSWORD))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    // Among wrong ones, no more of these are checked than the limit allows, and right ones before them pass.
+    let mixed = join_all((0..30).map(|n| {
+        let password = if n < 10 { PASSWORD } else { WRONG };
+        log_in(&app, UNA, password)
+    }));
+    let statuses: Vec<_> = mixed.await.iter().map(|answer| answer.status).collect();
+    let count = |wanted| statuses.iter().filter(|status| **status == wanted).count();
+    assert!(count(401) <= 3, "{statuses:?}");
+    assert_eq!(count(200) + count(401) + count(429), 30, "{statuses:?}");
+    app.clock.advance(seconds(180));
+    assert_eq!(guess(&app, 4).await, [401, 401, 401, 429]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn right_passwords_of_a_change_and_first_uses_of_credentials_are_not_refused_either() {
+    let limits = [("limits.login_pair", "1/2"), ("limits.token_address", "1/2")];
+    let app = limited(&limits).with("http.workers", "2").spawn().await;
+    app.add_user(UNA, None).await;
+    let una = app.log_in(UNA).await;
+    let body = json!({ "current_password": PASSWORD, "new_password": PASSWORD });
+    let answers = join_all((0..12).map(|_| una.post("/control/v1/me/password", &body))).await;
+    assert!(answers.iter().all(|answer| answer.status != 429), "{answers:?}");
+    let mut tokens = Vec::new();
+    for _ in 0..20 {
+        tokens.push(app.add_token(&[Permission::ViewTenants], None, None).await.1);
+    }
+    let answers = join_all(tokens.iter().map(|token| token.get("/api/tenant"))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+}
+
 #[tokio::test]
 async fn known_and_unknown_accounts_are_counted_alike_in_every_spelling() {
     let app = limited(&[("limits.login_pair", "1/3")]).spawn().await;

@@ -236,7 +236,7 @@ async fn change_password(call: Call) -> Answer {
     let (current, new) = body.finish(current.zip(new))?;
     let me = &call.services().me;
     let account = me.email(&call.ctx).await?;
-    let attempt = call.site().limits.password(account.as_str(), call.ctx.client)?;
+    let attempt = call.site().limits.password(account.as_str(), call.ctx.client).await?;
     let changed = me.change_password(&call.ctx, &current, &new).await;
     attempt.settle(&changed);
     match changed {

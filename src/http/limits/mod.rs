@@ -3,8 +3,10 @@
 //! # Attempts
 //!
 //! An attempt is charged *before* it is checked, so that parallel ones cannot slip through and no password is hashed for
-//! a refused client, and refunded if it succeeds or fails through our fault. So only wrong ones count, and an office
-//! behind one address can log in all at once, within the burst of one address. OWASP's Authentication Cheat Sheet
+//! a refused client, and refunded if it succeeds or fails through our fault. So only wrong ones count. Where the bucket is
+//! empty and some of what was taken belongs to attempts that are still being checked, the next one waits for them, and
+//! is refused only if they were wrong ([`attempt`]): an office behind one address can log in all at once. OWASP's
+//! Authentication Cheat Sheet
 //! ("Login Throttling") has two opposed demands: count by account, since an attacker has many addresses; and do not lock
 //! the account, since any attacker could then lock a user out. Three buckets meet both:
 //!
@@ -30,6 +32,7 @@
 //! All state is in the memory of this process, within a fixed size ([`table`]), and lost at a restart; `n` processes
 //! allow `n` times as much. A limit for all processes together belongs in the proxy before them.
 
+mod attempt;
 mod rate;
 mod table;
 #[cfg(test)]
@@ -43,16 +46,18 @@ use std::time::Duration;
 use governor::clock::Clock as _;
 use governor::nanos::Nanos;
 
+use self::attempt::{InFlight, Kind};
 use self::rate::Bucket;
 use self::table::{Key, Keys, Table};
 use self::time::Steady;
 use crate::auth::Principal;
 use crate::domain::Clock;
 use crate::domain::address::counted_as;
-use crate::domain::error::{Error, InvitationProblem, Result};
+use crate::domain::error::{Error, Result};
 use crate::domain::names::TenantId;
 use crate::telemetry::Metrics;
 
+pub use attempt::Attempt;
 pub use rate::{Limit, Rate};
 
 /// How long an address is remembered from which a user has logged in.
@@ -101,76 +106,12 @@ pub struct Limits {
     known_addresses: Table,
     /// Credentials that were valid.
     known_credentials: Table,
+    /// The attempts that are being checked.
+    in_flight: InFlight,
     log: Bucket,
     keys: Keys,
     time: Steady,
     metrics: Arc<Metrics>,
-}
-
-/// The kind of an attempt.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Password,
-    Credential,
-}
-
-/// An attempt that was admitted and charged. Dropped, it stays charged: a client that disconnects before the answer has
-/// made its attempt.
-#[must_use = "an attempt that is not settled counts as wrong"]
-pub struct Attempt<'a> {
-    limits: &'a Limits,
-    /// The cells that were taken, up to three.
-    taken: [Option<(&'a Bucket, Key)>; 3],
-    kind: Kind,
-    /// The key to remember if the attempt succeeds.
-    key: Key,
-}
-
-impl Attempt<'_> {
-    /// Refunds the charge, unless the attempt was wrong.
-    pub fn settle<T>(self, outcome: &Result<T>) {
-        match (outcome, self.kind) {
-            (Ok(_), Kind::Password) => {
-                self.limits.remember(
-                    &self.limits.known_addresses,
-                    self.key,
-                    KNOWN_ADDRESS_REMEMBERED,
-                );
-            }
-            (Ok(_), Kind::Credential) => {
-                self.limits.remember(
-                    &self.limits.known_credentials,
-                    self.key,
-                    CREDENTIAL_REMEMBERED,
-                );
-            }
-            // It was revoked or has expired, and counts as wrong from now on.
-            (
-                Err(Error::Unauthenticated(_) | Error::Invitation(InvitationProblem::Unknown)),
-                Kind::Credential,
-            ) => {
-                return self.limits.known_credentials.forget(self.key);
-            }
-            // A typing error does not make the address unknown.
-            (Err(Error::Unauthenticated(_)), Kind::Password) => return,
-            (Err(_), _) => {}
-        }
-        give_back(self.taken);
-    }
-
-    /// Ends an attempt that opens no session: it stays charged if it was wrong, and leaves the address as known or
-    /// unknown as it is.
-    pub fn close(self, was_wrong: bool) {
-        if !was_wrong {
-            give_back(self.taken);
-        }
-    }
-}
-
-fn give_back(taken: [Option<(&Bucket, Key)>; 3]) {
-    for (bucket, key) in taken.into_iter().flatten() {
-        bucket.give_back(key);
-    }
 }
 
 impl Limits {
@@ -191,6 +132,7 @@ impl Limits {
             requests_tenant: gate("requests_tenant", settings.requests_tenant),
             known_addresses: Table::default(),
             known_credentials: Table::default(),
+            in_flight: InFlight::default(),
             log: Bucket::new(LOG_RATE, time.clone()),
             keys: Keys::default(),
             time,
@@ -198,11 +140,12 @@ impl Limits {
         }
     }
 
-    /// Admits a password attempt for an account from an address; settle it with its outcome.
+    /// Admits a password attempt for an account from an address; settle it with its outcome. Waits for attempts that are
+    /// being checked if that decides whether it is admitted.
     ///
     /// # Errors
-    /// [`Error::TooMany`].
-    pub fn password(&self, account: &str, from: Option<IpAddr>) -> Result<Attempt<'_>> {
+    /// [`Error::TooMany`]; [`Error::Unavailable`] if too many wait.
+    pub async fn password(&self, account: &str, from: Option<IpAddr>) -> Result<Attempt<'_>> {
         let from = from.map(counted_as);
         let account = account.trim().to_lowercase();
         let pair = self.keys.of((&account, from));
@@ -213,11 +156,11 @@ impl Limits {
             (!is_known_address).then_some(elsewhere),
             Some((&self.login_address, self.keys.of(from))),
         ];
-        self.admit(gates, from, Kind::Password, pair)
+        self.admit(gates, from, Kind::Password, pair).await
     }
 
     /// Refuses a password attempt from an address that may make none now, before the body that holds it is read. It
-    /// charges nothing: [`password`](Self::password) does.
+    /// charges nothing and waits for nothing: [`password`](Self::password) does.
     ///
     /// # Errors
     /// [`Error::TooMany`].
@@ -225,22 +168,24 @@ impl Limits {
         let from = from.map(counted_as);
         let Some(bucket) = &self.login_address.bucket else { return Ok(()) };
         let key = self.keys.of(from);
-        self.take(&self.login_address, key, Client::Address(from))?;
-        bucket.give_back(key);
-        Ok(())
+        match self.in_flight.probe(&self.login_address, bucket, key) {
+            Ok(()) => Ok(()),
+            Err(wait) => Err(self.refuse(&self.login_address, key, Client::Address(from), wait)),
+        }
     }
 
-    /// Admits the look-up of a credential from an address; settle it with its outcome.
+    /// Admits the look-up of a credential from an address; settle it with its outcome. Waits as
+    /// [`password`](Self::password) does.
     ///
     /// # Errors
-    /// [`Error::TooMany`].
-    pub fn credential(&self, presented: &str, from: Option<IpAddr>) -> Result<Attempt<'_>> {
+    /// [`Error::TooMany`]; [`Error::Unavailable`] if too many wait.
+    pub async fn credential(&self, presented: &str, from: Option<IpAddr>) -> Result<Attempt<'_>> {
         let from = from.map(counted_as);
         let key = self.keys.of(presented);
         let gate = (&self.token_address, self.keys.of(from));
         let is_known = self.known_credentials.has(key, self.time.now());
         let gates = [(!is_known).then_some(gate), None, None];
-        self.admit(gates, from, Kind::Credential, key)
+        self.admit(gates, from, Kind::Credential, key).await
     }
 
     /// Records a credential that was just issued as valid.
@@ -289,36 +234,19 @@ impl Limits {
         self.take(&self.requests_tenant, self.keys.of(tenant), Client::Tenant(tenant))
     }
 
-    fn admit<'a>(
-        &'a self,
-        gates: [Option<(&'a Gate, Key)>; 3],
-        from: Option<IpAddr>,
-        kind: Kind,
-        key: Key,
-    ) -> Result<Attempt<'a>> {
-        let mut taken = [None; 3];
-        for (slot, (gate, of)) in taken.iter_mut().zip(gates.into_iter().flatten()) {
-            let Some(bucket) = &gate.bucket else { continue };
-            match self.take(gate, of, Client::Address(from)) {
-                Ok(()) => *slot = Some((bucket, of)),
-                Err(error) => {
-                    give_back(taken);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(Attempt { limits: self, taken, kind, key })
-    }
-
     fn take(&self, gate: &Gate, key: Key, client: Client<'_>) -> Result<()> {
         let Some(bucket) = &gate.bucket else { return Ok(()) };
-        let Err(wait) = bucket.take(key) else { return Ok(()) };
+        bucket.take(key).map_err(|wait| self.refuse(gate, key, client, wait))
+    }
+
+    /// Counts and logs a refusal.
+    fn refuse(&self, gate: &Gate, key: Key, client: Client<'_>, wait: Duration) -> Error {
         self.metrics.count_limited(gate.name);
         // One line a minute for each client, so that many requests do not write many lines.
         if self.log.take(self.keys.of((gate.name, key))).is_ok() {
             tracing::warn!(limit.name = gate.name, limit.client = %client, "refused a client that exceeded a limit");
         }
-        Err(Error::TooMany { retry_after: whole_seconds(wait) })
+        Error::TooMany { retry_after: whole_seconds(wait) }
     }
 
     fn remember(&self, table: &Table, key: Key, length: Duration) {

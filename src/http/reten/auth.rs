@@ -93,7 +93,7 @@ pub(super) async fn login(
     let password = body.required("password", Password::parse);
     let (identifier, password) = body.finish(identifier.zip(password))?;
     let agent = extract::user_agent(&request);
-    let attempt = site.limits.password(&identifier, client)?;
+    let attempt = site.limits.password(&identifier, client).await?;
     let outcome = site.services.sessions.log_in(&call.0, &agent, &identifier, &password).await;
     attempt.settle(&outcome);
     let (user, tokens) = outcome?;
