@@ -104,14 +104,15 @@ fn error_form(path: &str) -> (Cow<'static, str>, &'static str) {
 /// Adds what an operation shares with others of its dialect. What its handler describes itself stays.
 fn complete(path: &str, operation: &mut Operation) {
     for (status, description) in shared_errors(path, operation) {
-        let response = || {
-            let mut response = error(path, description);
-            if matches!(status, "429" | "503") {
-                response.headers.insert(RETRY_AFTER.to_string(), RefOr::T(seconds()));
-            }
-            RefOr::T(response)
-        };
+        let response = || RefOr::T(error(path, description));
         operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
+    }
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && matches!(status.as_str(), "429" | "503")
+        {
+            response.headers.insert(RETRY_AFTER.to_string(), RefOr::T(seconds()));
+        }
     }
     if databunker::owns(path) && operation.security.is_some() {
         operation.parameters.get_or_insert_with(Vec::new).push(RefOr::T(tenant_header()));

@@ -148,7 +148,7 @@ impl Profiles {
         let mut attempt = 1;
         loop {
             match self.change_once(ctx, tenant.id, identity, &change).await {
-                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => {}
+                Err(error) if error.is_lost_race() && attempt < TRIES => {}
                 Err(Error::Conflict(Conflict::KeyTaken(_))) if attempt == 1 => {
                     profiles::delete_expired(self.open(tenant.id).await?, ctx.now).await?;
                 }
@@ -270,12 +270,23 @@ impl Profiles {
             };
             match erased {
                 Ok(erased) => count += erased,
+                // Its tables are being dropped, with what has expired.
+                Err(_) if self.is_being_purged(tenant.id).await => {}
                 Err(error) => {
                     tracing::warn!(tenant.id = %tenant.id, error = %error.chain(), "failed to erase expired profiles");
                 }
             }
         }
         Ok(count)
+    }
+
+    /// Whether a tenant is gone or its purge has begun, as far as can be read.
+    async fn is_being_purged(&self, tenant: TenantId) -> bool {
+        let is_whole = async {
+            let tx = self.db.public().await.during("read tenant row")?;
+            tenants::is_whole(&tx, tenant).await
+        };
+        matches!(is_whole.await, Ok(false))
     }
 
     /// Restores the last version of a deleted profile, under the same id and with the same expiry.
@@ -315,7 +326,7 @@ impl Profiles {
         loop {
             let tx = self.open(tenant).await?;
             match profiles::insert(tx, profile, keys, &author, action).await {
-                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => {}
+                Err(error) if error.is_lost_race() && attempt < TRIES => {}
                 Err(Error::Conflict(Conflict::KeyTaken(_))) if attempt == 1 => {
                     profiles::delete_expired(self.open(tenant).await?, ctx.now).await?;
                 }

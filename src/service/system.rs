@@ -317,11 +317,10 @@ impl System {
                     Ok(tx) => query(tenant.clone(), tx).await,
                     Err(error) => Err(error),
                 };
-                let answer = answer.map_err(|error| {
-                    tracing::warn!(tenant.id = %tenant.id, error = %error.chain(), "failed to query a tenant");
-                    Unasked::Failed
-                });
-                (tenant, answer)
+                match answer {
+                    Ok(rows) => (tenant, Ok(rows)),
+                    Err(error) => self.explain(tenant, &error).await,
+                }
             })
             .buffered(TENANTS_AT_ONCE);
         let mut outcome = QueryOutcome { found: Vec::new(), total: 0, unasked: Vec::new() };
@@ -336,6 +335,28 @@ impl System {
             }
         }
         Ok(outcome)
+    }
+
+    /// Says why a tenant was not queried. One that was purged since the tenants were listed holds nothing any more.
+    async fn explain<T>(
+        &self,
+        tenant: Tenant,
+        error: &Error,
+    ) -> (Tenant, Result<Rows<T>, Unasked>) {
+        let status = async {
+            let tx = self.db.public().await.during("read tenant row")?;
+            Ok::<_, Error>(tenants::lookup(&tx, tenant.id).await?.map(|tenant| tenant.status))
+        };
+        match status.await {
+            Ok(None) => (tenant, Ok((0, Vec::new()))),
+            Ok(Some(TenantStatus::Suspended | TenantStatus::Deleting)) => {
+                (tenant, Err(Unasked::NotActive))
+            }
+            Ok(Some(TenantStatus::Active)) | Err(_) => {
+                tracing::warn!(tenant.id = %tenant.id, error = %error.chain(), "failed to query a tenant");
+                (tenant, Err(Unasked::Failed))
+            }
+        }
     }
 }
 

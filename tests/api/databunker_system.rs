@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use crate::support::bunker::redacted;
-use crate::support::{Bunker, BunkerTenant, TestApp};
+use crate::support::{Answer, Bunker, BunkerTenant, TestApp};
 
 /// The cross-tenant calls and their actions in the audit log.
 const SYSTEM_CALLS: [(&str, &str); 4] = [
@@ -484,6 +484,15 @@ async fn every_system_call_needs_the_main_tenant_and_an_unlock_and_is_audited_ev
     );
 }
 
+/// Fails unless this is the error of a call across tenants that could not ask all of them.
+#[track_caller]
+fn assert_incomplete(answer: &Answer) {
+    assert_eq!((answer.status, &answer.body["status"]), (503, &json!("error")), "{answer:?}");
+    let message = answer.body["message"].as_str().expect("an error has a message");
+    assert!(message.contains("could not be asked"), "{answer:?}");
+    assert!(answer.retry_after() >= 1, "{answer:?}");
+}
+
 #[tokio::test]
 async fn an_unavailable_tenant_is_reported_and_the_others_are_served() {
     let app = TestApp::spawn().await;
@@ -503,7 +512,8 @@ async fn an_unavailable_tenant_is_reported_and_the_others_are_served() {
         ("SystemDeleteUserProfiles", ada()),
     ] {
         let answer = system(&app, call, body).await;
-        assert_eq!(answer.ok()["errors"], errors, "{call}");
+        assert_incomplete(&answer);
+        assert_eq!(answer.body["errors"], errors, "{call}");
         assert_eq!(answer.body["total"], 1, "{call}");
         assert_eq!(answer.body["rows"][0]["tenantname"], "beta", "{call}");
         assert!(
@@ -513,7 +523,9 @@ async fn an_unavailable_tenant_is_reported_and_the_others_are_served() {
         );
     }
     let stats = app.bunker_root().call("SystemGetSystemStats", json!({})).await;
-    assert_eq!(stats.ok()["errors"], errors);
+    assert_incomplete(&stats);
+    assert_eq!(stats.body["errors"], errors);
+    assert_eq!(stats.body["stats"]["numusers"], 1);
     // If the call names the unavailable tenant, the whole call fails.
     let mut named = ada();
     named["tenantname"] = json!("gamma");
@@ -526,6 +538,9 @@ async fn an_unavailable_tenant_is_reported_and_the_others_are_served() {
     sql.batch_execute(&rename("gone", "profiles")).await.unwrap();
     a.admin.get("ada@example.com").await.ok();
     assert_eq!(app.count(&c.schema(), "profiles").await, 1);
+    // A tenant that is suspended is left out on purpose, and makes no result incomplete.
+    let answer = system(&app, "SystemGetUserProfiles", ada()).await;
+    assert_eq!(answer.ok()["errors"], json!([error(&c, "The tenant is not active")]));
 }
 
 #[tokio::test]
@@ -538,13 +553,14 @@ async fn a_locked_tenant_is_reported_after_the_lock_timeout_and_the_others_are_s
         .await
         .unwrap();
     let answer = system(&app, "SystemGetUserProfiles", ada()).await;
-    assert_eq!(answer.ok()["total"], 1);
+    assert_incomplete(&answer);
+    assert_eq!((&answer.body["total"], answer.retry_after()), (&json!(1), 1));
     assert_eq!(answer.body["errors"][0]["tenantname"], "acme");
-    // A call inside the locked tenant is answered with a conflict, and no connection is lost.
+    // A call inside the locked tenant is answered 503, and no connection is lost.
     let update = json!({ "mode": "login", "identity": "ada", "profile": { "n": 1 } });
     let updates = (0..12).map(|_| a.admin.call("UserUpdate", update.clone()));
     for refused in futures_util::future::join_all(updates).await {
-        refused.error(409);
+        refused.error(503);
     }
     lock.rollback().await.unwrap();
     a.admin.get("ada@example.com").await.ok();

@@ -22,7 +22,8 @@
 //! - Records of more than 8 MiB are not in one answer: `BulkListUsers` and `BulkListAllUsers` refuse with 400, until fewer
 //!   are asked for; a search answers the first ones.
 //! - `SystemGetUserProfiles` without a match answers an empty list. Tenants that are suspended or could not be queried are
-//!   listed under `errors`, a key that the vendor's answer does not have.
+//!   listed under `errors`, a key that the vendor's answer does not have. If some could not be queried the answer is 503
+//!   with `"status": "error"` and the results of the others.
 //! - `TenantUpdate` for a tenant that the control plane has deleted is 409 until it is restored, for a caller that
 //!   names it by `tenantid`. For the tenant's own token it is 404, like every call into a tenant that is not active.
 //! - A compressed body is 415, as in every dialect; the vendor's clients send none.

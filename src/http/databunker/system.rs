@@ -1,10 +1,14 @@
 //! A person across all tenants: the System operations, for the main tenant's admin with an unlock.
 
-use actix_web::post;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::{HttpResponse, post};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answers::Status;
 use super::answers::system::{
-    DeletedPage, DeletedRow, FoundPage, Restored, Stats, StatsRead, UnaskedRow,
+    Completeness, DeletedPage, DeletedRow, FoundPage, Outcome, Restored, Stats, StatsRead,
+    UnaskedRow,
 };
 use super::bulk::KEY_MODES;
 use super::call::Call;
@@ -16,7 +20,8 @@ use crate::domain::error::{Error, Result};
 use crate::domain::profile::{Identity, ProfileId};
 use crate::domain::rule::Rule;
 use crate::http::Mount;
-use crate::service::system::{Action, Found, Pass, QueryOutcome};
+use crate::http::RETRY_SOON;
+use crate::service::system::{Action, Found, Pass, QueryOutcome, Unasked};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(find).service(search).service(delete).service(restore).service(stats);
@@ -25,25 +30,27 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 /// Finds all records of a person, in all tenants.
 #[utoipa::path(tag = "databunker", operation_id = "SystemGetUserProfiles", request_body = PersonAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The records", body = FoundPage), MainAdminLocked,
+    (status = 503, description = "Some tenants could not be asked; the records of the others", body = IncompleteFound),
 ))]
 #[post("/v2/SystemGetUserProfiles")]
 async fn find(call: Call) -> Answer {
     let pass = pass(&call, Action::GetProfiles).await?;
     let identity = call.params()?.identity().and_then(by_key)?;
     let outcome = call.services().system.find(&call.ctx, pass, &identity).await?;
-    ok(found(&outcome))
+    told(&found(&outcome), &outcome.unasked)
 }
 
 /// Finds all records whose keys contain a text, in all tenants.
 #[utoipa::path(tag = "databunker", operation_id = "SystemSearchUserProfiles", request_body = SearchAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The records, at most 1,000", body = FoundPage), MainAdminLocked,
+    (status = 503, description = "Some tenants could not be asked; the records of the others", body = IncompleteFound),
 ))]
 #[post("/v2/SystemSearchUserProfiles")]
 async fn search(call: Call) -> Answer {
     let pass = pass(&call, Action::SearchProfiles).await?;
     let text = call.params()?.searchable()?;
     let outcome = call.services().system.search(&call.ctx, pass, &text).await?;
-    ok(found(&outcome))
+    told(&found(&outcome), &outcome.unasked)
 }
 
 /// Deletes all records of a person, in all tenants or in the given one.
@@ -51,6 +58,7 @@ async fn search(call: Call) -> Answer {
     (status = 200, description = "The deleted records", body = DeletedPage),
     MainAdminLocked,
     (status = 409, description = "The tenant is not active", body = ErrorBody),
+    (status = 503, description = "Some tenants could not be asked; what was deleted in the others", body = IncompleteDeleted),
 ))]
 #[post("/v2/SystemDeleteUserProfiles")]
 async fn delete(call: Call) -> Answer {
@@ -69,7 +77,8 @@ async fn delete(call: Call) -> Answer {
     };
     let rows: Vec<DeletedRow> = outcome.found.iter().map(row).collect();
     let errors = UnaskedRow::all(&outcome.unasked);
-    ok(DeletedPage { status: Status::Ok, total: rows.len(), rows, errors })
+    let outcome_of = Outcome::of(&outcome.unasked);
+    told(&DeletedPage { outcome: outcome_of, total: rows.len(), rows, errors }, &outcome.unasked)
 }
 
 /// Restores a deleted record with its previous token.
@@ -97,6 +106,7 @@ async fn restore(call: Call) -> Answer {
 /// Returns the totals of all tenants.
 #[utoipa::path(tag = "databunker", operation_id = "SystemGetSystemStats", security(("xtoken" = [])), responses(
     (status = 200, description = "The counts", body = StatsRead), MainAdminOnly,
+    (status = 503, description = "Some tenants could not be asked; the counts of the others", body = IncompleteStats),
 ))]
 #[post("/v2/SystemGetSystemStats")]
 async fn stats(call: Call) -> Answer {
@@ -108,8 +118,22 @@ async fn stats(call: Call) -> Answer {
         numsessions: stats.session_count,
         totalnumrecords: stats.profile_count,
     };
-    ok(StatsRead { status: Status::Ok, stats, errors: UnaskedRow::all(&unasked) })
+    let (outcome, errors) = (Outcome::of(&unasked), UnaskedRow::all(&unasked));
+    told(&StatsRead { outcome, stats, errors }, &unasked)
 }
+
+/// The results of some tenants, or none at all if the control plane could not be asked.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the answer in the OpenAPI document")]
+#[serde(untagged)]
+enum Incomplete<T> {
+    Some(T),
+    None(ErrorBody),
+}
+
+type IncompleteFound = Incomplete<FoundPage>;
+type IncompleteDeleted = Incomplete<DeletedPage>;
+type IncompleteStats = Incomplete<StatsRead>;
 
 /// Checks the three conditions of a call across tenants before the other parameters are read.
 async fn pass(call: &Call, action: Action) -> Result<Pass> {
@@ -124,9 +148,18 @@ fn by_key(identity: Identity) -> Result<Identity> {
     }
 }
 
+/// Answers the results of the tenants that were asked: 200, or 503 if others could not be.
+fn told(page: &impl Serialize, unasked: &[(Tenant, Unasked)]) -> Answer {
+    if Outcome::of(unasked).status == Completeness::Ok {
+        return ok(page);
+    }
+    let mut answer = HttpResponse::ServiceUnavailable();
+    Ok(answer.insert_header((RETRY_AFTER, RETRY_SOON)).json(page))
+}
+
 fn found(outcome: &QueryOutcome<Found>) -> FoundPage {
     FoundPage {
-        status: Status::Ok,
+        outcome: Outcome::of(&outcome.unasked),
         total: outcome.total,
         rows: outcome.found.iter().map(Into::into).collect(),
         errors: UnaskedRow::all(&outcome.unasked),

@@ -244,6 +244,12 @@ pub async fn list_due(
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
+/// Whether a tenant is there and its purge has not begun.
+pub async fn is_whole(tx: &PublicTx, id: TenantId) -> Result<bool> {
+    let sql = "SELECT FROM tenants WHERE id = $1 AND purge_started_at IS NULL";
+    Ok(tx.query_opt(sql, &[&id]).await.during("read tenant row")?.is_some())
+}
+
 /// Counts all tenants.
 pub async fn count(tx: &PublicTx) -> Result<i64> {
     let row = tx.query_one("SELECT count(*) AS total FROM tenants", &[]).await;

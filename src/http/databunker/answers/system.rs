@@ -1,4 +1,7 @@
 //! The response bodies of unlocks and of the calls across tenants.
+//!
+//! A call across tenants that could not ask all of them is an error with the results of the others: the vendor's clients
+//! look for `"status": "ok"`, and would take what is missing for what is not there.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -18,11 +21,46 @@ pub(crate) struct Unlock {
     pub(crate) unlockuuid: String,
 }
 
+/// The status of a call across tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = DatabunkerCompleteness)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Completeness {
+    /// Every active tenant was asked.
+    Ok,
+    /// Some tenants could not be asked; `errors` lists them.
+    Error,
+}
+
+/// The status of a call across tenants, and the sentence of one that is incomplete.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabunkerOutcome)]
+pub(crate) struct Outcome {
+    pub(crate) status: Completeness,
+    /// What is missing, for people; absent if nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    message: Option<&'static str>,
+}
+
+impl Outcome {
+    /// A tenant that is suspended or being deleted is left out on purpose, and makes no call incomplete.
+    pub(crate) fn of(unasked: &[(Tenant, Unasked)]) -> Self {
+        if unasked.iter().all(|(_, why)| *why != Unasked::Failed) {
+            return Self { status: Completeness::Ok, message: None };
+        }
+        let message =
+            "Some tenants could not be asked; errors lists them, and the result lacks them";
+        Self { status: Completeness::Error, message: Some(message) }
+    }
+}
+
 /// A person's records in all tenants.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerFound)]
 pub(crate) struct FoundPage {
-    pub(crate) status: Status,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
     /// The number of matching records, which can be more than the rows.
     pub(crate) total: i64,
     pub(crate) rows: Vec<FoundRow>,
@@ -82,7 +120,8 @@ impl UnaskedRow {
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerErased)]
 pub(crate) struct DeletedPage {
-    pub(crate) status: Status,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
     pub(crate) total: usize,
     pub(crate) rows: Vec<DeletedRow>,
     /// The tenants in which the records were not deleted; absent if there are none.
@@ -117,7 +156,8 @@ pub(crate) struct Restored {
 #[derive(Serialize, ToSchema)]
 #[schema(as = DatabunkerStats)]
 pub(crate) struct StatsRead {
-    pub(crate) status: Status,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
     pub(crate) stats: Stats,
     /// The tenants that are not counted; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
