@@ -119,7 +119,11 @@ impl Settings {
         environment: config::Map<String, String>,
     ) -> Result<Self, SettingsError> {
         let file = overrides.file.clone().unwrap_or_else(|| PathBuf::from("rowhouse.toml"));
-        let must_exist = overrides.file.is_some();
+        // A file that is there and may not be read must not be passed over.
+        let is_there = file
+            .try_exists()
+            .map_err(|error| fail(format!("{}: cannot be read: {error}", file.display())))?;
+        let must_exist = overrides.file.is_some() || is_there;
         let from_file = config::Config::builder()
             .add_source(
                 config::File::from(file.clone())

@@ -84,7 +84,7 @@ impl FoundDatabase {
             listen_tcp: None,
             max_connections: u16::try_from(max_connections).unwrap_or(u16::MAX),
         };
-        if purpose == Purpose::Operate && !embedded::has_cluster(&settings.data_dir) {
+        if purpose == Purpose::Operate && !embedded::has_cluster(&settings.data_dir)? {
             return Err(BuildError::NoData { data_dir: settings.data_dir.clone() });
         }
         let (config, server) = match purpose {

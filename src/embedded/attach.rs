@@ -1,10 +1,12 @@
 //! Connects one command to a server: the server that another process keeps running, or one that it starts itself.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
 use tokio_postgres::Config;
 
+use crate::embedded::error::Context;
 use crate::embedded::paths::Paths;
 use crate::embedded::usage_lock::{self, EphemeralMarker, UsageLock};
 use crate::embedded::{
@@ -48,7 +50,7 @@ pub async fn attach_or_start(
     settings: &Settings,
     database: &str,
 ) -> Result<(Config, ServerHandle), EmbeddedError> {
-    if !has_cluster(&settings.data_dir) {
+    if !has_cluster(&settings.data_dir)? {
         // Before anything is created, as in `Server::start`.
         let (named, cluster) = (settings.bin_dir.clone(), Paths::cluster_in(&settings.data_dir));
         blocking(move || binaries::find(named.as_deref(), &cluster)).await?;
@@ -90,7 +92,17 @@ pub async fn attach_or_start(
 }
 
 /// Whether a data dir holds a cluster, whether or not its server is running.
-#[must_use]
-pub fn has_cluster(data_dir: &Path) -> bool {
-    Paths::cluster_in(data_dir).join("PG_VERSION").exists()
+///
+/// # Errors
+/// If that cannot be seen, for example because this user may not enter the folder.
+pub fn has_cluster(data_dir: &Path) -> Result<bool, EmbeddedError> {
+    // The cluster itself may belong to the account that runs the server, and is not entered.
+    let cluster = Paths::cluster_in(data_dir);
+    match std::fs::metadata(cluster.join("PG_VERSION")) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            cluster.try_exists().context("read", data_dir)
+        }
+        Err(_) => Ok(false),
+    }
 }

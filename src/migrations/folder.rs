@@ -61,7 +61,13 @@ fn stem(file: &str) -> &str {
 
 /// Refuses the SQL files in a folder within the folder.
 fn refuse_within(folder: &Path, name: &str, depth: usize, refusals: &mut Vec<Refusal>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let message = format!("the folder cannot be searched for migrations: {error}");
+            return refusals.push(Refusal::of_file(name, message));
+        }
+    };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let Some(file) = path.file_name().map(|file| file.to_string_lossy().into_owned()) else {
             continue;
