@@ -10,10 +10,13 @@ use super::access::Permission;
 use super::json::Excess;
 use super::names::TenantId;
 use super::operation::FleetProblem;
+use super::outage::Outage;
 use super::profile::KeyKind;
 use super::purge::PurgeProblem;
 use super::rule::{FieldProblem, Rule};
 use super::status::TenantStatus;
+
+pub use super::invitation::InvitationProblem;
 
 /// The result of every fallible function above `domain`.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -70,11 +73,13 @@ pub enum Error {
         /// Time until a retry can succeed.
         retry_after: Duration,
     },
-    /// A dependency is away or overloaded; the same request may succeed later.
-    #[error("failed to {during}: not available")]
+    /// A dependency is away or overloaded, or another request is in the way; the same request may succeed later.
+    #[error("failed to {during}: {why}")]
     Unavailable {
         /// The step that failed, in the present tense: "read tenant row".
         during: &'static str,
+        /// The reason.
+        why: Outage,
         /// Time until a retry can succeed.
         retry_after: Duration,
         /// The cause, for the log.
@@ -112,9 +117,37 @@ impl Error {
         Self::Internal { during, source: source.into() }
     }
 
-    /// Creates the error of an unavailable dependency; `retry_after` is one second.
+    /// Creates the error of a dependency that is away; `retry_after` is one second.
     pub fn unavailable(during: &'static str, source: impl Into<Cause>) -> Self {
-        Self::Unavailable { during, retry_after: Duration::from_secs(1), source: source.into() }
+        Self::outage(Outage::Away, during, source)
+    }
+
+    /// Creates the error of something that passes by itself; `retry_after` is one second.
+    pub fn outage(why: Outage, during: &'static str, source: impl Into<Cause>) -> Self {
+        let retry_after = Duration::from_secs(1);
+        Self::Unavailable { during, why, retry_after, source: source.into() }
+    }
+
+    /// Whether the same transaction may succeed at once if it is tried again: it conflicted with another one. A lock
+    /// that was not granted is not among these: the next wait may be as long.
+    #[must_use]
+    pub const fn is_lost_race(&self) -> bool {
+        matches!(
+            self,
+            Self::Conflict(Conflict::Concurrent) | Self::Unavailable { why: Outage::LostRace, .. }
+        )
+    }
+
+    /// Whether a lock was not granted in time.
+    #[must_use]
+    pub const fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Unavailable { why: Outage::LockTimeout, .. })
+    }
+
+    /// Whether the database is away or accepts no changes, so that other work would fail in the same way.
+    #[must_use]
+    pub const fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable { why: Outage::Away | Outage::ReadOnly, .. })
     }
 
     /// Creates the error of one missing permission.
@@ -314,51 +347,6 @@ pub enum Conflict {
 }
 
 impl Conflict {
-    /// Returns the stable code for machines.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        self.into()
-    }
-}
-
-/// The reason why an invitation is needed, or cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
-pub enum InvitationProblem {
-    /// The caller may not add members directly, and invites them.
-    #[error("the caller may not add a member directly; send an invitation")]
-    #[strum(serialize = "invitation_required")]
-    Required,
-    /// No invitation has this token; one of a purged tenant is among these.
-    #[error("no invitation has this token")]
-    #[strum(serialize = "invitation_not_found")]
-    Unknown,
-    /// It was accepted before.
-    #[error("the invitation is used")]
-    #[strum(serialize = "invitation_used")]
-    Used,
-    /// Its time is over.
-    #[error("the invitation has expired")]
-    #[strum(serialize = "invitation_expired")]
-    Expired,
-    /// It was revoked.
-    #[error("the invitation is revoked")]
-    #[strum(serialize = "invitation_revoked")]
-    Revoked,
-    /// The inviter no longer holds what the role grants.
-    #[error("the inviter no longer holds the rights of the role")]
-    #[strum(serialize = "inviter_lost_rights")]
-    InviterLostRights,
-    /// An account has the invited address, and the caller is not logged in as it.
-    #[error("an account has the invited address; log in as it")]
-    #[strum(serialize = "log_in_required")]
-    LogInRequired,
-    /// The caller is logged in with another address than the invited one.
-    #[error("the invitation is for another address")]
-    #[strum(serialize = "invitation_for_another_address")]
-    AnotherAddress,
-}
-
-impl InvitationProblem {
     /// Returns the stable code for machines.
     #[must_use]
     pub fn code(self) -> &'static str {

@@ -131,14 +131,20 @@ pub fn refuse(path: &str, error: Error) -> HttpResponse {
     }
 }
 
-/// Returns the seconds until a retry can succeed, if known; at least one.
+/// The seconds after which to ask again what passes by itself.
+const RETRY_SOON: u64 = 1;
+
+/// The seconds after which to ask again where an operator has to act first.
+const RETRY_AFTER_OPERATOR: u64 = 60;
+
+/// Returns the seconds until a retry can succeed, at least one; for every error that is answered 429 or 503.
 fn retry_after(error: &Error) -> Option<u64> {
     match error {
         Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
             Some(retry_after.as_secs().max(1))
         }
-        // Until an operator has repaired it.
-        Error::TenantDamaged { .. } => Some(60),
+        Error::TenantDamaged { .. } => Some(RETRY_AFTER_OPERATOR),
+        Error::Fleet(problem) if problem.is_outage() => Some(RETRY_AFTER_OPERATOR),
         _ => None,
     }
 }
@@ -161,29 +167,4 @@ fn cause_of(error: &actix_web::Error) -> Option<&Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use actix_web::body::to_bytes;
-
-    use super::*;
-    use crate::domain::names::TenantId;
-
-    #[actix_web::test]
-    async fn a_damaged_tenant_has_its_code_in_every_dialect_and_nothing_of_the_cause() {
-        for path in
-            ["/api/tenant/mine", "/v2/UserGet", "/v1/user", "/api/tenants", "/control/v1/me"]
-        {
-            let (tenant, during) = (TenantId::generate(), "read profile");
-            let error = Error::TenantDamaged { tenant, during, source: "relation secret".into() };
-            let answer = refuse(path, error);
-            assert_eq!(answer.status().as_u16(), 503, "{path}");
-            assert!(answer.headers().contains_key("retry-after"), "{path}");
-            let body = to_bytes(answer.into_body()).await.expect("it is in memory");
-            let body = String::from_utf8_lossy(&body);
-            assert!(body.contains("tenant_damaged"), "{path}: {body}");
-            assert!(
-                !body.contains("secret") && !body.contains(&tenant.to_string()),
-                "{path}: {body}"
-            );
-        }
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
-//! Words each rule that a field can break, once for all dialects.
+//! Words each rule that a field can break and each outage, once for all dialects.
 //!
 //! A dialect has its own sentence for a rule only where the contract that it follows fixes one.
 
 use time::format_description::well_known::Rfc3339;
 
+use crate::domain::outage::Outage;
 use crate::domain::rule::{Rule, in_words};
 
 /// Returns the sentence of a rule, to follow the name of the field: "must be a UUID".
@@ -50,5 +51,21 @@ pub(super) fn sentence(rule: Rule) -> String {
         Rule::Cursor => "must be the next_cursor of an earlier answer".to_owned(),
         Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),
+    }
+}
+
+/// Returns the sentence of an outage, without a full stop. `Retry-After` says when to try again.
+pub(super) const fn of_outage(why: Outage) -> &'static str {
+    match why {
+        Outage::Away => "Not available right now; try again",
+        Outage::LockTimeout => {
+            "Another transaction has the record locked, and nothing was changed; try again"
+        }
+        Outage::LostRace => {
+            "The request conflicted with others each time, and nothing was changed; try again"
+        }
+        Outage::ReadOnly => {
+            "The database is read-only at the moment, and nothing was changed; try again"
+        }
     }
 }

@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::Pool;
 use tokio::sync::Semaphore;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Failure;
 use super::pool::affinity::{CheckedOut, Counts, SharedBySlots, Slots};
@@ -26,7 +25,7 @@ use super::pool::retirement::{Opener, WarmUp};
 use super::pool::{PoolStatus, Purpose, SharingStatus, build, take};
 use super::rules::{Endpoint, PoolSizes, Rules, Sharing, TimeLimits};
 use super::scope::guard::Guard;
-use super::scope::{BuiltinTypes, Entry, EventSignal, PublicTx, TenantTx};
+use super::scope::{Beside, BuiltinTypes, Entry, EventSignal, LockHolders, PublicTx, TenantTx};
 use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
 
@@ -45,7 +44,7 @@ struct Shared {
 /// What a transaction inside a tenant needs besides its connection.
 struct TenantScopes {
     rules: Rules,
-    tls: MakeRustlsConnect,
+    beside: Beside,
     builtin_types: Arc<BuiltinTypes>,
     /// Reads the statements of tenants; none if nothing is open in the database.
     guard: Option<Arc<Guard>>,
@@ -56,8 +55,8 @@ struct TenantScopes {
 impl TenantScopes {
     fn enter(&self, connection: CheckedOut, tenant: TenantId, access: Access) -> TenantTx {
         let builtin_types = Arc::clone(&self.builtin_types);
-        let (tls, guard) = (self.tls.clone(), self.guard.clone());
-        TenantTx::new(connection, tenant, access, &self.rules, tls, builtin_types, guard)
+        let (beside, guard) = (self.beside.clone(), self.guard.clone());
+        TenantTx::new(connection, tenant, access, &self.rules, beside, builtin_types, guard)
     }
 
     /// Returns the function that warms a new connection by one transaction inside a tenant.
@@ -92,10 +91,11 @@ impl Database {
         sharing: Sharing,
     ) -> Self {
         let limits = rules.limits;
-        let (tls, builtin_types) = (runtime.tls.clone(), Arc::default());
+        let lock_holders = Arc::new(LockHolders::new(owner.clone()));
+        let beside = Beside { tls: runtime.tls.clone(), lock_holders };
         let guard = Guard::new(&rules.open).map(Arc::new);
-        let events = EventSignal::default();
-        let scopes = Arc::new(TenantScopes { rules, tls, builtin_types, guard, events });
+        let (builtin_types, events) = (Arc::default(), EventSignal::default());
+        let scopes = Arc::new(TenantScopes { rules, beside, builtin_types, guard, events });
         let warm_up = Arc::clone(&scopes).warm_up();
         let slots = SharedBySlots {
             opener: Opener { endpoint: runtime, limits, check: RestCheck::default(), warm_up },
@@ -214,8 +214,8 @@ impl Db {
 
     /// As [`Db::public`], with time limits of its own.
     pub(crate) async fn public_within(&self, limits: &TimeLimits) -> Result<PublicTx, Failure> {
-        let (connection, tls) = self.owner_connection().await?;
-        Ok(PublicTx::new(connection, self.rules(), limits, tls, self.scopes.events.clone()))
+        let (connection, beside) = self.owner_connection().await?;
+        Ok(PublicTx::new(connection, self.rules(), limits, beside, self.scopes.events.clone()))
     }
 
     /// Returns the signal that transactions of this process raise when they have written audit events.
@@ -224,10 +224,10 @@ impl Db {
         &self.scopes.events
     }
 
-    /// Checks out a connection of the owner, and returns what a cancel request on it needs.
-    async fn owner_connection(&self) -> Result<(CheckedOut, MakeRustlsConnect), Failure> {
+    /// Checks out a connection of the owner, and returns what a transaction needs beside it.
+    async fn owner_connection(&self) -> Result<(CheckedOut, Beside), Failure> {
         let connection = CheckedOut::without_slot(take(&self.control).await?);
-        Ok((connection, self.scopes.tls.clone()))
+        Ok((connection, self.scopes.beside.clone()))
     }
 
     /// Begins a transaction of the owner inside a schema, and locks the schema.
@@ -236,8 +236,8 @@ impl Db {
         schema: &SchemaName,
         entry: Entry,
     ) -> Result<PublicTx, Failure> {
-        let (connection, tls) = self.owner_connection().await?;
-        Ok(PublicTx::in_schema(connection, schema, entry, self.rules(), tls))
+        let (connection, beside) = self.owner_connection().await?;
+        Ok(PublicTx::in_schema(connection, schema, entry, self.rules(), beside))
     }
 
     /// Runs several transactions of the owner, pipelined on one connection. Each begins inside a schema, locks it,
@@ -247,8 +247,8 @@ impl Db {
         scripts: &[(SchemaName, String)],
         entry: Entry,
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        let (connection, tls) = self.owner_connection().await?;
-        Ok(PublicTx::run_pipelined(connection, scripts, entry, self.rules(), tls).await)
+        let (connection, beside) = self.owner_connection().await?;
+        Ok(PublicTx::run_pipelined(connection, scripts, entry, self.rules(), beside).await)
     }
 
     /// Begins a transaction that sees one tenant and nothing else, and may write.

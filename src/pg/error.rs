@@ -3,10 +3,13 @@
 //! The SQLSTATE decides first. The name of a constraint is optional, and may have a suffix `_<digits>`, which a
 //! distributed engine adds to the names on its shards.
 
+mod race;
+
 use tokio_postgres::error::SqlState;
 
-use crate::domain::error::{Cause, Conflict, Error};
+use crate::domain::error::{Cause, Error};
 use crate::domain::names::TenantId;
+use crate::domain::outage::Outage;
 
 /// The failure of a query or a connection.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,17 @@ pub enum Failure {
         /// What the database answered.
         error: tokio_postgres::Error,
     },
+    /// A lock was not granted within `lock_timeout`.
+    #[error("a lock was not granted in time")]
+    LockTimeout {
+        /// The server's error.
+        error: tokio_postgres::Error,
+        /// What waited, and the transactions that have locks there; see [`scope`](crate::pg::scope).
+        wait: String,
+    },
+    /// A transaction that may write was refused because the database is read-only.
+    #[error("the database is read-only")]
+    ReadOnly(tokio_postgres::Error),
     /// No connection was available in time.
     #[error("no database connection is available")]
     Pool(#[from] deadpool_postgres::PoolError),
@@ -54,9 +68,18 @@ impl Failure {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
+            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error.code(),
+            other => other.postgres()?.code(),
+        }
+    }
+
+    /// Returns the error of a statement or of its connection, if that is what failed.
+    fn postgres(&self) -> Option<&tokio_postgres::Error> {
+        match self {
             Self::Postgres(error)
             | Self::InTenant { error, .. }
-            | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error.code(),
+            | Self::LockTimeout { error, .. }
+            | Self::ReadOnly(error) => Some(error),
             Self::Pool(_)
             | Self::NotAllowed(_)
             | Self::Exposed(_)
@@ -110,47 +133,12 @@ impl Failure {
         })
     }
 
-    /// Whether the whole transaction may succeed if it is retried: it lost a race for a lock or with another
-    /// transaction, on its rows or on those of the system catalogs.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        let is_lost_race = self.sqlstate().is_some_and(|state| {
-            [
-                &SqlState::T_R_SERIALIZATION_FAILURE,
-                &SqlState::T_R_DEADLOCK_DETECTED,
-                &SqlState::LOCK_NOT_AVAILABLE,
-            ]
-            .contains(&state)
-        });
-        is_lost_race || self.is_catalog_race()
-    }
-
-    /// Whether another transaction changed the same row of a system catalog at the same time: both made an object of
-    /// one name, or both granted or revoked on one object. PostgreSQL checks for the object first, so one that was
-    /// there before gives another error.
-    fn is_catalog_race(&self) -> bool {
-        let Self::Postgres(error) = self else { return false };
-        let Some(db) = error.as_db_error() else { return false };
-        match *db.code() {
-            // A distributed engine drops the schema's name on its way from a worker node.
-            SqlState::UNIQUE_VIOLATION => match (db.schema(), db.constraint()) {
-                (Some(schema), _) => schema == "pg_catalog",
-                (None, constraint) => constraint.is_some_and(|name| name.starts_with("pg_")),
-            },
-            // Internal errors are not translated.
-            SqlState::INTERNAL_ERROR => {
-                ["tuple concurrently updated", "tuple concurrently deleted"].contains(&db.message())
-            }
-            _ => false,
-        }
-    }
-
     /// Whether the connection ended while a statement ran, for a reason that may be the statement: its backend crashed
     /// or was told to end, or the statement asked for something that the protocol does not give it. Not if the server
     /// says that it ends all connections because another backend crashed.
     #[must_use]
     pub fn has_ended_connection(&self) -> bool {
-        let Self::Postgres(error) = self else { return false };
+        let Some(error) = self.postgres() else { return false };
         error.is_closed()
             || error.code().is_none_or(|state| {
                 *state == SqlState::ADMIN_SHUTDOWN || state.code().starts_with("08")
@@ -175,22 +163,15 @@ impl Failure {
         self.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
-    /// Whether the server is unreachable, shutting down, full or too slow: a temporary condition, not an error in
-    /// our statement.
+    /// Whether the server is unreachable, shutting down, full, too slow or read-only: a temporary condition, not an
+    /// error in our statement.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Pool(_) => true,
-            Self::Postgres(error) => {
+            Self::Pool(_) | Self::ReadOnly(_) => true,
+            other => other.postgres().is_some_and(|error| {
                 error.is_closed() || error.code().is_none_or(means_unavailable)
-            }
-            Self::InTenant { .. }
-            | Self::NotAllowed(_)
-            | Self::Exposed(_)
-            | Self::Unreadable(_)
-            | Self::NotEntered
-            | Self::RowCount
-            | Self::Late => false,
+            }),
         }
     }
 
@@ -204,10 +185,9 @@ impl Failure {
     #[must_use]
     pub fn server_message(&self) -> String {
         match self {
-            Self::Postgres(error)
-            | Self::InTenant { error, .. }
-            | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => server_message(error),
-            other => other.to_string(),
+            Self::LockTimeout { error, wait } => format!("{}; {wait}", server_message(error)),
+            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => server_message(error),
+            other => other.postgres().map_or_else(|| other.to_string(), server_message),
         }
     }
 
@@ -216,7 +196,7 @@ impl Failure {
     #[must_use]
     pub(in crate::pg) fn explanation(&self) -> String {
         let message = self.server_message();
-        let Self::Postgres(error) = self else { return message };
+        let Some(error) = self.postgres() else { return message };
         let Some(db) = error.as_db_error() else { return message };
         let class = db.code().code().get(..2).unwrap_or_default();
         let quotes_rows = ["22", "23", "P0"].contains(&class);
@@ -274,26 +254,34 @@ impl Failure {
     /// Sorts the failure by remedy. `during` names what was being done, as an imperative: `"read tenant row"`.
     #[must_use]
     pub fn during(self, during: &'static str) -> Error {
-        if self.is_retryable() {
-            Error::Conflict(Conflict::Concurrent)
-        } else if self.is_unavailable() {
-            Error::unavailable(during, self.without_rows())
-        } else if let Self::InTenant { tenant, .. } = self {
-            Error::TenantDamaged { tenant, during, source: self.without_rows() }
-        } else {
-            Error::internal(during, self.without_rows())
+        if let Self::InTenant { tenant, .. } = self {
+            return Error::TenantDamaged { tenant, during, source: self.without_rows() };
         }
+        let why = if self.is_locked() {
+            Outage::LockTimeout
+        } else if self.is_lost_race() {
+            Outage::LostRace
+        } else if matches!(self, Self::ReadOnly(_)) {
+            Outage::ReadOnly
+        } else if self.is_unavailable() {
+            Outage::Away
+        } else {
+            return Error::internal(during, self.without_rows());
+        };
+        Error::outage(why, during, self.without_rows())
     }
 
     /// Returns the failure as text for the log, without PostgreSQL's detail: that quotes the failing row, with
     /// e-mail addresses and password hashes.
     fn without_rows(self) -> Cause {
         match &self {
-            Self::Postgres(error)
-            | Self::InTenant { error, .. }
-            | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
-                format!("{self}: {}", server_message(error)).into()
+            Self::Postgres(_)
+            | Self::InTenant { .. }
+            | Self::Pool(deadpool_postgres::PoolError::Backend(_)) => {
+                format!("{self}: {}", self.server_message()).into()
             }
+            // The error says the rest.
+            Self::LockTimeout { .. } | Self::ReadOnly(_) => self.server_message().into(),
             Self::Pool(_)
             | Self::NotAllowed(_)
             | Self::Exposed(_)

@@ -20,6 +20,7 @@ mod prepared;
 mod replay;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::join;
 use tokio::runtime::Handle;
@@ -46,6 +47,9 @@ use crate::service::tokens::Lifetimes;
 
 /// How often a transaction that lost a race against another is tried.
 const TRIES: u32 = 3;
+
+/// How long after its begin a set-up is tried again that did not get a lock in time: the caller waits for all of it.
+const LOCKS_AGAIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Makes tenants. Runs on the main runtime with pools of its own, so that a burst of set-ups does not delay the
 /// workers' own queries.
@@ -128,6 +132,11 @@ impl Provisioning {
             Some(password) => Some(self.hasher.for_client(ctx.client).hash(password).await?),
             None => None,
         };
+        let began_at = Instant::now();
+        let is_lost = |error: &Error| {
+            error.is_lost_race()
+                || (error.is_lock_timeout() && began_at.elapsed() < LOCKS_AGAIN_WITHIN)
+        };
         let mut unproven = None;
         let mut attempt = 1;
         loop {
@@ -141,7 +150,7 @@ impl Provisioning {
                 unproven: unproven.as_ref(),
             };
             match self.make(&prepared).await {
-                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => unproven = None,
+                Err(error) if is_lost(&error) && attempt < TRIES => unproven = None,
                 Err(Error::Conflict(Conflict::AdminUnproven)) if attempt < TRIES => {
                     unproven = self.examine_admin(ctx, command).await?;
                 }

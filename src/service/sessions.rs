@@ -21,8 +21,9 @@ use super::refusals::{Kind as RefusalKind, Refusal, Refusals};
 use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::auth::token::{Kind, OpaqueToken, TokenDigest};
-use crate::domain::error::{AuthProblem, Conflict, Error, Result};
+use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::names::{Email, NewPassword, Password, PersonName, UserId};
+use crate::domain::outage::Outage;
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::{AuditAction, Role, User, UserAgent};
 use crate::pg::control::{sessions, users};
@@ -114,7 +115,9 @@ impl Sessions {
                 return Ok(opened);
             }
         }
-        Err(Error::Conflict(Conflict::Concurrent))
+        // Not a conflict: to a client of a log-in that would mean that something exists.
+        let why = "the stored hash of the password changed each time";
+        Err(Error::outage(Outage::LostRace, "open session", why))
     }
 
     /// As [`Sessions::log_in`]; `None` where a concurrent request replaced the hash.

@@ -309,7 +309,7 @@ async fn a_purge_of_two_hundred_tables_holds_few_locks_and_continues_where_it_st
         most = most.max(row.get(0));
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_problem(&purging.await.unwrap(), 409, "concurrent");
+    assert_problem(&purging.await.unwrap(), 503, "lock_timeout");
     assert!((1..=600).contains(&most), "{most} locks at once");
     let [row, schema, role, tables, ..] = left(&sql, &acme).await;
     assert_eq!((row, schema, role), (1, 1, 1), "row, schema and role stay until the last step");

@@ -209,7 +209,7 @@ async fn three_tenants(app: &TestApp) -> (BunkerTenant, BunkerTenant, BunkerTena
 }
 
 /// Sends a System call as root, with an unlock.
-async fn system(app: &TestApp, call: &str, mut body: Value) -> crate::support::Answer {
+async fn system(app: &TestApp, call: &str, mut body: Value) -> Answer {
     let root = app.bunker_root();
     body["unlockuuid"] = json!(root.unlock().await);
     root.call(call, body).await
@@ -525,7 +525,6 @@ async fn an_unavailable_tenant_is_reported_and_the_others_are_served() {
     let stats = app.bunker_root().call("SystemGetSystemStats", json!({})).await;
     assert_incomplete(&stats);
     assert_eq!(stats.body["errors"], errors);
-    assert_eq!(stats.body["stats"]["numusers"], 1);
     // If the call names the unavailable tenant, the whole call fails.
     let mut named = ada();
     named["tenantname"] = json!("gamma");

@@ -240,7 +240,7 @@ async fn a_lost_connection_leaves_nothing_and_answers_503_with_retry_after() {
 }
 
 #[tokio::test]
-async fn a_lock_timeout_is_a_conflict_and_leaves_nothing() {
+async fn a_lock_timeout_is_503_and_leaves_nothing() {
     let app = TestApp::builder().with("database.lock_timeout", "100ms").spawn().await;
     let before = Snapshot::of(&app).await;
     for table in ["tenants", "users", "memberships", "audit_events"] {
@@ -248,7 +248,7 @@ async fn a_lock_timeout_is_a_conflict_and_leaves_nothing() {
         let held = sql.transaction().await.unwrap();
         held.batch_execute(&format!("LOCK TABLE {table} IN SHARE MODE")).await.unwrap();
         let answer = set_up(&app, "acme").await;
-        answer.refusal(409);
+        answer.refusal(503);
         assert!(answer.retry_after() >= 1, "{table}");
         held.rollback().await.unwrap();
         assert_eq!(Snapshot::of(&app).await, before, "{table}");

@@ -256,7 +256,7 @@ async fn a_permission_to_cascade_covers_what_was_there_and_survives_an_interrupt
     let path = "/control/v1/tenants/acme/purge";
     let cascade = json!({ "cascade": true });
     let stopped = send_if_match(&app.root(), Method::POST, path, "*", Some(&cascade)).await;
-    assert_problem(&stopped, 409, "concurrent");
+    assert_problem(&stopped, 503, "lock_timeout");
     run(&sql, &acme, "CREATE VIEW reports.two AS SELECT id FROM {acme}.profiles").await;
     reading.rollback().await.unwrap();
     // As the background task does, which was told nothing.

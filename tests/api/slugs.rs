@@ -134,9 +134,8 @@ async fn a_set_up_at_the_moment_of_a_rename_does_not_get_the_old_slug() {
                 for _ in 0..8 {
                     let command = provision_command(&slug);
                     match services.provisioning.provision(&ctx, command).await {
-                        Err(Error::Conflict(
-                            Conflict::SlugTaken | Conflict::SlugResting | Conflict::Concurrent,
-                        )) => {}
+                        Err(Error::Conflict(Conflict::SlugTaken | Conflict::SlugResting)) => {}
+                        Err(error) if error.is_lost_race() => {}
                         other => return Err(format!("{other:?}")),
                     }
                 }

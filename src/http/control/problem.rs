@@ -16,11 +16,12 @@ use crate::domain::error::{
 };
 use crate::domain::json::Excess;
 use crate::domain::operation::FleetProblem;
+use crate::domain::outage::Outage;
 use crate::domain::purge::PurgeProblem;
 use crate::domain::rule::FieldProblem;
 use crate::http::middleware::current_request_id;
 use crate::http::retry_after_also_conflicts;
-use crate::http::sentence::sentence;
+use crate::http::sentence::{of_outage, sentence};
 
 /// The media type of an error (RFC 9457).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -173,12 +174,7 @@ fn representation(error: &Error) -> Representation {
             "Too many requests",
             "Come back after the time in Retry-After",
         ),
-        Error::Unavailable { .. } => new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            "Not available right now",
-            "Something below is away or overloaded; try again after the time in Retry-After",
-        ),
+        Error::Unavailable { why, .. } => outage(*why),
         Error::TenantDamaged { .. } => new(
             StatusCode::SERVICE_UNAVAILABLE,
             "tenant_damaged",
@@ -414,6 +410,19 @@ fn invitation(problem: InvitationProblem) -> Representation {
         ),
     };
     Representation { status, code: problem.code(), title, detail: detail.to_owned() }
+}
+
+fn outage(why: Outage) -> Representation {
+    let (title, detail) = match why {
+        Outage::Away => (
+            "Not available right now",
+            "Something below is away or overloaded; try again after the time in Retry-After",
+        ),
+        Outage::LockTimeout | Outage::LostRace => ("Another request is in the way", of_outage(why)),
+        Outage::ReadOnly => ("No changes are possible right now", of_outage(why)),
+    };
+    let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, why.code());
+    Representation { status, code, title, detail: detail.to_owned() }
 }
 
 fn fleet(problem: &FleetProblem) -> Representation {

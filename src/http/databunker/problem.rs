@@ -9,8 +9,10 @@ use utoipa::ToSchema;
 use crate::domain::Permission;
 use crate::domain::error::{AuthProblem, Conflict, Error, Malformed, Noun};
 use crate::domain::json::Excess;
+use crate::domain::outage::Outage;
 use crate::domain::rule::{FieldProblem, Rule, in_words};
 use crate::http::retry_after;
+use crate::http::sentence::of_outage;
 
 /// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -115,7 +117,10 @@ pub(super) fn message(error: &Error) -> String {
         Error::Purge(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(_) => CHANGED.to_owned(),
         Error::TooMany { .. } => "Too many requests".to_owned(),
-        Error::Unavailable { .. } => "The service is not available right now; try again".to_owned(),
+        Error::Unavailable { why: Outage::Away, .. } => {
+            "The service is not available right now; try again".to_owned()
+        }
+        Error::Unavailable { why, .. } => of_outage(*why).to_owned(),
         Error::TenantDamaged { .. } => format!("The service is not available: {}", error.code()),
         Error::Internal { .. } => "Internal error".to_owned(),
     }

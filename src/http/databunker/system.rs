@@ -122,18 +122,26 @@ async fn stats(call: Call) -> Answer {
     told(&StatsRead { outcome, stats, errors }, &unasked)
 }
 
-/// The results of some tenants, or none at all if the control plane could not be asked.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes the answer in the OpenAPI document")]
-#[serde(untagged)]
-enum Incomplete<T> {
-    Some(T),
-    None(ErrorBody),
+/// Declares what a call answers that could not ask all tenants: the results of some, or an error if the control plane
+/// could not be asked.
+macro_rules! incomplete {
+    ($($name:ident($page:ty), $schema:ident;)+) => {$(
+        #[derive(ToSchema)]
+        #[schema(as = $schema)]
+        #[expect(dead_code, reason = "describes the answer in the OpenAPI document")]
+        #[serde(untagged)]
+        enum $name {
+            Some($page),
+            None(ErrorBody),
+        }
+    )+};
 }
 
-type IncompleteFound = Incomplete<FoundPage>;
-type IncompleteDeleted = Incomplete<DeletedPage>;
-type IncompleteStats = Incomplete<StatsRead>;
+incomplete! {
+    IncompleteFound(FoundPage), DatabunkerIncompleteFound;
+    IncompleteDeleted(DeletedPage), DatabunkerIncompleteErased;
+    IncompleteStats(StatsRead), DatabunkerIncompleteStats;
+}
 
 /// Checks the three conditions of a call across tenants before the other parameters are read.
 async fn pass(call: &Call, action: Action) -> Result<Pass> {

@@ -12,7 +12,7 @@ use crate::domain::error::{
 };
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after_also_conflicts;
-use crate::http::sentence::sentence;
+use crate::http::sentence::{of_outage, sentence};
 
 /// An error in the native form. An application's handlers return it too: `?` converts a domain error or a failed
 /// query into one.
@@ -188,7 +188,7 @@ fn message(error: &Error) -> String {
         Error::Purge(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(problem) => format!("Not done: {problem}"),
         Error::TooMany { .. } => "Too many requests".to_owned(),
-        Error::Unavailable { .. } => "Not available right now; try again".to_owned(),
+        Error::Unavailable { why, .. } => of_outage(*why).to_owned(),
         Error::TenantDamaged { .. } => format!("Not available: {}", error.code()),
         Error::Internal { .. } => "Internal server error".to_owned(),
     }

@@ -9,8 +9,10 @@ use utoipa::ToSchema;
 
 use crate::domain::error::{Conflict, Error, Malformed, Noun};
 use crate::domain::json::Excess;
+use crate::domain::outage::Outage;
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after;
+use crate::http::sentence::of_outage;
 
 /// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -172,7 +174,8 @@ fn message(error: &Error) -> &'static str {
             "The request clashes with another; try again."
         }
         Error::TooMany { .. } => "Too Many Attempts.",
-        Error::Unavailable { .. } => "Service Unavailable",
+        Error::Unavailable { why: Outage::Away, .. } => "Service Unavailable",
+        Error::Unavailable { why, .. } => of_outage(*why),
         Error::TenantDamaged { .. } => "Service Unavailable: tenant_damaged",
         Error::Internal { .. } => "Server Error",
     }

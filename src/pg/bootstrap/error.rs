@@ -25,6 +25,14 @@ pub enum BootstrapError {
         /// Its version.
         found: String,
     },
+    /// The database accepts no changes.
+    #[error("the database at {at} is read-only: {why}")]
+    ReadOnly {
+        /// Host, port and database, without the password.
+        at: String,
+        /// The cause and the remedy.
+        why: String,
+    },
     /// The encoding of the database cannot represent every character.
     #[error(
         "the encoding of the database is {found}, which cannot represent every name; create one with: \

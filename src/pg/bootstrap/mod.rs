@@ -65,6 +65,7 @@ pub async fn prepare(
     })?;
     let facts = Facts::read(&client).await?;
     check_version(facts.version, &facts.version_text)?;
+    facts.require_writable(owner)?;
     if facts.encoding != "UTF8" {
         let (found, database) = (facts.encoding, facts.database);
         return Err(BootstrapError::Encoding { found, database });
@@ -116,6 +117,7 @@ pub async fn inspect(
     let facts = client
         .query_typed_one(
             "SELECT current_setting('server_version_num')::int4 AS server_version,
+                    current_setting('server_version') AS version_text,
                     quote_ident(current_user) AS owner,
                     to_regclass($1) IS NOT NULL AS is_prepared",
             &[(&format!("public.{HISTORY_TABLE}"), Type::TEXT)],
@@ -124,6 +126,8 @@ pub async fn inspect(
         .map_err(&failed)?;
     let (server_version, is_prepared): (i32, bool) =
         (facts.get("server_version"), facts.get("is_prepared"));
+    let server_version = u32::try_from(server_version).unwrap_or(0);
+    check_version(server_version, facts.get("version_text"))?;
     if !is_prepared {
         return Err(BootstrapError::NotPrepared { at });
     }
@@ -135,7 +139,7 @@ pub async fn inspect(
         Ordering::Less => Err(BootstrapError::Behind { found, known }),
         Ordering::Greater => Err(ApplyError::from(HistoryError::Ahead { found, known }).into()),
         Ordering::Equal => Ok(Posture {
-            server_version: u32::try_from(server_version).unwrap_or(0),
+            server_version,
             isolation,
             owner: facts.get("owner"),
             exposures: Vec::new(),
@@ -196,6 +200,9 @@ struct Facts {
     version_text: String,
     encoding: String,
     owner: String,
+    /// Whether it follows another server.
+    is_standby: bool,
+    is_read_only: bool,
     may_create_roles: bool,
     /// Whether it has the rights of the roles that are granted to it.
     inherits: bool,
@@ -214,6 +221,8 @@ impl Facts {
                 "SELECT current_setting('server_version_num')::int4 AS version,
                         current_setting('server_version') AS version_text,
                         quote_ident(current_user) AS owner,
+                        pg_is_in_recovery() AS is_standby,
+                        current_setting('transaction_read_only') = 'on' AS is_read_only,
                         rolsuper OR rolcreaterole AS may_create_roles,
                         rolsuper OR rolinherit AS inherits,
                         has_database_privilege(current_database(), 'CREATE') AS may_create_schemas,
@@ -232,6 +241,8 @@ impl Facts {
             version: u32::try_from(row.get::<_, i32>("version")).unwrap_or(0),
             version_text: row.get("version_text"),
             owner: row.get("owner"),
+            is_standby: row.get("is_standby"),
+            is_read_only: row.get("is_read_only"),
             may_create_roles: row.get("may_create_roles"),
             inherits: row.get("inherits"),
             may_create_schemas: row.get("may_create_schemas"),
@@ -240,6 +251,22 @@ impl Facts {
             runtime_exists: row.get("runtime_exists"),
             encoding: row.get("encoding"),
         })
+    }
+
+    /// Refuses a database that accepts no changes, with the cause.
+    fn require_writable(&self, owner: &Endpoint) -> Result<(), BootstrapError> {
+        let database = &self.database;
+        let why = match (self.is_standby, self.is_read_only) {
+            (true, _) => {
+                "its server is a standby, or still recovers; connect to the primary".to_owned()
+            }
+            (false, true) => format!(
+                "default_transaction_read_only is on; switch it off where it is set, for example: \
+                 ALTER DATABASE {database} RESET default_transaction_read_only"
+            ),
+            (false, false) => return Ok(()),
+        };
+        Err(BootstrapError::ReadOnly { at: describe(&owner.config), why })
     }
 
     /// Refuses an owner that could not create the control plane or a tenant's schema.

@@ -14,7 +14,6 @@ pub mod inventory;
 use std::collections::HashMap;
 
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 
 use super::error::Failure;
 use super::scope::PublicTx;
@@ -194,20 +193,10 @@ pub async fn scan(
     let mut attempts = 1;
     loop {
         match scan_once(db, batch, isolation).await {
-            Err(failure) if has_met_a_drop(&failure) && attempts < SCAN_ATTEMPTS => attempts += 1,
+            Err(failure) if failure.is_lost_race() && attempts < SCAN_ATTEMPTS => attempts += 1,
             scanned => return scanned,
         }
     }
-}
-
-/// Whether an object was dropped after the statement's snapshot was taken, and before the function that describes it
-/// looked for it: such a function sees what is committed by then.
-fn has_met_a_drop(failure: &Failure) -> bool {
-    // Internal errors are not translated.
-    failure.sqlstate() == Some(&SqlState::INTERNAL_ERROR)
-        && ["could not open relation with OID", "cache lookup failed for"]
-            .iter()
-            .any(|message| failure.server_message().starts_with(message))
 }
 
 async fn scan_once(

@@ -6,7 +6,6 @@
 //! become a tenant.
 
 pub mod adopt;
-pub mod blockers;
 mod catch_up;
 mod ddl;
 pub mod dependents;

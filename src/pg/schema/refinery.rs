@@ -113,6 +113,18 @@ impl Refused {
     }
 }
 
+impl TransactionDriver<'_> {
+    /// Keeps a failure that is not the fault of a file.
+    fn refused(&mut self, failure: Failure) -> Refused {
+        if failure.is_unavailable() || failure.is_retryable() {
+            self.interrupted = Some(failure);
+            Refused::Interrupted
+        } else {
+            failure.into()
+        }
+    }
+}
+
 impl AsyncTransaction for TransactionDriver<'_> {
     type Error = Refused;
 
@@ -130,13 +142,7 @@ impl AsyncTransaction for TransactionDriver<'_> {
             ran?;
             Ok::<String, Failure>(identity?.get("identity"))
         };
-        let identity = match identity.await {
-            Err(failure) if failure.is_unavailable() || failure.is_retryable() => {
-                self.interrupted = Some(failure);
-                return Err(Refused::Interrupted);
-            }
-            other => other?,
-        };
+        let identity = identity.await.map_err(|failure| self.refused(failure))?;
         match &self.identity {
             Some(before) if *before != identity => Err(Refused::Escaped),
             _ => {
@@ -149,7 +155,7 @@ impl AsyncTransaction for TransactionDriver<'_> {
 
 impl AsyncQuery<Vec<Migration>> for TransactionDriver<'_> {
     async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, Self::Error> {
-        let rows = self.tx.query(query, &[]).await?;
+        let rows = self.tx.query(query, &[]).await.map_err(|failure| self.refused(failure))?;
         Ok(rows
             .iter()
             .map(|row| {

@@ -27,7 +27,9 @@ mod column_types;
 mod event_signal;
 pub(in crate::pg) mod guard;
 mod in_schema;
+mod lock_holders;
 pub mod param;
+mod place;
 mod reset;
 mod row_lock;
 mod tx;
@@ -36,7 +38,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tokio_postgres::{Row, SimpleQueryRow};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(in crate::pg) use self::column_types::BuiltinTypes;
 pub use self::event_signal::EventSignal;
@@ -48,10 +49,13 @@ pub(in crate::pg) use self::in_schema::{
     leave_schemas, tx_identity_query,
 };
 use self::in_schema::{MissingLock, begin_in_schema};
+pub(in crate::pg) use self::lock_holders::LockHolders;
+pub(in crate::pg) use self::place::Beside;
+use self::place::Place;
 use self::reset::{write_reset, write_seed};
 pub use self::row_lock::Lock;
 pub(in crate::pg) use self::tx::BatchFailure;
-use self::tx::{COMMIT, Tx};
+use self::tx::{COMMIT, READ_ONLY, Tx};
 use super::error::Failure;
 use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
@@ -84,7 +88,7 @@ impl TenantTx {
         tenant: TenantId,
         access: Access,
         rules: &Rules,
-        tls: MakeRustlsConnect,
+        beside: Beside,
         builtin_types: Arc<BuiltinTypes>,
         guard: Option<Arc<Guard>>,
     ) -> Self {
@@ -93,7 +97,7 @@ impl TenantTx {
         // A mode of the transaction and no setting: the server refuses to change it back once a query has run, and
         // the statement that could do so before is not allowed.
         preamble.push_str(match access {
-            Access::Read => "BEGIN READ ONLY",
+            Access::Read => READ_ONLY,
             Access::Write => "BEGIN",
         });
         if guard.is_some() {
@@ -109,14 +113,11 @@ impl TenantTx {
         if !rules.login_has_limits {
             write_limits(&mut preamble, &rules.limits);
         }
-        let tx = Tx::new(
-            connection,
-            preamble,
-            rules.statements,
-            rules.limits.connect,
-            tls,
-            Some(builtin_types),
-        );
+        let lock_timeout = rules.limits.lock;
+        let place = Place { schema: Some(schema.clone()), lock_timeout, beside };
+        let (statements, wait_timeout) = (rules.statements, rules.limits.connect);
+        let types = Some(builtin_types);
+        let tx = Tx::new(connection, preamble, statements, wait_timeout, place, types);
         Self { tx: tx.inside(tenant), guard }
     }
 
@@ -193,13 +194,13 @@ impl PublicTx {
         connection: CheckedOut,
         rules: &Rules,
         limits: &TimeLimits,
-        tls: MakeRustlsConnect,
+        beside: Beside,
         events: EventSignal,
     ) -> Self {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
         write_limits(&mut preamble, limits);
-        let tx = Self::with_preamble(connection, preamble, rules, tls);
+        let tx = Self::with_preamble(connection, preamble, None, rules, beside);
         Self(tx.0, tx.1, RaiseAtEnd::new(events))
     }
 
@@ -216,10 +217,10 @@ impl PublicTx {
         schema: &SchemaName,
         entry: Entry,
         rules: &Rules,
-        tls: MakeRustlsConnect,
+        beside: Beside,
     ) -> Self {
         let preamble = begin_in_schema(schema, entry, rules, MissingLock::Insert);
-        Self::with_preamble(connection, preamble, rules, tls)
+        Self::with_preamble(connection, preamble, Some(schema), rules, beside)
     }
 
     /// Runs several transactions pipelined on one connection, one message each. Each begins as
@@ -234,14 +235,14 @@ impl PublicTx {
         scripts: &[(SchemaName, String)],
         entry: Entry,
         rules: &Rules,
-        tls: MakeRustlsConnect,
+        beside: Beside,
     ) -> Vec<Result<(), Failure>> {
         let message = |(schema, script): &(SchemaName, String)| {
             let preamble = begin_in_schema(schema, entry, rules, MissingLock::Leave);
             format!("{preamble};\n{script}\n;\nCOMMIT")
         };
         let messages: Vec<String> = scripts.iter().map(message).collect();
-        let Self(tx, ..) = Self::with_preamble(connection, String::new(), rules, tls);
+        let Self(tx, ..) = Self::with_preamble(connection, String::new(), None, rules, beside);
         tx.run_pipelined(&messages).await
     }
 
@@ -250,11 +251,13 @@ impl PublicTx {
     fn with_preamble(
         connection: CheckedOut,
         preamble: String,
+        schema: Option<&SchemaName>,
         rules: &Rules,
-        tls: MakeRustlsConnect,
+        beside: Beside,
     ) -> Self {
         let wait_timeout = rules.limits.connect;
-        let tx = Tx::new(connection, preamble, Statements::Unnamed, wait_timeout, tls, None);
+        let place = Place { schema: schema.cloned(), lock_timeout: rules.limits.lock, beside };
+        let tx = Tx::new(connection, preamble, Statements::Unnamed, wait_timeout, place, None);
         Self(tx, rules.control_statements, RaiseAtEnd::new(EventSignal::default()))
     }
 

@@ -7,8 +7,10 @@
 
 mod abandoned;
 mod files;
+mod run;
 
 pub(in crate::pg) use self::files::BatchFailure;
+pub(super) use self::run::READ_ONLY;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,9 +20,8 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use futures_util::poll;
-use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, Statement};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::domain::names::TenantId;
 use crate::pg::error::{Failure, means_damage};
@@ -28,6 +29,7 @@ use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::Statements;
 use crate::pg::scope::column_types::BuiltinTypes;
 use crate::pg::scope::param::{Param, typed, types, values};
+use crate::pg::scope::place::Place;
 
 /// Ends a transaction. `COMMIT` alone reports success even if the transaction has failed and is rolled
 /// back; the `SELECT` before it makes that an error.
@@ -68,10 +70,12 @@ pub(super) struct Tx {
     connection_ended: AtomicBool,
     /// The number of queries sent and not yet answered.
     in_flight: AtomicUsize,
+    /// The number of queries sent since the transaction began.
+    sent: AtomicUsize,
     statements: Statements,
     /// Longest wait for a cancel request to be delivered.
     wait_timeout: Duration,
-    tls: MakeRustlsConnect,
+    place: Place,
     /// None if all statements are ours, which return only built-in types.
     builtin_types: Option<Arc<BuiltinTypes>>,
     /// The tenant that it is inside of.
@@ -84,7 +88,7 @@ impl Tx {
         preamble: String,
         statements: Statements,
         wait_timeout: Duration,
-        tls: MakeRustlsConnect,
+        place: Place,
         builtin_types: Option<Arc<BuiltinTypes>>,
     ) -> Self {
         Self {
@@ -99,9 +103,10 @@ impl Tx {
             runs_files: AtomicBool::new(false),
             connection_ended: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
             statements,
             wait_timeout,
-            tls,
+            place,
             builtin_types,
             tenant: None,
         }
@@ -124,74 +129,22 @@ impl Tx {
             .expect("the connection is there until the transaction ends, which consumes it")
     }
 
-    /// Runs `work`, preceded by the preamble if it is the first. Both are polled together in this order, and so
-    /// are sent together in this order.
-    ///
-    /// If the preamble fails (because the role was dropped, say), `BEGIN` has opened a transaction all the same,
-    /// which is now a failed one: the server refuses `work` instead of running it outside the guard.
-    async fn run<T>(
-        &self,
-        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, Failure> {
-        if self.preamble_refused.load(Ordering::Relaxed) || self.commit_sent.load(Ordering::Relaxed)
-        {
-            return Err(Failure::NotEntered);
-        }
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let outcome = if self.preamble_sent.swap(true, Ordering::Relaxed) {
-            work.await
-        } else {
-            let (began, outcome) = join(self.send_preamble(), work).await;
-            began.and(outcome)
-        };
-        // Not reached if the future is dropped before it is done or `work` panics: the count stays above zero,
-        // and `drop` discards the connection.
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if let Err(error) = &outcome {
-            self.failed.store(true, Ordering::Relaxed);
-            if ends_connection(error) {
-                self.connection_ended.store(true, Ordering::Relaxed);
-            }
-        }
-        outcome.map_err(|error| self.failure(error))
-    }
-
     /// The failure of a statement, which names the tenant if that may be damaged.
-    fn failure(&self, error: tokio_postgres::Error) -> Failure {
-        match self.tenant {
-            Some(tenant) if means_damage(&error) => {
+    fn in_tenant(&self, failure: Failure) -> Failure {
+        match (self.tenant, failure) {
+            (Some(tenant), Failure::Postgres(error)) if means_damage(&error) => {
                 let not_entered = self.preamble_refused.load(Ordering::Relaxed);
                 Failure::InTenant { tenant, not_entered, error }
             }
-            _ => Failure::Postgres(error),
+            (_, failure) => failure,
         }
-    }
-
-    async fn send_preamble(&self) -> Result<(), tokio_postgres::Error> {
-        let began = self.client().batch_execute(&self.preamble).await;
-        self.note_preamble(&began);
-        let code = began.as_ref().err().and_then(tokio_postgres::Error::code);
-        if code == Some(&SqlState::QUERY_CANCELED) {
-            // A time limit that was left in the session would end each further transaction too.
-            self.connection_ended.store(true, Ordering::Relaxed);
-        }
-        began
-    }
-
-    /// Records whether the server accepted the preamble.
-    fn note_preamble<T, E>(&self, outcome: &Result<T, E>) {
-        let flag = match outcome {
-            Ok(_) => &self.preamble_accepted,
-            Err(_) => &self.preamble_refused,
-        };
-        flag.store(true, Ordering::Relaxed);
     }
 
     /// Begins and runs a query in the same message; returns its rows as text.
     pub(super) async fn begin_with(&self, query: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
         let message = format!("{};\n{query}", self.preamble);
         self.preamble_sent.store(true, Ordering::Relaxed);
-        let began = self.run(self.client().simple_query(&message)).await;
+        let began = self.run_once(self.client().simple_query(&message)).await;
         self.note_preamble(&began);
         let mut rows = Vec::new();
         for answer in began? {
@@ -211,7 +164,8 @@ impl Tx {
     pub(super) async fn run_pipelined(mut self, messages: &[String]) -> Vec<Result<(), Failure>> {
         *self.preamble_sent.get_mut() = true;
         *self.runs_files.get_mut() = true;
-        let sent = messages.iter().map(|message| self.run(self.client().batch_execute(message)));
+        let sent =
+            messages.iter().map(|message| self.run_once(self.client().batch_execute(message)));
         let outcomes = join_all(sent).await;
         if outcomes.iter().all(Result::is_ok) {
             self.connection = None; // back to the pool: nothing to roll back
@@ -234,7 +188,7 @@ impl Tx {
         sql: &str,
         params: &[&dyn Param],
     ) -> Result<Vec<Row>, Failure> {
-        self.run(async {
+        self.run(|| async {
             let statement = self.prepare(statements, sql, params).await?;
             self.send_query(statement.as_ref(), sql, params).await
         })
@@ -243,7 +197,7 @@ impl Tx {
 
     pub(super) async fn execute(&self, sql: &str, params: &[&dyn Param]) -> Result<u64, Failure> {
         let client = self.client();
-        self.run(async {
+        self.run(|| async {
             match self.statements {
                 // Unlike a query it reads no column, and so needs no [`BuiltinTypes`].
                 Statements::Unnamed => client.execute_typed(sql, &typed(params)).await,
@@ -314,7 +268,7 @@ impl Tx {
         params: &[&dyn Param],
     ) -> Result<Vec<Row>, Failure> {
         let rows = self
-            .run(async {
+            .run(|| async {
                 let statement = self.prepare(self.statements, sql, params).await?;
                 let mut query = pin!(self.send_query(statement.as_ref(), sql, params));
                 let commit = self.client().batch_execute(COMMIT_AFTER_QUERY);
@@ -356,7 +310,7 @@ impl Tx {
         if self.failed.load(Ordering::Relaxed) {
             return Err(Failure::NotEntered);
         }
-        let committed = self.run(async {
+        let committed = self.run_once(async {
             self.commit_sent.store(true, Ordering::Relaxed);
             ending.await
         });
@@ -367,7 +321,7 @@ impl Tx {
 
     /// Runs several statements in one message.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
-        self.run(self.client().batch_execute(sql)).await
+        self.run(|| self.client().batch_execute(sql)).await
     }
 
     pub(super) async fn roll_back(mut self) -> Result<(), Failure> {
@@ -399,12 +353,4 @@ impl Tx {
             self.client().statement_cache.remove(sql, &types(params));
         }
     }
-}
-
-/// Whether this error ends the connection.
-fn ends_connection(error: &tokio_postgres::Error) -> bool {
-    error.is_closed()
-        || error.as_db_error().is_some_and(|db| {
-            matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
-        })
 }

@@ -112,7 +112,7 @@ fn is_of_schema(finding: &Finding) -> bool {
 fn unless_away<T>(outcome: Result<T>) -> Result<Result<T, String>> {
     match outcome {
         Ok(done) => Ok(Ok(done)),
-        Err(away @ Error::Unavailable { .. }) => Err(away),
+        Err(away) if away.is_away() => Err(away),
         Err(error) => Ok(Err(error.chain())),
     }
 }

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::Failure;
-use crate::pg::schema::blockers;
 use crate::pg::schema::error::ApplyError;
 use crate::service::fleet::engine::Engine;
 use crate::service::fleet::retry::{TRIES, pause_after};
@@ -79,23 +77,5 @@ impl Engine {
 
     async fn ask(&self) -> Result<(), Failure> {
         self.db.public().await?.query_and_commit("SELECT 1", &[]).await.map(drop)
-    }
-
-    /// Describes an error for the ledger: a lock that was not granted with those who have locks in the schema.
-    pub(super) async fn describe(&self, tenant: TenantId, error: &ApplyError) -> String {
-        let text = error.to_string();
-        let is_locked = match error {
-            ApplyError::Interrupted { failure, .. } | ApplyError::Database(failure) => {
-                failure.is_locked()
-            }
-            _ => false,
-        };
-        if !is_locked {
-            return text;
-        }
-        match blockers::find(&self.db, &SchemaName::of(tenant)).await {
-            Ok(found) if !found.is_empty() => format!("{text}; {}", found.join(", ")),
-            Ok(_) | Err(_) => text,
-        }
     }
 }

@@ -199,10 +199,7 @@ impl Workers {
                 continue;
             }
             let Claimed { slug, attempts, .. } = claimed;
-            let reason = match blamed {
-                Some(reason) => reason,
-                None => self.engine.describe(tenant, &error).await,
-            };
+            let reason = blamed.unwrap_or_else(|| error.to_string());
             let end = self.recorder.mark_failed(tenant, attempts, reason).await;
             if let Some(end) = end {
                 self.count_end(tenant, slug, end, attempts);

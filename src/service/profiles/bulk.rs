@@ -43,7 +43,7 @@ impl Profiles {
         let mut attempt = 1;
         let (written, taken) = loop {
             match self.insert_many(ctx, tenant.id, &valid).await {
-                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
+                Err(error) if error.is_lost_race() && attempt < TRIES => attempt += 1,
                 outcome => break outcome?,
             }
         };
@@ -99,7 +99,7 @@ impl Profiles {
         loop {
             let tx = self.open(tenant.id).await?;
             match profiles::delete_many(tx, identities, &author(ctx)).await {
-                Err(Error::Conflict(Conflict::Concurrent)) if attempt < TRIES => attempt += 1,
+                Err(error) if error.is_lost_race() && attempt < TRIES => attempt += 1,
                 outcome => return outcome,
             }
         }

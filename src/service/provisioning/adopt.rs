@@ -98,7 +98,7 @@ impl Provisioning {
         let mut references = HashMap::new();
         for command in commands {
             match self.adopt_one(ctx, command, &mut references).await {
-                Err(NotAdopted::Failed(away @ Error::Unavailable { .. })) => return Err(away),
+                Err(NotAdopted::Failed(away)) if away.is_away() => return Err(away),
                 outcome => on_each(command, outcome),
             }
         }
@@ -137,9 +137,7 @@ impl Provisioning {
                 unproven: unproven.as_ref(),
             };
             match self.carry_out(command, &prepared, &plan).await {
-                Err(NotAdopted::Failed(Error::Conflict(Conflict::Concurrent)))
-                    if attempt < TRIES =>
-                {
+                Err(NotAdopted::Failed(error)) if error.is_lost_race() && attempt < TRIES => {
                     unproven = None;
                 }
                 Err(NotAdopted::Failed(Error::Conflict(Conflict::AdminUnproven)))

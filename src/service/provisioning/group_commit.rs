@@ -140,7 +140,8 @@ async fn send_one(tx: PublicTx, pattern: &Pattern, only: Waiting) {
 
 /// Whether the server has refused the statement, so that nothing is committed.
 fn is_refusal(failure: &Failure) -> bool {
-    failure.sqlstate().is_some() && !failure.is_unavailable()
+    let is_read_only = matches!(failure, Failure::ReadOnly(_));
+    failure.sqlstate().is_some() && (is_read_only || !failure.is_unavailable())
 }
 
 fn warn(failure: Failure) {

@@ -38,12 +38,7 @@ impl Provisioning {
                 return Ok(tenant);
             }
             match self.make_main(ctx).await {
-                // Another request has made it, or is making it.
-                Err(Error::Conflict(Conflict::SlugTaken | Conflict::Concurrent))
-                    if attempt < TRIES =>
-                {
-                    attempt += 1;
-                }
+                Err(error) if attempt < TRIES && is_made_meanwhile(&error) => attempt += 1,
                 outcome => return outcome,
             }
         }
@@ -83,4 +78,9 @@ impl Provisioning {
         let tx = self.db.public().await.during("read the main tenant")?;
         tenants::find_by_number(&tx, tenants::MAIN_NUMBER).await
     }
+}
+
+/// Whether another request has made the tenant, or is making it.
+fn is_made_meanwhile(error: &Error) -> bool {
+    matches!(error, Error::Conflict(Conflict::SlugTaken)) || error.is_lost_race()
 }

@@ -131,14 +131,12 @@ impl Registry {
         let extras = Extras { external_id: Some(external_id.clone()), ..extras };
         match self.create(ctx, command, extras).await {
             // Another request with this id was first. Any of these constraints may have reported it.
-            Err(
-                error @ Error::Conflict(
-                    Conflict::SlugTaken | Conflict::ExternalIdTaken | Conflict::Concurrent,
-                ),
-            ) => match self.find_by_external_id(&external_id).await? {
-                Some(record) => same(record),
-                None => Err(error),
-            },
+            Err(error) if may_be_found(&error) => {
+                match self.find_by_external_id(&external_id).await? {
+                    Some(record) => same(record),
+                    None => Err(error),
+                }
+            }
             outcome => outcome,
         }
     }
@@ -269,4 +267,10 @@ fn unknown_admin(error: Error) -> Error {
         Error::NotFound(Noun::User) => Error::invalid("admin/email", Rule::UnknownUser),
         other => other,
     }
+}
+
+/// Whether a tenant may be there after all, because another request made it at the same moment.
+fn may_be_found(error: &Error) -> bool {
+    matches!(error, Error::Conflict(Conflict::SlugTaken | Conflict::ExternalIdTaken))
+        || error.is_lost_race()
 }

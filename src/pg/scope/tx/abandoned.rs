@@ -36,7 +36,7 @@ impl Drop for Tx {
         // Without a runtime that could send the request, statement_timeout ends the query.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let cancel = discarded.cancel_token();
-        let (tls, wait_timeout) = (self.tls.clone(), self.wait_timeout);
+        let (tls, wait_timeout) = (self.place.beside.tls.clone(), self.wait_timeout);
         let accepted = *self.preamble_accepted.get_mut();
         let cancelling = Cancelling::begin();
         runtime.spawn(async move {

@@ -26,7 +26,7 @@ impl Tx {
     /// As [`batch`](Self::batch); a failure tells how many statements had completed.
     pub(in crate::pg::scope) async fn batch_counted(&self, sql: &str) -> Result<(), BatchFailure> {
         let completed = AtomicUsize::new(0);
-        let outcome = self.run(self.count_completed(sql, &completed)).await;
+        let outcome = self.run(|| self.count_completed(sql, &completed)).await;
         outcome.map_err(|failure| BatchFailure { completed: completed.into_inner(), failure })
     }
 
@@ -46,6 +46,7 @@ impl Tx {
         sql: &str,
         completed: &AtomicUsize,
     ) -> Result<(), tokio_postgres::Error> {
+        completed.store(0, Ordering::Relaxed);
         let mut answers = pin!(self.client().simple_query_raw(sql).await?);
         while let Some(answer) = answers.try_next().await? {
             if matches!(answer, SimpleQueryMessage::CommandComplete(_)) {
@@ -61,7 +62,7 @@ impl Tx {
         copy: &str,
         rows: &str,
     ) -> Result<(), Failure> {
-        self.run(async {
+        self.run(|| async {
             let mut sink = pin!(self.client().copy_in::<_, Bytes>(copy).await?);
             for chunk in rows.as_bytes().chunks(COPY_CHUNK) {
                 sink.feed(Bytes::copy_from_slice(chunk)).await?;

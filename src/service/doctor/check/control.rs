@@ -24,7 +24,7 @@ impl Check<'_> {
             Err(error) => {
                 let what = format!("the control plane could not be examined: {error}");
                 match fleet::to_error(DURING, error) {
-                    away @ Error::Unavailable { .. } => Err(away),
+                    away if away.is_away() => Err(away),
                     _ => Ok(vec![Finding::new(
                         Area::Structure,
                         Gravity::Wrong,

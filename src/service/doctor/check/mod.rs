@@ -78,7 +78,7 @@ impl<'a> Check<'a> {
         let is_sound = report.findings.is_empty();
         match self.beside_control_plane(named.as_deref(), &mut report).await {
             Ok(()) => {}
-            Err(error) if is_sound || matches!(error, Error::Unavailable { .. }) => {
+            Err(error) if is_sound || error.is_away() => {
                 return Err(error);
             }
             Err(error) => {
