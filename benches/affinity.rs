@@ -264,7 +264,7 @@ impl Bench<'_> {
 }
 
 fn sharing(by_affinity: bool, tenants_per_connection: Option<NonZeroUsize>) -> Sharing {
-    Sharing { by_affinity, tenants_per_connection }
+    Sharing { by_affinity, tenants_per_connection, ..Sharing::default() }
 }
 
 /// When a run ends.

@@ -29,6 +29,7 @@ use crate::domain::names::{Email, NewPassword};
 use crate::http::client_address::Proxies;
 use crate::http::host::{ServerHosts, host_name};
 use crate::http::{cors, limits};
+use crate::pg::rules::Fairness;
 
 pub use self::environment::tenant_admin_password;
 pub use self::keys::KEYS;
@@ -74,6 +75,8 @@ pub struct Settings {
     pub http: Http,
     /// The rate limits.
     pub limits: limits::Settings,
+    /// Who gets a database connection when there are too few.
+    pub fairness: Fairness,
     /// The interval at which expired profiles are deleted.
     pub erase_interval: Duration,
     /// The interval of the search for audit events to seal.
@@ -214,6 +217,7 @@ impl Settings {
             )),
             connect_timeout: r.duration("database.connect_timeout"),
             wait: r.duration_or_never("database.wait").unwrap_or_default(),
+            idle_timeout: r.duration_or_never("database.idle_timeout"),
             statement_timeout: r.duration("database.statement_timeout"),
             lock_timeout: r.duration("database.lock_timeout"),
             idle_in_transaction_timeout: r.duration("database.idle_in_transaction_timeout"),
@@ -262,6 +266,10 @@ impl Settings {
             requests_token: r.limit("limits.requests_token"),
             requests_tenant: r.limit("limits.requests_tenant"),
         };
+        let fairness = Fairness {
+            reserve: r.number("fairness.reserve", 0, 100),
+            slow_after: r.duration("fairness.slow_after"),
+        };
         let tenants = Tenants {
             grace_period: r.duration("tenants.grace_period"),
             purge_interval: r.duration("tenants.purge_interval"),
@@ -302,6 +310,7 @@ impl Settings {
             auth,
             http,
             limits,
+            fairness,
             erase_interval: r.duration("profiles.erase_interval"),
             seal_interval: r.duration("events.seal_interval"),
             tenants,

@@ -75,7 +75,7 @@ impl App {
         let listeners = Listeners::bind(&settings)?;
         let (addr, management_addr) = (listeners.addr, listeners.management_addr);
         let backend = Backend::open(&settings, &options).await?;
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::with_waits(backend.database.waits()));
         let servers = listeners.serve(&settings, &backend, &metrics, options.routes)?;
         let intervals = Intervals {
             erase: settings.erase_interval,
@@ -83,6 +83,7 @@ impl App {
             seal: settings.seal_interval,
             recover: settings.fleet.take_up_interval,
             retention: settings.fleet.ledger_retention,
+            idle: settings.database.idle_timeout,
         };
         Ok(Self { addr, management_addr, backend, servers, metrics, intervals })
     }

@@ -31,7 +31,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
 
 pub(super) fn sharing(settings: &Settings) -> Sharing {
     let tenants_per_connection = settings.database.tenants_per_connection;
-    Sharing { tenants_per_connection, ..Sharing::default() }
+    Sharing { fairness: settings.fairness, tenants_per_connection, ..Sharing::default() }
 }
 
 /// Returns the rules for slugs: those of the settings, and the first label of each of the server's own host names.

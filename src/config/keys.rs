@@ -95,6 +95,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "how long serve waits at its start for a database that is not up yet; 0 for not at all. A wrong password or a \
          missing database is not waited for",
     ),
+    (
+        "database.idle_timeout",
+        "5m",
+        "how long a connection is unused before it is closed, so that another server can have it; each pool keeps one; 0 \
+         for never",
+    ),
     ("database.statement_timeout", "30s", "longest single statement"),
     ("database.lock_timeout", "5s", "longest wait for a lock"),
     ("database.idle_in_transaction_timeout", "30s", "longest pause inside a transaction"),
@@ -170,6 +176,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "1s",
         "interval between two searches for audit events that other servers and commands left unsealed; those that a server \
          writes itself are sealed, and are in the feed, about 100 ms after the commit",
+    ),
+    (
+        "fairness.reserve",
+        "20",
+        "percentage of a worker's connections that a tenant which holds one for long leaves to the others, while at least \
+         two tenants are active; half of it is left by every tenant that holds one; rounded down; 0 for none",
+    ),
+    (
+        "fairness.slow_after",
+        "100ms",
+        "how long a tenant holds a connection, now or on average, before it counts as one that holds it for long",
     ),
     ("profiles.erase_interval", "10m", "interval between two erasures of expired profiles"),
     ("tenants.grace_period", "7d", "how long a deleted tenant can be restored before it is purged"),

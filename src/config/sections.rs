@@ -66,6 +66,8 @@ pub struct Database {
     pub connect_timeout: Duration,
     /// Longest wait of a start for a database that is not up yet.
     pub wait: Duration,
+    /// How long a connection is unused before it is closed; `None` for never.
+    pub idle_timeout: Option<Duration>,
     /// Time limit of one statement.
     pub statement_timeout: Duration,
     /// Longest wait for a lock.

@@ -73,6 +73,12 @@ pub enum Error {
         /// Time until a retry can succeed.
         retry_after: Duration,
     },
+    /// The tenant's own requests hold the database connections that it may have; let them end, and try again.
+    #[error("the tenant's own requests hold its database connections")]
+    TenantBusy {
+        /// Time after which a retry makes sense.
+        retry_after: Duration,
+    },
     /// A dependency is away or overloaded, or another request is in the way; the same request may succeed later.
     #[error("failed to {during}: {why}")]
     Unavailable {

@@ -136,7 +136,10 @@ fn shared_errors(path: &str, operation: &Operation) -> Vec<(&'static str, &'stat
         // Also where no body is expected: one that is compressed is refused before the operation is looked for.
         ("415", "The body is compressed; only identity is accepted as Content-Encoding"),
         ("400", "A header that chooses the tenant is given twice or cannot be read"),
-        ("429", "Too many requests; Retry-After says when to try again"),
+        (
+            "429",
+            "Too many requests, or the tenant's own requests hold its database connections; Retry-After says when to try again",
+        ),
         ("500", "Internal server error; X-Request-Id identifies the request in the log"),
         ("503", "Temporarily unavailable; Retry-After says when to try again"),
     ];

@@ -140,9 +140,9 @@ const RETRY_AFTER_OPERATOR: u64 = 60;
 /// Returns the seconds until a retry can succeed, at least one; for every error that is answered 429 or 503.
 fn retry_after(error: &Error) -> Option<u64> {
     match error {
-        Error::TooMany { retry_after } | Error::Unavailable { retry_after, .. } => {
-            Some(retry_after.as_secs().max(1))
-        }
+        Error::TooMany { retry_after }
+        | Error::TenantBusy { retry_after }
+        | Error::Unavailable { retry_after, .. } => Some(retry_after.as_secs().max(1)),
         Error::TenantDamaged { .. } => Some(RETRY_AFTER_OPERATOR),
         Error::Fleet(problem) if problem.is_outage() => Some(RETRY_AFTER_OPERATOR),
         _ => None,

@@ -87,6 +87,7 @@ fn classify(
         | Error::Fleet(_)
         | Error::Purge(_)
         | Error::Precondition(_)
+        | Error::TenantBusy { .. }
         | Error::Unavailable { .. }
         | Error::TenantDamaged { .. }
         | Error::Internal { .. } => None,

@@ -7,6 +7,10 @@ use time::format_description::well_known::Rfc3339;
 use crate::domain::outage::Outage;
 use crate::domain::rule::{Rule, in_words};
 
+/// The sentence of a request that waited for a connection while its tenant held some, without a full stop.
+pub(super) const TENANT_BUSY: &str =
+    "Other requests of this tenant hold the database connections that it may have; try again later";
+
 /// Returns the sentence of a rule, to follow the name of the field: "must be a UUID".
 pub(super) fn sentence(rule: Rule) -> String {
     match rule {

@@ -14,20 +14,24 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::sync::Semaphore;
 
 use super::error::Failure;
-use super::pool::affinity::{CheckedOut, Counts, SharedBySlots, Slots};
+use super::pool::affinity::{CheckedOut, SharedBySlots, Slots};
 use super::pool::check::RestCheck;
+use super::pool::control::ControlPool;
+use super::pool::counts::Counts;
 use super::pool::retirement::{Opener, WarmUp};
-use super::pool::{PoolStatus, Purpose, SharingStatus, build, take};
+use super::pool::shortage::Shortage;
+use super::pool::{PoolStatus, Purpose, SharingStatus, build};
 use super::rules::{Endpoint, PoolSizes, Rules, Sharing, TimeLimits};
 use super::scope::guard::Guard;
 use super::scope::{Beside, BuiltinTypes, Entry, EventSignal, LockHolders, PublicTx, TenantTx};
 use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
+use crate::telemetry::ConnectionWaits;
 
 /// The database of the whole process. It makes a [`Db`] for each runtime.
 #[derive(Clone)]
@@ -70,7 +74,7 @@ impl TenantScopes {
 
 #[derive(Default)]
 struct Pools {
-    control: Vec<Pool>,
+    control: Vec<ControlPool>,
     runtime: Vec<Arc<Slots>>,
 }
 
@@ -101,6 +105,8 @@ impl Database {
             opener: Opener { endpoint: runtime, limits, check: RestCheck::default(), warm_up },
             sharing,
             counts: Counts::default(),
+            waits: ConnectionWaits::default(),
+            shortage: Shortage::default(),
             reserve: Arc::new(Semaphore::new(sharing.reserve())),
         };
         let slots = Arc::new(slots);
@@ -116,6 +122,8 @@ impl Database {
         let shared = &self.0.slots;
         let limits = self.rules().limits;
         let control = build(&self.0.owner, sizes.control, limits, &self.0.check)?;
+        let control =
+            ControlPool::new(control, sizes.control, limits.connect, shared.shortage.clone());
         let runtime_pools =
             (0..sizes.runtime).map(|_| shared.opener.pool_of_one()).collect::<Result<_, _>>()?;
         let runtime = Slots::new(Arc::clone(shared), runtime_pools);
@@ -153,20 +161,39 @@ impl Database {
         self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Closes idle connections that were not used for `idle`, but for one in each pool. If a pool could open none lately
+    /// because the server had none left, closes more of them, and leaves none. Returns how many.
+    pub fn close_unused(&self, idle: Option<Duration>) -> usize {
+        let shortage = self.0.slots.shortage.take();
+        let for_others = shortage.map_or(0, |unused_for| self.close_idle(unused_for, 0));
+        for_others + idle.map_or(0, |idle| self.close_idle(idle, 1))
+    }
+
+    /// Waits until a pool can open no connection because the server has none left.
+    pub async fn shortage(&self) {
+        self.0.slots.shortage.reported().await;
+    }
+
+    fn close_idle(&self, unused_for: Duration, keep: usize) -> usize {
+        let pools = self.lock();
+        let control = pools.control.iter().map(|pool| pool.close_idle(unused_for, keep));
+        let runtime = pools.runtime.iter().map(|slots| slots.close_idle(unused_for, keep));
+        control.chain(runtime).sum()
+    }
+
+    /// Returns how long requests waited for a connection of the runtime login.
+    #[must_use]
+    pub fn waits(&self) -> &ConnectionWaits {
+        &self.0.slots.waits
+    }
+
     /// Returns the status of all pools, summed by purpose.
     #[must_use]
     pub fn status(&self) -> Vec<PoolStatus> {
         let pools = self.lock();
         let mut control = PoolStatus::none(Purpose::Control);
         for pool in &pools.control {
-            let status = pool.status();
-            control.add(PoolStatus {
-                purpose: Purpose::Control,
-                budget: status.max_size,
-                open: status.size,
-                idle: status.available,
-                waiting: status.waiting,
-            });
+            control.add(pool.status());
         }
         let mut runtime = PoolStatus::none(Purpose::Runtime);
         runtime.budget = self.0.slots.sharing.reserve();
@@ -198,7 +225,7 @@ impl Database {
 /// Access to the database for one runtime: hands out scopes, never connections.
 #[derive(Clone)]
 pub struct Db {
-    control: Pool,
+    control: ControlPool,
     runtime: Arc<Slots>,
     scopes: Arc<TenantScopes>,
 }
@@ -207,7 +234,7 @@ impl Db {
     /// Begins a transaction that sees the control plane.
     ///
     /// # Errors
-    /// [`Failure::Pool`] if no connection is available in time.
+    /// [`Failure::NoConnection`] if no connection is available in time.
     pub async fn public(&self) -> Result<PublicTx, Failure> {
         self.public_within(&self.rules().limits).await
     }
@@ -226,7 +253,7 @@ impl Db {
 
     /// Checks out a connection of the owner, and returns what a transaction needs beside it.
     async fn owner_connection(&self) -> Result<(CheckedOut, Beside), Failure> {
-        let connection = CheckedOut::without_slot(take(&self.control).await?);
+        let connection = self.control.take().await?;
         Ok((connection, self.scopes.beside.clone()))
     }
 
@@ -257,7 +284,7 @@ impl Db {
     /// tenant.
     ///
     /// # Errors
-    /// [`Failure::Pool`] if no connection is available in time.
+    /// [`Failure::TenantBusy`] or [`Failure::NoConnection`] if no connection is available in time.
     pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx, Failure> {
         self.tenant_with(tenant, Access::Write).await
     }
@@ -265,7 +292,7 @@ impl Db {
     /// As [`Db::tenant`]; with [`Access::Read`] the database refuses every statement that would write.
     ///
     /// # Errors
-    /// [`Failure::Pool`] if no connection is available in time.
+    /// As [`Db::tenant`].
     pub async fn tenant_with(&self, tenant: TenantId, access: Access) -> Result<TenantTx, Failure> {
         let connection = self.runtime.take(Some(tenant)).await?;
         Ok(self.scopes.enter(connection, tenant, access))

@@ -5,6 +5,8 @@
 
 mod race;
 
+use std::time::Duration;
+
 use tokio_postgres::error::SqlState;
 
 use crate::domain::error::{Cause, Error};
@@ -38,9 +40,15 @@ pub enum Failure {
     /// A transaction that may write was refused because the database is read-only.
     #[error("the database is read-only")]
     ReadOnly(tokio_postgres::Error),
-    /// No connection was available in time.
+    /// No connection could be opened, or not in time.
     #[error("no database connection is available")]
     Pool(#[from] deadpool_postgres::PoolError),
+    /// No connection was free in time, and the tenant itself holds some.
+    #[error("the tenant's own transactions hold the database connections that it may have")]
+    TenantBusy,
+    /// No connection was free in time, and other work holds them.
+    #[error("no database connection was free in time")]
+    NoConnection,
     /// The guard refuses this kind of statement.
     #[error(
         "a tenant transaction runs SELECT, INSERT, UPDATE, DELETE, MERGE, WITH, VALUES and TABLE, not {0:?}"
@@ -81,6 +89,8 @@ impl Failure {
             | Self::LockTimeout { error, .. }
             | Self::ReadOnly(error) => Some(error),
             Self::Pool(_)
+            | Self::TenantBusy
+            | Self::NoConnection
             | Self::NotAllowed(_)
             | Self::Exposed(_)
             | Self::Unreadable(_)
@@ -145,6 +155,12 @@ impl Failure {
             })
     }
 
+    /// Whether the server, the database or the login has no connection left.
+    #[must_use]
+    pub fn is_server_full(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+    }
+
     /// Whether the server starts or recovers from a crash: it is there, and takes no connections yet.
     #[must_use]
     pub fn is_starting(&self) -> bool {
@@ -168,7 +184,7 @@ impl Failure {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Pool(_) | Self::ReadOnly(_) => true,
+            Self::Pool(_) | Self::TenantBusy | Self::NoConnection | Self::ReadOnly(_) => true,
             other => other.postgres().is_some_and(|error| {
                 error.is_closed() || error.code().is_none_or(means_unavailable)
             }),
@@ -254,6 +270,9 @@ impl Failure {
     /// Sorts the failure by remedy. `during` names what was being done, as an imperative: `"read tenant row"`.
     #[must_use]
     pub fn during(self, during: &'static str) -> Error {
+        if matches!(self, Self::TenantBusy) {
+            return Error::TenantBusy { retry_after: Duration::from_secs(1) };
+        }
         if let Self::InTenant { tenant, .. } = self {
             return Error::TenantDamaged { tenant, during, source: self.without_rows() };
         }
@@ -283,6 +302,8 @@ impl Failure {
             // The error says the rest.
             Self::LockTimeout { .. } | Self::ReadOnly(_) => self.server_message().into(),
             Self::Pool(_)
+            | Self::TenantBusy
+            | Self::NoConnection
             | Self::NotAllowed(_)
             | Self::Exposed(_)
             | Self::Unreadable(_)

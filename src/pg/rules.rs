@@ -100,9 +100,27 @@ pub struct PoolSizes {
     pub runtime: usize,
 }
 
+/// How the connections of one runtime are divided among tenants that want more than there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fairness {
+    /// The percentage of the connections that a tenant which holds one for long leaves to the others; half of it is left
+    /// by every tenant that holds one. 0 for none.
+    pub reserve: usize,
+    /// How long a tenant holds a connection before it counts as one that holds it for long.
+    pub slow_after: Duration,
+}
+
+impl Default for Fairness {
+    fn default() -> Self {
+        Self { reserve: 20, slow_after: Duration::from_millis(100) }
+    }
+}
+
 /// How tenants share the connections of the runtime login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sharing {
+    /// Who gets a connection when there are too few.
+    pub fairness: Fairness,
     /// The number of distinct tenants that a connection serves before it is replaced. None: it is never replaced,
     /// and its backend's memory grows with every tenant.
     pub tenants_per_connection: Option<NonZeroUsize>,
@@ -114,7 +132,7 @@ pub struct Sharing {
 
 impl Default for Sharing {
     fn default() -> Self {
-        Self { tenants_per_connection: None, by_affinity: true }
+        Self { fairness: Fairness::default(), tenants_per_connection: None, by_affinity: true }
     }
 }
 

@@ -17,6 +17,12 @@ pub(super) struct ConnectionLabels {
     pub(super) state: &'static str,
 }
 
+/// Labels of requests that wait for a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct HoldingLabels {
+    pub(super) holding: &'static str,
+}
+
 /// Labels of the connections that tenants were given.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct AffinityLabels {

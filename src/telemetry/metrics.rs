@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::connection_waits::ConnectionWaits;
 use super::labels::{
     AffinityLabels, ClaimLabels, ConnectionLabels, FleetLabels, HashLabels, JobLabels,
     JobRunLabels, LimitLabels, RequestLabels, RetirementLabels, TenantsLabels, VacancyLabels,
@@ -111,9 +112,18 @@ impl VacancyMetrics {
 }
 
 impl Default for Metrics {
-    #[expect(clippy::too_many_lines, reason = "a flat list: one registration a metric")]
     fn default() -> Self {
+        Self::with_waits(&ConnectionWaits::default())
+    }
+}
+
+impl Metrics {
+    /// Registers all metrics; the waits for connections are those that the pools observe.
+    #[expect(clippy::too_many_lines, reason = "a flat list: one registration a metric")]
+    #[must_use]
+    pub fn with_waits(waits: &ConnectionWaits) -> Self {
         let mut registry = Registry::default();
+        waits.register(&mut registry);
         let requests = Family::default();
         registry.register("http_requests", "Requests answered", requests.clone());
         let latency = Histogram::new(LATENCY_BOUNDS);

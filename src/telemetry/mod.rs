@@ -7,6 +7,7 @@
 //!
 //! Logging never waits and never fails: what stderr does not take is dropped and counted.
 
+mod connection_waits;
 mod labels;
 mod metrics;
 mod panics;
@@ -14,6 +15,7 @@ mod stderr;
 
 use tracing_subscriber::EnvFilter;
 
+pub use connection_waits::ConnectionWaits;
 pub use metrics::{JobOutcome, Metrics};
 pub use stderr::{dropped_lines, flush, say, write_all};
 

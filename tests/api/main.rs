@@ -46,8 +46,8 @@ mod doctor;
 mod document;
 mod drop_rights;
 mod embedded_server;
-
 mod events;
+mod fairness;
 mod fleet;
 mod headers;
 mod hosts;

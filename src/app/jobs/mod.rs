@@ -10,6 +10,7 @@
 
 mod audit;
 mod clock;
+mod connections;
 mod fleet;
 mod sessions;
 mod signing_keys;
@@ -92,6 +93,7 @@ fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
         sessions::delete_ended(&services.sessions),
         sessions::write_refusals(&services.refusals),
         signing_keys::reload(&services.signing_keys),
+        connections::close_unused(&backend.database, intervals.idle),
     ];
     jobs.extend(backend.database_clock.as_ref().map(clock::read));
     jobs.extend(intervals.recover.map(|every| fleet::recover(&services.fleet, every)));
@@ -111,6 +113,8 @@ pub(super) struct Intervals {
     pub(super) recover: Option<Duration>,
     /// How long the ledger of a fleet migration is kept. None: for ever.
     pub(super) retention: Option<Duration>,
+    /// How long a connection is unused before it is closed. None: for ever.
+    pub(super) idle: Option<Duration>,
 }
 
 /// The running jobs of a server. Dropped, all of them are cancelled.

@@ -21,7 +21,7 @@ use crate::domain::purge::PurgeProblem;
 use crate::domain::rule::FieldProblem;
 use crate::http::middleware::current_request_id;
 use crate::http::retry_after_also_conflicts;
-use crate::http::sentence::{of_outage, sentence};
+use crate::http::sentence::{TENANT_BUSY, of_outage, sentence};
 
 /// The media type of an error (RFC 9457).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -174,6 +174,9 @@ fn representation(error: &Error) -> Representation {
             "Too many requests",
             "Come back after the time in Retry-After",
         ),
+        Error::TenantBusy { .. } => {
+            new(StatusCode::TOO_MANY_REQUESTS, "tenant_busy", "The tenant is busy", TENANT_BUSY)
+        }
         Error::Unavailable { why, .. } => outage(*why),
         Error::TenantDamaged { .. } => new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -12,7 +12,7 @@ use crate::domain::json::Excess;
 use crate::domain::outage::Outage;
 use crate::domain::rule::{FieldProblem, Rule, in_words};
 use crate::http::retry_after;
-use crate::http::sentence::of_outage;
+use crate::http::sentence::{TENANT_BUSY, of_outage};
 
 /// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -52,7 +52,7 @@ impl ResponseError for Problem {
             Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Precondition(_) => {
                 StatusCode::CONFLICT
             }
-            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::TooMany { .. } | Error::TenantBusy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } | Error::TenantDamaged { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -117,6 +117,7 @@ pub(super) fn message(error: &Error) -> String {
         Error::Purge(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(_) => CHANGED.to_owned(),
         Error::TooMany { .. } => "Too many requests".to_owned(),
+        Error::TenantBusy { .. } => TENANT_BUSY.to_owned(),
         Error::Unavailable { why: Outage::Away, .. } => {
             "The service is not available right now; try again".to_owned()
         }

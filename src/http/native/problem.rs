@@ -12,7 +12,7 @@ use crate::domain::error::{
 };
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after_also_conflicts;
-use crate::http::sentence::{of_outage, sentence};
+use crate::http::sentence::{TENANT_BUSY, of_outage, sentence};
 
 /// An error in the native form. An application's handlers return it too: `?` converts a domain error or a failed
 /// query into one.
@@ -74,7 +74,7 @@ impl ResponseError for Problem {
             Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) => StatusCode::CONFLICT,
             Error::Precondition(Precondition::Required) => StatusCode::PRECONDITION_REQUIRED,
             Error::Precondition(Precondition::Failed) => StatusCode::PRECONDITION_FAILED,
-            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::TooMany { .. } | Error::TenantBusy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } | Error::TenantDamaged { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -188,6 +188,7 @@ fn message(error: &Error) -> String {
         Error::Purge(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(problem) => format!("Not done: {problem}"),
         Error::TooMany { .. } => "Too many requests".to_owned(),
+        Error::TenantBusy { .. } => TENANT_BUSY.to_owned(),
         Error::Unavailable { why, .. } => of_outage(*why).to_owned(),
         Error::TenantDamaged { .. } => format!("Not available: {}", error.code()),
         Error::Internal { .. } => "Internal server error".to_owned(),

@@ -12,7 +12,7 @@ use crate::domain::json::Excess;
 use crate::domain::outage::Outage;
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after;
-use crate::http::sentence::of_outage;
+use crate::http::sentence::{TENANT_BUSY, of_outage};
 
 /// The body of an error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,7 +58,7 @@ impl ResponseError for Problem {
             Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Precondition(_) => {
                 StatusCode::CONFLICT
             }
-            Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::TooMany { .. } | Error::TenantBusy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } | Error::TenantDamaged { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -174,6 +174,7 @@ fn message(error: &Error) -> &'static str {
             "The request clashes with another; try again."
         }
         Error::TooMany { .. } => "Too Many Attempts.",
+        Error::TenantBusy { .. } => TENANT_BUSY,
         Error::Unavailable { why: Outage::Away, .. } => "Service Unavailable",
         Error::Unavailable { why, .. } => of_outage(*why),
         Error::TenantDamaged { .. } => "Service Unavailable: tenant_damaged",

@@ -10,8 +10,12 @@
 //! 3. else one that has no connection yet.
 //!
 //! A caller never waits for a certain slot. It gets an idle slot if there is one, else it waits for any, at most
-//! for the connect timeout. There is one permit a slot; waiters queue on a fair semaphore. The choice reads each
-//! slot of this runtime (a handful) under a lock that is never held across an await.
+//! for the connect timeout. There is one [permit](super::permits) a slot, and which tenant gets the next one is decided
+//! in [`queue`](super::queue). The choice of the slot reads each slot of this runtime (a handful) under a lock that is
+//! never held across an await.
+//!
+//! If the server has no connection left, the slot stays closed for a moment and the caller waits for one that is open;
+//! see [`shortage`](super::shortage).
 //!
 //! A connection that has served too many tenants is replaced: see [`retirement`](crate::pg::pool::retirement).
 
@@ -19,41 +23,39 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError, TimeoutType};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use deadpool_postgres::{ClientWrapper, Object, Pool};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::domain::names::TenantId;
 use crate::pg::error::Failure;
+use crate::pg::pool::counts::{Affinity, Counts, Waiting};
+use crate::pg::pool::permits::{Permit, Permits, Request};
 use crate::pg::pool::retirement::{Opener, ReplacementTask, Successor};
+use crate::pg::pool::shortage::{RETRY_AFTER, Shortage};
 use crate::pg::pool::{PoolStatus, Purpose, take};
 use crate::pg::rules::Sharing;
+use crate::telemetry::ConnectionWaits;
 
 /// What the slots of all runtimes of this process share.
 pub(in crate::pg) struct SharedBySlots {
     pub(in crate::pg) opener: Opener,
     pub(in crate::pg) sharing: Sharing,
     pub(in crate::pg) counts: Counts,
+    pub(in crate::pg) waits: ConnectionWaits,
+    pub(in crate::pg) shortage: Shortage,
     /// The one connection of the budget that is reserved for the replacement of another.
     pub(in crate::pg) reserve: Arc<Semaphore>,
-}
-
-/// Checkouts and replacements since the start; see [`SharingStatus`](super::SharingStatus).
-#[derive(Default)]
-pub(in crate::pg) struct Counts {
-    pub(in crate::pg) last: AtomicU64,
-    pub(in crate::pg) earlier: AtomicU64,
-    pub(in crate::pg) none: AtomicU64,
-    pub(in crate::pg) retired: AtomicU64,
-    pub(in crate::pg) not_retired: AtomicU64,
 }
 
 /// The connections of the runtime login in one runtime.
 pub(in crate::pg) struct Slots {
     pub(in crate::pg) shared: Arc<SharedBySlots>,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
     waiting: AtomicUsize,
     state: Mutex<State>,
 }
@@ -80,17 +82,6 @@ pub(in crate::pg) struct Slot {
     pub(in crate::pg) served: HashMap<TenantId, u64>,
     /// The tenant that this connection served last.
     last_tenant: Option<TenantId>,
-}
-
-/// Whether a connection had served the tenant that it is checked out for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Affinity {
-    /// It served the tenant last.
-    Last,
-    /// It served the tenant earlier; the one that served it last is busy.
-    Earlier,
-    /// It never served the tenant.
-    None,
 }
 
 /// When a connection was opened.
@@ -174,7 +165,7 @@ impl State {
 impl Slots {
     /// Makes slots of pools with one connection each.
     pub(in crate::pg) fn new(shared: Arc<SharedBySlots>, pools: Vec<Pool>) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(pools.len()));
+        let permits = Permits::new(pools.len(), shared.sharing.fairness);
         let slots = pools.into_iter().map(Slot::new).collect();
         let state = State { slots, checkouts: 0, successor: None, is_replacing: false };
         Arc::new(Self { shared, permits, waiting: AtomicUsize::new(0), state: Mutex::new(state) })
@@ -183,40 +174,90 @@ impl Slots {
     /// Checks out a connection for this tenant, or for no certain tenant.
     ///
     /// # Errors
-    /// [`Failure::Pool`] if none is free in time or a new one cannot be opened.
+    /// [`Failure::TenantBusy`] or [`Failure::NoConnection`] if none is free in time, [`Failure::Pool`] if a new one
+    /// cannot be opened.
     pub(in crate::pg) async fn take(
         self: &Arc<Self>,
         tenant: Option<TenantId>,
     ) -> Result<CheckedOut, Failure> {
         let waiting = Waiting::begin(&self.waiting);
-        let permit = self.acquire_permit().await?;
-        let (index, pool, affinity) = self.state().pick(tenant, self.shared.sharing);
-        // From here on the slot is released even if this future is dropped.
-        let permit = SlotPermit { slots: Arc::clone(self), index, _permit: permit };
-        let object = take(&pool).await?;
+        let mut request = Request::new(tenant, self.shared.opener.limits.connect);
+        let begin = Instant::now();
+        let taken = self.take_by(&mut request, tenant).await;
+        self.shared.waits.observe(request.holds_some, begin.elapsed());
         drop(waiting);
+        taken
+    }
+
+    async fn take_by(
+        self: &Arc<Self>,
+        request: &mut Request,
+        tenant: Option<TenantId>,
+    ) -> Result<CheckedOut, Failure> {
+        let mut full = None;
+        loop {
+            let permit = self.permits.acquire(request).await;
+            // That the server is full explains more than that the wait is over.
+            let permit = permit.map_err(|denied| full.take().unwrap_or_else(|| denied.into()))?;
+            let (index, pool, affinity) = self.state().pick(tenant, self.shared.sharing);
+            // From here on the slot is released even if this future is dropped.
+            let mut permit = SlotPermit { slots: Arc::clone(self), index, permit };
+            match take(&pool).await {
+                Ok(object) => return Ok(self.checked_out(object, permit, tenant, affinity)),
+                Err(failure) if failure.is_server_full() => {
+                    permit.permit.withhold(RETRY_AFTER);
+                    self.shared.shortage.report(self.open());
+                    full = Some(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    fn checked_out(
+        &self,
+        object: Object,
+        permit: SlotPermit,
+        tenant: Option<TenantId>,
+        affinity: Affinity,
+    ) -> CheckedOut {
         let is_new = Object::metrics(&object).recycle_count == 0;
         let (opened, affinity) =
             if is_new { (Opened::Now, Affinity::None) } else { (Opened::Before, affinity) };
-        let served_another = self.state().record_checkout(index, tenant, opened);
+        let served_another = self.state().record_checkout(permit.index, tenant, opened);
         if tenant.is_some() {
             self.shared.counts.count(affinity);
         }
-        Ok(CheckedOut { object, permit: Some(permit), served_another })
+        CheckedOut { object, slot: Some(permit), permit: None, served_another }
     }
 
-    async fn acquire_permit(&self) -> Result<OwnedSemaphorePermit, PoolError> {
-        match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => return Ok(permit),
-            Err(TryAcquireError::Closed) => return Err(PoolError::Closed),
-            Err(TryAcquireError::NoPermits) => {}
+    /// Returns the number of open connections.
+    fn open(&self) -> usize {
+        self.state().slots.iter().map(|slot| slot.pool.status().size).sum()
+    }
+
+    /// Closes idle connections that were not used for this long, those that were used least recently first, while more
+    /// than `keep` are open. Returns how many.
+    pub(in crate::pg) fn close_idle(&self, unused_for: Duration, keep: usize) -> usize {
+        let mut state = self.state();
+        let mut open = state.slots.iter().filter(|slot| slot.pool.status().size > 0).count();
+        let mut idle: Vec<_> = state.slots.iter_mut().filter(|slot| !slot.is_busy).collect();
+        idle.sort_by_key(|slot| slot.last_checkout);
+        let mut closed = Vec::new();
+        for slot in idle {
+            if open <= keep {
+                break;
+            }
+            let removed = slot.pool.retain(|_, metrics| metrics.last_used() < unused_for).removed;
+            if !removed.is_empty() {
+                open -= 1;
+                slot.is_open = false;
+                slot.served = HashMap::new();
+                closed.extend(removed);
+            }
         }
-        let acquiring = Arc::clone(&self.permits).acquire_owned();
-        match tokio::time::timeout(self.shared.opener.limits.connect, acquiring).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_closed)) => Err(PoolError::Closed),
-            Err(_elapsed) => Err(PoolError::Timeout(TimeoutType::Wait)),
-        }
+        drop(state);
+        closed.len()
     }
 
     /// Marks a slot as idle, and replaces its connection if that is due.
@@ -263,8 +304,8 @@ impl Slots {
 
     /// Closes every idle connection now, and each busy one when it is released.
     pub(in crate::pg) fn close(&self) {
-        let mut state = self.state();
         self.permits.close();
+        let mut state = self.state();
         let successor = state.successor.take();
         for slot in &state.slots {
             slot.pool.close();
@@ -278,47 +319,12 @@ impl Slots {
     }
 }
 
-impl Counts {
-    pub(in crate::pg) fn count_retired(&self) {
-        self.retired.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(in crate::pg) fn count_not_retired(&self) {
-        self.not_retired.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count(&self, affinity: Affinity) {
-        let counter = match affinity {
-            Affinity::Last => &self.last,
-            Affinity::Earlier => &self.earlier,
-            Affinity::None => &self.none,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts a caller as waiting until it has a connection.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The right to use one slot. Dropped, it releases the slot.
 struct SlotPermit {
     slots: Arc<Slots>,
     index: usize,
     /// Dropped last, so that the caller that gets the permit next finds the slot idle.
-    _permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 impl Drop for SlotPermit {
@@ -332,14 +338,21 @@ pub struct CheckedOut {
     // Dropped in this order: the connection is back in its pool before the slot is idle.
     object: Object,
     /// None if the connection belongs to no slot.
-    permit: Option<SlotPermit>,
+    slot: Option<SlotPermit>,
+    /// The permit of a pool without slots.
+    permit: Option<Permit>,
     served_another: bool,
 }
 
 impl CheckedOut {
-    /// Wraps a connection of an ordinary pool.
-    pub(in crate::pg) const fn without_slot(object: Object) -> Self {
-        Self { object, permit: None, served_another: false }
+    /// Wraps a connection that no other caller can get.
+    pub(in crate::pg) const fn alone(object: Object) -> Self {
+        Self { object, slot: None, permit: None, served_another: false }
+    }
+
+    /// Wraps a connection of a pool without slots.
+    pub(in crate::pg) const fn with_permit(object: Object, permit: Permit) -> Self {
+        Self { object, slot: None, permit: Some(permit), served_another: false }
     }
 
     /// Whether the connection served another tenant before the one that it is checked out for. Behind a pooler that
@@ -351,9 +364,9 @@ impl CheckedOut {
     /// Removes the connection from its pool: it is not checked out again, and is closed when the returned client is
     /// dropped.
     pub(in crate::pg) fn discard(self) -> ClientWrapper {
-        let Self { object, permit, served_another: _ } = self;
+        let Self { object, slot, permit, served_another: _ } = self;
         let discarded = Object::take(object);
-        drop(permit);
+        drop((slot, permit));
         discarded
     }
 }

@@ -1,8 +1,13 @@
-//! Pools of connections, and the choice of the connection that a tenant gets.
+//! Pools of connections: which request gets one next, and which one a tenant gets.
 
 pub(in crate::pg) mod affinity;
 pub(in crate::pg) mod check;
+pub(in crate::pg) mod control;
+pub(in crate::pg) mod counts;
+pub(in crate::pg) mod permits;
+mod queue;
 pub(in crate::pg) mod retirement;
+pub(in crate::pg) mod shortage;
 mod status;
 
 pub use self::status::{PoolStatus, Purpose, SharingStatus};

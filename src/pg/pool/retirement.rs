@@ -57,7 +57,7 @@ impl Opener {
     /// Opens a connection and warms it.
     async fn open(&self, tenant: TenantId) -> Result<Pool, Failure> {
         let pool = self.pool_of_one().map_err(|_unbuilt| PoolError::NoRuntimeSpecified)?;
-        let connection = CheckedOut::without_slot(take(&pool).await?);
+        let connection = CheckedOut::alone(take(&pool).await?);
         let warm_up = (self.warm_up)(connection, tenant);
         let outcome = match tokio::time::timeout(self.limits.statement, warm_up).await {
             Ok(outcome) => outcome,

@@ -20,6 +20,7 @@ fn an_error_that_passes_by_itself_has_retry_after() {
     let after = Duration::from_secs(7);
     for (error, status, seconds) in [
         (Error::TooMany { retry_after: after }, 429, "7"),
+        (Error::TenantBusy { retry_after: after }, 429, "7"),
         (Error::unavailable("read tenant row", "the secret cause"), 503, "1"),
         (Error::Conflict(Conflict::Concurrent), 409, "1"),
         (Error::Conflict(Conflict::StillRunning), 409, "1"),
