@@ -72,9 +72,9 @@ pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
 }
 
 async fn recognise_caller(request: &HttpRequest) -> Result<CallContext> {
-    let principal = find_caller(request).await?;
+    let (presented, principal) = find_caller(request).await?;
     refusals::remember(request, &principal);
-    site(request).limits.request(&principal)?;
+    site(request).limits.request_with(presented, &principal)?;
     Ok(context(request, principal))
 }
 
@@ -84,16 +84,24 @@ async fn recognise_caller(request: &HttpRequest) -> Result<CallContext> {
 /// # Errors
 /// As [`identify`].
 pub(super) async fn recognise_again(request: &HttpRequest) -> Result<CallContext> {
-    Ok(context(request, find_caller(request).await?))
+    let (_, principal) = find_caller(request).await?;
+    Ok(context(request, principal))
 }
 
-async fn find_caller(request: &HttpRequest) -> Result<Principal> {
+/// Returns the credential of a request, and whose it is.
+async fn find_caller(request: &HttpRequest) -> Result<(&str, Principal)> {
     let site = site(request);
     let (identity, now) = (&site.services.identity, site.clock.now());
     Ok(match (bearer(request)?, api_key(request)?) {
-        (None, None) => Principal::Anonymous,
-        (Some(token), None) => recognise(request, token, identity.of_bearer(token, now)).await?,
-        (None, Some(key)) => recognise(request, key, identity.of_api_key(key, now)).await?,
+        (None, None) => ("", Principal::Anonymous),
+        (Some(token), None) => {
+            site.limits.still_refused(token)?;
+            (token, recognise(request, token, identity.of_bearer(token, now)).await?)
+        }
+        (None, Some(key)) => {
+            site.limits.still_refused(key)?;
+            (key, recognise(request, key, identity.of_api_key(key, now)).await?)
+        }
         // It would be unclear which of the two is the caller.
         (Some(_), Some(_)) => return Err(Error::Unauthenticated(AuthProblem::Several)),
     })
@@ -111,16 +119,26 @@ pub(super) async fn begin(request: &HttpRequest, access: Access) -> Result<Tenan
     let ctx = identify(request).await?;
     ctx.require_authenticated()?;
     let (site, Inside(inside)) = (site(request), shared(request));
+    let count = |tenant| {
+        if !inside.is_counted.get() {
+            site.limits.request_inside(&ctx.principal, tenant)?;
+            inside.is_counted.set(true);
+        }
+        Ok::<_, Error>(())
+    };
     let entered = inside.entered.get_or_try_init(|| async {
         let which = resolve(request, &ctx.principal)?;
+        // The rights are those of the credential: they tell without a query whether the request counts.
+        if let TenantRef::Id(id) = &which
+            && ctx.require_in(access.permission(), *id).is_ok()
+        {
+            count(*id)?;
+        }
         site.services.tenants.enter(&ctx, &which).await
     });
     let entered = entered.await?;
     ctx.require_in(access.permission(), entered.id())?;
-    if !inside.is_counted.get() {
-        site.limits.request_inside(&ctx.principal, entered.id())?;
-        inside.is_counted.set(true);
-    }
+    count(entered.id())?;
     site.services.tenants.begin(&ctx, entered, access).await
 }
 

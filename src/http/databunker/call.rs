@@ -68,12 +68,13 @@ impl FromRequest for Call {
             let (principal, home) = match presented {
                 "" => return Err(Problem(Error::Unauthenticated(AuthProblem::Missing))),
                 token => {
+                    site.limits.still_refused(token)?;
                     let found = site.services.identity.of_xtoken(token, site.clock.now());
                     extract::recognise(&request, token, found).await?
                 }
             };
             refusals::remember(&request, &principal);
-            site.limits.request(&principal)?;
+            site.limits.request_with(presented, &principal)?;
             let ctx = extract::context(&request, principal);
             let named = named(&request)?;
             let params = match body.read().await {

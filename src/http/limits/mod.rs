@@ -34,6 +34,7 @@
 
 mod attempt;
 mod rate;
+mod refused;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ use governor::nanos::Nanos;
 
 use self::attempt::{InFlight, Kind};
 use self::rate::Bucket;
+use self::refused::Refused;
 use self::table::{Key, Keys, Table};
 use self::time::Steady;
 use crate::auth::Principal;
@@ -108,6 +110,8 @@ pub struct Limits {
     known_credentials: Table,
     /// The attempts that are being checked.
     in_flight: InFlight,
+    /// Credentials that are refused without being looked up.
+    refused: Refused,
     log: Bucket,
     keys: Keys,
     time: Steady,
@@ -133,6 +137,7 @@ impl Limits {
             known_addresses: Table::default(),
             known_credentials: Table::default(),
             in_flight: InFlight::default(),
+            refused: Refused::default(),
             log: Bucket::new(LOG_RATE, time.clone()),
             keys: Keys::default(),
             time,
@@ -198,6 +203,11 @@ impl Limits {
     /// # Errors
     /// [`Error::TooMany`].
     pub fn request(&self, principal: &Principal) -> Result<()> {
+        self.request_of_caller(principal)?;
+        self.request_at_home(principal)
+    }
+
+    fn request_of_caller(&self, principal: &Principal) -> Result<()> {
         let key = match principal {
             Principal::Anonymous | Principal::Operator => return Ok(()),
             Principal::Root => self.keys.of("root"),
@@ -206,11 +216,11 @@ impl Limits {
             | Principal::ApiKey { id, .. }
             | Principal::Profile { id, .. } => self.keys.of(("token", id)),
         };
-        self.take(&self.requests_token, key, Client::Caller(principal))?;
-        match principal.home() {
-            Some(tenant) => self.inside(tenant),
-            None => Ok(()),
-        }
+        self.take(&self.requests_token, key, Client::Caller(principal))
+    }
+
+    fn request_at_home(&self, principal: &Principal) -> Result<()> {
+        principal.home().map_or(Ok(()), |tenant| self.inside(tenant))
     }
 
     /// Counts a request inside a tenant, of a caller with access to it. A token that is bound to a tenant was counted by

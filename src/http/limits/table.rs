@@ -96,6 +96,13 @@ impl Table {
         self.part(&key).ends.get(&key).is_some_and(|end| *end > now.as_u64())
     }
 
+    /// Returns how long a key is still stored.
+    pub(super) fn left(&self, key: Key, now: Nanos) -> Option<std::time::Duration> {
+        let end = self.part(&key).ends.get(&key).copied()?;
+        let left = end.saturating_sub(now.as_u64());
+        (left > 0).then(|| std::time::Duration::from_nanos(left))
+    }
+
     pub(super) fn forget(&self, key: Key) {
         self.part(&key).ends.remove(&key);
     }

@@ -136,6 +136,27 @@ fn a_client_that_waits_as_told_is_not_too_early() {
 }
 
 #[test]
+fn a_credential_is_refused_without_a_look_up_for_as_long_as_its_caller_is_and_no_longer() {
+    let (limits, pass) = limits();
+    assert!(limits.still_refused("a token").is_ok());
+    limits.request_with("a token", &Principal::Root).unwrap();
+    assert!(limits.still_refused("a token").is_ok(), "it was not refused yet");
+    assert!(limits.request_with("a token", &Principal::Root).is_err());
+    for left in (1..60).rev() {
+        let Err(Error::TooMany { retry_after }) = limits.still_refused("a token") else {
+            panic!("it is looked up {left} s too early")
+        };
+        assert_eq!(retry_after, Duration::from_secs(left + 1));
+        assert!(limits.still_refused("another").is_ok());
+        pass(1);
+    }
+    // The last second is the caller's bucket's, which knows its fractions.
+    assert!(limits.still_refused("a token").is_ok());
+    pass(1);
+    limits.request_with("a token", &Principal::Root).unwrap();
+}
+
+#[test]
 fn the_command_line_and_calls_without_a_credential_are_not_counted() {
     let (limits, _) = limits();
     for _ in 0..3 {

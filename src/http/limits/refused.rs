@@ -1,0 +1,61 @@
+//! Credentials whose next request will be refused, too. Their requests are refused before the credential is looked up, so
+//! that a client that goes on asking takes no connection.
+
+use std::time::Duration;
+
+use governor::clock::Clock as _;
+use governor::nanos::Nanos;
+
+use super::table::{Key, Table};
+use super::{Limits, whole_seconds};
+use crate::auth::Principal;
+use crate::domain::error::{Error, Result};
+
+/// The end of a refusal is known in seconds, rounded up. A request that can be admitted must not be refused here.
+const UNCERTAIN: Duration = Duration::from_secs(1);
+
+/// The credentials that exceeded a limit, each until its next request can be admitted.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    by_caller: Table,
+    by_tenant: Table,
+}
+
+impl Limits {
+    /// Refuses a credential whose last request was refused, until another one can be admitted.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn still_refused(&self, presented: &str) -> Result<()> {
+        let (key, now) = (self.keys.of(presented), self.time.now());
+        for (table, gate) in [
+            (&self.refused.by_caller, &self.requests_token),
+            (&self.refused.by_tenant, &self.requests_tenant),
+        ] {
+            if let Some(left) = table.left(key, now) {
+                self.metrics.count_limited(gate.name);
+                return Err(Error::TooMany { retry_after: whole_seconds(left + UNCERTAIN) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a request as [`request`](Self::request) does, and remembers the credential if it is refused.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn request_with(&self, presented: &str, principal: &Principal) -> Result<()> {
+        let key = self.keys.of(presented);
+        self.remember_refused(&self.refused.by_caller, key, self.request_of_caller(principal))?;
+        self.remember_refused(&self.refused.by_tenant, key, self.request_at_home(principal))
+    }
+
+    fn remember_refused(&self, table: &Table, key: Key, outcome: Result<()>) -> Result<()> {
+        if let Err(Error::TooMany { retry_after }) = &outcome {
+            let certain = retry_after.saturating_sub(UNCERTAIN);
+            let now = self.time.now();
+            table.put(key, Nanos::from(Duration::from(now) + certain), now);
+        }
+        outcome
+    }
+}
