@@ -143,7 +143,8 @@ async fn measure(args: Args, scale: &Scale) {
         }
     }
     report.end();
-    drop((fair, unfair, sql));
+    drop((fair, unfair));
+    drop(sql);
     fixture.stop().await;
 }
 
@@ -190,7 +191,7 @@ impl<'a> Bench<'a> {
             self.sql.batch_execute(&lock).await.expect("the table can be locked");
         }
         let (is_over, served) = (Cell::new(false), Cell::new(0_u32));
-        let noisy = async {
+        let making_noise = async {
             let Some(noise) = noise else { return };
             join_all((0..NOISY_CLIENTS).map(|_| async {
                 while !is_over.get() {
@@ -217,7 +218,7 @@ impl<'a> Bench<'a> {
             }
             noise
         };
-        let (noise, ()) = join(measuring, noisy).await;
+        let (noise, ()) = join(measuring, making_noise).await;
         let mut times = times.into_inner();
         times.sort_by(f64::total_cmp);
         Figures { p99: times[times.len() * 99 / 100], noise }
