@@ -102,7 +102,7 @@ fn serve_arguments() -> Option<(String, String)> {
 /// Serves and returns true if this program was started by [`ServerProcess::start_with_route`].
 pub async fn serve_if_requested() -> bool {
     let Some((url, token)) = serve_arguments() else { return false };
-    serve(url, token).await;
+    Box::pin(serve(url, token)).await;
     true
 }
 

@@ -37,7 +37,8 @@ pub(super) async fn run(settings: Settings) -> Result<Exit, Failure> {
         output::announce(format!("management on http://{addr}")).await;
     }
     welcome(&settings, app.addr(), &app.backend().first_start);
-    serve_until_stopped(app, &mut stops, settings.http.shutdown_timeout + CLEANUP_TIMEOUT).await
+    let timeout = settings.http.shutdown_timeout + CLEANUP_TIMEOUT;
+    Box::pin(serve_until_stopped(app, &mut stops, timeout)).await
 }
 
 async fn serve_until_stopped(

@@ -163,6 +163,7 @@ impl Database {
 
     /// Closes idle connections that were not used for `idle`, but for one in each pool. If a pool could open none lately
     /// because the server had none left, closes more of them, and leaves none. Returns how many.
+    #[must_use]
     pub fn close_unused(&self, idle: Option<Duration>) -> usize {
         let shortage = self.0.slots.shortage.take();
         let for_others = shortage.map_or(0, |unused_for| self.close_idle(unused_for, 0));

@@ -21,14 +21,16 @@ async fn sealed(sql: &Client, tenant: Uuid) -> Vec<(String, Value)> {
     let since = Instant::now();
     loop {
         let left = "SELECT count(*) AS count FROM audit_events WHERE position IS NULL";
-        if sql.query_one(left, &[]).await.unwrap().get::<_, i64>("count") == 0 {
+        if sql.query_one(left, &[]).await.expect("events can be counted").get::<_, i64>("count")
+            == 0
+        {
             break;
         }
         assert!(since.elapsed() < SOON, "some events are not sealed");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let events = "SELECT action, details FROM audit_events WHERE tenant_id = $1 ORDER BY position";
-    let rows = sql.query(events, &[&tenant]).await.unwrap();
+    let rows = sql.query(events, &[&tenant]).await.expect("events can be read");
     rows.iter().map(|row| (row.get("action"), row.get("details"))).collect()
 }
 

@@ -11,7 +11,7 @@ use crate::support::control::transition;
 use crate::support::{Program, TestApp};
 
 /// Longer than any step takes, on a busy machine too.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A running `events follow`.
 struct Following {

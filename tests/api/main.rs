@@ -4,6 +4,10 @@
     reason = "a test binary exports nothing; `pub` here means shared between its files"
 )]
 #![expect(clippy::panic, clippy::print_stderr, clippy::string_slice, reason = "allowed in tests")]
+#![expect(
+    clippy::large_futures,
+    reason = "a test that holds the future of a whole program is not slower for it"
+)]
 
 mod access;
 mod adopt;

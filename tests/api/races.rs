@@ -23,7 +23,7 @@ async fn revoke(sql: &Client, tenant: &BunkerTenant) {
 
 async fn grant(sql: &Client, tenant: &BunkerTenant) {
     let version = "SELECT current_setting('server_version_num')::int4";
-    let version: i32 = sql.query_one(version, &[]).await.unwrap().get(0);
+    let version: i32 = sql.query_one(version, &[]).await.expect("the version can be read").get(0);
     let how = if version >= 160_000 { "WITH INHERIT FALSE, SET TRUE" } else { "" };
     let grant = format!("GRANT {} TO rowhouse_runtime {how}", tenant.schema());
     sql.batch_execute(&grant).await.expect("the owner may grant it");
@@ -103,7 +103,9 @@ async fn flaky() -> (TestApp, TenantId, Client) {
 
 async fn restart(sql: &Client, tenant: TenantId) {
     let schema = rowhouse::domain::SchemaName::of(tenant);
-    sql.batch_execute(&format!("ALTER SEQUENCE {schema}.calls RESTART")).await.unwrap();
+    sql.batch_execute(&format!("ALTER SEQUENCE {schema}.calls RESTART"))
+        .await
+        .expect("a superuser may");
 }
 
 #[tokio::test]

@@ -43,10 +43,10 @@ async fn rename_slowly(app: &TestApp, tenant: Uuid, name: &str, pause: Duration)
 /// Applies an event to what is told of all tenants, in the order of the feed.
 fn fold(told: &mut BTreeMap<Uuid, Told>, event: &Value) {
     let (tenant, data) = (&event["tenant"], &event["data"]);
-    let id: Uuid = tenant["id"].as_str().expect("it is about a tenant").parse().unwrap();
+    let id: Uuid = tenant["id"].as_str().expect("it is about a tenant").parse().expect("an id");
     let revision = data["revision"].as_i64().expect("it has a revision");
     let slug = tenant["slug"].clone();
-    match event["type"].as_str().unwrap() {
+    match event["type"].as_str().expect("it has a type") {
         "tenant.created" => {
             told.insert(id, (slug, data["name"].clone(), json!("active"), revision));
         }
@@ -65,6 +65,7 @@ fn fold(told: &mut BTreeMap<Uuid, Told>, event: &Value) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one scene with writers, a reader and a count")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_event_comes_once_and_applied_in_order_they_give_the_present_state() {
     let one = TestApp::spawn().await;

@@ -25,12 +25,12 @@ async fn a_read_that_waits_is_answered_soon_after_the_commit_on_this_and_on_anot
         let root = app.root();
         let query = format!("after={cursor}&wait=20");
         let waiting = page(&root, &query);
-        let writing = async {
+        let renaming = async {
             tokio::time::sleep(Duration::from_millis(700)).await;
             rename(&writer.root(), tenant, &format!("name {number}")).await;
             Instant::now()
         };
-        let ((events, next), committed) = tokio::join!(waiting, writing);
+        let ((events, next), committed) = tokio::join!(waiting, renaming);
         let took = committed.elapsed();
         assert_eq!(types(&events), ["tenant.updated"]);
         assert_ne!(next, cursor);

@@ -278,8 +278,8 @@ async fn create_owner(admin: &Client) {
 
 /// Closes what an ordinary owner cannot close, as the book tells a superuser to.
 async fn close_exposures(superuser: &Client) {
-    let blocks = Page::read("docs/managed-postgresql.md").blocks().into_iter();
-    let closing = blocks.filter(|block| block.language == "sql").last();
+    let mut blocks = Page::read("docs/managed-postgresql.md").blocks().into_iter();
+    let closing = blocks.rfind(|block| block.language == "sql");
     let closing = closing.expect("the page has SQL").text.replace("rowhouse_owner", OWNER);
     superuser.batch_execute(&closing).await.expect("a superuser may");
 }

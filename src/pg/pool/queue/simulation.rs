@@ -144,12 +144,11 @@ impl Simulation {
                 let request = &self.requests[index];
                 let (ticket, noise) = (request.ticket.expect("it waited"), request.noise);
                 if self.queue.cancel(ticket, self.now) {
-                    match noise {
-                        Some(noise) => self.after(Duration::ZERO, Event::Noisy(noise)),
-                        None => {
-                            self.outcome.refused += 1;
-                            self.outcome.waits.push(WAIT);
-                        }
+                    if let Some(noise) = noise {
+                        self.after(Duration::ZERO, Event::Noisy(noise));
+                    } else {
+                        self.outcome.refused += 1;
+                        self.outcome.waits.push(WAIT);
                     }
                 }
             }

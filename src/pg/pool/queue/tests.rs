@@ -6,6 +6,7 @@ use super::*;
 
 const MILLI: Duration = Duration::from_millis(1);
 
+#[expect(clippy::unnecessary_wraps, reason = "a request may be of no tenant")]
 pub(super) fn tenant(number: u128) -> Option<TenantId> {
     Some(TenantId::new(Uuid::from_u128(number)))
 }

@@ -5,6 +5,7 @@
 //! transaction is rolled back and nothing of it is left, so it is begun again after a moment. A transaction in which
 //! another statement was sent is not: what the first one returned may have decided what was sent.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,11 @@ impl Tx {
         let (mut pauses, mut failed_at) = (PAUSES.iter(), None);
         loop {
             let is_first = !self.preamble_sent.load(Ordering::Relaxed);
-            let outcome = self.run_once(work()).await;
+            let outcome = {
+                // In place: passed by value, the future of every statement would hold it three times.
+                let work = pin!(work());
+                self.run_once(work).await
+            };
             let Err(failure) = &outcome else { return outcome };
             if !is_first || !self.may_begin_again(failure) {
                 return outcome;
