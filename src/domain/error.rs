@@ -153,7 +153,10 @@ impl Error {
     /// Whether the database is away or accepts no changes, so that other work would fail in the same way.
     #[must_use]
     pub const fn is_away(&self) -> bool {
-        matches!(self, Self::Unavailable { why: Outage::Away | Outage::ReadOnly, .. })
+        matches!(
+            self,
+            Self::Unavailable { why: Outage::Away | Outage::NoConnection | Outage::ReadOnly, .. }
+        )
     }
 
     /// Creates the error of one missing permission.

@@ -9,6 +9,9 @@ pub enum Outage {
     #[error("not available")]
     #[strum(serialize = "unavailable")]
     Away,
+    /// Other work held the database connections for as long as a request waits for one.
+    #[error("no database connection was free in time")]
+    NoConnection,
     /// Another transaction kept a lock for longer than `database.lock_timeout`.
     #[error("a lock was not granted in time")]
     LockTimeout,

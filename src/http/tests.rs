@@ -14,7 +14,13 @@ const PATHS: [&str; 6] =
 
 #[test]
 fn a_client_is_told_when_to_ask_again_by_every_429_and_503_of_every_dialect() {
-    let outages = [Outage::Away, Outage::LockTimeout, Outage::LostRace, Outage::ReadOnly];
+    let outages = [
+        Outage::Away,
+        Outage::NoConnection,
+        Outage::LockTimeout,
+        Outage::LostRace,
+        Outage::ReadOnly,
+    ];
     for path in PATHS {
         let outages = outages.map(|why| Error::outage(why, "read tenant row", "the cause"));
         let blocked = FleetProblem::NewTenantsBlocked("a file".to_owned());

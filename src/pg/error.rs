@@ -282,6 +282,8 @@ impl Failure {
             Outage::LostRace
         } else if matches!(self, Self::ReadOnly(_)) {
             Outage::ReadOnly
+        } else if matches!(self, Self::NoConnection) {
+            Outage::NoConnection
         } else if self.is_unavailable() {
             Outage::Away
         } else {

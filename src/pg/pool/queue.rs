@@ -7,6 +7,9 @@
 //!    for tenants that hold none, and all of it for tenants that hold none or give theirs back soon. A tenant is *slow*
 //!    if it holds a connection for longer than [`Fairness::slow_after`] now, or does so on average.
 //!
+//! 3. Meanwhile a tenant that has given none back lately takes no more than it leaves free: whether it is slow is not
+//!    known yet, and several such tenants at once would take all before it is.
+//!
 //! The first rule alone does not help against a tenant whose connections are stuck behind a lock: fairness in the queue
 //! does not return a connection that is held. A fixed limit for each tenant wastes connections when one tenant is alone,
 //! and does not help against several. The reserve is idle only while a second tenant may need it.
@@ -276,6 +279,9 @@ impl<W> Queue<W> {
         };
         if self.active < 2 && !self.sightings.has_other_than(tenant, now) {
             return free > 0;
+        }
+        if self.for_quick > 0 && share.average(now).is_none() && share.held_since.len() >= free {
+            return false;
         }
         let reserved =
             if share.is_slow(self.slow_after, now) { self.for_quick } else { self.for_none };

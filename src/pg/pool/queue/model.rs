@@ -94,9 +94,7 @@ impl Model {
         all.len() >= 2
     }
 
-    fn is_slow(&self, tenant: Option<TenantId>) -> bool {
-        let held = self.held.iter().filter(|(other, _)| *other == tenant);
-        let longest = held.map(|(_, since)| self.now.duration_since(*since)).max();
+    fn average(&self, tenant: Option<TenantId>) -> Option<Duration> {
         let mut average: Option<(Duration, Instant)> = None;
         for (_, took, at) in self.returned.iter().filter(|(other, ..)| *other == tenant) {
             let earlier = average.filter(|(_, last)| at.duration_since(*last) <= ACTIVE_FOR);
@@ -104,8 +102,13 @@ impl Model {
                 took.map(|took| (earlier.map_or(took, |(before, _)| (before * 7 + took) / 8), *at));
         }
         let average = average.filter(|(_, at)| self.now.duration_since(*at) <= ACTIVE_FOR);
-        let longest = longest.max(average.map(|(average, _)| average));
-        longest.is_some_and(|time| time > self.fairness.slow_after)
+        average.map(|(average, _)| average)
+    }
+
+    fn is_slow(&self, tenant: Option<TenantId>) -> bool {
+        let held = self.held.iter().filter(|(other, _)| *other == tenant);
+        let longest = held.map(|(_, since)| self.now.duration_since(*since)).max();
+        longest.max(self.average(tenant)).is_some_and(|time| time > self.fairness.slow_after)
     }
 
     /// Forgets the tenants that neither hold nor wait, unless they are slow.
@@ -123,7 +126,11 @@ impl Model {
     fn may_take(&self, tenant: Option<TenantId>) -> bool {
         let share = self.total * self.fairness.reserve / 100;
         let half = self.total * self.fairness.reserve / 200;
-        let reserved = match self.held_by(tenant) {
+        let (held, is_known) = (self.held_by(tenant), self.average(tenant).is_some());
+        if held > 0 && share > 0 && self.has_two_tenants() && !is_known && held >= self.free() {
+            return false;
+        }
+        let reserved = match held {
             0 => 0,
             _ if !self.has_two_tenants() => 0,
             _ if self.is_slow(tenant) => share,

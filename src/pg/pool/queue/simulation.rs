@@ -230,7 +230,8 @@ fn tenants_with_short_requests_do_not_wait_for_those_with_long_ones() {
 fn a_tenant_with_long_requests_keeps_most_of_what_it_had() {
     let fair = Simulation::run(Rule::Fair, beside(SLOW, 1)).noise();
     let first_come = Simulation::run(Rule::FirstCome, beside(SLOW, 1)).noise();
-    assert!(fair * 10 >= first_come * 8, "{fair} of {first_come}");
+    // Two of ten connections are not for it, and the victims use some of the others.
+    assert!(fair * 4 >= first_come * 3, "{fair} of {first_come}");
 }
 
 #[test]

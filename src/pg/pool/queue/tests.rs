@@ -30,6 +30,12 @@ impl Test {
         self.begin + MILLI * millis
     }
 
+    /// Takes one connection for good, after another that is given back at once: the tenant is known to be quick.
+    fn be_quick(&mut self, number: u128, millis: u32) {
+        assert_eq!(self.take(number, 2, millis), 2);
+        self.give_back(number, millis, millis);
+    }
+
     /// Takes as many connections as the tenant can have at once, up to this number.
     fn take(&mut self, number: u128, most: usize, millis: u32) -> usize {
         let now = self.at(millis);
@@ -85,7 +91,8 @@ fn the_last_tenth_is_for_tenants_that_hold_none() {
     let mut test = Test::new(10);
     assert_eq!(test.take(2, 1, 0), 1);
     test.give_back(2, 0, 1);
-    assert_eq!(test.take(1, 10, 2), 9);
+    test.be_quick(1, 2);
+    assert_eq!(test.take(1, 10, 2), 8, "and one before");
     test.wait(1, "its tenth", 3);
     assert_eq!(test.next(3), None);
     test.wait(2, "its first", 4);
@@ -97,7 +104,8 @@ fn a_tenant_that_holds_one_for_long_leaves_a_fifth() {
     let mut test = Test::new(10);
     test.take(2, 1, 0);
     test.give_back(2, 0, 1);
-    assert_eq!(test.take(1, 7, 2), 7);
+    test.be_quick(1, 2);
+    assert_eq!(test.take(1, 6, 2), 6);
     // Not yet: 100 ms is the limit.
     assert_eq!(test.take(1, 1, 102), 1);
     assert_eq!(test.take(1, 1, 103), 0, "two are left");
@@ -113,10 +121,10 @@ fn a_tenant_that_held_them_for_long_on_average_is_slow_at_once() {
     test.give_back(1, 0, 200);
     assert_eq!(test.take(1, 10, 201), 7, "one is held by the other, two are left");
     // After some quick ones it is not slow any more.
-    for _ in 0..7 {
+    for _ in 0..6 {
         test.give_back(1, 201, 202);
     }
-    assert_eq!(test.take(1, 10, 203), 8);
+    assert_eq!(test.take(1, 10, 203), 7, "it holds one, and one is left");
 }
 
 #[test]
@@ -126,7 +134,8 @@ fn a_tenant_alone_gets_all_connections() {
     let mut test = Test::new(10);
     test.take(2, 1, 0);
     test.give_back(2, 0, 0);
-    assert_eq!(test.take(1, 10, 10_000), 9, "the other was there ten seconds ago");
+    test.be_quick(1, 10_000);
+    assert_eq!(test.take(1, 10, 10_000), 8, "the other was there ten seconds ago");
     test.wait(1, "its tenth", 10_000);
     assert_eq!((test.next(10_000), test.next(10_001)), (None, Some("its tenth")));
 }
@@ -135,7 +144,8 @@ fn a_tenant_alone_gets_all_connections() {
 fn a_tenant_that_holds_a_connection_or_waits_is_active_however_long() {
     let mut test = Test::new(10);
     test.take(2, 1, 0);
-    assert_eq!(test.take(1, 10, 60_000), 8);
+    test.be_quick(1, 60_000);
+    assert_eq!(test.take(1, 10, 60_000), 7);
     let mut test = Test::new(10);
     test.take(1, 10, 0);
     test.wait(2, "the other", 1);
@@ -154,9 +164,29 @@ fn below_ten_there_is_no_last_tenth_and_below_five_no_last_fifth() {
             test.next(0);
             test.give_back(2, 0, 0);
             assert_eq!(test.take(1, 1, 1), 1);
+            // It is known to be quick.
+            let share = test.queue.tenants.get_mut(&tenant(1)).unwrap();
+            share.average = Some((MILLI, test.begin + MILLI));
             assert_eq!(1 + test.take(1, total, 1 + held_for), expected, "{total} connections");
         }
     }
+}
+
+#[test]
+fn a_tenant_that_has_given_none_back_takes_no_more_than_it_leaves() {
+    let mut test = Test::new(10);
+    test.take(9, 1, 0);
+    test.give_back(9, 0, 0);
+    assert_eq!([1, 2, 3].map(|number| test.take(number, 10, 1)), [5, 3, 1]);
+    assert_eq!(test.take(9, 2, 1), 1, "one is left for the fourth");
+    // Alone, or once it has given one back, it takes more.
+    let mut test = Test::new(10);
+    assert_eq!(test.take(1, 10, 0), 10);
+    let mut test = Test::new(10);
+    test.take(9, 1, 0);
+    test.give_back(9, 0, 0);
+    test.be_quick(1, 1);
+    assert_eq!(test.take(1, 10, 1), 8);
 }
 
 #[test]
