@@ -167,7 +167,7 @@ impl<'a> Bench<'a> {
         fairness: Fairness,
     ) -> Self {
         let (owner, runtime) = endpoints(fixture.server.connect_config("rowhouse"));
-        let limits = TimeLimits { lock: Duration::from_secs(60), ..TimeLimits::default() };
+        let limits = TimeLimits { lock: Duration::from_mins(1), ..TimeLimits::default() };
         let login_has_limits = ensure_login_limits(&runtime, limits).await;
         let login_has_limits = login_has_limits.expect("the runtime login works");
         let rules =

@@ -85,9 +85,9 @@ async fn main() {
     }
     let args = Args::read();
     let scale = Scale::of(args);
-    let few = Side::prepare("-few", FEW).await;
+    let few = Box::pin(Side::prepare("-few", FEW)).await;
     let mut report = Report::begin(args, "scale", machine::line(&few.sql).await);
-    let many = Side::prepare("-many", scale.many).await;
+    let many = Box::pin(Side::prepare("-many", scale.many)).await;
     measure(&mut report, &few, &many, &scale).await;
     after_a_role(&mut report, &few, &many).await;
     memory(&mut report, &few, &many, &scale).await;

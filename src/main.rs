@@ -26,7 +26,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let outcome = runtime.block_on(async {
         // At a limit on the size of files (ulimit -f) a write fails then, instead of the signal ending the process.
         let _handled = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(failed)?;
-        cli.run(settings).await
+        Box::pin(cli.run(settings)).await
     });
     // Dropping the runtime would wait for blocking work, such as a read from a terminal.
     runtime.shutdown_background();
