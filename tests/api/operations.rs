@@ -410,7 +410,7 @@ async fn the_log_holds_no_secret_and_no_email_address() {
     let away = format!("ALTER TABLE \"{}\".profiles RENAME TO away", tenant.schema());
     sql.batch_execute(&away).await.unwrap();
     let failed = send(read).await;
-    assert_eq!(failed.status, 500, "{failed:?}");
+    assert_eq!(failed.status, 503, "{failed:?}");
     let line = lines_of(&failed).into_iter().find(|line| line["level"] == "ERROR");
     let line = line.expect("without a line this test proves nothing");
     assert_eq!(line["span"]["http.route"], "/v1/user/{mode}/{identity}");

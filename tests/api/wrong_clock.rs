@@ -6,6 +6,7 @@ use std::process::Command;
 
 use rowhouse::domain::Clock;
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::support::control::{send_if_match, transition};
 use crate::support::program::RunningServer;
@@ -14,7 +15,7 @@ use crate::support::{Caller, PASSWORD, Program, TestApp};
 /// Compiles the library that shifts the clock of a program.
 fn shifting_library() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let library = folder.join(format!("shifted_clock-{}.so", std::process::id()));
+    let library = folder.join(format!("shifted_clock-{}.so", Uuid::now_v7()));
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/shifted_clock.c");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
