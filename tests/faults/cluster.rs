@@ -32,6 +32,8 @@ const SUPERVISOR: &str = r#"
             stop) "$bin/pg_ctl" stop -s -w -t 60 -m "$mode" -D "$data" >>"$folder/log" 2>&1 ;;
             fill) head -c 8G /dev/zero >"$disk/filler" 2>>"$folder/log"; test -s "$disk/filler" ;;
             free) rm -f "$disk/filler" ;;
+            standby) touch "$data/standby.signal" ;;
+            promote) "$bin/pg_ctl" promote -s -w -t 60 -D "$data" >>"$folder/log" 2>&1 ;;
         esac
         echo "$? $(head -n 1 "$data/postmaster.pid" 2>/dev/null)"
     done
@@ -158,6 +160,18 @@ impl Cluster {
 
     pub(crate) async fn free_disk(&self) {
         assert!(self.order("free").await, "the disk can be freed");
+    }
+
+    /// Restarts the server in recovery, where it takes reads and no write.
+    pub(crate) async fn restart_in_recovery(&self) {
+        self.stop("fast").await;
+        assert!(self.order("standby").await, "the server can be made a standby");
+        self.start().await;
+    }
+
+    /// Ends the recovery.
+    pub(crate) async fn promote(&self) {
+        assert!(self.order("promote").await, "the server can be promoted:\n{}", self.log());
     }
 
     /// Stops all processes of the server, which then answer nothing and close nothing.

@@ -63,6 +63,8 @@ pub(crate) struct Server {
     folder: TempDir,
     environment: Vec<(String, String)>,
     log: Log,
+    /// Runs the program, for example with another clock.
+    pub(crate) wrapper: Vec<String>,
     running: Option<Running>,
 }
 
@@ -82,7 +84,7 @@ impl Server {
         environment.push(("ROWHOUSE_LISTEN".to_owned(), format!("127.0.0.1:{port}")));
         environment.extend_from_slice(more);
         let address = format!("http://127.0.0.1:{port}");
-        Self { address, port, folder, environment, log, running: None }
+        Self { address, port, folder, environment, log, wrapper: Vec::new(), running: None }
     }
 
     /// Sets a variable for the next start.
@@ -92,9 +94,12 @@ impl Server {
 
     /// Starts the program and waits until it listens.
     pub(crate) async fn start(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rowhouse"));
+        let program = env!("CARGO_BIN_EXE_rowhouse").to_owned();
+        let mut words = self.wrapper.clone();
+        words.extend([program, "serve".to_owned()]);
+        let mut command = Command::new(&words[0]);
         command
-            .arg("serve")
+            .args(&words[1..])
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder.path())

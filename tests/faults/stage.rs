@@ -64,6 +64,8 @@ pub(crate) struct Setup {
     pub(crate) mix: Mix,
     pub(crate) log: Log,
     pub(crate) environment: Vec<(String, String)>,
+    /// The words before the program, for the first servers.
+    pub(crate) wrappers: Vec<Vec<String>>,
     /// The longest wait of a client, where a server may answer nothing.
     pub(crate) longest_wait: Option<Duration>,
 }
@@ -79,6 +81,7 @@ impl Default for Setup {
             mix: Mix::default(),
             log: Log::File,
             environment: Vec::new(),
+            wrappers: Vec::new(),
             longest_wait: None,
         }
     }
@@ -118,8 +121,11 @@ impl Stage {
             url = Some(started.url(proxy.as_ref().map(|proxy| proxy.port)));
         }
         let mut servers = Vec::new();
-        for _ in 0..setup.servers {
+        for number in 0..setup.servers {
             let mut server = Server::new(url.as_deref(), &setup.environment, setup.log);
+            if let Some(wrapper) = setup.wrappers.get(number) {
+                server.wrapper.clone_from(wrapper);
+            }
             server.start().await;
             servers.push(server);
         }

@@ -122,6 +122,16 @@ pub(crate) async fn the_disk_is_full(name: &'static str, length: Length) {
     stage.finish(name).await;
 }
 
+/// As after a failover to a server that is not promoted yet.
+pub(crate) async fn the_database_is_in_recovery(name: &'static str, length: Length) {
+    repeat(name, length, 1, async |stage| {
+        stage.cluster().restart_in_recovery().await;
+        tokio::time::sleep(AWAY).await;
+        stage.cluster().promote().await;
+    })
+    .await;
+}
+
 /// The server starts it again.
 pub(crate) async fn the_embedded_server_is_killed(name: &'static str, length: Length) {
     let mut stage = Stage::open(Setup { is_embedded: true, ..Setup::default() }).await;

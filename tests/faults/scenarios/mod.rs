@@ -51,6 +51,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         scenario!(database::connections_are_terminated),
         scenario!(database::the_database_stands_still),
         scenario!(database::the_disk_is_full, cluster::can_fill_a_disk),
+        scenario!(database::the_database_is_in_recovery),
         scenario!(database::the_embedded_server_is_killed),
         scenario!(network::connections_are_reset),
         scenario!(network::the_network_is_slow),
@@ -59,5 +60,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         scenario!(several::one_of_three_servers_is_killed_in_a_migration),
         scenario!(several::one_of_three_servers_is_killed_in_a_purge),
         scenario!(several::one_of_three_servers_is_killed_in_a_refill),
+        scenario!(several::one_of_three_servers_stands_still),
+        scenario!(several::the_clock_of_one_of_three_servers_is_ahead, several::can_change_a_clock),
     ]
 }

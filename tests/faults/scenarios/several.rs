@@ -123,6 +123,46 @@ async fn kill_one_after_the_other(name: &str, length: Length, setup: Setup, are_
     stage.finish(name).await;
 }
 
+/// One server stands still in the middle of its transactions, whose locks the others meet.
+pub(crate) async fn one_of_three_servers_stands_still(name: &'static str, length: Length) {
+    let mut setup = three_servers(Mix::default());
+    setup.longest_wait = Some(Duration::from_secs(5));
+    let mut stage = Stage::open(setup).await;
+    stage.load().await;
+    for round in 0..length.rounds(1) {
+        stage
+            .fault(async |stage| {
+                stage.servers[round % SERVERS].freeze();
+                tokio::time::sleep(Duration::from_millis(3500)).await;
+                stage.servers[round % SERVERS].thaw();
+            })
+            .await;
+    }
+    stage.finish(name).await;
+}
+
+/// Returns whether a program can be given another clock.
+pub(crate) fn can_change_a_clock() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join("faketime").exists())
+}
+
+/// The clock of one server is eight days ahead, a day longer than deleted tenants are kept.
+pub(crate) async fn the_clock_of_one_of_three_servers_is_ahead(name: &'static str, length: Length) {
+    let mix = Mix { set_ups: 6, profiles: 12, deletions: 4, purges: false };
+    let mut setup = three_servers(mix);
+    setup.allows_cuts = false;
+    setup.wrappers = vec![vec!["faketime".to_owned(), "-f".to_owned(), "+8d".to_owned()]];
+    let mut stage = Stage::open(setup).await;
+    stage.load().await;
+    // The servers look for tenants to purge once a second.
+    for _ in 0..length.rounds(3) {
+        stage.wait_for_writes(50).await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    stage.finish(name).await;
+}
+
 async fn wait_for(sql: &Client, condition: &str) {
     let began = Instant::now();
     loop {
