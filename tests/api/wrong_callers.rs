@@ -388,10 +388,11 @@ async fn no_operation_serves_or_reveals_another_tenant() {
 async fn root_reads_the_objects_that_other_tenants_are_refused() {
     let fixture = Fixture::build().await;
     let root = fixture.app.root();
-    for operation in operations()
-        .iter()
-        .filter(|operation| operation.method == "GET" && selects_alpha(operation))
-    {
+    for operation in operations().iter().filter(|operation| {
+        // The id of an event of the feed is of another kind; `events::` asks for those.
+        let is_event = operation.template == "/control/v1/events/{id}";
+        operation.method == "GET" && selects_alpha(operation) && !is_event
+    }) {
         let request = fixture
             .request(operation, &root, true)
             .header("x-bunker-token", &fixture.app.root_token);
