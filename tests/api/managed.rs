@@ -2,6 +2,7 @@
 //! SQL of docs/managed-postgresql.md, word for word.
 
 use rowhouse::config::{KEYS, Settings};
+use rowhouse::domain::Access;
 use rowhouse::domain::names::TenantId;
 use rowhouse::pg::db::Database;
 use rowhouse::pg::rules::exposure::{ExposureName, Exposures};
@@ -12,6 +13,7 @@ use rowhouse::pg::{Db, Failure};
 use rowhouse::service::doctor::{Gravity, Orphans, Selection};
 use rowhouse::service::tenants::TenantRef;
 use serde_json::json;
+use tokio_postgres::error::SqlState;
 
 use crate::bootstrap::{open, provision, start};
 use crate::isolation::fixture::{endpoint, schema, text};
@@ -586,6 +588,21 @@ const FIND: &str = "SELECT concat_ws(' ', current_user, current_setting('search_
 
 /// `random()` after `setseed(0.25)`.
 const RANDOM: &str = "SELECT random()::text";
+
+#[tokio::test]
+async fn with_accepted_exposures_a_transaction_that_reads_cannot_write() {
+    let managed = Managed::create().await;
+    let app = managed.serve().await;
+    let tenant = TenantId::new(app.set_up("acme").await.id);
+    let db = managed.db(Isolation::Role);
+    let tx = db.tenant_with(tenant, Access::Read).await.expect("a connection");
+    let refused = tx.query("UPDATE profiles SET id = id", &[]).await.expect_err("it only reads");
+    assert_eq!(refused.sqlstate().map(SqlState::code), Some("25006"), "{refused:?}");
+    drop(tx);
+    query(&db, tenant, "UPDATE profiles SET id = id").await.expect("another one writes");
+    drop(db);
+    managed.end(app).await;
+}
 
 #[tokio::test]
 async fn with_accepted_exposures_nothing_that_a_tenant_left_in_a_session_reaches_the_next() {

@@ -101,7 +101,7 @@ impl TenantTx {
             Access::Write => "BEGIN",
         });
         if guard.is_some() {
-            write_reset(&mut preamble);
+            write_reset(&mut preamble, access);
         }
         if guard.is_some() || connection.served_another() {
             write_seed(&mut preamble);

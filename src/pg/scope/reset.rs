@@ -5,16 +5,23 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
+use crate::domain::Access;
+
 /// Appended to `BEGIN`: resets the role, all settings, temporary tables and advisory locks.
 ///
 /// It runs in the transaction itself, so that it also works behind a pooler; `DISCARD ALL`, which does the same, runs
 /// outside a transaction only. The transaction's own modes are stated, because they were taken from the settings before
-/// these are reset. If the transaction is rolled back, so is the reset, and the next transaction resets again.
-const RESET: &str = " ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; SET SESSION AUTHORIZATION DEFAULT; \
-                     RESET ALL; DISCARD TEMP; SELECT pg_advisory_unlock_all()";
+/// these are reset; `BEGIN` states whether it may write, if it may not. If the transaction is rolled back, so is the reset, and the next transaction resets again.
+const RESET: &str = "; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DISCARD TEMP; \
+                     SELECT pg_advisory_unlock_all()";
 
-/// Appends the reset to a preamble that consists of `BEGIN`.
-pub(super) fn write_reset(preamble: &mut String) {
+/// Appends the reset to a preamble that consists of `BEGIN`, or of `BEGIN READ ONLY` for a transaction that reads.
+pub(super) fn write_reset(preamble: &mut String, access: Access) {
+    preamble.push_str(match access {
+        // Stated a second time, the last mode would count.
+        Access::Read => " ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE",
+        Access::Write => " ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE",
+    });
     preamble.push_str(RESET);
 }
 
