@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::domain::error::Result;
 use crate::domain::names::TenantId;
 use crate::domain::page::Window;
+use crate::pg::Row;
 use crate::pg::error::During;
 use crate::pg::locks::{self, Lock};
 use crate::pg::scope::{PublicTx, exactly_one};
@@ -120,9 +121,12 @@ pub async fn list(
         )
         .await
         .during("list audit events")?;
-    Ok(rows
-        .iter()
-        .map(|row| Entry {
+    Ok(rows.iter().map(Entry::from).collect())
+}
+
+impl From<&Row> for Entry {
+    fn from(row: &Row) -> Self {
+        Self {
             id: row.get("id"),
             at: row.get("at"),
             actor: row.get("actor"),
@@ -130,8 +134,8 @@ pub async fn list(
             tenant: row.get("tenant_id"),
             request_id: row.get("request_id"),
             details: row.get("details"),
-        })
-        .collect())
+        }
+    }
 }
 
 /// What is sealed and what is not.
@@ -244,7 +248,7 @@ pub async fn seal(
     Ok(())
 }
 
-fn link(row: &crate::pg::Row) -> Link {
+fn link(row: &Row) -> Link {
     Link {
         position: row.get("position"),
         seal: row.get("seal"),

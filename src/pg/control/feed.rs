@@ -47,7 +47,7 @@ pub struct Part {
 }
 
 /// Reads events after a position, at most `limit`, from the next `span` positions. All of it is one statement, so what it
-/// sees is one state: whoever sees a position sees all before it.
+/// sees is one state: a reader that sees a position sees all before it.
 pub async fn read(
     tx: &PublicTx,
     selection: &Selection<'_>,
@@ -121,14 +121,6 @@ fn event(row: &Row) -> Option<SealedEvent> {
     Some(SealedEvent {
         position: row.get::<_, Option<i64>>("position")?,
         seal: row.get::<_, Option<Vec<u8>>>("seal").unwrap_or_default(),
-        entry: Entry {
-            id: row.get("id"),
-            at: row.get("at"),
-            actor: row.get("actor"),
-            action: row.get("action"),
-            tenant: row.get("tenant_id"),
-            request_id: row.get("request_id"),
-            details: row.get("details"),
-        },
+        entry: Entry::from(row),
     })
 }
