@@ -74,7 +74,7 @@ pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
 async fn recognise_caller(request: &HttpRequest) -> Result<CallContext> {
     let (presented, principal) = find_caller(request).await?;
     refusals::remember(request, &principal);
-    site(request).limits.request_with(presented, &principal)?;
+    site(request).limits.request(presented, &principal)?;
     Ok(context(request, principal))
 }
 

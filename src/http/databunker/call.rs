@@ -74,7 +74,7 @@ impl FromRequest for Call {
                 }
             };
             refusals::remember(&request, &principal);
-            site.limits.request_with(presented, &principal)?;
+            site.limits.request(presented, &principal)?;
             let ctx = extract::context(&request, principal);
             let named = named(&request)?;
             let params = match body.read().await {

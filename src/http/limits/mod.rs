@@ -198,15 +198,6 @@ impl Limits {
         self.remember(&self.known_credentials, self.keys.of(credential), CREDENTIAL_REMEMBERED);
     }
 
-    /// Counts a request of a caller, and of the tenant that the caller's token is bound to.
-    ///
-    /// # Errors
-    /// [`Error::TooMany`].
-    pub fn request(&self, principal: &Principal) -> Result<()> {
-        self.request_of_caller(principal)?;
-        self.request_at_home(principal)
-    }
-
     fn request_of_caller(&self, principal: &Principal) -> Result<()> {
         let key = match principal {
             Principal::Anonymous | Principal::Operator => return Ok(()),

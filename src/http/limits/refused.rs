@@ -40,11 +40,12 @@ impl Limits {
         Ok(())
     }
 
-    /// Counts a request as [`request`](Self::request) does, and remembers the credential if it is refused.
+    /// Counts a request of a caller, and of the tenant that the caller's credential is bound to. Remembers the credential
+    /// if it is refused.
     ///
     /// # Errors
     /// [`Error::TooMany`].
-    pub fn request_with(&self, presented: &str, principal: &Principal) -> Result<()> {
+    pub fn request(&self, presented: &str, principal: &Principal) -> Result<()> {
         let key = self.keys.of(presented);
         self.remember_refused(&self.refused.by_caller, key, self.request_of_caller(principal))?;
         self.remember_refused(&self.refused.by_tenant, key, self.request_at_home(principal))

@@ -123,14 +123,14 @@ fn an_address_is_remembered_for_a_month() {
 #[test]
 fn a_client_that_waits_as_told_is_not_too_early() {
     let (limits, pass) = limits();
-    limits.request(&Principal::Root).unwrap();
+    limits.request("a token", &Principal::Root).unwrap();
     pass(1);
-    let Err(Error::TooMany { retry_after }) = limits.request(&Principal::Root) else {
+    let Err(Error::TooMany { retry_after }) = limits.request("a token", &Principal::Root) else {
         panic!("the second request is let through")
     };
     assert_eq!(retry_after, Duration::from_secs(59));
     pass(59);
-    limits.request(&Principal::Root).unwrap();
+    limits.request("a token", &Principal::Root).unwrap();
     assert_eq!(whole_seconds(Duration::from_millis(1)), Duration::from_secs(1));
     assert_eq!(whole_seconds(Duration::from_secs(2)), Duration::from_secs(2));
 }
@@ -139,9 +139,9 @@ fn a_client_that_waits_as_told_is_not_too_early() {
 fn a_credential_is_refused_without_a_look_up_for_as_long_as_its_caller_is_and_no_longer() {
     let (limits, pass) = limits();
     assert!(limits.still_refused("a token").is_ok());
-    limits.request_with("a token", &Principal::Root).unwrap();
+    limits.request("a token", &Principal::Root).unwrap();
     assert!(limits.still_refused("a token").is_ok(), "it was not refused yet");
-    assert!(limits.request_with("a token", &Principal::Root).is_err());
+    assert!(limits.request("a token", &Principal::Root).is_err());
     for left in (1..60).rev() {
         let Err(Error::TooMany { retry_after }) = limits.still_refused("a token") else {
             panic!("it is looked up {left} s too early")
@@ -153,15 +153,15 @@ fn a_credential_is_refused_without_a_look_up_for_as_long_as_its_caller_is_and_no
     // The last second is the caller's bucket's, which knows its fractions.
     assert!(limits.still_refused("a token").is_ok());
     pass(1);
-    limits.request_with("a token", &Principal::Root).unwrap();
+    limits.request("a token", &Principal::Root).unwrap();
 }
 
 #[test]
 fn the_command_line_and_calls_without_a_credential_are_not_counted() {
     let (limits, _) = limits();
     for _ in 0..3 {
-        limits.request(&Principal::Operator).unwrap();
-        limits.request(&Principal::Anonymous).unwrap();
+        limits.request("a token", &Principal::Operator).unwrap();
+        limits.request("a token", &Principal::Anonymous).unwrap();
     }
 }
 
