@@ -185,15 +185,21 @@ impl Error {
     /// Returns the error and its causes in one line, for the log.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(inner) = cause {
-            line.push_str(": ");
-            line.push_str(&inner.to_string());
-            cause = inner.source();
-        }
-        line
+        with_causes(self)
     }
+}
+
+/// Returns an error and its causes in one line.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        line.push_str(": ");
+        line.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    line
 }
 
 impl From<FleetProblem> for Error {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use crate::domain::error::{Cause, Error};
+use crate::domain::error::{Cause, Error, with_causes};
 use crate::domain::names::TenantId;
 use crate::domain::outage::Outage;
 
@@ -346,13 +346,7 @@ pub fn server_message(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         return format!("{} (SQLSTATE {})", db.message(), db.code().code());
     }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
+    with_causes(error)
 }
 
 /// Returns the line of `sql` (from 1) that the server reports, if it gives a position inside it.

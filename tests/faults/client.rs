@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder};
+use rowhouse::domain::error::with_causes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -285,13 +286,13 @@ impl Client {
 async fn outcome(request: RequestBuilder, attempts: u32) -> (Ending, Value) {
     let response = match request.send().await {
         Ok(response) => response,
-        Err(error) => return (Ending::Cut(in_full(&error)), Value::Null),
+        Err(error) => return (Ending::Cut(with_causes(&error)), Value::Null),
     };
     let status = response.status().as_u16();
     let has_retry_after = response.headers().contains_key("retry-after");
     let text = match response.text().await {
         Ok(text) => text,
-        Err(error) => return (Ending::Cut(in_full(&error)), Value::Null),
+        Err(error) => return (Ending::Cut(with_causes(&error)), Value::Null),
     };
     let ending = match status {
         200..=299 => Ending::Success,
@@ -303,16 +304,6 @@ async fn outcome(request: RequestBuilder, attempts: u32) -> (Ending, Value) {
         _ => Ending::Wrong(format!("{status} {text}")),
     };
     (ending, serde_json::from_str(&text).unwrap_or(Value::Null))
-}
-
-fn in_full(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// Builds a call of Databunker's dialect in a tenant.
