@@ -8,8 +8,8 @@
 //! commits later gets a later position, whatever its time.
 //!
 //! Positions are in commit order wherever the order of two commits matters: a change that waited for another one gets
-//! its event's number after it, from the database and under the same locks, and is committed after it. So whoever reads
-//! the events by position and applies them ends with the present state.
+//! its event's number after it, from the database and under the same locks, and is committed after it. So a reader that
+//! applies the events by position ends with the present state.
 //!
 //! A server seals what it writes about 100 ms after the commit, and every `events.seal_interval` what others left.
 //!

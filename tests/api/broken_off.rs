@@ -1,5 +1,5 @@
 //! The database goes away in the middle of each step of what takes several: a proxy cuts all connections after a number of
-//! messages, which grows until nothing is cut. Whoever asked is told that it may be tried again, and the next try ends
+//! messages, which grows until nothing is cut. The caller is told that it may be tried again, and the next try ends
 //! what was begun.
 
 use std::sync::Arc;

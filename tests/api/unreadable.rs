@@ -9,7 +9,7 @@ use std::process::Output;
 use crate::support::Program;
 
 /// The account without rights on most systems.
-const NOBODY: u32 = 65_534;
+const UNPRIVILEGED: u32 = 65_534;
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("the mode can be changed");
@@ -20,7 +20,7 @@ fn run(program: &Program, binary: &Path, arguments: &[&str]) -> Output {
     let mut command = program.command(&binary.display().to_string(), arguments);
     let whoami = fs::metadata("/proc/self").expect("there is a process");
     if std::os::unix::fs::MetadataExt::uid(&whoami) == 0 {
-        command.uid(NOBODY).gid(NOBODY);
+        command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
     }
     command.output().expect("the program starts")
 }

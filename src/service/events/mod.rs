@@ -120,7 +120,7 @@ impl Events {
     }
 
     /// As [`Events::list`], but waits for the next event if there is none, without a connection. Returns an empty part
-    /// when the time is over or the server stops. Whoever has waited is looked up again by `renewed`: their rights may
+    /// when the time is over or the server stops. A caller that has waited is looked up again by `renewed`: its rights may
     /// have ended meanwhile.
     ///
     /// # Errors
