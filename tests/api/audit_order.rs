@@ -41,28 +41,14 @@ async fn rename(caller: &Caller, tenant: Uuid, name: &str) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// Sends the head and the first half of the body of a change of the name, and then waits, so that the server has made
-/// out the time of the call.
-async fn begin_rename(app: &TestApp, tenant: Uuid, body: &str) -> tokio::net::TcpStream {
-    let mut stream = wire::connect(app).await;
-    let head = format!(
-        "PATCH /control/v1/tenants/{tenant} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nIf-Match: *\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        app.root_token,
-        body.len()
-    );
-    let (first, _) = body.split_at(body.len() / 2);
-    stream.write_all(format!("{head}{first}").as_bytes()).await.expect("the server reads");
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    stream
-}
-
 #[tokio::test]
 async fn a_request_that_begins_first_and_commits_last_is_sealed_last() {
     let app = TestApp::spawn().await;
     let tenant = app.set_up("acme").await.id;
     let body = r#"{ "name": "A" }"#;
-    let mut slow = begin_rename(&app, tenant, body).await;
+    // So that the server has made out the time of the call.
+    let pause = Duration::from_millis(300);
+    let mut slow = wire::begin_rename(&app, tenant, body, pause).await;
     rename(&app.root(), tenant, "B").await;
     let (_, rest) = body.split_at(body.len() / 2);
     slow.write_all(rest.as_bytes()).await.unwrap();

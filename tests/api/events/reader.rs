@@ -25,16 +25,8 @@ type Told = (Value, Value, Value, i64);
 /// Sends a change of the name whose body takes its time to arrive.
 async fn rename_slowly(app: &TestApp, tenant: Uuid, name: &str, pause: Duration) {
     let body = json!({ "name": name }).to_string();
-    let head = format!(
-        "PATCH /control/v1/tenants/{tenant} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nIf-Match: *\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        app.root_token,
-        body.len()
-    );
-    let (first, rest) = body.split_at(body.len() / 2);
-    let mut stream = wire::connect(app).await;
-    stream.write_all(format!("{head}{first}").as_bytes()).await.expect("the server reads");
-    tokio::time::sleep(pause).await;
+    let (_, rest) = body.split_at(body.len() / 2);
+    let mut stream = wire::begin_rename(app, tenant, &body, pause).await;
     stream.write_all(rest.as_bytes()).await.expect("the server reads");
     let answer = wire::read_answer(&mut stream).await;
     assert_eq!(wire::status(&answer), 200, "{answer}");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 use super::TestApp;
 
@@ -14,6 +15,22 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 pub async fn connect(app: &TestApp) -> TcpStream {
     let address = app.address.trim_start_matches("http://");
     TcpStream::connect(address).await.expect("the server listens")
+}
+
+/// Sends the head and the first half of the body of a change of a tenant's name, and then waits. The caller sends the
+/// rest.
+pub async fn begin_rename(app: &TestApp, tenant: Uuid, body: &str, wait: Duration) -> TcpStream {
+    let head = format!(
+        "PATCH /control/v1/tenants/{tenant} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nIf-Match: *\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        app.root_token,
+        body.len()
+    );
+    let (first, _) = body.split_at(body.len() / 2);
+    let mut stream = connect(app).await;
+    stream.write_all(format!("{head}{first}").as_bytes()).await.expect("the server reads");
+    tokio::time::sleep(wait).await;
+    stream
 }
 
 /// Sends these bytes and reads until the answer's head and body are complete or the connection ends.
