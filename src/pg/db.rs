@@ -28,7 +28,9 @@ use super::pool::shortage::Shortage;
 use super::pool::{PoolStatus, Purpose, SharingStatus, build};
 use super::rules::{Endpoint, PoolSizes, Rules, Sharing, TimeLimits};
 use super::scope::guard::Guard;
-use super::scope::{Beside, BuiltinTypes, Entry, EventSignal, LockHolders, PublicTx, TenantTx};
+use super::scope::{
+    Beside, BuiltinTypes, Entry, EventSignal, LockHolders, PublicTx, Script, TenantTx,
+};
 use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::telemetry::ConnectionWaits;
@@ -272,7 +274,7 @@ impl Db {
     /// runs a script and commits. Returns the outcome of each.
     pub(super) async fn run_pipelined(
         &self,
-        scripts: &[(SchemaName, String)],
+        scripts: &[Script],
         entry: Entry,
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
         let (connection, beside) = self.owner_connection().await?;

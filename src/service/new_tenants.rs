@@ -71,7 +71,16 @@ impl NewTenants {
     /// [`FleetProblem::NewTenantsBlocked`] with the file and the line; those of the database.
     pub(super) async fn check(&self, now: OffsetDateTime) -> Result<()> {
         self.check_fit(now).await?;
+        self.check_build(now).await
+    }
+
+    /// As [`check`](Self::check), for a set that the caller has compared with what all tenants have applied.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(super) async fn check_build(&self, now: OffsetDateTime) -> Result<()> {
         let inner = &self.0;
+        inner.is_compared.store(true, Ordering::Relaxed);
         let proven = reference::prove(&inner.db, &inner.set, inner.server_version, now).await?;
         let outcome = proven.map(|in_steps| inner.in_steps.store(in_steps, Ordering::Relaxed));
         self.note(outcome.map_err(Obstacle::Unbuildable))

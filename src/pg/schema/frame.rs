@@ -6,9 +6,9 @@
 //! prepared statements, session locks. So a file does the same whether it runs alone or together with others, and the
 //! next user of the connection finds nothing of it. The history is written by the owner.
 //!
-//! Each statement costs a noticeable part of what a small file takes. So what only some sets can leave behind is undone
-//! only for a set whose files mention the word, the role changes in the statements that are sent anyway, and the
-//! settings of a schema are set again only where something follows that needs them.
+//! Each query costs a noticeable part of what a small file takes; a `SET` costs nearly nothing. So what only some sets
+//! can leave behind is undone only for a set whose files mention the word, and a transaction is recognised by a mark
+//! that is set with it, which ends with it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::domain::names::SchemaName;
 use crate::migrations::{Mention, MigrationSet};
 use crate::pg::rules::{MIGRATOR, TimeLimits, write_limits};
-use crate::pg::scope::{Flush, IDENTITY_SETTING, TX_IDENTITY, is_same_transaction};
+use crate::pg::scope::{Flush, TX_IDENTITY, TxMark};
 
 /// Part of the server's message if a file has changed its transaction, schema or role. The server quotes it in every
 /// language.
@@ -32,7 +32,10 @@ const DEALLOCATE: &str = "DO $$ DECLARE name text; BEGIN
 pub(in crate::pg) struct Frame {
     /// The schema.
     pub(super) schema: SchemaName,
-    open: &'static str,
+    /// By what the end of a file recognises the transaction.
+    mark: TxMark,
+    /// The statements before a file.
+    open: String,
     /// The end of a file, as the migrator.
     end: String,
     /// The clean-up, as the owner.
@@ -49,6 +52,7 @@ impl Frame {
         limits: &TimeLimits,
         flush: Flush,
     ) -> Self {
+        let mark = TxMark::new();
         let mut end = String::new();
         if set.mentions(Mention::Deferrable) {
             // Checked as the migrator: a trigger that is deferred to the commit would run as the owner.
@@ -62,9 +66,11 @@ impl Frame {
         // A CASE does not evaluate the branch that is not taken, and the cast of what is no number fails.
         let _ = write!(
             end,
-            "SELECT CASE WHEN {} THEN pg_catalog.set_config('role', 'none', true) \
-             ELSE pg_catalog.concat('{TRANSACTION_CHANGED}', {TX_IDENTITY})::bigint::text END",
-            is_same_transaction()
+            "SELECT CASE WHEN {} \
+             AND pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.=) '{schema}, extensions' \
+             AND current_user OPERATOR(pg_catalog.=) '{MIGRATOR}' THEN 0 \
+             ELSE pg_catalog.concat('{TRANSACTION_CHANGED}', {TX_IDENTITY})::bigint END; SET LOCAL ROLE NONE",
+            mark.is_set()
         );
         let mut clean_up = String::new();
         for (word, statement) in [
@@ -86,27 +92,26 @@ impl Frame {
         }
         let mut settings = format!("SET LOCAL search_path = {schema}, extensions");
         write_limits(&mut settings, &TimeLimits { statement: Duration::ZERO, ..*limits });
-        let open = if savepoint { "; SAVEPOINT rowhouse_file" } else { "" };
-        Self { schema: schema.clone(), open, end, clean_up, settings }
+        let mut open = format!("SET LOCAL ROLE {MIGRATOR}");
+        if savepoint {
+            open.push_str("; SAVEPOINT rowhouse_file");
+        }
+        Self { schema: schema.clone(), mark, open, end, clean_up, settings }
     }
 
-    /// Returns the statements before a file. A caller that has not read the answer to `BEGIN` passes `is_verified`
-    /// as false: unless the transaction is the one that began inside the schema, the end of the file then fails.
-    pub(in crate::pg) fn open(&self, is_verified: bool) -> String {
-        let identity = format!(
-            "pg_catalog.concat_ws(' ', pg_catalog.pg_current_xact_id(), \
-             pg_catalog.current_setting('search_path'), '{MIGRATOR}')"
-        );
-        let identity = if is_verified {
-            identity
-        } else {
-            format!("CASE WHEN {} THEN {identity} END", is_same_transaction())
-        };
-        format!(
-            "SELECT pg_catalog.set_config('{IDENTITY_SETTING}', {identity}, true), \
-             pg_catalog.set_config('role', '{MIGRATOR}', true){}",
-            self.open
-        )
+    /// The mark of the transaction, for one that sets it itself when it begins.
+    pub(super) fn mark(&self) -> &TxMark {
+        &self.mark
+    }
+
+    /// Returns the statements before a file in a transaction that has no mark yet.
+    pub(in crate::pg) fn open(&self) -> String {
+        format!("{}; {}", self.mark.set(), self.open)
+    }
+
+    /// Returns the statements before the first file in a transaction that [sets the mark](Self::mark) when it begins.
+    pub(super) fn open_marked(&self) -> &str {
+        &self.open
     }
 
     /// Returns the statements behind a file. The current role is then the owner again, and nothing but the row of the

@@ -138,7 +138,7 @@ async fn in_a_transaction(
 ) -> Result<(), Failure> {
     let (tx, limits) = (journal.db.public().await?, &journal.db.rules().limits);
     tx.runs_files();
-    let begin = frame.open(true);
+    let begin = frame.open();
     let (entered, opened) = join(scope::enter_schema(&tx, schema, limits), tx.batch(&begin)).await;
     entered.and(opened)?;
     let end = format!("{}; {}", frame.close(), frame.settings());

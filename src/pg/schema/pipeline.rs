@@ -19,7 +19,7 @@ use crate::migrations::{AppliedPrefix, HISTORY_TABLE, MigrationSet, Piece};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
 use crate::pg::rules::MIGRATOR;
-use crate::pg::scope::{Entry, PublicTx};
+use crate::pg::scope::{Entry, PublicTx, Script};
 
 use super::frame::Frame;
 
@@ -56,7 +56,8 @@ pub async fn catch_up_pipelined(
 ) -> Result<Vec<PipelinedOutcome>, Failure> {
     let script = |target: &MigrationTarget<'_>| {
         let frame = Frame::new(set, &target.schema, &db.rules().limits, entry.flush);
-        (target.schema.clone(), set.script(&target.schema, target.prefix, &frame, now))
+        let sql = set.script(&target.schema, target.prefix, &frame, now);
+        Script { schema: target.schema.clone(), mark: frame.mark().clone(), sql }
     };
     let scripts: Vec<_> = targets.iter().map(script).collect();
     let outcomes = db.run_pipelined(&scripts, entry).await?.into_iter().map(|ran| match ran {
@@ -86,7 +87,11 @@ impl MigrationSet {
                 let _ = writeln!(script, "{};", frame.settings());
             }
             script.extend(self.extensions(*at).flat_map(|statement| [statement, "\n;\n"]));
-            script.push_str(&frame.open(!is_first));
+            if is_first {
+                script.push_str(frame.open_marked());
+            } else {
+                script.push_str(&frame.open());
+            }
             for piece in self.pieces(*at) {
                 if let Piece::Statements { sql, .. } = piece {
                     script.push_str(";\n");

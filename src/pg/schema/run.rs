@@ -142,7 +142,7 @@ impl MigrationSet {
     fn before(&self, at: usize, frame: &Frame) -> String {
         let mut statements: String =
             self.extensions(at).flat_map(|statement| [statement, "\n;\n"]).collect();
-        statements.push_str(&frame.open(true));
+        statements.push_str(&frame.open());
         statements
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use postgres_protocol::escape::escape_literal;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
 
 use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
@@ -34,12 +35,54 @@ pub struct Entry {
 }
 
 /// What a transaction does if the row of its schema's lock is missing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum MissingLock {
+#[derive(Clone, Copy)]
+pub(super) enum MissingLock<'a> {
     /// Inserts it.
     Insert,
-    /// Begins without a lock and without an identity. Saves a statement.
-    Leave,
+    /// Begins without a lock and does not set this mark. Saves a statement.
+    LeaveUnmarked(&'a TxMark),
+}
+
+/// By what the end of a file recognises that it is in the transaction in which the file began: a setting with a random
+/// value, which ends with the transaction.
+#[derive(Debug, Clone)]
+pub(in crate::pg) struct TxMark(Uuid);
+
+impl TxMark {
+    /// A mark that no other transaction has.
+    pub(in crate::pg) fn new() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// Returns the statement that sets it.
+    pub(in crate::pg) fn set(&self) -> String {
+        format!("SET LOCAL rowhouse.transaction = '{}'", self.0)
+    }
+
+    /// Returns the SQL expression that sets it.
+    fn set_expression(&self) -> String {
+        format!("set_config('rowhouse.transaction', '{}', true)", self.0)
+    }
+
+    /// Returns the SQL expression that is true if it is set.
+    ///
+    /// Qualified, so that a file that changes the search path cannot put functions of its own in front.
+    pub(in crate::pg) fn is_set(&self) -> String {
+        format!(
+            "pg_catalog.current_setting('rowhouse.transaction', true) OPERATOR(pg_catalog.=) '{}'",
+            self.0
+        )
+    }
+}
+
+/// What runs in one schema, in a transaction that begins there.
+pub(in crate::pg) struct Script {
+    /// The schema.
+    pub schema: SchemaName,
+    /// Set when the transaction begins, if the schema's lock was granted.
+    pub mark: TxMark,
+    /// The statements, at least one.
+    pub sql: String,
 }
 
 /// Sets the search path of a control-plane transaction to a schema that it has created and will roll back, to run the
@@ -62,7 +105,7 @@ pub(super) fn begin_in_schema(
     schema: &SchemaName,
     entry: Entry,
     rules: &Rules,
-    missing: MissingLock,
+    missing: MissingLock<'_>,
 ) -> String {
     let mut preamble = format!("BEGIN; SET LOCAL search_path = {schema}, extensions");
     write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
@@ -70,10 +113,14 @@ pub(super) fn begin_in_schema(
         preamble.push_str("; SET LOCAL synchronous_commit = off");
     }
     let lock = Lock::Schema(schema);
-    if missing == MissingLock::Insert {
-        let _ = write!(preamble, "; {}", lock.insert_sql());
+    match missing {
+        MissingLock::Insert => {
+            let _ = write!(preamble, "; {}; SELECT locked.name", lock.insert_sql());
+        }
+        MissingLock::LeaveUnmarked(mark) => {
+            let _ = write!(preamble, "; SELECT {}", mark.set_expression());
+        }
     }
-    let _ = write!(preamble, "; SELECT set_config('{IDENTITY_SETTING}', ({TX_IDENTITY}), true)");
     if let Some(before) = entry.before {
         let before = escape_literal(&before.format(&Rfc3339).unwrap_or_default());
         // Read after the lock, which it may have waited for. The text is cast to bigint to make the statement fail; it
@@ -102,19 +149,7 @@ pub(in crate::pg) fn is_late(failure: &Failure) -> bool {
 pub(in crate::pg) const TX_IDENTITY: &str = "pg_catalog.concat_ws(' ', pg_catalog.pg_current_xact_id(), \
      pg_catalog.current_setting('search_path'), current_user)";
 
-/// The setting that keeps the identity with which a transaction inside a schema began. It ends with the
-/// transaction.
-pub(in crate::pg) const IDENTITY_SETTING: &str = "rowhouse.tx_identity";
-
 /// Returns the query for [`TX_IDENTITY`].
 pub(in crate::pg) fn tx_identity_query() -> String {
     format!("SELECT {TX_IDENTITY} AS identity")
-}
-
-/// Returns the SQL expression that is true if a transaction that began inside a schema is still the same one,
-/// with the same search path and role.
-pub(in crate::pg) fn is_same_transaction() -> String {
-    format!(
-        "{TX_IDENTITY} OPERATOR(pg_catalog.=) pg_catalog.current_setting('{IDENTITY_SETTING}', true)"
-    )
 }

@@ -44,11 +44,10 @@ pub use self::event_signal::EventSignal;
 use self::event_signal::RaiseAtEnd;
 use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
-pub(in crate::pg) use self::in_schema::{
-    IDENTITY_SETTING, TX_IDENTITY, enter_scratch_schema, is_late, is_same_transaction,
-    leave_schemas, tx_identity_query,
-};
 use self::in_schema::{MissingLock, begin_in_schema};
+pub(in crate::pg) use self::in_schema::{
+    Script, TX_IDENTITY, TxMark, enter_scratch_schema, is_late, leave_schemas, tx_identity_query,
+};
 pub(in crate::pg) use self::lock_holders::LockHolders;
 pub(in crate::pg) use self::place::Beside;
 use self::place::Place;
@@ -210,8 +209,7 @@ impl PublicTx {
     }
 
     /// Begins inside a schema, as the owner, for migrations of a tenant that already exists: takes the schema's
-    /// [`Lock`] and records the transaction's identity for [`is_same_transaction`]. `statement_timeout` is off, because a migration may take long; `lock_timeout` is
-    /// not.
+    /// [`Lock`]. `statement_timeout` is off, because a migration may take long; `lock_timeout` is not.
     pub(in crate::pg) fn in_schema(
         connection: CheckedOut,
         schema: &SchemaName,
@@ -225,21 +223,21 @@ impl PublicTx {
 
     /// Runs several transactions pipelined on one connection, one message each. Each begins as
     /// [`in_schema`](Self::in_schema) does, runs its script (at least one statement) and commits. Returns the outcome
-    /// of each, in order. A script whose schema's [`Lock`] has no row yet finds that
-    /// [`is_same_transaction`] is not true.
+    /// of each, in order. A script whose schema's [`Lock`] has no row yet finds that its [mark](TxMark) is not set.
     ///
     /// The server stops at the first statement that fails, so that script is not committed, and the transactions
     /// after it fail as well without having done anything.
     pub(in crate::pg) async fn run_pipelined(
         connection: CheckedOut,
-        scripts: &[(SchemaName, String)],
+        scripts: &[Script],
         entry: Entry,
         rules: &Rules,
         beside: Beside,
     ) -> Vec<Result<(), Failure>> {
-        let message = |(schema, script): &(SchemaName, String)| {
-            let preamble = begin_in_schema(schema, entry, rules, MissingLock::Leave);
-            format!("{preamble};\n{script}\n;\nCOMMIT")
+        let message = |script: &Script| {
+            let missing = MissingLock::LeaveUnmarked(&script.mark);
+            let preamble = begin_in_schema(&script.schema, entry, rules, missing);
+            format!("{preamble};\n{}\n;\nCOMMIT", script.sql)
         };
         let messages: Vec<String> = scripts.iter().map(message).collect();
         let Self(tx, ..) = Self::with_preamble(connection, String::new(), None, rules, beside);

@@ -121,7 +121,8 @@ impl Fleet {
     /// [`FleetProblem::Open`] if another one is open; [`Rule::UnknownTenant`](crate::domain::Rule::UnknownTenant).
     pub async fn start(&self, ctx: &CallContext, request: &MigrationRequest) -> Result<Record> {
         ctx.require(Permission::MigrateFleet)?;
-        let tx = self.db.public().await.during("start a migration")?;
+        let during = "start a migration";
+        let tx = self.db.public().await.during(during)?;
         let only = resolve(&tx, "tenants", &request.tenants).await?;
         let canary = request.canary.as_ref().map_or(&[][..], |canary| &canary.tenants);
         let canary = resolve(&tx, "canary/tenants", canary).await?.unwrap_or_default();
@@ -129,7 +130,14 @@ impl Fleet {
         if let Some(open) = operations::find_open(&tx).await? {
             return Err(held_or_open(open).into());
         }
-        self.engine.new_tenants.check(ctx.now).await?;
+        // The tenant is then built on this connection, which has read the catalogs that it needs.
+        tx.commit().await.during(during)?;
+        if only.is_some() {
+            self.engine.new_tenants.check(ctx.now).await?;
+        } else {
+            self.engine.new_tenants.check_build(ctx.now).await?;
+        }
+        let tx = self.db.public().await.during(during)?;
         let id = Uuid::now_v7();
         let new = operations::New {
             id,
@@ -155,7 +163,7 @@ impl Fleet {
         let count = operation_tenants::insert(&tx, id, fingerprint, &choice).await?;
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         note(&tx, ctx, AuditAction::MigrationStart, &record, json!({ "tenants": count })).await?;
-        tx.commit().await.during("start a migration")?;
+        tx.commit().await.during(during)?;
         Ok(record)
     }
 
