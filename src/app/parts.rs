@@ -49,6 +49,7 @@ impl Parts {
     pub(super) fn services(&self, db: &Db, database: &Database) -> Services {
         let refusals = Refusals::new(db.clone(), self.refused.clone());
         let signing_keys = self.signing_keys.on(db.clone());
+        let members = Members::new(db.clone(), self.hasher.clone());
         Services {
             identity: Identity::new(
                 db.clone(),
@@ -68,9 +69,14 @@ impl Parts {
             me: Me::new(db.clone(), self.hasher.clone(), self.session_lifetimes, refusals.clone()),
             signing_keys,
             tenants: Tenants::new(db.clone()),
-            registry: Registry::new(db.clone(), self.provisioning.clone(), self.slugs.clone()),
+            registry: Registry::new(
+                db.clone(),
+                self.provisioning.clone(),
+                self.slugs.clone(),
+                members.clone(),
+            ),
             lifecycle: Lifecycle::new(db.clone(), self.grace_period, self.slugs.clone()),
-            members: Members::new(db.clone(), self.hasher.clone()),
+            members,
             invitations: Invitations::new(db.clone(), self.hasher.clone()),
             tokens: Tokens::new(db.clone(), self.lifetimes),
             api_keys: ApiKeys::new(db.clone(), self.lifetimes),

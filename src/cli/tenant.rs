@@ -249,7 +249,9 @@ impl Named {
                 let which = TenantRef::IdOrSlug(tenant.clone());
                 tenants.read_record(&ctx, &which).await
             }
-            Self::ExternalId(id) => tenants.read_by_external_id(&ctx, id).await,
+            Self::ExternalId(id) => {
+                tenants.read_record(&ctx, &TenantRef::ExternalId(id.clone())).await
+            }
         };
         found.map_err(|error| not_found(error, self.as_str()))
     }

@@ -136,6 +136,9 @@ pub enum AuditAction {
     /// A tenant was deleted; its purge is due after the grace period.
     #[strum(serialize = "tenant.delete")]
     TenantDelete,
+    /// A tenant came to its end; its purge is due at once.
+    #[strum(serialize = "tenant.expire")]
+    TenantExpire,
     /// A tenant was purged.
     #[strum(serialize = "tenant.purge")]
     TenantPurge,
@@ -207,6 +210,9 @@ pub enum EventType {
     /// A tenant was deleted; its purge is due after the grace period.
     #[strum(serialize = "tenant.deletion_scheduled")]
     TenantDeletionScheduled,
+    /// A tenant came to its end; it is purged next.
+    #[strum(serialize = "tenant.expired")]
+    TenantExpired,
     /// A deleted tenant was restored.
     #[strum(serialize = "tenant.restored")]
     TenantRestored,
@@ -277,6 +283,7 @@ impl AuditAction {
             Self::TenantSuspend => EventType::TenantSuspended,
             Self::TenantResume => EventType::TenantResumed,
             Self::TenantDelete => EventType::TenantDeletionScheduled,
+            Self::TenantExpire => EventType::TenantExpired,
             Self::TenantRestore => EventType::TenantRestored,
             Self::TenantPurge => EventType::TenantPurged,
             Self::MemberAdd | Self::InvitationAccept => EventType::MemberAdded,

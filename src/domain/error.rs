@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::access::Permission;
+use super::end::Differing;
 use super::json::Excess;
 use super::names::TenantId;
 use super::operation::FleetProblem;
@@ -326,9 +327,15 @@ pub enum Conflict {
     /// Another tenant has this external id.
     #[error("another tenant has this external id")]
     ExternalIdTaken,
-    /// The tenant with this external id has another name or slug.
-    #[error("the tenant with this external id has another name or slug")]
-    ExternalIdDiffers,
+    /// The tenant with this external id differs in what an upsert does not change.
+    #[error("the tenant with this external id differs in {}", .0.fields().join(", "))]
+    ExternalIdDiffers(Differing),
+    /// The tenant is deleted, and waits for its purge.
+    #[error("the tenant is being deleted")]
+    TenantDeleting,
+    /// The tenant was made without an end, and stays until it is deleted.
+    #[error("the tenant was made without an end")]
+    TenantHasNoEnd,
     /// The tenant's status does not allow the move.
     #[error("the tenant is {}", present_status(*.0))]
     IllegalMove(TenantStatus),

@@ -10,6 +10,7 @@ pub mod access;
 pub mod address;
 pub mod audit;
 pub mod clock;
+pub mod end;
 pub mod error;
 pub mod feed;
 pub mod invitation;
@@ -31,6 +32,7 @@ pub mod user_agent;
 pub use access::{Access, Permission, Role};
 pub use audit::{AuditAction, EventType};
 pub use clock::Clock;
+pub use end::{End, EndChange};
 pub use error::{Error, Result};
 pub use feed::FeedCursor;
 pub use names::{

@@ -31,6 +31,7 @@ const RESERVED_SLUGS: &[&str] = &[
     "api",
     "app",
     "auth",
+    "by-external-id",
     "console",
     "control",
     "default",

@@ -47,6 +47,8 @@ pub struct TenantRecord {
     pub restore_to: Option<TenantStatus>,
     /// When its purge began; from then on it cannot be restored.
     pub purge_started_at: Option<OffsetDateTime>,
+    /// When it ends and is purged, if it was made with an end.
+    pub expires_at: Option<OffsetDateTime>,
 }
 
 /// A move of a tenant's status.
@@ -63,7 +65,8 @@ pub enum Move {
 }
 
 impl TenantRecord {
-    /// Returns the status after a move that is requested at `now`.
+    /// Returns the status after a move that is requested at `now`: the present one where the move leads to it, so that a
+    /// caller that repeats a move finds it done.
     ///
     /// # Errors
     /// [`Conflict::IllegalMove`] with the present status; for a restoration that comes too late
@@ -71,23 +74,26 @@ impl TenantRecord {
     pub fn status_after(&self, step: Move, now: OffsetDateTime) -> Result<TenantStatus, Conflict> {
         let status = self.tenant.status;
         match (step, status) {
-            (Move::Suspend, TenantStatus::Active) => Ok(TenantStatus::Suspended),
-            (Move::Resume, TenantStatus::Suspended) => Ok(TenantStatus::Active),
-            (Move::Delete, TenantStatus::Active | TenantStatus::Suspended) => {
-                Ok(TenantStatus::Deleting)
+            (Move::Suspend, TenantStatus::Active | TenantStatus::Suspended) => {
+                Ok(TenantStatus::Suspended)
             }
+            (Move::Resume, TenantStatus::Active | TenantStatus::Suspended) => {
+                Ok(TenantStatus::Active)
+            }
+            (Move::Delete, _) => Ok(TenantStatus::Deleting),
             (Move::Restore, TenantStatus::Deleting) if self.purge_started_at.is_some() => {
                 Err(Conflict::PurgeStarted)
             }
             (Move::Restore, TenantStatus::Deleting)
-                if self.purge_after.is_some_and(|end| end <= now) =>
+                if [self.purge_after, self.expires_at].iter().flatten().any(|end| *end <= now) =>
             {
                 Err(Conflict::GraceOver)
             }
             (Move::Restore, TenantStatus::Deleting) => {
                 Ok(self.restore_to.unwrap_or(TenantStatus::Active))
             }
-            (Move::Suspend | Move::Resume | Move::Delete | Move::Restore, _) => {
+            (Move::Restore, TenantStatus::Active | TenantStatus::Suspended) => Ok(status),
+            (Move::Suspend | Move::Resume, TenantStatus::Deleting) => {
                 Err(Conflict::IllegalMove(status))
             }
         }
@@ -99,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_legal_moves_succeed() {
+    fn only_legal_moves_succeed_and_a_repeated_one_finds_it_done() {
         use Move::{Delete, Restore, Resume, Suspend};
         use TenantStatus::{Active, Deleting, Suspended};
         let now = OffsetDateTime::UNIX_EPOCH;
@@ -122,19 +128,20 @@ mod tests {
             purge_after: (status == Deleting).then_some(now + hour),
             restore_to,
             purge_started_at: None,
+            expires_at: None,
         };
         for (status, restore_to, step, after) in [
             (Active, None, Suspend, Ok(Suspended)),
-            (Active, None, Resume, Err(Conflict::IllegalMove(Active))),
+            (Active, None, Resume, Ok(Active)),
             (Active, None, Delete, Ok(Deleting)),
-            (Active, None, Restore, Err(Conflict::IllegalMove(Active))),
-            (Suspended, None, Suspend, Err(Conflict::IllegalMove(Suspended))),
+            (Active, None, Restore, Ok(Active)),
+            (Suspended, None, Suspend, Ok(Suspended)),
             (Suspended, None, Resume, Ok(Active)),
             (Suspended, None, Delete, Ok(Deleting)),
-            (Suspended, None, Restore, Err(Conflict::IllegalMove(Suspended))),
+            (Suspended, None, Restore, Ok(Suspended)),
             (Deleting, Some(Suspended), Suspend, Err(Conflict::IllegalMove(Deleting))),
             (Deleting, Some(Suspended), Resume, Err(Conflict::IllegalMove(Deleting))),
-            (Deleting, Some(Suspended), Delete, Err(Conflict::IllegalMove(Deleting))),
+            (Deleting, Some(Suspended), Delete, Ok(Deleting)),
             (Deleting, Some(Suspended), Restore, Ok(Suspended)),
             (Deleting, Some(Active), Restore, Ok(Active)),
         ] {
@@ -142,6 +149,12 @@ mod tests {
         }
         let late = record(Deleting, Some(Active));
         assert_eq!(late.status_after(Restore, now + hour), Err(Conflict::GraceOver));
+        let ended = TenantRecord {
+            expires_at: Some(now),
+            purge_after: Some(now + 2 * hour),
+            ..late.clone()
+        };
+        assert_eq!(ended.status_after(Restore, now), Err(Conflict::GraceOver));
         let begun = TenantRecord { purge_started_at: Some(now), ..late };
         assert_eq!(begun.status_after(Restore, now), Err(Conflict::PurgeStarted));
     }

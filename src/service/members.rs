@@ -129,6 +129,26 @@ impl Members {
         require_rank(ctx, id, new.role)?;
         let account = users::find_account(&tx, &new.email).await?;
         drop(tx); // the hashes below need no connection
+        let prepared = self.prepare(ctx, new, account).await?;
+        let tx = self.db.public().await.during("add member")?;
+        let record = lock(&tx, &reach, &TenantRef::Id(id)).await?;
+        require_kept(&record)?;
+        let (user, _) = prepared.add(&tx, ctx, id).await?;
+        let member = members::lookup(&tx, id, user).await?.ok_or(Error::NotFound(Noun::Member))?;
+        tx.commit().await.during("add member")?;
+        Ok(member)
+    }
+
+    /// Compares and hashes passwords, which takes long and needs no connection. `account` has the address.
+    ///
+    /// # Errors
+    /// [`Conflict::AdminUnproven`] if the caller may not link the account.
+    pub(super) async fn prepare<'a>(
+        &self,
+        ctx: &CallContext,
+        new: &'a NewMember,
+        account: Option<Account>,
+    ) -> Result<PreparedMember<'a>> {
         let password = new.person.as_ref().map(|person| person.password.as_password());
         let unproven = match account {
             Some(account) => Unproven::examine(ctx, &self.hasher, account, password).await?,
@@ -138,19 +158,7 @@ impl Members {
             Some(password) => Some(self.hasher.for_client(ctx.client).hash(password).await?),
             None => None,
         };
-        let tx = self.db.public().await.during("add member")?;
-        let record = lock(&tx, &reach, &TenantRef::Id(id)).await?;
-        require_kept(&record)?;
-        if let Some(unproven) = &unproven {
-            unproven.settle(&tx, ctx, hash.as_ref()).await?;
-        }
-        let (user, origin) = find_or_create(&tx, ctx, new, hash.as_ref()).await?;
-        members::insert(&tx, id, user, new.role, ctx.now).await?;
-        let details = json!({ "user": user, "role": new.role, "account": origin.as_str() });
-        note(&tx, ctx, AuditAction::MemberAdd, id, details).await?;
-        let member = members::lookup(&tx, id, user).await?.ok_or(Error::NotFound(Noun::Member))?;
-        tx.commit().await.during("add member")?;
-        Ok(member)
+        Ok(PreparedMember { new, unproven, hash })
     }
 
     /// Changes a member's role.
@@ -176,9 +184,7 @@ impl Members {
             return Ok(member);
         }
         require_another_admin(&tx, id, &member).await?;
-        members::set_role(&tx, id, user, role).await?;
-        let details = json!({ "user": user, "from": member.role, "to": role });
-        note(&tx, ctx, AuditAction::MemberSetRole, id, details).await?;
+        move_to_role(&tx, ctx, id, &member, role).await?;
         tx.commit().await.during("set a member's role")?;
         Ok(Member { role, ..member })
     }
@@ -206,6 +212,50 @@ impl Members {
         note(&tx, ctx, AuditAction::MemberRemove, id, details).await?;
         tx.commit().await.during("remove member")
     }
+}
+
+/// A member to add, with what takes long already done.
+pub(super) struct PreparedMember<'a> {
+    new: &'a NewMember,
+    /// The account, if its address is not proven.
+    unproven: Option<Unproven>,
+    hash: Option<PasswordHash>,
+}
+
+impl PreparedMember<'_> {
+    /// Adds the member to a tenant whose row `tx` has locked.
+    ///
+    /// # Errors
+    /// [`Conflict::AlreadyMember`], [`Rule::UnknownUser`].
+    pub(super) async fn add(
+        &self,
+        tx: &PublicTx,
+        ctx: &CallContext,
+        tenant: TenantId,
+    ) -> Result<(UserId, AccountOrigin)> {
+        let Self { new, unproven, hash } = self;
+        if let Some(unproven) = unproven {
+            unproven.settle(tx, ctx, hash.as_ref()).await?;
+        }
+        let (user, origin) = find_or_create(tx, ctx, new, hash.as_ref()).await?;
+        members::insert(tx, tenant, user, new.role, ctx.now).await?;
+        let details = json!({ "user": user, "role": new.role, "account": origin.as_str() });
+        note(tx, ctx, AuditAction::MemberAdd, tenant, details).await?;
+        Ok((user, origin))
+    }
+}
+
+/// Changes the role of a member of a tenant whose row `tx` has locked.
+pub(super) async fn move_to_role(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    tenant: TenantId,
+    member: &Member,
+    role: Role,
+) -> Result<()> {
+    members::set_role(tx, tenant, member.user, role).await?;
+    let details = json!({ "user": member.user, "from": member.role, "to": role });
+    note(tx, ctx, AuditAction::MemberSetRole, tenant, details).await
 }
 
 /// Refuses unless the caller holds, in this tenant, every permission that the role grants.

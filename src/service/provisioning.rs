@@ -128,6 +128,10 @@ impl Provisioning {
             return Ok(answer);
         }
         self.slugs.require_not_reserved(&command.slug)?;
+        let end = extras
+            .end
+            .map(|end| end.resolve(ctx.now).map_err(|rule| Error::invalid(end.field(), rule)));
+        let expires_at = end.transpose()?;
         let hash = match command.admin.password() {
             Some(password) => Some(self.hasher.for_client(ctx.client).hash(password).await?),
             None => None,
@@ -145,6 +149,7 @@ impl Provisioning {
                 actor: ctx.principal.label(),
                 command,
                 extras,
+                expires_at,
                 hash: hash.as_ref(),
                 lifetimes: self.lifetimes,
                 unproven: unproven.as_ref(),

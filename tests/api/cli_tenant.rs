@@ -107,13 +107,13 @@ async fn a_suspended_tenant_answers_nothing_until_it_is_resumed() {
     assert_eq!(suspended["status"], "suspended");
     assert_eq!(api_tenant(&app, "acme").await["status"], "suspended");
     assert_eq!(mine().await, json!([]));
-    let twice = tenant(&program, &["suspend", "acme"]).expect(1);
-    assert_eq!(twice.stderr, "rowhouse: the tenant is suspended\n");
+    let twice = tenant(&program, &["suspend", "acme", "--json"]).expect(0).json();
+    assert_eq!(twice["status"], "suspended");
 
     tenant(&program, &["resume", "acme"]).expect(0);
     assert_eq!(mine().await[0]["slug"], "acme");
-    let twice = tenant(&program, &["resume", "acme"]).expect(1);
-    assert_eq!(twice.stderr, "rowhouse: the tenant is active\n");
+    let twice = tenant(&program, &["resume", "acme", "--json"]).expect(0).json();
+    assert_eq!(twice["status"], "active");
     for (action, count) in [("tenant.suspend", 1), ("tenant.resume", 1)] {
         assert_eq!(events(&app, acme.id, action).await, count, "{action}");
     }
@@ -129,8 +129,8 @@ async fn a_deleted_tenant_can_be_restored_to_its_status_and_a_purged_one_cannot(
     let deleted = tenant(&program, &["delete", "acme", "--yes", "--json"]).expect(0).json();
     assert_eq!(deleted["status"], "deleting");
     assert!(deleted["purgeAfter"].is_string(), "{deleted}");
-    let twice = tenant(&program, &["delete", "acme", "--yes"]).expect(1);
-    assert_eq!(twice.stderr, "rowhouse: the tenant is being deleted\n");
+    let twice = tenant(&program, &["delete", "acme", "--yes", "--json"]).expect(0).json();
+    assert_eq!(twice, deleted);
     let restored = tenant(&program, &["restore", "acme", "--json"]).expect(0).json();
     assert_eq!((&restored["status"], &restored["purgeAfter"]), (&json!("suspended"), &Value::Null));
 

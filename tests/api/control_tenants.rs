@@ -402,11 +402,8 @@ async fn repeated_and_concurrent_puts_of_one_external_id_create_one_tenant() {
     assert_eq!(statuses, [200, 200, 200, 201], "{answers:?}");
     assert!(answers.iter().all(|answer| answer.body["id"] == answers[0].body["id"]));
     assert_eq!(answers[0].body["external_id"], "crm/42");
-    for body in
-        [json!({ "name": "Acme", "slug": "acme-2" }), json!({ "name": "Ajax", "slug": "acme" })]
-    {
-        assert_problem(&put(&root, &target, &body).await, 409, "external_id_differs");
-    }
+    let other_slug = json!({ "name": "Acme", "slug": "acme-2" });
+    assert_problem(&put(&root, &target, &other_slug).await, 409, "external_id_differs");
     assert_problem(&put(&root, &path("by-external-id/other"), &body).await, 409, "slug_taken");
     let row = app
         .sql()

@@ -105,6 +105,11 @@ impl Fields {
         self.given.contains_key(name)
     }
 
+    /// Returns whether the field is present as null.
+    pub(crate) fn is_null(&self, name: &str) -> bool {
+        self.given.get(name).is_some_and(Value::is_null)
+    }
+
     /// Takes a field of any type; null counts as absent.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
         self.given.shift_remove(name).filter(|value| !value.is_null())

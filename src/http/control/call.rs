@@ -17,9 +17,10 @@ use uuid::Uuid;
 use super::Problem;
 use crate::auth::CallContext;
 use crate::domain::error::{Error, Malformed, Noun, Precondition, Result};
+use crate::domain::names::ExternalId;
 use crate::domain::page::{Cursor, Window};
 use crate::domain::percent::is_well_formed;
-use crate::domain::rule::Rule;
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::body::{Blank, Body, FieldPolicy, Fields, Policy, Top, WholeBody};
 use crate::http::extract;
 use crate::http::{Site, idempotency};
@@ -166,6 +167,20 @@ impl Call {
         } else {
             Err(Error::Precondition(Precondition::Required))
         }
+    }
+
+    /// Returns the revisions in `If-Match`; any revision without one.
+    pub(super) fn optional_if_match(&self) -> Result<Expected> {
+        match self.if_match() {
+            Err(Error::Precondition(Precondition::Required)) => Ok(Expected::Any),
+            read => read,
+        }
+    }
+
+    /// Returns the external id in the path.
+    pub(super) fn external_id(&self) -> Result<ExternalId> {
+        ExternalId::parse(&self.path("external_id")?)
+            .map_err(|rule| Error::Invalid(vec![FieldProblem::new("external_id", rule)]))
     }
 
     pub(super) fn idempotency_key(&self) -> Result<Option<String>> {

@@ -54,7 +54,7 @@ pub struct ProblemBody {
     /// The id of the request, which the log has too.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
-    /// Every invalid field; absent if no field is.
+    /// Every invalid field, and for `external_id_differs` every field that differs; absent if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
     /// The permissions that the caller lacks; absent if none.
@@ -99,6 +99,9 @@ impl ResponseError for Problem {
         }
         let (errors, missing) = match &self.0 {
             Error::Invalid(problems) => (problems.iter().map(field_error).collect(), Vec::new()),
+            Error::Conflict(Conflict::ExternalIdDiffers(differing)) => {
+                (differing.fields().into_iter().map(differing_field).collect(), Vec::new())
+            }
             Error::Forbidden { missing } => {
                 (Vec::new(), missing.iter().map(|permission| permission.as_str()).collect())
             }
@@ -330,9 +333,17 @@ fn conflict(conflict: Conflict) -> Representation {
             "Nothing was changed; try again after the time in Retry-After",
         ),
         Conflict::ExternalIdTaken => ("The external id is taken", "Another tenant has it"),
-        Conflict::ExternalIdDiffers => (
-            "The tenant with this external id is a different one",
-            "Its name or slug are not those of the request; PATCH changes them",
+        // The sentence names the fields.
+        Conflict::ExternalIdDiffers(_) => {
+            ("The tenant with this external id is a different one", sentence.as_str())
+        }
+        Conflict::TenantDeleting => (
+            "The tenant is being deleted",
+            "Restore it first, send ?restore=true, or purge it and try again",
+        ),
+        Conflict::TenantHasNoEnd => (
+            "The tenant was made without an end",
+            "Send \"add_expiry\": true beside the end if it is to be purged then",
         ),
         // The sentence names the status.
         Conflict::IllegalMove(_) => ("The tenant's status does not allow this", sentence.as_str()),
@@ -458,6 +469,18 @@ fn purge(problem: &PurgeProblem) -> Representation {
     };
     let title = "The tenant cannot be purged alone";
     Representation { status: StatusCode::CONFLICT, code: problem.code(), title, detail }
+}
+
+/// Says of a field of an upsert why it is not applied.
+fn differing_field(field: &'static str) -> FieldError {
+    let message = match field {
+        "slug" => "differs, and links lead to the tenant; PATCH changes it",
+        "admin" => {
+            "is not an admin of the tenant, and only the root and a SUPER_ADMIN link one; invite the address"
+        }
+        _ => "differs: the tenant was made without an end; PATCH with add_expiry gives it one",
+    };
+    FieldError { pointer: pointer(field), code: "differs", message: message.to_owned() }
 }
 
 fn field_error(problem: &FieldProblem) -> FieldError {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use self::bodies::{EnsuredTenantBody, NewTenantBody, PurgeBody, TenantPatchBody};
+use self::bodies::{EnsuredTenantBody, NewTenantBody, NewTenantParts, PurgeBody, TenantPatchBody};
 use super::PROBLEM_JSON;
 use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{
@@ -18,7 +18,7 @@ use super::responses::{
 };
 use super::{Answer, ProblemBody};
 use crate::domain::names::ExternalId;
-use crate::domain::rule::{FieldProblem, Rule};
+use crate::domain::rule::Rule;
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::TenantRecord;
 use crate::domain::{AccountOrigin, Permission};
@@ -26,6 +26,7 @@ use crate::http::responses::{CreateTenant, DeleteTenant, UpdateTenant, ViewTenan
 use crate::http::{Mount, guess};
 use crate::service::provisioning::Extras;
 use crate::service::tenants::registry::{Origin, Registered};
+use crate::service::tenants::upsert::Upsert;
 use crate::service::tenants::{Filter, TenantRef};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
@@ -34,6 +35,8 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
         .service(read)
         .service(create)
         .service(ensure)
+        .service(read_by_external_id)
+        .service(delete_by_external_id)
         .service(update)
         .service(suspend)
         .service(resume)
@@ -68,8 +71,15 @@ pub(super) struct TenantAnswer {
     /// When the grace period of a deleted tenant ends; null if the tenant is not deleted.
     #[serde(with = "time::serde::rfc3339::option")]
     purge_after: Option<OffsetDateTime>,
+    /// When the tenant ends and is purged; absent if it stays.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    expires_at: Option<OffsetDateTime>,
+    /// What a PUT did: `created`, `changed` or `unchanged`; only in its response.
+    #[schema(pattern = "^(created|changed|unchanged)$")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
     /// Whether the account of the admin was `created` or an existing one was `linked`; only in the response that creates
-    /// a tenant with an admin.
+    /// a tenant with an admin, or gives it one.
     #[schema(pattern = "^(created|linked)$")]
     #[serde(skip_serializing_if = "Option::is_none")]
     admin: Option<&'static str>,
@@ -154,9 +164,10 @@ async fn create(call: Call) -> Answer {
     call.query()?.finish(Some(()))?;
     let mut body = call.body()?;
     let external_id = body.optional("external_id", ExternalId::parse);
-    let (mut command, extras) = bodies::command(body)?;
+    let NewTenantParts { mut command, settings, end } = bodies::command(body)?;
     command.idempotency_key = call.idempotency_key()?;
-    let extras = Extras { external_id, ..extras };
+    let settings = settings.unwrap_or_else(|| Extras::default().settings);
+    let extras = Extras { external_id, settings, end };
     let registry = &call.services().registry;
     let run = async |command| registry.create(&call.ctx, command, extras.clone()).await;
     let registered = guess::set_up(call.request(), command, run).await?;
@@ -164,38 +175,88 @@ async fn create(call: Call) -> Answer {
     Ok(answer_with(StatusCode::CREATED, registered))
 }
 
-/// Creates a tenant unless one with this external id exists. Safe to repeat: the same body returns the same tenant. An
-/// existing tenant is not changed; if its name or slug differs from the body's, the response is 409.
+/// Creates the tenant with this external id, or makes it as the body says. Safe to repeat: `outcome` says whether it was
+/// created, changed or left as it is. The name, the settings (all of them, if they are given), the end and a missing admin
+/// are applied, which needs `UPDATE_TENANT`, and for an admin the root or a `SUPER_ADMIN`. What cannot be applied refuses the
+/// whole request: `external_id_differs` with every such field in `errors`.
 #[utoipa::path(tag = "control", operation_id = "ControlEnsureTenant", security(("bearer" = [])), request_body = EnsuredTenantBody,
-    params(("external_id" = String, Path, description = "The id of the tenant in your own system", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")),
+    params(
+        ("external_id" = String, Path, description = "The id of the tenant in your own system", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("restore" = Option<bool>, Query, description = "Whether a tenant that is being deleted is restored, which needs DELETE_TENANT; default: false"),
+    ),
     responses(
-        (status = 200, description = "The existing tenant", body = TenantAnswer),
+        (status = 200, description = "The existing tenant, as the body says", body = TenantAnswer),
         (status = 201, description = "The new tenant", body = TenantAnswer),
         InvalidBody, Forbidden<CreateTenant>,
-        (status = 409, description = "The slug is taken or rests; or the tenant has another name or slug; or an account has the admin's address, the address is not proven, and the password is not the account's own (`admin_unproven`)", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The slug is taken or rests; or the tenant differs in what is not applied (`external_id_differs`); or it is being deleted (`tenant_deleting`, and with `restore` `grace_over` or `purge_started`); or an account has the admin's address, the address is not proven, and the password is not the account's own (`admin_unproven`)", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[put("/control/v1/tenants/by-external-id/{external_id}")]
 async fn ensure(call: Call) -> Answer {
     call.ctx.require(Permission::CreateTenant)?;
-    call.query()?.finish(Some(()))?;
-    let external_id = ExternalId::parse(&call.path("external_id")?).map_err(|rule| {
-        crate::domain::Error::Invalid(vec![FieldProblem::new("external_id", rule)])
-    })?;
-    let (command, extras) = bodies::command(call.body()?)?;
+    let mut query = call.query()?;
+    let may_restore = query.optional("restore", |text| {
+        text.parse().map_err(|_no_flag| Rule::OneOf(&["true", "false"]))
+    });
+    query.finish(Some(()))?;
+    let external_id = call.external_id()?;
+    let NewTenantParts { command, settings, end } = bodies::command(call.body()?)?;
+    let is_restored = may_restore.unwrap_or_default();
     let registry = &call.services().registry;
     let run = async |command| {
-        registry.ensure(&call.ctx, external_id.clone(), command, extras.clone()).await
+        let (external_id, settings) = (external_id.clone(), settings.clone());
+        let upsert = Upsert { external_id, command, settings, end, restore: is_restored };
+        registry.ensure(&call.ctx, upsert).await
     };
     let registered = guess::set_up(call.request(), command, run).await?;
     count(&call, registered.origin);
     let status = match registered.origin {
         Origin::Made => StatusCode::CREATED,
-        Origin::Found => StatusCode::OK,
+        Origin::Changed | Origin::Found => StatusCode::OK,
     };
-    Ok(answer_with(status, registered))
+    let outcome = Some(registered.origin.as_str());
+    Ok(respond(status, &TenantAnswer { outcome, ..registered.into() }))
 }
 
-/// Renames a tenant or changes its settings if it still has the revision that `If-Match` names.
+/// Returns the tenant with an external id.
+#[utoipa::path(tag = "control", operation_id = "ControlReadTenantByExternalId", security(("bearer" = [])),
+    params(("external_id" = String, Path, description = "The id of the tenant in your own system", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")),
+    responses(
+        (status = 200, description = "The tenant; its revision is the ETag", body = TenantAnswer),
+        Unexpected, Forbidden<ViewTenants>, NoSuchTenant,
+    ))]
+#[get("/control/v1/tenants/by-external-id/{external_id}")]
+async fn read_by_external_id(call: Call) -> Answer {
+    call.ctx.reach(Permission::ViewTenants)?;
+    call.nothing_else()?;
+    let which = TenantRef::ExternalId(call.external_id()?);
+    let record = call.services().tenants.read_record(&call.ctx, &which).await?;
+    Ok(answer(StatusCode::OK, record))
+}
+
+/// Deletes the tenant with an external id, as `DELETE /control/v1/tenants/{tenant}` does. One that is being deleted is
+/// answered in the same way.
+#[utoipa::path(tag = "control", operation_id = "ControlDeleteTenantByExternalId", security(("bearer" = [])),
+    params(
+        ("external_id" = String, Path, description = "The id of the tenant in your own system", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of the tenant, or *; without it, any revision", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
+    ),
+    responses(
+        (status = 200, description = "The deleted tenant", body = TenantAnswer),
+        Unexpected, Forbidden<DeleteTenant>, NoSuchTenant,
+        (status = 409, description = "The tenant is the main one, which stays", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 412, description = "The tenant has another revision than If-Match names", body = ProblemBody, content_type = PROBLEM_JSON),
+    ))]
+#[delete("/control/v1/tenants/by-external-id/{external_id}")]
+async fn delete_by_external_id(call: Call) -> Answer {
+    call.ctx.reach(Permission::DeleteTenant)?;
+    let expected = call.optional_if_match()?;
+    call.nothing_else()?;
+    let which = TenantRef::ExternalId(call.external_id()?);
+    let record = call.services().lifecycle.delete(&call.ctx, &which, &expected).await?;
+    Ok(answer(StatusCode::OK, record))
+}
+
+/// Renames a tenant, changes its settings or its end if it still has the revision that `If-Match` names.
 #[utoipa::path(tag = "control", operation_id = "ControlUpdateTenant", security(("bearer" = [])),
     request_body(content = TenantPatchBody, content_type = "application/merge-patch+json"),
     params(
@@ -205,7 +266,7 @@ async fn ensure(call: Call) -> Answer {
     responses(
         (status = 200, description = "The changed tenant", body = TenantAnswer),
         InvalidBody, Forbidden<UpdateTenant>, NoSuchTenant,
-        (status = 409, description = "The slug is taken or rests, or the tenant is being deleted", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The slug is taken or rests, or the tenant is being deleted; or it was made without an end, and `add_expiry` is not true (`tenant_has_no_end`)", body = ProblemBody, content_type = PROBLEM_JSON),
         Conditional,
     ))]
 #[patch("/control/v1/tenants/{tenant}")]
@@ -292,16 +353,26 @@ fn answer(status: StatusCode, record: TenantRecord) -> HttpResponse {
     answer_with(status, Registered { record, origin: Origin::Found, admin: None })
 }
 
-/// Answers a tenant that was created or found, with its revision as the `ETag`, and its `Location` if it is new.
+/// Answers a tenant that was created or found.
 fn answer_with(status: StatusCode, registered: Registered) -> HttpResponse {
-    let Registered { record, admin, .. } = registered;
+    respond(status, &registered.into())
+}
+
+/// Answers a tenant with its revision as the `ETag`, and its `Location` if it is new.
+fn respond(status: StatusCode, body: &TenantAnswer) -> HttpResponse {
     let mut answer = HttpResponse::build(status);
-    answer.insert_header(ETag(EntityTag::new_strong(record.revision.to_string())));
+    answer.insert_header(ETag(EntityTag::new_strong(body.revision.to_string())));
     if status == StatusCode::CREATED {
-        answer.insert_header((LOCATION, format!("/control/v1/tenants/{}", record.tenant.id)));
+        answer.insert_header((LOCATION, format!("/control/v1/tenants/{}", body.id)));
     }
-    let admin = admin.map(AccountOrigin::as_str);
-    answer.json(TenantAnswer { admin, ..TenantAnswer::from(record) })
+    answer.json(body)
+}
+
+impl From<Registered> for TenantAnswer {
+    fn from(registered: Registered) -> Self {
+        let admin = registered.admin.map(AccountOrigin::as_str);
+        Self { admin, ..Self::from(registered.record) }
+    }
 }
 
 impl From<TenantRecord> for TenantAnswer {
@@ -317,6 +388,8 @@ impl From<TenantRecord> for TenantAnswer {
             created_at: record.tenant.created_at,
             updated_at: record.updated_at,
             purge_after: record.purge_after,
+            expires_at: record.expires_at,
+            outcome: None,
             admin: None,
         }
     }

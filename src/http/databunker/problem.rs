@@ -155,7 +155,9 @@ fn conflict(conflict: Conflict) -> String {
         Conflict::StillRunning | Conflict::KeyReused | Conflict::Concurrent => CHANGED.to_owned(),
         // Only the other dialects can meet these.
         Conflict::ExternalIdTaken
-        | Conflict::ExternalIdDiffers
+        | Conflict::ExternalIdDiffers(_)
+        | Conflict::TenantDeleting
+        | Conflict::TenantHasNoEnd
         | Conflict::IllegalMove(_)
         | Conflict::PurgeStarted
         | Conflict::GraceOver

@@ -118,7 +118,7 @@ pub(super) async fn rename(
     contact: Option<Email>,
 ) -> Result<()> {
     let name = slug.as_ref().map(|slug| TenantName::stored(slug.to_string()));
-    let changes = Changes { slug, name, org, contact, settings: None };
+    let changes = Changes { slug, name, org, contact, ..Changes::default() };
     let which = TenantRef::Id(tenant.id);
     call.services().registry.update(&call.ctx, &which, &Expected::Any, changes).await?;
     Ok(())

@@ -172,7 +172,9 @@ fn message(error: &Error) -> String {
                 .to_owned(),
             // Only the control API can meet these.
             Conflict::ExternalIdTaken
-            | Conflict::ExternalIdDiffers
+            | Conflict::ExternalIdDiffers(_)
+            | Conflict::TenantDeleting
+            | Conflict::TenantHasNoEnd
             | Conflict::IllegalMove(_)
             | Conflict::PurgeStarted
             | Conflict::GraceOver

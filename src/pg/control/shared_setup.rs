@@ -42,6 +42,9 @@ pub struct SharedSetup {
     pub external_id: Option<ExternalId>,
     /// Initial settings.
     pub settings: Document,
+    /// When it ends and is purged.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires_at: Option<OffsetDateTime>,
     /// Address of its first admin, who must have an account whose address is proven.
     pub email: Option<Email>,
     /// Whether the caller's word is enough for the admin to be taken to agree.
@@ -88,7 +91,7 @@ const INSERT: &str = concat!(
         SELECT *
           FROM ROWS FROM (unnest(ARRAY(SELECT id FROM vacancy)),
                           json_to_recordset($1) AS (
-                              slug text, name text, org text, contact text, external_id text, settings json,
+                              slug text, name text, org text, contact text, external_id text, settings json, expires_at timestamptz,
                               email text, is_vouched boolean, event_id uuid, at timestamptz, actor text,
                               action text, request_id text, details jsonb)) AS record (tenant_id)
     ), claim AS (
@@ -105,8 +108,8 @@ const INSERT: &str = concat!(
     ), tenant AS (
         INSERT INTO tenants
             (id, slug, name, org, contact_email, external_id, settings, status, cluster,
-             migrations_version, migrations_fingerprint, created_at, updated_at)
-        SELECT s.tenant_id, c.slug, s.name, s.org, s.contact, s.external_id, s.settings, $6, $4, $7, $2, s.at, s.at
+             migrations_version, migrations_fingerprint, created_at, updated_at, expires_at)
+        SELECT s.tenant_id, c.slug, s.name, s.org, s.contact, s.external_id, s.settings, $6, $4, $7, $2, s.at, s.at, s.expires_at
           FROM setup s
           LEFT JOIN claim c ON c.slug = s.slug
         RETURNING slug, id, number

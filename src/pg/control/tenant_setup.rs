@@ -43,6 +43,8 @@ pub struct NewTenant<'a> {
     pub external_id: Option<&'a ExternalId>,
     /// Initial settings.
     pub settings: &'a Document,
+    /// When it ends and is purged.
+    pub expires_at: Option<OffsetDateTime>,
     /// Its first admin.
     pub admin: Admin<'a>,
     /// What is known of the admin's account.
@@ -135,8 +137,8 @@ const INSERT: &str = concat!(
     ), tenant AS (
         INSERT INTO tenants
             (id, slug, name, org, contact_email, external_id, settings, status, cluster,
-             migrations_version, migrations_fingerprint, created_at, updated_at)
-        VALUES (coalesce($1, (SELECT id FROM vacancy)), (SELECT slug FROM claim), $6, $7, $8, $9, $10, $11, $4, $12, $2, $13, $13)
+             migrations_version, migrations_fingerprint, created_at, updated_at, expires_at)
+        VALUES (coalesce($1, (SELECT id FROM vacancy)), (SELECT slug FROM claim), $6, $7, $8, $9, $10, $11, $4, $12, $2, $13, $13, $28)
         RETURNING id, number
     ), new_user AS (
         INSERT INTO users
@@ -252,7 +254,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 27] {
+    fn params<'p>(&'p self, new: &'p NewTenant<'_>) -> [&'p dyn Param; 28] {
         [
             &new.id,
             &new.pattern.fingerprint,
@@ -281,6 +283,7 @@ impl<'a> Values<'a> {
             &self.is_vouched,
             &self.has_own_password,
             &new.rested,
+            &new.expires_at,
         ]
     }
 }

@@ -31,7 +31,7 @@ pub(in crate::pg) const COLUMNS: &str =
 
 /// The columns that a [`TenantRecord`] has beside [`COLUMNS`].
 const RECORD_COLUMNS: &str = "t.contact_email, t.external_id, t.settings, t.revision, t.updated_at, \
-                              t.purge_after, t.restore_to, t.purge_started_at";
+                              t.purge_after, t.restore_to, t.purge_started_at, t.expires_at";
 
 /// Conditions on the tenants to list; `None` sets no condition.
 #[derive(Debug, Clone, Default)]
@@ -110,12 +110,12 @@ pub async fn lookup_record(tx: &PublicTx, id: TenantId) -> Result<Option<TenantR
     find_record(tx, "t.id = $1", &id).await
 }
 
-/// Reads a record by the id that the caller's own system gave it.
-pub async fn find_record_by_external_id(
+/// Reads a tenant by the id that the caller's own system gave it.
+pub async fn find_by_external_id(
     tx: &PublicTx,
     external_id: &ExternalId,
-) -> Result<Option<TenantRecord>> {
-    find_record(tx, "t.external_id = $1", external_id).await
+) -> Result<Option<Tenant>> {
+    find(tx, "t.external_id = $1", external_id).await
 }
 
 /// Reads a record and locks its row until the transaction ends, so that other changes of it wait.
@@ -244,6 +244,30 @@ pub async fn list_due(
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
+/// Reads the tenants that have ended and whose purge is not due yet, longest ended first; none of `excluded`.
+pub async fn list_ended(
+    tx: &PublicTx,
+    now: OffsetDateTime,
+    excluded: &[TenantId],
+    limit: i64,
+) -> Result<Vec<TenantId>> {
+    let excluded: Vec<Uuid> = excluded.iter().map(|id| id.uuid()).collect();
+    let rows = tx
+        .query(
+            "SELECT id
+               FROM tenants
+              WHERE expires_at <= $1
+                AND (status <> 'deleting' OR (purge_after > $1 AND purge_started_at IS NULL))
+                AND id <> ALL ($3)
+              ORDER BY expires_at, id
+              LIMIT $2",
+            &[&now, &limit, &excluded],
+        )
+        .await
+        .during("list ended tenants")?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
 /// Whether a tenant is there and its purge has not begun.
 pub async fn is_whole(tx: &PublicTx, id: TenantId) -> Result<bool> {
     let sql = "SELECT FROM tenants WHERE id = $1 AND purge_started_at IS NULL";
@@ -273,7 +297,7 @@ pub async fn hold(tx: &PublicTx, id: TenantId) -> Result<bool> {
     Ok(tx.query_opt(sql, &[&id]).await.during("lock tenant row")?.is_some())
 }
 
-/// Writes the slug, name, organisation, contact and settings of a record, and raises its revision.
+/// Writes the slug, name, organisation, contact, settings and end of a record, and raises its revision.
 ///
 /// # Errors
 /// [`Conflict::SlugTaken`].
@@ -283,7 +307,7 @@ pub async fn update(tx: &PublicTx, record: &TenantRecord, now: OffsetDateTime) -
         .execute(
             "UPDATE tenants
                 SET slug = $2, name = $3, org = $4, contact_email = $5, settings = $6,
-                    revision = revision + 1, updated_at = $7
+                    expires_at = $7, revision = revision + 1, updated_at = $8
               WHERE id = $1",
             &[
                 &tenant.id,
@@ -292,6 +316,7 @@ pub async fn update(tx: &PublicTx, record: &TenantRecord, now: OffsetDateTime) -
                 &tenant.org,
                 &record.contact,
                 &record.settings,
+                &record.expires_at,
                 &now,
             ],
         )
@@ -407,6 +432,7 @@ fn record_from_row(row: &Row) -> Result<TenantRecord> {
         purge_after: row.get("purge_after"),
         restore_to: row.get::<_, Option<&str>>("restore_to").map(status).transpose()?,
         purge_started_at: row.get("purge_started_at"),
+        expires_at: row.get("expires_at"),
     })
 }
 

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::data::{
     Data, MemberChanged, MemberRoleChanged, MigrationChanged, PasswordReset, SessionReuse,
-    TenantCreated, TenantDeletionScheduled, TenantMoved, TenantPurged, TenantUpdated, TokenChanged,
+    TenantCreated, TenantDeletionScheduled, TenantExpired, TenantMoved, TenantPurged,
+    TenantUpdated, TokenChanged,
 };
 use crate::domain::EventType;
 use crate::pg::control::audit_chain::Entry;
@@ -53,6 +54,9 @@ fn row(kind: EventType) -> Row {
         EventType::TenantResumed => of::<TenantMoved>("A suspended tenant was made active."),
         EventType::TenantDeletionScheduled => of::<TenantDeletionScheduled>(
             "A tenant was deleted. It can be restored until its purge is due.",
+        ),
+        EventType::TenantExpired => of::<TenantExpired>(
+            "A tenant came to the end that it was made with. It is purged next.",
         ),
         EventType::TenantRestored => of::<TenantMoved>("A deleted tenant was restored."),
         EventType::TenantPurged => of::<TenantPurged>("A tenant was purged: its data is gone."),

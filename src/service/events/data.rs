@@ -34,6 +34,10 @@ pub(super) struct TenantCreated {
     /// The schema of another tool that became the tenant's; null for a new one.
     #[schema(required)]
     adopted_schema: Option<String>,
+    /// When it ends and is purged; absent if it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
+    expires_at: Option<String>,
 }
 
 impl Data for TenantCreated {
@@ -44,6 +48,7 @@ impl Data for TenantCreated {
             name: text(details, "name"),
             admin: text(details, "admin"),
             adopted_schema: text(details, "schema"),
+            expires_at: text(details, "expires_at"),
         }
     }
 }
@@ -76,6 +81,10 @@ pub(super) struct Changes {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     org: Option<Change>,
+    /// When it ends; absent if that stayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(inline, nullable = false)]
+    expires_at: Option<Change>,
     /// True if the contact's address changed, which is personal and not told; absent if it stayed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -116,6 +125,7 @@ impl Data for TenantUpdated {
                 slug: change("slug"),
                 name: change("name"),
                 org: change("org"),
+                expires_at: change("expires_at"),
                 contact_changed: changes.get("contact_changed").and_then(Value::as_bool),
                 settings: changes.get("settings").and_then(names),
             },
@@ -170,6 +180,31 @@ impl Data for TenantDeletionScheduled {
         let TenantMoved { revision, status, previous_status } = TenantMoved::of(entry);
         let purge_after = text(&entry.details, "purge_after");
         Self { revision, status, previous_status, purge_after }
+    }
+}
+
+/// A tenant came to its end.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TenantExpired {
+    /// The revision of the tenant's record.
+    #[schema(required)]
+    revision: Option<i64>,
+    /// Its status: `deleting`.
+    #[schema(required)]
+    status: Option<String>,
+    /// Its status before.
+    #[schema(required)]
+    previous_status: Option<String>,
+    /// When it ended.
+    #[schema(required, format = DateTime)]
+    expires_at: Option<String>,
+}
+
+impl Data for TenantExpired {
+    fn of(entry: &Entry) -> Self {
+        let TenantMoved { revision, status, previous_status } = TenantMoved::of(entry);
+        let expires_at = text(&entry.details, "expires_at");
+        Self { revision, status, previous_status, expires_at }
     }
 }
 

@@ -128,6 +128,7 @@ impl Provisioning {
         let mut unproven: Option<Unproven> = None;
         for attempt in 1.. {
             let prepared = PreparedSetup {
+                expires_at: None,
                 ctx,
                 actor: ctx.principal.label(),
                 command: &command.tenant,

@@ -3,10 +3,10 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::domain::Document;
 use crate::domain::names::{
     Email, ExternalId, NewPassword, Password, PersonName, Slug, TenantName,
 };
+use crate::domain::{Document, End};
 
 /// The command to make a tenant, the same from every dialect.
 #[derive(Debug, Clone)]
@@ -84,12 +84,14 @@ pub struct Extras {
     pub external_id: Option<ExternalId>,
     /// Initial settings.
     pub settings: Document,
+    /// When it ends and is purged.
+    pub end: Option<End>,
 }
 
 impl Default for Extras {
     fn default() -> Self {
         let settings = Document::stored(json!({}));
-        Self { external_id: None, settings }
+        Self { external_id: None, settings, end: None }
     }
 }
 
@@ -97,7 +99,7 @@ impl Extras {
     fn is_empty(&self) -> bool {
         let no_settings =
             self.settings.as_value().as_object().is_none_or(serde_json::Map::is_empty);
-        self.external_id.is_none() && no_settings
+        self.external_id.is_none() && no_settings && self.end.is_none()
     }
 }
 
@@ -138,6 +140,12 @@ impl ProvisionTenant {
         if !extras.is_empty() {
             add(extras.external_id.as_ref().map_or("", ExternalId::as_str));
             add(&extras.settings.as_value().to_string());
+            // As it was written: a length of time leads to another point in time each time that it is sent.
+            match extras.end {
+                None => {}
+                Some(End::At(at)) => add(&format!("at {}", at.unix_timestamp_nanos())),
+                Some(End::In(length)) => add(&format!("in {}", length.whole_nanoseconds())),
+            }
         }
         hash.finalize().to_vec()
     }

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::auth::CallContext;
@@ -34,6 +35,8 @@ pub(super) struct PreparedSetup<'a> {
     pub(super) actor: String,
     pub(super) command: &'a ProvisionTenant,
     pub(super) extras: &'a Extras,
+    /// When the tenant ends.
+    pub(super) expires_at: Option<OffsetDateTime>,
     /// The password of an admin who may be new.
     pub(super) hash: Option<&'a PasswordHash>,
     /// The limits of the tenant's token.
@@ -92,6 +95,7 @@ impl PreparedSetup<'_> {
             contact: command.contact.as_ref(),
             external_id: extras.external_id.as_ref(),
             settings: &extras.settings,
+            expires_at: self.expires_at,
             admin: self.admin(),
             word: self.word(),
             event: event(ctx, &self.actor, ACTION, None, self.details()),
@@ -122,6 +126,7 @@ impl PreparedSetup<'_> {
             contact: command.contact.clone(),
             external_id: extras.external_id.clone(),
             settings: extras.settings.clone(),
+            expires_at: self.expires_at,
             email,
             is_vouched: self.word() == Word::Vouched,
             event_id: Uuid::now_v7(),
@@ -135,7 +140,10 @@ impl PreparedSetup<'_> {
 
     /// The details of the audit event.
     fn details(&self) -> Value {
-        let details = json!({ "name": self.command.name });
+        let mut details = json!({ "name": self.command.name });
+        if let Some(end) = self.expires_at {
+            details["expires_at"] = json!(end.format(&Rfc3339).unwrap_or_default());
+        }
         of_tenant(&self.command.slug, self.extras.external_id.as_ref(), FIRST_REVISION, details)
     }
 

@@ -56,7 +56,7 @@ pub enum OnDependents {
 /// Moves tenants between statuses.
 #[derive(Clone)]
 pub struct Lifecycle {
-    db: Db,
+    pub(super) db: Db,
     grace: Duration,
     slugs: SlugRules,
 }
@@ -68,7 +68,8 @@ impl Lifecycle {
         Self { db, grace, slugs }
     }
 
-    /// Suspends an active tenant: it answers nothing until it is resumed.
+    /// Suspends an active tenant: it answers nothing until it is resumed. As each of these moves, it changes nothing
+    /// where the tenant has the status already.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Conflict::IllegalMove`], or a revision that is not current.
@@ -207,8 +208,8 @@ impl Lifecycle {
         purged.map_err(|error| as_visible(error, &reach))
     }
 
-    /// Purges every deleted tenant whose grace period is over and every one whose purge was interrupted, and forgets
-    /// the slugs that have rested. Returns how many tenants were purged. A tenant that cannot be purged now is logged and left for the next run.
+    /// Purges every tenant that has ended, every deleted one whose grace period is over and every one whose purge was
+    /// interrupted, and forgets the slugs that have rested. Returns how many tenants were purged. A tenant that cannot be purged now is logged and left for the next run.
     ///
     /// # Errors
     /// Those of the rights check, and of the database when the list cannot be read.
@@ -217,6 +218,7 @@ impl Lifecycle {
         let tx = self.db.public().await.during("forget rested slugs")?;
         slugs::delete_rested(&tx, self.slugs.rested(ctx.now)).await?;
         tx.commit().await.during("forget rested slugs")?;
+        self.expire_due(ctx).await?;
         let (mut purged, mut tried) = (0, Vec::new());
         // Those that cannot be purged must not keep the others from their turn, however many they are.
         while purged < PURGES_AT_ONCE {
@@ -339,8 +341,9 @@ impl Lifecycle {
     }
 }
 
-/// Moves a tenant whose row `tx` has locked; a deleted one is due for its purge after `grace`.
-async fn shift_locked(
+/// Moves a tenant whose row `tx` has locked; a deleted one is due for its purge after `grace`. Nothing is written where
+/// the tenant has the status already.
+pub(super) async fn shift_locked(
     tx: &PublicTx,
     ctx: &CallContext,
     record: TenantRecord,
@@ -352,6 +355,9 @@ async fn shift_locked(
     }
     let before = record.tenant.status;
     let status = record.status_after(step, ctx.now).map_err(Error::Conflict)?;
+    if status == before {
+        return Ok(record);
+    }
     let is_deletion = status == TenantStatus::Deleting;
     let purge_after = is_deletion.then(|| ctx.now + grace);
     let restore_to = is_deletion.then_some(before);

@@ -1,13 +1,15 @@
 //! Reads tenants: as a request enters one, as a list, and as records with everything that the control plane
 //! keeps.
 //!
-//! [`registry`] creates and changes tenants, [`lifecycle`] suspends, deletes and purges them, [`slugs`] decides which
+//! [`registry`] creates and changes tenants, [`upsert`] makes one equal to a command, [`expiry`] ends those with an end, [`lifecycle`] suspends, deletes and purges them, [`slugs`] decides which
 //! slugs can be taken. A caller who may view only some tenants sees only those: any other is not found, whether or not it
 //! exists.
 
+mod expiry;
 pub mod lifecycle;
 pub mod registry;
 pub mod slugs;
+pub mod upsert;
 
 use crate::auth::context::Reach;
 use crate::auth::{CallContext, Principal};
@@ -38,6 +40,8 @@ pub enum TenantRef {
     Slug(Slug),
     /// By its number.
     Number(i64),
+    /// By its id in its creator's own system.
+    ExternalId(ExternalId),
     /// By its id or its slug. Where a text is the id of one tenant and the slug of another, the id counts.
     IdOrSlug(String),
 }
@@ -147,21 +151,6 @@ impl Tenants {
         locate(&tx, &reach, which).await
     }
 
-    /// Returns the record of the tenant to which the caller's own system gave this id.
-    ///
-    /// # Errors
-    /// As [`Tenants::read`].
-    pub async fn read_by_external_id(
-        &self,
-        ctx: &CallContext,
-        external_id: &ExternalId,
-    ) -> Result<TenantRecord> {
-        let reach = ctx.reach(Permission::ViewTenants)?;
-        let tx = self.db.public().await.during("read tenant record")?;
-        let found = tenants::find_record_by_external_id(&tx, external_id).await?;
-        found.filter(|record| reach.covers(record.tenant.id)).ok_or(Error::NotFound(Noun::Tenant))
-    }
-
     /// Returns the tenant in which a request works, if it is active and the caller may enter it.
     ///
     /// A caller who may not enter a tenant cannot tell whether it exists.
@@ -217,6 +206,7 @@ pub(in crate::service) async fn find(tx: &PublicTx, which: &TenantRef) -> Result
         TenantRef::Id(id) => tenants::lookup(tx, *id).await,
         TenantRef::Slug(slug) => tenants::find_by_slug(tx, slug).await,
         TenantRef::Number(number) => tenants::find_by_number(tx, *number).await,
+        TenantRef::ExternalId(id) => tenants::find_by_external_id(tx, id).await,
         TenantRef::IdOrSlug(text) => {
             if let Ok(id) = text.parse()
                 && let Some(tenant) = tenants::lookup(tx, TenantId::new(id)).await?

@@ -1,23 +1,22 @@
-//! Creates tenants, and changes their names, organisation, contact and settings.
-//!
-//! [`Registry::ensure`] creates a tenant once for each of the caller's own ids. It never changes a tenant that
-//! exists: an operator may have renamed it since, and a pipeline that runs again must not undo that. So the same
-//! command finds the same tenant, and a command that the tenant no longer matches is a conflict, which
-//! [`Registry::update`] can resolve.
+//! Creates tenants, and changes their names, organisation, contact, settings and end.
 
 use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::slugs::SlugRules;
 use super::{TenantRef, lock, require_kept};
 use crate::auth::CallContext;
+use crate::domain::end::EndChange;
 use crate::domain::error::{Conflict, Error, Noun, Precondition, Result};
-use crate::domain::names::{Email, ExternalId, Slug, TenantName};
+use crate::domain::names::{Email, Slug, TenantName};
 use crate::domain::rule::Rule;
 use crate::domain::tenant::TenantRecord;
 use crate::domain::{AccountOrigin, AuditAction, Document, FieldProblem, Permission};
-use crate::pg::control::tenants;
-use crate::pg::{Db, During};
+use crate::pg::control::tenants::{self, MAIN_NUMBER};
+use crate::pg::{Db, During, PublicTx};
 use crate::service::audit::{note, of_tenant};
+use crate::service::members::Members;
 use crate::service::provisioning::{Extras, ProvisionTenant, Provisioning};
 
 /// Largest settings of a tenant, in bytes of their text.
@@ -26,9 +25,10 @@ pub const SETTINGS_MAX: usize = 65_536;
 /// Creates and changes tenants.
 #[derive(Clone)]
 pub struct Registry {
-    db: Db,
+    pub(super) db: Db,
     provisioning: Provisioning,
     slugs: SlugRules,
+    pub(super) members: Members,
 }
 
 /// The revisions of a record on which a command may be carried out.
@@ -53,6 +53,10 @@ pub struct Changes {
     pub contact: Option<Email>,
     /// A JSON merge patch (RFC 7396) for the settings; null empties them.
     pub settings: Option<Value>,
+    /// Settings that replace all that are there.
+    pub replacement: Option<Document>,
+    /// Another end, or none.
+    pub end: Option<EndChange>,
 }
 
 /// Whether a command created the tenant of its answer.
@@ -60,8 +64,22 @@ pub struct Changes {
 pub enum Origin {
     /// The command created it.
     Made,
-    /// It existed.
+    /// It existed, and the command changed it.
+    Changed,
+    /// It existed as the command says, and was not changed.
     Found,
+}
+
+impl Origin {
+    /// Returns the word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Made => "created",
+            Self::Changed => "changed",
+            Self::Found => "unchanged",
+        }
+    }
 }
 
 /// A tenant that was created or found.
@@ -71,16 +89,16 @@ pub struct Registered {
     pub record: TenantRecord,
     /// Whether the command created it.
     pub origin: Origin,
-    /// Whether the command that created it, this one or an earlier one with the same idempotency key, created the
-    /// admin's account or linked it; `None` without an admin, and for a tenant that was found by its external id.
+    /// Whether the command, or an earlier one with the same idempotency key, created the admin's account or linked it;
+    /// `None` without an admin, and for a tenant that was found with its admin.
     pub admin: Option<AccountOrigin>,
 }
 
 impl Registry {
     /// Creates the service on `db`; new tenants are created by `provisioning`.
     #[must_use]
-    pub fn new(db: Db, provisioning: Provisioning, slugs: SlugRules) -> Self {
-        Self { db, provisioning, slugs }
+    pub fn new(db: Db, provisioning: Provisioning, slugs: SlugRules, members: Members) -> Self {
+        Self { db, provisioning, slugs, members }
     }
 
     /// Creates a tenant, or returns the one that was created under the same idempotency key.
@@ -105,47 +123,12 @@ impl Registry {
         Ok(Registered { record, origin, admin: made.admin })
     }
 
-    /// Creates a tenant unless the caller's own id for it has one.
-    ///
-    /// # Errors
-    /// As [`Registry::create`], and [`Conflict::ExternalIdDiffers`].
-    pub async fn ensure(
-        &self,
-        ctx: &CallContext,
-        external_id: ExternalId,
-        command: ProvisionTenant,
-        extras: Extras,
-    ) -> Result<Registered> {
-        ctx.require(Permission::CreateTenant)?;
-        let (slug, name) = (command.slug.clone(), command.name.clone());
-        let same = |record: TenantRecord| {
-            if record.tenant.slug == slug && record.tenant.name == name {
-                Ok(Registered { record, origin: Origin::Found, admin: None })
-            } else {
-                Err(Error::Conflict(Conflict::ExternalIdDiffers))
-            }
-        };
-        if let Some(record) = self.find_by_external_id(&external_id).await? {
-            return same(record);
-        }
-        let extras = Extras { external_id: Some(external_id.clone()), ..extras };
-        match self.create(ctx, command, extras).await {
-            // Another request with this id was first. Any of these constraints may have reported it.
-            Err(error) if may_be_found(&error) => {
-                match self.find_by_external_id(&external_id).await? {
-                    Some(record) => same(record),
-                    None => Err(error),
-                }
-            }
-            outcome => outcome,
-        }
-    }
-
     /// Changes a tenant's record. Changes that leave it as it is write nothing, and the revision stays.
     ///
     /// # Errors
     /// [`Noun::Tenant`] not found, [`Precondition::Failed`], [`Conflict::SlugTaken`], [`Conflict::SlugResting`],
-    /// [`Rule::Reserved`] for a slug, [`Conflict::TenantNotActive`] while the tenant is being deleted.
+    /// [`Rule::Reserved`] for a slug, [`Conflict::TenantNotActive`] while the tenant is being deleted,
+    /// [`Conflict::TenantHasNoEnd`] for another end of a tenant that was made without one.
     pub async fn update(
         &self,
         ctx: &CallContext,
@@ -157,27 +140,34 @@ impl Registry {
         let tx = self.db.public().await.during("update tenant record")?;
         let before = lock(&tx, &reach, which).await?;
         expected.check(&before)?;
+        let after = self.write(&tx, ctx, before, changes).await?;
+        tx.commit().await.during("update tenant record")?;
+        Ok(after)
+    }
+
+    /// Changes a record whose row `tx` has locked. Returns it as it is then, and as it was where nothing changes.
+    pub(super) async fn write(
+        &self,
+        tx: &PublicTx,
+        ctx: &CallContext,
+        before: TenantRecord,
+        changes: Changes,
+    ) -> Result<TenantRecord> {
         require_kept(&before)?;
-        let after = changes.apply(before.clone())?;
+        let after = changes.apply(before.clone(), ctx.now)?;
         if after == before {
             return Ok(before);
         }
         let (id, slugs) = (before.tenant.id, (&before.tenant.slug, &after.tenant.slug));
         if slugs.0 != slugs.1 {
-            self.slugs.rename(&tx, id, slugs, ctx.now).await?;
+            self.slugs.rename(tx, id, slugs, ctx.now).await?;
         }
-        tenants::update(&tx, &after, ctx.now).await?;
+        tenants::update(tx, &after, ctx.now).await?;
         let revision = before.revision + 1;
         let details = json!({ "changes": differences(&before, &after) });
         let details = of_tenant(&after.tenant.slug, after.external_id.as_ref(), revision, details);
-        note(&tx, ctx, AuditAction::TenantUpdate, id, details).await?;
-        tx.commit().await.during("update tenant record")?;
+        note(tx, ctx, AuditAction::TenantUpdate, id, details).await?;
         Ok(TenantRecord { revision, updated_at: ctx.now, ..after })
-    }
-
-    async fn find_by_external_id(&self, external_id: &ExternalId) -> Result<Option<TenantRecord>> {
-        let tx = self.db.public().await.during("read tenant record")?;
-        tenants::find_record_by_external_id(&tx, external_id).await
     }
 }
 
@@ -193,9 +183,27 @@ impl Expected {
 }
 
 impl Changes {
-    fn apply(self, mut record: TenantRecord) -> Result<TenantRecord> {
+    fn apply(self, mut record: TenantRecord, now: OffsetDateTime) -> Result<TenantRecord> {
+        match self.end {
+            None => {}
+            Some(EndChange::Remove) => record.expires_at = None,
+            Some(EndChange::Move(_)) if record.expires_at.is_none() => {
+                return Err(Error::Conflict(Conflict::TenantHasNoEnd));
+            }
+            Some(EndChange::Give(_)) if record.tenant.number == MAIN_NUMBER => {
+                return Err(Error::Conflict(Conflict::MainTenant));
+            }
+            Some(EndChange::Move(end) | EndChange::Give(end)) => {
+                let at = end.resolve(now).map_err(|rule| Error::invalid(end.field(), rule))?;
+                record.expires_at = Some(at);
+            }
+        }
         if let Some(patch) = &self.settings {
             record.settings = merge(&record.settings, patch)?;
+        }
+        if let Some(settings) = self.replacement {
+            check_settings(&settings)?;
+            record.settings = settings;
         }
         record.tenant.slug = self.slug.unwrap_or(record.tenant.slug);
         record.tenant.name = self.name.unwrap_or(record.tenant.name);
@@ -215,7 +223,7 @@ fn merge(settings: &Document, patch: &Value) -> Result<Document> {
     Ok(settings)
 }
 
-fn check_settings(settings: &Document) -> Result<()> {
+pub(super) fn check_settings(settings: &Document) -> Result<()> {
     if settings.as_value().to_string().len() > SETTINGS_MAX {
         let problem = FieldProblem::new("settings", Rule::TooLong(SETTINGS_MAX));
         return Err(Error::Invalid(vec![problem]));
@@ -228,10 +236,12 @@ fn check_settings(settings: &Document) -> Result<()> {
 fn differences(before: &TenantRecord, after: &TenantRecord) -> Value {
     let (old, new) = (&before.tenant, &after.tenant);
     let mut details = Map::new();
+    let end = |record: &TenantRecord| record.expires_at.and_then(|end| end.format(&Rfc3339).ok());
     for (field, from, to) in [
         ("slug", json!(old.slug), json!(new.slug)),
         ("name", json!(old.name), json!(new.name)),
         ("org", json!(old.org), json!(new.org)),
+        ("expires_at", json!(end(before)), json!(end(after))),
     ] {
         if from != to {
             details.insert(field.to_owned(), json!({ "from": from, "to": to }));
@@ -262,15 +272,9 @@ fn changed_keys(old: &Value, new: &Value) -> Vec<String> {
 }
 
 /// Turns an unknown admin into a bad field of the request, since the request names no other user.
-fn unknown_admin(error: Error) -> Error {
+pub(super) fn unknown_admin(error: Error) -> Error {
     match error {
         Error::NotFound(Noun::User) => Error::invalid("admin/email", Rule::UnknownUser),
         other => other,
     }
-}
-
-/// Whether a tenant may be there after all, because another request made it at the same moment.
-fn may_be_found(error: &Error) -> bool {
-    matches!(error, Error::Conflict(Conflict::SlugTaken | Conflict::ExternalIdTaken))
-        || error.is_lost_race()
 }

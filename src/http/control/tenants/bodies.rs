@@ -1,16 +1,17 @@
 //! The bodies that create and change a tenant: as the OpenAPI document describes them, and how they are read.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::Document;
 use crate::domain::error::Result;
 use crate::domain::names::{Email, Slug, TenantName};
 use crate::domain::rule::Rule;
+use crate::domain::{Document, End, EndChange};
 use crate::http::body::Fields;
+use crate::http::control::call::timestamp;
 use crate::http::control::persons::{PersonNameText, describes_person, person};
 use crate::service::members::NewPerson;
-use crate::service::provisioning::{Admin, Extras, NewAdmin, ProvisionTenant};
+use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use crate::service::tenants::lifecycle::OnDependents;
 use crate::service::tenants::registry::Changes;
 
@@ -39,6 +40,11 @@ pub(super) struct NewTenantBody {
     /// Settings of the application, up to 64 KiB.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
+    /// When the tenant ends and is purged; without it and `expires_in` it stays.
+    #[schema(format = "date-time")]
+    expires_at: Option<String>,
+    /// How long after the request the tenant ends, such as `24h` or `7d`, instead of `expires_at`.
+    expires_in: Option<String>,
     /// The admin of the tenant; without it the tenant has none.
     admin: Option<AdminBody>,
 }
@@ -60,7 +66,7 @@ impl PurgeBody {
     }
 }
 
-/// The body that creates a tenant whose external id is in the path.
+/// The body that creates a tenant whose external id is in the path, or makes it as it says.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
@@ -75,10 +81,16 @@ pub(super) struct EnsuredTenantBody {
     /// The unique name for URLs.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$")]
     slug: String,
-    /// Settings of the application, up to 64 KiB.
+    /// Settings of the application, up to 64 KiB. They replace those of a tenant that exists; without them its own stay.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
-    /// The admin of the tenant; without it the tenant has none.
+    /// When the tenant ends and is purged. One that was made without an end gets none.
+    #[schema(format = "date-time")]
+    expires_at: Option<String>,
+    /// How long after the request the tenant ends, such as `24h` or `7d`, instead of `expires_at`. An end that is less than
+    /// a twentieth of it away is left.
+    expires_in: Option<String>,
+    /// The admin of the tenant; without it the admins of a tenant that exists stay, and a new one has none.
     admin: Option<AdminBody>,
 }
 
@@ -142,21 +154,58 @@ pub(super) struct TenantPatchBody {
     /// Merged into the settings: a member that is null is removed; null itself removes all settings.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
+    /// Another end; null removes it, so that the tenant stays.
+    #[schema(format = "date-time")]
+    expires_at: Option<String>,
+    /// How long after the request the tenant ends, such as `24h` or `7d`, instead of `expires_at`.
+    #[schema(nullable = false)]
+    expires_in: Option<String>,
+    /// Whether a tenant that was made without an end gets one. Its data is destroyed then.
+    add_expiry: Option<bool>,
 }
 
-/// Reads the set-up that a body requests, without the parts that other places of the request hold.
-pub(super) fn command(mut body: Fields) -> Result<(ProvisionTenant, Extras)> {
+/// What a body that creates a tenant says, without the parts that other places of the request hold.
+pub(super) struct NewTenantParts {
+    pub(super) command: ProvisionTenant,
+    pub(super) settings: Option<Document>,
+    pub(super) end: Option<End>,
+}
+
+/// Reads the set-up that a body requests.
+pub(super) fn command(mut body: Fields) -> Result<NewTenantParts> {
     let name = body.required("name", TenantName::parse);
     let slug = body.required("slug", Slug::parse);
-    let settings = body.value("settings").unwrap_or_else(|| json!({}));
-    let settings = Document::parse(settings).map_err(|rule| body.refuse("settings", rule)).ok();
+    let settings = body.value("settings").map(Document::parse).transpose();
+    let settings = settings.map_err(|rule| body.refuse("settings", rule)).ok();
+    let end = end(&mut body);
     let admin = admin(&mut body);
-    let command = || {
+    let parts = || {
         let command = ProvisionTenant::new(name?, slug?, admin?);
-        Some((command, Extras { external_id: None, settings: settings? }))
+        Some(NewTenantParts { command, settings: settings?, end })
     };
-    let command = command();
-    body.finish(command)
+    let parts = parts();
+    body.finish(parts)
+}
+
+/// Takes the end of a tenant, in one of its two forms.
+fn end(body: &mut Fields) -> Option<End> {
+    let at = body.optional("expires_at", timestamp).map(End::At);
+    let length = body.optional("expires_in", End::parse_length);
+    if at.is_some() && length.is_some() {
+        body.refuse("expires_in", Rule::Unknown);
+    }
+    at.or(length)
+}
+
+/// Takes the change of a tenant's end; null removes it.
+fn end_change(body: &mut Fields) -> Option<EndChange> {
+    if body.is_null("expires_at") {
+        body.value("expires_at");
+        return Some(EndChange::Remove);
+    }
+    let end = end(body);
+    let gives = body.flag("add_expiry");
+    end.map(|end| if gives { EndChange::Give(end) } else { EndChange::Move(end) })
 }
 
 /// Takes the admin of the tenant: none, a new user, or the address of an existing one.
@@ -183,6 +232,7 @@ pub(super) fn changes(mut body: Fields) -> Result<Changes> {
         name: not_null(&mut body, "name", TenantName::parse),
         slug: not_null(&mut body, "slug", Slug::parse),
         settings: body.value_or_null("settings"),
+        end: end_change(&mut body),
         ..Changes::default()
     };
     body.finish(Some(changes))
