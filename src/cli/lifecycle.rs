@@ -6,14 +6,14 @@
 use std::io::Read;
 use std::path::PathBuf;
 
+use crate::domain::json::Value;
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
 use super::change::{Change, refused, show};
 use super::destroy::{Destructive, DestructiveChange, Purge, destroy};
 use super::failure::Arguments;
 use super::{Exit, Failure, Output, output};
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::names::{Slug, TenantName};
 use crate::domain::tenant::TenantRecord;
 use crate::service::tenants::TenantRef;
@@ -81,7 +81,7 @@ enum Step {
     Restore,
 }
 
-pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Rename(command) => rename(settings, command).await,
         Verb::Settings(command) => settings_of(settings, command).await,
@@ -96,7 +96,7 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure
     }
 }
 
-async fn rename(settings: &Settings, command: Rename) -> Result<Exit, Failure> {
+async fn rename(settings: &Program, command: Rename) -> Result<Exit, Failure> {
     let NewNames { name, slug } = &command.names;
     let mut arguments = Arguments::default();
     let name = name.as_deref().map(|name| arguments.read("--name", name, TenantName::parse));
@@ -113,7 +113,7 @@ async fn rename(settings: &Settings, command: Rename) -> Result<Exit, Failure> {
     show(command.change.output, record)
 }
 
-async fn settings_of(settings: &Settings, command: SettingsOf) -> Result<Exit, Failure> {
+async fn settings_of(settings: &Program, command: SettingsOf) -> Result<Exit, Failure> {
     let record = match &command.patch {
         Some(file) => {
             let changes = Changes { settings: Some(read_patch(file)?), ..Changes::default() };
@@ -145,7 +145,7 @@ fn read_patch(file: &PathBuf) -> Result<Value, Failure> {
     read.map_err(|error| Failure::usage(format!("--patch {}: {error}", file.display())))?;
     crate::domain::json::check(text.as_bytes())
         .map_err(|excess| Failure::usage(format!("--patch {excess}")))?;
-    let patch: Value = serde_json::from_str(&text)
+    let patch = Value::parse(text.as_bytes())
         .map_err(|error| Failure::usage(format!("--patch is not JSON: {error}")))?;
     // Null would remove all settings; another type is not a patch of an object.
     if patch.is_object() {
@@ -156,7 +156,7 @@ fn read_patch(file: &PathBuf) -> Result<Value, Failure> {
 }
 
 async fn update(
-    settings: &Settings,
+    settings: &Program,
     change: &Change,
     changes: Changes,
 ) -> Result<TenantRecord, Failure> {
@@ -170,7 +170,7 @@ async fn update(
     .await
 }
 
-async fn step(settings: &Settings, change: Change, step: Step) -> Result<Exit, Failure> {
+async fn step(settings: &Program, change: Change, step: Step) -> Result<Exit, Failure> {
     let named = change.which.read()?;
     let expected = change.expected();
     let record = output::on_control_plane(settings, async |backend| {

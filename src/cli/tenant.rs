@@ -1,16 +1,16 @@
 //! `tenant`: create, list, show; and how every verb names and shows a tenant. The verbs that change a tenant are in
 //! [`super::lifecycle`].
 
+use crate::domain::json::Value;
 use clap::Args;
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::failure::Arguments;
 use super::{CreateTenant, Exit, Failure, Output, output, password};
 use crate::app::Backend;
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::{
     Email, ExternalId, IDEMPOTENCY_KEY_MAX, PersonName, SchemaName, Slug, TenantId, TenantName,
@@ -87,7 +87,7 @@ struct ProvisionedView {
     admin: Option<&'static str>,
 }
 
-pub(super) async fn create(settings: &Settings, command: CreateTenant) -> Result<Exit, Failure> {
+pub(super) async fn create(settings: &Program, command: CreateTenant) -> Result<Exit, Failure> {
     let output = command.output;
     let command = read_command(command).await?;
     let made = output::on_isolated_backend(settings, async |backend| {
@@ -145,7 +145,7 @@ fn idempotency_key(given: &str) -> Result<(), Rule> {
     }
 }
 
-pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn list(settings: &Program, output: Output) -> Result<Exit, Failure> {
     let tenants = output::on_control_plane(settings, async |backend| {
         Ok(backend.services.tenants.list(&backend.operator()).await?)
     })
@@ -167,7 +167,7 @@ pub(super) async fn list(settings: &Settings, output: Output) -> Result<Exit, Fa
 }
 
 pub(super) async fn show(
-    settings: &Settings,
+    settings: &Program,
     which: &Which,
     output: Output,
 ) -> Result<Exit, Failure> {

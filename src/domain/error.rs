@@ -44,6 +44,9 @@ pub enum Error {
         /// The permissions that the caller would need; empty where none would help.
         missing: Vec<Permission>,
     },
+    /// The caller is known and lacks a permission of the application.
+    #[error("not permitted; missing {0}")]
+    Lacks(&'static str),
     /// A page of another site sent the request, which works with a cookie; call from an allowed origin.
     #[error("a page of another site sent the request")]
     CrossSite,
@@ -290,6 +293,9 @@ pub enum Noun {
     /// A key that signs access tokens.
     #[strum(to_string = "signing key")]
     SigningKey,
+    /// A thing of an application.
+    #[strum(to_string = "{0}")]
+    Own(&'static str),
 }
 
 /// The states with which a request can conflict.
@@ -366,13 +372,19 @@ pub enum Conflict {
     /// An account has the admin's address, and it is not certain that its holder owns the address.
     #[error("an account has this address, and the address is not proven")]
     AdminUnproven,
+    /// A state of an application; the code is its own.
+    #[error("{0}")]
+    Own(&'static str),
 }
 
 impl Conflict {
     /// Returns the stable code for machines.
     #[must_use]
     pub fn code(self) -> &'static str {
-        self.into()
+        match self {
+            Self::Own(code) => code,
+            other => other.into(),
+        }
     }
 }
 

@@ -1,13 +1,18 @@
-//! Owns the limits of JSON that a caller sends, beside those of its grammar.
+//! Owns JSON that a caller sends: the [`Value`], which keeps it as it was given, and the limits beside those of its grammar.
 //!
-//! They are checked on the text, before it is parsed: parsed, a value takes about a hundred bytes even where its text
-//! has two, numbers keep all their digits, and one object is indistinguishable from a number. `serde_json` marks a
-//! number of any length by an object with one reserved name, and reads an object that a caller wrote in that form
-//! as a number.
+//! The limits are checked on the text, before it is parsed: parsed, a value takes about a hundred bytes even where its text
+//! has two, and numbers keep all their digits. An object with a name that `serde_json` reserves is refused: a program in
+//! which its feature `arbitrary_precision` is on reads it as a number.
 
-use serde_json::Value;
+mod lexer;
+mod parse;
+mod value;
 
+use self::lexer::{PARSER_DEPTH_MAX, is_of_number, run, string_length};
 use super::rule::Rule;
+
+pub use self::parse::ParseError;
+pub use self::value::{Map, Number, Value};
 
 /// Longest number, in characters of its text. The longest decimal form of a double has 767 digits.
 pub const NUMBER_MAX: usize = 1000;
@@ -15,9 +20,6 @@ pub const NUMBER_MAX: usize = 1000;
 /// Number of values and names that a text of any size may hold. A text of more than four times this size may hold
 /// one for each four bytes.
 pub const VALUES_MIN: usize = 100_000;
-
-/// Deepest nesting that `serde_json` parses.
-const PARSER_DEPTH_MAX: usize = 128;
 
 /// What the names begin with that `serde_json` reserves for itself.
 const RESERVED: &str = "$serde_json::private::";
@@ -106,15 +108,7 @@ fn is_reserved(name: &str) -> bool {
 
 /// Returns the length of the string that a text begins with, its quotes included; a name that is reserved is refused.
 fn string(text: &[u8]) -> Result<usize, Excess> {
-    let mut end = 1;
-    let length = loop {
-        match text.get(end) {
-            None => break text.len(),
-            Some(b'"') => break end + 1,
-            Some(b'\\') => end += 2,
-            Some(_) => end += 1,
-        }
-    };
+    let length = string_length(text);
     let is_name = || {
         let after = text.get(length..).unwrap_or_default();
         after.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
@@ -141,19 +135,8 @@ fn begins_reserved(inside: &[u8]) -> bool {
     })
 }
 
-/// Returns the number of bytes at the beginning of a text that belong together.
-fn run(text: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
-    text.iter().take_while(|byte| belongs(**byte)).count()
-}
-
-fn is_of_number(byte: u8) -> bool {
-    matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -209,7 +192,7 @@ mod tests {
         let deep = |inside: &str| format!("{}{inside}{}", "[".repeat(129), "]".repeat(129));
         let text = deep(&"0,".repeat(1 << 19));
         assert_eq!(check(text.as_bytes()), Ok(()));
-        assert!(serde_json::from_str::<Value>(&text).is_err());
+        assert!(Value::parse(text.as_bytes()).is_err());
         let text = format!("[{}{}]", "[],".repeat(200), "0,".repeat(1 << 19));
         assert_eq!(check(text.as_bytes()), Err(Excess::TooManyValues));
     }
@@ -223,10 +206,11 @@ mod tests {
 
     #[test]
     fn a_value_that_no_text_can_hold_is_refused() {
-        let reserved = json!({ "$serde_json::private::Number": "1" });
+        let value = |text: &str| Value::parse(text.as_bytes()).unwrap();
+        let reserved = value(r#"{"$serde_json::private::Number":"1"}"#);
         assert_eq!(check_scalar(&reserved), Err(Rule::Reserved));
-        let long: Value = serde_json::from_str(&"1".repeat(NUMBER_MAX + 1)).unwrap();
+        let long = value(&"1".repeat(NUMBER_MAX + 1));
         assert_eq!(check_scalar(&long), Err(Rule::LongNumber(NUMBER_MAX)));
-        assert_eq!(check_scalar(&json!({ "a": 1.5, "$serde_json": 1 })), Ok(()));
+        assert_eq!(check_scalar(&value(r#"{"a":1.5,"$serde_json":1}"#)), Ok(()));
     }
 }

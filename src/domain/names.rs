@@ -134,6 +134,12 @@ impl SchemaName {
         Self(format!("tenant_{}", tenant.uuid().simple()))
     }
 
+    /// Returns the schema of the tables that all tenants of an application share.
+    #[must_use]
+    pub fn shared() -> Self {
+        Self("rowhouse_shared".to_owned())
+    }
+
     /// Returns the identifier, safe to write into SQL unquoted.
     #[must_use]
     pub fn as_str(&self) -> &str {

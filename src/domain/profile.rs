@@ -7,6 +7,7 @@ mod key;
 mod lifetime;
 mod limits;
 mod patch;
+mod pointer;
 mod text;
 
 use std::fmt;

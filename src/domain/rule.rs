@@ -93,13 +93,18 @@ pub enum Rule {
     /// The name of a permission.
     #[strum(serialize = "unknown_permission")]
     Permission,
+    /// A rule of an application; the code is its own.
+    Own(&'static str),
 }
 
 impl Rule {
     /// The stable code for machines.
     #[must_use]
     pub fn code(self) -> &'static str {
-        self.into()
+        match self {
+            Self::Own(code) => code,
+            other => other.into(),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod history;
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use crate::domain::json::Value;
 use time::Duration;
 
 use crate::auth::token::{Kind, OpaqueToken};

@@ -5,13 +5,12 @@
 
 use md5::{Digest, Md5};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::key::{KeyKind, Keys, parse_key};
 use super::limits::{DEPTH_MAX, SIZE_MAX, VALUES_MAX};
-use super::patch::{PATCH_MAX, Patched};
+use super::patch::{Operation, PATCH_MAX, Patched};
 use super::text::size;
-use crate::domain::json::check_scalar;
+use crate::domain::json::{Map, Value, check_scalar};
 use crate::domain::rule::{FieldProblem, Rule};
 
 /// A person's record: a JSON object, kept as it was given.
@@ -24,7 +23,8 @@ impl Document {
     ///
     /// # Errors
     /// The rule that it breaks.
-    pub fn parse(value: Value) -> Result<Self, Rule> {
+    pub fn parse(value: impl Into<Value>) -> Result<Self, Rule> {
+        let value = value.into();
         if !value.is_object() {
             return Err(Rule::Type("object"));
         }
@@ -37,8 +37,8 @@ impl Document {
 
     /// Wraps a document from our own tables.
     #[must_use]
-    pub const fn stored(value: Value) -> Self {
-        Self(value)
+    pub fn stored(value: impl Into<Value>) -> Self {
+        Self(value.into())
     }
 
     /// Returns the JSON.
@@ -59,7 +59,7 @@ impl Document {
     /// The rule that the result breaks.
     pub fn merged(&self, patch: &Value) -> Result<Self, Rule> {
         let mut value = self.0.clone();
-        json_patch::merge(&mut value, patch);
+        value.merge(patch);
         Self::parse(value)
     }
 
@@ -69,12 +69,12 @@ impl Document {
     /// [`Rule::Patch`] if it is not a patch or does not apply, or the rule that the result breaks, or that the document
     /// breaks on the way.
     pub fn patched(&self, patch: &Value) -> Result<Self, Rule> {
-        // Counted first: reading the operations copies them.
-        if patch.as_array().is_none_or(|operations| operations.len() > PATCH_MAX) {
+        let operations = patch.as_array().ok_or(Rule::Patch)?;
+        if operations.len() > PATCH_MAX {
             return Err(Rule::Patch);
         }
-        let operations: json_patch::Patch =
-            serde_json::from_value(patch.clone()).map_err(|_no_patch| Rule::Patch)?;
+        let operations: Vec<_> =
+            operations.iter().map(Operation::read).collect::<Result<_, _>>()?;
         let mut patched = Patched::new(self.0.clone());
         operations.iter().try_for_each(|operation| patched.apply(operation))?;
         Self::parse(patched.value)

@@ -1,13 +1,11 @@
-//! Applies a JSON patch within bounds: the document stays within its limits after each operation, and all operations
-//! together may do only so much work. Without bounds, a few dozen copies of a document into itself would exhaust
+//! Applies a JSON patch (RFC 6902) within bounds: the document stays within its limits after each operation, and all
+//! operations together may do only so much work. Without bounds, a few dozen copies of a document into itself would exhaust
 //! the memory, and a thousand insertions at the front of a long array would take seconds.
 
-use json_patch::PatchOperation;
-use json_patch::jsonptr::Pointer;
-use serde_json::Value;
-
 use super::limits::{DEPTH_MAX, SIZE_MAX};
+use super::pointer::{Pointer, Target};
 use super::text::size;
+use crate::domain::json::Value;
 use crate::domain::rule::Rule;
 
 /// Largest number of operations in a JSON patch.
@@ -16,6 +14,39 @@ pub(super) const PATCH_MAX: usize = 1000;
 /// Most work of the operations of one JSON patch: bytes of text that they copy and move, and elements of arrays that make
 /// room or close a gap.
 const WORK_MAX: usize = 4 * SIZE_MAX;
+
+/// An operation of a patch.
+pub(super) enum Operation<'a> {
+    Add { path: Pointer, value: &'a Value },
+    Remove { path: Pointer },
+    Replace { path: Pointer, value: &'a Value },
+    Move { from: Pointer, path: Pointer },
+    Copy { from: Pointer, path: Pointer },
+    Test { path: Pointer, value: &'a Value },
+}
+
+impl<'a> Operation<'a> {
+    /// Reads an operation.
+    ///
+    /// # Errors
+    /// [`Rule::Patch`].
+    pub(super) fn read(operation: &'a Value) -> Result<Self, Rule> {
+        let pointer = |name| {
+            operation.get(name).and_then(Value::as_str).and_then(Pointer::parse).ok_or(Rule::Patch)
+        };
+        let value = || operation.get("value").ok_or(Rule::Patch);
+        let path = pointer("path")?;
+        Ok(match operation.get("op").and_then(Value::as_str) {
+            Some("add") => Self::Add { path, value: value()? },
+            Some("remove") => Self::Remove { path },
+            Some("replace") => Self::Replace { path, value: value()? },
+            Some("move") => Self::Move { from: pointer("from")?, path },
+            Some("copy") => Self::Copy { from: pointer("from")?, path },
+            Some("test") => Self::Test { path, value: value()? },
+            _ => return Err(Rule::Patch),
+        })
+    }
+}
 
 /// A document to which operations are applied.
 pub(super) struct Patched {
@@ -37,15 +68,59 @@ impl Patched {
     ///
     /// # Errors
     /// [`Rule::Patch`] if it does not apply; the rule that the document would break.
-    pub(super) fn apply(&mut self, operation: &PatchOperation) -> Result<(), Rule> {
+    pub(super) fn apply(&mut self, operation: &Operation<'_>) -> Result<(), Rule> {
         let effect = Effect::of(operation, &self.value)?;
         self.work = self.work.checked_sub(effect.work).ok_or(Rule::TooLong(SIZE_MAX))?;
         self.size = (self.size + effect.added).saturating_sub(effect.removed);
         if self.size > SIZE_MAX + PATCH_MAX {
             return Err(Rule::TooLong(SIZE_MAX));
         }
-        json_patch::patch_unsafe(&mut self.value, std::slice::from_ref(operation))
-            .map_err(|_does_not_apply| Rule::Patch)
+        self.run(operation).ok_or(Rule::Patch)
+    }
+
+    /// Changes the document; none if the operation does not apply.
+    fn run(&mut self, operation: &Operation<'_>) -> Option<()> {
+        let document = &mut self.value;
+        match operation {
+            Operation::Add { path, value } => add(document, path, (*value).clone()),
+            Operation::Remove { path } => remove(document, path).map(drop),
+            Operation::Replace { path, value } => {
+                *path.find_mut(document)? = (*value).clone();
+                Some(())
+            }
+            Operation::Move { from, path } => {
+                if from.is_above(path) {
+                    return None;
+                }
+                let moved = remove(document, from)?;
+                add(document, path, moved)
+            }
+            Operation::Copy { from, path } => {
+                let copied = from.find(document)?.clone();
+                add(document, path, copied)
+            }
+            Operation::Test { path, value } => (path.find(document)? == *value).then_some(()),
+        }
+    }
+}
+
+fn add(document: &mut Value, path: &Pointer, value: Value) -> Option<()> {
+    match path.target_mut(document) {
+        Target::Root(root) => *root = value,
+        Target::Member(members, name) => {
+            members.insert(name.to_owned(), value);
+        }
+        Target::Element(items, Some(index)) if index <= items.len() => items.insert(index, value),
+        Target::Element(..) | Target::Nothing => return None,
+    }
+    Some(())
+}
+
+fn remove(document: &mut Value, path: &Pointer) -> Option<Value> {
+    match path.target_mut(document) {
+        Target::Member(members, name) => members.shift_remove(name),
+        Target::Element(items, Some(index)) if index < items.len() => Some(items.remove(index)),
+        Target::Root(_) | Target::Element(..) | Target::Nothing => None,
     }
 }
 
@@ -64,33 +139,32 @@ impl Effect {
     ///
     /// # Errors
     /// [`Rule::TooDeep`].
-    fn of(operation: &PatchOperation, document: &Value) -> Result<Self, Rule> {
-        let path: &Pointer = operation.path();
+    fn of(operation: &Operation<'_>, document: &Value) -> Result<Self, Rule> {
         let mut effect = Self::default();
         match operation {
-            PatchOperation::Add(add) => effect.insert(document, path, &add.value)?,
-            PatchOperation::Replace(replace) => {
-                effect.place(document, path, &replace.value)?;
+            Operation::Add { path, value } => effect.insert(document, path, value)?,
+            Operation::Replace { path, value } => {
+                effect.place(document, path, value)?;
                 effect.remove(document, path);
             }
-            PatchOperation::Copy(copy) => {
-                if let Some(source) = document.pointer(copy.from.as_str()) {
+            Operation::Copy { from, path } => {
+                if let Some(source) = from.find(document) {
                     effect.insert(document, path, source)?;
                     effect.work += size(source);
                 }
             }
-            PatchOperation::Move(moved) => {
-                if let Some(source) = document.pointer(moved.from.as_str()) {
+            Operation::Move { from, path } => {
+                if let Some(source) = from.find(document) {
                     effect.insert(document, path, source)?;
-                    effect.work += size(source) + shifted(document, &moved.from);
-                    effect.remove(document, &moved.from);
+                    effect.work += size(source) + shifted(document, from);
+                    effect.remove(document, from);
                 }
             }
-            PatchOperation::Remove(_) => {
+            Operation::Remove { path } => {
                 effect.work += shifted(document, path);
                 effect.remove(document, path);
             }
-            PatchOperation::Test(_) => {}
+            Operation::Test { .. } => {}
         }
         Ok(effect)
     }
@@ -98,7 +172,7 @@ impl Effect {
     /// Counts a value that is inserted: into an array, or in the place of the member with its name.
     fn insert(&mut self, document: &Value, path: &Pointer, value: &Value) -> Result<(), Rule> {
         self.place(document, path, value)?;
-        match parent(document, path) {
+        match path.parent(document) {
             Some((Value::Array(_), _)) => self.work += shifted(document, path),
             _ => self.remove(document, path),
         }
@@ -106,28 +180,22 @@ impl Effect {
     }
 
     fn place(&mut self, document: &Value, path: &Pointer, value: &Value) -> Result<(), Rule> {
-        check_depth(value, path.tokens().count())?;
+        check_depth(value, path.depth())?;
         self.added += size(value) + around(document, path);
         Ok(())
     }
 
     fn remove(&mut self, document: &Value, path: &Pointer) {
-        if let Some(value) = document.pointer(path.as_str()) {
+        if let Some(value) = path.find(document) {
             self.removed += size(value) + around(document, path);
         }
     }
 }
 
-/// Returns the value that holds the target of a path, and the target's name or index in it.
-fn parent<'a>(document: &'a Value, path: &Pointer) -> Option<(&'a Value, String)> {
-    let (parent, last) = path.split_back()?;
-    Some((document.pointer(parent.as_str())?, last.decoded().into_owned()))
-}
-
 /// Returns the length of the text around a value: its name and colon in an object, and a comma.
 fn around(document: &Value, path: &Pointer) -> usize {
-    match parent(document, path) {
-        Some((Value::Object(_), name)) => size(&name) + 2,
+    match path.parent(document) {
+        Some((Value::Object(_), name)) => size(name) + 2,
         Some((Value::Array(_), _)) => 1,
         _ => 0,
     }
@@ -135,7 +203,7 @@ fn around(document: &Value, path: &Pointer) -> usize {
 
 /// Returns the number of elements behind the target of a path in its array.
 fn shifted(document: &Value, path: &Pointer) -> usize {
-    match parent(document, path) {
+    match path.parent(document) {
         Some((Value::Array(items), index)) => {
             index.parse().map_or(0, |index: usize| items.len().saturating_sub(index))
         }

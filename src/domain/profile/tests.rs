@@ -1,9 +1,19 @@
 //! Keys and documents: which are accepted, which are refused, and how far changes may grow a document.
 
-use serde_json::{Value, json};
-
 use super::limits::{DEPTH_MAX, SIZE_MAX, VALUES_MAX};
 use super::*;
+use crate::domain::json::Value;
+
+/// Makes a value as `serde_json::json!` does.
+macro_rules! json {
+    ($($value:tt)+) => {
+        Value::from(serde_json::json!($($value)+))
+    };
+}
+
+fn value(text: &str) -> Value {
+    Value::parse(text.as_bytes()).unwrap()
+}
 
 fn document(value: Value) -> Document {
     Document::parse(value).unwrap()
@@ -64,9 +74,8 @@ fn modes_and_identities_are_read_or_refused_with_the_field() {
 
 #[test]
 fn documents_are_kept_as_given() {
-    // An exponent gains its sign and keeps its length otherwise.
-    let text = r#"{"z":1.0,"a":12345678901234567890.123,"e":1e+400,"nested":{"b":[],"a":null}}"#;
-    let document = document(serde_json::from_str(text).unwrap());
+    let text = r#"{"z":1.0,"a":12345678901234567890.123,"e":1e400,"nested":{"b":[],"a":null}}"#;
+    let document = document(value(text));
     assert_eq!(document.as_value().to_string(), text);
 }
 
@@ -105,7 +114,7 @@ fn a_merge_removes_by_null_and_a_patch_applies_whole_or_not_at_all() {
 #[test]
 fn numbers_in_a_patch_keep_their_digits() {
     let number = "[{\"op\":\"add\",\"path\":\"/n\",\"value\":12345678901234567890.1230}]";
-    let patched = document(json!({ "a": 1 })).patched(&serde_json::from_str(number).unwrap());
+    let patched = document(json!({ "a": 1 })).patched(&value(number));
     let text = patched.unwrap().as_value().to_string();
     assert_eq!(text, r#"{"a":1,"n":12345678901234567890.1230}"#);
 }
@@ -144,17 +153,25 @@ fn changes_do_not_grow_a_document_beyond_its_limit() {
 
 /// A number with this many digits.
 fn number(digits: usize) -> Value {
-    serde_json::from_str(&"7".repeat(digits)).unwrap()
+    value(&"7".repeat(digits))
+}
+
+/// An object with this member.
+fn within(name: &str, value: Value) -> Value {
+    Value::Object([(name.to_owned(), value)].into_iter().collect())
 }
 
 #[test]
 fn a_number_is_as_long_as_its_digits_and_has_a_limit() {
-    assert!(Document::parse(json!({ "n": number(1000) })).is_ok());
-    assert_eq!(Document::parse(json!({ "n": [number(1001)] })), Err(Rule::LongNumber(1000)));
+    assert!(Document::parse(within("n", number(1000))).is_ok());
+    assert_eq!(
+        Document::parse(within("n", Value::Array(vec![number(1001)]))),
+        Err(Rule::LongNumber(1000))
+    );
     let one = document(json!({ "a": 1 }));
-    assert_eq!(one.merged(&json!({ "n": number(900_000) })), Err(Rule::LongNumber(1000)));
+    assert_eq!(one.merged(&within("n", number(900_000))), Err(Rule::LongNumber(1000)));
     // A document of before, with a number that is as long as a document may be.
-    let stored = Document::stored(json!({ "n": number(900_000), "list": [] }));
+    let stored = Document::stored(value(&format!("{{\"n\":{},\"list\":[]}}", "7".repeat(900_000))));
     let copies = vec![json!({ "op": "copy", "from": "/n", "path": "/list/-" }); 1000];
     assert_eq!(stored.patched(&Value::Array(copies)), Err(Rule::TooLong(SIZE_MAX)));
 }
@@ -189,7 +206,7 @@ fn a_patch_keeps_the_document_within_its_size_after_each_operation() {
 
 #[test]
 fn a_patch_may_do_only_so_much_work() {
-    let long: Vec<Value> = (0..100_000).map(Value::from).collect();
+    let long: Vec<Value> = (0..100_000).map(|n| json!(n)).collect();
     let array = document(json!({ "list": long, "text": "x".repeat(100_000), "to": {} }));
     for (operations, from, to) in [
         (vec![json!({ "op": "add", "path": "/list/0", "value": 0 })], 40, 45),

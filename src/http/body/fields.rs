@@ -8,9 +8,8 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
-
 use crate::domain::error::{Error, Result};
+use crate::domain::json::{Map, Value};
 use crate::domain::rule::{FieldProblem, Rule};
 
 /// Most problems that one answer lists; further ones appear once these are corrected.
@@ -42,7 +41,7 @@ impl FieldPolicy {
 /// the end is unknown.
 #[derive(Debug)]
 pub(crate) struct Fields {
-    given: Map<String, Value>,
+    given: Map,
     policy: FieldPolicy,
     /// What precedes a field's name in a problem: `""`, `/`, `/admin/` or `?`.
     prefix: String,
@@ -51,7 +50,7 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// Prepares the fields of an object.
-    pub(super) fn of_body(given: Map<String, Value>, policy: FieldPolicy) -> Self {
+    pub(super) fn of_body(given: Map, policy: FieldPolicy) -> Self {
         let prefix = match policy {
             FieldPolicy::Lenient => "",
             FieldPolicy::Strict => "/",

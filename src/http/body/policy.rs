@@ -1,12 +1,11 @@
 //! How a dialect reads the JSON of a body: what a blank one stands for, what it may be, its limits.
 
 use actix_web::web;
-use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use super::fields::{FieldPolicy, Fields};
 use crate::domain::error::{Error, Malformed, Result};
-use crate::domain::json;
+use crate::domain::json::{self, Value};
 
 /// Largest body that is parsed on the worker, in bytes: about a millisecond. Other requests of the worker wait meanwhile.
 pub(crate) const SMALL: usize = 1 << 16;
@@ -50,14 +49,14 @@ impl Policy {
     /// [`Malformed::Json`] with the position, [`Malformed::NotAnObject`], [`Malformed::Excess`].
     pub(crate) fn parse(self, body: &[u8]) -> Result<Value, Malformed> {
         if self.blank == Blank::EmptyObject && is_blank(body) {
-            return Ok(Value::Object(Map::new()));
+            return Ok(Value::object());
         }
         json::check(body).map_err(Malformed::Excess)?;
-        match serde_json::from_slice(body) {
+        match Value::parse(body) {
             Ok(value @ Value::Object(_)) => Ok(value),
             Ok(value @ Value::Array(_)) if self.top == Top::ObjectOrArray => Ok(value),
             Ok(_) => Err(Malformed::NotAnObject),
-            Err(error) => Err(Malformed::Json { line: error.line(), column: error.column() }),
+            Err(error) => Err(Malformed::Json { line: error.line, column: error.column }),
         }
     }
 

@@ -8,12 +8,11 @@ use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::StreamExt;
-use serde_json::Value;
 
 use super::fields::Fields;
 use super::policy::{Policy, SMALL, is_blank};
 use crate::domain::error::{Error, Malformed, Result};
-use crate::domain::json;
+use crate::domain::json::{self, Value};
 use crate::http::extract::site;
 
 /// Largest body of a call that needs no credential, in bytes.

@@ -10,7 +10,6 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::Permission;
 use crate::domain::error::{
     AuthProblem, Conflict, Error, InvitationProblem, Malformed, Noun, Precondition,
 };
@@ -105,6 +104,7 @@ impl ResponseError for Problem {
             Error::Forbidden { missing } => {
                 (Vec::new(), missing.iter().map(|permission| permission.as_str()).collect())
             }
+            Error::Lacks(permission) => (Vec::new(), vec![*permission]),
             _ => (Vec::new(), Vec::new()),
         };
         answer.json(ProblemBody {
@@ -141,7 +141,8 @@ fn representation(error: &Error) -> Representation {
             }),
         ),
         Error::Unauthenticated(problem) => unauthenticated(*problem),
-        Error::Forbidden { missing } => forbidden(missing),
+        Error::Forbidden { missing } => forbidden(missing.iter().map(|p| p.as_str())),
+        Error::Lacks(permission) => forbidden(std::iter::once(*permission)),
         Error::CrossSite => new(
             StatusCode::FORBIDDEN,
             "cross_site",
@@ -196,8 +197,8 @@ fn representation(error: &Error) -> Representation {
     }
 }
 
-fn forbidden(missing: &[Permission]) -> Representation {
-    let names: Vec<_> = missing.iter().map(|permission| permission.as_str()).collect();
+fn forbidden(missing: impl Iterator<Item = &'static str>) -> Representation {
+    let names: Vec<_> = missing.collect();
     let detail = match names.as_slice() {
         [] => "You may not do this".to_owned(),
         names => format!("You would need {}", names.join(", ")),
@@ -300,6 +301,7 @@ fn not_found(noun: Noun) -> Representation {
         Noun::Vacancy => ("vacancy_not_found", "There is no vacancy"),
         Noun::Invitation => ("invitation_not_found", "There is no such invitation"),
         Noun::SigningKey => ("signing_key_not_found", "There is no such signing key"),
+        Noun::Own(_) => ("not_found", "There is no such thing"),
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
     Representation { status: StatusCode::NOT_FOUND, code, title, detail }
@@ -373,6 +375,7 @@ fn conflict(conflict: Conflict) -> Representation {
             "The database was restored from a backup from before the cursor was given: read the present state, and go on \
              from the end of the log or from an earlier cursor",
         ),
+        Conflict::Own(_) => ("The present state does not allow this", sentence.as_str()),
         Conflict::AdminUnproven => (
             "The address of the admin is not proven",
             "An account has the address, and the password is not the account's; make the tenant with another admin \

@@ -2,11 +2,11 @@
 
 mod bodies;
 
+use crate::domain::json::Value;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ETag, EntityTag, LOCATION};
 use actix_web::{HttpResponse, delete, get, patch, post, put};
 use serde::Serialize;
-use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 

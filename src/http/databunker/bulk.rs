@@ -1,7 +1,7 @@
 //! Many records at once, behind an unlock: `BulkListUnlock`, `BulkListUsers`, `BulkListAllUsers`.
 
+use crate::domain::json::Value;
 use actix_web::post;
-use serde_json::Value;
 
 use super::answers::Status;
 use super::answers::system::Unlock;

@@ -54,14 +54,19 @@ pub(super) use problem::ErrorBody;
 pub use problem::Problem;
 use problem::message;
 
-/// Mounts the routes of this dialect.
+/// Mounts the routes of this dialect that need no table of a tenant.
 pub fn mount(routes: &mut Mount<'_>) {
     routes.service(status);
     tenants::mount(routes);
+    v1::mount(routes);
+}
+
+/// Mounts the routes of this dialect that work on the tables of profiles.
+pub fn mount_profiles(routes: &mut Mount<'_>) {
     users::mount(routes);
     bulk::mount(routes);
-    system::mount(routes);
-    v1::mount(routes);
+    system::mount_profiles(routes);
+    v1::mount_profiles(routes);
 }
 
 /// Whether a path belongs to this dialect.

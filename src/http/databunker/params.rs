@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use actix_web::web;
-use serde_json::Value;
 use time::Duration;
 use uuid::Uuid;
 
 use crate::domain::error::{Error, Result};
+use crate::domain::json::{Number, Value};
 use crate::domain::profile::{Document, Identity, KEY_MAX, Lifetime, MonthOrMinute, parse_length};
 use crate::domain::rule::{FieldProblem, Rule};
 
@@ -200,7 +200,7 @@ fn parse(value: &Value, name: &'static str) -> Result<Document> {
 }
 
 /// Reads a whole number, which JavaScript may write as 53.0.
-fn whole(number: &serde_json::Number) -> Option<i64> {
+fn whole(number: &Number) -> Option<i64> {
     /// From here on, a float does not represent every whole number.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     number.as_i64().or_else(|| {

@@ -47,6 +47,7 @@ impl ResponseError for Problem {
             | Error::Forbidden { .. }
             | Error::Invitation(_)
             | Error::SessionRequired
+            | Error::Lacks(_)
             | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
             Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Precondition(_) => {
@@ -100,6 +101,7 @@ pub(super) fn message(error: &Error) -> String {
             "Only the main tenant admin can do this".to_owned()
         }
         Error::Forbidden { .. }
+        | Error::Lacks(_)
         | Error::CrossSite
         | Error::SessionRequired
         | Error::Unauthenticated(
@@ -141,7 +143,8 @@ fn not_found(noun: Noun) -> String {
         | Noun::Operation
         | Noun::Vacancy
         | Noun::Invitation
-        | Noun::SigningKey => format!("The {noun} was not found"),
+        | Noun::SigningKey
+        | Noun::Own(_) => format!("The {noun} was not found"),
     }
 }
 
@@ -167,6 +170,7 @@ fn conflict(conflict: Conflict) -> String {
         | Conflict::AdminUnproven
         | Conflict::CursorAhead
         | Conflict::TokenEnded
+        | Conflict::Own(_)
         | Conflict::TooManyGenerations => format!("Conflict: {conflict}"),
     }
 }

@@ -23,7 +23,7 @@ use crate::http::Mount;
 use crate::http::RETRY_SOON;
 use crate::service::system::{Action, Found, Pass, QueryOutcome, Unasked};
 
-pub(super) fn mount(routes: &mut Mount<'_>) {
+pub(super) fn mount_profiles(routes: &mut Mount<'_>) {
     routes.service(find).service(search).service(delete).service(restore).service(stats);
 }
 

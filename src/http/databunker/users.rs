@@ -1,7 +1,7 @@
 //! The persons of a tenant. A *user* of this dialect is a [`Profile`]; its *token* is the profile's id.
 
+use crate::domain::json::Value;
 use actix_web::post;
-use serde_json::Value;
 
 use super::answers::users::{
     BulkMade, Deleted, EventPage, EventRead, Made, NotMade, Token, UserPage, UserRead, Versions,

@@ -1,7 +1,7 @@
 //! The older API: `/v1/tenant` and `/v1/user`. The body of a request is the profile itself; a response has it in `data`.
 
+use crate::domain::json::Value;
 use actix_web::{delete, get, post, put, web};
-use serde_json::Value;
 
 use super::answers::users::Token;
 use super::answers::v1::{V1Deleted, V1TenantMade, V1UserRead};
@@ -20,9 +20,12 @@ use crate::http::Mount;
 use crate::service::profiles::{Change, NewProfile};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
+    routes.service(create_tenant).service(rename_tenant);
+}
+
+/// Mounts the routes of this file that work on the tables of profiles.
+pub(super) fn mount_profiles(routes: &mut Mount<'_>) {
     routes
-        .service(create_tenant)
-        .service(rename_tenant)
         .service(create_user)
         .service(create_user_slash)
         .service(read_user)
@@ -132,7 +135,7 @@ async fn store(call: Call) -> Answer {
     let tenant = call.tenant_for(Permission::WriteProfiles).await?;
     let (ctx, services, params) = call.into_parts();
     let document = params?.into_document("profile").await?;
-    if document.as_value().as_object().is_some_and(serde_json::Map::is_empty) {
+    if document.as_value().as_object().is_some_and(crate::domain::json::Map::is_empty) {
         return Err(Error::invalid("profile", Rule::Required).into());
     }
     let command = NewProfile { document, lifetime: Lifetime::default() };

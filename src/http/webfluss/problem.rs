@@ -4,11 +4,10 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::domain::error::{Conflict, Error, Malformed, Noun};
-use crate::domain::json::Excess;
+use crate::domain::json::{Excess, Map, Value};
 use crate::domain::outage::Outage;
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after;
@@ -23,7 +22,7 @@ pub(crate) struct ErrorBody {
     /// The messages by field; absent if no field is invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub(super) errors: Option<Map<String, Value>>,
+    pub(super) errors: Option<Value>,
 }
 
 /// An error in this dialect's form.
@@ -52,6 +51,7 @@ impl ResponseError for Problem {
             Error::Forbidden { .. }
             | Error::Invitation(_)
             | Error::SessionRequired
+            | Error::Lacks(_)
             | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
@@ -92,13 +92,14 @@ fn validation(sentences: &[(String, String)]) -> ErrorBody {
         more => format!("{first} (and {more} more errors)"),
     };
     let mut errors = Map::new();
+    let array = || Value::Array(Vec::new());
     for (field, sentence) in sentences {
-        let list = errors.entry(field.clone()).or_insert_with(|| json!([]));
+        let list = errors.entry(field.clone()).or_insert_with(array);
         if let Value::Array(list) = list {
-            list.push(json!(sentence));
+            list.push(Value::String(sentence.clone()));
         }
     }
-    ErrorBody { message, errors: Some(errors) }
+    ErrorBody { message, errors: Some(Value::Object(errors)) }
 }
 
 /// Returns the sentences of all problems, in order, as Laravel words them; a malformed address has two.
@@ -150,6 +151,7 @@ fn message(error: &Error) -> &'static str {
         Error::Invalid(_) => "The given data was invalid.",
         Error::Unauthenticated(_) => "Unauthorized",
         Error::Forbidden { .. }
+        | Error::Lacks(_)
         | Error::Invitation(_)
         | Error::SessionRequired
         | Error::CrossSite => "This action is unauthorized.",
@@ -165,7 +167,8 @@ fn message(error: &Error) -> &'static str {
             | Noun::Operation
             | Noun::Vacancy
             | Noun::Invitation
-            | Noun::SigningKey,
+            | Noun::SigningKey
+            | Noun::Own(_),
         ) => "Not found",
         Error::Conflict(Conflict::AdminUnproven) => {
             "The email address of this user is not verified; create the tenant without it and invite the address."

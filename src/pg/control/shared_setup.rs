@@ -168,7 +168,7 @@ fn assigned(setup: &SharedSetup, rows: &[Row]) -> Result<Assigned, Failure> {
 
 /// The parameters of the statement.
 struct Values<'a> {
-    setups: Json<&'a [&'a SharedSetup]>,
+    setups: Setups<'a>,
     pattern: &'a Pattern,
     isolation: &'static str,
     vacancies: i64,
@@ -181,7 +181,7 @@ struct Values<'a> {
 impl<'a> Values<'a> {
     fn of(pattern: &'a Pattern, setups: &'a [&'a SharedSetup]) -> Self {
         Self {
-            setups: Json(setups),
+            setups: Setups(Json(setups)),
             pattern,
             isolation: pattern.isolation.as_str(),
             vacancies: i64::try_from(setups.len()).unwrap_or(i64::MAX),
@@ -206,9 +206,12 @@ impl<'a> Values<'a> {
     }
 }
 
-impl Param for Json<&[&SharedSetup]> {
+/// The set-ups, sent as text, which keeps the settings of each as they are.
+struct Setups<'a>(Json<&'a [&'a SharedSetup]>);
+
+impl Param for Setups<'_> {
     fn as_sql(&self) -> &(dyn ToSql + Sync) {
-        self
+        &self.0
     }
 
     fn sql_type(&self) -> Type {

@@ -4,7 +4,7 @@
 //! Both read columns by name, through one [`from_row`]. Requests read a [`Tenant`], because a record's settings
 //! may take 64 KB.
 
-use serde_json::Value;
+use crate::domain::json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -97,6 +97,29 @@ pub async fn find_by_slug(tx: &PublicTx, slug: &Slug) -> Result<Option<Tenant>> 
 /// Reads a tenant by number.
 pub async fn find_by_number(tx: &PublicTx, number: i64) -> Result<Option<Tenant>> {
     find(tx, "t.number = $1", &number).await
+}
+
+/// Reads a tenant and its settings by id, for a request that enters it.
+pub async fn find_with_settings(tx: &PublicTx, id: TenantId) -> Result<Option<(Tenant, Value)>> {
+    find_to_enter(tx, "t.id = $1", &id).await
+}
+
+/// Reads a tenant and its settings by slug, for a request that enters it.
+pub async fn find_by_slug_with_settings(
+    tx: &PublicTx,
+    slug: &Slug,
+) -> Result<Option<(Tenant, Value)>> {
+    find_to_enter(tx, "t.slug = $1", slug).await
+}
+
+async fn find_to_enter(
+    tx: &PublicTx,
+    condition: &str,
+    value: &dyn Param,
+) -> Result<Option<(Tenant, Value)>> {
+    let sql = format!("SELECT {COLUMNS}, t.settings FROM tenants t WHERE {condition}");
+    let row = tx.query_opt(&sql, &[value]).await.during("read tenant row")?;
+    row.as_ref().map(|row| Ok((from_row(row)?, row.get("settings")))).transpose()
 }
 
 async fn find(tx: &PublicTx, condition: &str, value: &dyn Param) -> Result<Option<Tenant>> {

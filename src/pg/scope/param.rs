@@ -4,11 +4,15 @@
 //! of each parameter must be known up front. [`Param`] provides it, so that a query still reads
 //! `tx.query(SQL, &[&id, &name])`.
 
-use serde_json::Value;
-use time::OffsetDateTime;
-use tokio_postgres::types::{ToSql, Type};
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
+use tokio_postgres::types::{Json, PgLsn, ToSql, Type};
 use uuid::Uuid;
 
+use crate::domain::json;
 use crate::domain::names::{
     Email, ExternalId, InvitationId, PersonName, Slug, TenantId, TenantName, TokenId, UserId,
 };
@@ -16,8 +20,9 @@ use crate::domain::profile::{Document, ProfileId};
 
 /// A value that can be bound to a statement.
 ///
-/// Implemented for the types that our tables hold. An application implements it for a type of its own by
-/// naming the PostgreSQL type.
+/// Implemented for the types that `tokio-postgres` maps, for `Option` of each and for lists of most; with the feature
+/// `decimal` also for `rust_decimal::Decimal`. An application implements it for a type of its own by naming the PostgreSQL
+/// type, of those in [`rowhouse::types`](crate::types).
 pub trait Param: Sync {
     /// Returns the value as tokio-postgres takes it.
     fn as_sql(&self) -> &(dyn ToSql + Sync);
@@ -50,24 +55,63 @@ macro_rules! params {
 
 params! {
     bool => BOOL,
+    i8 => CHAR,
     i16 => INT2,
     i32 => INT4,
     i64 => INT8,
+    u32 => OID,
+    f32 => FLOAT4,
     f64 => FLOAT8,
     &str => TEXT,
     String => TEXT,
+    Box<str> => TEXT,
+    Cow<'_, str> => TEXT,
     &[u8] => BYTEA,
     Vec<u8> => BYTEA,
     Uuid => UUID,
     OffsetDateTime => TIMESTAMPTZ,
-    Value => JSONB,
+    SystemTime => TIMESTAMPTZ,
+    PrimitiveDateTime => TIMESTAMP,
+    Date => DATE,
+    Time => TIME,
+    IpAddr => INET,
+    PgLsn => PG_LSN,
+    serde_json::Value => JSONB,
+    json::Value => JSONB,
+    Vec<bool> => BOOL_ARRAY,
     Vec<String> => TEXT_ARRAY,
     Vec<&str> => TEXT_ARRAY,
+    Vec<Option<String>> => TEXT_ARRAY,
     Vec<Uuid> => UUID_ARRAY,
+    Vec<i16> => INT2_ARRAY,
     Vec<i32> => INT4_ARRAY,
     Vec<i64> => INT8_ARRAY,
+    Vec<f32> => FLOAT4_ARRAY,
+    Vec<f64> => FLOAT8_ARRAY,
     Vec<OffsetDateTime> => TIMESTAMPTZ_ARRAY,
+    Vec<PrimitiveDateTime> => TIMESTAMP_ARRAY,
+    Vec<Date> => DATE_ARRAY,
+    Vec<Time> => TIME_ARRAY,
+    Vec<IpAddr> => INET_ARRAY,
     Vec<Vec<u8>> => BYTEA_ARRAY,
+    Vec<serde_json::Value> => JSONB_ARRAY,
+}
+
+#[cfg(feature = "decimal")]
+params! {
+    rust_decimal::Decimal => NUMERIC,
+    Vec<rust_decimal::Decimal> => NUMERIC_ARRAY,
+}
+
+/// A value that serde writes as JSON, bound to `jsonb`.
+impl<T: serde::Serialize + std::fmt::Debug + Sync> Param for Json<T> {
+    fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        self
+    }
+
+    fn sql_type(&self) -> Type {
+        Type::JSONB
+    }
 }
 
 /// Implements [`Param`], and reading from a row, for our newtypes: each is sent as the type that it wraps.
@@ -117,6 +161,47 @@ newtypes! {
     PersonName, String, PersonName::stored, TEXT;
     Email, String, Email::stored, TEXT;
 }
+
+/// JSON keeps its text on the way, as far as the column keeps it.
+impl ToSql for json::Value {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut bytes::BytesMut,
+    ) -> Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        if *ty == Type::JSONB {
+            out.extend_from_slice(&[JSONB_VERSION]);
+        }
+        out.extend_from_slice(&serde_json::to_vec(self)?);
+        Ok(tokio_postgres::types::IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        [Type::JSON, Type::JSONB].contains(ty)
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+impl<'a> tokio_postgres::types::FromSql<'a> for json::Value {
+    fn from_sql(
+        ty: &Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let text = match raw.split_first() {
+            Some((&JSONB_VERSION, text)) if *ty == Type::JSONB => text,
+            _ => raw,
+        };
+        Ok(Self::parse(text)?)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <Self as ToSql>::accepts(ty)
+    }
+}
+
+/// What the binary form of `jsonb` begins with.
+const JSONB_VERSION: u8 = 1;
 
 /// A document is sent as text and returned unchanged, which `jsonb` would not do.
 impl Param for Document {

@@ -1,8 +1,8 @@
 //! The command that makes a tenant: the tenant, its first admin, and the fields that only the control plane sets.
 
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::domain::json::{Map, Value};
 use crate::domain::names::{
     Email, ExternalId, NewPassword, Password, PersonName, Slug, TenantName,
 };
@@ -90,15 +90,14 @@ pub struct Extras {
 
 impl Default for Extras {
     fn default() -> Self {
-        let settings = Document::stored(json!({}));
+        let settings = Document::stored(Value::object());
         Self { external_id: None, settings, end: None }
     }
 }
 
 impl Extras {
     fn is_empty(&self) -> bool {
-        let no_settings =
-            self.settings.as_value().as_object().is_none_or(serde_json::Map::is_empty);
+        let no_settings = self.settings.as_value().as_object().is_none_or(Map::is_empty);
         self.external_id.is_none() && no_settings && self.end.is_none()
     }
 }

@@ -1,6 +1,6 @@
 //! Creates tenants, and changes their names, organisation, contact, settings and end.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -9,6 +9,7 @@ use super::{TenantRef, lock, require_kept};
 use crate::auth::CallContext;
 use crate::domain::end::EndChange;
 use crate::domain::error::{Conflict, Error, Noun, Precondition, Result};
+use crate::domain::json::Value;
 use crate::domain::names::{Email, Slug, TenantName};
 use crate::domain::rule::Rule;
 use crate::domain::tenant::TenantRecord;
@@ -215,7 +216,7 @@ impl Changes {
 
 fn merge(settings: &Document, patch: &Value) -> Result<Document> {
     let patched = match patch {
-        Value::Null => Document::parse(json!({})),
+        Value::Null => Document::parse(Value::object()),
         patch => settings.merged(patch),
     };
     let settings = patched.map_err(|rule| Error::invalid("settings", rule))?;
@@ -233,7 +234,7 @@ pub(super) fn check_settings(settings: &Document) -> Result<()> {
 
 /// Returns what changed, for the details of an audit event. Settings may hold secrets, so only their names are
 /// included. The contact's address is personal data, so only the fact that it changed is.
-fn differences(before: &TenantRecord, after: &TenantRecord) -> Value {
+fn differences(before: &TenantRecord, after: &TenantRecord) -> serde_json::Value {
     let (old, new) = (&before.tenant, &after.tenant);
     let mut details = Map::new();
     let end = |record: &TenantRecord| record.expires_at.and_then(|end| end.format(&Rfc3339).ok());
@@ -254,7 +255,7 @@ fn differences(before: &TenantRecord, after: &TenantRecord) -> Value {
         let changed = changed_keys(before.settings.as_value(), after.settings.as_value());
         details.insert("settings".to_owned(), json!(changed));
     }
-    Value::Object(details)
+    serde_json::Value::Object(details)
 }
 
 fn changed_keys(old: &Value, new: &Value) -> Vec<String> {

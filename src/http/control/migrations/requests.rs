@@ -1,6 +1,6 @@
 //! The bodies that start fleet migrations.
 
-use serde_json::Value;
+use crate::domain::json::Value;
 use utoipa::ToSchema;
 
 use crate::domain::error::Result;

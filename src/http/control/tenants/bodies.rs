@@ -1,9 +1,9 @@
 //! The bodies that create and change a tenant: as the OpenAPI document describes them, and how they are read.
 
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::domain::error::Result;
+use crate::domain::json::Value;
 use crate::domain::names::{Email, Slug, TenantName};
 use crate::domain::rule::Rule;
 use crate::domain::{Document, End, EndChange};

@@ -3,8 +3,8 @@
 //! A call across tenants that could not ask all of them is an error with the results of the others: the vendor's clients
 //! look for `"status": "ok"`, and would take what is missing for what is not there.
 
+use crate::domain::json::Value;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 

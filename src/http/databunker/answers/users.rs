@@ -1,7 +1,7 @@
 //! The response bodies of the calls about records; a "user" of this dialect is a profile.
 
+use crate::domain::json::Value;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 #![expect(dead_code, reason = "describes the bodies in the OpenAPI document")]
 
-use serde_json::Value;
+use crate::domain::json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 

@@ -46,7 +46,9 @@ pub async fn find_version(tx: TenantTx, id: ProfileId, version: i32) -> Result<O
         )
         .await
         .during("read profile version")?;
-    Ok(rows.first().map(|row| Document::stored(row.get("profile"))))
+    Ok(rows
+        .first()
+        .map(|row| Document::stored(row.get::<_, crate::domain::json::Value>("profile"))))
 }
 
 /// Returns a profile in its newest version, whether or not the profile still exists. An expired one is not returned.

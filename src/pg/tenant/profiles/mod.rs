@@ -9,7 +9,7 @@ mod write;
 
 use std::collections::HashSet;
 
-use serde_json::Value;
+use crate::domain::json::Value;
 use time::OffsetDateTime;
 
 use crate::domain::error::{Error, Result};

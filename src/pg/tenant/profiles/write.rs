@@ -3,7 +3,7 @@
 //! Each change is one statement that writes the profile, its version and its event together. If it is the last of
 //! a transaction, the commit is pipelined behind it.
 
-use serde_json::Value;
+use crate::domain::json::Value;
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
