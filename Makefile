@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-superuser test-sets test-clients test-pooler fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
+.PHONY: help run test test-superuser test-sets test-clients test-pooler example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
 	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -38,6 +38,10 @@ fuzz: cargo ## send generated requests to every operation of the OpenAPI documen
 	@.ci/ensure-postgres
 	tests/fuzz/run $(ARGS)
 
+example: cargo postgres-to-test ## test the application of the tutorial, and build a program that only depends on the crate
+	$(CARGO) test --manifest-path examples/notes/Cargo.toml --target-dir target
+	$(CARGO) run --manifest-path tests/fixtures/dependent/Cargo.toml --target-dir target
+
 lint: fmt-check layering clippy ## check the format, the layers and clippy's lints
 
 fmt: cargo ## format the code
@@ -55,6 +59,7 @@ layering: cargo
 bless: cargo ## rewrite what is generated from the code: the table of settings, the matrix of callers
 	BLESS=1 $(CARGO) test --test api readme::its_table_of_settings
 	BLESS=1 $(CARGO) test --test api matrix::every_principal
+	BLESS=1 $(CARGO) test --test layering api::
 
 doc: cargo ## build the crate's documentation, without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps

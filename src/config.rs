@@ -9,6 +9,7 @@
 
 mod environment;
 mod keys;
+mod own;
 mod reader;
 mod secret_file;
 mod sections;
@@ -33,6 +34,7 @@ use crate::pg::rules::Fairness;
 
 pub use self::environment::tenant_admin_password;
 pub use self::keys::KEYS;
+pub use self::own::{Own, OwnValues};
 pub use self::sections::{
     Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Management, Slugs, Tenants, Tokens,
 };
@@ -91,6 +93,8 @@ pub struct Settings {
     pub fleet: Fleet,
     /// The log.
     pub log: Log,
+    /// The sections of an application.
+    pub own: OwnValues,
 }
 
 /// The settings on the command line, which take precedence over all others.
@@ -100,6 +104,8 @@ pub struct Overrides {
     pub file: Option<PathBuf>,
     /// Pairs of a key from [`KEYS`] and its value.
     pub values: Vec<(&'static str, String)>,
+    /// What an application adds to the settings.
+    pub own: Own,
 }
 
 /// The settings are not valid. Lists every problem.
@@ -137,11 +143,13 @@ impl Settings {
             .map_err(|error| fail(format!("{}: {error}", file.display())))?;
         let mut builder = defaults()?;
         // Empty counts as unset: `NAME=` in an env file and a bare name in a compose file are empty.
-        let mut problems = unknown_keys(&from_file, &file);
+        let mut problems = unknown_keys(&from_file, &file, &overrides.own);
         problems.extend(unknown_variables(
             environment.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.clone()),
+            &overrides.own,
         ));
-        builder = builder.add_source(from_file).add_source(database_url(&environment)).add_source(
+        builder = builder.add_source(from_file).add_source(database_url(&environment));
+        builder = builder.add_source(overrides.own.variables(&environment)).add_source(
             config::Environment::with_prefix("ROWHOUSE")
                 .prefix_separator("_")
                 .separator("__")
@@ -318,6 +326,7 @@ impl Settings {
             slugs,
             fleet,
             log,
+            own: OwnValues::of(&r.merged),
         })
     }
 

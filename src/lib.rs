@@ -1,49 +1,57 @@
 //! Rowhouse: a schema-per-tenant `SaaS` backend for PostgreSQL, as a server and as a library.
 //!
 //! Each tenant has a schema and a role of its own in one database. The server creates both in one transaction,
-//! migrates them, authenticates callers and serves HTTP APIs. An application adds routes of its own: a handler
-//! that takes a [`TenantTx`] reads the tables of the caller's tenant and nothing else, and the database refuses
-//! every other table. One that takes a [`Write<TenantTx>`](Write) may change them.
+//! migrates them, authenticates callers and serves HTTP APIs. An [`Application`] adds tables and routes of its own: a
+//! handler that takes a [`TenantTx`] reads the tables of the caller's tenant and nothing else, and the database refuses
+//! every other table. One that takes a [`Write`] may change them.
+//!
+//! This is a whole program, with the command line of `rowhouse` itself (`serve`, `migrate`, `tenant create` ..):
 //!
 //! ```rust,no_run
-//! use std::sync::Arc;
-//!
-//! use actix_web::{HttpResponse, get, web};
-//! use rowhouse::app::{App, Options};
-//! use rowhouse::config::{Overrides, Settings};
-//! use rowhouse::{Problem, TenantTx};
+//! use actix_web::{get, web::Json};
+//! use rowhouse::{Application, Problem, TenantTx};
 //!
 //! #[get("/notes")]
-//! async fn notes(tx: TenantTx) -> Result<HttpResponse, Problem> {
+//! async fn notes(tx: TenantTx) -> Result<Json<Vec<String>>, Problem> {
 //!     let rows = tx.query_and_commit("SELECT body FROM notes ORDER BY id", &[]).await?;
-//!     let notes: Vec<String> = rows.iter().map(|row| row.get("body")).collect();
-//!     Ok(HttpResponse::Ok().json(notes))
+//!     Ok(Json(rows.iter().map(|row| row.get("body")).collect()))
 //! }
 //!
-//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut settings = Settings::load(&Overrides::default())?;
-//! settings.tenant_migrations = Some("tenant_migrations".into()); // one file creates `notes`
-//! let routes = Arc::new(|config: &mut web::ServiceConfig| {
-//!     config.service(notes);
-//! });
-//! let app = App::build(settings, Options { routes: Some(routes), ..Options::default() }).await?;
-//! app.run_until_stopped(std::future::pending()).await?;
-//! # Ok(())
-//! # }
+//! fn main() -> std::process::ExitCode {
+//!     Application::new("notes")
+//!         .tenant_migrations(rowhouse::embed_migrations!("tenant_migrations")) // one file creates `notes`
+//!         .undocumented_routes(|routes| { routes.service(notes); })
+//!         .main()
+//! }
 //! ```
+//!
+//! `examples/notes` is a larger one, and the page *An application of your own* of the book explains it.
 //!
 //! # Where to go
 //!
 //! | For | See |
 //! | --- | --- |
-//! | starting a server inside your program, or in a test | [`app::App`], [`app::Options`] |
-//! | reading the settings | [`config::Settings`] |
-//! | queries inside a tenant | [`TenantTx`], and [`Write`] where they change something |
-//! | binding parameters of your own types | [`Param`] |
-//! | answering errors in the native form | [`Problem`] |
-//! | calling the use cases without HTTP, as the command line does | [`app::Backend`], [`service::Services`] |
-//! | the migrations of your own tables | [`migrations`] |
+//! | what an application adds: tables, routes, settings, jobs, commands | [`Application`] |
+//! | the migrations of your own tables | [`embed_migrations!`], [`Migrations`] |
+//! | queries inside a tenant | [`TenantTx`], [`Read`], [`Write`]; [`Row`], [`Rows`], [`Portal`] |
+//! | who calls, and in which tenant | [`Caller`], [`Tenant`], [`Role`] |
+//! | tables that all tenants share | [`SharedTx`] |
+//! | binding parameters, also of your own types | [`Param`], [`types`] |
+//! | answering errors | [`Problem`], [`OnViolation`]; [`Failure`] is why a query failed |
+//! | work in all tenants: jobs and commands | [`Context`], [`Report`] |
+//! | which of our own routes are served | [`Dialect`] |
+//! | metrics | [`Registry`] |
 //! | the server, the HTTP APIs, the command line, operations | `README.md` and the book in `docs/` |
+//!
+//! # Platforms
+//!
+//! The crate builds on Unix (Linux, macOS, the BSDs), and not on Windows: it uses Unix signals and sockets.
+//!
+//! # Features
+//!
+//! `embedded-postgres` (default) starts a PostgreSQL server of the system where no database is named; `decimal` binds
+//! and reads `numeric` as `rust_decimal::Decimal`. Depending on the crate switches no feature of `serde_json` on that
+//! changes how an application's own types are read.
 //!
 //! # For contributors
 //!
@@ -100,21 +108,66 @@
 //! .. an endpoint: see [`http`]. A use case: see [`service`]. A query: see [`pg`]. A tenant table: see
 //! [`migrations`]. A setting: see [`config`]. A background job: see `app/jobs/mod.rs`.
 
+#[cfg(not(unix))]
+compile_error!("rowhouse builds on Unix: it uses Unix signals and sockets");
+
+#[doc(hidden)]
 pub mod app;
+#[doc(hidden)]
+pub mod application;
+#[doc(hidden)]
 pub mod auth;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod domain;
 #[cfg(feature = "embedded-postgres")]
+#[doc(hidden)]
 pub mod embedded;
+#[doc(hidden)]
 pub mod http;
+#[doc(hidden)]
 pub mod migrations;
+#[doc(hidden)]
 pub mod pg;
+#[doc(hidden)]
 pub mod service;
+#[doc(hidden)]
 pub mod telemetry;
 
-pub use http::native::{Problem, Write};
-pub use pg::{Param, Row, TenantTx};
+pub use app::{Context, Report};
+pub use application::Application;
+pub use domain::Role;
+pub use http::Dialect;
+pub use http::native::{Problem, Read, Write};
+pub use migrations::Migrations;
+pub use pg::types;
+pub use pg::{Failure, OnViolation, Param, Portal, Row, Rows, SharedTx};
+pub use service::tenants::{Caller, Entered as Tenant, TenantTx};
+pub use telemetry::Registry;
+
+/// What the macros of this crate expand to.
+#[doc(hidden)]
+pub mod private {
+    pub use rowhouse_macros::embed_folder;
+}
+
+/// Builds the migration files of a folder into the program. The path is relative to the application's `Cargo.toml`.
+///
+/// Cargo does not notice a file that is added to the folder; a `build.rs` with
+/// `println!("cargo::rerun-if-changed=tenant_migrations")` tells it.
+///
+/// ```
+/// let built_in = rowhouse::embed_migrations!("tenant_migrations").instead_of_built_in();
+/// ```
+#[macro_export]
+macro_rules! embed_migrations {
+    ($folder:literal) => {
+        $crate::Migrations::embedded($crate::private::embed_folder!($folder))
+    };
+}
 
 /// Compiles the Rust of the README and of the book. The other examples are run by `tests/api/readme.rs`.
 #[cfg(doctest)]
@@ -124,4 +177,7 @@ mod examples {
 
     #[doc = include_str!("../docs/tutorial.md")]
     struct Tutorial;
+
+    #[doc = include_str!("../docs/application.md")]
+    struct OwnApplication;
 }

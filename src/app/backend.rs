@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::context::{Context, States};
 use super::database::{FoundDatabase, Origin};
 use super::parts::Parts;
 use super::secrets::{self, FirstStart};
@@ -26,6 +27,7 @@ use crate::pg::control::{capacity, migration_sets};
 use crate::pg::db::Database;
 use crate::pg::error::During;
 use crate::pg::rules::{Rules, Statements};
+use crate::pg::schema::shared;
 use crate::pg::{Db, PublicTx};
 use crate::service::doctor::{Budget, ExpectedDrift, connection_shortage};
 use crate::service::fleet::{Engine, Limits};
@@ -33,6 +35,7 @@ use crate::service::lint;
 use crate::service::refusals::Counters;
 use crate::service::sealing::Sealing;
 use crate::service::signing_keys::UnlockError;
+use crate::service::tenants::Grants;
 use crate::service::{Provisioning, Services, SigningKeys, Vacancies};
 
 /// Everything but the listener: database, keys, services.
@@ -48,6 +51,8 @@ pub struct Backend {
     pub(super) database_clock: Option<DatabaseClock>,
     pub(super) database: Database,
     pub(super) parts: Parts,
+    /// The settings of the application.
+    pub(super) states: Arc<States>,
     #[cfg(feature = "embedded-postgres")]
     embedded: Option<embedded::ServerHandle>,
 }
@@ -71,17 +76,28 @@ impl Backend {
         options: &Options,
     ) -> Result<Self, BuildError> {
         // Read before anything is started: an invalid file must not leave a running server behind.
+        options.check()?;
+        let (states, grants) = options.read(settings)?;
+        let shared_set = options.public_migrations.as_ref().map(MigrationSet::shared);
+        let shared_set = shared_set.transpose()?;
         let public_set = MigrationSet::public()?;
         let tenant_set = Arc::new(match &settings.tenant_migrations {
             Some(folder) => MigrationSet::load(folder)?,
-            None => MigrationSet::tenant()?,
+            None => match &options.tenant_migrations {
+                Some(own) => MigrationSet::of_application(own)?,
+                None => MigrationSet::tenant()?,
+            },
         });
         let folder = settings.tenant_migrations.as_deref();
         // Other commands must work beside a set that is refused; those that make a schema refuse it themselves.
         if purpose != Purpose::Operate {
-            lint::require_isolated(&tenant_set, folder)?;
+            lint::require_isolated(&tenant_set, folder, options.tenant_migrations.as_ref())?;
         }
-        let expected = ExpectedDrift::load(folder).map_err(BuildError::ExpectedDrift)?;
+        let own = options.tenant_migrations.as_ref().filter(|_| folder.is_none());
+        let expected = match own.and_then(|own| own.text(crate::service::doctor::ALLOW_FILE)) {
+            Some(text) => ExpectedDrift::parse(text),
+            None => ExpectedDrift::load(folder).map_err(BuildError::ExpectedDrift)?,
+        };
         let expected = Arc::new(expected);
         #[cfg_attr(
             not(feature = "embedded-postgres"),
@@ -91,7 +107,8 @@ impl Backend {
         #[cfg(feature = "embedded-postgres")]
         let server = found.server.take();
         // On the heap: it holds every part while it waits, and each caller would hold it on its stack.
-        let sets = (&public_set, tenant_set, expected);
+        let sets =
+            Sets { public: &public_set, shared: shared_set, tenant: tenant_set, expected, grants };
         let built = Self::build_on(found, purpose, settings, options, sets);
         let built = Box::pin(built).await;
         #[cfg(feature = "embedded-postgres")]
@@ -103,7 +120,7 @@ impl Backend {
                 Err(error)
             }
         };
-        built
+        built.map(|backend| Self { states: Arc::new(states), ..backend })
     }
 
     #[expect(clippy::too_many_lines, reason = "a flat list of steps, best read whole")]
@@ -112,12 +129,15 @@ impl Backend {
         purpose: Purpose,
         settings: &Settings,
         options: &Options,
-        (public_set, tenant_set, expected_drift): (
-            &MigrationSet,
-            Arc<MigrationSet>,
-            Arc<ExpectedDrift>,
-        ),
+        sets: Sets<'_>,
     ) -> Result<Self, BuildError> {
+        let Sets {
+            public: public_set,
+            shared,
+            tenant: tenant_set,
+            expected: expected_drift,
+            grants,
+        } = sets;
         if purpose == Purpose::Serve && found.origin == Origin::Url {
             let logins = [&found.owner, &found.runtime];
             bootstrap::wait_until_up(logins, settings.database.wait).await;
@@ -163,6 +183,11 @@ impl Backend {
         };
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, public_set).await?;
+            if let Some(set) = &shared {
+                let version = posture.server_version;
+                let applied = shared::prepare(&db, set, version, clock.now()).await;
+                posture.applied.extend(applied.map_err(BuildError::Shared)?);
+            }
             posture.warnings.extend(bootstrap::self_test(&db).await?);
             posture.warnings.extend(bootstrap::half_restored(&db).await?);
             for sentence in posture.sentences() {
@@ -199,6 +224,7 @@ impl Backend {
             vacancies.clone(),
             lifetimes,
             slugs.clone(),
+            options.hooks.clone(),
         );
         let fleet = Engine::new(
             Handle::current(),
@@ -217,6 +243,7 @@ impl Backend {
         );
         let parts = Parts {
             hasher,
+            grants,
             signing_keys,
             root,
             fleet: Arc::new(fleet),
@@ -251,6 +278,7 @@ impl Backend {
             database_clock,
             database,
             parts,
+            states: Arc::default(),
             #[cfg(feature = "embedded-postgres")]
             embedded: None,
         };
@@ -264,6 +292,12 @@ impl Backend {
     #[must_use]
     pub fn rules(&self) -> &Rules {
         self.database.rules()
+    }
+
+    /// Returns what the jobs and the commands of the application work with.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        Context::new(self.services.clone(), self.clock.clone(), Arc::clone(&self.states))
     }
 
     /// Returns a context for work of the operator.
@@ -311,6 +345,15 @@ impl Backend {
         }
         Ok(self)
     }
+}
+
+/// What a backend is built from besides its database: the files, and the permissions of the application.
+struct Sets<'a> {
+    public: &'a MigrationSet,
+    shared: Option<MigrationSet>,
+    tenant: Arc<MigrationSet>,
+    expected: Arc<ExpectedDrift>,
+    grants: Grants,
 }
 
 /// Warns if the servers on this PostgreSQL server may open more connections than it gives.

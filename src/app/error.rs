@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::config::SettingsError;
 use crate::domain::Error;
 use crate::domain::rule::Rule;
 #[cfg(feature = "embedded-postgres")]
@@ -11,6 +12,7 @@ use crate::migrations::LoadError;
 use crate::pg::bootstrap::BootstrapError;
 use crate::pg::connect::tls::TlsError;
 use crate::pg::connect::url::UrlError;
+use crate::pg::schema::error::ApplyError;
 use crate::service::lint::IsolationError;
 use crate::service::signing_keys::SecretProblem;
 
@@ -52,6 +54,15 @@ pub enum BuildError {
     /// The list of expected drift cannot be read.
     #[error("cannot read drift.allow beside the tenant migrations: {0}")]
     ExpectedDrift(std::io::Error),
+    /// What the application adds contradicts itself or ours.
+    #[error("the application cannot be built: {0}")]
+    Application(String),
+    /// Some settings of the application are invalid.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The tables that all tenants share cannot be migrated.
+    #[error("the shared tables cannot be migrated: {0}")]
+    Shared(ApplyError),
     /// A pool cannot be configured.
     #[error("a connection pool cannot be configured: {0}")]
     Pool(String),

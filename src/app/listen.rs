@@ -8,7 +8,7 @@ use actix_web::dev::Server;
 use actix_web::http::KeepAlive;
 use actix_web::{HttpServer, middleware, web};
 
-use super::{Backend, BuildError, Routes, pool_sizes, settings};
+use super::{Backend, BuildError, Options, Routes, pool_sizes, settings};
 use crate::config::{Management, Settings};
 use crate::http::{self, Site, Surface};
 use crate::pg::rules::PoolSizes;
@@ -50,16 +50,22 @@ impl Listeners {
         settings: &Settings,
         backend: &Backend,
         metrics: &Arc<Metrics>,
-        routes: Option<Routes>,
+        options: &Options,
     ) -> Result<Vec<Server>, BuildError> {
-        let shared = Shared::new(settings, backend, metrics);
+        let shared = Shared::new(settings, backend, metrics, options);
         let (workers, pools) = worker_pools(settings);
         let surface = match settings.http.management {
             Management::Shared => Surface::All,
             Management::At(_) | Management::Off => Surface::Clients,
         };
         let failed = |addr, setting| move |source| BuildError::Listen { addr, setting, source };
-        let clients = shared.server(self.clients, workers, pools, surface, routes);
+        let clients = shared.server(
+            self.clients,
+            workers,
+            pools,
+            surface,
+            Some(options.mount(&backend.states)),
+        );
         let mut servers = vec![clients.map_err(failed(self.addr, "--listen or ROWHOUSE_LISTEN"))?];
         if let (Some(listener), Some(addr)) = (self.management, self.management_addr) {
             let pools = pool_sizes::MANAGEMENT;
@@ -86,6 +92,7 @@ struct Shared<'a> {
     metrics: &'a Arc<Metrics>,
     settings: Arc<http::Settings>,
     limits: Arc<http::limits::Limits>,
+    offer: http::Offer,
     /// The OpenAPI document of all routes.
     document: web::Data<utoipa::openapi::OpenApi>,
     keep_alive: KeepAlive,
@@ -93,7 +100,13 @@ struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    fn new(settings: &Settings, backend: &'a Backend, metrics: &'a Arc<Metrics>) -> Self {
+    fn new(
+        settings: &Settings,
+        backend: &'a Backend,
+        metrics: &'a Arc<Metrics>,
+        options: &Options,
+    ) -> Self {
+        let offer = options.offer(backend.parts.tenant_set.has_profiles());
         #[expect(
             clippy::cast_precision_loss,
             reason = "seconds since 1970 fit an f64 for the next million years"
@@ -104,9 +117,10 @@ impl<'a> Shared<'a> {
         Self {
             backend,
             metrics,
-            settings: Arc::new(http_settings(settings)),
+            settings: Arc::new(http_settings(settings, offer.served)),
             limits: Arc::new(limits),
-            document: web::Data::new(http::openapi()),
+            document: web::Data::new(http::openapi_of(Surface::All, &offer)),
+            offer,
             keep_alive: settings.http.keep_alive.map_or(KeepAlive::Disabled, KeepAlive::Timeout),
             shutdown_timeout: settings.http.shutdown_timeout,
         }
@@ -124,7 +138,8 @@ impl<'a> Shared<'a> {
         let (metrics, clock) = (Arc::clone(self.metrics), self.backend.clock.clone());
         let (settings, limits) = (Arc::clone(&self.settings), Arc::clone(&self.limits));
         let document = self.document.clone();
-        let routes = web::Data::new(http::Routes::of(&http::openapi_of(surface)));
+        let routes = web::Data::new(http::Routes::of(&http::openapi_of(surface, &self.offer)));
+        let served = self.offer.served;
         let server = HttpServer::new(move || {
             let db = database
                 .pools(pools)
@@ -137,11 +152,11 @@ impl<'a> Shared<'a> {
                 limits: Arc::clone(&limits),
             };
             let app = actix_web::App::new()
-                .configure(|config| http::mount(&mut http::Mount::Worker(config), surface))
+                .configure(|config| http::mount(&mut http::Mount::Worker(config), surface, served))
                 .app_data(web::Data::new(site))
                 .app_data(document.clone())
                 .app_data(routes.clone())
-                .app_data(web::PayloadConfig::new(settings.max_body_bytes))
+                .configure(|config| http::extractors(config, settings.max_body_bytes))
                 .default_service(web::to(http::fallback))
                 .wrap(middleware::from_fn(http::host::refuse_ambiguous))
                 .wrap(middleware::from_fn(http::middleware::guard))
@@ -163,8 +178,9 @@ impl<'a> Shared<'a> {
     }
 }
 
-fn http_settings(settings: &Settings) -> http::Settings {
+fn http_settings(settings: &Settings, served: http::Served) -> http::Settings {
     http::Settings {
+        served,
         max_body_bytes: settings.http.max_body_bytes,
         request_timeout: settings.http.request_timeout,
         cookie_secure: settings.auth.cookie_secure,

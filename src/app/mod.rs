@@ -5,10 +5,12 @@
 //! the crate start a server with the same [`App::build`].
 
 mod backend;
+pub mod context;
 mod database;
 mod error;
 mod jobs;
 mod listen;
+pub mod options;
 mod parts;
 mod pool_sizes;
 mod purpose;
@@ -18,41 +20,21 @@ mod settings;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use actix_web::web;
 use futures_util::future::{join_all, try_join_all};
 
 use crate::config::Settings;
-use crate::domain::Clock;
-use crate::http;
 use crate::telemetry::Metrics;
 
 use self::jobs::{Intervals, Jobs};
 use self::listen::Listeners;
+use self::options::ApplicationJob;
 
 pub use backend::Backend;
+pub use context::{Context, Report};
 pub use error::BuildError;
+pub use options::{Options, Routes, openapi_document};
 pub use purpose::Purpose;
 pub use secrets::FirstStart;
-
-/// What an application or a test may replace.
-#[derive(Default)]
-pub struct Options {
-    /// The clock. Default: that of the database.
-    pub clock: Option<Clock>,
-    /// Routes of the application, mounted on every worker beside those of the crate.
-    pub routes: Option<Routes>,
-}
-
-/// Mounts the routes of an application on one worker.
-pub type Routes = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
-
-/// Returns the `OpenAPI` document of all routes as JSON, for layers that may not import `http`.
-///
-/// # Errors
-/// None in practice: the document contains nothing that JSON cannot represent.
-pub fn openapi_document() -> serde_json::Result<String> {
-    http::openapi().to_pretty_json()
-}
 
 /// A server with its listeners.
 pub struct App {
@@ -62,6 +44,7 @@ pub struct App {
     servers: Vec<actix_web::dev::Server>,
     metrics: Arc<Metrics>,
     intervals: Intervals,
+    own_jobs: Vec<(ApplicationJob, std::time::Duration)>,
 }
 
 impl App {
@@ -71,12 +54,15 @@ impl App {
     /// # Errors
     /// [`BuildError`], which names the cause and the remedy.
     pub async fn build(settings: Settings, options: Options) -> Result<Self, BuildError> {
+        options.check()?;
         // Bound first, so that a taken port is reported before a database is started.
         let listeners = Listeners::bind(&settings)?;
         let (addr, management_addr) = (listeners.addr, listeners.management_addr);
         let backend = Backend::open(&settings, &options).await?;
-        let metrics = Arc::new(Metrics::with_waits(backend.database.waits()));
-        let servers = listeners.serve(&settings, &backend, &metrics, options.routes)?;
+        let own_jobs = options.jobs.iter().map(|job| Ok((job.clone(), job.interval()?)));
+        let own_jobs = own_jobs.collect::<Result<_, BuildError>>()?;
+        let metrics = Arc::new(Metrics::of(backend.database.waits(), &options.metrics));
+        let servers = listeners.serve(&settings, &backend, &metrics, &options)?;
         let intervals = Intervals {
             erase: settings.erase_interval,
             purge: settings.tenants.purge_interval,
@@ -85,7 +71,7 @@ impl App {
             retention: settings.fleet.ledger_retention,
             idle: settings.database.idle_timeout,
         };
-        Ok(Self { addr, management_addr, backend, servers, metrics, intervals })
+        Ok(Self { addr, management_addr, backend, servers, metrics, intervals, own_jobs })
     }
 
     /// Returns the address that the server listens on.
@@ -115,7 +101,7 @@ impl App {
         mut self,
         stop: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
-        let jobs = Jobs::start(&self.backend, &self.metrics, &self.intervals);
+        let jobs = Jobs::start(&self.backend, &self.metrics, &self.intervals, &self.own_jobs);
         let handles: Vec<_> = self.servers.iter().map(actix_web::dev::Server::handle).collect();
         let mut serving = std::pin::pin!(try_join_all(self.servers));
         let stop_or_fault = async {

@@ -12,18 +12,21 @@ use crate::service::fleet::Engine;
 use crate::service::refusals::{self, Refusals};
 use crate::service::sealing::Sealing;
 use crate::service::sessions::Lifetimes as SessionLifetimes;
+use crate::service::tenants::Grants;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Audit, Doctor, Events, Fleet, Health, Identity, Invitations, Lifecycle, Me, Members,
-    Passwords, Profiles, Provisioning, Registry, Services, Sessions, SigningKeys, System, Tenants,
-    Tokens, Vacancies,
+    ApiKeys, Audit, Doctor, Events, Fleet, Health, Identity, Invitations, Leases, Lifecycle, Me,
+    Members, Passwords, Profiles, Provisioning, Registry, Services, Sessions, SigningKeys, System,
+    Tenants, Tokens, Vacancies,
 };
 
 /// What the services of each runtime are built from, besides its pools.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) hasher: Hasher,
+    /// The permissions of the application.
+    pub(super) grants: Grants,
     pub(super) signing_keys: SigningKeys,
     pub(super) root: Option<Arc<RootTokens>>,
     pub(super) public_version: i32,
@@ -68,7 +71,7 @@ impl Parts {
             ),
             me: Me::new(db.clone(), self.hasher.clone(), self.session_lifetimes, refusals.clone()),
             signing_keys,
-            tenants: Tenants::new(db.clone()),
+            tenants: Tenants::new(db.clone()).granting(Arc::clone(&self.grants)),
             registry: Registry::new(
                 db.clone(),
                 self.provisioning.clone(),
@@ -94,6 +97,7 @@ impl Parts {
                 self.budget.clone(),
             )
             .expecting(Arc::clone(&self.expected_drift)),
+            leases: Leases::new(db.clone()),
             health: Health::new(
                 db.clone(),
                 database.clone(),

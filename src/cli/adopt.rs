@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::failure::Arguments;
 use super::{Exit, Failure, Output, output, password};
 use crate::app::Purpose;
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::NewPassword;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::{Email, PersonName, Slug, TenantName};
@@ -92,7 +92,7 @@ fn version(given: &str) -> Result<i32, String> {
     }
 }
 
-pub(super) async fn run(settings: &Settings, flags: Adopt) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, flags: Adopt) -> Result<Exit, Failure> {
     let is_single = flags.from_file.is_none();
     let commands = commands(&flags).await?;
     let bar = progress(&flags, commands.len());

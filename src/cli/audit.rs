@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::tenant::{id_of, tenant_ref};
 use super::{Exit, Failure, Output, output};
 use crate::app::Backend;
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::page::Window;
 use crate::service::audit::{Break, Entry, Filter, Link, Verdict};
 
@@ -86,14 +86,14 @@ struct BreakView {
     event: Option<EventView>,
 }
 
-pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::List(command) => list(settings, command).await,
         Verb::Verify(output) => verify(settings, output).await,
     }
 }
 
-async fn list(settings: &Settings, command: List) -> Result<Exit, Failure> {
+async fn list(settings: &Program, command: List) -> Result<Exit, Failure> {
     command.tenant.as_deref().map(tenant_ref).transpose()?;
     for (flag, given) in [("--since", &command.since), ("--until", &command.until)] {
         if let Some(given) = given {
@@ -166,7 +166,7 @@ fn point_in_time(flag: &str, given: &str, now: OffsetDateTime) -> Result<OffsetD
     })
 }
 
-async fn verify(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+async fn verify(settings: &Program, output: Output) -> Result<Exit, Failure> {
     let (verdict, event) = output::on_control_plane(settings, async |backend| {
         let (audit, ctx) = (&backend.services.audit, backend.operator());
         let verdict = audit.verify(&ctx).await?;

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::change::{Change, refused, show};
 use super::{Exit, Failure, confirm, output};
 use crate::app::Backend;
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::error::{Conflict, Error};
 use crate::domain::names::SchemaName;
 use crate::domain::purge::PurgeProblem;
@@ -42,7 +42,7 @@ pub(super) enum Destructive {
 }
 
 pub(super) async fn destroy(
-    settings: &Settings,
+    settings: &Program,
     command: DestructiveChange,
     step: Destructive,
 ) -> Result<Exit, Failure> {
@@ -76,7 +76,7 @@ pub(super) async fn destroy(
 
 /// Shows what will be destroyed and asks for a confirmation, which holds for the revision that was shown.
 async fn ask(
-    settings: &Settings,
+    settings: &Program,
     backend: &Backend,
     found: &TenantRecord,
     step: Destructive,

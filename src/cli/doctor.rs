@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Examine, Exit, Failure, output, tenant};
 use crate::app::{Backend, Purpose};
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::names::TenantId;
 use crate::service::doctor::{
     Area, ExpectedDriftUse, Finding, Gravity, Orphans, RepairOutcome, Report, Selection,
@@ -61,7 +61,7 @@ struct FindingView {
     not_mended_because: Option<String>,
 }
 
-pub(super) async fn run(settings: &Settings, flags: Examine) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, flags: Examine) -> Result<Exit, Failure> {
     let tenants = flags.tenants.iter().map(|t| tenant::tenant_ref(t)).collect::<Result<_, _>>()?;
     let selection = Selection { tenants };
     let orphans = orphans(flags.drop_orphans.as_deref())?;

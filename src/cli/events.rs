@@ -10,7 +10,7 @@ use futures_util::poll;
 use super::tenant::{id_of, tenant_ref};
 use super::{Exit, Failure, Output, output, stop};
 use crate::app::Backend;
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::error::{Error, Result};
 use crate::domain::{EventType, FeedCursor};
 use crate::service::events::{Batch, Event, Query};
@@ -69,7 +69,7 @@ struct Which {
     tenant: Option<String>,
 }
 
-pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::List(command) => list(settings, command).await,
         Verb::Follow(command) => follow(settings, command).await,
@@ -108,7 +108,7 @@ impl Which {
     }
 }
 
-async fn list(settings: &Settings, command: List) -> Result<Exit, Failure> {
+async fn list(settings: &Program, command: List) -> Result<Exit, Failure> {
     command.which.read()?;
     let (events, more) = output::on_control_plane(settings, async |backend| {
         let mut query = command.which.query(backend, EVENTS_AT_ONCE).await?;
@@ -143,7 +143,7 @@ async fn list(settings: &Settings, command: List) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn follow(settings: &Settings, command: Follow) -> Result<Exit, Failure> {
+async fn follow(settings: &Program, command: Follow) -> Result<Exit, Failure> {
     command.which.read()?;
     let mut stopped = pin!(async {
         tokio::select! {

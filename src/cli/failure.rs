@@ -75,7 +75,10 @@ impl Failure {
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Settings(_) | Self::Filter(_) | Self::Usage(_) => Exit::Usage,
+            Self::Settings(_)
+            | Self::Filter(_)
+            | Self::Usage(_)
+            | Self::Build(BuildError::Settings(_)) => Exit::Usage,
             Self::Build(_) | Self::Service(_) | Self::Io { .. } | Self::Other(_) => Exit::Failed,
         }
     }
@@ -154,6 +157,7 @@ pub(super) fn sentence(rule: Rule) -> String {
         Rule::Cursor => "must be a cursor of an earlier response".to_owned(),
         Rule::Timestamp => "must be a time, such as 2026-11-21T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),
+        Rule::Own(code) => format!("is not valid: {}", code.replace('_', " ")),
     }
 }
 

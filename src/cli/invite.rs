@@ -9,7 +9,7 @@ use super::failure::Arguments;
 use super::member::roles;
 use super::tenant::{not_found, tenant_ref};
 use super::{Exit, Failure, Output, output};
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::Role;
 use crate::domain::error::{Error, InvitationProblem, Noun};
 use crate::domain::names::{Email, InvitationId};
@@ -78,7 +78,7 @@ struct InvitationView {
     revoked_at: Option<OffsetDateTime>,
 }
 
-pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::Create(command) => create(settings, command).await,
         Verb::List { tenant, output } => list(settings, &tenant, output).await,
@@ -86,7 +86,7 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure
     }
 }
 
-async fn create(settings: &Settings, command: Create) -> Result<Exit, Failure> {
+async fn create(settings: &Program, command: Create) -> Result<Exit, Failure> {
     let Create { tenant, email, role, output } = command;
     tenant_ref(&tenant)?;
     let mut arguments = Arguments::default();
@@ -113,7 +113,7 @@ async fn create(settings: &Settings, command: Create) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn list(settings: &Settings, tenant: &str, output: Output) -> Result<Exit, Failure> {
+async fn list(settings: &Program, tenant: &str, output: Output) -> Result<Exit, Failure> {
     tenant_ref(tenant)?;
     let invitations = output::on_control_plane(settings, async |backend| {
         let (mut all, mut after) = (Vec::new(), None);
@@ -149,7 +149,7 @@ async fn list(settings: &Settings, tenant: &str, output: Output) -> Result<Exit,
 }
 
 async fn revoke(
-    settings: &Settings,
+    settings: &Program,
     tenant: &str,
     id: uuid::Uuid,
     output: Output,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{Exit, Failure, Output, output};
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::error::{Error, Noun};
 use crate::service::signing_keys::KeyInfo;
 
@@ -50,7 +50,7 @@ struct KeyView {
     verifies_until: Option<OffsetDateTime>,
 }
 
-pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::List(output) => list(settings, output).await,
         Verb::Rotate(output) => rotate(settings, output).await,
@@ -58,7 +58,7 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure
     }
 }
 
-async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+async fn list(settings: &Program, output: Output) -> Result<Exit, Failure> {
     let keys = output::on_control_plane(settings, async |backend| {
         Ok(backend.services.signing_keys.list(&backend.operator()).await?)
     })
@@ -78,7 +78,7 @@ async fn list(settings: &Settings, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn rotate(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+async fn rotate(settings: &Program, output: Output) -> Result<Exit, Failure> {
     let rotation = output::on_control_plane(settings, async |backend| {
         Ok(backend.services.signing_keys.rotate(&backend.operator()).await?)
     })
@@ -95,7 +95,7 @@ async fn rotate(settings: &Settings, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn retire(settings: &Settings, kid: &str, output: Output) -> Result<Exit, Failure> {
+async fn retire(settings: &Program, kid: &str, output: Output) -> Result<Exit, Failure> {
     let retirement = output::on_control_plane(settings, async |backend| {
         match backend.services.signing_keys.retire(&backend.operator(), kid).await {
             Err(Error::NotFound(Noun::SigningKey)) => {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Exit, Failure, Output, output};
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::service::lint::{self, Finding, Report, Rule};
 
 /// A report as programs read it.
@@ -30,8 +30,9 @@ struct FindingView {
     text: String,
 }
 
-pub(super) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> {
-    let report = lint::check(settings.tenant_migrations.as_deref())
+pub(super) fn run(settings: &Program, output: Output) -> Result<Exit, Failure> {
+    let own = settings.options.tenant_migrations.as_ref();
+    let report = lint::check(settings.tenant_migrations.as_deref(), own)
         .map_err(|error| Failure::Other(error.to_string()))?;
     let exit = if report.findings.is_empty() { Exit::Done } else { Exit::Failed };
     let summary = summary(&report);

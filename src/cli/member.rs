@@ -11,7 +11,7 @@ use super::failure::Arguments;
 use super::tenant::tenant_ref;
 use super::{Exit, Failure, Output, output, password};
 use crate::app::Backend;
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::{Email, NewPassword, PersonName, UserId};
 use crate::domain::page::Window;
@@ -116,7 +116,7 @@ pub(super) fn roles() -> impl TypedValueParser<Value = Role> {
     PossibleValuesParser::new(words.map(|role| role.as_str())).try_map(|name| name.parse())
 }
 
-pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::List { tenant, output } => list(settings, &tenant, output).await,
         Verb::Add(command) => add(settings, command).await,
@@ -125,7 +125,7 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure
     }
 }
 
-async fn list(settings: &Settings, tenant: &str, output: Output) -> Result<Exit, Failure> {
+async fn list(settings: &Program, tenant: &str, output: Output) -> Result<Exit, Failure> {
     tenant_ref(tenant)?;
     let members = output::on_control_plane(settings, async |backend| {
         let (mut all, mut after) = (Vec::new(), None);
@@ -156,7 +156,7 @@ async fn list(settings: &Settings, tenant: &str, output: Output) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-async fn add(settings: &Settings, command: Add) -> Result<Exit, Failure> {
+async fn add(settings: &Program, command: Add) -> Result<Exit, Failure> {
     tenant_ref(&command.tenant)?;
     let new = read_command(&command).await?;
     let member = output::on_control_plane(settings, async |backend| {
@@ -193,7 +193,7 @@ async fn read_command(command: &Add) -> Result<NewMember, Failure> {
 }
 
 async fn set_role(
-    settings: &Settings,
+    settings: &Program,
     which: &Which,
     role: Role,
     output: Output,
@@ -209,7 +209,7 @@ async fn set_role(
     show(output, member)
 }
 
-async fn remove(settings: &Settings, which: &Which, output: Output) -> Result<Exit, Failure> {
+async fn remove(settings: &Program, which: &Which, output: Output) -> Result<Exit, Failure> {
     let named = which.read()?;
     let user = output::on_control_plane(settings, async |backend| {
         let user = which.find(backend, &named).await?;

@@ -16,6 +16,7 @@ mod completions;
 mod confirm;
 mod destroy;
 mod doctor;
+mod entry;
 mod events;
 mod failure;
 mod healthcheck;
@@ -28,6 +29,7 @@ mod migrate;
 mod openapi;
 mod output;
 mod password;
+mod program;
 mod serve;
 mod session;
 mod setting_flags;
@@ -40,10 +42,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use self::setting_flags::SettingFlags;
-use crate::config::Settings;
+use crate::config::{Own, Settings};
 use crate::domain::{Permission, TokenKind};
 
+pub use entry::{Grammar, OwnCommands, main};
 pub use failure::{Exit, Failure};
+pub use program::Program;
 
 const ENVIRONMENT: &str = "\
 Every setting can also be given in the environment (ROWHOUSE_<SECTION>__<KEY>) or in rowhouse.toml. A flag \
@@ -324,18 +328,17 @@ impl Cli {
     ///
     /// # Errors
     /// All invalid settings, at once.
-    pub fn settings(&self) -> Result<Settings, Failure> {
+    fn settings(&self, own: Own) -> Result<Settings, Failure> {
         let settings = match &self.command {
             // Their output does not depend on settings.
             Some(Command::Openapi | Command::Completions { .. }) => Settings::from_values(&[])?,
-            _ => Settings::load(&self.settings.overrides())?,
+            _ => Settings::load(&self.settings.overrides(own))?,
         };
         Ok(settings)
     }
 
     /// Returns the log filter: a server logs what it does, a command prints it.
-    #[must_use]
-    pub fn log_filter<'a>(&self, settings: &'a Settings) -> &'a str {
+    fn log_filter<'a>(&self, settings: &'a Settings) -> &'a str {
         match &self.command {
             None | Some(Command::Serve) => &settings.log.filter,
             Some(_) => settings.log.filter_of_commands(),
@@ -346,7 +349,7 @@ impl Cli {
     ///
     /// # Errors
     /// The failure, with a message for the user of the command.
-    pub async fn run(self, settings: Settings) -> Result<Exit, Failure> {
+    async fn run(self, settings: Program, grammar: clap::Command) -> Result<Exit, Failure> {
         match self.command {
             None | Some(Command::Serve) => Box::pin(serve::run(settings)).await,
             Some(Command::Migrate(migrate)) => migrate::run(&settings, migrate).await,
@@ -392,8 +395,8 @@ impl Cli {
                 vacancies::drop_all(&settings, output).await
             }
             Some(Command::Healthcheck(output)) => healthcheck::run(&settings, output),
-            Some(Command::Openapi) => openapi::run(),
-            Some(Command::Completions { shell }) => completions::run(shell),
+            Some(Command::Openapi) => openapi::run(&settings),
+            Some(Command::Completions { shell }) => completions::run(grammar, shell),
         }
     }
 }
@@ -418,7 +421,7 @@ mod tests {
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
             assert!(matches!(cli.command, None | Some(Command::Serve)), "{line}");
-            let overrides = cli.settings.overrides();
+            let overrides = cli.settings.overrides(Own::default());
             assert_eq!(overrides.values, [("listen", "127.0.0.1:0".to_owned())], "{line}");
         }
     }

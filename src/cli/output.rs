@@ -13,8 +13,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, Output};
-use crate::app::{Backend, BuildError, Options, Purpose};
-use crate::config::Settings;
+use crate::app::{Backend, BuildError, Purpose};
+use crate::cli::Program;
 use crate::service::lint;
 use crate::telemetry;
 
@@ -108,11 +108,11 @@ pub(super) fn time(at: OffsetDateTime) -> String {
 /// Opens a backend, runs the work on it and closes it, also if the work failed.
 pub(super) async fn on_backend<T>(
     purpose: Purpose,
-    settings: &Settings,
+    settings: &Program,
     work: impl AsyncFnOnce(&Backend) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     // Boxed, because the future of each command would hold these large ones.
-    let backend = Box::pin(Backend::open_for(purpose, settings, &Options::default())).await?;
+    let backend = Box::pin(Backend::open_for(purpose, settings, &settings.options)).await?;
     let outcome = Box::pin(work(&backend)).await;
     backend.close().await;
     outcome
@@ -121,17 +121,19 @@ pub(super) async fn on_backend<T>(
 /// As [`on_backend`] for a command on the control plane, which uses no tenant migrations: it works beside files that are
 /// refused.
 pub(super) async fn on_control_plane<T>(
-    settings: &Settings,
+    settings: &Program,
     work: impl AsyncFnOnce(&Backend) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let settings = Settings { tenant_migrations: None, ..settings.clone() };
-    on_backend(Purpose::Operate, &settings, work).await
+    let mut program = settings.clone();
+    program.settings.tenant_migrations = None;
+    program.options.tenant_migrations = None;
+    on_backend(Purpose::Operate, &program, work).await
 }
 
 /// As [`on_backend`] for a command that makes or tries schemas, and only if the tenant migrations do not depend on other
 /// tenants.
 pub(super) async fn on_isolated_backend<T>(
-    settings: &Settings,
+    settings: &Program,
     work: impl AsyncFnOnce(&Backend) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     on_backend(Purpose::Operate, settings, async |backend| {
@@ -142,9 +144,10 @@ pub(super) async fn on_isolated_backend<T>(
 }
 
 /// Refuses tenant migrations whose effect depends on other tenants.
-pub(super) fn require_isolated(backend: &Backend, settings: &Settings) -> Result<(), Failure> {
+pub(super) fn require_isolated(backend: &Backend, settings: &Program) -> Result<(), Failure> {
     let (set, folder) = (backend.services.fleet.set(), settings.tenant_migrations.as_deref());
-    lint::require_isolated(set, folder).map_err(|error| BuildError::from(error).into())
+    let own = settings.options.tenant_migrations.as_ref();
+    lint::require_isolated(set, folder, own).map_err(|error| BuildError::from(error).into())
 }
 
 #[cfg(test)]

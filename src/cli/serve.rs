@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::healthcheck::reachable;
-use super::{Exit, Failure, output};
-use crate::app::{App, FirstStart, Options};
+use super::{Exit, Failure, Program, output};
+use crate::app::{App, FirstStart};
 use crate::config::Settings;
 use crate::telemetry::Format;
 
@@ -26,10 +26,11 @@ const SAME_SECRET: &str = "every server on this database needs the same one";
 /// The body of the example request, as documented.
 const EXAMPLE_TENANT: &str = r#"{"name":"Acme Corp","slug":"acme-corp","adminEmail":"admin@acme.com","adminPassword":"SecurePass123!","adminFirstName":"Acme","adminLastName":"Admin"}"#;
 
-pub(super) async fn run(settings: Settings) -> Result<Exit, Failure> {
+pub(super) async fn run(program: Program) -> Result<Exit, Failure> {
+    let Program { settings, options } = program;
     let mut stops = StopSignals::watch()?;
     let app = tokio::select! {
-        built = App::build(settings.clone(), Options::default()) => built?,
+        built = App::build(settings.clone(), options) => built?,
         () = stops.next() => return Err(Failure::Other("stopped before it was ready".to_owned())),
     };
     output::announce(format!("listening on http://{}", app.addr())).await;

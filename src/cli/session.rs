@@ -6,7 +6,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::{Exit, Failure, Output, output};
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::{Email, UserId};
 use crate::domain::page::Window;
@@ -54,14 +54,14 @@ struct SessionView {
     expires_at: OffsetDateTime,
 }
 
-pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::List { user, output } => list(settings, &user, output).await,
         Verb::Revoke(command) => revoke(settings, &command).await,
     }
 }
 
-async fn list(settings: &Settings, user: &str, output: Output) -> Result<Exit, Failure> {
+async fn list(settings: &Program, user: &str, output: Output) -> Result<Exit, Failure> {
     let which = read_user(user)?;
     let sessions = output::on_control_plane(settings, async |backend| {
         let (mut all, mut after) = (Vec::new(), None);
@@ -93,7 +93,7 @@ async fn list(settings: &Settings, user: &str, output: Output) -> Result<Exit, F
     Ok(Exit::Done)
 }
 
-async fn revoke(settings: &Settings, command: &Revoke) -> Result<Exit, Failure> {
+async fn revoke(settings: &Program, command: &Revoke) -> Result<Exit, Failure> {
     let which = read_user(&command.user)?;
     let ended = output::on_control_plane(settings, async |backend| {
         let sessions = &backend.services.sessions;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::config::Overrides;
+use crate::config::{Overrides, Own};
 
 /// The settings that have a flag; every verb takes them.
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ pub(super) struct SettingFlags {
 }
 
 impl SettingFlags {
-    pub(super) fn overrides(&self) -> Overrides {
+    pub(super) fn overrides(&self, own: Own) -> Overrides {
         let flags = [
             ("listen", &self.listen),
             ("database.url", &self.database_url),
@@ -55,6 +55,6 @@ impl SettingFlags {
             ("log.filter", &self.log_filter),
         ];
         let given = flags.into_iter().filter_map(|(key, flag)| Some((key, flag.clone()?)));
-        Overrides { file: self.config.clone(), values: given.collect() }
+        Overrides { file: self.config.clone(), values: given.collect(), own }
     }
 }

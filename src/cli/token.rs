@@ -8,7 +8,7 @@ use super::failure::sentence;
 use super::tenant::{not_found, tenant_ref};
 use super::{CreateToken, Exit, Failure, Output, output};
 use crate::auth::token::OpaqueToken;
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::TokenId;
 use crate::domain::{FieldProblem, Permission, TokenKind};
@@ -43,7 +43,7 @@ struct TokenView {
     previous_until: Option<OffsetDateTime>,
 }
 
-pub(super) async fn create(settings: &Settings, command: CreateToken) -> Result<Exit, Failure> {
+pub(super) async fn create(settings: &Program, command: CreateToken) -> Result<Exit, Failure> {
     let output = command.output;
     let which = command.tenant.as_deref().map(tenant_ref).transpose()?;
     let (token, secret) = output::on_control_plane(settings, async |backend| {
@@ -110,7 +110,7 @@ fn expiry(now: OffsetDateTime, lifetime: std::time::Duration) -> Result<OffsetDa
 }
 
 pub(super) async fn list(
-    settings: &Settings,
+    settings: &Program,
     kind: Option<TokenKind>,
     output: Output,
 ) -> Result<Exit, Failure> {
@@ -143,7 +143,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn rotate(
-    settings: &Settings,
+    settings: &Program,
     id: uuid::Uuid,
     overlap: Option<std::time::Duration>,
     expires: Option<std::time::Duration>,
@@ -171,7 +171,7 @@ pub(super) async fn rotate(
 }
 
 pub(super) async fn revoke(
-    settings: &Settings,
+    settings: &Program,
     id: uuid::Uuid,
     output: Output,
 ) -> Result<Exit, Failure> {

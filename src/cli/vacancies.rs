@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::{Exit, Failure, Output, output};
 use crate::app::Purpose;
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::service::vacancies::{StockStatus, Work};
 
 /// The stock in JSON.
@@ -37,7 +37,7 @@ struct WorkView {
     dropped: usize,
 }
 
-pub(super) async fn show(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn show(settings: &Program, output: Output) -> Result<Exit, Failure> {
     let view = output::on_backend(Purpose::Operate, settings, async |backend| {
         let ctx = backend.operator();
         let status = backend.services.vacancies.status(&ctx).await?;
@@ -48,7 +48,7 @@ pub(super) async fn show(settings: &Settings, output: Output) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-pub(super) async fn fill(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn fill(settings: &Program, output: Output) -> Result<Exit, Failure> {
     let work = output::on_isolated_backend(settings, async |backend| {
         Ok(backend.services.vacancies.fill(&backend.operator()).await?)
     })
@@ -56,7 +56,7 @@ pub(super) async fn fill(settings: &Settings, output: Output) -> Result<Exit, Fa
     report(output, work)
 }
 
-pub(super) async fn drop_all(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+pub(super) async fn drop_all(settings: &Program, output: Output) -> Result<Exit, Failure> {
     let work = output::on_backend(Purpose::Operate, settings, async |backend| {
         Ok(backend.services.vacancies.drop_all(&backend.operator()).await?)
     })

@@ -10,7 +10,10 @@ fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, Setting
     std::fs::write(&file, toml).unwrap();
     let values = values.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     // Whatever the caller's environment holds, such as ROWHOUSE_LISTEN for the server that the caller runs.
-    Settings::load_with(&Overrides { file: Some(file), values }, config::Map::new())
+    Settings::load_with(
+        &Overrides { file: Some(file), values, own: Own::default() },
+        config::Map::new(),
+    )
 }
 
 #[test]
@@ -92,7 +95,8 @@ fn a_misspelt_variable_is_named_with_the_intended_one() {
         "rowhouse_auth__isuer",
         "ROWHOUSE_SOMETHING_ELSE_ALTOGETHER",
     ];
-    let problems = unknown_variables(given.iter().map(|name| (*name).to_owned())).join("\n");
+    let problems =
+        unknown_variables(given.iter().map(|name| (*name).to_owned()), &Own::default()).join("\n");
     for (name, meant) in [
         ("ROWHOUSE_DATABASE_URL", "did you mean ROWHOUSE_DATABASE__URL?"),
         ("ROWHOUSE_LISTN", "did you mean ROWHOUSE_LISTEN?"),
@@ -126,7 +130,7 @@ fn settings_and_the_variables_of_other_programs_are_accepted() {
         "PATH",
     ];
     let all = settings.chain(others.iter().map(|name| (*name).to_owned()));
-    assert_eq!(unknown_variables(all), Vec::<String>::new());
+    assert_eq!(unknown_variables(all, &Own::default()), Vec::<String>::new());
 }
 
 /// The settings that hold a secret, with a valid value of each.
@@ -229,4 +233,76 @@ fn secrets_are_not_printed() {
     .unwrap();
     let printed = format!("{settings:?}");
     assert!(!printed.contains("hunter22") && !printed.contains("f47ac10b"), "{printed}");
+}
+
+#[derive(Debug, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct App {
+    page_size: u32,
+    motto: String,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self { page_size: 20, motto: String::new() }
+    }
+}
+
+/// Loads settings of an application with a section `app` and a permission.
+fn load_own(toml: &str, environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rowhouse.toml");
+    std::fs::write(&file, toml).unwrap();
+    let own = Own { sections: vec!["app"], permissions: vec!["NOTES_WRITE"] };
+    let pairs = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let overrides = Overrides { file: Some(file), values: Vec::new(), own };
+    Settings::load_with(&overrides, pairs.collect())
+}
+
+#[test]
+fn a_section_of_an_application_is_read_from_the_file_and_the_environment() {
+    let settings = load_own("[app]\nmotto = 'x'\npage_size = 3", &[("APP__PAGE_SIZE", "7")]);
+    let own = settings.unwrap().own;
+    assert_eq!(own.read::<App>("app").unwrap(), App { page_size: 7, motto: "x".to_owned() });
+    let own = load_own("", &[]).unwrap().own;
+    assert_eq!(own.read::<App>("app").unwrap(), App::default());
+}
+
+#[test]
+fn a_misspelt_setting_of_an_application_is_named() {
+    let own = load_own("[app]\npage_sise = 3", &[("APP__MOTO", "x")]).unwrap().own;
+    let error = own.read::<App>("app").unwrap_err().to_string();
+    assert!(error.contains("app.page_sise: no such setting"), "{error}");
+    assert!(error.contains("app.moto: no such setting"), "{error}");
+    let own = load_own("[app]\npage_size = 'many'", &[]).unwrap().own;
+    assert!(own.read::<App>("app").unwrap_err().to_string().contains("app:"));
+    // A section that the application does not have is unknown, as without one.
+    let error = load_own("[apq]\npage_size = 3", &[]).unwrap_err().to_string();
+    assert!(error.contains("apq.page_size: no such setting"), "{error}");
+}
+
+#[test]
+fn the_settings_name_the_role_of_a_permission_of_an_application() {
+    let roles = |toml: &str, environment: &[(&str, &str)]| {
+        load_own(toml, environment)?.own.roles(&["NOTES_WRITE"])
+    };
+    let of = |role| vec![("NOTES_WRITE", role)];
+    assert_eq!(roles("", &[]).unwrap(), of(crate::domain::Role::Admin));
+    let toml = "[permissions]\nnotes_write = 'FDE'";
+    assert_eq!(roles(toml, &[]).unwrap(), of(crate::domain::Role::Fde));
+    let variable = ("ROWHOUSE_PERMISSIONS__NOTES_WRITE", "viewer");
+    assert_eq!(roles(toml, &[variable]).unwrap(), of(crate::domain::Role::Viewer));
+    for (toml, words) in [
+        ("[permissions]\nnotes_write = 'KING'", "permissions.NOTES_WRITE"),
+        ("[permissions]\nnotes_wright = 'FDE'", "permissions.notes_wright: no such setting"),
+    ] {
+        let error = roles(toml, &[]).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn the_values_of_an_application_are_not_printed() {
+    let settings = load_own("[app]\nmotto = 'a secret'", &[]).unwrap();
+    assert!(!format!("{settings:?}").contains("a secret"));
 }

@@ -1,16 +1,20 @@
 //! Finds unknown settings in the file and in the environment, and suggests the intended one.
 
-use super::KEYS;
+use super::{KEYS, Own};
 
 /// Returns a problem for each key of the file that is not a setting; most are misspelt.
-pub(super) fn unknown_keys(from_file: &config::Config, file: &std::path::Path) -> Vec<String> {
+pub(super) fn unknown_keys(
+    from_file: &config::Config,
+    file: &std::path::Path,
+    own: &Own,
+) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(table) = from_file.clone().try_deserialize::<serde_json::Value>() {
         flatten("", &table, &mut found);
     }
     found
         .into_iter()
-        .filter(|key| !KEYS.iter().any(|(known, ..)| known == key))
+        .filter(|key| !KEYS.iter().any(|(known, ..)| known == key) && !own.knows(key))
         .map(|key| format!("{key}: no such setting ({})", file.display()))
         .collect()
 }
@@ -32,7 +36,11 @@ const TEST_VARIABLES: &str = "ROWHOUSE_TEST_";
 
 /// Returns a problem for each variable with our prefix that is not a setting. A misspelt one must not leave the default
 /// in force, which for the database's URL is the embedded server.
-pub(super) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+pub(super) fn unknown_variables(names: impl Iterator<Item = String>, own: &Own) -> Vec<String> {
+    let is_own = |name: &str| {
+        let key = name.trim_start_matches("ROWHOUSE_").replacen("__", ".", 1);
+        own.knows(&key.to_ascii_lowercase())
+    };
     let known: Vec<_> = KEYS.iter().map(|(key, ..)| variable_of(key)).collect();
     let mut unknown: Vec<_> = names
         .filter(|name| {
@@ -43,6 +51,7 @@ pub(super) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Stri
                 && !OTHER_VARIABLES.contains(&name.as_str())
                 && !name.starts_with(TEST_VARIABLES)
                 && !is_of_an_orchestrator(&name)
+                && !is_own(&name)
         })
         .collect();
     unknown.sort();

@@ -14,7 +14,9 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{OpenApi, ToSchema};
 
-use super::{Mount, Surface, control, databunker, extract, native, reten, webfluss};
+use super::{
+    Form, Mount, Served, Surface, control, databunker, extract, form, native, reten, webfluss,
+};
 
 /// The document without its operations, which are collected as the routes are mounted.
 #[derive(OpenApi)]
@@ -68,20 +70,40 @@ const NO_API_KEY: [&str; 7] = [
     "ControlChangeOwnPassword",
 ];
 
-/// Returns the OpenAPI document of all routes.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    openapi_of(Surface::All)
+/// The routes that a document describes.
+#[derive(Clone)]
+pub struct Offer {
+    /// The routes of ours.
+    pub served: Served,
+    /// The documents of an application's own routes.
+    pub own: Vec<utoipa::openapi::OpenApi>,
 }
 
-/// Returns the OpenAPI document of the routes of one listener.
+impl Default for Offer {
+    fn default() -> Self {
+        Self { served: Served::all(), own: Vec::new() }
+    }
+}
+
+/// Returns the OpenAPI document of all routes of ours.
 #[must_use]
-pub fn openapi_of(surface: Surface) -> utoipa::openapi::OpenApi {
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    openapi_of(Surface::All, &Offer::default())
+}
+
+/// Returns the OpenAPI document of the routes of one listener. An application's own routes are among those for clients.
+#[must_use]
+pub fn openapi_of(surface: Surface, offer: &Offer) -> utoipa::openapi::OpenApi {
     let mut document = ApiDoc::openapi();
-    super::mount(&mut Mount::Document(&mut document), surface);
+    super::mount(&mut Mount::Document(&mut document), surface, offer.served);
+    if surface != Surface::Management {
+        for own in &offer.own {
+            document.merge(own.clone());
+        }
+    }
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
-            complete(path, operation);
+            complete(offer.served, path, operation);
         }
     }
     document
@@ -89,22 +111,20 @@ pub fn openapi_of(surface: Surface) -> utoipa::openapi::OpenApi {
 
 /// Returns the schema and the media type of the errors of the dialect that a path belongs to, as
 /// [`refuse`](super::refuse) answers them.
-fn error_form(path: &str) -> (Cow<'static, str>, &'static str) {
-    if control::owns(path) {
-        (control::ProblemBody::name(), control::PROBLEM_JSON)
-    } else if databunker::owns(path) {
-        (databunker::ErrorBody::name(), "application/json")
-    } else if webfluss::owns(path) {
-        (webfluss::ErrorBody::name(), "application/json")
-    } else {
-        (native::ErrorBody::name(), "application/json")
+fn error_form(served: Served, path: &str) -> (Cow<'static, str>, &'static str) {
+    match form(served, path) {
+        Form::Control => (control::ProblemBody::name(), control::PROBLEM_JSON),
+        Form::Databunker => (databunker::ErrorBody::name(), "application/json"),
+        Form::Webfluss => (webfluss::ErrorBody::name(), "application/json"),
+        Form::Native => (native::ErrorBody::name(), "application/json"),
     }
 }
 
 /// Adds what an operation shares with others of its dialect. What its handler describes itself stays.
-fn complete(path: &str, operation: &mut Operation) {
-    for (status, description) in shared_errors(path, operation) {
-        let response = || RefOr::T(error(path, description));
+fn complete(served: Served, path: &str, operation: &mut Operation) {
+    let is_databunker = form(served, path) == Form::Databunker;
+    for (status, description) in shared_errors(is_databunker, operation) {
+        let response = || RefOr::T(error(error_form(served, path), description));
         operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
     }
     for (status, response) in &mut operation.responses.responses {
@@ -114,7 +134,7 @@ fn complete(path: &str, operation: &mut Operation) {
             response.headers.insert(RETRY_AFTER.to_string(), RefOr::T(seconds()));
         }
     }
-    if databunker::owns(path) && operation.security.is_some() {
+    if is_databunker && operation.security.is_some() {
         operation.parameters.get_or_insert_with(Vec::new).push(RefOr::T(tenant_header()));
     }
     accept_api_key(operation);
@@ -129,7 +149,7 @@ fn complete(path: &str, operation: &mut Operation) {
 }
 
 /// Returns the status and the description of each error that an operation shares with others of its dialect.
-fn shared_errors(path: &str, operation: &Operation) -> Vec<(&'static str, &'static str)> {
+fn shared_errors(is_databunker: bool, operation: &Operation) -> Vec<(&'static str, &'static str)> {
     let takes_body = operation.request_body.is_some();
     let takes_credential = operation.security.is_some();
     let mut errors = vec![
@@ -143,7 +163,7 @@ fn shared_errors(path: &str, operation: &Operation) -> Vec<(&'static str, &'stat
         ("500", "Internal server error; X-Request-Id identifies the request in the log"),
         ("503", "Temporarily unavailable; Retry-After says when to try again"),
     ];
-    if databunker::owns(path) {
+    if is_databunker {
         // This dialect answers 400 where the others answer 408 and 413, and 403 where they answer 401.
         let invalid = if takes_body {
             "A parameter is missing or has an incorrect format, or the body is too large"
@@ -180,8 +200,7 @@ fn accept_api_key(operation: &mut Operation) {
     }
 }
 
-fn error(path: &str, description: &str) -> Response {
-    let (schema, media) = error_form(path);
+fn error((schema, media): (Cow<'static, str>, &'static str), description: &str) -> Response {
     let content = Content::new(Some(Ref::from_schema_name(schema)));
     ResponseBuilder::new().description(description).content(media, content).build()
 }

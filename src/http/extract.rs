@@ -21,7 +21,7 @@ use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::names::{Slug, TenantId};
 use crate::domain::rule::Rule;
 use crate::domain::{Access, UserAgent};
-use crate::service::tenants::{Entered, TenantRef, TenantTx};
+use crate::service::tenants::{Entered, SharedTx, TenantRef, TenantTx};
 
 pub use super::host::TENANT_HEADER;
 
@@ -140,6 +140,14 @@ pub(super) async fn begin(request: &HttpRequest, access: Access) -> Result<Tenan
     ctx.require_in(access.permission(), entered.id())?;
     count(entered.id())?;
     site.services.tenants.begin(&ctx, entered, access).await
+}
+
+/// Begins a transaction on the tables that all tenants of an application share.
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn begin_shared(request: &HttpRequest, access: Access) -> Result<SharedTx> {
+    site(request).services.tenants.shared_unauthorized(access).await
 }
 
 /// Returns the value that all extractors of a request share.

@@ -126,7 +126,8 @@ pub async fn refuse_ambiguous<B: MessageBody + 'static>(
     match ambiguous(request.head(), &site.settings.proxies) {
         Ok(()) => next.call(request).await,
         Err(malformed) => {
-            let answer = refuse(request.path(), Error::Malformed(malformed));
+            let served = site.settings.served;
+            let answer = refuse(served, request.path(), Error::Malformed(malformed));
             Err(InternalError::from_response("ambiguous tenant", answer).into())
         }
     }

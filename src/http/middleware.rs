@@ -21,9 +21,10 @@ use uuid::Uuid;
 
 use super::routes::{Routes, method_not_allowed_in_form};
 use super::{Site, cause_of, refusals, refuse};
-use crate::domain::error::{Error, Malformed};
+use crate::domain::error::{Error, Malformed, with_causes};
 use crate::http::body_timeout::Waiting;
 use crate::http::encoding::require_identity;
+use crate::telemetry::watch_writes;
 
 /// The header of the request id, which an answer shares with its log lines and audit events. The server makes it, so that
 /// it is unique. A client's own id in this header is only logged beside it.
@@ -77,7 +78,7 @@ pub async fn observe<B: MessageBody + 'static>(
     }
     let started = Instant::now();
     let work = ANSWERING.scope(id.clone(), next.call(request));
-    let outcome = work.instrument(span.clone()).await;
+    let (outcome, forgot_commit) = watch_writes(work.instrument(span.clone())).await;
     let took = started.elapsed();
     let value = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unprintable"));
     span.in_scope(|| match outcome {
@@ -88,6 +89,11 @@ pub async fn observe<B: MessageBody + 'static>(
             }
             site.metrics.count_request(method, route, answer.status().as_u16(), took);
             log_answer(answer.response().error(), answer.status().as_u16(), took);
+            if forgot_commit && answer.status().is_success() {
+                tracing::warn!(
+                    "a handler answered well and did not commit what it wrote, which is rolled back"
+                );
+            }
             if let Some(error) = answer.response().error().and_then(cause_of) {
                 refusals::count(&site, answer.request(), error, &id);
             }
@@ -144,12 +150,12 @@ pub async fn guard<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let path = request.path().to_owned();
+    let (path, served) = (request.path().to_owned(), site.settings.served);
     // Here and not where a body is read, so that it holds for an application's own extractors, too.
     if !matches!(request.parts_mut().1, Payload::None)
         && let Err(error) = require_identity(request.headers())
     {
-        let mut answer = refuse(&path, error);
+        let mut answer = refuse(served, &path, error);
         answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         return Err(InternalError::from_response("compressed", answer).into());
     }
@@ -161,12 +167,14 @@ pub async fn guard<B: MessageBody + 'static>(
         Err(_elapsed) if waiting.is_on() => {
             tracing::debug!("the body of a request arrived too slowly");
             let error = Error::Malformed(Malformed::TooSlow);
-            return Err(InternalError::from_response("too slow", refuse(&path, error)).into());
+            return Err(
+                InternalError::from_response("too slow", refuse(served, &path, error)).into()
+            );
         }
         Err(elapsed) => Error::unavailable("answer a request in time", elapsed),
     };
     tracing::error!(error = %error.chain(), "failed to answer a request");
-    Err(InternalError::from_response("cut off", refuse(&path, error)).into())
+    Err(InternalError::from_response("cut off", refuse(served, &path, error)).into())
 }
 
 /// Logs an error where it is answered, and only there. `error!` means that an operator must act.
@@ -196,7 +204,20 @@ fn log_answer(error: Option<&actix_web::Error>, status: u16, took: std::time::Du
                 "refused"
             );
         }
+        None if status >= 500 => {
+            let error = error.map(foreign_chain).unwrap_or_default();
+            tracing::error!(http.status = status, duration_ms, error, "failed to answer a request");
+        }
         None => tracing::debug!(http.status = status, duration_ms, "answered"),
+    }
+}
+
+/// Returns an error of an application's own type with its causes, in one line. Its `Debug` form tells them where the type
+/// itself cannot be asked.
+fn foreign_chain(error: &actix_web::Error) -> String {
+    match error.as_error::<Box<dyn std::error::Error>>() {
+        Some(error) => with_causes(error.as_ref()),
+        None => format!("{error}: {error:?}").replace('\n', " "),
     }
 }
 

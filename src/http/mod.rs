@@ -39,6 +39,7 @@ mod responses;
 pub mod reten;
 mod routes;
 mod sentence;
+mod served;
 pub mod webfluss;
 
 use std::sync::Arc;
@@ -52,13 +53,17 @@ use crate::domain::names::Email;
 use crate::service::Services;
 use crate::telemetry::Metrics;
 
-pub use document::{openapi, openapi_of};
+pub use document::{Offer, openapi, openapi_of};
 pub use mount::Mount;
+pub(crate) use native::extractors;
 pub use routes::{Routes, fallback};
+pub use served::{Dialect, Served};
 
 /// The settings of the HTTP side.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The routes of ours that are mounted.
+    pub served: Served,
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
     /// Time limit of one request.
@@ -102,32 +107,62 @@ pub enum Surface {
 }
 
 /// Mounts the routes of a listener.
-pub fn mount(routes: &mut Mount<'_>, surface: Surface) {
+pub fn mount(routes: &mut Mount<'_>, surface: Surface, served: Served) {
     routes.configure(health::mount);
     if surface != Surface::Clients {
         routes.configure(health::mount_management).configure(docs::mount);
     }
     if surface != Surface::Management {
-        routes
-            .configure(health::mount_keys)
-            .configure(reten::mount)
-            .configure(databunker::mount)
-            .configure(webfluss::mount)
-            .configure(control::mount);
+        routes.configure(health::mount_keys);
+        if served.has(Dialect::Reten) {
+            routes.configure(reten::mount);
+        }
+        if served.has(Dialect::Databunker) {
+            routes.configure(databunker::mount);
+        }
+        if served.has(Dialect::Databunker) && served.has_profiles() {
+            routes.configure(databunker::mount_profiles);
+        }
+        if served.has(Dialect::Webfluss) {
+            routes.configure(webfluss::mount);
+        }
+        if served.has(Dialect::Control) {
+            routes.configure(control::mount);
+        }
+    }
+}
+
+/// A form of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Native,
+    Control,
+    Databunker,
+    Webfluss,
+}
+
+/// Returns the form in which a path is answered; the native form is that of every other path, also of those that a
+/// dialect would have which is not served.
+fn form(served: Served, path: &str) -> Form {
+    if served.has(Dialect::Control) && control::owns(path) {
+        Form::Control
+    } else if served.has(Dialect::Databunker) && databunker::owns(path) {
+        Form::Databunker
+    } else if served.has(Dialect::Webfluss) && webfluss::owns(path) {
+        Form::Webfluss
+    } else {
+        Form::Native
     }
 }
 
 /// Answers an error in the form of the dialect that the path belongs to; in the native form for every other path.
 #[must_use]
-pub fn refuse(path: &str, error: Error) -> HttpResponse {
-    if control::owns(path) {
-        control::Problem(error).error_response()
-    } else if databunker::owns(path) {
-        databunker::Problem(error).error_response()
-    } else if webfluss::owns(path) {
-        webfluss::Problem(error).error_response()
-    } else {
-        native::Problem(error).error_response()
+pub fn refuse(served: Served, path: &str, error: Error) -> HttpResponse {
+    match form(served, path) {
+        Form::Control => control::Problem(error).error_response(),
+        Form::Databunker => databunker::Problem(error).error_response(),
+        Form::Webfluss => webfluss::Problem(error).error_response(),
+        Form::Native => native::Problem(error).error_response(),
     }
 }
 

@@ -63,7 +63,7 @@ fn classify(
             // counted elsewhere.
             AuthProblem::Missing | AuthProblem::Expired | AuthProblem::WrongPassword => None,
         },
-        Error::Forbidden { .. } | Error::SessionRequired | Error::CrossSite => {
+        Error::Forbidden { .. } | Error::Lacks(_) | Error::SessionRequired | Error::CrossSite => {
             Some((Kind::Access, error.code()))
         }
         Error::Invitation(problem) => match problem {

@@ -13,7 +13,7 @@ use actix_web::introspection::{IntrospectionNode, IntrospectionTree};
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::openapi::{OpenApi, PathItem};
 
-use super::refuse;
+use super::{Served, Site, refuse};
 use crate::domain::error::{Error, Malformed, Noun};
 
 /// The paths that are served and their methods, to distinguish a wrong method from an unknown path.
@@ -77,12 +77,17 @@ fn routes_below(node: &IntrospectionNode) -> Vec<Route> {
     routes
 }
 
+fn served(request: &HttpRequest) -> Served {
+    let site = request.app_data::<web::Data<Site>>();
+    site.map_or_else(Served::all, |site| site.settings.served)
+}
+
 /// Answers requests that no route matches. A known path that refuses a request for another reason than its method (a
 /// guard of the application) is answered as unknown.
 pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
     let methods = routes.methods(&request);
     if methods.is_empty() || methods.contains(request.method()) {
-        return refuse(request.path(), Error::NotFound(Noun::Route));
+        return refuse(served(&request), request.path(), Error::NotFound(Noun::Route));
     }
     wrong_method(&request, &methods)
 }
@@ -105,7 +110,7 @@ pub(super) fn method_not_allowed_in_form<B: MessageBody + 'static>(
 fn wrong_method(request: &HttpRequest, methods: &[Method]) -> HttpResponse {
     let mut answer = match *request.method() {
         Method::OPTIONS => HttpResponse::NoContent().finish(),
-        _ => refuse(request.path(), Error::Malformed(Malformed::Method)),
+        _ => refuse(served(request), request.path(), Error::Malformed(Malformed::Method)),
     };
     let mut all: Vec<&str> = Vec::new();
     // `HEAD` is routed as `GET`, and `OPTIONS` is answered here.

@@ -55,6 +55,7 @@ pub(super) fn sentence(rule: Rule) -> String {
         Rule::Cursor => "must be the next_cursor of an earlier answer".to_owned(),
         Rule::Timestamp => "must be a time, such as 2025-01-31T12:00:00Z".to_owned(),
         Rule::Permission => "must be the name of a permission".to_owned(),
+        Rule::Own(code) => format!("is not valid: {}", code.replace('_', " ")),
     }
 }
 

@@ -29,7 +29,7 @@ fn a_client_is_told_when_to_ask_again_by_every_429_and_503_of_every_dialect() {
         for error in errors {
             let expected = if matches!(error, Error::TooMany { .. }) { 429 } else { 503 };
             let said = error.to_string();
-            let answer = refuse(path, error);
+            let answer = refuse(Served::all(), path, error);
             assert_eq!(answer.status().as_u16(), expected, "{path}: {said}");
             let seconds = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
             let seconds = seconds.and_then(|text| text.parse::<u64>().ok());
@@ -43,7 +43,7 @@ async fn a_damaged_tenant_has_its_code_in_every_dialect_and_nothing_of_the_cause
     for path in ["/api/tenant/mine", "/v2/UserGet", "/v1/user", "/api/tenants", "/control/v1/me"] {
         let (tenant, during) = (TenantId::generate(), "read profile");
         let error = Error::TenantDamaged { tenant, during, source: "relation secret".into() };
-        let answer = refuse(path, error);
+        let answer = refuse(Served::all(), path, error);
         assert_eq!(answer.status().as_u16(), 503, "{path}");
         assert!(answer.headers().contains_key("retry-after"), "{path}");
         let body = to_bytes(answer.into_body()).await.expect("it is in memory");

@@ -37,22 +37,45 @@ pub(super) fn read(folder: &Path, refusals: &mut Vec<Refusal>) -> Result<Vec<Fil
             refuse_within(&path, &file, DEPTH, refusals);
             continue;
         }
-        let read = match classify(&file) {
-            Entry::Other => continue,
-            Entry::Refused(reason) => Err(Refusal::of_file(&file, reason)),
-            Entry::Versioned { version, name } => {
-                text(&path, &file).map(|text| File::versioned(stem(&file), version, name, text))
-            }
-            Entry::Repeatable { name } => {
-                text(&path, &file).map(|text| File::repeatable(stem(&file), name, text))
-            }
+        let bytes = || {
+            fs::read(&path)
+                .map_err(|error| Refusal::of_file(&file, format!("it cannot be read: {error}")))
         };
-        match read {
-            Ok(file) => files.push(file),
-            Err(refusal) => refusals.push(refusal),
-        }
+        files.extend(take(&file, bytes, refusals));
     }
     Ok(files)
+}
+
+/// Takes files that were read before; a name with a slash is that of a file in a folder within the folder.
+pub(super) fn of_entries(entries: &[(&str, &[u8])], refusals: &mut Vec<Refusal>) -> Vec<File> {
+    let mut files = Vec::new();
+    for (name, bytes) in entries {
+        match name.rsplit_once('/') {
+            None => files.extend(take(name, || Ok(bytes.to_vec()), refusals)),
+            Some((_, file)) if matches!(classify(file), Entry::Other) => {}
+            Some(_) => refusals.push(Refusal::of_file(name, SUBFOLDER)),
+        }
+    }
+    files
+}
+
+/// Takes a file, or refuses it; none if it is no migration.
+fn take(
+    file: &str,
+    bytes: impl FnOnce() -> Result<Vec<u8>, Refusal>,
+    refusals: &mut Vec<Refusal>,
+) -> Option<File> {
+    let taken = match classify(file) {
+        Entry::Other => return None,
+        Entry::Refused(reason) => Err(Refusal::of_file(file, reason)),
+        Entry::Versioned { version, name } => bytes()
+            .and_then(|bytes| text(file, bytes))
+            .map(|text| File::versioned(stem(file), version, name, text)),
+        Entry::Repeatable { name } => bytes()
+            .and_then(|bytes| text(file, bytes))
+            .map(|text| File::repeatable(stem(file), name, text)),
+    };
+    taken.map_err(|refusal| refusals.push(refusal)).ok()
 }
 
 fn stem(file: &str) -> &str {
@@ -166,9 +189,7 @@ fn is_like_one(lower: &str) -> bool {
 }
 
 /// Reads the text of a file, without a byte order mark.
-fn text(path: &Path, file: &str) -> Result<String, Refusal> {
-    let bytes = fs::read(path)
-        .map_err(|error| Refusal::of_file(file, format!("it cannot be read: {error}")))?;
+fn text(file: &str, bytes: Vec<u8>) -> Result<String, Refusal> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(Refusal::of_file(file, UTF_16));
     }

@@ -145,12 +145,22 @@ impl MigrationSet {
                 }
             }
         }
-        let newest = applied.iter().map(|row| row.version).max().unwrap_or(i32::MIN);
+        // The built-in files and those of an application are two lists, and each grows at its end.
+        let is_built_in = |version: i32| version < self.built_in_below;
+        let newest = |built_in: bool| {
+            let of_list = applied.iter().map(|row| row.version);
+            let of_list = of_list.filter(|version| is_built_in(*version) == built_in);
+            of_list.max().unwrap_or(i32::MIN)
+        };
+        let newest = [newest(false), newest(true)];
         let is_new = |file: &File| !current.contains(&file.version());
         let pending: Vec<usize> = (0..self.migrations.len())
             .filter(|at| self.migrations.get(*at).is_some_and(is_new))
             .collect();
-        let is_late = |file: &&File| !file.is_repeatable() && file.version() < newest;
+        let is_late = |file: &&File| {
+            !file.is_repeatable()
+                && file.version() < newest[usize::from(is_built_in(file.version()))]
+        };
         if let Some(late) = pending.iter().map(|at| &self.migrations[*at]).find(is_late) {
             return Err(HistoryError::late(&file_name(late)));
         }

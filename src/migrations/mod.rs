@@ -14,6 +14,7 @@
 //! one purpose a file. Never edit a merged file: every schema stores its checksum.
 
 mod check;
+mod composed;
 mod copy;
 pub(crate) mod digest;
 mod error;
@@ -34,6 +35,7 @@ use crate::migrations::check::Whose;
 use crate::migrations::pieces::Facts;
 use crate::migrations::statements::{Split, Statement};
 
+pub use composed::{BUILT_IN_BELOW, Migrations};
 pub use error::{HistoryError, LoadError, Refusal};
 pub(crate) use file::File;
 pub use history::{Applied, AppliedPrefix, NonTransactionalFile, Pending, Segment};
@@ -64,6 +66,8 @@ pub struct MigrationSet {
     /// What is known of each file from its text.
     facts: Vec<Facts>,
     fingerprint: String,
+    /// The files with lower numbers are built-in ones, of which new ones may come behind those of an application.
+    built_in_below: i32,
 }
 
 /// A file that runs outside a transaction.
@@ -170,7 +174,8 @@ impl MigrationSet {
             return Err(refusals.into());
         }
         let fingerprint = String::new();
-        let mut set = Self { migrations, non_transactional, facts, fingerprint };
+        let built_in_below = 0;
+        let mut set = Self { migrations, non_transactional, facts, fingerprint, built_in_below };
         set.fingerprint = Self::fingerprint_of(&set.history());
         Ok(set)
     }
@@ -208,7 +213,9 @@ impl MigrationSet {
         let found = migrations.iter().map(File::version).max().unwrap_or_default().max(0);
         (found == version).then_some(())?;
         // A prefix of a validated set is valid.
-        Self::checked(migrations, Whose::ControlPlane, Vec::new()).ok()
+        let mut prefix = Self::checked(migrations, Whose::ControlPlane, Vec::new()).ok()?;
+        prefix.built_in_below = self.built_in_below;
+        Some(prefix)
     }
 
     /// The history of a schema with all versioned files applied, as text: one line a file, `version name checksum`,

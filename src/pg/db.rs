@@ -29,7 +29,8 @@ use super::pool::{PoolStatus, Purpose, SharingStatus, build};
 use super::rules::{Endpoint, PoolSizes, Rules, Sharing, TimeLimits};
 use super::scope::guard::Guard;
 use super::scope::{
-    Beside, BuiltinTypes, Entry, EventSignal, LockHolders, PublicTx, Script, TenantTx,
+    Beside, BuiltinTypes, Entry, EventSignal, Left, LockHolders, PublicTx, Script, SharedTx,
+    TenantTx,
 };
 use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
@@ -299,6 +300,41 @@ impl Db {
     pub async fn tenant_with(&self, tenant: TenantId, access: Access) -> Result<TenantTx, Failure> {
         let connection = self.runtime.take(Some(tenant)).await?;
         Ok(self.scopes.enter(connection, tenant, access))
+    }
+
+    /// Begins a transaction on the tables that all tenants of an application share.
+    ///
+    /// # Errors
+    /// As [`Db::tenant`].
+    pub async fn shared(&self, access: Access) -> Result<SharedTx, Failure> {
+        let connection = self.runtime.take(None).await?;
+        let TenantScopes { rules, beside, builtin_types, guard, .. } = &*self.scopes;
+        let (beside, types) = (beside.clone(), Arc::clone(builtin_types));
+        Ok(SharedTx::new(connection, access, rules, beside, types, guard.clone()))
+    }
+
+    /// Continues a transaction as a tenant that it has made, until [`leave_new_tenant`](Self::leave_new_tenant).
+    ///
+    /// # Errors
+    /// [`Failure`]; the transaction is rolled back.
+    pub(crate) async fn enter_new_tenant(
+        &self,
+        tx: PublicTx,
+        tenant: TenantId,
+    ) -> Result<(TenantTx, Left), Failure> {
+        tx.enter_tenant(tenant, self.rules(), self.scopes.guard.clone()).await
+    }
+
+    /// Continues a transaction on the control plane that has entered a tenant.
+    ///
+    /// # Errors
+    /// [`Failure`]; the transaction is rolled back.
+    pub(crate) async fn leave_new_tenant(
+        &self,
+        inside: TenantTx,
+        left: Left,
+    ) -> Result<PublicTx, Failure> {
+        PublicTx::leave_tenant(inside, left).await
     }
 
     /// Checks out a connection of the runtime login without a guard, to test that the server refuses what it must.

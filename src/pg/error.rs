@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use crate::domain::error::{Cause, Error, with_causes};
+use crate::domain::error::{Cause, Conflict, Error, with_causes};
 use crate::domain::names::TenantId;
 use crate::domain::outage::Outage;
 
@@ -69,6 +69,9 @@ pub enum Failure {
     /// The transaction did not begin before its deadline.
     #[error("the transaction began too late")]
     Late,
+    /// A constraint of an application was violated, which the application gives this code.
+    #[error("the present state does not allow it: {0}")]
+    Violation(&'static str),
 }
 
 impl Failure {
@@ -96,6 +99,7 @@ impl Failure {
             | Self::Unreadable(_)
             | Self::NotEntered
             | Self::RowCount
+            | Self::Violation(_)
             | Self::Late => None,
         }
     }
@@ -273,6 +277,9 @@ impl Failure {
         if matches!(self, Self::TenantBusy) {
             return Error::TenantBusy { retry_after: Duration::from_secs(1) };
         }
+        if let Self::Violation(code) = self {
+            return Error::Conflict(Conflict::Own(code));
+        }
         if let Self::InTenant { tenant, .. } = self {
             return Error::TenantDamaged { tenant, during, source: self.without_rows() };
         }
@@ -311,6 +318,7 @@ impl Failure {
             | Self::Unreadable(_)
             | Self::NotEntered
             | Self::RowCount
+            | Self::Violation(_)
             | Self::Late => self.into(),
         }
     }
@@ -378,6 +386,33 @@ pub trait During<T> {
 impl<T> During<T> for Result<T, Failure> {
     fn during(self, during: &'static str) -> Result<T, Error> {
         self.map_err(|failure| failure.during(during))
+    }
+}
+
+/// Adds `.on_violation("notes_title_key", "title_taken")` to the result of a query.
+pub trait OnViolation {
+    /// Answers the violation of a unique or foreign key constraint by 409 with a code; any other failure stays as it is.
+    ///
+    /// ```no_run
+    /// # async fn add(tx: rowhouse::TenantTx) -> Result<(), rowhouse::Problem> {
+    /// use rowhouse::OnViolation;
+    ///
+    /// tx.execute("INSERT INTO tags (name) VALUES ($1)", &[&"work"])
+    ///     .await
+    ///     .on_violation("tags_name_key", "name_taken")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    fn on_violation(self, constraint: &str, code: &'static str) -> Self;
+}
+
+impl<T> OnViolation for Result<T, Failure> {
+    fn on_violation(self, constraint: &str, code: &'static str) -> Self {
+        self.map_err(|failure| match failure.violates(constraint) {
+            true => Failure::Violation(code),
+            false => failure,
+        })
     }
 }
 

@@ -34,8 +34,13 @@ pub mod schema;
 pub mod scope;
 pub mod tenant;
 
+/// The types of PostgreSQL, and the traits that map types of Rust to them.
+pub mod types {
+    pub use tokio_postgres::types::{FromSql, Json, ToSql, Type};
+}
+
 pub use db::Db;
-pub use error::{During, Failure};
+pub use error::{During, Failure, OnViolation};
 pub use scope::param::Param;
-pub use scope::{PublicTx, TenantTx};
+pub use scope::{Portal, PublicTx, Rows, SharedTx, TenantTx};
 pub use tokio_postgres::Row;

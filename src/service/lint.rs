@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::migrations::{MigrationSet, lint};
+use crate::migrations::{MigrationSet, Migrations, lint};
 
 pub use crate::migrations::LoadError;
 pub use crate::migrations::lint::{ALLOW_FILE, Finding, Report, Rule, Severity};
@@ -28,16 +28,17 @@ pub enum IsolationError {
     CatalogWithoutSchema(Vec<Finding>),
 }
 
-/// Checks the migrations in a folder, or the built-in tenant set where no folder is named.
+/// Checks the migrations in a folder; where no folder is named, those of the application, or the built-in tenant set.
 ///
 /// # Errors
 /// All that is wrong with the files.
-pub fn check(folder: Option<&Path>) -> Result<Report, LoadError> {
-    let set = match folder {
-        None => MigrationSet::tenant()?,
-        Some(folder) => MigrationSet::load(folder)?,
+pub fn check(folder: Option<&Path>, own: Option<&Migrations>) -> Result<Report, LoadError> {
+    let set = match (folder, own) {
+        (None, None) => MigrationSet::tenant()?,
+        (None, Some(own)) => MigrationSet::of_application(own)?,
+        (Some(folder), _) => MigrationSet::load(folder)?,
     };
-    Ok(lint::check(&set.texts(), &allowances(folder)?))
+    Ok(lint::check(&set.texts(), &allowances(folder, own)?))
 }
 
 /// Refuses a set whose effect in one tenant depends on the schemas of the others ([`Rule::CatalogWithoutSchema`]),
@@ -45,8 +46,12 @@ pub fn check(folder: Option<&Path>) -> Result<Report, LoadError> {
 ///
 /// # Errors
 /// [`IsolationError::CatalogWithoutSchema`] names each file and line, and what to write instead.
-pub fn require_isolated(set: &MigrationSet, folder: Option<&Path>) -> Result<(), IsolationError> {
-    let findings = lint::without_schema(&set.texts(), &allowances(folder)?);
+pub fn require_isolated(
+    set: &MigrationSet,
+    folder: Option<&Path>,
+    own: Option<&Migrations>,
+) -> Result<(), IsolationError> {
+    let findings = lint::without_schema(&set.texts(), &allowances(folder, own)?);
     if findings.is_empty() { Ok(()) } else { Err(IsolationError::CatalogWithoutSchema(findings)) }
 }
 
@@ -71,8 +76,14 @@ fn in_words(findings: &[Finding]) -> String {
     text
 }
 
-fn allowances(folder: Option<&Path>) -> Result<String, LoadError> {
-    let Some(folder) = folder else { return Ok(BUILT_IN_ALLOWANCES.to_owned()) };
+fn allowances(folder: Option<&Path>, own: Option<&Migrations>) -> Result<String, LoadError> {
+    let Some(folder) = folder else {
+        return Ok(match own {
+            None => BUILT_IN_ALLOWANCES.to_owned(),
+            Some(own) if own.replaces_built_in() => own.allowances().to_owned(),
+            Some(own) => format!("{BUILT_IN_ALLOWANCES}\n{}", own.allowances()),
+        });
+    };
     match std::fs::read_to_string(folder.join(ALLOW_FILE)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         Err(source) => Err(LoadError::unreadable(folder, &source)),
@@ -86,10 +97,10 @@ mod tests {
 
     #[test]
     fn the_built_in_set_has_no_findings() {
-        let report = check(None).unwrap();
+        let report = check(None, None).unwrap();
         assert_eq!(report.findings, Vec::new());
         assert!(report.files >= 4 && report.statements >= report.files, "{report:?}");
-        require_isolated(&MigrationSet::tenant().unwrap(), None).unwrap();
+        require_isolated(&MigrationSet::tenant().unwrap(), None, None).unwrap();
     }
 
     #[test]
@@ -99,13 +110,13 @@ mod tests {
                      IF EXISTS (SELECT FROM pg_type WHERE typname = 'b') THEN NULL; END IF;\nEND $$";
         std::fs::write(folder.path().join("V1__a.sql"), guard).unwrap();
         let set = MigrationSet::load(folder.path()).unwrap();
-        let refused = require_isolated(&set, Some(folder.path())).unwrap_err().to_string();
+        let refused = require_isolated(&set, Some(folder.path()), None).unwrap_err().to_string();
         assert!(refused.contains("V1__a.sql, line 2: IF EXISTS"), "{refused}");
         assert!(refused.contains("V1__a.sql, line 3: IF EXISTS"), "{refused}");
         let lines = refused.lines().filter(|line| line.ends_with("<reason>"));
         let lines =
             lines.map(|line| line.replace("<reason>", "known")).collect::<Vec<_>>().join("\n");
         std::fs::write(folder.path().join(ALLOW_FILE), lines).unwrap();
-        require_isolated(&set, Some(folder.path())).unwrap();
+        require_isolated(&set, Some(folder.path()), None).unwrap();
     }
 }

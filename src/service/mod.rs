@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod health;
 pub mod identity;
 pub mod invitations;
+pub mod leases;
 pub mod lint;
 pub mod me;
 pub mod members;
@@ -42,6 +43,7 @@ pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
 pub use invitations::Invitations;
+pub use leases::Leases;
 pub use me::Me;
 pub use members::Members;
 pub use passwords::Passwords;
@@ -102,6 +104,8 @@ pub struct Services {
     pub fleet: Fleet,
     /// Checks and repairs schemas.
     pub doctor: Doctor,
+    /// Gives out the leases of an application's jobs.
+    pub leases: Leases,
     /// Reports whether this process can serve.
     pub health: Health,
 }

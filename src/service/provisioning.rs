@@ -14,6 +14,7 @@
 pub mod adopt;
 mod command;
 mod group_commit;
+mod hooks;
 mod main_tenant;
 mod new_schema;
 mod prepared;
@@ -41,6 +42,7 @@ use crate::migrations::MigrationSet;
 use crate::pg::control::{idempotency, memberships, tenant_setup, users};
 use crate::pg::{Db, During};
 pub use crate::service::provisioning::command::{Admin, Extras, NewAdmin, ProvisionTenant};
+pub use crate::service::provisioning::hooks::{Hook, RunHook};
 use crate::service::provisioning::prepared::PreparedSetup;
 pub use crate::service::provisioning::replay::Provisioned;
 use crate::service::tokens::Lifetimes;
@@ -64,6 +66,8 @@ pub struct Provisioning {
     lifetimes: Lifetimes,
     slugs: SlugRules,
     group_commit: GroupCommit,
+    /// What the application does in each new tenant.
+    hooks: Arc<[Hook]>,
 }
 
 impl Provisioning {
@@ -79,10 +83,23 @@ impl Provisioning {
         vacancies: Vacancies,
         lifetimes: Lifetimes,
         slugs: SlugRules,
+        hooks: Vec<Hook>,
     ) -> Self {
         let pattern = vacancies.pattern().clone();
         let group_commit = GroupCommit::start(&runtime, db.clone(), pattern);
-        Self { runtime, db, hasher, set, server_version, vacancies, lifetimes, slugs, group_commit }
+        let hooks = hooks.into();
+        Self {
+            runtime,
+            db,
+            hasher,
+            set,
+            server_version,
+            vacancies,
+            lifetimes,
+            slugs,
+            group_commit,
+            hooks,
+        }
     }
 
     /// Makes a tenant, whole or not at all.
@@ -301,7 +318,8 @@ impl Provisioning {
     /// Takes a vacancy, together with other set-ups where that is possible.
     async fn take_vacancy(&self, prepared: &PreparedSetup<'_>) -> Result<SetupOutcome> {
         let rested = self.slugs.rested(prepared.ctx.now);
-        if let Some(setup) = prepared.shared(rested)
+        if self.hooks.is_empty()
+            && let Some(setup) = prepared.shared(rested)
             && let Some(assigned) = self.group_commit.make(setup).await?
         {
             return Ok(SetupOutcome::Made(Provisioned::new(prepared.command, assigned)));
@@ -319,7 +337,7 @@ impl Provisioning {
         let tx = self.db.public().await.during("begin provisioning")?;
         let rested = self.slugs.rested(prepared.ctx.now);
         let rows = prepared.rows(new, self.vacancies.pattern(), rested);
-        if new.is_none() && prepared.is_one_statement() {
+        if new.is_none() && self.hooks.is_empty() && prepared.is_one_statement() {
             let assigned = tenant_setup::insert_and_commit(tx, &rows).await?;
             let made = assigned.map(|assigned| Provisioned::new(prepared.command, assigned));
             return Ok(made.map_or(SetupOutcome::NoVacancy, SetupOutcome::Made));
@@ -337,6 +355,7 @@ impl Provisioning {
         {
             return Ok(SetupOutcome::NoVacancy);
         }
+        let tx = self.run_hooks(tx, prepared, assigned).await?;
         let made = Provisioned::new(prepared.command, assigned);
         let (token, recorded, committed) = join!(
             prepared.make_token(&tx, assigned.id),

@@ -122,7 +122,14 @@ impl Metrics {
     #[expect(clippy::too_many_lines, reason = "a flat list: one registration a metric")]
     #[must_use]
     pub fn with_waits(waits: &ConnectionWaits) -> Self {
+        Self::of(waits, &[])
+    }
+
+    /// As [`Metrics::with_waits`], with those that an application registers.
+    #[must_use]
+    pub fn of(waits: &ConnectionWaits, own: &[fn(&mut Registry)]) -> Self {
         let mut registry = Registry::default();
+        own.iter().for_each(|register| register(&mut registry));
         waits.register(&mut registry);
         let requests = Family::default();
         registry.register("http_requests", "Requests answered", requests.clone());

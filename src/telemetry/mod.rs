@@ -12,12 +12,15 @@ mod labels;
 mod metrics;
 mod panics;
 mod stderr;
+mod uncommitted;
 
 use tracing_subscriber::EnvFilter;
 
 pub use connection_waits::ConnectionWaits;
 pub use metrics::{JobOutcome, Metrics};
+pub use prometheus_client::registry::Registry;
 pub use stderr::{dropped_lines, flush, say, write_all};
+pub use uncommitted::{note_dropped_write, watch_writes};
 
 /// The filter is not a list of `target=level`.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@
 mod access;
 mod adopt;
 mod api_keys;
+mod application;
 mod audit_order;
 mod auth;
 mod bad_input;
@@ -46,6 +47,7 @@ mod databunker_system;
 mod databunker_tenants;
 mod databunker_users;
 mod databunker_v1;
+mod dependents;
 mod docs;
 mod doctor;
 mod document;

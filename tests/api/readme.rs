@@ -7,6 +7,7 @@
 //! - `json`, `text`: what the block before it printed. Ids, times and tokens may differ; a string that ends
 //!   with `…` is the beginning of one.
 //! - `sql`, `toml` under `<!-- file: path -->`: is written to that file, for the blocks that follow.
+//! - `rust`, `sql` under `<!-- from: path -->`: a part of that file, which the tests of its own crate run.
 //! - `rust`: compiled as a documentation test of the crate (`src/lib.rs`).
 //! - any of them under `<!-- not run: reason -->`.
 //!
@@ -55,6 +56,12 @@ fn example<'a>(page: &Page, block: &'a Block) -> Example<'a> {
         ("text", None) => Example::Text,
         ("sql" | "toml", Some(("file", path))) => Example::File(path),
         ("rust,no_run", None) => Example::Elsewhere,
+        ("rust,ignore" | "sql", Some(("from", path))) => {
+            let source = std::fs::read_to_string(root().join(path));
+            let source = source.unwrap_or_else(|error| panic!("{at}: {path}: {error}"));
+            assert!(source.contains(&block.text), "{at}: {path} holds no such text");
+            Example::Elsewhere
+        }
         other => panic!("{at}: {other:?} is an example that no test runs"),
     }
 }

@@ -17,6 +17,7 @@
 //! reason. The tables and the rules on the real tree are here, [`checker`] reads a file, [`circles`] compares all of
 //! them, [`rights`] reads the methods of services, and [`snippets`] has what the checker must catch.
 
+mod api;
 mod checker;
 mod circles;
 mod rights;
@@ -67,11 +68,29 @@ const LAYERS: &[Layer] = &[
         ],
     },
     Layer { name: "cli", may_import: &["app", "config", "service", "auth", "domain", "telemetry"] },
-    Layer { name: "main", may_import: &["cli", "app", "config", "domain", "telemetry"] },
+    // What an application adds, and its `main`.
+    Layer {
+        name: "application",
+        may_import: &[
+            "cli",
+            "app",
+            "config",
+            "http",
+            "service",
+            "migrations",
+            "domain",
+            "telemetry",
+        ],
+    },
+    Layer {
+        name: "main",
+        may_import: &["application", "cli", "app", "config", "domain", "telemetry"],
+    },
     // The crate root declares the modules and may re-export from them.
     Layer {
         name: "lib",
         may_import: &[
+            "application",
             "cli",
             "app",
             "config",
@@ -123,8 +142,12 @@ const PG_NAMES: &[(&str, &str)] = &[
     ("Db", "db"),
     ("During", "error"),
     ("Failure", "error"),
+    ("OnViolation", "error"),
     ("Param", "scope"),
+    ("Portal", "scope"),
     ("PublicTx", "scope"),
+    ("Rows", "scope"),
+    ("SharedTx", "scope"),
     ("Row", "error"),
     ("TenantTx", "scope"),
 ];
@@ -151,7 +174,7 @@ const FOREIGN: &[Foreign] = &[
     Foreign { name: "refinery", layers: &["migrations", "pg"] },
     Foreign { name: "refinery_core", layers: &["migrations", "pg"] },
     // Wire forms end at `http`; `app` binds the listener, `telemetry` traces requests.
-    Foreign { name: "actix_web", layers: &["http", "app", "telemetry"] },
+    Foreign { name: "actix_web", layers: &["http", "app", "application", "telemetry"] },
     Foreign { name: "tracing_actix_web", layers: &["http", "app", "telemetry"] },
     Foreign { name: "actix_cors", layers: &["http"] },
     // Limits depend on the caller's address, which no layer below knows.
@@ -167,6 +190,10 @@ const FOREIGN: &[Foreign] = &[
 /// Files whose SQL may name `search_path` or change the role, each with the reason.
 const GUARD_FILES: &[(&str, &str)] = &[
     ("pg/scope/mod.rs", "the guard: enters a tenant for the length of one transaction"),
+    (
+        "pg/scope/shared.rs",
+        "enters the shared schema of an application, and a new tenant within its set-up",
+    ),
     (
         "pg/connect/dedicated.rs",
         "dedicated connections: each sees one schema from its start to its end",

@@ -40,6 +40,8 @@ const UNCHECKED: &[(&str, &str)] = &[
     ("Fleet::stop", "ends the work of this process when it shuts down; no caller asks for it"),
     ("Engine::stop_at_once", "as Engine::stop"),
     ("Fleet::stop_at_once", "as Fleet::stop"),
+    ("TenantTx::commit", "Tenants::begin gives the transaction after the rights check"),
+    ("TenantTx::query_and_commit", "as TenantTx::commit"),
     ("Audit::asked", "waits for a signal inside this process and reads nothing"),
     ("Vacancies::asked", "waits for a signal inside this process and reads nothing"),
 ];

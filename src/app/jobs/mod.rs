@@ -12,6 +12,7 @@ mod audit;
 mod clock;
 mod connections;
 mod fleet;
+mod own;
 mod sessions;
 mod signing_keys;
 mod tenants;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 
 use super::Backend;
 use super::backend::operator;
+use super::options::ApplicationJob;
 use crate::auth::CallContext;
 use crate::domain::{Clock, Error};
 use crate::telemetry::{JobOutcome, Metrics};
@@ -82,7 +84,11 @@ enum Next {
 }
 
 /// All jobs of a server with these settings.
-fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
+fn all(
+    backend: &Backend,
+    intervals: &Intervals,
+    own_jobs: &[(ApplicationJob, Duration)],
+) -> Vec<Job> {
     let services = &backend.services;
     let mut jobs = vec![
         tenants::erase_profiles(&services.profiles, intervals.erase),
@@ -98,6 +104,9 @@ fn all(backend: &Backend, intervals: &Intervals) -> Vec<Job> {
     jobs.extend(backend.database_clock.as_ref().map(clock::read));
     jobs.extend(intervals.recover.map(|every| fleet::recover(&services.fleet, every)));
     jobs.extend(intervals.retention.map(|retention| fleet::prune(&services.fleet, retention)));
+    jobs.extend(own_jobs.iter().map(|(job, every)| {
+        own::run(job, *every, backend.context(), &services.leases, &backend.clock)
+    }));
     jobs
 }
 
@@ -122,8 +131,13 @@ pub(super) struct Jobs(JoinSet<()>);
 
 impl Jobs {
     /// Starts the jobs on the runtime that calls this.
-    pub(super) fn start(backend: &Backend, metrics: &Arc<Metrics>, intervals: &Intervals) -> Self {
-        Self::of(all(backend, intervals), &backend.clock, metrics)
+    pub(super) fn start(
+        backend: &Backend,
+        metrics: &Arc<Metrics>,
+        intervals: &Intervals,
+        own_jobs: &[(ApplicationJob, Duration)],
+    ) -> Self {
+        Self::of(all(backend, intervals, own_jobs), &backend.clock, metrics)
     }
 
     fn of(jobs: Vec<Job>, clock: &Clock, metrics: &Arc<Metrics>) -> Self {

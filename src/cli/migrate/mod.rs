@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use self::flags::Flags;
 use super::{Exit, Failure, Output, lint};
-use crate::config::Settings;
+use crate::cli::Program;
 use crate::service::fleet::RehearsalTarget;
 
 const HELP: &str = "\
@@ -55,7 +55,7 @@ struct Which {
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, migrate: Migrate) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, migrate: Migrate) -> Result<Exit, Failure> {
     let flags = migrate.flags;
     match migrate.verb {
         Some(Verb::Status(which)) => show::status(settings, which.id, which.output).await,

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::progress;
 use super::run::in_flags;
 use crate::app::{Backend, Purpose};
+use crate::cli::Program;
 use crate::cli::{Exit, Failure, Output, output};
-use crate::config::Settings;
 use crate::service::Fleet;
 use crate::service::fleet::{Change, RepairRequest, TenantRepair, change_in_json};
 
@@ -64,7 +64,7 @@ enum End {
     Failed(String),
 }
 
-pub(super) async fn run(settings: &Settings, flags: Flags) -> Result<Exit, Failure> {
+pub(super) async fn run(settings: &Program, flags: Flags) -> Result<Exit, Failure> {
     let request = RepairRequest {
         stamp: flags.stamp,
         forget: flags.forget,

@@ -6,13 +6,13 @@ use uuid::Uuid;
 use super::flags::Flags;
 use super::progress::{self, Progress};
 use crate::app::{Backend, Purpose};
+use crate::cli::Program;
 use crate::cli::output;
 use crate::cli::{Exit, Failure, Output, stop};
-use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
 use crate::domain::operation::{FleetProblem, OperationState, PauseReason};
 
-pub(super) async fn all(settings: &Settings, flags: Flags) -> Result<Exit, Failure> {
+pub(super) async fn all(settings: &Program, flags: Flags) -> Result<Exit, Failure> {
     let output = flags.output;
     output::on_backend(Purpose::Migrate, settings, async |backend| {
         report_control_plane(backend, output)?;
@@ -49,7 +49,7 @@ async fn rebuild_vacancies(backend: &Backend) {
 }
 
 pub(super) async fn resume(
-    settings: &Settings,
+    settings: &Program,
     id: Option<Uuid>,
     output: Output,
 ) -> Result<Exit, Failure> {

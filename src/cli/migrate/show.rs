@@ -7,14 +7,14 @@ use super::progress;
 use super::run::unless_stopped;
 use crate::app::{Backend, Purpose};
 use crate::auth::CallContext;
+use crate::cli::Program;
 use crate::cli::{Exit, Failure, Output, output};
-use crate::config::Settings;
 use crate::domain::error::{Error, Noun};
 use crate::service::Fleet;
 use crate::service::fleet::{Behind, Plan, Record, RehearsalTarget, Trial, TrialEnd};
 
 pub(super) async fn plan(
-    settings: &Settings,
+    settings: &Program,
     tenants: &[String],
     output: Output,
 ) -> Result<Exit, Failure> {
@@ -73,7 +73,7 @@ fn plan_in_words(plan: &Plan) -> String {
 }
 
 pub(super) async fn rehearse(
-    settings: &Settings,
+    settings: &Program,
     target: RehearsalTarget,
     output: Output,
 ) -> Result<Exit, Failure> {
@@ -152,7 +152,7 @@ fn trial_in_words(trial: &Trial) -> String {
 }
 
 pub(super) async fn status(
-    settings: &Settings,
+    settings: &Program,
     id: Option<Uuid>,
     output: Output,
 ) -> Result<Exit, Failure> {
@@ -171,7 +171,7 @@ pub(super) async fn status(
 }
 
 pub(super) async fn pause(
-    settings: &Settings,
+    settings: &Program,
     id: Option<Uuid>,
     output: Output,
 ) -> Result<Exit, Failure> {
@@ -179,7 +179,7 @@ pub(super) async fn pause(
 }
 
 pub(super) async fn cancel(
-    settings: &Settings,
+    settings: &Program,
     id: Option<Uuid>,
     output: Output,
 ) -> Result<Exit, Failure> {
@@ -188,7 +188,7 @@ pub(super) async fn cancel(
 
 /// Changes the state of an operation, the open one if none is named, and shows it.
 async fn change(
-    settings: &Settings,
+    settings: &Program,
     id: Option<Uuid>,
     output: Output,
     change: impl AsyncFnOnce(&Fleet, CallContext, Uuid) -> Result<Record, Error>,

@@ -1,6 +1,7 @@
 //! Extractors for our own handlers and an application's: the caller, and a transaction in the caller's tenant.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
@@ -10,8 +11,8 @@ use super::Problem;
 use crate::auth::{CallContext, Principal};
 use crate::domain::error::Result;
 use crate::domain::{Access, Permission};
-use crate::http::extract::{begin, context, identify};
-use crate::service::tenants::TenantTx;
+use crate::http::extract::{begin, begin_shared, context, identify};
+use crate::service::tenants::{SharedTx, TenantTx};
 
 /// The caller, with the context that service methods take. A call without a credential is [`Principal::Anonymous`]; one
 /// with a bad credential is refused here.
@@ -53,27 +54,6 @@ impl FromRequest for Caller {
     }
 }
 
-/// A transaction inside the caller's tenant, through which an application's handlers read its tables.
-///
-/// It is read-only: the database refuses a statement that would write. A handler that writes asks for
-/// [`Write<TenantTx>`](Write). The caller needs the permission `READ_PROFILES`, which every role has; a token or an API
-/// key has it only if it was given.
-///
-/// The tenant is the one in `x-tenant-id`, else the one that the caller's token or API key is bound to, else the one in
-/// the host name. Without one the request fails: there is no default. A tenant that the caller does not belong to, a
-/// suspended one and one that does not exist all answer 404.
-///
-/// ```no_run
-/// use actix_web::{HttpResponse, get};
-/// use rowhouse::{Problem, TenantTx};
-///
-/// #[get("/notes")]
-/// async fn notes(tx: TenantTx) -> Result<HttpResponse, Problem> {
-///     let rows = tx.query_and_commit("SELECT body FROM notes ORDER BY id", &[]).await?;
-///     let notes: Vec<String> = rows.iter().map(|row| row.get("body")).collect();
-///     Ok(HttpResponse::Ok().json(notes))
-/// }
-/// ```
 impl FromRequest for TenantTx {
     type Error = actix_web::Error;
     type Future = Extraction<Self>;
@@ -84,35 +64,63 @@ impl FromRequest for TenantTx {
     }
 }
 
-/// A transaction inside the caller's tenant that may write.
+/// A transaction that reads only: in the caller's tenant, or on the shared tables with `Read<SharedTx>`.
 ///
-/// The caller needs the permission `WRITE_PROFILES`, which the roles `FDE` and above have; a token or an API key has it
-/// only if it was given. Without it the answer is 403, and the handler does not run. The tenant is found as for a
-/// [`TenantTx`].
+/// It is what a [`TenantTx`] is by itself, said by the type.
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct Read<T = TenantTx>(pub T);
+
+/// A transaction that may write: in the caller's tenant, or on the shared tables with `Write<SharedTx>`.
+///
+/// In a tenant the caller needs the permission `WRITE_PROFILES`, which the roles `FDE` and above have; a token or an API
+/// key has it only if it was given. Without it the answer is 403, and the handler does not run. The tenant is found as
+/// for a [`TenantTx`]. What is not committed is rolled back; a handler that answers well and has not committed what it wrote
+/// is named in the log.
 ///
 /// ```no_run
 /// use actix_web::{HttpResponse, post};
-/// use rowhouse::{Problem, TenantTx, Write};
+/// use rowhouse::{Problem, Write};
 /// use uuid::Uuid;
 ///
 /// #[post("/notes")]
-/// async fn add(Write(tx): Write<TenantTx>, body: String) -> Result<HttpResponse, Problem> {
+/// async fn add(Write(tx): Write, body: String) -> Result<HttpResponse, Problem> {
 ///     tx.execute("INSERT INTO notes (id, body) VALUES ($1, $2)", &[&Uuid::now_v7(), &body]).await?;
 ///     tx.commit().await?;
 ///     Ok(HttpResponse::Created().finish())
 /// }
 /// ```
 #[must_use = "a transaction that is dropped is rolled back"]
-pub struct Write<T>(pub T);
+pub struct Write<T = TenantTx>(pub T);
 
-impl FromRequest for Write<TenantTx> {
-    type Error = actix_web::Error;
-    type Future = Extraction<Self>;
+/// Declares the extractor of a transaction for reading or writing.
+macro_rules! extractor {
+    ($($access:ident($tx:ident) = $begin:expr;)+) => {$(
+        impl FromRequest for $access<$tx> {
+            type Error = actix_web::Error;
+            type Future = Extraction<Self>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        Box::pin(
-            async move { Ok(begin(&request, Access::Write).await.map(Self).map_err(Problem)?) },
-        )
-    }
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                let request = request.clone();
+                Box::pin(async move {
+                    let tx = $begin(&request, Access::$access).await;
+                    Ok(tx.map(Self).map_err(Problem)?)
+                })
+            }
+        }
+
+        impl Deref for $access<$tx> {
+            type Target = $tx;
+
+            fn deref(&self) -> &$tx {
+                &self.0
+            }
+        }
+    )+};
+}
+
+extractor! {
+    Read(TenantTx) = begin;
+    Write(TenantTx) = begin;
+    Read(SharedTx) = begin_shared;
+    Write(SharedTx) = begin_shared;
 }

@@ -8,17 +8,65 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::error::{
-    AuthProblem, Conflict, Error, InvitationProblem, Malformed, Noun, Precondition,
+    AuthProblem, Cause, Conflict, Error, InvitationProblem, Malformed, Noun, Precondition,
 };
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::retry_after_also_conflicts;
 use crate::http::sentence::{TENANT_BUSY, of_outage, sentence};
 
-/// An error in the native form. An application's handlers return it too: `?` converts a domain error or a failed
-/// query into one.
+/// An error in the native form. An application's handlers return it too: `?` converts a failed query into one.
+///
+/// ```
+/// use rowhouse::Problem;
+///
+/// let answers = [
+///     Problem::not_found("note"),                   // 404 "Note not found"
+///     Problem::conflict("title_taken"),             // 409 "Title taken", with the code
+///     Problem::invalid("title", "too_long"),        // 400, with the field
+///     Problem::internal("send a mail", "refused"),  // 500; the cause is logged and not told
+/// ];
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Problem(pub Error);
+pub struct Problem(#[doc(hidden)] pub Error);
+
+impl Problem {
+    /// There is no such thing, or the caller may not know of it: 404.
+    #[must_use]
+    pub const fn not_found(noun: &'static str) -> Self {
+        Self(Error::NotFound(Noun::Own(noun)))
+    }
+
+    /// The present state does not allow the request: 409. The code tells a program why.
+    #[must_use]
+    pub const fn conflict(code: &'static str) -> Self {
+        Self(Error::Conflict(Conflict::Own(code)))
+    }
+
+    /// A field breaks a rule of the application, which the code names: 400.
+    #[must_use]
+    pub fn invalid(field: &'static str, code: &'static str) -> Self {
+        Self(Error::invalid(field, Rule::Own(code)))
+    }
+
+    /// The caller lacks a permission of the application: 403.
+    #[must_use]
+    pub const fn forbidden(permission: &'static str) -> Self {
+        Self(Error::Lacks(permission))
+    }
+
+    /// A fault of the server: 500. The cause is logged with its own causes, and the caller does not learn it. `during`
+    /// names the step that failed: `"send a mail"`.
+    pub fn internal(during: &'static str, cause: impl Into<Cause>) -> Self {
+        Self(Error::internal(during, cause))
+    }
+
+    /// Returns the error and its causes in one line, as the log has it.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        self.0.chain()
+    }
+}
 
 impl<E: Into<Error>> From<E> for Problem {
     fn from(error: E) -> Self {
@@ -36,6 +84,9 @@ pub struct ErrorBody {
     pub message: String,
     /// The reason phrase of the status.
     pub error: &'static str,
+    /// The state that the request conflicts with, for machines; absent unless an application names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
     /// Every invalid field; absent if no field is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
@@ -64,9 +115,10 @@ impl ResponseError for Problem {
                 StatusCode::BAD_REQUEST
             }
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden { .. } | Error::SessionRequired | Error::CrossSite => {
-                StatusCode::FORBIDDEN
-            }
+            Error::Forbidden { .. }
+            | Error::Lacks(_)
+            | Error::SessionRequired
+            | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Invitation(problem) => invitation_status(*problem),
             Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -99,6 +151,10 @@ impl ResponseError for Problem {
             status_code: status.as_u16(),
             message: message(&self.0),
             error: status.canonical_reason().unwrap_or("Error"),
+            code: match self.0 {
+                Error::Conflict(Conflict::Own(code)) => Some(code),
+                _ => None,
+            },
             errors,
         })
     }
@@ -129,6 +185,7 @@ fn message(error: &Error) -> String {
             let names = missing.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
             format!("Missing permission: {names}")
         }
+        Error::Lacks(permission) => format!("Missing permission: {permission}"),
         Error::CrossSite => {
             "A page of another site may not do this; its origin must be allowed".to_owned()
         }
@@ -148,6 +205,7 @@ fn message(error: &Error) -> String {
             Noun::Vacancy => "Vacancy not found".to_owned(),
             Noun::Invitation => "Invitation not found".to_owned(),
             Noun::SigningKey => "Signing key not found".to_owned(),
+            Noun::Own(name) => format!("{} not found", capitalized(name)),
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),
@@ -170,6 +228,7 @@ fn message(error: &Error) -> String {
             Conflict::AdminUnproven => "An account has this adminEmail, its address is not proven, and this is not \
                                         its password; set the tenant up with another admin and invite this address"
                 .to_owned(),
+            Conflict::Own(code) => capitalized(&code.replace('_', " ")),
             // Only the control API can meet these.
             Conflict::ExternalIdTaken
             | Conflict::ExternalIdDiffers(_)
@@ -195,6 +254,12 @@ fn message(error: &Error) -> String {
         Error::TenantDamaged { .. } => format!("Not available: {}", error.code()),
         Error::Internal { .. } => "Internal server error".to_owned(),
     }
+}
+
+/// Returns a text with a capital first letter.
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 const fn invitation_status(problem: InvitationProblem) -> StatusCode {

@@ -232,7 +232,7 @@ pub(super) const NON_TENANT_ROLES: &str = "
       FROM pg_catalog.pg_auth_members m
       JOIN pg_catalog.pg_roles member ON member.oid = m.member
       JOIN pg_catalog.pg_roles granted ON granted.oid = m.roleid
-     WHERE member.rolname = $1 AND granted.rolname !~ '^tenant_[0-9a-f]{32}$'";
+     WHERE member.rolname = $1 AND granted.rolname !~ '^(tenant_[0-9a-f]{32}|rowhouse_shared)$'";
 
 /// The exposure that the runtime login can become a role which is no tenant's.
 pub(super) fn non_tenant_role(role: &str, may_revoke: bool) -> Exposure {

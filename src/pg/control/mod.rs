@@ -2,6 +2,7 @@
 
 pub mod active_tenants;
 pub mod api_keys;
+pub mod application_jobs;
 pub mod audit_chain;
 pub mod audit_events;
 pub mod capacity;

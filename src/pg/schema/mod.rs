@@ -22,6 +22,7 @@ pub mod rehearse;
 pub mod repair;
 mod role;
 mod run;
+pub mod shared;
 mod steps;
 
 use futures_util::future::join;

@@ -27,14 +27,16 @@ mod column_types;
 mod event_signal;
 pub(in crate::pg) mod guard;
 mod in_schema;
+mod large_results;
 mod lock_holders;
 pub mod param;
 mod place;
 mod reset;
 mod row_lock;
+mod savepoint;
+mod shared;
 mod tx;
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tokio_postgres::{Row, SimpleQueryRow};
@@ -48,13 +50,16 @@ use self::in_schema::{MissingLock, begin_in_schema};
 pub(in crate::pg) use self::in_schema::{
     Script, TX_IDENTITY, TxMark, enter_scratch_schema, is_late, leave_schemas, tx_identity_query,
 };
+pub use self::large_results::{Portal, Rows};
 pub(in crate::pg) use self::lock_holders::LockHolders;
 pub(in crate::pg) use self::place::Beside;
 use self::place::Place;
 use self::reset::{write_reset, write_seed};
 pub use self::row_lock::Lock;
+pub(crate) use self::shared::Left;
+pub use self::shared::SharedTx;
 pub(in crate::pg) use self::tx::BatchFailure;
-use self::tx::{COMMIT, READ_ONLY, Tx};
+use self::tx::{COMMIT, Tx};
 use super::error::Failure;
 use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
@@ -92,32 +97,8 @@ impl TenantTx {
         guard: Option<Arc<Guard>>,
     ) -> Self {
         let schema = SchemaName::of(tenant);
-        let mut preamble = String::with_capacity(256);
-        // A mode of the transaction and no setting: the server refuses to change it back once a query has run, and
-        // the statement that could do so before is not allowed.
-        preamble.push_str(match access {
-            Access::Read => READ_ONLY,
-            Access::Write => "BEGIN",
-        });
-        if guard.is_some() {
-            write_reset(&mut preamble, access);
-        }
-        if guard.is_some() || connection.served_another() {
-            write_seed(&mut preamble);
-        }
-        if rules.isolation == crate::pg::rules::Isolation::Role {
-            let _ = write!(preamble, "; SET LOCAL ROLE {schema}");
-        }
-        let _ = write!(preamble, "; SET LOCAL search_path = {schema}, extensions, pg_temp");
-        if !rules.login_has_limits {
-            write_limits(&mut preamble, &rules.limits);
-        }
-        let lock_timeout = rules.limits.lock;
-        let place = Place { schema: Some(schema.clone()), lock_timeout, beside };
-        let (statements, wait_timeout) = (rules.statements, rules.limits.connect);
-        let types = Some(builtin_types);
-        let tx = Tx::new(connection, preamble, statements, wait_timeout, place, types);
-        Self { tx: tx.inside(tenant), guard }
+        let tenant = Some(tenant);
+        Self::inside(connection, schema, tenant, access, rules, beside, builtin_types, guard)
     }
 
     /// Refuses a statement that could leave the tenant.

@@ -7,6 +7,7 @@
 
 mod abandoned;
 mod files;
+mod parts;
 mod run;
 
 pub(in crate::pg) use self::files::BatchFailure;
@@ -69,7 +70,11 @@ pub(super) struct Tx {
     /// Whether the server has ended the connection. The socket closes a moment after it says so.
     connection_ended: AtomicBool,
     /// The number of queries sent and not yet answered.
-    in_flight: AtomicUsize,
+    pub(super) in_flight: AtomicUsize,
+    /// Whether a statement has changed rows of a tenant.
+    wrote: AtomicBool,
+    /// The number of savepoints and portals so far, for their names.
+    named: AtomicUsize,
     /// The number of queries sent since the transaction began.
     sent: AtomicUsize,
     statements: Statements,
@@ -103,6 +108,8 @@ impl Tx {
             runs_files: AtomicBool::new(false),
             connection_ended: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            wrote: AtomicBool::new(false),
+            named: AtomicUsize::new(0),
             sent: AtomicUsize::new(0),
             statements,
             wait_timeout,
@@ -115,6 +122,12 @@ impl Tx {
     /// The same transaction, inside a tenant, which its failures name.
     pub(super) fn inside(mut self, tenant: TenantId) -> Self {
         self.tenant = Some(tenant);
+        self
+    }
+
+    /// The same transaction, outside of every tenant.
+    pub(super) fn inside_none(mut self) -> Self {
+        self.tenant = None;
         self
     }
 
@@ -197,19 +210,24 @@ impl Tx {
 
     pub(super) async fn execute(&self, sql: &str, params: &[&dyn Param]) -> Result<u64, Failure> {
         let client = self.client();
-        self.run(|| async {
-            match self.statements {
-                // Unlike a query it reads no column, and so needs no [`BuiltinTypes`].
-                Statements::Unnamed => client.execute_typed(sql, &typed(params)).await,
-                Statements::Cached => {
-                    let statement = self.prepare_cached(sql, params).await?;
-                    let outcome = client.execute(&statement, &values(params)).await;
-                    self.forget_if_stale(outcome.as_ref().err(), sql, params);
-                    outcome
+        let changed = self
+            .run(|| async {
+                match self.statements {
+                    // Unlike a query it reads no column, and so needs no [`BuiltinTypes`].
+                    Statements::Unnamed => client.execute_typed(sql, &typed(params)).await,
+                    Statements::Cached => {
+                        let statement = self.prepare_cached(sql, params).await?;
+                        let outcome = client.execute(&statement, &values(params)).await;
+                        self.forget_if_stale(outcome.as_ref().err(), sql, params);
+                        outcome
+                    }
                 }
-            }
-        })
-        .await
+            })
+            .await?;
+        if changed > 0 && self.tenant.is_some() {
+            self.wrote.store(true, Ordering::Relaxed);
+        }
+        Ok(changed)
     }
 
     /// Returns the prepared statement if statements are cached. If they are not, makes sure that the types of its

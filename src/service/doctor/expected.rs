@@ -17,7 +17,7 @@ use crate::service::doctor::diff::Difference;
 use crate::service::doctor::report::{Area, ExpectedDriftUse, Subject};
 
 /// The name of the file.
-const ALLOW_FILE: &str = "drift.allow";
+pub const ALLOW_FILE: &str = "drift.allow";
 
 /// Kinds whose drift cannot be expected.
 const RIGHTS: [Kind; 6] =

@@ -36,7 +36,7 @@ use crate::pg::Db;
 
 pub use self::capacity::connection_shortage;
 use self::check::Check;
-pub use self::expected::ExpectedDrift;
+pub use self::expected::{ALLOW_FILE, ExpectedDrift};
 pub use self::report::{Area, ExpectedDriftUse, Finding, Gravity, RepairOutcome, Report, Subject};
 pub use self::request::{Budget, Orphans, Selection};
 

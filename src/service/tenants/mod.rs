@@ -6,10 +6,13 @@
 //! exists.
 
 mod expiry;
+mod inside;
 pub mod lifecycle;
 pub mod registry;
 pub mod slugs;
 pub mod upsert;
+
+use std::sync::Arc;
 
 use crate::auth::context::Reach;
 use crate::auth::{CallContext, Principal};
@@ -22,13 +25,15 @@ use crate::domain::{Access, Permission, Tenant};
 use crate::pg::control::{active_tenants, tenants};
 use crate::pg::{Db, During, PublicTx};
 
-pub use crate::pg::TenantTx;
+pub use self::inside::{Caller, Entered, Grants, TenantTx};
+pub use crate::pg::SharedTx;
 pub use crate::pg::control::tenants::{Filter, MAIN_NUMBER};
 
 /// Reads tenants.
 #[derive(Clone)]
 pub struct Tenants {
     db: Db,
+    grants: Grants,
 }
 
 /// How a request names a tenant.
@@ -46,23 +51,17 @@ pub enum TenantRef {
     IdOrSlug(String),
 }
 
-/// A tenant that is active and that the caller may enter, as [`Tenants::enter`] found it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entered(TenantId);
-
-impl Entered {
-    /// Returns the tenant's id.
-    #[must_use]
-    pub const fn id(&self) -> TenantId {
-        self.0
-    }
-}
-
 impl Tenants {
     /// Creates the service on `db`.
     #[must_use]
     pub fn new(db: Db) -> Self {
-        Self { db }
+        Self { db, grants: Arc::from([]) }
+    }
+
+    /// The same service, for callers of an application with these permissions.
+    #[must_use]
+    pub fn granting(self, grants: Grants) -> Self {
+        Self { grants, ..self }
     }
 
     /// Returns all tenants that the caller may view, oldest first, except the main tenant.
@@ -159,11 +158,21 @@ impl Tenants {
     /// [`Error::Unauthenticated`] without a credential, otherwise [`Noun::Tenant`] not found.
     pub async fn enter(&self, ctx: &CallContext, which: &TenantRef) -> Result<Entered> {
         ctx.require_authenticated()?;
-        let found = self.find_unauthorized(which).await?;
+        let tx = self.db.public().await.during("read tenant row")?;
+        let found = match which {
+            TenantRef::Id(id) => tenants::find_with_settings(&tx, *id).await?,
+            TenantRef::Slug(slug) => tenants::find_by_slug_with_settings(&tx, slug).await?,
+            TenantRef::Number(_) | TenantRef::IdOrSlug(_) | TenantRef::ExternalId(_) => {
+                match find(&tx, which).await? {
+                    Some(tenant) => tenants::find_with_settings(&tx, tenant.id).await?,
+                    None => None,
+                }
+            }
+        };
         found
-            .filter(|tenant| ctx.principal.may_enter(tenant.id))
-            .filter(|tenant| tenant.status == TenantStatus::Active)
-            .map(|tenant| Entered(tenant.id))
+            .filter(|(tenant, _)| ctx.principal.may_enter(tenant.id))
+            .filter(|(tenant, _)| tenant.status == TenantStatus::Active)
+            .map(|(tenant, settings)| Entered::new(tenant, settings))
             .ok_or(Error::NotFound(Noun::Tenant))
     }
 
@@ -177,9 +186,11 @@ impl Tenants {
         entered: &Entered,
         access: Access,
     ) -> Result<TenantTx> {
-        ctx.require_in(access.permission(), entered.0)?;
-        let tx = self.db.tenant_with(entered.0, access).await;
-        tx.during("open a tenant transaction")
+        ctx.require_in(access.permission(), entered.id())?;
+        let tx = self.db.tenant_with(entered.id(), access).await;
+        let tx = tx.during("open a tenant transaction")?;
+        let caller = Caller::new(ctx, entered.id(), Arc::clone(&self.grants));
+        Ok(TenantTx::new(tx, entered.clone(), caller, ctx.now))
     }
 
     /// Begins a transaction that reads inside the tenant in which a request works; see [`Tenants::enter`].
@@ -189,7 +200,27 @@ impl Tenants {
     pub async fn open(&self, ctx: &CallContext, which: &TenantRef) -> Result<(TenantId, TenantTx)> {
         let entered = self.enter(ctx, which).await?;
         let tx = self.begin(ctx, &entered, Access::Read).await?;
-        Ok((entered.0, tx))
+        Ok((entered.id(), tx))
+    }
+
+    /// Returns the active tenants, oldest first, except the main tenant.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn list_active(&self, ctx: &CallContext) -> Result<Vec<Tenant>> {
+        ctx.require(Permission::ViewTenants)?;
+        let tx = self.db.public().await.during("list tenants")?;
+        let all = tenants::list(&tx, None).await?;
+        Ok(all.into_iter().filter(|tenant| tenant.status == TenantStatus::Active).collect())
+    }
+
+    /// Begins a transaction on the tables that all tenants of an application share. Who may is for the application to
+    /// say.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn shared_unauthorized(&self, access: Access) -> Result<SharedTx> {
+        self.db.shared(access).await.during("open a transaction on the shared tables")
     }
 
     /// Returns a tenant without a rights check. Databunker's dialect needs the tenant's id before it can check

@@ -121,7 +121,7 @@ impl TestTenant {
 #[derive(Default)]
 pub struct TestAppBuilder {
     values: Vec<(&'static str, String)>,
-    routes: Option<Routes>,
+    options: Options,
     database: Option<TestDatabase>,
     clock: TestClock,
 }
@@ -147,7 +147,13 @@ impl TestAppBuilder {
 
     /// Mounts routes of the application.
     pub fn with_routes(mut self, routes: Routes) -> Self {
-        self.routes = Some(routes);
+        self.options.add_routes(routes);
+        self
+    }
+
+    /// Serves an application.
+    pub fn with_application(mut self, application: &rowhouse::Application) -> Self {
+        self.options = application.options();
         self
     }
 
@@ -168,7 +174,7 @@ impl TestAppBuilder {
         values.push(("root_token", root_token.clone()));
         values.extend(self.values);
         let settings = Settings::from_values(&values).expect("the settings of a test are good");
-        let options = Options { clock: Some(clock.clock()), routes: self.routes };
+        let options = Options { clock: Some(clock.clock()), ..self.options };
         let app = App::build(settings, options).await.expect("the server of a test starts");
         let address = format!("http://{}", app.addr());
         let services = app.backend().services.clone();

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use super::Tx;
 use crate::pg::connect::cancelling::Cancelling;
 use crate::pg::error::server_message;
+use crate::telemetry::note_dropped_write;
 
 /// How long a cancel request waits if the server has not yet confirmed the preamble. A request that overtook
 /// `BEGIN` would cancel it, and the query after it would run outside the transaction.
@@ -17,6 +18,9 @@ impl Drop for Tx {
         let Some(connection) = self.connection.take() else { return };
         if !*self.preamble_sent.get_mut() || *self.committed.get_mut() {
             return; // nothing was sent, or it is committed
+        }
+        if *self.wrote.get_mut() && !*self.failed.get_mut() {
+            note_dropped_write();
         }
         if *self.connection_ended.get_mut() {
             // Checked out again before the pool sees that it is closed, it would fail an unrelated request.

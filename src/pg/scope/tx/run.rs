@@ -143,7 +143,7 @@ impl Tx {
         !self.preamble.starts_with(READ_ONLY) && !self.runs_files.load(Ordering::Relaxed)
     }
 
-    fn note_error(&self, error: &tokio_postgres::Error) {
+    pub(super) fn note_error(&self, error: &tokio_postgres::Error) {
         if ends_connection(error) {
             self.connection_ended.store(true, Ordering::Relaxed);
         }
