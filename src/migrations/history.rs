@@ -29,6 +29,15 @@ pub(super) fn history_text(history: &[Applied]) -> String {
 /// remaining files.
 const PREFIXES: usize = 256;
 
+/// How the row of the first file after a prefix is guarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HistoryGuard {
+    /// By the statement that adds it, which costs nothing.
+    InRow,
+    /// By a query before it: a distributed engine cannot add rows of a table to itself under a condition.
+    Apart,
+}
+
 /// A row of a history table: one applied file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -259,18 +268,29 @@ impl MigrationSet {
         stale.map(file_name)
     }
 
-    /// Builds the statement that adds the first file after a prefix to the history. It fails unless the history is that
-    /// of the prefix.
+    /// Builds what adds the first file after a prefix to the history. It fails unless the history is that of the prefix.
     pub(crate) fn first_history_row(
         &self,
         at: usize,
         schema: &SchemaName,
         prefix: &AppliedPrefix,
         now: OffsetDateTime,
+        guard: HistoryGuard,
     ) -> String {
+        let expected = &prefix.history;
+        if guard == HistoryGuard::Apart {
+            // The cast of what is no number fails, and a CASE does not evaluate the branch that is not taken. With a count
+            // it is no constant, which would be cast while planning.
+            let row = self.history_row(at, schema, now);
+            return format!(
+                "SELECT CASE WHEN {HISTORY_DIGEST} = '\\x{expected}' THEN 0
+                             ELSE concat('rowhouse: another history, of ', count(*))::int END
+                   FROM {schema}.{HISTORY_TABLE};
+                 {row}"
+            );
+        }
         // A NULL version violates NOT NULL and aborts.
         let [version, name, applied_on, checksum] = self.history_values(at, now);
-        let expected = &prefix.history;
         format!(
             "INSERT INTO {schema}.{HISTORY_TABLE} (version, name, applied_on, checksum)
              SELECT CASE WHEN {HISTORY_DIGEST} = '\\x{expected}' THEN {version} END,

@@ -38,8 +38,10 @@ use crate::migrations::statements::{Split, Statement};
 pub use composed::{BUILT_IN_BELOW, Migrations};
 pub use error::{HistoryError, LoadError, Refusal};
 pub(crate) use file::File;
+pub(crate) use history::HistoryGuard;
 pub use history::{Applied, AppliedPrefix, NonTransactionalFile, Pending, Segment};
 pub(crate) use pieces::{Mention, Piece};
+pub(crate) use splitter::messages;
 pub use statements::NO_TRANSACTION;
 
 mod public_set {

@@ -10,6 +10,28 @@ pub(crate) fn tokens(text: &str) -> impl Iterator<Item = Token> {
     std::iter::from_fn(move || lexer.token().ok().flatten())
 }
 
+/// Returns where the messages of a text are, if it is sent one statement a message. Settings that follow each other share
+/// one. A text that cannot be split is one message, whose error the server tells.
+pub(crate) fn messages(sql: &str) -> Vec<Range<usize>> {
+    let mut pieces = Pieces::new(sql);
+    let mut messages: Vec<(Range<usize>, bool)> = Vec::new();
+    loop {
+        let range = match pieces.next_piece() {
+            Ok(None) => return messages.into_iter().map(|(range, _)| range).collect(),
+            Ok(Some(piece)) => piece.range,
+            Err(_) => return std::iter::once(0..sql.len()).collect(),
+        };
+        let text = sql.get(range.clone()).unwrap_or_default();
+        let is_setting = ["SET", "RESET"]
+            .iter()
+            .any(|word| tokens(text).next().is_some_and(|token| token.is(text, word)));
+        match messages.last_mut() {
+            Some((last, true)) if is_setting => last.end = range.end,
+            _ => messages.push((range, is_setting)),
+        }
+    }
+}
+
 /// Text that is not SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unreadable {
@@ -151,5 +173,30 @@ impl Nesting {
             TokenKind::Word if is("AS") => self.last = Last::Names,
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_statement_is_a_message_and_settings_that_follow_each_other_share_one() {
+        let sql = "SET LOCAL a = 1; RESET b;\n-- c\nCREATE INDEX ON t (x);\nUPDATE t SET a = ';';;\n\
+                   DO $$ BEGIN NULL; END $$; SET LOCAL d = 2";
+        let sent: Vec<&str> =
+            messages(sql).into_iter().filter_map(|range| sql.get(range)).collect();
+        assert_eq!(
+            sent,
+            [
+                "SET LOCAL a = 1; RESET b",
+                "CREATE INDEX ON t (x)",
+                "UPDATE t SET a = ';'",
+                "DO $$ BEGIN NULL; END $$",
+                "SET LOCAL d = 2",
+            ]
+        );
+        assert!(messages("  -- nothing").is_empty());
+        assert_eq!(messages("SELECT 1; SELECT 'open").len(), 1);
     }
 }

@@ -167,6 +167,7 @@ fn check_file(sql: &str, state: &mut State, statements: &mut usize) -> BTreeSet<
         *statements += 1;
         let mut linter = Linter { state, line, violations: BTreeSet::new() };
         words::mentions_public(&mut linter, &tokens);
+        words::nested_partition(&mut linter, &tokens);
         for line in isolation::lines_without_schema(&tokens) {
             linter.report(Rule::CatalogWithoutSchema, line);
         }

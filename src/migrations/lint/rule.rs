@@ -105,6 +105,9 @@ rules! {
     DdlInBody = "ddl-in-body", Distributed,
         "a table that DO or a function creates is unknown to a distributed engine, and to this check",
         "write the statement at the top level of the file";
+    NestedPartition = "nested-partition", Distributed,
+        "a distributed engine refuses a partition that is itself partitioned",
+        "partition once, by both columns or by a hash of them";
     VolatileOverColumns = "volatile-over-columns", Distributed,
         "a function whose result may differ between nodes cannot be part of a distributed write",
         "compute the value in the application and bind it";
@@ -177,6 +180,17 @@ rules! {
     BadAllow = "bad-allow", Unchecked,
         "the allowance covers no finding: the rule is unknown, the reason is missing, or there is no such finding",
         "write `-- rowhouse: allow <rule-id> <reason>` on the line before, or remove it";
+}
+
+impl Rule {
+    /// Whether a distributed engine refuses the statement, or does something else than it says.
+    #[must_use]
+    pub const fn is_refused_when_distributed(self) -> bool {
+        matches!(
+            self,
+            Self::Trigger | Self::DdlInBody | Self::ConstraintInAddColumn | Self::NestedPartition
+        )
+    }
 }
 
 impl fmt::Display for Rule {

@@ -510,3 +510,14 @@ fn functions_and_keys_that_a_running_process_uses() {
         ),
     ]);
 }
+
+#[test]
+fn partitions_of_partitions() {
+    let nested = |sql: &str| broken(sql).iter().any(|found| found.ends_with("nested-partition"));
+    let of = "CREATE TABLE p PARTITION OF old FOR VALUES FROM (0) TO (9)";
+    assert!(nested(&format!("{of} PARTITION BY LIST (a)")));
+    assert!(!nested(of));
+    assert!(!nested(&format!("CREATE TABLE t ({KEY}) PARTITION BY RANGE (id)")));
+    assert!(!nested(&format!("{of}; SELECT row_number() OVER (PARTITION BY a) FROM old")));
+    assert_eq!(Rule::NestedPartition.id(), "nested-partition");
+}

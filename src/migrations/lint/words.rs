@@ -23,6 +23,18 @@ pub(super) fn mentions_public(linter: &mut Linter<'_>, tokens: &[TokenWithSpan])
     }
 }
 
+/// Reports a partition that is itself partitioned.
+pub(super) fn nested_partition(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) {
+    let words = words(tokens);
+    let has = |pair: [&str; 2]| words.windows(2).any(|found| found == pair);
+    if words.first().is_some_and(|first| first == "CREATE")
+        && has(["PARTITION", "OF"])
+        && has(["PARTITION", "BY"])
+    {
+        linter.report(Rule::NestedPartition, linter.line);
+    }
+}
+
 /// Checks a statement that the parser does not support.
 pub(super) fn check(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) {
     let words = words(tokens);
