@@ -36,7 +36,8 @@ pub use self::environment::tenant_admin_password;
 pub use self::keys::KEYS;
 pub use self::own::{Own, OwnValues};
 pub use self::sections::{
-    Admin, Auth, CachedStatements, Database, Fleet, Http, Log, Management, Slugs, Tenants, Tokens,
+    Admin, Auth, CachedStatements, Database, Fleet, ForcedEngine, Http, Log, Management, Slugs,
+    Tenants, Tokens,
 };
 
 /// The longest overlap of a rotation, which a request must not exceed either.
@@ -214,7 +215,8 @@ impl Settings {
             url: r.secret("database.url"),
             runtime_url: r.secret("database.runtime_url"),
             bin_dir: r.text("database.bin_dir").map(PathBuf::from),
-            isolation: r.choice("database.isolation"),
+            isolation: r.choice_if_set("database.isolation"),
+            forced_engine: r.choice_if_set("database.engine"),
             accept_exposures: r.list("database.accept_exposures"),
             statements: r.choice("database.statements"),
             max_connections: r.number("database.max_connections", 10, 10_000),

@@ -124,7 +124,7 @@ async fn serve(url: String, token: String) {
     let options = Options { routes: Some(Arc::new(routes)), ..Options::default() };
     let app = App::build(settings, options).await.expect("the server starts");
     println!("listening on http://{}", app.addr());
-    app.run_until_stopped(std::future::pending()).await.expect("the server runs");
+    Box::pin(app.run_until_stopped(std::future::pending())).await.expect("the server runs");
 }
 
 async fn profile(tx: TenantTx) -> Result<HttpResponse, Problem> {

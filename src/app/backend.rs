@@ -26,11 +26,12 @@ use crate::pg::connect::dedicated;
 use crate::pg::control::{capacity, migration_sets};
 use crate::pg::db::Database;
 use crate::pg::error::During;
+use crate::pg::rules::engine::Engine;
 use crate::pg::rules::{Rules, Statements};
 use crate::pg::schema::shared;
 use crate::pg::{Db, PublicTx};
 use crate::service::doctor::{Budget, ExpectedDrift, connection_shortage};
-use crate::service::fleet::{Engine, Limits};
+use crate::service::fleet::{Engine as FleetEngine, Limits};
 use crate::service::lint;
 use crate::service::refusals::Counters;
 use crate::service::sealing::Sealing;
@@ -144,14 +145,19 @@ impl Backend {
         }
         let mut first_start = FirstStart::default();
         let mut rules = settings::rules(settings);
+        let wanted = settings::wanted(settings);
         let mut posture = match purpose {
             Purpose::Serve | Purpose::Migrate => {
-                bootstrap::prepare(&found.owner, &found.runtime, rules.isolation).await?
+                bootstrap::prepare(&found.owner, &found.runtime, wanted).await?
             }
-            Purpose::Operate => {
-                bootstrap::inspect(&found.owner, rules.isolation, public_set).await?
-            }
+            Purpose::Operate => bootstrap::inspect(&found.owner, wanted, public_set).await?,
         };
+        (rules.engine, rules.isolation) = (posture.engine, posture.isolation);
+        log_engine(purpose, &posture);
+        if rules.engine.has_nodes() && purpose != Purpose::Operate {
+            let folder = settings.tenant_migrations.as_deref();
+            lint::require_distributable(&tenant_set, folder, options.tenant_migrations.as_ref())?;
+        }
         rules.open = match purpose {
             Purpose::Serve => {
                 posture.require_accepted(&rules.accepted)?;
@@ -161,12 +167,13 @@ impl Backend {
             // What is open was not read: what is accepted may be open.
             Purpose::Operate => rules.accepted.clone(),
         };
-        let mut is_direct = false;
+        // If it is unknown whether a pooler is in between, unnamed statements work in both cases, and so does a query that
+        // is not cancelled.
+        rules.direct = dedicated::direct(&found.owner, &found.runtime).await;
+        let is_direct = rules.direct.owner;
         if purpose != Purpose::Operate {
             let (runtime, limits) = (&found.runtime, rules.limits);
             rules.login_has_limits = bootstrap::ensure_login_limits(runtime, limits).await?;
-            // If it is unknown whether a pooler is in between, unnamed statements work in both cases.
-            is_direct = dedicated::is_direct(&found.owner, &rules.limits).await.unwrap_or(false);
             if is_direct && settings.database.statements == CachedStatements::Auto {
                 rules.control_statements = Statements::Cached;
             }
@@ -226,7 +233,7 @@ impl Backend {
             slugs.clone(),
             options.hooks.clone(),
         );
-        let fleet = Engine::new(
+        let fleet = FleetEngine::new(
             Handle::current(),
             db.clone(),
             database.clone(),
@@ -267,6 +274,8 @@ impl Backend {
                     .tenants_per_connection
                     .map(NonZeroUsize::get),
             },
+            main: db.clone(),
+            runtime: Handle::current(),
             lifetimes,
         };
         first_start.psql = found.psql;
@@ -354,6 +363,19 @@ struct Sets<'a> {
     tenant: Arc<MigrationSet>,
     expected: Arc<ExpectedDrift>,
     grants: Grants,
+}
+
+/// Logs which engine was found. A forced one is told as what it is.
+fn log_engine(purpose: Purpose, posture: &Posture) {
+    let Posture { engine, engine_version, isolation, .. } = posture;
+    if purpose == Purpose::Operate {
+        return;
+    }
+    let version = engine_version.as_deref();
+    tracing::info!(%engine, version, isolation = isolation.as_str(), "found the engine of the database");
+    if matches!(engine, Engine::Citus { is_forced: true }) {
+        tracing::warn!("database.engine takes the database for a Citus cluster, which it is not");
+    }
 }
 
 /// Warns if the servers on this PostgreSQL server may open more connections than it gives.

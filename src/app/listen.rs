@@ -112,6 +112,7 @@ impl<'a> Shared<'a> {
             reason = "seconds since 1970 fit an f64 for the next million years"
         )]
         metrics.set_started_at(backend.clock.now().unix_timestamp() as f64);
+        metrics.set_engine(backend.rules().engine.as_str());
         let limits =
             http::limits::Limits::new(&settings.limits, backend.clock.clone(), Arc::clone(metrics));
         Self {

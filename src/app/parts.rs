@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use crate::auth::password::Hasher;
 use crate::auth::token::RootTokens;
 use crate::migrations::MigrationSet;
@@ -16,9 +18,9 @@ use crate::service::tenants::Grants;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Audit, Doctor, Events, Fleet, Health, Identity, Invitations, Leases, Lifecycle, Me,
-    Members, Passwords, Profiles, Provisioning, Registry, Services, Sessions, SigningKeys, System,
-    Tenants, Tokens, Vacancies,
+    ApiKeys, Audit, Cluster, Doctor, Events, Fleet, Health, Identity, Invitations, Leases,
+    Lifecycle, Me, Members, Passwords, Profiles, Provisioning, Registry, Services, Sessions,
+    SigningKeys, System, Tenants, Tokens, Vacancies,
 };
 
 /// What the services of each runtime are built from, besides its pools.
@@ -44,6 +46,9 @@ pub(super) struct Parts {
     pub(super) slugs: SlugRules,
     pub(super) server_version: u32,
     pub(super) budget: Budget,
+    /// The pools of the main runtime, and that runtime.
+    pub(super) main: Db,
+    pub(super) runtime: Handle,
     pub(super) lifetimes: Lifetimes,
 }
 
@@ -89,6 +94,7 @@ impl Parts {
             events: Events::new(db.clone(), self.sealing.clone()),
             audit: Audit::new(db.clone(), refusals.clone(), self.sealing.clone()),
             refusals,
+            cluster: Cluster::new(db.clone(), self.main.clone(), self.runtime.clone()),
             fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),
             doctor: Doctor::new(
                 db.clone(),

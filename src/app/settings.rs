@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use super::BuildError;
 use crate::auth::jwt;
 use crate::auth::password::{Hasher, Params};
-use crate::config::{CachedStatements, Settings};
+use crate::config::{CachedStatements, ForcedEngine, Settings};
+use crate::pg::bootstrap::Wanted;
 use crate::pg::rules::{Rules, Sharing, Statements, TimeLimits};
 use crate::service::sessions;
 use crate::service::tenants::slugs::SlugRules;
@@ -13,7 +14,6 @@ use crate::service::tokens::Lifetimes;
 
 pub(super) fn rules(settings: &Settings) -> Rules {
     let database = &settings.database;
-    let isolation = database.isolation;
     let statements = match database.statements {
         CachedStatements::Auto | CachedStatements::Never => Statements::Unnamed,
         CachedStatements::Always => Statements::Cached,
@@ -26,7 +26,15 @@ pub(super) fn rules(settings: &Settings) -> Rules {
     };
     // The backend asks the server later whether the login has the limits and whether a pooler is in between.
     let accepted = database.accept_exposures.clone();
+    // The isolation follows from the engine where it is not set.
+    let isolation = database.isolation.unwrap_or_default();
     Rules { accepted, ..Rules::new(isolation, statements, limits) }
+}
+
+/// Returns what the settings ask of a database before its engine is known.
+pub(super) fn wanted(settings: &Settings) -> Wanted {
+    let forces_citus = settings.database.forced_engine == Some(ForcedEngine::Citus);
+    Wanted { isolation: settings.database.isolation, forces_citus }
 }
 
 pub(super) fn sharing(settings: &Settings) -> Sharing {

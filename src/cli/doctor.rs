@@ -20,6 +20,7 @@ const NAMED_MAX: usize = 5;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ReportView {
+    engine: &'static str,
     tenant_count: usize,
     vacancy_count: usize,
     wrong_count: usize,
@@ -218,6 +219,7 @@ fn summary(report: &Report) -> String {
 impl From<&Report> for ReportView {
     fn from(report: &Report) -> Self {
         Self {
+            engine: report.engine.as_str(),
             tenant_count: report.tenants,
             vacancy_count: report.vacancies,
             wrong_count: report.wrong_count(),

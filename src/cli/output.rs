@@ -143,11 +143,18 @@ pub(super) async fn on_isolated_backend<T>(
     .await
 }
 
-/// Refuses tenant migrations whose effect depends on other tenants.
+/// Refuses tenant migrations whose effect depends on other tenants, or that the engine cannot take.
 pub(super) fn require_isolated(backend: &Backend, settings: &Program) -> Result<(), Failure> {
     let (set, folder) = (backend.services.fleet.set(), settings.tenant_migrations.as_deref());
     let own = settings.options.tenant_migrations.as_ref();
-    lint::require_isolated(set, folder, own).map_err(|error| BuildError::from(error).into())
+    let checked = lint::require_isolated(set, folder, own).and_then(|()| {
+        if backend.rules().engine.has_nodes() {
+            lint::require_distributable(set, folder, own)
+        } else {
+            Ok(())
+        }
+    });
+    checked.map_err(|error| BuildError::from(error).into())
 }
 
 #[cfg(test)]

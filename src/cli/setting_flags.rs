@@ -22,7 +22,7 @@ pub(super) struct SettingFlags {
     database_url: Option<String>,
     /// Start although these privileges are open in the database, which the owner cannot close; separated by commas:
     /// set_config, do_blocks, advisory_locks, table_locks, large_objects, signals, setseed, temporary_tables,
-    /// schema_public, schema_extensions, runtime_roles [env: ROWHOUSE_DATABASE__ACCEPT_EXPOSURES]
+    /// schema_public, schema_extensions, runtime_roles, remote_commands [env: ROWHOUSE_DATABASE__ACCEPT_EXPOSURES]
     #[arg(long, global = true, value_name = "NAMES")]
     accept_exposures: Option<String>,
     /// The folder of the embedded server and the generated secrets [env: ROWHOUSE_DATA_DIR]

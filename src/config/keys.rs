@@ -61,15 +61,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("database.bin_dir", "", "folder of the PostgreSQL server binaries for the embedded server"),
     (
         "database.isolation",
-        "role",
-        "a role for each tenant, or one shared role and the search path alone",
+        "",
+        "a role for each tenant, or one shared role and the search path alone; \
+         empty: role, and on Citus the search path alone",
     ),
     (
         "database.accept_exposures",
         "",
         "privileges that PostgreSQL leaves open and that do not keep serve from starting, separated by commas, for an \
          owner who cannot close them (docs/managed-postgresql.md): set_config, do_blocks, advisory_locks, \
-         table_locks, large_objects, signals, setseed, temporary_tables, schema_public, schema_extensions, runtime_roles",
+         table_locks, large_objects, signals, setseed, temporary_tables, schema_public, schema_extensions, runtime_roles, \
+         remote_commands",
     ),
     (
         "database.statements",
@@ -252,3 +254,6 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "log levels by target, for example info,rowhouse=debug",
     ),
 ];
+
+/// Settings for the test suite alone, as [`KEYS`]. They are in no table and need no description.
+pub(super) const HIDDEN_KEYS: &[&str] = &["database.engine"];

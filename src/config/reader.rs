@@ -107,6 +107,18 @@ impl Reader {
         duration.filter(|duration| !duration.is_zero())
     }
 
+    /// Reads one of the words of an enum; `None` if nothing is set, and for another word.
+    pub(super) fn choice_if_set<T: FromStr + VariantNames>(&mut self, key: &str) -> Option<T> {
+        let text = self.text(key)?;
+        let choice = text.parse();
+        choice
+            .map_err(|_unknown| {
+                let choices = T::VARIANTS.join(", ");
+                self.problems.push(format!("{key}: {text:?} is not one of {choices}"));
+            })
+            .ok()
+    }
+
     /// Reads one of the words of an enum; returns its default for another word.
     pub(super) fn choice<T: FromStr + VariantNames + Default>(&mut self, key: &str) -> T {
         let text = self.text(key).unwrap_or_default();

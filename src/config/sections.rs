@@ -26,6 +26,14 @@ pub struct Admin {
     pub password: NewPassword,
 }
 
+/// An engine that the settings name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum ForcedEngine {
+    /// Citus, also where the extension is not there.
+    Citus,
+}
+
 /// The statements that are prepared and cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
@@ -52,8 +60,10 @@ pub struct Database {
     pub runtime_url: Option<SecretString>,
     /// Folder of the server binaries.
     pub bin_dir: Option<PathBuf>,
-    /// How tenants are isolated from each other.
-    pub isolation: Isolation,
+    /// How tenants are isolated from each other; `None` for what suits the engine.
+    pub isolation: Option<Isolation>,
+    /// The engine to take the database for, whatever it is; for the test suite alone.
+    pub forced_engine: Option<ForcedEngine>,
     /// The exposures with which a server starts all the same.
     pub accept_exposures: Exposures,
     /// The statements that are prepared and cached.

@@ -20,7 +20,7 @@ fn load(toml: &str, values: &[(&'static str, &str)]) -> Result<Settings, Setting
 fn the_defaults_are_valid() {
     let settings = load("", &[]).unwrap();
     assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
-    assert_eq!(settings.database.isolation, Isolation::Role);
+    assert_eq!(settings.database.isolation, None);
     assert_eq!(settings.database.statements, CachedStatements::Auto);
     assert_eq!(settings.auth.access_lifetime, Duration::from_mins(15));
     assert!(!settings.auth.cookie_secure);
@@ -305,4 +305,19 @@ fn the_settings_name_the_role_of_a_permission_of_an_application() {
 fn the_values_of_an_application_are_not_printed() {
     let settings = load_own("[app]\nmotto = 'a secret'", &[]).unwrap();
     assert!(!format!("{settings:?}").contains("a secret"));
+}
+
+#[test]
+fn the_isolation_is_one_of_its_words_and_the_engine_cannot_be_any() {
+    let isolation = |value| load("", &[("database.isolation", value)]);
+    assert_eq!(isolation("search_path").unwrap().database.isolation, Some(Isolation::SearchPath));
+    let refused = isolation("schema").unwrap_err().to_string();
+    assert!(
+        refused.contains("database.isolation: \"schema\" is not one of role, search_path"),
+        "{refused}"
+    );
+    let forced = load("[database]\nengine = \"citus\"", &[]).unwrap();
+    assert_eq!(forced.database.forced_engine, Some(ForcedEngine::Citus));
+    let refused = load("[database]\nengine = \"spqr\"", &[]).unwrap_err().to_string();
+    assert!(refused.contains("database.engine: \"spqr\" is not one of citus"), "{refused}");
 }

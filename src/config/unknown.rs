@@ -1,5 +1,6 @@
 //! Finds unknown settings in the file and in the environment, and suggests the intended one.
 
+use super::keys::HIDDEN_KEYS;
 use super::{KEYS, Own};
 
 /// Returns a problem for each key of the file that is not a setting; most are misspelt.
@@ -15,6 +16,7 @@ pub(super) fn unknown_keys(
     found
         .into_iter()
         .filter(|key| !KEYS.iter().any(|(known, ..)| known == key) && !own.knows(key))
+        .filter(|key| !HIDDEN_KEYS.contains(&key.as_str()))
         .map(|key| format!("{key}: no such setting ({})", file.display()))
         .collect()
 }
@@ -48,6 +50,7 @@ pub(super) fn unknown_variables(names: impl Iterator<Item = String>, own: &Own) 
             let name = name.to_ascii_uppercase();
             name.starts_with("ROWHOUSE_")
                 && !known.contains(&name)
+                && !HIDDEN_KEYS.iter().any(|key| variable_of(key) == name)
                 && !OTHER_VARIABLES.contains(&name.as_str())
                 && !name.starts_with(TEST_VARIABLES)
                 && !is_of_an_orchestrator(&name)

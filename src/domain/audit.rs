@@ -31,6 +31,9 @@ pub enum AuditAction {
     /// An API key got a new secret.
     #[strum(serialize = "api_key.rotate")]
     ApiKeyRotate,
+    /// The distribution of tenants over a cluster took a step; the details name it.
+    #[strum(serialize = "cluster.distribute")]
+    ClusterDistribute,
     /// A credential that is not valid was refused.
     #[strum(serialize = "credential.refused")]
     CredentialRefused,
@@ -139,6 +142,9 @@ pub enum AuditAction {
     /// A tenant came to its end; its purge is due at once.
     #[strum(serialize = "tenant.expire")]
     TenantExpire,
+    /// A tenant was moved to another node of the cluster.
+    #[strum(serialize = "tenant.move")]
+    TenantMove,
     /// A tenant was purged.
     #[strum(serialize = "tenant.purge")]
     TenantPurge,
@@ -301,6 +307,7 @@ impl AuditAction {
             Self::UserResetPassword => EventType::UserPasswordReset,
             Self::SessionReuseDetected => EventType::SecuritySessionReuse,
             Self::AccessDenied
+            | Self::ClusterDistribute
             | Self::CredentialRefused
             | Self::DoctorDropOrphan
             | Self::DoctorMend
@@ -322,6 +329,7 @@ impl AuditAction {
             | Self::SystemGetProfiles
             | Self::SystemRestoreProfile
             | Self::SystemSearchProfiles
+            | Self::TenantMove
             | Self::TenantPurgeCascade
             | Self::UserChangePassword
             | Self::UserEnsureAdmin

@@ -296,6 +296,8 @@ pub enum Noun {
     /// A thing of an application.
     #[strum(to_string = "{0}")]
     Own(&'static str),
+    /// A node of the cluster.
+    Node,
 }
 
 /// The states with which a request can conflict.
@@ -369,6 +371,18 @@ pub enum Conflict {
     /// The cursor of a reader of the event feed is not a place in this log.
     #[error("the cursor is ahead of the log, or of another log")]
     CursorAhead,
+    /// The database is one server, and no cluster.
+    #[error("the database is not a Citus cluster")]
+    NoCluster,
+    /// The tenant's tables are on the coordinator and cannot be moved yet.
+    #[error("the tenant is not distributed; `rowhouse cluster distribute` places it on a node")]
+    NotDistributed,
+    /// No tenant can be placed on the node.
+    #[error("the node takes no tenants")]
+    NodeTakesNone,
+    /// The tenant is being moved.
+    #[error("the tenant is being moved already")]
+    BeingMoved,
     /// An account has the admin's address, and it is not certain that its holder owns the address.
     #[error("an account has this address, and the address is not proven")]
     AdminUnproven,

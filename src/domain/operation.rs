@@ -56,6 +56,16 @@ macro_rules! words {
 }
 
 words! {
+    /// What an operation does to each of its tenants.
+    OperationKind {
+        /// Brings its schema up to date.
+        Migrate,
+        /// Places its schema on a node of the cluster.
+        Distribute,
+    }
+}
+
+words! {
     /// The state of an operation.
     OperationState {
         /// Recorded; no runner has begun.

@@ -3,12 +3,14 @@
 //! The SQLSTATE decides first. The name of a constraint is optional, and may have a suffix `_<digits>`, which a
 //! distributed engine adds to the names on its shards.
 
+mod node;
 mod race;
 
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use self::node::{is_name_of, is_node_away};
 use crate::domain::error::{Cause, Conflict, Error, with_causes};
 use crate::domain::names::TenantId;
 use crate::domain::outage::Outage;
@@ -111,14 +113,7 @@ impl Failure {
         let Some(db) = error.as_db_error() else { return false };
         let is_violation =
             [&SqlState::UNIQUE_VIOLATION, &SqlState::FOREIGN_KEY_VIOLATION].contains(&db.code());
-        let names_it = |name: &str| {
-            name.strip_prefix(constraint).is_some_and(|rest| {
-                rest.is_empty()
-                    || rest.strip_prefix('_').is_some_and(|digits| {
-                        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
-                    })
-            })
-        };
+        let names_it = |name: &str| is_name_of(name, constraint);
         is_violation
             && match db.constraint() {
                 Some(name) => names_it(name),
@@ -133,8 +128,14 @@ impl Failure {
         let Self::Postgres(error) = self else { return false };
         error.as_db_error().is_some_and(|db| {
             *db.code() == SqlState::NOT_NULL_VIOLATION
-                && db.table() == Some(table)
-                && db.column() == Some(column)
+                && if let (Some(found), Some(of)) = (db.table(), db.column()) {
+                    is_name_of(found, table) && of == column
+                } else {
+                    // As for a constraint. The message quotes the column before the table.
+                    let mut quoted = db.message().split('"').skip(1).step_by(2);
+                    quoted.next() == Some(column)
+                        && quoted.next().is_some_and(|found| is_name_of(found, table))
+                }
         })
     }
 
@@ -153,6 +154,10 @@ impl Failure {
     #[must_use]
     pub fn has_ended_connection(&self) -> bool {
         let Some(error) = self.postgres() else { return false };
+        // The connection to a node of a cluster is another one.
+        if is_node_away(error) {
+            return false;
+        }
         error.is_closed()
             || error.code().is_none_or(|state| {
                 *state == SqlState::ADMIN_SHUTDOWN || state.code().starts_with("08")
@@ -190,7 +195,9 @@ impl Failure {
         match self {
             Self::Pool(_) | Self::TenantBusy | Self::NoConnection | Self::ReadOnly(_) => true,
             other => other.postgres().is_some_and(|error| {
-                error.is_closed() || error.code().is_none_or(means_unavailable)
+                error.is_closed()
+                    || error.code().is_none_or(means_unavailable)
+                    || is_node_away(error)
             }),
         }
     }
@@ -359,8 +366,12 @@ pub fn server_message(error: &tokio_postgres::Error) -> String {
 
 /// Returns the line of `sql` (from 1) that the server reports, if it gives a position inside it.
 pub(in crate::pg) fn line_of(failure: &Failure, sql: &str) -> Option<usize> {
-    let before = sql.get(..offset_of(failure, sql)?)?;
-    Some(1 + before.matches('\n').count())
+    line_at(sql, offset_of(failure, sql)?)
+}
+
+/// Returns the line of `sql` (from 1) at an offset in bytes.
+pub(in crate::pg) fn line_at(sql: &str, offset: usize) -> Option<usize> {
+    Some(1 + sql.get(..offset)?.matches('\n').count())
 }
 
 /// Returns the offset in bytes in `sql` that the server reported for an error, if it is in this text.

@@ -1,5 +1,6 @@
 //! The rules that every transaction follows: isolation, statements, time limits, sharing of connections.
 
+pub mod engine;
 pub mod exposure;
 
 use std::fmt::Write as _;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use self::engine::Engine;
 use self::exposure::Exposures;
 
 /// The login that serves requests. It owns nothing, cannot read any table of `public`, and can only become the
@@ -153,6 +155,23 @@ pub struct Endpoint {
     pub tls: MakeRustlsConnect,
 }
 
+/// Whether the connections of each login reach the server itself, and not a pooler before it. A query that was abandoned
+/// is cancelled only on a direct connection: a pooler gives the connection to another client, and some end when they are
+/// asked to cancel. Elsewhere `statement_timeout` ends the query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Direct {
+    /// Those of the owner.
+    pub owner: bool,
+    /// Those of the runtime login.
+    pub runtime: bool,
+}
+
+impl Default for Direct {
+    fn default() -> Self {
+        Self { owner: true, runtime: true }
+    }
+}
+
 /// The rules that every transaction follows, fixed at start.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -168,6 +187,13 @@ pub struct Rules {
     /// transaction need not set them; see
     /// [`bootstrap::ensure_login_limits`](crate::pg::bootstrap::ensure_login_limits).
     pub login_has_limits: bool,
+    /// What executes the statements.
+    pub engine: Engine,
+    /// Which logins reach the server itself.
+    pub direct: Direct,
+    /// Whether what is created stays on the server, and reaches no node of a cluster: a schema that is built to be compared
+    /// with others, and rolled back, needs no node.
+    pub ddl_is_local: bool,
     /// The exposures that the settings accept.
     pub accepted: Exposures,
     /// The exposures that are open. If there are any, the guard reads each statement of a tenant and refuses what
@@ -185,9 +211,38 @@ impl Rules {
             control_statements: statements,
             limits,
             login_has_limits: false,
+            engine: Engine::default(),
+            direct: Direct::default(),
+            ddl_is_local: false,
             accepted: Exposures::default(),
             open: Exposures::default(),
         }
+    }
+}
+
+impl Rules {
+    /// The role that the files of tenants' migrations run as; `None` for the owner itself. A node of Citus shows what a
+    /// transaction has done to no session of another role, so that there one role does all of a set-up.
+    #[must_use]
+    pub const fn migrator(&self) -> Option<&'static str> {
+        if self.engine.is_citus() { None } else { Some(MIGRATOR) }
+    }
+
+    /// Returns the statement that keeps what a transaction creates on the server; `None` if it need not be kept there.
+    #[must_use]
+    pub const fn keep_ddl_here(&self) -> Option<&'static str> {
+        if self.ddl_is_local && self.engine.is_citus() {
+            Some("SET LOCAL citus.enable_ddl_propagation = off")
+        } else {
+            None
+        }
+    }
+
+    /// Whether the settings of a tenant's transaction must be sent on to the tenant's node: the session there is the
+    /// tenant's own, which has no limits by default, or the runtime login has others.
+    #[must_use]
+    pub fn sets_must_reach_nodes(&self) -> bool {
+        self.engine.is_citus() && (self.isolation == Isolation::Role || !self.login_has_limits)
     }
 }
 

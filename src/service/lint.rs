@@ -26,6 +26,9 @@ pub enum IsolationError {
     /// Queries in it find the objects of other tenants.
     #[error("{}", in_words(.0))]
     CatalogWithoutSchema(Vec<Finding>),
+    /// The engine is distributed, and refuses some statements.
+    #[error("{}", refused_in_words(.0))]
+    NotDistributable(Vec<Finding>),
 }
 
 /// Checks the migrations in a folder; where no folder is named, those of the application, or the built-in tenant set.
@@ -53,6 +56,34 @@ pub fn require_isolated(
 ) -> Result<(), IsolationError> {
     let findings = lint::without_schema(&set.texts(), &allowances(folder, own)?);
     if findings.is_empty() { Ok(()) } else { Err(IsolationError::CatalogWithoutSchema(findings)) }
+}
+
+/// Refuses a set that a distributed engine cannot take, unless each such statement is allowed with a reason.
+///
+/// # Errors
+/// [`IsolationError::NotDistributable`] names each file and line, and what to write instead.
+pub fn require_distributable(
+    set: &MigrationSet,
+    folder: Option<&Path>,
+    own: Option<&Migrations>,
+) -> Result<(), IsolationError> {
+    let mut findings = lint::check(&set.texts(), &allowances(folder, own)?).findings;
+    findings.retain(|finding| finding.rule.is_refused_when_distributed());
+    if findings.is_empty() { Ok(()) } else { Err(IsolationError::NotDistributable(findings)) }
+}
+
+fn refused_in_words(findings: &[Finding]) -> String {
+    let mut text = "Citus cannot take the tenant migrations as they are:".to_owned();
+    for Finding { file, line, text: source, rule } in findings {
+        let (why, instead) = (rule.why(), rule.instead());
+        let _ = write!(text, "\n  {file}, line {line}: {source}\n    {rule}: {why}; {instead}");
+    }
+    let _ = write!(
+        text,
+        "\nA statement that is known to work is allowed by `-- rowhouse: allow <rule-id> <reason>` on the line before it, \
+         or by a line `<file> <rule-id> <reason>` in {ALLOW_FILE} beside the files."
+    );
+    text
 }
 
 fn in_words(findings: &[Finding]) -> String {
@@ -101,6 +132,39 @@ mod tests {
         assert_eq!(report.findings, Vec::new());
         assert!(report.files >= 4 && report.statements >= report.files, "{report:?}");
         require_isolated(&MigrationSet::tenant().unwrap(), None, None).unwrap();
+    }
+
+    #[test]
+    fn a_set_that_a_distributed_engine_refuses_is_refused_with_the_file_unless_it_is_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, sql: &str| std::fs::write(folder.path().join(name), sql).unwrap();
+        write(
+            "V1__a.sql",
+            "CREATE TABLE a (id int CONSTRAINT a_pkey PRIMARY KEY) PARTITION BY RANGE (id)",
+        );
+        let set = || MigrationSet::load(folder.path()).unwrap();
+        require_distributable(&set(), Some(folder.path()), None).unwrap();
+        require_distributable(&MigrationSet::tenant().unwrap(), None, None).unwrap();
+        write(
+            "V2__b.sql",
+            "SELECT 1;\nCREATE TABLE b PARTITION OF a FOR VALUES FROM (0) TO (9) PARTITION BY RANGE (id);\n\
+             CREATE TRIGGER t AFTER INSERT ON a EXECUTE FUNCTION f();\n\
+             DO $$ BEGIN CREATE TABLE c (id int); END $$;\n\
+             ALTER TABLE a ADD COLUMN n int CONSTRAINT a_n_check CHECK (n > 0)",
+        );
+        let refused =
+            require_distributable(&set(), Some(folder.path()), None).unwrap_err().to_string();
+        for line in [
+            "V2__b.sql, line 2: CREATE TABLE b",
+            "V2__b.sql, line 3: CREATE TRIGGER t",
+            "V2__b.sql, line 4: DO $$",
+            "V2__b.sql, line 5: ALTER TABLE a",
+        ] {
+            assert!(refused.contains(line), "{line}: {refused}");
+        }
+        let rules = ["nested-partition", "trigger", "ddl-in-body", "constraint-in-add-column"];
+        write(ALLOW_FILE, &rules.map(|rule| format!("V2__b.sql {rule} known")).join("\n"));
+        require_distributable(&set(), Some(folder.path()), None).unwrap();
     }
 
     #[test]

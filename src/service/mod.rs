@@ -11,6 +11,7 @@
 mod accounts;
 pub mod api_keys;
 pub mod audit;
+pub mod cluster;
 pub mod doctor;
 pub mod events;
 pub mod fleet;
@@ -37,6 +38,7 @@ pub mod vacancies;
 
 pub use api_keys::ApiKeys;
 pub use audit::Audit;
+pub use cluster::Cluster;
 pub use doctor::Doctor;
 pub use events::Events;
 pub use fleet::Fleet;
@@ -100,6 +102,8 @@ pub struct Services {
     pub events: Events,
     /// Counts refused callers for the audit trail.
     pub refusals: Refusals,
+    /// Shows the nodes of a cluster, and moves tenants between them.
+    pub cluster: Cluster,
     /// Migrates all tenants.
     pub fleet: Fleet,
     /// Checks and repairs schemas.

@@ -37,9 +37,10 @@ use crate::auth::CallContext;
 use crate::auth::password::{Hasher, PasswordHash};
 use crate::domain::Permission;
 use crate::domain::error::{Conflict, Error, Result};
-use crate::domain::names::TenantId;
+use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::MigrationSet;
 use crate::pg::control::{idempotency, memberships, tenant_setup, users};
+use crate::pg::schema::placement;
 use crate::pg::{Db, During};
 pub use crate::service::provisioning::command::{Admin, Extras, NewAdmin, ProvisionTenant};
 pub use crate::service::provisioning::hooks::{Hook, RunHook};
@@ -49,6 +50,9 @@ use crate::service::tokens::Lifetimes;
 
 /// How often a transaction that lost a race against another is tried.
 const TRIES: u32 = 3;
+
+/// How many nodes a set-up passes over that are away.
+const NODES_AWAY_AT_MOST: u32 = 64;
 
 /// How long after its begin a set-up is tried again that did not get a lock in time: the caller waits for all of it.
 const LOCKS_AGAIN_WITHIN: Duration = Duration::from_secs(1);
@@ -290,6 +294,11 @@ impl Provisioning {
         if self.vacancies.are_kept() {
             outcome = self.take_vacancy(prepared).await?;
         }
+        for _ in 0..NODES_AWAY_AT_MOST {
+            let SetupOutcome::NodeAway(vacancy) = outcome else { break };
+            self.vacancies.set_node_aside(vacancy, prepared.ctx.now).await?;
+            outcome = self.set_up(prepared, None).await?;
+        }
         let was_vacancy = !matches!(outcome, SetupOutcome::NoVacancy);
         if !was_vacancy && !new_tenants.in_steps() {
             outcome = self.set_up(prepared, Some(TenantId::generate())).await?;
@@ -297,7 +306,14 @@ impl Provisioning {
         if matches!(outcome, SetupOutcome::NoVacancy) {
             outcome = self.set_up_in_steps(prepared).await?;
         }
-        let SetupOutcome::Made(made) = outcome else { return Ok(None) };
+        let made = match outcome {
+            SetupOutcome::Made(made) => made,
+            SetupOutcome::NodeAway(vacancy) => {
+                let reason = format!("the node of the vacancy {vacancy} is away");
+                return Err(Error::unavailable("take a vacancy", reason));
+            }
+            SetupOutcome::AlreadyAnswered | SetupOutcome::NoVacancy => return Ok(None),
+        };
         self.vacancies.note_set_up(was_vacancy);
         tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %prepared.actor, "made a tenant");
         Ok(Some(made))
@@ -319,12 +335,19 @@ impl Provisioning {
     async fn take_vacancy(&self, prepared: &PreparedSetup<'_>) -> Result<SetupOutcome> {
         let rested = self.slugs.rested(prepared.ctx.now);
         if self.hooks.is_empty()
+            && !self.asks_node()
             && let Some(setup) = prepared.shared(rested)
             && let Some(assigned) = self.group_commit.make(setup).await?
         {
             return Ok(SetupOutcome::Made(Provisioned::new(prepared.command, assigned)));
         }
         self.set_up(prepared, None).await
+    }
+
+    /// Whether a set-up asks the node of its vacancy before it commits: on a cluster that may be away while the coordinator
+    /// is not.
+    fn asks_node(&self) -> bool {
+        self.db.rules().engine.is_citus()
     }
 
     /// Runs the transaction of a set-up: builds a schema for the id `new`, or takes a vacancy. With a vacancy it is
@@ -337,7 +360,11 @@ impl Provisioning {
         let tx = self.db.public().await.during("begin provisioning")?;
         let rested = self.slugs.rested(prepared.ctx.now);
         let rows = prepared.rows(new, self.vacancies.pattern(), rested);
-        if new.is_none() && self.hooks.is_empty() && prepared.is_one_statement() {
+        if new.is_none()
+            && self.hooks.is_empty()
+            && !self.asks_node()
+            && prepared.is_one_statement()
+        {
             let assigned = tenant_setup::insert_and_commit(tx, &rows).await?;
             let made = assigned.map(|assigned| Provisioned::new(prepared.command, assigned));
             return Ok(made.map_or(SetupOutcome::NoVacancy, SetupOutcome::Made));
@@ -350,6 +377,12 @@ impl Provisioning {
         let Some(assigned) = tenant_setup::insert(&tx, &rows).await? else {
             return Ok(SetupOutcome::NoVacancy);
         };
+        if new.is_none() && self.asks_node() {
+            let schema = SchemaName::of(assigned.id);
+            if !placement::answers(&tx, &schema).await.during("ask the node of a vacancy")? {
+                return Ok(SetupOutcome::NodeAway(assigned.id));
+            }
+        }
         if let Some(id) = new
             && !self.make_schema(&tx, id, prepared.ctx.now).await?
         {
@@ -376,6 +409,8 @@ enum SetupOutcome {
     AlreadyAnswered,
     /// No vacancy fits, and nothing was done.
     NoVacancy,
+    /// The node of this vacancy is away, and nothing was done.
+    NodeAway(TenantId),
 }
 
 /// Aborts the work when the call that waits for it is dropped. A caller who was told that it took too long may try

@@ -14,6 +14,7 @@
 //! If none are wanted, set-ups look for none, and what is left of a stock is dropped as soon as no other process
 //! wants it.
 
+mod away;
 pub(super) mod dropping;
 mod plan;
 mod steps;
@@ -166,6 +167,7 @@ impl Vacancies {
     pub async fn tend(&self, ctx: &CallContext) -> Result<TendOutcome> {
         ctx.require(Permission::CreateTenant)?;
         self.set_damaged_aside(ctx).await?;
+        self.take_back_if_answered().await?;
         Ok(match self.step(ctx, Some(self.0.replenisher), Aim::Maintain).await? {
             StepOutcome::Busy => TendOutcome::Busy,
             StepOutcome::Nothing => TendOutcome::Done,

@@ -83,3 +83,9 @@ pub(super) struct VacancyLabels {
 pub(super) struct ClaimLabels {
     pub(super) outcome: &'static str,
 }
+
+/// Labels of the engine of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EngineLabels {
+    pub(super) engine: &'static str,
+}

@@ -15,8 +15,9 @@ use prometheus_client::registry::Registry;
 
 use super::connection_waits::ConnectionWaits;
 use super::labels::{
-    AffinityLabels, ClaimLabels, ConnectionLabels, FleetLabels, HashLabels, JobLabels,
-    JobRunLabels, LimitLabels, RequestLabels, RetirementLabels, TenantsLabels, VacancyLabels,
+    AffinityLabels, ClaimLabels, ConnectionLabels, EngineLabels, FleetLabels, HashLabels,
+    JobLabels, JobRunLabels, LimitLabels, RequestLabels, RetirementLabels, TenantsLabels,
+    VacancyLabels,
 };
 
 /// Upper bounds of the latency histogram, in seconds: from a guarded read to a slow set-up.
@@ -74,6 +75,7 @@ pub struct Metrics {
     new_tenants_blocked: Gauge,
     fleet_tenants: Family<FleetLabels, Gauge>,
     started_at: Gauge<f64, AtomicU64>,
+    engine: Family<EngineLabels, Gauge>,
     log_lines_dropped: Counter,
     events_unsealed_age: Gauge<f64, AtomicU64>,
     vacancies: VacancyMetrics,
@@ -194,6 +196,12 @@ impl Metrics {
             "When this process started",
             started_at.clone(),
         );
+        let engine = Family::default();
+        registry.register(
+            "rowhouse_db_engine",
+            "The engine of the database: 1 for the one that was found at start",
+            engine.clone(),
+        );
         let log_lines_dropped = Counter::default();
         registry.register(
             "rowhouse_log_lines_dropped",
@@ -222,6 +230,7 @@ impl Metrics {
             new_tenants_blocked,
             fleet_tenants,
             started_at,
+            engine,
             log_lines_dropped,
             events_unsealed_age,
             vacancies,
@@ -266,6 +275,11 @@ impl Metrics {
     /// Sets the time at which the process started, in seconds since 1970.
     pub fn set_started_at(&self, unix_seconds: f64) {
         self.started_at.set(unix_seconds);
+    }
+
+    /// Sets the engine of the database, by its word.
+    pub fn set_engine(&self, engine: &'static str) {
+        self.engine.get_or_create(&EngineLabels { engine }).set(1);
     }
 
     /// Sets how many lines of the log were dropped.

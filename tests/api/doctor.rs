@@ -23,7 +23,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use crate::support::{Snapshot, StrayRoles, TestApp, TestTenant};
+use crate::support::{Snapshot, StrayRoles, TestApp, TestEngine, TestTenant};
 
 /// Both isolation modes.
 const ISOLATIONS: [&str; 2] = ["role", "search_path"];
@@ -70,7 +70,8 @@ impl Fixture {
     async fn run(&self, script: &str) {
         let script = script
             .replace("{acme}", &self.acme.schema())
-            .replace("{globex}", &self.globex.schema());
+            .replace("{globex}", &self.globex.schema())
+            .replace("{files}", TestEngine::of_run().owner_of_files().0);
         match self.sql.batch_execute(&script).await {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 let _ = self.sql.batch_execute("ROLLBACK").await;

@@ -21,6 +21,7 @@ mod bodies;
 mod bootstrap;
 mod broken_off;
 mod budgets;
+mod citus;
 mod cli;
 mod cli_audit;
 mod cli_events;

@@ -302,6 +302,7 @@ fn not_found(noun: Noun) -> Representation {
         Noun::Invitation => ("invitation_not_found", "There is no such invitation"),
         Noun::SigningKey => ("signing_key_not_found", "There is no such signing key"),
         Noun::Own(_) => ("not_found", "There is no such thing"),
+        Noun::Node => ("node_not_found", "There is no such node"),
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
     Representation { status: StatusCode::NOT_FOUND, code, title, detail }
@@ -376,6 +377,19 @@ fn conflict(conflict: Conflict) -> Representation {
              from the end of the log or from an earlier cursor",
         ),
         Conflict::Own(_) => ("The present state does not allow this", sentence.as_str()),
+        Conflict::NoCluster => (
+            "The database is no cluster",
+            "Tenants are distributed and moved only where the database is a Citus cluster",
+        ),
+        Conflict::NotDistributed => (
+            "The tenant is not distributed",
+            "POST /control/v1/cluster/distribute places it on a node; then it can be moved",
+        ),
+        Conflict::NodeTakesNone => (
+            "The node takes no tenants",
+            "Choose a node that is active, answers and takes schemas, as GET /control/v1/cluster lists them",
+        ),
+        Conflict::BeingMoved => ("The tenant is being moved", "Wait until it has arrived"),
         Conflict::AdminUnproven => (
             "The address of the admin is not proven",
             "An account has the address, and the password is not the account's; make the tenant with another admin \

@@ -144,6 +144,7 @@ fn not_found(noun: Noun) -> String {
         | Noun::Vacancy
         | Noun::Invitation
         | Noun::SigningKey
+        | Noun::Node
         | Noun::Own(_) => format!("The {noun} was not found"),
     }
 }
@@ -169,6 +170,10 @@ fn conflict(conflict: Conflict) -> String {
         | Conflict::AlreadyRevoked
         | Conflict::AdminUnproven
         | Conflict::CursorAhead
+        | Conflict::NoCluster
+        | Conflict::NotDistributed
+        | Conflict::NodeTakesNone
+        | Conflict::BeingMoved
         | Conflict::TokenEnded
         | Conflict::Own(_)
         | Conflict::TooManyGenerations => format!("Conflict: {conflict}"),

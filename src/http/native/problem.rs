@@ -206,6 +206,7 @@ fn message(error: &Error) -> String {
             Noun::Invitation => "Invitation not found".to_owned(),
             Noun::SigningKey => "Signing key not found".to_owned(),
             Noun::Own(name) => format!("{} not found", capitalized(name)),
+            Noun::Node => "Node not found".to_owned(),
         },
         Error::Conflict(conflict) => match conflict {
             Conflict::SlugTaken => "Slug already exists".to_owned(),
@@ -240,6 +241,10 @@ fn message(error: &Error) -> String {
             | Conflict::AlreadyMember
             | Conflict::LastAdmin
             | Conflict::CursorAhead
+            | Conflict::NoCluster
+            | Conflict::NotDistributed
+            | Conflict::NodeTakesNone
+            | Conflict::BeingMoved
             | Conflict::TokenEnded => format!("Conflict: {conflict}"),
         },
         // Only the control API can meet these.

@@ -168,6 +168,7 @@ fn message(error: &Error) -> &'static str {
             | Noun::Vacancy
             | Noun::Invitation
             | Noun::SigningKey
+            | Noun::Node
             | Noun::Own(_),
         ) => "Not found",
         Error::Conflict(Conflict::AdminUnproven) => {

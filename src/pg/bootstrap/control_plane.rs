@@ -6,6 +6,7 @@ use crate::migrations::MigrationSet;
 use crate::pg::catalog::{self, Object};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
+use crate::pg::rules::Rules;
 use crate::pg::schema::error::ApplyError;
 use crate::pg::scope;
 
@@ -29,7 +30,10 @@ pub async fn read(db: &Db, set: &MigrationSet) -> Result<ControlPlane, ApplyErro
     catalog::set_catalog_wide_limits(&tx).await?;
     let owner = tx.query_one("SELECT quote_ident(current_user) AS owner", &[]).await?.get("owner");
     let scratch = SchemaName::of(TenantId::generate());
-    tx.batch(&format!("CREATE SCHEMA {scratch}")).await?;
+    // It is compared and rolled back, and needs no node of a cluster.
+    let rules = Rules { ddl_is_local: true, ..db.rules().clone() };
+    let here = rules.keep_ddl_here().map_or_else(String::new, |here| format!("{here}; "));
+    tx.batch(&format!("{here}CREATE SCHEMA {scratch}")).await?;
     scope::enter_scratch_schema(&tx, &scratch).await?;
     set.apply(&tx).await?;
     scope::leave_schemas(&tx).await?;

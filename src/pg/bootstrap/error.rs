@@ -112,6 +112,56 @@ pub enum BootstrapError {
         /// The message of the server.
         reason: String,
     },
+    /// The database is a node of a Citus cluster that is not its coordinator.
+    #[error(
+        "the database at {at} is a worker of a Citus cluster, which cannot create schemas; connect to the coordinator, \
+         which its nodes know as {coordinator} (SELECT nodename, nodeport FROM pg_dist_node WHERE groupid = 0)"
+    )]
+    NotCoordinator {
+        /// Host, port and database, without the password.
+        at: String,
+        /// The coordinator's host and port as the nodes know it.
+        coordinator: String,
+    },
+    /// Every schema would be a distributed one, those of the control plane and of extensions too.
+    #[error(
+        "citus.enable_schema_based_sharding is on for this login or database, and then every schema is distributed, that \
+         of the extensions too; rowhouse switches it on for the schema of each tenant alone; run: {statement}"
+    )]
+    ShardingForAll {
+        /// The statement that switches it off.
+        statement: String,
+    },
+    /// A commit that spans nodes could not be prepared.
+    #[error(
+        "max_prepared_transactions is 0 on {nodes}, and a commit that spans the nodes of a cluster is prepared on each; \
+         run on each of these nodes, as a superuser: ALTER SYSTEM SET max_prepared_transactions = 200; and restart it"
+    )]
+    NoPreparedTransactions {
+        /// The nodes, by host and port.
+        nodes: String,
+    },
+    /// The nodes of the cluster do not know roles that own tables.
+    #[error(
+        "the cluster does not know {roles}, created before its nodes were added or in another database, so that no \
+         distributed table of theirs can be created; let a superuser run, one statement at a time: {statements}"
+    )]
+    UnknownRoles {
+        /// The roles, quoted as identifiers.
+        roles: String,
+        /// The statements that make them known.
+        statements: String,
+    },
+    /// Isolation by role would keep a connection to a node for each session and tenant.
+    #[error(
+        "isolation = role on Citus keeps a connection to a node for each session and each tenant that it has served, \
+         until the nodes have none left; either leave ROWHOUSE_DATABASE__ISOLATION unset, which isolates tenants by search \
+         path; or let no connection be kept, which makes a read about twice as slow: {statement}"
+    )]
+    RoleIsolationOnCitus {
+        /// The statement with which no connection is kept.
+        statement: String,
+    },
     /// The database has no control plane.
     #[error(
         "the database at {at} has no control plane yet; `rowhouse migrate` or `rowhouse serve` creates it"

@@ -12,6 +12,7 @@
 //!
 //! Statements are unnamed, because a pooler may be in front of the server for either login.
 
+mod citus;
 pub mod control_plane;
 mod error;
 mod exposure;
@@ -50,6 +51,15 @@ pub use wait::wait_until_up;
 /// The oldest supported server: PostgreSQL 15 revoked CREATE on `public` from PUBLIC.
 const OLDEST_SERVER: u32 = 150_000;
 
+/// What the settings ask of a database, before it is known which engine it has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// How tenants are isolated; `None` for what suits the engine.
+    pub isolation: Option<Isolation>,
+    /// Whether the database is taken for a Citus cluster, also where it is none.
+    pub forces_citus: bool,
+}
+
 /// Creates the runtime login and revokes privileges: the first half of the bootstrap, before any pool is used.
 ///
 /// # Errors
@@ -57,7 +67,7 @@ const OLDEST_SERVER: u32 = 150_000;
 pub async fn prepare(
     owner: &Endpoint,
     runtime: &Endpoint,
-    isolation: Isolation,
+    wanted: Wanted,
 ) -> Result<Posture, BootstrapError> {
     let client = open::connect(owner).await.map_err(|error| BootstrapError::Connect {
         at: describe(&owner.config),
@@ -70,19 +80,30 @@ pub async fn prepare(
         let (found, database) = (facts.encoding, facts.database);
         return Err(BootstrapError::Encoding { found, database });
     }
+    let engine = wanted.engine(facts.citus_version.is_some());
+    let isolation = wanted.isolation(engine);
+    if engine.has_nodes() {
+        citus::require_coordinator(&client, owner, &facts).await?;
+    }
     if isolation == Isolation::Role && !facts.may_create_roles {
         return Err(BootstrapError::MayNotCreateRoles { owner: facts.owner });
     }
     facts.require_privileges()?;
     login::runtime_login(&client, &facts, runtime).await?;
     migrator::create(&client, &facts).await?;
+    if engine.has_nodes() {
+        citus::require_known_roles(&client, &facts).await?;
+        if isolation == Isolation::Role {
+            citus::require_uncached(runtime, &facts).await?;
+        }
+    }
     create_schema(&client, "public", "").await?;
     // Every tenant can read what extensions install there, and none can write to it.
     create_schema(&client, "extensions", "; GRANT USAGE ON SCHEMA extensions TO PUBLIC").await?;
-    let mut exposures = revoke::revoke(&client, &facts).await?;
+    let (mut exposures, mut warnings) = revoke::revoke(&client, &facts, engine).await?;
     exposures.extend(revoke::non_tenant_roles(&client).await?);
     // After PUBLIC has lost what the migrator needs.
-    let mut warnings = migrator::grant(&client, &facts).await?;
+    warnings.extend(migrator::grant(&client, &facts).await?);
     if isolation == Isolation::SearchPath {
         warnings.push(
             "isolation = search_path: a query that names another tenant's schema is not refused"
@@ -91,6 +112,8 @@ pub async fn prepare(
     }
     Ok(Posture {
         server_version: facts.version,
+        engine,
+        engine_version: facts.citus_version,
         isolation,
         owner: facts.owner,
         exposures,
@@ -106,7 +129,7 @@ pub async fn prepare(
 /// [`BootstrapError`], with the command that would remove the cause.
 pub async fn inspect(
     owner: &Endpoint,
-    isolation: Isolation,
+    wanted: Wanted,
     set: &MigrationSet,
 ) -> Result<Posture, BootstrapError> {
     let at = describe(&owner.config);
@@ -119,7 +142,8 @@ pub async fn inspect(
             "SELECT current_setting('server_version_num')::int4 AS server_version,
                     current_setting('server_version') AS version_text,
                     quote_ident(current_user) AS owner,
-                    to_regclass($1) IS NOT NULL AS is_prepared",
+                    to_regclass($1) IS NOT NULL AS is_prepared,
+                    (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'citus') AS citus_version",
             &[(&format!("public.{HISTORY_TABLE}"), Type::TEXT)],
         )
         .await
@@ -135,12 +159,16 @@ pub async fn inspect(
         format!("SELECT COALESCE(max(version), 0) AS version FROM public.{HISTORY_TABLE}");
     let found: i32 = client.query_typed_one(&history, &[]).await.map_err(&failed)?.get("version");
     let known = set.version();
+    let citus_version: Option<String> = facts.get("citus_version");
+    let engine = wanted.engine(citus_version.is_some());
     match found.cmp(&known) {
         Ordering::Less => Err(BootstrapError::Behind { found, known }),
         Ordering::Greater => Err(ApplyError::from(HistoryError::Ahead { found, known }).into()),
         Ordering::Equal => Ok(Posture {
             server_version,
-            isolation,
+            engine,
+            engine_version: citus_version,
+            isolation: wanted.isolation(engine),
             owner: facts.get("owner"),
             exposures: Vec::new(),
             warnings: Vec::new(),
@@ -212,6 +240,9 @@ struct Facts {
     may_fill_public: bool,
     database: String,
     runtime_exists: bool,
+    is_superuser: bool,
+    /// The version of the extension Citus; `None` without it.
+    citus_version: Option<String>,
 }
 
 impl Facts {
@@ -230,7 +261,8 @@ impl Facts {
                            FROM pg_catalog.pg_namespace WHERE nspname = 'public') IS NOT FALSE AS may_fill_public,
                         quote_ident(current_database()) AS database,
                         EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1) AS runtime_exists,
-                        current_setting('server_encoding') AS encoding
+                        current_setting('server_encoding') AS encoding, rolsuper AS is_superuser,
+                        (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'citus') AS citus_version
                    FROM pg_catalog.pg_roles
                   WHERE rolname = current_user",
                 &[(&RUNTIME_LOGIN, Type::TEXT)],
@@ -250,6 +282,8 @@ impl Facts {
             database: row.get("database"),
             runtime_exists: row.get("runtime_exists"),
             encoding: row.get("encoding"),
+            is_superuser: row.get("is_superuser"),
+            citus_version: row.get("citus_version"),
         })
     }
 

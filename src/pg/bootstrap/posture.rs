@@ -3,6 +3,7 @@
 use super::error::BootstrapError;
 use super::exposure::{self, Exposure};
 use crate::pg::rules::Isolation;
+use crate::pg::rules::engine::Engine;
 use crate::pg::rules::exposure::Exposures;
 
 /// What the bootstrap found and did, for the log, `doctor` and the metrics.
@@ -10,6 +11,10 @@ use crate::pg::rules::exposure::Exposures;
 pub struct Posture {
     /// The version of the server, such as 150018.
     pub server_version: u32,
+    /// The engine behind the database.
+    pub engine: Engine,
+    /// Its version, where it is an extension, such as 13.2-1.
+    pub engine_version: Option<String>,
     /// How tenants are isolated.
     pub isolation: Isolation,
     /// The owner's login, quoted as an identifier.

@@ -1,19 +1,26 @@
 //! Finds the privileges that defeat the isolation of tenants, without a start, for `doctor`.
 
+use crate::pg::bootstrap::citus::{NodeAnswer, ON_NODES};
 use crate::pg::bootstrap::exposure::Exposure;
 use crate::pg::bootstrap::revoke::{
-    NON_TENANT_ROLES, Object, check_query, non_tenant_role, restrictions,
+    NON_TENANT_ROLES, Object, add_nodes, check_query, node_check_query, non_tenant_role,
+    restrictions,
 };
 use crate::pg::error::Failure;
 use crate::pg::rules::RUNTIME_LOGIN;
+use crate::pg::rules::engine::Engine;
 use crate::pg::scope::PublicTx;
 
-/// Returns everything that a start would restrict and that is not restricted now: privileges of PUBLIC, attributes
-/// of the runtime login, and roles that it can become.
+/// Returns everything that a start would restrict and that is not restricted now, here or on a node of the cluster:
+/// privileges of PUBLIC, attributes of the runtime login, and roles that it can become; and a sentence for each node that
+/// could not be asked.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn exposures(tx: &PublicTx) -> Result<Vec<Exposure>, Failure> {
+pub async fn exposures(
+    tx: &PublicTx,
+    engine: Engine,
+) -> Result<(Vec<Exposure>, Vec<String>), Failure> {
     let facts = tx
         .query_one(
             "SELECT quote_ident(current_user) AS owner, quote_ident(current_database()) AS database,
@@ -35,8 +42,14 @@ pub async fn exposures(tx: &PublicTx) -> Result<Vec<Exposure>, Failure> {
             Object::BuiltIn => "is_superuser",
         })
     };
-    let restrictions = restrictions(facts.get("owner"), facts.get("database"));
-    let are_open: Vec<bool> = tx.query_one(&check_query(&restrictions), &[]).await?.get("are_open");
+    let restrictions = restrictions(facts.get("owner"), facts.get("database"), engine);
+    let mut are_open: Vec<bool> =
+        tx.query_one(&check_query(&restrictions), &[]).await?.get("are_open");
+    let mut unread = Vec::new();
+    if engine.has_nodes() {
+        let answers = tx.query(ON_NODES, &[&node_check_query(&restrictions)]).await?;
+        unread = add_nodes(&mut are_open, answers.iter().map(NodeAnswer::of).collect());
+    }
     let mut exposures: Vec<Exposure> = restrictions
         .into_iter()
         .zip(are_open)
@@ -51,7 +64,7 @@ pub async fn exposures(tx: &PublicTx) -> Result<Vec<Exposure>, Failure> {
     for row in tx.query(NON_TENANT_ROLES, &[&RUNTIME_LOGIN]).await? {
         exposures.push(non_tenant_role(row.get("role"), true));
     }
-    Ok(exposures)
+    Ok((exposures, unread))
 }
 
 /// Removes an exposure in the caller's transaction.
@@ -71,12 +84,19 @@ async fn control_plane_grants(tx: &PublicTx) -> Result<Vec<Exposure>, Failure> {
                  SELECT format('%I.%I', 'public', c.relname) AS object, a.grantee
                    FROM pg_catalog.pg_class c, aclexplode(c.relacl) a
                   WHERE c.relnamespace = 'public'::regnamespace
+                    -- What an extension has created there is no part of the control plane.
+                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
+                                       AND d.deptype = 'e')
                  UNION
                  SELECT format('%I.%I', 'public', c.relname), a.grantee
                    FROM pg_catalog.pg_class c
                    JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid AND t.attacl IS NOT NULL
                   CROSS JOIN aclexplode(t.attacl) a
                   WHERE c.relnamespace = 'public'::regnamespace
+                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                                     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
+                                       AND d.deptype = 'e')
                  UNION
                  SELECT 'SCHEMA ' || quote_ident(n.nspname), a.grantee
                    FROM pg_catalog.pg_namespace n, aclexplode(n.nspacl) a

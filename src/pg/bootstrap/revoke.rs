@@ -1,13 +1,18 @@
 //! Revokes from PUBLIC the privileges that no tenant may have, and reports those that could not be revoked.
+//!
+//! On a cluster this is done and checked on every node: a function in a query on a tenant's table runs on the node of
+//! the tenant, with the privileges that are in place there, and no engine copies them.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use super::citus::{NodeAnswer, on_every_node, on_nodes};
 use super::error::{BootstrapError, step};
 use super::exposure::Exposure;
 use crate::pg::bootstrap::{Facts, alter};
 use crate::pg::rules::RUNTIME_LOGIN;
+use crate::pg::rules::engine::Engine;
 use crate::pg::rules::exposure::ExposureName;
 
 /// Functions that PUBLIC may call by default, with what a tenant could do with them. EXECUTE is revoked from
@@ -60,6 +65,19 @@ const REVOKED_FUNCTIONS: [(ExposureName, &str, &str); 6] = [
     ),
 ];
 
+/// The functions of Citus that run a statement on other nodes, as [`REVOKED_FUNCTIONS`].
+const REMOTE_COMMANDS: (ExposureName, &str, &str) = (
+    ExposureName::RemoteCommands,
+    "a tenant could run statements of any kind on the nodes of the cluster, which the guard does not see",
+    "pg_catalog.run_command_on_all_nodes(text, boolean, boolean), \
+     pg_catalog.run_command_on_workers(text, boolean), \
+     pg_catalog.run_command_on_coordinator(text, boolean), \
+     pg_catalog.run_command_on_placements(regclass, text, boolean), \
+     pg_catalog.run_command_on_shards(regclass, text, boolean), \
+     pg_catalog.run_command_on_colocated_placements(regclass, regclass, text, boolean), \
+     pg_catalog.master_run_on_worker(text[], integer[], text[], boolean)",
+);
+
 /// The object that a privilege is on; its owner may revoke the privilege.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Object {
@@ -83,7 +101,9 @@ pub(super) struct Restriction {
     pub(super) risk: String,
     /// An SQL expression that is true while PUBLIC has the privilege.
     pub(super) check: String,
-    /// The statement that revokes the privilege.
+    /// The statements that revoke the privilege on the server that runs them.
+    local: String,
+    /// The statements that revoke the privilege wherever it is.
     pub(super) statement: String,
 }
 
@@ -99,36 +119,54 @@ impl Restriction {
     }
 }
 
-/// Revokes from PUBLIC what no tenant may have, and returns what stays open.
+/// Revokes from PUBLIC what no tenant may have, and returns what stays open, and a warning for each node that could not be
+/// asked.
 pub(super) async fn revoke(
     client: &Client,
     facts: &Facts,
-) -> Result<Vec<Exposure>, BootstrapError> {
-    let restrictions = restrictions(&facts.owner, &facts.database);
-    let before = unrestricted(client, &restrictions).await?;
+    engine: Engine,
+) -> Result<(Vec<Exposure>, Vec<String>), BootstrapError> {
+    let restrictions = restrictions(&facts.owner, &facts.database, engine);
+    let (before, warnings) = unrestricted(client, &restrictions, engine).await?;
     if before.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), warnings));
     }
     for restriction in &before {
-        match alter(client, &restriction.statement).await {
-            Ok(()) => {}
-            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
-            Err(error) => return Err(step("revoke privileges of PUBLIC")(error)),
+        // The coordinator need not be among the nodes that it knows.
+        let statements =
+            [Some(&restriction.local), engine.has_nodes().then_some(&restriction.statement)];
+        for statement in statements.into_iter().flatten() {
+            match alter(client, statement).await {
+                Ok(()) => {}
+                // An owner who may pass a privilege on cannot grant it to itself.
+                Err(error)
+                    if [&SqlState::INSUFFICIENT_PRIVILEGE, &SqlState::INVALID_GRANT_OPERATION]
+                        .iter()
+                        .any(|code| error.code() == Some(code)) => {}
+                Err(error) => return Err(step("revoke privileges of PUBLIC")(error)),
+            }
         }
     }
     // Checked again, because a REVOKE without the right to it is only a warning.
-    let after = unrestricted(client, &before).await?;
-    Ok(after.iter().map(|restriction| restriction.exposure(false)).collect())
+    let (after, warnings) = unrestricted(client, &before, engine).await?;
+    Ok((after.iter().map(|restriction| restriction.exposure(false)).collect(), warnings))
 }
 
 /// Returns all restrictions, for an owner and a database whose names are quoted as identifiers.
-pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
+pub(super) fn restrictions(owner: &str, database: &str, engine: Engine) -> Vec<Restriction> {
+    let of_schema = |schema: &str, privilege: &str| {
+        // Null-safe: a node has the schema only if an extension was created in it.
+        format!(
+            "(SELECT has_schema_privilege('public', oid, '{privilege}') FROM pg_catalog.pg_namespace \
+               WHERE nspname = '{schema}') IS TRUE"
+        )
+    };
     let mut all: Vec<Restriction> = [
         (
             ExposureName::TemporaryTables,
             Object::Database,
             "a tenant could create temporary tables",
-            "has_database_privilege('public', current_database(), 'TEMP')",
+            "has_database_privilege('public', current_database(), 'TEMP')".to_owned(),
             // The owner grants it to the role that migrations run as.
             format!(
                 "REVOKE TEMP ON DATABASE {database} FROM PUBLIC; \
@@ -139,15 +177,14 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
             ExposureName::SchemaPublic,
             Object::Public,
             "a tenant could use the schema public",
-            "has_schema_privilege('public', 'public', 'USAGE') \
-             OR has_schema_privilege('public', 'public', 'CREATE')",
+            format!("{} OR {}", of_schema("public", "USAGE"), of_schema("public", "CREATE")),
             "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
         ),
         (
             ExposureName::SchemaExtensions,
             Object::Extensions,
             "a tenant could create objects in every tenant's search path",
-            "has_schema_privilege('public', 'extensions', 'CREATE')",
+            of_schema("extensions", "CREATE"),
             "REVOKE CREATE ON SCHEMA extensions FROM PUBLIC".to_owned(),
         ),
         (
@@ -155,7 +192,8 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
             Object::BuiltIn,
             "a DO block that bypasses the guard could become another tenant",
             "EXISTS (SELECT FROM pg_catalog.pg_language \
-                      WHERE lanname = 'plpgsql' AND has_language_privilege('public', oid, 'USAGE'))",
+                      WHERE lanname = 'plpgsql' AND has_language_privilege('public', oid, 'USAGE'))"
+                .to_owned(),
             format!(
                 "REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC; \
                  GRANT USAGE ON LANGUAGE plpgsql TO {owner} WITH GRANT OPTION"
@@ -163,22 +201,28 @@ pub(super) fn restrictions(owner: &str, database: &str) -> Vec<Restriction> {
         ),
     ]
     .into_iter()
-    .map(|(name, object, risk, check, statement)| Restriction {
-        name,
-        object,
-        risk: risk.to_owned(),
-        check: check.to_owned(),
-        statement,
+    .map(|(name, object, risk, check, local)| {
+        let statement = wherever(&local, engine);
+        Restriction { name, object, risk: risk.to_owned(), check, local, statement }
     })
     .collect();
-    all.extend(REVOKED_FUNCTIONS.map(|of| function_restriction(of, owner)));
+    all.extend(REVOKED_FUNCTIONS.map(|of| function_restriction(of, owner, engine)));
+    if engine.has_nodes() {
+        all.push(function_restriction(REMOTE_COMMANDS, owner, engine));
+    }
     all
+}
+
+/// Returns the statements that do on every server what these do on one.
+fn wherever(statements: &str, engine: Engine) -> String {
+    if engine.has_nodes() { on_every_node(statements) } else { statements.to_owned() }
 }
 
 /// Returns the restriction on functions of the server.
 fn function_restriction(
     (name, risk, functions): (ExposureName, &str, &str),
     owner: &str,
+    engine: Engine,
 ) -> Restriction {
     let checks: Vec<String> = functions
         .split("), ")
@@ -189,41 +233,78 @@ fn function_restriction(
         .collect();
     // The owner grants it to the role that migrations run as.
     let option = if name == ExposureName::SetConfig { " WITH GRANT OPTION" } else { "" };
+    let local = format!(
+        "REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC; \
+         GRANT EXECUTE ON FUNCTION {functions} TO {owner}{option}"
+    );
     Restriction {
         name,
         object: Object::BuiltIn,
         risk: risk.to_owned(),
         check: checks.join(" OR "),
-        statement: format!(
-            "REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC; \
-             GRANT EXECUTE ON FUNCTION {functions} TO {owner}{option}"
-        ),
+        statement: wherever(&local, engine),
+        local,
     }
 }
 
-/// Returns the restrictions that are not in place, by one query.
+/// Returns the restrictions that are not in place, here or on a node, and a warning for each node that could not be asked.
 async fn unrestricted<'a, R: std::borrow::Borrow<Restriction>>(
     client: &Client,
     restrictions: &'a [R],
-) -> Result<Vec<&'a Restriction>, BootstrapError> {
+    engine: Engine,
+) -> Result<(Vec<&'a Restriction>, Vec<String>), BootstrapError> {
     let row = client
         .query_typed_one(&check_query(restrictions), &[])
         .await
         .map_err(step("read the privileges of PUBLIC"))?;
-    Ok(restrictions
-        .iter()
-        .map(std::borrow::Borrow::borrow)
-        .zip(row.get::<_, Vec<bool>>("are_open"))
-        .filter(|(_, is_open)| *is_open)
-        .map(|(restriction, _)| restriction)
-        .collect())
+    let mut are_open: Vec<bool> = row.get("are_open");
+    let mut warnings = Vec::new();
+    if engine.has_nodes() {
+        let answers = on_nodes(client, &node_check_query(restrictions)).await?;
+        warnings = add_nodes(&mut are_open, answers);
+    }
+    let open = restrictions.iter().map(std::borrow::Borrow::borrow).zip(are_open);
+    Ok((
+        open.filter(|(_, is_open)| *is_open).map(|(restriction, _)| restriction).collect(),
+        warnings,
+    ))
+}
+
+/// Adds what is open on some node, and returns a warning for each node that could not be asked.
+pub(super) fn add_nodes(are_open: &mut [bool], answers: Vec<NodeAnswer>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for NodeAnswer { node, result } in answers {
+        match result {
+            // An array of booleans as text: {f,t}.
+            Ok(found) => {
+                let found = found.trim_matches(['{', '}']).split(',').map(|word| word == "t");
+                for (is_open, found) in are_open.iter_mut().zip(found) {
+                    *is_open |= found;
+                }
+            }
+            Err(reason) => warnings.push(format!(
+                "the privileges of PUBLIC on the node {node} could not be read: {}",
+                reason.lines().next().unwrap_or_default()
+            )),
+        }
+    }
+    warnings
 }
 
 /// Returns a query for `are_open`, an array with one boolean for each restriction: whether PUBLIC still has the
 /// privilege.
 pub(super) fn check_query<R: std::borrow::Borrow<Restriction>>(restrictions: &[R]) -> String {
+    format!("SELECT {} AS are_open", check_array(restrictions))
+}
+
+/// As [`check_query`], for a node, which answers with text.
+pub(super) fn node_check_query<R: std::borrow::Borrow<Restriction>>(restrictions: &[R]) -> String {
+    format!("SELECT ({})::text", check_array(restrictions))
+}
+
+fn check_array<R: std::borrow::Borrow<Restriction>>(restrictions: &[R]) -> String {
     let checks: Vec<&str> = restrictions.iter().map(|r| r.borrow().check.as_str()).collect();
-    format!("SELECT ARRAY[{}]::bool[] AS are_open", checks.join(", "))
+    format!("ARRAY[{}]::bool[]", checks.join(", "))
 }
 
 /// Returns the roles, quoted, that `$1`, the runtime login, can become and that are no tenant's.
@@ -252,4 +333,49 @@ pub(super) async fn non_tenant_roles(client: &Client) -> Result<Vec<Exposure>, B
         .await
         .map_err(step("read the roles that the runtime login can become"))?;
     Ok(rows.iter().map(|row| non_tenant_role(row.get("role"), false)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CITUS: Engine = Engine::Citus { is_forced: false };
+
+    #[test]
+    fn what_is_open_on_one_node_is_open_and_a_node_that_is_away_is_named() {
+        let answer = |node: &str, result: Result<&str, &str>| NodeAnswer {
+            node: node.to_owned(),
+            result: result.map(str::to_owned).map_err(str::to_owned),
+        };
+        let mut are_open = vec![false, true, false];
+        let answers = vec![
+            answer("a:1", Ok("{f,f,f}")),
+            answer("b:2", Ok("{f,f,t}")),
+            answer("c:3", Err("failed to connect to c:3\nmore")),
+        ];
+        let warnings = add_nodes(&mut are_open, answers);
+        assert_eq!(are_open, [false, true, true]);
+        assert_eq!(
+            warnings,
+            [
+                "the privileges of PUBLIC on the node c:3 could not be read: failed to connect to c:3"
+            ]
+        );
+    }
+
+    #[test]
+    fn on_a_cluster_every_statement_runs_on_every_node_and_remote_commands_are_revoked_too() {
+        let one = restrictions("o", "d", Engine::Postgres);
+        let forced = restrictions("o", "d", Engine::Citus { is_forced: true });
+        let cluster = restrictions("o", "d", CITUS);
+        assert_eq!((one.len(), forced.len()), (cluster.len() - 1, cluster.len() - 1));
+        assert!(
+            one.iter().all(|r| r.statement == r.local && r.name != ExposureName::RemoteCommands)
+        );
+        for restriction in &cluster {
+            for statement in restriction.statement.split("; SELECT ") {
+                assert!(statement.contains("run_command_on_all_nodes($cmd$"), "{statement}");
+            }
+        }
+    }
 }

@@ -7,12 +7,14 @@ use super::error::{BootstrapError, step};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
+use crate::pg::rules::exposure::ExposureName;
 use crate::pg::rules::{Isolation, RUNTIME_LOGIN};
 
 /// Tests the isolation of tenants: tries to read the control plane and a tenant as the runtime login, and one
 /// tenant from inside another, and asks the server for the tables of the control plane that either could read or
-/// change. Runs a handful of short queries, or two if there are no tenants yet. Returns warnings about what else it
-/// found.
+/// change. On a cluster it also calls a function that no tenant may call, in a query on a table of one tenant of each
+/// node: that node runs the function. Runs a handful of short queries, or two if there are no tenants yet. Returns
+/// warnings about what else it found.
 ///
 /// # Errors
 /// [`BootstrapError::IsolationBroken`] if the server did not refuse a statement.
@@ -24,27 +26,72 @@ pub async fn self_test(db: &Db) -> Result<Vec<String>, BootstrapError> {
     must_be_refused(RUNTIME_LOGIN, statement, outcome.map_err(Failure::from))?;
     let reached = unguarded.query_typed(CONTROL_PLANE_IN_REACH, &[]).await;
     must_be_none(RUNTIME_LOGIN, reached.map_err(Failure::from))?;
+    let mut warnings = nodes(db).await?;
     if db.rules().isolation == Isolation::SearchPath {
-        return Ok(Vec::new()); // in this mode the runtime login may read every tenant
+        return Ok(warnings); // in this mode the runtime login may read every tenant
     }
-    let [(_, table), rest @ ..] = tenants.as_slice() else { return Ok(Vec::new()) };
+    let [(_, table), rest @ ..] = tenants.as_slice() else { return Ok(warnings) };
     let statement = format!("SELECT FROM {table} LIMIT 1");
     let outcome = unguarded.query_typed(&statement, &[]).await;
     must_be_refused(RUNTIME_LOGIN, &statement, outcome.map_err(Failure::from))?;
     drop(unguarded);
-    let [(other, _)] = rest else { return Ok(Vec::new()) };
+    let [(other, _)] = rest else { return Ok(warnings) };
     let outcome = db.tenant(*other).await?.query(&statement, &[]).await;
     if outcome.as_ref().is_err_and(|f| f.sqlstate() == Some(&SqlState::INVALID_PARAMETER_VALUE)) {
-        return Ok(vec![format!(
+        warnings.push(format!(
             "the tenant {other} has no role and cannot be entered; was it created under isolation = search_path?"
-        )]);
+        ));
+        return Ok(warnings);
     }
     let role = SchemaName::of(*other);
     must_be_refused(role.as_str(), &statement, outcome)?;
     let reached = db.tenant(*other).await?.query_and_commit(CONTROL_PLANE_IN_REACH, &[]).await;
     must_be_none(role.as_str(), reached)?;
-    Ok(Vec::new())
+    Ok(warnings)
 }
+
+/// Calls `set_config` in a query on a table of one tenant of each node. The coordinator does not look at the privileges of
+/// a function that a node runs. Returns a warning for each node that is away.
+async fn nodes(db: &Db) -> Result<Vec<String>, BootstrapError> {
+    let rules = db.rules();
+    // What is accepted as open is no breach.
+    if !rules.engine.has_nodes() || rules.open.contains(ExposureName::SetConfig) {
+        return Ok(Vec::new());
+    }
+    let mut warnings = Vec::new();
+    for row in db.public().await?.query_and_commit(ONE_TENANT_OF_EACH_NODE, &[]).await? {
+        let (node, tenant): (&str, TenantId) = (row.get("node"), row.get("id"));
+        let table: &str = row.get("table_name");
+        let statement = format!(
+            "SELECT pg_catalog.set_config('rowhouse.self_test', '', true) FROM {table} LIMIT 1"
+        );
+        // With the rights of the tenant, and without its guard: what the server refuses is tested.
+        let tx = db.tenant(tenant).await?;
+        match tx.query(&statement, &[]).await {
+            Err(failure) if failure.is_node_away() => {
+                warnings.push(format!("the node {node} is away, and was not tested"));
+            }
+            outcome => {
+                must_be_refused(&format!("a tenant on the node {node}"), &statement, outcome)?;
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+/// Selects for each node of the cluster the oldest tenant on it, with a table that its role may read.
+const ONE_TENANT_OF_EACH_NODE: &str = "
+    SELECT DISTINCT ON (p.groupid) format('%s:%s', d.nodename, d.nodeport) AS node, t.id,
+           format('%I.%I', n.nspname, c.relname) AS table_name
+      FROM public.tenants t
+      JOIN pg_catalog.pg_namespace n ON n.nspname = 'tenant_' || replace(t.id::text, '-', '')
+      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r'
+       AND c.relname <> 'refinery_schema_history'
+      JOIN pg_catalog.pg_dist_shard s ON s.logicalrelid = c.oid
+      JOIN pg_catalog.pg_dist_placement p ON p.shardid = s.shardid
+      JOIN pg_catalog.pg_dist_node d ON d.groupid = p.groupid AND d.noderole = 'primary'
+     WHERE t.status <> 'deleting'
+     ORDER BY p.groupid, t.created_at, t.id, c.relname";
 
 /// Selects a table of the control plane that the current role may read or change, if there is one. Tables of other
 /// owners, such as those of an extension, are no part of the control plane.

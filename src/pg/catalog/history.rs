@@ -19,6 +19,8 @@ pub enum History {
     Absent,
     /// The table exists but cannot be read; the server's message.
     Unreadable(String),
+    /// The table is on a node of the cluster that is away; the server's message.
+    Away(String),
     /// The applied files in the form of
     /// [`MigrationSet::history_text`](crate::migrations::MigrationSet::history_text): one line a file, `version name
     /// checksum`, lowest version first.
@@ -39,8 +41,10 @@ pub async fn read_all(
         let found = read(&db.public().await?, some).await;
         match found {
             Ok(found) => all.extend(found),
-            Err(failure) if failure.is_unavailable() => return Err(failure),
-            // One of the histories is malformed or was dropped meanwhile.
+            Err(failure) if failure.is_unavailable() && !failure.is_node_away() => {
+                return Err(failure);
+            }
+            // One of the histories is malformed, was dropped meanwhile or is on a node that is away.
             Err(_) => {
                 for schema in some {
                     all.insert(schema.to_string(), read_one(db, schema).await?);
@@ -51,7 +55,7 @@ pub async fn read_all(
     Ok(all)
 }
 
-/// Reads the history of one schema, even if it is missing or malformed.
+/// Reads the history of one schema, even if it is missing or malformed or its node is away.
 ///
 /// # Errors
 /// [`Failure`] if the connection is lost.
@@ -59,6 +63,7 @@ pub async fn read_one(db: &Db, schema: &SchemaName) -> Result<History, Failure> 
     let found = read(&db.public().await?, std::slice::from_ref(schema)).await;
     match found {
         Ok(mut found) => Ok(found.remove(schema.as_str()).unwrap_or(History::Absent)),
+        Err(failure) if failure.is_node_away() => Ok(History::Away(failure.server_message())),
         Err(failure) if failure.is_unavailable() => Err(failure),
         Err(Failure::Postgres(error)) => {
             Ok(History::Unreadable(crate::pg::error::server_message(&error)))

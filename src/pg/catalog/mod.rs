@@ -8,6 +8,7 @@
 //!
 //! Promises: changes nothing. Must not know: what a difference means and where it is reported.
 
+pub mod cluster;
 pub mod history;
 pub mod inventory;
 

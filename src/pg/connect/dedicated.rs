@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::{PoolError, TimeoutType};
+use futures_util::future::join;
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -10,7 +11,7 @@ use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::connect::cancelling::Cancelling;
 use crate::pg::connect::open::{ConnectError, connect};
 use crate::pg::error::{Failure, server_message};
-use crate::pg::rules::{Endpoint, MIGRATOR, TimeLimits};
+use crate::pg::rules::{Direct, Endpoint, Rules};
 
 /// Why a dedicated connection could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,7 @@ pub enum OpenError {
 
 /// A dedicated connection, for statements of migrations that PostgreSQL runs only outside a transaction.
 ///
-/// It has the role of the migrator and sees one schema from start to end. Role and search path are startup parameters, no
+/// It has the role of migrations and sees one schema from start to end. Role and search path are startup parameters, no
 /// session state is set, and the connection is closed after use. A pooler refuses or ignores the parameter; [`open`](Self::open) detects both.
 ///
 /// Dropped while a statement runs, it cancels the statement.
@@ -43,15 +44,24 @@ impl DedicatedConnection {
     pub(in crate::pg) async fn open(
         endpoint: &Endpoint,
         schema: &SchemaName,
-        limits: &TimeLimits,
+        rules: &Rules,
+    ) -> Result<Self, OpenError> {
+        let role = rules.migrator().map_or_else(String::new, |role| format!("-c role={role}"));
+        let lock = rules.limits.lock.as_millis();
+        let options = format!("{role} -c statement_timeout=0 -c lock_timeout={lock}");
+        Self::open_with(endpoint, schema, &options).await
+    }
+
+    /// Connects with these options too.
+    async fn open_with(
+        endpoint: &Endpoint,
+        schema: &SchemaName,
+        options: &str,
     ) -> Result<Self, OpenError> {
         let path = format!("{schema},extensions,pg_temp");
         let before = endpoint.config.get_options().unwrap_or_default();
         let mut config = endpoint.config.clone();
-        config.options(format!(
-            "{before} -c search_path={path} -c role={MIGRATOR} -c statement_timeout=0 -c lock_timeout={}",
-            limits.lock.as_millis()
-        ));
+        config.options(format!("{before} -c search_path={path} {options}"));
         let client = match connect(&Endpoint { config, tls: endpoint.tls.clone() }).await {
             Ok(client) => client,
             Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
@@ -104,12 +114,18 @@ impl Drop for DedicatedConnection {
 ///
 /// # Errors
 /// [`OpenError::Failed`] if the server cannot be reached.
-pub async fn is_direct(owner: &Endpoint, limits: &TimeLimits) -> Result<bool, OpenError> {
+pub async fn is_direct(endpoint: &Endpoint) -> Result<bool, OpenError> {
     // Any name will do: a search path may name a schema that does not exist.
     let schema = SchemaName::of(TenantId::generate());
-    match DedicatedConnection::open(owner, &schema, limits).await {
+    match DedicatedConnection::open_with(endpoint, &schema, "").await {
         Ok(_) => Ok(true),
         Err(OpenError::NotDirect) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Which of two logins reach the server directly. One of which that is unknown does not count.
+pub async fn direct(owner: &Endpoint, runtime: &Endpoint) -> Direct {
+    let (owner, runtime) = join(is_direct(owner), is_direct(runtime)).await;
+    Direct { owner: owner.unwrap_or(false), runtime: runtime.unwrap_or(false) }
 }

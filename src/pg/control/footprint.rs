@@ -3,6 +3,7 @@
 use crate::domain::error::Result;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::error::During;
+use crate::pg::rules::engine::Engine;
 use crate::pg::scope::PublicTx;
 
 /// How much a tenant holds.
@@ -18,21 +19,32 @@ pub struct Footprint {
     pub tokens: i64,
 }
 
+/// The size of a table with its indexes.
+const SIZE: &str = "pg_total_relation_size(c.oid)";
+
+/// As [`SIZE`], on a cluster: the coordinator has an empty table for one that is on a node. What is on a node that is
+/// away is not counted.
+const SIZE_ON_NODES: &str =
+    "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_dist_partition d WHERE d.logicalrelid = c.oid)
+                                  THEN coalesce(citus_total_relation_size(c.oid, false), 0)
+                                  ELSE pg_total_relation_size(c.oid) END";
+
 /// Counts what a tenant holds; of its schema this reads only the catalog.
-pub async fn count(tx: &PublicTx, tenant: TenantId) -> Result<Footprint> {
-    let row = tx
-        .query_one(
-            "SELECT count(*) AS tables,
-                    coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint AS bytes,
+pub async fn count(tx: &PublicTx, tenant: TenantId, engine: Engine) -> Result<Footprint> {
+    let size = if engine.has_nodes() { SIZE_ON_NODES } else { SIZE };
+    let sql = format!(
+        "SELECT count(*) AS tables,
+                    coalesce(sum({size}), 0)::bigint AS bytes,
                     (SELECT count(*) FROM memberships WHERE tenant_id = $1) AS members,
                     (SELECT count(*) FROM tokens WHERE tenant_id = $1 AND revoked_at IS NULL)
                         AS tokens
                FROM pg_class c
                JOIN pg_namespace n ON n.oid = c.relnamespace
               WHERE n.nspname = $2
-                AND c.relkind IN ('r', 'p', 'm')",
-            &[&tenant, &SchemaName::of(tenant).to_string()],
-        )
+                AND c.relkind IN ('r', 'p', 'm')"
+    );
+    let row = tx
+        .query_one(&sql, &[&tenant, &SchemaName::of(tenant).to_string()])
         .await
         .during("count what a tenant holds")?;
     Ok(Footprint {

@@ -11,20 +11,19 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::error::{Error, Result};
-use crate::domain::operation::{LeaseOwner, OperationState, PauseReason};
+use crate::domain::operation::{LeaseOwner, OperationKind, OperationState, PauseReason};
 use crate::domain::page::Window;
 use crate::migrations::MigrationSet;
 use crate::pg::error::{During, Failure};
-use crate::pg::scope::{Flush, PublicTx};
-
-/// The one kind of operation so far.
-const KIND: &str = "migrate";
+use crate::pg::scope::PublicTx;
 
 /// An operation, with the counts of its tenants.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Id.
     pub id: Uuid,
+    /// What is done to each tenant.
+    pub kind: OperationKind,
     /// Its state.
     pub state: OperationState,
     /// Why it is paused, if it is.
@@ -77,6 +76,8 @@ pub struct Counts {
 pub struct New<'a> {
     /// Id.
     pub id: Uuid,
+    /// What is done to each tenant.
+    pub kind: OperationKind,
     /// The caller.
     pub actor: &'a str,
     /// Id of the request.
@@ -103,7 +104,7 @@ pub struct Runner {
 }
 
 const RECORD: &str = "
-    SELECT o.id, o.state, o.pause_reason, o.actor, o.target_version, o.target_fingerprint, o.options,
+    SELECT o.id, o.kind, o.state, o.pause_reason, o.actor, o.target_version, o.target_fingerprint, o.options,
            o.canary_open, o.runner_host, o.runner_pid, o.runner_since,
            coalesce(o.lease_until > now(), false) AS is_held, o.created_at, o.started_at, o.ended_at,
            c.total + p.total AS total, c.pending, c.running, c.done + o.pruned_done_count AS done,
@@ -133,7 +134,7 @@ pub async fn insert(tx: &PublicTx, new: &New<'_>) -> Result<Option<()>> {
              ON CONFLICT (kind) WHERE state IN ('planned', 'running', 'paused') DO NOTHING",
             &[
                 &new.id,
-                &KIND,
+                &new.kind.as_str(),
                 &new.actor,
                 &new.request_id,
                 &new.set.version(),
@@ -162,21 +163,21 @@ pub async fn lock(tx: &PublicTx, id: Uuid) -> Result<Option<Record>> {
     lookup(tx, id).await
 }
 
-/// Reads the open operation.
-pub async fn find_open(tx: &PublicTx) -> Result<Option<Record>> {
+/// Reads the open operation of a kind.
+pub async fn find_open(tx: &PublicTx, kind: OperationKind) -> Result<Option<Record>> {
     let sql = format!("{RECORD} WHERE o.kind = $1 AND o.state IN ('planned', 'running', 'paused')");
-    let row = tx.query_opt(&sql, &[&KIND]).await;
+    let row = tx.query_opt(&sql, &[&kind.as_str()]).await;
     row.during("read open operation")?.map(|row| from_row(&row)).transpose()
 }
 
-/// Reads the newest operation.
-pub async fn find_newest(tx: &PublicTx) -> Result<Option<Record>> {
+/// Reads the newest operation of a kind.
+pub async fn find_newest(tx: &PublicTx, kind: OperationKind) -> Result<Option<Record>> {
     let sql = format!("{RECORD} WHERE o.kind = $1 ORDER BY o.created_at DESC, o.id DESC LIMIT 1");
-    let row = tx.query_opt(&sql, &[&KIND]).await;
+    let row = tx.query_opt(&sql, &[&kind.as_str()]).await;
     row.during("read newest operation")?.map(|row| from_row(&row)).transpose()
 }
 
-/// Lists a page of the operations, newest first.
+/// Lists a page of the migrations, newest first.
 pub async fn list(
     tx: &PublicTx,
     state: Option<OperationState>,
@@ -194,7 +195,7 @@ pub async fn list(
         .query(
             &sql,
             &[
-                &KIND,
+                &OperationKind::Migrate.as_str(),
                 &window.after.map(|cursor| cursor.at),
                 &window.after.map(|cursor| cursor.id),
                 &state.map(|state| state.as_str().to_owned()),
@@ -211,6 +212,8 @@ pub async fn list(
 pub struct Abandoned {
     /// Id.
     pub id: Uuid,
+    /// What is done to each tenant.
+    pub kind: OperationKind,
     /// The highest version of the set that it migrates to.
     pub target_version: i32,
     /// That set's fingerprint.
@@ -227,11 +230,13 @@ const IS_ABANDONED: &str = "state = 'running' AND lease_until <= now()";
 /// [`Failure`].
 pub async fn find_abandoned(tx: PublicTx) -> Result<Option<Abandoned>, Failure> {
     let sql = format!(
-        "SELECT id, target_version, target_fingerprint FROM operations WHERE kind = $1 AND {IS_ABANDONED}"
+        "SELECT id, kind, target_version, target_fingerprint FROM operations
+          WHERE {IS_ABANDONED} ORDER BY created_at LIMIT 1"
     );
-    let rows = tx.query_and_commit(&sql, &[&KIND]).await?;
+    let rows = tx.query_and_commit(&sql, &[]).await?;
     Ok(rows.first().map(|row| Abandoned {
         id: row.get("id"),
+        kind: row.get::<_, &str>("kind").parse().unwrap_or(OperationKind::Migrate),
         target_version: row.get("target_version"),
         target_fingerprint: row.get("target_fingerprint"),
     }))
@@ -274,14 +279,6 @@ pub async fn acquire(
         .await
         .during("acquire an operation")?;
     Ok(row.map(|row| row.get("lease_until")))
-}
-
-/// Returns when a commit in a tenant must be on disk: later, unless one commit spans several servers, each with a log
-/// of its own, which after a crash might not all lose the same.
-pub async fn flush(tx: &PublicTx) -> Result<Flush> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS is_spread";
-    let is_spread = tx.query_one(sql, &[]).await.during("look for other servers")?.get("is_spread");
-    Ok(if is_spread { Flush::Now } else { Flush::Later })
 }
 
 /// Renews the lease. Returns the operation's state and when the lease ends now; `None` if another process has it.
@@ -356,6 +353,7 @@ fn from_row(row: &crate::pg::Row) -> Result<Record> {
     let holder = holder();
     Ok(Record {
         id: row.get("id"),
+        kind: row.get::<_, &str>("kind").parse().map_err(unknown)?,
         state: state.parse().map_err(unknown)?,
         pause_reason: reason.map(|reason| reason.parse().map_err(unknown)).transpose()?,
         actor: row.get("actor"),

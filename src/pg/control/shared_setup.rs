@@ -74,8 +74,8 @@ const INSERT: &str = concat!(
     WITH candidate AS MATERIALIZED (
         SELECT id, catalog_digest
           FROM vacancies
-         WHERE state = 'ready' AND damaged_at IS NULL AND migrations_fingerprint = $2 AND isolation = $3
-           AND cluster = $4
+         WHERE state = 'ready' AND damaged_at IS NULL AND away_at IS NULL AND migrations_fingerprint = $2
+           AND isolation = $3 AND cluster = $4
          ORDER BY created_at, id
          LIMIT (SELECT $5)
            FOR UPDATE SKIP LOCKED

@@ -110,8 +110,8 @@ const INSERT: &str = concat!(
         SELECT id, catalog_digest
           FROM vacancies
          WHERE $1::uuid IS NULL
-           AND state = 'ready' AND damaged_at IS NULL AND migrations_fingerprint = $2 AND isolation = $3
-           AND cluster = $4
+           AND state = 'ready' AND damaged_at IS NULL AND away_at IS NULL AND migrations_fingerprint = $2
+           AND isolation = $3 AND cluster = $4
          ORDER BY created_at, id
          LIMIT 1
            FOR UPDATE SKIP LOCKED

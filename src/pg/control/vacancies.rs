@@ -92,7 +92,7 @@ pub async fn find_for_rehearsal(
         .query_opt(
             "SELECT id
                FROM vacancies
-              WHERE state = 'ready' AND damaged_at IS NULL AND isolation = $1 AND cluster = $2
+              WHERE state = 'ready' AND damaged_at IS NULL AND away_at IS NULL AND isolation = $1 AND cluster = $2
                 AND migrations_version <= $3 AND id <> ALL ($5)
               ORDER BY migrations_fingerprint = $4, created_at, id
               LIMIT 1",
@@ -226,6 +226,28 @@ pub async fn set_damaged(tx: &PublicTx, now: OffsetDateTime) -> Result<Vec<Tenan
 pub async fn list_damaged(tx: &PublicTx) -> Result<Vec<TenantId>> {
     let sql = "SELECT id FROM vacancies WHERE damaged_at IS NOT NULL AND cluster = $1";
     let rows = tx.query(sql, &[&CLUSTER]).await.during("list damaged vacancies")?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+/// Sets vacancies aside whose node was found to be away: no set-up takes one until [`clear_away`].
+pub async fn set_away(tx: &PublicTx, ids: &[TenantId], now: OffsetDateTime) -> Result<()> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let sql = "UPDATE vacancies SET away_at = $2 WHERE id = ANY ($1) AND away_at IS NULL";
+    tx.execute(sql, &[&ids, &now]).await.map(drop).during("set vacancies of a node aside")
+}
+
+/// Lets set-ups take these vacancies again.
+pub async fn clear_away(tx: &PublicTx, ids: &[TenantId]) -> Result<()> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let sql = "UPDATE vacancies SET away_at = NULL WHERE id = ANY ($1)";
+    tx.execute(sql, &[&ids]).await.map(drop).during("take vacancies of a node back")
+}
+
+/// Lists the vacancies that were set aside because their node was away, the earliest first.
+pub async fn list_away(tx: &PublicTx) -> Result<Vec<TenantId>> {
+    let sql =
+        "SELECT id FROM vacancies WHERE away_at IS NOT NULL AND cluster = $1 ORDER BY away_at, id";
+    let rows = tx.query(sql, &[&CLUSTER]).await.during("list vacancies of a node that is away")?;
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 

@@ -46,6 +46,8 @@ pub enum ExposureName {
     SchemaExtensions,
     /// Roles that the runtime login can become and that are no tenant's.
     RuntimeRoles,
+    /// The functions of Citus that run a statement on other nodes.
+    RemoteCommands,
 }
 
 impl ExposureName {

@@ -114,7 +114,7 @@ pub async fn take(
 ) -> Result<bool, Failure> {
     let quoted = tx.query_one("SELECT quote_ident($1) AS name", &[&from]).await?;
     let quoted: &str = quoted.get("name");
-    let role = role_ddl(schema, rules.isolation, server_version);
+    let role = role_ddl(schema, rules, server_version);
     let runtime_role = runtime_role(schema, rules.isolation);
     tx.batch(&format!(
         "{role} ALTER SCHEMA {quoted} RENAME TO {schema}; ALTER SCHEMA {schema} OWNER TO CURRENT_USER;

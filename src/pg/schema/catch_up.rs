@@ -3,13 +3,14 @@
 
 use std::fmt::Write as _;
 
+use futures_util::future::join;
 use time::OffsetDateTime;
-use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
 use super::ddl::{history_is_writable, runtime_role};
 use super::error::ApplyError;
 use super::frame::Frame;
+use super::history;
 use super::ownership::{is_taken_over, take_over};
 use super::run::Completion;
 use crate::domain::names::SchemaName;
@@ -50,35 +51,39 @@ impl MigrationTx {
 /// [`HistoryError::Diverged`] if it has no history; [`Failure::Late`].
 pub async fn enter(db: &Db, schema: &SchemaName, entry: Entry) -> Result<MigrationTx, ApplyError> {
     let tx = db.in_schema(schema, entry).await?;
-    // This query begins after the lock is granted. The outer join gives one row even for an empty history.
-    let about = format!(
-        "SELECT {} AS history_is_writable, {} AS is_taken_over, version, name, checksum
-           FROM (VALUES (1)) AS one LEFT JOIN {schema}.{HISTORY_TABLE} ON true",
+    let rights = format!(
+        "SELECT {} AS history_is_writable, {} AS is_taken_over",
         history_is_writable(schema, runtime_role(schema, db.rules().isolation)),
-        is_taken_over(schema)
+        is_taken_over(schema, db.rules())
     );
+    // Not joined with the catalogs, which a distributed engine does not know on the node of the tenant. Both queries begin
+    // after the lock is granted.
+    let columns = history::COLUMNS;
+    let history = format!("SELECT {columns} FROM {schema}.{HISTORY_TABLE} ORDER BY version");
+    let (rights, applied) = join(tx.begin_with(&rights), tx.query(&history, &[])).await;
+    let (rights, applied) =
+        rights.and_then(|rights| Ok((rights, applied?))).map_err(explain_entry)?;
+    let rights = rights.first().ok_or(Failure::RowCount)?;
+    let history_is_writable = rights.get("history_is_writable") == Some("t");
+    let took_over = rights.get("is_taken_over") != Some("t");
+    let applied = applied.iter().map(history::of_row).collect();
+    if took_over {
+        take_over(&tx, schema, db.rules()).await?;
+    }
+    Ok(MigrationTx { tx, applied, history_is_writable, took_over, flush: entry.flush })
+}
+
+/// Why a schema could not be entered.
+fn explain_entry(failure: Failure) -> ApplyError {
     let none =
         [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME, &SqlState::UNDEFINED_OBJECT];
-    let rows = tx.begin_with(&about).await.map_err(|failure| match failure.sqlstate() {
+    match failure.sqlstate() {
         Some(state) if none.contains(&state) => ApplyError::from(HistoryError::Diverged(
             "the schema, its role or its migration history does not exist".to_owned(),
         )),
         _ if scope::is_late(&failure) => Failure::Late.into(),
         _ => failure.into(),
-    })?;
-    let first = rows.first().ok_or(Failure::RowCount)?;
-    let history_is_writable = first.get("history_is_writable") == Some("t");
-    let took_over = first.get("is_taken_over") != Some("t");
-    let file = |row: &SimpleQueryRow| {
-        let version = row.get("version")?.parse().ok()?;
-        let text = |column| row.get(column).unwrap_or_default().to_owned();
-        Some(Applied { version, name: text("name"), checksum: text("checksum") })
-    };
-    let applied = rows.iter().filter_map(file).collect();
-    if took_over {
-        take_over(&tx, schema, db.rules()).await?;
     }
-    Ok(MigrationTx { tx, applied, history_is_writable, took_over, flush: entry.flush })
 }
 
 /// Runs files in the schema that was entered and completes the transaction in the same round trip. Does not commit
@@ -100,6 +105,6 @@ pub async fn catch_up(
         let runtime_role = runtime_role(schema, rules.isolation);
         let _ = write!(ending, "; REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {runtime_role}");
     }
-    let frame = Frame::new(set, schema, &rules.limits, migration.flush);
+    let frame = Frame::new(set, schema, rules, migration.flush);
     set.run(&migration.tx, files, &frame, &ending, completion, now).await
 }

@@ -3,7 +3,7 @@
 use crate::domain::names::SchemaName;
 use crate::migrations::HISTORY_TABLE;
 use crate::pg::error::Failure;
-use crate::pg::rules::{Isolation, MIGRATOR, RUNTIME_LOGIN, Rules};
+use crate::pg::rules::{Isolation, RUNTIME_LOGIN, Rules};
 use crate::pg::scope::PublicTx;
 
 /// Creates the schema, and under [`Isolation::Role`] the role of the same name, which has privileges on the objects
@@ -17,8 +17,9 @@ pub async fn create(
     rules: &Rules,
     server_version: u32,
 ) -> Result<(), Failure> {
-    let role = role_ddl(schema, rules.isolation, server_version);
-    tx.batch(&format!("{role}{}", schema_ddl(schema, rules.isolation))).await
+    let role = role_ddl(schema, rules, server_version);
+    let here = rules.keep_ddl_here().map_or_else(String::new, |here| format!("{here}; "));
+    tx.batch(&format!("{here}{role}{}", schema_ddl(schema, rules))).await
 }
 
 /// Creates the roles of several schemas that [`create_without_role`] creates later. Each transaction that
@@ -32,7 +33,7 @@ pub async fn create_roles(
     rules: &Rules,
     server_version: u32,
 ) -> Result<(), Failure> {
-    let ddl = schemas.iter().map(|schema| role_ddl(schema, rules.isolation, server_version));
+    let ddl = schemas.iter().map(|schema| role_ddl(schema, rules, server_version));
     tx.batch(&ddl.collect::<String>()).await
 }
 
@@ -45,14 +46,17 @@ pub async fn create_without_role(
     schema: &SchemaName,
     rules: &Rules,
 ) -> Result<(), Failure> {
-    tx.batch(&schema_ddl(schema, rules.isolation)).await
+    tx.batch(&schema_ddl(schema, rules)).await
 }
 
-pub(super) fn role_ddl(schema: &SchemaName, isolation: Isolation, server_version: u32) -> String {
-    match isolation {
+/// Builds the statements that create a tenant's role; none if it has none. On Citus it may log in, without a password:
+/// the coordinator connects to the nodes as the current role.
+pub(super) fn role_ddl(schema: &SchemaName, rules: &Rules, server_version: u32) -> String {
+    match rules.isolation {
         Isolation::Role => {
+            let login = if rules.engine.is_citus() { "LOGIN" } else { "NOLOGIN" };
             format!(
-                "CREATE ROLE {schema} NOLOGIN NOINHERIT; {};",
+                "CREATE ROLE {schema} {login} NOINHERIT; {};",
                 grant_to_runtime_login(schema, server_version)
             )
         }
@@ -60,23 +64,41 @@ pub(super) fn role_ddl(schema: &SchemaName, isolation: Isolation, server_version
     }
 }
 
-fn schema_ddl(schema: &SchemaName, isolation: Isolation) -> String {
-    let runtime_role = runtime_role(schema, isolation);
+fn schema_ddl(schema: &SchemaName, rules: &Rules) -> String {
+    let runtime_role = runtime_role(schema, rules.isolation);
+    // Only what the schema of a tenant holds is placed on a node: the tables that tenants share stay on the coordinator.
+    let is_placed =
+        rules.engine.is_citus() && !rules.ddl_is_local && *schema != SchemaName::shared();
+    let (before, behind) = if is_placed {
+        (
+            "SET LOCAL citus.enable_schema_based_sharding = on; ",
+            "; SET LOCAL citus.enable_schema_based_sharding = off",
+        )
+    } else {
+        ("", "")
+    };
     format!(
-        "CREATE SCHEMA {schema};
+        "{before}CREATE SCHEMA {schema}{behind};
          GRANT USAGE ON SCHEMA {schema} TO {runtime_role};
          {};",
-        migrator_ddl(schema, runtime_role)
+        migrator_ddl(schema, runtime_role, rules)
     )
 }
 
-/// Builds the statements that let the migrator create objects in the schema, which the tenant's role may then use.
-pub(super) fn migrator_ddl(schema: &SchemaName, runtime_role: &str) -> String {
+/// Builds the statements that let the role of migrations create objects in the schema, which the tenant's role may then
+/// use.
+pub(super) fn migrator_ddl(schema: &SchemaName, runtime_role: &str, rules: &Rules) -> String {
+    let (grant, of_role) = match rules.migrator() {
+        Some(role) => (
+            format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}; "),
+            format!("FOR ROLE {role} "),
+        ),
+        None => (String::new(), String::new()),
+    };
     format!(
-        "GRANT USAGE, CREATE ON SCHEMA {schema} TO {MIGRATOR};
-         ALTER DEFAULT PRIVILEGES FOR ROLE {MIGRATOR} IN SCHEMA {schema}
+        "{grant}ALTER DEFAULT PRIVILEGES {of_role}IN SCHEMA {schema}
              GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {runtime_role};
-         ALTER DEFAULT PRIVILEGES FOR ROLE {MIGRATOR} IN SCHEMA {schema}
+         ALTER DEFAULT PRIVILEGES {of_role}IN SCHEMA {schema}
              GRANT USAGE, SELECT ON SEQUENCES TO {runtime_role}"
     )
 }

@@ -1,7 +1,7 @@
 //! What surrounds each migration file in its transaction: the role that it runs as, and the clean-up after it.
 //!
-//! A file runs as [`MIGRATOR`], which has rights in the schemas of tenants and none on `public`, on the database or on
-//! roles. Behind the file the server is asked whether the transaction, the schema and the role are still those in
+//! A file runs as [`MIGRATOR`](crate::pg::rules::MIGRATOR), which has rights in the schemas of tenants and none on
+//! `public`, on the database or on roles; on Citus as the owner ([`Rules::migrator`]). Behind the file the server is asked whether the transaction, the schema and the role are still those in
 //! which it began. Then everything that could outlive the file is undone: settings, temporary tables, cursors,
 //! prepared statements, session locks. So a file does the same whether it runs alone or together with others, and the
 //! next user of the connection finds nothing of it. The history is written by the owner.
@@ -14,8 +14,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::domain::names::SchemaName;
-use crate::migrations::{Mention, MigrationSet};
-use crate::pg::rules::{MIGRATOR, TimeLimits, write_limits};
+use crate::migrations::{HistoryGuard, Mention, MigrationSet};
+use crate::pg::rules::{Rules, TimeLimits, write_limits};
 use crate::pg::scope::{Flush, TX_IDENTITY, TxMark};
 
 /// Part of the server's message if a file has changed its transaction, schema or role. The server quotes it in every
@@ -42,6 +42,7 @@ pub(in crate::pg) struct Frame {
     clean_up: String,
     /// The settings with which a file begins.
     settings: String,
+    guard: HistoryGuard,
 }
 
 impl Frame {
@@ -49,9 +50,15 @@ impl Frame {
     pub(in crate::pg) fn new(
         set: &MigrationSet,
         schema: &SchemaName,
-        limits: &TimeLimits,
+        rules: &Rules,
         flush: Flush,
     ) -> Self {
+        let limits = &rules.limits;
+        let role = rules.migrator();
+        let is_role = match role {
+            Some(role) => format!("'{role}'"),
+            None => "session_user".to_owned(),
+        };
         let mark = TxMark::new();
         let mut end = String::new();
         if set.mentions(Mention::Deferrable) {
@@ -68,7 +75,7 @@ impl Frame {
             end,
             "SELECT CASE WHEN {} \
              AND pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.=) '{schema}, extensions' \
-             AND current_user OPERATOR(pg_catalog.=) '{MIGRATOR}' THEN 0 \
+             AND current_user OPERATOR(pg_catalog.=) {is_role} THEN 0 \
              ELSE pg_catalog.concat('{TRANSACTION_CHANGED}', {TX_IDENTITY})::bigint END; SET LOCAL ROLE NONE",
             mark.is_set()
         );
@@ -92,16 +99,25 @@ impl Frame {
         }
         let mut settings = format!("SET LOCAL search_path = {schema}, extensions");
         write_limits(&mut settings, &TimeLimits { statement: Duration::ZERO, ..*limits });
-        let mut open = format!("SET LOCAL ROLE {MIGRATOR}");
+        if let Some(here) = rules.keep_ddl_here() {
+            let _ = write!(settings, "; {here}");
+        }
+        let mut open = format!("SET LOCAL ROLE {}", role.unwrap_or("NONE"));
         if savepoint {
             open.push_str("; SAVEPOINT rowhouse_file");
         }
-        Self { schema: schema.clone(), mark, open, end, clean_up, settings }
+        let guard = if rules.engine.is_citus() { HistoryGuard::Apart } else { HistoryGuard::InRow };
+        Self { schema: schema.clone(), mark, open, end, clean_up, settings, guard }
     }
 
     /// The mark of the transaction, for one that sets it itself when it begins.
     pub(super) fn mark(&self) -> &TxMark {
         &self.mark
+    }
+
+    /// How the first row of the history is guarded.
+    pub(super) const fn guard(&self) -> HistoryGuard {
+        self.guard
     }
 
     /// Returns the statements before a file in a transaction that has no mark yet.

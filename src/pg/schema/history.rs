@@ -20,13 +20,18 @@ pub async fn read(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Applied>, Fa
     if !tx.query_one(sql, &[&table]).await?.get::<_, bool>("is_there") {
         return Ok(Vec::new());
     }
-    let sql = format!("SELECT version, name, checksum FROM {table} ORDER BY version");
-    let row = |row: &Row| Applied {
-        version: row.get("version"),
-        name: row.get("name"),
-        checksum: row.get("checksum"),
-    };
-    Ok(tx.query(&sql, &[]).await?.iter().map(row).collect())
+    let sql = format!("SELECT {COLUMNS} FROM {table} ORDER BY version");
+    Ok(tx.query(&sql, &[]).await?.iter().map(of_row).collect())
+}
+
+/// The columns of a history, for [`of_row`].
+pub(super) const COLUMNS: &str =
+    "version::int4 AS version, name::text AS name, checksum::text AS checksum";
+
+/// Returns a row of a history. refinery's table takes NULL in all columns but the version.
+pub(super) fn of_row(row: &Row) -> Applied {
+    let text = |column| row.get::<_, Option<String>>(column).unwrap_or_default();
+    Applied { version: row.get("version"), name: text("name"), checksum: text("checksum") }
 }
 
 /// Changes rows of a history. A row that is renamed or accepted keeps the time when it was applied. The caller has

@@ -16,6 +16,7 @@ pub mod history;
 pub mod non_transactional;
 mod ownership;
 pub mod pipeline;
+pub mod placement;
 pub mod reference;
 mod refinery;
 pub mod rehearse;
@@ -66,7 +67,13 @@ pub async fn build(
 /// Enters and locks a schema that belongs to no tenant yet, and creates its history if it is missing.
 async fn enter_new(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Result<(), Failure> {
     // Joined statements share a round trip. The server runs them in this order, and refuses the next if one failed.
-    let create_history = create_history_sql();
+    let mut create_history = create_history_sql();
+    if rules.migrator().is_none() {
+        // It is created by the role that creates the tables, whose tables the tenant's role may write.
+        let runtime_role = runtime_role(schema, rules.isolation);
+        create_history =
+            format!("{create_history}; REVOKE ALL ON {schema}.{HISTORY_TABLE} FROM {runtime_role}");
+    }
     let (entered, (locked, created)) = join(
         scope::enter_schema(tx, schema, &rules.limits),
         join(lock(tx, Lock::Schema(schema)), tx.batch(&create_history)),
@@ -94,7 +101,7 @@ pub async fn migrate(
     let rights = format!(
         "SELECT {} AS history_is_writable, {} AS is_taken_over",
         history_is_writable(schema, runtime_role),
-        is_taken_over(schema)
+        is_taken_over(schema, rules)
     );
     let (rights, applied) = join(tx.query_one(&rights, &[]), history::read(tx, schema)).await;
     let (rights, applied) = (rights?, applied?);
@@ -118,7 +125,7 @@ async fn run_inside(
     rules: &Rules,
     now: OffsetDateTime,
 ) -> Result<(), ApplyError> {
-    let frame = Frame::new(set, schema, &rules.limits, Flush::Now);
+    let frame = Frame::new(set, schema, rules, Flush::Now);
     let leaving = scope::leave_schema_sql(&rules.limits);
     set.run(tx, files, &frame, &leaving, Completion::KeepOpen, now).await
 }

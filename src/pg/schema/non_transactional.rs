@@ -26,7 +26,6 @@ use crate::migrations::{MigrationSet, NonTransactionalFile, file_name};
 use crate::pg::connect::dedicated::DedicatedConnection;
 use crate::pg::db::{Database, Db};
 use crate::pg::error::Failure;
-use crate::pg::rules::TimeLimits;
 use crate::pg::schema::error::ApplyError;
 use crate::pg::schema::frame::Frame;
 use crate::pg::scope::{self, Flush, PublicTx};
@@ -67,8 +66,7 @@ impl MigrationSet {
         let schema = SchemaName::of(tenant);
         let version = self.migrations[at].version();
         let journal = Journal { db, tenant, version, now };
-        let limits = &db.rules().limits;
-        let frame = Frame::new(self, &schema, limits, Flush::Now);
+        let frame = Frame::new(self, &schema, db.rules(), Flush::Now);
         let sql = self.migrations[at].sql();
         let statements =
             self.non_transactional[at].as_ref().map_or(&[][..], |file| &file.statements);
@@ -77,7 +75,7 @@ impl MigrationSet {
             .map(|(position, statement)| Step { position, statement, text: statement.text(sql) })
             .collect();
         let entries = journal.read().await?;
-        let mut connection = OnDemand { database, schema: &schema, limits, opened: None };
+        let mut connection = OnDemand { database, schema: &schema, opened: None };
         let mended =
             Mended { journal: &journal, schema: &schema, steps: &steps, entries: &entries };
         mended.settle(&mut connection).await?.map_err(|changed| ApplyError::Failed {
@@ -158,17 +156,16 @@ async fn in_a_transaction(
 struct OnDemand<'a> {
     database: &'a Database,
     schema: &'a SchemaName,
-    limits: &'a TimeLimits,
     opened: Option<DedicatedConnection>,
 }
 
 impl OnDemand<'_> {
     async fn open(&mut self) -> Result<&DedicatedConnection, ApplyError> {
-        let opened = match self.opened.take() {
-            Some(opened) => opened,
-            None => {
-                DedicatedConnection::open(self.database.owner(), self.schema, self.limits).await?
-            }
+        let opened = if let Some(opened) = self.opened.take() {
+            opened
+        } else {
+            let (owner, rules) = (self.database.owner(), self.database.rules());
+            DedicatedConnection::open(owner, self.schema, rules).await?
         };
         Ok(self.opened.insert(opened))
     }

@@ -67,10 +67,13 @@ const CHANGE_OWNERS: &str = "
      WHERE owner <> (SELECT oid FROM migrator)
      ORDER BY place, object";
 
-/// Builds the SQL expression that is true if the migrator may create objects in the schema.
+/// Builds the SQL expression that is true if the migrator may create objects in the schema, or if files run as the owner.
 ///
 /// Reads the ACL, as [`history_is_writable`](super::ddl::history_is_writable) does.
-pub(super) fn is_taken_over(schema: &SchemaName) -> String {
+pub(super) fn is_taken_over(schema: &SchemaName, rules: &Rules) -> String {
+    if rules.migrator().is_none() {
+        return "true".to_owned();
+    }
     format!(
         "EXISTS (SELECT FROM pg_namespace, aclexplode(nspacl)
                   WHERE nspname = '{schema}' AND grantee = '{MIGRATOR}'::regrole AND privilege_type = 'CREATE')"
@@ -87,12 +90,16 @@ pub async fn take_over(tx: &PublicTx, schema: &SchemaName, rules: &Rules) -> Res
     let runtime_role = runtime_role(schema, rules.isolation);
     // First, since an owner must be allowed to create objects in the schema.
     tx.batch(&format!(
-        "{}; ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} REVOKE ALL ON TABLES FROM {runtime_role};
-         ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} REVOKE ALL ON SEQUENCES FROM {runtime_role}",
-        migrator_ddl(schema, runtime_role)
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} REVOKE ALL ON TABLES FROM {runtime_role};
+         ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} REVOKE ALL ON SEQUENCES FROM {runtime_role}; {}",
+        migrator_ddl(schema, runtime_role, rules)
     ))
     .await?;
-    let rows = tx.query(CHANGE_OWNERS, &[&schema.as_str(), &MIGRATOR, &HISTORY_TABLE]).await?;
+    let owner: String = match rules.migrator() {
+        Some(role) => role.to_owned(),
+        None => tx.query_one("SELECT current_user::text AS name", &[]).await?.get("name"),
+    };
+    let rows = tx.query(CHANGE_OWNERS, &[&schema.as_str(), &owner, &HISTORY_TABLE]).await?;
     if rows.is_empty() {
         return Ok(());
     }

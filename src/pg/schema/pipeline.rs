@@ -18,7 +18,7 @@ use crate::domain::names::SchemaName;
 use crate::migrations::{AppliedPrefix, HISTORY_TABLE, MigrationSet, Piece};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
-use crate::pg::rules::MIGRATOR;
+use crate::pg::rules::Rules;
 use crate::pg::scope::{Entry, PublicTx, Script};
 
 use super::frame::Frame;
@@ -55,7 +55,7 @@ pub async fn catch_up_pipelined(
     now: OffsetDateTime,
 ) -> Result<Vec<PipelinedOutcome>, Failure> {
     let script = |target: &MigrationTarget<'_>| {
-        let frame = Frame::new(set, &target.schema, &db.rules().limits, entry.flush);
+        let frame = Frame::new(set, &target.schema, db.rules(), entry.flush);
         let sql = set.script(&target.schema, target.prefix, &frame, now);
         Script { schema: target.schema.clone(), mark: frame.mark().clone(), sql }
     };
@@ -100,7 +100,7 @@ impl MigrationSet {
             }
             // The semicolon is on its own line, so that it is not part of a comment at the end of the file.
             let row = if is_first {
-                self.first_history_row(*at, schema, prefix, now)
+                self.first_history_row(*at, schema, prefix, now, frame.guard())
             } else {
                 self.history_row(*at, schema, now)
             };
@@ -117,15 +117,20 @@ impl MigrationSet {
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn schemas_with_other_rights(tx: &PublicTx) -> Result<HashSet<String>, Failure> {
+pub async fn schemas_with_other_rights(
+    tx: &PublicTx,
+    rules: &Rules,
+) -> Result<HashSet<String>, Failure> {
     let sql = "SELECT nspname::text AS schema
                  FROM pg_class
                  JOIN pg_namespace ON pg_namespace.oid = relnamespace
                 WHERE relname = $1
                   AND (EXISTS (SELECT FROM aclexplode(relacl)
                                 WHERE grantee <> relowner AND privilege_type = 'INSERT')
-                       OR NOT EXISTS (SELECT FROM aclexplode(nspacl)
-                                       WHERE grantee = $2::text::regrole AND privilege_type = 'CREATE'))";
-    let rows = tx.query(sql, &[&HISTORY_TABLE, &MIGRATOR]).await?;
+                       OR ($2::text IS NOT NULL
+                           AND NOT EXISTS (SELECT FROM aclexplode(nspacl)
+                                            WHERE grantee = $2::text::regrole AND privilege_type = 'CREATE')))";
+    let migrator = rules.migrator().map(str::to_owned);
+    let rows = tx.query(sql, &[&HISTORY_TABLE, &migrator]).await?;
     Ok(rows.iter().map(|row| row.get("schema")).collect())
 }

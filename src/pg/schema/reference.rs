@@ -10,7 +10,7 @@ use crate::migrations::MigrationSet;
 use crate::pg::catalog::{Fingerprint, Object, fingerprints, objects};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
-use crate::pg::rules::Isolation;
+use crate::pg::rules::{Isolation, Rules};
 use crate::pg::scope::PublicTx;
 
 /// A schema as a set of migrations creates it.
@@ -33,7 +33,9 @@ pub async fn build(
     set: &MigrationSet,
     server_version: u32,
 ) -> Result<Reference, ApplyError> {
-    let trial = Trial::begin(db, set, server_version).await?;
+    // What is read is on the coordinator of a cluster, also while a node is away.
+    let rules = Rules { ddl_is_local: true, ..db.rules().clone() };
+    let trial = Trial::begin(db, &rules, set, server_version).await?;
     let locks = "SELECT count(*) AS total FROM pg_catalog.pg_locks WHERE pid = pg_backend_pid()";
     let locks = trial.tx.query_one(locks, &[]).await?.get("total");
     let reference = read(&trial.tx, &trial.schema, db.rules().isolation).await?;
@@ -47,7 +49,7 @@ pub async fn build(
 /// # Errors
 /// As [`build`].
 pub async fn prove(db: &Db, set: &MigrationSet, server_version: u32) -> Result<(), ApplyError> {
-    Trial::begin(db, set, server_version).await?.end(db, set).await
+    Trial::begin(db, db.rules(), set, server_version).await?.end(db, set).await
 }
 
 /// A transaction that has built a schema and will be rolled back.
@@ -59,11 +61,16 @@ struct Trial {
 }
 
 impl Trial {
-    async fn begin(db: &Db, set: &MigrationSet, server_version: u32) -> Result<Self, ApplyError> {
+    async fn begin(
+        db: &Db,
+        rules: &Rules,
+        set: &MigrationSet,
+        server_version: u32,
+    ) -> Result<Self, ApplyError> {
         let tx = db.public().await?;
         let schema = SchemaName::of(TenantId::generate());
-        create(&tx, &schema, db.rules(), server_version).await?;
-        super::build(&tx, &schema, set, db.rules(), OffsetDateTime::UNIX_EPOCH).await?;
+        create(&tx, &schema, rules, server_version).await?;
+        super::build(&tx, &schema, set, rules, OffsetDateTime::UNIX_EPOCH).await?;
         let used = tx.query_one(RELATIONS_IN_USE, &[]).await?.get("oids");
         Ok(Self { tx, schema, used })
     }

@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::error::ApplyError;
 use crate::migrations::{File, HISTORY_TABLE, HistoryError, MigrationSet, file_name};
-use crate::pg::error::{Failure, line_of};
-use crate::pg::scope::{PublicTx, tx_identity_query};
+use crate::pg::error::{Failure, line_at, offset_of};
+use crate::pg::scope::{BatchFailure, PublicTx, tx_identity_query};
 
 /// Returns the statement with which refinery creates its history table, if it is missing, in the first schema of the
 /// search path.
@@ -97,8 +97,12 @@ struct TransactionDriver<'a> {
 /// Why a batch failed.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("{}", .0.server_message())]
-    Failed(#[from] Failure),
+    #[error("{}", .failure.server_message())]
+    Failed {
+        /// Where the message that failed begins in the batch, in bytes.
+        from: usize,
+        failure: Failure,
+    },
     #[error("the connection was lost or a lock was not granted")]
     Interrupted,
     #[error("the file ended the transaction or changed the schema that it runs in")]
@@ -108,19 +112,25 @@ enum Refused {
 impl Refused {
     /// The line in the file, if the server reported a position in it.
     fn line_in(&self, sql: &str) -> Option<usize> {
-        let Self::Failed(failure) = self else { return None };
-        line_of(failure, sql)
+        let Self::Failed { from, failure } = self else { return None };
+        line_at(sql, from + offset_of(failure, sql.get(*from..)?)?)
     }
+}
+
+/// The failure of a message of its own.
+const fn whole(failure: Failure) -> BatchFailure {
+    BatchFailure { from: 0, completed: 0, failure }
 }
 
 impl TransactionDriver<'_> {
     /// Keeps a failure that is not the fault of a file.
-    fn refused(&mut self, failure: Failure) -> Refused {
+    fn refused(&mut self, failed: BatchFailure) -> Refused {
+        let BatchFailure { from, failure, .. } = failed;
         if failure.is_unavailable() || failure.is_retryable() {
             self.interrupted = Some(failure);
             Refused::Interrupted
         } else {
-            failure.into()
+            Refused::Failed { from, failure }
         }
     }
 }
@@ -137,12 +147,13 @@ impl AsyncTransaction for TransactionDriver<'_> {
         let batch = statements.join("\n;\n");
         let identity = async {
             // Sent together and answered in this order, so a failure of the batch comes first.
-            let (ran, identity) =
-                join(self.tx.batch(&batch), self.tx.query_one(&tx_identity_query(), &[])).await;
+            let identity = tx_identity_query();
+            let running = self.tx.batch_counted(&batch);
+            let (ran, identity) = join(running, self.tx.query_one(&identity, &[])).await;
             ran?;
-            Ok::<String, Failure>(identity?.get("identity"))
+            Ok::<String, BatchFailure>(identity.map_err(whole)?.get("identity"))
         };
-        let identity = identity.await.map_err(|failure| self.refused(failure))?;
+        let identity = identity.await.map_err(|failed| self.refused(failed))?;
         match &self.identity {
             Some(before) if *before != identity => Err(Refused::Escaped),
             _ => {
@@ -155,7 +166,8 @@ impl AsyncTransaction for TransactionDriver<'_> {
 
 impl AsyncQuery<Vec<Migration>> for TransactionDriver<'_> {
     async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, Self::Error> {
-        let rows = self.tx.query(query, &[]).await.map_err(|failure| self.refused(failure))?;
+        let rows = self.tx.query(query, &[]).await;
+        let rows = rows.map_err(|failure| self.refused(whole(failure)))?;
         Ok(rows
             .iter()
             .map(|row| {

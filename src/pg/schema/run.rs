@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::error::ApplyError;
 use super::frame::{Frame, TRANSACTION_CHANGED};
 use crate::migrations::{MigrationSet, Pending, Piece, file_name};
-use crate::pg::error::{Failure, line_of, offset_of};
+use crate::pg::error::{Failure, line_at, offset_of};
 use crate::pg::scope::{BatchFailure, PublicTx};
 
 /// How many messages are sent together. `join_all` polls this few futures in order, and so they are sent in order.
@@ -167,14 +167,16 @@ impl MigrationSet {
 
     /// Converts the failure of a message: an error of its file, with the statement, or a failure of the database.
     fn failed_in(&self, part: Option<Part<'_>>, failed: BatchFailure) -> ApplyError {
-        let BatchFailure { completed, failure } = failed;
+        let BatchFailure { from, completed, failure } = failed;
         let Some(Part { at, sql, line }) = part else { return failure.into() };
+        let offset = sql.get(from..).and_then(|message| Some(from + offset_of(&failure, message)?));
         // What cannot be parsed fails before any statement of its message has run.
-        let statement = match offset_of(&failure, sql) {
+        let statement = match offset {
             Some(offset) => Self::statement_at(sql, offset),
             None => Self::nth_statement(sql, completed),
         };
-        let within = line_of(&failure, sql).or(statement.as_ref().map(|(line, _)| *line));
+        let within = offset.and_then(|offset| line_at(sql, offset));
+        let within = within.or(statement.as_ref().map(|(line, _)| *line));
         let text = statement.map(|(_, text)| text);
         self.failed(at, within.map(|within| line + within - 1), text, failure)
     }

@@ -53,7 +53,7 @@ async fn ensure_role(db: &Db, schema: &SchemaName, server_version: u32) -> Resul
     let created = if exists {
         tx.batch(&grant_to_runtime_login(schema, server_version)).await
     } else {
-        tx.batch(&role_ddl(schema, Isolation::Role, server_version)).await
+        tx.batch(&role_ddl(schema, db.rules(), server_version)).await
     };
     match created {
         Ok(()) => tx.commit().await,

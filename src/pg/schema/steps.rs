@@ -41,7 +41,7 @@ pub async fn build_in_steps(
         let Some(next) = set.pending(&applied)?.each().into_iter().next() else {
             return Ok(true);
         };
-        let frame = Frame::new(set, &schema, &rules.limits, Flush::Now);
+        let frame = Frame::new(set, &schema, rules, Flush::Now);
         set.run(&tx, &next, &frame, "SELECT 1", Completion::Commit, now).await?;
     }
 }

@@ -215,14 +215,15 @@ impl PublicTx {
         rules: &Rules,
         beside: Beside,
     ) -> Vec<Result<(), Failure>> {
-        let message = |script: &Script| {
-            let missing = MissingLock::LeaveUnmarked(&script.mark);
-            let preamble = begin_in_schema(&script.schema, entry, rules, missing);
-            format!("{preamble};\n{}\n;\nCOMMIT", script.sql)
-        };
-        let messages: Vec<String> = scripts.iter().map(message).collect();
+        let transactions: Vec<(String, &str)> = scripts
+            .iter()
+            .map(|script| {
+                let missing = MissingLock::LeaveUnmarked(&script.mark);
+                (begin_in_schema(&script.schema, entry, rules, missing), script.sql.as_str())
+            })
+            .collect();
         let Self(tx, ..) = Self::with_preamble(connection, String::new(), None, rules, beside);
-        tx.run_pipelined(&messages).await
+        tx.run_pipelined(&transactions).await
     }
 
     /// Statements are unnamed: [`commit_behind`](Self::commit_behind) would overtake one that must be prepared
@@ -236,7 +237,8 @@ impl PublicTx {
     ) -> Self {
         let wait_timeout = rules.limits.connect;
         let place = Place { schema: schema.cloned(), lock_timeout: rules.limits.lock, beside };
-        let tx = Tx::new(connection, preamble, Statements::Unnamed, wait_timeout, place, None);
+        let tx = Tx::new(connection, preamble, Statements::Unnamed, wait_timeout, place, None)
+            .sent_to(rules.engine, rules.direct.owner);
         Self(tx, rules.control_statements, RaiseAtEnd::new(EventSignal::default()))
     }
 
@@ -298,7 +300,8 @@ impl PublicTx {
         self.0.discard();
     }
 
-    /// Runs several statements in one message; for DDL, whose identifiers come from [`SchemaName`].
+    /// Runs several statements, in one message if the engine takes that; for DDL, whose identifiers come from
+    /// [`SchemaName`].
     pub(in crate::pg) async fn batch(&self, sql: &str) -> Result<(), Failure> {
         self.0.batch(sql).await
     }

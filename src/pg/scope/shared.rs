@@ -112,6 +112,10 @@ impl TenantTx {
         if guard.is_some() {
             write_reset(&mut preamble, access);
         }
+        if rules.sets_must_reach_nodes() {
+            // Before all others: it makes those that follow reach the node of the tenant, whose session has none of its own.
+            preamble.push_str("; SET LOCAL citus.propagate_set_commands = 'local'");
+        }
         if guard.is_some() || connection.served_another() {
             write_seed(&mut preamble);
         }
@@ -126,7 +130,8 @@ impl TenantTx {
         let place = Place { schema: Some(schema), lock_timeout, beside };
         let (statements, wait_timeout) = (rules.statements, rules.limits.connect);
         let types = Some(builtin_types);
-        let mut tx = Tx::new(connection, preamble, statements, wait_timeout, place, types);
+        let tx = Tx::new(connection, preamble, statements, wait_timeout, place, types);
+        let mut tx = tx.sent_to(rules.engine, rules.direct.runtime);
         if let Some(tenant) = tenant {
             tx = tx.inside(tenant);
         }

@@ -28,6 +28,7 @@ use crate::domain::names::TenantId;
 use crate::pg::error::{Failure, means_damage};
 use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::Statements;
+use crate::pg::rules::engine::Engine;
 use crate::pg::scope::column_types::BuiltinTypes;
 use crate::pg::scope::param::{Param, typed, types, values};
 use crate::pg::scope::place::Place;
@@ -85,6 +86,10 @@ pub(super) struct Tx {
     builtin_types: Option<Arc<BuiltinTypes>>,
     /// The tenant that it is inside of.
     tenant: Option<TenantId>,
+    /// Whether each statement of a text is sent in a message of its own.
+    one_statement_a_message: bool,
+    /// Whether an abandoned query is cancelled.
+    may_cancel: bool,
 }
 
 impl Tx {
@@ -116,7 +121,17 @@ impl Tx {
             place,
             builtin_types,
             tenant: None,
+            one_statement_a_message: false,
+            may_cancel: true,
         }
+    }
+
+    /// The same transaction, with statements that are sent as the engine takes them. Only on a direct connection an
+    /// abandoned query is cancelled.
+    pub(super) fn sent_to(mut self, engine: Engine, is_direct: bool) -> Self {
+        self.one_statement_a_message = engine.takes_one_statement_a_message();
+        self.may_cancel = is_direct;
+        self
     }
 
     /// The same transaction, inside a tenant, which its failures name.
@@ -171,15 +186,25 @@ impl Tx {
         Ok(rows)
     }
 
-    /// Sends messages that each hold a whole transaction, from `BEGIN` to `COMMIT`, without waiting for an answer
-    /// in between. A transaction that has failed does not reach its `COMMIT` and stays open, so the server refuses
-    /// the messages after it.
-    pub(super) async fn run_pipelined(mut self, messages: &[String]) -> Vec<Result<(), Failure>> {
+    /// Runs several transactions, each a preamble that begins with `BEGIN` and a script, and commits each. Without waiting
+    /// for an answer in between, unless each statement has a message of its own. A transaction that has failed does not
+    /// reach its `COMMIT`, and those after it do nothing.
+    pub(super) async fn run_pipelined(
+        mut self,
+        transactions: &[(String, &str)],
+    ) -> Vec<Result<(), Failure>> {
         *self.preamble_sent.get_mut() = true;
         *self.runs_files.get_mut() = true;
-        let sent =
-            messages.iter().map(|message| self.run_once(self.client().batch_execute(message)));
-        let outcomes = join_all(sent).await;
+        let outcomes = if self.one_statement_a_message {
+            self.run_in_turn(transactions).await
+        } else {
+            let message =
+                |(preamble, script): &(String, &str)| format!("{preamble};\n{script}\n;\nCOMMIT");
+            let messages: Vec<String> = transactions.iter().map(message).collect();
+            let sent =
+                messages.iter().map(|message| self.run_once(self.client().batch_execute(message)));
+            join_all(sent).await
+        };
         if outcomes.iter().all(Result::is_ok) {
             self.connection = None; // back to the pool: nothing to roll back
         }
@@ -308,7 +333,7 @@ impl Tx {
 
     pub(super) async fn commit(mut self) -> Result<(), Failure> {
         if self.preamble_sent.load(Ordering::Relaxed) {
-            self.batch(COMMIT).await?;
+            self.message(COMMIT).await?;
         }
         self.connection = None;
         Ok(())
@@ -337,13 +362,22 @@ impl Tx {
         Ok(())
     }
 
-    /// Runs several statements in one message.
+    /// Runs several statements, in one message if the engine takes that.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
+        if self.one_statement_a_message {
+            // On the heap, so that every transaction does not carry room for it.
+            return Box::pin(self.batch_counted(sql)).await.map_err(|failed| failed.failure);
+        }
+        self.message(sql).await
+    }
+
+    /// Runs several statements in one message.
+    async fn message(&self, sql: &str) -> Result<(), Failure> {
         self.run(|| self.client().batch_execute(sql)).await
     }
 
     pub(super) async fn roll_back(mut self) -> Result<(), Failure> {
-        self.batch("ROLLBACK").await?;
+        self.message("ROLLBACK").await?;
         if *self.runs_files.get_mut() {
             self.discard();
         } else {

@@ -254,7 +254,8 @@ async fn revoke(db: &Db, ctx: &CallContext, exposure: &Exposure) -> Result<()> {
     let tx = db.public().await.during(DURING)?;
     privileges::revoke(&tx, exposure).await.during(DURING)?;
     // The server only warns a login without the right to revoke it.
-    if privileges::exposures(&tx).await.during(DURING)?.contains(exposure) {
+    let (open, _unread) = privileges::exposures(&tx, db.rules().engine).await.during(DURING)?;
+    if open.contains(exposure) {
         let reason = format!("this login may not; let a superuser run: {}", exposure.statement);
         return Err(Error::internal(DURING, reason));
     }

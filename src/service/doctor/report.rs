@@ -2,6 +2,7 @@
 
 use crate::domain::names::{Slug, TenantId};
 use crate::pg::bootstrap::Exposure;
+use crate::pg::rules::engine::Engine;
 use crate::pg::schema::repair::Repair;
 
 /// The area of a finding.
@@ -114,6 +115,8 @@ pub(super) enum Remedy {
 /// The result of an examination.
 #[derive(Debug, Clone)]
 pub struct Report {
+    /// The engine of the database.
+    pub engine: Engine,
     /// Tenants that were examined.
     pub tenants: usize,
     /// Vacancies that were examined.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::auth::CallContext;
 use crate::domain::error::Result;
 use crate::domain::names::TenantId;
+use crate::domain::operation::OperationKind;
 use crate::domain::{AuditAction, Clock};
 use crate::pg::PublicTx;
 use crate::pg::control::operations::Record;
@@ -22,7 +23,8 @@ pub(super) async fn note(
     after: &Record,
     details: Value,
 ) -> Result<()> {
-    audit::note(tx, ctx, action, None::<TenantId>, of_operation(after, details)).await
+    let (action, details) = of_operation(action, after, details);
+    audit::note(tx, ctx, action, None::<TenantId>, details).await
 }
 
 /// As [`note`], for an operation that ended or paused by itself.
@@ -33,11 +35,21 @@ pub(super) async fn note_outcome(
     after: &Record,
 ) -> Result<()> {
     let ctx = CallContext::of_operator(clock.now());
-    audit::note_as(tx, &ctx, SYSTEM, action, None, of_operation(after, json!({}))).await
+    let (action, details) = of_operation(action, after, json!({}));
+    audit::note_as(tx, &ctx, SYSTEM, action, None, details).await
 }
 
-/// Adds the operation, its state and the counts of its tenants.
-fn of_operation(record: &Record, mut details: Value) -> Value {
+/// Adds the operation, its state and the counts of its tenants. A step of a distribution is no migration: its event has
+/// an action of its own, with the step in the details.
+fn of_operation(action: AuditAction, record: &Record, mut details: Value) -> (AuditAction, Value) {
+    let action = match record.kind {
+        OperationKind::Migrate => action,
+        OperationKind::Distribute => {
+            let step = action.as_str();
+            details["step"] = json!(step.split_once('.').map_or(step, |(_, verb)| verb));
+            AuditAction::ClusterDistribute
+        }
+    };
     let counts = record.counts;
     details["operation"] = json!(record.id);
     details["state"] = json!(record.state.as_str());
@@ -53,5 +65,5 @@ fn of_operation(record: &Record, mut details: Value) -> Value {
         "failed": counts.failed,
         "skipped": counts.skipped,
     });
-    details
+    (action, details)
 }

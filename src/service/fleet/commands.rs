@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::auth::CallContext;
 use crate::domain::error::{Conflict, Error, Noun, Result};
-use crate::domain::operation::{FleetProblem, PauseReason, Step};
+use crate::domain::operation::{FleetProblem, OperationKind, PauseReason, Step};
 use crate::domain::{AuditAction, Permission};
 use crate::migrations::MigrationSet;
 use crate::pg::control::operation_tenants::{self, Choice};
@@ -127,7 +127,7 @@ impl Fleet {
         let canary = request.canary.as_ref().map_or(&[][..], |canary| &canary.tenants);
         let canary = resolve(&tx, "canary/tenants", canary).await?.unwrap_or_default();
         plan::make(&tx, &self.engine.set, only.as_deref(), ctx.now).await?.require_fit()?;
-        if let Some(open) = operations::find_open(&tx).await? {
+        if let Some(open) = operations::find_open(&tx, OperationKind::Migrate).await? {
             return Err(held_or_open(open).into());
         }
         // The tenant is then built on this connection, which has read the catalogs that it needs.
@@ -141,6 +141,7 @@ impl Fleet {
         let id = Uuid::now_v7();
         let new = operations::New {
             id,
+            kind: OperationKind::Migrate,
             actor: &ctx.principal.label(),
             request_id: &ctx.request_id,
             set: &self.engine.set,
@@ -149,7 +150,7 @@ impl Fleet {
             now: ctx.now,
         };
         if operations::insert(&tx, &new).await?.is_none() {
-            let open = operations::find_open(&tx).await?;
+            let open = operations::find_open(&tx, OperationKind::Migrate).await?;
             // It ended between the two statements: the same call succeeds now.
             let open = open.ok_or(Error::Conflict(Conflict::Concurrent))?;
             return Err(held_or_open(open).into());
@@ -239,10 +240,14 @@ impl Fleet {
         ctx.require(Permission::MigrateFleet)?;
         let (tx, before) = self.lock(id).await?;
         let state = before.state.after(Step::Retry)?;
-        if before.target_fingerprint != self.engine.set.fingerprint() {
+        if before.kind == OperationKind::Migrate
+            && before.target_fingerprint != self.engine.set.fingerprint()
+        {
             return Err(FleetProblem::OtherSet.into());
         }
-        if let Some(open) = operations::find_open(&tx).await?.filter(|open| open.id != id) {
+        if let Some(open) =
+            operations::find_open(&tx, before.kind).await?.filter(|open| open.id != id)
+        {
             return Err(held_or_open(open).into());
         }
         operations::set_state(&tx, id, state, None, ctx.now).await?;

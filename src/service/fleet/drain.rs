@@ -8,6 +8,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
+use crate::domain::operation::OperationKind;
 use crate::pg::control::operation_tenants::{self, Claimed};
 use crate::service::fleet::retry::{TRIES, retry};
 use crate::service::fleet::stop::{StopReason, stop};
@@ -98,10 +99,17 @@ async fn claim(workers: &Workers, batch: usize, canary_only: bool) -> Vec<Claime
         Ok(claimed) => Ok(claimed),
         Err(failure) => retry(failure, TRIES, try_to_claim).await,
     };
-    claimed.unwrap_or_else(|failure| {
+    let mut claimed = claimed.unwrap_or_else(|failure| {
         stop(&workers.stop, StopReason::Away(failure.to_string()));
         Vec::new()
-    })
+    });
+    if workers.kind == OperationKind::Distribute {
+        // What is done to the tenant changes nothing of what its row says of its migrations.
+        for one in &mut claimed {
+            one.made_by = None;
+        }
+    }
+    claimed
 }
 
 /// Waits for a claim. One that failed has stopped the run.

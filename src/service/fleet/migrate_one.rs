@@ -12,6 +12,7 @@
 //! by itself.
 
 use crate::domain::names::{SchemaName, TenantId};
+use crate::domain::operation::OperationKind;
 use crate::migrations::{AppliedPrefix, Segment};
 use crate::pg::schema::error::ApplyError;
 use crate::pg::schema::pipeline::{self, MigrationTarget, PipelinedOutcome};
@@ -51,6 +52,22 @@ impl Engine {
                 }
             })
             .collect()
+    }
+
+    /// Does to a tenant what the operation is for; returns what was done, one line each.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub(super) async fn work_on(
+        &self,
+        kind: OperationKind,
+        tenant: TenantId,
+        entry: Entry,
+    ) -> Result<Vec<String>, ApplyError> {
+        match kind {
+            OperationKind::Migrate => self.migrate(tenant, entry).await,
+            OperationKind::Distribute => self.distribute(tenant, entry).await,
+        }
     }
 
     /// Migrates a tenant step by step, and returns the files that were applied.

@@ -18,6 +18,7 @@
 //!   loop of a run; [`workers`]: what takes tenants from a [`queue`]; [`migrate_one`]: what is done to each;
 //!   [`recorder`]: records it; [`retry`], [`breaks`] and [`stop`]: when an attempt is repeated, when a file
 //!   that ends its connection is to blame, and why a run stops.
+//! - [`distribute`]: the operation that places tenants on the nodes of a cluster.
 //! - [`repair`]: repairs the histories of tenants that contradict the files.
 //! - [`recovery`]: continues an operation whose runner is gone.
 //! - [`prune`]: deletes the ledger's rows of tenants of old operations.
@@ -25,6 +26,7 @@
 mod audit;
 mod breaks;
 mod commands;
+mod distribute;
 mod drain;
 mod engine;
 mod error;

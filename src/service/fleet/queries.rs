@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::operation::{OperationState, WorkState};
+use crate::domain::operation::{OperationKind, OperationState, WorkState};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::pg::control::operation_tenants::{self, Work};
 use crate::pg::control::operations::{self, Record};
@@ -29,7 +29,7 @@ impl Fleet {
     pub async fn find_open(&self, ctx: &CallContext) -> Result<Option<Record>> {
         ctx.require(Permission::MigrateFleet)?;
         let tx = self.db.public().await.during("read open operation")?;
-        operations::find_open(&tx).await
+        operations::find_open(&tx, OperationKind::Migrate).await
     }
 
     /// Finds the newest operation.
@@ -39,7 +39,7 @@ impl Fleet {
     pub async fn find_newest(&self, ctx: &CallContext) -> Result<Option<Record>> {
         ctx.require(Permission::MigrateFleet)?;
         let tx = self.db.public().await.during("read newest operation")?;
-        operations::find_newest(&tx).await
+        operations::find_newest(&tx, OperationKind::Migrate).await
     }
 
     /// Lists a page of the operations, newest first.

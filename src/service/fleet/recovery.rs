@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::operation::FleetProblem;
+use crate::domain::operation::{FleetProblem, OperationKind};
 use crate::pg::connect::dedicated::is_direct;
 use crate::pg::control::operations;
 use crate::pg::error::During;
@@ -55,10 +55,11 @@ impl Fleet {
             return Ok(RecoveryOutcome::Nothing);
         };
         let (id, target_version) = (abandoned.id, abandoned.target_version);
-        if abandoned.target_fingerprint != self.set().fingerprint() {
+        let is_migration = abandoned.kind == OperationKind::Migrate;
+        if is_migration && abandoned.target_fingerprint != self.set().fingerprint() {
             return Ok(RecoveryOutcome::OtherSet { id, target_version });
         }
-        if !self.can_run(ctx).await? {
+        if is_migration && !self.can_run(ctx).await? {
             return Ok(RecoveryOutcome::NotDirect(id));
         }
         match self.engine.acquire(ctx, id, AcquireReason::Recovery).await {
@@ -86,8 +87,7 @@ impl Fleet {
         if !self.set().any_non_transactional(files) {
             return Ok(true);
         }
-        let database = &self.engine.database;
-        let direct = is_direct(database.owner(), &database.rules().limits).await;
+        let direct = is_direct(self.engine.database.owner()).await;
         direct.map_err(|error| to_error(during, error.into()))
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::auth::CallContext;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{SchemaName, Slug, TenantId};
+use crate::domain::operation::OperationKind;
 use crate::domain::{AuditAction, Permission};
 use crate::migrations::repair::{Change, HistoryRepair, RepairRequest};
 use crate::migrations::{Applied, MigrationSet};
@@ -84,7 +85,7 @@ impl Fleet {
                         .or_insert_with(|| self.set().repair(&parse(text), request));
                     (repair.changes.clone(), repair.problems.clone())
                 }
-                Some(History::Unreadable(reason)) => {
+                Some(History::Unreadable(reason) | History::Away(reason)) => {
                     (Vec::new(), vec![format!("its migration history cannot be read: {reason}")])
                 }
                 Some(History::Absent) | None => {
@@ -157,7 +158,7 @@ impl Fleet {
 }
 
 async fn require_no_operation(tx: &PublicTx) -> Result<()> {
-    match operations::find_open(tx).await? {
+    match operations::find_open(tx, OperationKind::Migrate).await? {
         Some(open) => Err(held_or_open(open).into()),
         None => Ok(()),
     }

@@ -25,13 +25,16 @@ use uuid::Uuid;
 
 use crate::auth::CallContext;
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::operation::{FleetProblem, OperationState, PauseReason, Step, Then};
+use crate::domain::operation::{
+    FleetProblem, OperationKind, OperationState, PauseReason, Step, Then,
+};
 use crate::domain::{AuditAction, Permission};
 use crate::pg::PublicTx;
 use crate::pg::control::operation_tenants;
 use crate::pg::control::operations::{self, Record, Runner};
 use crate::pg::error::During;
 use crate::pg::schema::pipeline;
+use crate::pg::scope::Flush;
 use crate::service::fleet::audit::{note, note_outcome};
 use crate::service::fleet::drain::drain;
 use crate::service::fleet::engine::Engine;
@@ -77,7 +80,9 @@ impl Engine {
         let before = operations::lock(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         before.state.after(Step::Acquire)?;
         why.require(&tx, &before).await?;
-        if before.target_fingerprint != self.set.fingerprint() {
+        if before.kind == OperationKind::Migrate
+            && before.target_fingerprint != self.set.fingerprint()
+        {
             return Err(FleetProblem::OtherSet.into());
         }
         // To resume after a canary means to continue with all tenants.
@@ -99,8 +104,12 @@ impl Engine {
             let details = json!({ "from": before.state.as_str(), "asked": asked });
             note(&tx, ctx, AuditAction::MigrationResume, &record, details).await?;
         }
-        let flush = operations::flush(&tx).await?;
-        let other_rights = pipeline::schemas_with_other_rights(&tx).await.during(during)?;
+        // A commit that spans nodes waits for the disk: each has a log of its own, and after a crash they might not all
+        // lose the same.
+        let is_spread = self.db.rules().engine.has_nodes();
+        let flush = if is_spread { Flush::Now } else { Flush::Later };
+        let other_rights =
+            pipeline::schemas_with_other_rights(&tx, self.db.rules()).await.during(during)?;
         tx.commit().await.during(during)?;
         let option = |name: &str| {
             record.options[name].as_u64().and_then(|number| usize::try_from(number).ok())

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use uuid::Uuid;
 
 use crate::domain::names::{SchemaName, Slug, TenantId};
+use crate::domain::operation::OperationKind;
 use crate::migrations::AppliedPrefix;
 use crate::pg::control::operation_tenants::{Claimed, End, Migrated};
 use crate::pg::schema::error::ApplyError;
@@ -38,6 +39,7 @@ const PIPELINED_WITHIN: Duration = Duration::from_millis(40);
 pub(super) struct Workers {
     pub(super) engine: Arc<Engine>,
     pub(super) operation: Uuid,
+    pub(super) kind: OperationKind,
     pub(super) runner: Uuid,
     flush: Flush,
     /// When the lease ends unless it is renewed.
@@ -62,6 +64,7 @@ impl Workers {
         Self {
             engine: Arc::clone(engine),
             operation: run.record.id,
+            kind: run.record.kind,
             runner: run.runner,
             flush: run.flush,
             prefixes: engine.set.applied_prefixes(),
@@ -169,7 +172,7 @@ impl Workers {
                 // A pipelined attempt says nothing about the file: the connection was shared.
                 (Err(error), None)
             } else {
-                let migrating = Box::pin(self.engine.migrate(tenant, self.entry()));
+                let migrating = Box::pin(self.engine.work_on(self.kind, tenant, self.entry()));
                 let Some(outcome) = self.unless_at_once(migrating).await else {
                     return Some(tenant.uuid());
                 };

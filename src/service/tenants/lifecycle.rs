@@ -109,7 +109,7 @@ impl Lifecycle {
         let reach = ctx.reach(Permission::DeleteTenant)?;
         let tx = self.db.public().await.during("count what a tenant holds")?;
         let record = locate(&tx, &reach, which).await?;
-        let footprint = footprint::count(&tx, record.tenant.id).await?;
+        let footprint = footprint::count(&tx, record.tenant.id, self.db.rules().engine).await?;
         Ok((record, footprint))
     }
 

@@ -89,7 +89,7 @@ const DRIFTS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "DROP MATERIALIZED VIEW {acme}.counts",
-        "SET ROLE rowhouse_migrator;
+        "SET ROLE {files};
          CREATE MATERIALIZED VIEW {acme}.counts AS SELECT mood, count(*) AS items FROM {acme}.items GROUP BY mood;
          RESET ROLE",
         &["materialized view counts is missing"],

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::fixture::{Fixture, wait_for};
-use crate::support::{Program, Snapshot};
+use crate::support::{Program, Snapshot, TestEngine};
 
 const SECOND: &str = "CREATE TABLE second (id integer PRIMARY KEY);\n";
 const THIRD: &str = "CREATE TABLE third (id integer PRIMARY KEY);\n";
@@ -20,11 +20,12 @@ async fn poison(fixture: &Fixture, sql: &Client, number: usize) {
     sql.batch_execute(&format!(
         "SET search_path = {schema};
          {SECOND}
-         ALTER TABLE second OWNER TO rowhouse_migrator;
+         ALTER TABLE second OWNER TO {};
          GRANT SELECT, INSERT, UPDATE, DELETE ON second TO {schema};
          INSERT INTO refinery_schema_history VALUES (2, '{}', '2026-01-02T03:04:05Z', '{}');
          RESET search_path;
          UPDATE tenants SET migrations_fingerprint = '{}' WHERE id = '{}'",
+        TestEngine::of_run().owner_of_files().1,
         file.name,
         file.checksum,
         set.fingerprint(),

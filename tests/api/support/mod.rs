@@ -8,6 +8,7 @@ pub mod callers;
 pub mod control;
 pub mod dedicated;
 pub mod documented;
+pub mod engine;
 pub mod gzip;
 pub mod invited;
 pub mod markdown;
@@ -15,6 +16,7 @@ pub mod migration_lock;
 pub mod postgres;
 pub mod program;
 pub mod proxy;
+pub mod recording;
 pub mod scoped;
 pub mod snapshot;
 pub mod tokens;
@@ -37,6 +39,7 @@ use uuid::Uuid;
 
 pub use bunker::{Bunker, BunkerTenant};
 pub use callers::{Answer, Caller};
+pub use engine::TestEngine;
 pub use migration_lock::MigrationLock;
 pub use postgres::TestDatabase;
 pub use program::{Completed, Program};
@@ -194,7 +197,7 @@ impl TestAppBuilder {
 /// Returns the settings of a server under test: a free port, few connections, a cheap hash and no limits.
 /// A test that is about a limit sets it.
 pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
-    [
+    let mut settings = [
         ("listen", "127.0.0.1:0"),
         ("database.url", through_pooler(database_url).as_str()),
         // Given, so that the server does not create one and store it in the working folder of the tests.
@@ -218,17 +221,34 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
         ("limits.requests_tenant", "0"),
     ]
     .map(|(key, value)| (key, value.to_owned()))
-    .to_vec()
+    .to_vec();
+    settings.extend(TestEngine::of_run().settings());
+    settings
 }
 
 /// Returns the URL by which the server under test reaches a database: through the pooler that `TEST_POOLER`
-/// names by host and port, if it does. The queries of a test itself always go to PostgreSQL directly.
+/// names by host and port, if it does; for Citus, through a proxy that checks what is sent. The queries of a test itself
+/// always go to PostgreSQL directly.
 fn through_pooler(database_url: &str) -> String {
-    #[expect(clippy::disallowed_methods, reason = "a setting of the test suite")]
-    let Ok(pooler) = std::env::var("TEST_POOLER") else { return database_url.to_owned() };
+    let Some(pooler) = pooler() else {
+        return match TestEngine::of_run() {
+            TestEngine::Postgres => database_url.to_owned(),
+            TestEngine::ForcedCitus | TestEngine::Citus => recording::of_run(database_url).url,
+        };
+    };
     let (before, after) = database_url.split_once('@').expect("the URL of a test has a user");
     let (_host, database) = after.split_once('/').expect("the URL of a test has a database");
     format!("{before}@{pooler}/{database}")
+}
+
+fn pooler() -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "a setting of the test suite")]
+    std::env::var("TEST_POOLER").ok()
+}
+
+/// Returns a `database.statement_timeout` for a test that abandons a query: behind a pooler nothing else ends it.
+pub fn limit_of_abandoned() -> &'static str {
+    if pooler().is_some() { "2s" } else { "30s" }
 }
 
 impl TestApp {

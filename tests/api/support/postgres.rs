@@ -19,7 +19,9 @@ use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
 use super::markdown::Page;
-use super::settings_for;
+use super::{TestEngine, settings_for};
+
+mod cluster;
 
 const PREFIX: &str = "rowhouse_test_";
 
@@ -92,6 +94,12 @@ struct Inner {
 impl TestDatabase {
     /// Creates a database from the template.
     pub async fn create() -> Self {
+        if TestEngine::of_run() == TestEngine::Citus {
+            // A database of a cluster cannot be cloned: Citus keeps sessions of its own in it.
+            let database = Self::create_with("").await;
+            prepare(&database.url()).await;
+            return database;
+        }
         Self::create_for(Login::of_run(), &format!("TEMPLATE {}", fixture().await.template)).await
     }
 
@@ -119,7 +127,17 @@ impl TestDatabase {
         let admin = connect(&with_database(&fixture().await.base, "postgres")).await;
         let sql = format!("CREATE DATABASE {name} {options} {}", login.ownership());
         admin.batch_execute(&sql).await.expect("a test database can be created");
+        if TestEngine::of_run() == TestEngine::Citus {
+            cluster::join(&fixture().await.base, &name, login == Login::Owner).await;
+        }
         Self(Arc::new(Inner { name, login }))
+    }
+
+    /// Returns the owner's URL of the database on each worker of the cluster.
+    pub async fn worker_urls(&self) -> Vec<String> {
+        let fixture = FIXTURE.get().expect("a database exists, so its server does");
+        let workers = cluster::workers(&fixture.base).await;
+        workers.iter().map(|base| self.0.login.url(base, &self.0.name)).collect()
     }
 
     /// Returns the owner's URL.
@@ -193,6 +211,7 @@ impl TestDatabase {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        super::recording::assert_no_violations(&self.name);
         let Some(fixture) = FIXTURE.get() else { return };
         let (base, name) = (fixture.base.clone(), self.name.clone());
         // A separate runtime, because the test's own may be shutting down.
@@ -218,6 +237,9 @@ async fn drop_database(base: &str, name: &str) {
     rows.extend(inside.query(building, &[]).await.unwrap_or_default());
     drop(inside);
     let admin = connect(&with_database(base, "postgres")).await;
+    if TestEngine::of_run() == TestEngine::Citus {
+        cluster::drop_on_workers(base, name).await;
+    }
     admin
         .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
         .await
@@ -244,6 +266,10 @@ async fn fixture() -> &'static Fixture {
             if login == Login::Owner {
                 create_owner(&admin).await;
             }
+            if TestEngine::of_run() == TestEngine::Citus {
+                cluster::create_runtime_login(&admin).await;
+                return Fixture { base, template };
+            }
             admin
                 .batch_execute(&format!("CREATE DATABASE {template} {}", login.ownership()))
                 .await
@@ -251,16 +277,19 @@ async fn fixture() -> &'static Fixture {
             if login == Login::Owner {
                 close_exposures(&connect(&with_database(&base, &template)).await).await;
             }
-            let values = settings_for(&login.url(&base, &template));
-            let settings = Settings::from_values(&values).expect("the settings of a test are good");
-            let backend = Backend::open(&settings, &Options::default())
-                .await
-                .expect("a template can be bootstrapped");
-            backend.close().await;
+            prepare(&login.url(&base, &template)).await;
             wait_until_unused(&admin, &template).await;
             Fixture { base, template }
         })
         .await
+}
+
+/// Creates the control plane in a database.
+async fn prepare(url: &str) {
+    let settings =
+        Settings::from_values(&settings_for(url)).expect("the settings of a test are good");
+    let backend = Backend::open(&settings, &Options::default()).await;
+    backend.expect("a template can be bootstrapped").close().await;
 }
 
 /// Creates the owner, unless an earlier run on this server did. Where another login has made the role of migrations, the

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{SECRET_KEY, TestDatabase};
+use super::{SECRET_KEY, TestDatabase, TestEngine};
 
 /// The longest wait for the program; even on a busy machine, nothing that works takes this long.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -64,9 +64,14 @@ impl Program {
 
     /// Creates a program on an existing database.
     pub fn on(database: &TestDatabase) -> Self {
-        Self::embedded()
+        let mut program = Self::embedded()
             .with("DATABASE_URL", &database.url())
-            .with("ROWHOUSE_SECRET_KEY", SECRET_KEY)
+            .with("ROWHOUSE_SECRET_KEY", SECRET_KEY);
+        for (key, value) in TestEngine::of_run().settings() {
+            let variable = format!("ROWHOUSE_{}", key.replace('.', "__").to_uppercase());
+            program = program.with(&variable, &value);
+        }
+        program
     }
 
     /// Uses the working folder itself as the data dir, because an unprivileged server can enter it.

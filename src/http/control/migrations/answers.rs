@@ -12,8 +12,10 @@ use crate::service::fleet::{Behind, Plan, Record, Work};
 /// A fleet migration.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Migration)]
-pub(super) struct MigrationAnswer {
+pub(in crate::http::control) struct MigrationAnswer {
     id: Uuid,
+    /// What is done to each tenant: `migrate`, or `distribute` over the nodes of a cluster.
+    kind: &'static str,
     /// `planned`, `running`, `paused`, `done`, `failed` (some tenants could not be migrated) or `cancelled`.
     state: &'static str,
     /// Why it is paused: `asked`, `canary`, `canary_failed` or `max_failures`.
@@ -141,6 +143,7 @@ impl From<Record> for MigrationAnswer {
         let counts = record.counts;
         Self {
             id: record.id,
+            kind: record.kind.as_str(),
             state: record.state.as_str(),
             pause_reason: record.pause_reason.map(PauseReason::as_str),
             runner: record.holder.map(|holder| RunnerAnswer {

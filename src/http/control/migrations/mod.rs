@@ -12,10 +12,10 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, get, post};
 use uuid::Uuid;
 
-use self::answers::{
-    MigrationAnswer, MigrationList, MigrationTenantList, PlanAnswer, TenantAnswer,
-};
+pub(super) use self::answers::MigrationAnswer;
+use self::answers::{MigrationList, MigrationTenantList, PlanAnswer, TenantAnswer};
 use self::requests::NewMigration;
+pub(super) use self::requests::names;
 use super::call::{Call, window, write_cursor};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;

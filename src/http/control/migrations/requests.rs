@@ -85,7 +85,7 @@ fn number(body: &mut Fields, name: &str, most: i64) -> Option<usize> {
 }
 
 /// Takes an array of texts that may be absent.
-fn names(body: &mut Fields, name: &str) -> Vec<String> {
+pub(in crate::http::control) fn names(body: &mut Fields, name: &str) -> Vec<String> {
     let values = match body.value(name) {
         None => return Vec::new(),
         Some(Value::Array(values)) => values,

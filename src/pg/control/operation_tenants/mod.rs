@@ -80,6 +80,18 @@ pub async fn insert(
     Ok(inserted)
 }
 
+/// Inserts a row for each of these tenants, the oldest first; returns how many. One that is being deleted is not
+/// inserted.
+pub async fn insert_these(tx: &PublicTx, operation: Uuid, tenants: &[TenantId]) -> Result<u64> {
+    let ids: Vec<Uuid> = tenants.iter().map(|id| id.uuid()).collect();
+    let sql = "INSERT INTO operation_tenants
+                   (operation_id, tenant_id, slug, position, is_canary, state, attempts)
+               SELECT $1, id, slug, row_number() OVER (ORDER BY created_at, id), false, 'pending', 0
+                 FROM tenants
+                WHERE id = ANY ($2) AND status <> 'deleting'";
+    tx.execute(sql, &[&operation, &ids]).await.during("insert tenants of an operation")
+}
+
 /// A tenant that a runner has claimed.
 #[derive(Debug, Clone)]
 pub struct Claimed {

@@ -83,6 +83,15 @@ pub(in crate::pg) fn functions(name: ExposureName) -> &'static [&'static str] {
         ExposureName::LargeObjects => &["lo_creat", "lo_create", "lo_from_bytea", "lo_import"],
         ExposureName::Signals => &["pg_cancel_backend", "pg_terminate_backend"],
         ExposureName::Setseed => &["setseed"],
+        ExposureName::RemoteCommands => &[
+            "run_command_on_all_nodes",
+            "run_command_on_workers",
+            "run_command_on_coordinator",
+            "run_command_on_placements",
+            "run_command_on_shards",
+            "run_command_on_colocated_placements",
+            "master_run_on_worker",
+        ],
         ExposureName::DoBlocks
         | ExposureName::TemporaryTables
         | ExposureName::SchemaPublic

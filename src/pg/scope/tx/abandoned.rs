@@ -37,6 +37,9 @@ impl Drop for Tx {
             return;
         }
         let discarded = connection.discard();
+        if !self.may_cancel {
+            return; // statement_timeout ends the query
+        }
         // Without a runtime that could send the request, statement_timeout ends the query.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let cancel = discarded.cancel_token();
@@ -57,7 +60,6 @@ impl Drop for Tx {
                     tracing::debug!("failed to cancel an abandoned query in time");
                 }
             }
-            // Only now: a pooler can map the cancel request to a query only while the client is connected.
             drop(discarded);
             drop(cancelling);
         });

@@ -17,6 +17,8 @@ pub(super) const UNDECIDED_MISSING: &str = "tenants at this version that are not
                                             a query that says the schema";
 pub(super) const RESTORE: &str = "see what was done by hand and undo it, or restore a backup; `rowhouse migrate` does \
                                   not make it again, because its file counts as applied";
+pub(super) const NODE_AWAY: &str =
+    "see that its node is up (`rowhouse cluster status`), and examine it again";
 pub(super) const NOT_OURS: &str =
     "see what made it, and drop it: the next release does not expect it";
 

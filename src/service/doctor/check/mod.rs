@@ -70,8 +70,9 @@ impl<'a> Check<'a> {
     /// Examines what is selected.
     pub(super) async fn run(&mut self, selection: &Selection) -> Result<Report> {
         let named = self.named(selection).await?;
-        let mut report =
-            Report { tenants: 0, vacancies: 0, findings: Vec::new(), expected: Vec::new() };
+        let engine = self.db.rules().engine;
+        let (findings, expected) = (Vec::new(), Vec::new());
+        let mut report = Report { engine, tenants: 0, vacancies: 0, findings, expected };
         if named.is_none() {
             report.findings.extend(self.control_plane().await?);
         }
@@ -107,6 +108,7 @@ impl<'a> Check<'a> {
         report.tenants = count(|holder| matches!(holder, SchemaOwner::Tenant(_)));
         report.vacancies = count(|holder| matches!(holder, SchemaOwner::Vacancy { .. }));
         report.findings.extend(self.drift(&entries).await?);
+        report.findings.extend(self.undistributed(&entries).await?);
         report.findings.extend(self.purges(&entries).await?);
         report.expected = self.expected.uses(&self.uses);
         report.findings.extend(self.expectations(report, named.is_none()));

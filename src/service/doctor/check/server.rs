@@ -7,13 +7,14 @@ use crate::domain::error::Result;
 use crate::domain::names::SchemaName;
 use crate::pg::During;
 use crate::pg::bootstrap::{self, BootstrapError, Exposure, privileges};
+use crate::pg::catalog::cluster;
 use crate::pg::catalog::inventory::{self, SchemaOwner, TenantSchema};
 use crate::pg::catalog::{self};
 use crate::pg::control::{capacity, tokens};
 use crate::pg::rules::Isolation;
 use crate::service::doctor::capacity::judge;
 use crate::service::doctor::check::Check;
-use crate::service::doctor::check::findings::{DROP, FIX, finding};
+use crate::service::doctor::check::findings::{DROP, FIX, NODE_AWAY, finding};
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy, Subject};
 
 /// After how long without a use a token that never expires is reported.
@@ -28,12 +29,18 @@ impl Check<'_> {
         let wrong = |what: String, next: String| {
             Finding::new(Area::Privileges, Gravity::Wrong, None, what, next)
         };
-        let exposures = {
+        let (exposures, unread) = {
             let tx = self.public().await?;
-            privileges::exposures(&tx).await.during("read the privileges of PUBLIC")?
+            let read = privileges::exposures(&tx, self.db.rules().engine).await;
+            read.during("read the privileges of PUBLIC")?
         };
         let mut findings: Vec<Finding> =
             exposures.into_iter().map(|exposure| self.exposure(exposure)).collect();
+        findings.extend(
+            unread.into_iter().map(|what| {
+                Finding::new(Area::Privileges, Gravity::Warning, None, what, NODE_AWAY)
+            }),
+        );
         // That a tenant has no role, which it reports as well, is a finding of that tenant.
         if let Err(error) = bootstrap::self_test(self.db).await {
             let next = match error {
@@ -76,6 +83,22 @@ impl Check<'_> {
             return found.with_remedy(Remedy::Close(exposure));
         }
         found
+    }
+
+    /// Finds tenants and vacancies whose tables are on the coordinator of a cluster.
+    pub(super) async fn undistributed(&self, entries: &[TenantSchema]) -> Result<Vec<Finding>> {
+        if !self.db.rules().engine.has_nodes() {
+            return Ok(Vec::new());
+        }
+        let tx = self.public().await?;
+        let placements = cluster::placements(&tx).await.during("read the nodes of the cluster")?;
+        let is_local = |entry: &&TenantSchema| {
+            !matches!(entry.owner, SchemaOwner::None) && placements.get(&entry.id) == Some(&None)
+        };
+        let what = "it is not distributed: its tables are on the coordinator";
+        let next = "run `rowhouse cluster distribute --all`";
+        let found = |entry| finding(entry, Area::Structure, Gravity::Warning, what, next);
+        Ok(entries.iter().filter(is_local).map(found).collect())
     }
 
     /// Finds schemas and roles that belong to no tenant and no vacancy.

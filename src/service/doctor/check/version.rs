@@ -3,7 +3,7 @@
 use crate::migrations::MigrationSet;
 use crate::pg::catalog::history::History;
 use crate::pg::catalog::inventory::{Recorded, SchemaOwner, TenantSchema};
-use crate::service::doctor::check::findings::{BY_HAND, FIX, MIGRATE, finding};
+use crate::service::doctor::check::findings::{BY_HAND, FIX, MIGRATE, NODE_AWAY, finding};
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy};
 
 /// The version of a schema.
@@ -55,6 +55,10 @@ pub(super) fn version_of(
             ),
         },
         (History::Absent, _) => SchemaVersion::At(set.version()),
+        (History::Away(reason), _) => unknown(
+            format!("it cannot be read, and was not examined: its node is away: {reason}"),
+            NODE_AWAY,
+        ),
         (History::Unreadable(reason), _) => {
             unknown(format!("its migration history cannot be read: {reason}"), BY_HAND)
         }
