@@ -12,6 +12,7 @@
 mod adopt;
 mod audit;
 mod change;
+mod cluster;
 mod completions;
 mod confirm;
 mod destroy;
@@ -114,6 +115,9 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Show the nodes of a Citus cluster and what is on them, and place tenants on them
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
     /// Ask the server at the listen address whether it is ready; exits with 0 if it is, else with 1
     Healthcheck(Output),
     /// Print the OpenAPI document
@@ -171,6 +175,8 @@ enum TenantVerb {
         #[command(flatten)]
         output: Output,
     },
+    /// Move a tenant to another node of a Citus cluster; its requests are answered meanwhile
+    Move(cluster::Move),
     #[command(flatten)]
     Change(lifecycle::Verb),
 }
@@ -364,6 +370,9 @@ impl Cli {
             Some(Command::Tenant(TenantVerb::Show { which, output })) => {
                 tenant::show(&settings, &which, output).await
             }
+            Some(Command::Tenant(TenantVerb::Move(command))) => {
+                cluster::move_tenant(&settings, command).await
+            }
             Some(Command::Tenant(TenantVerb::Change(verb))) => {
                 lifecycle::run(&settings, verb).await
             }
@@ -394,6 +403,7 @@ impl Cli {
             Some(Command::Vacancies { verb: Some(VacancyVerb::Drop(output)), .. }) => {
                 vacancies::drop_all(&settings, output).await
             }
+            Some(Command::Cluster(verb)) => cluster::run(&settings, verb).await,
             Some(Command::Healthcheck(output)) => healthcheck::run(&settings, output),
             Some(Command::Openapi) => openapi::run(&settings),
             Some(Command::Completions { shell }) => completions::run(grammar, shell),

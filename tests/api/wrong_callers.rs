@@ -141,6 +141,7 @@ impl Target {
                 json!(PASSWORD)
             }
             "role" => json!("VIEWER"),
+            "to" => json!("worker-1:5432"),
             "permissions" => json!(["VIEW_TENANTS"]),
             _ => return None,
         })

@@ -12,6 +12,7 @@
 
 mod audit;
 mod call;
+mod cluster;
 mod events;
 mod invitations;
 mod me;
@@ -42,6 +43,7 @@ pub fn mount(routes: &mut Mount<'_>) {
     events::mount(routes);
     me::mount(routes);
     migrations::mount(routes);
+    cluster::mount(routes);
 }
 
 /// Whether a path belongs to this dialect.
