@@ -4,7 +4,9 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::error::describe;
 use crate::pg::connect::open::{ConnectError, connect};
@@ -17,14 +19,21 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Waits until each of these logins gets an answer, at most this long. An answer is also a refusal that a later try would
-/// meet again, such as that of a wrong password: [`prepare`](super::prepare) reports it.
+/// meet again, such as that of a wrong password: [`prepare`](super::prepare) reports it. The second login is not tried
+/// before the first start has created it: a pooler answers as if the server were away, and remembers that.
 pub async fn wait_until_up(logins: [&Endpoint; 2], limit: Duration) {
     let (begin, mut logged) = (Instant::now(), None::<Instant>);
+    let mut is_created = true;
     for login in logins {
-        while let Err(reason) = connect(login).await {
-            if !is_not_up(&reason) {
-                break;
-            }
+        while is_created {
+            let reason = match connect(login).await {
+                Ok(client) => {
+                    is_created = exists(&client, logins[1]).await;
+                    break;
+                }
+                Err(reason) if is_not_up(&reason) => reason,
+                Err(_) => break,
+            };
             if begin.elapsed() + PAUSE > limit {
                 return;
             }
@@ -44,6 +53,14 @@ pub async fn wait_until_up(logins: [&Endpoint; 2], limit: Duration) {
     if logged.is_some() {
         tracing::info!(waited_s = begin.elapsed().as_secs(), "the database answers");
     }
+}
+
+/// Whether there is such a login; also where that cannot be read.
+async fn exists(client: &Client, login: &Endpoint) -> bool {
+    let sql = "SELECT FROM pg_catalog.pg_roles WHERE rolname = $1";
+    let name = login.config.get_user().unwrap_or_default();
+    let found = client.query_typed(sql, &[(&name, Type::TEXT)]).await;
+    found.map_or(true, |rows| !rows.is_empty())
 }
 
 /// Whether a later try may succeed without a change by an operator.
