@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-superuser test-sets test-clients test-pooler example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
+.PHONY: help run test test-superuser test-sets test-clients test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
 	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -33,6 +33,17 @@ test-clients: cargo ## run the published Databunker clients against a server of 
 
 test-pooler: cargo postgres-to-test ## run the tests with PgBouncer in transaction mode before the server's connections
 	tests/pooler/run $(ARGS)
+
+# What the code sends to Citus, on an ordinary PostgreSQL: it proves nothing about Citus itself.
+test-engine: cargo postgres-to-test ## run API tests with the database taken for a Citus cluster (ARGS="-- fleet::" for some)
+	TEST_ENGINE=citus $(CARGO) test --test api $(ARGS)
+
+test-citus: cargo ## run the tests on the Citus cluster whose coordinator is at CITUS_URL (ARGS="-- citus::" for some)
+	@if [ -z "$(CITUS_URL)" ]; then \
+		echo "test-citus: SKIPPED, because CITUS_URL names no coordinator (postgres://postgres@host:port/postgres)" >&2; \
+	else \
+		TEST_CITUS=1 TEST_DATABASE_URL="$(CITUS_URL)" $(CARGO) test --test api $(ARGS); \
+	fi
 
 fuzz: cargo ## send generated requests to every operation of the OpenAPI document (ARGS="--include-tag control")
 	@.ci/ensure-postgres
