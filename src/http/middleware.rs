@@ -256,3 +256,27 @@ fn known_method(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the mail was not sent")]
+    struct Outer(#[source] std::io::Error);
+
+    impl actix_web::ResponseError for Outer {}
+
+    #[test]
+    fn an_error_of_any_type_is_logged_with_its_causes() {
+        let cause = || std::io::Error::other("the host is away");
+        let boxed: Box<dyn std::error::Error> = Box::new(Outer(cause()));
+        let line = foreign_chain(&actix_web::Error::from(boxed));
+        assert_eq!(line, "the mail was not sent: the host is away");
+        let line = foreign_chain(&actix_web::Error::from(Outer(cause())));
+        assert!(
+            line.contains("the mail was not sent") && line.contains("the host is away"),
+            "{line}"
+        );
+    }
+}

@@ -20,3 +20,16 @@ pub async fn watch_writes<F: Future>(request: F) -> (F::Output, bool) {
     };
     DROPPED.scope(Cell::new(false), watched).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_drops_a_write_is_told_from_others() {
+        note_dropped_write();
+        assert!(!watch_writes(async {}).await.1);
+        assert!(watch_writes(async { note_dropped_write() }).await.1);
+        assert!(!watch_writes(async {}).await.1);
+    }
+}

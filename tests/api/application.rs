@@ -583,3 +583,30 @@ async fn every_type_of_the_driver_can_be_bound_and_read() {
     assert_eq!(row.get::<_, Option<time::Date>>(10), None);
     assert_eq!(row.get::<_, &str>(11), "text");
 }
+
+#[tokio::test]
+async fn a_job_has_one_lease_which_ends_with_its_run_or_with_its_server() {
+    let app = TestApp::builder().with_application(&bare()).spawn().await;
+    let leases = &app.services.leases;
+    let at = |seconds: i64| {
+        let mut ctx = app.operator();
+        ctx.now += time::Duration::seconds(seconds);
+        ctx
+    };
+    let first = leases.claim(&at(0), "sweep").await.expect("it can be asked");
+    let first = first.expect("it is due");
+    assert_eq!(leases.claim(&at(1), "sweep").await.expect("it can be asked"), None);
+    // Another job is another lease.
+    assert!(leases.claim(&at(1), "other").await.expect("it can be asked").is_some());
+    assert!(leases.renew(&at(20), "sweep", first).await.expect("it can be renewed"));
+    assert_eq!(leases.claim(&at(45), "sweep").await.expect("it can be asked"), None);
+    // The server that ran it is gone.
+    let second = leases.claim(&at(51), "sweep").await.expect("it can be asked");
+    let second = second.expect("the lease has ended");
+    assert!(!leases.renew(&at(52), "sweep", first).await.expect("it can be asked"));
+    leases.finish(&at(53), "sweep", first, at(54).now, true).await.expect("nothing happens");
+    assert_eq!(leases.claim(&at(54), "sweep").await.expect("it can be asked"), None);
+    leases.finish(&at(60), "sweep", second, at(3660).now, true).await.expect("it is finished");
+    assert_eq!(leases.claim(&at(3600), "sweep").await.expect("it can be asked"), None);
+    assert!(leases.claim(&at(3661), "sweep").await.expect("it can be asked").is_some());
+}

@@ -250,12 +250,11 @@ async fn a_refused_caller_is_told_the_missing_permission_and_changes_nothing() {
 #[tokio::test]
 async fn a_tenant_is_created_with_a_new_an_existing_or_no_admin() {
     let app = TestApp::spawn().await;
-    let number: Value = serde_json::from_str("1.50").unwrap();
     let new = json!({
-        "name": "Acme", "slug": "acme", "external_id": "crm/42 ü", "settings": { "plan": "pro", "n": number },
+        "name": "Acme", "slug": "acme", "external_id": "crm/42 ü", "settings": { "plan": "pro", "n": 1.5 },
         "admin": { "email": "Ada@Acme.com", "password": PASSWORD, "first_name": "Ada", "last_name": "L" },
     });
-    let made = app.root().post(TENANTS, &new).await;
+    let made = app.root().post_raw(TENANTS, new.to_string().replace("1.5", "1.50")).await;
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(made.header("etag"), Some("\"1\""));
     assert_eq!(made.body["external_id"], "crm/42 ü");
