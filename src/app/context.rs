@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use time::OffsetDateTime;
 
 use crate::auth::CallContext;
@@ -121,23 +122,33 @@ impl Context {
     ) -> Result<Report, Problem> {
         let tenants =
             self.services.tenants.list_active(&CallContext::of_operator(self.now())).await?;
-        let work = &work;
-        let each = tenants.into_iter().map(|tenant| async move {
-            let outcome = match self.enter(&TenantRef::Id(tenant.id)).await {
-                Ok(tx) => work(tx).await,
-                Err(error) => Err(Problem(error)),
-            };
-            (tenant, outcome)
-        });
-        let mut outcomes = futures_util::stream::iter(each).buffer_unordered(workers.max(1));
+        let mut waiting = tenants.into_iter();
+        let mut running = FuturesUnordered::new();
         let mut report = Report { done: Vec::new(), failed: Vec::new() };
-        while let Some((tenant, outcome)) = outcomes.next().await {
-            match outcome {
-                Ok(()) => report.done.push(tenant),
-                Err(problem) => report.failed.push((tenant, problem)),
+        loop {
+            let free = workers.max(1).saturating_sub(running.len());
+            for tenant in waiting.by_ref().take(free) {
+                running.push(self.within(tenant, &work));
+            }
+            match running.next().await {
+                Some((tenant, Ok(()))) => report.done.push(tenant),
+                Some((tenant, Err(problem))) => report.failed.push((tenant, problem)),
+                None => break,
             }
         }
         Ok(report)
+    }
+
+    async fn within(
+        &self,
+        tenant: Tenant,
+        work: &impl AsyncFn(TenantTx) -> Result<(), Problem>,
+    ) -> (Tenant, Result<(), Problem>) {
+        let outcome = match self.enter(&TenantRef::Id(tenant.id)).await {
+            Ok(tx) => work(tx).await,
+            Err(error) => Err(Problem(error)),
+        };
+        (tenant, outcome)
     }
 
     async fn enter(&self, which: &TenantRef) -> Result<TenantTx, Error> {

@@ -108,20 +108,12 @@ async fn validation_errors_have_laravels_messages_and_count() {
     assert_eq!(answer.status, 422);
     assert_eq!(
         answer.text,
-        json!({
-            "message": "The email field must be a valid email address. (and 3 more errors)",
-            "errors": {
-                "email": [
-                    "The email field must be a valid email address.",
-                    "The selected email is invalid."
-                ],
-                "subdomain": [
-                    "The subdomain field must be at least 3 characters.",
-                    "The subdomain field format is invalid."
-                ]
-            }
-        })
-        .to_string()
+        concat!(
+            r#"{"message":"The email field must be a valid email address. (and 3 more errors)","errors":{"#,
+            r#""email":["The email field must be a valid email address.","The selected email is invalid."],"#,
+            r#""subdomain":["The subdomain field must be at least 3 characters.","#,
+            r#""The subdomain field format is invalid."]}}"#,
+        )
     );
     for (body, message) in [
         (

@@ -4,12 +4,22 @@ mod notebooks;
 mod notes;
 mod upkeep;
 
-use actix_web::web::ServiceConfig;
+use actix_web::get;
+use actix_web::web::{Json, ServiceConfig};
 use rowhouse::{Application, Dialect, Problem, Read, SharedTx, TenantTx};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    paths(notebooks::add, notebooks::list, notes::add, notes::list, notes::read, notes::remove, notes::search, templates),
+    paths(
+        notebooks::add,
+        notebooks::list,
+        notes::add,
+        notes::list,
+        notes::read,
+        notes::remove,
+        notes::search,
+        templates
+    ),
     components(schemas(notebooks::Notebook, notes::Note, notes::Page))
 )]
 struct ApiDoc;
@@ -61,10 +71,10 @@ fn mount(config: &mut ServiceConfig) {
 
 /// Returns the titles with which a team may begin a notebook.
 #[utoipa::path(responses((status = 200, description = "The titles", body = Vec<String>)))]
-#[actix_web::get("/templates")]
-async fn templates(Read(tx): Read<SharedTx>) -> Result<actix_web::web::Json<Vec<String>>, Problem> {
+#[get("/templates")]
+async fn templates(Read(tx): Read<SharedTx>) -> Result<Json<Vec<String>>, Problem> {
     let rows = tx.query("SELECT title FROM templates ORDER BY title", &[]).await?;
-    Ok(actix_web::web::Json(rows.iter().map(|row| row.get("title")).collect()))
+    Ok(Json(rows.iter().map(|row| row.get("title")).collect()))
 }
 
 /// Gives a new team its first notebook.

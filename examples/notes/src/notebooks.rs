@@ -32,7 +32,7 @@ pub(crate) async fn insert(tx: &TenantTx, title: &str) -> Result<Uuid, Problem> 
     (status = 409, description = "Another notebook has this title"),
 ))]
 #[post("/notebooks")]
-async fn add(Write(tx): Write, new: Json<NewNotebook>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn add(Write(tx): Write, new: Json<NewNotebook>) -> Result<HttpResponse, Problem> {
     let title = new.into_inner().title;
     let id = insert(&tx, &title).await?;
     tx.commit().await?;
@@ -42,7 +42,7 @@ async fn add(Write(tx): Write, new: Json<NewNotebook>) -> Result<HttpResponse, P
 /// Lists the notebooks by title.
 #[utoipa::path(security(("bearer" = [])), responses((status = 200, description = "The notebooks", body = Vec<Notebook>)))]
 #[get("/notebooks")]
-async fn list(tx: TenantTx) -> Result<Json<Vec<Notebook>>, Problem> {
+pub(crate) async fn list(tx: TenantTx) -> Result<Json<Vec<Notebook>>, Problem> {
     let rows = tx.query_and_commit("SELECT id, title FROM notebooks ORDER BY title", &[]).await?;
     let read = |row: &rowhouse::Row| Notebook { id: row.get("id"), title: row.get("title") };
     Ok(Json(rows.iter().map(read).collect()))

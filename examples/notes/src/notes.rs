@@ -59,7 +59,7 @@ fn note(row: &Row) -> Note {
     (status = 409, description = "Another note of the notebook has this title"),
 ))]
 #[post("/notebooks/{notebook}/notes")]
-async fn add(
+pub(crate) async fn add(
     Write(tx): Write,
     notebook: Path<Uuid>,
     new: Json<NewNote>,
@@ -88,7 +88,7 @@ async fn add(
 /// Lists the notes of a notebook, oldest first.
 #[utoipa::path(params(After), security(("bearer" = [])), responses((status = 200, description = "A page", body = Page)))]
 #[get("/notebooks/{notebook}/notes")]
-async fn list(
+pub(crate) async fn list(
     tx: TenantTx,
     notebook: Path<Uuid>,
     page: Query<After>,
@@ -112,7 +112,7 @@ async fn list(
     (status = 200, description = "The note", body = Note), (status = 404, description = "There is no such note"),
 ))]
 #[get("/notes/{id}")]
-async fn read(tx: TenantTx, id: Path<Uuid>) -> Result<Json<Note>, Problem> {
+pub(crate) async fn read(tx: TenantTx, id: Path<Uuid>) -> Result<Json<Note>, Problem> {
     let sql = format!("SELECT {COLUMNS} FROM notes n WHERE n.id = $1 AND n.deleted_at IS NULL");
     let row = tx.query_opt(&sql, &[&*id]).await?;
     Ok(Json(note(&row.ok_or(Problem::not_found("note"))?)))
@@ -121,7 +121,7 @@ async fn read(tx: TenantTx, id: Path<Uuid>) -> Result<Json<Note>, Problem> {
 /// Finds the notes that hold all words.
 #[utoipa::path(params(Words), security(("bearer" = [])), responses((status = 200, description = "The notes", body = Vec<Note>)))]
 #[get("/notes")]
-async fn search(tx: TenantTx, words: Query<Words>) -> Result<Json<Vec<Note>>, Problem> {
+pub(crate) async fn search(tx: TenantTx, words: Query<Words>) -> Result<Json<Vec<Note>>, Problem> {
     let sql = format!(
         "SELECT {COLUMNS} FROM notes n
           WHERE n.deleted_at IS NULL AND n.words @@ plainto_tsquery('simple', $1) ORDER BY n.id LIMIT 50"
@@ -134,7 +134,7 @@ async fn search(tx: TenantTx, words: Query<Words>) -> Result<Json<Vec<Note>>, Pr
     (status = 204, description = "Deleted"), (status = 404, description = "There is no such note"),
 ))]
 #[delete("/notes/{id}")]
-async fn remove(Write(tx): Write, id: Path<Uuid>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn remove(Write(tx): Write, id: Path<Uuid>) -> Result<HttpResponse, Problem> {
     tx.caller().require("NOTES_DELETE")?;
     let sql = "UPDATE notes SET deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL";
     if tx.execute(sql, &[&*id, &tx.now()]).await? == 0 {

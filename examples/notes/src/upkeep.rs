@@ -32,7 +32,8 @@ pub(crate) async fn sweep(context: Context) -> Result<(), Problem> {
     let keep = context.settings::<Settings>()?.keep_days;
     let report = context
         .for_each_tenant(4, async |tx| {
-            let sql = "DELETE FROM notes WHERE deleted_at < $1 - make_interval(days => $2::int8::int4)";
+            let sql =
+                "DELETE FROM notes WHERE deleted_at < $1 - make_interval(days => $2::int8::int4)";
             let erased = tx.execute(sql, &[&tx.now(), &keep]).await?;
             tx.commit().await?;
             NOTES_ERASED.inc_by(erased);
