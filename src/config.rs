@@ -32,7 +32,7 @@ use crate::http::host::{ServerHosts, host_name};
 use crate::http::{cors, limits};
 use crate::pg::rules::Fairness;
 
-pub use self::environment::tenant_admin_password;
+pub use self::environment::{ServerVariables, server_variables, tenant_admin_password, token_file};
 pub use self::keys::KEYS;
 pub use self::own::{Own, OwnValues};
 pub use self::sections::{
@@ -124,7 +124,10 @@ impl Settings {
     }
 
     /// As [`Settings::load`], with these variables for the environment.
-    fn load_with(
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_with(
         overrides: &Overrides,
         environment: config::Map<String, String>,
     ) -> Result<Self, SettingsError> {

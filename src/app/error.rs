@@ -110,3 +110,15 @@ pub enum BuildError {
     #[error("{}", .0.chain())]
     Step(#[from] Error),
 }
+
+impl BuildError {
+    /// Whether the database is away, so that the same call can succeed later.
+    #[must_use]
+    pub const fn is_away(&self) -> bool {
+        match self {
+            Self::Bootstrap(BootstrapError::Connect { .. }) => true,
+            Self::Step(error) => error.is_away(),
+            _ => false,
+        }
+    }
+}

@@ -62,7 +62,6 @@ pub(super) struct Adopt {
 
 /// The outcome of one schema, as programs read it.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct View {
     schema: String,
     slug: String,

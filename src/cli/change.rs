@@ -2,13 +2,12 @@
 
 use clap::Args;
 
+use super::control::{RecordView, not_found};
 use super::failure::sentence;
-use super::tenant::{RecordView, Which, not_found};
+use super::tenant::Which;
 use super::{Exit, Failure, Output, output};
 use crate::domain::error::Error;
 use crate::domain::rule::FieldProblem;
-use crate::domain::tenant::TenantRecord;
-use crate::service::tenants::registry::Expected;
 
 /// The tenant to change, and its expected revision.
 #[derive(Debug, Args)]
@@ -22,45 +21,40 @@ pub(super) struct Change {
     pub(super) output: Output,
 }
 
-pub(super) fn show(output: Output, record: TenantRecord) -> Result<Exit, Failure> {
-    let view = RecordView::from(record);
-    output::print(output, &view, || view.table())?;
+pub(super) fn show(output: Output, view: &RecordView) -> Result<Exit, Failure> {
+    output::print(output, view, || view.table())?;
     Ok(Exit::Done)
 }
 
-/// Names the tenant and the fields in an error.
-pub(super) fn refused(error: Error, named: &str) -> Failure {
-    match error {
-        Error::Invalid(problems) => {
+/// Names the tenant and the fields in a failure.
+pub(super) fn refused(failure: Failure, named: &str) -> Failure {
+    match failure {
+        Failure::Service(Error::Invalid(problems)) => {
             let word =
                 |problem: FieldProblem| format!("{} {}", problem.field, sentence(problem.rule));
             Failure::Usage(problems.into_iter().map(word).collect())
         }
-        Error::Precondition(_) => changed(named),
-        error => not_found(error, named),
+        failure if failure.code() == "precondition_failed" => changed(named),
+        failure => not_found(failure, named),
     }
 }
 
 fn changed(named: &str) -> Failure {
-    Failure::Other(format!(
-        "tenant {named} has changed meanwhile; review it and run the command again"
-    ))
+    Failure::Worded {
+        exit: Exit::Conflict,
+        code: "precondition_failed".to_owned(),
+        message: format!(
+            "tenant {named} has changed meanwhile; review it and run the command again"
+        ),
+    }
 }
 
 impl Change {
     /// Fails if the tenant does not have the given revision; runs before the confirmation.
-    pub(super) fn require_revision(
-        &self,
-        found: &TenantRecord,
-        named: &str,
-    ) -> Result<(), Failure> {
+    pub(super) fn require_revision(&self, found: &RecordView, named: &str) -> Result<(), Failure> {
         match self.if_revision {
             Some(revision) if revision != found.revision => Err(changed(named)),
             _ => Ok(()),
         }
-    }
-
-    pub(super) fn expected(&self) -> Expected {
-        self.if_revision.map_or(Expected::Any, |revision| Expected::OneOf(vec![revision]))
     }
 }

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::tenant::{Which, not_found};
+use super::control::not_found;
+use super::tenant::Which;
 use super::{Exit, Failure, Output, output, stop};
 use crate::app::{Backend, Purpose};
 use crate::cli::Program;
@@ -66,7 +67,6 @@ pub(super) struct Move {
 
 /// The cluster in JSON.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct ClusterView {
     engine: &'static str,
     nodes: Vec<NodeView>,
@@ -77,7 +77,6 @@ struct ClusterView {
 
 #[expect(clippy::struct_excessive_bools, reason = "a form of JSON")]
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct NodeView {
     name: String,
     is_coordinator: bool,
@@ -90,7 +89,6 @@ struct NodeView {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct MoveView {
     tenant_id: String,
     from: String,
@@ -101,7 +99,6 @@ struct MoveView {
 
 /// A tenant that was moved, in JSON.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct MovedView {
     id: String,
     slug: String,
@@ -139,7 +136,7 @@ async fn distribute(settings: &Program, command: Distribute) -> Result<Exit, Fai
             None => match fleet.start_distribution(&ctx, &selected.tenants).await {
                 Ok(Some(record)) => record.id,
                 Ok(None) => {
-                    let none = json!({ "operation": null, "distributedCount": 0 });
+                    let none = json!({ "operation": null, "distributed_count": 0 });
                     output::print(output, &none, || "all of them are distributed".to_owned())?;
                     return Ok(Exit::Done);
                 }
@@ -149,8 +146,8 @@ async fn distribute(settings: &Program, command: Distribute) -> Result<Exit, Fai
         let record = follow(backend, id, output).await?;
         let counts = record.counts;
         let view = json!({
-            "operation": record.id, "state": record.state.as_str(), "distributedCount": counts.done,
-            "failedCount": counts.failed, "tenantCount": counts.total,
+            "operation": record.id, "state": record.state.as_str(), "distributed_count": counts.done,
+            "failed_count": counts.failed, "tenant_count": counts.total,
         });
         output::print(output, &view, || {
             format!(
@@ -209,8 +206,10 @@ fn events(output: Output) -> Events {
 pub(super) async fn move_tenant(settings: &Program, command: Move) -> Result<Exit, Failure> {
     let named = command.which.read()?;
     let moved = output::on_control_plane(settings, async |backend| {
-        let id = TenantRef::Id(named.find(backend).await?.tenant.id);
         let (cluster, ctx) = (&backend.services.cluster, backend.operator());
+        let found = backend.services.tenants.read_record(&ctx, &named.to_ref()).await;
+        let found = found.map_err(|error| not_found(error.into(), named.as_str()))?;
+        let id = TenantRef::Id(found.tenant.id);
         let moving = cluster.move_tenant(&ctx, &id, &command.to);
         with_progress(backend, moving, command.output).await.map_err(|error| match error {
             Error::NotFound(Noun::Node) => Failure::usage(format!(
@@ -220,7 +219,7 @@ pub(super) async fn move_tenant(settings: &Program, command: Move) -> Result<Exi
             Error::Conflict(conflict @ Conflict::NodeTakesNone) => {
                 Failure::Other(format!("{}: {conflict}", command.to))
             }
-            other => not_found(other, named.as_str()),
+            other => not_found(other.into(), named.as_str()),
         })
     })
     .await?;

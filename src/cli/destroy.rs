@@ -4,17 +4,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::change::{Change, refused, show};
+use super::control::{Control, RecordView, Step, Target, Uses, on_control};
 use super::{Exit, Failure, confirm, output};
-use crate::app::Backend;
-use crate::cli::Program;
-use crate::domain::error::{Conflict, Error};
-use crate::domain::names::SchemaName;
+use crate::domain::error::Error;
+use crate::domain::names::TenantId;
 use crate::domain::purge::PurgeProblem;
-use crate::domain::status::TenantStatus;
-use crate::domain::tenant::TenantRecord;
 use crate::service::tenants::TenantRef;
 use crate::service::tenants::lifecycle::{Footprint, OnDependents};
-use crate::service::tenants::registry::Expected;
 
 #[derive(Debug, Args)]
 pub(super) struct DestructiveChange {
@@ -42,7 +38,7 @@ pub(super) enum Destructive {
 }
 
 pub(super) async fn destroy(
-    settings: &Program,
+    target: &Target,
     command: DestructiveChange,
     step: Destructive,
 ) -> Result<Exit, Failure> {
@@ -50,21 +46,21 @@ pub(super) async fn destroy(
         confirm::require_terminal(step.command())?;
     }
     let named = command.change.which.read()?;
-    let record = output::on_control_plane(settings, async |backend| {
-        let found = named.find(backend).await?;
-        let expected = if command.yes {
-            command.change.expected()
+    let view = on_control(target, Uses::ControlPlane, async |control| {
+        let found = control.find_tenant(&named).await?;
+        let revision = if command.yes {
+            command.change.if_revision
         } else {
             command.change.require_revision(&found, named.as_str())?;
-            ask(settings, backend, &found, step).await?
+            Some(ask(target, control, &found, step).await?)
         };
-        carry_out(backend, found, &expected, step, named.as_str()).await
+        carry_out(control, found, revision, step, named.as_str()).await
     })
     .await?;
     if step == Destructive::Delete {
-        return show(command.change.output, record);
+        return show(command.change.output, &view);
     }
-    let (id, slug) = (record.tenant.id, record.tenant.slug);
+    let (id, slug) = (view.id, view.slug);
     if command.change.output.json {
         let gone = json!({ "id": id, "slug": slug, "purged": true });
         output::print(command.change.output, &gone, String::new)?;
@@ -74,53 +70,62 @@ pub(super) async fn destroy(
     Ok(Exit::Done)
 }
 
-/// Shows what will be destroyed and asks for a confirmation, which holds for the revision that was shown.
+/// Shows what will be destroyed and asks for a confirmation. Returns the revision that was shown, for which it holds.
 async fn ask(
-    settings: &Program,
-    backend: &Backend,
-    found: &TenantRecord,
+    target: &Target,
+    control: &Control,
+    found: &RecordView,
     step: Destructive,
-) -> Result<Expected, Failure> {
-    let id = TenantRef::Id(found.tenant.id);
-    let (record, holds) =
-        backend.services.lifecycle.read_footprint(&backend.operator(), &id).await?;
-    let mut outside = Vec::new();
-    if let Destructive::Purge(on_dependents) = step {
-        outside = backend.services.lifecycle.read_dependents(&backend.operator(), &id).await?;
-        if !outside.is_empty() && on_dependents == OnDependents::Stop {
-            let schema = SchemaName::of(record.tenant.id).to_string();
-            let problem = PurgeProblem::Dependents { schema, objects: outside };
-            return Err(stopped(&problem, record.tenant.slug.as_str()));
+) -> Result<i64, Failure> {
+    let (mut outside, mut what) = (Vec::new(), "  all its data".to_owned());
+    if let Control::Database(backend) = control {
+        let id = TenantRef::Id(TenantId::new(found.id));
+        let (lifecycle, ctx) = (&backend.services.lifecycle, backend.operator());
+        let (_, holds) = lifecycle.read_footprint(&ctx, &id).await?;
+        if let Destructive::Purge(on_dependents) = step {
+            outside = lifecycle.read_dependents(&ctx, &id).await?;
+            if !outside.is_empty() && on_dependents == OnDependents::Stop {
+                let schema = found.schema.clone();
+                let problem = PurgeProblem::Dependents { schema, objects: outside };
+                return Err(stopped(&problem, &found.slug));
+            }
         }
+        what = contents(found, holds);
     }
-    let grace = humantime::format_duration(settings.tenants.grace_period).to_string();
-    let warning = warning(&record, holds, &outside, step, &grace);
-    confirm::ask(&warning, record.tenant.slug.as_ref()).await?;
-    Ok(Expected::OneOf(vec![record.revision]))
+    for object in outside {
+        what.push_str("\n  outside of its schema: ");
+        what.push_str(&object);
+    }
+    let grace = match target {
+        Target::Database(settings) => {
+            let grace = humantime::format_duration(settings.tenants.grace_period);
+            format!("in {grace}")
+        }
+        Target::Server(_) => "after the grace period of the server".to_owned(),
+    };
+    confirm::ask(&warning(found, &what, step, &grace), &found.slug).await?;
+    Ok(found.revision)
 }
 
 async fn carry_out(
-    backend: &Backend,
-    found: TenantRecord,
-    expected: &Expected,
+    control: &Control,
+    found: RecordView,
+    revision: Option<i64>,
     step: Destructive,
     named: &str,
-) -> Result<TenantRecord, Failure> {
-    let (lifecycle, ctx) = (&backend.services.lifecycle, backend.operator());
-    let id = TenantRef::Id(found.tenant.id);
+) -> Result<RecordView, Failure> {
     let outcome = match step {
-        Destructive::Delete => lifecycle.delete(&ctx, &id, expected).await,
+        Destructive::Delete => control.move_tenant(found.id, revision, Step::Delete).await,
         Destructive::Purge(on_dependents) => {
-            lifecycle.purge(&ctx, &id, expected, on_dependents).await.map(|()| found)
+            control.purge_tenant(found.id, revision, on_dependents).await.map(|()| found)
         }
     };
-    outcome.map_err(|error| match (step, error) {
-        (
-            Destructive::Purge(_),
-            Error::Conflict(Conflict::IllegalMove(TenantStatus::Active | TenantStatus::Suspended)),
-        ) => Failure::Other(format!("tenant {named} is not deleted; delete it before purging it")),
-        (_, Error::Purge(problem)) => stopped(&problem, named),
-        (_, error) => refused(error, named),
+    outcome.map_err(|failure| match failure {
+        Failure::Service(Error::Purge(problem)) => stopped(&problem, named),
+        failure if step != Destructive::Delete && failure.code() == "illegal_move" => {
+            failure.worded(format!("tenant {named} is not deleted; delete it before purging it"))
+        }
+        failure => refused(failure, named),
     })
 }
 
@@ -137,40 +142,31 @@ fn stopped(problem: &PurgeProblem, named: &str) -> Failure {
             "Then purge the tenant again.".to_owned()
         }
     });
-    Failure::Other(lines.join("\n"))
+    let (exit, code) = (Exit::Failed, problem.code().to_owned());
+    Failure::Worded { exit, code, message: lines.join("\n") }
+}
+
+/// Returns what a tenant holds, for the text that precedes the confirmation.
+fn contents(found: &RecordView, holds: Footprint) -> String {
+    let Footprint { tables, bytes, members, tokens } = holds;
+    format!(
+        "  its schema {schema} with {tables} tables, {size} on disk\n  the memberships of its users: {members}\n  its API tokens: {tokens}",
+        schema = found.schema,
+        size = size(bytes)
+    )
 }
 
 /// Returns the text that precedes the confirmation.
-fn warning(
-    record: &TenantRecord,
-    holds: Footprint,
-    outside: &[String],
-    step: Destructive,
-    grace: &str,
-) -> String {
-    let (tenant, schema) = (&record.tenant, SchemaName::of(record.tenant.id));
-    let Footprint { tables, bytes, members, tokens } = holds;
-    let mut what = format!(
-        "  its schema {schema} with {tables} tables, {size} on disk\n  the memberships of its users: {members}\n  its API tokens: {tokens}",
-        size = size(bytes)
-    );
-    for object in outside {
-        what.push_str("\n  outside of its schema: ");
-        what.push_str(object);
-    }
+fn warning(found: &RecordView, what: &str, step: Destructive, grace: &str) -> String {
+    let RecordView { slug, name, .. } = found;
     match step {
         Destructive::Delete => format!(
-            "Tenant {} ({:?}) will be deleted: its requests are refused, and in {grace} this is destroyed:\n{what}\n\
-             Until then `rowhouse tenant restore {}` restores it.",
-            tenant.slug,
-            tenant.name.as_ref(),
-            tenant.slug,
+            "Tenant {slug} ({name:?}) will be deleted: its requests are refused, and {grace} this is destroyed:\n{what}\n\
+             Until then `rowhouse tenant restore {slug}` restores it."
         ),
-        Destructive::Purge(_) => format!(
-            "Tenant {} ({:?}) is destroyed now and cannot be restored:\n{what}",
-            tenant.slug,
-            tenant.name.as_ref(),
-        ),
+        Destructive::Purge(_) => {
+            format!("Tenant {slug} ({name:?}) is destroyed now and cannot be restored:\n{what}")
+        }
     }
 }
 

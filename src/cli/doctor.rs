@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::control::not_found;
 use super::{Examine, Exit, Failure, output, tenant};
 use crate::app::{Backend, Purpose};
 use crate::cli::Program;
@@ -18,7 +19,6 @@ const NAMED_MAX: usize = 5;
 
 /// A report in JSON.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct ReportView {
     engine: &'static str,
     tenant_count: usize,
@@ -32,7 +32,6 @@ struct ReportView {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct ExpectedDriftView {
     line: u64,
     text: String,
@@ -40,7 +39,6 @@ struct ExpectedDriftView {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct FindingView {
     area: &'static str,
     gravity: &'static str,
@@ -73,7 +71,7 @@ pub(super) async fn run(settings: &Program, flags: Examine) -> Result<Exit, Fail
         } else {
             doctor.examine(&operator, &selection).await
         };
-        report.map_err(|error| tenant::not_found(error, &flags.tenants.join(", ")))
+        report.map_err(|error| not_found(error.into(), &flags.tenants.join(", ")))
     };
     let report = output::on_backend(Purpose::Operate, settings, examine).await?;
     output::print(flags.output, &ReportView::from(&report), || text(&report))?;

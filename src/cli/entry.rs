@@ -62,15 +62,30 @@ pub fn main(program: &Grammar, options: Options) -> ExitCode {
     let _flush = Flush;
     let exit = start(program, options).unwrap_or_else(|failure| {
         // If stderr cannot be written, the exit code still reports the failure.
-        telemetry::say(&format!("{}: {failure}", program.name));
+        if wants_json() {
+            telemetry::say(&failure.to_json());
+        } else {
+            telemetry::say(&format!("{}: {failure}", program.name));
+        }
         failure.exit()
     });
     exit.into()
 }
 
+/// Whether failures are printed as JSON. Asked of the arguments and not of the command: an invalid command is no command.
+fn wants_json() -> bool {
+    std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
 fn start(program: &Grammar, options: Options) -> Result<Exit, Failure> {
     let grammar = grammar(program)?;
-    let matches = grammar.clone().get_matches();
+    let matches = match grammar.clone().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() && wants_json() => {
+            return Err(Failure::usage(error.render().to_string().trim()));
+        }
+        Err(error) => error.exit(),
+    };
     let own = matches.subcommand().and_then(|(verb, _)| {
         program.commands.iter().find(|commands| (commands.has)(verb)).cloned()
     });
@@ -78,9 +93,9 @@ fn start(program: &Grammar, options: Options) -> Result<Exit, Failure> {
         return run_own(&matches, commands, options);
     }
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let settings = cli.settings(options.own_settings())?;
+    let (settings, connection) = cli.prepare(options.own_settings())?;
     telemetry::start(settings.log.format, cli.log_filter(&settings))?;
-    block_on(Box::pin(cli.run(Program { settings, options }, grammar)))
+    block_on(Box::pin(cli.run(Program { settings, options }, connection, grammar)))
 }
 
 /// Returns the grammar of the command line of a program.

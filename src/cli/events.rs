@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use futures_util::poll;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::tenant::{id_of, tenant_ref};
+use super::control::{Control, EventQuery, Target, Uses, on_control};
+use super::tenant::tenant_ref;
 use super::{Exit, Failure, Output, output, stop};
-use crate::app::Backend;
-use crate::cli::Program;
-use crate::domain::error::{Error, Result};
+use crate::domain::json::Value;
 use crate::domain::{EventType, FeedCursor};
-use crate::service::events::{Batch, Event, Query};
 
 /// The number of events of one query.
 const EVENTS_AT_ONCE: u16 = 1000;
@@ -31,7 +31,7 @@ pub(super) enum Verb {
     List(List),
     /// Print each event on a line of its own, and go on with those to come until it is stopped
     ///
-    /// Begins with the oldest event unless --after says where. While the database is away it tries again.
+    /// Begins with the oldest event unless --after says where. While the database or the server is away it tries again.
     Follow(Follow),
 }
 
@@ -69,15 +69,15 @@ struct Which {
     tenant: Option<String>,
 }
 
-pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(target: &Target, verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::List(command) => list(settings, command).await,
-        Verb::Follow(command) => follow(settings, command).await,
+        Verb::List(command) => list(target, command).await,
+        Verb::Follow(command) => follow(target, command).await,
     }
 }
 
 impl Which {
-    /// Parses the arguments, before a database is opened.
+    /// Parses the arguments, before anything is opened.
     fn read(&self) -> Result<(Option<FeedCursor>, Vec<EventType>), Failure> {
         let after = match self.after.as_str() {
             "now" => None,
@@ -95,44 +95,41 @@ impl Which {
         Ok((after, types))
     }
 
-    async fn query(&self, backend: &Backend, limit: u16) -> Result<Query, Failure> {
+    async fn query(&self, control: &Control, limit: u16) -> Result<EventQuery, Failure> {
         let (after, types) = self.read()?;
-        let after = if let Some(after) = after {
-            after
-        } else {
-            seal(backend).await?;
-            backend.services.events.end(&backend.operator()).await?
+        let after = match after {
+            Some(after) => after.to_string(),
+            None => control.end_of_events().await?,
         };
-        let tenant = id_of(backend, self.tenant.as_deref()).await?;
-        Ok(Query { after, limit, types, tenant })
+        let tenant = control.id_of_tenant(self.tenant.as_deref()).await?;
+        Ok(EventQuery { after: Some(after), limit, types, tenant })
     }
 }
 
-async fn list(settings: &Program, command: List) -> Result<Exit, Failure> {
+async fn list(target: &Target, command: List) -> Result<Exit, Failure> {
     command.which.read()?;
-    let (events, more) = output::on_control_plane(settings, async |backend| {
-        let mut query = command.which.query(backend, EVENTS_AT_ONCE).await?;
-        seal(backend).await?;
+    let (events, more) = on_control(target, Uses::ControlPlane, async |control| {
+        let mut query = command.which.query(control, EVENTS_AT_ONCE).await?;
         let (mut events, mut left) = (Vec::new(), command.limit);
         loop {
             query.limit = u16::try_from(left).unwrap_or(u16::MAX).min(EVENTS_AT_ONCE);
-            let batch = backend.services.events.list(&backend.operator(), &query).await?;
-            left -= u32::try_from(batch.events.len()).unwrap_or(left);
-            events.extend(batch.events);
-            query.after = batch.next;
-            if left == 0 || !batch.has_more {
-                return Ok((events, batch.has_more.then_some(query.after)));
+            let page = control.list_events(&query).await?;
+            left -= u32::try_from(page.events.len()).unwrap_or(left);
+            events.extend(page.events);
+            query.after = Some(page.next_cursor.clone());
+            if left == 0 || !page.has_more {
+                return Ok((events, page.has_more.then_some(page.next_cursor)));
             }
         }
     })
     .await?;
-    let row = |event: &Event| {
+    let row = |event: &Value| {
         vec![
-            event.position.to_string(),
-            output::time(event.timestamp),
-            event.kind.to_string(),
+            shown(event, "position"),
+            time_of(event),
+            text(event, "type"),
             tenant(event),
-            event.data.to_string(),
+            shown(event, "data"),
         ]
     };
     let header = ["POSITION", "AT", "TYPE", "TENANT", "DATA"];
@@ -143,7 +140,7 @@ async fn list(settings: &Program, command: List) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn follow(settings: &Program, command: Follow) -> Result<Exit, Failure> {
+async fn follow(target: &Target, command: Follow) -> Result<Exit, Failure> {
     command.which.read()?;
     let mut stopped = pin!(async {
         tokio::select! {
@@ -151,12 +148,12 @@ async fn follow(settings: &Program, command: Follow) -> Result<Exit, Failure> {
             () = stop::reader_gone() => {},
         }
     });
-    // Once, so that a signal while the database is opened ends the command as cleanly.
+    // Once, so that a signal while the target is opened ends the command as cleanly.
     let _ = poll!(stopped.as_mut());
-    output::on_control_plane(settings, async |backend| {
-        let query = command.which.query(backend, EVENTS_AT_ONCE).await?;
+    on_control(target, Uses::ControlPlane, async |control| {
+        let query = command.which.query(control, EVENTS_AT_ONCE).await?;
         tokio::select! {
-            ended = print_all(backend, query, command.json) => ended,
+            ended = print_all(control, query, command.json) => ended,
             () = stopped.as_mut() => Ok(()),
         }
     })
@@ -165,51 +162,44 @@ async fn follow(settings: &Program, command: Follow) -> Result<Exit, Failure> {
 }
 
 /// Prints events as they come, until the reader of stdout has gone.
-async fn print_all(backend: &Backend, mut query: Query, json: bool) -> Result<(), Failure> {
+async fn print_all(control: &Control, mut query: EventQuery, json: bool) -> Result<(), Failure> {
     let mut pause = LOOK_EVERY;
     loop {
-        match look(backend, &query).await {
-            Ok(batch) => {
-                for event in &batch.events {
+        match control.list_events(&query).await {
+            Ok(page) => {
+                for event in &page.events {
                     if !print(event, json)? {
                         return Ok(());
                     }
                 }
-                query.after = batch.next;
+                query.after = Some(page.next_cursor);
                 pause = LOOK_EVERY;
-                if batch.has_more {
+                if page.has_more {
                     continue;
                 }
             }
-            Err(error @ Error::Unavailable { .. }) => {
-                output::say(&format!("{}; trying again", error.chain()));
+            Err(failure) if failure.exit() == Exit::Away => {
+                output::say(&format!("{failure}; trying again"));
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            Err(error) => return Err(error.into()),
+            Err(failure) => return Err(failure),
         }
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn look(backend: &Backend, query: &Query) -> Result<Batch> {
-    seal(backend).await?;
-    backend.services.events.list(&backend.operator(), query).await
-}
-
-/// Seals what is not sealed yet: there may be no server that does.
-async fn seal(backend: &Backend) -> Result<()> {
-    backend.services.audit.tend(&backend.operator()).await.map(drop)
-}
-
 /// Prints one event, and returns false if the reader of stdout has gone.
-fn print(event: &Event, json: bool) -> Result<bool, Failure> {
+fn print(event: &Value, json: bool) -> Result<bool, Failure> {
     let line = if json {
-        serde_json::to_string(event)
-            .map_err(|error| Failure::Other(format!("cannot serialize JSON: {error}")))?
+        event.to_string()
     } else {
-        let (position, kind) = (event.position, event.kind);
-        let (at, tenant) = (output::time(event.timestamp), tenant(event));
-        format!("{position}  {at}  {kind}  {tenant}  {}", event.data)
+        let (position, kind) = (shown(event, "position"), text(event, "type"));
+        format!(
+            "{position}  {}  {kind}  {}  {}",
+            time_of(event),
+            tenant(event),
+            shown(event, "data")
+        )
     };
     let mut out = stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
@@ -219,9 +209,23 @@ fn print(event: &Event, json: bool) -> Result<bool, Failure> {
     }
 }
 
+fn text(event: &Value, name: &str) -> String {
+    event.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Returns a field in JSON.
+fn shown(event: &Value, name: &str) -> String {
+    event.get(name).map(ToString::to_string).unwrap_or_default()
+}
+
+/// Returns when an event happened, in whole seconds.
+fn time_of(event: &Value) -> String {
+    let at = text(event, "timestamp");
+    OffsetDateTime::parse(&at, &Rfc3339).map_or(at, output::time)
+}
+
 /// Returns the slug or else the id of the tenant concerned, for a table.
-fn tenant(event: &Event) -> String {
-    let tenant = event.tenant.as_ref();
-    let named = tenant.map(|tenant| tenant.slug.clone().unwrap_or_else(|| tenant.id.to_string()));
-    named.unwrap_or_else(|| "-".to_owned())
+fn tenant(event: &Value) -> String {
+    let of = |name| event.get("tenant")?.get(name)?.as_str();
+    of("slug").or_else(|| of("id")).unwrap_or("-").to_owned()
 }

@@ -1,33 +1,18 @@
-//! How a command ends: the exit codes, and the error messages.
+//! Why a command ends early, and how it says so.
 
 use std::io;
-use std::process::ExitCode;
 
+use serde::Serialize;
+use serde_json::json;
+
+use super::Exit;
+use super::control::{FieldView, Refusal};
 use crate::app::BuildError;
 use crate::config::SettingsError;
-use crate::domain::error::Error;
+use crate::domain::error::{Error, InvitationProblem, Precondition};
+use crate::domain::outage::Outage;
 use crate::domain::rule::{Rule, in_words};
 use crate::telemetry::BadFilter;
-
-/// The exit code of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// Everything is done.
-    Done = 0,
-    /// The command failed; the same call can succeed later.
-    Failed = 1,
-    /// The arguments or the settings are invalid; the same call cannot succeed later.
-    Usage = 2,
-    /// Only a part is done; the output says which.
-    Partly = 3,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
 
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +32,19 @@ pub enum Failure {
     /// A service method failed.
     #[error("{}", .0.chain())]
     Service(#[from] Error),
+    /// A server refused the request, or could not be asked.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
+    /// A refusal in the words of its command.
+    #[error("{message}")]
+    Worded {
+        /// The exit code.
+        exit: Exit,
+        /// The code for programs.
+        code: String,
+        /// The message.
+        message: String,
+    },
     /// An I/O operation failed.
     #[error("cannot {during}: {source}")]
     Io {
@@ -66,6 +64,28 @@ impl Failure {
         Self::Usage(vec![what.into()])
     }
 
+    /// Gives a failure the words of its command; exit code and code stay.
+    pub(super) fn worded(self, message: impl Into<String>) -> Self {
+        Self::Worded { exit: self.exit(), code: self.code(), message: message.into() }
+    }
+
+    /// Whether it is a field that breaks this rule, whichever field it is.
+    pub(super) fn breaks(&self, rule: Rule) -> bool {
+        match self {
+            Self::Service(Error::Invalid(problems)) => problems.iter().any(|p| p.rule == rule),
+            Self::Refused(refusal) => refusal.rules.iter().any(|code| code == rule.code()),
+            _ => false,
+        }
+    }
+
+    /// Makes of a failure to open the database that of a server, which only succeeds or fails.
+    pub(super) fn of_server(self) -> Self {
+        match self {
+            Self::Build(_) | Self::Service(_) => Self::Other(self.to_string()),
+            failure => failure,
+        }
+    }
+
     /// Adds the operation to an I/O error.
     pub(super) fn io(during: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { during, source }
@@ -79,13 +99,99 @@ impl Failure {
             | Self::Filter(_)
             | Self::Usage(_)
             | Self::Build(BuildError::Settings(_)) => Exit::Usage,
-            Self::Build(_) | Self::Service(_) | Self::Io { .. } | Self::Other(_) => Exit::Failed,
+            Self::Build(error) if error.is_away() => Exit::Away,
+            Self::Service(error) => exit_of(error),
+            Self::Refused(refusal) => refusal.exit,
+            Self::Worded { exit, .. } => *exit,
+            Self::Build(_) | Self::Io { .. } | Self::Other(_) => Exit::Failed,
         }
+    }
+
+    /// Returns the code for programs: that of the control API where it has one.
+    pub(super) fn code(&self) -> String {
+        match self {
+            Self::Settings(_) | Self::Filter(_) | Self::Build(BuildError::Settings(_)) => {
+                "settings".to_owned()
+            }
+            Self::Usage(_) => "usage".to_owned(),
+            Self::Build(error) if error.is_away() => "unavailable".to_owned(),
+            Self::Service(error) => error.detailed_code().to_owned(),
+            Self::Refused(refusal) => refusal.code.clone(),
+            Self::Worded { code, .. } => code.clone(),
+            Self::Io { .. } => "io".to_owned(),
+            Self::Build(_) | Self::Other(_) => "failed".to_owned(),
+        }
+    }
+
+    /// Returns the failure as `--json` prints it, on one line.
+    pub(super) fn to_json(&self) -> String {
+        let (mut fields, mut missing, mut request_id) = (Vec::new(), Vec::new(), None);
+        match self {
+            Self::Service(Error::Invalid(problems)) => {
+                let word = |problem: &crate::domain::FieldProblem| FieldView {
+                    field: problem.field.trim_start_matches('/').to_owned(),
+                    message: sentence(problem.rule),
+                };
+                fields = problems.iter().map(word).collect();
+            }
+            Self::Service(Error::Forbidden { missing: lacking }) => {
+                missing = lacking.iter().map(|permission| permission.as_str().to_owned()).collect();
+            }
+            Self::Service(Error::Lacks(permission)) => missing = vec![(*permission).to_owned()],
+            Self::Refused(refusal) => {
+                fields.clone_from(&refusal.fields);
+                missing.clone_from(&refusal.missing);
+                request_id.clone_from(&refusal.request_id);
+            }
+            _ => {}
+        }
+        let view =
+            ErrorView { code: self.code(), message: self.to_string(), fields, missing, request_id };
+        json!({ "error": view }).to_string()
+    }
+}
+
+/// A failure in JSON.
+#[derive(Serialize)]
+struct ErrorView {
+    code: String,
+    message: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fields: Vec<FieldView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
+/// Sorts the errors of the services by what a script does next.
+const fn exit_of(error: &Error) -> Exit {
+    match error {
+        Error::Malformed(_) | Error::Invalid(_) => Exit::Usage,
+        Error::NotFound(_) | Error::Invitation(InvitationProblem::Unknown) => Exit::NotFound,
+        Error::Conflict(_)
+        | Error::Precondition(Precondition::Required | Precondition::Failed)
+        | Error::Invitation(
+            InvitationProblem::Used | InvitationProblem::Expired | InvitationProblem::Revoked,
+        ) => Exit::Conflict,
+        Error::Unauthenticated(_)
+        | Error::Forbidden { .. }
+        | Error::Lacks(_)
+        | Error::CrossSite
+        | Error::SessionRequired
+        | Error::Invitation(_) => Exit::Denied,
+        // The same call does not succeed until an operator has done something.
+        Error::Fleet(_)
+        | Error::Purge(_)
+        | Error::Unavailable { why: Outage::ReadOnly, .. }
+        | Error::TenantDamaged { .. }
+        | Error::Internal { .. } => Exit::Failed,
+        Error::TooMany { .. } | Error::TenantBusy { .. } | Error::Unavailable { .. } => Exit::Away,
     }
 }
 
 /// Returns the whole error chain in one line, without causes that a message already contains.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -167,8 +273,30 @@ mod tests {
 
     #[test]
     fn the_codes_are_the_documented_ones() {
-        let codes = [Exit::Done, Exit::Failed, Exit::Usage, Exit::Partly].map(|exit| exit as u8);
-        assert_eq!(codes, [0, 1, 2, 3]);
+        let first = [Exit::Done, Exit::Failed, Exit::Usage, Exit::Partly].map(|exit| exit as u8);
+        assert_eq!(first, [0, 1, 2, 3]);
+        let more =
+            [Exit::NotFound, Exit::Conflict, Exit::Denied, Exit::Away].map(|exit| exit as u8);
+        assert_eq!(more, [4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_failure_in_json_has_a_code_a_message_and_the_fields() {
+        let of = |failure: Failure| -> serde_json::Value {
+            serde_json::from_str(&failure.to_json()).expect("it is JSON")
+        };
+        let taken = of(Error::Conflict(crate::domain::error::Conflict::SlugTaken).into());
+        assert_eq!(
+            taken,
+            json!({ "error": { "code": "slug_taken", "message": "the slug is taken" } })
+        );
+        let missing = Error::missing(crate::domain::Permission::CreateTenant);
+        assert_eq!(of(missing.into())["error"]["missing"], json!(["CREATE_TENANT"]));
+        let invalid = of(Error::invalid("slug", Rule::SlugFormat).into());
+        assert_eq!(invalid["error"]["fields"][0]["field"], "slug");
+        let worded = Failure::from(Error::NotFound(crate::domain::error::Noun::Tenant))
+            .worded("no such tenant: x");
+        assert_eq!((worded.exit(), worded.code().as_str()), (Exit::NotFound, "tenant_not_found"));
     }
 
     #[test]

@@ -4,22 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
+use url::Url;
 
+use super::control::{Client, Connection, Target};
 use super::{Exit, Failure, Output, output};
-use crate::config::Settings;
 
 /// How long to wait for the server. The container image gives a probe 5 s, its start included, and the probe should
 /// report before it is killed.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-pub(super) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> {
-    if settings.listen.port() == 0 {
-        return Err(Failure::usage(
-            "port 0 means any port; pass the port of the server with --listen",
-        ));
-    }
-    let url = format!("http://{}/readyz", reachable(settings.listen));
-    let problem = ask(&url);
+pub(super) async fn run(target: &Target, output: Output) -> Result<Exit, Failure> {
+    let (client, address) = probe(target)?;
+    let problem = client.why_not_ready(TIMEOUT).await;
     if output.json {
         let status = if problem.is_none() { "ok" } else { "unavailable" };
         output::print(output, &json!({ "status": status, "reason": problem }), String::new)?;
@@ -27,8 +23,28 @@ pub(super) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> 
     match problem {
         None if output.json => Ok(Exit::Done),
         None => output::data("ready").map(|()| Exit::Done),
-        Some(problem) => Err(Failure::Other(format!("not ready: {url}: {problem}"))),
+        Some(problem) => Err(Failure::Other(format!("not ready: {address}: {problem}"))),
     }
+}
+
+/// Returns a client of the server that is named, else of that at the listen address, and the address that it asks.
+pub(super) fn probe(target: &Target) -> Result<(Client, Url), Failure> {
+    let connection = match target {
+        Target::Server(connection) => connection.clone(),
+        Target::Database(settings) => {
+            if settings.listen.port() == 0 {
+                return Err(Failure::usage(
+                    "port 0 means any port; pass the port of the server with --listen",
+                ));
+            }
+            let url = format!("http://{}", reachable(settings.listen));
+            let server = Url::parse(&url).map_err(|error| Failure::Other(error.to_string()))?;
+            // The server is on this machine: a proxy in the environment does not apply.
+            Connection { server, token: None, ca_file: None, is_direct: true }
+        }
+    };
+    let address = connection.server.join("readyz").unwrap_or_else(|_| connection.server.clone());
+    Ok((Client::without_token(&connection)?, address))
 }
 
 /// Returns the address at which a server that listens on `listen` is reached from its own machine.
@@ -39,25 +55,6 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
-}
-
-/// Returns the problem, or `None` if the server is ready.
-fn ask(url: &str) -> Option<String> {
-    let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
-        .http_status_as_error(false)
-        // The server is on this machine: a proxy in the environment does not apply.
-        .proxy(None)
-        .build()
-        .new_agent();
-    match agent.get(url).call() {
-        Ok(answer) if answer.status().is_success() => None,
-        Ok(mut answer) => {
-            let body = answer.body_mut().read_to_string().unwrap_or_default();
-            Some(format!("{} {}", answer.status(), body.trim()).trim().to_owned())
-        }
-        Err(error) => Some(error.to_string()),
-    }
 }
 
 #[cfg(test)]

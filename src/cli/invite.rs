@@ -1,23 +1,16 @@
 //! `invite`: create, list, revoke.
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::control::{InvitationView, Target, Uses, not_found, on_control};
 use super::failure::Arguments;
 use super::member::roles;
-use super::tenant::{not_found, tenant_ref};
+use super::tenant::tenant_ref;
 use super::{Exit, Failure, Output, output};
-use crate::cli::Program;
 use crate::domain::Role;
-use crate::domain::error::{Error, InvitationProblem, Noun};
-use crate::domain::names::{Email, InvitationId};
-use crate::domain::page::Window;
-use crate::service::invitations::Invitation;
-
-/// The number of rows of one query.
-const ROWS_AT_ONCE: u16 = 1000;
+use crate::domain::names::Email;
 
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
@@ -57,54 +50,30 @@ pub(super) struct Create {
     output: Output,
 }
 
-/// An invitation as programs read it; the names are those of the HTTP API. The token only when it is created.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct InvitationView {
-    id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
-    tenant_id: String,
-    email: String,
-    role: Role,
-    created_by: String,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    expires_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
-    accepted_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    revoked_at: Option<OffsetDateTime>,
-}
-
-pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(target: &Target, verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::Create(command) => create(settings, command).await,
-        Verb::List { tenant, output } => list(settings, &tenant, output).await,
-        Verb::Revoke { tenant, id, output } => revoke(settings, &tenant, id, output).await,
+        Verb::Create(command) => create(target, command).await,
+        Verb::List { tenant, output } => list(target, &tenant, output).await,
+        Verb::Revoke { tenant, id, output } => revoke(target, &tenant, id, output).await,
     }
 }
 
-async fn create(settings: &Program, command: Create) -> Result<Exit, Failure> {
+async fn create(target: &Target, command: Create) -> Result<Exit, Failure> {
     let Create { tenant, email, role, output } = command;
     tenant_ref(&tenant)?;
     let mut arguments = Arguments::default();
     let email = arguments.read("the e-mail address", &email, Email::parse);
     let email = arguments.finish(email)?;
-    let (invitation, secret) = output::on_control_plane(settings, async |backend| {
-        let invitations = &backend.services.invitations;
-        let made = invitations.create(&backend.operator(), &tenant, email, role).await;
-        made.map_err(|error| not_found(error, &tenant))
+    let view = on_control(target, Uses::ControlPlane, async |control| {
+        let made = control.invite(&tenant, email, role).await;
+        made.map_err(|failure| not_found(failure, &tenant))
     })
     .await?;
-    let mut view = InvitationView::from(invitation);
     if output.json {
-        view.token = Some(secret.expose().to_owned());
         return output::print(output, &view, String::new).map(|()| Exit::Done);
     }
     // The token alone, so that `TOKEN=$(rowhouse invite create ..)` holds it and nothing else.
-    output::data(secret.expose())?;
+    output::data(view.token.as_deref().unwrap_or_default())?;
     let until = output::time(view.expires_at);
     output::say(&format!(
         "invitation {} is valid until {until}; its token cannot be shown again",
@@ -113,30 +82,19 @@ async fn create(settings: &Program, command: Create) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn list(settings: &Program, tenant: &str, output: Output) -> Result<Exit, Failure> {
+async fn list(target: &Target, tenant: &str, output: Output) -> Result<Exit, Failure> {
     tenant_ref(tenant)?;
-    let invitations = output::on_control_plane(settings, async |backend| {
-        let (mut all, mut after) = (Vec::new(), None);
-        loop {
-            let window = Window { after, limit: ROWS_AT_ONCE };
-            let page =
-                backend.services.invitations.list(&backend.operator(), tenant, &window).await;
-            let page = page.map_err(|error| not_found(error, tenant))?;
-            all.extend(page.rows);
-            after = page.next;
-            if after.is_none() {
-                return Ok(all);
-            }
-        }
+    let views = on_control(target, Uses::ControlPlane, async |control| {
+        let listed = control.list_invitations(tenant).await;
+        listed.map_err(|failure| not_found(failure, tenant))
     })
     .await?;
-    let views: Vec<InvitationView> = invitations.into_iter().map(InvitationView::from).collect();
     let row = |view: &InvitationView| {
         let or = |at: Option<OffsetDateTime>| at.map_or_else(|| "no".to_owned(), output::time);
         vec![
-            view.id.clone(),
+            view.id.to_string(),
             view.email.clone(),
-            view.role.to_string(),
+            view.role.clone(),
             output::time(view.expires_at),
             or(view.accepted_at),
             or(view.revoked_at),
@@ -149,23 +107,20 @@ async fn list(settings: &Program, tenant: &str, output: Output) -> Result<Exit, 
 }
 
 async fn revoke(
-    settings: &Program,
+    target: &Target,
     tenant: &str,
     id: uuid::Uuid,
     output: Output,
 ) -> Result<Exit, Failure> {
     tenant_ref(tenant)?;
-    output::on_control_plane(settings, async |backend| {
-        let invitations = &backend.services.invitations;
-        let revoked = invitations.revoke(&backend.operator(), tenant, InvitationId::new(id)).await;
-        revoked.map_err(|error| match error {
-            Error::NotFound(Noun::Invitation) => {
-                Failure::Other(format!("tenant {tenant} has no such invitation: {id}"))
+    on_control(target, Uses::ControlPlane, async |control| {
+        let revoked = control.revoke_invitation(tenant, id).await;
+        revoked.map_err(|failure| match failure.code().as_str() {
+            "invitation_not_found" => {
+                failure.worded(format!("tenant {tenant} has no such invitation: {id}"))
             }
-            Error::Invitation(InvitationProblem::Used) => {
-                Failure::Other(format!("invitation {id} is used already"))
-            }
-            error => not_found(error, tenant),
+            "invitation_used" => failure.worded(format!("invitation {id} is used already")),
+            _ => not_found(failure, tenant),
         })
     })
     .await?;
@@ -175,21 +130,4 @@ async fn revoke(
         output::say(&format!("invitation {id} is revoked"));
     }
     Ok(Exit::Done)
-}
-
-impl From<Invitation> for InvitationView {
-    fn from(invitation: Invitation) -> Self {
-        Self {
-            id: invitation.id.to_string(),
-            token: None,
-            tenant_id: invitation.tenant.to_string(),
-            email: invitation.email.to_string(),
-            role: invitation.role,
-            created_by: invitation.created_by,
-            created_at: invitation.created_at,
-            expires_at: invitation.expires_at,
-            accepted_at: invitation.accepted_at,
-            revoked_at: invitation.revoked_at,
-        }
-    }
 }

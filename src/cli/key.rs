@@ -1,13 +1,11 @@
 //! `key`: list, rotate, retire.
 
 use clap::Subcommand;
-use serde::Serialize;
-use time::OffsetDateTime;
 
+use super::control::{KeyView, Target, Uses, on_control};
 use super::{Exit, Failure, Output, output};
 use crate::cli::Program;
 use crate::domain::error::{Error, Noun};
-use crate::service::signing_keys::KeyInfo;
 
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
@@ -35,39 +33,23 @@ pub(super) enum Verb {
     },
 }
 
-/// A key as programs read it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct KeyView {
-    kid: String,
-    /// `waiting`, `signing`, `verifying` or `ended`.
-    state: &'static str,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    signs_from: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
-    verifies_until: Option<OffsetDateTime>,
-}
-
-pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(target: &Target, verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::List(output) => list(settings, output).await,
-        Verb::Rotate(output) => rotate(settings, output).await,
-        Verb::Retire { kid, now: _, output } => retire(settings, &kid, output).await,
+        Verb::List(output) => list(target, output).await,
+        Verb::Rotate(output) => rotate(target, output).await,
+        Verb::Retire { kid, now: _, output } => {
+            retire(target.database("key retire")?, &kid, output).await
+        }
     }
 }
 
-async fn list(settings: &Program, output: Output) -> Result<Exit, Failure> {
-    let keys = output::on_control_plane(settings, async |backend| {
-        Ok(backend.services.signing_keys.list(&backend.operator()).await?)
-    })
-    .await?;
-    let views: Vec<KeyView> = keys.into_iter().map(KeyView::from).collect();
+async fn list(target: &Target, output: Output) -> Result<Exit, Failure> {
+    let views =
+        on_control(target, Uses::ControlPlane, async |control| control.list_keys().await).await?;
     let row = |view: &KeyView| {
         vec![
             view.kid.clone(),
-            view.state.to_owned(),
+            view.state.clone(),
             output::time(view.created_at),
             output::time(view.signs_from),
             view.verifies_until.map_or_else(|| "-".to_owned(), output::time),
@@ -78,16 +60,13 @@ async fn list(settings: &Program, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn rotate(settings: &Program, output: Output) -> Result<Exit, Failure> {
-    let rotation = output::on_control_plane(settings, async |backend| {
-        Ok(backend.services.signing_keys.rotate(&backend.operator()).await?)
-    })
-    .await?;
-    let signs_from = output::time(rotation.next.signs_from);
-    let view = KeyView::from(rotation.next);
+async fn rotate(target: &Target, output: Output) -> Result<Exit, Failure> {
+    let (view, is_new) =
+        on_control(target, Uses::ControlPlane, async |control| control.rotate_keys().await).await?;
+    let signs_from = output::time(view.signs_from);
     if output.json {
         output::print(output, &view, String::new)?;
-    } else if rotation.is_new {
+    } else if is_new {
         output::say(&format!("key {} is published now and signs from {signs_from}", view.kid));
     } else {
         output::say(&format!("key {} waits already and signs from {signs_from}", view.kid));
@@ -99,7 +78,8 @@ async fn retire(settings: &Program, kid: &str, output: Output) -> Result<Exit, F
     let retirement = output::on_control_plane(settings, async |backend| {
         match backend.services.signing_keys.retire(&backend.operator(), kid).await {
             Err(Error::NotFound(Noun::SigningKey)) => {
-                Err(Failure::Other(format!("no such key: {kid}")))
+                let missing = Failure::from(Error::NotFound(Noun::SigningKey));
+                Err(missing.worded(format!("no such key: {kid}")))
             }
             retired => Ok(retired?),
         }
@@ -116,16 +96,4 @@ async fn retire(settings: &Program, kid: &str, output: Output) -> Result<Exit, F
         output::say("no key is left that signs; the first server that notices makes one");
     }
     Ok(Exit::Done)
-}
-
-impl From<KeyInfo> for KeyView {
-    fn from(key: KeyInfo) -> Self {
-        Self {
-            kid: key.kid,
-            state: key.state.as_str(),
-            created_at: key.created_at,
-            signs_from: key.signs_from,
-            verifies_until: key.verifies_until,
-        }
-    }
 }

@@ -1,22 +1,22 @@
-//! `tenant`: rename, settings, and the steps of a tenant's lifecycle.
+//! `tenant`: rename, settings, extend, and the steps of a tenant's lifecycle.
 //!
 //! Delete and purge ([`super::destroy`]) ask for a confirmation first ([`super::confirm`]). It holds for the revision that
 //! was shown: if the tenant has changed meanwhile, nothing is done.
 
-use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::domain::json::Value;
 use clap::{Args, Subcommand};
 
 use super::change::{Change, refused, show};
+use super::control::{RecordView, Step, Target, Uses, on_control};
 use super::destroy::{Destructive, DestructiveChange, Purge, destroy};
+use super::end::EndFlags;
 use super::failure::Arguments;
+use super::files;
 use super::{Exit, Failure, Output, output};
-use crate::cli::Program;
+use crate::domain::EndChange;
+use crate::domain::json::Value;
 use crate::domain::names::{Slug, TenantName};
-use crate::domain::tenant::TenantRecord;
-use crate::service::tenants::TenantRef;
 use crate::service::tenants::lifecycle::OnDependents;
 use crate::service::tenants::registry::{Changes, SETTINGS_MAX};
 
@@ -27,6 +27,8 @@ pub(super) enum Verb {
     Rename(Rename),
     /// Print the settings as JSON, or change them with a merge patch
     Settings(SettingsOf),
+    /// Move the end of a tenant that was made with one, or remove it
+    Extend(Extend),
     /// Refuse all requests of a tenant until it is resumed, in every server process at once
     Suspend(Change),
     /// Resume a suspended tenant
@@ -73,30 +75,37 @@ pub(super) struct SettingsOf {
     patch: Option<PathBuf>,
 }
 
-/// A step that destroys no data.
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Suspend,
-    Resume,
-    Restore,
+#[derive(Debug, Args)]
+pub(super) struct Extend {
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    end: EndFlags,
+    /// Remove the end: the tenant stays
+    #[arg(long, conflicts_with_all = ["expires_in", "expires_at", "add_expiry"])]
+    never: bool,
+    /// Give an end to a tenant that was made without one; its data is destroyed then
+    #[arg(long)]
+    add_expiry: bool,
 }
 
-pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(target: &Target, verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::Rename(command) => rename(settings, command).await,
-        Verb::Settings(command) => settings_of(settings, command).await,
-        Verb::Suspend(change) => step(settings, change, Step::Suspend).await,
-        Verb::Resume(change) => step(settings, change, Step::Resume).await,
-        Verb::Restore(change) => step(settings, change, Step::Restore).await,
-        Verb::Delete(command) => destroy(settings, command, Destructive::Delete).await,
+        Verb::Rename(command) => rename(target, command).await,
+        Verb::Settings(command) => settings_of(target, command).await,
+        Verb::Extend(command) => extend(target, command).await,
+        Verb::Suspend(change) => step(target, change, Step::Suspend).await,
+        Verb::Resume(change) => step(target, change, Step::Resume).await,
+        Verb::Restore(change) => step(target, change, Step::Restore).await,
+        Verb::Delete(command) => destroy(target, command, Destructive::Delete).await,
         Verb::Purge(Purge { command, cascade }) => {
             let on_dependents = if cascade { OnDependents::Cascade } else { OnDependents::Stop };
-            destroy(settings, command, Destructive::Purge(on_dependents)).await
+            destroy(target, command, Destructive::Purge(on_dependents)).await
         }
     }
 }
 
-async fn rename(settings: &Program, command: Rename) -> Result<Exit, Failure> {
+async fn rename(target: &Target, command: Rename) -> Result<Exit, Failure> {
     let NewNames { name, slug } = &command.names;
     let mut arguments = Arguments::default();
     let name = name.as_deref().map(|name| arguments.read("--name", name, TenantName::parse));
@@ -109,44 +118,47 @@ async fn rename(settings: &Program, command: Rename) -> Result<Exit, Failure> {
     };
     let (name, slug) = arguments.finish(names())?;
     let changes = Changes { slug, name, ..Changes::default() };
-    let record = update(settings, &command.change, changes).await?;
-    show(command.change.output, record)
+    let view = update(target, &command.change, changes).await?;
+    show(command.change.output, &view)
 }
 
-async fn settings_of(settings: &Program, command: SettingsOf) -> Result<Exit, Failure> {
-    let record = match &command.patch {
+async fn settings_of(target: &Target, command: SettingsOf) -> Result<Exit, Failure> {
+    let view = match &command.patch {
         Some(file) => {
             let changes = Changes { settings: Some(read_patch(file)?), ..Changes::default() };
-            update(settings, &command.change, changes).await?
+            update(target, &command.change, changes).await?
         }
         None if command.change.if_revision.is_some() => {
             return Err(Failure::usage("--if-revision requires --patch"));
         }
         None => {
             let named = command.change.which.read()?;
-            output::on_control_plane(settings, async |backend| named.find(backend).await).await?
+            on_control(target, Uses::ControlPlane, async |control| {
+                control.find_tenant(&named).await
+            })
+            .await?
         }
     };
-    let settings = record.settings.into_value();
     // JSON for people too, because the application defines the form of its settings.
-    output::print(Output { json: true }, &settings, String::new)?;
+    output::print(Output { json: true }, &view.settings, String::new)?;
     Ok(Exit::Done)
 }
 
-/// Reads a merge patch from a file or from stdin, up to twice the maximum size of settings.
-fn read_patch(file: &PathBuf) -> Result<Value, Failure> {
-    let most = u64::try_from(2 * SETTINGS_MAX).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(most).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(most).read_to_string(&mut text))
+async fn extend(target: &Target, command: Extend) -> Result<Exit, Failure> {
+    let end = match command.end.read()? {
+        _ if command.never => EndChange::Remove,
+        Some(end) if command.add_expiry => EndChange::Give(end),
+        Some(end) => EndChange::Move(end),
+        None => return Err(Failure::usage("pass --expires-in, --expires-at or --never")),
     };
-    read.map_err(|error| Failure::usage(format!("--patch {}: {error}", file.display())))?;
-    crate::domain::json::check(text.as_bytes())
-        .map_err(|excess| Failure::usage(format!("--patch {excess}")))?;
-    let patch = Value::parse(text.as_bytes())
-        .map_err(|error| Failure::usage(format!("--patch is not JSON: {error}")))?;
+    let changes = Changes { end: Some(end), ..Changes::default() };
+    let view = update(target, &command.change, changes).await?;
+    show(command.change.output, &view)
+}
+
+/// Reads a merge patch from a file or from stdin, up to twice the maximum size of settings.
+fn read_patch(file: &Path) -> Result<Value, Failure> {
+    let patch = files::read_json("--patch", file, 2 * SETTINGS_MAX)?;
     // Null would remove all settings; another type is not a patch of an object.
     if patch.is_object() {
         Ok(patch)
@@ -155,34 +167,23 @@ fn read_patch(file: &PathBuf) -> Result<Value, Failure> {
     }
 }
 
-async fn update(
-    settings: &Program,
-    change: &Change,
-    changes: Changes,
-) -> Result<TenantRecord, Failure> {
+async fn update(target: &Target, change: &Change, changes: Changes) -> Result<RecordView, Failure> {
     let named = change.which.read()?;
-    output::on_control_plane(settings, async |backend| {
-        let id = TenantRef::Id(named.find(backend).await?.tenant.id);
-        let registry = &backend.services.registry;
-        let updated = registry.update(&backend.operator(), &id, &change.expected(), changes).await;
-        updated.map_err(|error| refused(error, named.as_str()))
+    on_control(target, Uses::ControlPlane, async |control| {
+        let found = control.find_tenant(&named).await?;
+        let updated = control.change_tenant(found.id, change.if_revision, changes).await;
+        updated.map_err(|failure| refused(failure, named.as_str()))
     })
     .await
 }
 
-async fn step(settings: &Program, change: Change, step: Step) -> Result<Exit, Failure> {
+async fn step(target: &Target, change: Change, step: Step) -> Result<Exit, Failure> {
     let named = change.which.read()?;
-    let expected = change.expected();
-    let record = output::on_control_plane(settings, async |backend| {
-        let id = TenantRef::Id(named.find(backend).await?.tenant.id);
-        let (lifecycle, ctx) = (&backend.services.lifecycle, backend.operator());
-        let moved = match step {
-            Step::Suspend => lifecycle.suspend(&ctx, &id, &expected).await,
-            Step::Resume => lifecycle.resume(&ctx, &id, &expected).await,
-            Step::Restore => lifecycle.restore(&ctx, &id, &expected).await,
-        };
-        moved.map_err(|error| refused(error, named.as_str()))
+    let view = on_control(target, Uses::ControlPlane, async |control| {
+        let found = control.find_tenant(&named).await?;
+        let moved = control.move_tenant(found.id, change.if_revision, step).await;
+        moved.map_err(|failure| refused(failure, named.as_str()))
     })
     .await?;
-    show(change.output, record)
+    show(change.output, &view)
 }

@@ -11,7 +11,6 @@ use crate::service::lint::{self, Finding, Report, Rule};
 
 /// A report as programs read it.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct ReportView {
     file_count: usize,
     statement_count: usize,

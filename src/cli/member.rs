@@ -3,24 +3,17 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
-use serde::Serialize;
 use serde_json::json;
-use time::OffsetDateTime;
+use uuid::Uuid;
 
+use super::control::{Control, MemberView, Target, Uses, not_found, on_control};
 use super::failure::Arguments;
 use super::tenant::tenant_ref;
 use super::{Exit, Failure, Output, output, password};
-use crate::app::Backend;
-use crate::cli::Program;
-use crate::domain::error::{Error, Noun};
-use crate::domain::names::{Email, NewPassword, PersonName, UserId};
-use crate::domain::page::Window;
+use crate::domain::Role;
+use crate::domain::names::{Email, NewPassword, PersonName};
 use crate::domain::rule::Rule;
-use crate::domain::{Role, error::Conflict};
-use crate::service::members::{Member, NewMember, NewPerson};
-
-/// The number of rows of one query.
-const ROWS_AT_ONCE: u16 = 1000;
+use crate::service::members::{NewMember, NewPerson};
 
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
@@ -91,22 +84,9 @@ pub(super) struct Add {
     output: Output,
 }
 
-/// A member as programs read it; the names are those of the HTTP API.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MemberView {
-    user_id: String,
-    email: String,
-    first_name: String,
-    last_name: String,
-    role: Role,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-}
-
 /// A member, as named on the command line.
 enum Named {
-    Id(UserId),
+    Id(Uuid),
     Email(Email),
 }
 
@@ -116,37 +96,27 @@ pub(super) fn roles() -> impl TypedValueParser<Value = Role> {
     PossibleValuesParser::new(words.map(|role| role.as_str())).try_map(|name| name.parse())
 }
 
-pub(super) async fn run(settings: &Program, verb: Verb) -> Result<Exit, Failure> {
+pub(super) async fn run(target: &Target, verb: Verb) -> Result<Exit, Failure> {
     match verb {
-        Verb::List { tenant, output } => list(settings, &tenant, output).await,
-        Verb::Add(command) => add(settings, command).await,
-        Verb::SetRole { which, role, output } => set_role(settings, &which, role, output).await,
-        Verb::Remove { which, output } => remove(settings, &which, output).await,
+        Verb::List { tenant, output } => list(target, &tenant, output).await,
+        Verb::Add(command) => add(target, command).await,
+        Verb::SetRole { which, role, output } => set_role(target, &which, role, output).await,
+        Verb::Remove { which, output } => remove(target, &which, output).await,
     }
 }
 
-async fn list(settings: &Program, tenant: &str, output: Output) -> Result<Exit, Failure> {
+async fn list(target: &Target, tenant: &str, output: Output) -> Result<Exit, Failure> {
     tenant_ref(tenant)?;
-    let members = output::on_control_plane(settings, async |backend| {
-        let (mut all, mut after) = (Vec::new(), None);
-        loop {
-            let window = Window { after, limit: ROWS_AT_ONCE };
-            let page = backend.services.members.list(&backend.operator(), tenant, &window).await;
-            let page = page.map_err(|error| refused(error, tenant, ""))?;
-            all.extend(page.rows);
-            after = page.next;
-            if after.is_none() {
-                return Ok(all);
-            }
-        }
+    let views = on_control(target, Uses::ControlPlane, async |control| {
+        let listed = control.list_members(tenant).await;
+        listed.map_err(|failure| refused(failure, tenant, ""))
     })
     .await?;
-    let views: Vec<MemberView> = members.into_iter().map(MemberView::from).collect();
     let row = |view: &MemberView| {
         vec![
             view.email.clone(),
-            view.user_id.clone(),
-            view.role.to_string(),
+            view.user_id.to_string(),
+            view.role.clone(),
             output::time(view.created_at),
             format!("{} {}", view.first_name, view.last_name),
         ]
@@ -156,15 +126,15 @@ async fn list(settings: &Program, tenant: &str, output: Output) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-async fn add(settings: &Program, command: Add) -> Result<Exit, Failure> {
+async fn add(target: &Target, command: Add) -> Result<Exit, Failure> {
     tenant_ref(&command.tenant)?;
     let new = read_command(&command).await?;
-    let member = output::on_control_plane(settings, async |backend| {
-        let added = backend.services.members.add(&backend.operator(), &command.tenant, &new).await;
-        added.map_err(|error| refused(error, &command.tenant, new.email.as_ref()))
+    let view = on_control(target, Uses::ControlPlane, async |control| {
+        let added = control.add_member(&command.tenant, &new).await;
+        added.map_err(|failure| refused(failure, &command.tenant, new.email.as_ref()))
     })
     .await?;
-    show(command.output, member)
+    show(command.output, &view)
 }
 
 /// Parses the arguments and reports every invalid one before it reads a password.
@@ -193,34 +163,32 @@ async fn read_command(command: &Add) -> Result<NewMember, Failure> {
 }
 
 async fn set_role(
-    settings: &Program,
+    target: &Target,
     which: &Which,
     role: Role,
     output: Output,
 ) -> Result<Exit, Failure> {
     let named = which.read()?;
-    let member = output::on_control_plane(settings, async |backend| {
-        let user = which.find(backend, &named).await?;
-        let members = &backend.services.members;
-        let changed = members.set_role(&backend.operator(), &which.tenant, user, role).await;
-        changed.map_err(|error| refused(error, &which.tenant, &which.member))
+    let view = on_control(target, Uses::ControlPlane, async |control| {
+        let user = which.find(control, &named).await?;
+        let changed = control.set_role(&which.tenant, user, role).await;
+        changed.map_err(|failure| refused(failure, &which.tenant, &which.member))
     })
     .await?;
-    show(output, member)
+    show(output, &view)
 }
 
-async fn remove(settings: &Program, which: &Which, output: Output) -> Result<Exit, Failure> {
+async fn remove(target: &Target, which: &Which, output: Output) -> Result<Exit, Failure> {
     let named = which.read()?;
-    let user = output::on_control_plane(settings, async |backend| {
-        let user = which.find(backend, &named).await?;
-        let removed =
-            backend.services.members.remove(&backend.operator(), &which.tenant, user).await;
-        removed.map_err(|error| refused(error, &which.tenant, &which.member))?;
+    let user = on_control(target, Uses::ControlPlane, async |control| {
+        let user = which.find(control, &named).await?;
+        let removed = control.remove_member(&which.tenant, user).await;
+        removed.map_err(|failure| refused(failure, &which.tenant, &which.member))?;
         Ok(user)
     })
     .await?;
     if output.json {
-        let gone = json!({ "userId": user.uuid(), "removed": true });
+        let gone = json!({ "user_id": user, "removed": true });
         output::print(output, &gone, String::new)?;
     } else {
         output::say(&format!("removed {} from {}", which.member, which.tenant));
@@ -228,15 +196,14 @@ async fn remove(settings: &Program, which: &Which, output: Output) -> Result<Exi
     Ok(Exit::Done)
 }
 
-fn show(output: Output, member: Member) -> Result<Exit, Failure> {
-    let view = MemberView::from(member);
-    output::print(output, &view, || {
+fn show(output: Output, view: &MemberView) -> Result<Exit, Failure> {
+    output::print(output, view, || {
         let rows = [
-            ("user id", view.user_id.clone()),
+            ("user id", view.user_id.to_string()),
             ("email", view.email.clone()),
             ("first name", view.first_name.clone()),
             ("last name", view.last_name.clone()),
-            ("role", view.role.to_string()),
+            ("role", view.role.clone()),
             ("since", output::time(view.created_at)),
         ];
         output::table(None, rows.map(|(key, value)| vec![key.to_owned(), value]))
@@ -244,21 +211,21 @@ fn show(output: Output, member: Member) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Names the tenant and the member in an error.
-fn refused(error: Error, tenant: &str, member: &str) -> Failure {
-    match error {
-        Error::NotFound(Noun::Member) => {
-            Failure::Other(format!("tenant {tenant} has no such member: {member}"))
+/// Names the tenant and the member in a failure.
+fn refused(failure: Failure, tenant: &str, member: &str) -> Failure {
+    match failure.code().as_str() {
+        "member_not_found" => {
+            failure.worded(format!("tenant {tenant} has no such member: {member}"))
         }
-        Error::Conflict(Conflict::AlreadyMember) => {
-            Failure::Other(format!("{member} is already a member of {tenant}"))
-        }
-        Error::Invalid(problems) if problems.iter().any(|p| p.rule == Rule::UnknownUser) => {
-            Failure::Other(format!(
+        "already_member" => failure.worded(format!("{member} is already a member of {tenant}")),
+        _ if failure.breaks(Rule::UnknownUser) => Failure::Worded {
+            exit: Exit::NotFound,
+            code: "user_not_found".to_owned(),
+            message: format!(
                 "no user has the e-mail address {member}; pass --first-name and --last-name to create one"
-            ))
-        }
-        error => super::tenant::not_found(error, tenant),
+            ),
+        },
+        _ => not_found(failure, tenant),
     }
 }
 
@@ -267,34 +234,20 @@ impl Which {
     fn read(&self) -> Result<Named, Failure> {
         tenant_ref(&self.tenant)?;
         if let Ok(id) = self.member.parse() {
-            return Ok(Named::Id(UserId::new(id)));
+            return Ok(Named::Id(id));
         }
         Email::parse(&self.member).map(Named::Email).map_err(|_rule| {
             Failure::usage(format!("{:?} is neither an e-mail address nor a user id", self.member))
         })
     }
 
-    async fn find(&self, backend: &Backend, named: &Named) -> Result<UserId, Failure> {
+    async fn find(&self, control: &Control, named: &Named) -> Result<Uuid, Failure> {
         match named {
             Named::Id(id) => Ok(*id),
             Named::Email(email) => {
-                let members = &backend.services.members;
-                let found = members.find(&backend.operator(), &self.tenant, email).await;
-                Ok(found.map_err(|error| refused(error, &self.tenant, &self.member))?.user)
+                let found = control.find_member(&self.tenant, email).await;
+                found.map_err(|failure| refused(failure, &self.tenant, &self.member))
             }
-        }
-    }
-}
-
-impl From<Member> for MemberView {
-    fn from(member: Member) -> Self {
-        Self {
-            user_id: member.user.to_string(),
-            email: member.email.to_string(),
-            first_name: member.first_name.to_string(),
-            last_name: member.last_name.to_string(),
-            role: member.role,
-            created_at: member.since,
         }
     }
 }

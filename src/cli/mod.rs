@@ -15,46 +15,64 @@ mod change;
 mod cluster;
 mod completions;
 mod confirm;
+mod control;
 mod destroy;
 mod doctor;
+mod end;
+mod ensure;
 mod entry;
 mod events;
+mod exit;
 mod failure;
+mod files;
 mod healthcheck;
+mod import;
 mod invite;
 mod key;
 mod lifecycle;
 mod lint;
+mod man;
 mod member;
 mod migrate;
+mod moment;
 mod openapi;
 mod output;
 mod password;
 mod program;
 mod serve;
+mod server_flags;
 mod session;
 mod setting_flags;
 mod stop;
 mod tenant;
 mod token;
 mod vacancies;
+mod wait;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use self::control::{Connection, Target};
+use self::server_flags::{ServerFlags, target};
 use self::setting_flags::SettingFlags;
 use crate::config::{Own, Settings};
 use crate::domain::{Permission, TokenKind};
 
+pub use control::Refusal;
 pub use entry::{Grammar, OwnCommands, main};
-pub use failure::{Exit, Failure};
+pub use exit::Exit;
+pub use failure::Failure;
 pub use program::Program;
 
 const ENVIRONMENT: &str = "\
 Every setting can also be given in the environment (ROWHOUSE_<SECTION>__<KEY>) or in rowhouse.toml. A flag \
 overrides the environment; the environment overrides the file. docs/settings.md lists all of them.
 
-Exit codes: 0 done, 1 failed, 2 invalid arguments or settings, 3 partly done.";
+With --server, a verb works through the control API of a server and not on a database; its output is the same. The token \
+comes from --token-file, ROWHOUSE_TOKEN or the file that ROWHOUSE_TOKEN_FILE names.
+
+Exit codes: 0 done, 1 failed, 2 invalid arguments or settings, 3 partly done, 4 not found, 5 conflict, 6 denied, 7 the \
+server or the database is away. With --json, a failure is {\"error\": {\"code\", \"message\", ..}} on stderr.";
 
 /// A schema-per-tenant SaaS backend for PostgreSQL.
 #[derive(Debug, Parser)]
@@ -62,6 +80,8 @@ Exit codes: 0 done, 1 failed, 2 invalid arguments or settings, 3 partly done.";
 pub struct Cli {
     #[command(flatten)]
     settings: SettingFlags,
+    #[command(flatten)]
+    server: ServerFlags,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -120,8 +140,12 @@ enum Command {
     Cluster(cluster::Verb),
     /// Ask the server at the listen address whether it is ready; exits with 0 if it is, else with 1
     Healthcheck(Output),
+    /// Wait until a server is ready: that of --server, else that at the listen address; exits with 7 if it is not in time
+    Wait(wait::Wait),
     /// Print the OpenAPI document
     Openapi,
+    /// Print the manual page
+    Man(man::Man),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -166,8 +190,14 @@ enum TenantVerb {
     /// that it has. It must equal what they make.
     #[command(after_help = ADOPT_EXAMPLES)]
     Adopt(adopt::Adopt),
-    /// List all tenants, oldest first
-    List(Output),
+    /// Create the tenant with an external id, or make it as the command says; safe to repeat
+    #[command(after_help = ensure::HELP)]
+    Ensure(Box<ensure::Ensure>),
+    /// Make the tenants of a CSV file, each as `ensure` does
+    #[command(after_help = import::HELP)]
+    Import(import::Import),
+    /// List tenants, oldest first
+    List(tenant::List),
     /// Show one tenant
     Show {
         #[command(flatten)]
@@ -257,6 +287,8 @@ struct CreateTenant {
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     #[command(flatten)]
+    end: end::EndFlags,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -330,17 +362,28 @@ fn token_kinds() -> impl TypedValueParser<Value = TokenKind> {
 }
 
 impl Cli {
-    /// Returns the settings of the command.
+    /// Returns the settings of the command, and the server that it works on, if it does. One that works on a server reads
+    /// no settings but those of the log.
     ///
     /// # Errors
-    /// All invalid settings, at once.
-    fn settings(&self, own: Own) -> Result<Settings, Failure> {
-        let settings = match &self.command {
+    /// All invalid settings, at once; a server that cannot be one, or beside a database.
+    fn prepare(&self, own: Own) -> Result<(Settings, Option<Connection>), Failure> {
+        let connection = match &self.command {
             // Their output does not depend on settings.
-            Some(Command::Openapi | Command::Completions { .. }) => Settings::from_values(&[])?,
-            _ => Settings::load(&self.settings.overrides(own))?,
+            Some(Command::Openapi | Command::Completions { .. } | Command::Man(_)) => {
+                return Ok((Settings::from_values(&[])?, None));
+            }
+            None | Some(Command::Serve) => {
+                self.server.refuse()?;
+                None
+            }
+            Some(_) => self.server.connection(&self.settings)?,
         };
-        Ok(settings)
+        let settings = match connection {
+            Some(_) => Settings::from_values(&self.settings.of_the_log())?,
+            None => Settings::load(&self.settings.overrides(own))?,
+        };
+        Ok((settings, connection))
     }
 
     /// Returns the log filter: a server logs what it does, a command prints it.
@@ -355,59 +398,73 @@ impl Cli {
     ///
     /// # Errors
     /// The failure, with a message for the user of the command.
-    async fn run(self, settings: Program, grammar: clap::Command) -> Result<Exit, Failure> {
-        match self.command {
-            None | Some(Command::Serve) => Box::pin(serve::run(settings)).await,
-            Some(Command::Migrate(migrate)) => migrate::run(&settings, migrate).await,
-            Some(Command::Doctor(command)) => doctor::run(&settings, command).await,
-            Some(Command::Tenant(TenantVerb::Create(command))) => {
-                tenant::create(&settings, command).await
+    async fn run(
+        self,
+        program: Program,
+        connection: Option<Connection>,
+        grammar: clap::Command,
+    ) -> Result<Exit, Failure> {
+        let command = match self.command {
+            None | Some(Command::Serve) => {
+                return Box::pin(serve::run(program)).await.map_err(Failure::of_server);
             }
-            Some(Command::Tenant(TenantVerb::Adopt(flags))) => adopt::run(&settings, flags).await,
-            Some(Command::Tenant(TenantVerb::List(output))) => {
-                tenant::list(&settings, output).await
+            Some(command) => command,
+        };
+        let target = &target(connection, program);
+        match command {
+            // Begun above.
+            Command::Serve => Ok(Exit::Done),
+            Command::Migrate(migrate) => Box::pin(migrate::run(target, migrate)).await,
+            Command::Doctor(command) => doctor::run(target.database("doctor")?, command).await,
+            Command::Tenant(verb) => Box::pin(run_tenant(target, verb)).await,
+            Command::Member(verb) => member::run(target, verb).await,
+            Command::Invite(verb) => invite::run(target, verb).await,
+            Command::Audit(verb) => audit::run(target, verb).await,
+            Command::Events(verb) => events::run(target, verb).await,
+            Command::Token(verb) => run_token(target, verb).await,
+            Command::Session(verb) => session::run(target.database("session")?, verb).await,
+            Command::Key(verb) => key::run(target, verb).await,
+            Command::Vacancies { verb, output } => {
+                let settings = target.database("vacancies")?;
+                match verb {
+                    None => vacancies::show(settings, output).await,
+                    Some(VacancyVerb::Fill(output)) => vacancies::fill(settings, output).await,
+                    Some(VacancyVerb::Drop(output)) => vacancies::drop_all(settings, output).await,
+                }
             }
-            Some(Command::Tenant(TenantVerb::Show { which, output })) => {
-                tenant::show(&settings, &which, output).await
-            }
-            Some(Command::Tenant(TenantVerb::Move(command))) => {
-                cluster::move_tenant(&settings, command).await
-            }
-            Some(Command::Tenant(TenantVerb::Change(verb))) => {
-                lifecycle::run(&settings, verb).await
-            }
-            Some(Command::Member(verb)) => member::run(&settings, verb).await,
-            Some(Command::Invite(verb)) => invite::run(&settings, verb).await,
-            Some(Command::Audit(verb)) => audit::run(&settings, verb).await,
-            Some(Command::Events(verb)) => events::run(&settings, verb).await,
-            Some(Command::Token(TokenVerb::Create(command))) => {
-                token::create(&settings, command).await
-            }
-            Some(Command::Token(TokenVerb::List { kind, output })) => {
-                token::list(&settings, kind, output).await
-            }
-            Some(Command::Token(TokenVerb::Rotate { id, overlap, expires, output })) => {
-                token::rotate(&settings, id, overlap, expires, output).await
-            }
-            Some(Command::Token(TokenVerb::Revoke { id, output })) => {
-                token::revoke(&settings, id, output).await
-            }
-            Some(Command::Session(verb)) => session::run(&settings, verb).await,
-            Some(Command::Key(verb)) => key::run(&settings, verb).await,
-            Some(Command::Vacancies { verb: None, output }) => {
-                vacancies::show(&settings, output).await
-            }
-            Some(Command::Vacancies { verb: Some(VacancyVerb::Fill(output)), .. }) => {
-                vacancies::fill(&settings, output).await
-            }
-            Some(Command::Vacancies { verb: Some(VacancyVerb::Drop(output)), .. }) => {
-                vacancies::drop_all(&settings, output).await
-            }
-            Some(Command::Cluster(verb)) => cluster::run(&settings, verb).await,
-            Some(Command::Healthcheck(output)) => healthcheck::run(&settings, output),
-            Some(Command::Openapi) => openapi::run(&settings),
-            Some(Command::Completions { shell }) => completions::run(grammar, shell),
+            Command::Cluster(verb) => cluster::run(target.database("cluster")?, verb).await,
+            Command::Healthcheck(output) => healthcheck::run(target, output).await,
+            Command::Wait(command) => wait::run(target, command).await,
+            Command::Openapi => openapi::run(target.database("openapi")?),
+            Command::Man(command) => man::run(grammar, &command),
+            Command::Completions { shell } => completions::run(grammar, shell),
         }
+    }
+}
+
+async fn run_tenant(target: &Target, verb: TenantVerb) -> Result<Exit, Failure> {
+    match verb {
+        TenantVerb::Create(command) => tenant::create(target, command).await,
+        TenantVerb::Ensure(command) => ensure::run(target, *command).await,
+        TenantVerb::Import(command) => import::run(target, command).await,
+        TenantVerb::Adopt(flags) => adopt::run(target.database("tenant adopt")?, flags).await,
+        TenantVerb::List(command) => tenant::list(target, command).await,
+        TenantVerb::Show { which, output } => tenant::show(target, &which, output).await,
+        TenantVerb::Move(command) => {
+            cluster::move_tenant(target.database("tenant move")?, command).await
+        }
+        TenantVerb::Change(verb) => lifecycle::run(target, verb).await,
+    }
+}
+
+async fn run_token(target: &Target, verb: TokenVerb) -> Result<Exit, Failure> {
+    match verb {
+        TokenVerb::Create(command) => token::create(target, command).await,
+        TokenVerb::List { kind, output } => token::list(target, kind, output).await,
+        TokenVerb::Rotate { id, overlap, expires, output } => {
+            token::rotate(target, id, overlap, expires, output).await
+        }
+        TokenVerb::Revoke { id, output } => token::revoke(target, id, output).await,
     }
 }
 

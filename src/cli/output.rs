@@ -105,6 +105,11 @@ pub(super) fn time(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
+/// Formats a time for programs, as exact as it is.
+pub(super) fn exact_time(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}
+
 /// Opens a backend, runs the work on it and closes it, also if the work failed.
 pub(super) async fn on_backend<T>(
     purpose: Purpose,

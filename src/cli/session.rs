@@ -42,7 +42,6 @@ pub(super) struct Revoke {
 
 /// A session as programs read it; the names are those of the HTTP API.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct SessionView {
     id: String,
     client: Option<String>,
@@ -102,7 +101,7 @@ async fn revoke(settings: &Program, command: &Revoke) -> Result<Exit, Failure> {
     })
     .await?;
     if command.output.json {
-        output::print(command.output, &json!({ "sessionsEnded": ended }), String::new)?;
+        output::print(command.output, &json!({ "sessions_ended": ended }), String::new)?;
     } else {
         let sessions = if ended == 1 { "session" } else { "sessions" };
         output::say(&format!("ended {ended} {sessions} of {}", command.user));
@@ -122,13 +121,12 @@ fn read_user(given: &str) -> Result<UserRef, Failure> {
 
 /// Names the user in an error.
 fn refused(error: Error, user: &str) -> Failure {
-    match error {
-        Error::NotFound(Noun::User) => Failure::Other(format!("no such user: {user}")),
-        Error::NotFound(Noun::Session) => {
-            Failure::Other(format!("{user} has no such session, or it has ended"))
-        }
-        error => error.into(),
-    }
+    let words = match error {
+        Error::NotFound(Noun::User) => format!("no such user: {user}"),
+        Error::NotFound(Noun::Session) => format!("{user} has no such session, or it has ended"),
+        error => return error.into(),
+    };
+    Failure::from(error).worded(words)
 }
 
 impl From<Session> for SessionView {

@@ -43,6 +43,17 @@ pub(super) struct SettingFlags {
 }
 
 impl SettingFlags {
+    /// Returns the flag that names a database, if one is given.
+    pub(super) fn database(&self) -> Option<&'static str> {
+        self.database_url.as_ref().map(|_| "--database-url")
+    }
+
+    /// Returns the settings of the log, for a command that reads no others.
+    pub(super) fn of_the_log(&self) -> Vec<(&'static str, String)> {
+        let flags = [("log.format", &self.log_format), ("log.filter", &self.log_filter)];
+        flags.into_iter().filter_map(|(key, flag)| Some((key, flag.clone()?))).collect()
+    }
+
     pub(super) fn overrides(&self, own: Own) -> Overrides {
         let flags = [
             ("listen", &self.listen),

@@ -1,38 +1,21 @@
-//! `tenant`: create, list, show; and how every verb names and shows a tenant. The verbs that change a tenant are in
-//! [`super::lifecycle`].
+//! `tenant`: create, list, show; and how every verb names a tenant. The verbs that change a tenant are in
+//! [`super::lifecycle`], those that converge in [`super::ensure`] and [`super::import`].
 
-use crate::domain::json::Value;
 use clap::Args;
 use secrecy::ExposeSecret;
-use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::control::{Named, RecordView, Target, TenantFilter, Uses, on_control};
 use super::failure::Arguments;
+use super::moment::point_in_time;
 use super::{CreateTenant, Exit, Failure, Output, output, password};
-use crate::app::Backend;
-use crate::cli::Program;
-use crate::domain::error::{Error, Noun};
 use crate::domain::names::{
-    Email, ExternalId, IDEMPOTENCY_KEY_MAX, PersonName, SchemaName, Slug, TenantId, TenantName,
+    Email, ExternalId, IDEMPOTENCY_KEY_MAX, PersonName, Slug, TenantId, TenantName,
 };
 use crate::domain::rule::Rule;
-use crate::domain::tenant::TenantRecord;
-use crate::domain::{AccountOrigin, NewPassword, Tenant};
-use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant, Provisioned};
+use crate::domain::{AccountOrigin, NewPassword, TenantStatus};
+use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use crate::service::tenants::TenantRef;
-
-/// A tenant as programs read it; the names are those of the HTTP API.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TenantView {
-    id: String,
-    slug: String,
-    name: String,
-    status: &'static str,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    schema: String,
-}
 
 /// The tenant of a command.
 #[derive(Debug, Args)]
@@ -45,61 +28,46 @@ pub(super) struct Which {
     external_id: Option<String>,
 }
 
-/// The validated name of a tenant.
-pub(super) enum Named {
-    /// The slug or the id.
-    Tenant(String),
-    /// The id in the caller's own system.
-    ExternalId(ExternalId),
+/// Which tenants to list.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only tenants with this status: active, suspended or deleting
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Only the tenant with this slug
+    #[arg(long)]
+    slug: Option<String>,
+    /// Only tenants with exactly this name
+    #[arg(long)]
+    name: Option<String>,
+    /// Only tenants whose name or slug contains this text, ignoring case
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Only tenants created since this time, such as 2026-11-21T12:00:00Z, or since this long ago, such as 24h
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only tenants created before this time, or before this long ago
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
-/// A tenant with all its public data, as programs read it; the names are those of the HTTP API in camel case.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RecordView {
-    id: String,
-    slug: String,
-    name: String,
-    status: &'static str,
-    external_id: Option<String>,
-    settings: Value,
-    revision: i64,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    updated_at: OffsetDateTime,
-    /// When the grace period of a deleted tenant ends.
-    #[serde(with = "time::serde::rfc3339::option")]
-    purge_after: Option<OffsetDateTime>,
-    schema: String,
-}
-
-/// The result of `tenant create`.
-#[derive(Debug, Serialize)]
-struct ProvisionedView {
-    id: String,
-    name: String,
-    slug: String,
-    /// Whether an earlier call with the same key created it.
-    replayed: bool,
-    /// Whether the admin's account was `created` or an existing one was `linked`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    admin: Option<&'static str>,
-}
-
-pub(super) async fn create(settings: &Program, command: CreateTenant) -> Result<Exit, Failure> {
+pub(super) async fn create(target: &Target, command: CreateTenant) -> Result<Exit, Failure> {
     let output = command.output;
+    let end = command.end.read()?;
     let command = read_command(command).await?;
-    let made = output::on_isolated_backend(settings, async |backend| {
-        Ok(backend.services.provisioning.provision(&backend.operator(), command).await?)
+    let view = on_control(target, Uses::NewTenants, async |control| {
+        control.create_tenant(command, end).await
     })
     .await?;
-    let view = ProvisionedView::from(made);
     output::print(output, &view, || {
         let rows = [("id", &view.id), ("slug", &view.slug), ("name", &view.name)];
-        output::table(None, rows.map(|(key, value)| vec![key.to_owned(), value.clone()]))
+        let rows = rows.map(|(key, value)| vec![key.to_owned(), value.clone()]);
+        let end = view.expires_at.map(|end| vec!["expires at".to_owned(), output::time(end)]);
+        output::table(None, rows.into_iter().chain(end))
     })?;
-    if view.admin == Some(AccountOrigin::Linked.as_str()) && !output.json {
+    if view.admin.as_deref() == Some(AccountOrigin::Linked.as_str()) && !output.json {
         output::say("an account with this e-mail address existed and was linked");
     }
     if view.replayed && !output.json {
@@ -145,36 +113,55 @@ fn idempotency_key(given: &str) -> Result<(), Rule> {
     }
 }
 
-pub(super) async fn list(settings: &Program, output: Output) -> Result<Exit, Failure> {
-    let tenants = output::on_control_plane(settings, async |backend| {
-        Ok(backend.services.tenants.list(&backend.operator()).await?)
+pub(super) async fn list(target: &Target, command: List) -> Result<Exit, Failure> {
+    let mut arguments = Arguments::default();
+    let status = command.status.as_deref().map(|status| {
+        arguments.read("--status", status, |text| {
+            text.parse::<TenantStatus>().map_err(|_unknown| Rule::OneOf(TenantStatus::WORDS))
+        })
+    });
+    let status = arguments.finish(status.map_or(Some(None), |status| status.map(Some)))?;
+    for (flag, given) in [("--since", &command.since), ("--until", &command.until)] {
+        if let Some(given) = given {
+            point_in_time(flag, given, OffsetDateTime::UNIX_EPOCH)?;
+        }
+    }
+    let views = on_control(target, Uses::ControlPlane, async |control| {
+        let is_relative = command.since.is_some() || command.until.is_some();
+        let now = if is_relative { control.now().await? } else { OffsetDateTime::UNIX_EPOCH };
+        let time = |flag, given: &Option<String>| {
+            given.as_deref().map(|given| point_in_time(flag, given, now)).transpose()
+        };
+        let filter = TenantFilter {
+            status,
+            slug: command.slug.clone(),
+            name: command.name.clone(),
+            created_after: time("--since", &command.since)?,
+            created_before: time("--until", &command.until)?,
+            q: command.search.clone(),
+        };
+        control.list_tenants(&filter).await
     })
     .await?;
-    let views: Vec<TenantView> = tenants.into_iter().map(TenantView::from).collect();
-    let row = |view: &TenantView| {
-        let name = view.name.clone();
+    let row = |view: &RecordView| {
         vec![
             view.slug.clone(),
-            view.id.clone(),
-            view.status.to_owned(),
+            view.id.to_string(),
+            view.status.clone(),
             output::time(view.created_at),
-            name,
+            view.name.clone(),
         ]
     };
     let header = ["SLUG", "ID", "STATUS", "CREATED AT", "NAME"];
-    output::print_list(output, &views, &header, row, "no tenants")?;
+    output::print_list(command.output, &views, &header, row, "no tenants")?;
     Ok(Exit::Done)
 }
 
-pub(super) async fn show(
-    settings: &Program,
-    which: &Which,
-    output: Output,
-) -> Result<Exit, Failure> {
+pub(super) async fn show(target: &Target, which: &Which, output: Output) -> Result<Exit, Failure> {
     let named = which.read()?;
-    let find = async |backend: &Backend| named.find(backend).await;
-    let record = output::on_control_plane(settings, find).await?;
-    let view = RecordView::from(record);
+    let view =
+        on_control(target, Uses::ControlPlane, async |control| control.find_tenant(&named).await)
+            .await?;
     output::print(output, &view, || view.table())?;
     Ok(Exit::Done)
 }
@@ -189,31 +176,8 @@ pub(super) fn tenant_ref(given: &str) -> Result<TenantRef, Failure> {
     })
 }
 
-/// Returns the id of the named tenant, if one is named. An id is not looked up, because events outlive their tenant.
-pub(super) async fn id_of(
-    backend: &Backend,
-    named: Option<&str>,
-) -> Result<Option<TenantId>, Failure> {
-    let Some(named) = named else { return Ok(None) };
-    match tenant_ref(named)? {
-        TenantRef::Id(id) => Ok(Some(id)),
-        which => {
-            let found = backend.services.tenants.read(&backend.operator(), &which).await;
-            Ok(Some(found.map_err(|error| not_found(error, named))?.id))
-        }
-    }
-}
-
-/// Names the tenant in a "not found" error.
-pub(super) fn not_found(error: Error, tenant: &str) -> Failure {
-    match error {
-        Error::NotFound(Noun::Tenant) => Failure::Other(format!("no such tenant: {tenant}")),
-        error => error.into(),
-    }
-}
-
 impl Which {
-    /// Parses the arguments, before a database is opened.
+    /// Parses the arguments, before anything is opened.
     pub(super) fn read(&self) -> Result<Named, Failure> {
         match (&self.tenant, &self.external_id) {
             (_, Some(id)) => {
@@ -227,94 +191,6 @@ impl Which {
             }
             // The argument group requires one of them.
             (None, None) => Err(Failure::usage("pass a tenant")),
-        }
-    }
-}
-
-impl Named {
-    /// Returns the name as it was given.
-    pub(super) fn as_str(&self) -> &str {
-        match self {
-            Self::Tenant(tenant) => tenant,
-            Self::ExternalId(id) => id.as_ref(),
-        }
-    }
-
-    /// Finds the tenant. A change continues with its id, because another process can rename the tenant and give its
-    /// slug to another one in between.
-    pub(super) async fn find(&self, backend: &Backend) -> Result<TenantRecord, Failure> {
-        let (tenants, ctx) = (&backend.services.tenants, backend.operator());
-        let found = match self {
-            Self::Tenant(tenant) => {
-                let which = TenantRef::IdOrSlug(tenant.clone());
-                tenants.read_record(&ctx, &which).await
-            }
-            Self::ExternalId(id) => {
-                tenants.read_record(&ctx, &TenantRef::ExternalId(id.clone())).await
-            }
-        };
-        found.map_err(|error| not_found(error, self.as_str()))
-    }
-}
-
-impl RecordView {
-    /// Formats the tenant for people, without the settings, which can be large and secret.
-    pub(super) fn table(&self) -> String {
-        let rows = [
-            ("id", Some(self.id.clone())),
-            ("slug", Some(self.slug.clone())),
-            ("name", Some(self.name.clone())),
-            ("external id", self.external_id.clone()),
-            ("status", Some(self.status.to_owned())),
-            ("created at", Some(output::time(self.created_at))),
-            ("updated at", Some(output::time(self.updated_at))),
-            ("purge after", self.purge_after.map(output::time)),
-            ("schema", Some(self.schema.clone())),
-        ];
-        let present = |(key, value): (&str, Option<String>)| Some(vec![key.to_owned(), value?]);
-        output::table(None, rows.into_iter().filter_map(present))
-    }
-}
-
-impl From<TenantRecord> for RecordView {
-    fn from(record: TenantRecord) -> Self {
-        Self {
-            id: record.tenant.id.to_string(),
-            slug: record.tenant.slug.to_string(),
-            name: record.tenant.name.to_string(),
-            status: record.tenant.status.as_str(),
-            external_id: record.external_id.map(|id| id.to_string()),
-            settings: record.settings.into_value(),
-            revision: record.revision,
-            created_at: record.tenant.created_at,
-            updated_at: record.updated_at,
-            purge_after: record.purge_after,
-            schema: SchemaName::of(record.tenant.id).to_string(),
-        }
-    }
-}
-
-impl From<Tenant> for TenantView {
-    fn from(tenant: Tenant) -> Self {
-        Self {
-            id: tenant.id.to_string(),
-            slug: tenant.slug.to_string(),
-            name: tenant.name.to_string(),
-            status: tenant.status.as_str(),
-            created_at: tenant.created_at,
-            schema: SchemaName::of(tenant.id).to_string(),
-        }
-    }
-}
-
-impl From<Provisioned> for ProvisionedView {
-    fn from(made: Provisioned) -> Self {
-        Self {
-            id: made.id.to_string(),
-            name: made.name.to_string(),
-            slug: made.slug.to_string(),
-            replayed: made.replayed,
-            admin: made.admin.map(AccountOrigin::as_str),
         }
     }
 }

@@ -1,82 +1,46 @@
 //! `token`: create, list, rotate, revoke.
 
-use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::control::{Named, NewTokenView, Target, TokenView, Uses, on_control};
 use super::failure::sentence;
-use super::tenant::{not_found, tenant_ref};
+use super::tenant::tenant_ref;
 use super::{CreateToken, Exit, Failure, Output, output};
-use crate::auth::token::OpaqueToken;
-use crate::cli::Program;
-use crate::domain::error::{Error, Noun};
-use crate::domain::names::TokenId;
-use crate::domain::{FieldProblem, Permission, TokenKind};
-use crate::service::tokens::{Filter, NewToken, Rotation, Token};
+use crate::domain::error::Error;
+use crate::domain::{FieldProblem, TokenKind};
 
-/// A token as programs read it; the secret itself only when it is created or rotated.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TokenView {
-    id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
-    kind: TokenKind,
-    hint: String,
-    name: String,
-    permissions: Vec<Permission>,
-    tenant_id: Option<String>,
-    user_id: Option<String>,
-    parent_id: Option<String>,
-    created_by: String,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
-    expires_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    last_used_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    revoked_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    rotated_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    previous_until: Option<OffsetDateTime>,
-}
-
-pub(super) async fn create(settings: &Program, command: CreateToken) -> Result<Exit, Failure> {
+pub(super) async fn create(target: &Target, command: CreateToken) -> Result<Exit, Failure> {
     let output = command.output;
-    let which = command.tenant.as_deref().map(tenant_ref).transpose()?;
-    let (token, secret) = output::on_control_plane(settings, async |backend| {
-        let ctx = backend.operator();
-        let tenant = match &which {
-            Some(which) => {
-                let found = backend.services.tenants.read(&ctx, which).await;
-                let named = command.tenant.as_deref().unwrap_or_default();
-                Some(found.map_err(|error| not_found(error, named))?.id)
+    command.tenant.as_deref().map(tenant_ref).transpose()?;
+    let view = on_control(target, Uses::ControlPlane, async |control| {
+        // Looked up also if it is an id: a token for a tenant that does not exist would never work.
+        let tenant = match command.tenant.as_deref() {
+            Some(named) => {
+                let named = Named::Tenant(named.to_owned());
+                Some(crate::domain::TenantId::new(control.find_tenant(&named).await?.id))
             }
             None => None,
         };
-        let new = NewToken {
-            name: command.name,
-            permissions: command.permissions,
-            expires_at: command.expires.map(|lifetime| expiry(ctx.now, lifetime)).transpose()?,
-            tenant,
+        let expires_at = match command.expires {
+            Some(lifetime) => Some(expiry(control.now().await?, lifetime)?),
+            None => None,
         };
-        backend.services.tokens.create(&ctx, new).await.map_err(invalid_flag)
+        let (name, permissions) = (command.name, command.permissions);
+        let new = NewTokenView { name, permissions, expires_at, tenant };
+        control.create_token(new).await.map_err(invalid_flag)
     })
     .await?;
-    print_secret(output, token, &secret)
+    print_secret(output, &view)
 }
 
 /// Prints the secret of a token, which cannot be shown again.
-fn print_secret(output: Output, token: Token, secret: &OpaqueToken) -> Result<Exit, Failure> {
-    let mut view = TokenView::from(token);
+fn print_secret(output: Output, view: &TokenView) -> Result<Exit, Failure> {
     if output.json {
-        view.token = Some(secret.expose().to_owned());
-        return output::print(output, &view, String::new).map(|()| Exit::Done);
+        return output::print(output, view, String::new).map(|()| Exit::Done);
     }
     // The token alone, so that `TOKEN=$(rowhouse token create ..)` holds it and nothing else.
-    output::data(secret.expose())?;
+    output::data(view.token.as_deref().unwrap_or_default())?;
     let until = view
         .expires_at
         .map_or_else(|| "without expiry".to_owned(), |end| format!("until {}", output::time(end)));
@@ -89,15 +53,23 @@ fn print_secret(output: Output, token: Token, secret: &OpaqueToken) -> Result<Ex
 }
 
 /// Names the flag of an invalid value, and the limit that it exceeds.
-fn invalid_flag(error: Error) -> Failure {
-    let Error::Invalid(problems) = &error else { return error.into() };
+fn invalid_flag(failure: Failure) -> Failure {
     let flag = |field: &str| match field {
-        "expiresAt" => "--expires".to_owned(),
+        "expiresAt" | "expires_at" => "--expires".to_owned(),
         "permissions" => "--permission".to_owned(),
         other => format!("--{other}"),
     };
-    let line = |p: &FieldProblem| format!("{} {}", flag(&p.field), sentence(p.rule));
-    Failure::Usage(problems.iter().map(line).collect())
+    match &failure {
+        Failure::Service(Error::Invalid(problems)) => {
+            let line = |p: &FieldProblem| format!("{} {}", flag(&p.field), sentence(p.rule));
+            Failure::Usage(problems.iter().map(line).collect())
+        }
+        Failure::Refused(refusal) if refusal.code == "invalid" => {
+            let fields = refusal.fields.iter();
+            Failure::Usage(fields.map(|f| format!("{} {}", flag(&f.field), f.message)).collect())
+        }
+        _ => failure,
+    }
 }
 
 /// Returns when a token created now expires.
@@ -110,26 +82,22 @@ fn expiry(now: OffsetDateTime, lifetime: std::time::Duration) -> Result<OffsetDa
 }
 
 pub(super) async fn list(
-    settings: &Program,
+    target: &Target,
     kind: Option<TokenKind>,
     output: Output,
 ) -> Result<Exit, Failure> {
-    let filter = Filter { kind, tenant: None };
-    let tokens = output::on_control_plane(settings, async |backend| {
-        Ok(backend.services.tokens.list_filtered(&backend.operator(), &filter).await?)
-    })
-    .await?;
-    let views: Vec<TokenView> = tokens.into_iter().map(TokenView::from).collect();
+    let views =
+        on_control(target, Uses::ControlPlane, async |control| control.list_tokens(kind).await)
+            .await?;
     let row = |view: &TokenView| {
-        let permissions = view.permissions.iter().map(|permission| permission.as_str());
         let or = |at: Option<OffsetDateTime>, never: &str| {
             at.map_or_else(|| never.to_owned(), output::time)
         };
         vec![
-            view.id.clone(),
+            view.id.to_string(),
             view.hint.clone(),
-            permissions.collect::<Vec<_>>().join(","),
-            view.tenant_id.clone().unwrap_or_else(|| "all".to_owned()),
+            view.permissions.join(","),
+            view.tenant_id.map_or_else(|| "all".to_owned(), |id| id.to_string()),
             or(view.expires_at, "never"),
             or(view.last_used_at, "never"),
             or(view.revoked_at, "no"),
@@ -143,7 +111,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn rotate(
-    settings: &Program,
+    target: &Target,
     id: uuid::Uuid,
     overlap: Option<std::time::Duration>,
     expires: Option<std::time::Duration>,
@@ -156,32 +124,25 @@ pub(super) async fn rotate(
         ),
         None => None,
     };
-    let (token, secret) = output::on_control_plane(settings, async |backend| {
-        let ctx = backend.operator();
-        let expires_at = expires.map(|lifetime| expiry(ctx.now, lifetime)).transpose()?;
-        let rotation = Rotation { overlap, expires_at };
-        let rotated = backend.services.tokens.rotate(&ctx, TokenId::new(id), rotation).await;
-        rotated.map_err(|error| match error {
-            Error::NotFound(Noun::Token) => Failure::Other(format!("no such token: {id}")),
-            other => invalid_flag(other),
-        })
+    let view = on_control(target, Uses::ControlPlane, async |control| {
+        let expires_at = match expires {
+            Some(lifetime) => Some(expiry(control.now().await?, lifetime)?),
+            None => None,
+        };
+        let rotated = control.rotate_token(id, overlap, expires_at).await;
+        rotated.map_err(|failure| invalid_flag(not_found(failure, id)))
     })
     .await?;
-    print_secret(output, token, &secret)
+    print_secret(output, &view)
 }
 
 pub(super) async fn revoke(
-    settings: &Program,
+    target: &Target,
     id: uuid::Uuid,
     output: Output,
 ) -> Result<Exit, Failure> {
-    output::on_control_plane(settings, async |backend| {
-        match backend.services.tokens.revoke(&backend.operator(), TokenId::new(id)).await {
-            Err(Error::NotFound(Noun::Token)) => {
-                Err(Failure::Other(format!("no such token: {id}")))
-            }
-            revoked => Ok(revoked?),
-        }
+    on_control(target, Uses::ControlPlane, async |control| {
+        control.revoke_token(id).await.map_err(|failure| not_found(failure, id))
     })
     .await?;
     if output.json {
@@ -192,25 +153,10 @@ pub(super) async fn revoke(
     Ok(Exit::Done)
 }
 
-impl From<Token> for TokenView {
-    fn from(token: Token) -> Self {
-        Self {
-            id: token.id.to_string(),
-            token: None,
-            kind: token.kind,
-            hint: token.hint,
-            name: token.name,
-            permissions: token.permissions,
-            tenant_id: token.tenant.map(|tenant| tenant.to_string()),
-            user_id: token.user.map(|user| user.to_string()),
-            parent_id: token.parent.map(|parent| parent.to_string()),
-            created_by: token.created_by,
-            created_at: token.created_at,
-            expires_at: token.expires_at,
-            last_used_at: token.last_used_at,
-            revoked_at: token.revoked_at,
-            rotated_at: token.rotated_at,
-            previous_until: token.previous_until,
-        }
+/// Names the token in a "not found" failure.
+fn not_found(failure: Failure, id: uuid::Uuid) -> Failure {
+    if failure.code() == "token_not_found" {
+        return failure.worded(format!("no such token: {id}"));
     }
+    failure
 }

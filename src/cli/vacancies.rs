@@ -10,7 +10,6 @@ use crate::service::vacancies::{StockStatus, Work};
 
 /// The stock in JSON.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct StockView {
     /// How many the settings of this command want.
     wanted_count: usize,
@@ -29,11 +28,11 @@ struct StockView {
 /// What was done, in JSON.
 #[derive(Debug, Serialize)]
 struct WorkView {
-    #[serde(rename = "builtCount")]
+    #[serde(rename = "built_count")]
     built: usize,
-    #[serde(rename = "migratedCount")]
+    #[serde(rename = "migrated_count")]
     migrated: usize,
-    #[serde(rename = "droppedCount")]
+    #[serde(rename = "dropped_count")]
     dropped: usize,
 }
 

@@ -1,6 +1,8 @@
 //! Reads the environment: `ROWHOUSE_` variables, and `DATABASE_URL`.
 
-use secrecy::SecretString;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{SettingsError, fail, secret_file};
 
@@ -23,12 +25,57 @@ pub(super) fn database_url(environment: &config::Map<String, String>) -> config:
 /// # Errors
 /// If its variable and that of its file are both set, or the file cannot be read.
 pub fn tenant_admin_password() -> Result<Option<SecretString>, SettingsError> {
-    const NAME: &str = "ROWHOUSE_TENANT_ADMIN_PASSWORD";
-    let file_name = format!("{NAME}_FILE");
-    match (variable(NAME), variable(&file_name)) {
+    variable_or_file("ROWHOUSE_TENANT_ADMIN_PASSWORD")
+}
+
+/// What the environment says of the server that a command works on. It belongs to commands and is no setting of a server.
+#[derive(Debug, Default)]
+pub struct ServerVariables {
+    /// The address (`ROWHOUSE_SERVER`).
+    pub server: Option<String>,
+    /// The API token (`ROWHOUSE_TOKEN`).
+    pub token: Option<SecretString>,
+    /// The file of certificates (`ROWHOUSE_CA_FILE`).
+    pub ca_file: Option<PathBuf>,
+    /// The name of a variable that names a database, if one is set.
+    pub database: Option<&'static str>,
+}
+
+/// Returns what the environment says of the server that a command works on.
+///
+/// # Errors
+/// If a variable and that of its file are both set, or a file cannot be read.
+pub fn server_variables() -> Result<ServerVariables, SettingsError> {
+    let databases = [
+        "DATABASE_URL",
+        "DATABASE_URL_FILE",
+        "ROWHOUSE_DATABASE__URL",
+        "ROWHOUSE_DATABASE__URL_FILE",
+    ];
+    let server = variable_or_file("ROWHOUSE_SERVER")?;
+    Ok(ServerVariables {
+        server: server.map(|server| server.expose_secret().to_owned()),
+        token: variable_or_file("ROWHOUSE_TOKEN")?,
+        ca_file: variable("ROWHOUSE_CA_FILE").map(PathBuf::from),
+        database: databases.into_iter().find(|name| variable(name).is_some()),
+    })
+}
+
+/// Returns the token in the file that an argument names.
+///
+/// # Errors
+/// If the file cannot be read, or is empty.
+pub fn token_file(argument: &str, file: &Path) -> Result<SecretString, SettingsError> {
+    secret_file::read(argument, &file.display().to_string()).map_err(fail)
+}
+
+/// Returns the value of a variable, or the text of the file that its twin with the suffix `_FILE` names.
+fn variable_or_file(name: &str) -> Result<Option<SecretString>, SettingsError> {
+    let file_name = format!("{name}_FILE");
+    match (variable(name), variable(&file_name)) {
         (given, None) => Ok(given.map(SecretString::from)),
         (Some(_), Some(_)) => {
-            Err(fail(format!("{NAME} and {file_name}: both are given; remove one")))
+            Err(fail(format!("{name} and {file_name}: both are given; remove one")))
         }
         (None, Some(path)) => secret_file::read(&file_name, &path).map(Some).map_err(fail),
     }

@@ -114,6 +114,8 @@ fn settings_and_the_variables_of_other_programs_are_accepted() {
     let others = [
         "ROWHOUSE_TENANT_ADMIN_PASSWORD",
         "ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE",
+        "ROWHOUSE_SERVER",
+        "ROWHOUSE_TOKEN_FILE",
         "ROWHOUSE_FAULTS",
         "ROWHOUSE_TEST_PARENT_DIR",
         "ROWHOUSE_PORT",

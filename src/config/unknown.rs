@@ -26,6 +26,12 @@ const OTHER_VARIABLES: &[&str] = &[
     // One command's; see [`tenant_admin_password`](super::tenant_admin_password).
     "ROWHOUSE_TENANT_ADMIN_PASSWORD",
     "ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE",
+    // Those of a command that works on a server; see [`server_variables`](super::server_variables).
+    "ROWHOUSE_SERVER",
+    "ROWHOUSE_SERVER_FILE",
+    "ROWHOUSE_TOKEN",
+    "ROWHOUSE_TOKEN_FILE",
+    "ROWHOUSE_CA_FILE",
     // `make faults` and `make kills`.
     "ROWHOUSE_FAULTS",
     "ROWHOUSE_FLEET_KILLS",

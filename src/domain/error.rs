@@ -186,6 +186,23 @@ impl Error {
         self.into()
     }
 
+    /// Returns the word for programs that tells this error from all others; the same as that of the control API.
+    #[must_use]
+    pub fn detailed_code(&self) -> &'static str {
+        match self {
+            Self::NotFound(noun) => noun.code(),
+            Self::Conflict(conflict) => conflict.code(),
+            Self::Invitation(problem) => problem.code(),
+            Self::Fleet(problem) => problem.code(),
+            Self::Purge(problem) => problem.code(),
+            Self::Unavailable { why, .. } => why.code(),
+            Self::Lacks(_) => "forbidden",
+            Self::Precondition(Precondition::Required) => "precondition_required",
+            Self::Precondition(Precondition::Failed) => "precondition_failed",
+            other => other.code(),
+        }
+    }
+
     /// Returns the error and its causes in one line, for the log.
     #[must_use]
     pub fn chain(&self) -> String {
@@ -300,8 +317,33 @@ pub enum Noun {
     Node,
 }
 
+impl Noun {
+    /// Returns the stable code of its absence for machines.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Route => "route_not_found",
+            Self::Tenant => "tenant_not_found",
+            Self::User => "user_not_found",
+            Self::Token => "token_not_found",
+            Self::Profile => "profile_not_found",
+            Self::AuditEvent => "audit_event_not_found",
+            Self::Member => "member_not_found",
+            Self::Session => "session_not_found",
+            Self::Operation => "operation_not_found",
+            Self::Vacancy => "vacancy_not_found",
+            Self::Invitation => "invitation_not_found",
+            Self::SigningKey => "signing_key_not_found",
+            Self::Own(_) => "not_found",
+            Self::Node => "node_not_found",
+        }
+    }
+}
+
 /// The states with which a request can conflict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::EnumString, strum::IntoStaticStr,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum Conflict {
     /// Another tenant has the slug.

@@ -3,6 +3,7 @@
 /// The status of a tenant.
 #[derive(
     Debug,
+    Default,
     Clone,
     Copy,
     PartialEq,
@@ -19,6 +20,7 @@
 )]
 pub enum TenantStatus {
     /// Answers requests.
+    #[default]
     Active,
     /// Kept; answers no request until it is resumed.
     Suspended,

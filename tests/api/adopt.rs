@@ -92,7 +92,7 @@ async fn a_schema_that_equals_a_version_becomes_a_tenant_like_any_other() {
     .await;
     let made = adopt(&program, &["--schema", "acme", "--slug", "acme", "--json"]).expect(0).json();
     assert_eq!((&made["version"], &made["pending"]), (&json!(2), &json!(["V3__count_notes.sql"])));
-    assert_eq!((&made["kept"], &made["hadHistory"]), (&json!([]), &json!(false)));
+    assert_eq!((&made["kept"], &made["had_history"]), (&json!([]), &json!(false)));
     let schema = tenant_schema(&sql, "acme").await;
     assert_eq!(value(&sql, "SELECT to_regnamespace('acme')::text").await, "");
     assert_eq!(value(&sql, &format!("SELECT body FROM {schema}.notes")).await, "kept");
@@ -255,7 +255,7 @@ async fn a_history_of_the_same_migrations_is_kept_and_another_one_is_refused() {
     assert!(stamped.stderr.contains("says version 3, and --stamp says 1"), "{stamped:?}");
     let made = adopt(&program, &[&command[..], &["--json"]].concat()).expect(0).json();
     assert_eq!(
-        (&made["hadHistory"], &made["version"], &made["pending"]),
+        (&made["had_history"], &made["version"], &made["pending"]),
         (&json!(true), &json!(3), &json!([]))
     );
     program.run(&["doctor", "--tenant", "acme"]).expect(0);

@@ -308,7 +308,7 @@ async fn a_command_refuses_a_control_plane_of_another_version() {
 #[tokio::test]
 async fn an_unreachable_database_is_an_error_of_one_line_without_the_password() {
     let url = "postgres://owner:hunter22@127.0.0.1:1/rowhouse";
-    let ran = Program::embedded().run(&["tenant", "list", "--database-url", url]).expect(1);
+    let ran = Program::embedded().run(&["tenant", "list", "--database-url", url]).expect(7);
     assert!(ran.stderr.starts_with("rowhouse: cannot connect to the database at"), "{ran:?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
     assert!(!ran.stderr.contains("hunter22"), "{ran:?}");
@@ -335,7 +335,7 @@ async fn migrate_prepares_an_empty_database_and_has_nothing_to_do_the_second_tim
     let first = program.run(&["migrate", "--json"]).expect(0);
     let first: Vec<Value> =
         first.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(first[0]["event"], "controlPlane", "{first:?}");
+    assert_eq!(first[0]["event"], "control_plane", "{first:?}");
     assert!(!first[0]["applied"].as_array().unwrap().is_empty(), "{first:?}");
     let second = program.run(&["migrate"]).expect(0);
     assert_eq!(second.stdout, "control plane: nothing to do\ntenants: nothing to do\n");
@@ -374,7 +374,7 @@ async fn migrate_continues_after_a_failed_tenant_names_it_and_exits_with_3() {
     assert_eq!(tenants.len(), 1, "{report}");
     let error = tenants[0]["error"].as_str().unwrap();
     assert!(error.contains("V9000__create_notes"), "{report}");
-    assert_eq!(lines.last().unwrap()["operation"]["failedCount"], 1, "{report}");
+    assert_eq!(lines.last().unwrap()["operation"]["tenants"]["failed"], 1, "{report}");
 
     sql.batch_execute(&format!("DROP TABLE {schema}.notes")).await.unwrap();
     let ran = program.run(&["migrate"]).expect(0);
@@ -413,9 +413,9 @@ async fn an_idempotency_key_creates_one_tenant() {
     let again = create(&program, "acme-corp", &key).expect(0).json();
     assert_eq!((&first["id"], &first["replayed"]), (&again["id"], &false.into()));
     assert_eq!(again["replayed"], true);
-    let other = create(&program, "other-corp", &key).expect(1);
+    let other = create(&program, "other-corp", &key).expect(5);
     assert!(other.stderr.contains("idempotency key"), "{other:?}");
-    let taken = create(&program, "acme-corp", &[]).expect(1);
+    let taken = create(&program, "acme-corp", &[]).expect(5);
     assert!(taken.stderr.contains("slug is taken"), "{taken:?}");
     assert_eq!(slugs(&program.run(&["tenant", "list", "--json"]).expect(0)), ["acme-corp"]);
 }
@@ -457,13 +457,18 @@ async fn stdin_overrides_the_environment_and_its_line_ending_is_not_part_of_the_
 }
 
 #[tokio::test]
-async fn an_unknown_tenant_exits_with_1_and_prints_nothing_to_stdout() {
+async fn an_unknown_tenant_exits_with_4_and_prints_nothing_to_stdout() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
     for which in ["unknown", "660e8400-e29b-41d4-a716-446655440000"] {
-        let ran = program.run(&["tenant", "show", which, "--json"]).expect(1);
+        let ran = program.run(&["tenant", "show", which, "--json"]).expect(4);
         assert_eq!(ran.stdout, "");
-        assert_eq!(ran.stderr, format!("rowhouse: no such tenant: {which}\n"));
+        let error: Value = serde_json::from_str(&ran.stderr).expect("with --json it is JSON");
+        let said = format!("no such tenant: {which}");
+        assert_eq!(
+            error["error"],
+            serde_json::json!({ "code": "tenant_not_found", "message": said })
+        );
     }
     assert_eq!(program.run(&["tenant", "list", "--json"]).expect(0).stdout, "[]\n");
     assert_eq!(program.run(&["tenant", "list"]).expect(0).stdout, "");
@@ -491,7 +496,7 @@ async fn a_token_is_the_only_output_on_stdout_and_works_until_it_is_revoked() {
     assert!(!list.stdout.contains(token), "{list:?}");
     let list = list.json();
     assert_eq!(list[0]["permissions"], serde_json::json!(["CREATE_TENANT"]));
-    assert!(list[0]["expiresAt"].is_string() && list[0]["revokedAt"].is_null(), "{list}");
+    assert!(list[0]["expires_at"].is_string() && list[0]["revoked_at"].is_null(), "{list}");
     let id = list[0]["id"].as_str().unwrap();
     for _ in 0..2 {
         assert_eq!(program.run(&["token", "revoke", id]).expect(0).stdout, "");
@@ -500,7 +505,7 @@ async fn a_token_is_the_only_output_on_stdout_and_works_until_it_is_revoked() {
     let table = program.run(&["token", "list"]).expect(0);
     assert!(table.stdout.contains(id) && !table.stdout.contains(token), "{table:?}");
     let unknown = "660e8400-e29b-41d4-a716-446655440000";
-    program.run(&["token", "revoke", unknown]).expect(1);
+    program.run(&["token", "revoke", unknown]).expect(4);
 }
 
 #[tokio::test]
@@ -510,9 +515,9 @@ async fn a_token_can_be_bound_to_a_tenant_by_its_slug() {
     let made = create(&program, "acme-corp", &["--json"]).expect(0).json();
     let command = ["token", "create", "--name", "x", "--permission", "view_users", "--json"];
     let token = program.run(&[&command[..], &["--tenant", "acme-corp"]].concat()).expect(0).json();
-    assert_eq!(token["tenantId"], made["id"]);
-    assert!(token["token"].as_str().unwrap().starts_with("rh_") && token["expiresAt"].is_null());
-    program.run(&[&command[..], &["--tenant", "unknown"]].concat()).expect(1);
+    assert_eq!(token["tenant_id"], made["id"]);
+    assert!(token["token"].as_str().unwrap().starts_with("rh_") && token["expires_at"].is_null());
+    program.run(&[&command[..], &["--tenant", "unknown"]].concat()).expect(4);
 }
 
 // ---- usage errors ------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ async fn an_invitation_is_created_listed_accepted_and_revoked() {
     let json = ["create", &by_id, "cy@example.com", "--role", "ADMIN", "--json"];
     let second = invite(&program, &json).expect(0).json();
     assert_eq!(
-        (&second["email"], &second["role"], &second["createdBy"], &second["tenantId"]),
+        (&second["email"], &second["role"], &second["created_by"], &second["tenant_id"]),
         (&json!("cy@example.com"), &json!("ADMIN"), &json!("operator"), &json!(acme.id))
     );
     assert_eq!(accept_as_person(&app, &token).await.status, 200);
@@ -40,9 +40,9 @@ async fn an_invitation_is_created_listed_accepted_and_revoked() {
     for (row, (printed_as, answered_as)) in [0, 1].into_iter().flat_map(|row| {
         [
             ("id", "id"),
-            ("acceptedAt", "accepted_at"),
-            ("revokedAt", "revoked_at"),
-            ("expiresAt", "expires_at"),
+            ("accepted_at", "accepted_at"),
+            ("revoked_at", "revoked_at"),
+            ("expires_at", "expires_at"),
         ]
         .map(|pair| (row, pair))
     }) {
@@ -56,7 +56,7 @@ async fn an_invitation_is_created_listed_accepted_and_revoked() {
         assert_eq!(events(&app, acme.id, action).await, count, "{action}");
     }
     let used = listed[0]["id"].as_str().unwrap();
-    let used_twice = invite(&program, &["revoke", "acme", used]).expect(1);
+    let used_twice = invite(&program, &["revoke", "acme", used]).expect(5);
     assert_eq!(used_twice.stderr, format!("rowhouse: invitation {used} is used already\n"));
 }
 
@@ -71,10 +71,10 @@ async fn an_unknown_tenant_and_an_unknown_invitation_are_named() {
         &["list", "unknown"],
         &["revoke", "unknown", id],
     ] {
-        let ran = invite(&program, arguments).expect(1);
+        let ran = invite(&program, arguments).expect(4);
         assert_eq!(ran.stderr, "rowhouse: no such tenant: unknown\n", "{arguments:?}");
     }
-    let ran = invite(&program, &["revoke", "acme", id]).expect(1);
+    let ran = invite(&program, &["revoke", "acme", id]).expect(4);
     assert_eq!(ran.stderr, format!("rowhouse: tenant acme has no such invitation: {id}\n"));
     let none = invite(&program, &["list", "acme"]).expect(0);
     assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "no invitations\n"));

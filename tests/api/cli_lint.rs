@@ -30,7 +30,7 @@ fn the_built_in_set_has_no_findings_and_the_lint_needs_no_database() {
     assert!(ran.stderr.contains(" 0 findings"), "{ran:?}");
     let report = program.run(&["migrate", "--lint", "--json"]).expect(0).json();
     assert_eq!(report["findings"], json!([]));
-    assert!(report["fileCount"].as_u64().is_some_and(|count| count >= 4), "{report}");
+    assert!(report["file_count"].as_u64().is_some_and(|count| count >= 4), "{report}");
     let entries = std::fs::read_dir(program.folder()).expect("a folder can be listed");
     assert_eq!(entries.count(), 0);
 }
@@ -47,8 +47,8 @@ fn a_finding_has_a_file_a_line_and_a_reason_and_exits_with_1() {
     assert_eq!(ran.stderr, "2 files with 3 statements: 2 findings, 0 allowed\n");
 
     let report = lint(&program, &["--json"]).expect(1).json();
-    let (files, statements) = (&report["fileCount"], &report["statementCount"]);
-    assert_eq!((files, statements, &report["allowedCount"]), (&json!(2), &json!(3), &json!(0)));
+    let (files, statements) = (&report["file_count"], &report["statement_count"]);
+    assert_eq!((files, statements, &report["allowed_count"]), (&json!(2), &json!(3), &json!(0)));
     let finding = &report["findings"][0];
     assert_eq!(finding["file"], "V2__add_index.sql");
     assert_eq!(finding["line"], 3);

@@ -34,12 +34,12 @@ async fn a_user_becomes_a_member_changes_role_and_leaves() {
     let added = member(&program, &["add", "acme", "UNA@example.com", "--role", "viewer", "--json"]);
     let added = added.expect(0).json();
     assert_eq!(
-        (&added["userId"], &added["email"], &added["role"], &added["firstName"]),
+        (&added["user_id"], &added["email"], &added["role"], &added["first_name"]),
         (&json!(user), &json!(ADDRESS), &json!("VIEWER"), &json!("Una"))
     );
     let admin = format!("{}: ADMIN", acme.admin_email);
     assert_eq!(api_members(&app).await, [admin.clone(), format!("{ADDRESS}: VIEWER")]);
-    let twice = member(&program, &["add", "acme", ADDRESS, "--role", "ADMIN"]).expect(1);
+    let twice = member(&program, &["add", "acme", ADDRESS, "--role", "ADMIN"]).expect(5);
     assert!(twice.stderr.contains("already a member of acme"), "{twice:?}");
 
     let raised = member(&program, &["set-role", "acme", ADDRESS, "FDE", "--json"]).expect(0).json();
@@ -53,10 +53,10 @@ async fn a_user_becomes_a_member_changes_role_and_leaves() {
     assert!(table.starts_with("EMAIL") && table.contains(&id), "{table}");
 
     let removed = member(&program, &["remove", "acme", &id, "--json"]).expect(0).json();
-    assert_eq!(removed, json!({ "userId": user, "removed": true }));
+    assert_eq!(removed, json!({ "user_id": user, "removed": true }));
     assert_eq!(api_members(&app).await, [admin]);
     for user in [ADDRESS, &id] {
-        let twice = member(&program, &["remove", "acme", user]).expect(1);
+        let twice = member(&program, &["remove", "acme", user]).expect(4);
         assert_eq!(twice.stderr, format!("rowhouse: tenant acme has no such member: {user}\n"));
     }
     for action in ["member.add", "member.set_role", "member.remove"] {
@@ -104,10 +104,10 @@ async fn the_last_admin_cannot_be_removed_and_an_unknown_user_cannot_be_added() 
     let (app, program, acme) = fixture().await;
     let admin = acme.admin_email.as_str();
     for last in [&["remove", "acme", admin][..], &["set-role", "acme", admin, "VIEWER"]] {
-        let ran = member(&program, last).expect(1);
+        let ran = member(&program, last).expect(5);
         assert_eq!(ran.stderr, "rowhouse: a tenant keeps its last admin\n");
     }
-    let unknown = member(&program, &["add", "acme", "no@body.com", "--role", "FDE"]).expect(1);
+    let unknown = member(&program, &["add", "acme", "no@body.com", "--role", "FDE"]).expect(4);
     assert!(unknown.stderr.contains("no user has the e-mail address no@body.com"), "{unknown:?}");
     for arguments in [
         &["list", "unknown"][..],
@@ -115,7 +115,7 @@ async fn the_last_admin_cannot_be_removed_and_an_unknown_user_cannot_be_added() 
         &["set-role", "unknown", admin, "FDE"],
         &["remove", "unknown", admin],
     ] {
-        let ran = member(&program, arguments).expect(1);
+        let ran = member(&program, arguments).expect(4);
         assert_eq!(ran.stderr, "rowhouse: no such tenant: unknown\n", "{arguments:?}");
     }
     assert_eq!(api_members(&app).await, [format!("{admin}: ADMIN")]);

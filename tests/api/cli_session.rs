@@ -40,7 +40,8 @@ async fn an_operator_lists_the_sessions_of_a_user_and_ends_one_or_all() {
     assert_eq!(clients, [json!(null), json!("second"), json!("first")]);
     let answer = callers[0].get("/control/v1/me/sessions").await;
     for n in 0..3 {
-        for (cli, api) in [("id", "id"), ("createdAt", "created_at"), ("expiresAt", "expires_at")] {
+        for (cli, api) in [("id", "id"), ("created_at", "created_at"), ("expires_at", "expires_at")]
+        {
             assert_eq!(listed[n][cli], answer.body["data"][n][api], "{cli}");
         }
     }
@@ -51,18 +52,18 @@ async fn an_operator_lists_the_sessions_of_a_user_and_ends_one_or_all() {
     let ended = session(&program, &["revoke", ADDRESS, "--session", id]).expect(0);
     assert_eq!(ended.stderr, format!("ended 1 session of {ADDRESS}\n"));
     assert!(!is_accepted(&callers[1]).await && is_accepted(&callers[0]).await);
-    let again = session(&program, &["revoke", ADDRESS, "--session", id]).expect(1);
+    let again = session(&program, &["revoke", ADDRESS, "--session", id]).expect(4);
     assert!(again.stderr.contains("no such session"), "{again:?}");
 
     let all = session(&program, &["revoke", &user, "--json"]).expect(0).json();
-    assert_eq!(all, json!({ "sessionsEnded": 2 }));
+    assert_eq!(all, json!({ "sessions_ended": 2 }));
     for caller in &callers {
         assert!(!is_accepted(caller).await);
     }
     assert!(is_accepted(&other).await, "another user's session continues");
     assert_eq!(
         session(&program, &["revoke", &user, "--json"]).expect(0).json(),
-        json!({ "sessionsEnded": 0 })
+        json!({ "sessions_ended": 0 })
     );
     let events =
         "SELECT count(*) FROM audit_events WHERE action = 'session.revoke' AND actor = 'operator'";
@@ -76,7 +77,7 @@ async fn an_unknown_user_is_named_and_nonsense_is_refused_before_a_database_is_o
     let program = Program::on(&app.database);
     for verb in ["list", "revoke"] {
         for user in ["absent@example.com", "f47ac10b-58cc-4372-a567-0e02b2c3d479"] {
-            let unknown = session(&program, &[verb, user]).expect(1);
+            let unknown = session(&program, &[verb, user]).expect(4);
             assert_eq!(unknown.stderr, format!("rowhouse: no such user: {user}\n"));
         }
         let nonsense = session(&program, &[verb, "una"]).expect(2);

@@ -35,12 +35,12 @@ async fn show_prints_every_field_of_the_control_plane() {
         ("slug", "slug"),
         ("name", "name"),
         ("status", "status"),
-        ("externalId", "external_id"),
+        ("external_id", "external_id"),
         ("settings", "settings"),
         ("revision", "revision"),
-        ("createdAt", "created_at"),
-        ("updatedAt", "updated_at"),
-        ("purgeAfter", "purge_after"),
+        ("created_at", "created_at"),
+        ("updated_at", "updated_at"),
+        ("purge_after", "purge_after"),
     ] {
         assert_eq!(shown[printed_as], answered[answered_as], "{shown} {answered}");
     }
@@ -57,15 +57,16 @@ async fn a_rename_takes_effect_at_once_and_is_idempotent() {
     assert_eq!((&renamed["slug"], &renamed["name"]), (&json!("acme-ltd"), &json!("Acme Ltd")));
     assert_eq!(api_tenant(&app, "acme-ltd").await["id"], json!(acme.id));
     assert_eq!(api_tenant(&app, "acme").await, Value::Null);
-    let gone = tenant(&program, &command).expect(1);
-    assert_eq!(gone.stderr, "rowhouse: no such tenant: acme\n");
+    let gone = tenant(&program, &command).expect(4);
+    let error: Value = serde_json::from_str(&gone.stderr).expect("with --json it is JSON");
+    assert_eq!(error["error"]["message"], "no such tenant: acme");
     let id = acme.id.to_string();
     let again = tenant(&program, &["rename", &id, "--slug", "acme-ltd", "--json"]).expect(0);
     assert_eq!(again.json()["revision"], renamed["revision"], "nothing changed");
     assert_eq!(events(&app, acme.id, "tenant.update").await, 1);
 
     app.set_up("other").await;
-    let taken = tenant(&program, &["rename", "other", "--slug", "acme-ltd"]).expect(1);
+    let taken = tenant(&program, &["rename", "other", "--slug", "acme-ltd"]).expect(5);
     assert_eq!(
         (taken.stdout.as_str(), taken.stderr.as_str()),
         ("", "rowhouse: the slug is taken\n")
@@ -123,16 +124,19 @@ async fn a_suspended_tenant_answers_nothing_until_it_is_resumed() {
 async fn a_deleted_tenant_can_be_restored_to_its_status_and_a_purged_one_cannot() {
     let (app, program, acme) = fixture().await;
     tenant(&program, &["suspend", "acme"]).expect(0);
-    let early = tenant(&program, &["purge", "acme", "--yes"]).expect(1);
+    let early = tenant(&program, &["purge", "acme", "--yes"]).expect(5);
     assert_eq!(early.stderr, "rowhouse: tenant acme is not deleted; delete it before purging it\n");
 
     let deleted = tenant(&program, &["delete", "acme", "--yes", "--json"]).expect(0).json();
     assert_eq!(deleted["status"], "deleting");
-    assert!(deleted["purgeAfter"].is_string(), "{deleted}");
+    assert!(deleted["purge_after"].is_string(), "{deleted}");
     let twice = tenant(&program, &["delete", "acme", "--yes", "--json"]).expect(0).json();
     assert_eq!(twice, deleted);
     let restored = tenant(&program, &["restore", "acme", "--json"]).expect(0).json();
-    assert_eq!((&restored["status"], &restored["purgeAfter"]), (&json!("suspended"), &Value::Null));
+    assert_eq!(
+        (&restored["status"], &restored["purge_after"]),
+        (&json!("suspended"), &Value::Null)
+    );
 
     tenant(&program, &["delete", "acme", "--yes"]).expect(0);
     let purged = tenant(&program, &["purge", "acme", "--yes", "--json"]).expect(0).json();
@@ -151,7 +155,7 @@ async fn a_deleted_tenant_can_be_restored_to_its_status_and_a_purged_one_cannot(
         .get(0);
     assert_eq!(left, 0);
     assert_eq!(events(&app, acme.id, "tenant.purge").await, 1);
-    let twice = tenant(&program, &["purge", "acme", "--yes"]).expect(1);
+    let twice = tenant(&program, &["purge", "acme", "--yes"]).expect(4);
     assert_eq!(twice.stderr, "rowhouse: no such tenant: acme\n");
 }
 
@@ -186,7 +190,7 @@ async fn a_change_with_an_old_revision_is_refused() {
         &["delete", "acme", "--yes"],
         &["rename", "acme", "--name", "Newer"],
     ] {
-        let late = tenant(&program, &[verb, &["--if-revision", &old]].concat()).expect(1);
+        let late = tenant(&program, &[verb, &["--if-revision", &old]].concat()).expect(5);
         assert!(late.stderr.contains("tenant acme has changed meanwhile"), "{late:?}");
     }
     assert_eq!(api_tenant(&app, acme.id).await["name"], "New");
@@ -214,7 +218,7 @@ async fn a_tenant_is_found_by_slug_by_id_and_by_its_external_id() {
         &["restore", "unknown"],
         &["purge", "unknown", "--yes"],
     ] {
-        let ran = tenant(&program, arguments).expect(1);
+        let ran = tenant(&program, arguments).expect(4);
         assert_eq!(ran.stdout, "", "{arguments:?}");
         assert_eq!(ran.stderr, "rowhouse: no such tenant: unknown\n", "{arguments:?}");
     }

@@ -178,11 +178,11 @@ async fn the_output_of_a_command_into_a_slow_non_blocking_socket_is_whole() {
 #[tokio::test]
 async fn a_fatal_error_is_written_where_a_log_line_comes_late_and_where_stderr_is_read_slowly() {
     let program = Program::embedded().with("DATABASE_URL", "postgres://owner@127.0.0.1:1/none");
-    let ran = program.run(&["tenant", "list"]).expect(1);
+    let ran = program.run(&["tenant", "list"]).expect(7);
     assert!(ran.stderr.starts_with("rowhouse: cannot connect to the database at"), "{ran:?}");
     // The same if nothing can be written: the code reports it.
     let full = File::options().write(true).open("/dev/full").expect("Linux has it");
     let mut command = program.command(env!("CARGO_BIN_EXE_rowhouse"), &["tenant", "list"]);
     let ran = command.stderr(full).output().expect("the program runs");
-    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert_eq!(ran.status.code(), Some(7), "{ran:?}");
 }

@@ -353,7 +353,7 @@ async fn a_vacancy_on_which_something_hangs_is_kept_and_the_others_are_dropped()
     // The stock is maintained beside it.
     let filled = program.run(&["vacancies", "fill", "--json"]).expect(0).json();
     assert_eq!(
-        (&filled["builtCount"], &filled["droppedCount"]),
+        (&filled["built_count"], &filled["dropped_count"]),
         (&json!(3), &json!(0)),
         "{filled}"
     );

@@ -167,7 +167,10 @@ fn its_settings_file_is_taken() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let file = folder.path().join("rowhouse.toml");
     std::fs::write(&file, toml.text).expect("a file can be written");
-    let settings = Settings::load(&Overrides { file: Some(file), ..Overrides::default() });
+    let settings = Settings::load_with(
+        &Overrides { file: Some(file), ..Overrides::default() },
+        std::collections::HashMap::new(),
+    );
     let settings = settings.expect("the settings are good");
     assert_eq!(settings.base_domain.as_deref(), Some("example.com"));
 }

@@ -27,7 +27,7 @@ async fn assert_rests(app: &TestApp, slug: &str) {
     let taken = json!({ "subdomain": ["The subdomain has already been taken."] });
     assert_eq!(subdomain.body["errors"], taken);
     let program = Program::on(&app.database);
-    let renamed = program.run(&["tenant", "rename", "other", "--slug", slug]).expect(1);
+    let renamed = program.run(&["tenant", "rename", "other", "--slug", slug]).expect(5);
     assert!(renamed.stderr.contains("cannot be taken yet"), "{renamed:?}");
     let left = "SELECT count(*) FROM tenants WHERE slug = $1";
     let row = app.sql().await.query_one(left, &[&slug]).await.expect("tenants can be counted");

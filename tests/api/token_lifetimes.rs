@@ -152,6 +152,6 @@ async fn the_command_line_names_the_limit() {
     let ran = program.run(&[&create[..], &["--expires", "91d"]].concat()).expect(2);
     assert!(ran.stderr.contains("--expires must be at most 90 days"), "{ran:?}");
     let made = program.run(&[&create[..], &["--json"]].concat()).expect(0).json();
-    assert!(made["expiresAt"].is_string(), "{made}");
+    assert!(made["expires_at"].is_string(), "{made}");
     assert_eq!(program.run(&["token", "list", "--json"]).json().as_array().map(Vec::len), Some(1));
 }

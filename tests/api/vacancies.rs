@@ -440,7 +440,7 @@ async fn a_fleet_migration_also_migrates_vacancies() {
     let ran = program.run(&["migrate"]).expect(0);
     assert!(ran.stderr.contains("vacancies: 2 migrated, 0 dropped"), "{}", ran.stderr);
     let shown = program.run(&["vacancies", "--json"]).expect(0).json();
-    assert_eq!((&shown["readyCount"], &shown["staleCount"]), (&2.into(), &0.into()), "{shown}");
+    assert_eq!((&shown["ready_count"], &shown["stale_count"]), (&2.into(), &0.into()), "{shown}");
 }
 
 #[tokio::test]
@@ -538,10 +538,10 @@ async fn the_command_line_shows_fills_and_drops_vacancies() {
     let sql = database.connect().await;
     let program = Program::on(&database).with("ROWHOUSE_TENANTS__VACANCIES", "2");
     let shown = program.run(&["vacancies", "--json"]).expect(0).json();
-    assert_eq!((&shown["wantedCount"], &shown["readyCount"]), (&2.into(), &0.into()), "{shown}");
-    assert!(shown["oldestAt"].is_null() && shown["oldestAgeSeconds"].is_null(), "{shown}");
+    assert_eq!((&shown["wanted_count"], &shown["ready_count"]), (&2.into(), &0.into()), "{shown}");
+    assert!(shown["oldest_at"].is_null() && shown["oldest_age_seconds"].is_null(), "{shown}");
     let filled = program.run(&["vacancies", "fill", "--json"]).expect(0).json();
-    assert_eq!(filled["builtCount"], 2, "{filled}");
+    assert_eq!(filled["built_count"], 2, "{filled}");
     let text = program.run(&["vacancies"]).expect(0).stdout;
     let line = |key: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(key));
@@ -557,5 +557,5 @@ async fn the_command_line_shows_fills_and_drops_vacancies() {
     assert_eq!(dropped, "vacancies: 0 built, 0 migrated, 2 dropped\n");
     assert_eq!(schemas(&sql).await, 0);
     let again = program.run(&["vacancies", "drop", "--json"]).expect(0).json();
-    assert_eq!(again["droppedCount"], 0, "{again}");
+    assert_eq!(again["dropped_count"], 0, "{again}");
 }

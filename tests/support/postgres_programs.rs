@@ -34,7 +34,9 @@ fn server_user(folder: &Path) -> Option<(u32, u32)> {
 /// Builds a command that runs as the account of the server, in this folder.
 pub(crate) fn as_server(folder: &Path, program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.current_dir(folder);
+    // Whatever the caller's environment holds: a port, options of libpq, a locale that is not there.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.current_dir(folder).env_clear().env("PATH", path).env("LC_ALL", "C").env("TZ", "UTC");
     if let Some((user, group)) = server_user(folder) {
         command.uid(user).gid(group);
     }

@@ -1,30 +1,24 @@
 //! Reads the file of `tenant adopt --from-file`: lines of `schema,slug[,name[,admin-email]]`, as CSV.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::Path;
 
 use crate::cli::Failure;
 use crate::cli::failure::sentence;
+use crate::cli::files::{read_text, split};
 use crate::domain::names::{Email, Slug, TenantName};
 use crate::service::provisioning::adopt::AdoptSchema;
 use crate::service::provisioning::{Admin, ProvisionTenant};
 
 /// The largest file that is read.
-const BYTES_MAX: u64 = 16 << 20;
+const BYTES_MAX: usize = 16 << 20;
 
 /// Reads a file, or stdin for `-`.
 ///
 /// # Errors
 /// Every line that is not right, at once.
 pub(super) fn read(file: &Path) -> Result<Vec<AdoptSchema>, Failure> {
-    let mut text = String::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(BYTES_MAX).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text))
-    };
-    read.map_err(|error| Failure::usage(format!("--from-file {}: {error}", file.display())))?;
+    let text = read_text("--from-file", file, BYTES_MAX)?;
     parse(&text).map_err(|problems| {
         let name = file.display();
         Failure::Usage(
@@ -36,7 +30,6 @@ pub(super) fn read(file: &Path) -> Result<Vec<AdoptSchema>, Failure> {
 fn parse(text: &str) -> Result<Vec<AdoptSchema>, Vec<String>> {
     let (mut commands, mut problems) = (Vec::new(), Vec::new());
     let (mut schemas, mut slugs) = (HashSet::new(), HashSet::new());
-    let text = text.trim_start_matches('\u{feff}');
     for (at, line) in text.lines().enumerate() {
         let number = at + 1;
         if line.trim().is_empty() || line.starts_with('#') {
@@ -98,39 +91,13 @@ fn command(fields: &[String]) -> Result<AdoptSchema, Vec<String>> {
     }
 }
 
-/// Splits a line of CSV; a field with a comma stands in double quotes, in which two stand for one.
-fn split(line: &str) -> Result<Vec<String>, &'static str> {
-    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                field.push('"');
-            }
-            '"' if quoted => quoted = false,
-            '"' if field.trim().is_empty() => {
-                field.clear();
-                quoted = true;
-            }
-            ',' if !quoted => fields.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    if quoted {
-        return Err("a double quote is not closed");
-    }
-    fields.push(field);
-    Ok(fields.into_iter().map(|field| field.trim().to_owned()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_line_names_a_schema_and_its_tenant() {
-        let text = "\u{feff}schema,slug,name,admin-email\r\n# a note\n\nacme,acme-corp\n\
+        let text = "schema,slug,name,admin-email\r\n# a note\n\nacme,acme-corp\n\
                     \"odd, name\" , odd , \"Odd, \"\"Ltd\"\"\",ada@odd.test\nplain,plain,,\n";
         let read = parse(text).unwrap();
         let seen: Vec<_> = read

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::Output;
+use crate::cli::{Failure, Output};
 use crate::domain::operation::Then;
 use crate::service::fleet::{Canary, MigrationRequest};
 
@@ -64,6 +64,14 @@ impl Flags {
             workers: number(self.workers),
             max_failures: number(self.max_failures),
         }
+    }
+
+    /// Refuses flags that contradict each other.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.go_on && self.canary.is_none() && self.canary_tenants.is_empty() {
+            return Err(Failure::usage("--go-on needs --canary or --canary-tenant"));
+        }
+        Ok(())
     }
 
     /// Whether the flags ask for more than to migrate all tenants.

@@ -5,12 +5,14 @@ mod flags;
 mod progress;
 mod repair;
 mod run;
+mod server;
 mod show;
 
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use self::flags::Flags;
+use super::control::{Steering, Target};
 use super::{Exit, Failure, Output, lint};
 use crate::cli::Program;
 use crate::service::fleet::RehearsalTarget;
@@ -55,34 +57,44 @@ struct Which {
     output: Output,
 }
 
-pub(super) async fn run(settings: &Program, migrate: Migrate) -> Result<Exit, Failure> {
+pub(super) async fn run(target: &Target, migrate: Migrate) -> Result<Exit, Failure> {
     let flags = migrate.flags;
     match migrate.verb {
-        Some(Verb::Status(which)) => show::status(settings, which.id, which.output).await,
-        Some(Verb::Pause(which)) => show::pause(settings, which.id, which.output).await,
-        Some(Verb::Cancel(which)) => show::cancel(settings, which.id, which.output).await,
-        Some(Verb::Resume(which)) => run::resume(settings, which.id, which.output).await,
-        Some(Verb::Repair(flags)) => repair::run(settings, flags).await,
-        None if flags.lint => lint::run(settings, flags.output),
-        None if flags.plan => show::plan(settings, &flags.tenants, flags.output).await,
-        None => {
-            if let Some(tenant) = flags.rehearse {
-                let target = match (tenant, flags.vacancy) {
-                    (Some(_), true) => {
-                        return Err(Failure::usage(
-                            "--vacancy goes with --rehearse without a tenant",
-                        ));
-                    }
-                    (Some(named), false) => RehearsalTarget::Tenant(named),
-                    (None, true) => RehearsalTarget::Vacancy,
-                    (None, false) => RehearsalTarget::FirstBehind,
-                };
-                return show::rehearse(settings, target, flags.output).await;
-            }
-            if flags.go_on && flags.canary.is_none() && flags.canary_tenants.is_empty() {
-                return Err(Failure::usage("--go-on needs --canary or --canary-tenant"));
-            }
-            run::all(settings, flags).await
+        Some(Verb::Status(which)) => show::status(target, which.id, which.output).await,
+        Some(Verb::Pause(which)) => {
+            show::steer(target, which.id, Steering::Pause, which.output).await
         }
+        Some(Verb::Cancel(which)) => {
+            show::steer(target, which.id, Steering::Cancel, which.output).await
+        }
+        Some(Verb::Resume(which)) => match target {
+            Target::Server(_) => server::resume(target, which.id, which.output).await,
+            Target::Database(settings) => run::resume(settings, which.id, which.output).await,
+        },
+        Some(Verb::Repair(flags)) => repair::run(target.database("migrate repair")?, flags).await,
+        None if flags.lint => lint::run(target.database("migrate --lint")?, flags.output),
+        None => match target {
+            Target::Server(_) => server::all(target, flags).await,
+            Target::Database(settings) => on_database(settings, flags).await,
+        },
     }
+}
+
+async fn on_database(settings: &Program, flags: Flags) -> Result<Exit, Failure> {
+    if flags.plan {
+        return show::plan(settings, &flags.tenants, flags.output).await;
+    }
+    if let Some(tenant) = flags.rehearse {
+        let target = match (tenant, flags.vacancy) {
+            (Some(_), true) => {
+                return Err(Failure::usage("--vacancy goes with --rehearse without a tenant"));
+            }
+            (Some(named), false) => RehearsalTarget::Tenant(named),
+            (None, true) => RehearsalTarget::Vacancy,
+            (None, false) => RehearsalTarget::FirstBehind,
+        };
+        return show::rehearse(settings, target, flags.output).await;
+    }
+    flags.check()?;
+    run::all(settings, flags).await
 }

@@ -10,14 +10,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::app::Backend;
+use crate::cli::control::OperationView;
 use crate::cli::{Failure, Output, output};
 use crate::domain::error::{Error, Noun};
-use crate::domain::operation::{OperationState, PauseReason, WorkState};
-use crate::domain::page::Window;
 use crate::service::fleet::{End, Event, Events, Record};
-
-/// Tenants that a summary names.
-const NAMED: u16 = 20;
 
 /// Up to this many tenants have a line each. Of more tenants, only every nth has a line.
 const LINES: i64 = 100;
@@ -131,42 +127,17 @@ fn in_json(event: &Event) -> Value {
 }
 
 /// An operation in JSON.
-pub(super) fn operation(record: &Record) -> Value {
-    let counts = record.counts;
-    json!({
-        "id": record.id,
-        "state": record.state.as_str(),
-        "pauseReason": record.pause_reason.map(PauseReason::as_str),
-        "isHeld": record.is_held,
-        "holder": record.holder.as_ref().map(|holder| json!({
-            "host": holder.host, "pid": holder.pid, "since": output::time(holder.since),
-        })),
-        "actor": record.actor,
-        "targetVersion": record.target_version,
-        "targetFingerprint": record.target_fingerprint,
-        "tenantCount": counts.total,
-        "pendingCount": counts.pending,
-        "runningCount": counts.running,
-        "migratedCount": counts.done,
-        "failedCount": counts.failed,
-        "skippedCount": counts.skipped,
-        "prunedCount": counts.pruned,
-        "createdAt": output::time(record.created_at),
-        "startedAt": record.started_at.map(output::time),
-        "endedAt": record.ended_at.map(output::time),
-    })
+fn operation(record: &Record) -> Value {
+    serde_json::to_value(OperationView::from(record)).unwrap_or_default()
 }
 
 /// Describes the state of an operation, with the slugs of tenants that failed.
-pub(super) async fn summary(backend: &Backend, record: &Record) -> Result<String, Failure> {
-    let counts = record.counts;
+pub(super) fn summary(view: &OperationView, failed: &(Vec<String>, bool)) -> String {
+    let counts = &view.tenants;
     let mut text = format!("tenants: {} migrated", counts.done);
     if counts.failed > 0 {
-        let window = Window { after: None, limit: NAMED };
-        let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-        let failed = fleet.tenants(&ctx, record.id, Some(WorkState::Failed), &window).await?;
-        let slugs: Vec<&str> = failed.rows.iter().map(|work| work.slug.as_str()).collect();
-        let more = if failed.next.is_some() { ", .." } else { "" };
+        let (slugs, has_more) = failed;
+        let more = if *has_more { ", .." } else { "" };
         text = format!("{text}, {} failed", counts.failed);
         // Without rows in the ledger the slugs are not known any more.
         if !slugs.is_empty() {
@@ -180,31 +151,26 @@ pub(super) async fn summary(backend: &Backend, record: &Record) -> Result<String
     if left > 0 {
         text = format!("{text}, {left} not tried");
     }
-    match (record.state, record.pause_reason) {
-        (OperationState::Paused, reason) => {
+    let id = view.id;
+    match (view.state.as_str(), view.pause_reason.as_deref()) {
+        ("paused", reason) => {
             let why = match reason {
-                Some(PauseReason::Canary) => "the canary went well",
-                Some(PauseReason::CanaryFailed) => "the canary failed",
-                Some(PauseReason::MaxFailures) => "as many failed as were allowed to",
-                Some(PauseReason::Asked) | None => "an operator asked",
+                Some("canary") => "the canary went well",
+                Some("canary_failed") => "the canary failed",
+                Some("max_failures") => "as many failed as were allowed to",
+                _ => "an operator asked",
             };
-            let id = record.id;
             text = format!(
                 "{text}\noperation {id} is paused: {why}; `rowhouse migrate resume` continues it"
             );
         }
-        (OperationState::Planned | OperationState::Running, _) if !record.is_held => {
-            text = format!(
-                "{text}\noperation {} was abandoned; `rowhouse migrate` continues it",
-                record.id
-            );
+        ("planned" | "running", _) if !view.is_held() => {
+            text = format!("{text}\noperation {id} was abandoned; `rowhouse migrate` continues it");
         }
-        (OperationState::Cancelled, _) => {
-            text = format!("{text}\noperation {} was cancelled", record.id);
-        }
+        ("cancelled", _) => text = format!("{text}\noperation {id} was cancelled"),
         _ => {}
     }
-    Ok(text)
+    text
 }
 
 /// Returns the id that is given, or else that of the open operation.

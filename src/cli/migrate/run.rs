@@ -7,6 +7,7 @@ use super::flags::Flags;
 use super::progress::{self, Progress};
 use crate::app::{Backend, Purpose};
 use crate::cli::Program;
+use crate::cli::control::{OperationView, failed_in};
 use crate::cli::output;
 use crate::cli::{Exit, Failure, Output, stop};
 use crate::domain::error::{Error, Noun};
@@ -111,9 +112,11 @@ pub(super) fn in_flags(error: Error) -> Failure {
                 })
                 .collect(),
         ),
-        Error::Fleet(problem) if matches!(*problem, FleetProblem::Open { .. }) => Failure::Other(
-            format!("{problem}: `rowhouse migrate resume` or `rowhouse migrate cancel`"),
-        ),
+        Error::Fleet(problem) if matches!(*problem, FleetProblem::Open { .. }) => {
+            let words =
+                format!("{problem}: `rowhouse migrate resume` or `rowhouse migrate cancel`");
+            Failure::from(Error::Fleet(problem)).worded(words)
+        }
         other => other.into(),
     }
 }
@@ -140,10 +143,12 @@ async fn follow(backend: &Backend, id: Uuid, output: Output) -> Result<Exit, Fai
     };
     progress.finish();
     let record = outcome?;
+    let view = OperationView::from(&record);
     if output.json {
-        progress::line(&json!({ "event": "end", "operation": progress::operation(&record) }));
+        progress::line(&json!({ "event": "end", "operation": view }));
     } else {
-        output::data(&progress::summary(backend, &record).await?)?;
+        let failed = failed_in(backend, id).await?;
+        output::data(&progress::summary(&view, &failed))?;
     }
     let is_complete = record.state == OperationState::Done
         || (record.pause_reason == Some(PauseReason::Canary) && record.counts.failed == 0);
@@ -173,7 +178,7 @@ pub(super) async fn unless_stopped<T>(
 fn report_control_plane(backend: &Backend, output: Output) -> Result<(), Failure> {
     let applied = &backend.posture.applied;
     if output.json {
-        progress::line(&json!({ "event": "controlPlane", "applied": applied }));
+        progress::line(&json!({ "event": "control_plane", "applied": applied }));
         return Ok(());
     }
     match applied.as_slice() {

@@ -5,13 +5,12 @@ use uuid::Uuid;
 
 use super::progress;
 use super::run::unless_stopped;
-use crate::app::{Backend, Purpose};
-use crate::auth::CallContext;
+use crate::app::Purpose;
 use crate::cli::Program;
+use crate::cli::control::{Control, OperationView, PlanView, Steering, Target, Uses, on_control};
 use crate::cli::{Exit, Failure, Output, output};
-use crate::domain::error::{Error, Noun};
-use crate::service::Fleet;
-use crate::service::fleet::{Behind, Plan, Record, RehearsalTarget, Trial, TrialEnd};
+use crate::domain::error::Error;
+use crate::service::fleet::{RehearsalTarget, Trial, TrialEnd};
 
 pub(super) async fn plan(
     settings: &Program,
@@ -20,11 +19,7 @@ pub(super) async fn plan(
 ) -> Result<Exit, Failure> {
     output::on_backend(Purpose::Operate, settings, async |backend| {
         let plan = backend.services.fleet.plan(&backend.operator(), tenants).await?;
-        if output.json {
-            progress::line(&plan_in_json(&plan));
-        } else {
-            output::data(&plan_in_words(&plan))?;
-        }
+        print_plan(&PlanView::from(&plan), output)?;
         plan.require_fit().map_err(Error::from)?;
         output::require_isolated(backend, settings)?;
         Ok(Exit::Done)
@@ -32,28 +27,17 @@ pub(super) async fn plan(
     .await
 }
 
-fn plan_in_json(plan: &Plan) -> serde_json::Value {
-    let behind = |group: &Behind| {
-        json!({
-            "fingerprint": group.fingerprint, "version": group.version, "tenantCount": group.count,
-            "slugs": group.slugs, "files": group.files,
-        })
-    };
-    json!({
-        "targetVersion": plan.target_version,
-        "targetFingerprint": plan.target_fingerprint,
-        "currentCount": plan.current_count,
-        "behindCount": plan.behind_count(),
-        "deletingCount": plan.deleting_count,
-        "behind": plan.behind.iter().map(behind).collect::<Vec<_>>(),
-        "ahead": plan.ahead,
-        "diverged": plan.diverged,
-    })
+pub(super) fn print_plan(plan: &PlanView, output: Output) -> Result<(), Failure> {
+    if output.json {
+        progress::line(&serde_json::to_value(plan).unwrap_or_default());
+        return Ok(());
+    }
+    output::data(&plan_in_words(plan))
 }
 
-fn plan_in_words(plan: &Plan) -> String {
+fn plan_in_words(plan: &PlanView) -> String {
     let mut lines =
-        vec![format!("tenants: {} current, {} behind", plan.current_count, plan.behind_count())];
+        vec![format!("tenants: {} current, {} behind", plan.current_count, plan.behind_count)];
     for group in &plan.behind {
         let mut slugs = group.slugs.join(", ");
         if usize::try_from(group.count).is_ok_and(|count| count > group.slugs.len()) {
@@ -89,7 +73,7 @@ pub(super) async fn rehearse(
         let Some(rehearsal) = rehearsed else {
             if output.json {
                 progress::line(&json!({
-                    "schema": null, "applied": [], "error": null, "migrations": [], "newTenant": new_tenant,
+                    "schema": null, "applied": [], "error": null, "migrations": [], "new_tenant": new_tenant,
                 }));
             } else {
                 output::data(&format!("tenants: nothing to do\n{}", in_words(new_tenant.as_ref())))?;
@@ -103,7 +87,7 @@ pub(super) async fn rehearse(
             let migrations: Vec<_> = rehearsal.trials.iter().map(trial_in_json).collect();
             progress::line(&json!({
                 "schema": schema, "applied": applied, "error": error, "migrations": migrations,
-                "newTenant": new_tenant,
+                "new_tenant": new_tenant,
             }));
         } else {
             let result = match &outcome {
@@ -137,7 +121,7 @@ fn trial_in_json(trial: &Trial) -> serde_json::Value {
         TrialEnd::NotReached => ("not_reached", None, None, None),
     };
     json!({
-        "file": trial.file, "state": state, "durationMs": duration, "line": line, "error": error,
+        "file": trial.file, "state": state, "duration_ms": duration, "line": line, "error": error,
     })
 }
 
@@ -152,64 +136,48 @@ fn trial_in_words(trial: &Trial) -> String {
 }
 
 pub(super) async fn status(
-    settings: &Program,
+    target: &Target,
     id: Option<Uuid>,
     output: Output,
 ) -> Result<Exit, Failure> {
-    output::on_backend(Purpose::Operate, settings, async |backend| {
-        let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-        let record = match id {
-            Some(id) => fleet.read(&ctx, id).await?,
-            None => match progress::open(backend).await? {
-                Some(record) => record,
-                None => fleet.find_newest(&ctx).await?.ok_or(Error::NotFound(Noun::Operation))?,
-            },
-        };
-        show(backend, &record, output).await.map(|()| Exit::Done)
+    on_control(target, Uses::ControlPlane, async |control| {
+        let view = control.read_operation(id).await?;
+        show(control, &view, output).await.map(|()| Exit::Done)
     })
     .await
 }
 
-pub(super) async fn pause(
-    settings: &Program,
+/// Pauses or cancels an operation, the open one if none is named, and shows it.
+pub(super) async fn steer(
+    target: &Target,
     id: Option<Uuid>,
+    steering: Steering,
     output: Output,
 ) -> Result<Exit, Failure> {
-    change(settings, id, output, async |fleet, ctx, id| fleet.pause(&ctx, id).await).await
-}
-
-pub(super) async fn cancel(
-    settings: &Program,
-    id: Option<Uuid>,
-    output: Output,
-) -> Result<Exit, Failure> {
-    change(settings, id, output, async |fleet, ctx, id| fleet.cancel(&ctx, id).await).await
-}
-
-/// Changes the state of an operation, the open one if none is named, and shows it.
-async fn change(
-    settings: &Program,
-    id: Option<Uuid>,
-    output: Output,
-    change: impl AsyncFnOnce(&Fleet, CallContext, Uuid) -> Result<Record, Error>,
-) -> Result<Exit, Failure> {
-    output::on_backend(Purpose::Operate, settings, async |backend| {
-        let id = progress::which(backend, id).await?;
-        let record = change(&backend.services.fleet, backend.operator(), id).await?;
-        show(backend, &record, output).await.map(|()| Exit::Done)
+    on_control(target, Uses::ControlPlane, async |control| {
+        let view = control.steer_operation(id, steering).await?;
+        show(control, &view, output).await.map(|()| Exit::Done)
     })
     .await
 }
 
-async fn show(backend: &Backend, record: &Record, output: Output) -> Result<(), Failure> {
+pub(super) async fn show(
+    control: &Control,
+    view: &OperationView,
+    output: Output,
+) -> Result<(), Failure> {
     if output.json {
-        progress::line(&progress::operation(record));
+        progress::line(&serde_json::to_value(view).unwrap_or_default());
         return Ok(());
     }
-    let mut text = format!("operation {}: {}", record.id, record.state);
-    if let Some(holder) = record.holder.as_ref().filter(|_| record.is_held) {
-        let since = output::time(holder.since);
-        text = format!("{text}, process {} on {} since {since}", holder.pid, holder.host);
+    let mut text = format!("operation {}: {}", view.id, view.state);
+    if let Some(runner) = view.runner.as_ref().filter(|runner| runner.alive) {
+        let since = output::time(runner.since);
+        text = format!("{text}, process {} on {} since {since}", runner.pid, runner.host);
     }
-    output::data(&format!("{text}\n{}", progress::summary(backend, record).await?))
+    let failed = match view.tenants.failed {
+        0 => (Vec::new(), false),
+        _ => control.failed_tenants(view.id).await?,
+    };
+    output::data(&format!("{text}\n{}", progress::summary(view, &failed)))
 }

@@ -8,6 +8,7 @@ pub const KEY_MAX: usize = 512;
 /// The kinds of keys by which a person can be found.
 #[derive(
     Debug,
+    Default,
     Clone,
     Copy,
     PartialEq,
@@ -20,6 +21,7 @@ pub const KEY_MAX: usize = 512;
 #[strum(serialize_all = "lowercase")]
 pub enum KeyKind {
     /// E-mail address; compared in lower case.
+    #[default]
     Email,
     /// Log-in name.
     Login,

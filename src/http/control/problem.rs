@@ -288,24 +288,24 @@ fn unauthenticated(problem: AuthProblem) -> Representation {
 }
 
 fn not_found(noun: Noun) -> Representation {
-    let (code, title) = match noun {
-        Noun::Route => ("route_not_found", "There is no such path"),
-        Noun::Tenant => ("tenant_not_found", "There is no such tenant"),
-        Noun::User => ("user_not_found", "There is no such user"),
-        Noun::Token => ("token_not_found", "There is no such token"),
-        Noun::Profile => ("profile_not_found", "There is no such profile"),
-        Noun::AuditEvent => ("audit_event_not_found", "There is no such audit event"),
-        Noun::Member => ("member_not_found", "There is no such member"),
-        Noun::Session => ("session_not_found", "There is no such session"),
-        Noun::Operation => ("operation_not_found", "There is no such operation"),
-        Noun::Vacancy => ("vacancy_not_found", "There is no vacancy"),
-        Noun::Invitation => ("invitation_not_found", "There is no such invitation"),
-        Noun::SigningKey => ("signing_key_not_found", "There is no such signing key"),
-        Noun::Own(_) => ("not_found", "There is no such thing"),
-        Noun::Node => ("node_not_found", "There is no such node"),
+    let title = match noun {
+        Noun::Route => "There is no such path",
+        Noun::Tenant => "There is no such tenant",
+        Noun::User => "There is no such user",
+        Noun::Token => "There is no such token",
+        Noun::Profile => "There is no such profile",
+        Noun::AuditEvent => "There is no such audit event",
+        Noun::Member => "There is no such member",
+        Noun::Session => "There is no such session",
+        Noun::Operation => "There is no such operation",
+        Noun::Vacancy => "There is no vacancy",
+        Noun::Invitation => "There is no such invitation",
+        Noun::SigningKey => "There is no such signing key",
+        Noun::Own(_) => "There is no such thing",
+        Noun::Node => "There is no such node",
     };
     let detail = "It does not exist, or you may not know of it".to_owned();
-    Representation { status: StatusCode::NOT_FOUND, code, title, detail }
+    Representation { status: StatusCode::NOT_FOUND, code: noun.code(), title, detail }
 }
 
 #[expect(clippy::too_many_lines, reason = "a flat list: one representation for each conflict")]

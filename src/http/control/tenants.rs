@@ -4,7 +4,7 @@ mod bodies;
 
 use crate::domain::json::Value;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ETag, EntityTag, LOCATION};
+use actix_web::http::header::{ETag, EntityTag, HeaderName, HeaderValue, LOCATION};
 use actix_web::{HttpResponse, delete, get, patch, post, put};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -28,6 +28,9 @@ use crate::service::provisioning::Extras;
 use crate::service::tenants::registry::{Origin, Registered};
 use crate::service::tenants::upsert::Upsert;
 use crate::service::tenants::{Filter, TenantRef};
+
+/// Says that an answer is that to an earlier request with the same `Idempotency-Key`.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes
@@ -172,7 +175,12 @@ async fn create(call: Call) -> Answer {
     let run = async |command| registry.create(&call.ctx, command, extras.clone()).await;
     let registered = guess::set_up(call.request(), command, run).await?;
     count(&call, registered.origin);
-    Ok(answer_with(StatusCode::CREATED, registered))
+    let is_replayed = registered.origin == Origin::Found;
+    let mut answer = answer_with(StatusCode::CREATED, registered);
+    if is_replayed {
+        answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(answer)
 }
 
 /// Creates the tenant with this external id, or makes it as the body says. Safe to repeat: `outcome` says whether it was

@@ -57,7 +57,11 @@ async fn a_repair_that_leaves_nothing_wrong_exits_with_0() {
     fixture.run("REVOKE DELETE ON {acme}.items FROM {acme}").await;
     let ran = doctor(&program(&fixture), &["--fix", "--json"]).expect(0);
     let report = ran.json();
-    assert_eq!((&report["mendedCount"], &report["wrongCount"]), (&1.into(), &0.into()), "{report}");
+    assert_eq!(
+        (&report["mended_count"], &report["wrong_count"]),
+        (&1.into(), &0.into()),
+        "{report}"
+    );
     let finding = &report["findings"][0];
     for (key, value) in [
         ("area", "rights"),
@@ -68,7 +72,7 @@ async fn a_repair_that_leaves_nothing_wrong_exits_with_0() {
     ] {
         assert_eq!(finding[key], value, "{report}");
     }
-    assert_eq!(finding["tenantId"], fixture.acme.id.to_string());
+    assert_eq!(finding["tenant_id"], fixture.acme.id.to_string());
     assert_eq!(finding["mended"], true);
 }
 
@@ -138,7 +142,7 @@ async fn a_token_without_an_end_that_was_not_used_for_ninety_days_is_a_warning()
 async fn an_unknown_tenant_is_named_and_an_invalid_name_is_a_usage_error() {
     let fixture = Fixture::open().await;
     let program = program(&fixture);
-    let ran = program.run(&["doctor", "--tenant", "absent"]).expect(1);
+    let ran = program.run(&["doctor", "--tenant", "absent"]).expect(4);
     assert!(ran.stderr.contains("no such tenant: absent"), "{ran:?}");
     program.run(&["doctor", "--tenant", "Not A Slug"]).expect(2);
     let ran = program.run(&["doctor", "--fix", "--yes", "--drop-orphans", "public"]).expect(2);

@@ -36,7 +36,7 @@ fn examine(fixture: &Fixture, expected: &str, code: i32) -> (Vec<String>, Vec<u6
     };
     let findings = list("findings");
     let of_structure = findings.iter().filter(|it| it["area"] == "structure").map(what).collect();
-    let counts = list("expectedDrift").iter().filter_map(|it| it["count"].as_u64()).collect();
+    let counts = list("expected_drift").iter().filter_map(|it| it["count"].as_u64()).collect();
     (of_structure, counts)
 }
 

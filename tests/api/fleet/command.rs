@@ -25,7 +25,7 @@ async fn plan_and_rehearse_print_pending_migrations_and_change_nothing() {
     );
     let plan = program.run(&["migrate", "--plan", "--json"]).expect(0).json();
     assert_eq!(
-        (&plan["behindCount"], &plan["behind"][0]["files"][0]),
+        (&plan["behind_count"], &plan["behind"][0]["files"][0]),
         (&2.into(), &"V2__add_mood.sql".into())
     );
     let first = program.run(&["migrate", "--rehearse"]).expect(0);
@@ -44,9 +44,9 @@ async fn plan_and_rehearse_print_pending_migrations_and_change_nothing() {
         (&migration["file"], &migration["state"]),
         (&"V2__add_mood.sql".into(), &"applied".into())
     );
-    assert!(migration["durationMs"].as_f64().is_some_and(|time| time > 0.0), "{migration}");
+    assert!(migration["duration_ms"].as_f64().is_some_and(|time| time > 0.0), "{migration}");
     // No vacancy exists yet.
-    let none = program.run(&["migrate", "--rehearse", "--vacancy"]).expect(1);
+    let none = program.run(&["migrate", "--rehearse", "--vacancy"]).expect(4);
     assert!(none.stderr.contains("vacancy"), "{none:?}");
     program.run(&["migrate", "--rehearse", "t1", "--vacancy"]).expect(2);
     program.run(&["migrate", "--vacancy"]).expect(2);
@@ -57,7 +57,7 @@ async fn plan_and_rehearse_print_pending_migrations_and_change_nothing() {
     assert!(ran.stdout.contains("would fail: V2__add_mood.sql, line 2: "), "{ran:?}");
     let no_tenant = "  V2__add_mood.sql: fails\nno new tenant can be made from the migrations: V2__add_mood.sql, line 2: ";
     assert!(ran.stdout.contains(no_tenant), "{ran:?}");
-    program.run(&["migrate", "--rehearse", "unknown"]).expect(1);
+    program.run(&["migrate", "--rehearse", "unknown"]).expect(4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,7 +65,7 @@ async fn a_paused_canary_is_resumed_by_command_and_json_output_is_one_event_a_li
     let fixture = Fixture::with(3).await;
     fixture.write(SECOND);
     let program = fixture.program();
-    program.run(&["migrate", "status"]).expect(1);
+    program.run(&["migrate", "status"]).expect(4);
     let ran = program.run(&["migrate", "--canary", "1"]).expect(0);
     assert!(ran.stdout.contains("tenants: 1 migrated, 2 not tried"), "{ran:?}");
     assert!(ran.stdout.contains("`rowhouse migrate resume` continues it"), "{ran:?}");
@@ -75,17 +75,17 @@ async fn a_paused_canary_is_resumed_by_command_and_json_output_is_one_event_a_li
         "{refused:?}"
     );
     let status = program.run(&["migrate", "status", "--json"]).expect(0).json();
-    assert_eq!((&status["state"], &status["pauseReason"]), (&"paused".into(), &"canary".into()));
+    assert_eq!((&status["state"], &status["pause_reason"]), (&"paused".into(), &"canary".into()));
     let resumed = program.run(&["migrate", "resume", "--json"]).expect(0);
     let events = lines(&resumed.stdout);
     assert_eq!(events[0]["event"], "begun");
     assert_eq!(events.iter().filter(|line| line["event"] == "tenant").count(), 2);
     let end = events.last().unwrap();
-    assert_eq!((&end["event"], &end["operation"]["migratedCount"]), (&"end".into(), &3.into()));
+    assert_eq!((&end["event"], &end["operation"]["tenants"]["done"]), (&"end".into(), &3.into()));
     assert!(!resumed.stderr.contains('\u{1b}') && !resumed.stdout.contains('\u{1b}'));
     let status = program.run(&["migrate", "status"]).expect(0);
     assert!(status.stdout.contains(": done\ntenants: 3 migrated"), "{status:?}");
-    program.run(&["migrate", "pause"]).expect(1);
+    program.run(&["migrate", "pause"]).expect(4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,7 +25,7 @@ async fn a_key_is_rotated_and_retired_on_the_command_line_and_each_change_is_an_
 
     let without = program.run(&["key", "retire", &old]).expect(2);
     assert!(without.stderr.contains("--now"), "{without:?}");
-    let unknown = program.run(&["key", "retire", "--now", "-unknown"]).expect(1);
+    let unknown = program.run(&["key", "retire", "--now", "-unknown"]).expect(4);
     assert!(unknown.stderr.contains("no such key: -unknown"), "{unknown:?}");
     program.run(&["key", "retire", &old, "--now"]).expect(0);
     // So that the background job does not change the snapshot.
