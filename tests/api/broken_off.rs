@@ -2,7 +2,6 @@
 //! messages, which grows until nothing is cut. The caller is told that it may be tried again, and the next try ends
 //! what was begun.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -11,102 +10,19 @@ use rowhouse::config::Settings;
 use rowhouse::domain::Error;
 use rowhouse::pg::bootstrap::BootstrapError;
 use rowhouse::pg::schema::error::ApplyError;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::watch;
 
 use crate::support::control::transition;
-use crate::support::{Answer, Snapshot, TestApp, TestAppBuilder, TestDatabase, settings_for};
+use crate::support::proxy::Proxy;
+use crate::support::{
+    Answer, Program, Snapshot, TestApp, TestAppBuilder, TestDatabase, settings_for,
+};
 
 /// No step here takes more messages.
 const MOST: i64 = 80;
 
-/// A proxy that cuts all connections once, after a number of messages from the server.
-#[derive(Clone)]
-struct CuttingProxy {
-    url: String,
-    /// The messages until the cut; negative: none is planned.
-    left: Arc<AtomicI64>,
-    /// The number of cuts so far.
-    cuts: watch::Sender<u64>,
-}
-
-impl CuttingProxy {
-    async fn to(url: &str) -> Self {
-        let config: tokio_postgres::Config = url.parse().expect("the URL is valid");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-        let port = listener.local_addr().expect("the listener is bound").port();
-        let user = config.get_user().expect("the URL has a user");
-        let password = String::from_utf8_lossy(config.get_password().unwrap_or_default());
-        let database = config.get_dbname().expect("the URL has a database");
-        let url =
-            format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}?sslmode=disable");
-        let proxy = Self { url, left: Arc::new(AtomicI64::new(-1)), cuts: watch::Sender::new(0) };
-        let serving = proxy.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serving.clone().serve(client, config.clone()));
-            }
-        });
-        proxy
-    }
-
-    async fn serve(self, client: TcpStream, config: tokio_postgres::Config) {
-        let port = config.get_ports().first().copied().unwrap_or(5432);
-        match &config.get_hosts()[0] {
-            tokio_postgres::config::Host::Unix(folder) => {
-                let socket = folder.join(format!(".s.PGSQL.{port}"));
-                let server = UnixStream::connect(socket).await.expect("the server listens");
-                self.forward(client, server).await;
-            }
-            tokio_postgres::config::Host::Tcp(host) => {
-                let server =
-                    TcpStream::connect((host.as_str(), port)).await.expect("the server listens");
-                self.forward(client, server).await;
-            }
-        }
-    }
-
-    async fn forward(&self, client: TcpStream, server: impl AsyncRead + AsyncWrite) {
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = tokio::io::split(server);
-        let mut cut = self.cuts.subscribe();
-        let there = tokio::io::copy(&mut from_client, &mut to_server);
-        let back = async {
-            let mut bytes = [0; 8192];
-            while let Ok(count) = from_server.read(&mut bytes).await
-                && count > 0
-            {
-                if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-                    self.cuts.send_modify(|cuts| *cuts += 1);
-                    return;
-                }
-                if to_client.write_all(&bytes[..count]).await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            _ = there => {}
-            () = back => {}
-            _ = cut.changed() => {}
-        }
-    }
-
-    /// Plans a cut after so many messages.
-    fn cut_after(&self, messages: i64) {
-        self.left.store(messages, Ordering::SeqCst);
-    }
-
-    /// Calls a planned cut off; returns whether it was made.
-    fn was_cut(&self) -> bool {
-        self.left.swap(-1, Ordering::SeqCst) <= 0
-    }
-}
-
-async fn behind_proxy(builder: TestAppBuilder) -> (TestApp, CuttingProxy) {
+async fn behind_proxy(builder: TestAppBuilder) -> (TestApp, Proxy) {
     let database = TestDatabase::create().await;
-    let proxy = CuttingProxy::to(&database.url()).await;
+    let proxy = Proxy::to(&database.url()).await;
     let builder =
         builder.with("database.url", proxy.url.clone()).with("database.connect_timeout", "2s");
     (builder.on(database).spawn().await, proxy)
@@ -114,7 +30,7 @@ async fn behind_proxy(builder: TestAppBuilder) -> (TestApp, CuttingProxy) {
 
 /// Repeats a step with a cut one message later each time, until it ends before the cut. After each cut, `after` finds
 /// what the step left.
-async fn at_each_message(proxy: &CuttingProxy, step: impl AsyncFn(i64), after: impl AsyncFn(i64)) {
+async fn at_each_message(proxy: &Proxy, step: impl AsyncFn(i64), after: impl AsyncFn(i64)) {
     for messages in 1..=MOST {
         proxy.cut_after(messages);
         step(messages).await;
@@ -213,7 +129,7 @@ async fn a_purge_that_is_cut_off_anywhere_is_503_or_done_and_can_be_repeated() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refill_that_is_cut_off_anywhere_finds_the_database_away_and_is_finished_later() {
     let database = TestDatabase::create().await;
-    let proxy = CuttingProxy::to(&database.url()).await;
+    let proxy = Proxy::to(&database.url()).await;
     let mut values = settings_for(&proxy.url);
     values.push(("tenants.vacancies", "1".to_owned()));
     let settings = Settings::from_values(&values).expect("the settings are good");
@@ -244,7 +160,7 @@ async fn a_refill_that_is_cut_off_anywhere_finds_the_database_away_and_is_finish
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_that_is_cut_off_anywhere_does_not_blame_the_migrations() {
     let database = TestDatabase::create_empty().await;
-    let proxy = CuttingProxy::to(&database.url()).await;
+    let proxy = Proxy::to(&database.url()).await;
     let settings = Settings::from_values(&settings_for(&proxy.url)).expect("the settings are good");
     for messages in (1..).step_by(4) {
         proxy.cut_after(messages);
@@ -261,6 +177,103 @@ async fn a_first_start_that_is_cut_off_anywhere_does_not_blame_the_migrations() 
                 error @ (ApplyError::History(_) | ApplyError::Failed { .. }),
             ))) => panic!("after {messages} messages: {error}"),
             Err(error) => assert!(was_cut, "{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transition_that_is_cut_off_anywhere_is_503_or_done_and_can_be_repeated() {
+    let (app, proxy) = behind_proxy(TestApp::builder()).await;
+    app.set_up("acme").await;
+    let root = app.root();
+    for (name, status) in [
+        ("suspend", "suspended"),
+        ("resume", "active"),
+        ("delete", "deleting"),
+        ("restore", "active"),
+    ] {
+        let opposite = match name {
+            "suspend" => "resume",
+            "resume" => "suspend",
+            "delete" => "restore",
+            _ => "delete",
+        };
+        let done = async |name: &str| {
+            let answer = persistently(async || transition(&root, "acme", name).await).await;
+            // It was done before, and the answer was lost.
+            assert!([200, 409].contains(&answer.status), "{name}: {answer:?}");
+        };
+        at_each_message(
+            &proxy,
+            async |messages| {
+                let answer = transition(&root, "acme", name).await;
+                match answer.status {
+                    503 => assert!(answer.retry_after() >= 1),
+                    other => assert_eq!(other, 200, "{name}, {messages} messages: {answer:?}"),
+                }
+            },
+            async |messages| {
+                done(name).await;
+                let sql = app.sql().await;
+                let row = sql.query_one("SELECT status FROM tenants WHERE slug = 'acme'", &[]);
+                let found: String = row.await.expect("the tenant is there").get(0);
+                assert_eq!(found, status, "{name}, {messages} messages");
+                done(opposite).await;
+            },
+        )
+        .await;
+        done(name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_migration_that_is_cut_off_anywhere_is_finished_by_the_next_run_and_blames_no_file()
+{
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::to(&database.url()).await;
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let write = |number: i64| {
+        let name = format!("V{number}__create_t{number}.sql");
+        let text = format!("CREATE TABLE t{number} (id integer);");
+        std::fs::write(folder.path().join(name), text).expect("a file can be written");
+    };
+    write(1);
+    let program = |url: &str| {
+        Program::on(&database)
+            .with("DATABASE_URL", url)
+            .with("ROWHOUSE_FLEET__LEASE", "1s")
+            .with("ROWHOUSE_TENANT_MIGRATIONS", &folder.path().display().to_string())
+    };
+    let (directly, cut) = (program(&database.url()), program(&proxy.url));
+    directly.run(&["migrate"]).expect(0);
+    for slug in ["acme", "globex"] {
+        directly.create_tenant(slug).expect(0);
+    }
+    for (number, messages) in (2..).zip((1..).step_by(7)) {
+        write(number);
+        proxy.cut_after(messages);
+        let ran = cut.run(&["migrate", "--workers", "1"]);
+        let was_cut = proxy.was_cut();
+        assert!(was_cut || ran.code == Some(0), "after {messages} messages: {ran:?}");
+        let text = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(!text.contains("__create_t"), "after {messages} messages: {text}");
+        let mut again = directly.run(&["migrate"]);
+        for _ in 0..20 {
+            if again.code == Some(0) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            again = directly.run(&["migrate"]);
+        }
+        assert_eq!(again.code, Some(0), "after {messages} messages: {again:?}");
+        let behind = "SELECT count(*) FROM tenants WHERE migrations_version <> $1";
+        let expected = i32::try_from(number).expect("few files");
+        let sql = database.connect().await;
+        let behind = sql.query_one(behind, &[&expected]).await.expect("tenants can be read");
+        assert_eq!(behind.get::<_, i64>(0), 0, "after {messages} messages");
+        if !was_cut {
+            assert!(messages > 20, "the migration takes few messages: {messages}");
+            return;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::proxy::FreezableProxy;
+use crate::support::proxy::Proxy;
 use crate::support::{Caller, Program, TestDatabase};
 
 /// Shorter than the time that a start waits by default.
@@ -33,7 +33,7 @@ async fn a_server_waits_for_a_database_that_is_not_up_yet_and_says_so() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!starting.is_finished(), "it waits");
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("it is free");
-    let _proxy = FreezableProxy::on(listener, &database.url());
+    let _proxy = Proxy::on(listener, &database.url());
     let (server, _program) = starting.await.expect("the server starts");
     assert_eq!(Caller::new(&server.address, None).get("/readyz").await.status, 200);
     let log = server.stderr_with("the database answers");

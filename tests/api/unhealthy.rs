@@ -10,7 +10,7 @@ use rowhouse::embedded::{Durability, Server, Settings as ServerSettings};
 use serde_json::json;
 
 use crate::support::callers::send;
-use crate::support::proxy::FreezableProxy;
+use crate::support::proxy::Proxy;
 use crate::support::{Answer, Caller, PASSWORD, Snapshot, TestApp};
 
 const SETUP: &str = "/api/tenant/setup";
@@ -163,10 +163,8 @@ async fn the_server_reconnects_after_a_restart_of_the_database_server() {
 #[tokio::test]
 async fn requests_to_a_hanging_database_are_refused_in_time_and_served_afterwards() {
     let database = crate::support::TestDatabase::create().await;
-    let (owner, runtime) = (
-        FreezableProxy::to(&database.url()).await,
-        FreezableProxy::to(&database.runtime_url()).await,
-    );
+    let (owner, runtime) =
+        (Proxy::to(&database.url()).await, Proxy::to(&database.runtime_url()).await);
     let app = with_short_connect_timeout()
         .on(database)
         .with("database.url", &owner.url)
@@ -236,12 +234,10 @@ async fn a_server_without_free_connections_answers_503_in_time() {
 const REST: Duration = Duration::from_secs(2);
 
 /// Starts a server on a database that is reached through two proxies.
-async fn behind_proxies() -> (TestApp, [FreezableProxy; 2]) {
+async fn behind_proxies() -> (TestApp, [Proxy; 2]) {
     let database = crate::support::TestDatabase::create().await;
-    let (owner, runtime) = (
-        FreezableProxy::to(&database.url()).await,
-        FreezableProxy::to(&database.runtime_url()).await,
-    );
+    let (owner, runtime) =
+        (Proxy::to(&database.url()).await, Proxy::to(&database.runtime_url()).await);
     let app = TestApp::builder()
         .on(database)
         .with("database.url", &owner.url)
@@ -268,7 +264,7 @@ async fn connections_that_rested_and_were_forgotten_by_the_network_are_replaced_
     }
     tokio::time::sleep(REST).await;
     for proxy in &proxies {
-        proxy.forget();
+        proxy.forget_connections();
     }
     // Without the check, each request would wait for its own limit of 30 s.
     let started = Instant::now();
@@ -316,7 +312,7 @@ fn timers_to(port: u16) -> Vec<(u32, u32)> {
 #[tokio::test]
 async fn a_connection_whose_bytes_are_not_taken_breaks_after_the_time_of_the_url() {
     let database = crate::support::TestDatabase::create().await;
-    let proxy = FreezableProxy::to(&database.url()).await;
+    let proxy = Proxy::to(&database.url()).await;
     let url = format!("{}&tcp_user_timeout=2000", proxy.url);
     let url = rowhouse::pg::connect::url::DatabaseUrl::parse(&url).expect("it is a URL");
     let connector = rowhouse::pg::connect::tls::Connector::new(url.ssl()).expect("no files");

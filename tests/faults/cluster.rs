@@ -193,10 +193,6 @@ impl Cluster {
         self.postmaster.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Returns the owner's URL, with the port of a proxy if there is one.
     pub(crate) fn url(&self, proxy: Option<u16>) -> String {
         let port = proxy.unwrap_or(self.port);

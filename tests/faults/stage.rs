@@ -116,7 +116,7 @@ impl Stage {
         if !setup.is_embedded {
             let started = cluster.insert(Cluster::start_new(setup.shape).await);
             if setup.is_proxied {
-                proxy = Some(Proxy::to(started.port()).await);
+                proxy = Some(Proxy::to(&started.url(None)).await);
             }
             url = Some(started.url(proxy.as_ref().map(|proxy| proxy.port)));
         }

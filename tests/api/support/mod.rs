@@ -15,6 +15,8 @@ pub mod markdown;
 pub mod migration_lock;
 pub mod postgres;
 pub mod program;
+#[path = "../../support/proxy.rs"]
+#[expect(dead_code, reason = "each test binary uses a part of it")]
 pub mod proxy;
 pub mod recording;
 pub mod scoped;
