@@ -183,7 +183,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "fairness.reserve",
         "20",
         "percentage of a worker's connections that a tenant which holds one for long leaves to the others, while at least \
-         two tenants are active; half of it is left by every tenant that holds one; rounded down; 0 for none",
+         two tenants are active; half of it is left by every tenant that holds one; rounded down, and at least one where there are several; 0 for none",
     ),
     (
         "fairness.slow_after",

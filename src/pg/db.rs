@@ -104,12 +104,14 @@ impl Database {
         let (builtin_types, events) = (Arc::default(), EventSignal::default());
         let scopes = Arc::new(TenantScopes { rules, beside, builtin_types, guard, events });
         let warm_up = Arc::clone(&scopes).warm_up();
+        let shortage = Shortage::default();
+        let (check, count) = (RestCheck::default(), shortage.count().clone());
         let slots = SharedBySlots {
-            opener: Opener { endpoint: runtime, limits, check: RestCheck::default(), warm_up },
+            opener: Opener { endpoint: runtime, limits, check, count, warm_up },
             sharing,
             counts: Counts::default(),
             waits: ConnectionWaits::default(),
-            shortage: Shortage::default(),
+            shortage,
             reserve: Arc::new(Semaphore::new(sharing.reserve())),
         };
         let slots = Arc::new(slots);
@@ -124,7 +126,9 @@ impl Database {
     pub fn pools(&self, sizes: PoolSizes) -> Result<Db, deadpool_postgres::BuildError> {
         let shared = &self.0.slots;
         let limits = self.rules().limits;
-        let control = build(&self.0.owner, sizes.control, limits, &self.0.check)?;
+        let (check, count) = (&self.0.check, shared.shortage.count());
+        let control = build(&self.0.owner, sizes.control, limits, check, count)?;
+        shared.shortage.add_pools(usize::from(sizes.control > 0) + usize::from(sizes.runtime > 0));
         let control =
             ControlPool::new(control, sizes.control, limits.connect, shared.shortage.clone());
         let runtime_pools =
@@ -171,6 +175,11 @@ impl Database {
         let shortage = self.0.slots.shortage.take();
         let for_others = shortage.map_or(0, |unused_for| self.close_idle(unused_for, 0));
         for_others + idle.map_or(0, |idle| self.close_idle(idle, 1))
+    }
+
+    /// Has this process open no more connections than this, but one for each pool: the server gives fewer than the budget.
+    pub fn keep_to(&self, most: usize) {
+        self.0.slots.shortage.keep_to(most);
     }
 
     /// Waits until a pool can open no connection because the server has none left.

@@ -37,6 +37,9 @@ const BUDGET: &str = "24";
 /// The connections that tenants which give none back take there: one alone takes no more than it leaves.
 const TAKEN: i64 = 6;
 
+/// The same with the usual budget of a test, of which the worker has four.
+const TAKEN_OF_FEW: i64 = 2;
+
 #[get("/count")]
 async fn count_profiles(tx: TenantTx) -> Result<HttpResponse, Problem> {
     let rows = tx.query_and_commit("SELECT count(*) AS count FROM profiles", &[]).await?;
@@ -128,8 +131,13 @@ async fn assert_waiting(requests: &mut JoinSet<Answer>) {
 }
 
 /// Reads in a tenant until others have taken all that they can have, and 45 times more: each read is answered.
-async fn assert_served_beside(app: &TestApp, quiet: &Tenant, requests: &mut JoinSet<Answer>) {
-    while busy(app).await < TAKEN {
+async fn assert_served_beside(
+    app: &TestApp,
+    quiet: &Tenant,
+    requests: &mut JoinSet<Answer>,
+    taken: i64,
+) {
+    while busy(app).await < taken {
         assert_eq!(quiet.count().await.status, 200);
     }
     for _ in 0..45 {
@@ -149,13 +157,23 @@ async fn metric(app: &TestApp, name: &str) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_is_served_at_once_while_a_table_of_another_is_locked() {
     let app = patient().with("database.max_connections", BUDGET).spawn().await;
-    let all = tenants(&app, 2).await;
+    lock_one_of_two(&app, TAKEN).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_is_served_at_once_beside_a_lock_where_there_are_few_connections() {
+    lock_one_of_two(&patient().spawn().await, TAKEN_OF_FEW).await;
+}
+
+async fn lock_one_of_two(app: &TestApp, taken: i64) {
+    let all = tenants(app, 2).await;
     let (quiet, locked) = (&all[0], &all[1]);
-    assert_eq!(quiet.count().await.status, 200);
-    let lock = locked.lock(&app).await;
+    // It is known to be quick, so that it may take all but the last connection.
+    assert_eq!((quiet.count().await.status, locked.count().await.status), (200, 200));
+    let lock = locked.lock(app).await;
     let mut requests = JoinSet::new();
     locked.send(&mut requests, "/count", MANY);
-    assert_served_beside(&app, quiet, &mut requests).await;
+    assert_served_beside(app, quiet, &mut requests, taken).await;
     lock.batch_execute("ROLLBACK").await.expect("the lock can be released");
     let answers = requests.join_all().await;
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
@@ -173,7 +191,7 @@ async fn a_tenant_is_served_at_once_while_tables_of_three_others_are_locked() {
         locks.push(tenant.lock(&app).await);
         tenant.send(&mut requests, "/count", MANY);
     }
-    assert_served_beside(&app, quiet, &mut requests).await;
+    assert_served_beside(&app, quiet, &mut requests, TAKEN).await;
     for lock in locks {
         lock.batch_execute("ROLLBACK").await.expect("the lock can be released");
     }
@@ -189,7 +207,7 @@ async fn a_tenant_is_served_at_once_beside_slow_queries_of_another() {
     assert_eq!(quiet.count().await.status, 200);
     let mut requests = JoinSet::new();
     slow.send(&mut requests, "/sleep/300", MANY);
-    assert_served_beside(&app, quiet, &mut requests).await;
+    assert_served_beside(&app, quiet, &mut requests, TAKEN).await;
     // Ends the queries, and those that follow.
     let sql = app.superuser_sql().await;
     let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
@@ -295,7 +313,9 @@ async fn a_caller_that_goes_on_over_a_limit_is_refused_without_a_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_in_vain_is_told_in_each_dialect_whether_its_own_tenant_is_the_reason() {
-    let app = patient().with("database.connect_timeout", "2s").spawn().await;
+    // Without the reserve, of which the other tenant would be served.
+    let builder = patient().with("database.connect_timeout", "2s").with("fairness.reserve", "0");
+    let app = builder.spawn().await;
     let all = tenants(&app, 2).await;
     let (other, busy_one) = (&all[0], &all[1]);
     // Opens the connections while no time presses.
@@ -403,11 +423,11 @@ async fn limit(fixture: &Fixture, connections: i64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_that_can_open_no_more_connections_waits_for_its_own() {
-    let fixture = Fixture::build(Isolation::Role, 3).await;
+    let fixture = Fixture::build(Isolation::Role, 4).await;
     let database = fixture.database_with(Statements::Unnamed, Sharing::default());
     let db = database.pools(PoolSizes { control: 2, runtime: 4 }).expect("pools can be made");
     let serve = async |number: usize| {
-        let tx = db.tenant(fixture.tenants[number % 3]).await?;
+        let tx = db.tenant(fixture.tenants[number % 4]).await?;
         tx.query_and_commit("SELECT pg_sleep(0.02)", &[]).await
     };
     assert!(serve(0).await.is_ok() && db.public().await.is_ok());
@@ -423,8 +443,41 @@ async fn a_pool_that_can_open_no_more_connections_waits_for_its_own() {
     drop(held);
     assert!(second.await.is_ok());
     limit(&fixture, -1).await;
-    let held = join_all((0..4).map(|number| db.tenant(fixture.tenants[number % 3]))).await;
+    let held = join_all(fixture.tenants.iter().map(|tenant| db.tenant(*tenant))).await;
     assert!(held.iter().all(Result::is_ok), "it opens more as soon as it can");
+}
+
+/// Counts the connections to the database of a fixture.
+async fn connections(fixture: &Fixture) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+    fixture.owner.query_one(sql, &[]).await.expect("activity can be read").get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_was_refused_a_connection_leaves_one_for_a_command_of_the_operator() {
+    let fixture = Fixture::build(Isolation::Role, 5).await;
+    let database = fixture.database_with(Statements::Unnamed, Sharing::default());
+    let db = database.pools(PoolSizes { control: 1, runtime: 5 }).expect("pools can be made");
+    let hold = async || {
+        let held = join_all(fixture.tenants[..4].iter().map(|tenant| db.tenant(*tenant))).await;
+        held.into_iter().collect::<Result<Vec<_>, _>>().expect("there are connections")
+    };
+    drop(hold().await);
+    refuse_more(&fixture).await;
+    let (all, held) = (connections(&fixture).await, hold().await);
+    let mut refused = Box::pin(db.tenant(fixture.tenants[4]));
+    assert!(poll_immediate(&mut refused).await.is_none(), "it tries to open another");
+    for _ in 0..10 {
+        assert!(poll_immediate(&mut refused).await.is_none());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(held);
+    let tx = refused.await.expect("it gets one of those that were given back");
+    tx.query_and_commit("SELECT 1", &[]).await.expect("it can be used");
+    while connections(&fixture).await == all {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(connections(&fixture).await, all - 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

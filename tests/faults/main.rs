@@ -18,8 +18,11 @@ mod client;
 mod cluster;
 mod inspection;
 mod ledger;
+mod noise;
 #[path = "../support/postgres_programs.rs"]
 mod postgres_programs;
+#[path = "../support/proxy.rs"]
+#[expect(dead_code, reason = "each test binary uses a part of it")]
 mod proxy;
 mod report;
 mod scenarios;

@@ -3,6 +3,8 @@
 //! Promises: opening ends within the `connect_timeout` of the configuration, also where a server accepts the connection
 //! and never answers; a connection that breaks is logged with the message of the server or of the network.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
@@ -49,17 +51,25 @@ impl ConnectError {
 /// [`ConnectError`].
 pub async fn connect(endpoint: &Endpoint) -> Result<Client, ConnectError> {
     let Some(limit) = endpoint.config.get_connect_timeout().copied() else {
-        return Ok(open(&endpoint.config, &endpoint.tls).await?.0);
+        return Ok(open(&endpoint.config, &endpoint.tls, None).await?.0);
     };
-    let deadline = Instant::now() + limit;
+    let (deadline, mut is_told) = (Instant::now() + limit, false);
     loop {
-        let opening = tokio::time::timeout_at(deadline, open(&endpoint.config, &endpoint.tls));
+        let opening =
+            tokio::time::timeout_at(deadline, open(&endpoint.config, &endpoint.tls, None));
         match opening.await {
             Ok(Ok((client, _driving))) => return Ok(client),
             Ok(Err(error))
                 if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
                     && Instant::now() + PAUSE < deadline =>
             {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(
+                        reason = %server_message(&error),
+                        limit_s = limit.as_secs(),
+                        "PostgreSQL has no connection left; waiting for one"
+                    );
+                }
                 tokio::time::sleep(PAUSE).await;
             }
             Ok(Err(error)) => return Err(error.into()),
@@ -72,9 +82,11 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Client, ConnectError> {
 async fn open(
     config: &Config,
     tls: &MakeRustlsConnect,
+    counted: Option<Counted>,
 ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
     let (client, connection) = config.connect(tls.clone()).await?;
     let driving = tokio::spawn(async move {
+        let _until_it_ends = counted;
         if let Err(error) = connection.await {
             tracing::warn!(error = %server_message(&error), "a database connection broke");
         }
@@ -82,15 +94,42 @@ async fn open(
     Ok((client, driving))
 }
 
+/// The number of connections of all pools of this process: those that are open, and those that are being opened.
+#[derive(Clone, Default)]
+pub(in crate::pg) struct OpenCount(Arc<AtomicUsize>);
+
+impl OpenCount {
+    pub(in crate::pg) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::pg) fn begin(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+}
+
+/// A connection that is counted until this is dropped.
+pub(in crate::pg) struct Counted(OpenCount);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Opens the connections of a pool, which limits the time itself.
-pub(in crate::pg) struct PoolConnect(pub(in crate::pg) MakeRustlsConnect);
+pub(in crate::pg) struct PoolConnect {
+    pub(in crate::pg) tls: MakeRustlsConnect,
+    pub(in crate::pg) count: OpenCount,
+}
 
 impl Connect for PoolConnect {
     fn connect(
         &self,
         config: &Config,
     ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
-        let (config, tls) = (config.clone(), self.0.clone());
-        async move { open(&config, &tls).await }.boxed()
+        let (config, tls, counted) = (config.clone(), self.tls.clone(), self.count.begin());
+        async move { open(&config, &tls, Some(counted)).await }.boxed()
     }
 }

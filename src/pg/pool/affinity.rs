@@ -33,11 +33,12 @@ use tokio::time::Instant;
 
 use crate::domain::names::TenantId;
 use crate::pg::error::Failure;
+use crate::pg::pool::checkout::check_out;
 use crate::pg::pool::counts::{Affinity, Counts, Waiting};
 use crate::pg::pool::permits::{Permit, Permits, Request};
 use crate::pg::pool::retirement::{Opener, ReplacementTask, Successor};
-use crate::pg::pool::shortage::{RETRY_AFTER, Shortage};
-use crate::pg::pool::{PoolStatus, Purpose, take};
+use crate::pg::pool::shortage::Shortage;
+use crate::pg::pool::{PoolStatus, Purpose};
 use crate::pg::rules::Sharing;
 use crate::telemetry::ConnectionWaits;
 
@@ -183,35 +184,17 @@ impl Slots {
         let waiting = Waiting::begin(&self.waiting);
         let mut request = Request::new(tenant, self.shared.opener.limits.connect);
         let begin = Instant::now();
-        let taken = self.take_by(&mut request, tenant).await;
-        self.shared.waits.observe(request.holds_some, begin.elapsed());
-        drop(waiting);
-        taken
-    }
-
-    async fn take_by(
-        self: &Arc<Self>,
-        request: &mut Request,
-        tenant: Option<TenantId>,
-    ) -> Result<CheckedOut, Failure> {
-        let mut full = None;
-        loop {
-            let permit = self.permits.acquire(request).await;
-            // That the server is full explains more than that the wait is over.
-            let permit = permit.map_err(|denied| full.take().unwrap_or_else(|| denied.into()))?;
+        let open = || self.open();
+        let choose = |permit| {
             let (index, pool, affinity) = self.state().pick(tenant, self.shared.sharing);
             // From here on the slot is released even if this future is dropped.
-            let mut permit = SlotPermit { slots: Arc::clone(self), index, permit };
-            match take(&pool).await {
-                Ok(object) => return Ok(self.checked_out(object, permit, tenant, affinity)),
-                Err(failure) if failure.is_server_full() => {
-                    permit.permit.withhold(RETRY_AFTER);
-                    self.shared.shortage.report(self.open());
-                    full = Some(failure);
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
+            (SlotPermit { slots: Arc::clone(self), index, affinity, permit }, pool)
+        };
+        let shortage = &self.shared.shortage;
+        let taken = check_out(&self.permits, &mut request, shortage, open, choose).await;
+        self.shared.waits.observe(request.holds_some, begin.elapsed());
+        drop(waiting);
+        taken.map(|(permit, object)| self.checked_out(object, permit, tenant))
     }
 
     fn checked_out(
@@ -219,11 +202,10 @@ impl Slots {
         object: Object,
         permit: SlotPermit,
         tenant: Option<TenantId>,
-        affinity: Affinity,
     ) -> CheckedOut {
         let is_new = Object::metrics(&object).recycle_count == 0;
         let (opened, affinity) =
-            if is_new { (Opened::Now, Affinity::None) } else { (Opened::Before, affinity) };
+            if is_new { (Opened::Now, Affinity::None) } else { (Opened::Before, permit.affinity) };
         let served_another = self.state().record_checkout(permit.index, tenant, opened);
         if tenant.is_some() {
             self.shared.counts.count(affinity);
@@ -265,6 +247,10 @@ impl Slots {
         let mut state = self.state();
         let slot = &mut state.slots[index];
         slot.is_busy = false;
+        let mut closed = Vec::new();
+        if slot.pool.status().available > 0 && self.shared.shortage.takes_one() {
+            closed = slot.pool.retain(|_, _| false).removed;
+        }
         slot.is_open = slot.pool.status().size > 0;
         if !slot.is_open {
             slot.served = HashMap::new();
@@ -272,7 +258,7 @@ impl Slots {
         let replaced = self.replace_if_ready(&mut state);
         let task = ReplacementTask::if_due(self, &mut state);
         drop(state);
-        drop(replaced);
+        drop((replaced, closed));
         if let Some(task) = task {
             task.start();
         }
@@ -323,8 +309,16 @@ impl Slots {
 struct SlotPermit {
     slots: Arc<Slots>,
     index: usize,
+    /// Whether the connection had served the tenant when it was chosen.
+    affinity: Affinity,
     /// Dropped last, so that the caller that gets the permit next finds the slot idle.
     permit: Permit,
+}
+
+impl AsMut<Permit> for SlotPermit {
+    fn as_mut(&mut self) -> &mut Permit {
+        &mut self.permit
+    }
 }
 
 impl Drop for SlotPermit {

@@ -11,9 +11,10 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 
 use super::affinity::CheckedOut;
+use super::checkout::check_out;
 use super::permits::{Permits, Request};
-use super::shortage::{RETRY_AFTER, Shortage};
-use super::{PoolStatus, Purpose, take};
+use super::shortage::Shortage;
+use super::{PoolStatus, Purpose};
 use crate::pg::error::Failure;
 use crate::pg::rules::Fairness;
 
@@ -38,21 +39,10 @@ impl ControlPool {
     /// # Errors
     /// [`Failure::NoConnection`] if none is free in time, [`Failure::Pool`] if a new one cannot be opened.
     pub(in crate::pg) async fn take(&self) -> Result<CheckedOut, Failure> {
-        let (mut request, mut full) = (Request::new(None, self.wait), None);
-        loop {
-            let permit = self.permits.acquire(&mut request).await;
-            let permit = permit.map_err(|denied| full.take().unwrap_or_else(|| denied.into()));
-            let mut permit = permit?;
-            match take(&self.pool).await {
-                Ok(object) => return Ok(CheckedOut::with_permit(object, permit)),
-                Err(failure) if failure.is_server_full() => {
-                    permit.withhold(RETRY_AFTER);
-                    self.shortage.report(self.pool.status().size);
-                    full = Some(failure);
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
+        let mut request = Request::new(None, self.wait);
+        let (open, choose) = (|| self.pool.status().size, |permit| (permit, self.pool.clone()));
+        let taken = check_out(&self.permits, &mut request, &self.shortage, open, choose).await;
+        taken.map(|(permit, object)| CheckedOut::with_permit(object, permit))
     }
 
     /// Closes idle connections that were not used for this long, while more than `keep` are open. Returns how many.

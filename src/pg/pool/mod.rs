@@ -2,6 +2,7 @@
 
 pub(in crate::pg) mod affinity;
 pub(in crate::pg) mod check;
+mod checkout;
 pub(in crate::pg) mod control;
 pub(in crate::pg) mod counts;
 pub(in crate::pg) mod permits;
@@ -17,7 +18,7 @@ use deadpool_postgres::{
 };
 
 use self::check::RestCheck;
-use super::connect::open::PoolConnect;
+use super::connect::open::{OpenCount, PoolConnect};
 use super::error::Failure;
 use super::rules::{Endpoint, TimeLimits};
 
@@ -26,9 +27,10 @@ pub(in crate::pg) fn build(
     size: usize,
     limits: TimeLimits,
     check: &RestCheck,
+    count: &OpenCount,
 ) -> Result<Pool, deadpool_postgres::BuildError> {
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let connect = PoolConnect(endpoint.tls.clone());
+    let connect = PoolConnect { tls: endpoint.tls.clone(), count: count.clone() };
     let manager = Manager::from_connect(endpoint.config.clone(), connect, config);
     Pool::builder(manager)
         // The connection that was used last has the most in its backend's caches.

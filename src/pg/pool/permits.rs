@@ -173,6 +173,12 @@ impl Permit {
     }
 }
 
+impl AsMut<Self> for Permit {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let now = Instant::now();

@@ -5,8 +5,8 @@
 //!    whose request has waited longest. The requests of one tenant keep their order.
 //! 2. While at least two tenants are active, the last connections are reserved: half of the [reserve](Fairness::reserve)
 //!    for tenants that hold none, and all of it for tenants that hold none or give theirs back soon. A tenant is *slow*
-//!    if it holds a connection for longer than [`Fairness::slow_after`] now, or does so on average.
-//!
+//!    if it holds a connection for longer than [`Fairness::slow_after`] now, or does so on average. A share of the
+//!    connections is rounded down, and is at least one: with a few connections the last one is for tenants that hold none.
 //! 3. Meanwhile a tenant that has given none back lately takes no more than it leaves free: whether it is slow is not
 //!    known yet, and several such tenants at once would take all before it is.
 //!
@@ -147,12 +147,14 @@ impl Sightings {
 
 impl<W> Queue<W> {
     pub(super) fn new(total: usize, fairness: Fairness) -> Self {
+        // Of one connection none is left to reserve.
+        let least = usize::from(fairness.reserve > 0 && total > 1);
         Self {
             total,
             held: 0,
             withheld: Vec::new(),
-            for_none: total * fairness.reserve / 200,
-            for_quick: total * fairness.reserve / 100,
+            for_none: (total * fairness.reserve / 200).max(least),
+            for_quick: (total * fairness.reserve / 100).max(least),
             slow_after: fairness.slow_after,
             tenants: HashMap::new(),
             order: BTreeSet::new(),

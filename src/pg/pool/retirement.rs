@@ -26,6 +26,7 @@ use super::affinity::{CheckedOut, Slots, State};
 use super::check::RestCheck;
 use super::{build, take};
 use crate::domain::names::TenantId;
+use crate::pg::connect::open::OpenCount;
 use crate::pg::error::Failure;
 use crate::pg::rules::{Endpoint, TimeLimits};
 
@@ -45,13 +46,14 @@ pub(in crate::pg) struct Opener {
     pub(in crate::pg) endpoint: Endpoint,
     pub(in crate::pg) limits: TimeLimits,
     pub(in crate::pg) check: RestCheck,
+    pub(in crate::pg) count: OpenCount,
     pub(in crate::pg) warm_up: WarmUp,
 }
 
 impl Opener {
     /// Returns a pool of one connection, which opens when it is first needed.
     pub(in crate::pg) fn pool_of_one(&self) -> Result<Pool, BuildError> {
-        build(&self.endpoint, 1, self.limits, &self.check)
+        build(&self.endpoint, 1, self.limits, &self.check, &self.count)
     }
 
     /// Opens a connection and warms it.

@@ -91,12 +91,24 @@ fn locks(facts: &Facts, budget: &Budget, setup_locks: i64, warn: &mut impl FnMut
     }
 }
 
+/// Returns how many connections one server should open if there are fewer than its budget: one is kept free for `doctor`.
+#[must_use]
+pub fn most_connections(found: &Connections, budget: usize) -> Option<usize> {
+    let most = usize::try_from(given(found) - 1).unwrap_or(0);
+    (most < budget).then_some(most)
+}
+
+/// The number of connections that PostgreSQL gives the servers.
+fn given(found: &Connections) -> i64 {
+    let free = found.max - found.reserved;
+    found.own_limit.map_or(free, |limit| free.min(limit))
+}
+
 /// Returns what is wrong and what helps if the servers may open more connections than there are. One is kept free for
 /// `doctor` and for operators.
 #[must_use]
 pub fn connection_shortage(found: &Connections, budget: usize) -> Option<(String, String)> {
-    let free = found.max - found.reserved;
-    let free = found.own_limit.map_or(free, |limit| free.min(limit));
+    let free = given(found);
     let (servers, wanted) = (found.servers.max(1), found.budgets.max(whole(budget)));
     if wanted < free {
         return None;
@@ -286,6 +298,8 @@ mod tests {
         assert!(found[0].what.contains("the 3 servers on it"), "{}", found[0].what);
         assert!(found[0].what.contains("may open 110"), "{}", found[0].what);
         assert!(found[0].next.contains("to at most 36 on each"), "{}", found[0].next);
+        let most = |max| most_connections(&of(max), 40);
+        assert_eq!((most(44), most(43), most(14)), (None, Some(39), Some(10)));
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::domain::error::Result;
 use crate::migrations::MigrationSet;
 use crate::pg::Db;
 
-pub use self::capacity::connection_shortage;
+pub use self::capacity::{connection_shortage, most_connections};
 use self::check::Check;
 pub use self::expected::{ALLOW_FILE, ExpectedDrift};
 pub use self::report::{Area, ExpectedDriftUse, Finding, Gravity, RepairOutcome, Report, Subject};

@@ -4,6 +4,7 @@ mod database;
 mod network;
 mod several;
 mod single;
+mod waiting;
 
 use std::pin::Pin;
 
@@ -57,6 +58,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         scenario!(network::the_network_is_slow),
         scenario!(network::the_network_swallows_everything),
         scenario!(network::the_network_forgets_connections),
+        scenario!(waiting::a_table_of_a_tenant_is_locked),
+        scenario!(waiting::a_server_is_told_to_stop),
+        scenario!(waiting::the_database_has_too_few_connections),
         scenario!(several::one_of_three_servers_is_killed_in_a_migration),
         scenario!(several::one_of_three_servers_is_killed_in_a_purge),
         scenario!(several::one_of_three_servers_is_killed_in_a_refill),

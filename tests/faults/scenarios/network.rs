@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use crate::client::Mix;
 use crate::proxy::Network;
 use crate::stage::{Length, Setup, Stage};
 
 async fn with_proxy() -> Stage {
-    with_proxy_and(Mix::default()).await
-}
-
-async fn with_proxy_and(mix: Mix) -> Stage {
-    let mut stage = Stage::open(Setup { is_proxied: true, mix, ..Setup::default() }).await;
+    let mut stage = Stage::open(Setup { is_proxied: true, ..Setup::default() }).await;
     stage.load().await;
     stage
 }
@@ -62,10 +57,9 @@ pub(crate) async fn the_network_swallows_everything(name: &'static str, length: 
     stage.finish(name).await;
 }
 
-/// The network forgets all connections and tells neither end; new ones work. No tenant is deleted: a purge that waits for
-/// an answer at that moment has no time limit but that of TCP, which the proxy satisfies.
+/// The network forgets all connections and tells neither end; new ones work.
 pub(crate) async fn the_network_forgets_connections(name: &'static str, length: Length) {
-    let mut stage = with_proxy_and(Mix { deletions: 0, ..Mix::default() }).await;
+    let mut stage = with_proxy().await;
     for _ in 0..length.rounds(1) {
         stage
             .fault(async |stage| {

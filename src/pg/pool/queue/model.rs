@@ -124,8 +124,9 @@ impl Model {
     }
 
     fn may_take(&self, tenant: Option<TenantId>) -> bool {
-        let share = self.total * self.fairness.reserve / 100;
-        let half = self.total * self.fairness.reserve / 200;
+        let least = if self.total == 1 { 0 } else { 1 };
+        let share = least.max(self.total * self.fairness.reserve / 100);
+        let half = least.max(self.total * self.fairness.reserve / 200);
         let (held, is_known) = (self.held_by(tenant), self.average(tenant).is_some());
         if held > 0 && share > 0 && self.has_two_tenants() && !is_known && held >= self.free() {
             return false;

@@ -1,4 +1,4 @@
-//! A worker with ten connections under load, without a database: many tenants with short requests beside some whose
+//! A worker with ten connections or fewer under load, without a database: many tenants with short requests beside some whose
 //! requests take long, or more than there are connections for. Deterministic: the time is that of the simulation.
 
 use std::cmp::Reverse;
@@ -6,8 +6,6 @@ use std::collections::BinaryHeap;
 
 use super::tests::tenant;
 use super::*;
-
-const CONNECTIONS: usize = 10;
 
 /// How long a request waits at most.
 const WAIT: Duration = Duration::from_secs(5);
@@ -31,6 +29,7 @@ enum Rule {
 
 /// The load of one run.
 struct Load {
+    connections: usize,
     /// Requests a second of many tenants, one after the other, which hold a connection for 4 ms on average.
     victims: f64,
     victim_tenants: u64,
@@ -97,7 +96,7 @@ impl Simulation {
         };
         let served = vec![0; load.noise.len()];
         let mut simulation = Self {
-            queue: Queue::new(CONNECTIONS, fairness),
+            queue: Queue::new(load.connections, fairness),
             rule,
             random: fastrand::Rng::with_seed(7),
             now,
@@ -202,7 +201,8 @@ const LOCKED: Noise = Noise { clients: 60, holds: Duration::from_secs(5), varies
 const FLOOD: Noise = Noise { clients: 60, holds: Duration::from_millis(20), varies: true };
 
 fn beside(noise: Noise, tenants: usize) -> Load {
-    Load { victims: 100.0, victim_tenants: 100, noise: vec![noise; tenants], seconds: 100 }
+    let noise = vec![noise; tenants];
+    Load { connections: 10, victims: 100.0, victim_tenants: 100, noise, seconds: 100 }
 }
 
 #[test]
@@ -227,6 +227,22 @@ fn tenants_with_short_requests_do_not_wait_for_those_with_long_ones() {
 }
 
 #[test]
+fn tenants_with_short_requests_do_not_wait_for_a_long_one_where_there_are_few_connections() {
+    for connections in [2, 3, 4] {
+        for (name, noise) in [("a slow tenant", SLOW), ("a lock", LOCKED), ("a flood", FLOOD)] {
+            let load = || Load { connections, ..beside(noise, 1) };
+            let fair = Simulation::run(Rule::Fair, load());
+            let (with, without) = (fair.p99(), Simulation::run(Rule::FirstCome, load()).p99());
+            println!("{name}, {connections}: {with:?}, in the order of arrival {without:?}");
+            // The victims use two fifths of the one connection that is always left to them.
+            assert!(with <= Duration::from_millis(60), "{name}, {connections}: {with:?}");
+            assert_eq!(fair.refused, 0, "{name}, {connections}");
+            assert!(without >= Duration::from_millis(100), "{name}, {connections}: {without:?}");
+        }
+    }
+}
+
+#[test]
 fn a_tenant_with_long_requests_keeps_most_of_what_it_had() {
     let fair = Simulation::run(Rule::Fair, beside(SLOW, 1)).noise();
     let first_come = Simulation::run(Rule::FirstCome, beside(SLOW, 1)).noise();
@@ -243,7 +259,14 @@ fn tenants_that_want_the_same_get_the_same() {
 
 #[test]
 fn a_tenant_alone_waits_no_longer_than_in_the_order_of_arrival() {
-    let alone = || Load { victims: 2_125.0, victim_tenants: 1, noise: Vec::new(), seconds: 60 };
+    let noise = Vec::new;
+    let alone = || Load {
+        connections: 10,
+        victims: 2_125.0,
+        victim_tenants: 1,
+        noise: noise(),
+        seconds: 60,
+    };
     let fair = Simulation::run(Rule::Fair, alone());
     let first_come = Simulation::run(Rule::FirstCome, alone());
     assert_eq!((fair.waits, fair.refused), (first_come.waits, 0));

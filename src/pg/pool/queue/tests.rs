@@ -61,7 +61,7 @@ impl Test {
 
 #[test]
 fn of_those_who_wait_the_tenant_with_the_fewest_connections_goes_first() {
-    let mut test = Test::new(3);
+    let mut test = Test::with(3, Fairness { reserve: 0, ..Fairness::default() });
     assert_eq!((test.take(1, 2, 0), test.take(2, 1, 1)), (2, 1));
     for (number, waiter) in [(1, "holds two"), (2, "holds one"), (3, "holds none")] {
         test.wait(number, waiter, 2);
@@ -154,9 +154,9 @@ fn a_tenant_that_holds_a_connection_or_waits_is_active_however_long() {
 }
 
 #[test]
-fn below_ten_there_is_no_last_tenth_and_below_five_no_last_fifth() {
+fn the_last_connection_is_reserved_however_few_there_are_unless_it_is_the_only_one() {
     for (total, quick, slow) in
-        [(1, 1, 1), (4, 4, 4), (5, 5, 4), (9, 9, 8), (10, 9, 8), (20, 18, 16)]
+        [(1, 1, 1), (2, 1, 1), (4, 3, 3), (5, 4, 4), (9, 8, 8), (10, 9, 8), (20, 18, 16)]
     {
         for (held_for, expected) in [(1, quick), (200, slow)] {
             let mut test = Test::new(total);
@@ -211,7 +211,9 @@ fn work_of_no_tenant_counts_as_one_more_tenant() {
     test.queue.give_back(None, now, now);
     assert_eq!((test.next(2), test.next(2)), (Some("of a tenant"), None));
     test.give_back(1, 2, 3);
-    assert_eq!(test.next(3), Some("of no tenant"));
+    assert_eq!(test.next(3), None, "the last connection is for tenants that hold none");
+    test.queue.give_back(None, now, test.begin + MILLI * 4);
+    assert_eq!(test.next(4), Some("of no tenant"));
 }
 
 #[test]
