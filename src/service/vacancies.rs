@@ -11,11 +11,16 @@
 //! between, the next one continues with the rows that it left. A vacancy belongs to no tenant, so there is no audit
 //! event before it becomes one.
 //!
+//! Each transaction that makes a role has every backend read all memberships of the runtime login again, which before
+//! PostgreSQL 16 takes time with their square. So a set-up that finds no vacancy takes a role of those that say *building*,
+//! and builds the schema itself; while set-ups do so, this process makes such roles ahead, many in one transaction.
+//!
 //! If none are wanted, set-ups look for none, and what is left of a stock is dropped as soon as no other process
 //! wants it.
 
 mod away;
 pub(super) mod dropping;
+mod outrun;
 mod plan;
 mod steps;
 
@@ -28,6 +33,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use self::outrun::Outrun;
 use self::plan::ALIVE_FOR;
 pub use self::plan::Aim;
 use crate::auth::CallContext;
@@ -63,6 +69,7 @@ struct Inner {
     missed: AtomicU64,
     /// One more than `missed` when damaged vacancies were last looked for.
     examined: AtomicU64,
+    outrun: Mutex<Outrun>,
     /// The status when the stock was last read.
     last_status: Mutex<Option<StockStatus>>,
     /// The vacancies that could not be dropped because of what is outside of them, and when that was found.
@@ -137,6 +144,7 @@ impl Vacancies {
             claimed: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             examined: AtomicU64::new(0),
+            outrun: Mutex::default(),
             last_status: Mutex::default(),
             stuck: Mutex::default(),
         }))
@@ -303,6 +311,12 @@ impl Vacancies {
             counter.fetch_add(1, Ordering::Relaxed);
             self.0.asked.notify_one();
         }
+    }
+
+    /// Returns the number of roles that this process keeps for set-ups that find no vacancy.
+    fn spare_roles(&self, now: OffsetDateTime) -> usize {
+        let missed = self.0.missed.load(Ordering::Relaxed);
+        self.0.outrun.lock().unwrap_or_else(PoisonError::into_inner).note(missed, now)
     }
 
     /// Notes that a vacancy could not be dropped.

@@ -3,6 +3,7 @@
 
 mod concurrent;
 pub mod process;
+mod roles;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::pg::control::catalog_digest::catalog_digest;
 use crate::pg::control::tenants::CLUSTER;
 use crate::pg::error::{During, Failure};
 use crate::pg::locks::{self, Lock};
-use crate::pg::rules::Isolation;
+use crate::pg::rules::{Isolation, RUNTIME_LOGIN};
 use crate::pg::scope::PublicTx;
 
 /// The state of a vacancy.
@@ -185,6 +185,42 @@ pub async fn insert(
     .await
     .during("insert vacancy rows")?;
     Ok(())
+}
+
+/// Takes a vacancy that has its role and no schema: a set-up makes the schema. The newest one, because a replenisher builds
+/// the oldest. One whose role is missing, or cannot be used, is left.
+pub async fn take_begun(tx: &PublicTx, pattern: &Pattern) -> Result<Option<TenantId>> {
+    let sql = "
+        DELETE FROM vacancies
+         WHERE id = (SELECT v.id
+                       FROM vacancies v
+                      WHERE v.state = $1 AND v.damaged_at IS NULL
+                        AND v.migrations_fingerprint = $2 AND v.isolation = $3 AND v.cluster = $4
+                        AND pg_catalog.to_regnamespace('tenant_' || replace(v.id::text, '-', '')) IS NULL
+                        AND ($3 <> $5 OR EXISTS (
+                            SELECT FROM pg_catalog.pg_auth_members m
+                              JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
+                              JOIN pg_catalog.pg_roles l ON l.oid = m.member
+                             WHERE r.rolname = 'tenant_' || replace(v.id::text, '-', '') AND l.rolname = $6))
+                      ORDER BY v.created_at DESC, v.id DESC
+                      LIMIT 1
+                        FOR UPDATE OF v SKIP LOCKED)
+        RETURNING id";
+    let row = tx
+        .query_opt(
+            sql,
+            &[
+                &State::Building.as_str(),
+                &pattern.fingerprint,
+                &pattern.isolation.as_str(),
+                &CLUSTER,
+                &Isolation::Role.as_str(),
+                &RUNTIME_LOGIN,
+            ],
+        )
+        .await
+        .during("take the role of a vacancy")?;
+    Ok(row.map(|row| row.get("id")))
 }
 
 /// Marks a vacancy as ready, with these migrations.

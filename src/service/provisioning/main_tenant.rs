@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::new_schema::RoleOrigin;
 use super::prepared::FIRST_REVISION;
 use super::{Provisioning, TRIES};
 use crate::auth::CallContext;
@@ -65,7 +66,9 @@ impl Provisioning {
             vacancies::delete(&tx, tenant.id).await?;
         }
         tenants::insert(&tx, &tenant, None, &self.set).await?;
-        if vacancy.is_none() && !self.make_schema(&tx, tenant.id, now).await? {
+        if vacancy.is_none()
+            && !self.make_schema(&tx, tenant.id, RoleOrigin::WithSchema, now).await?
+        {
             return Err(Error::Conflict(Conflict::Concurrent)); // in several transactions, next time
         }
         let details = of_tenant(&tenant.slug, None, FIRST_REVISION, json!({ "name": tenant.name }));

@@ -7,24 +7,50 @@ use crate::domain::Permission;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::domain::operation::FleetProblem;
+use crate::pg::control::vacancies;
 use crate::pg::schema::error::ApplyError;
 use crate::pg::{During, PublicTx, schema};
 use crate::service::provisioning::Provisioning;
 
+/// When the role of a new tenant is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RoleOrigin {
+    /// It is there.
+    Ahead,
+    /// It is made with the schema.
+    WithSchema,
+}
+
 impl Provisioning {
-    /// Makes the schema, its role and its tables; false if that takes several transactions. The transaction can then
+    /// Returns the id of a new tenant: that of a role that was made ahead, or another one.
+    pub(super) async fn begin_schema(&self, tx: &PublicTx) -> Result<(TenantId, RoleOrigin)> {
+        let begun = if self.vacancies.are_kept() {
+            vacancies::take_begun(tx, self.vacancies.pattern()).await?
+        } else {
+            None
+        };
+        Ok(match begun {
+            Some(id) => (id, RoleOrigin::Ahead),
+            None => (TenantId::generate(), RoleOrigin::WithSchema),
+        })
+    }
+
+    /// Makes the schema, its role unless that exists, and its tables; false if that takes several transactions. The transaction can then
     /// only be dropped.
     pub(super) async fn make_schema(
         &self,
         tx: &PublicTx,
         tenant: TenantId,
+        role: RoleOrigin,
         now: OffsetDateTime,
     ) -> Result<bool> {
         let schema = SchemaName::of(tenant);
         let (rules, new_tenants) = (self.db.rules(), self.vacancies.new_tenants());
-        schema::create(tx, &schema, rules, self.server_version)
-            .await
-            .during("create tenant schema")?;
+        let created = match role {
+            RoleOrigin::Ahead => schema::create_without_role(tx, &schema, rules).await,
+            RoleOrigin::WithSchema => schema::create(tx, &schema, rules, self.server_version).await,
+        };
+        created.during("create tenant schema")?;
         match schema::build(tx, &schema, &self.set, rules, now).await {
             Ok(()) => {
                 new_tenants.note_built();

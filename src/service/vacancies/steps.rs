@@ -60,7 +60,8 @@ impl Vacancies {
             return Ok(StepOutcome::Busy);
         }
         let (pattern, wanted) = (&self.0.pattern, self.0.wanted);
-        let requester = Requester { replenisher, pattern, wanted, now: ctx.now };
+        let spare_roles = replenisher.map_or(0, |_| self.spare_roles(ctx.now));
+        let requester = Requester { replenisher, pattern, wanted, spare_roles, now: ctx.now };
         match plan::next(&requester, &stock, &replenishers, aim) {
             None => Ok(StepOutcome::Nothing),
             Some(step) => self.carry_out(ctx, tx, step).await.map(StepOutcome::Did),
