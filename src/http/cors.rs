@@ -20,6 +20,7 @@ use actix_web::http::header::{
 use actix_web::middleware::Condition;
 use url::Url;
 
+use super::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::middleware::REQUEST_ID;
 
 /// The request headers that a page may send.
@@ -38,8 +39,16 @@ const REQUEST_HEADERS: [HeaderName; 11] = [
 ];
 
 /// The answer headers that a page may read.
-const ANSWER_HEADERS: [HeaderName; 6] =
-    [ALLOW, ETAG, LOCATION, REQUEST_ID, RETRY_AFTER, WWW_AUTHENTICATE];
+const ANSWER_HEADERS: [HeaderName; 8] = [
+    ALLOW,
+    ETAG,
+    LOCATION,
+    RATE_LIMIT,
+    RATE_LIMIT_POLICY,
+    REQUEST_ID,
+    RETRY_AFTER,
+    WWW_AUTHENTICATE,
+];
 
 /// The allowed origins, and how long a browser may cache the answer to a preflight.
 #[derive(Debug, Clone)]

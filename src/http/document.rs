@@ -14,6 +14,7 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{OpenApi, ToSchema};
 
+use super::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::{
     Form, Mount, Served, Surface, control, databunker, extract, form, native, reten, webfluss,
 };
@@ -128,10 +129,17 @@ fn complete(served: Served, path: &str, operation: &mut Operation) {
         operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
     }
     for (status, response) in &mut operation.responses.responses {
-        if let RefOr::T(response) = response
-            && matches!(status.as_str(), "429" | "503")
-        {
+        let RefOr::T(response) = response else { continue };
+        if matches!(status.as_str(), "429" | "503") {
             response.headers.insert(RETRY_AFTER.to_string(), RefOr::T(seconds()));
+        }
+        if status == "429" {
+            for (name, description) in [
+                (RATE_LIMIT, "What is left of each limit, and when it is full again"),
+                (RATE_LIMIT_POLICY, "The limits that the request was counted by"),
+            ] {
+                response.headers.insert(name.to_string(), RefOr::T(text(description)));
+            }
         }
     }
     if is_databunker && operation.security.is_some() {
@@ -238,6 +246,11 @@ fn tenant_header() -> Parameter {
         .description(Some("The name of the tenant; default: the credential's own tenant"))
         .schema(Some(text))
         .build()
+}
+
+fn text(description: &str) -> Header {
+    let text = ObjectBuilder::new().schema_type(Type::String).build();
+    HeaderBuilder::new().schema(Some(text)).description(Some(description)).build()
 }
 
 fn seconds() -> Header {

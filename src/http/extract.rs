@@ -74,7 +74,7 @@ pub(super) async fn identify(request: &HttpRequest) -> Result<CallContext> {
 async fn recognise_caller(request: &HttpRequest) -> Result<CallContext> {
     let (presented, principal) = find_caller(request).await?;
     refusals::remember(request, &principal);
-    site(request).limits.request(presented, &principal)?;
+    site(request).limits.request(presented, &principal, &shared(request))?;
     Ok(context(request, principal))
 }
 
@@ -95,11 +95,11 @@ async fn find_caller(request: &HttpRequest) -> Result<(&str, Principal)> {
     Ok(match (bearer(request)?, api_key(request)?) {
         (None, None) => ("", Principal::Anonymous),
         (Some(token), None) => {
-            site.limits.still_refused(token)?;
+            site.limits.still_refused(token, &shared(request))?;
             (token, recognise(request, token, identity.of_bearer(token, now)).await?)
         }
         (None, Some(key)) => {
-            site.limits.still_refused(key)?;
+            site.limits.still_refused(key, &shared(request))?;
             (key, recognise(request, key, identity.of_api_key(key, now)).await?)
         }
         // It would be unclear which of the two is the caller.
@@ -121,7 +121,7 @@ pub(super) async fn begin(request: &HttpRequest, access: Access) -> Result<Tenan
     let (site, Inside(inside)) = (site(request), shared(request));
     let count = |tenant| {
         if !inside.is_counted.get() {
-            site.limits.request_inside(&ctx.principal, tenant)?;
+            site.limits.request_inside(&ctx.principal, tenant, &shared(request))?;
             inside.is_counted.set(true);
         }
         Ok::<_, Error>(())
@@ -151,7 +151,7 @@ pub(super) async fn begin_shared(request: &HttpRequest, access: Access) -> Resul
 }
 
 /// Returns the value that all extractors of a request share.
-fn shared<T: Clone + Default + 'static>(request: &HttpRequest) -> T {
+pub(super) fn shared<T: Clone + Default + 'static>(request: &HttpRequest) -> T {
     let mut extensions = request.extensions_mut();
     if let Some(value) = extensions.get::<T>() {
         return value.clone();

@@ -147,7 +147,9 @@ async fn every_answer_carries_the_headers_that_let_an_allowed_page_read_it() {
 fn assert_readable(answer: &Answer) {
     assert_allows(answer, LOCAL);
     let exposed = items(answer, "access-control-expose-headers");
-    for header in ["etag", "location", "retry-after", "x-request-id"] {
+    for header in
+        ["etag", "location", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id"]
+    {
         assert!(exposed.contains(&header.to_owned()), "{header} is not among {exposed:?}");
     }
     assert!(answer.header("x-request-id").is_some(), "{answer:?}");

@@ -447,3 +447,71 @@ async fn a_refusal_is_logged_without_the_account_and_the_password() {
     assert!(line.contains("login_pair") && line.contains("address:127.0.0.1"), "{line}");
     assert!(!log.contains(UNA) && !log.contains(WRONG), "{log}");
 }
+
+/// What the headers of an answer tell: the policies, and of each limit what is left and when it is full again.
+fn told(answer: &Answer) -> (String, Vec<(String, u64, u64)>) {
+    let policy = answer.header("ratelimit-policy").unwrap_or_default().to_owned();
+    let left = answer.header("ratelimit").unwrap_or_default().split(", ").map(|limit| {
+        let mut parts = limit.split(';');
+        let name = parts.next().expect("a limit has a name").trim_matches('"').to_owned();
+        let mut number = |key: &str| {
+            let part = parts.next().and_then(|part| part.strip_prefix(key)?.strip_prefix('='));
+            part.unwrap_or_else(|| panic!("{limit} has no {key}")).parse().expect("a number")
+        };
+        (name, number("r"), number("t"))
+    });
+    (policy, left.collect())
+}
+
+#[tokio::test]
+async fn counted_answers_of_every_dialect_tell_how_their_caller_stands() {
+    let limits = [("limits.requests_token", "120/10"), ("limits.requests_tenant", "60/8")];
+    let app = limited(&limits).spawn().await;
+    let tenant = app.bunker_tenant("acme").await;
+    let token = app.add_token(&[Permission::ViewTenants], None, None).await.1;
+    let anything = json!({});
+    for (method, path) in [
+        (Method::GET, "/control/v1/tenants"),
+        (Method::GET, "/control/v1/tenants/none"),
+        (Method::GET, "/api/tenant"),
+        (Method::POST, "/api/tenants"),
+    ] {
+        let token = app.add_token(&[Permission::ViewTenants], None, None).await.1;
+        let call = async || send(token.request(method.clone(), path).json(&anything)).await;
+        let (first, second) = (told(&call().await), told(&call().await));
+        let policy = "\"token\";q=120;w=60".to_owned();
+        let left = |r, t| vec![("token".to_owned(), r, t)];
+        assert_eq!((first, second), ((policy.clone(), left(9, 1)), (policy, left(8, 1))), "{path}");
+    }
+    let found = tenant.admin.get("ada@example.com").await;
+    let (policy, left) = told(&found);
+    assert_eq!(policy, "\"token\";q=120;w=60, \"tenant\";q=60;w=60", "{found:?}");
+    assert_eq!(left, [("token".to_owned(), 9, 1), ("tenant".to_owned(), 7, 1)], "{found:?}");
+
+    // Over a limit: the one that was reached has nothing left, and its time is that of `Retry-After`.
+    let mut last = token.get("/control/v1/tenants").await;
+    for _ in 0..11 {
+        last = token.get("/control/v1/tenants").await;
+    }
+    assert_problem(&last, 429, "too_many");
+    let left = told(&last).1;
+    assert_eq!(left, [("token".to_owned(), 0, last.retry_after())], "{last:?}");
+    let mut last = tenant.admin.get("ada@example.com").await;
+    for _ in 0..9 {
+        last = tenant.admin.get("ada@example.com").await;
+    }
+    assert_eq!((last.status, told(&last).1[0].1), (429, 0), "{last:?}");
+    assert_eq!(told(&last).1.last().map(|limit| limit.2), Some(last.retry_after()), "{last:?}");
+}
+
+#[tokio::test]
+async fn an_answer_to_a_request_that_was_not_counted_tells_of_no_limit() {
+    let app = limited(&[("limits.requests_token", "120/10")]).spawn().await;
+    app.add_user(UNA, None).await;
+    for answer in [app.anonymous().get("/healthz").await, log_in(&app, UNA, PASSWORD).await] {
+        assert_eq!((answer.status, answer.header("ratelimit")), (200, None), "{answer:?}");
+    }
+    let app = limited(&[]).spawn().await;
+    let answer = app.root().get("/api/tenant").await;
+    assert_eq!((answer.status, answer.header("ratelimit-policy")), (200, None), "{answer:?}");
+}

@@ -68,13 +68,13 @@ impl FromRequest for Call {
             let (principal, home) = match presented {
                 "" => return Err(Problem(Error::Unauthenticated(AuthProblem::Missing))),
                 token => {
-                    site.limits.still_refused(token)?;
+                    site.limits.still_refused(token, &extract::shared(&request))?;
                     let found = site.services.identity.of_xtoken(token, site.clock.now());
                     extract::recognise(&request, token, found).await?
                 }
             };
             refusals::remember(&request, &principal);
-            site.limits.request(presented, &principal)?;
+            site.limits.request(presented, &principal, &extract::shared(&request))?;
             let ctx = extract::context(&request, principal);
             let named = named(&request)?;
             let params = match body.read().await {

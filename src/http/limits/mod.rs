@@ -35,6 +35,7 @@
 mod attempt;
 mod rate;
 mod refused;
+mod standing;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -48,8 +49,9 @@ use governor::clock::Clock as _;
 use governor::nanos::Nanos;
 
 use self::attempt::{InFlight, Kind};
-use self::rate::Bucket;
+use self::rate::{Bucket, Left};
 use self::refused::Refused;
+use self::standing::Standing;
 use self::table::{Key, Keys, Table};
 use self::time::Steady;
 use crate::auth::Principal;
@@ -61,6 +63,7 @@ use crate::telemetry::Metrics;
 
 pub use attempt::Attempt;
 pub use rate::{Limit, Rate};
+pub use standing::{RATE_LIMIT, RATE_LIMIT_POLICY, Standings};
 
 /// How long an address is remembered from which a user has logged in.
 const KNOWN_ADDRESS_REMEMBERED: Duration = Duration::from_hours(30 * 24);
@@ -92,6 +95,8 @@ pub struct Settings {
 /// A limit in force, with its name for the log and the metrics.
 struct Gate {
     name: &'static str,
+    /// Its name in the headers of answers; only limits on requests are told there.
+    told_as: &'static str,
     /// `None` if the settings set no limit.
     bucket: Option<Bucket>,
 }
@@ -123,9 +128,9 @@ impl Limits {
     #[must_use]
     pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let time = Steady::new(clock);
-        let gate = |name, limit: Limit| {
+        let gate = |name: &'static str, limit: Limit| {
             let bucket = limit.0.map(|rate| Bucket::new(rate, time.clone()));
-            Gate { name, bucket }
+            Gate { name, told_as: name.trim_start_matches("requests_"), bucket }
         };
         Self {
             login_pair: gate("login_pair", settings.login_pair),
@@ -198,7 +203,7 @@ impl Limits {
         self.remember(&self.known_credentials, self.keys.of(credential), CREDENTIAL_REMEMBERED);
     }
 
-    fn request_of_caller(&self, principal: &Principal) -> Result<()> {
+    fn request_of_caller(&self, principal: &Principal, standings: &Standings) -> Result<()> {
         let key = match principal {
             Principal::Anonymous | Principal::Operator => return Ok(()),
             Principal::Root => self.keys.of("root"),
@@ -207,11 +212,11 @@ impl Limits {
             | Principal::ApiKey { id, .. }
             | Principal::Profile { id, .. } => self.keys.of(("token", id)),
         };
-        self.take(&self.requests_token, key, Client::Caller(principal))
+        self.take(&self.requests_token, key, Client::Caller(principal), standings)
     }
 
-    fn request_at_home(&self, principal: &Principal) -> Result<()> {
-        principal.home().map_or(Ok(()), |tenant| self.inside(tenant))
+    fn request_at_home(&self, principal: &Principal, standings: &Standings) -> Result<()> {
+        principal.home().map_or(Ok(()), |tenant| self.inside(tenant, standings))
     }
 
     /// Counts a request inside a tenant, of a caller with access to it. A token that is bound to a tenant was counted by
@@ -219,9 +224,14 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::TooMany`].
-    pub fn request_inside(&self, principal: &Principal, tenant: TenantId) -> Result<()> {
+    pub fn request_inside(
+        &self,
+        principal: &Principal,
+        tenant: TenantId,
+        standings: &Standings,
+    ) -> Result<()> {
         match principal {
-            Principal::User { .. } => self.inside(tenant),
+            Principal::User { .. } => self.inside(tenant, standings),
             Principal::Anonymous
             | Principal::Operator
             | Principal::Root
@@ -231,13 +241,17 @@ impl Limits {
         }
     }
 
-    fn inside(&self, tenant: TenantId) -> Result<()> {
-        self.take(&self.requests_tenant, self.keys.of(tenant), Client::Tenant(tenant))
+    fn inside(&self, tenant: TenantId, standings: &Standings) -> Result<()> {
+        let (key, client) = (self.keys.of(tenant), Client::Tenant(tenant));
+        self.take(&self.requests_tenant, key, client, standings)
     }
 
-    fn take(&self, gate: &Gate, key: Key, client: Client<'_>) -> Result<()> {
+    fn take(&self, gate: &Gate, key: Key, client: Client<'_>, standings: &Standings) -> Result<()> {
         let Some(bucket) = &gate.bucket else { return Ok(()) };
-        bucket.take(key).map_err(|wait| self.refuse(gate, key, client, wait))
+        let taken = bucket.take_and_tell(key);
+        let left = taken.unwrap_or_else(Left::nothing);
+        standings.note(Standing { name: gate.told_as, rate: bucket.rate(), left });
+        taken.map(drop).map_err(|wait| self.refuse(gate, key, client, wait))
     }
 
     /// Counts and logs a refusal.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::Clock as _;
-use governor::middleware::NoOpMiddleware;
+use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::nanos::Nanos;
 use governor::{Quota, RateLimiter};
 
@@ -50,11 +50,28 @@ impl FromStr for Limit {
     }
 }
 
+/// What is left of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Left {
+    /// The number of further requests that would be admitted now.
+    pub(super) requests: u32,
+    /// When there is as much left as there can be, or, where nothing is left, when the next request is admitted.
+    pub(super) reset: Duration,
+}
+
+impl Left {
+    /// Nothing, until the next request is admitted.
+    pub(super) const fn nothing(wait: Duration) -> Self {
+        Self { requests: 0, reset: wait }
+    }
+}
+
 /// A bucket of cells for each key. It refills over time, up to the burst.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    limiter: RateLimiter<Key, Buckets, Steady, NoOpMiddleware<Nanos>>,
+    limiter: RateLimiter<Key, Buckets, Steady, StateInformationMiddleware>,
     buckets: Buckets,
+    rate: Rate,
 }
 
 impl Bucket {
@@ -62,7 +79,7 @@ impl Bucket {
         let quota = Quota::per_minute(rate.per_minute).allow_burst(rate.at_once);
         let cell = Nanos::from(quota.replenish_interval());
         let buckets = Buckets { table: Arc::new(Table::default()), cell };
-        Self { limiter: RateLimiter::new(quota, buckets.clone(), time), buckets }
+        Self { limiter: RateLimiter::new(quota, buckets.clone(), time), buckets, rate }
     }
 
     /// Takes a cell. A refusal costs nothing: further attempts do not lengthen the wait.
@@ -70,6 +87,25 @@ impl Bucket {
     /// # Errors
     /// The time until a cell is free.
     pub(super) fn take(&self, key: Key) -> Result<(), Duration> {
+        self.check(key).map(drop)
+    }
+
+    /// As [`take`](Self::take), and returns how the key stands then.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(super) fn take_and_tell(&self, key: Key) -> Result<Left, Duration> {
+        let requests = self.check(key)?.remaining_burst_capacity();
+        let taken = self.rate.at_once.get().saturating_sub(requests);
+        let reset = Duration::from(self.buckets.cell).saturating_mul(taken);
+        Ok(Left { requests, reset })
+    }
+
+    pub(super) const fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    fn check(&self, key: Key) -> Result<StateSnapshot, Duration> {
         let taken = self.limiter.check_key(&key);
         taken.map_err(|until| until.wait_time_from(self.limiter.clock().now()))
     }
@@ -138,6 +174,20 @@ mod tests {
         assert_eq!([(); 2].map(|()| bucket.take(key).is_ok()), [true, false]);
         pass(3600);
         assert_eq!([(); 4].map(|()| bucket.take(key).is_ok()), [true, true, true, false]);
+    }
+
+    #[test]
+    fn what_is_left_and_when_it_is_full_again_are_told() {
+        let (bucket, pass) = bucket("6/3");
+        let key = Keys::default().of("one");
+        let take = || {
+            let taken = bucket.take_and_tell(key);
+            taken.map(|left| (left.requests, left.reset.as_secs()))
+        };
+        assert_eq!([take(), take(), take()], [Ok((2, 10)), Ok((1, 20)), Ok((0, 30))]);
+        assert_eq!(take(), Err(Duration::from_secs(10)));
+        pass(20);
+        assert_eq!(take(), Ok((1, 20)));
     }
 
     #[test]

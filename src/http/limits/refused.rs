@@ -6,8 +6,10 @@ use std::time::Duration;
 use governor::clock::Clock as _;
 use governor::nanos::Nanos;
 
+use super::rate::Left;
+use super::standing::Standing;
 use super::table::{Key, Table};
-use super::{Limits, whole_seconds};
+use super::{Limits, Standings, whole_seconds};
 use crate::auth::Principal;
 use crate::domain::error::{Error, Result};
 
@@ -26,7 +28,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::TooMany`].
-    pub fn still_refused(&self, presented: &str) -> Result<()> {
+    pub fn still_refused(&self, presented: &str, standings: &Standings) -> Result<()> {
         let (key, now) = (self.keys.of(presented), self.time.now());
         for (table, gate) in [
             (&self.refused.by_caller, &self.requests_token),
@@ -34,7 +36,12 @@ impl Limits {
         ] {
             if let Some(left) = table.left(key, now) {
                 self.metrics.count_limited(gate.name);
-                return Err(Error::TooMany { retry_after: whole_seconds(left + UNCERTAIN) });
+                let wait = left + UNCERTAIN;
+                if let Some(bucket) = &gate.bucket {
+                    let (name, left) = (gate.told_as, Left::nothing(wait));
+                    standings.note(Standing { name, rate: bucket.rate(), left });
+                }
+                return Err(Error::TooMany { retry_after: whole_seconds(wait) });
             }
         }
         Ok(())
@@ -45,10 +52,17 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::TooMany`].
-    pub fn request(&self, presented: &str, principal: &Principal) -> Result<()> {
+    pub fn request(
+        &self,
+        presented: &str,
+        principal: &Principal,
+        standings: &Standings,
+    ) -> Result<()> {
         let key = self.keys.of(presented);
-        self.remember_refused(&self.refused.by_caller, key, self.request_of_caller(principal))?;
-        self.remember_refused(&self.refused.by_tenant, key, self.request_at_home(principal))
+        let of_caller = self.request_of_caller(principal, standings);
+        self.remember_refused(&self.refused.by_caller, key, of_caller)?;
+        let at_home = self.request_at_home(principal, standings);
+        self.remember_refused(&self.refused.by_tenant, key, at_home)
     }
 
     fn remember_refused(&self, table: &Table, key: Key, outcome: Result<()>) -> Result<()> {
