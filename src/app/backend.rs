@@ -30,14 +30,14 @@ use crate::pg::rules::engine::Engine;
 use crate::pg::rules::{Rules, Statements};
 use crate::pg::schema::shared;
 use crate::pg::{Db, PublicTx};
-use crate::service::doctor::{Budget, ExpectedDrift, connection_shortage};
+use crate::service::doctor::{Budget, ExpectedDrift, connection_shortage, most_connections};
 use crate::service::fleet::{Engine as FleetEngine, Limits};
 use crate::service::lint;
 use crate::service::refusals::Counters;
 use crate::service::sealing::Sealing;
 use crate::service::signing_keys::UnlockError;
 use crate::service::tenants::Grants;
-use crate::service::{Provisioning, Services, SigningKeys, Vacancies};
+use crate::service::{Damage, Provisioning, Services, SigningKeys, Vacancies};
 
 /// Everything but the listener: database, keys, services.
 pub struct Backend {
@@ -205,7 +205,8 @@ impl Backend {
             migration_sets::record(&tx, set.fingerprint(), &set.history(), now).await?;
             // Behind a pooler its limits count, which the server does not know.
             if purpose == Purpose::Serve && is_direct {
-                warn_of_too_many_connections(&tx, settings.database.max_connections).await?;
+                warn_of_too_many_connections(&tx, &database, settings.database.max_connections)
+                    .await?;
             }
             tx.commit().await.during("record the tenant migrations")?;
         }
@@ -260,6 +261,7 @@ impl Backend {
             session_lifetimes: settings::session_lifetimes(settings),
             refused: Counters::default(),
             sealing: Sealing::default(),
+            damage: Damage::new(db.clone()),
             provisioning,
             vacancies,
             slugs,
@@ -378,9 +380,17 @@ fn log_engine(purpose: Purpose, posture: &Posture) {
     }
 }
 
-/// Warns if the servers on this PostgreSQL server may open more connections than it gives.
-async fn warn_of_too_many_connections(tx: &PublicTx, budget: usize) -> Result<(), Error> {
+/// Warns if the servers on this PostgreSQL server may open more connections than it gives. This one then leaves one of
+/// them, for `doctor`.
+async fn warn_of_too_many_connections(
+    tx: &PublicTx,
+    database: &Database,
+    budget: usize,
+) -> Result<(), Error> {
     let found = capacity::read_connections(tx).await.during("read the limits on connections")?;
+    if let Some(most) = most_connections(&found, budget) {
+        database.keep_to(most);
+    }
     if let Some((what, next)) = connection_shortage(&found, budget) {
         tracing::warn!("{what}; {next}");
     }

@@ -18,7 +18,7 @@ use crate::service::tenants::Grants;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Audit, Cluster, Doctor, Events, Fleet, Health, Identity, Invitations, Leases,
+    ApiKeys, Audit, Cluster, Damage, Doctor, Events, Fleet, Health, Identity, Invitations, Leases,
     Lifecycle, Me, Members, Passwords, Profiles, Provisioning, Registry, Services, Sessions,
     SigningKeys, System, Tenants, Tokens, Vacancies,
 };
@@ -37,6 +37,7 @@ pub(super) struct Parts {
     pub(super) refused: refusals::Counters,
     /// How far the audit events are sealed, and who waits for the next seal.
     pub(super) sealing: Sealing,
+    pub(super) damage: Damage,
     pub(super) provisioning: Provisioning,
     pub(super) vacancies: Vacancies,
     pub(super) fleet: Arc<Engine>,
@@ -104,6 +105,7 @@ impl Parts {
             )
             .expecting(Arc::clone(&self.expected_drift)),
             leases: Leases::new(db.clone()),
+            damage: self.damage.clone(),
             health: Health::new(
                 db.clone(),
                 database.clone(),

@@ -1,7 +1,7 @@
 //! Why the server cannot do now what it may do a moment later.
 
 /// The reason why a request is answered 503. The fault is not the caller's, and nothing was changed unless the answer
-/// to a commit was lost.
+/// to a commit was lost, or did not come in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Outage {
@@ -9,6 +9,9 @@ pub enum Outage {
     #[error("not available")]
     #[strum(serialize = "unavailable")]
     Away,
+    /// The time of the request was over while the answer to a commit was still awaited: it may have been done.
+    #[error("it is not known whether it was done")]
+    OutcomeUnknown,
     /// Other work held the database connections for as long as a request waits for one.
     #[error("no database connection was free in time")]
     NoConnection,

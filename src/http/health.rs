@@ -35,9 +35,13 @@ struct Healthy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^blocked$", required = false)]
     new_tenants: Option<&'static str>,
+    /// How many tenants are damaged and answer 503, as far as is known; absent if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    damaged_tenants: Option<usize>,
 }
 
-const HEALTHY: Healthy = Healthy { status: "ok", new_tenants: None };
+const HEALTHY: Healthy = Healthy { status: "ok", new_tenants: None, damaged_tenants: None };
 
 /// The server is not ready.
 #[derive(Serialize, ToSchema)]
@@ -73,7 +77,8 @@ async fn healthz() -> impl Responder {
 }
 
 /// Reports whether the process can serve: the database answers and the control plane has this program's version. A server
-/// that can make no new tenants is ready, since it serves those that are there.
+/// that can make no new tenants is ready, since it serves those that are there; and so is one with damaged tenants, since it
+/// serves the others.
 #[utoipa::path(tag = "operations", responses(
     (status = 200, description = "Ready", body = Healthy),
     (status = 503, description = "The database does not answer, or the control plane has another version", body = NotReady),
@@ -84,7 +89,9 @@ async fn readyz(site: web::Data<Site>) -> HttpResponse {
         Ok(true) => {
             let possible = site.services.health.makes_tenants_unauthorized();
             let new_tenants = if possible { None } else { Some("blocked") };
-            return HttpResponse::Ok().json(Healthy { new_tenants, ..HEALTHY });
+            let damaged = site.services.damage.count_unauthorized(site.clock.now());
+            let damaged_tenants = (damaged > 0).then_some(damaged);
+            return HttpResponse::Ok().json(Healthy { new_tenants, damaged_tenants, ..HEALTHY });
         }
         Ok(false) => "the control plane is at another version than this program",
         Err(error) => {

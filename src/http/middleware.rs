@@ -1,7 +1,7 @@
 //! The middleware that every request and every answer passes: request id, log, metrics, time limit, headers.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -22,13 +22,19 @@ use uuid::Uuid;
 use super::routes::{Routes, method_not_allowed_in_form};
 use super::{Site, cause_of, refusals, refuse};
 use crate::domain::error::{Error, Malformed, with_causes};
+use crate::domain::outage::Outage;
 use crate::http::body_timeout::Waiting;
 use crate::http::encoding::require_identity;
+use crate::http::limits::Standings;
+use crate::service::Commits;
 use crate::telemetry::watch_writes;
 
 /// The header of the request id, which an answer shares with its log lines and audit events. The server makes it, so that
 /// it is unique. A client's own id in this header is only logged beside it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How much longer than its time limit a request may take whose commit was sent and is not answered.
+const COMMIT_GRACE: Duration = Duration::from_secs(5);
 
 /// Longest id of a client that is logged.
 const CLIENT_ID_MAX: usize = 128;
@@ -69,7 +75,9 @@ pub async fn observe<B: MessageBody + 'static>(
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
+    let standings = Standings::default();
     request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(standings.clone());
     let span = span(&id, client_id(&request), method);
     // A path can hold an e-mail address or a secret, so the log has its pattern.
     let pattern = routes.pattern(&path);
@@ -96,8 +104,11 @@ pub async fn observe<B: MessageBody + 'static>(
             }
             if let Some(error) = answer.response().error().and_then(cause_of) {
                 refusals::count(&site, answer.request(), error, &id);
+                if let Error::TenantDamaged { tenant, .. } = error {
+                    site.services.damage.note_unauthorized(*tenant, site.clock.now());
+                }
             }
-            finish(answer.headers_mut(), value);
+            finish(answer.headers_mut(), value, &standings);
             Ok(answer)
         }
         // Refused before or outside a handler: the request is gone, so the answer is inside the error.
@@ -107,7 +118,7 @@ pub async fn observe<B: MessageBody + 'static>(
             let route = pattern.unwrap_or(UNMATCHED).to_owned();
             site.metrics.count_request(method, route, status, took);
             log_answer(Some(&error), status, took);
-            finish(answer.headers_mut(), value);
+            finish(answer.headers_mut(), value, &standings);
             Err(InternalError::from_response("refused", answer).into())
         }
     })
@@ -122,8 +133,10 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
-/// Sets the headers of every answer: its request id, `nosniff`, and [`DEFAULT_HEADERS`].
-fn finish(headers: &mut HeaderMap, request_id: HeaderValue) {
+/// Sets the headers of every answer: its request id, `nosniff`, how its caller stands with the limits, and
+/// [`DEFAULT_HEADERS`].
+fn finish(headers: &mut HeaderMap, request_id: HeaderValue, standings: &Standings) {
+    standings.write(headers);
     headers.insert(REQUEST_ID, request_id);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     for (name, value) in DEFAULT_HEADERS {
@@ -139,8 +152,8 @@ fn finish(headers: &mut HeaderMap, request_id: HeaderValue) {
 }
 
 /// Refuses a compressed body, and ends a request that takes too long or panics, in the form of its dialect. If the body
-/// is still incomplete when the time is over, the client was too slow. The open transaction is rolled back as the
-/// future is dropped.
+/// is still incomplete when the time is over, the client was too slow. A commit that was sent by then is waited for a
+/// little longer. The open transaction is rolled back as the future is dropped.
 ///
 /// # Errors
 /// [`Malformed::ContentEncoding`], [`Error::Unavailable`], [`Malformed::TooSlow`] or [`Error::Internal`], as the answer
@@ -160,10 +173,20 @@ pub async fn guard<B: MessageBody + 'static>(
         return Err(InternalError::from_response("compressed", answer).into());
     }
     let waiting = Waiting::watch(&mut request);
-    let work = AssertUnwindSafe(next.call(request)).catch_unwind();
-    let error = match tokio::time::timeout(site.settings.request_timeout, work).await {
+    let commits = Commits::default();
+    let work = AssertUnwindSafe(commits.watch(next.call(request))).catch_unwind();
+    let mut work = std::pin::pin!(work);
+    let mut ended = tokio::time::timeout(site.settings.request_timeout, work.as_mut()).await;
+    // A commit that was sent may be done, whatever is answered now: only its answer tells.
+    if ended.is_err() && commits.are_in_flight() {
+        ended = tokio::time::timeout(COMMIT_GRACE, work).await;
+    }
+    let error = match ended {
         Ok(Ok(outcome)) => return outcome.map(method_not_allowed_in_form),
         Ok(Err(_panic)) => Error::internal("answer a request", "the handler panicked"),
+        Err(elapsed) if commits.are_in_flight() => {
+            Error::outage(Outage::OutcomeUnknown, "answer a request in time", elapsed)
+        }
         Err(_elapsed) if waiting.is_on() => {
             tracing::debug!("the body of a request arrived too slowly");
             let error = Error::Malformed(Malformed::TooSlow);
@@ -178,7 +201,7 @@ pub async fn guard<B: MessageBody + 'static>(
 }
 
 /// Logs an error where it is answered, and only there. `error!` means that an operator must act.
-fn log_answer(error: Option<&actix_web::Error>, status: u16, took: std::time::Duration) {
+fn log_answer(error: Option<&actix_web::Error>, status: u16, took: Duration) {
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     match error.and_then(cause_of) {
         Some(error @ Error::Internal { .. }) => {

@@ -63,6 +63,10 @@ pub(super) fn sentence(rule: Rule) -> String {
 pub(super) const fn of_outage(why: Outage) -> &'static str {
     match why {
         Outage::Away => "Not available right now; try again",
+        Outage::OutcomeUnknown => {
+            "It is not known whether the change was made; look for it, or send the request again with the same \
+             Idempotency-Key"
+        }
         Outage::NoConnection => "No database connection was free in time; try again",
         Outage::LockTimeout => {
             "Another transaction has the record locked, and nothing was changed; try again"

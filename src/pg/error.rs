@@ -8,7 +8,7 @@ mod race;
 
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 use self::node::{is_name_of, is_node_away};
 use crate::domain::error::{Cause, Conflict, Error, with_causes};
@@ -68,6 +68,9 @@ pub enum Failure {
     /// The query returned another number of rows than expected.
     #[error("the query returned an unexpected number of rows")]
     RowCount,
+    /// The server did not answer for longer than it lets a statement run: the connection is dead.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    NoAnswer(Duration),
     /// The transaction did not begin before its deadline.
     #[error("the transaction began too late")]
     Late,
@@ -102,6 +105,7 @@ impl Failure {
             | Self::NotEntered
             | Self::RowCount
             | Self::Violation(_)
+            | Self::NoAnswer(_)
             | Self::Late => None,
         }
     }
@@ -193,11 +197,16 @@ impl Failure {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Pool(_) | Self::TenantBusy | Self::NoConnection | Self::ReadOnly(_) => true,
+            Self::Pool(_)
+            | Self::TenantBusy
+            | Self::NoConnection
+            | Self::NoAnswer(_)
+            | Self::ReadOnly(_) => true,
             other => other.postgres().is_some_and(|error| {
                 error.is_closed()
                     || error.code().is_none_or(means_unavailable)
                     || is_node_away(error)
+                    || ends_session(error)
             }),
         }
     }
@@ -310,6 +319,9 @@ impl Failure {
     /// e-mail addresses and password hashes.
     fn without_rows(self) -> Cause {
         match &self {
+            Self::Pool(deadpool_postgres::PoolError::Backend(_)) if self.is_server_full() => {
+                format!("PostgreSQL has no connection left: {}", self.server_message()).into()
+            }
             Self::Postgres(_)
             | Self::InTenant { .. }
             | Self::Pool(deadpool_postgres::PoolError::Backend(_)) => {
@@ -326,6 +338,7 @@ impl Failure {
             | Self::NotEntered
             | Self::RowCount
             | Self::Violation(_)
+            | Self::NoAnswer(_)
             | Self::Late => self.into(),
         }
     }
@@ -344,6 +357,13 @@ pub(in crate::pg) fn means_damage(error: &tokio_postgres::Error) -> bool {
         ]
         .contains(&state)
     })
+}
+
+/// Whether the server has ended the session with this error, as after too long a pause in a transaction: a process that
+/// stood still is not at fault.
+fn ends_session(error: &tokio_postgres::Error) -> bool {
+    let severity = error.as_db_error().and_then(tokio_postgres::error::DbError::parsed_severity);
+    matches!(severity, Some(Severity::Fatal | Severity::Panic))
 }
 
 /// Whether an SQLSTATE means that the server is unavailable, not that the statement is wrong.

@@ -93,6 +93,18 @@ impl Default for TimeLimits {
     }
 }
 
+/// How many statement limits the server has to answer a message, before the connection is taken for dead. A message may
+/// hold several statements, and what it waits for on the way is not in the limit of the server.
+const ANSWER: u32 = 2;
+
+impl TimeLimits {
+    /// Returns how long a message waits for its answer at most. The server keeps to its own limits; but a network can
+    /// forget a connection, and a machine between the two can acknowledge what it does not deliver.
+    pub(in crate::pg) fn answer(&self) -> Duration {
+        self.statement.saturating_mul(ANSWER)
+    }
+}
+
 /// How many connections each kind of pool may open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSizes {

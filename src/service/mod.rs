@@ -12,6 +12,7 @@ mod accounts;
 pub mod api_keys;
 pub mod audit;
 pub mod cluster;
+pub mod damage;
 pub mod doctor;
 pub mod events;
 pub mod fleet;
@@ -36,9 +37,11 @@ pub mod tenants;
 pub mod tokens;
 pub mod vacancies;
 
+pub use crate::pg::scope::Commits;
 pub use api_keys::ApiKeys;
 pub use audit::Audit;
 pub use cluster::Cluster;
+pub use damage::Damage;
 pub use doctor::Doctor;
 pub use events::Events;
 pub use fleet::Fleet;
@@ -110,6 +113,8 @@ pub struct Services {
     pub doctor: Doctor,
     /// Gives out the leases of an application's jobs.
     pub leases: Leases,
+    /// Knows how many tenants are damaged.
+    pub damage: Damage,
     /// Reports whether this process can serve.
     pub health: Health,
 }

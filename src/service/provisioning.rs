@@ -41,6 +41,7 @@ use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::MigrationSet;
 use crate::pg::control::{idempotency, memberships, tenant_setup, users};
 use crate::pg::schema::placement;
+use crate::pg::scope::Commits;
 use crate::pg::{Db, During};
 pub use crate::service::provisioning::command::{Admin, Extras, NewAdmin, ProvisionTenant};
 pub use crate::service::provisioning::hooks::{Hook, RunHook};
@@ -133,7 +134,8 @@ impl Provisioning {
     ) -> Result<Provisioned> {
         ctx.require(Permission::CreateTenant)?;
         let (this, ctx) = (self.clone(), ctx.clone());
-        let work = async move { this.run(&ctx, &command, &extras).await };
+        let commits = Commits::of_present_work();
+        let work = async move { commits.watch(this.run(&ctx, &command, &extras)).await };
         let task = self.runtime.spawn(work.in_current_span());
         let _abort = AbortWithCaller(task.abort_handle());
         task.await.map_err(|panicked| Error::internal("provision a tenant", panicked))?
@@ -297,11 +299,11 @@ impl Provisioning {
         for _ in 0..NODES_AWAY_AT_MOST {
             let SetupOutcome::NodeAway(vacancy) = outcome else { break };
             self.vacancies.set_node_aside(vacancy, prepared.ctx.now).await?;
-            outcome = self.set_up(prepared, None).await?;
+            outcome = self.set_up(prepared, Schema::OfVacancy).await?;
         }
         let was_vacancy = !matches!(outcome, SetupOutcome::NoVacancy);
         if !was_vacancy && !new_tenants.in_steps() {
-            outcome = self.set_up(prepared, Some(TenantId::generate())).await?;
+            outcome = self.set_up(prepared, Schema::New).await?;
         }
         if matches!(outcome, SetupOutcome::NoVacancy) {
             outcome = self.set_up_in_steps(prepared).await?;
@@ -323,7 +325,7 @@ impl Provisioning {
     async fn set_up_in_steps(&self, prepared: &PreparedSetup<'_>) -> Result<SetupOutcome> {
         for _ in 0..TRIES {
             self.vacancies.make_one(prepared.ctx.now).await?;
-            match self.set_up(prepared, None).await? {
+            match self.set_up(prepared, Schema::OfVacancy).await? {
                 SetupOutcome::NoVacancy => {}
                 outcome => return Ok(outcome),
             }
@@ -341,7 +343,7 @@ impl Provisioning {
         {
             return Ok(SetupOutcome::Made(Provisioned::new(prepared.command, assigned)));
         }
-        self.set_up(prepared, None).await
+        self.set_up(prepared, Schema::OfVacancy).await
     }
 
     /// Whether a set-up asks the node of its vacancy before it commits: on a cluster that may be away while the coordinator
@@ -350,21 +352,17 @@ impl Provisioning {
         self.db.rules().engine.is_citus()
     }
 
-    /// Runs the transaction of a set-up: builds a schema for the id `new`, or takes a vacancy. With a vacancy it is
+    /// Runs the transaction of a set-up: builds a schema, or takes a vacancy. With a vacancy it is
     /// one statement in one round trip, unless a token or an idempotency record needs what that statement returns.
-    async fn set_up(
-        &self,
-        prepared: &PreparedSetup<'_>,
-        new: Option<TenantId>,
-    ) -> Result<SetupOutcome> {
+    async fn set_up(&self, prepared: &PreparedSetup<'_>, schema: Schema) -> Result<SetupOutcome> {
         let tx = self.db.public().await.during("begin provisioning")?;
-        let rested = self.slugs.rested(prepared.ctx.now);
-        let rows = prepared.rows(new, self.vacancies.pattern(), rested);
-        if new.is_none()
+        let (pattern, rested) = (self.vacancies.pattern(), self.slugs.rested(prepared.ctx.now));
+        if schema == Schema::OfVacancy
             && self.hooks.is_empty()
             && !self.asks_node()
             && prepared.is_one_statement()
         {
+            let rows = prepared.rows(None, pattern, rested);
             let assigned = tenant_setup::insert_and_commit(tx, &rows).await?;
             let made = assigned.map(|assigned| Provisioned::new(prepared.command, assigned));
             return Ok(made.map_or(SetupOutcome::NoVacancy, SetupOutcome::Made));
@@ -373,18 +371,23 @@ impl Provisioning {
             return Ok(SetupOutcome::AlreadyAnswered);
         }
         prepared.settle_account(&tx).await?;
+        let new = match schema {
+            Schema::OfVacancy => None,
+            Schema::New => Some(self.begin_schema(&tx).await?),
+        };
+        let rows = prepared.rows(new.map(|(id, _)| id), pattern, rested);
         // Before the schema, so that a taken slug or a missing admin is refused without the cost of building one.
         let Some(assigned) = tenant_setup::insert(&tx, &rows).await? else {
             return Ok(SetupOutcome::NoVacancy);
         };
         if new.is_none() && self.asks_node() {
-            let schema = SchemaName::of(assigned.id);
-            if !placement::answers(&tx, &schema).await.during("ask the node of a vacancy")? {
+            let name = SchemaName::of(assigned.id);
+            if !placement::answers(&tx, &name).await.during("ask the node of a vacancy")? {
                 return Ok(SetupOutcome::NodeAway(assigned.id));
             }
         }
-        if let Some(id) = new
-            && !self.make_schema(&tx, id, prepared.ctx.now).await?
+        if let Some((id, role)) = new
+            && !self.make_schema(&tx, id, role, prepared.ctx.now).await?
         {
             return Ok(SetupOutcome::NoVacancy);
         }
@@ -400,6 +403,15 @@ impl Provisioning {
         committed.during("commit provisioning")?;
         Ok(SetupOutcome::Made(Provisioned { token, ..made }))
     }
+}
+
+/// Where the schema of a new tenant comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Schema {
+    /// It is that of a vacancy.
+    OfVacancy,
+    /// The set-up builds it.
+    New,
 }
 
 /// How the transaction of a set-up ended.

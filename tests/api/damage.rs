@@ -178,3 +178,31 @@ async fn a_damaged_vacancy_becomes_no_tenant_is_set_aside_and_doctor_reports_it(
     }
     process.close().await;
 }
+
+#[tokio::test]
+async fn readiness_tells_how_many_tenants_are_damaged_and_names_none() {
+    let app = TestApp::builder().with_stopped_clock().spawn().await;
+    let (acme, globex) = (app.bunker_tenant("acme").await, app.bunker_tenant("globex").await);
+    app.bunker_tenant("initech").await;
+    let ready = async || {
+        app.services.damage.check(&app.operator()).await.expect("the catalogs can be read");
+        let answer = app.anonymous().get("/readyz").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(!answer.text.contains("acme") && !answer.text.contains("globex"), "{answer:?}");
+        answer.body["damaged_tenants"].as_u64()
+    };
+    assert_eq!(ready().await, None);
+    let sql = app.superuser_sql().await;
+    run(&sql, &format!("REVOKE {} FROM rowhouse_runtime", acme.schema())).await;
+    assert_eq!(ready().await, Some(1), "no request has found it");
+    run(&sql, &format!("ALTER TABLE {}.profiles RENAME TO away", globex.schema())).await;
+    assert_eq!(ready().await, Some(1), "only a request finds it");
+    for tenant in [&acme, &globex] {
+        assert_eq!(tenant.admin.get("ada@example.com").await.status, 503);
+    }
+    assert_eq!(ready().await, Some(2), "each counts once");
+    run(&sql, &format!("GRANT {} TO rowhouse_runtime", acme.schema())).await;
+    run(&sql, &format!("ALTER TABLE {}.away RENAME TO profiles", globex.schema())).await;
+    app.clock.advance(time::Duration::minutes(11));
+    assert_eq!(ready().await, None);
+}

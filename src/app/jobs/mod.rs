@@ -93,6 +93,7 @@ fn all(
     let mut jobs = vec![
         tenants::erase_profiles(&services.profiles, intervals.erase),
         tenants::purge(&services.lifecycle, intervals.purge),
+        tenants::check_damage(&services.damage),
         audit::seal(&services.audit, intervals.seal),
         vacancies::replenish(&services.vacancies),
         vacancies::check_new_tenants(&services.provisioning),

@@ -449,6 +449,7 @@ fn outage(why: Outage) -> Representation {
             "Not available right now",
             "Something below is away or overloaded; try again after the time in Retry-After",
         ),
+        Outage::OutcomeUnknown => ("The outcome is not known", of_outage(why)),
         Outage::NoConnection => ("All database connections are in use", of_outage(why)),
         Outage::LockTimeout | Outage::LostRace => ("Another request is in the way", of_outage(why)),
         Outage::ReadOnly => ("No changes are possible right now", of_outage(why)),

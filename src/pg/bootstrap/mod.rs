@@ -193,6 +193,7 @@ pub async fn migrate(db: &Db, set: &MigrationSet) -> Result<Vec<String>, Bootstr
     let tx = db.public().await.map_err(ApplyError::from)?;
     // Another process may be migrating, which may take long: this lock is waited for without a limit, unlike
     // those on other tables. Reading the history does not wait for it.
+    tx.may_take_any_time();
     tx.batch(&format!(
         "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
          LOCK TABLE public.{HISTORY_TABLE} IN SHARE ROW EXCLUSIVE MODE"

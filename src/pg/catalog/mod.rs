@@ -11,6 +11,7 @@
 pub mod cluster;
 pub mod history;
 pub mod inventory;
+pub mod unreachable;
 
 use std::collections::HashMap;
 
@@ -148,6 +149,7 @@ pub struct Fingerprint {
 /// # Errors
 /// [`Failure`].
 pub async fn set_catalog_wide_limits(tx: &PublicTx) -> Result<(), Failure> {
+    tx.may_take_long();
     tx.batch("SET LOCAL statement_timeout = 0; SET LOCAL jit = off").await
 }
 

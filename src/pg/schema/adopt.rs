@@ -53,6 +53,7 @@ const TEXTS: &str = include_str!("adopt_texts.sql");
 /// # Errors
 /// [`Failure`].
 pub async fn inspect(tx: &PublicTx, name: &str) -> Result<Candidate, Failure> {
+    tx.may_take_any_time();
     tx.batch("SET LOCAL statement_timeout = 0").await?;
     lock(tx, Lock::Adoption).await?;
     let row = tx

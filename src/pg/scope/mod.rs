@@ -24,6 +24,7 @@
 
 pub mod allowed;
 mod column_types;
+mod commits;
 mod event_signal;
 pub(in crate::pg) mod guard;
 mod in_schema;
@@ -38,10 +39,12 @@ mod shared;
 mod tx;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres::{Row, SimpleQueryRow};
 
 pub(in crate::pg) use self::column_types::BuiltinTypes;
+pub use self::commits::{Commits, Sent};
 pub use self::event_signal::EventSignal;
 use self::event_signal::RaiseAtEnd;
 use self::guard::Guard;
@@ -59,7 +62,7 @@ pub use self::row_lock::Lock;
 pub(crate) use self::shared::Left;
 pub use self::shared::SharedTx;
 pub(in crate::pg) use self::tx::BatchFailure;
-use self::tx::{COMMIT, Tx};
+use self::tx::{AnswerLimit, COMMIT, Tx};
 use super::error::Failure;
 use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
@@ -180,7 +183,8 @@ impl PublicTx {
         let mut preamble =
             String::from("BEGIN; SET LOCAL search_path = public, extensions, pg_temp");
         write_limits(&mut preamble, limits);
-        let tx = Self::with_preamble(connection, preamble, None, rules, beside);
+        let answer = Some(limits.answer());
+        let tx = Self::with_preamble(connection, preamble, None, answer, rules, beside);
         Self(tx.0, tx.1, RaiseAtEnd::new(events))
     }
 
@@ -199,7 +203,7 @@ impl PublicTx {
         beside: Beside,
     ) -> Self {
         let preamble = begin_in_schema(schema, entry, rules, MissingLock::Insert);
-        Self::with_preamble(connection, preamble, Some(schema), rules, beside)
+        Self::with_preamble(connection, preamble, Some(schema), None, rules, beside)
     }
 
     /// Runs several transactions pipelined on one connection, one message each. Each begins as
@@ -222,7 +226,8 @@ impl PublicTx {
                 (begin_in_schema(&script.schema, entry, rules, missing), script.sql.as_str())
             })
             .collect();
-        let Self(tx, ..) = Self::with_preamble(connection, String::new(), None, rules, beside);
+        let Self(tx, ..) =
+            Self::with_preamble(connection, String::new(), None, None, rules, beside);
         tx.run_pipelined(&transactions).await
     }
 
@@ -232,11 +237,13 @@ impl PublicTx {
         connection: CheckedOut,
         preamble: String,
         schema: Option<&SchemaName>,
+        answer_within: Option<Duration>,
         rules: &Rules,
         beside: Beside,
     ) -> Self {
         let wait_timeout = rules.limits.connect;
-        let place = Place { schema: schema.cloned(), lock_timeout: rules.limits.lock, beside };
+        let (schema, lock_timeout) = (schema.cloned(), rules.limits.lock);
+        let place = Place { schema, lock_timeout, answer_within, beside };
         let tx = Tx::new(connection, preamble, Statements::Unnamed, wait_timeout, place, None)
             .sent_to(rules.engine, rules.direct.owner);
         Self(tx, rules.control_statements, RaiseAtEnd::new(EventSignal::default()))
@@ -337,6 +344,17 @@ impl PublicTx {
         self.0.copy_in(copy, rows).await
     }
 
+    /// Lets the next messages wait longer for their answers, for statements without a limit of the server.
+    pub(in crate::pg) fn may_take_long(&self) {
+        self.0.limit_answers(AnswerLimit::Long);
+    }
+
+    /// Lets all messages wait for their answers without a limit: for work on a tenant's own rows, which an operator
+    /// watches.
+    pub(in crate::pg) fn may_take_any_time(&self) {
+        self.0.limit_answers(AnswerLimit::None);
+    }
+
     /// Declares that migration files run in this transaction. What they leave in the session is undone behind each
     /// file; if the transaction is not committed, its connection is discarded, because session locks and prepared
     /// statements survive a rollback.
@@ -370,6 +388,7 @@ pub(in crate::pg) async fn enter_schema(
     schema: &SchemaName,
     limits: &TimeLimits,
 ) -> Result<(), Failure> {
+    tx.may_take_long();
     // A migration may take long; its wait for a lock may not.
     let sql = format!(
         "SET LOCAL search_path = {schema}, extensions; SET LOCAL statement_timeout = 0; \
@@ -389,6 +408,7 @@ pub(in crate::pg) fn leave_schema_sql(limits: &TimeLimits) -> String {
 
 /// Sets the search path back to the control plane.
 pub(in crate::pg) async fn leave_schema(tx: &PublicTx, limits: &TimeLimits) -> Result<(), Failure> {
+    tx.0.limit_answers(AnswerLimit::Usual);
     tx.batch(&leave_schema_sql(limits)).await
 }
 

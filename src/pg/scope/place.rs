@@ -24,6 +24,8 @@ pub(super) struct Place {
     pub(super) schema: Option<SchemaName>,
     /// The longest wait for a lock.
     pub(super) lock_timeout: Duration,
+    /// The longest wait for the answer to a message; none for migrations of a tenant, which an operator can cancel.
+    pub(super) answer_within: Option<Duration>,
     pub(super) beside: Beside,
 }
 

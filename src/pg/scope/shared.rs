@@ -127,7 +127,8 @@ impl TenantTx {
             write_limits(&mut preamble, &rules.limits);
         }
         let lock_timeout = rules.limits.lock;
-        let place = Place { schema: Some(schema), lock_timeout, beside };
+        let answer_within = Some(rules.limits.answer());
+        let place = Place { schema: Some(schema), lock_timeout, answer_within, beside };
         let (statements, wait_timeout) = (rules.statements, rules.limits.connect);
         let types = Some(builtin_types);
         let tx = Tx::new(connection, preamble, statements, wait_timeout, place, types);

@@ -6,16 +6,19 @@
 //! hands in the preamble that sets them.
 
 mod abandoned;
+mod answer;
 mod files;
 mod parts;
 mod run;
 
+pub(super) use self::answer::AnswerLimit;
+use self::answer::millis;
 pub(in crate::pg) use self::files::BatchFailure;
 pub(super) use self::run::READ_ONLY;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -30,6 +33,7 @@ use crate::pg::pool::affinity::CheckedOut;
 use crate::pg::rules::Statements;
 use crate::pg::rules::engine::Engine;
 use crate::pg::scope::column_types::BuiltinTypes;
+use crate::pg::scope::commits::{Commits, Sent};
 use crate::pg::scope::param::{Param, typed, types, values};
 use crate::pg::scope::place::Place;
 
@@ -46,6 +50,12 @@ const COMMIT_AFTER_QUERY: &str = "COMMIT";
 /// The most statements that one connection keeps prepared. Fixed SQL never reaches it; SQL that is composed at
 /// run time would otherwise grow without bound, here and in the server.
 const MAX_CACHED: usize = 1_000;
+
+/// Whether a statement certainly writes nothing but what a function that it calls may write.
+fn is_read(sql: &str) -> bool {
+    let word = sql.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next();
+    word.is_some_and(|word| word.eq_ignore_ascii_case("SELECT"))
+}
 
 /// The transaction under both scopes.
 pub(super) struct Tx {
@@ -68,6 +78,8 @@ pub(super) struct Tx {
     committed: AtomicBool,
     /// Whether migration files run in it, so that its connection is discarded unless it is committed.
     runs_files: AtomicBool,
+    /// The longest wait for the answer to a message, in milliseconds; none at the largest number.
+    answer_within: AtomicU64,
     /// Whether the server has ended the connection. The socket closes a moment after it says so.
     connection_ended: AtomicBool,
     /// The number of queries sent and not yet answered.
@@ -102,6 +114,7 @@ impl Tx {
         builtin_types: Option<Arc<BuiltinTypes>>,
     ) -> Self {
         Self {
+            answer_within: AtomicU64::new(millis(place.answer_within)),
             connection: Some(connection),
             preamble,
             preamble_sent: AtomicBool::new(false),
@@ -313,6 +326,8 @@ impl Tx {
         let rows = self
             .run(|| async {
                 let statement = self.prepare(self.statements, sql, params).await?;
+                let only_reads = is_read(sql) && self.sent.load(Ordering::Relaxed) == 1;
+                let _sent = if only_reads { None } else { self.begin_commit() };
                 let mut query = pin!(self.send_query(statement.as_ref(), sql, params));
                 let commit = self.client().batch_execute(COMMIT_AFTER_QUERY);
                 let (rows, committed) = match poll!(query.as_mut()) {
@@ -333,10 +348,17 @@ impl Tx {
 
     pub(super) async fn commit(mut self) -> Result<(), Failure> {
         if self.preamble_sent.load(Ordering::Relaxed) {
+            let _sent = self.begin_commit();
             self.message(COMMIT).await?;
         }
         self.connection = None;
         Ok(())
+    }
+
+    /// Notes that a commit is sent, until the result is dropped; not of a transaction that writes nothing.
+    fn begin_commit(&self) -> Option<Sent> {
+        let writes = !self.preamble.starts_with(READ_ONLY);
+        writes.then(|| Commits::of_present_work().begin())
     }
 
     /// Commits after the statements that are still in flight. `ending` ends with the commit, which more statements
@@ -355,6 +377,7 @@ impl Tx {
         }
         let committed = self.run_once(async {
             self.commit_sent.store(true, Ordering::Relaxed);
+            let _sent = self.begin_commit();
             ending.await
         });
         committed.await?;

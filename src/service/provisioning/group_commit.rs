@@ -22,6 +22,7 @@ use crate::pg::control::shared_setup::{self, SharedSetup};
 use crate::pg::control::tenant_setup::Assigned;
 use crate::pg::control::vacancies::Pattern;
 use crate::pg::rules::TimeLimits;
+use crate::pg::scope::Commits;
 use crate::pg::{Db, Failure, PublicTx};
 
 /// The most set-ups in one transaction.
@@ -37,6 +38,8 @@ pub(super) struct GroupCommit(mpsc::Sender<Waiting>);
 /// A set-up in the queue. The answer is closed when its caller has gone.
 struct Waiting {
     setup: SharedSetup,
+    /// The commits of its caller.
+    commits: Commits,
     /// Receives `None` if the set-up has to run in a transaction of its own.
     answer: oneshot::Sender<Option<Assigned>>,
 }
@@ -56,7 +59,8 @@ impl GroupCommit {
     /// then unknown whether the tenant was made.
     pub(super) async fn make(&self, setup: SharedSetup) -> Result<Option<Assigned>> {
         let (answer, answered) = oneshot::channel();
-        if self.0.send(Waiting { setup, answer }).await.is_err() {
+        let commits = Commits::of_present_work();
+        if self.0.send(Waiting { setup, commits, answer }).await.is_err() {
             return Ok(None);
         }
         answered.await.map_err(|lost| Error::unavailable("make a tenant", lost))
@@ -104,6 +108,7 @@ async fn send(tx: PublicTx, pattern: &Pattern, mut group: Vec<Waiting>) -> Vec<W
     };
     match written {
         Some(Ok(assigned)) if group.iter().all(Waiting::has_caller) => {
+            let _sent: Vec<_> = group.iter().map(|one| one.commits.begin()).collect();
             if let Err(failure) = tx.commit().await {
                 warn(failure);
                 return Vec::new(); // the callers are told as their answers are dropped
@@ -123,17 +128,18 @@ async fn send(tx: PublicTx, pattern: &Pattern, mut group: Vec<Waiting>) -> Vec<W
 
 /// Sends a set-up that is alone, with its commit in the same round trip; cancels it when its caller goes.
 async fn send_one(tx: PublicTx, pattern: &Pattern, only: Waiting) {
-    let Waiting { setup, mut answer } = only;
+    let Waiting { setup, commits, mut answer } = only;
     let made = {
-        let work = pin!(shared_setup::insert_one_and_commit(tx, pattern, &setup));
+        let work = shared_setup::insert_one_and_commit(tx, pattern, &setup);
+        let work = pin!(commits.watch(work));
         match select(work, pin!(answer.closed())).await {
             Either::Left((made, _)) => made,
             Either::Right(_) => return,
         }
     };
     match made {
-        Ok(assigned) => Waiting { setup, answer }.answer(Some(assigned)),
-        Err(failure) if is_refusal(&failure) => Waiting { setup, answer }.answer(None),
+        Ok(assigned) => Waiting { setup, commits, answer }.answer(Some(assigned)),
+        Err(failure) if is_refusal(&failure) => Waiting { setup, commits, answer }.answer(None),
         Err(failure) => warn(failure), // the caller is told as the answer is dropped
     }
 }

@@ -116,11 +116,26 @@ impl Tx {
         let began_at = Instant::now();
         self.sent.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let outcome = if self.preamble_sent.swap(true, Ordering::Relaxed) {
-            work.await
-        } else {
-            let (began, outcome) = join(self.send_preamble(), work).await;
-            began.and(outcome)
+        let answer = pin!(async {
+            if self.preamble_sent.swap(true, Ordering::Relaxed) {
+                work.await
+            } else {
+                let (began, outcome) = join(self.send_preamble(), work).await;
+                began.and(outcome)
+            }
+        });
+        let Some(outcome) = self.in_time(answer).await else {
+            let waited = began_at.elapsed();
+            let schema = self.place.schema.as_ref().map(tracing::field::display);
+            tracing::warn!(
+                waited_s = waited.as_secs(),
+                schema,
+                "the database does not answer a statement; its connection is given up"
+            );
+            // Nothing more is sent, and `drop` discards the connection.
+            self.failed.store(true, Ordering::Relaxed);
+            self.preamble_refused.store(true, Ordering::Release);
+            return Err(Failure::NoAnswer(waited));
         };
         // Not reached if the future is dropped before it is done or `work` panics: the count stays above zero,
         // and `drop` discards the connection.
