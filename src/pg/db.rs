@@ -116,7 +116,14 @@ impl Database {
         };
         let slots = Arc::new(slots);
         let (check, pools) = (RestCheck::default(), Mutex::default());
-        Self(Arc::new(Shared { owner, check, scopes, slots, pools }))
+        let database = Self(Arc::new(Shared { owner, check, scopes, slots, pools }));
+        let weak = Arc::downgrade(&database.0);
+        database.0.slots.shortage.closed_by(move |unused_for| {
+            if let Some(shared) = weak.upgrade() {
+                Self(shared).close_idle(unused_for, 0);
+            }
+        });
+        database
     }
 
     /// Makes the pools of the runtime that calls this. Connections open when they are first needed.
@@ -168,23 +175,15 @@ impl Database {
         self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes idle connections that were not used for `idle`, but for one in each pool. If a pool could open none lately
-    /// because the server had none left, closes more of them, and leaves none. Returns how many.
+    /// Closes idle connections that were not used for `idle`, but for one in each pool. Returns how many.
     #[must_use]
-    pub fn close_unused(&self, idle: Option<Duration>) -> usize {
-        let shortage = self.0.slots.shortage.take();
-        let for_others = shortage.map_or(0, |unused_for| self.close_idle(unused_for, 0));
-        for_others + idle.map_or(0, |idle| self.close_idle(idle, 1))
+    pub fn close_unused(&self, idle: Duration) -> usize {
+        self.close_idle(idle, 1)
     }
 
     /// Has this process open no more connections than this, but one for each pool: the server gives fewer than the budget.
     pub fn keep_to(&self, most: usize) {
         self.0.slots.shortage.keep_to(most);
-    }
-
-    /// Waits until a pool can open no connection because the server has none left.
-    pub async fn shortage(&self) {
-        self.0.slots.shortage.reported().await;
     }
 
     fn close_idle(&self, unused_for: Duration, keep: usize) -> usize {

@@ -100,8 +100,8 @@ fn all(
         sessions::delete_ended(&services.sessions),
         sessions::write_refusals(&services.refusals),
         signing_keys::reload(&services.signing_keys),
-        connections::close_unused(&backend.database, intervals.idle),
     ];
+    jobs.extend(intervals.idle.map(|idle| connections::close_unused(&backend.database, idle)));
     jobs.extend(backend.database_clock.as_ref().map(clock::read));
     jobs.extend(intervals.recover.map(|every| fleet::recover(&services.fleet, every)));
     jobs.extend(intervals.retention.map(|retention| fleet::prune(&services.fleet, retention)));

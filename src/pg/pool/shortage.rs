@@ -9,10 +9,9 @@
 //! command of the operator, which needs one connection. It does not go below one connection for each pool.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::pg::connect::open::OpenCount;
@@ -33,9 +32,12 @@ const WARN_INTERVAL: Duration = Duration::from_mins(1);
 #[derive(Clone, Default)]
 pub(in crate::pg) struct Shortage(Arc<Shared>);
 
+/// Closes the connections of all pools of this process that were not used for this long.
+type Closer = Box<dyn Fn(Duration) + Send + Sync>;
+
 #[derive(Default)]
 struct Shared {
-    reported: Notify,
+    closer: OnceLock<Closer>,
     count: OpenCount,
     /// The number of pools, each of which needs one connection.
     pools: AtomicUsize,
@@ -49,8 +51,6 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// How long a connection must be unused to be closed for the pools that reported.
-    unused_for: Option<Duration>,
     warned_at: Option<Instant>,
     ceiling: Option<Ceiling>,
 }
@@ -66,6 +66,12 @@ impl Shortage {
     /// Returns the count of the connections that it decides about.
     pub(in crate::pg) fn count(&self) -> &OpenCount {
         &self.0.count
+    }
+
+    /// Sets what closes the connections that are not in use.
+    pub(in crate::pg) fn closed_by(&self, closer: impl Fn(Duration) + Send + Sync + 'static) {
+        // There is one database, and it sets this once.
+        let _ = self.0.closer.set(Box::new(closer));
     }
 
     /// Notes that there are more pools.
@@ -110,11 +116,12 @@ impl Shortage {
         self.0.to_close.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
     }
 
-    /// Reports that a pool with this number of connections needs another.
+    /// Reports that a pool with this number of connections needs another: closes those that are not in use.
     pub(super) fn report(&self, open: usize) {
-        let unused_for = if open == 0 { Duration::ZERO } else { UNUSED_FOR };
+        if let Some(close) = self.0.closer.get() {
+            close(if open == 0 { Duration::ZERO } else { UNUSED_FOR });
+        }
         let mut state = self.state();
-        state.unused_for = Some(state.unused_for.map_or(unused_for, |other| other.min(unused_for)));
         let (now, last) = (Instant::now(), state.warned_at);
         if last.is_none_or(|last| now.duration_since(last) >= WARN_INTERVAL) {
             state.warned_at = Some(now);
@@ -124,18 +131,6 @@ impl Shortage {
                 "the server has no connection left; requests wait for one of this process's own"
             );
         }
-        self.0.reported.notify_one();
-    }
-
-    /// Waits for a report.
-    pub(in crate::pg) async fn reported(&self) {
-        self.0.reported.notified().await;
-    }
-
-    /// Returns how long a connection must be unused to be closed for the pools that have reported since the last call;
-    /// none if none has.
-    pub(in crate::pg) fn take(&self) -> Option<Duration> {
-        self.state().unused_for.take()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
