@@ -14,18 +14,28 @@ use crate::support::{Answer, TestApp, TestDatabase};
 /// The time limit of a request: longer than a set-up takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(3);
 
-async fn behind_proxy() -> (TestApp, Proxy) {
+/// Starts a server that reaches the database through two proxies: that of the owner, and that of the runtime login.
+async fn behind_proxies() -> (TestApp, [Proxy; 2]) {
     let database = TestDatabase::create().await;
-    let proxy = Proxy::to(&database.url()).await;
+    let (owner, runtime) =
+        (Proxy::to(&database.url()).await, Proxy::to(&database.runtime_url()).await);
     let app = TestApp::builder()
-        .with("database.url", proxy.url.clone())
+        .with("database.url", owner.url.clone())
+        .with("database.runtime_url", runtime.url.clone())
         // Jobs commit, too, and the requests need connections beside them.
         .with("database.max_connections", "40")
         .with("http.request_timeout", format!("{}s", LIMIT.as_secs()))
         .on(database)
         .spawn()
         .await;
-    (app, proxy)
+    (app, [owner, runtime])
+}
+
+/// Forwards the answers to commits when so many are held back and the time of their requests is over.
+async fn release(proxy: &Proxy, commits: u32) {
+    proxy.commits_held(commits).await;
+    tokio::time::sleep(LIMIT + Duration::from_secs(1)).await;
+    proxy.hold_commits(false);
 }
 
 async fn set_up(app: &TestApp, slug: &str) -> Answer {
@@ -35,26 +45,23 @@ async fn set_up(app: &TestApp, slug: &str) -> Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_was_sent_when_the_time_is_over_is_waited_for() {
-    let (app, proxy) = behind_proxy().await;
+    let (app, [owner, runtime]) = behind_proxies().await;
     let tenant = app.bunker_tenant("acme").await;
-    proxy.hold_commits(true);
-    let release = async {
-        proxy.commits_held(3).await;
-        tokio::time::sleep(LIMIT + Duration::from_secs(1)).await;
-        proxy.hold_commits(false);
-    };
+    // That a token was used is written, too, now and then.
+    assert_eq!(tenant.admin.get("ada@example.com").await.status, 404);
     let root = app.root();
-    let (with_key, control, profile, ()) = tokio::join!(
+    owner.hold_commits(true);
+    let (with_key, control, ()) = tokio::join!(
         set_up(&app, "globex"),
         async {
             root.post("/control/v1/tenants", &json!({ "name": "I", "slug": "initech" })).await
         },
-        async {
-            let profile = json!({ "profile": { "email": "ada@example.com" } });
-            tenant.admin.call("UserCreate", profile).await
-        },
-        release,
+        release(&owner, 2),
     );
+    runtime.hold_commits(true);
+    let profile = json!({ "profile": { "email": "ada@example.com" } });
+    let created = tenant.admin.call("UserCreate", profile);
+    let (profile, ()) = tokio::join!(created, release(&runtime, 1));
     for answer in [&with_key, &control] {
         assert_eq!(answer.status, 201, "{answer:?}");
     }
@@ -65,19 +72,20 @@ async fn a_commit_that_was_sent_when_the_time_is_over_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outcome_that_is_not_known_in_time_is_503_and_a_retry_with_the_same_key_finds_it() {
-    let (app, proxy) = behind_proxy().await;
+    let (app, [owner, runtime]) = behind_proxies().await;
     let tenant = app.bunker_tenant("acme").await;
     // That a token was used is written, too, now and then.
     assert_eq!(tenant.admin.get("ada@example.com").await.status, 404);
-    proxy.hold_commits(true);
+    owner.hold_commits(true);
     let by_id = "/control/v1/tenants/by-external-id/initech";
     let body = json!({ "name": "Initech", "slug": "initech" });
     let put = async || send(app.root().request(Method::PUT, by_id).json(&body)).await;
-    let (with_key, control, profile) = tokio::join!(set_up(&app, "globex"), put(), async {
-        let profile = json!({ "profile": { "email": "ada@example.com" } });
-        tenant.admin.call("UserCreate", profile).await
-    },);
-    proxy.hold_commits(false);
+    let (with_key, control) = tokio::join!(set_up(&app, "globex"), put());
+    owner.hold_commits(false);
+    runtime.hold_commits(true);
+    let profile = json!({ "profile": { "email": "ada@example.com" } });
+    let profile = tenant.admin.call("UserCreate", profile).await;
+    runtime.hold_commits(false);
     assert_problem(&control, 503, "outcome_unknown");
     let sentence = "It is not known whether the change was made";
     assert!(with_key.refusal(503).contains(sentence), "{with_key:?}");

@@ -78,6 +78,7 @@ mod log_output;
 mod managed;
 mod management;
 mod matrix;
+mod measured;
 mod memory;
 mod new_tenants;
 mod operations;

@@ -51,10 +51,17 @@ const COMMIT_AFTER_QUERY: &str = "COMMIT";
 /// run time would otherwise grow without bound, here and in the server.
 const MAX_CACHED: usize = 1_000;
 
-/// Whether a statement certainly writes nothing but what a function that it calls may write.
+/// Whether a statement writes nothing but what a function that it calls may write.
 fn is_read(sql: &str) -> bool {
-    let word = sql.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next();
-    word.is_some_and(|word| word.eq_ignore_ascii_case("SELECT"))
+    let mut words = sql.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    let is = |word: &str, all: &[&str]| all.iter().any(|one| word.eq_ignore_ascii_case(one));
+    match words.next() {
+        Some(first) if is(first, &["SELECT"]) => true,
+        Some(first) if is(first, &["WITH"]) => {
+            !words.any(|word| is(word, &["INSERT", "UPDATE", "DELETE", "MERGE"]))
+        }
+        _ => false,
+    }
 }
 
 /// The transaction under both scopes.
