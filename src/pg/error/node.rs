@@ -32,7 +32,7 @@ impl Failure {
     /// Whether a node of the cluster that a statement needs is away. The server itself is not: a statement that needs
     /// another node succeeds.
     #[must_use]
-    pub fn is_node_away(&self) -> bool {
+    pub(crate) fn is_node_away(&self) -> bool {
         self.postgres().is_some_and(is_node_away)
     }
 }
