@@ -223,6 +223,8 @@ pub(crate) async fn run_program(
 ) -> Result<String, String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowhouse"));
     command.args(arguments).env_clear().envs(base_environment(url, folder));
+    // An operator's command waits as long as it does by default.
+    command.env("ROWHOUSE_DATABASE__CONNECT_TIMEOUT", "5s");
     let output = tokio::time::timeout(END_TIMEOUT, command.stdin(Stdio::null()).output()).await;
     let output = output.expect("the command ends").expect("the program was built");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
