@@ -111,33 +111,6 @@ impl Cluster {
         Self { folder, port, postmaster: AtomicU32::new(0), control }
     }
 
-    /// Makes a standby of another cluster and starts it. It has applied whatever the other one acknowledges from then on.
-    pub(crate) async fn standby_of(primary: &Self) -> Self {
-        let folder = new_folder();
-        let copy = folder.join("disk/copy");
-        let program = binaries().join("pg_basebackup");
-        // Distributions count it among the programs of clients.
-        let on_path = Path::new("pg_basebackup");
-        let program = if program.exists() { program.as_path() } else { on_path };
-        let mut command = as_server(&folder, program);
-        let port = primary.port.to_string();
-        command.args(["-R", "-c", "fast", "-h", "127.0.0.1", "-U", "owner", "-p", &port, "-D"]);
-        command.arg(&copy);
-        let copied = tokio::task::spawn_blocking(move || command.output()).await;
-        let copied = copied.expect("no panic").expect("there is pg_basebackup");
-        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-        let standby = Self::supervise(&copy, Shape::default()).await;
-        std::fs::remove_dir_all(&folder).expect("the folder can be removed");
-        standby.start().await;
-        let sql = primary.connect().await;
-        for setting in ["synchronous_standby_names = '*'", "synchronous_commit = remote_apply"] {
-            let set = format!("ALTER SYSTEM SET {setting}");
-            sql.batch_execute(&set).await.expect("the owner is a superuser");
-        }
-        sql.query_one("SELECT pg_reload_conf()", &[]).await.expect("it can be reloaded");
-        standby
-    }
-
     /// Sends the supervisor a command; returns whether it succeeded.
     async fn order(&self, command: &str) -> bool {
         let mut control = self.control.lock().await;

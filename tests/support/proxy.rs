@@ -1,8 +1,8 @@
 //! A proxy before a database, for the test binaries that need a bad network: it resets, delays, swallows, forgets and cuts
 //! connections, and holds back the answer to a commit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,8 +40,6 @@ pub(crate) struct Proxy {
     /// The URL of the database, through the proxy.
     pub(crate) url: String,
     pub(crate) port: u16,
-    /// The server of new connections.
-    target: Arc<Mutex<Config>>,
     state: watch::Sender<State>,
     /// The messages of the server until all connections are cut; negative: no cut is planned.
     left: Arc<AtomicI64>,
@@ -67,23 +65,14 @@ impl Proxy {
             format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}?sslmode=disable");
         let state = State { network: Network::Works, forgotten: 0, cuts: 0, holds_commits: false };
         let (state, left) = (watch::Sender::new(state), Arc::new(AtomicI64::new(-1)));
-        let (target, held) = (Arc::new(Mutex::new(config)), watch::Sender::new(0));
-        let proxy = Self { url, port, target, state, left, held };
+        let proxy = Self { url, port, state, left, held: watch::Sender::new(0) };
         let serving = proxy.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let target = serving.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                tokio::spawn(serving.clone().serve(client, target));
+                tokio::spawn(serving.clone().serve(client, config.clone()));
             }
         });
         proxy
-    }
-
-    /// Serves new connections by the server of this URL, and closes all others.
-    pub(crate) fn point_to(&self, url: &str) {
-        let config = url.parse().expect("the URL is valid");
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        self.state.send_modify(|state| state.cuts += 1);
     }
 
     pub(crate) fn set(&self, network: Network) {

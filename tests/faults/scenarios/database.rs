@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
-use crate::client;
-use crate::cluster::{Cluster, Shape};
-use crate::noise::make_tenant;
-use crate::server::{ROOT_TOKEN, run_program};
+use crate::cluster::Shape;
 use crate::stage::{Length, Setup, Stage};
 
 /// How long the database is away: long enough for every connection to notice.
@@ -135,51 +130,6 @@ pub(crate) async fn the_database_is_in_recovery(name: &'static str, length: Leng
         stage.cluster().promote().await;
     })
     .await;
-}
-
-/// As after a failover of the name to a server that is not promoted: reads are served, and writes are refused with the
-/// reason, until the primary is back.
-pub(crate) async fn the_database_is_replaced_by_a_standby(name: &'static str, length: Length) {
-    let mut stage = Stage::open(Setup { is_proxied: true, ..Setup::default() }).await;
-    stage.load().await;
-    let slug = make_tenant(&stage, "read").await.slug;
-    let standby = Cluster::standby_of(stage.cluster()).await;
-    for _ in 0..length.rounds(1) {
-        stage
-            .fault(async |stage| {
-                stage.proxy().point_to(&standby.url(None));
-                stage.problems.extend(ask_beside_a_standby(stage, &slug).await);
-                stage.proxy().point_to(&stage.cluster().url(None));
-            })
-            .await;
-    }
-    let folder = stage.servers[0].folder();
-    let refused = run_program(Some(&standby.url(None)), folder, &["migrate"]).await;
-    if !refused.as_ref().is_err_and(|text| text.contains("is a standby")) {
-        stage.problems.push(format!("migrating a standby: {refused:?}"));
-    }
-    stage.finish(name).await;
-}
-
-/// Reads and writes until both are answered as they should be; returns how they are answered if that takes too long.
-async fn ask_beside_a_standby(stage: &Stage, slug: &str) -> Option<String> {
-    let (http, address) = (reqwest::Client::new(), &stage.servers[0].address);
-    let mut last = String::new();
-    for _ in 0..50 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let body = json!({ "mode": "email", "identity": "absent@example.com" });
-        let read = client::call(&http, address, slug, "UserGet", &body).send().await;
-        let read = read.expect("the server answers").status().as_u16();
-        let write = http.post(format!("{address}/control/v1/tenants")).bearer_auth(ROOT_TOKEN);
-        let write = write.json(&json!({ "name": "written", "slug": "written" })).send().await;
-        let write = write.expect("the server answers").text().await.expect("an answer ends");
-        // There is no such profile.
-        if read == 404 && write.contains("\"read_only\"") {
-            return None;
-        }
-        last = format!("beside a standby a read is answered {read} and a write {write}");
-    }
-    Some(last)
 }
 
 /// The server starts it again.

@@ -53,7 +53,6 @@ pub(crate) fn all() -> Vec<Scenario> {
         scenario!(database::the_database_stands_still),
         scenario!(database::the_disk_is_full, cluster::can_fill_a_disk),
         scenario!(database::the_database_is_in_recovery),
-        scenario!(database::the_database_is_replaced_by_a_standby),
         scenario!(database::the_embedded_server_is_killed),
         scenario!(network::connections_are_reset),
         scenario!(network::the_network_is_slow),
