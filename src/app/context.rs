@@ -115,11 +115,14 @@ impl Context {
     ///
     /// # Errors
     /// If the tenants cannot be listed.
-    pub async fn for_each_tenant(
+    pub async fn for_each_tenant<F>(
         &self,
         workers: usize,
-        work: impl AsyncFn(TenantTx) -> Result<(), Problem>,
-    ) -> Result<Report, Problem> {
+        work: impl Fn(TenantTx) -> F,
+    ) -> Result<Report, Problem>
+    where
+        F: Future<Output = Result<(), Problem>>,
+    {
         let tenants =
             self.services.tenants.list_active(&CallContext::of_operator(self.now())).await?;
         let mut waiting = tenants.into_iter();
@@ -128,7 +131,7 @@ impl Context {
         loop {
             let free = workers.max(1).saturating_sub(running.len());
             for tenant in waiting.by_ref().take(free) {
-                running.push(self.within(tenant, &work));
+                running.push(within(self.clone(), tenant, &work));
             }
             match running.next().await {
                 Some((tenant, Ok(()))) => report.done.push(tenant),
@@ -139,21 +142,25 @@ impl Context {
         Ok(report)
     }
 
-    async fn within(
-        &self,
-        tenant: Tenant,
-        work: &impl AsyncFn(TenantTx) -> Result<(), Problem>,
-    ) -> (Tenant, Result<(), Problem>) {
-        let outcome = match self.enter(&TenantRef::Id(tenant.id)).await {
-            Ok(tx) => work(tx).await,
-            Err(error) => Err(Problem(error)),
-        };
-        (tenant, outcome)
-    }
-
     async fn enter(&self, which: &TenantRef) -> Result<TenantTx, Error> {
         let ctx = CallContext::of_operator(self.clock.now());
         let entered = self.services.tenants.enter(&ctx, which).await?;
         self.services.tenants.begin(&ctx, &entered, Access::Write).await
     }
+}
+
+/// Runs work in a tenant. By value, so that the future of a job borrows nothing of its context.
+async fn within<F>(
+    context: Context,
+    tenant: Tenant,
+    work: &impl Fn(TenantTx) -> F,
+) -> (Tenant, Result<(), Problem>)
+where
+    F: Future<Output = Result<(), Problem>>,
+{
+    let outcome = match context.enter(&TenantRef::Id(tenant.id)).await {
+        Ok(tx) => work(tx).await,
+        Err(error) => Err(Problem(error)),
+    };
+    (tenant, outcome)
 }
