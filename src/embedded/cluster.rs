@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::embedded::binaries::Binaries;
 use crate::embedded::error::Context;
 use crate::embedded::paths::{self, Paths};
-use crate::embedded::process::Process;
+use crate::embedded::process::{Lifetime, Process};
 use crate::embedded::{Durability, EmbeddedError, SUPERUSER, Settings, os};
 
 /// Prefix of the folder in which initdb works; our process id follows.
@@ -58,7 +58,9 @@ pub(super) async fn ensure(
     let (log, log_begin) = paths.open_log()?;
     let command = initdb_command(&unfinished, paths, binaries, durability, log)?;
     let program = binaries.program("initdb");
-    let status = Process::spawn(command).await.context("run", program)?.exited().await;
+    let mut initdb =
+        Process::spawn(command, Lifetime::OfThisProcess).await.context("run", program)?;
+    let status = initdb.exited().await;
     if !status.success() {
         sweep(&paths.home)?;
         return Err(EmbeddedError::Initdb {

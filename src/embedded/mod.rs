@@ -17,6 +17,7 @@
 //! - [`restart`] starts the server again when it ends by itself;
 //! - [`stale_server`] waits for a server that still runs on the data;
 //! - [`usage_lock`] keeps a server running while other processes use it;
+//! - [`shared`] is one server for all processes of a test run;
 //! - [`attach`] connects a command to a running server, or starts one;
 //! - [`quote`] quotes for a shell and a URL;
 //! - [`os`] has all unsafe calls.
@@ -30,6 +31,7 @@ mod paths;
 mod process;
 mod quote;
 mod restart;
+mod shared;
 mod stale_server;
 #[cfg(test)]
 mod tests;
@@ -49,7 +51,8 @@ use crate::embedded::binaries::Binaries;
 use crate::embedded::error::Context;
 pub use crate::embedded::error::EmbeddedError;
 use crate::embedded::paths::Paths;
-use crate::embedded::process::Process;
+use crate::embedded::process::{Lifetime, Process};
+pub use crate::embedded::shared::SharedServer;
 pub use crate::embedded::usage_lock::UsageLock;
 use crate::embedded::usage_lock::{EphemeralMarker, ExclusiveLock};
 
@@ -133,6 +136,11 @@ impl Server {
     /// Each message says what to do. [`EmbeddedError::BinariesNotFound`] and
     /// [`EmbeddedError::AlreadyRunning`] are the common ones.
     pub async fn start(settings: &Settings) -> Result<Server, EmbeddedError> {
+        Self::start_for(settings, Lifetime::OfThisProcess).await
+    }
+
+    /// As [`Server::start`], for a server that runs on when this process ends.
+    async fn start_for(settings: &Settings, lifetime: Lifetime) -> Result<Server, EmbeddedError> {
         let begin = Instant::now();
         // Before anything is created: without the programs, no folder is left behind.
         let cluster = Paths::cluster_in(&settings.data_dir);
@@ -148,7 +156,7 @@ impl Server {
 
         let mut attempts = 1;
         let server = loop {
-            match Server::launch(&paths, &binaries, settings).await {
+            match Server::launch(&paths, &binaries, settings, lifetime).await {
                 Err(EmbeddedError::Exited { log, .. })
                     if attempts < ATTEMPTS && is_transient(&log, settings) =>
                 {
@@ -185,6 +193,7 @@ impl Server {
         paths: &Paths,
         binaries: &Binaries,
         settings: &Settings,
+        lifetime: Lifetime,
     ) -> Result<Server, EmbeddedError> {
         let tcp_port = settings.listen_tcp.map(free_port).transpose()?;
         let tcp = match tcp_port {
@@ -195,7 +204,7 @@ impl Server {
         let (log, log_begin) = paths.open_log()?;
         let command = cluster::server_command(paths, binaries, settings, port, log)?;
         let program = binaries.program("postgres");
-        let process = Process::spawn(command).await.context("run", program)?;
+        let process = Process::spawn(command, lifetime).await.context("run", program)?;
         let mut server = Server {
             process,
             paths: paths.clone(),

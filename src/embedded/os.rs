@@ -1,6 +1,12 @@
 //! System calls that the standard library lacks; all unsafe code of this module is here.
 
-use std::{ffi::CString, io, os::unix::process::CommandExt, process::Command};
+use std::{
+    ffi::CString,
+    io,
+    os::unix::{ffi::OsStrExt, process::CommandExt},
+    path::Path,
+    process::Command,
+};
 
 /// Buffer for one entry of the account database; glibc suggests 1 KiB, directory services (LDAP) may need more.
 const ACCOUNT_BUFFER: usize = 16 * 1024;
@@ -109,5 +115,15 @@ pub(super) fn detach(command: &mut Command, account: Option<Account>) {
         // For root, std drops the supplementary groups as well.
         command.gid(gid).uid(uid);
     }
-    stop_with_parent(command);
+}
+
+/// Creates a FIFO that only this account may use.
+#[expect(unsafe_code, reason = "std has no mkfifo; the path outlives the call")]
+pub(super) fn make_fifo(path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    if unsafe { libc::mkfifo(name.as_ptr(), 0o600) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

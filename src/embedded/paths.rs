@@ -9,6 +9,9 @@
 //! <data dir>/postgres.log        the server's log
 //! <data dir>/postgres-password   for TCP, mode 0600
 //! <data dir>/socket              the unix socket, mode 0700
+//! <data dir>/shared.lock         locked while a process joins or starts a shared server
+//! <data dir>/users               a FIFO, written by the processes that use a shared server
+//! <data dir>/watcher.pid         the process that ends a shared server
 //! ```
 //!
 //! PostgreSQL refuses to run as root. When root starts it, the server runs as the owner of the cluster if
@@ -64,15 +67,23 @@ impl Paths {
         data_dir.join("postgres")
     }
 
-    /// Creates the data dir if needed, and opens the lock file in it.
+    /// Creates the data dir if needed, and opens the file in it that is locked while a server is being started.
     pub(super) fn open_lock(data_dir: &Path) -> Result<(PathBuf, File), EmbeddedError> {
+        Self::open_lock_named(data_dir, "postgres.lock")
+    }
+
+    /// Creates the data dir if needed, and opens a lock file in it.
+    pub(super) fn open_lock_named(
+        data_dir: &Path,
+        name: &str,
+    ) -> Result<(PathBuf, File), EmbeddedError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(data_dir)
             .context("create", data_dir)?;
         let data_dir = fs::canonicalize(data_dir).context("resolve", data_dir)?;
-        let path = data_dir.join("postgres.lock");
+        let path = data_dir.join(name);
         match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let owner = fs::metadata(&data_dir).context("read", &data_dir)?.uid();
@@ -248,7 +259,7 @@ fn socket_dir_for(home: &Path, account: Option<Account>) -> Result<PathBuf, Embe
 
 /// Whether the server can listen in this folder and clients can name it: libpq and our driver split a host at
 /// commas, and a path that is not UTF-8 does not fit in a URL.
-fn holds_a_socket(folder: &Path) -> bool {
+pub(super) fn holds_a_socket(folder: &Path) -> bool {
     let length = folder.join(SOCKET_FILE).as_os_str().len();
     length <= LONGEST_SOCKET_PATH && folder.to_str().is_some_and(|path| !path.contains(','))
 }

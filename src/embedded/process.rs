@@ -1,4 +1,4 @@
-//! Owns one child process, which does not outlive this process.
+//! Owns one child process, which does not outlive this process unless it is to ([`Lifetime`]).
 //!
 //! A supervisor thread starts the child and waits for it. The thread must not end earlier: Linux ties the
 //! parent-death signal to the thread that called fork, so a child started from tokio's blocking pool would
@@ -26,10 +26,20 @@ const DROP_POLL: Duration = Duration::from_millis(5);
 /// The status reported for a child that other code of this process reaped.
 const UNKNOWN_STATUS: i32 = 1 << 8;
 
-/// A running child process. Dropping it sends SIGINT and waits up to [`DROP_TIMEOUT`].
+/// Whether a child ends with this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// It does, however this process ends.
+    OfThisProcess,
+    /// It runs on; what ends it is the caller's concern.
+    Unbound,
+}
+
+/// A running child process. Dropping it sends SIGINT and waits up to [`DROP_TIMEOUT`], unless it is unbound.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: u32,
+    lifetime: Lifetime,
     /// False once the child is reaped, when its id may belong to another process.
     is_unreaped: Arc<Mutex<bool>>,
     exit: watch::Receiver<Option<ExitStatus>>,
@@ -37,11 +47,14 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts the command on a supervisor thread.
-    pub(super) async fn spawn(command: Command) -> io::Result<Process> {
+    pub(super) async fn spawn(mut command: Command, lifetime: Lifetime) -> io::Result<Process> {
+        if lifetime == Lifetime::OfThisProcess {
+            os::stop_with_parent(&mut command);
+        }
         let (started, start) = oneshot::channel();
         thread::Builder::new()
             .name("postgres-child".to_owned())
-            .spawn(move || supervise(command, started))?;
+            .spawn(move || supervise(command, lifetime, started))?;
         start.await.map_err(io::Error::other)?
     }
 
@@ -71,6 +84,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.lifetime == Lifetime::Unbound {
+            return;
+        }
         self.signal(libc::SIGINT);
         let deadline = Instant::now() + DROP_TIMEOUT;
         while self.exit_status().is_none() && Instant::now() < deadline {
@@ -79,17 +95,21 @@ impl Drop for Process {
     }
 }
 
-fn supervise(mut command: Command, started: oneshot::Sender<io::Result<Process>>) {
+fn supervise(
+    mut command: Command,
+    lifetime: Lifetime,
+    started: oneshot::Sender<io::Result<Process>>,
+) {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return drop(started.send(Err(error))),
     };
     let pid = child.id();
     #[cfg(not(target_os = "linux"))]
-    let watcher = Watcher::start(pid);
+    let watcher = (lifetime == Lifetime::OfThisProcess).then(|| Watcher::start(pid));
     let is_unreaped = Arc::new(Mutex::new(true));
     let (ended, exit) = watch::channel(None);
-    let process = Process { pid, is_unreaped: Arc::clone(&is_unreaped), exit };
+    let process = Process { pid, lifetime, is_unreaped: Arc::clone(&is_unreaped), exit };
     // The receiver may be gone, for example after a cancelled start. The process is then dropped, which stops
     // it. The drop waits for the exit status that this thread reports below, so it runs on another thread.
     if let Err(undelivered) = started.send(Ok(process)) {
@@ -104,8 +124,9 @@ fn supervise(mut command: Command, started: oneshot::Sender<io::Result<Process>>
     };
     #[cfg(not(target_os = "linux"))]
     match watcher {
-        Ok(watcher) => watcher.dismiss(),
-        Err(error) => {
+        None => {}
+        Some(Ok(watcher)) => watcher.dismiss(),
+        Some(Err(error)) => {
             tracing::warn!(%error, "failed to start the watcher: the server could have outlived this process")
         }
     }

@@ -61,6 +61,22 @@ pub(super) fn free_socket(socket_dir: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
+/// Ends the server that runs on a cluster whose data is not needed any more, if one does.
+pub(super) async fn kill(cluster: &Path) -> Result<(), EmbeddedError> {
+    for signal in [libc::SIGQUIT, libc::SIGKILL] {
+        let begin = Instant::now();
+        while let Some(server) = running_server(cluster)? {
+            if begin.elapsed() > NOTICE_TIMEOUT {
+                break;
+            }
+            // It fails if the server has just ended.
+            let _ = os::send_signal(server.pid, signal);
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    wait_until_free(cluster).await
+}
+
 fn running_server(cluster: &Path) -> Result<Option<RunningServer>, EmbeddedError> {
     let path = cluster.join("postmaster.pid");
     // The file does not exist, or was removed meanwhile.
@@ -94,22 +110,32 @@ fn serves(pid: u32, cluster: &Path) -> bool {
     // Root without CAP_SYS_PTRACE (an ordinary container) cannot read the working folder of other accounts' processes.
     match fs::read_link(format!("/proc/{pid}/cwd")) {
         Ok(folder) => folder == cluster,
-        Err(_) => {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| mentions(&line, cluster))
-        }
+        Err(_) => is_program_on(pid, cluster),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn serves(pid: u32, cluster: &Path) -> bool {
+    is_program_on(pid, cluster)
+}
+
+/// Whether the command line of a running process names a path.
+#[cfg(target_os = "linux")]
+pub(super) fn is_program_on(pid: u32, path: &Path) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| mentions(&line, path))
+}
+
+/// Whether the command line of a running process names a path.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_program_on(pid: u32, path: &Path) -> bool {
     let ps = std::process::Command::new("ps")
         .args(["-ww", "-o", "command=", "-p", &pid.to_string()])
         .output();
-    ps.is_ok_and(|output| mentions(&output.stdout, cluster))
+    ps.is_ok_and(|output| mentions(&output.stdout, path))
 }
 
-fn mentions(command_line: &[u8], cluster: &Path) -> bool {
+fn mentions(command_line: &[u8], path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
-    let wanted = cluster.as_os_str().as_bytes();
+    let wanted = path.as_os_str().as_bytes();
     command_line.windows(wanted.len()).any(|part| part == wanted)
 }

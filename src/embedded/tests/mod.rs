@@ -4,6 +4,7 @@
 mod attach;
 mod ends;
 mod refusals;
+mod shared;
 mod usage_lock;
 
 use std::{
