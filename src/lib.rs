@@ -41,6 +41,7 @@
 //! | work in all tenants: jobs and commands | [`Context`], [`Report`] |
 //! | which of our own routes are served | [`Dialect`] |
 //! | metrics | [`Registry`] |
+//! | tests of your application | `testing`, behind the feature of that name |
 //! | the server, the HTTP APIs, the command line, operations | `README.md` and the book in `docs/` |
 //!
 //! # Platforms
@@ -61,6 +62,8 @@
 //! ```text
 //! main
 //! cli          commands, their output and exit codes
+//! testing      what the tests of an application use (feature `testing`)
+//! disposable   PostgreSQL servers, databases and servers that exist for a test
 //! app          composition root: builds everything once; background jobs
 //! config       settings
 //! http         HTTP: native/ is what our own dialects share, then one folder a dialect
@@ -121,6 +124,8 @@ pub mod auth;
 pub mod cli;
 #[doc(hidden)]
 pub mod config;
+#[cfg(feature = "embedded-postgres")]
+mod disposable;
 #[doc(hidden)]
 pub mod domain;
 #[cfg(feature = "embedded-postgres")]
@@ -136,6 +141,8 @@ pub mod pg;
 pub mod service;
 #[doc(hidden)]
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use app::{Context, Report};
 pub use application::Application;
@@ -145,6 +152,8 @@ pub use http::native::{Problem, Read, Write};
 pub use migrations::Migrations;
 pub use pg::types;
 pub use pg::{Failure, OnViolation, Param, Portal, Row, Rows, SharedTx};
+#[cfg(feature = "testing")]
+pub use rowhouse_macros::test;
 pub use service::tenants::{Caller, Entered as Tenant, TenantTx};
 pub use telemetry::Registry;
 
@@ -174,6 +183,9 @@ macro_rules! embed_migrations {
 mod examples {
     #[doc = include_str!("../README.md")]
     struct Readme;
+
+    #[doc = include_str!("../docs/testing.md")]
+    struct Testing;
 
     #[doc = include_str!("../docs/tutorial.md")]
     struct Tutorial;

@@ -188,6 +188,8 @@ impl Backend {
             let read = DatabaseClock::read(&db).await.during("read the clock of the database")?;
             (read.clock(), Some(read))
         };
+        #[cfg(feature = "testing")]
+        let clock = crate::http::moved_time::movable(clock);
         if purpose != Purpose::Operate {
             posture.applied = bootstrap::migrate(&db, public_set).await?;
             if let Some(set) = &shared {
@@ -309,6 +311,16 @@ impl Backend {
     #[must_use]
     pub fn context(&self) -> Context {
         Context::new(self.services.clone(), self.clock.clone(), Arc::clone(&self.states))
+    }
+
+    /// As [`Backend::context`], on pools of its own, which belong to the runtime that calls this: each test of a process
+    /// may hold a transaction.
+    #[cfg(feature = "testing")]
+    pub(crate) fn context_for_tests(&self) -> Result<Context, BuildError> {
+        let pools = self.database.pools(pool_sizes::FOR_TESTS);
+        let db = pools.map_err(|error| BuildError::Pool(error.to_string()))?;
+        let services = self.parts.services(&db, &self.database);
+        Ok(Context::new(services, self.clock.clone(), Arc::clone(&self.states)))
     }
 
     /// Returns a context for work of the operator.

@@ -142,6 +142,19 @@ impl Context {
         Ok(report)
     }
 
+    /// Returns the same with a time that is ahead.
+    #[cfg(feature = "testing")]
+    pub(crate) fn ahead(&self, by: std::time::Duration) -> Self {
+        let clock = self.clock.clone();
+        Self { clock: Clock::from_fn(move || clock.now() + by), ..self.clone() }
+    }
+
+    /// Returns the services, and what the operator calls them with.
+    #[cfg(feature = "testing")]
+    pub(crate) fn operate(&self) -> (Services, CallContext) {
+        (self.services.clone(), CallContext::of_operator(self.now()))
+    }
+
     async fn enter(&self, which: &TenantRef) -> Result<TenantTx, Error> {
         let ctx = CallContext::of_operator(self.clock.now());
         let entered = self.services.tenants.enter(&ctx, which).await?;

@@ -164,6 +164,8 @@ impl<'a> Shared<'a> {
                 .wrap(http::cors::layer(&settings.cors))
                 .wrap(middleware::from_fn(http::middleware::observe))
                 .wrap(middleware::Compress::default());
+            #[cfg(feature = "testing")]
+            let app = app.wrap(middleware::from_fn(http::moved_time::at_time_of_test));
             match &application {
                 Some(routes) => app.configure(|config| routes(config)),
                 None => app,

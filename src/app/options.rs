@@ -13,7 +13,7 @@ use crate::config::{Own, OwnValues, Settings, SettingsError};
 use crate::domain::error::Error;
 use crate::domain::{Clock, Permission};
 use crate::http::{self, Dialect, Offer, Served, Surface};
-use crate::migrations::Migrations;
+use crate::migrations::{MigrationSet, Migrations};
 use crate::service::provisioning::Hook;
 use crate::service::tenants::Grants;
 use crate::telemetry::Registry;
@@ -184,6 +184,20 @@ impl Options {
         })
     }
 
+    /// Returns what a database of this application depends on: the migrations of the control plane, of tenants and of the
+    /// shared tables.
+    #[cfg(feature = "embedded-postgres")]
+    pub(crate) fn fingerprint(&self) -> Result<String, BuildError> {
+        let tenant = match &self.tenant_migrations {
+            Some(own) => MigrationSet::of_application(own)?,
+            None => MigrationSet::tenant()?,
+        };
+        let shared = self.public_migrations.as_ref().map(MigrationSet::shared).transpose()?;
+        let public = MigrationSet::public()?;
+        let sets = [Some(&public), Some(&tenant), shared.as_ref()];
+        Ok(sets.into_iter().flatten().map(MigrationSet::fingerprint).collect::<Vec<_>>().join(" "))
+    }
+
     /// Returns the routes that the document of such a server describes.
     pub(super) fn offer(&self, has_profiles: bool) -> Offer {
         let served = self.dialects.as_deref().map_or_else(Served::all, Served::of);
@@ -197,8 +211,7 @@ impl Options {
 /// None in practice: the document contains nothing that JSON cannot represent.
 pub fn openapi_document(options: &Options) -> serde_json::Result<String> {
     let own = options.tenant_migrations.as_ref();
-    let has_profiles = own.is_none_or(|own| {
-        crate::migrations::MigrationSet::of_application(own).is_ok_and(|set| set.has_profiles())
-    });
+    let has_profiles =
+        own.is_none_or(|own| MigrationSet::of_application(own).is_ok_and(|set| set.has_profiles()));
     http::openapi_of(Surface::All, &options.offer(has_profiles)).to_pretty_json()
 }

@@ -32,6 +32,10 @@ pub(super) const fn main_for(purpose: Purpose, budget: usize) -> PoolSizes {
 /// The pools of the listener for operators, which only asks whether the server is ready.
 pub(super) const MANAGEMENT: PoolSizes = PoolSizes { control: 1, runtime: 0 };
 
+/// The pools of the tests in this process, which use the services beside a server.
+#[cfg(feature = "testing")]
+pub(super) const FOR_TESTS: PoolSizes = PoolSizes { control: 4, runtime: 16 };
+
 /// Returns how many tenants a fleet migration may migrate at the same time, by the main runtime's pools. In a server,
 /// set-ups run at the same time, and both need a connection for their heartbeats.
 pub(super) fn fleet_workers(purpose: Purpose, main: PoolSizes) -> usize {

@@ -45,6 +45,8 @@ mod session;
 mod setting_flags;
 mod stop;
 mod tenant;
+#[cfg(feature = "embedded-postgres")]
+mod testing;
 mod token;
 mod vacancies;
 mod wait;
@@ -142,6 +144,10 @@ enum Command {
     Healthcheck(Output),
     /// Wait until a server is ready: that of --server, else that at the listen address; exits with 7 if it is not in time
     Wait(wait::Wait),
+    /// Start servers for tests that are not written in Rust
+    #[cfg(feature = "embedded-postgres")]
+    #[command(subcommand)]
+    Testing(testing::Verb),
     /// Print the OpenAPI document
     Openapi,
     /// Print the manual page
@@ -373,6 +379,9 @@ impl Cli {
             Some(Command::Openapi | Command::Completions { .. } | Command::Man(_)) => {
                 return Ok((Settings::from_values(&[])?, None));
             }
+            // Its servers do not depend on settings either.
+            #[cfg(feature = "embedded-postgres")]
+            Some(Command::Testing(_)) => return Ok((Settings::from_values(&[])?, None)),
             None | Some(Command::Serve) => {
                 self.server.refuse()?;
                 None
@@ -435,6 +444,11 @@ impl Cli {
             Command::Cluster(verb) => cluster::run(target.database("cluster")?, verb).await,
             Command::Healthcheck(output) => healthcheck::run(target, output).await,
             Command::Wait(command) => wait::run(target, command).await,
+            #[cfg(feature = "embedded-postgres")]
+            Command::Testing(verb) => {
+                let options = target.database("testing")?.options.clone();
+                Box::pin(testing::run(options, &verb)).await
+            }
             Command::Openapi => openapi::run(target.database("openapi")?),
             Command::Man(command) => man::run(grammar, &command),
             Command::Completions { shell } => completions::run(grammar, shell),

@@ -147,13 +147,12 @@ impl SharedServer {
                 wait_for_watcher(&data_dir).await?
             }
         };
-        let config = match running(&data_dir, MAINTENANCE) {
-            Some(config) => config,
-            None => {
-                let settings = Settings { data_dir: data_dir.clone(), ..settings.clone() };
-                let server = Server::start_for(&settings, Lifetime::Unbound).await?;
-                server.connect_config(MAINTENANCE)
-            }
+        let config = if let Some(config) = running(&data_dir, MAINTENANCE) {
+            config
+        } else {
+            let settings = Settings { data_dir: data_dir.clone(), ..settings.clone() };
+            let server = Server::start_for(&settings, Lifetime::Unbound).await?;
+            server.connect_config(MAINTENANCE)
         };
         Ok(Some(Self { config, data_dir, _usage: usage }))
     }

@@ -32,6 +32,8 @@ mod idempotency;
 pub mod limits;
 pub mod middleware;
 pub mod mount;
+#[cfg(feature = "testing")]
+pub(crate) mod moved_time;
 pub mod native;
 mod origin;
 mod refusals;

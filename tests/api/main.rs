@@ -102,6 +102,7 @@ mod support;
 mod suspended;
 mod tenant_users;
 mod tenants;
+mod testing;
 mod token_lifetimes;
 mod token_lines;
 mod token_managers;

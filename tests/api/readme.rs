@@ -55,7 +55,7 @@ fn example<'a>(page: &Page, block: &'a Block) -> Example<'a> {
         ("json", None) => Example::Json,
         ("text", None) => Example::Text,
         ("sql" | "toml", Some(("file", path))) => Example::File(path),
-        ("rust,no_run", None) => Example::Elsewhere,
+        ("rust,no_run" | "rust,test_harness", None) => Example::Elsewhere,
         ("rust,ignore" | "sql", Some(("from", path))) => {
             let source = std::fs::read_to_string(root().join(path));
             let source = source.unwrap_or_else(|error| panic!("{at}: {path}: {error}"));
@@ -128,6 +128,7 @@ pages! {
     managed_postgresql = "docs/managed-postgresql.md",
     migrations = "docs/migrations.md",
     operations = "docs/operations.md",
+    testing = "docs/testing.md",
     tutorial = "docs/tutorial.md",
 }
 

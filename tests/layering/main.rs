@@ -67,7 +67,15 @@ const LAYERS: &[Layer] = &[
             "telemetry",
         ],
     },
-    Layer { name: "cli", may_import: &["app", "config", "service", "auth", "domain", "telemetry"] },
+    // PostgreSQL servers and databases that exist for a test.
+    Layer {
+        name: "disposable",
+        may_import: &["app", "config", "pg", "migrations", "embedded", "domain"],
+    },
+    Layer {
+        name: "cli",
+        may_import: &["disposable", "app", "config", "service", "auth", "domain", "telemetry"],
+    },
     // What an application adds, and its `main`.
     Layer {
         name: "application",
@@ -82,6 +90,21 @@ const LAYERS: &[Layer] = &[
             "telemetry",
         ],
     },
+    // What the tests of an application use.
+    Layer {
+        name: "testing",
+        may_import: &[
+            "application",
+            "disposable",
+            "app",
+            "http",
+            "service",
+            "auth",
+            "pg",
+            "domain",
+            "telemetry",
+        ],
+    },
     Layer {
         name: "main",
         may_import: &["application", "cli", "app", "config", "domain", "telemetry"],
@@ -92,6 +115,8 @@ const LAYERS: &[Layer] = &[
         may_import: &[
             "application",
             "cli",
+            "testing",
+            "disposable",
             "app",
             "config",
             "http",
@@ -165,8 +190,9 @@ struct Foreign {
 }
 
 const FOREIGN: &[Foreign] = &[
-    // Code that holds a raw connection can leave the tenant. `embedded` only waits until its server answers.
-    Foreign { name: "tokio_postgres", layers: &["pg", "embedded"] },
+    // Code that holds a raw connection can leave the tenant. `embedded` only waits until its server answers, and
+    // `disposable` creates and drops databases.
+    Foreign { name: "tokio_postgres", layers: &["pg", "embedded", "disposable"] },
     Foreign { name: "deadpool_postgres", layers: &["pg"] },
     Foreign { name: "tokio_postgres_rustls", layers: &["pg"] },
     // The text of SQL is read in two places: files, and the statements of tenants while an exposure is open.
@@ -183,7 +209,19 @@ const FOREIGN: &[Foreign] = &[
     // The domain does no I/O.
     Foreign {
         name: "tokio",
-        layers: &["telemetry", "auth", "embedded", "pg", "service", "http", "app", "cli", "main"],
+        layers: &[
+            "telemetry",
+            "auth",
+            "embedded",
+            "pg",
+            "service",
+            "http",
+            "app",
+            "disposable",
+            "testing",
+            "cli",
+            "main",
+        ],
     },
 ];
 
@@ -282,8 +320,9 @@ fn no_lock_of_ours_is_an_advisory_lock() {
         .map(|(file, _)| file.as_str())
         .filter(|file| !file.starts_with("migrations/lint/"))
         .collect();
-    // It revokes the functions from PUBLIC.
-    assert_eq!(taking, ["pg/bootstrap/revoke.rs"]);
+    // One lets one process of a test run at a time build a template, on a server without tenants; the other revokes the
+    // functions from PUBLIC.
+    assert_eq!(taking, ["disposable/template.rs", "pg/bootstrap/revoke.rs"]);
 }
 
 /// What is stored with an end must end by the clock of the database, whatever the machine of a server shows. (Clippy forbids

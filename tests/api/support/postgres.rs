@@ -1,20 +1,16 @@
-//! One PostgreSQL server for the whole run and a separate database for each test.
-//!
-//! `TEST_DATABASE_URL` names a server; without it an embedded one is started once, without durability,
-//! under the target folder. Databases are cloned from a template that is bootstrapped and migrated once.
-//! Their names carry a prefix and the time, so that a later run can drop what a crashed run left.
+//! A separate database for each test, on the server of [`TestPostgres`]: the one that `TEST_DATABASE_URL` names, or one
+//! that all processes of the run share. Databases are cloned from a template that is bootstrapped and migrated once.
 //!
 //! The servers under test log in as an owner that is no superuser, with the rights of docs/managed-postgresql.md, and so
 //! do the queries of the tests. `TEST_LOGIN=superuser` lets both be the superuser of the server instead.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use futures_util::future::BoxFuture;
 use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
-use rowhouse::embedded::{Durability, Server, Settings as ServerSettings};
 use rowhouse::pg::rules::MIGRATOR;
+use rowhouse::testing::{self, TestError, TestPostgres};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
@@ -23,27 +19,12 @@ use super::{TestEngine, settings_for};
 
 mod cluster;
 
-const PREFIX: &str = "rowhouse_test_";
-
 /// The owner of the databases, and its password where the server asks for one.
 const OWNER: &str = "rowhouse_test_owner";
 const OWNER_PASSWORD: &str = "owner";
 
-/// The age, in seconds, after which a database of a crashed run is dropped.
-const STALE_AFTER: u64 = 3600;
-
-static FIXTURE: OnceCell<Fixture> = OnceCell::const_new();
-static COUNTER: AtomicU32 = AtomicU32::new(0);
-
-/// The server and the template database on it.
-struct Fixture {
-    /// The URL of the server's superuser; [`with_database`] replaces the database in it.
-    base: String,
-    template: String,
-}
-
 /// The login of a server under test, and of the queries of its test.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Login {
     /// An owner that is no superuser.
     Owner,
@@ -63,7 +44,12 @@ impl Login {
     }
 
     /// Returns the URL of a database for this login.
-    fn url(self, base: &str, database: &str) -> String {
+    fn url(self, server: &TestPostgres, database: &str) -> String {
+        self.url_at(server.base(), database)
+    }
+
+    /// Returns the URL of a database for this login on the server of another URL.
+    fn url_at(self, base: &str, database: &str) -> String {
         let url = with_database(base, database);
         let config: tokio_postgres::Config = url.parse().expect("it is a URL");
         match (self, config.get_password()) {
@@ -87,8 +73,27 @@ impl Login {
 pub struct TestDatabase(Arc<Inner>);
 
 struct Inner {
-    name: String,
+    database: testing::TestDatabase,
     login: Login,
+    server: &'static TestPostgres,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        super::recording::assert_no_violations(self.database.name());
+        if TestEngine::of_run() == TestEngine::Citus {
+            let (base, name) = (self.server.base().to_owned(), self.database.name().to_owned());
+            // A separate runtime, because the test's own may be shutting down.
+            let cleaner = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.expect("a runtime can be built");
+                runtime.block_on(cluster::drop_on_workers(&base, &name));
+            });
+            if cleaner.join().is_err() {
+                eprintln!("{} could not be dropped on the workers", self.database.name());
+            }
+        }
+    }
 }
 
 impl TestDatabase {
@@ -100,7 +105,17 @@ impl TestDatabase {
             prepare(&database.url()).await;
             return database;
         }
-        Self::create_for(Login::of_run(), &format!("TEMPLATE {}", fixture().await.template)).await
+        let (login, server) = (Login::of_run(), server().await);
+        let build = move |database: String| -> BoxFuture<'static, Result<(), TestError>> {
+            Box::pin(async move {
+                build_template(login, server, &database).await;
+                Ok(())
+            })
+        };
+        let (key, options) = (template_key(login), login.ownership());
+        let created = testing::TestDatabase::clone_of(&key, &options, build).await;
+        let database = created.unwrap_or_else(|error| panic!("{error}"));
+        Self(Arc::new(Inner { database, login, server }))
     }
 
     /// Creates an empty database, not even bootstrapped.
@@ -123,33 +138,31 @@ impl TestDatabase {
     }
 
     async fn create_for(login: Login, options: &str) -> Self {
-        let name = unique_name();
-        let admin = connect(&with_database(&fixture().await.base, "postgres")).await;
-        let sql = format!("CREATE DATABASE {name} {options} {}", login.ownership());
-        admin.batch_execute(&sql).await.expect("a test database can be created");
+        let server = server().await;
+        let options = format!("{options} {}", login.ownership());
+        let created = testing::TestDatabase::create(&options).await;
+        let database = created.unwrap_or_else(|error| panic!("{error}"));
+        let database = Self(Arc::new(Inner { database, login, server }));
         if TestEngine::of_run() == TestEngine::Citus {
-            cluster::join(&fixture().await.base, &name, login == Login::Owner).await;
+            cluster::join(server.base(), database.name(), login == Login::Owner).await;
         }
-        Self(Arc::new(Inner { name, login }))
+        database
     }
 
     /// Returns the owner's URL of the database on each worker of the cluster.
     pub async fn worker_urls(&self) -> Vec<String> {
-        let fixture = FIXTURE.get().expect("a database exists, so its server does");
-        let workers = cluster::workers(&fixture.base).await;
-        workers.iter().map(|base| self.0.login.url(base, &self.0.name)).collect()
+        let workers = cluster::workers(self.0.server.base()).await;
+        workers.iter().map(|base| self.0.login.url_at(base, self.name())).collect()
     }
 
     /// Returns the owner's URL.
     pub fn url(&self) -> String {
-        let fixture = FIXTURE.get().expect("a database exists, so its server does");
-        self.0.login.url(&fixture.base, &self.0.name)
+        self.0.login.url(self.0.server, self.name())
     }
 
     /// Returns the URL of the server's superuser.
     pub fn superuser_url(&self) -> String {
-        let fixture = FIXTURE.get().expect("a database exists, so its server does");
-        with_database(&fixture.base, &self.0.name)
+        self.0.server.url(self.name())
     }
 
     /// Opens a connection as the owner.
@@ -177,7 +190,7 @@ impl TestDatabase {
 
     /// Opens a connection as the superuser to another database of the same server.
     pub async fn connect_to_server(&self) -> Client {
-        connect(&with_database(&fixture().await.base, "postgres")).await
+        connect(&self.0.server.url("postgres")).await
     }
 
     /// Refuses new connections and terminates the open ones, as if the server were unreachable.
@@ -205,83 +218,39 @@ impl TestDatabase {
     }
 
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.database.name()
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        super::recording::assert_no_violations(&self.name);
-        let Some(fixture) = FIXTURE.get() else { return };
-        let (base, name) = (fixture.base.clone(), self.name.clone());
-        // A separate runtime, because the test's own may be shutting down.
-        let cleaner = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime can be built").block_on(drop_database(&base, &name));
-        });
-        if cleaner.join().is_err() {
-            eprintln!("the database {} could not be dropped", self.name);
+async fn server() -> &'static TestPostgres {
+    static PREPARED: OnceCell<()> = OnceCell::const_new();
+    let server = TestPostgres::get().await.unwrap_or_else(|error| panic!("{error}"));
+    let prepared = PREPARED.get_or_init(|| async {
+        let admin = connect(&server.url("postgres")).await;
+        if Login::of_run() == Login::Owner {
+            create_owner(&admin).await;
         }
-    }
+        if TestEngine::of_run() == TestEngine::Citus {
+            cluster::create_runtime_login(&admin).await;
+        }
+    });
+    prepared.await;
+    server
 }
 
-/// Drops a database and the roles of the tenants in it.
-async fn drop_database(base: &str, name: &str) {
-    let inside = connect(&with_database(base, name)).await;
-    let mut rows = inside
-        .query(r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_[0-9a-f]{32}$'", &[])
-        .await
-        .expect("schemas can be listed");
-    // A vacancy that is still being built may have a role and no schema. An empty database has no such table.
-    let building = "SELECT 'tenant_' || replace(id::text, '-', '') FROM public.vacancies WHERE state = 'building'";
-    rows.extend(inside.query(building, &[]).await.unwrap_or_default());
-    drop(inside);
-    let admin = connect(&with_database(base, "postgres")).await;
-    if TestEngine::of_run() == TestEngine::Citus {
-        cluster::drop_on_workers(base, name).await;
-    }
-    admin
-        .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-        .await
-        .expect("a test database can be dropped");
-    for row in rows {
-        let role: String = row.get(0);
-        // Best effort: another test's database can depend on the role only if tenant ids repeat.
-        let _ = admin.batch_execute(&format!("DROP ROLE IF EXISTS {role}")).await;
-    }
+/// Returns what the template depends on: all that is built into this program.
+fn template_key(login: Login) -> String {
+    let program = std::env::current_exe().and_then(std::fs::metadata);
+    let built = program.and_then(|program| program.modified()).expect("this program is a file");
+    format!("{built:?} {login:?}")
 }
 
-async fn fixture() -> &'static Fixture {
-    FIXTURE
-        .get_or_init(|| async {
-            #[expect(clippy::disallowed_methods, reason = "the one setting of the test suite")]
-            let base = match std::env::var("TEST_DATABASE_URL") {
-                Ok(url) if !url.is_empty() => url,
-                _ => start_server(),
-            };
-            drop_stale_databases(&base).await;
-            let template = format!("{}_template", unique_name());
-            let admin = connect(&with_database(&base, "postgres")).await;
-            let login = Login::of_run();
-            if login == Login::Owner {
-                create_owner(&admin).await;
-            }
-            if TestEngine::of_run() == TestEngine::Citus {
-                cluster::create_runtime_login(&admin).await;
-                return Fixture { base, template };
-            }
-            admin
-                .batch_execute(&format!("CREATE DATABASE {template} {}", login.ownership()))
-                .await
-                .expect("a template can be created");
-            if login == Login::Owner {
-                close_exposures(&connect(&with_database(&base, &template)).await).await;
-            }
-            prepare(&login.url(&base, &template)).await;
-            wait_until_unused(&admin, &template).await;
-            Fixture { base, template }
-        })
-        .await
+/// Bootstraps and migrates a new database.
+async fn build_template(login: Login, server: &TestPostgres, database: &str) {
+    if login == Login::Owner {
+        close_exposures(&connect(&server.url(database)).await).await;
+    }
+    prepare(&login.url(server, database)).await;
 }
 
 /// Creates the control plane in a database.
@@ -300,7 +269,9 @@ async fn create_owner(admin: &Client) {
              CREATE ROLE {OWNER} LOGIN CREATEROLE PASSWORD '{OWNER_PASSWORD}';
          EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
          DO $$ BEGIN
-             IF to_regrole('{MIGRATOR}') IS NOT NULL THEN GRANT {MIGRATOR} TO {OWNER}; END IF; END $$"
+             IF to_regrole('{MIGRATOR}') IS NOT NULL THEN GRANT {MIGRATOR} TO {OWNER}; END IF;
+         -- Another process does the same at this moment.
+         EXCEPTION WHEN unique_violation OR internal_error THEN NULL; END $$"
     );
     admin.batch_execute(&create).await.expect("a superuser may create an owner");
 }
@@ -311,88 +282,6 @@ async fn close_exposures(superuser: &Client) {
     let closing = blocks.rfind(|block| block.language == "sql");
     let closing = closing.expect("the page has SQL").text.replace("rowhouse_owner", OWNER);
     superuser.batch_execute(&closing).await.expect("a superuser may");
-}
-
-/// Waits until no session is connected to the template, which cloning requires: a backend exits a moment
-/// after its client has closed the connection.
-async fn wait_until_unused(admin: &Client, template: &str) {
-    for _ in 0..500 {
-        let row = admin
-            .query_one("SELECT count(*) FROM pg_stat_activity WHERE datname = $1", &[&template])
-            .await
-            .expect("activity can be read");
-        if row.get::<_, i64>(0) == 0 {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("a session stays connected to {template}");
-}
-
-/// Starts the embedded server on a thread that keeps it for the whole run; it stops with this process.
-fn start_server() -> String {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    remove_stale_folders(&folder);
-    let settings = ServerSettings {
-        data_dir: folder.join(format!("postgres-{}", std::process::id())),
-        bin_dir: None,
-        durability: Durability::None,
-        listen_tcp: None,
-        max_connections: 300,
-    };
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime can be built").block_on(async {
-            let server = Server::start(&settings).await.unwrap_or_else(|error| panic!("{error}"));
-            sender.send(server.database_url("postgres")).expect("the caller waits for the server");
-            std::future::pending::<()>().await;
-        });
-    });
-    receiver.recv().expect("the embedded server starts")
-}
-
-/// Removes the folders of runs whose process no longer exists.
-fn remove_stale_folders(folder: &std::path::Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix("postgres-") else { continue };
-        if !std::path::Path::new("/proc").join(pid).exists() {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Drops the databases of runs that crashed more than [`STALE_AFTER`] ago.
-async fn drop_stale_databases(base: &str) {
-    let admin = connect(&with_database(base, "postgres")).await;
-    let rows = admin
-        .query("SELECT datname FROM pg_database WHERE datname LIKE 'rowhouse\\_test\\_%'", &[])
-        .await
-        .expect("databases can be listed");
-    for row in rows {
-        let name: String = row.get(0);
-        let made_at: Option<u64> =
-            name.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next()?.parse().ok());
-        if made_at.is_some_and(|at| at + STALE_AFTER < now()) {
-            drop_database(base, &name).await;
-        }
-    }
-}
-
-fn unique_name() -> String {
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!("{PREFIX}{}_{}_{number}", now(), std::process::id())
-}
-
-fn now() -> u64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the names of test databases carry the real time"
-    )]
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 /// Replaces the login, and its password, in a URL.
