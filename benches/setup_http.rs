@@ -219,7 +219,7 @@ impl HttpServer {
     async fn assert_missed_at_most(&self, most: usize) {
         let answer = self.client.get(format!("{}/metrics", self.address)).send().await;
         let metrics = answer.expect("the server answers").text().await.expect("it is text");
-        let missed = "rowhouse_vacancy_claims{outcome=\"missed\"} ";
+        let missed = "rowhouse_vacancy_claims_total{outcome=\"missed\"} ";
         let missed = metrics.lines().find_map(|line| line.strip_prefix(missed));
         let missed: usize = missed.expect("it is counted").parse().expect("a number");
         assert!(missed <= most, "{missed} set-ups found no vacancy");

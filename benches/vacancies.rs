@@ -263,7 +263,7 @@ impl HttpServer {
         let answer = self.client.get(format!("{}/metrics", self.address)).send().await;
         let metrics =
             answer.expect("the server answers").text().await.expect("the metrics are text");
-        let none = "rowhouse_vacancy_claims{outcome=\"missed\"} 0";
+        let none = "rowhouse_vacancy_claims_total{outcome=\"missed\"} 0";
         assert!(metrics.lines().any(|line| line == none), "some set-ups found no vacancy");
     }
 

@@ -36,8 +36,8 @@ pub use self::environment::{ServerVariables, server_variables, tenant_admin_pass
 pub use self::keys::KEYS;
 pub use self::own::{Own, OwnValues};
 pub use self::sections::{
-    Admin, Auth, CachedStatements, Database, Fleet, ForcedEngine, Http, Log, Management, Slugs,
-    Tenants, Tokens,
+    AccessLog, Admin, Auth, CachedStatements, Database, Fleet, ForcedEngine, Http, Log, Management,
+    Slugs, Tenants, Tokens,
 };
 
 /// The longest overlap of a rotation, which a request must not exceed either.
@@ -255,6 +255,7 @@ impl Settings {
             max_body_bytes: r.number("http.max_body_bytes", 1024, 1 << 30),
             request_timeout: r.duration("http.request_timeout"),
             keep_alive: r.duration_or_never("http.keep_alive"),
+            drain_delay: r.duration_or_never("http.drain_delay").unwrap_or_default(),
             shutdown_timeout: r.duration("http.shutdown_timeout"),
             proxies: Proxies {
                 trusted: r.list("http.trusted_proxies"),
@@ -304,7 +305,9 @@ impl Settings {
         };
         let log = Log {
             format: r.choice("log.format"),
+            access: r.choice("log.access"),
             filter: r.text("log.filter").unwrap_or_default(),
+            otlp_endpoint: r.collector("log.otlp_endpoint"),
         };
         Some(Self {
             listen: listen?,

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::domain::{Permission, ProfileId, Role};
+use crate::telemetry::note_tenant;
 
 /// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -282,6 +283,7 @@ impl CallContext {
     /// As [`CallContext::require`].
     pub fn require_in(&self, permission: Permission, tenant: TenantId) -> Result<()> {
         self.require_authenticated()?;
+        note_tenant(tenant);
         if self.principal.may_in(permission, tenant) {
             Ok(())
         } else {

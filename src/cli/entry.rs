@@ -94,7 +94,8 @@ fn start(program: &Grammar, options: Options) -> Result<Exit, Failure> {
     }
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let (settings, connection) = cli.prepare(options.own_settings())?;
-    telemetry::start(settings.log.format, cli.log_filter(&settings))?;
+    let collector = settings.log.otlp_endpoint.as_deref();
+    telemetry::start(settings.log.format, cli.log_filter(&settings), collector)?;
     block_on(Box::pin(cli.run(Program { settings, options }, connection, grammar)))
 }
 
@@ -126,7 +127,7 @@ fn grammar(program: &Grammar) -> Result<clap::Command, Failure> {
 fn run_own(matches: &ArgMatches, commands: OwnCommands, options: Options) -> Result<Exit, Failure> {
     let flags = SettingFlags::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     let settings = Settings::load(&flags.overrides(options.own_settings()))?;
-    telemetry::start(settings.log.format, settings.log.filter_of_commands())?;
+    telemetry::start(settings.log.format, settings.log.filter_of_commands(), None)?;
     let program = Program { settings, options };
     block_on(async {
         output::on_backend(Purpose::Operate, &program, async |backend| {

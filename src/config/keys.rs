@@ -132,7 +132,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "how long a connection of a client stays open without a request; longer than the proxy in front keeps it, so that \
          the proxy closes first (nginx: 60s); 0 closes it after each answer",
     ),
-    ("http.shutdown_timeout", "8s", "how long requests may finish after a stop signal"),
+    (
+        "http.drain_delay",
+        "0",
+        "how long after a stop signal the server still accepts connections while /readyz already says 503, so that a load \
+         balancer notices first; 0 for not at all",
+    ),
+    (
+        "http.shutdown_timeout",
+        "8s",
+        "how long requests may finish after a stop signal, counted from the end of http.drain_delay",
+    ),
     (
         "http.trusted_proxies",
         "",
@@ -249,9 +259,20 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ),
     ("log.format", "text", "text or json"),
     (
+        "log.access",
+        "off",
+        "on logs one line for each answered request, with its caller, its tenant, its route, its status and how long it took",
+    ),
+    (
         "log.filter",
         "info,refinery_core=warn,actix_http=off,actix_server=warn,tokio_postgres=warn",
         "log levels by target, for example info,rowhouse=debug",
+    ),
+    (
+        "log.otlp_endpoint",
+        "",
+        "a collector of OpenTelemetry that the spans of requests are exported to by OTLP over HTTP, such as \
+         http://127.0.0.1:4318; only in a program that was built with the feature otlp",
     ),
 ];
 

@@ -119,6 +119,20 @@ impl Reader {
             .ok()
     }
 
+    /// Reads the address of a collector of spans, which a program without the feature cannot export to.
+    pub(super) fn collector(&mut self, key: &str) -> Option<String> {
+        let address = self.text(key)?;
+        let problem = if !cfg!(feature = "otlp") {
+            "this program was built without the feature otlp".to_owned()
+        } else if url::Url::parse(&address).is_ok_and(|url| url.scheme() == "http") {
+            return Some(address);
+        } else {
+            format!("{address:?} is not a URL such as http://127.0.0.1:4318")
+        };
+        self.problems.push(format!("{key}: {problem}"));
+        None
+    }
+
     /// Reads one of the words of an enum; returns its default for another word.
     pub(super) fn choice<T: FromStr + VariantNames + Default>(&mut self, key: &str) -> T {
         let text = self.text(key).unwrap_or_default();

@@ -120,7 +120,9 @@ pub struct Http {
     pub request_timeout: Duration,
     /// How long a connection stays open without a request; `None` if it is closed after each answer.
     pub keep_alive: Option<Duration>,
-    /// Time that requests have to finish after a stop signal.
+    /// How long a server that was told to stop is not ready and still serves.
+    pub drain_delay: Duration,
+    /// Time that requests have to finish after that.
     pub shutdown_timeout: Duration,
     /// The proxies that are trusted to report the client's address and the host.
     pub proxies: Proxies,
@@ -200,13 +202,30 @@ pub struct Fleet {
     pub ledger_retention: Option<Duration>,
 }
 
+/// Whether each request has a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum AccessLog {
+    /// Only those that an operator should look at.
+    #[default]
+    #[strum(serialize = "off", serialize = "false")]
+    Off,
+    /// Each one.
+    #[strum(serialize = "on", serialize = "true")]
+    On,
+}
+
 /// The log.
 #[derive(Debug, Clone)]
 pub struct Log {
     /// The form of a log line.
     pub format: Format,
+    /// Whether each request has a line.
+    pub access: AccessLog,
     /// The filter, such as `info,rowhouse=debug`.
     pub filter: String,
+    /// The collector of OpenTelemetry that spans are exported to.
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Log {

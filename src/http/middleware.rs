@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::Method;
 use actix_web::http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName,
     HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
+use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
 use futures_util::FutureExt;
 use tracing::Instrument;
-use tracing::field::Empty;
 use uuid::Uuid;
 
+use super::request_span::span;
 use super::routes::{Routes, method_not_allowed_in_form};
 use super::{Site, cause_of, refusals, refuse};
 use crate::domain::error::{Error, Malformed, with_causes};
@@ -27,7 +27,7 @@ use crate::http::body_timeout::Waiting;
 use crate::http::encoding::require_identity;
 use crate::http::limits::Standings;
 use crate::service::Commits;
-use crate::telemetry::watch_writes;
+use crate::telemetry::{answering, watch_writes};
 
 /// The header of the request id, which an answer shares with its log lines and audit events. The server makes it, so that
 /// it is unique. A client's own id in this header is only logged beside it.
@@ -36,27 +36,12 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How much longer than its time limit a request may take whose commit was sent and is not answered.
 const COMMIT_GRACE: Duration = Duration::from_secs(5);
 
-/// Longest id of a client that is logged.
-const CLIENT_ID_MAX: usize = 128;
-
 /// The id of a request.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
 /// The route of a request that no route matches, in the metrics and the log.
 const UNMATCHED: &str = "unmatched";
-
-tokio::task_local! {
-    /// The id of the request that this task answers, for a dialect that writes it into its errors: an error does not
-    /// hold the request that caused it.
-    static ANSWERING: String;
-}
-
-/// Returns the id of the current request, within [`observe`].
-#[must_use]
-pub fn current_request_id() -> Option<String> {
-    ANSWERING.try_with(Clone::clone).ok()
-}
 
 /// Adds a request id and a log span to the request, counts the answer and a refusal, logs its error once. `HEAD` is routed as `GET`;
 /// actix omits the body.
@@ -78,16 +63,17 @@ pub async fn observe<B: MessageBody + 'static>(
     let standings = Standings::default();
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(standings.clone());
-    let span = span(&id, client_id(&request), method);
+    let span = span(&id, method, &request);
     // A path can hold an e-mail address or a secret, so the log has its pattern.
     let pattern = routes.pattern(&path);
     if let Some(pattern) = pattern {
         span.record("http.route", pattern);
     }
     let started = Instant::now();
-    let work = ANSWERING.scope(id.clone(), next.call(request));
+    let work = answering(id.clone(), span.clone(), next.call(request));
     let (outcome, forgot_commit) = watch_writes(work.instrument(span.clone())).await;
     let took = started.elapsed();
+    let is_access_logged = site.settings.access_log;
     let value = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("unprintable"));
     span.in_scope(|| match outcome {
         Ok(mut answer) => {
@@ -96,7 +82,8 @@ pub async fn observe<B: MessageBody + 'static>(
                 span.record("http.route", &route);
             }
             site.metrics.count_request(method, route, answer.status().as_u16(), took);
-            log_answer(answer.response().error(), answer.status().as_u16(), took);
+            let status = answer.status().as_u16();
+            log_answer(answer.response().error(), status, took, is_access_logged);
             if forgot_commit && answer.status().is_success() {
                 tracing::warn!(
                     "a handler answered well and did not commit what it wrote, which is rolled back"
@@ -109,6 +96,10 @@ pub async fn observe<B: MessageBody + 'static>(
                 }
             }
             finish(answer.headers_mut(), value, &standings);
+            if site.services.health.is_stopping() {
+                // The client's next request then goes to another server.
+                answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+            }
             Ok(answer)
         }
         // Refused before or outside a handler: the request is gone, so the answer is inside the error.
@@ -117,7 +108,7 @@ pub async fn observe<B: MessageBody + 'static>(
             let status = answer.status().as_u16();
             let route = pattern.unwrap_or(UNMATCHED).to_owned();
             site.metrics.count_request(method, route, status, took);
-            log_answer(Some(&error), status, took);
+            log_answer(Some(&error), status, took, is_access_logged);
             finish(answer.headers_mut(), value, &standings);
             Err(InternalError::from_response("refused", answer).into())
         }
@@ -200,8 +191,17 @@ pub async fn guard<B: MessageBody + 'static>(
     Err(InternalError::from_response("cut off", refuse(served, &path, error)).into())
 }
 
-/// Logs an error where it is answered, and only there. `error!` means that an operator must act.
-fn log_answer(error: Option<&actix_web::Error>, status: u16, took: Duration) {
+/// The target of the line that `log.access` asks for.
+const ACCESS: &str = "rowhouse::access";
+
+/// Logs an error where it is answered, and only there; `error!` means that an operator must act. Every other answer has a
+/// line of the level `INFO` if the settings want one for each request, else one for debugging.
+fn log_answer(
+    error: Option<&actix_web::Error>,
+    status: u16,
+    took: Duration,
+    is_access_logged: bool,
+) {
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     match error.and_then(cause_of) {
         Some(error @ Error::Internal { .. }) => {
@@ -219,13 +219,16 @@ fn log_answer(error: Option<&actix_web::Error>, status: u16, took: Duration) {
         Some(error @ Error::Unavailable { .. }) => {
             tracing::warn!(http.status = status, duration_ms, error = %error.chain(), "could not answer a request now");
         }
+        Some(error) if is_access_logged => {
+            let code = error.code();
+            tracing::info!(target: ACCESS, { http.status = status, duration_ms, error.code = code }, "refused");
+        }
         Some(error) => {
-            tracing::debug!(
-                http.status = status,
-                duration_ms,
-                error.code = error.code(),
-                "refused"
-            );
+            let code = error.code();
+            tracing::debug!(http.status = status, duration_ms, error.code = code, "refused");
+        }
+        None if is_access_logged => {
+            tracing::info!(target: ACCESS, { http.status = status, duration_ms }, "answered");
         }
         None if status >= 500 => {
             let error = error.map(foreign_chain).unwrap_or_default();
@@ -242,28 +245,6 @@ fn foreign_chain(error: &actix_web::Error) -> String {
         Some(error) => with_causes(error.as_ref()),
         None => format!("{error}: {error:?}").replace('\n', " "),
     }
-}
-
-/// Creates the span of a request, in which all its lines are logged.
-fn span(id: &str, client_id: Option<&str>, method: &'static str) -> tracing::Span {
-    let span = tracing::info_span!(
-        "request",
-        request.id = id,
-        request.client_id = Empty,
-        http.method = method,
-        http.route = Empty
-    );
-    if let Some(client_id) = client_id {
-        span.record("request.client_id", client_id);
-    }
-    span
-}
-
-/// Returns the client's own id of a request, for the log, if it can be written there.
-fn client_id(request: &ServiceRequest) -> Option<&str> {
-    let given = request.headers().get(&REQUEST_ID)?.to_str().ok()?;
-    let fits = (1..=CLIENT_ID_MAX).contains(&given.len());
-    (fits && given.bytes().all(|byte| byte.is_ascii_graphic())).then_some(given)
 }
 
 /// Returns a method as a label; every unknown one is "other", so that labels stay bounded.

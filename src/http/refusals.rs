@@ -9,6 +9,7 @@ use crate::auth::Principal;
 use crate::domain::error::{AuthProblem, Error, InvitationProblem};
 use crate::domain::names::TenantId;
 use crate::service::refusals::{Kind, Refusal};
+use crate::telemetry::{note_caller, note_tenant};
 
 /// The end of the path of a log-in.
 const LOG_IN: &str = "/auth/login";
@@ -21,10 +22,14 @@ struct Recognised {
     tenant: Option<TenantId>,
 }
 
-/// Attaches the caller to the request.
+/// Attaches the caller to the request, and to its lines in the log.
 pub(super) fn remember(request: &HttpRequest, principal: &Principal) {
     if *principal != Principal::Anonymous {
         let recognised = Recognised { actor: principal.label(), tenant: principal.home() };
+        note_caller(&recognised.actor, principal.user());
+        if let Some(home) = recognised.tenant {
+            note_tenant(home);
+        }
         request.extensions_mut().insert(recognised);
     }
 }

@@ -48,6 +48,7 @@ pub use crate::service::provisioning::hooks::{Hook, RunHook};
 use crate::service::provisioning::prepared::PreparedSetup;
 pub use crate::service::provisioning::replay::Provisioned;
 use crate::service::tokens::Lifetimes;
+use crate::telemetry::note_tenant;
 
 /// How often a transaction that lost a race against another is tried.
 const TRIES: u32 = 3;
@@ -138,7 +139,10 @@ impl Provisioning {
         let work = async move { commits.watch(this.run(&ctx, &command, &extras)).await };
         let task = self.runtime.spawn(work.in_current_span());
         let _abort = AbortWithCaller(task.abort_handle());
-        task.await.map_err(|panicked| Error::internal("provision a tenant", panicked))?
+        let made =
+            task.await.map_err(|panicked| Error::internal("provision a tenant", panicked))??;
+        note_tenant(made.id);
+        Ok(made)
     }
 
     async fn run(

@@ -274,8 +274,8 @@ impl Vacancies {
         metrics.set_vacancy_claims("missed", inner.missed.load(Ordering::Relaxed));
         let last = inner.last_status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(status) = last else { return };
+        metrics.set_vacancies_wanted(status.wanted);
         for (state, count) in [
-            ("wanted", status.wanted),
             ("ready", status.ready),
             ("building", status.building),
             ("stale", status.stale),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
 
+use super::catalogue::Catalogue;
 use super::labels::HoldingLabels;
 
 /// Upper bounds of the histogram, in seconds: from no wait to the longest one by default.
@@ -32,8 +32,8 @@ impl ConnectionWaits {
         self.0.get_or_create(&labels(holds_some)).observe(wait.as_secs_f64());
     }
 
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
+    pub(super) fn register(&self, catalogue: &mut Catalogue) {
+        catalogue.add(
             "rowhouse_db_connection_wait_seconds",
             "Time that tenants' requests waited for a connection, by whether the tenant held others: none, some",
             self.0.clone(),

@@ -10,6 +10,32 @@ pub(super) struct RequestLabels {
     pub(super) status: u16,
 }
 
+/// Labels of the time that one kind of request takes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DurationLabels {
+    pub(super) method: &'static str,
+    pub(super) route: String,
+    pub(super) status_class: &'static str,
+}
+
+/// Labels of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BuildLabels {
+    pub(super) version: &'static str,
+}
+
+/// Labels of the pools of one purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PoolLabels {
+    pub(super) purpose: &'static str,
+}
+
+/// Labels of tenants with one status.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StatusLabels {
+    pub(super) status: &'static str,
+}
+
 /// Labels of the connections of one purpose in one state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ConnectionLabels {

@@ -7,19 +7,38 @@
 //!
 //! Logging never waits and never fails: what stderr does not take is dropped and counted.
 
+mod catalogue;
 mod connection_waits;
+mod exposition;
+mod jobs;
 mod labels;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod panics;
+mod process;
+mod request;
+mod requests;
 mod stderr;
+mod trace;
 mod uncommitted;
 
-use tracing_subscriber::EnvFilter;
+use std::sync::OnceLock;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 pub use connection_waits::ConnectionWaits;
-pub use metrics::{JobOutcome, Metrics};
+pub use exposition::Exposition;
+pub use jobs::JobOutcome;
+pub use metrics::Metrics;
+#[cfg(feature = "otlp")]
+pub use otlp::set_parent;
 pub use prometheus_client::registry::Registry;
-pub use stderr::{dropped_lines, flush, say, write_all};
+pub use request::{answering, current_request_id, note_caller, note_tenant};
+pub use stderr::{dropped_lines, say, write_all};
+pub use trace::TraceParent;
 pub use uncommitted::{note_dropped_write, watch_writes};
 
 /// The filter is not a list of `target=level`.
@@ -42,12 +61,16 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to stderr, also of panics; stdout is for data. A logger that is already set stays.
+/// The filter of the logger of this process, to be replaced.
+static FILTER: OnceLock<reload::Handle<EnvFilter, tracing_subscriber::Registry>> = OnceLock::new();
+
+/// Starts logging to stderr, also of panics; stdout is for data. A logger that is already set stays. Spans are exported to
+/// the collector, if there is one and this program was built with the feature `otlp`.
 ///
 /// # Errors
 /// [`BadFilter`].
-pub fn start(format: Format, filter: &str) -> Result<(), BadFilter> {
-    start_on(format, filter, || stderr::Stderr)?;
+pub fn start(format: Format, filter: &str, collector: Option<&str>) -> Result<(), BadFilter> {
+    start_with(format, filter, || stderr::Stderr, collector)?;
     panics::log();
     Ok(())
 }
@@ -58,23 +81,71 @@ pub fn start(format: Format, filter: &str) -> Result<(), BadFilter> {
 /// [`BadFilter`].
 pub fn start_on<W>(format: Format, filter: &str, writer: W) -> Result<(), BadFilter>
 where
-    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter).map_err(|error| BadFilter(error.to_string()))?;
-    let driver = DRIVER_LEVEL.parse().map_err(|_unparsed| BadFilter(DRIVER_LEVEL.to_owned()))?;
-    let filter = filter.add_directive(driver);
+    start_with(format, filter, writer, None)
+}
+
+/// Waits until what was logged and exported so far is written, but not for long.
+pub fn flush() {
+    #[cfg(feature = "otlp")]
+    otlp::flush();
+    stderr::flush();
+}
+
+#[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "nothing is exported"))]
+fn start_with<W>(
+    format: Format,
+    filter: &str,
+    writer: W,
+    collector: Option<&str>,
+) -> Result<(), BadFilter>
+where
+    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let (filter, handle) = reload::Layer::new(read_filter(filter)?);
     // The internal errors are those of the writer, which would be printed to stderr in its place.
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .log_internal_errors(false);
-    // After a second start, as in tests, the first logger stays.
-    let _ = match format {
-        Format::Json => builder.json().flatten_event(true).try_init(),
+    let lines = fmt::layer().with_writer(writer).log_internal_errors(false);
+    let lines = match format {
+        // A request has one span, which the list of all spans would repeat.
+        Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
         Format::Text => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(ansi).with_target(false).try_init()
+            lines.with_ansi(ansi).with_target(false).boxed()
         }
     };
+    let logger = tracing_subscriber::registry().with(filter).with(lines);
+    #[cfg(feature = "otlp")]
+    let logger = logger.with(collector.and_then(otlp::layer));
+    // After a second start, as in tests, the first logger stays.
+    if logger.try_init().is_ok() {
+        let _ = FILTER.set(handle);
+    }
     Ok(())
+}
+
+/// Replaces the filter of the log, once it is known to be valid.
+///
+/// # Errors
+/// [`BadFilter`].
+pub fn set_filter(filter: &str) -> Result<(), BadFilter> {
+    let filter = read_filter(filter)?;
+    match FILTER.get() {
+        Some(handle) => handle.reload(filter).map_err(|error| BadFilter(error.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Checks a filter.
+///
+/// # Errors
+/// [`BadFilter`].
+pub fn check_filter(filter: &str) -> Result<(), BadFilter> {
+    read_filter(filter).map(drop)
+}
+
+fn read_filter(filter: &str) -> Result<EnvFilter, BadFilter> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| BadFilter(error.to_string()))?;
+    let driver = DRIVER_LEVEL.parse().map_err(|_unparsed| BadFilter(DRIVER_LEVEL.to_owned()))?;
+    Ok(filter.add_directive(driver))
 }

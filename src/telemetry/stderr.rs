@@ -60,7 +60,7 @@ pub fn say(text: &str) {
 }
 
 /// Waits until all lines so far are written, but not if nothing is written for a second.
-pub fn flush() {
+pub(super) fn flush() {
     STDERR.flush(FLUSH_TIMEOUT);
 }
 

@@ -126,7 +126,8 @@ async fn every_failed_login_gets_the_same_answer_after_the_same_work() {
 
 async fn hashes_computed(app: &TestApp) -> u64 {
     let metrics = app.anonymous().get("/metrics").await.text;
-    let line = metrics.lines().find(|line| line.starts_with("rowhouse_password_hashes_computed "));
+    let line =
+        metrics.lines().find(|line| line.starts_with("rowhouse_password_hashes_computed_total "));
     let count = line.and_then(|line| line.split(' ').nth(1)?.parse().ok());
     count.unwrap_or_else(|| panic!("the hashes are not counted in {metrics}"))
 }

@@ -412,8 +412,8 @@ async fn metrics_show_how_tenants_share_connections() {
     assert!(metric(r#"rowhouse_db_tenants_served{connections="all"}"#).await >= 1);
     assert_eq!(metric(r#"rowhouse_db_connection_retirements_total{outcome="failed"}"#).await, 0);
     let budget: u64 = [
-        metric(r#"rowhouse_db_connections{purpose="control",state="budget"}"#).await,
-        metric(r#"rowhouse_db_connections{purpose="runtime",state="budget"}"#).await,
+        metric(r#"rowhouse_db_connections_max{purpose="control"}"#).await,
+        metric(r#"rowhouse_db_connections_max{purpose="runtime"}"#).await,
     ]
     .iter()
     .sum();

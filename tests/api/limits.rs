@@ -61,12 +61,12 @@ async fn after_too_many_wrong_passwords_no_password_is_checked() {
     let app = limited(&[("limits.login_pair", "6/3")]).spawn().await;
     app.add_user(UNA, None).await;
     assert_eq!(guess(&app, 3).await, [401, 401, 401]);
-    let hashes = count(&app, "rowhouse_password_hashes_computed").await;
+    let hashes = count(&app, "rowhouse_password_hashes_computed_total").await;
     assert!(hashes >= Some(3), "{hashes:?}");
     let refused = log_in(&app, UNA, PASSWORD).await;
     assert_eq!(refused.refusal(429), "Too many requests");
     assert_eq!(refused.retry_after(), 10);
-    assert_eq!(count(&app, "rowhouse_password_hashes_computed").await, hashes);
+    assert_eq!(count(&app, "rowhouse_password_hashes_computed_total").await, hashes);
 }
 
 #[tokio::test]

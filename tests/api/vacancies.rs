@@ -518,11 +518,11 @@ async fn a_server_replenishes_its_stock_and_reports_it_in_its_metrics() {
     app.services.vacancies.status(&app.operator()).await.unwrap();
     let metrics = app.anonymous().get("/metrics").await.text;
     for line in [
-        "rowhouse_vacancies{state=\"wanted\"} 4",
+        "rowhouse_vacancies_wanted 4",
         "rowhouse_vacancies{state=\"ready\"} 4",
         "rowhouse_vacancies{state=\"stale\"} 0",
-        "rowhouse_vacancy_claims{outcome=\"claimed\"} 2",
-        "rowhouse_vacancy_claims{outcome=\"missed\"} 0",
+        "rowhouse_vacancy_claims_total{outcome=\"claimed\"} 2",
+        "rowhouse_vacancy_claims_total{outcome=\"missed\"} 0",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
     }

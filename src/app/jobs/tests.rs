@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::domain::error::Conflict;
+use crate::telemetry::Exposition;
 
 fn job(name: &'static str, runs: &Arc<AtomicUsize>, run: fn(usize) -> Result<Next, Error>) -> Job {
     Job::new(name, Duration::from_secs(10), runs, move |runs, _ctx| async move {
@@ -15,7 +16,7 @@ async fn after(time: Duration, jobs: Vec<Job>) -> String {
     let jobs = Jobs::of(jobs, &Clock::system(), &metrics);
     tokio::time::sleep(time).await;
     jobs.stop().await;
-    metrics.render()
+    metrics.render(Exposition::Text)
 }
 
 #[tokio::test(start_paused = true)]

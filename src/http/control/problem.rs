@@ -18,9 +18,9 @@ use crate::domain::operation::FleetProblem;
 use crate::domain::outage::Outage;
 use crate::domain::purge::PurgeProblem;
 use crate::domain::rule::FieldProblem;
-use crate::http::middleware::current_request_id;
 use crate::http::retry_after_also_conflicts;
 use crate::http::sentence::{TENANT_BUSY, of_outage, sentence};
+use crate::telemetry::current_request_id;
 
 /// The media type of an error (RFC 9457).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";

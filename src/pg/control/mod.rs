@@ -24,6 +24,7 @@ pub mod sessions;
 pub mod shared_setup;
 pub mod signing_keys;
 pub mod slugs;
+pub mod tenant_counts;
 pub mod tenant_setup;
 pub mod tenants;
 pub mod token_lines;

@@ -24,6 +24,7 @@ use crate::domain::tenant::TenantRecord;
 use crate::domain::{Access, Permission, Tenant};
 use crate::pg::control::{active_tenants, tenants};
 use crate::pg::{Db, During, PublicTx};
+use crate::telemetry::note_tenant;
 
 pub use self::inside::{Caller, Entered, Grants, TenantTx};
 pub use crate::pg::SharedTx;
@@ -233,22 +234,28 @@ impl Tenants {
 
 /// Returns the tenant that a request names.
 pub(in crate::service) async fn find(tx: &PublicTx, which: &TenantRef) -> Result<Option<Tenant>> {
-    match which {
-        TenantRef::Id(id) => tenants::lookup(tx, *id).await,
-        TenantRef::Slug(slug) => tenants::find_by_slug(tx, slug).await,
-        TenantRef::Number(number) => tenants::find_by_number(tx, *number).await,
-        TenantRef::ExternalId(id) => tenants::find_by_external_id(tx, id).await,
-        TenantRef::IdOrSlug(text) => {
-            if let Ok(id) = text.parse()
-                && let Some(tenant) = tenants::lookup(tx, TenantId::new(id)).await?
-            {
-                return Ok(Some(tenant));
-            }
-            match Slug::parse(text) {
-                Ok(slug) => tenants::find_by_slug(tx, &slug).await,
-                Err(_no_slug) => Ok(None),
-            }
-        }
+    let found = match which {
+        TenantRef::Id(id) => tenants::lookup(tx, *id).await?,
+        TenantRef::Slug(slug) => tenants::find_by_slug(tx, slug).await?,
+        TenantRef::Number(number) => tenants::find_by_number(tx, *number).await?,
+        TenantRef::ExternalId(id) => tenants::find_by_external_id(tx, id).await?,
+        TenantRef::IdOrSlug(text) => find_by_id_or_slug(tx, text).await?,
+    };
+    if let Some(tenant) = &found {
+        note_tenant(tenant.id);
+    }
+    Ok(found)
+}
+
+async fn find_by_id_or_slug(tx: &PublicTx, text: &str) -> Result<Option<Tenant>> {
+    if let Ok(id) = text.parse()
+        && let Some(tenant) = tenants::lookup(tx, TenantId::new(id)).await?
+    {
+        return Ok(Some(tenant));
+    }
+    match Slug::parse(text) {
+        Ok(slug) => tenants::find_by_slug(tx, &slug).await,
+        Err(_no_slug) => Ok(None),
     }
 }
 

@@ -102,7 +102,7 @@ async fn a_migration_is_planned_started_and_read_until_it_ends() {
         (&json!(id), &Value::Null)
     );
     let metrics = caller.get("/metrics").await.text;
-    assert!(metrics.contains("rowhouse_fleet_tenants{state=\"done\"} 3"), "{metrics}");
+    assert!(metrics.contains("rowhouse_fleet_tenants_total{state=\"done\"} 3"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
