@@ -12,7 +12,7 @@ use std::error::Error as _;
 use std::path::Path;
 
 use fixture::{Server, Servers, servers};
-use rowhouse::pg::connect::tls::{Connector, TlsError};
+use rowhouse::pg::connect::tls::{Connector, TlsError, TlsFiles};
 use rowhouse::pg::connect::url::{DatabaseUrl, SslMode};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -199,6 +199,39 @@ async fn a_password_can_be_bound_to_the_channel() {
             "there is no channel to bind to"
         );
     }
+}
+
+#[tokio::test]
+async fn certificates_are_read_again_for_new_connections_and_bad_ones_change_nothing() {
+    let Servers { signed, ours, others, .. } = servers();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("root.pem");
+    let copy = |from: &Path| std::fs::copy(from, &file).expect("a file can be copied");
+    copy(&others.pem);
+    let url =
+        format!("postgres://owner@{RIGHT}:{}/postgres?{}", signed.port, root("verify-full", &file));
+    let url = DatabaseUrl::parse(&url).expect("a URL that can be read");
+    let files = TlsFiles::open(url.ssl()).expect("files that can be read");
+    let tls = files.tls();
+    let connect = async || match url.config().connect(tls.clone()).await {
+        Ok((client, connection)) => {
+            tokio::spawn(connection);
+            Ok(client)
+        }
+        Err(error) => Err(in_full(&error)),
+    };
+    let refused = connect().await.err().expect("the root is another's");
+    assert!(refused.contains("UnknownIssuer"), "{refused}");
+
+    copy(&ours.pem);
+    files.replace(files.read().expect("files that can be read"));
+    let client = connect().await.expect("connect");
+    assert!(is_encrypted(&client).await);
+
+    std::fs::write(&file, "no certificate").expect("a file can be written");
+    assert!(files.read().is_err());
+    assert!(is_encrypted(&client).await);
+    connect().await.expect("the certificates that were read before stay in force");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use crate::migrations::MigrationSet;
 use crate::pg::bootstrap::{self, Posture};
 use crate::pg::clock::DatabaseClock;
 use crate::pg::connect::dedicated;
+use crate::pg::connect::tls::TlsFiles;
 use crate::pg::control::{capacity, migration_sets};
 use crate::pg::db::Database;
 use crate::pg::error::During;
@@ -32,6 +33,7 @@ use crate::pg::schema::shared;
 use crate::pg::{Db, PublicTx};
 use crate::service::doctor::{Budget, ExpectedDrift, connection_shortage, most_connections};
 use crate::service::fleet::{Engine as FleetEngine, Limits};
+use crate::service::health::Serving;
 use crate::service::lint;
 use crate::service::refusals::Counters;
 use crate::service::sealing::Sealing;
@@ -54,6 +56,7 @@ pub struct Backend {
     pub(super) parts: Parts,
     /// The settings of the application.
     pub(super) states: Arc<States>,
+    pub(super) tls: Vec<TlsFiles>,
     #[cfg(feature = "embedded-postgres")]
     embedded: Option<embedded::ServerHandle>,
 }
@@ -81,7 +84,7 @@ impl Backend {
         let (states, grants) = options.read(settings)?;
         let shared_set = options.public_migrations.as_ref().map(MigrationSet::shared);
         let shared_set = shared_set.transpose()?;
-        let public_set = MigrationSet::public()?;
+        let public_set = MigrationSet::public_with(options.later_control_plane.as_deref())?;
         let tenant_set = Arc::new(match &settings.tenant_migrations {
             Some(folder) => MigrationSet::load(folder)?,
             None => match &options.tenant_migrations {
@@ -260,6 +263,7 @@ impl Backend {
             tenant_set,
             expected_drift,
             public_version: public_set.version(),
+            serving: Serving::default(),
             session_lifetimes: settings::session_lifetimes(settings),
             refused: Counters::default(),
             sealing: Sealing::default(),
@@ -292,6 +296,7 @@ impl Backend {
             database,
             parts,
             states: Arc::default(),
+            tls: found.tls,
             #[cfg(feature = "embedded-postgres")]
             embedded: None,
         };

@@ -8,9 +8,9 @@ use crate::config::Settings;
 use crate::embedded;
 use crate::pg::bootstrap;
 use crate::pg::connect::name;
-use crate::pg::connect::tls::Connector;
+use crate::pg::connect::tls::{Connector, TlsFiles};
 use crate::pg::connect::url::DatabaseUrl;
-use crate::pg::rules::{Endpoint, RUNTIME_LOGIN};
+use crate::pg::rules::{Endpoint, RUNTIME_LOGIN, Tls};
 
 /// The database of an embedded server.
 const EMBEDDED_DATABASE: &str = "rowhouse";
@@ -33,6 +33,8 @@ pub(super) struct FoundDatabase {
     pub(super) runtime: Endpoint,
     pub(super) origin: Origin,
     pub(super) psql: Option<String>,
+    /// The certificates of both logins; none where the server is reached by a socket of ours.
+    pub(super) tls: Vec<TlsFiles>,
     #[cfg(feature = "embedded-postgres")]
     pub(super) server: Option<embedded::ServerHandle>,
 }
@@ -60,11 +62,13 @@ impl FoundDatabase {
             let password = owner.config().get_password().map(bootstrap::runtime_password);
             owner.with_login(RUNTIME_LOGIN, password.as_deref())
         };
+        let tls = vec![TlsFiles::open(owner.ssl())?, TlsFiles::open(runtime.ssl())?];
         Ok(Self {
-            owner: endpoint(settings, owner)?,
-            runtime: endpoint(settings, &runtime)?,
+            owner: endpoint(settings, owner, tls[0].tls()),
+            runtime: endpoint(settings, &runtime, tls[1].tls()),
             origin: Origin::Url,
             psql: None,
+            tls,
             #[cfg(feature = "embedded-postgres")]
             server: None,
         })
@@ -100,12 +104,13 @@ impl FoundDatabase {
             }
         };
         // The server is reached over a Unix socket.
-        let no_tls = Connector::without_tls()?;
+        let no_tls = Connector::without_tls()?.make_tls();
         let mut runtime = config.clone();
         runtime.user(RUNTIME_LOGIN);
         Ok(Self {
-            owner: Endpoint { config, tls: no_tls.make_tls() },
-            runtime: Endpoint { config: runtime, tls: no_tls.make_tls() },
+            owner: Endpoint { config, tls: no_tls.clone() },
+            runtime: Endpoint { config: runtime, tls: no_tls },
+            tls: Vec::new(),
             origin: Origin::Embedded,
             psql: match &server {
                 embedded::ServerHandle::Own(server) => Some(server.psql_line(EMBEDDED_DATABASE)),
@@ -121,11 +126,10 @@ impl FoundDatabase {
     }
 }
 
-fn endpoint(settings: &Settings, url: &DatabaseUrl) -> Result<Endpoint, BuildError> {
-    let tls = Connector::new(url.ssl())?.make_tls();
+fn endpoint(settings: &Settings, url: &DatabaseUrl, tls: Tls) -> Endpoint {
     let mut config = url.config().clone();
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(settings.database.connect_timeout);
     }
-    Ok(Endpoint { config, tls })
+    Endpoint { config, tls }
 }

@@ -15,6 +15,7 @@ use crate::pg::connect::url::UrlError;
 use crate::pg::schema::error::ApplyError;
 use crate::service::lint::IsolationError;
 use crate::service::signing_keys::SecretProblem;
+use crate::telemetry::BadFilter;
 
 /// The reason why a backend or a server could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +107,9 @@ pub enum BuildError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The filter of the log is not valid.
+    #[error(transparent)]
+    LogFilter(#[from] BadFilter),
     /// A step of the start failed.
     #[error("{}", .0.chain())]
     Step(#[from] Error),

@@ -9,7 +9,9 @@ use actix_web::http::KeepAlive;
 use actix_web::{HttpServer, middleware, web};
 
 use super::{Backend, BuildError, Options, Routes, pool_sizes, settings};
-use crate::config::{Management, Settings};
+use crate::config::{AccessLog, Management, Settings};
+use crate::http::health::Documents;
+use crate::http::limits::Limits;
 use crate::http::{self, Site, Surface};
 use crate::pg::rules::PoolSizes;
 use crate::telemetry::Metrics;
@@ -50,9 +52,10 @@ impl Listeners {
         settings: &Settings,
         backend: &Backend,
         metrics: &Arc<Metrics>,
+        limits: &Arc<Limits>,
         options: &Options,
     ) -> Result<Vec<Server>, BuildError> {
-        let shared = Shared::new(settings, backend, metrics, options);
+        let shared = Shared::new(settings, backend, metrics, limits, options);
         let (workers, pools) = worker_pools(settings);
         let surface = match settings.http.management {
             Management::Shared => Surface::All,
@@ -91,10 +94,9 @@ struct Shared<'a> {
     backend: &'a Backend,
     metrics: &'a Arc<Metrics>,
     settings: Arc<http::Settings>,
-    limits: Arc<http::limits::Limits>,
+    limits: Arc<Limits>,
     offer: http::Offer,
-    /// The OpenAPI document of all routes.
-    document: web::Data<utoipa::openapi::OpenApi>,
+    documents: web::Data<Documents>,
     keep_alive: KeepAlive,
     shutdown_timeout: Duration,
 }
@@ -104,6 +106,7 @@ impl<'a> Shared<'a> {
         settings: &Settings,
         backend: &'a Backend,
         metrics: &'a Arc<Metrics>,
+        limits: &Arc<Limits>,
         options: &Options,
     ) -> Self {
         let offer = options.offer(backend.parts.tenant_set.has_profiles());
@@ -113,14 +116,12 @@ impl<'a> Shared<'a> {
         )]
         metrics.set_started_at(backend.clock.now().unix_timestamp() as f64);
         metrics.set_engine(backend.rules().engine.as_str());
-        let limits =
-            http::limits::Limits::new(&settings.limits, backend.clock.clone(), Arc::clone(metrics));
         Self {
             backend,
             metrics,
             settings: Arc::new(http_settings(settings, offer.served)),
-            limits: Arc::new(limits),
-            document: web::Data::new(http::openapi_of(Surface::All, &offer)),
+            limits: Arc::clone(limits),
+            documents: web::Data::new(Documents::of(&http::openapi_of(Surface::All, &offer))),
             offer,
             keep_alive: settings.http.keep_alive.map_or(KeepAlive::Disabled, KeepAlive::Timeout),
             shutdown_timeout: settings.http.shutdown_timeout,
@@ -138,7 +139,7 @@ impl<'a> Shared<'a> {
         let (database, parts) = (self.backend.database.clone(), self.backend.parts.clone());
         let (metrics, clock) = (Arc::clone(self.metrics), self.backend.clock.clone());
         let (settings, limits) = (Arc::clone(&self.settings), Arc::clone(&self.limits));
-        let document = self.document.clone();
+        let documents = self.documents.clone();
         let routes = web::Data::new(http::Routes::of(&http::openapi_of(surface, &self.offer)));
         let served = self.offer.served;
         let server = HttpServer::new(move || {
@@ -155,7 +156,7 @@ impl<'a> Shared<'a> {
             let app = actix_web::App::new()
                 .configure(|config| http::mount(&mut http::Mount::Worker(config), surface, served))
                 .app_data(web::Data::new(site))
-                .app_data(document.clone())
+                .app_data(documents.clone())
                 .app_data(routes.clone())
                 .configure(|config| http::extractors(config, settings.max_body_bytes))
                 .default_service(web::to(http::fallback))
@@ -194,6 +195,7 @@ fn http_settings(settings: &Settings, served: http::Served) -> http::Settings {
         default_owner: settings.default_owner.clone(),
         proxies: settings.http.proxies.clone(),
         cors: settings.http.cors.clone(),
+        access_log: settings.log.access == AccessLog::On,
     }
 }
 

@@ -14,15 +14,18 @@ pub mod options;
 mod parts;
 mod pool_sizes;
 mod purpose;
+mod reload;
 mod secrets;
 mod settings;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 
 use crate::config::Settings;
+use crate::http::limits::Limits;
 use crate::telemetry::Metrics;
 
 use self::jobs::{Intervals, Jobs};
@@ -34,6 +37,7 @@ pub use context::{Context, Report};
 pub use error::BuildError;
 pub use options::{Options, Routes, openapi_document};
 pub use purpose::Purpose;
+pub use reload::Reload;
 pub use secrets::FirstStart;
 
 /// A server with its listeners.
@@ -44,7 +48,9 @@ pub struct App {
     servers: Vec<actix_web::dev::Server>,
     metrics: Arc<Metrics>,
     intervals: Intervals,
-    own_jobs: Vec<(ApplicationJob, std::time::Duration)>,
+    own_jobs: Vec<(ApplicationJob, Duration)>,
+    drain_delay: Duration,
+    reload: Reload,
 }
 
 impl App {
@@ -61,8 +67,12 @@ impl App {
         let backend = Backend::open(&settings, &options).await?;
         let own_jobs = options.jobs.iter().map(|job| Ok((job.clone(), job.interval()?)));
         let own_jobs = own_jobs.collect::<Result<_, BuildError>>()?;
-        let metrics = Arc::new(Metrics::of(backend.database.waits(), &options.metrics));
-        let servers = listeners.serve(&settings, &backend, &metrics, &options)?;
+        let (waits, time_limit) = (backend.database.waits(), settings.http.request_timeout);
+        let metrics = Arc::new(Metrics::of(waits, time_limit, &options.metrics));
+        let limits = Limits::new(&settings.limits, backend.clock.clone(), Arc::clone(&metrics));
+        let limits = Arc::new(limits);
+        let servers = listeners.serve(&settings, &backend, &metrics, &limits, &options)?;
+        let reload = Reload { limits, tls: backend.tls.clone() };
         let intervals = Intervals {
             erase: settings.erase_interval,
             purge: settings.tenants.purge_interval,
@@ -71,7 +81,18 @@ impl App {
             retention: settings.fleet.ledger_retention,
             idle: settings.database.idle_timeout,
         };
-        Ok(Self { addr, management_addr, backend, servers, metrics, intervals, own_jobs })
+        let drain_delay = settings.http.drain_delay;
+        Ok(Self {
+            addr,
+            management_addr,
+            backend,
+            servers,
+            metrics,
+            intervals,
+            own_jobs,
+            drain_delay,
+            reload,
+        })
     }
 
     /// Returns the address that the server listens on.
@@ -86,14 +107,21 @@ impl App {
         self.management_addr
     }
 
+    /// Returns what replaces settings while the server runs.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
     /// Returns everything but the listeners.
     #[must_use]
     pub const fn backend(&self) -> &Backend {
         &self.backend
     }
 
-    /// Serves until `stop` is ready, then cancels the background jobs, lets running requests finish, closes the
-    /// pools and stops the embedded server. An embedded server that ends by itself is started again.
+    /// Serves until `stop` is ready. Then it is not ready any more and serves on for `http.drain_delay`, cancels the
+    /// background jobs, lets running requests finish, closes the pools and stops the embedded server. An embedded server
+    /// that ends by itself is started again.
     ///
     /// # Errors
     /// If a listener fails, or the embedded server does not stay up.
@@ -104,6 +132,12 @@ impl App {
         let jobs = Jobs::start(&self.backend, &self.metrics, &self.intervals, &self.own_jobs);
         let handles: Vec<_> = self.servers.iter().map(actix_web::dev::Server::handle).collect();
         let mut serving = std::pin::pin!(try_join_all(self.servers));
+        let (health, drain_delay) = (self.backend.services.health.clone(), self.drain_delay);
+        let stop = async {
+            stop.await;
+            health.stop();
+            tokio::time::sleep(drain_delay).await;
+        };
         let stop_or_fault = async {
             tokio::select! {
                 () = stop => Ok(()),

@@ -1,6 +1,7 @@
 //! What an application adds to a server, and what a test replaces.
 
 use std::any::{Any, TypeId};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::context::{Context, States};
 use crate::config::{Own, OwnValues, Settings, SettingsError};
 use crate::domain::error::Error;
 use crate::domain::{Clock, Permission};
+use crate::http::document::parts::{UnknownTag, Version, in_words};
 use crate::http::{self, Dialect, Offer, Served, Surface};
 use crate::migrations::{MigrationSet, Migrations};
 use crate::service::provisioning::Hook;
@@ -43,6 +45,9 @@ pub struct Options {
     pub hooks: Vec<Hook>,
     /// Registers its metrics.
     pub metrics: Vec<fn(&mut Registry)>,
+    /// A folder with migrations of the control plane that a later version of this crate has, for tests of an upgrade.
+    #[doc(hidden)]
+    pub later_control_plane: Option<PathBuf>,
 }
 
 /// Mounts the routes of an application on one worker.
@@ -205,13 +210,21 @@ impl Options {
     }
 }
 
-/// Returns the `OpenAPI` document of all routes as JSON, for layers that may not import `http`.
+/// Returns the `OpenAPI` document as JSON, for layers that may not import `http`: of all routes or of those with a tag, in
+/// version 3.1 or in 3.0.
 ///
 /// # Errors
-/// None in practice: the document contains nothing that JSON cannot represent.
-pub fn openapi_document(options: &Options) -> serde_json::Result<String> {
+/// There is no such tag; names those that are.
+pub fn openapi_document(
+    options: &Options,
+    tag: Option<&str>,
+    in_3_0: bool,
+) -> Result<String, UnknownTag> {
     let own = options.tenant_migrations.as_ref();
-    let has_profiles =
-        own.is_none_or(|own| MigrationSet::of_application(own).is_ok_and(|set| set.has_profiles()));
-    http::openapi_of(Surface::All, &options.offer(has_profiles)).to_pretty_json()
+    let has_profiles = own.is_none_or(|own| {
+        crate::migrations::MigrationSet::of_application(own).is_ok_and(|set| set.has_profiles())
+    });
+    let document = http::openapi_of(Surface::All, &options.offer(has_profiles));
+    let version = if in_3_0 { Version::V3_0 } else { Version::V3_1 };
+    Ok(in_words(&document, tag, version)?.1)
 }

@@ -11,6 +11,7 @@ use crate::pg::Db;
 use crate::pg::db::Database;
 use crate::service::doctor::{Budget, ExpectedDrift};
 use crate::service::fleet::Engine;
+use crate::service::health::Serving;
 use crate::service::refusals::{self, Refusals};
 use crate::service::sealing::Sealing;
 use crate::service::sessions::Lifetimes as SessionLifetimes;
@@ -32,6 +33,8 @@ pub(super) struct Parts {
     pub(super) signing_keys: SigningKeys,
     pub(super) root: Option<Arc<RootTokens>>,
     pub(super) public_version: i32,
+    /// Whether the process was told to stop, and when its tenants were counted.
+    pub(super) serving: Serving,
     pub(super) session_lifetimes: SessionLifetimes,
     /// What was refused and is not in the audit trail yet.
     pub(super) refused: refusals::Counters,
@@ -111,7 +114,9 @@ impl Parts {
                 database.clone(),
                 self.hasher.clone(),
                 self.public_version,
+                Arc::clone(&self.tenant_set),
                 self.vacancies.new_tenants().clone(),
+                self.serving.clone(),
             ),
         }
     }

@@ -1,9 +1,10 @@
 //! `serve`: starts the server, prints its addresses, and stops it gracefully.
 //!
-//! After the first signal running requests are completed; a second one stops the server at once. Committed data is
-//! safe in both cases.
+//! After the first signal that stops it running requests are completed; a second one stops the server at once. Committed
+//! data is safe in both cases. SIGHUP reads the settings again, as far as they can be replaced ([`Reload`]).
 
 use std::fmt::Write as _;
+use std::io::{IsTerminal, stdin};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::healthcheck::reachable;
 use super::{Exit, Failure, Program, output};
-use crate::app::{App, FirstStart};
-use crate::config::Settings;
+use crate::app::{App, FirstStart, Reload};
+use crate::config::{Overrides, Settings};
 use crate::telemetry::Format;
 
 /// How long the pools and an embedded server have to stop after the requests are done. With the default
@@ -26,9 +27,11 @@ const SAME_SECRET: &str = "every server on this database needs the same one";
 /// The body of the example request, as documented.
 const EXAMPLE_TENANT: &str = r#"{"name":"Acme Corp","slug":"acme-corp","adminEmail":"admin@acme.com","adminPassword":"SecurePass123!","adminFirstName":"Acme","adminLastName":"Admin"}"#;
 
-pub(super) async fn run(program: Program) -> Result<Exit, Failure> {
+pub(super) async fn run(program: Program, overrides: Overrides) -> Result<Exit, Failure> {
     let Program { settings, options } = program;
     let mut stops = StopSignals::watch()?;
+    // Before the start, during which the signal would end the process otherwise.
+    let hangups = signal(SignalKind::hangup()).map_err(Failure::io("watch for signals"))?;
     let app = tokio::select! {
         built = App::build(settings.clone(), options) => built?,
         () = stops.next() => return Err(Failure::Other("stopped before it was ready".to_owned())),
@@ -38,13 +41,44 @@ pub(super) async fn run(program: Program) -> Result<Exit, Failure> {
         output::announce(format!("management on http://{addr}")).await;
     }
     welcome(&settings, app.addr(), &app.backend().first_start);
-    let timeout = settings.http.shutdown_timeout + CLEANUP_TIMEOUT;
-    Box::pin(serve_until_stopped(app, &mut stops, timeout)).await
+    let timeout = settings.http.drain_delay + settings.http.shutdown_timeout + CLEANUP_TIMEOUT;
+    let reload = app.reload();
+    let terminal_gone = reload_on(hangups, &reload, &overrides);
+    Box::pin(serve_until_stopped(app, &mut stops, terminal_gone, timeout)).await
+}
+
+/// Reads the settings again after each SIGHUP. What is not valid is logged, and changes nothing.
+///
+/// A terminal that goes away sends the signal too, to a server that was started there; this then returns, and the server
+/// stops.
+async fn reload_on(mut hangups: Signal, reload: &Reload, overrides: &Overrides) {
+    let had_terminal = stdin().is_terminal();
+    loop {
+        if hangups.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        if had_terminal && !stdin().is_terminal() {
+            return;
+        }
+        let read = Settings::load(overrides).map_err(|error| error.to_string());
+        match read.and_then(|read| reload.apply(&read).map_err(|error| error.to_string())) {
+            Ok(()) => tracing::info!(
+                "read the settings again: log.filter, the limits, and the certificates of the database are in force"
+            ),
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "the settings could not be read again; the old ones stay in force"
+                );
+            }
+        }
+    }
 }
 
 async fn serve_until_stopped(
     app: App,
     stops: &mut StopSignals,
+    terminal_gone: impl Future<Output = ()>,
     timeout: Duration,
 ) -> Result<Exit, Failure> {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -55,6 +89,7 @@ async fn serve_until_stopped(
     tokio::select! {
         outcome = &mut serving => return outcome.map(|()| Exit::Done).map_err(failed),
         () = stops.next() => {}
+        () = terminal_gone => {}
     }
     tracing::info!("stopping after running requests; send a second signal to stop at once");
     drop(stop);

@@ -1,7 +1,7 @@
 //! What operators and their tools ask: alive, ready, how busy, which routes, which keys.
 
-use actix_web::http::header::CACHE_CONTROL;
-use actix_web::{HttpResponse, Responder, get, web};
+use actix_web::http::header::{ACCEPT, CACHE_CONTROL, ContentType};
+use actix_web::{HttpRequest, HttpResponse, Responder, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -9,6 +9,9 @@ use super::Site;
 use super::native::{ErrorBody, Problem};
 use crate::auth::jwt::JWKS_MAX_AGE;
 use crate::http::Mount;
+use crate::http::document::parts::{Version, in_words};
+use crate::service::health::Readiness;
+use crate::telemetry::Exposition;
 
 /// Mounts the routes of health.
 pub fn mount(routes: &mut Mount<'_>) {
@@ -18,6 +21,11 @@ pub fn mount(routes: &mut Mount<'_>) {
 /// Mounts the metrics and the OpenAPI document.
 pub fn mount_management(routes: &mut Mount<'_>) {
     routes.service(metrics).service(openapi);
+}
+
+/// Mounts the document of the control API, where that is served.
+pub fn mount_control_document(routes: &mut Mount<'_>) {
+    routes.service(control_openapi);
 }
 
 /// Mounts the public keys.
@@ -70,30 +78,33 @@ struct KeySet {
 }
 
 /// Reports that the process is alive.
-#[utoipa::path(tag = "operations", responses((status = 200, description = "The process is alive", body = Healthy)))]
+#[utoipa::path(tag = "operations", operation_id = "getHealth", responses((status = 200, description = "The process is alive", body = Healthy)))]
 #[get("/healthz")]
 async fn healthz() -> impl Responder {
     web::Json(HEALTHY)
 }
 
-/// Reports whether the process can serve: the database answers and the control plane has this program's version. A server
-/// that can make no new tenants is ready, since it serves those that are there; and so is one with damaged tenants, since it
-/// serves the others.
-#[utoipa::path(tag = "operations", responses(
+/// Reports whether the process can serve: the database answers, the control plane has a version that this program works
+/// with, and no signal has told the server to stop. A server that can make no new tenants is ready, since it serves those
+/// that are there; and so is one with damaged tenants, since it serves the others.
+#[utoipa::path(tag = "operations", operation_id = "getReadiness", responses(
     (status = 200, description = "Ready", body = Healthy),
-    (status = 503, description = "The database does not answer, or the control plane has another version", body = NotReady),
+    (status = 503, description = "The database does not answer, the control plane has a version that this program does not work with, or the server is stopping", body = NotReady),
 ))]
 #[get("/readyz")]
 async fn readyz(site: web::Data<Site>) -> HttpResponse {
     let reason = match site.services.health.ready_unauthorized().await {
-        Ok(true) => {
+        Ok(Readiness::Ready) => {
             let possible = site.services.health.makes_tenants_unauthorized();
             let new_tenants = if possible { None } else { Some("blocked") };
             let damaged = site.services.damage.count_unauthorized(site.clock.now());
             let damaged_tenants = (damaged > 0).then_some(damaged);
             return HttpResponse::Ok().json(Healthy { new_tenants, damaged_tenants, ..HEALTHY });
         }
-        Ok(false) => "the control plane is at another version than this program",
+        Ok(Readiness::Stopping) => "the server is stopping",
+        Ok(Readiness::OtherVersion) => {
+            "this program does not work with the version of the control plane"
+        }
         Err(error) => {
             tracing::warn!(error = %error.chain(), "not ready");
             "the database does not answer"
@@ -104,29 +115,54 @@ async fn readyz(site: web::Data<Site>) -> HttpResponse {
         .json(Unready { status: "unavailable", reason })
 }
 
-/// Returns the metrics, for Prometheus.
-#[utoipa::path(tag = "operations", responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text")))]
+/// Returns the metrics, for Prometheus: in its text format, or as `OpenMetrics` where `Accept` asks for that.
+#[utoipa::path(tag = "operations", operation_id = "getMetrics", responses((status = 200, description = "Metrics", content(
+    (String = "text/plain"), (String = "application/openmetrics-text"),
+))))]
 #[get("/metrics")]
-async fn metrics(site: web::Data<Site>) -> HttpResponse {
+async fn metrics(request: HttpRequest, site: web::Data<Site>) -> HttpResponse {
     site.services.health.measure(&site.metrics);
+    site.services.health.count_tenants_unauthorized(&site.metrics).await;
     site.services.vacancies.measure(&site.metrics, site.clock.now());
     site.services.fleet.measure(&site.metrics);
     site.services.audit.measure(&site.metrics);
-    HttpResponse::Ok()
-        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(site.metrics.render())
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let exposition = Exposition::accepted(accept.unwrap_or_default());
+    HttpResponse::Ok().content_type(exposition.content_type()).body(site.metrics.render(exposition))
+}
+
+/// The documents of a server, as JSON.
+pub struct Documents {
+    whole: String,
+    control: String,
+}
+
+impl Documents {
+    /// Makes them once for all workers, of what a server offers.
+    #[must_use]
+    pub fn of(document: &utoipa::openapi::OpenApi) -> Self {
+        let text = |tag| in_words(document, tag, Version::V3_1).unwrap_or_default().0;
+        Self { whole: text(None), control: text(Some("control")) }
+    }
 }
 
 /// Returns this document.
-#[utoipa::path(tag = "operations", responses((status = 200, description = "The OpenAPI document of this server", body = Object)))]
+#[utoipa::path(tag = "operations", operation_id = "getOpenapi", responses((status = 200, description = "The OpenAPI document of this server", body = Object)))]
 #[get("/openapi.json")]
-async fn openapi(document: web::Data<utoipa::openapi::OpenApi>) -> impl Responder {
-    web::Json(document)
+async fn openapi(documents: web::Data<Documents>) -> impl Responder {
+    HttpResponse::Ok().content_type(ContentType::json()).body(documents.whole.clone())
+}
+
+/// Returns the document of the operations under `/control/v1` alone, for generators of clients.
+#[utoipa::path(tag = "control", operation_id = "getControlOpenapi", responses((status = 200, description = "The OpenAPI document of these operations", body = Object)))]
+#[get("/control/v1/openapi.json")]
+async fn control_openapi(documents: web::Data<Documents>) -> impl Responder {
+    HttpResponse::Ok().content_type(ContentType::json()).body(documents.control.clone())
 }
 
 /// Returns the public keys that verify access tokens. A new key is among them for ten minutes before it signs, twice as
 /// long as they may be cached.
-#[utoipa::path(tag = "operations", responses((status = 200, description = "The keys", body = KeySet)))]
+#[utoipa::path(tag = "operations", operation_id = "getKeys", responses((status = 200, description = "The keys", body = KeySet)))]
 #[get("/.well-known/jwks.json")]
 async fn jwks(site: web::Data<Site>) -> Result<HttpResponse, Problem> {
     let keys = site.services.signing_keys.published_unauthorized(site.clock.now()).await?;

@@ -37,6 +37,7 @@ pub(crate) mod moved_time;
 pub mod native;
 mod origin;
 mod refusals;
+mod request_span;
 mod responses;
 pub mod reten;
 mod routes;
@@ -80,6 +81,8 @@ pub struct Settings {
     pub proxies: client_address::Proxies,
     /// The origins that may call from a browser.
     pub cors: cors::Settings,
+    /// Whether each request has a line in the log.
+    pub access_log: bool,
 }
 
 /// The state that every handler can reach; one for each worker.
@@ -113,6 +116,9 @@ pub fn mount(routes: &mut Mount<'_>, surface: Surface, served: Served) {
     routes.configure(health::mount);
     if surface != Surface::Clients {
         routes.configure(health::mount_management).configure(docs::mount);
+        if served.has(Dialect::Control) {
+            routes.configure(health::mount_control_document);
+        }
     }
     if surface != Surface::Management {
         routes.configure(health::mount_keys);

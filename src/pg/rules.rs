@@ -5,8 +5,11 @@ pub mod exposure;
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio_postgres::Socket;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::engine::Engine;
@@ -164,7 +167,36 @@ pub struct Endpoint {
     /// Host, database, user, password.
     pub config: tokio_postgres::Config,
     /// The TLS to use if the configuration asks for it.
-    pub tls: MakeRustlsConnect,
+    pub tls: Tls,
+}
+
+/// The TLS of connections, which can be replaced while the process runs; clones are replaced too. A connection that is
+/// open keeps its own.
+#[derive(Clone)]
+pub struct Tls(Arc<RwLock<MakeRustlsConnect>>);
+
+impl Tls {
+    /// Wraps a connector.
+    #[must_use]
+    pub fn new(connector: MakeRustlsConnect) -> Self {
+        Self(Arc::new(RwLock::new(connector)))
+    }
+
+    /// Replaces the connector.
+    pub(super) fn replace(&self, connector: MakeRustlsConnect) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = connector;
+    }
+}
+
+impl MakeTlsConnect<Socket> for Tls {
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
+
+    fn make_tls_connect(&mut self, domain: &str) -> Result<Self::TlsConnect, Self::Error> {
+        let mut connector = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        <MakeRustlsConnect as MakeTlsConnect<Socket>>::make_tls_connect(&mut connector, domain)
+    }
 }
 
 /// Whether the connections of each login reach the server itself, and not a pooler before it. A query that was abandoned

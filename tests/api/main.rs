@@ -9,6 +9,9 @@
     reason = "a test that holds the future of a whole program is not slower for it"
 )]
 
+#[path = "../support/postgres_programs.rs"]
+mod postgres_programs;
+
 mod access;
 mod adopt;
 mod api_keys;
@@ -51,6 +54,7 @@ mod databunker_tenants;
 mod databunker_users;
 mod databunker_v1;
 mod dependents;
+mod deploy;
 mod docs;
 mod doctor;
 mod document;
@@ -80,10 +84,13 @@ mod management;
 mod matrix;
 mod measured;
 mod memory;
+mod metrics;
 mod new_tenants;
 mod operations;
+mod otlp;
 mod outage_at_start;
 mod own_account;
+mod point_in_time;
 mod profile_events;
 mod proven_addresses;
 mod provisioning;
@@ -92,12 +99,16 @@ mod races;
 mod read_only;
 mod readme;
 mod refusals;
+mod reload;
+mod request_log;
 mod reset_password;
+mod rolling;
 mod sessions;
 mod sets;
 mod setup;
 mod signing_keys;
 mod slugs;
+mod stopping;
 mod support;
 mod suspended;
 mod tenant_users;

@@ -26,10 +26,10 @@ use crate::domain::error::{Error, InvitationProblem, Result};
 const WAITING_MAX: usize = 1024;
 
 /// A cell of a gate that has a bucket.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Cell<'a> {
     gate: &'a Gate,
-    bucket: &'a Bucket,
+    bucket: Arc<Bucket>,
     key: Key,
 }
 
@@ -106,7 +106,7 @@ impl Limits {
     ) -> Result<Attempt<'a>> {
         let cells = gates.map(|gate| {
             let (gate, key) = gate?;
-            Some(Cell { gate, bucket: gate.bucket.as_ref()?, key })
+            Some(Cell { gate, bucket: gate.bucket()?, key })
         });
         let mut waiting = None;
         loop {
@@ -170,7 +170,7 @@ impl InFlight {
             }
             return Err(match counts.get(&cell.id()) {
                 Some(count) => NoCell::YetAgain(Arc::clone(&count.ended).notified_owned()),
-                None => NoCell::Left(*cell, wait),
+                None => NoCell::Left(cell.clone(), wait),
             });
         }
         for cell in cells.iter().flatten() {
@@ -207,7 +207,7 @@ impl InFlight {
         let counts = self.lock();
         match bucket.take(key) {
             Ok(()) => bucket.give_back(key),
-            Err(_) if counts.contains_key(&Cell { gate, bucket, key }.id()) => {}
+            Err(_) if counts.contains_key(&(gate.name, key)) => {}
             Err(wait) => return Err(wait),
         }
         Ok(())

@@ -42,7 +42,7 @@ mod tests;
 mod time;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::clock::Clock as _;
@@ -98,7 +98,28 @@ struct Gate {
     /// Its name in the headers of answers; only limits on requests are told there.
     told_as: &'static str,
     /// `None` if the settings set no limit.
-    bucket: Option<Bucket>,
+    bucket: RwLock<Option<Arc<Bucket>>>,
+}
+
+impl Gate {
+    fn new(name: &'static str, limit: Limit, time: &Steady) -> Self {
+        let told_as = name.trim_start_matches("requests_");
+        let gate = Self { name, told_as, bucket: RwLock::new(None) };
+        gate.replace(limit, time);
+        gate
+    }
+
+    fn bucket(&self) -> Option<Arc<Bucket>> {
+        self.bucket.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the limit. One that stays the same keeps what it has counted.
+    fn replace(&self, limit: Limit, time: &Steady) {
+        let mut bucket = self.bucket.write().unwrap_or_else(PoisonError::into_inner);
+        if bucket.as_ref().map(|bucket| bucket.rate()) != limit.0 {
+            *bucket = limit.0.map(|rate| Arc::new(Bucket::new(rate, time.clone())));
+        }
+    }
 }
 
 /// The limits of this process, shared by its workers.
@@ -128,10 +149,7 @@ impl Limits {
     #[must_use]
     pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let time = Steady::new(clock);
-        let gate = |name: &'static str, limit: Limit| {
-            let bucket = limit.0.map(|rate| Bucket::new(rate, time.clone()));
-            Gate { name, told_as: name.trim_start_matches("requests_"), bucket }
-        };
+        let gate = |name, limit| Gate::new(name, limit, &time);
         Self {
             login_pair: gate("login_pair", settings.login_pair),
             login_account: gate("login_account", settings.login_account),
@@ -147,6 +165,20 @@ impl Limits {
             keys: Keys::default(),
             time,
             metrics,
+        }
+    }
+
+    /// Replaces the limits that differ from these settings.
+    pub fn replace(&self, settings: &Settings) {
+        for (gate, limit) in [
+            (&self.login_pair, settings.login_pair),
+            (&self.login_account, settings.login_account),
+            (&self.login_address, settings.login_address),
+            (&self.token_address, settings.token_address),
+            (&self.requests_token, settings.requests_token),
+            (&self.requests_tenant, settings.requests_tenant),
+        ] {
+            gate.replace(limit, &self.time);
         }
     }
 
@@ -176,9 +208,9 @@ impl Limits {
     /// [`Error::TooMany`].
     pub fn password_from(&self, from: Option<IpAddr>) -> Result<()> {
         let from = from.map(counted_as);
-        let Some(bucket) = &self.login_address.bucket else { return Ok(()) };
+        let Some(bucket) = self.login_address.bucket() else { return Ok(()) };
         let key = self.keys.of(from);
-        match self.in_flight.probe(&self.login_address, bucket, key) {
+        match self.in_flight.probe(&self.login_address, &bucket, key) {
             Ok(()) => Ok(()),
             Err(wait) => Err(self.refuse(&self.login_address, key, Client::Address(from), wait)),
         }
@@ -247,7 +279,7 @@ impl Limits {
     }
 
     fn take(&self, gate: &Gate, key: Key, client: Client<'_>, standings: &Standings) -> Result<()> {
-        let Some(bucket) = &gate.bucket else { return Ok(()) };
+        let Some(bucket) = gate.bucket() else { return Ok(()) };
         let taken = bucket.take_and_tell(key);
         let left = taken.unwrap_or_else(Left::nothing);
         standings.note(Standing { name: gate.told_as, rate: bucket.rate(), left });

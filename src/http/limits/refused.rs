@@ -37,7 +37,7 @@ impl Limits {
             if let Some(left) = table.left(key, now) {
                 self.metrics.count_limited(gate.name);
                 let wait = left + UNCERTAIN;
-                if let Some(bucket) = &gate.bucket {
+                if let Some(bucket) = gate.bucket() {
                     let (name, left) = (gate.told_as, Left::nothing(wait));
                     standings.note(Standing { name, rate: bucket.rate(), left });
                 }

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use deadpool_postgres::{PoolError, TimeoutType};
 use futures_util::future::join;
 use tokio_postgres::error::SqlState;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::connect::cancelling::Cancelling;
 use crate::pg::connect::open::{ConnectError, connect};
 use crate::pg::error::{Failure, server_message};
-use crate::pg::rules::{Direct, Endpoint, Rules};
+use crate::pg::rules::{Direct, Endpoint, Rules, Tls};
 
 /// Why a dedicated connection could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +31,7 @@ pub enum OpenError {
 /// Dropped while a statement runs, it cancels the statement.
 pub(in crate::pg) struct DedicatedConnection {
     client: tokio_postgres::Client,
-    tls: MakeRustlsConnect,
+    tls: Tls,
     is_busy: AtomicBool,
 }
 

@@ -14,10 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::pg::error::server_message;
-use crate::pg::rules::Endpoint;
+use crate::pg::rules::{Endpoint, Tls};
 
 /// The pause before another try where the server has no connection left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -81,7 +80,7 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Client, ConnectError> {
 /// Opens one connection, and returns the task that drives it.
 async fn open(
     config: &Config,
-    tls: &MakeRustlsConnect,
+    tls: &Tls,
     counted: Option<Counted>,
 ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
     let (client, connection) = config.connect(tls.clone()).await?;
@@ -120,7 +119,7 @@ impl Drop for Counted {
 
 /// Opens the connections of a pool, which limits the time itself.
 pub(in crate::pg) struct PoolConnect {
-    pub(in crate::pg) tls: MakeRustlsConnect,
+    pub(in crate::pg) tls: Tls,
     pub(in crate::pg) count: OpenCount,
 }
 

@@ -3,7 +3,7 @@
 //! One [`Connector`] serves all modes. The `ssl_mode` of the `Config` in the same
 //! [`DatabaseUrl`](crate::pg::connect::url::DatabaseUrl) decides whether TLS is requested at all; this file decides
 //! what the server's certificate must prove. Roots, certificate and key are read once, when the connector is made,
-//! so that a missing file makes the start fail and not a later connection.
+//! so that a missing file makes the start fail and not a later connection. [`TlsFiles`] reads them again on request.
 //!
 //! Promises: in every mode the server proves that it has the private key of its certificate.
 //! Therefore `channel_binding=require` is meaningful even with `sslmode=require`.
@@ -37,6 +37,7 @@ use tokio_postgres::{Client, Config, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::pg::connect::url::{ClientFiles, Roots, SslMode, SslSettings, Verification};
+use crate::pg::rules::Tls;
 
 /// The ALPN protocol name of PostgreSQL. Servers from 17 on require it with `sslnegotiation=direct`, and proxies
 /// route by it.
@@ -97,6 +98,43 @@ pub enum TlsError {
     },
 }
 
+/// The files of the TLS settings of one database URL, to be read again.
+#[derive(Clone)]
+pub struct TlsFiles {
+    settings: SslSettings,
+    tls: Tls,
+}
+
+impl TlsFiles {
+    /// Reads all files that the settings name; blocks while it reads.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub fn open(settings: &SslSettings) -> Result<Self, TlsError> {
+        let tls = Connector::new(settings)?.make_tls();
+        Ok(Self { settings: settings.clone(), tls })
+    }
+
+    /// Returns the TLS of connections.
+    #[must_use]
+    pub fn tls(&self) -> Tls {
+        self.tls.clone()
+    }
+
+    /// Reads the files again.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub fn read(&self) -> Result<Connector, TlsError> {
+        Connector::new(&self.settings)
+    }
+
+    /// Uses what was read for the connections that are opened from now on.
+    pub fn replace(&self, read: Connector) {
+        self.tls.replace(read.tls);
+    }
+}
+
 /// Opens connections with the TLS settings of one database URL. Clones share everything.
 #[derive(Clone)]
 pub struct Connector {
@@ -141,8 +179,8 @@ impl Connector {
 
     /// Returns the TLS for the pool and for `CancelToken::cancel_query`, in every mode.
     #[must_use]
-    pub fn make_tls(&self) -> MakeRustlsConnect {
-        self.tls.clone()
+    pub fn make_tls(&self) -> Tls {
+        Tls::new(self.tls.clone())
     }
 
     /// Opens one connection. The [`Connection`] must be spawned.

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::lock_holders::LockHolders;
 use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
+use crate::pg::rules::Tls;
 
 /// What a transaction needs beside its connection.
 #[derive(Clone)]
 pub(in crate::pg) struct Beside {
     /// The TLS of a cancel request.
-    pub(in crate::pg) tls: MakeRustlsConnect,
+    pub(in crate::pg) tls: Tls,
     pub(in crate::pg) lock_holders: Arc<LockHolders>,
 }
 

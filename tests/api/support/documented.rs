@@ -4,13 +4,21 @@
 use std::sync::LazyLock;
 
 use reqwest::Method;
-use rowhouse::testing::Document;
-use serde_json::Value;
+use rowhouse::http::document::parts::{Version, document};
+use serde_json::{Map, Value, json};
 
 use super::Answer;
 
-static CHECKED: LazyLock<Document> = LazyLock::new(|| {
-    Document::new(serde_json::to_value(rowhouse::http::openapi()).expect("it is JSON"))
+/// The document as the server serves it.
+pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    document(&rowhouse::http::openapi(), None, Version::V3_1).expect("the whole has no tag")
+});
+
+/// The schemas of the document, closed by [`close`].
+static COMPONENTS: LazyLock<Value> = LazyLock::new(|| {
+    let mut components = DOCUMENT["components"].clone();
+    close(&mut components);
+    components
 });
 
 /// The document as the server serves it.

@@ -11,6 +11,7 @@ pub mod documented;
 pub mod engine;
 pub mod gzip;
 pub mod invited;
+pub mod log;
 pub mod markdown;
 pub mod migration_lock;
 pub mod postgres;
@@ -24,6 +25,7 @@ pub mod snapshot;
 pub mod tokens;
 pub mod wire;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -129,9 +131,16 @@ pub struct TestAppBuilder {
     options: Options,
     database: Option<TestDatabase>,
     clock: TestClock,
+    later_control_plane: Option<PathBuf>,
 }
 
 impl TestAppBuilder {
+    /// Starts a server of a later version, which has the migrations in this folder as well.
+    pub fn with_later_control_plane(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.later_control_plane = Some(folder.into());
+        self
+    }
+
     /// Stops the clock: time passes only when the test advances it, however slow the machine is.
     pub fn with_stopped_clock(mut self) -> Self {
         self.clock.stopped_at = Some(Clock::system().now());
@@ -179,7 +188,11 @@ impl TestAppBuilder {
         values.push(("root_token", root_token.clone()));
         values.extend(self.values);
         let settings = Settings::from_values(&values).expect("the settings of a test are good");
-        let options = Options { clock: Some(clock.clock()), ..self.options };
+        let options = Options {
+            clock: Some(clock.clock()),
+            later_control_plane: self.later_control_plane,
+            ..self.options
+        };
         let app = App::build(settings, options).await.expect("the server of a test starts");
         let address = format!("http://{}", app.addr());
         let services = app.backend().services.clone();

@@ -87,6 +87,13 @@ impl Program {
         self
     }
 
+    /// Adds the programs of PostgreSQL, such as `pg_dump`, to the path, where they are not on it.
+    pub fn with_postgres_programs(self) -> Self {
+        let path = inherited("PATH").unwrap_or_default();
+        let folder = crate::postgres_programs::binaries();
+        self.with("PATH", &format!("{}:{path}", folder.display()))
+    }
+
     /// Sets a variable; the last value for a name applies.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -131,7 +138,9 @@ impl Program {
     pub fn shell(&self, script: &str) -> Completed {
         let program = Path::new(env!("CARGO_BIN_EXE_rowhouse"));
         let folder = program.parent().expect("the program has a parent folder").display();
-        let path = format!("{folder}:{}", inherited("PATH").unwrap_or_default());
+        let inherited = inherited("PATH").unwrap_or_default();
+        let set = self.environment.iter().rev().find(|(name, _)| name == "PATH");
+        let path = format!("{folder}:{}", set.map_or(&inherited, |(_, path)| path));
         let mut command = self.command("sh", &["-c", script]);
         command.env("PATH", path);
         finish(command, None)
