@@ -11,7 +11,8 @@
 //! no other transaction could wait, so there it runs like any other file, without its `CONCURRENTLY`.
 //!
 //! To add a file: `V<next number>__<verb>_<object>.sql` in `public_migrations/` or `tenant_migrations/`,
-//! one purpose a file. Never edit a merged file: every schema stores its checksum.
+//! one purpose a file. Never edit a merged file: every schema stores its checksum. One in `public_migrations/` says in
+//! its first line which programs it works with ([`oldest_program`]).
 
 mod check;
 mod composed;
@@ -23,6 +24,7 @@ mod folder;
 mod history;
 mod lexer;
 pub mod lint;
+mod oldest_program;
 mod pieces;
 pub mod repair;
 mod splitter;
@@ -40,6 +42,7 @@ pub use error::{HistoryError, LoadError, Refusal};
 pub(crate) use file::File;
 pub(crate) use history::HistoryGuard;
 pub use history::{Applied, AppliedPrefix, NonTransactionalFile, Pending, Segment};
+pub use oldest_program::OldestProgram;
 pub(crate) use pieces::{Mention, Piece};
 pub(crate) use splitter::messages;
 pub use statements::NO_TRANSACTION;
@@ -86,9 +89,23 @@ impl MigrationSet {
     /// # Errors
     /// None if the program passed its tests; the set is checked like any other.
     pub fn public() -> Result<Self, LoadError> {
+        Self::public_with(None)
+    }
+
+    /// The control plane's own migrations, and those in a folder, as a later program has them.
+    ///
+    /// # Errors
+    /// All that is wrong with the files.
+    pub fn public_with(later: Option<&Path>) -> Result<Self, LoadError> {
         let runner = public_set::migrations::runner();
-        let files = runner.get_migrations().iter().map(File::built_in).collect();
-        Self::checked(files, Whose::ControlPlane, Vec::new())
+        let mut files: Vec<File> = runner.get_migrations().iter().map(File::built_in).collect();
+        let mut refusals = Vec::new();
+        if let Some(folder) = later {
+            files.extend(folder::read(folder, &mut refusals)?);
+        }
+        let set = Self::checked(files, Whose::ControlPlane, refusals)?;
+        let refusals = set.check_oldest_programs();
+        if refusals.is_empty() { Ok(set) } else { Err(refusals.into()) }
     }
 
     /// The built-in tenant migrations.

@@ -10,6 +10,9 @@ use crate::service::fleet::{Canary, MigrationRequest};
 #[expect(clippy::doc_markdown, reason = "clap prints these comments, and backticks with them")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag on the command line")]
 pub(super) struct Flags {
+    /// Migrate the control plane and no tenant; servers of the release before serve on
+    #[arg(long, conflicts_with_all = ["plan", "lint", "rehearse", "retry_failed", "canary", "canary_tenants", "go_on", "tenants", "workers", "max_failures"])]
+    pub(super) control_plane_only: bool,
     /// Show which tenants are behind and by what, and change nothing
     #[arg(long, conflicts_with_all = ["rehearse", "retry_failed", "canary", "canary_tenants"])]
     pub(super) plan: bool,

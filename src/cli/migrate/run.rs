@@ -17,6 +17,9 @@ pub(super) async fn all(settings: &Program, flags: Flags) -> Result<Exit, Failur
     let output = flags.output;
     output::on_backend(Purpose::Migrate, settings, async |backend| {
         report_control_plane(backend, output)?;
+        if flags.control_plane_only {
+            return Ok(Exit::Done);
+        }
         let Some(chosen) = unless_stopped(backend, choose(backend, &flags)).await? else {
             return Ok(Exit::Failed);
         };

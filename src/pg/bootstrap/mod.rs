@@ -23,9 +23,9 @@ mod posture;
 pub mod privileges;
 mod revoke;
 mod self_test;
+pub mod version;
 mod wait;
 
-use std::cmp::Ordering;
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -33,6 +33,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use self::error::{describe, step};
+use self::version::Fit;
 use crate::migrations::{HISTORY_TABLE, HistoryError, MigrationSet};
 use crate::pg::connect::open;
 use crate::pg::db::Db;
@@ -122,8 +123,9 @@ pub async fn prepare(
     })
 }
 
-/// Checks that [`prepare`] and [`migrate`] have run on the database, and changes nothing: a command that lists
-/// tenants must not create a control plane because of a mistyped URL, nor migrate one that older processes serve.
+/// Checks that [`prepare`] and [`migrate`] have run on the database, here or in a newer program that this one works with,
+/// and changes nothing: a command that lists tenants must not create a control plane because of a mistyped URL, nor
+/// migrate one that older processes serve.
 ///
 /// # Errors
 /// [`BootstrapError`], with the command that would remove the cause.
@@ -155,16 +157,13 @@ pub async fn inspect(
     if !is_prepared {
         return Err(BootstrapError::NotPrepared { at });
     }
-    let history =
-        format!("SELECT COALESCE(max(version), 0) AS version FROM public.{HISTORY_TABLE}");
-    let found: i32 = client.query_typed_one(&history, &[]).await.map_err(&failed)?.get("version");
     let known = set.version();
     let citus_version: Option<String> = facts.get("citus_version");
     let engine = wanted.engine(citus_version.is_some());
-    match found.cmp(&known) {
-        Ordering::Less => Err(BootstrapError::Behind { found, known }),
-        Ordering::Greater => Err(ApplyError::from(HistoryError::Ahead { found, known }).into()),
-        Ordering::Equal => Ok(Posture {
+    match version::fit_on(&client, known).await.map_err(&failed)? {
+        Fit::Behind { found } => Err(BootstrapError::Behind { found, known }),
+        Fit::TooNew { found } => Err(ApplyError::from(HistoryError::Ahead { found, known }).into()),
+        Fit::Same | Fit::Newer { .. } => Ok(Posture {
             server_version,
             engine,
             engine_version: citus_version,
@@ -184,10 +183,11 @@ fn check_version(version: u32, text: &str) -> Result<(), BootstrapError> {
     Ok(())
 }
 
-/// Migrates the control plane and returns the names of the applied files: the second half of the bootstrap.
+/// Migrates the control plane and returns the names of the applied files: the second half of the bootstrap. A newer
+/// control plane that this program works with is left as it is.
 ///
 /// # Errors
-/// [`BootstrapError::Migrate`] if a file failed or the database is newer than this program.
+/// [`BootstrapError::Migrate`] if a file failed, or if this program does not work with a newer control plane.
 pub async fn migrate(db: &Db, set: &MigrationSet) -> Result<Vec<String>, BootstrapError> {
     create_history(db).await?;
     let tx = db.public().await.map_err(ApplyError::from)?;
@@ -201,7 +201,25 @@ pub async fn migrate(db: &Db, set: &MigrationSet) -> Result<Vec<String>, Bootstr
     .await?;
     let limit = db.rules().limits.lock.as_millis();
     tx.batch(&format!("SET LOCAL lock_timeout = {limit}")).await?;
-    let applied = set.apply(&tx).await?;
+    let known = set.version();
+    let applied = match version::fit(&tx, known).await? {
+        Fit::Newer { found } => {
+            version::require_known_files(&tx, set).await?;
+            tracing::info!(
+                found,
+                known,
+                "the control plane is newer than this program, which works with it"
+            );
+            Vec::new()
+        }
+        Fit::TooNew { found } => {
+            return Err(ApplyError::from(HistoryError::Ahead { found, known }).into());
+        }
+        Fit::Behind { .. } | Fit::Same => set.apply(&tx).await?,
+    };
+    if !applied.is_empty() {
+        version::record(&tx, set).await?;
+    }
     tx.commit().await.map_err(ApplyError::from)?;
     Ok(applied)
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use crate::domain::error::{Error, Result};
 use crate::migrations::MigrationSet;
+use crate::pg::During;
 use crate::pg::bootstrap::control_plane::{self, ControlPlane};
+use crate::pg::bootstrap::version::{self, Fit};
 use crate::pg::catalog::{Kind, Object};
 use crate::pg::rules::RUNTIME_LOGIN;
 use crate::service::doctor::check::Check;
@@ -19,6 +21,21 @@ impl Check<'_> {
     pub(super) async fn control_plane(&self) -> Result<Vec<Finding>> {
         const DURING: &str = "make a control plane to compare with";
         let set = MigrationSet::public().map_err(|error| Error::internal(DURING, error))?;
+        let tx = self.db.public().await.during(DURING)?;
+        let fit = version::fit(&tx, set.version()).await.during(DURING)?;
+        drop(tx); // a read needs no commit
+        if let Fit::Newer { found } | Fit::TooNew { found } = fit {
+            let known = set.version();
+            return Ok(vec![Finding::new(
+                Area::Structure,
+                Gravity::Warning,
+                None,
+                format!(
+                    "the control plane is at V{found} and was not compared: this program knows up to V{known}"
+                ),
+                "compare it by the program that migrated it",
+            )]);
+        }
         match control_plane::read(self.db, &set).await {
             Ok(read) => Ok(compare(read)),
             Err(error) => {
