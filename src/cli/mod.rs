@@ -144,12 +144,8 @@ enum Command {
     Healthcheck(Output),
     /// Wait until a server is ready: that of --server, else that at the listen address; exits with 7 if it is not in time
     Wait(wait::Wait),
-    /// Start servers for tests that are not written in Rust
-    #[cfg(feature = "embedded-postgres")]
-    #[command(subcommand)]
-    Testing(testing::Verb),
-    /// Print the OpenAPI document
-    Openapi,
+    /// Print the OpenAPI document, or a part of it
+    Openapi(openapi::Flags),
     /// Print the manual page
     Man(man::Man),
     /// Print a completion script for a shell
@@ -376,7 +372,7 @@ impl Cli {
     fn prepare(&self, own: Own) -> Result<(Settings, Option<Connection>), Failure> {
         let connection = match &self.command {
             // Their output does not depend on settings.
-            Some(Command::Openapi | Command::Completions { .. } | Command::Man(_)) => {
+            Some(Command::Openapi(_) | Command::Completions { .. } | Command::Man(_)) => {
                 return Ok((Settings::from_values(&[])?, None));
             }
             // Its servers do not depend on settings either.
@@ -415,7 +411,8 @@ impl Cli {
     ) -> Result<Exit, Failure> {
         let command = match self.command {
             None | Some(Command::Serve) => {
-                return Box::pin(serve::run(program)).await.map_err(Failure::of_server);
+                let overrides = self.settings.overrides(program.options.own_settings());
+                return Box::pin(serve::run(program, overrides)).await.map_err(Failure::of_server);
             }
             Some(command) => command,
         };
@@ -444,12 +441,7 @@ impl Cli {
             Command::Cluster(verb) => cluster::run(target.database("cluster")?, verb).await,
             Command::Healthcheck(output) => healthcheck::run(target, output).await,
             Command::Wait(command) => wait::run(target, command).await,
-            #[cfg(feature = "embedded-postgres")]
-            Command::Testing(verb) => {
-                let options = target.database("testing")?.options.clone();
-                Box::pin(testing::run(options, &verb)).await
-            }
-            Command::Openapi => openapi::run(target.database("openapi")?),
+            Command::Openapi(flags) => openapi::run(target.database("openapi")?, &flags),
             Command::Man(command) => man::run(grammar, &command),
             Command::Completions { shell } => completions::run(grammar, shell),
         }

@@ -17,9 +17,9 @@ impl UnknownWord {
     }
 }
 
-/// Declares an enum whose words are in the database and on the wire, in snake case.
+/// Declares an enum whose words are in the database and on the wire, in snake case, with its name in the `OpenAPI` document.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident,)+ }) => {
+    ($(#[$doc:meta])* $name:ident as $schema:ident { $($(#[$variant_doc:meta])* $variant:ident,)+ }) => {
         $(#[$doc])*
         #[derive(
             Debug,
@@ -28,11 +28,15 @@ macro_rules! words {
             PartialEq,
             Eq,
             Hash,
+            serde::Serialize,
+            utoipa::ToSchema,
             strum::Display,
             strum::EnumString,
             strum::IntoStaticStr,
             strum::VariantNames,
         )]
+        #[schema(as = $schema)]
+        #[serde(rename_all = "snake_case")]
         #[strum(
             serialize_all = "snake_case",
             parse_err_ty = UnknownWord,
@@ -57,7 +61,7 @@ macro_rules! words {
 
 words! {
     /// What an operation does to each of its tenants.
-    OperationKind {
+    OperationKind as MigrationKind {
         /// Brings its schema up to date.
         Migrate,
         /// Places its schema on a node of the cluster.
@@ -67,7 +71,7 @@ words! {
 
 words! {
     /// The state of an operation.
-    OperationState {
+    OperationState as MigrationState {
         /// Recorded; no runner has begun.
         Planned,
         /// A runner works on it, or died while doing so: its lease tells which.
@@ -85,7 +89,7 @@ words! {
 
 words! {
     /// The state of one tenant in an operation.
-    WorkState {
+    WorkState as MigrationTenantState {
         /// Not begun.
         Pending,
         /// A worker migrates it.
@@ -101,7 +105,7 @@ words! {
 
 words! {
     /// The reason why an operation is paused.
-    PauseReason {
+    PauseReason as MigrationPauseReason {
         /// An operator asked for it.
         Asked,
         /// The canary is done.
@@ -115,7 +119,7 @@ words! {
 
 words! {
     /// What follows a successful canary.
-    Then {
+    Then as MigrationCanaryThen {
         /// Pause until an operator resumes the operation.
         Pause,
         /// Continue with the remaining tenants.

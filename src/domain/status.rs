@@ -9,10 +9,13 @@
     PartialEq,
     Eq,
     Hash,
+    serde::Serialize,
+    utoipa::ToSchema,
     strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantNames,
 )]
+#[serde(rename_all = "lowercase")]
 #[strum(
     serialize_all = "lowercase",
     parse_err_ty = UnknownStatus,

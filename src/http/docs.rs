@@ -31,7 +31,7 @@ pub fn mount(routes: &mut Mount<'_>) {
 }
 
 /// Returns a page that shows this document and sends requests.
-#[utoipa::path(tag = "operations", operation_id = "docs",
+#[utoipa::path(tag = "operations", operation_id = "getDocs",
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 #[get("/docs")]
 async fn page() -> Result<HttpResponse, Problem> {
@@ -46,7 +46,7 @@ async fn page() -> Result<HttpResponse, Problem> {
 }
 
 /// Returns a file of that page.
-#[utoipa::path(tag = "operations", operation_id = "docsFile",
+#[utoipa::path(tag = "operations", operation_id = "getDocsFile",
     params(("file" = String, Path, description = "The name of the file")),
     responses(
         (status = 200, description = "The file", content(

@@ -3,6 +3,10 @@
 //! A handler documents the responses that are its own. A missing credential, a body that is too large or compressed, too many
 //! requests, an unavailable database and an internal error can be the answer of any operation, in the form of its
 //! dialect; they are added here, so that no handler can forget them.
+//!
+//! [`parts`] makes smaller documents of it, and one in the older form that some generators need.
+
+pub mod parts;
 
 use std::borrow::Cow;
 
@@ -22,9 +26,18 @@ use super::{
 /// The document without its operations, which are collected as the routes are mounted.
 #[derive(OpenApi)]
 #[openapi(
-    info(
-        title = "Rowhouse",
-        description = "A schema-per-tenant SaaS backend for PostgreSQL. A tenant is created completely or not at all."
+    info(title = "Rowhouse"),
+    servers((url = "/", description = "The server that this document comes from")),
+    // In the order in which they are shown.
+    tags(
+        (name = "control", description = "Tenants, members, tokens, events and migrations, for dashboards and pipelines: strict bodies, errors as RFC 9457, lists with cursors, changes that can be repeated. Begin here"),
+        (name = "tenants", description = "Tenants as clients of Reten know them: set-up with an admin and a password, and lists"),
+        (name = "auth", description = "Log-in, refresh and log-out of users, and passwords"),
+        (name = "users", description = "The users of a tenant, as clients of Reten know them"),
+        (name = "api-keys", description = "API keys, each for one tenant"),
+        (name = "databunker", description = "For clients of Databunker Pro: profiles, tenants, bulk calls, and calls across tenants"),
+        (name = "webfluss", description = "For clients of WebFluss: creating and reading tenants"),
+        (name = "operations", description = "For operators and their tools: health, metrics, public keys, this document"),
     ),
     // Most operations refer to these through `IntoResponses`, which does not add the schema.
     components(schemas(
@@ -34,7 +47,30 @@ use super::{
 )]
 struct ApiDoc;
 
-/// Adds the kinds of credentials.
+/// What a reader of the document sees first: which operation makes a tenant for whom, and with which credential.
+const DESCRIPTION: &str = "\
+A schema-per-tenant SaaS backend for PostgreSQL. A tenant is created completely or not at all.
+
+### Which way to make a tenant
+
+| For | Operation | Credential |
+| --- | --- | --- |
+| a pipeline, a test run, infrastructure as code | `PUT /control/v1/tenants/by-external-id/{external_id}` (`ensureTenant`): under your own id, as often as you like: it makes the tenant, or what differs of it, as the body says | `bearer`: an API token |
+| a dashboard, a sign-up of your own | `POST /control/v1/tenants` (`createTenant`): with or without an admin, whom you can also invite later | `bearer`: an access token or an API token |
+| a client of Reten | `POST /api/tenant/setup` (`setUpTenant`): with an admin and a password | `bearer`: the same |
+| a client of WebFluss | `POST /api/tenants` (`createWebflussTenant`) | `bearer`: the same |
+| a client of Databunker Pro | `POST /v2/TenantCreate` (`tenantCreate`), or `POST /v1/tenant` | `xtoken`: the root token |
+
+Each of them makes the same tenant. If you are in doubt, take the first.
+
+### Credentials
+
+`bearer` works everywhere but in Databunker's dialect: an API token (`rh_..`, made by `POST /control/v1/tokens` or `rowhouse \
+token create`), the access token of a user (`POST /api/auth/login`), or the root token, which a first start prints. An API \
+key works in one tenant. Generators: `GET /control/v1/openapi.json`, or `rowhouse openapi --tag control --openapi 3.0`, has \
+the operations under `/control/v1` alone.";
+
+/// Adds the description, and the kinds of credentials.
 struct Credentials;
 
 impl utoipa::Modify for Credentials {
@@ -42,6 +78,7 @@ impl utoipa::Modify for Credentials {
         use utoipa::openapi::security::{
             ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
         };
+        document.info.description = Some(DESCRIPTION.to_owned());
         let components = document.components.get_or_insert_with(Default::default);
         let mut bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         bearer.description =
@@ -62,13 +99,13 @@ impl utoipa::Modify for Credentials {
 /// The operations that refuse an API key: a key creates no other credential, and a session belongs to a user who has
 /// logged in.
 const NO_API_KEY: [&str; 7] = [
-    "ControlCreateToken",
-    "RetenCreateApiKey",
-    "RetenLogOut",
-    "ControlListOwnSessions",
-    "ControlEndOwnSession",
-    "ControlEndOtherSessions",
-    "ControlChangeOwnPassword",
+    "createToken",
+    "createApiKey",
+    "logOut",
+    "listOwnSessions",
+    "endOwnSession",
+    "endOtherSessions",
+    "changeOwnPassword",
 ];
 
 /// The routes that a document describes.
@@ -215,6 +252,9 @@ fn error((schema, media): (Cow<'static, str>, &'static str), description: &str) 
 
 /// Removes null from the types of an optional parameter: a query string and a header cannot carry it.
 fn not_null(parameter: &mut Parameter) {
+    if let Some(schema) = &mut parameter.schema {
+        without_null(schema);
+    }
     if let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
         && let SchemaType::Array(types) = &mut schema.schema_type
     {
@@ -227,8 +267,14 @@ fn not_null(parameter: &mut Parameter) {
 
 /// Removes null from the forms of an optional body, which is absent instead.
 fn only_form(content: &mut RefOr<Content>) {
-    if let RefOr::T(Content { schema: Some(schema), .. }) = content
-        && let RefOr::T(Schema::OneOf(any)) = schema
+    if let RefOr::T(Content { schema: Some(schema), .. }) = content {
+        without_null(schema);
+    }
+}
+
+/// Replaces a choice of null and one named form by the form.
+fn without_null(schema: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::OneOf(any)) = schema
         && any.items.len() == 2
         && let Some(form) = any.items.iter().find(|item| matches!(item, RefOr::Ref(_))).cloned()
     {

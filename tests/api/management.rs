@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::support::callers::send;
 use crate::support::{Caller, Program, TestApp, TestDatabase, settings_for};
 
-const MANAGEMENT: [&str; 4] = ["/metrics", "/openapi.json", "/docs", "/docs/swagger-ui.css"];
+const MANAGEMENT: [&str; 5] =
+    ["/metrics", "/openapi.json", "/control/v1/openapi.json", "/docs", "/docs/swagger-ui.css"];
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 const CLIENTS: [&str; 4] =
     ["/.well-known/jwks.json", "/api/tenant/mine", "/control/v1/tenants", "/status"];

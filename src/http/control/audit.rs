@@ -49,7 +49,7 @@ pub(super) struct EventList {
 }
 
 /// Lists the audit events that the caller can see, newest first.
-#[utoipa::path(tag = "control", operation_id = "ControlListAuditEvents", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "listAuditEvents", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
@@ -123,7 +123,7 @@ enum Fault {
 
 /// Seals the audit events that are not yet in the chain, then checks the whole chain. A broken chain is a result, not
 /// an error.
-#[utoipa::path(tag = "control", operation_id = "ControlVerifyAuditEvents", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "verifyAuditEvents", security(("bearer" = [])),
     responses(
         (status = 200, description = "The result", body = VerificationAnswer),
         Unexpected,

@@ -109,7 +109,7 @@ pub(super) struct TenantMoveAnswer {
 }
 
 /// Returns the nodes, what is on each, which tenants are on none, and the moves that run.
-#[utoipa::path(tag = "control", operation_id = "ControlReadCluster", security(("bearer" = [])), responses(
+#[utoipa::path(tag = "control", operation_id = "getCluster", security(("bearer" = [])), responses(
     (status = 200, description = "The cluster, or the one server", body = ClusterAnswer),
     Unexpected, Forbidden<MigrateFleet>,
 ))]
@@ -123,7 +123,7 @@ async fn read(call: Call) -> Answer {
 
 /// Places the tenants that are not distributed on the nodes. The operation is read, paused, resumed and cancelled as a
 /// migration.
-#[utoipa::path(tag = "control", operation_id = "ControlDistributeTenants", security(("bearer" = [])), request_body = NewDistribution, responses(
+#[utoipa::path(tag = "control", operation_id = "distributeTenants", security(("bearer" = [])), request_body = NewDistribution, responses(
     (status = 202, description = "The operation; Location is its path", body = MigrationAnswer),
     (status = 204, description = "All of them are distributed"),
     InvalidBody, Forbidden<MigrateFleet>,
@@ -147,7 +147,7 @@ async fn distribute(call: Call) -> Answer {
 }
 
 /// Begins to move a tenant to another node. Its requests are answered meanwhile.
-#[utoipa::path(tag = "control", operation_id = "ControlMoveTenant", security(("bearer" = [])), request_body = NewMove, responses(
+#[utoipa::path(tag = "control", operation_id = "moveTenant", security(("bearer" = [])), request_body = NewMove, responses(
     (status = 200, description = "It is on that node already", body = TenantMoveAnswer),
     (status = 202, description = "The move runs; the cluster lists it", body = TenantMoveAnswer),
     InvalidBody, Forbidden<MigrateFleet>,

@@ -42,7 +42,7 @@ pub(super) struct EventPage {
 
 /// Lists events in the order in which they were committed. A reader stores `next_cursor` when it has dealt with the
 /// page, and sends it as `after`: it gets every event once, however often it stops. A cursor never expires.
-#[utoipa::path(tag = "control", operation_id = "ControlListEvents", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "listEvents", security(("bearer" = [])),
     params(
         ("after" = Option<String>, Query, description = "The next_cursor of the previous response, or the position of an event; default: 0, the beginning", pattern = "^[0-9]{1,18}(-[0-9a-fA-F]{16})?$"),
         ("limit" = Option<u16>, Query, description = "Events in this response; default: 50", minimum = 1, maximum = 100),
@@ -111,7 +111,7 @@ pub(super) struct TypeList {
 }
 
 /// Lists the types of events, each with a JSON schema.
-#[utoipa::path(tag = "control", operation_id = "ControlListEventTypes", security(("bearer" = [])), responses(
+#[utoipa::path(tag = "control", operation_id = "listEventTypes", security(("bearer" = [])), responses(
     (status = 200, description = "All types", body = TypeList),
     Unexpected, Forbidden<ViewAudit>, NoSuchTenant,
 ))]
@@ -125,7 +125,7 @@ async fn list_types(call: Call) -> Answer {
 }
 
 /// Returns an event.
-#[utoipa::path(tag = "control", operation_id = "ControlReadEvent", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "getEvent", security(("bearer" = [])),
     params(("id" = uuid::Uuid, Path, description = "The id of the event")),
     responses(
         (status = 200, description = "The event", body = Event),

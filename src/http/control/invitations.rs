@@ -130,7 +130,7 @@ pub(super) struct LinkedAdminBody {
 }
 
 /// Lists the invitations to a tenant, oldest first: also those that are used or revoked, and expired ones for 30 days.
-#[utoipa::path(tag = "control", operation_id = "ControlListInvitation", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "listInvitations", security(("bearer" = [])),
     params(
         ("tenant" = String, Path, description = "The id or the slug of the tenant"),
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
@@ -155,7 +155,7 @@ async fn list(call: Call) -> Answer {
 }
 
 /// Invites the owner of an e-mail address to a tenant, for 7 days. Whether the address has an account does not show.
-#[utoipa::path(tag = "control", operation_id = "ControlCreateInvitation", security(("bearer" = [])), request_body = NewInvitationBody,
+#[utoipa::path(tag = "control", operation_id = "createInvitation", security(("bearer" = [])), request_body = NewInvitationBody,
     params(("tenant" = String, Path, description = "The id or the slug of the tenant")),
     responses(
         (status = 201, description = "The new invitation with its token", body = InvitationAnswer),
@@ -180,7 +180,7 @@ async fn create(call: Call) -> Answer {
 }
 
 /// Revokes an invitation, with immediate effect. Revoking it again changes nothing.
-#[utoipa::path(tag = "control", operation_id = "ControlRevokeInvitation", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "revokeInvitation", security(("bearer" = [])),
     params(
         ("tenant" = String, Path, description = "The id or the slug of the tenant"),
         ("id" = uuid::Uuid, Path, description = "The id of the invitation"),
@@ -205,7 +205,7 @@ async fn revoke(call: Call) -> Answer {
 
 /// Accepts an invitation. A person with an account sends the access token of that account as a bearer token; a person
 /// without one sends no credential, and chooses a name and a password. An invitation can be used once.
-#[utoipa::path(tag = "control", operation_id = "ControlAcceptInvitation", request_body = AcceptBody,
+#[utoipa::path(tag = "control", operation_id = "acceptInvitation", request_body = AcceptBody,
     responses(
         (status = 200, description = "The membership", body = AcceptanceAnswer),
         InvalidBody,

@@ -12,6 +12,7 @@ use super::{Answer, ProblemBody};
 use crate::domain::error::{AuthProblem, Error, Noun};
 use crate::domain::names::{NewPassword, Password, TenantId, UserId};
 use crate::domain::rule::Rule;
+use crate::domain::status::TenantStatus;
 use crate::domain::{Permission, Role};
 use crate::http::Mount;
 use crate::service::me::{Credential, Identified, TenantRole, Who};
@@ -87,7 +88,7 @@ struct RoleAnswer {
     slug: String,
     name: String,
     /// Only an active tenant answers requests.
-    status: &'static str,
+    status: TenantStatus,
     role: Role,
     /// The permissions that the role grants in this tenant.
     permissions: Vec<Permission>,
@@ -144,7 +145,7 @@ pub(super) struct PasswordBody {
 }
 
 /// Returns who the caller is and what they may do, whatever their credential.
-#[utoipa::path(tag = "control", operation_id = "ControlReadMe", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "getMe", security(("bearer" = [])),
     responses((status = 200, description = "The caller", body = MeAnswer), Unexpected))]
 #[get("/control/v1/me")]
 async fn read(call: Call) -> Answer {
@@ -155,7 +156,7 @@ async fn read(call: Call) -> Answer {
 }
 
 /// Lists the caller's sessions that have not ended, the latest log-in first.
-#[utoipa::path(tag = "control", operation_id = "ControlListOwnSessions", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "listOwnSessions", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
@@ -186,7 +187,7 @@ async fn list_sessions(call: Call) -> Answer {
 }
 
 /// Ends all sessions of the caller but the one of this request, at once, in every server process.
-#[utoipa::path(tag = "control", operation_id = "ControlEndOtherSessions", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "endOtherSessions", security(("bearer" = [])),
     responses(
         (status = 200, description = "The others have ended", body = EndedAnswer),
         Unexpected, SessionRequired,
@@ -200,7 +201,7 @@ async fn end_other_sessions(call: Call) -> Answer {
 }
 
 /// Ends a session of the caller, at once, in every server process. It can be the one of this request.
-#[utoipa::path(tag = "control", operation_id = "ControlEndOwnSession", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "endOwnSession", security(("bearer" = [])),
     params(("id" = uuid::Uuid, Path, description = "The id of the session")),
     responses(
         (status = 204, description = "The session has ended"),
@@ -219,7 +220,7 @@ async fn end_session(call: Call) -> Answer {
 /// Changes the caller's password and ends all their sessions but the one of this request.
 ///
 /// A wrong present password counts as a wrong password at a log-in does. Tokens and API keys stay.
-#[utoipa::path(tag = "control", operation_id = "ControlChangeOwnPassword", security(("bearer" = [])), request_body = PasswordBody,
+#[utoipa::path(tag = "control", operation_id = "changeOwnPassword", security(("bearer" = [])), request_body = PasswordBody,
     responses(
         (status = 200, description = "The password is changed", body = EndedAnswer),
         (status = 400, description = "The body is not valid, or the present password is wrong; `errors` lists every invalid field", body = ProblemBody, content_type = PROBLEM_JSON),
@@ -308,7 +309,7 @@ impl From<TenantRole> for RoleAnswer {
             tenant_id: tenant.id.uuid(),
             slug: tenant.slug.to_string(),
             name: tenant.name.to_string(),
-            status: tenant.status.as_str(),
+            status: tenant.status,
             role,
             permissions: Permission::ALL.iter().copied().filter(|p| role.grants(*p)).collect(),
         }

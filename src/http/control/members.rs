@@ -111,7 +111,7 @@ pub(super) struct MemberPatchBody {
 }
 
 /// Lists the members of a tenant, the earliest member first.
-#[utoipa::path(tag = "control", operation_id = "ControlListMember", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "listMembers", security(("bearer" = [])),
     params(
         ("tenant" = String, Path, description = "The id or the slug of the tenant"),
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
@@ -137,7 +137,7 @@ async fn list(call: Call) -> Answer {
 
 /// Adds a user to a tenant; creates the user if it does not exist and the body describes it. Only the root and a
 /// `SUPER_ADMIN` can; other callers create an invitation.
-#[utoipa::path(tag = "control", operation_id = "ControlAddMember", security(("bearer" = [])), request_body = MemberBody,
+#[utoipa::path(tag = "control", operation_id = "addMember", security(("bearer" = [])), request_body = MemberBody,
     params(("tenant" = String, Path, description = "The id or the slug of the tenant")),
     responses(
         (status = 201, description = "The new member", body = MemberAnswer),
@@ -157,7 +157,7 @@ async fn add(call: Call) -> Answer {
 }
 
 /// Changes a member's role.
-#[utoipa::path(tag = "control", operation_id = "ControlSetRoleMember", security(("bearer" = [])), request_body = MemberPatchBody,
+#[utoipa::path(tag = "control", operation_id = "setMemberRole", security(("bearer" = [])), request_body = MemberPatchBody,
     params(
         ("tenant" = String, Path, description = "The id or the slug of the tenant"),
         ("user_id" = uuid::Uuid, Path, description = "The id of the user"),
@@ -181,7 +181,7 @@ async fn set_role(call: Call) -> Answer {
 }
 
 /// Removes a member from a tenant, with immediate effect. The user itself is kept.
-#[utoipa::path(tag = "control", operation_id = "ControlRemoveMember", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "removeMember", security(("bearer" = [])),
     params(
         ("tenant" = String, Path, description = "The id or the slug of the tenant"),
         ("user_id" = uuid::Uuid, Path, description = "The id of the user"),

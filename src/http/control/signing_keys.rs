@@ -60,7 +60,7 @@ pub(super) struct KeyList {
 }
 
 /// Lists the keys that sign access tokens, in the order in which they sign. An ended key is listed for a week.
-#[utoipa::path(tag = "control", operation_id = "ControlListSigningKeys", security(("bearer" = [])), responses(
+#[utoipa::path(tag = "control", operation_id = "listSigningKeys", security(("bearer" = [])), responses(
     (status = 200, description = "All keys", body = KeyList),
     Unexpected, Forbidden<ManageSigningKeys>,
 ))]
@@ -76,7 +76,7 @@ async fn list(call: Call) -> Answer {
 /// Makes a key that takes over from the one that signs. It is published at once and signs ten minutes later; the other
 /// one verifies until its last token has expired, so no token is refused. If a key waits to sign already, it is
 /// returned and nothing changes.
-#[utoipa::path(tag = "control", operation_id = "ControlRotateSigningKey", security(("bearer" = [])), responses(
+#[utoipa::path(tag = "control", operation_id = "rotateSigningKey", security(("bearer" = [])), responses(
     (status = 200, description = "The key that waits already", body = KeyAnswer),
     (status = 201, description = "The new key", body = KeyAnswer),
     Unexpected, Forbidden<ManageSigningKeys>,

@@ -60,8 +60,7 @@ pub(super) struct TenantAnswer {
     name: String,
     /// The id of the tenant in the caller's own system.
     external_id: Option<String>,
-    /// `active`, `suspended` or `deleting`.
-    status: &'static str,
+    status: TenantStatus,
     /// Settings of the application.
     #[schema(value_type = Object)]
     settings: Value,
@@ -97,11 +96,11 @@ pub(super) struct TenantList {
 }
 
 /// Lists the tenants that the caller can view, oldest first.
-#[utoipa::path(tag = "control", operation_id = "ControlListTenant", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "listTenants", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("status" = Option<String>, Query, description = "Only tenants with this status: active, suspended or deleting", pattern = "^(active|suspended|deleting)$"),
+        ("status" = Option<TenantStatus>, Query, description = "Only tenants with this status"),
         ("slug" = Option<String>, Query, description = "Only the tenant with this slug"),
         ("name" = Option<String>, Query, description = "Only tenants with exactly this name"),
         ("created_after" = Option<String>, Query, description = "Only tenants created at this time or later", format = "date-time"),
@@ -136,7 +135,7 @@ async fn list(call: Call) -> Answer {
 }
 
 /// Returns a tenant.
-#[utoipa::path(tag = "control", operation_id = "ControlReadTenant", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "getTenant", security(("bearer" = [])),
     params(("tenant" = String, Path, description = "The id or the slug of the tenant")),
     responses(
         (status = 200, description = "The tenant; its revision is the ETag", body = TenantAnswer),
@@ -152,7 +151,7 @@ async fn read(call: Call) -> Answer {
 }
 
 /// Creates a tenant. If a step fails, nothing is created.
-#[utoipa::path(tag = "control", operation_id = "ControlCreateTenant", security(("bearer" = [])), request_body = NewTenantBody,
+#[utoipa::path(tag = "control", operation_id = "createTenant", security(("bearer" = [])), request_body = NewTenantBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours: the same key and body return the same tenant", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
     responses(
         (status = 201, description = "The tenant, created now or by an earlier request with the same Idempotency-Key", body = TenantAnswer),
@@ -187,7 +186,7 @@ async fn create(call: Call) -> Answer {
 /// created, changed or left as it is. The name, the settings (all of them, if they are given), the end and a missing admin
 /// are applied, which needs `UPDATE_TENANT`, and for an admin the root or a `SUPER_ADMIN`. What cannot be applied refuses the
 /// whole request: `external_id_differs` with every such field in `errors`.
-#[utoipa::path(tag = "control", operation_id = "ControlEnsureTenant", security(("bearer" = [])), request_body = EnsuredTenantBody,
+#[utoipa::path(tag = "control", operation_id = "ensureTenant", security(("bearer" = [])), request_body = EnsuredTenantBody,
     params(
         ("external_id" = String, Path, description = "The id of the tenant in your own system", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("restore" = Option<bool>, Query, description = "Whether a tenant that is being deleted is restored, which needs DELETE_TENANT; default: false"),
@@ -226,7 +225,7 @@ async fn ensure(call: Call) -> Answer {
 }
 
 /// Returns the tenant with an external id.
-#[utoipa::path(tag = "control", operation_id = "ControlReadTenantByExternalId", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "getTenantByExternalId", security(("bearer" = [])),
     params(("external_id" = String, Path, description = "The id of the tenant in your own system", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")),
     responses(
         (status = 200, description = "The tenant; its revision is the ETag", body = TenantAnswer),
@@ -243,7 +242,7 @@ async fn read_by_external_id(call: Call) -> Answer {
 
 /// Deletes the tenant with an external id, as `DELETE /control/v1/tenants/{tenant}` does. One that is being deleted is
 /// answered in the same way.
-#[utoipa::path(tag = "control", operation_id = "ControlDeleteTenantByExternalId", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "deleteTenantByExternalId", security(("bearer" = [])),
     params(
         ("external_id" = String, Path, description = "The id of the tenant in your own system", min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("If-Match" = Option<String>, Header, description = "The ETag of the tenant, or *; without it, any revision", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
@@ -265,7 +264,7 @@ async fn delete_by_external_id(call: Call) -> Answer {
 }
 
 /// Renames a tenant, changes its settings or its end if it still has the revision that `If-Match` names.
-#[utoipa::path(tag = "control", operation_id = "ControlUpdateTenant", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "updateTenant", security(("bearer" = [])),
     request_body(content = TenantPatchBody, content_type = "application/merge-patch+json"),
     params(
         ("tenant" = String, Path, description = "The id or the slug of the tenant"),
@@ -292,7 +291,7 @@ async fn update(call: Call) -> Answer {
 macro_rules! steps {
     ($($(#[$doc:meta])* $name:ident, $method:ident $path:literal, $permission:ident;)+) => {$(
         $(#[$doc])*
-        #[utoipa::path(tag = "control", operation_id = concat!("Control", stringify!($name), "Tenant"), security(("bearer" = [])),
+        #[utoipa::path(tag = "control", operation_id = concat!(stringify!($name), "Tenant"), security(("bearer" = [])),
             params(
                 ("tenant" = String, Path, description = "The id or the slug of the tenant"),
                 ("If-Match" = String, Header, description = "The ETag of the tenant, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
@@ -328,7 +327,7 @@ steps! {
 
 /// Purges a deleted tenant now, before the end of its grace period. Its data is destroyed. What is outside of the tenant
 /// and depends on it stops the purge, unless the body says `cascade`.
-#[utoipa::path(tag = "control", operation_id = "ControlPurgeTenant", security(("bearer" = [])), request_body = Option<PurgeBody>,
+#[utoipa::path(tag = "control", operation_id = "purgeTenant", security(("bearer" = [])), request_body = Option<PurgeBody>,
     params(
         ("tenant" = String, Path, description = "The id or the slug of the tenant"),
         ("If-Match" = String, Header, description = "The ETag of the tenant, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
@@ -390,7 +389,7 @@ impl From<TenantRecord> for TenantAnswer {
             slug: record.tenant.slug.to_string(),
             name: record.tenant.name.to_string(),
             external_id: record.external_id.map(|id| id.to_string()),
-            status: record.tenant.status.as_str(),
+            status: record.tenant.status,
             settings: record.settings.into_value(),
             revision: record.revision,
             created_at: record.tenant.created_at,

@@ -107,11 +107,11 @@ pub(super) struct RotationBody {
 
 /// Lists the API tokens, API keys and xtokens that the caller manages, oldest first, revoked ones included. The xtokens
 /// of people, which are many and expire soon, are listed with `kind=person` alone.
-#[utoipa::path(tag = "control", operation_id = "ControlListToken", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "listTokens", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("kind" = Option<String>, Query, description = "Only credentials of this kind: token, api_key, xtoken (a tenant's own) or person", pattern = "^(token|api_key|xtoken|person)$"),
+        ("kind" = Option<TokenKind>, Query, description = "Only those of this kind"),
         ("tenant_id" = Option<uuid::Uuid>, Query, description = "Only credentials that are bound to this tenant"),
     ),
     responses(
@@ -136,7 +136,7 @@ async fn list(call: Call) -> Answer {
 
 /// Creates an API token with no permission that its creator lacks. Only this response contains the token. A token that is
 /// created with another one ends no later than that one, and with it.
-#[utoipa::path(tag = "control", operation_id = "ControlCreateToken", security(("bearer" = [])), request_body = NewTokenBody, responses(
+#[utoipa::path(tag = "control", operation_id = "createToken", security(("bearer" = [])), request_body = NewTokenBody, responses(
     (status = 201, description = "The new token", body = TokenAnswer),
     InvalidBody,
     (status = 403, description = "MANAGE_API_KEYS or a permission of the new token is missing", body = ProblemBody, content_type = PROBLEM_JSON),
@@ -159,7 +159,7 @@ async fn create(call: Call) -> Answer {
 /// Gives an API token, an API key or an xtoken a new secret, which only this response contains. The id stays, and the old
 /// secret stays good for an overlap, so that its users can change over without a refused request; the one before the old
 /// one ends at once. Only the root token, the user that it works for, the token itself and one that made it can rotate it.
-#[utoipa::path(tag = "control", operation_id = "ControlRotateToken", security(("bearer" = [])), request_body = Option<RotationBody>,
+#[utoipa::path(tag = "control", operation_id = "rotateToken", security(("bearer" = [])), request_body = Option<RotationBody>,
     params(("id" = uuid::Uuid, Path, description = "The id of the token")),
     responses(
         (status = 200, description = "The token with its new secret", body = TokenAnswer),
@@ -184,7 +184,7 @@ async fn rotate(call: Call) -> Answer {
 
 /// Revokes an API token, an API key or an xtoken, and all that it made. They stop working at once, in every server
 /// process. Revoking it again changes nothing.
-#[utoipa::path(tag = "control", operation_id = "ControlRevokeToken", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "revokeToken", security(("bearer" = [])),
     params(("id" = uuid::Uuid, Path, description = "The id of the token")),
     responses(
         (status = 200, description = "The revoked token", body = TokenAnswer),

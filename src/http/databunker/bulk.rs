@@ -22,7 +22,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 }
 
 /// Creates an unlock, which is valid for 60 seconds and can be used more than once.
-#[utoipa::path(tag = "databunker", operation_id = "BulkListUnlock", security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "bulkListUnlock", security(("xtoken" = [])), responses(
     (status = 200, description = "The unlock", body = Unlock),
 ))]
 #[post("/v2/BulkListUnlock")]
@@ -32,7 +32,7 @@ async fn unlock(call: Call) -> Answer {
 }
 
 /// Lists the records of the given persons; unknown persons are skipped.
-#[utoipa::path(tag = "databunker", operation_id = "BulkListUsers", request_body = UsersAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "bulkListUsers", request_body = UsersAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The records", body = UserPage), Locked,
 ))]
 #[post("/v2/BulkListUsers")]
@@ -47,7 +47,7 @@ async fn list_some(call: Call) -> Answer {
 }
 
 /// Lists all records of the tenant in pages, oldest first.
-#[utoipa::path(tag = "databunker", operation_id = "BulkListAllUsers", request_body = BulkPageAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "bulkListAllUsers", request_body = BulkPageAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The records", body = UserPage), Locked,
 ))]
 #[post("/v2/BulkListAllUsers")]

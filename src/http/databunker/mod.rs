@@ -76,7 +76,7 @@ pub fn owns(path: &str) -> bool {
 }
 
 /// Reports that the process is alive, with the text that this dialect's installers expect.
-#[utoipa::path(tag = "databunker", operation_id = "DatabunkerStatus", responses((status = 200, description = "OK", body = String, content_type = "text/plain")))]
+#[utoipa::path(tag = "databunker", operation_id = "getDatabunkerStatus", responses((status = 200, description = "OK", body = String, content_type = "text/plain")))]
 #[get("/status")]
 async fn status() -> &'static str {
     "OK"

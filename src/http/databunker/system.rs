@@ -28,7 +28,7 @@ pub(super) fn mount_profiles(routes: &mut Mount<'_>) {
 }
 
 /// Finds all records of a person, in all tenants.
-#[utoipa::path(tag = "databunker", operation_id = "SystemGetUserProfiles", request_body = PersonAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "systemGetUserProfiles", request_body = PersonAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The records", body = FoundPage), MainAdminLocked,
     (status = 503, description = "Some tenants could not be asked; the records of the others", body = IncompleteFound),
 ))]
@@ -41,7 +41,7 @@ async fn find(call: Call) -> Answer {
 }
 
 /// Finds all records whose keys contain a text, in all tenants.
-#[utoipa::path(tag = "databunker", operation_id = "SystemSearchUserProfiles", request_body = SearchAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "systemSearchUserProfiles", request_body = SearchAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The records, at most 1,000", body = FoundPage), MainAdminLocked,
     (status = 503, description = "Some tenants could not be asked; the records of the others", body = IncompleteFound),
 ))]
@@ -54,7 +54,7 @@ async fn search(call: Call) -> Answer {
 }
 
 /// Deletes all records of a person, in all tenants or in the given one.
-#[utoipa::path(tag = "databunker", operation_id = "SystemDeleteUserProfiles", request_body = ErasureAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "systemDeleteUserProfiles", request_body = ErasureAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The deleted records", body = DeletedPage),
     MainAdminLocked,
     (status = 409, description = "The tenant is not active", body = ErrorBody),
@@ -82,7 +82,7 @@ async fn delete(call: Call) -> Answer {
 }
 
 /// Restores a deleted record with its previous token.
-#[utoipa::path(tag = "databunker", operation_id = "SystemRestoreUserProfile", request_body = RestoreAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "systemRestoreUserProfile", request_body = RestoreAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The restored record", body = Restored),
     MainAdminLocked,
     (status = 404, description = "No such tenant, or no history of the record", body = ErrorBody),
@@ -104,7 +104,7 @@ async fn restore(call: Call) -> Answer {
 }
 
 /// Returns the totals of all tenants.
-#[utoipa::path(tag = "databunker", operation_id = "SystemGetSystemStats", security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "systemGetSystemStats", security(("xtoken" = [])), responses(
     (status = 200, description = "The counts", body = StatsRead), MainAdminOnly,
     (status = 503, description = "Some tenants could not be asked; the counts of the others", body = IncompleteStats),
 ))]

@@ -23,7 +23,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 }
 
 /// Creates a tenant. Only this response contains the tenant's token.
-#[utoipa::path(tag = "databunker", operation_id = "TenantCreate", request_body = TenantRequest, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "tenantCreate", request_body = TenantRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The new tenant", body = TenantMade), DuplicateTenant,
 ))]
 #[post("/v2/TenantCreate")]
@@ -41,7 +41,7 @@ async fn create(call: Call) -> Answer {
 }
 
 /// Reads a tenant.
-#[utoipa::path(tag = "databunker", operation_id = "TenantGet", request_body = Option<TenantAsked>, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "tenantGet", request_body = Option<TenantAsked>, security(("xtoken" = [])), responses(
     (status = 200, description = "The tenant", body = TenantRead),
 ))]
 #[post("/v2/TenantGet")]
@@ -55,7 +55,7 @@ async fn read(call: Call) -> Answer {
 }
 
 /// Renames a tenant, or changes its organisation: the caller's own, or for root the one with `tenantid`.
-#[utoipa::path(tag = "databunker", operation_id = "TenantUpdate", request_body = Option<TenantChange>, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "tenantUpdate", request_body = Option<TenantChange>, security(("xtoken" = [])), responses(
     (status = 200, description = "Done", body = Done), TenantNotChanged,
 ))]
 #[post("/v2/TenantUpdate")]
@@ -71,7 +71,7 @@ async fn update(call: Call) -> Answer {
 }
 
 /// Lists all tenants by number.
-#[utoipa::path(tag = "databunker", operation_id = "TenantListTenants", request_body = Option<PageAsked>, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "tenantListTenants", request_body = Option<PageAsked>, security(("xtoken" = [])), responses(
     (status = 200, description = "A page of tenants", body = TenantPage), MainAdminOnly,
 ))]
 #[post("/v2/TenantListTenants")]
@@ -84,7 +84,7 @@ async fn list(call: Call) -> Answer {
 }
 
 /// Deletes a tenant and all that is in it.
-#[utoipa::path(tag = "databunker", operation_id = "TenantDelete", request_body = TenantNamed, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "tenantDelete", request_body = TenantNamed, security(("xtoken" = [])), responses(
     (status = 200, description = "Done", body = Done),
     (status = 409, description = "The main tenant cannot be deleted", body = ErrorBody),
 ))]

@@ -42,7 +42,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 }
 
 /// Stores a person's record.
-#[utoipa::path(tag = "databunker", operation_id = "UserCreate", request_body = RecordRequest, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "userCreate", request_body = RecordRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The record's token", body = Token), DuplicateIndex,
 ))]
 #[post("/v2/UserCreate")]
@@ -57,7 +57,7 @@ async fn create(call: Call) -> Answer {
 }
 
 /// Stores many records and lists those that cannot be stored, with the reason.
-#[utoipa::path(tag = "databunker", operation_id = "UserCreateBulk", request_body = RecordsRequest, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "userCreateBulk", request_body = RecordsRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The stored records, and those that were not stored", body = BulkMade),
 ))]
 #[post("/v2/UserCreateBulk")]
@@ -98,7 +98,7 @@ fn document(given: &Value) -> Result<Document> {
 }
 
 /// Reads a person's record, in its current or an earlier version.
-#[utoipa::path(tag = "databunker", operation_id = "UserGet", request_body = RecordAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "userGet", request_body = RecordAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The record", body = UserRead), NoSuchRecord,
 ))]
 #[post("/v2/UserGet")]
@@ -119,7 +119,7 @@ async fn read(call: Call) -> Answer {
 }
 
 /// Changes a record by merging fields into it; null removes a field.
-#[utoipa::path(tag = "databunker", operation_id = "UserUpdate", request_body = RecordChange, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "userUpdate", request_body = RecordChange, security(("xtoken" = [])), responses(
     (status = 200, description = "Done", body = Done), NoSuchRecord, DuplicateIndex,
 ))]
 #[post("/v2/UserUpdate")]
@@ -132,7 +132,7 @@ async fn update(call: Call) -> Answer {
 }
 
 /// Changes a record with a JSON patch; if one operation fails, nothing changes.
-#[utoipa::path(tag = "databunker", operation_id = "UserPatch", request_body = RecordPatch, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "userPatch", request_body = RecordPatch, security(("xtoken" = [])), responses(
     (status = 200, description = "Done", body = Done),
     (status = 400, description = "A parameter is missing or has an incorrect format, or the patch could not be applied", body = ErrorBody),
     NoSuchRecord, DuplicateIndex,
@@ -147,7 +147,7 @@ async fn patch(call: Call) -> Answer {
 }
 
 /// Deletes a record.
-#[utoipa::path(tag = "databunker", operation_id = "UserDelete", request_body = Person, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "userDelete", request_body = Person, security(("xtoken" = [])), responses(
     (status = 200, description = "Done", body = Done), NoSuchRecord,
 ))]
 #[post("/v2/UserDelete")]
@@ -159,7 +159,7 @@ async fn delete(call: Call) -> Answer {
 }
 
 /// Deletes many records; a missing record is not an error.
-#[utoipa::path(tag = "databunker", operation_id = "UserDeleteBulk", request_body = PersonsGone, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "userDeleteBulk", request_body = PersonsGone, security(("xtoken" = [])), responses(
     (status = 200, description = "The number of deleted records", body = Deleted),
 ))]
 #[post("/v2/UserDeleteBulk")]
@@ -176,7 +176,7 @@ async fn delete_bulk(call: Call) -> Answer {
 }
 
 /// Finds records by a part of a key: of the e-mail address if the text contains an `@`, otherwise of any other key.
-#[utoipa::path(tag = "databunker", operation_id = "UserSearch", request_body = SearchAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "userSearch", request_body = SearchAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The records, at most 100", body = UserPage), Locked,
 ))]
 #[post("/v2/UserSearch")]
@@ -189,7 +189,7 @@ async fn search(call: Call) -> Answer {
 }
 
 /// Lists the versions of a record, oldest first.
-#[utoipa::path(tag = "databunker", operation_id = "UserListVersions", request_body = Person, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "userListVersions", request_body = Person, security(("xtoken" = [])), responses(
     (status = 200, description = "The versions", body = Versions), NoSuchRecord,
 ))]
 #[post("/v2/UserListVersions")]
@@ -201,7 +201,7 @@ async fn versions(call: Call) -> Answer {
 }
 
 /// Creates a credential with which a person can read the own record; it is valid for ten minutes by default.
-#[utoipa::path(tag = "databunker", operation_id = "XTokenCreateForUser", request_body = XtokenRequest, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "xtokenCreateForUser", request_body = XtokenRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The credential", body = XtokenMade), NoSuchRecord,
 ))]
 #[post("/v2/XTokenCreateForUser")]
@@ -215,7 +215,7 @@ async fn create_xtoken(call: Call) -> Answer {
 }
 
 /// Lists the audit events of a record, newest first.
-#[utoipa::path(tag = "databunker", operation_id = "AuditListUserEvents", request_body = EventsAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "auditListUserEvents", request_body = EventsAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "A page of events", body = EventPage), NoSuchRecord,
 ))]
 #[post("/v2/AuditListUserEvents")]
@@ -229,7 +229,7 @@ async fn list_events(call: Call) -> Answer {
 }
 
 /// Reads an audit event.
-#[utoipa::path(tag = "databunker", operation_id = "AuditGetEvent", request_body = EventAsked, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "auditGetEvent", request_body = EventAsked, security(("xtoken" = [])), responses(
     (status = 200, description = "The event", body = EventRead),
     (status = 404, description = "The audit event was not found", body = ErrorBody),
 ))]

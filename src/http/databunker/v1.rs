@@ -34,7 +34,7 @@ pub(super) fn mount_profiles(routes: &mut Mount<'_>) {
 }
 
 /// Creates a tenant. Only this response contains the tenant's token.
-#[utoipa::path(tag = "databunker", operation_id = "V1CreateTenant", request_body = V1TenantRequest, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "v1CreateTenant", request_body = V1TenantRequest, security(("xtoken" = [])), responses(
     (status = 200, description = "The new tenant", body = V1TenantMade), DuplicateTenant,
 ))]
 #[post("/v1/tenant")]
@@ -50,7 +50,7 @@ async fn create_tenant(call: Call) -> Answer {
 }
 
 /// Renames the caller's tenant.
-#[utoipa::path(tag = "databunker", operation_id = "V1UpdateTenant", request_body = V1TenantChange, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "v1UpdateTenant", request_body = V1TenantChange, security(("xtoken" = [])), responses(
     (status = 200, description = "Done", body = Done), TenantNotChanged,
 ))]
 #[put("/v1/tenant")]
@@ -65,7 +65,7 @@ async fn rename_tenant(call: Call) -> Answer {
 }
 
 /// Stores a person's record; the body is the record.
-#[utoipa::path(tag = "databunker", operation_id = "V1CreateUser", request_body = V1Profile, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "v1CreateUser", request_body = V1Profile, security(("xtoken" = [])), responses(
     (status = 200, description = "The record's token", body = Token), DuplicateIndex,
 ))]
 #[post("/v1/user")]
@@ -74,7 +74,7 @@ async fn create_user(call: Call) -> Answer {
 }
 
 /// Stores a person's record; the path as some clients write it.
-#[utoipa::path(tag = "databunker", operation_id = "V1CreateUserSlash", request_body = V1Profile, security(("xtoken" = [])), responses(
+#[utoipa::path(tag = "databunker", operation_id = "v1CreateUserSlash", request_body = V1Profile, security(("xtoken" = [])), responses(
     (status = 200, description = "The record's token", body = Token), DuplicateIndex,
 ))]
 #[post("/v1/user/")]
@@ -83,7 +83,7 @@ async fn create_user_slash(call: Call) -> Answer {
 }
 
 /// Reads a person's record.
-#[utoipa::path(tag = "databunker", operation_id = "V1ReadUser", security(("xtoken" = [])),
+#[utoipa::path(tag = "databunker", operation_id = "v1ReadUser", security(("xtoken" = [])),
     params(("mode" = inline(Mode), Path, description = "The kind of the identity"), ("identity" = String, Path, description = "The identity of the person", min_length = 1, max_length = 512)), responses(
     (status = 200, description = "The record", body = V1UserRead), NoSuchRecord,
 ))]
@@ -99,7 +99,7 @@ async fn read_user(call: Call, path: web::Path<(String, String)>) -> Answer {
 }
 
 /// Changes a person's record: the body is merged into it.
-#[utoipa::path(tag = "databunker", operation_id = "V1UpdateUser", request_body = V1Change, security(("xtoken" = [])),
+#[utoipa::path(tag = "databunker", operation_id = "v1UpdateUser", request_body = V1Change, security(("xtoken" = [])),
     params(("mode" = inline(Mode), Path, description = "The kind of the identity"), ("identity" = String, Path, description = "The identity of the person", min_length = 1, max_length = 512)), responses(
     (status = 200, description = "The record's token", body = Token), NoSuchRecord, DuplicateIndex,
 ))]
@@ -120,7 +120,7 @@ async fn update_user(call: Call, path: web::Path<(String, String)>) -> Answer {
 }
 
 /// Deletes a person's record.
-#[utoipa::path(tag = "databunker", operation_id = "V1DeleteUser", security(("xtoken" = [])),
+#[utoipa::path(tag = "databunker", operation_id = "v1DeleteUser", security(("xtoken" = [])),
     params(("mode" = inline(Mode), Path, description = "The kind of the identity"), ("identity" = String, Path, description = "The identity of the person", min_length = 1, max_length = 512)), responses(
     (status = 200, description = "The record is deleted", body = V1Deleted), NoSuchRecord,
 ))]

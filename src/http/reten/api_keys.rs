@@ -79,7 +79,7 @@ pub struct MadeKeyAnswer {
 }
 
 /// Creates an API key for one tenant, with no permission that its creator lacks. Only this response contains the key.
-#[utoipa::path(tag = "api-keys", operation_id = "RetenCreateApiKey", request_body = NewKeyBody, security(("bearer" = [])),
+#[utoipa::path(tag = "api-keys", operation_id = "createApiKey", request_body = NewKeyBody, security(("bearer" = [])),
     params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the token")),
     responses(
         (status = 201, description = "The new key", body = MadeKeyAnswer),
@@ -104,7 +104,7 @@ pub(super) async fn create(
 
 /// Lists the caller's API keys in the tenant, newest first, revoked keys included; not paged. The root token lists the keys
 /// of all users, an operator's token those of them that it could create itself.
-#[utoipa::path(tag = "api-keys", operation_id = "RetenListApiKeys", security(("bearer" = [])),
+#[utoipa::path(tag = "api-keys", operation_id = "listApiKeys", security(("bearer" = [])),
     params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the API key or of the token")),
     responses(
         (status = 200, description = "The keys, without the secrets", body = Vec<KeyAnswer>),
@@ -119,7 +119,7 @@ pub(super) async fn list(site: web::Data<Site>, call: Scoped) -> Result<HttpResp
 }
 
 /// Revokes an API key. It stops working at once, in every server process.
-#[utoipa::path(tag = "api-keys", operation_id = "RetenRevokeApiKey", security(("bearer" = [])),
+#[utoipa::path(tag = "api-keys", operation_id = "revokeApiKey", security(("bearer" = [])),
     params(
         ("id" = uuid::Uuid, Path, description = "The id of the key"),
         ("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the API key or of the token"),

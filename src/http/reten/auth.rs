@@ -68,7 +68,7 @@ pub struct RefreshAnswer {
 
 /// Logs a user in. The body has an access token; an HTTP-only cookie has the refresh token. A request labelled
 /// `text/plain` or `multipart/form-data`, as the forms of other sites are, gets no cookie.
-#[utoipa::path(tag = "auth", request_body = LoginBody, responses(
+#[utoipa::path(tag = "auth", operation_id = "login", request_body = LoginBody, responses(
     (status = 200, description = "The user is logged in", body = LoginAnswer),
     (status = 400, description = "A field is not valid; `errors` lists every invalid field", body = ErrorBody),
     (status = 401, description = "The e-mail address or the password is wrong", body = ErrorBody),
@@ -107,7 +107,7 @@ pub(super) async fn login(
 
 /// Exchanges the refresh cookie for a new access token and a new cookie. A cookie can be used once; for ten seconds more
 /// by the same user agent, so that two tabs can refresh at the same moment. Used later or by another, it ends the session.
-#[utoipa::path(tag = "auth", security(("refresh" = [])), responses(
+#[utoipa::path(tag = "auth", operation_id = "refreshSession", security(("refresh" = [])), responses(
     (status = 200, description = "The new access token", body = RefreshAnswer),
     (status = 401, description = "The cookie is missing, used, expired or unknown", body = ErrorBody),
     (status = 403, description = "A page of another site sent the request, and its origin is not allowed", body = ErrorBody),
@@ -132,7 +132,7 @@ pub(super) async fn refresh(
 /// Ends the session of the refresh cookie and removes the cookie; with a bearer access token, expired or not, ends that
 /// token's session. Every token of an ended session is refused at once. A credential that is not valid has no session, so
 /// repeating the call changes nothing and succeeds.
-#[utoipa::path(tag = "auth", operation_id = "RetenLogOut", security((), ("refresh" = []), ("bearer" = [])), responses(
+#[utoipa::path(tag = "auth", operation_id = "logOut", security((), ("refresh" = []), ("bearer" = [])), responses(
     (status = 200, description = "No session of the cookie or of the access token is left", body = DoneAnswer),
     (status = 403, description = "The bearer token or API key is valid and has no session, or a page of another site sent the request, and its origin is not allowed", body = ErrorBody),
 ))]

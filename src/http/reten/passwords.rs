@@ -39,7 +39,7 @@ pub struct DoneAnswer {
 ///
 /// They end in all tenants, because a reset is the remedy when an account is compromised. The caller's role must be
 /// higher than the user's wherever the user has one: in this tenant, in other tenants and globally.
-#[utoipa::path(tag = "auth", operation_id = "RetenResetUserPassword", request_body = ResetBody, security(("bearer" = [])),
+#[utoipa::path(tag = "auth", operation_id = "resetUserPassword", request_body = ResetBody, security(("bearer" = [])),
     params(("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the API key or of the token")),
     responses(
         (status = 200, description = "The password is set", body = DoneAnswer),

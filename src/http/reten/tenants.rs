@@ -62,7 +62,7 @@ pub struct ListedTenant {
 }
 
 /// Creates a tenant with its admin and its schema, all migrations applied. If a step fails, nothing is created.
-#[utoipa::path(tag = "tenants", request_body = SetupBody, security(("bearer" = [])),
+#[utoipa::path(tag = "tenants", operation_id = "setUpTenant", request_body = SetupBody, security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours: the same key and body return the same tenant", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
     responses(
         (status = 201, description = "The new tenant", body = TenantAnswer),
@@ -92,7 +92,7 @@ pub(super) async fn setup(
 }
 
 /// Lists the tenants that the caller can view, oldest first; not paged.
-#[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
+#[utoipa::path(tag = "tenants", operation_id = "listVisibleTenants", security(("bearer" = [])), responses(
     (status = 200, description = "The tenants", body = Vec<ListedTenant>), Forbidden<ViewTenants>,
 ))]
 #[get("/api/tenant")]
@@ -102,7 +102,7 @@ pub(super) async fn list(site: web::Data<Site>, caller: Caller) -> Result<HttpRe
 }
 
 /// Lists the active tenants that the caller is a member of, oldest first.
-#[utoipa::path(tag = "tenants", security(("bearer" = [])), responses(
+#[utoipa::path(tag = "tenants", operation_id = "listOwnTenants", security(("bearer" = [])), responses(
     (status = 200, description = "The tenants", body = Vec<TenantAnswer>),
 ))]
 #[get("/api/tenant/mine")]

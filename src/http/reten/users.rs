@@ -54,7 +54,7 @@ pub struct PageMeta {
 }
 
 /// Lists the users of the tenant, the earliest member first.
-#[utoipa::path(tag = "users", operation_id = "RetenListTenantUsers", security(("bearer" = [])),
+#[utoipa::path(tag = "users", operation_id = "listTenantUsers", security(("bearer" = [])),
     params(
         ("x-tenant-id" = Option<uuid::Uuid>, Header, description = "The tenant; default: the tenant of the API key or of the token"),
         ("page" = Option<u32>, Query, description = "The number of the page; default: 1", minimum = 1, maximum = 1_000_000),

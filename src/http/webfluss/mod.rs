@@ -126,7 +126,7 @@ struct Domains {
 }
 
 /// Creates a tenant.
-#[utoipa::path(tag = "webfluss", operation_id = "WebflussCreateTenant", request_body = Option<CreateBody>, security(("bearer" = [])), responses(
+#[utoipa::path(tag = "webfluss", operation_id = "createWebflussTenant", request_body = Option<CreateBody>, security(("bearer" = [])), responses(
     (status = 200, description = "The new tenant", body = Created),
     (status = 400, description = "The body is not a JSON object", body = ErrorBody),
     Forbidden<CreateTenant>,
@@ -145,7 +145,7 @@ async fn create(site: web::Data<Site>, call: Call, body: Body) -> Result<HttpRes
 }
 
 /// Returns a tenant.
-#[utoipa::path(tag = "webfluss", operation_id = "WebflussShowTenant", params(("tenantUuid" = Uuid, Path)), security(("bearer" = [])), responses(
+#[utoipa::path(tag = "webfluss", operation_id = "getWebflussTenant", params(("tenantUuid" = Uuid, Path)), security(("bearer" = [])), responses(
     (status = 200, description = "The tenant", body = Details),
     Forbidden<ViewTenants>,
     (status = 404, description = "No such tenant", body = ErrorBody),

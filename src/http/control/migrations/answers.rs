@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::operation::PauseReason;
+use crate::domain::operation::{OperationState, PauseReason, WorkState};
 use crate::service::fleet::{Behind, Plan, Record, Work};
 
 /// A fleet migration.
@@ -15,11 +15,12 @@ use crate::service::fleet::{Behind, Plan, Record, Work};
 pub(in crate::http::control) struct MigrationAnswer {
     id: Uuid,
     /// What is done to each tenant: `migrate`, or `distribute` over the nodes of a cluster.
+    #[schema(pattern = "^(migrate|distribute)$")]
     kind: &'static str,
-    /// `planned`, `running`, `paused`, `done`, `failed` (some tenants could not be migrated) or `cancelled`.
-    state: &'static str,
-    /// Why it is paused: `asked`, `canary`, `canary_failed` or `max_failures`.
-    pause_reason: Option<&'static str>,
+    /// `failed` means that some tenants could not be migrated.
+    state: OperationState,
+    /// Why it is paused; null unless it is.
+    pause_reason: Option<PauseReason>,
     /// The server that runs the migration, or ran it last.
     runner: Option<RunnerAnswer>,
     /// The caller who started it.
@@ -83,8 +84,7 @@ pub(super) struct TenantAnswer {
     slug: String,
     /// Whether the tenant is in the canary.
     canary: bool,
-    /// `pending`, `running`, `done`, `failed` or `skipped`.
-    state: &'static str,
+    state: WorkState,
     /// The number of attempts so far.
     attempts: i32,
     /// The migration files that were applied.
@@ -144,8 +144,8 @@ impl From<Record> for MigrationAnswer {
         Self {
             id: record.id,
             kind: record.kind.as_str(),
-            state: record.state.as_str(),
-            pause_reason: record.pause_reason.map(PauseReason::as_str),
+            state: record.state,
+            pause_reason: record.pause_reason,
             runner: record.holder.map(|holder| RunnerAnswer {
                 host: holder.host,
                 pid: holder.pid,
@@ -178,7 +178,7 @@ impl From<Work> for TenantAnswer {
             tenant_id: work.tenant.uuid(),
             slug: work.slug.as_str().to_owned(),
             canary: work.is_canary,
-            state: work.state.as_str(),
+            state: work.state,
             attempts: work.attempts,
             applied: work.applied,
             error: work.error,

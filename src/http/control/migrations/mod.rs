@@ -44,11 +44,11 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 }
 
 /// Lists the fleet migrations, newest first.
-#[utoipa::path(tag = "control", operation_id = "ControlListMigrations", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "listMigrations", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("state" = Option<String>, Query, description = "Only migrations in this state: planned, running, paused, done, failed or cancelled", pattern = "^(planned|running|paused|done|failed|cancelled)$"),
+        ("state" = Option<OperationState>, Query, description = "Only migrations in this state"),
     ),
     responses(
         (status = 200, description = "A page of migrations", body = MigrationList),
@@ -71,7 +71,7 @@ async fn list(call: Call) -> Answer {
 }
 
 /// Starts a fleet migration, or returns its plan if `dry_run` is true.
-#[utoipa::path(tag = "control", operation_id = "ControlStartMigration", security(("bearer" = [])), request_body = NewMigration, responses(
+#[utoipa::path(tag = "control", operation_id = "startMigration", security(("bearer" = [])), request_body = NewMigration, responses(
     (status = 200, description = "The plan, if dry_run is true", body = PlanAnswer),
     (status = 202, description = "The migration; Location is its path", body = MigrationAnswer),
     InvalidBody, Forbidden<MigrateFleet>,
@@ -93,7 +93,7 @@ async fn start(call: Call) -> Answer {
 }
 
 /// Returns a fleet migration.
-#[utoipa::path(tag = "control", operation_id = "ControlReadMigration", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "getMigration", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
         (status = 200, description = "The migration", body = MigrationAnswer),
@@ -107,12 +107,12 @@ async fn read(call: Call) -> Answer {
 }
 
 /// Lists the tenants of a fleet migration with the result of each.
-#[utoipa::path(tag = "control", operation_id = "ControlListMigrationTenants", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "listMigrationTenants", security(("bearer" = [])),
     params(
         ("id" = Uuid, Path, description = "The id of the migration"),
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("state" = Option<String>, Query, description = "Only tenants in this state: pending, running, done, failed or skipped", pattern = "^(pending|running|done|failed|skipped)$"),
+        ("state" = Option<WorkState>, Query, description = "Only tenants in this state"),
     ),
     responses(
         (status = 200, description = "A page of tenants", body = MigrationTenantList),
@@ -135,7 +135,7 @@ async fn list_tenants(call: Call) -> Answer {
 }
 
 /// Pauses a migration: it starts no more tenants, and the started ones are completed.
-#[utoipa::path(tag = "control", operation_id = "ControlPauseMigration", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "pauseMigration", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
         (status = 200, description = "The paused migration", body = MigrationAnswer),
@@ -149,7 +149,7 @@ async fn pause(call: Call) -> Answer {
 }
 
 /// Resumes a migration that is paused or whose runner is not alive; this server runs it from now on.
-#[utoipa::path(tag = "control", operation_id = "ControlResumeMigration", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "resumeMigration", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
         (status = 202, description = "The running migration", body = MigrationAnswer),
@@ -164,7 +164,7 @@ async fn resume(call: Call) -> Answer {
 }
 
 /// Cancels a migration; tenants that are already migrated stay migrated.
-#[utoipa::path(tag = "control", operation_id = "ControlCancelMigration", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "cancelMigration", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
         (status = 200, description = "The cancelled migration", body = MigrationAnswer),
@@ -178,7 +178,7 @@ async fn cancel(call: Call) -> Answer {
 }
 
 /// Retries the tenants that failed.
-#[utoipa::path(tag = "control", operation_id = "ControlRetryMigration", security(("bearer" = [])),
+#[utoipa::path(tag = "control", operation_id = "retryMigration", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
         (status = 202, description = "The running migration", body = MigrationAnswer),

@@ -36,13 +36,25 @@ pub(super) struct RehearsalAnswer {
     migrations: Vec<TrialAnswer>,
 }
 
+/// How the rehearsal of a file ended.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = RehearsedMigrationState)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TrialState {
+    /// It was applied, and rolled back.
+    Applied,
+    /// It failed.
+    Failed,
+    /// An earlier file failed.
+    NotReached,
+}
+
 /// A file of a rehearsal.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RehearsedMigration)]
 pub(super) struct TrialAnswer {
     file: String,
-    /// `applied`, `failed`, or `not_reached` if an earlier file failed.
-    state: &'static str,
+    state: TrialState,
     /// How long the database took to apply it, in milliseconds.
     duration_ms: Option<f64>,
     /// The line that failed, if the database reports it.
@@ -63,7 +75,7 @@ pub(super) struct NewRehearsal {
 
 /// Applies the migration to one schema and rolls everything back, and builds a new tenant from all files and takes it
 /// back. Until then the tables of the rehearsed tenant are locked.
-#[utoipa::path(tag = "control", operation_id = "ControlRehearseMigration", security(("bearer" = [])), request_body = NewRehearsal, responses(
+#[utoipa::path(tag = "control", operation_id = "rehearseMigration", security(("bearer" = [])), request_body = NewRehearsal, responses(
     (status = 200, description = "The result of each file, failed files included", body = RehearsalAnswer),
     InvalidBody, Forbidden<MigrateFleet>,
     (status = 404, description = "No such tenant, or no free vacancy", body = ProblemBody, content_type = PROBLEM_JSON),
@@ -129,9 +141,11 @@ impl From<Option<Rehearsal>> for RehearsalAnswer {
 impl From<Trial> for TrialAnswer {
     fn from(Trial { file, end }: Trial) -> Self {
         let (state, duration_ms, line, error) = match end {
-            TrialEnd::Applied(took) => ("applied", Some(took.as_secs_f64() * 1000.0), None, None),
-            TrialEnd::Failed { line, message } => ("failed", None, line, Some(message)),
-            TrialEnd::NotReached => ("not_reached", None, None, None),
+            TrialEnd::Applied(took) => {
+                (TrialState::Applied, Some(took.as_secs_f64() * 1000.0), None, None)
+            }
+            TrialEnd::Failed { line, message } => (TrialState::Failed, None, line, Some(message)),
+            TrialEnd::NotReached => (TrialState::NotReached, None, None, None),
         };
         Self { file, state, duration_ms, line, error }
     }

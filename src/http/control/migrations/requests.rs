@@ -45,8 +45,7 @@ pub(super) struct NewCanary {
     #[schema(min_items = 1)]
     tenants: Option<Vec<String>>,
     /// What to do when all of them succeeded: `pause` (the default) or `continue`.
-    #[schema(pattern = "^(pause|continue)$")]
-    then: Option<String>,
+    then: Option<Then>,
 }
 
 /// Reads the request for a migration, and whether only its plan is requested.
