@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-hostile test-superuser test-sets test-clients test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
+.PHONY: help run test test-hostile test-superuser test-sets test-clients test-generators test-deploy lint-deploy test-upgrade test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
 	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -39,6 +39,19 @@ test-sets: cargo postgres-to-test ## compare what sets of migrations make with w
 test-clients: cargo ## run the published Databunker clients against a server of this checkout
 	@.ci/ensure-postgres
 	tests/clients/run
+
+test-generators: cargo ## generate clients from the OpenAPI document with six generators, and run each against a server
+	@.ci/ensure-postgres
+	tests/generators/run
+
+test-deploy: cargo postgres-to-test ## check what is in deploy/, and the metrics, with promtool and other linters
+	tests/deploy/run
+
+lint-deploy: ## check the Kubernetes manifests against the schemas of Kubernetes
+	tests/deploy/run manifests
+
+test-upgrade: cargo postgres-to-test ## replace servers of two builds under load, and back (OLD=v0.1.0 for a release)
+	OLD="$(OLD)" NEW="$(NEW)" tests/upgrade/run
 
 test-pooler: cargo postgres-to-test ## run the tests with PgBouncer in transaction mode before the server's connections
 	tests/pooler/run $(ARGS)

@@ -12,7 +12,8 @@
 //! - any of them under `<!-- not run: reason -->`.
 //!
 //! Each page has a server of its own, so that it can be read, and changed, without the others. The server's
-//! address is the one thing that is replaced, since the port may be taken.
+//! address is the one thing that is replaced, since the port may be taken. The pages for operators run beside a server on a
+//! database that `DATABASE_URL` names; `NEW_DATABASE_URL` is an empty one on another PostgreSQL server.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -22,10 +23,12 @@ use clap::CommandFactory;
 use rowhouse::cli::Cli;
 use rowhouse::config::{KEYS, Overrides, Settings};
 use rowhouse::domain::{Permission, Role};
+use rowhouse::telemetry::Metrics;
 use serde_json::Value;
 
+use crate::support::dedicated::DedicatedServer;
 use crate::support::markdown::{Block, Page, book, root};
-use crate::support::{Program, TestApp};
+use crate::support::{Program, TestDatabase};
 
 const ADDRESS: &str = "127.0.0.1:8080";
 
@@ -66,10 +69,25 @@ fn example<'a>(page: &Page, block: &'a Block) -> Example<'a> {
     }
 }
 
-/// Runs the examples of a page, and holds what they print against what the page says.
+/// Runs the examples of a page beside a server with an embedded PostgreSQL.
 fn run(page: &Page) {
     let program =
         Program::embedded().with_traversable_folder().with("ROWHOUSE_DATA_DIR", ".rowhouse");
+    run_in(page, program);
+}
+
+/// Runs the examples of a page for operators.
+async fn run_on_database(page: Page) {
+    let database = TestDatabase::create().await;
+    let other = DedicatedServer::acquire().await;
+    let program = Program::on(&database)
+        .with_postgres_programs()
+        .with("NEW_DATABASE_URL", &other.database("restored").await);
+    tokio::task::spawn_blocking(move || run_in(&page, program)).await.expect("the page is true");
+}
+
+/// Runs the examples of a page, and holds what they print against what the page says.
+fn run_in(page: &Page, program: Program) {
     let server = program.serve(&[]);
     let program = program.with("ROWHOUSE_LISTEN", server.authority());
     copy_tenant_migrations(program.folder());
@@ -132,6 +150,26 @@ pages! {
     tutorial = "docs/tutorial.md",
 }
 
+/// The same for the pages that run on a database.
+macro_rules! pages_on_a_database {
+    ($($name:ident = $path:literal,)+) => {
+        const PAGES_ON_A_DATABASE: &[&str] = &[$($path,)+];
+
+        mod every_step_of_an_operator_does_what_it_says {
+            use crate::support::markdown::Page;
+
+            $(#[tokio::test] async fn $name() { super::run_on_database(Page::read($path)).await; })+
+        }
+    };
+}
+
+pages_on_a_database! {
+    backup = "docs/backup.md",
+    rotate = "docs/rotate.md",
+    runbook = "docs/runbook.md",
+    upgrade = "docs/upgrade.md",
+}
+
 #[test]
 fn no_page_has_an_example_that_no_test_runs() {
     let mut run = 0;
@@ -144,7 +182,8 @@ fn no_page_has_an_example_that_no_test_runs() {
             }
         }
     }
-    assert_eq!(pages, PAGES.iter().map(|path| (*path).to_owned()).collect(), "see `pages!`");
+    let listed = [PAGES, PAGES_ON_A_DATABASE].concat();
+    assert_eq!(pages, listed.iter().map(|path| (*path).to_owned()).collect(), "see `pages!`");
     assert!(run >= 30, "only {run} examples were found");
 }
 
@@ -256,20 +295,23 @@ fn its_table_of_commands_is_that_of_the_command_line() {
     }
 }
 
-/// One way only: a metric with labels is not answered before it counts something.
-#[tokio::test]
-async fn every_metric_of_the_server_is_listed() {
-    let app = TestApp::spawn().await;
-    assert_eq!(app.anonymous().get("/healthz").await.status, 200);
-    let metrics = app.anonymous().get("/metrics").await.text;
+#[test]
+fn its_table_of_metrics_is_that_of_the_server() {
     let page = Page::read("docs/operations.md").text;
-    let kinds = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    let names: Vec<_> = kinds.filter_map(|kind| kind.split(' ').next()).collect();
-    assert!(names.contains(&"http_requests"), "{metrics}");
-    for name in names {
-        let rows = [format!("| `{name}`"), format!("| `{name}_total`")];
-        assert!(rows.iter().any(|row| page.contains(row)), "`{name}` is not listed");
+    let (_, table) = page.split_once("| Metric | Tells |").expect("the page has the table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with("| `"));
+    let listed: BTreeSet<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let metrics = Metrics::default();
+    // Those of the process are there on Linux alone.
+    let is_everywhere =
+        |name: &&str| !name.starts_with("process_") || *name == "process_start_time_seconds";
+    let mut expected: BTreeSet<&str> = metrics.names().iter().map(String::as_str).collect();
+    let mut found = listed.clone();
+    if cfg!(not(target_os = "linux")) {
+        expected.retain(is_everywhere);
+        found.retain(is_everywhere);
     }
+    assert_eq!(found, expected, "left: the page; right: the server");
 }
 
 #[test]

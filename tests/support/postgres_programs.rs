@@ -14,6 +14,8 @@ pub(crate) fn binaries() -> PathBuf {
     std::env::split_paths(&path)
         .chain(debian.map(|version| version.path().join("bin")))
         .find(|folder| folder.join("initdb").exists() && folder.join("pg_ctl").exists())
+        // The path may hold links to some of them only.
+        .and_then(|folder| Some(fs::canonicalize(folder.join("initdb")).ok()?.parent()?.to_owned()))
         .expect("PostgreSQL's server binaries, on the PATH or where Debian keeps them")
 }
 
