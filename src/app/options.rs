@@ -221,9 +221,8 @@ pub fn openapi_document(
     in_3_0: bool,
 ) -> Result<String, UnknownTag> {
     let own = options.tenant_migrations.as_ref();
-    let has_profiles = own.is_none_or(|own| {
-        crate::migrations::MigrationSet::of_application(own).is_ok_and(|set| set.has_profiles())
-    });
+    let has_profiles =
+        own.is_none_or(|own| MigrationSet::of_application(own).is_ok_and(|set| set.has_profiles()));
     let document = http::openapi_of(Surface::All, &options.offer(has_profiles));
     let version = if in_3_0 { Version::V3_0 } else { Version::V3_1 };
     Ok(in_words(&document, tag, version)?.1)

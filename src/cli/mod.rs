@@ -144,6 +144,10 @@ enum Command {
     Healthcheck(Output),
     /// Wait until a server is ready: that of --server, else that at the listen address; exits with 7 if it is not in time
     Wait(wait::Wait),
+    /// Start servers for tests that are not written in Rust
+    #[cfg(feature = "embedded-postgres")]
+    #[command(subcommand)]
+    Testing(testing::Verb),
     /// Print the OpenAPI document, or a part of it
     Openapi(openapi::Flags),
     /// Print the manual page
@@ -441,6 +445,11 @@ impl Cli {
             Command::Cluster(verb) => cluster::run(target.database("cluster")?, verb).await,
             Command::Healthcheck(output) => healthcheck::run(target, output).await,
             Command::Wait(command) => wait::run(target, command).await,
+            #[cfg(feature = "embedded-postgres")]
+            Command::Testing(verb) => {
+                let options = target.database("testing")?.options.clone();
+                Box::pin(testing::run(options, &verb)).await
+            }
             Command::Openapi(flags) => openapi::run(target.database("openapi")?, &flags),
             Command::Man(command) => man::run(grammar, &command),
             Command::Completions { shell } => completions::run(grammar, shell),

@@ -5,20 +5,14 @@ use std::sync::LazyLock;
 
 use reqwest::Method;
 use rowhouse::http::document::parts::{Version, document};
-use serde_json::{Map, Value, json};
+use rowhouse::testing::Document;
+use serde_json::Value;
 
 use super::Answer;
 
-/// The document as the server serves it.
-pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
-    document(&rowhouse::http::openapi(), None, Version::V3_1).expect("the whole has no tag")
-});
-
-/// The schemas of the document, closed by [`close`].
-static COMPONENTS: LazyLock<Value> = LazyLock::new(|| {
-    let mut components = DOCUMENT["components"].clone();
-    close(&mut components);
-    components
+static CHECKED: LazyLock<Document> = LazyLock::new(|| {
+    let whole = document(&rowhouse::http::openapi(), None, Version::V3_1);
+    Document::new(whole.expect("the whole has no tag"))
 });
 
 /// The document as the server serves it.
