@@ -31,10 +31,14 @@ use crate::pg::rules::engine::Engine;
 use crate::pg::rules::{Rules, Statements};
 use crate::pg::schema::shared;
 use crate::pg::{Db, PublicTx};
-use crate::service::doctor::{Budget, ExpectedDrift, connection_shortage, most_connections};
+use crate::service::doctor::{
+    Budget, Doctor, ExpectedDrift, connection_shortage, most_connections,
+};
+use crate::service::examinations::Examiner;
 use crate::service::fleet::{Engine as FleetEngine, Limits};
 use crate::service::health::Serving;
 use crate::service::lint;
+use crate::service::overview::Process;
 use crate::service::refusals::Counters;
 use crate::service::sealing::Sealing;
 use crate::service::signing_keys::UnlockError;
@@ -254,6 +258,22 @@ impl Backend {
             },
             gethostname::gethostname().to_string_lossy().into_owned(),
         );
+        let host = gethostname::gethostname().to_string_lossy().into_owned();
+        let budget = Budget {
+            connections: settings.database.max_connections,
+            setups_at_once: main.control,
+            tenants_per_connection: settings.database.tenants_per_connection.map(NonZeroUsize::get),
+        };
+        let doctor = Doctor::new(db.clone(), Arc::clone(&tenant_set), version, budget)
+            .expecting(expected_drift);
+        let process = Process {
+            host: host.clone(),
+            pid: std::process::id(),
+            started_at: clock.now(),
+            server_version: version,
+            control_plane_version: public_set.version(),
+            migrations_folder: settings.tenant_migrations.clone(),
+        };
         let parts = Parts {
             hasher,
             grants,
@@ -261,7 +281,14 @@ impl Backend {
             root,
             fleet: Arc::new(fleet),
             tenant_set,
-            expected_drift,
+            examiner: Arc::new(Examiner::new(
+                Handle::current(),
+                db.clone(),
+                doctor.clone(),
+                clock.clone(),
+            )),
+            doctor,
+            process,
             public_version: public_set.version(),
             serving: Serving::default(),
             session_lifetimes: settings::session_lifetimes(settings),
@@ -273,15 +300,6 @@ impl Backend {
             slugs,
             grace_period: time::Duration::try_from(settings.tenants.grace_period)
                 .unwrap_or(time::Duration::WEEK),
-            server_version: version,
-            budget: Budget {
-                connections: settings.database.max_connections,
-                setups_at_once: main.control,
-                tenants_per_connection: settings
-                    .database
-                    .tenants_per_connection
-                    .map(NonZeroUsize::get),
-            },
             main: db.clone(),
             runtime: Handle::current(),
             lifetimes,
@@ -348,6 +366,7 @@ impl Backend {
     /// process started one; commands of other processes that use that server finish first.
     pub async fn close(self) {
         self.parts.fleet.stop().await;
+        self.parts.examiner.stop().await;
         self.database.close();
         #[cfg(feature = "embedded-postgres")]
         stop(self.embedded).await;

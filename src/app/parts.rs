@@ -9,9 +9,10 @@ use crate::auth::token::RootTokens;
 use crate::migrations::MigrationSet;
 use crate::pg::Db;
 use crate::pg::db::Database;
-use crate::service::doctor::{Budget, ExpectedDrift};
+use crate::service::examinations::Examiner;
 use crate::service::fleet::Engine;
 use crate::service::health::Serving;
+use crate::service::overview::Process;
 use crate::service::refusals::{self, Refusals};
 use crate::service::sealing::Sealing;
 use crate::service::sessions::Lifetimes as SessionLifetimes;
@@ -19,8 +20,8 @@ use crate::service::tenants::Grants;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Audit, Cluster, Damage, Doctor, Events, Fleet, Health, Identity, Invitations, Leases,
-    Lifecycle, Me, Members, Passwords, Profiles, Provisioning, Registry, Services, Sessions,
+    ApiKeys, Audit, Cluster, Damage, Doctor, Events, Examinations, Fleet, Health, Identity, Invitations, Leases,
+    Lifecycle, Me, Members, Overview, Passwords, Profiles, Provisioning, Registry, Services, Sessions,
     SigningKeys, System, Tenants, Tokens, Vacancies,
 };
 
@@ -44,12 +45,12 @@ pub(super) struct Parts {
     pub(super) provisioning: Provisioning,
     pub(super) vacancies: Vacancies,
     pub(super) fleet: Arc<Engine>,
+    pub(super) examiner: Arc<Examiner>,
+    pub(super) process: Process,
     pub(super) tenant_set: Arc<MigrationSet>,
-    pub(super) expected_drift: Arc<ExpectedDrift>,
+    pub(super) doctor: Doctor,
     pub(super) grace_period: time::Duration,
     pub(super) slugs: SlugRules,
-    pub(super) server_version: u32,
-    pub(super) budget: Budget,
     /// The pools of the main runtime, and that runtime.
     pub(super) main: Db,
     pub(super) runtime: Handle,
@@ -100,13 +101,14 @@ impl Parts {
             refusals,
             cluster: Cluster::new(db.clone(), self.main.clone(), self.runtime.clone()),
             fleet: Fleet::new(db.clone(), Arc::clone(&self.fleet)),
-            doctor: Doctor::new(
+            doctor: self.doctor.on(db.clone()),
+            examinations: Examinations::new(db.clone(), Arc::clone(&self.examiner)),
+            overview: Overview::new(
                 db.clone(),
                 Arc::clone(&self.tenant_set),
-                self.server_version,
-                self.budget.clone(),
-            )
-            .expecting(Arc::clone(&self.expected_drift)),
+                self.vacancies.clone(),
+                self.process.clone(),
+            ),
             leases: Leases::new(db.clone()),
             damage: self.damage.clone(),
             health: Health::new(

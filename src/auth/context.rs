@@ -126,11 +126,11 @@ impl Principal {
         match self {
             Self::Anonymous | Self::Profile { .. } => None,
             Self::Root | Self::Operator => Some(Reach::Everything),
-            Self::Token { permissions, tenant, .. } => permissions
-                .contains(&permission)
+            Self::Token { permissions, tenant, .. } => permission
+                .is_among(permissions)
                 .then(|| tenant.map_or(Reach::Everything, |tenant| Reach::Tenants(vec![tenant]))),
             Self::ApiKey { permissions, tenant, .. } => {
-                permissions.contains(&permission).then(|| Reach::Tenants(vec![*tenant]))
+                permission.is_among(permissions).then(|| Reach::Tenants(vec![*tenant]))
             }
             Self::User { platform_role: Some(role), .. } if role.grants(permission) => {
                 Some(Reach::Everything)

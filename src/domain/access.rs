@@ -48,8 +48,10 @@ pub enum Permission {
     ManageMembers,
     /// Create, list and revoke API tokens.
     ManageApiKeys,
-    /// Run and watch migrations over all tenants.
+    /// Run migrations over all tenants, examine and repair their schemas; includes `VIEW_FLEET`.
     MigrateFleet,
+    /// Watch migrations over all tenants, read examinations, and see the capacity of the server.
+    ViewFleet,
     /// List and rotate the keys that sign access tokens.
     ManageSigningKeys,
     /// Read the audit events.
@@ -74,6 +76,13 @@ impl Permission {
         self.into()
     }
 
+    /// Returns whether one of the permissions of a token is this one or includes it.
+    #[must_use]
+    pub fn is_among(self, permissions: &[Self]) -> bool {
+        permissions.contains(&self)
+            || (self == Self::ViewFleet && permissions.contains(&Self::MigrateFleet))
+    }
+
     /// Returns the lowest role that holds it; every higher role holds it too.
     const fn lowest_role(self) -> Role {
         match self {
@@ -84,6 +93,7 @@ impl Permission {
             | Self::ManageMembers
             | Self::ManageApiKeys
             | Self::ViewAudit
+            | Self::ViewFleet
             | Self::BulkProfiles => Role::Admin,
             Self::CreateTenant
             | Self::UpdateTenant
@@ -215,6 +225,12 @@ mod tests {
             assert!(role.grants(Access::Read.permission()), "{role}");
             assert_eq!(role.grants(Access::Write.permission()), *role >= Role::Fde, "{role}");
         }
+    }
+
+    #[test]
+    fn the_right_to_run_migrations_includes_the_right_to_watch_them_and_not_the_reverse() {
+        assert!(Permission::ViewFleet.is_among(&[Permission::MigrateFleet]));
+        assert!(!Permission::MigrateFleet.is_among(&[Permission::ViewFleet]));
     }
 
     #[test]

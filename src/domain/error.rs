@@ -310,6 +310,8 @@ pub enum Noun {
     /// A key that signs access tokens.
     #[strum(to_string = "signing key")]
     SigningKey,
+    /// An examination of the database.
+    Examination,
     /// A thing of an application.
     #[strum(to_string = "{0}")]
     Own(&'static str),
@@ -334,6 +336,7 @@ impl Noun {
             Self::Vacancy => "vacancy_not_found",
             Self::Invitation => "invitation_not_found",
             Self::SigningKey => "signing_key_not_found",
+            Self::Examination => "examination_not_found",
             Self::Own(_) => "not_found",
             Self::Node => "node_not_found",
         }
@@ -349,6 +352,9 @@ pub enum Conflict {
     /// Another tenant has the slug.
     #[error("the slug is taken")]
     SlugTaken,
+    /// An examination of the database is running.
+    #[error("an examination is running")]
+    ExaminationRunning,
     /// Another tenant gave the slug up lately, and it cannot be taken yet.
     #[error("another tenant had the slug until lately; it cannot be taken yet")]
     SlugResting,

@@ -25,7 +25,7 @@ macro_rules! required {
 
 required! {
     CreateTenant, UpdateTenant, DeleteTenant, ViewTenants, ViewUsers, ResetUserPassword,
-    ManageApiKeys, ManageMembers, MigrateFleet, ManageSigningKeys, ViewAudit,
+    ManageApiKeys, ManageMembers, MigrateFleet, ViewFleet, ManageSigningKeys, ViewAudit,
 }
 
 /// Returns the description of a 403.

@@ -41,6 +41,18 @@ pub fn check(folder: Option<&Path>, own: Option<&Migrations>) -> Result<Report, 
         (None, Some(own)) => MigrationSet::of_application(own)?,
         (Some(folder), _) => MigrationSet::load(folder)?,
     };
+    check_set(&set, folder, own)
+}
+
+/// Checks a set that was loaded as [`check`] loads it.
+///
+/// # Errors
+/// [`LoadError`] if the allowances cannot be read.
+pub fn check_set(
+    set: &MigrationSet,
+    folder: Option<&Path>,
+    own: Option<&Migrations>,
+) -> Result<Report, LoadError> {
     Ok(lint::check(&set.texts(), &allowances(folder, own)?))
 }
 

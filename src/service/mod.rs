@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod damage;
 pub mod doctor;
 pub mod events;
+pub mod examinations;
 pub mod fleet;
 pub mod health;
 pub mod identity;
@@ -24,6 +25,7 @@ pub mod lint;
 pub mod me;
 pub mod members;
 pub mod new_tenants;
+pub mod overview;
 pub mod passwords;
 pub mod profiles;
 pub mod provisioning;
@@ -44,6 +46,7 @@ pub use cluster::Cluster;
 pub use damage::Damage;
 pub use doctor::Doctor;
 pub use events::Events;
+pub use examinations::Examinations;
 pub use fleet::Fleet;
 pub use health::Health;
 pub use identity::Identity;
@@ -51,6 +54,7 @@ pub use invitations::Invitations;
 pub use leases::Leases;
 pub use me::Me;
 pub use members::Members;
+pub use overview::Overview;
 pub use passwords::Passwords;
 pub use profiles::Profiles;
 pub use provisioning::Provisioning;
@@ -111,6 +115,10 @@ pub struct Services {
     pub fleet: Fleet,
     /// Checks and repairs schemas.
     pub doctor: Doctor,
+    /// Examinations that run in the background.
+    pub examinations: Examinations,
+    /// What an operator wants to see first.
+    pub overview: Overview,
     /// Gives out the leases of an application's jobs.
     pub leases: Leases,
     /// Knows how many tenants are damaged.

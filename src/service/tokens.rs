@@ -36,7 +36,7 @@ use crate::pg::{Db, During, PublicTx};
 pub use self::lifetime::{Lifetimes, OVERLAP_MAX};
 pub(super) use self::managed::managed;
 pub use self::rotation::Rotation;
-pub use crate::pg::control::managed_tokens::Filter;
+pub use crate::pg::control::managed_tokens::{Filter, TokenState};
 pub use crate::pg::control::tokens::Token;
 
 /// The most members of a line: a token, what it made, what that made, and so on. Each use of a token reads its line.

@@ -155,7 +155,7 @@ impl Vacancies {
     /// # Errors
     /// Those of the rights check and of the database.
     pub async fn status(&self, ctx: &CallContext) -> Result<StockStatus> {
-        ctx.require(Permission::ViewTenants)?;
+        ctx.require(Permission::ViewFleet)?;
         let tx = self.0.db.public().await.during("read the stock of vacancies")?;
         let (stock, replenishers, damaged) = join!(
             vacancies::list(&tx),

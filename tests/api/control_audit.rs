@@ -75,6 +75,91 @@ async fn events_are_listed_newest_first_filtered_and_only_of_tenants_that_the_ca
 }
 
 #[tokio::test]
+async fn events_are_found_by_their_request_and_say_who_acted() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    app.add_user("ada@example.com", Some("SUPER_ADMIN")).await;
+    let ada = app.log_in("ada@example.com").await;
+    app.set_up("acme").await;
+    app.set_up("other").await;
+    let suspended = transition(&ada, "acme", "suspend").await;
+    let request = suspended.header("x-request-id").unwrap();
+    let found = root.get(&format!("{EVENTS}?request_id={request}")).await.body;
+    let events = found["data"].as_array().unwrap();
+    assert_eq!(events.len(), 1, "{found}");
+    assert_eq!(events[0]["action"], "tenant.suspend");
+    assert_eq!(events[0]["actor_name"], "ada@example.com");
+    let one = root.get(&format!("{EVENTS}/{}", events[0]["id"].as_str().unwrap())).await;
+    assert_eq!((one.status, &one.body), (200, &events[0]));
+    assert_problem(
+        &root.get(&format!("{EVENTS}/{}", Uuid::new_v4())).await,
+        404,
+        "audit_event_not_found",
+    );
+    assert_problem(&root.get(&format!("{EVENTS}/x")).await, 404, "audit_event_not_found");
+    let maker = token_with(&app, &["UPDATE_TENANT"], None).await;
+    assert_eq!(transition(&maker, "acme", "resume").await.status, 200);
+    let resumed = root.get(&format!("{EVENTS}?action=tenant.resume")).await.body;
+    assert_eq!(resumed["data"][0]["actor_name"], "test");
+    let actions = root.get("/control/v1/audit-actions").await.body;
+    assert!(actions["data"].as_array().unwrap().contains(&json!("tenant.suspend")), "{actions}");
+}
+
+#[tokio::test]
+async fn a_single_event_of_another_tenant_is_not_found() {
+    let app = TestApp::spawn().await;
+    let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
+    let root = app.root();
+    let foreign = root.get(&format!("{EVENTS}?tenant={}", other.id)).await.body["data"][0].clone();
+    let admin = app.log_in(&acme.admin_email).await;
+    let refused = admin.get(&format!("{EVENTS}/{}", foreign["id"].as_str().unwrap())).await;
+    assert_problem(&refused, 404, "audit_event_not_found");
+}
+
+#[tokio::test]
+async fn an_export_holds_every_event_once_in_either_form() {
+    let app = TestApp::spawn().await;
+    app.set_up("acme").await;
+    let sql = app.sql().await;
+    // More than are read at a time.
+    sql.execute(
+        "INSERT INTO audit_events (id, at, actor, action, request_id, details)
+         SELECT gen_random_uuid(), now() - n * interval '1 second', 'root', 'test.made', 'r',
+                jsonb_build_object('n', n, 'text', E'a, \"b\"\nc')
+           FROM generate_series(1, 2500) n",
+        &[],
+    )
+    .await
+    .unwrap();
+    let root = app.root();
+    let wanted = |format: &'static str| {
+        let path = format!("{EVENTS}?action=test.made");
+        let request = root.request(reqwest::Method::GET, &path).header("accept", format);
+        async move { request.send().await.unwrap() }
+    };
+    let answer = wanted("application/x-ndjson").await;
+    assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+    let text = answer.text().await.unwrap();
+    let numbers: Vec<i64> = text
+        .lines()
+        .map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            event["details"]["n"].as_i64().unwrap()
+        })
+        .collect();
+    assert_eq!(numbers, (1..=2500).collect::<Vec<i64>>());
+    let answer = wanted("text/csv").await;
+    assert_eq!(answer.headers()["content-type"], "text/csv; charset=utf-8");
+    let text = answer.text().await.unwrap();
+    assert!(text.starts_with("id,created_at,actor,"), "{}", &text[..80]);
+    // The line feed in the details is escaped in JSON, so a row is a line.
+    assert_eq!(text.lines().count(), 2501);
+    let refused = token_with(&app, &["VIEW_TENANTS"], None).await;
+    let answer = refused.request(reqwest::Method::GET, EVENTS).header("accept", "text/csv");
+    assert_eq!(answer.send().await.unwrap().status(), 403);
+}
+
+#[tokio::test]
 async fn an_unauthorized_caller_and_invalid_parameters_are_refused() {
     let app = TestApp::spawn().await;
     let viewer = token_with(&app, &["VIEW_TENANTS"], None).await;

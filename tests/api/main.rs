@@ -42,6 +42,7 @@ mod connections;
 mod control_audit;
 mod control_lifecycle;
 mod control_members;
+mod control_operations;
 mod control_tenants;
 mod control_tokens;
 mod control_upsert;

@@ -69,7 +69,7 @@ async fn choose(backend: &Backend, flags: &Flags) -> Result<Option<Uuid>, Failur
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
     if flags.retry_failed {
         let last = fleet.find_newest(&ctx).await?.ok_or(Error::NotFound(Noun::Operation))?;
-        return Ok(Some(fleet.retry(&ctx, last.id).await?.id));
+        return Ok(Some(fleet.retry(&ctx, last.id, &[]).await?.id));
     }
     if let Some(found) = progress::open(backend).await? {
         let is_abandoned = found.state != OperationState::Paused && !found.is_held;

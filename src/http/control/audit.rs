@@ -1,24 +1,29 @@
 //! Audit events: who did what to which tenant, and whether the recorded events are unchanged.
 
+mod export;
+
 use actix_web::{HttpResponse, get, post};
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use self::export::{Format, export};
 use super::PROBLEM_JSON;
 use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{Forbidden, InvalidParameter, NoSuchTenant, Unexpected};
 use super::{Answer, ProblemBody};
-use crate::domain::Permission;
+use crate::domain::error::{Error, Noun};
 use crate::domain::names::TenantId;
+use crate::domain::page::Window;
 use crate::domain::rule::Rule;
+use crate::domain::{AuditAction, Permission};
 use crate::http::Mount;
 use crate::http::responses::ViewAudit;
 use crate::service::audit::{Break, Entry, Filter, Verdict};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
-    routes.service(list).service(verify);
+    routes.service(list).service(read).service(actions).service(verify);
 }
 
 /// An audit event.
@@ -29,6 +34,8 @@ pub(super) struct EventAnswer {
     created_at: OffsetDateTime,
     /// The caller: `user:<id>`, `token:<id>`, `root` or `operator`.
     actor: String,
+    /// The address of the user, or the name of the token; null for others, and once it is gone.
+    actor_name: Option<String>,
     /// What the caller did, as `noun.verb`.
     action: String,
     /// The tenant concerned, which may no longer exist.
@@ -58,9 +65,14 @@ pub(super) struct EventList {
         ("tenant" = Option<uuid::Uuid>, Query, description = "Only events of the tenant with this id, which may no longer exist"),
         ("created_after" = Option<String>, Query, description = "Only events at this time or later", format = "date-time"),
         ("created_before" = Option<String>, Query, description = "Only events before this time", format = "date-time"),
+        ("request_id" = Option<String>, Query, description = "Only events of the request with this id, which the answer and the log have"),
     ),
     responses(
-        (status = 200, description = "A page of events", body = EventList),
+        (status = 200, description = "A page of events; with `Accept: application/x-ndjson` or `text/csv` all events from the cursor on, one a line", content(
+            (EventList = "application/json"),
+            (String = "application/x-ndjson"),
+            (String = "text/csv"),
+        )),
         InvalidParameter, Forbidden<ViewAudit>, NoSuchTenant,
     ))]
 #[get("/control/v1/audit-events")]
@@ -76,13 +88,58 @@ async fn list(call: Call) -> Answer {
         }),
         created_after: query.optional("created_after", timestamp),
         created_before: query.optional("created_before", timestamp),
+        request_id: query.optional("request_id", |text| Ok(text.to_owned())),
+        id: None,
     };
     let window = query.finish(Some(window))?;
+    if let Some(format) = Format::wanted(call.request()) {
+        return export(&call, filter, window, format).await;
+    }
     let page = call.services().audit.list(&call.ctx, &filter, &window).await?;
     Ok(HttpResponse::Ok().json(EventList {
         next_cursor: page.next.map(write_cursor),
         data: page.rows.into_iter().map(EventAnswer::from).collect(),
     }))
+}
+
+/// Returns an audit event.
+#[utoipa::path(tag = "control", operation_id = "getAuditEvent", security(("bearer" = [])),
+    params(("id" = uuid::Uuid, Path, description = "The id of the event")),
+    responses(
+        (status = 200, description = "The event", body = EventAnswer),
+        Unexpected, Forbidden<ViewAudit>,
+        (status = 404, description = "No such event, or one that the caller cannot see", body = ProblemBody, content_type = PROBLEM_JSON),
+    ))]
+#[get("/control/v1/audit-events/{id}")]
+async fn read(call: Call) -> Answer {
+    call.ctx.reach(Permission::ViewAudit)?;
+    call.nothing_else()?;
+    let id = call.path("id")?.parse().map_err(|_no_id| Error::NotFound(Noun::AuditEvent))?;
+    let filter = Filter { id: Some(id), ..Filter::default() };
+    let page = call.services().audit.list(&call.ctx, &filter, &Window { after: None, limit: 1 });
+    let found = page.await?.rows.into_iter().next().ok_or(Error::NotFound(Noun::AuditEvent))?;
+    Ok(HttpResponse::Ok().json(EventAnswer::from(found)))
+}
+
+/// The actions that audit events can have.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AuditActionList {
+    /// Each as `noun.verb`.
+    data: Vec<&'static str>,
+}
+
+/// Lists the actions that audit events can have.
+#[utoipa::path(tag = "control", operation_id = "listAuditActions", security(("bearer" = [])), responses(
+    (status = 200, description = "The actions, in alphabetical order", body = AuditActionList),
+    Unexpected, Forbidden<ViewAudit>,
+))]
+#[get("/control/v1/audit-actions")]
+async fn actions(call: Call) -> Answer {
+    call.ctx.reach(Permission::ViewAudit)?;
+    call.nothing_else()?;
+    let mut data: Vec<&str> = AuditAction::ALL.iter().map(|action| action.as_str()).collect();
+    data.sort_unstable();
+    Ok(HttpResponse::Ok().json(AuditActionList { data }))
 }
 
 /// The result of a check of the chain of audit events.
@@ -163,6 +220,7 @@ impl From<Entry> for EventAnswer {
             id: entry.id,
             created_at: entry.at,
             actor: entry.actor,
+            actor_name: entry.actor_name,
             action: entry.action,
             tenant_id: entry.tenant.map(TenantId::uuid),
             request_id: entry.request_id,

@@ -5,11 +5,14 @@ use std::borrow::Cow;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::http::header;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::http::header::{self, ETag, EntityTag, Header, IfNoneMatch};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -183,6 +186,23 @@ impl Call {
             .map_err(|rule| Error::Invalid(vec![FieldProblem::new("external_id", rule)]))
     }
 
+    /// Answers with a body and its `ETag`, or 304 if the client has it already (`If-None-Match`, RFC 9110, 13.1.2).
+    pub(super) fn unless_known(&self, body: &impl Serialize) -> Result<HttpResponse, Problem> {
+        let text = serde_json::to_string(body)
+            .map_err(|error| Error::internal("write the answer", error))?;
+        let digest = Sha256::digest(&text);
+        let tag = EntityTag::new_strong(hex::encode(&digest[..16]));
+        let known = match IfNoneMatch::parse(&self.request) {
+            Ok(IfNoneMatch::Any) => true,
+            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
+            Err(_unreadable) => false,
+        };
+        if known {
+            return Ok(HttpResponse::NotModified().insert_header(ETag(tag)).finish());
+        }
+        Ok(HttpResponse::Ok().insert_header(ETag(tag)).content_type("application/json").body(text))
+    }
+
     pub(super) fn idempotency_key(&self) -> Result<Option<String>> {
         idempotency::key(&self.request)
     }
@@ -191,6 +211,33 @@ impl Call {
 /// Returns whether a call needs no credential: its secret is in the body.
 fn needs_no_credential(request: &HttpRequest) -> bool {
     request.match_pattern().is_some_and(|pattern| WITHOUT_CREDENTIAL.contains(&pattern.as_str()))
+}
+
+/// Takes an array of texts that may be absent.
+pub(super) fn names(body: &mut Fields, name: &str) -> Vec<String> {
+    let values = match body.value(name) {
+        None => return Vec::new(),
+        Some(Value::Array(values)) => values,
+        Some(_) => {
+            body.refuse(name, Rule::Type("array"));
+            return Vec::new();
+        }
+    };
+    if values.is_empty() {
+        // An empty list must not mean all tenants.
+        body.refuse(name, Rule::Required);
+    }
+    let mut names = Vec::new();
+    for (index, value) in values.iter().enumerate() {
+        match value.as_str() {
+            Some(text) if text.contains('\0') => {
+                body.refuse_element(name, index, Rule::ControlCharacter);
+            }
+            Some(text) => names.push(text.to_owned()),
+            None => body.refuse_element(name, index, Rule::Type("string")),
+        }
+    }
+    names
 }
 
 /// Takes `limit` and `cursor`.

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::call::Call;
-use super::migrations::{MigrationAnswer, names};
+use super::migrations::MigrationAnswer;
 use super::responses::{Forbidden, InvalidBody, Unexpected};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;

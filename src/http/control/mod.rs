@@ -12,18 +12,23 @@
 
 mod audit;
 mod call;
+mod capacity;
 mod cluster;
 mod events;
+mod examinations;
 mod invitations;
 mod me;
 mod members;
+mod migration_set;
 mod migrations;
 mod persons;
 mod problem;
 mod responses;
 mod signing_keys;
+mod summary;
 mod tenants;
 mod tokens;
+mod vacancies;
 
 use actix_web::HttpResponse;
 
@@ -44,6 +49,11 @@ pub fn mount(routes: &mut Mount<'_>) {
     me::mount(routes);
     migrations::mount(routes);
     cluster::mount(routes);
+    migration_set::mount(routes);
+    vacancies::mount(routes);
+    examinations::mount(routes);
+    capacity::mount(routes);
+    summary::mount(routes);
 }
 
 /// Whether a path belongs to this dialect.

@@ -300,6 +300,7 @@ fn not_found(noun: Noun) -> Representation {
         Noun::Operation => "There is no such operation",
         Noun::Vacancy => "There is no vacancy",
         Noun::Invitation => "There is no such invitation",
+        Noun::Examination => "There is no such examination",
         Noun::SigningKey => "There is no such signing key",
         Noun::Own(_) => "There is no such thing",
         Noun::Node => "There is no such node",
@@ -317,6 +318,9 @@ fn conflict(conflict: Conflict) -> Representation {
             "The slug cannot be taken yet",
             "Another tenant had it until lately; choose another slug, or wait (slugs.quarantine)",
         ),
+        Conflict::ExaminationRunning => {
+            ("An examination is running", "Read it, or start another one when it has ended")
+        }
         Conflict::KeyTaken(_) => ("The key is taken", "Another profile has this key"),
         Conflict::NotDeleted => ("The profile is there", "Only a deleted one can be restored"),
         Conflict::MainTenant => ("The main tenant stays", "It cannot be deleted or purged"),

@@ -66,6 +66,11 @@ pub(super) struct NoSuchMember(ProblemBody);
 #[response(status = 404, description = "No such migration", content_type = PROBLEM_JSON)]
 pub(super) struct NoSuchMigration(ProblemBody);
 
+/// The path names no examination.
+#[derive(IntoResponses)]
+#[response(status = 404, description = "No such examination", content_type = PROBLEM_JSON)]
+pub(super) struct NoSuchExamination(ProblemBody);
+
 /// The fleet migration is over.
 #[derive(IntoResponses)]
 #[response(status = 409, description = "The migration has ended", content_type = PROBLEM_JSON)]

@@ -17,7 +17,7 @@ use crate::domain::{Permission, ProfileId, TokenKind};
 use crate::http::Mount;
 use crate::http::body::Fields;
 use crate::http::responses::ManageApiKeys;
-use crate::service::tokens::{Filter, NewToken, OVERLAP_MAX, Rotation, Token};
+use crate::service::tokens::{Filter, NewToken, OVERLAP_MAX, Rotation, Token, TokenState};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes.service(list).service(create).service(rotate).service(revoke);
@@ -113,6 +113,8 @@ pub(super) struct RotationBody {
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
         ("kind" = Option<TokenKind>, Query, description = "Only those of this kind"),
         ("tenant_id" = Option<uuid::Uuid>, Query, description = "Only credentials that are bound to this tenant"),
+        ("status" = Option<String>, Query, description = "Only credentials in this state: active, revoked or expired", pattern = "^(active|revoked|expired)$"),
+        ("q" = Option<String>, Query, description = "Only credentials whose name contains this text, ignoring case"),
     ),
     responses(
         (status = 200, description = "A page of tokens", body = TokenList),
@@ -126,7 +128,10 @@ async fn list(call: Call) -> Answer {
     let kind = query
         .optional("kind", |text| text.parse().map_err(|_unknown| Rule::OneOf(TokenKind::NAMES)));
     let tenant = query.optional("tenant_id", tenant_id);
-    let (filter, window) = query.finish(Some((Filter { kind, tenant }, window)))?;
+    let state = query
+        .optional("status", |text| text.parse().map_err(|_unknown| Rule::OneOf(TokenState::WORDS)));
+    let q = query.optional("q", |text| Ok(text.to_owned()));
+    let (filter, window) = query.finish(Some((Filter { kind, tenant, state, q }, window)))?;
     let page = call.services().tokens.page(&call.ctx, &filter, &window).await?;
     Ok(HttpResponse::Ok().json(TokenList {
         next_cursor: page.next.map(write_cursor),

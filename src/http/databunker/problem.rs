@@ -145,6 +145,7 @@ fn not_found(noun: Noun) -> String {
         | Noun::Invitation
         | Noun::SigningKey
         | Noun::Node
+        | Noun::Examination
         | Noun::Own(_) => format!("The {noun} was not found"),
     }
 }
@@ -167,6 +168,7 @@ fn conflict(conflict: Conflict) -> String {
         | Conflict::GraceOver
         | Conflict::AlreadyMember
         | Conflict::LastAdmin
+        | Conflict::ExaminationRunning
         | Conflict::AlreadyRevoked
         | Conflict::AdminUnproven
         | Conflict::CursorAhead

@@ -205,6 +205,7 @@ fn message(error: &Error) -> String {
             Noun::Vacancy => "Vacancy not found".to_owned(),
             Noun::Invitation => "Invitation not found".to_owned(),
             Noun::SigningKey => "Signing key not found".to_owned(),
+            Noun::Examination => "Examination not found".to_owned(),
             Noun::Own(name) => format!("{} not found", capitalized(name)),
             Noun::Node => "Node not found".to_owned(),
         },
@@ -240,6 +241,7 @@ fn message(error: &Error) -> String {
             | Conflict::GraceOver
             | Conflict::AlreadyMember
             | Conflict::LastAdmin
+            | Conflict::ExaminationRunning
             | Conflict::CursorAhead
             | Conflict::NoCluster
             | Conflict::NotDistributed

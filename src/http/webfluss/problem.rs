@@ -169,6 +169,7 @@ fn message(error: &Error) -> &'static str {
             | Noun::Invitation
             | Noun::SigningKey
             | Noun::Node
+            | Noun::Examination
             | Noun::Own(_),
         ) => "Not found",
         Error::Conflict(Conflict::AdminUnproven) => {

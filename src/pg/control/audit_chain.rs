@@ -29,6 +29,8 @@ pub struct Entry {
     pub at: OffsetDateTime,
     /// Caller.
     pub actor: String,
+    /// The address of the user, or the name of the token, if it is there.
+    pub actor_name: Option<String>,
     /// Action, as `noun.verb`.
     pub action: String,
     /// Tenant that was changed, if the action concerns one.
@@ -52,6 +54,10 @@ pub struct Filter {
     pub created_after: Option<OffsetDateTime>,
     /// Before this time.
     pub created_before: Option<OffsetDateTime>,
+    /// Of this request.
+    pub request_id: Option<String>,
+    /// With this id.
+    pub id: Option<Uuid>,
 }
 
 /// An event as a link of the chain: all its columns, with the details as the stored text.
@@ -96,7 +102,12 @@ pub async fn list(
     let only: Option<Vec<Uuid>> = only.map(|ids| ids.iter().map(|id| id.uuid()).collect());
     let rows = tx
         .query(
-            "SELECT id, at, actor, action, tenant_id, request_id, details
+            "SELECT id, at, actor, action, tenant_id, request_id, details,
+                    CASE WHEN actor ~ '^user:[0-9a-f-]{36}$'
+                         THEN (SELECT email FROM users u WHERE u.id = substr(actor, 6)::uuid)
+                         WHEN actor ~ '^token:[0-9a-f-]{36}$'
+                         THEN (SELECT name FROM tokens k WHERE k.id = substr(actor, 7)::uuid)
+                    END AS actor_name
                FROM audit_events
               WHERE ($1::uuid[] IS NULL OR tenant_id = ANY ($1))
                 AND ($2::timestamptz IS NULL OR (at, id) < ($2, $3))
@@ -105,6 +116,8 @@ pub async fn list(
                 AND ($6::uuid IS NULL OR tenant_id = $6)
                 AND ($7::timestamptz IS NULL OR at >= $7)
                 AND ($8::timestamptz IS NULL OR at < $8)
+                AND ($10::text IS NULL OR request_id = $10)
+                AND ($11::uuid IS NULL OR id = $11)
               ORDER BY at DESC, id DESC
               LIMIT $9",
             &[
@@ -117,6 +130,8 @@ pub async fn list(
                 &filter.created_after,
                 &filter.created_before,
                 &window.rows_to_read(),
+                &filter.request_id,
+                &filter.id,
             ],
         )
         .await
@@ -130,6 +145,7 @@ impl From<&Row> for Entry {
             id: row.get("id"),
             at: row.get("at"),
             actor: row.get("actor"),
+            actor_name: row.get("actor_name"),
             action: row.get("action"),
             tenant: row.get("tenant_id"),
             request_id: row.get("request_id"),

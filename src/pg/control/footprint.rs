@@ -38,8 +38,12 @@ pub async fn count(tx: &PublicTx, tenant: TenantId, engine: Engine) -> Result<Fo
                     (SELECT count(*) FROM memberships WHERE tenant_id = $1) AS members,
                     (SELECT count(*) FROM tokens WHERE tenant_id = $1 AND revoked_at IS NULL)
                         AS tokens
-               FROM pg_class c
-               JOIN pg_namespace n ON n.oid = c.relnamespace
+               FROM pg_catalog.pg_namespace n
+               -- `pg_class` has no index by schema; `pg_depend` has one by what is depended on.
+               JOIN pg_catalog.pg_depend d
+                 ON d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+                AND d.classid = 'pg_catalog.pg_class'::regclass
+               JOIN pg_catalog.pg_class c ON c.oid = d.objid
               WHERE n.nspname = $2
                 AND c.relkind IN ('r', 'p', 'm')"
     );

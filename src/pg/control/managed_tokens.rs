@@ -130,12 +130,35 @@ impl Managed {
 }
 
 /// Which tokens to list.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Only those of this kind; `None` for all kinds but the own tokens of people, which are many and expire soon.
     pub kind: Option<TokenKind>,
     /// Only those that are bound to this tenant.
     pub tenant: Option<TenantId>,
+    /// Only those in this state.
+    pub state: Option<TokenState>,
+    /// Only those with this text in the name, in any case.
+    pub q: Option<String>,
+}
+
+/// The state of a token.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum TokenState {
+    /// It works.
+    Active,
+    /// It was revoked.
+    Revoked,
+    /// Its time is over.
+    Expired,
+}
+
+impl TokenState {
+    /// All words.
+    pub const WORDS: &[&str] = <Self as strum::VariantNames>::VARIANTS;
 }
 
 /// Reads the tokens and API keys that the caller manages, oldest first, and one page where a window is given.
@@ -157,6 +180,13 @@ pub async fn list(
                 END
             AND ($11::uuid IS NULL OR k.tenant_id = $11)
             AND ($12::timestamptz IS NULL OR (k.created_at, k.id) > ($12, $13))
+            AND CASE $15::text
+                    WHEN 'active' THEN k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+                    WHEN 'revoked' THEN k.revoked_at IS NOT NULL
+                    WHEN 'expired' THEN k.revoked_at IS NULL AND k.expires_at <= now()
+                    ELSE true
+                END
+            AND ($16::text IS NULL OR strpos(lower(k.name), lower($16)) > 0)
           ORDER BY k.created_at, k.id
           LIMIT $14"
     );
@@ -164,7 +194,8 @@ pub async fn list(
     let (at, id) = (after.map(|cursor| cursor.at), after.map(|cursor| cursor.id));
     let limit = window.map(Window::rows_to_read);
     let mut params = managed.params();
-    params.extend([&kind as &dyn Param, &filter.tenant, &at, &id, &limit]);
+    let state = filter.state.map(<&str>::from);
+    params.extend([&kind as &dyn Param, &filter.tenant, &at, &id, &limit, &state, &filter.q]);
     let rows = tx.query(&sql, &params).await.during("list token rows")?;
     Ok(rows.iter().map(from_row).collect())
 }

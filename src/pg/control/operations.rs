@@ -53,7 +53,7 @@ pub struct Record {
 }
 
 /// Counts of the tenants of an operation by state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Counts {
     /// All tenants.
     pub total: i64,
@@ -69,6 +69,8 @@ pub struct Counts {
     pub skipped: i64,
     /// Those of all tenants whose rows were deleted.
     pub pruned: i64,
+    /// Tenants that ended in each of the last ten seconds, on average.
+    pub done_per_second: f64,
 }
 
 /// An operation to insert.
@@ -109,7 +111,7 @@ const RECORD: &str = "
            coalesce(o.lease_until > now(), false) AS is_held, o.created_at, o.started_at, o.ended_at,
            c.total + p.total AS total, c.pending, c.running, c.done + o.pruned_done_count AS done,
            c.failed + o.pruned_failed_count AS failed,
-           c.skipped + o.pruned_skipped_count AS skipped, p.total AS pruned
+           c.skipped + o.pruned_skipped_count AS skipped, p.total AS pruned, c.done_per_second
       FROM operations o
      CROSS JOIN LATERAL (
            SELECT o.pruned_done_count + o.pruned_failed_count + o.pruned_skipped_count AS total) p
@@ -119,7 +121,9 @@ const RECORD: &str = "
                   count(*) FILTER (WHERE t.state = 'running') AS running,
                   count(*) FILTER (WHERE t.state = 'done') AS done,
                   count(*) FILTER (WHERE t.state = 'failed') AS failed,
-                  count(*) FILTER (WHERE t.state = 'skipped') AS skipped
+                  count(*) FILTER (WHERE t.state = 'skipped') AS skipped,
+                  count(*) FILTER (WHERE t.ended_at > now() - interval '10 seconds') / 10::float8
+                      AS done_per_second
              FROM operation_tenants t
             WHERE t.operation_id = o.id) c";
 
@@ -374,6 +378,7 @@ fn from_row(row: &crate::pg::Row) -> Result<Record> {
             failed: row.get("failed"),
             skipped: row.get("skipped"),
             pruned: row.get("pruned"),
+            done_per_second: row.get("done_per_second"),
         },
     })
 }

@@ -40,6 +40,77 @@ const DEAD_PERCENT_MANY: i64 = 100;
 /// Dead rows matter in catalogs of at least this size, in bytes; smaller catalogs are read quickly anyway.
 const CATALOGS_LARGE: i64 = 64 << 20;
 
+/// Something of the server that may run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resource {
+    /// Its name, such as `connections`.
+    pub name: &'static str,
+    /// How much is in use, or may come to be: connections and locks that our servers may take.
+    pub used: i64,
+    /// How much there is, or should be at most.
+    pub limit: i64,
+    /// What is counted: `count`, `bytes` or `percent`.
+    pub unit: &'static str,
+}
+
+/// The capacity of the server.
+#[derive(Debug, Clone)]
+pub struct Capacity {
+    /// What may run out.
+    pub resources: Vec<Resource>,
+    /// What will, or may soon.
+    pub warnings: Vec<Finding>,
+}
+
+/// Returns what may run out, and warnings. The locks of set-ups are not among it: only a set-up shows how many one takes.
+pub(super) fn capacity(facts: &Facts, budget: &Budget) -> Capacity {
+    let connections = &facts.connections;
+    let free = connections.max - connections.reserved;
+    let holders = connections.max + facts.max_prepared_transactions;
+    let locks = facts.largest_schema.max(LOCKS_TO_DROP_A_TABLE * DROPPED_AT_ONCE);
+    let resource = |name, used, limit, unit| Resource { name, used, limit, unit };
+    let mut resources = vec![
+        resource(
+            "connections",
+            connections.budgets.max(whole(budget.connections)),
+            connections.own_limit.map_or(free, |limit| free.min(limit)),
+            "count",
+        ),
+        resource("locks", locks, facts.max_locks_per_transaction * holders / LOCKS_SHARE, "count"),
+        resource("relations", facts.relations, RELATIONS_MANY, "count"),
+        resource("catalogs", facts.catalog_bytes, facts.shared_buffers / CATALOG_SHARE, "bytes"),
+        resource("dead_rows", facts.dead_percent, DEAD_PERCENT_MANY, "percent"),
+        resource(
+            "memory",
+            memory_of_backends(facts, budget),
+            facts.effective_cache_size / 2,
+            "bytes",
+        ),
+    ];
+    if facts.server_version < ROLES_FAST_SINCE {
+        resources.push(resource("roles", facts.roles, ROLES_MANY, "count"));
+    }
+    Capacity { resources, warnings: judge(facts, budget, 0) }
+}
+
+/// What the backends of all connections may come to keep in memory, in bytes.
+fn memory_of_backends(facts: &Facts, budget: &Budget) -> i64 {
+    memory_of_backend(facts, budget) * whole(budget.connections)
+}
+
+/// What one backend may come to keep, in bytes: the tenants that its connection may touch, with their relations.
+fn memory_of_backend(facts: &Facts, budget: &Budget) -> i64 {
+    if facts.schemas == 0 {
+        return 0;
+    }
+    facts.in_schemas / facts.schemas * BYTES_OF_A_RELATION * touched(facts, budget)
+}
+
+/// How many tenants a connection may come to touch.
+fn touched(facts: &Facts, budget: &Budget) -> i64 {
+    budget.tenants_per_connection.map_or(facts.schemas, |n| facts.schemas.min(whole(n)))
+}
+
 /// Returns a warning for each resource that may run out. `setup_locks` is how many locks one set-up was seen to hold.
 pub(super) fn judge(facts: &Facts, budget: &Budget, setup_locks: i64) -> Vec<Finding> {
     let mut all = Vec::new();
@@ -133,14 +204,8 @@ pub fn connection_shortage(found: &Connections, budget: usize) -> Option<(String
 }
 
 fn memory(facts: &Facts, budget: &Budget, warn: &mut impl FnMut(String, String)) {
-    if facts.schemas == 0 {
-        return;
-    }
-    let each = facts.in_schemas / facts.schemas * BYTES_OF_A_RELATION;
-    let tenants =
-        budget.tenants_per_connection.map_or(facts.schemas, |n| facts.schemas.min(whole(n)));
-    let backend = each * tenants;
-    let all = backend * whole(budget.connections);
+    let (backend, all) = (memory_of_backend(facts, budget), memory_of_backends(facts, budget));
+    let tenants = touched(facts, budget);
     if all > facts.effective_cache_size / 2 {
         let retired = match budget.tenants_per_connection {
             Some(_) => "and is then retired",
@@ -265,6 +330,26 @@ mod tests {
     #[test]
     fn a_few_tenants_on_a_server_with_default_settings_give_no_warning() {
         assert_eq!(warnings(&small(), &budget(), 60), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_resource_is_told_with_its_limit() {
+        let Capacity { resources, warnings } = capacity(&small(), &budget());
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let of = |name| {
+            let found: Option<&Resource> = resources.iter().find(|one| one.name == name);
+            found.map(|one| (one.used, one.limit, one.unit))
+        };
+        assert_eq!(of("connections"), Some((40, 97, "count")));
+        assert_eq!(of("locks"), Some((220, 3_200, "count")));
+        assert_eq!(of("catalogs"), Some((8 * MIB, 32 * MIB, "bytes")));
+        // 24 relations of 4 KiB for each of 10 tenants in each of 40 backends.
+        assert_eq!(of("memory"), Some((24 * 4 * 1024 * 10 * 40, 2_048 * MIB, "bytes")));
+        assert_eq!(of("roles"), Some((20, 4_000, "count")));
+        let newer = capacity(&Facts { server_version: 160_000, ..small() }, &budget());
+        assert!(newer.resources.iter().all(|one| one.name != "roles"));
+        let empty = capacity(&Facts { schemas: 0, in_schemas: 0, ..small() }, &budget());
+        assert!(empty.resources.iter().any(|one| one.name == "memory" && one.used == 0));
     }
 
     #[test]

@@ -32,9 +32,10 @@ use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::Result;
 use crate::migrations::MigrationSet;
-use crate::pg::Db;
+use crate::pg::control::capacity as facts;
+use crate::pg::{Db, During};
 
-pub use self::capacity::{connection_shortage, most_connections};
+pub use self::capacity::{Capacity, Resource, connection_shortage, most_connections};
 use self::check::Check;
 pub use self::expected::{ALLOW_FILE, ExpectedDrift};
 pub use self::report::{Area, ExpectedDriftUse, Finding, Gravity, RepairOutcome, Report, Subject};
@@ -55,6 +56,12 @@ impl Doctor {
     #[must_use]
     pub fn new(db: Db, set: Arc<MigrationSet>, server_version: u32, budget: Budget) -> Self {
         Self { db, set, server_version, budget, expected: Arc::default() }
+    }
+
+    /// The same on the pools of another runtime.
+    #[must_use]
+    pub fn on(&self, db: Db) -> Self {
+        Self { db, ..self.clone() }
     }
 
     /// As `self`, with the drift that the operator expects.
@@ -91,6 +98,19 @@ impl Doctor {
         let mut report = check.run(selection).await?;
         repair::repair(&mut check, ctx, orphans, &mut report).await?;
         Ok(report)
+    }
+
+    /// Reads the capacity of the server, and judges it.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn capacity(&self, ctx: &CallContext) -> Result<Capacity> {
+        ctx.require(Permission::ViewFleet)?;
+        let during = "read the server's settings";
+        let tx = self.db.public().await.during(during)?;
+        let facts = facts::read(&tx).await.during(during)?;
+        tx.commit().await.during(during)?;
+        Ok(capacity::capacity(&facts, &self.budget))
     }
 
     fn check(&self, ctx: &CallContext) -> Check<'_> {

@@ -28,6 +28,10 @@ pub enum Area {
 }
 
 impl Area {
+    /// All words.
+    pub const WORDS: &[&str] =
+        &["walls", "structure", "rights", "history", "orphans", "capacity", "credentials"];
+
     /// The word in text and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -46,6 +50,9 @@ pub enum Gravity {
 }
 
 impl Gravity {
+    /// All words.
+    pub const WORDS: &[&str] = &["wrong", "warning"];
+
     /// The word in text and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -18,6 +18,7 @@ fn stored(action: AuditAction, details: Value) -> SealedEvent {
             id,
             at: OffsetDateTime::UNIX_EPOCH,
             actor: "root".to_owned(),
+            actor_name: None,
             action: action.as_str().to_owned(),
             tenant: Some(TenantId::new(id)),
             request_id: "x".to_owned(),

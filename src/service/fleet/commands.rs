@@ -8,7 +8,10 @@ use uuid::Uuid;
 
 use crate::auth::CallContext;
 use crate::domain::error::{Conflict, Error, Noun, Result};
-use crate::domain::operation::{FleetProblem, OperationKind, PauseReason, Step};
+use crate::domain::operation::{
+    FleetProblem, OperationKind, OperationState, PauseReason, Step,
+};
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::domain::{AuditAction, Permission};
 use crate::migrations::MigrationSet;
 use crate::pg::control::operation_tenants::{self, Choice};
@@ -69,7 +72,7 @@ impl Fleet {
     /// # Errors
     /// Those of the rights check and of the database; [`Rule::UnknownTenant`](crate::domain::Rule::UnknownTenant).
     pub async fn plan(&self, ctx: &CallContext, named: &[String]) -> Result<Plan> {
-        ctx.require(Permission::MigrateFleet)?;
+        ctx.require(Permission::ViewFleet)?;
         let tx = self.db.public().await.during("plan a migration")?;
         let only = resolve(&tx, "tenants", named).await?;
         let plan = plan::make(&tx, &self.engine.set, only.as_deref(), ctx.now).await?;
@@ -179,12 +182,28 @@ impl Fleet {
         Arc::clone(&self.engine).run(run, events).await
     }
 
+    /// Takes a pause back whose runner still finishes the tenants that it has begun: the runner goes on. Returns `None` if
+    /// the operation is in another state.
+    async fn take_back_pause(&self, ctx: &CallContext, id: Uuid) -> Result<Option<Record>> {
+        let (tx, before) = self.lock(id).await?;
+        if before.state != OperationState::Paused || !before.is_held {
+            return Ok(None);
+        }
+        let state = before.state.after(Step::Acquire)?;
+        operations::set_state(&tx, id, state, None, ctx.now).await?;
+        let details = json!({ "from": before.state.as_str(), "asked": true });
+        self.finish(tx, ctx, id, AuditAction::MigrationResume, details).await.map(Some)
+    }
+
     /// Runs an operation as [`Fleet::run`] does, in the background; the ledger tells what becomes of it.
     ///
     /// # Errors
     /// As [`Fleet::run`], until the operation is acquired.
     pub async fn run_in_background(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
         ctx.require(Permission::MigrateFleet)?;
+        if let Some(record) = self.take_back_pause(ctx, id).await? {
+            return Ok(record);
+        }
         let (engine, ctx) = (Arc::clone(&self.engine), ctx.clone());
         let acquiring = self.engine.runtime.spawn(async move {
             let run = engine.acquire(&ctx, id, AcquireReason::Asked).await?;
@@ -231,14 +250,16 @@ impl Fleet {
         Ok(record)
     }
 
-    /// Makes the failed tenants of an operation pending again, and does not run it.
+    /// Makes the failed tenants of an operation pending again, or those of them that are named, and does not run it.
     ///
     /// # Errors
     /// As [`Fleet::pause`]; [`FleetProblem::Held`] or [`FleetProblem::Open`] if another one is open;
-    /// [`FleetProblem::OtherSet`], [`FleetProblem::Pruned`].
-    pub async fn retry(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
+    /// [`FleetProblem::OtherSet`], [`FleetProblem::Pruned`]; [`Rule::UnknownTenant`](crate::domain::Rule::UnknownTenant)
+    /// for a named tenant that has not failed in it.
+    pub async fn retry(&self, ctx: &CallContext, id: Uuid, named: &[String]) -> Result<Record> {
         ctx.require(Permission::MigrateFleet)?;
         let (tx, before) = self.lock(id).await?;
+        let only = resolve(&tx, "tenants", named).await?;
         let state = before.state.after(Step::Retry)?;
         if before.kind == OperationKind::Migrate
             && before.target_fingerprint != self.engine.set.fingerprint()
@@ -251,11 +272,22 @@ impl Fleet {
             return Err(held_or_open(open).into());
         }
         operations::set_state(&tx, id, state, None, ctx.now).await?;
-        let count = operation_tenants::retry(&tx, id).await?;
-        if count < u64::try_from(before.counts.failed).unwrap_or(0) {
+        let retried = operation_tenants::retry(&tx, id, only.as_deref()).await?;
+        if let Some(only) = only {
+            let unknown: Vec<FieldProblem> = only
+                .iter()
+                .enumerate()
+                .filter(|(_, tenant)| !retried.contains(*tenant))
+                .map(|(at, _)| FieldProblem::new(format!("/tenants/{at}"), Rule::UnknownTenant))
+                .collect();
+            if !unknown.is_empty() {
+                return Err(Error::Invalid(unknown));
+            }
+        } else if retried.len() < usize::try_from(before.counts.failed).unwrap_or(0) {
             return Err(FleetProblem::Pruned.into());
         }
-        self.finish(tx, ctx, id, AuditAction::MigrationRetry, json!({ "tenants": count })).await
+        let details = json!({ "tenants": retried.len() });
+        self.finish(tx, ctx, id, AuditAction::MigrationRetry, details).await
     }
 
     pub(super) async fn lookup(&self, id: Uuid) -> Result<Record> {

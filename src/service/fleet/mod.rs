@@ -55,6 +55,7 @@ pub use self::plan::{Behind, Plan};
 pub use self::recovery::RecoveryOutcome;
 pub use self::rehearse::{Rehearsal, RehearsalTarget, SchemaOwner, Trial, TrialEnd};
 pub use self::repair::{TenantRepair, in_json as change_in_json};
+pub(super) use self::request::resolve;
 pub use self::request::{Canary, MigrationRequest};
 pub use crate::migrations::repair::{Change, RepairRequest};
 pub use crate::pg::control::operation_tenants::{End, Work};

@@ -18,7 +18,7 @@ impl Fleet {
     /// # Errors
     /// [`Noun::Operation`] not found.
     pub async fn read(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
-        ctx.require(Permission::MigrateFleet)?;
+        ctx.require(Permission::ViewFleet)?;
         self.lookup(id).await
     }
 
@@ -27,7 +27,7 @@ impl Fleet {
     /// # Errors
     /// Those of the rights check and of the database.
     pub async fn find_open(&self, ctx: &CallContext) -> Result<Option<Record>> {
-        ctx.require(Permission::MigrateFleet)?;
+        ctx.require(Permission::ViewFleet)?;
         let tx = self.db.public().await.during("read open operation")?;
         operations::find_open(&tx, OperationKind::Migrate).await
     }
@@ -37,7 +37,7 @@ impl Fleet {
     /// # Errors
     /// Those of the rights check and of the database.
     pub async fn find_newest(&self, ctx: &CallContext) -> Result<Option<Record>> {
-        ctx.require(Permission::MigrateFleet)?;
+        ctx.require(Permission::ViewFleet)?;
         let tx = self.db.public().await.during("read newest operation")?;
         operations::find_newest(&tx, OperationKind::Migrate).await
     }
@@ -52,13 +52,13 @@ impl Fleet {
         state: Option<OperationState>,
         window: &Window,
     ) -> Result<Page<Record>> {
-        ctx.require(Permission::MigrateFleet)?;
+        ctx.require(Permission::ViewFleet)?;
         let tx = self.db.public().await.during("list operations")?;
         let rows = operations::list(&tx, state, window).await?;
         Ok(Page::cut(rows, window, |record| Cursor { at: record.created_at, id: record.id }))
     }
 
-    /// Lists a page of an operation's tenants.
+    /// Lists a page of an operation's tenants, or of those with the text `q` in the slug.
     ///
     /// # Errors
     /// [`Noun::Operation`] not found.
@@ -67,12 +67,13 @@ impl Fleet {
         ctx: &CallContext,
         id: Uuid,
         state: Option<WorkState>,
+        q: Option<&str>,
         window: &Window,
     ) -> Result<Page<Work>> {
-        ctx.require(Permission::MigrateFleet)?;
+        ctx.require(Permission::ViewFleet)?;
         let tx = self.db.public().await.during("list tenants of an operation")?;
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
-        let rows = operation_tenants::list(&tx, id, state, window).await?;
+        let rows = operation_tenants::list(&tx, id, state, q, window).await?;
         let at = record.created_at;
         Ok(Page::cut(rows, window, |work| Cursor { at, id: work.tenant.uuid() }))
     }

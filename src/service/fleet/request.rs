@@ -52,7 +52,7 @@ impl MigrationRequest {
 ///
 /// # Errors
 /// [`Rule::UnknownTenant`] for each name, at its place in `field`.
-pub(super) async fn resolve(
+pub(in crate::service) async fn resolve(
     tx: &PublicTx,
     field: &str,
     named: &[String],

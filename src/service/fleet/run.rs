@@ -161,19 +161,28 @@ impl Engine {
         loop {
             let not_begun = drain(&workers, canary_open).await;
             match self.conclude(&run, not_begun, canary_open).await? {
-                Some(record) => return Ok(record),
-                None => canary_open = false,
+                Conclusion::Ended(record) => return Ok(*record),
+                Conclusion::CanaryOver => canary_open = false,
+                Conclusion::TakenBack => {
+                    run.stop.send_if_modified(|reason| {
+                        let is_pause = *reason == Some(StopReason::Asked);
+                        if is_pause {
+                            *reason = None;
+                        }
+                        is_pause
+                    });
+                }
             }
         }
     }
 
-    /// Records why no more tenants are begun. Returns `None` if only the canary is over and the rest follows.
+    /// Records why no more tenants are begun.
     async fn conclude(
         &self,
         run: &Run,
         not_begun: Vec<Uuid>,
         canary_open: bool,
-    ) -> Result<Option<Record>> {
+    ) -> Result<Conclusion> {
         let during = "end a run";
         let (id, runner) = (run.record.id, run.runner);
         let why = run.stopped.borrow().clone();
@@ -194,6 +203,11 @@ impl Engine {
         let now = self.clock.now();
         let record = operations::lock(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         operation_tenants::give_back(&tx, id, runner, not_begun).await?;
+        // The pause was taken back before the tenants that were begun had ended.
+        if why == Some(StopReason::Asked) && record.state == OperationState::Running {
+            tx.commit().await.during(during)?;
+            return Ok(Conclusion::TakenBack);
+        }
         let mut continues = false;
         let mut outcome = None;
         // It may have been paused or cancelled since the last heartbeat.
@@ -232,7 +246,7 @@ impl Engine {
             note_outcome(&tx, &self.clock, action, &record).await?;
         }
         tx.commit().await.during(during)?;
-        Ok((!continues).then_some(record))
+        Ok(if continues { Conclusion::CanaryOver } else { Conclusion::Ended(Box::new(record)) })
     }
 
     async fn lost_to(&self, id: Uuid) -> Result<FleetProblem> {
@@ -240,6 +254,16 @@ impl Engine {
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         Ok(record.holder.map_or(FleetProblem::IllegalMove(record.state), FleetProblem::Held))
     }
+}
+
+/// Why a run began no more tenants, and what follows.
+enum Conclusion {
+    /// It has ended, and released its operation.
+    Ended(Box<Record>),
+    /// The canary is over, and the rest follows.
+    CanaryOver,
+    /// The pause was taken back, and the run goes on.
+    TakenBack,
 }
 
 /// Counts a run until it is dropped.

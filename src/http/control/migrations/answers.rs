@@ -33,6 +33,10 @@ pub(in crate::http::control) struct MigrationAnswer {
     #[schema(value_type = Object)]
     options: Value,
     tenants: CountsAnswer,
+    /// Tenants that ended in each of the last ten seconds, on average; null unless it is running.
+    done_per_second: Option<f64>,
+    /// How long the rest takes at this rate, in seconds; null unless it is running and the rate is known.
+    eta_seconds: Option<i64>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
@@ -141,7 +145,12 @@ impl From<Record> for MigrationAnswer {
     fn from(record: Record) -> Self {
         let alive = record.is_held;
         let counts = record.counts;
+        let is_running = alive && record.state == OperationState::Running;
+        let rate = is_running.then_some(counts.done_per_second);
+        let left = counts.pending + counts.running;
         Self {
+            done_per_second: rate,
+            eta_seconds: rate.and_then(|rate| seconds_for(left, rate)),
             id: record.id,
             kind: record.kind.as_str(),
             state: record.state,
@@ -170,6 +179,16 @@ impl From<Record> for MigrationAnswer {
             ended_at: record.ended_at,
         }
     }
+}
+
+/// How long something takes at a rate, in whole seconds.
+fn seconds_for(left: i64, rate: f64) -> Option<i64> {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "an estimate; a number of tenants is far below 2^52"
+    )]
+    (rate > 0.0).then(|| (left as f64 / rate).ceil() as i64)
 }
 
 impl From<Work> for TenantAnswer {

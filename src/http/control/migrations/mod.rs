@@ -14,8 +14,7 @@ use uuid::Uuid;
 
 pub(super) use self::answers::MigrationAnswer;
 use self::answers::{MigrationList, MigrationTenantList, PlanAnswer, TenantAnswer};
-use self::requests::NewMigration;
-pub(super) use self::requests::names;
+use self::requests::{NewMigration, RetryBody};
 use super::call::{Call, window, write_cursor};
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
@@ -27,7 +26,7 @@ use crate::http::control::PROBLEM_JSON;
 use crate::http::control::responses::{
     Ended, Forbidden, InvalidBody, InvalidParameter, NoSuchMigration, Unexpected,
 };
-use crate::http::responses::MigrateFleet;
+use crate::http::responses::{MigrateFleet, ViewFleet};
 use crate::service::fleet::Record;
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
@@ -52,11 +51,11 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
     ),
     responses(
         (status = 200, description = "A page of migrations", body = MigrationList),
-        InvalidParameter, Forbidden<MigrateFleet>,
+        InvalidParameter, Forbidden<ViewFleet>,
     ))]
 #[get("/control/v1/migrations")]
 async fn list(call: Call) -> Answer {
-    call.ctx.require(Permission::MigrateFleet)?;
+    call.ctx.require(Permission::ViewFleet)?;
     let mut query = call.query()?;
     let window = window(&mut query);
     let state = query.optional("state", |text| {
@@ -70,7 +69,7 @@ async fn list(call: Call) -> Answer {
     }))
 }
 
-/// Starts a fleet migration, or returns its plan if `dry_run` is true.
+/// Starts a fleet migration, or returns its plan if `dry_run` is true, for which `VIEW_FLEET` is enough.
 #[utoipa::path(tag = "control", operation_id = "startMigration", security(("bearer" = [])), request_body = NewMigration, responses(
     (status = 200, description = "The plan, if dry_run is true", body = PlanAnswer),
     (status = 202, description = "The migration; Location is its path", body = MigrationAnswer),
@@ -79,7 +78,7 @@ async fn list(call: Call) -> Answer {
 ))]
 #[post("/control/v1/migrations")]
 async fn start(call: Call) -> Answer {
-    call.ctx.require(Permission::MigrateFleet)?;
+    call.ctx.require(Permission::ViewFleet)?;
     call.query()?.finish(Some(()))?;
     let (command, dry_run) = requests::command(call.body()?)?;
     let fleet = &call.services().fleet;
@@ -87,23 +86,28 @@ async fn start(call: Call) -> Answer {
         let plan = fleet.plan(&call.ctx, &command.tenants).await?;
         return Ok(HttpResponse::Ok().json(PlanAnswer::from(plan)));
     }
+    call.ctx.require(Permission::MigrateFleet)?;
     let made = fleet.start(&call.ctx, &command).await?;
     let record = fleet.run_in_background(&call.ctx, made.id).await?;
     Ok(accepted(record))
 }
 
-/// Returns a fleet migration.
+/// Returns a fleet migration. A client that asks often sends the `ETag` of the last answer in `If-None-Match`.
 #[utoipa::path(tag = "control", operation_id = "getMigration", security(("bearer" = [])),
-    params(("id" = Uuid, Path, description = "The id of the migration")),
+    params(
+        ("id" = Uuid, Path, description = "The id of the migration"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag of an earlier answer"),
+    ),
     responses(
-        (status = 200, description = "The migration", body = MigrationAnswer),
-        Forbidden<MigrateFleet>, NoSuchMigration,
+        (status = 200, description = "The migration, with an ETag", body = MigrationAnswer),
+        (status = 304, description = "The migration is what it was when it had the ETag in If-None-Match"),
+        Unexpected, Forbidden<ViewFleet>, NoSuchMigration,
     ))]
 #[get("/control/v1/migrations/{id}")]
 async fn read(call: Call) -> Answer {
-    let id = named(&call)?;
+    let id = named(&call, Permission::ViewFleet)?;
     let record = call.services().fleet.read(&call.ctx, id).await?;
-    Ok(HttpResponse::Ok().json(MigrationAnswer::from(record)))
+    call.unless_known(&MigrationAnswer::from(record))
 }
 
 /// Lists the tenants of a fleet migration with the result of each.
@@ -112,22 +116,24 @@ async fn read(call: Call) -> Answer {
         ("id" = Uuid, Path, description = "The id of the migration"),
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
+        ("q" = Option<String>, Query, description = "Only tenants whose slug contains this text, ignoring case"),
         ("state" = Option<WorkState>, Query, description = "Only tenants in this state"),
     ),
     responses(
         (status = 200, description = "A page of tenants", body = MigrationTenantList),
-        InvalidParameter, Forbidden<MigrateFleet>, NoSuchMigration,
+        InvalidParameter, Forbidden<ViewFleet>, NoSuchMigration,
     ))]
 #[get("/control/v1/migrations/{id}/tenants")]
 async fn list_tenants(call: Call) -> Answer {
-    call.ctx.require(Permission::MigrateFleet)?;
+    call.ctx.require(Permission::ViewFleet)?;
     let id = id_of(&call)?;
     let mut query = call.query()?;
     let window = window(&mut query);
     let state = query
         .optional("state", |text| text.parse().map_err(|_unknown| Rule::OneOf(WorkState::WORDS)));
+    let q = query.optional("q", |text| Ok(text.to_owned()));
     let window = query.finish(Some(window))?;
-    let page = call.services().fleet.tenants(&call.ctx, id, state, &window).await?;
+    let page = call.services().fleet.tenants(&call.ctx, id, state, q.as_deref(), &window).await?;
     Ok(HttpResponse::Ok().json(MigrationTenantList {
         next_cursor: page.next.map(write_cursor),
         data: page.rows.into_iter().map(TenantAnswer::from).collect(),
@@ -143,12 +149,13 @@ async fn list_tenants(call: Call) -> Answer {
     ))]
 #[post("/control/v1/migrations/{id}/pause")]
 async fn pause(call: Call) -> Answer {
-    let id = named(&call)?;
+    let id = named(&call, Permission::MigrateFleet)?;
     let record = call.services().fleet.pause(&call.ctx, id).await?;
     Ok(HttpResponse::Ok().json(MigrationAnswer::from(record)))
 }
 
-/// Resumes a migration that is paused or whose runner is not alive; this server runs it from now on.
+/// Resumes a migration that is paused or whose runner is not alive; this server runs it from now on. While the runner of a
+/// paused migration still finishes the tenants that it has begun, the pause is taken back and that runner goes on.
 #[utoipa::path(tag = "control", operation_id = "resumeMigration", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
@@ -158,7 +165,7 @@ async fn pause(call: Call) -> Answer {
     ))]
 #[post("/control/v1/migrations/{id}/resume")]
 async fn resume(call: Call) -> Answer {
-    let id = named(&call)?;
+    let id = named(&call, Permission::MigrateFleet)?;
     let record = call.services().fleet.run_in_background(&call.ctx, id).await?;
     Ok(accepted(record))
 }
@@ -172,31 +179,34 @@ async fn resume(call: Call) -> Answer {
     ))]
 #[post("/control/v1/migrations/{id}/cancel")]
 async fn cancel(call: Call) -> Answer {
-    let id = named(&call)?;
+    let id = named(&call, Permission::MigrateFleet)?;
     let record = call.services().fleet.cancel(&call.ctx, id).await?;
     Ok(HttpResponse::Ok().json(MigrationAnswer::from(record)))
 }
 
-/// Retries the tenants that failed.
-#[utoipa::path(tag = "control", operation_id = "retryMigration", security(("bearer" = [])),
+/// Retries the tenants that failed, or those of them that the body names.
+#[utoipa::path(tag = "control", operation_id = "retryMigration", security(("bearer" = [])), request_body = Option<RetryBody>,
     params(("id" = Uuid, Path, description = "The id of the migration")),
     responses(
         (status = 202, description = "The running migration", body = MigrationAnswer),
-        Unexpected, Forbidden<MigrateFleet>, NoSuchMigration,
+        InvalidBody, Forbidden<MigrateFleet>, NoSuchMigration,
         (status = 409, description = "The migration has not failed, its failed tenants are no longer recorded, another migration is open, or this server has another migration set", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/migrations/{id}/retry")]
 async fn retry(call: Call) -> Answer {
-    let id = named(&call)?;
+    call.ctx.require(Permission::MigrateFleet)?;
+    call.query()?.finish(Some(()))?;
+    let named = RetryBody::read(call.optional_body()?)?;
+    let id = id_of(&call)?;
     let fleet = &call.services().fleet;
-    fleet.retry(&call.ctx, id).await?;
+    fleet.retry(&call.ctx, id, &named).await?;
     let record = fleet.run_in_background(&call.ctx, id).await?;
     Ok(accepted(record))
 }
 
 /// Returns the migration that a call names, for calls that take neither a query nor a body.
-fn named(call: &Call) -> Result<Uuid> {
-    call.ctx.require(Permission::MigrateFleet)?;
+fn named(call: &Call, permission: Permission) -> Result<Uuid> {
+    call.ctx.require(permission)?;
     call.nothing_else()?;
     id_of(call)
 }

@@ -1,12 +1,12 @@
 //! The bodies that start fleet migrations.
 
-use crate::domain::json::Value;
 use utoipa::ToSchema;
 
 use crate::domain::error::Result;
 use crate::domain::operation::Then;
 use crate::domain::rule::Rule;
 use crate::http::body::Fields;
+use crate::http::control::call::names;
 use crate::service::fleet::{Canary, MigrationRequest};
 
 /// Most that can be asked for at the same time.
@@ -48,6 +48,25 @@ pub(super) struct NewCanary {
     then: Option<Then>,
 }
 
+/// The body that retries failed tenants; without it, all of them.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+#[schema(as = MigrationRetry)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetryBody {
+    /// Only these tenants, by slug or id.
+    #[schema(min_items = 1)]
+    tenants: Option<Vec<String>>,
+}
+
+impl RetryBody {
+    /// Reads which tenants are named.
+    pub(super) fn read(mut body: Fields) -> Result<Vec<String>> {
+        let tenants = names(&mut body, "tenants");
+        body.finish(Some(tenants))
+    }
+}
+
 /// Reads the request for a migration, and whether only its plan is requested.
 pub(super) fn command(mut body: Fields) -> Result<(MigrationRequest, bool)> {
     let tenants = names(&mut body, "tenants");
@@ -81,31 +100,4 @@ fn number(body: &mut Fields, name: &str, most: i64) -> Option<usize> {
         body.refuse(name, rule);
     }
     number.and_then(|number| usize::try_from(number).ok())
-}
-
-/// Takes an array of texts that may be absent.
-pub(in crate::http::control) fn names(body: &mut Fields, name: &str) -> Vec<String> {
-    let values = match body.value(name) {
-        None => return Vec::new(),
-        Some(Value::Array(values)) => values,
-        Some(_) => {
-            body.refuse(name, Rule::Type("array"));
-            return Vec::new();
-        }
-    };
-    if values.is_empty() {
-        // An empty list must not mean all tenants.
-        body.refuse(name, Rule::Required);
-    }
-    let mut names = Vec::new();
-    for (index, value) in values.iter().enumerate() {
-        match value.as_str() {
-            Some(text) if text.contains('\0') => {
-                body.refuse_element(name, index, Rule::ControlCharacter);
-            }
-            Some(text) => names.push(text.to_owned()),
-            None => body.refuse_element(name, index, Rule::Type("string")),
-        }
-    }
-    names
 }

@@ -2,6 +2,8 @@
 
 pub mod prune;
 
+use std::collections::HashSet;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -294,11 +296,14 @@ pub async fn record(
     Ok(usize::try_from(written) == Ok(some.len()))
 }
 
-/// Makes failed tenants pending again; returns how many.
-pub async fn retry(tx: &PublicTx, operation: Uuid) -> Result<u64> {
+/// Makes failed tenants pending again, or those in `only`; returns which.
+pub async fn retry(tx: &PublicTx, operation: Uuid, only: Option<&[Uuid]>) -> Result<HashSet<Uuid>> {
+    let only: Option<Vec<Uuid>> = only.map(<[Uuid]>::to_vec);
     let sql = "UPDATE operation_tenants SET state = 'pending', error = NULL, ended_at = NULL
-                WHERE operation_id = $1 AND state = 'failed'";
-    tx.execute(sql, &[&operation]).await.during("retry tenants of an operation")
+                WHERE operation_id = $1 AND state = 'failed' AND ($2::uuid[] IS NULL OR tenant_id = ANY ($2))
+            RETURNING tenant_id";
+    let rows = tx.query(sql, &[&operation, &only]).await.during("retry tenants of an operation")?;
+    Ok(rows.iter().map(|row| row.get("tenant_id")).collect())
 }
 
 /// Skips pending tenants, and with `orphans` those that a runner had claimed which is gone.
@@ -331,6 +336,7 @@ pub async fn list(
     tx: &PublicTx,
     operation: Uuid,
     state: Option<WorkState>,
+    q: Option<&str>,
     window: &Window,
 ) -> Result<Vec<Work>> {
     let rows = tx
@@ -340,12 +346,14 @@ pub async fn list(
               WHERE operation_id = $1
                 AND ($2::uuid IS NULL OR tenant_id > $2)
                 AND ($3::text IS NULL OR state = $3)
+                AND ($4::text IS NULL OR strpos(slug, lower($4)) > 0)
               ORDER BY tenant_id
-              LIMIT $4",
+              LIMIT $5",
             &[
                 &operation,
                 &window.after.map(|cursor| cursor.id),
                 &state.map(|state| state.as_str().to_owned()),
+                &q,
                 &window.rows_to_read(),
             ],
         )

@@ -1,0 +1,285 @@
+//! What operators read and do over HTTP beside tenants: the summary, the server, vacancies, capacity, the migration set,
+//! examinations.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::control::{assert_problem, pointers, token_with, transition};
+use crate::support::{Caller, TestApp};
+
+const EXAMINATIONS: &str = "/control/v1/examinations";
+
+async fn with_vacancies(count: usize) -> TestApp {
+    TestApp::builder().with("tenants.vacancies", count.to_string()).spawn().await
+}
+
+/// Waits until an examination is no longer running.
+async fn ended(caller: &Caller, id: &Value) -> Value {
+    for _ in 0..6000 {
+        let answer = caller.get(&format!("{EXAMINATIONS}/{}", id.as_str().unwrap())).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        if answer.body["state"] != "running" {
+            return answer.body;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the examination does not end")
+}
+
+#[tokio::test]
+async fn an_admin_of_the_platform_watches_and_one_of_a_tenant_does_not() {
+    let app = TestApp::spawn().await;
+    let acme = app.set_up("acme").await;
+    app.add_user("ada@example.com", Some("ADMIN")).await;
+    let admin = app.log_in("ada@example.com").await;
+    let of_tenant = app.log_in(&acme.admin_email).await;
+    for path in [
+        "/control/v1/summary",
+        "/control/v1/server",
+        "/control/v1/capacity",
+        "/control/v1/vacancies",
+        "/control/v1/migrations",
+        "/control/v1/migration-set",
+        EXAMINATIONS,
+    ] {
+        let answer = admin.get(path).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        assert_problem(&of_tenant.get(path).await, 403, "forbidden");
+        let unexpected = admin.get(&format!("{path}?nonsense=1")).await;
+        assert_eq!(pointers(&unexpected), ["?nonsense: unknown_field"], "{path}");
+    }
+    let plan = admin.post("/control/v1/migrations", &json!({ "dry_run": true })).await;
+    assert_eq!(plan.status, 200, "{plan:?}");
+    for path in ["/control/v1/migrations", EXAMINATIONS] {
+        assert_problem(&admin.post(path, &json!({})).await, 403, "forbidden");
+    }
+}
+
+#[tokio::test]
+async fn the_summary_counts_what_there_is() {
+    let app = with_vacancies(2).await;
+    let root = app.root();
+    let before = root.get("/control/v1/summary").await.body["tenants"].clone();
+    app.set_up("acme").await;
+    app.set_up("globex").await;
+    assert_eq!(transition(&root, "globex", "suspend").await.status, 200);
+    let summary = root.get("/control/v1/summary").await.body;
+    let more =
+        |field: &str| summary["tenants"][field].as_i64().unwrap() - before[field].as_i64().unwrap();
+    let counts = ["total", "active", "suspended", "deleting", "created_last_day"].map(more);
+    assert_eq!(counts, [2, 1, 1, 0, 2], "{summary}");
+    assert_eq!(summary["tenants"]["behind"], 0);
+    assert_eq!(summary["vacancies"]["wanted"], 2);
+    assert_eq!(
+        (&summary["open_migration"], &summary["last_examination"]),
+        (&json!(null), &json!(null))
+    );
+    let sql = app.sql().await;
+    sql.execute("UPDATE tenants SET migrations_fingerprint = 'other' WHERE slug = 'acme'", &[])
+        .await
+        .unwrap();
+    let summary = root.get("/control/v1/summary").await.body;
+    assert_eq!(summary["tenants"]["behind"], 1);
+}
+
+#[tokio::test]
+async fn vacancies_are_filled_and_dropped() {
+    let app = with_vacancies(3).await;
+    let root = app.root();
+    let dropped = root.post("/control/v1/vacancies/drop", &json!({})).await;
+    assert_eq!(dropped.status, 200, "{dropped:?}");
+    let filled = root.post("/control/v1/vacancies/fill", &json!({})).await;
+    assert_eq!(filled.status, 200, "{filled:?}");
+    let stock = root.get("/control/v1/vacancies").await.body;
+    assert_eq!((&stock["wanted"], &stock["ready"]), (&json!(3), &json!(3)), "{stock}");
+    let again = root.post("/control/v1/vacancies/fill", &json!({})).await;
+    assert_eq!(again.body, json!({ "built": 0, "migrated": 0, "dropped": 0 }));
+}
+
+#[tokio::test]
+async fn the_capacity_names_each_resource_with_its_limit() {
+    let app = TestApp::spawn().await;
+    let capacity = app.root().get("/control/v1/capacity").await.body;
+    let resources = capacity["resources"].as_array().unwrap();
+    for name in ["connections", "locks", "relations", "catalogs", "dead_rows", "memory"] {
+        let one = resources.iter().find(|one| one["name"] == name).expect(name);
+        assert!(one["limit"].as_i64().unwrap() > 0, "{one}");
+        assert!(one["used"].as_i64().unwrap() >= 0, "{one}");
+    }
+}
+
+#[tokio::test]
+async fn the_migration_set_has_each_file_with_its_text_and_what_lint_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = "CREATE TABLE notes (id uuid NOT NULL CONSTRAINT notes_pkey PRIMARY KEY);";
+    let second = "CREATE INDEX notes_id_idx ON notes (id);";
+    std::fs::write(folder.path().join("V1__create_notes.sql"), first).unwrap();
+    std::fs::write(folder.path().join("V2__index_notes.sql"), second).unwrap();
+    let app = TestApp::builder()
+        .with("tenant_migrations", folder.path().display().to_string())
+        .spawn()
+        .await;
+    let set = app.root().get("/control/v1/migration-set").await.body;
+    assert_eq!(set["version"], 2);
+    let files = set["files"].as_array().unwrap();
+    assert_eq!(files[0]["name"], "V1__create_notes.sql");
+    assert_eq!((&files[0]["text"], &files[0]["version"]), (&json!(first), &json!(1)));
+    assert_eq!(files[0]["findings"], json!([]));
+    assert_eq!(files[1]["findings"][0]["rule"], "create-index-blocking", "{set}");
+    assert_eq!(files[1]["findings"][0]["line"], 1);
+}
+
+#[tokio::test]
+async fn the_server_says_what_it_is() {
+    let app = TestApp::spawn().await;
+    let server = app.root().get("/control/v1/server").await.body;
+    assert_eq!(server["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(server["pid"], std::process::id());
+    assert_eq!(server["isolation"], "role");
+    assert!(server["postgresql_version"].as_str().unwrap().contains('.'), "{server}");
+}
+
+#[tokio::test]
+async fn an_examination_runs_in_the_background_and_keeps_what_it_found() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    let acme = app.set_up("acme").await;
+    let sql = app.sql().await;
+    let schema = format!("tenant_{}", acme.id.simple());
+    sql.batch_execute(&format!("REVOKE SELECT ON {schema}.profiles FROM {schema}")).await.unwrap();
+
+    let started = root.post(EXAMINATIONS, &json!({})).await;
+    assert_eq!((started.status, &started.body["state"]), (202, &json!("running")), "{started:?}");
+    let id = started.body["id"].clone();
+    let path = format!("{EXAMINATIONS}/{}", id.as_str().unwrap());
+    assert_eq!(started.header("location"), Some(path.as_str()));
+    let done = ended(&root, &id).await;
+    assert_eq!(done["state"], "done", "{done}");
+    assert!(done["counts"]["wrong"].as_i64().unwrap() >= 1, "{done}");
+    let rights = root.get(&format!("{path}/findings?area=rights&gravity=wrong")).await.body;
+    let finding = &rights["data"][0];
+    assert_eq!(
+        (&finding["slug"], &finding["tenant_id"]),
+        (&json!("acme"), &json!(acme.id)),
+        "{rights}"
+    );
+    assert_eq!((&finding["repairable"], &finding["outcome"]), (&json!(true), &json!("open")));
+
+    let repair = json!({ "repair": true, "tenants": ["acme"] });
+    let started = root.post(EXAMINATIONS, &repair).await;
+    let done = ended(&root, &started.body["id"]).await;
+    assert_eq!(done["counts"]["wrong"], 0, "{done}");
+    assert!(done["counts"]["repaired"].as_i64().unwrap() >= 1, "{done}");
+    assert_eq!(done["options"]["tenants"], json!(["acme"]));
+
+    let list = root.get(EXAMINATIONS).await.body;
+    assert_eq!(list["data"].as_array().unwrap().len(), 2, "{list}");
+    assert_eq!(list["data"][0]["id"], started.body["id"]);
+    // That of one tenant says nothing of the whole.
+    let last = root.get("/control/v1/summary").await.body["last_examination"].clone();
+    assert_eq!(last["id"], id);
+}
+
+#[tokio::test]
+async fn findings_are_listed_page_by_page_in_their_order() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    let sql = app.sql().await;
+    for slug in ["a-one", "b-two", "c-three"] {
+        let tenant = app.set_up(slug).await;
+        let schema = format!("tenant_{}", tenant.id.simple());
+        sql.batch_execute(&format!("REVOKE SELECT ON {schema}.profiles FROM {schema}"))
+            .await
+            .unwrap();
+    }
+    let started =
+        root.post(EXAMINATIONS, &json!({ "tenants": ["a-one", "b-two", "c-three"] })).await;
+    let id = started.body["id"].clone();
+    ended(&root, &id).await;
+    let path = format!("{EXAMINATIONS}/{}/findings?gravity=wrong&limit=1", id.as_str().unwrap());
+    let (mut slugs, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = root.get(&format!("{path}{cursor}")).await.body;
+        slugs.push(page["data"][0]["slug"].as_str().unwrap().to_owned());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(slugs, ["a-one", "b-two", "c-three"]);
+}
+
+#[tokio::test]
+async fn one_examination_runs_at_a_time_and_one_whose_server_is_gone_has_failed() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    let sql = app.sql().await;
+    let id = Uuid::now_v7();
+    let running = "INSERT INTO examinations (id, state, actor, options, lease_until, created_at)
+                   VALUES ($1, 'running', 'root', '{}', now() + interval '1 hour', now())";
+    sql.execute(running, &[&id]).await.unwrap();
+    assert_problem(&root.post(EXAMINATIONS, &json!({})).await, 409, "examination_running");
+    sql.execute("UPDATE examinations SET lease_until = now()", &[]).await.unwrap();
+    let gone = root.get(&format!("{EXAMINATIONS}/{id}")).await.body;
+    assert_eq!(
+        (&gone["state"], &gone["error"]),
+        (&json!("failed"), &json!("the server that ran it is gone"))
+    );
+    let started = root.post(EXAMINATIONS, &json!({})).await;
+    assert_eq!(started.status, 202, "{started:?}");
+    assert_eq!(ended(&root, &started.body["id"]).await["state"], "done");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_fails_the_examination_that_it_runs() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    let tenant = app.set_up("acme").await;
+    // The examination waits for the lock of the schema that differs.
+    let mut sql = app.sql().await;
+    let schema = format!("tenant_{}", tenant.id.simple());
+    sql.batch_execute(&format!("REVOKE SELECT ON {schema}.profiles FROM {schema}")).await.unwrap();
+    let lock = sql.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE tenants IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let started = root.post(EXAMINATIONS, &json!({})).await;
+    let id = started.body["id"].as_str().map(|id| id.parse::<Uuid>().unwrap());
+    let database = app.stop().await;
+    lock.rollback().await.unwrap();
+    let Some(id) = id else { panic!("{started:?}") };
+    let row = database
+        .connect()
+        .await
+        .query_one("SELECT state, error FROM examinations WHERE id = $1", &[&id])
+        .await
+        .unwrap();
+    assert_eq!(row.get::<_, &str>("state"), "failed");
+    assert_eq!(row.get::<_, &str>("error"), "the server that ran it was stopped");
+}
+
+#[tokio::test]
+async fn a_bad_request_for_an_examination_names_each_field() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    for (body, problems) in [
+        (json!({ "tenants": [] }), vec!["/tenants: required"]),
+        (json!({ "tenants": ["unknown"] }), vec!["/tenants/0: unknown_tenant"]),
+        (json!({ "repair": "yes" }), vec!["/repair: wrong_type"]),
+        (json!({ "drop_orphans": ["x"], "repair": true }), vec!["/drop_orphans/0: uuid_format"]),
+        (json!({ "drop_orphans": [Uuid::nil()] }), vec!["/repair: required"]),
+        (json!({ "fix": true }), vec!["/fix: unknown_field"]),
+    ] {
+        let refused = root.post(EXAMINATIONS, &body).await;
+        assert_eq!(
+            (refused.status, pointers(&refused)),
+            (400, problems.into_iter().map(str::to_owned).collect()),
+            "{body}"
+        );
+    }
+    let migrator = token_with(&app, &["MIGRATE_FLEET"], None).await;
+    let drop = json!({ "repair": true, "drop_orphans": [Uuid::new_v4()] });
+    assert_problem(&migrator.post(EXAMINATIONS, &drop).await, 403, "forbidden");
+    let unknown = format!("{EXAMINATIONS}/{}", Uuid::new_v4());
+    for path in [unknown.clone(), format!("{unknown}/findings"), format!("{EXAMINATIONS}/x")] {
+        assert_problem(&root.get(&path).await, 404, "examination_not_found");
+    }
+}
