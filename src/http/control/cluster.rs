@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::call::Call;
+use super::call::{Call, names};
 use super::migrations::MigrationAnswer;
 use super::responses::{Forbidden, InvalidBody, Unexpected};
 use super::{Answer, ProblemBody};
