@@ -245,7 +245,7 @@ async fn a_migration_waits_for_the_row_of_its_schema() {
     assert_eq!(fixture.versions(1).await, [1]);
     holder.batch_execute("ROLLBACK").await.unwrap();
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let again = fleet.retry(&ctx, record.id).await.unwrap();
+    let again = fleet.retry(&ctx, record.id, &[]).await.unwrap();
     let record = fleet.run(&ctx, again.id, no_events()).await.unwrap();
     assert_eq!(outcome(&record), ("done", None, [0, 3, 0, 0]));
     assert_eq!(fixture.runs().await, [1; 3]);
@@ -265,7 +265,7 @@ async fn a_schema_whose_lock_has_no_row_is_migrated_and_gets_one() {
     let record = migrate(&backend, &one_worker).await;
     assert_eq!(outcome(&record), ("done", None, [0, 6, 0, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let rows = fleet.tenants(&ctx, record.id, None, &ALL_ROWS).await.unwrap().rows;
+    let rows = fleet.tenants(&ctx, record.id, None, None, &ALL_ROWS).await.unwrap().rows;
     assert!(rows.iter().all(|row| (row.state, row.attempts) == (WorkState::Done, 1)), "{rows:?}");
     assert_eq!(fixture.runs().await, [1; 6]);
     let found = "SELECT count(*) FROM locks WHERE name LIKE 'tenant\\_%'";

@@ -103,7 +103,7 @@ async fn an_interrupted_file_resumes_at_its_statement_after_dropping_invalid_ind
 
     sql.batch_execute(&format!("DELETE FROM {schema}.notes WHERE id = 2")).await.unwrap();
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    fleet.retry(&ctx, record.id).await.unwrap();
+    fleet.retry(&ctx, record.id, &[]).await.unwrap();
     let record = fleet.run(&ctx, record.id, super::fixture::no_events()).await.unwrap();
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
     assert_eq!(indexes(&sql, &fixture, 0).await, AFTER);

@@ -51,7 +51,7 @@ async fn tenant_rows_of_an_old_migration_are_pruned_and_their_counts_are_kept() 
     assert_eq!((after.state, after.ended_at), (done.state, done.ended_at));
     assert_eq!(rows(&sql).await, 0);
     let window = Window { after: None, limit: 10 };
-    let listed = fleet.tenants(&backend.operator(), done.id, None, &window).await.unwrap();
+    let listed = fleet.tenants(&backend.operator(), done.id, None, None, &window).await.unwrap();
     assert!(listed.rows.is_empty());
     // A second pruning changes nothing.
     assert_eq!(fleet.prune(&later(&backend), NINETY_DAYS).await.unwrap(), 0);
@@ -72,12 +72,12 @@ async fn failed_rows_are_kept_while_they_can_be_retried() {
     let (fleet, ctx, sql) = (&backend.services.fleet, backend.operator(), fixture.sql().await);
     assert_eq!(fleet.prune(&later(&backend), NINETY_DAYS).await.unwrap(), 2);
     let window = Window { after: None, limit: 10 };
-    let kept = fleet.tenants(&ctx, failed.id, None, &window).await.unwrap().rows;
+    let kept = fleet.tenants(&ctx, failed.id, None, None, &window).await.unwrap().rows;
     assert_eq!((kept.len(), kept[0].state), (1, WorkState::Failed));
     assert_eq!(kept[0].tenant.uuid(), fixture.tenants[1]);
     // A repaired and retried migration is complete, and pruned rows are still counted.
     rename(&fixture, 1, "lost", "notes").await;
-    let again = fleet.retry(&ctx, failed.id).await.unwrap();
+    let again = fleet.retry(&ctx, failed.id, &[]).await.unwrap();
     assert_eq!(outcome(&again), ("planned", None, [1, 2, 0, 0]));
     // An open migration is never pruned.
     assert_eq!(fleet.prune(&later(&backend), NINETY_DAYS).await.unwrap(), 0);
@@ -104,7 +104,7 @@ async fn failed_rows_of_another_migration_set_are_pruned_and_their_retry_is_refu
     let (fleet, ctx) = (&older.services.fleet, older.operator());
     let kept = fleet.read(&ctx, failed.id).await.unwrap();
     assert_eq!((outcome(&kept), kept.counts.pruned), (("failed", None, [0, 1, 1, 0]), 2));
-    let refused = fleet.retry(&ctx, failed.id).await;
+    let refused = fleet.retry(&ctx, failed.id, &[]).await;
     let Err(Error::Fleet(problem)) = refused else { panic!("{refused:?}") };
     assert_eq!(*problem, FleetProblem::Pruned);
     assert_eq!(fleet.read(&ctx, failed.id).await.unwrap().state.as_str(), "failed");

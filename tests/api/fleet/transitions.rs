@@ -80,7 +80,7 @@ async fn a_cancelled_run_skips_unstarted_tenants_and_allows_the_next_run() {
     two.services.fleet.cancel(&ctx, made.id).await.unwrap();
     assert!(two.services.fleet.run(&ctx, made.id, no_events()).await.is_err());
     assert!(two.services.fleet.pause(&ctx, made.id).await.is_err());
-    assert!(two.services.fleet.retry(&ctx, made.id).await.is_err());
+    assert!(two.services.fleet.retry(&ctx, made.id, &[]).await.is_err());
     let record = migrate(&two, &MigrationRequest::default()).await;
     assert_eq!((record.state.as_str(), record.counts.failed), ("done", 0));
     assert_eq!(fixture.runs().await, [1; 3]);
@@ -128,7 +128,7 @@ async fn a_failed_canary_pauses_the_run_and_a_retry_starts_with_it() {
     let repair = format!("ALTER TABLE {}.lost RENAME TO notes", fixture.schema(0));
     sql.batch_execute(&repair).await.unwrap();
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    fleet.retry(&ctx, record.id).await.unwrap();
+    fleet.retry(&ctx, record.id, &[]).await.unwrap();
     let record = fleet.run(&ctx, record.id, no_events()).await.unwrap();
     assert_eq!(outcome(&record), ("done", None, [0, 3, 0, 0]));
     backend.close().await;
