@@ -165,6 +165,108 @@ async fn a_migration_is_paused_resumed_cancelled_and_retried_by_request() {
     assert_eq!((cancelled.status, &cancelled.body["tenants"]["skipped"]), (200, &json!(3)));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_is_taken_back_while_its_tenants_are_still_being_finished() {
+    let fixture = Fixture::with(4).await;
+    fixture.write(WAITS_FOR_LOCK);
+    let lock = MigrationLock::hold(&fixture).await;
+    let app = serve(&fixture).await;
+    let root = app.root();
+    let started = root.post(MIGRATIONS, &json!({ "workers": 1 })).await;
+    let id = started.body["id"].as_str().unwrap().to_owned();
+    lock.wait_until_waiting(&fixture).await;
+    // Once before the runner has seen the pause, once after it.
+    for is_seen in [false, true] {
+        assert_eq!(post_verb(&root, &id, "pause").await.status, 200);
+        if is_seen {
+            super::transitions::wait_for_two_heartbeats(&app.sql().await).await;
+        }
+        let resumed = post_verb(&root, &id, "resume").await;
+        assert_eq!(
+            (resumed.status, &resumed.body["state"]),
+            (202, &json!("running")),
+            "{resumed:?}"
+        );
+    }
+    lock.release().await;
+    let done = wait_until_stopped(&root, &id).await;
+    assert_eq!((&done["state"], &done["tenants"]["done"]), (&json!("done"), &json!(4)), "{done}");
+    assert_eq!(fixture.runs().await, [1; 4]);
+    let events = root.get("/control/v1/audit-events?action=migration.resume").await.body;
+    assert_eq!(events["data"].as_array().unwrap().len(), 2, "{events}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_tenants_are_retried_by_name_and_found_by_a_part_of_their_slug() {
+    let fixture = Fixture::with(3).await;
+    fixture.write(SECOND);
+    let app = serve(&fixture).await;
+    let root = app.root();
+    let (sql, lost) = (fixture.sql().await, [fixture.schema(1), fixture.schema(2)]);
+    for schema in &lost {
+        sql.batch_execute(&format!("ALTER TABLE {schema}.notes RENAME TO lost")).await.unwrap();
+    }
+    let started = root.post(MIGRATIONS, &json!({})).await;
+    let id = started.body["id"].as_str().unwrap().to_owned();
+    let failed = wait_until_stopped(&root, &id).await;
+    assert_eq!(failed["tenants"]["failed"], 2, "{failed}");
+    for schema in &lost {
+        sql.batch_execute(&format!("ALTER TABLE {schema}.lost RENAME TO notes")).await.unwrap();
+    }
+    let path = format!("{MIGRATIONS}/{id}");
+    let list = root.get(&format!("{path}/tenants?state=failed")).await.body;
+    let slug = list["data"][0]["slug"].as_str().unwrap().to_owned();
+    let found = root.get(&format!("{path}/tenants?q={}", slug.to_uppercase())).await.body;
+    assert_eq!(found["data"][0]["slug"], json!(slug), "{found}");
+    let none = root.get(&format!("{path}/tenants?q=no-such-slug")).await.body;
+    assert_eq!(none["data"], json!([]));
+
+    let done = root.get(&format!("{path}/tenants?state=done")).await.body["data"][0].clone();
+    let retry = format!("{path}/retry");
+    let not_failed = root.post(&retry, &json!({ "tenants": [slug, done["slug"]] })).await;
+    assert_eq!(pointers(&not_failed), ["/tenants/1: unknown_tenant"]);
+    assert_eq!(
+        pointers(&root.post(&retry, &json!({ "tenant": "x" })).await),
+        ["/tenant: unknown_field"]
+    );
+    let one = root.post(&retry, &json!({ "tenants": [slug] })).await;
+    assert_eq!(one.status, 202, "{one:?}");
+    let after = wait_until_stopped(&root, &id).await;
+    assert_eq!(
+        (&after["tenants"]["failed"], &after["state"]),
+        (&json!(1), &json!("failed")),
+        "{after}"
+    );
+    assert_eq!(post_verb(&root, &id, "retry").await.status, 202);
+    assert_eq!(wait_until_stopped(&root, &id).await["state"], "done");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_has_not_changed_is_not_sent_again() {
+    let fixture = Fixture::with(2).await;
+    fixture.write(SECOND);
+    let app = serve(&fixture).await;
+    let root = app.root();
+    let started = root.post(MIGRATIONS, &json!({})).await;
+    let id = started.body["id"].as_str().unwrap().to_owned();
+    let done = wait_until_stopped(&root, &id).await;
+    assert_eq!((&done["done_per_second"], &done["eta_seconds"]), (&Value::Null, &Value::Null));
+    let path = format!("{MIGRATIONS}/{id}");
+    let first = root.get(&path).await;
+    let tag = first.header("etag").unwrap().to_owned();
+    let ask = |known: String| {
+        let request = root.request(reqwest::Method::GET, &path).header("if-none-match", known);
+        async move { request.send().await.unwrap() }
+    };
+    for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
+        let answer = ask(known.clone()).await;
+        assert_eq!(answer.status(), 304, "{known}");
+        assert_eq!(answer.headers()["etag"], tag.as_str());
+        assert_eq!(answer.text().await.unwrap(), "");
+    }
+    assert_eq!(ask("\"other\"".to_owned()).await.status(), 200);
+}
+
 const SECOND_OF_TWO: (&str, &str) = ("V3__add_mood.sql", SECOND.1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
