@@ -9,14 +9,17 @@ use time::OffsetDateTime;
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result};
+use crate::domain::names::SchemaName;
 use crate::migrations::MigrationSet;
+use crate::pg::control::footprint::{self, Footprint};
 use crate::pg::control::operations::{self, Record as Operation};
-use crate::pg::control::{capacity, examinations, overview};
+use crate::pg::control::{capacity, examinations, migration_sets, overview};
 use crate::pg::rules::Isolation;
 use crate::pg::{Db, During};
-use crate::service::Vacancies;
 use crate::service::lint::{self, Finding};
+use crate::service::tenants::{TenantRef, locate};
 use crate::service::vacancies::StockStatus;
+use crate::service::{Vacancies, fleet};
 
 pub use crate::pg::control::examinations::Record as Examination;
 pub use crate::pg::control::overview::TenantCounts;
@@ -107,6 +110,23 @@ pub struct MigrationFile {
     pub findings: Vec<Finding>,
 }
 
+/// The schema of a tenant.
+#[derive(Debug, Clone)]
+pub struct TenantSchema {
+    /// Its name, which is also that of the tenant's role.
+    pub name: SchemaName,
+    /// The highest version of the migrations that were applied.
+    pub version: i32,
+    /// Their digest.
+    pub fingerprint: String,
+    /// The files that a migration would apply.
+    pub files_behind: Vec<String>,
+    /// Why this program's migrations do not fit those that were applied.
+    pub conflict: Option<String>,
+    /// What it holds.
+    pub footprint: Footprint,
+}
+
 impl Overview {
     /// Reads through `db`; `set` are the tenant migrations of this program.
     #[must_use]
@@ -152,6 +172,31 @@ impl Overview {
             fingerprint: self.set.fingerprint().to_owned(),
             isolation: self.db.rules().isolation,
             servers: connections.servers,
+        })
+    }
+
+    /// Returns what the schema of a tenant holds, and the migrations that it lacks.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database; [`Noun::Tenant`](crate::domain::error::Noun) not found.
+    pub async fn tenant_schema(
+        &self,
+        ctx: &CallContext,
+        which: &TenantRef,
+    ) -> Result<TenantSchema> {
+        let reach = ctx.reach(Permission::ViewTenants)?;
+        let tx = self.db.public().await.during("read the schema of a tenant")?;
+        let id = locate(&tx, &reach, which).await?.tenant.id;
+        let (version, fingerprint) = migration_sets::of_tenant(&tx, id).await?;
+        let footprint = footprint::count(&tx, id).await?;
+        let plan = fleet::plan_of(&tx, &self.set, Some(&[id.uuid()]), ctx.now).await?;
+        Ok(TenantSchema {
+            name: SchemaName::of(id),
+            version,
+            fingerprint,
+            files_behind: plan.behind.into_iter().flat_map(|group| group.files).collect(),
+            conflict: plan.ahead.into_iter().chain(plan.diverged).next(),
+            footprint,
         })
     }
 

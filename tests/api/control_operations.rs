@@ -283,3 +283,67 @@ async fn a_bad_request_for_an_examination_names_each_field() {
         assert_problem(&root.get(&path).await, 404, "examination_not_found");
     }
 }
+
+#[tokio::test]
+async fn tenants_are_listed_in_the_order_that_is_asked_for() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    for slug in ["b-first", "c-second", "a-third"] {
+        app.set_up(slug).await;
+    }
+    let slugs = async |order: &str| {
+        let (mut slugs, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/control/v1/tenants?limit=1&q=-&order={order}{cursor}");
+            let page = root.get(&path).await;
+            assert_eq!(page.status, 200, "{page:?}");
+            let rows = page.body["data"].as_array().unwrap();
+            slugs.extend(rows.iter().map(|row| row["slug"].as_str().unwrap().to_owned()));
+            match page.body["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return slugs,
+            }
+        }
+    };
+    assert_eq!(slugs("created_at").await, ["b-first", "c-second", "a-third"]);
+    assert_eq!(slugs("-created_at").await, ["a-third", "c-second", "b-first"]);
+    assert_eq!(slugs("name").await, ["a-third", "b-first", "c-second"]);
+    let refused = root.get("/control/v1/tenants?order=size").await;
+    assert_eq!(pointers(&refused), ["?order: not_one_of"]);
+    let first = root.get("/control/v1/tenants?limit=1&q=-&order=name").await.body;
+    let gone = "UPDATE tenants SET id = gen_random_uuid() WHERE slug = 'a-third'";
+    let sql = app.sql().await;
+    sql.batch_execute("ALTER TABLE memberships DROP CONSTRAINT memberships_tenant_id_fkey")
+        .await
+        .unwrap();
+    sql.batch_execute(gone).await.unwrap();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let refused = root.get(&format!("/control/v1/tenants?order=name&cursor={cursor}")).await;
+    assert_eq!(pointers(&refused), ["?cursor: cursor"]);
+}
+
+#[tokio::test]
+async fn the_schema_of_a_tenant_says_what_it_holds_and_lacks() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    let (acme, other) = (app.set_up("acme").await, app.set_up("other").await);
+    let path = "/control/v1/tenants/acme/schema";
+    let schema = root.get(path).await.body;
+    assert_eq!(schema["schema"], acme.schema());
+    assert_eq!(
+        (&schema["files_behind"], &schema["conflict"]),
+        (&json!([]), &json!(null)),
+        "{schema}"
+    );
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = $1";
+    let count: i64 = app.sql().await.query_one(tables, &[&acme.schema()]).await.unwrap().get(0);
+    assert_eq!(schema["tables"], count);
+    assert!(schema["bytes"].as_i64().unwrap() > 0, "{schema}");
+    let admin = app.log_in(&acme.admin_email).await;
+    assert_eq!(admin.get(path).await.body, schema);
+    assert_problem(
+        &admin.get(&format!("/control/v1/tenants/{}/schema", other.id)).await,
+        404,
+        "tenant_not_found",
+    );
+}

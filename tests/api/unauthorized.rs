@@ -110,6 +110,7 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("POST", "/control/v1/tenants/{tenant}/resume", Permission::UpdateTenant),
     ("POST", "/control/v1/tenants/{tenant}/restore", Permission::DeleteTenant),
     ("POST", "/control/v1/tenants/{tenant}/purge", Permission::DeleteTenant),
+    ("GET", "/control/v1/tenants/{tenant}/schema", Permission::ViewTenants),
     ("GET", "/control/v1/tenants/{tenant}/members", Permission::ViewUsers),
     ("POST", "/control/v1/tenants/{tenant}/members", Permission::ManageMembers),
     ("PATCH", "/control/v1/tenants/{tenant}/members/{user_id}", Permission::ManageMembers),

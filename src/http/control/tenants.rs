@@ -1,6 +1,7 @@
 //! Tenants: list, read, create, change, and their lifecycle.
 
 mod bodies;
+mod schema;
 
 use crate::domain::json::Value;
 use actix_web::http::StatusCode;
@@ -27,7 +28,7 @@ use crate::http::{Mount, guess};
 use crate::service::provisioning::Extras;
 use crate::service::tenants::registry::{Origin, Registered};
 use crate::service::tenants::upsert::Upsert;
-use crate::service::tenants::{Filter, TenantRef};
+use crate::service::tenants::{Filter, Order, TenantRef};
 
 /// Says that an answer is that to an earlier request with the same `Idempotency-Key`.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -45,7 +46,8 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
         .service(resume)
         .service(delete)
         .service(restore)
-        .service(purge);
+        .service(purge)
+        .service(schema::read);
 }
 
 /// A tenant.
@@ -95,7 +97,7 @@ pub(super) struct TenantList {
     next_cursor: Option<String>,
 }
 
-/// Lists the tenants that the caller can view, oldest first.
+/// Lists the tenants that the caller can view, oldest first unless `order` says otherwise.
 #[utoipa::path(tag = "control", operation_id = "listTenants", security(("bearer" = [])),
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
@@ -106,6 +108,7 @@ pub(super) struct TenantList {
         ("created_after" = Option<String>, Query, description = "Only tenants created at this time or later", format = "date-time"),
         ("created_before" = Option<String>, Query, description = "Only tenants created before this time", format = "date-time"),
         ("q" = Option<String>, Query, description = "Only tenants whose name or slug contains this text, ignoring case"),
+        ("order" = Option<String>, Query, description = "created_at (oldest first, the default), -created_at (newest first) or name", pattern = "^(-?created_at|name)$"),
     ),
     responses(
         (status = 200, description = "A page of tenants", body = TenantList),
@@ -125,6 +128,9 @@ async fn list(call: Call) -> Answer {
         created_after: query.optional("created_after", timestamp),
         created_before: query.optional("created_before", timestamp),
         q: query.optional("q", |text| Ok(text.to_owned())),
+        order: query
+            .optional("order", |word| Order::of(word).ok_or(Rule::OneOf(Order::WORDS)))
+            .unwrap_or_default(),
     };
     let window = query.finish(Some(window))?;
     let page = call.services().tenants.list_records(&call.ctx, &filter, &window).await?;

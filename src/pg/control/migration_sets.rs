@@ -101,6 +101,13 @@ fn group(row: &crate::pg::Row) -> Group {
     }
 }
 
+/// Reads the version and the fingerprint of the migrations that a tenant has applied, from its row.
+pub async fn of_tenant(tx: &PublicTx, tenant: TenantId) -> Result<(i32, String)> {
+    let sql = "SELECT migrations_version, migrations_fingerprint FROM tenants WHERE id = $1";
+    let row = tx.query_one(sql, &[&tenant]).await.during("read the migrations of a tenant")?;
+    Ok((row.get("migrations_version"), row.get("migrations_fingerprint")))
+}
+
 /// A file that runs outside a transaction and has run half-way in some tenants.
 #[derive(Debug, Clone)]
 pub struct HalfRun {

@@ -48,6 +48,47 @@ pub struct Filter {
     pub created_before: Option<OffsetDateTime>,
     /// With this text in the name or the slug, in any case.
     pub q: Option<String>,
+    /// In this order.
+    pub order: Order,
+}
+
+/// The order of a list of tenants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest first.
+    #[default]
+    Oldest,
+    /// Newest first.
+    Newest,
+    /// By name, then by id.
+    Name,
+}
+
+impl Order {
+    /// All words.
+    pub const WORDS: &[&str] = &["created_at", "-created_at", "name"];
+
+    /// Reads a word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        match word {
+            "created_at" => Some(Self::Oldest),
+            "-created_at" => Some(Self::Newest),
+            "name" => Some(Self::Name),
+            _ => None,
+        }
+    }
+
+    /// The condition that a row follows the one with the time `$2` and the id `$3`, and the order.
+    const fn sql(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Oldest => ("(t.created_at, t.id) > ($2, $3)", "t.created_at, t.id"),
+            Self::Newest => ("(t.created_at, t.id) < ($2, $3)", "t.created_at DESC, t.id DESC"),
+            Self::Name => {
+                ("(t.name, t.id) > ((SELECT name FROM tenants WHERE id = $3), $3)", "t.name, t.id")
+            }
+        }
+    }
 }
 
 /// Writes a new tenant's row.
@@ -207,11 +248,12 @@ pub async fn list_records(
     filter: &Filter,
     window: &Window,
 ) -> Result<Vec<TenantRecord>> {
+    let (follows, order) = filter.order.sql();
     let sql = format!(
         "SELECT {COLUMNS}, {RECORD_COLUMNS}
            FROM tenants t
           WHERE ($1::uuid[] IS NULL OR t.id = ANY ($1))
-            AND ($2::timestamptz IS NULL OR (t.created_at, t.id) > ($2, $3))
+            AND ($2::timestamptz IS NULL OR {follows})
             AND ($4::text IS NULL OR t.status = $4)
             AND ($5::text IS NULL OR t.slug = $5)
             AND ($6::text IS NULL OR t.name = $6)
@@ -219,7 +261,7 @@ pub async fn list_records(
             AND ($8::timestamptz IS NULL OR t.created_at < $8)
             AND ($9::text IS NULL
                  OR strpos(lower(t.name), lower($9)) > 0 OR strpos(t.slug, lower($9)) > 0)
-          ORDER BY t.created_at, t.id
+          ORDER BY {order}
           LIMIT $10"
     );
     let rows = tx

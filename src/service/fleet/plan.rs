@@ -74,7 +74,11 @@ impl Plan {
     }
 }
 
-pub(super) async fn make(
+/// Plans a migration of all tenants, or of those in `only`.
+///
+/// # Errors
+/// Those of the database.
+pub(in crate::service) async fn make(
     tx: &PublicTx,
     set: &MigrationSet,
     only: Option<&[Uuid]>,

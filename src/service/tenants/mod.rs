@@ -19,6 +19,7 @@ use crate::auth::{CallContext, Principal};
 use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{ExternalId, Slug, TenantId};
 use crate::domain::page::{Cursor, Page, Window};
+use crate::domain::rule::Rule;
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::TenantRecord;
 use crate::domain::{Access, Permission, Tenant};
@@ -28,7 +29,7 @@ use crate::telemetry::note_tenant;
 
 pub use self::inside::{Caller, Entered, Grants, TenantTx};
 pub use crate::pg::SharedTx;
-pub use crate::pg::control::tenants::{Filter, MAIN_NUMBER};
+pub use crate::pg::control::tenants::{Filter, MAIN_NUMBER, Order};
 
 /// Reads tenants.
 #[derive(Clone)]
@@ -112,10 +113,11 @@ impl Tenants {
         tenants::page(&tx, offset, limit).await
     }
 
-    /// Returns a page of the records that the caller may view, oldest first.
+    /// Returns a page of the records that the caller may view.
     ///
     /// # Errors
-    /// Those of the rights check and of the database.
+    /// Those of the rights check and of the database; [`Rule::Cursor`] where the list is ordered by name and the tenant of
+    /// the cursor is gone.
     pub async fn list_records(
         &self,
         ctx: &CallContext,
@@ -124,6 +126,12 @@ impl Tenants {
     ) -> Result<Page<TenantRecord>> {
         let reach = ctx.reach(Permission::ViewTenants)?;
         let tx = self.db.public().await.during("list tenant records")?;
+        // The cursor has no name in it.
+        if let (Order::Name, Some(after)) = (filter.order, window.after)
+            && tenants::lookup(&tx, TenantId::new(after.id)).await?.is_none()
+        {
+            return Err(Error::invalid("?cursor", Rule::Cursor));
+        }
         let rows = tenants::list_records(&tx, reach.limits(), filter, window).await?;
         Ok(Page::cut(rows, window, |record| Cursor {
             at: record.tenant.created_at,
@@ -292,7 +300,11 @@ pub(in crate::service) async fn active_part(tx: &PublicTx, reach: Reach) -> Resu
 ///
 /// # Errors
 /// [`Noun::Tenant`] not found, also where it exists outside of `reach`.
-async fn locate(tx: &PublicTx, reach: &Reach, which: &TenantRef) -> Result<TenantRecord> {
+pub(in crate::service) async fn locate(
+    tx: &PublicTx,
+    reach: &Reach,
+    which: &TenantRef,
+) -> Result<TenantRecord> {
     let found = find(tx, which).await?.filter(|tenant| reach.covers(tenant.id));
     let id = found.ok_or(Error::NotFound(Noun::Tenant))?.id;
     tenants::lookup_record(tx, id).await?.ok_or(Error::NotFound(Noun::Tenant))
