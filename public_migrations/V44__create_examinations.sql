@@ -1,3 +1,4 @@
+-- works with: V40
 -- Examinations of the database (`doctor`) that were asked for over HTTP, with what they found. The newest are kept.
 CREATE TABLE examinations (
     id uuid NOT NULL CONSTRAINT examinations_pkey PRIMARY KEY,

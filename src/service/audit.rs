@@ -107,6 +107,18 @@ impl Audit {
         Ok(Page::cut(rows, window, |entry| Cursor { at: entry.at, id: entry.id }))
     }
 
+    /// Returns the actions that events can have.
+    ///
+    /// # Errors
+    /// Those of the rights check; [`Noun::Tenant`] not found where the caller's rights come from tenants that are not
+    /// active.
+    pub async fn actions(&self, ctx: &CallContext) -> Result<Vec<&'static str>> {
+        let reach = ctx.reach(Permission::ViewAudit)?;
+        let tx = self.db.public().await.during("read the tenants of a caller")?;
+        active_part(&tx, reach).await?;
+        Ok(AuditAction::ALL.iter().map(|action| action.as_str()).collect())
+    }
+
     /// Seals all unsealed events and returns their number. Waits while another process seals.
     ///
     /// # Errors

@@ -49,6 +49,14 @@ async fn every_route_that_is_served_is_in_the_document() {
     assert_eq!(served, documented, "left: the served routes; right: the OpenAPI document");
 }
 
+/// Whether a path is one of a template.
+fn matches(template: &str, path: &str) -> bool {
+    let (wanted, found): (Vec<_>, Vec<_>) =
+        (template.split('/').collect(), path.split('/').collect());
+    wanted.len() == found.len()
+        && wanted.iter().zip(&found).all(|(part, given)| part.starts_with('{') || part == given)
+}
+
 #[tokio::test]
 async fn a_method_that_is_not_in_the_document_is_not_served() {
     let app = TestApp::spawn().await;
@@ -58,7 +66,11 @@ async fn a_method_that_is_not_in_the_document_is_not_served() {
         // Each parameter becomes one segment that is not a literal segment of another template.
         let path = filled_in(&template);
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"] {
-            if known.contains(&(method.to_owned(), template.clone())) {
+            let is_of = |of: &String| {
+                matches(of, &path) && known.contains(&(method.to_owned(), of.clone()))
+            };
+            // `/audit-events/verify` is also an `/audit-events/{id}`.
+            if paths.iter().any(is_of) {
                 continue;
             }
             let method = Method::from_bytes(method.as_bytes()).expect("it is a method");

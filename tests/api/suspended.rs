@@ -13,8 +13,11 @@ use crate::support::scoped::{add_member, join, make_key, plaintext, user_id};
 use crate::support::{PASSWORD, Snapshot, TestApp};
 
 /// The operations by which a member sees that the tenant is not active.
-const SEEN: &[(&str, &str)] =
-    &[("GET", "/control/v1/tenants"), ("GET", "/control/v1/tenants/{tenant}")];
+const SEEN: &[(&str, &str)] = &[
+    ("GET", "/control/v1/tenants"),
+    ("GET", "/control/v1/tenants/{tenant}"),
+    ("GET", "/control/v1/tenants/{tenant}/schema"),
+];
 
 /// The operations that work in no tenant: they concern the caller.
 const OF_NO_TENANT: &[(&str, &str)] = &[

@@ -464,8 +464,8 @@ async fn no_control_route_serves_a_wrong_caller() {
         let id = tenant.id.to_string();
         let path = path.replace("{tenant}", &id).replace("{external_id}", "x");
         let path = path.replace("{user_id}", &id).replace("{id}", &id);
-        let others: Vec<_> =
-            Permission::ALL.iter().copied().filter(|other| other != permission).collect();
+        let is_other = |other: &Permission| !permission.is_among(&[*other]);
+        let others: Vec<_> = Permission::ALL.iter().copied().filter(is_other).collect();
         let (_, weak) = app.add_token(&others, None, None).await;
         for (what, caller, status) in unauthenticated_callers
             .iter()

@@ -13,11 +13,11 @@ use super::PROBLEM_JSON;
 use super::call::{Call, timestamp, window, write_cursor};
 use super::responses::{Forbidden, InvalidParameter, NoSuchTenant, Unexpected};
 use super::{Answer, ProblemBody};
+use crate::domain::Permission;
 use crate::domain::error::{Error, Noun};
 use crate::domain::names::TenantId;
 use crate::domain::page::Window;
 use crate::domain::rule::Rule;
-use crate::domain::{AuditAction, Permission};
 use crate::http::Mount;
 use crate::http::responses::ViewAudit;
 use crate::service::audit::{Break, Entry, Filter, Verdict};
@@ -137,7 +137,7 @@ pub(super) struct AuditActionList {
 async fn actions(call: Call) -> Answer {
     call.ctx.reach(Permission::ViewAudit)?;
     call.nothing_else()?;
-    let mut data: Vec<&str> = AuditAction::ALL.iter().map(|action| action.as_str()).collect();
+    let mut data: Vec<&str> = call.services().audit.actions(&call.ctx).await?;
     data.sort_unstable();
     Ok(HttpResponse::Ok().json(AuditActionList { data }))
 }

@@ -152,8 +152,8 @@ impl Principals {
         let mut by_permission = HashMap::new();
         for permission in Permission::ALL {
             let only = [*permission];
-            let others: Vec<_> =
-                Permission::ALL.iter().copied().filter(|p| p != permission).collect();
+            let is_other = |other: &Permission| !permission.is_among(&[*other]);
+            let others: Vec<_> = Permission::ALL.iter().copied().filter(is_other).collect();
             let key_of = Some((here, admin));
             let credentials = ForPermission {
                 only: insert(app, &only, None, None).await,

@@ -73,7 +73,8 @@ async fn list(call: Call) -> Answer {
 #[utoipa::path(tag = "control", operation_id = "startMigration", security(("bearer" = [])), request_body = NewMigration, responses(
     (status = 200, description = "The plan, if dry_run is true", body = PlanAnswer),
     (status = 202, description = "The migration; Location is its path", body = MigrationAnswer),
-    InvalidBody, Forbidden<MigrateFleet>,
+    InvalidBody,
+    (status = 403, description = "VIEW_FLEET is missing, or without dry_run MIGRATE_FLEET", body = ProblemBody, content_type = PROBLEM_JSON),
     (status = 409, description = "Another migration is open (`detail` names its runner), some tenants are ahead, or the migration files do not match", body = ProblemBody, content_type = PROBLEM_JSON),
 ))]
 #[post("/control/v1/migrations")]
