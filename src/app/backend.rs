@@ -273,6 +273,7 @@ impl Backend {
             server_version: version,
             control_plane_version: public_set.version(),
             migrations_folder: settings.tenant_migrations.clone(),
+            own_migrations: options.tenant_migrations.clone(),
         };
         let parts = Parts {
             hasher,

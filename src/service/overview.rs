@@ -10,7 +10,7 @@ use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::SchemaName;
-use crate::migrations::MigrationSet;
+use crate::migrations::{MigrationSet, Migrations as OwnMigrations};
 use crate::pg::control::footprint::{self, Footprint};
 use crate::pg::control::operations::{self, Record as Operation};
 use crate::pg::control::{capacity, examinations, migration_sets, overview};
@@ -48,6 +48,8 @@ pub struct Process {
     pub control_plane_version: i32,
     /// The folder of the tenant migrations; `None` for the built-in ones.
     pub migrations_folder: Option<PathBuf>,
+    /// The tenant migrations of the application, where no folder is named.
+    pub own_migrations: Option<OwnMigrations>,
 }
 
 /// The state of the whole installation.
@@ -206,8 +208,12 @@ impl Overview {
     /// Those of the rights check; [`Error::Internal`] if the allowances in the folder cannot be read any more.
     pub fn migrations(&self, ctx: &CallContext) -> Result<Migrations> {
         ctx.require(Permission::ViewFleet)?;
-        let report = lint::check_set(&self.set, self.process.migrations_folder.as_deref())
-            .map_err(|error| Error::internal("check the migrations", error))?;
+        let report = lint::check_set(
+            &self.set,
+            self.process.migrations_folder.as_deref(),
+            self.process.own_migrations.as_ref(),
+        )
+        .map_err(|error| Error::internal("check the migrations", error))?;
         let mut found: HashMap<String, Vec<Finding>> = HashMap::new();
         for finding in report.findings {
             found.entry(finding.file.clone()).or_default().push(finding);
