@@ -69,8 +69,6 @@ async fn list(target: &Target, command: List) -> Result<Exit, Failure> {
             tenant: control.id_of_tenant(command.tenant.as_deref()).await?,
             created_after: time("--since", &command.since)?,
             created_before: time("--until", &command.until)?,
-            request_id: None,
-            id: None,
         };
         control.list_audit(&filter, command.limit).await
     })

@@ -10,6 +10,7 @@ use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::SchemaName;
+use crate::domain::operation::OperationKind;
 use crate::migrations::{MigrationSet, Migrations as OwnMigrations};
 use crate::pg::control::footprint::{self, Footprint};
 use crate::pg::control::operations::{self, Record as Operation};
@@ -146,7 +147,7 @@ impl Overview {
         let tx = self.db.public().await.during(during)?;
         let fingerprint = self.set.fingerprint();
         let tenants = overview::count_tenants(&tx, fingerprint, ctx.now).await?;
-        let open = operations::find_open(&tx).await?;
+        let open = operations::find_open(&tx, OperationKind::Migrate).await?;
         let examined = examinations::find_last(&tx).await?;
         tx.commit().await.during(during)?;
         Ok(Summary {
@@ -190,7 +191,7 @@ impl Overview {
         let tx = self.db.public().await.during("read the schema of a tenant")?;
         let id = locate(&tx, &reach, which).await?.tenant.id;
         let (version, fingerprint) = migration_sets::of_tenant(&tx, id).await?;
-        let footprint = footprint::count(&tx, id).await?;
+        let footprint = footprint::count(&tx, id, self.db.rules().engine).await?;
         let plan = fleet::plan_of(&tx, &self.set, Some(&[id.uuid()]), ctx.now).await?;
         Ok(TenantSchema {
             name: SchemaName::of(id),

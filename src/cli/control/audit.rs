@@ -71,6 +71,7 @@ impl Control {
                     tenant: filter.tenant,
                     created_after: filter.created_after,
                     created_before: filter.created_before,
+                    ..Filter::default()
                 };
                 let (mut entries, mut after, mut left) = (Vec::new(), None, limit);
                 loop {

@@ -256,7 +256,7 @@ pub(in crate::cli) async fn failed_in(
 ) -> Result<(Vec<String>, bool), Failure> {
     let window = Window { after: None, limit: NAMED };
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let failed = fleet.tenants(&ctx, id, Some(WorkState::Failed), &window).await?;
+    let failed = fleet.tenants(&ctx, id, Some(WorkState::Failed), None, &window).await?;
     let slugs = failed.rows.iter().map(|work| work.slug.as_str().to_owned()).collect();
     Ok((slugs, failed.next.is_some()))
 }

@@ -356,6 +356,7 @@ impl TenantFilter {
             created_after: self.created_after,
             created_before: self.created_before,
             q: self.q.clone(),
+            ..Filter::default()
         }
     }
 

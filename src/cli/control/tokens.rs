@@ -89,7 +89,7 @@ impl Control {
     ) -> Result<Vec<TokenView>, Failure> {
         match self {
             Self::Database(backend) => {
-                let filter = Filter { kind, tenant: None };
+                let filter = Filter { kind, ..Filter::default() };
                 let (tokens, ctx) = (&backend.services.tokens, backend.operator());
                 let listed = tokens.list_filtered(&ctx, &filter).await?;
                 Ok(listed.into_iter().map(TokenView::from).collect())

@@ -8,9 +8,7 @@ use uuid::Uuid;
 
 use crate::auth::CallContext;
 use crate::domain::error::{Conflict, Error, Noun, Result};
-use crate::domain::operation::{
-    FleetProblem, OperationKind, OperationState, PauseReason, Step,
-};
+use crate::domain::operation::{FleetProblem, OperationKind, OperationState, PauseReason, Step};
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::domain::{AuditAction, Permission};
 use crate::migrations::MigrationSet;
