@@ -62,9 +62,9 @@ async fn a_method_that_is_not_in_the_document_is_not_served() {
     let app = TestApp::spawn().await;
     let known: BTreeSet<_> = operations().into_iter().map(|o| (o.method, o.template)).collect();
     let paths: BTreeSet<_> = known.iter().map(|(_, template)| template.clone()).collect();
-    for template in paths {
+    for template in &paths {
         // Each parameter becomes one segment that is not a literal segment of another template.
-        let path = filled_in(&template);
+        let path = filled_in(template);
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"] {
             let is_of = |of: &String| {
                 matches(of, &path) && known.contains(&(method.to_owned(), of.clone()))
