@@ -57,14 +57,15 @@ async fn main() {
     let fixture = Fixture::start().await;
     let sql = fixture.connect().await;
     let mut report = Report::begin(args, "fleet", machine::line(&sql).await);
-    let bench = Bench::new(&fixture, count).await;
+    let bench = Box::pin(Bench::new(&fixture, count)).await;
     let only = from_env("ROWHOUSE_BENCH_CONNECTIONS");
     for connections in
         CONNECTIONS.into_iter().filter(|count| only.is_none_or(|only| only == *count))
     {
         bench.measure(&mut report, connections, rounds).await;
     }
-    nothing_to_do(&mut report, &bench, &sql, if args.quick { 200 } else { CURRENT }, rounds).await;
+    let current = if args.quick { 200 } else { CURRENT };
+    Box::pin(nothing_to_do(&mut report, &bench, &sql, current, rounds)).await;
     report.end();
     drop(sql);
     fixture.stop().await;

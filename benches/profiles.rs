@@ -70,7 +70,7 @@ async fn main() {
         Sizes { rounds: 5, seconds: 4, many: 1000, very_many: 5000 }
     };
     let fixture = Fixture::start().await;
-    let server = HttpServer::start(&fixture).await;
+    let server = Box::pin(HttpServer::start(&fixture)).await;
     let mut report = Report::begin(args, "profiles", machine::line(&server.sql).await);
     server.fill(1, 1000).await;
     server.compare(&mut report, &sizes, (1, 1000)).await;
@@ -80,7 +80,7 @@ async fn main() {
     server.fill(sizes.very_many, 10).await;
     server.search_all_tenants(&mut report, &sizes, sizes.very_many).await;
     report.end();
-    server.stop().await;
+    Box::pin(server.stop()).await;
     fixture.stop().await;
 }
 

@@ -81,7 +81,7 @@ async fn main() {
         bench.measure(&mut report, &empty, (rounds, *count)).await;
     }
     server.assert_no_claim_missed().await;
-    round_trips(&mut report, &fixture).await;
+    Box::pin(round_trips(&mut report, &fixture)).await;
     report.end();
     server.stop().await;
     backend.close().await;

@@ -141,7 +141,7 @@ impl<'a> Shared<'a> {
         let (settings, limits) = (Arc::clone(&self.settings), Arc::clone(&self.limits));
         let documents = self.documents.clone();
         let routes = web::Data::new(http::Routes::of(&http::openapi_of(surface, &self.offer)));
-        let served = self.offer.served;
+        let routes_of = self.offer.served;
         let server = HttpServer::new(move || {
             let db = database
                 .pools(pools)
@@ -154,7 +154,9 @@ impl<'a> Shared<'a> {
                 limits: Arc::clone(&limits),
             };
             let app = actix_web::App::new()
-                .configure(|config| http::mount(&mut http::Mount::Worker(config), surface, served))
+                .configure(|config| {
+                    http::mount(&mut http::Mount::Worker(config), surface, routes_of);
+                })
                 .app_data(web::Data::new(site))
                 .app_data(documents.clone())
                 .app_data(routes.clone())

@@ -53,13 +53,16 @@ pub struct Options {
 /// Mounts the routes of an application on one worker.
 pub type Routes = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
 
+/// The value of a section, of the section's type.
+type SectionValue = Arc<dyn Any + Send + Sync>;
+
 /// A section of an application's settings, and the type that it is read into.
 #[derive(Clone)]
 pub struct Section {
     name: &'static str,
     type_id: TypeId,
-    read: fn(&OwnValues, &str) -> Result<Arc<dyn Any + Send + Sync>, SettingsError>,
-    mount: fn(Arc<dyn Any + Send + Sync>, &mut web::ServiceConfig),
+    read: fn(&OwnValues, &str) -> Result<SectionValue, SettingsError>,
+    mount: fn(SectionValue, &mut web::ServiceConfig),
 }
 
 impl Section {

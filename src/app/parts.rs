@@ -59,6 +59,7 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Builds the services on the pools of one runtime.
+    #[expect(clippy::too_many_lines, reason = "a flat list of services")]
     pub(super) fn services(&self, db: &Db, database: &Database) -> Services {
         let refusals = Refusals::new(db.clone(), self.refused.clone());
         let signing_keys = self.signing_keys.on(db.clone());

@@ -90,7 +90,7 @@ fn start(program: &Grammar, options: Options) -> Result<Exit, Failure> {
         program.commands.iter().find(|commands| (commands.has)(verb)).cloned()
     });
     if let Some(commands) = own {
-        return run_own(&matches, commands, options);
+        return run_own(&matches, &commands, options);
     }
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let (settings, connection) = cli.prepare(options.own_settings())?;
@@ -124,7 +124,11 @@ fn grammar(program: &Grammar) -> Result<clap::Command, Failure> {
 }
 
 /// Runs a command of the application.
-fn run_own(matches: &ArgMatches, commands: OwnCommands, options: Options) -> Result<Exit, Failure> {
+fn run_own(
+    matches: &ArgMatches,
+    commands: &OwnCommands,
+    options: Options,
+) -> Result<Exit, Failure> {
     let flags = SettingFlags::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     let settings = Settings::load(&flags.overrides(options.own_settings()))?;
     telemetry::start(settings.log.format, settings.log.filter_of_commands(), None)?;

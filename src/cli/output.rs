@@ -117,9 +117,10 @@ pub(super) async fn on_backend<T>(
     work: impl AsyncFnOnce(&Backend) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     // Boxed, because the future of each command would hold these large ones.
-    let backend = Box::pin(Backend::open_for(purpose, settings, &settings.options)).await?;
+    let opened = Box::pin(Backend::open_for(purpose, settings, &settings.options)).await?;
+    let backend = Box::new(opened);
     let outcome = Box::pin(work(&backend)).await;
-    backend.close().await;
+    Box::pin(backend.close()).await;
     outcome
 }
 

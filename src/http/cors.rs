@@ -21,7 +21,7 @@ use actix_web::middleware::Condition;
 use url::Url;
 
 use super::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
-use super::middleware::REQUEST_ID;
+use super::request_span::REQUEST_ID;
 
 /// The request headers that a page may send.
 const REQUEST_HEADERS: [HeaderName; 11] = [

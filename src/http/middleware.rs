@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::request_span::span;
+use super::request_span::{REQUEST_ID, span};
 use super::routes::{Routes, method_not_allowed_in_form};
 use super::{Site, cause_of, refusals, refuse};
 use crate::domain::error::{Error, Malformed, with_causes};
@@ -28,10 +28,6 @@ use crate::http::encoding::require_identity;
 use crate::http::limits::Standings;
 use crate::service::Commits;
 use crate::telemetry::{answering, watch_writes};
-
-/// The header of the request id, which an answer shares with its log lines and audit events. The server makes it, so that
-/// it is unique. A client's own id in this header is only logged beside it.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How much longer than its time limit a request may take whose commit was sent and is not answered.
 const COMMIT_GRACE: Duration = Duration::from_secs(5);

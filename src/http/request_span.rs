@@ -1,11 +1,15 @@
 //! The span of a request, in which all its lines are logged: one, whose caller and tenant are added later.
 
 use actix_web::dev::ServiceRequest;
+use actix_web::http::header::HeaderName;
 use tracing::Span;
 use tracing::field::Empty;
 
-use super::middleware::REQUEST_ID;
 use crate::telemetry::TraceParent;
+
+/// The header of the request id, which an answer shares with its log lines and audit events. The server makes it, so that
+/// it is unique. A client's own id in this header is only logged beside it.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest id of a client that is logged.
 const CLIENT_ID_MAX: usize = 128;

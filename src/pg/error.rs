@@ -440,10 +440,11 @@ pub trait OnViolation {
 
 impl<T> OnViolation for Result<T, Failure> {
     fn on_violation(self, constraint: &str, code: &'static str) -> Self {
-        self.map_err(|failure| match failure.violates(constraint) {
-            true => Failure::Violation(code),
-            false => failure,
-        })
+        self.map_err(
+            |failure| {
+                if failure.violates(constraint) { Failure::Violation(code) } else { failure }
+            },
+        )
     }
 }
 

@@ -26,7 +26,7 @@ use crate::service::tenants::TenantRef;
 pub use crate::pg::control::examinations::{Filter, Record, StoredFinding};
 
 /// How long a server counts as alive after it last said so.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 
 /// How often it says so.
 const HEARTBEAT: Duration = Duration::from_secs(10);

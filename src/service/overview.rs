@@ -15,7 +15,6 @@ use crate::migrations::{MigrationSet, Migrations as OwnMigrations};
 use crate::pg::control::footprint::{self, Footprint};
 use crate::pg::control::operations::{self, Record as Operation};
 use crate::pg::control::{capacity, examinations, migration_sets, overview};
-use crate::pg::rules::Isolation;
 use crate::pg::{Db, During};
 use crate::service::lint::{self, Finding};
 use crate::service::tenants::{TenantRef, locate};
@@ -79,8 +78,8 @@ pub struct ServerInfo {
     pub version: i32,
     /// Their fingerprint.
     pub fingerprint: String,
-    /// How tenants are separated.
-    pub isolation: Isolation,
+    /// How tenants are separated: `role` or `search_path`.
+    pub isolation: &'static str,
     /// The servers with an open connection to the database server.
     pub servers: i64,
 }
@@ -173,7 +172,7 @@ impl Overview {
             process: self.process.clone(),
             version: self.set.version(),
             fingerprint: self.set.fingerprint().to_owned(),
-            isolation: self.db.rules().isolation,
+            isolation: self.db.rules().isolation.as_str(),
             servers: connections.servers,
         })
     }

@@ -136,7 +136,7 @@ impl Provisioning {
         ctx.require(Permission::CreateTenant)?;
         let (this, ctx) = (self.clone(), ctx.clone());
         let commits = Commits::of_present_work();
-        let work = async move { commits.watch(this.run(&ctx, &command, &extras)).await };
+        let work = async move { commits.watch(Box::pin(this.run(&ctx, &command, &extras))).await };
         let task = self.runtime.spawn(work.in_current_span());
         let _abort = AbortWithCaller(task.abort_handle());
         let made =

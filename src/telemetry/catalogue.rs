@@ -19,7 +19,9 @@ impl Catalogue {
     /// Begins with the metrics that an application registers, which are not among the names.
     pub(super) fn with(own: &[fn(&mut Registry)]) -> Self {
         let mut catalogue = Self::default();
-        own.iter().for_each(|register| register(&mut catalogue.registry));
+        for register in own {
+            register(&mut catalogue.registry);
+        }
         catalogue
     }
 

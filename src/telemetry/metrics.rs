@@ -159,6 +159,7 @@ impl Metrics {
 
     /// As [`Metrics::with_waits`], with those that an application registers.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a flat list of metrics")]
     pub fn of(waits: &ConnectionWaits, time_limit: Duration, own: &[fn(&mut Registry)]) -> Self {
         let mut catalogue = Catalogue::with(own);
         let all = &mut catalogue;

@@ -8,7 +8,7 @@ use futures_util::future::{join_all, poll_immediate};
 use rowhouse::domain::names::TenantId;
 use rowhouse::pg::db::Database;
 use rowhouse::pg::pool::{PoolStatus, Purpose};
-use rowhouse::pg::rules::{Isolation, PoolSizes, RUNTIME_LOGIN, Sharing, Statements};
+use rowhouse::pg::rules::{Fairness, Isolation, PoolSizes, RUNTIME_LOGIN, Sharing, Statements};
 use rowhouse::pg::{Db, TenantTx};
 use serde_json::json;
 
@@ -32,7 +32,9 @@ impl Shared {
     async fn new(tenants: usize, connections: usize, tenants_per_connection: usize) -> Self {
         let fixture = Fixture::build(Isolation::Role, tenants).await;
         let tenants_per_connection = NonZeroUsize::new(tenants_per_connection);
-        let sharing = Sharing { tenants_per_connection, ..Sharing::default() };
+        // Without a reserve, which would keep one of these few connections free.
+        let fairness = Fairness { reserve: 0, ..Fairness::default() };
+        let sharing = Sharing { tenants_per_connection, fairness, ..Sharing::default() };
         let database = fixture.database_with(Statements::Unnamed, sharing);
         let db = pools(&database, connections);
         Self { fixture, database, db }

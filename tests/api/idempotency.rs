@@ -220,6 +220,6 @@ async fn no_fast_digest_of_the_password_is_stored() {
     assert!(row.get::<_, &str>(1).starts_with("$argon2id$"));
     let outcome: Value = row.get(2);
     let keys: Vec<_> = outcome.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["id", "name", "slug", "number"]);
+    assert_eq!(keys, ["id", "name", "number", "slug"]);
     assert_eq!(outcome["slug"], json!("acme"));
 }

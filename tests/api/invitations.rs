@@ -341,9 +341,9 @@ async fn every_invalid_field_of_an_invitation_and_of_an_acceptance_is_reported_b
             &user,
             person("rhi_x"),
             vec![
-                "/password: unknown_field",
                 "/first_name: unknown_field",
                 "/last_name: unknown_field",
+                "/password: unknown_field",
             ],
         ),
         (&user, json!({ "tenant": "acme", "token": "x" }), vec!["/tenant: unknown_field"]),

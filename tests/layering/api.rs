@@ -2,6 +2,7 @@
 //! benchmarks, and may change at any time.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -192,7 +193,7 @@ fn the_public_api_is_the_one_that_is_listed_and_is_small() {
         lines.push_str(name);
         lines.push('\n');
         for method in methods(origin, &files) {
-            lines.push_str(&format!("{name}::{method}\n"));
+            writeln!(lines, "{name}::{method}").expect("a string takes everything");
         }
     }
     let list = root.join(LIST);

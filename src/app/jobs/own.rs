@@ -1,5 +1,7 @@
 //! The jobs of an application: one server of all runs a job at a time, by a lease in the database.
 
+use std::sync::Arc;
+
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ pub(super) fn run(
     leases: &Leases,
     clock: &Clock,
 ) -> Job {
-    let (name, run) = (job.name, job.run.clone());
+    let (name, run) = (job.name, Arc::clone(&job.run));
     let own = OwnJob { name, every, run, context, leases: leases.clone(), clock: clock.clone() };
     Job::new(name, ASK_EVERY.min(every), &own, |own, _| async move { own.run_if_due().await })
 }

@@ -269,8 +269,7 @@ impl Client {
         } else {
             "went away before it had answered; what it was asked may be done"
         };
-        let mut reason =
-            std::error::Error::source(error).map(|source| chain(source)).unwrap_or_default();
+        let mut reason = std::error::Error::source(error).map(chain).unwrap_or_default();
         if !reason.is_empty() {
             reason = format!(": {reason}");
         }

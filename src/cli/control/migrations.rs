@@ -117,15 +117,15 @@ impl Control {
                 };
                 Ok(OperationView::from(&record))
             }
-            Self::Server(client) => match id {
-                Some(id) => client.get(&["migrations", &id.to_string()], &[]).await,
-                // Newest first; of the open ones there is only one, and it is the newest.
-                None => {
-                    let listed = client.list(&["migrations"], &[], Some(1)).await?.0;
-                    let missing = Error::NotFound(Noun::Operation);
-                    Ok(listed.into_iter().next().ok_or(missing)?)
+            Self::Server(client) => {
+                if let Some(id) = id {
+                    return client.get(&["migrations", &id.to_string()], &[]).await;
                 }
-            },
+                // Newest first; of the open ones there is only one, and it is the newest.
+                let listed = client.list(&["migrations"], &[], Some(1)).await?.0;
+                let missing = Error::NotFound(Noun::Operation);
+                Ok(listed.into_iter().next().ok_or(missing)?)
+            }
         }
     }
 

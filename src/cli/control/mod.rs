@@ -104,7 +104,7 @@ pub(super) async fn on_control<T>(
         Err(refused) => Err(refused),
     };
     if let Control::Database(backend) = control {
-        backend.close().await;
+        Box::pin(backend.close()).await;
     }
     outcome
 }

@@ -214,8 +214,8 @@ impl Control {
             Self::Database(backend) => {
                 let which = TenantRef::Id(TenantId::new(id));
                 let (registry, ctx) = (&backend.services.registry, backend.operator());
-                let changed = registry.update(&ctx, &which, &expected(revision), changes).await?;
-                Ok(RecordView::from(changed))
+                let record = registry.update(&ctx, &which, &expected(revision), changes).await?;
+                Ok(RecordView::from(record))
             }
             Self::Server(client) => {
                 let id = id.to_string();

@@ -60,14 +60,11 @@ fn parse(text: &str, restore: bool) -> Result<Vec<Row>, Vec<String>> {
             continue;
         }
         let read = files::split(text).map_err(|reason| vec![reason.to_owned()]);
-        let columns = match &columns {
-            Some(columns) => columns,
-            None => {
-                // Without them no other line can be read.
-                let named = read.and_then(|fields| self::columns(&fields));
-                columns = Some(named.map_err(|reasons| at_line(line, reasons))?);
-                continue;
-            }
+        let Some(columns) = &columns else {
+            // Without them no other line can be read.
+            let named = read.and_then(|fields| self::columns(&fields));
+            columns = Some(named.map_err(|reasons| at_line(line, reasons))?);
+            continue;
         };
         match read.and_then(|fields| row(&fields, columns, line, restore)) {
             Ok(row) => {

@@ -127,7 +127,7 @@ impl<'a> Parser<'a> {
     /// Returns the place of the next character.
     fn place(&self) -> ParseError {
         let before = self.text.get(..self.at).unwrap_or_default();
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = before.split(|byte| *byte == b'\n').count();
         let column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
         ParseError { line, column }
     }

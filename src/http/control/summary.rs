@@ -14,7 +14,6 @@ use super::vacancies::StockAnswer;
 use crate::domain::Permission;
 use crate::http::Mount;
 use crate::http::responses::ViewFleet;
-use crate::pg::rules::Isolation;
 use crate::service::overview::{ServerInfo, Summary, TenantCounts};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
@@ -144,10 +143,7 @@ impl From<ServerInfo> for ServerAnswer {
             pid: info.process.pid,
             started_at: info.process.started_at,
             postgresql_version: format!("{}.{}", number / 10_000, number % 10_000),
-            isolation: match info.isolation {
-                Isolation::Role => "role",
-                Isolation::SearchPath => "search_path",
-            },
+            isolation: info.isolation,
             control_plane_version: info.process.control_plane_version,
             migrations_version: info.version,
             migrations_fingerprint: info.fingerprint,

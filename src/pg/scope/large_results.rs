@@ -17,7 +17,7 @@ use crate::pg::scope::param::Param;
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Rows<'a> {
     tx: &'a Tx,
-    rows: Pin<Box<RowStream>>,
+    stream: Pin<Box<RowStream>>,
     is_done: bool,
 }
 
@@ -28,7 +28,7 @@ impl Stream for Rows<'_> {
         if self.is_done {
             return Poll::Ready(None);
         }
-        let next = std::task::ready!(self.rows.as_mut().poll_next(cx));
+        let next = std::task::ready!(self.stream.as_mut().poll_next(cx));
         if !matches!(next, Some(Ok(_))) {
             self.is_done = true;
             self.tx.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl TenantTx {
         self.check(sql)?;
         let rows = Box::pin(self.tx.query_raw(sql, params).await?);
         self.tx.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ok(Rows { tx: &self.tx, rows, is_done: false })
+        Ok(Rows { tx: &self.tx, stream: rows, is_done: false })
     }
 
     /// Opens a portal on a query, from which rows are fetched in portions. Other statements can run in between.

@@ -177,6 +177,7 @@ impl Engine {
     }
 
     /// Records why no more tenants are begun.
+    #[expect(clippy::too_many_lines, reason = "a flat list of what may follow")]
     async fn conclude(
         &self,
         run: &Run,

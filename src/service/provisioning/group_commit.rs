@@ -82,7 +82,7 @@ async fn send_all(mut queue: mpsc::Receiver<Waiting>, db: Db, pattern: Pattern) 
                 refuse(group); // each finds out by itself
                 break;
             };
-            group = send(tx, &pattern, group).await;
+            group = Box::pin(send(tx, &pattern, group)).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::auth::{CallContext, Principal};
 use crate::domain::error::{Error, Result};
 use crate::domain::json::Value;
-use crate::domain::names::TenantId;
+use crate::domain::names::{TenantId, TokenId, UserId};
 use crate::domain::{Permission, Role, Tenant};
 use crate::pg::{self, Failure, Param, Row};
 
@@ -73,13 +73,13 @@ impl Caller {
     /// Returns the user who calls, or for whom a token calls; none for the root and for a token that no user made.
     #[must_use]
     pub fn user(&self) -> Option<Uuid> {
-        self.principal.user().map(|user| user.uuid())
+        self.principal.user().map(UserId::uuid)
     }
 
     /// Returns the API token or key with which the call is made, if it is one.
     #[must_use]
     pub fn token(&self) -> Option<Uuid> {
-        self.principal.credential().map(|token| token.uuid())
+        self.principal.credential().map(TokenId::uuid)
     }
 
     /// Returns the role in the tenant of a user who calls in person.

@@ -75,7 +75,7 @@ async fn a_key_is_listed_and_rotated_over_http_and_no_answer_holds_a_private_hal
     assert_eq!((keys.len(), &keys[1]), (2, &rotated.body));
     for key in keys {
         let members: Vec<_> = key.as_object().unwrap().keys().collect();
-        let expected = ["kid", "state", "created_at", "signs_from", "verifies_until"];
+        let expected = ["created_at", "kid", "signs_from", "state", "verifies_until"];
         assert_eq!(members, expected);
     }
     let refused = app.root().post(ROTATE, &json!({ "now": true })).await;
