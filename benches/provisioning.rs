@@ -43,7 +43,7 @@ async fn main() {
         sql.batch_execute("CHECKPOINT").await.expect("the maintenance command runs");
         measure(&mut report, &backend, &sql, count, rounds).await;
     }
-    measure_round_trips(&mut report, &fixture, &sql).await;
+    Box::pin(measure_round_trips(&mut report, &fixture, &sql)).await;
     report.end();
     backend.close().await;
     drop(sql);

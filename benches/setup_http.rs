@@ -57,7 +57,7 @@ async fn main() {
     server.stop().await;
     backend.close().await;
     let (rounds, clients) = if args.quick { (2, 2) } else { (11, 16) };
-    measure_without_password(&mut report, &fixture, (rounds, clients)).await;
+    Box::pin(measure_without_password(&mut report, &fixture, (rounds, clients))).await;
     report.end();
     drop(sql);
     fixture.stop().await;

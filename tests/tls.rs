@@ -220,7 +220,7 @@ async fn certificates_are_read_again_for_new_connections_and_bad_ones_change_not
         }
         Err(error) => Err(in_full(&error)),
     };
-    let refused = connect().await.err().expect("the root is another's");
+    let refused = connect().await.expect_err("the root is another's");
     assert!(refused.contains("UnknownIssuer"), "{refused}");
 
     copy(&ours.pem);

@@ -72,10 +72,10 @@ mod tests {
 
     #[test]
     fn the_last_bound_of_a_duration_is_the_time_limit() {
-        for (limit, count, before) in [(30, 14, 10.0), (20, 14, 10.0), (120, 15, 30.0)] {
-            let Bounds(bounds) = Bounds::up_to(Duration::from_secs(limit));
+        for (limit, count, before) in [(30_u32, 14, 10.0), (20, 14, 10.0), (120, 15, 30.0)] {
+            let Bounds(bounds) = Bounds::up_to(Duration::from_secs(limit.into()));
             let last: Vec<f64> = bounds.iter().rev().take(2).copied().collect();
-            assert_eq!((bounds.len(), last), (count, vec![limit as f64, before]), "{limit} s");
+            assert_eq!((bounds.len(), last), (count, vec![f64::from(limit), before]), "{limit} s");
         }
     }
 }

@@ -95,8 +95,8 @@ async fn a_server_that_goes_away_in_the_middle_stops_the_import_which_then_goes_
     let error: Value = serde_json::from_slice(&ran.stderr).expect("one line of JSON");
     let message = error["error"]["message"].as_str().unwrap();
     assert!(message.contains("of 60 tenants are done: run it again"), "{message}");
-    let part: Value = serde_json::from_slice(&ran.stdout).expect("what was done is told");
-    assert!(part["not_tried"].as_u64().unwrap() > 0, "{part}");
+    let told: Value = serde_json::from_slice(&ran.stdout).expect("what was done is told");
+    assert!(told["not_tried"].as_u64().unwrap() > 0, "{told}");
 
     let running = server.serve(&["--listen", &port]);
     let verb = ["tenant", "import", "tenants.csv", "--resume", "state.json", "--json"];

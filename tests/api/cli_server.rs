@@ -116,7 +116,7 @@ async fn a_list_of_more_than_a_page_is_read_to_its_end() {
            FROM generate_series(10, 259) n;",
     )
     .await
-    .unwrap();
+    .expect("it works");
     let (on, through) =
         (local.run(&["tenant", "list"]).expect(0), remote.run(&["tenant", "list"]).expect(0));
     assert_eq!((on.stdout.lines().count(), &through.stdout), (251, &on.stdout));
@@ -193,7 +193,7 @@ async fn a_tenant_lives_its_whole_life_through_a_server() {
     let invited = remote.run(&["invite", "create", "acme", "cy@x.test", "--role", "FDE", "--json"]);
     let invited = invited.expect(0).json();
     assert!(invited["token"].is_string(), "{invited}");
-    let id = invited["id"].as_str().unwrap();
+    let id = invited["id"].as_str().expect("it works");
     remote.run(&["invite", "revoke", "acme", id]).expect(0);
 
     let token = [
@@ -209,7 +209,7 @@ async fn a_tenant_lives_its_whole_life_through_a_server() {
     ];
     let token = remote.run(&token).expect(0).json();
     assert!(token["expires_at"].is_string(), "{token}");
-    let id = token["id"].as_str().unwrap();
+    let id = token["id"].as_str().expect("it works");
     let rotated =
         remote.run(&["token", "rotate", id, "--overlap", "12h", "--json"]).expect(0).json();
     assert_ne!(rotated["token"], token["token"]);
@@ -285,7 +285,7 @@ async fn a_token_without_the_right_is_told_which_one_it_lacks() {
     let forger = remote(&app.address, "rh_nonsense");
     let refused = forger.run(&["tenant", "list"]).expect(6);
     assert!(!refused.stderr.contains("rh_nonsense"), "{refused:?}");
-    std::fs::write(weak.folder().join("list.csv"), "slug\none\ntwo\n").unwrap();
+    std::fs::write(weak.folder().join("list.csv"), "slug\none\ntwo\n").expect("it works");
     let refused = weak.run(&["tenant", "import", "list.csv"]).expect(6);
     assert!(refused.stdout.contains("2 not tried"), "{refused:?}");
     assert_eq!(app.root().get("/control/v1/tenants/one").await.status, 404);
@@ -296,7 +296,7 @@ async fn a_server_is_named_alone_and_with_a_token() {
     let (app, local, remote) = fixture().await;
     let address = app.address.as_str();
     let file = local.folder().join("token");
-    std::fs::write(&file, format!("{}\n", app.root_token)).unwrap();
+    std::fs::write(&file, format!("{}\n", app.root_token)).expect("it works");
     let file = file.display().to_string();
     Program::embedded()
         .run(&["tenant", "list", "--server", address, "--token-file", &file])
@@ -357,8 +357,8 @@ async fn what_is_no_answer_of_a_server_is_a_sentence_with_the_right_code() {
     });
     let json = "content-type: application/json\r\n";
     let closed = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
+        let listener = TcpListener::bind("127.0.0.1:0").expect("it works");
+        format!("http://{}", listener.local_addr().expect("it works"))
     };
     for (address, exit, words) in [
         (Fake::http("200 OK", html, page).address, 7, "text/html instead of JSON"),
@@ -389,29 +389,29 @@ async fn the_token_is_not_sent_to_where_an_answer_leads() {
     let first = Fake::http("307 Temporary Redirect", &to, "");
     let ran = remote(&first.address, "rh_secret_of_the_test").run(&["tenant", "list"]).expect(7);
     assert!(ran.stderr.contains("redirect"), "{ran:?}");
-    assert!(first.requests.lock().unwrap()[0].contains("rh_secret_of_the_test"));
-    assert_eq!(elsewhere.requests.lock().unwrap().len(), 0);
+    assert!(first.requests.lock().expect("it works")[0].contains("rh_secret_of_the_test"));
+    assert_eq!(elsewhere.requests.lock().expect("it works").len(), 0);
 }
 
 /// Answers one request after another over TLS with an empty list.
 fn tls_server(certificate: &rcgen::CertifiedKey<rcgen::KeyPair>) -> String {
     let chain = vec![certificate.cert.der().clone()];
     let key = rustls::pki_types::PrivateKeyDer::try_from(certificate.signing_key.serialize_der())
-        .unwrap();
+        .expect("it works");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .unwrap()
+        .expect("it works")
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .unwrap();
+        .expect("it works");
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let port = listener.local_addr().unwrap().port();
+    let port = listener.local_addr().expect("it works").port();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            let mut session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut session = rustls::ServerConnection::new(Arc::clone(&config)).expect("it works");
             let mut tls = rustls::Stream::new(&mut session, &mut stream);
             let mut buffer = [0; 4096];
             if tls.read(&mut buffer).is_ok() {
@@ -430,15 +430,16 @@ fn tls_server(certificate: &rcgen::CertifiedKey<rcgen::KeyPair>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_checked_against_the_platform_and_the_file() {
-    let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("it works");
     let address = tls_server(&certificate);
     let program = remote(&address, "rh_x");
     let refused = program.run(&["tenant", "list"]).expect(7);
     assert!(refused.stderr.contains("certificate"), "{refused:?}");
-    std::fs::write(program.folder().join("ca.pem"), certificate.cert.pem()).unwrap();
+    std::fs::write(program.folder().join("ca.pem"), certificate.cert.pem()).expect("it works");
     let listed = program.run(&["tenant", "list", "--ca-file", "ca.pem"]).expect(0);
     assert_eq!(listed.stderr, "no tenants\n");
-    std::fs::write(program.folder().join("empty.pem"), "nothing").unwrap();
+    std::fs::write(program.folder().join("empty.pem"), "nothing").expect("it works");
     for bad in ["empty.pem", "absent.pem"] {
         let refused = program.run(&["tenant", "list", "--ca-file", bad]).expect(2);
         assert!(refused.stderr.contains(bad), "{refused:?}");
@@ -451,8 +452,9 @@ async fn a_certificate_is_checked_against_the_platform_and_the_file() {
 async fn ensure_makes_one_tenant_and_the_second_run_says_unchanged() {
     let (app, local, remote) = fixture().await;
     app.add_user("ada@acme.com", None).await;
-    std::fs::write(local.folder().join("s.json"), r#"{"plan": "free"}"#).unwrap();
-    std::fs::write(remote.folder().join("s.json"), "\u{feff}{\"plan\": \"free\"}").unwrap();
+    std::fs::write(local.folder().join("s.json"), r#"{"plan": "free"}"#).expect("it works");
+    std::fs::write(remote.folder().join("s.json"), "\u{feff}{\"plan\": \"free\"}")
+        .expect("it works");
     for (program, id) in [(&local, "pr-1"), (&remote, "pr-2")] {
         let verb = [
             "tenant",
@@ -529,7 +531,8 @@ async fn ensure_twice_at_once_makes_one_tenant() {
     }
     outcomes.sort();
     assert_eq!(outcomes, ["created", "unchanged", "unchanged", "unchanged"]);
-    let row = app.sql().await.query_one("SELECT count(*) FROM tenants", &[]).await.unwrap();
+    let row =
+        app.sql().await.query_one("SELECT count(*) FROM tenants", &[]).await.expect("it works");
     assert_eq!(row.get::<_, i64>(0), 1);
 }
 
@@ -571,8 +574,8 @@ async fn wait_ends_when_the_server_is_ready_and_not_later_than_its_time() {
     let by_listen = app.address.trim_start_matches("http://");
     Program::embedded().run(&["wait", "--listen", by_listen]).expect(0);
     let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
+        let listener = TcpListener::bind("127.0.0.1:0").expect("it works");
+        listener.local_addr().expect("it works").to_string()
     };
     let late =
         Program::embedded().run(&["wait", "--timeout", "1s", "--listen", &address]).expect(7);
@@ -590,8 +593,9 @@ fn man_prints_a_page_and_writes_one_for_each_command() {
     assert!(page.contains(".TH rowhouse") && page.contains("tenant"), "{page}");
     program.run(&["man", "--dir", "pages"]).expect(0);
     let names: Vec<_> =
-        std::fs::read_dir(program.folder().join("pages")).unwrap().flatten().collect();
-    let names: Vec<_> = names.iter().map(|file| file.file_name().into_string().unwrap()).collect();
+        std::fs::read_dir(program.folder().join("pages")).expect("it works").flatten().collect();
+    let names: Vec<_> =
+        names.iter().map(|file| file.file_name().into_string().expect("it works")).collect();
     for page in ["rowhouse.1", "rowhouse-tenant.1", "rowhouse-tenant-ensure.1"] {
         assert!(names.iter().any(|name| name == page), "{page}: {names:?}");
     }

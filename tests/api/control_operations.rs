@@ -16,7 +16,7 @@ async fn with_vacancies(count: usize) -> TestApp {
 /// Waits until an examination is no longer running.
 async fn ended(caller: &Caller, id: &Value) -> Value {
     for _ in 0..6000 {
-        let answer = caller.get(&format!("{EXAMINATIONS}/{}", id.as_str().unwrap())).await;
+        let answer = caller.get(&format!("{EXAMINATIONS}/{}", id.as_str().expect("an id"))).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         if answer.body["state"] != "running" {
             return answer.body;
@@ -176,8 +176,8 @@ async fn an_examination_runs_in_the_background_and_keeps_what_it_found() {
     assert_eq!(list["data"].as_array().unwrap().len(), 2, "{list}");
     assert_eq!(list["data"][0]["id"], started.body["id"]);
     // That of one tenant says nothing of the whole.
-    let last = root.get("/control/v1/summary").await.body["last_examination"].clone();
-    assert_eq!(last["id"], id);
+    let newest = root.get("/control/v1/summary").await.body["last_examination"].clone();
+    assert_eq!(newest["id"], id);
 }
 
 #[tokio::test]

@@ -464,7 +464,7 @@ async fn a_process_that_was_refused_a_connection_leaves_one_for_a_command_of_the
     };
     drop(hold().await);
     refuse_more(&fixture).await;
-    let (all, held) = (connections(&fixture).await, hold().await);
+    let (open, held) = (connections(&fixture).await, hold().await);
     let mut refused = Box::pin(db.tenant(fixture.tenants[4]));
     assert!(poll_immediate(&mut refused).await.is_none(), "it tries to open another");
     for _ in 0..10 {
@@ -474,10 +474,10 @@ async fn a_process_that_was_refused_a_connection_leaves_one_for_a_command_of_the
     drop(held);
     let tx = refused.await.expect("it gets one of those that were given back");
     tx.query_and_commit("SELECT 1", &[]).await.expect("it can be used");
-    while connections(&fixture).await == all {
+    while connections(&fixture).await == open {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(connections(&fixture).await, all - 1);
+    assert_eq!(connections(&fixture).await, open - 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,11 @@
     clippy::large_futures,
     reason = "a test that holds the future of a whole program is not slower for it"
 )]
+#![expect(
+    clippy::too_many_lines,
+    clippy::items_after_statements,
+    reason = "a test is a flat list of steps, with what it needs beside them"
+)]
 
 #[path = "../support/postgres_programs.rs"]
 mod postgres_programs;

@@ -38,8 +38,8 @@ async fn feed() {
         let changing = async {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(150..400))).await;
             let change = serde_json::json!({ "name": format!("name {number}") });
-            let patch = reqwest::Method::PATCH;
-            let changed = send_if_match(&root, patch, &path, "*", Some(&change)).await;
+            let method = reqwest::Method::PATCH;
+            let changed = send_if_match(&root, method, &path, "*", Some(&change)).await;
             assert_eq!(changed.status, 200, "{changed:?}");
             Instant::now()
         };

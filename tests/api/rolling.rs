@@ -98,17 +98,17 @@ struct Balancer {
 
 impl Balancer {
     fn add(&self, address: &str) {
-        self.servers.write().unwrap().push(address.to_owned());
+        self.servers.write().expect("it works").push(address.to_owned());
     }
 
     fn remove(&self, address: &str) {
-        self.servers.write().unwrap().retain(|server| server != address);
+        self.servers.write().expect("it works").retain(|server| server != address);
     }
 
     async fn probe(self: Arc<Self>) {
-        let client = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        let client = Client::builder().timeout(Duration::from_secs(10)).build().expect("it works");
         while !self.is_over.load(Ordering::Relaxed) {
-            let servers = self.servers.read().unwrap().clone();
+            let servers = self.servers.read().expect("it works").clone();
             let mut ready = Vec::new();
             for server in servers {
                 let answer = client.get(format!("{server}/readyz")).send().await;
@@ -116,14 +116,14 @@ impl Balancer {
                     ready.push(server);
                 }
             }
-            *self.ready.write().unwrap() = ready;
+            *self.ready.write().expect("it works") = ready;
             tokio::time::sleep(PROBE_EVERY).await;
         }
     }
 
     async fn wait_until_ready(&self, address: &str) {
         for _ in 0..600 {
-            if self.ready.read().unwrap().iter().any(|server| server == address) {
+            if self.ready.read().expect("it works").iter().any(|server| server == address) {
                 return;
             }
             tokio::time::sleep(PROBE_EVERY).await;
@@ -133,7 +133,7 @@ impl Balancer {
 
     /// Returns the server whose turn it is.
     fn next(&self) -> String {
-        let ready = self.ready.read().unwrap();
+        let ready = self.ready.read().expect("it works");
         assert!(!ready.is_empty(), "no server is ready");
         ready[self.turn.fetch_add(1, Ordering::Relaxed) % ready.len()].clone()
     }
@@ -159,7 +159,8 @@ impl Load {
             let (balancer, counts) = (Arc::clone(balancer), Arc::clone(&counts));
             let token = root_token.to_owned();
             tokio::spawn(async move {
-                let client = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+                let client =
+                    Client::builder().timeout(Duration::from_secs(30)).build().expect("it works");
                 let mut turn = 0;
                 while !balancer.is_over.load(Ordering::Relaxed) {
                     turn += 1;
@@ -202,7 +203,7 @@ impl Counts {
             }
             Err(error) => format!("{error:?}"),
         };
-        self.failed.lock().unwrap().push(failure);
+        self.failed.lock().expect("it works").push(failure);
     }
 }
 
@@ -258,7 +259,7 @@ async fn roll(old: Version, new: Version) {
     for server in servers {
         server.stop().await;
     }
-    let failed = counts.failed.lock().unwrap().clone();
+    let failed = counts.failed.lock().expect("it works").clone();
     let (answered, made) =
         (counts.answered.load(Ordering::Relaxed), counts.made.load(Ordering::Relaxed));
     println!(
@@ -268,9 +269,9 @@ async fn roll(old: Version, new: Version) {
     assert!(failed.is_empty(), "{} of {answered} failed: {failed:#?}", failed.len());
     assert!(answered > 100 && made > 10, "{answered} requests, {made} tenants");
     let count = "SELECT count(*) FROM tenants";
-    let count: i64 = database.connect().await.query_one(count, &[]).await.unwrap().get(0);
+    let count: i64 = database.connect().await.query_one(count, &[]).await.expect("it works").get(0);
     assert_eq!(
-        usize::try_from(count).unwrap(),
+        usize::try_from(count).expect("it works"),
         made,
         "each tenant that was acknowledged is there, once"
     );
@@ -279,7 +280,7 @@ async fn roll(old: Version, new: Version) {
 /// Returns how many migrations the control plane has, and the newest of them.
 async fn newest_migration(database: &TestDatabase) -> (i64, i32) {
     let sql = "SELECT count(*), max(version) FROM refinery_schema_history";
-    let row = database.connect().await.query_one(sql, &[]).await.unwrap();
+    let row = database.connect().await.query_one(sql, &[]).await.expect("it works");
     (row.get(0), row.get(1))
 }
 
@@ -347,7 +348,7 @@ async fn commands_and_servers_of_the_version_before_work_on_the_control_plane_of
 async fn a_newer_control_plane_whose_files_are_not_those_of_this_program_is_refused() {
     let new = TestApp::builder().with_later_control_plane(later()).spawn().await;
     let edited = "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 29";
-    assert_eq!(new.sql().await.execute(edited, &[]).await.unwrap(), 1);
+    assert_eq!(new.sql().await.execute(edited, &[]).await.expect("it works"), 1);
     let ran = Program::on(&new.database).run(&["migrate", "--control-plane-only"]).expect(1);
     assert!(ran.stderr.contains("applied with another text"), "{ran:?}");
 }
@@ -359,12 +360,13 @@ async fn the_control_plane_alone_is_migrated_where_that_is_asked_for() {
     program.create_tenant("acme").expect(0);
     let sql = database.connect().await;
     let behind = "UPDATE tenants SET migrations_version = 0, migrations_fingerprint = 'older'";
-    sql.execute(behind, &[]).await.unwrap();
+    sql.execute(behind, &[]).await.expect("it works");
     let ran = program.run(&["migrate", "--control-plane-only", "--json"]).expect(0);
     let lines: Vec<Value> =
         ran.stdout.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
     assert_eq!(lines, [json!({ "event": "controlPlane", "applied": [] })]);
-    let row = sql.query_one("SELECT migrations_fingerprint FROM tenants", &[]).await.unwrap();
+    let row =
+        sql.query_one("SELECT migrations_fingerprint FROM tenants", &[]).await.expect("it works");
     assert_eq!(row.get::<_, String>(0), "older", "no tenant was touched");
     for flag in ["--plan", "--lint", "--retry-failed"] {
         program.run(&["migrate", "--control-plane-only", flag]).expect(2);
@@ -376,7 +378,7 @@ async fn each_migration_tells_the_oldest_program_that_works_with_it() {
     let app = TestApp::builder().with_later_control_plane(later()).spawn().await;
     let sql = "SELECT v.version, v.oldest_program FROM control_plane_versions v
                  JOIN refinery_schema_history h ON h.version = v.version ORDER BY v.version";
-    let rows = app.sql().await.query(sql, &[]).await.unwrap();
+    let rows = app.sql().await.query(sql, &[]).await.expect("it works");
     let told: Vec<(i32, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!((told.first(), told.last()), (Some(&(40, 40)), Some(&(1000, 40))));
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use self::application::{INSERT, another, notes};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Returns the message of a panic.
 fn message(panicked: Box<dyn std::any::Any + Send>) -> String {

@@ -214,8 +214,8 @@ async fn failed_tenants_are_retried_by_name_and_found_by_a_part_of_their_slug() 
         sql.batch_execute(&format!("ALTER TABLE {schema}.lost RENAME TO notes")).await.unwrap();
     }
     let path = format!("{MIGRATIONS}/{id}");
-    let list = root.get(&format!("{path}/tenants?state=failed")).await.body;
-    let slug = list["data"][0]["slug"].as_str().unwrap().to_owned();
+    let failures = root.get(&format!("{path}/tenants?state=failed")).await.body;
+    let slug = failures["data"][0]["slug"].as_str().unwrap().to_owned();
     let found = root.get(&format!("{path}/tenants?q={}", slug.to_uppercase())).await.body;
     assert_eq!(found["data"][0]["slug"], json!(slug), "{found}");
     let none = root.get(&format!("{path}/tenants?q=no-such-slug")).await.body;

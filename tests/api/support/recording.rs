@@ -272,13 +272,11 @@ impl Connection {
                     self.is_sharding = statement.trim_end().to_lowercase().ends_with("on");
                 }
                 ["SET", "LOCAL", "CITUS", "ENABLE_DDL_PROPAGATION", "OFF", ..] => {
-                    self.is_local = true
+                    self.is_local = true;
                 }
                 ["SET", ..] if is_setting => report("the sharding setting would stay", statement),
-                ["CREATE", "SCHEMA", ..] => {
-                    if !self.is_sharding && !self.is_local {
-                        self.plain_schemas.extend(schemas(statement));
-                    }
+                ["CREATE", "SCHEMA", ..] if !self.is_sharding && !self.is_local => {
+                    self.plain_schemas.extend(schemas(statement));
                 }
                 ["GRANT", "USAGE", "ON", "SCHEMA", ..]
                     if schemas(statement)
@@ -311,9 +309,8 @@ impl Connection {
 fn is_forwarded(words: &[&str]) -> bool {
     matches!(
         words,
-        ["CREATE", "INDEX", ..]
+        ["CREATE" | "DROP", "INDEX", ..]
             | ["CREATE", "UNIQUE", "INDEX", ..]
-            | ["DROP", "INDEX", ..]
             | ["ALTER", "TABLE", ..]
     )
 }

@@ -124,7 +124,7 @@ impl Model {
     }
 
     fn may_take(&self, tenant: Option<TenantId>) -> bool {
-        let least = if self.total == 1 { 0 } else { 1 };
+        let least = usize::from(self.total != 1);
         let share = least.max(self.total * self.fairness.reserve / 100);
         let half = least.max(self.total * self.fairness.reserve / 200);
         let (held, is_known) = (self.held_by(tenant), self.average(tenant).is_some());
