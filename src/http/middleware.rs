@@ -111,6 +111,9 @@ pub async fn observe<B: MessageBody + 'static>(
     })
 }
 
+/// The error of an answer whose cause is logged already.
+const LOGGED: &str = "cut off";
+
 /// The headers of an answer whose handler does not set them: not cached, since most answers hold a credential or a
 /// tenant's data; not shown in a frame; no `Referer` from a link in it, since its URL may hold an id.
 /// `Strict-Transport-Security` is left to the proxy that terminates TLS.
@@ -184,7 +187,7 @@ pub async fn guard<B: MessageBody + 'static>(
         Err(elapsed) => Error::unavailable("answer a request in time", elapsed),
     };
     tracing::error!(error = %error.chain(), "failed to answer a request");
-    Err(InternalError::from_response("cut off", refuse(served, &path, error)).into())
+    Err(InternalError::from_response(LOGGED, refuse(served, &path, error)).into())
 }
 
 /// The target of the line that `log.access` asks for.
@@ -223,12 +226,12 @@ fn log_answer(
             let code = error.code();
             tracing::debug!(http.status = status, duration_ms, error.code = code, "refused");
         }
-        None if is_access_logged => {
-            tracing::info!(target: ACCESS, { http.status = status, duration_ms }, "answered");
-        }
-        None if status >= 500 => {
+        None if status >= 500 && error.is_none_or(|error| error.to_string() != LOGGED) => {
             let error = error.map(foreign_chain).unwrap_or_default();
             tracing::error!(http.status = status, duration_ms, error, "failed to answer a request");
+        }
+        None if is_access_logged => {
+            tracing::info!(target: ACCESS, { http.status = status, duration_ms }, "answered");
         }
         None => tracing::debug!(http.status = status, duration_ms, "answered"),
     }

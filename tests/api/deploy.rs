@@ -179,7 +179,9 @@ fn promtool_finds_nothing_wrong_with_the_rules_and_the_expressions_of_the_dashbo
     let expressions = panels.iter().filter(|(title, _)| title != "a variable");
     for (number, (_, expression)) in expressions.enumerate() {
         let expression = expression.replace("$__rate_interval", "5m").replace('\'', "''");
-        text += &format!("      - record: panel_{number}\n        expr: '{expression}'\n");
+        text.extend([
+            &format!("      - record: panel_{number}\n        expr: '{expression}'\n") as &str
+        ]);
     }
     std::fs::write(&file, &text).expect("a file can be written");
     let checked = promtool(&["check", "rules", &rules], "")
@@ -220,7 +222,7 @@ fn the_unit_is_one_that_systemd_understands() {
 fn what_is_deployed_sets_only_settings_that_exist_and_waits_long_enough_for_a_stop() {
     let config = read("deploy/kubernetes/config.yaml");
     let (_, toml) = config.split_once("rowhouse.toml: |\n").expect("the settings are in it");
-    let toml: String = toml.lines().map(|line| format!("{}\n", line.trim_start())).collect();
+    let toml: String = toml.lines().flat_map(|line| [line.trim_start(), "\n"]).collect();
     let folder = tempfile::tempdir().expect("a folder can be made");
     let file = folder.path().join("rowhouse.toml");
     std::fs::write(&file, toml).expect("a file can be written");

@@ -464,20 +464,20 @@ async fn a_process_that_was_refused_a_connection_leaves_one_for_a_command_of_the
     };
     drop(hold().await);
     refuse_more(&fixture).await;
-    let (open, held) = (connections(&fixture).await, hold().await);
+    let (before, taken) = (connections(&fixture).await, hold().await);
     let mut refused = Box::pin(db.tenant(fixture.tenants[4]));
     assert!(poll_immediate(&mut refused).await.is_none(), "it tries to open another");
     for _ in 0..10 {
         assert!(poll_immediate(&mut refused).await.is_none());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    drop(held);
+    drop(taken);
     let tx = refused.await.expect("it gets one of those that were given back");
     tx.query_and_commit("SELECT 1", &[]).await.expect("it can be used");
-    while connections(&fixture).await == open {
+    while connections(&fixture).await == before {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(connections(&fixture).await, open - 1);
+    assert_eq!(connections(&fixture).await, before - 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,7 +41,8 @@ const OTHERS: [(&str, &str); 20] = [
 fn tests_pass_whatever_the_environment_holds() {
     let mut command = Command::new(std::env::current_exe().expect("this is a program"));
     command.arg("--exact").args(TESTS).envs(OTHERS);
-    for (key, ..) in KEYS {
+    // Where the programs of PostgreSQL are is asked for the tests' own server, too.
+    for (key, ..) in KEYS.iter().filter(|(key, ..)| *key != "database.bin_dir") {
         let variable = format!("ROWHOUSE_{}", key.replace('.', "__").to_uppercase());
         command.env(variable, "hostile");
     }

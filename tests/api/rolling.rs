@@ -41,7 +41,7 @@ enum Version {
 
 /// A running server of a version.
 enum Server {
-    Here(TestApp),
+    Here(Box<TestApp>),
     Process(Program, RunningServer),
 }
 
@@ -54,8 +54,10 @@ impl Version {
                 .with("http.drain_delay", DRAIN_DELAY)
         };
         match self {
-            Self::This => Server::Here(here().spawn().await),
-            Self::Next => Server::Here(here().with_later_control_plane(later()).spawn().await),
+            Self::This => Server::Here(Box::new(here().spawn().await)),
+            Self::Next => {
+                Server::Here(Box::new(here().with_later_control_plane(later()).spawn().await))
+            }
             Self::Built(path) => {
                 let program = Program::on(database)
                     .with("ROWHOUSE_ROOT_TOKEN", root_token)
@@ -262,7 +264,7 @@ async fn roll(old: Version, new: Version) {
     let failed = counts.failed.lock().expect("it works").clone();
     let (answered, made) =
         (counts.answered.load(Ordering::Relaxed), counts.made.load(Ordering::Relaxed));
-    println!(
+    eprintln!(
         "{answered} requests were answered, {made} tenants made, {} requests failed",
         failed.len()
     );
@@ -364,7 +366,7 @@ async fn the_control_plane_alone_is_migrated_where_that_is_asked_for() {
     let ran = program.run(&["migrate", "--control-plane-only", "--json"]).expect(0);
     let lines: Vec<Value> =
         ran.stdout.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
-    assert_eq!(lines, [json!({ "event": "controlPlane", "applied": [] })]);
+    assert_eq!(lines, [json!({ "event": "control_plane", "applied": [] })]);
     let row =
         sql.query_one("SELECT migrations_fingerprint FROM tenants", &[]).await.expect("it works");
     assert_eq!(row.get::<_, String>(0), "older", "no tenant was touched");

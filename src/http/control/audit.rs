@@ -131,7 +131,7 @@ pub(super) struct AuditActionList {
 /// Lists the actions that audit events can have.
 #[utoipa::path(tag = "control", operation_id = "listAuditActions", security(("bearer" = [])), responses(
     (status = 200, description = "The actions, in alphabetical order", body = AuditActionList),
-    Unexpected, Forbidden<ViewAudit>,
+    Unexpected, Forbidden<ViewAudit>, NoSuchTenant,
 ))]
 #[get("/control/v1/audit-actions")]
 async fn actions(call: Call) -> Answer {

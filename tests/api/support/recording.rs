@@ -318,9 +318,9 @@ fn is_forwarded(words: &[&str]) -> bool {
 /// Whether a statement leaves something in its session.
 fn leaves_state(words: &[&str], statement: &str) -> bool {
     match words {
-        ["SET", "LOCAL" | "CONSTRAINTS" | "TRANSACTION", ..] => false,
-        // The reset at the beginning of a transaction, or of a pool.
-        ["SET", "SESSION", "AUTHORIZATION", "DEFAULT"] => false,
+        // The last is the reset at the beginning of a transaction, or of a pool.
+        ["SET", "LOCAL" | "CONSTRAINTS" | "TRANSACTION", ..]
+        | ["SET", "SESSION", "AUTHORIZATION", "DEFAULT"] => false,
         ["SET" | "LISTEN" | "PREPARE" | "LOAD", ..] => true,
         _ => {
             let text = statement.to_lowercase();
@@ -382,8 +382,8 @@ fn pieces(text: &str) -> Vec<(usize, usize, Piece)> {
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
-        let (length, kind) = if rest.starts_with('\'') {
-            (1 + rest[1..].find('\'').map_or(rest.len() - 1, |end| end + 1), Piece::Literal)
+        let (length, kind) = if let Some(quoted) = rest.strip_prefix('\'') {
+            (1 + quoted.find('\'').map_or(quoted.len(), |end| end + 1), Piece::Literal)
         } else if rest.starts_with("--") {
             (rest.find('\n').unwrap_or(rest.len()), Piece::Literal)
         } else if let Some(tag) = dollar_tag(rest) {

@@ -11,8 +11,10 @@ use super::application::{INSERT, broken, notes};
 /// Prints a line that the test that started this one waits for: the database of this process.
 async fn report(t: &TestTenant) {
     let rows = t.rows("SELECT current_database()::text AS name", &[]).await;
-    println!("DATABASE {}", rows[0].get::<_, String>("name"));
-    std::io::stdout().flush().expect("stdout is read");
+    let name: String = rows[0].get("name");
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "DATABASE {name}").expect("stdout is read");
+    stdout.flush().expect("stdout is read");
 }
 
 #[rowhouse::test(notes)]
