@@ -22,6 +22,7 @@ const SEEN: &[(&str, &str)] = &[
 /// The operations that work in no tenant: they concern the caller.
 const OF_NO_TENANT: &[(&str, &str)] = &[
     ("POST", "/control/v1/invitations/accept"),
+    ("GET", "/control/v1/openapi.json"),
     ("GET", "/control/v1/me"),
     ("POST", "/control/v1/me/password"),
     ("GET", "/control/v1/me/sessions"),

@@ -278,6 +278,7 @@ impl Connection {
                 ["CREATE", "SCHEMA", ..] if !self.is_sharding && !self.is_local => {
                     self.plain_schemas.extend(schemas(statement));
                 }
+                ["CREATE", "SCHEMA", ..] => {}
                 ["GRANT", "USAGE", "ON", "SCHEMA", ..]
                     if schemas(statement)
                         .iter()
