@@ -221,7 +221,7 @@ async fn one_address_cannot_try_a_password_at_every_account() {
 /// ones wait before it, and is answered while they still do.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_log_ins_of_one_address_do_not_delay_a_right_one_of_another() {
-    const GUESSES: usize = 200;
+    const GUESSES: usize = 120;
     let app = TestApp::builder()
         .with("auth.hash_memory_kib", "19456")
         .with("auth.hash_iterations", "2")
@@ -237,7 +237,7 @@ async fn wrong_log_ins_of_one_address_do_not_delay_a_right_one_of_another() {
     };
     let guesses = join_all((0..GUESSES).map(|_| guess()));
     let right = async {
-        while count(&app, r#"rowhouse_password_hashes{state="waiting"}"#).await < Some(120) {
+        while count(&app, r#"rowhouse_password_hashes{state="waiting"}"#).await < Some(70) {
             assert!(answered.load(Ordering::SeqCst) < GUESSES / 2, "the guesses were never many");
         }
         let status = log_in_from(&app, "203.0.113.7", UNA, PASSWORD).await;
@@ -245,7 +245,7 @@ async fn wrong_log_ins_of_one_address_do_not_delay_a_right_one_of_another() {
     };
     let (statuses, (status, unanswered)) = tokio::join!(guesses, right);
     assert_eq!(status, 200);
-    assert!(unanswered > 60, "only {unanswered} guesses still waited");
+    assert!(unanswered > 30, "only {unanswered} guesses still waited");
     assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
 }
 
