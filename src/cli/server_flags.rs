@@ -17,7 +17,7 @@ use crate::config;
 #[command(next_help_heading = "Server")]
 #[expect(clippy::doc_markdown, reason = "clap prints these comments, including their backticks")]
 pub(super) struct ServerFlags {
-    /// Work through the control API of this server, such as https://api.example.com, and not on a database
+    /// Work through the control API of this server, such as `https://api.example.com`, and not on a database
     /// [env: ROWHOUSE_SERVER]
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,

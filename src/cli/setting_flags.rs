@@ -31,7 +31,7 @@ pub(super) struct SettingFlags {
     /// A folder that replaces the built-in tenant migrations [env: ROWHOUSE_TENANT_MIGRATIONS]
     #[arg(long, global = true, value_name = "DIR")]
     tenant_migrations: Option<String>,
-    /// The domain whose subdomains <slug>.<domain> name tenants, and no other host [env: ROWHOUSE_BASE_DOMAIN]
+    /// The domain whose subdomains name tenants, and no other host [env: ROWHOUSE_BASE_DOMAIN]
     #[arg(long, global = true, value_name = "DOMAIN")]
     base_domain: Option<String>,
     /// The log format, text or json [env: ROWHOUSE_LOG__FORMAT]

@@ -7,7 +7,7 @@
 //!
 //! A `REVOKE` without the right to it is only a warning of the server. The privileges are therefore read again, and
 //! those that stay are reported ([`Posture::exposures`]); a server starts only if the settings accept each of them
-//! ([`Posture::require_accepted`]). The [`self_test`] then does not read privileges but runs statements that the
+//! ([`Posture::require_accepted`]). The `self_test` then does not read privileges but runs statements that the
 //! server must refuse.
 //!
 //! Statements are unnamed, because a pooler may be in front of the server for either login.

@@ -6,7 +6,7 @@
 //!
 //! The expected history comes from the tenant's row, and the script verifies it: the statement that adds a row to
 //! the history fails if the schema's history differs. A schema that was not migrated this way takes the slower
-//! path ([`enter`](crate::pg::schema::enter) and [`catch_up`](crate::pg::schema::catch_up)), which reads the
+//! path (`enter` and `catch_up`), which reads the
 //! history and names the file and the line that failed.
 
 use std::collections::HashSet;
