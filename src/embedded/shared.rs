@@ -138,7 +138,9 @@ impl SharedServer {
             return Ok(None);
         }
         let usage = match open_users(&data_dir)? {
-            Some(usage) => usage,
+            Some(usage) if has_watcher(&data_dir) => usage,
+            // A process of a watcher that was killed still reads, until the users of its server have ended.
+            Some(_) => return Ok(None),
             // Between two reads, or about to end.
             None if has_watcher(&data_dir) => return Ok(None),
             None => {

@@ -130,6 +130,10 @@ async fn a_server_whose_watcher_was_killed_is_replaced() {
     let (pid, old_home) = (server_pid(&folder), home(&folder));
     let watcher = fs::read_to_string(folder.join("watcher.pid")).unwrap();
     os::send_signal(watcher.parse().unwrap(), libc::SIGKILL).unwrap();
+    let stat = format!("/proc/{}/stat", watcher.trim());
+    while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z")) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     drop(first);
     let second = attached(&folder).await;
     assert_eq!(ask(&second.connect_config("postgres"), "SELECT 'there'").await, "there");
