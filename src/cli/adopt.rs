@@ -7,18 +7,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use secrecy::ExposeSecret;
 use serde::Serialize;
 
+use super::admin::NamedAdmin;
 use super::failure::Arguments;
-use super::{Exit, Failure, Output, output, password};
+use super::{Exit, Failure, Output, output};
 use crate::app::Purpose;
 use crate::cli::Program;
-use crate::domain::NewPassword;
 use crate::domain::error::{Error, Noun};
-use crate::domain::names::{Email, PersonName, Slug, TenantName};
+use crate::domain::names::{Slug, TenantName};
+use crate::service::provisioning::ProvisionTenant;
 use crate::service::provisioning::adopt::{AdoptSchema, Adopted, NotAdopted};
-use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 
 #[derive(Debug, Args)]
 pub(super) struct Adopt {
@@ -180,31 +179,15 @@ async fn commands(flags: &Adopt) -> Result<Vec<AdoptSchema>, Failure> {
     let name = flags.name.as_ref().unwrap_or(slug);
     let name = arguments.read("--name", name, TenantName::parse);
     let slug = arguments.read("--slug", slug, Slug::parse);
-    let email = flags.admin_email.as_deref();
-    let email = email.map(|email| arguments.read("--admin-email", email, Email::parse));
-    let person = flags.admin_first_name.as_deref().zip(flags.admin_last_name.as_deref());
-    let person = person.map(|(first, last)| {
-        let first = arguments.read("--admin-first-name", first, PersonName::parse);
-        first.zip(arguments.read("--admin-last-name", last, PersonName::parse))
-    });
-    let read = || {
-        let email = email.map_or(Some(None), |email| email.map(Some))?;
-        let person = person.map_or(Some(None), |person| person.map(Some))?;
-        Some((name?, slug?, email, person))
-    };
-    let (name, slug, email, person) = arguments.finish(read())?;
-    let admin = match (email, person) {
-        (None, _) => Admin::None,
-        (Some(email), None) => Admin::Existing(email),
-        (Some(email), Some((first_name, last_name))) => {
-            let given = password::of_admin(flags.admin_password_stdin).await?;
-            let mut arguments = Arguments::default();
-            let password =
-                arguments.read("the admin's password", given.expose_secret(), NewPassword::parse);
-            let password = arguments.finish(password)?;
-            Admin::NewOrExisting(NewAdmin { email, password, first_name, last_name })
-        }
-    };
+    let admin = NamedAdmin::read(
+        &mut arguments,
+        flags.admin_email.as_deref(),
+        flags.admin_first_name.as_deref(),
+        flags.admin_last_name.as_deref(),
+    );
+    let read = || Some((name?, slug?, admin?));
+    let (name, slug, admin) = arguments.finish(read())?;
+    let admin = admin.with_password(flags.admin_password_stdin).await?;
     let tenant = ProvisionTenant::new(name, slug, admin);
     Ok(vec![with_flags(AdoptSchema::new(schema.clone(), tenant))])
 }

@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use clap::Args;
-use secrecy::ExposeSecret;
 use serde::Serialize;
 
+use super::admin::NamedAdmin;
 use super::control::{Control, MemberView, Named, RecordView, Target, Uses, on_control};
 use super::end::EndFlags;
 use super::failure::{Arguments, sentence};
 use super::files;
-use super::{Exit, Failure, Output, output, password};
+use super::{Exit, Failure, Output, output};
+use crate::domain::Document;
 use crate::domain::json::Value;
-use crate::domain::names::{Email, ExternalId, PersonName, Slug, TenantName};
-use crate::domain::{Document, NewPassword};
-use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
+use crate::domain::names::{ExternalId, Slug, TenantName};
+use crate::service::provisioning::ProvisionTenant;
 use crate::service::tenants::registry::SETTINGS_MAX;
 use crate::service::tenants::upsert::Upsert;
 
@@ -216,32 +216,16 @@ async fn read(command: Ensure) -> Result<Upsert, Failure> {
     let slug = arguments.read("--slug", &command.slug, Slug::parse);
     let name = command.name.as_ref().unwrap_or(&command.slug);
     let name = arguments.read("--name", name, TenantName::parse);
-    let email = command.admin_email.as_deref();
-    let email = email.map(|email| arguments.read("--admin-email", email, Email::parse));
-    let person = command.admin_first_name.as_deref().zip(command.admin_last_name.as_deref());
-    let person = person.map(|(first, last)| {
-        let first = arguments.read("--admin-first-name", first, PersonName::parse);
-        first.zip(arguments.read("--admin-last-name", last, PersonName::parse))
-    });
-    let parts = || {
-        let email = email.map_or(Some(None), |email| email.map(Some))?;
-        let person = person.map_or(Some(None), |person| person.map(Some))?;
-        Some((external_id?, slug?, name?, email, person))
-    };
-    let (external_id, slug, name, email, person) = arguments.finish(parts())?;
+    let admin = NamedAdmin::read(
+        &mut arguments,
+        command.admin_email.as_deref(),
+        command.admin_first_name.as_deref(),
+        command.admin_last_name.as_deref(),
+    );
+    let parts = || Some((external_id?, slug?, name?, admin?));
+    let (external_id, slug, name, admin) = arguments.finish(parts())?;
     let settings = command.settings.as_deref().map(read_settings).transpose()?;
-    let admin = match (email, person) {
-        (None, _) => Admin::None,
-        (Some(email), None) => Admin::Existing(email),
-        (Some(email), Some((first_name, last_name))) => {
-            let given = password::of_admin(command.admin_password_stdin).await?;
-            let mut arguments = Arguments::default();
-            let password =
-                arguments.read("the admin's password", given.expose_secret(), NewPassword::parse);
-            let password = arguments.finish(password)?;
-            Admin::NewOrExisting(NewAdmin { email, password, first_name, last_name })
-        }
-    };
+    let admin = admin.with_password(command.admin_password_stdin).await?;
     let command_of = ProvisionTenant::new(name, slug, admin);
     Ok(Upsert { external_id, command: command_of, settings, end, restore: command.restore })
 }

@@ -9,6 +9,7 @@
 //! To add a verb: a variant here or in the file of its noun, a function in that file, a test in
 //! `tests/api/cli.rs` or in `cli_<noun>.rs` beside it.
 
+mod admin;
 mod adopt;
 mod audit;
 mod change;

@@ -2,19 +2,17 @@
 //! [`super::lifecycle`], those that converge in [`super::ensure`] and [`super::import`].
 
 use clap::Args;
-use secrecy::ExposeSecret;
 use time::OffsetDateTime;
 
+use super::admin::NamedAdmin;
 use super::control::{Named, RecordView, Target, TenantFilter, Uses, on_control};
 use super::failure::Arguments;
 use super::moment::point_in_time;
-use super::{CreateTenant, Exit, Failure, Output, output, password};
-use crate::domain::names::{
-    Email, ExternalId, IDEMPOTENCY_KEY_MAX, PersonName, Slug, TenantId, TenantName,
-};
+use super::{CreateTenant, Exit, Failure, Output, output};
+use crate::domain::names::{ExternalId, IDEMPOTENCY_KEY_MAX, Slug, TenantId, TenantName};
 use crate::domain::rule::Rule;
-use crate::domain::{AccountOrigin, NewPassword, TenantStatus};
-use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
+use crate::domain::{AccountOrigin, TenantStatus};
+use crate::service::provisioning::ProvisionTenant;
 use crate::service::tenants::TenantRef;
 
 /// The tenant of a command.
@@ -81,22 +79,18 @@ async fn read_command(command: CreateTenant) -> Result<ProvisionTenant, Failure>
     let mut arguments = Arguments::default();
     let name = arguments.read("--name", &command.name, TenantName::parse);
     let slug = arguments.read("--slug", &command.slug, Slug::parse);
-    let email = arguments.read("--admin-email", &command.admin_email, Email::parse);
-    let first_name =
-        arguments.read("--admin-first-name", &command.admin_first_name, PersonName::parse);
-    let last_name =
-        arguments.read("--admin-last-name", &command.admin_last_name, PersonName::parse);
+    let admin = NamedAdmin::read(
+        &mut arguments,
+        Some(&command.admin_email),
+        Some(&command.admin_first_name),
+        Some(&command.admin_last_name),
+    );
     if let Some(key) = &command.idempotency_key {
         arguments.read("--idempotency-key", key, idempotency_key);
     }
-    let names = || Some((name?, slug?, email?, first_name?, last_name?));
-    let (name, slug, email, first_name, last_name) = arguments.finish(names())?;
-    let given = password::of_admin(command.admin_password_stdin).await?;
-    let mut arguments = Arguments::default();
-    let password =
-        arguments.read("the admin's password", given.expose_secret(), NewPassword::parse);
-    let password = arguments.finish(password)?;
-    let admin = Admin::NewOrExisting(NewAdmin { email, password, first_name, last_name });
+    let parts = || Some((name?, slug?, admin?));
+    let (name, slug, admin) = arguments.finish(parts())?;
+    let admin = admin.with_password(command.admin_password_stdin).await?;
     let idempotency_key = command.idempotency_key;
     Ok(ProvisionTenant { idempotency_key, ..ProvisionTenant::new(name, slug, admin) })
 }
