@@ -4,13 +4,14 @@
 //! Both read columns by name, through one [`from_row`]. Requests read a [`Tenant`], because a record's settings
 //! may take 64 KB.
 
-use crate::domain::json::Value;
+mod records;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::error::{Conflict, Error, Result};
+use crate::domain::json::Value;
 use crate::domain::names::{Email, ExternalId, Slug, TenantId, UserId};
-use crate::domain::page::Window;
 use crate::domain::profile::Document;
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::{Tenant, TenantRecord};
@@ -18,6 +19,8 @@ use crate::migrations::MigrationSet;
 use crate::pg::error::{During, Failure};
 use crate::pg::scope::PublicTx;
 use crate::pg::{Param, Row};
+
+pub use self::records::{Filter, Order, list_records};
 
 /// The database in which a new tenant's schema is created; there is one so far.
 pub(in crate::pg) const CLUSTER: &str = "default";
@@ -32,64 +35,6 @@ pub(in crate::pg) const COLUMNS: &str =
 /// The columns that a [`TenantRecord`] has beside [`COLUMNS`].
 const RECORD_COLUMNS: &str = "t.contact_email, t.external_id, t.settings, t.revision, t.updated_at, \
                               t.purge_after, t.restore_to, t.purge_started_at, t.expires_at";
-
-/// Conditions on the tenants to list; `None` sets no condition.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// In this status.
-    pub status: Option<TenantStatus>,
-    /// With exactly this slug.
-    pub slug: Option<String>,
-    /// With exactly this name.
-    pub name: Option<String>,
-    /// Created at this time or later.
-    pub created_after: Option<OffsetDateTime>,
-    /// Created before this time.
-    pub created_before: Option<OffsetDateTime>,
-    /// With this text in the name or the slug, in any case.
-    pub q: Option<String>,
-    /// In this order.
-    pub order: Order,
-}
-
-/// The order of a list of tenants.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Oldest first.
-    #[default]
-    Oldest,
-    /// Newest first.
-    Newest,
-    /// By name, then by id.
-    Name,
-}
-
-impl Order {
-    /// All words.
-    pub const WORDS: &[&str] = &["created_at", "-created_at", "name"];
-
-    /// Reads a word.
-    #[must_use]
-    pub fn of(word: &str) -> Option<Self> {
-        match word {
-            "created_at" => Some(Self::Oldest),
-            "-created_at" => Some(Self::Newest),
-            "name" => Some(Self::Name),
-            _ => None,
-        }
-    }
-
-    /// The condition that a row follows the one with the time `$2` and the id `$3`, and the order.
-    const fn sql(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Oldest => ("(t.created_at, t.id) > ($2, $3)", "t.created_at, t.id"),
-            Self::Newest => ("(t.created_at, t.id) < ($2, $3)", "t.created_at DESC, t.id DESC"),
-            Self::Name => {
-                ("(t.name, t.id) > ((SELECT name FROM tenants WHERE id = $3), $3)", "t.name, t.id")
-            }
-        }
-    }
-}
 
 /// Writes a new tenant's row.
 ///
@@ -238,53 +183,6 @@ pub async fn page(tx: &PublicTx, offset: i64, limit: i64) -> Result<(i64, Vec<Te
     Ok((total, rows.iter().map(from_row).collect::<Result<_>>()?))
 }
 
-/// Reads a page of the records, oldest first; only those with the given ids where ids are given.
-///
-/// The statement is planned with its values, so that an absent condition costs nothing. The index
-/// `tenants_created_at_idx` gives the sort order, and reading ends with the last row of the page.
-pub async fn list_records(
-    tx: &PublicTx,
-    only: Option<&[TenantId]>,
-    filter: &Filter,
-    window: &Window,
-) -> Result<Vec<TenantRecord>> {
-    let (follows, order) = filter.order.sql();
-    let sql = format!(
-        "SELECT {COLUMNS}, {RECORD_COLUMNS}
-           FROM tenants t
-          WHERE ($1::uuid[] IS NULL OR t.id = ANY ($1))
-            AND ($2::timestamptz IS NULL OR {follows})
-            AND ($4::text IS NULL OR t.status = $4)
-            AND ($5::text IS NULL OR t.slug = $5)
-            AND ($6::text IS NULL OR t.name = $6)
-            AND ($7::timestamptz IS NULL OR t.created_at >= $7)
-            AND ($8::timestamptz IS NULL OR t.created_at < $8)
-            AND ($9::text IS NULL
-                 OR strpos(lower(t.name), lower($9)) > 0 OR strpos(t.slug, lower($9)) > 0)
-          ORDER BY {order}
-          LIMIT $10"
-    );
-    let rows = tx
-        .query(
-            &sql,
-            &[
-                &uuids(only),
-                &window.after.map(|cursor| cursor.at),
-                &window.after.map(|cursor| cursor.id),
-                &filter.status.map(TenantStatus::as_str),
-                &filter.slug,
-                &filter.name,
-                &filter.created_after,
-                &filter.created_before,
-                &filter.q,
-                &window.rows_to_read(),
-            ],
-        )
-        .await
-        .during("list tenant records")?;
-    rows.iter().map(record_from_row).collect()
-}
-
 /// Reads the deleted tenants whose grace period is over or whose purge was interrupted, longest due first; none of
 /// `excluded`.
 pub async fn list_due(
@@ -293,20 +191,8 @@ pub async fn list_due(
     excluded: &[TenantId],
     limit: i64,
 ) -> Result<Vec<TenantId>> {
-    let excluded: Vec<Uuid> = excluded.iter().map(|id| id.uuid()).collect();
-    let rows = tx
-        .query(
-            "SELECT id
-               FROM tenants
-              WHERE status = 'deleting' AND (purge_after <= $1 OR purge_started_at IS NOT NULL)
-                AND id <> ALL ($3)
-              ORDER BY purge_after, id
-              LIMIT $2",
-            &[&now, &limit, &excluded],
-        )
-        .await
-        .during("list due purges")?;
-    Ok(rows.iter().map(|row| row.get("id")).collect())
+    let is_due = "status = 'deleting' AND (purge_after <= $1 OR purge_started_at IS NOT NULL)";
+    list_ids(tx, is_due, "purge_after", (now, excluded, limit)).await.during("list due purges")
 }
 
 /// Reads the tenants that have ended and whose purge is not due yet, longest ended first; none of `excluded`.
@@ -316,20 +202,27 @@ pub async fn list_ended(
     excluded: &[TenantId],
     limit: i64,
 ) -> Result<Vec<TenantId>> {
+    let has_ended = "expires_at <= $1
+                 AND (status <> 'deleting' OR (purge_after > $1 AND purge_started_at IS NULL))";
+    list_ids(tx, has_ended, "expires_at", (now, excluded, limit)).await.during("list ended tenants")
+}
+
+/// Reads the ids of tenants for which a condition on the time `$1` holds, by a column.
+async fn list_ids(
+    tx: &PublicTx,
+    condition: &str,
+    column: &str,
+    (now, excluded, limit): (OffsetDateTime, &[TenantId], i64),
+) -> Result<Vec<TenantId>, Failure> {
     let excluded: Vec<Uuid> = excluded.iter().map(|id| id.uuid()).collect();
-    let rows = tx
-        .query(
-            "SELECT id
-               FROM tenants
-              WHERE expires_at <= $1
-                AND (status <> 'deleting' OR (purge_after > $1 AND purge_started_at IS NULL))
-                AND id <> ALL ($3)
-              ORDER BY expires_at, id
-              LIMIT $2",
-            &[&now, &limit, &excluded],
-        )
-        .await
-        .during("list ended tenants")?;
+    let sql = format!(
+        "SELECT id
+           FROM tenants
+          WHERE {condition} AND id <> ALL ($3)
+          ORDER BY {column}, id
+          LIMIT $2"
+    );
+    let rows = tx.query(&sql, &[&now, &limit, &excluded]).await?;
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
