@@ -6,7 +6,18 @@ use crate::pg::rules::engine::Engine;
 use crate::pg::schema::repair::Repair;
 
 /// The area of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
 #[strum(serialize_all = "lowercase")]
 pub enum Area {
     /// Privileges that isolate tenants: roles, revokes, the self-test. The JSON of `doctor` has called it so from
@@ -29,8 +40,7 @@ pub enum Area {
 
 impl Area {
     /// All words.
-    pub const WORDS: &[&str] =
-        &["walls", "structure", "rights", "history", "orphans", "capacity", "credentials"];
+    pub const WORDS: &[&str] = <Self as strum::VariantNames>::VARIANTS;
 
     /// The word in text and JSON.
     #[must_use]
@@ -40,7 +50,18 @@ impl Area {
 }
 
 /// How serious a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
 #[strum(serialize_all = "lowercase")]
 pub enum Gravity {
     /// Not as it should be.
@@ -51,7 +72,7 @@ pub enum Gravity {
 
 impl Gravity {
     /// All words.
-    pub const WORDS: &[&str] = &["wrong", "warning"];
+    pub const WORDS: &[&str] = <Self as strum::VariantNames>::VARIANTS;
 
     /// The word in text and JSON.
     #[must_use]
