@@ -125,6 +125,10 @@ pub mod cli;
 #[doc(hidden)]
 pub mod config;
 #[cfg(feature = "embedded-postgres")]
+#[cfg_attr(
+    not(feature = "testing"),
+    expect(unreachable_pub, reason = "`testing` exports it; the program uses a part of it")
+)]
 mod disposable;
 #[doc(hidden)]
 pub mod domain;

@@ -99,6 +99,7 @@ impl TestPostgres {
     }
 
     /// Returns the URL that was given, or that of the embedded server.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
     #[must_use]
     pub fn base(&self) -> &str {
