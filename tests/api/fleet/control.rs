@@ -31,6 +31,13 @@ async fn post_verb(caller: &Caller, id: &str, verb: &str) -> Answer {
     caller.post(&format!("{MIGRATIONS}/{id}/{verb}"), &json!({})).await
 }
 
+/// Starts a migration and returns its id.
+async fn start(caller: &Caller, body: &Value) -> String {
+    let started = caller.post(MIGRATIONS, body).await;
+    assert_eq!(started.status, 202, "{started:?}");
+    started.body["id"].as_str().expect("it has an id").to_owned()
+}
+
 async fn wait_until_stopped(caller: &Caller, id: &str) -> Value {
     for _ in 0..6000 {
         let answer = caller.get(&format!("{MIGRATIONS}/{id}")).await;
@@ -112,8 +119,7 @@ async fn a_migration_is_paused_resumed_cancelled_and_retried_by_request() {
     let lock = MigrationLock::hold(&fixture).await;
     let app = serve(&fixture).await;
     let root = app.root();
-    let started = root.post(MIGRATIONS, &json!({ "workers": 1 })).await;
-    let id = started.body["id"].as_str().unwrap().to_owned();
+    let id = start(&root, &json!({ "workers": 1 })).await;
     lock.wait_until_waiting(&fixture).await;
     let second = root.post(MIGRATIONS, &json!({})).await;
     assert_problem(&second, 409, "migration_running");
@@ -154,8 +160,7 @@ async fn a_migration_is_paused_resumed_cancelled_and_retried_by_request() {
     let app = serve(&fixture).await;
     let root = app.root();
     let body = json!({ "canary": { "count": 1, "then": "pause" } });
-    let started = root.post(MIGRATIONS, &body).await;
-    let id = started.body["id"].as_str().unwrap().to_owned();
+    let id = start(&root, &body).await;
     let paused = wait_until_stopped(&root, &id).await;
     assert_eq!(
         (&paused["pause_reason"], &paused["tenants"]["done"]),
@@ -172,8 +177,7 @@ async fn a_pause_is_taken_back_while_its_tenants_are_still_being_finished() {
     let lock = MigrationLock::hold(&fixture).await;
     let app = serve(&fixture).await;
     let root = app.root();
-    let started = root.post(MIGRATIONS, &json!({ "workers": 1 })).await;
-    let id = started.body["id"].as_str().unwrap().to_owned();
+    let id = start(&root, &json!({ "workers": 1 })).await;
     lock.wait_until_waiting(&fixture).await;
     // Once before the runner has seen the pause, once after it.
     for is_seen in [false, true] {
@@ -206,8 +210,7 @@ async fn failed_tenants_are_retried_by_name_and_found_by_a_part_of_their_slug() 
     for schema in &lost {
         sql.batch_execute(&format!("ALTER TABLE {schema}.notes RENAME TO lost")).await.unwrap();
     }
-    let started = root.post(MIGRATIONS, &json!({})).await;
-    let id = started.body["id"].as_str().unwrap().to_owned();
+    let id = start(&root, &json!({})).await;
     let failed = wait_until_stopped(&root, &id).await;
     assert_eq!(failed["tenants"]["failed"], 2, "{failed}");
     for schema in &lost {
@@ -247,8 +250,7 @@ async fn a_migration_that_has_not_changed_is_not_sent_again() {
     fixture.write(SECOND);
     let app = serve(&fixture).await;
     let root = app.root();
-    let started = root.post(MIGRATIONS, &json!({})).await;
-    let id = started.body["id"].as_str().unwrap().to_owned();
+    let id = start(&root, &json!({})).await;
     let done = wait_until_stopped(&root, &id).await;
     assert_eq!((&done["done_per_second"], &done["eta_seconds"]), (&Value::Null, &Value::Null));
     let path = format!("{MIGRATIONS}/{id}");
@@ -275,8 +277,7 @@ async fn a_stopping_server_releases_its_run_and_another_server_resumes_it() {
     fixture.write(WAITS_FOR_LOCK);
     let lock = MigrationLock::hold(&fixture).await;
     let app = serve(&fixture).await;
-    let started = app.root().post(MIGRATIONS, &json!({ "workers": 1 })).await;
-    let id = started.body["id"].as_str().unwrap().to_owned();
+    let id = start(&app.root(), &json!({ "workers": 1 })).await;
     lock.wait_until_waiting(&fixture).await;
     let (_, ()) = tokio::join!(app.stop(), async {
         let sql = fixture.sql().await;
