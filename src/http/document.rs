@@ -136,12 +136,36 @@ pub fn openapi_of(surface: Surface, offer: &Offer) -> utoipa::openapi::OpenApi {
     super::mount(&mut Mount::Document(&mut document), surface, offer.served);
     if surface != Surface::Management {
         for own in &offer.own {
-            document.merge(own.clone());
+            document.merge(with_errors(offer.served, own.clone()));
         }
     }
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
             complete(offer.served, path, operation);
+        }
+    }
+    document
+}
+
+/// Returns an application's document with what its operations can answer without a line of theirs: 403, where the role of
+/// the caller is too low, and a body in each error that is described in words alone.
+fn with_errors(served: Served, mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        for operation in operations(item) {
+            let answers = &mut operation.responses.responses;
+            if operation.security.is_some() {
+                let refused = || RefOr::T(Response::new("The caller may not do this"));
+                answers.entry("403".to_owned()).or_insert_with(refused);
+            }
+            for (status, answer) in answers {
+                if let RefOr::T(described) = answer
+                    && status.starts_with(['4', '5'])
+                    && described.content.is_empty()
+                {
+                    let form = error(error_form(served, path), &described.description);
+                    described.content = form.content;
+                }
+            }
         }
     }
     document
