@@ -48,7 +48,7 @@ impl MigrationRequest {
     }
 }
 
-/// Returns the ids of the named tenants; `None` if none are named.
+/// Returns the ids of the named tenants, in the order of their names; `None` if none are named.
 ///
 /// # Errors
 /// [`Rule::UnknownTenant`] for each name, at its place in `field`.
@@ -68,7 +68,7 @@ pub(in crate::service) async fn resolve(
         .map(|(at, _)| FieldProblem::new(format!("/{field}/{at}"), Rule::UnknownTenant))
         .collect();
     if unknown.is_empty() {
-        Ok(Some(found.into_values().collect()))
+        Ok(Some(named.iter().filter_map(|name| found.get(name).copied()).collect()))
     } else {
         Err(Error::Invalid(unknown))
     }
