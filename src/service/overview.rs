@@ -20,6 +20,7 @@ use crate::service::lint::{self, Finding};
 use crate::service::tenants::{TenantRef, locate};
 use crate::service::vacancies::StockStatus;
 use crate::service::{Vacancies, fleet};
+use crate::telemetry::{Measurements, Metrics};
 
 pub use crate::pg::control::examinations::Record as Examination;
 pub use crate::pg::control::overview::TenantCounts;
@@ -175,6 +176,19 @@ impl Overview {
             isolation: self.db.rules().isolation.as_str(),
             servers: connections.servers,
         })
+    }
+
+    /// Returns the measurements of this process, and what process it is.
+    ///
+    /// # Errors
+    /// Those of the rights check.
+    pub fn measurements(
+        &self,
+        ctx: &CallContext,
+        metrics: &Metrics,
+    ) -> Result<(Process, Measurements)> {
+        ctx.require(Permission::ViewFleet)?;
+        Ok((self.process.clone(), metrics.measurements()))
     }
 
     /// Returns what the schema of a tenant holds, and the migrations that it lacks.

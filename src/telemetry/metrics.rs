@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use time::OffsetDateTime;
 
 use super::catalogue::Catalogue;
 use super::connection_waits::ConnectionWaits;
@@ -19,8 +20,9 @@ use super::labels::{
     HashLabels, LimitLabels, PoolLabels, RetirementLabels, StatusLabels, TenantsLabels,
     VacancyLabels,
 };
+use super::measurements::{Load, Measurements, Ring, Totals};
 use super::process::ProcessMetrics;
-use super::requests::RequestMetrics;
+use super::requests::{Bounds, RequestMetrics};
 
 /// The metrics of this process.
 pub struct Metrics {
@@ -41,6 +43,9 @@ pub struct Metrics {
     events_unsealed_age: Gauge<f64, AtomicU64>,
     vacancies: VacancyMetrics,
     jobs: JobMetrics,
+    waits: ConnectionWaits,
+    totals: Totals,
+    measurements: Ring,
 }
 
 /// The tenants of the whole installation.
@@ -101,6 +106,9 @@ impl VacancyMetrics {
     }
 }
 
+/// What connections are for.
+const PURPOSES: [&str; 2] = ["control", "runtime"];
+
 /// The metrics of database connections.
 struct ConnectionMetrics {
     count: Family<ConnectionLabels, Gauge>,
@@ -140,6 +148,18 @@ impl ConnectionMetrics {
                 Family::default(),
             ),
         }
+    }
+
+    /// Returns how many connections are in use, for all purposes.
+    fn in_use(&self) -> i64 {
+        let count =
+            |purpose, state| self.count.get_or_create(&ConnectionLabels { purpose, state }).get();
+        PURPOSES.iter().map(|purpose| count(purpose, "open") - count(purpose, "idle")).sum()
+    }
+
+    /// Returns how many connections may be open, for all purposes.
+    fn max(&self) -> i64 {
+        PURPOSES.iter().map(|purpose| self.max.get_or_create(&PoolLabels { purpose }).get()).sum()
     }
 }
 
@@ -227,6 +247,9 @@ impl Metrics {
             ),
             vacancies: VacancyMetrics::register(all),
             jobs: JobMetrics::register(all),
+            waits: waits.clone(),
+            totals: Totals::with_bounds(&Bounds::up_to(time_limit).0),
+            measurements: Ring::default(),
             catalogue,
         }
     }
@@ -261,11 +284,13 @@ impl Metrics {
 
     /// Counts an answered request. `route` is a pattern, never a path.
     pub fn count_request(&self, method: &'static str, route: String, status: u16, took: Duration) {
+        self.totals.count_request(&route, status, took);
         self.requests.count(method, route, status, took);
     }
 
     /// Counts a request that a limit refused; `limit` is the setting's name.
     pub fn count_limited(&self, limit: &'static str) {
+        self.totals.count_limited();
         self.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
@@ -369,6 +394,30 @@ impl Metrics {
     /// Sets how many tenants lack migrations.
     pub fn set_tenants_behind(&self, count: i64) {
         self.tenants.behind.set(count);
+    }
+
+    /// Takes a measurement of what the metrics say now, for [`Metrics::measurements`].
+    pub fn take_measurement(&self, now: OffsetDateTime) {
+        let claims = |outcome| self.vacancies.claims.get_or_create(&ClaimLabels { outcome }).get();
+        let hashes = self.hashes.get_or_create(&HashLabels { state: "waiting" }).get();
+        let load = Load {
+            claimed: claims("claimed"),
+            missed: claims("missed"),
+            connections_in_use: self.connections.in_use(),
+            connection_waits: self.waits.noticeable(),
+            hashes_waiting: hashes,
+            tenants_migrated: self
+                .fleet_tenants
+                .get_or_create(&FleetLabels { state: "done" })
+                .get(),
+        };
+        self.measurements.measure(&self.totals, load, now);
+    }
+
+    /// Returns the measurements of about an hour.
+    #[must_use]
+    pub fn measurements(&self) -> Measurements {
+        self.measurements.read(self.connections.max())
     }
 
     /// Returns all metrics, with what the process uses now.

@@ -12,6 +12,7 @@ mod connection_waits;
 mod exposition;
 mod jobs;
 mod labels;
+mod measurements;
 mod metrics;
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -32,6 +33,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 pub use connection_waits::ConnectionWaits;
 pub use exposition::Exposition;
 pub use jobs::JobOutcome;
+pub use measurements::{INTERVAL as MEASUREMENT_INTERVAL, Measurements, Series};
 pub use metrics::Metrics;
 #[cfg(feature = "otlp")]
 pub use otlp::set_parent;

@@ -49,11 +49,11 @@ impl RequestMetrics {
 
 /// The upper bounds of a histogram of durations.
 #[derive(Debug, Clone)]
-struct Bounds(Arc<[f64]>);
+pub(super) struct Bounds(pub(super) Arc<[f64]>);
 
 impl Bounds {
     /// Returns the usual bounds below a limit, and the limit.
-    fn up_to(limit: Duration) -> Self {
+    pub(super) fn up_to(limit: Duration) -> Self {
         let limit = limit.as_secs_f64();
         let below = BOUNDS.iter().copied().filter(|bound| *bound < limit);
         Self(below.chain([limit]).collect())

@@ -37,6 +37,7 @@ async fn an_admin_of_the_platform_watches_and_one_of_a_tenant_does_not() {
         "/control/v1/summary",
         "/control/v1/server",
         "/control/v1/capacity",
+        "/control/v1/measurements",
         "/control/v1/vacancies",
         "/control/v1/migrations",
         "/control/v1/migration-set",
@@ -137,6 +138,58 @@ async fn the_server_says_what_it_is() {
     assert_eq!(server["pid"], std::process::id());
     assert_eq!(server["isolation"], "role");
     assert!(server["postgresql_version"].as_str().unwrap().contains('.'), "{server}");
+}
+
+#[tokio::test]
+async fn the_measurements_are_those_of_the_server_that_answers() {
+    let app = TestApp::spawn().await;
+    let root = app.root();
+    let measured = root.get("/control/v1/measurements").await.body;
+    assert_eq!(
+        (&measured["pid"], &measured["interval_seconds"]),
+        (&json!(std::process::id()), &json!(10))
+    );
+    let names: Vec<_> =
+        measured["series"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(
+        names,
+        [
+            "requests_succeeded",
+            "requests_refused",
+            "requests_failed",
+            "duration_p50",
+            "duration_p95",
+            "setups_with_vacancy",
+            "setups_without_vacancy",
+            "connections_in_use",
+            "connection_waits",
+            "hashes_waiting",
+            "limited",
+            "tenants_migrated",
+        ]
+    );
+    // The jobs of the server take a second measurement about ten seconds after the first.
+    let measured = loop {
+        assert_eq!(root.get("/nowhere").await.status, 404);
+        let answer = root.get("/control/v1/measurements").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        if answer.body["times"] != json!([]) {
+            break answer.body;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    };
+    assert!(measured["connections_max"].as_i64().unwrap() > 0, "{measured}");
+    let last = |name: &str| {
+        let series = measured["series"].as_array().unwrap().iter().find(|one| one["name"] == name);
+        series.unwrap()["values"].as_array().unwrap().last().unwrap().as_f64().unwrap()
+    };
+    for name in ["requests_succeeded", "requests_refused", "duration_p50", "duration_p95"] {
+        assert!(last(name) > 0.0, "{name} in {measured}");
+    }
+    assert!(last("duration_p50") <= last("duration_p95"), "{measured}");
+    for name in ["requests_failed", "limited", "tenants_migrated", "setups_with_vacancy"] {
+        assert!(last(name).abs() < f64::EPSILON, "{name} in {measured}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod audit;
 mod clock;
 mod connections;
 mod fleet;
+mod measurements;
 mod own;
 mod sessions;
 mod signing_keys;
@@ -86,6 +87,7 @@ enum Next {
 /// All jobs of a server with these settings.
 fn all(
     backend: &Backend,
+    metrics: &Arc<Metrics>,
     intervals: &Intervals,
     own_jobs: &[(ApplicationJob, Duration)],
 ) -> Vec<Job> {
@@ -100,6 +102,7 @@ fn all(
         sessions::delete_ended(&services.sessions),
         sessions::write_refusals(&services.refusals),
         signing_keys::reload(&services.signing_keys),
+        measurements::take(services, metrics),
     ];
     jobs.extend(intervals.idle.map(|idle| connections::close_unused(&backend.database, idle)));
     jobs.extend(backend.database_clock.as_ref().map(clock::read));
@@ -138,7 +141,7 @@ impl Jobs {
         intervals: &Intervals,
         own_jobs: &[(ApplicationJob, Duration)],
     ) -> Self {
-        Self::of(all(backend, intervals, own_jobs), &backend.clock, metrics)
+        Self::of(all(backend, metrics, intervals, own_jobs), &backend.clock, metrics)
     }
 
     fn of(jobs: Vec<Job>, clock: &Clock, metrics: &Arc<Metrics>) -> Self {

@@ -18,6 +18,7 @@ mod events;
 mod examinations;
 mod invitations;
 mod me;
+mod measurements;
 mod members;
 mod migration_set;
 mod migrations;
@@ -54,6 +55,7 @@ pub fn mount(routes: &mut Mount<'_>) {
     examinations::mount(routes);
     capacity::mount(routes);
     summary::mount(routes);
+    measurements::mount(routes);
 }
 
 /// Whether a path belongs to this dialect.
