@@ -28,7 +28,7 @@ const LONG_POLL: &str = "/control/v1/events";
 pub struct Series {
     /// Its stable name.
     pub name: &'static str,
-    /// What is counted: `per_second`, `milliseconds` or `count`.
+    /// What is counted: `per_second`, `milliseconds` or `number`.
     pub unit: &'static str,
 }
 
@@ -45,9 +45,9 @@ pub(super) const SERIES: [Series; COUNT] = [
     series("duration_p95", "milliseconds"),
     series("setups_with_vacancy", "per_second"),
     series("setups_without_vacancy", "per_second"),
-    series("connections_in_use", "count"),
+    series("connections_in_use", "number"),
     series("connection_waits", "per_second"),
-    series("hashes_waiting", "count"),
+    series("hashes_waiting", "number"),
     series("limited", "per_second"),
     series("tenants_migrated", "per_second"),
 ];

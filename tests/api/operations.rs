@@ -450,6 +450,64 @@ async fn the_openapi_document_is_complete_and_consistent() {
     assert_eq!(fields, &json!(["identifier", "password"]));
 }
 
+/// Generators make an enumeration of Python from a list of words or a pattern of words, and each of its members must differ
+/// from the methods that a text has there. `replace` is left out: RFC 6902 names an operation of a patch so.
+#[test]
+fn no_word_of_the_openapi_document_is_a_method_of_pythons_texts() {
+    const METHODS: [&str; 20] = [
+        "capitalize",
+        "casefold",
+        "center",
+        "count",
+        "encode",
+        "endswith",
+        "expandtabs",
+        "find",
+        "format",
+        "index",
+        "join",
+        "lower",
+        "partition",
+        "replace",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "title",
+        "translate",
+        "upper",
+    ];
+    let document = crate::support::documented::DOCUMENT.clone();
+    let mut words = Vec::new();
+    find_words(&document, &mut words);
+    assert!(words.iter().any(|word| word == "bytes"), "patterns are looked at: {words:?}");
+    assert!(words.iter().any(|word| word == "suspended"), "lists are looked at: {words:?}");
+    words.retain(|word| METHODS.contains(&word.as_str()));
+    assert!(words.is_empty(), "{words:?}");
+}
+
+/// Collects the words of `enum` and of patterns that are a choice of words.
+fn find_words(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match (name.as_str(), member) {
+                    ("enum", Value::Array(words)) => {
+                        found.extend(words.iter().filter_map(Value::as_str).map(str::to_owned));
+                    }
+                    ("pattern", Value::String(pattern)) => {
+                        let choice = pattern.trim_matches(['^', '$', '(', ')']);
+                        found.extend(choice.split('|').map(str::to_owned));
+                    }
+                    _ => find_words(member, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| find_words(item, found)),
+        _ => {}
+    }
+}
+
 fn find_references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::Object(members) => {

@@ -19,15 +19,15 @@ async fn main() {
     );
     let (external_id, slug) = (format!("pr-{unique}"), format!("t-{unique}"));
     let body = || EnsuredTenantBody::new("Round trip".to_owned(), slug.clone());
-    let made = ensure_tenant(&configuration, &external_id, body()).await.unwrap();
-    let again = ensure_tenant(&configuration, &external_id, body()).await.unwrap();
+    let made = ensure_tenant(&configuration, &external_id, body(), None).await.unwrap();
+    let again = ensure_tenant(&configuration, &external_id, body(), None).await.unwrap();
     assert_eq!(made.id, again.id);
 
     let suspended = suspend_tenant(&configuration, &slug, "*").await.unwrap();
     assert_eq!(suspended.status, TenantStatus::Suspended);
     let status = Some(TenantStatus::Suspended);
     let listed =
-        list_tenants(&configuration, None, None, status, Some(&slug), None, None, None, None)
+        list_tenants(&configuration, None, None, status, Some(&slug), None, None, None, None, None)
             .await
             .unwrap();
     assert_eq!(listed.data.iter().map(|tenant| tenant.slug.clone()).collect::<Vec<_>>(), [slug]);

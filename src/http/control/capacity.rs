@@ -35,8 +35,8 @@ pub(super) struct ResourceAnswer {
     used: i64,
     /// How much there is, or should be at most.
     limit: i64,
-    /// What is counted: `count`, `bytes` or `percent`.
-    #[schema(pattern = "^(count|bytes|percent)$")]
+    /// What is counted: `number`, `bytes` or `percent`.
+    #[schema(pattern = "^(number|bytes|percent)$")]
     unit: &'static str,
 }
 

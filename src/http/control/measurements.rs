@@ -47,8 +47,8 @@ pub(super) struct SeriesAnswer {
     /// `connection_waits` of 10 ms or longer, password `hashes_waiting`, requests that a limit refused (`limited`), and
     /// `tenants_migrated` by fleet migrations.
     name: &'static str,
-    /// What is counted: `per_second`, `milliseconds` or `count`.
-    #[schema(pattern = "^(per_second|milliseconds|count)$")]
+    /// What is counted: `per_second`, `milliseconds` or `number`.
+    #[schema(pattern = "^(per_second|milliseconds|number)$")]
     unit: &'static str,
     /// A value for each time; null where there was nothing to measure, as the duration of no request.
     values: Vec<Option<f64>>,

@@ -74,10 +74,10 @@ pub(super) fn capacity(facts: &Facts, budget: &Budget) -> Capacity {
             "connections",
             connections.budgets.max(whole(budget.connections)),
             connections.own_limit.map_or(free, |limit| free.min(limit)),
-            "count",
+            "number",
         ),
-        resource("locks", locks, facts.max_locks_per_transaction * holders / LOCKS_SHARE, "count"),
-        resource("relations", facts.relations, RELATIONS_MANY, "count"),
+        resource("locks", locks, facts.max_locks_per_transaction * holders / LOCKS_SHARE, "number"),
+        resource("relations", facts.relations, RELATIONS_MANY, "number"),
         resource("catalogs", facts.catalog_bytes, facts.shared_buffers / CATALOG_SHARE, "bytes"),
         resource("dead_rows", facts.dead_percent, DEAD_PERCENT_MANY, "percent"),
         resource(
@@ -88,7 +88,7 @@ pub(super) fn capacity(facts: &Facts, budget: &Budget) -> Capacity {
         ),
     ];
     if facts.server_version < ROLES_FAST_SINCE {
-        resources.push(resource("roles", facts.roles, ROLES_MANY, "count"));
+        resources.push(resource("roles", facts.roles, ROLES_MANY, "number"));
     }
     Capacity { resources, warnings: judge(facts, budget, 0) }
 }
@@ -340,12 +340,12 @@ mod tests {
             let found: Option<&Resource> = resources.iter().find(|one| one.name == name);
             found.map(|one| (one.used, one.limit, one.unit))
         };
-        assert_eq!(of("connections"), Some((40, 97, "count")));
-        assert_eq!(of("locks"), Some((220, 3_200, "count")));
+        assert_eq!(of("connections"), Some((40, 97, "number")));
+        assert_eq!(of("locks"), Some((220, 3_200, "number")));
         assert_eq!(of("catalogs"), Some((8 * MIB, 32 * MIB, "bytes")));
         // 24 relations of 4 KiB for each of 10 tenants in each of 40 backends.
         assert_eq!(of("memory"), Some((24 * 4 * 1024 * 10 * 40, 2_048 * MIB, "bytes")));
-        assert_eq!(of("roles"), Some((20, 4_000, "count")));
+        assert_eq!(of("roles"), Some((20, 4_000, "number")));
         let newer = capacity(&Facts { server_version: 160_000, ..small() }, &budget());
         assert!(newer.resources.iter().all(|one| one.name != "roles"));
         let empty = capacity(&Facts { schemas: 0, in_schemas: 0, ..small() }, &budget());
