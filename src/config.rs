@@ -39,6 +39,8 @@ pub use self::sections::{
     AccessLog, Admin, Auth, CachedStatements, Database, Fleet, ForcedEngine, Http, Log, Management,
     Slugs, Tenants, Tokens,
 };
+#[cfg(feature = "testing")]
+pub(crate) use self::unknown::variable_of;
 
 /// The longest overlap of a rotation, which a request must not exceed either.
 const ROTATION_OVERLAP_MAX: Duration = Duration::from_hours(30 * 24);

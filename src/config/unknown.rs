@@ -80,7 +80,7 @@ pub(super) fn unknown_variables(names: impl Iterator<Item = String>, own: &Own) 
 }
 
 /// Returns the variable of a setting.
-pub(super) fn variable_of(key: &str) -> String {
+pub(crate) fn variable_of(key: &str) -> String {
     format!("ROWHOUSE_{}", key.replace('.', "__").to_uppercase())
 }
 

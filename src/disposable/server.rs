@@ -8,6 +8,8 @@ use uuid::Uuid;
 use super::{TestDatabase, TestError, TestPostgres, on_runtime, runtime};
 use crate::app::{App, Backend, Options};
 use crate::config::Settings;
+#[cfg(feature = "testing")]
+use crate::config::variable_of;
 
 /// How many vacancies a template has, and a server keeps: the tenants of the first tests of a process are taken from it.
 const VACANCIES: &str = "16";
@@ -26,6 +28,9 @@ pub(crate) struct DisposableServer {
     #[cfg(feature = "testing")]
     pub(crate) context: crate::app::Context,
     pub(crate) database: TestDatabase,
+    /// The settings as variables of the environment, for the program of the application.
+    #[cfg(feature = "testing")]
+    pub(crate) variables: Vec<(String, String)>,
     stop: Option<oneshot::Sender<()>>,
     stopped: Option<tokio::task::JoinHandle<()>>,
 }
@@ -51,6 +56,9 @@ impl DisposableServer {
         let mut values = settings(&server.url(database.name()));
         values.push(("root_token", root_token.clone()));
         values.extend(more);
+        #[cfg(feature = "testing")]
+        let variables =
+            values.iter().map(|(key, value)| (variable_of(key), value.clone())).collect();
         let settings = Settings::from_values(&values)?;
         let app = App::build(settings, options).await?;
         let url = format!("http://{}", app.addr());
@@ -72,6 +80,8 @@ impl DisposableServer {
             #[cfg(feature = "testing")]
             context,
             database,
+            #[cfg(feature = "testing")]
+            variables,
             stop,
             stopped,
         })

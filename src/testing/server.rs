@@ -1,6 +1,8 @@
 //! The server of an application under test.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -147,6 +149,19 @@ impl TestServer {
             Ok(Err(error)) => fail(&format!("the job {name} fails: {}", error.chain())),
             Err(panicked) => fail(&format!("the job {name} panics: {panicked}")),
         }
+    }
+
+    /// Returns the application's program, on the database of this server and with its settings; the test adds the arguments
+    /// and runs it: `server.program(env!("CARGO_BIN_EXE_notes")).arg("sweep").output()`. It runs at the real time.
+    ///
+    /// # Panics
+    /// If other tests use the server too: a command would work in their tenants.
+    #[must_use]
+    pub fn program(&self, path: impl AsRef<OsStr>) -> Command {
+        self.require_own();
+        let mut program = Command::new(path);
+        program.env_clear().envs(self.0.server.variables.iter().map(|(name, value)| (name, value)));
+        program
     }
 
     fn require_own(&self) {

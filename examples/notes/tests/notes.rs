@@ -1,7 +1,7 @@
 //! Each test has a tenant of its own, on the application as it runs.
 
 use rowhouse::Role;
-use rowhouse::testing::{Reply, TestTenant};
+use rowhouse::testing::{Reply, TestServer, TestTenant};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -155,4 +155,14 @@ async fn the_other_dialects_are_not_there(t: TestTenant) {
 async fn what_is_added_is_counted(t: TestTenant) {
     add(&t, &notebook(&t, "Work").await, "One").await.expect(201);
     assert!(t.get("/metrics").await.expect(200).text.contains("notes_added_total"));
+}
+
+#[rowhouse::test(notes::application)]
+async fn the_command_erases_what_was_deleted(server: TestServer) {
+    let t = server.tenant().await;
+    let note = add(&t, &notebook(&t, "Work").await, "One").await.expect(201);
+    t.delete(&path(&note)).await.expect(204);
+    let mut sweep = server.program(env!("CARGO_BIN_EXE_notes"));
+    assert!(sweep.arg("sweep").env("APP__KEEP_DAYS", "-1").status().unwrap().success());
+    assert_eq!(t.rows("SELECT id FROM notes", &[]).await.len(), 0);
 }
