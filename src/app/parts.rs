@@ -20,9 +20,9 @@ use crate::service::tenants::Grants;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Audit, Cluster, Damage, Doctor, Events, Examinations, Fleet, Health, Identity,
-    Invitations, Leases, Lifecycle, Me, Members, Overview, Passwords, Profiles, Provisioning,
-    Registry, Services, Sessions, SigningKeys, System, Tenants, Tokens, Vacancies,
+    ApiKeys, Audit, Cluster, ConsoleSessions, Damage, Doctor, Events, Examinations, Fleet, Health,
+    Identity, Invitations, Leases, Lifecycle, Me, Members, Overview, Passwords, Profiles,
+    Provisioning, Registry, Services, Sessions, SigningKeys, System, Tenants, Tokens, Vacancies,
 };
 
 /// What the services of each runtime are built from, besides its pools.
@@ -64,22 +64,31 @@ impl Parts {
         let refusals = Refusals::new(db.clone(), self.refused.clone());
         let signing_keys = self.signing_keys.on(db.clone());
         let members = Members::new(db.clone(), self.hasher.clone());
+        let identity = Identity::new(
+            db.clone(),
+            signing_keys.clone(),
+            self.root.clone(),
+            self.session_lifetimes,
+        );
+        let sessions = Sessions::new(
+            db.clone(),
+            self.hasher.clone(),
+            signing_keys.clone(),
+            self.session_lifetimes,
+            refusals.clone(),
+        );
         Services {
-            identity: Identity::new(
+            console_sessions: ConsoleSessions::new(
                 db.clone(),
-                signing_keys.clone(),
+                sessions.clone(),
+                identity.clone(),
                 self.root.clone(),
                 self.session_lifetimes,
             ),
+            identity,
             provisioning: self.provisioning.clone(),
             vacancies: self.vacancies.clone(),
-            sessions: Sessions::new(
-                db.clone(),
-                self.hasher.clone(),
-                signing_keys.clone(),
-                self.session_lifetimes,
-                refusals.clone(),
-            ),
+            sessions,
             me: Me::new(db.clone(), self.hasher.clone(), self.session_lifetimes, refusals.clone()),
             signing_keys,
             tenants: Tenants::new(db.clone()).granting(Arc::clone(&self.grants)),

@@ -43,6 +43,8 @@ pub enum Kind {
     Uuid,
     /// The token of an invitation: is used once, and calls no endpoint.
     Invitation,
+    /// The secret of a session of the console: is in a cookie, and calls no endpoint of an API.
+    Console,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
             Self::Refresh => "rhr_",
             Self::Uuid => "",
             Self::Invitation => "rhi_",
+            Self::Console => "rhc_",
         }
     }
 
@@ -104,7 +107,7 @@ impl OpaqueToken {
     pub fn hint(&self) -> String {
         let of_the_random_part = match self.kind {
             Kind::ApiKey => API_KEY_HINT_LEN,
-            Kind::Api | Kind::Refresh | Kind::Uuid | Kind::Invitation => HINT_LEN,
+            Kind::Api | Kind::Refresh | Kind::Uuid | Kind::Invitation | Kind::Console => HINT_LEN,
         };
         let shown = self.kind.prefix().len() + of_the_random_part;
         self.expose().chars().take(shown).chain(['…']).collect()
@@ -220,6 +223,16 @@ impl RootTokens {
     #[must_use]
     pub const fn new(present: Arc<RootToken>, previous: Option<RootToken>) -> Self {
         Self { present, previous }
+    }
+
+    /// Returns whether this is the digest of one of the tokens.
+    #[must_use]
+    pub fn has_digest(&self, digest: &[u8]) -> bool {
+        let is_of = |token: &RootToken| {
+            aws_lc_rs::constant_time::verify_slices_are_equal(token.digest.as_bytes(), digest)
+                .is_ok()
+        };
+        is_of(&self.present) || self.previous.as_ref().is_some_and(is_of)
     }
 
     /// Returns whether this is one of the tokens, in any notation of a UUID.

@@ -42,6 +42,6 @@ pub use profile::{Document, Identity, ProfileId};
 pub use rule::{FieldProblem, Rule};
 pub use status::TenantStatus;
 pub use tenant::Tenant;
-pub use token::TokenKind;
+pub use token::{ConsoleCredential, TokenKind};
 pub use user::{AccountOrigin, User};
 pub use user_agent::UserAgent;

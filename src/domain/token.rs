@@ -39,3 +39,23 @@ impl TokenKind {
         self.into()
     }
 }
+
+/// The kind of credential that a session of the console stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum ConsoleCredential {
+    /// The session of a user.
+    User,
+    /// An API token.
+    Token,
+    /// A root token.
+    Root,
+}
+
+impl ConsoleCredential {
+    /// Returns the word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}

@@ -106,9 +106,31 @@ impl Identity {
         presented: &str,
         now: OffsetDateTime,
     ) -> Result<(Principal, Option<Tenant>)> {
+        let (principal, home, _) =
+            self.token_of(TokenDigest::of(presented).as_bytes(), now).await?;
+        Ok((principal, home))
+    }
+
+    /// Returns the principal of an API token by the digest of its secret, and its name.
+    ///
+    /// # Errors
+    /// As [`Identity::of_bearer`].
+    pub(super) async fn of_digest(
+        &self,
+        digest: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<(Principal, String)> {
+        let (principal, _, name) = self.token_of(digest, now).await?;
+        Ok((principal, name))
+    }
+
+    async fn token_of(
+        &self,
+        digest: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<(Principal, Option<Tenant>, String)> {
         let tx = self.db.public().await.during("read token row")?;
-        let digest = TokenDigest::of(presented);
-        let found = tokens::use_by_digest(tx, digest.as_bytes(), now).await?;
+        let found = tokens::use_by_digest(tx, digest, now).await?;
         let tokens::Presented { token, is_revoked, ends_at, tenant: home, role } =
             found.ok_or_else(refused)?;
         if is_revoked || (token.user.is_some() && role.is_none()) {
@@ -124,7 +146,7 @@ impl Identity {
                 Principal::Token { id: token.id, user: token.user, permissions, tenant }
             }
         };
-        Ok((principal, home))
+        Ok((principal, home, token.name))
     }
 
     async fn of_access_token(&self, presented: &str, now: OffsetDateTime) -> Result<Principal> {

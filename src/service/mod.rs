@@ -12,6 +12,7 @@ mod accounts;
 pub mod api_keys;
 pub mod audit;
 pub mod cluster;
+pub mod console_sessions;
 pub mod damage;
 pub mod doctor;
 pub mod events;
@@ -43,6 +44,7 @@ pub use crate::pg::scope::Commits;
 pub use api_keys::ApiKeys;
 pub use audit::Audit;
 pub use cluster::Cluster;
+pub use console_sessions::ConsoleSessions;
 pub use damage::Damage;
 pub use doctor::Doctor;
 pub use events::Events;
@@ -79,6 +81,8 @@ pub struct Services {
     pub vacancies: Vacancies,
     /// Opens, refreshes and ends sessions.
     pub sessions: Sessions,
+    /// Signs callers in to the console.
+    pub console_sessions: ConsoleSessions,
     /// What callers do with their own account.
     pub me: Me,
     /// Rotates the keys that sign access tokens.

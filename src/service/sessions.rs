@@ -25,7 +25,8 @@ use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::names::{Email, NewPassword, Password, PersonName, UserId};
 use crate::domain::outage::Outage;
 use crate::domain::page::{Cursor, Page, Window};
-use crate::domain::{AuditAction, Role, User, UserAgent};
+use crate::domain::{AuditAction, ConsoleCredential, Role, User, UserAgent};
+use crate::pg::control::console_sessions::{self, New};
 use crate::pg::control::{sessions, users};
 use crate::pg::{Db, During, PublicTx};
 
@@ -34,6 +35,9 @@ pub use crate::pg::control::sessions::Session;
 
 /// How long after its first use a refresh token is exchanged again for the same user agent.
 const OVERLAP: Duration = Duration::seconds(10);
+
+/// What the event of a log-in says of one at the console.
+pub(super) const BY_CONSOLE: &str = "console";
 
 /// How long a session and its refresh tokens live.
 #[derive(Debug, Clone, Copy)]
@@ -106,11 +110,24 @@ impl Sessions {
         identifier: &str,
         password: &Password,
     ) -> Result<(User, Tokens)> {
+        self.log_in_to(ctx, agent, identifier, password, None).await
+    }
+
+    /// As [`Sessions::log_in`]; with a digest, opens a session of the console in the same transaction, which ends at the
+    /// time beside it.
+    pub(super) async fn log_in_to(
+        &self,
+        ctx: &CallContext,
+        agent: &UserAgent,
+        identifier: &str,
+        password: &Password,
+        console: Option<(&TokenDigest, OffsetDateTime)>,
+    ) -> Result<(User, Tokens)> {
         self.signing_keys.refresh(ctx.now).await?;
         let email = Email::parse(identifier).ok();
         // Twice, in case the password's hash is replaced between reading it and opening the session.
         for _ in 0..2 {
-            let opened = self.try_log_in(ctx, agent, email.as_ref(), password).await?;
+            let opened = self.try_log_in(ctx, agent, email.as_ref(), password, console).await?;
             if let Some(opened) = opened {
                 return Ok(opened);
             }
@@ -127,6 +144,7 @@ impl Sessions {
         agent: &UserAgent,
         email: Option<&Email>,
         password: &Password,
+        console: Option<(&TokenDigest, OffsetDateTime)>,
     ) -> Result<Option<(User, Tokens)>> {
         let found = match email {
             Some(email) => self.find(email).await?,
@@ -154,7 +172,16 @@ impl Sessions {
         }
         let tokens = self.issue(&tx, ctx, found.user.id, session, ctx.now).await?;
         sessions::delete_expired(&tx, found.user.id, ctx.now).await?;
-        note_of(&tx, ctx, found.user.id, AuditAction::SessionOpen).await?;
+        let mut details = json!({});
+        if let Some((digest, expires_at)) = console {
+            let (kind, digest) = (ConsoleCredential::User, digest.as_bytes());
+            let session = Some(session);
+            let new = New { digest, kind, session, credential_digest: None, expires_at };
+            console_sessions::insert(&tx, &new, ctx.now).await?;
+            details = json!({ "by": BY_CONSOLE });
+        }
+        let actor = format!("user:{}", found.user.id);
+        note_as(&tx, ctx, &actor, AuditAction::SessionOpen, None, details).await?;
         tx.commit().await.during("open session")?;
         Ok(Some((found.user, tokens)))
     }

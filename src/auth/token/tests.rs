@@ -8,7 +8,7 @@ const ROOT: &str = "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f";
 
 #[test]
 fn a_token_is_its_prefix_43_random_characters_and_a_checksum() {
-    for kind in [Kind::Api, Kind::ApiKey, Kind::Refresh, Kind::Invitation] {
+    for kind in [Kind::Api, Kind::ApiKey, Kind::Refresh, Kind::Invitation, Kind::Console] {
         let tokens: Vec<_> = (0..100).map(|_| OpaqueToken::generate(kind)).collect();
         let mut seen = HashSet::new();
         for token in &tokens {

@@ -7,6 +7,7 @@ pub mod audit_chain;
 pub mod audit_events;
 pub mod capacity;
 mod catalog_digest;
+pub mod console_sessions;
 pub mod examinations;
 pub mod feed;
 pub mod footprint;

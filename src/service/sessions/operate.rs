@@ -10,7 +10,7 @@ use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{Email, UserId};
 use crate::domain::page::{Page, Window};
 use crate::domain::{AuditAction, Permission};
-use crate::pg::control::{sessions, users};
+use crate::pg::control::{console_sessions, sessions, users};
 use crate::pg::{During, PublicTx};
 use crate::service::audit::note;
 
@@ -69,8 +69,8 @@ impl Sessions {
         Ok(ended)
     }
 
-    /// Deletes refresh tokens that have expired and the sessions that have none left, and returns the number of
-    /// sessions.
+    /// Deletes refresh tokens that have expired, the sessions that have none left, and the sessions of the console that
+    /// have expired; returns the number of the users' sessions.
     ///
     /// # Errors
     /// Those of the rights check and of the database.
@@ -86,9 +86,10 @@ impl Sessions {
             let tx = self.db.public().await.during("delete ended sessions")?;
             let refreshes = sessions::delete_expired_refreshes(&tx, ctx.now, ROWS_AT_ONCE).await?;
             let ended = sessions::delete_ended(&tx, opened_before, ROWS_AT_ONCE).await?;
+            let of_console = console_sessions::delete_expired(&tx, ctx.now, ROWS_AT_ONCE).await?;
             tx.commit().await.during("delete ended sessions")?;
             deleted += ended;
-            if refreshes < all && ended < all {
+            if refreshes < all && ended < all && of_console < all {
                 return Ok(deleted);
             }
         }
