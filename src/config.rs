@@ -36,8 +36,8 @@ pub use self::environment::{ServerVariables, server_variables, tenant_admin_pass
 pub use self::keys::KEYS;
 pub use self::own::{Own, OwnValues};
 pub use self::sections::{
-    AccessLog, Admin, Auth, CachedStatements, Database, Fleet, ForcedEngine, Http, Log, Management,
-    Slugs, Tenants, Tokens,
+    AccessLog, Admin, Auth, CachedStatements, Console, Database, Fleet, ForcedEngine, Http, Log,
+    Management, Slugs, Tenants, Tokens,
 };
 #[cfg(feature = "testing")]
 pub(crate) use self::unknown::variable_of;
@@ -78,6 +78,8 @@ pub struct Settings {
     pub auth: Auth,
     /// The HTTP server.
     pub http: Http,
+    /// The pages for people.
+    pub console: Console,
     /// The rate limits.
     pub limits: limits::Settings,
     /// Who gets a database connection when there are too few.
@@ -274,6 +276,10 @@ impl Settings {
                 max_age: r.duration("http.cors_max_age"),
             },
         };
+        let console = Console {
+            enabled: r.choice::<Switch>("console.enabled") == Switch::True,
+            host: read_host(r, "console.host"),
+        };
         let limits = limits::Settings {
             login_pair: r.limit("limits.login_pair"),
             login_account: r.limit("limits.login_account"),
@@ -327,6 +333,7 @@ impl Settings {
             database,
             auth,
             http,
+            console,
             limits,
             fairness,
             erase_interval: r.duration("profiles.erase_interval"),
@@ -358,6 +365,15 @@ enum CookieSecure {
     Auto,
 }
 
+/// The words of a setting that is on or off.
+#[derive(Default, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+enum Switch {
+    #[default]
+    True,
+    False,
+}
+
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
 
 fn fail(what: String) -> SettingsError {
@@ -375,6 +391,11 @@ fn defaults() -> Result<Builder, SettingsError> {
 fn read_domain(r: &mut Reader) -> Option<String> {
     let domain = host_name(r.text("base_domain")?.trim_matches('.'));
     domain.map_err(|problem| r.problems.push(format!("base_domain: {problem}"))).ok()
+}
+
+fn read_host(r: &mut Reader, key: &str) -> Option<String> {
+    let host = host_name(&r.text(key)?);
+    host.map_err(|problem| r.problems.push(format!("{key}: {problem}"))).ok()
 }
 
 fn read_email(r: &mut Reader, key: &str) -> Option<Email> {

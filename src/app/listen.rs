@@ -109,7 +109,9 @@ impl<'a> Shared<'a> {
         limits: &Arc<Limits>,
         options: &Options,
     ) -> Self {
-        let offer = options.offer(backend.parts.tenant_set.has_profiles());
+        let has_profiles = backend.parts.tenant_set.has_profiles();
+        let served = options.served(settings, has_profiles);
+        let offer = http::Offer { served, ..options.offer(has_profiles) };
         #[expect(
             clippy::cast_precision_loss,
             reason = "seconds since 1970 fit an f64 for the next million years"
@@ -197,6 +199,7 @@ fn http_settings(settings: &Settings, served: http::Served) -> http::Settings {
         default_owner: settings.default_owner.clone(),
         proxies: settings.http.proxies.clone(),
         cors: settings.http.cors.clone(),
+        console_host: settings.console.host.clone(),
         access_log: settings.log.access == AccessLog::On,
     }
 }

@@ -44,6 +44,7 @@ pub use secrets::FirstStart;
 pub struct App {
     addr: SocketAddr,
     management_addr: Option<SocketAddr>,
+    has_console: bool,
     backend: Backend,
     servers: Vec<actix_web::dev::Server>,
     metrics: Arc<Metrics>,
@@ -82,9 +83,12 @@ impl App {
             idle: settings.database.idle_timeout,
         };
         let drain_delay = settings.http.drain_delay;
+        let has_profiles = backend.parts.tenant_set.has_profiles();
+        let has_console = options.served(&settings, has_profiles).has_console();
         Ok(Self {
             addr,
             management_addr,
+            has_console,
             backend,
             servers,
             metrics,
@@ -105,6 +109,12 @@ impl App {
     #[must_use]
     pub const fn management_addr(&self) -> Option<SocketAddr> {
         self.management_addr
+    }
+
+    /// Returns whether the console is served.
+    #[must_use]
+    pub const fn has_console(&self) -> bool {
+        self.has_console
     }
 
     /// Returns what replaces settings while the server runs.

@@ -211,6 +211,11 @@ impl Options {
         let served = self.dialects.as_deref().map_or_else(Served::all, Served::of);
         Offer { served: served.with_profiles(has_profiles), own: self.documents.clone() }
     }
+
+    /// Returns the routes of ours that a server with these settings has.
+    pub(super) fn served(&self, settings: &Settings, has_profiles: bool) -> Served {
+        self.offer(has_profiles).served.with_console(settings.console.enabled)
+    }
 }
 
 /// Returns the `OpenAPI` document as JSON, for layers that may not import `http`: of all routes or of those with a tag, in

@@ -40,7 +40,7 @@ pub(super) async fn run(program: Program, overrides: Overrides) -> Result<Exit, 
     if let Some(addr) = app.management_addr() {
         output::announce(format!("management on http://{addr}")).await;
     }
-    welcome(&settings, app.addr(), &app.backend().first_start);
+    welcome(&settings, app.addr(), app.has_console(), &app.backend().first_start);
     let timeout = settings.http.drain_delay + settings.http.shutdown_timeout + CLEANUP_TIMEOUT;
     let reload = app.reload();
     let terminal_gone = reload_on(hangups, &reload, &overrides);
@@ -128,10 +128,14 @@ impl StopSignals {
 
 /// Prints where the secrets are and how to create a tenant. A JSON log gets the paths but no secret, because logs are
 /// stored and read elsewhere.
-fn welcome(settings: &Settings, addr: SocketAddr, first: &FirstStart) {
+fn welcome(settings: &Settings, addr: SocketAddr, has_console: bool, first: &FirstStart) {
+    let console = has_console.then(|| console(settings, addr));
     if settings.log.format == Format::Text {
-        output::say(&notice(settings, addr, first));
+        output::say(&notice(settings, addr, console.as_deref(), first));
         return;
+    }
+    if let Some(console) = console {
+        tracing::info!(url = console, "the console is served");
     }
     if let Some((path, _)) = &first.root_token {
         tracing::info!(path = %path.display(), "the root token is in a file");
@@ -144,11 +148,28 @@ fn welcome(settings: &Settings, addr: SocketAddr, first: &FirstStart) {
     }
 }
 
-fn notice(settings: &Settings, addr: SocketAddr, first: &FirstStart) -> String {
+/// Returns the address of the console.
+fn console(settings: &Settings, addr: SocketAddr) -> String {
+    let addr = reachable(addr);
+    match &settings.console.host {
+        Some(host) => format!("http://{host}:{}/console", addr.port()),
+        None => format!("http://{addr}/console"),
+    }
+}
+
+fn notice(
+    settings: &Settings,
+    addr: SocketAddr,
+    console: Option<&str>,
+    first: &FirstStart,
+) -> String {
     let mut text = String::from("\n");
     let mut line = |key: &str, value: &str| {
         let _ = writeln!(text, "  {key:<11} {value}");
     };
+    if let Some(console) = console {
+        line("console", console);
+    }
     match (&first.root_token, &settings.root_token) {
         (Some((path, new)), _) => {
             line("root token", &format!("in {}", absolute(path)));
@@ -259,7 +280,7 @@ mod tests {
         let addr = "127.0.0.1:8080".parse().unwrap();
         for new in [true, false] {
             let (first, token) = with_token("/data/root-token", new);
-            let text = notice(&settings(&[]), addr, &first);
+            let text = notice(&settings(&[]), addr, Some("http://127.0.0.1:8080/console"), &first);
             assert_eq!(text.contains(token.expose()), new, "{text}");
             assert!(text.contains("in /data/root-token"), "{text}");
         }

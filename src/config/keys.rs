@@ -166,6 +166,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ),
     ("http.cors_max_age", "1h", "how long a browser may cache the permission"),
     (
+        "console.enabled",
+        "true",
+        "whether the console is served, the pages for people below /console",
+    ),
+    (
+        "console.host",
+        "",
+        "the only host name at which the console is served, without a port; by default every one that is no tenant's. An \
+         application whose own pages are at the same host name sets it: its scripts could act in the console",
+    ),
+    (
         "limits.login_pair",
         "3/10",
         "wrong passwords for one account from one address: per minute / burst; 0 for no limit",

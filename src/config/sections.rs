@@ -158,6 +158,15 @@ impl FromStr for Management {
     }
 }
 
+/// The pages for people.
+#[derive(Debug, Clone)]
+pub struct Console {
+    /// Whether they are served.
+    pub enabled: bool,
+    /// The only host name at which they are served; `None` for every one that is no tenant's.
+    pub host: Option<String>,
+}
+
 /// The slugs of tenants.
 #[derive(Debug, Clone)]
 pub struct Slugs {

@@ -179,6 +179,8 @@ fn error_form(served: Served, path: &str) -> (Cow<'static, str>, &'static str) {
         Form::Databunker => (databunker::ErrorBody::name(), "application/json"),
         Form::Webfluss => (webfluss::ErrorBody::name(), "application/json"),
         Form::Native => (native::ErrorBody::name(), "application/json"),
+        #[cfg(feature = "console")]
+        Form::Console => (native::ErrorBody::name(), "text/html"),
     }
 }
 

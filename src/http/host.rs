@@ -17,7 +17,7 @@ use actix_web::middleware::Next;
 use actix_web::web;
 
 use super::client_address::Proxies;
-use super::{Site, refuse};
+use super::{Settings, Site, refuse};
 use crate::domain::error::{Error, Malformed};
 use crate::domain::names::Slug;
 
@@ -111,6 +111,19 @@ pub(super) fn requested(head: &RequestHead, proxies: &Proxies) -> Result<String,
     let Some(host) = head.headers().get(HOST) else { return Ok(String::new()) };
     let host = host.to_str().map_err(|_no_text| Malformed::Header("host"))?;
     Ok(host.trim().to_owned())
+}
+
+/// Returns whether the console is served at the host of a request: at the one of the settings, or else at every one that
+/// is no tenant's.
+pub(super) fn has_console(head: &RequestHead, settings: &Settings) -> bool {
+    let Ok(requested) = requested(head, &settings.proxies) else { return false };
+    match &settings.console_host {
+        Some(only) => {
+            let name = requested.split(':').next().unwrap_or_default().trim_end_matches('.');
+            name.eq_ignore_ascii_case(only)
+        }
+        None => settings.hosts.slug_of(&requested).is_none(),
+    }
 }
 
 /// Refuses a request with two values of a header that chooses its tenant: a proxy and the server could each take

@@ -18,8 +18,12 @@
 mod body;
 mod body_timeout;
 pub mod client_address;
+#[cfg(feature = "console")]
+pub mod console;
 pub mod control;
 pub mod cors;
+mod csv;
+mod cursor;
 pub mod databunker;
 pub mod docs;
 pub mod document;
@@ -81,6 +85,8 @@ pub struct Settings {
     pub proxies: client_address::Proxies,
     /// The origins that may call from a browser.
     pub cors: cors::Settings,
+    /// The only host name at which the console is served; `None` for every one that is no tenant's.
+    pub console_host: Option<String>,
     /// Whether each request has a line in the log.
     pub access_log: bool,
 }
@@ -137,6 +143,10 @@ pub fn mount(routes: &mut Mount<'_>, surface: Surface, served: Served) {
         if served.has(Dialect::Control) {
             routes.configure(control::mount);
         }
+        #[cfg(feature = "console")]
+        if served.has_console() {
+            routes.pages(console::mount);
+        }
     }
 }
 
@@ -147,11 +157,17 @@ enum Form {
     Control,
     Databunker,
     Webfluss,
+    #[cfg(feature = "console")]
+    Console,
 }
 
 /// Returns the form in which a path is answered; the native form is that of every other path, also of those that a
 /// dialect would have which is not served.
 fn form(served: Served, path: &str) -> Form {
+    #[cfg(feature = "console")]
+    if served.has_console() && console::owns(path) {
+        return Form::Console;
+    }
     if served.has(Dialect::Control) && control::owns(path) {
         Form::Control
     } else if served.has(Dialect::Databunker) && databunker::owns(path) {
@@ -171,6 +187,8 @@ pub fn refuse(served: Served, path: &str, error: Error) -> HttpResponse {
         Form::Databunker => databunker::Problem(error).error_response(),
         Form::Webfluss => webfluss::Problem(error).error_response(),
         Form::Native => native::Problem(error).error_response(),
+        #[cfg(feature = "console")]
+        Form::Console => console::Problem::from(error).error_response(),
     }
 }
 
@@ -202,6 +220,10 @@ fn retry_after_also_conflicts(error: &Error) -> Option<u64> {
 
 /// Returns the domain error inside an answer of any dialect.
 fn cause_of(error: &actix_web::Error) -> Option<&Error> {
+    #[cfg(feature = "console")]
+    if let Some(problem) = error.as_error::<console::Problem>() {
+        return Some(&problem.error);
+    }
     let native = error.as_error::<native::Problem>().map(|problem| &problem.0);
     native
         .or_else(|| error.as_error::<databunker::Problem>().map(|problem| &problem.0))

@@ -36,6 +36,14 @@ impl Mount<'_> {
         self
     }
 
+    /// Adds pages for people, which are in no document.
+    pub fn pages(&mut self, mount: impl FnOnce(&mut ServiceConfig)) -> &mut Self {
+        if let Self::Worker(config) = self {
+            mount(config);
+        }
+        self
+    }
+
     /// Adds the handlers of another `mount` function.
     pub fn configure(&mut self, mount: impl FnOnce(&mut Self)) -> &mut Self {
         mount(self);

@@ -16,6 +16,8 @@ use super::extract::{requested_host, site};
 use crate::domain::error::{Error, Result};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+#[cfg(feature = "console")]
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Refuses a request of a page whose origin is neither the server's own nor allowed by the settings.
 ///
@@ -36,6 +38,36 @@ pub(super) fn require_known(request: &HttpRequest) -> Result<()> {
         _ => false,
     };
     if known { Ok(()) } else { Err(Error::CrossSite) }
+}
+
+/// Refuses a request that changes something in the console unless a page of the console sent it. A browser says so in
+/// `Sec-Fetch-Site`; one that sends no such header, because the connection is not secure, in `Origin`.
+///
+/// # Errors
+/// [`Error::CrossSite`], also for a client that sends neither.
+#[cfg(feature = "console")]
+pub(super) fn require_same(request: &HttpRequest) -> Result<()> {
+    let text = |name: HeaderName| request.headers().get(name).map(|value| value.to_str().ok());
+    let same = match (text(SEC_FETCH_SITE), text(ORIGIN)) {
+        (Some(site), _) => site == Some("same-origin"),
+        (None, Some(Some(origin))) => is_own(origin, &requested_host(request)?),
+        (None, _) => false,
+    };
+    if same { Ok(()) } else { Err(Error::CrossSite) }
+}
+
+/// Refuses to let a script of another origin read a page of the console, also one of an origin that may call the API.
+///
+/// # Errors
+/// [`Error::CrossSite`].
+#[cfg(feature = "console")]
+pub(super) fn require_readable(request: &HttpRequest) -> Result<()> {
+    let text = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let is_foreign = !matches!(text(SEC_FETCH_SITE), None | Some("same-origin" | "none"));
+    if is_foreign && text(SEC_FETCH_MODE) != Some("navigate") {
+        return Err(Error::CrossSite);
+    }
+    Ok(())
 }
 
 /// Returns whether an answer may set a cookie: not where a form could have sent the request. A form sends no JSON;

@@ -11,8 +11,8 @@ use crate::domain::names::TenantId;
 use crate::service::refusals::{Kind, Refusal};
 use crate::telemetry::{note_caller, note_tenant};
 
-/// The end of the path of a log-in.
-const LOG_IN: &str = "/auth/login";
+/// The ends of the paths of a log-in.
+const LOG_IN: [&str; 2] = ["/auth/login", "/console/login"];
 
 /// The caller of a request, for the audit trail if the call is refused.
 struct Recognised {
@@ -38,7 +38,10 @@ pub(super) fn remember(request: &HttpRequest, principal: &Principal) {
 pub(super) fn count(site: &Site, request: &HttpRequest, error: &Error, request_id: &str) {
     let extensions = request.extensions();
     let recognised = extensions.get::<Recognised>();
-    let is_log_in = || request.match_pattern().is_some_and(|route| route.ends_with(LOG_IN));
+    let is_log_in = || {
+        let route = request.match_pattern();
+        route.is_some_and(|route| LOG_IN.iter().any(|end| route.ends_with(end)))
+    };
     let Some((kind, reason)) = classify(error, recognised.is_some(), is_log_in) else { return };
     site.services.refusals.count(&Refusal {
         kind,

@@ -7,14 +7,17 @@ use std::sync::OnceLock;
 
 use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ResourceDef, ServiceResponse};
-use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::http::header::{ACCEPT, ALLOW, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::introspection::{IntrospectionNode, IntrospectionTree};
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::openapi::{OpenApi, PathItem};
 
-use super::{Served, Site, refuse};
+use super::{Served, Site, host, refuse};
 use crate::domain::error::{Error, Malformed, Noun};
+
+/// The address of the console.
+const CONSOLE: &str = "/console";
 
 /// The paths that are served and their methods, to distinguish a wrong method from an unknown path.
 pub struct Routes {
@@ -77,14 +80,28 @@ fn routes_below(node: &IntrospectionNode) -> Vec<Route> {
     routes
 }
 
+/// Returns what is served at the host of a request.
 fn served(request: &HttpRequest) -> Served {
-    let site = request.app_data::<web::Data<Site>>();
-    site.map_or_else(Served::all, |site| site.settings.served)
+    let Some(site) = request.app_data::<web::Data<Site>>() else { return Served::all() };
+    let served = site.settings.served;
+    let has_console = served.has_console() && host::has_console(request.head(), &site.settings);
+    served.with_console(has_console)
+}
+
+/// Returns whether a request is a browser's for the address that the server prints.
+fn asks_for_a_page(request: &HttpRequest) -> bool {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    request.path() == "/"
+        && *request.method() == Method::GET
+        && accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// Answers requests that no route matches. A known path that refuses a request for another reason than its method (a
 /// guard of the application) is answered as unknown.
 pub async fn fallback(request: HttpRequest, routes: web::Data<Routes>) -> HttpResponse {
+    if asks_for_a_page(&request) && served(&request).has_console() {
+        return HttpResponse::SeeOther().insert_header((LOCATION, CONSOLE)).finish();
+    }
     let methods = routes.methods(&request);
     if methods.is_empty() || methods.contains(request.method()) {
         return refuse(served(&request), request.path(), Error::NotFound(Noun::Route));

@@ -18,19 +18,24 @@ pub enum Dialect {
 pub struct Served {
     dialects: [bool; <Dialect as strum::VariantArray>::VARIANTS.len()],
     profiles: bool,
+    console: bool,
 }
 
 impl Served {
     /// All routes.
     #[must_use]
     pub const fn all() -> Self {
-        Self { dialects: [true; <Dialect as strum::VariantArray>::VARIANTS.len()], profiles: true }
+        Self {
+            dialects: [true; <Dialect as strum::VariantArray>::VARIANTS.len()],
+            profiles: true,
+            console: cfg!(feature = "console"),
+        }
     }
 
     /// The routes of these dialects.
     #[must_use]
     pub fn of(dialects: &[Dialect]) -> Self {
-        let mut served = Self { dialects: Default::default(), profiles: true };
+        let mut served = Self { dialects: Default::default(), ..Self::all() };
         for dialect in dialects {
             served.dialects[*dialect as usize] = true;
         }
@@ -42,6 +47,19 @@ impl Served {
     pub const fn with_profiles(mut self, has_tables: bool) -> Self {
         self.profiles = has_tables;
         self
+    }
+
+    /// The same routes, those of the console only if it is enabled.
+    #[must_use]
+    pub const fn with_console(mut self, is_enabled: bool) -> Self {
+        self.console = is_enabled && cfg!(feature = "console");
+        self
+    }
+
+    /// Whether the pages of the console are served. They show what the control dialect answers, and need it.
+    #[must_use]
+    pub const fn has_console(&self) -> bool {
+        self.console && self.has(Dialect::Control)
     }
 
     /// Whether the routes of a dialect are served.

@@ -44,6 +44,7 @@ mod cli_tenant;
 mod client_address;
 mod common_passwords;
 mod connections;
+mod console;
 mod control_audit;
 mod control_lifecycle;
 mod control_members;

@@ -203,6 +203,7 @@ const FOREIGN: &[Foreign] = &[
     Foreign { name: "actix_web", layers: &["http", "app", "application", "telemetry"] },
     Foreign { name: "tracing_actix_web", layers: &["http", "app", "telemetry"] },
     Foreign { name: "actix_cors", layers: &["http"] },
+    Foreign { name: "askama", layers: &["http"] },
     // Limits depend on the caller's address, which no layer below knows.
     Foreign { name: "governor", layers: &["http"] },
     Foreign { name: "ipnet", layers: &["http"] },

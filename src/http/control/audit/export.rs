@@ -13,6 +13,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::page::{Cursor, Window};
 use crate::http::control::Answer;
 use crate::http::control::call::Call;
+use crate::http::csv;
 use crate::service::audit::{Entry, Filter};
 
 /// Events that are read at a time.
@@ -69,23 +70,12 @@ impl Format {
                         entry.request_id,
                         entry.details.to_string(),
                     ];
-                    text.push_str(&fields.map(|field| quoted(&field)).join(","));
+                    text.push_str(&fields.map(|field| csv::field(&field)).join(","));
                     text.push_str("\r\n");
                 }
             }
         }
         Ok(text)
-    }
-}
-
-/// Quotes a field where it must be. One that a spreadsheet would take for a formula begins with an apostrophe.
-fn quoted(field: &str) -> String {
-    let is_formula = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let field = if is_formula { format!("'{field}") } else { field.to_owned() };
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field
     }
 }
 
@@ -121,23 +111,4 @@ pub(super) async fn export(call: &Call, filter: Filter, window: Window, format: 
         }
     });
     Ok(HttpResponse::Ok().content_type(format.content_type()).streaming(Box::pin(stream)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn a_field_is_quoted_where_csv_needs_it_and_never_a_formula() {
-        for (field, written) in [
-            ("plain", "plain"),
-            ("", ""),
-            ("a,b", "\"a,b\""),
-            ("say \"no\"", "\"say \"\"no\"\"\""),
-            ("=1+1", "'=1+1"),
-            ("two\nlines", "\"two\nlines\""),
-        ] {
-            assert_eq!(quoted(field), written);
-        }
-    }
 }

@@ -1,0 +1,2 @@
+// The script of the console. Pages work without it.
+"use strict";

@@ -1,0 +1,4 @@
+//! The console without a browser: roles, rights, headers, forms.
+
+mod browser;
+mod first;
