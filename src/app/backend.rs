@@ -289,6 +289,7 @@ impl Backend {
                 clock.clone(),
             )),
             doctor,
+            server_version: version,
             process,
             public_version: public_set.version(),
             serving: Serving::default(),

@@ -20,7 +20,7 @@ use crate::service::tenants::Grants;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Audit, Cluster, ConsoleSessions, Damage, Doctor, Events, Examinations, Fleet, Health,
+    ApiKeys, Archives, Audit, Cluster, ConsoleSessions, Damage, Doctor, Events, Examinations, Fleet, Health,
     Identity, Invitations, Leases, Lifecycle, Me, Members, Overview, Passwords, Profiles,
     Provisioning, Registry, Services, Sessions, SigningKeys, System, Tenants, Tokens, Vacancies,
 };
@@ -49,6 +49,8 @@ pub(super) struct Parts {
     pub(super) process: Process,
     pub(super) tenant_set: Arc<MigrationSet>,
     pub(super) doctor: Doctor,
+    /// The version of the server, as a number.
+    pub(super) server_version: u32,
     pub(super) grace_period: time::Duration,
     pub(super) slugs: SlugRules,
     /// The pools of the main runtime, and that runtime.
@@ -89,6 +91,14 @@ impl Parts {
             provisioning: self.provisioning.clone(),
             vacancies: self.vacancies.clone(),
             sessions,
+            archives: Archives::new(
+                db.clone(),
+                Arc::clone(&self.tenant_set),
+                self.server_version,
+                signing_keys.clone(),
+                self.slugs.clone(),
+                self.vacancies.clone(),
+            ),
             me: Me::new(db.clone(), self.hasher.clone(), self.session_lifetimes, refusals.clone()),
             signing_keys,
             tenants: Tenants::new(db.clone()).granting(Arc::clone(&self.grants)),

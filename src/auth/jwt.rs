@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::auth::detached::Signed;
 use crate::domain::error::{AuthProblem, Error, Result};
 use crate::domain::names::UserId;
 
@@ -162,6 +163,19 @@ impl Issuer {
         };
         jsonwebtoken::encode(&header, &claims, &key.encoding)
             .map_err(|e| Error::internal(DURING, e))
+    }
+
+    /// Signs what is not a token, with the key that signs tokens at `now`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if there is no such key, or signing fails.
+    pub fn sign_detached(&self, payload: &[u8], now: OffsetDateTime) -> Result<Signed> {
+        let keys = self.keys();
+        let terms = keys.iter().map(|(key, term)| (key.kid(), *term));
+        let (key, _) = signer(terms, time::Duration::ZERO, now)
+            .and_then(|index| keys.get(index))
+            .ok_or_else(|| Error::internal("sign an archive", NoKey))?;
+        super::detached::sign(payload, &key.public, &key.kid, &key.encoding)
     }
 
     /// Checks a token.

@@ -183,6 +183,7 @@ const fn exit_of(error: &Error) -> Exit {
         // The same call does not succeed until an operator has done something.
         Error::Fleet(_)
         | Error::Purge(_)
+        | Error::Archive(_)
         | Error::Unavailable { why: Outage::ReadOnly, .. }
         | Error::TenantDamaged { .. }
         | Error::Internal { .. } => Exit::Failed,

@@ -38,6 +38,10 @@ pub enum Permission {
     UpdateTenant,
     /// Delete a tenant.
     DeleteTenant,
+    /// Write the data of a tenant to an archive.
+    ExportTenant,
+    /// Make a tenant of an archive.
+    ImportTenant,
     /// List and read tenants.
     ViewTenants,
     /// See the users of a tenant.
@@ -89,6 +93,7 @@ impl Permission {
             Self::ReadProfiles => Role::Viewer,
             Self::ViewUsers | Self::WriteProfiles => Role::Fde,
             Self::ViewTenants
+            | Self::ExportTenant
             | Self::ResetUserPassword
             | Self::ManageMembers
             | Self::ManageApiKeys
@@ -98,6 +103,7 @@ impl Permission {
             Self::CreateTenant
             | Self::UpdateTenant
             | Self::DeleteTenant
+            | Self::ImportTenant
             | Self::MigrateFleet
             | Self::ManageSigningKeys
             | Self::CrossTenant => Role::SuperAdmin,

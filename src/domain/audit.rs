@@ -142,6 +142,12 @@ pub enum AuditAction {
     /// A tenant came to its end; its purge is due at once.
     #[strum(serialize = "tenant.expire")]
     TenantExpire,
+    /// The data of a tenant was written to an archive.
+    #[strum(serialize = "tenant.export")]
+    TenantExport,
+    /// A tenant was made of an archive.
+    #[strum(serialize = "tenant.import")]
+    TenantImport,
     /// A tenant was moved to another node of the cluster.
     #[strum(serialize = "tenant.move")]
     TenantMove,
@@ -201,7 +207,7 @@ pub enum AuditAction {
     strum::VariantNames,
 )]
 pub enum EventType {
-    /// A tenant was set up, or made of a schema of another tool.
+    /// A tenant was set up, or made of a schema of another tool or of an archive.
     #[strum(serialize = "tenant.created")]
     TenantCreated,
     /// A tenant's record was changed.
@@ -284,7 +290,7 @@ impl AuditAction {
     #[must_use]
     pub const fn event_type(self) -> Option<EventType> {
         Some(match self {
-            Self::TenantCreate | Self::TenantAdopt => EventType::TenantCreated,
+            Self::TenantCreate | Self::TenantAdopt | Self::TenantImport => EventType::TenantCreated,
             Self::TenantUpdate => EventType::TenantUpdated,
             Self::TenantSuspend => EventType::TenantSuspended,
             Self::TenantResume => EventType::TenantResumed,
@@ -329,6 +335,7 @@ impl AuditAction {
             | Self::SystemGetProfiles
             | Self::SystemRestoreProfile
             | Self::SystemSearchProfiles
+            | Self::TenantExport
             | Self::TenantMove
             | Self::TenantPurgeCascade
             | Self::UserChangePassword

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::access::Permission;
+use super::archive::ArchiveProblem;
 use super::end::Differing;
 use super::json::Excess;
 use super::names::TenantId;
@@ -68,6 +69,9 @@ pub enum Error {
     /// A schema is not dropped because of what is outside of it; the message names it and the remedy.
     #[error("{0}")]
     Purge(Box<PurgeProblem>),
+    /// An archive is not written or not imported; the message names the reason.
+    #[error("{0}")]
+    Archive(Box<ArchiveProblem>),
     /// The request is bound to one revision of a thing; read the thing again and decide anew.
     #[error("{0}")]
     Precondition(Precondition),
@@ -195,6 +199,7 @@ impl Error {
             Self::Invitation(problem) => problem.code(),
             Self::Fleet(problem) => problem.code(),
             Self::Purge(problem) => problem.code(),
+            Self::Archive(problem) => problem.code(),
             Self::Unavailable { why, .. } => why.code(),
             Self::Lacks(_) => "forbidden",
             Self::Precondition(Precondition::Required) => "precondition_required",
@@ -221,6 +226,12 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     line
+}
+
+impl From<ArchiveProblem> for Error {
+    fn from(problem: ArchiveProblem) -> Self {
+        Self::Archive(Box::new(problem))
+    }
 }
 
 impl From<FleetProblem> for Error {

@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod address;
+pub mod archive;
 pub mod audit;
 pub mod clock;
 pub mod end;

@@ -94,6 +94,7 @@ fn classify(
         | Error::Conflict(_)
         | Error::Fleet(_)
         | Error::Purge(_)
+        | Error::Archive(_)
         | Error::Precondition(_)
         | Error::TenantBusy { .. }
         | Error::Unavailable { .. }

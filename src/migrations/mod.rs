@@ -237,6 +237,20 @@ impl MigrationSet {
         Some(prefix)
     }
 
+    /// The files of the set that a schema with this history has. A repeatable file that has changed since is not among
+    /// them. `None` if the files alone do not make a set.
+    #[must_use]
+    pub fn applied_part(&self, applied: &[Applied]) -> Option<Self> {
+        let is_applied = |file: &&File| {
+            let mut rows = applied.iter();
+            rows.any(|row| row.version == file.version() && file.accepts(&row.checksum))
+        };
+        let migrations = self.migrations.iter().filter(is_applied).cloned().collect();
+        let mut part = Self::checked(migrations, Whose::ControlPlane, Vec::new()).ok()?;
+        part.built_in_below = self.built_in_below;
+        Some(part)
+    }
+
     /// The history of a schema with all versioned files applied, as text: one line a file, `version name checksum`,
     /// lowest version first.
     #[must_use]

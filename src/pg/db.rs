@@ -279,6 +279,16 @@ impl Db {
         Ok(PublicTx::in_schema(connection, schema, entry, self.rules(), beside))
     }
 
+    /// Begins a snapshot of a schema and of the control plane, with these tables locked; see [`PublicTx::snapshot`].
+    pub(super) async fn snapshot(
+        &self,
+        schema: &SchemaName,
+        tables: &[String],
+    ) -> Result<PublicTx, Failure> {
+        let (connection, beside) = self.owner_connection().await?;
+        Ok(PublicTx::snapshot(connection, schema, tables, self.rules(), beside))
+    }
+
     /// Runs several transactions of the owner, pipelined on one connection. Each begins inside a schema, locks it,
     /// runs a script and commits. Returns the outcome of each.
     pub(super) async fn run_pipelined(

@@ -186,6 +186,12 @@ impl Failure {
         self.sqlstate() == Some(&SqlState::QUERY_CANCELED)
     }
 
+    /// Whether a statement names a table that does not exist.
+    #[must_use]
+    pub fn is_undefined_table(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::UNDEFINED_TABLE)
+    }
+
     /// Whether a lock was not granted in time.
     #[must_use]
     pub fn is_locked(&self) -> bool {

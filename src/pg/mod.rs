@@ -15,6 +15,7 @@
 //! - [`control`]: the tables of `public`, one file a noun
 //! - [`tenant`]: the tables of a tenant's schema
 //! - [`schema`]: creates, migrates and drops a tenant's schema
+//! - [`portability`]: reads and writes all rows of a tenant, for archives
 //! - [`bootstrap`]: prepares a database
 //!
 //! To add a query, write a function in the file of its noun: one statement, explicit columns, parameters bound
@@ -29,6 +30,7 @@ pub mod db;
 pub mod error;
 pub mod locks;
 pub mod pool;
+pub mod portability;
 pub mod rules;
 pub mod schema;
 pub mod scope;

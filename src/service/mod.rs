@@ -10,6 +10,7 @@
 
 mod accounts;
 pub mod api_keys;
+pub mod archives;
 pub mod audit;
 pub mod cluster;
 pub mod console_sessions;
@@ -42,6 +43,7 @@ pub mod vacancies;
 
 pub use crate::pg::scope::Commits;
 pub use api_keys::ApiKeys;
+pub use archives::Archives;
 pub use audit::Audit;
 pub use cluster::Cluster;
 pub use console_sessions::ConsoleSessions;
@@ -107,6 +109,8 @@ pub struct Services {
     pub profiles: Profiles,
     /// Issues unlocks, and finds people across tenants.
     pub system: System,
+    /// Writes tenants to archives, and makes tenants of archives.
+    pub archives: Archives,
     /// Reads and seals the audit trail.
     pub audit: Audit,
     /// Reads the feed of events.

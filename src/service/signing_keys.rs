@@ -29,6 +29,7 @@ use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::UserId;
 use crate::domain::{AuditAction, Permission};
 use crate::pg::control::signing_keys as rows;
+use crate::pg::portability::control as archive_keys;
 use crate::pg::{Db, During, PublicTx};
 
 pub use self::keyring::SecretProblem;
@@ -197,6 +198,7 @@ impl SigningKeys {
         if verifies(key, ctx.now) {
             key.verifies_until = Some(ctx.now);
             rows::set_term(&tx, key).await?;
+            archive_keys::forget_key(&tx, kid).await?;
             note(&tx, ctx, AuditAction::SigningKeyRetire, None, json!({ "kid": kid })).await?;
             if let Some(next) = ready_to_sign(&mut keys, own, ctx.now) {
                 rows::set_term(&tx, next).await?;
@@ -242,6 +244,25 @@ impl SigningKeys {
             Err(_elapsed) => tracing::warn!("failed to read the signing keys in time"),
         }
         self.keyring.issuer().jwks(now)
+    }
+
+    /// Signs the manifest of an archive, and keeps the public half of the key for as long as archives are read.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] with a [`SecretProblem`] without the secret that the keys are encrypted with.
+    pub(super) async fn sign_archive(
+        &self,
+        manifest: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<String> {
+        const DURING: &str = "sign an archive";
+        self.keyring.secret().map_err(|problem| Error::internal(DURING, problem))?;
+        self.refresh(now).await?;
+        let signed = self.keyring.issuer().sign_detached(manifest, now)?;
+        let tx = self.db.public().await.during(DURING)?;
+        archive_keys::keep_key(&tx, &signed.kid, &signed.public, now).await?;
+        tx.commit().await.during(DURING)?;
+        Ok(signed.jws)
     }
 
     /// Returns what signs access tokens and checks them.

@@ -151,6 +151,10 @@ const PG: &[Layer] = &[
         may_import: &["catalog", "locks", "db", "scope", "connect", "error", "rules"],
     },
     Layer {
+        name: "portability",
+        may_import: &["schema", "catalog", "db", "scope", "error", "rules"],
+    },
+    Layer {
         name: "bootstrap",
         may_import: &[
             "schema", "catalog", "locks", "db", "scope", "pool", "connect", "error", "rules",

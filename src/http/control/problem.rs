@@ -10,6 +10,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::archive::ArchiveProblem;
 use crate::domain::error::{
     AuthProblem, Conflict, Error, InvitationProblem, Malformed, Noun, Precondition,
 };
@@ -160,6 +161,7 @@ fn representation(error: &Error) -> Representation {
         Error::Invitation(problem) => invitation(*problem),
         Error::Fleet(problem) => fleet(problem),
         Error::Purge(problem) => purge(problem),
+        Error::Archive(problem) => archive(problem),
         Error::Precondition(Precondition::Required) => new(
             StatusCode::PRECONDITION_REQUIRED,
             "precondition_required",
@@ -468,6 +470,37 @@ fn fleet(problem: &FleetProblem) -> Representation {
     let status = if outage { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT };
     let code = problem.code();
     Representation { status, code, title, detail: problem.to_string() }
+}
+
+fn archive(problem: &ArchiveProblem) -> Representation {
+    let (status, title) = match problem {
+        ArchiveProblem::Invalid { .. }
+        | ArchiveProblem::Digest { .. }
+        | ArchiveProblem::NewerFormat { .. }
+        | ArchiveProblem::Encrypted
+        | ArchiveProblem::RowsRefused { .. } => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "The archive cannot be read")
+        }
+        ArchiveProblem::Signature(_) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "The archive is not trusted")
+        }
+        ArchiveProblem::TooLarge { .. } => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "The archive is too large")
+        }
+        ArchiveProblem::NoRoom => (StatusCode::INSUFFICIENT_STORAGE, "There is no room"),
+        ArchiveProblem::Ahead { .. }
+        | ArchiveProblem::Diverged(_)
+        | ArchiveProblem::Drifted(_)
+        | ArchiveProblem::ExtensionMissing(_)
+        | ArchiveProblem::IdTaken
+        | ArchiveProblem::Encoding(_)
+        | ArchiveProblem::MigrationFailed(_)
+        | ArchiveProblem::CheckFailed(_)
+        | ArchiveProblem::ReaderStalled => {
+            (StatusCode::CONFLICT, "The archive does not fit this installation")
+        }
+    };
+    Representation { status, code: problem.code(), title, detail: problem.to_string() }
 }
 
 fn purge(problem: &PurgeProblem) -> Representation {

@@ -50,9 +50,11 @@ impl ResponseError for Problem {
             | Error::Lacks(_)
             | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Precondition(_) => {
-                StatusCode::CONFLICT
-            }
+            Error::Conflict(_)
+            | Error::Fleet(_)
+            | Error::Purge(_)
+            | Error::Archive(_)
+            | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } | Error::TenantBusy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } | Error::TenantDamaged { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -117,6 +119,7 @@ pub(super) fn message(error: &Error) -> String {
         Error::Fleet(problem) if problem.is_outage() => problem.to_string(),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Purge(problem) => format!("Conflict: {}", problem.code()),
+        Error::Archive(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(_) => CHANGED.to_owned(),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::TenantBusy { .. } => TENANT_BUSY.to_owned(),

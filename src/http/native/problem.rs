@@ -123,7 +123,9 @@ impl ResponseError for Problem {
             Error::Invitation(problem) => invitation_status(*problem),
             Error::Conflict(Conflict::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) => StatusCode::CONFLICT,
+            Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Archive(_) => {
+                StatusCode::CONFLICT
+            }
             Error::Precondition(Precondition::Required) => StatusCode::PRECONDITION_REQUIRED,
             Error::Precondition(Precondition::Failed) => StatusCode::PRECONDITION_FAILED,
             Error::TooMany { .. } | Error::TenantBusy { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -254,6 +256,7 @@ fn message(error: &Error) -> String {
         Error::Fleet(problem) if problem.is_outage() => problem.to_string(),
         Error::Fleet(problem) => format!("Conflict: {}", problem.code()),
         Error::Purge(problem) => format!("Conflict: {}", problem.code()),
+        Error::Archive(problem) => format!("Conflict: {}", problem.code()),
         Error::Precondition(problem) => format!("Not done: {problem}"),
         Error::TooMany { .. } => "Too many requests".to_owned(),
         Error::TenantBusy { .. } => TENANT_BUSY.to_owned(),

@@ -55,9 +55,11 @@ impl ResponseError for Problem {
             | Error::CrossSite => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Precondition(_) => {
-                StatusCode::CONFLICT
-            }
+            Error::Conflict(_)
+            | Error::Fleet(_)
+            | Error::Purge(_)
+            | Error::Archive(_)
+            | Error::Precondition(_) => StatusCode::CONFLICT,
             Error::TooMany { .. } | Error::TenantBusy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } | Error::TenantDamaged { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -175,9 +177,11 @@ fn message(error: &Error) -> &'static str {
         Error::Conflict(Conflict::AdminUnproven) => {
             "The email address of this user is not verified; create the tenant without it and invite the address."
         }
-        Error::Conflict(_) | Error::Fleet(_) | Error::Purge(_) | Error::Precondition(_) => {
-            "The request clashes with another; try again."
-        }
+        Error::Conflict(_)
+        | Error::Fleet(_)
+        | Error::Purge(_)
+        | Error::Archive(_)
+        | Error::Precondition(_) => "The request clashes with another; try again.",
         Error::TooMany { .. } => "Too Many Attempts.",
         Error::TenantBusy { .. } => TENANT_BUSY,
         Error::Unavailable { why: Outage::Away, .. } => "Service Unavailable",

@@ -135,6 +135,31 @@ pub(super) fn begin_in_schema(
     preamble
 }
 
+/// Settings with which values are written and read as text: the same bytes on every server, whatever its own settings.
+/// With `row_security` off a policy that would hide rows is an error. Without synchronized scans, a table is read in the
+/// order in which it is stored.
+pub(in crate::pg) const PINNED: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; \
+     SET LOCAL TimeZone = 'UTC'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex'; \
+     SET LOCAL lc_monetary = 'C'; SET LOCAL xmloption = 'content'; SET LOCAL row_security = off; \
+     SET LOCAL synchronize_seqscans = off";
+
+/// Returns the preamble of a snapshot that reads a schema and the control plane, whose tables need qualified names.
+///
+/// The tables are locked before the first query takes the snapshot. A rewritten table looks empty in a snapshot that is
+/// older than the rewrite, without an error; a rewrite needs a lock that conflicts with this one.
+pub(super) fn begin_snapshot(schema: &SchemaName, tables: &[String], rules: &Rules) -> String {
+    let mut preamble = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = {schema}, extensions, pg_temp"
+    );
+    write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
+    let _ = write!(preamble, "; {PINNED}");
+    if !tables.is_empty() {
+        let _ =
+            write!(preamble, "; LOCK TABLE ONLY {} IN ACCESS SHARE MODE", tables.join(", ONLY "));
+    }
+    preamble
+}
+
 /// The text in the server's error if a transaction begins too late; the server quotes it in every language.
 const LATE_MARKER: &str = "rowhouse: late at ";
 

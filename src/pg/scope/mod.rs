@@ -25,6 +25,7 @@
 pub mod allowed;
 mod column_types;
 mod commits;
+pub mod copy;
 mod event_signal;
 pub(in crate::pg) mod guard;
 mod in_schema;
@@ -45,13 +46,15 @@ use tokio_postgres::{Row, SimpleQueryRow};
 
 pub(in crate::pg) use self::column_types::BuiltinTypes;
 pub use self::commits::{Commits, Sent};
+use self::copy::{RowSink, RowSource};
 pub use self::event_signal::EventSignal;
 use self::event_signal::RaiseAtEnd;
 use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
-use self::in_schema::{MissingLock, begin_in_schema};
+use self::in_schema::{MissingLock, begin_in_schema, begin_snapshot};
 pub(in crate::pg) use self::in_schema::{
-    Script, TX_IDENTITY, TxMark, enter_scratch_schema, is_late, leave_schemas, tx_identity_query,
+    PINNED, Script, TX_IDENTITY, TxMark, enter_scratch_schema, is_late, leave_schemas,
+    tx_identity_query,
 };
 pub use self::large_results::{Portal, Rows};
 pub(in crate::pg) use self::lock_holders::LockHolders;
@@ -206,6 +209,19 @@ impl PublicTx {
         Self::with_preamble(connection, preamble, Some(schema), None, rules, beside)
     }
 
+    /// Begins a snapshot of a schema and of the control plane, as the owner, with these tables locked against what
+    /// would rewrite them; see [`begin_snapshot`].
+    pub(in crate::pg) fn snapshot(
+        connection: CheckedOut,
+        schema: &SchemaName,
+        tables: &[String],
+        rules: &Rules,
+        beside: Beside,
+    ) -> Self {
+        let preamble = begin_snapshot(schema, tables, rules);
+        Self::with_preamble(connection, preamble, Some(schema), None, rules, beside)
+    }
+
     /// Runs several transactions pipelined on one connection, one message each. Each begins as
     /// [`in_schema`](Self::in_schema) does, runs its script (at least one statement) and commits. Returns the outcome
     /// of each, in order. A script whose schema's [`Lock`] has no row yet finds that its [mark](TxMark) is not set.
@@ -342,6 +358,30 @@ impl PublicTx {
     /// Runs `COPY .. FROM stdin` with these rows.
     pub(in crate::pg) async fn copy_in(&self, copy: &str, rows: &str) -> Result<(), Failure> {
         self.0.copy_in(copy, rows).await
+    }
+
+    /// Runs `COPY .. TO stdout` and hands each row to a sink.
+    ///
+    /// # Errors
+    /// The inner error is the sink's; the transaction can then only be dropped.
+    pub(in crate::pg) async fn copy_out<S: RowSink>(
+        &self,
+        copy: &str,
+        sink: &mut S,
+    ) -> Result<Result<(), S::Error>, Failure> {
+        self.0.copy_out(copy, sink).await
+    }
+
+    /// Runs `COPY .. FROM stdin` with what a source gives; returns the number of rows.
+    ///
+    /// # Errors
+    /// The inner error is the source's; the transaction can then only be dropped.
+    pub(in crate::pg) async fn copy_from<S: RowSource>(
+        &self,
+        copy: &str,
+        source: &mut S,
+    ) -> Result<Result<u64, S::Error>, Failure> {
+        self.0.copy_from(copy, source).await
     }
 
     /// Lets the next messages wait longer for their answers, for statements without a limit of the server.

@@ -7,6 +7,7 @@
 
 mod abandoned;
 mod answer;
+mod copy;
 mod files;
 mod parts;
 mod run;

@@ -46,9 +46,9 @@ fn of<T: Data>(description: &'static str) -> Row {
 
 fn row(kind: EventType) -> Row {
     match kind {
-        EventType::TenantCreated => {
-            of::<TenantCreated>("A tenant was set up, or made of a schema of another tool.")
-        }
+        EventType::TenantCreated => of::<TenantCreated>(
+            "A tenant was set up, or made of a schema of another tool or of an archive.",
+        ),
         EventType::TenantUpdated => of::<TenantUpdated>("A tenant's record was changed."),
         EventType::TenantSuspended => of::<TenantMoved>("A tenant was suspended."),
         EventType::TenantResumed => of::<TenantMoved>("A suspended tenant was made active."),

@@ -1,0 +1,107 @@
+//! Writes the data of a tenant to an archive, and makes a tenant of an archive.
+//!
+//! An archive carries data and never code. Its rows are loaded into a schema that the migrations of this installation
+//! build, at the version that the archive has, and that is migrated forward in the same transaction. Everything is read
+//! back and compared before the tenant's row is written, which is the last step: a tenant is imported whole or not at all.
+//!
+//! Promises: memory does not grow with the tenant; an archive holds no password, token, key or session.
+
+mod entries;
+mod export;
+mod import;
+mod load;
+mod manifest;
+mod pack;
+mod reader;
+mod unpack;
+mod writer;
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::auth::CallContext;
+use crate::domain::Permission;
+use crate::domain::error::Result;
+use crate::migrations::MigrationSet;
+use crate::pg::Db;
+use crate::service::tenants::TenantRef;
+use crate::service::tenants::slugs::SlugRules;
+use crate::service::{SigningKeys, Vacancies};
+
+pub use self::export::Exported;
+pub use self::import::{ImportTenant, Imported, MemberPolicy, NewId};
+
+/// Archives of tenants.
+#[derive(Clone)]
+pub struct Archives {
+    db: Db,
+    set: Arc<MigrationSet>,
+    server_version: u32,
+    signing_keys: SigningKeys,
+    slugs: SlugRules,
+    vacancies: Vacancies,
+}
+
+/// How far an export or an import is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Tables that are done.
+    pub tables: usize,
+    /// All tables.
+    pub of: usize,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of CSV.
+    pub bytes: u64,
+}
+
+/// What is told about progress.
+pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+impl Archives {
+    /// Creates the service on `db`.
+    #[must_use]
+    pub fn new(
+        db: Db,
+        set: Arc<MigrationSet>,
+        server_version: u32,
+        signing_keys: SigningKeys,
+        slugs: SlugRules,
+        vacancies: Vacancies,
+    ) -> Self {
+        Self { db, set, server_version, signing_keys, slugs, vacancies }
+    }
+
+    /// Writes the data of a tenant to an archive, from one snapshot. What the archive is written to must take it without
+    /// delay: the snapshot keeps the server from removing old rows of all tenants.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`](crate::domain::error::Noun::Tenant) not found, also where the caller may not export it;
+    /// [`ArchiveProblem`](crate::domain::archive::ArchiveProblem).
+    pub async fn export(
+        &self,
+        ctx: &CallContext,
+        which: &TenantRef,
+        out: &mut (dyn AsyncWrite + Unpin + Send),
+        on_progress: OnProgress<'_>,
+    ) -> Result<Exported> {
+        let reach = ctx.reach(Permission::ExportTenant)?;
+        Box::pin(self.write_archive(ctx, &reach, which, out, on_progress)).await
+    }
+
+    /// Makes a tenant of an archive, in one transaction; a dry run does all of it and rolls back.
+    ///
+    /// # Errors
+    /// [`ArchiveProblem`](crate::domain::archive::ArchiveProblem), and those of a set-up; nothing is changed.
+    pub async fn import(
+        &self,
+        ctx: &CallContext,
+        command: &ImportTenant,
+        input: &mut (dyn AsyncRead + Unpin + Send),
+        on_progress: OnProgress<'_>,
+    ) -> Result<Imported> {
+        ctx.require(Permission::ImportTenant)?;
+        Box::pin(self.read_archive(ctx, command, input, on_progress)).await
+    }
+}

@@ -1,0 +1,166 @@
+//! Packs rows into the parts of a table.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
+
+use super::writer::{WRITE, Writer};
+use super::{OnProgress, Progress};
+use crate::domain::archive::{
+    ArchiveProblem, MemberKind, PART_PACKED, PART_RAW, PART_RAW_MAX, Part, Rows, Table,
+};
+use crate::domain::error::{Error, Result};
+use crate::pg::portability::RowSink;
+
+/// How much is compressed at once: few enough not to delay other work of the thread.
+const BUFFER: usize = 64 << 10;
+
+/// The level of compression. Higher ones take twice the time and save little of CSV.
+const LEVEL: i32 = 1;
+
+/// Takes the rows of a table and writes them as parts.
+pub(super) struct Packer<'a, 'w> {
+    writer: &'a mut Writer<'w>,
+    tables: &'a [Table],
+    kind: fn(usize, usize) -> MemberKind,
+    table: usize,
+    encoder: Encoder<'static>,
+    /// The line with the names of the columns.
+    names: Option<Bytes>,
+    raw: Vec<u8>,
+    packed: Vec<u8>,
+    scratch: Vec<u8>,
+    part: Part,
+    rows: Rows,
+    hash: Sha256,
+    progress: &'a mut Progress,
+    on_progress: OnProgress<'a>,
+}
+
+impl<'a, 'w> Packer<'a, 'w> {
+    /// Packs the rows of the table at `table`, or of what else `kind` names.
+    pub(super) fn new(
+        writer: &'a mut Writer<'w>,
+        tables: &'a [Table],
+        (table, kind): (usize, fn(usize, usize) -> MemberKind),
+        name: &str,
+        progress: &'a mut Progress,
+        on_progress: OnProgress<'a>,
+    ) -> Result<Self> {
+        let mut encoder = Encoder::new(LEVEL).map_err(failed)?;
+        encoder.set_parameter(CParameter::ChecksumFlag(true)).map_err(failed)?;
+        let rows = Rows {
+            name: name.to_owned(),
+            rows: 0,
+            bytes: 0,
+            sha256: String::new(),
+            parts: Vec::new(),
+        };
+        Ok(Self {
+            writer,
+            tables,
+            kind,
+            table,
+            encoder,
+            names: None,
+            raw: Vec::with_capacity(BUFFER),
+            packed: Vec::new(),
+            scratch: vec![0; BUFFER],
+            part: empty_part(),
+            rows,
+            hash: Sha256::new(),
+            progress,
+            on_progress,
+        })
+    }
+
+    /// Writes the last part and returns what the manifest says of the table.
+    pub(super) async fn finish(mut self) -> Result<Rows> {
+        self.end_part().await?;
+        self.rows.sha256 = hex::encode(self.hash.finalize());
+        Ok(self.rows)
+    }
+
+    async fn take(&mut self, row: Bytes) -> Result<()> {
+        let Some(names) = &self.names else {
+            self.push(&row)?;
+            self.names = Some(row);
+            return Ok(());
+        };
+        let size = row.len() as u64;
+        if size + names.len() as u64 > PART_RAW_MAX {
+            let member = (self.kind)(self.table, 0).name(self.tables);
+            return Err(ArchiveProblem::TooLarge { member, limit: PART_RAW_MAX }.into());
+        }
+        let is_full = self.part.bytes + size > PART_RAW || self.packed.len() >= PART_PACKED;
+        if self.part.rows > 0 && is_full {
+            let names = names.clone();
+            self.end_part().await?;
+            self.push(&names)?;
+        }
+        self.push(&row)?;
+        self.hash.update(&row);
+        self.part.rows += 1;
+        self.rows.rows += 1;
+        self.rows.bytes += size;
+        self.progress.rows += 1;
+        self.progress.bytes += size;
+        Ok(())
+    }
+
+    fn push(&mut self, line: &[u8]) -> Result<()> {
+        self.part.bytes += line.len() as u64;
+        self.raw.extend_from_slice(line);
+        if self.raw.len() >= BUFFER { self.compress() } else { Ok(()) }
+    }
+
+    fn compress(&mut self) -> Result<()> {
+        let mut input = InBuffer::around(&self.raw);
+        while input.pos() < self.raw.len() {
+            let mut output = OutBuffer::around(self.scratch.as_mut_slice());
+            self.encoder.run(&mut input, &mut output).map_err(failed)?;
+            self.packed.extend_from_slice(output.as_slice());
+        }
+        self.raw.clear();
+        (self.on_progress)(*self.progress);
+        Ok(())
+    }
+
+    async fn end_part(&mut self) -> Result<()> {
+        self.compress()?;
+        loop {
+            let mut output = OutBuffer::around(self.scratch.as_mut_slice());
+            let left = self.encoder.finish(&mut output, true).map_err(failed)?;
+            self.packed.extend_from_slice(output.as_slice());
+            if left == 0 {
+                break;
+            }
+        }
+        self.encoder.reinit().map_err(failed)?;
+        let number = self.rows.parts.len();
+        let name = (self.kind)(self.table, number).name(self.tables);
+        self.writer.file(&name, &self.packed).await?;
+        let mut part = std::mem::replace(&mut self.part, empty_part());
+        part.packed = self.packed.len() as u64;
+        part.sha256 = hex::encode(Sha256::digest(&self.packed));
+        self.rows.parts.push(part);
+        self.packed.clear();
+        Ok(())
+    }
+}
+
+impl RowSink for Packer<'_, '_> {
+    type Error = Error;
+
+    async fn row(&mut self, row: Bytes) -> Result<()> {
+        self.take(row).await
+    }
+}
+
+const fn empty_part() -> Part {
+    Part { rows: 0, bytes: 0, packed: 0, sha256: String::new() }
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::internal(WRITE, error)
+}
