@@ -11,6 +11,7 @@
 
 mod admin;
 mod adopt;
+mod archive;
 mod audit;
 mod change;
 mod cluster;
@@ -200,9 +201,12 @@ enum TenantVerb {
     /// Create the tenant with an external id, or make it as the command says; safe to repeat
     #[command(after_help = ensure::HELP)]
     Ensure(Box<ensure::Ensure>),
-    /// Make the tenants of a CSV file, each as `ensure` does
+    /// Write the data of a tenant to an archive, which `import` makes a tenant of, here or elsewhere
+    #[command(after_help = archive::EXPORT_HELP)]
+    Export(archive::Export),
+    /// Make the tenants of a CSV file, each as `ensure` does; with --slug, make a tenant of an archive
     #[command(after_help = import::HELP)]
-    Import(import::Import),
+    Import(Box<import::Import>),
     /// List tenants, oldest first
     List(tenant::List),
     /// Show one tenant
@@ -462,7 +466,15 @@ async fn run_tenant(target: &Target, verb: TenantVerb) -> Result<Exit, Failure> 
     match verb {
         TenantVerb::Create(command) => tenant::create(target, command).await,
         TenantVerb::Ensure(command) => ensure::run(target, *command).await,
-        TenantVerb::Import(command) => import::run(target, command).await,
+        TenantVerb::Export(flags) => {
+            archive::export(target.database("tenant export")?, flags).await
+        }
+        TenantVerb::Import(command) if command.archive.is_archive() => {
+            let import::Import { file, archive, output, .. } = *command;
+            let settings = target.database("tenant import --slug")?;
+            archive::import(settings, &file, archive, output).await
+        }
+        TenantVerb::Import(command) => import::run(target, *command).await,
         TenantVerb::Adopt(flags) => adopt::run(target.database("tenant adopt")?, flags).await,
         TenantVerb::List(command) => tenant::list(target, command).await,
         TenantVerb::Show { which, output } => tenant::show(target, &which, output).await,

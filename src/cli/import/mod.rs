@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use self::rows::Row;
 use self::state::State;
+use super::archive::ImportFlags;
 use super::control::{Control, Target, Uses, on_control};
 use super::ensure::in_words;
 use super::{Exit, Failure, Output, output, stop};
@@ -31,12 +32,13 @@ If it is interrupted, or the server is away, run it again with the same --resume
 
 Examples:
   rowhouse tenant import tenants.csv --workers 4 --resume state.json
-  rowhouse tenant import - < tenants.csv";
+  rowhouse tenant import - < tenants.csv
+  rowhouse tenant import acme.rowhouse.tar --slug acme";
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// The CSV file, or - for stdin
-    file: PathBuf,
+    /// The CSV file or the archive, or - for stdin
+    pub(super) file: PathBuf,
     /// How many tenants are made at the same time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
@@ -47,7 +49,9 @@ pub(super) struct Import {
     #[arg(long)]
     restore: bool,
     #[command(flatten)]
-    output: Output,
+    pub(super) archive: ImportFlags,
+    #[command(flatten)]
+    pub(super) output: Output,
 }
 
 /// The result of an import.

@@ -35,7 +35,7 @@ pub const PART_PACKED: usize = 8 << 20;
 pub const PART_RAW: u64 = 64 << 20;
 
 /// The most bytes of CSV in a part: those of the largest row.
-pub const PART_RAW_MAX: u64 = 512 << 20;
+pub const PART_RAW_MAX: u64 = 256 << 20;
 
 /// The most compressed bytes of a part: what does not compress grows a little.
 pub const PART_PACKED_MAX: u64 = PART_RAW_MAX + (4 << 20);

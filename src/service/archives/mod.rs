@@ -105,3 +105,6 @@ impl Archives {
         Box::pin(self.read_archive(ctx, command, input, on_progress)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! `tenant export` and, of an archive, `tenant import`: the data of one tenant to a file or a pipe, and back.
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use serde::Serialize;
+use strum::VariantNames;
+
+use super::control::Named;
+use super::failure::Arguments;
+use super::tenant::{Which, tenant_ref};
+use super::{Exit, Failure, Output, files, output};
+use crate::app::Purpose;
+use crate::cli::Program;
+use crate::domain::names::Slug;
+use crate::service::archives::{Exported, ImportTenant, Imported, MemberPolicy, NewId, Progress};
+use crate::service::tenants::TenantRef;
+
+pub(super) const EXPORT_HELP: &str = "\
+The archive is a tar file of JSON and of CSV that zstd has packed, written from one snapshot: `tar xf` and `zstd -d` open \
+it without this program. It has no password, token or key.
+
+Examples:
+  rowhouse tenant export acme
+  rowhouse tenant export acme -o - | ssh backup 'cat > acme.rowhouse.tar'
+  rowhouse tenant import acme.rowhouse.tar --slug acme-copy --dry-run";
+
+/// The most bytes of a key set.
+const KEY_SET_MAX: usize = 1 << 20;
+
+/// Which tenant to export, and where to.
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    #[command(flatten)]
+    which: Which,
+    /// The file to write, or - for stdout; without it, SLUG.rowhouse.tar in this folder
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    form: Output,
+}
+
+/// How a tenant is made of an archive.
+#[derive(Debug, Args)]
+pub(super) struct ImportFlags {
+    /// The file is an archive of `tenant export`: make one tenant of it, with this slug
+    #[arg(long, conflicts_with_all = ["resume", "restore"])]
+    slug: Option<String>,
+    /// Archive: do all of it and roll it back
+    #[arg(long, requires = "slug")]
+    dry_run: bool,
+    /// Archive: keep the id and the external id of its tenant
+    #[arg(long, requires = "slug")]
+    same_id: bool,
+    /// Archive: make accounts with the same addresses members (match), create missing ones without a password (create),
+    /// or neither (none)
+    #[arg(long, value_name = "HOW", requires = "slug", default_value = "match",
+          value_parser = PossibleValuesParser::new(MemberPolicy::VARIANTS).try_map(|word| word.parse::<MemberPolicy>()))]
+    members: MemberPolicy,
+    /// Archive: do not store this table, which no migration makes; repeat it for more than one
+    #[arg(long, value_name = "TABLE", requires = "slug")]
+    leave_out: Vec<String>,
+    /// Archive: trust the keys in this file, as another installation publishes them at /.well-known/jwks.json
+    #[arg(long, value_name = "JWKS", requires = "slug")]
+    trust: Option<PathBuf>,
+    /// Archive: make the tenant suspended
+    #[arg(long, requires = "slug")]
+    suspended: bool,
+}
+
+/// An export, as programs read it.
+#[derive(Debug, Serialize)]
+struct ExportView {
+    id: String,
+    slug: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    tables: usize,
+    rows: u64,
+    bytes: u64,
+    manifest_sha256: String,
+    warnings: Vec<String>,
+}
+
+/// An import, as programs read it.
+#[derive(Debug, Serialize)]
+struct ImportView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    slug: String,
+    tables: usize,
+    rows: u64,
+    version: i32,
+    /// The files that were applied to the imported rows.
+    migrated: Vec<String>,
+    members: usize,
+    created: usize,
+    /// Members without an account here.
+    skipped: Vec<String>,
+    warnings: Vec<String>,
+    manifest_sha256: String,
+    dry_run: bool,
+}
+
+impl ImportFlags {
+    /// Whether the file is an archive.
+    pub(super) const fn is_archive(&self) -> bool {
+        self.slug.is_some()
+    }
+}
+
+/// Writes the data of a tenant.
+pub(super) async fn export(settings: &Program, flags: Export) -> Result<Exit, Failure> {
+    let which = match flags.which.read()? {
+        Named::Tenant(given) => tenant_ref(&given)?,
+        Named::ExternalId(id) => TenantRef::ExternalId(id),
+    };
+    let to_stdout = flags.output.as_deref() == Some(Path::new("-"));
+    if to_stdout && io::stdout().is_terminal() {
+        return Err(Failure::usage("an archive is not for a terminal; name a file with -o"));
+    }
+    let bar = bar(flags.form);
+    let (exported, file) = output::on_backend(Purpose::Operate, settings, async |backend| {
+        let ctx = backend.operator();
+        let archives = &backend.services.archives;
+        let on_progress = |progress| show(&bar, progress);
+        if to_stdout {
+            let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+            let mut out = tokio::fs::File::from_std(stdout.map_err(Failure::io("open stdout"))?);
+            let exported = archives.export(&ctx, &which, &mut out, &on_progress).await?;
+            return Ok((exported, None));
+        }
+        let file = match &flags.output {
+            Some(file) => file.clone(),
+            None => {
+                let tenant = backend.services.tenants.read(&ctx, &which).await?;
+                PathBuf::from(format!("{}.rowhouse.tar", tenant.slug))
+            }
+        };
+        let part = Partial::create(&file).await?;
+        let mut out = part.open().await?;
+        let exported = archives.export(&ctx, &which, &mut out, &on_progress).await?;
+        part.finish(out, &file).await?;
+        Ok((exported, Some(file)))
+    })
+    .await?;
+    bar.finish_and_clear();
+    let view = ExportView::of(exported, file);
+    if to_stdout {
+        output::say(&view.line());
+    } else {
+        output::print(flags.form, &view, || view.line())?;
+    }
+    if !flags.form.json {
+        for warning in &view.warnings {
+            output::say(&format!("warning: {warning}"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Makes a tenant of an archive.
+pub(super) async fn import(
+    settings: &Program,
+    file: &Path,
+    flags: ImportFlags,
+    form: Output,
+) -> Result<Exit, Failure> {
+    let command = read_command(&flags)?;
+    let bar = bar(form);
+    let imported = output::on_isolated_backend(settings, async |backend| {
+        let ctx = backend.operator();
+        let archives = &backend.services.archives;
+        let on_progress = |progress| show(&bar, progress);
+        let imported = if file == Path::new("-") {
+            archives.import(&ctx, &command, &mut tokio::io::stdin(), &on_progress).await
+        } else {
+            let mut input = tokio::fs::File::open(file)
+                .await
+                .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+            archives.import(&ctx, &command, &mut input, &on_progress).await
+        };
+        Ok(imported?)
+    })
+    .await?;
+    bar.finish_and_clear();
+    let view = ImportView::of(imported, flags.dry_run);
+    output::print(form, &view, || view.line())?;
+    if !form.json {
+        for address in &view.skipped {
+            output::say(&format!("no account here has the proven address {address}; invite it"));
+        }
+        for warning in &view.warnings {
+            output::say(&format!("warning: {warning}"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn read_command(flags: &ImportFlags) -> Result<ImportTenant, Failure> {
+    let mut arguments = Arguments::default();
+    let slug = flags.slug.as_deref().unwrap_or_default();
+    let slug = arguments.read("--slug", slug, Slug::parse);
+    let slug = arguments.finish(slug)?;
+    let trust = flags.trust.as_deref();
+    let trust = trust.map(|file| files::read_text("--trust", file, KEY_SET_MAX)).transpose()?;
+    Ok(ImportTenant {
+        slug,
+        id: if flags.same_id { NewId::Same } else { NewId::New },
+        members: flags.members,
+        suspended: flags.suspended,
+        leave_out: flags.leave_out.clone(),
+        trust,
+        dry_run: flags.dry_run,
+    })
+}
+
+/// A file that has its name only once it is complete.
+struct Partial(PathBuf);
+
+impl Partial {
+    async fn create(file: &Path) -> Result<Self, Failure> {
+        let mut name = file.file_name().unwrap_or_default().to_owned();
+        name.push(".part");
+        let part = Self(file.with_file_name(name));
+        tokio::fs::File::create(&part.0).await.map_err(Failure::io("create the archive"))?;
+        Ok(part)
+    }
+
+    async fn open(&self) -> Result<tokio::fs::File, Failure> {
+        let options = tokio::fs::OpenOptions::new().write(true).open(&self.0).await;
+        options.map_err(Failure::io("open the archive"))
+    }
+
+    async fn finish(mut self, out: tokio::fs::File, file: &Path) -> Result<(), Failure> {
+        out.sync_all().await.map_err(Failure::io("write the archive to disk"))?;
+        let part = std::mem::take(&mut self.0);
+        tokio::fs::rename(part, file).await.map_err(Failure::io("name the archive"))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            // What failed is reported; a file that is left is only in the way.
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+}
+
+fn bar(form: Output) -> ProgressBar {
+    let is_shown = !form.json && io::stderr().is_terminal();
+    let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    let Progress { tables, of, rows, bytes } = progress;
+    let elapsed = bar.elapsed().as_secs().max(1);
+    let pace = HumanBytes(bytes / elapsed);
+    bar.set_message(format!("tables {tables}/{of}  {rows} rows  {}  {pace}/s", HumanBytes(bytes)));
+}
+
+impl ExportView {
+    fn of(exported: Exported, file: Option<PathBuf>) -> Self {
+        Self {
+            id: exported.id.to_string(),
+            slug: exported.slug,
+            file: file.map(|file| file.display().to_string()),
+            tables: exported.tables,
+            rows: exported.rows,
+            bytes: exported.bytes,
+            manifest_sha256: exported.manifest_sha256,
+            warnings: exported.warnings,
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self { slug, tables, rows, bytes, .. } = self;
+        let file = self.file.as_deref().unwrap_or("stdout");
+        format!("wrote tenant {slug} to {file}: {rows} rows of {tables} tables in {bytes} bytes")
+    }
+}
+
+impl ImportView {
+    fn of(imported: Imported, dry_run: bool) -> Self {
+        Self {
+            // A dry run makes none that lasts.
+            id: (!dry_run).then(|| imported.id.to_string()),
+            slug: imported.slug.to_string(),
+            tables: imported.tables,
+            rows: imported.rows,
+            version: imported.version,
+            migrated: imported.migrated,
+            members: imported.members,
+            created: imported.created,
+            skipped: imported.skipped,
+            warnings: imported.warnings,
+            manifest_sha256: imported.manifest_sha256,
+            dry_run,
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self { slug, rows, tables, version, members, .. } = self;
+        let migrated = match self.migrated.as_slice() {
+            [] => String::new(),
+            files => format!(", after {}", files.join(", ")),
+        };
+        let what = format!(
+            "{rows} rows of {tables} tables, version {version}{migrated}, {members} members"
+        );
+        match &self.id {
+            Some(id) => format!("imported tenant {slug} ({id}): {what}"),
+            None => format!("tenant {slug} would be imported: {what}; nothing was changed"),
+        }
+    }
+}
