@@ -97,7 +97,8 @@ mod operations;
 mod otlp;
 mod outage_at_start;
 mod own_account;
-
+mod point_in_time;
+mod portability;
 mod profile_events;
 mod proven_addresses;
 mod provisioning;

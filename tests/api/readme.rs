@@ -138,6 +138,7 @@ pages! {
     readme = "README.md",
     command_line = "docs/command-line.md",
     events = "docs/events.md",
+    portability = "docs/portability.md",
     http_control = "docs/http/control.md",
     http_databunker = "docs/http/databunker.md",
     http_native = "docs/http/native.md",

@@ -56,12 +56,12 @@ pub async fn members(tx: &PublicTx, tenant: TenantId) -> Result<Vec<MemberEntry>
         .collect()
 }
 
-/// Whether a tenant, a vacancy, a schema or a role has the id.
+/// Whether a tenant, a vacancy or a schema has the id. A role may have it: roles belong to the server, and another
+/// database of it may have the tenant too.
 pub async fn is_id_taken(tx: &PublicTx, tenant: TenantId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM public.tenants WHERE id = $1)
                    OR EXISTS (SELECT FROM public.vacancies WHERE id = $1)
-                   OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $2)
-                   OR EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $2) AS is_taken";
+                   OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $2) AS is_taken";
     let schema = SchemaName::of(tenant);
     let row = tx.query_one(sql, &[&tenant, &schema.as_str()]).await.during("look for an id")?;
     Ok(row.get("is_taken"))

@@ -1,5 +1,7 @@
 //! Loads rows into a schema that the same transaction has built.
 
+use time::OffsetDateTime;
+
 use crate::domain::archive::SequenceState;
 use crate::domain::names::SchemaName;
 use crate::migrations::MigrationSet;
@@ -7,11 +9,9 @@ use crate::pg::error::Failure;
 use crate::pg::portability::rebuild::{self, Dropped};
 use crate::pg::portability::tables::{Sequence, Table, sequences, tables};
 use crate::pg::rules::Rules;
-use crate::pg::schema::error::ApplyError;
+use crate::pg::schema::{self, error::ApplyError};
 use crate::pg::scope::copy::{RowSink, RowSource};
 use crate::pg::scope::{self, PINNED, PublicTx};
-use time::OffsetDateTime;
-
 /// A table with more rows gets its indexes and keys after the rows.
 const LARGE: i64 = 10_000;
 
@@ -33,14 +33,14 @@ pub struct Loading<'a> {
 /// The file that failed; the transaction is then aborted.
 pub async fn build(
     tx: &PublicTx,
-    schema: &SchemaName,
+    name: &SchemaName,
     set: &MigrationSet,
     rules: &Rules,
     server_version: u32,
     now: OffsetDateTime,
 ) -> Result<(), ApplyError> {
-    crate::pg::schema::create(tx, schema, rules, server_version).await?;
-    crate::pg::schema::build(tx, schema, set, rules, now).await
+    schema::create_with_any_role(tx, name, rules, server_version).await?;
+    schema::build(tx, name, set, rules, now).await
 }
 
 impl<'a> Loading<'a> {

@@ -22,6 +22,30 @@ pub async fn create(
     tx.batch(&format!("{here}{role}{}", schema_ddl(schema, rules))).await
 }
 
+/// As [`create`], for a schema whose role may exist: another database of the server may have the same tenant.
+///
+/// # Errors
+/// [`Failure`]; the transaction is then aborted.
+pub async fn create_with_any_role(
+    tx: &PublicTx,
+    schema: &SchemaName,
+    rules: &Rules,
+    server_version: u32,
+) -> Result<(), Failure> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1) AS is_there,
+                      EXISTS (SELECT FROM pg_catalog.pg_auth_members m
+                                JOIN pg_catalog.pg_roles r ON r.oid = m.roleid AND r.rolname = $1
+                                JOIN pg_catalog.pg_roles l ON l.oid = m.member AND l.rolname = $2) AS is_granted";
+    let role = tx.query_one(sql, &[&schema.as_str(), &RUNTIME_LOGIN]).await?;
+    if rules.isolation == Isolation::SearchPath || !role.get::<_, bool>("is_there") {
+        return create(tx, schema, rules, server_version).await;
+    }
+    if !role.get::<_, bool>("is_granted") {
+        tx.batch(&grant_to_runtime_login(schema, server_version)).await?;
+    }
+    create_without_role(tx, schema, rules).await
+}
+
 /// Creates the roles of several schemas that [`create_without_role`] creates later. Each transaction that
 /// creates a role invalidates the role membership cache of every backend, so roles are created together.
 ///

@@ -41,7 +41,7 @@ use crate::domain::names::SchemaName;
 use crate::migrations::{HISTORY_TABLE, MigrationSet, Pending};
 
 pub use self::catch_up::{MigrationTx, catch_up, enter};
-pub use self::ddl::{create, create_roles, create_without_role};
+pub use self::ddl::{create, create_roles, create_with_any_role, create_without_role};
 pub use self::drop::{check, drop, drop_some};
 pub use self::ownership::take_over;
 pub(in crate::pg) use self::refinery::create_history_sql;

@@ -66,7 +66,13 @@ pub async fn value(sql: &Client, query: &str) -> String {
 
 /// Returns the schema of a tenant.
 pub async fn schema_of(sql: &Client, slug: &str) -> String {
-    value(sql, &format!("SELECT 'tenant_' || replace(id::text, '-', '') FROM tenants WHERE slug = '{slug}'")).await
+    value(
+        sql,
+        &format!(
+            "SELECT 'tenant_' || replace(id::text, '-', '') FROM tenants WHERE slug = '{slug}'"
+        ),
+    )
+    .await
 }
 
 pub fn slug(text: &str) -> Slug {
@@ -86,8 +92,9 @@ pub async fn export_as(
 
 /// Exports a tenant as the operator.
 pub async fn export(app: &TestApp, tenant: &str) -> Vec<u8> {
-    let (exported, archive) =
-        export_as(app, &app.operator(), tenant).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+    let (exported, archive) = export_as(app, &app.operator(), tenant)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.chain()));
     assert_eq!(exported.bytes, archive.len() as u64);
     archive
 }
@@ -163,7 +170,8 @@ pub fn csv(archive: &[u8], table: &str) -> String {
     let is_first = |name: &&String| {
         name.starts_with("data/") && name.ends_with(&format!("-{table}/000000.csv.zst"))
     };
-    let name = files.keys().find(is_first).unwrap_or_else(|| panic!("no {table} in {:?}", files.keys()));
+    let name =
+        files.keys().find(is_first).unwrap_or_else(|| panic!("no {table} in {:?}", files.keys()));
     unpack(&files[name])
 }
 

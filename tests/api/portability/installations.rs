@@ -2,7 +2,9 @@
 
 use rowhouse::service::archives::{MemberPolicy, NewId};
 
-use super::fixture::{SMALL, app_of, command, export, folder_of, import, refusal, schema_of, value};
+use super::fixture::{
+    SMALL, app_of, command, export, folder_of, import, refusal, schema_of, value,
+};
 use crate::support::TestApp;
 
 #[tokio::test]
@@ -60,9 +62,11 @@ async fn only_accounts_with_a_proven_address_become_members() {
     let (app, _files) = app_of(&SMALL).await;
     let archive = export(&app, "acme").await;
     let sql = app.sql().await;
-    sql.batch_execute("UPDATE users SET address_proven_at = NULL WHERE email = 'admin@acme.example.com'")
-        .await
-        .unwrap();
+    sql.batch_execute(
+        "UPDATE users SET address_proven_at = NULL WHERE email = 'admin@acme.example.com'",
+    )
+    .await
+    .unwrap();
     let skipped = import(&app, &command("skipped"), &archive).await.expect("it is imported");
     assert_eq!((skipped.members, skipped.skipped.len()), (0, 1));
     let mut none = command("none");

@@ -30,7 +30,8 @@ async fn an_admin_exports_the_own_tenant_and_imports_nothing() {
     assert_eq!(code(export_as(&app, &admin, "acme").await), "tenant_not_found");
     assert_eq!(code(export_as(&app, &user(other.id, Role::Fde), "other").await), "forbidden");
     let mut input = archive.as_slice();
-    let imported = app.services.archives.import(&admin, &command("copy"), &mut input, &|_| ()).await;
+    let imported =
+        app.services.archives.import(&admin, &command("copy"), &mut input, &|_| ()).await;
     assert_eq!(imported.expect_err("it is refused").detailed_code(), "forbidden");
     let rights = "SELECT concat_ws(' ', has_table_privilege('rowhouse_runtime', 'archive_keys', 'SELECT'),
                          has_table_privilege('tenant_' || replace(id::text, '-', ''), 'archive_keys', 'SELECT'))
@@ -43,16 +44,22 @@ async fn an_archive_has_no_secret_and_nothing_of_another_tenant() {
     let (app, _files) = app_of(&SMALL).await;
     let other = app.set_up("other").await;
     let sql = app.sql().await;
-    sql.batch_execute(&format!("INSERT INTO {}.notes (body) VALUES ('a canary of another tenant')", other.schema()))
-        .await
-        .unwrap();
+    sql.batch_execute(&format!(
+        "INSERT INTO {}.notes (body) VALUES ('a canary of another tenant')",
+        other.schema()
+    ))
+    .await
+    .unwrap();
     app.log_in("admin@acme.example.com").await;
     app.add_token(&[rowhouse::domain::Permission::ReadProfiles], None, None).await;
     let archive = export(&app, "acme").await;
     let mut text = String::new();
     for (name, content) in members(&archive) {
-        let content =
-            if name.ends_with(".zst") { unpack(&content) } else { String::from_utf8(content).unwrap() };
+        let content = if name.ends_with(".zst") {
+            unpack(&content)
+        } else {
+            String::from_utf8(content).unwrap()
+        };
         text.push_str(&content);
     }
     assert!(text.contains("a seed") && text.contains("admin@acme.example.com"));
@@ -62,7 +69,8 @@ async fn an_archive_has_no_secret_and_nothing_of_another_tenant() {
             UNION ALL SELECT encode(private_key, 'hex') FROM signing_keys) secrets";
     let secrets = value(&sql, secrets).await;
     assert!(secrets.split(' ').count() >= 4, "{secrets}");
-    for secret in secrets.split(' ').chain(["a canary of another tenant", "$argon2", "admin@other"]) {
+    for secret in secrets.split(' ').chain(["a canary of another tenant", "$argon2", "admin@other"])
+    {
         assert!(!text.contains(secret), "{secret}");
     }
 }

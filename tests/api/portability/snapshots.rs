@@ -31,10 +31,13 @@ async fn sums_are_exact_while_money_moves_between_two_tables() {
             while !stop.load(Ordering::Relaxed) {
                 id = (id + 7) % 1000;
                 let row = id + 1;
-                run(&sql, &format!(
-                    "BEGIN; UPDATE {schema}.accounts SET amount = amount - 1 WHERE id = {row};
+                run(
+                    &sql,
+                    &format!(
+                        "BEGIN; UPDATE {schema}.accounts SET amount = amount - 1 WHERE id = {row};
                      UPDATE {schema}.savings SET amount = amount + 1 WHERE id = {row}; COMMIT"
-                ))
+                    ),
+                )
                 .await;
                 moved += 1;
             }
@@ -67,7 +70,11 @@ async fn a_table_that_is_rewritten_meanwhile_is_never_exported_empty() {
             let (mut rewrites, mut kind) = (0, "bigint");
             while !stop.load(Ordering::Relaxed) {
                 kind = if kind == "bigint" { "numeric" } else { "bigint" };
-                run(&sql, &format!("ALTER TABLE {schema}.accounts ALTER COLUMN amount TYPE {kind}")).await;
+                run(
+                    &sql,
+                    &format!("ALTER TABLE {schema}.accounts ALTER COLUMN amount TYPE {kind}"),
+                )
+                .await;
                 rewrites += 1;
             }
             rewrites

@@ -1,6 +1,8 @@
 //! A changed archive is refused with a code of its own, and nothing is changed.
 
-use super::fixture::{SMALL, app_of, command, export, import, ordered, refusal, run, schema_of, state, value};
+use super::fixture::{
+    SMALL, app_of, command, export, import, ordered, refusal, run, schema_of, state, value,
+};
 
 /// Writes files as an archive of this program.
 fn archive_of(files: &[(String, Vec<u8>)], mtime: u64) -> Vec<u8> {
@@ -49,7 +51,10 @@ async fn a_changed_archive_is_refused_by_a_named_code_and_nothing_is_changed() {
     let files = ordered(&archive);
     assert_eq!(archive_of(&files, mtime), archive, "the tests write archives as the program does");
     let at = |name: &str| {
-        files.iter().position(|(found, _)| found.starts_with(name)).unwrap_or_else(|| panic!("{name}"))
+        files
+            .iter()
+            .position(|(found, _)| found.starts_with(name))
+            .unwrap_or_else(|| panic!("{name}"))
     };
     let (header, rows, audit) = (at("rowhouse.json"), at("data/"), at("audit/"));
     let (manifest, jws) = (at("manifest.json"), at("manifest.jws"));
@@ -72,7 +77,8 @@ async fn a_changed_archive_is_refused_by_a_named_code_and_nothing_is_changed() {
         all
     };
     let packed = |text: &str| zstd::stream::encode_all(text.as_bytes(), 1).unwrap();
-    let bomb = zstd::stream::encode_all(std::io::Read::take(std::io::repeat(0), 1 << 30), 3).unwrap();
+    let bomb =
+        zstd::stream::encode_all(std::io::Read::take(std::io::repeat(0), 1 << 30), 3).unwrap();
     assert!(bomb.len() < 1 << 20);
 
     let mut cases: Vec<(&str, Vec<u8>, &str)> = vec![
@@ -82,33 +88,70 @@ async fn a_changed_archive_is_refused_by_a_named_code_and_nothing_is_changed() {
         ("header twice", with(&|f| f.insert(1, f[0].clone())), "archive_invalid"),
         ("manifest removed", with(&|f| drop(f.remove(manifest))), "archive_invalid"),
         ("signature removed", with(&|f| drop(f.remove(jws))), "archive_invalid"),
-        ("an SQL file", with(&|f| f.insert(rows, ("data/x.sql".to_owned(), b"SELECT 1".to_vec()))), "archive_invalid"),
+        (
+            "an SQL file",
+            with(&|f| f.insert(rows, ("data/x.sql".to_owned(), b"SELECT 1".to_vec()))),
+            "archive_invalid",
+        ),
         ("a file at the end", with(&|f| f.push(("x".to_owned(), vec![]))), "archive_invalid"),
         ("another row", with(&|f| f[rows].1 = packed("id,body\n1,other\n")), "archive_digest"),
         ("a row fewer", with(&|f| f[rows].1 = packed("id,body\n")), "archive_digest"),
         ("another audit event", with(&|f| f[audit].1 = packed("position\n1\n")), "archive_digest"),
-        ("a row of another form", with(&|f| f[rows].1 = packed("id,body\nx,y\n")), "archive_rows_refused"),
+        (
+            "a row of another form",
+            with(&|f| f[rows].1 = packed("id,body\nx,y\n")),
+            "archive_rows_refused",
+        ),
         ("other columns", with(&|f| f[rows].1 = packed("id,text\n1,y\n")), "archive_rows_refused"),
-        ("a key twice", with(&|f| f[rows].1 = packed("id,body\n1,a\n1,b\n")), "archive_rows_refused"),
+        (
+            "a key twice",
+            with(&|f| f[rows].1 = packed("id,body\n1,a\n1,b\n")),
+            "archive_rows_refused",
+        ),
         ("not zstd", with(&|f| f[rows].1 = b"id,body\n1,y\n".to_vec()), "archive_invalid"),
         ("two frames", with(&|f| f[rows].1.extend(packed("id,body\n"))), "archive_invalid"),
         ("a bomb", with(&|f| f[rows].1.clone_from(&bomb)), "archive_invalid"),
-                ("format 2", edit(header, "\"format\": 1", "\"format\": 2"), "archive_newer_format"),
+        ("format 2", edit(header, "\"format\": 1", "\"format\": 2"), "archive_newer_format"),
         ("another product", edit(header, "\"rowhouse\"", "\"warehouse\""), "archive_invalid"),
-        ("a table twice", edit(header, "\"tables\": [", &format!("\"tables\": [{},", table(&json(header)))), "archive_invalid"),
+        (
+            "a table twice",
+            edit(header, "\"tables\": [", &format!("\"tables\": [{},", table(&json(header)))),
+            "archive_invalid",
+        ),
         ("a row count", edit(manifest, "\"rows\": 4", "\"rows\": 5"), "archive_signature"),
         ("another signature", with(&|f| f[jws].1 = b"e30..AAAA".to_vec()), "archive_signature"),
-        ("another name of the tenant", edit(header, "Tenant acme", "Tenant ACME"), "archive_digest"),
+        (
+            "another name of the tenant",
+            edit(header, "Tenant acme", "Tenant ACME"),
+            "archive_digest",
+        ),
         ("a name without letters", edit(header, "Tenant acme", "\\u0000"), "archive_invalid"),
-        ("a member of another role", with(&|f| f[1].1 = String::from_utf8(f[1].1.clone()).unwrap().replace("\"ADMIN\"", "\"SUPER_ADMIN\"").into_bytes()), "archive_invalid"),
-        ("encrypted", [b"age-encryption.org/v1\n".to_vec(), archive.clone()].concat(), "archive_encrypted"),
+        (
+            "a member of another role",
+            with(&|f| {
+                f[1].1 = String::from_utf8(f[1].1.clone())
+                    .unwrap()
+                    .replace("\"ADMIN\"", "\"SUPER_ADMIN\"")
+                    .into_bytes()
+            }),
+            "archive_invalid",
+        ),
+        (
+            "encrypted",
+            [b"age-encryption.org/v1\n".to_vec(), archive.clone()].concat(),
+            "archive_encrypted",
+        ),
         ("bytes at the end", [archive.clone(), vec![0; 512]].concat(), "archive_invalid"),
         ("nothing", Vec::new(), "archive_invalid"),
         ("a name above", raw(entry("../x", b"x", b'0', mtime), rows), "archive_invalid"),
         ("an absolute name", raw(entry("/etc/x", b"x", b'0', mtime), rows), "archive_invalid"),
     ];
     for kind in [b'1', b'2', b'3', b'5', b'6', b'x', b'g', b'L'] {
-        cases.push(("another kind of file", raw(entry("members.json", b"", kind, mtime), 1), "archive_invalid"));
+        cases.push((
+            "another kind of file",
+            raw(entry("members.json", b"", kind, mtime), 1),
+            "archive_invalid",
+        ));
     }
     let before = state(&sql).await;
     let copy = command("copy");
@@ -121,9 +164,18 @@ async fn a_changed_archive_is_refused_by_a_named_code_and_nothing_is_changed() {
         let mut changed = archive.clone();
         changed[offset + 512 + content.len() / 2] ^= 4;
         let code = refusal(&app, &copy, &changed).await;
-        let known = ["archive_invalid", "archive_digest", "archive_signature", "archive_diverged", "tenant_drifted"];
+        let known = [
+            "archive_invalid",
+            "archive_digest",
+            "archive_signature",
+            "archive_diverged",
+            "tenant_drifted",
+        ];
         assert!(known.contains(&code.as_str()), "{name}: {code}");
-        assert_eq!(refusal(&app, &copy, &archive[..offset + 512 + content.len() / 2]).await, "archive_invalid");
+        assert_eq!(
+            refusal(&app, &copy, &archive[..offset + 512 + content.len() / 2]).await,
+            "archive_invalid"
+        );
         offset += 512 + content.len().next_multiple_of(512);
     }
     assert_eq!(state(&sql).await, before);

@@ -33,7 +33,7 @@ const FILES: [(&str, &str); 2] = [
             CONSTRAINT children_parent_fkey FOREIGN KEY (parent) REFERENCES parents (id));
         ALTER TABLE parents ADD CONSTRAINT parents_first_child_fkey FOREIGN KEY (first_child) REFERENCES children (id);
         CREATE TABLE large (id int CONSTRAINT large_pkey PRIMARY KEY, word text, n int CONSTRAINT large_n_check CHECK (n >= 0));
-        CREATE INDEX large_word ON large (word) WHERE n > 5;
+        CREATE INDEX large_word ON large (word, (n % 5));
         COMMENT ON INDEX large_word IS 'it''s kept';
         COMMENT ON CONSTRAINT large_pkey ON large IS 'kept too';
         ALTER TABLE large CLUSTER ON large_word;
@@ -94,7 +94,10 @@ async fn every_type_and_every_kind_of_object_comes_back_as_it_was() {
     assert_eq!((&would["dry_run"], &would["id"]), (&json!(true), &json!(null)));
     assert_eq!(value(&sql, "SELECT count(*)::text FROM tenants WHERE slug = 'copy'").await, "0");
     let made = program.run(&dry[..6]).expect(0).json();
-    assert_eq!((&made["rows"], &made["version"], &made["members"]), (&exported["rows"], &json!(2), &json!(1)));
+    assert_eq!(
+        (&made["rows"], &made["version"], &made["members"]),
+        (&exported["rows"], &json!(2), &json!(1))
+    );
     program.run(&["tenant", "export", "copy", "-o", "again.tar"]).expect(0);
     let read = |name: &str| std::fs::read(program.folder().join(name)).unwrap();
     let (first, second) = (read("acme.rowhouse.tar"), read("again.tar"));
@@ -105,9 +108,14 @@ async fn every_type_and_every_kind_of_object_comes_back_as_it_was() {
     // What a person sees who opens it without us.
     let everything = csv(&first, "everything");
     let names = everything.lines().next().unwrap();
-    assert!(names.starts_with("id,number,b,s,i,") && names.ends_with(r#","odd ""name""#), "{names}");
+    assert!(
+        names.starts_with("id,number,b,s,i,") && names.ends_with(r#","odd ""name""#),
+        "{names}"
+    );
     assert!(!names.contains("doubled"), "a generated column has no value of its own");
-    assert!(everything.contains("'; DROP SCHEMA public CASCADE; --") && everything.contains("=1+1"));
+    assert!(
+        everything.contains("'; DROP SCHEMA public CASCADE; --") && everything.contains("=1+1")
+    );
     let audit = unpack(&members(&first)["audit/000000.csv.zst"]);
     assert!(audit.contains("tenant.create"), "{audit}");
 
@@ -115,13 +123,29 @@ async fn every_type_and_every_kind_of_object_comes_back_as_it_was() {
     let copy = schema_of(&sql, "copy").await;
     let ask = |query: &str| query.replace("{copy}", &copy);
     run(&sql, &ask("INSERT INTO {copy}.everything (t) VALUES ('next')")).await;
-    let next = ask("SELECT concat_ws(' ', id, number, doubled IS NULL) FROM {copy}.everything WHERE t = 'next'");
+    let next = ask(
+        "SELECT concat_ws(' ', id, number, doubled IS NULL) FROM {copy}.everything WHERE t = 'next'",
+    );
     assert_eq!(value(&sql, &next).await, "7 7 t");
-    assert_eq!(value(&sql, &ask("SELECT doubled::text FROM {copy}.everything WHERE id = 2")).await, "4");
-    assert_eq!(value(&sql, &ask("SELECT string_agg(what, ' ') FROM {copy}.watched")).await, "as it was");
+    assert_eq!(
+        value(&sql, &ask("SELECT doubled::text FROM {copy}.everything WHERE id = 2")).await,
+        "4"
+    );
+    assert_eq!(
+        value(&sql, &ask("SELECT string_agg(what, ' ') FROM {copy}.watched")).await,
+        "as it was"
+    );
     assert_eq!(value(&sql, &ask("SELECT count(*)::text FROM {copy}.log")).await, "0");
-    run(&sql, &ask("SET search_path = {copy}; INSERT INTO watched VALUES ('new'); RESET search_path")).await;
-    assert_eq!(value(&sql, &ask("SELECT count(*)::text FROM {copy}.log")).await, "1", "one trigger is on, one is off");
+    run(
+        &sql,
+        &ask("SET search_path = {copy}; INSERT INTO watched VALUES ('new'); RESET search_path"),
+    )
+    .await;
+    assert_eq!(
+        value(&sql, &ask("SELECT count(*)::text FROM {copy}.log")).await,
+        "1",
+        "one trigger is on, one is off"
+    );
     assert_eq!(value(&sql, &ask("SELECT sum(count)::text FROM {copy}.counts")).await, "3");
     assert_eq!(value(&sql, &ask("SELECT count(*)::text FROM {copy}.events_2026")).await, "2");
     let kept = ask(

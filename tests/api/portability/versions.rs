@@ -13,7 +13,10 @@ const FILES: [(&str, &str); 5] = [
     ),
     ("V2__create_tags.sql", "CREATE TABLE tags (word text); INSERT INTO tags VALUES ('seed');"),
     ("V3__index_tags.sql", "CREATE INDEX tags_word ON tags (word);"),
-    ("V4__count_words.sql", "ALTER TABLE notes ADD COLUMN words int; UPDATE notes SET words = length(body);"),
+    (
+        "V4__count_words.sql",
+        "ALTER TABLE notes ADD COLUMN words int; UPDATE notes SET words = length(body);",
+    ),
     (
         "V5__require_words.sql",
         "UPDATE notes SET words = words + 1; ALTER TABLE notes ALTER COLUMN words SET NOT NULL;
@@ -45,7 +48,8 @@ async fn an_archive_of_an_earlier_version_is_migrated_forward_and_its_seeds_come
     let sql = database.connect().await;
     program.create_tenant("acme").expect(0);
     let schema = schema_of(&sql, "acme").await;
-    run(&sql, &format!("DELETE FROM {schema}.tags; INSERT INTO {schema}.notes VALUES (2, 'four')")).await;
+    run(&sql, &format!("DELETE FROM {schema}.tags; INSERT INTO {schema}.notes VALUES (2, 'four')"))
+        .await;
     program.run(&["tenant", "export", "acme", "-o", "v3.tar"]).expect(0);
 
     with_files(&program, 5);
@@ -53,9 +57,14 @@ async fn an_archive_of_an_earlier_version_is_migrated_forward_and_its_seeds_come
     assert_eq!(made["version"], 5);
     assert_eq!(made["migrated"], json!(["V4__count_words.sql", "V5__require_words.sql"]));
     let newer = schema_of(&sql, "newer").await;
-    let notes = format!("SELECT string_agg(concat_ws(' ', id, body, words), ', ' ORDER BY id) FROM {newer}.notes");
+    let notes = format!(
+        "SELECT string_agg(concat_ws(' ', id, body, words), ', ' ORDER BY id) FROM {newer}.notes"
+    );
     assert_eq!(value(&sql, &notes).await, "1 a seed 7, 2 four 5");
-    assert_eq!(value(&sql, &format!("SELECT string_agg(word, ' ') FROM {newer}.tags")).await, "of V5");
+    assert_eq!(
+        value(&sql, &format!("SELECT string_agg(word, ' ') FROM {newer}.tags")).await,
+        "of V5"
+    );
     program.run(&["doctor", "--tenant", "newer"]).expect(0);
     program.run(&["tenant", "export", "newer", "-o", "v5.tar"]).expect(0);
 
@@ -69,7 +78,10 @@ async fn an_archive_of_an_earlier_version_is_migrated_forward_and_its_seeds_come
     let diverged = import(&program, "v3.tar", "diverged").expect(1);
     assert_eq!(code(&diverged)["code"], "archive_diverged");
     assert!(diverged.stderr.contains("V2__create_tags.sql"), "{diverged:?}");
-    assert_eq!(value(&sql, "SELECT count(*)::text FROM tenants WHERE slug IN ('ahead', 'diverged')").await, "0");
+    assert_eq!(
+        value(&sql, "SELECT count(*)::text FROM tenants WHERE slug IN ('ahead', 'diverged')").await,
+        "0"
+    );
 }
 
 #[tokio::test]
@@ -89,17 +101,28 @@ async fn tables_that_no_migration_makes_are_refused_by_name_or_left_out() {
     let refused = import(&program, "acme.rowhouse.tar", "copy").expect(1);
     assert_eq!(code(&refused)["code"], "tenant_drifted");
     assert!(refused.stderr.contains("table by_hand is made by no migration"), "{refused:?}");
-    let arguments = ["tenant", "import", "acme.rowhouse.tar", "--slug", "copy", "--leave-out", "by_hand"];
+    let arguments =
+        ["tenant", "import", "acme.rowhouse.tar", "--slug", "copy", "--leave-out", "by_hand"];
     program.run(&arguments).expect(0);
     let copy = schema_of(&sql, "copy").await;
     assert_eq!(value(&sql, &format!("SELECT count(*)::text FROM {copy}.notes")).await, "1");
     assert_eq!(value(&sql, &format!("SELECT to_regclass('{copy}.by_hand')::text")).await, "");
-    let unknown = ["tenant", "import", "acme.rowhouse.tar", "--slug", "other", "--leave-out", "nothing"];
+    let unknown =
+        ["tenant", "import", "acme.rowhouse.tar", "--slug", "other", "--leave-out", "nothing"];
     assert!(program.run(&unknown).expect(1).stderr.contains("the archive has none"));
-    run(&sql, &format!("ALTER TABLE {schema}.notes ADD COLUMN extra int, ALTER COLUMN body TYPE varchar(9)")).await;
+    run(
+        &sql,
+        &format!(
+            "ALTER TABLE {schema}.notes ADD COLUMN extra int, ALTER COLUMN body TYPE varchar(9)"
+        ),
+    )
+    .await;
     program.run(&["tenant", "export", "acme"]).expect(0);
     let columns = import(&program, "acme.rowhouse.tar", "other").expect(1);
-    for words in ["column extra of notes is made by no migration", "column body of notes is character varying(9)"] {
+    for words in [
+        "column extra of notes is made by no migration",
+        "column body of notes is character varying(9)",
+    ] {
         assert!(columns.stderr.contains(words), "{columns:?}");
     }
 }
