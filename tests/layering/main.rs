@@ -202,6 +202,9 @@ const FOREIGN: &[Foreign] = &[
     // The text of SQL is read in two places: files, and the statements of tenants while an exposure is open.
     Foreign { name: "sqlparser", layers: &["migrations", "pg"] },
     Foreign { name: "refinery", layers: &["migrations", "pg"] },
+    // Headers of an archive alone: nothing is unpacked to a file system.
+    Foreign { name: "tar", layers: &["domain"] },
+    Foreign { name: "zstd", layers: &["service"] },
     Foreign { name: "refinery_core", layers: &["migrations", "pg"] },
     // Wire forms end at `http`; `app` binds the listener, `telemetry` traces requests.
     Foreign { name: "actix_web", layers: &["http", "app", "application", "telemetry"] },

@@ -11,7 +11,7 @@ use crate::pg::portability::tables::{Sequence, Table, sequences, tables};
 use crate::pg::rules::Rules;
 use crate::pg::schema::{self, error::ApplyError};
 use crate::pg::scope::copy::{RowSink, RowSource};
-use crate::pg::scope::{self, PINNED, PublicTx};
+use crate::pg::scope::{self, PublicTx};
 /// A table with more rows gets its indexes and keys after the rows.
 const LARGE: i64 = 10_000;
 
@@ -55,7 +55,7 @@ impl<'a> Loading<'a> {
     ) -> Result<Self, Failure> {
         scope::enter_schema(tx, schema, &rules.limits).await?;
         tx.may_take_any_time();
-        tx.batch(PINNED).await?;
+        tx.batch(&scope::pin()).await?;
         Ok(Self {
             tx,
             schema: schema.clone(),
@@ -147,6 +147,7 @@ impl<'a> Loading<'a> {
     /// # Errors
     /// [`Failure`]; the transaction is then aborted.
     pub async fn leave(self) -> Result<(), Failure> {
+        self.tx.batch(&scope::unpin()).await?;
         scope::leave_schema(self.tx, &self.rules.limits).await
     }
 }

@@ -138,10 +138,27 @@ pub(super) fn begin_in_schema(
 /// Settings with which values are written and read as text: the same bytes on every server, whatever its own settings.
 /// With `row_security` off a policy that would hide rows is an error. Without synchronized scans, a table is read in the
 /// order in which it is stored.
-pub(in crate::pg) const PINNED: &str = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; \
-     SET LOCAL TimeZone = 'UTC'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = 'hex'; \
-     SET LOCAL lc_monetary = 'C'; SET LOCAL xmloption = 'content'; SET LOCAL row_security = off; \
-     SET LOCAL synchronize_seqscans = off";
+const PINNED: [(&str, &str); 9] = [
+    ("DateStyle", "'ISO, YMD'"),
+    ("IntervalStyle", "'postgres'"),
+    ("TimeZone", "'UTC'"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "'hex'"),
+    ("lc_monetary", "'C'"),
+    ("xmloption", "'content'"),
+    ("row_security", "off"),
+    ("synchronize_seqscans", "off"),
+];
+
+/// Returns the statements that pin how values are written as text.
+pub(in crate::pg) fn pin() -> String {
+    PINNED.map(|(name, value)| format!("SET LOCAL {name} = {value}")).join("; ")
+}
+
+/// Returns the statements that undo [`pin`].
+pub(in crate::pg) fn unpin() -> String {
+    PINNED.map(|(name, _)| format!("SET LOCAL {name} TO DEFAULT")).join("; ")
+}
 
 /// Returns the preamble of a snapshot that reads a schema and the control plane, whose tables need qualified names.
 ///
@@ -152,7 +169,7 @@ pub(super) fn begin_snapshot(schema: &SchemaName, tables: &[String], rules: &Rul
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = {schema}, extensions, pg_temp"
     );
     write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
-    let _ = write!(preamble, "; {PINNED}");
+    let _ = write!(preamble, "; {}", pin());
     if !tables.is_empty() {
         let _ =
             write!(preamble, "; LOCK TABLE ONLY {} IN ACCESS SHARE MODE", tables.join(", ONLY "));

@@ -53,8 +53,8 @@ use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
 use self::in_schema::{MissingLock, begin_in_schema, begin_snapshot};
 pub(in crate::pg) use self::in_schema::{
-    PINNED, Script, TX_IDENTITY, TxMark, enter_scratch_schema, is_late, leave_schemas,
-    tx_identity_query,
+    Script, TX_IDENTITY, TxMark, enter_scratch_schema, is_late, leave_schemas, pin,
+    tx_identity_query, unpin,
 };
 pub use self::large_results::{Portal, Rows};
 pub(in crate::pg) use self::lock_holders::LockHolders;

@@ -69,7 +69,7 @@ const ROWS: &str = r#"
      '{}', '{}', 'good', '{}', 1, ROW(NULL, NULL), '{}', 'empty', '=1+1');
     INSERT INTO everything (t, "odd ""name") VALUES (E'\r\n"tab"\t', '''; DROP SCHEMA public CASCADE; --'), (NULL, NULL), ('\.', '"');
     INSERT INTO everything (t) VALUES ('é 🙂 ' || chr(1));
-    DELETE FROM everything WHERE id = 3;
+    DELETE FROM everything WHERE id = 4;
     INSERT INTO empty_columns DEFAULT VALUES; INSERT INTO empty_columns DEFAULT VALUES;
     INSERT INTO parents VALUES (1, 2, NULL), (2, 1, NULL); INSERT INTO children VALUES (10, 1), (11, 2);
     UPDATE parents SET first_child = 9 + id;
