@@ -135,12 +135,11 @@ pub(super) async fn export(settings: &Program, flags: Export) -> Result<Exit, Fa
             let exported = archives.export(&ctx, &which, &mut out, &on_progress).await?;
             return Ok((exported, None));
         }
-        let file = match &flags.output {
-            Some(file) => file.clone(),
-            None => {
-                let tenant = backend.services.tenants.read(&ctx, &which).await?;
-                PathBuf::from(format!("{}.rowhouse.tar", tenant.slug))
-            }
+        let file = if let Some(file) = &flags.output {
+            file.clone()
+        } else {
+            let tenant = backend.services.tenants.read(&ctx, &which).await?;
+            PathBuf::from(format!("{}.rowhouse.tar", tenant.slug))
         };
         let part = Partial::create(&file).await?;
         let mut out = part.open().await?;

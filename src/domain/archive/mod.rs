@@ -51,8 +51,8 @@ pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 /// Returns how many zero bytes follow a file of this size.
 #[must_use]
-pub const fn padding(size: u64) -> usize {
-    let over = (size % BLOCK as u64) as usize;
+pub fn padding(size: u64) -> usize {
+    let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
     if over == 0 { 0 } else { BLOCK - over }
 }
 

@@ -106,7 +106,6 @@ pub async fn begin(db: &Db, tenant: TenantId) -> Result<Snapshot, Failure> {
 
 impl Snapshot {
     /// Returns the transaction, for statements on the control plane with qualified names.
-    #[must_use]
     pub const fn tx(&self) -> &PublicTx {
         &self.tx
     }

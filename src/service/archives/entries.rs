@@ -68,13 +68,14 @@ pub(super) fn tenant(reader: &Reader<'_>, header: &Header) -> Result<TenantValue
     }
     let contact = found.contact.as_deref().map(Email::parse).transpose();
     let external_id = found.external_id.as_deref().map(ExternalId::parse).transpose();
-    let settings = Value::parse(found.settings.get().as_bytes()).map_err(|_| refuse("settings"))?;
+    let settings =
+        Value::parse(found.settings.get().as_bytes()).map_err(|_rule| refuse("settings"))?;
     Ok(TenantValues {
-        name: TenantName::parse(&found.name).map_err(|_| refuse("name"))?,
+        name: TenantName::parse(&found.name).map_err(|_rule| refuse("name"))?,
         org,
-        contact: contact.map_err(|_| refuse("contact"))?,
-        external_id: external_id.map_err(|_| refuse("external_id"))?,
-        settings: Document::parse(settings).map_err(|_| refuse("settings"))?,
+        contact: contact.map_err(|_rule| refuse("contact"))?,
+        external_id: external_id.map_err(|_rule| refuse("external_id"))?,
+        settings: Document::parse(settings).map_err(|_rule| refuse("settings"))?,
     })
 }
 

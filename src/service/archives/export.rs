@@ -117,13 +117,13 @@ async fn pack_all(
     on_progress: OnProgress<'_>,
 ) -> Result<(Vec<Rows>, Rows)> {
     let mut progress = Progress { of: tables.len(), ..Progress::default() };
-    let mut packed = Vec::with_capacity(tables.len());
+    let mut done = Vec::with_capacity(tables.len());
     for (at, table) in snapshot.tables.iter().enumerate() {
         let which = (at, table_part as fn(usize, usize) -> MemberKind);
         let mut packer =
             Packer::new(writer, tables, which, &table.name, &mut progress, on_progress)?;
         snapshot.copy_out(table, &mut packer).await.during("read a table for an archive")??;
-        packed.push(packer.finish().await?);
+        done.push(packer.finish().await?);
         progress.tables += 1;
         on_progress(progress);
     }
@@ -131,7 +131,7 @@ async fn pack_all(
     let which = (0, audit_part as fn(usize, usize) -> MemberKind);
     let mut packer = Packer::new(writer, tables, which, AUDIT, &mut beside, &|_| ())?;
     snapshot.copy_audit(&mut packer).await.during("read the audit events for an archive")??;
-    Ok((packed, packer.finish().await?))
+    Ok((done, packer.finish().await?))
 }
 
 /// The name of the audit events in the manifest.

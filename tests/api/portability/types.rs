@@ -26,7 +26,7 @@ const FILES: [(&str, &str); 2] = [
     ),
     (
         "V2__create_the_rest.sql",
-        r#"CREATE TABLE empty_columns ();
+        "CREATE TABLE empty_columns ();
         CREATE TABLE parents (id int CONSTRAINT parents_pkey PRIMARY KEY, above int, first_child int);
         ALTER TABLE parents ADD CONSTRAINT parents_above_fkey FOREIGN KEY (above) REFERENCES parents (id);
         CREATE TABLE children (id int CONSTRAINT children_pkey PRIMARY KEY, parent int NOT NULL,
@@ -48,7 +48,7 @@ const FILES: [(&str, &str); 2] = [
         CREATE TABLE watched (what text);
         CREATE TRIGGER note BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION note();
         CREATE TRIGGER off BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION note();
-        ALTER TABLE watched DISABLE TRIGGER off;"#,
+        ALTER TABLE watched DISABLE TRIGGER off;",
     ),
 ];
 
