@@ -188,7 +188,7 @@ impl Failure {
 
     /// Whether a statement names a table that does not exist.
     #[must_use]
-    pub fn is_undefined_table(&self) -> bool {
+    pub(in crate::pg) fn is_undefined_table(&self) -> bool {
         self.sqlstate() == Some(&SqlState::UNDEFINED_TABLE)
     }
 
