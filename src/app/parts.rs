@@ -20,9 +20,10 @@ use crate::service::tenants::Grants;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
-    ApiKeys, Archives, Audit, Cluster, ConsoleSessions, Damage, Doctor, Events, Examinations, Fleet, Health,
-    Identity, Invitations, Leases, Lifecycle, Me, Members, Overview, Passwords, Profiles,
-    Provisioning, Registry, Services, Sessions, SigningKeys, System, Tenants, Tokens, Vacancies,
+    ApiKeys, Archives, Audit, Cluster, ConsoleSessions, Damage, Doctor, Events, Examinations,
+    Fleet, Health, Identity, Invitations, Leases, Lifecycle, Me, Members, Overview, Passwords,
+    Profiles, Provisioning, Registry, Services, Sessions, SigningKeys, System, Tenants, Tokens,
+    Vacancies,
 };
 
 /// What the services of each runtime are built from, besides its pools.

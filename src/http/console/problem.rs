@@ -145,7 +145,9 @@ pub(super) fn status(error: &Error) -> StatusCode {
             | InvitationProblem::AnotherAddress => StatusCode::FORBIDDEN,
         },
         Error::Fleet(problem) if problem.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
-        Error::Fleet(_) | Error::Conflict(_) | Error::Purge(_) => StatusCode::CONFLICT,
+        Error::Fleet(_) | Error::Conflict(_) | Error::Purge(_) | Error::Archive(_) => {
+            StatusCode::CONFLICT
+        }
         Error::Precondition(Precondition::Required) => StatusCode::PRECONDITION_REQUIRED,
         Error::Precondition(Precondition::Failed) => StatusCode::PRECONDITION_FAILED,
         Error::TooMany { .. } | Error::TenantBusy { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -190,6 +192,9 @@ pub(super) fn words(error: &Error) -> (String, String) {
         }
         Error::Fleet(problem) => {
             return ("This is not possible now".to_owned(), capitalised(&problem.to_string()));
+        }
+        Error::Archive(problem) => {
+            return ("The archive was not taken".to_owned(), capitalised(&problem.to_string()));
         }
         Error::Purge(problem) => {
             let detail = format!("Nothing was dropped; {problem}");
