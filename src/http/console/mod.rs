@@ -11,10 +11,15 @@ mod account;
 mod assets;
 mod audit;
 mod call;
+mod chart;
+mod examination;
 mod form;
 mod frame;
+mod health;
 mod invitation;
 mod members;
+mod migration;
+mod migrations;
 mod moves;
 mod new_tenant;
 mod one_tenant;
@@ -22,11 +27,13 @@ mod overview;
 mod page;
 mod problem;
 mod schema;
+mod server;
 mod session;
 mod tenant;
 mod tenants;
 mod text;
 mod tokens;
+mod vacancies;
 
 use actix_web::web::ServiceConfig;
 use actix_web::{HttpRequest, HttpResponse, guard, web};
@@ -107,6 +114,21 @@ routes! {
     post "/console/account/sessions/end" => page account::end_other_sessions;
     post "/console/account/sessions/{id}/end" => page account::end_session;
     post "/console/account/settings" => page account::keep_settings;
+    get "/console/migrations" => page migrations::list;
+    post "/console/migrations" => page migrations::start;
+    post "/console/migrations/rehearse" => page migrations::rehearse;
+    get "/console/migrations/{id}" => page migration::read;
+    post "/console/migrations/{id}/pause" => page migration::stop;
+    post "/console/migrations/{id}/resume" => page migration::go_on;
+    post "/console/migrations/{id}/cancel" => page migration::end;
+    post "/console/migrations/{id}/retry" => page migration::try_again;
+    get "/console/vacancies" => page vacancies::read;
+    post "/console/vacancies/fill" => page vacancies::fill;
+    post "/console/vacancies/drop" => page vacancies::drop_all;
+    get "/console/health" => page health::read;
+    post "/console/health" => page health::start;
+    get "/console/health/{id}" => page examination::read;
+    get "/console/server" => page server::read;
 }
 
 /// Whether a path belongs to the console.

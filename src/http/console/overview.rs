@@ -4,6 +4,7 @@ use askama::Template;
 
 use super::Answer;
 use super::call::Call;
+use super::chart;
 use super::frame::Area;
 use super::page::fragment;
 use super::text::{Count, When};
@@ -25,6 +26,7 @@ struct OverviewPage {
     summary: Summary,
     events: Vec<Entry>,
     may_see_events: bool,
+    charts: String,
 }
 
 #[derive(Template)]
@@ -48,11 +50,18 @@ pub(super) async fn read(call: &Call) -> Answer {
     } else {
         Vec::new()
     };
-    let content = OverviewPage { summary, events, may_see_events };
+    let (_process, measured) =
+        call.services().overview.measurements(&call.ctx, &call.site().metrics)?;
+    let charts = chart::draw_first(&measured);
+    let content = OverviewPage { summary, events, may_see_events, charts };
     if call.fragment().as_deref() == Some(LIVE) {
         return fragment(call, &content.as_live());
     }
-    let page = call.page(Area::Overview, "Overview").api("/control/v1/summary").changing();
+    let page = call
+        .page(Area::Overview, "Overview")
+        .api("/control/v1/summary")
+        .api("/control/v1/measurements")
+        .changing();
     let page = if may_see_events {
         page.api(format!("/control/v1/audit-events?limit={EVENTS}"))
     } else {

@@ -5,7 +5,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder};
 use url::form_urlencoded::Serializer;
 
-use crate::support::TestApp;
+use crate::support::{PASSWORD, TestApp};
 
 /// A browser with its cookies.
 pub struct Browser {
@@ -60,6 +60,22 @@ impl Shown {
         let after = after.unwrap_or_else(|| panic!("there is no field {name} in {}", self.text));
         after.split('"').next().expect("a text has a first part").to_owned()
     }
+
+    /// Returns the paths of the API that the page names.
+    pub fn alternates(&self) -> Vec<String> {
+        let links = self.text.split("<link rel=\"alternate\" type=\"application/json\" href=\"");
+        let path = |link: &str| link.split('"').next().unwrap_or_default().to_owned();
+        links.skip(1).map(|link| unescaped(&path(link))).collect()
+    }
+}
+
+/// Returns the text of an attribute.
+fn unescaped(text: &str) -> String {
+    text.replace("&#38;", "&")
+        .replace("&#60;", "<")
+        .replace("&#62;", ">")
+        .replace("&#34;", "\"")
+        .replace("&#39;", "'")
 }
 
 impl Browser {
@@ -70,6 +86,15 @@ impl Browser {
             .build()
             .expect("a client without TLS can always be built");
         Self { address: app.address.clone(), client }
+    }
+
+    /// Signs in with the password of every user of the tests.
+    pub async fn signed_in(app: &TestApp, email: &str) -> Self {
+        let browser = Self::new(app);
+        let fields = [("email", email), ("password", PASSWORD)];
+        let answer = browser.post("/console/login", &fields).await;
+        assert_eq!(answer.leads_to(), "/console", "{answer:?}");
+        browser
     }
 
     /// Signs in with a token.
