@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-hostile test-superuser test-sets test-clients test-generators test-deploy lint-deploy test-upgrade test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
+.PHONY: help run test test-hostile test-superuser test-sets test-browser test-clients test-generators test-deploy lint-deploy test-upgrade test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
 	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -35,6 +35,9 @@ test-superuser: cargo postgres-to-test ## run the API tests as a superuser inste
 
 test-sets: cargo postgres-to-test ## compare what sets of migrations make with what psql makes of them, and try bad and large files
 	ROWHOUSE_FILES_A_RELEASE=1 ROWHOUSE_LARGE_FILE_MIB=50 $(CARGO) test --test api -- sets:: bad_migrations:: $(ARGS)
+
+test-browser: cargo postgres-to-test ## drive the console of a server of this checkout in a real browser (ARGS="tasks.test.mjs")
+	tests/browser/run $(ARGS)
 
 test-clients: cargo ## run the published Databunker clients against a server of this checkout
 	@.ci/ensure-postgres
