@@ -177,6 +177,8 @@ const GROUPS: &[(&str, &[Permission])] = &[
             Permission::CreateTenant,
             Permission::UpdateTenant,
             Permission::DeleteTenant,
+            Permission::ExportTenant,
+            Permission::ImportTenant,
         ],
     ),
     (

@@ -86,7 +86,7 @@ fn nothing_measured_is_said_and_not_drawn() {
 #[test]
 fn connections_are_drawn_against_their_budget() {
     let html = CHARTS[2].draw(&measured("connections_in_use", &[Some(5.0), Some(10.0)]));
-    assert!(html.contains("top 20<") && html.contains("30.0\""), "{html}");
+    assert!(html.contains("top 20<") && html.contains("355.5 30.0h"), "{html}");
 }
 
 #[test]
