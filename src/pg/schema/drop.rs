@@ -15,7 +15,8 @@ use crate::pg::scope::PublicTx;
 /// connections.
 const DROP_BATCH: i64 = 20;
 
-/// Selects statements that drop some relations of a schema. Partitions come before their parent, or one `DROP`
+/// Selects statements that drop some relations of a schema. Like the others it finds them by what depends on the schema:
+/// the catalogs of objects have no index by schema, and a pass over them grows with the number of tenants. Partitions come before their parent, or one `DROP`
 /// would drop them all; sequences of columns are dropped with their tables.
 const DROP_RELATIONS: &str = "
     SELECT format('DROP %s IF EXISTS %s CASCADE',
@@ -25,8 +26,11 @@ const DROP_RELATIONS: &str = "
            -- Not views: a lock of a view locks the tables that it reads, wherever they are.
            CASE WHEN c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE')
                 THEN format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', c.oid::regclass) END AS lock
-      FROM pg_class c
-      JOIN pg_namespace n ON n.oid = c.relnamespace
+      FROM pg_catalog.pg_namespace n
+      JOIN pg_catalog.pg_depend d
+        ON d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+       AND d.classid = 'pg_catalog.pg_class'::regclass
+      JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relnamespace = n.oid
      WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
      ORDER BY CASE WHEN c.relkind IN ('v', 'm') THEN 0
                    WHEN c.relispartition AND c.relkind <> 'p' THEN 1
@@ -39,9 +43,12 @@ const DROP_RELATIONS: &str = "
 /// Selects statements that drop some types of a schema, except row types of tables and array types.
 const DROP_TYPES: &str = "
     SELECT format('DROP TYPE IF EXISTS %s CASCADE', t.oid::regtype) AS statement, NULL::text AS lock
-      FROM pg_type t
-      JOIN pg_namespace n ON n.oid = t.typnamespace
-      LEFT JOIN pg_class c ON c.oid = t.typrelid
+      FROM pg_catalog.pg_namespace n
+      JOIN pg_catalog.pg_depend d
+        ON d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+       AND d.classid = 'pg_catalog.pg_type'::regclass
+      JOIN pg_catalog.pg_type t ON t.oid = d.objid AND t.typnamespace = n.oid
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
      WHERE n.nspname = $1 AND (t.typtype IN ('d', 'e', 'r') OR (t.typtype = 'c' AND c.relkind = 'c'))
      ORDER BY t.oid
      LIMIT $2";
@@ -49,8 +56,11 @@ const DROP_TYPES: &str = "
 /// Selects statements that drop some routines of a schema.
 const DROP_ROUTINES: &str = "
     SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', p.oid::regprocedure) AS statement, NULL::text AS lock
-      FROM pg_proc p
-      JOIN pg_namespace n ON n.oid = p.pronamespace
+      FROM pg_catalog.pg_namespace n
+      JOIN pg_catalog.pg_depend d
+        ON d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+       AND d.classid = 'pg_catalog.pg_proc'::regclass
+      JOIN pg_catalog.pg_proc p ON p.oid = d.objid AND p.pronamespace = n.oid
      WHERE n.nspname = $1
      ORDER BY p.oid
      LIMIT $2";
