@@ -3,6 +3,7 @@
 
 mod fixture;
 mod installations;
+mod kills;
 mod rights;
 mod snapshots;
 mod tampering;
