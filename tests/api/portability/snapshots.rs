@@ -15,7 +15,11 @@ const FILES: [(&str, &str); 1] = [(
 
 /// Returns the sum of the second column.
 fn sum(csv: &str) -> i64 {
-    csv.lines().skip(1).map(|line| line.split_once(',').unwrap().1.parse::<i64>().unwrap()).sum()
+    let amount = |line: &str| {
+        let (_, amount) = line.split_once(',').expect("two columns");
+        amount.parse::<i64>().expect("a number")
+    };
+    csv.lines().skip(1).map(amount).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,9 @@ use super::fixture::{
     SMALL, app_of, command, export, import, ordered, refusal, run, schema_of, state, value,
 };
 
+/// Changes the files of an archive.
+type Change<'a> = &'a dyn Fn(&mut Vec<(String, Vec<u8>)>);
+
 /// Writes files as an archive of this program.
 fn archive_of(files: &[(String, Vec<u8>)], mtime: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -64,7 +67,7 @@ async fn a_changed_archive_is_refused_by_a_named_code_and_nothing_is_changed() {
         assert!(text.contains(from), "{from} in {text}");
         archive_of(&replaced(&files, at, text.replacen(from, to, 1).into_bytes()), mtime)
     };
-    let with = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let with = |change: Change<'_>| {
         let mut files = files.clone();
         change(&mut files);
         archive_of(&files, mtime)
@@ -132,7 +135,7 @@ async fn a_changed_archive_is_refused_by_a_named_code_and_nothing_is_changed() {
                 f[1].1 = String::from_utf8(f[1].1.clone())
                     .unwrap()
                     .replace("\"ADMIN\"", "\"SUPER_ADMIN\"")
-                    .into_bytes()
+                    .into_bytes();
             }),
             "archive_invalid",
         ),
@@ -192,6 +195,6 @@ async fn a_changed_archive_is_refused_by_a_named_code_and_nothing_is_changed() {
 
 /// Returns the first table of a header.
 fn table(header: &str) -> String {
-    let header: serde_json::Value = serde_json::from_str(header).unwrap();
+    let header: serde_json::Value = serde_json::from_str(header).expect("it is JSON");
     header["tables"][0].to_string()
 }

@@ -27,7 +27,7 @@ const FILES: [(&str, &str); 5] = [
 /// Replaces the migrations of a program by the first of these files.
 fn with_files(program: &Program, count: usize) {
     let folder = program.folder().join("migrations");
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&folder).expect("the folder is there");
     write(&folder, &FILES[..count]);
 }
 
@@ -38,7 +38,8 @@ fn import(program: &Program, file: &str, slug: &str) -> Completed {
 fn code(ran: &Completed) -> serde_json::Value {
     let line = ran.stderr.lines().rev().find(|line| line.starts_with('{'));
     let line = line.unwrap_or_else(|| panic!("{ran:?}"));
-    serde_json::from_str::<serde_json::Value>(line).unwrap()["error"].clone()
+    let line = serde_json::from_str::<serde_json::Value>(line);
+    line.expect("it is JSON")["error"].clone()
 }
 
 #[tokio::test]
