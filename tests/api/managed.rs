@@ -34,7 +34,8 @@ impl Managed {
         let database = TestDatabase::create_of_superuser().await;
         let owner = format!("owner_of_{}", database.name());
         let sql = format!(
-            "CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'owner';
+            "DO $$ BEGIN CREATE ROLE {MIGRATOR} NOLOGIN NOINHERIT; EXCEPTION WHEN duplicate_object THEN END $$;
+             CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'owner';
              GRANT {MIGRATOR} TO {owner};
              ALTER DATABASE {} OWNER TO {owner}",
             database.name()
