@@ -1,5 +1,12 @@
-//! The console without a browser: roles, rights, headers, forms.
+//! The console without a browser: roles, rights, headers, forms, sessions.
 
 mod browser;
 mod first;
 mod fleet;
+mod flows;
+mod hostile;
+mod people;
+mod roles;
+mod sessions;
+mod size;
+mod switches;

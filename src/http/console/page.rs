@@ -150,7 +150,7 @@ pub(super) const SHORTCUTS: &str = "rowhouse_shortcuts";
 /// # Errors
 /// As [`Page::show`].
 pub(super) fn fragment(call: &Call, content: &impl Template) -> Result<HttpResponse> {
-    let html = render(content)?;
+    let html = render(content)?.trim().to_owned();
     let digest = Sha256::digest(&html);
     let tag = format!("\"{}\"", hex::encode(digest.get(..16).unwrap_or_default()));
     if call.has(&tag) {

@@ -61,6 +61,14 @@ impl Shown {
         after.split('"').next().expect("a text has a first part").to_owned()
     }
 
+    /// Returns the text that follows a text, up to another.
+    #[track_caller]
+    pub fn between(&self, start: &str, end: &str) -> &str {
+        let after = self.text.split(start).nth(1);
+        let after = after.unwrap_or_else(|| panic!("there is no {start:?} in {}", self.text));
+        after.split(end).next().expect("a text has a first part")
+    }
+
     /// Returns the paths of the API that the page names.
     pub fn alternates(&self) -> Vec<String> {
         let links = self.text.split("<link rel=\"alternate\" type=\"application/json\" href=\"");
@@ -70,7 +78,7 @@ impl Shown {
 }
 
 /// Returns the text of an attribute.
-fn unescaped(text: &str) -> String {
+pub fn unescaped(text: &str) -> String {
     text.replace("&#38;", "&")
         .replace("&#60;", "<")
         .replace("&#62;", ">")
@@ -86,6 +94,11 @@ impl Browser {
             .build()
             .expect("a client without TLS can always be built");
         Self { address: app.address.clone(), client }
+    }
+
+    /// Returns the same browser, with its cookies, before another server.
+    pub fn at(&self, app: &TestApp) -> Self {
+        Self { address: app.address.clone(), client: self.client.clone() }
     }
 
     /// Signs in with the password of every user of the tests.
@@ -126,6 +139,13 @@ impl Browser {
         self.request(Method::POST, path)
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body)
+    }
+
+    /// Sends a form and follows the redirect to the page that says what was done.
+    pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Shown {
+        let answer = self.post(path, fields).await;
+        let next = answer.leads_to().to_owned();
+        self.get(&next).await
     }
 }
 
