@@ -224,7 +224,7 @@ async fn wrong_log_ins_of_one_address_do_not_delay_a_right_one_of_another() {
     const GUESSES: usize = 120;
     let app = TestApp::builder()
         .with("auth.hash_memory_kib", "19456")
-        .with("auth.hash_iterations", "2")
+        .with("auth.hash_iterations", "5")
         .with("http.trusted_proxies", "127.0.0.1")
         .spawn()
         .await;
