@@ -132,7 +132,11 @@ async fn callers(app: &TestApp) -> Vec<(Browser, Option<Caller>)> {
     for (email, role) in [("viewer@example.com", "VIEWER"), ("fde@example.com", "FDE")] {
         let user = app.add_user(email, None).await;
         let sql = "INSERT INTO memberships (tenant_id, user_id, role, created_at, accepted_at) VALUES ($1, $2, $3, now(), now())";
-        app.sql().await.execute(sql, &[&acme.id, &user, &role]).await.unwrap();
+        app.sql()
+            .await
+            .execute(sql, &[&acme.id, &user, &role])
+            .await
+            .expect("a membership can be changed");
     }
     app.add_user("platform@example.com", Some("ADMIN")).await;
     app.add_user("super@example.com", Some("SUPER_ADMIN")).await;
