@@ -89,6 +89,9 @@ fn bind(
     Ok((listener, addr))
 }
 
+/// The least time that a client has for the head of its first request.
+const HEAD_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+
 /// What the servers of a process share.
 struct Shared<'a> {
     backend: &'a Backend,
@@ -179,6 +182,9 @@ impl<'a> Shared<'a> {
         let server = server
             .workers(workers)
             .keep_alive(self.keep_alive)
+            // Also ends a connection on which nothing is sent: clients open some in reserve, and one that ends soon fails
+            // the request for which it is taken just then.
+            .client_request_timeout(self.settings.request_timeout.max(HEAD_TIMEOUT_MIN))
             .shutdown_timeout(self.shutdown_timeout.as_secs().max(1))
             .disable_signals()
             .listen(listener)?;

@@ -64,7 +64,7 @@ async fn an_applications_own_security_headers_are_kept() {
 
 #[tokio::test]
 async fn a_client_that_never_ends_its_head_is_disconnected_with_408() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::builder().with("http.request_timeout", "1s").spawn().await;
     let answer = wire::exchange(&app, b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await;
     assert_eq!(wire::status(&answer), 408);
     assert!(answer.contains("connection: close"), "{answer}");

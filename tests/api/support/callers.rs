@@ -74,8 +74,6 @@ impl Caller {
     pub fn new(address: &str, token: Option<&str>) -> Self {
         let client = reqwest::Client::builder()
             .timeout(Duration::from_mins(1))
-            // The server ends a connection on which nothing was sent for 5 s; a client that has one in reserve drops it before.
-            .pool_idle_timeout(Duration::from_secs(3))
             .build()
             .expect("a client without TLS can always be built");
         let token = token.map(str::to_owned);
