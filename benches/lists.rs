@@ -1,5 +1,5 @@
-//! The lists over many tenants: the time of the first and last page with each filter, against a read by primary
-//! key over HTTP in the same run, and the index that PostgreSQL uses.
+//! The lists over many tenants: the time of the first and last page with each filter, and of the console's pages, against
+//! a read by primary key over HTTP in the same run, and the index that PostgreSQL uses for a list.
 //!
 //! The rows are written by SQL, because a list reads only rows of `public`. The plans are those of the server's
 //! statements, logged by PostgreSQL's `auto_explain`; a second server is started for them, so that logging does
@@ -15,6 +15,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use reqwest::redirect::Policy;
 use rowhouse::app::{App, Options};
 use serde_json::{Value, json};
 use support::report::Args;
@@ -25,6 +26,9 @@ use uuid::Uuid;
 
 /// Number of requests of one contender in a round.
 const EACH: usize = 5;
+
+/// The path of the console, which takes a session and no token.
+const CONSOLE: &str = "/console";
 
 /// The longest acceptable time of a page, in milliseconds.
 const GOAL_MS: f64 = 50.0;
@@ -130,6 +134,22 @@ async fn queries(server: &HttpServer, sql: &Client, tenants: i32) -> Vec<Query> 
         let body = Some(json!({ "offset": offset, "limit": 100 }));
         queries.push(Query { name, path: "/v2/TenantListTenants".to_owned(), body });
     }
+    for (name, path) in [
+        ("console: overview", CONSOLE),
+        ("console: tenants", "/console/tenants"),
+        ("console: tenants with q, found never", "/console/tenants?q=unknown"),
+        ("console: a tenant", "/console/tenants/bench-77"),
+        ("console: members", "/console/tenants/bench-77/members"),
+        ("console: tokens", "/console/tokens"),
+        ("console: audit", "/console/audit"),
+        ("console: migrations", "/console/migrations"),
+        ("console: vacancies", "/console/vacancies"),
+        ("console: health", "/console/health"),
+        ("console: server", "/console/server"),
+        ("console: account", "/console/account"),
+    ] {
+        queries.push(Query::get(name, path));
+    }
     queries
 }
 
@@ -167,7 +187,7 @@ async fn explain(report: &mut Report, fixture: &Fixture, sql: &Client, queries: 
                 ALTER DATABASE rowhouse SET auto_explain.log_analyze = on";
     sql.batch_execute(auto_explain).await.expect("auto_explain can be loaded");
     let server = HttpServer::start(fixture).await;
-    for query in queries {
+    for query in queries.iter().filter(|query| !query.path.starts_with(CONSOLE)) {
         let before = fixture.log().len();
         server.send(query).await;
         report.note(query.name);
@@ -202,6 +222,8 @@ async fn plans(fixture: &Fixture, before: usize) -> Vec<String> {
 struct HttpServer {
     address: String,
     token: String,
+    /// The session of the console, as a cookie.
+    session: String,
     client: reqwest::Client,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -217,7 +239,10 @@ impl HttpServer {
         let task = tokio::spawn(app.run_until_stopped(async {
             let _ = stopped.await;
         }));
-        Self { address, token, client: reqwest::Client::new(), stop, task }
+        let client = reqwest::Client::builder().redirect(Policy::none()).build();
+        let client = client.expect("a client without TLS can always be built");
+        let session = sign_in(&client, &address, &token).await;
+        Self { address, token, session, client, stop, task }
     }
 
     /// Sends a request and returns the text of the answer.
@@ -225,6 +250,9 @@ impl HttpServer {
         let url = format!("{}{}", self.address, query.path);
         let request = match &query.body {
             Some(body) => self.client.post(url).json(body).header("x-bunker-token", &self.token),
+            None if query.path.starts_with(CONSOLE) => {
+                self.client.get(url).header("cookie", &self.session)
+            }
             None => self.client.get(url).bearer_auth(&self.token),
         };
         let answer = request.send().await.expect("the server answers");
@@ -261,4 +289,17 @@ impl HttpServer {
         drop(self.client);
         self.task.await.expect("the server does not panic").expect("the server stops in order");
     }
+}
+
+/// Signs in to the console with the root token; returns the cookie.
+async fn sign_in(client: &reqwest::Client, address: &str, token: &str) -> String {
+    let request = client
+        .post(format!("{address}{CONSOLE}/login"))
+        .header("origin", address)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("by=token&token={token}"));
+    let answer = request.send().await.expect("the server answers");
+    let cookie = answer.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok());
+    let cookie = cookie.unwrap_or_else(|| panic!("no session: {}", answer.status()));
+    cookie.split(';').next().unwrap_or_default().to_owned()
 }
