@@ -56,9 +56,11 @@ pub(crate) async fn a_table_of_a_tenant_is_locked(name: &'static str, length: Le
     stage.finish(name).await;
 }
 
-/// What waits for a connection or for a lock is answered before the process ends.
+/// What waits for a connection or for a lock is answered before the process ends, which lets requests finish for longer
+/// than one may take.
 pub(crate) async fn a_server_is_told_to_stop(name: &'static str, length: Length) {
-    let mut stage = Stage::open(Setup { allows_cuts: true, ..Setup::default() }).await;
+    let setup = Setup { allows_cuts: true, ..Setup::default() };
+    let mut stage = Stage::open(setup.with("ROWHOUSE_HTTP__SHUTDOWN_TIMEOUT", "6s")).await;
     stage.load().await;
     for _ in 0..length.rounds(1) {
         let (lock, noise) = ask_for_a_locked_table(&stage).await;
