@@ -4,6 +4,7 @@
 //! and answer in the dialect's own form. A handler with several extractors has one caller and one tenant: both are
 //! determined and counted once a request.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::Future;
 use std::net::IpAddr;
@@ -12,13 +13,15 @@ use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, web};
+use percent_encoding::percent_decode_str;
 use tokio::sync::OnceCell;
 
 use super::middleware::RequestId;
 use super::{Site, host, refusals};
 use crate::auth::{CallContext, Principal};
-use crate::domain::error::{AuthProblem, Error, Result};
+use crate::domain::error::{AuthProblem, Error, Noun, Result};
 use crate::domain::names::{Slug, TenantId};
+use crate::domain::percent::is_well_formed;
 use crate::domain::rule::Rule;
 use crate::domain::{Access, UserAgent};
 use crate::service::tenants::{Entered, SharedTx, TenantRef, TenantTx};
@@ -183,6 +186,23 @@ pub(super) fn client(request: &HttpRequest) -> Option<IpAddr> {
 pub(super) fn user_agent(request: &HttpRequest) -> UserAgent {
     let header = request.headers().get(header::USER_AGENT);
     header.map(|value| UserAgent::read(value.as_bytes())).unwrap_or_default()
+}
+
+/// Returns the decoded part of the path that `{name}` stands for.
+pub(super) fn path(request: &HttpRequest, name: &str) -> Result<String> {
+    let missing = || Error::NotFound(Noun::Route);
+    let raw = request.match_info().get(name).ok_or_else(missing)?;
+    if !is_well_formed(raw) {
+        return Err(missing());
+    }
+    percent_decode_str(raw).decode_utf8().map(Cow::into_owned).map_err(|_not_text| missing())
+}
+
+/// Returns the parameters of the query, in their order.
+pub(super) fn parameters(request: &HttpRequest) -> Result<Vec<(String, String)>> {
+    web::Query::<Vec<(String, String)>>::from_query(request.query_string())
+        .map(web::Query::into_inner)
+        .map_err(|_unreadable| Error::invalid("?", Rule::Unknown))
 }
 
 /// Returns the site of a request.

@@ -22,7 +22,7 @@ pub struct Manifest {
 }
 
 /// The rows of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {
     /// The table.
     pub name: String,
@@ -37,7 +37,7 @@ pub struct Rows {
 }
 
 /// A part: one file of the archive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The rows in it.
     pub rows: u64,

@@ -2,9 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_DISPOSITION;
-use actix_web::web::Bytes;
 use askama::Template;
-use futures_util::stream::try_unfold;
 use url::form_urlencoded::Serializer;
 
 use super::Answer;
@@ -14,15 +12,13 @@ use super::text::{Count, When, day, rfc3339};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::TenantId;
-use crate::domain::page::{Cursor, Window};
+use crate::domain::page::Window;
+use crate::http::audit_export::{self, HEADINGS, csv_lines};
 use crate::http::cursor::write_cursor;
 use crate::service::audit::{Break, Entry, Filter, Verdict};
 use crate::service::tenants::TenantRef;
 
 const HERE: &str = "/console/audit";
-
-/// Events that an export reads at a time.
-const AT_ONCE: u16 = 1000;
 
 /// The parameters of the list, except the cursor.
 const FILTERS: [&str; 6] =
@@ -177,61 +173,15 @@ pub(super) async fn verify(call: &Call) -> Answer {
     call.page(Area::Audit, "Audit: verification").api("/control/v1/audit-events").show(&content)
 }
 
-/// What is left to send.
-enum Rest {
-    First(String, Option<Cursor>),
-    After(Cursor),
-    Nothing,
-}
-
-/// Sends all events that match the filter as CSV, read page by page.
+/// Sends all events that match the filter as CSV.
 pub(super) async fn export(call: &Call) -> Answer {
     let (filter, window) = read(call).await?;
-    let (audit, ctx) = (call.services().audit.clone(), call.ctx.clone());
-    // The first page is read before the answer begins, so that a refusal has its status.
-    let page = audit.list(&ctx, &filter, &Window { limit: AT_ONCE, ..window }).await?;
-    let after = |next: Option<Cursor>| next.map_or(Rest::Nothing, Rest::After);
-    let first = Rest::First(format!("{HEADINGS}{}", lines(page.rows)), page.next);
-    let stream = try_unfold(first, move |rest| {
-        let (audit, ctx, filter) = (audit.clone(), ctx.clone(), filter.clone());
-        async move {
-            let (text, next) = match rest {
-                Rest::First(text, next) => (text, next),
-                Rest::After(cursor) => {
-                    let window = Window { after: Some(cursor), limit: AT_ONCE };
-                    let page = audit.list(&ctx, &filter, &window).await?;
-                    (lines(page.rows), page.next)
-                }
-                Rest::Nothing => return Ok::<_, Error>(None),
-            };
-            Ok(Some((Bytes::from(text), after(next))))
-        }
-    });
+    let (audit, write) = (&call.services().audit, |entries| Ok(csv_lines(entries)));
+    let events = audit_export::stream(audit, &call.ctx, filter, window, HEADINGS, write).await?;
     Ok(HttpResponse::Ok()
         .content_type("text/csv; charset=utf-8")
         .insert_header((CONTENT_DISPOSITION, "attachment; filename=\"audit-events.csv\""))
-        .streaming(Box::pin(stream)))
-}
-
-const HEADINGS: &str = "id,created_at,actor,actor_name,action,tenant_id,request_id,details\r\n";
-
-fn lines(entries: Vec<Entry>) -> String {
-    let mut text = String::new();
-    for entry in entries {
-        let fields = [
-            entry.id.to_string(),
-            rfc3339(entry.at).unwrap_or_default(),
-            entry.actor,
-            entry.actor_name.unwrap_or_default(),
-            entry.action,
-            entry.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
-            entry.request_id,
-            entry.details.to_string(),
-        ];
-        text.push_str(&fields.map(|field| crate::http::csv::field(&field)).join(","));
-        text.push_str("\r\n");
-    }
-    text
+        .streaming(events))
 }
 
 /// Shows one event, as a link to it leads to.

@@ -19,8 +19,6 @@ use crate::auth::{CallContext, Principal};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Malformed, Noun, Result};
 use crate::domain::page::Window;
-use crate::domain::percent::is_well_formed;
-use crate::domain::rule::Rule;
 use crate::http::body::{Body, Fields};
 use crate::http::{Site, cursor, extract, origin, refusals};
 use crate::service::Services;
@@ -149,12 +147,7 @@ impl Call {
 
     /// Returns the decoded part of the path that `{name}` stands for.
     pub(super) fn path(&self, name: &str) -> Result<String> {
-        let missing = || Error::NotFound(Noun::Route);
-        let raw = self.request.match_info().get(name).ok_or_else(missing)?;
-        if !is_well_formed(raw) {
-            return Err(missing());
-        }
-        percent_decode_str(raw).decode_utf8().map(Cow::into_owned).map_err(|_not_text| missing())
+        extract::path(&self.request, name)
     }
 
     /// Returns the id in the path.
@@ -164,21 +157,16 @@ impl Call {
 
     /// Returns the parameters of the query. A form sends its empty fields too, which are left out.
     pub(super) fn query(&self) -> Result<Fields> {
-        let pairs = self.pairs()?.into_iter();
+        let pairs = extract::parameters(&self.request)?.into_iter();
         let meant = pairs.filter(|(name, value)| !value.is_empty() && name != "fragment");
         Ok(Fields::of_query(meant.collect()))
     }
 
     /// Returns a parameter of the query as it was sent, for the fields that show it; empty if it is not there.
     pub(super) fn parameter(&self, name: &str) -> String {
-        let found = self.pairs().unwrap_or_default().into_iter().find(|(key, _)| key == name);
+        let pairs = extract::parameters(&self.request).unwrap_or_default();
+        let found = pairs.into_iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value).unwrap_or_default()
-    }
-
-    fn pairs(&self) -> Result<Vec<(String, String)>> {
-        web::Query::<Vec<(String, String)>>::from_query(self.request.query_string())
-            .map(web::Query::into_inner)
-            .map_err(|_unreadable| Error::invalid("?", Rule::Unknown))
     }
 
     /// Returns the part of a page that the script of the console asks for, if it asks for one.

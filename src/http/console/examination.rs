@@ -10,7 +10,7 @@ use super::page::fragment;
 use super::text::{Count, When};
 use crate::domain::Permission;
 use crate::domain::error::Noun;
-use crate::domain::names::TenantId;
+use crate::domain::names::{SchemaName, TenantId};
 use crate::domain::page::Window;
 use crate::domain::rule::Rule;
 use crate::http::cursor::write_cursor;
@@ -172,5 +172,5 @@ fn grouped(findings: Vec<StoredFinding>) -> Vec<Group> {
 }
 
 fn schema(id: TenantId) -> String {
-    format!("tenant_{}", id.uuid().simple())
+    SchemaName::of(id).to_string()
 }

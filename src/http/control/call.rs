@@ -1,23 +1,20 @@
 //! Reads a request of this dialect: the caller, the body, the query, the preconditions. Strict: a field or parameter
 //! that the handler does not read is refused by name.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, ETag, EntityTag, Header, IfNoneMatch};
-use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use percent_encoding::percent_decode_str;
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Problem;
 use crate::auth::CallContext;
-use crate::domain::error::{Error, Malformed, Noun, Precondition, Result};
+use crate::domain::error::{Error, Malformed, Precondition, Result};
 use crate::domain::json::Value;
 use crate::domain::names::ExternalId;
 use crate::domain::page::Window;
-use crate::domain::percent::is_well_formed;
 use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::body::{Blank, Body, FieldPolicy, Fields, Policy, Top, WholeBody};
 use crate::http::cursor::parse_cursor;
@@ -100,19 +97,12 @@ impl Call {
 
     /// Returns the decoded part of the path that `{name}` stands for.
     pub(super) fn path(&self, name: &str) -> Result<String> {
-        let missing = || Error::NotFound(Noun::Route);
-        let raw = self.request.match_info().get(name).ok_or_else(missing)?;
-        if !is_well_formed(raw) {
-            return Err(missing());
-        }
-        percent_decode_str(raw).decode_utf8().map(Cow::into_owned).map_err(|_not_text| missing())
+        extract::path(&self.request, name)
     }
 
     /// Returns the parameters of the query.
     pub(super) fn query(&self) -> Result<Fields> {
-        let pairs = web::Query::<Vec<(String, String)>>::from_query(self.request.query_string())
-            .map_err(|_unreadable| Error::invalid("?", Rule::Unknown))?;
-        Ok(Fields::of_query(pairs.into_inner()))
+        Ok(Fields::of_query(extract::parameters(&self.request)?))
     }
 
     /// Returns the fields of the body.

@@ -49,13 +49,7 @@ impl<'a, 'w> Packer<'a, 'w> {
     ) -> Result<Self> {
         let mut encoder = Encoder::new(LEVEL).map_err(failed)?;
         encoder.set_parameter(CParameter::ChecksumFlag(true)).map_err(failed)?;
-        let rows = Rows {
-            name: name.to_owned(),
-            rows: 0,
-            bytes: 0,
-            sha256: String::new(),
-            parts: Vec::new(),
-        };
+        let rows = Rows { name: name.to_owned(), ..Rows::default() };
         Ok(Self {
             writer,
             tables,
@@ -66,7 +60,7 @@ impl<'a, 'w> Packer<'a, 'w> {
             raw: Vec::with_capacity(BUFFER),
             packed: Vec::new(),
             scratch: vec![0; BUFFER],
-            part: empty_part(),
+            part: Part::default(),
             rows,
             hash: Sha256::new(),
             progress,
@@ -140,7 +134,7 @@ impl<'a, 'w> Packer<'a, 'w> {
         let number = self.rows.parts.len();
         let name = (self.kind)(self.table, number).name(self.tables);
         self.writer.file(&name, &self.packed).await?;
-        let mut part = std::mem::replace(&mut self.part, empty_part());
+        let mut part = std::mem::take(&mut self.part);
         part.packed = self.packed.len() as u64;
         part.sha256 = hex::encode(Sha256::digest(&self.packed));
         self.rows.parts.push(part);
@@ -155,10 +149,6 @@ impl RowSink for Packer<'_, '_> {
     async fn row(&mut self, row: Bytes) -> Result<()> {
         self.take(row).await
     }
-}
-
-const fn empty_part() -> Part {
-    Part { rows: 0, bytes: 0, packed: 0, sha256: String::new() }
 }
 
 fn failed(error: std::io::Error) -> Error {

@@ -82,13 +82,7 @@ impl<'a, 'r> Unpacker<'a, 'r> {
         on_progress: OnProgress<'a>,
     ) -> Result<Self> {
         let decoder = Decoder::new().map_err(|e| Error::internal("read the archive", e))?;
-        let rows = Rows {
-            name: name.to_owned(),
-            rows: 0,
-            bytes: 0,
-            sha256: String::new(),
-            parts: Vec::new(),
-        };
+        let rows = Rows { name: name.to_owned(), ..Rows::default() };
         Ok(Self {
             reader,
             kind,
@@ -99,7 +93,7 @@ impl<'a, 'r> Unpacker<'a, 'r> {
             output: vec![0; BUFFER],
             state: State::Before,
             packed_hash: Sha256::new(),
-            part: Part { rows: 0, bytes: 0, packed: 0, sha256: String::new() },
+            part: Part::default(),
             names: Vec::new(),
             line: None,
             hash: Sha256::new(),
@@ -136,7 +130,7 @@ impl<'a, 'r> Unpacker<'a, 'r> {
         let size = self.reader.expect(kind).await?.size;
         self.decoder.reinit().map_err(|e| Error::internal("read the archive", e))?;
         self.packed_hash = Sha256::new();
-        self.part = Part { rows: 0, bytes: 0, packed: size, sha256: String::new() };
+        self.part = Part { packed: size, ..Part::default() };
         self.line = Some(Line::default());
         self.input.clear();
         self.taken = 0;

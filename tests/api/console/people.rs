@@ -17,8 +17,8 @@ async fn members_are_added_and_changed_and_the_last_admin_stays_with_the_reason(
     let refused = browser.post(&remove, &[]).await;
     assert_eq!(refused.status, 409);
     refused.shows("Make another member ADMIN first");
-    let nobody = [("email", "new@acme.example.com"), ("role", "FDE")];
-    let unknown = browser.post(MEMBERS, &nobody).await;
+    let new_address = [("email", "new@acme.example.com"), ("role", "FDE")];
+    let unknown = browser.post(MEMBERS, &new_address).await;
     assert_eq!(unknown.status, 400);
     unknown.shows("id=\"email-error\"");
     let person = [
