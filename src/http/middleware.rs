@@ -112,7 +112,9 @@ pub async fn observe<B: MessageBody + 'static>(
 }
 
 /// The error of an answer whose cause is logged already.
-const LOGGED: &str = "cut off";
+#[derive(Debug, thiserror::Error)]
+#[error("cut off")]
+struct Logged;
 
 /// The headers of an answer whose handler does not set them: not cached, since most answers hold a credential or a
 /// tenant's data; not shown in a frame; no `Referer` from a link in it, since its URL may hold an id.
@@ -187,7 +189,7 @@ pub async fn guard<B: MessageBody + 'static>(
         Err(elapsed) => Error::unavailable("answer a request in time", elapsed),
     };
     tracing::error!(error = %error.chain(), "failed to answer a request");
-    Err(InternalError::from_response(LOGGED, refuse(served, &path, error)).into())
+    Err(InternalError::from_response(Logged, refuse(served, &path, error)).into())
 }
 
 /// The target of the line that `log.access` asks for.
@@ -202,6 +204,7 @@ fn log_answer(
     is_access_logged: bool,
 ) {
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let is_logged = error.is_some_and(|error| error.as_error::<InternalError<Logged>>().is_some());
     match error.and_then(cause_of) {
         Some(error @ Error::Internal { .. }) => {
             tracing::error!(http.status = status, duration_ms, error = %error.chain(), "failed to answer a request");
@@ -226,7 +229,7 @@ fn log_answer(
             let code = error.code();
             tracing::debug!(http.status = status, duration_ms, error.code = code, "refused");
         }
-        None if status >= 500 && error.is_none_or(|error| error.to_string() != LOGGED) => {
+        None if status >= 500 && !is_logged => {
             let error = error.map(foreign_chain).unwrap_or_default();
             tracing::error!(http.status = status, duration_ms, error, "failed to answer a request");
         }
