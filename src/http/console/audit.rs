@@ -3,18 +3,17 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_DISPOSITION;
 use askama::Template;
-use url::form_urlencoded::Serializer;
 
 use super::Answer;
 use super::call::{Call, ROWS, window};
 use super::frame::Area;
+use super::list::{List, Pages, link};
 use super::text::{Count, When, day, rfc3339};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::TenantId;
 use crate::domain::page::Window;
 use crate::http::audit_export::{self, HEADINGS, csv_lines};
-use crate::http::cursor::write_cursor;
 use crate::service::audit::{Break, Entry, Filter, Verdict};
 use crate::service::tenants::TenantRef;
 
@@ -31,9 +30,7 @@ struct AuditPage {
     actions: Vec<&'static str>,
     given: Given,
     is_filtered: bool,
-    is_first: bool,
-    first: String,
-    next: Option<String>,
+    pages: Pages,
     export: String,
     may_verify: bool,
 }
@@ -69,6 +66,7 @@ pub(super) async fn list(call: &Call) -> Answer {
     let mut actions = audit.actions(&call.ctx).await?;
     actions.sort_unstable();
     let given = |name| call.parameter(name);
+    let list = List::of(call, HERE, &FILTERS);
     let row = |entry: Entry| {
         let details = serde_json::to_string_pretty(&entry.details).unwrap_or_default();
         Row { entry, details }
@@ -84,11 +82,9 @@ pub(super) async fn list(call: &Call) -> Answer {
             before: given("created_before"),
             request_id: given("request_id"),
         },
-        is_filtered: FILTERS.iter().any(|name| !given(name).is_empty()),
-        is_first: window.after.is_none(),
-        first: with(call, HERE, None),
-        next: page.next.map(|next| with(call, HERE, Some(&write_cursor(next)))),
-        export: with(call, "/console/audit/export", None),
+        is_filtered: list.is_filtered(),
+        pages: list.pages(&window, page.next),
+        export: List::of(call, "/console/audit/export", &FILTERS).first(),
         may_verify: call.may_everywhere(Permission::ViewAudit),
     };
     call.page(Area::Audit, "Audit").api(alternate(call, &filter)).show(&content)
@@ -122,44 +118,21 @@ async fn read(call: &Call) -> Result<(Filter, Window)> {
     Ok((filter, window))
 }
 
-/// Returns a path with the filters of the request and another place.
-fn with(call: &Call, path: &str, cursor: Option<&str>) -> String {
-    let mut text = Serializer::new(String::new());
-    for name in FILTERS {
-        let value = call.parameter(name);
-        if !value.is_empty() {
-            text.append_pair(name, &value);
-        }
-    }
-    if let Some(cursor) = cursor {
-        text.append_pair("cursor", cursor);
-    }
-    match text.finish() {
-        query if query.is_empty() => path.to_owned(),
-        query => format!("{path}?{query}"),
-    }
-}
-
 /// Returns the path of the same list in the control dialect.
 fn alternate(call: &Call, filter: &Filter) -> String {
-    let mut query = Serializer::new(String::new());
-    query.append_pair("limit", &ROWS.to_string());
-    let tenant = filter.tenant.map(|tenant| tenant.to_string());
-    let cursor = Some(call.parameter("cursor")).filter(|cursor| !cursor.is_empty());
-    for (name, value) in [
-        ("actor", filter.actor.clone()),
-        ("action", filter.action.clone()),
-        ("tenant", tenant),
-        ("created_after", filter.created_after.and_then(rfc3339)),
-        ("created_before", filter.created_before.and_then(rfc3339)),
-        ("request_id", filter.request_id.clone()),
-        ("cursor", cursor),
-    ] {
-        if let Some(value) = value {
-            query.append_pair(name, &value);
-        }
-    }
-    format!("/control/v1/audit-events?{}", query.finish())
+    link(
+        "/control/v1/audit-events",
+        [
+            ("limit", Some(ROWS.to_string())),
+            ("actor", filter.actor.clone()),
+            ("action", filter.action.clone()),
+            ("tenant", filter.tenant.map(|tenant| tenant.to_string())),
+            ("created_after", filter.created_after.and_then(rfc3339)),
+            ("created_before", filter.created_before.and_then(rfc3339)),
+            ("request_id", filter.request_id.clone()),
+            ("cursor", Some(call.parameter("cursor"))),
+        ],
+    )
 }
 
 /// Checks the whole chain, and shows what was found.

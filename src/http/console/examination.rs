@@ -1,11 +1,11 @@
 //! One check of the database: what it found, and what a repair did about it.
 
 use askama::Template;
-use url::form_urlencoded::Serializer;
 
 use super::Answer;
 use super::call::{Call, window};
 use super::frame::Area;
+use super::list::{Chip, List, Pages};
 use super::page::fragment;
 use super::text::{Count, When};
 use crate::domain::Permission;
@@ -13,7 +13,6 @@ use crate::domain::error::Noun;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::domain::page::Window;
 use crate::domain::rule::Rule;
-use crate::http::cursor::write_cursor;
 use crate::service::doctor::{Area as FindingArea, Gravity};
 use crate::service::examinations::{Filter, Record, StoredFinding};
 
@@ -25,13 +24,6 @@ const FINDINGS: u16 = 100;
 
 /// The area of schemas and roles that belong to no tenant.
 const ORPHANS: &str = "orphans";
-
-/// A gravity or an area to filter by.
-struct Chip {
-    words: &'static str,
-    path: String,
-    is_chosen: bool,
-}
 
 /// Findings that say the same of several tenants.
 struct Group {
@@ -62,13 +54,10 @@ struct ExaminationPage {
     may_repair: bool,
     may_drop: bool,
     is_filtered: bool,
-    is_first: bool,
-    first: String,
-    next: Option<String>,
+    pages: Pages,
 }
 
 /// Shows a check.
-#[expect(clippy::too_many_lines, reason = "a flat list of what the template shows")]
 pub(super) async fn read(call: &Call) -> Answer {
     let id = call.id(Noun::Examination)?;
     let mut query = call.query()?;
@@ -85,27 +74,7 @@ pub(super) async fn read(call: &Call) -> Answer {
     let record = examinations.read(&call.ctx, id).await?;
     let page = examinations.findings(&call.ctx, id, &filter, &window).await?;
     let path = format!("/console/health/{id}");
-    let with = |gravity: Option<&str>, cursor: Option<&str>| {
-        let mut text = Serializer::new(String::new());
-        for (name, value) in
-            [("gravity", gravity), ("area", filter.area.as_deref()), ("cursor", cursor)]
-        {
-            if let Some(value) = value {
-                text.append_pair(name, value);
-            }
-        }
-        match text.finish() {
-            query if query.is_empty() => path.clone(),
-            query => format!("{path}?{query}"),
-        }
-    };
-    let chosen = filter.gravity.as_deref();
-    let all = Chip { words: "all", path: with(None, None), is_chosen: chosen.is_none() };
-    let each = Gravity::WORDS.iter().map(|word| Chip {
-        words: word,
-        path: with(Some(word), None),
-        is_chosen: chosen == Some(word),
-    });
+    let list = List::of(call, &path, &["gravity", "area"]);
     let is_open = |finding: &&StoredFinding| finding.outcome == "open";
     let open = || page.rows.iter().filter(is_open);
     let orphans = open().filter(|finding| finding.area == ORPHANS);
@@ -114,17 +83,15 @@ pub(super) async fn read(call: &Call) -> Answer {
     let named = record.options["tenants"].as_array().into_iter().flatten();
     let named: Vec<_> = named.filter_map(serde_json::Value::as_str).collect();
     let content = ExaminationPage {
-        chips: std::iter::once(all).chain(each).collect(),
+        chips: list.chips("gravity", Gravity::WORDS),
         can_be_repaired: open().any(|finding| finding.is_repairable && finding.area != ORPHANS),
         orphans,
         named: named.join(", "),
         repairs: record.options["repair"] == true,
         may_repair: call.may_everywhere(Permission::MigrateFleet),
         may_drop: call.may_everywhere(Permission::DeleteTenant),
-        is_filtered: filter.area.is_some() || filter.gravity.is_some(),
-        is_first: window.after.is_none(),
-        first: with(chosen, None),
-        next: page.next.map(|next| with(chosen, Some(&write_cursor(next)))),
+        is_filtered: list.is_filtered(),
+        pages: list.pages(&window, page.next),
         groups: grouped(page.rows),
         path: path.clone(),
         record,

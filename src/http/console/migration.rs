@@ -1,12 +1,12 @@
 //! One fleet migration while it runs and afterwards.
 
 use askama::Template;
-use url::form_urlencoded::Serializer;
 use uuid::Uuid;
 
 use super::Answer;
 use super::call::{Call, window};
 use super::frame::Area;
+use super::list::{Chip, List, Pages, link};
 use super::page::fragment;
 use super::text::{Count, When};
 use crate::domain::Permission;
@@ -14,7 +14,6 @@ use crate::domain::error::Noun;
 use crate::domain::operation::{OperationKind, OperationState, PauseReason, WorkState};
 use crate::domain::page::Window;
 use crate::domain::rule::Rule;
-use crate::http::cursor::write_cursor;
 use crate::service::fleet::{Record, Work};
 
 /// The part of the page that changes by itself.
@@ -22,14 +21,6 @@ const LIVE: &str = "live";
 
 /// How many failures are shown above the list of all tenants.
 const FAILURES: u16 = 20;
-
-/// A state of tenants to filter by.
-struct Chip {
-    words: &'static str,
-    count: i64,
-    path: String,
-    is_chosen: bool,
-}
 
 #[derive(Template)]
 #[template(path = "migration.html", blocks = ["live"])]
@@ -52,9 +43,7 @@ struct MigrationPage {
     rows: Vec<Work>,
     q: String,
     state: &'static str,
-    is_first: bool,
-    first: String,
-    next: Option<String>,
+    pages: Pages,
 }
 
 /// Whether something can be done now, or why not.
@@ -78,25 +67,11 @@ pub(super) async fn read(call: &Call) -> Answer {
     let failed = Window { after: None, limit: FAILURES };
     let failures = fleet.tenants(&call.ctx, id, Some(WorkState::Failed), None, &failed).await?.rows;
     let path = format!("/console/migrations/{id}");
-    let q = q.unwrap_or_default();
-    let with = |state: Option<WorkState>, cursor: Option<&str>| {
-        let mut text = Serializer::new(String::new());
-        let state = state.map(WorkState::as_str);
-        for (name, value) in [("q", Some(q.as_str())), ("state", state), ("cursor", cursor)] {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                text.append_pair(name, value);
-            }
-        }
-        match text.finish() {
-            query if query.is_empty() => path.clone(),
-            query => format!("{path}?{query}"),
-        }
-    };
+    let list = List::of(call, &path, &["q", "state"]);
     let counts = record.counts;
-    let chip = |words, count, of: Option<WorkState>| Chip {
-        words,
-        count,
-        path: with(of, None),
+    let chip = |words: &str, count, of: Option<WorkState>| Chip {
+        words: format!("{words} {}", Count(count)),
+        path: list.filtered_by("state", of.map(WorkState::as_str)),
         is_chosen: of == state,
     };
     let chips = vec![
@@ -107,8 +82,7 @@ pub(super) async fn read(call: &Call) -> Answer {
         chip("done", counts.done, Some(WorkState::Done)),
         chip("skipped", counts.skipped, Some(WorkState::Skipped)),
     ];
-    let (first, next) =
-        (with(state, None), page.next.map(|next| with(state, Some(&write_cursor(next)))));
+    let pages = list.pages(&window, page.next);
     let title = title(&record);
     let over = counts.done + counts.failed + counts.skipped;
     let content = MigrationPage {
@@ -127,11 +101,9 @@ pub(super) async fn read(call: &Call) -> Answer {
         chips,
         rows: page.rows,
         state: state.map_or("", WorkState::as_str),
-        is_first: window.after.is_none(),
-        first,
-        next,
+        pages,
         path,
-        q,
+        q: q.unwrap_or_default(),
         record,
     };
     if call.fragment().as_deref() == Some(LIVE) {
@@ -180,17 +152,8 @@ fn done(call: &Call, id: Uuid, sentence: &str) -> Answer {
 
 /// Returns the path of the same tenants in the control dialect.
 fn alternate(call: &Call, id: Uuid) -> String {
-    let mut query = Serializer::new(String::new());
-    for name in ["state", "q", "cursor"] {
-        let value = call.parameter(name);
-        if !value.is_empty() {
-            query.append_pair(name, &value);
-        }
-    }
-    match query.finish() {
-        query if query.is_empty() => format!("/control/v1/migrations/{id}/tenants"),
-        query => format!("/control/v1/migrations/{id}/tenants?{query}"),
-    }
+    let path = format!("/control/v1/migrations/{id}/tenants");
+    link(&path, ["state", "q", "cursor"].map(|name| (name, Some(call.parameter(name)))))
 }
 
 fn title(record: &Record) -> String {

@@ -17,6 +17,7 @@ mod form;
 mod frame;
 mod health;
 mod invitation;
+mod list;
 mod members;
 mod migration;
 mod migrations;

@@ -1,25 +1,20 @@
 //! The list of tenants.
 
 use askama::Template;
-use url::form_urlencoded::Serializer;
+use time::OffsetDateTime;
 
 use super::Answer;
-use super::call::{Call, window};
+use super::call::{Call, ROWS, window};
 use super::frame::Area;
-use super::text::When;
+use super::list::{Chip, List, Pages, link};
+use super::text::{When, day, rfc3339};
 use crate::domain::Permission;
 use crate::domain::rule::Rule;
 use crate::domain::status::TenantStatus;
 use crate::domain::tenant::TenantRecord;
-use crate::http::cursor::write_cursor;
 use crate::service::tenants::{Filter, Order};
 
-/// A status to filter by.
-struct Chip {
-    words: &'static str,
-    path: String,
-    is_chosen: bool,
-}
+const HERE: &str = "/console/tenants";
 
 #[derive(Template)]
 #[template(path = "tenants.html")]
@@ -31,9 +26,7 @@ struct TenantsPage {
     after: String,
     before: String,
     is_filtered: bool,
-    is_first: bool,
-    first: String,
-    next: Option<String>,
+    pages: Pages,
     may_create: bool,
     command: String,
 }
@@ -47,47 +40,18 @@ pub(super) async fn list(call: &Call) -> Answer {
             text.parse().map_err(|_no_status| Rule::OneOf(TenantStatus::WORDS))
         }),
         q: query.optional("q", |text| Ok(text.to_owned())),
-        created_after: query.optional("created_after", super::text::day),
-        created_before: query.optional("created_before", super::text::day),
+        created_after: query.optional("created_after", day),
+        created_before: query.optional("created_before", day),
         order: Order::Newest,
         ..Filter::default()
     };
     let window = query.finish(Some(window))?;
     let page = call.services().tenants.list_records(&call.ctx, &filter, &window).await?;
-    let with = |status: Option<&str>, cursor: Option<&str>| {
-        let mut text = Serializer::new(String::new());
-        for name in ["q", "created_after", "created_before"] {
-            let value = call.parameter(name);
-            if !value.is_empty() {
-                text.append_pair(name, &value);
-            }
-        }
-        for (name, value) in [("status", status), ("cursor", cursor)] {
-            if let Some(value) = value {
-                text.append_pair(name, value);
-            }
-        }
-        match text.finish() {
-            query if query.is_empty() => "/console/tenants".to_owned(),
-            query => format!("/console/tenants?{query}"),
-        }
-    };
-    let chosen = filter.status.map(TenantStatus::as_str);
-    let all = Chip { words: "all", path: with(None, None), is_chosen: chosen.is_none() };
-    let each = TenantStatus::WORDS.iter().map(|word| Chip {
-        words: word,
-        path: with(Some(word), None),
-        is_chosen: chosen == Some(word),
-    });
+    let list = List::of(call, HERE, &["q", "created_after", "created_before", "status"]);
     let content = TenantsPage {
-        chips: std::iter::once(all).chain(each).collect(),
-        is_filtered: chosen.is_some()
-            || filter.q.is_some()
-            || filter.created_after.is_some()
-            || filter.created_before.is_some(),
-        is_first: window.after.is_none(),
-        first: with(chosen, None),
-        next: page.next.map(|next| with(chosen, Some(&write_cursor(next)))),
+        chips: list.chips("status", TenantStatus::WORDS),
+        is_filtered: list.is_filtered(),
+        pages: list.pages(&window, page.next),
         rows: page.rows,
         q: call.parameter("q"),
         status: call.parameter("status"),
@@ -101,20 +65,18 @@ pub(super) async fn list(call: &Call) -> Answer {
 
 /// Returns the path of the same list in the control dialect.
 fn alternate(call: &Call, filter: &Filter) -> String {
-    let mut query = Serializer::new(String::new());
-    query.append_pair("order", "-created_at").append_pair("limit", &super::call::ROWS.to_string());
-    for name in ["status", "q", "cursor"] {
-        let value = call.parameter(name);
-        if !value.is_empty() {
-            query.append_pair(name, &value);
-        }
-    }
-    for (name, at) in
-        [("created_after", filter.created_after), ("created_before", filter.created_before)]
-    {
-        if let Some(at) = at.and_then(super::text::rfc3339) {
-            query.append_pair(name, &at);
-        }
-    }
-    format!("/control/v1/tenants?{}", query.finish())
+    let parameter = |name| Some(call.parameter(name));
+    let at = |at: Option<OffsetDateTime>| at.and_then(rfc3339);
+    link(
+        "/control/v1/tenants",
+        [
+            ("order", Some("-created_at".to_owned())),
+            ("limit", Some(ROWS.to_string())),
+            ("status", parameter("status")),
+            ("q", parameter("q")),
+            ("cursor", parameter("cursor")),
+            ("created_after", at(filter.created_after)),
+            ("created_before", at(filter.created_before)),
+        ],
+    )
 }

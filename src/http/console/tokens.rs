@@ -2,20 +2,19 @@
 
 use actix_web::HttpResponse;
 use askama::Template;
-use url::form_urlencoded::Serializer;
 use uuid::Uuid;
 
 use super::Answer;
 use super::call::{Call, ROWS, window};
 use super::form::Form;
 use super::frame::Area;
+use super::list::{Chip, List, Pages, link};
 use super::problem::Problem;
 use super::text::{When, day};
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::{TenantId, TokenId};
 use crate::domain::rule::Rule;
 use crate::domain::{Permission, TokenKind};
-use crate::http::cursor::write_cursor;
 use crate::service::tenants::TenantRef;
 use crate::service::tokens::{Filter, NewToken, Token, TokenState};
 
@@ -27,13 +26,6 @@ struct Row {
     state: &'static str,
 }
 
-/// A state to filter by.
-struct Chip {
-    words: &'static str,
-    path: String,
-    is_chosen: bool,
-}
-
 #[derive(Template)]
 #[template(path = "tokens.html")]
 struct TokensPage {
@@ -43,9 +35,7 @@ struct TokensPage {
     status: String,
     tenant: String,
     is_filtered: bool,
-    is_first: bool,
-    first: String,
-    next: Option<String>,
+    pages: Pages,
     /// A secret that was made just now.
     secret: Option<String>,
 }
@@ -84,13 +74,7 @@ pub(super) async fn list(call: &Call) -> Answer {
     };
     let window = query.finish(Some(window))?;
     let page = call.services().tokens.page(&call.ctx, &filter, &window).await?;
-    let chosen: Option<&str> = filter.state.map(Into::into);
-    let all = Chip { words: "all", path: with(call, None, None), is_chosen: chosen.is_none() };
-    let each = TokenState::WORDS.iter().map(|word| Chip {
-        words: word,
-        path: with(call, Some(word), None),
-        is_chosen: chosen == Some(*word),
-    });
+    let list = List::of(call, HERE, &["q", "kind", "tenant_id", "status"]);
     let now = call.ctx.now;
     let row = |token: Token| {
         let state = match (token.revoked_at, token.expires_at) {
@@ -101,50 +85,20 @@ pub(super) async fn list(call: &Call) -> Answer {
         Row { token, state }
     };
     let content = TokensPage {
-        chips: std::iter::once(all).chain(each).collect(),
-        is_filtered: ["q", "status", "kind", "tenant_id"]
-            .iter()
-            .any(|name| !call.parameter(name).is_empty()),
-        is_first: window.after.is_none(),
-        first: with(call, chosen, None),
-        next: page.next.map(|next| with(call, chosen, Some(&write_cursor(next)))),
+        chips: list.chips("status", TokenState::WORDS),
+        is_filtered: list.is_filtered(),
+        pages: list.pages(&window, page.next),
         rows: page.rows.into_iter().map(row).collect(),
         q: call.parameter("q"),
         status: call.parameter("status"),
         tenant: call.parameter("tenant_id"),
         secret: call.new_secret(),
     };
-    let alternate = format!("/control/v1/tokens?{}", query_of(call, chosen, true, None));
+    let limit = ("limit", Some(ROWS.to_string()));
+    let given = ["q", "kind", "tenant_id", "status", "cursor"];
+    let given = given.map(|name| (name, Some(call.parameter(name))));
+    let alternate = link("/control/v1/tokens", std::iter::once(limit).chain(given));
     call.page(Area::Tokens, "Tokens").api(alternate).show(&content)
-}
-
-/// Returns the path of the list with another state or another place.
-fn with(call: &Call, status: Option<&str>, cursor: Option<&str>) -> String {
-    match query_of(call, status, false, cursor) {
-        query if query.is_empty() => HERE.to_owned(),
-        query => format!("{HERE}?{query}"),
-    }
-}
-
-fn query_of(call: &Call, status: Option<&str>, is_api: bool, cursor: Option<&str>) -> String {
-    let mut text = Serializer::new(String::new());
-    if is_api {
-        text.append_pair("limit", &ROWS.to_string());
-    }
-    for name in ["q", "kind", "tenant_id"] {
-        let value = call.parameter(name);
-        if !value.is_empty() {
-            text.append_pair(name, &value);
-        }
-    }
-    let here = call.parameter("cursor");
-    let cursor = cursor.or_else(|| (is_api && !here.is_empty()).then_some(here.as_str()));
-    for (name, value) in [("status", status), ("cursor", cursor)] {
-        if let Some(value) = value {
-            text.append_pair(name, value);
-        }
-    }
-    text.finish()
 }
 
 /// Shows the form for a new token.
