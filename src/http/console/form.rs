@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use url::form_urlencoded;
 
 use crate::domain::error::{Conflict, Error, InvitationProblem};
-use crate::domain::rule::Rule;
+use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::sentence::sentence;
 
 /// Fields whose values are never shown again.
@@ -90,6 +90,13 @@ impl Form {
     /// Records what is wrong with a field.
     pub(super) fn blame(&self, name: &str, message: impl Into<String>) {
         self.errors.borrow_mut().entry(name.to_owned()).or_insert_with(|| message.into());
+    }
+
+    /// Blames a field with the names of tenants for the one that a problem tells by its place in the list.
+    pub(super) fn blame_tenant(&self, field: &str, problem: &FieldProblem, named: &[String]) {
+        let at = problem.field.rsplit('/').next().and_then(|at| at.parse::<usize>().ok());
+        let name = at.and_then(|at| named.get(at)).map_or("one", String::as_str);
+        self.blame(field, format!("{name} is no tenant"));
     }
 
     /// Records the part of a refusal that concerns fields. Returns the error back if no field is at fault.

@@ -7,6 +7,7 @@ use super::Answer;
 use super::call::{Call, window};
 use super::form::Form;
 use super::frame::Area;
+use super::list::{List, Pages};
 use super::problem::Problem;
 use super::text::{Count, When};
 use crate::domain::Permission;
@@ -14,9 +15,10 @@ use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::TenantId;
 use crate::domain::page::Window;
 use crate::domain::rule::Rule;
-use crate::http::cursor::write_cursor;
 use crate::service::doctor::{Finding, Orphans, Resource};
 use crate::service::examinations::{Record, Request};
+
+const HERE: &str = "/console/health";
 
 /// The checks on a page.
 const CHECKS: u16 = 20;
@@ -33,8 +35,7 @@ struct HealthPage<'a> {
     resources: Vec<ResourceView>,
     warnings: Vec<Finding>,
     rows: Vec<Record>,
-    is_first: bool,
-    next: Option<String>,
+    pages: Pages,
 }
 
 /// Something of the database server that may run out.
@@ -72,9 +73,7 @@ pub(super) async fn start(call: &Call) -> Answer {
         }
         Err(Error::Invalid(problems)) => {
             for problem in &problems {
-                let index = problem.field.rsplit('/').next().and_then(|at| at.parse().ok());
-                let name = index.and_then(|at: usize| named.get(at)).map_or("one", String::as_str);
-                form.blame("tenants", format!("{name} is no tenant"));
+                form.blame_tenant("tenants", problem, &named);
             }
             refused(call, Error::Invalid(problems)).await
         }
@@ -101,8 +100,7 @@ async fn page(call: &Call, form: &Form, window: &Window) -> Result<String> {
         is_running: checks.rows.iter().any(|record| record.state == "running"),
         resources: capacity.resources.into_iter().map(ResourceView::from).collect(),
         warnings: capacity.warnings,
-        is_first: window.after.is_none(),
-        next: checks.next.map(|next| format!("/console/health?cursor={}", write_cursor(next))),
+        pages: List::of(call, HERE, &[]).pages(window, checks.next),
         rows: checks.rows,
     };
     call.page(Area::Health, "Health")

@@ -8,6 +8,7 @@ use super::Answer;
 use super::call::{Call, ROWS, window};
 use super::form::Form;
 use super::frame::Area;
+use super::list::{List, Pages, link};
 use super::one_tenant::Tabs;
 use super::page::Page;
 use super::problem::Problem;
@@ -17,7 +18,6 @@ use crate::domain::names::{Email, InvitationId, NewPassword, PersonName, TenantI
 use crate::domain::page::Window;
 use crate::domain::rule::Rule;
 use crate::domain::{Permission, Role, Tenant};
-use crate::http::cursor::write_cursor;
 use crate::service::invitations::Invitation;
 use crate::service::members::{Member, NewMember, NewPerson};
 use crate::service::tenants::TenantRef;
@@ -56,8 +56,7 @@ struct About {
 struct MembersPage<'a> {
     about: About,
     rows: Vec<Row>,
-    next: Option<String>,
-    is_first: bool,
+    pages: Pages,
     invitations: Vec<(Invitation, &'static str)>,
     rights: Rights,
     roles: Vec<&'static str>,
@@ -127,21 +126,18 @@ async fn content<'a, 'b>(call: &'b Call, form: &'a Form) -> Result<(Page<'b>, Me
         Vec::new()
     };
     let is_whole = window.after.is_none() && members.next.is_none();
-    let cursor = call.parameter("cursor");
-    let cursor = if cursor.is_empty() { cursor } else { format!("&cursor={cursor}") };
     let base = format!("/control/v1/tenants/{}", about.slug);
-    let mut page = call
-        .page(Area::Tenants, format!("Members of {}", about.name))
-        .api(format!("{base}/members?limit={ROWS}{cursor}"));
+    let mut page = call.page(Area::Tenants, format!("Members of {}", about.name)).api(link(
+        &format!("{base}/members"),
+        [("limit", Some(ROWS.to_string())), ("cursor", Some(call.parameter("cursor")))],
+    ));
     if may_manage {
         page = page.api(format!("{base}/invitations?limit={INVITATIONS}"));
     }
     let now = call.ctx.now;
+    let path = format!("/console/tenants/{}/members", about.slug);
     let content = MembersPage {
-        next: members.next.map(|next| {
-            format!("/console/tenants/{}/members?cursor={}", about.slug, write_cursor(next))
-        }),
-        is_first: window.after.is_none(),
+        pages: List::of(call, &path, &[]).pages(&window, members.next),
         rows: rows_of(members.rows, is_whole),
         invitations: invitations
             .into_iter()

@@ -7,6 +7,7 @@ use super::Answer;
 use super::call::{Call, window};
 use super::form::Form;
 use super::frame::Area;
+use super::list::{List, Pages};
 use super::problem::Problem;
 use super::text::{Count, When};
 use crate::domain::Permission;
@@ -14,12 +15,13 @@ use crate::domain::error::{Error, Noun, Result};
 use crate::domain::operation::Then;
 use crate::domain::page::Window;
 use crate::domain::rule::Rule;
-use crate::http::cursor::write_cursor;
 use crate::service::fleet::{
     Canary, MigrationRequest, Plan, Record, Rehearsal, RehearsalTarget, SchemaOwner, Trial,
     TrialEnd,
 };
 use crate::service::overview::MigrationFile;
+
+const HERE: &str = "/console/migrations";
 
 /// The most tenants that are migrated at the same time.
 const WORKERS_MAX: i64 = 1024;
@@ -48,8 +50,7 @@ struct MigrationsPage<'a> {
     form: &'a Form,
     rehearsal: Option<RehearsalView>,
     earlier: Vec<Record>,
-    is_first: bool,
-    next: Option<String>,
+    pages: Pages,
 }
 
 /// What a rehearsal showed.
@@ -93,14 +94,12 @@ pub(super) async fn start(call: &Call) -> Answer {
         Err(Error::Invalid(problems)) => {
             for problem in &problems {
                 let (field, named) = if problem.field.starts_with("/canary") {
-                    ("canary_tenants", request.canary.as_ref().map(|canary| &canary.tenants))
+                    let canary = request.canary.as_ref();
+                    ("canary_tenants", canary.map_or(&[][..], |canary| &canary.tenants))
                 } else {
-                    ("tenants", Some(&request.tenants))
+                    ("tenants", &request.tenants[..])
                 };
-                let index = problem.field.rsplit('/').next().and_then(|at| at.parse().ok());
-                let name = index.and_then(|at: usize| named.and_then(|named| named.get(at)));
-                let name = name.map_or("one", String::as_str);
-                call.form.blame(field, format!("{name} is no tenant"));
+                call.form.blame_tenant(field, problem, named);
             }
             return refused(call, Error::Invalid(problems)).await;
         }
@@ -185,8 +184,7 @@ async fn page(
         vacancies,
         form,
         rehearsal,
-        is_first: window.after.is_none(),
-        next: earlier.next.map(|next| format!("/console/migrations?cursor={}", write_cursor(next))),
+        pages: List::of(call, HERE, &[]).pages(window, earlier.next),
         earlier: earlier.rows,
     };
     call.page(Area::Migrations, "Migrations")
