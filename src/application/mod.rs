@@ -23,6 +23,7 @@ use crate::telemetry::Registry;
 /// ```no_run
 /// use std::process::ExitCode;
 ///
+/// use actix_web::get;
 /// use actix_web::web::{self, ServiceConfig};
 /// use rowhouse::{Application, Problem, TenantTx};
 ///
@@ -31,7 +32,7 @@ use crate::telemetry::Registry;
 /// struct ApiDoc;
 ///
 /// #[utoipa::path(responses((status = 200, description = "The notes", body = Vec<String>)))]
-/// #[actix_web::get("/notes")]
+/// #[get("/notes")]
 /// async fn notes(tx: TenantTx) -> Result<web::Json<Vec<String>>, Problem> {
 ///     let rows = tx.query("SELECT body FROM notes ORDER BY id", &[]).await?;
 ///     Ok(web::Json(rows.iter().map(|row| row.get("body")).collect()))
