@@ -29,13 +29,13 @@ async fn a_start_warns_if_the_servers_together_may_open_more_connections_than_th
     let postgres = postgres(folder.path(), 40).await;
     let first = program(&postgres, "18");
     let running = first.serve(&[]);
-    // 18 and 19 are all 37 that are not reserved, and `doctor` needs one.
+    // 18 and 19 are all 37 that are not reserved, and `doctor` needs two.
     let second = program(&postgres, "19");
     let warned = second.serve(&[]);
     let log = warned.stderr_with("connections: ");
     assert!(log.contains("the 2 servers on it"), "{log}");
-    assert!(log.contains("may open 37, doctor needs one more, and PostgreSQL gives 37"), "{log}");
-    assert!(log.contains("database.max_connections to at most 18 on each"), "{log}");
+    assert!(log.contains("may open 37, doctor needs 2 more, and PostgreSQL gives 37"), "{log}");
+    assert!(log.contains("database.max_connections to at most 17 on each"), "{log}");
     let report = second.run(&["doctor", "--json"]).expect(0).stdout;
     assert!(report.contains("the 2 servers on it"), "{report}");
     warned.stop("TERM").expect(0);

@@ -4,9 +4,9 @@
 //! its own connections, and tries now and then to open another. Meanwhile the other pools of this process close those of
 //! theirs that are not in use: which pool has a connection must not depend on which one was first.
 //!
-//! A process that found at its start that the server gives fewer than the budget leaves one. So does one that was refused a
-//! connection, as beside other servers: it closes one and keeps to that number for a moment, so that there is room for a
-//! command of the operator, which needs one connection. It does not go below one connection for each pool.
+//! A process that found at its start that the server gives fewer than the budget leaves two. So does one that was refused a
+//! connection, as beside other servers: it closes two and keeps to that number for a moment, so that there is room for a
+//! command of the operator, which needs two connections. It does not go below one connection for each pool.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,7 +19,10 @@ use crate::pg::connect::open::OpenCount;
 /// How long a pool does not try to open a connection that the server refused for lack of room.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// How long this process keeps to one connection less than the server gave.
+/// How many connections this process leaves that the server gave.
+const LEFT: usize = 2;
+
+/// How long it keeps to so many less.
 const KEPT_FOR: Duration = Duration::from_secs(2);
 
 /// How long a connection is unused before it is closed for a pool that has others.
@@ -103,7 +106,7 @@ impl Shortage {
         let connections = match state.ceiling {
             // The room that was left is used by another. Leaving more each time would end with none.
             Some(last) if last.connections == open => open,
-            _ => open.saturating_sub(1).max(pools),
+            _ => open.saturating_sub(LEFT).max(pools),
         };
         state.ceiling = Some(Ceiling { connections, until: Instant::now() + KEPT_FOR });
         self.0.to_close.store(open.saturating_sub(connections), Ordering::Relaxed);
@@ -150,15 +153,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_process_that_was_refused_a_connection_closes_one_and_leaves_that_room_for_a_moment()
+    async fn a_process_that_was_refused_a_connection_closes_two_and_leaves_that_room_for_a_moment()
     {
         let (shortage, mut open) = with(11, 6);
         assert!(shortage.may_open() && !shortage.takes_one());
         shortage.refused();
         assert!(!shortage.may_open());
-        assert_eq!((shortage.takes_one(), shortage.takes_one()), (true, false));
-        open.pop();
-        assert!(!shortage.may_open(), "that one is for others");
+        assert_eq!([(); 3].map(|()| shortage.takes_one()), [true, true, false]);
+        open.truncate(9);
+        assert!(!shortage.may_open(), "those are for others");
         open.pop();
         assert!(shortage.may_open());
         open.push(shortage.count().begin());
@@ -170,8 +173,8 @@ mod tests {
     async fn a_process_whose_room_is_used_by_another_leaves_no_more() {
         let (shortage, mut open) = with(11, 6);
         shortage.refused();
-        assert!(shortage.takes_one());
-        open.pop();
+        assert!(shortage.takes_one() && shortage.takes_one());
+        open.truncate(9);
         for _ in 0..5 {
             tokio::time::advance(KEPT_FOR).await;
             shortage.refused();
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_process_that_knows_what_the_server_gives_leaves_one_also_before_it_was_refused() {
+    async fn a_process_that_knows_what_the_server_gives_keeps_to_it_also_before_it_was_refused() {
         let (shortage, mut open) = with(9, 6);
         shortage.keep_to(10);
         assert!(shortage.may_open());

@@ -34,6 +34,10 @@ const ROLES_MANY: i64 = 4_000;
 /// The first version that looks roles up in less than quadratic time.
 const ROLES_FAST_SINCE: u32 = 160_000;
 
+/// The connections that are kept free: `doctor` holds the lock of a schema in one while it reads with another, and tests
+/// the isolation of tenants with a second login.
+const KEPT_FREE: i64 = 2;
+
 /// Dead rows in the catalogs, in hundredths of the live ones. Autovacuum starts at 20.
 const DEAD_PERCENT_MANY: i64 = 100;
 
@@ -162,10 +166,11 @@ fn locks(facts: &Facts, budget: &Budget, setup_locks: i64, warn: &mut impl FnMut
     }
 }
 
-/// Returns how many connections one server should open if there are fewer than its budget: one is kept free for `doctor`.
+/// Returns how many connections one server should open if there are fewer than its budget: some are kept free for
+/// `doctor`.
 #[must_use]
 pub fn most_connections(found: &Connections, budget: usize) -> Option<usize> {
-    let most = usize::try_from(given(found) - 1).unwrap_or(0);
+    let most = usize::try_from(given(found) - KEPT_FREE).unwrap_or(0);
     (most < budget).then_some(most)
 }
 
@@ -175,13 +180,13 @@ fn given(found: &Connections) -> i64 {
     found.own_limit.map_or(free, |limit| free.min(limit))
 }
 
-/// Returns what is wrong and what helps if the servers may open more connections than there are. One is kept free for
-/// `doctor` and for operators.
+/// Returns what is wrong and what helps if the servers may open more connections than there are, less those that are kept
+/// free for `doctor` and for operators.
 #[must_use]
 pub fn connection_shortage(found: &Connections, budget: usize) -> Option<(String, String)> {
     let free = given(found);
     let (servers, wanted) = (found.servers.max(1), found.budgets.max(whole(budget)));
-    if wanted < free {
+    if wanted + KEPT_FREE <= free {
         return None;
     }
     let by = match servers {
@@ -192,11 +197,11 @@ pub fn connection_shortage(found: &Connections, budget: usize) -> Option<(String
         format!("; the database or the runtime login is limited to {limit}")
     });
     let what = format!(
-        "connections: {by} may open {wanted}, doctor needs one more, and PostgreSQL gives {free} (max_connections {}, \
+        "connections: {by} may open {wanted}, doctor needs {KEPT_FREE} more, and PostgreSQL gives {free} (max_connections {}, \
          of which {} are reserved{limit})",
         found.max, found.reserved,
     );
-    let each = (free - 1) / servers;
+    let each = (free - KEPT_FREE) / servers;
     let next = format!(
         "set database.max_connections to at most {each} on each server, or raise max_connections"
     );
@@ -371,20 +376,20 @@ mod tests {
     fn servers_that_may_open_as_many_connections_as_there_are_give_a_warning() {
         let with = |connections: Connections| Facts { connections, ..small() };
         let of = |max: i64| Connections { max, ..small().connections };
-        // 40 of the server, 1 for `doctor`, 3 reserved.
-        assert_eq!(warnings(&with(of(44)), &budget(), 60), Vec::<String>::new());
-        assert_eq!(warnings(&with(of(43)), &budget(), 60), ["connections"]);
+        // 40 of the server, 2 for `doctor`, 3 reserved.
+        assert_eq!(warnings(&with(of(45)), &budget(), 60), Vec::<String>::new());
+        assert_eq!(warnings(&with(of(44)), &budget(), 60), ["connections"]);
         let limited = Connections { own_limit: Some(40), ..of(100) };
         let found = judge(&with(limited), &budget(), 60);
         assert!(found[0].what.contains("limited to 40"), "{}", found[0].what);
         let three = |max| Connections { servers: 3, budgets: 110, ..of(max) };
-        assert_eq!(warnings(&with(three(114)), &budget(), 60), Vec::<String>::new());
-        let found = judge(&with(three(113)), &budget(), 60);
+        assert_eq!(warnings(&with(three(115)), &budget(), 60), Vec::<String>::new());
+        let found = judge(&with(three(114)), &budget(), 60);
         assert!(found[0].what.contains("the 3 servers on it"), "{}", found[0].what);
         assert!(found[0].what.contains("may open 110"), "{}", found[0].what);
         assert!(found[0].next.contains("to at most 36 on each"), "{}", found[0].next);
         let most = |max| most_connections(&of(max), 40);
-        assert_eq!((most(44), most(43), most(14)), (None, Some(39), Some(10)));
+        assert_eq!((most(45), most(44), most(14)), (None, Some(39), Some(9)));
     }
 
     #[test]

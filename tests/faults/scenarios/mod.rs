@@ -60,6 +60,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         scenario!(network::the_network_forgets_connections),
         scenario!(waiting::a_table_of_a_tenant_is_locked),
         scenario!(waiting::a_server_is_told_to_stop),
+        scenario!(waiting::the_database_has_too_few_connections),
         scenario!(several::one_of_three_servers_is_killed_in_a_migration),
         scenario!(several::one_of_three_servers_is_killed_in_a_purge),
         scenario!(several::one_of_three_servers_is_killed_in_a_refill),

@@ -1,8 +1,11 @@
-//! Requests wait for a connection to the database, because one tenant holds many of them behind a lock.
+//! Requests wait for a connection to the database: because one tenant holds many of them behind a lock, or because there
+//! are fewer than the server may open.
 
 use std::time::Duration;
 
+use crate::cluster::Shape;
 use crate::noise::{Noise, make_tenant};
+use crate::server::run_program;
 use crate::stage::{Length, Setup, Stage};
 
 /// How long requests are counted.
@@ -74,4 +77,40 @@ pub(crate) async fn a_server_is_told_to_stop(name: &'static str, length: Length)
             .await;
     }
     stage.finish(name).await;
+}
+
+/// PostgreSQL gives fewer connections than the server may open, and the server takes what there is. A command of the
+/// operator works all the same.
+pub(crate) async fn the_database_has_too_few_connections(name: &'static str, length: Length) {
+    let shape = Shape { max_connections: 14, ..Shape::default() };
+    let mut stage = Stage::open(Setup { shape, ..Setup::default() }).await;
+    stage.load().await;
+    let mut slugs = Vec::new();
+    for number in 0..8 {
+        slugs.push(make_tenant(&stage, &format!("busy-{number}")).await.slug);
+    }
+    for _ in 0..length.rounds(1) {
+        stage
+            .fault(async |stage| {
+                let noise = Noise::start(&stage.servers[0].address, &slugs, NOISY);
+                tokio::time::sleep(SETTLE).await;
+                for _ in 0..3 {
+                    stage.problems.extend(examine(stage).await);
+                }
+                stage.problems.extend(noise.finish().await);
+            })
+            .await;
+    }
+    if stage.servers[0].log_lines_with("has no connection left").is_empty() {
+        stage.problems.push("the server was never short of connections".to_owned());
+    }
+    stage.finish(name).await;
+}
+
+/// Runs `doctor`, which may find what is being made at that moment; returns why it could not examine the database.
+async fn examine(stage: &Stage) -> Option<String> {
+    let url = stage.cluster().url(None);
+    let folder = stage.servers[0].folder();
+    let failure = run_program(Some(&url), folder, &["doctor", "--json"]).await.err()?;
+    (!failure.contains("\"findings\"")).then_some(failure)
 }
