@@ -51,9 +51,9 @@ pub(super) struct ImportFlags {
     /// The file is an archive of `tenant export`: make one tenant of it, with this slug
     #[arg(long, conflicts_with_all = ["resume", "restore"])]
     slug: Option<String>,
-    /// Archive: do all of it and roll it back
-    #[arg(long, requires = "slug")]
-    dry_run: bool,
+    /// Say what would be done, and change nothing; of an archive, do all of it and roll it back
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// Archive: keep the id and the external id of its tenant
     #[arg(long, requires = "slug")]
     same_id: bool,

@@ -72,12 +72,13 @@ pub(super) struct Ensure {
 
 /// What an upsert would do.
 #[derive(Debug, Serialize)]
-struct PlanView {
-    outcome: &'static str,
+pub(super) struct PlanView {
+    /// `created`, `changed` or `unchanged`.
+    pub(super) outcome: &'static str,
     external_id: String,
     slug: String,
     /// The fields that would be changed.
-    changes: Vec<&'static str>,
+    pub(super) changes: Vec<&'static str>,
     dry_run: bool,
 }
 
@@ -88,11 +89,9 @@ pub(super) async fn run(target: &Target, command: Ensure) -> Result<Exit, Failur
     if dry_run {
         let view = on_control(target, uses, async |control| plan(control, &upsert).await).await?;
         output::print(output, &view, || {
-            let changes = match view.changes.as_slice() {
-                [] => String::new(),
-                changes => format!(" ({})", changes.join(", ")),
-            };
-            format!("tenant {} would be {}{changes}; nothing was changed", view.slug, view.outcome)
+            let (slug, outcome, changes) =
+                (&view.slug, view.outcome, in_parentheses(&view.changes));
+            format!("tenant {slug} would be {outcome}{changes}; nothing was changed")
         })?;
         return Ok(Exit::Done);
     }
@@ -128,8 +127,14 @@ pub(super) fn in_words(failure: Failure) -> Failure {
     }
 }
 
-/// Compares a tenant with what it is to be; reads only.
-async fn plan(control: &Control, upsert: &Upsert) -> Result<PlanView, Failure> {
+/// The fields that would be changed, behind the outcome.
+pub(super) fn in_parentheses(changes: &[&str]) -> String {
+    if changes.is_empty() { String::new() } else { format!(" ({})", changes.join(", ")) }
+}
+
+/// Compares a tenant with what it is to be; reads only. What only the database finds when it makes a tenant is not found:
+/// that no account has the admin's address, that a slug rests after a purge.
+pub(super) async fn plan(control: &Control, upsert: &Upsert) -> Result<PlanView, Failure> {
     let command = &upsert.command;
     let view = |outcome, changes| PlanView {
         outcome,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Program, TestApp, TestDatabase};
+use crate::support::{Program, Snapshot, TestApp, TestDatabase};
 
 /// The longest wait for something that comes soon.
 const SOON: Duration = Duration::from_mins(2);
@@ -186,4 +186,52 @@ async fn a_line_that_cannot_be_applied_is_told_and_the_others_are_done() {
     std::fs::write(local.folder().join("list.csv"), "slug,name\na,A\nb,Bee\n").unwrap();
     let ran = local.run(&verb).expect(0).json();
     assert_eq!((&ran["done_before"], &ran["changed"]), (&json!(1), &json!(1)), "{ran}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_says_of_each_line_what_would_be_done_and_changes_nothing() {
+    let app = TestApp::spawn().await;
+    app.set_up("taken").await;
+    let (local, remote) = (Program::on(&app.database), remote(&app.address, &app.root_token));
+    let write = |text: &str| {
+        for program in [&local, &remote] {
+            std::fs::write(program.folder().join("list.csv"), text).unwrap();
+        }
+    };
+    write("slug,name\nsame,Same\nother,Other\n");
+    local.run(&["tenant", "import", "list.csv"]).expect(0);
+    write(
+        "slug,name,external_id\nsame,Same,\nother,New,\ntaken,x,x-1\nmoved,Same,same\nnew,New,\n",
+    );
+    // So that the background job does not change the snapshot.
+    app.services.audit.seal(&app.operator()).await.unwrap();
+    let before = Snapshot::of(&app).await;
+    let verb = ["tenant", "import", "list.csv", "--dry-run", "--resume", "state.json"];
+    let mut told = Vec::new();
+    for program in [&local, &remote] {
+        let ran = program.run(&verb).expect(3);
+        let counts = "5 tenants: 1 created, 1 changed, 1 unchanged, 2 failed; nothing was changed";
+        assert_eq!(ran.stdout, format!("{counts}\n"));
+        for line in [
+            "line 2: same would be unchanged",
+            "line 3: other would be changed (name)",
+            "line 4: taken would have failed: the slug is taken",
+            "line 5: moved would have failed: the tenant with this external id differs in slug",
+            "line 6: new would be created",
+        ] {
+            assert!(ran.stderr.lines().any(|told| told.ends_with(line)), "{line}: {ran:?}");
+        }
+        told.push(program.run(&[&verb[..], &["--json"]].concat()).expect(3).json());
+        assert!(!program.folder().join("state.json").exists());
+    }
+    assert_eq!(told[0], told[1]);
+    assert_eq!(told[0]["tenants"][2]["error"]["code"], "slug_taken");
+    assert_eq!(told[0]["tenants"][3]["error"]["code"], "external_id_differs");
+    assert_eq!(Snapshot::of(&app).await, before);
+    // What it said is what happens.
+    let ran = local.run(&["tenant", "import", "list.csv", "--json"]).expect(3).json();
+    for (said, done) in told[0]["tenants"].as_array().unwrap().iter().zip(0..) {
+        assert_eq!(said["outcome"], ran["tenants"][done]["outcome"], "{said}");
+        assert_eq!(said["error"]["code"], ran["tenants"][done]["error"]["code"], "{said}");
+    }
 }

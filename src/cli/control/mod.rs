@@ -14,6 +14,7 @@ mod members;
 mod migrations;
 mod named;
 mod refusal;
+mod rehearsals;
 mod tenants;
 mod tokens;
 
@@ -30,6 +31,7 @@ pub(super) use migrations::{OperationView, PlanView, Steering, failed_in};
 pub(super) use named::{Named, not_found};
 pub(super) use refusal::FieldView;
 pub use refusal::Refusal;
+pub(super) use rehearsals::{RehearsalView, TrialView, rehearse_here};
 pub(super) use tenants::{RecordView, Step, TenantFilter};
 pub(super) use tokens::{NewTokenView, TokenView};
 

@@ -20,7 +20,7 @@ use self::rows::Row;
 use self::state::State;
 use super::archive::ImportFlags;
 use super::control::{Control, Target, Uses, on_control};
-use super::ensure::in_words;
+use super::ensure::{in_parentheses, in_words, plan};
 use super::{Exit, Failure, Output, output, stop};
 
 pub(super) const HELP: &str = "\
@@ -28,9 +28,12 @@ The first line of the file names its columns, in any order: slug, and any of ext
 (without it, the slug), admin_email (of an account that there is), settings (JSON), expires_in, expires_at. Lines that \
 begin with # are left out. Every wrong line is named before anything is done.
 
-If it is interrupted, or the server is away, run it again with the same --resume: what is done is not done again.
+If it is interrupted, or the server is away, run it again with the same --resume: what is done is not done again. \
+--dry-run says of each line what would be done; that no account has the admin's address, or that a slug rests after a \
+purge, is found when the tenant is made.
 
 Examples:
+  rowhouse tenant import tenants.csv --dry-run
   rowhouse tenant import tenants.csv --workers 4 --resume state.json
   rowhouse tenant import - < tenants.csv
   rowhouse tenant import acme.rowhouse.tar --slug acme";
@@ -66,6 +69,8 @@ struct View {
     failed: usize,
     /// Not tried, because the import stopped.
     not_tried: usize,
+    /// Whether the counts say what would be done, and nothing was.
+    dry_run: bool,
     tenants: Vec<RowView>,
 }
 
@@ -79,6 +84,9 @@ struct RowView {
     outcome: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<uuid::Uuid>,
+    /// The fields that a dry run would change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorView>,
 }
@@ -89,14 +97,24 @@ struct ErrorView {
     message: String,
 }
 
+/// What was done of a line, or would be.
+struct Done {
+    outcome: String,
+    /// None in a dry run.
+    id: Option<uuid::Uuid>,
+    changes: Vec<&'static str>,
+}
+
 /// How an import ended early.
 struct Stopped(Failure);
 
 pub(super) async fn run(target: &Target, command: Import) -> Result<Exit, Failure> {
     let rows = rows::read(&command.file, command.restore)?;
-    let state = State::open(command.resume.as_deref())?;
+    let dry_run = command.archive.dry_run;
+    let state = State::open(command.resume.as_deref(), dry_run)?;
     let bar = progress(&command, rows.len());
-    let (view, stopped) = on_control(target, Uses::NewTenants, async |control| {
+    let uses = if dry_run { Uses::ControlPlane } else { Uses::NewTenants };
+    let (view, stopped) = on_control(target, uses, async |control| {
         import(control, rows, state, &command, &bar).await
     })
     .await?;
@@ -127,7 +145,8 @@ async fn import(
     command: &Import,
     bar: &ProgressBar,
 ) -> Result<(View, Option<Stopped>), Failure> {
-    let mut view = View { total: rows.len(), ..View::default() };
+    let dry_run = command.archive.dry_run;
+    let mut view = View { total: rows.len(), dry_run, ..View::default() };
     let (left, before): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| !state.has(row));
     for row in before {
         bar.inc(1);
@@ -141,8 +160,9 @@ async fn import(
             if halts.load(Ordering::Relaxed) {
                 return (row, None);
             }
-            let made = control.ensure_tenant(row.upsert.clone()).await;
-            (row, Some(made.map_err(in_words)))
+            let done =
+                if dry_run { would_do(control, &row).await } else { make(control, &row).await };
+            (row, Some(done.map_err(in_words)))
         }
     });
     let mut work = futures_util::stream::iter(work).buffer_unordered(usize::from(command.workers));
@@ -161,13 +181,12 @@ async fn import(
         bar.inc(1);
         let result = match outcome {
             None => RowView::new(&row, "not_tried"),
-            Some(Ok(record)) => {
-                if let Err(failure) = state.add(&row, &record) {
+            Some(Ok(Done { outcome, id, changes })) => {
+                if let Some(Err(failure)) = id.map(|id| state.add(&row, id)) {
                     halts.store(true, Ordering::Relaxed);
                     stopped.get_or_insert(Stopped(failure));
                 }
-                let outcome = record.outcome.as_deref().unwrap_or("unchanged");
-                RowView { id: Some(record.id), ..RowView::new(&row, outcome) }
+                RowView { id, changes, ..RowView::new(&row, &outcome) }
             }
             Some(Err(failure)) if [Exit::Away, Exit::Denied].contains(&failure.exit()) => {
                 halts.store(true, Ordering::Relaxed);
@@ -187,19 +206,38 @@ async fn import(
     Ok((view, stopped))
 }
 
+/// Makes the tenant of a line.
+async fn make(control: &Control, row: &Row) -> Result<Done, Failure> {
+    let record = control.ensure_tenant(row.upsert.clone()).await?;
+    let outcome = record.outcome.unwrap_or_else(|| "unchanged".to_owned());
+    Ok(Done { outcome, id: Some(record.id), changes: Vec::new() })
+}
+
+/// Says what would be done of a line; reads only.
+async fn would_do(control: &Control, row: &Row) -> Result<Done, Failure> {
+    let plan = plan(control, &row.upsert).await?;
+    Ok(Done { outcome: plan.outcome.to_owned(), id: None, changes: plan.changes })
+}
+
 /// Tells of a line: each where there is no bar, and a failed one in any case.
 fn tell(command: &Import, bar: &ProgressBar, view: &View, result: &RowView) {
     if command.output.json || result.outcome == "not_tried" {
         return;
     }
     let reason = result.error.as_ref().map(|error| format!(": {}", error.message));
+    let verb = match (view.dry_run, result.outcome.as_str()) {
+        (true, "failed") => "would have",
+        (true, "created" | "changed" | "unchanged") => "would be",
+        _ => "is",
+    };
     let line = format!(
-        "[{}/{}] line {}: {} is {}{}",
+        "[{}/{}] line {}: {} {verb} {}{}{}",
         view.tenants.len() + 1,
         view.total,
         result.line,
         result.slug,
         result.outcome,
+        in_parentheses(&result.changes),
         reason.unwrap_or_default()
     );
     if bar.is_hidden() {
@@ -243,7 +281,8 @@ impl View {
         ];
         let parts = parts.into_iter().filter(|(count, _)| *count > 0);
         let parts: Vec<_> = parts.map(|(count, word)| format!("{count} {word}")).collect();
-        format!("{} tenants: {}", self.total, parts.join(", "))
+        let end = if self.dry_run { "; nothing was changed" } else { "" };
+        format!("{} tenants: {}{end}", self.total, parts.join(", "))
     }
 }
 
@@ -255,6 +294,7 @@ impl RowView {
             slug: row.upsert.command.slug.to_string(),
             outcome: outcome.to_owned(),
             id: None,
+            changes: Vec::new(),
             error: None,
         }
     }

@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::rows::Row;
 use crate::cli::Failure;
-use crate::cli::control::RecordView;
 
 /// The version of the form of the file.
 const VERSION: u32 = 1;
@@ -38,8 +37,9 @@ struct Done {
 }
 
 impl State {
-    /// Reads the file, or creates it, so that one that cannot be written is told before anything is done.
-    pub(super) fn open(file: Option<&Path>) -> Result<Self, Failure> {
+    /// Reads the file, or creates it, so that one that cannot be written is told before anything is done. A dry run only
+    /// reads it.
+    pub(super) fn open(file: Option<&Path>, dry_run: bool) -> Result<Self, Failure> {
         let nothing = Kept { version: VERSION, done: BTreeMap::new() };
         let Some(file) = file else { return Ok(Self { file: None, kept: nothing }) };
         let unusable = |what: &str| Failure::usage(format!("--resume {}: {what}", file.display()));
@@ -53,7 +53,7 @@ impl State {
             Err(error) if error.kind() == ErrorKind::NotFound => nothing,
             Err(error) => return Err(unusable(&error.to_string())),
         };
-        let state = Self { file: Some(file.to_owned()), kept };
+        let state = Self { file: (!dry_run).then(|| file.to_owned()), kept };
         state.write().map_err(|error| unusable(&error.to_string()))?;
         Ok(state)
     }
@@ -65,8 +65,8 @@ impl State {
     }
 
     /// Records that a line is done.
-    pub(super) fn add(&mut self, row: &Row, record: &RecordView) -> Result<(), Failure> {
-        let done = Done { digest: row.digest.clone(), id: record.id };
+    pub(super) fn add(&mut self, row: &Row, id: Uuid) -> Result<(), Failure> {
+        let done = Done { digest: row.digest.clone(), id };
         self.kept.done.insert(row.upsert.external_id.to_string(), done);
         self.write().map_err(Failure::io("write the state file"))
     }

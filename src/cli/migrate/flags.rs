@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::{Failure, Output};
 use crate::domain::operation::Then;
-use crate::service::fleet::{Canary, MigrationRequest};
+use crate::service::fleet::{Canary, MigrationRequest, RehearsalTarget};
 
 #[derive(Debug, Args)]
 #[expect(clippy::doc_markdown, reason = "clap prints these comments, and backticks with them")]
@@ -66,6 +66,18 @@ impl Flags {
             }),
             workers: number(self.workers),
             max_failures: number(self.max_failures),
+        }
+    }
+
+    /// Returns the schema to rehearse on.
+    pub(super) fn rehearsal(&self) -> Result<RehearsalTarget, Failure> {
+        match (self.rehearse.clone().flatten(), self.vacancy) {
+            (Some(_), true) => {
+                Err(Failure::usage("--vacancy goes with --rehearse without a tenant"))
+            }
+            (Some(named), false) => Ok(RehearsalTarget::Tenant(named)),
+            (None, true) => Ok(RehearsalTarget::Vacancy),
+            (None, false) => Ok(RehearsalTarget::FirstBehind),
         }
     }
 

@@ -15,7 +15,6 @@ use self::flags::Flags;
 use super::control::{Steering, Target};
 use super::{Exit, Failure, Output, lint};
 use crate::cli::Program;
-use crate::service::fleet::RehearsalTarget;
 
 const HELP: &str = "\
 Each tenant is migrated in a transaction of its own. One that fails is left as it was and named, the others are \
@@ -72,6 +71,7 @@ pub(super) async fn run(target: &Target, migrate: Migrate) -> Result<Exit, Failu
             Target::Database(settings) => run::resume(settings, which.id, which.output).await,
         },
         Some(Verb::Repair(flags)) => repair::run(target.database("migrate repair")?, flags).await,
+        None if flags.rehearse.is_some() => show::rehearse(target, flags).await,
         None if flags.lint => lint::run(target.database("migrate --lint")?, flags.output),
         None => match target {
             Target::Server(_) => server::all(target, flags).await,
@@ -83,17 +83,6 @@ pub(super) async fn run(target: &Target, migrate: Migrate) -> Result<Exit, Failu
 async fn on_database(settings: &Program, flags: Flags) -> Result<Exit, Failure> {
     if flags.plan {
         return show::plan(settings, &flags.tenants, flags.output).await;
-    }
-    if let Some(tenant) = flags.rehearse {
-        let target = match (tenant, flags.vacancy) {
-            (Some(_), true) => {
-                return Err(Failure::usage("--vacancy goes with --rehearse without a tenant"));
-            }
-            (Some(named), false) => RehearsalTarget::Tenant(named),
-            (None, true) => RehearsalTarget::Vacancy,
-            (None, false) => RehearsalTarget::FirstBehind,
-        };
-        return show::rehearse(settings, target, flags.output).await;
     }
     flags.check()?;
     run::all(settings, flags).await

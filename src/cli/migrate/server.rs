@@ -15,11 +15,6 @@ use crate::cli::{Exit, Failure, Output, output, stop};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) async fn all(target: &Target, flags: Flags) -> Result<Exit, Failure> {
-    if flags.rehearse.is_some() {
-        return Err(Failure::usage(
-            "--rehearse works on a database; with a server, POST /control/v1/rehearsals does it",
-        ));
-    }
     flags.check()?;
     on_control(target, Uses::ControlPlane, async |control| {
         let plan = control.plan_migration(&flags.tenants).await?;

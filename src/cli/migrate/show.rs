@@ -1,16 +1,18 @@
 //! Shows the fleet and operations, and pauses or cancels them, whichever process runs them.
 
-use serde_json::json;
 use uuid::Uuid;
 
+use super::flags::Flags;
 use super::progress;
 use super::run::unless_stopped;
 use crate::app::Purpose;
 use crate::cli::Program;
-use crate::cli::control::{Control, OperationView, PlanView, Steering, Target, Uses, on_control};
-use crate::cli::{Exit, Failure, Output, output};
+use crate::cli::control::{
+    Control, OperationView, PlanView, RehearsalView, Steering, Target, TrialView, Uses, on_control,
+    rehearse_here,
+};
+use crate::cli::{Exit, Failure, Output, output, stop};
 use crate::domain::error::Error;
-use crate::service::fleet::{RehearsalTarget, Trial, TrialEnd};
 
 pub(super) async fn plan(
     settings: &Program,
@@ -56,57 +58,40 @@ fn plan_in_words(plan: &PlanView) -> String {
     lines.join("\n")
 }
 
-pub(super) async fn rehearse(
-    settings: &Program,
-    target: RehearsalTarget,
-    output: Output,
-) -> Result<Exit, Failure> {
-    output::on_isolated_backend(settings, async |backend| {
-        let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-        let rehearsing = async {
-            let rehearsed = fleet.rehearse(&ctx, target).await?;
-            Ok((rehearsed, fleet.why_no_new_tenants(&ctx).await?))
-        };
-        let Some((rehearsed, new_tenant)) = unless_stopped(backend, rehearsing).await? else {
-            return Ok(Exit::Failed);
-        };
-        let Some(rehearsal) = rehearsed else {
-            if output.json {
-                progress::line(&json!({
-                    "schema": null, "applied": [], "error": null, "migrations": [], "new_tenant": new_tenant,
-                }));
-            } else {
-                output::data(&format!("tenants: nothing to do\n{}", in_words(new_tenant.as_ref())))?;
-            }
-            return Ok(if new_tenant.is_some() { Exit::Failed } else { Exit::Done });
-        };
-        let schema = rehearsal.schema.as_str();
-        let outcome = rehearsal.outcome();
-        let (applied, error) = (outcome.as_ref().ok(), outcome.as_ref().err());
-        if output.json {
-            let migrations: Vec<_> = rehearsal.trials.iter().map(trial_in_json).collect();
-            progress::line(&json!({
-                "schema": schema, "applied": applied, "error": error, "migrations": migrations,
-                "new_tenant": new_tenant,
-            }));
-        } else {
-            let result = match &outcome {
-                Ok(files) if files.is_empty() => {
-                    "would apply nothing; all of it was rolled back".to_owned()
-                }
-                Ok(files) => {
-                    format!("would apply {}; all of it was rolled back", files.join(", "))
-                }
-                Err(reason) => format!("would fail: {reason}"),
-            };
-            let lines = rehearsal.trials.iter().map(trial_in_words);
-            let lines = [format!("{schema}: {result}")].into_iter().chain(lines);
-            let lines = lines.chain([in_words(new_tenant.as_ref())]);
-            output::data(&lines.collect::<Vec<_>>().join("\n"))?;
-        }
-        Ok(if error.or(new_tenant.as_ref()).is_some() { Exit::Failed } else { Exit::Done })
+/// Rehearses on one schema; a server does it with its own files.
+pub(super) async fn rehearse(target: &Target, flags: Flags) -> Result<Exit, Failure> {
+    let schema = flags.rehearsal()?;
+    let view = on_control(target, Uses::NewTenants, async |control| match control {
+        Control::Database(backend) => unless_stopped(backend, rehearse_here(backend, schema)).await,
+        Control::Server(client) => tokio::select! {
+            view = client.rehearse(schema) => view.map(Some),
+            () = stop::signalled() => Ok(None),
+        },
     })
-    .await
+    .await?;
+    let Some(view) = view else { return Ok(Exit::Failed) };
+    if flags.output.json {
+        progress::line(&serde_json::to_value(&view).unwrap_or_default());
+    } else {
+        output::data(&rehearsal_in_words(&view))?;
+    }
+    let fails = view.error.is_some() || view.new_tenant.is_some();
+    Ok(if fails { Exit::Failed } else { Exit::Done })
+}
+
+fn rehearsal_in_words(view: &RehearsalView) -> String {
+    let result = match (&view.schema, &view.applied, &view.error) {
+        (None, _, _) => "tenants: nothing to do".to_owned(),
+        (Some(schema), _, Some(reason)) => format!("{schema}: would fail: {reason}"),
+        (Some(schema), Some(files), None) if !files.is_empty() => {
+            format!("{schema}: would apply {}; all of it was rolled back", files.join(", "))
+        }
+        (Some(schema), _, None) => {
+            format!("{schema}: would apply nothing; all of it was rolled back")
+        }
+    };
+    let lines = [result].into_iter().chain(view.migrations.iter().map(trial_in_words));
+    lines.chain([in_words(view.new_tenant.as_ref())]).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a new tenant can be made from the whole set.
@@ -114,24 +99,11 @@ fn in_words(problem: Option<&String>) -> String {
     problem.cloned().unwrap_or_else(|| "a new tenant can be made from all files".to_owned())
 }
 
-fn trial_in_json(trial: &Trial) -> serde_json::Value {
-    let (state, duration, line, error) = match &trial.end {
-        TrialEnd::Applied(took) => ("applied", Some(took.as_secs_f64() * 1000.0), None, None),
-        TrialEnd::Failed { line, message } => ("failed", None, *line, Some(message)),
-        TrialEnd::NotReached => ("not_reached", None, None, None),
-    };
-    json!({
-        "file": trial.file, "state": state, "duration_ms": duration, "line": line, "error": error,
-    })
-}
-
-fn trial_in_words(trial: &Trial) -> String {
-    match &trial.end {
-        TrialEnd::Applied(took) => {
-            format!("  {}: {:.1} ms", trial.file, took.as_secs_f64() * 1000.0)
-        }
-        TrialEnd::Failed { .. } => format!("  {}: fails", trial.file),
-        TrialEnd::NotReached => format!("  {}: not reached", trial.file),
+fn trial_in_words(trial: &TrialView) -> String {
+    match (trial.state.as_str(), trial.duration_ms) {
+        ("applied", took) => format!("  {}: {:.1} ms", trial.file, took.unwrap_or_default()),
+        ("failed", _) => format!("  {}: fails", trial.file),
+        _ => format!("  {}: not reached", trial.file),
     }
 }
 

@@ -53,7 +53,7 @@ pub use self::job::{Event, Events};
 pub use self::plan::{Behind, Plan};
 pub(super) use self::plan::{contradiction, make as plan_of};
 pub use self::recovery::RecoveryOutcome;
-pub use self::rehearse::{Rehearsal, RehearsalTarget, SchemaOwner, Trial, TrialEnd};
+pub use self::rehearse::{Rehearsal, RehearsalTarget, SchemaOwner, Trial, TrialEnd, outcome_of};
 pub use self::repair::{TenantRepair, in_json as change_in_json};
 pub(super) use self::request::resolve;
 pub use self::request::{Canary, MigrationRequest};

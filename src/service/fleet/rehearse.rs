@@ -74,23 +74,31 @@ pub struct Trial {
 }
 
 impl Rehearsal {
-    /// Returns the files that would be applied.
+    /// As [`outcome_of`] its files.
     ///
     /// # Errors
     /// The file that would fail, the line and the reason, in one sentence.
     pub fn outcome(&self) -> Result<Vec<String>, String> {
-        let file = |trial: &Trial| match &trial.end {
-            TrialEnd::Failed { line, message } => Err(ApplyError::Failed {
-                file: trial.file.clone(),
-                line: *line,
-                message: message.clone(),
-                needs_commit: false,
-            }
-            .to_string()),
-            TrialEnd::Applied(_) | TrialEnd::NotReached => Ok(trial.file.clone()),
-        };
-        self.trials.iter().map(file).collect()
+        outcome_of(&self.trials)
     }
+}
+
+/// Returns the files that would be applied.
+///
+/// # Errors
+/// The file that would fail, the line and the reason, in one sentence.
+pub fn outcome_of(trials: &[Trial]) -> Result<Vec<String>, String> {
+    let file = |trial: &Trial| match &trial.end {
+        TrialEnd::Failed { line, message } => Err(ApplyError::Failed {
+            file: trial.file.clone(),
+            line: *line,
+            message: message.clone(),
+            needs_commit: false,
+        }
+        .to_string()),
+        TrialEnd::Applied(_) | TrialEnd::NotReached => Ok(trial.file.clone()),
+    };
+    trials.iter().map(file).collect()
 }
 
 impl Engine {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::control::serve;
 use super::fixture::{FIRST, Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, provision, wait_for};
 use crate::support::control::{assert_problem, pointers};
-use crate::support::{Snapshot, TestApp};
+use crate::support::{Program, Snapshot, TestApp};
 
 const REHEARSALS: &str = "/control/v1/rehearsals";
 const MIGRATIONS: &str = "/control/v1/migrations";
@@ -162,6 +162,14 @@ async fn a_rehearsal_over_http_reports_each_file_with_its_duration() {
     }
 }
 
+/// Takes out what differs from one run to the next.
+fn without_times(mut view: Value) -> Value {
+    for migration in view["migrations"].as_array_mut().expect("it lists the files") {
+        migration["duration_ms"].take();
+    }
+    view
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rehearsal_over_http_names_the_failing_file_and_those_not_reached() {
     let fixture = Fixture::with(1).await;
@@ -179,6 +187,20 @@ async fn a_rehearsal_over_http_names_the_failing_file_and_those_not_reached() {
     let error = files[1]["error"].as_str().unwrap();
     assert!(error.contains("nonsense") && error.contains("42703"), "{error}");
     assert_eq!((&files[1]["duration_ms"], &files[2]["error"]), (&Value::Null, &Value::Null));
+    // The command line says the same through the server as on the database.
+    let remote = Program::embedded()
+        .with("ROWHOUSE_SERVER", &app.address)
+        .with("ROWHOUSE_TOKEN", &app.root_token);
+    let rehearsed = [&remote, &fixture.program()].map(|program| {
+        without_times(program.run(&["migrate", "--rehearse", "--json"]).expect(1).json())
+    });
+    assert_eq!(rehearsed[0], rehearsed[1]);
+    let told = remote.run(&["migrate", "--rehearse", "t0"]).expect(1).stdout;
+    let fails = format!("{}: would fail: V3__break.sql, line 2: ", fixture.schema(0));
+    assert!(told.starts_with(&fails) && told.contains("  V4__never.sql: not reached\n"), "{told}");
+    let unknown = remote.run(&["migrate", "--rehearse", "unknown"]).expect(4);
+    assert_eq!(unknown.stderr, "rowhouse: no such tenant: unknown\n");
+    remote.run(&["migrate", "--rehearse", "t0", "--vacancy"]).expect(2);
     assert_eq!(Snapshot::of(&app).await, before);
     assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0], vec![1]));
 }
