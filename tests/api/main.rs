@@ -131,6 +131,7 @@ mod unanswered;
 mod unauthorized;
 mod unhealthy;
 mod unreadable;
+mod unusable_servers;
 mod vacancies;
 mod webfluss;
 mod wrong_callers;

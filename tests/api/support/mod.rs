@@ -14,6 +14,7 @@ pub mod invited;
 pub mod log;
 pub mod markdown;
 pub mod migration_lock;
+pub mod own_cluster;
 pub mod postgres;
 pub mod program;
 #[path = "../../support/proxy.rs"]
