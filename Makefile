@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-hostile test-superuser test-sets test-browser test-clients test-generators test-deploy lint-deploy test-upgrade test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
+.PHONY: help run test test-hostile test-superuser test-sets test-browser test-clients test-generators test-otlp test-deploy lint-deploy test-upgrade test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
 	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -21,14 +21,15 @@ run: cargo postgres-to-run ## start a server, with an embedded PostgreSQL unless
 test: cargo postgres-to-test ## run all tests, on an embedded PostgreSQL unless TEST_DATABASE_URL is set
 	$(CARGO) test $(ARGS)
 
-# Cargo and rustup keep what they have in the caller's HOME.
+# Cargo and rustup keep what they have in the caller's HOME. Where the programs of PostgreSQL are is asked for the tests' own
+# server, too.
 HOSTILE = CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" RUSTUP_HOME="$${RUSTUP_HOME:-$$HOME/.rustup}" HOME=/hostile \
 	TZ=Pacific/Kiritimati LANG=tr_TR.UTF-8 LC_ALL=xx_XX PGHOST=hostile.invalid PGPORT=1 PGUSER=hostile PGPASSWORD=hostile \
 	PGDATABASE=hostile PGDATA=/hostile PGSERVICE=hostile PGOPTIONS='-c search_path=hostile' PGSSLMODE=verify-full \
 	DATABASE_URL=postgres://hostile@127.0.0.1:1/hostile ROWHOUSE_SERVER=https://hostile.invalid ROWHOUSE_TOKEN=hostile
 
 test-hostile: cargo postgres-to-test ## run all tests with every setting, libpq's variables, TZ, LANG and HOME set to something else
-	env $$(sed -n 's/^| `[^`]*` | `\(ROWHOUSE_[A-Z_]*\)` |.*/\1=hostile/p' docs/settings.md) $(HOSTILE) $(CARGO) test $(ARGS)
+	env $$(sed -n '/__BIN_DIR/!s/^| `[^`]*` | `\(ROWHOUSE_[A-Z_]*\)` |.*/\1=hostile/p' docs/settings.md) $(HOSTILE) $(CARGO) test $(ARGS)
 
 test-superuser: cargo postgres-to-test ## run the API tests as a superuser instead of an ordinary owner (ARGS="-- managed::" for some)
 	TEST_LOGIN=superuser $(CARGO) test --test api $(ARGS)
@@ -46,6 +47,10 @@ test-clients: cargo ## run the published Databunker clients against a server of 
 test-generators: cargo ## generate clients from the OpenAPI document with six generators, and run each against a server
 	@.ci/ensure-postgres
 	tests/generators/run
+
+test-otlp: cargo ## export spans to a collector of OpenTelemetry (Rotel), which is away, stands still and is killed
+	@.ci/ensure-postgres
+	tests/otlp/run
 
 test-deploy: cargo postgres-to-test ## check what is in deploy/, and the metrics, with promtool and other linters
 	tests/deploy/run

@@ -39,10 +39,10 @@ python_environment() {
 }
 
 # start_server [NAME=VALUE..]: builds and starts a server with an embedded PostgreSQL and a temporary data folder,
-# and exports its URL and ROOT_TOKEN.
+# and exports its URL and ROOT_TOKEN. FEATURES names cargo features beside the default ones.
 start_server() {
     say "starting a server"
-    cargo build --quiet
+    cargo build --quiet ${FEATURES:+--features "$FEATURES"}
     data=$(mktemp -d "$home/data.XXXXXX")
     # Started by root, the embedded server runs as an unprivileged user, which must be able to enter the folder.
     chmod 755 "$data"
