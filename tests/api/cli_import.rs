@@ -198,11 +198,9 @@ async fn a_dry_run_says_of_each_line_what_would_be_done_and_changes_nothing() {
             std::fs::write(program.folder().join("list.csv"), text).unwrap();
         }
     };
-    write("slug,name\nsame,Same\nother,Other\n");
+    write("slug,name\nsame,Same\nother,Other\nold,Old\n");
     local.run(&["tenant", "import", "list.csv"]).expect(0);
-    write(
-        "slug,name,external_id\nsame,Same,\nother,New,\ntaken,x,x-1\nmoved,Same,same\nnew,New,\n",
-    );
+    write("slug,name,external_id\nsame,Same,\nother,New,\ntaken,x,x-1\nmoved,Old,old\nnew,New,\n");
     // So that the background job does not change the snapshot.
     app.services.audit.seal(&app.operator()).await.unwrap();
     let before = Snapshot::of(&app).await;

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use rowhouse::domain::Error;
 use rowhouse::domain::error::Result;
+use rowhouse::pg::connect::dedicated::is_direct;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
+use crate::isolation::fixture::endpoint;
 use crate::support::control::transition;
 use crate::support::proxy::Proxy;
 use crate::support::{TestApp, TestDatabase};
@@ -85,4 +89,28 @@ async fn a_job_whose_connection_is_forgotten_gives_up_and_succeeds_the_next_time
     assert_gives_up(&app, &proxy, ("the sessions", "sessions"), sessions).await;
     let keys = async || services.signing_keys.reload(&ctx).await;
     assert_gives_up(&app, &proxy, ("the keys", "signing_keys"), keys).await;
+}
+
+/// What a server says to a client that it lets in without a password: `AuthenticationOk`, `ReadyForQuery`.
+const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+
+#[tokio::test]
+async fn a_server_that_lets_a_client_in_and_answers_nothing_is_given_up_where_a_pooler_is_looked_for()
+ {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = client.read(&mut [0; 1024]).await;
+                let _ = client.write_all(WELCOME).await;
+                let _ = client.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    let url = format!("postgres://owner@127.0.0.1:{port}/x?sslmode=disable&connect_timeout=1");
+    let endpoint = endpoint(&url, None);
+    let asked = tokio::time::timeout(LONG, is_direct(&endpoint)).await;
+    let refused = asked.expect("it gives up").expect_err("nothing was answered");
+    assert!(refused.to_string().contains("did not answer within 1 s"), "{refused}");
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::{PoolError, TimeoutType};
 use futures_util::future::join;
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
 use crate::domain::names::{SchemaName, TenantId};
@@ -71,8 +72,15 @@ impl DedicatedConnection {
                 return Err(Failure::from(PoolError::Timeout(TimeoutType::Create)).into());
             }
         };
-        let row = client.query_typed("SELECT current_setting('search_path') AS path", &[]).await;
-        let found = row.map_err(Failure::from)?;
+        let asked = client.query_typed("SELECT current_setting('search_path') AS path", &[]);
+        // A server that lets clients in may answer none.
+        let answer = match endpoint.config.get_connect_timeout() {
+            Some(limit) => {
+                timeout(*limit, asked).await.map_err(|_elapsed| Failure::NoAnswer(*limit))?
+            }
+            None => asked.await,
+        };
+        let found = answer.map_err(Failure::from)?;
         let found = found.first().map(|row| row.get::<_, String>("path")).unwrap_or_default();
         if found.replace(' ', "") != path {
             return Err(OpenError::NotDirect);
