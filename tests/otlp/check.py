@@ -1,5 +1,6 @@
 """Sends requests to a server that exports its spans, and reads what the collector received. The collector is away at first,
-then runs, stands still, runs again and is killed; the server answers all the while. The argument is a folder for logs."""
+then runs, stands still, runs again and is killed; the server answers all the while. At the end a collector stands still, whose
+process id is in `collector.pid`. The argument is a folder for that and for logs."""
 
 import contextlib
 import json
@@ -15,7 +16,8 @@ import urllib.request
 
 URL, TOKEN, PORT = os.environ["URL"], os.environ["ROOT_TOKEN"], os.environ["PORT"]
 COLLECTOR = os.environ["COLLECTOR"]
-OUTPUT = pathlib.Path(sys.argv[1]) / "collector.out"
+FOLDER = pathlib.Path(sys.argv[1])
+OUTPUT = FOLDER / "collector.out"
 
 # How long an answer may take, whatever the collector does: a set-up in a development build takes a part of it.
 ANSWER_SECONDS = 3
@@ -53,14 +55,18 @@ def many():
     return longest
 
 
-@contextlib.contextmanager
-def collector():
-    """Starts the collector, and kills it at the end."""
+def start_collector():
     with OUTPUT.open("a") as out:
         command = [COLLECTOR, "start", "--otlp-http-endpoint", f"127.0.0.1:{PORT}"]
         command += ["--otlp-grpc-endpoint", "127.0.0.1:0", "--exporter", "blackhole"]
         command += ["--debug-log", "traces", "--debug-log-verbosity", "detailed"]
-        running = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+
+
+@contextlib.contextmanager
+def collector():
+    """Starts the collector, and kills it at the end."""
+    running = start_collector()
     try:
         yield running
     finally:
@@ -126,6 +132,12 @@ def main():
         request_in_a_trace()
         say("the collector goes on, and spans arrive")
     say(f"the collector is killed: {REQUESTS} answers, the longest took {many():.3f} s")
+
+    running = start_collector()
+    (FOLDER / "collector.pid").write_text(str(running.pid))
+    request_in_a_trace()
+    running.send_signal(signal.SIGSTOP)
+    many()
 
 
 main()

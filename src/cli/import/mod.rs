@@ -193,11 +193,7 @@ async fn import(
                 stopped.get_or_insert(Stopped(failure));
                 RowView::new(&row, "not_tried")
             }
-            Some(Err(failure)) => {
-                let (code, message) = (failure.code(), failure.to_string());
-                let error = Some(ErrorView { code, message });
-                RowView { error, ..RowView::new(&row, "failed") }
-            }
+            Some(Err(failure)) => RowView::failed(&row, &failure),
         };
         tell(command, bar, &view, &result);
         view.add(result);
@@ -297,5 +293,10 @@ impl RowView {
             changes: Vec::new(),
             error: None,
         }
+    }
+
+    fn failed(row: &Row, failure: &Failure) -> Self {
+        let error = ErrorView { code: failure.code(), message: failure.to_string() };
+        Self { error: Some(error), ..Self::new(row, "failed") }
     }
 }
