@@ -158,8 +158,7 @@ async fn feed(report: &mut Report, fixture: &Fixture, changes: usize) {
     let (mut made, mut told) = (Vec::new(), Vec::new());
     let mut cursor = http.end_of_feed().await;
     for number in 0..changes {
-        let waiting = http.client.get(format!("{}/events", http.address));
-        let waiting = waiting.query(&[("after", cursor.as_str()), ("wait", "20")]);
+        let waiting = http.client.get(format!("{}/events?after={cursor}&wait=20", http.address));
         let reading = async {
             let page = http.answer(waiting).await;
             (Instant::now(), page)
@@ -211,9 +210,8 @@ impl Http {
     async fn end_of_feed(&self) -> String {
         let mut cursor = "0".to_owned();
         loop {
-            let page = self.client.get(format!("{}/events", self.address));
-            let page = page.query(&[("after", cursor.as_str()), ("limit", "100"), ("wait", "1")]);
-            let page = self.answer(page).await;
+            let page = format!("{}/events?after={cursor}&limit=100&wait=1", self.address);
+            let page = self.answer(self.client.get(page)).await;
             cursor = next(&page);
             if page["data"].as_array().is_some_and(Vec::is_empty) {
                 return cursor;
