@@ -43,7 +43,7 @@ async fn main() {
     let mut report = Report::begin(args, "events", machine::line(&sql).await);
     chain(&mut report, &backend, &sql, rounds).await;
     backend.close().await;
-    feed(&mut report, &fixture, changes).await;
+    Box::pin(feed(&mut report, &fixture, changes)).await;
     report.end();
     drop(sql);
     fixture.stop().await;
