@@ -23,8 +23,8 @@ use crate::domain::names::SchemaName;
 use crate::pg::db::Db;
 use crate::pg::rules::Isolation;
 
-/// How many schemas one statement and one connection read. At 1,000 the statement's fixed cost, a scan of the
-/// catalogs of all other tenants, is negligible, and the backend stays below 100 MiB.
+/// How many schemas one statement and one connection read. At 1,000 the fixed cost of a statement is negligible, and the
+/// backend stays below 100 MiB.
 pub const BATCH_SIZE: usize = 1_000;
 
 /// How often a batch is read while other processes drop what is in it.

@@ -5,6 +5,9 @@
 -- Definitions come from the server's own functions. They qualify names that are not in the search path, and this
 -- query runs without a tenant's schema in the search path. An absent property is an empty text; properties are
 -- separated by the unit separator, chr(31), in the order of `Kind::properties`.
+-- Relations, routines and types are found through `pg_depend`, which has an index by what is depended on: their own
+-- catalogs have none by schema, and a pass over them grows with the number of other schemas. An index depends on its table,
+-- and the relation of a composite type on the type, and not on the schema.
 -- Omitted on purpose: tuning (storage parameters of tables, tablespaces, statistics targets), comments, and the
 -- privileges of an object's owner, which each major version writes differently.
 WITH me AS MATERIALIZED (
@@ -20,19 +23,41 @@ WITH me AS MATERIALIZED (
            CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
                           WHEN 'i' THEN 'index' WHEN 'I' THEN 'index' WHEN 'c' THEN 'type'
                           ELSE 'table' END AS kind
-      FROM pg_catalog.pg_class c
-      JOIN schema n ON n.oid = c.relnamespace
-     WHERE c.relkind <> 't'
+      FROM schema n
+     CROSS JOIN LATERAL (
+           SELECT d.objid AS oid
+             FROM pg_catalog.pg_depend d
+            WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+              AND d.classid = 'pg_catalog.pg_class'::regclass
+            UNION ALL
+           SELECT i.indexrelid
+             FROM pg_catalog.pg_depend d
+             JOIN pg_catalog.pg_index i ON i.indrelid = d.objid
+            WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+              AND d.classid = 'pg_catalog.pg_class'::regclass
+            UNION ALL
+           SELECT t.typrelid
+             FROM pg_catalog.pg_depend d
+             JOIN pg_catalog.pg_type t ON t.oid = d.objid
+            WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+              AND d.classid = 'pg_catalog.pg_type'::regclass) found
+      JOIN pg_catalog.pg_class c ON c.oid = found.oid
 ), routine AS MATERIALIZED (
     SELECT n.oid AS schema, p.oid, p.proowner AS owner, p.proacl AS acl, p.prokind,
            quote_ident(p.proname) || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS name
-      FROM pg_catalog.pg_proc p
-      JOIN schema n ON n.oid = p.pronamespace
+      FROM schema n
+      JOIN pg_catalog.pg_depend d
+        ON d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+       AND d.classid = 'pg_catalog.pg_proc'::regclass
+      JOIN pg_catalog.pg_proc p ON p.oid = d.objid
 ), type AS MATERIALIZED (
     SELECT n.oid AS schema, t.oid, t.typowner AS owner, t.typacl AS acl, t.typtype, t.typrelid, t.typbasetype,
            t.typtypmod, t.typnotnull, t.typdefault, quote_ident(t.typname) AS name
-      FROM pg_catalog.pg_type t
-      JOIN schema n ON n.oid = t.typnamespace
+      FROM schema n
+      JOIN pg_catalog.pg_depend d
+        ON d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+       AND d.classid = 'pg_catalog.pg_type'::regclass
+      JOIN pg_catalog.pg_type t ON t.oid = d.objid
      WHERE t.typtype IN ('d', 'e', 'r')
         OR (t.typtype = 'c' AND EXISTS (SELECT FROM relation r WHERE r.oid = t.typrelid AND r.relkind = 'c'))
 ), granted AS (
