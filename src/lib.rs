@@ -89,7 +89,7 @@
 //! control              the tables of the schema public, one file a noun
 //! tenant               the tables of a tenant's schema
 //! schema               creates, migrates and drops the schemas of tenants
-//! portability          reads and writes all rows of a tenant, for archives
+//! portability          reads and writes all rows of a tenant, and exchanges those of two
 //! bootstrap            prepares a database
 //! ```
 //!

@@ -10,15 +10,19 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use strum::VariantNames;
+use time::OffsetDateTime;
+use tokio::io::AsyncRead;
 
-use super::control::Named;
+use super::control::{Named, RecordView};
 use super::failure::Arguments;
 use super::tenant::{Which, tenant_ref};
 use super::{Exit, Failure, Output, files, output};
 use crate::app::Purpose;
 use crate::cli::Program;
 use crate::domain::names::Slug;
-use crate::service::archives::{Exported, ImportTenant, Imported, MemberPolicy, NewId, Progress};
+use crate::service::archives::{
+    Exported, ImportInto, ImportTenant, Imported, ImportedInto, MemberPolicy, NewId, Progress,
+};
 use crate::service::tenants::TenantRef;
 
 pub(super) const EXPORT_HELP: &str = "\
@@ -49,27 +53,31 @@ pub(super) struct Export {
 #[derive(Debug, Args)]
 pub(super) struct ImportFlags {
     /// The file is an archive of `tenant export`: make one tenant of it, with this slug
-    #[arg(long, conflicts_with_all = ["resume", "restore"])]
+    #[arg(long, group = "made", conflicts_with_all = ["resume", "restore"])]
     slug: Option<String>,
+    /// The file is an archive of `tenant export`: put it in place of what this tenant has, which is kept as a suspended
+    /// tenant for the grace period
+    #[arg(long, group = "made", value_name = "TENANT", conflicts_with_all = ["resume", "restore"])]
+    into: Option<String>,
     /// Say what would be done, and change nothing; of an archive, do all of it and roll it back
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Archive: keep the id and the external id of its tenant
-    #[arg(long, requires = "slug")]
+    #[arg(long, requires = "slug", conflicts_with = "into")]
     same_id: bool,
     /// Archive: make accounts with the same addresses members (match), create missing ones without a password (create),
     /// or neither (none)
-    #[arg(long, value_name = "HOW", requires = "slug", default_value = "match",
+    #[arg(long, value_name = "HOW", requires = "slug", conflicts_with = "into", default_value = "match",
           value_parser = PossibleValuesParser::new(MemberPolicy::VARIANTS).try_map(|word| word.parse::<MemberPolicy>()))]
     members: MemberPolicy,
     /// Archive: do not store this table, which no migration makes; repeat it for more than one
-    #[arg(long, value_name = "TABLE", requires = "slug")]
+    #[arg(long, value_name = "TABLE", requires = "made")]
     leave_out: Vec<String>,
     /// Archive: trust the keys in this file, as another installation publishes them at /.well-known/jwks.json
-    #[arg(long, value_name = "JWKS", requires = "slug")]
+    #[arg(long, value_name = "JWKS", requires = "made")]
     trust: Option<PathBuf>,
     /// Archive: make the tenant suspended
-    #[arg(long, requires = "slug")]
+    #[arg(long, requires = "slug", conflicts_with = "into")]
     suspended: bool,
 }
 
@@ -104,13 +112,16 @@ struct ImportView {
     skipped: Vec<String>,
     warnings: Vec<String>,
     manifest_sha256: String,
+    /// The tenant that keeps what was there before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<RecordView>,
     dry_run: bool,
 }
 
 impl ImportFlags {
     /// Whether the file is an archive.
     pub(super) const fn is_archive(&self) -> bool {
-        self.slug.is_some()
+        self.slug.is_some() || self.into.is_some()
     }
 }
 
@@ -163,32 +174,49 @@ pub(super) async fn export(settings: &Program, flags: Export) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// Makes a tenant of an archive.
+/// What an import makes of an archive.
+enum ImportCommand {
+    Tenant(ImportTenant),
+    Into(String, ImportInto),
+}
+
+/// Makes a tenant of an archive, or puts it in place of what a tenant has.
 pub(super) async fn import(
     settings: &Program,
     file: &Path,
     flags: ImportFlags,
     form: Output,
 ) -> Result<Exit, Failure> {
-    let command = read_command(&flags)?;
+    let mut command = read_command(&flags)?;
+    let grace = settings.tenants.grace_period;
     let bar = bar(form);
-    let imported = output::on_isolated_backend(settings, async |backend| {
+    let view = output::on_isolated_backend(settings, async |backend| {
         let ctx = backend.operator();
-        let archives = &backend.services.archives;
-        let on_progress = |progress| show(&bar, progress);
-        let imported = if file == Path::new("-") {
-            archives.import(&ctx, &command, &mut tokio::io::stdin(), &on_progress).await
+        if let ImportCommand::Into(_, into) = &mut command {
+            into.keep_until = ctx.now + grace;
+        }
+        let mut input: Box<dyn AsyncRead + Unpin + Send> = if file == Path::new("-") {
+            Box::new(tokio::io::stdin())
         } else {
-            let mut input = tokio::fs::File::open(file)
-                .await
-                .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-            archives.import(&ctx, &command, &mut input, &on_progress).await
+            let opened = tokio::fs::File::open(file).await;
+            Box::new(
+                opened.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?,
+            )
         };
-        Ok(imported?)
+        let (archives, on_progress) = (&backend.services.archives, |progress| show(&bar, progress));
+        Ok(match &command {
+            ImportCommand::Tenant(import) => {
+                let imported = archives.import(&ctx, import, &mut *input, &on_progress).await?;
+                ImportView::of(imported, flags.dry_run)
+            }
+            ImportCommand::Into(tenant, into) => {
+                let made = archives.import_into(&ctx, into, &mut *input, &on_progress).await?;
+                ImportView::replaced(made, tenant)
+            }
+        })
     })
     .await?;
     bar.finish_and_clear();
-    let view = ImportView::of(imported, flags.dry_run);
     output::print(form, &view, || view.line())?;
     if !form.json {
         for address in &view.skipped {
@@ -201,22 +229,27 @@ pub(super) async fn import(
     Ok(Exit::Done)
 }
 
-fn read_command(flags: &ImportFlags) -> Result<ImportTenant, Failure> {
+fn read_command(flags: &ImportFlags) -> Result<ImportCommand, Failure> {
+    let trust = flags.trust.as_deref();
+    let trust = trust.map(|file| files::read_text("--trust", file, KEY_SET_MAX)).transpose()?;
+    let (leave_out, dry_run) = (flags.leave_out.clone(), flags.dry_run);
+    if let Some(into) = &flags.into {
+        let (tenant, keep_until) = (tenant_ref(into)?, OffsetDateTime::UNIX_EPOCH);
+        let command = ImportInto { tenant, keep_until, leave_out, trust, dry_run };
+        return Ok(ImportCommand::Into(into.clone(), command));
+    }
     let mut arguments = Arguments::default();
     let slug = flags.slug.as_deref().unwrap_or_default();
     let slug = arguments.read("--slug", slug, Slug::parse);
-    let slug = arguments.finish(slug)?;
-    let trust = flags.trust.as_deref();
-    let trust = trust.map(|file| files::read_text("--trust", file, KEY_SET_MAX)).transpose()?;
-    Ok(ImportTenant {
-        slug,
+    Ok(ImportCommand::Tenant(ImportTenant {
+        slug: arguments.finish(slug)?,
         id: if flags.same_id { NewId::Same } else { NewId::New },
         members: flags.members,
         suspended: flags.suspended,
-        leave_out: flags.leave_out.clone(),
+        leave_out,
         trust,
-        dry_run: flags.dry_run,
-    })
+        dry_run,
+    }))
 }
 
 /// A file that has its name only once it is complete.
@@ -304,7 +337,21 @@ impl ImportView {
             skipped: imported.skipped,
             warnings: imported.warnings,
             manifest_sha256: imported.manifest_sha256,
+            kept: None,
             dry_run,
+        }
+    }
+
+    fn replaced(made: ImportedInto, tenant: &str) -> Self {
+        let view = Self::of(made.imported, made.swapped.is_none());
+        let Some(swapped) = made.swapped else {
+            return Self { slug: tenant.to_owned(), ..view };
+        };
+        Self {
+            id: Some(swapped.tenant.tenant.id.to_string()),
+            slug: swapped.tenant.tenant.slug.to_string(),
+            kept: Some(swapped.with.into()),
+            ..view
         }
     }
 
@@ -317,6 +364,13 @@ impl ImportView {
         let what = format!(
             "{rows} rows of {tables} tables, version {version}{migrated}, {members} members"
         );
+        if let Some(kept) = &self.kept {
+            let until = kept.expires_at.map(output::time).unwrap_or_default();
+            let kept = &kept.slug;
+            return format!(
+                "tenant {slug} has what was imported: {what}; what it had is in {kept} until {until}"
+            );
+        }
         match &self.id {
             Some(id) => format!("imported tenant {slug} ({id}): {what}"),
             None => format!("tenant {slug} would be imported: {what}; nothing was changed"),

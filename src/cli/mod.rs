@@ -18,6 +18,7 @@ mod cluster;
 mod completions;
 mod confirm;
 mod control;
+mod copies;
 mod destroy;
 mod doctor;
 mod end;
@@ -201,10 +202,14 @@ enum TenantVerb {
     /// Create the tenant with an external id, or make it as the command says; safe to repeat
     #[command(after_help = ensure::HELP)]
     Ensure(Box<ensure::Ensure>),
+    /// Make a tenant of the data of another one, for staging
+    #[command(after_help = copies::CLONE_HELP)]
+    Clone(copies::Clone),
     /// Write the data of a tenant to an archive, which `import` makes a tenant of, here or elsewhere
     #[command(after_help = archive::EXPORT_HELP)]
     Export(archive::Export),
-    /// Make the tenants of a CSV file, each as `ensure` does; with --slug, make a tenant of an archive
+    /// Make the tenants of a CSV file, each as `ensure` does; with --slug, make a tenant of an archive; with --into, put the
+    /// archive in place of what a tenant has
     #[command(after_help = import::HELP)]
     Import(Box<import::Import>),
     /// List tenants, oldest first
@@ -216,6 +221,9 @@ enum TenantVerb {
         #[command(flatten)]
         output: Output,
     },
+    /// Exchange what is in two tenants; ids, slugs, members and tokens stay where they are
+    #[command(after_help = copies::SWAP_HELP)]
+    Swap(copies::Swap),
     /// Move a tenant to another node of a Citus cluster; its requests are answered meanwhile
     Move(cluster::Move),
     #[command(flatten)]
@@ -466,18 +474,20 @@ async fn run_tenant(target: &Target, verb: TenantVerb) -> Result<Exit, Failure> 
     match verb {
         TenantVerb::Create(command) => tenant::create(target, command).await,
         TenantVerb::Ensure(command) => ensure::run(target, *command).await,
+        TenantVerb::Clone(flags) => copies::clone_tenant(target, flags).await,
         TenantVerb::Export(flags) => {
             archive::export(target.database("tenant export")?, flags).await
         }
         TenantVerb::Import(command) if command.archive.is_archive() => {
             let import::Import { file, archive, output, .. } = *command;
-            let settings = target.database("tenant import --slug")?;
+            let settings = target.database("tenant import of an archive")?;
             archive::import(settings, &file, archive, output).await
         }
         TenantVerb::Import(command) => import::run(target, *command).await,
         TenantVerb::Adopt(flags) => adopt::run(target.database("tenant adopt")?, flags).await,
         TenantVerb::List(command) => tenant::list(target, command).await,
         TenantVerb::Show { which, output } => tenant::show(target, &which, output).await,
+        TenantVerb::Swap(flags) => copies::swap(target, flags).await,
         TenantVerb::Move(command) => {
             cluster::move_tenant(target.database("tenant move")?, command).await
         }

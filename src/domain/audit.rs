@@ -133,6 +133,9 @@ pub enum AuditAction {
     /// A tenant was made of a schema of another tool.
     #[strum(serialize = "tenant.adopt")]
     TenantAdopt,
+    /// A tenant was made of the data of another one.
+    #[strum(serialize = "tenant.clone")]
+    TenantClone,
     /// A tenant was set up.
     #[strum(serialize = "tenant.create")]
     TenantCreate,
@@ -166,6 +169,9 @@ pub enum AuditAction {
     /// A tenant was suspended.
     #[strum(serialize = "tenant.suspend")]
     TenantSuspend,
+    /// What is in a tenant was exchanged with what is in another one.
+    #[strum(serialize = "tenant.swap")]
+    TenantSwap,
     /// A tenant's record was changed.
     #[strum(serialize = "tenant.update")]
     TenantUpdate,
@@ -290,7 +296,9 @@ impl AuditAction {
     #[must_use]
     pub const fn event_type(self) -> Option<EventType> {
         Some(match self {
-            Self::TenantCreate | Self::TenantAdopt | Self::TenantImport => EventType::TenantCreated,
+            Self::TenantCreate | Self::TenantAdopt | Self::TenantClone | Self::TenantImport => {
+                EventType::TenantCreated
+            }
             Self::TenantUpdate => EventType::TenantUpdated,
             Self::TenantSuspend => EventType::TenantSuspended,
             Self::TenantResume => EventType::TenantResumed,
@@ -338,6 +346,7 @@ impl AuditAction {
             | Self::TenantExport
             | Self::TenantMove
             | Self::TenantPurgeCascade
+            | Self::TenantSwap
             | Self::UserChangePassword
             | Self::UserEnsureAdmin
             | Self::UserTakeOver => return None,

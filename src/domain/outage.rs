@@ -22,6 +22,9 @@ pub enum Outage {
     #[error("it conflicted with other transactions each time")]
     #[strum(serialize = "transaction_conflict")]
     LostRace,
+    /// What is in the tenant is being exchanged with what is in another one.
+    #[error("the tenant is closed for a moment")]
+    TenantClosed,
     /// The database accepts no changes: it is a standby, or was set to read-only.
     #[error("the database is read-only")]
     ReadOnly,

@@ -2,8 +2,9 @@
 
 use time::OffsetDateTime;
 
-use super::error::Conflict;
+use super::error::{Conflict, Error, Noun};
 use super::names::{Email, ExternalId, Slug, TenantId, TenantName};
+use super::outage::Outage;
 use super::profile::Document;
 use super::status::TenantStatus;
 
@@ -24,6 +25,25 @@ pub struct Tenant {
     pub status: TenantStatus,
     /// When it was set up.
     pub created_at: OffsetDateTime,
+    /// Whether it answers no request for a moment, because what is in it is being exchanged.
+    pub is_closed: bool,
+}
+
+impl Tenant {
+    /// Refuses a request that works in the tenant unless it answers requests.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`] not found where it is not active; [`Outage::TenantClosed`].
+    pub fn require_answering(&self) -> Result<(), Error> {
+        if self.status != TenantStatus::Active {
+            return Err(Error::NotFound(Noun::Tenant));
+        }
+        if self.is_closed {
+            let why = "what is in it is being exchanged";
+            return Err(Error::outage(Outage::TenantClosed, "enter a tenant", why));
+        }
+        Ok(())
+    }
 }
 
 /// A tenant with everything that the control plane stores about it.
@@ -119,6 +139,7 @@ mod tests {
                 org: None,
                 status,
                 created_at: now,
+                is_closed: false,
             },
             contact: None,
             external_id: None,

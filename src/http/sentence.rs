@@ -74,6 +74,9 @@ pub(super) const fn of_outage(why: Outage) -> &'static str {
         Outage::LostRace => {
             "The request conflicted with others each time, and nothing was changed; try again"
         }
+        Outage::TenantClosed => {
+            "What is in the tenant is being exchanged, and nothing was changed; try again"
+        }
         Outage::ReadOnly => {
             "The database is read-only at the moment, and nothing was changed; try again"
         }

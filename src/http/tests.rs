@@ -16,6 +16,7 @@ const PATHS: [&str; 6] =
 fn a_client_is_told_when_to_ask_again_by_every_429_and_503_of_every_dialect() {
     let outages = [
         Outage::Away,
+        Outage::TenantClosed,
         Outage::OutcomeUnknown,
         Outage::NoConnection,
         Outage::LockTimeout,

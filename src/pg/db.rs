@@ -284,9 +284,11 @@ impl Db {
         &self,
         schema: &SchemaName,
         tables: &[String],
+        access: Access,
     ) -> Result<PublicTx, Failure> {
         let (connection, beside) = self.owner_connection().await?;
-        Ok(PublicTx::snapshot(connection, schema, tables, self.rules(), beside))
+        let events = self.scopes.events.clone();
+        Ok(PublicTx::snapshot(connection, (schema, tables, access), self.rules(), beside, events))
     }
 
     /// Runs several transactions of the owner, pipelined on one connection. Each begins inside a schema, locks it,

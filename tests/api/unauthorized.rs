@@ -110,6 +110,8 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("POST", "/control/v1/tenants/{tenant}/resume", Permission::UpdateTenant),
     ("POST", "/control/v1/tenants/{tenant}/restore", Permission::DeleteTenant),
     ("POST", "/control/v1/tenants/{tenant}/purge", Permission::DeleteTenant),
+    ("POST", "/control/v1/tenants/{tenant}/clone", Permission::CreateTenant),
+    ("POST", "/control/v1/tenants/{tenant}/swap", Permission::UpdateTenant),
     ("GET", "/control/v1/tenants/{tenant}/schema", Permission::ViewTenants),
     ("GET", "/control/v1/tenants/{tenant}/members", Permission::ViewUsers),
     ("POST", "/control/v1/tenants/{tenant}/members", Permission::ManageMembers),

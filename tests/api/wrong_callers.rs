@@ -117,6 +117,7 @@ impl Target {
         Some(match name {
             "tenant" | "tenant_id" | "tenantUuid" => json!(self.alpha.id),
             "tenantid" => json!(self.alpha.number),
+            "with" => json!("no-such-tenant"),
             "external_id" => json!("alpha-id"),
             "user_id" | "userId" => json!(self.user),
             "id" => json!(self.token),

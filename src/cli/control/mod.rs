@@ -7,6 +7,7 @@
 
 mod audit;
 mod client;
+mod copies;
 mod events;
 mod invitations;
 mod keys;

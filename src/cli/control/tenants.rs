@@ -284,7 +284,7 @@ impl Control {
 }
 
 impl Client {
-    fn step(&self, tenant: &str, verb: &str) -> reqwest::RequestBuilder {
+    pub(super) fn step(&self, tenant: &str, verb: &str) -> reqwest::RequestBuilder {
         self.control(Method::POST, &["tenants", tenant, verb], &[])
     }
 }
@@ -393,7 +393,7 @@ impl RecordView {
     }
 
     /// Adds what the answer of a server leaves out.
-    fn completed(self) -> Self {
+    pub(super) fn completed(self) -> Self {
         Self { schema: SchemaName::of(TenantId::new(self.id)).to_string(), ..self }
     }
 }

@@ -66,9 +66,13 @@ pub enum ArchiveProblem {
         limit: u64,
     },
     /// The archive has tables, columns or sequences that the migrations do not make, or lacks some that they make.
-    #[error("the archive does not have the structure that its migrations make: {}", named(.0))]
+    #[error("the tables are not those that the migrations make: {}", named(.0))]
     #[strum(serialize = "tenant_drifted")]
     Drifted(Vec<String>),
+    /// The tenant does not have tables that a command names.
+    #[error("the tenant does not have these tables: {}", named(.0))]
+    #[strum(serialize = "unknown_tables")]
+    UnknownTables(Vec<String>),
     /// Extensions are not installed here.
     #[error("the archive needs extensions that are not installed here: {}", named(.0))]
     #[strum(serialize = "extension_missing")]
@@ -98,6 +102,27 @@ pub enum ArchiveProblem {
     #[error("the imported schema is not what the migrations make: {}", named(.0))]
     #[strum(serialize = "archive_check_failed")]
     CheckFailed(Vec<String>),
+    /// Requests hold the tables of one of the tenants, or another swap of one of them runs.
+    #[error(
+        "transactions inside of the tenants did not end in time, or another swap of one of them runs"
+    )]
+    #[strum(serialize = "swap_busy")]
+    SwapBusy,
+    /// The tenants have other migrations.
+    #[error(
+        "the tenants have other migrations, {one} and {other}; migrate both to the same version"
+    )]
+    #[strum(serialize = "swap_version_differs")]
+    SwapVersionDiffers {
+        /// The version of the one.
+        one: String,
+        /// The version of the other.
+        other: String,
+    },
+    /// Both tenants of a swap are the same.
+    #[error("a tenant is not swapped with itself")]
+    #[strum(serialize = "swap_with_itself")]
+    SwapWithItself,
     /// The reader of the archive takes less than 1 MiB a second.
     #[error(
         "what the archive is written to took less than 1 MiB a second for a minute; write it to a file"

@@ -458,6 +458,7 @@ fn outage(why: Outage) -> Representation {
         Outage::OutcomeUnknown => ("The outcome is not known", of_outage(why)),
         Outage::NoConnection => ("All database connections are in use", of_outage(why)),
         Outage::LockTimeout | Outage::LostRace => ("Another request is in the way", of_outage(why)),
+        Outage::TenantClosed => ("The tenant is closed for a moment", of_outage(why)),
         Outage::ReadOnly => ("No changes are possible right now", of_outage(why)),
     };
     let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, why.code());
@@ -491,13 +492,19 @@ fn archive(problem: &ArchiveProblem) -> Representation {
         ArchiveProblem::Ahead { .. }
         | ArchiveProblem::Diverged(_)
         | ArchiveProblem::Drifted(_)
+        | ArchiveProblem::UnknownTables(_)
         | ArchiveProblem::ExtensionMissing(_)
         | ArchiveProblem::IdTaken
         | ArchiveProblem::Encoding(_)
         | ArchiveProblem::MigrationFailed(_)
         | ArchiveProblem::CheckFailed(_)
         | ArchiveProblem::ReaderStalled => {
-            (StatusCode::CONFLICT, "The archive does not fit this installation")
+            (StatusCode::CONFLICT, "The data does not fit this installation")
+        }
+        ArchiveProblem::SwapBusy
+        | ArchiveProblem::SwapVersionDiffers { .. }
+        | ArchiveProblem::SwapWithItself => {
+            (StatusCode::CONFLICT, "The tenants cannot be swapped now")
         }
     };
     Representation { status, code: problem.code(), title, detail: problem.to_string() }

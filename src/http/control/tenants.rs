@@ -1,6 +1,7 @@
 //! Tenants: list, read, create, change, and their lifecycle.
 
 mod bodies;
+mod copies;
 mod schema;
 
 use crate::domain::json::Value;
@@ -47,6 +48,8 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
         .service(delete)
         .service(restore)
         .service(purge)
+        .service(copies::clone_tenant)
+        .service(copies::swap)
         .service(schema::read);
 }
 

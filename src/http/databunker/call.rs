@@ -13,7 +13,7 @@ use crate::auth::CallContext;
 use crate::domain::error::{AuthProblem, Error, Malformed, Noun, Result};
 use crate::domain::names::Slug;
 use crate::domain::rule::Rule;
-use crate::domain::{Permission, Tenant, TenantStatus};
+use crate::domain::{Permission, Tenant};
 use crate::http::Site;
 use crate::http::body::{Blank, Body, FieldPolicy, Policy, SMALL, Top};
 use crate::http::{extract, refusals};
@@ -140,11 +140,8 @@ impl Call {
             Some(home) => self.at_home(home)?.clone(),
             None => self.anywhere().await?,
         };
-        if tenant.status == TenantStatus::Active {
-            Ok(tenant)
-        } else {
-            Err(Error::NotFound(Noun::Tenant))
-        }
+        tenant.require_answering()?;
+        Ok(tenant)
     }
 
     /// Returns the tenant of a bound credential, unless the header names another one.

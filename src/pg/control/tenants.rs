@@ -29,8 +29,7 @@ pub(in crate::pg) const CLUSTER: &str = "default";
 pub const MAIN_NUMBER: i64 = 1;
 
 /// The columns of a [`Tenant`], of the table `tenants` under the name `t`.
-pub(in crate::pg) const COLUMNS: &str =
-    "t.id, t.number, t.slug, t.name, t.org, t.status, t.created_at";
+pub(in crate::pg) const COLUMNS: &str = "t.id, t.number, t.slug, t.name, t.org, t.status, t.created_at, t.closed_until > now() AS is_closed";
 
 /// The columns that a [`TenantRecord`] has beside [`COLUMNS`].
 const RECORD_COLUMNS: &str = "t.contact_email, t.external_id, t.settings, t.revision, t.updated_at, \
@@ -376,6 +375,7 @@ pub(in crate::pg) fn from_row(row: &Row) -> Result<Tenant> {
         org: row.get("org"),
         status: status(row.get("status"))?,
         created_at: row.get("created_at"),
+        is_closed: row.get::<_, Option<bool>>("is_closed").unwrap_or_default(),
     })
 }
 

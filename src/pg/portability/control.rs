@@ -115,6 +115,19 @@ pub async fn create_account(
     Ok(written.during("create the account of a member")? == 1)
 }
 
+/// Returns the version and the fingerprint of the migrations that a tenant's schema has.
+pub async fn version(tx: &PublicTx, tenant: TenantId) -> Result<(i32, String)> {
+    let sql = "SELECT migrations_version, migrations_fingerprint FROM public.tenants WHERE id = $1";
+    let row = tx.query_one(sql, &[&tenant]).await.during("read the version of a tenant")?;
+    Ok((row.get("migrations_version"), row.get("migrations_fingerprint")))
+}
+
+/// Ends a tenant, which is then purged.
+pub async fn end(tx: &PublicTx, tenant: TenantId, now: OffsetDateTime) -> Result<()> {
+    let sql = "UPDATE public.tenants SET expires_at = $2, revision = revision + 1, updated_at = $2 WHERE id = $1";
+    tx.execute(sql, &[&tenant, &now]).await.during("end the imported tenant").map(drop)
+}
+
 /// Suspends a tenant that was just made.
 pub async fn suspend(tx: &PublicTx, tenant: TenantId) -> Result<()> {
     let sql = "UPDATE public.tenants SET status = 'suspended' WHERE id = $1";

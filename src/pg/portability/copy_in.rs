@@ -17,7 +17,7 @@ const LARGE: i64 = 10_000;
 
 /// A schema that is being loaded.
 pub struct Loading<'a> {
-    tx: &'a PublicTx,
+    pub(super) tx: &'a PublicTx,
     schema: SchemaName,
     rules: &'a Rules,
     /// The tables, as the migrations make them.

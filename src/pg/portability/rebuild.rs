@@ -68,20 +68,25 @@ const REBUILD: &str = "
           FROM index) all_of_them
      ORDER BY place, name";
 
-/// Statements that disable the triggers of migrations, and those that set them back to what they were.
+/// Statements that disable the triggers and rules of migrations, and those that set them back to what they were.
 const TRIGGERS: &str = "
-    SELECT format('ALTER TABLE ONLY %I.%I DISABLE TRIGGER %I', n.nspname, c.relname, t.tgname) AS dropping,
-           format('ALTER TABLE ONLY %I.%I %s TRIGGER %I', n.nspname, c.relname,
-                  CASE t.tgenabled WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END,
-                  t.tgname) AS making
+    SELECT format('ALTER TABLE ONLY %I.%I DISABLE %s %I', n.nspname, c.relname, t.kind, t.name) AS dropping,
+           format('ALTER TABLE ONLY %I.%I %s %s %I', n.nspname, c.relname,
+                  CASE t.enabled WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END,
+                  t.kind, t.name) AS making
       FROM pg_catalog.pg_namespace n
       JOIN pg_catalog.pg_depend d
         ON d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
        AND d.classid = 'pg_catalog.pg_class'::regclass
       JOIN pg_catalog.pg_class c ON c.oid = d.objid
-      JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')
-     ORDER BY c.oid, t.tgname";
+     CROSS JOIN LATERAL (
+           SELECT 'TRIGGER' AS kind, tgname AS name, tgenabled AS enabled
+             FROM pg_catalog.pg_trigger
+            WHERE tgrelid = c.oid AND NOT tgisinternal
+            UNION ALL
+           SELECT 'RULE', rulename, ev_enabled FROM pg_catalog.pg_rewrite WHERE ev_class = c.oid) t
+     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND t.enabled <> 'D'
+     ORDER BY c.oid, t.kind, t.name";
 
 /// Statements that refresh the materialized views, each after those that it reads: those are older.
 const VIEWS: &str = "

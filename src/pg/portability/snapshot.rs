@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 
 use super::tables::{Sequence, Table, sequences, tables};
+use crate::domain::Access;
 use crate::domain::archive::SequenceState;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::Applied;
@@ -81,12 +82,21 @@ const AUDIT: &str = "SELECT position, at, actor, action, request_id, details \
 /// # Errors
 /// [`Failure`]; [`Failure::RowCount`] if the tables do not stop to change.
 pub async fn begin(db: &Db, tenant: TenantId) -> Result<Snapshot, Failure> {
-    let schema = SchemaName::of(tenant);
+    let (tx, tables) = begin_with(db, &SchemaName::of(tenant), Access::Read).await?;
+    Ok(Snapshot { tx, tenant, tables })
+}
+
+/// Begins a transaction with the tables of a schema locked, and returns these tables.
+pub(super) async fn begin_with(
+    db: &Db,
+    schema: &SchemaName,
+    access: Access,
+) -> Result<(PublicTx, Vec<Table>), Failure> {
     for _ in 0..TRIES {
-        let listed = tables(&db.public().await?, &schema).await?;
+        let listed = tables(&db.public().await?, schema).await?;
         let names: Vec<String> = listed.iter().map(|table| table.quoted.clone()).collect();
-        let tx = db.snapshot(&schema, &names).await?;
-        let found = match tables(&tx, &schema).await {
+        let tx = db.snapshot(schema, &names, access).await?;
+        let found = match tables(&tx, schema).await {
             Ok(found) => found,
             // A table was dropped or renamed before it was locked.
             Err(failure) if failure.is_undefined_table() => continue,
@@ -98,7 +108,7 @@ pub async fn begin(db: &Db, tenant: TenantId) -> Result<Snapshot, Failure> {
             oids
         };
         if oids(&found) == oids(&listed) {
-            return Ok(Snapshot { tx, tenant, tables: found });
+            return Ok((tx, found));
         }
     }
     Err(Failure::RowCount)
@@ -168,13 +178,21 @@ impl Snapshot {
     /// # Errors
     /// [`Failure`].
     pub async fn sequences(&self) -> Result<Vec<SequenceState>, Failure> {
-        let mut states = Vec::new();
-        for Sequence { name, quoted } in sequences(&self.tx, &self.schema()).await? {
-            let state = format!("SELECT last_value, is_called FROM {quoted}");
-            let row = self.tx.query_one(&state, &[]).await?;
-            let (last_value, is_called) = (row.get("last_value"), row.get("is_called"));
-            states.push(SequenceState { name, last_value, is_called });
-        }
-        Ok(states)
+        sequence_states(&self.tx, &self.schema()).await
     }
+}
+
+/// Reads the state of each sequence of a schema.
+pub(super) async fn sequence_states(
+    tx: &PublicTx,
+    schema: &SchemaName,
+) -> Result<Vec<SequenceState>, Failure> {
+    let mut states = Vec::new();
+    for Sequence { name, quoted } in sequences(tx, schema).await? {
+        let state = format!("SELECT last_value, is_called FROM {quoted}");
+        let row = tx.query_one(&state, &[]).await?;
+        let (last_value, is_called) = (row.get("last_value"), row.get("is_called"));
+        states.push(SequenceState { name, last_value, is_called });
+    }
+    Ok(states)
 }

@@ -23,6 +23,8 @@ pub struct Table {
     pub estimate: i64,
     /// The partitioned table at the top, or itself.
     root: i64,
+    /// The name of that table.
+    pub root_name: String,
 }
 
 /// A column that is not generated.
@@ -50,6 +52,8 @@ const TABLES: &str = "
     SELECT c.oid::bigint AS oid, c.relname::text AS name, format('%I.%I', n.nspname, c.relname) AS quoted,
            greatest(c.reltuples::bigint, CASE WHEN c.reltuples < 0 THEN pg_relation_size(c.oid) / 100 ELSE 0 END) AS estimate,
            coalesce(pg_partition_root(c.oid), c.oid)::oid::bigint AS root,
+           (SELECT r.relname::text FROM pg_catalog.pg_class r
+             WHERE r.oid = coalesce(pg_partition_root(c.oid), c.oid)) AS root_name,
            ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
                   ORDER BY a.attnum) AS column_names,
@@ -112,6 +116,7 @@ fn table(row: &Row) -> Table {
         quoted: row.get("quoted"),
         estimate: row.get("estimate"),
         root: row.get("root"),
+        root_name: row.get("root_name"),
         columns: columns.map(|((name, quoted), kind)| Column { name, quoted, kind }).collect(),
     }
 }
@@ -166,7 +171,7 @@ pub async fn sequences(tx: &PublicTx, schema: &SchemaName) -> Result<Vec<Sequenc
 
 impl Table {
     /// Returns the columns in parentheses; nothing for a table without columns, which SQL cannot list.
-    fn list(&self) -> String {
+    pub(super) fn list(&self) -> String {
         if self.columns.is_empty() {
             return String::new();
         }

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use crate::domain::Access;
 use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
 use crate::pg::rules::{Rules, TimeLimits, write_limits};
@@ -164,9 +165,18 @@ pub(in crate::pg) fn unpin() -> String {
 ///
 /// The tables are locked before the first query takes the snapshot. A rewritten table looks empty in a snapshot that is
 /// older than the rewrite, without an error; a rewrite needs a lock that conflicts with this one.
-pub(super) fn begin_snapshot(schema: &SchemaName, tables: &[String], rules: &Rules) -> String {
+pub(super) fn begin_snapshot(
+    schema: &SchemaName,
+    tables: &[String],
+    access: Access,
+    rules: &Rules,
+) -> String {
+    let read_only = match access {
+        Access::Read => " READ ONLY",
+        Access::Write => "",
+    };
     let mut preamble = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = {schema}, extensions, pg_temp"
+        "BEGIN ISOLATION LEVEL REPEATABLE READ{read_only}; SET LOCAL search_path = {schema}, extensions, pg_temp"
     );
     write_limits(&mut preamble, &TimeLimits { statement: Duration::ZERO, ..rules.limits });
     let _ = write!(preamble, "; {}", pin());

@@ -213,13 +213,14 @@ impl PublicTx {
     /// would rewrite them; see [`begin_snapshot`].
     pub(in crate::pg) fn snapshot(
         connection: CheckedOut,
-        schema: &SchemaName,
-        tables: &[String],
+        (schema, tables, access): (&SchemaName, &[String], Access),
         rules: &Rules,
         beside: Beside,
+        events: EventSignal,
     ) -> Self {
-        let preamble = begin_snapshot(schema, tables, rules);
-        Self::with_preamble(connection, preamble, Some(schema), None, rules, beside)
+        let preamble = begin_snapshot(schema, tables, access, rules);
+        let tx = Self::with_preamble(connection, preamble, Some(schema), None, rules, beside);
+        Self(tx.0, tx.1, RaiseAtEnd::new(events))
     }
 
     /// Runs several transactions pipelined on one connection, one message each. Each begins as

@@ -21,6 +21,7 @@ use crate::migrations::Applied;
 use crate::pg::During;
 use crate::pg::portability::control;
 use crate::pg::portability::snapshot::{self, Facts, Snapshot};
+use crate::pg::portability::tables;
 use crate::service::audit::note;
 use crate::service::tenants::{TenantRef, locate_id};
 
@@ -160,15 +161,6 @@ async fn read_header(snapshot: &Snapshot, id: TenantId) -> Result<Header> {
         let Applied { version, name, checksum } = applied;
         MigrationFile { version, name, checksum }
     };
-    let tables = snapshot.tables.iter().map(|table| Table {
-        name: table.name.clone(),
-        estimate: table.estimate,
-        columns: table
-            .columns
-            .iter()
-            .map(|column| Column { name: column.name.clone(), kind: column.kind.clone() })
-            .collect(),
-    });
     Ok(Header {
         format: FORMAT,
         product: PRODUCT.to_owned(),
@@ -179,8 +171,19 @@ async fn read_header(snapshot: &Snapshot, id: TenantId) -> Result<Header> {
         tenant,
         migrations: history.into_iter().map(file).collect(),
         extensions: facts.extensions,
-        tables: tables.collect(),
+        tables: snapshot.tables.iter().map(table_entry).collect(),
     })
+}
+
+/// Returns what an archive says of a table.
+pub(super) fn table_entry(table: &tables::Table) -> Table {
+    let column =
+        |column: &tables::Column| Column { name: column.name.clone(), kind: column.kind.clone() };
+    Table {
+        name: table.name.clone(),
+        estimate: table.estimate,
+        columns: table.columns.iter().map(column).collect(),
+    }
 }
 
 fn warnings(facts: &Facts) -> Vec<String> {

@@ -7,6 +7,7 @@ use tokio::io::AsyncRead;
 
 use super::entries::{self, TenantValues};
 use super::reader::Reader;
+use super::row::Row;
 use super::{Archives, OnProgress, load, manifest};
 use crate::auth::CallContext;
 use crate::domain::AuditAction;
@@ -14,8 +15,6 @@ use crate::domain::archive::{ArchiveProblem, Header, Manifest, MemberEntry, Memb
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Email, SchemaName, Slug, TenantId};
 use crate::migrations::{Applied, HistoryError, MigrationSet};
-use crate::pg::control::tenant_setup::{self, Admin, NewTenant, Word};
-use crate::pg::control::vacancies::Pattern;
 use crate::pg::portability::copy_in::{self, Loading};
 use crate::pg::portability::{check, control};
 use crate::pg::schema::error::ApplyError;
@@ -25,7 +24,6 @@ use crate::service::audit::{event, of_tenant};
 use crate::service::doctor::diff;
 use crate::service::fleet::to_error;
 use crate::service::reference;
-use crate::service::tenants::slugs::why_taken;
 
 const IMPORT: &str = "import a tenant";
 
@@ -110,6 +108,7 @@ impl Archives {
         &self,
         ctx: &CallContext,
         command: &ImportTenant,
+        end: Option<OffsetDateTime>,
         input: &mut (dyn AsyncRead + Unpin + Send),
         on_progress: OnProgress<'_>,
     ) -> Result<Imported> {
@@ -119,7 +118,13 @@ impl Archives {
         let values = entries::tenant(&reader, &header)?;
         let members = entries::members(&mut reader).await?;
         let described = Described { header, values, members };
-        let set = self.set_of(&described.header)?;
+        let files = described.header.migrations.iter().cloned();
+        let files = files.map(|file| Applied {
+            version: file.version,
+            name: file.name,
+            checksum: file.checksum,
+        });
+        let set = self.set_of(&files.collect::<Vec<_>>())?;
         let reference = reference::build(&self.db, &self.set, self.server_version, ctx.now).await?;
         let reference = reference.map_err(ArchiveProblem::MigrationFailed)?;
         self.vacancies.new_tenants().require_fit(ctx.now).await?;
@@ -134,7 +139,7 @@ impl Archives {
         let rules = self.db.rules();
         let mut loading = Loading::enter(&tx, &schema, rules).await.during(IMPORT)?;
         let leave_out = &command.leave_out;
-        load::require_same_structure(&described.header, &loading.tables, leave_out)?;
+        load::require_same_structure(&described.header.tables, &loading.tables, leave_out)?;
         let header = &described.header;
         let found = load::rows(&mut reader, header, &mut loading, leave_out, on_progress).await?;
         let (manifest, text) = self.read_manifest(&mut reader, command).await?;
@@ -159,17 +164,13 @@ impl Archives {
             warnings: described.header.warnings.clone(),
             manifest_sha256,
         };
-        self.make_tenant(tx, ctx, command, &described, imported).await
+        self.make_tenant(tx, ctx, (command, end), &described, imported).await
     }
 
-    /// Returns the part of the set with which the archive was made.
-    fn set_of(&self, header: &Header) -> Result<MigrationSet> {
-        let files = header.migrations.iter().cloned();
-        let applied: Vec<Applied> = files
-            .map(|file| Applied { version: file.version, name: file.name, checksum: file.checksum })
-            .collect();
+    /// Returns the part of the set with which the archive, or the tenant that is copied, was made.
+    pub(super) fn set_of(&self, applied: &[Applied]) -> Result<MigrationSet> {
         let known = self.set.history();
-        match self.set.pending(&applied) {
+        match self.set.pending(applied) {
             Ok(_pending) => {}
             Err(HistoryError::Ahead { .. }) => {
                 let mut missing: Vec<&Applied> = applied
@@ -184,7 +185,7 @@ impl Archives {
             }
             Err(differs) => return Err(ArchiveProblem::Diverged(differs.to_string()).into()),
         }
-        let part = self.set.applied_part(&applied);
+        let part = self.set.applied_part(applied);
         part.ok_or_else(|| Error::internal(IMPORT, "the files of the archive make no set"))
     }
 
@@ -217,7 +218,7 @@ impl Archives {
         }
     }
 
-    async fn build(
+    pub(super) async fn build(
         &self,
         tx: &PublicTx,
         schema: &SchemaName,
@@ -244,7 +245,7 @@ impl Archives {
     }
 
     /// Applies the files that the archive's schema did not have.
-    async fn migrate(
+    pub(super) async fn migrate(
         &self,
         tx: &PublicTx,
         schema: &SchemaName,
@@ -254,7 +255,12 @@ impl Archives {
     }
 
     /// Refuses a schema that is not what the migrations make, or that depends on another tenant.
-    async fn check(&self, tx: &PublicTx, schema: &SchemaName, reference: &Reference) -> Result<()> {
+    pub(super) async fn check(
+        &self,
+        tx: &PublicTx,
+        schema: &SchemaName,
+        reference: &Reference,
+    ) -> Result<()> {
         const DURING: &str = "check an imported schema";
         let objects = check::objects(tx, schema, self.db.rules().isolation).await.during(DURING)?;
         let differences = diff::compare(&objects, &reference.objects, |_, _| false);
@@ -268,7 +274,7 @@ impl Archives {
         &self,
         tx: PublicTx,
         ctx: &CallContext,
-        command: &ImportTenant,
+        (command, expires_at): (&ImportTenant, Option<OffsetDateTime>),
         described: &Described,
         mut imported: Imported,
     ) -> Result<Imported> {
@@ -285,32 +291,18 @@ impl Archives {
             "manifest_sha256": imported.manifest_sha256,
         });
         let details = of_tenant(&command.slug, external_id, 1, details);
-        let pattern = Pattern::of(&self.set, self.db.rules().isolation);
-        let row = NewTenant {
-            id: Some(imported.id),
-            pattern: &pattern,
+        let row = Row {
+            id: imported.id,
             slug: &command.slug,
-            rested: self.slugs.rested(ctx.now),
             name: &values.name,
             org: values.org.as_deref(),
             contact: values.contact.as_ref(),
             external_id,
             settings: &values.settings,
-            expires_at: None,
-            admin: Admin::None,
-            word: Word::None,
+            expires_at,
             event: event(ctx, &actor, AuditAction::TenantImport, None, details),
         };
-        match tenant_setup::insert(&tx, &row).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(Error::internal(IMPORT, "no tenant was inserted")),
-            Err(Error::Conflict(Conflict::SlugTaken)) => {
-                drop(tx); // it has failed
-                let tx = self.db.public().await.during("read a slug")?;
-                return Err(why_taken(&tx, &command.slug).await?);
-            }
-            Err(error) => return Err(error),
-        }
+        let tx = self.insert_tenant(tx, ctx, row).await?;
         if command.suspended {
             control::suspend(&tx, imported.id).await?;
         }

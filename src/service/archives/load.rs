@@ -16,19 +16,19 @@ use crate::pg::{During, Failure};
 
 /// Refuses an archive whose tables are not those that the migrations make, apart from those that are left out.
 pub(super) fn require_same_structure(
-    header: &Header,
+    found: &[Table],
     made: &[tables::Table],
     leave_out: &[String],
 ) -> Result<()> {
     let mut drifted = Vec::new();
-    for table in header.tables.iter().filter(|table| !leave_out.contains(&table.name)) {
+    for table in found.iter().filter(|table| !leave_out.contains(&table.name)) {
         match made.iter().find(|made| made.name == table.name) {
             None => drifted.push(format!("table {} is made by no migration", table.name)),
             Some(made) => drifted.extend(different_columns(table, made)),
         }
     }
     for made in made {
-        if !header.tables.iter().any(|table| table.name == made.name) {
+        if !found.iter().any(|table| table.name == made.name) {
             drifted.push(format!("table {} is missing in the archive", made.name));
         }
     }
@@ -166,7 +166,7 @@ impl RowSink for Back {
 }
 
 /// Tells rows that the server refuses from a failure of the database.
-fn refused(table: &str, failure: Failure) -> Error {
+pub(super) fn refused(table: &str, failure: Failure) -> Error {
     if failure.is_unavailable() || failure.is_retryable() || failure.sqlstate().is_none() {
         return failure.during("load the rows of an import");
     }

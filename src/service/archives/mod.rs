@@ -4,15 +4,22 @@
 //! build, at the version that the archive has, and that is migrated forward in the same transaction. Everything is read
 //! back and compared before the tenant's row is written, which is the last step: a tenant is imported whole or not at all.
 //!
+//! A clone is the same without an archive: the rows go from one schema to the other. A swap exchanges what is in two
+//! tenants, and an import into a tenant is one beside it and a swap.
+//!
 //! Promises: memory does not grow with the tenant; an archive holds no password, token, key or session.
 
+mod clone;
 mod entries;
 mod export;
 mod import;
+mod into;
 mod load;
 mod manifest;
 mod pack;
 mod reader;
+mod row;
+mod swap;
 mod unpack;
 mod writer;
 
@@ -29,8 +36,11 @@ use crate::service::tenants::TenantRef;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::{SigningKeys, Vacancies};
 
+pub use self::clone::{CloneTenant, Cloned};
 pub use self::export::Exported;
 pub use self::import::{ImportTenant, Imported, MemberPolicy, NewId};
+pub use self::into::{ImportInto, ImportedInto};
+pub use self::swap::{SwapTenants, Swapped};
 
 /// Archives of tenants.
 #[derive(Clone)]
@@ -102,7 +112,54 @@ impl Archives {
         on_progress: OnProgress<'_>,
     ) -> Result<Imported> {
         ctx.require(Permission::ImportTenant)?;
-        Box::pin(self.read_archive(ctx, command, input, on_progress)).await
+        Box::pin(self.read_archive(ctx, command, None, input, on_progress)).await
+    }
+
+    /// Makes a tenant of the data of another one as it is at one moment, in one transaction. Its accounts become members
+    /// of both.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`](crate::domain::error::Noun::Tenant) not found, also where the caller may not export it;
+    /// [`ArchiveProblem`](crate::domain::archive::ArchiveProblem), and those of a set-up; nothing is changed.
+    pub async fn clone_tenant(
+        &self,
+        ctx: &CallContext,
+        which: &TenantRef,
+        command: &CloneTenant,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Cloned> {
+        ctx.require(Permission::CreateTenant)?;
+        let reach = ctx.reach(Permission::ExportTenant)?;
+        Box::pin(self.copy_tenant(ctx, &reach, which, command, on_progress)).await
+    }
+
+    /// Exchanges what is in two tenants, in one transaction; what belongs to them in the control plane stays where it is.
+    /// Requests that come meanwhile are told to come back in a moment. The same call undoes it.
+    ///
+    /// # Errors
+    /// [`Noun::Tenant`](crate::domain::error::Noun::Tenant) not found, also where the caller may not change it; a revision
+    /// that is not current; [`ArchiveProblem`](crate::domain::archive::ArchiveProblem). Nothing is changed.
+    pub async fn swap(&self, ctx: &CallContext, command: &SwapTenants) -> Result<Swapped> {
+        let reach = ctx.reach(Permission::UpdateTenant)?;
+        ctx.require(Permission::ImportTenant)?;
+        Box::pin(self.swap_tenants(ctx, &reach, command)).await
+    }
+
+    /// Replaces what is in a tenant by an archive: imports it beside, checks it and swaps the two. What was in it is kept
+    /// as a suspended tenant until a time.
+    ///
+    /// # Errors
+    /// As [`Archives::import`] and [`Archives::swap`]; the tenant is then as it was.
+    pub async fn import_into(
+        &self,
+        ctx: &CallContext,
+        command: &ImportInto,
+        input: &mut (dyn AsyncRead + Unpin + Send),
+        on_progress: OnProgress<'_>,
+    ) -> Result<ImportedInto> {
+        let reach = ctx.reach(Permission::UpdateTenant)?;
+        ctx.require(Permission::ImportTenant)?;
+        Box::pin(self.replace(ctx, &reach, command, input, on_progress)).await
     }
 }
 

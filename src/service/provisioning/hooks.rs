@@ -56,6 +56,7 @@ impl Provisioning {
             org: command.org.clone(),
             status: TenantStatus::Active,
             created_at: ctx.now,
+            is_closed: false,
         };
         let settings = prepared.extras.settings.as_value().clone();
         let (inside, left) = self.db.enter_new_tenant(tx, assigned.id).await?;

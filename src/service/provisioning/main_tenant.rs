@@ -57,6 +57,7 @@ impl Provisioning {
             org: None,
             status: TenantStatus::Active,
             created_at: now,
+            is_closed: false,
         };
         let tx = self.db.public().await.during("make the main tenant")?;
         if vacancy.is_some() {

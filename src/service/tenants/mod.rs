@@ -164,7 +164,8 @@ impl Tenants {
     /// A caller who may not enter a tenant cannot tell whether it exists.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] without a credential, otherwise [`Noun::Tenant`] not found.
+    /// [`Error::Unauthenticated`] without a credential, otherwise [`Noun::Tenant`] not found, or that it is closed for a
+    /// moment.
     pub async fn enter(&self, ctx: &CallContext, which: &TenantRef) -> Result<Entered> {
         ctx.require_authenticated()?;
         let tx = self.db.public().await.during("read tenant row")?;
@@ -178,11 +179,10 @@ impl Tenants {
                 }
             }
         };
-        found
-            .filter(|(tenant, _)| ctx.principal.may_enter(tenant.id))
-            .filter(|(tenant, _)| tenant.status == TenantStatus::Active)
-            .map(|(tenant, settings)| Entered::new(tenant, settings))
-            .ok_or(Error::NotFound(Noun::Tenant))
+        let found = found.filter(|(tenant, _)| ctx.principal.may_enter(tenant.id));
+        let (tenant, settings) = found.ok_or(Error::NotFound(Noun::Tenant))?;
+        tenant.require_answering()?;
+        Ok(Entered::new(tenant, settings))
     }
 
     /// Begins a transaction inside a tenant that the caller has entered.

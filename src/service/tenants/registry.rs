@@ -174,7 +174,7 @@ impl Registry {
 
 impl Expected {
     /// Refuses unless the record is in an expected revision.
-    pub(super) fn check(&self, record: &TenantRecord) -> Result<()> {
+    pub(in crate::service) fn check(&self, record: &TenantRecord) -> Result<()> {
         match self {
             Self::Any => Ok(()),
             Self::OneOf(revisions) if revisions.contains(&record.revision) => Ok(()),

@@ -7,7 +7,9 @@ use std::path::Path;
 use rowhouse::auth::CallContext;
 use rowhouse::domain::error::Error;
 use rowhouse::domain::names::Slug;
-use rowhouse::service::archives::{Exported, ImportTenant, Imported, MemberPolicy, NewId};
+use rowhouse::service::archives::{
+    CloneTenant, Cloned, Exported, ImportTenant, Imported, MemberPolicy, NewId,
+};
 use rowhouse::service::tenants::TenantRef;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -120,6 +122,17 @@ pub async fn import(
 ) -> Result<Imported, Error> {
     let mut input = archive;
     app.services.archives.import(&app.operator(), command, &mut input, &|_| ()).await
+}
+
+/// Returns the command to clone a tenant under a slug.
+pub fn clone_command(text: &str) -> CloneTenant {
+    CloneTenant { slug: slug(text), name: None, exclude_data: Vec::new(), suspended: false }
+}
+
+/// Clones a tenant as the operator.
+pub async fn clone(app: &TestApp, tenant: &str, command: &CloneTenant) -> Result<Cloned, Error> {
+    let which = TenantRef::Slug(slug(tenant));
+    app.services.archives.clone_tenant(&app.operator(), &which, command, &|_| ()).await
 }
 
 /// Returns the code of the problem for which an import was refused.

@@ -18,6 +18,9 @@ const SOON: Duration = Duration::from_secs(30);
 /// Whether the tenant was imported.
 const MADE: &str = "SELECT count(*)::text FROM tenants WHERE slug = 'copy'";
 
+/// Whether the tenant was cloned.
+const CLONED: &str = "SELECT count(*)::text FROM tenants WHERE slug = 'twin'";
+
 /// Starts a command, and kills it after a while unless it has ended; returns whether it was killed.
 fn kill_after(program: &Program, arguments: &[&str], wait: Duration) -> bool {
     let mut child: Child =
@@ -30,7 +33,7 @@ fn kill_after(program: &Program, arguments: &[&str], wait: Duration) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_import_or_export_that_is_killed_leaves_nothing_half() {
+async fn an_import_a_clone_or_an_export_that_is_killed_leaves_nothing_half() {
     let database = TestDatabase::create().await;
     let program = program_on(&database, &FILES);
     let sql = database.connect().await;
@@ -79,7 +82,48 @@ async fn an_import_or_export_that_is_killed_leaves_nothing_half() {
     }
     let copy = schema_of(&sql, "copy").await;
     assert_eq!(value(&sql, &format!("SELECT count(*)::text FROM {copy}.words")).await, "40000");
-    // The snapshots of the exports that were killed are gone.
+    let took = Instant::now();
+    program.run(&["tenant", "clone", "acme", "--slug", "first"]).expect(0);
+    let clone_took = took.elapsed();
+    let before = state(&sql).await;
+    for part in 1..7_u32 {
+        let clone = ["tenant", "clone", "acme", "--slug", "twin"];
+        kill_after(&program, &clone, clone_took * (part + 2) / 9);
+        let since = Instant::now();
+        while state(&sql).await != before && value(&sql, CLONED).await == "0" {
+            assert!(since.elapsed() < SOON, "something is left of the clone");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if value(&sql, CLONED).await == "1" {
+            let twin = schema_of(&sql, "twin").await;
+            let rows = format!("SELECT count(*)::text FROM {twin}.words");
+            assert_eq!(value(&sql, &rows).await, "40000");
+            break;
+        }
+    }
+    // A swap that is killed has exchanged everything or nothing, and the tenants open by themselves.
+    let first = schema_of(&sql, "first").await;
+    run(&sql, &format!("DELETE FROM {first}.words WHERE id > 39000")).await;
+    let swap = ["tenant", "swap", "acme", "first", "--yes"];
+    let took = Instant::now();
+    program.run(&swap).expect(0);
+    let swap_took = took.elapsed();
+    let counts = format!(
+        "SELECT concat_ws(' ', (SELECT count(*) FROM {schema}.words), (SELECT count(*) FROM {first}.words))"
+    );
+    assert_eq!(value(&sql, &counts).await, "39000 40000");
+    for part in 2..9_u32 {
+        kill_after(&program, &swap, swap_took * part / 9);
+        run(&sql, "UPDATE tenants SET closed_until = NULL").await;
+        let found = value(&sql, &counts).await;
+        assert!(["39000 40000", "40000 39000"].contains(&found.as_str()), "{found}");
+        for of in [&schema, &first] {
+            let may = format!("SELECT has_table_privilege('{of}', '{of}.words', 'SELECT')::text");
+            assert_eq!(value(&sql, &may).await, "true");
+        }
+    }
+    program.run(&["doctor", "--tenant", "acme", "first"]).expect(0);
+    // The snapshots of what was killed are gone.
     let open = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database()
                    AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL";
     let since = Instant::now();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::fixture::{app_of, csv, export, manifest, run, schema_of};
+use super::fixture::{app_of, clone, clone_command, csv, export, manifest, run, schema_of, value};
 
 const FILES: [(&str, &str); 1] = [(
     "V1__create_accounts.sql",
@@ -54,6 +54,15 @@ async fn sums_are_exact_while_money_moves_between_two_tables() {
         let (accounts, savings) = (sum(&csv(&archive, "accounts")), sum(&csv(&archive, "savings")));
         assert_eq!(accounts + savings, 1_000_000);
         saved.push(savings);
+    }
+    for number in 0..3 {
+        let slug = format!("clone-{number}");
+        clone(&app, "acme", &clone_command(&slug)).await.expect("it is cloned");
+        let schema = schema_of(&app.sql().await, &slug).await;
+        let sums = format!(
+            "SELECT concat_ws(' ', (SELECT sum(amount) FROM {schema}.accounts) + (SELECT sum(amount) FROM {schema}.savings))"
+        );
+        assert_eq!(value(&app.sql().await, &sums).await, "1000000");
     }
     stop.store(true, Ordering::Relaxed);
     for writer in writers {

@@ -48,7 +48,9 @@ const FILES: [(&str, &str); 2] = [
         CREATE TABLE watched (what text);
         CREATE TRIGGER note BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION note();
         CREATE TRIGGER off BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION note();
-        ALTER TABLE watched DISABLE TRIGGER off;",
+        ALTER TABLE watched DISABLE TRIGGER off;
+        CREATE TABLE ruled (what text);
+        CREATE RULE note AS ON INSERT TO ruled DO ALSO INSERT INTO log VALUES ('it ran too');",
     ),
 ];
 
@@ -76,6 +78,7 @@ const ROWS: &str = r#"
     INSERT INTO large SELECT n, 'word ' || n % 7, n FROM generate_series(1, 12000) n; INSERT INTO of_large VALUES (1), (12000);
     INSERT INTO events VALUES ('2025-05-05', 'a'), ('2026-01-01', 'a'), ('2026-02-01', 'b');
     ALTER TABLE watched DISABLE TRIGGER note; INSERT INTO watched VALUES ('as it was'); ALTER TABLE watched ENABLE TRIGGER note;
+    ALTER TABLE ruled DISABLE RULE note; INSERT INTO ruled VALUES ('as it was'); ALTER TABLE ruled ENABLE RULE note;
     REFRESH MATERIALIZED VIEW counts; ANALYZE large"#;
 
 #[tokio::test]
@@ -104,6 +107,29 @@ async fn every_type_and_every_kind_of_object_comes_back_as_it_was() {
     assert_eq!(digests(&first), digests(&second));
     assert_eq!(manifest(&first)["sequences"], manifest(&second)["sequences"]);
     assert!(!program.folder().join("again.tar.part").exists());
+
+    // A clone is the same, without an archive.
+    let clone = ["tenant", "clone", "acme", "--slug", "twin", "--json"];
+    assert_eq!(program.run(&clone).expect(0).json()["status"], "active");
+    program.run(&["tenant", "export", "twin", "-o", "twin.tar"]).expect(0);
+    let twin = read("twin.tar");
+    assert_eq!(digests(&first), digests(&twin));
+    assert_eq!(manifest(&first)["sequences"], manifest(&twin)["sequences"]);
+    let without = ["--exclude-data", "events", "--exclude-data", "of_large", "--suspended"];
+    let clone = ["tenant", "clone", "acme", "--slug", "less", "--json"];
+    let less = program.run(&[&clone[..], &without[..]].concat()).expect(0).json();
+    assert_eq!(less["status"], "suspended");
+    let schema = schema_of(&sql, "less").await;
+    let counts = format!(
+        "SELECT concat_ws(' ', (SELECT count(*) FROM {schema}.events), (SELECT count(*) FROM {schema}.of_large),
+                (SELECT count(*) FROM {schema}.counts), (SELECT count(*) FROM {schema}.large))"
+    );
+    assert_eq!(value(&sql, &counts).await, "0 0 0 12000");
+    // What is excluded must not be referred to.
+    let refused = ["tenant", "clone", "acme", "--slug", "bad", "--exclude-data", "large", "--json"];
+    let refused = program.run(&refused).expect(1).stderr;
+    assert!(refused.contains(r#""code":"archive_rows_refused""#), "{refused}");
+    program.run(&["doctor", "--tenant", "twin", "less"]).expect(0);
 
     // What a person sees who opens it without us.
     let everything = csv(&first, "everything");
@@ -135,7 +161,10 @@ async fn every_type_and_every_kind_of_object_comes_back_as_it_was() {
         value(&sql, &ask("SELECT string_agg(what, ' ') FROM {copy}.watched")).await,
         "as it was"
     );
-    assert_eq!(value(&sql, &ask("SELECT count(*)::text FROM {copy}.log")).await, "0");
+    for schema in [&copy, &schema_of(&sql, "twin").await] {
+        let log = format!("SELECT count(*)::text FROM {schema}.log");
+        assert_eq!(value(&sql, &log).await, "0", "triggers and rules did not run");
+    }
     run(
         &sql,
         &ask("SET search_path = {copy}; INSERT INTO watched VALUES ('new'); RESET search_path"),

@@ -1,0 +1,198 @@
+//! Makes a tenant of the data of another one.
+
+use serde_json::json;
+
+use super::export::table_entry;
+use super::load::{refused, require_same_structure};
+use super::row::Row;
+use super::{Archives, OnProgress, Progress};
+use crate::auth::CallContext;
+use crate::auth::context::Reach;
+use crate::domain::AuditAction;
+use crate::domain::archive::{ArchiveProblem, Table};
+use crate::domain::error::{Conflict, Error, Noun, Result};
+use crate::domain::names::{SchemaName, Slug, TenantId, TenantName};
+use crate::domain::tenant::TenantRecord;
+use crate::pg::control::tenants;
+use crate::pg::portability::clone::{Source, begin, copy_members};
+use crate::pg::portability::control;
+use crate::pg::portability::copy_in::Loading;
+use crate::pg::portability::tables as pg_tables;
+use crate::pg::schema::reference::Reference;
+use crate::pg::{During, PublicTx};
+use crate::service::audit::{event, of_tenant};
+use crate::service::reference;
+use crate::service::tenants::{TenantRef, locate_id};
+
+const CLONE: &str = "clone a tenant";
+
+/// The command to make a tenant of the data of another one.
+#[derive(Debug, Clone)]
+pub struct CloneTenant {
+    /// The slug of the new tenant.
+    pub slug: Slug,
+    /// Its name; `None` for that of the other one.
+    pub name: Option<TenantName>,
+    /// Tables that it gets without their rows; a partitioned table stands for its partitions.
+    pub exclude_data: Vec<String>,
+    /// Whether it is suspended until an operator resumes it.
+    pub suspended: bool,
+}
+
+/// A tenant that was made of the data of another one.
+#[derive(Debug, Clone)]
+pub struct Cloned {
+    /// The new tenant.
+    pub record: TenantRecord,
+    /// The slug of the other one.
+    pub from: Slug,
+    /// The tables whose rows were copied.
+    pub tables: usize,
+    /// The rows.
+    pub rows: u64,
+    /// The version of its migrations.
+    pub version: i32,
+    /// The files that were applied to the copied rows.
+    pub migrated: Vec<String>,
+    /// How many accounts are members.
+    pub members: u64,
+}
+
+/// What was copied.
+struct Copied {
+    tables: usize,
+    rows: u64,
+    migrated: Vec<String>,
+}
+
+impl Archives {
+    pub(super) async fn copy_tenant(
+        &self,
+        ctx: &CallContext,
+        reach: &Reach,
+        which: &TenantRef,
+        command: &CloneTenant,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Cloned> {
+        self.slugs.require_not_reserved(&command.slug)?;
+        let tx = self.db.public().await.during(CLONE)?;
+        let from = locate_id(&tx, reach, which).await?;
+        if tenants::find_by_slug(&tx, &command.slug).await?.is_some() {
+            return Err(Error::Conflict(Conflict::SlugTaken));
+        }
+        drop(tx); // it only read
+        let reference = reference::build(&self.db, &self.set, self.server_version, ctx.now).await?;
+        let reference = reference.map_err(ArchiveProblem::MigrationFailed)?;
+        self.vacancies.new_tenants().require_fit(ctx.now).await?;
+        let source = begin(&self.db, &SchemaName::of(from)).await.during(CLONE)?;
+        if source.history.is_empty() && source.tables.is_empty() {
+            // Its schema is gone, or a purge has dropped most of it.
+            return Err(Error::Conflict(Conflict::PurgeStarted));
+        }
+        require_known(&command.exclude_data, &source.tables)?;
+        let record = tenants::lookup_record(&source.tx, from).await?;
+        let record = record.ok_or(Error::NotFound(Noun::Tenant))?;
+        let id = TenantId::generate();
+        let excluded = &command.exclude_data;
+        let copied =
+            Box::pin(self.copy(ctx, &source, (from, id), excluded, &reference, on_progress));
+        let copied = copied.await?;
+        self.make_clone(source.tx, ctx, command, (&record, id), copied).await
+    }
+
+    /// Builds the schema, fills it, migrates it forward and checks it.
+    async fn copy(
+        &self,
+        ctx: &CallContext,
+        source: &Source,
+        (from, to): (TenantId, TenantId),
+        excluded: &[String],
+        reference: &Reference,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Copied> {
+        let (tx, schema) = (&source.tx, SchemaName::of(to));
+        let set = self.set_of(&source.history)?;
+        self.build(tx, &schema, &set, ctx.now).await?;
+        let mut loading = Loading::enter(tx, &schema, self.db.rules()).await.during(CLONE)?;
+        let (copied, left): (Vec<_>, Vec<_>) =
+            source.tables.iter().partition(|table| !is_excluded(table, excluded));
+        let left: Vec<String> = left.into_iter().map(|table| table.name.clone()).collect();
+        let entries: Vec<Table> = source.tables.iter().map(table_entry).collect();
+        require_same_structure(&entries, &loading.tables, &left)?;
+        let estimates: Vec<(&str, i64)> =
+            copied.iter().map(|table| (table.name.as_str(), table.estimate)).collect();
+        loading.prepare(&estimates).await.during("prepare the tables of a clone")?;
+        let wanted: Vec<&str> = copied.iter().map(|table| table.name.as_str()).collect();
+        let mut progress = Progress { of: wanted.len(), ..Progress::default() };
+        let on_table = |rows| {
+            progress.tables += 1;
+            progress.rows += rows;
+            on_progress(progress);
+        };
+        let stored = loading.copy_from(&SchemaName::of(from), &wanted, on_table).await;
+        stored.map_err(|(table, failure)| refused(&table, failure))?;
+        loading.finish().await.map_err(|failure| refused("the tenant", failure))?;
+        loading.leave().await.during(CLONE)?;
+        let migrated = self.migrate(tx, &schema, ctx.now).await?;
+        self.check(tx, &schema, reference).await?;
+        Ok(Copied { tables: progress.tables, rows: progress.rows, migrated })
+    }
+
+    /// Writes the tenant's row, its members and the audit event, and commits.
+    async fn make_clone(
+        &self,
+        tx: PublicTx,
+        ctx: &CallContext,
+        command: &CloneTenant,
+        (from, id): (&TenantRecord, TenantId),
+        copied: Copied,
+    ) -> Result<Cloned> {
+        let Copied { tables, rows, migrated } = copied;
+        let (actor, name) = (ctx.principal.label(), command.name.as_ref());
+        let name = name.unwrap_or(&from.tenant.name);
+        let details = json!({
+            "name": name,
+            "from": from.tenant.slug,
+            "rows": rows,
+            "excluded": command.exclude_data,
+        });
+        let details = of_tenant(&command.slug, None, 1, details);
+        let row = Row {
+            id,
+            slug: &command.slug,
+            name,
+            org: from.tenant.org.as_deref(),
+            contact: from.contact.as_ref(),
+            external_id: None,
+            settings: &from.settings,
+            expires_at: None,
+            event: event(ctx, &actor, AuditAction::TenantClone, None, details),
+        };
+        let tx = self.insert_tenant(tx, ctx, row).await?;
+        if command.suspended {
+            control::suspend(&tx, id).await?;
+        }
+        let members = copy_members(&tx, from.tenant.id, id, ctx.now).await?;
+        let record = tenants::lookup_record(&tx, id).await?;
+        let record = record.ok_or_else(|| Error::internal(CLONE, "the tenant has no row"))?;
+        tx.commit().await.during(CLONE)?;
+        let (from, slug) = (from.tenant.slug.clone(), &command.slug);
+        tracing::info!(tenant.id = %id, tenant.slug = %slug, from = %from, principal = %actor, "cloned a tenant");
+        let version = self.set.version();
+        Ok(Cloned { record, from, tables, rows, version, migrated, members })
+    }
+}
+
+/// Whether a table, or the partitioned one that it is a part of, is to have no rows.
+fn is_excluded(table: &pg_tables::Table, excluded: &[String]) -> bool {
+    excluded.iter().any(|name| *name == table.name || *name == table.root_name)
+}
+
+/// Refuses names of tables that the tenant does not have.
+fn require_known(excluded: &[String], tables: &[pg_tables::Table]) -> Result<()> {
+    let is_known = |name: &&String| {
+        tables.iter().any(|table| table.name == **name || table.root_name == **name)
+    };
+    let unknown: Vec<String> = excluded.iter().filter(|name| !is_known(name)).cloned().collect();
+    if unknown.is_empty() { Ok(()) } else { Err(ArchiveProblem::UnknownTables(unknown).into()) }
+}
