@@ -6,6 +6,7 @@ mod fixture;
 mod installations;
 mod into;
 mod kills;
+mod mutations;
 mod rights;
 mod snapshots;
 mod swaps;

@@ -19,6 +19,7 @@ mod manifest;
 mod pack;
 mod reader;
 mod row;
+mod scan;
 mod swap;
 mod unpack;
 mod writer;
@@ -40,6 +41,8 @@ pub use self::clone::{CloneTenant, Cloned};
 pub use self::export::Exported;
 pub use self::import::{ImportTenant, Imported, MemberPolicy, NewId};
 pub use self::into::{ImportInto, ImportedInto};
+#[doc(hidden)]
+pub use self::scan::scan_unauthorized;
 pub use self::swap::{SwapTenants, Swapped};
 
 /// Archives of tenants.

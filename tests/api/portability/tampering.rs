@@ -8,7 +8,7 @@ use super::fixture::{
 type Change<'a> = &'a dyn Fn(&mut Vec<(String, Vec<u8>)>);
 
 /// Writes files as an archive of this program.
-fn archive_of(files: &[(String, Vec<u8>)], mtime: u64) -> Vec<u8> {
+pub(super) fn archive_of(files: &[(String, Vec<u8>)], mtime: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, content) in files {
         bytes.extend_from_slice(entry(name, content, b'0', mtime).as_slice());
